@@ -1,0 +1,1 @@
+"""Tell whether a suspect deep-learning model is a copy of yours."""

@@ -1,0 +1,235 @@
+"""What plugins hand over: adapters, generators, metrics and rules, and the values that pass between them."""
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from deepjudge_core.model import Access, Array, Model
+
+CaseSet = Literal["clean", "adversarial", "corners"]
+"""The sets of cases in a suite: the seeds themselves, inputs the victim misclassifies, and neuron corners."""
+
+Group = Literal["black-box", "white-box"]
+"""The paper's two settings: does the suspect behave like the victim, and is it made like it."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Opens the models of one framework.
+
+    Attributes:
+        name: Name of the framework, as it stands in reports.
+        suffixes: File names that it reads end with one of these (lower case, with the dot).
+        accepts: Whether a live object is one of this framework's models; must not import the framework.
+        open: ``open(source, *, name, batch_size, **options) -> Model`` for a :class:`pathlib.Path` or a live object.
+            Imports the framework; raises :class:`~deepjudge_core.errors.ModelError` with one line otherwise.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    accepts: Callable[[object], bool]
+    open: Callable[..., Model]
+
+
+@dataclass(frozen=True, eq=False)
+class Seeds:
+    """Inputs that the victim classifies correctly, from which test cases are made.
+
+    Attributes:
+        inputs: ``(n, *shape)`` float32, in the victim's layout.
+        labels: ``(n,)`` int64, the ground truth.
+        indices: ``(n,)`` int64, their places in the inputs they were selected from.
+        bounds: Least and greatest value that an input may have.
+    """
+
+    inputs: Array
+    labels: Array
+    indices: Array
+    bounds: tuple[float, float]
+
+    @property
+    def span(self) -> float:
+        """Width of the input range, the unit of step sizes and radii."""
+        return self.bounds[1] - self.bounds[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a generator works from.
+
+    Attributes:
+        victim: The owner's model.
+        seeds: Where cases start.
+        layers: Taps of the victim that white-box cases are made for.
+        training_inputs: ``(n, *shape)`` inputs over which neuron ranges are taken.
+        rng: The generator's own source of randomness, derived from the suite's seed and the generator's name.
+    """
+
+    victim: Model
+    seeds: Seeds
+    layers: tuple[str, ...]
+    training_inputs: Array
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Test cases that a generator made.
+
+    Attributes:
+        inputs: ``(n, *shape)`` float32, inside the bounds of the seeds.
+        seeds: ``(n,)`` place, among the task's seeds, of the seed that each case was made from.
+        layers: ``(n,)`` place, among the task's layers, of the layer that each case was made for; -1 for none.
+        neurons: ``(n,)`` neuron of that layer; -1 for none.
+        unreached: ``(layer, neuron)`` pairs for which no case could be made.
+    """
+
+    inputs: Array
+    seeds: Array
+    layers: Array
+    neurons: Array
+    unreached: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of_seeds(cls, inputs: Array) -> "Cases":
+        """One case for each seed, in their order, made for no neuron."""
+        none = np.full(len(inputs), -1)
+        return cls(inputs.astype(np.float32, copy=False), np.arange(len(inputs)), none, none)
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Makes test cases by running the victim.
+
+    Attributes:
+        name: How the user chooses it.
+        makes: The set that its cases belong to. The core keeps those ``adversarial`` cases that the victim
+            misclassifies.
+        needs: What it asks of the victim.
+        generate: ``generate(task, **options) -> Cases``; options are its keyword-only parameters with defaults.
+    """
+
+    name: str
+    makes: Literal["adversarial", "corners"]
+    needs: Access
+    generate: Callable[..., Cases]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one model answered to one set of cases; all that a metric sees.
+
+    Attributes:
+        labels: ``(n,)`` ground truth of the seed that each case was made from.
+        probabilities: ``(n, classes)``, or None where they were not asked for.
+        activations: Layer name (the victim's) to ``(n, neurons)`` outputs; empty where not asked for or not allowed.
+        made_for: Layer name to ``(n,)`` neuron that each case was made for, -1 for other cases.
+    """
+
+    labels: Array
+    probabilities: Array | None = None
+    activations: Mapping[str, Array] = field(default_factory=dict)
+    made_for: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A distance between two models, small for a copy.
+
+    Attributes:
+        name: How the user chooses it, and its key in reports.
+        needs: What must be known of the suspect.
+        on: The set of cases that it is taken over.
+        distance: ``distance(victim, suspect) -> float``: pure numpy, at least 0, and 0 for a model and itself.
+        alpha: Default share of the lower bound that makes the threshold (paper, section IV-D).
+        upper: Greatest possible value, infinite where there is none; scales charts.
+    """
+
+    name: str
+    needs: Access
+    on: CaseSet
+    distance: Callable[[Answers, Answers], float]
+    alpha: float
+    upper: float = float("inf")
+
+    @property
+    def group(self) -> Group:
+        """The setting that the metric belongs to."""
+        return "white-box" if Access.LAYERS in self.needs else "black-box"
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """One metric's value for a suspect beside those of the controls.
+
+    Attributes:
+        value: The suspect's.
+        controls: ``(n,)`` the controls', n >= 3.
+        alpha: The metric's default share of the bound.
+    """
+
+    value: float
+    controls: Array
+    alpha: float
+
+
+class Decision(enum.StrEnum):
+    """What is said of a suspect."""
+
+    COPY = "copy"
+    INDEPENDENT = "independent"
+    INCONCLUSIVE = "inconclusive"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What a rule makes of one metric; ``vote`` is None, with the reason, where the controls say nothing."""
+
+    vote: bool | None
+    lower_bound: float | None = None
+    threshold: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a rule makes of one group of metrics.
+
+    Attributes:
+        decision: Copy, independent or inconclusive.
+        p_copy: The rule's confidence, 0..1; None where it could not be had.
+        votes: Metric name to what the rule made of it.
+        reason: Why, where the decision is inconclusive.
+    """
+
+    decision: Decision
+    p_copy: float | None
+    votes: Mapping[str, Vote]
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Turns the evidence of a group of metrics into a decision.
+
+    Attributes:
+        name: How the user chooses it.
+        judge: ``judge(evidence, **options) -> Judgement`` for a mapping of metric name to :class:`Evidence`, never
+            empty; options are its keyword-only parameters with defaults.
+    """
+
+    name: str
+    judge: Callable[..., Judgement]
+
+
+def component_names(components: Sequence[Adapter | Generator | Metric | Rule]) -> list[str]:
+    """Names in the order given."""
+    return [component.name for component in components]
+
+
+Options = Mapping[str, Any]
+"""Keyword options of one component, by their names."""

@@ -1,0 +1,40 @@
+"""Errors that a person can act on: what was expected, what was found, what to do."""
+
+
+class DeepJudgeError(Exception):
+    """Base of every error that this package raises on purpose; its text is one line for the user."""
+
+
+class UsageError(DeepJudgeError):
+    """The call itself is wrong: an unknown name, option or key, or a combination that cannot be."""
+
+
+class ModelError(DeepJudgeError):
+    """A model cannot be opened, or does not answer as a classifier of this suite must."""
+
+
+class MissingExtraError(ModelError):
+    """The framework that a model needs is not installed; the text names the ``pip install`` that mends it."""
+
+    def __init__(self, source: str, framework: str, extra: str) -> None:
+        super().__init__(f"{source}: needs {framework}, which is not installed: pip install 'deepjudge[{extra}]'")
+
+
+class InputError(DeepJudgeError):
+    """Inputs or labels do not fit: missing keys, shapes, bounds, label range."""
+
+
+class GenerationError(DeepJudgeError):
+    """A generator could not make the cases that a suite needs."""
+
+
+class FileFormatError(DeepJudgeError):
+    """A file of this tool is damaged, of another kind, or belongs to another suite."""
+
+
+class CalibrationError(DeepJudgeError):
+    """The controls cannot serve as controls."""
+
+
+class PluginError(DeepJudgeError):
+    """A plugin failed, or two plugins claim one name."""

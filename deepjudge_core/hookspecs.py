@@ -1,0 +1,33 @@
+"""The markers and the four hooks by which plugins hand over their components."""
+
+from collections.abc import Iterable
+
+import pluggy
+
+from deepjudge_core.components import Adapter, Generator, Metric, Rule
+
+PROJECT = "deepjudge"
+"""Name of the pluggy project and of the entry-point group."""
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def deepjudge_adapters() -> Iterable[Adapter]:  # type: ignore[empty-body]
+    """Adapters that open the models of a framework."""
+
+
+@hookspec
+def deepjudge_generators() -> Iterable[Generator]:  # type: ignore[empty-body]
+    """Generators that make test cases from a victim."""
+
+
+@hookspec
+def deepjudge_metrics() -> Iterable[Metric]:  # type: ignore[empty-body]
+    """Metrics that say how far apart two models are."""
+
+
+@hookspec
+def deepjudge_rules() -> Iterable[Rule]:  # type: ignore[empty-body]
+    """Rules that turn metrics into a decision."""

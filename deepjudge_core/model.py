@@ -1,0 +1,231 @@
+"""What the core asks of a model, whatever framework it comes from."""
+
+import abc
+import enum
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import scipy.special
+from numpy.typing import NDArray
+
+from deepjudge_core.errors import ModelError
+
+Array = NDArray[Any]
+Cotangent = Callable[[Array, slice], Array]
+"""Maps a batch's scores ``(rows, scores)`` and the batch's place among all rows to ``dLoss/dscores``, same shape."""
+
+
+class Access(enum.Flag):
+    """What an auditor may ask of a model (method of the paper, section IV-B)."""
+
+    LABELS = enum.auto()
+    PROBABILITIES = enum.auto()
+    LAYERS = enum.auto()
+    GRADIENTS = enum.auto()
+
+    BLACK_BOX = LABELS | PROBABILITIES
+    WHITE_BOX = LABELS | PROBABILITIES | LAYERS
+    FULL = LABELS | PROBABILITIES | LAYERS | GRADIENTS
+
+
+Layout = Literal["channels_first", "channels_last"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The one input of a model.
+
+    Attributes:
+        shape: Axes without the batch axis; None where the model takes any length.
+        dtype: numpy name of the element type that the model takes.
+        layout: Where the channels are, where the model says so; used only when the shape alone is ambiguous.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+    layout: Layout | None = None
+
+    def __str__(self) -> str:
+        return "x".join("?" if axis is None else str(axis) for axis in self.shape)
+
+
+class Scores(enum.Enum):
+    """What a model's output is, so that it can be turned into class probabilities."""
+
+    LOGITS = "logits"
+    PROBABILITIES = "probabilities"
+    LOG_PROBABILITIES = "log-probabilities"
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A classifier, as every adapter presents it."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: the file's path, or the class of a live object."""
+
+    @property
+    def framework(self) -> str:
+        """Name of the adapter that opened it."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the file or of the live object's weights: says *what* was audited."""
+
+    @property
+    def access(self) -> Access:
+        """What may be asked of it."""
+
+    @property
+    def input(self) -> InputSpec:
+        """The input that it takes."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, at least 2."""
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """Tap name to number of neurons, in forward order; the logits are the last tap."""
+
+    def predict(self, x: Array) -> Array:
+        """Class probabilities ``(n, classes)``, float32, of inputs ``(n, *input.shape)``."""
+
+    def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
+        """Neuron outputs ``(n, neurons)``, float32, at each named tap; spatial and time axes are averaged."""
+
+    def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
+        """Gradient, shaped like ``x``, of the loss whose derivative at the scores ``cotangent`` gives.
+
+        The scores are the logits ``(rows, classes)``, or the neuron outputs of ``layer``.
+        """
+
+
+def softmax(logits: Array) -> Array:
+    """Row-wise softmax of ``(n, classes)``, in float64 inside and float32 outside."""
+    probabilities: Array = scipy.special.softmax(logits.astype(np.float64), axis=1).astype(np.float32)
+    return probabilities
+
+
+class BatchedModel(abc.ABC):
+    """The part of a :class:`Model` that is the same for every framework: batches, padding, probabilities.
+
+    A subclass runs single batches: :meth:`forward` and :meth:`backward`. Models exported with a fixed batch size get
+    batches of exactly that size, the last one padded by repeating its last row.
+
+    A model with one sigmoid output is a classifier of two classes, with logits ``(0, z)``.
+    """
+
+    # Values per batch: bounds the memory of a forward and backward pass through deep models on large inputs.
+    _BATCH_VALUES = 2**20
+    _MAX_BATCH = 512
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        framework: str,
+        digest: str,
+        access: Access,
+        input: InputSpec,
+        layers: Mapping[str, int],
+        scores: Scores,
+        batch_size: int | None = None,
+        fixed_batch: int | None = None,
+    ) -> None:
+        """Describe the model.
+
+        Args:
+            layers: Taps in forward order; the last is what feeds the final softmax (the logits).
+            scores: What the model's own output is.
+            batch_size: Rows in a batch; by default bounded by the size of an input.
+            fixed_batch: The only batch size that the model takes, if it is fixed.
+        """
+        if not layers:
+            raise ModelError(f"{name}: no output layer was found")
+        self.name, self.framework, self.digest = name, framework, digest
+        self.access, self.input = access, input
+        self.layers: Mapping[str, int] = MappingProxyType(dict(layers))
+        self.logits, width = list(layers.items())[-1]
+        self._binary = width == 1
+        self.classes = 2 if self._binary else width
+        self._scores = scores
+        row = int(np.prod([axis or 1 for axis in input.shape]))
+        default = max(1, min(self._MAX_BATCH, self._BATCH_VALUES // max(row, 1)))
+        self._fixed_batch = fixed_batch
+        self._batch_size = fixed_batch or batch_size or default
+
+    @abc.abstractmethod
+    def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
+        """Run one batch: the neuron outputs ``(rows, neurons)`` at each tap, or ``[output]`` for None."""
+
+    @abc.abstractmethod
+    def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
+        """Run one batch forward to ``layer`` and back: the gradient at ``x``, shaped like it."""
+
+    def predict(self, x: Array) -> Array:
+        """See :class:`Model`."""
+        raw = np.concatenate([self.forward(b, None)[0][: r.stop - r.start] for b, r in self._batches(x)])
+        return self._probabilities(raw)
+
+    def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
+        """See :class:`Model`."""
+        for layer in layers:
+            self._require(layer)
+        if not layers:
+            return {}
+        parts = [[a[: r.stop - r.start] for a in self.forward(b, layers)] for b, r in self._batches(x)]
+        joined = (np.concatenate(column).astype(np.float32, copy=False) for column in zip(*parts, strict=True))
+        return dict(zip(layers, joined, strict=True))
+
+    def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
+        """See :class:`Model`."""
+        binary = self._binary and layer is None
+        target = self.logits if layer is None else layer
+        self._require(target)
+        parts = []
+        for batch, rows in self._batches(x):
+            size = rows.stop - rows.start
+
+            def padded(
+                scores: Array, rows: slice = rows, size: int = size
+            ) -> Array:  # rows that only fill a batch have no loss
+                given = scores[:size]
+                if binary:
+                    given = np.concatenate([np.zeros_like(given), given], axis=1)
+                cot = np.asarray(cotangent(given, rows), dtype=scores.dtype)
+                if binary:
+                    cot = cot[:, 1:]
+                out = np.zeros_like(scores)
+                out[:size] = cot
+                return out
+
+            parts.append(self.backward(batch, padded, target)[:size])
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
+    def _require(self, layer: str) -> None:
+        if layer not in self.layers:
+            raise ModelError(f"{self.name}: no layer {layer!r}; its layers are {', '.join(self.layers)}")
+
+    def _batches(self, x: Array) -> Iterator[tuple[Array, slice]]:
+        if len(x) == 0:
+            raise ModelError(f"{self.name}: expected at least one input, found none")
+        for start in range(0, len(x), self._batch_size):
+            rows = slice(start, min(start + self._batch_size, len(x)))
+            batch = np.ascontiguousarray(x[rows], dtype=self.input.dtype)
+            if self._fixed_batch and len(batch) < self._fixed_batch:
+                fill = np.repeat(batch[-1:], self._fixed_batch - len(batch), axis=0)
+                batch = np.concatenate([batch, fill])
+            yield batch, rows
+
+    def _probabilities(self, raw: Array) -> Array:
+        if raw.ndim != 2 or raw.shape[1] != (1 if self._binary else self.classes):
+            raise ModelError(f"{self.name}: expected an output of {self.classes} classes, found shape {raw.shape[1:]}")
+        if self._scores is Scores.LOGITS:
+            return softmax(np.concatenate([np.zeros_like(raw), raw], axis=1) if self._binary else raw)
+        p = np.exp(raw) if self._scores is Scores.LOG_PROBABILITIES else raw
+        return (np.concatenate([1 - p, p], axis=1) if self._binary else p).astype(np.float32, copy=False)

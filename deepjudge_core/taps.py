@@ -1,0 +1,168 @@
+"""Where to listen in a network: its activations and logits, found in a graph of operations.
+
+Frameworks name, fuse and order layers differently, so neither names nor integer places match. The taps of a model
+are the outputs of its activation functions in forward order, then its logits. An adapter translates its own graph
+into :class:`Op` records; the rules that find the taps, and the channel axis of each, are the same for all.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from deepjudge_core.errors import ModelError
+from deepjudge_core.model import Scores
+
+
+class Role(enum.Enum):
+    """What an operation does, as far as taps are concerned."""
+
+    INPUT = "input"
+    CONVOLUTION = "convolution"  # and what else puts channels on a fixed axis: `channel` says which
+    PROJECTION = "projection"  # dense, matmul, layer norm: features on the last axis
+    RECURRENT = "recurrent"  # a whole recurrent layer; its output is a tap
+    ACTIVATION = "activation"  # elementwise nonlinearity of its first input; its output is a tap
+    MULTIPLY = "multiply"  # of two tensors
+    TRANSPOSE = "transpose"
+    RESHAPE = "reshape"  # changes or flattens the axes: channels are on the last axis of a matrix, else unknown
+    SOFTMAX = "softmax"
+    LOG_SOFTMAX = "log-softmax"
+    SIGMOID = "sigmoid"  # an activation, unless it is the output of a classifier
+    KEEP = "keep"  # keeps axes as they are: addition, pooling, normalisation, dropout, casts
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation.
+
+    Attributes:
+        name: Of its (first) output tensor, unique in the graph.
+        role: What it does.
+        inputs: Names of the tensors that are computed from the model's input (constants are left out).
+        rank: Number of axes of the output, the batch axis counted.
+        channel: For CONVOLUTION and RECURRENT: the axis of the channels.
+        permutation: For TRANSPOSE: output axis to input axis.
+    """
+
+    name: str
+    role: Role
+    inputs: tuple[str, ...]
+    rank: int
+    channel: int = -1
+    permutation: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place to listen.
+
+    Attributes:
+        name: Of the tensor.
+        channel: Axis of its neurons; all axes but this and the batch axis are averaged.
+    """
+
+    name: str
+    channel: int
+
+
+@dataclass(frozen=True)
+class Taps:
+    """The taps of a model, the logits last, and what its output is."""
+
+    taps: tuple[Tap, ...]
+    scores: Scores
+
+
+def find_taps(ops: Sequence[Op], output: str) -> Taps:
+    """Find the taps of a network.
+
+    Args:
+        ops: All operations, in forward order.
+        output: Name of the tensor that holds the scores ``(n, classes)``.
+
+    Raises:
+        ModelError: When the output is not computed in the graph.
+    """
+    by_name = {op.name: op for op in ops}
+    if output not in by_name:
+        raise ModelError(f"expected the output {output!r} in the graph, found none of that name")
+    logits, scores = _find_logits(by_name, output)
+    used = _ancestors(by_name, logits)
+    composite = _composites(ops)
+    taps = []
+    for op in ops:
+        if op.name not in used or op.name == logits:
+            continue
+        if op.role in (Role.ACTIVATION, Role.SIGMOID, Role.RECURRENT):
+            name = composite.get(op.name, op.name)
+            taps.append(Tap(name, channel_axis(by_name, name)))
+    return Taps((*taps, Tap(logits, channel_axis(by_name, logits))), scores)
+
+
+def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
+    """Axis of a tensor that holds its neurons.
+
+    Follows the tensor back to the operation that put the channels where they are.
+    """
+    op = by_name[name]
+    if op.rank <= 2:
+        return op.rank - 1
+    if op.role in (Role.CONVOLUTION, Role.RECURRENT):
+        return op.channel % op.rank
+    if op.role is Role.TRANSPOSE and op.inputs:
+        source = channel_axis(by_name, op.inputs[0])
+        if source in op.permutation:
+            return op.permutation.index(source)
+    if op.role in (Role.ACTIVATION, Role.SIGMOID, Role.MULTIPLY, Role.KEEP):
+        same = [i for i in op.inputs if i in by_name and by_name[i].rank == op.rank]
+        if same:
+            return channel_axis(by_name, same[0])
+    return op.rank - 1
+
+
+def _find_logits(by_name: Mapping[str, Op], output: str) -> tuple[str, Scores]:
+    # A final softmax is looked through: the gradient of a saturated one is zero.
+    name = output
+    while True:
+        op = by_name[name]
+        if op.role in (Role.SOFTMAX, Role.SIGMOID):
+            return _source(op, name), Scores.PROBABILITIES
+        if op.role is Role.LOG_SOFTMAX:
+            return _source(op, name), Scores.LOG_PROBABILITIES
+        keeps = op.role in (Role.KEEP, Role.RESHAPE) and op.rank == 2
+        if keeps and len(op.inputs) == 1 and by_name.get(op.inputs[0], op).rank == 2 and op.inputs[0] in by_name:
+            name = op.inputs[0]
+            continue
+        return output, Scores.LOGITS
+
+
+def _source(op: Op, name: str) -> str:
+    if not op.inputs:
+        raise ModelError(f"the final {op.role.value} {name!r} has no input in the graph")
+    return op.inputs[0]
+
+
+def _ancestors(by_name: Mapping[str, Op], name: str) -> set[str]:
+    seen: set[str] = set()
+    stack = [name]
+    while stack:
+        current = stack.pop()
+        if current in seen or current not in by_name:
+            continue
+        seen.add(current)
+        stack.extend(by_name[current].inputs)
+    return seen
+
+
+def _composites(ops: Sequence[Op]) -> dict[str, str]:
+    # x * sigmoid(x) (SiLU), x * tanh(softplus(x)) (Mish), ...: the product is the activation's output.
+    by_name = {op.name: op for op in ops}
+    found = {}
+    for op in ops:
+        if op.role is not Role.MULTIPLY or len(op.inputs) != 2:
+            continue
+        for gate, value in (op.inputs, op.inputs[::-1]):
+            inner = by_name.get(gate)
+            if inner is not None and inner.role in (Role.ACTIVATION, Role.SIGMOID) and value in inner.inputs:
+                found[gate] = op.name
+    return found
