@@ -43,12 +43,14 @@ class Seeds:
         labels: ``(n,)`` int64, the ground truth.
         indices: ``(n,)`` int64, their places in the inputs they were selected from.
         bounds: Least and greatest value that an input may have.
+        accuracy: Share of the inputs they were selected from that the victim classifies correctly, 0..1.
     """
 
     inputs: Array
     labels: Array
     indices: Array
     bounds: tuple[float, float]
+    accuracy: float = 1.0
 
     @property
     def span(self) -> float:

@@ -1,0 +1,163 @@
+"""What a user may type."""
+
+import argparse
+from pathlib import Path
+
+from deepjudge_core.generation import DEFAULT_GENERATORS
+from deepjudge_core.version import VERSION
+
+EXIT_STATUS = """exit status:
+  0  no suspect is a copy
+  1  at least one suspect is a copy
+  2  the command line is wrong
+  3  no copy was found, but a verdict is inconclusive
+  4  a model, plugin or file failed (the other suspects are still judged)
+"""
+_MODELS = "a model file; a folder or a glob stands for all models in it"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="deepjudge",
+        description="Tell whether a suspect deep-learning model is a copy of yours.",
+        epilog=EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"deepjudge {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    suite = _command(commands, "suite", "make test cases from the victim")
+    suite.add_argument("victim", type=Path, metavar="VICTIM", help="your model")
+    _suite_options(suite)
+    _output(suite, "SUITE.safetensors")
+
+    observe = _command(commands, "observe", "let a model answer a suite where it lives, to be judged elsewhere")
+    observe.add_argument("suite", type=Path, metavar="SUITE")
+    observe.add_argument("model", metavar="MODEL", help="a model file")
+    _layer_map(observe)
+    _output(observe, "OBSERVATION.safetensors")
+
+    calibrate = _command(commands, "calibrate", "let the controls answer a suite")
+    calibrate.add_argument("suite", type=Path, metavar="SUITE")
+    calibrate.add_argument("controls", nargs="+", metavar="CONTROL", help=f"independent of the victim: {_MODELS}")
+    _layer_map(calibrate)
+    _output(calibrate, "CALIBRATION.safetensors")
+
+    judge = _command(commands, "judge", "judge suspects", epilog=EXIT_STATUS)
+    judge.add_argument("suite", type=Path, metavar="SUITE")
+    judge.add_argument("suspects", nargs="+", metavar="SUSPECT", help=f"{_MODELS}; or a stored observation")
+    judge.add_argument("--calibration", type=Path, metavar="CALIBRATION", help="from 'deepjudge calibrate'")
+    _judge_options(judge)
+    judge.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON; '-' for standard output")
+
+    audit = _command(commands, "audit", "suite, calibrate and judge in one", epilog=EXIT_STATUS)
+    audit.add_argument("victim", type=Path, metavar="VICTIM", help="your model")
+    audit.add_argument("suspects", nargs="+", metavar="SUSPECT", help=_MODELS)
+    audit.add_argument(
+        "--controls", nargs="+", action="extend", default=[], metavar="CONTROL", help="models independent of yours"
+    )
+    _suite_options(audit)
+    _judge_options(audit)
+    _output(audit, "DIR")
+
+    plugins = _command(commands, "plugins", "list what is installed, and what of it fails")
+    plugins.add_argument("--json", action="store_true", help="as JSON")
+
+    show = _command(commands, "show", "print what one of deepjudge's files holds")
+    show.add_argument("file", type=Path, metavar="FILE", help="a suite, an observation, a calibration or a report")
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, epilog: str | None = None
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return command
+
+
+def _suite_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--inputs", type=Path, required=True, metavar="FILE.npz", help="labelled inputs")
+    command.add_argument("--x", metavar="KEY", help="key of the inputs (default: the usual ones)")
+    command.add_argument("--y", metavar="KEY", help="key of the labels (default: the usual ones)")
+    command.add_argument("--scale", type=float, default=1.0, help="divide the inputs by this, such as 255")
+    command.add_argument(
+        "--bounds",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="range of the inputs after scaling (default: that of uint8; 0..1; -1..1; or their own)",
+    )
+    command.add_argument(
+        "--training-inputs",
+        metavar="FILE.npz:KEY",
+        help="inputs over which neuron ranges are taken (default: x_train beside x_test, else the seeds)",
+    )
+    command.add_argument("-n", type=int, default=1000, metavar="N", help="number of seeds (default: 1000)")
+    command.add_argument(
+        "--order",
+        choices=("high", "low", "balanced"),
+        default="high",
+        help="seeds of highest or lowest confidence, or highest in each class in turn (default: high)",
+    )
+    command.add_argument(
+        "-g",
+        "--generator",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help=f"what makes the test cases (default: {' '.join(DEFAULT_GENERATORS)})",
+    )
+    command.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="GENERATOR.NAME=VALUE",
+        help="an option of a generator, such as pgd.eps=0.1",
+    )
+    command.add_argument(
+        "--layers", default="auto", metavar="auto|NAME,...", help="taps of the victim to compare (default: auto)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
+
+
+def _judge_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--metric", nargs="+", action="extend", metavar="NAME", help="metrics (default: every installed one)"
+    )
+    command.add_argument("--rule", default="voting", metavar="NAME", help="judgement rule (default: voting)")
+    command.add_argument(
+        "--rule-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the rule, such as alpha.jsd=0.8 or bound=mean",
+    )
+    command.add_argument(
+        "--groups",
+        choices=("separate", "joint"),
+        default="separate",
+        help="judge black-box and white-box metrics apart, or by one vote (default: separate)",
+    )
+    _layer_map(command)
+
+
+def _layer_map(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--layer-map",
+        action="append",
+        default=[],
+        metavar="LAYER=TAP",
+        help="which tap of the model answers a layer of the suite, where position and width do not tell",
+    )
+
+
+def _output(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("-o", "--output", type=Path, required=True, metavar=what)

@@ -1,0 +1,167 @@
+"""Make a suite: run the generators on the victim, keep the cases that serve, let the victim answer them."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepjudge_core import options as component_options
+from deepjudge_core.components import Cases, Generator, Seeds, Task
+from deepjudge_core.errors import GenerationError, ModelError, PluginError, UsageError
+from deepjudge_core.layouts import arrangement
+from deepjudge_core.model import Access, Array, Model
+from deepjudge_core.observation import ModelInfo, Observation, check_answers
+from deepjudge_core.observe import ask
+from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
+
+DEFAULT_GENERATORS = ("pgd", "neuron-corners")
+_LEAST_SHARE = 0.1  # of the seeds that must become cases the victim misclassifies
+
+
+def build_suite(
+    victim: Model,
+    seeds: Seeds,
+    generators: Sequence[str] = DEFAULT_GENERATORS,
+    *,
+    training_inputs: Array | None = None,
+    layers: Sequence[str] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    registry: Registry | None = None,
+) -> Suite:
+    """Make test cases from the victim and let it answer them.
+
+    Args:
+        victim: The owner's model.
+        seeds: From :func:`~deepjudge_core.seeds.select_seeds`.
+        generators: Names of generators.
+        training_inputs: ``(m, *shape)`` inputs over which neuron ranges are taken (paper, Alg. 2); by default the
+            seeds, which is noted in the suite.
+        layers: Taps of the victim to compare; by default :func:`default_layers`.
+        options: Generator name to its options.
+        seed: Of all randomness.
+        registry: Where the generators are; by default every installed one.
+
+    Raises:
+        GenerationError: When a generator makes too few cases.
+        UsageError: For an unknown generator, option or layer.
+    """
+    registry = registry or load_registry()
+    chosen = registry.generators.select(generators)
+    given = dict(options or {})
+    unknown = set(given) - {generator.name for generator in chosen}
+    if unknown:
+        raise UsageError(f"options for {', '.join(sorted(unknown))}, which is not among the generators of this suite")
+    if not chosen:
+        raise UsageError("expected at least one generator, found none")
+    resolved = {g.name: component_options.resolve(g.name, g.generate, given.get(g.name, {})) for g in chosen}
+    taps = tuple(dict.fromkeys(layers)) if layers else default_layers(victim)
+    for tap in taps:
+        if tap not in victim.layers:
+            raise UsageError(f"{victim.name}: no layer {tap!r}; its layers are {', '.join(victim.layers)}")
+    notes = []
+    if training_inputs is None:
+        training_inputs = seeds.inputs
+        if any(generator.makes == "corners" for generator in chosen):
+            notes.append("neuron ranges were taken over the seeds, since no training inputs were given")
+    else:
+        training_inputs = arrangement(victim.name, training_inputs.shape[1:], victim.input)(training_inputs)
+    parts = [_clean(seeds)]
+    records = []
+    unreached: list[tuple[int, int]] = []
+    for place, generator in enumerate(chosen):
+        rng = np.random.default_rng([seed, zlib.crc32(generator.name.encode())])
+        task = Task(victim, seeds, taps, training_inputs, rng)
+        cases = _generate(generator, task, resolved[generator.name])
+        keep = _keep(generator, task, cases)
+        if generator.makes == "corners":
+            unreached += cases.unreached
+        parts.append(_rows(cases, keep, seeds, generator, place))
+        provider = registry.generators.provider(generator.name)
+        records.append(
+            GeneratorRecord(
+                generator.name, generator.makes, provider, resolved[generator.name], len(keep), int(keep.sum())
+            )
+        )
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    table = CaseTable(*(np.concatenate(column) for column in columns))
+    return Suite(
+        seed=seed,
+        bounds=seeds.bounds,
+        accuracy=seeds.accuracy,
+        layers=taps,
+        seed_indices=np.asarray(seeds.indices, dtype=np.int64),
+        cases=table,
+        unreached=tuple(unreached),
+        generators=tuple(records),
+        victim=_own_answers(victim, table.inputs, taps),
+        notes=tuple(notes),
+    )
+
+
+def default_layers(victim: Model) -> tuple[str, ...]:
+    """The taps that ``--layers auto`` compares: the hidden tap in the middle of the network, none without layers."""
+    if Access.LAYERS not in victim.access:
+        return ()
+    hidden = list(victim.layers)[:-1] or list(victim.layers)
+    return (hidden[len(hidden) // 2 - (len(hidden) % 2 == 0)],)
+
+
+def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> Cases:
+    missing = generator.needs & ~task.victim.access
+    if Access.GRADIENTS in missing:
+        # The adapter knows best why there are none: asking for one says it.
+        task.victim.gradient(task.seeds.inputs[:1], lambda scores, rows: np.zeros_like(scores))
+    if missing:
+        raise ModelError(f"{task.victim.name}: does not give {_text(missing)}, which {generator.name} needs")
+    cases = generator.generate(task, **options)
+    low, high = task.seeds.bounds
+    if len(cases.inputs) and not (low <= cases.inputs.min() and cases.inputs.max() <= high):
+        raise PluginError(f"{generator.name}: made inputs outside the bounds {low:g}..{high:g}")
+    return cases
+
+
+def _keep(generator: Generator, task: Task, cases: Cases) -> Array:
+    # Adversarial cases are those that the victim misclassifies (paper, section IV-C1).
+    if generator.makes != "adversarial" or len(cases.inputs) == 0:
+        keep = np.ones(len(cases.inputs), dtype=bool)
+    else:
+        keep = task.victim.predict(cases.inputs).argmax(axis=1) != task.seeds.labels[cases.seeds]
+    wanted = _LEAST_SHARE * len(task.seeds.inputs)
+    if generator.makes == "adversarial" and keep.sum() < wanted:
+        raise GenerationError(
+            f"{generator.name}: {task.victim.name} misclassifies {int(keep.sum())} of {len(keep)} cases, expected at "
+            f"least {int(np.ceil(wanted))}; allow a larger change, as with --option {generator.name}.eps=0.2"
+        )
+    return keep
+
+
+def _clean(seeds: Seeds) -> CaseTable:
+    none = np.full(len(seeds.inputs), -1, dtype=np.int64)
+    places = np.arange(len(seeds.inputs), dtype=np.int64)
+    clean = np.full(len(places), CASE_SETS.index("clean"), dtype=np.int64)
+    return CaseTable(seeds.inputs, seeds.labels, clean, none, places, none, none)
+
+
+def _rows(cases: Cases, keep: Array, seeds: Seeds, generator: Generator, place: int) -> CaseTable:
+    whole = [np.asarray(column, dtype=np.int64)[keep] for column in (cases.seeds, cases.layers, cases.neurons)]
+    origin, layers, neurons = whole
+    sets = np.full(len(origin), CASE_SETS.index(generator.makes), dtype=np.int64)
+    by = np.full(len(origin), place, dtype=np.int64)
+    inputs = cases.inputs.reshape(-1, *seeds.inputs.shape[1:])[keep]
+    return CaseTable(inputs, seeds.labels[origin], sets, by, origin, layers, neurons)
+
+
+def _own_answers(victim: Model, inputs: Array, taps: Sequence[str]) -> Observation:
+    layer_map = {tap: tap for tap in taps}
+    probabilities, activations = ask(victim, inputs, layer_map)
+    wrong = check_answers(victim.name, probabilities, activations)
+    if wrong:
+        raise ModelError(wrong)
+    return Observation(ModelInfo.of(victim), "", probabilities, activations, layer_map)
+
+
+def _text(access: Access) -> str:
+    return " and ".join(flag.name.lower() for flag in Access if flag in access and flag.name)

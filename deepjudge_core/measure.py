@@ -1,0 +1,85 @@
+"""Measure how far a model is from the victim: pure numpy, from stored answers."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepjudge_core.components import Metric
+from deepjudge_core.errors import FileFormatError
+from deepjudge_core.model import Access
+from deepjudge_core.observation import Observation
+from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.suite import Suite
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric of one model.
+
+    Attributes:
+        metric: What was measured.
+        value: The distance, at least 0; None where it could not be had.
+        reason: Why not.
+        allowed: Whether the access to the model allowed it.
+        failed: Whether the metric itself failed.
+    """
+
+    metric: Metric
+    value: float | None
+    reason: str | None = None
+    allowed: bool = True
+    failed: bool = False
+
+
+Measurements = Mapping[str, Measurement]
+
+
+def measure(
+    suite: Suite, seen: Observation, metrics: Iterable[str] | None = None, *, registry: Registry | None = None
+) -> Measurements:
+    """Measure a model against the victim.
+
+    Args:
+        suite: The suite, with the victim's own answers.
+        seen: The model's answers to it.
+        metrics: Names of metrics; by default every installed one.
+        registry: Where the metrics are; by default every installed one.
+
+    Raises:
+        FileFormatError: When the answers are to another suite.
+        UsageError: For an unknown metric.
+    """
+    check_suite(suite, seen)
+    chosen = (registry or load_registry()).metrics.select(metrics)
+    return {metric.name: _measure(suite, seen, metric) for metric in chosen}
+
+
+def check_suite(suite: Suite, seen: Observation) -> None:
+    """Refuse answers to another suite.
+
+    Raises:
+        FileFormatError: Naming the model and both suites.
+    """
+    if seen.suite != suite.digest:
+        raise FileFormatError(
+            f"{seen.model.name}: answers the suite {seen.suite[:12]}, expected this suite {suite.digest[:12]}"
+        )
+
+
+def _measure(suite: Suite, seen: Observation, metric: Metric) -> Measurement:
+    missing = metric.needs & ~seen.model.access
+    if missing:
+        names = " and ".join(str(flag.name).lower() for flag in missing)
+        return Measurement(metric, None, f"needs the model's {names}", allowed=False)
+    if Access.LAYERS in metric.needs and not seen.activations:
+        return Measurement(metric, None, seen.unmatched or "no layers were observed")
+    if not suite.rows(metric.on).any():
+        return Measurement(metric, None, f"the suite has no {metric.on} cases")
+    try:
+        value = float(metric.distance(suite.answers(suite.victim, metric.on), suite.answers(seen, metric.on)))
+    except Exception as error:
+        return Measurement(metric, None, f"the metric failed: {type(error).__name__}: {error}", failed=True)
+    if not np.isfinite(value) or value < 0:
+        return Measurement(metric, None, f"the metric failed: expected a distance, found {value}", failed=True)
+    return Measurement(metric, value)

@@ -1,0 +1,168 @@
+"""What one model answered to all cases of a suite, as a value that can stand in a file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepjudge_core import storage
+from deepjudge_core.errors import FileFormatError
+from deepjudge_core.model import Access, Array, InputSpec, Model
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model was: all that is kept of it.
+
+    Attributes:
+        name: What the user called it.
+        framework: The adapter that opened it.
+        digest: SHA-256, in hex.
+        access: What could be asked of it.
+        classes: Number of classes.
+        input: What it takes.
+        layers: Tap name to number of neurons, in forward order.
+    """
+
+    name: str
+    framework: str
+    digest: str
+    access: Access
+    classes: int
+    input: InputSpec
+    layers: Mapping[str, int]
+
+    @classmethod
+    def of(cls, model: Model) -> "ModelInfo":
+        """Describe a model."""
+        return cls(
+            model.name, model.framework, model.digest, model.access, model.classes, model.input, dict(model.layers)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "name": self.name,
+            "framework": self.framework,
+            "digest": self.digest,
+            "access": [flag.name.lower() for flag in Access if flag in self.access and flag.name],
+            "classes": self.classes,
+            "input": {"shape": list(self.input.shape), "dtype": self.input.dtype, "layout": self.input.layout},
+            "layers": [[name, width] for name, width in self.layers.items()],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "ModelInfo":
+        """The inverse of :meth:`to_json`."""
+        access = Access(0)
+        for name in value["access"]:
+            access |= Access[name.upper()]
+        given = value["input"]
+        return cls(
+            name=str(value["name"]),
+            framework=str(value["framework"]),
+            digest=str(value["digest"]),
+            access=access,
+            classes=int(value["classes"]),
+            input=InputSpec(tuple(given["shape"]), given["dtype"], given["layout"]),
+            layers={str(name): int(width) for name, width in value["layers"]},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """A model's answers to all cases of a suite, in the suite's order.
+
+    Attributes:
+        model: Who answered.
+        suite: Digest of the suite; empty for the victim's own answers inside it.
+        probabilities: ``(n, classes)`` float32.
+        activations: The suite's layer to ``(n, neurons)`` float32; empty where layers could not be compared.
+        layer_map: The suite's layer to the model's own tap.
+        unmatched: Why layers could not be compared; None where they could.
+    """
+
+    model: ModelInfo
+    suite: str
+    probabilities: Array
+    activations: Mapping[str, Array] = field(default_factory=dict)
+    layer_map: Mapping[str, str] = field(default_factory=dict)
+    unmatched: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the arrays, as JSON values."""
+        return {
+            "model": self.model.to_json(),
+            "suite": self.suite,
+            "layers": [[layer, tap] for layer, tap in self.layer_map.items()],
+            "unmatched": self.unmatched,
+        }
+
+    def arrays(self, prefix: str) -> dict[str, Array]:
+        """The arrays, by names that begin with ``prefix``."""
+        named = {f"{prefix}probabilities": self.probabilities}
+        for place, layer in enumerate(self.layer_map):
+            named[f"{prefix}activations.{place}"] = self.activations[layer]
+        return named
+
+    @classmethod
+    def from_parts(cls, value: Mapping[str, Any], arrays: Mapping[str, Array], prefix: str) -> "Observation":
+        """The inverse of :meth:`to_json` and :meth:`arrays`.
+
+        Raises:
+            KeyError, TypeError, ValueError: When parts are missing or do not fit one another.
+        """
+        layer_map = {str(layer): str(tap) for layer, tap in value["layers"]}
+        activations = {layer: arrays[f"{prefix}activations.{place}"] for place, layer in enumerate(layer_map)}
+        seen = cls(
+            model=ModelInfo.from_json(value["model"]),
+            suite=str(value["suite"]),
+            probabilities=arrays[f"{prefix}probabilities"],
+            activations=activations,
+            layer_map=layer_map,
+            unmatched=value["unmatched"],
+        )
+        rows = len(seen.probabilities)
+        if seen.probabilities.shape != (rows, seen.model.classes):
+            raise ValueError("probabilities of another shape than the model's classes")
+        if any(a.ndim != 2 or len(a) != rows for a in activations.values()):
+            raise ValueError("activations of another number of cases than the probabilities")
+        return seen
+
+
+def save_observation(path: Path, seen: Observation) -> None:
+    """Write an observation, to be judged elsewhere.
+
+    Raises:
+        FileFormatError: When it cannot be written.
+    """
+    storage.write(path, storage.seal("observation", seen.to_json(), seen.arrays("")))
+
+
+def load_observation(path: Path) -> Observation:
+    """Read an observation.
+
+    Raises:
+        FileFormatError: When the file is damaged or another.
+    """
+    content = storage.read(path, ["observation"])
+    try:
+        return Observation.from_parts(content.manifest, content.arrays, "")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileFormatError(f"{path}: not a complete observation: {error}") from None
+
+
+def check_answers(name: str, probabilities: Array, activations: Mapping[str, Array]) -> str | None:
+    """Say what is wrong with a model's answers; None where nothing is."""
+    if not np.isfinite(probabilities).all():
+        return f"{name}: answers NaN or infinity"
+    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < -1e-6:
+        return f"{name}: expected probabilities that sum to 1, found sums up to {probabilities.sum(axis=1).max():.4g}"
+    if len(probabilities) > 1 and float(np.ptp(probabilities, axis=0).max()) == 0:
+        return f"{name}: gives the same answer to every input"
+    for layer, values in activations.items():
+        if not np.isfinite(values).all():
+            return f"{name}: layer {layer!r} gives NaN or infinity"
+    return None

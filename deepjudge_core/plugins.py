@@ -1,0 +1,193 @@
+"""Which plugins are installed, what they give, and what is wrong with those that fail."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+import pluggy
+
+from deepjudge_core import hookspecs
+from deepjudge_core.components import Adapter, Generator, Metric, Rule
+from deepjudge_core.errors import PluginError, UsageError
+
+T = TypeVar("T", Adapter, Generator, Metric, Rule)
+Component = Adapter | Generator | Metric | Rule
+
+_KINDS: Mapping[str, type[Component]] = {
+    "deepjudge_adapters": Adapter,
+    "deepjudge_generators": Generator,
+    "deepjudge_metrics": Metric,
+    "deepjudge_rules": Rule,
+}
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point of the group ``deepjudge``.
+
+    Attributes:
+        name: Of the entry point.
+        distribution: The installed distribution that brought it, as ``name version``.
+        components: What it gave.
+        failure: One line that says why nothing of it can be used; None for a plugin that works.
+    """
+
+    name: str
+    distribution: str
+    components: tuple[Component, ...] = ()
+    failure: str | None = None
+
+
+class Catalogue(Generic[T]):
+    """The components of one kind, chosen by name."""
+
+    def __init__(self, kind: type[T], plugins: Sequence[Plugin]) -> None:
+        self._label = kind.__name__.lower()
+        self._claims: dict[str, list[tuple[Plugin, T]]] = {}
+        for plugin in plugins:
+            for component in plugin.components:
+                if isinstance(component, kind):
+                    self._claims.setdefault(component.name, []).append((plugin, component))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._claims)
+
+    def __getitem__(self, name: str) -> T:
+        """The component of that name.
+
+        Raises:
+            UsageError: When there is none.
+            PluginError: When two distributions claim the name.
+        """
+        claims = self._claims.get(name)
+        if not claims:
+            near = difflib.get_close_matches(name, self._claims, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(sorted(self._claims)) or "none"
+            raise UsageError(f"no {self._label} is called {name!r}; installed: {known}{hint}")
+        conflict = self._conflict(name)
+        if conflict:
+            raise PluginError(conflict)
+        return claims[0][1]
+
+    def provider(self, name: str) -> str:
+        """The distribution that gave the component, as ``name version``."""
+        self[name]
+        return self._claims[name][0][0].distribution
+
+    def select(self, names: Iterable[str] | None = None) -> list[T]:
+        """The named components, each once; all of them for None."""
+        return [self[name] for name in dict.fromkeys(self if names is None else names)]
+
+    def conflicts(self) -> list[str]:
+        """One line for each name that is claimed more than once."""
+        return [line for name in self._claims if (line := self._conflict(name))]
+
+    def _conflict(self, name: str) -> str | None:
+        claims = self._claims[name]
+        if len(claims) == 1:
+            return None
+        owners = " and ".join(f"{plugin.distribution} (plugin {plugin.name!r})" for plugin, _ in claims)
+        return f"the {self._label} name {name!r} is claimed by {owners}: uninstall one of them"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Every installed component.
+
+    Build one with :func:`load_registry`; there is no global one.
+    """
+
+    plugins: tuple[Plugin, ...]
+    adapters: Catalogue[Adapter] = field(init=False)
+    generators: Catalogue[Generator] = field(init=False)
+    metrics: Catalogue[Metric] = field(init=False)
+    rules: Catalogue[Rule] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for attribute, kind in zip(("adapters", "generators", "metrics", "rules"), _KINDS.values(), strict=True):
+            object.__setattr__(self, attribute, Catalogue(kind, self.plugins))
+
+    def failures(self) -> list[str]:
+        """One line for each plugin that failed and each name claimed twice."""
+        lines = [f"plugin {p.name!r} of {p.distribution}: {p.failure}" for p in self.plugins if p.failure]
+        for catalogue in (self.adapters, self.generators, self.metrics, self.rules):
+            lines += catalogue.conflicts()
+        return lines
+
+
+def load_registry(extra: Mapping[str, object] | None = None) -> Registry:
+    """Find the installed plugins and ask each for its components.
+
+    A plugin that fails is kept, with its failure, and gives nothing; the others are not affected.
+
+    Args:
+        extra: More plugins by name: modules or objects with hook implementations that are not installed.
+    """
+    found: list[Plugin] = []
+    for point in sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: (e.name, e.value)):
+        dist = point.dist
+        distribution = f"{dist.name} {dist.version}" if dist else "an unknown distribution"
+        found.append(_load(point, distribution))
+    for name, plugin in (extra or {}).items():
+        found.append(_collect(name, "this program", plugin))
+    return Registry(tuple(found))
+
+
+def _load(point: EntryPoint, distribution: str) -> Plugin:
+    try:
+        module = point.load()
+    except (Exception, SystemExit) as error:
+        return Plugin(point.name, distribution, failure=f"cannot be imported: {_line(error)}")
+    return _collect(point.name, distribution, module)
+
+
+def _collect(name: str, distribution: str, plugin: object) -> Plugin:
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(plugin, name)
+        return Plugin(name, distribution, tuple(_components(manager, plugin)))
+    except (pluggy.PluginValidationError, PluginError) as error:
+        return Plugin(name, distribution, failure=_line(error))
+
+
+def _components(manager: pluggy.PluginManager, plugin: object) -> Iterator[Component]:
+    callers = manager.get_hookcallers(plugin) or []
+    if not callers:
+        raise PluginError(f"implements none of the hooks {', '.join(_KINDS)} (is @hookimpl missing?)")
+    for caller in callers:
+        if not caller.has_spec():
+            near = difflib.get_close_matches(caller.name, _KINDS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise PluginError(f"there is no hook {caller.name}{hint}")
+        for implementation in caller.get_hookimpls():
+            yield from _call(caller.name, implementation.function)
+
+
+def _call(hook: str, function: Any) -> Iterator[Component]:
+    kind = _KINDS[hook]
+    try:
+        given = function()
+        components = None if given is None else list(given)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{hook} failed: {_line(error)}") from error
+    if not components:
+        raise PluginError(f"{hook} returned nothing; expected an iterable of {kind.__name__}")
+    for component in components:
+        if not isinstance(component, kind):
+            raise PluginError(f"{hook} returned a {type(component).__name__}; expected {kind.__name__}")
+        if not _NAME.fullmatch(component.name):
+            raise PluginError(
+                f"{hook} returned the name {component.name!r}; expected lower-case letters, digits, '.', '_', '-'"
+            )
+        yield component
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

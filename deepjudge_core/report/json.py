@@ -1,0 +1,110 @@
+"""The report as JSON, by the schema ``deepjudge/report/1`` (``schema.json`` beside this file)."""
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from deepjudge_core.audit import Report, SuspectResult
+from deepjudge_core.judge import GROUPS, MetricResult, Setting
+from deepjudge_core.observation import ModelInfo
+from deepjudge_core.suite import CASE_SETS, Suite
+from deepjudge_core.version import VERSION
+
+SCHEMA = "deepjudge/report/1"
+
+
+def report_to_json(report: Report) -> dict[str, Any]:
+    """The report as JSON values."""
+    return {
+        "schema": SCHEMA,
+        "deepjudge": VERSION,
+        "victim": _model(report.suite.victim.model) | {"accuracy": report.suite.accuracy},
+        "suite": suite_to_json(report.suite),
+        "calibration": {
+            "controls": [_model(control.model) for control in report.calibration.controls],
+            "notes": list(report.calibration.notes),
+        },
+        "rule": report.rule,
+        "rule_options": dict(report.rule_options),
+        "groups": report.groups,
+        "suspects": [_suspect(result) for result in report.suspects],
+    }
+
+
+def suite_to_json(suite: Suite) -> dict[str, Any]:
+    """What a suite holds, without its arrays."""
+    names = list(suite.victim.model.layers.items())
+    return {
+        "digest": suite.digest,
+        "seed": suite.seed,
+        "bounds": list(suite.bounds),
+        "cases": {case_set: int(suite.rows(case_set).sum()) for case_set in CASE_SETS},
+        "generators": [
+            {
+                "name": record.name,
+                "provider": record.provider,
+                "options": dict(record.options),
+                "made": record.made,
+                "kept": record.kept,
+            }
+            for record in suite.generators
+        ],
+        "layers": [
+            {
+                "name": name,
+                "neurons": width,
+                "unreached": [neuron for layer, neuron in suite.unreached if layer == suite.layers.index(name)],
+            }
+            for name, width in names
+            if name in suite.layers
+        ],
+        "notes": list(suite.notes),
+    }
+
+
+def dump_report(report: Report) -> str:
+    """The report as text; equal reports give equal texts."""
+    return json.dumps(report_to_json(report), indent=2, allow_nan=False) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema that every report keeps."""
+    loaded: dict[str, Any] = json.loads((files("deepjudge_core.report") / "schema.json").read_text("utf-8"))
+    return loaded
+
+
+def _model(model: ModelInfo) -> dict[str, Any]:
+    return {"path": model.name, "digest": model.digest, "framework": model.framework}
+
+
+def _suspect(result: SuspectResult) -> dict[str, Any]:
+    verdict = result.verdict
+    settings = verdict.settings if verdict else {group: Setting(None, reason=result.failure) for group in GROUPS}
+    return {
+        "path": result.path,
+        "digest": result.model.digest if result.model else None,
+        "framework": result.model.framework if result.model else None,
+        "accuracy_on_seeds": result.accuracy,
+        "decision": str(result.decision),
+        "points_to": verdict.points_to if verdict else None,
+        "settings": {name: _setting(setting) for name, setting in settings.items()},
+        "metrics": {name: _metric(metric) for name, metric in verdict.metrics.items()} if verdict else {},
+        "layer_map": dict(result.layer_map or {}),
+        "reason": result.failure or (verdict.reason if verdict else None),
+    }
+
+
+def _setting(setting: Setting) -> dict[str, Any]:
+    decision = None if setting.decision is None else str(setting.decision)
+    return {"decision": decision, "p_copy": setting.p_copy, "reason": setting.reason}
+
+
+def _metric(metric: MetricResult) -> dict[str, Any]:
+    return {
+        "group": metric.group,
+        "value": metric.value,
+        "lower_bound": metric.vote.lower_bound,
+        "threshold": metric.vote.threshold,
+        "vote": metric.vote.vote,
+        "reason": metric.reason,
+    }

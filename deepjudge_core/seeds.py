@@ -1,0 +1,72 @@
+"""Seeds: the inputs that test cases start from."""
+
+from typing import Literal
+
+import numpy as np
+
+from deepjudge_core.components import Seeds
+from deepjudge_core.errors import InputError
+from deepjudge_core.inputs import check_bounds
+from deepjudge_core.layouts import arrangement
+from deepjudge_core.model import Array, Model
+
+Order = Literal["high", "low", "balanced"]
+
+
+def select_seeds(
+    victim: Model,
+    x: Array,
+    y: Array,
+    *,
+    n: int = 1000,
+    order: Order = "high",
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Seeds:
+    """Select the correctly classified inputs of which the victim is most (or least) certain.
+
+    The score of an input is ``sum_c p_c(x)^2`` (DeepGini, Feng et al., ISSTA 2020; paper, section V-A4). Equal scores
+    keep the order of the inputs.
+
+    Args:
+        victim: The owner's model.
+        x: ``(m, *shape)``; channels may be first or last.
+        y: ``(m,)`` class numbers.
+        n: How many to take; all correctly classified ones where they are fewer.
+        order: Highest scores, lowest scores, or highest scores of each class in turn.
+        bounds: Least and greatest value that an input may have.
+
+    Raises:
+        InputError: When shapes, labels or values do not fit, or the victim classifies no input correctly.
+    """
+    if n < 1:
+        raise InputError(f"expected a positive number of seeds, found {n}")
+    if len(x) != len(y):
+        raise InputError(f"expected as many labels as inputs, found {len(x)} inputs and {len(y)} labels")
+    x = np.asarray(x, dtype=np.float32)
+    y = np.asarray(y, dtype=np.int64)
+    check_bounds("inputs", x, bounds)
+    inputs = np.ascontiguousarray(arrangement(victim.name, x.shape[1:], victim.input)(x))
+    if y.min() < 0 or y.max() >= victim.classes:
+        raise InputError(f"{victim.name}: expected labels 0..{victim.classes - 1}, found labels {y.min()}..{y.max()}")
+    p = victim.predict(inputs).astype(np.float64)
+    right = np.flatnonzero(p.argmax(axis=1) == y)
+    if len(right) == 0:
+        raise InputError(
+            f"{victim.name}: classifies none of the {len(y)} inputs correctly; are they scaled as it expects (--scale)?"
+        )
+    score = (p[right] ** 2).sum(axis=1)
+    ranked = right[np.argsort(score if order == "low" else -score, kind="stable")]
+    if order == "balanced":
+        ranked = _by_turns(ranked, y)
+    indices = ranked[:n]
+    return Seeds(inputs[indices], y[indices], indices, (float(bounds[0]), float(bounds[1])), len(right) / len(y))
+
+
+def _by_turns(ranked: Array, y: Array) -> Array:
+    # The k-th best of every class stands before the (k+1)-th best of any.
+    turn = np.empty(len(ranked), dtype=np.int64)
+    for label in np.unique(y[ranked]):
+        members = y[ranked] == label
+        turn[members] = np.arange(members.sum())
+    turns: Array = ranked[np.argsort(turn, kind="stable")]
+    return turns

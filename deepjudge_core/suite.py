@@ -1,0 +1,170 @@
+"""The suite: test cases made from the victim, with the victim's own answers to them, as one file."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from deepjudge_core import storage
+from deepjudge_core.components import Answers, CaseSet
+from deepjudge_core.errors import FileFormatError
+from deepjudge_core.model import Array
+from deepjudge_core.observation import Observation
+
+CASE_SETS: tuple[CaseSet, ...] = get_args(CaseSet)
+_COLUMNS = ("labels", "sets", "generators", "seeds", "layers", "neurons")
+
+
+@dataclass(frozen=True, eq=False)
+class CaseTable:
+    """All cases of a suite, one row each: clean seeds, adversarial cases, neuron corners.
+
+    Attributes:
+        inputs: ``(n, *shape)`` float32, in the victim's layout.
+        labels: ``(n,)`` int64 ground truth of the seed.
+        sets: ``(n,)`` int64 place in ``CASE_SETS``.
+        generators: ``(n,)`` int64 place in the suite's generators; -1 for clean seeds.
+        seeds: ``(n,)`` int64 place of the seed among the clean cases.
+        layers: ``(n,)`` int64 place in the suite's layers; -1 for none.
+        neurons: ``(n,)`` int64; -1 for none.
+    """
+
+    inputs: Array
+    labels: Array
+    sets: Array
+    generators: Array
+    seeds: Array
+    layers: Array
+    neurons: Array
+
+
+@dataclass(frozen=True)
+class GeneratorRecord:
+    """How one generator was run: its name, who gave it, all its options, and how many cases came of it."""
+
+    name: str
+    makes: str
+    provider: str
+    options: Mapping[str, Any]
+    made: int
+    kept: int
+
+
+@dataclass(frozen=True, eq=False)
+class Suite:
+    """Everything that is needed to compare other models with the victim.
+
+    Attributes:
+        seed: What all randomness was derived from.
+        bounds: Least and greatest value of an input.
+        accuracy: Share of the inputs offered as seeds that the victim classifies correctly.
+        layers: Taps of the victim that are compared.
+        seed_indices: ``(seeds,)`` int64 places of the seeds in the inputs they were selected from.
+        cases: The cases.
+        unreached: ``(layer, neuron)`` pairs, places in ``layers`` and neurons, that have no case.
+        generators: How the cases were made.
+        victim: The victim's own answers.
+        notes: What a reader should know of how it was made.
+    """
+
+    seed: int
+    bounds: tuple[float, float]
+    accuracy: float
+    layers: tuple[str, ...]
+    seed_indices: Array
+    cases: CaseTable
+    unreached: tuple[tuple[int, int], ...]
+    generators: tuple[GeneratorRecord, ...]
+    victim: Observation
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of all of it."""
+        return _content(self).digest
+
+    def rows(self, case_set: CaseSet) -> Array:
+        """``(n,)`` bool: which cases belong to the set."""
+        rows: Array = self.cases.sets == CASE_SETS.index(case_set)
+        return rows
+
+    def answers(self, seen: Observation, case_set: CaseSet) -> Answers:
+        """What a model answered to one set of cases."""
+        rows = self.rows(case_set)
+        made_for = {
+            layer: np.where(self.cases.layers[rows] == place, self.cases.neurons[rows], -1)
+            for place, layer in enumerate(self.layers)
+        }
+        return Answers(
+            labels=self.cases.labels[rows],
+            probabilities=seen.probabilities[rows],
+            activations={layer: values[rows] for layer, values in seen.activations.items()},
+            made_for=made_for,
+        )
+
+
+def save_suite(path: Path, suite: Suite) -> None:
+    """Write a suite; equal suites give equal bytes.
+
+    Raises:
+        FileFormatError: When it cannot be written.
+    """
+    storage.write(path, _content(suite))
+
+
+def load_suite(path: Path) -> Suite:
+    """Read a suite.
+
+    Raises:
+        FileFormatError: When the file is damaged or another.
+    """
+    content = storage.read(path, ["suite"])
+    try:
+        return _from_content(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileFormatError(f"{path}: not a complete suite: {error}") from None
+
+
+def _content(suite: Suite) -> storage.Content:
+    manifest = {
+        "seed": suite.seed,
+        "bounds": list(suite.bounds),
+        "accuracy": suite.accuracy,
+        "layers": list(suite.layers),
+        "unreached": [list(pair) for pair in suite.unreached],
+        "generators": [asdict(record) for record in suite.generators],
+        "victim": suite.victim.to_json(),
+        "notes": list(suite.notes),
+    }
+    arrays = {"inputs": suite.cases.inputs, "seed_indices": suite.seed_indices}
+    arrays |= {column: getattr(suite.cases, column) for column in _COLUMNS}
+    return storage.seal("suite", manifest, arrays | suite.victim.arrays("victim."))
+
+
+def _from_content(content: storage.Content) -> Suite:
+    manifest, arrays = content.manifest, content.arrays
+    cases = CaseTable(arrays["inputs"], *(arrays[column] for column in _COLUMNS))
+    low, high = manifest["bounds"]
+    suite = Suite(
+        seed=int(manifest["seed"]),
+        bounds=(float(low), float(high)),
+        accuracy=float(manifest["accuracy"]),
+        layers=tuple(map(str, manifest["layers"])),
+        seed_indices=arrays["seed_indices"],
+        cases=cases,
+        unreached=tuple((int(layer), int(neuron)) for layer, neuron in manifest["unreached"]),
+        generators=tuple(GeneratorRecord(**record) for record in manifest["generators"]),
+        victim=Observation.from_parts(manifest["victim"], arrays, "victim."),
+        notes=tuple(map(str, manifest["notes"])),
+    )
+    rows = len(cases.inputs)
+    for column in _COLUMNS:
+        values = getattr(cases, column)
+        if values.shape != (rows,) or values.dtype != np.int64:
+            raise ValueError(f"{column!r} does not have one whole number per case")
+    if len(suite.victim.probabilities) != rows:
+        raise ValueError("the victim's answers are of another number of cases")
+    return suite
