@@ -21,14 +21,19 @@ class Role(enum.Enum):
     PROJECTION = "projection"  # dense, matmul, layer norm: features on the last axis
     RECURRENT = "recurrent"  # a whole recurrent layer; its output is a tap
     ACTIVATION = "activation"  # elementwise nonlinearity of its first input; its output is a tap
-    MULTIPLY = "multiply"  # of two tensors
+    MULTIPLY = "multiply"  # of two tensors, or a choice between them
     TRANSPOSE = "transpose"
     RESHAPE = "reshape"  # changes or flattens the axes: channels are on the last axis of a matrix, else unknown
     SOFTMAX = "softmax"
     LOG_SOFTMAX = "log-softmax"
     SIGMOID = "sigmoid"  # an activation, unless it is the output of a classifier
-    KEEP = "keep"  # keeps axes as they are: addition, pooling, normalisation, dropout, casts
+    KEEP = "keep"  # keeps axes as they are: pooling, normalisation, dropout, casts
+    ELEMENTWISE = "elementwise"  # keeps axes, changes each value by itself: addition, powers, scaling
     OTHER = "other"
+
+
+_ACTIVATIONS = (Role.ACTIVATION, Role.SIGMOID)
+_ELEMENTWISE = (*_ACTIVATIONS, Role.MULTIPLY, Role.KEEP, Role.ELEMENTWISE)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Op:
         inputs: Names of the tensors that are computed from the model's input (constants are left out).
         rank: Number of axes of the output, the batch axis counted.
         channel: For CONVOLUTION and RECURRENT: the axis of the channels.
-        permutation: For TRANSPOSE: output axis to input axis.
+        permutation: For TRANSPOSE: output axis to input axis, -1 for a new one; input axes may be missing.
     """
 
     name: str
@@ -89,14 +94,9 @@ def find_taps(ops: Sequence[Op], output: str) -> Taps:
     logits, scores = _find_logits(by_name, output)
     used = _ancestors(by_name, logits)
     composite = _composites(ops)
-    taps = []
-    for op in ops:
-        if op.name not in used or op.name == logits:
-            continue
-        if op.role in (Role.ACTIVATION, Role.SIGMOID, Role.RECURRENT):
-            name = composite.get(op.name, op.name)
-            taps.append(Tap(name, channel_axis(by_name, name)))
-    return Taps((*taps, Tap(logits, channel_axis(by_name, logits))), scores)
+    active = {composite.get(op.name, op.name) for op in ops if op.role in (*_ACTIVATIONS, Role.RECURRENT)}
+    hidden = [op.name for op in ops if op.name in active & used and op.name != logits]
+    return Taps(tuple(Tap(name, channel_axis(by_name, name)) for name in (*hidden, logits)), scores)
 
 
 def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
@@ -113,7 +113,7 @@ def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
         source = channel_axis(by_name, op.inputs[0])
         if source in op.permutation:
             return op.permutation.index(source)
-    if op.role in (Role.ACTIVATION, Role.SIGMOID, Role.MULTIPLY, Role.KEEP):
+    if op.role in _ELEMENTWISE:
         same = [i for i in op.inputs if i in by_name and by_name[i].rank == op.rank]
         if same:
             return channel_axis(by_name, same[0])
@@ -142,12 +142,13 @@ def _source(op: Op, name: str) -> str:
     return op.inputs[0]
 
 
-def _ancestors(by_name: Mapping[str, Op], name: str) -> set[str]:
+def _ancestors(by_name: Mapping[str, Op], name: str, start: str | None = None) -> set[str]:
+    # Of a tensor, itself included; not those behind ``start``, nor that one.
     seen: set[str] = set()
     stack = [name]
     while stack:
         current = stack.pop()
-        if current in seen or current not in by_name:
+        if current in seen or current == start or current not in by_name:
             continue
         seen.add(current)
         stack.extend(by_name[current].inputs)
@@ -155,14 +156,33 @@ def _ancestors(by_name: Mapping[str, Op], name: str) -> set[str]:
 
 
 def _composites(ops: Sequence[Op]) -> dict[str, str]:
-    # x * sigmoid(x) (SiLU), x * tanh(softplus(x)) (Mish), ...: the product is the activation's output.
+    # x * sigmoid(x) (SiLU), x * tanh(softplus(x)) (Mish), x * (1 + erf(x)) (GELU), ...: where elementwise branches from
+    # one tensor meet again in a product, their activations are one, and the product is its output. A sum is one when
+    # there is an activation in every branch (a parametric ReLU); x + relu(x) is a shortcut.
     by_name = {op.name: op for op in ops}
-    found = {}
+    origin: dict[str, str] = {}  # the nearest tensor that a tensor is an elementwise function of
+    found: dict[str, str] = {}
     for op in ops:
-        if op.role is not Role.MULTIPLY or len(op.inputs) != 2:
+        if op.role not in _ELEMENTWISE or not op.inputs:
             continue
-        for gate, value in (op.inputs, op.inputs[::-1]):
-            inner = by_name.get(gate)
-            if inner is not None and inner.role in (Role.ACTIVATION, Role.SIGMOID) and value in inner.inputs:
-                found[gate] = op.name
+        first, *others = [_path(origin, name) for name in op.inputs]
+        meeting = next((name for name in first if all(name in path for path in others)), None)
+        if meeting is None:
+            continue
+        origin[op.name] = meeting
+        if others:
+            branches = [_activations(by_name, name, meeting) for name in op.inputs]
+            if any(branches) if op.role is Role.MULTIPLY else all(branches):
+                found |= dict.fromkeys(set().union(*branches), op.name)
     return found
+
+
+def _path(origin: Mapping[str, str], name: str) -> list[str]:
+    path = [name]
+    while path[-1] in origin:
+        path.append(origin[path[-1]])
+    return path
+
+
+def _activations(by_name: Mapping[str, Op], name: str, start: str) -> set[str]:
+    return {key for key in _ancestors(by_name, name, start) if by_name[key].role in _ACTIVATIONS}

@@ -1,0 +1,40 @@
+"""Opens PyTorch models: files of ``torch.export`` (``.pt2``), live modules, exported programs."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from deepjudge_core.components import Adapter
+from deepjudge_core.errors import MissingExtraError
+from deepjudge_core.hookspecs import hookimpl
+from deepjudge_core.model import Model
+
+# Told by name along the MRO: asking torch would import it.
+_LIVE = {("torch.nn.modules.module", "Module"), ("torch.export.exported_program", "ExportedProgram")}
+
+
+@hookimpl
+def deepjudge_adapters() -> Iterable[Adapter]:
+    """Give the adapter."""
+    return [Adapter(name="torch", suffixes=(".pt2",), accepts=_accepts, open=_open)]
+
+
+def _accepts(source: object) -> bool:
+    return any((cls.__module__, cls.__name__) in _LIVE for cls in type(source).__mro__)
+
+
+def _open(
+    source: Any,
+    *,
+    name: str | None = None,
+    batch_size: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> Model:
+    name = name or (str(source) if isinstance(source, Path) else type(source).__name__)
+    try:
+        from deepjudge_torch.model import open_program
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError(name, "PyTorch", "torch") from error
+    return open_program(source, name=name, batch_size=batch_size, input_shape=input_shape)

@@ -1,0 +1,323 @@
+"""What the graph of an exported program says: its input, its scores, its taps; and graphs that stop at some of them.
+
+A graph is that of ``ExportedProgram.module()``: one placeholder, ``get_attr`` nodes for the weights, aten operations.
+
+Not found: activations that torch itself spells out in arithmetic (softsign; in programs decomposed to core aten also
+PReLU, hardswish, hardsigmoid, softplus, CELU), and those inside ``torch.autocast`` blocks and ``torch.cond`` branches.
+"""
+
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from deepjudge_core.errors import ModelError
+from deepjudge_core.model import Layout, Scores
+from deepjudge_core.taps import Op, Role, find_taps
+
+# Names of aten operations, without the underscore of those that work in place.
+_ROLES = {
+    name: role
+    for role, names in {
+        Role.PROJECTION: """addmm baddbmm bmm embedding layer_norm linear matmul mm native_layer_norm rms_norm
+            scaled_dot_product_attention""",
+        Role.RECURRENT: "gru lstm rnn_relu rnn_tanh",
+        Role.ACTIVATION: """celu clamp clamp_max clamp_min elu erf gelu glu gru_cell hardshrink hardsigmoid hardswish
+            hardtanh leaky_relu log_sigmoid log_sigmoid_forward lstm_cell mish prelu relu relu6 rnn_relu_cell
+            rnn_tanh_cell rrelu selu silu softplus softshrink tanh threshold""",
+        Role.SIGMOID: "sigmoid",
+        Role.SOFTMAX: "_safe_softmax _softmax softmax",
+        Role.LOG_SOFTMAX: "_log_softmax log_softmax",
+        Role.MULTIPLY: "where",
+        Role.RESHAPE: "_unsafe_view flatten reshape reshape_as unflatten view view_as",
+        Role.KEEP: "_to_copy alias alpha_dropout clone contiguous detach dropout feature_dropout lift_fresh_copy to",
+        Role.ELEMENTWISE: """abs add div eq exp expm1 ge gt le log log1p logical_and logical_not logical_or lt maximum
+            minimum mul ne neg pow reciprocal rsqrt rsub sign sqrt square sub""",
+    }.items()
+    for name in names.split()
+}
+# All that works on (rows, channels, ...).
+_CHANNELS = re.compile("conv|pool|(batch|group|instance)_norm|pixel_(un)?shuffle")
+# Their values do not depend on those of their input.
+_CONSTANTS = re.compile("^new_|_like$")
+_MOVES = {"adjoint", "mH", "mT", "movedim", "moveaxis", "numpy_T", "permute", "swapaxes", "swapdims", "t", "transpose"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the neurons of a node's tensor are.
+
+    Attributes:
+        batch: Axis of the rows; ``k * rows`` long where the model folds another axis into it.
+        channel: Axis of the neurons.
+        neurons: Their number.
+    """
+
+    batch: int
+    channel: int
+    neurons: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a graph says of itself.
+
+    Attributes:
+        input: Name of the placeholder.
+        example: Its fake tensor: shape and element type.
+        batch: Number of rows that the graph takes: a number, or a sympy expression where it takes any.
+        taps: Names of the taps in forward order, the logits last.
+        output: Name of the node that holds the scores.
+        places: Where the neurons of the taps and of the output are.
+        scores: What the scores are.
+        layout: Where the input's channels are.
+        recurrent: Whether there is a recurrent layer.
+    """
+
+    input: str
+    example: torch.Tensor
+    batch: Any
+    taps: tuple[str, ...]
+    output: str
+    places: Mapping[str, Place]
+    scores: Scores
+    layout: Layout | None
+    recurrent: bool
+
+
+def read(graph: fx.Graph) -> Network:
+    """Find the input, the scores and the taps.
+
+    A tap without rows or a fixed number of neurons of its own (one computed over the batch, say) is left out.
+
+    Raises:
+        ModelError: When there is not one input and a matrix of scores, or the graph is one of training.
+    """
+    _refuse_training(graph)
+    inputs = [node for node in graph.find_nodes(op="placeholder") if node.users]
+    if len(inputs) != 1:
+        raise ModelError(f"expected one input, found {len(inputs)}: {', '.join(n.name for n in inputs) or 'none used'}")
+    (source,) = inputs
+    example = source.meta["val"]
+    if example.ndim < 2:
+        raise ModelError(f"expected an input (n, ...), found one of shape {_text(example)}")
+    batch = sizes(example)[0]
+    ops, rows = _operations(graph, source, batch)
+    output = _find_output(graph, rows)
+    found = find_taps(ops, output)
+    shapes = {node.name: sizes(node.meta["val"]) for node in graph.nodes if node.name in rows}
+    places = {}
+    for tap in found.taps:
+        axis, width = rows[tap.name], shapes[tap.name][tap.channel]
+        if axis is not None and axis != tap.channel and isinstance(width, int):
+            places[tap.name] = Place(axis, tap.channel, width)
+    return Network(
+        input=source.name,
+        example=example,
+        batch=batch,
+        taps=tuple(places),
+        output=output,
+        places={output: Place(0, 1, shapes[output][1]), **places},
+        scores=found.scores,
+        layout=_layout(ops),
+        recurrent=any(op.role is Role.RECURRENT for op in ops),
+    )
+
+
+def extract(state: dict[str, Any], graph: fx.Graph, network: Network, names: Sequence[str]) -> fx.GraphModule:
+    """Make the graph that computes the ``(rows, neurons)`` outputs at some places, and no more than that.
+
+    Each is read where it is computed: an operation in place further on may overwrite it.
+
+    Args:
+        state: Weights by the names that the graph has for them; they are shared, not copied.
+        names: Of the places, in the order of the outputs.
+    """
+    part = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    outputs: dict[str, fx.Node] = {}
+    for node in graph.nodes:
+        if node.op == "placeholder" and node.name != network.input:
+            continue
+        copies[node] = part.node_copy(node, copies.__getitem__)
+        if node.name == network.input:
+            rows = part.call_function(torch.ops.aten.sym_size.int, (copies[node], 0))
+        if node.name in names:
+            place = network.places[node.name]
+            outputs[node.name] = part.call_function(neurons, (copies[node], rows, place.batch, place.channel))
+            if outputs.keys() == set(names):
+                break
+    part.output([outputs[name] for name in names])
+    part.eliminate_dead_code()
+    return fx.GraphModule(state, part)
+
+
+def sizes(value: torch.Tensor) -> list[Any]:
+    """Lengths of the axes: a sympy expression where one may be any, which compares without adding guards."""
+    found = [size.node.expr if isinstance(size, torch.SymInt) else size for size in value.shape]
+    # A module that asks for the length of an axis has it fixed; it stays a SymInt.
+    return [int(size) if not isinstance(size, int) and size.is_number else size for size in found]
+
+
+def neurons(tensor: torch.Tensor, rows: int, batch: int, channel: int) -> torch.Tensor:
+    """Average over all axes but those of the rows and of the neurons: ``(rows, neurons)``, float32 at least."""
+    moved = tensor.movedim((batch, channel), (0, -1)).reshape(rows, -1, tensor.shape[channel])
+    return moved.mean(1, dtype=torch.promote_types(tensor.dtype, torch.float32))
+
+
+def inline_grad_modes(module: fx.GraphModule) -> None:
+    """Put the bodies of ``with torch.no_grad()`` where they are called: they would hide taps and stop gradients."""
+    graph = module.graph
+    for node in list(graph.find_nodes(op="call_function", target=torch.ops.higher_order.wrap_with_set_grad_enabled)):
+        _, body, *operands = node.args
+        part = getattr(module, body.target)
+        inline_grad_modes(part)
+        arguments = dict(zip(part.graph.find_nodes(op="placeholder"), operands, strict=True))
+        with graph.inserting_before(node):
+            outputs = graph.graph_copy(part.graph, arguments)
+        for item in list(node.users):
+            item.replace_all_uses_with(outputs[item.args[1]])
+            graph.erase_node(item)
+        graph.erase_node(node)
+
+
+def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op], dict[str, int | None]]:
+    # All tensors computed from the input, in forward order, and the axis of the rows of each.
+    ops = [Op(source.name, Role.INPUT, (), source.meta["val"].ndim)]
+    rows: dict[str, int | None] = {source.name: 0}
+    ranks = {source.name: source.meta["val"].ndim}
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if node.op != "call_function" or not isinstance(value, torch.Tensor):
+            continue
+        # An operation with several outputs is one Op for each of them that is used.
+        item = node.args[1] if node.target is operator.getitem else 0
+        origin = node.args[0] if node.target is operator.getitem else node
+        inputs = tuple(n.name for n in origin.all_input_nodes if n.name in rows)
+        if not inputs or _CONSTANTS.search(_name(origin)):
+            continue
+        rank, rank_before = value.ndim, ranks[inputs[0]]
+        axis = rows[inputs[0]]
+        permutation = _permutation(origin, rank_before, rank)
+        if permutation:
+            role = Role.TRANSPOSE
+            axis = permutation.index(axis) if axis in permutation else None
+        else:
+            role = _role(origin, inputs, keeps=rank == rank_before and rank > 2)
+        if role is Role.RECURRENT:
+            # Sequences are (time, rows, features) or batch_first; final states are (layers, rows, features).
+            axis = 0 if item == 0 and _arguments(origin).get("batch_first") else 1
+        elif role is Role.RESHAPE:
+            axis = None
+        rows[node.name] = _find_rows(value, batch, axis, folded=rows[inputs[0]] == 0)
+        ranks[node.name] = rank
+        ops.append(Op(node.name, role, inputs, rank, 1 if role is Role.CONVOLUTION else -1, permutation))
+    return ops, rows
+
+
+def _role(node: fx.Node, inputs: Sequence[str], *, keeps: bool) -> Role:
+    name = _name(node)
+    if _CHANNELS.search(name):
+        return Role.CONVOLUTION
+    if name == "mul" and len(inputs) > 1:
+        return Role.MULTIPLY
+    if name in ("maximum", "minimum") and len(inputs) == 1:
+        return Role.ACTIVATION
+    if name.endswith("layer_norm") and len(node.args[1]) > 1:
+        return Role.KEEP  # over channels and space
+    # Unknown ones, concatenation, padding, interpolation, ... keep the axes of a tensor. Of a matrix, KEEP would say
+    # more: that it still holds the same probabilities after a softmax.
+    return _ROLES.get(name, Role.KEEP if keeps else Role.OTHER)
+
+
+def _name(node: fx.Node) -> str:
+    if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
+        return ""
+    name: str = node.target.name().removeprefix("aten::").split(".")[0]
+    return name.removesuffix("_")
+
+
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    # By name, defaults included.
+    schema = node.target._schema.arguments
+    values = {argument.name: argument.default_value for argument in schema}
+    values.update(zip(values, node.args, strict=False))
+    return {**values, **node.kwargs}
+
+
+def _permutation(node: fx.Node, before: int, rank: int) -> tuple[int, ...]:
+    # Output axis to input axis, for what moves, adds or takes away axes; empty for the rest.
+    name = _name(node)
+    if name in _MOVES:
+        # Asked of the operation itself, with a tensor whose axes can be told apart: there are many spellings.
+        probe = torch.empty(tuple(range(before)), device="meta")
+        return tuple(node.target(probe, *node.args[1:], **node.kwargs).shape)
+    if not name or rank == before or _ROLES.get(name) is Role.RESHAPE:
+        return ()
+    # squeeze, unsqueeze, select, unbind, stack, and reductions: mean, sum, amax, ...
+    dims = _arguments(node).get("dim")
+    if name == "squeeze" and dims is None:
+        dims = [axis for axis, size in enumerate(sizes(node.args[0].meta["val"])) if size == 1]
+    if dims is None:
+        return ()
+    found = {axis % max(before, rank) for axis in ([dims] if isinstance(dims, int) else dims)}
+    if rank == before + len(found):
+        old = iter(range(before))
+        return tuple(-1 if axis in found else next(old) for axis in range(rank))
+    kept = tuple(axis for axis in range(before) if axis not in found)
+    return kept if len(kept) == rank else ()
+
+
+def _find_rows(value: torch.Tensor, batch: Any, likely: int | None, *, folded: bool) -> int | None:
+    shape = sizes(value)
+    for axis in ([] if likely is None else [likely]) + list(range(len(shape))):
+        if axis < len(shape) and shape[axis] == batch:
+            return axis
+    # (rows, time, ...) reshaped to (rows * time, ...)
+    return 0 if folded and shape and shape[0] % batch == 0 else None
+
+
+def _find_output(graph: fx.Graph, rows: Mapping[str, int | None]) -> str:
+    outputs = [node for node in graph.output_node().all_input_nodes if isinstance(node.meta.get("val"), torch.Tensor)]
+    for node in outputs:
+        shape = sizes(node.meta["val"])
+        if rows.get(node.name) == 0 and len(shape) == 2 and isinstance(shape[1], int):
+            return str(node.name)
+    found = ", ".join(_text(node.meta["val"]) for node in outputs) or "none"
+    raise ModelError(f"expected an output (n, classes), found {found}")
+
+
+def _text(value: torch.Tensor) -> str:
+    return f"({', '.join(str(size) if isinstance(size, int) else 'n' for size in sizes(value))})"
+
+
+def _layout(ops: Sequence[Op]) -> Layout | None:
+    # Where the first convolution sees the input's channels; where that cannot be told, torch's habit for images.
+    by_name = {op.name: op for op in ops}
+    rank = ops[0].rank
+    convolution = next((op for op in ops if op.role is Role.CONVOLUTION), None)
+    if convolution is not None and rank in (3, 4):
+        axis, op = 1, by_name[convolution.inputs[0]]
+        while op.rank == rank:
+            if op.role is Role.INPUT:
+                return "channels_last" if axis == rank - 1 else "channels_first"
+            axis = op.permutation[axis] if op.role is Role.TRANSPOSE else axis
+            op = by_name[op.inputs[0]]
+    return "channels_first" if rank == 4 else None
+
+
+def _refuse_training(graph: fx.Graph) -> None:
+    for node in graph.nodes:
+        name = _name(node)
+        given = _arguments(node) if name else {}
+        training = given.get("train") or given.get("training") or given.get("dropout_p", 0) > 0
+        # Dropout of nothing is none, and instance normalisation is decomposed to a batch's without running means.
+        harmless = given.get("dropout", 1) == 0 or given.get("p", 1) == 0 or name == "_native_batch_norm_legit"
+        if training and not (harmless and given.get("running_mean") is None):
+            raise ModelError(
+                f"expected a model in evaluation mode, found {name} in training mode: export after .eval()"
+            )

@@ -1,0 +1,235 @@
+"""The rules that find taps, on graphs written by hand."""
+
+import pytest
+
+from deepjudge_core.errors import ModelError
+from deepjudge_core.model import Scores
+from deepjudge_core.taps import Op, Role, Tap, find_taps
+
+
+def op(name: str, role: Role, *inputs: str, rank: int = 2, **facts) -> Op:
+    return Op(name, role, inputs, rank, **facts)
+
+
+def taps(*ops: Op, output: str | None = None) -> list[Tap]:
+    """Of a graph that begins with the image ``x`` and ends with the last operation given."""
+    return list(find_taps([op("x", Role.INPUT, rank=4), *ops], output or ops[-1].name).taps)
+
+
+def names(*ops: Op) -> list[str]:
+    return [tap.name for tap in taps(*ops)]
+
+
+def scores(*ops: Op) -> tuple[str, Scores]:
+    found = find_taps([op("x", Role.INPUT), *ops], ops[-1].name)
+    return found.taps[-1].name, found.scores
+
+
+DENSE = op("dense", Role.PROJECTION, "x")
+CONV = op("conv", Role.CONVOLUTION, "x", rank=4, channel=1)
+
+
+def after_conv(*ops: Op, last: str) -> int:
+    """Channel axis of an activation of ``last``, which is computed from a convolution with channels on axis 1."""
+    rank = {o.name: o.rank for o in (CONV, *ops)}[last]
+    head = op("logits", Role.PROJECTION, "act")
+    return taps(CONV, *ops, op("act", Role.ACTIVATION, last, rank=rank), head)[0].channel
+
+
+# Which tensors are taps
+
+
+def test_activations_are_taps_in_forward_order_and_the_logits_the_last() -> None:
+    graph = [
+        DENSE,
+        op("relu", Role.ACTIVATION, "dense"),
+        op("dense2", Role.PROJECTION, "relu"),
+        op("sigmoid", Role.SIGMOID, "dense2"),
+        op("logits", Role.PROJECTION, "sigmoid"),
+    ]
+    assert names(*graph) == ["relu", "sigmoid", "logits"]
+
+
+def test_activations_in_a_row_are_a_tap_each() -> None:
+    graph = [
+        DENSE,
+        op("a", Role.ACTIVATION, "dense"),
+        op("b", Role.ACTIVATION, "a"),
+        op("logits", Role.PROJECTION, "b"),
+    ]
+    assert names(*graph) == ["a", "b", "logits"]
+
+
+def test_recurrent_layers_are_taps() -> None:
+    graph = [op("lstm", Role.RECURRENT, "x", rank=3, channel=2), op("logits", Role.PROJECTION, "lstm")]
+    assert names(*graph) == ["lstm", "logits"]
+
+
+def test_other_operations_are_no_taps() -> None:
+    graph = [DENSE, op("drop", Role.KEEP, "dense"), op("flat", Role.RESHAPE, "drop"), op("logits", Role.OTHER, "flat")]
+    assert names(*graph) == ["logits"]
+
+
+def test_a_branch_that_the_scores_do_not_depend_on_has_no_taps() -> None:
+    graph = [DENSE, op("dead", Role.ACTIVATION, "dense"), op("logits", Role.PROJECTION, "dense")]
+    assert names(*graph) == ["logits"]
+
+
+def test_an_activation_at_the_end_is_the_logits_and_no_tap_besides() -> None:
+    assert names(DENSE, op("relu", Role.ACTIVATION, "dense")) == ["relu"]
+
+
+def test_operations_after_the_logits_are_no_taps() -> None:
+    graph = [DENSE, op("softmax", Role.SOFTMAX, "dense")]
+    assert names(*graph) == ["dense"]
+
+
+def test_an_output_that_is_not_in_the_graph_is_an_error() -> None:
+    with pytest.raises(ModelError, match="expected the output 'y' in the graph"):
+        taps(DENSE, output="y")
+
+
+# Activations of several operations
+
+
+def test_a_product_with_its_own_gate_is_one_activation() -> None:
+    silu = [DENSE, op("sigmoid", Role.SIGMOID, "dense"), op("silu", Role.MULTIPLY, "dense", "sigmoid")]
+    assert names(*silu, op("logits", Role.PROJECTION, "silu")) == ["silu", "logits"]
+
+
+def test_a_gate_of_several_activations_is_one_activation() -> None:
+    mish = [
+        DENSE,
+        op("softplus", Role.ACTIVATION, "dense"),
+        op("tanh", Role.ACTIVATION, "softplus"),
+        op("mish", Role.MULTIPLY, "tanh", "dense"),
+    ]
+    assert names(*mish, op("logits", Role.PROJECTION, "mish")) == ["mish", "logits"]
+
+
+def test_arithmetic_around_a_gate_belongs_to_the_activation() -> None:
+    gelu = [
+        DENSE,
+        op("half", Role.ELEMENTWISE, "dense"),
+        op("scaled", Role.ELEMENTWISE, "dense"),
+        op("erf", Role.ACTIVATION, "scaled"),
+        op("plus1", Role.ELEMENTWISE, "erf"),
+        op("gelu", Role.MULTIPLY, "half", "plus1"),
+    ]
+    assert names(*gelu, op("logits", Role.PROJECTION, "gelu")) == ["gelu", "logits"]
+
+
+def test_a_gate_computed_by_a_layer_is_an_activation_of_its_own() -> None:
+    squeeze = [
+        DENSE,
+        op("inner", Role.PROJECTION, "dense"),
+        op("gate", Role.SIGMOID, "inner"),
+        op("product", Role.MULTIPLY, "dense", "gate"),
+    ]
+    assert names(*squeeze, op("logits", Role.PROJECTION, "product")) == ["gate", "logits"]
+
+
+def test_a_sum_of_activations_of_one_tensor_is_one_activation() -> None:
+    prelu = [
+        DENSE,
+        op("positive", Role.ACTIVATION, "dense"),
+        op("minus", Role.ELEMENTWISE, "dense"),
+        op("negative", Role.ACTIVATION, "minus"),
+        op("prelu", Role.ELEMENTWISE, "positive", "negative"),
+    ]
+    assert names(*prelu, op("logits", Role.PROJECTION, "prelu")) == ["prelu", "logits"]
+
+
+def test_a_shortcut_is_no_part_of_an_activation() -> None:
+    graph = [DENSE, op("relu", Role.ACTIVATION, "dense"), op("sum", Role.ELEMENTWISE, "dense", "relu")]
+    assert names(*graph, op("logits", Role.PROJECTION, "sum")) == ["relu", "logits"]
+
+
+# The scores
+
+
+@pytest.mark.parametrize(
+    ("role", "kind"),
+    [
+        (Role.SOFTMAX, Scores.PROBABILITIES),
+        (Role.SIGMOID, Scores.PROBABILITIES),
+        (Role.LOG_SOFTMAX, Scores.LOG_PROBABILITIES),
+    ],
+)
+def test_a_final_softmax_or_sigmoid_is_looked_through(role: Role, kind: Scores) -> None:
+    assert scores(DENSE, op("end", role, "dense")) == ("dense", kind)
+
+
+def test_what_keeps_probabilities_is_looked_through() -> None:
+    graph = [
+        DENSE,
+        op("softmax", Role.SOFTMAX, "dense"),
+        op("drop", Role.KEEP, "softmax"),
+        op("reshape", Role.RESHAPE, "drop"),
+    ]
+    assert scores(*graph) == ("dense", Scores.PROBABILITIES)
+
+
+def test_what_changes_probabilities_is_not_looked_through() -> None:
+    graph = [DENSE, op("softmax", Role.SOFTMAX, "dense"), op("log", Role.ELEMENTWISE, "softmax")]
+    assert scores(*graph) == ("log", Scores.LOGITS)
+
+
+def test_a_softmax_inside_is_no_end_of_a_classifier() -> None:
+    graph = [DENSE, op("attention", Role.SOFTMAX, "dense"), op("logits", Role.PROJECTION, "attention")]
+    assert scores(*graph) == ("logits", Scores.LOGITS)
+
+
+def test_dropout_without_a_softmax_before_it_stays_the_logits() -> None:
+    assert scores(DENSE, op("drop", Role.KEEP, "dense")) == ("drop", Scores.LOGITS)
+
+
+# The axis of the neurons
+
+
+def test_channels_of_a_matrix_are_its_columns() -> None:
+    assert taps(DENSE)[0].channel == 1
+
+
+def test_channels_of_a_convolution_are_where_it_says() -> None:
+    last = op("conv", Role.CONVOLUTION, "x", rank=4, channel=-1)
+    head = op("logits", Role.PROJECTION, "act")
+    assert taps(last, op("act", Role.ACTIVATION, "conv", rank=4), head)[0].channel == 3
+    assert after_conv(last="conv") == 1
+
+
+def test_channels_of_a_recurrent_layer_are_where_it_says() -> None:
+    lstm = op("lstm", Role.RECURRENT, "x", rank=3, channel=1)
+    assert taps(lstm, op("logits", Role.PROJECTION, "lstm"))[0].channel == 1
+
+
+@pytest.mark.parametrize("role", [Role.KEEP, Role.ELEMENTWISE, Role.SIGMOID, Role.ACTIVATION])
+def test_channels_stay_where_they_are(role: Role) -> None:
+    assert after_conv(op("next", role, "conv", rank=4), last="next") == 1
+
+
+def test_channels_move_with_a_transpose() -> None:
+    nhwc = op("nhwc", Role.TRANSPOSE, "conv", rank=4, permutation=(0, 2, 3, 1))
+    assert after_conv(nhwc, last="nhwc") == 3
+
+
+def test_channels_come_back_with_a_second_transpose() -> None:
+    nhwc = op("nhwc", Role.TRANSPOSE, "conv", rank=4, permutation=(0, 2, 3, 1))
+    nchw = op("nchw", Role.TRANSPOSE, "nhwc", rank=4, permutation=(0, 3, 1, 2))
+    assert after_conv(nhwc, nchw, last="nchw") == 1
+
+
+def test_channels_are_followed_where_axes_come_and_go() -> None:
+    gone = op("row", Role.TRANSPOSE, "conv", rank=3, permutation=(0, 1, 3))
+    new = op("new", Role.TRANSPOSE, "row", rank=4, permutation=(0, -1, 1, 2))
+    assert after_conv(gone, last="row") == 1
+    assert after_conv(gone, new, last="new") == 2
+
+
+def test_a_projection_puts_features_last() -> None:
+    assert after_conv(op("dense", Role.PROJECTION, "conv", rank=4), last="dense") == 3
+
+
+def test_channels_of_broadcast_operands_are_those_of_the_full_one() -> None:
+    added = op("added", Role.ELEMENTWISE, "bias", "conv", rank=4)
+    assert after_conv(op("bias", Role.PROJECTION, "x"), added, last="added") == 1
