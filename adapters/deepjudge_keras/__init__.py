@@ -1,0 +1,59 @@
+"""Opens Keras models: ``.keras`` and ``.h5`` files and live ``keras.Model`` objects, run by TensorFlow."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from deepjudge_core.components import Adapter
+from deepjudge_core.errors import MissingExtraError
+from deepjudge_core.hookspecs import hookimpl
+from deepjudge_core.model import Model
+
+
+@hookimpl
+def deepjudge_adapters() -> Iterable[Adapter]:
+    """The adapter of this package."""
+    return [Adapter(name="keras", suffixes=(".keras", ".h5", ".hdf5"), accepts=_accepts, open=_open)]
+
+
+def _accepts(source: object) -> bool:
+    # By name along the MRO: asking isinstance would import Keras.
+    return any(cls.__name__ == "Model" and cls.__module__.partition(".")[0] == "keras" for cls in type(source).__mro__)
+
+
+def _open(source: Path | Any, *, name: str | None = None, batch_size: int | None = None) -> Model:
+    try:
+        with _without_chatter():
+            from deepjudge_keras.model import open_keras
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("tensorflow", "keras"):
+            raise
+        named = name or (str(source) if isinstance(source, Path) else type(source).__name__)
+        raise MissingExtraError(named, "TensorFlow and Keras", "tensorflow") from error
+    return open_keras(source, name=name, batch_size=batch_size)
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keep what TensorFlow says of itself while it is imported off the terminal.
+
+    ``TF_CPP_MIN_LOG_LEVEL`` silences what comes later (the search for a GPU among it), but not the lines that its
+    libraries write to the file descriptor while they are loaded, before they read that variable.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)

@@ -1,0 +1,235 @@
+"""The graph of a Keras model as TensorFlow traces it, and the taps in it.
+
+The graph holds every operation that the model runs, in forward order, whether the model is sequential, functional,
+nested or a class of its own. What it does not show is which of them make up a recurrent layer, which an activation
+that TensorFlow spells out in several (hard sigmoid, clipped ReLU), and where a layer puts its channels. For these the
+calls of Keras's layers are listened to while the model is traced; such a layer then stands for what is inside it.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from deepjudge_core.errors import ModelError
+from deepjudge_core.model import Layout, Scores
+from deepjudge_core.taps import Op, Role, Tap, find_taps
+
+_ACTIVATIONS = {
+    **dict.fromkeys(("Elu", "Erf", "Erfc", "LeakyRelu", "Relu", "Relu6", "Selu"), Role.ACTIVATION),
+    **dict.fromkeys(("Softplus", "Softsign", "Tanh"), Role.ACTIVATION),
+    "Sigmoid": Role.SIGMOID,
+    "Softmax": Role.SOFTMAX,
+    "LogSoftmax": Role.LOG_SOFTMAX,
+}
+"""TensorFlow operations that are an activation function, or the nonlinear part of one."""
+
+_OTHERS = {
+    **dict.fromkeys(("Abs", "Add", "AddN", "AddV2", "BiasAdd", "Exp", "Maximum", "Minimum"), Role.ELEMENTWISE),
+    **dict.fromkeys(("Neg", "Pow", "RealDiv", "Sqrt", "Square", "Sub"), Role.ELEMENTWISE),
+    **dict.fromkeys(("Greater", "GreaterEqual", "Less", "LessEqual"), Role.ELEMENTWISE),
+    **dict.fromkeys(("Mul", "Select", "SelectV2"), Role.MULTIPLY),
+    **dict.fromkeys(("AvgPool", "Cast", "ConcatV2", "FusedBatchNormV3", "Identity", "IdentityN"), Role.KEEP),
+    **dict.fromkeys(("MaxPool", "Pad", "PadV2", "StopGradient"), Role.KEEP),
+    **dict.fromkeys(("ExpandDims", "Reshape", "Squeeze"), Role.RESHAPE),
+    "Transpose": Role.TRANSPOSE,
+}
+
+_FUNCTIONS = {name.replace("_", "") for name in dir(keras.activations)} - {"linear", "softmax", "logsoftmax"}
+"""Keras's activation functions, spelt as the layers and operations of the same name are in lower case."""
+
+_LISTENING = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer or operation while the model was traced.
+
+    Attributes:
+        operation: The layer or operation.
+        path: Names of the layers that it was called in, the model's own left out, and its name.
+        inputs: Tensors that it was given.
+        outputs: Tensors that it gave.
+        span: Places, among the operations of the graph, of those that it added.
+    """
+
+    operation: Any
+    path: str
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    span: range
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A model traced into the graph of its input.
+
+    Attributes:
+        output: Tensor of the scores ``(n, classes)``.
+        scores: What they are.
+        taps: Layer name to the tensor there and the axis of its neurons, in forward order, the logits last.
+        layout: Where its layers expect the channels.
+    """
+
+    output: Any
+    scores: Scores
+    taps: Mapping[str, tuple[Any, int]]
+    layout: Layout
+
+    def neurons(self, layer: str) -> Any:
+        """Tensor of the neuron outputs ``(n, neurons)`` at a layer."""
+        tensor, channel = self.taps[layer]
+        axes = [axis for axis in range(1, tensor.shape.rank) if axis != channel]
+        wide = tf.cast(tensor, tf.float32) if tensor.dtype.size < tf.float32.size else tensor
+        return tf.reduce_mean(wide, axes) if axes else wide
+
+
+def trace(model: Any, x: Any) -> Trace:
+    """Trace a model of one input and find its taps.
+
+    Args:
+        model: A built ``keras.Model``. Nothing is changed in it.
+        x: Its input, a tensor of the graph that it is traced into.
+
+    Raises:
+        ModelError: When it gives no scores ``(n, classes)``.
+    """
+    structure = getattr(model, "input", None)  # a list or dict, where it was made with a list or dict of one input
+    inputs = x if structure is None else keras.tree.pack_sequence_as(structure, [x])
+    calls: list[Call] = []
+    # Updates of variables and losses of regularisers go to the scope, not to the model.
+    with keras.StatelessScope(), _listening(calls, x.graph):
+        outputs = keras.tree.flatten(model(inputs, training=False))
+    output = next((output for output in outputs if output.shape.rank == 2), None)
+    if output is None:
+        shapes = ", ".join(str(tuple(output.shape)) for output in outputs)
+        raise ModelError(f"expected an output (n, classes), found {shapes}")
+    layers = {op.name: (op, call.path) for call in calls for op in _layer_ops(call)}  # outer ones last, so they stay
+    found = find_taps(_operations(x, {name: op for name, (op, _) in layers.items()}), output.name)
+    first = any(getattr(call.operation, "data_format", None) == "channels_first" for call in calls)
+    taps = _named(found.taps, x.graph, calls, {name: path for name, (_, path) in layers.items()})
+    return Trace(output, found.scores, taps, "channels_first" if first else "channels_last")
+
+
+@contextlib.contextmanager
+def _listening(calls: list[Call], graph: Any) -> Iterator[None]:
+    """Note every call of a Keras layer or operation that adds to the graph, the inner ones first.
+
+    All of them go through this one method, also those inside layers and models that somebody else wrote.
+    """
+    original = keras.Operation.__call__
+    stack: list[str] = []
+
+    def listen(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if tf.compat.v1.get_default_graph() is not graph:  # another thread's, or inside a loop's body
+            return original(self, *args, **kwargs)
+        stack.append(self.name)
+        start = len(graph.get_operations())
+        try:
+            outputs = original(self, *args, **kwargs)
+        finally:
+            path = "/".join(stack[1:])
+            stack.pop()
+        span = range(start, len(graph.get_operations()))
+        calls.append(Call(self, path, _tensors((args, kwargs), graph), _tensors(outputs, graph), span))
+        return outputs
+
+    with _LISTENING:
+        keras.Operation.__call__ = listen
+        try:
+            yield
+        finally:
+            keras.Operation.__call__ = original
+
+
+def _tensors(nest: Any, graph: Any) -> tuple[Any, ...]:
+    return tuple(t for t in keras.tree.flatten(nest) if tf.is_tensor(t) and getattr(t, "graph", None) is graph)
+
+
+def _operations(x: Any, layers: Mapping[str, Op]) -> list[Op]:
+    """What is computed from ``x`` in the core's terms, ``layers`` standing for the operations inside them."""
+    reached = {x.name}
+    ops = [Op(x.name, Role.INPUT, (), x.shape.rank)]
+    for operation in x.graph.get_operations():
+        inputs = tuple(t.name for t in operation.inputs if t.name in reached)
+        if not inputs or operation.type == "Shape":
+            continue  # computed from constants and sizes only
+        for output in operation.outputs:
+            reached.add(output.name)
+            ops.append(layers.get(output.name) or _tensor_op(operation, output, inputs))
+    return [*(op for name, op in layers.items() if name not in reached), *ops]  # those of no tensor: see `_layer_ops`
+
+
+def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
+    role = _ACTIVATIONS.get(operation.type) or _OTHERS.get(operation.type, Role.OTHER)
+    permutation: tuple[int, ...] = ()
+    if role is Role.TRANSPOSE:
+        order = tf.get_static_value(operation.inputs[1])
+        permutation = () if order is None else tuple(order.tolist())
+    return Op(output.name, role, inputs, output.shape.rank or 0, permutation=permutation)
+
+
+def _layer_ops(call: Call) -> Iterator[Op]:
+    """What a call of a layer or operation stands for; nothing where its inside says it all."""
+    layer, depth = call.operation, 0
+    if isinstance(layer, keras.layers.TimeDistributed):
+        layer, depth = layer.layer, 1  # its inside is one copy of the layer a time step
+    inputs = tuple(t.name for t in call.inputs)
+    if not call.outputs or call.outputs[0].name in inputs:
+        return
+    output = call.outputs[0]
+    rank = output.shape.rank or 0
+    role = _ACTIVATIONS.get(output.op.type, Role.ACTIVATION)
+    channel = 1 + depth if getattr(layer, "data_format", None) == "channels_first" else -1
+    if isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional):
+        for state in call.outputs:
+            yield Op(state.name, Role.RECURRENT, inputs, state.shape.rank or 0, channel)
+    elif _is_activation(layer):
+        yield Op(output.name, role, inputs, rank)
+    elif _is_keras_own(layer) and _function(layer) is not keras.activations.linear:
+        # The layer before its activation: a tensor where the activation is one operation, else only a name.
+        before = output.op.inputs[0].name if output.op.type in _ACTIVATIONS else f"{output.name}/before"
+        yield Op(before, Role.CONVOLUTION, inputs, rank, channel)
+        yield Op(output.name, role, (before,), rank)
+    elif rank > 2 and _is_keras_own(layer) and hasattr(layer, "data_format"):
+        yield Op(output.name, Role.CONVOLUTION, inputs, rank, channel)
+    elif depth:
+        yield Op(output.name, Role.PROJECTION, inputs, rank)
+
+
+def _is_activation(layer: Any) -> bool:
+    if isinstance(layer, keras.layers.Activation):
+        return _function(layer) is not keras.activations.linear
+    named = _is_keras_own(layer) and type(layer).__name__.lower() in _FUNCTIONS
+    return named or isinstance(layer, keras.layers.PReLU)
+
+
+def _function(layer: Any) -> Any:
+    return getattr(layer, "activation", keras.activations.linear)
+
+
+def _is_keras_own(layer: Any) -> bool:
+    # What `activation` and `data_format` mean in somebody else's layer is theirs to say.
+    return type(layer).__module__.startswith("keras.src.")
+
+
+def _named(
+    taps: Sequence[Tap], graph: Any, calls: Sequence[Call], paths: Mapping[str, str]
+) -> dict[str, tuple[Any, int]]:
+    """Name taps by their ``paths``, else after the innermost layers; a layer that is called again gets a number."""
+    places = {operation.name: place for place, operation in enumerate(graph.get_operations())}
+    named: dict[str, tuple[Any, int]] = {}
+    for tap in taps:
+        tensor = graph.get_tensor_by_name(tap.name)
+        innermost = (call.path for call in calls if places[tensor.op.name] in call.span)
+        name = path = paths.get(tap.name) or next(innermost, "") or tensor.op.type.lower()
+        again = 1
+        while name in named:
+            again += 1
+            name = f"{path}:{again}"
+        named[name] = tensor, tap.channel
+    return named

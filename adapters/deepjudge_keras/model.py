@@ -1,0 +1,238 @@
+"""Keras models as the core sees them, and the files that they come from."""
+
+import hashlib
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py  # type: ignore[import-untyped]
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deepjudge_core.errors import ModelError
+from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
+from deepjudge_keras.graph import Trace, trace
+
+
+class KerasModel(BatchedModel):
+    """A Keras model, run by functions that TensorFlow compiles once for any number of rows.
+
+    Takes one gradient at a time: it is not for several threads at once.
+    """
+
+    def __init__(self, model: Any, *, name: str, digest: str, batch_size: int | None = None) -> None:
+        """Trace the model, which is left as it is.
+
+        Args:
+            model: A ``keras.Model``.
+        """
+        self._model = model
+        self._signature = _signature(model, name)
+        traces: list[Trace] = []
+
+        def output(x: Any) -> list[Any]:
+            traces.append(trace(model, x))
+            return [traces[-1].output]
+
+        try:
+            function = self._compile(output)
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from error
+        except Exception as error:
+            raise ModelError(f"{name}: TensorFlow cannot trace it: {_cause(error)}") from error
+        traced = traces[-1]
+        self._functions: dict[str | tuple[str, ...] | None, Any] = {None: function}
+        self._cotangent: Callable[[Array], Array]
+        fixed_batch, *shape = self._signature.shape
+        dtype = self._signature.dtype
+        super().__init__(
+            name=name,
+            framework="keras",
+            digest=digest,
+            access=Access.FULL if dtype.is_floating else Access.WHITE_BOX,
+            input=InputSpec(tuple(shape), dtype.name, traced.layout if len(shape) > 1 else None),
+            layers={layer: _width(*tap, layer, name) for layer, tap in traced.taps.items()},
+            scores=traced.scores,
+            batch_size=batch_size,
+            fixed_batch=fixed_batch,
+        )
+
+    def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
+        """See :class:`BatchedModel`."""
+        key = None if layers is None else tuple(layers)
+        if key not in self._functions:
+            self._functions[key] = self._compile(self._neurons(layers or ()))
+        outputs: list[Array] = [output.numpy() for output in self._functions[key](tf.constant(x))]
+        for layer, output in zip(layers or [self.logits], outputs, strict=True):
+            self._check_rows(layer, output, len(x))
+        return outputs
+
+    def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
+        """See :class:`BatchedModel`."""
+        if Access.GRADIENTS not in self.access:
+            raise ModelError(f"{self.name}: expected real inputs to take a gradient at, found {self.input.dtype}")
+        if layer not in self._functions:
+            self._functions[layer] = self._compile(self._derivative(layer))
+        raised: list[Exception] = []
+
+        def called_back(scores: Array) -> Array:
+            try:
+                self._check_rows(layer, scores, len(x))
+                return cotangent(scores)
+            except Exception as error:
+                raised.append(error)
+                raise
+
+        self._cotangent = called_back
+        try:
+            gradient: Array = self._functions[layer](tf.constant(x)).numpy()
+        except tf.errors.OpError:
+            if raised:  # TensorFlow makes a traceback in text of it
+                raise raised[0] from None
+            raise
+        return gradient
+
+    def _neurons(self, layers: Sequence[str]) -> Callable[[Any], Any]:
+        def run(x: Any) -> list[Any]:
+            traced = trace(self._model, x)
+            return [traced.neurons(layer) for layer in layers]
+
+        return run
+
+    def _derivative(self, layer: str) -> Callable[[Any], Any]:
+        def run(x: Any) -> Any:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(x)
+                scores = trace(self._model, x).neurons(layer)
+            # Python is called back in the middle of one run: to run forward for the scores and again for the gradient
+            # costs a third more, and a tape around a compiled forward pass half as much again.
+            cotangent = tf.numpy_function(self._call_back, [scores], scores.dtype)
+            cotangent.set_shape(scores.shape)
+            gradient = tape.gradient(scores, x, output_gradients=cotangent)
+            if gradient is None:
+                raise ModelError(f"{self.name}: layer {layer!r} has no gradient at the input")
+            return gradient
+
+        return run
+
+    def _call_back(self, scores: Array) -> Array:
+        return self._cotangent(scores)
+
+    def _compile(self, run: Callable[[Any], Any]) -> Any:
+        return tf.function(run, input_signature=[self._signature], autograph=False).get_concrete_function()
+
+    def _check_rows(self, layer: str, output: Array, rows: int) -> None:
+        # A model may fold another axis into the first one (windows of an image, time steps).
+        if len(output) != rows:
+            raise ModelError(f"{self.name}: expected {rows} rows from layer {layer!r}, found {len(output)}")
+
+
+def open_keras(source: Any, *, name: str | None = None, batch_size: int | None = None) -> KerasModel:
+    """Open a file, or a live ``keras.Model``."""
+    named = name or (str(source) if isinstance(source, Path) else type(source).__name__)
+    if keras.backend.backend() != "tensorflow":
+        raise ModelError(
+            f"{named}: expected Keras to run on TensorFlow, found {keras.backend.backend()}: "
+            "set KERAS_BACKEND=tensorflow in the environment"
+        )
+    if not isinstance(source, Path):
+        return KerasModel(source, name=named, digest=_live_digest(source), batch_size=batch_size)
+    found = _what_else(source)
+    if found:
+        raise ModelError(f"{source}: expected a Keras model, found {found}")
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    try:
+        model = keras.models.load_model(source, compile=False, safe_mode=True)
+    except Exception as error:
+        raise ModelError(
+            f"{source}: expected a Keras model, found one that cannot be loaded: {_cause(error)}"
+        ) from error
+    return KerasModel(model, name=named, digest=digest, batch_size=batch_size)
+
+
+def _what_else(path: Path) -> str | None:
+    """What a file holds, where it is no whole Keras model of the kind that its name says."""
+    if path.is_dir():
+        return "a directory"
+    if path.stat().st_size == 0:
+        return "an empty file"
+    if path.suffix.lower() == ".keras":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
+        except zipfile.BadZipFile:
+            return "no zip archive, or a truncated one"
+        return f"a zip archive without {' and '.join(sorted(missing))}" if missing else None
+    try:
+        with h5py.File(path) as file:
+            whole = "model_config" in file.attrs
+    except OSError:
+        return "no HDF5 file, or a truncated one"
+    return None if whole else "an HDF5 file without a model's architecture, such as one of weights alone"
+
+
+def _signature(model: Any, name: str) -> Any:
+    if not model.built:
+        raise ModelError(f"{name}: expected a model that is built, found one that was never called on an input")
+    inputs = getattr(model, "inputs", None)
+    if inputs is None:  # a class of its own: it only knows what it was built with
+        built = model.get_build_config()
+        shape = (built or {}).get("input_shape")
+        if shape is None or not all(axis is None or isinstance(axis, int) for axis in shape):
+            raise ModelError(f"{name}: expected a model that knows the shape of its one input, found {built}")
+        return tf.TensorSpec((None, *shape[1:]), model.variable_dtype)
+    if len(inputs) != 1:
+        raise ModelError(f"{name}: expected a model of one input, found {len(inputs)}")
+    return tf.TensorSpec(inputs[0].shape, inputs[0].dtype)
+
+
+def _width(tensor: Any, channel: int, layer: str, name: str) -> int:
+    width: int | None = None if tensor.shape.rank is None else tensor.shape[channel]
+    if width is None:
+        raise ModelError(f"{name}: expected a known number of neurons in layer {layer!r}, found shape {tensor.shape}")
+    return width
+
+
+def _live_digest(model: Any) -> str:
+    """SHA-256 over what the model is made of; names, which Keras numbers as it goes, do not count."""
+    try:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of lambdas that could not be loaded
+            config = _without_names(keras.saving.serialize_keras_object(model)["config"])
+    except NotImplementedError:  # a class of somebody's own that does not say what it was made with
+        config = None
+    digest = hashlib.sha256(json.dumps([type(model).__qualname__, config], sort_keys=True).encode())
+    for weight in model.weights:
+        array = np.ascontiguousarray(weight.numpy())
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _without_names(config: Any) -> Any:
+    """Replace the names of layers, where they are given and where they are referred to, by their order."""
+    order: dict[str, int] = {}
+
+    def place(name: str) -> int:
+        return order.setdefault(name, len(order))
+
+    def walk(node: Any) -> Any:
+        match node:
+            case [str(name), int(), int()]:  # a tensor: the layer's name, its call, its output
+                return [place(name), *node[1:]]
+            case list() | tuple():
+                return [walk(item) for item in node]
+            case dict():
+                return {k: place(v) if k == "name" and isinstance(v, str) else walk(v) for k, v in node.items()}
+        return node
+
+    return walk(config)
+
+
+def _cause(error: Exception) -> str:
+    # Keras puts whole configurations before the cause, and advice after it.
+    text = str(error).rpartition("Exception encountered: ")[2].strip()
+    return (text or type(error).__name__).splitlines()[0].partition(". ")[0]

@@ -1,0 +1,741 @@
+"""The Keras adapter: taps against Keras's own layer outputs, gradients against differences, files good and bad."""
+
+import functools
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import deepjudge_keras
+import numpy as np
+import pytest
+import scipy.special
+
+from deepjudge_core.errors import MissingExtraError, ModelError
+from deepjudge_core.model import Access, Array, Model
+
+# Set before TensorFlow is imported, as the adapter sets it: no word of its own on the terminal.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed: pip install 'deepjudge[tensorflow]'")
+keras: Any = pytest.importorskip("keras", reason="Keras is not installed: pip install 'deepjudge[tensorflow]'")
+
+import tensorflow as tf  # noqa: E402
+from keras import layers, ops  # noqa: E402
+
+# TensorFlow 2.21's variables do not know the `copy` that numpy 2 passes them when Keras saves a model.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+VICTIMS = Path(__file__).parents[2] / "shared" / "data" / "victims"
+(ADAPTER,) = deepjudge_keras.deepjudge_adapters()
+open_keras: Callable[..., Any] = ADAPTER.open
+
+Built = tuple[Any, list[Any]]  # a model, and Keras's tensors that its taps must equal
+BUILDERS: list[Callable[[], Built]] = []
+
+
+def builder(function: Callable[[], Built]) -> Callable[[], Built]:
+    BUILDERS.append(function)
+    return function
+
+
+def before_activation(dense: Any, x: Any) -> Any:
+    return ops.matmul(x, dense.kernel) + dense.bias
+
+
+@builder
+def separate_activations() -> Built:
+    x = keras.Input((8, 8, 3))
+    a = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3)(x)))
+    b = layers.LeakyReLU()(layers.Conv2D(5, 3, use_bias=False)(layers.MaxPooling2D()(a)))
+    z = layers.Dense(3)(layers.Dropout(0.5)(layers.GlobalAveragePooling2D()(b)))
+    return keras.Model(x, layers.Activation("softmax")(z)), [a, b, z]
+
+
+@builder
+def fused_activations() -> Built:
+    x = keras.Input((8, 8, 3))
+    a = layers.Conv2D(4, 3, activation="relu")(x)
+    b = layers.SeparableConv2D(5, 3, activation="gelu")(a)
+    c = layers.Dense(6, activation="tanh")(layers.Flatten()(b))
+    last = layers.Dense(3, activation="softmax")
+    y = last(c)
+    return keras.Model(x, y), [a, b, c, before_activation(last, c)]
+
+
+@builder
+def operations() -> Built:
+    x = keras.Input((6,))
+    a = ops.relu(layers.Dense(5)(x))
+    b = keras.activations.gelu(layers.Dense(5)(a))
+    c = ops.silu(layers.Dense(4)(b))
+    d = keras.activations.hard_sigmoid(layers.Dense(4)(c))
+    z = layers.Dense(3)(ops.sigmoid(d) * 2 + d)
+    return keras.Model(x, ops.softmax(z)), [a, b, c, d, ops.sigmoid(d), z]
+
+
+@builder
+def spelt_out_activations() -> Built:
+    x = keras.Input((6,))
+    a = layers.PReLU(alpha_initializer="ones")(layers.Dense(5)(x))
+    b = layers.ReLU(max_value=0.5, negative_slope=0.1)(layers.Dense(5)(a))
+    c = layers.Activation("mish")(layers.Dense(4)(b))
+    d = layers.Dense(4, activation=layers.ELU(alpha=0.5))(c)
+    z = layers.Dense(3)(d)
+    return keras.Model(x, layers.Softmax()(z)), [a, b, c, d, z]
+
+
+@builder
+def nested_and_shared() -> Built:
+    inner_x = keras.Input((4,))
+    hidden = layers.Dense(5, activation="relu")(inner_x)
+    inner = keras.Model(inner_x, layers.Dense(4)(hidden))
+    head = keras.Sequential([keras.Input((4,)), layers.Dense(4, activation="selu"), layers.Dense(3)])
+    to_hidden = keras.Model(inner_x, hidden)
+    x = keras.Input((4,))
+    once = inner(x)
+    twice = inner(once)
+    y = layers.Activation("softmax")(head(twice))
+    return keras.Model(x, y), [to_hidden(x), to_hidden(once), head.layers[0](twice), head(twice)]
+
+
+@builder
+def residual() -> Built:
+    x = keras.Input((6, 6, 2))
+    a = layers.Conv2D(4, 3, padding="same", activation="relu")(x)
+    b = layers.Activation("relu")(layers.Conv2D(4, 3, padding="same")(a))
+    c = layers.Activation("relu")(layers.Add()([layers.Conv2D(4, 3, padding="same")(b), a]))
+    z = layers.Dense(3)(layers.GlobalAveragePooling2D()(c))
+    return keras.Model(x, z), [a, b, c, z]
+
+
+@builder
+def conv1d() -> Built:
+    x = keras.Input((12, 3))
+    a = layers.Conv1D(4, 3, activation="relu")(x)
+    b = layers.Activation("tanh")(layers.Conv1D(5, 3)(a))
+    z = layers.Dense(3)(layers.GlobalMaxPooling1D()(b))
+    return keras.Model(x, keras.activations.log_softmax(z)), [a, b, z]
+
+
+@builder
+def recurrent() -> Built:
+    x = keras.Input((5, 3))
+    a = layers.LSTM(4, return_sequences=True)(x)
+    b = layers.GRU(3, return_sequences=True)(a)
+    c = layers.SimpleRNN(4, unroll=True)(b)
+    z = layers.Dense(3)(c)
+    return keras.Model(x, layers.Softmax()(z)), [a, b, c, z]
+
+
+@builder
+def two_directions_and_every_step() -> Built:
+    x = keras.Input((3, 3))
+    a = layers.TimeDistributed(layers.Dense(4, activation="relu"))(x)
+    b = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(a)
+    c, state, _ = layers.LSTM(4, return_state=True, return_sequences=True)(layers.TimeDistributed(layers.Dense(4))(b))
+    z = layers.Dense(3)(layers.Concatenate()([state, layers.GlobalAveragePooling1D()(c)]))
+    return keras.Model(x, layers.Softmax()(z)), [a, b, state, c, z]
+
+
+@builder
+def transformer() -> Built:
+    x = keras.Input((8, 8, 3))
+    tokens = layers.Reshape((16, 6))(layers.Conv2D(6, 2, strides=2)(x))
+    normal = layers.LayerNormalization()(tokens)
+    tokens = tokens + layers.MultiHeadAttention(2, 3)(normal, normal)
+    a = layers.Dense(8, activation="gelu")(layers.LayerNormalization()(tokens))
+    z = layers.Dense(3)(layers.GlobalAveragePooling1D()(tokens + layers.Dense(6)(a)))
+    return keras.Model(x, layers.Softmax()(z)), [a, z]
+
+
+@builder
+def softmax_in_the_middle() -> Built:
+    x = keras.Input((6,))
+    gate = layers.Dense(5, activation="softmax")(x)
+    a = layers.Dense(5, activation="relu")(x)
+    z = layers.Dense(4)(gate * a)
+    y = layers.Reshape((4,))(layers.Flatten()(layers.Dropout(0.5)(layers.Softmax()(layers.Reshape((4,))(z)))))
+    return keras.Model(x, y), [a, z]
+
+
+@builder
+def one_sigmoid() -> Built:
+    x = keras.Input((6,))
+    a = layers.Dense(5, activation="sigmoid")(x)
+    last = layers.Dense(1, activation="sigmoid")
+    y = last(a)
+    return keras.Model(x, y), [a, before_activation(last, a)]
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
+def seeded(build: Callable[[], Built]) -> Built:
+    keras.utils.set_random_seed(0)
+    model, references = build()
+    rng = np.random.default_rng(0)
+    for weight in model.weights:  # biases and moving averages that are not 0 and 1
+        weight.assign(weight + rng.uniform(-0.2, 0.2, weight.shape))
+    return model, references
+
+
+@functools.cache
+def case(build: Callable[[], Built]) -> tuple[Any, list[Any], Any]:
+    model, references = seeded(build)
+    return model, references, open_keras(model)
+
+
+def inputs_of(model: Model, rows: int = 5) -> Array:
+    return np.random.default_rng(1).random((rows, *model.input.shape)).astype(model.input.dtype)
+
+
+def small() -> Any:
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            layers.Conv2D(3, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(4, activation="softmax"),
+        ]
+    )
+
+
+def is_one_line(error: pytest.ExceptionInfo[ModelError], *parts: str) -> bool:
+    return "\n" not in str(error.value) and all(part in str(error.value) for part in parts)
+
+
+# -- taps
+
+
+@pytest.mark.parametrize("build", BUILDERS, ids=lambda build: build.__name__)
+def test_taps_are_what_keras_computes_there(build: Callable[[], Built]) -> None:
+    model, references, opened = case(build)
+    x = inputs_of(opened)
+    expected = keras.Model(model.inputs, references)([x])
+    found = opened.activations(x, list(opened.layers))
+    assert len(found) == len(references)
+    for (layer, neurons), tensor in zip(found.items(), expected, strict=True):
+        mean = tensor.numpy().mean(tuple(range(1, tensor.ndim - 1)))
+        assert neurons.shape == (len(x), opened.layers[layer]), layer
+        np.testing.assert_allclose(neurons, mean, atol=1e-5, err_msg=layer)
+
+
+@pytest.mark.parametrize("build", BUILDERS, ids=lambda build: build.__name__)
+def test_predictions_are_keras_own(build: Callable[[], Built]) -> None:
+    model, _, opened = case(build)
+    x = inputs_of(opened)
+    output = model(x, training=False).numpy()
+    found = opened.predict(x)
+    if output.shape[1] == 1:
+        np.testing.assert_allclose(found[:, 1:], output, atol=1e-6)
+    elif build is residual:
+        np.testing.assert_allclose(found, scipy.special.softmax(output, axis=1), atol=1e-6)
+    elif build is conv1d:
+        np.testing.assert_allclose(found, np.exp(output), atol=1e-6)
+    else:
+        np.testing.assert_allclose(found, output, atol=1e-6)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("build", BUILDERS, ids=lambda build: build.__name__)
+def test_gradients_are_the_differences_quotients(build: Callable[[], Built]) -> None:
+    model, _ = seeded(build)
+    opened = open_keras(model)
+    x = inputs_of(opened)
+    rng = np.random.default_rng(2)
+    direction, step = rng.normal(size=x.shape), 1e-6
+    above, below = (opened.forward(x + sign * step * direction, list(opened.layers)) for sign in (1, -1))
+    for layer, plus, minus in zip(opened.layers, above, below, strict=True):
+        weights = rng.normal(size=plus.shape)
+        expected = (weights * (plus - minus)).sum(1) / (2 * step)
+        gradient = opened.backward(x, lambda scores, weights=weights: weights, layer)
+        found = (gradient * direction).reshape(len(x), -1).sum(1)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8, err_msg=layer)
+
+
+def test_names_are_those_of_the_layers() -> None:
+    body = keras.Sequential([keras.Input((4,)), layers.Dense(4, activation="relu", name="hidden")], name="body")
+    x = keras.Input((4,))
+    a = layers.SimpleRNN(2, unroll=True, name="steps")(layers.Reshape((2, 2))(body(body(x))))
+    y = layers.Dense(3, activation="softmax", name="scores")(layers.ReLU(name="last")(a))
+    opened = open_keras(keras.Model(x, y))
+    assert dict(opened.layers) == {"body/hidden": 4, "body/hidden:2": 4, "steps": 2, "last": 2, "scores": 3}
+
+
+def test_channels_may_come_first() -> None:
+    x = keras.Input((3, 8, 8))
+    a = layers.Conv2D(4, 3, activation="relu", data_format="channels_first")(x)
+    b = layers.Activation("relu")(layers.BatchNormalization(axis=1)(a))
+    c = layers.ReLU()(layers.Permute((2, 3, 1))(b))
+    y = layers.Dense(5, activation="softmax")(layers.GlobalAveragePooling2D()(c))
+    model = keras.Model(x, y)
+    opened = open_keras(model)
+    assert list(opened.layers.values()) == [4, 4, 4, 5]
+    assert opened.input.layout == "channels_first"
+    assert open_keras(small()).input.layout == "channels_last"
+    images = inputs_of(opened)
+    found = opened.activations(images, list(opened.layers)[:3])
+    # Outside of a function TensorFlow has no such convolution for CPUs.
+    expected = tf.function(keras.Model(x, [a, b, c]))(images)
+    for neurons, tensor, axes in zip(found.values(), expected, [(2, 3), (2, 3), (1, 2)], strict=True):
+        np.testing.assert_allclose(neurons, tensor.numpy().mean(axes), atol=1e-6)
+
+
+def test_half_precision_is_averaged_in_single() -> None:
+    x = keras.Input((6, 6, 1))
+    a = layers.Conv2D(3, 3, activation="relu", dtype="mixed_float16")(x)
+    z = layers.Dense(4, dtype="mixed_float16")(layers.Flatten()(a))
+    opened = open_keras(keras.Model(x, layers.Softmax(dtype="float32")(z)))
+    assert opened.input.dtype == "float32"
+    assert [a.dtype for a in opened.forward(inputs_of(opened), list(opened.layers))] == ["float32", "float32"]
+    gradient = opened.gradient(inputs_of(opened), lambda scores, rows: np.ones_like(scores))
+    assert np.isfinite(gradient).all()
+    assert gradient.any()
+
+
+class Written(keras.Model):  # type: ignore[misc, name-defined]
+    """A model of one's own: layers, and TensorFlow's operations between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = layers.Conv2D(3, 3, activation="gelu"), layers.BatchNormalization()
+        self.block = keras.Sequential([layers.Dense(5), layers.PReLU()])
+        self.scores = layers.Dense(4)
+
+    def steps(self, x: Any) -> Iterator[Any]:
+        """Its taps, in numbers that TensorFlow gives when they are asked for one by one."""
+        yield (x := self.conv(x))
+        yield (x := tf.nn.relu(self.norm(x)))
+        yield (x := self.block(tf.reduce_mean(x, (1, 2))))
+        yield (x := keras.activations.gelu(x + 1))
+        yield (x := tf.nn.silu(2 * x))
+        yield self.scores(x)
+
+    def call(self, x: Any) -> Any:
+        return tf.nn.softmax(list(self.steps(x))[-1])
+
+
+def test_a_class_of_ones_own_is_traced() -> None:
+    model = Written()
+    model(np.zeros((2, 6, 6, 1), "float32"))
+    opened = open_keras(model)
+    assert list(opened.layers.values()) == [3, 3, 5, 5, 5, 4]
+    assert opened.input.shape == (6, 6, 1)
+    x = inputs_of(opened)
+    np.testing.assert_allclose(opened.predict(x), model(x), atol=1e-6)
+    found = opened.activations(x, list(opened.layers)).values()
+    for neurons, tensor in zip(found, model.steps(x), strict=True):
+        np.testing.assert_allclose(neurons, tensor.numpy().mean(tuple(range(1, tensor.ndim - 1))), atol=1e-6)
+
+
+# -- the model as it stands in a report
+
+
+@pytest.mark.parametrize(
+    ("build", "suffix"),
+    # Keras 3 reads no operations from HDF5.
+    [(residual, ".keras"), (residual, ".h5"), (nested_and_shared, ".h5"), (operations, ".keras")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_file_answers_as_the_live_model(build: Callable[[], Built], suffix: str, tmp_path: Path) -> None:
+    model, _ = seeded(build)
+    model.save(tmp_path / f"model{suffix}")
+    live, filed = open_keras(model), open_keras(tmp_path / f"model{suffix}")
+    x = inputs_of(live)
+    assert (list(filed.layers.items()), filed.input, filed.access) == (
+        list(live.layers.items()),
+        live.input,
+        live.access,
+    )
+
+    def answers(opened: Any) -> list[Array]:
+        gradient = opened.gradient(x, lambda scores, rows: np.ones_like(scores))
+        return [opened.predict(x), *opened.activations(x, list(opened.layers)).values(), gradient]
+
+    for mine, theirs in zip(answers(filed), answers(live), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_description_of_the_model(tmp_path: Path) -> None:
+    model = small()
+    model.save(tmp_path / "model.keras")
+    opened, live = open_keras(tmp_path / "model.keras"), open_keras(model, name="mine", batch_size=2)
+    assert isinstance(opened, Model)
+    assert opened.name == str(tmp_path / "model.keras")
+    assert (live.name, open_keras(model).name) == ("mine", "Sequential")
+    assert opened.framework == ADAPTER.name == "keras"
+    assert opened.access is Access.FULL
+    assert str(opened.input) == "6x6x1"
+    assert opened.classes == 4
+    x = inputs_of(opened)
+    np.testing.assert_allclose(live.predict(x), opened.predict(x), atol=1e-6)
+
+
+def test_a_fixed_batch_is_padded() -> None:
+    x = keras.Input(batch_shape=(4, 6))
+    a = layers.Dense(5, activation="relu")(x)
+    model = keras.Model(x, layers.Dense(3, activation="softmax")(a))
+    opened = open_keras(model)
+    rows = inputs_of(opened, rows=6)
+    expected = np.concatenate([model(rows[:4]).numpy(), model(rows[[4, 5, 5, 5]]).numpy()[:2]])
+    np.testing.assert_array_equal(opened.predict(rows), expected)
+    gradient = opened.gradient(rows, lambda scores, rows: np.ones_like(scores))
+    assert gradient.shape == rows.shape
+
+
+def test_an_open_axis_stays_open() -> None:
+    x = keras.Input((None, 3))
+    a = layers.Conv1D(4, 3, activation="relu")(x)
+    opened = open_keras(keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling1D()(a))))
+    assert opened.input.shape == (None, 3)
+    for length in (5, 9):
+        assert opened.predict(np.zeros((2, length, 3), "float32")).shape == (2, 3)
+
+
+def test_the_first_output_of_classes_is_taken() -> None:
+    x = keras.Input((6, 6, 1))
+    a = layers.Conv2D(3, 3, activation="relu")(x)
+    main = layers.Dense(4, activation="softmax")(layers.Flatten()(a))
+    auxiliary = layers.Dense(2, activation="softmax")(layers.GlobalAveragePooling2D()(a))
+    opened = open_keras(keras.Model(x, {"a": a, "main": main, "z": auxiliary}))
+    assert list(opened.layers.values()) == [3, 4]
+
+
+def test_an_input_in_a_list_or_dict() -> None:
+    x = keras.Input((6,), name="pixels")
+    y = layers.Dense(3, activation="softmax")(x)
+    for structure in ([x], {"pixels": x}):
+        assert open_keras(keras.Model(structure, y)).predict(np.zeros((2, 6), "float32")).shape == (2, 3)
+
+
+def test_integer_inputs_have_no_gradients() -> None:
+    x = keras.Input((7,), dtype="int32")
+    a = layers.LSTM(3)(layers.Embedding(10, 4, mask_zero=True)(x))
+    opened = open_keras(keras.Model(x, layers.Dense(4)(a)))
+    assert opened.access is Access.WHITE_BOX
+    assert opened.predict(np.ones((2, 7))).shape == (2, 4)
+    with pytest.raises(ModelError, match="expected real inputs to take a gradient at, found int32"):
+        opened.gradient(np.ones((2, 7)), lambda scores, rows: scores)
+
+
+def test_no_gradient_where_none_passes() -> None:
+    x = keras.Input((6,))
+    opened = open_keras(keras.Model(x, layers.Dense(3)(layers.Embedding(2, 1)(x)[..., 0])))
+    with pytest.raises(ModelError, match="no gradient at the input"):
+        opened.gradient(np.zeros((2, 6), "float32"), lambda scores, rows: scores)
+
+
+def test_errors_of_the_loss_come_through() -> None:
+    opened = open_keras(small())
+
+    def refuse(scores: Array, rows: slice) -> Array:
+        raise ModelError("not finite")
+
+    with pytest.raises(ModelError, match=r"^not finite$"):
+        opened.gradient(inputs_of(opened), refuse)
+
+
+def test_rows_that_are_no_cases_are_refused() -> None:
+    x = keras.Input((8, 3))
+    windows = layers.Dense(5, activation="relu", name="windows")(ops.reshape(x, (-1, 4, 3)))
+    opened = open_keras(keras.Model(x, layers.Dense(2)(layers.Flatten()(ops.reshape(windows, (-1, 8, 5))))))
+    rows = inputs_of(opened)
+    opened.predict(rows)
+    with pytest.raises(ModelError, match="expected 5 rows from layer 'windows', found 10"):
+        opened.activations(rows, ["windows"])
+    with pytest.raises(ModelError, match="expected 5 rows from layer 'windows', found 10"):
+        opened.gradient(rows, lambda scores, rows: scores, layer="windows")
+
+
+# -- digests
+
+
+def test_a_file_s_digest_is_that_of_its_bytes(tmp_path: Path) -> None:
+    small().save(tmp_path / "a.keras")
+    (tmp_path / "b.keras").write_bytes((tmp_path / "a.keras").read_bytes())
+    small().save(tmp_path / "c.keras")
+    a, b = (open_keras(tmp_path / f"{name}.keras").digest for name in "ab")
+    assert a == b
+    assert len(a) == 64
+
+
+def test_a_live_digest_is_of_structure_and_weights() -> None:
+    model, again = small(), small()  # Keras numbers the second one's layers on
+    assert model.layers[0].name != again.layers[0].name
+    digest = open_keras(model).digest
+    assert open_keras(again).digest == digest
+    again.layers[0].bias.assign_add([0, 0, 1e-3])
+    assert open_keras(again).digest != digest
+    other = keras.Sequential([keras.Input((6, 6, 1)), layers.Conv2D(3, 3), *model.layers[1:]])
+    other.set_weights(model.get_weights())
+    assert open_keras(other).digest != digest
+    (one, _), (two, _) = seeded(nested_and_shared), seeded(nested_and_shared)
+    assert open_keras(one).digest == open_keras(two).digest
+
+
+class Opaque(keras.Model):  # type: ignore[misc, name-defined]
+    """A model made with something that Keras cannot write down."""
+
+    def __init__(self, source: object) -> None:
+        super().__init__()
+        self.source, self.dense = source, layers.Dense(3, kernel_initializer="ones")
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+
+def test_a_digest_of_a_model_that_cannot_be_written_down() -> None:
+    models = [Opaque(np.random.default_rng()) for _ in range(3)]
+    for model in models:
+        model(np.zeros((1, 4), "float32"))
+    models[2].dense.bias.assign([0, 0, 1])
+    digests = [open_keras(model).digest for model in models]
+    assert digests[0] == digests[1] != digests[2]
+
+
+# -- a live model is left as it was
+
+
+def snapshot(model: Any) -> Any:
+    parts = [model, *model._flatten_layers(include_self=False)]
+    state = [
+        (
+            sorted(k for k, v in vars(p).items() if v is not None),
+            len(p._inbound_nodes),
+            p.built,
+            list(p.losses),
+            p.trainable,
+        )
+        for p in parts
+    ]
+    return state, [v.numpy().copy() for v in model.variables], keras.Operation.__call__
+
+
+def same(before: Any, after: Any) -> bool:
+    return before[0] == after[0] and before[2] is after[2] and all(map(np.array_equal, before[1], after[1]))
+
+
+def test_nothing_is_left_behind() -> None:
+    x = keras.Input(batch_shape=(2, 5, 3))
+    a = layers.LSTM(4, stateful=True, return_sequences=True, activity_regularizer="l2")(x)
+    b = layers.Dropout(0.5)(layers.BatchNormalization()(a))
+    model = keras.Model(x, layers.Dense(3, activation="softmax")(layers.Flatten()(b)))
+    before = snapshot(model)
+    opened = open_keras(model)
+    rows = inputs_of(opened)
+    opened.predict(rows)
+    opened.activations(rows, list(opened.layers))
+    opened.gradient(rows, lambda scores, rows: scores)
+    assert same(before, snapshot(model))
+    with pytest.raises(ZeroDivisionError):
+        opened.gradient(rows, lambda scores, rows: scores / (1 // 0))
+    assert same(before, snapshot(model))
+
+
+class Untraceable(keras.Model):  # type: ignore[misc, name-defined]
+    """A model that looks at values while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def build(self, input_shape: Any) -> None:
+        self.dense.build(input_shape)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x if float(tf.reduce_sum(x).numpy()) < 1e9 else -x)
+
+
+def test_nothing_is_left_behind_by_a_failure() -> None:
+    model = Untraceable()
+    model(np.zeros((2, 4), "float32"))
+    before = snapshot(model)
+    with pytest.raises(ModelError) as error:
+        open_keras(model)
+    assert is_one_line(error, "Untraceable: TensorFlow cannot trace it: ")
+    assert same(before, snapshot(model))
+
+
+# -- what cannot be opened
+
+
+def test_live_models_that_do_not_fit() -> None:
+    two = [keras.Input((3,)), keras.Input((3,))]
+    with pytest.raises(ModelError) as error:
+        open_keras(keras.Model(two, layers.Dense(2)(layers.Concatenate()(two))))
+    assert is_one_line(error, "expected a model of one input, found 2")
+    with pytest.raises(ModelError) as error:
+        open_keras(keras.Sequential([layers.Dense(3)]))
+    assert is_one_line(error, "expected a model that is built")
+    x = keras.Input((6, 6, 1))
+    with pytest.raises(ModelError) as error:
+        open_keras(keras.Model(x, layers.Conv2D(3, 3)(x)))
+    assert is_one_line(error, "expected an output (n, classes), found (None, 4, 4, 3)")
+    never_built_on_a_shape = Untraceable()
+    never_built_on_a_shape.built = True
+    with pytest.raises(ModelError) as error:
+        open_keras(never_built_on_a_shape)
+    assert is_one_line(error, "expected a model that knows the shape of its one input, found None")
+
+
+@keras.saving.register_keras_serializable("deepjudge_tests")
+class Doubled(layers.Layer):  # type: ignore[misc, name-defined]
+    """A layer that only this module knows."""
+
+    def call(self, x: Any) -> Any:
+        return 2 * x
+
+
+def model_with(layer: Any) -> Any:
+    return keras.Sequential([keras.Input((4,)), layers.Dense(3), layer])
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_what_needs_somebody_s_code_is_refused(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_with(layers.Lambda(lambda x: x * 2)).save(tmp_path / f"lambda{suffix}")
+    with pytest.raises(ModelError) as error:
+        open_keras(tmp_path / f"lambda{suffix}")
+    assert is_one_line(error, f"lambda{suffix}: expected a Keras model, found one that cannot be loaded", "ambda")
+    model_with(Doubled()).save(tmp_path / f"custom{suffix}")
+    assert open_keras(tmp_path / f"custom{suffix}").classes == 3  # known here
+    monkeypatch.delitem(keras.saving.get_custom_objects(), "deepjudge_tests>Doubled")
+    monkeypatch.delattr(sys.modules[__name__], "Doubled")
+    with pytest.raises(ModelError) as error:
+        open_keras(tmp_path / f"custom{suffix}")
+    assert is_one_line(error, f"custom{suffix}: expected a Keras model, found one that cannot be loaded", "Doubled")
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ".hdf5"])
+def test_files_that_are_no_models(suffix: str, tmp_path: Path) -> None:
+    small().save(tmp_path / f"whole{suffix}")
+    whole = (tmp_path / f"whole{suffix}").read_bytes()
+    none = "no zip archive, or a truncated one" if suffix == ".keras" else "no HDF5 file, or a truncated one"
+    for name, content, found in [
+        ("empty", b"", "an empty file"),
+        ("text", b"some text\n" * 50, none),
+        ("truncated", whole[: len(whole) // 2], none),
+    ]:
+        path = tmp_path / f"{name}{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(ModelError) as error:
+            open_keras(path)
+        assert str(error.value) == f"{path}: expected a Keras model, found {found}"
+    (tmp_path / f"folder{suffix}").mkdir()
+    with pytest.raises(ModelError) as error:
+        open_keras(tmp_path / f"folder{suffix}")
+    assert is_one_line(error, "expected a Keras model, found a directory")
+
+
+def test_another_zip_and_weights_alone(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    with pytest.raises(ModelError) as error:
+        open_keras(tmp_path / "other.keras")
+    assert is_one_line(error, "found a zip archive without config.json and model.weights.h5")
+    small().save_weights(tmp_path / "only.weights.h5")
+    with pytest.raises(ModelError) as error:
+        open_keras(tmp_path / "only.weights.h5")
+    assert is_one_line(error, "found an HDF5 file without a model's architecture, such as one of weights alone")
+    small().save(tmp_path / "good.keras")
+    with zipfile.ZipFile(tmp_path / "good.keras") as good, zipfile.ZipFile(tmp_path / "bad.keras", "w") as bad:
+        bad.writestr("config.json", "{]")
+        bad.writestr("model.weights.h5", good.read("model.weights.h5"))
+    with pytest.raises(ModelError) as error:
+        open_keras(tmp_path / "bad.keras")
+    assert is_one_line(error, "bad.keras: expected a Keras model, found one that cannot be loaded")
+
+
+def test_another_backend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ModelError) as error:
+        open_keras(model)
+    assert is_one_line(error, "expected Keras to run on TensorFlow, found jax: set KERAS_BACKEND=tensorflow")
+
+
+# -- the plugin
+
+
+def test_live_models_are_recognised() -> None:
+    assert ADAPTER.accepts(small())
+    assert ADAPTER.accepts(Written())
+    assert not ADAPTER.accepts(layers.Dense(3))
+    assert not ADAPTER.accepts(np.zeros(3))
+    assert ADAPTER.suffixes == (".keras", ".h5", ".hdf5")
+
+
+def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+
+def test_the_plugin_imports_no_framework_and_says_which_is_missing() -> None:
+    done = run_python(
+        "import sys, pathlib\n"
+        "import deepjudge_keras\n"
+        "[adapter] = deepjudge_keras.deepjudge_adapters()\n"
+        "assert not adapter.accepts(object())\n"
+        "assert not {'keras', 'tensorflow', 'h5py'} & set(sys.modules)\n"
+        "sys.modules['tensorflow'] = None\n"
+        "try: adapter.open(pathlib.Path('a.keras'))\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    assert done.stdout == (
+        f"{MissingExtraError.__name__} a.keras: needs TensorFlow and Keras, which is not installed: "
+        "pip install 'deepjudge[tensorflow]'\n"
+    )
+
+
+def test_tensorflow_keeps_quiet(tmp_path: Path) -> None:
+    small().save(tmp_path / "model.keras")
+    done = run_python(
+        "import sys, pathlib, numpy\n"
+        "import deepjudge_keras\n"
+        "[adapter] = deepjudge_keras.deepjudge_adapters()\n"
+        "model = adapter.open(pathlib.Path(sys.argv[1]))\n"
+        "x = numpy.zeros((2, 6, 6, 1))\n"
+        "model.predict(x)\n"
+        "for layer in model.layers: model.gradient(x, lambda scores, rows: scores, layer=layer)\n"
+        "print('to stderr', file=sys.stderr)\n",
+        tmp_path / "model.keras",
+    )
+    assert (done.stdout, done.stderr) == ("", "to stderr\n")
+
+
+# -- models that nobody here wrote
+
+
+@pytest.mark.skipif(not VICTIMS.is_dir(), reason=f"the authors' models are not at {VICTIMS}")
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [
+        ("mnist_lenet5", [6, 16, 120, 84, 10]),
+        ("cifar10_resnet20", [16] * 7 + [32] * 6 + [64] * 6 + [10]),
+    ],
+)
+def test_the_authors_victims(name: str, widths: list[int]) -> None:
+    opened = open_keras(VICTIMS / f"{name}.h5")
+    model = keras.models.load_model(VICTIMS / f"{name}.h5", compile=False)
+    assert list(opened.layers.values()) == widths
+    x = inputs_of(opened, rows=8)
+    np.testing.assert_array_equal(opened.predict(x), model.predict(x, verbose=0))
+    activations = [layer for layer in model.layers if getattr(layer, "activation", None) is keras.activations.relu]
+    expected = keras.Model(model.inputs, [layer.output for layer in activations])([x])
+    found = opened.activations(x, list(opened.layers))
+    for neurons, tensor in zip(list(found.values())[:-1], expected, strict=True):
+        np.testing.assert_allclose(neurons, tensor.numpy().mean(tuple(range(1, tensor.ndim - 1))), atol=1e-5)
+    np.testing.assert_allclose(scipy.special.softmax(found[opened.logits], 1), opened.predict(x), atol=1e-6)
+    gradient = opened.gradient(x, lambda scores, rows: np.eye(10, dtype="float32")[scores.argmin(1)])
+    assert gradient.shape == x.shape
+    assert gradient.any(axis=(1, 2, 3)).all()
