@@ -4,6 +4,7 @@ It needs no framework, so that components can be tried where none is installed, 
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -79,8 +80,7 @@ class NumpyModel(BatchedModel):
         rng = np.random.default_rng(seed)
         sizes = [int(np.prod(shape)), *widths, classes]
         weights = [
-            (rng.normal(size=(a, b)) * np.sqrt(2 / a), rng.normal(size=b) * 0.1)
-            for a, b in zip(sizes, sizes[1:], strict=False)
+            (rng.normal(size=(a, b)) * np.sqrt(2 / a), rng.normal(size=b) * 0.1) for a, b in itertools.pairwise(sizes)
         ]
         return cls(weights, shape, activation=activation, batch_size=batch_size, fixed_batch=fixed_batch)
 

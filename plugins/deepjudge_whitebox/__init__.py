@@ -1,0 +1,27 @@
+"""White-box components: cases in the corners of neurons' ranges, and metrics over what the neurons give there."""
+
+from collections.abc import Iterable
+
+from deepjudge_core.components import Generator, Metric
+from deepjudge_core.hookspecs import hookimpl
+from deepjudge_core.model import Access
+from deepjudge_whitebox.metrics import lad, lod, nad, nod
+from deepjudge_whitebox.neuron_corners import neuron_corners
+
+
+@hookimpl
+def deepjudge_generators() -> Iterable[Generator]:
+    """Corner cases of single neurons."""
+    needs = Access.LAYERS | Access.GRADIENTS
+    return [Generator("neuron-corners", makes="corners", needs=needs, generate=neuron_corners)]
+
+
+@hookimpl
+def deepjudge_metrics() -> Iterable[Metric]:
+    """Distances between two models' neurons."""
+    return [
+        Metric("nod", needs=Access.LAYERS, on="corners", distance=nod, alpha=0.6),
+        Metric("nad", needs=Access.LAYERS, on="corners", distance=nad, alpha=0.6, upper=1),
+        Metric("lod", needs=Access.LAYERS, on="corners", distance=lod, alpha=0.6),
+        Metric("lad", needs=Access.LAYERS, on="corners", distance=lad, alpha=0.6, upper=1),
+    ]

@@ -1,0 +1,85 @@
+"""The attack of Carlini and Wagner: the nearest input that the victim misclassifies."""
+
+import numpy as np
+
+from deepjudge_blackbox.losses import Margin
+from deepjudge_core import progress
+from deepjudge_core.components import Cases, Task
+from deepjudge_core.errors import UsageError
+
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8  # Adam's, as its authors give them
+_INSIDE = 0.999999  # keeps arctanh finite at the bounds
+
+
+def cw(
+    task: Task,
+    *,
+    kappa: float = 5.0,
+    steps: int = 100,
+    rate: float = 0.1,
+    searches: int = 3,
+    constant: float = 0.1,
+) -> Cases:
+    """Make one case for each seed by minimising its squared L2 distance plus ``c`` times the margin.
+
+    The attack of Carlini & Wagner (S&P 2017) in L2, untargeted. The input is ``tanh(w)`` mapped to the bounds, ``w`` is
+    moved by Adam, and ``c`` is searched for each seed by itself: times 10 until a misclassified input is found, then by
+    bisection. Of all inputs met whose margin is below ``-kappa`` the nearest is kept; where there is none, the
+    misclassified one of the least margin; a seed for which no misclassified input was met is returned as it is.
+
+    Distances are taken in units of the input range, so that ``constant`` means the same for any range.
+
+    Args:
+        kappa: Confidence: how far the margin must fall below 0, in logits. At 0 cases lie on the decision boundary,
+            where even a copy that was trained on a little answers half of them otherwise.
+        steps: Steps of Adam for each constant.
+        rate: Adam's, in the tanh space.
+        searches: Constants tried for each seed.
+        constant: The first one.
+
+    Raises:
+        UsageError: When ``kappa`` is negative or another option is not positive.
+    """
+    if not kappa >= 0:
+        raise UsageError(f"cw: expected kappa >= 0, found {kappa}")
+    for name, value in (("steps", steps), ("rate", rate), ("searches", searches), ("constant", constant)):
+        if not value > 0:
+            raise UsageError(f"cw: expected {name} > 0, found {value}")
+    seeds = task.seeds
+    n, (low, high), span = len(seeds.inputs), seeds.bounds, seeds.span
+    per_row = (n,) + (1,) * (seeds.inputs.ndim - 1)
+    origin = (seeds.inputs - low) / span * 2 - 1
+    start = np.arctanh(origin * _INSIDE)
+
+    best, nearest, least = seeds.inputs.copy(), np.full(n, np.inf), np.zeros(n)
+    c, below, above = np.full(n, constant), np.zeros(n), np.full(n, np.inf)
+    margin = Margin(seeds.labels, kappa)
+    with progress.task("cw", searches * steps) as advance:
+        for _ in range(searches):
+            w, first, second = start.copy(), np.zeros_like(start), np.zeros_like(start)
+            succeeded = np.zeros(n, dtype=bool)
+            for t in range(1, steps + 1):
+                unit = np.tanh(w)  # the input, -1..1
+                x = np.clip((unit + 1) * (span / 2) + low, low, high)
+                margin_gradient = task.victim.gradient(x, margin)
+
+                offset = (unit - origin) / 2
+                distance = np.square(offset, dtype=np.float64).reshape(n, -1).sum(axis=1)
+                success = (margin.values < 0) & (margin.values <= -kappa)
+                succeeded |= success
+                nearer = success & (distance < nearest)
+                surer = ~success & np.isinf(nearest) & (margin.values < least)
+                nearest[nearer], least[surer] = distance[nearer], margin.values[surer]
+                best[nearer | surer] = x[nearer | surer]
+
+                weight = (c * span).astype(np.float32).reshape(per_row)
+                gradient = (weight * margin_gradient + 2 * offset) * (1 - unit**2) / 2
+                first += (1 - _BETA_1) * (gradient - first)
+                second += (1 - _BETA_2) * (gradient**2 - second)
+                root = np.sqrt(second / (1 - _BETA_2**t))
+                w -= rate / (1 - _BETA_1**t) * first / (root + _EPSILON)
+                advance(1)
+            above = np.where(succeeded, np.minimum(above, c), above)
+            below = np.where(succeeded, below, np.maximum(below, c))
+            c = np.where(np.isinf(above), c * 10, (below + above) / 2)
+    return Cases.of_seeds(best)

@@ -1,0 +1,23 @@
+"""FGSM: one step by the sign of the gradient."""
+
+import numpy as np
+
+from deepjudge_blackbox.losses import cross_entropy
+from deepjudge_core.components import Cases, Task
+from deepjudge_core.errors import UsageError
+
+
+def fgsm(task: Task, *, eps: float = 0.2) -> Cases:
+    """Make one case for each seed by one step of ``eps`` up the cross entropy (Goodfellow et al., ICLR 2015).
+
+    Args:
+        eps: Size of the step, and so the L-inf distance of the case from its seed, as a share of the input range.
+
+    Raises:
+        UsageError: When ``eps`` is not positive.
+    """
+    if not eps > 0:
+        raise UsageError(f"fgsm: expected eps > 0, found {eps}")
+    x, span = task.seeds.inputs, task.seeds.span
+    gradient = task.victim.gradient(x, cross_entropy(task.seeds.labels))
+    return Cases.of_seeds(np.clip(x + eps * span * np.sign(gradient), *task.seeds.bounds))

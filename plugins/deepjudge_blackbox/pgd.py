@@ -1,0 +1,45 @@
+"""PGD: steps by the sign of the gradient inside a ball around the seed."""
+
+import numpy as np
+
+from deepjudge_blackbox.losses import cross_entropy
+from deepjudge_core import progress
+from deepjudge_core.components import Cases, Task
+from deepjudge_core.errors import UsageError
+from deepjudge_core.model import Array
+
+
+def pgd(task: Task, *, eps: float = 0.15, step: float = 0.03, steps: int = 10, project: bool = True) -> Cases:
+    """Make one case for each seed by projected gradient ascent of the cross entropy (Madry et al., ICLR 2018).
+
+    Starts at a random point of the L-inf ball around the seed.
+
+    Args:
+        eps: Radius of the ball, as a share of the input range.
+        step: Size of a step, as a share of the input range.
+        steps: How many.
+        project: Back into the ball after every step. The authors' code of the paper never does, so that its cases come
+            as far as ``eps + steps * step``; False is there to reproduce its numbers.
+
+    Raises:
+        UsageError: When ``eps``, ``step`` or ``steps`` is not positive.
+    """
+    for name, value in (("eps", eps), ("step", step), ("steps", steps)):
+        if not value > 0:
+            raise UsageError(f"pgd: expected {name} > 0, found {value}")
+    seeds = task.seeds
+    low: float | Array
+    high: float | Array
+    low, high = seeds.bounds
+    radius = eps * seeds.span
+    x = seeds.inputs + task.rng.uniform(-radius, radius, seeds.inputs.shape).astype(np.float32)
+    np.clip(x, low, high, out=x)
+    if project:
+        low, high = np.maximum(seeds.inputs - radius, low), np.minimum(seeds.inputs + radius, high)
+    loss = cross_entropy(seeds.labels)
+    with progress.task("pgd", steps) as advance:
+        for _ in range(steps):
+            x += step * seeds.span * np.sign(task.victim.gradient(x, loss))
+            np.clip(x, low, high, out=x)
+            advance(1)
+    return Cases.of_seeds(x)

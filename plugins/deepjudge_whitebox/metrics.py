@@ -1,0 +1,96 @@
+"""White-box metrics: how differently two models' neurons answer the same corner cases (paper, section IV-B).
+
+A case counts for the neuron, and in the layer, that it was made for. Outputs are compared in float64; nothing is
+rounded.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from deepjudge_core.components import Answers
+from deepjudge_core.model import Array
+
+
+def nod(victim: Answers, suspect: Answers) -> float:
+    """Neuron output distance: the absolute difference of a neuron's outputs, in their own unit, 0 and up.
+
+    Averaged over the cases made for each neuron, then over the neurons that have cases, of all layers alike.
+
+    Raises:
+        ValueError: When there is no case.
+    """
+    return float(_neuron_means(victim, suspect, active=False).mean())
+
+
+def nad(victim: Answers, suspect: Answers, *, reference: bool = False) -> float:
+    """Neuron activation distance: as :func:`nod`, of activation status (0 or 1) in place of output, 0..1.
+
+    Args:
+        reference: Multiply by the number of neurons that have cases, as the authors' code does.
+
+    Raises:
+        ValueError: When there is no case.
+    """
+    means = _neuron_means(victim, suspect, active=True)
+    return float(means.sum() if reference else means.mean())
+
+
+def lod(victim: Answers, suspect: Answers) -> float:
+    """Layer output distance: the L2 distance of a layer's output vectors, averaged over all cases, 0 and up.
+
+    Raises:
+        ValueError: When there is no case.
+    """
+    distances = [np.linalg.norm(ours - theirs, axis=1) for ours, theirs, _ in _layers(victim, suspect)]
+    return float(np.concatenate(distances).mean())
+
+
+def lad(victim: Answers, suspect: Answers, *, reference: bool = False) -> float:
+    """Layer activation distance: the share of a layer's neurons whose activation status differs, over all cases, 0..1.
+
+    Args:
+        reference: Count the neurons, as the authors' code does, in place of their share.
+
+    Raises:
+        ValueError: When there is no case.
+    """
+    differs = [is_active(ours) != is_active(theirs) for ours, theirs, _ in _layers(victim, suspect)]
+    return float(np.concatenate([rows.sum(axis=1) if reference else rows.mean(axis=1) for rows in differs]).mean())
+
+
+def is_active(outputs: Array) -> Array:
+    """Activation status of ``(n, neurons)``: above the middle between the row's least and greatest output.
+
+    In a row whose outputs are all the same no neuron is active.
+    """
+    low, high = outputs.min(axis=1, keepdims=True), outputs.max(axis=1, keepdims=True)
+    active: Array = (outputs - low) > (high - low) / 2
+    return active
+
+
+def _layers(victim: Answers, suspect: Answers) -> Iterator[tuple[Array, Array, Array]]:
+    """Each layer's cases: both models' outputs ``(cases, neurons)``, and the neuron ``(cases,)`` each was made for."""
+    found = False
+    for layer, neurons in victim.made_for.items():
+        rows = np.flatnonzero(neurons >= 0)
+        if len(rows):
+            found = True
+            ours, theirs = (answers.activations[layer][rows].astype(np.float64) for answers in (victim, suspect))
+            yield ours, theirs, neurons[rows]
+    if not found:
+        raise ValueError("expected at least one corner case, found none")
+
+
+def _neuron_means(victim: Answers, suspect: Answers, *, active: bool) -> Array:
+    """``(neurons with cases,)`` mean absolute difference over the cases made for each neuron."""
+    means = []
+    for ours, theirs, neurons in _layers(victim, suspect):
+        own = np.arange(len(neurons)), neurons
+        if active:
+            differences = (is_active(ours)[own] != is_active(theirs)[own]).astype(np.float64)
+        else:
+            differences = np.abs(ours[own] - theirs[own])
+        counts = np.bincount(neurons)
+        means.append((np.bincount(neurons, differences) / np.maximum(counts, 1))[counts > 0])
+    return np.concatenate(means)

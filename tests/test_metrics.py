@@ -1,0 +1,170 @@
+import math
+
+import deepjudge_blackbox
+import deepjudge_whitebox
+import numpy as np
+import pytest
+from deepjudge_blackbox.metrics import jsd, robd
+from deepjudge_whitebox.metrics import is_active, lad, lod, nad, nod
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
+
+from deepjudge_core.components import Answers
+from deepjudge_core.model import Access
+
+BLACK_BOX = (robd, jsd)
+WHITE_BOX = (nod, nad, lod, lad)
+UPPER = {robd: 1, jsd: math.log(2), nod: math.inf, nad: 1, lod: math.inf, lad: 1}
+WIDTHS = {"first": 4, "second": 7}
+
+
+def answers(seed: int, cases: int = 12, classes: int = 5, made_for_seed: int = 0) -> Answers:
+    """Random answers; cases, labels and what they were made for depend on their number only."""
+    rng, shared = np.random.default_rng([seed, 1]), np.random.default_rng([made_for_seed, 2])
+    labels = shared.integers(0, classes, cases)
+    layer = shared.integers(0, 2, cases)
+    made_for = {
+        name: np.where(layer == i, shared.integers(0, width, cases), -1)
+        for i, (name, width) in enumerate(WIDTHS.items())
+    }
+    p = rng.dirichlet(np.full(classes, 0.3), cases).astype(np.float32)
+    outputs = {name: rng.normal(size=(cases, width)).astype(np.float32) for name, width in WIDTHS.items()}
+    return Answers(labels, p, outputs, made_for)
+
+
+def rows(a: Answers, order: np.ndarray) -> Answers:
+    assert a.probabilities is not None
+    return Answers(
+        a.labels[order],
+        a.probabilities[order],
+        {name: values[order] for name, values in a.activations.items()},
+        {name: neurons[order] for name, neurons in a.made_for.items()},
+    )
+
+
+@pytest.mark.parametrize("metric", BLACK_BOX + WHITE_BOX)
+@given(one=st.integers(0, 10**6), other=st.integers(0, 10**6), cases=st.integers(1, 30))
+@settings(max_examples=25, deadline=None)
+def test_properties_of_a_distance(metric, one, other, cases):
+    a, b = answers(one, cases), answers(other, cases)
+    value = metric(a, b)
+    assert metric(a, a) == 0
+    assert 0 <= value <= UPPER[metric]
+    assert metric(b, a) == pytest.approx(value, abs=1e-12)
+    order = np.random.default_rng(one).permutation(cases)
+    assert metric(rows(a, order), rows(b, order)) == pytest.approx(value, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_jsd_is_the_square_of_scipys_distance(seed):
+    a, b = answers(seed), answers(seed + 100)
+    expected = np.mean([jensenshannon(p, q) ** 2 for p, q in zip(a.probabilities, b.probabilities, strict=True)])
+    assert jsd(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_jsd_at_its_ends():
+    labels = np.zeros(2, dtype=int)
+    sure = Answers(labels, np.array([[1, 0, 0], [0, 1, 0]], np.float32))
+    otherwise = Answers(labels, np.array([[0, 1, 0], [0, 0, 1]], np.float32))
+    assert jsd(sure, otherwise) == math.log(2)
+    third = Answers(labels, np.full((2, 3), 1 / 3, np.float32))
+    assert jsd(third, third) == 0
+
+
+def test_jsd_of_answers_that_differ_by_rounding_is_nearly_0_and_not_negative():
+    a = answers(0, 500)
+    nudged = np.nextafter(a.probabilities, np.float32(1))
+    assert 0 <= jsd(a, Answers(a.labels, nudged)) < 1e-12
+
+
+def test_robd_counts_how_many_more_cases_are_classified_as_the_ground_truth():
+    eye = np.eye(3, dtype=np.float32)
+    labels = np.array([0, 1, 2, 0, 1])
+    victim = Answers(labels, eye[[1, 2, 0, 0, 2]])  # right once
+    suspect = Answers(labels, eye[[0, 1, 2, 1, 2]])  # right three times
+    assert robd(victim, suspect) == pytest.approx(2 / 5)
+    assert robd(suspect, victim) == pytest.approx(2 / 5)
+
+
+def status(outputs: np.ndarray) -> np.ndarray:
+    spread = outputs.max() - outputs.min()
+    return ((outputs - outputs.min()) / spread > 0.5).astype(int) if spread else np.zeros(len(outputs), int)
+
+
+def by_hand(metric, a: Answers, b: Answers, reference: bool = False) -> float:
+    """The definitions of method.md, case by case; the reference's scaling as in its code (2022)."""
+    neurons: dict[tuple[str, int], list[float]] = {}
+    cases = []
+    for layer, made_for in a.made_for.items():
+        for case, neuron in enumerate(made_for):
+            if neuron < 0:
+                continue
+            x, y = (answers.activations[layer][case].astype(float) for answers in (a, b))
+            on_x, on_y = status(x), status(y)
+            difference = {nod: abs(x[neuron] - y[neuron]), nad: abs(on_x[neuron] - on_y[neuron])}.get(metric, 0)
+            neurons.setdefault((layer, neuron), []).append(difference)
+            apart = abs(on_x - on_y).sum()
+            cases.append({lod: math.dist(x, y), lad: apart if reference else apart / len(x)}.get(metric, 0))
+    if metric in (lod, lad):
+        return float(np.mean(cases))
+    mean = float(np.mean([np.mean(values) for values in neurons.values()]))
+    return mean * len(neurons) if reference else mean
+
+
+@pytest.mark.parametrize("metric", WHITE_BOX)
+@pytest.mark.parametrize("cases", [1, 3, 40])
+def test_white_box_metrics_case_by_case(metric, cases):
+    a, b = answers(1, cases), answers(2, cases)
+    assert metric(a, b) == pytest.approx(by_hand(metric, a, b), rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", [nad, lad])
+def test_scaling_of_the_reference(metric):
+    a, b = answers(1, 40), answers(2, 40)
+    assert metric(a, b) > 0
+    assert metric(a, b, reference=True) == pytest.approx(by_hand(metric, a, b, reference=True), rel=1e-12)
+
+
+def test_neurons_count_alike_whatever_the_number_of_their_cases():
+    made_for = {"layer": np.array([0, 0, 0, 1])}
+    victim = Answers(np.zeros(4, int), None, {"layer": np.zeros((4, 2), np.float32)}, made_for)
+    moved = np.array([[1, 0], [1, 0], [1, 0], [0, 5]], np.float32)
+    assert nod(victim, Answers(np.zeros(4, int), None, {"layer": moved}, made_for)) == 3
+
+
+def test_cases_of_other_sets_and_layers_do_not_count():
+    a, b = answers(1, 20), answers(2, 20)
+    made_for = {"first": a.made_for["first"], "second": np.full(20, -1)}
+    one, other = (Answers(x.labels, None, x.activations, made_for) for x in (a, b))
+    less_one, less_other = (
+        Answers(x.labels, None, {"first": x.activations["first"]}, {"first": x.made_for["first"]}) for x in (a, b)
+    )
+    for metric in WHITE_BOX:
+        assert metric(one, other) == metric(less_one, less_other)
+
+
+def test_activation_status():
+    outputs = np.array([[0, 1, 2, 4], [-3, -1, -1, -3], [7, 7, 7, 7]], np.float32)
+    assert is_active(outputs).tolist() == [[False, False, False, True], [False, True, True, False], [False] * 4]
+
+
+@pytest.mark.parametrize("metric", BLACK_BOX + WHITE_BOX)
+def test_no_case_is_an_error_of_one_line(metric):
+    nothing = rows(answers(0), np.array([], dtype=int))
+    with pytest.raises(ValueError, match=r"^expected .* found none$"):
+        metric(nothing, nothing)
+
+
+def test_what_the_plugins_register():
+    metrics = [*deepjudge_blackbox.deepjudge_metrics(), *deepjudge_whitebox.deepjudge_metrics()]
+    found = {m.name: (m.needs, m.on, m.alpha, m.upper, m.group) for m in metrics}
+    corners = (Access.LAYERS, "corners", 0.6)
+    assert found == {
+        "robd": (Access.LABELS, "adversarial", 0.9, 1, "black-box"),
+        "jsd": (Access.PROBABILITIES, "adversarial", 0.9, math.log(2), "black-box"),
+        "nod": (*corners, math.inf, "white-box"),
+        "nad": (*corners, 1, "white-box"),
+        "lod": (*corners, math.inf, "white-box"),
+        "lad": (*corners, 1, "white-box"),
+    }

@@ -1,0 +1,135 @@
+import math
+
+import deepjudge_voting
+import numpy as np
+import pytest
+import scipy.stats
+from deepjudge_voting.voting import lower_bound, voting
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepjudge_core.components import Decision, Evidence
+from deepjudge_core.errors import UsageError
+
+CONTROLS = np.array([10.0, 11.0, 12.0])  # mean 11, standard deviation 1
+T_99_2 = 6.964556734283  # from a table of Student's t
+
+
+def evidence(**values: float) -> dict[str, Evidence]:
+    return {name: Evidence(value, CONTROLS, 0.9) for name, value in values.items()}
+
+
+def test_bounds_by_hand():
+    assert lower_bound(CONTROLS, "prediction", 0.99) == pytest.approx(11 - T_99_2 * math.sqrt(4 / 3))
+    assert lower_bound(CONTROLS, "mean", 0.99) == pytest.approx(11 - T_99_2 / math.sqrt(3))
+
+
+def test_bound_of_the_mean_is_scipys_interval():
+    values = np.random.default_rng(0).normal(5, 2, 12)
+    low, _ = scipy.stats.ttest_1samp(values, 0, alternative="greater").confidence_interval(0.99)
+    assert lower_bound(values, "mean", 0.99) == pytest.approx(low)
+
+
+@pytest.mark.parametrize(("bound", "low", "high"), [("prediction", 0.007, 0.013), ("mean", 0.21, 0.25)])
+def test_how_often_an_honest_model_falls_below(bound, low, high):
+    rng = np.random.default_rng(2022)
+    drawn = rng.normal(1, 0.1, (10_000, 13))
+    below = [new <= lower_bound(controls, bound, 0.99) for new, *controls in drawn]
+    assert low < np.mean(below) < high
+
+
+def test_threshold_is_a_share_of_the_bound():
+    found = voting(evidence(jsd=1.0)).votes["jsd"]
+    assert found.lower_bound == pytest.approx(lower_bound(CONTROLS, "prediction", 0.99))
+    assert found.threshold == pytest.approx(0.9 * found.lower_bound)
+    at_half = voting(evidence(jsd=1.0), alpha={"jsd": 0.5, "nod": 0.1}).votes["jsd"]
+    assert at_half.threshold == pytest.approx(0.5 * found.lower_bound)
+
+
+def test_a_value_at_the_threshold_votes_copy():
+    threshold = voting(evidence(jsd=1.0)).votes["jsd"].threshold
+    assert voting(evidence(jsd=threshold)).votes["jsd"].vote is True
+    assert voting(evidence(jsd=math.nextafter(threshold, math.inf))).votes["jsd"].vote is False
+
+
+def test_the_bound_and_the_confidence_are_those_asked_for():
+    found = voting(evidence(jsd=6.0), bound="mean", confidence=0.95).votes["jsd"]
+    assert found.lower_bound == pytest.approx(11 - 2.919985580355 / math.sqrt(3))
+    assert found.vote is True
+    assert voting(evidence(jsd=6.0)).votes["jsd"].vote is False
+
+
+@pytest.mark.parametrize(
+    ("values", "p_copy", "decision"),
+    [
+        ((0, 0, 0), 1, Decision.COPY),
+        ((0, 0, 11), 2 / 3, Decision.COPY),
+        ((0, 11), 0.5, Decision.INDEPENDENT),  # not more than half
+        ((0, 11, 11), 1 / 3, Decision.INDEPENDENT),
+        ((11,), 0, Decision.INDEPENDENT),
+    ],
+)
+def test_more_than_half_of_the_votes(values, p_copy, decision):
+    judgement = voting({str(i): Evidence(value, CONTROLS, 0.9) for i, value in enumerate(values)})
+    assert (judgement.decision, judgement.p_copy) == (decision, pytest.approx(p_copy))
+    assert judgement.reason is None
+
+
+@pytest.mark.parametrize(
+    ("value", "controls", "reason"),
+    [
+        (0.0, [0.0, 0.0, 0.0], "controls say nothing"),
+        (0.0, [0.1, 1.0, 2.0], "controls say nothing"),  # their bound is below 0
+        (0.0, [1.0, 1.1, math.nan], "not finite"),
+        (0.0, [1.0, 1.1, math.inf], "not finite"),
+        (math.nan, [1.0, 1.01, 1.02], "is nan"),
+        (-math.inf, [1.0, 1.01, 1.02], "is -inf"),
+        (0.0, [1.0, 1.01], "at least 3 controls, found 2"),
+        (0.0, [], "at least 3 controls, found 0"),
+    ],
+)
+def test_no_vote(value, controls, reason):
+    none = Evidence(value, np.array(controls), 0.9)
+    judgement = voting({"jsd": none})
+    assert judgement.decision is Decision.INCONCLUSIVE
+    assert judgement.p_copy is None
+    assert judgement.reason
+    assert judgement.votes["jsd"].vote is None
+    assert reason in judgement.votes["jsd"].reason
+    beside = voting({"jsd": none, "robd": Evidence(0.0, CONTROLS, 0.9)})
+    assert (beside.decision, beside.p_copy) == (Decision.COPY, 1)
+
+
+def test_controls_that_all_agree():
+    same = np.full(3, 0.7)
+    assert voting({"jsd": Evidence(0.62, same, 0.9)}).votes["jsd"].vote is True
+    assert voting({"jsd": Evidence(0.64, same, 0.9)}).votes["jsd"].vote is False
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=3, max_size=15), st.floats(0, 12), st.floats(0, 12))
+@settings(max_examples=50, deadline=None)
+def test_a_greater_value_is_never_more_of_a_copy(controls, one, other):
+    near, far = (voting({"jsd": Evidence(v, np.array(controls), 0.9)}).p_copy for v in sorted((one, other)))
+    assert (near is None) == (far is None)
+    assert near is None or near >= far
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bound": "median"},
+        {"confidence": 0.0},
+        {"confidence": 1.0},
+        {"confidence": math.nan},
+        {"alpha": {"jsd": 0.0}},
+        {"alpha": {"jsd": 1.1}},
+        {"alpha": {"jsd": math.nan}},
+    ],
+)
+def test_options_out_of_range(options):
+    with pytest.raises(UsageError, match="voting: expected"):
+        voting(evidence(jsd=1.0), **options)
+
+
+def test_what_the_plugin_registers():
+    assert [(rule.name, rule.judge) for rule in deepjudge_voting.deepjudge_rules()] == [("voting", voting)]
