@@ -129,11 +129,11 @@ def _find_logits(by_name: Mapping[str, Op], output: str) -> tuple[str, Scores]:
             return _source(op, name), Scores.PROBABILITIES
         if op.role is Role.LOG_SOFTMAX:
             return _source(op, name), Scores.LOG_PROBABILITIES
-        keeps = op.role in (Role.KEEP, Role.RESHAPE) and op.rank == 2
-        if keeps and len(op.inputs) == 1 and by_name.get(op.inputs[0], op).rank == 2 and op.inputs[0] in by_name:
-            name = op.inputs[0]
-            continue
-        return output, Scores.LOGITS
+        source = by_name.get(op.inputs[0]) if len(op.inputs) == 1 else None
+        # A reshape may come from a map of one pixel; from a larger one the number of classes will not agree.
+        if source is None or not (op.role is Role.RESHAPE or (op.role is Role.KEEP and op.rank == source.rank == 2)):
+            return output, Scores.LOGITS
+        name = source.name
 
 
 def _source(op: Op, name: str) -> str:

@@ -1,0 +1,34 @@
+"""Opens ONNX models: ``.onnx`` files, and live ``onnx.ModelProto`` objects."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from deepjudge_core.components import Adapter
+from deepjudge_core.errors import MissingExtraError
+from deepjudge_core.hookspecs import hookimpl
+from deepjudge_core.model import Model
+
+
+@hookimpl
+def deepjudge_adapters() -> Iterable[Adapter]:
+    """Give the adapter."""
+    return [Adapter(name="onnx", suffixes=(".onnx",), accepts=_accepts, open=_open)]
+
+
+def _accepts(source: object) -> bool:
+    # Told by name along the MRO: asking onnx would import it.
+    return any(
+        cls.__module__.partition(".")[0] == "onnx" and cls.__name__ == "ModelProto" for cls in type(source).__mro__
+    )
+
+
+def _open(source: Any, *, name: str | None = None, batch_size: int | None = None, output: str | None = None) -> Model:
+    name = name or (str(source) if isinstance(source, Path) else type(source).__name__)
+    try:
+        from deepjudge_onnx.model import open_onnx
+    except ModuleNotFoundError as error:
+        if error.name not in ("onnx", "onnxruntime"):
+            raise
+        raise MissingExtraError(name, "ONNX Runtime", "onnx") from error
+    return open_onnx(source, name=name, batch_size=batch_size, output=output)

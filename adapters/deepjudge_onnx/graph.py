@@ -1,0 +1,109 @@
+"""What can be asked of an ONNX graph without knowing what its operations mean, and parts of it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+
+Shapes = Mapping[str, tuple[int | None, ...]]
+"""Tensor name to its shape, None for axes of unknown length."""
+
+# What their outputs are does not depend on the values of their input.
+_SHAPES = {"Shape", "Size"}
+
+
+def infer_shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of all tensors, as far as they are known without running the model."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except onnx.shape_inference.InferenceError:
+        graph = model.graph
+    values = [v for v in (*graph.input, *graph.value_info, *graph.output) if v.type.tensor_type.HasField("shape")]
+    return {v.name: tuple(d.dim_value or None for d in v.type.tensor_type.shape.dim) for v in values}
+
+
+def dependents(model: ModelProto, source: str) -> list[NodeProto]:
+    """Nodes whose outputs depend on the values of the tensor ``source``, not only on its shape."""
+    known, nodes = {source}, []
+    for node in model.graph.node:
+        if node.op_type not in _SHAPES and known & reads(node):
+            nodes.append(node)
+            known.update(filter(None, node.output))
+    return nodes
+
+
+def quantised(model: ModelProto, source: str) -> list[str]:
+    """Kinds of operations that compute with integers in place of real numbers."""
+    kinds = {node.op_type for node in dependents(model, source)}
+    return sorted(kind for kind in kinds if "QLinear" in kind or kind.endswith(("Integer", "QGemm", "QuantizeLinear")))
+
+
+def external_files(model: ModelProto) -> list[str]:
+    """Names of the files beside a model that hold its weights, in alphabetical order."""
+    tensors = [*model.graph.initializer, *_tensors(model.graph.node)]
+    tensors += [tensor for function in model.functions for tensor in _tensors(function.node)]
+    external = [tensor for tensor in tensors if onnx.external_data_helper.uses_external_data(tensor)]
+    return sorted({onnx.external_data_helper.ExternalDataInfo(tensor).location for tensor in external})
+
+
+def cut(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
+    """The part of a model that computes some of its tensors, and no more than that."""
+    wanted = set(outputs)
+    nodes: list[NodeProto] = []
+    for node in reversed(model.graph.node):
+        if wanted.intersection(node.output):
+            nodes.append(node)
+            wanted |= reads(node)
+    part = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = part.graph
+    graph.name = model.graph.name
+    graph.node.extend(reversed(nodes))
+    weights = {tensor.name for tensor in model.graph.initializer}
+    graph.input.extend(v for v in model.graph.input if v.name in wanted - weights)
+    graph.initializer.extend(t for t in model.graph.initializer if t.name in wanted)
+    graph.sparse_initializer.extend(t for t in model.graph.sparse_initializer if t.values.name in wanted)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    return part
+
+
+def reads(node: NodeProto) -> set[str]:
+    """Names of the tensors that a node reads; the bodies of loops and branches read those of the graph around them."""
+    names = set(filter(None, node.input))
+    for body in _bodies(node):
+        own = {v.name for v in body.input} | {t.name for t in body.initializer}
+        own = own.union(*(inner.output for inner in body.node))
+        names |= set().union(*map(reads, body.node)) - own
+    return names
+
+
+def attribute(node: NodeProto, name: str, default: Any) -> Any:
+    """An attribute of a node, as Python has it."""
+    found = next((a for a in node.attribute if a.name == name), None)
+    return default if found is None else onnx.helper.get_attribute_value(found)
+
+
+def constants(model: ModelProto) -> dict[str, TensorProto]:
+    """Weights, and what nodes give that only hold numbers."""
+    found = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            held = node.attribute[0]
+            if held.name == "value":
+                found[node.output[0]] = held.t
+            elif held.name in ("value_float", "value_floats", "value_int", "value_ints"):
+                found[node.output[0]] = numpy_helper.from_array(np.array(onnx.helper.get_attribute_value(held)))
+    return found
+
+
+def _bodies(node: NodeProto) -> list[GraphProto]:
+    return [body for a in node.attribute for body in ([a.g] if a.HasField("g") else list(a.graphs))]
+
+
+def _tensors(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
+    for node in nodes:
+        for held in node.attribute:
+            yield from [held.t] if held.HasField("t") else held.tensors
+        for body in _bodies(node):
+            yield from (*body.initializer, *_tensors(body.node))

@@ -1,0 +1,260 @@
+"""ONNX models as the core sees them, run by ONNX Runtime."""
+
+import hashlib
+import importlib.util
+import itertools
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import ModelProto, TensorProto, inliner
+
+from deepjudge_core.errors import MissingExtraError, ModelError
+from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
+from deepjudge_core.taps import Tap, find_taps
+from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised
+from deepjudge_onnx.operations import layout, operations
+from deepjudge_onnx.places import Place, find_place
+
+if TYPE_CHECKING:
+    from deepjudge_onnx.gradient import Differentiable
+
+_DTYPES = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.DOUBLE: "float64",
+    TensorProto.UINT8: "uint8",
+}
+
+# A model is tried with two numbers of rows: they tell which axes are those of the rows. A graph that was traced for
+# one row and says otherwise takes only that.
+_ROWS = ((2, 3), (1,))
+
+# Lengths that free axes (time, height, width) are tried with.
+_LENGTHS = (32, 224)
+
+# How far a conversion to PyTorch may be off, of the greatest output.
+_TOLERANCE = 1e-3
+
+
+def open_onnx(source: Path | ModelProto, *, name: str, batch_size: int | None, output: str | None) -> "OnnxModel":
+    """Open a file or a live model.
+
+    Args:
+        name: What to call it.
+        batch_size: Rows in a batch.
+        output: Name of the output that holds the scores; by default the first matrix among the outputs.
+
+    Raises:
+        ModelError: When it cannot be opened as a classifier.
+    """
+    if isinstance(source, Path):
+        model, digest = _load(source)
+    elif external_files(source):
+        raise ModelError(f"{name}: expected a model with its weights, found external data: open the file instead")
+    else:
+        model, digest = source, hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest()
+    return OnnxModel(model, name=name, digest=digest, batch_size=batch_size, output=output)
+
+
+class OnnxModel(BatchedModel):
+    """A graph, run from its input to whichever tensors are asked for, with a session for each set of them."""
+
+    def __init__(
+        self, model: ModelProto, *, name: str, digest: str, batch_size: int | None = None, output: str | None = None
+    ) -> None:
+        """Read the graph, and run it on a few random inputs to see what it takes and gives."""
+        self.name = name
+        self._model = inliner.inline_local_functions(model) if model.functions else model
+        self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = {}
+        self._differentiable: dict[str, Differentiable] = {}
+        self._source, shape, dtype = self._find_input()
+        self._output, self._samples = self._find_output(output, shape, dtype)
+        self._model = cut(self._model, [self._output])
+        ops = operations(self._model, self._source, self._shapes())
+        found = find_taps(ops, self._output)
+        self._places = self._find_places(found.taps)
+        self._sessions.clear()  # those that only looked
+        super().__init__(
+            name=name,
+            framework="onnx",
+            digest=digest,
+            access=Access.WHITE_BOX if self._gradients_refused(dtype) else Access.FULL,
+            input=InputSpec(shape[1:], dtype, layout(ops)),
+            layers={tap: place.neurons for tap, place in self._places.items()},
+            scores=found.scores,
+            batch_size=batch_size,
+            fixed_batch=len(self._samples[0]) if len(self._samples) == 1 else None,
+        )
+
+    def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
+        """See :class:`BatchedModel`."""
+        if layers is None:
+            return self._run([self._output], x)
+        tensors = self._run(layers, x)
+        return [self._places[layer].reduce(t, len(x)) for layer, t in zip(layers, tensors, strict=True)]
+
+    def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
+        """See :class:`BatchedModel`."""
+        if layer not in self._differentiable:
+            self._differentiable[layer] = self._convert(layer)
+        return self._differentiable[layer].backward(x, cotangent)
+
+    def _find_input(self) -> tuple[str, tuple[int | None, ...], str]:
+        # Name, shape and numpy type of the one input that is not a weight.
+        weights = {tensor.name for tensor in self._model.graph.initializer}
+        inputs = [v for v in self._model.graph.input if v.name not in weights]
+        if len(inputs) != 1:
+            names = ", ".join(v.name for v in inputs) or "none"
+            raise ModelError(f"{self.name}: expected a model of one input, found {len(inputs)}: {names}")
+        tensor = inputs[0].type.tensor_type
+        if tensor.elem_type not in _DTYPES:
+            kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+            raise ModelError(f"{self.name}: expected an input of {', '.join(_DTYPES.values())}, found {kind}")
+        if len(tensor.shape.dim) < 2:
+            raise ModelError(f"{self.name}: expected an input (n, ...), found one of {len(tensor.shape.dim)} axes")
+        shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
+        return inputs[0].name, shape, _DTYPES[tensor.elem_type]
+
+    def _find_output(self, wanted: str | None, shape: tuple[int | None, ...], dtype: str) -> tuple[str, list[Array]]:
+        # The output that holds the scores, and inputs that the model takes, each of another number of rows.
+        names = [value.name for value in self._model.graph.output]
+        if not names or (wanted is not None and wanted not in names):
+            kind = "(n, classes)" if wanted is None else repr(wanted)
+            raise ModelError(f"{self.name}: expected an output {kind}, found {', '.join(names) or 'none'}")
+        rng = np.random.default_rng(0)
+        sizes = ((shape[0],),) if shape[0] else _ROWS
+        lengths = _LENGTHS if None in shape[1:] else (0,)
+        self._session(names)  # what it cannot run at all need not be tried
+        problems = []
+        for rows, length in itertools.product(sizes, lengths):
+            axes = [axis or length for axis in shape[1:]]
+            samples = [rng.random((n, *axes)).astype(dtype) for n in rows]
+            try:
+                results = [dict(zip(names, self._run(names, x), strict=True)) for x in samples]
+            except ModelError as error:
+                problems.append(error)
+                continue
+            for name in names if wanted is None else [wanted]:
+                if all(_are_scores(result[name], len(x)) for result, x in zip(results, samples, strict=True)):
+                    return name, samples
+            found = ", ".join(f"{name} {np.shape(value)}" for name, value in results[0].items())
+            text = f"{self.name}: expected an output (n, classes) for n = {rows[0]}, found {found}"
+            problems.append(ModelError(text))
+        raise problems[0]
+
+    def _shapes(self) -> dict[str, tuple[int | None, ...]]:
+        shapes = infer_shapes(self._model)
+        nodes = dependents(self._model, self._source)
+        unknown = [name for node in nodes for name in node.output if name and name not in shapes]
+        if unknown:
+            shapes.update(zip(unknown, map(np.shape, self._run(unknown, self._samples[0])), strict=True))
+        return shapes
+
+    def _find_places(self, taps: Sequence[Tap]) -> dict[str, Place]:
+        names = [tap.name for tap in taps]
+        shapes = [list(map(np.shape, self._run(names, x))) for x in self._samples]
+        rows = [len(x) for x in self._samples]
+        places = {tap.name: find_place(of_tap, rows, tap.channel) for tap, *of_tap in zip(taps, *shapes, strict=True)}
+        if places[names[-1]] is None:
+            raise ModelError(f"{self.name}: expected logits with a row for each input, found {shapes[0][-1]}")
+        return {name: place for name, place in places.items() if place is not None}
+
+    def _run(self, names: Sequence[str], x: Array) -> list[Array]:
+        session = self._session(names)
+        try:
+            tensors: list[Array] = session.run(list(names), {self._source: x})
+        except Exception as error:  # ONNX Runtime's have no base of their own
+            raise ModelError(f"{self.name}: ONNX Runtime cannot run it on {x.shape}: {_line(error)}") from error
+        return tensors
+
+    def _session(self, names: Sequence[str]) -> onnxruntime.InferenceSession:
+        key = tuple(names)
+        if key not in self._sessions:
+            self._sessions[key] = self._open_session(key)
+        return self._sessions[key]
+
+    def _open_session(self, names: tuple[str, ...]) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # errors are raised; nothing is printed
+        there = onnxruntime.get_available_providers()
+        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
+        try:
+            part = cut(self._model, names).SerializeToString()
+            # A fallback from the CPU to the CPU would only print.
+            fallback = len(providers) > 1
+            return onnxruntime.InferenceSession(part, options, providers=providers, enable_fallback=fallback)
+        except Exception as error:
+            version = onnxruntime.__version__
+            raise ModelError(
+                f"{self.name}: expected an ONNX model that ONNX Runtime {version} can run, found {_line(error)}"
+            ) from error
+
+    def _convert(self, layer: str) -> "Differentiable":
+        refused = self._gradients_refused(self.input.dtype)
+        if refused:
+            raise refused
+        from deepjudge_onnx.gradient import Differentiable
+
+        function = Differentiable(cut(self._model, [layer]), self._places[layer], self.name)
+        for x in self._samples:
+            (expected,) = self._run([layer], x)
+            found = function.forward(x)
+            off = np.abs(found - expected).max(initial=0) if found.shape == expected.shape else np.inf
+            # So written, it refuses NaN.
+            if not off <= _TOLERANCE * np.abs(expected).max(initial=0):
+                raise ModelError(
+                    f"{self.name}: no gradients at {layer!r}: expected the outputs of ONNX Runtime from its conversion "
+                    f"to PyTorch, found a difference of {off:.2g}"
+                )
+        return function
+
+    def _gradients_refused(self, dtype: str) -> ModelError | None:
+        kinds = quantised(self._model, self._source)
+        if kinds:
+            return ModelError(f"{self.name}: no gradients through the quantised operations {', '.join(kinds)}")
+        if dtype == "uint8":
+            return ModelError(f"{self.name}: no gradients at an input of {dtype}")
+        if not all(map(importlib.util.find_spec, ("torch", "onnx2fx"))):
+            return MissingExtraError(self.name, "PyTorch and onnx2fx for the gradients of an ONNX model", "torch")
+        return None
+
+
+def _are_scores(value: object, rows: int) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2 and len(value) == rows
+
+
+def _load(path: Path) -> tuple[ModelProto, str]:
+    # The model in a file, its weights included, and the digest of the file and of those that hold its weights.
+    wanted = f"{path}: expected an ONNX model"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{wanted}, found none that can be read: {error.strerror}") from error
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's
+        raise ModelError(f"{wanted}, found another format or a truncated file") from error
+    if not data:
+        raise ModelError(f"{wanted}, found an empty file")
+    if not model.graph.node:
+        raise ModelError(f"{wanted}, found one without operations")
+    digest = hashlib.sha256(data)
+    files = external_files(model)
+    try:
+        # onnx asks that they lie in the same folder, and that they are long enough.
+        onnx.load_external_data_for_model(model, str(path.parent))
+        for name in files:
+            with (path.parent / name).open("rb") as file:
+                digest.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
+    except Exception as error:
+        raise ModelError(f"{wanted} with the weights in {', '.join(files)}, found {_line(error)}") from error
+    return model, digest.hexdigest()
+
+
+def _line(error: Exception) -> str:
+    return textwrap.shorten(str(error), 240) or type(error).__name__

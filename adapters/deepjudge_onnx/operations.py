@@ -1,0 +1,284 @@
+"""An ONNX graph in the terms of :mod:`deepjudge_core.taps`."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from onnx import ModelProto, NodeProto, numpy_helper
+
+from deepjudge_core.model import Array, Layout
+from deepjudge_core.taps import Op, Role
+from deepjudge_onnx.graph import Shapes, attribute, constants, dependents, reads
+
+_ROLES = {
+    kind: role
+    for role, kinds in {
+        # All that works on (batch, channels, ...).
+        Role.CONVOLUTION: """AveragePool BatchNormalization Conv ConvInteger ConvTranspose DeformConv DepthToSpace
+            GlobalAveragePool GlobalLpPool GlobalMaxPool GroupNormalization InstanceNormalization LRN LpPool
+            MaxPool QLinearAveragePool QLinearConv QLinearGlobalAveragePool SpaceToDepth""",
+        Role.PROJECTION: "FusedMatMul Gemm MatMul MatMulInteger QGemm QLinearMatMul RMSNormalization",
+        Role.ACTIVATION: """BiasGelu Celu Elu Erf FastGelu Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu QuickGelu
+            Relu Selu Shrink Softplus Softsign Swish Tanh ThresholdedRelu""",
+        Role.SIGMOID: "Sigmoid",
+        Role.SOFTMAX: "Softmax",
+        Role.LOG_SOFTMAX: "LogSoftmax",
+        Role.RESHAPE: "Flatten Reshape Squeeze Unsqueeze",
+        Role.KEEP: "Cast CastLike DequantizeLinear Dropout Identity QuantizeLinear Split",
+        Role.MULTIPLY: "Where",
+        Role.ELEMENTWISE: """Abs Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mul Neg Not Or Pow
+            Reciprocal Sqrt Sub Sum""",
+        # They keep the number of axes, but are not what they were.
+        Role.OTHER: "ArgMax ArgMin CumSum Einsum Exp GRU If LSTM Log Loop MatMulNBits RNN Scan TopK",
+    }.items()
+    for kind in kinds.split()
+}
+
+# ONNX Runtime's, in files that it optimised: each with its activation.
+_FUSED = {"FusedConv": Role.CONVOLUTION, "FusedGemm": Role.PROJECTION}
+
+# The axes of a recurrent layer's outputs: t time, d directions, b batch, h hidden; g is h of one of two directions.
+# A loop is what Keras' exporter makes of layers that it does not know as LSTM.
+_RECURRENT = {"GRU": ("tdbh", "dbh"), "LSTM": ("tdbh", "dbh", "dbh"), "RNN": ("tdbh", "dbh"), "Loop": ()}
+
+
+def operations(model: ModelProto, source: str, shapes: Shapes) -> list[Op]:
+    """Translate what is computed from the tensor ``source``, in forward order.
+
+    Args:
+        source: Name of the model's input.
+        shapes: Of all tensors that are computed from it.
+    """
+    return _Translator(model, source, shapes).operations()
+
+
+def layout(ops: Sequence[Op]) -> Layout | None:
+    """Where the first convolution sees the channels of the input, if that can be told."""
+    by_name = {op.name: op for op in ops}
+    rank = ops[0].rank
+    op = next((op for op in ops if op.role is Role.CONVOLUTION), None)
+    if op is None or rank < 3:
+        return None
+    axis = op.channel % rank
+    while op.role is not Role.INPUT:
+        if op.rank != rank or op.role is Role.RESHAPE:
+            return None
+        if op.role is Role.TRANSPOSE:
+            axis = op.permutation[axis]
+        op = by_name[op.inputs[0]]
+    if axis == rank - 1:
+        return "channels_last"
+    return "channels_first" if axis == 1 else None
+
+
+class _Translator:
+    """Translates one graph.
+
+    Exporters write some activations as several operations. Those that branch are put together in
+    :mod:`deepjudge_core.taps`; here, those that end in a scaling or clipping by constants, which only ONNX has.
+    """
+
+    def __init__(self, model: ModelProto, source: str, shapes: Shapes) -> None:
+        self._source, self._shapes = source, shapes
+        self._nodes = dependents(model, source)
+        self._dynamic = {source}.union(*(node.output for node in self._nodes)) - {""}
+        self._constants = constants(model)
+        self._producers = {name: node for node in self._nodes for name in node.output if name}
+        self._uses = Counter(name for node in self._nodes for name in reads(node))
+        self._uses.update(value.name for value in model.graph.output)
+        self._recurrent = self._follow_recurrent()
+        self._ops: dict[str, Op] = {}
+
+    def operations(self) -> list[Op]:
+        self._ops = {self._source: Op(self._source, Role.INPUT, (), self._rank(self._source))}
+        for node in self._nodes:
+            for name in filter(None, node.output):
+                self._ops[name] = self._translate(node, name)
+        return list(self._ops.values())
+
+    def _translate(self, node: NodeProto, name: str) -> Op:
+        inputs, rank = tuple(dict.fromkeys(self._inputs(node))), self._rank(name)
+        if name in self._recurrent:
+            return Op(name, Role.RECURRENT, inputs, rank, self._recurrent[name])
+        if node.op_type in _FUSED:
+            before = f"{name}/{node.op_type}"
+            self._ops[before] = Op(before, _FUSED[node.op_type], inputs, rank, 1)
+            return Op(name, Role.ACTIVATION, (before,), rank)
+        if self._completes(node):
+            part = self._ops.pop(inputs[0])
+            return Op(name, part.role, part.inputs, rank)
+        kept = self._kept_axes(node)
+        if kept is not None and rank > 2:
+            return Op(name, Role.TRANSPOSE, inputs, rank, permutation=kept)
+        channel = self._channel(node)
+        if channel is not None:
+            return Op(name, Role.CONVOLUTION, inputs, rank, channel)
+        return Op(name, self._role(node, name, inputs), inputs, rank)
+
+    def _role(self, node: NodeProto, name: str, inputs: Sequence[str]) -> Role:
+        kind = node.op_type
+        if kind == "Mul" and len(inputs) > 1:
+            return Role.MULTIPLY
+        if kind == "LayerNormalization" and name == node.output[0]:
+            last = attribute(node, "axis", -1) in (-1, self._rank(name) - 1)
+            return Role.PROJECTION if last else Role.KEEP
+        if (kind == "Clip" and len(inputs) == 1) or (kind in ("Max", "Min") and self._factor(node) is not None):
+            return Role.ACTIVATION
+        # Unknown ones, pooling, padding, concatenation, ... keep the axes of a tensor, but not a matrix as it is.
+        same = self._rank(name) == self._rank(inputs[0]) > 2
+        return _ROLES.get(kind, Role.KEEP if same else Role.OTHER)
+
+    def _completes(self, node: NodeProto) -> bool:
+        # Whether what comes before is a part of the same activation, and used for nothing else.
+        names = self._inputs(node)
+        before = self._producers.get(names[0]) if len(names) == 1 else None
+        factor = self._factor(node)
+        if before is None or factor is None or self._uses[names[0]] > 1:
+            return False
+        if node.op_type in ("Max", "Min"):  # a ReLU with an upper limit
+            return before.op_type in ("Relu", "Max", "Min")
+        if node.op_type not in ("Mul", "Div"):
+            return False
+        if before.op_type == "Clip":  # clip(x + 3, 0, 6) / 6
+            return math.isclose(factor, 1 / 6, rel_tol=1e-3)
+        return math.isclose(factor, 0.5) and self._is_twice_gelu(before)
+
+    def _is_twice_gelu(self, node: NodeProto) -> bool:
+        # x * (1 + erf(...)), where nothing has been halved yet.
+        names = self._inputs(node)
+        if node.op_type != "Mul" or len(names) != 2:
+            return False
+        for gate, value in (names, names[::-1]):
+            add, halved = self._producers.get(gate), self._producers.get(value)
+            inner = [self._producers.get(name) for name in self._inputs(add)] if add and add.op_type == "Add" else []
+            if len(inner) == 1 and inner[0] is not None and inner[0].op_type in ("Erf", "Tanh"):
+                return halved is None or halved.op_type not in ("Mul", "Div") or self._factor(halved) != 0.5
+        return False
+
+    def _factor(self, node: NodeProto) -> float | None:
+        # The one constant of an operation with a scalar; of a division, its inverse.
+        values = [self._value(name) for name in node.input if name not in self._dynamic]
+        if len(node.input) != 2 or len(values) != 1 or values[0] is None or values[0].size != 1:
+            return None
+        value = float(values[0].reshape(()))
+        if node.op_type != "Div":
+            return value
+        return 1 / value if value and node.input[0] in self._dynamic else None
+
+    def _kept_axes(self, node: NodeProto) -> tuple[int, ...] | None:
+        # Output axis to input axis, for what moves, adds or takes away axes.
+        name = next(iter(self._inputs(node)))
+        rank, out = self._rank(name), self._rank(node.output[0])
+        kind = node.op_type
+        if name != node.input[0]:
+            return None
+        if kind == "Transpose":
+            return tuple(attribute(node, "perm", range(rank)[::-1]))
+        if kind == "Gather" and out == rank - 1:
+            gone = {attribute(node, "axis", 0) % rank}
+        elif kind == "Unsqueeze":
+            new = {axis % out for axis in self._axes(node)}
+            axes = iter(range(rank))
+            return tuple(-1 if axis in new else next(axes) for axis in range(out))
+        elif kind == "Squeeze" or (kind.startswith("Reduce") and not attribute(node, "keepdims", 1)):
+            gone = {axis % rank for axis in self._axes(node)}
+        else:
+            return None
+        kept = tuple(axis for axis in range(rank) if axis not in gone)
+        return kept if len(kept) == out else None
+
+    def _axes(self, node: NodeProto) -> list[int]:
+        # An attribute in older opsets, an input in newer ones.
+        axes = attribute(node, "axes", None)
+        if axes is None and len(node.input) > 1:
+            axes = self._value(node.input[1])
+        if axes is None and node.op_type == "Squeeze":
+            axes = [axis for axis, size in enumerate(self._shapes[node.input[0]]) if size == 1]
+        return [int(axis) for axis in (() if axes is None else axes)]
+
+    def _channel(self, node: NodeProto) -> int | None:
+        # A group normalisation is a reshape to groups and back, then one factor for each channel: that says which axis
+        # the channels are on, as the reshape does not.
+        role = _ROLES.get(node.op_type)
+        if role is Role.CONVOLUTION:
+            return 1
+        if role is not Role.ELEMENTWISE or len(node.input) != 2:
+            return None
+        data, constant = node.input if node.input[0] in self._dynamic else reversed(node.input)
+        tensor = self._constants.get(constant)
+        producer = self._producers.get(data)
+        if tensor is None or producer is None or producer.op_type != "Reshape":
+            return None
+        long = [axis - len(tensor.dims) for axis, size in enumerate(tensor.dims) if size > 1]
+        return long[0] if len(long) == 1 else None
+
+    def _follow_recurrent(self) -> dict[str, int]:
+        """Find the tensors that hold the outputs of recurrent layers, and the axis of their neurons.
+
+        An output is followed to where the batch axis comes first, as PyTorch's and Keras' own layers have it: Keras'
+        exporter takes the last step by Slice on the way there. PyTorch's takes what the model's code takes by Gather,
+        which is not the layer's; where the code goes on with the time axis first, it rests there. A layer that feeds
+        another with the time axis first is an inner one of a stack.
+        """
+        axes: dict[str, str] = {}
+        start: dict[str, str] = {}
+        directions: dict[str, int] = {}
+        found: dict[str, str] = {}
+        resting: dict[str, str] = {}
+        for node in self._nodes:
+            for name in self._inputs(node):
+                if name not in axes or start[name] in found:
+                    continue
+                after = self._advance(node, [axes.get(i, "") for i in self._inputs(node)], directions[start[name]])
+                if after is None:
+                    if node.op_type not in _RECURRENT:
+                        resting[start[name]] = name
+                    continue
+                output = node.output[0]
+                axes[output], start[output] = after, start[name]
+                if after[0] == "b" and not {"d", "g"} & set(after):
+                    found[start[name]] = output
+            for name, letters in self._recurrent_outputs(node):
+                axes[name], start[name] = letters, name
+                directions[name] = 2 if attribute(node, "direction", b"forward") == b"bidirectional" else 1
+        return {name: axes[name].index("h") for name in (resting | found).values() if "h" in axes[name]}
+
+    def _recurrent_outputs(self, node: NodeProto) -> Iterator[tuple[str, str]]:
+        if node.op_type == "Loop":
+            # What its steps gave comes after its states, which are as many as the inputs but two.
+            steps = filter(None, node.output[len(node.input) - 2 :])
+            yield from ((name, "tbh") for name in steps if self._rank(name) == 3)
+        outputs = zip(node.output, _RECURRENT.get(node.op_type, ()), strict=False)
+        yield from ((name, letters) for name, letters in outputs if name)
+
+    def _advance(self, node: NodeProto, given: Sequence[str], directions: int) -> str | None:
+        # The letters of what a node makes of tensors with letters; None where it is no matter of layout.
+        letters, kind = given[0], node.op_type
+        kept = self._kept_axes(node)
+        if kind in ("Squeeze", "Transpose") and kept is not None:
+            return "".join(letters[axis] for axis in kept)
+        if kind in ("Identity", "Cast", "Dropout"):
+            return letters
+        if kind == "Reshape" and self._rank(node.output[0]) == len(letters) - 1:
+            return letters.replace("d", "") if "d" in letters else None
+        if kind == "Slice":
+            axes = self._value(node.input[3]) if len(node.input) > 3 else None
+            of_directions = axes is not None and "d" in {letters[axis] for axis in axes}
+            return letters.replace("h", "g") if of_directions and directions == 2 else letters
+        if kind == "Concat" and len(set(given)) == 1:
+            axis = letters[attribute(node, "axis", 0)]
+            return letters.replace("g", "h") if axis == "g" else letters
+        return None
+
+    def _inputs(self, node: NodeProto) -> list[str]:
+        return [name for name in (*node.input, *sorted(reads(node).difference(node.input))) if name in self._dynamic]
+
+    def _rank(self, name: str) -> int:
+        return len(self._shapes[name])
+
+    def _value(self, name: str) -> Array | None:
+        tensor = self._constants.get(name)
+        if tensor is None or math.prod(tensor.dims) > 16:  # axes and scalars, not weights
+            return None
+        return np.asarray(numpy_helper.to_array(tensor))

@@ -1,0 +1,750 @@
+"""The ONNX adapter: exports of PyTorch and Keras against their own layers' outputs, gradients, files good and bad."""
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import deepjudge_onnx
+import numpy as np
+import pytest
+
+onnx: Any = pytest.importorskip("onnx", reason="ONNX is not installed: pip install 'deepjudge[onnx]'")
+onnxruntime: Any = pytest.importorskip(
+    "onnxruntime", reason="ONNX Runtime is not installed: pip install 'deepjudge[onnx]'"
+)
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from deepjudge_core.errors import MissingExtraError, ModelError  # noqa: E402
+from deepjudge_core.model import Access, Array, Model, softmax  # noqa: E402
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported
+VICTIMS = Path(__file__).parents[2] / "shared" / "data" / "victims"
+ROWS = 5
+(ADAPTER,) = deepjudge_onnx.deepjudge_adapters()
+open_onnx: Callable[..., Any] = ADAPTER.open
+RNG = np.random.default_rng(0)
+
+
+# ---- models written by hand ------------------------------------------------------------------------------------------
+
+
+def proto(
+    nodes: Sequence[Any],
+    weights: dict[str, Array],
+    *,
+    shape: Sequence[int | str | None] | None = ("n", 4),
+    dtype: int = TensorProto.FLOAT,
+    outputs: Sequence[str] = ("y",),
+    inputs: Sequence[str] = ("x",),
+    opset: int = 17,
+    **options: Any,
+) -> Any:
+    graph = helper.make_graph(
+        list(nodes),
+        "g",
+        [helper.make_tensor_value_info(name, dtype, shape) for name in inputs],
+        [onnx.ValueInfoProto(name=name) for name in outputs],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("own", 1)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8, **options)
+
+
+def node(kind: str, inputs: str, output: str, **attributes: Any) -> Any:
+    return helper.make_node(kind, inputs.split(), output.split(), **attributes)
+
+
+def random(*shape: int, dtype: str = "float32") -> Array:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(dtype)
+
+
+def perceptron(dtype: str = "float32", **options: Any) -> Any:
+    kind = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16}[dtype]
+    nodes = [
+        node("MatMul", "x W", "a"),
+        node("Add", "a b", "s"),
+        node("Tanh", "s", "h"),
+        node("MatMul", "h V", "l"),
+        node("Softmax", "l", "y"),
+    ]
+    weights = {"W": random(4, 6, dtype=dtype), "b": random(6, dtype=dtype), "V": random(6, 3, dtype=dtype)}
+    return proto(nodes, weights, dtype=kind, **options)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    onnx.save(perceptron(), path)
+    return path
+
+
+# ---- models exported by the frameworks -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def exporting() -> Iterator[None]:
+    """Ignore what exporters say of their own code."""
+    with warnings.catch_warnings():
+        for message, category in [
+            # PyTorch's old exporter, of itself, and of its own recurrent layers.
+            ("You are using the legacy TorchScript-based ONNX export", DeprecationWarning),
+            ("The feature will be removed", DeprecationWarning),
+            ("Converting a tensor to a Python boolean", Warning),
+            ("Exporting a model to ONNX with a batch_size other than 1", UserWarning),
+            # PyTorch's new one, of what it calls.
+            (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
+            ("_check_is_size will be removed", FutureWarning),
+            ("The .grad attribute of a Tensor that is not a leaf Tensor is being accessed", UserWarning),
+            (r"The tensor attributes self\.(l\.)?_flat_weights", UserWarning),
+            # Keras', which gives numpy back a name that tf2onnx asks for.
+            (r"In the future `np\.object` will be defined", FutureWarning),
+        ]:
+            warnings.filterwarnings("ignore", message, category)
+        yield
+
+
+def export_torch(module: Any, x: Any, path: Path, exporter: str, **options: Any) -> Path:
+    import torch
+
+    pytest.importorskip("onnxscript", reason="PyTorch exports to ONNX through onnxscript")
+    module.eval()
+    with exporting():
+        if exporter == "old":
+            # Opset 17 is before Gelu, HardSwish, Mish, ...: they are made of other operations.
+            settings = {"opset_version": 17, "input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}}
+            torch.onnx.export(module, (x,), path, dynamo=False, **(settings | options))
+        else:
+            settings = {"dynamic_shapes": ({0: torch.export.Dim.DYNAMIC},), "verbose": False}
+            torch.onnx.export(module, (x,), path, dynamo=True, **(settings | options))
+    return path
+
+
+def hooked(module: Any, names: Sequence[str], x: Any) -> list[Array]:
+    """What the named submodules give, averaged over all axes but the first and the second."""
+    import torch
+
+    given: dict[str, Any] = {}
+    for name in names:
+        module.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: given.update({name: o}))
+    with torch.inference_mode():
+        module.eval()(x)
+    return [given[name].flatten(2).mean(2).numpy() if given[name].ndim > 2 else given[name].numpy() for name in names]
+
+
+def check_taps(model: Model, x: Array, expected: Sequence[Array]) -> None:
+    assert list(model.layers.values()) == [e.shape[1] for e in expected]
+    found = model.activations(x, list(model.layers))
+    for name, value in zip(model.layers, expected, strict=True):
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def check_gradients(model: Model, x: Array, *, step: float, tolerance: float) -> None:
+    """Compare with central differences along random directions: at the logits, and at every tap."""
+    rng = np.random.default_rng(1)
+    for layer in (None, *model.layers):
+        name = layer or list(model.layers)[-1]
+        cotangent = rng.normal(size=(len(x), model.layers[name]))
+
+        def loss(z: Array, name: str = name, cotangent: Array = cotangent) -> float:
+            return float((model.activations(z, [name])[name].astype(np.float64) * cotangent).sum())
+
+        # The logits of two classes with one output are (0, z).
+        given = cotangent if layer or model.layers[name] > 1 else np.hstack([-cotangent, cotangent])
+        gradient = model.gradient(x, lambda s, rows, given=given: given[rows], layer=layer)
+        assert gradient.shape == x.shape
+        scale = float(np.linalg.norm(gradient))
+        assert scale > 0
+        for _ in range(3):
+            v = rng.normal(size=x.shape)
+            v /= np.linalg.norm(v)
+            difference = (loss(x + step * v) - loss(x - step * v)) / (2 * step)
+            assert (gradient * v).sum() == pytest.approx(difference, abs=tolerance * scale), name
+
+
+@pytest.mark.parametrize("exporter", ["old", "new"])
+def test_taps_of_a_pytorch_network(exporter: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from torch import nn
+
+    torch.manual_seed(0)
+    hidden = {
+        "relu6": [nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU6()],
+        "silu": [nn.Conv2d(6, 4, 3, stride=2, padding=1), nn.SiLU(), nn.MaxPool2d(2)],
+        "elu": [nn.ConvTranspose2d(4, 6, 2, stride=2), nn.GroupNorm(2, 6), nn.ELU(), nn.Dropout()],
+        "hardswish": [nn.Conv2d(6, 5, 1), nn.Hardswish(), nn.AdaptiveAvgPool2d(1)],
+        "gelu": [nn.Flatten(), nn.Linear(5, 7), nn.GELU()],
+    }
+    module = nn.Sequential(*(m for part in hidden.values() for m in part), nn.Linear(7, 3), nn.Softmax(dim=1))
+    kinds = (nn.ReLU6, nn.SiLU, nn.ELU, nn.Hardswish, nn.GELU)
+    taps = [str(i) for i, m in enumerate(module) if isinstance(m, kinds)] + [str(len(module) - 2)]
+    module[1].running_mean.uniform_(-1, 1)
+    x = torch.rand(ROWS, 3, 10, 9)
+    model = open_onnx(export_torch(module, x, tmp_path / "m.onnx", exporter))
+    assert model.input.shape == (3, 10, 9)
+    assert model.input.layout == "channels_first"
+    assert (model.framework, model.classes, model.access) == ("onnx", 3, Access.FULL)
+    check_taps(model, x.numpy(), hooked(module, taps, x))
+    np.testing.assert_allclose(model.predict(x.numpy()), module(x).detach().numpy(), atol=1e-6)
+    check_gradients(model, x.numpy(), step=1e-3, tolerance=0.03)
+
+
+@pytest.mark.parametrize("exporter", ["old", "new"])
+def test_every_activation_is_one_tap(exporter: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from torch import nn
+
+    torch.manual_seed(0)
+    activations = [
+        nn.ReLU(), nn.LeakyReLU(), nn.PReLU(6), nn.ELU(), nn.SELU(), nn.CELU(), nn.Hardtanh(-0.2, 0.4),
+        nn.Hardsigmoid(), nn.Hardswish(), nn.SiLU(), nn.Mish(), nn.GELU(), nn.GELU("tanh"), nn.Softplus(),
+        nn.Tanh(), nn.Sigmoid(),
+    ]  # fmt: skip
+    module = nn.Sequential(*(part for activation in activations for part in (nn.Linear(6, 6), activation)))
+    module.append(nn.Linear(6, 2))
+    x = 2 * torch.randn(ROWS, 6)
+    model = open_onnx(export_torch(module, x, tmp_path / "m.onnx", exporter))
+    check_taps(model, x.numpy(), hooked(module, [*map(str, range(1, len(module), 2)), str(len(module) - 1)], x))
+
+
+@pytest.mark.parametrize("exporter", ["old", "new"])
+@pytest.mark.parametrize(
+    ("layers", "bidirectional", "batch_first"), [(1, False, True), (2, True, True), (2, False, False)]
+)
+def test_taps_of_a_pytorch_lstm(
+    exporter: str, layers: int, bidirectional: bool, batch_first: bool, tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.l = nn.LSTM(4, 6, num_layers=layers, bidirectional=bidirectional, batch_first=batch_first)
+            self.linear = nn.Linear(12 if bidirectional else 6, 3)
+
+        def sequence(self, x: Any) -> Any:
+            y, _ = self.l(x if batch_first else x.transpose(0, 1))
+            return y if batch_first else y.transpose(0, 1)
+
+        def forward(self, x: Any) -> Any:
+            y, _ = self.l(x if batch_first else x.transpose(0, 1))
+            return self.linear(y[:, -1] if batch_first else y[-1])
+
+    torch.manual_seed(0)
+    module, x = Net(), torch.randn(ROWS, 8, 4)
+    model = open_onnx(export_torch(module, x, tmp_path / "m.onnx", exporter))
+    with torch.inference_mode():
+        expected = [module.sequence(x).mean(1).numpy(), module(x).numpy()]
+    check_taps(model, x.numpy(), expected)
+    check_gradients(model, x.numpy(), step=1e-2, tolerance=0.01)
+
+
+def test_gelu_scaled_by_half_is_not_taken_for_another() -> None:
+    def gelu(x: str, y: str, half: str) -> list[Any]:
+        # Halved at once, or at the end.
+        value = "h" if half == "first" else x
+        first = [node("Mul", f"{x} half", "h")] if half == "first" else []
+        inner = [node("Div", f"{x} root", "d"), node("Erf", "d", "e"), node("Add", "e one", "p")]
+        last = [node("Mul", f"{value} p", y if half == "first" else "q")]
+        return first + inner + last + ([node("Mul", "q half", y)] if half == "last" else [])
+
+    weights = {"half": np.float32(0.5), "one": np.float32(1), "root": np.float32(2**0.5), "V": random(4, 3)}
+    weights = {name: np.asarray(value) for name, value in weights.items()}
+    for half in ("first", "last"):
+        after = [node("Mul", "g half", "s"), node("MatMul", "s V", "y")]
+        model = open_onnx(proto(gelu("x", "g", half) + after, weights))
+        assert list(model.layers) == ["g", "y"]
+
+
+@pytest.fixture(scope="module")
+def keras_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any, list[Any]]]:
+    """Files, models, and the tensors that their taps must equal."""
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    pytest.importorskip("tf2onnx", reason="Keras exports to ONNX through tf2onnx")
+    keras = pytest.importorskip("keras", reason="Keras is not installed")
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    made = {}
+
+    image = x = keras.Input((12, 11, 3))
+    taps = [x := layers.ReLU(6.0)(layers.BatchNormalization()(layers.Conv2D(6, 3, strides=2, padding="same")(x)))]
+    taps += [x := layers.LeakyReLU()(layers.DepthwiseConv2D(3, padding="same")(x))]
+    taps += [x := layers.PReLU(shared_axes=[1, 2], alpha_initializer="ones")(layers.LayerNormalization()(x))]
+    taps += [x := layers.SeparableConv2D(5, 3, activation="swish")(x)]
+    taps += [x := layers.ReLU(0.5)(layers.Dense(7)(layers.GlobalAveragePooling2D()(x)))]
+    taps += [x := layers.Dense(7, activation=activation)(x) for activation in ("hard_sigmoid", "hard_silu", "mish")]
+    taps += [x := layers.Dense(3)(x)]
+    made["image"] = keras.Model([image], layers.Softmax()(x)), taps
+
+    sequence = x = keras.Input((9, 4))
+    taps = [x := layers.LSTM(6, return_sequences=True)(x)]
+    taps += [x := layers.Conv1D(5, 3, activation="tanh")(x)]
+    taps += [x := layers.Bidirectional(layers.LSTM(3))(x)]
+    z = layers.Dense(1)(x)
+    made["sequence"] = keras.Model([sequence], layers.Activation("sigmoid")(z)), [*taps, z]
+
+    x = keras.Input((9, 4))
+    taps = [y := layers.GRU(5)(x)]
+    z = layers.Dense(3)(y)
+    made["loop"] = keras.Model([x], z), [*taps, z]
+
+    folder, exported = tmp_path_factory.mktemp("keras"), {}
+    for name, (model, tensors) in made.items():
+        path = folder / f"{name}.onnx"
+        with exporting():
+            model([np.zeros((1, *model.input_shape[1:]), np.float32)])
+            model.export(path, format="onnx", verbose=False)
+        exported[name] = path, model, tensors
+    return exported
+
+
+@pytest.mark.parametrize("name", ["image", "sequence", "loop"])
+def test_taps_of_a_keras_network(name: str, keras_models: dict[str, tuple[Path, Any, list[Any]]]) -> None:
+    import keras
+
+    path, original, tensors = keras_models[name]
+    model = open_onnx(path)
+    x = RNG.normal(size=(ROWS, *original.input_shape[1:])).astype(np.float32)
+    given = [np.asarray(t) for t in keras.Model(original.inputs, tensors)([x])]
+    check_taps(model, x, [g.mean(tuple(range(1, g.ndim - 1))) for g in given])
+    scores = np.asarray(original([x]))
+    if name == "image":
+        assert model.input.layout == "channels_last"
+        np.testing.assert_allclose(model.predict(x), scores, atol=1e-5)
+    if name == "sequence":  # one sigmoid: two classes
+        assert model.classes == 2
+        np.testing.assert_allclose(model.predict(x), np.hstack([1 - scores, scores]), atol=1e-5)
+        check_gradients(model, x, step=1e-2, tolerance=0.02)
+    if name == "loop":
+        check_gradients(model, x, step=1e-2, tolerance=0.02)
+
+
+@pytest.mark.parametrize(
+    ("victim", "widths"),
+    [
+        ("mnist_lenet5", [6, 16, 120, 84, 10]),
+        ("cifar10_resnet20", [16] * 7 + [32] * 6 + [64] * 6 + [10]),
+    ],
+)
+def test_the_authors_victims(victim: str, widths: list[int], tmp_path: Path) -> None:
+    if not VICTIMS.exists():
+        pytest.skip("the authors' victims are not on this machine")
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    pytest.importorskip("tf2onnx", reason="Keras exports to ONNX through tf2onnx")
+    import keras
+
+    original = keras.models.load_model(VICTIMS / f"{victim}.h5", compile=False)
+    with exporting():
+        original([np.zeros((1, *original.input_shape[1:]), np.float32)])
+        original.export(tmp_path / "victim.onnx", format="onnx", verbose=False)
+    model = open_onnx(tmp_path / "victim.onnx")
+    assert list(model.layers.values()) == widths
+    relu = [
+        layer.output
+        for layer in original.layers
+        if getattr(getattr(layer, "activation", None), "__name__", "") == "relu"
+    ]
+    x = RNG.random((ROWS, *original.input_shape[1:]), dtype=np.float32)
+    given = [np.asarray(t) for t in keras.Model(original.inputs, relu)([x])]
+    found = list(model.activations(x, list(model.layers)).values())
+    for a, b in zip(found[:-1], given, strict=True):
+        np.testing.assert_allclose(a, b.mean(tuple(range(1, b.ndim - 1))), atol=1e-4)
+    np.testing.assert_allclose(model.predict(x), original([x]), atol=1e-5)
+    assert model.gradient(x, lambda s, rows: np.ones_like(s)).shape == x.shape
+
+
+# ---- gradients -------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_in_double_precision() -> None:
+    pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'deepjudge[torch]'")
+    model = open_onnx(perceptron("float64"))
+    x = random(ROWS, 4, dtype="float64")
+    check_gradients(model, x, step=1e-2, tolerance=2e-4)
+    # By hand.
+    w = {tensor.name: numpy_helper.to_array(tensor) for tensor in perceptron("float64").graph.initializer}
+    hidden = np.tanh(x @ w["W"] + w["b"])
+    expected = ((w["V"].sum(1) * (1 - hidden**2)) @ w["W"].T).astype(np.float32)
+    np.testing.assert_allclose(model.gradient(x, lambda s, rows: np.ones_like(s)), expected, rtol=1e-5)
+
+
+def test_a_read_only_input_is_left_alone() -> None:
+    pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'deepjudge[torch]'")
+    model, x = open_onnx(perceptron()), random(ROWS, 4)
+    before = x.copy()
+    x.setflags(write=False)
+    model.gradient(x, lambda s, rows: np.ones_like(s))
+    model.predict(x)
+    assert (x == before).all()
+
+
+def test_a_conversion_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'deepjudge[torch]'")
+    from deepjudge_onnx.gradient import Differentiable
+
+    forward = Differentiable.forward
+    monkeypatch.setattr(Differentiable, "forward", lambda self, x: forward(self, x) + 0.01)
+    with pytest.raises(ModelError, match=r"no gradients at 'h': expected the outputs of ONNX Runtime .* found a diff"):
+        open_onnx(perceptron()).gradient(random(ROWS, 4), lambda s, rows: s, layer="h")
+
+
+def test_an_operation_that_cannot_be_converted_is_named() -> None:
+    pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'deepjudge[torch]'")
+    nodes = [node("QuickGelu", "x", "h", domain="com.microsoft"), node("MatMul", "h V", "y")]
+    model = open_onnx(proto(nodes, {"V": random(4, 3)}), name="m")
+    assert list(model.layers) == ["h", "y"]
+    with pytest.raises(ModelError, match=r"^m: no gradients through the operation QuickGelu$"):
+        model.gradient(random(ROWS, 4), lambda s, rows: s)
+
+
+def test_weights_whose_names_are_one_in_python() -> None:
+    pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'deepjudge[torch]'")
+    nodes = [node("MatMul", "x a.b", "h"), node("MatMul", "h a_b", "t"), node("Mul", "t forward", "y")]
+    model = open_onnx(proto(nodes, {"a.b": random(4, 4), "a_b": random(4, 3), "forward": random(3)}))
+    check_gradients(model, random(ROWS, 4), step=1e-2, tolerance=1e-3)
+
+
+def test_without_pytorch_there_are_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx2fx", None)
+    model = open_onnx(perceptron(), name="m")
+    assert model.access == Access.WHITE_BOX
+    with pytest.raises(MissingExtraError, match=r"^m: needs PyTorch and onnx2fx .*: pip install 'deepjudge\[torch\]'$"):
+        model.gradient(random(ROWS, 4), lambda s, rows: s)
+
+
+def test_no_gradients_through_quantised_operations() -> None:
+    scale, zero = np.asarray(np.float32(0.05)), np.asarray(np.uint8(128))
+    nodes = [
+        node("QuantizeLinear", "x scale zero", "q"),
+        node("DequantizeLinear", "q scale zero", "d"),
+        node("MatMul", "d W", "m"),
+        node("Relu", "m", "h"),
+        node("MatMul", "h V", "y"),
+    ]
+    model = open_onnx(proto(nodes, {"scale": scale, "zero": zero, "W": random(4, 6), "V": random(6, 3)}), name="m")
+    assert model.access == Access.WHITE_BOX
+    assert list(model.layers) == ["h", "y"]
+    with pytest.raises(ModelError, match=r"^m: no gradients through the quantised operations QuantizeLinear$"):
+        model.gradient(random(ROWS, 4), lambda s, rows: s)
+
+
+# ---- graphs ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_fixed_batch_is_filled_up(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from torch import nn
+
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(36, 3))
+    x = torch.rand(1, 1, 5, 5)
+    path = export_torch(module, x, tmp_path / "m.onnx", "old", dynamic_axes=None)
+    model, x = open_onnx(path), torch.rand(ROWS, 1, 5, 5)
+    check_taps(model, x.numpy(), hooked(module, ["1", "3"], x))
+    check_gradients(model, x.numpy(), step=1e-2, tolerance=0.01)
+
+    free, fixed = open_onnx(perceptron()), open_onnx(perceptron(shape=(3, 4)))
+    y = random(ROWS, 4)
+    np.testing.assert_allclose(fixed.predict(y), free.predict(y), atol=1e-6)
+    np.testing.assert_allclose(
+        fixed.gradient(y, lambda s, rows: s, layer="h"), free.gradient(y, lambda s, rows: s, layer="h"), atol=1e-6
+    )
+
+
+def test_a_graph_traced_for_one_row_takes_one_row() -> None:
+    nodes = [node("Reshape", "x shape", "f"), node("MatMul", "f V", "y")]
+    weights = {"shape": np.asarray([1, 8]), "V": random(8, 3)}
+    model = open_onnx(proto(nodes, weights, shape=("n", 2, 4)))
+    x = random(ROWS, 2, 4)
+    (logits,) = model.activations(x, ["y"]).values()
+    np.testing.assert_allclose(logits, x.reshape(ROWS, 8) @ weights["V"], atol=1e-5)
+
+
+def test_batches_change_nothing() -> None:
+    x = random(7, 4)
+    for batch_size in (1, 3, 7):
+        np.testing.assert_allclose(
+            open_onnx(perceptron(), batch_size=batch_size).predict(x), open_onnx(perceptron()).predict(x), atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_element_types(dtype: str) -> None:
+    model = open_onnx(perceptron(dtype))
+    assert model.input.dtype == dtype
+    np.testing.assert_allclose(
+        model.predict(random(ROWS, 4)), open_onnx(perceptron()).predict(random(ROWS, 4)), atol=5e-3
+    )
+
+
+def test_bytes_as_input() -> None:
+    nodes = [node("Cast", "x", "f", to=TensorProto.FLOAT), node("MatMul", "f V", "y")]
+    model = open_onnx(proto(nodes, {"V": random(4, 3)}, dtype=TensorProto.UINT8), name="m")
+    assert (model.input.dtype, model.access) == ("uint8", Access.WHITE_BOX)
+    with pytest.raises(ModelError, match=r"^m: no gradients at an input of uint8$"):
+        model.gradient(np.ones((2, 4)), lambda s, rows: s)
+
+
+def test_weights_among_the_inputs_are_no_inputs() -> None:
+    model = perceptron()
+    model.graph.input.append(helper.make_tensor_value_info("W", TensorProto.FLOAT, (4, 6)))
+    assert open_onnx(model).input.shape == (4,)
+
+
+def test_the_output_is_the_first_matrix_or_the_one_asked_for() -> None:
+    extra = [node("ArgMax", "l", "label", axis=1, keepdims=0), node("Identity", "l", "logits")]
+    nodes = [node("MatMul", "x V", "l"), *extra, node("Softmax", "l", "y")]
+    many = proto(nodes, {"V": random(4, 3)}, outputs=("label", "y", "logits"))
+    x = random(ROWS, 4)
+    first, second = open_onnx(many), open_onnx(many, output="logits")
+    assert list(first.layers) == ["l"]
+    assert first.digest == second.digest
+    np.testing.assert_allclose(first.predict(x), second.predict(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("last", [node("Flatten", "p", "y"), node("Squeeze", "p axes", "y")])
+def test_a_softmax_over_maps_of_one_pixel(last: Any) -> None:
+    nodes = [
+        node("Conv", "x K", "c"),
+        node("Relu", "c", "h"),
+        node("Conv", "h L", "l"),
+        node("Softmax", "l", "p", axis=1),
+    ]
+    weights = {"K": random(5, 2, 3, 3), "L": random(3, 5, 2, 2), "axes": np.asarray([2, 3])}
+    model = open_onnx(proto([*nodes, last], weights, shape=("n", 2, 4, 4)))
+    assert model.layers == {"h": 5, "l": 3}
+    x = random(ROWS, 2, 4, 4)
+    (logits,) = model.activations(x, ["l"]).values()
+    np.testing.assert_allclose(model.predict(x), softmax(logits), atol=1e-6)
+
+
+def test_a_function_is_looked_into() -> None:
+    imports = [helper.make_opsetid("", 17)]
+    body = [node("MatMul", "a b", "c"), node("Relu", "c", "d")]
+    function = helper.make_function("own", "Dense", ["a", "b"], ["d"], body, imports)
+    nodes = [helper.make_node("Dense", ["x", "W"], ["h"], domain="own"), node("MatMul", "h V", "y")]
+    model = open_onnx(proto(nodes, {"W": random(4, 6), "V": random(6, 3)}, functions=[function]))
+    assert list(model.layers.values()) == [6, 3]
+
+
+def test_activations_that_onnx_runtime_fused() -> None:
+    nodes = [
+        node("FusedConv", "x K", "c", domain="com.microsoft", activation="Relu"),
+        node("Flatten", "c", "f"),
+        node("FusedGemm", "f W", "g", domain="com.microsoft", activation="Relu"),
+        node("MatMul", "g V", "y"),
+    ]
+    weights = {"K": random(5, 2, 3, 3), "W": random(20, 6), "V": random(6, 3)}
+    model = open_onnx(proto(nodes, weights, shape=("n", 2, 4, 4)))
+    assert model.layers == {"c": 5, "g": 6, "y": 3}
+    assert model.input.layout == "channels_first"
+
+
+def test_rows_that_are_folded_into_another_axis() -> None:
+    nodes = [
+        node("Reshape", "x steps", "s"),  # (n, 3, 4) to (3n, 4)
+        node("MatMul", "s W", "a"),
+        node("Relu", "a", "h"),
+        node("Reshape", "h rows", "r"),
+        node("MatMul", "r V", "y"),
+    ]
+    weights = {"steps": np.asarray([-1, 4]), "rows": np.asarray([-1, 18]), "W": random(4, 6), "V": random(18, 2)}
+    x = random(ROWS, 3, 4)
+    hidden = np.maximum(x @ weights["W"], 0)
+    expected = [hidden.mean(1), hidden.reshape(ROWS, 18) @ weights["V"]]
+    for rows in ("n", 3):
+        model = open_onnx(proto(nodes, weights, shape=(rows, 3, 4)))
+        check_taps(model, x, expected)
+        check_gradients(model, x, step=1e-3, tolerance=0.02)
+
+
+def test_axes_of_any_length() -> None:
+    nodes = [
+        node("Conv", "x K", "c"),
+        node("Relu", "c", "h"),
+        node("GlobalAveragePool", "h", "p"),
+        node("Flatten", "p", "y"),
+    ]
+    model = open_onnx(proto(nodes, {"K": random(3, 2, 3, 3)}, shape=("n", 2, "height", "width")))
+    assert model.input.shape == (2, None, None)
+    for size in (8, 11):
+        assert model.predict(random(ROWS, 2, size, size)).shape == (ROWS, 3)
+
+
+def test_an_input_of_another_shape_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"^m: ONNX Runtime cannot run it on \(5, 3\): .*Got: 3 Expected: 4"):
+        open_onnx(perceptron(), name="m").predict(random(ROWS, 3))
+
+
+# ---- digests and files -----------------------------------------------------------------------------------------------
+
+
+def test_digests(file: Path) -> None:
+    assert open_onnx(file).digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert open_onnx(file).name == str(file)
+    live = open_onnx(perceptron())
+    assert live.digest == open_onnx(perceptron()).digest
+    assert live.name == "ModelProto"
+    changed = perceptron()
+    changed.graph.initializer[0].CopyFrom(numpy_helper.from_array(random(4, 6) + 1e-3, "W"))
+    assert live.digest != open_onnx(changed).digest
+
+
+@pytest.fixture
+def external(tmp_path: Path) -> Path:
+    """A model whose weights lie in another file."""
+    path = tmp_path / "external" / "model.onnx"
+    path.parent.mkdir()
+    onnx.save(perceptron(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    return path
+
+
+def test_external_data(external: Path) -> None:
+    model = open_onnx(external)
+    np.testing.assert_array_equal(model.predict(random(ROWS, 4)), open_onnx(perceptron()).predict(random(ROWS, 4)))
+    weights = external.with_name("weights.bin")
+    data = bytearray(weights.read_bytes())
+    data[0] ^= 1
+    weights.write_bytes(data)
+    assert open_onnx(external).digest != model.digest
+
+
+def test_external_data_that_cannot_be_had(external: Path) -> None:
+    weights = external.with_name("weights.bin")
+    wanted = rf"^{external}: expected an ONNX model with the weights in weights\.bin, found .*"
+    weights.write_bytes(weights.read_bytes()[:8])
+    with pytest.raises(ModelError, match=wanted + "exceeds available data"):
+        open_onnx(external)
+    weights.unlink()
+    with pytest.raises(ModelError, match=wanted):
+        open_onnx(external)
+    with pytest.raises(ModelError, match=r"^m: expected a model with its weights, found external data"):
+        open_onnx(onnx.load(external, load_external_data=False), name="m")
+
+
+def test_external_data_elsewhere_is_refused(external: Path) -> None:
+    external.with_name("weights.bin").rename(external.parents[1] / "weights.bin")
+    model = onnx.load(external, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../weights.bin"
+    external.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=rf"^{external}: expected an ONNX model with the weights in \.\./weights\.bin"):
+        open_onnx(external)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda data: b"", "an empty file"),
+        (lambda data: data[: len(data) // 2], "another format or a truncated file"),
+        (lambda data: data[:-1], "another format or a truncated file"),
+        (lambda data: b"PK\x03\x04 surely no model", "another format or a truncated file"),
+        (lambda data: b"import torch\n", "another format or a truncated file"),
+        (lambda data: onnx.ModelProto(ir_version=8).SerializeToString(), "one without operations"),
+    ],
+)
+def test_bad_files(change: Callable[[bytes], bytes], found: str, file: Path) -> None:
+    file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(ModelError, match=rf"^{file}: expected an ONNX model, found {found}$"):
+        open_onnx(file)
+
+
+def test_nothing_is_printed_of_a_damaged_file(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file.write_bytes(file.read_bytes().replace(b"MatMul", b"Mat\xff\xfel"))
+    with pytest.raises(ModelError, match=rf"^{file}: expected an ONNX model that ONNX Runtime .* can run, found "):
+        open_onnx(file)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"found none that can be read: No such file or directory$"):
+        open_onnx(tmp_path / "missing.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(ModelError, match=r"found none that can be read: Is a directory$"):
+        open_onnx(tmp_path / "folder.onnx")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (perceptron(inputs=("x", "z")), "expected a model of one input, found 2: x, z"),
+        (perceptron(inputs=()), "expected a model of one input, found 0: none"),
+        (perceptron(shape=("n",)), r"expected an input \(n, ...\), found one of 1 axes"),
+        (perceptron(outputs=()), r"expected an output \(n, classes\), found none"),
+        (
+            proto([node("ReduceMax", "x", "y", axes=[1], keepdims=0)], {}),
+            r"expected an output \(n, classes\) for n = 2, found y \(2,\)",
+        ),
+        (
+            proto([node("Cast", "x", "y", to=1)], {}, dtype=TensorProto.INT64),
+            "expected an input of float32, float16, float64, uint8, found int64",
+        ),
+        (
+            proto([node("Nonsense", "x", "y")], {}),
+            rf"expected an ONNX model that ONNX Runtime {onnxruntime.__version__} can run, found .*Nonsense.*",
+        ),
+        (perceptron(shape=("n", "any")), r"ONNX Runtime cannot run it on \(2, 32\): .*"),
+    ],
+)
+def test_models_that_are_no_classifiers(model: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=rf"^m: {message}$") as caught:
+        open_onnx(model, name="m")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_output_that_is_not_there() -> None:
+    with pytest.raises(ModelError, match=r"^m: expected an output 'z', found y$"):
+        open_onnx(perceptron(), name="m", output="z")
+
+
+# ---- the plugin ------------------------------------------------------------------------------------------------------
+
+
+def test_live_models_are_told_by_their_names() -> None:
+    assert ADAPTER.accepts(perceptron())
+    assert not ADAPTER.accepts(perceptron().graph)
+    assert not ADAPTER.accepts("model.onnx")
+    assert ADAPTER.suffixes == (".onnx",)
+
+
+def test_the_plugin_imports_no_framework() -> None:
+    frameworks = ("onnx", "onnxruntime", "onnx2fx", "torch", "tensorflow", "keras")
+    code = f"""
+import sys, deepjudge_onnx
+(adapter,) = deepjudge_onnx.deepjudge_adapters()
+assert not adapter.accepts(object())
+assert not set({frameworks}) & set(sys.modules), "imported"
+sys.modules["onnxruntime"] = None
+from pathlib import Path
+try:
+    adapter.open(Path("m.onnx"))
+except Exception as error:
+    assert type(error).__name__ == "MissingExtraError", error
+    assert str(error) == "m.onnx: needs ONNX Runtime, which is not installed: pip install 'deepjudge[onnx]'", error
+else:
+    raise AssertionError("opened")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_opening_and_predicting_need_no_pytorch(file: Path) -> None:
+    code = f"""
+import sys, numpy
+from pathlib import Path
+from deepjudge_onnx import deepjudge_adapters
+(adapter,) = deepjudge_adapters()
+adapter.open(Path({str(file)!r})).predict(numpy.zeros((2, 4)))
+assert not {{"torch", "onnx2fx"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
