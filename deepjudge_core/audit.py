@@ -1,7 +1,7 @@
 """The whole flow: victim and suspects in, a report out."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from deepjudge_core.calibration import Calibration, calibrate, check_not_a_control
 from deepjudge_core.components import Decision
-from deepjudge_core.errors import DeepJudgeError
+from deepjudge_core.errors import DeepJudgeError, UsageError
 from deepjudge_core.generation import DEFAULT_GENERATORS, build_suite
-from deepjudge_core.judge import Grouping, Verdict, judge
+from deepjudge_core.judge import Grouping, Verdict, check_rule, judge
 from deepjudge_core.measure import measure
 from deepjudge_core.model import Array, Model
 from deepjudge_core.observation import ModelInfo, Observation, load_observation
@@ -97,13 +97,30 @@ def judge_suspects(
         suspects: Paths of models or stored observations, live models, or observations.
         judging: How.
         registry: Where the components are; by default every installed one.
+
+    Raises:
+        UsageError: For a name or option in ``judging`` that does not exist, or an option with an impossible value.
     """
     registry = registry or load_registry()
-    # A wrong name or option is the caller's mistake, not one suspect's: say it before any model is run.
-    registry.rules[judging.rule]
-    registry.metrics.select(judging.metrics)
+    options = check_judging(judging, registry)
+    for layer in judging.layers or {}:
+        if layer not in suite.layers:
+            raise UsageError(f"the suite has no layer {layer!r}; its layers are {', '.join(suite.layers) or 'none'}")
     results = tuple(_judge_one(suite, calibration, suspect, judging, registry) for suspect in suspects)
-    return Report(suite, calibration, judging.rule, judging.rule_options or {}, judging.groups, results)
+    return Report(suite, calibration, judging.rule, options, judging.groups, results)
+
+
+def check_judging(judging: Judging, registry: Registry) -> dict[str, Any]:
+    """Refuse a wrong name or option before any model is run: it is the caller's mistake, not one suspect's.
+
+    Returns:
+        All options of the rule.
+
+    Raises:
+        UsageError: For a metric, rule or option that does not exist.
+    """
+    metrics = [metric.name for metric in registry.metrics.select(judging.metrics)]
+    return check_rule(judging.rule, judging.rule_options or {}, metrics, registry)
 
 
 def audit(
@@ -148,6 +165,7 @@ def audit(
     """
     registry = registry or load_registry()
     judging = judging or Judging()
+    check_judging(judging, registry)
     owner = open_model(victim, registry=registry)
     seeds = select_seeds(owner, x, y, n=n, order=order, bounds=bounds)
     suite = build_suite(
@@ -185,8 +203,12 @@ def _judge_one(
     path = _name(suspect)
     try:
         seen = look(suite, suspect, registry, judging.layers)
-        check_not_a_control(calibration, seen)
+    except DeepJudgeError as error:
+        return SuspectResult(path, failure=str(error))
+    result = SuspectResult(path, seen.model, layer_map=seen.layer_map)
+    try:
         measurements = measure(suite, seen, judging.metrics, registry=registry)
+        check_not_a_control(calibration, seen)
         verdict = judge(
             measurements,
             calibration,
@@ -195,12 +217,14 @@ def _judge_one(
             groups=judging.groups,
             registry=registry,
         )
+    except UsageError:  # an impossible value of a rule's option
+        raise
     except DeepJudgeError as error:
-        return SuspectResult(path, failure=str(error))
+        return replace(result, failure=str(error))
     clean = suite.rows("clean")
     accuracy = float(np.mean(seen.probabilities[clean].argmax(axis=1) == suite.cases.labels[clean]))
     errors = tuple(f"{name}: {m.reason}" for name, m in measurements.items() if m.failed)
-    return SuspectResult(path, seen.model, accuracy, seen.layer_map, verdict, errors=errors)
+    return replace(result, accuracy=accuracy, verdict=verdict, errors=errors)
 
 
 def _name(suspect: Any) -> str:

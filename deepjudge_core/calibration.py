@@ -1,7 +1,7 @@
 """The controls: models known to be independent of the victim, and how far they are from it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +9,13 @@ import numpy as np
 from deepjudge_core import storage
 from deepjudge_core.errors import CalibrationError, FileFormatError
 from deepjudge_core.measure import Measurements, check_suite, measure
-from deepjudge_core.model import Array
+from deepjudge_core.model import Access, Array
 from deepjudge_core.observation import Observation
 from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.suite import Suite
 
 LEAST_CONTROLS = 3
-_SAME = 1e-5  # probabilities that differ by less come from one function, whatever the file format
+_SAME = 1e-5  # answers whose probabilities differ by less come from one model, whatever the file format
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Calibration:
     suite: str
     controls: tuple[Observation, ...]
     measurements: tuple[Measurements, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def values(self, metric: str) -> Array:
         """``(n,)`` float64 values of a metric over the controls that it could be measured on."""
@@ -59,30 +59,31 @@ def calibrate(
 
     Args:
         suite: The suite.
-        controls: Their answers; a model that is given twice is counted once.
+        controls: Their answers; a model that is given twice, in whatever formats, is counted once.
         metrics: Names of metrics; by default every installed one.
         registry: Where the metrics are; by default every installed one.
 
     Raises:
-        CalibrationError: When a control is the victim itself or answers exactly as it does.
+        CalibrationError: When a control is the victim, or its copy in another format.
         FileFormatError: When a control answered another suite.
     """
     registry = registry or load_registry()
     names = None if metrics is None else list(metrics)
-    kept: dict[str, Observation] = {}
+    kept: list[Observation] = []
     notes = []
     for seen in controls:
         check_suite(suite, seen)
-        if seen.model.digest == suite.victim.model.digest:
-            raise CalibrationError(f"{seen.model.name}: is the victim itself, expected an independent model")
-        if float(np.abs(seen.probabilities - suite.victim.probabilities).max()) < _SAME:
-            raise CalibrationError(f"{seen.model.name}: answers exactly as the victim, expected an independent model")
-        first = kept.setdefault(seen.model.digest, seen)
-        if first is not seen:
+        if _is_same(seen, suite.victim):
+            raise CalibrationError(
+                f"{seen.model.name}: expected a model independent of the victim, found one that answers exactly as it"
+            )
+        first = next((other for other in kept if _is_same(seen, other)), None)
+        if first is None:
+            kept.append(seen)
+        else:
             notes.append(f"{seen.model.name}: is the same model as {first.model.name}, counted once")
-    observations = tuple(kept.values())
-    measured = tuple(measure(suite, seen, names, registry=registry) for seen in observations)
-    return Calibration(suite.digest, observations, measured, tuple(notes))
+    measured = tuple(measure(suite, seen, names, registry=registry) for seen in kept)
+    return Calibration(suite.digest, tuple(kept), measured, tuple(notes))
 
 
 def check_not_a_control(calibration: Calibration, seen: Observation) -> None:
@@ -92,10 +93,19 @@ def check_not_a_control(calibration: Calibration, seen: Observation) -> None:
         CalibrationError: Naming both.
     """
     for control in calibration.controls:
-        if control.model.digest == seen.model.digest:
+        if _is_same(seen, control):
             raise CalibrationError(
-                f"{seen.model.name}: is the control {control.model.name}; leave it out of one of them"
+                f"{seen.model.name}: expected a suspect, found the control {control.model.name}; a model cannot be both"
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Controls:
+    """What a calibration file holds: the digest of the suite, the controls' answers to it, and notes."""
+
+    suite: str
+    observations: tuple[Observation, ...]
+    notes: tuple[str, ...]
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
@@ -115,8 +125,8 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
     storage.write(path, storage.seal("calibration", manifest, arrays))
 
 
-def load_controls(path: Path) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
-    """Read the controls' answers and notes.
+def load_controls(path: Path) -> Controls:
+    """Read the controls' answers, without measuring them.
 
     Raises:
         FileFormatError: When the file is damaged or another.
@@ -124,10 +134,14 @@ def load_controls(path: Path) -> tuple[tuple[Observation, ...], tuple[str, ...]]
     content = storage.read(path, ["calibration"])
     try:
         values: Sequence[Mapping[str, object]] = content.manifest["controls"]
-        controls = tuple(
-            Observation.from_parts(value, content.arrays, f"controls.{place}.") for place, value in enumerate(values)
+        return Controls(
+            suite=str(content.manifest["suite"]),
+            observations=tuple(
+                Observation.from_parts(value, content.arrays, f"controls.{place}.")
+                for place, value in enumerate(values)
+            ),
+            notes=tuple(map(str, content.manifest["notes"])),
         )
-        return controls, tuple(map(str, content.manifest["notes"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{path}: not a complete calibration: {error}") from None
 
@@ -141,10 +155,17 @@ def load_calibration(
         FileFormatError: When the file is damaged, another, or of another suite.
         CalibrationError: As :func:`calibrate`.
     """
-    controls, notes = load_controls(path)
-    if any(control.suite != suite.digest for control in controls):
+    stored = load_controls(path)
+    if stored.suite != suite.digest:
         raise FileFormatError(
-            f"{path}: calibrates the suite {controls[0].suite[:12]}, expected this suite {suite.digest[:12]}"
+            f"{path}: calibrates the suite {stored.suite[:12]}, expected this suite {suite.digest[:12]}"
         )
-    calibration = calibrate(suite, controls, metrics, registry=registry)
-    return Calibration(calibration.suite, calibration.controls, calibration.measurements, notes)
+    return replace(calibrate(suite, stored.observations, metrics, registry=registry), notes=stored.notes)
+
+
+def _is_same(one: Observation, other: Observation) -> bool:
+    if one.model.digest == other.model.digest:
+        return True
+    # Models that give labels only may well agree in all of them.
+    exact = all(Access.PROBABILITIES in seen.model.access for seen in (one, other))
+    return exact and float(np.abs(one.probabilities - other.probabilities).max()) < _SAME

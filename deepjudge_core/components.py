@@ -1,16 +1,20 @@
 """What plugins hand over: adapters, generators, metrics and rules, and the values that pass between them."""
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from deepjudge_core.errors import PluginError
 from deepjudge_core.model import Access, Array, Model
 
 CaseSet = Literal["clean", "adversarial", "corners"]
 """The sets of cases in a suite: the seeds themselves, inputs the victim misclassifies, and neuron corners."""
+
+Made = Literal["adversarial", "corners"]
+"""The sets of cases that generators make."""
 
 Group = Literal["black-box", "white-box"]
 """The paper's two settings: does the suspect behave like the victim, and is it made like it."""
@@ -32,6 +36,13 @@ class Adapter:
     suffixes: tuple[str, ...]
     accepts: Callable[[object], bool]
     open: Callable[..., Model]
+
+    def __post_init__(self) -> None:
+        # A text in place of a tuple would claim every file that ends with one of its letters.
+        if not isinstance(self.suffixes, tuple) or not all(str(s).startswith(".") for s in self.suffixes):
+            raise PluginError(
+                f"{self.name}: expected suffixes as a tuple like ('.onnx',), each with its dot, found {self.suffixes!r}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +126,12 @@ class Generator:
     """
 
     name: str
-    makes: Literal["adversarial", "corners"]
+    makes: Made
     needs: Access
     generate: Callable[..., Cases]
+
+    def __post_init__(self) -> None:
+        _expect_one_of(self.name, "makes", self.makes, get_args(Made))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +170,11 @@ class Metric:
     distance: Callable[[Answers, Answers], float]
     alpha: float
     upper: float = float("inf")
+
+    def __post_init__(self) -> None:
+        _expect_one_of(self.name, "on", self.on, get_args(CaseSet))
+        if not self.alpha > 0:
+            raise PluginError(f"{self.name}: expected alpha > 0, found {self.alpha!r}")
 
     @property
     def group(self) -> Group:
@@ -228,10 +247,6 @@ class Rule:
     judge: Callable[..., Judgement]
 
 
-def component_names(components: Sequence[Adapter | Generator | Metric | Rule]) -> list[str]:
-    """Names in the order given."""
-    return [component.name for component in components]
-
-
-Options = Mapping[str, Any]
-"""Keyword options of one component, by their names."""
+def _expect_one_of(owner: str, attribute: str, found: str, expected: tuple[str, ...]) -> None:
+    if found not in expected:
+        raise PluginError(f"{owner}: expected {attribute} to be one of {', '.join(expected)}, found {found!r}")

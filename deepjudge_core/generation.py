@@ -8,16 +8,16 @@ import numpy as np
 
 from deepjudge_core import options as component_options
 from deepjudge_core.components import Cases, Generator, Seeds, Task
-from deepjudge_core.errors import GenerationError, ModelError, PluginError, UsageError
+from deepjudge_core.errors import DeepJudgeError, GenerationError, ModelError, PluginError, UsageError
 from deepjudge_core.layouts import arrangement
 from deepjudge_core.model import Access, Array, Model
-from deepjudge_core.observation import ModelInfo, Observation, check_answers
+from deepjudge_core.observation import ModelInfo, Observation
 from deepjudge_core.observe import ask
 from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
 
 DEFAULT_GENERATORS = ("pgd", "neuron-corners")
-_LEAST_SHARE = 0.1  # of the seeds that must become cases the victim misclassifies
+_SEEDS_PER_CASE = 10  # at most; where fewer seeds become cases that the victim misclassifies, they say too little
 
 
 def build_suite(
@@ -46,6 +46,8 @@ def build_suite(
 
     Raises:
         GenerationError: When a generator makes too few cases.
+        ModelError: When the victim cannot be run, or does not give what a generator or the layers need.
+        PluginError: When a generator fails.
         UsageError: For an unknown generator, option or layer.
     """
     registry = registry or load_registry()
@@ -56,8 +58,12 @@ def build_suite(
         raise UsageError(f"options for {', '.join(sorted(unknown))}, which is not among the generators of this suite")
     if not chosen:
         raise UsageError("expected at least one generator, found none")
+    if seed < 0:
+        raise UsageError(f"expected a seed of at least 0, found {seed}")
     resolved = {g.name: component_options.resolve(g.name, g.generate, given.get(g.name, {})) for g in chosen}
     taps = tuple(dict.fromkeys(layers)) if layers else default_layers(victim)
+    if taps and Access.LAYERS not in victim.access:
+        raise ModelError(f"{victim.name}: does not give its layers")
     for tap in taps:
         if tap not in victim.layers:
             raise UsageError(f"{victim.name}: no layer {tap!r}; its layers are {', '.join(victim.layers)}")
@@ -77,7 +83,7 @@ def build_suite(
         cases = _generate(generator, task, resolved[generator.name])
         keep = _keep(generator, task, cases)
         if generator.makes == "corners":
-            unreached += cases.unreached
+            unreached += [(int(layer), int(neuron)) for layer, neuron in cases.unreached]
         parts.append(_rows(cases, keep, seeds, generator, place))
         provider = registry.generators.provider(generator.name)
         records.append(
@@ -88,7 +94,7 @@ def build_suite(
     columns = zip(*(vars(part).values() for part in parts), strict=True)
     table = CaseTable(*(np.concatenate(column) for column in columns))
     return Suite(
-        seed=seed,
+        seed=int(seed),
         bounds=seeds.bounds,
         accuracy=seeds.accuracy,
         layers=taps,
@@ -102,25 +108,49 @@ def build_suite(
 
 
 def default_layers(victim: Model) -> tuple[str, ...]:
-    """The taps that ``--layers auto`` compares: the hidden tap in the middle of the network, none without layers."""
+    """The taps that ``--layers auto`` compares: the hidden tap behind the middle, none without layers."""
     if Access.LAYERS not in victim.access:
         return ()
     hidden = list(victim.layers)[:-1] or list(victim.layers)
-    return (hidden[len(hidden) // 2 - (len(hidden) % 2 == 0)],)
+    return (hidden[len(hidden) // 2],)
 
 
 def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> Cases:
     missing = generator.needs & ~task.victim.access
-    if Access.GRADIENTS in missing:
-        # The adapter knows best why there are none: asking for one says it.
-        task.victim.gradient(task.seeds.inputs[:1], lambda scores, rows: np.zeros_like(scores))
-    if missing:
-        raise ModelError(f"{task.victim.name}: does not give {_text(missing)}, which {generator.name} needs")
-    cases = generator.generate(task, **options)
-    low, high = task.seeds.bounds
-    if len(cases.inputs) and not (low <= cases.inputs.min() and cases.inputs.max() <= high):
-        raise PluginError(f"{generator.name}: made inputs outside the bounds {low:g}..{high:g}")
+    try:
+        if Access.GRADIENTS in missing:
+            # The adapter knows best why there are none: asking for one says it.
+            task.victim.gradient(task.seeds.inputs[:1], lambda scores, rows: np.zeros_like(scores))
+        if missing:
+            raise ModelError(f"{task.victim.name}: does not give {_text(missing)}, which {generator.name} needs")
+        cases = generator.generate(task, **options)
+        _check(cases, generator, task)
+    except DeepJudgeError:
+        raise
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(f"the generator {generator.name!r} failed: {text}") from error
     return cases
+
+
+def _check(cases: object, generator: Generator, task: Task) -> None:
+    failed = f"the generator {generator.name!r} failed:"
+    if not isinstance(cases, Cases):
+        raise PluginError(f"{failed} expected Cases, found {type(cases).__name__}")
+    inputs, shape, (low, high) = cases.inputs, task.seeds.inputs.shape[1:], task.seeds.bounds
+    if inputs.shape[1:] != shape or inputs.dtype != np.float32:
+        raise PluginError(f"{failed} expected float32 inputs of shape {shape}, found {inputs.dtype} {inputs.shape[1:]}")
+    if len(inputs) and not (low <= inputs.min() and inputs.max() <= high):
+        raise PluginError(
+            f"{failed} expected inputs within {low:g}..{high:g}, found {inputs.min():g}..{inputs.max():g}"
+        )
+    first = -1 if generator.makes == "adversarial" else 0
+    ends = {"seeds": len(task.seeds.inputs), "layers": len(task.layers), "neurons": max(task.victim.layers.values())}
+    for column, end in ends.items():
+        values = np.asarray(getattr(cases, column))
+        least = 0 if column == "seeds" else first
+        if values.shape != inputs.shape[:1] or (len(values) and not (least <= values.min() and values.max() < end)):
+            raise PluginError(f"{failed} expected one of {least}..{end - 1} in {column!r} for each case")
 
 
 def _keep(generator: Generator, task: Task, cases: Cases) -> Array:
@@ -129,11 +159,11 @@ def _keep(generator: Generator, task: Task, cases: Cases) -> Array:
         keep = np.ones(len(cases.inputs), dtype=bool)
     else:
         keep = task.victim.predict(cases.inputs).argmax(axis=1) != task.seeds.labels[cases.seeds]
-    wanted = _LEAST_SHARE * len(task.seeds.inputs)
-    if generator.makes == "adversarial" and keep.sum() < wanted:
+    least = -(-len(task.seeds.inputs) // _SEEDS_PER_CASE)
+    if generator.makes == "adversarial" and keep.sum() < least:
         raise GenerationError(
             f"{generator.name}: {task.victim.name} misclassifies {int(keep.sum())} of {len(keep)} cases, expected at "
-            f"least {int(np.ceil(wanted))}; allow a larger change, as with --option {generator.name}.eps=0.2"
+            f"least {least}; allow a larger change by the generator's options, such as --option pgd.eps=0.2"
         )
     return keep
 
@@ -146,20 +176,16 @@ def _clean(seeds: Seeds) -> CaseTable:
 
 
 def _rows(cases: Cases, keep: Array, seeds: Seeds, generator: Generator, place: int) -> CaseTable:
-    whole = [np.asarray(column, dtype=np.int64)[keep] for column in (cases.seeds, cases.layers, cases.neurons)]
-    origin, layers, neurons = whole
+    columns = (cases.seeds, cases.layers, cases.neurons)
+    origin, layers, neurons = (np.asarray(column, dtype=np.int64)[keep] for column in columns)
     sets = np.full(len(origin), CASE_SETS.index(generator.makes), dtype=np.int64)
     by = np.full(len(origin), place, dtype=np.int64)
-    inputs = cases.inputs.reshape(-1, *seeds.inputs.shape[1:])[keep]
-    return CaseTable(inputs, seeds.labels[origin], sets, by, origin, layers, neurons)
+    return CaseTable(cases.inputs[keep], seeds.labels[origin], sets, by, origin, layers, neurons)
 
 
 def _own_answers(victim: Model, inputs: Array, taps: Sequence[str]) -> Observation:
     layer_map = {tap: tap for tap in taps}
     probabilities, activations = ask(victim, inputs, layer_map)
-    wrong = check_answers(victim.name, probabilities, activations)
-    if wrong:
-        raise ModelError(wrong)
     return Observation(ModelInfo.of(victim), "", probabilities, activations, layer_map)
 
 

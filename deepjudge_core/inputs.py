@@ -1,13 +1,14 @@
 """Labelled inputs from ``.npz`` files, with the bounds that they declare or imply."""
 
-import zipfile
-import zlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from deepjudge_core.errors import InputError
+from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.model import Array
 
 USUAL_KEYS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"), ("X", "Y"), ("data", "target"))
@@ -47,14 +48,14 @@ def load_inputs(
         x: Key of the inputs; by default the first of the usual ones.
         y: Key of the labels; by default the one that goes with ``x``.
         scale: What the stored inputs are divided by.
-        bounds: Range of the inputs after scaling; by default the range of their integer type, 0..1, -1..1, or else
-            their least and greatest value.
+        bounds: Range of the inputs after scaling; by default that of stored bytes (uint8), else the first of 0..1,
+            -1..1 and, for whole numbers, 0..255 that holds them, else their least and greatest value.
 
     Raises:
         InputError: When the file cannot be read, keys are missing, shapes do not agree, or values are out of bounds.
+        UsageError: For a scale or bounds that cannot be.
     """
-    if scale == 0 or not np.isfinite(scale):
-        raise InputError(f"expected a scale other than 0, found {scale}")
+    _check_scale(scale)
     with _open(path) as archive:
         keys = archive.files
         found_x, found_y = _keys(path, keys, x, y)
@@ -63,13 +64,12 @@ def load_inputs(
         training = None
         if found_x == "x_test" and TRAINING_KEY in keys:
             training = _scaled(path, TRAINING_KEY, _array(path, archive, TRAINING_KEY), scale)
+    inputs = _scaled(path, found_x, raw, scale)
     if len(raw) != len(labels):
         raise InputError(f"{path}: expected as many labels as inputs, found {len(raw)} inputs and {len(labels)} labels")
-    if len(raw) == 0:
-        raise InputError(f"{path}: expected inputs, found none")
-    inputs = _scaled(path, found_x, raw, scale)
-    limits = _bounds(raw.dtype, inputs, scale) if bounds is None else bounds
-    check_bounds(f"{path}: {found_x!r}", inputs, limits)
+    source = f"{path}: {found_x!r}"
+    limits = _bounds(source, raw.dtype, inputs, scale) if bounds is None else bounds
+    check_bounds(source, inputs, limits)
     return Inputs(inputs, labels, limits, training)
 
 
@@ -77,8 +77,9 @@ def load_training_inputs(reference: str, *, scale: float = 1.0) -> Array:
     """Read the inputs that ``FILE.npz:KEY`` names; without a key, ``x_train`` or the usual ones.
 
     Raises:
-        InputError: As :func:`load_inputs`.
+        InputError, UsageError: As :func:`load_inputs`.
     """
+    _check_scale(scale)
     file, colon, key = reference.rpartition(":")
     if not colon or Path(reference).exists():
         file, key = reference, ""
@@ -96,39 +97,51 @@ def check_bounds(source: str, inputs: Array, bounds: tuple[float, float]) -> Non
     """Refuse inputs outside their bounds.
 
     Raises:
-        InputError: Saying which range was expected and which was found.
+        InputError: Saying which range was expected and which was found; for NaN and for no inputs too.
+        UsageError: For bounds that are none.
     """
     low, high = bounds
-    if not low < high:
-        raise InputError(f"{source}: expected bounds LOW < HIGH, found {low:g} and {high:g}")
-    least, greatest = float(inputs.min()), float(inputs.max())
-    if least < low or greatest > high:
+    if not (low < high and math.isfinite(low) and math.isfinite(high)):
+        raise UsageError(f"expected finite bounds LOW < HIGH, found {low:g} and {high:g}")
+    if inputs.size == 0:
+        raise InputError(f"{source}: expected inputs, found none")
+    least, greatest = inputs.min(), inputs.max()
+    # Compared in the inputs' own precision: 0.1 is no float32, and its nearest one lies above it.
+    if not (inputs.dtype.type(low) <= least and greatest <= inputs.dtype.type(high)):
         raise InputError(
             f"{source}: expected inputs within {low:g}..{high:g}, found {least:g}..{greatest:g}; "
             "state their range with --bounds, or divide them with --scale"
         )
 
 
-def _open(path: Path) -> np.lib.npyio.NpzFile:
+@contextmanager
+def _open(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     try:
-        loaded = np.load(path, allow_pickle=False)
+        # Opened here, since numpy leaves files open that it cannot read.
+        file = path.open("rb")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        raise InputError(f"{path}: expected an .npz file, found something else or a damaged one") from None
-    if not isinstance(loaded, np.lib.npyio.NpzFile):
-        raise InputError(f"{path}: expected an .npz file with inputs and labels, found a single array")
-    return loaded
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    with file:
+        try:
+            loaded = np.load(file, allow_pickle=False)
+        except Exception:  # numpy and zipfile raise a dozen kinds at damaged files
+            raise InputError(f"{path}: expected an .npz file, found something else or a damaged one") from None
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise InputError(f"{path}: expected an .npz file with inputs and labels, found a single array")
+        with loaded:
+            yield loaded
 
 
 def _array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> Array:
     try:
-        array: Array = archive[key]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        array: Array | bytes = archive[key]
+    except Exception as error:  # see `_open`
         what = "objects (pickles are never read)" if "pickle" in str(error) else "a damaged array"
         raise InputError(f"{path}: expected a plain array under {key!r}, found {what}") from None
+    if not isinstance(array, np.ndarray):  # what is no array in the archive is given as bytes
+        raise InputError(f"{path}: expected a plain array under {key!r}, found another file")
     if array.dtype.kind not in "buif":
         raise InputError(f"{path}: expected numbers under {key!r}, found {array.dtype}")
     return array
@@ -161,11 +174,14 @@ def _missing(path: Path, key: str, keys: list[str]) -> InputError:
 def _scaled(path: Path, key: str, raw: Array, scale: float) -> Array:
     if raw.ndim < 2:
         raise InputError(f"{path}: expected inputs with a batch axis under {key!r}, found shape {raw.shape}")
-    inputs = raw.astype(np.float32)
+    if raw.size == 0:
+        raise InputError(f"{path}: expected inputs under {key!r}, found none")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        inputs = raw.astype(np.float32)
+        if scale != 1.0:
+            inputs /= np.float32(scale)
     if not np.isfinite(inputs).all():
         raise InputError(f"{path}: expected finite inputs under {key!r}, found NaN or infinity")
-    if scale != 1.0:
-        inputs /= np.float32(scale)
     return inputs
 
 
@@ -173,13 +189,19 @@ def _labels(path: Path, key: str, raw: Array) -> Array:
     labels = raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 1 else raw
     if labels.ndim != 1:
         raise InputError(f"{path}: expected one class number per input under {key!r}, found shape {raw.shape}")
-    numbers = labels.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # NaN becomes some number, and is found by the comparison
+        numbers = labels.astype(np.int64)
     if not (numbers == labels).all():
         raise InputError(f"{path}: expected whole class numbers under {key!r}, found others")
     return numbers
 
 
-def _bounds(dtype: np.dtype[np.generic], inputs: Array, scale: float) -> tuple[float, float]:
+def _check_scale(scale: float) -> None:
+    if scale == 0 or not math.isfinite(scale):
+        raise UsageError(f"expected a finite scale other than 0, found {scale:g}")
+
+
+def _bounds(source: str, dtype: np.dtype[np.generic], inputs: Array, scale: float) -> tuple[float, float]:
     if dtype == np.uint8:
         edge = float(np.float32(255) / np.float32(scale))
         return (0.0, edge) if edge > 0 else (edge, 0.0)
@@ -189,4 +211,6 @@ def _bounds(dtype: np.dtype[np.generic], inputs: Array, scale: float) -> tuple[f
             return low, high
     if least >= 0 and 1 < greatest <= 255 and bool((inputs == np.round(inputs)).all()):
         return 0.0, 255.0
+    if least == greatest:
+        raise InputError(f"{source}: expected inputs that differ, found only {least:g}")
     return least, greatest

@@ -1,6 +1,7 @@
 """Judge a model by a rule, from its measurements and the controls'; pure numpy."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,35 +92,38 @@ def judge(
         UsageError: For an unknown rule or option.
         PluginError: When the rule fails.
     """
-    chosen = (registry or load_registry()).rules[rule]
-    resolved = component_options.resolve(chosen.name, chosen.judge, options or {})
-    _check_metric_options(chosen, resolved, measurements)
+    registry = registry or load_registry()
+    resolved = check_rule(rule, options or {}, list(measurements), registry)
+    chosen = registry.rules[rule]
     parts = {"joint": measurements} if groups == "joint" else {g: _of_group(measurements, g) for g in GROUPS}
     judged = {name: _judge(part, calibration, chosen, resolved) for name, part in parts.items()}
-    results = {
-        name: MetricResult(m.metric.group, m.value, vote)
-        for _, votes in judged.values()
-        for name, vote in votes.items()
-        for m in (measurements[name],)
-    }
     found = {name: setting for name, (setting, _) in judged.items()}
+    votes = {name: vote for _, cast in judged.values() for name, vote in cast.items()}
+    results = {name: MetricResult(m.metric.group, m.value, votes[name]) for name, m in measurements.items()}
     alone = Setting(None, reason="one vote is taken over all metrics")
     settings = dict.fromkeys(GROUPS, alone) | found
     decision, reason = _overall(list(found.values()))
     points_to = _points_to(settings) if decision is Decision.COPY and groups == "separate" else None
-    ordered = {name: results[name] for name in measurements}
-    return Verdict(decision, points_to, settings, ordered, reason)
+    return Verdict(decision, points_to, settings, results, reason)
 
 
-def _check_metric_options(rule: Rule, options: Mapping[str, Any], measurements: Measurements) -> None:
+def check_rule(rule: str, options: Mapping[str, Any], metrics: Collection[str], registry: Registry) -> dict[str, Any]:
+    """All options of a rule, checked before anything is measured.
+
+    Options that are mappings are by metric; a rule is given those of the metrics that it judges.
+
+    Raises:
+        UsageError: For a rule, an option, or a metric in an option, that does not exist.
+    """
+    resolved = component_options.resolve(rule, registry.rules[rule].judge, options)
     # A rule sees one group at a time, so that only here it is known which metrics there are.
-    for option, value in options.items():
-        unknown = set(value) - set(measurements) if isinstance(value, Mapping) else set()
+    for option, value in resolved.items():
+        unknown = sorted(set(value) - set(metrics)) if isinstance(value, Mapping) else []
         if unknown:
             raise UsageError(
-                f"{rule.name}.{option}: expected metrics among {', '.join(measurements)}, "
-                f"found {', '.join(sorted(unknown))}"
+                f"{rule}.{option}: expected metrics among {', '.join(metrics)}, found {', '.join(unknown)}"
             )
+    return resolved
 
 
 def _of_group(measurements: Measurements, group: Group) -> Measurements:
@@ -147,7 +151,9 @@ def _judge(
     settled |= judgement.votes
     cast = sum(vote.vote is not None for vote in settled.values())
     if 2 * cast < len(settled):
-        reason = f"only {cast} of {len(settled)} metrics could be measured"
+        groups = {m.metric.group for m in measurements.values()}
+        which = f"{groups.pop()} metrics" if len(groups) == 1 else "metrics"
+        reason = f"only {cast} of {len(settled)} {which} could be measured"
         return Setting(Decision.INCONCLUSIVE, judgement.p_copy, reason), settled
     return Setting(judgement.decision, judgement.p_copy, judgement.reason), settled
 
@@ -161,15 +167,44 @@ def _unmeasured(measurement: Measurement, calibration: Calibration) -> Vote | No
 
 
 def _apply(rule: Rule, evidence: Mapping[str, Evidence], options: Mapping[str, Any]) -> Judgement:
+    own = {
+        option: {name: v for name, v in value.items() if name in evidence} if isinstance(value, Mapping) else value
+        for option, value in options.items()
+    }
     try:
-        judgement = rule.judge(evidence, **options)
-    except DeepJudgeError:
+        return _plain(rule.judge(evidence, **own), evidence)
+    except UsageError:
         raise
     except Exception as error:
-        raise PluginError(f"the rule {rule.name!r} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(judgement, Judgement) or set(judgement.votes) != set(evidence):
-        raise PluginError(f"the rule {rule.name!r} returned no Judgement with one vote for each metric")
-    return judgement
+        found = str(error) if isinstance(error, DeepJudgeError) else f"{type(error).__name__}: {error}"
+        raise PluginError(f"the rule {rule.name!r} failed: {' '.join(found.split())}") from error
+
+
+def _plain(judgement: object, evidence: Collection[str]) -> Judgement:
+    # Of a rule's numpy numbers and flags, what can stand in a report.
+    if not isinstance(judgement, Judgement):
+        raise PluginError(f"expected a Judgement, found {type(judgement).__name__}")
+    if set(judgement.votes) != set(evidence):
+        raise PluginError(f"expected votes for {', '.join(evidence)}, found {', '.join(judgement.votes) or 'none'}")
+    decision, p_copy = Decision(judgement.decision), _number(judgement.p_copy)
+    if decision is Decision.FAILED or (decision is Decision.INCONCLUSIVE and not judgement.reason):
+        raise PluginError(f"expected a decision, or inconclusive with a reason, found {decision}")
+    if p_copy is not None and not 0 <= p_copy <= 1:
+        raise PluginError(f"expected p_copy within 0..1, found {p_copy}")
+    votes = {}
+    for name, vote in judgement.votes.items():
+        if vote.vote is None and not vote.reason:
+            raise PluginError(f"expected a reason why {name!r} casts no vote, found none")
+        flag = None if vote.vote is None else bool(vote.vote)
+        votes[name] = Vote(flag, _number(vote.lower_bound), _number(vote.threshold), vote.reason)
+    return Judgement(decision, p_copy, votes, judgement.reason)
+
+
+def _number(value: float | None) -> float | None:
+    number = None if value is None else float(value)
+    if number is not None and not math.isfinite(number):
+        raise PluginError(f"expected finite numbers, found {number}")
+    return number
 
 
 def _overall(settings: list[Setting]) -> tuple[Decision, str | None]:
@@ -185,8 +220,8 @@ def _overall(settings: list[Setting]) -> tuple[Decision, str | None]:
 
 
 def _points_to(settings: Mapping[str, Setting]) -> PointsTo:
-    behaves = settings["black-box"].decision is Decision.COPY
-    made = settings["white-box"].decision is Decision.COPY
-    if behaves:
-        return "weights" if made else "behaviour"
-    return "weights-changed-behaviour"
+    behaves, made = (settings[group].decision for group in GROUPS)
+    if made is not Decision.COPY:
+        return "behaviour"
+    # That the behaviour changed is said only where it was looked at.
+    return "weights-changed-behaviour" if behaves is Decision.INDEPENDENT else "weights"

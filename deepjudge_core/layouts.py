@@ -25,15 +25,19 @@ def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: La
     Raises:
         InputError: When the shapes do not fit, or fit in more than one way.
     """
+    ambiguous = InputError(f"{source}: inputs of shape {_text(shape)} fit {spec} with channels first and channels last")
     same = _fits(shape, spec.shape)
     moves = {"last": _fits(_to_last(shape), spec.shape), "first": _fits(_to_first(shape), spec.shape)}
     if same and len(shape) > 1 and layout and spec.layout and layout != spec.layout:
         # The shape fits as it is only by chance: the channels are known to be elsewhere.
         same = not any(moves.values())
     elif same and len(shape) > 2 and any(moves.values()) and len(set(shape)) == 1 and not (layout and spec.layout):
-        raise InputError(f"{source}: an input of {_text(shape)} fits with channels first and with channels last")
+        raise ambiguous
     if same:
         return lambda x: x
+    # Of two axes, moving the first and moving the last is the same.
+    if all(moves.values()) and len(shape) > 2 and not layout:
+        raise ambiguous
     if moves["first"] and (layout == "channels_last" or not moves["last"]):
         return lambda x: np.moveaxis(x, -1, 1)
     if moves["last"]:

@@ -21,7 +21,7 @@ class Measurement:
         metric: What was measured.
         value: The distance, at least 0; None where it could not be had.
         reason: Why not.
-        allowed: Whether the access to the model allowed it.
+        allowed: Whether the suite, made for some metrics only, and the access to the model allowed it.
         failed: Whether the metric itself failed.
     """
 
@@ -56,15 +56,23 @@ def measure(
 
 
 def check_suite(suite: Suite, seen: Observation) -> None:
-    """Refuse answers to another suite.
+    """Refuse answers to another suite, and such as are no answers to this one.
 
     Raises:
-        FileFormatError: Naming the model and both suites.
+        FileFormatError: Naming the model, and what was expected and found.
     """
     if seen.suite != suite.digest:
         raise FileFormatError(
             f"{seen.model.name}: answers the suite {seen.suite[:12]}, expected this suite {suite.digest[:12]}"
         )
+    # An observation is somebody else's file: its parts agree with one another, but do they with the suite?
+    expected = {"probabilities": suite.victim.probabilities.shape}
+    expected |= {layer: values.shape for layer, values in suite.victim.activations.items()}
+    found = {"probabilities": seen.probabilities.shape}
+    found |= {layer: values.shape for layer, values in seen.activations.items()}
+    for name, shape in found.items():
+        if shape != expected.get(name):
+            raise FileFormatError(f"{seen.model.name}: expected {name} of shape {expected.get(name)}, found {shape}")
 
 
 def _measure(suite: Suite, seen: Observation, metric: Metric) -> Measurement:
@@ -72,14 +80,17 @@ def _measure(suite: Suite, seen: Observation, metric: Metric) -> Measurement:
     if missing:
         names = " and ".join(str(flag.name).lower() for flag in missing)
         return Measurement(metric, None, f"needs the model's {names}", allowed=False)
+    if metric.on not in {"clean", *(record.makes for record in suite.generators)}:
+        return Measurement(metric, None, f"the suite was made without {metric.on} cases", allowed=False)
     if Access.LAYERS in metric.needs and not seen.activations:
-        return Measurement(metric, None, seen.unmatched or "no layers were observed")
+        return Measurement(metric, None, seen.unmatched or "no layers were observed", allowed=bool(suite.layers))
     if not suite.rows(metric.on).any():
         return Measurement(metric, None, f"the suite has no {metric.on} cases")
     try:
         value = float(metric.distance(suite.answers(suite.victim, metric.on), suite.answers(seen, metric.on)))
     except Exception as error:
-        return Measurement(metric, None, f"the metric failed: {type(error).__name__}: {error}", failed=True)
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return Measurement(metric, None, f"the metric failed: {text}", failed=True)
     if not np.isfinite(value) or value < 0:
         return Measurement(metric, None, f"the metric failed: expected a distance, found {value}", failed=True)
     return Measurement(metric, value)

@@ -216,7 +216,8 @@ class BatchedModel(abc.ABC):
             raise ModelError(f"{self.name}: expected at least one input, found none")
         for start in range(0, len(x), self._batch_size):
             rows = slice(start, min(start + self._batch_size, len(x)))
-            batch = np.ascontiguousarray(x[rows], dtype=self.input.dtype)
+            # A copy: some frameworks refuse views, even of one row, that run backwards through memory.
+            batch = np.array(x[rows], dtype=self.input.dtype, order="C")
             if self._fixed_batch and len(batch) < self._fixed_batch:
                 fill = np.repeat(batch[-1:], self._fixed_batch - len(batch), axis=0)
                 batch = np.concatenate([batch, fill])

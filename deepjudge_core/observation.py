@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deepjudge_core import storage
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.model import Access, Array, InputSpec, Model
@@ -122,7 +120,7 @@ class Observation:
             probabilities=arrays[f"{prefix}probabilities"],
             activations=activations,
             layer_map=layer_map,
-            unmatched=value["unmatched"],
+            unmatched=None if value["unmatched"] is None else str(value["unmatched"]),
         )
         rows = len(seen.probabilities)
         if seen.probabilities.shape != (rows, seen.model.classes):
@@ -152,17 +150,3 @@ def load_observation(path: Path) -> Observation:
         return Observation.from_parts(content.manifest, content.arrays, "")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{path}: not a complete observation: {error}") from None
-
-
-def check_answers(name: str, probabilities: Array, activations: Mapping[str, Array]) -> str | None:
-    """Say what is wrong with a model's answers; None where nothing is."""
-    if not np.isfinite(probabilities).all():
-        return f"{name}: answers NaN or infinity"
-    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < -1e-6:
-        return f"{name}: expected probabilities that sum to 1, found sums up to {probabilities.sum(axis=1).max():.4g}"
-    if len(probabilities) > 1 and float(np.ptp(probabilities, axis=0).max()) == 0:
-        return f"{name}: gives the same answer to every input"
-    for layer, values in activations.items():
-        if not np.isfinite(values).all():
-            return f"{name}: layer {layer!r} gives NaN or infinity"
-    return None

@@ -8,7 +8,7 @@ from deepjudge_core import progress
 from deepjudge_core.errors import DeepJudgeError, InputError, ModelError, UsageError
 from deepjudge_core.layouts import arrangement
 from deepjudge_core.model import Access, Array, Model, softmax
-from deepjudge_core.observation import ModelInfo, Observation, check_answers
+from deepjudge_core.observation import ModelInfo, Observation
 from deepjudge_core.suite import Suite
 
 _CHUNK = 512  # cases between two signs of progress
@@ -35,9 +35,6 @@ def observe(model: Model, suite: Suite, *, layers: Mapping[str, str] | None = No
         raise ModelError(str(error)) from None
     layer_map, unmatched = _correspondence(model, suite, layers or {})
     probabilities, activations = ask(model, arrange(suite.cases.inputs), layer_map)
-    wrong = check_answers(model.name, probabilities, activations)
-    if wrong:
-        raise ModelError(wrong)
     return Observation(ModelInfo.of(model), suite.digest, probabilities, activations, layer_map, unmatched)
 
 
@@ -45,7 +42,7 @@ def ask(model: Model, inputs: Array, layer_map: Mapping[str, str]) -> tuple[Arra
     """Run a model once over inputs: probabilities ``(n, classes)``, and ``(n, neurons)`` for each layer of the map.
 
     Raises:
-        ModelError: When it cannot be run.
+        ModelError: When it cannot be run, or answers nonsense.
     """
     taps = list(dict.fromkeys(layer_map.values()))
     probabilities = []
@@ -55,7 +52,10 @@ def ask(model: Model, inputs: Array, layer_map: Mapping[str, str]) -> tuple[Arra
             for start in range(0, len(inputs), _CHUNK):
                 chunk = inputs[start : start + _CHUNK]
                 if taps:
-                    # One pass gives both: the probabilities are the softmax of the last tap, the logits.
+                    # One pass gives both: the probabilities are the softmax of the last tap, the logits; unless the
+                    # model's own output is no softmax, as of sigmoids for many labels.
+                    if start == 0:
+                        _check(model, model.predict(chunk[:1]), {})
                     logits = list(model.layers)[-1]
                     seen = model.activations(chunk, list(dict.fromkeys([*taps, logits])))
                     probabilities.append(_from_logits(seen[logits]))
@@ -69,8 +69,28 @@ def ask(model: Model, inputs: Array, layer_map: Mapping[str, str]) -> tuple[Arra
     except Exception as error:
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{model.name}: cannot be run on inputs of shape {inputs.shape[1:]}: {text}") from error
+    answers = np.concatenate(probabilities)
     joined = {tap: np.concatenate(parts) for tap, parts in activations.items()}
-    return np.concatenate(probabilities), {layer: joined[tap] for layer, tap in layer_map.items()}
+    _check(model, answers, joined)
+    return answers, {layer: joined[tap] for layer, tap in layer_map.items()}
+
+
+def _check(model: Model, probabilities: Array, activations: Mapping[str, Array]) -> None:
+    name, expected = model.name, (len(probabilities), model.classes)
+    if probabilities.shape != expected:
+        raise ModelError(f"{name}: expected probabilities of shape {expected}, found {probabilities.shape}")
+    if not np.isfinite(probabilities).all():
+        raise ModelError(f"{name}: expected probabilities, found NaN or infinity")
+    sums = probabilities.sum(axis=1)
+    if not np.allclose(sums, 1, atol=1e-3) or probabilities.min() < -1e-6:
+        raise ModelError(f"{name}: expected probabilities that sum to 1, found sums {sums.min():.4g}..{sums.max():.4g}")
+    if len(probabilities) > 1 and float(np.ptp(probabilities, axis=0).max()) == 0:
+        raise ModelError(f"{name}: expected answers that depend on the input, found the same answer to every input")
+    for tap, values in activations.items():
+        if values.shape != (len(probabilities), model.layers[tap]):
+            raise ModelError(f"{name}: expected {model.layers[tap]} neurons at {tap!r}, found shape {values.shape}")
+        if not np.isfinite(values).all():
+            raise ModelError(f"{name}: expected numbers at {tap!r}, found NaN or infinity")
 
 
 def _from_logits(logits: Array) -> Array:

@@ -14,48 +14,51 @@ def open_model(source: Any, *, registry: Registry | None = None, **options: Any)
 
     Args:
         source: A path, or a live object that an installed adapter accepts (``torch.nn.Module``, ``keras.Model``, ...).
-            What is already a :class:`~deepjudge_core.model.Model` is returned as it is.
+            What is a :class:`~deepjudge_core.model.Model` already is returned as it is.
         registry: Where the adapters are; by default every installed one.
         options: Of the adapter: ``name``, ``batch_size``, ``input_shape`` of a live PyTorch module.
 
     Raises:
         ModelError: When it cannot be opened.
+        PluginError: When its adapter's name is claimed twice.
         UsageError: When no adapter, or more than one, reads it.
     """
-    if isinstance(source, Model):
-        return source
     registry = registry or load_registry()
-    if not isinstance(source, str | Path):
-        return _only(repr(type(source)), [a for a in registry.adapters.select() if a.accepts(source)], registry).open(
-            source, **options
-        )
-    path = Path(source)
-    if not path.exists():
-        raise ModelError(f"{path}: no such file")
-    adapters = [a for a in registry.adapters.select() if path.name.lower().endswith(a.suffixes)]
-    adapter = _only(str(path), adapters, registry)
-    if path.is_file() and path.stat().st_size == 0:
-        raise ModelError(f"{path}: expected a model, found an empty file")
+    if isinstance(source, str | Path):
+        source, label = Path(source), str(source)
+        if not source.exists():
+            raise ModelError(f"{label}: no such file")
+        adapters = [a for a in registry.adapters.claimed() if source.name.lower().endswith(a.suffixes)]
+    else:
+        label = f"{type(source).__module__}.{type(source).__qualname__}"
+        adapters = [a for a in registry.adapters.claimed() if a.accepts(source)]
+        # Asked after the adapters, since looking for all of a Model's attributes may fail in a framework's own model.
+        if not adapters and isinstance(source, Model):
+            return source
+    adapter = _only(label, adapters, registry)
+    if isinstance(source, Path) and source.is_file() and source.stat().st_size == 0:
+        raise ModelError(f"{label}: expected a model, found an empty file")
     try:
-        return adapter.open(path, **options)
+        return adapter.open(source, **options)
     except DeepJudgeError:
         raise
     except Exception as error:
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path}: cannot be opened by the {adapter.name} adapter: {text}") from error
+        raise ModelError(f"{label}: cannot be opened by the {adapter.name} adapter: {text}") from error
 
 
 def model_suffixes(registry: Registry) -> tuple[str, ...]:
     """File name endings that the installed adapters read."""
-    return tuple(sorted({suffix for adapter in registry.adapters.select() for suffix in adapter.suffixes}))
+    return tuple(sorted({suffix for adapter in registry.adapters.claimed() for suffix in adapter.suffixes}))
 
 
-def _only(source: str, adapters: list[Adapter], registry: Registry) -> Adapter:
+def _only(label: str, adapters: list[Adapter], registry: Registry) -> Adapter:
     if not adapters:
         raise UsageError(
-            f"{source}: no installed adapter reads it; expected a live model or a file ending in "
+            f"{label}: no installed adapter reads it; expected a live model or a file ending in "
             f"{', '.join(model_suffixes(registry))}"
         )
-    if len(adapters) > 1:
-        raise UsageError(f"{source}: claimed by the adapters {' and '.join(a.name for a in adapters)}: uninstall one")
-    return adapters[0]
+    names = dict.fromkeys(adapter.name for adapter in adapters)
+    if len(names) > 1:
+        raise UsageError(f"{label}: claimed by the adapters {' and '.join(names)}: uninstall one")
+    return registry.adapters[adapters[0].name]

@@ -4,9 +4,10 @@ import difflib
 import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, Union, get_args, get_origin
 
-from deepjudge_core.errors import UsageError
+from deepjudge_core.errors import PluginError, UsageError
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
@@ -36,14 +37,17 @@ def resolve(owner: str, function: Callable[..., Any], given: Mapping[str, Any]) 
             ``option.key`` entries.
 
     Raises:
-        UsageError: For an option that does not exist or a value that cannot be converted.
+        UsageError: For an option that does not exist, or one without a default that is not given, or a value that
+            cannot be converted.
+        PluginError: When the function's options cannot be read.
     """
-    parameters = {
-        p.name: p
-        for p in inspect.signature(function, eval_str=True).parameters.values()
-        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    parameters = _parameters(owner, function)
+    # Copied: a default must not change with what is made of it, and files take plain values only.
+    resolved = {
+        name: dict(p.default) if isinstance(p.default, Mapping) else p.default
+        for name, p in parameters.items()
+        if p.default is not inspect.Parameter.empty
     }
-    resolved = {name: p.default for name, p in parameters.items()}
     for full, value in given.items():
         name, dot, key = full.partition(".")
         if name not in parameters:
@@ -51,19 +55,34 @@ def resolve(owner: str, function: Callable[..., Any], given: Mapping[str, Any]) 
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(f"{owner} has no option {name!r}; its options: {', '.join(parameters) or 'none'}{hint}")
         annotation = parameters[name].annotation
+        entries = _of_mapping(annotation)
         label = f"{owner}.{full}"
         if not dot:
             resolved[name] = _convert(label, value, annotation)
-        elif _is_mapping(annotation):
-            resolved[name] = {**resolved[name], key: _convert(label, value, get_args(annotation)[1])}
+        elif entries is not None:
+            resolved[name] = {**(resolved.get(name) or {}), key: _convert(label, value, entries)}
         else:
             raise UsageError(f"{owner}.{name} is one value; expected {name}=VALUE, found {full!r}")
+    missing = [name for name in parameters if name not in resolved]
+    if missing:
+        raise UsageError(f"{owner}: expected a value for the option {missing[0]!r}, found none")
     return resolved
 
 
-def _is_mapping(annotation: Any) -> bool:
+def _parameters(owner: str, function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    try:
+        parameters = inspect.signature(function, eval_str=True).parameters.values()
+    except Exception as error:  # of any kind: annotations that are texts are evaluated
+        raise PluginError(f"{owner}: its options cannot be read: {type(error).__name__}: {error}") from error
+    return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _of_mapping(annotation: Any) -> Any:
+    """The type of a mapping's values; None for what is no mapping."""
     origin = get_origin(annotation)
-    return isinstance(origin, type) and issubclass(origin, Mapping)
+    if origin in (Union, types.UnionType):
+        return next(filter(None, map(_of_mapping, get_args(annotation))), None)
+    return get_args(annotation)[1] if isinstance(origin, type) and issubclass(origin, Mapping) else None
 
 
 def _convert(label: str, value: Any, annotation: Any) -> Any:
@@ -74,13 +93,17 @@ def _convert(label: str, value: Any, annotation: Any) -> Any:
             return value
         raise UsageError(f"{label}: expected one of {', '.join(map(str, choices))}, found {value!r}")
     if origin in (Union, types.UnionType):
-        kinds = get_args(annotation)
-        if type(None) in kinds and value in (None, "none"):
+        *others, last = [kind for kind in get_args(annotation) if kind is not type(None)]
+        if type(None) in get_args(annotation) and value in (None, "none"):
             return None
-        return _convert(label, value, next(kind for kind in kinds if kind is not type(None)))
-    if _is_mapping(annotation):
+        for kind in others:
+            with suppress(UsageError):
+                return _convert(label, value, kind)
+        return _convert(label, value, last)
+    entries = _of_mapping(annotation)
+    if entries is not None:
         if isinstance(value, Mapping):
-            return {k: _convert(f"{label}.{k}", v, get_args(annotation)[1]) for k, v in value.items()}
+            return {k: _convert(f"{label}.{k}", v, entries) for k, v in value.items()}
         raise UsageError(f"{label}: expected {label}.NAME=VALUE, found {value!r}")
     if annotation is bool and isinstance(value, str):
         truth = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -88,8 +111,9 @@ def _convert(label: str, value: Any, annotation: Any) -> Any:
             return truth[value.lower()]
         raise UsageError(f"{label}: expected true or false, found {value!r}")
     if annotation in (int, float, str, bool) and not isinstance(value, annotation):
-        try:
-            return annotation(value)
-        except (TypeError, ValueError):
-            raise UsageError(f"{label}: expected {annotation.__name__}, found {value!r}") from None
+        with suppress(TypeError, ValueError, OverflowError):
+            converted = annotation(value)
+            if isinstance(value, str) or converted == value:  # not 1 for 1.5
+                return converted
+        raise UsageError(f"{label}: expected {annotation.__name__}, found {value!r}")
     return value

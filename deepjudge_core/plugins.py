@@ -1,6 +1,7 @@
 """Which plugins are installed, what they give, and what is wrong with those that fail."""
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import pluggy
 
 from deepjudge_core import hookspecs
 from deepjudge_core.components import Adapter, Generator, Metric, Rule
-from deepjudge_core.errors import PluginError, UsageError
+from deepjudge_core.errors import DeepJudgeError, PluginError, UsageError
 
 T = TypeVar("T", Adapter, Generator, Metric, Rule)
 Component = Adapter | Generator | Metric | Rule
@@ -79,9 +80,19 @@ class Catalogue(Generic[T]):
         self[name]
         return self._claims[name][0][0].distribution
 
+    def claimed(self) -> list[T]:
+        """Every component that was given, also those whose name is claimed twice."""
+        return [component for claims in self._claims.values() for _, component in claims]
+
     def select(self, names: Iterable[str] | None = None) -> list[T]:
-        """The named components, each once; all of them for None."""
-        return [self[name] for name in dict.fromkeys(self if names is None else names)]
+        """The named components, each once; for None all but those whose name is claimed twice.
+
+        Raises:
+            UsageError, PluginError: As ``self[name]`` for a name that was given.
+        """
+        if names is None:
+            return [claims[0][1] for claims in self._claims.values() if len(claims) == 1]
+        return [self[name] for name in dict.fromkeys(names)]
 
     def conflicts(self) -> list[str]:
         """One line for each name that is claimed more than once."""
@@ -152,21 +163,29 @@ def _collect(name: str, distribution: str, plugin: object) -> Plugin:
     try:
         manager.register(plugin, name)
         return Plugin(name, distribution, tuple(_components(manager, plugin)))
-    except (pluggy.PluginValidationError, PluginError) as error:
+    except Exception as error:
         return Plugin(name, distribution, failure=_line(error))
 
 
 def _components(manager: pluggy.PluginManager, plugin: object) -> Iterator[Component]:
     callers = manager.get_hookcallers(plugin) or []
+    for name in dir(plugin):
+        # What is called like a hook is meant as one; pluggy would pass it over in silence.
+        if name.startswith(f"{hookspecs.PROJECT}_") and _is_unmarked(getattr(plugin, name)):
+            raise PluginError(f"{name} is not marked with @hookimpl")
     if not callers:
-        raise PluginError(f"implements none of the hooks {', '.join(_KINDS)} (is @hookimpl missing?)")
+        raise PluginError(f"implements none of the hooks {', '.join(_KINDS)}")
     for caller in callers:
         if not caller.has_spec():
-            near = difflib.get_close_matches(caller.name, _KINDS, n=1)
+            near = difflib.get_close_matches(caller.name, _KINDS, n=1, cutoff=0.8)  # all begin alike
             hint = f"; did you mean {near[0]}?" if near else ""
             raise PluginError(f"there is no hook {caller.name}{hint}")
         for implementation in caller.get_hookimpls():
             yield from _call(caller.name, implementation.function)
+
+
+def _is_unmarked(value: object) -> bool:
+    return inspect.isroutine(value) and not hasattr(value, f"{hookspecs.PROJECT}_impl")
 
 
 def _call(hook: str, function: Any) -> Iterator[Component]:
@@ -181,7 +200,7 @@ def _call(hook: str, function: Any) -> Iterator[Component]:
     for component in components:
         if not isinstance(component, kind):
             raise PluginError(f"{hook} returned a {type(component).__name__}; expected {kind.__name__}")
-        if not _NAME.fullmatch(component.name):
+        if not isinstance(component.name, str) or not _NAME.fullmatch(component.name):
             raise PluginError(
                 f"{hook} returned the name {component.name!r}; expected lower-case letters, digits, '.', '_', '-'"
             )
@@ -189,5 +208,7 @@ def _call(hook: str, function: Any) -> Iterator[Component]:
 
 
 def _line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    text = " ".join(str(error).split())
+    if isinstance(error, DeepJudgeError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -5,10 +5,11 @@ from typing import Literal
 import numpy as np
 
 from deepjudge_core.components import Seeds
-from deepjudge_core.errors import InputError
+from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.inputs import check_bounds
 from deepjudge_core.layouts import arrangement
 from deepjudge_core.model import Array, Model
+from deepjudge_core.observe import ask
 
 Order = Literal["high", "low", "balanced"]
 
@@ -37,18 +38,22 @@ def select_seeds(
 
     Raises:
         InputError: When shapes, labels or values do not fit, or the victim classifies no input correctly.
+        ModelError: When the victim cannot be run, or answers nonsense.
+        UsageError: For a number of seeds or bounds that cannot be.
     """
     if n < 1:
-        raise InputError(f"expected a positive number of seeds, found {n}")
-    if len(x) != len(y):
-        raise InputError(f"expected as many labels as inputs, found {len(x)} inputs and {len(y)} labels")
+        raise UsageError(f"expected a positive number of seeds, found {n}")
     x = np.asarray(x, dtype=np.float32)
-    y = np.asarray(y, dtype=np.int64)
+    y = np.asarray(y)
+    if y.shape != x.shape[:1]:
+        raise InputError(f"expected one label for each input, found inputs {x.shape} and labels {y.shape}")
+    y = y.astype(np.int64)
     check_bounds("inputs", x, bounds)
     inputs = np.ascontiguousarray(arrangement(victim.name, x.shape[1:], victim.input)(x))
     if y.min() < 0 or y.max() >= victim.classes:
         raise InputError(f"{victim.name}: expected labels 0..{victim.classes - 1}, found labels {y.min()}..{y.max()}")
-    p = victim.predict(inputs).astype(np.float64)
+    answers, _ = ask(victim, inputs, {})
+    p = answers.astype(np.float64)
     right = np.flatnonzero(p.argmax(axis=1) == y)
     if len(right) == 0:
         raise InputError(

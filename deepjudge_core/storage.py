@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise FileFormatError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def read(path: Path, kinds: Iterable[str]) -> Content:
+def read(path: Path, kinds: Collection[str]) -> Content:
     """Read a file and check that nothing in it was changed.
 
     Args:
@@ -90,7 +90,7 @@ def read(path: Path, kinds: Iterable[str]) -> Content:
         kinds: What it may be.
 
     Raises:
-        FileFormatError: When it is missing, damaged, of another kind or written by a later version.
+        FileFormatError: When it is missing, damaged, of another kind or of another schema version.
     """
     expected = " or ".join(kinds)
     try:
@@ -101,7 +101,9 @@ def read(path: Path, kinds: Iterable[str]) -> Content:
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except FileNotFoundError:
         raise FileFormatError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise FileFormatError(f"{path}: cannot be read: {error.strerror}") from None
         raise FileFormatError(f"{path}: expected a deepjudge {expected}, found a damaged or other file") from error
     kind, manifest, digest = _header(path, text)
     if _digest(kind, manifest, arrays) != digest:
@@ -116,14 +118,18 @@ def read(path: Path, kinds: Iterable[str]) -> Content:
 
 def _header(path: Path, text: str) -> tuple[str, Mapping[str, Any], str]:
     try:
-        header = json.loads(text)
+        header = json.loads(text, parse_constant=_refuse)
         schema, manifest, digest = header["schema"], header["manifest"], header["sha256"]
         kind, version = schema.removeprefix(_PREFIX).split("/")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FileFormatError(f"{path}: its manifest is damaged") from None
     if version != "1":
-        raise FileFormatError(f"{path}: expected schema version 1, found {version}; a newer deepjudge wrote it")
+        raise FileFormatError(f"{path}: expected schema version 1, found {version}: another release wrote it")
     return kind, manifest, digest
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _digest(kind: str, manifest: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:

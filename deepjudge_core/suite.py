@@ -160,11 +160,32 @@ def _from_content(content: storage.Content) -> Suite:
         victim=Observation.from_parts(manifest["victim"], arrays, "victim."),
         notes=tuple(map(str, manifest["notes"])),
     )
-    rows = len(cases.inputs)
-    for column in _COLUMNS:
-        values = getattr(cases, column)
-        if values.shape != (rows,) or values.dtype != np.int64:
-            raise ValueError(f"{column!r} does not have one whole number per case")
-    if len(suite.victim.probabilities) != rows:
-        raise ValueError("the victim's answers are of another number of cases")
+    _check(suite)
     return suite
+
+
+def _check(suite: Suite) -> None:
+    cases, victim = suite.cases, suite.victim
+    if cases.inputs.dtype != np.float32 or cases.inputs.ndim < 2:
+        raise ValueError("its inputs are no batch of float32")
+    if len(victim.probabilities) != len(cases.inputs):
+        raise ValueError("the victim's answers are of another number of cases")
+    if tuple(victim.activations) != suite.layers or not set(suite.layers) <= set(victim.model.layers):
+        raise ValueError("the victim's answers are of other layers")
+    if int(suite.rows("clean").sum()) != len(suite.seed_indices):
+        raise ValueError("it does not have one clean case for each seed")
+    widest = max(victim.model.layers.values())
+    ranges = {
+        "labels": (0, victim.model.classes),
+        "sets": (0, len(CASE_SETS)),
+        "generators": (-1, len(suite.generators)),
+        "seeds": (0, len(suite.seed_indices)),
+        "layers": (-1, len(suite.layers)),
+        "neurons": (-1, widest),
+    }
+    for column, (first, end) in ranges.items():
+        values = getattr(cases, column)
+        if values.shape != (len(cases.inputs),) or values.dtype != np.int64:
+            raise ValueError(f"{column!r} does not have one whole number per case")
+        if not (first <= values.min() and values.max() < end):
+            raise ValueError(f"{column!r} is not within {first}..{end - 1}")

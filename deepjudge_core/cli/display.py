@@ -1,20 +1,20 @@
 """What a person sees: tables, bars and one-line messages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from deepjudge_core.audit import Report, SuspectResult
 from deepjudge_core.calibration import Calibration
 from deepjudge_core.components import Decision
 from deepjudge_core.judge import GROUPS, MetricResult
-from deepjudge_core.plugins import Registry
+from deepjudge_core.observation import Observation
+from deepjudge_core.plugins import Component, Registry
 from deepjudge_core.progress import Advance
 from deepjudge_core.suite import CASE_SETS, Suite
 
@@ -30,6 +30,11 @@ _POINTS_TO = {
     "weights-changed-behaviour": "the weights were taken, the behaviour changed since",
 }
 _PIPE_WIDTH = 160  # of tables that no terminal folds
+
+
+def say(out: Console, text: str) -> None:
+    """Print one line as it is but for :func:`clean`: nothing in it is folded, coloured or taken for markup."""
+    out.print(clean(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -64,26 +69,26 @@ class Bars:
 def show_suite(out: Console, suite: Suite) -> None:
     """What a suite holds."""
     victim = suite.victim.model
-    out.print(f"victim      {clean(victim.name)} ({victim.framework}, {victim.classes} classes)", markup=False)
-    out.print(f"digest      {victim.digest}", markup=False)
-    out.print(f"accuracy    {suite.accuracy:.1%} of the inputs offered as seeds")
-    out.print(f"seeds       {int(suite.rows('clean').sum())}")
+    say(out, f"victim      {victim.name} ({victim.framework}, {victim.classes} classes)")
+    say(out, f"digest      {victim.digest}")
+    say(out, f"accuracy    {suite.accuracy:.1%} of the inputs offered as seeds")
+    say(out, f"seeds       {int(suite.rows('clean').sum())}")
     for record in suite.generators:
         options = " ".join(f"{name}={value}" for name, value in record.options.items())
         kept = f"{record.kept} cases" + (f" of {record.made} made" if record.kept != record.made else "")
-        out.print(f"{record.name:<11} {kept} ({options})", markup=False, highlight=False)
+        say(out, f"{record.name:<11} {kept} ({options})")
     for place, layer in enumerate(suite.layers):
         neurons = victim.layers[layer]
         unreached = [neuron for at, neuron in suite.unreached if at == place]
-        text = f"layer       {clean(layer)}: {neurons} neurons"
+        text = f"layer       {layer}: {neurons} neurons"
         if any(record.makes == "corners" for record in suite.generators):
             text += f", {neurons - len(unreached)} reached"
         if unreached:
             text += f", unreached: {', '.join(map(str, unreached))}"
-        out.print(text, markup=False)
+        say(out, text)
     for note in suite.notes:
-        out.print(f"note        {clean(note)}", markup=False)
-    out.print(f"suite       {suite.digest}", markup=False)
+        say(out, f"note        {note}")
+    say(out, f"suite       {suite.digest}")
 
 
 def show_cases(out: Console, suite: Suite) -> None:
@@ -91,44 +96,60 @@ def show_cases(out: Console, suite: Suite) -> None:
     counts = ", ".join(f"{int(suite.rows(name).sum())} {name}" for name in CASE_SETS)
     shape = "x".join(map(str, suite.cases.inputs.shape[1:]))
     low, high = suite.bounds
-    out.print(f"cases       {counts}; inputs {shape} in {low:g}..{high:g}; seed {suite.seed}", markup=False)
-    taps = ", ".join(f"{clean(name)} ({width})" for name, width in suite.victim.model.layers.items())
-    out.print(f"taps        {taps}", markup=False)
+    say(out, f"cases       {counts}; inputs {shape} in {low:g}..{high:g}; seed {suite.seed}")
+    taps = ", ".join(f"{name} ({width})" for name, width in suite.victim.model.layers.items())
+    say(out, f"taps        {taps}")
+
+
+def show_observation(out: Console, seen: Observation) -> None:
+    """What an observation holds."""
+    layers = ", ".join(f"{layer} = {tap}" for layer, tap in seen.layer_map.items()) or seen.unmatched or "none"
+    say(out, f"model       {seen.model.name} ({seen.model.framework})")
+    say(out, f"digest      {seen.model.digest}")
+    say(out, f"answers     {len(seen.probabilities)} cases of the suite {seen.suite}")
+    say(out, f"layers      {layers}")
 
 
 def show_calibration(out: Console, calibration: Calibration) -> None:
-    """The controls and their values."""
+    """The controls and their values; then why, where one is missing."""
     names = list(calibration.measurements[0]) if calibration.measurements else []
-    table = Table("control", "framework", *names, title=f"{len(calibration.controls)} controls")
+    table = Table(
+        Column("control", overflow="fold"), "framework", *names, title=f"{len(calibration.controls)} controls"
+    )
+    remarks = list(calibration.notes)
     for seen, measured in zip(calibration.controls, calibration.measurements, strict=True):
         cells = (number(measured[name].value) for name in names)
-        table.add_row(escape(clean(seen.model.name)), seen.model.framework, *cells)
+        table.add_row(Text(clean(seen.model.name)), Text(clean(seen.model.framework)), *cells)
+        remarks += _reasons(seen.model.name, {name: measured[name].reason for name in names})
     out.print(table)
-    for note in calibration.notes:
-        out.print(f"note: {clean(note)}", markup=False)
+    for remark in remarks:
+        say(out, remark)
 
 
 def show_report(out: Console, report: Report) -> None:
     """One row a suspect: its values, thresholds and votes, and the verdict; then why, where something is missing."""
     judged = [result.verdict for result in report.suspects if result.verdict]
     names = list(judged[0].metrics) if judged else []
-    table = Table("suspect", "framework", *names, "verdict", show_lines=True)
+    table = Table(Column("suspect", overflow="fold"), "framework", *names, "verdict", show_lines=True)
     for result in report.suspects:
-        framework = result.model.framework if result.model else "-"
+        framework = clean(result.model.framework) if result.model else "-"
         cells = [_cell(result.verdict.metrics[name]) if result.verdict else Text("-") for name in names]
-        table.add_row(escape(clean(result.path)), framework, *cells, _verdict(result))
+        table.add_row(Text(clean(result.path)), Text(framework), *cells, _verdict(result))
     out.print(table)
-    for line in _remarks(report):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    for remark in _remarks(report):
+        say(out, remark)
 
 
 def show_plugins(out: Console, registry: Registry) -> None:
     """What is installed, a row each, and what fails."""
     table = Table("plugin", "from", "gives")
     for plugin in registry.plugins:
-        gives = ", ".join(f"{type(c).__name__.lower()} {c.name}" for c in plugin.components)
-        table.add_row(plugin.name, plugin.distribution, Text("failed", "bold red") if plugin.failure else gives)
+        components = ", ".join(f"{kind(component)} {component.name}" for component in plugin.components)
+        gives = Text("failed", "bold red") if plugin.failure else Text(components)
+        table.add_row(Text(clean(plugin.name)), Text(clean(plugin.distribution)), gives)
     out.print(table)
+    for line in registry.failures():
+        say(out, line)
 
 
 def number(value: float | None) -> str:
@@ -136,9 +157,9 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
 
-def write_path(out: Console, label: str, path: Path) -> None:
-    """Say where a file was written."""
-    out.print(f"{label} {path}", markup=False, highlight=False, soft_wrap=True)
+def kind(component: Component) -> str:
+    """What a component is, in a word."""
+    return type(component).__name__.lower()
 
 
 def _cell(result: MetricResult) -> Text:
@@ -160,20 +181,22 @@ def _verdict(result: SuspectResult) -> Text:
 
 def _remarks(report: Report) -> Iterator[str]:
     for result in report.suspects:
-        name = clean(result.path)
-        if result.verdict is None:
-            yield f"{name}: failed: {clean(result.failure or '')}"
+        verdict = result.verdict
+        if verdict is None:
+            yield f"{result.path}: failed: {result.failure}"
             continue
         if result.decision is Decision.INCONCLUSIVE:
-            yield f"{name}: inconclusive: {clean(result.verdict.reason or '')}"
-        reasons: dict[str, list[str]] = {}
-        for metric, found in result.verdict.metrics.items():
-            if found.reason:
-                reasons.setdefault(found.reason, []).append(metric)
-        for reason, metrics in reasons.items():
-            if reason != result.verdict.reason:
-                yield f"{name}: {', '.join(metrics)}: {clean(reason)}"
+            yield f"{result.path}: inconclusive: {verdict.reason}"
         for group in GROUPS:
-            setting = result.verdict.settings[group]
+            setting = verdict.settings[group]
             if setting.decision is Decision.INCONCLUSIVE and result.decision is Decision.COPY:
-                yield f"{name}: {group}: inconclusive: {clean(setting.reason or '')}"
+                yield f"{result.path}: {group}: inconclusive: {setting.reason}"
+        reasons = {name: found.reason for name, found in verdict.metrics.items() if found.reason != verdict.reason}
+        yield from _reasons(result.path, reasons)
+
+
+def _reasons(model: str, reasons: Mapping[str, str | None]) -> Iterator[str]:
+    # Metrics that were not measured for one reason stand on one line.
+    for reason in dict.fromkeys(filter(None, reasons.values())):
+        metrics = ", ".join(name for name, why in reasons.items() if why == reason)
+        yield f"{model}: {metrics}: {reason}"

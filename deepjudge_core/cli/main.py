@@ -12,16 +12,17 @@ from rich.console import Console
 
 from deepjudge_core import options as component_options
 from deepjudge_core import storage
-from deepjudge_core.audit import Judging, Report, judge_suspects, look
+from deepjudge_core.audit import Judging, Report, check_judging, judge_suspects, look
 from deepjudge_core.calibration import Calibration, calibrate, load_calibration, load_controls, save_calibration
 from deepjudge_core.cli import display
 from deepjudge_core.cli.parser import build_parser
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import Decision
-from deepjudge_core.errors import DeepJudgeError, FileFormatError, UsageError
+from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError
 from deepjudge_core.generation import DEFAULT_GENERATORS, build_suite
 from deepjudge_core.inputs import load_inputs, load_training_inputs
-from deepjudge_core.observation import Observation, load_observation, save_observation
+from deepjudge_core.observation import load_observation, save_observation
+from deepjudge_core.observe import observe
 from deepjudge_core.opening import open_model
 from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.progress import watched
@@ -29,7 +30,7 @@ from deepjudge_core.report.json import SCHEMA, dump_report
 from deepjudge_core.seeds import select_seeds
 from deepjudge_core.suite import Suite, load_suite, save_suite
 
-NO_COPY, COPY, USAGE, INCONCLUSIVE, FAILED = 0, 1, 2, 3, 4
+NO_COPY, COPY, USAGE, INCONCLUSIVE, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,11 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DeepJudgeError as error:
         if arguments.debug:
             traceback.print_exc()
-        errors.print(f"deepjudge: {display.clean(str(error))}", markup=False, highlight=False, soft_wrap=True)
+        display.say(errors, f"deepjudge: {error}")
         return USAGE if isinstance(error, UsageError) else FAILED
+    except Exception as error:
+        # Python's own exit status would be 1, which says that a suspect is a copy.
+        if arguments.debug:
+            traceback.print_exc()
+        display.say(errors, f"deepjudge: internal error (see --debug): {type(error).__name__}: {error}")
+        return FAILED
     except KeyboardInterrupt:
-        errors.print("deepjudge: interrupted", markup=False)
-        return 130
+        display.say(errors, "deepjudge: interrupted")
+        return INTERRUPTED
 
 
 def _suite(arguments: argparse.Namespace) -> int:
@@ -59,7 +66,9 @@ def _suite(arguments: argparse.Namespace) -> int:
 def _observe(arguments: argparse.Namespace) -> int:
     suite = load_suite(arguments.suite)
     layers = component_options.parse_assignments(arguments.layer_map)
-    save_observation(arguments.output, look(suite, arguments.model, _registry(), layers))
+    seen = observe(open_model(arguments.model, registry=_registry()), suite, layers=layers)
+    save_observation(arguments.output, seen)
+    display.show_observation(display.console(), seen)
     return NO_COPY
 
 
@@ -70,7 +79,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     calibration = _controls(suite, arguments.controls, None, layers, registry)
     save_calibration(arguments.output, calibration)
     display.show_calibration(display.console(), calibration)
-    return NO_COPY
+    return FAILED if _has_failed(calibration) else NO_COPY
 
 
 def _judge(arguments: argparse.Namespace) -> int:
@@ -96,8 +105,14 @@ def _audit(arguments: argparse.Namespace) -> int:
     judging = _judging(arguments, registry)
     suspects = expand(arguments.suspects, registry)
     controls = expand(arguments.controls, registry)
+    for control in controls:
+        if not Path(control).exists():  # said before the suite is made, which may take long
+            raise ModelError(f"{control}: no such file")
     folder: Path = arguments.output
     suite = _make_suite(arguments, registry)
+    # Each part is kept as soon as it is made; those of an earlier audit do not belong to it.
+    for stale in ("calibration.safetensors", "report.json"):
+        (folder / stale).unlink(missing_ok=True)
     save_suite(folder / "suite.safetensors", suite)
     calibration = _controls(suite, controls, judging.metrics, judging.layers, registry)
     save_calibration(folder / "calibration.safetensors", calibration)
@@ -105,29 +120,26 @@ def _audit(arguments: argparse.Namespace) -> int:
     storage.write_bytes(folder / "report.json", dump_report(report).encode())
     out = display.console()
     display.show_report(out, report)
-    display.write_path(out, "report:", folder / "report.json")
+    display.say(out, f"report: {folder / 'report.json'}")
     return _status(report)
 
 
 def _plugins(arguments: argparse.Namespace) -> int:
     registry = load_registry()
-    failures = registry.failures()
     if arguments.json:
         listed = [
             {
                 "name": plugin.name,
                 "distribution": plugin.distribution,
-                "components": [{"kind": type(c).__name__.lower(), "name": c.name} for c in plugin.components],
+                "components": [{"kind": display.kind(c), "name": c.name} for c in plugin.components],
                 "failure": plugin.failure,
             }
             for plugin in registry.plugins
         ]
-        sys.stdout.write(json.dumps({"plugins": listed, "failures": failures}, indent=2) + "\n")
+        sys.stdout.write(json.dumps({"plugins": listed, "failures": registry.failures()}, indent=2) + "\n")
     else:
-        out = display.console()
-        display.show_plugins(out, registry)
-        _print_failures(out, failures)
-    return FAILED if failures else NO_COPY
+        display.show_plugins(display.console(), registry)
+    return FAILED if registry.failures() else NO_COPY
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -142,23 +154,15 @@ def _show(arguments: argparse.Namespace) -> int:
         display.show_suite(out, suite)
         display.show_cases(out, suite)
     elif content.kind == "observation":
-        _show_observation(out, load_observation(path))
+        display.show_observation(out, load_observation(path))
     else:
-        controls, notes = load_controls(path)
-        for control in controls:
-            _show_observation(out, control)
-        for note in notes:
-            out.print(f"note        {display.clean(note)}", markup=False)
+        controls = load_controls(path)
+        for control in controls.observations:
+            display.show_observation(out, control)
+        for note in controls.notes:
+            display.say(out, f"note        {note}")
+        display.say(out, f"suite       {controls.suite}")
     return NO_COPY
-
-
-def _show_observation(out: Console, seen: Observation) -> None:
-    model = seen.model
-    layers = ", ".join(f"{layer} = {tap}" for layer, tap in seen.layer_map.items()) or seen.unmatched or "none"
-    out.print(f"model       {display.clean(model.name)} ({model.framework})", markup=False)
-    out.print(f"digest      {model.digest}", markup=False)
-    out.print(f"answers     {len(seen.probabilities)} cases of the suite {seen.suite}", markup=False)
-    out.print(f"layers      {display.clean(layers)}", markup=False)
 
 
 def _show_json(out: Console, path: Path) -> None:
@@ -168,7 +172,7 @@ def _show_json(out: Console, path: Path) -> None:
         raise FileFormatError(f"{path}: expected a deepjudge report, found no JSON") from None
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise FileFormatError(f"{path}: expected a {SCHEMA}, found other JSON")
-    out.print_json(data=report)
+    out.print_json(data=report, ensure_ascii=True)  # which escapes what controls a terminal
 
 
 def _make_suite(arguments: argparse.Namespace, registry: Registry) -> Suite:
@@ -210,16 +214,15 @@ def _controls(
 
 
 def _judging(arguments: argparse.Namespace, registry: Registry) -> Judging:
-    rule_options = component_options.parse_assignments(arguments.rule_option)
-    component_options.resolve(arguments.rule, registry.rules[arguments.rule].judge, rule_options)
-    registry.metrics.select(arguments.metric)
-    return Judging(
+    judging = Judging(
         metrics=arguments.metric,
         rule=arguments.rule,
-        rule_options=rule_options,
+        rule_options=component_options.parse_assignments(arguments.rule_option),
         groups=arguments.groups,
         layers=component_options.parse_assignments(arguments.layer_map),
     )
+    check_judging(judging, registry)
+    return judging
 
 
 def _generator_options(given: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -240,22 +243,20 @@ def _registry() -> Registry:
 
 
 def _warn(text: str) -> None:
-    errors = display.console(stderr=True)
-    errors.print(f"deepjudge: warning: {display.clean(text)}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_failures(out: Console, failures: Sequence[str]) -> None:
-    for line in failures:
-        out.print(display.clean(line), markup=False, highlight=False, soft_wrap=True)
+    display.say(display.console(stderr=True), f"deepjudge: warning: {text}")
 
 
 def _status(report: Report) -> int:
     decisions = {result.decision for result in report.suspects}
-    if Decision.FAILED in decisions or any(result.errors for result in report.suspects):
+    if Decision.FAILED in decisions or any(r.errors for r in report.suspects) or _has_failed(report.calibration):
         return FAILED
     if Decision.COPY in decisions:
         return COPY
     return INCONCLUSIVE if Decision.INCONCLUSIVE in decisions else NO_COPY
+
+
+def _has_failed(calibration: Calibration) -> bool:
+    return any(found.failed for measured in calibration.measurements for found in measured.values())
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {

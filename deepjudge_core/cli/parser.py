@@ -2,7 +2,9 @@
 
 import argparse
 from pathlib import Path
+from typing import NoReturn
 
+from deepjudge_core.cli.display import clean
 from deepjudge_core.generation import DEFAULT_GENERATORS
 from deepjudge_core.version import VERSION
 
@@ -16,9 +18,15 @@ EXIT_STATUS = """exit status:
 _MODELS = "a model file; a folder or a glob stands for all models in it"
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, which may hold file names of somebody else."""
+        super().error(clean(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="deepjudge",
         description="Tell whether a suspect deep-learning model is a copy of yours.",
         epilog=EXIT_STATUS,
@@ -70,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, epilog: str | None = None
+    commands: "argparse._SubParsersAction[_Parser]", name: str, text: str, epilog: str | None = None
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name,

@@ -33,7 +33,6 @@ def report_to_json(report: Report) -> dict[str, Any]:
 
 def suite_to_json(suite: Suite) -> dict[str, Any]:
     """What a suite holds, without its arrays."""
-    names = list(suite.victim.model.layers.items())
     return {
         "digest": suite.digest,
         "seed": suite.seed,
@@ -52,11 +51,10 @@ def suite_to_json(suite: Suite) -> dict[str, Any]:
         "layers": [
             {
                 "name": name,
-                "neurons": width,
-                "unreached": [neuron for layer, neuron in suite.unreached if layer == suite.layers.index(name)],
+                "neurons": suite.victim.model.layers[name],
+                "unreached": [neuron for layer, neuron in suite.unreached if layer == place],
             }
-            for name, width in names
-            if name in suite.layers
+            for place, name in enumerate(suite.layers)
         ],
         "notes": list(suite.notes),
     }

@@ -1,0 +1,71 @@
+"""What a user of the core may count on: no framework is imported, and everything public is described."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import deepjudge_core
+from deepjudge_core import hookspecs
+from deepjudge_core.cli.parser import build_parser
+
+ROOT = Path(__file__).parents[1]
+FRAMEWORKS = ("torch", "tensorflow", "keras", "onnx", "onnxruntime", "onnx2fx", "jax", "h5py")
+HOOKS = {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, "deepjudge_spec")}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import deepjudge_core",
+        "import deepjudge_core; assert not deepjudge_core.load_registry().failures()",
+        "import deepjudge_core.testing",
+        "from deepjudge_core.cli.main import main; assert main(['plugins']) == 0",
+        "from deepjudge_core.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass",
+    ],
+)
+def test_no_framework_is_imported(code: str) -> None:
+    ask = f"import sys; print('imported', sorted(set(sys.modules) & set({FRAMEWORKS})))"
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"{code}\n{ask}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.splitlines()[-1] == "imported []"
+
+
+def test_the_hooks_are_the_four() -> None:
+    assert set(HOOKS) == {f"deepjudge_{kind}" for kind in ("adapters", "generators", "metrics", "rules")}
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_is_described(name: str) -> None:
+    assert HOOKS[name].__doc__
+    assert list(inspect.signature(HOOKS[name]).parameters) == []
+    assert name in (ROOT / "docs" / "plugins.md").read_text("utf-8")
+
+
+def test_everything_public_is_described() -> None:
+    for name in deepjudge_core.__all__:
+        value = getattr(deepjudge_core, name)
+        if name == "__version__":
+            continue
+        doc = value.__doc__ or ""
+        assert doc.strip(), name
+        assert not doc.startswith(f"{name}("), f"{name}: a dataclass without a docstring has its signature for one"
+        members = inspect.getmembers(value, lambda m: inspect.isfunction(m) or isinstance(m, property))
+        for member, function in members if inspect.isclass(value) else ():
+            assert member.startswith("_") or function.__doc__, f"{name}.{member}"
+
+
+def test_every_option_of_the_command_line_is_described() -> None:
+    [commands] = [a for a in build_parser()._actions if a.dest == "command"]
+    for command, parser in commands.choices.items():  # type: ignore[union-attr]
+        for action in parser._actions:  # type: ignore[attr-defined]
+            if action.option_strings and action.dest != "output":
+                assert action.help, f"{command} {action.option_strings}"

@@ -1,0 +1,156 @@
+"""Controls: each model once, none of them the victim or the suspect."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toys
+
+from deepjudge_core import (
+    Access,
+    Observation,
+    build_suite,
+    calibrate,
+    load_calibration,
+    measure,
+    save_calibration,
+    select_seeds,
+)
+from deepjudge_core.calibration import Calibration, check_not_a_control
+from deepjudge_core.errors import CalibrationError, FileFormatError, UsageError
+
+
+def renamed(seen: Observation, name: str, digest: str | None = None) -> Observation:
+    model = dataclasses.replace(seen.model, name=name, digest=digest or seen.model.digest)
+    return dataclasses.replace(seen, model=model)
+
+
+def shifted(seen: Observation, by: float) -> Observation:
+    """The same model in another format: other bytes, nearly the same answers."""
+    p = seen.probabilities.copy()
+    p[3, 0] += by
+    return dataclasses.replace(renamed(seen, "converted", "f" * 64), probabilities=p)
+
+
+def run(*controls: Observation) -> Calibration:
+    return calibrate(toys.suite(), controls, registry=toys.registry())
+
+
+def test_values_are_those_of_the_controls() -> None:
+    found = toys.calibration()
+    assert [seen.model.name for seen in found.controls] == ["toy-1", "toy-2", "toy-3", "toy-4"]
+    for name in ("answers", "surety", "outputs"):
+        expected = [measure(toys.suite(), seen, registry=toys.registry())[name].value for seen in found.controls]
+        np.testing.assert_array_equal(found.values(name), expected)
+        assert found.values(name).dtype == np.float64
+    assert found.values("other").shape == (0,)
+    assert found.notes == ()
+
+
+def test_a_control_that_is_given_twice_counts_once() -> None:
+    one, two = toys.seen(1), toys.seen(2)
+    found = run(one, two, renamed(one, "b.toy"), renamed(one, "c.toy"))
+    assert found.controls == (one, two)
+    assert len(found.measurements) == len(found.values("answers")) == 2
+    assert found.notes == (
+        "b.toy: is the same model as toy-1, counted once",
+        "c.toy: is the same model as toy-1, counted once",
+    )
+    assert run(one, shifted(one, 1e-6)).notes == ("converted: is the same model as toy-1, counted once",)
+    assert run(one, shifted(one, 1e-3)).notes == ()
+
+
+def test_the_victim_is_no_control() -> None:
+    victim = dataclasses.replace(toys.suite().victim, suite=toys.suite().digest)
+    said = "expected a model independent of the victim, found one that answers exactly as it"
+    for control in (
+        renamed(victim, "v.toy"),
+        renamed(shifted(victim, 0.5), "v.toy", victim.model.digest),
+        renamed(shifted(victim, 0), "v.toy"),
+        renamed(shifted(victim, 9e-6), "v.toy"),
+    ):
+        with pytest.raises(CalibrationError, match=f"^v.toy: {said}$"):
+            run(toys.seen(1), control)
+    # A copy that was changed cannot be told from a model that happens to be near.
+    assert len(run(toys.seen(1), shifted(victim, 1e-3)).controls) == 2
+    assert len(run(toys.seen(0, noise=0.05)).controls) == 1
+
+
+def test_models_that_give_labels_only_may_agree() -> None:
+    def labels_only(seen: Observation) -> Observation:
+        onehot = np.eye(4, dtype=np.float32)[seen.probabilities.argmax(axis=1)]
+        model = dataclasses.replace(seen.model, access=Access.LABELS, digest="e" * 64)
+        return dataclasses.replace(seen, probabilities=onehot, model=model)
+
+    one = labels_only(toys.seen(1))
+    other = renamed(one, "other", "d" * 64)
+    assert len(run(one, other).controls) == 2
+
+
+def test_a_suspect_is_no_control() -> None:
+    found = toys.calibration()
+    check_not_a_control(found, toys.seen(9))
+    for suspect in (renamed(toys.seen(2), "s.toy"), renamed(shifted(toys.seen(2), 5e-6), "s.toy")):
+        with pytest.raises(CalibrationError) as caught:
+            check_not_a_control(found, suspect)
+        assert str(caught.value) == "s.toy: expected a suspect, found the control toy-2; a model cannot be both"
+
+
+def test_answers_to_another_suite_are_refused() -> None:
+    suite, seen = toys.suite(), toys.seen(1)
+    with pytest.raises(FileFormatError, match=f"toy-1: answers the suite abc, expected this suite {suite.digest[:12]}"):
+        run(dataclasses.replace(seen, suite="abc"))
+    for part, wrong in (
+        ("probabilities", {"probabilities": seen.probabilities[1:]}),
+        ("probabilities", {"probabilities": seen.probabilities[:, 1:]}),
+        ("dense2", {"activations": {"dense2": seen.activations["dense2"][:, 1:]}}),
+        ("dense9", {"activations": {"dense9": seen.activations["dense2"]}}),
+    ):
+        with pytest.raises(FileFormatError, match=f"toy-1: expected {part} of shape"):
+            run(dataclasses.replace(seen, **wrong))
+
+
+def test_saved_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    calibration = run(toys.seen(1), toys.seen(2), renamed(toys.seen(1), "twice"), toys.seen(3, access=Access.BLACK_BOX))
+    save_calibration(path, calibration)
+    found = load_calibration(path, toys.suite(), registry=toys.registry())
+    assert (found.suite, found.notes) == (calibration.suite, calibration.notes)
+    assert len(found.notes) == 1
+    for ours, theirs in zip(calibration.controls, found.controls, strict=True):
+        assert ours.model == theirs.model
+        np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
+    for name in ("answers", "surety", "outputs"):
+        np.testing.assert_array_equal(found.values(name), calibration.values(name))
+    assert len(found.values("outputs")) == 2
+    only = load_calibration(path, toys.suite(), ["surety"], registry=toys.registry())
+    assert [list(m) for m in only.measurements] == [["surety"]] * 3
+
+
+@pytest.mark.parametrize("controls", [0, 3])
+def test_a_calibration_of_another_suite_is_refused(tmp_path: Path, controls: int) -> None:
+    victim = toys.make_model(50)
+    seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
+    other = build_suite(victim, seeds, ["poke"], registry=toys.registry())
+    path = tmp_path / "c.safetensors"
+    save_calibration(path, toys.calibration(controls))
+    load_calibration(path, toys.suite(), registry=toys.registry())
+    with pytest.raises(FileFormatError) as caught:
+        load_calibration(path, other, registry=toys.registry())
+    assert str(caught.value) == (
+        f"{path}: calibrates the suite {toys.suite().digest[:12]}, expected this suite {other.digest[:12]}"
+    )
+
+
+def test_why_there_are_too_few_values() -> None:
+    assert toys.calibration(0).shortage("surety") == "there are no controls"
+    assert toys.calibration(2).shortage("surety") == "measured on 2 controls, expected at least 3"
+    mixed = run(toys.seen(1), toys.seen(2, access=Access.LABELS), toys.seen(3, access=Access.BLACK_BOX))
+    assert mixed.shortage("surety") == ("measured on 2 controls, expected at least 3 (needs the model's probabilities)")
+    assert mixed.shortage("outputs") == "measured on 1 controls, expected at least 3 (needs the model's layers)"
+
+
+def test_an_unknown_metric() -> None:
+    with pytest.raises(UsageError, match="no metric is called 'x'"):
+        calibrate(toys.suite(), [toys.seen(1)], ["x"], registry=toys.registry())

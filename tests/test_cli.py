@@ -1,0 +1,760 @@
+"""The command line: what it prints, what it writes, and how it ends."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import toys
+
+from deepjudge_core import __version__, load_calibration, load_observation, load_suite
+from deepjudge_core.cli import main as cli_main
+from deepjudge_core.cli.display import Bars
+from deepjudge_core.cli.main import main
+from deepjudge_core.report.json import schema
+
+COMMANDS = ("suite", "observe", "calibrate", "judge", "audit", "plugins", "show")
+METRICS = ("answers", "surety", "outputs")
+HOW = ("--rule", "nearest", "--metric", *METRICS)
+MADE = ("-n", "20", "-g", "shove", "poke")
+PATH = "toys-1.0.dist-info"
+
+
+def install_toys(folder: Path) -> None:
+    """What pip writes, for the module beside this file."""
+    info = folder / PATH
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[deepjudge]\ntoys = toys\n")
+
+
+class Cli:
+    """Runs commands in a folder with a victim, suspects, controls and inputs."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.capsys = folder, capsys
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            status = int(error.code or 0)
+        out, err = self.capsys.readouterr()
+        assert "Traceback" not in out + err
+        return status, out, err
+
+    def fails(self, status: int, said: str, *arguments: object, kept: Path | None = None) -> None:
+        """Run a command that says one line and leaves everything as it was, but for a file it may have finished."""
+        before = self.content()
+        found, out, err = self(*arguments)
+        assert (found, out) == (status, "")
+        [line] = err.splitlines()
+        assert line.startswith("deepjudge: ")
+        assert said in line
+        if kept is not None:
+            kept.unlink()
+        assert self.content() == before
+
+    def content(self) -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in self.folder.rglob("*") if p.is_file() and PATH not in str(p)}
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    install_toys(tmp_path)
+    toys.save_model(Path("victim.toy"))
+    toys.save_model(Path("copy.toy"), noise=0.05)
+    toys.save_model(Path("honest.toy"), seed=9)
+    Path("controls").mkdir()
+    for seed in (1, 2, 3, 4):
+        toys.save_model(Path(f"controls/c{seed}.toy"), seed=seed)
+    x, y = toys.make_inputs(toys.make_model())
+    np.savez("in.npz", x=x, y=y)
+    return Cli(tmp_path, capsys)
+
+
+@pytest.fixture
+def ready(cli: Cli) -> Cli:
+    assert cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors")[0] == 0
+    assert cli("calibrate", "s.safetensors", "controls", "-o", "c.safetensors")[0] == 0
+    return cli
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str, cli: Cli) -> None:
+    status, out, err = cli(command, "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"usage: deepjudge {command} ")
+    assert "--debug" in out
+    if command in ("judge", "audit"):
+        assert "4  a model, plugin or file failed" in out
+
+
+def test_help_and_version(cli: Cli) -> None:
+    status, out, _ = cli("--help")
+    assert status == 0
+    assert [command for command in COMMANDS if f"\n    {command}" not in out] == []
+    assert "1  at least one suspect is a copy" in out
+    assert cli("--version")[:2] == (0, f"deepjudge {__version__}\n")
+
+
+def test_suite(cli: Cli) -> None:
+    status, out, err = cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "new/s.safetensors")
+    assert (status, err) == (0, "")
+    for line in (
+        "victim      victim.toy (numpy, 4 classes)",
+        f"digest      {toys.make_model().digest}",
+        "accuracy    90.0% of the inputs offered as seeds",
+        "seeds       20",
+        "shove       10 cases of 20 made (eps=0.5 upward=True)",
+        "poke        14 cases (count=2)",
+        "layer       dense2: 8 neurons, 7 reached, unreached: 7",
+        "note        neuron ranges were taken over the seeds, since no training inputs were given",
+        f"suite       {load_suite(Path('new/s.safetensors')).digest}",
+    ):
+        assert line in out.splitlines()
+
+
+def test_suite_options(cli: Cli) -> None:
+    x, y = toys.make_inputs(toys.make_model())
+    np.savez("other.npz", pictures=np.round(x * 255).astype(np.uint8), classes=y, before=x[:9] * 255)
+    arguments = ("suite", "victim.toy", "--inputs", "other.npz", "--x", "pictures", "--y", "classes", "--scale", "255")
+    options = ("--training-inputs", "other.npz:before", "--layers", "dense1,dense2", "--seed", 7, "--order", "balanced")
+    generators = ("-g", "poke", "-g", "shove", "--option", "shove.eps=0.75", "--option", "shove.upward=no", "-n", 15)
+    status, _, err = cli(*arguments, *options, *generators, "-o", "s")
+    assert (status, err) == (0, "")
+    suite = load_suite(Path("s"))
+    assert (suite.layers, suite.seed, suite.notes, suite.bounds) == (("dense1", "dense2"), 7, (), (0.0, 1.0))
+    assert [(r.name, r.options) for r in suite.generators] == [
+        ("poke", {"count": 2}),
+        ("shove", {"eps": 0.75, "upward": False}),
+    ]
+    assert suite.rows("clean").sum() == 15
+    first = Path("s").read_bytes()
+    cli(*arguments, *options, *generators, "-o", "s")
+    assert Path("s").read_bytes() == first
+
+
+def test_calibrate(ready: Cli) -> None:
+    status, out, err = ready("calibrate", "s.safetensors", "controls/c*.toy", "honest.toy", "-o", "d.safetensors")
+    assert (status, err) == (0, "")
+    assert "5 controls" in out
+    assert "controls/c4.toy" in out
+    found = load_calibration(Path("d.safetensors"), load_suite(Path("s.safetensors")))
+    assert [c.model.name for c in found.controls] == [f"controls/c{i}.toy" for i in (1, 2, 3, 4)] + ["honest.toy"]
+
+
+def judge(cli: Cli, *suspects: str, calibration: bool = True, more: tuple[str, ...] = ()) -> tuple[int, str, str]:
+    given = ("--calibration", "c.safetensors") if calibration else ()
+    return cli("judge", "s.safetensors", *suspects, *given, *HOW, *more)
+
+
+def test_exit_status(ready: Cli) -> None:
+    assert judge(ready, "honest.toy")[0] == 0
+    assert judge(ready, "honest.toy", "copy.toy")[0] == 1
+    assert judge(ready, "honest.toy", calibration=False)[0] == 3
+    assert judge(ready, "honest.toy", "copy.toy", "none.toy")[0] == 4
+    assert judge(ready, "honest.toy", "none.toy", calibration=False)[0] == 4
+    assert judge(ready, more=("--x",))[0] == 2
+
+
+def test_judge(ready: Cli) -> None:
+    status, out, err = judge(ready, "copy.toy", "honest.toy", "victim.toy", more=("--json", "r.json"))
+    assert (status, err) == (1, "")
+    assert "the weights were taken" in out
+    report = json.loads(Path("r.json").read_text())
+    jsonschema.validate(report, schema())
+    assert [(s["path"], s["decision"]) for s in report["suspects"]] == [
+        ("copy.toy", "copy"),
+        ("honest.toy", "independent"),
+        ("victim.toy", "copy"),
+    ]
+    assert {m["value"] for m in report["suspects"][2]["metrics"].values()} == {0}
+    for suspect in report["suspects"]:
+        assert suspect["path"] in out
+        for name, metric in suspect["metrics"].items():
+            assert name in out
+            assert f"{metric['value']:.4g}" in out or f"{metric['value']:.1e}" in out
+            assert f"{'<=' if metric['vote'] else '>'} {metric['threshold']:.4g}" in out
+
+
+def test_json_on_standard_output(ready: Cli) -> None:
+    status, out, err = judge(ready, "copy.toy", more=("--json", "-"))
+    assert status == 1
+    jsonschema.validate(json.loads(out), schema())
+    assert "copy.toy" in err
+
+
+def test_others_are_still_judged(ready: Cli) -> None:
+    Path("bad.toy").write_text("{")
+    status, out, _ = judge(ready, "bad.toy", "none.toy", "README.md", "copy.toy", more=("--json", "r.json"))
+    assert status == 4
+    found = {s["path"]: (s["decision"], s["reason"]) for s in json.loads(Path("r.json").read_text())["suspects"]}
+    assert found["copy.toy"] == ("copy", None)
+    assert found["bad.toy"] == ("failed", "bad.toy: expected a toy model, found no JSON")
+    assert found["none.toy"] == ("failed", "none.toy: no such file")
+    assert found["README.md"] == ("failed", "README.md: no such file")
+    assert "bad.toy: failed: bad.toy: expected a toy model, found no JSON" in out.splitlines()
+
+
+def test_rule_options_and_groups(ready: Cli) -> None:
+    status, _, _ = judge(ready, "copy.toy", more=("--rule-option", "share=0", "--json", "r.json"))
+    assert status == 0
+    report = json.loads(Path("r.json").read_text())
+    assert report["rule_options"] == {"share": 0, "alpha": {}}
+    more = ("--rule-option", "share=0", "--rule-option", "alpha.outputs=0.5", "--groups", "joint", "--json", "r.json")
+    assert judge(ready, "copy.toy", more=more)[0] == 0
+    report = json.loads(Path("r.json").read_text())
+    assert (report["rule_options"], report["groups"]) == ({"share": 0, "alpha": {"outputs": 0.5}}, "joint")
+    assert [m["vote"] for m in report["suspects"][0]["metrics"].values()] == [False, False, True]
+
+
+def test_layer_map(ready: Cli) -> None:
+    toys.save_model(Path("deeper.toy"), seed=9, widths=(10, 5, 8))
+    assert judge(ready, "deeper.toy")[0] == 3
+    status, _, _ = judge(ready, "deeper.toy", more=("--layer-map", "dense2=dense3", "--json", "r.json"))
+    assert status == 0
+    assert json.loads(Path("r.json").read_text())["suspects"][0]["layer_map"] == {"dense2": "dense3"}
+    ready.fails(
+        2,
+        "the suite has no layer 'dense9'",
+        "judge",
+        "s.safetensors",
+        "deeper.toy",
+        *HOW,
+        "--layer-map",
+        "dense9=dense3",
+    )
+
+
+def test_observe_and_judge_elsewhere(ready: Cli) -> None:
+    status, out, err = ready("observe", "s.safetensors", "copy.toy", "-o", "copy.safetensors")
+    assert (status, err) == (0, "")
+    assert "model       copy.toy (numpy)" in out
+    assert load_observation(Path("copy.safetensors")).model.name == "copy.toy"
+    Path("copy.toy").unlink()
+    status, out, _ = judge(ready, "copy.safetensors", more=("--json", "r.json"))
+    assert status == 1
+    assert json.loads(Path("r.json").read_text())["suspects"][0]["path"] == "copy.safetensors"
+    # What is no model is not observed.
+    ready.fails(2, "no installed adapter reads it", "observe", "s.safetensors", "copy.safetensors", "-o", "again")
+
+
+def test_folders_and_globs(ready: Cli) -> None:
+    shutil.copytree("controls", "many")
+    for seed in range(5):
+        toys.save_model(Path(f"many/x{seed}.toy"), seed=20 + seed)
+    Path("many/notes.txt").write_text("no model")
+    shutil.copy("s.safetensors", "many")
+    ready("observe", "s.safetensors", "copy.toy", "-o", "many/copy.safetensors")
+
+    def suspects(*given: str) -> list[str]:
+        judge(ready, *given, calibration=False, more=("--json", "r.json"))
+        return [s["path"] for s in json.loads(Path("r.json").read_text())["suspects"]]
+
+    models = [f"many/c{i}.toy" for i in (1, 2, 3, 4)] + [f"many/x{i}.toy" for i in range(5)]
+    assert suspects("many") == suspects("many/*") == models
+    assert suspects("many/x[12].toy", "copy.toy") == ["many/x1.toy", "many/x2.toy", "copy.toy"]
+    assert suspects("many/copy*.safetensors") == ["many/copy.safetensors"]
+    Path("odd[1].toy").write_text(Path("copy.toy").read_text())
+    assert suspects("odd[1].toy") == ["odd[1].toy"]
+    Path("empty").mkdir()
+    for name in ("empty", "many/*.md", "no/*"):
+        ready.fails(4, f"{name}: expected models (", "judge", "s.safetensors", name, *HOW)
+
+
+def test_audit(cli: Cli) -> None:
+    arguments = ("audit", "victim.toy", "copy.toy", "honest.toy", "--inputs", "in.npz", *MADE, *HOW, "-o", "out")
+    status, out, err = cli(*arguments, "--controls", "controls")
+    assert (status, err) == (1, "")
+    assert sorted(p.name for p in Path("out").iterdir()) == [
+        "calibration.safetensors",
+        "report.json",
+        "suite.safetensors",
+    ]
+    report = json.loads(Path("out/report.json").read_text())
+    jsonschema.validate(report, schema())
+    assert out.splitlines()[-1] == "report: out/report.json"
+    # The same as its parts give.
+    parts = cli(
+        "judge",
+        "out/suite.safetensors",
+        "copy.toy",
+        "honest.toy",
+        "--json",
+        "parts.json",
+        *HOW,
+        "--calibration",
+        "out/calibration.safetensors",
+    )
+    assert parts[0] == 1
+    assert Path("parts.json").read_bytes() == Path("out/report.json").read_bytes()
+    # And again.
+    before = cli.content()
+    cli(*arguments, "--controls", "controls")
+    assert cli.content() == before
+
+
+def test_audit_without_controls(cli: Cli) -> None:
+    status, out, err = cli("audit", "victim.toy", "copy.toy", "--inputs", "in.npz", *MADE, *HOW, "-o", "out")
+    assert (status, err) == (3, "")
+    assert "copy.toy: inconclusive: there are no controls" in out
+    [suspect] = json.loads(Path("out/report.json").read_text())["suspects"]
+    assert [m["value"] is None for m in suspect["metrics"].values()] == [False, False, False]
+    assert suspect["metrics"]["surety"]["reason"] == "there are no controls"
+
+
+def test_show(ready: Cli) -> None:
+    ready("observe", "s.safetensors", "copy.toy", "-o", "o.safetensors")
+    judge(ready, "copy.toy", more=("--json", "r.json"))
+    suite = load_suite(Path("s.safetensors"))
+    for file, lines in {
+        "s.safetensors": [
+            "victim      victim.toy (numpy, 4 classes)",
+            "cases       20 clean, 10 adversarial, 14 corners; inputs 12 in 0..1; seed 0",
+            "taps        dense1 (10), dense2 (8), logits (4)",
+        ],
+        "o.safetensors": [
+            "model       copy.toy (numpy)",
+            f"answers     44 cases of the suite {suite.digest}",
+            "layers      dense2 = dense2",
+        ],
+        "c.safetensors": ["model       controls/c1.toy (numpy)", f"suite       {suite.digest}"],
+        "r.json": ['  "schema": "deepjudge/report/1",'],
+    }.items():
+        status, out, err = ready("show", file)
+        assert (status, err) == (0, "")
+        assert set(lines) <= set(out.splitlines())
+    Path("x.json").write_text('{"a": 1}')
+    Path("y.json").write_text("{")
+    for file, said in {
+        "x.json": "x.json: expected a deepjudge/report/1, found other JSON",
+        "y.json": "y.json: expected a deepjudge report, found no JSON",
+        "z.json": "z.json: ",
+        "in.npz": "in.npz: expected a deepjudge suite or observation or calibration, found a damaged or other file",
+    }.items():
+        ready.fails(4, said, "show", file)
+
+
+def test_plugins(cli: Cli) -> None:
+    status, out, err = cli("plugins")
+    assert (status, err) == (0, "")
+    assert "toys 1.0" in out
+    assert "adapter toy, generator shove, generator poke, metric answers" in out
+    status, out, err = cli("plugins", "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert found["failures"] == []
+    [plugin] = [p for p in found["plugins"] if p["name"] == "toys"]
+    assert plugin["distribution"] == "toys 1.0"
+    assert {"kind": "rule", "name": "nearest"} in plugin["components"]
+
+
+# What cannot be used: one line that names the file, the status, and nothing written.
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+BAD_MODELS = {
+    "no model": (lambda path: path.write_text("hello"), "expected a toy model, found no JSON"),
+    "truncated": (lambda path: path.write_text(json.dumps({"seed": 3, "noise": 0.1})[:-5]), "found no JSON"),
+    "empty": (lambda path: path.write_text(""), "expected a model, found an empty file"),
+    "missing": (lambda path: None, "no such file"),
+    "classes": (lambda path: toys.save_model(path, classes=5), "expected 4 classes, found 5"),
+    "shape": (lambda path: toys.save_model(path, shape=[4, 4]), "expected inputs of shape 4x4, found 12"),
+    "NaN": (lambda path: toys.save_model(path, broken="nan"), "expected probabilities, found NaN or infinity"),
+    "constant": (lambda path: toys.save_model(path, broken="0"), "found the same answer to every input"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MODELS)
+def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
+    make, said = BAD_MODELS[case]
+    make(Path("bad.toy"))
+    for command in ("observe", "calibrate"):
+        ready.fails(4, said, command, "s.safetensors", "bad.toy", "-o", "out")
+    ready.fails(
+        4,
+        "bad.toy: ",
+        "audit",
+        "victim.toy",
+        "copy.toy",
+        "--controls",
+        "controls",
+        "bad.toy",
+        "--inputs",
+        "in.npz",
+        *MADE,
+        *HOW,
+        "-o",
+        "out",
+        # Making a suite may take long: it is not lost to a control that cannot be used.
+        kept=None if case == "missing" else Path("out/suite.safetensors"),
+    )
+    status, out, err = judge(ready, "bad.toy", "copy.toy", more=("--json", "r.json"))
+    assert (status, err) == (4, "")
+    assert said in out
+    decisions = [s["decision"] for s in json.loads(Path("r.json").read_text())["suspects"]]
+    assert decisions == ["failed", "copy"]
+    Path("r.json").unlink()
+    if case != "classes":
+        ready.fails(4, "bad.toy: ", "suite", "bad.toy", "--inputs", "in.npz", *MADE, "-o", "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("--bounds", "0", "0.5"), 4, "in.npz: 'x': expected inputs within 0..0.5, found 0"),
+        (("--x", "pictures"), 4, "in.npz: expected 'pictures', found x, y"),
+        (("--inputs", "none.npz"), 4, "none.npz: no such file"),
+        (("--inputs", "victim.toy"), 4, "victim.toy: expected an .npz file"),
+        (("--inputs", "empty.npz"), 4, "empty.npz: expected an .npz file"),
+        (("--inputs", "cut.npz"), 4, "cut.npz: expected an .npz file"),
+        (("--inputs", "high.npz"), 4, "victim.toy: expected labels 0..3, found labels 0..4"),
+        (("--inputs", "wrong.npz"), 4, "victim.toy: classifies none of the 60 inputs correctly"),
+        (("--inputs", "wide.npz"), 4, "victim.toy: expected inputs of shape 12, found 13"),
+        (("--training-inputs", "in.npz:z"), 4, "in.npz: expected 'z', found x, y"),
+        (("--training-inputs", "wide.npz:x"), 4, "victim.toy: expected inputs of shape 12, found 13"),
+        (("--option", "shove.eps=1e-9"), 4, "shove: victim.toy misclassifies 0 of 20 cases, expected at least 2"),
+        (("--option", "shove.eps=much"), 2, "shove.eps: expected float, found 'much'"),
+        (("--option", "shove.esp=1"), 2, "shove has no option 'esp'; its options: eps, upward; did you mean 'eps'?"),
+        (("--option", "cw.kappa=1"), 2, "options for cw, which is not among the generators"),
+        (("--option", "eps=1"), 2, "expected an option as GENERATOR.NAME=VALUE, found eps=1"),
+        (("--option", "shove.eps"), 2, "expected an option as name=value, found 'shove.eps'"),
+        (("-g", "shovel"), 2, "no generator is called 'shovel'"),
+        (("--layers", "dense7"), 2, "victim.toy: no layer 'dense7'; its layers are dense1, dense2, logits"),
+        (("--seed", "-3"), 2, "expected a seed of at least 0, found -3"),
+        (("-n", "0"), 2, "expected a positive number of seeds, found 0"),
+        (("--bounds", "1", "0"), 2, "expected finite bounds LOW < HIGH, found 1 and 0"),
+        (("--scale", "0"), 2, "expected a finite scale other than 0, found 0"),
+        (("-o", "in.npz/s"), 4, "in.npz/s: cannot be written: "),
+    ],
+)
+def test_a_suite_that_cannot_be_made(cli: Cli, arguments: tuple[str, ...], status: int, said: str) -> None:
+    x, y = toys.make_inputs(toys.make_model())
+    np.savez("high.npz", x=x, y=np.maximum(y, 4 * (np.arange(60) == 7)))
+    np.savez("wrong.npz", x=x, y=(toys.make_model().predict(x).argmax(axis=1) + 1) % 4)
+    np.savez("wide.npz", x=np.pad(x, ((0, 0), (0, 1))), y=y)
+    Path("empty.npz").write_bytes(b"")
+    Path("cut.npz").write_bytes(Path("in.npz").read_bytes()[:-40])
+    cli.fails(status, said, "suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors", *arguments)
+
+
+def test_a_file_of_ours_that_cannot_be_used(ready: Cli) -> None:
+    whole = Path("s.safetensors").read_bytes()
+    middle = len(whole) // 2
+    Path("changed").write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    Path("cut").write_bytes(whole[:-1])
+    Path("empty").write_bytes(b"")
+    for file, said in {
+        "changed": "was changed after it was written (its SHA-256 does not agree)",
+        "cut": "expected a deepjudge suite, found a damaged or other file",
+        "empty": "expected a deepjudge suite, found a damaged or other file",
+        "none": "no such file",
+        "victim.toy": "expected a deepjudge suite, found a damaged or other file",
+        "c.safetensors": "expected a deepjudge suite, found a deepjudge calibration",
+    }.items():
+        ready.fails(4, f"{file}: {said}", "judge", file, "copy.toy", *HOW)
+        ready.fails(4, f"{file}: {said}", "calibrate", file, "controls", "-o", "out")
+    ready.fails(
+        4,
+        "s.safetensors: expected a deepjudge calibration, found a deepjudge suite",
+        "judge",
+        "s.safetensors",
+        "copy.toy",
+        *HOW,
+        "--calibration",
+        "s.safetensors",
+    )
+
+
+def test_a_calibration_of_another_victims_suite(ready: Cli) -> None:
+    toys.save_model(Path("other.toy"), seed=9)
+    x, _ = toys.make_inputs(toys.make_model())
+    np.savez("other.npz", x=x, y=toys.make_model(9).predict(x).argmax(axis=1))
+    assert ready("suite", "other.toy", "--inputs", "other.npz", *MADE, "-o", "other.safetensors")[0] == 0
+    ready.fails(
+        4,
+        "c.safetensors: calibrates the suite ",
+        "judge",
+        "other.safetensors",
+        "copy.toy",
+        *HOW,
+        "--calibration",
+        "c.safetensors",
+    )
+
+
+def test_controls_that_are_none(ready: Cli) -> None:
+    shutil.copy("victim.toy", "converted.toy")
+    Path("converted.toy").write_text(Path("victim.toy").read_text() + " ")
+    for control in ("victim.toy", "converted.toy"):
+        ready.fails(
+            4,
+            f"{control}: expected a model independent of the victim",
+            "calibrate",
+            "s.safetensors",
+            "controls",
+            control,
+            "-o",
+            "out",
+        )
+    shutil.copy("controls/c1.toy", "twin.toy")
+    status, out, err = ready("calibrate", "s.safetensors", "controls", "twin.toy", "-o", "d.safetensors")
+    assert status == 0
+    assert err == "deepjudge: warning: twin.toy: is the same model as controls/c1.toy, counted once\n"
+    assert "4 controls" in out
+    assert "note        twin.toy: is the same model" in ready("show", "d.safetensors")[1]
+    status, out, _ = judge(ready, "twin.toy", "copy.toy")
+    assert status == 4
+    assert "twin.toy: failed: twin.toy: expected a suspect, found the control controls/c1.toy" in out
+
+
+def test_what_cannot_be_asked_for(ready: Cli) -> None:
+    for more, said in [
+        (("--rule", "x"), "no rule is called 'x'"),
+        (("--metric", "x"), "no metric is called 'x'"),
+        (("--rule-option", "x=1"), "nearest has no option 'x'"),
+        (("--rule-option", "share"), "expected an option as name=value"),
+        (("--rule-option", "alpha.x=1"), "nearest.alpha: expected metrics among answers, surety, outputs, found x"),
+        (("--layer-map", "dense2"), "expected an option as name=value"),
+    ]:
+        ready.fails(2, said, "judge", "s.safetensors", "none.toy", *HOW, *more)
+    for arguments in ((), ("judg",), ("judge",), ("judge", "s.safetensors", "copy.toy", "--groups", "x")):
+        status, out, err = ready(*arguments)
+        assert (status, out) == (2, "")
+        assert err.startswith("usage: ")
+
+
+def test_a_metric_that_fails(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(victim: Any, suspect: Any) -> float:
+        raise ValueError("no way")
+
+    monkeypatch.setattr(toys, "surety", fail)
+    status, out, _ = judge(ready, "copy.toy", calibration=False)
+    assert status == 4
+    assert "copy.toy: surety: the metric failed: ValueError: no way" in out
+    status, out, _ = ready("calibrate", "s.safetensors", "controls", "-o", "d.safetensors")
+    assert status == 4
+    assert "controls/c1.toy: surety: the metric failed: ValueError: no way" in out
+    # Of the controls only.
+    monkeypatch.setattr(toys, "surety", lambda v, s: fail(v, s) if toys.answers(v, s) > 0.5 else 0.0)
+    status, out, _ = judge(ready, "copy.toy", more=("--json", "r.json"))
+    assert status == 4
+    [suspect] = json.loads(Path("r.json").read_text())["suspects"]
+    assert suspect["decision"] == "copy"
+    assert suspect["metrics"]["surety"]["value"] == 0
+    assert "no way" in suspect["metrics"]["surety"]["reason"]
+
+
+def test_a_mistake_of_our_own_is_no_verdict(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistake(*arguments: object, **options: object) -> None:
+        raise IndexError("list index\nout of range")
+
+    # Python's own exit status would be 1: a copy.
+    monkeypatch.setattr(cli_main, "judge_suspects", mistake)
+    ready.fails(
+        4,
+        "internal error (see --debug): IndexError: list index out of range",
+        "judge",
+        "s.safetensors",
+        "copy.toy",
+        *HOW,
+    )
+    monkeypatch.setattr(
+        cli_main, "judge_suspects", lambda *arguments, **options: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    ready.fails(130, "interrupted", "judge", "s.safetensors", "copy.toy", *HOW)
+
+
+def test_debug_shows_where_it_comes_from(ready: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "none.safetensors", "--debug"]) == 4
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1] == "deepjudge: none.safetensors: no such file"
+
+
+WICKED = "a\x1b[31m\x9b\u202e[bold]:cat:\nb"
+
+
+def test_control_characters_never_reach_the_terminal(ready: Cli) -> None:
+    suspect, broken, folder = f"{WICKED}.toy", f"{WICKED}2.toy", f"{WICKED}-out"
+    shutil.copy("copy.toy", suspect)
+    Path(broken).write_text("")
+    shutil.copy("victim.toy", f"v{suspect}")
+    Path("r.json").write_text(json.dumps({"schema": "deepjudge/report/1", "suspects": [WICKED]}, ensure_ascii=False))
+    seen = ""
+    for arguments in (
+        ("suite", f"v{suspect}", "--inputs", "in.npz", *MADE, "-o", "w.safetensors"),
+        ("show", "w.safetensors"),
+        ("observe", "s.safetensors", suspect, "-o", "o.safetensors"),
+        ("show", "o.safetensors"),
+        ("calibrate", "s.safetensors", suspect, "-o", "d.safetensors"),
+        ("show", "d.safetensors"),
+        ("judge", "s.safetensors", suspect, broken, *HOW, "--calibration", "c.safetensors"),
+        ("judge", "s.safetensors", suspect, broken, *HOW, "--calibration", "c.safetensors", "--json", "-"),
+        ("audit", "victim.toy", suspect, broken, "--inputs", "in.npz", *MADE, *HOW, "-o", folder),
+        ("show", "r.json"),
+        ("show", broken),
+        ("judge", "s.safetensors", "copy.toy", f"--{WICKED}"),
+        ("judge", "s.safetensors", "copy.toy", *HOW, "--rule", WICKED),
+        ("suite", "victim.toy", "--inputs", f"{WICKED}.npz", *MADE, "-o", "x"),
+    ):
+        _, out, err = ready(*arguments)
+        assert out + err
+        seen += out + err
+    assert not {c for c in seen if not c.isprintable()} - {"\n"}
+    assert seen.count("[bold]:cat:") > 10
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are Unicode")
+def test_names_that_are_no_text(ready: Cli) -> None:
+    name = os.fsdecode(b"\xff.toy")
+    shutil.copy("copy.toy", name)
+    status, out, _ = judge(ready, name, more=("--json", "r.json"))
+    assert status == 1
+    assert "\ufffd.toy" in out
+    assert json.loads(Path("r.json").read_text())["suspects"][0]["path"] == name
+    ready("observe", "s.safetensors", name, "-o", "o.safetensors")
+    assert load_observation(Path("o.safetensors")).model.name == name
+
+
+def test_bars_on_a_terminal_only(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judge(ready, "copy.toy")[2] == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    assert "asking copy.toy" in judge(ready, "copy.toy")[2]
+    bars = Bars()
+    with bars.task("outer [bold]", 2) as advance, bars.task("inner", 3) as further:
+        further(3)
+        advance(1)
+    err = ready.capsys.readouterr().err
+    assert "outer [bold]" in err
+    assert "inner" in err
+
+
+def test_long_names_are_not_cut(ready: Cli) -> None:
+    name = "n" * 200 + ".toy"
+    shutil.copy("copy.toy", name)
+    out = judge(ready, name)[1]
+    assert out.count("n") > 200
+    assert "…" not in out
+
+
+def save_onnx(path: str, **arguments: Any) -> None:
+    """The same network in another format."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import helper, numpy_helper
+
+    model = toys.make_model(**arguments)
+    nodes, constants, value = [], [], "input"
+    for place, (matrix, bias) in enumerate(model.weights):
+        last = place == len(model.weights) - 1
+        for name, array in (("w", matrix), ("b", bias)):
+            constants.append(numpy_helper.from_array(array.astype(np.float32), f"{name}{place}"))
+        out = "logits" if last else f"dense{place}"
+        nodes.append(helper.make_node("Gemm", [value, f"w{place}", f"b{place}"], [out]))
+        value = "logits" if last else f"relu{place}"
+        nodes += [] if last else [helper.make_node("Relu", [out], [value])]
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["n", *toys.SHAPE])],
+        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["n", toys.CLASSES])],
+        constants,
+    )
+    opsets = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+
+
+def test_files_of_a_framework_with_what_comes_with_the_tool(cli: Cli) -> None:
+    for module in ("onnxruntime", "onnx2fx"):
+        pytest.importorskip(module)
+    save_onnx("victim.onnx")
+    save_onnx("copy.onnx", noise=0.02)
+    save_onnx("honest.onnx", seed=9)
+    for seed in range(1, 9):
+        save_onnx(f"controls/c{seed}.onnx", seed=seed)
+        Path(f"controls/c{seed}.toy").unlink(missing_ok=True)
+    options = ("--option", "pgd.eps=0.5", "pgd.step=0.1", "neuron-corners.m=1.1")
+    made = ("-n", "40", *(part for name in options[1:] for part in ("--option", name)))
+    metrics = ("--metric", "robd", "jsd", "nod", "nad", "lod", "lad")
+    status, _, err = cli(
+        "audit",
+        "victim.onnx",
+        "victim.onnx",
+        "victim.toy",
+        "copy.onnx",
+        "honest.onnx",
+        "--controls",
+        "controls",
+        "--inputs",
+        "in.npz",
+        *made,
+        *metrics,
+        "-o",
+        "out",
+    )
+    assert (status, err) == (1, "")
+    report = json.loads(Path("out/report.json").read_text())
+    jsonschema.validate(report, schema())
+    assert report["victim"]["framework"] == "onnx"
+    same, other_format, copy, honest = report["suspects"]
+    assert {m["value"] for m in same["metrics"].values()} == {0}
+    assert all(m["value"] < 1e-4 for m in other_format["metrics"].values())
+    assert other_format["framework"] == "numpy"
+    assert [s["decision"] for s in (same, other_format, copy)] == ["copy"] * 3
+    assert honest["decision"] != "copy"
+    # A control in another format than the victim is still the victim.
+    cli.fails(
+        4,
+        "victim.toy: expected a model independent of the victim",
+        "calibrate",
+        "out/suite.safetensors",
+        "victim.toy",
+        "-o",
+        "c",
+    )
+
+
+# Real runs.
+
+
+@pytest.fixture
+def run(ready: Cli) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    script = Path(sys.executable).with_name("deepjudge")
+    environment = {**os.environ, "PYTHONPATH": f"{ready.folder}{os.pathsep}{Path(toys.__file__).parent}"}
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [script, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+
+    return run
+
+
+def test_exit_status_of_real_runs(run: Callable[..., "subprocess.CompletedProcess[str]"]) -> None:
+    def judge(*more: str) -> "subprocess.CompletedProcess[str]":
+        return run("judge", "s.safetensors", *HOW, *more)
+
+    calibration = ("--calibration", "c.safetensors")
+    assert judge(*calibration, "--", "honest.toy").returncode == 0
+    found = judge(*calibration, "--", "copy.toy")
+    assert (found.returncode, found.stderr) == (1, "")
+    assert "the weights were taken" in found.stdout
+    found = judge("--rule", "x", "--", "copy.toy")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("deepjudge: no rule is called 'x'")
+    assert judge("--", "honest.toy").returncode == 3
+    assert judge(*calibration, "--", "none.toy").returncode == 4

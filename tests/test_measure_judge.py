@@ -1,0 +1,544 @@
+"""From answers to values, and from values to a verdict."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import toys
+
+from deepjudge_core import (
+    Access,
+    Calibration,
+    Decision,
+    Evidence,
+    Judgement,
+    Judging,
+    Measurement,
+    Metric,
+    Rule,
+    Suite,
+    Verdict,
+    Vote,
+    audit,
+    build_suite,
+    calibrate,
+    hookimpl,
+    judge,
+    measure,
+    observe,
+    select_seeds,
+)
+from deepjudge_core.audit import judge_suspects
+from deepjudge_core.errors import FileFormatError, PluginError, UsageError
+from deepjudge_core.plugins import Registry
+
+
+def metric(name: str, group: str = "black-box", distance: Any = None, **facts: Any) -> Metric:
+    needs = Access.LAYERS if group == "white-box" else Access.LABELS
+    return Metric(name, **{"needs": needs, "on": "clean", "distance": distance, "alpha": 0.9} | facts)
+
+
+def registry_with(*metrics: Metric, rule: Any = None) -> Registry:
+    @hookimpl
+    def deepjudge_metrics() -> Any:
+        return metrics
+
+    @hookimpl
+    def deepjudge_rules() -> Any:
+        return [Rule("mine", judge=rule)]
+
+    hooks = {"deepjudge_metrics": deepjudge_metrics} if metrics else {}
+    hooks |= {"deepjudge_rules": deepjudge_rules} if rule else {}
+    return toys.registry_of(toys=toys, mine=SimpleNamespace(**hooks))
+
+
+# Measuring.
+
+
+def test_a_model_is_no_way_from_itself() -> None:
+    own = dataclasses.replace(toys.suite().victim, suite=toys.suite().digest)
+    found = measure(toys.suite(), own, registry=toys.registry())
+    assert {name: m.value for name, m in found.items()} == {"answers": 0, "surety": 0, "outputs": 0}
+    assert all(m.allowed and not m.failed and m.reason is None for m in found.values())
+
+
+def test_each_metric_sees_its_own_cases() -> None:
+    sizes = []
+
+    def count(victim: Any, suspect: Any) -> float:
+        np.testing.assert_array_equal(victim.labels, suspect.labels)
+        sizes.append((len(victim.labels), len(suspect.probabilities), suspect.activations["dense2"].shape))
+        assert (victim.probabilities != suspect.probabilities).all()
+        return 0.0
+
+    metrics = [metric(on, on=on, distance=count) for on in ("clean", "adversarial", "corners")]
+    found = measure(toys.suite(), toys.seen(1), [m.name for m in metrics], registry=registry_with(*metrics))
+    assert [m.value for m in found.values()] == [0, 0, 0]
+    assert sizes == [(20, 20, (20, 8)), (10, 10, (10, 8)), (14, 14, (14, 8))]
+
+
+def test_the_chosen_metrics_in_their_order() -> None:
+    found = measure(toys.suite(), toys.seen(1), ["outputs", "answers"], registry=toys.registry())
+    assert list(found) == ["outputs", "answers"]
+    assert list(measure(toys.suite(), toys.seen(1), registry=toys.registry())) == ["answers", "surety", "outputs"]
+    with pytest.raises(UsageError, match="no metric is called 'x'"):
+        measure(toys.suite(), toys.seen(1), ["x"], registry=toys.registry())
+
+
+@pytest.mark.parametrize(
+    ("access", "reasons"),
+    [
+        (Access.LABELS, {"surety": "needs the model's probabilities", "outputs": "needs the model's layers"}),
+        (Access.BLACK_BOX, {"outputs": "needs the model's layers"}),
+        (Access.WHITE_BOX, {}),
+    ],
+)
+def test_access_that_does_not_allow_a_metric(access: Access, reasons: dict[str, str]) -> None:
+    found = measure(toys.suite(), toys.seen(1, access=access), registry=toys.registry())
+    assert {name: m.reason for name, m in found.items() if m.value is None} == reasons
+    assert {name for name, m in found.items() if not m.allowed} == set(reasons)
+    both = metric("both", needs=Access.LAYERS | Access.PROBABILITIES)
+    found = measure(toys.suite(), toys.seen(1, access=Access.LABELS), ["both"], registry=registry_with(both))
+    assert found["both"].reason == "needs the model's probabilities and layers"
+
+
+def test_layers_that_do_not_correspond() -> None:
+    seen = observe(toys.make_model(1, widths=(6,)), toys.suite())
+    found = measure(toys.suite(), seen, registry=toys.registry())["outputs"]
+    assert (found.value, found.allowed, found.failed) == (None, True, False)
+    assert found.reason == seen.unmatched
+    assert "no layer answers 'dense2'" in str(found.reason)
+
+
+def raises(victim: Any, suspect: Any) -> float:
+    raise ZeroDivisionError("of\n nothing")
+
+
+@pytest.mark.parametrize(
+    ("distance", "reason"),
+    [
+        (raises, "the metric failed: ZeroDivisionError: of nothing"),
+        (lambda v, s: float("nan"), "the metric failed: expected a distance, found nan"),
+        (lambda v, s: float("inf"), "the metric failed: expected a distance, found inf"),
+        (lambda v, s: -0.1, "the metric failed: expected a distance, found -0.1"),
+        (lambda v, s: None, "the metric failed: TypeError: "),
+        (lambda v, s: "far", "the metric failed: ValueError: "),
+        (None, "the metric failed: TypeError: "),
+    ],
+)
+def test_a_metric_that_fails(distance: Any, reason: str) -> None:
+    registry = registry_with(metric("bad", distance=distance))
+    found = measure(toys.suite(), toys.seen(1), registry=registry)
+    assert (found["bad"].value, found["bad"].failed, found["bad"].allowed) == (None, True, True)
+    assert str(found["bad"].reason).startswith(reason)
+    assert all(found[name].value is not None for name in ("answers", "surety", "outputs"))
+    report = judge_suspects(
+        toys.suite(),
+        calibrate(toys.suite(), [toys.seen(i) for i in (1, 2, 3)], registry=registry),
+        [toys.make_model(noise=0.05)],
+        Judging(rule="nearest"),
+        registry=registry,
+    )
+    [suspect] = report.suspects
+    assert suspect.decision is Decision.COPY
+    assert len(suspect.errors) == 1
+    assert suspect.errors[0].startswith(f"bad: {reason}")
+
+
+def suite_of(*generators: str) -> Suite:
+    victim = toys.make_model()
+    seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
+    return build_suite(victim, seeds, generators, registry=toys.registry())
+
+
+def judged(suite: Suite, noise: float = 0.0, seed: int = 0, access: Access = Access.FULL, **options: Any) -> Verdict:
+    calibration = calibrate(suite, [observe(toys.make_model(i), suite) for i in (1, 2, 3, 4)], registry=toys.registry())
+    seen = observe(toys.make_model(seed, noise=noise, access=access), suite)
+    return judge(
+        measure(suite, seen, options.pop("metrics", None), registry=toys.registry()),
+        calibration,
+        "nearest",
+        registry=toys.registry(),
+        **options,
+    )
+
+
+def test_a_suite_that_was_made_for_one_setting_decides_by_it() -> None:
+    for generator, asked, other in (("shove", "black-box", "white-box"), ("poke", "white-box", "black-box")):
+        suite = suite_of(generator)
+        for seed, noise, decision in ((0, 0.05, Decision.COPY), (9, 0, Decision.INDEPENDENT)):
+            verdict = judged(suite, noise, seed)
+            assert verdict.decision is decision
+            assert verdict.settings[asked].decision is decision
+            assert verdict.settings[other].decision is None
+            assert "the suite was made without" in str(verdict.settings[other].reason)
+
+
+def test_corners_that_were_asked_for_and_not_reached_leave_it_open() -> None:
+    suite = toys.suite()
+    without = dataclasses.replace(suite.cases, sets=np.minimum(suite.cases.sets, 1))
+    suite = dataclasses.replace(suite, cases=without)
+    verdict = judged(suite, seed=9)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert verdict.reason == "the suite has no corners cases"
+    assert verdict.settings["black-box"].decision is Decision.INDEPENDENT
+
+
+# Judging.
+
+Say = Literal["copy", "no", "none", "unmeasured", "denied"]
+
+
+def verdict_of(groups: Literal["separate", "joint"] = "separate", **says: str) -> Verdict:
+    """The verdict where metric by metric the rule says copy, no, or none, or nothing was measured or allowed.
+
+    Names that begin with b are black-box metrics, those with w are white-box.
+    """
+    metrics = {n: metric(n, "white-box" if n.startswith("w") else "black-box") for n in says}
+    measurements = {}
+    for name, say in says.items():
+        if say in ("unmeasured", "denied"):
+            measurements[name] = Measurement(metrics[name], None, f"{name} {say}", allowed=say != "denied")
+        else:
+            measurements[name] = Measurement(metrics[name], 0.5)
+
+    def rule(evidence: Mapping[str, Evidence]) -> Judgement:
+        votes = {
+            name: Vote({"copy": True, "no": False, "none": None}[says[name]], reason=f"{name} says nothing")
+            for name in evidence
+        }
+        cast = [v.vote for v in votes.values() if v.vote is not None]
+        if not cast:
+            return Judgement(Decision.INCONCLUSIVE, None, votes, "no votes")
+        p_copy = float(np.mean(cast))
+        return Judgement(Decision.COPY if p_copy > 0.5 else Decision.INDEPENDENT, p_copy, votes)
+
+    controls = {name: Measurement(metrics[name], 1.0) for name in says}
+    calibration = Calibration("", (), (controls,) * 3)
+    return judge(measurements, calibration, "mine", groups=groups, registry=registry_with(rule=rule))
+
+
+GROUP = {
+    "copy": ("copy", "copy"),
+    "independent": ("no", "no"),
+    "inconclusive": ("unmeasured", "unmeasured"),
+    None: ("denied", "denied"),
+}
+
+
+@pytest.mark.parametrize(
+    ("black", "white", "decision", "points_to"),
+    [
+        ("copy", "copy", "copy", "weights"),
+        ("copy", "independent", "copy", "behaviour"),
+        ("copy", "inconclusive", "copy", "behaviour"),
+        ("copy", None, "copy", "behaviour"),
+        ("independent", "copy", "copy", "weights-changed-behaviour"),
+        ("inconclusive", "copy", "copy", "weights"),
+        (None, "copy", "copy", "weights"),
+        ("independent", "independent", "independent", None),
+        ("independent", "inconclusive", "inconclusive", None),
+        ("independent", None, "independent", None),
+        ("inconclusive", "independent", "inconclusive", None),
+        ("inconclusive", "inconclusive", "inconclusive", None),
+        ("inconclusive", None, "inconclusive", None),
+        (None, "independent", "independent", None),
+        (None, "inconclusive", "inconclusive", None),
+        (None, None, "inconclusive", None),
+    ],
+)
+def test_two_settings_one_verdict(black: str | None, white: str | None, decision: str, points_to: str | None) -> None:
+    says = dict(zip(("b1", "b2", "w1", "w2"), GROUP[black] + GROUP[white], strict=True))
+    found = verdict_of(**says)
+    assert (found.decision, found.points_to) == (decision, points_to)
+    assert (found.settings["black-box"].decision, found.settings["white-box"].decision) == (black, white)
+    assert (found.reason is None) == (decision != "inconclusive")
+    for setting in found.settings.values():
+        assert (setting.reason is None) == (setting.decision in ("copy", "independent"))
+    assert list(found.metrics) == ["b1", "b2", "w1", "w2"]
+
+
+@pytest.mark.parametrize(
+    ("says", "decision", "p_copy"),
+    [
+        ("copy", "copy", 1),
+        ("copy no", "independent", 0.5),
+        ("copy copy no", "copy", 2 / 3),
+        ("copy unmeasured", "copy", 1),
+        ("copy denied", "copy", 1),
+        ("copy none", "copy", 1),
+        ("no unmeasured", "independent", 0),
+        ("copy unmeasured none", "inconclusive", 1),
+        ("copy denied denied", "inconclusive", 1),
+        ("copy copy none unmeasured", "copy", 1),
+        ("none", "inconclusive", None),
+        ("none none", "inconclusive", None),
+        ("unmeasured", "inconclusive", None),
+        ("denied unmeasured", "inconclusive", None),
+    ],
+)
+def test_a_group_needs_half_of_its_metrics(says: str, decision: str, p_copy: float | None) -> None:
+    for letter in "bw":
+        found = verdict_of(**{f"{letter}{i}": say for i, say in enumerate(says.split())})
+        group = "white-box" if letter == "w" else "black-box"
+        assert found.decision == decision
+        assert found.settings[group].decision == decision
+        assert found.settings[group].p_copy == pytest.approx(p_copy)
+
+
+def test_reasons() -> None:
+    found = verdict_of(b1="copy", b2="unmeasured", b3="none", w1="denied", w2="denied")
+    assert {name: m.reason for name, m in found.metrics.items()} == {
+        "b1": "b1 says nothing",
+        "b2": "b2 unmeasured",
+        "b3": "b3 says nothing",
+        "w1": "w1 denied",
+        "w2": "w2 denied",
+    }
+    assert found.reason == "only 1 of 3 black-box metrics could be measured"
+    assert found.settings["white-box"].reason == "w1 denied"
+    assert verdict_of(w1="copy").settings["black-box"].reason == "no metric of this setting was chosen"
+    assert verdict_of(b1="unmeasured", b2="unmeasured", w1="unmeasured").reason == (
+        "b1 unmeasured; b2 unmeasured; w1 unmeasured"
+    )
+    assert verdict_of().decision is Decision.INCONCLUSIVE
+    assert verdict_of().reason == "no metric of this setting was chosen"
+
+
+def test_one_vote_over_all_metrics() -> None:
+    # Extracted through queries: the paper's case for two settings.
+    says = {"b1": "copy", "b2": "copy", "w1": "no", "w2": "no", "w3": "no", "w4": "no"}
+    assert verdict_of(**says).points_to == "behaviour"
+    found = verdict_of("joint", **says)
+    assert (found.decision, found.points_to) == (Decision.INDEPENDENT, None)
+    assert found.settings["joint"].p_copy == pytest.approx(2 / 6)
+    for group in ("black-box", "white-box"):
+        assert found.settings[group].decision is None
+        assert found.settings[group].reason == "one vote is taken over all metrics"
+    found = verdict_of("joint", b1="copy", w1="copy", w2="no")
+    assert (found.decision, found.points_to) == (Decision.COPY, None)
+    assert "joint" not in verdict_of(b1="copy").settings
+    assert verdict_of("joint", b1="copy", w1="denied", w2="denied").decision is Decision.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("controls", [0, 1, 2, 3])
+def test_fewer_than_three_controls_decide_nothing(controls: int) -> None:
+    values = measure(toys.suite(), toys.seen(0, noise=0.05), registry=toys.registry())
+    found = judge(values, toys.calibration(controls), "nearest", registry=toys.registry())
+    if controls == 3:
+        assert (found.decision, found.points_to) == (Decision.COPY, "weights")
+        return
+    assert found.decision is Decision.INCONCLUSIVE
+    assert found.reason == toys.calibration(controls).shortage("surety")
+    for m in found.metrics.values():
+        assert m.value is not None
+        assert (m.vote.vote, m.vote.threshold, m.vote.lower_bound, m.reason) == (None, None, None, found.reason)
+
+
+def test_points_to_on_real_models() -> None:
+    found = judged(toys.suite(), noise=0.05)
+    assert (found.decision, found.points_to) == (Decision.COPY, "weights")
+    assert judged(toys.suite(), noise=0.3).points_to == "behaviour"
+    assert judged(toys.suite(), seed=9).decision is Decision.INDEPENDENT
+    found = judged(toys.suite(), noise=0.05, access=Access.LABELS)
+    assert (found.decision, found.points_to) == (Decision.COPY, "behaviour")
+    assert judged(toys.suite(), seed=9, access=Access.LABELS).decision is Decision.INDEPENDENT
+
+
+def test_what_a_rule_is_given() -> None:
+    given = {}
+
+    def rule(evidence: Mapping[str, Evidence], *, alpha: Mapping[str, float] = {}, share: float = 1) -> Judgement:
+        given.update(dict.fromkeys(evidence, (dict(alpha), share)))
+        for name, e in evidence.items():
+            np.testing.assert_array_equal(e.controls, toys.calibration().values(name))
+            assert e.alpha == {"answers": 0.9, "surety": 0.9, "outputs": 0.6}[name]
+        return Judgement(Decision.INDEPENDENT, 0.0, dict.fromkeys(evidence, Vote(False)))
+
+    values = measure(toys.suite(), toys.seen(9), registry=toys.registry())
+    options = {"alpha.surety": "0.5", "alpha.outputs": "0.4", "share": "2"}
+    judge(values, toys.calibration(), "mine", options=options, registry=registry_with(rule=rule))
+    # Of a mapping by metric, what is of its own.
+    assert given == {
+        "answers": ({"surety": 0.5}, 2.0),
+        "surety": ({"surety": 0.5}, 2.0),
+        "outputs": ({"outputs": 0.4}, 2.0),
+    }
+
+
+def test_what_cannot_be_asked_of_a_rule() -> None:
+    values = measure(toys.suite(), toys.seen(9), ["surety", "outputs"], registry=toys.registry())
+    for rule, options, said in [
+        ("near", {}, "no rule is called 'near'; installed: nearest; did you mean 'nearest'"),
+        ("nearest", {"shar": 1}, "nearest has no option 'shar'"),
+        ("nearest", {"alpha.answers": 1}, "nearest.alpha: expected metrics among surety, outputs, found answers"),
+        ("nearest", {"alpha": {"x": 1}}, "nearest.alpha: expected metrics among surety, outputs, found x"),
+    ]:
+        with pytest.raises(UsageError) as caught:
+            judge(values, toys.calibration(), rule, options=options, registry=toys.registry())
+        assert said in str(caught.value)
+
+
+def copy(evidence: Any, **changes: Any) -> Judgement:
+    return Judgement(
+        **{"decision": Decision.COPY, "p_copy": 1.0, "votes": dict.fromkeys(evidence, Vote(True))} | changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (lambda e: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda e: None, "expected a Judgement, found NoneType"),
+        (lambda e: "copy", "expected a Judgement, found str"),
+        (lambda e: copy(e, votes={}), "expected votes for surety, found none"),
+        (
+            lambda e: copy(e, votes={"surety": Vote(True), "x": Vote(True)}),
+            "expected votes for surety, found surety, x",
+        ),
+        (lambda e: copy(e, votes={"surety": True}), "AttributeError"),
+        (lambda e: copy(e, votes={"surety": Vote(None)}), "expected a reason why 'surety' casts no vote, found none"),
+        (lambda e: copy(e, votes={"surety": Vote(True, float("nan"))}), "expected finite numbers, found nan"),
+        (lambda e: copy(e, votes={"surety": Vote(True, 0, float("inf"))}), "expected finite numbers, found inf"),
+        (lambda e: copy(e, p_copy=1.5), "expected p_copy within 0..1, found 1.5"),
+        (lambda e: copy(e, p_copy=float("nan")), "expected finite numbers, found nan"),
+        (lambda e: copy(e, p_copy="sure"), "ValueError"),
+        (lambda e: copy(e, decision="maybe"), "ValueError: 'maybe' is not a valid Decision"),
+        (
+            lambda e: copy(e, decision=Decision.FAILED),
+            "expected a decision, or inconclusive with a reason, found failed",
+        ),
+        (lambda e: copy(e, decision=Decision.INCONCLUSIVE), "inconclusive with a reason, found inconclusive"),
+    ],
+)
+def test_a_rule_that_fails(rule: Any, said: str) -> None:
+    registry = registry_with(rule=rule)
+    values = measure(toys.suite(), toys.seen(9), ["surety"], registry=registry)
+    with pytest.raises(PluginError) as caught:
+        judge(values, toys.calibration(), "mine", registry=registry)
+    assert str(caught.value).startswith("the rule 'mine' failed: ")
+    assert said in str(caught.value)
+    report = judge_suspects(
+        toys.suite(), toys.calibration(), [toys.make_model(9)], Judging(["surety"], "mine"), registry=registry
+    )
+    [suspect] = report.suspects
+    assert (suspect.decision, suspect.failure) == (Decision.FAILED, str(caught.value))
+    assert suspect.model is not None
+
+
+def test_a_rule_may_answer_in_numpys_numbers() -> None:
+    def rule(evidence: Any) -> Judgement:
+        votes = {name: Vote(np.bool_(True), np.float32(0.25), np.float64(0.5)) for name in evidence}  # type: ignore[arg-type]
+        return Judgement("copy", np.float32(1), votes)  # type: ignore[arg-type]
+
+    values = measure(toys.suite(), toys.seen(9), ["surety"], registry=toys.registry())
+    found = judge(values, toys.calibration(), "mine", registry=registry_with(rule=rule))
+    assert found.decision is Decision.COPY
+    assert type(found.settings["black-box"].p_copy) is float
+    vote = found.metrics["surety"].vote
+    assert vote == Vote(True, 0.25, 0.5)
+    assert (type(vote.vote), type(vote.lower_bound), type(vote.threshold)) == (bool, float, float)
+
+
+# Many suspects.
+
+
+def test_a_suspect_that_fails_does_not_keep_others_from_being_judged() -> None:
+    suspects = [
+        "none.toy",
+        toys.make_model(2),
+        toys.make_model(classes=5, name="five"),
+        toys.make_model(noise=0.05),
+        dataclasses.replace(toys.seen(9), suite="0" * 64),
+        toys.seen(9),
+        toys.Toy(toys.make_model(8)),
+    ]
+    report = judge_suspects(
+        toys.suite(), toys.calibration(), suspects, Judging(rule="nearest"), registry=toys.registry()
+    )
+    found = [(s.path, str(s.decision), s.failure) for s in report.suspects]
+    digest = toys.suite().digest[:12]
+    assert found == [
+        ("none.toy", "failed", "none.toy: no such file"),
+        ("toy-2", "failed", "toy-2: expected a suspect, found the control toy-2; a model cannot be both"),
+        ("five", "failed", "five: expected 4 classes, found 5"),
+        ("toy-0+0.05", "copy", None),
+        ("toy-9", "failed", f"toy-9: answers the suite 000000000000, expected this suite {digest}"),
+        ("toy-9", "independent", None),
+        ("Toy", "independent", None),
+    ]
+    assert report.suspects[3].accuracy is not None
+    assert report.suspects[3].accuracy >= 0.9
+    assert report.suspects[5].accuracy < 0.9  # type: ignore[operator]
+    assert report.suspects[1].model is not None
+    assert report.rule_options == {"share": 0.5, "alpha": {}}
+
+
+@pytest.mark.parametrize(
+    "judging",
+    [
+        Judging(rule="x"),
+        Judging(["x"], "nearest"),
+        Judging(rule="nearest", rule_options={"x": 1}),
+        Judging(["surety"], "nearest", {"alpha.answers": 1}),
+        Judging(rule="nearest", layers={"dense9": "dense1"}),
+    ],
+)
+def test_the_callers_mistake_is_no_suspects(judging: Judging) -> None:
+    with pytest.raises(UsageError):
+        judge_suspects(toys.suite(), toys.calibration(), ["none.toy"], judging, registry=toys.registry())
+
+
+def test_a_rule_that_refuses_a_value_is_the_callers_mistake_too() -> None:
+    def rule(evidence: Any, *, share: float = 1.0) -> Judgement:
+        raise UsageError(f"mine: expected share <= 1, found {share}")
+
+    judging = Judging(rule="mine", rule_options={"share": 2})
+    with pytest.raises(UsageError, match="mine: expected share <= 1, found 2"):
+        judge_suspects(toys.suite(), toys.calibration(), [toys.seen(9)], judging, registry=registry_with(rule=rule))
+
+
+def test_audit_is_the_whole_flow() -> None:
+    victim = toys.make_model()
+    x, y = toys.make_inputs(victim)
+    arguments: dict[str, Any] = {"n": 20, "generators": ["shove", "poke"], "judging": Judging(rule="nearest")}
+    report = audit(
+        victim,
+        [toys.make_model(noise=0.05), toys.make_model(9)],
+        x,
+        y,
+        controls=[toys.make_model(i) for i in (1, 2, 3, 4)],
+        registry=toys.registry(),
+        **arguments,
+    )
+    assert [str(s.decision) for s in report.suspects] == ["copy", "independent"]
+    assert len(report.calibration.controls) == 4
+    assert report.suite.generators == toys.suite().generators
+    report = audit(victim, [toys.make_model(9)], x, y, registry=toys.registry(), **arguments)
+    assert report.suspects[0].decision is Decision.INCONCLUSIVE
+    assert report.suspects[0].verdict is not None
+    assert all(m.value is not None for m in report.suspects[0].verdict.metrics.values())
+    with pytest.raises(UsageError, match="no rule is called 'x'"):  # before anything is run
+        audit("none.toy", [], x, y, judging=Judging(rule="x"), registry=toys.registry())
+    with pytest.raises(FileFormatError):
+        measure(toys.suite(), dataclasses.replace(toys.seen(1), suite=""), registry=toys.registry())
+
+
+def test_every_decision_of_every_pair_of_votes() -> None:
+    # Whatever the votes: never "independent" while a setting says copy, never a decision without measured metrics.
+    for says in itertools.product(("copy", "no", "none", "unmeasured", "denied"), repeat=4):
+        found = verdict_of(**dict(zip(("b1", "b2", "w1", "w2"), says, strict=True)))
+        settings = [s.decision for s in found.settings.values()]
+        if Decision.COPY in settings:
+            assert found.decision is Decision.COPY
+        elif Decision.INCONCLUSIVE in settings or Decision.INDEPENDENT not in settings:
+            assert found.decision is Decision.INCONCLUSIVE
+        else:
+            assert found.decision is Decision.INDEPENDENT
+        assert (found.points_to is not None) == (found.decision is Decision.COPY)
+        if not {"copy", "no"} & set(says):
+            assert found.decision is Decision.INCONCLUSIVE

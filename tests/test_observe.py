@@ -1,0 +1,204 @@
+"""Models that are run on a suite: what is refused, and which layers correspond."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+
+from deepjudge_core import Access, Model, build_suite, load_observation, observe, save_observation, select_seeds
+from deepjudge_core.errors import FileFormatError, ModelError, UsageError
+from deepjudge_core.model import Array
+
+
+def test_a_model_answers() -> None:
+    suite, model = toys.suite(), toys.make_model(3)
+    seen = observe(model, suite)
+    np.testing.assert_allclose(seen.probabilities, model.predict(suite.cases.inputs), atol=1e-6)
+    np.testing.assert_array_equal(
+        seen.activations["dense2"], model.activations(suite.cases.inputs, ["dense2"])["dense2"]
+    )
+    assert (seen.suite, seen.layer_map, seen.unmatched) == (suite.digest, {"dense2": "dense2"}, None)
+    assert (seen.model.name, seen.model.digest) == ("toy-3", model.digest)
+
+
+def test_the_victim_answers_as_it_did() -> None:
+    suite = toys.suite()
+    seen = observe(toys.make_model(), suite)
+    np.testing.assert_array_equal(seen.probabilities, suite.victim.probabilities)
+    np.testing.assert_array_equal(seen.activations["dense2"], suite.victim.activations["dense2"])
+
+
+def test_saved_and_read(tmp_path: Path) -> None:
+    for seen in (toys.seen(1), toys.seen(1, access=Access.BLACK_BOX)):
+        save_observation(tmp_path / "o", seen)
+        found = load_observation(tmp_path / "o")
+        np.testing.assert_array_equal(found.probabilities, seen.probabilities)
+        assert found.activations.keys() == seen.activations.keys()
+        for layer, values in seen.activations.items():
+            np.testing.assert_array_equal(found.activations[layer], values)
+        for name in ("model", "suite", "layer_map", "unmatched"):
+            assert getattr(found, name) == getattr(seen, name)
+
+
+def test_inputs_are_arranged_for_the_model() -> None:
+    victim = toys.make_model(shape=(3, 2, 4))
+    seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
+    suite = build_suite(victim, seeds, ["shove"], registry=toys.registry())
+    (matrix, bias), *others = victim.weights
+    moved = matrix.reshape(3, 2, 4, -1).transpose(1, 2, 0, 3).reshape(24, -1)
+    channels_last = toys.NumpyModel([(moved, bias), *others], (2, 4, 3), name="last")
+    seen = observe(channels_last, suite)
+    np.testing.assert_allclose(seen.probabilities, suite.victim.probabilities, atol=1e-6)
+
+
+def test_a_cube_is_arranged_by_the_layouts_of_the_models() -> None:
+    first, last = (toys.make_model(shape=(3, 3), layout=layout) for layout in ("channels_first", "channels_last"))
+    seeds = select_seeds(first, *toys.make_inputs(first), n=20)
+    suite = build_suite(first, seeds, ["shove"], options={"shove": {"eps": 1}}, registry=toys.registry())
+    same, moved = suite.cases.inputs, suite.cases.inputs.transpose(0, 2, 1)
+    np.testing.assert_allclose(observe(first, suite).probabilities, first.predict(same), atol=1e-6)
+    np.testing.assert_allclose(observe(last, suite).probabilities, last.predict(moved), atol=1e-6)
+
+
+class Odd(toys.NumpyModel):
+    """Answers something else than its weights say."""
+
+    def __init__(self, change: Callable[[list[Array]], list[Array]]) -> None:
+        super().__init__(toys.make_model().weights, (12,), name="odd")
+        self.change = change
+
+    def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
+        outputs = super().forward(x, layers)
+        return outputs if layers is None else self.change(outputs)
+
+
+def fail(outputs: list[Array]) -> list[Array]:
+    raise RuntimeError("shapes do\nnot fit")
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (toys.make_model(classes=5), "toy-0: expected 4 classes, found 5"),
+        (toys.make_model(shape=(13,)), "toy-0: expected inputs of shape 13, found 12"),
+        (toys.make_model(shape=(12, 1)), "toy-0: expected inputs of shape 12x1, found 12"),
+        (Odd(fail), "odd: cannot be run on inputs of shape (12,): shapes do"),
+        (Odd(lambda outputs: [a * np.nan for a in outputs]), "odd: expected probabilities, found NaN or infinity"),
+        (
+            Odd(lambda outputs: [a * 0 for a in outputs]),
+            "odd: expected answers that depend on the input, found the same",
+        ),
+        (
+            Odd(lambda outputs: [np.full_like(outputs[0], np.inf), *outputs[1:]]),
+            "odd: expected numbers at 'dense2', found NaN",
+        ),
+        (
+            Odd(lambda outputs: [outputs[0][:, :3], *outputs[1:]]),
+            "odd: expected 8 neurons at 'dense2', found shape (44, 3)",
+        ),
+        (
+            Odd(lambda outputs: [outputs[0], outputs[1][:, :3]]),
+            "odd: expected probabilities of shape (44, 4), found (44, 3)",
+        ),
+    ],
+)
+def test_what_is_refused(model: Model, said: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        observe(model, toys.suite())
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("access", [Access.BLACK_BOX, Access.FULL])
+def test_probabilities_that_are_none(access: Access) -> None:
+    # Also where the logits are what is asked for.
+    class Wrong(toys.NumpyModel):
+        def predict(self, x: Array) -> Array:
+            return super().predict(x) * 1.1
+
+    model = Wrong(toys.make_model().weights, (12,), name="wrong", access=access)
+    with pytest.raises(ModelError, match=r"wrong: expected probabilities that sum to 1, found sums 1\.1\.\.1\.1"):
+        observe(model, toys.suite())
+
+
+@pytest.mark.parametrize(
+    ("widths", "given", "expected"),
+    [
+        ((10, 8), {}, "dense2"),
+        ((10, 8, 6), {}, "dense2"),
+        ((10, 8, 8), {}, "dense2"),
+        ((10, 8, 8), {"dense2": "dense3"}, "dense3"),
+        ((5, 8), {"dense2": "dense2"}, "dense2"),
+        ((8,), {"dense2": "dense1"}, "dense1"),
+        ((10, 9), {}, "expected taps of 10, 8 neurons up to it, found 10, 9, 4"),
+        ((9, 8), {}, "expected taps of 10, 8 neurons up to it, found 9, 8, 4"),
+        ((10, 10, 8), {}, "expected taps of 10, 8 neurons up to it, found 10, 10, 8, 4"),
+        ((10,), {}, "expected taps of 10, 8 neurons up to it, found 10, 4"),
+    ],
+)
+def test_layers_that_correspond(widths: tuple[int, ...], given: dict[str, str], expected: str) -> None:
+    seen = observe(toys.make_model(7, widths=widths), toys.suite(), layers=given)
+    if expected.startswith("dense"):
+        assert (seen.layer_map, seen.unmatched) == ({"dense2": expected}, None)
+        assert seen.activations["dense2"].shape == (44, 8)
+    else:
+        assert (seen.layer_map, seen.activations) == ({}, {})
+        assert seen.unmatched == f"no layer answers 'dense2': {expected}"
+
+
+def test_some_layers_by_the_map_and_some_by_their_place() -> None:
+    victim = toys.make_model()
+    seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
+    suite = build_suite(victim, seeds, ["poke"], layers=["dense1", "dense2"], registry=toys.registry())
+    seen = observe(toys.make_model(1, widths=(10, 3, 8)), suite, layers={"dense2": "dense3"})
+    assert seen.layer_map == {"dense1": "dense1", "dense2": "dense3"}
+    # None are compared where one of them has no answer.
+    assert observe(toys.make_model(1, widths=(10, 3, 8)), suite).layer_map == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"dense9": "dense2"}, "the suite has no layer 'dense9'; its layers are dense2"),
+        ({"dense2": "dense9"}, "toy-1: no layer 'dense9'; its layers are dense1, dense2, logits"),
+        ({"dense2": "dense1"}, "toy-1: layer 'dense1' has 10 neurons, expected 8 as in 'dense2'"),
+    ],
+)
+def test_a_wrong_map(given: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        observe(toys.make_model(1), toys.suite(), layers=given)
+
+
+@pytest.mark.parametrize("access", [Access.LABELS, Access.BLACK_BOX])
+def test_a_model_that_shows_no_layers(access: Access) -> None:
+    seen = toys.seen(1, access=access)
+    assert (seen.layer_map, seen.activations) == ({}, {})
+    assert seen.unmatched == "the model's layers cannot be seen"
+    np.testing.assert_allclose(seen.probabilities, toys.seen(1).probabilities, atol=1e-6)
+
+
+def test_an_observation_whose_parts_do_not_fit(tmp_path: Path) -> None:
+    save_observation(tmp_path / "o", toys.seen(1))
+    from deepjudge_core import storage
+
+    content = storage.read(tmp_path / "o", ["observation"])
+    changes: list[Callable[[Any, Any], Any]] = [
+        lambda m, a: m.pop("suite"),
+        lambda m, a: m["model"].update(classes=3),
+        lambda m, a: m["model"].update(input=None),
+        lambda m, a: m.update(layers=3),
+        lambda m, a: a.pop("probabilities"),
+        lambda m, a: a.update(probabilities=a["probabilities"].ravel()),
+        lambda m, a: a.update({"activations.0": a["activations.0"].ravel()}),
+        lambda m, a: a.update({"activations.0": a["activations.0"][1:]}),
+    ]
+    for change in changes:
+        manifest = {**content.manifest, "model": dict(content.manifest["model"])}
+        arrays = dict(content.arrays)
+        change(manifest, arrays)
+        storage.write(tmp_path / "p", storage.seal("observation", manifest, arrays))
+        with pytest.raises(FileFormatError, match="p: not a complete observation: "):
+            load_observation(tmp_path / "p")

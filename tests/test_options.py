@@ -1,0 +1,154 @@
+"""Options of components, as texts from the command line and as values from Python."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+import pytest
+
+from deepjudge_core.errors import PluginError, UsageError
+from deepjudge_core.options import parse_assignments, resolve
+
+NO_ALPHA: Mapping[str, float] = MappingProxyType({})
+
+
+def component(
+    task: object,
+    *,
+    steps: int = 10,
+    eps: float = 0.1,
+    name: str = "a",
+    project: bool = True,
+    bound: Literal["prediction", "mean"] = "prediction",
+    limit: float | None = None,
+    alpha: Mapping[str, float] = NO_ALPHA,
+    weights: dict[str, int] | None = None,
+) -> None:
+    pass
+
+
+DEFAULTS = {
+    "steps": 10,
+    "eps": 0.1,
+    "name": "a",
+    "project": True,
+    "bound": "prediction",
+    "limit": None,
+    "alpha": {},
+    "weights": None,
+}
+
+
+def test_defaults_are_plain_values() -> None:
+    resolved = resolve("c", component, {})
+    assert resolved == DEFAULTS
+    assert type(resolved["alpha"]) is dict
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "found"),
+    [
+        ("steps", "7", 7),
+        ("steps", 7, 7),
+        ("steps", 7.0, 7),
+        ("eps", "0.25", 0.25),
+        ("eps", "1e-3", 1e-3),
+        ("eps", 1, 1.0),
+        ("name", "none", "none"),
+        ("project", "false", False),
+        ("project", "No", False),
+        ("project", "0", False),
+        ("project", "TRUE", True),
+        ("project", "yes", True),
+        ("project", "1", True),
+        ("project", False, False),
+        ("bound", "mean", "mean"),
+        ("limit", "none", None),
+        ("limit", None, None),
+        ("limit", "0.5", 0.5),
+        ("alpha", {"jsd": "0.8"}, {"jsd": 0.8}),
+        ("weights", {"jsd": 2}, {"jsd": 2}),
+        ("weights", "none", None),
+    ],
+)
+def test_values_are_converted(option: str, given: Any, found: Any) -> None:
+    resolved = resolve("c", component, {option: given})
+    assert resolved == DEFAULTS | {option: found}
+    assert type(resolved[option]) is type(found)
+
+
+def test_entries_of_mappings() -> None:
+    resolved = resolve("c", component, {"alpha.jsd": "0.8", "alpha.a.b": "0.5", "weights.jsd": "3"})
+    assert resolved["alpha"] == {"jsd": 0.8, "a.b": 0.5}
+    assert resolved["weights"] == {"jsd": 3}
+    assert resolve("c", component, {})["alpha"] == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "said"),
+    [
+        ("steps", "7.5", "c.steps: expected int, found '7.5'"),
+        ("steps", 7.5, "c.steps: expected int, found 7.5"),
+        ("steps", "", "c.steps: expected int, found ''"),
+        ("steps", float("inf"), "c.steps: expected int, found inf"),
+        ("steps", None, "c.steps: expected int, found None"),
+        ("eps", "big", "c.eps: expected float, found 'big'"),
+        ("name", 5, "c.name: expected str, found 5"),
+        ("project", "maybe", "c.project: expected true or false, found 'maybe'"),
+        ("project", 2, "c.project: expected bool, found 2"),
+        ("bound", "median", "c.bound: expected one of prediction, mean, found 'median'"),
+        ("limit", "x", "c.limit: expected float, found 'x'"),
+        ("alpha", "0.8", "c.alpha: expected c.alpha.NAME=VALUE, found '0.8'"),
+        ("alpha.jsd", "x", "c.alpha.jsd: expected float, found 'x'"),
+        ("alpha", {"jsd": "x"}, "c.alpha.jsd: expected float, found 'x'"),
+        ("eps.jsd", "1", "c.eps is one value; expected eps=VALUE, found 'eps.jsd'"),
+        (
+            "epss",
+            "1",
+            "weights; did you mean 'eps'?",
+        ),
+        ("task", "1", "c has no option 'task'"),
+    ],
+)
+def test_what_cannot_be_is_refused(option: str, given: Any, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve("c", component, {option: given})
+    assert said in str(caught.value)
+
+
+def test_a_component_without_options() -> None:
+    assert resolve("c", len, {}) == {}
+    with pytest.raises(UsageError, match=r"c has no option 'x'; its options: none$"):
+        resolve("c", lambda task: None, {"x": "1"})
+
+
+def test_an_option_without_default_must_be_given() -> None:
+    def needy(task: object, *, eps: float) -> None:
+        pass
+
+    assert resolve("c", needy, {"eps": "1"}) == {"eps": 1.0}
+    with pytest.raises(UsageError, match="c: expected a value for the option 'eps', found none"):
+        resolve("c", needy, {})
+
+
+def test_annotations_that_are_texts() -> None:
+    def late(task: object, *, eps: "float | None" = 1.0) -> None:
+        pass
+
+    def lost(task: object, *, eps: "NoSuchType" = 1.0) -> None:  # type: ignore[name-defined]  # noqa: F821
+        pass
+
+    assert resolve("c", late, {"eps": "2"}) == {"eps": 2.0}
+    with pytest.raises(PluginError, match="c: its options cannot be read: NameError: name 'NoSuchType'"):
+        resolve("c", lost, {})
+
+
+def test_assignments() -> None:
+    assert parse_assignments(["pgd.eps=0.1", "a=", "b=c=d"]) == {"pgd.eps": "0.1", "a": "", "b": "c=d"}
+    for given, said in [
+        (["eps"], "expected an option as name=value, found 'eps'"),
+        (["=1"], "expected an option as name=value, found '=1'"),
+        (["eps=1", "eps=2"], "the option 'eps' is given twice"),
+    ]:
+        with pytest.raises(UsageError, match=said):
+            parse_assignments(given)

@@ -1,0 +1,120 @@
+"""Which inputs become seeds."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+
+from deepjudge_core import select_seeds
+from deepjudge_core.errors import InputError, ModelError, UsageError
+from deepjudge_core.model import Array
+
+
+class Table:
+    """A model that answers the k-th row of a table to an input that begins with k."""
+
+    def __init__(self, rows: list[list[float]]) -> None:
+        self.rows = np.array(rows, dtype=np.float32)
+        self.__dict__ |= {"name": "table", "classes": self.rows.shape[1], "input": toys.make_model(shape=(2,)).input}
+
+    def predict(self, x: Array) -> Array:
+        return self.rows[np.rint(x[:, 0] * 100).astype(int)]
+
+
+def select(rows: list[list[float]], y: list[int], **options: Any) -> list[int]:
+    x = np.zeros((len(rows), 2), np.float32)
+    x[:, 0] = np.arange(len(rows)) / 100
+    seeds = select_seeds(Table(rows), x, np.array(y), **options)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(seeds.inputs, x[seeds.indices])
+    np.testing.assert_array_equal(seeds.labels, np.array(y)[seeds.indices])
+    assert seeds.inputs.dtype == np.float32
+    assert seeds.labels.dtype == seeds.indices.dtype == np.int64
+    return seeds.indices.tolist()
+
+
+ROWS = [[0.6, 0.4], [0.9, 0.1], [0.1, 0.9], [0.45, 0.55], [0.2, 0.8], [0.7, 0.3]]
+LABELS = [0, 0, 1, 1, 1, 1]  # of which the last is missed
+
+
+def test_the_surest_first() -> None:
+    assert select(ROWS, LABELS) == [1, 2, 4, 0, 3]
+    assert select(ROWS, LABELS, n=2) == [1, 2]
+    assert select(ROWS, LABELS, order="low", n=3) == [3, 0, 4]
+
+
+def test_equal_scores_keep_the_order_of_the_inputs() -> None:
+    rows = [[0.25, 0.75]] * 3 + [[0.75, 0.25]] * 3
+    for order in ("high", "low"):
+        assert select(rows, [1, 1, 1, 0, 0, 0], order=order) == [0, 1, 2, 3, 4, 5]
+    assert select(rows, [1, 1, 1, 0, 0, 0], order="balanced") == [0, 3, 1, 4, 2, 5]
+
+
+def test_balanced_takes_each_class_in_turn() -> None:
+    rows = [[0.9, 0.05, 0.05], [0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.2, 0.6, 0.2], [0.1, 0.5, 0.4], [0.2, 0.1, 0.7]]
+    found = select(rows, [0, 0, 0, 1, 1, 2], order="balanced", n=4)
+    assert found == [0, 5, 3, 1]
+    assert select(rows, [0, 0, 0, 1, 1, 2], n=4) == [0, 1, 2, 5]
+
+
+def test_the_score_against_a_direct_computation() -> None:
+    model = toys.make_model()
+    x, y = toys.make_inputs(model, n=80)
+    p = model.predict(x).astype(np.float64)
+    scores = {i: sum(float(v) ** 2 for v in p[i]) for i in range(80) if p[i].argmax() == y[i]}
+    expected = sorted(scores, key=lambda i: (-scores[i], i))
+    seeds = select_seeds(model, x, y, n=30)
+    assert seeds.indices.tolist() == expected[:30]
+    assert seeds.accuracy == len(scores) / 80 == 0.9
+    assert (seeds.bounds, seeds.span) == ((0.0, 1.0), 1.0)
+
+
+def test_inputs_are_arranged_for_the_victim() -> None:
+    model = toys.make_model(shape=(3, 2, 4))
+    x, y = toys.make_inputs(model)
+    channels_last = np.moveaxis(x, 1, -1)
+    seeds = select_seeds(model, channels_last, y, n=5)
+    np.testing.assert_array_equal(seeds.inputs, x[seeds.indices])
+    assert seeds.inputs.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"y": [0, 2]}, InputError, "table: expected labels 0..1, found labels 0..2"),
+        ({"y": [-1, 0]}, InputError, "table: expected labels 0..1, found labels -1..0"),
+        ({"y": [1, 0]}, InputError, "table: classifies none of the 2 inputs correctly; are they scaled as it expects"),
+        ({"y": [0]}, InputError, "expected one label for each input, found inputs (2, 2) and labels (1,)"),
+        (
+            {"y": [[0, 1], [1, 0]]},
+            InputError,
+            "expected one label for each input, found inputs (2, 2) and labels (2, 2)",
+        ),
+        ({"x": np.zeros((0, 2)), "y": []}, InputError, "inputs: expected inputs, found none"),
+        ({"x": np.full((2, 2), 1.5)}, InputError, "inputs: expected inputs within 0..1, found 1.5..1.5"),
+        ({"x": np.full((2, 2), np.nan)}, InputError, "inputs: expected inputs within 0..1, found nan..nan"),
+        ({"x": np.zeros((2, 3))}, InputError, "table: expected inputs of shape 2, found 3"),
+        ({"n": 0}, UsageError, "expected a positive number of seeds, found 0"),
+        ({"bounds": (1.0, 0.0)}, UsageError, "expected finite bounds LOW < HIGH, found 1 and 0"),
+        ({"rows": [[np.nan, 1], [0, 1]]}, ModelError, "table: expected probabilities, found NaN or infinity"),
+        (
+            {"rows": [[0.5, 0.4], [0.2, 0.8]]},
+            ModelError,
+            "table: expected probabilities that sum to 1, found sums 0.9..1",
+        ),
+        ({"rows": [[1.5, -0.5], [0.2, 0.8]]}, ModelError, "table: expected probabilities that sum to 1"),
+        ({"rows": [[0.5, 0.5], [0.5, 0.5]]}, ModelError, "found the same answer to every input"),
+    ],
+)
+def test_what_does_not_fit(changes: dict[str, Any], error: type[Exception], said: str) -> None:
+    given = {"rows": [[0.9, 0.1], [0.2, 0.8]], "x": np.array([[0, 0], [0.01, 0]]), "y": [0, 1]} | changes
+    table = Table(given.pop("rows"))
+    with pytest.raises(error) as caught:
+        select_seeds(table, given.pop("x"), np.array(given.pop("y")), **given)  # type: ignore[arg-type]
+    assert said in str(caught.value)
+
+
+def test_a_victim_that_cannot_be_run() -> None:
+    table = Table(ROWS)
+    with pytest.raises(ModelError, match=r"table: cannot be run on inputs of shape \(2,\): index 99 is out of bounds"):
+        select_seeds(table, np.full((2, 2), 0.99), np.array([0, 1]))  # type: ignore[arg-type]

@@ -1,0 +1,308 @@
+"""Suites: which cases are kept, what is noted, and that the same is made again."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+
+from deepjudge_core import (
+    Access,
+    Cases,
+    Generator,
+    Seeds,
+    Suite,
+    Task,
+    build_suite,
+    hookimpl,
+    load_suite,
+    save_suite,
+    select_seeds,
+)
+from deepjudge_core.errors import GenerationError, InputError, ModelError, PluginError, UsageError
+from deepjudge_core.generation import default_layers
+from deepjudge_core.model import Array
+
+
+@pytest.fixture
+def seeds() -> Seeds:
+    victim = toys.make_model()
+    return select_seeds(victim, *toys.make_inputs(victim), n=20)
+
+
+def with_generator(generate: Any, makes: Any = "adversarial", needs: Access = Access.LABELS) -> Any:
+    @hookimpl
+    def deepjudge_generators() -> Any:
+        return [Generator("mine", makes, needs, generate)]
+
+    return toys.registry_of(toys=toys, mine=SimpleNamespace(deepjudge_generators=deepjudge_generators))
+
+
+def equal(one: Suite, other: Suite) -> None:
+    for field in dataclasses.fields(one.cases):
+        ours, theirs = getattr(one.cases, field.name), getattr(other.cases, field.name)
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(one.seed_indices, other.seed_indices)
+    np.testing.assert_array_equal(one.victim.probabilities, other.victim.probabilities)
+    for layer, values in one.victim.activations.items():
+        np.testing.assert_array_equal(values, other.victim.activations[layer])
+    for name in ("seed", "bounds", "accuracy", "layers", "unreached", "generators", "notes", "digest"):
+        assert getattr(one, name) == getattr(other, name)
+    for name in ("model", "suite", "layer_map", "unmatched"):
+        assert getattr(one.victim, name) == getattr(other.victim, name)
+
+
+def test_rows_and_answers_belong_together() -> None:
+    suite, victim = toys.suite(), toys.make_model()
+    cases, n = suite.cases, len(suite.cases.inputs)
+    clean, adversarial, corners = (suite.rows(name) for name in ("clean", "adversarial", "corners"))
+    assert [int(rows.sum()) for rows in (clean, adversarial, corners)] == [20, 10, 14]
+    assert (clean | adversarial | corners).all()
+    assert n == 44
+
+    x, y = toys.make_inputs(victim)
+    np.testing.assert_array_equal(cases.inputs[clean], x[suite.seed_indices])
+    np.testing.assert_array_equal(cases.labels[clean], y[suite.seed_indices])
+    np.testing.assert_array_equal(cases.seeds[clean], np.arange(20))
+    np.testing.assert_array_equal(cases.labels, cases.labels[clean][cases.seeds])
+    assert (cases.generators[clean] == -1).all()
+    assert (cases.generators[adversarial] == 0).all()
+    assert (cases.generators[corners] == 1).all()
+    assert (cases.neurons[~corners] == -1).all()
+    assert (cases.layers[~corners] == -1).all()
+
+    p = victim.predict(cases.inputs)
+    np.testing.assert_allclose(suite.victim.probabilities, p, atol=1e-6)
+    assert (p[clean].argmax(axis=1) == cases.labels[clean]).all()
+    assert (p[adversarial].argmax(axis=1) != cases.labels[adversarial]).all()
+    np.testing.assert_array_equal(
+        suite.victim.activations["dense2"], victim.activations(cases.inputs, ["dense2"])["dense2"]
+    )
+
+    answers = suite.answers(suite.victim, "corners")
+    np.testing.assert_array_equal(answers.labels, cases.labels[corners])
+    np.testing.assert_array_equal(answers.probabilities, suite.victim.probabilities[corners])
+    np.testing.assert_array_equal(answers.made_for["dense2"], np.repeat(np.arange(7), 2))
+    assert (suite.answers(suite.victim, "clean").made_for["dense2"] == -1).all()
+
+
+def test_what_is_recorded() -> None:
+    suite = toys.suite()
+    assert suite.layers == ("dense2",)
+    assert suite.unreached == ((0, 7),)
+    assert suite.accuracy == 0.9
+    assert suite.bounds == (0.0, 1.0)
+    assert suite.notes == ("neuron ranges were taken over the seeds, since no training inputs were given",)
+    first, second = suite.generators
+    assert (first.name, first.makes, first.provider) == ("shove", "adversarial", "this program")
+    assert (first.options, first.made, first.kept) == ({"eps": 0.5, "upward": True}, 20, 10)
+    assert (second.name, second.options, second.made, second.kept) == ("poke", {"count": 2}, 14, 14)
+
+
+def test_saved_and_read(tmp_path: Path) -> None:
+    suite = toys.suite()
+    save_suite(tmp_path / "a", suite)
+    found = load_suite(tmp_path / "a")
+    equal(found, suite)
+    save_suite(tmp_path / "b", found)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_same_is_made_again(seeds: Seeds) -> None:
+    def make(seed: int = 0, generators: Any = ("shove", "poke"), **options: Any) -> str:
+        given = {"shove": {"upward": False, "eps": 0.9}} | options
+        return build_suite(
+            toys.make_model(), seeds, generators, options=given, seed=seed, registry=toys.registry()
+        ).digest
+
+    first = make()
+    assert make() == first
+    assert make(1) != first
+    assert make(poke={"count": 3}) != first
+    assert make(poke={"count": "2"}) == first
+    assert make(generators=("shove",)) != first
+
+
+def test_a_generator_has_its_own_randomness(seeds: Seeds) -> None:
+    def inputs(generators: list[str]) -> Array:
+        options = {"shove": {"upward": False, "eps": 0.9}}
+        suite = build_suite(toys.make_model(), seeds, generators, options=options, registry=toys.registry())
+        return suite.cases.inputs[suite.rows("adversarial")]
+
+    # Whatever others are run, and in whatever order.
+    np.testing.assert_array_equal(inputs(["shove"]), inputs(["poke", "shove"]))
+
+
+def test_only_what_the_victim_misclassifies_is_kept(seeds: Seeds) -> None:
+    victim = toys.make_model()
+    others = np.setdiff1d(np.arange(20), [3, 7])
+
+    def generate(task: Task) -> Cases:
+        made = task.seeds.inputs.copy()
+        made[others] = 1 - made[others]
+        return Cases.of_seeds(made)
+
+    suite = build_suite(victim, seeds, ["mine"], registry=with_generator(generate))
+    wrong = victim.predict(1 - seeds.inputs).argmax(axis=1) != seeds.labels
+    expected = [i for i in others if wrong[i]]
+    assert suite.cases.seeds[suite.rows("adversarial")].tolist() == expected
+    assert 2 < len(expected) < 18
+    assert (suite.generators[0].made, suite.generators[0].kept) == (20, len(expected))
+
+
+def test_too_few_adversarial_cases(seeds: Seeds) -> None:
+    victim = toys.make_model()
+    wrong = np.flatnonzero(victim.predict(1 - seeds.inputs).argmax(axis=1) != seeds.labels)
+
+    def make(count: int) -> Suite:
+        def generate(task: Task) -> Cases:
+            made = task.seeds.inputs.copy()
+            made[wrong[:count]] = 1 - made[wrong[:count]]
+            return Cases.of_seeds(made)
+
+        return build_suite(victim, seeds, ["mine"], registry=with_generator(generate))
+
+    assert make(2).generators[0].kept == 2  # 10 % of 20
+    for count in (0, 1):
+        with pytest.raises(GenerationError) as caught:
+            make(count)
+        assert f"mine: toy-0 misclassifies {count} of 20 cases, expected at least 2" in str(caught.value)
+
+
+def test_no_corner_at_all_is_no_error(seeds: Seeds) -> None:
+    def generate(task: Task) -> Cases:
+        none = np.zeros(0, np.int64)
+        places = tuple((0, np.int64(neuron)) for neuron in range(8))
+        return Cases(task.seeds.inputs[:0], none, none, none, places)
+
+    suite = build_suite(toys.make_model(), seeds, ["mine"], registry=with_generator(generate, "corners"))
+    assert suite.unreached == tuple((0, neuron) for neuron in range(8))
+    assert not suite.rows("corners").any()
+
+
+def cases(**changes: Any) -> Any:
+    def generate(task: Task) -> Any:
+        n = 3
+        fields = {"inputs": task.seeds.inputs[:n]} | dict.fromkeys(
+            ("seeds", "layers", "neurons"), np.zeros(n, np.int64)
+        )
+        return Cases(**fields | changes)
+
+    return generate
+
+
+def fails(task: Task) -> Cases:
+    raise KeyError("no\n luck")
+
+
+@pytest.mark.parametrize(
+    ("generate", "said"),
+    [
+        (fails, "KeyError: 'no\\n luck'"),
+        (lambda task: None, "expected Cases, found NoneType"),
+        (lambda task: task.seeds.inputs, "expected Cases, found ndarray"),
+        (cases(inputs=np.full((3, 12), 1.5, np.float32)), "expected inputs within 0..1, found 1.5..1.5"),
+        (cases(inputs=np.full((3, 12), -0.1, np.float32)), "expected inputs within 0..1, found -0.1..-0.1"),
+        (cases(inputs=np.full((3, 12), np.nan, np.float32)), "expected inputs within 0..1, found nan..nan"),
+        (cases(inputs=np.zeros((3, 12))), "expected float32 inputs of shape (12,), found float64 (12,)"),
+        (cases(inputs=np.zeros((3, 11), np.float32)), "expected float32 inputs of shape (12,), found float32 (11,)"),
+        (cases(inputs=np.zeros((0,), np.float32)), "expected float32 inputs of shape (12,), found float32 ()"),
+        (cases(seeds=np.zeros(2, np.int64)), "expected one of 0..19 in 'seeds' for each case"),
+        (cases(seeds=np.full(3, 20)), "expected one of 0..19 in 'seeds' for each case"),
+        (cases(seeds=np.full(3, -1)), "expected one of 0..19 in 'seeds' for each case"),
+        (cases(layers=np.full(3, 1)), "expected one of 0..0 in 'layers' for each case"),
+        (cases(layers=np.full(3, -1)), "expected one of 0..0 in 'layers' for each case"),
+        (cases(neurons=np.full(3, 10)), "expected one of 0..9 in 'neurons' for each case"),
+        (cases(neurons=np.full(3, -1)), "expected one of 0..9 in 'neurons' for each case"),
+    ],
+)
+def test_a_generator_that_fails(seeds: Seeds, generate: Any, said: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        build_suite(toys.make_model(), seeds, ["mine"], registry=with_generator(generate, "corners"))
+    assert str(caught.value) == f"the generator 'mine' failed: {said}"
+
+
+def test_a_generator_may_say_what_is_wrong_itself(seeds: Seeds) -> None:
+    def generate(task: Task) -> Cases:
+        raise UsageError("mine: expected eps > 0, found -1")
+
+    with pytest.raises(UsageError, match=r"^mine: expected eps > 0, found -1$"):
+        build_suite(toys.make_model(), seeds, ["mine"], registry=with_generator(generate))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"generators": ["shov"]}, UsageError, "no generator is called 'shov'; installed: poke, shove; did you mean"),
+        ({"generators": []}, UsageError, "expected at least one generator, found none"),
+        ({"options": {"pgd": {}}}, UsageError, "options for pgd, which is not among the generators of this suite"),
+        ({"options": {"shove": {"esp": 1}}}, UsageError, "shove has no option 'esp'"),
+        ({"layers": ["dense3"]}, UsageError, "toy-0: no layer 'dense3'; its layers are dense1, dense2, logits"),
+        ({"seed": -1}, UsageError, "expected a seed of at least 0, found -1"),
+        ({"training_inputs": np.zeros((3, 5))}, InputError, "toy-0: expected inputs of shape 12, found 5"),
+    ],
+)
+def test_what_cannot_be_asked_for(seeds: Seeds, arguments: Any, error: type[Exception], said: str) -> None:
+    given = {"generators": ["shove"]} | arguments
+    with pytest.raises(error) as caught:
+        build_suite(toys.make_model(), seeds, given.pop("generators"), registry=toys.registry(), **given)
+    assert said in str(caught.value)
+
+
+def test_what_the_victim_must_give(seeds: Seeds) -> None:
+    black_box = toys.make_model(access=Access.BLACK_BOX)
+    for generators, layers, said in [
+        (["shove"], None, "toy-0: does not give gradients, which shove needs"),
+        (["poke"], None, "toy-0: does not give layers, which poke needs"),
+        (["shove"], ["dense1"], "toy-0: does not give its layers"),
+    ]:
+        with pytest.raises(ModelError, match=said):
+            build_suite(black_box, seeds, generators, layers=layers, registry=toys.registry())
+
+    class Silent(toys.NumpyModel):
+        def gradient(self, x: Array, cotangent: Any, *, layer: str | None = None) -> Array:
+            raise ModelError("silent.toy: no gradients: pip install something")
+
+    silent = Silent(toys.make_model().weights, (12,), access=Access.WHITE_BOX)
+    with pytest.raises(ModelError, match="pip install something"):
+        build_suite(silent, seeds, ["shove"], registry=toys.registry())
+
+
+def test_training_inputs_reach_the_generator_in_the_victims_layout() -> None:
+    victim = toys.make_model(shape=(3, 2, 4))
+    x, y = toys.make_inputs(victim)
+    seen = []
+
+    def generate(task: Task) -> Cases:
+        seen.append(task.training_inputs)
+        return Cases.of_seeds(1 - task.seeds.inputs)
+
+    seeds = select_seeds(victim, x, y, n=20)
+    registry = with_generator(generate)
+    suite = build_suite(victim, seeds, ["mine"], training_inputs=np.moveaxis(x, 1, -1), registry=registry)
+    np.testing.assert_array_equal(seen[0], x)
+    assert suite.notes == ()
+    # A note on neuron ranges only where something was made of them.
+    assert build_suite(victim, seeds, ["mine"], registry=registry).notes == ()
+    np.testing.assert_array_equal(seen[1], seeds.inputs)
+
+
+def test_layers(seeds: Seeds) -> None:
+    deep = toys.make_model(widths=(5, 6, 7))
+    assert default_layers(deep) == ("dense2",)
+    assert default_layers(toys.make_model(widths=())) == ("logits",)
+    assert default_layers(toys.make_model(access=Access.BLACK_BOX)) == ()
+    suite = build_suite(
+        toys.make_model(), seeds, ["poke"], layers=["logits", "dense1", "logits"], registry=toys.registry()
+    )
+    assert suite.layers == ("logits", "dense1")
+    assert suite.unreached == ((0, 3), (1, 9))
+    assert {k: v.shape for k, v in suite.victim.activations.items()} == {"logits": (44, 4), "dense1": (44, 10)}
+    answers = suite.answers(suite.victim, "corners")
+    np.testing.assert_array_equal(answers.made_for["logits"][:6], [0, 0, 1, 1, 2, 2])
+    assert (answers.made_for["logits"][6:] == -1).all()
+    assert (answers.made_for["dense1"][:6] == -1).all()

@@ -1,0 +1,223 @@
+"""A plugin that needs no framework: models in JSON files, and the simplest generators, metrics and rule.
+
+The core is tested with these, so that its tests fail for its own mistakes only.
+"""
+
+import functools
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from deepjudge_core import (
+    Access,
+    Adapter,
+    Answers,
+    Calibration,
+    Cases,
+    Decision,
+    Evidence,
+    Generator,
+    InputSpec,
+    Judgement,
+    Metric,
+    Model,
+    Observation,
+    Rule,
+    Suite,
+    Task,
+    Vote,
+    build_suite,
+    calibrate,
+    hookimpl,
+    load_registry,
+    observe,
+    select_seeds,
+)
+from deepjudge_core.errors import ModelError
+from deepjudge_core.model import Layout
+from deepjudge_core.plugins import Registry
+from deepjudge_core.testing.numpy_model import NumpyModel
+
+SHAPE, WIDTHS, CLASSES = (12,), (10, 8), 4
+
+
+def make_model(
+    seed: int = 0,
+    *,
+    noise: float = 0.0,
+    shape: tuple[int, ...] = SHAPE,
+    widths: tuple[int, ...] = WIDTHS,
+    classes: int = CLASSES,
+    access: Access = Access.FULL,
+    layout: Layout | None = None,
+    name: str | None = None,
+) -> NumpyModel:
+    """A model; equal arguments give equal ones. ``noise`` makes a copy that was changed."""
+    (matrix, bias), *others = NumpyModel.random(shape, widths, classes, seed).weights
+    centred = bias - matrix.sum(axis=0) / 2  # of inputs 0..1, so that all classes occur
+    model = NumpyModel([(matrix, centred), *others], shape)
+    if noise:
+        model = model.perturbed(noise, seed=1)
+    model.access, model.input = access, InputSpec(shape, layout=layout)
+    model.name = name or f"toy-{seed}" + (f"+{noise}" if noise else "")
+    return model
+
+
+def save_model(path: Path, **arguments: Any) -> Path:
+    """Write a file that the toy adapter reads: the arguments of :func:`make_model`."""
+    path.write_text(json.dumps(arguments))
+    return path
+
+
+def make_inputs(model: Model, n: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs 0..1, and labels of which the model gets all but every tenth right."""
+    shape = tuple(axis or 1 for axis in model.input.shape)
+    x = np.random.default_rng(seed).random((n, *shape), dtype=np.float32)
+    y = model.predict(x).argmax(axis=1)
+    y[::10] = (y[::10] + 1) % model.classes
+    return x, y
+
+
+def _open(source: Path, *, name: str | None = None, batch_size: int | None = None) -> Model:
+    try:
+        arguments = json.loads(source.read_text())
+    except ValueError:
+        raise ModelError(f"{source}: expected a toy model, found no JSON") from None
+    arguments |= {key: tuple(value) for key, value in arguments.items() if isinstance(value, list)}
+    if "access" in arguments:
+        arguments["access"] = Access[arguments["access"]]
+    broken = arguments.pop("broken", None)
+    model = make_model(**arguments, name=name or str(source))
+    if broken:
+        model.weights[-1][1][:] = float(broken)
+        if broken == "0":
+            model.weights[-1][0][:] = 0
+    return model
+
+
+def shove(task: Task, *, eps: float = 0.5, upward: bool = True) -> Cases:
+    """One step by the sign of the gradient; random where ``upward`` is false."""
+    seeds = task.seeds
+    onehot = np.eye(task.victim.classes)
+    signs = np.sign(task.victim.gradient(seeds.inputs, lambda scores, rows: scores - onehot[seeds.labels[rows]]))
+    if not upward:
+        signs = task.rng.choice([-1.0, 1.0], size=signs.shape)
+    return Cases.of_seeds(np.clip(seeds.inputs + eps * seeds.span * signs, *seeds.bounds))
+
+
+def poke(task: Task, *, count: int = 2) -> Cases:
+    """``count`` cases for each neuron but the last of each layer, which is unreached."""
+    places = [
+        (layer, neuron, seed)
+        for layer, name in enumerate(task.layers)
+        for neuron in range(task.victim.layers[name] - 1)
+        for seed in range(count)
+    ]
+    layers, neurons, seeds = np.array(places).T
+    inputs = np.clip(task.seeds.inputs[seeds] + 0.1 * (1 + neurons)[:, None] % 1, *task.seeds.bounds)
+    unreached = tuple((layer, task.victim.layers[name] - 1) for layer, name in enumerate(task.layers))
+    return Cases(inputs.astype(np.float32), seeds, layers, neurons, unreached)
+
+
+def answers(victim: Answers, suspect: Answers) -> float:
+    """Share of the cases that get another label."""
+    return float(np.mean(victim.probabilities.argmax(axis=1) != suspect.probabilities.argmax(axis=1)))
+
+
+def surety(victim: Answers, suspect: Answers) -> float:
+    """Mean absolute difference of the probabilities."""
+    return float(np.abs(victim.probabilities - suspect.probabilities).mean())
+
+
+def outputs(victim: Answers, suspect: Answers) -> float:
+    """Mean absolute difference of the neurons' outputs."""
+    return float(np.mean([np.abs(victim.activations[k] - suspect.activations[k]).mean() for k in victim.activations]))
+
+
+def nearest(evidence: Mapping[str, Evidence], *, share: float = 0.5, alpha: Mapping[str, float] = {}) -> Judgement:
+    """Copy when more than half of the values are at most a share of the least control's."""
+    votes = {}
+    for name, e in evidence.items():
+        bound = e.controls.min()
+        limit = alpha.get(name, share) * bound
+        votes[name] = Vote(e.value <= limit, bound, limit) if bound > 0 else Vote(None, reason="no bound")
+    cast = [vote.vote for vote in votes.values() if vote.vote is not None]
+    if not cast:
+        return Judgement(Decision.INCONCLUSIVE, None, votes, "no metric could vote")
+    p_copy = np.mean(cast)
+    return Judgement(Decision.COPY if p_copy > 0.5 else Decision.INDEPENDENT, p_copy, votes)
+
+
+@hookimpl
+def deepjudge_adapters() -> Iterable[Adapter]:
+    return [Adapter("toy", suffixes=(".toy",), accepts=lambda source: isinstance(source, Toy), open=_open_any)]
+
+
+class Toy:
+    """A live model of the toy framework."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+
+def _open_any(source: Any, **options: Any) -> Model:
+    return source.model if isinstance(source, Toy) else _open(source, **options)
+
+
+@hookimpl
+def deepjudge_generators() -> Iterable[Generator]:
+    return [
+        Generator("shove", makes="adversarial", needs=Access.LABELS | Access.GRADIENTS, generate=shove),
+        Generator("poke", makes="corners", needs=Access.LAYERS, generate=poke),
+    ]
+
+
+@hookimpl
+def deepjudge_metrics() -> Iterable[Metric]:
+    return [
+        Metric("answers", needs=Access.LABELS, on="adversarial", distance=answers, alpha=0.9, upper=1),
+        Metric("surety", needs=Access.PROBABILITIES, on="adversarial", distance=surety, alpha=0.9, upper=1),
+        Metric("outputs", needs=Access.LAYERS, on="corners", distance=outputs, alpha=0.6),
+    ]
+
+
+@hookimpl
+def deepjudge_rules() -> Iterable[Rule]:
+    return [Rule("nearest", judge=nearest)]
+
+
+@functools.cache
+def registry() -> Registry:
+    """The toys alone, without what is installed."""
+    return registry_of(toys=sys.modules[__name__])
+
+
+def registry_of(**plugins: object) -> Registry:
+    """A registry of these plugins alone."""
+    with mock.patch("deepjudge_core.plugins.entry_points", return_value=()):
+        return load_registry(plugins)
+
+
+@functools.cache
+def suite() -> Suite:
+    """20 seeds, adversarial cases and corners of the victim, ``make_model()``."""
+    victim = make_model(name="victim")
+    seeds = select_seeds(victim, *make_inputs(victim), n=20)
+    return build_suite(victim, seeds, ["shove", "poke"], registry=registry())
+
+
+@functools.cache
+def seen(seed: int, noise: float = 0.0, access: Access = Access.FULL) -> Observation:
+    """What a model answers to the suite."""
+    return observe(make_model(seed, noise=noise, access=access), suite())
+
+
+@functools.cache
+def calibration(controls: int = 4) -> Calibration:
+    """Of independent models, seeds 1, 2, ..."""
+    return calibrate(suite(), [seen(1 + i) for i in range(controls)], registry=registry())
