@@ -1,0 +1,274 @@
+"""Small models of every framework: one network, with weights that depend on nothing but a seed.
+
+The network: convolution, ReLU, max pool, convolution, ReLU, flatten, dense, tanh, dense, and a softmax where the table
+of kinds says so. Keras has the channels last; its weights are transposed, so that it computes the same.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deepjudge_core import Model, open_model
+from deepjudge_core.plugins import Registry
+from deepjudge_core.testing import NumpyModel
+
+SHAPE = (3, 8, 8)  # channels first
+BOUNDS = (-1.0, 1.0)
+CHANNELS = (4, 6)
+NEURONS = 10
+CLASSES = 5
+LAYERS = (*CHANNELS, NEURONS, CLASSES)
+_FLAT = (CHANNELS[1], 2, 2)
+# Keras' variables, handed to numpy 2 while they are saved.
+_COPIES = (r"__array__ implementation doesn't accept a copy keyword", DeprecationWarning)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to hold the network.
+
+    Attributes:
+        adapter: The adapter that opens it; None for a model that needs none.
+        needs: Modules that make and open it.
+        build: ``build(seed, path) -> source``, where ``path`` is a free name without a suffix; the source is a file or
+            a live object.
+        options: Of ``open_model``.
+        suffix: Of the file; None for a live object.
+    """
+
+    adapter: str | None
+    needs: tuple[str, ...]
+    build: Callable[[int, Path], Any]
+    options: dict[str, Any]
+    suffix: str | None = None
+
+
+def weights(seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Kernels as PyTorch has them, outputs first, and biases."""
+    rng = np.random.default_rng(seed)
+    shapes = {
+        "conv1": (CHANNELS[0], SHAPE[0], 3, 3),
+        "conv2": (CHANNELS[1], CHANNELS[0], 2, 2),
+        "dense1": (NEURONS, int(np.prod(_FLAT))),
+        "dense2": (CLASSES, NEURONS),
+    }
+    gains = {"conv1": 2.0, "conv2": 1.5, "dense1": 1.0, "dense2": 4.0}
+    return {
+        name: (
+            (gains[name] * rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32),
+            (0.1 * rng.normal(size=shape[0])).astype(np.float32),
+        )
+        for name, shape in shapes.items()
+    }
+
+
+def inputs(n: int) -> np.ndarray:
+    """``(n, 3, 8, 8)`` inputs within the bounds."""
+    return np.random.default_rng(0).uniform(*BOUNDS, size=(n, *SHAPE)).astype(np.float32)
+
+
+def torch_module(seed: int, *, softmax: bool = False) -> Any:
+    """The network as a ``torch.nn.Module``, in evaluation mode."""
+    import torch
+    from torch import nn
+
+    layers = {
+        "conv1": nn.Conv2d(SHAPE[0], CHANNELS[0], 3),
+        "relu1": nn.ReLU(),
+        "pool": nn.MaxPool2d(2),
+        "conv2": nn.Conv2d(*CHANNELS, 2),
+        "relu2": nn.ReLU(),
+        "flatten": nn.Flatten(),
+        "dense1": nn.Linear(int(np.prod(_FLAT)), NEURONS),
+        "tanh": nn.Tanh(),
+        "dense2": nn.Linear(NEURONS, CLASSES),
+    }
+    if softmax:
+        layers["softmax"] = nn.Softmax(dim=1)
+    module = nn.Sequential()
+    for name, layer in layers.items():
+        module.add_module(name, layer)
+    state = {}
+    for name, (kernel, bias) in weights(seed).items():
+        state |= {f"{name}.weight": torch.from_numpy(kernel), f"{name}.bias": torch.from_numpy(bias)}
+    module.load_state_dict(state)
+    return module.eval()
+
+
+def torch_file(seed: int, path: Path) -> Path:
+    """``.pt2``, with any number of rows."""
+    module = torch_module(seed, softmax=True)
+    import torch
+
+    file = path.with_suffix(".pt2")
+    rows = ({0: torch.export.Dim("rows")},)
+    torch.export.save(torch.export.export(module, (_example(2),), dynamic_shapes=rows), file)
+    return file
+
+
+def onnx_dynamo(seed: int, path: Path) -> Path:
+    """By PyTorch's exporter, with any number of rows."""
+    module = torch_module(seed)
+    import torch
+
+    file = path.with_suffix(".onnx")
+    rows = ({0: torch.export.Dim("rows")},)
+    # It asks torch's own trees in a way that torch deprecates.
+    with _silenced((r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)):
+        torch.onnx.export(module, (_example(2),), file, dynamo=True, dynamic_shapes=rows, verbose=False)
+    return file
+
+
+def onnx_proto(seed: int, path: Path) -> Any:
+    """The same, as a live ``onnx.ModelProto``."""
+    import onnx
+
+    return onnx.load(onnx_dynamo(seed, path))
+
+
+def onnx_legacy(seed: int, path: Path) -> Path:
+    """By PyTorch's old exporter, with any number of rows."""
+    axes = {"x": {0: "rows"}, "p": {0: "rows"}}
+    return _export_legacy(seed, path, dynamic_axes=axes)
+
+
+def onnx_one_row(seed: int, path: Path) -> Path:
+    """By PyTorch's old exporter, for one row at a time, as it does by default."""
+    return _export_legacy(seed, path)
+
+
+def _export_legacy(seed: int, path: Path, **options: Any) -> Path:
+    module = torch_module(seed, softmax=True)
+    import torch
+
+    file = path.with_suffix(".onnx")
+    names = {"input_names": ["x"], "output_names": ["p"]}
+    # The exporter, and what it calls, say that they are old.
+    old = (r"You are using the legacy TorchScript-based ONNX export", r"The feature will be removed")
+    with _silenced(*((message, DeprecationWarning) for message in old)):
+        torch.onnx.export(module, (_example(1),), file, dynamo=False, **names, **options)
+    return file
+
+
+def keras_model(seed: int, *, softmax: bool = True) -> Any:
+    """The network as a live ``keras.Model``, channels last."""
+    import keras
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((*SHAPE[1:], SHAPE[0])),
+            layers.Conv2D(CHANNELS[0], 3, activation="relu", name="conv1"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(CHANNELS[1], 2, name="conv2"),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(NEURONS, activation="tanh", name="dense1"),
+            layers.Dense(CLASSES, activation="softmax" if softmax else None, name="dense2"),
+        ]
+    )
+    arrays = weights(seed)
+    kernel, bias = arrays["dense1"]
+    # Flattened with the channels last.
+    arrays["dense1"] = kernel.reshape(NEURONS, *_FLAT).transpose(0, 2, 3, 1).reshape(NEURONS, -1), bias
+    for name, (kernel, bias) in arrays.items():
+        model.get_layer(name).set_weights([kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T, bias])
+    return model
+
+
+def keras_file(seed: int, path: Path) -> Path:
+    """``.keras``, giving logits."""
+    file = path.with_suffix(".keras")
+    model = keras_model(seed, softmax=False)
+    with _silenced(_COPIES):
+        model.save(file)
+    return file
+
+
+def keras_h5(seed: int, path: Path) -> Path:
+    """``.h5``."""
+    file = path.with_suffix(".h5")
+    model = keras_model(seed)
+    with _silenced(_COPIES):
+        model.save(file)
+    return file
+
+
+def onnx_keras(seed: int, path: Path) -> Path:
+    """By Keras' exporter, with any number of rows, channels last."""
+    file = path.with_suffix(".onnx")
+    model = keras_model(seed)
+    model(np.zeros((1, *SHAPE[1:], SHAPE[0]), np.float32))  # Keras exports what was called
+    # Keras gives numpy back a name that tf2onnx asks for, after looking whether it is there.
+    with _silenced((r"In the future `np\.object` will be defined", FutureWarning)):
+        model.export(file, format="onnx", verbose=False)
+    return file
+
+
+def numpy_model(seed: int, path: Path) -> NumpyModel:
+    """Another network, a perceptron."""
+    return NumpyModel.random(SHAPE, (12, 7), CLASSES, seed)
+
+
+_TORCH, _ONNX, _KERAS = ("torch",), ("torch", "onnx", "onnxscript", "onnxruntime", "onnx2fx"), ("keras", "tensorflow")
+KINDS = {
+    "numpy": Kind(None, (), numpy_model, {}),
+    "torch": Kind("torch", _TORCH, lambda seed, path: torch_module(seed), {"input_shape": SHAPE}),
+    "torch-pt2": Kind("torch", _TORCH, torch_file, {}, ".pt2"),
+    "onnx-dynamo": Kind("onnx", _ONNX, onnx_dynamo, {}, ".onnx"),
+    "onnx-proto": Kind("onnx", _ONNX, onnx_proto, {}),
+    "onnx-legacy": Kind("onnx", _ONNX, onnx_legacy, {}, ".onnx"),
+    "onnx-one-row": Kind("onnx", _ONNX, onnx_one_row, {}, ".onnx"),
+    "onnx-keras": Kind("onnx", (*_KERAS, *_ONNX, "tf2onnx"), onnx_keras, {}, ".onnx"),
+    "keras": Kind("keras", _KERAS, lambda seed, path: keras_model(seed), {}),
+    "keras-file": Kind("keras", _KERAS, keras_file, {}, ".keras"),
+    "keras-h5": Kind("keras", _KERAS, keras_h5, {}, ".h5"),
+}
+
+
+class Zoo:
+    """Models by kind and seed, each made and opened once."""
+
+    def __init__(self, folder: Path, registry: Registry) -> None:
+        self._folder, self._registry = folder, registry
+        self._sources: dict[tuple[str, int], Any] = {}
+        self._models: dict[tuple[str, int, int | None], Model] = {}
+
+    def source(self, kind: str, seed: int) -> Any:
+        """A file or a live object; skips where a framework is missing."""
+        if (kind, seed) not in self._sources:
+            for module in KINDS[kind].needs:
+                pytest.importorskip(module, reason=f"{module} is not installed")
+            self._sources[kind, seed] = KINDS[kind].build(seed, self._folder / f"{kind}-{seed}")
+        return self._sources[kind, seed]
+
+    def model(self, kind: str, seed: int, batch_size: int | None = None) -> Model:
+        """What ``open_model`` makes of it."""
+        key = (kind, seed, batch_size)
+        if key not in self._models:
+            options = KINDS[kind].options
+            if batch_size and KINDS[kind].adapter:
+                options = {**options, "batch_size": batch_size}
+            self._models[key] = open_model(self.source(kind, seed), registry=self._registry, **options)
+        return self._models[key]
+
+
+def _example(rows: int) -> Any:
+    import torch
+
+    return torch.from_numpy(inputs(rows))
+
+
+@contextlib.contextmanager
+def _silenced(*warned: tuple[str, type[Warning]]) -> Iterator[None]:
+    """Ignore these warnings of an exporter, which are about its own code."""
+    with warnings.catch_warnings():
+        for message, category in warned:
+            warnings.filterwarnings("ignore", message, category)
+        yield
