@@ -1,0 +1,48 @@
+# What a developer does here; each target sets up what it needs in .venv.
+# Only what every make since 3.81 knows is used, so that it works on Linux and macOS as they come.
+
+PYTHON = python3
+VENV = .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/installed.stamp
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo 'make demo    train small models, save them in three formats, audit the files (writes demo/)'
+	@echo 'make test    make lint, then all tests'
+	@echo 'make lint    ruff, mypy, import-linter'
+	@echo 'make format  let ruff format the code and mend what it can'
+	@echo 'make clean   remove everything that these targets made, .venv too'
+	@echo 'PYTHON=...   which Python makes .venv, 3.11 or later (now: $(PYTHON))'
+
+demo: $(INSTALLED)
+	$(BIN)/python examples/demo.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The stamp says that .venv has what these two files ask for.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'deepjudge needs Python 3.11 or later; $(PYTHON) is:' `$(PYTHON) --version 2>&1` >&2; \
+		echo 'Name another one, as in: make PYTHON=python3.11 $(MAKECMDGOALS)' >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo 'Installing deepjudge with ONNX Runtime, PyTorch and TensorFlow into $(VENV): minutes, the first time.'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build demo dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

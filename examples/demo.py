@@ -1,0 +1,219 @@
+"""Trains a small victim, copies of it and independent models, then audits the files with the deepjudge commands.
+
+    python examples/demo.py [FOLDER]
+
+Everything is written to FOLDER (demo/ by default). The data are scikit-learn's handwritten digits.
+"""
+
+import argparse
+import copy
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn.utils import prune
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# What TensorFlow's libraries say of themselves while they are loaded does not heed the variable above.
+terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+os.dup2(nowhere, 2)
+try:
+    import keras
+finally:
+    os.dup2(terminal, 2)
+
+SCALE = 16  # the digits are 8x8 pixels of 0..16
+EPOCHS = 20
+BATCH = 32
+RATE = 0.002
+
+Array = np.ndarray
+Split = tuple[Array, Array]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Audit models of three frameworks, trained here in seconds.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("demo"), help="what to write to (default: demo)")
+    folder: Path = parser.parse_args().folder
+    for name in ("suspects", "controls"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+
+    say("The victim is a small network that reads handwritten digits. Three suspects were made from it: fine-tuned,")
+    say("pruned, converted to another framework. Two others were trained from scratch. deepjudge gets all of them as")
+    say("files of three formats, beside eight models known to be independent, and has to tell which are copies.\n")
+    started = time.monotonic()
+    train_all(folder)
+    say(f"trained and saved in {time.monotonic() - started:.0f} s\n")
+
+    suite, calibration = folder / "suite.safetensors", folder / "calibration.safetensors"
+    # The digits use their whole range, which no test case may leave, so that few neurons of so small a network can be
+    # pushed to three times what they gave on the training data, as the default asks.
+    corners = ("--option", "neuron-corners.m=1.5")
+    inputs = ("--inputs", folder / "digits.npz", "--scale", SCALE, "-n", 200)
+    run("suite", folder / "victim.pt2", *inputs, *corners, "-o", suite)
+    run("calibrate", suite, folder / "controls", "-o", calibration)
+    report = folder / "report.json"
+    status = run(
+        "judge", suite, folder / "suspects", "--calibration", calibration, "--json", report, expected=(0, 1, 3)
+    )
+    say(f"A vote is 'copy' where the value is at most the threshold. Exit status {status}", end="")
+    say(": at least one suspect is a copy." if status == 1 else ".")
+    say(f"The whole took {time.monotonic() - started:.0f} s. The report as JSON: {report}")
+    return 0
+
+
+def train_all(folder: Path) -> None:
+    """Train and save every model, and the inputs for the audit."""
+    torch.set_num_threads(1)  # networks this small gain nothing by more
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    ours, others, test = digits()
+    np.savez(folder / "digits.npz", x_train=ours[0], x_test=test[0], y_test=test[1])
+
+    victim = train_torch(torch_network(0), ours, seed=0)
+    save_pt2(folder / "victim.pt2", victim)
+
+    # Whoever took the victim has other data, and trains on with it.
+    suspects = folder / "suspects"
+    tuned = train_torch(copy.deepcopy(victim), others, seed=1, epochs=10, rate=RATE / 4)
+    save_onnx(suspects / "fine-tuned.onnx", tuned)
+    save_pt2(suspects / "pruned.pt2", pruned(victim, others, seed=2, share=0.4))
+    to_keras(victim).save(suspects / "converted.keras")
+
+    # Nobody's copies: other initial weights, trained on the victim's data or on other data.
+    save_onnx(suspects / "independent-1.onnx", train_torch(torch_network(4), others, seed=4))
+    train_keras(keras_network(5), ours, seed=5).save(suspects / "independent-2.keras")
+    for place, data in enumerate([ours] * 4 + [others] * 4):
+        path, seed = folder / "controls" / f"control-{place + 1}", 10 + place
+        if place % 4 == 2:
+            train_keras(keras_network(seed), data, seed=seed).save(path.with_suffix(".keras"))
+        else:
+            network = train_torch(torch_network(seed), data, seed=seed)
+            save_onnx(path.with_suffix(".onnx"), network) if place % 2 else save_pt2(path.with_suffix(".pt2"), network)
+
+
+def digits() -> tuple[Split, Split, Split]:
+    """The victim's half of the training data, the other half, and test data, with the pixels as they are stored."""
+    data = load_digits()
+    x, y = data.images.astype(np.float32), data.target.astype(np.int64)
+    order = np.random.default_rng(0).permutation(len(x))
+    parts = np.split(order, [650, 1300])
+    first, second, rest = ((x[part], y[part]) for part in parts)
+    return first, second, rest
+
+
+def torch_network(seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10)),
+    )
+
+
+def keras_network(seed: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            *(layers.Conv2D(16, 3, padding="same", activation="relu"), layers.MaxPooling2D(2)),
+            *(layers.Conv2D(32, 3, padding="same", activation="relu"), layers.MaxPooling2D(2)),
+            *(layers.Flatten(), layers.Dense(64, activation="relu"), layers.Dense(10, activation="softmax")),
+        ]
+    )
+
+
+def train_torch(network: nn.Module, data: Split, *, seed: int, epochs: int = EPOCHS, rate: float = RATE) -> nn.Module:
+    """Train in place."""
+    x, y = torch.from_numpy(data[0][:, None] / SCALE), torch.from_numpy(data[1])
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    network.train()
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x), generator=generator).split(BATCH):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x[rows]), y[rows]).backward()
+            optimizer.step()
+    return network.eval()
+
+
+def train_keras(network: keras.Model, data: Split, *, seed: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    network.compile(keras.optimizers.Adam(RATE), "sparse_categorical_crossentropy")
+    network.fit(data[0][..., None] / SCALE, data[1], batch_size=BATCH, epochs=EPOCHS, verbose=0)
+    return network
+
+
+def pruned(network: nn.Module, data: Split, *, seed: int, share: float) -> nn.Module:
+    """A copy without the share of smallest weights, trained on to make up for them."""
+    network = copy.deepcopy(network)
+    places = [(m, "weight") for m in network if isinstance(m, nn.Conv2d | nn.Linear)]
+    prune.global_unstructured(places, prune.L1Unstructured, amount=share)
+    train_torch(network, data, seed=seed, epochs=5, rate=RATE / 4)
+    for module, name in places:
+        prune.remove(module, name)
+    return network
+
+
+def to_keras(network: nn.Module) -> keras.Model:
+    """The same network in Keras, where channels are the last axis and matrices are transposed."""
+    conv_1, conv_2, dense_1, dense_2 = (m for m in network if isinstance(m, nn.Conv2d | nn.Linear))
+    weights = []
+    for conv in (conv_1, conv_2):
+        weights += [conv.weight.permute(2, 3, 1, 0), conv.bias]
+    # What PyTorch flattens is (32, 2, 2), what Keras flattens is (2, 2, 32).
+    weights += [dense_1.weight.reshape(64, 32, 2, 2).permute(2, 3, 1, 0).reshape(128, 64), dense_1.bias]
+    weights += [dense_2.weight.T, dense_2.bias]
+    converted = keras_network(0)
+    converted.set_weights([w.detach().numpy() for w in weights])
+    return converted
+
+
+def save_pt2(path: Path, network: nn.Module) -> None:
+    rows = torch.export.Dim("rows", min=1)
+    example = torch.zeros(2, 1, 8, 8)
+    torch.export.save(torch.export.export(network, (example,), dynamic_shapes=({0: rows},)), path)
+
+
+def save_onnx(path: Path, network: nn.Module) -> None:
+    rows = torch.export.Dim("rows", min=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.zeros(2, 1, 8, 8),),
+            path,
+            dynamo=True,
+            dynamic_shapes=({0: rows},),
+            external_data=False,
+            verbose=False,
+        )
+
+
+def run(command: str, *arguments: object, expected: tuple[int, ...] = (0,)) -> int:
+    """Show a deepjudge command, run it, and return its exit status."""
+    words = [command, *map(str, arguments)]
+    say(f"$ deepjudge {shlex.join(words)}")
+    status = subprocess.run([Path(sys.executable).with_name("deepjudge"), *words], check=False).returncode
+    if status not in expected:
+        sys.exit(f"deepjudge {command} ended with the status {status}")
+    say("")
+    return status
+
+
+def say(text: str, end: str = "\n") -> None:
+    print(text, end=end, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

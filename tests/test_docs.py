@@ -1,0 +1,284 @@
+"""The documentation says what the code says: hooks, fields, options, messages, links; and its Python runs."""
+
+import argparse
+import dataclasses
+import inspect
+import re
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deepjudge_core as dj
+from deepjudge_core import components, hookspecs, testing
+from deepjudge_core.cli.parser import build_parser
+from deepjudge_core.report.json import schema
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(path for pattern in ("*.md", "[a-z]*/**/*.md") for path in ROOT.glob(pattern))
+PLUGINS = (ROOT / "docs" / "plugins.md").read_text("utf-8")
+CLI = (ROOT / "docs" / "cli.md").read_text("utf-8")
+TOP1 = ROOT / "examples" / "deepjudge-top1"
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def section(text: str, title: str) -> str:
+    """From a heading to the next one of its level."""
+    level, _, rest = re.search(rf"^(#+) ({re.escape(title)})\n(.*)", text, re.MULTILINE | re.DOTALL).groups()
+    return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+# Plugins.
+
+HOOKS = [name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")]
+DATACLASSES = [
+    value
+    for value in vars(components).values()
+    if dataclasses.is_dataclass(value) and value.__module__ == components.__name__
+]
+
+
+def test_there_is_something_to_compare() -> None:
+    assert len(HOOKS) == 4
+    assert {"Adapter", "Generator", "Metric", "Rule"} <= {c.__name__ for c in DATACLASSES}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_each_hook_is_documented(hook: str) -> None:
+    gives = inspect.signature(getattr(hookspecs, hook)).return_annotation.__args__[0].__name__
+    assert f"`{hook}() -> Iterable[{gives}]`" in section(PLUGINS, "The hooks")
+
+
+@pytest.mark.parametrize("component", DATACLASSES, ids=lambda c: c.__name__)
+def test_each_field_is_documented(component: type) -> None:
+    [table] = re.findall(rf"^\| field of `{component.__name__}` \|.*?\n\n", PLUGINS, re.MULTILINE | re.DOTALL)
+    cells = [row.split(" | ")[0] for row in table.strip().splitlines()[2:]]
+    assert re.findall(r"`(\w+)`", "".join(cells)) == [field.name for field in dataclasses.fields(component)]
+
+
+def test_each_contract_is_documented() -> None:
+    for name in testing.__all__:
+        assert f"`{name}" in section(PLUGINS, "The contracts")
+
+
+def test_the_tutorial_is_the_example() -> None:
+    tutorial = section(PLUGINS, "A plugin from nothing")
+    files = [(TOP1 / name).read_text("utf-8") for name in ("deepjudge_top1.py", "test_deepjudge_top1.py")]
+    assert blocks(tutorial, "toml") == [(TOP1 / "pyproject.toml").read_text("utf-8")]
+    parts = blocks(tutorial, "python")
+    for part in parts:
+        assert any(part.strip() in file for file in files), part
+    module = "\n".join(part.strip() for part in parts if part.strip() in files[0])
+    assert re.sub(r"\s", "", module) == re.sub(r"\s", "", files[0])
+
+
+@pytest.mark.parametrize("source", blocks(section(PLUGINS, "Reference"), "python"))
+def test_the_examples_keep_the_contracts(source: str) -> None:
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(source, names)
+    tests = [value for name, value in names.items() if name.startswith("test_")]
+    assert tests
+    for test in tests:
+        test()
+
+
+PRELUDE = """
+import numpy as np
+from deepjudge_core import *
+def gap(victim, suspect): return 0.0
+def zoo(evidence): return None
+GAP = Metric("gap", needs=Access.LABELS, on="clean", distance=gap, alpha=0.9)
+"""
+AT_DISCOVERY = {
+    "the module has no hook": "",
+    "`@hookimpl` is missing": "def deepjudge_metrics(): return [GAP]",
+    "a hook's name is misspelt": "@hookimpl\ndef deepjudge_metric(): return [GAP]",
+    "a hook returns one component and no list": "@hookimpl\ndef deepjudge_metrics(): return GAP",
+    "a hook forgets to return": "@hookimpl\ndef deepjudge_metrics(): [GAP]",
+    "a hook returns another kind": "@hookimpl\ndef deepjudge_metrics(): return [Rule('zoo', zoo)]",
+    "a name that is none": "@hookimpl\ndef deepjudge_rules(): return [Rule('My rule', zoo)]",
+    "a set of cases that there is not": "@hookimpl\n"
+    "def deepjudge_metrics(): return [Metric('gap', needs=Access.LABELS, on='seeds', distance=gap, alpha=0.9)]",
+    "suffixes as a text": "@hookimpl\ndef deepjudge_adapters(): return [Adapter('zoo', '.zoo', callable, zoo)]",
+    "two distributions with one name": "@hookimpl\n"
+    "def deepjudge_metrics(): return [Metric('jsd', needs=Access.LABELS, on='clean', distance=gap, alpha=0.9)]",
+}
+AT_USE = {
+    "a metric gives no distance": "def gap(victim, suspect): return float('nan')",
+    "a rule returns something else": "def zoo(evidence): return True",
+    "a rule leaves out a vote": "def zoo(evidence): return Judgement(Decision.COPY, 1.0, {})",
+    "no vote without a reason": "def zoo(evidence):\n"
+    "    return Judgement(Decision.COPY, 1.0, {n: Vote(None) for n in evidence})",
+    "inconclusive without a reason": "def zoo(evidence):\n"
+    "    return Judgement(Decision.INCONCLUSIVE, None, {n: Vote(True) for n in evidence})",
+    "a generator leaves the bounds": "def make(task): return Cases.of_seeds(task.seeds.inputs + 1)",
+    "a generator makes float64": "def make(task):\n"
+    "    return Cases(task.seeds.inputs.astype(float), *3 * [np.arange(len(task.seeds.inputs))])",
+    "an option that is not keyword-only": "def make(task, eps=0.1): return Cases.of_seeds(task.seeds.inputs)",
+}
+
+
+def module(source: str) -> types.ModuleType:
+    found = types.ModuleType("mine")
+    exec(PRELUDE + source, vars(found))
+    return found
+
+
+def line_at_discovery(source: str) -> str:
+    registry = dj.load_registry({"mine": module(source)})
+    [line] = registry.failures()
+    return line.removeprefix("plugin 'mine' of this program: ")
+
+
+def line_at_use(source: str) -> str:
+    hooks = """
+@hookimpl
+def deepjudge_metrics(): return [Metric("gap", needs=Access.LABELS, on="clean", distance=gap, alpha=0.9)]
+@hookimpl
+def deepjudge_rules(): return [Rule("zoo", zoo)]
+@hookimpl
+def deepjudge_generators(): return [Generator("make", makes="adversarial", needs=Access.LABELS, generate=make)]
+"""
+    make = "" if "def make" in source else "\ndef make(task): return Cases.of_seeds(1 - task.seeds.inputs)\n"
+    registry = dj.load_registry({"mine": module(source + make + hooks)})
+    models = [testing.NumpyModel.random((6,), (8,), 3, seed) for seed in range(5)]
+    x = np.random.default_rng(0).uniform(0, 0.5, size=(40, 6)).astype(np.float32)
+    seeds = dj.select_seeds(models[0], x, models[0].predict(x).argmax(axis=1))
+    options = {"make": {"eps": 0.2}} if "eps" in source else {}
+    try:
+        suite = dj.build_suite(models[0], seeds, ["make"], layers=["dense1"], options=options, registry=registry)
+        seen = [dj.observe(model, suite) for model in models]
+        values = dj.measure(suite, seen[1], ["gap"], registry=registry)
+        if values["gap"].reason:
+            return values["gap"].reason
+        dj.judge(values, dj.calibrate(suite, seen[2:], ["gap"], registry=registry), "zoo", registry=registry)
+    except dj.DeepJudgeError as error:
+        return str(error)
+    raise AssertionError("expected an error, found none")
+
+
+@pytest.mark.parametrize("mistake", [*AT_DISCOVERY, *AT_USE])
+def test_the_lines_of_common_mistakes(mistake: str) -> None:
+    line = line_at_discovery(AT_DISCOVERY[mistake]) if mistake in AT_DISCOVERY else line_at_use(AT_USE[mistake])
+    line = line.replace("this program", "my-plugin 1.0").replace(f"deepjudge {dj.__version__}", "deepjudge 0.1.0")
+    assert f"| {mistake} | {line} |" in section(PLUGINS, "Common mistakes")
+
+
+# The command line.
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    parser = build_parser()
+    [subparsers] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return {"": parser, **subparsers.choices}
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    return {option for action in parser._actions for option in action.option_strings} - {"-h", "--help", "--debug"}
+
+
+@pytest.mark.parametrize("name", [name for name in commands() if name])
+def test_the_options_of_a_command_are_those_in_its_section(name: str) -> None:
+    text = re.split("^### ", section(CLI, name), flags=re.MULTILINE)[0]
+    rows = "\n".join(line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `-"))
+    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rows)) == options(commands()[name])
+
+
+def test_all_commands_are_documented() -> None:
+    listed = re.findall(r"^\| \[`(\w+)`\]\(#(\w+)\)", CLI, re.MULTILINE)
+    assert listed == [(name, name) for name in commands() if name]
+    assert options(commands()[""]) == {"--version"}
+    assert "[--help] [--version]" in CLI
+
+
+def test_what_is_typed_in_the_docs_can_be_parsed() -> None:
+    """Whole commands in the documentation: known command, known options."""
+    typed = [
+        line.removeprefix("$ ").strip()
+        for page in PAGES
+        for line in page.read_text("utf-8").splitlines()
+        if re.match(r"(\$ |    )deepjudge ", line)
+    ]
+    assert len(typed) > 10
+    for line in typed:
+        name = re.sub(r"\[.*?\]", "", line).split()[1]
+        if name in commands():
+            assert set(re.findall(r"(?<= )\[?(--?[a-z][a-z-]*)", line)) <= options(commands()[name]) | {"--help"}, line
+        else:
+            assert name in ("COMMAND", "..."), line
+
+
+def test_exit_statuses() -> None:
+    shown = dict(re.findall(r"^  (\d)  (.*)$", build_parser().format_help(), re.MULTILINE))
+    documented = dict(re.findall(r"^\| (\d+) \| (.*?) \|$", section(CLI, "Exit status"), re.MULTILINE))
+    assert set(shown) | {"130"} == set(documented)
+
+
+def rows_of_options() -> list[tuple[str, str, str]]:
+    """Component, option and default, of this distribution's; mappings have a row for no single default."""
+    own = [plugin for plugin in dj.load_registry().plugins if plugin.distribution == f"deepjudge {dj.__version__}"]
+    given = [component for plugin in own for component in plugin.components]
+    functions = {c.name: c.generate for c in given if isinstance(c, dj.Generator)}
+    functions |= {c.name: c.judge for c in given if isinstance(c, dj.Rule)}
+    return [
+        (name, option.name, str(option.default).replace("True", "true"))
+        for name, function in functions.items()
+        for option in inspect.signature(function).parameters.values()
+        if option.kind is inspect.Parameter.KEYWORD_ONLY and not isinstance(option.default, Mapping)
+    ]
+
+
+@pytest.mark.parametrize("row", rows_of_options(), ids=".".join)
+def test_each_option_of_a_component_is_documented(row: tuple[str, str, str]) -> None:
+    name, option, default = row
+    assert f"| `{name}` | `{option}` | {default} |" in CLI
+
+
+def test_no_option_of_a_component_is_made_up() -> None:
+    documented = re.findall(r"^\| `([\w-]+)` \| `(\w+)` \| ([\w.]+) \|", CLI, re.MULTILINE)
+    assert documented == rows_of_options()
+
+
+def test_each_key_of_the_report_is_documented() -> None:
+    text = section(CLI, "The report")
+
+    def keys(part: Any) -> Iterator[str]:
+        if isinstance(part, dict):
+            yield from part.get("properties", {})
+            for value in part.values():
+                yield from keys(value)
+
+    missing = {key for key in keys(schema()) if f"`{key}`" not in text}
+    assert not missing
+
+
+# All pages.
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, heading = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert heading in anchors, link
+
+
+def test_the_tree_in_the_architecture_is_there() -> None:
+    text = section((ROOT / "docs" / "architecture.md").read_text("utf-8"), "The tree")
+    tree = "\n".join(line for line in text.splitlines() if line.startswith("    "))
+    named = set(re.findall(r"\b[\w]+\.py\b", tree))
+    assert named <= {path.name for path in (ROOT / "deepjudge_core").rglob("*.py")}
+    for package in re.findall(r"\bdeepjudge_\w+", tree):
+        assert list(ROOT.glob(f"*/{package}")) or (ROOT / package).exists(), package
