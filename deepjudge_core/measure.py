@@ -81,11 +81,11 @@ def _measure(suite: Suite, seen: Observation, metric: Metric) -> Measurement:
         names = " and ".join(str(flag.name).lower() for flag in missing)
         return Measurement(metric, None, f"needs the model's {names}", allowed=False)
     if metric.on not in {"clean", *(record.makes for record in suite.generators)}:
-        return Measurement(metric, None, f"the suite was made without {metric.on} cases", allowed=False)
+        return Measurement(metric, None, f"the suite was made without cases for the set {metric.on!r}", allowed=False)
     if Access.LAYERS in metric.needs and not seen.activations:
         return Measurement(metric, None, seen.unmatched or "no layers were observed", allowed=bool(suite.layers))
     if not suite.rows(metric.on).any():
-        return Measurement(metric, None, f"the suite has no {metric.on} cases")
+        return Measurement(metric, None, f"the suite has no cases in the set {metric.on!r}")
     try:
         value = float(metric.distance(suite.answers(suite.victim, metric.on), suite.answers(seen, metric.on)))
     except Exception as error:

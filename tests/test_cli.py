@@ -115,8 +115,8 @@ def test_suite(cli: Cli) -> None:
         f"digest      {toys.make_model().digest}",
         "accuracy    90.0% of the inputs offered as seeds",
         "seeds       20",
-        "shove       10 cases of 20 made (eps=0.5 upward=True)",
-        "poke        14 cases (count=2)",
+        "cases       shove: 10 cases of 20 made (eps=0.5 upward=True)",
+        "cases       poke: 14 cases (count=2)",
         "layer       dense2: 8 neurons, 7 reached, unreached: 7",
         "note        neuron ranges were taken over the seeds, since no training inputs were given",
         f"suite       {load_suite(Path('new/s.safetensors')).digest}",
@@ -147,7 +147,7 @@ def test_suite_options(cli: Cli) -> None:
 def test_calibrate(ready: Cli) -> None:
     status, out, err = ready("calibrate", "s.safetensors", "controls/c*.toy", "honest.toy", "-o", "d.safetensors")
     assert (status, err) == (0, "")
-    assert "5 controls" in out
+    assert "controls    5" in out
     assert "controls/c4.toy" in out
     found = load_calibration(Path("d.safetensors"), load_suite(Path("s.safetensors")))
     assert [c.model.name for c in found.controls] == [f"controls/c{i}.toy" for i in (1, 2, 3, 4)] + ["honest.toy"]
@@ -203,7 +203,7 @@ def test_others_are_still_judged(ready: Cli) -> None:
     assert found["bad.toy"] == ("failed", "bad.toy: expected a toy model, found no JSON")
     assert found["none.toy"] == ("failed", "none.toy: no such file")
     assert found["README.md"] == ("failed", "README.md: no such file")
-    assert "bad.toy: failed: bad.toy: expected a toy model, found no JSON" in out.splitlines()
+    assert "bad.toy: failed: expected a toy model, found no JSON" in out.splitlines()
 
 
 def test_rule_options_and_groups(ready: Cli) -> None:
@@ -320,7 +320,7 @@ def test_show(ready: Cli) -> None:
     for file, lines in {
         "s.safetensors": [
             "victim      victim.toy (numpy, 4 classes)",
-            "cases       20 clean, 10 adversarial, 14 corners; inputs 12 in 0..1; seed 0",
+            "sets        20 clean, 10 adversarial, 14 corners; inputs 12 in 0..1; seed 0",
             "taps        dense1 (10), dense2 (8), logits (4)",
         ],
         "o.safetensors": [
@@ -514,11 +514,11 @@ def test_controls_that_are_none(ready: Cli) -> None:
     status, out, err = ready("calibrate", "s.safetensors", "controls", "twin.toy", "-o", "d.safetensors")
     assert status == 0
     assert err == "deepjudge: warning: twin.toy: is the same model as controls/c1.toy, counted once\n"
-    assert "4 controls" in out
+    assert "controls    4" in out
     assert "note        twin.toy: is the same model" in ready("show", "d.safetensors")[1]
     status, out, _ = judge(ready, "twin.toy", "copy.toy")
     assert status == 4
-    assert "twin.toy: failed: twin.toy: expected a suspect, found the control controls/c1.toy" in out
+    assert "twin.toy: failed: expected a suspect, found the control controls/c1.toy" in out
 
 
 def test_what_cannot_be_asked_for(ready: Cli) -> None:

@@ -184,7 +184,7 @@ def test_corners_that_were_asked_for_and_not_reached_leave_it_open() -> None:
     suite = dataclasses.replace(suite, cases=without)
     verdict = judged(suite, seed=9)
     assert verdict.decision is Decision.INCONCLUSIVE
-    assert verdict.reason == "the suite has no corners cases"
+    assert verdict.reason == "the suite has no cases in the set 'corners'"
     assert verdict.settings["black-box"].decision is Decision.INDEPENDENT
 
 

@@ -18,6 +18,7 @@ from torch import fx
 from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Layout, Scores
 from deepjudge_core.taps import Op, Role, find_taps
+from deepjudge_torch.base import neurons
 
 # Names of aten operations, without the underscore of those that work in place.
 _ROLES = {
@@ -161,12 +162,6 @@ def sizes(value: torch.Tensor) -> list[Any]:
     found = [size.node.expr if isinstance(size, torch.SymInt) else size for size in value.shape]
     # A module that asks for the length of an axis has it fixed; it stays a SymInt.
     return [int(size) if not isinstance(size, int) and size.is_number else size for size in found]
-
-
-def neurons(tensor: torch.Tensor, rows: int, batch: int, channel: int) -> torch.Tensor:
-    """Average over all axes but those of the rows and of the neurons: ``(rows, neurons)``, float32 at least."""
-    moved = tensor.movedim((batch, channel), (0, -1)).reshape(rows, -1, tensor.shape[channel])
-    return moved.mean(1, dtype=torch.promote_types(tensor.dtype, torch.float32))
 
 
 def inline_grad_modes(module: fx.GraphModule) -> None:

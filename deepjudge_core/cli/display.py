@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -29,7 +30,7 @@ _POINTS_TO = {
     "behaviour": "the behaviour was copied",
     "weights-changed-behaviour": "the weights were taken, the behaviour changed since",
 }
-_PIPE_WIDTH = 160  # of tables that no terminal folds
+_PIPE_WIDTH = 1000  # of tables that no terminal folds
 
 
 def say(out: Console, text: str) -> None:
@@ -76,7 +77,7 @@ def show_suite(out: Console, suite: Suite) -> None:
     for record in suite.generators:
         options = " ".join(f"{name}={value}" for name, value in record.options.items())
         kept = f"{record.kept} cases" + (f" of {record.made} made" if record.kept != record.made else "")
-        say(out, f"{record.name:<11} {kept} ({options})")
+        say(out, f"cases       {record.name}: {kept} ({options})")
     for place, layer in enumerate(suite.layers):
         neurons = victim.layers[layer]
         unreached = [neuron for at, neuron in suite.unreached if at == place]
@@ -96,7 +97,7 @@ def show_cases(out: Console, suite: Suite) -> None:
     counts = ", ".join(f"{int(suite.rows(name).sum())} {name}" for name in CASE_SETS)
     shape = "x".join(map(str, suite.cases.inputs.shape[1:]))
     low, high = suite.bounds
-    say(out, f"cases       {counts}; inputs {shape} in {low:g}..{high:g}; seed {suite.seed}")
+    say(out, f"sets        {counts}; inputs {shape} in {low:g}..{high:g}; seed {suite.seed}")
     taps = ", ".join(f"{name} ({width})" for name, width in suite.victim.model.layers.items())
     say(out, f"taps        {taps}")
 
@@ -113,9 +114,8 @@ def show_observation(out: Console, seen: Observation) -> None:
 def show_calibration(out: Console, calibration: Calibration) -> None:
     """The controls and their values; then why, where one is missing."""
     names = list(calibration.measurements[0]) if calibration.measurements else []
-    table = Table(
-        Column("control", overflow="fold"), "framework", *names, title=f"{len(calibration.controls)} controls"
-    )
+    table = Table(Column("control", overflow="fold"), "framework", *names)
+    say(out, f"controls    {len(calibration.controls)}")
     remarks = list(calibration.notes)
     for seen, measured in zip(calibration.controls, calibration.measurements, strict=True):
         cells = (number(measured[name].value) for name in names)
@@ -127,17 +127,38 @@ def show_calibration(out: Console, calibration: Calibration) -> None:
 
 
 def show_report(out: Console, report: Report) -> None:
-    """One row a suspect: its values, thresholds and votes, and the verdict; then why, where something is missing."""
-    judged = [result.verdict for result in report.suspects if result.verdict]
-    names = list(judged[0].metrics) if judged else []
-    table = Table(Column("suspect", overflow="fold"), "framework", *names, "verdict", show_lines=True)
-    for result in report.suspects:
-        framework = clean(result.model.framework) if result.model else "-"
-        cells = [_cell(result.verdict.metrics[name]) if result.verdict else Text("-") for name in names]
-        table.add_row(Text(clean(result.path)), Text(framework), *cells, _verdict(result))
-    out.print(table)
+    """Each suspect's values, thresholds, votes and verdict; then why, where something is missing."""
+    table = _row_each(report)
+    if table.__rich_measure__(out, out.options.update(max_width=_PIPE_WIDTH)).maximum <= out.width:
+        out.print(table)
+    else:
+        _show_one_by_one(out, report)
     for remark in _remarks(report):
         say(out, remark)
+
+
+def _row_each(report: Report) -> Table:
+    judged = [result.verdict for result in report.suspects if result.verdict]
+    names = list(judged[0].metrics) if judged else []
+    table = Table("suspect", "framework", *names, "verdict", show_lines=True)
+    for result in report.suspects:
+        metrics = result.verdict.metrics if result.verdict else {}
+        cells = [Text("\n").join(_cells(metrics[name])) if metrics else Text("-") for name in names]
+        verdict = Text("\n").join([_decision(result), _points_to(result)])
+        table.add_row(Text(clean(result.path)), Text(_framework(result)), *cells, verdict)
+    return table
+
+
+def _show_one_by_one(out: Console, report: Report) -> None:
+    # For a terminal too narrow for a row each.
+    for result in report.suspects:
+        out.print(Text(clean(result.path), "bold"), overflow="fold")
+        out.print(Text(", ").join(filter(None, [Text(_framework(result)), _decision(result), _points_to(result)])))
+        if result.verdict:
+            table = Table("metric", "value", "threshold", "vote", box=SIMPLE)
+            for name, metric in result.verdict.metrics.items():
+                table.add_row(name, *_cells(metric))
+            out.print(table)
 
 
 def show_plugins(out: Console, registry: Registry) -> None:
@@ -162,28 +183,35 @@ def kind(component: Component) -> str:
     return type(component).__name__.lower()
 
 
-def _cell(result: MetricResult) -> Text:
+def _cells(result: MetricResult) -> tuple[Text, Text, Text]:
+    # The value, what it is held against, and the vote.
     if result.value is None:
-        return Text("not measured", "dim")
-    text = Text(number(result.value))
-    if result.vote.vote is None:
-        return text.append("\nno vote", "dim")
-    sign, word, style = ("<=", "copy", "red") if result.vote.vote else (">", "no", "green")
-    return text.append(f"\n{sign} {number(result.vote.threshold)}", "dim").append(f"\n{word}", style)
+        return Text("-"), Text(), Text("not measured", "dim")
+    value, vote, threshold = Text(number(result.value)), result.vote.vote, result.vote.threshold
+    if vote is None:
+        return value, Text(), Text("no vote", "dim")
+    against = Text() if threshold is None else Text(f"{'<=' if vote else '>'} {number(threshold)}", "dim")
+    return value, against, Text("copy", "red") if vote else Text("no", "green")
 
 
-def _verdict(result: SuspectResult) -> Text:
-    text = Text(str(result.decision), _STYLES[result.decision])
-    if result.verdict and result.verdict.points_to:
-        text.append(f"\n{_POINTS_TO[result.verdict.points_to]}", "dim")
-    return text
+def _framework(result: SuspectResult) -> str:
+    return clean(result.model.framework) if result.model else "-"
+
+
+def _decision(result: SuspectResult) -> Text:
+    return Text(str(result.decision), _STYLES[result.decision])
+
+
+def _points_to(result: SuspectResult) -> Text:
+    points_to = result.verdict.points_to if result.verdict else None
+    return Text(_POINTS_TO[points_to] if points_to else "", "dim")
 
 
 def _remarks(report: Report) -> Iterator[str]:
     for result in report.suspects:
         verdict = result.verdict
         if verdict is None:
-            yield f"{result.path}: failed: {result.failure}"
+            yield f"{result.path}: failed: {str(result.failure).removeprefix(f'{result.path}: ')}"
             continue
         if result.decision is Decision.INCONCLUSIVE:
             yield f"{result.path}: inconclusive: {verdict.reason}"
