@@ -1,5 +1,11 @@
-"""Opens PyTorch models: files of ``torch.export`` (``.pt2``), live modules, exported programs."""
+"""Opens PyTorch models: programs of torch.export, TorchScript, state dicts, live modules.
 
+Programs are ``.pt2`` files or live, the others ``.pt`` and ``.pth`` files or live modules. A state dict needs
+``arch="package.module:factory"``. One in ``.safetensors`` is opened too, but that suffix is not claimed: this tool's
+own files have it.
+"""
+
+import importlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +22,7 @@ _LIVE = {("torch.nn.modules.module", "Module"), ("torch.export.exported_program"
 @hookimpl
 def deepjudge_adapters() -> Iterable[Adapter]:
     """Give the adapter."""
-    return [Adapter(name="torch", suffixes=(".pt2",), accepts=_accepts, open=_open)]
+    return [Adapter(name="torch", suffixes=(".pt", ".pt2", ".pth"), accepts=_accepts, open=_open)]
 
 
 def _accepts(source: object) -> bool:
@@ -29,12 +35,15 @@ def _open(
     name: str | None = None,
     batch_size: int | None = None,
     input_shape: tuple[int, ...] | None = None,
+    arch: str | None = None,
 ) -> Model:
     name = name or (str(source) if isinstance(source, Path) else type(source).__name__)
     try:
-        from deepjudge_torch.model import open_program
+        # Asked for by itself: what follows may have been imported while there was a torch.
+        importlib.import_module("torch")
+        from deepjudge_torch.opening import open_source
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtraError(name, "PyTorch", "torch") from error
-    return open_program(source, name=name, batch_size=batch_size, input_shape=input_shape)
+    return open_source(source, name=name, batch_size=batch_size, input_shape=input_shape, arch=arch)

@@ -1,15 +1,13 @@
-"""PyTorch models as the core sees them. Here, and in :mod:`deepjudge_torch.graph`, torch is imported."""
+"""Exported programs (``torch.export``) as the core sees them."""
 
 import contextlib
 import copy
-import hashlib
-import logging
+import io
 import operator
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,32 +15,24 @@ from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
+from deepjudge_core.model import Array, InputSpec
+from deepjudge_torch.archive import hidden_code
+from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, quiet
+from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.graph import Network, extract, inline_grad_modes, read, sizes
 
-# Rows to export a live module with: two or more, since one is taken for a constant; a number that no other axis is
-# likely to have, so that the two are not taken for one. Modules that cannot be exported for any number get this one.
-_ROWS = 17
+# What is found in place of a program, in words that name what to look for.
+_OTHERS = {Kind.SAVED: "a file of torch.save or TorchScript", Kind.OLD_SAVED: Kind.OTHER.value}
+_OTHERS[Kind.SCRIPT] = _OTHERS[Kind.SAVED]
+_OTHERS[Kind.TENSORS] = Kind.OTHER.value
 
 
-def open_program(
-    source: Path | nn.Module | ExportedProgram,
-    *,
-    name: str,
-    batch_size: int | None,
-    input_shape: tuple[int, ...] | None,
-) -> "TorchModel":
-    """Open a file of ``torch.export``, a live module or an exported program.
+def open_program(source: Path | ExportedProgram, *, name: str, batch_size: int | None) -> "TorchModel":
+    """Open a file of ``torch.export`` or an exported program.
 
-    What is opened is a snapshot: weights that change later change nothing. A live module stays as it is, and on its
-    device; a file runs where its program was exported.
+    What is opened is a snapshot: weights that change later change nothing. It runs where its program was exported.
 
-    ``torch.export.load`` may unpickle parts of a file: do not open files of people who may attack you.
-
-    Args:
-        name: What to call it.
-        batch_size: Rows in a batch.
-        input_shape: Of one input to a live module, without the batch axis; others say it themselves.
+    A file with pickled parts or foreign operations is refused, see :mod:`deepjudge_torch.archive`.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
@@ -50,23 +40,29 @@ def open_program(
     if isinstance(source, Path):
         program, digest = _load(source)
         return TorchModel(program, name=name, digest=digest, batch_size=batch_size)
-    program = _export(source, name, input_shape) if isinstance(source, nn.Module) else source
-    return TorchModel(program, name=name, batch_size=batch_size)
+    return TorchModel(source, name=name, batch_size=batch_size, shared=True)
 
 
-class TorchModel(BatchedModel):
+class TorchModel(TensorModel):
     """An exported program, run from its input to whichever taps are asked for.
 
     Each set of taps is a graph of its own that shares the weights: nothing is hooked, nothing is computed in vain.
     """
 
     def __init__(
-        self, program: ExportedProgram, *, name: str, digest: str | None = None, batch_size: int | None = None
+        self,
+        program: ExportedProgram,
+        *,
+        name: str,
+        digest: str | None = None,
+        batch_size: int | None = None,
+        shared: bool = False,
     ) -> None:
         """Read the program.
 
         Args:
-            digest: Of the file that it was loaded from; without one, the weights are somebody's, and are copied.
+            digest: Of the file that it was loaded from; by default, of its graph and weights.
+            shared: Whether the weights are somebody else's too, and have to be copied.
         """
         # What its guards ask of the input stands in the InputSpec and, for the rows, below.
         module = program.module(check_guards=False)
@@ -75,19 +71,20 @@ class TorchModel(BatchedModel):
         self._graph.eliminate_dead_code()
         weights = {node.target for node in self._graph.find_nodes(op="get_attr")}
         self._state = {name: _detached(operator.attrgetter(name)(module)) for name in weights}
-        if digest is None:
+        if shared:
             self._state = copy.deepcopy(self._state)
-            digest = _digest(self._graph.python_code("self").src, self._state)
+        digest = digest or digest_of(self._graph.python_code("self").src, self._state)
         try:
             network = read(self._graph)
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from error
         self._network = network
+        self.recurrent = network.recurrent
         super().__init__(
             name=name,
-            framework="torch",
             digest=digest,
-            access=Access.FULL if network.example.dtype.is_floating_point else Access.WHITE_BOX,
+            dtype=network.example.dtype,
+            device=network.example.device,
             input=_input_spec(network),
             layers={tap: network.places[tap].neurons for tap in network.taps},
             scores=network.scores,
@@ -132,7 +129,9 @@ def export_module(module: nn.Module, example: torch.Tensor, *, rows_too: bool = 
         # A fresh example each time: export marks its axes as dynamic.
         return torch.export.export(module, (example.clone(),), **options)
 
-    with evaluating(module), warnings.catch_warnings():
+    # What torch cannot export it prints, besides raising an error.
+    silent = contextlib.redirect_stderr(io.StringIO())
+    with evaluating(module), warnings.catch_warnings(), quiet("torch.export._trace"), silent:
         # torch's own recurrent layers do that, and export puts it back.
         only = r"The tensor attributes (self\.[\w.]*_flat_weights\[\d+\](, )?)+ were assigned during export"
         warnings.filterwarnings("ignore", only, UserWarning)
@@ -158,12 +157,15 @@ def _load(path: Path) -> tuple[ExportedProgram, str]:
         found = _OTHERS.get(kind, kind.value)
         raise ModelError(f"{path}: expected {wanted}, found {found}")
     try:
-        with path.open("rb") as file, quiet("torch.export"):
-            return torch.export.load(file), digest
+        found = hidden_code(path)
+        if found is None:
+            with path.open("rb") as file, quiet("torch.export"):
+                return torch.export.load(file), digest
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(
             f"{path}: expected {wanted}, found one that torch {torch.__version__} cannot load: {line(error)}"
         ) from error
+    raise ModelError(f"{path}: expected {wanted} of tensors and torch's own operations, found {found}")
 
 
 def _detached(value: Any) -> Any:

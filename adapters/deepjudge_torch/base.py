@@ -1,0 +1,189 @@
+"""What all kinds of PyTorch models share: how torch runs them, takes their gradients, says what went wrong."""
+
+import abc
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from deepjudge_core.errors import ModelError
+from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
+
+# Rows of an example: two or more, since one is taken for a constant; a number that no other axis is likely to have, so
+# that the two are not taken for one. Modules that cannot be exported for any number get this one.
+ROWS = 17
+
+
+class TensorModel(BatchedModel):
+    """A model that torch runs: arrays become tensors, and autograd gives the gradients."""
+
+    # Of torch's own recurrent layers, whose backward pass cuDNN has in training only.
+    recurrent = False
+
+    def __init__(self, *, dtype: torch.dtype, device: torch.device | str, input: InputSpec, **described: Any) -> None:
+        """Describe the model.
+
+        Args:
+            dtype: Of the tensors that it takes.
+            device: Where they have to be.
+            described: As :class:`BatchedModel` has it.
+        """
+        self._dtype, self._device = dtype, device
+        access = Access.FULL if dtype.is_floating_point else Access.WHITE_BOX
+        super().__init__(framework="torch", access=access, input=input, **described)
+
+    @abc.abstractmethod
+    def run(self, x: torch.Tensor, layers: Sequence[str] | None) -> Sequence[torch.Tensor]:
+        """The ``(rows, neurons)`` outputs at each tap, or the model's own output for None; ``x`` may be changed."""
+
+    def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
+        """See :class:`BatchedModel`."""
+        with torch.inference_mode():
+            return [output.cpu().numpy() for output in self.run(self._tensor(x), layers)]
+
+    def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
+        """See :class:`BatchedModel`."""
+        if Access.GRADIENTS not in self.access:
+            raise ModelError(
+                f"{self.name}: expected inputs of real numbers to take gradients at, found {self.input.dtype}"
+            )
+        plain = torch.backends.cudnn.flags(enabled=False) if self.recurrent else contextlib.nullcontext()
+        with torch.inference_mode(False), torch.enable_grad(), plain:
+            leaf = self._tensor(x).requires_grad_()
+            # A copy, for models that begin with an operation in place.
+            (scores,) = self.run(leaf.clone(), [layer])
+            if not scores.requires_grad:
+                raise ModelError(f"{self.name}: expected a gradient of {layer!r} at the input, found none")
+            given = torch.from_numpy(cotangent(scores.detach().cpu().numpy()))
+            (gradient,) = torch.autograd.grad(scores, leaf, given.to(scores.device))
+        return np.asarray(gradient.float().cpu().numpy())
+
+    def outputs(self, x: Array) -> Array:
+        """The model's own outputs ``(n, scores)``, before anything is made of them."""
+        return np.concatenate([self.forward(b, None)[0][: r.stop - r.start] for b, r in self._batches(x)])
+
+    def _tensor(self, x: Array) -> torch.Tensor:
+        # A copy always: models may work in place, and arrays may be read-only.
+        return torch.tensor(x, dtype=self._dtype, device=self._device)
+
+
+def neurons(tensor: torch.Tensor, rows: int, batch: int, channel: int) -> torch.Tensor:
+    """Average over all axes but those of the rows and of the neurons: ``(rows, neurons)``, float32 at least."""
+    moved = tensor.movedim((batch, channel), (0, -1)).reshape(rows, -1, tensor.shape[channel])
+    return moved.mean(1, dtype=torch.promote_types(tensor.dtype, torch.float32))
+
+
+def find_scores(answer: Any, rows: int) -> torch.Tensor:
+    """The first tensor ``(rows, classes)`` of what a model answers.
+
+    Raises:
+        ModelError: When there is none.
+    """
+    tensors = [leaf for leaf in pytree.tree_leaves(answer) if isinstance(leaf, torch.Tensor)]
+    for tensor in tensors:
+        if tensor.ndim == 2 and len(tensor) == rows:
+            return tensor
+    found = ", ".join(f"({', '.join('n' if s == rows else str(s) for s in tensor.shape)})" for tensor in tensors)
+    raise ModelError(f"expected an output (n, classes), found {found or 'none'}")
+
+
+def are_probabilities(scores: torch.Tensor) -> bool:
+    """Whether each row is a distribution over two classes or more."""
+    scores = scores.detach().double()
+    return scores.shape[1] > 1 and bool((scores >= 0).all() and ((scores.sum(1) - 1).abs() < 1e-3).all())
+
+
+def as_logits(probabilities: torch.Tensor) -> torch.Tensor:
+    """Logits whose softmax these are, where the model's own cannot be had."""
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
+def spec_of(example: torch.Tensor) -> InputSpec:
+    """Of a model that takes inputs like the rows of an example; images have their channels first, as torch has them."""
+    return InputSpec(
+        tuple(example.shape[1:]),
+        dtype=numpy_name(example.dtype),
+        layout="channels_first" if example.ndim == 4 else None,
+    )
+
+
+def numpy_name(dtype: torch.dtype) -> str:
+    """What numpy calls an element type; it has no bfloat16."""
+    name = str(dtype).removeprefix("torch.")
+    return "float32" if name == "bfloat16" else name
+
+
+def example_for(module: nn.Module, shape: Sequence[int], rows: int = ROWS) -> torch.Tensor:
+    """Zeros of the element type, and on the device, that a module works with."""
+    tensors = [*module.parameters(), *module.buffers()]
+    dtype = next((tensor.dtype for tensor in tensors if tensor.dtype.is_floating_point), torch.float32)
+    return torch.zeros(rows, *shape, dtype=dtype, device=tensors[0].device if tensors else "cpu")
+
+
+def samples(like: torch.Tensor, rows: int) -> Iterator[torch.Tensor]:
+    """Inputs to try a model with: small and large, positive and negative; of whole numbers, those that all know."""
+    shape = (rows, *like.shape[1:])
+    rng = np.random.default_rng(0)
+    normal, uniform = rng.normal(size=shape), rng.uniform(size=shape)
+    real = [normal, uniform, -uniform, 10 * normal] if like.dtype.is_floating_point else [uniform.round()]
+    for values in (*real, np.zeros(shape)):
+        yield torch.from_numpy(values).to(like.device, like.dtype)
+
+
+def close(found: Array, wanted: torch.Tensor) -> bool:
+    """Whether what should be the same numbers, computed in the element type of the second, are."""
+    error = 1e-4 if wanted.dtype.itemsize >= 4 else 2e-2
+    expected = wanted.double().numpy()
+    return found.shape == expected.shape and bool(np.allclose(found, expected, rtol=error, atol=error, equal_nan=True))
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode for a while.
+
+    By the flags alone: what train() and eval() of a module may do besides could not be undone.
+    """
+    before = {part: part.training for part in module.modules()}
+    try:
+        for part in before:
+            part.training = False
+        yield
+    finally:
+        for part, training in before.items():
+            part.training = training
+
+
+@contextlib.contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Silence a logger of torch, which logs the traceback of an error that it then raises."""
+    logger = logging.getLogger(name)
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def line(error: BaseException) -> str:
+    """An error in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def digest_of(code: str, state: Mapping[str, Any]) -> str:
+    """SHA-256 of what computes and of its weights."""
+    digest = hashlib.sha256(code.encode())
+    for name, value in sorted(state.items()):
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        else:  # the body of a branch
+            digest.update(f"{name} {value.code}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,355 @@
+"""Modules that torch.export cannot export, run as they are and listened to by forward hooks.
+
+Taps are the outputs of torch's own activation and recurrent modules, in the order in which they are called. What a
+module computes by functions (``torch.relu(x)``) cannot be seen so, nor what happens in scripted or compiled parts.
+"""
+
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from deepjudge_core.errors import ModelError
+from deepjudge_core.model import Scores
+from deepjudge_torch.base import (
+    ROWS,
+    TensorModel,
+    are_probabilities,
+    as_logits,
+    close,
+    digest_of,
+    example_for,
+    find_scores,
+    line,
+    neurons,
+    samples,
+    spec_of,
+)
+from deepjudge_torch.graph import Place
+
+# Weights over a set, and no activations.
+_WEIGHTING = (nn.LogSoftmax, nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin)
+_HEARD = (
+    nn.RNNBase,
+    nn.RNNCellBase,
+    *(
+        getattr(nn.modules.activation, name)
+        for name in nn.modules.activation.__all__
+        if getattr(nn, name) not in _WEIGHTING
+    ),
+)
+# The axis of the channels, where there are three axes or more, by the file of torch.nn.modules that a class stands in.
+_CHANNELS = {
+    **dict.fromkeys(("batchnorm", "conv", "instancenorm", "pixelshuffle", "pooling", "upsampling"), 1),
+    **dict.fromkeys(("linear", "rnn", "sparse", "transformer"), -1),
+}
+_ENDINGS = {
+    "log_softmax": Scores.LOG_PROBABILITIES,
+    "sigmoid": Scores.PROBABILITIES,
+    "softmax": Scores.PROBABILITIES,
+}
+_FEW = 2  # rows, to tell their axis from the others
+
+
+class HookedModel(TensorModel):
+    """A module, run as it is, with hooks that are there during a run only.
+
+    Where the answer to an input depends on the others in its batch, each input is a batch of its own.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        name: str,
+        digest: str | None,
+        batch_size: int | None,
+        input_shape: tuple[int, ...],
+    ) -> None:
+        """Run the module on examples to see what it calls.
+
+        Args:
+            module: The model's own: it is put in evaluation mode, its weights are not to be trained.
+
+        Raises:
+            ModelError: When it cannot be run, or calls other modules for other inputs; without the name in front.
+        """
+        for part in module.modules():
+            part.training = False
+        module.requires_grad_(False)
+        self._module = module
+        self._heard = {key: part for key, part in module.named_modules() if isinstance(part, _HEARD)}
+        self.recurrent = any(isinstance(part, nn.RNNBase) for part in self._heard.values())
+
+        example = self._find_example(input_shape)
+        rows, first = len(example), next(samples(example, len(example)))
+        run = self._probe(first)
+        few = None
+        if rows > _FEW:  # a module that takes no other number of rows is asked for as many as it takes
+            with contextlib.suppress(ModelError):
+                few = self._probe(first[:_FEW])
+        self._order = run.order
+        ends = run.ending.scores if run.ending.gave(run.scores) else Scores.LOGITS
+        self._looked_through = ends is not Scores.LOGITS
+        if not self._looked_through and are_probabilities(run.scores):
+            ends = Scores.PROBABILITIES
+        self._check_same(run, few, example)
+        self._places = _find_places(run, few, rows)
+        layers = {tap: place.neurons for tap, place in self._places.items()}
+        logits = "logits"
+        while logits in layers:
+            logits += "_"
+        mixed = few is not None and not close(few.scores.detach().cpu().numpy(), run.scores[:_FEW].detach().cpu())
+        state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        super().__init__(
+            name=name,
+            digest=digest or digest_of(f"{type(module).__qualname__} {module}", state),
+            dtype=example.dtype,
+            device=example.device,
+            input=spec_of(example),
+            layers={**layers, logits: run.scores.shape[1]},
+            scores=ends,
+            batch_size=batch_size,
+            fixed_batch=1 if mixed else rows if few is None else None,
+        )
+
+    def run(self, x: torch.Tensor, layers: Sequence[str] | None) -> Sequence[torch.Tensor]:
+        """See :class:`TensorModel`."""
+        rows, wanted = len(x), set(layers or ())
+        order: list[str] = []
+        found: dict[str, torch.Tensor] = {}
+
+        def note(call: "_Call") -> None:
+            order.append(call.key)
+            for tap, tensor in call.outputs.items():
+                if tap in wanted:
+                    place = self._places[tap]
+                    # At once: an operation in place further on may overwrite it.
+                    found[tap] = neurons(tensor, rows, place.batch, place.channel)
+
+        with _listening(self._heard, note), _Ending() as ending:
+            scores = find_scores(self._module(x), rows)
+        if order != self._order or (self._looked_through and not ending.gave(scores)):
+            raise ModelError(
+                f"{self.name}: expected a module that calls {', '.join(self._order) or 'no activation'} for every "
+                f"input, as it did when it was opened, found {', '.join(order) or 'none'}"
+            )
+        if layers is None:
+            return [neurons(scores, rows, 0, 1)]
+        if self._looked_through:
+            scores = ending.logits.reshape(scores.shape)
+        scores = neurons(scores, rows, 0, 1)
+        if self._scores is Scores.PROBABILITIES and not self._looked_through:
+            scores = as_logits(scores)
+        return [found.get(tap, scores) for tap in layers]
+
+    def _find_example(self, input_shape: tuple[int, ...]) -> torch.Tensor:
+        # Of a number of rows that the module takes.
+        failures = []
+        for rows in (ROWS, 1):
+            example = example_for(self._module, input_shape, rows)
+            try:
+                self._probe(next(samples(example, rows)))
+            except ModelError as error:
+                failures.append(error)
+            else:
+                return example
+        raise failures[0]
+
+    def _probe(self, x: torch.Tensor) -> "_Run":
+        calls: list[_Call] = []
+        parts = {key: part for key, part in self._module.named_modules() if key in self._heard or _channel_of(part)}
+        with torch.inference_mode(False), torch.enable_grad(), _listening(parts, calls.append), _Ending() as ending:
+            leaf = x.clone()
+            given = leaf.requires_grad_().clone() if leaf.dtype.is_floating_point else leaf
+            try:
+                scores = find_scores(self._module(given), len(x))
+            except ModelError as error:
+                raise ModelError(f"expected a model that gives {str(error).removeprefix('expected ')}") from error
+            except Exception as error:
+                raise ModelError(f"it cannot be run on them: {line(error)}") from error
+        return _Run(scores, ending, calls)
+
+    def _check_same(self, run: "_Run", few: "_Run | None", example: torch.Tensor) -> None:
+        # One after the other: what a run keeps may be large.
+        others = (self._probe(x) for x in samples(example, len(example)))
+        for at, other in enumerate(others if few is None else itertools.chain(others, [few])):
+            if at == 0 and not close(other.scores.detach().cpu().numpy(), run.scores.detach().cpu()):
+                raise ModelError("it gives other outputs for the same inputs the second time")
+            if (
+                other.order != self._order
+                or other.scores.shape[1] != run.scores.shape[1]
+                or (self._looked_through and not other.ending.gave(other.scores))
+            ):
+                raise ModelError("it calls other activation modules, or gives other outputs, for other inputs")
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a module.
+
+    Attributes:
+        key: The module's name, and which of its calls this is.
+        part: The module.
+        given: The tensor that it was given.
+        outputs: What it gave, by names that taps may have.
+    """
+
+    key: str
+    part: nn.Module
+    given: torch.Tensor | None
+    outputs: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a module did: its scores, the last softmax, the calls of its parts."""
+
+    scores: torch.Tensor
+    ending: "_Ending"
+    calls: list[_Call]
+
+    @property
+    def order(self) -> list[str]:
+        """The activations and recurrent layers that were called."""
+        return [call.key for call in self.calls if isinstance(call.part, _HEARD)]
+
+
+class _Ending(TorchFunctionMode):  # type: ignore[misc]  # torch ships no types here
+    """Keeps what went into the last softmax or sigmoid, be it called as a module or as a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores = Scores.LOGITS
+        self.logits = self.result = torch.empty(0)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """See :class:`TorchFunctionMode`."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        scores = _ENDINGS.get(name.removesuffix("_"))
+        if scores is None:
+            return func(*args, **kwargs)
+        given = args[0] if args else kwargs["input"]
+        if name.endswith("_"):
+            given = given.clone()
+        self.result = func(*args, **kwargs)
+        self.logits, self.scores = given, scores
+        return self.result
+
+    def gave(self, scores: torch.Tensor) -> bool:
+        """Whether these are its result, perhaps in another shape."""
+        if self.result.numel() != scores.numel():
+            return False
+        return bool(torch.allclose(self.result.reshape(scores.shape), scores, equal_nan=True))
+
+
+@contextlib.contextmanager
+def _listening(parts: Mapping[str, nn.Module], note: Callable[[_Call], None]) -> Iterator[None]:
+    # Calls of the parts are noted as they happen.
+    times: Counter[str] = Counter()
+
+    def hook(name: str, part: nn.Module, given: Any, output: Any) -> None:
+        times[name] += 1
+        key = name or type(part).__name__
+        if times[name] > 1:
+            key += f":{times[name]}"
+        tensors = _tensors(output)
+        names = [key, *(f"{key}[{item}]" for item in range(1, len(tensors)))]
+        inputs = _tensors(given)
+        note(_Call(key, part, inputs[0] if inputs else None, dict(zip(names, tensors, strict=False))))
+
+    handles = []
+    try:
+        for name, part in parts.items():
+            handles.append(part.register_forward_hook(partial(hook, name)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _find_places(run: _Run, few: _Run | None, rows: int) -> dict[str, Place]:
+    # Of the taps: what activations gave, where the scores depend on it and it has rows and channels.
+    logits = run.ending.result if run.ending.gave(run.scores) else run.scores
+    given = {
+        tap: (at, tensor)
+        for at, call in enumerate(run.calls)
+        if isinstance(call.part, _HEARD)
+        for tap, tensor in call.outputs.items()
+        if tensor is not logits and tensor is not run.scores
+    }
+    unused = _unused(run.scores, {tap: tensor for tap, (_, tensor) in given.items()})
+    smaller = {} if few is None else {tap: tensor for call in few.calls for tap, tensor in call.outputs.items()}
+    places = {}
+    for tap, (at, tensor) in given.items():
+        batch = _find_rows(tensor, smaller.get(tap), rows, run.calls[at].part)
+        channel = _find_channel(run.calls, at, tensor)
+        if tap not in unused and batch is not None and batch != channel:
+            places[tap] = Place(batch, channel, tensor.shape[channel])
+    return places
+
+
+def _unused(scores: torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> set[str]:
+    # Those that the scores do not depend on, as far as autograd can tell.
+    known = {tap: tensor for tap, tensor in tensors.items() if tensor.requires_grad}
+    if not scores.requires_grad or not known:
+        return set()
+    gradients = torch.autograd.grad(scores.sum(), list(known.values()), allow_unused=True)
+    return {tap for tap, gradient in zip(known, gradients, strict=True) if gradient is None}
+
+
+def _find_rows(tensor: torch.Tensor, smaller: torch.Tensor | None, rows: int, part: nn.Module) -> int | None:
+    shape = tuple(tensor.shape)
+    if smaller is None:  # a fixed number of rows
+        likely = 1 if isinstance(part, nn.RNNBase) and not part.batch_first else 0
+        return next((axis for axis in (likely, *range(len(shape))) if axis < len(shape) and shape[axis] == rows), None)
+    if len(shape) != smaller.ndim:
+        return None
+    for axis, (many, few) in enumerate(zip(shape, smaller.shape, strict=True)):
+        if (many, few) == (rows, _FEW):
+            return axis
+    # (rows, time, ...) reshaped to (rows * time, ...)
+    return 0 if shape and shape[0] * _FEW == smaller.shape[0] * rows else None
+
+
+def _find_channel(calls: Sequence[_Call], at: int, tensor: torch.Tensor) -> int:
+    # As the part has it that made the tensor, the last one that made one of its shape, or one of its rank.
+    rank = int(tensor.ndim)
+    if rank <= 2:
+        return rank - 1
+    before = [call for call in calls[: at + 1][::-1] if _channel_of(call.part)]
+    same: list[Callable[[torch.Tensor], bool]] = [
+        lambda made: made is calls[at].given or made is tensor,
+        lambda made: made.shape == tensor.shape,
+        lambda made: made.ndim == rank,
+    ]
+    for test in same:
+        for call in before:
+            if any(test(made) for made in call.outputs.values()):
+                return _channel_of(call.part) % rank
+    return rank - 1 if rank == 3 else 1
+
+
+def _channel_of(part: nn.Module) -> int:
+    # 0 where it says nothing.
+    if isinstance(part, nn.LayerNorm | nn.RMSNorm):
+        return -1 if len(part.normalized_shape) == 1 else 0
+    if isinstance(part, nn.GroupNorm | nn.LocalResponseNorm):
+        return 1
+    files = [cls.__module__.removeprefix("torch.nn.modules.") for cls in type(part).__mro__]
+    return next((_CHANNELS[file] for file in files if file in _CHANNELS), 0)

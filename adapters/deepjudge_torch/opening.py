@@ -1,0 +1,64 @@
+"""Opens whatever PyTorch models come in. Behind this file torch is imported, in front of it never."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from deepjudge_core.errors import ModelError
+from deepjudge_torch.base import TensorModel
+from deepjudge_torch.files import Kind, identify
+from deepjudge_torch.live import open_module
+from deepjudge_torch.model import open_program
+from deepjudge_torch.script import open_script
+from deepjudge_torch.state_dict import open_state_dict
+
+_WEIGHTS = {Kind.SAVED, Kind.OLD_SAVED, Kind.TENSORS}
+
+
+def open_source(
+    source: Path | nn.Module | ExportedProgram,
+    *,
+    name: str,
+    batch_size: int | None,
+    input_shape: tuple[int, ...] | None,
+    arch: str | None,
+) -> TensorModel:
+    """Open a file or a live object.
+
+    ``.pt2`` is a program of torch.export. What ``.pt`` and ``.pth`` are, a state dict, TorchScript or such a program,
+    their content says. TorchScript can hold code that runs when it is opened: do not open that of people who may attack
+    you.
+
+    Args:
+        name: What to call it.
+        batch_size: Rows in a batch.
+        input_shape: Of one input to a live module, a state dict's network or TorchScript, without the batch axis;
+            programs say it themselves, as do some of the others.
+        arch: What makes the network of a state dict, as ``package.module:factory``.
+
+    Raises:
+        ModelError: When it cannot be opened as a classifier.
+    """
+    if isinstance(source, torch.jit.ScriptModule):
+        return open_script(source, name=name, batch_size=batch_size, input_shape=input_shape)
+    if isinstance(source, nn.Module):
+        return open_module(source, name=name, batch_size=batch_size, input_shape=input_shape)
+    if isinstance(source, ExportedProgram) or source.suffix.lower() == ".pt2":
+        return open_program(source, name=name, batch_size=batch_size)
+    return _open_file(source, name=name, batch_size=batch_size, input_shape=input_shape, arch=arch)
+
+
+def _open_file(path: Path, *, arch: str | None, input_shape: tuple[int, ...] | None, **options: Any) -> TensorModel:
+    weights = path.suffix.lower() == ".safetensors"
+    wanted = "a file of safetensors" if weights else "a state dict, TorchScript or a torch.export file"
+    kind, digest = identify(path, wanted)
+    if kind in _WEIGHTS and not (weights and kind is not Kind.TENSORS):
+        return open_state_dict(path, kind, digest, arch=arch, input_shape=input_shape, **options)
+    if kind is Kind.SCRIPT and not weights:
+        return open_script(path, input_shape=input_shape, **options)
+    if kind is Kind.PROGRAM and not weights:
+        return open_program(path, **options)
+    raise ModelError(f"{path}: expected {wanted}, found {kind.value}")

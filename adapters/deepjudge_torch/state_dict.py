@@ -1,0 +1,168 @@
+"""Files of weights alone, put into the network that the user's own code makes."""
+
+import contextlib
+import importlib
+import operator
+import pickle
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_torch.base import TensorModel, line
+from deepjudge_torch.files import Kind
+from deepjudge_torch.live import open_module
+
+# Under which training loops file the weights among other things, and what wrappers of modules put before their names.
+_KEYS = ("state_dict", "model", "model_state_dict")
+_PREFIXES = ("module.", "_orig_mod.")
+_SHOWN = 3
+
+
+def open_state_dict(
+    path: Path,
+    kind: Kind,
+    digest: str,
+    *,
+    name: str,
+    batch_size: int | None,
+    input_shape: tuple[int, ...] | None,
+    arch: str | None,
+) -> TensorModel:
+    """Open a state dict, of ``torch.save`` or safetensors, as the network that ``arch`` makes.
+
+    The weights are read as data (``weights_only=True``, safetensors): no code in the file runs. The network's code,
+    which does run, is the user's own. All weights have to fit, none may be missing or left.
+
+    Args:
+        kind: Of the file.
+        digest: Of the file's bytes, whatever ``arch`` is: equal weights have equal digests.
+        input_shape: Of one input, without the batch axis; by default the network's attribute ``input_shape``.
+        arch: ``package.module:factory``, a callable without arguments (a class, too) that gives a ``torch.nn.Module``;
+            imported from ``sys.path`` and, before that, from the current directory, as ``python -m`` does.
+
+    Raises:
+        ModelError: When the file or the network cannot be had, or do not fit one another.
+        UsageError: When ``arch`` is none.
+    """
+    if arch is None:
+        raise ModelError(
+            f"{name}: expected the network that these weights are for, found a state dict alone: "
+            "name what makes it, as in arch='package.module:factory'"
+        )
+    weights = _read(path, kind)
+    module = _make(name, arch)
+    _fill(module, weights, f"{name}: expected weights that fit {arch}")
+    if input_shape is None:
+        input_shape = _shape(module)
+    if input_shape is None:
+        raise ModelError(
+            f"{name}: expected the shape of one input, found none: input_shape=(1, 28, 28), "
+            f"or an attribute input_shape of what {arch} makes"
+        )
+    return open_module(module, name=name, batch_size=batch_size, input_shape=input_shape, digest=digest)
+
+
+def _read(path: Path, kind: Kind) -> Mapping[str, torch.Tensor]:
+    wanted = f"{path}: expected a state dict"
+    try:
+        with torch.sparse.check_sparse_tensor_invariants():
+            if kind is Kind.TENSORS:
+                found: Any = safetensors.torch.load_file(path)
+            else:
+                found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{wanted}, found one that holds more than weights, or a damaged one: "
+            "save module.state_dict(), not the module"
+        ) from error
+    except Exception as error:  # whatever a damaged file makes torch stumble over
+        raise ModelError(f"{wanted}, found one that torch {torch.__version__} cannot load: {line(error)}") from error
+    inner = [found] + [found[key] for key in _KEYS if isinstance(found, Mapping) and key in found]
+    for state in inner:
+        if isinstance(state, Mapping) and state and all(_is_entry(*entry) for entry in state.items()):
+            return state
+    if isinstance(found, Mapping):
+        keys = ", ".join(f"{key} ({type(value).__name__})" for key, value in list(found.items())[:_SHOWN])
+        raise ModelError(f"{wanted}, by itself or under {', '.join(_KEYS)}, found a dict of {keys or 'nothing'}")
+    raise ModelError(f"{wanted}, found a {type(found).__name__}")
+
+
+def _is_entry(key: object, value: object) -> bool:
+    # A module may add what it likes under its own name and this.
+    return isinstance(key, str) and (isinstance(value, torch.Tensor) or key.endswith("_extra_state"))
+
+
+def _make(name: str, arch: str) -> nn.Module:
+    module_name, _, factory_name = arch.partition(":")
+    if not all(part.isidentifier() for text in (module_name, factory_name) for part in text.split(".")):
+        raise UsageError(f"{name}: expected arch as package.module:factory, found {arch!r}")
+    with _current_directory():
+        try:
+            factory = operator.attrgetter(factory_name)(importlib.import_module(module_name))
+            module = factory()
+        except Exception as error:
+            raise ModelError(f"{name}: expected {arch} to make the network, found {line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{name}: expected {arch} to make a torch.nn.Module, found a {type(module).__name__}")
+    return module
+
+
+@contextlib.contextmanager
+def _current_directory() -> Iterator[None]:
+    # Where the user is, before all else, as `python -m` has it; the command line has its own folder there.
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        # The user's code may have changed the path itself.
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)
+
+
+def _fill(module: nn.Module, weights: Mapping[str, torch.Tensor], wanted: str) -> None:
+    own = module.state_dict()
+    while prefix := next((p for p in _PREFIXES if _all_start(weights, p) and not _all_start(own, p)), None):
+        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    try:
+        module.load_state_dict(weights, strict=True)
+    except Exception as error:
+        other = [
+            f"{key} {_text(weights[key])} for {_text(value)}"
+            for key, value in own.items()
+            if _text(weights.get(key)) != _text(value) and key in weights
+        ]
+        differences = {
+            "missing": [key for key in own if key not in weights],
+            "unexpected": [key for key in weights if key not in own],
+            "of another shape": other,
+        }
+        found = "; ".join(f"{what}: {_few(names)}" for what, names in differences.items() if names)
+        raise ModelError(f"{wanted}, found {found or line(error)}") from error
+
+
+def _all_start(names: Iterable[str], prefix: str) -> bool:
+    return all(name.startswith(prefix) for name in names)
+
+
+def _text(value: object) -> str:
+    return str(tuple(getattr(value, "shape", ()))).replace(",)", ")")
+
+
+def _few(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shape(module: nn.Module) -> tuple[int, ...] | None:
+    found = getattr(module, "input_shape", None)
+    if isinstance(found, tuple | list) and found and all(isinstance(size, int) for size in found):
+        return tuple(found)
+    return None

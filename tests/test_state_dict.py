@@ -1,0 +1,256 @@
+"""State dicts, with the network that the user's own code makes."""
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from models import LAYERS, SHAPE, inputs, torch_module
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'deepjudge[torch]'")
+
+import deepjudge_torch  # noqa: E402
+import safetensors.torch  # noqa: E402
+from torch import nn  # noqa: E402
+
+from deepjudge_core import Model, open_model  # noqa: E402
+from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError  # noqa: E402
+from deepjudge_core.testing import check_model  # noqa: E402
+
+(ADAPTER,) = deepjudge_torch.deepjudge_adapters()
+CODE = """
+import sys
+from torch import nn
+
+STARTS = sys.path[0]
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__()
+        for name, part in {
+            "conv1": nn.Conv2d(3, 4, 3), "relu1": nn.ReLU(), "pool": nn.MaxPool2d(2), "conv2": nn.Conv2d(4, 6, 2),
+            "relu2": nn.ReLU(), "flatten": nn.Flatten(), "dense1": nn.Linear(24, 10), "tanh": nn.Tanh(),
+            "dense2": nn.Linear(10, 5),
+        }.items():
+            self.add_module(name, part)
+
+class Shaped(Net):
+    input_shape = (3, 8, 8)
+
+class Named(nn.Module):
+    "Its one child is called as a wrapper of modules calls its own."
+
+    def __init__(self):
+        super().__init__()
+        self.module = Net()
+
+    def forward(self, x):
+        return self.module(x)
+
+class Zoo:
+    net = Shaped
+
+ONE = Shaped()
+
+def shared():
+    return ONE
+
+def broken():
+    raise RuntimeError("first line\\nsecond line")
+
+def nothing():
+    return 3
+
+def smaller():
+    net = Shaped()
+    net.dense2 = nn.Linear(10, 4)
+    del net.conv1
+    for name in "abcd":
+        net.add_module(name, nn.Linear(1, 1, bias=False))
+    return net
+"""
+
+
+@pytest.fixture(autouse=True)
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own code, where the user is."""
+    (tmp_path / "user").mkdir()
+    (tmp_path / "user" / "nets.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    for name in ("user", "user.nets"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def save(folder: Path, suffix: str, state: Any = None, **options: Any) -> Path:
+    state = torch_module(1).state_dict() if state is None else state
+    path = folder / f"weights{suffix}"
+    if suffix == ".safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path, **options)
+    return path
+
+
+def open_path(path: Path, arch: str | None = "user.nets:Shaped", **options: Any) -> Model:
+    return ADAPTER.open(path, arch=arch, **options)
+
+
+@pytest.fixture(scope="module")
+def live() -> Model:
+    return ADAPTER.open(torch_module(1), input_shape=SHAPE)
+
+
+def same(model: Model, wanted: Model) -> None:
+    x = inputs(6)
+    assert dict(model.layers) == dict(wanted.layers)
+    np.testing.assert_array_equal(model.predict(x), wanted.predict(x))
+    for layer in (*wanted.layers, None):
+        given = [m.gradient(x, lambda s, rows: s, layer=layer) for m in (model, wanted)]
+        np.testing.assert_array_equal(*given)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+def test_a_state_dict_is_the_live_module(suffix: str, tmp_path: Path, live: Model) -> None:
+    path = save(tmp_path, suffix)
+    model = open_path(path)
+    same(model, live)
+    check_model(model, inputs(8))
+    assert (model.name, tuple(model.layers.values())) == (str(path), LAYERS)
+    assert model.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_through_the_front_door_with_the_shape_given(tmp_path: Path, live: Model) -> None:
+    path = save(tmp_path, ".pth", _use_new_zipfile_serialization=False)
+    same(open_model(path, arch="user.nets:Net", input_shape=SHAPE), live)
+    same(open_path(path, "user.nets:Zoo.net"), live)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict"])
+def test_what_training_loops_file(key: str, tmp_path: Path, live: Model) -> None:
+    state = torch_module(1).state_dict()
+    given = {"epoch": 3, "optimizer": {"lr": 0.1}, key: {f"module.{name}": value for name, value in state.items()}}
+    same(open_path(save(tmp_path, ".pt", given)), live)
+
+
+def test_prefixes(tmp_path: Path, live: Model) -> None:
+    state = torch_module(1).state_dict()
+    named = {f"module.{name}": value for name, value in state.items()}
+    same(open_path(save(tmp_path, ".safetensors", named)), live)
+    twice = {f"_orig_mod.{name}": value for name, value in named.items()}
+    for given in (twice, {f"module._orig_mod.{name}": value for name, value in state.items()}):
+        same(open_path(save(tmp_path, ".pt", given)), live)
+    # It is the network's own name here.
+    model = open_path(save(tmp_path, ".pt", named), "user.nets:Named", input_shape=SHAPE)
+    np.testing.assert_array_equal(model.predict(inputs(3)), live.predict(inputs(3)))
+
+
+def test_a_factory_may_give_the_same_module_twice(tmp_path: Path, live: Model) -> None:
+    first = open_path(save(tmp_path, ".pt"), "user.nets:shared")
+    open_path(save(tmp_path, ".pth", torch_module(2).state_dict()), "user.nets:shared")
+    same(first, live)
+
+
+def test_the_path_is_left_as_it_was(tmp_path: Path) -> None:
+    before = list(sys.path)
+    open_path(save(tmp_path, ".pt"))
+    assert sys.path == before
+    assert Path(sys.modules["user.nets"].STARTS) == tmp_path
+
+
+class Whole(nn.Module):
+    pass
+
+
+def broken_sparse(path: Path) -> None:
+    # An index beyond the end: harmless to load, not to use.
+    tensor = torch.sparse_coo_tensor(torch.tensor([[9]]), torch.ones(1), (3,), check_invariants=False)
+    torch.save({"a": tensor}, path)
+
+
+def test_bad_files_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    good = save(tmp_path, ".pt").read_bytes()
+    tensors = save(tmp_path, ".safetensors").read_bytes()
+    old = save(tmp_path, ".pth", _use_new_zipfile_serialization=False).read_bytes()
+    bad = {
+        "empty.pt": (b"", "expected a state dict, TorchScript or a torch.export file, found an empty file"),
+        "text.pth": (b"not a model at all", "found another format"),
+        "cut.pt": (good[: len(good) // 2], "found a truncated one"),
+        "cut-old.pth": (old[: len(old) // 2], "expected a state dict, found one "),
+        "cut.safetensors": (tensors[: len(tensors) // 2], "expected a state dict, found one that torch"),
+        "none.safetensors": (good, "expected a file of safetensors, found a file of torch.save"),
+        "tensors.pt": (tensors[:40], "expected a state dict, found one that torch"),
+    }
+    for name, (data, _) in bad.items():
+        (tmp_path / name).write_bytes(data)
+    torch.save(Whole(), tmp_path / "whole.pt")
+    torch.save([1], tmp_path / "list.pt")
+    torch.save({"epoch": 3, "model": 5}, tmp_path / "other.pt")
+    torch.save({}, tmp_path / "nothing.pt")
+    broken_sparse(tmp_path / "sparse.pt")
+    (tmp_path / "folder.pt").mkdir()
+    texts = {name: text for name, (_, text) in bad.items()} | {
+        "whole.pt": "expected a state dict, found one that holds more than weights",
+        "list.pt": "expected a state dict, found a list",
+        "other.pt": "by itself or under state_dict, model, model_state_dict, found a dict of epoch (int), model (int)",
+        "nothing.pt": "found a dict of nothing",
+        "sparse.pt": "expected a state dict, found one that torch",
+        "folder.pt": "found none that can be read: Is a directory",
+        "missing.pt": "found none that can be read: No such file",
+    }
+    for name, text in texts.items():
+        with pytest.raises(ModelError) as caught:
+            open_path(tmp_path / name)
+        found = str(caught.value)
+        assert found.startswith(str(tmp_path / name)), found
+        assert text in found, (name, found)
+        assert "\n" not in found
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("arch", "kind", "text"),
+    [
+        (
+            None,
+            ModelError,
+            "expected the network that these weights are for, found a state dict alone: "
+            "name what makes it, as in arch='package.module:factory'",
+        ),
+        ("user.nets", UsageError, "expected arch as package.module:factory, found 'user.nets'"),
+        ("user/nets.py:Net", UsageError, "expected arch as package.module:factory, found 'user/nets.py:Net'"),
+        ("nowhere:Net", ModelError, "expected nowhere:Net to make the network, found ModuleNotFoundError: No module"),
+        (
+            "user.nets:Nest",
+            ModelError,
+            "expected user.nets:Nest to make the network, found AttributeError: module",
+        ),
+        (
+            "user.nets:broken",
+            ModelError,
+            "expected user.nets:broken to make the network, found RuntimeError: first line",
+        ),
+        ("user.nets:nothing", ModelError, "expected user.nets:nothing to make a torch.nn.Module, found a int"),
+        ("user.nets:Net", ModelError, "expected the shape of one input, found none: input_shape=(1, 28, 28), or"),
+        (
+            "user.nets:smaller",
+            ModelError,
+            "expected weights that fit user.nets:smaller, found missing: a.weight, b.weight, c.weight and 1 more; "
+            "unexpected: conv1.weight, conv1.bias; of another shape: dense2.weight (5, 10) for (4, 10), "
+            "dense2.bias (5) for (4)",
+        ),
+    ],
+)
+def test_bad_networks_are_one_line(arch: str | None, kind: type[DeepJudgeError], text: str, tmp_path: Path) -> None:
+    path = save(tmp_path, ".pth")
+    with pytest.raises(kind) as caught:
+        open_path(path, arch)
+    assert str(caught.value).startswith(f"{path}: {text}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shape_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        open_path(save(tmp_path, ".pth"), input_shape=(3, 9, 20))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,154 @@
+"""Files of torch.export that would run code of their author when they are loaded."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch models need PyTorch")
+
+from deepjudge_core.errors import ModelError  # noqa: E402
+from deepjudge_core.opening import open_model  # noqa: E402
+
+Change = Callable[[dict[str, bytes]], None]
+
+
+class Payload:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.marker,)
+
+
+def pickled(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network = torch.nn.Sequential(torch.nn.Conv1d(2, 3, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(12, 4))
+    rows = ({0: torch.export.Dim("rows", min=1)},)
+    path = tmp_path_factory.mktemp("archive") / "net.pt2"
+    torch.export.save(torch.export.export(network.eval(), (torch.zeros(2, 2, 6),), dynamic_shapes=rows), path)
+    return path
+
+
+def rewritten(honest: Path, path: Path, change: Change) -> Path:
+    with zipfile.ZipFile(honest) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    change(entries)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return path
+
+
+def entry(entries: dict[str, bytes], end: str) -> str:
+    return next(name for name in entries if name.endswith(end))
+
+
+def edit(entries: dict[str, bytes], end: str, change: Callable[[str], str]) -> None:
+    name = entry(entries, end)
+    before = entries[name].decode()
+    after = change(before)
+    assert after != before
+    entries[name] = after.encode()
+
+
+def test_an_honest_file_opens(honest: Path, tmp_path: Path) -> None:
+    assert open_model(honest).classes == 4
+    # So does what the other tests change, when they change nothing.
+    assert open_model(rewritten(honest, tmp_path / "same.pt2", lambda entries: None)).classes == 4
+
+
+def weights(entries: dict[str, bytes], marker: Path) -> None:
+    config = json.loads(entries[entry(entries, "model_weights_config.json")])
+    first = next(iter(config["config"].values()))
+    first["use_pickle"] = True
+    entries[entry(entries, "model_weights_config.json")] = json.dumps(config).encode()
+    entries[entry(entries, first["path_name"])] = pickled(Payload(marker))
+
+
+def constants(entries: dict[str, bytes], marker: Path) -> None:
+    name = entry(entries, "model_constants_config.json")
+    payload = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
+    entries[name] = json.dumps({"config": {"x": payload}}).encode()
+    entries[name.replace("model_constants_config.json", "opaque_obj_0")] = pickled(Payload(marker))
+
+
+def sample_inputs(entries: dict[str, bytes], marker: Path) -> None:
+    entries[entry(entries, "sample_inputs/model.pt")] = pickled((Payload(marker),))
+
+
+def expression(entries: dict[str, bytes], marker: Path) -> None:
+    code = f"__import__('pathlib').Path('{marker}').touch()"
+    edit(
+        entries,
+        "models/model.json",
+        lambda text: text.replace('"expr_str": "Symbol', f'"expr_str": "{code} or Symbol', 1),
+    )
+
+
+def operation(entries: dict[str, bytes], marker: Path) -> None:
+    edit(
+        entries, "models/model.json", lambda text: text.replace("torch.ops.aten.relu.default", "torch.ops.load_library")
+    )
+
+
+def reading(entries: dict[str, bytes], marker: Path) -> None:
+    edit(entries, "models/model.json", lambda text: text.replace("aten.relu.default", "aten.from_file.default"))
+
+
+def library(entries: dict[str, bytes], marker: Path) -> None:
+    entries[entry(entries, "models/model.json").replace("models/model.json", "data/aotinductor/model/model.so")] = (
+        b"ELF"
+    )
+
+
+def old_weights(entries: dict[str, bytes], marker: Path) -> None:
+    name = entry(entries, "model_weights_config.json").replace("model_weights_config.json", "model.pt")
+    entries[name] = pickled({"x": Payload(marker)})
+
+
+@pytest.mark.parametrize(
+    ("hide", "said"),
+    [
+        (weights, "the pickled object 'weight_0'"),
+        (constants, "the entry 'data/constants/opaque_obj_0'"),
+        (sample_inputs, "pickled sample inputs"),
+        (expression, "the expression"),
+        (operation, "the operation 'torch.ops.load_library'"),
+        (reading, "the operation 'torch.ops.aten.from_file.default'"),
+        (library, "the entry 'data/aotinductor/model/model.so'"),
+        (old_weights, "the entry 'data/weights/model.pt'"),
+    ],
+)
+def test_hidden_code_is_refused_and_not_run(
+    honest: Path, tmp_path: Path, hide: Callable[[dict[str, bytes], Path], None], said: str
+) -> None:
+    marker = tmp_path / "was-here"
+    path = rewritten(honest, tmp_path / "evil.pt2", lambda entries: hide(entries, marker))
+    with pytest.raises(ModelError) as caught:
+        open_model(path)
+    assert str(caught.value).startswith(
+        f"{path}: expected a torch.export file of tensors and torch's own operations, found"
+    )
+    assert said in str(caught.value)
+    assert not marker.exists()
+
+
+def test_a_program_that_opens_a_file_of_old_torch_is_refused(honest: Path, tmp_path: Path) -> None:
+    def old(entries: dict[str, bytes]) -> None:
+        entries["serialized_exported_program.json"] = b"{}"
+
+    with pytest.raises(ModelError, match=r"expected a torch\.export file"):
+        open_model(rewritten(honest, tmp_path / "old.pt2", old))

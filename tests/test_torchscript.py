@@ -1,0 +1,259 @@
+"""TorchScript: converted, checked, and run as it is where it cannot be converted."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from models import LAYERS, SHAPE, inputs, torch_module
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'deepjudge[torch]'")
+
+import deepjudge_torch  # noqa: E402
+import deepjudge_torch.script as script_module  # noqa: E402
+import test_torch as nets  # noqa: E402
+from torch import nn  # noqa: E402
+
+from deepjudge_core import Model, open_model  # noqa: E402
+from deepjudge_core.errors import ModelError  # noqa: E402
+from deepjudge_core.testing import check_model  # noqa: E402
+
+(ADAPTER,) = deepjudge_torch.deepjudge_adapters()
+
+
+def make_script(module: nn.Module, how: str, example: Any = None) -> Any:
+    """What torch says of TorchScript while it is made is the maker's business."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if how == "traced":
+            return torch.jit.trace(module.eval(), example, strict=False)
+        made = torch.jit.script(module.eval())
+        return torch.jit.freeze(made) if how == "frozen" else made
+
+
+def save(made: Any, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(made, path)
+    return path
+
+
+def same(model: Model, wanted: Model, x: np.ndarray, tolerance: float = 1e-5) -> None:
+    assert list(model.layers.values()) == list(wanted.layers.values())
+    np.testing.assert_allclose(model.predict(x), wanted.predict(x), atol=tolerance)
+    for mine, other in zip(model.layers, wanted.layers, strict=True):
+        found, expected = model.activations(x, [mine])[mine], wanted.activations(x, [other])[other]
+        np.testing.assert_allclose(found, expected, atol=tolerance)
+        given = [m.gradient(x, lambda s, rows: s, layer=layer) for m, layer in ((model, mine), (wanted, other))]
+        np.testing.assert_allclose(*given, atol=tolerance)
+
+
+@pytest.mark.parametrize(("how", "softmax"), [("traced", True), ("scripted", False), ("frozen", True)])
+def test_the_network_in_torchscript_is_the_network(how: str, softmax: bool, tmp_path: Path) -> None:
+    module, x = torch_module(1, softmax=softmax), inputs(8)
+    path = save(make_script(module, how, torch.from_numpy(x[:2])), tmp_path / "net.pt")
+    model = open_model(path, **({} if how == "traced" else {"input_shape": SHAPE}))
+    assert tuple(model.layers.values()) == LAYERS
+    assert (model.input.shape, model.framework, model.name) == (SHAPE, "torch", str(path))
+    assert model.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    same(model, ADAPTER.open(module, input_shape=SHAPE), x)
+    check_model(model, x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        *((kind, "scripted") for kind in (*nets.NETS, nets.Activations)),
+        *((kind, "traced") for kind in (nets.Mlp, nets.Gru, nets.Residual, nets.Spelt)),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_every_network(kind: type, how: str, tmp_path: Path) -> None:
+    module, live = nets.opened(kind)
+    x = nets.inputs(module)
+    path = save(make_script(module, how, torch.tensor(x[:3])), tmp_path / "net.pt")
+    model = ADAPTER.open(path, input_shape=module.shape)
+    same(model, live, x)
+    assert model.input == live.input
+
+
+def test_a_live_script_is_copied_and_left_alone() -> None:
+    module = nets.make(nets.Mlp)
+    x = nets.inputs(module)
+    live, made = nets.open_live(module), make_script(module, "scripted")
+    made.train()
+    model = ADAPTER.open(made, input_shape=(7,))
+    assert made.training
+    with torch.no_grad():
+        made.linear.weight.zero_()
+    same(model, live, x)
+
+
+DIGEST = """
+import sys, warnings
+sys.path.insert(0, sys.argv[1])
+from test_torchscript import *
+for seed in (0, 0, 1):
+    print(ADAPTER.open(make_script(nets.make(nets.Mlp, seed), "scripted"), input_shape=(7,)).digest)
+"""
+
+
+def test_live_scripts_have_digests_of_their_own() -> None:
+    command = [sys.executable, "-c", DIGEST, str(Path(__file__).parent)]
+    env = {**os.environ, "PYTHONHASHSEED": "7"}
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.split()
+    assert found[0] == found[1] != found[2]
+    made = make_script(nets.make(nets.Mlp), "scripted")
+    assert ADAPTER.open(made, input_shape=(7,)).digest == found[0]
+
+
+def test_traced_for_one_row_only(tmp_path: Path) -> None:
+    class OneRow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch_module(1)
+
+        def forward(self, x: Any) -> Any:
+            return self.net(x).view(1, 5)
+
+    path = save(make_script(OneRow(), "traced", torch.from_numpy(inputs(1))), tmp_path / "one.pt")
+    same(ADAPTER.open(path), ADAPTER.open(torch_module(1), input_shape=SHAPE), inputs(4))
+
+
+class Loop(nn.Module):
+    """Cannot be converted: how often it halves depends on the values, of all rows."""
+
+    def __init__(self, softmax: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.softmax = nn.Linear(4, 5), nn.Linear(5, 3), softmax
+
+    def forward(self, x):
+        x = self.first(x)
+        while bool(x.abs().max() > 1):
+            x = x / 2
+        x = self.last(torch.tanh(x))
+        return torch.softmax(x, 1) if self.softmax else x
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_what_cannot_be_converted_is_run_as_it_is(softmax: bool, tmp_path: Path) -> None:
+    module = Loop(softmax)
+    path = save(make_script(module, "scripted"), tmp_path / "loop.pt")
+    with pytest.warns(UserWarning, match=r"loop.pt: its layers cannot be seen, only its logits: .*prim::Loop") as seen:
+        model = ADAPTER.open(path, input_shape=(4,))
+    assert len(seen) == 1
+    assert "\n" not in str(seen[0].message)
+    assert dict(model.layers) == {"logits": 3}
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    # One input at a time: the answer to one must not depend on the others.
+    wanted = torch.cat([module(torch.from_numpy(row[None])) for row in x]).detach()
+    wanted = wanted if softmax else torch.softmax(wanted, 1)
+    np.testing.assert_allclose(model.predict(x), wanted.numpy(), atol=1e-6)
+    check_model(model, x)
+
+
+def test_a_conversion_that_differs_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(make_script(torch_module(1), "scripted"), tmp_path / "net.pt")
+    other = script_module.export_module(torch_module(2), torch.zeros(17, *SHAPE))
+    monkeypatch.setattr(script_module, "_by_converter", lambda module, example: other)
+    wanted = ADAPTER.open(torch_module(1), input_shape=SHAPE)
+    same(ADAPTER.open(path, input_shape=SHAPE), wanted, inputs(4))  # the second way
+    monkeypatch.setattr(script_module, "_by_tracing", lambda module, example: other)
+    with pytest.warns(UserWarning, match="found the converted program gives other outputs"):
+        model = ADAPTER.open(path, input_shape=SHAPE)
+    np.testing.assert_allclose(model.predict(inputs(4)), wanted.predict(inputs(4)), atol=1e-6)
+    gradients = [m.gradient(inputs(4), lambda s, rows: s) for m in (model, wanted)]
+    np.testing.assert_allclose(*gradients, atol=1e-5)
+
+
+def test_words_are_whole_numbers(tmp_path: Path) -> None:
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.linear = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.linear(torch.relu(self.embedding(x)).mean(1))
+
+    made = make_script(Words(), "traced", torch.zeros(3, 5, dtype=torch.int64))
+    model = ADAPTER.open(save(made, tmp_path / "words.pt"))
+    assert (model.input.dtype, model.input.shape, list(model.layers.values())) == ("int64", (5,), [4, 2])
+
+
+def test_traced_attention(tmp_path: Path) -> None:
+    # Whose trace computes its sizes anew, and is of torch's own encoder, which has a faster way without gradients.
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.linear = nn.Conv2d(1, 8, 4, 4), nn.Linear(8, 3)
+            self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation=nn.GELU())
+
+        def forward(self, x):
+            return self.linear(self.encoder(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+    module, x = Encoder().eval(), inputs(6)[:, :1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = torch.jit.trace(module, torch.from_numpy(x[:2]), check_trace=False)
+    model = ADAPTER.open(save(made, tmp_path / "net.pt"))
+    assert list(model.layers.values()) == [16, 3]
+    same(model, ADAPTER.open(module, input_shape=(1, 8, 8)), x)
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    module = torch_module(1)
+    path = save(make_script(torch_module(1).to(torch.bfloat16), "scripted"), tmp_path / "half.pt")
+    model = ADAPTER.open(path, input_shape=SHAPE)
+    wanted = ADAPTER.open(module, input_shape=SHAPE).predict(inputs(4))
+    np.testing.assert_allclose(model.predict(inputs(4)), wanted, atol=5e-2)
+    assert (tuple(model.layers.values()), model.input.dtype) == (LAYERS, "float32")
+
+
+def test_a_program_by_another_name(tmp_path: Path) -> None:
+    module, live = nets.opened(nets.Mlp)
+    path = nets.save(module, tmp_path / "net.pt2").rename(tmp_path / "net.pth")
+    same(ADAPTER.open(path), live, nets.inputs(module))
+
+
+class Two(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+class Square(nn.Module):
+    def forward(self, x):
+        return x[:, None]
+
+
+def test_bad_scripts_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    good = save(make_script(torch_module(1), "scripted"), tmp_path / "good.pt")
+    save(make_script(Two(), "scripted"), tmp_path / "two.pt")
+    save(make_script(Square(), "scripted"), tmp_path / "square.pt")
+    (tmp_path / "cut.pt").write_bytes(good.read_bytes()[:3000])
+    with zipfile.ZipFile(good) as archive, zipfile.ZipFile(tmp_path / "damaged.pt", "w") as damaged:
+        for item in archive.infolist():
+            data = archive.read(item)
+            damaged.writestr(item.filename, b"def ?" if "/code/" in item.filename else data)
+    cases: list[tuple[str, Any, str]] = [
+        ("good", None, "expected the shape of one input, found none in the script: input_shape=(1, 28, 28)"),
+        ("good", (3, 9), "expected a model that takes inputs of shape (3, 9), found RuntimeError: "),
+        ("two", (3,), "expected one input, found 2: x, y"),
+        ("square", (3,), "expected an output (n, classes), found (n, 1, 3)"),
+        ("cut", SHAPE, "found a truncated one"),
+        ("damaged", SHAPE, "expected TorchScript, found some that torch "),
+    ]
+    for name, shape, text in cases:
+        path = tmp_path / f"{name}.pt"
+        with pytest.raises(ModelError) as caught:
+            ADAPTER.open(path, input_shape=shape)
+        assert str(caught.value).startswith(f"{path}: "), caught.value
+        assert text in str(caught.value), caught.value
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
