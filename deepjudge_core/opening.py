@@ -28,7 +28,7 @@ def open_model(source: Any, *, registry: Registry | None = None, **options: Any)
         source, label = Path(source), str(source)
         if not source.exists():
             raise ModelError(f"{label}: no such file")
-        adapters = [a for a in registry.adapters.claimed() if source.name.lower().endswith(a.suffixes)]
+        adapters = _claiming(source, registry)
     else:
         label = f"{type(source).__module__}.{type(source).__qualname__}"
         adapters = [a for a in registry.adapters.claimed() if a.accepts(source)]
@@ -50,6 +50,22 @@ def open_model(source: Any, *, registry: Registry | None = None, **options: Any)
 def model_suffixes(registry: Registry) -> tuple[str, ...]:
     """File name endings that the installed adapters read."""
     return tuple(sorted({suffix for adapter in registry.adapters.claimed() for suffix in adapter.suffixes}))
+
+
+def is_model_folder(path: Path, registry: Registry) -> bool:
+    """Whether a folder is one model, by a file in it that says so, and no folder of models."""
+    return any(_marked(path, adapter) for adapter in registry.adapters.claimed())
+
+
+def _claiming(path: Path, registry: Registry) -> list[Adapter]:
+    adapters = registry.adapters.claimed()
+    # What is in a folder says more than its name.
+    marked = [adapter for adapter in adapters if _marked(path, adapter)]
+    return marked or [adapter for adapter in adapters if path.name.lower().endswith(adapter.suffixes)]
+
+
+def _marked(path: Path, adapter: Adapter) -> bool:
+    return any((path / marker).is_file() for marker in adapter.folders)
 
 
 def _only(label: str, adapters: list[Adapter], registry: Registry) -> Adapter:

@@ -1,4 +1,4 @@
-"""Opens Keras models: ``.keras`` and ``.h5`` files and live ``keras.Model`` objects, run by TensorFlow."""
+"""Opens Keras models, ``.keras`` and ``.h5`` files and live objects, and TensorFlow's SavedModel folders."""
 
 import contextlib
 import os
@@ -12,11 +12,13 @@ from deepjudge_core.errors import MissingExtraError
 from deepjudge_core.hookspecs import hookimpl
 from deepjudge_core.model import Model
 
+_SUFFIXES = (".keras", ".h5", ".hdf5")
+
 
 @hookimpl
 def deepjudge_adapters() -> Iterable[Adapter]:
     """The adapter of this package."""
-    return [Adapter(name="keras", suffixes=(".keras", ".h5", ".hdf5"), accepts=_accepts, open=_open)]
+    return [Adapter(name="keras", suffixes=_SUFFIXES, accepts=_accepts, open=_open, folders=("saved_model.pb",))]
 
 
 def _accepts(source: object) -> bool:
@@ -28,12 +30,19 @@ def _open(source: Path | Any, *, name: str | None = None, batch_size: int | None
     try:
         with _without_chatter():
             from deepjudge_keras.model import open_keras
+            from deepjudge_keras.savedmodel import open_saved_model
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("tensorflow", "keras"):
+        if (error.name or "").partition(".")[0] not in ("tensorflow", "keras", "h5py"):
             raise
         named = name or (str(source) if isinstance(source, Path) else type(source).__name__)
         raise MissingExtraError(named, "TensorFlow and Keras", "tensorflow") from error
+    if isinstance(source, Path) and source.is_dir() and not _is_named_as_file(source):
+        return open_saved_model(source, name=name, batch_size=batch_size)
     return open_keras(source, name=name, batch_size=batch_size)
+
+
+def _is_named_as_file(folder: Path) -> bool:
+    return folder.name.lower().endswith(_SUFFIXES) and not (folder / "saved_model.pb").is_file()
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
@@ -34,10 +35,12 @@ _OTHERS = {
     **dict.fromkeys(("Greater", "GreaterEqual", "Less", "LessEqual"), Role.ELEMENTWISE),
     **dict.fromkeys(("Mul", "Select", "SelectV2"), Role.MULTIPLY),
     **dict.fromkeys(("AvgPool", "Cast", "ConcatV2", "FusedBatchNormV3", "Identity", "IdentityN"), Role.KEEP),
-    **dict.fromkeys(("MaxPool", "Pad", "PadV2", "StopGradient"), Role.KEEP),
+    **dict.fromkeys(("MaxPool", "Pad", "PadV2", "ReverseV2", "StopGradient"), Role.KEEP),
     **dict.fromkeys(("ExpandDims", "Reshape", "Squeeze"), Role.RESHAPE),
     "Transpose": Role.TRANSPOSE,
 }
+
+_LOOPS = ("StatelessWhile", "While")
 
 _FUNCTIONS = {name.replace("_", "") for name in dir(keras.activations)} - {"linear", "softmax", "logsoftmax"}
 """Keras's activation functions, spelt as the layers and operations of the same name are in lower case."""
@@ -72,13 +75,13 @@ class Trace:
         output: Tensor of the scores ``(n, classes)``.
         scores: What they are.
         taps: Layer name to the tensor there and the axis of its neurons, in forward order, the logits last.
-        layout: Where its layers expect the channels.
+        layout: Where its layers expect the channels, where that is known.
     """
 
     output: Any
     scores: Scores
     taps: Mapping[str, tuple[Any, int]]
-    layout: Layout
+    layout: Layout | None
 
     def neurons(self, layer: str) -> Any:
         """Tensor of the neuron outputs ``(n, neurons)`` at a layer."""
@@ -109,7 +112,7 @@ def trace(model: Any, x: Any) -> Trace:
         shapes = ", ".join(str(tuple(output.shape)) for output in outputs)
         raise ModelError(f"expected an output (n, classes), found {shapes}")
     layers = {op.name: (op, call.path) for call in calls for op in _layer_ops(call)}  # outer ones last, so they stay
-    found = find_taps(_operations(x, {name: op for name, (op, _) in layers.items()}), output.name)
+    found = find_taps(operations(x, {name: op for name, (op, _) in layers.items()}), output.name)
     first = any(getattr(call.operation, "data_format", None) == "channels_first" for call in calls)
     taps = _named(found.taps, x.graph, calls, {name: path for name, (_, path) in layers.items()})
     return Trace(output, found.scores, taps, "channels_first" if first else "channels_last")
@@ -150,8 +153,9 @@ def _tensors(nest: Any, graph: Any) -> tuple[Any, ...]:
     return tuple(t for t in keras.tree.flatten(nest) if tf.is_tensor(t) and getattr(t, "graph", None) is graph)
 
 
-def _operations(x: Any, layers: Mapping[str, Op]) -> list[Op]:
+def operations(x: Any, layers: Mapping[str, Op] | None = None) -> list[Op]:
     """What is computed from ``x`` in the core's terms, ``layers`` standing for the operations inside them."""
+    layers = layers or {}
     reached = {x.name}
     ops = [Op(x.name, Role.INPUT, (), x.shape.rank)]
     for operation in x.graph.get_operations():
@@ -164,13 +168,69 @@ def _operations(x: Any, layers: Mapping[str, Op]) -> list[Op]:
     return [*(op for name, op in layers.items() if name not in reached), *ops]  # those of no tensor: see `_layer_ops`
 
 
+def data_format(operation: Any) -> str:
+    """What an operation on images, or the like, says of its axes (``NHWC``, ``NCW``, ...); empty for others."""
+    given = operation.node_def.attr
+    images = "data_format" in given and (operation.outputs[0].shape.rank or 0) > 2
+    return given["data_format"].s.decode() if images else ""
+
+
 def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
     role = _ACTIVATIONS.get(operation.type) or _OTHERS.get(operation.type, Role.OTHER)
+    rank = output.shape.rank or 0
     permutation: tuple[int, ...] = ()
-    if role is Role.TRANSPOSE:
+    if _is_recurrent(operation, output):
+        return Op(output.name, Role.RECURRENT, inputs, rank)
+    if data_format(operation).startswith("NC"):
+        return Op(output.name, Role.CONVOLUTION, inputs, rank, channel=1)
+    if _is_scaled(operation) or any(_is_scaled(consumer) for consumer in output.consumers()):
+        role = Role.ACTIVATION if _is_scaled(operation) else Role.ELEMENTWISE
+    elif role is Role.TRANSPOSE:
         order = tf.get_static_value(operation.inputs[1])
         permutation = () if order is None else tuple(order.tolist())
-    return Op(output.name, role, inputs, output.shape.rank or 0, permutation=permutation)
+    elif operation.type in ("ExpandDims", "Squeeze") and rank > 2:
+        permutation = _kept_axes(operation, output)
+        role = Role.TRANSPOSE if permutation else role
+    return Op(output.name, role, inputs, rank, permutation=permutation)
+
+
+def _is_scaled(operation: Any) -> bool:
+    """Whether it is the last operation of a hard sigmoid, ``relu6(x + 3) / 6``, and its output that of the whole."""
+    if operation.type not in ("Mul", "RealDiv") or operation.inputs[0].op.type != "Relu6":
+        return False
+    summands = operation.inputs[0].op.inputs[0].op.inputs
+    constants = [tf.get_static_value(operation.inputs[1]), *map(tf.get_static_value, summands)]
+    return constants[0] is not None and any(np.array_equal(constant, 3) for constant in constants[1:])
+
+
+def _is_recurrent(operation: Any, output: Any) -> bool:
+    """Whether a tensor is what a loop over time steps gives: a state, or its list of outputs put in order."""
+    if not output.dtype.is_floating or (output.shape.rank or 0) < 2:
+        return False
+    if operation.type in _LOOPS:
+        return True
+    source = operation.inputs[0].op
+    if operation.type == "TensorListGetItem":
+        return source.type in _LOOPS
+    # The list itself has the steps first and the cases second.
+    stacked = source.type == "TensorListStack" and source.inputs[0].op.type in _LOOPS
+    return stacked and operation.type in ("StridedSlice", "Transpose")
+
+
+def _kept_axes(operation: Any, output: Any) -> tuple[int, ...]:
+    """Axes of the input that an operation keeps while it adds or removes others, as a permutation; none if unknown."""
+    rank = operation.inputs[0].shape.rank
+    if rank is None:
+        return ()
+    if operation.type == "Squeeze":
+        removed = {axis % rank for axis in operation.get_attr("squeeze_dims")}
+        return tuple(axis for axis in range(rank) if axis not in removed) if removed else ()
+    added = tf.get_static_value(operation.inputs[1])
+    if added is None:
+        return ()
+    axes = list(range(rank))
+    axes.insert(int(added) % output.shape.rank, -1)
+    return tuple(axes)
 
 
 def _layer_ops(call: Call) -> Iterator[Op]:

@@ -1,5 +1,6 @@
 """Keras models as the core sees them, and the files that they come from."""
 
+import functools
 import hashlib
 import json
 import warnings
@@ -18,24 +19,33 @@ from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
 from deepjudge_keras.graph import Trace, trace
 
 
-class KerasModel(BatchedModel):
-    """A Keras model, run by functions that TensorFlow compiles once for any number of rows.
+class TracedModel(BatchedModel):
+    """A model, run by functions that TensorFlow compiles once for any number of rows.
 
     Takes one gradient at a time: it is not for several threads at once.
     """
 
-    def __init__(self, model: Any, *, name: str, digest: str, batch_size: int | None = None) -> None:
+    def __init__(
+        self,
+        trace: Callable[[Any], Trace],
+        signature: Any,
+        *,
+        name: str,
+        digest: str,
+        batch_size: int | None = None,
+    ) -> None:
         """Trace the model, which is left as it is.
 
         Args:
-            model: A ``keras.Model``.
+            trace: Traces it into the graph of the input that it is given.
+            signature: The ``tf.TensorSpec`` of its input.
         """
-        self._model = model
-        self._signature = _signature(model, name)
+        self._trace = trace
+        self._signature = signature
         traces: list[Trace] = []
 
         def output(x: Any) -> list[Any]:
-            traces.append(trace(model, x))
+            traces.append(trace(x))
             return [traces[-1].output]
 
         try:
@@ -43,23 +53,34 @@ class KerasModel(BatchedModel):
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from error
         except Exception as error:
-            raise ModelError(f"{name}: TensorFlow cannot trace it: {_cause(error)}") from error
+            raise ModelError(f"{name}: TensorFlow cannot trace it: {cause(error)}") from error
         traced = traces[-1]
         self._functions: dict[str | tuple[str, ...] | None, Any] = {None: function}
         self._cotangent: Callable[[Array], Array]
-        fixed_batch, *shape = self._signature.shape
-        dtype = self._signature.dtype
+        fixed_batch, *shape = signature.shape
+        dtype = signature.dtype
+        self._refused = {} if dtype.is_floating else {Access.GRADIENTS: _not_real(dtype)}
         super().__init__(
             name=name,
             framework="keras",
             digest=digest,
-            access=Access.FULL if dtype.is_floating else Access.WHITE_BOX,
+            access=Access.WHITE_BOX if self._refused else Access.FULL,
             input=InputSpec(tuple(shape), dtype.name, traced.layout if len(shape) > 1 else None),
             layers={layer: _width(*tap, layer, name) for layer, tap in traced.taps.items()},
             scores=traced.scores,
             batch_size=batch_size,
             fixed_batch=fixed_batch,
         )
+
+    def refuse(self, access: Access, reason: str) -> None:
+        """Take away what turned out not to be had; who asks for it nevertheless is told the reason."""
+        self._refused |= dict.fromkeys(access & self.access, reason)
+        self.access &= ~access
+
+    def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
+        """See :class:`BatchedModel`."""
+        self._allow(Access.LAYERS)
+        return super().activations(x, layers)
 
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
         """See :class:`BatchedModel`."""
@@ -73,8 +94,7 @@ class KerasModel(BatchedModel):
 
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
         """See :class:`BatchedModel`."""
-        if Access.GRADIENTS not in self.access:
-            raise ModelError(f"{self.name}: expected real inputs to take a gradient at, found {self.input.dtype}")
+        self._allow(Access.GRADIENTS)
         if layer not in self._functions:
             self._functions[layer] = self._compile(self._derivative(layer))
         raised: list[Exception] = []
@@ -98,21 +118,19 @@ class KerasModel(BatchedModel):
 
     def _neurons(self, layers: Sequence[str]) -> Callable[[Any], Any]:
         def run(x: Any) -> list[Any]:
-            traced = trace(self._model, x)
+            traced = self._trace(x)
             return [traced.neurons(layer) for layer in layers]
 
         return run
 
     def _derivative(self, layer: str) -> Callable[[Any], Any]:
         def run(x: Any) -> Any:
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(x)
-                scores = trace(self._model, x).neurons(layer)
+            scores = self._trace(x).neurons(layer)
             # Python is called back in the middle of one run: to run forward for the scores and again for the gradient
             # costs a third more, and a tape around a compiled forward pass half as much again.
             cotangent = tf.numpy_function(self._call_back, [scores], scores.dtype)
             cotangent.set_shape(scores.shape)
-            gradient = tape.gradient(scores, x, output_gradients=cotangent)
+            (gradient,) = tf.gradients(scores, x, grad_ys=cotangent)
             if gradient is None:
                 raise ModelError(f"{self.name}: layer {layer!r} has no gradient at the input")
             return gradient
@@ -125,13 +143,17 @@ class KerasModel(BatchedModel):
     def _compile(self, run: Callable[[Any], Any]) -> Any:
         return tf.function(run, input_signature=[self._signature], autograph=False).get_concrete_function()
 
+    def _allow(self, access: Access) -> None:
+        if access in self._refused:
+            raise ModelError(f"{self.name}: {self._refused[access]}")
+
     def _check_rows(self, layer: str, output: Array, rows: int) -> None:
         # A model may fold another axis into the first one (windows of an image, time steps).
         if len(output) != rows:
             raise ModelError(f"{self.name}: expected {rows} rows from layer {layer!r}, found {len(output)}")
 
 
-def open_keras(source: Any, *, name: str | None = None, batch_size: int | None = None) -> KerasModel:
+def open_keras(source: Any, *, name: str | None = None, batch_size: int | None = None) -> TracedModel:
     """Open a file, or a live ``keras.Model``."""
     named = name or (str(source) if isinstance(source, Path) else type(source).__name__)
     if keras.backend.backend() != "tensorflow":
@@ -140,7 +162,7 @@ def open_keras(source: Any, *, name: str | None = None, batch_size: int | None =
             "set KERAS_BACKEND=tensorflow in the environment"
         )
     if not isinstance(source, Path):
-        return KerasModel(source, name=named, digest=_live_digest(source), batch_size=batch_size)
+        return _traced(source, name=named, digest=_live_digest(source), batch_size=batch_size)
     found = _what_else(source)
     if found:
         raise ModelError(f"{source}: expected a Keras model, found {found}")
@@ -149,9 +171,14 @@ def open_keras(source: Any, *, name: str | None = None, batch_size: int | None =
         model = keras.models.load_model(source, compile=False, safe_mode=True)
     except Exception as error:
         raise ModelError(
-            f"{source}: expected a Keras model, found one that cannot be loaded: {_cause(error)}"
+            f"{source}: expected a Keras model, found one that cannot be loaded: {cause(error)}"
         ) from error
-    return KerasModel(model, name=named, digest=digest, batch_size=batch_size)
+    return _traced(model, name=named, digest=digest, batch_size=batch_size)
+
+
+def _traced(model: Any, *, name: str, digest: str, batch_size: int | None) -> TracedModel:
+    signature = _signature(model, name)
+    return TracedModel(functools.partial(trace, model), signature, name=name, digest=digest, batch_size=batch_size)
 
 
 def _what_else(path: Path) -> str | None:
@@ -188,6 +215,10 @@ def _signature(model: Any, name: str) -> Any:
     if len(inputs) != 1:
         raise ModelError(f"{name}: expected a model of one input, found {len(inputs)}")
     return tf.TensorSpec(inputs[0].shape, inputs[0].dtype)
+
+
+def _not_real(dtype: Any) -> str:
+    return f"expected real inputs to take a gradient at, found {dtype.name}"
 
 
 def _width(tensor: Any, channel: int, layer: str, name: str) -> int:
@@ -232,7 +263,8 @@ def _without_names(config: Any) -> Any:
     return walk(config)
 
 
-def _cause(error: Exception) -> str:
+def cause(error: Exception) -> str:
+    """The line of an error that says what is wrong."""
     # Keras puts whole configurations before the cause, and advice after it.
     text = str(error).rpartition("Exception encountered: ")[2].strip()
     return (text or type(error).__name__).splitlines()[0].partition(". ")[0]

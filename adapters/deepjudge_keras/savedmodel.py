@@ -1,0 +1,250 @@
+"""TensorFlow's SavedModel folders, as Keras exports them and as TensorFlow saves modules and functions.
+
+To load one is not safe where its maker may attack you: its graph may hold operations that read and write files, and
+TensorFlow's readers were not made for hostile ones.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from tensorflow.core.protobuf import saved_model_pb2
+
+from deepjudge_core.errors import ModelError
+from deepjudge_core.model import Access, Array, Layout
+from deepjudge_core.taps import find_taps
+from deepjudge_keras.graph import Trace, data_format, operations
+from deepjudge_keras.inlining import CALLS, argument, inline
+from deepjudge_keras.model import TracedModel, cause
+
+_GRAPH = "saved_model.pb"
+_VARIABLES = "variables/variables.index"
+_CONTENTS = (_GRAPH, "variables/**/*", "assets/**/*")
+"""What belongs to a SavedModel; other files, such as a fingerprint or a picture, may lie beside it."""
+
+_SERVED = "serving_default"
+_INITIALISER = "__saved_model_init_op"
+_LENGTHS = (8, 16, 32, 64, 128, 224, 299)
+"""Tried for axes of any length, to find one that a model can be run on."""
+
+_ROWS = 3
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Signature:
+    """One function of a SavedModel, and what it answers to a few random inputs.
+
+    Attributes:
+        loaded: The SavedModel, which keeps the variables.
+        function: The concrete function.
+        input: The ``tf.TensorSpec`` of its one input.
+        samples: Random inputs.
+        answers: Its scores ``(n, classes)`` for them.
+        output: Place of these among its outputs.
+    """
+
+    loaded: Any
+    function: Any
+    input: Any
+    samples: Array
+    answers: Array
+    output: int
+
+    def trace(self, x: Any) -> Trace:
+        """Trace it into the graph of ``x``, operation by operation."""
+        output = inline(self.function, x, self.function.outputs[self.output])
+        while output.op.type == "Identity":  # in which calls wrap their results
+            output = output.op.inputs[0]
+        output = self._scores(output)
+        found = find_taps(operations(x), output.name)
+        taps = {tap.name.removesuffix(":0"): (x.graph.get_tensor_by_name(tap.name), tap.channel) for tap in found.taps}
+        return Trace(output, found.scores, taps, _layout(x.graph))
+
+    def trace_as_one(self, x: Any) -> Trace:
+        """Trace it into the graph of ``x`` as a single call, in which only the output can be seen."""
+        graph = self.function.graph
+        called = {operation.type for operation in graph.get_operations()} & set(CALLS)
+        if called:  # the last operation, which makes the scores, may be inside
+            raise ModelError(f"expected a graph that shows what its scores are, found a {called.pop()}")
+        scores = find_taps(operations(argument(self.function)), self.function.outputs[self.output].name).scores
+        output = self._scores(_call(self.function, self.input.name, x)[self.output])
+        return Trace(output, scores, {"output": (output, 1)}, None)
+
+    def _scores(self, output: Any) -> Any:
+        output.set_shape((None, self.answers.shape[1]))  # a graph need not say
+        return output
+
+
+def open_saved_model(path: Path, *, name: str | None = None, batch_size: int | None = None) -> TracedModel:
+    """Open a SavedModel folder; see the module on those of people who may attack you.
+
+    The signature ``serving_default`` is taken, or the only one. What is traced is run on random inputs and compared
+    with what the signature itself gives.
+    """
+    named = name or str(path)
+    signature = _signature(path)
+    digest = _digest(path)
+
+    def opened(trace: Callable[[Any], Trace]) -> TracedModel:
+        return TracedModel(trace, signature.input, name=named, digest=digest, batch_size=batch_size)
+
+    try:
+        model = opened(signature.trace)
+    except ModelError as error:
+        try:
+            model = opened(signature.trace_as_one)
+        except ModelError:
+            raise error from None
+        model.refuse(Access.LAYERS | Access.GRADIENTS, str(error).removeprefix(f"{named}: "))
+    for _ in range(2):  # numbers drawn at random may begin alike
+        _compare(path, signature.answers, model.forward(signature.samples, None)[0])
+    if Access.GRADIENTS in model.access:
+        try:
+            model.backward(signature.samples, np.ones_like, model.logits)
+        except Exception as error:
+            reason = str(error).removeprefix(f"{named}: ") if isinstance(error, ModelError) else cause(error)
+            model.refuse(Access.GRADIENTS, f"expected a graph with gradients, found one without: {reason}")
+    return model
+
+
+def _signature(path: Path) -> Signature:
+    meta = _meta_graph(path)
+    key, spec = _served(path, meta)
+    try:
+        with _without_warnings():
+            loaded = tf.saved_model.load(str(path), tags=list(meta.meta_info_def.tags))
+        function = loaded.signatures[key]
+    except Exception as error:
+        missing = "" if (path / _VARIABLES).is_file() else f" without {_VARIABLES}"
+        raise _other(path, f"one{missing} that cannot be loaded: {cause(error)}") from error
+    samples, outputs = _run(path, function, spec)
+    tables = [  # of real numbers; the kind of bfloat16 is V to numpy
+        place
+        for place, output in enumerate(outputs)
+        if output.ndim == 2 and len(output) == len(samples) and output.shape[1] and output.dtype.kind in "fV"
+    ]
+    if not tables:
+        shapes = ", ".join(f"{output.dtype} {output.shape}" for output in outputs)
+        raise _other(path, f"outputs of {len(samples)} inputs without scores (n, classes): {shapes}")
+    # Of several, class probabilities rather than features, or the logits beside them.
+    output = next((place for place in tables if _sum_to_one(outputs[place])), tables[0])
+    return Signature(loaded, function, spec, samples, outputs[output], output)
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep advice to the maker of a model, such as on variables of TensorFlow 1, from whoever opens it."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _meta_graph(path: Path) -> Any:
+    """The graph that is meant for use, and what is said of it, before TensorFlow makes anything of it."""
+    file = path / _GRAPH
+    if not file.is_file():
+        raise _other(path, f"a folder without {_GRAPH}" if any(path.iterdir()) else "an empty folder")
+    content = file.read_bytes()
+    if not content:
+        raise _other(path, f"an empty {_GRAPH}")
+    try:
+        graphs = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+    except DecodeError as error:
+        raise _other(path, f"a {_GRAPH} that is truncated, or something else") from error
+    if not graphs:
+        raise _other(path, f"a {_GRAPH} without a graph")
+    return next((graph for graph in graphs if "serve" in graph.meta_info_def.tags), graphs[0])
+
+
+def _served(path: Path, meta: Any) -> tuple[str, Any]:
+    """Name of the signature to take, and the ``tf.TensorSpec`` of its one input."""
+    signatures = {key: value for key, value in meta.signature_def.items() if key != _INITIALISER}
+    names = ", ".join(sorted(signatures))
+    if not signatures:
+        raise _other(path, "a graph without signatures: save it with signatures=...")
+    if _SERVED not in signatures and len(signatures) > 1:
+        raise ModelError(f"{path}: expected the signature {_SERVED}, or only one, found {names}")
+    key = _SERVED if _SERVED in signatures else names
+    inputs = signatures[key].inputs
+    if len(inputs) != 1:
+        found = f"{len(inputs)}: {', '.join(sorted(inputs))}" if inputs else "none"
+        raise ModelError(f"{path}: expected the signature {key} to have one input, found {found}")
+    ((name, info),) = inputs.items()
+    spec = tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype), name)
+    numbers = spec.dtype.is_floating or spec.dtype.is_integer
+    if not numbers or spec.shape.rank is None or spec.shape.rank < 2:
+        raise ModelError(f"{path}: expected an input (n, ...) of numbers, found {spec.dtype.name} {spec.shape}")
+    return key, spec
+
+
+def _run(path: Path, function: Any, spec: Any) -> tuple[Array, list[Array]]:
+    """Random inputs, and all that the function gives for them."""
+    rng = np.random.default_rng(0)
+    rows, *axes = spec.shape
+    failure: Exception
+    for length in _LENGTHS if None in axes else _LENGTHS[:1]:
+        shape = (rows or _ROWS, *(axis or length for axis in axes))
+        # Small numbers, since integers may be places in a table.
+        given = rng.normal(size=shape) if spec.dtype.is_floating else rng.integers(0, 2, shape)
+        samples = given.astype(spec.dtype.as_numpy_dtype)
+        try:
+            return samples, [output.numpy() for output in _call(function, spec.name, tf.constant(samples))]
+        except (tf.errors.OpError, ValueError) as error:
+            failure = error
+    raise _other(path, f"one that fails on inputs {spec.shape}: {cause(failure)}") from failure
+
+
+def _call(function: Any, argument: str, x: Any) -> list[Any]:
+    outputs: list[Any] = tf.nest.flatten(function(**{argument: x}))
+    return outputs
+
+
+def _sum_to_one(output: Array) -> bool:
+    return bool((output >= 0).all() and np.allclose(output.astype(np.float32).sum(axis=1), 1, atol=1e-2))
+
+
+def _compare(path: Path, expected: Array, found: Array) -> None:
+    tolerance = 1e-4 if expected.dtype.itemsize >= 4 else 1e-2
+    tolerance *= max(1.0, float(np.nanmax(np.abs(expected), initial=0)))
+    same = found.shape == expected.shape
+    if not same or not np.allclose(found, expected, rtol=0, atol=tolerance, equal_nan=True):
+        difference = f"a difference of {np.abs(found - expected).max():.2g}" if same else f"the shape {found.shape}"
+        raise ModelError(
+            f"{path}: expected the graph inside it to give what its signature gives for random inputs, "
+            f"found {difference}"
+        )
+
+
+def _layout(graph: Any) -> Layout | None:
+    formats = {data_format(operation) for operation in graph.get_operations() if operation.outputs} - {""}
+    if not formats:
+        return None
+    return "channels_first" if any(given.startswith("NC") for given in formats) else "channels_last"
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 over the names and contents of the files that belong to it."""
+    files = {file.relative_to(path).as_posix(): file for pattern in _CONTENTS for file in path.glob(pattern)}
+    digest = hashlib.sha256()
+    for name, file in sorted(files.items()):
+        if file.is_file():
+            digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as stream:
+                while chunk := stream.read(_CHUNK):
+                    digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _other(path: Path, found: str) -> ModelError:
+    return ModelError(f"{path}: expected a SavedModel, found {found}")
