@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from deepjudge_core.errors import PluginError
-from deepjudge_core.model import Access, Array, Model
+from deepjudge_core.model import Access, Array, Layout, Model
 
 CaseSet = Literal["clean", "adversarial", "corners"]
 """The sets of cases in a suite: the seeds themselves, inputs the victim misclassifies, and neuron corners."""
@@ -30,12 +30,14 @@ class Adapter:
         accepts: Whether a live object is one of this framework's models; must not import the framework.
         open: ``open(source, *, name, batch_size, **options) -> Model`` for a :class:`pathlib.Path` or a live object.
             Imports the framework; raises :class:`~deepjudge_core.errors.ModelError` with one line otherwise.
+        folders: A folder that holds a file of one of these names is one model, and of this framework.
     """
 
     name: str
     suffixes: tuple[str, ...]
     accepts: Callable[[object], bool]
     open: Callable[..., Model]
+    folders: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # A text in place of a tuple would claim every file that ends with one of its letters.
@@ -43,6 +45,8 @@ class Adapter:
             raise PluginError(
                 f"{self.name}: expected suffixes as a tuple like ('.onnx',), each with its dot, found {self.suffixes!r}"
             )
+        if not isinstance(self.folders, tuple):
+            raise PluginError(f"{self.name}: expected folders as a tuple of file names, found {self.folders!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +59,8 @@ class Seeds:
         indices: ``(n,)`` int64, their places in the inputs they were selected from.
         bounds: Least and greatest value that an input may have.
         accuracy: Share of the inputs they were selected from that the victim classifies correctly, 0..1.
+        notes: What a reader should know of how they were selected.
+        layout: Where their channels are, where that is known.
     """
 
     inputs: Array
@@ -62,6 +68,8 @@ class Seeds:
     indices: Array
     bounds: tuple[float, float]
     accuracy: float = 1.0
+    notes: tuple[str, ...] = ()
+    layout: Layout | None = None
 
     @property
     def span(self) -> float:
@@ -173,8 +181,8 @@ class Metric:
 
     def __post_init__(self) -> None:
         _expect_one_of(self.name, "on", self.on, get_args(CaseSet))
-        if not self.alpha > 0:
-            raise PluginError(f"{self.name}: expected alpha > 0, found {self.alpha!r}")
+        if not 0 < self.alpha <= 1:
+            raise PluginError(f"{self.name}: expected 0 < alpha <= 1, found {self.alpha!r}")
 
     @property
     def group(self) -> Group:

@@ -8,9 +8,10 @@ import numpy as np
 
 from deepjudge_core import options as component_options
 from deepjudge_core.components import Cases, Generator, Seeds, Task
-from deepjudge_core.errors import DeepJudgeError, GenerationError, ModelError, PluginError, UsageError
+from deepjudge_core.errors import DeepJudgeError, GenerationError, InputError, ModelError, PluginError, UsageError
+from deepjudge_core.inputs import check_bounds
 from deepjudge_core.layouts import arrangement
-from deepjudge_core.model import Access, Array, Model
+from deepjudge_core.model import Access, Array, Layout, Model
 from deepjudge_core.observation import ModelInfo, Observation
 from deepjudge_core.observe import ask
 from deepjudge_core.plugins import Registry, load_registry
@@ -18,6 +19,7 @@ from deepjudge_core.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
 
 DEFAULT_GENERATORS = ("pgd", "neuron-corners")
 _SEEDS_PER_CASE = 10  # at most; where fewer seeds become cases that the victim misclassifies, they say too little
+_LEAST_RANGE = 0.1  # of the seeds' range that training inputs have
 
 
 def build_suite(
@@ -26,6 +28,7 @@ def build_suite(
     generators: Sequence[str] = DEFAULT_GENERATORS,
     *,
     training_inputs: Array | None = None,
+    layout: Layout | None = None,
     layers: Sequence[str] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
@@ -39,6 +42,7 @@ def build_suite(
         generators: Names of generators.
         training_inputs: ``(m, *shape)`` inputs over which neuron ranges are taken (paper, Alg. 2); by default the
             seeds, which is noted in the suite.
+        layout: Where the channels of the training inputs are, where that is known.
         layers: Taps of the victim to compare; by default :func:`default_layers`.
         options: Generator name to its options.
         seed: Of all randomness.
@@ -67,13 +71,13 @@ def build_suite(
     for tap in taps:
         if tap not in victim.layers:
             raise UsageError(f"{victim.name}: no layer {tap!r}; its layers are {', '.join(victim.layers)}")
-    notes = []
+    notes = list(seeds.notes)
     if training_inputs is None:
         training_inputs = seeds.inputs
         if any(generator.makes == "corners" for generator in chosen):
             notes.append("neuron ranges were taken over the seeds, since no training inputs were given")
     else:
-        training_inputs = arrangement(victim.name, training_inputs.shape[1:], victim.input)(training_inputs)
+        training_inputs = _check_training(victim, np.asarray(training_inputs, dtype=np.float32), seeds, layout)
     parts = [_clean(seeds)]
     records = []
     unreached: list[tuple[int, int]] = []
@@ -81,7 +85,7 @@ def build_suite(
         rng = np.random.default_rng([seed, zlib.crc32(generator.name.encode())])
         task = Task(victim, seeds, taps, training_inputs, rng)
         cases = _generate(generator, task, resolved[generator.name])
-        keep = _keep(generator, task, cases)
+        keep = _keep(generator, task, cases, resolved[generator.name])
         if generator.makes == "corners":
             unreached += [(int(layer), int(neuron)) for layer, neuron in cases.unreached]
         parts.append(_rows(cases, keep, seeds, generator, place))
@@ -91,8 +95,9 @@ def build_suite(
                 generator.name, generator.makes, provider, resolved[generator.name], len(keep), int(keep.sum())
             )
         )
-    columns = zip(*(vars(part).values() for part in parts), strict=True)
-    table = CaseTable(*(np.concatenate(column) for column in columns))
+    if any(generator.makes == "corners" for generator in chosen):
+        notes += _thin(victim, taps, unreached)
+    table = CaseTable(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
     return Suite(
         seed=int(seed),
         bounds=seeds.bounds,
@@ -102,9 +107,22 @@ def build_suite(
         cases=table,
         unreached=tuple(unreached),
         generators=tuple(records),
-        victim=_own_answers(victim, table.inputs, taps),
+        victim=_own_answers(victim, table.inputs, taps, seeds.layout),
         notes=tuple(notes),
     )
+
+
+def _check_training(victim: Model, training_inputs: Array, seeds: Seeds, layout: Layout | None) -> Array:
+    # Inputs on another scale than the seeds would give limits that no neuron reaches, or that all do.
+    spec = victim.input.with_layout(seeds.layout)
+    arranged = arrangement(victim.name, training_inputs.shape[1:], spec, layout)(training_inputs)
+    check_bounds("training inputs", training_inputs, seeds.bounds)
+    found, expected = np.ptp(training_inputs), np.ptp(seeds.inputs)
+    if found < expected * _LEAST_RANGE:
+        raise InputError(
+            f"training inputs: expected a range like that of the seeds, {expected:g}, found {found:g}: scaled twice?"
+        )
+    return arranged
 
 
 def default_layers(victim: Model) -> tuple[str, ...]:
@@ -127,7 +145,7 @@ def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> C
         _check(cases, generator, task)
     except DeepJudgeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise PluginError(f"the generator {generator.name!r} failed: {text}") from error
     return cases
@@ -144,16 +162,20 @@ def _check(cases: object, generator: Generator, task: Task) -> None:
         raise PluginError(
             f"{failed} expected inputs within {low:g}..{high:g}, found {inputs.min():g}..{inputs.max():g}"
         )
-    first = -1 if generator.makes == "adversarial" else 0
-    ends = {"seeds": len(task.seeds.inputs), "layers": len(task.layers), "neurons": max(task.victim.layers.values())}
-    for column, end in ends.items():
-        values = np.asarray(getattr(cases, column))
-        least = 0 if column == "seeds" else first
-        if values.shape != inputs.shape[:1] or (len(values) and not (least <= values.min() and values.max() < end)):
-            raise PluginError(f"{failed} expected one of {least}..{end - 1} in {column!r} for each case")
+    for column in ("seeds", "layers", "neurons"):
+        if np.asarray(getattr(cases, column)).shape != inputs.shape[:1]:
+            raise PluginError(f"{failed} expected one number in {column!r} for each case")
+    if not all(0 <= seed < len(task.seeds.inputs) for seed in cases.seeds):
+        raise PluginError(f"{failed} expected seeds in 0..{len(task.seeds.inputs) - 1}")
+    none = [(-1, -1)] if generator.makes == "adversarial" else []
+    widths = enumerate(task.victim.layers[layer] for layer in task.layers)
+    places = {*none, *((place, neuron) for place, width in widths for neuron in range(width))}
+    for place in (*zip(cases.layers, cases.neurons, strict=True), *cases.unreached):
+        if tuple(place) not in places:
+            raise PluginError(f"{failed} expected a neuron of a layer, found neuron {place[1]} of layer {place[0]}")
 
 
-def _keep(generator: Generator, task: Task, cases: Cases) -> Array:
+def _keep(generator: Generator, task: Task, cases: Cases, options: Mapping[str, Any]) -> Array:
     # Adversarial cases are those that the victim misclassifies (paper, section IV-C1).
     if generator.makes != "adversarial" or len(cases.inputs) == 0:
         keep = np.ones(len(cases.inputs), dtype=bool)
@@ -163,16 +185,35 @@ def _keep(generator: Generator, task: Task, cases: Cases) -> Array:
     if generator.makes == "adversarial" and keep.sum() < least:
         raise GenerationError(
             f"{generator.name}: {task.victim.name} misclassifies {int(keep.sum())} of {len(keep)} cases, expected at "
-            f"least {least}; allow a larger change by the generator's options, such as --option pgd.eps=0.2"
+            f"least {least}; allow a larger change by its options: {', '.join(options) or 'none'}"
         )
     return keep
+
+
+def _thin(victim: Model, taps: Sequence[str], unreached: Sequence[tuple[int, int]]) -> list[str]:
+    # Layers that white-box metrics know little of.
+    counts = {tap: sum(place == at for at, _ in unreached) for place, tap in enumerate(taps)}
+    widths = {tap: victim.layers[tap] for tap in taps}
+    return [
+        f"only {widths[tap] - count} of {widths[tap]} neurons of {tap!r} have cases"
+        for tap, count in counts.items()
+        if 2 * count > widths[tap]
+    ]
 
 
 def _clean(seeds: Seeds) -> CaseTable:
     none = np.full(len(seeds.inputs), -1, dtype=np.int64)
     places = np.arange(len(seeds.inputs), dtype=np.int64)
     clean = np.full(len(places), CASE_SETS.index("clean"), dtype=np.int64)
-    return CaseTable(seeds.inputs, seeds.labels, clean, none, places, none, none)
+    return CaseTable(
+        inputs=seeds.inputs,
+        labels=seeds.labels,
+        sets=clean,
+        generators=none,
+        seeds=places,
+        layers=none,
+        neurons=none,
+    )
 
 
 def _rows(cases: Cases, keep: Array, seeds: Seeds, generator: Generator, place: int) -> CaseTable:
@@ -180,13 +221,21 @@ def _rows(cases: Cases, keep: Array, seeds: Seeds, generator: Generator, place: 
     origin, layers, neurons = (np.asarray(column, dtype=np.int64)[keep] for column in columns)
     sets = np.full(len(origin), CASE_SETS.index(generator.makes), dtype=np.int64)
     by = np.full(len(origin), place, dtype=np.int64)
-    return CaseTable(cases.inputs[keep], seeds.labels[origin], sets, by, origin, layers, neurons)
+    return CaseTable(
+        inputs=cases.inputs[keep],
+        labels=seeds.labels[origin],
+        sets=sets,
+        generators=by,
+        seeds=origin,
+        layers=layers,
+        neurons=neurons,
+    )
 
 
-def _own_answers(victim: Model, inputs: Array, taps: Sequence[str]) -> Observation:
+def _own_answers(victim: Model, inputs: Array, taps: Sequence[str], layout: Layout | None) -> Observation:
     layer_map = {tap: tap for tap in taps}
     probabilities, activations = ask(victim, inputs, layer_map)
-    return Observation(ModelInfo.of(victim), "", probabilities, activations, layer_map)
+    return Observation(ModelInfo.of(victim, layout), "", probabilities, activations, layer_map)
 
 
 def _text(access: Access) -> str:

@@ -34,7 +34,7 @@ class Inputs:
 
 
 def load_inputs(
-    path: Path,
+    path: Path | str,
     *,
     x: str | None = None,
     y: str | None = None,
@@ -56,6 +56,7 @@ def load_inputs(
         UsageError: For a scale or bounds that cannot be.
     """
     _check_scale(scale)
+    path = Path(path)
     with _open(path) as archive:
         keys = archive.files
         found_x, found_y = _keys(path, keys, x, y)
@@ -68,8 +69,10 @@ def load_inputs(
     if len(raw) != len(labels):
         raise InputError(f"{path}: expected as many labels as inputs, found {len(raw)} inputs and {len(labels)} labels")
     source = f"{path}: {found_x!r}"
-    limits = _bounds(source, raw.dtype, inputs, scale) if bounds is None else bounds
+    limits = _bounds(source, raw.dtype, inputs, training, scale) if bounds is None else bounds
     check_bounds(source, inputs, limits)
+    if training is not None:
+        check_bounds(f"{path}: {TRAINING_KEY!r}", training, limits)
     return Inputs(inputs, labels, limits, training)
 
 
@@ -201,7 +204,9 @@ def _check_scale(scale: float) -> None:
         raise UsageError(f"expected a finite scale other than 0, found {scale:g}")
 
 
-def _bounds(source: str, dtype: np.dtype[np.generic], inputs: Array, scale: float) -> tuple[float, float]:
+def _bounds(
+    source: str, dtype: np.dtype[np.generic], inputs: Array, training: Array | None, scale: float
+) -> tuple[float, float]:
     if dtype == np.uint8:
         edge = float(np.float32(255) / np.float32(scale))
         return (0.0, edge) if edge > 0 else (edge, 0.0)
@@ -213,4 +218,6 @@ def _bounds(source: str, dtype: np.dtype[np.generic], inputs: Array, scale: floa
         return 0.0, 255.0
     if least == greatest:
         raise InputError(f"{source}: expected inputs that differ, found only {least:g}")
+    if training is not None:
+        least, greatest = min(least, float(training.min())), max(greatest, float(training.max()))
     return least, greatest

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -113,7 +114,8 @@ def _convert(label: str, value: Any, annotation: Any) -> Any:
     if annotation in (int, float, str, bool) and not isinstance(value, annotation):
         with suppress(TypeError, ValueError, OverflowError):
             converted = annotation(value)
-            if isinstance(value, str) or converted == value:  # not 1 for 1.5
+            # Not 1 for 1.5; and no infinity, which no manifest can hold.
+            if (isinstance(value, str) or converted == value) and (annotation is not float or math.isfinite(converted)):
                 return converted
         raise UsageError(f"{label}: expected {annotation.__name__}, found {value!r}")
     return value

@@ -8,10 +8,11 @@ from deepjudge_core.components import Seeds
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.inputs import check_bounds
 from deepjudge_core.layouts import arrangement
-from deepjudge_core.model import Array, Model
+from deepjudge_core.model import Array, Layout, Model
 from deepjudge_core.observe import ask
 
 Order = Literal["high", "low", "balanced"]
+_LEAST_ACCURACY = 0.5  # below it, it is said: labels or inputs may not be what the victim was trained for
 
 
 def select_seeds(
@@ -22,6 +23,7 @@ def select_seeds(
     n: int = 1000,
     order: Order = "high",
     bounds: tuple[float, float] = (0.0, 1.0),
+    layout: Layout | None = None,
 ) -> Seeds:
     """Select the correctly classified inputs of which the victim is most (or least) certain.
 
@@ -35,6 +37,8 @@ def select_seeds(
         n: How many to take; all correctly classified ones where they are fewer.
         order: Highest scores, lowest scores, or highest scores of each class in turn.
         bounds: Least and greatest value that an input may have.
+        layout: Where the channels of ``x`` are, and those of a victim that does not say; needed where the shape can be
+            read both ways.
 
     Raises:
         InputError: When shapes, labels or values do not fit, or the victim classifies no input correctly.
@@ -47,9 +51,13 @@ def select_seeds(
     y = np.asarray(y)
     if y.shape != x.shape[:1]:
         raise InputError(f"expected one label for each input, found inputs {x.shape} and labels {y.shape}")
-    y = y.astype(np.int64)
+    labels = y.astype(np.int64)
+    if not (labels == y).all():
+        raise InputError("expected whole class numbers as labels, found others")
+    y = labels
     check_bounds("inputs", x, bounds)
-    inputs = np.ascontiguousarray(arrangement(victim.name, x.shape[1:], victim.input)(x))
+    spec = victim.input.with_layout(layout)
+    inputs = np.ascontiguousarray(arrangement(victim.name, x.shape[1:], spec, layout)(x))
     if y.min() < 0 or y.max() >= victim.classes:
         raise InputError(f"{victim.name}: expected labels 0..{victim.classes - 1}, found labels {y.min()}..{y.max()}")
     answers, _ = ask(victim, inputs, {})
@@ -64,7 +72,15 @@ def select_seeds(
     if order == "balanced":
         ranked = _by_turns(ranked, y)
     indices = ranked[:n]
-    return Seeds(inputs[indices], y[indices], indices, (float(bounds[0]), float(bounds[1])), len(right) / len(y))
+    accuracy = len(right) / len(y)
+    notes = []
+    if accuracy < _LEAST_ACCURACY:
+        notes.append(f"the victim classifies only {accuracy:.1%} of the inputs correctly: are labels and scale right?")
+    if len(indices) < n:
+        notes.append(f"{len(indices)} seeds instead of {n}: the victim classifies no more inputs correctly")
+    return Seeds(
+        inputs[indices], y[indices], indices, (float(bounds[0]), float(bounds[1])), accuracy, tuple(notes), spec.layout
+    )
 
 
 def _by_turns(ranked: Array, y: Array) -> Array:

@@ -112,6 +112,33 @@ def torch_file(seed: int, path: Path) -> Path:
     return file
 
 
+def torch_script(seed: int, path: Path) -> Path:
+    """TorchScript, traced: ``.pt``."""
+    module = torch_module(seed, softmax=True)
+    import torch
+
+    file = path.with_suffix(".pt")
+    # TorchScript is deprecated, and says so.
+    with _silenced((r"`torch\.jit\.\w+` is (deprecated|not supported)", DeprecationWarning)):
+        torch.jit.save(torch.jit.trace(module, _example(2)), file)
+    return file
+
+
+def torch_state(seed: int, path: Path) -> Path:
+    """The weights alone: ``.pth``, for the module that :func:`architecture` makes."""
+    module = torch_module(seed)
+    import torch
+
+    file = path.with_suffix(".pth")
+    torch.save(module.state_dict(), file)
+    return file
+
+
+def architecture() -> Any:
+    """A module for somebody's weights."""
+    return torch_module(0)
+
+
 def onnx_dynamo(seed: int, path: Path) -> Path:
     """By PyTorch's exporter, with any number of rows."""
     module = torch_module(seed)
@@ -200,6 +227,14 @@ def keras_h5(seed: int, path: Path) -> Path:
     return file
 
 
+def saved_model(seed: int, path: Path) -> Path:
+    """By Keras' exporter to TensorFlow's format, a folder."""
+    model = keras_model(seed)
+    model(np.zeros((1, *SHAPE[1:], SHAPE[0]), np.float32))  # Keras exports what was called
+    model.export(path, verbose=False)
+    return path
+
+
 def onnx_keras(seed: int, path: Path) -> Path:
     """By Keras' exporter, with any number of rows, channels last."""
     file = path.with_suffix(".onnx")
@@ -221,6 +256,8 @@ KINDS = {
     "numpy": Kind(None, (), numpy_model, {}),
     "torch": Kind("torch", _TORCH, lambda seed, path: torch_module(seed), {"input_shape": SHAPE}),
     "torch-pt2": Kind("torch", _TORCH, torch_file, {}, ".pt2"),
+    "torch-script": Kind("torch", _TORCH, torch_script, {}, ".pt"),
+    "torch-state": Kind("torch", _TORCH, torch_state, {"arch": "models:architecture", "input_shape": SHAPE}, ".pth"),
     "onnx-dynamo": Kind("onnx", _ONNX, onnx_dynamo, {}, ".onnx"),
     "onnx-proto": Kind("onnx", _ONNX, onnx_proto, {}),
     "onnx-legacy": Kind("onnx", _ONNX, onnx_legacy, {}, ".onnx"),
@@ -229,6 +266,7 @@ KINDS = {
     "keras": Kind("keras", _KERAS, lambda seed, path: keras_model(seed), {}),
     "keras-file": Kind("keras", _KERAS, keras_file, {}, ".keras"),
     "keras-h5": Kind("keras", _KERAS, keras_h5, {}, ".h5"),
+    "keras-saved": Kind("keras", _KERAS, saved_model, {}),
 }
 
 

@@ -123,8 +123,8 @@ def half() -> Any:
         (lambda: [metric("x\n")], "returned the name 'x\\n'"),
         (lambda: [metric(None)], "returned the name None"),
         (lambda: [metric(on="adversarail")], "gap: expected on to be one of clean, adversarial, corners, found"),
-        (lambda: [metric(alpha=0)], "gap: expected alpha > 0, found 0"),
-        (lambda: [metric(alpha=float("nan"))], "gap: expected alpha > 0, found nan"),
+        (lambda: [metric(alpha=0)], "gap: expected 0 < alpha <= 1, found 0"),
+        (lambda: [metric(alpha=float("nan"))], "gap: expected 0 < alpha <= 1, found nan"),
     ],
 )
 def test_a_hook_that_gives_nothing_of_use(function: Callable[[], Any], said: str) -> None:

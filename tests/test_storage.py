@@ -127,7 +127,7 @@ def test_a_write_that_fails_leaves_what_was_there(path: Path, monkeypatch: pytes
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for step in ("os.fsync", "pathlib.Path.replace", "pathlib.Path.chmod"):
+    for step in ("os.fsync", "pathlib.Path.replace", "os.open"):
         with monkeypatch.context() as patch:
             patch.setattr(step, full)
             with pytest.raises(FileFormatError, match=r"a\.safetensors: cannot be written: No space left on device"):

@@ -1,6 +1,7 @@
 """Suites: which cases are kept, what is noted, and that the same is made again."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -203,6 +204,7 @@ def fails(task: Task) -> Cases:
     ("generate", "said"),
     [
         (fails, "KeyError: 'no\\n luck'"),
+        (lambda task: sys.exit(1), "SystemExit: 1"),
         (lambda task: None, "expected Cases, found NoneType"),
         (lambda task: task.seeds.inputs, "expected Cases, found ndarray"),
         (cases(inputs=np.full((3, 12), 1.5, np.float32)), "expected inputs within 0..1, found 1.5..1.5"),
@@ -211,13 +213,14 @@ def fails(task: Task) -> Cases:
         (cases(inputs=np.zeros((3, 12))), "expected float32 inputs of shape (12,), found float64 (12,)"),
         (cases(inputs=np.zeros((3, 11), np.float32)), "expected float32 inputs of shape (12,), found float32 (11,)"),
         (cases(inputs=np.zeros((0,), np.float32)), "expected float32 inputs of shape (12,), found float32 ()"),
-        (cases(seeds=np.zeros(2, np.int64)), "expected one of 0..19 in 'seeds' for each case"),
-        (cases(seeds=np.full(3, 20)), "expected one of 0..19 in 'seeds' for each case"),
-        (cases(seeds=np.full(3, -1)), "expected one of 0..19 in 'seeds' for each case"),
-        (cases(layers=np.full(3, 1)), "expected one of 0..0 in 'layers' for each case"),
-        (cases(layers=np.full(3, -1)), "expected one of 0..0 in 'layers' for each case"),
-        (cases(neurons=np.full(3, 10)), "expected one of 0..9 in 'neurons' for each case"),
-        (cases(neurons=np.full(3, -1)), "expected one of 0..9 in 'neurons' for each case"),
+        (cases(seeds=np.zeros(2, np.int64)), "expected one number in 'seeds' for each case"),
+        (cases(seeds=np.full(3, 20)), "expected seeds in 0..19"),
+        (cases(seeds=np.full(3, -1)), "expected seeds in 0..19"),
+        (cases(layers=np.full(3, 1)), "expected a neuron of a layer, found neuron 0 of layer 1"),
+        (cases(layers=np.full(3, -1)), "expected a neuron of a layer, found neuron 0 of layer -1"),
+        (cases(neurons=np.full(3, 10)), "expected a neuron of a layer, found neuron 10 of layer 0"),
+        (cases(neurons=np.full(3, -1)), "expected a neuron of a layer, found neuron -1 of layer 0"),
+        (cases(unreached=((7, 99),)), "expected a neuron of a layer, found neuron 99 of layer 7"),
     ],
 )
 def test_a_generator_that_fails(seeds: Seeds, generate: Any, said: str) -> None:
@@ -244,6 +247,10 @@ def test_a_generator_may_say_what_is_wrong_itself(seeds: Seeds) -> None:
         ({"layers": ["dense3"]}, UsageError, "toy-0: no layer 'dense3'; its layers are dense1, dense2, logits"),
         ({"seed": -1}, UsageError, "expected a seed of at least 0, found -1"),
         ({"training_inputs": np.zeros((3, 5))}, InputError, "toy-0: expected inputs of shape 12, found 5"),
+        ({"training_inputs": np.full((3, 12), 255)}, InputError, "training inputs: expected inputs within 0..1, found"),
+        ({"training_inputs": np.full((3, 12), np.nan)}, InputError, "training inputs: expected inputs within 0..1"),
+        ({"training_inputs": np.eye(3, 12) / 255}, InputError, "training inputs: expected a range like that of the"),
+        ({"options": {"shove": {"eps": "inf"}}}, UsageError, "shove.eps: expected float, found 'inf'"),
     ],
 )
 def test_what_cannot_be_asked_for(seeds: Seeds, arguments: Any, error: type[Exception], said: str) -> None:

@@ -66,7 +66,6 @@ def _check_description(metric: Metric) -> None:
         Access.GRADIENTS not in metric.needs,
         f"{name}: expected to need no gradients: those of a suspect are never taken",
     )
-    expect(metric.alpha <= 1, f"{name}: expected alpha <= 1, found {metric.alpha}")
     expect(metric.upper > 0, f"{name}: expected an upper end above 0, found {metric.upper}")
     for parameter in list(inspect.signature(metric.distance).parameters.values())[2:]:
         expect(

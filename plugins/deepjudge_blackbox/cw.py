@@ -4,11 +4,13 @@ import numpy as np
 
 from deepjudge_blackbox.losses import Margin
 from deepjudge_core import progress
-from deepjudge_core.components import Cases, Task
+from deepjudge_core.components import Cases, Seeds, Task
 from deepjudge_core.errors import UsageError
+from deepjudge_core.model import Array, Model
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8  # Adam's, as its authors give them
 _INSIDE = 0.999999  # keeps arctanh finite at the bounds
+_BLOCK_VALUES = 2**24  # values in the inputs of one attack; it holds about fifteen arrays of that size
 
 
 def cw(
@@ -46,6 +48,37 @@ def cw(
         if not value > 0:
             raise UsageError(f"cw: expected {name} > 0, found {value}")
     seeds = task.seeds
+    block = max(1, _BLOCK_VALUES // seeds.inputs[0].size)
+    blocks = [slice(at, at + block) for at in range(0, len(seeds.inputs), block)]
+    with progress.task("cw", len(blocks) * searches * steps) as advance:
+        found = [
+            _attack(
+                task.victim,
+                Seeds(seeds.inputs[rows], seeds.labels[rows], seeds.indices[rows], seeds.bounds),
+                advance,
+                kappa=kappa,
+                steps=steps,
+                rate=rate,
+                searches=searches,
+                constant=constant,
+            )
+            for rows in blocks
+        ]
+    return Cases.of_seeds(np.concatenate(found))
+
+
+def _attack(
+    victim: Model,
+    seeds: Seeds,
+    advance: progress.Advance,
+    *,
+    kappa: float,
+    steps: int,
+    rate: float,
+    searches: int,
+    constant: float,
+) -> Array:
+    # The cases of some seeds, all at once.
     n, (low, high), span = len(seeds.inputs), seeds.bounds, seeds.span
     per_row = (n,) + (1,) * (seeds.inputs.ndim - 1)
     origin = (seeds.inputs - low) / span * 2 - 1
@@ -54,32 +87,31 @@ def cw(
     best, nearest, least = seeds.inputs.copy(), np.full(n, np.inf), np.zeros(n)
     c, below, above = np.full(n, constant), np.zeros(n), np.full(n, np.inf)
     margin = Margin(seeds.labels, kappa)
-    with progress.task("cw", searches * steps) as advance:
-        for _ in range(searches):
-            w, first, second = start.copy(), np.zeros_like(start), np.zeros_like(start)
-            succeeded = np.zeros(n, dtype=bool)
-            for t in range(1, steps + 1):
-                unit = np.tanh(w)  # the input, -1..1
-                x = np.clip((unit + 1) * (span / 2) + low, low, high)
-                margin_gradient = task.victim.gradient(x, margin)
+    for _ in range(searches):
+        w, first, second = start.copy(), np.zeros_like(start), np.zeros_like(start)
+        succeeded = np.zeros(n, dtype=bool)
+        for t in range(1, steps + 1):
+            unit = np.tanh(w)  # the input, -1..1
+            x = np.clip((unit + 1) * (span / 2) + low, low, high)
+            margin_gradient = victim.gradient(x, margin)
 
-                offset = (unit - origin) / 2
-                distance = np.square(offset, dtype=np.float64).reshape(n, -1).sum(axis=1)
-                success = (margin.values < 0) & (margin.values <= -kappa)
-                succeeded |= success
-                nearer = success & (distance < nearest)
-                surer = ~success & np.isinf(nearest) & (margin.values < least)
-                nearest[nearer], least[surer] = distance[nearer], margin.values[surer]
-                best[nearer | surer] = x[nearer | surer]
+            offset = (unit - origin) / 2
+            distance = np.square(offset, dtype=np.float64).reshape(n, -1).sum(axis=1)
+            success = (margin.values < 0) & (margin.values <= -kappa)
+            succeeded |= success
+            nearer = success & (distance < nearest)
+            surer = ~success & np.isinf(nearest) & (margin.values < least)
+            nearest[nearer], least[surer] = distance[nearer], margin.values[surer]
+            best[nearer | surer] = x[nearer | surer]
 
-                weight = (c * span).astype(np.float32).reshape(per_row)
-                gradient = (weight * margin_gradient + 2 * offset) * (1 - unit**2) / 2
-                first += (1 - _BETA_1) * (gradient - first)
-                second += (1 - _BETA_2) * (gradient**2 - second)
-                root = np.sqrt(second / (1 - _BETA_2**t))
-                w -= rate / (1 - _BETA_1**t) * first / (root + _EPSILON)
-                advance(1)
-            above = np.where(succeeded, np.minimum(above, c), above)
-            below = np.where(succeeded, below, np.maximum(below, c))
-            c = np.where(np.isinf(above), c * 10, (below + above) / 2)
-    return Cases.of_seeds(best)
+            weight = (c * span).astype(np.float32).reshape(per_row)
+            gradient = (weight * margin_gradient + 2 * offset) * (1 - unit**2) / 2
+            first += (1 - _BETA_1) * (gradient - first)
+            second += (1 - _BETA_2) * (gradient**2 - second)
+            root = np.sqrt(second / (1 - _BETA_2**t))
+            w -= rate / (1 - _BETA_1**t) * first / (root + _EPSILON)
+            advance(1)
+        above = np.where(succeeded, np.minimum(above, c), above)
+        below = np.where(succeeded, below, np.maximum(below, c))
+        c = np.where(np.isinf(above), c * 10, (below + above) / 2)
+    return best

@@ -32,7 +32,8 @@ def pgd(task: Task, *, eps: float = 0.15, step: float = 0.03, steps: int = 10, p
     high: float | Array
     low, high = seeds.bounds
     radius = eps * seeds.span
-    x = seeds.inputs + task.rng.uniform(-radius, radius, seeds.inputs.shape).astype(np.float32)
+    start = task.rng.random(seeds.inputs.shape, dtype=np.float32)
+    x = seeds.inputs + (2 * radius * start - radius)
     np.clip(x, low, high, out=x)
     if project:
         low, high = np.maximum(seeds.inputs - radius, low), np.minimum(seeds.inputs + radius, high)
