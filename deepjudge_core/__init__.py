@@ -27,9 +27,10 @@ from deepjudge_core.judge import Verdict, judge
 from deepjudge_core.measure import Measurement, measure
 from deepjudge_core.model import Access, InputSpec, Model
 from deepjudge_core.observation import Observation, load_observation, save_observation
-from deepjudge_core.observe import observe
+from deepjudge_core.observe import Asking, observe
 from deepjudge_core.opening import open_model
 from deepjudge_core.plugins import load_registry
+from deepjudge_core.preprocessing import Preprocessing
 from deepjudge_core.seeds import select_seeds
 from deepjudge_core.suite import Suite, load_suite, save_suite
 from deepjudge_core.version import VERSION as __version__  # noqa: N811
@@ -38,6 +39,7 @@ __all__ = [
     "Access",
     "Adapter",
     "Answers",
+    "Asking",
     "Calibration",
     "Cases",
     "Decision",
@@ -51,6 +53,7 @@ __all__ = [
     "Metric",
     "Model",
     "Observation",
+    "Preprocessing",
     "Report",
     "Rule",
     "Seeds",

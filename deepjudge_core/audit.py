@@ -1,21 +1,19 @@
 """The whole flow: victim and suspects in, a report out."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deepjudge_core.calibration import Calibration, calibrate, check_not_a_control
 from deepjudge_core.components import Decision
-from deepjudge_core.errors import DeepJudgeError, UsageError
+from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
 from deepjudge_core.generation import DEFAULT_GENERATORS, build_suite
 from deepjudge_core.judge import Grouping, Verdict, check_rule, judge
 from deepjudge_core.measure import measure
 from deepjudge_core.model import Array, Model
 from deepjudge_core.observation import ModelInfo, Observation, load_observation
-from deepjudge_core.observe import observe
+from deepjudge_core.observe import Asking, accuracy_on_seeds, check_asking, observe
 from deepjudge_core.opening import open_model
 from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.seeds import Order, select_seeds
@@ -29,8 +27,8 @@ class SuspectResult:
     Attributes:
         path: What the user called it.
         model: What it is; None where it could not be opened.
-        accuracy: Share of the seeds that it classifies correctly (the victim: all).
-        layer_map: The suite's layers to the suspect's taps.
+        accuracy: Share of the seeds that it classifies correctly (the victim: all); None where its classes are others.
+        seen: How it answered; None where it could not be asked.
         verdict: None where it failed.
         failure: Why it failed: one line.
         errors: What failed beside it: one line for each metric.
@@ -39,7 +37,7 @@ class SuspectResult:
     path: str
     model: ModelInfo | None = None
     accuracy: float | None = None
-    layer_map: Mapping[str, str] | None = None
+    seen: Observation | None = None
     verdict: Verdict | None = None
     failure: str | None = None
     errors: tuple[str, ...] = ()
@@ -71,14 +69,16 @@ class Judging:
         rule: Name of the rule.
         rule_options: Its options.
         groups: "joint" for one vote over all metrics.
-        layers: The suite's layers to the suspects' taps, where position and width do not find them.
+        asking: How suspects are asked, where their files do not tell.
+        opening: Options of the adapters that open the suspects, such as ``output`` of ONNX models.
     """
 
     metrics: Sequence[str] | None = None
     rule: str = "voting"
     rule_options: Mapping[str, Any] | None = None
     groups: Grouping = "separate"
-    layers: Mapping[str, str] | None = None
+    asking: Asking = field(default_factory=Asking)
+    opening: Mapping[str, Any] = field(default_factory=dict)
 
 
 def judge_suspects(
@@ -103,9 +103,7 @@ def judge_suspects(
     """
     registry = registry or load_registry()
     options = check_judging(judging, registry)
-    for layer in judging.layers or {}:
-        if layer not in suite.layers:
-            raise UsageError(f"the suite has no layer {layer!r}; its layers are {', '.join(suite.layers) or 'none'}")
+    check_asking(judging.asking, suite)
     results = tuple(_judge_one(suite, calibration, suspect, judging, registry) for suspect in suspects)
     return Report(suite, calibration, judging.rule, options, judging.groups, results)
 
@@ -157,7 +155,8 @@ def audit(
         layers: Taps of the victim to compare.
         options: Generator name to its options.
         seed: Of all randomness.
-        judging: How suspects are judged.
+        judging: How suspects are judged; of what its ``asking`` says, classes and preprocessing are the
+            suspects' alone, and the layout is that of all, ``x`` included, that does not say.
         registry: Where the components are; by default every installed one.
 
     Raises:
@@ -167,23 +166,31 @@ def audit(
     judging = judging or Judging()
     check_judging(judging, registry)
     owner = open_model(victim, registry=registry)
-    seeds = select_seeds(owner, x, y, n=n, order=order, bounds=bounds)
+    seeds = select_seeds(owner, x, y, n=n, order=order, bounds=bounds, layout=judging.asking.layout)
     suite = build_suite(
         owner,
         seeds,
         generators,
         training_inputs=training_inputs,
+        layout=judging.asking.layout,
         layers=layers,
         options=options,
         seed=seed,
         registry=registry,
     )
-    answers = [look(suite, control, registry, judging.layers) for control in controls]
+    check_asking(judging.asking, suite)
+    answers = [look(suite, control, registry, judging.asking.of_controls()) for control in controls]
     calibration = calibrate(suite, answers, judging.metrics, registry=registry)
     return judge_suspects(suite, calibration, suspects, judging, registry=registry)
 
 
-def look(suite: Suite, source: Any, registry: Registry, layers: Mapping[str, str] | None = None) -> Observation:
+def look(
+    suite: Suite,
+    source: Any,
+    registry: Registry,
+    asking: Asking | None = None,
+    opening: Mapping[str, Any] | None = None,
+) -> Observation:
     """What a model answers to a suite: from a stored observation, or by opening the model and running it.
 
     Raises:
@@ -193,8 +200,23 @@ def look(suite: Suite, source: Any, registry: Registry, layers: Mapping[str, str
         return source
     if isinstance(source, str | Path) and Path(source).suffix == ".safetensors":
         return load_observation(Path(source))
-    model: Model = open_model(source, registry=registry)
-    return observe(model, suite, layers=layers)
+    return observe(open_with(source, registry, opening or {}), suite, asking)
+
+
+def open_with(source: Any, registry: Registry, opening: Mapping[str, Any]) -> Model:
+    """Open a model with options of its adapter.
+
+    Raises:
+        DeepJudgeError: When it cannot be opened, or its adapter has no such option.
+    """
+    try:
+        return open_model(source, registry=registry, **opening)
+    except ModelError as error:
+        # Python says so of a function that has no such parameter.
+        for option in opening:
+            if f"unexpected keyword argument {option!r}" in str(error):
+                raise ModelError(f"{_name(source)}: models of its format have no option {option!r}") from error
+        raise
 
 
 def _judge_one(
@@ -202,10 +224,10 @@ def _judge_one(
 ) -> SuspectResult:
     path = _name(suspect)
     try:
-        seen = look(suite, suspect, registry, judging.layers)
+        seen = look(suite, suspect, registry, judging.asking, judging.opening)
     except DeepJudgeError as error:
         return SuspectResult(path, failure=str(error))
-    result = SuspectResult(path, seen.model, layer_map=seen.layer_map)
+    result = SuspectResult(path, seen.model, seen=seen)
     try:
         measurements = measure(suite, seen, judging.metrics, registry=registry)
         check_not_a_control(calibration, seen)
@@ -221,10 +243,8 @@ def _judge_one(
         raise
     except DeepJudgeError as error:
         return replace(result, failure=str(error))
-    clean = suite.rows("clean")
-    accuracy = float(np.mean(seen.probabilities[clean].argmax(axis=1) == suite.cases.labels[clean]))
     errors = tuple(f"{name}: {m.reason}" for name, m in measurements.items() if m.failed)
-    return replace(result, accuracy=accuracy, verdict=verdict, errors=errors)
+    return replace(result, accuracy=accuracy_on_seeds(suite, seen), verdict=verdict, errors=errors)
 
 
 def _name(suspect: Any) -> str:

@@ -168,4 +168,7 @@ def _is_same(one: Observation, other: Observation) -> bool:
         return True
     # Models that give labels only may well agree in all of them.
     exact = all(Access.PROBABILITIES in seen.model.access for seen in (one, other))
-    return exact and float(np.abs(one.probabilities - other.probabilities).max()) < _SAME
+    # Of models with other classes than the victim's, nothing but the digest tells.
+    if not exact or one.probabilities is None or other.probabilities is None:
+        return False
+    return float(np.abs(one.probabilities - other.probabilities).max()) < _SAME

@@ -153,7 +153,7 @@ def _judge(
     if 2 * cast < len(settled):
         groups = {m.metric.group for m in measurements.values()}
         which = f"{groups.pop()} metrics" if len(groups) == 1 else "metrics"
-        reason = f"only {cast} of {len(settled)} {which} could be measured"
+        reason = f"only {cast} of {len(settled)} {which} could vote"
         return Setting(Decision.INCONCLUSIVE, judgement.p_copy, reason), settled
     return Setting(judgement.decision, judgement.p_copy, judgement.reason), settled
 
@@ -175,7 +175,7 @@ def _apply(rule: Rule, evidence: Mapping[str, Evidence], options: Mapping[str, A
         return _plain(rule.judge(evidence, **own), evidence)
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         found = str(error) if isinstance(error, DeepJudgeError) else f"{type(error).__name__}: {error}"
         raise PluginError(f"the rule {rule.name!r} failed: {' '.join(found.split())}") from error
 

@@ -25,7 +25,10 @@ def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: La
     Raises:
         InputError: When the shapes do not fit, or fit in more than one way.
     """
-    ambiguous = InputError(f"{source}: inputs of shape {_text(shape)} fit {spec} with channels first and channels last")
+    ambiguous = InputError(
+        f"{source}: inputs of shape {_text(shape)} fit {spec} with channels first and channels last; "
+        "say which with --input-layout"
+    )
     same = _fits(shape, spec.shape)
     moves = {"last": _fits(_to_last(shape), spec.shape), "first": _fits(_to_first(shape), spec.shape)}
     if same and len(shape) > 1 and layout and spec.layout and layout != spec.layout:

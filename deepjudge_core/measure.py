@@ -66,13 +66,17 @@ def check_suite(suite: Suite, seen: Observation) -> None:
             f"{seen.model.name}: answers the suite {seen.suite[:12]}, expected this suite {suite.digest[:12]}"
         )
     # An observation is somebody else's file: its parts agree with one another, but do they with the suite?
-    expected = {"probabilities": suite.victim.probabilities.shape}
-    expected |= {layer: values.shape for layer, values in suite.victim.activations.items()}
-    found = {"probabilities": seen.probabilities.shape}
-    found |= {layer: values.shape for layer, values in seen.activations.items()}
+    expected, found = _shapes(suite.victim), _shapes(seen)
     for name, shape in found.items():
         if shape != expected.get(name):
             raise FileFormatError(f"{seen.model.name}: expected {name} of shape {expected.get(name)}, found {shape}")
+
+
+def _shapes(seen: Observation) -> dict[str, tuple[int, ...]]:
+    answers = dict(seen.activations)
+    if seen.probabilities is not None:
+        answers["probabilities"] = seen.probabilities
+    return {name: values.shape for name, values in answers.items()}
 
 
 def _measure(suite: Suite, seen: Observation, metric: Metric) -> Measurement:
@@ -84,11 +88,13 @@ def _measure(suite: Suite, seen: Observation, metric: Metric) -> Measurement:
         return Measurement(metric, None, f"the suite was made without cases for the set {metric.on!r}", allowed=False)
     if Access.LAYERS in metric.needs and not seen.activations:
         return Measurement(metric, None, seen.unmatched or "no layers were observed", allowed=bool(suite.layers))
+    if metric.needs & Access.BLACK_BOX and seen.probabilities is None:
+        return Measurement(metric, None, seen.unmapped or "no probabilities were observed")
     if not suite.rows(metric.on).any():
         return Measurement(metric, None, f"the suite has no cases in the set {metric.on!r}")
     try:
         value = float(metric.distance(suite.answers(suite.victim, metric.on), suite.answers(seen, metric.on)))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return Measurement(metric, None, f"the metric failed: {text}", failed=True)
     if not np.isfinite(value) or value < 0:

@@ -3,7 +3,7 @@
 import abc
 import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -47,6 +47,10 @@ class InputSpec:
     shape: tuple[int | None, ...]
     dtype: str = "float32"
     layout: Layout | None = None
+
+    def with_layout(self, layout: Layout | None) -> "InputSpec":
+        """The same, with this layout where none is known."""
+        return replace(self, layout=self.layout or layout)
 
     def __str__(self) -> str:
         return "x".join("?" if axis is None else str(axis) for axis in self.shape)
@@ -118,11 +122,19 @@ class BatchedModel(abc.ABC):
     batches of exactly that size, the last one padded by repeating its last row.
 
     A model with one sigmoid output is a classifier of two classes, with logits ``(0, z)``.
+
+    An adapter says that the output is logits when it finds no final softmax in the graph. It may be probabilities all
+    the same: of a softmax written by hand, a mean of several, a calibrated ensemble. This is told by the values of the
+    first batch; from then on the last tap is their logarithm, so that its softmax gives the probabilities back.
     """
 
     # Values per batch: bounds the memory of a forward and backward pass through deep models on large inputs.
     _BATCH_VALUES = 2**20
     _MAX_BATCH = 512
+    # Of a sum of probabilities: for a batch to be taken for some, and for later ones, where float16 may stray further.
+    _SUM_TOLERANCE, _LATER_TOLERANCE = 1e-3, 1e-2
+    # Least probability whose logarithm is told from that of 0; its inverse is a float32 by far.
+    _LEAST = 1e-30
 
     def __init__(
         self,
@@ -154,6 +166,7 @@ class BatchedModel(abc.ABC):
         self._binary = width == 1
         self.classes = 2 if self._binary else width
         self._scores = scores
+        self._gives_probabilities: bool | None = None if scores is Scores.LOGITS and not self._binary else False
         row = int(np.prod([axis or 1 for axis in input.shape]))
         default = max(1, min(self._MAX_BATCH, self._BATCH_VALUES // max(row, 1)))
         self._fixed_batch = fixed_batch
@@ -170,6 +183,7 @@ class BatchedModel(abc.ABC):
     def predict(self, x: Array) -> Array:
         """See :class:`Model`."""
         raw = np.concatenate([self.forward(b, None)[0][: r.stop - r.start] for b, r in self._batches(x)])
+        self._recognise(raw)
         return self._probabilities(raw)
 
     def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
@@ -180,7 +194,12 @@ class BatchedModel(abc.ABC):
             return {}
         parts = [[a[: r.stop - r.start] for a in self.forward(b, layers)] for b, r in self._batches(x)]
         joined = (np.concatenate(column).astype(np.float32, copy=False) for column in zip(*parts, strict=True))
-        return dict(zip(layers, joined, strict=True))
+        found = dict(zip(layers, joined, strict=True))
+        if self.logits in found:
+            self._recognise(found[self.logits])
+            if self._gives_probabilities:
+                found[self.logits] = self._logarithms(found[self.logits])
+        return found
 
     def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
         """See :class:`Model`."""
@@ -194,18 +213,42 @@ class BatchedModel(abc.ABC):
             def padded(
                 scores: Array, rows: slice = rows, size: int = size
             ) -> Array:  # rows that only fill a batch have no loss
-                given = scores[:size]
+                own = given = scores[:size]
+                if target == self.logits:
+                    self._recognise(own)
+                logarithm = self._gives_probabilities and target == self.logits
                 if binary:
-                    given = np.concatenate([np.zeros_like(given), given], axis=1)
+                    given = np.concatenate([np.zeros_like(own), own], axis=1)
+                elif logarithm:
+                    given = self._logarithms(own)
                 cot = np.asarray(cotangent(given, rows), dtype=scores.dtype)
                 if binary:
                     cot = cot[:, 1:]
+                elif logarithm:  # dL/dp = dL/dlog(p) / p, and 0 where the logarithm is that of the least probability
+                    least = max(self._LEAST, np.finfo(own.dtype).tiny)
+                    cot = np.where(own > least, cot / np.maximum(own, least), 0).astype(scores.dtype)
                 out = np.zeros_like(scores)
                 out[:size] = cot
                 return out
 
             parts.append(self.backward(batch, padded, target)[:size])
         return np.concatenate(parts).astype(np.float32, copy=False)
+
+    def _recognise(self, outputs: Array) -> None:
+        # Once, whatever is asked first, for all answers to agree. With no softmax found, the last tap is the output.
+        if self._gives_probabilities is None:
+            self._gives_probabilities = self._are_probabilities(outputs[: self._batch_size], self._SUM_TOLERANCE)
+
+    @staticmethod
+    def _are_probabilities(raw: Array, tolerance: float) -> bool:
+        sums = raw.sum(axis=-1, dtype=np.float64)
+        return bool((raw >= 0).all() and (np.abs(sums - 1) <= tolerance).all())
+
+    def _logarithms(self, p: Array) -> Array:
+        if not self._are_probabilities(p, self._LATER_TOLERANCE):
+            raise ModelError(f"{self.name}: expected probabilities, as its first answers were, found other numbers")
+        logarithm: Array = np.log(np.maximum(p.astype(np.float64), self._LEAST)).astype(np.float32)
+        return logarithm
 
     def _require(self, layer: str) -> None:
         if layer not in self.layers:
@@ -217,7 +260,11 @@ class BatchedModel(abc.ABC):
         for start in range(0, len(x), self._batch_size):
             rows = slice(start, min(start + self._batch_size, len(x)))
             # A copy: some frameworks refuse views, even of one row, that run backwards through memory.
-            batch = np.array(x[rows], dtype=self.input.dtype, order="C")
+            values = x[rows]
+            if np.dtype(self.input.dtype).kind in "iu":  # a cast would cut off, and wrap around
+                limits = np.iinfo(self.input.dtype)
+                values = np.clip(np.rint(values), limits.min, limits.max)
+            batch = np.array(values, dtype=self.input.dtype, order="C")
             if self._fixed_batch and len(batch) < self._fixed_batch:
                 fill = np.repeat(batch[-1:], self._fixed_batch - len(batch), axis=0)
                 batch = np.concatenate([batch, fill])
@@ -226,6 +273,8 @@ class BatchedModel(abc.ABC):
     def _probabilities(self, raw: Array) -> Array:
         if raw.ndim != 2 or raw.shape[1] != (1 if self._binary else self.classes):
             raise ModelError(f"{self.name}: expected an output of {self.classes} classes, found shape {raw.shape[1:]}")
+        if self._gives_probabilities:
+            return softmax(self._logarithms(raw))
         if self._scores is Scores.LOGITS:
             return softmax(np.concatenate([np.zeros_like(raw), raw], axis=1) if self._binary else raw)
         p = np.exp(raw) if self._scores is Scores.LOG_PROBABILITIES else raw

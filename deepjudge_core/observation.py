@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from deepjudge_core import storage
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.model import Access, Array, InputSpec, Model
+from deepjudge_core.model import Access, Array, InputSpec, Layout, Model
+from deepjudge_core.preprocessing import Preprocessing
+
+Guess = Literal["classes", "preprocessing"]
+"""What may be found out about a model from its answers to the seeds."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,10 @@ class ModelInfo:
     layers: Mapping[str, int]
 
     @classmethod
-    def of(cls, model: Model) -> "ModelInfo":
-        """Describe a model."""
-        return cls(
-            model.name, model.framework, model.digest, model.access, model.classes, model.input, dict(model.layers)
-        )
+    def of(cls, model: Model, layout: Layout | None = None) -> "ModelInfo":
+        """Describe a model; ``layout`` is that of its input where it does not say."""
+        spec = model.input.with_layout(layout)
+        return cls(model.name, model.framework, model.digest, model.access, model.classes, spec, dict(model.layers))
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -76,18 +79,30 @@ class Observation:
     Attributes:
         model: Who answered.
         suite: Digest of the suite; empty for the victim's own answers inside it.
-        probabilities: ``(n, classes)`` float32.
+        probabilities: ``(n, classes)`` float32, of the victim's classes in their order; None where the model's classes
+            are others.
         activations: The suite's layer to ``(n, neurons)`` float32; empty where layers could not be compared.
         layer_map: The suite's layer to the model's own tap.
         unmatched: Why layers could not be compared; None where they could.
+        classes: The model's own output for each of the victim's classes; None where they are the same in number and
+            order, or could not be compared.
+        unmapped: Why classes could not be compared; None where they could.
+        preprocessing: What was done to the suite's inputs; None where they were given as they are.
+        inferred: What of it was not given but found from the answers to the seeds.
+        notes: What a reader should know of how the model was asked.
     """
 
     model: ModelInfo
     suite: str
-    probabilities: Array
+    probabilities: Array | None
     activations: Mapping[str, Array] = field(default_factory=dict)
     layer_map: Mapping[str, str] = field(default_factory=dict)
     unmatched: str | None = None
+    classes: tuple[int, ...] | None = None
+    unmapped: str | None = None
+    preprocessing: Preprocessing | None = None
+    inferred: tuple[Guess, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """All but the arrays, as JSON values."""
@@ -96,11 +111,16 @@ class Observation:
             "suite": self.suite,
             "layers": [[layer, tap] for layer, tap in self.layer_map.items()],
             "unmatched": self.unmatched,
+            "classes": None if self.classes is None else list(self.classes),
+            "unmapped": self.unmapped,
+            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
+            "inferred": list(self.inferred),
+            "notes": list(self.notes),
         }
 
     def arrays(self, prefix: str) -> dict[str, Array]:
         """The arrays, by names that begin with ``prefix``."""
-        named = {f"{prefix}probabilities": self.probabilities}
+        named = {} if self.probabilities is None else {f"{prefix}probabilities": self.probabilities}
         for place, layer in enumerate(self.layer_map):
             named[f"{prefix}activations.{place}"] = self.activations[layer]
         return named
@@ -117,17 +137,30 @@ class Observation:
         seen = cls(
             model=ModelInfo.from_json(value["model"]),
             suite=str(value["suite"]),
-            probabilities=arrays[f"{prefix}probabilities"],
+            probabilities=None if value["unmapped"] is not None else arrays[f"{prefix}probabilities"],
             activations=activations,
             layer_map=layer_map,
             unmatched=None if value["unmatched"] is None else str(value["unmatched"]),
+            classes=None if value["classes"] is None else tuple(map(int, value["classes"])),
+            unmapped=None if value["unmapped"] is None else str(value["unmapped"]),
+            preprocessing=None if value["preprocessing"] is None else Preprocessing.from_json(value["preprocessing"]),
+            inferred=tuple(value["inferred"]),
+            notes=tuple(map(str, value["notes"])),
         )
-        rows = len(seen.probabilities)
-        if seen.probabilities.shape != (rows, seen.model.classes):
-            raise ValueError("probabilities of another shape than the model's classes")
-        if any(a.ndim != 2 or len(a) != rows for a in activations.values()):
-            raise ValueError("activations of another number of cases than the probabilities")
+        seen._check()
         return seen
+
+    def _check(self) -> None:
+        answers = [*self.activations.values(), *([] if self.probabilities is None else [self.probabilities])]
+        if any(a.ndim != 2 or len(a) != len(answers[0]) for a in answers):
+            raise ValueError("activations of another number of cases than the probabilities")
+        classes = self.model.classes if self.classes is None else len(self.classes)
+        if self.probabilities is not None and self.probabilities.shape[1] != classes:
+            raise ValueError("probabilities of another shape than the model's classes")
+        if not set(self.classes or ()) <= set(range(self.model.classes)):
+            raise ValueError("classes that the model does not have")
+        if not set(self.inferred) <= set(get_args(Guess)):
+            raise ValueError("something inferred that is not known")
 
 
 def save_observation(path: Path, seen: Observation) -> None:

@@ -1,45 +1,123 @@
 """Run a model on a suite, once; the only place where a suspect is run."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from deepjudge_core import progress
 from deepjudge_core.errors import DeepJudgeError, InputError, ModelError, UsageError
 from deepjudge_core.layouts import arrangement
-from deepjudge_core.model import Access, Array, Model, softmax
-from deepjudge_core.observation import ModelInfo, Observation
+from deepjudge_core.model import Access, Array, Layout, Model, softmax
+from deepjudge_core.observation import Guess, ModelInfo, Observation
+from deepjudge_core.preprocessing import Prepare, Preprocessing, candidates
 from deepjudge_core.suite import Suite
 
 _CHUNK = 512  # cases between two signs of progress
+_PROBES = 200  # seeds at most, on which a preprocessing is tried
+# Shares of the way from chance to the victim, which classifies all of its seeds correctly. Below a quarter a model has
+# not learnt the task, or is not asked as it expects; a model of the task gets most of what the victim is surest of.
+_POOR, _GOOD = 0.25, 0.75
+_MOST_CHANCE = 0.8  # where more of the seeds are of one class, accuracy says too little
+_SHOWN = 20  # classes in a note
+_LEAST_SEEDS = 5  # of a class, for its place among a model's outputs to be told from them
 
 
-def observe(model: Model, suite: Suite, *, layers: Mapping[str, str] | None = None) -> Observation:
+@dataclass(frozen=True)
+class Asking:
+    """How a model is asked, where its file does not tell.
+
+    Attributes:
+        layers: The suite's layers to the model's taps, where position and width do not find them.
+        preprocessing: What the model expects to be done to inputs in 0..1; by default it is given the suite's as they
+            are.
+        infer: Whether a standard preprocessing is looked for where its accuracy on the seeds is near chance.
+        classes: The model's own output for each of the victim's classes, in their order; its probabilities are scaled
+            to sum to 1 over them. Without it, as many classes as the victim's are taken for the same, in the order
+            that the answers to the seeds show.
+        layout: Where the channels of the model's inputs are, where the model does not say.
+    """
+
+    layers: Mapping[str, str] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    infer: bool = True
+    classes: tuple[int, ...] | None = None
+    layout: Layout | None = None
+
+    def of_controls(self) -> "Asking":
+        """How the controls beside suspects are asked: what is said of the suspects themselves is not true of them."""
+        return replace(self, classes=None, preprocessing=None)
+
+
+def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observation:
     """Let a model answer all cases of a suite.
 
     Args:
         model: Anybody's model.
         suite: The suite.
-        layers: The suite's layers to the model's taps, where position and width do not find them.
+        asking: How, where the model does not tell.
 
     Raises:
-        ModelError: When the model has other classes or inputs, cannot be run, or answers nonsense.
-        UsageError: When ``layers`` names what does not exist.
+        ModelError: When the model takes other inputs, cannot be run, or answers nonsense.
+        UsageError: When ``asking`` names what does not exist.
     """
-    victim = suite.victim.model
-    if model.classes != victim.classes:
-        raise ModelError(f"{model.name}: expected {victim.classes} classes, found {model.classes}")
+    asking = asking or Asking()
+    check_asking(asking, suite)
     try:
-        arrange = arrangement(model.name, suite.cases.inputs.shape[1:], model.input, victim.input.layout)
+        arrange = arrangement(
+            model.name,
+            suite.cases.inputs.shape[1:],
+            model.input.with_layout(asking.layout),
+            suite.victim.model.input.layout,
+        )
     except InputError as error:
         raise ModelError(str(error)) from None
-    layer_map, unmatched = _correspondence(model, suite, layers or {})
-    probabilities, activations = ask(model, arrange(suite.cases.inputs), layer_map)
-    return Observation(ModelInfo.of(model), suite.digest, probabilities, activations, layer_map, unmatched)
+    if asking.classes and max(asking.classes) >= model.classes:
+        raise ModelError(f"{model.name}: expected an output {max(asking.classes)}, found {model.classes} classes")
+    layer_map, unmatched = _correspondence(model, suite, asking.layers)
+    answered = _Questioner(model, suite, asking, arrange, layer_map).ask()
+    mapped, activations = answered.mapped, answered.activations
+    return Observation(
+        model=ModelInfo.of(model, asking.layout),
+        suite=suite.digest,
+        probabilities=mapped.probabilities,
+        activations=_reordered(model, suite, activations, layer_map, mapped.classes),
+        layer_map=layer_map,
+        unmatched=unmatched,
+        classes=mapped.classes,
+        unmapped=mapped.unmapped,
+        preprocessing=answered.preprocessing,
+        inferred=(*answered.inferred, *(("classes",) if mapped.inferred else ())),
+        notes=(*answered.notes, *mapped.notes),
+    )
 
 
-def ask(model: Model, inputs: Array, layer_map: Mapping[str, str]) -> tuple[Array, dict[str, Array]]:
+def check_asking(asking: Asking, suite: Suite) -> None:
+    """Refuse what does not fit the suite, before any model is run: it is the caller's mistake, not one model's.
+
+    Raises:
+        UsageError: For a layer that the suite does not have, or classes that are not one for each of the victim's.
+    """
+    for layer in asking.layers:
+        if layer not in suite.layers:
+            raise UsageError(f"the suite has no layer {layer!r}; its layers are {', '.join(suite.layers) or 'none'}")
+    classes, expected = asking.classes, suite.victim.model.classes
+    if classes is not None and len(classes) != expected:
+        raise UsageError(f"expected an output for each of the victim's {expected} classes, found {len(classes)}")
+    if classes is not None and (len(set(classes)) != expected or min(classes) < 0):
+        raise UsageError(f"expected {expected} different outputs, counted from 0, found {_text(classes)}")
+
+
+def ask(
+    model: Model, inputs: Array, layer_map: Mapping[str, str], prepare: Prepare | None = None
+) -> tuple[Array, dict[str, Array]]:
     """Run a model once over inputs: probabilities ``(n, classes)``, and ``(n, neurons)`` for each layer of the map.
+
+    Args:
+        model: The model.
+        inputs: ``(n, *shape)``.
+        layer_map: Layer to the model's tap.
+        prepare: What is done to each batch of inputs before.
 
     Raises:
         ModelError: When it cannot be run, or answers nonsense.
@@ -51,13 +129,15 @@ def ask(model: Model, inputs: Array, layer_map: Mapping[str, str]) -> tuple[Arra
         with progress.task(f"asking {model.name}", len(inputs)) as advance:
             for start in range(0, len(inputs), _CHUNK):
                 chunk = inputs[start : start + _CHUNK]
+                chunk = prepare(chunk) if prepare else chunk
                 if taps:
                     # One pass gives both: the probabilities are the softmax of the last tap, the logits; unless the
-                    # model's own output is no softmax, as of sigmoids for many labels.
-                    if start == 0:
-                        _check(model, model.predict(chunk[:1]), {})
+                    # model's own output is no softmax, as of sigmoids for many labels. One row is enough to see this,
+                    # but not to see what its output is, so that it is not the first to be run.
                     logits = list(model.layers)[-1]
                     seen = model.activations(chunk, list(dict.fromkeys([*taps, logits])))
+                    if start == 0:
+                        _check(model, model.predict(chunk[:1]), {})
                     probabilities.append(_from_logits(seen[logits]))
                     for tap in taps:
                         activations[tap].append(seen[tap])
@@ -75,6 +155,10 @@ def ask(model: Model, inputs: Array, layer_map: Mapping[str, str]) -> tuple[Arra
     return answers, {layer: joined[tap] for layer, tap in layer_map.items()}
 
 
+class _SameAnswerError(ModelError):
+    """Every input gets the same answer, as of a model that is given a range it does not expect."""
+
+
 def _check(model: Model, probabilities: Array, activations: Mapping[str, Array]) -> None:
     name, expected = model.name, (len(probabilities), model.classes)
     if probabilities.shape != expected:
@@ -85,7 +169,9 @@ def _check(model: Model, probabilities: Array, activations: Mapping[str, Array])
     if not np.allclose(sums, 1, atol=1e-3) or probabilities.min() < -1e-6:
         raise ModelError(f"{name}: expected probabilities that sum to 1, found sums {sums.min():.4g}..{sums.max():.4g}")
     if len(probabilities) > 1 and float(np.ptp(probabilities, axis=0).max()) == 0:
-        raise ModelError(f"{name}: expected answers that depend on the input, found the same answer to every input")
+        raise _SameAnswerError(
+            f"{name}: expected answers that depend on the input, found the same answer to every input"
+        )
     for tap, values in activations.items():
         if values.shape != (len(probabilities), model.layers[tap]):
             raise ModelError(f"{name}: expected {model.layers[tap]} neurons at {tap!r}, found shape {values.shape}")
@@ -97,10 +183,210 @@ def _from_logits(logits: Array) -> Array:
     return softmax(np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits)
 
 
+def accuracy_on_seeds(suite: Suite, seen: Observation) -> float | None:
+    """Share of the seeds that a model classifies correctly; None where its classes are not the victim's."""
+    if seen.probabilities is None:
+        return None
+    clean = suite.rows("clean")
+    return float(np.mean(seen.probabilities[clean].argmax(axis=1) == suite.cases.labels[clean]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Answered:
+    # What a model answered, and how it came to be asked so.
+    mapped: "_Mapped"
+    activations: dict[str, Array]
+    preprocessing: Preprocessing | None = None
+    inferred: tuple[Guess, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class _Questioner:
+    # Asks one model with the preprocessing that was given, or with none, or with the one that it turns out to expect.
+
+    def __init__(
+        self, model: Model, suite: Suite, asking: Asking, arrange: Prepare, layer_map: Mapping[str, str]
+    ) -> None:
+        self._model, self._suite, self._asking = model, suite, asking
+        self._arrange, self._layer_map = arrange, layer_map
+        self._shape = arrange(suite.cases.inputs[:1]).shape[1:]
+        self._layout = model.input.layout or asking.layout
+        self._clean = np.flatnonzero(suite.rows("clean"))
+        self._labels = labels = suite.cases.labels[self._clean]
+        # Who always gives one class gets its share right; a model that is fed what it does not know does just this.
+        chance = float(np.bincount(labels).max() / len(labels))
+        self._poor, self._good = (chance + share * (1 - chance) for share in (_POOR, _GOOD))
+        classes = asking.classes is not None or model.classes == suite.victim.model.classes
+        self._telling = classes and chance <= _MOST_CHANCE
+
+    def ask(self) -> _Answered:
+        given = self._asking.preprocessing
+        if given is not None:
+            return self._whole(given, (), (f"its inputs are prepared by {given}, as was asked for",))
+        infer = self._asking.infer and self._telling
+        try:
+            plain = self._whole(None, (), ())
+        except _SameAnswerError:
+            found = self._infer("which all get the same answer as they are") if infer else None
+            if found is None:
+                raise
+            return found
+        if not self._telling:
+            return plain
+        accuracy, _ = self._quality(plain.mapped, self._clean, self._labels)
+        if accuracy > self._poor:
+            return plain
+        found = self._infer(f"{accuracy:.1%} as they are") if infer else None
+        doubt = (
+            f"classifies {accuracy:.1%} of the seeds correctly, near chance: if it expects other inputs or classes "
+            "than the victim, say so with --suspect-input or --classes"
+        )
+        return found or replace(plain, notes=(doubt,))
+
+    def _infer(self, plainly: str) -> _Answered | None:
+        # The standard preprocessing with which it classifies the most seeds correctly, and the most surely.
+        suite = self._suite
+        rows = self._clean[:: -(-len(self._clean) // _PROBES)]
+        tried = {}
+        for name, preprocessing in candidates(self._model.input, self._shape, suite.bounds, self._layout).items():
+            try:
+                answers, _ = ask(self._model, suite.cases.inputs[rows], {}, self._prepare(preprocessing))
+            except ModelError:
+                continue
+            places, labels = np.arange(len(rows)), suite.cases.labels[rows]
+            quality = self._quality(self._map(answers, places, labels), places, labels)
+            if quality[0] >= self._good:
+                tried[name] = (quality, preprocessing)
+        if not tried:
+            return None
+        best = max(tried, key=lambda name: tried[name][0])
+        (accuracy, _), preprocessing = tried[best]
+        others = "".join(f", {name} {tried[name][0][0]:.1%}" for name in tried if name != best)
+        note = (
+            f"its inputs are prepared to {best} ({preprocessing}), inferred from the seeds classified correctly: "
+            f"{accuracy:.1%} so, {plainly}{others}"
+        )
+        return self._whole(preprocessing, ("preprocessing",), (note,))
+
+    def _whole(
+        self, preprocessing: Preprocessing | None, inferred: tuple[Guess, ...], notes: tuple[str, ...]
+    ) -> _Answered:
+        inputs = self._suite.cases.inputs
+        answers, activations = ask(self._model, inputs, self._layer_map, self._prepare(preprocessing))
+        return _Answered(self._map(answers, self._clean, self._labels), activations, preprocessing, inferred, notes)
+
+    def _prepare(self, preprocessing: Preprocessing | None) -> Prepare:
+        if preprocessing is None:
+            return self._arrange
+        arrange, bounds = self._arrange, self._suite.bounds
+        prepare = preprocessing.preparing(self._model.name, self._shape, bounds, self._layout)
+        return lambda x: prepare(arrange(x))
+
+    def _map(self, answers: Array, clean: Array, labels: Array) -> "_Mapped":
+        return _map_classes(answers, clean, labels, self._suite.victim.model.classes, self._asking.classes)
+
+    @staticmethod
+    def _quality(mapped: "_Mapped", rows: Array, labels: Array) -> tuple[float, float]:
+        # Of the seeds, which are these rows: the share classified correctly, and the mean probability of the truth.
+        if mapped.probabilities is None:
+            return 0.0, 0.0
+        p = mapped.probabilities[rows]
+        return float(np.mean(p.argmax(axis=1) == labels)), float(p[np.arange(len(p)), labels].mean())
+
+
+@dataclass(frozen=True, eq=False)
+class _Mapped:
+    # A model's answers in the victim's classes; the fields are those of an Observation.
+    probabilities: Array | None
+    classes: tuple[int, ...] | None = None
+    unmapped: str | None = None
+    inferred: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def _map_classes(answers: Array, clean: Array, labels: Array, expected: int, given: tuple[int, ...] | None) -> _Mapped:
+    # ``labels`` are of the rows ``clean``, the seeds.
+    found = answers.shape[1]
+    if given is not None:
+        return _Mapped(_columns(answers, given), given, notes=(f"its outputs {_text(given)} answer the classes",))
+    if found != expected:
+        return _Mapped(None, unmapped=f"expected {expected} classes, found {found}; map them with --classes")
+    order, renamed = class_order(answers[clean].argmax(axis=1), labels, expected)
+    if order is not None:
+        note = f"its classes stand in another order, found from its answers to the seeds: {_renaming(order)}"
+        return _Mapped(_columns(answers, order), order, inferred=True, notes=(note,))
+    if renamed:
+        note = (
+            f"most seeds of the classes {_text(renamed)} get another class, but no order of all classes was found; "
+            "if they stand in another order, give it with --classes"
+        )
+        return _Mapped(answers, notes=(note,))
+    return _Mapped(answers)
+
+
+def class_order(answers: Array, labels: Array, classes: int) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:
+    """Whether a model has the victim's classes in another order, by its answers to the seeds.
+
+    A class counts as renamed when more than half of its seeds, and at least 5 of them, get one and the same other
+    class. A model that merely errs does so as well now and then; but then two classes get the same name.
+
+    Args:
+        answers: ``(n,)`` the model's own classes.
+        labels: ``(n,)`` the ground truth.
+        classes: Number of classes, the same of both models.
+
+    Returns:
+        The model's own class for each of the victim's, None where they are the same or not one-to-one; and the
+        classes that count as renamed.
+    """
+    order = np.arange(classes)
+    for label in range(classes):
+        counts = np.bincount(answers[labels == label], minlength=classes)
+        top = int(counts.argmax())
+        if counts[top] >= _LEAST_SEEDS and 2 * counts[top] > counts.sum():
+            order[label] = top
+    renamed = tuple(np.flatnonzero(order != np.arange(classes)).tolist())
+    one_to_one = len(set(order.tolist())) == classes
+    return (tuple(order.tolist()) if renamed and one_to_one else None), renamed
+
+
+def _columns(answers: Array, order: tuple[int, ...]) -> Array:
+    chosen = answers[:, list(order)].astype(np.float64)
+    if set(order) == set(range(answers.shape[1])):
+        return chosen.astype(np.float32)
+    sums = chosen.sum(axis=1, keepdims=True)
+    # Where other classes leave nothing, nothing speaks for any of these.
+    even = np.full_like(chosen, 1 / len(order))
+    scaled: Array = np.divide(chosen, sums, out=even, where=sums > np.finfo(np.float32).tiny)
+    return scaled.astype(np.float32)
+
+
+def _reordered(
+    model: Model,
+    suite: Suite,
+    activations: Mapping[str, Array],
+    layer_map: Mapping[str, str],
+    order: Sequence[int] | None,
+) -> dict[str, Array]:
+    # The neurons of the logits are classes: they are put in the victim's order where they are compared with its.
+    found = dict(activations)
+    (own, width), owner = list(model.layers.items())[-1], list(suite.victim.model.layers)[-1]
+    if order is not None and layer_map.get(owner) == own:
+        if width == len(order):
+            found[owner] = found[owner][:, list(order)]
+        elif width == 1 and tuple(order) == (1, 0):
+            found[owner] = -found[owner]
+    return found
+
+
+def _renaming(order: Sequence[int]) -> str:
+    changed = [f"{label} is its {own}" for label, own in enumerate(order) if label != own]
+    shown = ", ".join(changed[:_SHOWN])
+    return shown + (f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
+
+
 def _correspondence(model: Model, suite: Suite, given: Mapping[str, str]) -> tuple[dict[str, str], str | None]:
-    for layer, tap in given.items():
-        if layer not in suite.layers:
-            raise UsageError(f"the suite has no layer {layer!r}; its layers are {', '.join(suite.layers) or 'none'}")
+    for tap in given.values():
         if tap not in model.layers:
             raise UsageError(f"{model.name}: no layer {tap!r}; its layers are {', '.join(model.layers)}")
     if not suite.layers:

@@ -132,11 +132,16 @@ def _refuse(constant: str) -> None:
 
 def _digest(kind: str, manifest: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
     sums = {
-        name: [str(array.dtype), list(array.shape), hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()]
+        name: [str(array.dtype), list(array.shape), hashlib.sha256(_bytes(array)).hexdigest()]
         for name, array in arrays.items()
     }
     whole = _canonical({"kind": kind, "manifest": manifest, "arrays": sums})
     return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _bytes(array: Array) -> memoryview:
+    # Not the array's own buffer: types that other packages add to numpy, such as float8, have none.
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _canonical(value: Any) -> str:

@@ -66,7 +66,7 @@ class Suite:
         cases: The cases.
         unreached: ``(layer, neuron)`` pairs, places in ``layers`` and neurons, that have no case.
         generators: How the cases were made.
-        victim: The victim's own answers.
+        victim: The victim's own answers; they have probabilities.
         notes: What a reader should know of how it was made.
     """
 
@@ -100,7 +100,7 @@ class Suite:
         }
         return Answers(
             labels=self.cases.labels[rows],
-            probabilities=seen.probabilities[rows],
+            probabilities=None if seen.probabilities is None else seen.probabilities[rows],
             activations={layer: values[rows] for layer, values in seen.activations.items()},
             made_for=made_for,
         )
@@ -168,6 +168,8 @@ def _check(suite: Suite) -> None:
     cases, victim = suite.cases, suite.victim
     if cases.inputs.dtype != np.float32 or cases.inputs.ndim < 2:
         raise ValueError("its inputs are no batch of float32")
+    if victim.probabilities is None or victim.classes is not None:
+        raise ValueError("the victim's answers are not of its own classes")
     if len(victim.probabilities) != len(cases.inputs):
         raise ValueError("the victim's answers are of another number of cases")
     if tuple(victim.activations) != suite.layers or not set(suite.layers) <= set(victim.model.layers):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import toys
 
-from deepjudge_core import __version__, load_calibration, load_observation, load_suite
+from deepjudge_core import Preprocessing, __version__, load_calibration, load_observation, load_suite
 from deepjudge_core.cli import main as cli_main
 from deepjudge_core.cli.display import Bars
 from deepjudge_core.cli.main import main
@@ -54,7 +54,8 @@ class Cli:
         """Run a command that says one line and leaves everything as it was, but for a file it may have finished."""
         before = self.content()
         found, out, err = self(*arguments)
-        assert (found, out) == (status, "")
+        assert found == status
+        assert out == "" if kept is None else out.startswith("victim ")
         [line] = err.splitlines()
         assert line.startswith("deepjudge: ")
         assert said in line
@@ -236,6 +237,100 @@ def test_layer_map(ready: Cli) -> None:
     )
 
 
+def test_classes(ready: Cli) -> None:
+    toys.save_model(Path("five.toy"), seed=9, classes=5)
+    status, out, _ = judge(ready, "five.toy", more=("--json", "r.json"))
+    assert status == 3
+    assert "five.toy: inconclusive: expected 4 classes, found 5; map them with --classes" in out
+    status, out, _ = judge(ready, "five.toy", more=("--classes", "4,1,2,3", "--json", "r.json"))
+    assert status == 0
+    assert "five.toy: its outputs 4, 1, 2, 3 answer the classes" in out
+    [suspect] = json.loads(Path("r.json").read_text())["suspects"]
+    assert (suspect["classes"], suspect["inferred"]) == ([4, 1, 2, 3], [])
+    assert suspect["metrics"]["surety"]["value"] > 0
+    ready("observe", "s.safetensors", "five.toy", "--classes", "4,1,2,3", "-o", "o.safetensors")
+    assert "note        its outputs 4, 1, 2, 3 answer the classes" in ready("show", "o.safetensors")[1]
+    # Controls beside suspects have the victim's classes.
+    audit = ("audit", "victim.toy", "five.toy", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
+    assert ready(*audit, "--classes", "4,1,2,3", "-o", "out")[0] == 0
+    status, _, err = ready("judge", "s.safetensors", "five.toy", "--classes", "4,x")
+    assert status == 2
+    assert "expected whole numbers as in 2,0,1, found '4,x'" in err
+    ready.fails(2, "each of the victim's 4 classes", *audit, "--classes", "4,1", "-o", "never")
+    ready.fails(2, "each of the victim's 4 classes", "judge", "s.safetensors", "five.toy", *HOW, "--classes", "4,1")
+
+
+def test_preprocessing(ready: Cli) -> None:
+    for more, scale in (((), 1), (("--suspect-input", "scale=2"), 2)):
+        judge(ready, "copy.toy", more=(*more, "--json", "r.json"))
+        [suspect] = json.loads(Path("r.json").read_text())["suspects"]
+        assert (suspect["preprocessing"] or {"scale": 1})["scale"] == scale
+    arguments = ("s.safetensors", "copy.toy", "--suspect-input", "mean=-1,scale=2", "--no-infer-input")
+    ready("observe", *arguments, "-o", "o.safetensors")
+    seen = load_observation(Path("o.safetensors"))
+    assert seen.preprocessing == Preprocessing(2, (-1,))
+    note = "its inputs are prepared by scale=2,mean=-1, as was asked for"
+    assert f"note        {note}" in ready("show", "o.safetensors")[1]
+    assert f"o.safetensors: {note}" in judge(ready, "o.safetensors")[1]
+    # Said of suspects only.
+    audit = ("audit", "victim.toy", "copy.toy", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
+    ready(*audit, "--suspect-input", "scale=2", "-o", "out")
+    report = json.loads(Path("out/report.json").read_text())
+    jsonschema.validate(report, schema())
+    assert report["suspects"][0]["preprocessing"] == {"scale": 2, "mean": [0], "std": [1]}
+    assert {c["preprocessing"] for c in report["calibration"]["controls"]} == {None}
+    ready.fails(2, "expected scale=S,", "judge", "s.safetensors", "copy.toy", *HOW, "--suspect-input", "255")
+
+
+def test_input_layout(cli: Cli) -> None:
+    cube = {"seed": 17, "shape": [3, 3, 3]}
+    for path, more in {
+        "victim": {},
+        "copy": {"noise": 0.02},
+        **{f"controls/c{i}": {"seed": i} for i in (1, 2, 3)},
+    }.items():
+        toys.save_model(Path(f"{path}.toy"), **(cube | more))
+    Path("controls/c4.toy").unlink()
+    x, y = toys.make_inputs(toys.make_model(17, shape=(3, 3, 3)))
+    np.savez("cube.npz", x=x, y=y, x_train=x)
+    arguments = ("victim.toy", "--inputs", "cube.npz", "-n", "20", "-g", "shove", "--option", "shove.eps=1")
+    training = ("--training-inputs", "cube.npz:x_train")
+    first, last = (("--input-layout", f"channels_{place}") for place in ("first", "last"))
+    cli.fails(4, "victim.toy: inputs of shape 3x3x3 fit", "suite", *arguments, "-o", "s")
+    assert cli("suite", *arguments, *training, *first, "-o", "s")[0] == 0
+    cli.fails(4, "copy.toy: inputs of shape 3x3x3 fit", "observe", "s", "copy.toy", "-o", "o")
+    assert cli("observe", "s", "copy.toy", *first, "-o", "o")[0] == 0
+    assert cli("observe", "s", "copy.toy", *last, "-o", "p")[0] == 0
+    found = [load_observation(Path(path)).probabilities for path in ("o", "p")]
+    assert np.abs(found[0] - found[1]).max() > 0.1
+    assert cli("audit", *arguments, "copy.toy", "--controls", "controls", *first, *HOW, "-o", "out")[0] == 1
+    assert cli("suite", *arguments, "--input-layout", "NCHW", "-o", "s")[0] == 2
+
+
+def test_the_output_that_holds_the_scores(ready: Cli) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    save_onnx("two.onnx", seed=9)
+    model = onnx.load("two.onnx")
+    # An auxiliary head, in front.
+    model.graph.output.insert(0, onnx.helper.make_tensor_value_info("dense1", onnx.TensorProto.FLOAT, ["n", 8]))
+    onnx.save(model, "two.onnx")
+    found = {}
+    for more in ((), ("--output-name", "logits"), ("--output-name", "dense1")):
+        assert ready("observe", "s.safetensors", "two.onnx", *more, "-o", "o.safetensors")[0] == 0
+        found[more] = load_observation(Path("o.safetensors"))
+    assert [seen.model.classes for seen in found.values()] == [8, 4, 8]
+    assert judge(ready, "two.onnx", more=("--output-name", "logits"))[0] in (0, 3)
+    calibrate = ("calibrate", "s.safetensors", "two.onnx", "--output-name")
+    assert ready(*calibrate, "logits", "-o", "d.safetensors")[0] == 0
+    ready.fails(4, "two.onnx: expected an output 'x', found dense1, logits", *calibrate, "x", "-o", "out")
+    said = "copy.toy: models of its format have no option 'output'"
+    ready.fails(4, said, "observe", "s.safetensors", "copy.toy", "--output-name", "x", "-o", "out")
+    assert said.replace(": ", ": failed: ") in judge(ready, "copy.toy", more=("--output-name", "x"))[1]
+    audit = ("audit", "victim.toy", "two.onnx", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
+    assert ready(*audit, "--output-name", "logits", "-o", "out")[0] in (0, 3)
+
+
 def test_observe_and_judge_elsewhere(ready: Cli) -> None:
     status, out, err = ready("observe", "s.safetensors", "copy.toy", "-o", "copy.safetensors")
     assert (status, err) == (0, "")
@@ -325,7 +420,7 @@ def test_show(ready: Cli) -> None:
         ],
         "o.safetensors": [
             "model       copy.toy (numpy)",
-            f"answers     44 cases of the suite {suite.digest}",
+            f"answers     the suite {suite.digest}",
             "layers      dense2 = dense2",
         ],
         "c.safetensors": ["model       controls/c1.toy (numpy)", f"suite       {suite.digest}"],
@@ -371,7 +466,6 @@ BAD_MODELS = {
     "truncated": (lambda path: path.write_text(json.dumps({"seed": 3, "noise": 0.1})[:-5]), "found no JSON"),
     "empty": (lambda path: path.write_text(""), "expected a model, found an empty file"),
     "missing": (lambda path: None, "no such file"),
-    "classes": (lambda path: toys.save_model(path, classes=5), "expected 4 classes, found 5"),
     "shape": (lambda path: toys.save_model(path, shape=[4, 4]), "expected inputs of shape 4x4, found 12"),
     "NaN": (lambda path: toys.save_model(path, broken="nan"), "expected probabilities, found NaN or infinity"),
     "constant": (lambda path: toys.save_model(path, broken="0"), "found the same answer to every input"),
@@ -408,8 +502,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
     decisions = [s["decision"] for s in json.loads(Path("r.json").read_text())["suspects"]]
     assert decisions == ["failed", "copy"]
     Path("r.json").unlink()
-    if case != "classes":
-        ready.fails(4, "bad.toy: ", "suite", "bad.toy", "--inputs", "in.npz", *MADE, "-o", "out")
+    ready.fails(4, "bad.toy: ", "suite", "bad.toy", "--inputs", "in.npz", *MADE, "-o", "out")
 
 
 @pytest.mark.parametrize(

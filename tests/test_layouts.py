@@ -88,7 +88,9 @@ def test_a_cube_is_told_by_the_layouts() -> None:
     np.testing.assert_array_equal(arrange(x, (3, 3, 3), LAST, FIRST), x.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(arrange(x, (3, 3, 3), FIRST, LAST), x.transpose(0, 2, 3, 1))
     for ours, wanted in ((None, None), (FIRST, None), (None, LAST)):
-        with pytest.raises(InputError, match="inputs of shape 3x3x3 fit 3x3x3 with channels first and channels last"):
+        with pytest.raises(
+            InputError, match="inputs of shape 3x3x3 fit 3x3x3 with channels first and channels last; say "
+        ):
             arrange(x, (3, 3, 3), ours, wanted)
 
 

@@ -8,8 +8,21 @@ import numpy as np
 import pytest
 import toys
 
-from deepjudge_core import Access, Model, build_suite, load_observation, observe, save_observation, select_seeds
-from deepjudge_core.errors import FileFormatError, ModelError, UsageError
+from deepjudge_core import (
+    Access,
+    Asking,
+    InputSpec,
+    Model,
+    Preprocessing,
+    build_suite,
+    load_observation,
+    load_suite,
+    observe,
+    save_observation,
+    save_suite,
+    select_seeds,
+)
+from deepjudge_core.errors import FileFormatError, InputError, ModelError, UsageError
 from deepjudge_core.model import Array
 
 
@@ -63,6 +76,38 @@ def test_a_cube_is_arranged_by_the_layouts_of_the_models() -> None:
     np.testing.assert_allclose(observe(last, suite).probabilities, last.predict(moved), atol=1e-6)
 
 
+def test_a_cube_that_nothing_tells_how_to_read_needs_its_layout(tmp_path: Path) -> None:
+    victim = toys.make_model(17, shape=(3, 3, 3))
+    x, y = toys.make_inputs(victim, 200)
+    with pytest.raises(InputError, match="fit 3x3x3 with channels first and channels last; say which with --input-"):
+        select_seeds(victim, x, y)
+    seeds = select_seeds(victim, x, y, n=20, layout="channels_first")
+    with pytest.raises(InputError, match="say which with --input-layout"):
+        build_suite(victim, seeds, ["shove"], training_inputs=x, registry=toys.registry())
+    options = {"shove": {"eps": 1}}
+    suite = build_suite(
+        victim, seeds, ["shove"], training_inputs=x, layout="channels_first", options=options, registry=toys.registry()
+    )
+    assert suite.victim.model.input.layout == "channels_first"
+    save_suite(tmp_path / "s", suite)
+    suite = load_suite(tmp_path / "s")
+    with pytest.raises(ModelError, match="say which with --input-layout"):
+        observe(victim, suite)
+    (matrix, bias), *others = victim.weights
+    last = toys.NumpyModel(
+        [(matrix.reshape(3, 3, 3, -1).transpose(1, 2, 0, 3).reshape(27, -1), bias), *others], (3, 3, 3), name="last"
+    )
+    for model, layout in ((victim, "channels_first"), (last, "channels_last")):
+        for preprocessing in (None, Preprocessing(mean=(0, 0, 0))):
+            seen = observe(model, suite, Asking(layout=layout, preprocessing=preprocessing))
+            np.testing.assert_allclose(seen.probabilities, suite.victim.probabilities, atol=1e-5)
+            assert seen.model.input.layout == layout
+    # A model that says where its channels are is believed.
+    last.input = InputSpec((3, 3, 3), layout="channels_last")
+    seen = observe(last, suite, Asking(layout="channels_first"))
+    np.testing.assert_allclose(seen.probabilities, suite.victim.probabilities, atol=1e-5)
+
+
 class Odd(toys.NumpyModel):
     """Answers something else than its weights say."""
 
@@ -82,7 +127,6 @@ def fail(outputs: list[Array]) -> list[Array]:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (toys.make_model(classes=5), "toy-0: expected 4 classes, found 5"),
         (toys.make_model(shape=(13,)), "toy-0: expected inputs of shape 13, found 12"),
         (toys.make_model(shape=(12, 1)), "toy-0: expected inputs of shape 12x1, found 12"),
         (Odd(fail), "odd: cannot be run on inputs of shape (12,): shapes do"),
@@ -140,7 +184,7 @@ def test_probabilities_that_are_none(access: Access) -> None:
     ],
 )
 def test_layers_that_correspond(widths: tuple[int, ...], given: dict[str, str], expected: str) -> None:
-    seen = observe(toys.make_model(7, widths=widths), toys.suite(), layers=given)
+    seen = observe(toys.make_model(7, widths=widths), toys.suite(), Asking(layers=given))
     if expected.startswith("dense"):
         assert (seen.layer_map, seen.unmatched) == ({"dense2": expected}, None)
         assert seen.activations["dense2"].shape == (44, 8)
@@ -153,7 +197,7 @@ def test_some_layers_by_the_map_and_some_by_their_place() -> None:
     victim = toys.make_model()
     seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
     suite = build_suite(victim, seeds, ["poke"], layers=["dense1", "dense2"], registry=toys.registry())
-    seen = observe(toys.make_model(1, widths=(10, 3, 8)), suite, layers={"dense2": "dense3"})
+    seen = observe(toys.make_model(1, widths=(10, 3, 8)), suite, Asking(layers={"dense2": "dense3"}))
     assert seen.layer_map == {"dense1": "dense1", "dense2": "dense3"}
     # None are compared where one of them has no answer.
     assert observe(toys.make_model(1, widths=(10, 3, 8)), suite).layer_map == {}
@@ -169,7 +213,7 @@ def test_some_layers_by_the_map_and_some_by_their_place() -> None:
 )
 def test_a_wrong_map(given: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        observe(toys.make_model(1), toys.suite(), layers=given)
+        observe(toys.make_model(1), toys.suite(), Asking(layers=given))
 
 
 @pytest.mark.parametrize("access", [Access.LABELS, Access.BLACK_BOX])

@@ -127,6 +127,10 @@ def test_failed() -> None:
         "settings": {"black-box": none, "white-box": none},
         "metrics": {},
         "layer_map": {},
+        "classes": None,
+        "preprocessing": None,
+        "inferred": [],
+        "notes": [],
         "reason": "none.toy: no such file",
     }
     # What was audited is said also where it could not be judged.

@@ -30,6 +30,7 @@ _POINTS_TO = {
     "behaviour": "the behaviour was copied",
     "weights-changed-behaviour": "the weights were taken, the behaviour changed since",
 }
+_LISTED = 12  # neurons that are named on one line
 _PIPE_WIDTH = 1000  # of tables that no terminal folds
 
 
@@ -85,7 +86,8 @@ def show_suite(out: Console, suite: Suite) -> None:
         if any(record.makes == "corners" for record in suite.generators):
             text += f", {neurons - len(unreached)} reached"
         if unreached:
-            text += f", unreached: {', '.join(map(str, unreached))}"
+            some = ", ".join(map(str, unreached[:_LISTED]))
+            text += f", unreached: {some}" + (f" and {len(unreached) - _LISTED} more" * (len(unreached) > _LISTED))
         say(out, text)
     for note in suite.notes:
         say(out, f"note        {note}")
@@ -107,8 +109,10 @@ def show_observation(out: Console, seen: Observation) -> None:
     layers = ", ".join(f"{layer} = {tap}" for layer, tap in seen.layer_map.items()) or seen.unmatched or "none"
     say(out, f"model       {seen.model.name} ({seen.model.framework})")
     say(out, f"digest      {seen.model.digest}")
-    say(out, f"answers     {len(seen.probabilities)} cases of the suite {seen.suite}")
+    say(out, f"answers     the suite {seen.suite}")
     say(out, f"layers      {layers}")
+    for note in filter(None, (seen.unmapped, *seen.notes)):
+        say(out, f"note        {note}")
 
 
 def show_calibration(out: Console, calibration: Calibration) -> None:
@@ -120,6 +124,7 @@ def show_calibration(out: Console, calibration: Calibration) -> None:
     for seen, measured in zip(calibration.controls, calibration.measurements, strict=True):
         cells = (number(measured[name].value) for name in names)
         table.add_row(Text(clean(seen.model.name)), Text(clean(seen.model.framework)), *cells)
+        remarks += [f"{seen.model.name}: {note}" for note in seen.notes]
         remarks += _reasons(seen.model.name, {name: measured[name].reason for name in names})
     out.print(table)
     for remark in remarks:
@@ -204,11 +209,19 @@ def _decision(result: SuspectResult) -> Text:
 
 def _points_to(result: SuspectResult) -> Text:
     points_to = result.verdict.points_to if result.verdict else None
-    return Text(_POINTS_TO[points_to] if points_to else "", "dim")
+    text = _POINTS_TO[points_to] if points_to else ""
+    if result.verdict and points_to == "behaviour":
+        # A copy of the behaviour may well be one of the weights, where these were not compared.
+        made = result.verdict.settings["white-box"].decision
+        text += "" if made is Decision.INDEPENDENT else "; layers were not compared"
+    return Text(text, "dim")
 
 
 def _remarks(report: Report) -> Iterator[str]:
+    for control in report.calibration.controls:
+        yield from (f"{control.model.name}: {note}" for note in control.notes)
     for result in report.suspects:
+        yield from (f"{result.path}: {note}" for note in (result.seen.notes if result.seen else ()))
         verdict = result.verdict
         if verdict is None:
             yield f"{result.path}: failed: {str(result.failure).removeprefix(f'{result.path}: ')}"

@@ -12,8 +12,15 @@ from rich.console import Console
 
 from deepjudge_core import options as component_options
 from deepjudge_core import storage
-from deepjudge_core.audit import Judging, Report, check_judging, judge_suspects, look
-from deepjudge_core.calibration import Calibration, calibrate, load_calibration, load_controls, save_calibration
+from deepjudge_core.audit import Judging, Report, check_judging, judge_suspects, look, open_with
+from deepjudge_core.calibration import (
+    LEAST_CONTROLS,
+    Calibration,
+    calibrate,
+    load_calibration,
+    load_controls,
+    save_calibration,
+)
 from deepjudge_core.cli import display
 from deepjudge_core.cli.parser import build_parser
 from deepjudge_core.cli.sources import expand
@@ -22,9 +29,10 @@ from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, U
 from deepjudge_core.generation import DEFAULT_GENERATORS, build_suite
 from deepjudge_core.inputs import load_inputs, load_training_inputs
 from deepjudge_core.observation import load_observation, save_observation
-from deepjudge_core.observe import observe
+from deepjudge_core.observe import Asking, check_asking, observe
 from deepjudge_core.opening import open_model
 from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.preprocessing import Preprocessing
 from deepjudge_core.progress import watched
 from deepjudge_core.report.json import SCHEMA, dump_report
 from deepjudge_core.seeds import select_seeds
@@ -65,8 +73,7 @@ def _suite(arguments: argparse.Namespace) -> int:
 
 def _observe(arguments: argparse.Namespace) -> int:
     suite = load_suite(arguments.suite)
-    layers = component_options.parse_assignments(arguments.layer_map)
-    seen = observe(open_model(arguments.model, registry=_registry()), suite, layers=layers)
+    seen = observe(open_with(arguments.model, _registry(), _opening(arguments)), suite, _asking(arguments))
     save_observation(arguments.output, seen)
     display.show_observation(display.console(), seen)
     return NO_COPY
@@ -75,8 +82,8 @@ def _observe(arguments: argparse.Namespace) -> int:
 def _calibrate(arguments: argparse.Namespace) -> int:
     registry = _registry()
     suite = load_suite(arguments.suite)
-    layers = component_options.parse_assignments(arguments.layer_map)
-    calibration = _controls(suite, arguments.controls, None, layers, registry)
+    asking, opening = _asking(arguments), _opening(arguments)
+    calibration = _controls(suite, arguments.controls, None, asking, registry, opening)
     save_calibration(arguments.output, calibration)
     display.show_calibration(display.console(), calibration)
     return FAILED if _has_failed(calibration) else NO_COPY
@@ -109,16 +116,21 @@ def _audit(arguments: argparse.Namespace) -> int:
         if not Path(control).exists():  # said before the suite is made, which may take long
             raise ModelError(f"{control}: no such file")
     folder: Path = arguments.output
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder to write to, found a file")
+    out = display.console()
     suite = _make_suite(arguments, registry)
+    check_asking(judging.asking, suite)
+    display.show_suite(out, suite)
     # Each part is kept as soon as it is made; those of an earlier audit do not belong to it.
     for stale in ("calibration.safetensors", "report.json"):
         (folder / stale).unlink(missing_ok=True)
     save_suite(folder / "suite.safetensors", suite)
-    calibration = _controls(suite, controls, judging.metrics, judging.layers, registry)
+    calibration = _controls(suite, controls, judging.metrics, judging.asking.of_controls(), registry)
     save_calibration(folder / "calibration.safetensors", calibration)
+    display.show_calibration(out, calibration)
     report = judge_suspects(suite, calibration, suspects, judging, registry=registry)
     storage.write_bytes(folder / "report.json", dump_report(report).encode())
-    out = display.console()
     display.show_report(out, report)
     display.say(out, f"report: {folder / 'report.json'}")
     return _status(report)
@@ -181,17 +193,28 @@ def _make_suite(arguments: argparse.Namespace, registry: Registry) -> Suite:
     registry.generators.select(generators)
     bounds = tuple(arguments.bounds) if arguments.bounds else None
     inputs = load_inputs(arguments.inputs, x=arguments.x, y=arguments.y, scale=arguments.scale, bounds=bounds)
+    if inputs.bounds == (0.0, 255.0) and arguments.scale == 1 and bounds is None:
+        _warn(f"{arguments.inputs}: taken as they are, 0..255; divide them with --scale 255 if the victim expects 0..1")
     training = inputs.training
     if arguments.training_inputs:
         training = load_training_inputs(arguments.training_inputs, scale=arguments.scale)
     victim = open_model(arguments.victim, registry=registry)
-    seeds = select_seeds(victim, inputs.x, inputs.y, n=arguments.n, order=arguments.order, bounds=inputs.bounds)
+    seeds = select_seeds(
+        victim,
+        inputs.x,
+        inputs.y,
+        n=arguments.n,
+        order=arguments.order,
+        bounds=inputs.bounds,
+        layout=arguments.input_layout,
+    )
     layers = None if arguments.layers == "auto" else arguments.layers.split(",")
     return build_suite(
         victim,
         seeds,
         generators,
         training_inputs=training,
+        layout=arguments.input_layout,
         layers=layers,
         options=options,
         seed=arguments.seed,
@@ -203,13 +226,17 @@ def _controls(
     suite: Suite,
     names: Sequence[str],
     metrics: Sequence[str] | None,
-    layers: Mapping[str, str] | None,
+    asking: Asking,
     registry: Registry,
+    opening: Mapping[str, Any] | None = None,
 ) -> Calibration:
-    answers = [look(suite, name, registry, layers) for name in expand(names, registry)]
+    check_asking(asking, suite)
+    answers = [look(suite, name, registry, asking, opening) for name in expand(names, registry)]
     calibration = calibrate(suite, answers, metrics, registry=registry)
     for note in calibration.notes:
         _warn(note)
+    if 0 < len(calibration.controls) < LEAST_CONTROLS:
+        _warn(f"{len(calibration.controls)} controls; a verdict needs at least {LEAST_CONTROLS}")
     return calibration
 
 
@@ -219,10 +246,25 @@ def _judging(arguments: argparse.Namespace, registry: Registry) -> Judging:
         rule=arguments.rule,
         rule_options=component_options.parse_assignments(arguments.rule_option),
         groups=arguments.groups,
-        layers=component_options.parse_assignments(arguments.layer_map),
+        asking=_asking(arguments),
+        opening=_opening(arguments),
     )
     check_judging(judging, registry)
     return judging
+
+
+def _opening(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {} if arguments.output_name is None else {"output": arguments.output_name}
+
+
+def _asking(arguments: argparse.Namespace) -> Asking:
+    return Asking(
+        layers=component_options.parse_assignments(arguments.layer_map),
+        classes=arguments.classes,
+        preprocessing=Preprocessing.parse(arguments.suspect_input) if arguments.suspect_input else None,
+        infer=not arguments.no_infer_input,
+        layout=arguments.input_layout,
+    )
 
 
 def _generator_options(given: Sequence[str]) -> dict[str, dict[str, str]]:

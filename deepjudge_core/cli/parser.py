@@ -21,6 +21,10 @@ _MODELS = "a model file; a folder or a glob stands for all models in it"
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the command line, which may hold file names of somebody else."""
+        if "arguments are required" in message:
+            message += (
+                " (options that take several names, such as --metric, stand behind what they are to be told from)"
+            )
         super().error(clean(message))
 
 
@@ -38,18 +42,19 @@ def build_parser() -> argparse.ArgumentParser:
     suite = _command(commands, "suite", "make test cases from the victim")
     suite.add_argument("victim", type=Path, metavar="VICTIM", help="your model")
     _suite_options(suite)
+    _input_layout(suite, "the inputs, and of a victim that does not say")
     _output(suite, "SUITE.safetensors")
 
     observe = _command(commands, "observe", "let a model answer a suite where it lives, to be judged elsewhere")
     observe.add_argument("suite", type=Path, metavar="SUITE")
     observe.add_argument("model", metavar="MODEL", help="a model file")
-    _layer_map(observe)
+    _asking(observe)
     _output(observe, "OBSERVATION.safetensors")
 
     calibrate = _command(commands, "calibrate", "let the controls answer a suite")
     calibrate.add_argument("suite", type=Path, metavar="SUITE")
     calibrate.add_argument("controls", nargs="+", metavar="CONTROL", help=f"independent of the victim: {_MODELS}")
-    _layer_map(calibrate)
+    _asking(calibrate)
     _output(calibrate, "CALIBRATION.safetensors")
 
     judge = _command(commands, "judge", "judge suspects", epilog=EXIT_STATUS)
@@ -154,10 +159,10 @@ def _judge_options(command: argparse.ArgumentParser) -> None:
         default="separate",
         help="judge black-box and white-box metrics apart, or by one vote (default: separate)",
     )
-    _layer_map(command)
+    _asking(command)
 
 
-def _layer_map(command: argparse.ArgumentParser) -> None:
+def _asking(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--layer-map",
         action="append",
@@ -165,6 +170,45 @@ def _layer_map(command: argparse.ArgumentParser) -> None:
         metavar="LAYER=TAP",
         help="which tap of the model answers a layer of the suite, where position and width do not tell",
     )
+    command.add_argument(
+        "--classes",
+        type=_classes,
+        metavar="I,J,...",
+        help="the model's output, counted from 0, for each of the victim's classes (not of the controls of an audit)",
+    )
+    command.add_argument(
+        "--suspect-input",
+        metavar="scale=S,mean=M:M:M,std=D:D:D",
+        help="what the model expects of inputs in 0..1: (input * scale - mean) / std, with colons between the values "
+        "of channels (not of the controls of an audit)",
+    )
+    command.add_argument(
+        "--no-infer-input",
+        action="store_true",
+        help="do not look for a standard preprocessing where a model's accuracy on the seeds is near chance",
+    )
+    command.add_argument(
+        "--output-name",
+        metavar="NAME",
+        help="which output of an ONNX model holds the scores, where the first that fits does not "
+        "(not of the controls of an audit)",
+    )
+    _input_layout(command, "the model's inputs, where it does not say")
+
+
+def _input_layout(command: argparse.ArgumentParser, whose: str) -> None:
+    command.add_argument(
+        "--input-layout",
+        choices=("channels_first", "channels_last"),
+        help=f"where the channels are of {whose}; needed for shapes that can be read both ways",
+    )
+
+
+def _classes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers as in 2,0,1, found {text!r}") from None
 
 
 def _output(command: argparse.ArgumentParser, what: str) -> None:

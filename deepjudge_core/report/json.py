@@ -6,7 +6,7 @@ from typing import Any
 
 from deepjudge_core.audit import Report, SuspectResult
 from deepjudge_core.judge import GROUPS, MetricResult, Setting
-from deepjudge_core.observation import ModelInfo
+from deepjudge_core.observation import ModelInfo, Observation
 from deepjudge_core.suite import CASE_SETS, Suite
 from deepjudge_core.version import VERSION
 
@@ -21,7 +21,7 @@ def report_to_json(report: Report) -> dict[str, Any]:
         "victim": _model(report.suite.victim.model) | {"accuracy": report.suite.accuracy},
         "suite": suite_to_json(report.suite),
         "calibration": {
-            "controls": [_model(control.model) for control in report.calibration.controls],
+            "controls": [_model(control.model) | _asked(control) for control in report.calibration.controls],
             "notes": list(report.calibration.notes),
         },
         "rule": report.rule,
@@ -76,7 +76,7 @@ def _model(model: ModelInfo) -> dict[str, Any]:
 
 
 def _suspect(result: SuspectResult) -> dict[str, Any]:
-    verdict = result.verdict
+    verdict, seen = result.verdict, result.seen
     settings = verdict.settings if verdict else {group: Setting(None, reason=result.failure) for group in GROUPS}
     return {
         "path": result.path,
@@ -87,8 +87,18 @@ def _suspect(result: SuspectResult) -> dict[str, Any]:
         "points_to": verdict.points_to if verdict else None,
         "settings": {name: _setting(setting) for name, setting in settings.items()},
         "metrics": {name: _metric(metric) for name, metric in verdict.metrics.items()} if verdict else {},
-        "layer_map": dict(result.layer_map or {}),
+        "layer_map": dict(seen.layer_map) if seen else {},
+        **_asked(seen),
         "reason": result.failure or (verdict.reason if verdict else None),
+    }
+
+
+def _asked(seen: Observation | None) -> dict[str, Any]:
+    return {
+        "classes": list(seen.classes) if seen and seen.classes is not None else None,
+        "preprocessing": seen.preprocessing.to_json() if seen and seen.preprocessing else None,
+        "inferred": list(seen.inferred) if seen else [],
+        "notes": list(seen.notes) if seen else [],
     }
 
 

@@ -1,0 +1,164 @@
+"""What a model expects to be done to its inputs before it sees them: a scale, and a mean and deviation per channel."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.model import Array, InputSpec, Layout
+
+Prepare = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """``(u * scale - mean) / std`` of inputs ``u`` in 0..1.
+
+    The inputs of a suite are brought to 0..1 by the suite's bounds, whatever the victim takes. Mean and std are
+    therefore in units after scaling: ``scale=255, mean=127.5, std=127.5`` and ``scale=2, mean=1`` both give -1..1.
+
+    Attributes:
+        scale: Greatest value before mean and std.
+        mean: One value, or one for each channel.
+        std: One value, or one for each channel.
+    """
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        numbers = (self.scale, *self.mean, *self.std)
+        if not all(map(math.isfinite, numbers)) or 0 in (self.scale, *self.std):
+            raise UsageError(f"expected finite numbers, scale and std other than 0, found {self}")
+        lengths = {len(self.mean), len(self.std)}
+        if 0 in lengths or len(lengths - {1}) > 1:
+            raise UsageError(f"expected a mean and a std of one value or of one for each channel, found {self}")
+
+    def __str__(self) -> str:
+        """As it is typed, what is as usual left out."""
+        texts = [f"scale={self.scale:g}"]
+        texts += [f"mean={_text(self.mean)}"] if self.mean != (0,) else []
+        texts += [f"std={_text(self.std)}"] if self.std != (1,) else []
+        return ",".join(texts)
+
+    @property
+    def channels(self) -> int:
+        """How many channels it is for; 1 for any."""
+        return max(len(self.mean), len(self.std))
+
+    @classmethod
+    def parse(cls, text: str) -> "Preprocessing":
+        """Read ``scale=S,mean=M,std=D``; values of several channels are separated by colons.
+
+        Raises:
+            UsageError: When it is none.
+        """
+        values: dict[str, tuple[float, ...]] = {}
+        for part in text.split(","):
+            name, _, value = part.partition("=")
+            try:
+                numbers = tuple(map(float, value.split(":")))
+            except ValueError:
+                numbers = ()
+            if name not in ("scale", "mean", "std") or name in values or not numbers:
+                raise UsageError(f"expected scale=S,mean=M:M:M,std=D:D:D, each at most once, found {text!r}")
+            values[name] = numbers
+        scale = values.pop("scale", (1.0,))
+        if len(scale) != 1:
+            raise UsageError(f"expected one scale for all channels, found {text!r}")
+        return cls(scale[0], **values)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"scale": self.scale, "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: When it is none.
+        """
+        try:
+            return cls(float(value["scale"]), tuple(map(float, value["mean"])), tuple(map(float, value["std"])))
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+    def of(self, bounds: tuple[float, float]) -> "Preprocessing":
+        """The same as a function of inputs in other bounds than 0..1: ``(x * scale - mean) / std``."""
+        low, high = bounds
+        scale = self.scale / (high - low)
+        return Preprocessing(scale, tuple(mean + scale * low for mean in self.mean), self.std)
+
+    def preparing(
+        self, name: str, shape: tuple[int, ...], bounds: tuple[float, float], layout: Layout | None
+    ) -> Prepare:
+        """A function of batches ``(n, *shape)`` of inputs within bounds.
+
+        Args:
+            name: The model's, for messages.
+            shape: Of an input as the model takes it.
+            bounds: Least and greatest value of the inputs as they come.
+            layout: Where the channels are, where that is known.
+
+        Raises:
+            ModelError: When the inputs do not have as many channels, or could have them in two places.
+        """
+        axis = self._axis(name, shape, layout)
+        whole = self.of(bounds)
+        mean, std = (
+            np.reshape(np.asarray(values, np.float64), (-1, *[1] * (len(shape) - 1 - axis)))
+            for values in (whole.mean, whole.std)
+        )
+        return lambda x: ((x * whole.scale - mean) / std).astype(np.float32)
+
+    def _axis(self, name: str, shape: tuple[int, ...], layout: Layout | None) -> int:
+        last = len(shape) - 1
+        places = [axis for axis in dict.fromkeys((0, last)) if self.channels in (1, shape[axis])]
+        known = {"channels_first": 0, "channels_last": last}.get(str(layout))
+        if known in places or len(places) == 1 or (places and self.channels == 1):
+            return known if known is not None and known in places else places[-1]
+        text = "x".join(map(str, shape))
+        if places:
+            raise ModelError(
+                f"{name}: inputs of shape {text} may have their channels first or last: see --input-layout"
+            )
+        raise ModelError(f"{name}: expected inputs of {self.channels} channels for {self}, found shape {text}")
+
+
+STANDARD: Mapping[str, Preprocessing] = {
+    "0..255": Preprocessing(255.0),
+    "-1..1": Preprocessing(2.0, (1.0,)),
+    "0..1": Preprocessing(),
+    "ImageNet's mean and deviation": Preprocessing(1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""What models are usually given, by name."""
+
+
+def candidates(
+    spec: InputSpec, shape: tuple[int, ...], bounds: tuple[float, float], layout: Layout | None
+) -> dict[str, Preprocessing]:
+    """What of the standard may be what a model expects, other than the inputs as they come."""
+    found = {}
+    for name, preprocessing in STANDARD.items():
+        try:
+            preprocessing.preparing("", shape, bounds, layout)
+        except ModelError:  # of other channels
+            continue
+        whole = preprocessing.of(bounds)
+        as_they_come = np.allclose(
+            [whole.scale, *whole.mean, *whole.std], [1] + [0] * len(whole.mean) + [1] * len(whole.std)
+        )
+        # Whole numbers hold nothing of a range as narrow as 0..1.
+        narrow = np.dtype(spec.dtype).kind in "iu" and preprocessing.scale < 255
+        if not as_they_come and not narrow:
+            found[name] = preprocessing
+    return found
+
+
+def _text(values: tuple[float, ...]) -> str:
+    return ":".join(f"{value:g}" for value in values)
