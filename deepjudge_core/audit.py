@@ -7,11 +7,11 @@ from typing import Any
 
 from deepjudge_core.calibration import Calibration, calibrate, check_not_a_control
 from deepjudge_core.components import Decision
-from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
+from deepjudge_core.errors import DeepJudgeError, UsageError
 from deepjudge_core.generation import DEFAULT_GENERATORS, build_suite
 from deepjudge_core.judge import Grouping, Verdict, check_rule, judge
 from deepjudge_core.measure import measure
-from deepjudge_core.model import Array, Model
+from deepjudge_core.model import Array, InputSpec
 from deepjudge_core.observation import ModelInfo, Observation, load_observation
 from deepjudge_core.observe import Asking, accuracy_on_seeds, check_asking, observe
 from deepjudge_core.opening import open_model
@@ -165,7 +165,7 @@ def audit(
     registry = registry or load_registry()
     judging = judging or Judging()
     check_judging(judging, registry)
-    owner = open_model(victim, registry=registry)
+    owner = open_model(victim, registry=registry, expected=InputSpec(x.shape[1:], layout=judging.asking.layout))
     seeds = select_seeds(owner, x, y, n=n, order=order, bounds=bounds, layout=judging.asking.layout)
     suite = build_suite(
         owner,
@@ -200,23 +200,8 @@ def look(
         return source
     if isinstance(source, str | Path) and Path(source).suffix == ".safetensors":
         return load_observation(Path(source))
-    return observe(open_with(source, registry, opening or {}), suite, asking)
-
-
-def open_with(source: Any, registry: Registry, opening: Mapping[str, Any]) -> Model:
-    """Open a model with options of its adapter.
-
-    Raises:
-        DeepJudgeError: When it cannot be opened, or its adapter has no such option.
-    """
-    try:
-        return open_model(source, registry=registry, **opening)
-    except ModelError as error:
-        # Python says so of a function that has no such parameter.
-        for option in opening:
-            if f"unexpected keyword argument {option!r}" in str(error):
-                raise ModelError(f"{_name(source)}: models of its format have no option {option!r}") from error
-        raise
+    model = open_model(source, registry=registry, expected=suite.victim.model.input, **(opening or {}))
+    return observe(model, suite, asking)
 
 
 def _judge_one(

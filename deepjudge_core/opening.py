@@ -1,25 +1,31 @@
 """Open a model, whatever it is: the adapter is chosen by the file's name or by the live object's type."""
 
+import contextlib
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deepjudge_core.components import Adapter
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
-from deepjudge_core.model import Model
+from deepjudge_core.model import InputSpec, Model
 from deepjudge_core.plugins import Registry, load_registry
 
 
-def open_model(source: Any, *, registry: Registry | None = None, **options: Any) -> Model:
+def open_model(
+    source: Any, *, registry: Registry | None = None, expected: InputSpec | None = None, **options: Any
+) -> Model:
     """Open a model.
 
     Args:
         source: A path, or a live object that an installed adapter accepts (``torch.nn.Module``, ``keras.Model``, ...).
             What is a :class:`~deepjudge_core.model.Model` already is returned as it is.
         registry: Where the adapters are; by default every installed one.
+        expected: The inputs that it will be given, for models that do not say themselves what they take.
         options: Of the adapter: ``name``, ``batch_size``, ``input_shape`` of a live PyTorch module.
 
     Raises:
-        ModelError: When it cannot be opened.
+        ModelError: When it cannot be opened, or its adapter has no such option.
         PluginError: When its adapter's name is claimed twice.
         UsageError: When no adapter, or more than one, reads it.
     """
@@ -38,13 +44,31 @@ def open_model(source: Any, *, registry: Registry | None = None, **options: Any)
     adapter = _only(label, adapters, registry)
     if isinstance(source, Path) and source.is_file() and source.stat().st_size == 0:
         raise ModelError(f"{label}: expected a model, found an empty file")
+    parameters = inspect.signature(adapter.open).parameters
+    for option in options:
+        if option not in parameters:
+            raise ModelError(f"{label}: models of its format have no option {option!r}")
     try:
-        return adapter.open(source, **options)
+        if expected is None or "input_shape" not in parameters or "input_shape" in options:
+            return adapter.open(source, **options)
+        return _open_for(source, adapter, expected, options)
     except DeepJudgeError:
         raise
     except Exception as error:
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{label}: cannot be opened by the {adapter.name} adapter: {text}") from error
+
+
+def _open_for(source: Any, adapter: Adapter, expected: InputSpec, options: Mapping[str, Any]) -> Model:
+    # Channels first is the habit of the frameworks whose models do not say what they take.
+    shape = expected.shape
+    shapes = [shape] if len(shape) < 2 else [shape, (*shape[-1:], *shape[:-1])]
+    if expected.layout == "channels_last":
+        shapes.reverse()
+    for other in shapes[:-1]:
+        with contextlib.suppress(ModelError):
+            return adapter.open(source, input_shape=other, **options)
+    return adapter.open(source, input_shape=shapes[-1], **options)
 
 
 def model_suffixes(registry: Registry) -> tuple[str, ...]:

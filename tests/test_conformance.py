@@ -28,6 +28,7 @@ from deepjudge_core import (
     Suite,
     Task,
     Vote,
+    audit,
     build_suite,
     calibrate,
     judge,
@@ -235,6 +236,24 @@ def test_a_keras_model_is_left_as_it_was(zoo: Zoo) -> None:
     assert state() == before
     live.layers[-1](live.layers[-1].input)
     assert state() != before
+
+
+@pytest.mark.parametrize("victim", ["torch", "keras"])
+def test_live_models_are_audited_as_they_are(victim: str, zoo: Zoo) -> None:
+    owner = zoo.source(victim, VICTIM)
+    x = inputs(60) if victim == "torch" else np.moveaxis(inputs(60), 1, -1)
+    y = zoo.model(victim, VICTIM).predict(x).argmax(axis=1)
+    suspects = [zoo.source("torch", VICTIM), zoo.source("keras", VICTIM), zoo.source("torch", 10)]
+    controls = [zoo.source("torch", seed) for seed in CONTROLS]
+    found = audit(
+        *(owner, suspects, x, y),
+        controls=controls,
+        n=30,
+        bounds=BOUNDS,
+        generators=["pgd"],
+        registry=REGISTRY,
+    )
+    assert [str(suspect.decision) for suspect in found.suspects] == ["copy", "copy", "independent"]
 
 
 # Determinism

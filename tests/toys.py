@@ -165,8 +165,8 @@ class Toy:
         self.model = model
 
 
-def _open_any(source: Any, **options: Any) -> Model:
-    return source.model if isinstance(source, Toy) else _open(source, **options)
+def _open_any(source: Any, *, name: str | None = None, batch_size: int | None = None) -> Model:
+    return source.model if isinstance(source, Toy) else _open(source, name=name, batch_size=batch_size)
 
 
 @hookimpl

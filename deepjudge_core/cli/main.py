@@ -12,7 +12,7 @@ from rich.console import Console
 
 from deepjudge_core import options as component_options
 from deepjudge_core import storage
-from deepjudge_core.audit import Judging, Report, check_judging, judge_suspects, look, open_with
+from deepjudge_core.audit import Judging, Report, check_judging, judge_suspects, look
 from deepjudge_core.calibration import (
     LEAST_CONTROLS,
     Calibration,
@@ -73,7 +73,8 @@ def _suite(arguments: argparse.Namespace) -> int:
 
 def _observe(arguments: argparse.Namespace) -> int:
     suite = load_suite(arguments.suite)
-    seen = observe(open_with(arguments.model, _registry(), _opening(arguments)), suite, _asking(arguments))
+    model = open_model(arguments.model, registry=_registry(), expected=suite.victim.model.input, **_opening(arguments))
+    seen = observe(model, suite, _asking(arguments))
     save_observation(arguments.output, seen)
     display.show_observation(display.console(), seen)
     return NO_COPY
@@ -254,7 +255,8 @@ def _judging(arguments: argparse.Namespace, registry: Registry) -> Judging:
 
 
 def _opening(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {} if arguments.output_name is None else {"output": arguments.output_name}
+    given = {"output": arguments.output_name, "arch": arguments.arch}
+    return {option: value for option, value in given.items() if value is not None}
 
 
 def _asking(arguments: argparse.Namespace) -> Asking:

@@ -193,6 +193,12 @@ def _asking(command: argparse.ArgumentParser) -> None:
         help="which output of an ONNX model holds the scores, where the first that fits does not "
         "(not of the controls of an audit)",
     )
+    command.add_argument(
+        "--arch",
+        metavar="MODULE:FUNCTION",
+        help="what makes the PyTorch module that a file of weights (.pth, .pt) belongs to: your own code, found from "
+        "the current folder (not of the controls of an audit)",
+    )
     _input_layout(command, "the model's inputs, where it does not say")
 
 
