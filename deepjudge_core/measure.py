@@ -1,11 +1,12 @@
 """Measure how far a model is from the victim: pure numpy, from stored answers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-from deepjudge_core.components import Metric
+from deepjudge_core.components import Answers, CaseSet, Metric
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.model import Access
 from deepjudge_core.observation import Observation
@@ -52,7 +53,12 @@ def measure(
     """
     check_suite(suite, seen)
     chosen = (registry or load_registry()).metrics.select(metrics)
-    return {metric.name: _measure(suite, seen, metric) for metric in chosen}
+
+    @cache
+    def answers(case_set: CaseSet) -> tuple[Answers, Answers]:
+        return suite.answers(suite.victim, case_set), suite.answers(seen, case_set)
+
+    return {metric.name: _measure(suite, seen, metric, answers) for metric in chosen}
 
 
 def check_suite(suite: Suite, seen: Observation) -> None:
@@ -79,7 +85,9 @@ def _shapes(seen: Observation) -> dict[str, tuple[int, ...]]:
     return {name: values.shape for name, values in answers.items()}
 
 
-def _measure(suite: Suite, seen: Observation, metric: Metric) -> Measurement:
+def _measure(
+    suite: Suite, seen: Observation, metric: Metric, answers: Callable[[CaseSet], tuple[Answers, Answers]]
+) -> Measurement:
     missing = metric.needs & ~seen.model.access
     if missing:
         names = " and ".join(str(flag.name).lower() for flag in missing)
@@ -93,7 +101,7 @@ def _measure(suite: Suite, seen: Observation, metric: Metric) -> Measurement:
     if not suite.rows(metric.on).any():
         return Measurement(metric, None, f"the suite has no cases in the set {metric.on!r}")
     try:
-        value = float(metric.distance(suite.answers(suite.victim, metric.on), suite.answers(seen, metric.on)))
+        value = float(metric.distance(*answers(metric.on)))
     except (Exception, SystemExit) as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return Measurement(metric, None, f"the metric failed: {text}", failed=True)

@@ -131,19 +131,18 @@ def ask(
                 chunk = inputs[start : start + _CHUNK]
                 chunk = prepare(chunk) if prepare else chunk
                 if taps:
-                    # One pass gives both: the probabilities are the softmax of the last tap, the logits; unless the
-                    # model's own output is no softmax, as of sigmoids for many labels. One row is enough to see this,
-                    # but not to see what its output is, so that it is not the first to be run.
+                    # One pass gives both: the probabilities are the softmax of the last tap, the logits.
                     logits = list(model.layers)[-1]
                     seen = model.activations(chunk, list(dict.fromkeys([*taps, logits])))
-                    if start == 0:
-                        _check(model, model.predict(chunk[:1]), {})
                     probabilities.append(_from_logits(seen[logits]))
                     for tap in taps:
                         activations[tap].append(seen[tap])
                 else:
                     probabilities.append(model.predict(chunk))
                 advance(len(chunk))
+            if taps:
+                # Unless the model's own output is no softmax, as of sigmoids for many labels: one row shows it.
+                _check(model, model.predict(chunk[:1]), {})
     except DeepJudgeError:
         raise
     except Exception as error:

@@ -92,18 +92,23 @@ class Suite:
         return rows
 
     def answers(self, seen: Observation, case_set: CaseSet) -> Answers:
-        """What a model answered to one set of cases."""
+        """What a model answered to one set of cases; the arrays are copies that nobody can write to."""
         rows = self.rows(case_set)
         made_for = {
             layer: np.where(self.cases.layers[rows] == place, self.cases.neurons[rows], -1)
             for place, layer in enumerate(self.layers)
         }
         return Answers(
-            labels=self.cases.labels[rows],
-            probabilities=None if seen.probabilities is None else seen.probabilities[rows],
-            activations={layer: values[rows] for layer, values in seen.activations.items()},
-            made_for=made_for,
+            labels=_fixed(self.cases.labels[rows]),
+            probabilities=None if seen.probabilities is None else _fixed(seen.probabilities[rows]),
+            activations={layer: _fixed(values[rows]) for layer, values in seen.activations.items()},
+            made_for={layer: _fixed(neurons) for layer, neurons in made_for.items()},
         )
+
+
+def _fixed(array: Array) -> Array:
+    array.setflags(write=False)
+    return array
 
 
 def save_suite(path: Path, suite: Suite) -> None:
