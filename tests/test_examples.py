@@ -156,12 +156,22 @@ def test_the_demo_shows_its_commands_and_nothing_of_its_frameworks(demo: tuple[P
     assert not re.search("tensorflow|cuda|warning|torchvision", printed, re.IGNORECASE)
 
 
-def test_the_commands_in_the_readme_are_those_of_the_demo(demo: tuple[Path, str]) -> None:
+def shape_of(console: str) -> list[list[str]]:
+    """The words of each line, without numbers and what is drawn: what a change of the display would change."""
+    numbers = r"\b[0-9a-f]{64}\b|\d[\w.+-]*"
+    words = (re.findall(r"[^\W\d][\w./-]*", re.sub(numbers, "", line)) for line in console.splitlines())
+    return [line for line in words if line]
+
+
+def test_the_readme_shows_what_the_demo_prints(demo: tuple[Path, str]) -> None:
     _, printed = demo
     readme = (EXAMPLES.parent / "README.md").read_text("utf-8")
-    for line in printed.splitlines():
-        if line.startswith("$ "):
-            assert line in readme.splitlines()
+    [shown, *_] = re.findall(r"^```console\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    part = printed[printed.index("$ deepjudge suite") : printed.index("A vote is 'copy'")]
+    assert [line for line in part.splitlines() if line.startswith("$ ")] == [
+        line for line in shown.splitlines() if line.startswith("$ ")
+    ]
+    assert shape_of(part) == shape_of(shown)
 
 
 def test_the_python_in_the_readme_runs(demo: tuple[Path, str]) -> None:
