@@ -120,15 +120,21 @@ def show_calibration(out: Console, calibration: Calibration) -> None:
     names = list(calibration.measurements[0]) if calibration.measurements else []
     table = Table(Column("control", overflow="fold"), "framework", *names)
     say(out, f"controls    {len(calibration.controls)}")
-    remarks = list(calibration.notes)
+    remarks: list[str] = []
     for seen, measured in zip(calibration.controls, calibration.measurements, strict=True):
         cells = (number(measured[name].value) for name in names)
         table.add_row(Text(clean(seen.model.name)), Text(clean(seen.model.framework)), *cells)
-        remarks += [f"{seen.model.name}: {note}" for note in seen.notes]
         remarks += _reasons(seen.model.name, {name: measured[name].reason for name in names})
     out.print(table)
     for remark in remarks:
         say(out, remark)
+
+
+def show_control_notes(out: Console, calibration: Calibration) -> None:
+    """What a reader should know of how the controls were asked."""
+    for seen in calibration.controls:
+        for note in seen.notes:
+            say(out, f"{seen.model.name}: {note}")
 
 
 def show_report(out: Console, report: Report) -> None:
@@ -138,6 +144,7 @@ def show_report(out: Console, report: Report) -> None:
         out.print(table)
     else:
         _show_one_by_one(out, report)
+    show_control_notes(out, report.calibration)
     for remark in _remarks(report):
         say(out, remark)
 
@@ -218,8 +225,6 @@ def _points_to(result: SuspectResult) -> Text:
 
 
 def _remarks(report: Report) -> Iterator[str]:
-    for control in report.calibration.controls:
-        yield from (f"{control.model.name}: {note}" for note in control.notes)
     for result in report.suspects:
         yield from (f"{result.path}: {note}" for note in (result.seen.notes if result.seen else ()))
         verdict = result.verdict

@@ -86,7 +86,9 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     asking, opening = _asking(arguments), _opening(arguments)
     calibration = _controls(suite, arguments.controls, None, asking, registry, opening)
     save_calibration(arguments.output, calibration)
-    display.show_calibration(display.console(), calibration)
+    out = display.console()
+    display.show_calibration(out, calibration)
+    display.show_control_notes(out, calibration)
     return FAILED if _has_failed(calibration) else NO_COPY
 
 
