@@ -180,7 +180,8 @@ def _keep(generator: Generator, task: Task, cases: Cases, options: Mapping[str, 
     if generator.makes != "adversarial" or len(cases.inputs) == 0:
         keep = np.ones(len(cases.inputs), dtype=bool)
     else:
-        keep = task.victim.predict(cases.inputs).argmax(axis=1) != task.seeds.labels[cases.seeds]
+        answers, _ = ask(task.victim, cases.inputs, {})
+        keep = answers.argmax(axis=1) != task.seeds.labels[cases.seeds]
     least = -(-len(task.seeds.inputs) // _SEEDS_PER_CASE)
     if generator.makes == "adversarial" and keep.sum() < least:
         raise GenerationError(

@@ -3,6 +3,7 @@
 import numpy as np
 
 from deepjudge_blackbox.losses import cross_entropy
+from deepjudge_core import progress
 from deepjudge_core.components import Cases, Task
 from deepjudge_core.errors import UsageError
 
@@ -19,5 +20,6 @@ def fgsm(task: Task, *, eps: float = 0.2) -> Cases:
     if not eps > 0:
         raise UsageError(f"fgsm: expected eps > 0, found {eps}")
     x, span = task.seeds.inputs, task.seeds.span
-    gradient = task.victim.gradient(x, cross_entropy(task.seeds.labels))
+    with progress.task("fgsm", 1):
+        gradient = task.victim.gradient(x, cross_entropy(task.seeds.labels))
     return Cases.of_seeds(np.clip(x + eps * span * np.sign(gradient), *task.seeds.bounds))
