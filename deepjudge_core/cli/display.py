@@ -155,8 +155,8 @@ def _row_each(report: Report) -> Table:
     table = Table("suspect", "framework", *names, "verdict", show_lines=True)
     for result in report.suspects:
         metrics = result.verdict.metrics if result.verdict else {}
-        cells = [Text("\n").join(_cells(metrics[name])) if metrics else Text("-") for name in names]
-        verdict = Text("\n").join([_decision(result), _points_to(result)])
+        cells = [Text("\n").join(filter(None, _cells(metrics[name]))) if metrics else Text("-") for name in names]
+        verdict = Text("\n").join(filter(None, [_decision(result), _points_to(result)]))
         table.add_row(Text(clean(result.path)), Text(_framework(result)), *cells, verdict)
     return table
 
