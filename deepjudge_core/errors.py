@@ -38,3 +38,13 @@ class CalibrationError(DeepJudgeError):
 
 class PluginError(DeepJudgeError):
     """A plugin failed, or two plugins claim one name."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says first of an error, whose further lines are for its developers."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def one_line(error: BaseException) -> str:
+    """All that a plugin's error says, with its kind, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -8,7 +8,15 @@ import numpy as np
 
 from deepjudge_core import options as component_options
 from deepjudge_core.components import Cases, Generator, Seeds, Task
-from deepjudge_core.errors import DeepJudgeError, GenerationError, InputError, ModelError, PluginError, UsageError
+from deepjudge_core.errors import (
+    DeepJudgeError,
+    GenerationError,
+    InputError,
+    ModelError,
+    PluginError,
+    UsageError,
+    one_line,
+)
 from deepjudge_core.inputs import check_bounds
 from deepjudge_core.layouts import arrangement
 from deepjudge_core.model import Access, Array, Layout, Model
@@ -146,8 +154,7 @@ def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> C
     except DeepJudgeError:
         raise
     except (Exception, SystemExit) as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise PluginError(f"the generator {generator.name!r} failed: {text}") from error
+        raise PluginError(f"the generator {generator.name!r} failed: {one_line(error)}") from error
     return cases
 
 

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from deepjudge_core.components import Answers, CaseSet, Metric
-from deepjudge_core.errors import FileFormatError
+from deepjudge_core.errors import FileFormatError, one_line
 from deepjudge_core.model import Access
 from deepjudge_core.observation import Observation
 from deepjudge_core.plugins import Registry, load_registry
@@ -103,8 +103,7 @@ def _measure(
     try:
         value = float(metric.distance(*answers(metric.on)))
     except (Exception, SystemExit) as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        return Measurement(metric, None, f"the metric failed: {text}", failed=True)
+        return Measurement(metric, None, f"the metric failed: {one_line(error)}", failed=True)
     if not np.isfinite(value) or value < 0:
         return Measurement(metric, None, f"the metric failed: expected a distance, found {value}", failed=True)
     return Measurement(metric, value)

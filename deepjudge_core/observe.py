@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from deepjudge_core import progress
-from deepjudge_core.errors import DeepJudgeError, InputError, ModelError, UsageError
+from deepjudge_core.errors import DeepJudgeError, InputError, ModelError, UsageError, first_line
 from deepjudge_core.layouts import arrangement
 from deepjudge_core.model import Access, Array, Layout, Model, softmax
 from deepjudge_core.observation import Guess, ModelInfo, Observation
@@ -147,8 +147,8 @@ def ask(
     except DeepJudgeError:
         raise
     except Exception as error:
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{model.name}: cannot be run on inputs of shape {inputs.shape[1:]}: {text}") from error
+        reason = first_line(error)
+        raise ModelError(f"{model.name}: cannot be run on inputs of shape {inputs.shape[1:]}: {reason}") from error
     answers = np.concatenate(probabilities)
     joined = {tap: np.concatenate(parts) for tap, parts in activations.items()}
     _check(model, answers, joined)

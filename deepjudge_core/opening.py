@@ -8,7 +8,7 @@ from typing import Any
 
 from deepjudge_core import progress
 from deepjudge_core.components import Adapter
-from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
+from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.model import InputSpec, Model
 from deepjudge_core.plugins import Registry, load_registry
 
@@ -51,18 +51,16 @@ def open_model(
             raise ModelError(f"{label}: models of its format have no option {option!r}")
     try:
         with progress.task(f"opening {label}", 1):
-            return _open(source, adapter, expected, options)
+            if expected is None or "input_shape" not in parameters or "input_shape" in options:
+                return adapter.open(source, **options)
+            return _open_for(source, adapter, expected, options)
     except DeepJudgeError:
         raise
     except Exception as error:
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{label}: cannot be opened by the {adapter.name} adapter: {text}") from error
+        raise ModelError(f"{label}: cannot be opened by the {adapter.name} adapter: {first_line(error)}") from error
 
 
-def _open(source: Any, adapter: Adapter, expected: InputSpec | None, options: Mapping[str, Any]) -> Model:
-    asked = "input_shape" in inspect.signature(adapter.open).parameters and "input_shape" not in options
-    if expected is None or not asked:
-        return adapter.open(source, **options)
+def _open_for(source: Any, adapter: Adapter, expected: InputSpec, options: Mapping[str, Any]) -> Model:
     # Channels first is the habit of the frameworks whose models do not say what they take.
     shape = expected.shape
     shapes = [shape] if len(shape) < 2 else [shape, (*shape[-1:], *shape[:-1])]

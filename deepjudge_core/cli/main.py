@@ -84,7 +84,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     registry = _registry()
     suite = load_suite(arguments.suite)
     asking, opening = _asking(arguments), _opening(arguments)
-    calibration = _controls(suite, arguments.controls, None, asking, registry, opening)
+    calibration = _controls(suite, expand(arguments.controls, registry), None, asking, registry, opening)
     save_calibration(arguments.output, calibration)
     out = display.console()
     display.show_calibration(out, calibration)
@@ -234,7 +234,7 @@ def _controls(
     opening: Mapping[str, Any] | None = None,
 ) -> Calibration:
     check_asking(asking, suite)
-    answers = [look(suite, name, registry, asking, opening) for name in expand(names, registry)]
+    answers = [look(suite, name, registry, asking, opening) for name in names]
     calibration = calibrate(suite, answers, metrics, registry=registry)
     for note in calibration.notes:
         _warn(note)
