@@ -1,11 +1,12 @@
 """Run a model on a suite, once; the only place where a suspect is run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from deepjudge_core import progress
+from deepjudge_core.alignment import Candidates, NoLayerError, align, find_candidates, linear_cka
 from deepjudge_core.errors import DeepJudgeError, InputError, ModelError, UsageError, first_line
 from deepjudge_core.layouts import arrangement
 from deepjudge_core.model import Access, Array, Layout, Model, softmax
@@ -29,7 +30,7 @@ class Asking:
     """How a model is asked, where its file does not tell.
 
     Attributes:
-        layers: The suite's layers to the model's taps, where position and width do not find them.
+        layers: The suite's layers to the model's taps, where places, widths and outputs do not find them.
         preprocessing: What the model expects to be done to inputs in 0..1; by default it is given the suite's as they
             are.
         infer: Whether a standard preprocessing is looked for where its accuracy on the seeds is near chance.
@@ -75,9 +76,16 @@ def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observa
         raise ModelError(str(error)) from None
     if asking.classes and max(asking.classes) >= model.classes:
         raise ModelError(f"{model.name}: expected an output {max(asking.classes)}, found {model.classes} classes")
-    layer_map, unmatched = _correspondence(model, suite, asking.layers)
-    answered = _Questioner(model, suite, asking, arrange, layer_map).ask()
-    mapped, activations = answered.mapped, answered.activations
+    chosen, unmatched = _candidates(model, suite, asking.layers)
+    answered = _Questioner(model, suite, asking, arrange, {tap: tap for tap in chosen.asked}).ask()
+    on_seeds = suite.seed_outputs(suite.victim.activations), suite.seed_outputs(answered.activations)
+    layer_map: dict[str, str] = {}
+    try:
+        layer_map = align(chosen, *on_seeds)
+    except NoLayerError as error:
+        unmatched = str(error)
+    activations = {layer: answered.activations[tap] for layer, tap in layer_map.items()}
+    mapped = answered.mapped
     return Observation(
         model=ModelInfo.of(model, asking.layout),
         suite=suite.digest,
@@ -89,7 +97,7 @@ def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observa
         unmapped=mapped.unmapped,
         preprocessing=answered.preprocessing,
         inferred=(*answered.inferred, *(("classes",) if mapped.inferred else ())),
-        notes=(*answered.notes, *mapped.notes),
+        notes=(*answered.notes, *mapped.notes, *_sought(chosen, layer_map, *on_seeds)),
     )
 
 
@@ -385,36 +393,30 @@ def _renaming(order: Sequence[int]) -> str:
     return shown + (f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
 
 
-def _correspondence(model: Model, suite: Suite, given: Mapping[str, str]) -> tuple[dict[str, str], str | None]:
-    for tap in given.values():
-        if tap not in model.layers:
-            raise UsageError(f"{model.name}: no layer {tap!r}; its layers are {', '.join(model.layers)}")
+def _candidates(model: Model, suite: Suite, given: Mapping[str, str]) -> tuple[Candidates, str | None]:
+    owner = suite.victim.model.layers
     if not suite.layers:
-        return {}, "the suite compares no layers"
+        return Candidates(owner, model.layers, {}), "the suite compares no layers"
     if Access.LAYERS not in model.access:
-        return {}, "the model's layers cannot be seen"
-    names, widths = list(suite.victim.model.layers), list(suite.victim.model.layers.values())
-    taps, found = list(model.layers), list(model.layers.values())
-    layer_map = {}
-    for layer in suite.layers:
-        place = names.index(layer)
-        # Neurons are counted up to this layer, so that a layer more or less before it is noticed.
-        if layer in given:
-            layer_map[layer] = given[layer]
-        elif found[: place + 1] == widths[: place + 1]:
-            layer_map[layer] = taps[place]
-        else:
-            return {}, (
-                f"no layer answers {layer!r}: expected taps of {_text(widths[: place + 1])} neurons up to it, "
-                f"found {_text(found)}"
-            )
+        return Candidates(owner, model.layers, {}), "the model's layers cannot be seen"
+    try:
+        return find_candidates(model.name, owner, model.layers, suite.layers, given), None
+    except NoLayerError as error:
+        return Candidates(owner, model.layers, {}), str(error)
+
+
+def _sought(
+    chosen: Candidates, layer_map: Mapping[str, str], ours: Mapping[str, Array], theirs: Mapping[str, Array]
+) -> Iterator[str]:
+    # What is to be said of layers that their place does not find.
     for layer, tap in layer_map.items():
-        if model.layers[tap] != suite.victim.model.layers[layer]:
-            raise UsageError(
-                f"{model.name}: layer {tap!r} has {model.layers[tap]} neurons, "
-                f"expected {suite.victim.model.layers[layer]} as in {layer!r}"
+        if layer in chosen.sought:
+            count, width = len(chosen.taps[layer]), chosen.model[tap]
+            among = f"the most alike of {count} taps" if count > 1 else "the only tap"
+            yield (
+                f"its taps are not those of the victim: {layer!r} is compared with {tap!r}, {among} of {width} neurons "
+                f"(linear CKA {linear_cka(ours[layer], theirs[tap]):.3f})"
             )
-    return layer_map, None
 
 
 def _text(widths: Sequence[int]) -> str:

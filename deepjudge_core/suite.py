@@ -91,6 +91,11 @@ class Suite:
         rows: Array = self.cases.sets == CASE_SETS.index(case_set)
         return rows
 
+    def seed_outputs(self, activations: Mapping[str, Array]) -> dict[str, Array]:
+        """Of each tap's outputs on all cases, those on the clean seeds."""
+        rows = self.rows("clean")
+        return {name: outputs[rows] for name, outputs in activations.items()}
+
     def answers(self, seen: Observation, case_set: CaseSet) -> Answers:
         """What a model answered to one set of cases; the arrays are copies that nobody can write to."""
         rows = self.rows(case_set)

@@ -24,6 +24,7 @@ from deepjudge_core import (
 )
 from deepjudge_core.errors import FileFormatError, InputError, ModelError, UsageError
 from deepjudge_core.model import Array
+from deepjudge_core.testing import NumpyModel
 
 
 def test_a_model_answers() -> None:
@@ -177,10 +178,10 @@ def test_probabilities_that_are_none(access: Access) -> None:
         ((10, 8, 8), {"dense2": "dense3"}, "dense3"),
         ((5, 8), {"dense2": "dense2"}, "dense2"),
         ((8,), {"dense2": "dense1"}, "dense1"),
-        ((10, 9), {}, "expected taps of 10, 8 neurons up to it, found 10, 9, 4"),
-        ((9, 8), {}, "expected taps of 10, 8 neurons up to it, found 9, 8, 4"),
-        ((10, 10, 8), {}, "expected taps of 10, 8 neurons up to it, found 10, 10, 8, 4"),
-        ((10,), {}, "expected taps of 10, 8 neurons up to it, found 10, 4"),
+        ((5, 8), {}, "dense2"),
+        ((10, 9), {}, "expected a tap of 8 neurons, found 10, 9, 4"),
+        ((8, 9), {"dense2": "dense1"}, "dense1"),
+        ((10,), {}, "expected a tap of 8 neurons, found 10, 4"),
     ],
 )
 def test_layers_that_correspond(widths: tuple[int, ...], given: dict[str, str], expected: str) -> None:
@@ -193,14 +194,40 @@ def test_layers_that_correspond(widths: tuple[int, ...], given: dict[str, str], 
         assert seen.unmatched == f"no layer answers 'dense2': {expected}"
 
 
+@pytest.mark.parametrize(("place", "expected", "taps"), [(0, ("dense2", "dense3"), 2), (1, ("dense1", "dense3"), 3)])
+def test_a_layer_more_is_found_by_what_the_others_answer(place: int, expected: tuple[str, str], taps: int) -> None:
+    victim = toys.make_model(widths=(8, 8))
+    seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
+    suite = build_suite(victim, seeds, ["poke"], layers=["dense1", "dense2"], registry=toys.registry())
+    # Inputs and outputs of ReLUs are not negative: the layer more changes nothing.
+    width = len(victim.weights[place][0])
+    more = (np.eye(width), np.zeros(width))
+    seen = observe(NumpyModel([*victim.weights[:place], more, *victim.weights[place:]], toys.SHAPE), suite)
+    assert tuple(seen.layer_map.values()) == expected
+    for layer in suite.layers:
+        np.testing.assert_allclose(seen.activations[layer], suite.victim.activations[layer], atol=1e-5)
+    assert seen.notes == tuple(
+        f"its taps are not those of the victim: '{layer}' is compared with '{tap}', the most alike of {taps} taps of 8 "
+        "neurons (linear CKA 1.000)"
+        for layer, tap in zip(suite.layers, expected, strict=True)
+    )
+
+
 def test_some_layers_by_the_map_and_some_by_their_place() -> None:
     victim = toys.make_model()
     seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
     suite = build_suite(victim, seeds, ["poke"], layers=["dense1", "dense2"], registry=toys.registry())
     seen = observe(toys.make_model(1, widths=(10, 3, 8)), suite, Asking(layers={"dense2": "dense3"}))
     assert seen.layer_map == {"dense1": "dense1", "dense2": "dense3"}
-    # None are compared where one of them has no answer.
-    assert observe(toys.make_model(1, widths=(10, 3, 8)), suite).layer_map == {}
+    # None are compared where one of them has no answer, or none in the victim's order.
+    other = observe(toys.make_model(1, widths=(10, 3, 7)), suite)
+    assert (other.layer_map, other.unmatched) == (
+        {},
+        "no layer answers 'dense2': expected a tap of 8 neurons, found 10, 3, 7, 4",
+    )
+    turned = observe(toys.make_model(1, widths=(8, 3, 10)), suite)
+    assert (turned.layer_map, turned.activations) == ({}, {})
+    assert turned.unmatched == "no layers answer 'dense1', 'dense2' in this order"
 
 
 @pytest.mark.parametrize(

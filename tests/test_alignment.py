@@ -1,0 +1,77 @@
+"""Which taps answer which layers, against all choices tried one by one."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepjudge_core.alignment import NoLayerError, align, find_candidates, linear_cka
+
+ROWS = 12
+
+
+def outputs(seed: int, neurons: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(ROWS, neurons)).astype(np.float32)
+
+
+def test_cka_is_that_of_the_centred_kernels() -> None:
+    x, y = outputs(0, 5), outputs(1, 7)
+    centre = np.eye(ROWS) - np.full((ROWS, ROWS), 1 / ROWS)
+    k, other = (centre @ (a.astype(np.float64) @ a.T) @ centre for a in (x, y))
+    expected = np.trace(k @ other) / np.sqrt(np.trace(k @ k) * np.trace(other @ other))
+    assert linear_cka(x, y) == pytest.approx(expected, rel=1e-6)
+
+
+def test_cka_does_not_see_order_scale_or_shift() -> None:
+    x = outputs(0, 5)
+    changed = 3 * x[:, [4, 2, 0, 1, 3]] + 7
+    assert linear_cka(x, changed) == pytest.approx(1, abs=1e-6)
+    assert linear_cka(x, outputs(1, 5)) < 0.9
+    assert linear_cka(x, np.ones_like(x)) == 0
+
+
+@given(
+    owner=st.lists(st.integers(1, 3), min_size=1, max_size=4),
+    model=st.lists(st.integers(1, 3), min_size=1, max_size=6),
+    compared=st.data(),
+    seed=st.integers(0, 2**16),
+)
+def test_the_best_of_all_choices_in_order(
+    owner: list[int], model: list[int], compared: st.DataObject, seed: int
+) -> None:
+    names = {f"layer{i}": width for i, width in enumerate([*owner, 9])}
+    taps = {f"tap{i}": width for i, width in enumerate([*model, 9])}
+    layers = compared.draw(st.lists(st.sampled_from(list(names)[:-1]), min_size=1, unique=True))
+    ours = {layer: outputs(seed + i, names[layer]) for i, layer in enumerate(names)}
+    theirs = {tap: outputs(seed + 100 + i, width) for i, (tap, width) in enumerate(taps.items())}
+    depth = list(taps).index
+    ordered = [layer for layer in names if layer in layers]
+    choices = [
+        choice
+        for choice in itertools.combinations(list(taps)[:-1], len(ordered))
+        if all(taps[tap] == names[layer] for layer, tap in zip(ordered, choice, strict=True))
+    ]
+    try:
+        chosen = find_candidates("model", names, taps, layers, {})
+        found = align(chosen, ours, theirs)
+    except NoLayerError:
+        assert not choices
+        return
+    assert list(found) == layers
+    picked = tuple(found[layer] for layer in ordered)
+    assert picked in choices
+    if chosen.sought:
+        sums = [sum(linear_cka(ours[a], theirs[b]) for a, b in zip(ordered, c, strict=True)) for c in choices]
+        assert sum(linear_cka(ours[a], theirs[b]) for a, b in found.items()) == pytest.approx(max(sums))
+    else:
+        assert [depth(tap) for tap in picked] == [list(names).index(layer) for layer in ordered]
+
+
+def test_logits_answer_logits_and_nothing_else() -> None:
+    owner, model = {"a": 5, "logits": 5}, {"b": 5, "c": 5, "logits": 5}
+    chosen = find_candidates("model", owner, model, ["a", "logits"], {})
+    assert chosen.taps == {"a": ("b", "c"), "logits": ("logits",)}
+    with pytest.raises(NoLayerError, match="no layer answers 'logits': expected a tap of 5 neurons, found 5, 4"):
+        find_candidates("model", owner, {"b": 5, "logits": 4}, ["logits"], {})
