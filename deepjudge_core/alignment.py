@@ -61,7 +61,8 @@ def find_candidates(
     names, taps = list(owner), list(model)
     compared = max((names.index(layer) for layer in layers), default=-1) + 1
     alike = len(taps) == len(names) and list(model.values())[:compared] == list(owner.values())[:compared]
-    found, sought = {}, set()
+    found: dict[str, tuple[str, ...]] = {}
+    sought = set()
     for layer in layers:
         if layer in given:
             found[layer] = (_given(name, owner, model, layer, given[layer]),)
@@ -127,7 +128,7 @@ def linear_cka(ours: Array, theirs: Array) -> float:
     """
     x, y = (outputs.astype(np.float64) - outputs.mean(axis=0, dtype=np.float64) for outputs in (ours, theirs))
     norm = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
-    return float(np.linalg.norm(x.T @ y) ** 2 / norm) if norm > 0 else 0.0
+    return min(float(np.linalg.norm(x.T @ y) ** 2 / norm), 1.0) if norm > 0 else 0.0
 
 
 def _given(name: str, owner: Widths, model: Widths, layer: str, tap: str) -> str:

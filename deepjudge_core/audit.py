@@ -214,7 +214,7 @@ def _judge_one(
         return SuspectResult(path, failure=str(error))
     result = SuspectResult(path, seen.model, seen=seen)
     try:
-        measurements = measure(suite, seen, judging.metrics, registry=registry)
+        measurements = measure(suite, seen, judging.metrics, match=calibration.match, registry=registry)
         check_not_a_control(calibration, seen)
         verdict = judge(
             measurements,

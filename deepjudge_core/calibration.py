@@ -8,6 +8,7 @@ import numpy as np
 
 from deepjudge_core import storage
 from deepjudge_core.errors import CalibrationError, FileFormatError
+from deepjudge_core.matching import DEFAULT_MATCH, Match, parse_match
 from deepjudge_core.measure import Measurements, check_suite, measure
 from deepjudge_core.model import Access, Array
 from deepjudge_core.observation import Observation
@@ -27,12 +28,14 @@ class Calibration:
         controls: Their answers, each model once.
         measurements: Their values, in the same order.
         notes: What a reader should know: controls counted once, for instance.
+        match: How neurons were put beside the victim's, of controls and so of suspects.
     """
 
     suite: str
     controls: tuple[Observation, ...]
     measurements: tuple[Measurements, ...]
     notes: tuple[str, ...] = ()
+    match: Match = DEFAULT_MATCH
 
     def values(self, metric: str) -> Array:
         """``(n,)`` float64 values of a metric over the controls that it could be measured on."""
@@ -53,6 +56,7 @@ def calibrate(
     controls: Sequence[Observation],
     metrics: Iterable[str] | None = None,
     *,
+    match: Match = DEFAULT_MATCH,
     registry: Registry | None = None,
 ) -> Calibration:
     """Measure the controls.
@@ -61,6 +65,7 @@ def calibrate(
         suite: The suite.
         controls: Their answers; a model that is given twice, in whatever formats, is counted once.
         metrics: Names of metrics; by default every installed one.
+        match: How neurons are put beside the victim's, of the controls and later of every suspect.
         registry: Where the metrics are; by default every installed one.
 
     Raises:
@@ -82,8 +87,8 @@ def calibrate(
             kept.append(seen)
         else:
             notes.append(f"{seen.model.name}: is the same model as {first.model.name}, counted once")
-    measured = tuple(measure(suite, seen, names, registry=registry) for seen in kept)
-    return Calibration(suite.digest, tuple(kept), measured, tuple(notes))
+    measured = tuple(measure(suite, seen, names, match=match, registry=registry) for seen in kept)
+    return Calibration(suite.digest, tuple(kept), measured, tuple(notes), match)
 
 
 def check_not_a_control(calibration: Calibration, seen: Observation) -> None:
@@ -101,11 +106,12 @@ def check_not_a_control(calibration: Calibration, seen: Observation) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Controls:
-    """What a calibration file holds: the digest of the suite, the controls' answers to it, and notes."""
+    """What a calibration file holds: of which suite, the controls' answers, notes, and how neurons are matched."""
 
     suite: str
     observations: tuple[Observation, ...]
     notes: tuple[str, ...]
+    match: Match
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
@@ -118,6 +124,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         "suite": calibration.suite,
         "controls": [control.to_json() for control in calibration.controls],
         "notes": list(calibration.notes),
+        "match": calibration.match,
     }
     arrays: dict[str, Array] = {}
     for place, control in enumerate(calibration.controls):
@@ -141,6 +148,7 @@ def load_controls(path: Path) -> Controls:
                 for place, value in enumerate(values)
             ),
             notes=tuple(map(str, content.manifest["notes"])),
+            match=parse_match(content.manifest["match"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{path}: not a complete calibration: {error}") from None
@@ -160,7 +168,8 @@ def load_calibration(
         raise FileFormatError(
             f"{path}: calibrates the suite {stored.suite[:12]}, expected this suite {suite.digest[:12]}"
         )
-    return replace(calibrate(suite, stored.observations, metrics, registry=registry), notes=stored.notes)
+    made = calibrate(suite, stored.observations, metrics, match=stored.match, registry=registry)
+    return replace(made, notes=stored.notes)
 
 
 def _is_same(one: Observation, other: Observation) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from deepjudge_core import options as component_options
 from deepjudge_core.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.components import Decision, Evidence, Group, Judgement, Rule, Vote
-from deepjudge_core.errors import DeepJudgeError, PluginError, UsageError
+from deepjudge_core.errors import CalibrationError, DeepJudgeError, PluginError, UsageError
 from deepjudge_core.measure import Measurement, Measurements
 from deepjudge_core.plugins import Registry, load_registry
 
@@ -89,10 +89,16 @@ def judge(
         registry: Where the rules are; by default every installed one.
 
     Raises:
+        CalibrationError: When the suspect's neurons were not matched as those of the controls.
         UsageError: For an unknown rule or option.
         PluginError: When the rule fails.
     """
     registry = registry or load_registry()
+    for name, measured in measurements.items():
+        if measured.match != calibration.match:
+            raise CalibrationError(
+                f"{name}: expected neurons matched as the controls', {calibration.match!r}, found {measured.match!r}"
+            )
     resolved = check_rule(rule, options or {}, list(measurements), registry)
     chosen = registry.rules[rule]
     parts = {"joint": measurements} if groups == "joint" else {g: _of_group(measurements, g) for g in GROUPS}

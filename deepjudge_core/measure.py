@@ -1,13 +1,14 @@
 """Measure how far a model is from the victim: pure numpy, from stored answers."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from deepjudge_core.components import Answers, CaseSet, Metric
 from deepjudge_core.errors import FileFormatError, one_line
+from deepjudge_core.matching import DEFAULT_MATCH, Match, matched
 from deepjudge_core.model import Access
 from deepjudge_core.observation import Observation
 from deepjudge_core.plugins import Registry, load_registry
@@ -24,6 +25,7 @@ class Measurement:
         reason: Why not.
         allowed: Whether the suite, made for some metrics only, and the access to the model allowed it.
         failed: Whether the metric itself failed.
+        match: How the model's neurons were put beside the victim's.
     """
 
     metric: Metric
@@ -31,13 +33,19 @@ class Measurement:
     reason: str | None = None
     allowed: bool = True
     failed: bool = False
+    match: Match = DEFAULT_MATCH
 
 
 Measurements = Mapping[str, Measurement]
 
 
 def measure(
-    suite: Suite, seen: Observation, metrics: Iterable[str] | None = None, *, registry: Registry | None = None
+    suite: Suite,
+    seen: Observation,
+    metrics: Iterable[str] | None = None,
+    *,
+    match: Match = DEFAULT_MATCH,
+    registry: Registry | None = None,
 ) -> Measurements:
     """Measure a model against the victim.
 
@@ -45,6 +53,7 @@ def measure(
         suite: The suite, with the victim's own answers.
         seen: The model's answers to it.
         metrics: Names of metrics; by default every installed one.
+        match: How the model's neurons are put beside the victim's; suspects and controls alike.
         registry: Where the metrics are; by default every installed one.
 
     Raises:
@@ -53,12 +62,13 @@ def measure(
     """
     check_suite(suite, seen)
     chosen = (registry or load_registry()).metrics.select(metrics)
+    beside = matched(suite, seen, match)
 
     @cache
     def answers(case_set: CaseSet) -> tuple[Answers, Answers]:
-        return suite.answers(suite.victim, case_set), suite.answers(seen, case_set)
+        return suite.answers(suite.victim, case_set), suite.answers(beside, case_set)
 
-    return {metric.name: _measure(suite, seen, metric, answers) for metric in chosen}
+    return {metric.name: replace(_measure(suite, seen, metric, answers), match=match) for metric in chosen}
 
 
 def check_suite(suite: Suite, seen: Observation) -> None:

@@ -107,7 +107,7 @@ def test_what_was_not_measured() -> None:
 
 def test_no_controls() -> None:
     found = checked(report([COPY], controls=0))
-    assert found["calibration"] == {"controls": [], "notes": []}
+    assert found["calibration"] == {"controls": [], "match": "none", "notes": []}
     [suspect] = found["suspects"]
     assert (suspect["decision"], suspect["reason"]) == ("inconclusive", "there are no controls")
     assert suspect["metrics"]["surety"]["value"] > 0
@@ -127,6 +127,8 @@ def test_failed() -> None:
         "settings": {"black-box": none, "white-box": none},
         "metrics": {},
         "layer_map": {},
+        "layer_cka": {},
+        "neurons_moved": {},
         "classes": None,
         "preprocessing": None,
         "inferred": [],

@@ -4,8 +4,10 @@ import json
 from importlib.resources import files
 from typing import Any
 
+from deepjudge_core.alignment import linear_cka
 from deepjudge_core.audit import Report, SuspectResult
 from deepjudge_core.judge import GROUPS, MetricResult, Setting
+from deepjudge_core.matching import matchings
 from deepjudge_core.observation import ModelInfo, Observation
 from deepjudge_core.suite import CASE_SETS, Suite
 from deepjudge_core.version import VERSION
@@ -21,13 +23,17 @@ def report_to_json(report: Report) -> dict[str, Any]:
         "victim": _model(report.suite.victim.model) | {"accuracy": report.suite.accuracy},
         "suite": suite_to_json(report.suite),
         "calibration": {
-            "controls": [_model(control.model) | _asked(control) for control in report.calibration.controls],
+            "controls": [
+                _model(control.model) | _layers(report, control) | _asked(control)
+                for control in report.calibration.controls
+            ],
+            "match": report.calibration.match,
             "notes": list(report.calibration.notes),
         },
         "rule": report.rule,
         "rule_options": dict(report.rule_options),
         "groups": report.groups,
-        "suspects": [_suspect(result) for result in report.suspects],
+        "suspects": [_suspect(report, result) for result in report.suspects],
     }
 
 
@@ -75,7 +81,7 @@ def _model(model: ModelInfo) -> dict[str, Any]:
     return {"path": model.name, "digest": model.digest, "framework": model.framework}
 
 
-def _suspect(result: SuspectResult) -> dict[str, Any]:
+def _suspect(report: Report, result: SuspectResult) -> dict[str, Any]:
     verdict, seen = result.verdict, result.seen
     settings = verdict.settings if verdict else {group: Setting(None, reason=result.failure) for group in GROUPS}
     return {
@@ -87,9 +93,21 @@ def _suspect(result: SuspectResult) -> dict[str, Any]:
         "points_to": verdict.points_to if verdict else None,
         "settings": {name: _setting(setting) for name, setting in settings.items()},
         "metrics": {name: _metric(metric) for name, metric in verdict.metrics.items()} if verdict else {},
-        "layer_map": dict(seen.layer_map) if seen else {},
+        **(_layers(report, seen) if seen and verdict else {"layer_map": {}, "layer_cka": {}, "neurons_moved": {}}),
         **_asked(seen),
         "reason": result.failure or (verdict.reason if verdict else None),
+    }
+
+
+def _layers(report: Report, seen: Observation) -> dict[str, Any]:
+    # How the layers of a model that was measured were put beside the victim's.
+    suite = report.suite
+    ours, theirs = (suite.seed_outputs(answers.activations) for answers in (suite.victim, seen))
+    moved = matchings(suite, seen) if report.calibration.match == "neurons" else {}
+    return {
+        "layer_map": dict(seen.layer_map),
+        "layer_cka": {layer: linear_cka(ours[layer], outputs) for layer, outputs in theirs.items()},
+        "neurons_moved": {layer: matching.moved for layer, matching in moved.items()},
     }
 
 

@@ -1,0 +1,110 @@
+"""Put a model's neurons in the order and on the scale of the victim's.
+
+A layer's neurons can be permuted, and those before a ReLU rescaled, without changing what a network computes (Lukas et
+al. 2022; Yan et al. 2022): metrics that compare neurons by their places then see another network. Which neuron is which
+shows in what they answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from deepjudge_core.model import Array
+from deepjudge_core.observation import Observation
+from deepjudge_core.suite import Suite
+
+Match = Literal["none", "neurons"]
+"""How neurons are put beside one another: by their places, as published; or each beside the one most like it."""
+
+DEFAULT_MATCH: Match = "none"
+
+
+def parse_match(value: object) -> Match:
+    """One of the ways, from a file.
+
+    Raises:
+        ValueError: For another.
+    """
+    known: tuple[Match, ...] = get_args(Match)
+    for match in known:
+        if value == match:
+            return match
+    raise ValueError(f"expected neurons matched by one of {', '.join(known)}, found {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """Which neuron of a model stands for which of the victim's.
+
+    Attributes:
+        order: ``(neurons,)`` the model's neuron for each of the victim's; each once.
+        scale: ``(neurons,)`` what its outputs are multiplied by, above 0.
+    """
+
+    order: Array
+    scale: Array
+
+    @property
+    def moved(self) -> int:
+        """Number of neurons that stand for one at another place."""
+        return int(np.sum(self.order != np.arange(len(self.order))))
+
+    def apply(self, outputs: Array) -> Array:
+        """``(n, neurons)`` outputs of the model in the order and on the scale of the victim's."""
+        matched: Array = (outputs[:, self.order] * self.scale).astype(np.float32)
+        return matched
+
+
+def match_neurons(ours: Array, theirs: Array) -> Matching:
+    """Assign a model's neurons to the victim's.
+
+    The sum of the correlations of all pairs is the greatest that an assignment can have. A neuron is then scaled to the
+    victim's root mean square: unlike a least-squares fit this does not shrink what is not alike.
+
+    Args:
+        ours: ``(n, neurons)`` the victim's outputs.
+        theirs: ``(n, neurons)`` the model's, on the same inputs.
+    """
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+    _, order = linear_sum_assignment(_standardised(ours).T @ _standardised(theirs), maximize=True)
+    own, other = (np.sqrt(np.mean(outputs**2, axis=0)) for outputs in (ours, theirs[:, order]))
+    alive = (own > 0) & (other > 0)
+    return Matching(order, np.divide(own, other, out=np.ones_like(own), where=alive))
+
+
+def matchings(suite: Suite, seen: Observation) -> Mapping[str, Matching]:
+    """Layer to how its neurons are matched, by all cases of the suite.
+
+    The logits are left out: their neurons are classes, whose order the labels of the seeds tell.
+    """
+    logits = list(suite.victim.model.layers)[-1]
+    return {
+        layer: match_neurons(suite.victim.activations[layer], outputs)
+        for layer, outputs in seen.activations.items()
+        if layer != logits
+    }
+
+
+def matched(suite: Suite, seen: Observation, match: Match) -> Observation:
+    """What a model answered, its neurons put beside the victim's."""
+    if match == "none":
+        return seen
+    found = matchings(suite, seen)
+    return replace(
+        seen,
+        activations={
+            layer: found[layer].apply(outputs) if layer in found else outputs
+            for layer, outputs in seen.activations.items()
+        },
+    )
+
+
+def _standardised(outputs: Array) -> Array:
+    # Of unit length, so that products are correlations; 0 for a neuron that never changes.
+    centred = outputs - outputs.mean(axis=0)
+    norms = np.linalg.norm(centred, axis=0)
+    scaled: Array = np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
+    return scaled

@@ -1,0 +1,152 @@
+"""Neurons in another order and on another scale: a copy stays a copy, and nothing else becomes one."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toys
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from deepjudge_core import (
+    Decision,
+    build_suite,
+    calibrate,
+    judge,
+    load_calibration,
+    measure,
+    observe,
+    save_calibration,
+    select_seeds,
+)
+from deepjudge_core.audit import Judging, judge_suspects
+from deepjudge_core.errors import CalibrationError, FileFormatError
+from deepjudge_core.matching import match_neurons, matched
+from deepjudge_core.report.json import report_to_json
+from deepjudge_core.testing import NumpyModel
+
+
+def disguised(model: NumpyModel, seed: int = 0) -> NumpyModel:
+    """The same function: hidden neurons permuted and rescaled, which a ReLU lets pass."""
+    rng = np.random.default_rng(seed)
+    weights = [(matrix.copy(), bias.copy()) for matrix, bias in model.weights]
+    for i in range(len(weights) - 1):
+        (matrix, bias), (following, others) = weights[i : i + 2]
+        order, scale = rng.permutation(len(bias)), rng.uniform(0.2, 5, len(bias))
+        weights[i] = (matrix[:, order] * scale, bias[order] * scale)
+        weights[i + 1] = (following[order] / scale[:, None], others)
+    return NumpyModel(weights, toys.SHAPE, name="disguised")
+
+
+def test_a_disguised_copy_is_no_copy_by_place_and_one_when_matched() -> None:
+    suite = toys.suite()
+    seen = observe(disguised(toys.make_model()), suite)
+    np.testing.assert_allclose(seen.probabilities, suite.victim.probabilities, atol=1e-5)
+    by_place = measure(suite, seen, registry=toys.registry())["outputs"].value
+    matched_value = measure(suite, seen, match="neurons", registry=toys.registry())["outputs"].value
+    assert by_place is not None
+    assert by_place > 0.1
+    assert matched_value == pytest.approx(0, abs=1e-5)
+
+
+@given(
+    outputs=arrays.arrays(np.float32, (9, 4), elements=st.floats(0, 8, width=16)),
+    others=arrays.arrays(np.float32, (9, 4), elements=st.floats(0, 8, width=16)),
+)
+def test_the_assignment_is_the_best_of_all(outputs: np.ndarray, others: np.ndarray) -> None:
+    found = match_neurons(outputs, others)
+    assert sorted(found.order) == [0, 1, 2, 3]
+    assert (found.scale > 0).all()
+
+    def correlation(a: np.ndarray, b: np.ndarray) -> float:
+        return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(np.corrcoef(a, b)[0, 1])
+
+    def total(order: tuple[int, ...]) -> float:
+        return sum(
+            correlation(outputs[:, i].astype(np.float64), others[:, j].astype(np.float64)) for i, j in enumerate(order)
+        )
+
+    assert total(tuple(found.order)) == pytest.approx(max(map(total, itertools.permutations(range(4)))), abs=1e-5)
+    # The root mean square is the victim's, but of a neuron that is silent in one of them.
+    own, other = (np.sqrt(np.mean(a.astype(np.float64) ** 2, axis=0)) for a in (outputs, found.apply(others)))
+    alive = (own > 0) & (other > 0)
+    np.testing.assert_allclose(other[alive], own[alive], rtol=1e-4)
+
+
+@given(seed=st.integers(0, 2**16), rows=st.integers(3, 40))
+def test_order_and_scale_are_found_again(seed: int, rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    outputs = rng.exponential(size=(rows, 6))
+    changed = outputs[:, rng.permutation(6)] * rng.uniform(0.1, 10, 6)
+    np.testing.assert_allclose(match_neurons(outputs, changed).apply(changed), outputs, rtol=1e-4)
+    same = match_neurons(outputs, outputs)
+    assert same.moved == 0
+    np.testing.assert_allclose(same.scale, 1)
+
+
+def test_silent_neurons_are_left_as_they_are() -> None:
+    outputs = np.array([[0, 1.0], [0, 2], [0, 4]])
+    found = match_neurons(outputs, outputs[:, ::-1] * 2)
+    assert (found.order.tolist(), found.scale.tolist(), found.moved) == ([1, 0], [1, 0.5], 2)
+
+
+def test_the_logits_are_not_matched() -> None:
+    victim = toys.make_model()
+    seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
+    suite = build_suite(victim, seeds, ["poke"], layers=["dense2", "logits"], registry=toys.registry())
+    seen = observe(disguised(toys.make_model(9)), suite)
+    beside = matched(suite, seen, "neurons")
+    assert not np.array_equal(beside.activations["dense2"], seen.activations["dense2"])
+    assert beside.activations["logits"] is seen.activations["logits"]
+    assert matched(suite, seen, "none") is seen
+
+
+def test_controls_and_suspects_are_matched_alike(tmp_path: Path) -> None:
+    suite = toys.suite()
+    controls = [toys.seen(seed) for seed in range(1, 9)]
+    published = calibrate(suite, controls, registry=toys.registry())
+    nulls = calibrate(suite, controls, match="neurons", registry=toys.registry())
+    assert (published.match, nulls.match) == ("none", "neurons")
+    assert nulls.values("outputs").mean() < published.values("outputs").mean()
+    np.testing.assert_array_equal(nulls.values("answers"), published.values("answers"))
+
+    save_calibration(tmp_path / "c.safetensors", nulls)
+    loaded = load_calibration(tmp_path / "c.safetensors", suite, registry=toys.registry())
+    assert loaded.match == "neurons"
+    np.testing.assert_array_equal(loaded.values("outputs"), nulls.values("outputs"))
+
+    suspects = [disguised(toys.make_model()), toys.make_model(9)]
+    decisions = {}
+    for calibration in (published, nulls):
+        report = judge_suspects(suite, calibration, suspects, Judging(rule="nearest"), registry=toys.registry())
+        decisions[calibration.match] = [s.verdict.settings["white-box"].decision for s in report.suspects if s.verdict]
+        said = json.loads(json.dumps(report_to_json(report)))
+        assert said["calibration"]["match"] == calibration.match
+        first = said["suspects"][0]
+        assert first["layer_map"] == {"dense2": "dense2"}
+        # The disguise changes scales, which CKA sees; another network is less alike all the same.
+        assert 1 > first["layer_cka"]["dense2"] > said["suspects"][1]["layer_cka"]["dense2"] > 0
+        assert first["neurons_moved"] == ({"dense2": 8} if calibration is nulls else {})
+    assert decisions == {
+        "none": [Decision.INDEPENDENT, Decision.INDEPENDENT],
+        "neurons": [Decision.COPY, Decision.INDEPENDENT],
+    }
+
+
+def test_what_was_matched_otherwise_is_not_judged() -> None:
+    suite = toys.suite()
+    nulls = calibrate(suite, [toys.seen(s) for s in (1, 2, 3)], match="neurons", registry=toys.registry())
+    values = measure(suite, toys.seen(9), match="none", registry=toys.registry())
+    with pytest.raises(CalibrationError, match="answers: expected neurons matched as the controls', 'neurons', found"):
+        judge(values, nulls, registry=toys.registry(), rule="nearest")
+
+
+def test_an_unknown_way_in_a_file(tmp_path: Path) -> None:
+    suite = toys.suite()
+    nulls = calibrate(suite, [toys.seen(1)], match="sorted", registry=toys.registry())  # type: ignore[arg-type]
+    save_calibration(tmp_path / "c.safetensors", nulls)
+    with pytest.raises(FileFormatError, match="expected neurons matched by one of none, neurons, found 'sorted'"):
+        load_calibration(tmp_path / "c.safetensors", suite)
