@@ -341,7 +341,15 @@ def test_observe_and_judge_elsewhere(ready: Cli) -> None:
     assert status == 1
     assert json.loads(Path("r.json").read_text())["suspects"][0]["path"] == "copy.safetensors"
     # What is no model is not observed.
-    ready.fails(2, "no installed adapter reads it", "observe", "s.safetensors", "copy.safetensors", "-o", "again")
+    ready.fails(
+        2,
+        "expected a model, found a file of deepjudge's own",
+        "observe",
+        "s.safetensors",
+        "copy.safetensors",
+        "-o",
+        "again",
+    )
 
 
 def test_folders_and_globs(ready: Cli) -> None:
