@@ -68,6 +68,8 @@ def _open_for(source: Any, adapter: Adapter, expected: InputSpec, options: Mappi
     shapes = [shape] if len(shape) < 2 else [shape, (*shape[-1:], *shape[:-1])]
     if expected.layout == "channels_last":
         shapes.reverse()
+    if len(shape) == 2:  # or pictures of one channel, whose axis is left out
+        shapes += [(*shape, 1), (1, *shape)]
     for other in shapes[:-1]:
         with contextlib.suppress(ModelError):
             return adapter.open(source, input_shape=other, **options)

@@ -216,7 +216,7 @@ def test_bad_files_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str
             None,
             ModelError,
             "expected the network that these weights are for, found a state dict alone: "
-            "name what makes it, as in arch='package.module:factory'",
+            "name what makes it with --arch package.module:factory",
         ),
         ("user.nets", UsageError, "expected arch as package.module:factory, found 'user.nets'"),
         ("user/nets.py:Net", UsageError, "expected arch as package.module:factory, found 'user/nets.py:Net'"),

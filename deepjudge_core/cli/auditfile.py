@@ -180,13 +180,7 @@ def _classes(value: Any) -> tuple[int, ...]:
 
 def _options(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise _expected("a table of options", value)
-    return value
-
-
-def _named_options(value: Any) -> Mapping[str, Mapping[str, Any]]:
-    if not isinstance(value, dict) or not all(isinstance(options, dict) for options in value.values()):
-        raise _expected("a table of options for each, as [generators.pgd]", value)
+        raise _expected("a table", value)
     return value
 
 
@@ -228,7 +222,7 @@ SCHEMA = Table(
                 "seed": Key(_at_least(0)),
             }
         ),
-        "generators": Key(_named_options),
+        "generators": Key(_options),
         "rule": Table({"name": Key(_text), "groups": Key(_one_of(Grouping)), "options": Key(_options)}),
         "controls": Table(_ASKED, many=True),
         "suspects": Table(_ASKED, required=True, many=True),
@@ -276,7 +270,7 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
         at = re.match(r"line (\d+)", place)
         # Otherwise at the end of the document.
         line = int(at[1]) if at else len(text.splitlines())
-        raise AuditFileError([f"{path}:{line}: {said}"]) from None
+        raise AuditFileError([f"{path}:{line}: not valid TOML: {said}"]) from None
     except RecursionError:
         raise AuditFileError([f"{path}: expected an audit, found arrays within arrays without end"]) from None
 
@@ -330,7 +324,10 @@ class _Reading:
                 if entry.required:
                     self._add(here, f"expected {_kind(name, entry)}, found none")
             elif isinstance(entry, Key):
-                read[name] = self.attempt(here, entry.check, value[name])
+                try:
+                    read[name] = entry.check(value[name])
+                except UsageError as error:
+                    self._add(here, str(error))
             elif not entry.many:
                 read[name] = self.table(entry, value[name], here)
             elif not isinstance(value[name], list) or (entry.required and not value[name]):
@@ -371,11 +368,11 @@ class _Reading:
         suite = dict(values.get("suite", {}))
         if "seeds" in suite:
             suite["n"] = suite.pop("seeds")
-        generators = values.get("generators")
-        for name, options in (generators or {}).items():
+        generators = values.get("generators", {})
+        for name, options in generators.items():
             at = ("generators", name)
             generator = self.attempt(at, registry.generators.__getitem__, name)
-            if generator:
+            if self.attempt(at, _options, options) is not None and generator:
                 check = partial(component_options.resolve, name, generator.generate)
                 self._check_options(at, name, options, check)
         # No table of a generator is as none at all: the usual ones.
@@ -462,11 +459,11 @@ def write_example(path: Path) -> None:
     """
     if path.suffix.lower() != ".toml":
         raise UsageError(f"{path}: expected a name that ends in .toml, by which 'deepjudge audit' knows it")
+    if path.exists():
+        raise UsageError(f"{path}: expected a new file, found one that is there already")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(example())
-    except FileExistsError:
-        raise UsageError(f"{path}: expected a new file, found one that is there already") from None
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be written: {error.strerror}") from None

@@ -251,7 +251,7 @@ def _inputs(arguments: argparse.Namespace) -> InputsFile:
 def _load(file: InputsFile) -> Inputs:
     inputs = file.load()
     if inputs.bounds == (0.0, 255.0) and file.scale == 1 and file.bounds is None:
-        _warn(f"{file.path}: taken as they are, 0..255; divide them with --scale 255 if the victim expects 0..1")
+        _warn(f"{file.path}: taken as they are, 0..255; divide them by a scale of 255 if the victim expects 0..1")
     return inputs
 
 

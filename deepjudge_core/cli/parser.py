@@ -13,7 +13,7 @@ from deepjudge_core.version import VERSION
 EXIT_STATUS = """exit status:
   0  no suspect is a copy
   1  at least one suspect is a copy
-  2  the command line is wrong
+  2  the command line, or an AUDIT.toml, is wrong
   3  no copy was found, but a verdict is inconclusive
   4  a model, plugin or file failed (the other suspects are still judged)
 """
@@ -40,20 +40,22 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     file = _audit_file(words)
     if file is None:
         return build_parser().parse_args(words)
-    parser = build_parser(of_file=True)
-    arguments, others = parser.parse_known_args(words)
+    arguments, others = build_parser(of_file=True).parse_known_args(words)
     # What is said twice would have to agree.
-    beside = [word for word in (str(arguments.file), *others) if word != file]
+    beside = [word for word in (str(arguments.file), *others) if Path(word) != Path(file)]
     if beside:
-        parser.error(f"{file} says all of an audit: expected nothing but -o and --debug beside it, found {beside[0]}")
+        arguments.refuse(
+            f"{file} says all of an audit: expected nothing but -o and --debug beside it, found {beside[0]}"
+        )
     return arguments
 
 
 def _audit_file(words: list[str]) -> str | None:
     if words[:1] != ["audit"]:
         return None
-    files = (place for place, word in enumerate(words) if word.lower().endswith(".toml"))
-    return next((words[place] for place in files if words[place - 1] not in ("-o", "--output")), None)
+    pairs = zip(words, words[1:], strict=False)
+    named = (word for before, word in pairs if before not in ("-o", "--output") and not word.startswith("-"))
+    return next((word for word in named if word.lower().endswith(".toml")), None)
 
 
 def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
@@ -105,6 +107,7 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
     if of_file:
         audit.add_argument("file", type=Path, metavar="AUDIT.toml", help="as 'deepjudge init' writes one")
         _output(audit, "DIR", required=False)
+        audit.set_defaults(refuse=audit.error)
     else:
         audit.add_argument("victim", type=Path, metavar="VICTIM", help="your model")
         audit.add_argument("suspects", nargs="+", metavar="SUSPECT", help=_MODELS)
