@@ -1,6 +1,7 @@
 """What a user may type."""
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def _audit_file(words: list[str]) -> str | None:
     if words[:1] != ["audit"]:
         return None
-    pairs = zip(words, words[1:], strict=False)
+    pairs = itertools.pairwise(words)
     named = (word for before, word in pairs if before not in ("-o", "--output") and not word.startswith("-"))
     return next((word for word in named if word.lower().endswith(".toml")), None)
 
