@@ -18,6 +18,7 @@ from deepjudge_core.model import Array
 
 _KEY = "deepjudge"
 _PREFIX = "deepjudge/"
+_LONGEST_HEADER = 100_000_000  # bytes that safetensors allows
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ def is_own(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
+            if length > _LONGEST_HEADER:
                 return False
             header = json.loads(file.read(length))
         return _KEY in header["__metadata__"]

@@ -7,6 +7,7 @@ import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import BOUNDS, CLASSES, Zoo, inputs
 
-from deepjudge_core import Judging, Making
+from deepjudge_core import Access, Cases, Generator, Judging, Making, Task, hookimpl, load_registry
 from deepjudge_core.cli.auditfile import SCHEMA, AuditFileError, Key, Table, example, read_plan
 from deepjudge_core.cli.lines import Keys, line_of
 from deepjudge_core.cli.plan import InputsFile
@@ -489,6 +490,26 @@ def test_a_mistake_has_its_line(cli: Cli, case: str) -> None:
     # No model is opened: the victim is not even one.
     Path("victim.toy").write_text("")
     cli.fails(2, f"deepjudge: audit.toml:{line}: {said}", "audit", "audit.toml")
+
+
+def test_an_option_that_has_to_be_given(cli: Cli) -> None:
+    def needy(task: Task, *, eps: float, count: int = 1) -> Cases:
+        raise AssertionError
+
+    def deepjudge_generators() -> list[Generator]:
+        return [Generator("needy", makes="corners", needs=Access.LABELS, generate=needy)]
+
+    own = load_registry({"mine": SimpleNamespace(deepjudge_generators=hookimpl(deepjudge_generators))})
+    for options, said in {
+        "count = 2": ":14: generators.needy: needy: expected a value for the option 'eps', found none",
+        "eps = 1\ncount = 0.5": ":16: generators.needy.count: expected int, found 0.5",
+    }.items():
+        write(WHOLE, ("[generators.poke]", f"[generators.needy]\n{options}"))
+        with pytest.raises(AuditFileError) as caught:
+            read_plan(Path("audit.toml"), None, own)
+        assert caught.value.lines == (f"audit.toml{said}",)
+    write(WHOLE, ("[generators.poke]", "[generators.needy]\neps = 1"))
+    assert read_plan(Path("audit.toml"), None, own).making.options["needy"] == {"eps": 1}
 
 
 def test_all_mistakes_are_reported_in_their_order(cli: Cli) -> None:

@@ -29,7 +29,7 @@ from deepjudge_core.cli.plan import InputsFile, Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import Decision
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError
-from deepjudge_core.generation import DEFAULT_GENERATORS, resolve_generators
+from deepjudge_core.generation import DEFAULT_GENERATORS
 from deepjudge_core.inputs import Inputs
 from deepjudge_core.observation import load_observation, save_observation
 from deepjudge_core.observe import Asking, observe
@@ -71,7 +71,6 @@ def _suite(arguments: argparse.Namespace) -> int:
     registry = _registry()
     asking = Asking(layout=arguments.input_layout)
     making = _making(arguments)
-    resolve_generators(making.generators, making.options, registry)
     victim = Subject(arguments.victim, asking, _opening(arguments))
     suite = make_suite(victim, _load(_inputs(arguments)), making, registry=registry)
     save_suite(arguments.output, suite)
@@ -224,7 +223,6 @@ def _show_json(out: Console, path: Path) -> None:
 
 def _plan(arguments: argparse.Namespace, registry: Registry) -> Plan:
     judging, making = _judging(arguments, registry), _making(arguments)
-    resolve_generators(making.generators, making.options, registry)
     suspects = [_subject(arguments, name) for name in expand(arguments.suspects, registry)]
     # What is said of the suspects' files is not true of the controls.
     beside = _asking(arguments).of_controls()
