@@ -277,6 +277,11 @@ def test_an_audit_by_a_file_is_that_of_the_same_options(cli: Cli) -> None:
     assert cli("audit", "audit.toml", "-o", "other")[0] == 1
     assert Path("other/report.json").read_bytes() == Path("typed/report.json").read_bytes()
     assert not Path("out").exists()
+    # As an editor of Windows writes it.
+    text = WHOLE.replace('output = "out"\n', "").replace("\n", "\r\n")
+    Path("audit.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert cli("audit", "audit.toml", "-o", "third")[0] == 1
+    assert Path("third/report.json").read_bytes() == Path("typed/report.json").read_bytes()
 
 
 def test_names_are_found_from_the_files_folder(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

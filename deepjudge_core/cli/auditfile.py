@@ -247,7 +247,7 @@ def read_plan(path: Path, output: Path | None, registry: Registry) -> Plan:
         FileFormatError: When it cannot be read.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # with the mark that Windows puts in front, or without
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
         raise FileFormatError(f"{path}: {reason}") from None
@@ -269,7 +269,7 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
         said, _, place = str(error).removesuffix(")").rpartition(" (at ")
         at = re.match(r"line (\d+)", place)
         # Otherwise at the end of the document.
-        line = int(at[1]) if at else len(text.splitlines())
+        line = int(at[1]) if at else text.rstrip("\n").count("\n") + 1
         raise AuditFileError([f"{path}:{line}: not valid TOML: {said}"]) from None
     except RecursionError:
         raise AuditFileError([f"{path}: expected an audit, found arrays within arrays without end"]) from None
@@ -386,7 +386,6 @@ class _Reading:
         known = self.attempt(("rule", "name"), registry.rules.__getitem__, judging.rule)
         if known and chosen is not None:
             names = [metric.name for metric in chosen]
-
             check = partial(check_rule, judging.rule, metrics=names, registry=registry)
             self._check_options(("rule", "options"), judging.rule, judging.rule_options or {}, check)
         return judging
