@@ -3,7 +3,7 @@
 The flow, each step a frozen value: inputs -> seeds -> suite -> observations -> measurements -> verdict.
 """
 
-from deepjudge_core.audit import Judging, Report, audit
+from deepjudge_core.audit import Judging, Making, Report, audit
 from deepjudge_core.calibration import Calibration, calibrate, load_calibration, save_calibration
 from deepjudge_core.components import (
     Adapter,
@@ -22,7 +22,7 @@ from deepjudge_core.components import (
 from deepjudge_core.errors import DeepJudgeError
 from deepjudge_core.generation import build_suite
 from deepjudge_core.hookspecs import hookimpl
-from deepjudge_core.inputs import load_inputs
+from deepjudge_core.inputs import Inputs, load_inputs
 from deepjudge_core.judge import Verdict, judge
 from deepjudge_core.measure import Measurement, measure
 from deepjudge_core.model import Access, InputSpec, Model
@@ -32,6 +32,7 @@ from deepjudge_core.opening import open_model
 from deepjudge_core.plugins import load_registry
 from deepjudge_core.preprocessing import Preprocessing
 from deepjudge_core.seeds import select_seeds
+from deepjudge_core.subject import Subject
 from deepjudge_core.suite import Suite, load_suite, save_suite
 from deepjudge_core.version import VERSION as __version__  # noqa: N811
 
@@ -47,8 +48,10 @@ __all__ = [
     "Evidence",
     "Generator",
     "InputSpec",
+    "Inputs",
     "Judgement",
     "Judging",
+    "Making",
     "Measurement",
     "Metric",
     "Model",
@@ -57,6 +60,7 @@ __all__ = [
     "Report",
     "Rule",
     "Seeds",
+    "Subject",
     "Suite",
     "Task",
     "Verdict",

@@ -1,22 +1,22 @@
 """The whole flow: victim and suspects in, a report out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from deepjudge_core.calibration import Calibration, calibrate, check_not_a_control
 from deepjudge_core.components import Decision
 from deepjudge_core.errors import DeepJudgeError, UsageError
-from deepjudge_core.generation import DEFAULT_GENERATORS, build_suite
+from deepjudge_core.generation import DEFAULT_GENERATORS, build_suite, resolve_generators
+from deepjudge_core.inputs import Inputs
 from deepjudge_core.judge import Grouping, Verdict, check_rule, judge
 from deepjudge_core.measure import measure
-from deepjudge_core.model import Array, InputSpec
-from deepjudge_core.observation import ModelInfo, Observation, load_observation
-from deepjudge_core.observe import Asking, accuracy_on_seeds, check_asking, observe
-from deepjudge_core.opening import open_model
+from deepjudge_core.model import InputSpec
+from deepjudge_core.observation import ModelInfo, Observation
+from deepjudge_core.observe import accuracy_on_seeds
 from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.seeds import Order, select_seeds
+from deepjudge_core.subject import Subject
 from deepjudge_core.suite import Suite
 
 
@@ -61,24 +61,80 @@ class Report:
 
 
 @dataclass(frozen=True, eq=False)
+class Making:
+    """How a suite is made.
+
+    Attributes:
+        n: Number of seeds.
+        order: Which seeds.
+        layers: Taps of the victim to compare; None for the default.
+        generators: Names.
+        options: Generator name to its options.
+        seed: Of all randomness.
+    """
+
+    n: int = 1000
+    order: Order = "high"
+    layers: Sequence[str] | None = None
+    generators: Sequence[str] = DEFAULT_GENERATORS
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Judging:
-    """How suspects are judged.
+    """How suspects, and the controls beside them, are measured and judged.
 
     Attributes:
         metrics: Names; None for every installed one.
         rule: Name of the rule.
         rule_options: Its options.
         groups: "joint" for one vote over all metrics.
-        asking: How suspects are asked, where their files do not tell.
-        opening: Options of the adapters that open the suspects, such as ``output`` of ONNX models.
     """
 
     metrics: Sequence[str] | None = None
     rule: str = "voting"
     rule_options: Mapping[str, Any] | None = None
     groups: Grouping = "separate"
-    asking: Asking = field(default_factory=Asking)
-    opening: Mapping[str, Any] = field(default_factory=dict)
+
+
+def make_suite(victim: Any, inputs: Inputs, making: Making | None = None, *, registry: Registry | None = None) -> Suite:
+    """Open the victim, select seeds and make test cases from them.
+
+    Args:
+        victim: The owner's model: a path, a live model, or a :class:`Subject`.
+        inputs: What seeds are selected from.
+        making: How.
+        registry: Where the components are; by default every installed one.
+
+    Raises:
+        DeepJudgeError: When the victim or the inputs cannot be used.
+    """
+    registry, making, victim = registry or load_registry(), making or Making(), Subject.of(victim)
+    # Before the victim is run, which may take long.
+    resolve_generators(making.generators, making.options, registry)
+    owner = victim.open(InputSpec(inputs.x.shape[1:], layout=inputs.layout), registry)
+    seeds = select_seeds(
+        owner,
+        inputs.x,
+        inputs.y,
+        n=making.n,
+        order=making.order,
+        bounds=inputs.bounds,
+        layout=inputs.layout,
+        victim_layout=victim.asking.layout,
+    )
+    return build_suite(
+        owner,
+        seeds,
+        making.generators,
+        training_inputs=inputs.training,
+        layout=inputs.layout,
+        layers=making.layers,
+        options=making.options,
+        seed=making.seed,
+        registry=registry,
+    )
 
 
 def judge_suspects(
@@ -94,17 +150,21 @@ def judge_suspects(
     Args:
         suite: The suite.
         calibration: The controls; without any, values are given and the verdict is inconclusive.
-        suspects: Paths of models or stored observations, live models, or observations.
+        suspects: Paths of models or stored observations, live models, observations, or any of these as a
+            :class:`Subject`, which says how it is opened and asked.
         judging: How.
         registry: Where the components are; by default every installed one.
 
     Raises:
-        UsageError: For a name or option in ``judging`` that does not exist, or an option with an impossible value.
+        UsageError: For a name or option in ``judging`` that does not exist, an option with an impossible value, or a
+            suspect that is to be asked for what the suite does not have.
     """
     registry = registry or load_registry()
     options = check_judging(judging, registry)
-    check_asking(judging.asking, suite)
-    results = tuple(_judge_one(suite, calibration, suspect, judging, registry) for suspect in suspects)
+    subjects = [Subject.of(suspect) for suspect in suspects]
+    for subject in subjects:
+        subject.check(suite)
+    results = tuple(_judge_one(suite, calibration, subject, judging, registry) for subject in subjects)
     return Report(suite, calibration, judging.rule, options, judging.groups, results)
 
 
@@ -124,92 +184,52 @@ def check_judging(judging: Judging, registry: Registry) -> dict[str, Any]:
 def audit(
     victim: Any,
     suspects: Iterable[Any],
-    x: Array,
-    y: Array,
+    inputs: Inputs,
     *,
     controls: Iterable[Any] = (),
-    n: int = 1000,
-    order: Order = "high",
-    bounds: tuple[float, float] = (0.0, 1.0),
-    training_inputs: Array | None = None,
-    generators: Sequence[str] = DEFAULT_GENERATORS,
-    layers: Sequence[str] | None = None,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
-    seed: int = 0,
+    making: Making | None = None,
     judging: Judging | None = None,
     registry: Registry | None = None,
+    made: Callable[[Suite], None] = lambda suite: None,
+    calibrated: Callable[[Calibration], None] = lambda calibration: None,
 ) -> Report:
     """Audit suspects in one go: suite, controls, verdicts.
 
+    A model is a path or a live model, or a :class:`Subject`, which says how it is opened and asked.
+
     Args:
-        victim: The owner's model: a path or a live model.
-        suspects: Paths or live models.
-        x: ``(m, *shape)`` inputs to select seeds from.
-        y: ``(m,)`` class numbers.
-        controls: Paths or live models known to be independent of the victim, at least 3 for a verdict.
-        n: Number of seeds.
-        order: Which seeds.
-        bounds: Range of the inputs.
-        training_inputs: Inputs over which neuron ranges are taken.
-        generators: Names of generators.
-        layers: Taps of the victim to compare.
-        options: Generator name to its options.
-        seed: Of all randomness.
-        judging: How suspects are judged; of what its ``asking`` says, classes and preprocessing are the
-            suspects' alone, and the layout is that of all, ``x`` included, that does not say.
+        victim: The owner's model.
+        suspects: What is judged; stored observations too.
+        inputs: What seeds are selected from.
+        controls: Models known to be independent of the victim, at least 3 for a verdict.
+        making: How the suite is made.
+        judging: How suspects are judged.
         registry: Where the components are; by default every installed one.
+        made: Called with the suite as soon as it is made; what follows may take long, or fail.
+        calibrated: Called with the calibration as soon as the controls have answered.
 
     Raises:
         DeepJudgeError: When the victim, the inputs or a control cannot be used.
     """
-    registry = registry or load_registry()
-    judging = judging or Judging()
+    registry, judging = registry or load_registry(), judging or Judging()
     check_judging(judging, registry)
-    owner = open_model(victim, registry=registry, expected=InputSpec(x.shape[1:], layout=judging.asking.layout))
-    seeds = select_seeds(owner, x, y, n=n, order=order, bounds=bounds, layout=judging.asking.layout)
-    suite = build_suite(
-        owner,
-        seeds,
-        generators,
-        training_inputs=training_inputs,
-        layout=judging.asking.layout,
-        layers=layers,
-        options=options,
-        seed=seed,
-        registry=registry,
-    )
-    check_asking(judging.asking, suite)
-    answers = [look(suite, control, registry, judging.asking.of_controls()) for control in controls]
+    known, asked = [Subject.of(control) for control in controls], [Subject.of(suspect) for suspect in suspects]
+    suite = make_suite(victim, inputs, making, registry=registry)
+    for subject in (*known, *asked):
+        subject.check(suite)
+    made(suite)
+    answers = [control.answer(suite, registry) for control in known]
     calibration = calibrate(suite, answers, judging.metrics, registry=registry)
-    return judge_suspects(suite, calibration, suspects, judging, registry=registry)
-
-
-def look(
-    suite: Suite,
-    source: Any,
-    registry: Registry,
-    asking: Asking | None = None,
-    opening: Mapping[str, Any] | None = None,
-) -> Observation:
-    """What a model answers to a suite: from a stored observation, or by opening the model and running it.
-
-    Raises:
-        DeepJudgeError: When it cannot be opened, run or read.
-    """
-    if isinstance(source, Observation):
-        return source
-    if isinstance(source, str | Path) and Path(source).suffix == ".safetensors":
-        return load_observation(Path(source))
-    model = open_model(source, registry=registry, expected=suite.victim.model.input, **(opening or {}))
-    return observe(model, suite, asking)
+    calibrated(calibration)
+    return judge_suspects(suite, calibration, asked, judging, registry=registry)
 
 
 def _judge_one(
-    suite: Suite, calibration: Calibration, suspect: Any, judging: Judging, registry: Registry
+    suite: Suite, calibration: Calibration, suspect: Subject, judging: Judging, registry: Registry
 ) -> SuspectResult:
-    path = _name(suspect)
+    path = suspect.name
     try:
-        seen = look(suite, suspect, registry, judging.asking, judging.opening)
+        seen = suspect.answer(suite, registry)
     except DeepJudgeError as error:
         return SuspectResult(path, failure=str(error))
     result = SuspectResult(path, seen.model, seen=seen)
@@ -230,11 +250,3 @@ def _judge_one(
         return replace(result, failure=str(error))
     errors = tuple(f"{name}: {m.reason}" for name, m in measurements.items() if m.failed)
     return replace(result, accuracy=accuracy_on_seeds(suite, seen), verdict=verdict, errors=errors)
-
-
-def _name(suspect: Any) -> str:
-    if isinstance(suspect, str | Path):
-        return str(suspect)
-    if isinstance(suspect, Observation):
-        return suspect.model.name
-    return str(getattr(suspect, "name", type(suspect).__name__))

@@ -63,16 +63,10 @@ def build_suite(
         UsageError: For an unknown generator, option or layer.
     """
     registry = registry or load_registry()
+    resolved = resolve_generators(generators, options or {}, registry)
     chosen = registry.generators.select(generators)
-    given = dict(options or {})
-    unknown = set(given) - {generator.name for generator in chosen}
-    if unknown:
-        raise UsageError(f"options for {', '.join(sorted(unknown))}, which is not among the generators of this suite")
-    if not chosen:
-        raise UsageError("expected at least one generator, found none")
     if seed < 0:
         raise UsageError(f"expected a seed of at least 0, found {seed}")
-    resolved = {g.name: component_options.resolve(g.name, g.generate, given.get(g.name, {})) for g in chosen}
     taps = tuple(dict.fromkeys(layers)) if layers else default_layers(victim)
     if taps and Access.LAYERS not in victim.access:
         raise ModelError(f"{victim.name}: does not give its layers")
@@ -118,6 +112,23 @@ def build_suite(
         victim=_own_answers(victim, table.inputs, taps, seeds.layout),
         notes=tuple(notes),
     )
+
+
+def resolve_generators(
+    generators: Sequence[str], options: Mapping[str, Mapping[str, Any]], registry: Registry
+) -> dict[str, dict[str, Any]]:
+    """All options of each generator, checked before any model is run.
+
+    Raises:
+        UsageError: For a generator or an option that does not exist, or a value that cannot be.
+    """
+    chosen = registry.generators.select(generators)
+    unknown = set(options) - {generator.name for generator in chosen}
+    if unknown:
+        raise UsageError(f"options for {', '.join(sorted(unknown))}, which is not among the generators of this suite")
+    if not chosen:
+        raise UsageError("expected at least one generator, found none")
+    return {g.name: component_options.resolve(g.name, g.generate, options.get(g.name, {})) for g in chosen}
 
 
 def _check_training(victim: Model, training_inputs: Array, seeds: Seeds, layout: Layout | None) -> Array:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from deepjudge_core.errors import InputError, UsageError
-from deepjudge_core.model import Array
+from deepjudge_core.model import Array, Layout
 
 USUAL_KEYS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"), ("X", "Y"), ("data", "target"))
 """Names under which inputs and labels are looked for, in this order."""
@@ -24,13 +24,15 @@ class Inputs:
         x: ``(n, *shape)`` float32.
         y: ``(n,)`` int64.
         bounds: Least and greatest value that an input may have.
-        training: ``(n, *shape)`` float32, inputs of the training set of the same file, where it has them.
+        training: ``(n, *shape)`` float32, inputs of the victim's training set, where they are known.
+        layout: Where the channels are, where that is known.
     """
 
     x: Array
     y: Array
-    bounds: tuple[float, float]
+    bounds: tuple[float, float] = (0.0, 1.0)
     training: Array | None = None
+    layout: Layout | None = None
 
 
 def load_inputs(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core import progress
+from deepjudge_core import progress, storage
 from deepjudge_core.components import Adapter
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.model import InputSpec, Model
@@ -35,6 +35,8 @@ def open_model(
         source, label = Path(source), str(source)
         if not source.exists():
             raise ModelError(f"{label}: no such file")
+        if storage.is_own(source):
+            raise UsageError(f"{label}: expected a model, found a file of deepjudge's own")
         adapters = _claiming(source, registry)
     else:
         label = f"{type(source).__module__}.{type(source).__qualname__}"
@@ -66,6 +68,8 @@ def _open_for(source: Any, adapter: Adapter, expected: InputSpec, options: Mappi
     shapes = [shape] if len(shape) < 2 else [shape, (*shape[-1:], *shape[:-1])]
     if expected.layout == "channels_last":
         shapes.reverse()
+    if len(shape) == 2:  # or pictures of one channel, whose axis is left out
+        shapes += [(*shape, 1), (1, *shape)]
     for other in shapes[:-1]:
         with contextlib.suppress(ModelError):
             return adapter.open(source, input_shape=other, **options)
@@ -77,9 +81,14 @@ def model_suffixes(registry: Registry) -> tuple[str, ...]:
     return tuple(sorted({suffix for adapter in registry.adapters.claimed() for suffix in adapter.suffixes}))
 
 
-def is_model_folder(path: Path, registry: Registry) -> bool:
-    """Whether a folder is one model, by a file in it that says so, and no folder of models."""
-    return any(_marked(path, adapter) for adapter in registry.adapters.claimed())
+def is_model(path: Path, registry: Registry) -> bool:
+    """Whether a path is one model, by its name or, for a folder, by a file in it that says so.
+
+    A file of this tool is none, though weights may have its suffix.
+    """
+    return (path.name.lower().endswith(model_suffixes(registry)) and not storage.is_own(path)) or any(
+        _marked(path, adapter) for adapter in registry.adapters.claimed()
+    )
 
 
 def _claiming(path: Path, registry: Registry) -> list[Adapter]:

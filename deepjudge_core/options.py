@@ -111,11 +111,12 @@ def _convert(label: str, value: Any, annotation: Any) -> Any:
         if value.lower() in truth:
             return truth[value.lower()]
         raise UsageError(f"{label}: expected true or false, found {value!r}")
-    if annotation in (int, float, str, bool) and not isinstance(value, annotation):
+    if annotation in (int, float, str, bool):
         with suppress(TypeError, ValueError, OverflowError):
             converted = annotation(value)
-            # Not 1 for 1.5; and no infinity, which no manifest can hold.
-            if (isinstance(value, str) or converted == value) and (annotation is not float or math.isfinite(converted)):
+            # Not 1 for 1.5 or for true; and no infinity, which no manifest can hold.
+            kept = isinstance(value, str) or (converted == value and isinstance(value, bool) <= (annotation is bool))
+            if kept and (annotation is not float or math.isfinite(converted)):
                 return converted
         raise UsageError(f"{label}: expected {annotation.__name__}, found {value!r}")
     return value

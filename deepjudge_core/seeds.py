@@ -24,6 +24,7 @@ def select_seeds(
     order: Order = "high",
     bounds: tuple[float, float] = (0.0, 1.0),
     layout: Layout | None = None,
+    victim_layout: Layout | None = None,
 ) -> Seeds:
     """Select the correctly classified inputs of which the victim is most (or least) certain.
 
@@ -39,6 +40,7 @@ def select_seeds(
         bounds: Least and greatest value that an input may have.
         layout: Where the channels of ``x`` are, and those of a victim that does not say; needed where the shape can be
             read both ways.
+        victim_layout: Where they are in the inputs of a victim that does not say, if elsewhere than in ``x``.
 
     Raises:
         InputError: When shapes, labels or values do not fit, or the victim classifies no input correctly.
@@ -56,7 +58,7 @@ def select_seeds(
         raise InputError("expected whole class numbers as labels, found others")
     y = labels
     check_bounds("inputs", x, bounds)
-    spec = victim.input.with_layout(layout)
+    spec = victim.input.with_layout(victim_layout or layout)
     inputs = np.ascontiguousarray(arrangement(victim.name, x.shape[1:], spec, layout)(x))
     if y.min() < 0 or y.max() >= victim.classes:
         raise InputError(f"{victim.name}: expected labels 0..{victim.classes - 1}, found labels {y.min()}..{y.max()}")

@@ -18,6 +18,7 @@ from deepjudge_core.model import Array
 
 _KEY = "deepjudge"
 _PREFIX = "deepjudge/"
+_LONGEST_HEADER = 100_000_000  # bytes that safetensors allows
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,23 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file is one of this tool's, whole or damaged, by what its header says.
+
+    A file of another tool, one that cannot be read and one that is not there are none.
+    """
+    # Not by the library, which opens whole files only: of one that was cut, too, it is to be said whose it was.
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > _LONGEST_HEADER:
+                return False
+            header = json.loads(file.read(length))
+        return _KEY in header["__metadata__"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
 
 
 def read(path: Path, kinds: Collection[str]) -> Content:

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from commands import cli  # noqa: F401
 from models import Zoo
 
 from deepjudge_core import load_registry

@@ -134,6 +134,16 @@ def torch_state(seed: int, path: Path) -> Path:
     return file
 
 
+def torch_tensors(seed: int, path: Path) -> Path:
+    """The weights alone: ``.safetensors``, for the same."""
+    module = torch_module(seed)
+    import safetensors.torch
+
+    file = path.with_suffix(".safetensors")
+    safetensors.torch.save_file(module.state_dict(), file)
+    return file
+
+
 def architecture() -> Any:
     """A module for somebody's weights."""
     return torch_module(0)
@@ -258,6 +268,9 @@ KINDS = {
     "torch-pt2": Kind("torch", _TORCH, torch_file, {}, ".pt2"),
     "torch-script": Kind("torch", _TORCH, torch_script, {}, ".pt"),
     "torch-state": Kind("torch", _TORCH, torch_state, {"arch": "models:architecture", "input_shape": SHAPE}, ".pth"),
+    "torch-tensors": Kind(
+        "torch", _TORCH, torch_tensors, {"arch": "models:architecture", "input_shape": SHAPE}, ".safetensors"
+    ),
     "onnx-dynamo": Kind("onnx", _ONNX, onnx_dynamo, {}, ".onnx"),
     "onnx-proto": Kind("onnx", _ONNX, onnx_proto, {}),
     "onnx-legacy": Kind("onnx", _ONNX, onnx_legacy, {}, ".onnx"),

@@ -13,6 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 import toys
+from commands import HOW, MADE, Cli
 
 from deepjudge_core import Preprocessing, __version__, load_calibration, load_observation, load_suite
 from deepjudge_core.cli import main as cli_main
@@ -20,67 +21,7 @@ from deepjudge_core.cli.display import Bars
 from deepjudge_core.cli.main import main
 from deepjudge_core.report.json import schema
 
-COMMANDS = ("suite", "observe", "calibrate", "judge", "audit", "plugins", "show")
-METRICS = ("answers", "surety", "outputs")
-HOW = ("--rule", "nearest", "--metric", *METRICS)
-MADE = ("-n", "20", "-g", "shove", "poke")
-PATH = "toys-1.0.dist-info"
-
-
-def install_toys(folder: Path) -> None:
-    """What pip writes, for the module beside this file."""
-    info = folder / PATH
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[deepjudge]\ntoys = toys\n")
-
-
-class Cli:
-    """Runs commands in a folder with a victim, suspects, controls and inputs."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self.capsys = folder, capsys
-
-    def __call__(self, *arguments: object) -> tuple[int, str, str]:
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as error:
-            status = int(error.code or 0)
-        out, err = self.capsys.readouterr()
-        assert "Traceback" not in out + err
-        return status, out, err
-
-    def fails(self, status: int, said: str, *arguments: object, kept: Path | None = None) -> None:
-        """Run a command that says one line and leaves everything as it was, but for a file it may have finished."""
-        before = self.content()
-        found, out, err = self(*arguments)
-        assert found == status
-        assert out == "" if kept is None else out.startswith("victim ")
-        [line] = err.splitlines()
-        assert line.startswith("deepjudge: ")
-        assert said in line
-        if kept is not None:
-            kept.unlink()
-        assert self.content() == before
-
-    def content(self) -> dict[str, bytes]:
-        return {str(p): p.read_bytes() for p in self.folder.rglob("*") if p.is_file() and PATH not in str(p)}
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    install_toys(tmp_path)
-    toys.save_model(Path("victim.toy"))
-    toys.save_model(Path("copy.toy"), noise=0.05)
-    toys.save_model(Path("honest.toy"), seed=9)
-    Path("controls").mkdir()
-    for seed in (1, 2, 3, 4):
-        toys.save_model(Path(f"controls/c{seed}.toy"), seed=seed)
-    x, y = toys.make_inputs(toys.make_model())
-    np.savez("in.npz", x=x, y=y)
-    return Cli(tmp_path, capsys)
+COMMANDS = ("suite", "observe", "calibrate", "judge", "audit", "init", "plugins", "show")
 
 
 @pytest.fixture
@@ -341,7 +282,15 @@ def test_observe_and_judge_elsewhere(ready: Cli) -> None:
     assert status == 1
     assert json.loads(Path("r.json").read_text())["suspects"][0]["path"] == "copy.safetensors"
     # What is no model is not observed.
-    ready.fails(2, "no installed adapter reads it", "observe", "s.safetensors", "copy.safetensors", "-o", "again")
+    ready.fails(
+        2,
+        "expected a model, found a file of deepjudge's own",
+        "observe",
+        "s.safetensors",
+        "copy.safetensors",
+        "-o",
+        "again",
+    )
 
 
 def test_folders_and_globs(ready: Cli) -> None:

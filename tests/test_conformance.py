@@ -20,7 +20,9 @@ from deepjudge_core import (
     Decision,
     Evidence,
     Generator,
+    Inputs,
     Judgement,
+    Making,
     Metric,
     Model,
     Observation,
@@ -246,11 +248,9 @@ def test_live_models_are_audited_as_they_are(victim: str, zoo: Zoo) -> None:
     suspects = [zoo.source("torch", VICTIM), zoo.source("keras", VICTIM), zoo.source("torch", 10)]
     controls = [zoo.source("torch", seed) for seed in CONTROLS]
     found = audit(
-        *(owner, suspects, x, y),
+        *(owner, suspects, Inputs(x, y, BOUNDS)),
         controls=controls,
-        n=30,
-        bounds=BOUNDS,
-        generators=["pgd"],
+        making=Making(n=30, generators=["pgd"]),
         registry=REGISTRY,
     )
     assert [str(suspect.decision) for suspect in found.suspects] == ["copy", "copy", "independent"]

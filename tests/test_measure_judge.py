@@ -16,11 +16,14 @@ from deepjudge_core import (
     Calibration,
     Decision,
     Evidence,
+    Inputs,
     Judgement,
     Judging,
+    Making,
     Measurement,
     Metric,
     Rule,
+    Subject,
     Suite,
     Verdict,
     Vote,
@@ -486,12 +489,17 @@ def test_a_suspect_that_fails_does_not_keep_others_from_being_judged() -> None:
         Judging(["x"], "nearest"),
         Judging(rule="nearest", rule_options={"x": 1}),
         Judging(["surety"], "nearest", {"alpha.answers": 1}),
-        Judging(rule="nearest", asking=Asking(layers={"dense9": "dense1"})),
     ],
 )
 def test_the_callers_mistake_is_no_suspects(judging: Judging) -> None:
     with pytest.raises(UsageError):
         judge_suspects(toys.suite(), toys.calibration(), ["none.toy"], judging, registry=toys.registry())
+
+
+def test_what_a_suspect_cannot_be_asked_for_is_the_callers_mistake() -> None:
+    subject = Subject("none.toy", Asking(layers={"dense9": "dense1"}))
+    with pytest.raises(UsageError, match=r"^none\.toy: the suite has no layer 'dense9'"):
+        judge_suspects(toys.suite(), toys.calibration(), [subject], Judging(rule="nearest"), registry=toys.registry())
 
 
 def test_a_rule_that_refuses_a_value_is_the_callers_mistake_too() -> None:
@@ -506,25 +514,34 @@ def test_a_rule_that_refuses_a_value_is_the_callers_mistake_too() -> None:
 def test_audit_is_the_whole_flow() -> None:
     victim = toys.make_model()
     x, y = toys.make_inputs(victim)
-    arguments: dict[str, Any] = {"n": 20, "generators": ["shove", "poke"], "judging": Judging(rule="nearest")}
+    inputs = Inputs(x, y)
+    arguments: dict[str, Any] = {
+        "making": Making(n=20, generators=["shove", "poke"]),
+        "judging": Judging(rule="nearest"),
+        "registry": toys.registry(),
+    }
+    kept: list[object] = []
     report = audit(
         victim,
-        [toys.make_model(noise=0.05), toys.make_model(9)],
-        x,
-        y,
+        [toys.make_model(noise=0.05), Subject(toys.make_model(9))],
+        inputs,
         controls=[toys.make_model(i) for i in (1, 2, 3, 4)],
-        registry=toys.registry(),
+        made=kept.append,
+        calibrated=kept.append,
         **arguments,
     )
+    assert kept == [report.suite, report.calibration]
     assert [str(s.decision) for s in report.suspects] == ["copy", "independent"]
     assert len(report.calibration.controls) == 4
     assert report.suite.generators == toys.suite().generators
-    report = audit(victim, [toys.make_model(9)], x, y, registry=toys.registry(), **arguments)
+    report = audit(victim, [toys.make_model(9)], inputs, **arguments)
     assert report.suspects[0].decision is Decision.INCONCLUSIVE
     assert report.suspects[0].verdict is not None
     assert all(m.value is not None for m in report.suspects[0].verdict.metrics.values())
     with pytest.raises(UsageError, match="no rule is called 'x'"):  # before anything is run
-        audit("none.toy", [], x, y, judging=Judging(rule="x"), registry=toys.registry())
+        audit("none.toy", [], inputs, judging=Judging(rule="x"), registry=toys.registry())
+    with pytest.raises(UsageError, match="no generator is called 'x'"):
+        audit("none.toy", [], inputs, **arguments | {"making": Making(generators=["x"])})
     with pytest.raises(FileFormatError):
         measure(toys.suite(), dataclasses.replace(toys.seen(1), suite=""), registry=toys.registry())
 

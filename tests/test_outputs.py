@@ -16,6 +16,7 @@ from deepjudge_core import (
     Asking,
     Judging,
     Observation,
+    Subject,
     Suite,
     build_suite,
     calibrate,
@@ -379,7 +380,9 @@ def test_a_wrong_map_of_classes(classes: tuple[int, ...], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         observe(victim(), suite(), asking)
     with pytest.raises(UsageError, match=said):
-        judge_suspects(suite(), calibration(), [], Judging(asking=asking, **STRICT), registry=toys.registry())
+        judge_suspects(
+            suite(), calibration(), [Subject("none.toy", asking)], Judging(**STRICT), registry=toys.registry()
+        )
 
 
 def test_where_all_mapped_classes_are_impossible_they_are_even() -> None:

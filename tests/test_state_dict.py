@@ -15,7 +15,7 @@ import deepjudge_torch  # noqa: E402
 import safetensors.torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from deepjudge_core import Model, open_model  # noqa: E402
+from deepjudge_core import InputSpec, Model, open_model  # noqa: E402
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError  # noqa: E402
 from deepjudge_core.testing import check_model  # noqa: E402
 
@@ -127,6 +127,19 @@ def test_through_the_front_door_with_the_shape_given(tmp_path: Path, live: Model
     same(open_path(path, "user.nets:Zoo.net"), live)
 
 
+def test_pictures_without_an_axis_for_their_one_channel(tmp_path: Path) -> None:
+    grey = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 5))
+    (tmp_path / "user" / "grey.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 5))\n"
+    )
+    path = save(tmp_path, ".safetensors", grey.state_dict())
+    for shape in ((8, 8), (8, 8, 1), (1, 8, 8)):
+        model = open_model(path, arch="user.grey:make", expected=InputSpec(shape))
+        assert model.input.shape == (1, 8, 8)
+
+
 @pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict"])
 def test_what_training_loops_file(key: str, tmp_path: Path, live: Model) -> None:
     state = torch_module(1).state_dict()
@@ -216,7 +229,7 @@ def test_bad_files_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str
             None,
             ModelError,
             "expected the network that these weights are for, found a state dict alone: "
-            "name what makes it, as in arch='package.module:factory'",
+            "name what makes it with --arch package.module:factory",
         ),
         ("user.nets", UsageError, "expected arch as package.module:factory, found 'user.nets'"),
         ("user/nets.py:Net", UsageError, "expected arch as package.module:factory, found 'user/nets.py:Net'"),

@@ -53,6 +53,29 @@ def same(found: storage.Content, content: storage.Content) -> bool:
     return arrays and (found.kind, found.manifest, found.digest) == (content.kind, content.manifest, content.digest)
 
 
+def test_whose_a_file_is(path: Path) -> None:
+    storage.write(path, SMALL)
+    assert storage.is_own(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    assert storage.is_own(path)
+    weights = {"deepjudge": np.zeros(3)}
+    for other in (
+        save(weights),
+        save(weights, metadata={"format": "pt"}),
+        whole[:40],
+        b"",
+        b"deepjudge",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 2**63) + whole[8:],
+        struct.pack("<Q", 20) + b'{"__metadata__": 37 }',
+    ):
+        path.write_bytes(other)
+        assert not storage.is_own(path)
+    assert not storage.is_own(path.parent)
+    assert not storage.is_own(path.with_name("none"))
+
+
 def test_there_and_back(path: Path) -> None:
     storage.write(path, SMALL)
     first = path.read_bytes()

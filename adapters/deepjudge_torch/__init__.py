@@ -1,8 +1,7 @@
 """Opens PyTorch models: programs of torch.export, TorchScript, state dicts, live modules.
 
-Programs are ``.pt2`` files or live, the others ``.pt`` and ``.pth`` files or live modules. A state dict needs
-``arch="package.module:factory"``. One in ``.safetensors`` is opened too, but that suffix is not claimed: this tool's
-own files have it.
+Programs are ``.pt2`` files or live, the others ``.pt`` and ``.pth`` files or live modules. A state dict, which may also
+be in ``.safetensors``, needs ``arch="package.module:factory"``.
 """
 
 import importlib
@@ -22,7 +21,7 @@ _LIVE = {("torch.nn.modules.module", "Module"), ("torch.export.exported_program"
 @hookimpl
 def deepjudge_adapters() -> Iterable[Adapter]:
     """Give the adapter."""
-    return [Adapter(name="torch", suffixes=(".pt", ".pt2", ".pth"), accepts=_accepts, open=_open)]
+    return [Adapter(name="torch", suffixes=(".pt", ".pt2", ".pth", ".safetensors"), accepts=_accepts, open=_open)]
 
 
 def _accepts(source: object) -> bool:

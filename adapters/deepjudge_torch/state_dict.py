@@ -53,7 +53,8 @@ def open_state_dict(
     if arch is None:
         raise ModelError(
             f"{name}: expected the network that these weights are for, found a state dict alone: "
-            "name what makes it, as in arch='package.module:factory'"
+            "name what makes it with --arch package.module:factory; "
+            "for the victim of an audit, with 'deepjudge suite --arch' or in AUDIT.toml"
         )
     weights = _read(path, kind)
     module = _make(name, arch)

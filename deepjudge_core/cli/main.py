@@ -1,6 +1,7 @@
 """Run a command and turn what comes of it into an exit status."""
 
 import argparse
+import contextlib
 import json
 import sys
 import traceback
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from deepjudge_core import options as component_options
 from deepjudge_core import storage
-from deepjudge_core.audit import Judging, Report, check_judging, judge_suspects, look
+from deepjudge_core.audit import Judging, Making, Report, audit, check_judging, judge_suspects, make_suite
 from deepjudge_core.calibration import (
     LEAST_CONTROLS,
     Calibration,
@@ -22,20 +23,21 @@ from deepjudge_core.calibration import (
     save_calibration,
 )
 from deepjudge_core.cli import display
-from deepjudge_core.cli.parser import build_parser
+from deepjudge_core.cli.auditfile import AuditFileError, read_plan, write_example
+from deepjudge_core.cli.parser import parse
+from deepjudge_core.cli.plan import InputsFile, Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import Decision
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError
-from deepjudge_core.generation import DEFAULT_GENERATORS, build_suite
-from deepjudge_core.inputs import load_inputs, load_training_inputs
+from deepjudge_core.generation import DEFAULT_GENERATORS
+from deepjudge_core.inputs import Inputs
 from deepjudge_core.observation import load_observation, save_observation
-from deepjudge_core.observe import Asking, check_asking, observe
-from deepjudge_core.opening import open_model
+from deepjudge_core.observe import Asking, observe
 from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.preprocessing import Preprocessing
 from deepjudge_core.progress import watched
 from deepjudge_core.report.json import SCHEMA, dump_report
-from deepjudge_core.seeds import select_seeds
+from deepjudge_core.subject import Subject
 from deepjudge_core.suite import Suite, load_suite, save_suite
 
 NO_COPY, COPY, USAGE, INCONCLUSIVE, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -43,7 +45,7 @@ NO_COPY, COPY, USAGE, INCONCLUSIVE, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deepjudge``; returns the exit status (see ``deepjudge --help``)."""
-    arguments = build_parser().parse_args(argv)
+    arguments = parse(argv)
     errors = display.console(stderr=True)
     try:
         with watched(display.Bars()):
@@ -51,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DeepJudgeError as error:
         if arguments.debug:
             traceback.print_exc()
-        display.say(errors, f"deepjudge: {error}")
+        for line in error.lines if isinstance(error, AuditFileError) else [str(error)]:
+            display.say(errors, f"deepjudge: {line}")
         return USAGE if isinstance(error, UsageError) else FAILED
     except Exception as error:
         # Python's own exit status would be 1, which says that a suspect is a copy.
@@ -65,7 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _suite(arguments: argparse.Namespace) -> int:
-    suite = _make_suite(arguments, _registry())
+    registry = _registry()
+    asking = Asking(layout=arguments.input_layout)
+    making = _making(arguments)
+    victim = Subject(arguments.victim, asking, _opening(arguments))
+    suite = make_suite(victim, _load(_inputs(arguments)), making, registry=registry)
     save_suite(arguments.output, suite)
     display.show_suite(display.console(), suite)
     return NO_COPY
@@ -73,8 +80,8 @@ def _suite(arguments: argparse.Namespace) -> int:
 
 def _observe(arguments: argparse.Namespace) -> int:
     suite = load_suite(arguments.suite)
-    model = open_model(arguments.model, registry=_registry(), expected=suite.victim.model.input, **_opening(arguments))
-    seen = observe(model, suite, _asking(arguments))
+    subject = _subject(arguments, arguments.model)
+    seen = observe(subject.open(suite.victim.model.input, _registry()), suite, subject.asking)
     save_observation(arguments.output, seen)
     display.show_observation(display.console(), seen)
     return NO_COPY
@@ -83,9 +90,13 @@ def _observe(arguments: argparse.Namespace) -> int:
 def _calibrate(arguments: argparse.Namespace) -> int:
     registry = _registry()
     suite = load_suite(arguments.suite)
-    asking, opening = _asking(arguments), _opening(arguments)
-    calibration = _controls(suite, expand(arguments.controls, registry), None, asking, registry, opening)
+    controls = [_subject(arguments, name) for name in expand(arguments.controls, registry)]
+    for control in controls:
+        control.check(suite)
+    answers = [control.answer(suite, registry) for control in controls]
+    calibration = calibrate(suite, answers, registry=registry)
     save_calibration(arguments.output, calibration)
+    _warn_of(calibration)
     out = display.console()
     display.show_calibration(out, calibration)
     display.show_control_notes(out, calibration)
@@ -100,7 +111,8 @@ def _judge(arguments: argparse.Namespace) -> int:
         calibration = calibrate(suite, [], judging.metrics, registry=registry)
     else:
         calibration = load_calibration(arguments.calibration, suite, judging.metrics, registry=registry)
-    report = judge_suspects(suite, calibration, expand(arguments.suspects, registry), judging, registry=registry)
+    suspects = [_subject(arguments, name) for name in expand(arguments.suspects, registry)]
+    report = judge_suspects(suite, calibration, suspects, judging, registry=registry)
     to_stdout = str(arguments.json) == "-"
     display.show_report(display.console(stderr=to_stdout), report)
     if to_stdout:
@@ -112,31 +124,50 @@ def _judge(arguments: argparse.Namespace) -> int:
 
 def _audit(arguments: argparse.Namespace) -> int:
     registry = _registry()
-    judging = _judging(arguments, registry)
-    suspects = expand(arguments.suspects, registry)
-    controls = expand(arguments.controls, registry)
-    for control in controls:
-        if not Path(control).exists():  # said before the suite is made, which may take long
-            raise ModelError(f"{control}: no such file")
-    folder: Path = arguments.output
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: expected a folder to write to, found a file")
-    out = display.console()
-    suite = _make_suite(arguments, registry)
-    check_asking(judging.asking, suite)
-    display.show_suite(out, suite)
+    if "file" in arguments:
+        return _run(read_plan(arguments.file, arguments.output, registry), registry)
+    return _run(_plan(arguments, registry), registry)
+
+
+def _run(plan: Plan, registry: Registry) -> int:
+    if plan.output.exists() and not plan.output.is_dir():
+        raise UsageError(f"{plan.output}: expected a folder to write to, found a file")
+    out, folder = display.console(), plan.output.absolute()
+
     # Each part is kept as soon as it is made; those of an earlier audit do not belong to it.
-    for stale in ("calibration.safetensors", "report.json"):
-        (folder / stale).unlink(missing_ok=True)
-    save_suite(folder / "suite.safetensors", suite)
-    calibration = _controls(suite, controls, judging.metrics, judging.asking.of_controls(), registry)
-    save_calibration(folder / "calibration.safetensors", calibration)
-    display.show_calibration(out, calibration)
-    report = judge_suspects(suite, calibration, suspects, judging, registry=registry)
+    def made(suite: Suite) -> None:
+        display.show_suite(out, suite)
+        for stale in ("calibration.safetensors", "report.json"):
+            (folder / stale).unlink(missing_ok=True)
+        save_suite(folder / "suite.safetensors", suite)
+
+    def calibrated(calibration: Calibration) -> None:
+        _warn_of(calibration)
+        save_calibration(folder / "calibration.safetensors", calibration)
+        display.show_calibration(out, calibration)
+
+    with contextlib.chdir(plan.folder):
+        report = audit(
+            plan.victim,
+            plan.suspects,
+            _load(plan.inputs),
+            controls=plan.controls,
+            making=plan.making,
+            judging=plan.judging,
+            registry=registry,
+            made=made,
+            calibrated=calibrated,
+        )
     storage.write_bytes(folder / "report.json", dump_report(report).encode())
     display.show_report(out, report)
-    display.say(out, f"report: {folder / 'report.json'}")
+    display.say(out, f"report: {plan.output / 'report.json'}")
     return _status(report)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    write_example(arguments.file)
+    display.say(display.console(), f"{arguments.file}: name your files in it, then: deepjudge audit {arguments.file}")
+    return NO_COPY
 
 
 def _plugins(arguments: argparse.Namespace) -> int:
@@ -190,57 +221,47 @@ def _show_json(out: Console, path: Path) -> None:
     out.print_json(data=report, ensure_ascii=True)  # which escapes what controls a terminal
 
 
-def _make_suite(arguments: argparse.Namespace, registry: Registry) -> Suite:
-    generators = arguments.generator or DEFAULT_GENERATORS
-    options = _generator_options(arguments.option)
-    registry.generators.select(generators)
-    bounds = tuple(arguments.bounds) if arguments.bounds else None
-    inputs = load_inputs(arguments.inputs, x=arguments.x, y=arguments.y, scale=arguments.scale, bounds=bounds)
-    if inputs.bounds == (0.0, 255.0) and arguments.scale == 1 and bounds is None:
-        _warn(f"{arguments.inputs}: taken as they are, 0..255; divide them with --scale 255 if the victim expects 0..1")
-    training = inputs.training
-    if arguments.training_inputs:
-        training = load_training_inputs(arguments.training_inputs, scale=arguments.scale)
-    victim = open_model(arguments.victim, registry=registry)
-    seeds = select_seeds(
-        victim,
-        inputs.x,
-        inputs.y,
+def _plan(arguments: argparse.Namespace, registry: Registry) -> Plan:
+    judging, making = _judging(arguments, registry), _making(arguments)
+    suspects = [_subject(arguments, name) for name in expand(arguments.suspects, registry)]
+    # What is said of the suspects' files is not true of the controls.
+    beside = _asking(arguments).of_controls()
+    controls = [Subject(name, beside) for name in expand(arguments.controls, registry)]
+    for control in controls:
+        if not Path(control.source).exists():  # said before the suite is made, which may take long
+            raise ModelError(f"{control.name}: no such file")
+    victim = Subject(arguments.victim, Asking(layout=arguments.input_layout))
+    return Plan(victim, suspects, controls, _inputs(arguments), making, judging, arguments.output)
+
+
+def _inputs(arguments: argparse.Namespace) -> InputsFile:
+    return InputsFile(
+        arguments.inputs,
+        x=arguments.x,
+        y=arguments.y,
+        scale=arguments.scale,
+        bounds=tuple(arguments.bounds) if arguments.bounds else None,
+        training=arguments.training_inputs,
+        layout=arguments.input_layout,
+    )
+
+
+def _load(file: InputsFile) -> Inputs:
+    inputs = file.load()
+    if inputs.bounds == (0.0, 255.0) and file.scale == 1 and file.bounds is None:
+        _warn(f"{file.path}: taken as they are, 0..255; divide them by a scale of 255 if the victim expects 0..1")
+    return inputs
+
+
+def _making(arguments: argparse.Namespace) -> Making:
+    return Making(
         n=arguments.n,
         order=arguments.order,
-        bounds=inputs.bounds,
-        layout=arguments.input_layout,
-    )
-    layers = None if arguments.layers == "auto" else arguments.layers.split(",")
-    return build_suite(
-        victim,
-        seeds,
-        generators,
-        training_inputs=training,
-        layout=arguments.input_layout,
-        layers=layers,
-        options=options,
+        layers=None if arguments.layers == "auto" else arguments.layers.split(","),
+        generators=arguments.generator or DEFAULT_GENERATORS,
+        options=_generator_options(arguments.option),
         seed=arguments.seed,
-        registry=registry,
     )
-
-
-def _controls(
-    suite: Suite,
-    names: Sequence[str],
-    metrics: Sequence[str] | None,
-    asking: Asking,
-    registry: Registry,
-    opening: Mapping[str, Any] | None = None,
-) -> Calibration:
-    check_asking(asking, suite)
-    answers = [look(suite, name, registry, asking, opening) for name in names]
-    calibration = calibrate(suite, answers, metrics, registry=registry)
-    for note in calibration.notes:
-        _warn(note)
-    if 0 < len(calibration.controls) < LEAST_CONTROLS:
-        _warn(f"{len(calibration.controls)} controls; a verdict needs at least {LEAST_CONTROLS}")
-    return calibration
 
 
 def _judging(arguments: argparse.Namespace, registry: Registry) -> Judging:
@@ -249,11 +270,13 @@ def _judging(arguments: argparse.Namespace, registry: Registry) -> Judging:
         rule=arguments.rule,
         rule_options=component_options.parse_assignments(arguments.rule_option),
         groups=arguments.groups,
-        asking=_asking(arguments),
-        opening=_opening(arguments),
     )
     check_judging(judging, registry)
     return judging
+
+
+def _subject(arguments: argparse.Namespace, source: str) -> Subject:
+    return Subject(source, _asking(arguments), _opening(arguments))
 
 
 def _opening(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -288,6 +311,13 @@ def _registry() -> Registry:
     return registry
 
 
+def _warn_of(calibration: Calibration) -> None:
+    for note in calibration.notes:
+        _warn(note)
+    if 0 < len(calibration.controls) < LEAST_CONTROLS:
+        _warn(f"{len(calibration.controls)} controls; a verdict needs at least {LEAST_CONTROLS}")
+
+
 def _warn(text: str) -> None:
     display.say(display.console(stderr=True), f"deepjudge: warning: {text}")
 
@@ -311,6 +341,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "calibrate": _calibrate,
     "judge": _judge,
     "audit": _audit,
+    "init": _init,
     "plugins": _plugins,
     "show": _show,
 }

@@ -1,6 +1,9 @@
 """What a user may type."""
 
 import argparse
+import itertools
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +14,7 @@ from deepjudge_core.version import VERSION
 EXIT_STATUS = """exit status:
   0  no suspect is a copy
   1  at least one suspect is a copy
-  2  the command line is wrong
+  2  the command line, or an AUDIT.toml, is wrong
   3  no copy was found, but a verdict is inconclusive
   4  a model, plugin or file failed (the other suspects are still judged)
 """
@@ -28,8 +31,40 @@ class _Parser(argparse.ArgumentParser):
         super().error(clean(message))
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was typed.
+
+    Raises:
+        SystemExit: For what cannot be parsed, after saying why.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    file = _audit_file(words)
+    if file is None:
+        return build_parser().parse_args(words)
+    arguments, others = build_parser(of_file=True).parse_known_args(words)
+    # What is said twice would have to agree.
+    beside = [word for word in (str(arguments.file), *others) if Path(word) != Path(file)]
+    if beside:
+        arguments.refuse(
+            f"{file} says all of an audit: expected nothing but -o and --debug beside it, found {beside[0]}"
+        )
+    return arguments
+
+
+def _audit_file(words: list[str]) -> str | None:
+    if words[:1] != ["audit"]:
+        return None
+    pairs = itertools.pairwise(words)
+    named = (word for before, word in pairs if before not in ("-o", "--output") and not word.startswith("-"))
+    return next((word for word in named if word.lower().endswith(".toml")), None)
+
+
+def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
+    """The parser of all commands.
+
+    Args:
+        of_file: Whether ``audit`` takes a file that says all, in place of models and options.
+    """
     parser = _Parser(
         prog="deepjudge",
         description="Tell whether a suspect deep-learning model is a copy of yours.",
@@ -42,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     suite = _command(commands, "suite", "make test cases from the victim")
     suite.add_argument("victim", type=Path, metavar="VICTIM", help="your model")
     _suite_options(suite)
+    _opening(suite, "the victim")
     _input_layout(suite, "the inputs, and of a victim that does not say")
     _output(suite, "SUITE.safetensors")
 
@@ -65,14 +101,28 @@ def build_parser() -> argparse.ArgumentParser:
     judge.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON; '-' for standard output")
 
     audit = _command(commands, "audit", "suite, calibrate and judge in one", epilog=EXIT_STATUS)
-    audit.add_argument("victim", type=Path, metavar="VICTIM", help="your model")
-    audit.add_argument("suspects", nargs="+", metavar="SUSPECT", help=_MODELS)
-    audit.add_argument(
-        "--controls", nargs="+", action="extend", default=[], metavar="CONTROL", help="models independent of yours"
+    audit.usage = (
+        "%(prog)s VICTIM SUSPECT... --controls CONTROL... --inputs FILE.npz [options] -o DIR\n"
+        "       %(prog)s AUDIT.toml [-o DIR]"
     )
-    _suite_options(audit)
-    _judge_options(audit)
-    _output(audit, "DIR")
+    if of_file:
+        audit.add_argument("file", type=Path, metavar="AUDIT.toml", help="as 'deepjudge init' writes one")
+        _output(audit, "DIR", required=False)
+        audit.set_defaults(refuse=audit.error)
+    else:
+        audit.add_argument("victim", type=Path, metavar="VICTIM", help="your model")
+        audit.add_argument("suspects", nargs="+", metavar="SUSPECT", help=_MODELS)
+        audit.add_argument(
+            "--controls", nargs="+", action="extend", default=[], metavar="CONTROL", help="models independent of yours"
+        )
+        _suite_options(audit)
+        _judge_options(audit)
+        _output(audit, "DIR")
+
+    init = _command(commands, "init", "write an example of a file for 'deepjudge audit', to be filled in")
+    init.add_argument(
+        "file", type=Path, nargs="?", default=Path("audit.toml"), metavar="FILE.toml", help="(default: audit.toml)"
+    )
 
     plugins = _command(commands, "plugins", "list what is installed, and what of it fails")
     plugins.add_argument("--json", action="store_true", help="as JSON")
@@ -187,19 +237,22 @@ def _asking(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not look for a standard preprocessing where a model's accuracy on the seeds is near chance",
     )
+    _opening(command, "the model (in an audit, of the suspects only)")
+    _input_layout(command, "the model's inputs, where it does not say")
+
+
+def _opening(command: argparse.ArgumentParser, whose: str) -> None:
     command.add_argument(
         "--output-name",
         metavar="NAME",
-        help="which output of an ONNX model holds the scores, where the first that fits does not "
-        "(not of the controls of an audit)",
+        help=f"which output of {whose} holds the scores, where it is ONNX and the first that fits does not",
     )
     command.add_argument(
         "--arch",
         metavar="MODULE:FUNCTION",
-        help="what makes the PyTorch module that a file of weights (.pth, .pt) belongs to: your own code, found from "
-        "the current folder (not of the controls of an audit)",
+        help=f"what makes the PyTorch module that a file of weights (.safetensors, .pth, .pt) of {whose} belongs to: "
+        "your own code, found from the current folder",
     )
-    _input_layout(command, "the model's inputs, where it does not say")
 
 
 def _input_layout(command: argparse.ArgumentParser, whose: str) -> None:
@@ -217,5 +270,5 @@ def _classes(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"expected whole numbers as in 2,0,1, found {text!r}") from None
 
 
-def _output(command: argparse.ArgumentParser, what: str) -> None:
-    command.add_argument("-o", "--output", type=Path, required=True, metavar=what)
+def _output(command: argparse.ArgumentParser, what: str, *, required: bool = True) -> None:
+    command.add_argument("-o", "--output", type=Path, required=required, metavar=what)

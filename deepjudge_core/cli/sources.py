@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.opening import is_model_folder, model_suffixes
+from deepjudge_core.opening import is_model, model_suffixes
 from deepjudge_core.plugins import Registry
 
 _OBSERVATION = ".safetensors"
@@ -15,33 +15,25 @@ def expand(given: Iterable[str], registry: Registry) -> list[str]:
     """Model files, in the order given; those of a folder or glob sorted.
 
     A folder that is itself a model counts as a file.
-    Stored observations are taken where they are named, or a glob ends as they do: beside them may lie other files of
-    this tool. A name that does not exist stays as it is, so that opening it says so while the others are still judged.
+    Stored observations are taken where they are named, or a glob ends as their names do: beside them may lie other
+    files of this tool. A name that does not exist stays as it is, so that opening it says so while the others are still
+    judged.
 
     Raises:
         ModelError: When a folder or glob holds no model.
     """
-    models = model_suffixes(registry)
     files: list[str] = []
-
-    def is_model(path: Path) -> bool:
-        return path.name.lower().endswith(models) or is_model_folder(path, registry)
-
     for name in given:
         path = Path(name)
-        if path.is_dir() and not is_model(path):
-            found = [str(child) for child in sorted(path.iterdir()) if is_model(child)]
+        if path.is_dir() and not is_model(path, registry):
+            found = [str(child) for child in sorted(path.iterdir()) if is_model(child, registry)]
         elif not path.exists() and glob.has_magic(name):
-            wanted = _is_observation if name.endswith(_OBSERVATION) else is_model
-            found = sorted(match for match in glob.glob(name) if wanted(Path(match)))  # noqa: PTH207
+            named = name.endswith(_OBSERVATION)
+            found = sorted(match for match in glob.glob(name) if named or is_model(Path(match), registry))  # noqa: PTH207
         else:
             files.append(name)
             continue
         if not found:
-            raise ModelError(f"{name}: expected models ({', '.join(models)}), found none")
+            raise ModelError(f"{name}: expected models ({', '.join(model_suffixes(registry))}), found none")
         files += found
     return files
-
-
-def _is_observation(path: Path) -> bool:
-    return path.name.lower().endswith(_OBSERVATION)

@@ -1,0 +1,75 @@
+"""A model that is looked at: what it is, and how it is opened and asked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deepjudge_core import storage
+from deepjudge_core.errors import UsageError
+from deepjudge_core.model import InputSpec, Model
+from deepjudge_core.observation import Observation, load_observation
+from deepjudge_core.observe import Asking, check_asking, observe
+from deepjudge_core.opening import open_model
+from deepjudge_core.plugins import Registry
+from deepjudge_core.suite import Suite
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, and how it is opened and asked where it does not tell.
+
+    Attributes:
+        source: The path of a model or of a stored observation, a live model, or an observation.
+        asking: How it is asked; of a victim only the layout counts. What is stored was asked before.
+        opening: Options of the adapter that opens it, such as ``output`` of an ONNX model.
+    """
+
+    source: Any
+    asking: Asking = field(default_factory=Asking)
+    opening: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, given: Any) -> "Subject":
+        """What is no subject yet is one that is opened and asked as usual."""
+        return given if isinstance(given, Subject) else cls(given)
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        if isinstance(self.source, str | Path):
+            return str(self.source)
+        if isinstance(self.source, Observation):
+            return self.source.model.name
+        return str(getattr(self.source, "name", type(self.source).__name__))
+
+    def open(self, expected: InputSpec, registry: Registry) -> Model:
+        """The model, which is going to be given such inputs.
+
+        Raises:
+            DeepJudgeError: As :func:`~deepjudge_core.opening.open_model`.
+        """
+        return open_model(self.source, registry=registry, expected=expected, **self.opening)
+
+    def check(self, suite: Suite) -> None:
+        """Refuse what does not fit the suite, before any model is run.
+
+        Raises:
+            UsageError: Naming the model.
+        """
+        try:
+            check_asking(self.asking, suite)
+        except UsageError as error:
+            raise UsageError(f"{self.name}: {error}") from None
+
+    def answer(self, suite: Suite, registry: Registry) -> Observation:
+        """What it answers to a suite: what is stored, or what it says when it is opened and asked.
+
+        Raises:
+            DeepJudgeError: When it cannot be opened, asked or read.
+        """
+        if isinstance(self.source, Observation):
+            return self.source
+        if isinstance(self.source, str | Path) and storage.is_own(Path(self.source)):
+            return load_observation(Path(self.source))
+        return observe(self.open(suite.victim.model.input, registry), suite, self.asking)

@@ -1,0 +1,70 @@
+"""Runs commands in a folder with models of the toy framework."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toys
+
+from deepjudge_core.cli.main import main
+
+METRICS = ("answers", "surety", "outputs")
+HOW = ("--rule", "nearest", "--metric", *METRICS)
+MADE = ("-n", "20", "-g", "shove", "poke")
+PATH = "toys-1.0.dist-info"
+
+
+def install_toys(folder: Path) -> None:
+    """What pip writes, for the module beside this file."""
+    info = folder / PATH
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[deepjudge]\ntoys = toys\n")
+
+
+class Cli:
+    """Runs commands in a folder with a victim, suspects, controls and inputs."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.capsys = folder, capsys
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            status = int(error.code or 0)
+        out, err = self.capsys.readouterr()
+        assert "Traceback" not in out + err
+        return status, out, err
+
+    def fails(self, status: int, said: str, *arguments: object, kept: Path | None = None) -> None:
+        """Run a command that says one line and leaves everything as it was, but for a file it may have finished."""
+        before = self.content()
+        found, out, err = self(*arguments)
+        assert found == status
+        assert out == "" if kept is None else out.startswith("victim ")
+        [line] = err.splitlines()
+        assert line.startswith("deepjudge: ")
+        assert said in line
+        if kept is not None:
+            kept.unlink()
+        assert self.content() == before
+
+    def content(self) -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in self.folder.rglob("*") if p.is_file() and PATH not in str(p)}
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    install_toys(tmp_path)
+    toys.save_model(Path("victim.toy"))
+    toys.save_model(Path("copy.toy"), noise=0.05)
+    toys.save_model(Path("honest.toy"), seed=9)
+    Path("controls").mkdir()
+    for seed in (1, 2, 3, 4):
+        toys.save_model(Path(f"controls/c{seed}.toy"), seed=seed)
+    x, y = toys.make_inputs(toys.make_model())
+    np.savez("in.npz", x=x, y=y)
+    return Cli(tmp_path, capsys)

@@ -1,0 +1,743 @@
+"""The file of an audit: what it may hold, what is said of its mistakes, and that it does what it says."""
+
+import json
+import os
+import re
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+from commands import HOW, MADE, Cli
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import BOUNDS, CLASSES, Zoo, inputs
+
+from deepjudge_core import Access, Cases, Generator, Judging, Making, Task, hookimpl, load_registry
+from deepjudge_core.cli.auditfile import SCHEMA, AuditFileError, Key, Table, example, read_plan
+from deepjudge_core.cli.lines import Keys, line_of
+from deepjudge_core.cli.plan import InputsFile
+from deepjudge_core.generation import DEFAULT_GENERATORS
+from deepjudge_core.plugins import Registry
+
+DOCS = (Path(__file__).parents[1] / "docs" / "cli.md").read_text("utf-8")
+
+# The same as HOW and MADE.
+WHOLE = """output = "out"
+metrics = ["answers", "surety", "outputs"]
+
+[victim]
+path = "victim.toy"
+
+[inputs]
+path = "in.npz"
+
+[suite]
+seeds = 20
+
+[generators.shove]
+[generators.poke]
+
+[rule]
+name = "nearest"
+
+[[controls]]
+path = "controls"
+
+[[suspects]]
+path = "copy.toy"
+
+[[suspects]]
+path = "honest.toy"
+"""
+
+
+def write(text: str, *changes: tuple[str, str], path: str = "audit.toml") -> None:
+    for old, new in changes:
+        assert text.count(old) >= 1, old
+        text = text.replace(old, new, 1)
+    Path(path).write_text(text)
+
+
+# The lines.
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        (("a",), 2),
+        (("a", 2), 2),
+        (("t",), 6),
+        (("t", "b"), 7),
+        (("t", "b", "c"), 7),
+        (("t", "d"), 12),
+        (("many",), 14),
+        (("many", 0), 14),
+        (("many", 1), 17),
+        (("many", 1, "x"), 18),
+        (("many", 1, "inner", "deep"), 20),
+        (("many", 2), None),
+        (("a", "b"), None),
+        (("t", "x"), None),
+        ((), None),
+    ],
+)
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_the_line_of_a_key(keys: Keys, line: int | None, ending: str) -> None:
+    text = '''# first
+a = [
+  1, 2,
+  # three
+  3 ]
+[t]
+b.c = """
+[no]
+table = "here"
+"""
+
+d = { e = 1 }  # and so on
+
+[[many]]
+x = 1
+
+[[many]]
+x = 2
+[many.inner]
+"deep" = [ [1], [2] ]'''
+    assert line_of(text.replace("\n", ending), keys) == line
+
+
+VALUES = st.sampled_from(
+    ["1", '"text"', '"""\nlines\n[no.table]\nx = 1\n"""', "[\n 1,\n\n # two\n 2 ]", "{ z = 1 }", "'''\n''\n'''", "1e3"]
+)
+FILLING = st.lists(st.sampled_from(["", "# comment", "  ", '# k0 = "x"']), max_size=2)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> tuple[str, dict[Keys, int]]:
+    """A document, and the line of each of its keys."""
+    lines: list[str] = []
+    known: dict[Keys, int] = {}
+
+    def put(statement: str, *keys: Keys) -> None:
+        lines.extend(draw(FILLING))
+        for at in keys:
+            known.setdefault(at, len(lines) + 1)
+        lines.extend(statement.split("\n"))
+
+    def fill(at: Keys) -> None:
+        for place in range(draw(st.integers(0, 3))):
+            put(f"k{place} = {draw(VALUES)}", (*at, f"k{place}"))
+
+    fill(())
+    counts: dict[str, int] = {}
+    for place in range(draw(st.integers(0, 4))):
+        if draw(st.booleans()):
+            name = draw(st.sampled_from(["many", "others"]))
+            counts[name] = counts.get(name, 0) + 1
+            at: Keys = (name, counts[name] - 1)
+            put(f"[[{name}]]", (name,), at)
+        else:
+            at = (f"t{place}", "sub")
+            put(f"[t{place}.sub]", (f"t{place}",), at)
+        fill(at)
+    return "\n".join(lines), known
+
+
+@settings(max_examples=60, deadline=None)
+@given(documents())
+def test_the_line_of_every_key_of_any_document(document: tuple[str, dict[Keys, int]]) -> None:
+    text, known = document
+    tomllib.loads(text)
+    assert {keys: line_of(text, keys) for keys in known} == known
+
+
+# The example.
+
+
+def uncommented(text: str) -> str:
+    return re.sub(r"^#(?! |$)", "", text, flags=re.MULTILINE)
+
+
+def keys_of(table: Table, at: str = "") -> Iterator[str]:
+    for name, entry in table.keys.items():
+        if isinstance(entry, Key):
+            yield f"{at}{name}"
+        else:
+            yield from keys_of(entry, f"{at}{name}.")
+
+
+def keys_in(table: Table, values: Mapping[str, Any], at: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        entry = table.keys[name]
+        if isinstance(entry, Key):
+            yield f"{at}{name}"
+        else:
+            for part in value if entry.many else [value]:
+                yield from keys_in(entry, part, f"{at}{name}.")
+
+
+@pytest.fixture
+def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the example names."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("victim.onnx", "inputs.npz", "controls/c.onnx", "suspects/s.onnx", "other/suspect.safetensors"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("")
+    return tmp_path
+
+
+def test_the_example_has_all_keys() -> None:
+    shown = set(keys_in(SCHEMA, tomllib.loads(uncommented(example()))))
+    known = set(keys_of(SCHEMA))
+    # It says of controls that they may have the keys of suspects.
+    same = {key.replace("suspects.", "controls.") for key in shown}
+    assert shown <= known == shown | same
+
+
+def test_the_example_is_valid_with_and_without_its_comments(named: Path, registry: Registry) -> None:
+    for text in (example(), uncommented(example())):
+        Path("audit.toml").write_text(text)
+        plan = read_plan(Path("audit.toml"), None, registry)
+        assert [s.name for s in plan.suspects][:1] == ["suspects/s.onnx"]
+    [_, other] = plan.suspects
+    assert other.asking.classes == (2, 0, 1)
+    assert other.asking.preprocessing is not None
+    assert other.asking.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert (other.asking.layout, other.asking.layers) == ("channels_first", {"relu_1": "activation_1"})
+    assert other.opening == {"output": "logits", "arch": "networks:make"}
+    assert plan.victim.opening == other.opening
+
+
+def test_the_example_shows_the_defaults(named: Path, registry: Registry) -> None:
+    Path("audit.toml").write_text(example())
+    plan = read_plan(Path("audit.toml"), None, registry)
+    assert plan.inputs == InputsFile(Path("inputs.npz"))
+    assert vars(plan.making) | {"options": {}} == vars(Making())
+    assert vars(plan.judging) | {"rule_options": None} == vars(Judging())
+    documented = re.findall(r"^\| `([\w-]+)` \| `(\w+)` \| ([\w.]+) \|", DOCS, re.MULTILINE)
+    chosen = {**plan.making.options, "voting": plan.judging.rule_options}
+    shown = [
+        (owner, name, json.dumps(value).strip('"'))
+        for owner, options in chosen.items()
+        for name, value in options.items()
+    ]
+    assert set(shown) == {row for row in documented if row[0] in (*DEFAULT_GENERATORS, "voting")}
+
+
+def test_each_key_is_documented() -> None:
+    text = DOCS.partition("### The file of an audit")[2].partition("\n## ")[0]
+    rows = [row.split(" | ")[0] for row in re.findall(r"^\| (`.*)$", text, re.MULTILINE)]
+    documented = {key for row in rows for key in re.findall(r"`([\w.]+)`", row)}
+    known = {key.removeprefix("controls.").removeprefix("suspects.") for key in keys_of(SCHEMA)}
+    assert documented - {"controls", "suspects"} == known
+    [block] = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert set(keys_in(SCHEMA, tomllib.loads(block))) <= set(keys_of(SCHEMA))
+
+
+def test_init(cli: Cli) -> None:
+    status, out, err = cli("init")
+    assert (status, out, err) == (0, "audit.toml: name your files in it, then: deepjudge audit audit.toml\n", "")
+    assert Path("audit.toml").read_text() == example()
+    assert cli("init", "new/mine.toml")[0] == 0
+    Path("mine.toml").write_text("mine")
+    cli.fails(2, "mine.toml: expected a new file, found one that is there already", "init", "mine.toml")
+    cli.fails(2, "audit.json: expected a name that ends in .toml", "init", "audit.json")
+    cli.fails(4, "in.npz/a.toml: cannot be written: ", "init", "in.npz/a.toml")
+    # What is to be filled in is said, each with its line.
+    _, _, err = cli("audit", "audit.toml")
+    lines = example().splitlines()
+    said = [
+        re.fullmatch(r"deepjudge: audit\.toml:(\d+): [\w.[\]]+: (\S+): no such file", line) for line in err.splitlines()
+    ]
+    assert [lines[int(found[1]) - 1] for found in said if found] == [
+        f'path = "{name}"' for name in ("victim.onnx", "inputs.npz", "suspects")
+    ]
+
+
+# What it does.
+
+
+def test_an_audit_by_a_file_is_that_of_the_same_options(cli: Cli) -> None:
+    typed = ("audit", "victim.toy", "copy.toy", "honest.toy", "--inputs", "in.npz", *MADE, *HOW)
+    found = cli(*typed, "--controls", "controls", "-o", "typed")
+    write(WHOLE)
+    status, out, err = cli("audit", "audit.toml")
+    assert (status, err) == (1, "")
+    assert out.splitlines()[-1] == "report: out/report.json"
+    assert out == found[1].replace("typed/", "out/")
+    for name in ("suite.safetensors", "calibration.safetensors", "report.json"):
+        assert Path("out", name).read_bytes() == Path("typed", name).read_bytes()
+    shutil.rmtree("out")
+    assert cli("audit", "audit.toml", "-o", "other")[0] == 1
+    assert Path("other/report.json").read_bytes() == Path("typed/report.json").read_bytes()
+    assert not Path("out").exists()
+    # As an editor of Windows writes it.
+    text = WHOLE.replace('output = "out"\n', "").replace("\n", "\r\n")
+    Path("audit.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert cli("audit", "audit.toml", "-o", "third")[0] == 1
+    assert Path("third/report.json").read_bytes() == Path("typed/report.json").read_bytes()
+
+
+def test_names_are_found_from_the_files_folder(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(WHOLE)
+    cli("audit", "audit.toml", "-o", "here")
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    status, out, _ = cli("audit", "../audit.toml")
+    assert (status, out.splitlines()[-1]) == (1, "report: ../out/report.json")
+    assert cli("audit", "../audit.toml", "-o", "mine")[0] == 1
+    assert Path.cwd().name == "elsewhere"
+    reports = [Path(folder, "report.json").read_bytes() for folder in ("../here", "../out", "mine")]
+    assert reports[0] == reports[1] == reports[2]
+    # And all is as it was where something fails.
+    write(WHOLE, ("copy.toy", "none.toy"), path="../bad.toml")
+    assert cli("audit", "../bad.toml")[2] == "deepjudge: ../bad.toml:23: suspects[0].path: none.toy: no such file\n"
+    assert Path.cwd().name == "elsewhere"
+
+
+def test_each_model_has_its_own_options(cli: Cli) -> None:
+    toys.save_model(Path("deeper.toy"), seed=9, widths=(10, 5, 8))
+    toys.save_model(Path("five.toy"), seed=9, classes=5)
+    own = """
+[[suspects]]
+path = "five.toy"
+classes = [4, 1, 2, 3]
+input = { scale = 2, mean = [0.5] }
+
+[[suspects]]
+path = "deeper.toy"
+infer_input = false
+
+[suspects.layers]
+dense2 = "dense3"
+"""
+    write(WHOLE + own, ('path = "controls"', 'path = "controls/*"\ninput.std = 2'))
+    status, _, err = cli("audit", "audit.toml")
+    assert (status, err) == (1, "")
+    report = json.loads(Path("out/report.json").read_text())
+    copy, _, five, deeper = report["suspects"]
+    assert (copy["classes"], copy["preprocessing"]) == (None, None)
+    assert five["classes"] == [4, 1, 2, 3]
+    assert five["preprocessing"] == {"scale": 2, "mean": [0.5], "std": [1]}
+    assert (deeper["layer_map"], deeper["classes"], deeper["preprocessing"]) == ({"dense2": "dense3"}, None, None)
+    for control in report["calibration"]["controls"]:
+        assert control["preprocessing"] == {"scale": 1, "mean": [0], "std": [2]}
+
+
+def test_what_does_not_fit_the_suite_is_said_before_anything_is_written(cli: Cli) -> None:
+    write(WHOLE, ('"honest.toy"', '"honest.toy"\nlayers = { dense9 = "dense1" }'))
+    cli.fails(2, "honest.toy: the suite has no layer 'dense9'", "audit", "audit.toml")
+    write(WHOLE, ('"controls"', '"controls"\nclasses = [1, 0]'))
+    cli.fails(2, "c1.toy: expected an output for each of the victim's 4 classes, found 2", "audit", "audit.toml")
+
+
+def test_options_of_generators_and_the_rule(cli: Cli) -> None:
+    changes = (
+        ("[generators.shove]", "[generators.shove]\neps = 0.75\nupward = false"),
+        ('name = "nearest"', 'name = "nearest"\ngroups = "joint"\n[rule.options]\nshare = 0.25\nalpha.outputs = 0.5'),
+        ("seeds = 20", 'seeds = 15\norder = "balanced"\nlayers = ["dense1", "dense2"]\nseed = 7'),
+        ('path = "in.npz"', 'path = "in.npz"\nx = "x"\ny = "y"\nscale = 2\nbounds = [0, 0.5]\ntraining = "in.npz:x"'),
+    )
+    write(WHOLE, *changes)
+    cli("audit", "audit.toml")
+    report = json.loads(Path("out/report.json").read_text())
+    assert [(g["name"], g["options"]) for g in report["suite"]["generators"]] == [
+        ("shove", {"eps": 0.75, "upward": False}),
+        ("poke", {"count": 2}),
+    ]
+    assert (report["rule_options"], report["groups"]) == ({"share": 0.25, "alpha": {"outputs": 0.5}}, "joint")
+    suite = report["suite"]
+    assert (suite["cases"]["clean"], suite["seed"], suite["bounds"], suite["notes"]) == (15, 7, [0, 0.5], [])
+    assert [layer["name"] for layer in suite["layers"]] == ["dense1", "dense2"]
+
+
+def test_layouts_of_inputs_and_victim(cli: Cli) -> None:
+    for name, more in {"victim": {}, "copy": {"noise": 0.02}}.items():
+        toys.save_model(Path(f"{name}.toy"), seed=17, shape=[3, 3, 3], **more)
+    x, y = toys.make_inputs(toys.make_model(17, shape=(3, 3, 3)))
+    np.savez("in.npz", x=np.moveaxis(x, 1, -1), y=y)
+    own = (
+        ("[generators.poke]", ""),
+        ('[[controls]]\npath = "controls"', ""),
+        ('[[suspects]]\npath = "honest.toy"', ""),
+        ("[generators.shove]", "[generators.shove]\neps = 1"),
+        ('metrics = ["answers", "surety", "outputs"]', 'metrics = ["answers"]'),
+    )
+    victim, given, suspect = (
+        (f'path = "{path}"', f'path = "{path}"\n{key} = "channels_{place}"')
+        for path, key, place in [
+            ("victim.toy", "input_layout", "first"),
+            ("in.npz", "layout", "last"),
+            ("copy.toy", "input_layout", "first"),
+        ]
+    )
+    write(WHOLE, *own, victim, given, suspect)
+    status, out, _ = cli("audit", "audit.toml")
+    assert status == 3
+    assert "accuracy    90.0%" in out
+    [found] = json.loads(Path("out/report.json").read_text())["suspects"]
+    assert found["accuracy_on_seeds"] > 0.9
+    write(WHOLE, *own, given, suspect)
+    assert "accuracy    90.0%" not in cli("audit", "audit.toml")[1]
+    write(WHOLE, *own, victim, given)
+    assert "copy.toy: failed: inputs of shape 3x3x3 fit" in cli("audit", "audit.toml")[1]
+
+
+# What is wrong with it.
+
+MISTAKES: dict[str, tuple[tuple[str, str], int | str, str]] = {
+    "no TOML": (("[suite]", "[suite"), 10, "not valid TOML: Expected ']' at the end of a table declaration"),
+    "cut": (('path = "honest.toy"', "path = [1,"), 26, "not valid TOML: "),
+    "twice": (("seeds = 20", "seeds = 20\nseeds = 30"), 12, "not valid TOML: Cannot overwrite a value"),
+    "unknown table": (("[suite]", "[suit]"), 10, "suit: no such key; expected one of output, metrics, victim, "),
+    "unknown key": (
+        ("seeds = 20", "\n# many\nsead = 20"),
+        13,
+        "suite.sead: no such key; expected one of seeds, order, layers, seed; did you mean 'seed'?",
+    ),
+    "of a suspect": (('"honest.toy"', '"honest.toy"\nclases = [1]'), 27, "suspects[1].clases: no such key; "),
+    "no victim": (('[victim]\npath = "victim.toy"', ""), 1, "victim: expected a table [victim], found none"),
+    "no path": (('path = "victim.toy"', ""), 4, "victim.path: expected a value, found none"),
+    "no suspects": (
+        ('[[suspects]]\npath = "copy.toy"\n\n[[suspects]]\npath = "honest.toy"', ""),
+        1,
+        "suspects: expected",
+    ),
+    "no output": (('output = "out"', ""), 1, "output: expected the folder to write to, here or with -o, found none"),
+    "text": (('"copy.toy"', "3"), 23, "suspects[0].path: expected a text, found 3"),
+    "empty text": (('"out"', '""'), 1, 'output: expected a text, found ""'),
+    "number": (("seeds = 20", 'seeds = "20"'), 11, 'suite.seeds: expected a whole number of at least 1, found "20"'),
+    "truth": (("seeds = 20", "seeds = true"), 11, "suite.seeds: expected a whole number of at least 1, found true"),
+    "too few": (("seeds = 20", "seeds = 0"), 11, "suite.seeds: expected a whole number of at least 1, found 0"),
+    "choice": (("seeds = 20", 'order = "up"'), 11, 'suite.order: expected "high" or "low" or "balanced", found "up"'),
+    "layers": (("seeds = 20", 'layers = "dense1"'), 11, 'suite.layers: expected "auto" or a list of names, found '),
+    "scale": (('"in.npz"', '"in.npz"\nscale = 0'), 9, "inputs.scale: expected a number other than 0, found 0"),
+    "infinite": (('"in.npz"', '"in.npz"\nscale = inf'), 9, "inputs.scale: expected a number, found Infinity"),
+    "endless": (('"in.npz"', f'"in.npz"\nscale = 1{"0" * 400}'), 9, "inputs.scale: expected a number, found 1000"),
+    "bounds": (('"in.npz"', '"in.npz"\nbounds = [\n1,\n0\n]'), 9, "inputs.bounds: expected the least and the greatest"),
+    "training": (('"in.npz"', '"in.npz"\ntraining = "no.npz:x"'), 9, "inputs.training: no.npz: no such file"),
+    "layout": (
+        ('"in.npz"', '"in.npz"\nlayout = "NCHW"'),
+        9,
+        'inputs.layout: expected "channels_first" or "channels_last"',
+    ),
+    "flag": (
+        ('"copy.toy"', '"copy.toy"\ninfer_input = 1'),
+        24,
+        "suspects[0].infer_input: expected true or false, found 1",
+    ),
+    "classes": (
+        ('"honest.toy"', '"honest.toy"\nclasses = "a"'),
+        27,
+        'suspects[1].classes: expected whole numbers as [2, 0, 1], found "a"',
+    ),
+    "same classes": (('"honest.toy"', '"honest.toy"\nclasses = [0, 0]'), 27, "suspects[1].classes: expected different"),
+    "layer map": (('"copy.toy"', '"copy.toy"\nlayers = ["a"]'), 24, "suspects[0].layers: expected a table of taps"),
+    "arch": (
+        ('"copy.toy"', '"copy.toy"\narch = "nets.py"'),
+        24,
+        'suspects[0].arch: expected a function as "module:function"',
+    ),
+    "input": (('"copy.toy"', '"copy.toy"\ninput = 255'), 24, "suspects[0].input: expected a table, found 255"),
+    "mean": (('"copy.toy"', '"copy.toy"\ninput.mean = []'), 24, "suspects[0].input.mean: expected a number, or a list"),
+    "deviation": (
+        ('"copy.toy"', '"copy.toy"\ninput.std = 0'),
+        24,
+        "suspects[0].input: expected finite numbers, scale and std",
+    ),
+    "no such victim": (('"victim.toy"', '"none.toy"'), 5, "victim.path: none.toy: no such file"),
+    "no such folder": (('"controls"', '"control"'), 20, "controls[0].path: control: no such file"),
+    "no such glob": (('"controls"', '"x*.toy"'), 20, "controls[0].path: x*.toy: expected models (.h5, "),
+    "null character": (('"controls"', '"\\u0000*"'), 20, "controls[0].path: expected a text, found "),
+    "metric": (('"surety"', '"sure"'), 2, "metrics: no metric is called 'sure'; installed: "),
+    "metrics": (
+        ('["answers", "surety", "outputs"]', '"surety"'),
+        2,
+        'metrics: expected a list of texts, found "surety"',
+    ),
+    "generator": (("generators.poke", "generators.poker"), 14, "generators.poker: no generator is called 'poker'; "),
+    "no table": (("[generators.shove]", "[generators]\nshove = 1"), 14, "generators.shove: expected a table, found 1"),
+    "option": (
+        ("[generators.poke]", "[generators.poke]\ncout = 1"),
+        15,
+        "generators.poke.cout: poke has no option 'cout'; its options: count; did you mean 'count'?",
+    ),
+    "value": (
+        ("[generators.poke]", '[generators.poke]\ncount = "x"'),
+        15,
+        "generators.poke.count: expected int, found 'x'",
+    ),
+    "rule": (('"nearest"', '"furthest"'), 17, "rule.name: no rule is called 'furthest'; installed: "),
+    "groups": (
+        ('"nearest"', '"nearest"\ngroups = "none"'),
+        18,
+        'rule.groups: expected "separate" or "joint", found "none"',
+    ),
+    "rule option": (('"nearest"', '"nearest"\noptions.x = 1'), 18, "rule.options.x: nearest has no option 'x'; "),
+    "of no metric": (
+        ('"nearest"', '"nearest"\noptions.alpha = { robd = 1 }'),
+        18,
+        "rule.options.alpha: expected metrics among answers, surety, outputs, found robd",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_has_its_line(cli: Cli, case: str) -> None:
+    change, line, said = MISTAKES[case]
+    write(WHOLE, change)
+    # No model is opened: the victim is not even one.
+    Path("victim.toy").write_text("")
+    cli.fails(2, f"deepjudge: audit.toml:{line}: {said}", "audit", "audit.toml")
+
+
+def test_an_option_that_has_to_be_given(cli: Cli) -> None:
+    def needy(task: Task, *, eps: float, count: int = 1) -> Cases:
+        raise AssertionError
+
+    def deepjudge_generators() -> list[Generator]:
+        return [Generator("needy", makes="corners", needs=Access.LABELS, generate=needy)]
+
+    own = load_registry({"mine": SimpleNamespace(deepjudge_generators=hookimpl(deepjudge_generators))})
+    for options, said in {
+        "count = 2": ":14: generators.needy: needy: expected a value for the option 'eps', found none",
+        "eps = 1\ncount = 0.5": ":16: generators.needy.count: expected int, found 0.5",
+    }.items():
+        write(WHOLE, ("[generators.poke]", f"[generators.needy]\n{options}"))
+        with pytest.raises(AuditFileError) as caught:
+            read_plan(Path("audit.toml"), None, own)
+        assert caught.value.lines == (f"audit.toml{said}",)
+    write(WHOLE, ("[generators.poke]", "[generators.needy]\neps = 1"))
+    assert read_plan(Path("audit.toml"), None, own).making.options["needy"] == {"eps": 1}
+
+
+def test_all_mistakes_are_reported_in_their_order(cli: Cli) -> None:
+    write(WHOLE, ('"honest.toy"', "3"), ("seeds = 20", "seeds = 0"), ("victim.toy", "none.toy"), ('"nearest"', '"x"'))
+    status, out, err = cli("audit", "audit.toml")
+    assert (status, out) == (2, "")
+    assert re.findall(r"^deepjudge: audit\.toml:(\d+): ([\w.[\]]+): ", err, re.MULTILINE) == [
+        ("5", "victim.path"),
+        ("11", "suite.seeds"),
+        ("17", "rule.name"),
+        ("26", "suspects[1].path"),
+    ]
+
+
+def test_a_file_that_is_none(cli: Cli) -> None:
+    cli.fails(4, "none.toml: no such file", "audit", "none.toml")
+    Path("folder.toml").mkdir()
+    cli.fails(4, "folder.toml: cannot be read: ", "audit", "folder.toml")
+    Path("bytes.toml").write_bytes(b"\xff")
+    cli.fails(2, "bytes.toml: expected a text in UTF-8, found other bytes", "audit", "bytes.toml")
+    Path("deep.toml").write_text(f"a = {'[' * 10_000}")
+    cli.fails(2, "deep.toml: expected an audit, found arrays within arrays without end", "audit", "deep.toml")
+    write(WHOLE)
+    cli.fails(2, "in.npz: expected a folder to write to, found a file", "audit", "audit.toml", "-o", "in.npz")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [("--scale", "16"), ("copy.toy",), ("--controls", "controls"), ("-o", "out", "-n", "3"), ("--inputs", "in.npz")],
+)
+def test_a_file_says_all(cli: Cli, more: tuple[str, ...]) -> None:
+    write(WHOLE)
+    for words in (("audit.toml", *more), (*more, "./audit.toml")):
+        status, out, err = cli("audit", *words)
+        assert (status, out) == (2, "")
+        assert "audit.toml says all of an audit: expected nothing but -o and --debug beside it, found " in err
+    assert not Path("out").exists()
+
+
+def test_a_folder_may_be_called_like_a_file(cli: Cli) -> None:
+    typed = ("audit", "victim.toy", "--inputs", "in.npz", *MADE, *HOW)
+    assert cli(*typed, "-o", "out.toml", "copy.toy")[0] == 3
+    assert cli(*typed, "--output=other.toml", "copy.toy")[0] == 3
+    write(WHOLE)
+    assert cli("audit", "-o", "third.toml", "audit.toml")[0] == 1
+    assert sorted(path.name for path in Path().glob("*.toml")) == [
+        "audit.toml",
+        "other.toml",
+        "out.toml",
+        "third.toml",
+    ]
+
+
+# Any mistake, anywhere.
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    filling=st.lists(st.lists(st.sampled_from(["", "# x = 1", "   ", "#"]), max_size=3), min_size=24, max_size=24),
+    place=st.integers(0, 5),
+)
+def test_the_line_is_that_of_the_mistake(
+    filling: list[list[str]], place: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    lines = WHOLE.splitlines()
+    wanted = [
+        "seeds = 20",
+        'name = "nearest"',
+        'path = "copy.toy"',
+        'path = "victim.toy"',
+        'output = "out"',
+        'path = "in.npz"',
+    ]
+    bad = lines.index(wanted[place])
+    lines[bad] = lines[bad].split(" = ")[0] + " = [\n  false ]"
+    mixed = [part for line, more in zip(lines, [*filling, [], []], strict=False) for part in (*more, line)]
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "audit.toml").write_text("\n".join(mixed))
+    with pytest.raises(AuditFileError) as caught:
+        read_plan(folder / "audit.toml", None, toys.registry())
+    expected = next(i for i, line in enumerate("\n".join(mixed).split("\n"), 1) if line.endswith("= ["))
+    found = [line for line in caught.value.lines if "found [false]" in line]
+    assert [line.partition(": ")[0] for line in found] == [f"{folder / 'audit.toml'}:{expected}"]
+
+
+# Models of frameworks.
+
+
+@pytest.fixture
+def filled(cli: Cli, zoo: Zoo) -> Callable[..., str]:
+    """What ``init`` writes, with the small models' names filled in."""
+    for name in ("controls", "suspects"):
+        shutil.rmtree(name, ignore_errors=True)
+        Path(name).mkdir()
+
+    def fill(*changes: tuple[str, str]) -> str:
+        assert cli("init")[0] == 0
+        text = Path("audit.toml").read_text()
+        Path("audit.toml").unlink()
+        for old, new in changes:
+            assert old in text, old
+            text = text.replace(old, new, 1)
+        return text
+
+    return fill
+
+
+def test_the_example_audits_once_it_is_filled_in(
+    cli: Cli, zoo: Zoo, filled: Callable[..., str], registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    victim = zoo.model("torch-pt2", 0)
+    shutil.copy(zoo.source("torch-tensors", 0), "victim.safetensors")
+    for seed in range(1, 6):
+        shutil.copy(zoo.source("onnx-legacy", seed), f"controls/c{seed}.onnx")
+    shutil.copy(zoo.source("keras-file", 0), "suspects/converted.keras")
+    shutil.copy(zoo.source("torch-pt2", 9), "suspects/honest.pt2")
+    # A copy that expects 0..255, and has its classes in another order.
+    order = [2, 0, 1, 4, 3]
+    state = dict(zoo.source("torch", 0).state_dict())
+    state |= {name: state[name][[order.index(c) for c in range(CLASSES)]] for name in ("dense2.weight", "dense2.bias")}
+    low, high = BOUNDS
+    kernel, bias = state["conv1.weight"], state["conv1.bias"]
+    state["conv1.weight"] = kernel * ((high - low) / 255)
+    state["conv1.bias"] = bias + low * kernel.sum(dim=(1, 2, 3))
+    Path("own").mkdir()
+    safetensors.save_file({name: value.contiguous() for name, value in state.items()}, "own/weights.safetensors")
+    Path("own_networks.py").write_text("from models import architecture as make\n")
+    x = inputs(80)
+    np.savez("digits.npz", x=x, y=victim.predict(x).argmax(axis=1))
+    own = f"""
+[[suspects]]
+path = "own"
+arch = "own_networks:make"
+input = {{ scale = 255 }}
+classes = {order}
+"""
+    Path("work").mkdir()
+    for name in ("victim.safetensors", "digits.npz", "controls", "suspects", "own", "own_networks.py"):
+        shutil.move(name, "work")
+    text = filled(
+        ('path = "victim.onnx"', 'path = "victim.safetensors"\narch = "own_networks:make"'),
+        ("inputs.npz", "digits.npz"),
+        ("seeds = 1000", "seeds = 40"),
+        ("eps = 0.15", "eps = 0.5"),
+        ("m = 3.0", "m = 1.1"),
+        ("iterations = 1000", "iterations = 100"),
+        ("#metrics = ", "metrics = "),
+    )
+    # Where the file is, and not where the user is.
+    Path("work/audit.toml").write_text(text + own)
+    status, out, err = cli("audit", "work/audit.toml")
+    assert (status, err) == (1, "")
+    assert out.splitlines()[-1] == f"report: {os.path.join('work', 'audit', 'report.json')}"  # noqa: PTH118
+    report = json.loads(Path("work/audit/report.json").read_text())
+    converted, honest, weights = report["suspects"]
+    assert [s["path"] for s in report["suspects"]] == [
+        "suspects/converted.keras",
+        "suspects/honest.pt2",
+        "own/weights.safetensors",
+    ]
+    assert honest["decision"] != "copy"
+    for suspect in (converted, weights):
+        assert suspect["decision"] == "copy"
+        assert all(metric["value"] < 1e-4 for metric in suspect["metrics"].values())
+    assert (weights["classes"], weights["preprocessing"]["scale"], weights["inferred"]) == (order, 255, [])
+
+
+def test_weights_in_safetensors(cli: Cli, zoo: Zoo) -> None:
+    shutil.copy(zoo.source("torch-tensors", 0), "weights.safetensors")
+    shutil.copy(zoo.source("torch-tensors", 0), "upper.SafeTensors")
+    x = inputs(60)
+    np.savez("pictures.npz", x=x, y=zoo.model("torch", 0).predict(x).argmax(axis=1))
+    arch = ("--arch", "models:architecture")
+    how = ("--inputs", "pictures.npz", "-n", "30", "-g", "pgd", "--option", "pgd.eps=0.5")
+    without = (
+        "weights.safetensors: expected the network that these weights are for, found a state dict alone: name what "
+    )
+    cli.fails(
+        4, without + "makes it with --arch package.module:factory", "suite", "weights.safetensors", *how, "-o", "s"
+    )
+    assert cli("suite", "weights.safetensors", *how, *arch, "-o", "s.safetensors")[0] == 0
+    # Of an audit, --arch is said of suspects.
+    audit = ("audit", "weights.safetensors", "weights.safetensors", *how, *arch, "-o", "out")
+    cli.fails(4, "for the victim of an audit, with 'deepjudge suite --arch' or in AUDIT.toml", *audit)
+    cli.fails(4, without, "observe", "s.safetensors", "weights.safetensors", "-o", "o.safetensors")
+    # Found by what they hold: an observation, weights, a suite.
+    assert cli("observe", "s.safetensors", "weights.safetensors", *arch, "-o", "o.safetensors")[0] == 0
+    Path("many").mkdir()
+    for name in ("o.safetensors", "weights.safetensors", "upper.SafeTensors", "s.safetensors"):
+        shutil.copy(name, "many")
+    shutil.copy("o.safetensors", "observation")
+    for named, decisions in {
+        ("many",): {"many/upper.SafeTensors": True, "many/weights.safetensors": True},
+        ("many/*",): {"many/upper.SafeTensors": True, "many/weights.safetensors": True},
+        ("many/[ow]*.safetensors",): {"many/o.safetensors": True, "many/weights.safetensors": True},
+        ("observation", "many/s.safetensors"): {"observation": True, "many/s.safetensors": False},
+    }.items():
+        _, out, _ = cli("judge", "s.safetensors", *named, *arch, "--json", "r.json")
+        found = {s["path"]: s["decision"] != "failed" for s in json.loads(Path("r.json").read_text())["suspects"]}
+        assert found == decisions
+        for suspect in json.loads(Path("r.json").read_text())["suspects"]:
+            assert all(not metric["value"] for metric in suspect["metrics"].values())
+    assert "many/s.safetensors: failed: expected a deepjudge observation, found a deepjudge suite" in out
+    _, out, _ = cli("judge", "s.safetensors", "weights.safetensors")
+    assert f"{without.replace(': ', ': failed: ', 1)}" in out
+    said = "o.safetensors: expected a model, found a file of deepjudge's own"
+    cli.fails(2, said, "suite", "o.safetensors", *how, "-o", "t")
+    # A file of ours that was cut is no weights.
+    Path("cut.safetensors").write_bytes(Path("o.safetensors").read_bytes()[:-9])
+    _, out, _ = cli("judge", "s.safetensors", "cut.safetensors", *arch)
+    assert "cut.safetensors: failed: expected a deepjudge observation, found a damaged or other file" in out
+
+
+def test_the_output_of_a_victim(cli: Cli, zoo: Zoo) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(zoo.source("onnx-legacy", 0))
+    hidden = next(node.output[0] for node in model.graph.node if node.op_type == "Tanh")
+    # An auxiliary head, in front.
+    model.graph.output.insert(0, onnx.helper.make_tensor_value_info(hidden, onnx.TensorProto.FLOAT, ["rows", 10]))
+    onnx.save(model, "two.onnx")
+    x = inputs(60)
+    np.savez("pictures.npz", x=x, y=zoo.model("torch", 0).predict(x).argmax(axis=1))
+    typed = ("suite", "two.onnx", "--inputs", "pictures.npz", "-n", "30", "-g", "pgd", "--option", "pgd.eps=0.5")
+    assert "(onnx, 5 classes)" in cli(*typed, "--output-name", "p", "-o", "s")[1]
+    assert "(onnx, 5 classes)" not in cli(*typed, "-o", "s")[1]
