@@ -10,6 +10,7 @@ from deepjudge_core.errors import DeepJudgeError, UsageError
 from deepjudge_core.generation import DEFAULT_GENERATORS, build_suite, resolve_generators
 from deepjudge_core.inputs import Inputs
 from deepjudge_core.judge import Grouping, Verdict, check_rule, judge
+from deepjudge_core.matching import DEFAULT_MATCH, Match
 from deepjudge_core.measure import measure
 from deepjudge_core.model import InputSpec
 from deepjudge_core.observation import ModelInfo, Observation
@@ -188,6 +189,7 @@ def audit(
     *,
     controls: Iterable[Any] = (),
     making: Making | None = None,
+    match: Match = DEFAULT_MATCH,
     judging: Judging | None = None,
     registry: Registry | None = None,
     made: Callable[[Suite], None] = lambda suite: None,
@@ -203,6 +205,7 @@ def audit(
         inputs: What seeds are selected from.
         controls: Models known to be independent of the victim, at least 3 for a verdict.
         making: How the suite is made.
+        match: How neurons of controls and suspects are put beside the victim's.
         judging: How suspects are judged.
         registry: Where the components are; by default every installed one.
         made: Called with the suite as soon as it is made; what follows may take long, or fail.
@@ -219,7 +222,7 @@ def audit(
         subject.check(suite)
     made(suite)
     answers = [control.answer(suite, registry) for control in known]
-    calibration = calibrate(suite, answers, judging.metrics, registry=registry)
+    calibration = calibrate(suite, answers, judging.metrics, match=match, registry=registry)
     calibrated(calibration)
     return judge_suspects(suite, calibration, asked, judging, registry=registry)
 

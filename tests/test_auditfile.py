@@ -263,10 +263,13 @@ def test_init(cli: Cli) -> None:
 # What it does.
 
 
-def test_an_audit_by_a_file_is_that_of_the_same_options(cli: Cli) -> None:
-    typed = ("audit", "victim.toy", "copy.toy", "honest.toy", "--inputs", "in.npz", *MADE, *HOW)
+@pytest.mark.parametrize("match", ["none", "neurons"])
+def test_an_audit_by_a_file_is_that_of_the_same_options(cli: Cli, match: str) -> None:
+    typed = ("audit", "victim.toy", "copy.toy", "honest.toy", "--inputs", "in.npz", *MADE, *HOW, "--match", match)
     found = cli(*typed, "--controls", "controls", "-o", "typed")
-    write(WHOLE)
+    assert json.loads(Path("typed/report.json").read_text())["calibration"]["match"] == match
+    whole = f'match = "{match}"\n{WHOLE}'
+    write(whole)
     status, out, err = cli("audit", "audit.toml")
     assert (status, err) == (1, "")
     assert out.splitlines()[-1] == "report: out/report.json"
@@ -278,7 +281,7 @@ def test_an_audit_by_a_file_is_that_of_the_same_options(cli: Cli) -> None:
     assert Path("other/report.json").read_bytes() == Path("typed/report.json").read_bytes()
     assert not Path("out").exists()
     # As an editor of Windows writes it.
-    text = WHOLE.replace('output = "out"\n', "").replace("\n", "\r\n")
+    text = whole.replace('output = "out"\n', "").replace("\n", "\r\n")
     Path("audit.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert cli("audit", "audit.toml", "-o", "third")[0] == 1
     assert Path("third/report.json").read_bytes() == Path("typed/report.json").read_bytes()
@@ -395,7 +398,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], int | str, str]] = {
     "no TOML": (("[suite]", "[suite"), 10, "not valid TOML: Expected ']' at the end of a table declaration"),
     "cut": (('path = "honest.toy"', "path = [1,"), 26, "not valid TOML: "),
     "twice": (("seeds = 20", "seeds = 20\nseeds = 30"), 12, "not valid TOML: Cannot overwrite a value"),
-    "unknown table": (("[suite]", "[suit]"), 10, "suit: no such key; expected one of output, metrics, victim, "),
+    "unknown table": (("[suite]", "[suit]"), 10, "suit: no such key; expected one of output, match, metrics, "),
     "unknown key": (
         ("seeds = 20", "\n# many\nsead = 20"),
         13,
@@ -413,6 +416,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], int | str, str]] = {
     "text": (('"copy.toy"', "3"), 23, "suspects[0].path: expected a text, found 3"),
     "empty text": (('"out"', '""'), 1, 'output: expected a text, found ""'),
     "number": (("seeds = 20", 'seeds = "20"'), 11, 'suite.seeds: expected a whole number of at least 1, found "20"'),
+    "match": (('"out"', '"out"\nmatch = true'), 2, 'match: expected "none" or "neurons", found true'),
     "truth": (("seeds = 20", "seeds = true"), 11, "suite.seeds: expected a whole number of at least 1, found true"),
     "too few": (("seeds = 20", "seeds = 0"), 11, "suite.seeds: expected a whole number of at least 1, found 0"),
     "choice": (("seeds = 20", 'order = "up"'), 11, 'suite.order: expected "high" or "low" or "balanced", found "up"'),

@@ -160,12 +160,26 @@ def test_rule_options_and_groups(ready: Cli) -> None:
     assert [m["vote"] for m in report["suspects"][0]["metrics"].values()] == [False, False, True]
 
 
+@pytest.mark.parametrize("match", ["none", "neurons"])
+def test_neurons_are_matched_as_the_calibration_says(ready: Cli, match: str) -> None:
+    assert ready("calibrate", "s.safetensors", "controls", "--match", match, "-o", "m.safetensors")[0] == 0
+    how = ("--calibration", "m.safetensors", "--rule", "nearest", "--json", "r.json")
+    assert ready("judge", "s.safetensors", "copy.toy", *how)[0] == 1
+    report = json.loads(Path("r.json").read_text())
+    assert report["calibration"]["match"] == match
+    assert report["suspects"][0]["neurons_moved"] == ({"dense2": 0} if match == "neurons" else {})
+
+
 def test_layer_map(ready: Cli) -> None:
-    toys.save_model(Path("deeper.toy"), seed=9, widths=(10, 5, 8))
-    assert judge(ready, "deeper.toy")[0] == 3
-    status, _, _ = judge(ready, "deeper.toy", more=("--layer-map", "dense2=dense3", "--json", "r.json"))
+    toys.save_model(Path("deeper.toy"), seed=9, widths=(10, 8, 8))
+    status, table, _ = judge(ready, "deeper.toy")
     assert status == 0
-    assert json.loads(Path("r.json").read_text())["suspects"][0]["layer_map"] == {"dense2": "dense3"}
+    assert "deeper.toy: its taps are not those of the victim: 'dense2' is compared with 'dense" in table
+    for tap in ("dense2", "dense3"):
+        status, table, _ = judge(ready, "deeper.toy", more=("--layer-map", f"dense2={tap}", "--json", "r.json"))
+        assert status == 0
+        assert "its taps are" not in table
+        assert json.loads(Path("r.json").read_text())["suspects"][0]["layer_map"] == {"dense2": tap}
     ready.fails(
         2,
         "the suite has no layer 'dense9'",

@@ -29,7 +29,7 @@ victim = keras.models.load_model(victim_path, compile=False)
 def fit(model, rows, epochs):
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(x[rows], y[rows], batch_size=128, epochs=epochs, verbose=0)
-for number in range(8):
+for number in range(18):
     keras.utils.set_random_seed(number)
     model = keras.models.clone_model(victim)
     fit(model, slice(20000, 35000) if number % 2 else slice(0, 15000), 3)
@@ -41,6 +41,44 @@ fit(copy, slice(40000, 50000), 1)
 copy.save(folder / "finetuned.keras")
 victim(x[:1])  # Keras exports what was called
 victim.export(folder / "victim.onnx", format="onnx", verbose=False)
+"""
+
+# The victim's function, its neurons in another order and on other scales, in three formats.
+DISGUISE = """
+import sys
+from pathlib import Path
+import keras, numpy as np, torch
+from torch import nn
+victim, folder = keras.models.load_model(sys.argv[1], compile=False), Path(sys.argv[2])
+rng = np.random.default_rng(0)
+weights = victim.get_weights()
+for i in range(0, len(weights) - 2, 2):
+    kernel, bias, following = weights[i : i + 3]
+    order, scale = rng.permutation(len(bias)), np.exp(rng.uniform(-1.5, 1.5, len(bias))).astype("float32")
+    weights[i], weights[i + 1] = kernel[..., order] * scale, bias[order] * scale
+    # Inputs of the layer after it, by channel: before a dense layer there is one for each pixel.
+    by_channel = following.reshape(*following.shape[:-2], -1, len(bias), following.shape[-1])
+    weights[i + 2] = (by_channel[..., order, :] / scale[:, None]).reshape(following.shape)
+disguised = keras.models.clone_model(victim)
+disguised.set_weights(weights)
+disguised.save(folder / "disguised.keras")
+disguised(np.zeros((1, 28, 28, 1), "float32"))
+disguised.export(folder / "disguised.onnx", format="onnx", verbose=False)
+
+module = nn.Sequential(
+    nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5, padding=2), nn.ReLU(),
+    nn.MaxPool2d(2), nn.Flatten(), nn.Linear(784, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+)
+channels_first = weights[4].reshape(7, 7, 16, 120).transpose(2, 0, 1, 3).reshape(784, 120)
+kernels = [weights[0].transpose(3, 2, 0, 1), weights[2].transpose(3, 2, 0, 1), channels_first.T, *(
+    weights[i].T for i in (6, 8)
+)]
+for layer, kernel, bias in zip([m for m in module if hasattr(m, "weight")], kernels, weights[1::2]):
+    layer.weight.data, layer.bias.data = torch.tensor(kernel), torch.tensor(bias)
+rows = ({0: torch.export.Dim("rows")},)
+torch.export.save(
+    torch.export.export(module.eval(), (torch.zeros(2, 1, 28, 28),), dynamic_shapes=rows), folder / "disguised.pt2"
+)
 """
 
 
@@ -113,6 +151,43 @@ def test_the_resnet_makes_a_suite(tmp_path: Path) -> None:
     done = run(Path(sys.executable).parent / "deepjudge", "judge", made, VICTIMS / "cifar10_resnet20.h5")
     assert done.returncode == 3, done.stderr  # values, and for want of controls no verdict
     assert "inconclusive" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def matched(zoo: Path, audited: dict[str, Any]) -> dict[str, Any]:
+    pytest.importorskip("torch", reason="one suspect is a PyTorch file")
+    del audited  # which made the suite
+    done = run(sys.executable, "-c", DISGUISE, VICTIMS / "mnist_lenet5.h5", zoo)
+    assert done.returncode == 0, done.stderr
+    command, suite, nulls = (
+        Path(sys.executable).parent / "deepjudge",
+        zoo / "audit" / "suite.safetensors",
+        zoo / "nulls",
+    )
+    done = run(command, "calibrate", suite, zoo / "controls", "--match", "neurons", "-o", nulls)
+    assert done.returncode == 0, done.stderr
+    suspects = [zoo / "victim.onnx", zoo / "finetuned.keras", *sorted(zoo.glob("independent*.keras"))]
+    suspects += [zoo / f"disguised{suffix}" for suffix in (".keras", ".onnx", ".pt2")]
+    done = run(command, "judge", suite, *suspects, "--calibration", nulls, "--json", zoo / "matched.json")
+    assert done.returncode == 1, done.stderr
+    report: dict[str, Any] = json.loads((zoo / "matched.json").read_text())
+    assert report["calibration"]["match"] == "neurons"
+    return {Path(suspect["path"]).name: suspect for suspect in report["suspects"]}
+
+
+@pytest.mark.parametrize("name", ["disguised.keras", "disguised.onnx", "disguised.pt2"])
+def test_permuted_and_rescaled_neurons_do_not_hide_a_copy(matched: dict[str, Any], name: str) -> None:
+    assert matched[name]["points_to"] == "weights"
+    assert matched[name]["neurons_moved"]["fc1"] > 100
+    for metric in METRICS:
+        assert matched[name]["metrics"][metric]["value"] < 1e-4
+
+
+def test_matched_neurons_accuse_no_independent_model(matched: dict[str, Any]) -> None:
+    found = {name: suspect["decision"] for name, suspect in matched.items() if name.startswith("independent")}
+    assert list(found.values()) == ["independent"] * 12
+    assert matched["victim.onnx"]["points_to"] == matched["finetuned.keras"]["points_to"] == "weights"
+    assert matched["victim.onnx"]["neurons_moved"] == {"fc1": 0}
 
 
 def cifar10_test_images(n: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from deepjudge_core.cli.plan import InputsFile, Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
 from deepjudge_core.judge import Grouping, check_rule
+from deepjudge_core.matching import DEFAULT_MATCH, Match
 from deepjudge_core.model import Layout
 from deepjudge_core.observe import Asking
 from deepjudge_core.plugins import Registry
@@ -200,6 +201,7 @@ _ASKED: Mapping[str, Key | Table] = {
 SCHEMA = Table(
     {
         "output": Key(_text),
+        "match": Key(_one_of(Match)),
         "metrics": Key(_texts),
         "victim": Table({"path": Key(_file, required=True), **_OPENED}, required=True),
         "inputs": Table(
@@ -359,6 +361,7 @@ class _Reading:
             controls=controls,
             inputs=InputsFile(**inputs),
             making=making,
+            match=values.get("match", DEFAULT_MATCH),
             judging=judging,
             output=output or folder / values["output"],
             folder=folder,

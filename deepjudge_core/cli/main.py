@@ -94,7 +94,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     for control in controls:
         control.check(suite)
     answers = [control.answer(suite, registry) for control in controls]
-    calibration = calibrate(suite, answers, registry=registry)
+    calibration = calibrate(suite, answers, match=arguments.match, registry=registry)
     save_calibration(arguments.output, calibration)
     _warn_of(calibration)
     out = display.console()
@@ -153,6 +153,7 @@ def _run(plan: Plan, registry: Registry) -> int:
             _load(plan.inputs),
             controls=plan.controls,
             making=plan.making,
+            match=plan.match,
             judging=plan.judging,
             registry=registry,
             made=made,
@@ -231,7 +232,7 @@ def _plan(arguments: argparse.Namespace, registry: Registry) -> Plan:
         if not Path(control.source).exists():  # said before the suite is made, which may take long
             raise ModelError(f"{control.name}: no such file")
     victim = Subject(arguments.victim, Asking(layout=arguments.input_layout))
-    return Plan(victim, suspects, controls, _inputs(arguments), making, judging, arguments.output)
+    return Plan(victim, suspects, controls, _inputs(arguments), making, arguments.match, judging, arguments.output)
 
 
 def _inputs(arguments: argparse.Namespace) -> InputsFile:

@@ -5,10 +5,11 @@ import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from deepjudge_core.cli.display import clean
 from deepjudge_core.generation import DEFAULT_GENERATORS
+from deepjudge_core.matching import DEFAULT_MATCH, Match
 from deepjudge_core.version import VERSION
 
 EXIT_STATUS = """exit status:
@@ -90,6 +91,7 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
     calibrate = _command(commands, "calibrate", "let the controls answer a suite")
     calibrate.add_argument("suite", type=Path, metavar="SUITE")
     calibrate.add_argument("controls", nargs="+", metavar="CONTROL", help=f"independent of the victim: {_MODELS}")
+    _match(calibrate)
     _asking(calibrate)
     _output(calibrate, "CALIBRATION.safetensors")
 
@@ -116,6 +118,7 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
             "--controls", nargs="+", action="extend", default=[], metavar="CONTROL", help="models independent of yours"
         )
         _suite_options(audit)
+        _match(audit)
         _judge_options(audit)
         _output(audit, "DIR")
 
@@ -191,6 +194,16 @@ def _suite_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
 
 
+def _match(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--match",
+        choices=get_args(Match),
+        default=DEFAULT_MATCH,
+        help="compare neurons of controls and suspects by place, or each with that of the victim's it is most like "
+        f"(default: {DEFAULT_MATCH})",
+    )
+
+
 def _judge_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--metric", nargs="+", action="extend", metavar="NAME", help="metrics (default: every installed one)"
@@ -218,7 +231,7 @@ def _asking(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="LAYER=TAP",
-        help="which tap of the model answers a layer of the suite, where position and width do not tell",
+        help="which tap of the model answers a layer of the suite, where place, width and CKA do not tell",
     )
     command.add_argument(
         "--classes",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deepjudge_core.audit import Judging, Making
 from deepjudge_core.inputs import Inputs, load_inputs, load_training_inputs
+from deepjudge_core.matching import Match
 from deepjudge_core.model import Layout
 from deepjudge_core.subject import Subject
 
@@ -53,6 +54,7 @@ class Plan:
         controls: Models known to be independent of the victim.
         inputs: What seeds are selected from.
         making: How the suite is made.
+        match: How neurons are put beside the victim's.
         judging: How suspects are judged.
         output: Folder for what is written, from where the user is.
         folder: Where all other relative paths, and code of networks, are found from.
@@ -63,6 +65,7 @@ class Plan:
     controls: Sequence[Subject]
     inputs: InputsFile
     making: Making
+    match: Match
     judging: Judging
     output: Path
     folder: Path = Path()
