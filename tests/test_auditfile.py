@@ -321,6 +321,8 @@ infer_input = false
 dense2 = "dense3"
 """
     write(WHOLE + own, ('path = "controls"', 'path = "controls/*"\ninput.std = 2'))
+    plan = read_plan(Path("audit.toml"), None, load_registry())
+    assert [suspect.asking.infer for suspect in plan.suspects] == [True, True, True, False]
     status, _, err = cli("audit", "audit.toml")
     assert (status, err) == (1, "")
     report = json.loads(Path("out/report.json").read_text())
@@ -338,6 +340,15 @@ def test_what_does_not_fit_the_suite_is_said_before_anything_is_written(cli: Cli
     cli.fails(2, "honest.toy: the suite has no layer 'dense9'", "audit", "audit.toml")
     write(WHOLE, ('"controls"', '"controls"\nclasses = [1, 0]'))
     cli.fails(2, "c1.toy: expected an output for each of the victim's 4 classes, found 2", "audit", "audit.toml")
+
+
+def test_what_an_earlier_audit_left_is_no_part_of_one_that_fails(cli: Cli) -> None:
+    write(WHOLE)
+    cli("audit", "audit.toml")
+    Path("controls/c9.toy").write_text("{")
+    status, _, err = cli("audit", "audit.toml")
+    assert (status, err) == (4, "deepjudge: controls/c9.toy: expected a toy model, found no JSON\n")
+    assert [path.name for path in Path("out").iterdir()] == ["suite.safetensors"]
 
 
 def test_options_of_generators_and_the_rule(cli: Cli) -> None:
