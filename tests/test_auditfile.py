@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from models import BOUNDS, CLASSES, Zoo, inputs
 
 from deepjudge_core import Access, Cases, Generator, Judging, Making, Task, hookimpl, load_registry
-from deepjudge_core.cli.auditfile import SCHEMA, AuditFileError, Key, Table, example, read_plan
+from deepjudge_core.cli.auditfile import AuditFileError, example, read_plan
+from deepjudge_core.cli.auditkeys import SCHEMA, Key, Table
 from deepjudge_core.cli.lines import Keys, line_of
 from deepjudge_core.cli.plan import InputsFile
 from deepjudge_core.generation import DEFAULT_GENERATORS

@@ -1,37 +1,31 @@
-"""The file of an audit, ``AUDIT.toml``: what it may hold, read into a plan, and an example to begin with.
+"""The file of an audit, ``AUDIT.toml``, read into a plan; and an example to begin with.
 
 Everything in it is checked before any model is opened, and each mistake is reported with its line.
 """
 
 import contextlib
 import difflib
-import json
-import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from deepjudge_core import options as component_options
 from deepjudge_core.audit import Judging, Making
+from deepjudge_core.cli.auditkeys import SCHEMA, Key, Table, a_table, existing_file, expected
 from deepjudge_core.cli.lines import Keys, line_of
 from deepjudge_core.cli.plan import InputsFile, Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
-from deepjudge_core.judge import Grouping, check_rule
-from deepjudge_core.matching import DEFAULT_MATCH, Match
-from deepjudge_core.model import Layout
+from deepjudge_core.judge import check_rule
+from deepjudge_core.matching import DEFAULT_MATCH
 from deepjudge_core.observe import Asking
 from deepjudge_core.plugins import Registry
 from deepjudge_core.preprocessing import Preprocessing
-from deepjudge_core.seeds import Order
 from deepjudge_core.subject import Subject
-
-_LONGEST = 60  # characters of a value in a message
 
 
 class AuditFileError(UsageError):
@@ -40,200 +34,6 @@ class AuditFileError(UsageError):
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = tuple(lines)
         super().__init__("; ".join(self.lines))
-
-
-# What may stand in it.
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key with a value.
-
-    Attributes:
-        check: Gives what is made of the value; raises :class:`UsageError`.
-        required: Whether it has to be there.
-    """
-
-    check: Callable[[Any], Any]
-    required: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table, or an array of tables."""
-
-    keys: Mapping[str, "Key | Table"]
-    required: bool = False
-    many: bool = False
-
-
-def _expected(what: str, value: object) -> UsageError:
-    shown = json.dumps(value, default=str, ensure_ascii=False)
-    return UsageError(f"expected {what}, found {shown if len(shown) <= _LONGEST else shown[:_LONGEST] + '...'}")
-
-
-def _text(value: Any) -> str:
-    # No file has a name with a null character.
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise _expected("a text", value)
-    return value
-
-
-def _file(value: Any) -> Path:
-    if not Path(_text(value)).exists():
-        raise UsageError(f"{value}: no such file")
-    return Path(value)
-
-
-def _file_with_key(value: Any) -> str:
-    file, colon, _ = _text(value).rpartition(":")
-    if not Path(value).exists():
-        _file(file if colon else value)
-    return str(value)
-
-
-def _code(value: Any) -> str:
-    if not re.fullmatch(r"[\w.]+:[\w.]+", _text(value)):
-        raise _expected('a function as "module:function"', value)
-    return str(value)
-
-
-def _number(value: Any) -> float:
-    with contextlib.suppress(OverflowError):  # of a whole number that is no float
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    raise _expected("a number", value)
-
-
-def _divisor(value: Any) -> float:
-    if _number(value) == 0:
-        raise _expected("a number other than 0", value)
-    return _number(value)
-
-
-def _numbers(value: Any) -> tuple[float, ...]:
-    with contextlib.suppress(UsageError):
-        return tuple(map(_number, value)) if isinstance(value, list) and value else (_number(value),)
-    raise _expected("a number, or a list of one for each channel", value)
-
-
-def _bounds(value: Any) -> tuple[float, float]:
-    with contextlib.suppress(UsageError, TypeError, ValueError):
-        low, high = map(_number, value)
-        if low < high:
-            return low, high
-    raise _expected("the least and the greatest value as [0.0, 1.0]", value)
-
-
-def _at_least(least: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if type(value) is not int or value < least:
-            raise _expected(f"a whole number of at least {least}", value)
-        return value
-
-    return check
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _expected("true or false", value)
-    return value
-
-
-def _one_of(kind: Any) -> Callable[[Any], Any]:
-    choices = get_args(kind)
-
-    def check(value: Any) -> Any:
-        if value not in choices:
-            raise _expected(" or ".join(f'"{choice}"' for choice in choices), value)
-        return value
-
-    return check
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(part, str) and part for part in value):
-        raise _expected("a list of texts", value)
-    return tuple(value)
-
-
-def _taps(value: Any) -> tuple[str, ...] | None:
-    if value == "auto":
-        return None
-    with contextlib.suppress(UsageError):
-        return _texts(value)
-    raise _expected('"auto" or a list of names', value)
-
-
-def _layer_map(value: Any) -> Mapping[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(tap, str) for tap in value.values()):
-        raise _expected('a table of taps, as { relu_1 = "relu1" }', value)
-    return value
-
-
-def _classes(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not value or any(type(place) is not int or place < 0 for place in value):
-        raise _expected("whole numbers as [2, 0, 1]", value)
-    if len(set(value)) < len(value):
-        raise _expected("different outputs, counted from 0", value)
-    return tuple(value)
-
-
-def _options(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise _expected("a table", value)
-    return value
-
-
-_OPENED: Mapping[str, Key | Table] = {
-    "arch": Key(_code),
-    "output_name": Key(_text),
-    "input_layout": Key(_one_of(Layout)),
-}
-_ASKED: Mapping[str, Key | Table] = {
-    "path": Key(_text, required=True),
-    **_OPENED,
-    "input": Table({"scale": Key(_divisor), "mean": Key(_numbers), "std": Key(_numbers)}),
-    "infer_input": Key(_flag),
-    "classes": Key(_classes),
-    "layers": Key(_layer_map),
-}
-SCHEMA = Table(
-    {
-        "output": Key(_text),
-        "match": Key(_one_of(Match)),
-        "metrics": Key(_texts),
-        "victim": Table({"path": Key(_file, required=True), **_OPENED}, required=True),
-        "inputs": Table(
-            {
-                "path": Key(_file, required=True),
-                "x": Key(_text),
-                "y": Key(_text),
-                "scale": Key(_divisor),
-                "bounds": Key(_bounds),
-                "training": Key(_file_with_key),
-                "layout": Key(_one_of(Layout)),
-            },
-            required=True,
-        ),
-        "suite": Table(
-            {
-                "seeds": Key(_at_least(1)),
-                "order": Key(_one_of(Order)),
-                "layers": Key(_taps),
-                "seed": Key(_at_least(0)),
-            }
-        ),
-        "generators": Key(_options),
-        "rule": Table({"name": Key(_text), "groups": Key(_one_of(Grouping)), "options": Key(_options)}),
-        "controls": Table(_ASKED, many=True),
-        "suspects": Table(_ASKED, required=True, many=True),
-    }
-)
-"""All keys of the file."""
-
-
-# How it is read.
 
 
 def read_plan(path: Path, output: Path | None, registry: Registry) -> Plan:
@@ -312,7 +112,7 @@ class _Reading:
     def table(self, table: Table, value: Any, at: Keys) -> dict[str, Any]:
         """What was made of the values of a table, those that are wrong left out."""
         if not isinstance(value, dict):
-            self._add(at, str(_expected("a table", value)))
+            self._add(at, str(expected("a table", value)))
             return {}
         for name in value:
             if name not in table.keys:
@@ -333,7 +133,7 @@ class _Reading:
             elif not entry.many:
                 read[name] = self.table(entry, value[name], here)
             elif not isinstance(value[name], list) or (entry.required and not value[name]):
-                self._add(here, str(_expected(_kind(name, entry), value[name])))
+                self._add(here, str(expected(_kind(name, entry), value[name])))
             else:
                 read[name] = [self.table(entry, part, (*here, i)) for i, part in enumerate(value[name])]
         return read
@@ -375,7 +175,7 @@ class _Reading:
         for name, options in generators.items():
             at = ("generators", name)
             generator = self.attempt(at, registry.generators.__getitem__, name)
-            if self.attempt(at, _options, options) is not None and generator:
+            if self.attempt(at, a_table, options) is not None and generator:
                 check = partial(component_options.resolve, name, generator.generate)
                 self._check_options(at, name, options, check)
         # No table of a generator is as none at all: the usual ones.
@@ -435,7 +235,7 @@ def _refused(check: _Check, options: Mapping[str, Any]) -> str | None:
 def _expand(path: str, registry: Registry) -> list[str]:
     found = expand([path], registry)
     for file in found:
-        _file(file)
+        existing_file(file)
     return found
 
 
