@@ -24,8 +24,9 @@ def main() -> None:
     torch.set_num_threads(1)  # networks this small gain little by more
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = [
-        "| network | m | tap | neurons reached | seconds | AUC | margin | caught | accused | undecided |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| network | m | tap | neurons reached | seconds | AUC | margin | copies | disguised | independents "
+        "| undecided |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in arguments.networks or NETWORKS:
         network = NETWORKS[name]
@@ -38,13 +39,11 @@ def main() -> None:
             for tap, found in measured(network, data, folder, factor).items():
                 start = f"| {name} | {factor:g} | {tap} | {found.reached} of {found.neurons} | {found.seconds:.0f} |"
                 if not found.reached:
-                    rows.append(f"{start} | | | | |")
+                    rows.append(f"{start} | | | | | |")
                     continue
                 apart = separation(found.values)
-                rows.append(
-                    f"{start} {listed(apart.areas)} | {listed(apart.margins)} | {apart.caught:.0%} | "
-                    f"{apart.accused:.1%} | {apart.undecided:.0%} |"
-                )
+                shares = " | ".join(f"{share:.1%}" for share in (*apart.accused.values(), apart.undecided))
+                rows.append(f"{start} {listed(apart.areas)} | {listed(apart.margins)} | {shares} |")
     if not arguments.train:
         print(f"AUC and margin: {', '.join(METRICS)}\n", *rows, sep="\n")
 

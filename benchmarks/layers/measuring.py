@@ -28,6 +28,7 @@ from deepjudge_core import (
     select_seeds,
 )
 
+KINDS = ("copy", "disguised", "independent")
 METRICS = ("nod", "nad", "lod", "lad")
 FACTORS = (2.0, 3.0)  # the values of neuron-corners' option m
 TRAINING_ROWS = 4096  # over which the ranges of neurons are taken
@@ -46,7 +47,7 @@ class Measured:
         neurons: Number of neurons at these taps.
         reached: Number of those that have cases.
         seconds: That making the cases took.
-        values: Of each copy and independent, of each metric; of no metric where no neuron was reached.
+        values: Of each model but the victim, of each metric; of no metric where no neuron was reached.
     """
 
     neurons: int
@@ -62,15 +63,14 @@ class Separation:
     Attributes:
         areas: Of each metric, the share of the pairs of a copy and an independent in which the copy is nearer (AUC).
         margins: Of each metric, the least distance of an independent over the greatest of a copy.
-        caught: Share of the copies called copies, over random halves of the independents as controls.
-        accused: Share of the independents that are no controls called copies.
-        undecided: Share of copies and independents for which there is no verdict.
+        accused: Of copies, disguised copies and independents, the share called copies, over random halves of the
+            independents as controls; the other half is judged.
+        undecided: The share of all these for which there is no verdict.
     """
 
     areas: Mapping[str, float]
     margins: Mapping[str, float]
-    caught: float
-    accused: float
+    accused: Mapping[str, float]
     undecided: float
 
 
@@ -98,30 +98,30 @@ def measured(network: Network, data: Data, folder: Path, factor: float) -> dict[
 
 def separation(values: Values) -> Separation:
     """Compare the distances of copies with those of independents; the halves are the same for all choices of taps."""
-    copies = [name for name in values if name.startswith("copy")]
-    independents = [name for name in values if name.startswith("independent")]
+    kinds = {kind: [name for name in values if name.startswith(kind)] for kind in KINDS}
     areas, margins = {}, {}
     for metric in METRICS:
-        near, far = (np.array([values[name][metric] for name in names]) for names in (copies, independents))
+        near, far = (np.array([values[name][metric] for name in kinds[kind]]) for kind in ("copy", "independent"))
         nearer, same = near[:, None] < far, near[:, None] == far
         areas[metric] = float((nearer + same / 2).mean())
         margins[metric] = float(far.min() / near.max()) if near.max() > 0 else float("inf")
     rng = np.random.default_rng(0)
-    verdicts = {"copies": [], "independents": []}
-    measurements = {name: _measurements(values[name]) for name in values}
+    measurements = {
+        name: {metric: Measurement(REGISTRY.metrics[metric], value) for metric, value in found.items()}
+        for name, found in values.items()
+    }
+    decisions: dict[str, list[Decision]] = {kind: [] for kind in KINDS}
     for _ in range(SPLITS):
-        order = rng.permutation(independents)
+        order = rng.permutation(kinds["independent"])
         controls, held_out = order[: len(order) // 2], order[len(order) // 2 :]
         calibration = Calibration("", (), tuple(measurements[name] for name in controls))
-        for kind, names in (("copies", copies), ("independents", held_out)):
-            verdicts[kind] += [judge(measurements[name], calibration, registry=REGISTRY).decision for name in names]
-    both = verdicts["copies"] + verdicts["independents"]
+        for kind, names in (kinds | {"independent": held_out}).items():
+            decisions[kind] += [judge(measurements[name], calibration, registry=REGISTRY).decision for name in names]
     return Separation(
         areas,
         margins,
-        caught=float(np.mean([found is Decision.COPY for found in verdicts["copies"]])),
-        accused=float(np.mean([found is Decision.COPY for found in verdicts["independents"]])),
-        undecided=float(np.mean([found is Decision.INCONCLUSIVE for found in both])),
+        accused={kind: float(np.mean([d is Decision.COPY for d in found])) for kind, found in decisions.items()},
+        undecided=float(np.mean([d is Decision.INCONCLUSIVE for found in decisions.values() for d in found])),
     )
 
 
@@ -182,7 +182,3 @@ def _together(answers: Sequence[Answers]) -> Answers:
         activations |= one.activations
         made_for |= one.made_for
     return Answers(answers[0].labels, None, activations, made_for)
-
-
-def _measurements(values: Mapping[str, float]) -> dict[str, Measurement]:
-    return {name: Measurement(REGISTRY.metrics[name], value) for name, value in values.items()}

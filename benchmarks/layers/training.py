@@ -1,4 +1,4 @@
-"""Trains the models of a network: the victim where the authors give none, independents, copies."""
+"""Trains the models of a network: the victim where the authors give none, copies and their disguises, independents."""
 
 import copy
 import time
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from disguise import disguise
 from networks import Data, Network, Rows, authors_weights
 from torch import nn
 
@@ -33,12 +34,13 @@ def train_all(network: Network, data: Data, folder: Path, victims: Path) -> None
     # Copies first, since they are quick.
     for place, strength in enumerate((GENTLE, HARD)):
         for kind, change in COPIES.items():
-            make(
+            made = make(
                 f"copy-{kind}-{place + 1}",
                 lambda change=change, place=place, strength=strength: change(
                     network, data, copy.deepcopy(victim), 100 + place, network.rate * strength
                 ),
             )
+            make(f"disguised-{kind}-{place + 1}", lambda made=made, place=place: disguise(made, 200 + place))
     for place in range(network.independents):
         rows = network.other if place % 2 else network.own
         make(
