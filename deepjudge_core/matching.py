@@ -1,8 +1,8 @@
 """Put a model's neurons in the order and on the scale of the victim's.
 
-A layer's neurons can be permuted, and those before a ReLU rescaled, without changing what a network computes (Lukas et
-al. 2022; Yan et al. 2022): metrics that compare neurons by their places then see another network. Which neuron is which
-shows in what they answer.
+A layer's neurons can be permuted without changing what a network computes; those of a ReLU rescaled, those of tanh and
+of an LSTM negated (Lukas et al. 2022; Yan et al. 2022). Metrics that compare neurons by their places then see another
+network. Which neuron is which shows in what they answer.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from deepjudge_core.suite import Suite
 Match = Literal["none", "neurons"]
 """How neurons are put beside one another: by their places, as published; or each beside the one most like it."""
 
-DEFAULT_MATCH: Match = "none"
+DEFAULT_MATCH: Match = "neurons"
 
 
 def parse_match(value: object) -> Match:
@@ -41,7 +41,7 @@ class Matching:
 
     Attributes:
         order: ``(neurons,)`` the model's neuron for each of the victim's; each once.
-        scale: ``(neurons,)`` what its outputs are multiplied by, above 0.
+        scale: ``(neurons,)`` what its outputs are multiplied by; below 0 only in a layer with outputs below 0.
     """
 
     order: Array
@@ -61,18 +61,21 @@ class Matching:
 def match_neurons(ours: Array, theirs: Array) -> Matching:
     """Assign a model's neurons to the victim's.
 
-    The sum of the correlations of all pairs is the greatest that an assignment can have. A neuron is then scaled to the
-    victim's root mean square: unlike a least-squares fit this does not shrink what is not alike.
+    The sum of the correlations of all pairs is the greatest that an assignment can have; where both layers have outputs
+    below 0, as a ReLU's never are, that of the absolute ones. A neuron is then scaled to the victim's root mean square:
+    unlike a least-squares fit, this does not shrink what is not alike.
 
     Args:
         ours: ``(n, neurons)`` the victim's outputs.
         theirs: ``(n, neurons)`` the model's, on the same inputs.
     """
     ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
-    _, order = linear_sum_assignment(_standardised(ours).T @ _standardised(theirs), maximize=True)
-    own, other = (np.sqrt(np.mean(outputs**2, axis=0)) for outputs in (ours, theirs[:, order]))
-    alive = (own > 0) & (other > 0)
-    return Matching(order, np.divide(own, other, out=np.ones_like(own), where=alive))
+    correlation = _standardised(ours).T @ _standardised(theirs)
+    negated = (correlation < 0) & (ours.min() < 0) & (theirs.min() < 0)
+    own, order = linear_sum_assignment(np.where(negated, -correlation, correlation), maximize=True)
+    size, other = (np.sqrt(np.mean(outputs**2, axis=0)) for outputs in (ours, theirs[:, order]))
+    scale = np.divide(size, other, out=np.ones_like(size), where=(size > 0) & (other > 0))
+    return Matching(order, np.where(negated[own, order], -scale, scale))
 
 
 def matchings(suite: Suite, seen: Observation) -> Mapping[str, Matching]:

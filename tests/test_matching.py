@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,64 +25,77 @@ from deepjudge_core import (
 )
 from deepjudge_core.audit import Judging, judge_suspects
 from deepjudge_core.errors import CalibrationError, FileFormatError
-from deepjudge_core.matching import match_neurons, matched
+from deepjudge_core.matching import Match, match_neurons, matched
 from deepjudge_core.report.json import report_to_json
 from deepjudge_core.testing import NumpyModel
+from deepjudge_core.testing.numpy_model import Activation
+
+MATCHES: tuple[Match, ...] = get_args(Match)
 
 
 def disguised(model: NumpyModel, seed: int = 0) -> NumpyModel:
-    """The same function: hidden neurons permuted and rescaled, which a ReLU lets pass."""
+    """The same function: hidden neurons permuted; those of a ReLU rescaled, those of tanh negated."""
     rng = np.random.default_rng(seed)
     weights = [(matrix.copy(), bias.copy()) for matrix, bias in model.weights]
     for i in range(len(weights) - 1):
         (matrix, bias), (following, others) = weights[i : i + 2]
-        order, scale = rng.permutation(len(bias)), rng.uniform(0.2, 5, len(bias))
+        order = rng.permutation(len(bias))
+        scale = rng.uniform(0.2, 5, len(bias)) if model.activation == "relu" else rng.choice([-1, 1], len(bias))
         weights[i] = (matrix[:, order] * scale, bias[order] * scale)
         weights[i + 1] = (following[order] / scale[:, None], others)
-    return NumpyModel(weights, toys.SHAPE, name="disguised")
+    return NumpyModel(weights, toys.SHAPE, activation=model.activation, name="disguised")
 
 
-def test_a_disguised_copy_is_no_copy_by_place_and_one_when_matched() -> None:
-    suite = toys.suite()
-    seen = observe(disguised(toys.make_model()), suite)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_disguised_copy_is_no_copy_by_place_and_one_when_matched(activation: Activation) -> None:
+    victim = toys.make_model()
+    victim.activation = activation
+    seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
+    suite = build_suite(victim, seeds, ["poke"], registry=toys.registry())
+    seen = observe(disguised(victim), suite)
     np.testing.assert_allclose(seen.probabilities, suite.victim.probabilities, atol=1e-5)
-    by_place = measure(suite, seen, registry=toys.registry())["outputs"].value
-    matched_value = measure(suite, seen, match="neurons", registry=toys.registry())["outputs"].value
-    assert by_place is not None
-    assert by_place > 0.1
-    assert matched_value == pytest.approx(0, abs=1e-5)
+    values = {match: measure(suite, seen, match=match, registry=toys.registry())["outputs"].value for match in MATCHES}
+    assert values["none"] is not None
+    assert values["none"] > 0.1
+    assert values["neurons"] == pytest.approx(0, abs=1e-5)
 
 
-@given(
-    outputs=arrays.arrays(np.float32, (9, 4), elements=st.floats(0, 8, width=16)),
-    others=arrays.arrays(np.float32, (9, 4), elements=st.floats(0, 8, width=16)),
-)
-def test_the_assignment_is_the_best_of_all(outputs: np.ndarray, others: np.ndarray) -> None:
+# Outputs of ReLUs, and of functions of both signs.
+@pytest.mark.parametrize("least", [0, -8])
+@given(data=st.data())
+def test_the_assignment_is_the_best_of_all(data: st.DataObject, least: int) -> None:
+    elements = st.floats(least, 8, width=16)
+    outputs, others = (data.draw(arrays.arrays(np.float32, (9, 4), elements=elements)) for _ in range(2))
     found = match_neurons(outputs, others)
     assert sorted(found.order) == [0, 1, 2, 3]
-    assert (found.scale > 0).all()
 
-    def correlation(a: np.ndarray, b: np.ndarray) -> float:
-        return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(np.corrcoef(a, b)[0, 1])
+    def likeness(a: np.ndarray, b: np.ndarray) -> float:
+        if np.ptp(a) == 0 or np.ptp(b) == 0:
+            return 0.0
+        correlation = float(np.corrcoef(a.astype(np.float64), b.astype(np.float64))[0, 1])
+        return abs(correlation) if outputs.min() < 0 and others.min() < 0 else correlation
 
     def total(order: tuple[int, ...]) -> float:
-        return sum(
-            correlation(outputs[:, i].astype(np.float64), others[:, j].astype(np.float64)) for i, j in enumerate(order)
-        )
+        return sum(likeness(outputs[:, i], others[:, j]) for i, j in enumerate(order))
 
     assert total(tuple(found.order)) == pytest.approx(max(map(total, itertools.permutations(range(4)))), abs=1e-5)
     # The root mean square is the victim's, but of a neuron that is silent in one of them.
     own, other = (np.sqrt(np.mean(a.astype(np.float64) ** 2, axis=0)) for a in (outputs, found.apply(others)))
     alive = (own > 0) & (other > 0)
     np.testing.assert_allclose(other[alive], own[alive], rtol=1e-4)
+    assert least < 0 or (found.scale > 0).all()
 
 
-@given(seed=st.integers(0, 2**16), rows=st.integers(3, 40))
-def test_order_and_scale_are_found_again(seed: int, rows: int) -> None:
+@given(seed=st.integers(0, 2**16), rows=st.integers(4, 40))
+def test_order_scale_and_sign_are_found_again(seed: int, rows: int) -> None:
     rng = np.random.default_rng(seed)
     outputs = rng.exponential(size=(rows, 6))
-    changed = outputs[:, rng.permutation(6)] * rng.uniform(0.1, 10, 6)
-    np.testing.assert_allclose(match_neurons(outputs, changed).apply(changed), outputs, rtol=1e-4)
+    signs = np.ones(6)
+    if rows % 2:  # no ReLU: neurons of both signs, and some of one
+        outputs[:, :3] -= np.median(outputs[:, :3], axis=0)
+        signs = np.where(np.arange(6) < 5, rng.choice([-1, 1], 6), -1)
+    changed = (outputs * signs)[:, rng.permutation(6)] * rng.uniform(0.1, 10, 6)
+    np.testing.assert_allclose(match_neurons(outputs, changed).apply(changed), outputs, rtol=1e-4, atol=1e-6)
     same = match_neurons(outputs, outputs)
     assert same.moved == 0
     np.testing.assert_allclose(same.scale, 1)
@@ -107,7 +121,7 @@ def test_the_logits_are_not_matched() -> None:
 def test_controls_and_suspects_are_matched_alike(tmp_path: Path) -> None:
     suite = toys.suite()
     controls = [toys.seen(seed) for seed in range(1, 9)]
-    published = calibrate(suite, controls, registry=toys.registry())
+    published = calibrate(suite, controls, match="none", registry=toys.registry())
     nulls = calibrate(suite, controls, match="neurons", registry=toys.registry())
     assert (published.match, nulls.match) == ("none", "neurons")
     assert nulls.values("outputs").mean() < published.values("outputs").mean()

@@ -107,7 +107,7 @@ def test_what_was_not_measured() -> None:
 
 def test_no_controls() -> None:
     found = checked(report([COPY], controls=0))
-    assert found["calibration"] == {"controls": [], "match": "none", "notes": []}
+    assert found["calibration"] == {"controls": [], "match": "neurons", "notes": []}
     [suspect] = found["suspects"]
     assert (suspect["decision"], suspect["reason"]) == ("inconclusive", "there are no controls")
     assert suspect["metrics"]["surety"]["value"] > 0

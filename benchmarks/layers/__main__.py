@@ -5,13 +5,17 @@ prints how far apart copies and independents are. What is in the folder already 
 """
 
 import argparse
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 import torch
 from measuring import FACTORS, METRICS, measured, separation
 from networks import NETWORKS
 from training import train_all
+
+from deepjudge_core.matching import Match
 
 
 def main() -> None:
@@ -24,9 +28,9 @@ def main() -> None:
     torch.set_num_threads(1)  # networks this small gain little by more
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = [
-        "| network | m | tap | neurons reached | seconds | AUC | margin | copies | disguised | independents "
+        "| network | m | match | tap | neurons reached | seconds | AUC | margin | copies | disguised | independents "
         "| undecided |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in arguments.networks or NETWORKS:
         network = NETWORKS[name]
@@ -35,9 +39,10 @@ def main() -> None:
         train_all(network, data, folder, arguments.data / "victims")
         if arguments.train:
             continue
-        for factor in FACTORS:
-            for tap, found in measured(network, data, folder, factor).items():
-                start = f"| {name} | {factor:g} | {tap} | {found.reached} of {found.neurons} | {found.seconds:.0f} |"
+        for factor, match in itertools.product(FACTORS, get_args(Match)):
+            for tap, found in measured(network, data, folder, factor, match).items():
+                reached = f"{found.reached} of {found.neurons}"
+                start = f"| {name} | {factor:g} | {match} | {tap} | {reached} | {found.seconds:.0f} |"
                 if not found.reached:
                     rows.append(f"{start} | | | | | |")
                     continue

@@ -1,4 +1,4 @@
-"""Permutes and rescales the neurons of a network so that it computes the same: what a thief can do without training."""
+"""Permutes, rescales and negates neurons so that a network computes the same: what a thief can do without training."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,7 +12,7 @@ Neurons = tuple[torch.Tensor, torch.Tensor]  # the old place of each neuron, and
 
 
 def disguise(module: nn.Module, seed: int) -> nn.Module:
-    """Permute all hidden neurons in place, and rescale those before a ReLU."""
+    """Permute all hidden neurons in place; rescale those of a ReLU, negate half of those of an LSTM."""
     generator = torch.Generator().manual_seed(seed)
 
     def shuffle(width: int) -> Neurons:
@@ -73,13 +73,16 @@ def _resnet(network: ResNet, shuffle: Callable[[int], Neurons]) -> None:
 
 
 def _lstm(network: Lstm, shuffle: Callable[[int], Neurons]) -> None:
-    # Gates are bounded: units can change places, but not their scale.
-    order, _ = shuffle(128)
+    # Gates are bounded: units cannot be rescaled. But what enters the cell, the third of the four, can be negated, and
+    # with it what the unit gives.
+    order, factors = shuffle(128)
+    signs = torch.where(factors < 1, -1.0, 1.0)
     rows = torch.cat([order + gate * 128 for gate in range(4)])
+    of_rows = torch.cat([torch.ones(256), signs, torch.ones(128)])
     for parameter in network.lstm.parameters():
-        parameter.copy_(parameter[rows])
-    network.lstm.weight_hh_l0.copy_(network.lstm.weight_hh_l0[:, order])
-    network.end.weight.copy_(network.end.weight[:, order])
+        parameter.copy_(parameter[rows] * of_rows.view(-1, *[1] * (parameter.ndim - 1)))
+    network.lstm.weight_hh_l0.copy_(network.lstm.weight_hh_l0[:, order] * signs)
+    network.end.weight.copy_(network.end.weight[:, order] * signs)
 
 
 def _outputs(layer: nn.Module, neurons: Neurons, *, scaled: bool = True) -> None:

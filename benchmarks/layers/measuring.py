@@ -27,6 +27,7 @@ from deepjudge_core import (
     save_suite,
     select_seeds,
 )
+from deepjudge_core.matching import Match, matched
 
 KINDS = ("copy", "disguised", "independent")
 METRICS = ("nod", "nad", "lod", "lad")
@@ -74,7 +75,7 @@ class Separation:
     undecided: float
 
 
-def measured(network: Network, data: Data, folder: Path, factor: float) -> dict[str, Measured]:
+def measured(network: Network, data: Data, folder: Path, factor: float, match: Match) -> dict[str, Measured]:
     """Each hidden tap by itself, by its number counted from 0, then all together."""
     suites = [load_suite(path) for path in _suites(network, data, folder, factor)]
     models = sorted(path.stem for path in folder.glob("*.pt2") if path.stem != "victim")
@@ -91,7 +92,7 @@ def measured(network: Network, data: Data, folder: Path, factor: float) -> dict[
             neurons=total,
             reached=total - sum(len(suite.unreached) for suite in chosen),
             seconds=sum(seconds[_name(place, factor)] for place in places),
-            values={model: _distances(chosen, [seen[model][place] for place in places]) for model in models},
+            values={model: _distances(chosen, [seen[model][place] for place in places], match) for model in models},
         )
     return found
 
@@ -167,12 +168,13 @@ def _name(place: int, factor: float) -> str:
     return f"tap-{place:02}-m{factor:g}"
 
 
-def _distances(suites: Sequence[Suite], seen: Sequence[Observation]) -> dict[str, float]:
+def _distances(suites: Sequence[Suite], seen: Sequence[Observation], match: Match) -> dict[str, float]:
     # Suites of one tap each are taken together as one of several taps would be: each tap with the cases made for it.
     if not any(suite.rows("corners").any() for suite in suites):
         return {}
     victim = _together([suite.answers(suite.victim, "corners") for suite in suites])
-    suspect = _together([suite.answers(one, "corners") for suite, one in zip(suites, seen, strict=True)])
+    pairs = zip(suites, seen, strict=True)
+    suspect = _together([suite.answers(matched(suite, one, match), "corners") for suite, one in pairs])
     return {name: REGISTRY.metrics[name].distance(victim, suspect) for name in METRICS}
 
 
