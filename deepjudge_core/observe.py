@@ -392,7 +392,7 @@ def _correspondence(model: Model, suite: Suite, given: Mapping[str, str]) -> tup
     if not suite.layers:
         return {}, "the suite compares no layers"
     if Access.LAYERS not in model.access:
-        return {}, "the model's layers cannot be seen"
+        return {}, ": ".join(filter(None, ("the model's layers cannot be seen", getattr(model, "unseen", None))))
     names, widths = list(suite.victim.model.layers), list(suite.victim.model.layers.values())
     taps, found = list(model.layers), list(model.layers.values())
     layer_map = {}

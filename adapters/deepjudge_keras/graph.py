@@ -188,6 +188,9 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
     elif role is Role.TRANSPOSE:
         order = tf.get_static_value(operation.inputs[1])
         permutation = () if order is None else tuple(order.tolist())
+    elif operation.type == "StridedSlice":
+        permutation = _unselected_axes(operation, output)
+        role = Role.SELECT if permutation else role
     elif operation.type in ("ExpandDims", "Squeeze") and rank > 2:
         permutation = _kept_axes(operation, output)
         role = Role.TRANSPOSE if permutation else role
@@ -231,6 +234,20 @@ def _kept_axes(operation: Any, output: Any) -> tuple[int, ...]:
     axes = list(range(rank))
     axes.insert(int(added) % output.shape.rank, -1)
     return tuple(axes)
+
+
+def _unselected_axes(operation: Any, output: Any) -> tuple[int, ...]:
+    """Axes of the input that are left where one place of another is taken, as a permutation; none if it is not so."""
+    mask = operation.get_attr("shrink_axis_mask")
+    whole = operation.get_attr("begin_mask") & operation.get_attr("end_mask")
+    rank = operation.inputs[0].shape.rank
+    if rank is None or operation.get_attr("ellipsis_mask") or operation.get_attr("new_axis_mask"):
+        return ()
+    given = range(int(operation.inputs[1].shape[0] or 0))
+    gone = [axis for axis in given if mask >> axis & 1]
+    if len(gone) != 1 or any(not whole >> axis & 1 for axis in given if axis not in gone) or output.shape.rank < 2:
+        return ()
+    return tuple(axis for axis in range(rank) if axis not in gone)
 
 
 def _layer_ops(call: Call) -> Iterator[Op]:

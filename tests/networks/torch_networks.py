@@ -1,0 +1,136 @@
+"""The networks as PyTorch modules, in evaluation mode. No other file of this package defines any."""
+
+import torch
+from torch import nn
+
+from networks.architectures import ARCHITECTURES, CLASSES, HEADS, PATCH
+
+
+def module(name: str, seed: int) -> nn.Module:
+    """A network that gives logits."""
+    made: nn.Module = make(name)
+    weights = ARCHITECTURES[name].weights(seed)
+    made.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
+    return made.eval()
+
+
+def make(name: str) -> nn.Module:
+    """The same with whatever weights."""
+    made: nn.Module = {
+        "conv1d": lambda: Convolutional(nn.Conv1d, nn.MaxPool1d(2), 30),
+        "conv2d": lambda: Convolutional(nn.Conv2d, nn.MaxPool2d(2), 24),
+        "dense": Dense,
+        "LSTM": LastStep,
+        "GRU": MeanOverTime,
+        "attention": Transformer,
+    }[name]()
+    return made
+
+
+def conv1d() -> nn.Module:
+    """A module for somebody's weights."""
+    return make("conv1d")
+
+
+def conv2d() -> nn.Module:
+    return make("conv2d")
+
+
+def dense() -> nn.Module:
+    return make("dense")
+
+
+def lstm() -> nn.Module:
+    return make("LSTM")
+
+
+def gru() -> nn.Module:
+    return make("GRU")
+
+
+def attention() -> nn.Module:
+    return make("attention")
+
+
+class Convolutional(nn.Module):
+    def __init__(self, convolution: type[nn.Module], pool: nn.Module, flat: int) -> None:
+        super().__init__()
+        self.conv1, self.relu1, self.pool = convolution(3, 4, 3), nn.ReLU(), pool
+        self.conv2, self.relu2, self.flatten = convolution(4, 6, 2), nn.ReLU(), nn.Flatten()
+        self.dense1, self.tanh, self.dense2 = nn.Linear(flat, 10), nn.Tanh(), nn.Linear(10, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(self.relu1(self.conv1(x)))
+        x = self.flatten(self.relu2(self.conv2(x)))
+        return self.dense2(self.tanh(self.dense1(x)))
+
+
+class Dense(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense1, self.relu1 = nn.Linear(16, 12), nn.ReLU()
+        self.dense2, self.relu2 = nn.Linear(12, 8), nn.ReLU()
+        self.dense3 = nn.Linear(8, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dense3(self.relu2(self.dense2(self.relu1(self.dense1(x)))))
+
+
+class LastStep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(5, 8, batch_first=True)
+        self.dense1, self.tanh, self.dense2 = nn.Linear(8, 7), nn.Tanh(), nn.Linear(7, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        steps, _ = self.lstm(x)
+        return self.dense2(self.tanh(self.dense1(steps[:, -1])))
+
+
+class MeanOverTime(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(5, 8, batch_first=True)
+        self.dense1, self.tanh, self.dense2 = nn.Linear(8, 7), nn.Tanh(), nn.Linear(7, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        steps, _ = self.gru(x)
+        return self.dense2(self.tanh(self.dense1(steps.mean(1))))
+
+
+class Transformer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, PATCH, PATCH)
+        self.positions = nn.Parameter(torch.zeros(4, 8))
+        for block in "ab":
+            self.add_module(f"norm1{block}", nn.LayerNorm(8))
+            self.add_module(f"attention{block}", nn.MultiheadAttention(8, HEADS, batch_first=True))
+            self.add_module(f"norm2{block}", nn.LayerNorm(8))
+            self.add_module(f"mlp1{block}", nn.Linear(8, 12))
+            self.add_module(f"gelu{block}", nn.GELU())
+            self.add_module(f"mlp2{block}", nn.Linear(12, 8))
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.positions
+        y = self.norm1a(x)
+        x = x + self.attentiona(y, y, y, need_weights=False)[0]
+        x = x + self.mlp2a(self.gelua(self.mlp1a(self.norm2a(x))))
+        y = self.norm1b(x)
+        x = x + self.attentionb(y, y, y, need_weights=False)[0]
+        x = x + self.mlp2b(self.gelub(self.mlp1b(self.norm2b(x))))
+        return self.head(self.norm(x).mean(1))
+
+
+class Unexportable(nn.Module):
+    """A network that asks for the values of its input, as torch.export cannot."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.isnan().any().item():
+            raise ValueError("expected numbers")
+        return self.network(x)
