@@ -76,6 +76,8 @@ def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observa
     if asking.classes and max(asking.classes) >= model.classes:
         raise ModelError(f"{model.name}: expected an output {max(asking.classes)}, found {model.classes} classes")
     layer_map, unmatched = _correspondence(model, suite, asking.layers)
+    if unmatched and getattr(model, "unseen", None):
+        unmatched += f": {model.unseen}"  # type: ignore[attr-defined]  # optional
     answered = _Questioner(model, suite, asking, arrange, layer_map).ask()
     mapped, activations = answered.mapped, answered.activations
     return Observation(
@@ -392,7 +394,7 @@ def _correspondence(model: Model, suite: Suite, given: Mapping[str, str]) -> tup
     if not suite.layers:
         return {}, "the suite compares no layers"
     if Access.LAYERS not in model.access:
-        return {}, ": ".join(filter(None, ("the model's layers cannot be seen", getattr(model, "unseen", None))))
+        return {}, "the model's layers cannot be seen"
     names, widths = list(suite.victim.model.layers), list(suite.victim.model.layers.values())
     taps, found = list(model.layers), list(model.layers.values())
     layer_map = {}

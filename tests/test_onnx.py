@@ -215,10 +215,11 @@ def test_every_activation_is_one_tap(exporter: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("exporter", ["old", "new"])
 @pytest.mark.parametrize(
-    ("layers", "bidirectional", "batch_first"), [(1, False, True), (2, True, True), (2, False, False)]
+    ("layers", "bidirectional", "batch_first", "uses"),
+    [(1, False, True, "last"), (2, True, True, "last"), (2, False, False, "last"), (2, True, False, "mean")],
 )
 def test_taps_of_a_pytorch_lstm(
-    exporter: str, layers: int, bidirectional: bool, batch_first: bool, tmp_path: Path
+    exporter: str, layers: int, bidirectional: bool, batch_first: bool, uses: str, tmp_path: Path
 ) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from torch import nn
@@ -235,13 +236,19 @@ def test_taps_of_a_pytorch_lstm(
 
         def forward(self, x: Any) -> Any:
             y, _ = self.l(x if batch_first else x.transpose(0, 1))
-            return self.linear(y[:, -1] if batch_first else y[-1])
+            return self.linear(self.used(y))
+
+        def used(self, y: Any) -> Any:
+            if uses == "mean":
+                return y.mean(1 if batch_first else 0)
+            return y[:, -1] if batch_first else y[-1]
 
     torch.manual_seed(0)
     module, x = Net(), torch.randn(ROWS, 8, 4)
     model = open_onnx(export_torch(module, x, tmp_path / "m.onnx", exporter))
     with torch.inference_mode():
-        expected = [module.sequence(x).mean(1).numpy(), module(x).numpy()]
+        y = module.sequence(x)
+        expected = [(y[:, -1] if uses == "last" else y.mean(1)).numpy(), module(x).numpy()]
     check_taps(model, x.numpy(), expected)
     check_gradients(model, x.numpy(), step=1e-2, tolerance=0.01)
 
@@ -397,10 +404,14 @@ def test_a_conversion_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_operation_that_cannot_be_converted_is_named() -> None:
     pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'deepjudge[torch]'")
-    nodes = [node("QuickGelu", "x", "h", domain="com.microsoft"), node("MatMul", "h V", "y")]
-    model = open_onnx(proto(nodes, {"V": random(4, 3)}), name="m")
+    nodes = [
+        node("TransposeMatMul", "x W", "a", domain="com.microsoft"),
+        node("Relu", "a", "h"),
+        node("MatMul", "h V", "y"),
+    ]
+    model = open_onnx(proto(nodes, {"W": random(4, 4), "V": random(4, 3)}), name="m")
     assert list(model.layers) == ["h", "y"]
-    with pytest.raises(ModelError, match=r"^m: no gradients through the operation QuickGelu$"):
+    with pytest.raises(ModelError, match=r"^m: no gradients through the operation TransposeMatMul$"):
         model.gradient(random(ROWS, 4), lambda s, rows: s)
 
 

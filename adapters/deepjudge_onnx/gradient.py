@@ -109,14 +109,14 @@ def _fast_gelu(x: torch.Tensor, bias: torch.Tensor | float = 0.0) -> torch.Tenso
     return functional.gelu(x + bias, approximate="tanh")
 
 
-def _quick_gelu(x: torch.Tensor, alpha: float) -> torch.Tensor:
+def _quick_gelu(x: torch.Tensor, alpha: float = 1.702) -> torch.Tensor:
     return x * torch.sigmoid(alpha * x)
 
 
 def _convert_gelu(builder: Any, node: NodeProto) -> Any:
     # ONNX Runtime's own, in files that it optimised.
     given = [builder.get_value(name) for name in node.input if name]
-    given += [attribute.f for attribute in node.attribute if attribute.name == "alpha"]
+    given += [attribute.f for attribute in node.attribute]  # of QuickGelu alone: alpha
     return builder.call_function(_GELUS[node.op_type], args=tuple(given))
 
 

@@ -169,7 +169,14 @@ class HookedModel(TensorModel):
     def _probe(self, x: torch.Tensor) -> "_Run":
         calls: list[_Call] = []
         parts = {key: part for key, part in self._module.named_modules() if key in self._heard or _channel_of(part)}
-        with torch.inference_mode(False), torch.enable_grad(), _listening(parts, calls.append), _Ending() as ending:
+        watched = _Indexing()
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            _listening(parts, calls.append),
+            _Ending() as ending,
+            watched,
+        ):
             leaf = x.clone()
             given = leaf.requires_grad_().clone() if leaf.dtype.is_floating_point else leaf
             try:
@@ -178,7 +185,7 @@ class HookedModel(TensorModel):
                 raise ModelError(f"expected a model that gives {str(error).removeprefix('expected ')}") from error
             except Exception as error:
                 raise ModelError(f"it cannot be run on them: {line(error)}") from error
-        return _Run(scores, ending, calls)
+        return _Run(scores, ending, calls, watched.tensors)
 
     def _check_same(self, run: "_Run", few: "_Run | None", example: torch.Tensor) -> None:
         # One after the other: what a run keeps may be large.
@@ -213,11 +220,12 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Run:
-    """What a module did: its scores, the last softmax, the calls of its parts."""
+    """What a module did: its scores, the last softmax, the calls of its parts, the tensors that it took places of."""
 
     scores: torch.Tensor
     ending: "_Ending"
     calls: list[_Call]
+    indexed: list[torch.Tensor]
 
     @property
     def order(self) -> list[str]:
@@ -254,6 +262,22 @@ class _Ending(TorchFunctionMode):  # type: ignore[misc]  # torch ships no types 
         if self.result.numel() != scores.numel():
             return False
         return bool(torch.allclose(self.result.reshape(scores.shape), scores, equal_nan=True))
+
+
+class _Indexing(TorchFunctionMode):  # type: ignore[misc]  # torch ships no types here
+    """Notes the tensors of which some places are taken, as of a sequence the last step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[torch.Tensor] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """See :class:`TorchFunctionMode`."""
+        if getattr(func, "__name__", "") in ("__getitem__", "select"):
+            self.tensors.extend(args[:1])
+        return func(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager
@@ -306,11 +330,12 @@ def _find_places(run: _Run, few: _Run | None, rows: int) -> tuple[dict[str, Plac
         if unused or batch is None or batch == channel:
             continue
         places[tap] = Place(batch, channel, tensor.shape[channel])
-        if isinstance(run.calls[at].part, nn.RNNBase) and tensor.ndim == 3 and gradients.get(tap) is not None:
-            time = 3 - batch - channel
-            used = gradients[tap].abs().sum((batch, channel)).nonzero()
+        gradient = gradients.get(tap)
+        recurrent = isinstance(run.calls[at].part, nn.RNNBase) and tensor.ndim == 3
+        if recurrent and gradient is not None and any(tensor is indexed for indexed in run.indexed):
+            used = gradient.abs().sum((batch, channel)).nonzero()
             if len(used) == 1:
-                steps[tap] = (time, int(used))
+                steps[tap] = (3 - batch - channel, int(used))
     return places, steps
 
 

@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Access, Scores
+from deepjudge_core.model import Scores
 from deepjudge_torch.base import (
     ROWS,
     TensorModel,
@@ -84,7 +84,7 @@ def open_script(
 
 
 class ScriptModel(TensorModel):
-    """TorchScript, run as it is; its layers cannot be seen, and the one tap is the logits.
+    """TorchScript, run as it is; the one tap is the logits.
 
     Where the answer to an input depends on the others in its batch, each input is a batch of its own.
     """
@@ -128,7 +128,6 @@ class ScriptModel(TensorModel):
             batch_size=batch_size,
             fixed_batch=rows or None,
         )
-        self.access &= ~Access.LAYERS
 
     def run(self, x: torch.Tensor, layers: Sequence[str] | None) -> Sequence[torch.Tensor]:
         """See :class:`TensorModel`."""
