@@ -76,8 +76,9 @@ def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observa
     if asking.classes and max(asking.classes) >= model.classes:
         raise ModelError(f"{model.name}: expected an output {max(asking.classes)}, found {model.classes} classes")
     layer_map, unmatched = _correspondence(model, suite, asking.layers)
-    if unmatched and getattr(model, "unseen", None):
-        unmatched += f": {model.unseen}"  # type: ignore[attr-defined]  # optional
+    unseen = getattr(model, "unseen", None)  # of models that say why
+    if unmatched and unseen:
+        unmatched += f": {unseen}"
     answered = _Questioner(model, suite, asking, arrange, layer_map).ask()
     mapped, activations = answered.mapped, answered.activations
     return Observation(

@@ -86,7 +86,9 @@ def _claiming(path: Path, registry: Registry) -> list[Adapter]:
     adapters = registry.adapters.claimed()
     # What is in a folder says more than its name.
     marked = [adapter for adapter in adapters if _marked(path, adapter)]
-    return marked or [adapter for adapter in adapters if path.name.lower().endswith(adapter.suffixes)]
+    named = [adapter for adapter in adapters if path.name.lower().endswith(adapter.suffixes)]
+    # A suffix that others use too is claimed by none: then an adapter is asked.
+    return marked or named or [adapter for adapter in adapters if adapter.accepts(path)]
 
 
 def _marked(path: Path, adapter: Adapter) -> bool:

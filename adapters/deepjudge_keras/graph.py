@@ -183,8 +183,10 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
         return Op(output.name, Role.RECURRENT, inputs, rank)
     if data_format(operation).startswith("NC"):
         return Op(output.name, Role.CONVOLUTION, inputs, rank, channel=1)
-    if _is_scaled(operation) or any(_is_scaled(consumer) for consumer in output.consumers()):
-        role = Role.ACTIVATION if _is_scaled(operation) else Role.ELEMENTWISE
+    if _completes(operation) or any(_completes(consumer) for consumer in output.consumers()):
+        role = Role.ACTIVATION if _completes(operation) else Role.ELEMENTWISE
+    elif _is_limit(operation):
+        role = Role.ACTIVATION
     elif role is Role.TRANSPOSE:
         order = tf.get_static_value(operation.inputs[1])
         permutation = () if order is None else tuple(order.tolist())
@@ -197,8 +199,29 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
     return Op(output.name, role, inputs, rank, permutation=permutation)
 
 
+def _completes(operation: Any) -> bool:
+    """Whether it is the last operation of an activation of several, and its output that of the whole."""
+    return _is_scaled(operation) or _is_clipped(operation)
+
+
+def _is_clipped(operation: Any) -> bool:
+    """Of a ReLU with an upper limit, or of two limits."""
+    if not _is_limit(operation):
+        return False
+    source = operation.inputs[0]
+    return len(source.consumers()) == 1 and (source.op.type == "Relu" or _is_limit(source.op))
+
+
+def _is_limit(operation: Any) -> bool:
+    """Whether it is the greater, or the lesser, of its input and a number."""
+    if operation.type not in ("Maximum", "Minimum"):
+        return False
+    limit = tf.get_static_value(operation.inputs[1])
+    return limit is not None and np.size(limit) == 1
+
+
 def _is_scaled(operation: Any) -> bool:
-    """Whether it is the last operation of a hard sigmoid, ``relu6(x + 3) / 6``, and its output that of the whole."""
+    """Of a hard sigmoid, ``relu6(x + 3) / 6``."""
     if operation.type not in ("Mul", "RealDiv") or operation.inputs[0].op.type != "Relu6":
         return False
     summands = operation.inputs[0].op.inputs[0].op.inputs

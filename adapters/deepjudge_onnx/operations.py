@@ -35,6 +35,8 @@ _ROLES = {
     for kind in kinds.split()
 }
 
+_LOG_SIGMOIDS = {("Sigmoid", "Log"), ("Softplus", "Neg")}
+
 # The axes of a recurrent layer's outputs: t time, d directions, b batch, h hidden; g is h of one of two directions.
 # A loop is what Keras' exporter makes of layers that it does not know as LSTM.
 _RECURRENT = {
@@ -104,7 +106,8 @@ class _Translator:
             return Op(name, Role.RECURRENT, inputs, rank, self._recurrent[name])
         if self._completes(node):
             part = self._ops.pop(inputs[0])
-            return Op(name, part.role, part.inputs, rank)
+            role = Role.ACTIVATION if part.role is Role.SIGMOID else part.role  # its logarithm ends no classifier
+            return Op(name, role, part.inputs, rank)
         kept = self._unselected_axes(node)
         if kept is not None:
             return Op(name, Role.SELECT, inputs, rank, permutation=kept)
@@ -146,8 +149,12 @@ class _Translator:
         # Whether what comes before is a part of the same activation, and used for nothing else.
         names = self._inputs(node)
         before = self._producers.get(names[0]) if len(names) == 1 else None
+        if before is None or self._uses[names[0]] > 1:
+            return False
+        if (before.op_type, node.op_type) in _LOG_SIGMOIDS:
+            return True
         factor = self._factor(node)
-        if before is None or factor is None or self._uses[names[0]] > 1:
+        if factor is None:
             return False
         if node.op_type in ("Max", "Min"):  # a ReLU with an upper limit
             return before.op_type in ("Relu", "Max", "Min")
@@ -192,7 +199,7 @@ class _Translator:
             new = {axis % out for axis in self._axes(node)}
             axes = iter(range(rank))
             return tuple(-1 if axis in new else next(axes) for axis in range(out))
-        elif kind == "Squeeze" or (kind.startswith("Reduce") and not attribute(node, "keepdims", 1)):
+        if kind == "Squeeze" or (kind.startswith("Reduce") and not attribute(node, "keepdims", 1)):
             gone = {axis % rank for axis in self._axes(node)}
         else:
             return None

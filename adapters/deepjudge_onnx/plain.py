@@ -72,4 +72,4 @@ def _parts(node: NodeProto, graph: Any) -> Iterator[NodeProto]:
 def _element_type(model: ModelProto, name: str) -> int:
     values = (*model.graph.value_info, *onnx.shape_inference.infer_shapes(model).graph.value_info)
     kinds = (value.type.tensor_type.elem_type for value in values if value.name == name)
-    return next((kind for kind in kinds if kind), TensorProto.FLOAT)
+    return int(next((kind for kind in kinds if kind), TensorProto.FLOAT))

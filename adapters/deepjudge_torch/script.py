@@ -78,9 +78,9 @@ def open_script(
         UserWarning,
         stacklevel=2,
     )
-    model = ScriptModel(module, example, name=name, digest=digest, batch_size=batch_size)
-    model.unseen = f"expected TorchScript that can be converted to a program of torch.export, found {reasons[0]}"
-    return model
+    unconverted = ScriptModel(module, example, name=name, digest=digest, batch_size=batch_size)
+    unconverted.unseen = f"expected TorchScript that can be converted to a program of torch.export, found {reasons[0]}"
+    return unconverted
 
 
 class ScriptModel(TensorModel):

@@ -100,7 +100,7 @@ ARCHITECTURES = {
                 **_layer("dense1", 10, 30),
                 **_layer("dense2", CLASSES, 10),
             },
-            {"conv1": 2.0, "conv2": 1.5, "dense2": 4.0},
+            {"conv1": 2.0, "conv2": 2.0, "dense2": 8.0},
         ),
         Architecture(
             "conv2d",

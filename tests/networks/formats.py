@@ -22,7 +22,11 @@ _OLD = (
     (r"The feature will be removed", DeprecationWarning),
     (r"Exporting a model to ONNX with a batch_size other than 1, with a variable length with", UserWarning),
     (r"Constant folding - Only steps=1 can be constant folded", UserWarning),
+    # PyTorch's own attention asks for sizes, which do not change here.
+    (r"Converting a tensor to a Python (boolean|integer)", Warning),
 )
+# PyTorch's own recurrent layers do that, and export puts it back.
+_FLAT = (r"The tensor attributes (self\.[\w.]*_flat_weights\[\d+\](, )?)+ were assigned during export", UserWarning)
 # The exporter asks torch's own trees in a way that torch deprecates.
 _TREES = (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
 
@@ -50,7 +54,8 @@ def pt2(name: str, seed: int, path: Path) -> Path:
 
     rows = ({0: torch.export.Dim("rows")},)
     file = path.with_suffix(".pt2")
-    torch.export.save(torch.export.export(live(name, seed, path), (_example(name, 2),), dynamic_shapes=rows), file)
+    with _silenced(_FLAT):
+        torch.export.save(torch.export.export(live(name, seed, path), (_example(name, 2),), dynamic_shapes=rows), file)
     return file
 
 
@@ -101,7 +106,7 @@ def _dynamo(module: Any, example: Any, path: Path, **options: Any) -> Path:
 
     file = path.with_suffix(".onnx")
     rows = ({0: torch.export.Dim("rows")},)
-    with _silenced(_TREES):
+    with _silenced(_TREES, _FLAT):
         torch.onnx.export(module, (example,), file, dynamo=True, dynamic_shapes=rows, verbose=False, **options)
     return file
 
@@ -110,10 +115,13 @@ def old(name: str, seed: int, path: Path, **options: Any) -> Path:
     """By PyTorch's old exporter."""
     import torch
 
+    from networks import torch_networks
+
     file = path.with_suffix(".onnx")
     names = {"input_names": ["x"], "output_names": ["z"], "dynamic_axes": {"x": {0: "rows"}, "z": {0: "rows"}}}
     with _silenced(*_OLD):
-        torch.onnx.export(live(name, seed, path), (_example(name, 1),), file, dynamo=False, **names, **options)
+        module = torch_networks.plain(name, seed) if options else torch_networks.module(name, seed)
+        torch.onnx.export(module, (_example(name, 1),), file, dynamo=False, **names, **options)
     return file
 
 
@@ -229,7 +237,8 @@ def keras2_file(name: str, seed: int, path: Path) -> Path:
     from networks import keras_networks
 
     file = path.with_suffix(".h5")
-    keras_networks.keras2(name, seed).save(file)
+    with _silenced((r"You are saving your model as an HDF5 file", UserWarning)):
+        keras_networks.keras2(name, seed).save(file)
     return file
 
 

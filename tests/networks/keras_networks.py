@@ -25,7 +25,9 @@ def keras2(name: str, seed: int) -> Any:
 
 def sequential(name: str, seed: int) -> Any:
     """The same as a list of layers; not for attention, which branches."""
-    return filled(keras.Sequential([keras.Input(ARCHITECTURES[name].keras_shape), *_layers(name, keras.layers)]), name, seed)
+    return filled(
+        keras.Sequential([keras.Input(ARCHITECTURES[name].keras_shape), *_layers(name, keras.layers)]), name, seed
+    )
 
 
 def subclassed(name: str, seed: int) -> Any:

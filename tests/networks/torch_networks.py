@@ -14,6 +14,15 @@ def module(name: str, seed: int) -> nn.Module:
     return made.eval()
 
 
+def plain(name: str, seed: int) -> nn.Module:
+    """The same, of simple operations alone."""
+    made = module(name, seed)
+    for part in made.modules():
+        if isinstance(part, nn.MultiheadAttention):
+            part.__class__ = PlainAttention
+    return made
+
+
 def make(name: str) -> nn.Module:
     """The same with whatever weights."""
     made: nn.Module = {
@@ -121,6 +130,16 @@ class Transformer(nn.Module):
         x = x + self.attentionb(y, y, y, need_weights=False)[0]
         x = x + self.mlp2b(self.gelub(self.mlp1b(self.norm2b(x))))
         return self.head(self.norm(x).mean(1))
+
+
+class PlainAttention(nn.MultiheadAttention):
+    """Attention to itself in the operations of old opsets, into which exporters cannot translate PyTorch's own."""
+
+    def forward(self, x: torch.Tensor, *_: torch.Tensor, need_weights: bool) -> tuple[torch.Tensor, None]:
+        parts = nn.functional.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        split = [part.reshape(-1, 4, HEADS, 8 // HEADS).transpose(1, 2) for part in parts]
+        weights = torch.softmax(split[0] @ split[1].transpose(2, 3) / (8 // HEADS) ** 0.5, -1)
+        return self.out_proj((weights @ split[2]).transpose(1, 2).reshape(-1, 4, 8)), None
 
 
 class Unexportable(nn.Module):
