@@ -11,6 +11,7 @@ from deepjudge_core.components import Adapter
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.model import InputSpec, Model
 from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.storage import is_own
 
 
 def open_model(
@@ -87,8 +88,10 @@ def _claiming(path: Path, registry: Registry) -> list[Adapter]:
     # What is in a folder says more than its name.
     marked = [adapter for adapter in adapters if _marked(path, adapter)]
     named = [adapter for adapter in adapters if path.name.lower().endswith(adapter.suffixes)]
-    # A suffix that others use too is claimed by none: then an adapter is asked.
-    return marked or named or [adapter for adapter in adapters if adapter.accepts(path)]
+    if marked or named or is_own(path):
+        return marked or named
+    # A suffix that this tool's own files have is claimed by no adapter.
+    return [adapter for adapter in adapters if adapter.accepts(path)]
 
 
 def _marked(path: Path, adapter: Adapter) -> bool:
