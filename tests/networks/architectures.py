@@ -73,18 +73,6 @@ def _recurrent(name: str, gates: int, inputs: int, units: int) -> dict[str, tupl
     return shapes | {f"{name}.bias_ih_l0": (rows,), f"{name}.bias_hh_l0": (rows,)}
 
 
-def _block(name: str, width: int, hidden: int) -> dict[str, tuple[int, ...]]:
-    return {
-        **_layer(f"norm1{name}", width),
-        f"attention{name}.in_proj_weight": (3 * width, width),
-        f"attention{name}.in_proj_bias": (3 * width,),
-        **_layer(f"attention{name}.out_proj", width, width),
-        **_layer(f"norm2{name}", width),
-        **_layer(f"mlp1{name}", hidden, width),
-        **_layer(f"mlp2{name}", width, hidden),
-    }
-
-
 ARCHITECTURES = {
     architecture.name: architecture
     for architecture in (
@@ -142,19 +130,24 @@ ARCHITECTURES = {
             {**_recurrent("gru", 3, 5, 8), **_layer("dense1", 7, 8), **_layer("dense2", CLASSES, 7)},
             {"gru": 3.0, "dense1": 3.0, "dense2": 4.0},
         ),
-        # A vision transformer: patches, positions, two blocks (attention; dense, GELU, dense), mean over the patches,
+        # A vision transformer: patches, positions, a block (attention; dense, GELU, dense), mean over the patches,
         # dense.
         Architecture(
             "attention",
             (3, 8, 8),
             True,
-            (12, 12, CLASSES),
+            (12, CLASSES),
             {
                 **_layer("patches", 8, 3, PATCH, PATCH),
                 "positions": (4, 8),
-                **_block("a", 8, 12),
-                **_block("b", 8, 12),
-                **_layer("norm", 8),
+                **_layer("norm1", 8),
+                "attention.in_proj_weight": (24, 8),
+                "attention.in_proj_bias": (24,),
+                **_layer("attention.out_proj", 8, 8),
+                **_layer("norm2", 8),
+                **_layer("mlp1", 12, 8),
+                **_layer("mlp2", 8, 12),
+                **_layer("norm3", 8),
                 **_layer("head", CLASSES, 8),
             },
             {"patches": 3.0, "positions": 1.0, "mlp": 2.0, "attention": 2.0, "head": 4.0},

@@ -100,13 +100,12 @@ def _transformer(x: Any, layers: Any) -> Any:
     x = layers.Conv2D(8, PATCH, PATCH, name="patches")(x)
     # The positions are a bias for each patch: the kernel is the identity.
     x = layers.EinsumDense("bti,io->bto", (4, 8), bias_axes="to", name="positions")(layers.Reshape((4, 8))(x))
-    for block in "ab":
-        y = layers.LayerNormalization(epsilon=_EPSILON, name=f"norm1{block}")(x)
-        x = layers.Add()([x, layers.MultiHeadAttention(HEADS, 8 // HEADS, name=f"attention{block}")(y, y)])
-        y = layers.LayerNormalization(epsilon=_EPSILON, name=f"norm2{block}")(x)
-        y = layers.Dense(8, name=f"mlp2{block}")(layers.Dense(12, activation="gelu", name=f"mlp1{block}")(y))
-        x = layers.Add()([x, y])
-    x = layers.GlobalAveragePooling1D()(layers.LayerNormalization(epsilon=_EPSILON, name="norm")(x))
+    y = layers.LayerNormalization(epsilon=_EPSILON, name="norm1")(x)
+    x = layers.Add()([x, layers.MultiHeadAttention(HEADS, 8 // HEADS, name="attention")(y, y)])
+    y = layers.LayerNormalization(epsilon=_EPSILON, name="norm2")(x)
+    y = layers.Dense(8, name="mlp2")(layers.Dense(12, activation="gelu", name="mlp1")(y))
+    x = layers.LayerNormalization(epsilon=_EPSILON, name="norm3")(layers.Add()([x, y]))
+    x = layers.GlobalAveragePooling1D()(x)
     return layers.Dense(CLASSES, activation="softmax", name="head")(x)
 
 
@@ -114,8 +113,8 @@ def _arrays(layer: str, state: Mapping[str, np.ndarray], name: str) -> list[np.n
     """The weights of a layer, in Keras' order."""
     if layer == "positions":
         return [np.eye(8, dtype=np.float32), state["positions"]]
-    if layer.startswith("attention"):
-        return _attention(layer, state)
+    if layer == "attention":
+        return _attention(state)
     if layer in ("lstm", "gru"):
         return _recurrent(layer, state)
     if f"{layer}.weight" not in state:
@@ -136,9 +135,9 @@ def _recurrent(layer: str, state: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     return [kernel.T, recurrent.T, np.stack([bias, recurrent_bias])]
 
 
-def _attention(layer: str, state: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+def _attention(state: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     arrays = []
-    kernels, biases = np.split(state[f"{layer}.in_proj_weight"], 3), np.split(state[f"{layer}.in_proj_bias"], 3)
+    kernels, biases = np.split(state["attention.in_proj_weight"], 3), np.split(state["attention.in_proj_bias"], 3)
     for kernel, bias in zip(kernels, biases, strict=True):  # of query, key, value
         arrays += [kernel.T.reshape(8, HEADS, -1), bias.reshape(HEADS, -1)]
-    return [*arrays, state[f"{layer}.out_proj.weight"].T.reshape(HEADS, -1, 8), state[f"{layer}.out_proj.bias"]]
+    return [*arrays, state["attention.out_proj.weight"].T.reshape(HEADS, -1, 8), state["attention.out_proj.bias"]]

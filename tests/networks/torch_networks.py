@@ -112,24 +112,16 @@ class Transformer(nn.Module):
         super().__init__()
         self.patches = nn.Conv2d(3, 8, PATCH, PATCH)
         self.positions = nn.Parameter(torch.zeros(4, 8))
-        for block in "ab":
-            self.add_module(f"norm1{block}", nn.LayerNorm(8))
-            self.add_module(f"attention{block}", nn.MultiheadAttention(8, HEADS, batch_first=True))
-            self.add_module(f"norm2{block}", nn.LayerNorm(8))
-            self.add_module(f"mlp1{block}", nn.Linear(8, 12))
-            self.add_module(f"gelu{block}", nn.GELU())
-            self.add_module(f"mlp2{block}", nn.Linear(12, 8))
-        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, CLASSES)
+        self.norm1, self.attention = nn.LayerNorm(8), nn.MultiheadAttention(8, HEADS, batch_first=True)
+        self.norm2, self.mlp1, self.gelu, self.mlp2 = nn.LayerNorm(8), nn.Linear(8, 12), nn.GELU(), nn.Linear(12, 8)
+        self.norm3, self.head = nn.LayerNorm(8), nn.Linear(8, CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.patches(x).flatten(2).transpose(1, 2) + self.positions
-        y = self.norm1a(x)
-        x = x + self.attentiona(y, y, y, need_weights=False)[0]
-        x = x + self.mlp2a(self.gelua(self.mlp1a(self.norm2a(x))))
-        y = self.norm1b(x)
-        x = x + self.attentionb(y, y, y, need_weights=False)[0]
-        x = x + self.mlp2b(self.gelub(self.mlp1b(self.norm2b(x))))
-        return self.head(self.norm(x).mean(1))
+        y = self.norm1(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        x = x + self.mlp2(self.gelu(self.mlp1(self.norm2(x))))
+        return self.head(self.norm3(x).mean(1))
 
 
 class PlainAttention(nn.MultiheadAttention):
