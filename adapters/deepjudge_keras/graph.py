@@ -30,7 +30,7 @@ _ACTIVATIONS = {
 """TensorFlow operations that are an activation function, or the nonlinear part of one."""
 
 _OTHERS = {
-    **dict.fromkeys(("Abs", "Add", "AddN", "AddV2", "BiasAdd", "Exp", "Maximum", "Minimum"), Role.ELEMENTWISE),
+    **dict.fromkeys(("Abs", "Add", "AddN", "AddV2", "BiasAdd", "Exp", "Expm1", "Maximum", "Minimum"), Role.ELEMENTWISE),
     **dict.fromkeys(("Neg", "Pow", "RealDiv", "Sqrt", "Square", "Sub"), Role.ELEMENTWISE),
     **dict.fromkeys(("Greater", "GreaterEqual", "Less", "LessEqual"), Role.ELEMENTWISE),
     **dict.fromkeys(("Mul", "Select", "SelectV2"), Role.MULTIPLY),
@@ -208,16 +208,18 @@ def _is_clipped(operation: Any) -> bool:
     """Of a ReLU with an upper limit, or of two limits."""
     if not _is_limit(operation):
         return False
-    source = operation.inputs[0]
+    (source,) = (tensor for tensor in operation.inputs if _number(tensor) is None)
     return len(source.consumers()) == 1 and (source.op.type == "Relu" or _is_limit(source.op))
 
 
 def _is_limit(operation: Any) -> bool:
     """Whether it is the greater, or the lesser, of its input and a number."""
-    if operation.type not in ("Maximum", "Minimum"):
-        return False
-    limit = tf.get_static_value(operation.inputs[1])
-    return limit is not None and np.size(limit) == 1
+    return operation.type in ("Maximum", "Minimum") and [*map(_number, operation.inputs)].count(None) == 1
+
+
+def _number(tensor: Any) -> Any:
+    value = tf.get_static_value(tensor)
+    return value if np.size(value) == 1 else None
 
 
 def _is_scaled(operation: Any) -> bool:
