@@ -17,7 +17,6 @@ from deepjudge_core.observe import Asking, accuracy_on_seeds, check_asking, obse
 from deepjudge_core.opening import open_model
 from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.seeds import Order, select_seeds
-from deepjudge_core.storage import is_own
 from deepjudge_core.suite import Suite
 
 
@@ -199,7 +198,7 @@ def look(
     """
     if isinstance(source, Observation):
         return source
-    if isinstance(source, str | Path) and is_own(Path(source)):
+    if isinstance(source, str | Path) and Path(source).suffix == ".safetensors":
         return load_observation(Path(source))
     model = open_model(source, registry=registry, expected=suite.victim.model.input, **(opening or {}))
     return observe(model, suite, asking)

@@ -27,8 +27,7 @@ class Adapter:
     Attributes:
         name: Name of the framework, as it stands in reports.
         suffixes: File names that it reads end with one of these (lower case, with the dot).
-        accepts: Whether a live object is one of this framework's models, or a path with another suffix is; must not
-            import the framework.
+        accepts: Whether a live object is one of this framework's models; must not import the framework.
         open: ``open(source, *, name, batch_size, **options) -> Model`` for a :class:`pathlib.Path` or a live object.
             Imports the framework; raises :class:`~deepjudge_core.errors.ModelError` with one line otherwise.
         folders: A folder that holds a file of one of these names is one model, and of this framework.

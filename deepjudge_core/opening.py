@@ -11,7 +11,6 @@ from deepjudge_core.components import Adapter
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.model import InputSpec, Model
 from deepjudge_core.plugins import Registry, load_registry
-from deepjudge_core.storage import is_own
 
 
 def open_model(
@@ -87,11 +86,7 @@ def _claiming(path: Path, registry: Registry) -> list[Adapter]:
     adapters = registry.adapters.claimed()
     # What is in a folder says more than its name.
     marked = [adapter for adapter in adapters if _marked(path, adapter)]
-    named = [adapter for adapter in adapters if path.name.lower().endswith(adapter.suffixes)]
-    if marked or named or is_own(path):
-        return marked or named
-    # A suffix that this tool's own files have is claimed by no adapter.
-    return [adapter for adapter in adapters if adapter.accepts(path)]
+    return marked or [adapter for adapter in adapters if path.name.lower().endswith(adapter.suffixes)]
 
 
 def _marked(path: Path, adapter: Adapter) -> bool:

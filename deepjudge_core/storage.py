@@ -114,17 +114,6 @@ def read(path: Path, kinds: Collection[str]) -> Content:
     return Content(kind, manifest, arrays, digest)
 
 
-def is_own(path: Path) -> bool:
-    """Whether a path is for :func:`read`: a safetensors file that is not another's, such as one of weights."""
-    if path.suffix != ".safetensors":
-        return False
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return _KEY in (file.metadata() or {})
-    except (OSError, SafetensorError):
-        return True  # read() says what is wrong with it
-
-
 def _header(path: Path, text: str) -> tuple[str, Mapping[str, Any], str]:
     try:
         header = json.loads(text, parse_constant=_refuse)

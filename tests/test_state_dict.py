@@ -111,10 +111,6 @@ def same(model: Model, wanted: Model) -> None:
         np.testing.assert_array_equal(*given)
 
 
-def test_open_model_takes_safetensors_too(tmp_path: Path, live: Model) -> None:
-    same(open_model(save(tmp_path, ".safetensors"), arch="user.nets:Shaped"), live)
-
-
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
 def test_a_state_dict_is_the_live_module(suffix: str, tmp_path: Path, live: Model) -> None:
     path = save(tmp_path, suffix)

@@ -2,7 +2,7 @@
 
 Programs are ``.pt2`` files or live, the others ``.pt`` and ``.pth`` files or live modules. A state dict needs
 ``arch="package.module:factory"``. One in ``.safetensors`` is opened too, but that suffix is not claimed: this tool's
-own files have it, and a folder may hold both.
+own files have it.
 """
 
 import importlib
@@ -26,8 +26,6 @@ def deepjudge_adapters() -> Iterable[Adapter]:
 
 
 def _accepts(source: object) -> bool:
-    if isinstance(source, Path):
-        return source.suffix.lower() == ".safetensors"
     return any((cls.__module__, cls.__name__) in _LIVE for cls in type(source).__mro__)
 
 
