@@ -149,6 +149,8 @@ def test_the_network_is_a_copy_of_itself_in_every_format(name: str, key: str, ga
         values = {metric: m.value for metric, m in measured.items()}
         bounds = (FORMS[key].bound, form.bound)
         near = None in bounds or all(value is not None and value < max(bounds) for value in values.values())
+        if name in form.unseen:
+            near = {metric for metric, value in values.items() if value is None} == {"nod", "nad", "lod", "lad"}
         if not near or values.keys() != METRICS or verdict.decision is not Decision.COPY:
             wrong[suspect] = verdict.decision, values
     assert wrong == {}

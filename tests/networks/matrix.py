@@ -28,7 +28,7 @@ class Form:
             the verdict is promised.
         shape: Whether the shape of an input has to be said.
         arch: Whether what makes the network has to be said.
-        layers: Whether all its layers can be seen: ``yes``, or those that it is not true of.
+        unseen: Architectures of which not all layers can be seen.
         gradients: Whether it can be the victim of all generators.
         without: Architectures that it does not hold, and why.
     """
@@ -104,7 +104,10 @@ FORMS = {
     "tf-saved": Form("SavedModel of a plain signature", formats.signature, _KERAS),
 }
 
-_UNSEEN = "Activations are inside the quantised operations: white-box metrics are not measured, with the reason."
+_UNSEEN = (
+    "Activations inside quantised operations, of convolutions and dense layers, are no taps: where a suite compares "
+    "one, white-box metrics are not measured, and the report says why."
+)
 
 
 def table() -> str:
