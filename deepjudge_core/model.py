@@ -123,6 +123,8 @@ class BatchedModel(abc.ABC):
 
     A model with one sigmoid output is a classifier of two classes, with logits ``(0, z)``.
 
+    Where its layers cannot be seen, ``unseen`` says why.
+
     An adapter says that the output is logits when it finds no final softmax in the graph. It may be probabilities all
     the same: of a softmax written by hand, a mean of several, a calibrated ensemble. This is told by the values of the
     first batch; from then on the last tap is their logarithm, so that its softmax gives the probabilities back.
@@ -135,6 +137,8 @@ class BatchedModel(abc.ABC):
     _SUM_TOLERANCE, _LATER_TOLERANCE = 1e-3, 1e-2
     # Least probability whose logarithm is told from that of 0; its inverse is a float32 by far.
     _LEAST = 1e-30
+
+    unseen: str | None = None
 
     def __init__(
         self,

@@ -86,6 +86,9 @@ def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observa
         unmatched = str(error)
     activations = {layer: answered.activations[tap] for layer, tap in layer_map.items()}
     mapped = answered.mapped
+    unseen = getattr(model, "unseen", None)  # of models that say why
+    if unmatched and unseen:
+        unmatched += f": {unseen}"
     return Observation(
         model=ModelInfo.of(model, asking.layout),
         suite=suite.digest,

@@ -23,6 +23,7 @@ class Role(enum.Enum):
     ACTIVATION = "activation"  # elementwise nonlinearity of its first input; its output is a tap
     MULTIPLY = "multiply"  # of two tensors, or a choice between them
     TRANSPOSE = "transpose"
+    SELECT = "select"  # one place of an axis, such as the last step of a sequence
     RESHAPE = "reshape"  # changes or flattens the axes: channels are on the last axis of a matrix, else unknown
     SOFTMAX = "softmax"
     LOG_SOFTMAX = "log-softmax"
@@ -46,7 +47,7 @@ class Op:
         inputs: Names of the tensors that are computed from the model's input (constants are left out).
         rank: Number of axes of the output, the batch axis counted.
         channel: For CONVOLUTION and RECURRENT: the axis of the channels.
-        permutation: For TRANSPOSE: output axis to input axis, -1 for a new one; input axes may be missing.
+        permutation: For TRANSPOSE and SELECT: output axis to input axis, -1 for a new one; input axes may be missing.
     """
 
     name: str
@@ -95,7 +96,7 @@ def find_taps(ops: Sequence[Op], output: str) -> Taps:
     used = _ancestors(by_name, logits)
     composite = _composites(ops)
     active = {composite.get(op.name, op.name) for op in ops if op.role in (*_ACTIVATIONS, Role.RECURRENT)}
-    hidden = [op.name for op in ops if op.name in active & used and op.name != logits]
+    hidden = [_selected(by_name, used, op) for op in ops if op.name in active & used and op.name != logits]
     return Taps(tuple(Tap(name, channel_axis(by_name, name)) for name in (*hidden, logits)), scores)
 
 
@@ -109,7 +110,7 @@ def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
         return op.rank - 1
     if op.role in (Role.CONVOLUTION, Role.RECURRENT):
         return op.channel % op.rank
-    if op.role is Role.TRANSPOSE and op.inputs:
+    if op.role in (Role.TRANSPOSE, Role.SELECT) and op.inputs:
         source = channel_axis(by_name, op.inputs[0])
         if source in op.permutation:
             return op.permutation.index(source)
@@ -153,6 +154,21 @@ def _ancestors(by_name: Mapping[str, Op], name: str, start: str | None = None) -
         seen.add(current)
         stack.extend(by_name[current].inputs)
     return seen
+
+
+def _selected(by_name: Mapping[str, Op], used: set[str], op: Op) -> str:
+    # Of a sequence, the one step that the network goes on with: some formats hold no others.
+    name = op.name
+    while op.role is Role.RECURRENT:
+        users = [by_name[user] for user in used if name in by_name[user].inputs]
+        if len(users) != 1:
+            break
+        if users[0].role is Role.SELECT and channel_axis(by_name, name) in users[0].permutation:
+            return users[0].name
+        if users[0].role is not Role.KEEP:
+            break
+        name = users[0].name
+    return op.name
 
 
 def _composites(ops: Sequence[Op]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Small models of every framework: one network, with weights that depend on nothing but a seed.
 
+It is the first that the tests were written with; ``networks`` has it and others in more formats.
+
 The network: convolution, ReLU, max pool, convolution, ReLU, flatten, dense, tanh, dense, and a softmax where the table
 of kinds says so. Keras has the channels last; its weights are transposed, so that it computes the same.
 """
@@ -13,17 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks.architectures import ARCHITECTURES
 
 from deepjudge_core import Model, open_model
 from deepjudge_core.plugins import Registry
 from deepjudge_core.testing import NumpyModel
 
-SHAPE = (3, 8, 8)  # channels first
-BOUNDS = (-1.0, 1.0)
-CHANNELS = (4, 6)
-NEURONS = 10
-CLASSES = 5
-LAYERS = (*CHANNELS, NEURONS, CLASSES)
+ARCHITECTURE = ARCHITECTURES["conv2d"]
+SHAPE, LAYERS = ARCHITECTURE.shape, ARCHITECTURE.layers
+*CHANNELS, NEURONS, CLASSES = LAYERS
 _FLAT = (CHANNELS[1], 2, 2)
 # Keras' variables, handed to numpy 2 while they are saved.
 _COPIES = (r"__array__ implementation doesn't accept a copy keyword", DeprecationWarning)
@@ -51,26 +51,14 @@ class Kind:
 
 def weights(seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Kernels as PyTorch has them, outputs first, and biases."""
-    rng = np.random.default_rng(seed)
-    shapes = {
-        "conv1": (CHANNELS[0], SHAPE[0], 3, 3),
-        "conv2": (CHANNELS[1], CHANNELS[0], 2, 2),
-        "dense1": (NEURONS, int(np.prod(_FLAT))),
-        "dense2": (CLASSES, NEURONS),
-    }
-    gains = {"conv1": 2.0, "conv2": 1.5, "dense1": 1.0, "dense2": 4.0}
-    return {
-        name: (
-            (gains[name] * rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32),
-            (0.1 * rng.normal(size=shape[0])).astype(np.float32),
-        )
-        for name, shape in shapes.items()
-    }
+    state = ARCHITECTURE.weights(seed)
+    names = dict.fromkeys(name.partition(".")[0] for name in state)
+    return {name: (state[f"{name}.weight"], state[f"{name}.bias"]) for name in names}
 
 
 def inputs(n: int) -> np.ndarray:
     """``(n, 3, 8, 8)`` inputs within the bounds."""
-    return np.random.default_rng(0).uniform(*BOUNDS, size=(n, *SHAPE)).astype(np.float32)
+    return ARCHITECTURE.inputs(n)
 
 
 def torch_module(seed: int, *, softmax: bool = False) -> Any:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from models import BOUNDS, KINDS, LAYERS, SHAPE, Zoo, inputs
+from models import KINDS, LAYERS, SHAPE, Zoo, inputs
+from networks.architectures import BOUNDS
 
 from deepjudge_core import (
     Access,

@@ -248,6 +248,9 @@ def test_a_model_that_shows_no_layers(access: Access) -> None:
     seen = toys.seen(1, access=access)
     assert (seen.layer_map, seen.activations) == ({}, {})
     assert seen.unmatched == "the model's layers cannot be seen"
+    model = toys.make_model(1, access=access)
+    model.unseen = "it is a black box"
+    assert observe(model, toys.suite()).unmatched == "the model's layers cannot be seen: it is a black box"
     np.testing.assert_allclose(seen.probabilities, toys.seen(1).probabilities, atol=1e-6)
 
 

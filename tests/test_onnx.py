@@ -13,6 +13,7 @@ from typing import Any
 import deepjudge_onnx
 import numpy as np
 import pytest
+import scipy.special
 
 onnx: Any = pytest.importorskip("onnx", reason="ONNX is not installed: pip install 'deepjudge[onnx]'")
 onnxruntime: Any = pytest.importorskip(
@@ -215,10 +216,11 @@ def test_every_activation_is_one_tap(exporter: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("exporter", ["old", "new"])
 @pytest.mark.parametrize(
-    ("layers", "bidirectional", "batch_first"), [(1, False, True), (2, True, True), (2, False, False)]
+    ("layers", "bidirectional", "batch_first", "uses"),
+    [(1, False, True, "last"), (2, True, True, "last"), (2, False, False, "last"), (2, True, False, "mean")],
 )
 def test_taps_of_a_pytorch_lstm(
-    exporter: str, layers: int, bidirectional: bool, batch_first: bool, tmp_path: Path
+    exporter: str, layers: int, bidirectional: bool, batch_first: bool, uses: str, tmp_path: Path
 ) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from torch import nn
@@ -235,13 +237,19 @@ def test_taps_of_a_pytorch_lstm(
 
         def forward(self, x: Any) -> Any:
             y, _ = self.l(x if batch_first else x.transpose(0, 1))
-            return self.linear(y[:, -1] if batch_first else y[-1])
+            return self.linear(self.used(y))
+
+        def used(self, y: Any) -> Any:
+            if uses == "mean":
+                return y.mean(1 if batch_first else 0)
+            return y[:, -1] if batch_first else y[-1]
 
     torch.manual_seed(0)
     module, x = Net(), torch.randn(ROWS, 8, 4)
     model = open_onnx(export_torch(module, x, tmp_path / "m.onnx", exporter))
     with torch.inference_mode():
-        expected = [module.sequence(x).mean(1).numpy(), module(x).numpy()]
+        y = module.sequence(x)
+        expected = [(y[:, -1] if uses == "last" else y.mean(1)).numpy(), module(x).numpy()]
     check_taps(model, x.numpy(), expected)
     check_gradients(model, x.numpy(), step=1e-2, tolerance=0.01)
 
@@ -397,10 +405,14 @@ def test_a_conversion_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_operation_that_cannot_be_converted_is_named() -> None:
     pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'deepjudge[torch]'")
-    nodes = [node("QuickGelu", "x", "h", domain="com.microsoft"), node("MatMul", "h V", "y")]
-    model = open_onnx(proto(nodes, {"V": random(4, 3)}), name="m")
+    nodes = [
+        node("TransposeMatMul", "x W", "a", domain="com.microsoft"),
+        node("Relu", "a", "h"),
+        node("MatMul", "h V", "y"),
+    ]
+    model = open_onnx(proto(nodes, {"W": random(4, 4), "V": random(4, 3)}), name="m")
     assert list(model.layers) == ["h", "y"]
-    with pytest.raises(ModelError, match=r"^m: no gradients through the operation QuickGelu$"):
+    with pytest.raises(ModelError, match=r"^m: no gradients through the operation TransposeMatMul$"):
         model.gradient(random(ROWS, 4), lambda s, rows: s)
 
 
@@ -433,6 +445,25 @@ def test_no_gradients_through_quantised_operations() -> None:
     assert list(model.layers) == ["h", "y"]
     with pytest.raises(ModelError, match=r"^m: no gradients through the quantised operations QuantizeLinear$"):
         model.gradient(random(ROWS, 4), lambda s, rows: s)
+
+
+def test_a_relu_that_a_quantiser_dropped_is_a_tap() -> None:
+    def opened(zero: int) -> Any:
+        weights = {"scale": np.float32(0.01), "zero": np.uint8(zero), "W": random(4, 6), "b": random(6)}
+        weights = {name: np.asarray(value) for name, value in weights.items()} | {"V": random(6, 3)}
+        nodes = [
+            node("Gemm", "x W b", "m"),
+            node("QuantizeLinear", "m scale zero", "q"),
+            node("DequantizeLinear", "q scale zero", "d"),
+            node("MatMul", "d V", "y"),
+        ]
+        return open_onnx(proto(nodes, weights))
+
+    model, x = opened(0), random(ROWS, 4)
+    assert list(model.layers) == ["d", "y"]
+    wanted = (x @ random(4, 6) + random(6)).clip(0, 2.55)
+    np.testing.assert_allclose(model.activations(x, ["d"])["d"], wanted, atol=0.006)
+    assert list(opened(128).layers) == ["y"]  # nothing is cut off at 0
 
 
 # ---- graphs ----------------------------------------------------------------------------------------------------------
@@ -545,6 +576,110 @@ def test_activations_that_onnx_runtime_fused() -> None:
     model = open_onnx(proto(nodes, weights, shape=("n", 2, 4, 4)))
     assert model.layers == {"c": 5, "g": 6, "y": 3}
     assert model.input.layout == "channels_first"
+    check_gradients(model, random(ROWS, 2, 4, 4), step=1e-3, tolerance=0.02)
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [
+        ({"activation": "LeakyRelu", "activation_params": [0.3]}, lambda v: np.where(v > 0, v, 0.3 * v)),
+        ({"activation": "Clip", "activation_params": [-0.5, 1.0]}, lambda v: v.clip(-0.5, 1)),
+        ({"activation": "HardSigmoid", "activation_params": [0.1, 0.4]}, lambda v: (0.1 * v + 0.4).clip(0, 1)),
+    ],
+)
+def test_parameters_and_summands_of_fused_activations(activation: dict[str, Any], function: Any) -> None:
+    nodes = [
+        node("Conv", "x K", "z"),
+        node("FusedConv", "x K b z", "c", domain="com.microsoft", **activation),
+        node("GlobalAveragePool", "c", "p"),
+        node("Flatten", "p", "y"),
+    ]
+    weights = {"K": random(5, 2, 3, 3), "b": random(5)}
+    model, x = open_onnx(proto(nodes, weights, shape=("n", 2, 4, 4))), random(ROWS, 2, 4, 4)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
+    convolved = np.einsum("nchwij,ocij->nohw", windows, weights["K"])
+    wanted = function(2 * convolved + weights["b"][:, None, None]).mean((2, 3))
+    np.testing.assert_allclose(model.activations(x, ["c"])["c"], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_parameters_of_an_activation_fused_with_a_product() -> None:
+    fused = node("FusedGemm", "x W", "h", domain="com.microsoft", activation="LeakyRelu", activation_alpha=0.3)
+    model, x = (
+        open_onnx(proto([fused, node("MatMul", "h V", "y")], {"W": random(4, 6), "V": random(6, 3)})),
+        random(5, 4),
+    )
+    product = x @ random(4, 6)
+    np.testing.assert_allclose(
+        model.activations(x, ["h"])["h"], np.where(product > 0, product, 0.3 * product), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "gelu",
+    [
+        node("Gelu", "a", "h", domain="com.microsoft"),
+        node("BiasGelu", "a b", "h", domain="com.microsoft"),
+        node("FastGelu", "a b", "h", domain="com.microsoft"),
+        node("FastGelu", "a", "h", domain="com.microsoft"),
+        node("QuickGelu", "a", "h", domain="com.microsoft"),
+        node("QuickGelu", "a", "h", domain="com.microsoft", alpha=1.0),
+    ],
+)
+def test_gradients_through_gelus_of_onnx_runtime(gelu: Any) -> None:
+    pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'deepjudge[torch]'")
+    nodes = [node("MatMul", "x W", "a"), gelu, node("MatMul", "h V", "y")]
+    model = open_onnx(proto(nodes, {"W": random(4, 6), "b": random(6), "V": random(6, 3)}))
+    assert model.layers == {"h": 6, "y": 3}
+    check_gradients(model, random(ROWS, 4), step=1e-2, tolerance=1e-2)
+
+
+def test_what_onnx_lacks_and_keras_writes() -> None:
+    nodes = [
+        node("MatMul", "x W", "a"),
+        node("Mul", "a half", "h"),
+        node("Neg", "a", "n"),
+        node("Erfc", "n", "e"),
+        node("Mul", "h e", "g"),
+        node("MatMul", "g V", "y"),
+    ]
+    given = proto(nodes, {"W": random(4, 6), "half": np.asarray(np.float32(0.5)), "V": random(6, 3)})
+    before = given.SerializeToString(deterministic=True)
+    model, x = open_onnx(given), random(ROWS, 4)
+    assert given.SerializeToString(deterministic=True) == before
+    assert list(model.layers) == ["g", "y"]
+    a = (x @ random(4, 6)).astype(float)
+    np.testing.assert_allclose(model.activations(x, ["g"])["g"], a * scipy.special.erfc(-a) / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("kinds", [("Sigmoid", "Log"), ("Softplus", "Neg")])
+def test_the_logarithm_of_a_sigmoid_is_one_activation(kinds: tuple[str, str]) -> None:
+    nodes = [node("MatMul", "x W", "a"), node(kinds[0], "a", "s"), node(kinds[1], "s", "l"), node("MatMul", "l V", "y")]
+    assert list(open_onnx(proto(nodes, {"W": random(4, 6), "V": random(6, 3)})).layers) == ["l", "y"]
+
+
+def test_convolutions_in_blocks_show_no_layers(tmp_path: Path) -> None:
+    import onnxruntime
+
+    nodes = [
+        node("Conv", "x K", "z"),
+        node("Relu", "z", "c"),
+        node("GlobalAveragePool", "c", "p"),
+        node("Flatten", "p", "y"),
+    ]
+    onnx.save(proto(nodes, {"K": random(8, 8, 3, 3)}, shape=("n", 8, 6, 6)), tmp_path / "m.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "o.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(tmp_path / "m.onnx", options, providers=["CPUExecutionProvider"])
+    if "com.microsoft.nchwc" not in {n.domain for n in onnx.load(tmp_path / "o.onnx").graph.node}:
+        pytest.skip("ONNX Runtime does not put tensors in blocks for this processor")
+    plain, model = open_onnx(tmp_path / "m.onnx"), open_onnx(tmp_path / "o.onnx")
+    assert model.access == Access.BLACK_BOX
+    assert "com.microsoft.nchwc" in model.unseen
+    x = random(ROWS, 8, 6, 6)
+    np.testing.assert_allclose(model.predict(x), plain.predict(x), atol=1e-5)
+    with pytest.raises(ModelError, match=r"no gradients through the operations of com\.microsoft\.nchwc"):
+        model.gradient(x, lambda s, rows: s)
 
 
 def test_rows_that_are_folded_into_another_axis() -> None:

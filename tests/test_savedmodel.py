@@ -196,6 +196,24 @@ def test_taps_are_those_of_the_live_model(build: Callable[[], Any], tmp_path: Pa
     assert_same(answers(found, x, gradients), answers(opened, x, gradients))
 
 
+@pytest.mark.parametrize(
+    "activation",
+    [
+        lambda a: tf.maximum(a, 0.0),
+        lambda a: tf.minimum(tf.nn.relu(a), 3.0),
+        lambda a: tf.clip_by_value(a, -1.0, 1.0),
+        lambda a: tf.maximum(a, 0.0) + tf.minimum(0.0, tf.math.expm1(tf.minimum(a, 0.0))),
+    ],
+)
+def test_activations_of_limits(activation: Callable[[Any], Any], tmp_path: Path) -> None:
+    first, last = weights(4, 5), weights(5, 3)
+    model = open_model(save(lambda x: {"y": activation(x @ first) @ last}, tmp_path / "m", tf.TensorSpec((None, 4))))
+    assert list(model.layers.values()) == [5, 3]
+    x = live.inputs_of(model)
+    wanted = activation(tf.constant(x) @ first).numpy()
+    np.testing.assert_allclose(model.activations(x, list(model.layers))[next(iter(model.layers))], wanted, atol=1e-6)
+
+
 def test_loops_over_time_are_recurrent_layers(tmp_path: Path) -> None:
     x = keras.Input((5, 3))
     a = layers.GRU(4, return_sequences=True)(layers.LSTM(3, return_sequences=True)(x))
@@ -375,6 +393,7 @@ def test_tensorflow_1(tmp_path: Path) -> None:
     check_model(model, live.inputs_of(model, rows=8))
     loop = open_model(saved_by_tensorflow_1(tmp_path / "loop", steps=3))
     assert loop.access is Access.BLACK_BOX
+    assert loop.unseen.startswith("expected loops that call functions")
     np.testing.assert_allclose(loop.predict(live.inputs_of(loop)).sum(1), 1, atol=1e-6)
     for ask in (
         lambda: loop.activations(live.inputs_of(loop), list(loop.layers)),

@@ -65,6 +65,42 @@ def test_recurrent_layers_are_taps() -> None:
     assert names(*graph) == ["lstm", "logits"]
 
 
+def sequence(*used: Op) -> list[Tap]:
+    """Of a recurrent layer whose output is used so."""
+    lstm = op("lstm", Role.RECURRENT, "x", rank=3, channel=2)
+    return taps(lstm, *used, op("logits", Role.PROJECTION, *(o.name for o in used)))
+
+
+STEP = op("step", Role.SELECT, "lstm", permutation=(0, 2))
+
+
+def test_of_a_sequence_the_one_step_that_is_used_is_the_tap() -> None:
+    assert sequence(STEP)[0] == Tap("step", 1)
+    kept = op("kept", Role.KEEP, "lstm", rank=3)
+    assert sequence(kept, op("step", Role.SELECT, "kept", permutation=(0, 2)))[0].name == "lstm"  # used as it is, too
+    after = [op("lstm", Role.RECURRENT, "x", rank=3, channel=2), kept]
+    after += [op("step", Role.SELECT, "kept", permutation=(0, 2)), op("logits", Role.PROJECTION, "step")]
+    assert names(*after) == ["step", "logits"]
+    still = op("step", Role.SELECT, "lstm", rank=3, permutation=(0, -1, 2))
+    assert sequence(still)[0] == Tap("step", 2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        op("other", Role.PROJECTION, "lstm", rank=3),
+        op("other", Role.SELECT, "lstm", permutation=(0, 2)),
+        op("other", Role.ACTIVATION, "lstm", rank=3),
+    ],
+)
+def test_a_sequence_that_is_used_twice_is_the_tap(other: Op) -> None:
+    assert sequence(STEP, other)[0] == Tap("lstm", 2)
+
+
+def test_a_neuron_of_a_sequence_is_no_step() -> None:
+    assert sequence(op("neuron", Role.SELECT, "lstm", permutation=(0, 1)))[0] == Tap("lstm", 2)
+
+
 def test_other_operations_are_no_taps() -> None:
     graph = [DENSE, op("drop", Role.KEEP, "dense"), op("flat", Role.RESHAPE, "drop"), op("logits", Role.OTHER, "flat")]
     assert names(*graph) == ["logits"]

@@ -195,6 +195,8 @@ def hooked(module: nn.Module, x: np.ndarray) -> list[np.ndarray]:
         module(torch.tensor(x))
     for handle in handles:
         handle.remove()
+    if isinstance(module, Lstm):  # which goes on with the last step alone
+        seen["lstm"] = seen["lstm"][:, -1]
     rows = {name: seen[name].movedim(1 if name in getattr(module, "time_first", ()) else 0, 0) for name in seen}
     channel = {name: 1 if rows[name].ndim > 2 and not is_last(module, name) else -1 for name in rows}
     return [

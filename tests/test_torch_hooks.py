@@ -4,7 +4,7 @@ import copy
 import gc
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,40 @@ def test_a_module_called_twice_is_two_taps(capfd: pytest.CaptureFixture[str]) ->
     found = model.activations(x, ["relu:2", "relu"])
     np.testing.assert_allclose(found["relu"], first.detach(), atol=1e-6)
     np.testing.assert_allclose(found["relu:2"], torch.relu(module.b(first)).detach(), atol=1e-6)
+
+
+class Sequence(nn.Module):
+    """A recurrent layer, and a choice of its steps."""
+
+    def __init__(self, used: Callable[[Any], Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gru, self.last, self.used = nn.GRU(4, 6, batch_first=True), nn.Linear(6, 3), used
+
+    def forward(self, x: Any) -> Any:
+        guard(x)
+        return torch.softmax(self.last(self.used(self.gru(x)[0])), 1)
+
+
+@pytest.mark.parametrize(
+    ("used", "step"),
+    [
+        (lambda y: y[:, -1], -1),
+        (lambda y: y.select(1, 2), 2),
+        (lambda y: y[:, 1] * y[:, 1], 1),
+        (lambda y: y.mean(1), None),
+        (lambda y: y[:, -1] + y[:, 0], None),
+        (lambda y: torch.relu(y)[:, -1], None),  # what is used is not the layer's
+    ],
+)
+def test_of_a_sequence_the_one_step_that_is_used_is_the_tap(used: Callable[[Any], Any], step: int | None) -> None:
+    module = Sequence(used)
+    model = open_live(module, (5, 4))
+    x = np.random.default_rng(0).normal(size=(6, 5, 4)).astype(np.float32)
+    y = module.gru(torch.from_numpy(x))[0].detach().numpy()
+    found = model.activations(x, ["gru"])["gru"]
+    np.testing.assert_allclose(found, y.mean(1) if step is None else y[:, step], atol=1e-6)
+    check_model(model, x)
 
 
 def own_softmax(x: Any) -> Any:

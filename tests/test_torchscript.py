@@ -151,6 +151,7 @@ def test_what_cannot_be_converted_is_run_as_it_is(softmax: bool, tmp_path: Path)
     assert len(seen) == 1
     assert "\n" not in str(seen[0].message)
     assert dict(model.layers) == {"logits": 3}
+    assert "prim::Loop" in model.unseen
     x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     # One input at a time: the answer to one must not depend on the others.
     wanted = torch.cat([module(torch.from_numpy(row[None])) for row in x]).detach()

@@ -30,7 +30,7 @@ _ACTIVATIONS = {
 """TensorFlow operations that are an activation function, or the nonlinear part of one."""
 
 _OTHERS = {
-    **dict.fromkeys(("Abs", "Add", "AddN", "AddV2", "BiasAdd", "Exp", "Maximum", "Minimum"), Role.ELEMENTWISE),
+    **dict.fromkeys(("Abs", "Add", "AddN", "AddV2", "BiasAdd", "Exp", "Expm1", "Maximum", "Minimum"), Role.ELEMENTWISE),
     **dict.fromkeys(("Neg", "Pow", "RealDiv", "Sqrt", "Square", "Sub"), Role.ELEMENTWISE),
     **dict.fromkeys(("Greater", "GreaterEqual", "Less", "LessEqual"), Role.ELEMENTWISE),
     **dict.fromkeys(("Mul", "Select", "SelectV2"), Role.MULTIPLY),
@@ -183,19 +183,47 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
         return Op(output.name, Role.RECURRENT, inputs, rank)
     if data_format(operation).startswith("NC"):
         return Op(output.name, Role.CONVOLUTION, inputs, rank, channel=1)
-    if _is_scaled(operation) or any(_is_scaled(consumer) for consumer in output.consumers()):
-        role = Role.ACTIVATION if _is_scaled(operation) else Role.ELEMENTWISE
+    if _completes(operation) or any(_completes(consumer) for consumer in output.consumers()):
+        role = Role.ACTIVATION if _completes(operation) else Role.ELEMENTWISE
+    elif _is_limit(operation):
+        role = Role.ACTIVATION
     elif role is Role.TRANSPOSE:
         order = tf.get_static_value(operation.inputs[1])
         permutation = () if order is None else tuple(order.tolist())
+    elif operation.type == "StridedSlice":
+        permutation = _unselected_axes(operation, output)
+        role = Role.SELECT if permutation else role
     elif operation.type in ("ExpandDims", "Squeeze") and rank > 2:
         permutation = _kept_axes(operation, output)
         role = Role.TRANSPOSE if permutation else role
     return Op(output.name, role, inputs, rank, permutation=permutation)
 
 
+def _completes(operation: Any) -> bool:
+    """Whether it is the last operation of an activation of several, and its output that of the whole."""
+    return _is_scaled(operation) or _is_clipped(operation)
+
+
+def _is_clipped(operation: Any) -> bool:
+    """Of a ReLU with an upper limit, or of two limits."""
+    if not _is_limit(operation):
+        return False
+    (source,) = (tensor for tensor in operation.inputs if _number(tensor) is None)
+    return len(source.consumers()) == 1 and (source.op.type == "Relu" or _is_limit(source.op))
+
+
+def _is_limit(operation: Any) -> bool:
+    """Whether it is the greater, or the lesser, of its input and a number."""
+    return operation.type in ("Maximum", "Minimum") and [*map(_number, operation.inputs)].count(None) == 1
+
+
+def _number(tensor: Any) -> Any:
+    value = tf.get_static_value(tensor)
+    return value if np.size(value) == 1 else None
+
+
 def _is_scaled(operation: Any) -> bool:
-    """Whether it is the last operation of a hard sigmoid, ``relu6(x + 3) / 6``, and its output that of the whole."""
+    """Of a hard sigmoid, ``relu6(x + 3) / 6``."""
     if operation.type not in ("Mul", "RealDiv") or operation.inputs[0].op.type != "Relu6":
         return False
     summands = operation.inputs[0].op.inputs[0].op.inputs
@@ -231,6 +259,20 @@ def _kept_axes(operation: Any, output: Any) -> tuple[int, ...]:
     axes = list(range(rank))
     axes.insert(int(added) % output.shape.rank, -1)
     return tuple(axes)
+
+
+def _unselected_axes(operation: Any, output: Any) -> tuple[int, ...]:
+    """Axes of the input that are left where one place of another is taken, as a permutation; none if it is not so."""
+    mask = operation.get_attr("shrink_axis_mask")
+    whole = operation.get_attr("begin_mask") & operation.get_attr("end_mask")
+    rank = operation.inputs[0].shape.rank
+    if rank is None or operation.get_attr("ellipsis_mask") or operation.get_attr("new_axis_mask"):
+        return ()
+    given = range(int(operation.inputs[1].shape[0] or 0))
+    gone = [axis for axis in given if mask >> axis & 1]
+    if len(gone) != 1 or any(not whole >> axis & 1 for axis in given if axis not in gone) or output.shape.rank < 2:
+        return ()
+    return tuple(axis for axis in range(rank) if axis not in gone)
 
 
 def _layer_ops(call: Call) -> Iterator[Op]:

@@ -19,6 +19,22 @@ from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
 from deepjudge_keras.graph import Trace, trace
 
 
+class _Keras2:
+    """A recurrent layer of Keras 3 whose configuration Keras 2 wrote, with a switch that Keras 3 no longer has."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+
+    def from_config(self, config: dict[str, Any]) -> Any:
+        """As Keras asks a class for a layer."""
+        if not config.get("time_major"):
+            config.pop("time_major", None)
+        return self._layer.from_config(config)
+
+
+_KERAS_2 = {layer.__name__: _Keras2(layer) for layer in (keras.layers.GRU, keras.layers.LSTM, keras.layers.SimpleRNN)}
+
+
 class TracedModel(BatchedModel):
     """A model, run by functions that TensorFlow compiles once for any number of rows.
 
@@ -75,6 +91,8 @@ class TracedModel(BatchedModel):
     def refuse(self, access: Access, reason: str) -> None:
         """Take away what turned out not to be had; who asks for it nevertheless is told the reason."""
         self._refused |= dict.fromkeys(access & self.access, reason)
+        if Access.LAYERS in access:
+            self.unseen = reason
         self.access &= ~access
 
     def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
@@ -168,7 +186,7 @@ def open_keras(source: Any, *, name: str | None = None, batch_size: int | None =
         raise ModelError(f"{source}: expected a Keras model, found {found}")
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     try:
-        model = keras.models.load_model(source, compile=False, safe_mode=True)
+        model = keras.models.load_model(source, _KERAS_2, compile=False, safe_mode=True)
     except Exception as error:
         raise ModelError(
             f"{source}: expected a Keras model, found one that cannot be loaded: {cause(error)}"

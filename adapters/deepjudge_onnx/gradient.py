@@ -8,6 +8,7 @@ import numpy as np
 import onnx2fx
 import torch
 from onnx import GraphProto, ModelProto, NodeProto
+from torch.nn import functional
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Array
@@ -98,3 +99,27 @@ def _gather(data: torch.Tensor, indices: torch.Tensor, axis: int) -> torch.Tenso
 
 
 onnx2fx.register_op("Gather", _convert_gather, domain=_DOMAIN)
+
+
+def _biased_gelu(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return functional.gelu(x + bias)
+
+
+def _fast_gelu(x: torch.Tensor, bias: torch.Tensor | float = 0.0) -> torch.Tensor:
+    return functional.gelu(x + bias, approximate="tanh")
+
+
+def _quick_gelu(x: torch.Tensor, alpha: float = 1.702) -> torch.Tensor:
+    return x * torch.sigmoid(alpha * x)
+
+
+def _convert_gelu(builder: Any, node: NodeProto) -> Any:
+    # ONNX Runtime's own, in files that it optimised.
+    given = [builder.get_value(name) for name in node.input if name]
+    given += [attribute.f for attribute in node.attribute]  # of QuickGelu alone: alpha
+    return builder.call_function(_GELUS[node.op_type], args=tuple(given))
+
+
+_GELUS = {"BiasGelu": _biased_gelu, "FastGelu": _fast_gelu, "Gelu": functional.gelu, "QuickGelu": _quick_gelu}
+for _kind in _GELUS:
+    onnx2fx.register_op(_kind, _convert_gelu, domain="com.microsoft")

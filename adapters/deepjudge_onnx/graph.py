@@ -65,6 +65,8 @@ def cut(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
     graph.initializer.extend(t for t in model.graph.initializer if t.name in wanted)
     graph.sparse_initializer.extend(t for t in model.graph.sparse_initializer if t.values.name in wanted)
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    # Without the shapes, ONNX Runtime crashes over some models of float16.
+    graph.value_info.extend(v for v in model.graph.value_info if v.name in wanted.difference(outputs))
     return part
 
 

@@ -35,12 +35,15 @@ _ROLES = {
     for kind in kinds.split()
 }
 
-# ONNX Runtime's, in files that it optimised: each with its activation.
-_FUSED = {"FusedConv": Role.CONVOLUTION, "FusedGemm": Role.PROJECTION}
+_LOG_SIGMOIDS = {("Sigmoid", "Log"), ("Softplus", "Neg")}
 
 # The axes of a recurrent layer's outputs: t time, d directions, b batch, h hidden; g is h of one of two directions.
 # A loop is what Keras' exporter makes of layers that it does not know as LSTM.
-_RECURRENT = {"GRU": ("tdbh", "dbh"), "LSTM": ("tdbh", "dbh", "dbh"), "RNN": ("tdbh", "dbh"), "Loop": ()}
+_RECURRENT = {
+    **dict.fromkeys(("GRU", "RNN"), ("tdbh", "dbh")),
+    **dict.fromkeys(("LSTM", "DynamicQuantizeLSTM"), ("tdbh", "dbh", "dbh")),
+    "Loop": (),
+}
 
 
 def operations(model: ModelProto, source: str, shapes: Shapes) -> list[Op]:
@@ -101,13 +104,13 @@ class _Translator:
         inputs, rank = tuple(dict.fromkeys(self._inputs(node))), self._rank(name)
         if name in self._recurrent:
             return Op(name, Role.RECURRENT, inputs, rank, self._recurrent[name])
-        if node.op_type in _FUSED:
-            before = f"{name}/{node.op_type}"
-            self._ops[before] = Op(before, _FUSED[node.op_type], inputs, rank, 1)
-            return Op(name, Role.ACTIVATION, (before,), rank)
         if self._completes(node):
             part = self._ops.pop(inputs[0])
-            return Op(name, part.role, part.inputs, rank)
+            role = Role.ACTIVATION if part.role is Role.SIGMOID else part.role  # its logarithm ends no classifier
+            return Op(name, role, part.inputs, rank)
+        kept = self._unselected_axes(node)
+        if kept is not None:
+            return Op(name, Role.SELECT, inputs, rank, permutation=kept)
         kept = self._kept_axes(node)
         if kept is not None and rank > 2:
             return Op(name, Role.TRANSPOSE, inputs, rank, permutation=kept)
@@ -123,18 +126,35 @@ class _Translator:
         if kind == "LayerNormalization" and name == node.output[0]:
             last = attribute(node, "axis", -1) in (-1, self._rank(name) - 1)
             return Role.PROJECTION if last else Role.KEEP
+        if kind == "DequantizeLinear" and self._cuts_off(node):
+            return Role.ACTIVATION
         if (kind == "Clip" and len(inputs) == 1) or (kind in ("Max", "Min") and self._factor(node) is not None):
             return Role.ACTIVATION
         # Unknown ones, pooling, padding, concatenation, ... keep the axes of a tensor, but not a matrix as it is.
         same = self._rank(name) == self._rank(inputs[0]) > 2
         return _ROLES.get(kind, Role.KEEP if same else Role.OTHER)
 
+    def _cuts_off(self, node: NodeProto) -> bool:
+        # Whether it is what is left of a ReLU: quantisers drop one after a layer of weights where the integers that
+        # follow begin at 0.
+        quantise = self._producers.get(node.input[0])
+        zero = self._value(quantise.input[2]) if quantise and len(quantise.input) > 2 else None
+        if quantise is None or quantise.op_type != "QuantizeLinear" or zero is None or zero.size != 1:
+            return False
+        before = self._producers.get(quantise.input[0])
+        weighing = before is not None and before.op_type in ("Add", "BatchNormalization", "Conv", "Gemm", "MatMul")
+        return weighing and int(zero.reshape(())) == np.iinfo(zero.dtype).min
+
     def _completes(self, node: NodeProto) -> bool:
         # Whether what comes before is a part of the same activation, and used for nothing else.
         names = self._inputs(node)
         before = self._producers.get(names[0]) if len(names) == 1 else None
+        if before is None or self._uses[names[0]] > 1:
+            return False
+        if (before.op_type, node.op_type) in _LOG_SIGMOIDS:
+            return True
         factor = self._factor(node)
-        if before is None or factor is None or self._uses[names[0]] > 1:
+        if factor is None:
             return False
         if node.op_type in ("Max", "Min"):  # a ReLU with an upper limit
             return before.op_type in ("Relu", "Max", "Min")
@@ -175,18 +195,32 @@ class _Translator:
             return None
         if kind == "Transpose":
             return tuple(attribute(node, "perm", range(rank)[::-1]))
-        if kind == "Gather" and out == rank - 1:
-            gone = {attribute(node, "axis", 0) % rank}
-        elif kind == "Unsqueeze":
+        if kind == "Unsqueeze":
             new = {axis % out for axis in self._axes(node)}
             axes = iter(range(rank))
             return tuple(-1 if axis in new else next(axes) for axis in range(out))
-        elif kind == "Squeeze" or (kind.startswith("Reduce") and not attribute(node, "keepdims", 1)):
+        if kind == "Squeeze" or (kind.startswith("Reduce") and not attribute(node, "keepdims", 1)):
             gone = {axis % rank for axis in self._axes(node)}
         else:
             return None
         kept = tuple(axis for axis in range(rank) if axis not in gone)
         return kept if len(kept) == out else None
+
+    def _unselected_axes(self, node: NodeProto) -> tuple[int, ...] | None:
+        # The same, for what takes one place of an axis; the axis may stay, with one place.
+        if node.op_type not in ("Gather", "Slice") or node.input[0] not in self._dynamic:
+            return None
+        before, after = (self._shapes[name] for name in (node.input[0], node.output[0]))
+        rank = len(before)
+        if node.op_type == "Gather":
+            gone = attribute(node, "axis", 0) % rank
+            return tuple(axis for axis in range(rank) if axis != gone) if len(after) == rank - 1 > 1 else None
+        if rank < 3:
+            return None
+        changed = [axis for axis in range(rank) if before[axis] != after[axis]]
+        if len(changed) != 1 or after[changed[0]] != 1:
+            return None
+        return tuple(-1 if axis in changed else axis for axis in range(rank))
 
     def _axes(self, node: NodeProto) -> list[int]:
         # An attribute in older opsets, an input in newer ones.

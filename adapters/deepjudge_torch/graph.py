@@ -199,7 +199,7 @@ def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op],
         axis = rows[inputs[0]]
         permutation = _permutation(origin, rank_before, rank)
         if permutation:
-            role = Role.TRANSPOSE
+            role = Role.SELECT if _name(origin) == "select" else Role.TRANSPOSE
             axis = permutation.index(axis) if axis in permutation else None
         else:
             role = _role(origin, inputs, keeps=rank == rank_before and rank > 2)

@@ -102,7 +102,7 @@ class HookedModel(TensorModel):
         if not self._looked_through and are_probabilities(run.scores):
             ends = Scores.PROBABILITIES
         self._check_same(run, few, example)
-        self._places = _find_places(run, few, rows)
+        self._places, self._steps = _find_places(run, few, rows)
         layers = {tap: place.neurons for tap, place in self._places.items()}
         logits = "logits"
         while logits in layers:
@@ -132,8 +132,10 @@ class HookedModel(TensorModel):
             for tap, tensor in call.outputs.items():
                 if tap in wanted:
                     place = self._places[tap]
+                    step = self._steps.get(tap)
                     # At once: an operation in place further on may overwrite it.
-                    found[tap] = neurons(tensor, rows, place.batch, place.channel)
+                    given = tensor if step is None else tensor.narrow(*step, 1)
+                    found[tap] = neurons(given, rows, place.batch, place.channel)
 
         with _listening(self._heard, note), _Ending() as ending:
             scores = find_scores(self._module(x), rows)
@@ -167,7 +169,14 @@ class HookedModel(TensorModel):
     def _probe(self, x: torch.Tensor) -> "_Run":
         calls: list[_Call] = []
         parts = {key: part for key, part in self._module.named_modules() if key in self._heard or _channel_of(part)}
-        with torch.inference_mode(False), torch.enable_grad(), _listening(parts, calls.append), _Ending() as ending:
+        watched = _Indexing()
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            _listening(parts, calls.append),
+            _Ending() as ending,
+            watched,
+        ):
             leaf = x.clone()
             given = leaf.requires_grad_().clone() if leaf.dtype.is_floating_point else leaf
             try:
@@ -176,7 +185,7 @@ class HookedModel(TensorModel):
                 raise ModelError(f"expected a model that gives {str(error).removeprefix('expected ')}") from error
             except Exception as error:
                 raise ModelError(f"it cannot be run on them: {line(error)}") from error
-        return _Run(scores, ending, calls)
+        return _Run(scores, ending, calls, watched.tensors)
 
     def _check_same(self, run: "_Run", few: "_Run | None", example: torch.Tensor) -> None:
         # One after the other: what a run keeps may be large.
@@ -211,11 +220,12 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Run:
-    """What a module did: its scores, the last softmax, the calls of its parts."""
+    """What a module did: its scores, the last softmax, the calls of its parts, the tensors that it took places of."""
 
     scores: torch.Tensor
     ending: "_Ending"
     calls: list[_Call]
+    indexed: list[torch.Tensor]
 
     @property
     def order(self) -> list[str]:
@@ -254,6 +264,22 @@ class _Ending(TorchFunctionMode):  # type: ignore[misc]  # torch ships no types 
         return bool(torch.allclose(self.result.reshape(scores.shape), scores, equal_nan=True))
 
 
+class _Indexing(TorchFunctionMode):  # type: ignore[misc]  # torch ships no types here
+    """Notes the tensors of which some places are taken, as of a sequence the last step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[torch.Tensor] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """See :class:`TorchFunctionMode`."""
+        if getattr(func, "__name__", "") in ("__getitem__", "select"):
+            self.tensors.extend(args[:1])
+        return func(*args, **(kwargs or {}))
+
+
 @contextlib.contextmanager
 def _listening(parts: Mapping[str, nn.Module], note: Callable[[_Call], None]) -> Iterator[None]:
     # Calls of the parts are noted as they happen.
@@ -283,8 +309,9 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
-def _find_places(run: _Run, few: _Run | None, rows: int) -> dict[str, Place]:
-    # Of the taps: what activations gave, where the scores depend on it and it has rows and channels.
+def _find_places(run: _Run, few: _Run | None, rows: int) -> tuple[dict[str, Place], dict[str, tuple[int, int]]]:
+    # Of the taps: what activations gave, where the scores depend on it and it has rows and channels. And for those
+    # that are sequences, of which the module goes on with one step alone, the axis of time and that step.
     logits = run.ending.result if run.ending.gave(run.scores) else run.scores
     given = {
         tap: (at, tensor)
@@ -293,24 +320,33 @@ def _find_places(run: _Run, few: _Run | None, rows: int) -> dict[str, Place]:
         for tap, tensor in call.outputs.items()
         if tensor is not logits and tensor is not run.scores
     }
-    unused = _unused(run.scores, {tap: tensor for tap, (_, tensor) in given.items()})
+    gradients = _gradients(run.scores, {tap: tensor for tap, (_, tensor) in given.items()})
     smaller = {} if few is None else {tap: tensor for call in few.calls for tap, tensor in call.outputs.items()}
-    places = {}
+    places, steps = {}, {}
     for tap, (at, tensor) in given.items():
         batch = _find_rows(tensor, smaller.get(tap), rows, run.calls[at].part)
         channel = _find_channel(run.calls, at, tensor)
-        if tap not in unused and batch is not None and batch != channel:
-            places[tap] = Place(batch, channel, tensor.shape[channel])
-    return places
+        unused = tap in gradients and gradients[tap] is None
+        if unused or batch is None or batch == channel:
+            continue
+        places[tap] = Place(batch, channel, tensor.shape[channel])
+        gradient = gradients.get(tap)
+        recurrent = isinstance(run.calls[at].part, nn.RNNBase) and tensor.ndim == 3
+        if recurrent and gradient is not None and any(tensor is indexed for indexed in run.indexed):
+            used = gradient.abs().sum((batch, channel)).nonzero()
+            if len(used) == 1:
+                steps[tap] = (3 - batch - channel, int(used))
+    return places, steps
 
 
-def _unused(scores: torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> set[str]:
-    # Those that the scores do not depend on, as far as autograd can tell.
+def _gradients(scores: torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
+    # Of the scores, as far as autograd can tell; None for those that they do not depend on.
     known = {tap: tensor for tap, tensor in tensors.items() if tensor.requires_grad}
     if not scores.requires_grad or not known:
-        return set()
-    gradients = torch.autograd.grad(scores.sum(), list(known.values()), allow_unused=True)
-    return {tap for tap, gradient in zip(known, gradients, strict=True) if gradient is None}
+        return {}
+    # Not of their sum, which is always 1 after a softmax.
+    each = torch.linspace(1, 2, scores.shape[1]).to(scores).expand_as(scores)
+    return dict(zip(known, torch.autograd.grad(scores, list(known.values()), each, allow_unused=True), strict=True))
 
 
 def _find_rows(tensor: torch.Tensor, smaller: torch.Tensor | None, rows: int, part: nn.Module) -> int | None:

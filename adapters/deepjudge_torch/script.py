@@ -78,7 +78,9 @@ def open_script(
         UserWarning,
         stacklevel=2,
     )
-    return ScriptModel(module, example, name=name, digest=digest, batch_size=batch_size)
+    unconverted = ScriptModel(module, example, name=name, digest=digest, batch_size=batch_size)
+    unconverted.unseen = f"expected TorchScript that can be converted to a program of torch.export, found {reasons[0]}"
+    return unconverted
 
 
 class ScriptModel(TensorModel):

@@ -1,0 +1,75 @@
+"""A graph in ONNX's own operations, where ONNX Runtime fused them or an exporter wrote one that is none."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from deepjudge_onnx.graph import attribute
+
+_FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
+# The attributes that ONNX Runtime stores in a row for an activation inside a convolution.
+_PARAMETERS = {"HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",)}
+_ONE = "deepjudge/one"
+
+
+def plain(model: ModelProto) -> ModelProto:
+    """The same model, with each of these operations in its parts; the one given where it has none of them.
+
+    - ``FusedConv`` and ``FusedGemm``, with their activation, in files that ONNX Runtime optimised;
+    - ``Erfc``, which Keras' exporter writes for an exact GELU and ONNX does not have.
+    """
+    kinds = {node.op_type for node in model.graph.node}
+    if not kinds & {"Erfc", *_FUSED}:
+        return model
+    changed = ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
+    del graph.node[:]
+    for node in model.graph.node:
+        graph.node.extend(_parts(node, graph))
+    if "Erfc" in kinds:
+        kind = _element_type(model, next(node.output[0] for node in model.graph.node if node.op_type == "Erfc"))
+        graph.initializer.append(numpy_helper.from_array(np.array(1, helper.tensor_dtype_to_np_dtype(kind)), _ONE))
+    return changed
+
+
+def _parts(node: NodeProto, graph: Any) -> Iterator[NodeProto]:
+    if node.op_type == "Erfc":
+        inner = f"{node.output[0]}/erf"
+        yield helper.make_node("Erf", node.input, [inner])
+        yield helper.make_node("Sub", [_ONE, inner], node.output)
+        return
+    activation = attribute(node, "activation", b"").decode() if node.op_type in _FUSED else ""
+    if not activation:
+        yield node
+        return
+    before = f"{node.output[0]}/{_FUSED[node.op_type]}"
+    first = NodeProto(op_type=_FUSED[node.op_type], input=node.input[:3], output=[before])
+    first.attribute.extend(a for a in node.attribute if not a.name.startswith("activation"))
+    yield first
+    if len(node.input) > 3:  # what is added before the activation
+        yield helper.make_node("Add", [before, node.input[3]], [f"{before}/sum"])
+        before = f"{before}/sum"
+    values = attribute(node, "activation_params", ())
+    given = {a.name: a for a in node.attribute if a.name.startswith("activation_")}
+    parameters = dict(zip(_PARAMETERS.get(activation, ()), values, strict=False))
+    parameters |= {
+        name.removeprefix("activation_"): helper.get_attribute_value(a)
+        for name, a in given.items()
+        if name != "activation_params"
+    }
+    inputs = [before]
+    if activation == "Clip":  # its limits are inputs
+        inputs += [f"{before}/low", f"{before}/high"]
+        limits = zip(inputs[1:], values, strict=True)
+        graph.initializer.extend(numpy_helper.from_array(np.array(value, np.float32), name) for name, value in limits)
+    yield helper.make_node(activation, inputs, node.output, **parameters)
+
+
+def _element_type(model: ModelProto, name: str) -> int:
+    values = (*model.graph.value_info, *onnx.shape_inference.infer_shapes(model).graph.value_info)
+    kinds = (value.type.tensor_type.elem_type for value in values if value.name == name)
+    return int(next((kind for kind in kinds if kind), TensorProto.FLOAT))

@@ -1,0 +1,1 @@
+"""Tiny classifiers of six architectures, each with one set of weights that every framework and format is given."""

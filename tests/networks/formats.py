@@ -1,0 +1,320 @@
+"""The ways to write a network down: files of every format, and live objects."""
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from networks.architectures import ARCHITECTURES
+
+# Keras' variables, handed to numpy 2 while they are saved.
+_COPIES = (r"__array__ implementation doesn't accept a copy keyword", DeprecationWarning)
+# Keras gives numpy back a name that tf2onnx asks for, after looking whether it is there.
+_OBJECT = (r"In the future `np\.object` will be defined", FutureWarning)
+# TorchScript, and what exports or reads it, say that they are old.
+_OLD = (
+    (r"`torch\.jit\.\w+` is (deprecated|not supported)", DeprecationWarning),
+    (r"You are using the legacy TorchScript-based ONNX export", DeprecationWarning),
+    (r"The feature will be removed", DeprecationWarning),
+    (r"Exporting a model to ONNX with a batch_size other than 1, with a variable length with", UserWarning),
+    (r"Constant folding - Only steps=1 can be constant folded", UserWarning),
+    # PyTorch's own attention asks for sizes, which do not change here.
+    (r"Converting a tensor to a Python (boolean|integer)", Warning),
+)
+# PyTorch's own recurrent layers do that, and export puts it back.
+_FLAT = (r"The tensor attributes (self\.[\w.]*_flat_weights\[\d+\](, )?)+ were assigned during export", UserWarning)
+# The exporter asks torch's own trees in a way that torch deprecates.
+_TREES = (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+
+Build = Callable[[str, int, Path], Any]
+"""Makes a source of an architecture and a seed; the path is a free name without a suffix."""
+
+
+# PyTorch
+
+
+def live(name: str, seed: int, path: Path) -> Any:
+    from networks import torch_networks
+
+    return torch_networks.module(name, seed)
+
+
+def unexportable(name: str, seed: int, path: Path) -> Any:
+    from networks import torch_networks
+
+    return torch_networks.Unexportable(live(name, seed, path))
+
+
+def pt2(name: str, seed: int, path: Path) -> Path:
+    import torch
+
+    rows = ({0: torch.export.Dim("rows")},)
+    file = path.with_suffix(".pt2")
+    with _silenced(_FLAT):
+        torch.export.save(torch.export.export(live(name, seed, path), (_example(name, 2),), dynamic_shapes=rows), file)
+    return file
+
+
+def traced(name: str, seed: int, path: Path) -> Path:
+    import torch
+
+    file = path.with_suffix(".pt")
+    with _silenced(*_OLD):
+        torch.jit.save(torch.jit.trace(live(name, seed, path), _example(name, 2), check_trace=False), file)
+    return file
+
+
+def scripted(name: str, seed: int, path: Path) -> Path:
+    import torch
+
+    file = path.with_suffix(".pt")
+    with _silenced(*_OLD):
+        torch.jit.save(torch.jit.script(live(name, seed, path)), file)
+    return file
+
+
+def state_dict(name: str, seed: int, path: Path) -> Path:
+    import torch
+
+    file = path.with_suffix(".pth")
+    torch.save(live(name, seed, path).state_dict(), file)
+    return file
+
+
+def safetensors(name: str, seed: int, path: Path) -> Path:
+    from safetensors.numpy import save_file
+
+    file = path.with_suffix(".safetensors")
+    save_file(ARCHITECTURES[name].weights(seed), file)
+    return file
+
+
+# ONNX
+
+
+def dynamo(name: str, seed: int, path: Path, **options: Any) -> Path:
+    """By PyTorch's exporter."""
+    return _dynamo(live(name, seed, path), _example(name, 2), path, **options)
+
+
+def _dynamo(module: Any, example: Any, path: Path, **options: Any) -> Path:
+    import torch
+
+    file = path.with_suffix(".onnx")
+    rows = ({0: torch.export.Dim("rows")},)
+    with _silenced(_TREES, _FLAT):
+        torch.onnx.export(module, (example,), file, dynamo=True, dynamic_shapes=rows, verbose=False, **options)
+    return file
+
+
+def old(name: str, seed: int, path: Path, **options: Any) -> Path:
+    """By PyTorch's old exporter."""
+    import torch
+
+    from networks import torch_networks
+
+    file = path.with_suffix(".onnx")
+    names = {"input_names": ["x"], "output_names": ["z"], "dynamic_axes": {"x": {0: "rows"}, "z": {0: "rows"}}}
+    with _silenced(*_OLD):
+        module = torch_networks.plain(name, seed) if options else torch_networks.module(name, seed)
+        torch.onnx.export(module, (_example(name, 1),), file, dynamo=False, **names, **options)
+    return file
+
+
+def converted(name: str, seed: int, path: Path, opset: int) -> Path:
+    """By PyTorch's old exporter, converted to another opset."""
+    import onnx
+
+    model = onnx.version_converter.convert_version(onnx.load(old(name, seed, path)), opset)
+    onnx.save(model, path.with_suffix(".onnx"))
+    return path.with_suffix(".onnx")
+
+
+def half(name: str, seed: int, path: Path) -> Path:
+    """Of float16, its input too."""
+    return _dynamo(live(name, seed, path).half(), _example(name, 2).half(), path)
+
+
+def from_keras(name: str, seed: int, path: Path, **options: Any) -> Path:
+    """By Keras' exporter, which is tf2onnx."""
+    file = path.with_suffix(".onnx")
+    model = functional(name, seed, path)
+    model(np.zeros((1, *ARCHITECTURES[name].keras_shape), np.float32))  # Keras exports what was called
+    with _silenced(_OBJECT):
+        model.export(file, format="onnx", verbose=False, **options)
+    return file
+
+
+def from_sklearn(name: str, seed: int, path: Path) -> Path:
+    """A classifier of scikit-learn, by skl2onnx."""
+    from skl2onnx import to_onnx
+    from sklearn.neural_network import MLPClassifier
+
+    architecture = ARCHITECTURES[name]
+    state, x = architecture.weights(seed), architecture.inputs(20)
+    *hidden, classes = architecture.layers
+    network = MLPClassifier(tuple(hidden), activation="relu")
+    network.partial_fit(x, np.arange(20) % classes, classes=range(classes))
+    network.coefs_ = [state[f"dense{i}.weight"].T for i in (1, 2, 3)]
+    network.intercepts_ = [state[f"dense{i}.bias"] for i in (1, 2, 3)]
+    file = path.with_suffix(".onnx")
+    file.write_bytes(to_onnx(network, x[:1], options={"zipmap": False}).SerializeToString())
+    return file
+
+
+def int8(name: str, seed: int, path: Path, scheme: str) -> Path:
+    """By ONNX Runtime: ``QDQ`` or ``QOperator`` with fixed ranges, or ``dynamic``."""
+    from onnxruntime import quantization
+
+    source, file = old(name, seed, path.with_name(f"{path.name}-float")), path.with_suffix(".onnx")
+    with _without_advice():
+        if scheme == "dynamic":
+            quantization.quantize_dynamic(source, file)
+        else:
+            chosen = quantization.QuantFormat[scheme]
+            quantization.quantize_static(source, file, _Ranges(name), quant_format=chosen)
+    return file
+
+
+class _Ranges:
+    """The inputs over which quantisation takes the ranges of tensors."""
+
+    def __init__(self, name: str) -> None:
+        self._inputs = iter([{"x": row[None]} for row in ARCHITECTURES[name].inputs(32)])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._inputs, None)
+
+
+def optimised(name: str, seed: int, path: Path, level: str = "EXTENDED") -> Path:
+    """As ONNX Runtime itself writes it after it fused what it could."""
+    import onnxruntime
+
+    file = path.with_suffix(".onnx")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+    options.optimized_model_filepath = str(file)
+    options.log_severity_level = 4
+    source = old(name, seed, path.with_name(f"{path.name}-plain"))
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    return file
+
+
+# Keras and TensorFlow
+
+
+def functional(name: str, seed: int, path: Path) -> Any:
+    from networks import keras_networks
+
+    return keras_networks.functional(name, seed)
+
+
+def sequential(name: str, seed: int, path: Path) -> Any:
+    from networks import keras_networks
+
+    return keras_networks.sequential(name, seed)
+
+
+def subclassed(name: str, seed: int, path: Path) -> Any:
+    from networks import keras_networks
+
+    return keras_networks.subclassed(name, seed)
+
+
+def keras_file(name: str, seed: int, path: Path, suffix: str) -> Path:
+    file = path.with_suffix(suffix)
+    with _silenced(_COPIES):
+        functional(name, seed, path).save(file)
+    return file
+
+
+def keras2_file(name: str, seed: int, path: Path) -> Path:
+    """As Keras 2 wrote it."""
+    from networks import keras_networks
+
+    file = path.with_suffix(".h5")
+    with _silenced((r"You are saving your model as an HDF5 file", UserWarning)):
+        keras_networks.keras2(name, seed).save(file)
+    return file
+
+
+def exported(name: str, seed: int, path: Path) -> Path:
+    """By Keras' exporter to TensorFlow's format, a folder."""
+    model = functional(name, seed, path)
+    model(np.zeros((1, *ARCHITECTURES[name].keras_shape), np.float32))  # Keras exports what was called
+    model.export(path, verbose=False)
+    return path
+
+
+def signature(name: str, seed: int, path: Path) -> Path:
+    """By TensorFlow: a function of a module, a folder."""
+    import tensorflow as tf
+
+    holder = tf.Module()
+    holder.network = functional(name, seed, path)
+    given = tf.TensorSpec((None, *ARCHITECTURES[name].keras_shape), tf.float32)
+    function = tf.function(lambda x: {"scores": holder.network(x)}, input_signature=[given])
+    tf.saved_model.save(holder, path, {"serving_default": function})
+    return path
+
+
+FORMATS: dict[str, Build] = {
+    "torch-live": live,
+    "torch-hooks": unexportable,
+    "torch-pt2": pt2,
+    "torch-traced": traced,
+    "torch-scripted": scripted,
+    "torch-pth": state_dict,
+    "torch-safetensors": safetensors,
+    "onnx-dynamo": dynamo,
+    "onnx-old": old,
+    "onnx-11": functools.partial(old, opset_version=11),
+    "onnx-newest": functools.partial(converted, opset=26),
+    "onnx-half": half,
+    "onnx-qdq": functools.partial(int8, scheme="QDQ"),
+    "onnx-qoperator": functools.partial(int8, scheme="QOperator"),
+    "onnx-dynamic": functools.partial(int8, scheme="dynamic"),
+    "onnx-fused": optimised,
+    "onnx-keras": from_keras,
+    "onnx-sklearn": from_sklearn,
+    "keras-functional": functional,
+    "keras-sequential": sequential,
+    "keras-subclassed": subclassed,
+    "keras-file": functools.partial(keras_file, suffix=".keras"),
+    "keras-h5": functools.partial(keras_file, suffix=".h5"),
+    "keras2-h5": keras2_file,
+    "keras-saved": exported,
+    "tf-signature": signature,
+}
+
+
+def _example(name: str, rows: int) -> Any:
+    import torch
+
+    return torch.from_numpy(ARCHITECTURES[name].inputs(rows))
+
+
+@contextlib.contextmanager
+def _silenced(*warned: tuple[str, type[Warning]]) -> Iterator[None]:
+    """Ignore these warnings of an exporter, which are about its own code."""
+    with warnings.catch_warnings():
+        for message, category in warned:
+            warnings.filterwarnings("ignore", message, category)
+        yield
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keep ONNX Runtime's advice to prepare a model before it is quantised from the output."""
+    import logging
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

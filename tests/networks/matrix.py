@@ -1,0 +1,129 @@
+"""Which format holds which network, how near to the others, and what can be asked of it.
+
+This is declared here once. The tests hold it against what they find, and the table in docs/formats.md is made from it.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from networks import formats
+from networks.architectures import ARCHITECTURES
+from networks.formats import Build
+
+_TORCH, _KERAS = ("torch",), ("keras", "tensorflow")
+_ONNX = ("onnx", "onnxruntime", "torch", "onnxscript", "onnx2fx")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to hold networks.
+
+    Attributes:
+        title: In the table.
+        build: Makes it.
+        needs: Modules that make and open it.
+        bound: All metrics are below it between this form and any other whose bound is not greater; None where only
+            the verdict is promised.
+        shape: Whether the shape of an input has to be said.
+        arch: Whether what makes the network has to be said.
+        unseen: Architectures of which not all layers can be seen.
+        gradients: Whether it can be the victim of all generators.
+        without: Architectures that it does not hold, and why.
+    """
+
+    title: str
+    build: Build
+    needs: tuple[str, ...]
+    bound: float | None = 1e-4
+    shape: bool = False
+    arch: bool = False
+    unseen: frozenset[str] = frozenset()
+    gradients: bool = True
+    without: Mapping[str, str] = field(default_factory=dict)
+
+    def options(self, name: str) -> dict[str, Any]:
+        """Of ``open_model``."""
+        options: dict[str, Any] = {}
+        if self.shape:
+            options["input_shape"] = ARCHITECTURES[name].shape
+        if self.arch:
+            options["arch"] = f"networks.torch_networks:{name.lower()}"
+        return options
+
+
+_BRANCHES = {"attention": "A list of layers has no branches."}
+_PERCEPTRON = dict.fromkeys(
+    ("conv1d", "conv2d", "LSTM", "GRU", "attention"), "scikit-learn's classifiers are dense networks."
+)
+_KERAS_2 = {"attention": "Keras 3 does not read the attention layer of Keras 2; the error says so."}
+_QOPERATOR = frozenset({"conv1d", "conv2d", "dense"})
+
+FORMS = {
+    "torch": Form("live `torch.nn.Module`", formats.live, _TORCH, shape=True),
+    "torch-hooks": Form(
+        "live `torch.nn.Module` that `torch.export` cannot export", formats.unexportable, _TORCH, shape=True
+    ),
+    "torch-pt2": Form("`torch.export`, `.pt2`", formats.pt2, _TORCH),
+    "torch-traced": Form("TorchScript, traced", formats.traced, _TORCH, shape=True),
+    "torch-scripted": Form("TorchScript, scripted", formats.scripted, _TORCH, shape=True),
+    "torch-pth": Form("state dict, `.pth`", formats.state_dict, _TORCH, shape=True, arch=True),
+    "torch-safetensors": Form("state dict, `.safetensors`", formats.safetensors, _TORCH, shape=True, arch=True),
+    "onnx-dynamo": Form("ONNX by PyTorch's exporter", formats.dynamo, _ONNX),
+    "onnx-old": Form("ONNX by PyTorch's old exporter", formats.old, _ONNX),
+    "onnx-11": Form("ONNX of opset 11", functools.partial(formats.old, opset_version=11), _ONNX),
+    "onnx-27": Form("ONNX of opset 27", functools.partial(formats.converted, opset=27), _ONNX),
+    "onnx-keras": Form("ONNX by Keras (tf2onnx)", formats.from_keras, (*_KERAS, *_ONNX, "tf2onnx")),
+    "onnx-sklearn": Form(
+        "ONNX by skl2onnx", formats.from_sklearn, (*_ONNX, "sklearn", "skl2onnx"), without=_PERCEPTRON
+    ),
+    "onnx-fused": Form("ONNX, fused by ONNX Runtime", formats.optimised, _ONNX),
+    "onnx-float16": Form("ONNX of float16", formats.half, _ONNX, bound=1e-2),
+    "onnx-qdq": Form(
+        "ONNX of int8: static, QDQ", functools.partial(formats.int8, scheme="QDQ"), _ONNX, None, gradients=False
+    ),
+    "onnx-qoperator": Form(
+        "ONNX of int8: static, QOperator",
+        functools.partial(formats.int8, scheme="QOperator"),
+        _ONNX,
+        None,
+        unseen=_QOPERATOR,
+        gradients=False,
+    ),
+    "onnx-dynamic": Form(
+        "ONNX of int8: dynamic", functools.partial(formats.int8, scheme="dynamic"), _ONNX, None, gradients=False
+    ),
+    "keras": Form("live `keras.Model`, functional", formats.functional, _KERAS),
+    "keras-sequential": Form("live `keras.Sequential`", formats.sequential, _KERAS, without=_BRANCHES),
+    "keras-subclassed": Form("live `keras.Model`, a class of its own", formats.subclassed, _KERAS),
+    "keras-file": Form("Keras, `.keras`", functools.partial(formats.keras_file, suffix=".keras"), _KERAS),
+    "keras-h5": Form("Keras 3, `.h5`", functools.partial(formats.keras_file, suffix=".h5"), _KERAS),
+    "keras2-h5": Form("Keras 2, `.h5`", formats.keras2_file, (*_KERAS, "tf_keras"), without=_KERAS_2),
+    "keras-saved": Form("SavedModel by Keras", formats.exported, _KERAS),
+    "tf-saved": Form("SavedModel of a plain signature", formats.signature, _KERAS),
+}
+
+_UNSEEN = (
+    "Activations inside quantised operations, of convolutions and dense layers, are no taps: where a suite compares "
+    "one, white-box metrics are not measured, and the report says why."
+)
+
+
+def table() -> str:
+    """The table in docs/formats.md and its notes, in Markdown."""
+    notes: list[str] = []
+
+    def noted(text: str, note: str) -> str:
+        if note not in notes:
+            notes.append(note)
+        return f"{text} [{notes.index(note) + 1}]"
+
+    rows = [["format", *ARCHITECTURES, "layers", "gradients"], ["---"] * (len(ARCHITECTURES) + 3)]
+    for form in FORMS.values():
+        holds = "copy" if form.bound is None else f"< {form.bound:.0e}".replace("e-0", "e-")
+        cells = [noted("-", form.without[name]) if name in form.without else holds for name in ARCHITECTURES]
+        seen = noted("some", _UNSEEN) if form.unseen else "yes"
+        rows.append([form.title, *cells, seen, "yes" if form.gradients else "no"])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, "", *(f"{place}. {note}" for place, note in enumerate(notes, 1))]) + "\n"
