@@ -16,7 +16,8 @@ import toys
 from commands import HOW, MADE, Cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import BOUNDS, CLASSES, Zoo, inputs
+from models import Zoo, inputs
+from networks.architectures import BOUNDS, CLASSES
 
 from deepjudge_core import Access, Cases, Generator, Judging, Making, Task, hookimpl, load_registry
 from deepjudge_core.cli.auditfile import AuditFileError, example, read_plan

@@ -1,21 +1,23 @@
-"""Evidence for which layers to compare by default: ``python benchmarks/layers -o FOLDER [lenet5|lstm|... ...]``.
+"""Evidence for which layers to compare, and how: ``python benchmarks/layers -o FOLDER [lenet5|lstm|... ...]``.
 
 Trains copies and independents of several victims, makes corner cases for each tap alone, lets all models answer, and
-prints how far apart copies and independents are. What is in the folder already is not made again.
+prints how far apart copies and independents are, their neurons compared by place and matched. What is in the folder
+already is not made again.
 """
 
 import argparse
-import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
 import torch
-from measuring import FACTORS, METRICS, measured, separation
-from networks import NETWORKS
+from measuring import FACTORS, KINDS, METRICS, Separation, measured, separation
+from networks import NETWORKS, Data, Network
 from training import train_all
 
 from deepjudge_core.matching import Match
+
+MATCHES: tuple[Match, ...] = get_args(Match)
 
 
 def main() -> None:
@@ -27,30 +29,39 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # networks this small gain little by more
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows = [
-        "| network | m | match | tap | neurons reached | seconds | AUC | margin | copies | disguised | independents "
-        "| undecided |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    heads = ["network", "m", "tap", "neurons reached", "seconds"]
+    heads += [f"margin, {match}" for match in MATCHES]
+    heads += [f"{kind}, {' / '.join(MATCHES)}" for kind in (*KINDS, "undecided")]
+    rows = [heads, ["---"] * len(heads)]
     for name in arguments.networks or NETWORKS:
         network = NETWORKS[name]
         data = network.data(arguments.data, arguments.out)
         folder = arguments.out / name
         train_all(network, data, folder, arguments.data / "victims")
-        if arguments.train:
-            continue
-        for factor, match in itertools.product(FACTORS, get_args(Match)):
-            for tap, found in measured(network, data, folder, factor, match).items():
-                reached = f"{found.reached} of {found.neurons}"
-                start = f"| {name} | {factor:g} | {match} | {tap} | {reached} | {found.seconds:.0f} |"
-                if not found.reached:
-                    rows.append(f"{start} | | | | | |")
-                    continue
-                apart = separation(found.values)
-                shares = " | ".join(f"{share:.1%}" for share in (*apart.accused.values(), apart.undecided))
-                rows.append(f"{start} {listed(apart.areas)} | {listed(apart.margins)} | {shares} |")
+        if not arguments.train:
+            rows += cells(name, network, data, folder)
     if not arguments.train:
-        print(f"AUC and margin: {', '.join(METRICS)}\n", *rows, sep="\n")
+        print(f"Margins of {', '.join(METRICS)}\n", *(f"| {' | '.join(row)} |" for row in rows), sep="\n")
+
+
+def cells(name: str, network: Network, data: Data, folder: Path) -> Iterator[list[str]]:
+    """The rows of a network: one for each m and tap."""
+    for factor in FACTORS:
+        ways = [measured(network, data, folder, factor, match) for match in MATCHES]
+        for tap, found in ways[0].items():
+            row = [name, f"{factor:g}", tap, f"{found.reached} of {found.neurons}", f"{found.seconds:.0f}"]
+            if found.reached:
+                row += results([separation(way[tap].values) for way in ways])
+            yield row
+
+
+def results(ways: Sequence[Separation]) -> Iterator[str]:
+    """What was found with neurons compared by place, and matched."""
+    for way in ways:
+        yield listed(way.margins)
+    for kind in KINDS:
+        yield " / ".join(f"{100 * way.accused[kind]:.1f}" for way in ways) + " %"
+    yield " / ".join(f"{100 * way.undecided:.1f}" for way in ways) + " %"
 
 
 def listed(values: Mapping[str, float]) -> str:

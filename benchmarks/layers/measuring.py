@@ -62,14 +62,12 @@ class Separation:
     """How far apart copies and independents are.
 
     Attributes:
-        areas: Of each metric, the share of the pairs of a copy and an independent in which the copy is nearer (AUC).
         margins: Of each metric, the least distance of an independent over the greatest of a copy.
         accused: Of copies, disguised copies and independents, the share called copies, over random halves of the
             independents as controls; the other half is judged.
         undecided: The share of all these for which there is no verdict.
     """
 
-    areas: Mapping[str, float]
     margins: Mapping[str, float]
     accused: Mapping[str, float]
     undecided: float
@@ -100,11 +98,9 @@ def measured(network: Network, data: Data, folder: Path, factor: float, match: M
 def separation(values: Values) -> Separation:
     """Compare the distances of copies with those of independents; the halves are the same for all choices of taps."""
     kinds = {kind: [name for name in values if name.startswith(kind)] for kind in KINDS}
-    areas, margins = {}, {}
+    margins = {}
     for metric in METRICS:
         near, far = (np.array([values[name][metric] for name in kinds[kind]]) for kind in ("copy", "independent"))
-        nearer, same = near[:, None] < far, near[:, None] == far
-        areas[metric] = float((nearer + same / 2).mean())
         margins[metric] = float(far.min() / near.max()) if near.max() > 0 else float("inf")
     rng = np.random.default_rng(0)
     measurements = {
@@ -119,7 +115,6 @@ def separation(values: Values) -> Separation:
         for kind, names in (kinds | {"independent": held_out}).items():
             decisions[kind] += [judge(measurements[name], calibration, registry=REGISTRY).decision for name in names]
     return Separation(
-        areas,
         margins,
         accused={kind: float(np.mean([d is Decision.COPY for d in found])) for kind, found in decisions.items()},
         undecided=float(np.mean([d is Decision.INCONCLUSIVE for found in decisions.values() for d in found])),
