@@ -1,7 +1,6 @@
 """The ways to write a network down: files of every format, and live objects."""
 
 import contextlib
-import functools
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -260,36 +259,6 @@ def signature(name: str, seed: int, path: Path) -> Path:
     function = tf.function(lambda x: {"scores": holder.network(x)}, input_signature=[given])
     tf.saved_model.save(holder, path, {"serving_default": function})
     return path
-
-
-FORMATS: dict[str, Build] = {
-    "torch-live": live,
-    "torch-hooks": unexportable,
-    "torch-pt2": pt2,
-    "torch-traced": traced,
-    "torch-scripted": scripted,
-    "torch-pth": state_dict,
-    "torch-safetensors": safetensors,
-    "onnx-dynamo": dynamo,
-    "onnx-old": old,
-    "onnx-11": functools.partial(old, opset_version=11),
-    "onnx-newest": functools.partial(converted, opset=26),
-    "onnx-half": half,
-    "onnx-qdq": functools.partial(int8, scheme="QDQ"),
-    "onnx-qoperator": functools.partial(int8, scheme="QOperator"),
-    "onnx-dynamic": functools.partial(int8, scheme="dynamic"),
-    "onnx-fused": optimised,
-    "onnx-keras": from_keras,
-    "onnx-sklearn": from_sklearn,
-    "keras-functional": functional,
-    "keras-sequential": sequential,
-    "keras-subclassed": subclassed,
-    "keras-file": functools.partial(keras_file, suffix=".keras"),
-    "keras-h5": functools.partial(keras_file, suffix=".h5"),
-    "keras2-h5": keras2_file,
-    "keras-saved": exported,
-    "tf-signature": signature,
-}
 
 
 def _example(name: str, rows: int) -> Any:

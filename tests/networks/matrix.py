@@ -73,7 +73,7 @@ FORMS = {
     "onnx-dynamo": Form("ONNX by PyTorch's exporter", formats.dynamo, _ONNX),
     "onnx-old": Form("ONNX by PyTorch's old exporter", formats.old, _ONNX),
     "onnx-11": Form("ONNX of opset 11", functools.partial(formats.old, opset_version=11), _ONNX),
-    "onnx-27": Form("ONNX of opset 27", functools.partial(formats.converted, opset=27), _ONNX),
+    "onnx-28": Form("ONNX of opset 28", functools.partial(formats.converted, opset=28), _ONNX),
     "onnx-keras": Form("ONNX by Keras (tf2onnx)", formats.from_keras, (*_KERAS, *_ONNX, "tf2onnx")),
     "onnx-sklearn": Form(
         "ONNX by skl2onnx", formats.from_sklearn, (*_ONNX, "sklearn", "skl2onnx"), without=_PERCEPTRON
