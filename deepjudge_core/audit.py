@@ -9,7 +9,7 @@ from deepjudge_core.components import Decision
 from deepjudge_core.errors import DeepJudgeError, UsageError
 from deepjudge_core.generation import DEFAULT_GENERATORS, build_suite, resolve_generators
 from deepjudge_core.inputs import Inputs
-from deepjudge_core.judge import Grouping, Verdict, check_rule, judge
+from deepjudge_core.judge import Grouping, Verdict, check_rule, doubtful_controls, judge
 from deepjudge_core.matching import DEFAULT_MATCH, Match
 from deepjudge_core.measure import measure
 from deepjudge_core.model import InputSpec
@@ -51,7 +51,17 @@ class SuspectResult:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The outcome of an audit."""
+    """The outcome of an audit.
+
+    Attributes:
+        suite: The suite.
+        calibration: The controls.
+        rule: Name of the rule.
+        rule_options: All of its options.
+        groups: "joint" where one vote was taken over all metrics.
+        suspects: What came of each, in the order given.
+        doubts: What speaks against a control: a line for each.
+    """
 
     suite: Suite
     calibration: Calibration
@@ -59,6 +69,7 @@ class Report:
     rule_options: Mapping[str, Any]
     groups: Grouping
     suspects: tuple[SuspectResult, ...]
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +177,10 @@ def judge_suspects(
     for subject in subjects:
         subject.check(suite)
     results = tuple(_judge_one(suite, calibration, subject, judging, registry) for subject in subjects)
-    return Report(suite, calibration, judging.rule, options, judging.groups, results)
+    doubts = doubtful_controls(
+        calibration, judging.rule, options=judging.rule_options, groups=judging.groups, registry=registry
+    )
+    return Report(suite, calibration, judging.rule, options, judging.groups, results, doubts)
 
 
 def check_judging(judging: Judging, registry: Registry) -> dict[str, Any]:

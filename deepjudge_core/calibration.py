@@ -42,6 +42,13 @@ class Calibration:
         found = (control[metric].value for control in self.measurements if metric in control)
         return np.array([value for value in found if value is not None], dtype=np.float64)
 
+    def without(self, place: int) -> "Calibration":
+        """The same but for one control, by its place."""
+        controls, measurements = (
+            (*values[:place], *values[place + 1 :]) for values in (self.controls, self.measurements)
+        )
+        return replace(self, controls=controls, measurements=measurements)
+
     def shortage(self, metric: str) -> str:
         """Why there are too few values of a metric."""
         if not self.controls:

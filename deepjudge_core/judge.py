@@ -1,5 +1,6 @@
 """Judge a model by a rule, from its measurements and the controls'; pure numpy."""
 
+import contextlib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -111,6 +112,47 @@ def judge(
     decision, reason = _overall(list(found.values()))
     points_to = _points_to(settings) if decision is Decision.COPY and groups == "separate" else None
     return Verdict(decision, points_to, settings, results, reason)
+
+
+def doubtful_controls(
+    calibration: Calibration,
+    rule: str = "voting",
+    *,
+    options: Mapping[str, Any] | None = None,
+    groups: Grouping = "separate",
+    registry: Registry | None = None,
+) -> tuple[str, ...]:
+    """Controls that the rule would call copies if it had the others alone to go by.
+
+    One that is a copy, though not an exact one, spoils the thresholds: copies are then taken for independent. An honest
+    control is among these about as often as the rule accuses an honest suspect.
+
+    Args:
+        calibration: The controls.
+        rule: Name of a rule.
+        options: Of the rule.
+        groups: "joint" for one vote over all metrics.
+        registry: Where the rules are; by default every installed one.
+
+    Returns:
+        A line for each.
+
+    Raises:
+        UsageError: For an unknown rule or option.
+    """
+    found = []
+    for place, (control, measured) in enumerate(zip(calibration.controls, calibration.measurements, strict=True)):
+        others = calibration.without(place)
+        if len(others.controls) < LEAST_CONTROLS:
+            break
+        with contextlib.suppress(PluginError):  # which is said of the suspects
+            verdict = judge(measured, others, rule, options=options, groups=groups, registry=registry)
+            if verdict.decision is Decision.COPY:
+                found.append(
+                    f"the control {control.model.name} would be judged a copy by the other controls: is it independent "
+                    "of the victim? One that is not hides copies"
+                )
+    return tuple(found)
 
 
 def check_rule(rule: str, options: Mapping[str, Any], metrics: Collection[str], registry: Registry) -> dict[str, Any]:

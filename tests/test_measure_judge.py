@@ -38,7 +38,9 @@ from deepjudge_core import (
 )
 from deepjudge_core.audit import judge_suspects
 from deepjudge_core.errors import FileFormatError, PluginError, UsageError
+from deepjudge_core.judge import doubtful_controls
 from deepjudge_core.plugins import Registry
+from deepjudge_core.report.json import report_to_json
 
 
 def metric(name: str, group: str = "black-box", distance: Any = None, **facts: Any) -> Metric:
@@ -560,3 +562,18 @@ def test_every_decision_of_every_pair_of_votes() -> None:
         assert (found.points_to is not None) == (found.decision is Decision.COPY)
         if not {"copy", "no"} & set(says):
             assert found.decision is Decision.INCONCLUSIVE
+
+
+def test_a_copy_among_the_controls_is_pointed_out() -> None:
+    honest = [toys.seen(seed) for seed in range(1, 6)]
+    for copies, expected in (([], 0), ([toys.seen(0, noise=0.2)], 1)):
+        calibration = calibrate(toys.suite(), [*honest, *copies], registry=toys.registry())
+        report = judge_suspects(
+            toys.suite(), calibration, [toys.seen(0, noise=0.05)], Judging(rule="nearest"), registry=toys.registry()
+        )
+        assert len(report.doubts) == expected
+        for doubt, copy in zip(report.doubts, copies, strict=True):
+            assert doubt.startswith(f"the control {copy.model.name} would be judged a copy by the other controls: ")
+        assert report_to_json(report)["calibration"]["notes"] == list(report.doubts)
+    few = calibrate(toys.suite(), [*honest[:2], toys.seen(0, noise=0.2)], registry=toys.registry())
+    assert doubtful_controls(few, "nearest", registry=toys.registry()) == ()

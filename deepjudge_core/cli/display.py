@@ -145,7 +145,7 @@ def show_report(out: Console, report: Report) -> None:
     else:
         _show_one_by_one(out, report)
     show_control_notes(out, report.calibration)
-    for remark in _remarks(report):
+    for remark in (*report.doubts, *_remarks(report)):
         say(out, remark)
 
 

@@ -28,7 +28,7 @@ def report_to_json(report: Report) -> dict[str, Any]:
                 for control in report.calibration.controls
             ],
             "match": report.calibration.match,
-            "notes": list(report.calibration.notes),
+            "notes": [*report.calibration.notes, *report.doubts],
         },
         "rule": report.rule,
         "rule_options": dict(report.rule_options),
