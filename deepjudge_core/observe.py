@@ -7,6 +7,7 @@ import numpy as np
 
 from deepjudge_core import progress
 from deepjudge_core.alignment import Candidates, NoLayerError, align, find_candidates, linear_cka
+from deepjudge_core.classes import Mapped, listed, map_classes
 from deepjudge_core.errors import DeepJudgeError, InputError, ModelError, UsageError, first_line
 from deepjudge_core.layouts import arrangement
 from deepjudge_core.model import Access, Array, Layout, Model, softmax
@@ -21,8 +22,6 @@ _PROBES = 200  # seeds at most, on which a preprocessing is tried
 _POOR, _GOOD = 0.25, 0.75
 _MOST_CHANCE = 0.8  # where more of the seeds are of one class, accuracy says too little
 _NO_CHANGE = 1e-6  # between answers that are one; batches of other sizes differ by about 1e-8
-_SHOWN = 20  # classes in a note
-_LEAST_SEEDS = 5  # of a class, for its place among a model's outputs to be told from them
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observa
         model=ModelInfo.of(model, asking.layout),
         suite=suite.digest,
         probabilities=mapped.probabilities,
-        activations=_reordered(model, suite, activations, layer_map, mapped.classes),
+        activations=_in_order(model, suite, activations, layer_map, mapped.classes),
         layer_map=layer_map,
         unmatched=unmatched,
         classes=mapped.classes,
@@ -117,7 +116,7 @@ def check_asking(asking: Asking, suite: Suite) -> None:
     if classes is not None and len(classes) != expected:
         raise UsageError(f"expected an output for each of the victim's {expected} classes, found {len(classes)}")
     if classes is not None and (len(set(classes)) != expected or min(classes) < 0):
-        raise UsageError(f"expected {expected} different outputs, counted from 0, found {_text(classes)}")
+        raise UsageError(f"expected {expected} different outputs, counted from 0, found {listed(classes)}")
 
 
 def ask(
@@ -205,7 +204,7 @@ def accuracy_on_seeds(suite: Suite, seen: Observation) -> float | None:
 @dataclass(frozen=True, eq=False)
 class _Answered:
     # What a model answered, and how it came to be asked so.
-    mapped: "_Mapped"
+    mapped: Mapped
     activations: dict[str, Array]
     preprocessing: Preprocessing | None = None
     inferred: tuple[Guess, ...] = ()
@@ -293,11 +292,11 @@ class _Questioner:
         prepare = preprocessing.preparing(self._model.name, self._shape, bounds, self._layout)
         return lambda x: prepare(arrange(x))
 
-    def _map(self, answers: Array, clean: Array, labels: Array) -> "_Mapped":
-        return _map_classes(answers, clean, labels, self._suite.victim.model.classes, self._asking.classes)
+    def _map(self, answers: Array, clean: Array, labels: Array) -> Mapped:
+        return map_classes(answers, clean, labels, self._suite.victim.model.classes, self._asking.classes)
 
     @staticmethod
-    def _quality(mapped: "_Mapped", rows: Array, labels: Array) -> tuple[float, float]:
+    def _quality(mapped: Mapped, rows: Array, labels: Array) -> tuple[float, float]:
         # Of the seeds, which are these rows: the share classified correctly, and the mean probability of the truth.
         if mapped.probabilities is None:
             return 0.0, 0.0
@@ -305,74 +304,7 @@ class _Questioner:
         return float(np.mean(p.argmax(axis=1) == labels)), float(p[np.arange(len(p)), labels].mean())
 
 
-@dataclass(frozen=True, eq=False)
-class _Mapped:
-    # A model's answers in the victim's classes; the fields are those of an Observation.
-    probabilities: Array | None
-    classes: tuple[int, ...] | None = None
-    unmapped: str | None = None
-    inferred: bool = False
-    notes: tuple[str, ...] = ()
-
-
-def _map_classes(answers: Array, clean: Array, labels: Array, expected: int, given: tuple[int, ...] | None) -> _Mapped:
-    # ``labels`` are of the rows ``clean``, the seeds.
-    found = answers.shape[1]
-    if given is not None:
-        return _Mapped(_columns(answers, given), given, notes=(f"its outputs {_text(given)} answer the classes",))
-    if found != expected:
-        return _Mapped(None, unmapped=f"expected {expected} classes, found {found}; map them with --classes")
-    order, renamed = class_order(answers[clean].argmax(axis=1), labels, expected)
-    if order is not None:
-        note = f"its classes stand in another order, found from its answers to the seeds: {_renaming(order)}"
-        return _Mapped(_columns(answers, order), order, inferred=True, notes=(note,))
-    if renamed:
-        note = (
-            f"most seeds of the classes {_text(renamed)} get another class, but no order of all classes was found; "
-            "if they stand in another order, give it with --classes"
-        )
-        return _Mapped(answers, notes=(note,))
-    return _Mapped(answers)
-
-
-def class_order(answers: Array, labels: Array, classes: int) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:
-    """Whether a model has the victim's classes in another order, by its answers to the seeds.
-
-    A class counts as renamed when more than half of its seeds, and at least 5 of them, get one and the same other
-    class. A model that merely errs does so as well now and then; but then two classes get the same name.
-
-    Args:
-        answers: ``(n,)`` the model's own classes.
-        labels: ``(n,)`` the ground truth.
-        classes: Number of classes, the same of both models.
-
-    Returns:
-        The model's own class for each of the victim's, None where they are the same or not one-to-one; and the
-        classes that count as renamed.
-    """
-    order = np.arange(classes)
-    for label in range(classes):
-        counts = np.bincount(answers[labels == label], minlength=classes)
-        top = int(counts.argmax())
-        if counts[top] >= _LEAST_SEEDS and 2 * counts[top] > counts.sum():
-            order[label] = top
-    renamed = tuple(np.flatnonzero(order != np.arange(classes)).tolist())
-    one_to_one = len(set(order.tolist())) == classes
-    return (tuple(order.tolist()) if renamed and one_to_one else None), renamed
-
-
-def _columns(answers: Array, order: tuple[int, ...]) -> Array:
-    chosen = answers[:, list(order)].astype(np.float64)
-    if set(order) == set(range(answers.shape[1])):
-        return chosen.astype(np.float32)
-    sums = chosen.sum(axis=1, keepdims=True)
-    # Where other classes leave nothing, nothing speaks for any of these.
-    even = np.full_like(chosen, 1 / len(order))
-    scaled: Array = np.divide(chosen, sums, out=even, where=sums > np.finfo(np.float32).tiny)
-    return scaled.astype(np.float32)
-
-
-def _reordered(
+def _in_order(
     model: Model,
     suite: Suite,
     activations: Mapping[str, Array],
@@ -388,12 +320,6 @@ def _reordered(
         elif width == 1 and tuple(order) == (1, 0):
             found[owner] = -found[owner]
     return found
-
-
-def _renaming(order: Sequence[int]) -> str:
-    changed = [f"{label} is its {own}" for label, own in enumerate(order) if label != own]
-    shown = ", ".join(changed[:_SHOWN])
-    return shown + (f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
 
 
 def _candidates(model: Model, suite: Suite, given: Mapping[str, str]) -> tuple[Candidates, str | None]:
@@ -420,7 +346,3 @@ def _sought(
                 f"its taps are not those of the victim: {layer!r} is compared with {tap!r}, {among} of {width} neurons "
                 f"(linear CKA {linear_cka(ours[layer], theirs[tap]):.3f})"
             )
-
-
-def _text(widths: Sequence[int]) -> str:
-    return ", ".join(map(str, widths))

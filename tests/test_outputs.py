@@ -29,9 +29,9 @@ from deepjudge_core import (
 )
 from deepjudge_core.audit import judge_suspects
 from deepjudge_core.calibration import Calibration
+from deepjudge_core.classes import class_order
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.model import Array
-from deepjudge_core.observe import class_order
 from deepjudge_core.report.json import dump_report, schema
 from deepjudge_core.testing import check_model
 
@@ -285,9 +285,12 @@ def answered(counts: dict[int, list[int]]) -> tuple[np.ndarray, np.ndarray]:
         ({0: [0] * 9, 1: [1] * 9, 2: [2] * 9}, None, ()),
         ({0: [1] * 9, 1: [0] * 9, 2: [2] * 9}, (1, 0, 2), (0, 1)),
         ({0: [1] * 5 + [0] * 4, 1: [0] * 9, 2: [2, 0, 1]}, (1, 0, 2), (0, 1)),
-        # No more than half; fewer than 5; no seeds at all.
+        # Few seeds of each class, enough of all.
+        ({0: [1] * 4, 1: [0] * 4, 2: [2] * 9}, (1, 0, 2), ()),
+        ({0: [1], 1: [2], 2: [0] * 9}, (1, 2, 0), (2,)),
+        # No more than half; fewer than 5 in all; no seeds of a class.
         ({0: [1] * 5 + [0] * 5, 1: [0] * 9, 2: [2] * 9}, None, (1,)),
-        ({0: [1] * 4, 1: [0] * 4, 2: [2] * 9}, None, ()),
+        ({0: [1] * 2, 1: [0] * 2, 2: [2] * 9}, None, ()),
         ({0: [1] * 9, 1: [], 2: [2] * 9}, None, (0,)),
         # An error that all seeds of a class share.
         ({0: [1] * 9, 1: [1] * 9, 2: [2] * 9}, None, (0,)),

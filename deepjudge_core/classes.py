@@ -1,0 +1,118 @@
+"""Which of a model's outputs answers which of the victim's classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from deepjudge_core.model import Array
+
+_SHOWN = 20  # classes in a note
+_LEAST_SEEDS = 5  # that an order has to explain, for it to be told from errors
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """A model's answers in the victim's classes.
+
+    Attributes:
+        probabilities: ``(n, classes)`` in the victim's order; None where the classes are others.
+        classes: The model's own output for each of the victim's classes; None where they are the same.
+        unmapped: Why there are no probabilities.
+        inferred: Whether the order was found from the answers.
+        notes: What a reader should know of it.
+    """
+
+    probabilities: Array | None
+    classes: tuple[int, ...] | None = None
+    unmapped: str | None = None
+    inferred: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def map_classes(answers: Array, clean: Array, labels: Array, expected: int, given: tuple[int, ...] | None) -> Mapped:
+    """Put a model's answers in the order of the victim's classes.
+
+    Args:
+        answers: ``(n, own classes)`` probabilities.
+        clean: ``(seeds,)`` which of the rows are the seeds.
+        labels: ``(seeds,)`` their ground truth.
+        expected: Number of the victim's classes.
+        given: The model's own output for each of them, where the user says so.
+    """
+    found = answers.shape[1]
+    if given is not None:
+        return Mapped(_columns(answers, given), given, notes=(f"its outputs {listed(given)} answer the classes",))
+    if found != expected:
+        return Mapped(None, unmapped=f"expected {expected} classes, found {found}; map them with --classes")
+    order, renamed = class_order(answers[clean].argmax(axis=1), labels, expected)
+    if order is not None:
+        note = f"its classes stand in another order, found from its answers to the seeds: {_renaming(order)}"
+        return Mapped(_columns(answers, order), order, inferred=True, notes=(note,))
+    if renamed:
+        note = (
+            f"most seeds of the classes {listed(renamed)} get another class, but no order of all classes was found; "
+            "if they stand in another order, give it with --classes"
+        )
+        return Mapped(answers, notes=(note,))
+    return Mapped(answers)
+
+
+def class_order(answers: Array, labels: Array, classes: int) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:
+    """Whether a model has the victim's classes in another order, by its answers to the seeds.
+
+    Of all orders the one is looked at that makes the most answers right. It is taken when more than half of the seeds
+    of every class that it renames agree, and it makes at least 5 answers more right than no order. A model that merely
+    errs gives two classes the same name, so that no order makes both right.
+
+    Args:
+        answers: ``(n,)`` the model's own classes.
+        labels: ``(n,)`` the ground truth.
+        classes: Number of classes, the same of both models.
+
+    Returns:
+        The model's own class for each of the victim's, None where they are the same or no order is taken; and the
+        classes of which most seeds, and at least 5, get one and the same other class.
+    """
+    # Classes that do not occur keep their places.
+    occurring, places = np.unique(np.concatenate([labels, answers]), return_inverse=True)
+    same = np.arange(len(occurring))
+    counts = np.zeros((len(same), len(same)))
+    np.add.at(counts, (places[: len(labels)], places[len(labels) :]), 1)
+    totals = counts.sum(axis=1)
+    # Of equals the one that renames the fewest.
+    _, order = linear_sum_assignment(counts + np.eye(len(same)) / (len(same) + 1), maximize=True)
+    agreeing = counts[same, order]
+    agreed = 2 * agreeing[order != same] > totals[order != same]
+    gained = agreeing.sum() - np.trace(counts)
+    top = counts.argmax(axis=1)
+    most = counts[same, top]
+    renamed = tuple(occurring[(top != same) & (most >= _LEAST_SEEDS) & (2 * most > totals)].tolist())
+    if gained < _LEAST_SEEDS or not agreed.all():
+        return None, renamed
+    whole = np.arange(classes)
+    whole[occurring] = occurring[order]
+    return tuple(whole.tolist()), renamed
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Numbers in a message."""
+    return ", ".join(map(str, numbers))
+
+
+def _columns(answers: Array, order: tuple[int, ...]) -> Array:
+    chosen = answers[:, list(order)].astype(np.float64)
+    if set(order) == set(range(answers.shape[1])):
+        return chosen.astype(np.float32)
+    sums = chosen.sum(axis=1, keepdims=True)
+    # Where other classes leave nothing, nothing speaks for any of these.
+    even = np.full_like(chosen, 1 / len(order))
+    scaled: Array = np.divide(chosen, sums, out=even, where=sums > np.finfo(np.float32).tiny)
+    return scaled.astype(np.float32)
+
+
+def _renaming(order: Sequence[int]) -> str:
+    changed = [f"{label} is its {own}" for label, own in enumerate(order) if label != own]
+    shown = ", ".join(changed[:_SHOWN])
+    return shown + (f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
