@@ -1,7 +1,7 @@
 """Which taps of a model answer the layers of a suite."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,6 +10,10 @@ from deepjudge_core.model import Array
 
 Widths = Mapping[str, int]
 """Tap name to number of neurons, in forward order; the last are the logits."""
+
+
+# Of CKA: the tap at a layer's place may be so much less alike than another, since neighbours are nearly as alike.
+_CLOSE = 0.05
 
 
 class NoLayerError(Exception):
@@ -24,13 +28,15 @@ class Candidates:
         owner: The victim's taps.
         model: The model's taps.
         taps: Layer to the taps among which its answer is.
-        sought: Layers that neither the user nor their place among the taps finds, so that answers have to.
+        places: Layer to the tap at its place, of a model whose taps are like the victim's; else empty.
+        given: Layers whose tap the user says.
     """
 
     owner: Widths
     model: Widths
     taps: Mapping[str, tuple[str, ...]]
-    sought: frozenset[str] = frozenset()
+    places: Mapping[str, str] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -41,11 +47,10 @@ class Candidates:
 def find_candidates(
     name: str, owner: Widths, model: Widths, layers: Sequence[str], given: Mapping[str, str]
 ) -> Candidates:
-    """Find taps that may answer each layer.
+    """Find taps that may answer each layer: the one that the user gives, or all of its width.
 
-    That is the one that the user gives; else, where a model has as many taps as the victim, of the same widths up to
-    the last layer compared, the one at the layer's place; else every tap of the layer's width, hidden ones for a hidden
-    layer and the logits for the logits.
+    Hidden taps answer hidden layers only, the logits the logits. Where a model has as many taps as the victim, of the
+    same widths up to the last layer compared, the tap at a layer's place is marked.
 
     Args:
         name: Of the model, for messages.
@@ -59,29 +64,27 @@ def find_candidates(
         UsageError: When what was given does not exist, or has another width.
     """
     names, taps = list(owner), list(model)
-    compared = max((names.index(layer) for layer in layers), default=-1) + 1
-    alike = len(taps) == len(names) and list(model.values())[:compared] == list(owner.values())[:compared]
     found: dict[str, tuple[str, ...]] = {}
-    sought = set()
     for layer in layers:
         if layer in given:
             found[layer] = (_given(name, owner, model, layer, given[layer]),)
-        elif alike:
-            found[layer] = (taps[names.index(layer)],)
         else:
             among = taps[-1:] if layer == names[-1] else taps[:-1]
             found[layer] = tuple(tap for tap in among if model[tap] == owner[layer])
-            sought.add(layer)
         if not found[layer]:
             widths = ", ".join(str(model[tap]) for tap in taps)
             raise NoLayerError(f"no layer answers {layer!r}: expected a tap of {owner[layer]} neurons, found {widths}")
-    return Candidates(owner, model, found, frozenset(sought))
+    compared = max((names.index(layer) for layer in layers), default=-1) + 1
+    alike = len(taps) == len(names) and list(model.values())[:compared] == list(owner.values())[:compared]
+    places = {layer: taps[names.index(layer)] for layer in layers} if alike else {}
+    return Candidates(owner, model, found, places, frozenset(given))
 
 
 def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> dict[str, str]:
     """Choose the candidates whose outputs are most like the layers', the deeper ones for the deeper layers.
 
-    Of all choices that keep the order of depth, the one with the greatest sum of :func:`linear_cka`.
+    Of all choices that keep the order of depth, the one with the greatest sum of :func:`linear_cka`; but the taps at
+    the layers' places where theirs is hardly less.
 
     Args:
         chosen: The candidates.
@@ -94,8 +97,25 @@ def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Mapping[str, Ar
     Raises:
         NoLayerError: When no choice keeps the order of depth.
     """
-    if not chosen.sought:
-        return {layer: taps[0] for layer, taps in chosen.taps.items()}
+    if all(len(taps) == 1 for taps in chosen.taps.values()):
+        found = {layer: taps[0] for layer, taps in chosen.taps.items()}
+        depths = [list(chosen.model).index(found[layer]) for layer in chosen.owner if layer in found]
+        if chosen.given or depths == sorted(set(depths)):
+            return found
+    likeness = {
+        (layer, tap): linear_cka(ours[layer], theirs[tap]) for layer, taps in chosen.taps.items() for tap in taps
+    }
+    best = _in_order(chosen, likeness)
+    at_places = {layer: chosen.places.get(layer, tap) for layer, tap in best.items()}
+    pairs = [*at_places.items()]
+    if all(pair in likeness for pair in pairs):
+        lost = sum(likeness[pair] for pair in best.items()) - sum(likeness[pair] for pair in pairs)
+        if lost <= _CLOSE * len(best):
+            return at_places
+    return best
+
+
+def _in_order(chosen: Candidates, likeness: Mapping[tuple[str, str], float]) -> dict[str, str]:
     depth = {tap: place for place, tap in enumerate(chosen.model)}
     ordered = sorted(chosen.taps, key=list(chosen.owner).index)
     # Of the ways to answer the layers so far, the best that ends at each tap: its sum, and its taps.
@@ -106,7 +126,7 @@ def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Mapping[str, Ar
             before = [way for way in ways if not way[1] or depth[way[1][-1]] < depth[tap]]
             if before:
                 total, taps = max(before, key=lambda way: way[0])
-                longer.append((total + linear_cka(ours[layer], theirs[tap]), (*taps, tap)))
+                longer.append((total + likeness[layer, tap], (*taps, tap)))
         ways = longer
     if not ways:
         raise NoLayerError(f"no layers answer {', '.join(map(repr, ordered))} in this order")
@@ -126,9 +146,16 @@ def linear_cka(ours: Array, theirs: Array) -> float:
     Returns:
         0 also where one of them does not depend on the input.
     """
-    x, y = (outputs.astype(np.float64) - outputs.mean(axis=0, dtype=np.float64) for outputs in (ours, theirs))
+    x, y = _centred(ours), _centred(theirs)
     norm = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
     return min(float(np.linalg.norm(x.T @ y) ** 2 / norm), 1.0) if norm > 0 else 0.0
+
+
+def _centred(outputs: Array) -> Array:
+    # At most 1, so that fourth powers of the greatest numbers are numbers still; CKA does not see the scale.
+    centred: Array = outputs.astype(np.float64) - outputs.mean(axis=0, dtype=np.float64)
+    greatest = float(np.abs(centred).max(initial=0))
+    return centred / greatest if greatest > 0 else centred
 
 
 def _given(name: str, owner: Widths, model: Widths, layer: str, tap: str) -> str:

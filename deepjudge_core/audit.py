@@ -232,9 +232,9 @@ def audit(
     check_judging(judging, registry)
     known, asked = [Subject.of(control) for control in controls], [Subject.of(suspect) for suspect in suspects]
     suite = make_suite(victim, inputs, making, registry=registry)
+    made(suite)
     for subject in (*known, *asked):
         subject.check(suite)
-    made(suite)
     answers = [control.answer(suite, registry) for control in known]
     calibration = calibrate(suite, answers, judging.metrics, match=match, registry=registry)
     calibrated(calibration)

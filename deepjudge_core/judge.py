@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from deepjudge_core import options as component_options
 from deepjudge_core.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.components import Decision, Evidence, Group, Judgement, Rule, Vote
@@ -161,7 +163,7 @@ def check_rule(rule: str, options: Mapping[str, Any], metrics: Collection[str], 
     Options that are mappings are by metric; a rule is given those of the metrics that it judges.
 
     Raises:
-        UsageError: For a rule, an option, or a metric in an option, that does not exist.
+        UsageError: For a rule, an option, or a metric in an option, that does not exist, and for an impossible value.
     """
     resolved = component_options.resolve(rule, registry.rules[rule].judge, options)
     # A rule sees one group at a time, so that only here it is known which metrics there are.
@@ -171,6 +173,10 @@ def check_rule(rule: str, options: Mapping[str, Any], metrics: Collection[str], 
             raise UsageError(
                 f"{rule}.{option}: expected metrics among {', '.join(metrics)}, found {', '.join(unknown)}"
             )
+    # What values are possible the rule alone knows; it is asked about controls that nobody has.
+    evidence = {name: Evidence(1.0, np.linspace(1, 2, 12), 1.0) for name in metrics}
+    with contextlib.suppress(PluginError):
+        _apply(registry.rules[rule], evidence, resolved)
     return resolved
 
 

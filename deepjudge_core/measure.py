@@ -82,6 +82,11 @@ def check_suite(suite: Suite, seen: Observation) -> None:
             f"{seen.model.name}: answers the suite {seen.suite[:12]}, expected this suite {suite.digest[:12]}"
         )
     # An observation is somebody else's file: its parts agree with one another, but do they with the suite?
+    if seen.activations and set(seen.activations) != set(suite.layers):
+        raise FileFormatError(
+            f"{seen.model.name}: expected answers of the layers {', '.join(suite.layers) or 'none'}, found "
+            f"{', '.join(seen.activations)}"
+        )
     expected, found = _shapes(suite.victim), _shapes(seen)
     for name, shape in found.items():
         if shape != expected.get(name):

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from deepjudge_core import storage
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.model import Access, Array, InputSpec, Layout, Model
@@ -152,6 +154,8 @@ class Observation:
 
     def _check(self) -> None:
         answers = [*self.activations.values(), *([] if self.probabilities is None else [self.probabilities])]
+        if any(a.dtype != np.float32 for a in answers):
+            raise ValueError("answers that are not float32")
         if any(a.ndim != 2 or len(a) != len(answers[0]) for a in answers):
             raise ValueError("activations of another number of cases than the probabilities")
         classes = self.model.classes if self.classes is None else len(self.classes)

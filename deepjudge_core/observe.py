@@ -47,7 +47,7 @@ class Asking:
 
     def of_controls(self) -> "Asking":
         """How the controls beside suspects are asked: what is said of the suspects themselves is not true of them."""
-        return replace(self, classes=None, preprocessing=None)
+        return replace(self, layers={}, classes=None, preprocessing=None)
 
 
 def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observation:
@@ -337,12 +337,12 @@ def _candidates(model: Model, suite: Suite, given: Mapping[str, str]) -> tuple[C
 def _sought(
     chosen: Candidates, layer_map: Mapping[str, str], ours: Mapping[str, Array], theirs: Mapping[str, Array]
 ) -> Iterator[str]:
-    # What is to be said of layers that their place does not find.
+    # What is to be said of layers that neither the user nor their place finds.
     for layer, tap in layer_map.items():
-        if layer in chosen.sought:
+        if layer not in chosen.given and tap != chosen.places.get(layer):
             count, width = len(chosen.taps[layer]), chosen.model[tap]
             among = f"the most alike of {count} taps" if count > 1 else "the only tap"
             yield (
-                f"its taps are not those of the victim: {layer!r} is compared with {tap!r}, {among} of {width} neurons "
-                f"(linear CKA {linear_cka(ours[layer], theirs[tap]):.3f})"
+                f"{layer!r} is compared with {tap!r}, by what it answers and not by its place: {among} of {width} "
+                f"neurons (linear CKA {linear_cka(ours[layer], theirs[tap]):.3f})"
             )

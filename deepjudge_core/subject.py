@@ -22,7 +22,7 @@ class Subject:
     Attributes:
         source: The path of a model or of a stored observation, a live model, or an observation.
         asking: How it is asked; of a victim only the layout counts. What is stored was asked before.
-        opening: Options of the adapter that opens it, such as ``output`` of an ONNX model.
+        opening: Options of the adapter that opens it, such as ``output_name`` of an ONNX model.
     """
 
     source: Any

@@ -212,7 +212,7 @@ def test_the_example_is_valid_with_and_without_its_comments(named: Path, registr
     assert other.asking.preprocessing is not None
     assert other.asking.preprocessing.mean == (0.485, 0.456, 0.406)
     assert (other.asking.layout, other.asking.layers) == ("channels_first", {"relu_1": "activation_1"})
-    assert other.opening == {"output": "logits", "arch": "networks:make"}
+    assert other.opening == {"output_name": "logits", "arch": "networks:make"}
     assert plan.victim.opening == other.opening
 
 
@@ -337,11 +337,13 @@ dense2 = "dense3"
         assert control["preprocessing"] == {"scale": 1, "mean": [0], "std": [2]}
 
 
-def test_what_does_not_fit_the_suite_is_said_before_anything_is_written(cli: Cli) -> None:
+def test_what_does_not_fit_the_suite_is_said_before_a_model_answers_it(cli: Cli) -> None:
+    kept = Path("out/suite.safetensors")  # which took its time
     write(WHOLE, ('"honest.toy"', '"honest.toy"\nlayers = { dense9 = "dense1" }'))
-    cli.fails(2, "honest.toy: the suite has no layer 'dense9'", "audit", "audit.toml")
+    cli.fails(2, "honest.toy: the suite has no layer 'dense9'", "audit", "audit.toml", kept=kept)
     write(WHOLE, ('"controls"', '"controls"\nclasses = [1, 0]'))
-    cli.fails(2, "c1.toy: expected an output for each of the victim's 4 classes, found 2", "audit", "audit.toml")
+    said = "c1.toy: expected an output for each of the victim's 4 classes, found 2"
+    cli.fails(2, said, "audit", "audit.toml", kept=kept)
 
 
 def test_what_an_earlier_audit_left_is_no_part_of_one_that_fails(cli: Cli) -> None:

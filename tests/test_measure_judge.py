@@ -542,10 +542,25 @@ def test_audit_is_the_whole_flow() -> None:
     assert all(m.value is not None for m in report.suspects[0].verdict.metrics.values())
     with pytest.raises(UsageError, match="no rule is called 'x'"):  # before anything is run
         audit("none.toy", [], inputs, judging=Judging(rule="x"), registry=toys.registry())
+    with pytest.raises(UsageError, match="expected 0 < confidence < 1, found 2"):
+        audit("none.toy", [], inputs, judging=Judging(rule="voting", rule_options={"confidence": 2.0}))
     with pytest.raises(UsageError, match="no generator is called 'x'"):
         audit("none.toy", [], inputs, **arguments | {"making": Making(generators=["x"])})
     with pytest.raises(FileFormatError):
         measure(toys.suite(), dataclasses.replace(toys.seen(1), suite=""), registry=toys.registry())
+
+
+def test_answers_of_some_layers_only_are_no_answers() -> None:
+    victim = toys.make_model()
+    seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
+    suite = build_suite(victim, seeds, ["poke"], layers=["dense1", "dense2"], registry=toys.registry())
+    seen = observe(toys.make_model(1), suite)
+    one = {"dense1": seen.activations["dense1"]}
+    for activations, found in ((one, "dense1"), (one | {"dense9": one["dense1"]}, "dense1, dense9")):
+        with pytest.raises(
+            FileFormatError, match=f"toy-1: expected answers of the layers dense1, dense2, found {found}$"
+        ):
+            measure(suite, dataclasses.replace(seen, activations=activations), registry=toys.registry())
 
 
 def test_every_decision_of_every_pair_of_votes() -> None:

@@ -207,8 +207,8 @@ def test_a_layer_more_is_found_by_what_the_others_answer(place: int, expected: t
     for layer in suite.layers:
         np.testing.assert_allclose(seen.activations[layer], suite.victim.activations[layer], atol=1e-5)
     assert seen.notes == tuple(
-        f"its taps are not those of the victim: '{layer}' is compared with '{tap}', the most alike of {taps} taps of 8 "
-        "neurons (linear CKA 1.000)"
+        f"'{layer}' is compared with '{tap}', by what it answers and not by its place: the most alike of {taps} taps "
+        "of 8 neurons (linear CKA 1.000)"
         for layer, tap in zip(suite.layers, expected, strict=True)
     )
 
@@ -268,6 +268,10 @@ def test_an_observation_whose_parts_do_not_fit(tmp_path: Path) -> None:
         lambda m, a: a.update(probabilities=a["probabilities"].ravel()),
         lambda m, a: a.update({"activations.0": a["activations.0"].ravel()}),
         lambda m, a: a.update({"activations.0": a["activations.0"][1:]}),
+        # Numbers that no model gives, and that are none any more in the fourth power.
+        lambda m, a: a.update({"activations.0": a["activations.0"].astype(np.float64) * 1e200}),
+        lambda m, a: a.update({"activations.0": a["activations.0"].astype(np.complex64)}),
+        lambda m, a: a.update(probabilities=a["probabilities"] > 0.5),
     ]
     for change in changes:
         manifest = {**content.manifest, "model": dict(content.manifest["model"])}

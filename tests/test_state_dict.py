@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,17 @@ def test_a_shape_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         open_path(save(tmp_path, ".pth"), input_shape=(3, 9, 20))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".pt"])
+def test_a_model_that_brings_its_network_needs_none(suffix: str, tmp_path: Path) -> None:
+    module, example = torch_module(0), torch.zeros(2, *SHAPE)
+    path = tmp_path / f"whole{suffix}"
+    if suffix == ".pt2":
+        torch.export.save(torch.export.export(module, (example,)), path)
+    else:
+        with warnings.catch_warnings():  # TorchScript is deprecated, and says so
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.jit.save(torch.jit.trace(module, example), path)
+    with pytest.raises(ModelError, match="expected a file of weights for the network of models:architecture, found a"):
+        open_model(path, arch="models:architecture")

@@ -23,7 +23,9 @@ def _accepts(source: object) -> bool:
     )
 
 
-def _open(source: Any, *, name: str | None = None, batch_size: int | None = None, output: str | None = None) -> Model:
+def _open(
+    source: Any, *, name: str | None = None, batch_size: int | None = None, output_name: str | None = None
+) -> Model:
     name = name or (str(source) if isinstance(source, Path) else type(source).__name__)
     try:
         from deepjudge_onnx.model import open_onnx
@@ -31,4 +33,4 @@ def _open(source: Any, *, name: str | None = None, batch_size: int | None = None
         if error.name not in ("onnx", "onnxruntime"):
             raise
         raise MissingExtraError(name, "ONNX Runtime", "onnx") from error
-    return open_onnx(source, name=name, batch_size=batch_size, output=output)
+    return open_onnx(source, name=name, batch_size=batch_size, output=output_name)

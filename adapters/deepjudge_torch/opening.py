@@ -18,6 +18,11 @@ from deepjudge_torch.state_dict import open_state_dict
 _WEIGHTS = {Kind.SAVED, Kind.OLD_SAVED, Kind.TENSORS}
 
 
+class _NeedsNoArchError(ModelError):
+    def __init__(self, name: str, arch: str) -> None:
+        super().__init__(f"{name}: expected a file of weights for the network of {arch}, found a model with its own")
+
+
 def open_source(
     source: Path | nn.Module | ExportedProgram,
     *,
@@ -42,6 +47,9 @@ def open_source(
     Raises:
         ModelError: When it cannot be opened as a classifier.
     """
+    whole = not isinstance(source, Path) or source.suffix.lower() == ".pt2"
+    if whole and arch is not None:
+        raise _NeedsNoArchError(name, arch)
     if isinstance(source, torch.jit.ScriptModule):
         return open_script(source, name=name, batch_size=batch_size, input_shape=input_shape)
     if isinstance(source, nn.Module):
@@ -57,6 +65,8 @@ def _open_file(path: Path, *, arch: str | None, input_shape: tuple[int, ...] | N
     kind, digest = identify(path, wanted)
     if kind in _WEIGHTS and not (weights and kind is not Kind.TENSORS):
         return open_state_dict(path, kind, digest, arch=arch, input_shape=input_shape, **options)
+    if kind in (Kind.SCRIPT, Kind.PROGRAM) and arch is not None:
+        raise _NeedsNoArchError(str(path), arch)
     if kind is Kind.SCRIPT and not weights:
         return open_script(path, input_shape=input_shape, **options)
     if kind is Kind.PROGRAM and not weights:

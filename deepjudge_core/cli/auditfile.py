@@ -240,7 +240,7 @@ def _expand(path: str, registry: Registry) -> list[str]:
 
 
 def _opening(values: Mapping[str, Any]) -> dict[str, Any]:
-    given = {"output": values.get("output_name"), "arch": values.get("arch")}
+    given = {"output_name": values.get("output_name"), "arch": values.get("arch")}
     return {option: value for option, value in given.items() if value is not None}
 
 

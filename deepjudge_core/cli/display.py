@@ -120,6 +120,7 @@ def show_calibration(out: Console, calibration: Calibration) -> None:
     names = list(calibration.measurements[0]) if calibration.measurements else []
     table = Table(Column("control", overflow="fold"), "framework", *names)
     say(out, f"controls    {len(calibration.controls)}")
+    say(out, f"match       {calibration.match}")
     remarks: list[str] = []
     for seen, measured in zip(calibration.controls, calibration.measurements, strict=True):
         cells = (number(measured[name].value) for name in names)

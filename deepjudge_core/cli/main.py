@@ -159,8 +159,8 @@ def _run(plan: Plan, registry: Registry) -> int:
             made=made,
             calibrated=calibrated,
         )
-    storage.write_bytes(folder / "report.json", dump_report(report).encode())
     display.show_report(out, report)
+    storage.write_bytes(folder / "report.json", dump_report(report).encode())
     display.say(out, f"report: {plan.output / 'report.json'}")
     return _status(report)
 
@@ -208,6 +208,7 @@ def _show(arguments: argparse.Namespace) -> int:
             display.show_observation(out, control)
         for note in controls.notes:
             display.say(out, f"note        {note}")
+        display.say(out, f"match       {controls.match}")
         display.say(out, f"suite       {controls.suite}")
     return NO_COPY
 
@@ -281,7 +282,7 @@ def _subject(arguments: argparse.Namespace, source: str) -> Subject:
 
 
 def _opening(arguments: argparse.Namespace) -> dict[str, Any]:
-    given = {"output": arguments.output_name, "arch": arguments.arch}
+    given = {"output_name": arguments.output_name, "arch": arguments.arch}
     return {option: value for option, value in given.items() if value is not None}
 
 

@@ -29,6 +29,8 @@ class _Parser(argparse.ArgumentParser):
             message += (
                 " (options that take several names, such as --metric, stand behind what they are to be told from)"
             )
+        if "unrecognized arguments: --match" in message:
+            message += " (neurons are matched as 'deepjudge calibrate --match' says, of suspects as of controls)"
         super().error(clean(message))
 
 
@@ -44,7 +46,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         return build_parser().parse_args(words)
     arguments, others = build_parser(of_file=True).parse_known_args(words)
     # What is said twice would have to agree.
-    beside = [word for word in (str(arguments.file), *others) if Path(word) != Path(file)]
+    beside = [word for word in (*others, str(arguments.file)) if Path(word) != Path(file)]
     if beside:
         arguments.refuse(
             f"{file} says all of an audit: expected nothing but -o and --debug beside it, found {beside[0]}"
