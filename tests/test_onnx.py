@@ -534,7 +534,7 @@ def test_the_output_is_the_first_matrix_or_the_one_asked_for() -> None:
     nodes = [node("MatMul", "x V", "l"), *extra, node("Softmax", "l", "y")]
     many = proto(nodes, {"V": random(4, 3)}, outputs=("label", "y", "logits"))
     x = random(ROWS, 4)
-    first, second = open_onnx(many), open_onnx(many, output="logits")
+    first, second = open_onnx(many), open_onnx(many, output_name="logits")
     assert list(first.layers) == ["l"]
     assert first.digest == second.digest
     np.testing.assert_allclose(first.predict(x), second.predict(x), atol=1e-6)
@@ -838,7 +838,7 @@ def test_models_that_are_no_classifiers(model: Any, message: str) -> None:
 
 def test_an_output_that_is_not_there() -> None:
     with pytest.raises(ModelError, match=r"^m: expected an output 'z', found y$"):
-        open_onnx(perceptron(), name="m", output="z")
+        open_onnx(perceptron(), name="m", output_name="z")
 
 
 # ---- the plugin ------------------------------------------------------------------------------------------------------
