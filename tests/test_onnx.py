@@ -304,6 +304,28 @@ def test_the_step_that_is_used_is_the_tap_however_it_is_spelt(spelling: str, bat
 
 
 @pytest.mark.parametrize("exporter", ["old", "new"])
+def test_a_sequence_of_which_two_steps_are_used_is_the_tap(exporter: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.l, self.linear = nn.LSTM(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Any) -> Any:
+            y = self.l(x.transpose(0, 1))[0]
+            return self.linear((y[-1:] + y[:1]).squeeze(0))
+
+    torch.manual_seed(0)
+    module, x = Net(), torch.randn(ROWS, 8, 4)
+    model = open_onnx(export_torch(module, x, tmp_path / "m.onnx", exporter))
+    with torch.inference_mode():
+        expected = [module.l(x.transpose(0, 1))[0].mean(0), module(x)]
+    check_taps(model, x.numpy(), [values.numpy() for values in expected])
+
+
+@pytest.mark.parametrize("exporter", ["old", "new"])
 def test_a_last_state_and_its_sequence_are_taps_in_that_order(exporter: str, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from torch import nn
@@ -392,6 +414,11 @@ def keras_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pa
     z = layers.Dense(3)(y)
     made["loop"] = keras.Model([x], z), [*taps, z]
 
+    x = keras.Input((9, 4))
+    y, state, _ = layers.LSTM(5, return_sequences=True, return_state=True)(x)
+    z = layers.Dense(3)(layers.Concatenate()([layers.GlobalAveragePooling1D()(y), state]))
+    made["states"] = keras.Model([x], z), [state, y, z]
+
     folder, exported = tmp_path_factory.mktemp("keras"), {}
     for name, (model, tensors) in made.items():
         path = folder / f"{name}.onnx"
@@ -402,7 +429,7 @@ def keras_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pa
     return exported
 
 
-@pytest.mark.parametrize("name", ["image", "sequence", "loop"])
+@pytest.mark.parametrize("name", ["image", "sequence", "loop", "states"])
 def test_taps_of_a_keras_network(name: str, keras_models: dict[str, tuple[Path, Any, list[Any]]]) -> None:
     import keras
 

@@ -310,6 +310,8 @@ class _Translator:
         if kind == "Slice":
             axes = self._value(node.input[3]) if len(node.input) > 3 else None
             of_directions = axes is not None and "d" in {letters[axis] for axis in axes}
+            if not of_directions and self._uses[node.input[0]] > 1:
+                return None  # a step that is not all that is used
             return letters.replace("h", "g") if of_directions and directions == 2 else letters
         if kind == "Concat" and len(set(given)) == 1:
             axis = letters[attribute(node, "axis", 0)]
