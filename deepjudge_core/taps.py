@@ -114,6 +114,8 @@ def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
         source = channel_axis(by_name, op.inputs[0])
         if source in op.permutation:
             return op.permutation.index(source)
+        if op.role is Role.SELECT and op.rank == by_name[op.inputs[0]].rank:
+            return source  # one of the channels, on their axis
     if op.role in _ELEMENTWISE:
         same = [i for i in op.inputs if i in by_name and by_name[i].rank == op.rank]
         if same:
@@ -165,7 +167,10 @@ def _selected(by_name: Mapping[str, Op], used: set[str], op: Op) -> str:
             break
         if users[0].role is Role.SELECT and channel_axis(by_name, name) in users[0].permutation:
             return users[0].name
-        if users[0].role is not Role.KEEP:
+        moved = (
+            users[0].role is Role.TRANSPOSE and len(set(users[0].permutation)) == users[0].rank == by_name[name].rank
+        )
+        if users[0].role is not Role.KEEP and not moved:
             break
         name = users[0].name
     return op.name

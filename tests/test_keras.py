@@ -193,6 +193,29 @@ def case(build: Callable[[], Built]) -> tuple[Any, list[Any], Any]:
     return model, references, open_keras(model)
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda y: y[:, -1],
+        lambda y: y[:, -1:, :],
+        layers.Cropping1D((4, 0)),
+        lambda y: ops.take(y, -1, axis=1),
+        lambda y: ops.unstack(y, axis=1)[-1],
+        lambda y: ops.split(y, 5, axis=1)[-1],
+        lambda y: layers.Permute((2, 1))(y)[:, :, -1],
+    ],
+)
+def test_the_step_that_is_used_is_the_tap_however_it_is_spelt(last: Callable[[Any], Any], tmp_path: Path) -> None:
+    x = keras.Input((5, 3))
+    y = layers.LSTM(4, return_sequences=True)(x)
+    model = keras.Model(x, layers.Dense(3)(layers.Flatten()(last(y))))
+    model.export(tmp_path / "m", verbose=False)
+    for opened in (open_keras(model), open_keras(tmp_path / "m")):
+        values, tap = inputs_of(opened), next(iter(opened.layers))
+        wanted = keras.Model(x, y).predict(values, verbose=0)[:, -1]
+        np.testing.assert_allclose(opened.activations(values, [tap])[tap], wanted, atol=1e-5)
+
+
 def inputs_of(model: Model, rows: int = 5) -> Array:
     return np.random.default_rng(1).random((rows, *model.input.shape)).astype(model.input.dtype)
 

@@ -24,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from deepjudge_core.errors import MissingExtraError, ModelError  # noqa: E402
 from deepjudge_core.model import Access, Array, Model, softmax  # noqa: E402
+from deepjudge_core.opening import open_model  # noqa: E402
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported
 VICTIMS = Path(__file__).parents[2] / "shared" / "data" / "victims"
@@ -254,6 +255,116 @@ def test_taps_of_a_pytorch_lstm(
     check_gradients(model, x.numpy(), step=1e-2, tolerance=0.01)
 
 
+# Of a sequence (rows, 8, neurons), the last step.
+STEPS: dict[str, Callable[[Any], Any]] = {
+    "index": lambda y: y[:, -1],
+    "slice, flat": lambda y: y[:, -1:, :].flatten(1),
+    "slice": lambda y: y[:, -1:].squeeze(1),
+    "narrow": lambda y: y.narrow(1, 7, 1).squeeze(1),
+    "unbind": lambda y: y.unbind(1)[-1],
+    "split": lambda y: y.split(1, 1)[-1].squeeze(1),
+    "chunk": lambda y: y.chunk(8, 1)[-1][:, 0],
+    "index_select": lambda y: y.index_select(1, y.new_full((1,), 7).long()).squeeze(1),
+    "transpose": lambda y: y.transpose(0, 1)[-1],
+    "permute": lambda y: y.permute(0, 2, 1)[:, :, -1],
+    "permute, slice": lambda y: y.permute(0, 2, 1)[:, :, -1:].squeeze(2),
+}
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("spelling", STEPS)
+def test_the_step_that_is_used_is_the_tap_however_it_is_spelt(spelling: str, batch_first: bool, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.l, self.linear = nn.LSTM(4, 6, batch_first=batch_first), nn.Linear(6, 3)
+
+        def sequence(self, x: Any) -> Any:
+            return self.l(x)[0] if batch_first else self.l(x.permute(1, 0, 2))[0].permute(1, 0, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.linear(STEPS[spelling](self.sequence(x)))
+
+    torch.manual_seed(0)
+    module, x = Net().eval(), torch.randn(ROWS, 8, 4)
+    with torch.inference_mode():
+        expected = module.sequence(x)[:, -1].numpy()
+    with exporting():
+        program = torch.export.export(module, (x,), dynamic_shapes=({0: torch.export.Dim("rows")},))
+    torch.export.save(program, tmp_path / "m.pt2")
+    files = [export_torch(module, x, tmp_path / f"{exporter}.onnx", exporter) for exporter in ("old", "new")]
+    for file in (tmp_path / "m.pt2", *files):
+        model = open_model(file)
+        tap = next(iter(model.layers))
+        found = model.activations(x.numpy(), [tap])[tap]
+        np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=file.name)
+
+
+@pytest.mark.parametrize("exporter", ["old", "new"])
+def test_a_sequence_of_which_two_steps_are_used_is_the_tap(exporter: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.l, self.linear = nn.LSTM(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Any) -> Any:
+            y = self.l(x.transpose(0, 1))[0]
+            return self.linear((y[-1:] + y[:1]).squeeze(0))
+
+    torch.manual_seed(0)
+    module, x = Net(), torch.randn(ROWS, 8, 4)
+    model = open_onnx(export_torch(module, x, tmp_path / "m.onnx", exporter))
+    with torch.inference_mode():
+        expected = [module.l(x.transpose(0, 1))[0].mean(0), module(x)]
+    check_taps(model, x.numpy(), [values.numpy() for values in expected])
+
+
+@pytest.mark.parametrize("exporter", ["old", "new"])
+def test_a_last_state_and_its_sequence_are_taps_in_that_order(exporter: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.l, self.linear = nn.LSTM(4, 6, batch_first=True), nn.Linear(12, 3)
+
+        def forward(self, x: Any) -> Any:
+            y, (h, _) = self.l(x)
+            return self.linear(torch.cat([torch.relu(h[-1]), y.mean(1)], 1))
+
+    torch.manual_seed(0)
+    module, x = Net(), torch.randn(ROWS, 8, 4)
+    model = open_onnx(export_torch(module, x, tmp_path / "m.onnx", exporter))
+    with torch.inference_mode():
+        y, (h, _) = module.l(x)
+        expected = [h[-1], y.mean(1), torch.relu(h[-1]), module(x)]
+    check_taps(model, x.numpy(), [values.numpy() for values in expected])
+
+
+@pytest.mark.parametrize("exporter", ["old", "new"])
+def test_one_channel_of_a_convolution_is_one_neuron(exporter: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(144, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.linear(torch.relu(self.conv(x)[:, :1]).flatten(1))
+
+    model = open_onnx(export_torch(Net(), torch.randn(ROWS, 1, 12, 12), tmp_path / "m.onnx", exporter))
+    assert list(model.layers.values()) == [1, 3]
+
+
 def test_gelu_scaled_by_half_is_not_taken_for_another() -> None:
     def gelu(x: str, y: str, half: str) -> list[Any]:
         # Halved at once, or at the end.
@@ -303,6 +414,11 @@ def keras_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pa
     z = layers.Dense(3)(y)
     made["loop"] = keras.Model([x], z), [*taps, z]
 
+    x = keras.Input((9, 4))
+    y, state, _ = layers.LSTM(5, return_sequences=True, return_state=True)(x)
+    z = layers.Dense(3)(layers.Concatenate()([layers.GlobalAveragePooling1D()(y), state]))
+    made["states"] = keras.Model([x], z), [state, y, z]
+
     folder, exported = tmp_path_factory.mktemp("keras"), {}
     for name, (model, tensors) in made.items():
         path = folder / f"{name}.onnx"
@@ -313,7 +429,7 @@ def keras_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pa
     return exported
 
 
-@pytest.mark.parametrize("name", ["image", "sequence", "loop"])
+@pytest.mark.parametrize("name", ["image", "sequence", "loop", "states"])
 def test_taps_of_a_keras_network(name: str, keras_models: dict[str, tuple[Path, Any, list[Any]]]) -> None:
     import keras
 

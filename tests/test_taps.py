@@ -97,6 +97,29 @@ def test_a_sequence_that_is_used_twice_is_the_tap(other: Op) -> None:
     assert sequence(STEP, other)[0] == Tap("lstm", 2)
 
 
+def test_a_step_is_found_behind_a_transpose() -> None:
+    lstm = op("lstm", Role.RECURRENT, "x", rank=3, channel=2)
+    moved = op("moved", Role.TRANSPOSE, "lstm", rank=3, permutation=(0, 2, 1))
+    logits = op("logits", Role.PROJECTION, "step")
+    assert taps(lstm, moved, op("step", Role.SELECT, "moved", permutation=(0, 1)), logits)[0] == Tap("step", 1)
+    neuron = op("step", Role.SELECT, "moved", permutation=(0, 2))
+    assert taps(lstm, moved, neuron, logits)[0] == Tap("lstm", 2)
+
+
+def test_a_reduction_of_a_sequence_is_not_the_layer_any_more() -> None:
+    lstm = op("lstm", Role.RECURRENT, "x", rank=4, channel=3)
+    most = op("most", Role.TRANSPOSE, "lstm", rank=3, permutation=(0, 1, 3))
+    step = op("step", Role.SELECT, "most", permutation=(0, 2))
+    assert taps(lstm, most, step, op("logits", Role.PROJECTION, "step"))[0] == Tap("lstm", 3)
+
+
+def test_one_channel_of_many_stays_on_their_axis() -> None:
+    convolution = op("conv", Role.CONVOLUTION, "x", rank=4, channel=1)
+    one = op("one", Role.SELECT, "conv", rank=4, permutation=(0, -1, 2, 3))
+    relu = op("relu", Role.ACTIVATION, "one", rank=4)
+    assert taps(convolution, one, relu, op("logits", Role.PROJECTION, "relu"))[0] == Tap("relu", 1)
+
+
 def test_a_neuron_of_a_sequence_is_no_step() -> None:
     assert sequence(op("neuron", Role.SELECT, "lstm", permutation=(0, 1)))[0] == Tap("lstm", 2)
 

@@ -554,6 +554,30 @@ def test_the_last_state_of_a_recurrent_layer_is_its_tap_where_only_that_is_used(
     np.testing.assert_allclose(model.activations(x, [tap])[tap], wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_last_state_and_its_sequence_are_taps_in_that_order(hooked: bool) -> None:
+    class Both(nn.Module):
+        shape = (6, 4)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.linear = nn.LSTM(4, 5, batch_first=True), nn.Linear(10, 3)
+
+        def forward(self, x):
+            if hooked and x.sum() > 1e9:  # which torch.export cannot export
+                raise ValueError
+            y, (h, _) = self.lstm(x)
+            return self.linear(torch.cat([h[-1], y.mean(1)], 1))
+
+    module = make(Both).eval()
+    model = open_live(module)
+    x = inputs(module)
+    y, (h, _) = module.lstm(torch.tensor(x))
+    state, sequence, _ = model.activations(x, list(model.layers)).values()
+    np.testing.assert_allclose(state, h[-1].detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(sequence, y.mean(1).detach().numpy(), atol=1e-6)
+
+
 def test_every_step_of_a_recurrent_cell_is_a_tap() -> None:
     class Cells(nn.Module):
         shape = (3, 4)

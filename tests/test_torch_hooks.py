@@ -139,6 +139,12 @@ class Sequence(nn.Module):
         (lambda y: y[:, -1], -1),
         (lambda y: y.select(1, 2), 2),
         (lambda y: y[:, 1] * y[:, 1], 1),
+        (lambda y: y[:, -1:, :].squeeze(1), -1),
+        (lambda y: y.narrow(1, 4, 1).squeeze(1), -1),
+        (lambda y: y.unbind(1)[-1], -1),
+        (lambda y: y.split(1, 1)[-1].squeeze(1), -1),
+        (lambda y: y.transpose(0, 1)[-1], -1),
+        (lambda y: y.permute(0, 2, 1)[:, :, -1], -1),
         (lambda y: y.mean(1), None),
         (lambda y: y[:, -1] + y[:, 0], None),
         (lambda y: torch.relu(y)[:, -1], None),  # what is used is not the layer's

@@ -40,6 +40,9 @@ _OTHERS = {
     "Transpose": Role.TRANSPOSE,
 }
 
+_TAKES = ("GatherV2", "Split", "SplitV", "StridedSlice", "Unpack")
+"""They take some places of an axis: where it is one, it is selected."""
+
 _LOOPS = ("StatelessWhile", "While")
 
 _FUNCTIONS = {name.replace("_", "") for name in dir(keras.activations)} - {"linear", "softmax", "logsoftmax"}
@@ -190,8 +193,9 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
     elif role is Role.TRANSPOSE:
         order = tf.get_static_value(operation.inputs[1])
         permutation = () if order is None else tuple(order.tolist())
-    elif operation.type == "StridedSlice":
-        permutation = _unselected_axes(operation, output)
+    elif operation.type in _TAKES:
+        data = next(tensor for tensor in operation.inputs if tensor.name in inputs)
+        permutation = _unselected_axes(operation, data, output)
         role = Role.SELECT if permutation else role
     elif operation.type in ("ExpandDims", "Squeeze") and rank > 2:
         permutation = _kept_axes(operation, output)
@@ -261,18 +265,34 @@ def _kept_axes(operation: Any, output: Any) -> tuple[int, ...]:
     return tuple(axes)
 
 
-def _unselected_axes(operation: Any, output: Any) -> tuple[int, ...]:
+def _unselected_axes(operation: Any, data: Any, output: Any) -> tuple[int, ...]:
     """Axes of the input that are left where one place of another is taken, as a permutation; none if it is not so."""
+    rank = data.shape.rank
+    if rank is None or (output.shape.rank or 0) < 2:
+        return ()
+    if output.shape.rank == rank > 2:  # the axis stays, with one place
+        changed = [axis for axis in range(rank) if data.shape[axis] != output.shape[axis]]
+        one = len(changed) == 1 and output.shape[changed[0]] == 1
+        return tuple(-1 if axis in changed else axis for axis in range(rank)) if one else ()
+    gone = _dropped_axis(operation, rank) if output.shape.rank == rank - 1 else None
+    return () if gone is None else tuple(axis for axis in range(rank) if axis != gone)
+
+
+def _dropped_axis(operation: Any, rank: int) -> int | None:
+    """The axis of the input that an operation takes one place of, the others as they are; None if it is not so."""
+    if operation.type == "Unpack":
+        return int(operation.get_attr("axis")) % rank
+    if operation.type == "GatherV2":
+        axis = tf.get_static_value(operation.inputs[2])
+        return None if axis is None or operation.get_attr("batch_dims") else int(axis) % rank
+    if operation.type != "StridedSlice" or operation.get_attr("ellipsis_mask") or operation.get_attr("new_axis_mask"):
+        return None
     mask = operation.get_attr("shrink_axis_mask")
     whole = operation.get_attr("begin_mask") & operation.get_attr("end_mask")
-    rank = operation.inputs[0].shape.rank
-    if rank is None or operation.get_attr("ellipsis_mask") or operation.get_attr("new_axis_mask"):
-        return ()
     given = range(int(operation.inputs[1].shape[0] or 0))
     gone = [axis for axis in given if mask >> axis & 1]
-    if len(gone) != 1 or any(not whole >> axis & 1 for axis in given if axis not in gone) or output.shape.rank < 2:
-        return ()
-    return tuple(axis for axis in range(rank) if axis not in gone)
+    kept = all(whole >> axis & 1 for axis in given if axis not in gone)
+    return gone[0] if len(gone) == 1 and kept else None
 
 
 def _layer_ops(call: Call) -> Iterator[Op]:

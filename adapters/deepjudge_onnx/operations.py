@@ -90,7 +90,8 @@ class _Translator:
         self._producers = {name: node for node in self._nodes for name in node.output if name}
         self._uses = Counter(name for node in self._nodes for name in reads(node))
         self._uses.update(value.name for value in model.graph.output)
-        self._recurrent = self._follow_recurrent()
+        self._settled = self._follow_recurrent()
+        self._recurrent = dict(self._settled.values())
         self._ops: dict[str, Op] = {}
 
     def operations(self) -> list[Op]:
@@ -98,7 +99,18 @@ class _Translator:
         for node in self._nodes:
             for name in filter(None, node.output):
                 self._ops[name] = self._translate(node, name)
-        return list(self._ops.values())
+        return [self._ops[name] for name in self._in_order()]
+
+    def _in_order(self) -> list[str]:
+        # A recurrent layer's outputs come together, its states before its sequence: exporters write them in any order.
+        names = list(self._ops)
+        for node in self._nodes:
+            outputs = [self._settled[name][0] for name in (*node.output[1:], node.output[0]) if name in self._settled]
+            if len(outputs) > 1:
+                first = min(map(names.index, outputs))
+                names = [name for name in names if name not in outputs]
+                names[first:first] = outputs
+        return names
 
     def _translate(self, node: NodeProto, name: str) -> Op:
         inputs, rank = tuple(dict.fromkeys(self._inputs(node))), self._rank(name)
@@ -108,7 +120,7 @@ class _Translator:
             part = self._ops.pop(inputs[0])
             role = Role.ACTIVATION if part.role is Role.SIGMOID else part.role  # its logarithm ends no classifier
             return Op(name, role, part.inputs, rank)
-        kept = self._unselected_axes(node)
+        kept = self._unselected_axes(node, name)
         if kept is not None:
             return Op(name, Role.SELECT, inputs, rank, permutation=kept)
         kept = self._kept_axes(node)
@@ -206,18 +218,16 @@ class _Translator:
         kept = tuple(axis for axis in range(rank) if axis not in gone)
         return kept if len(kept) == out else None
 
-    def _unselected_axes(self, node: NodeProto) -> tuple[int, ...] | None:
+    def _unselected_axes(self, node: NodeProto, name: str) -> tuple[int, ...] | None:
         # The same, for what takes one place of an axis; the axis may stay, with one place.
-        if node.op_type not in ("Gather", "Slice") or node.input[0] not in self._dynamic:
+        if node.op_type not in ("Gather", "Slice", "Split") or node.input[0] not in self._dynamic:
             return None
-        before, after = (self._shapes[name] for name in (node.input[0], node.output[0]))
+        before, after = self._shapes[node.input[0]], self._shapes[name]
         rank = len(before)
-        if node.op_type == "Gather":
+        if node.op_type == "Gather" and len(after) == rank - 1 > 1:
             gone = attribute(node, "axis", 0) % rank
-            return tuple(axis for axis in range(rank) if axis != gone) if len(after) == rank - 1 > 1 else None
-        if rank < 3:
-            return None
-        changed = [axis for axis in range(rank) if before[axis] != after[axis]]
+            return tuple(axis for axis in range(rank) if axis != gone)
+        changed = [axis for axis in range(rank) if before[axis] != after[axis]] if len(after) == rank > 2 else []
         if len(changed) != 1 or after[changed[0]] != 1:
             return None
         return tuple(-1 if axis in changed else axis for axis in range(rank))
@@ -247,8 +257,8 @@ class _Translator:
         long = [axis - len(tensor.dims) for axis, size in enumerate(tensor.dims) if size > 1]
         return long[0] if len(long) == 1 else None
 
-    def _follow_recurrent(self) -> dict[str, int]:
-        """Find the tensors that hold the outputs of recurrent layers, and the axis of their neurons.
+    def _follow_recurrent(self) -> dict[str, tuple[str, int]]:
+        """Find the tensors that hold the outputs of recurrent layers, by these, and the axis of their neurons.
 
         An output is followed to where the batch axis comes first, as PyTorch's and Keras' own layers have it: Keras'
         exporter takes the last step by Slice on the way there. PyTorch's takes what the model's code takes by Gather,
@@ -276,7 +286,8 @@ class _Translator:
             for name, letters in self._recurrent_outputs(node):
                 axes[name], start[name] = letters, name
                 directions[name] = 2 if attribute(node, "direction", b"forward") == b"bidirectional" else 1
-        return {name: axes[name].index("h") for name in (resting | found).values() if "h" in axes[name]}
+        settled = resting | found
+        return {output: (name, axes[name].index("h")) for output, name in settled.items() if "h" in axes[name]}
 
     def _recurrent_outputs(self, node: NodeProto) -> Iterator[tuple[str, str]]:
         if node.op_type == "Loop":
@@ -299,6 +310,8 @@ class _Translator:
         if kind == "Slice":
             axes = self._value(node.input[3]) if len(node.input) > 3 else None
             of_directions = axes is not None and "d" in {letters[axis] for axis in axes}
+            if not of_directions and self._uses[node.input[0]] > 1:
+                return None  # a step that is not all that is used
             return letters.replace("h", "g") if of_directions and directions == 2 else letters
         if kind == "Concat" and len(set(given)) == 1:
             axis = letters[attribute(node, "axis", 0)]

@@ -46,6 +46,8 @@ _CHANNELS = re.compile("conv|pool|(batch|group|instance)_norm|pixel_(un)?shuffle
 # Their values do not depend on those of their input.
 _CONSTANTS = re.compile("^new_|_like$")
 _MOVES = {"adjoint", "mH", "mT", "movedim", "moveaxis", "numpy_T", "permute", "swapaxes", "swapdims", "t", "transpose"}
+# Some places of an axis: where it is one, it is selected.
+TAKES = {"chunk", "index_select", "narrow", "select", "slice", "split", "split_with_sizes", "tensor_split", "unbind"}
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,7 @@ def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op],
     ops = [Op(source.name, Role.INPUT, (), source.meta["val"].ndim)]
     rows: dict[str, int | None] = {source.name: 0}
     ranks = {source.name: source.meta["val"].ndim}
+    sequences: dict[fx.Node, str] = {}
     for node in graph.nodes:
         value = node.meta.get("val")
         if node.op != "call_function" or not isinstance(value, torch.Tensor):
@@ -197,9 +200,9 @@ def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op],
             continue
         rank, rank_before = value.ndim, ranks[inputs[0]]
         axis = rows[inputs[0]]
-        permutation = _permutation(origin, rank_before, rank)
+        permutation = _permutation(origin, rank_before, value)
         if permutation:
-            role = Role.SELECT if _name(origin) == "select" else Role.TRANSPOSE
+            role = Role.SELECT if _name(origin) in TAKES else Role.TRANSPOSE
             axis = permutation.index(axis) if axis in permutation else None
         else:
             role = _role(origin, inputs, keeps=rank == rank_before and rank > 2)
@@ -210,7 +213,12 @@ def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op],
             axis = None
         rows[node.name] = _find_rows(value, batch, axis, folded=rows[inputs[0]] == 0)
         ranks[node.name] = rank
-        ops.append(Op(node.name, role, inputs, rank, 1 if role is Role.CONVOLUTION else -1, permutation))
+        place = len(ops)
+        if role is Role.RECURRENT:
+            # Its states come before its sequence, as other frameworks have them.
+            sequences[origin] = node.name if item == 0 else sequences.get(origin, "")
+            place = next((place for place, op in enumerate(ops) if op.name == sequences[origin]), place)
+        ops.insert(place, Op(node.name, role, inputs, rank, 1 if role is Role.CONVOLUTION else -1, permutation))
     return ops, rows
 
 
@@ -244,13 +252,15 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
     return {**values, **node.kwargs}
 
 
-def _permutation(node: fx.Node, before: int, rank: int) -> tuple[int, ...]:
+def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, ...]:
     # Output axis to input axis, for what moves, adds or takes away axes; empty for the rest.
-    name = _name(node)
+    name, rank = _name(node), value.ndim
     if name in _MOVES:
         # Asked of the operation itself, with a tensor whose axes can be told apart: there are many spellings.
         probe = torch.empty(tuple(range(before)), device="meta")
         return tuple(node.target(probe, *node.args[1:], **node.kwargs).shape)
+    if name in TAKES and rank == before:
+        return _unselected_axes(sizes(node.args[0].meta["val"]), sizes(value)) if rank > 2 else ()
     if not name or rank == before or _ROLES.get(name) is Role.RESHAPE:
         return ()
     # squeeze, unsqueeze, select, unbind, stack, and reductions: mean, sum, amax, ...
@@ -265,6 +275,14 @@ def _permutation(node: fx.Node, before: int, rank: int) -> tuple[int, ...]:
         return tuple(-1 if axis in found else next(old) for axis in range(rank))
     kept = tuple(axis for axis in range(before) if axis not in found)
     return kept if len(kept) == rank else ()
+
+
+def _unselected_axes(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, ...]:
+    # The same, for what takes one place of an axis that stays.
+    changed = [axis for axis, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]]
+    if len(changed) != 1 or after[changed[0]] != 1:
+        return ()
+    return tuple(-1 if axis in changed else axis for axis in range(len(before)))
 
 
 def _find_rows(value: torch.Tensor, batch: Any, likely: int | None, *, folded: bool) -> int | None:

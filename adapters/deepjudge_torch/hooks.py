@@ -33,7 +33,7 @@ from deepjudge_torch.base import (
     samples,
     spec_of,
 )
-from deepjudge_torch.graph import Place
+from deepjudge_torch.graph import TAKES, Place
 
 # Weights over a set, and no activations.
 _WEIGHTING = (nn.LogSoftmax, nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin)
@@ -275,7 +275,7 @@ class _Indexing(TorchFunctionMode):  # type: ignore[misc]  # torch ships no type
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """See :class:`TorchFunctionMode`."""
-        if getattr(func, "__name__", "") in ("__getitem__", "select"):
+        if getattr(func, "__name__", "") in ("__getitem__", *TAKES):
             self.tensors.extend(args[:1])
         return func(*args, **(kwargs or {}))
 
@@ -292,6 +292,8 @@ def _listening(parts: Mapping[str, nn.Module], note: Callable[[_Call], None]) ->
             key += f":{times[name]}"
         tensors = _tensors(output)
         names = [key, *(f"{key}[{item}]" for item in range(1, len(tensors)))]
+        if isinstance(part, nn.RNNBase):  # its states come before its sequence, as in other formats
+            tensors, names = [*tensors[1:], tensors[0]], [*names[1:], key]
         inputs = _tensors(given)
         note(_Call(key, part, inputs[0] if inputs else None, dict(zip(names, tensors, strict=False))))
 
@@ -332,11 +334,17 @@ def _find_places(run: _Run, few: _Run | None, rows: int) -> tuple[dict[str, Plac
         places[tap] = Place(batch, channel, tensor.shape[channel])
         gradient = gradients.get(tap)
         recurrent = isinstance(run.calls[at].part, nn.RNNBase) and tensor.ndim == 3
-        if recurrent and gradient is not None and any(tensor is indexed for indexed in run.indexed):
+        if recurrent and gradient is not None and any(_same(tensor, indexed) for indexed in run.indexed):
             used = gradient.abs().sum((batch, channel)).nonzero()
             if len(used) == 1:
                 steps[tap] = (3 - batch - channel, int(used))
     return places, steps
+
+
+def _same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    # Whether they hold the same numbers, perhaps with their axes in another order.
+    same = tensor.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    return bool(same and tensor.numel() == other.numel())
 
 
 def _gradients(scores: torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
