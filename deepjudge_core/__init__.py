@@ -24,7 +24,6 @@ from deepjudge_core.generation import build_suite
 from deepjudge_core.hookspecs import hookimpl
 from deepjudge_core.inputs import Inputs, load_inputs
 from deepjudge_core.judge import Verdict, judge
-from deepjudge_core.matching import Match
 from deepjudge_core.measure import Measurement, measure
 from deepjudge_core.model import Access, InputSpec, Model
 from deepjudge_core.observation import Observation, load_observation, save_observation
@@ -53,7 +52,6 @@ __all__ = [
     "Judgement",
     "Judging",
     "Making",
-    "Match",
     "Measurement",
     "Metric",
     "Model",

@@ -101,13 +101,13 @@ def test_answers_to_another_suite_are_refused() -> None:
     suite, seen = toys.suite(), toys.seen(1)
     with pytest.raises(FileFormatError, match=f"toy-1: answers the suite abc, expected this suite {suite.digest[:12]}"):
         run(dataclasses.replace(seen, suite="abc"))
-    for part, wrong in (
-        ("probabilities", {"probabilities": seen.probabilities[1:]}),
-        ("probabilities", {"probabilities": seen.probabilities[:, 1:]}),
-        ("dense2", {"activations": {"dense2": seen.activations["dense2"][:, 1:]}}),
-        ("dense9", {"activations": {"dense9": seen.activations["dense2"]}}),
+    for said, wrong in (
+        ("probabilities of shape", {"probabilities": seen.probabilities[1:]}),
+        ("probabilities of shape", {"probabilities": seen.probabilities[:, 1:]}),
+        ("dense2 of shape", {"activations": {"dense2": seen.activations["dense2"][:, 1:]}}),
+        ("answers of the layers dense2, found dense9", {"activations": {"dense9": seen.activations["dense2"]}}),
     ):
-        with pytest.raises(FileFormatError, match=f"toy-1: expected {part} of shape"):
+        with pytest.raises(FileFormatError, match=f"toy-1: expected {said}"):
             run(dataclasses.replace(seen, **wrong))
 
 
