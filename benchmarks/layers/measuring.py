@@ -11,6 +11,7 @@ from networks import Data, Network
 
 from deepjudge_core import (
     Answers,
+    Asking,
     Calibration,
     Decision,
     Measurement,
@@ -155,7 +156,8 @@ def _observations(folder: Path, model: str, suites: Sequence[Suite], factor: flo
         opened = open_model(folder / f"{model}.pt2", batch_size=ROWS_AT_ONCE)
         for path, suite in zip(paths, suites, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_observation(path, observe(opened, suite))
+            own = Asking(layers={layer: layer for layer in suite.layers})  # all have the same taps
+            save_observation(path, observe(opened, suite, own))
     return [load_observation(path) for path in paths]
 
 
