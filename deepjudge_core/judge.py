@@ -102,7 +102,7 @@ def judge(
             raise CalibrationError(
                 f"{name}: expected neurons matched as the controls', {calibration.match!r}, found {measured.match!r}"
             )
-    resolved = check_rule(rule, options or {}, list(measurements), registry)
+    resolved = _resolve(rule, options or {}, list(measurements), registry)
     chosen = registry.rules[rule]
     parts = {"joint": measurements} if groups == "joint" else {g: _of_group(measurements, g) for g in GROUPS}
     judged = {name: _judge(part, calibration, chosen, resolved) for name, part in parts.items()}
@@ -165,6 +165,15 @@ def check_rule(rule: str, options: Mapping[str, Any], metrics: Collection[str], 
     Raises:
         UsageError: For a rule, an option, or a metric in an option, that does not exist, and for an impossible value.
     """
+    resolved = _resolve(rule, options, metrics, registry)
+    # What values are possible the rule alone knows; it is asked about controls that nobody has.
+    evidence = {name: Evidence(1.0, np.linspace(1, 2, 12), 1.0) for name in metrics}
+    with contextlib.suppress(PluginError):
+        _apply(registry.rules[rule], evidence, resolved)
+    return resolved
+
+
+def _resolve(rule: str, options: Mapping[str, Any], metrics: Collection[str], registry: Registry) -> dict[str, Any]:
     resolved = component_options.resolve(rule, registry.rules[rule].judge, options)
     # A rule sees one group at a time, so that only here it is known which metrics there are.
     for option, value in resolved.items():
@@ -173,10 +182,6 @@ def check_rule(rule: str, options: Mapping[str, Any], metrics: Collection[str], 
             raise UsageError(
                 f"{rule}.{option}: expected metrics among {', '.join(metrics)}, found {', '.join(unknown)}"
             )
-    # What values are possible the rule alone knows; it is asked about controls that nobody has.
-    evidence = {name: Evidence(1.0, np.linspace(1, 2, 12), 1.0) for name in metrics}
-    with contextlib.suppress(PluginError):
-        _apply(registry.rules[rule], evidence, resolved)
     return resolved
 
 

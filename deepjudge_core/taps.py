@@ -8,6 +8,7 @@ into :class:`Op` records; the rules that find the taps, and the channel axis of 
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Scores
@@ -98,6 +99,21 @@ def find_taps(ops: Sequence[Op], output: str) -> Taps:
     active = {composite.get(op.name, op.name) for op in ops if op.role in (*_ACTIVATIONS, Role.RECURRENT)}
     hidden = [_selected(by_name, used, op) for op in ops if op.name in active & used and op.name != logits]
     return Taps(tuple(Tap(name, channel_axis(by_name, name)) for name in (*hidden, logits)), scores)
+
+
+def axes_beside_one_place(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, ...]:
+    """The permutation of a SELECT that takes one place of an axis and keeps that axis; empty where that is not so.
+
+    Args:
+        before: Sizes of the input's axes, numbers or whatever stands for those that vary.
+        after: The same of the output.
+    """
+    if len(before) != len(after) or len(before) < 3:
+        return ()
+    changed = [axis for axis, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]]
+    if len(changed) != 1 or after[changed[0]] != 1:
+        return ()
+    return tuple(-1 if axis in changed else axis for axis in range(len(before)))
 
 
 def channel_axis(by_name: Mapping[str, Op], name: str) -> int:

@@ -6,9 +6,7 @@ The network: convolution, ReLU, max pool, convolution, ReLU, flatten, dense, tan
 of kinds says so. Keras has the channels last; its weights are transposed, so that it computes the same.
 """
 
-import contextlib
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from networks.architectures import ARCHITECTURES
+from networks.formats import silenced
 
 from deepjudge_core import Model, open_model
 from deepjudge_core.plugins import Registry
@@ -107,7 +106,7 @@ def torch_script(seed: int, path: Path) -> Path:
 
     file = path.with_suffix(".pt")
     # TorchScript is deprecated, and says so.
-    with _silenced((r"`torch\.jit\.\w+` is (deprecated|not supported)", DeprecationWarning)):
+    with silenced((r"`torch\.jit\.\w+` is (deprecated|not supported)", DeprecationWarning)):
         torch.jit.save(torch.jit.trace(module, _example(2)), file)
     return file
 
@@ -145,7 +144,7 @@ def onnx_dynamo(seed: int, path: Path) -> Path:
     file = path.with_suffix(".onnx")
     rows = ({0: torch.export.Dim("rows")},)
     # It asks torch's own trees in a way that torch deprecates.
-    with _silenced((r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)):
+    with silenced((r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)):
         torch.onnx.export(module, (_example(2),), file, dynamo=True, dynamic_shapes=rows, verbose=False)
     return file
 
@@ -176,7 +175,7 @@ def _export_legacy(seed: int, path: Path, **options: Any) -> Path:
     names = {"input_names": ["x"], "output_names": ["p"]}
     # The exporter, and what it calls, say that they are old.
     old = (r"You are using the legacy TorchScript-based ONNX export", r"The feature will be removed")
-    with _silenced(*((message, DeprecationWarning) for message in old)):
+    with silenced(*((message, DeprecationWarning) for message in old)):
         torch.onnx.export(module, (_example(1),), file, dynamo=False, **names, **options)
     return file
 
@@ -211,7 +210,7 @@ def keras_file(seed: int, path: Path) -> Path:
     """``.keras``, giving logits."""
     file = path.with_suffix(".keras")
     model = keras_model(seed, softmax=False)
-    with _silenced(_COPIES):
+    with silenced(_COPIES):
         model.save(file)
     return file
 
@@ -220,7 +219,7 @@ def keras_h5(seed: int, path: Path) -> Path:
     """``.h5``."""
     file = path.with_suffix(".h5")
     model = keras_model(seed)
-    with _silenced(_COPIES):
+    with silenced(_COPIES):
         model.save(file)
     return file
 
@@ -239,7 +238,7 @@ def onnx_keras(seed: int, path: Path) -> Path:
     model = keras_model(seed)
     model(np.zeros((1, *SHAPE[1:], SHAPE[0]), np.float32))  # Keras exports what was called
     # Keras gives numpy back a name that tf2onnx asks for, after looking whether it is there.
-    with _silenced((r"In the future `np\.object` will be defined", FutureWarning)):
+    with silenced((r"In the future `np\.object` will be defined", FutureWarning)):
         model.export(file, format="onnx", verbose=False)
     return file
 
@@ -302,12 +301,3 @@ def _example(rows: int) -> Any:
     import torch
 
     return torch.from_numpy(inputs(rows))
-
-
-@contextlib.contextmanager
-def _silenced(*warned: tuple[str, type[Warning]]) -> Iterator[None]:
-    """Ignore these warnings of an exporter, which are about its own code."""
-    with warnings.catch_warnings():
-        for message, category in warned:
-            warnings.filterwarnings("ignore", message, category)
-        yield

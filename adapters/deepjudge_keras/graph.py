@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Layout, Scores
-from deepjudge_core.taps import Op, Role, Tap, find_taps
+from deepjudge_core.taps import Op, Role, Tap, axes_beside_one_place, find_taps
 
 _ACTIVATIONS = {
     **dict.fromkeys(("Elu", "Erf", "Erfc", "LeakyRelu", "Relu", "Relu6", "Selu"), Role.ACTIVATION),
@@ -270,10 +270,8 @@ def _unselected_axes(operation: Any, data: Any, output: Any) -> tuple[int, ...]:
     rank = data.shape.rank
     if rank is None or (output.shape.rank or 0) < 2:
         return ()
-    if output.shape.rank == rank > 2:  # the axis stays, with one place
-        changed = [axis for axis in range(rank) if data.shape[axis] != output.shape[axis]]
-        one = len(changed) == 1 and output.shape[changed[0]] == 1
-        return tuple(-1 if axis in changed else axis for axis in range(rank)) if one else ()
+    if output.shape.rank == rank:  # the axis stays, with one place
+        return axes_beside_one_place(data.shape.as_list(), output.shape.as_list())
     gone = _dropped_axis(operation, rank) if output.shape.rank == rank - 1 else None
     return () if gone is None else tuple(axis for axis in range(rank) if axis != gone)
 

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from deepjudge_core.model import Array, Layout
-from deepjudge_core.taps import Op, Role
+from deepjudge_core.taps import Op, Role, axes_beside_one_place
 from deepjudge_onnx.graph import Shapes, attribute, constants, dependents, reads
 
 _ROLES = {
@@ -227,10 +227,7 @@ class _Translator:
         if node.op_type == "Gather" and len(after) == rank - 1 > 1:
             gone = attribute(node, "axis", 0) % rank
             return tuple(axis for axis in range(rank) if axis != gone)
-        changed = [axis for axis in range(rank) if before[axis] != after[axis]] if len(after) == rank > 2 else []
-        if len(changed) != 1 or after[changed[0]] != 1:
-            return None
-        return tuple(-1 if axis in changed else axis for axis in range(rank))
+        return axes_beside_one_place(before, after) or None
 
     def _axes(self, node: NodeProto) -> list[int]:
         # An attribute in older opsets, an input in newer ones.

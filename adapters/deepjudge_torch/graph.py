@@ -17,7 +17,7 @@ from torch import fx
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Layout, Scores
-from deepjudge_core.taps import Op, Role, find_taps
+from deepjudge_core.taps import Op, Role, axes_beside_one_place, find_taps
 from deepjudge_torch.base import neurons
 
 # Names of aten operations, without the underscore of those that work in place.
@@ -260,7 +260,7 @@ def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, 
         probe = torch.empty(tuple(range(before)), device="meta")
         return tuple(node.target(probe, *node.args[1:], **node.kwargs).shape)
     if name in TAKES and rank == before:
-        return _unselected_axes(sizes(node.args[0].meta["val"]), sizes(value)) if rank > 2 else ()
+        return axes_beside_one_place(sizes(node.args[0].meta["val"]), sizes(value))
     if not name or rank == before or _ROLES.get(name) is Role.RESHAPE:
         return ()
     # squeeze, unsqueeze, select, unbind, stack, and reductions: mean, sum, amax, ...
@@ -275,14 +275,6 @@ def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, 
         return tuple(-1 if axis in found else next(old) for axis in range(rank))
     kept = tuple(axis for axis in range(before) if axis not in found)
     return kept if len(kept) == rank else ()
-
-
-def _unselected_axes(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, ...]:
-    # The same, for what takes one place of an axis that stays.
-    changed = [axis for axis, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]]
-    if len(changed) != 1 or after[changed[0]] != 1:
-        return ()
-    return tuple(-1 if axis in changed else axis for axis in range(len(before)))
 
 
 def _find_rows(value: torch.Tensor, batch: Any, likely: int | None, *, folded: bool) -> int | None:

@@ -17,7 +17,7 @@ from deepjudge_core import options as component_options
 from deepjudge_core.audit import Judging, Making
 from deepjudge_core.cli.auditkeys import SCHEMA, Key, Table, a_table, existing_file, expected
 from deepjudge_core.cli.lines import Keys, line_of
-from deepjudge_core.cli.plan import InputsFile, Plan
+from deepjudge_core.cli.plan import InputsFile, Plan, opening
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
 from deepjudge_core.judge import check_rule
@@ -240,8 +240,7 @@ def _expand(path: str, registry: Registry) -> list[str]:
 
 
 def _opening(values: Mapping[str, Any]) -> dict[str, Any]:
-    given = {"output_name": values.get("output_name"), "arch": values.get("arch")}
-    return {option: value for option, value in given.items() if value is not None}
+    return opening(values.get("output_name"), values.get("arch"))
 
 
 # An example of it.

@@ -25,7 +25,7 @@ from deepjudge_core.calibration import (
 from deepjudge_core.cli import display
 from deepjudge_core.cli.auditfile import AuditFileError, read_plan, write_example
 from deepjudge_core.cli.parser import parse
-from deepjudge_core.cli.plan import InputsFile, Plan
+from deepjudge_core.cli.plan import InputsFile, Plan, opening
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import Decision
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError
@@ -282,8 +282,7 @@ def _subject(arguments: argparse.Namespace, source: str) -> Subject:
 
 
 def _opening(arguments: argparse.Namespace) -> dict[str, Any]:
-    given = {"output_name": arguments.output_name, "arch": arguments.arch}
-    return {option: value for option, value in given.items() if value is not None}
+    return opening(arguments.output_name, arguments.arch)
 
 
 def _asking(arguments: argparse.Namespace) -> Asking:

@@ -11,6 +11,12 @@ from deepjudge_core.model import Layout
 from deepjudge_core.subject import Subject
 
 
+def opening(output_name: str | None, arch: str | None) -> dict[str, str]:
+    """Of what is said of a file, the options of the adapter that opens it."""
+    given = {"output_name": output_name, "arch": arch}
+    return {option: value for option, value in given.items() if value is not None}
+
+
 @dataclass(frozen=True)
 class InputsFile:
     """Where the inputs are, and how they are read.

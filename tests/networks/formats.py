@@ -53,7 +53,7 @@ def pt2(name: str, seed: int, path: Path) -> Path:
 
     rows = ({0: torch.export.Dim("rows")},)
     file = path.with_suffix(".pt2")
-    with _silenced(_FLAT):
+    with silenced(_FLAT):
         torch.export.save(torch.export.export(live(name, seed, path), (_example(name, 2),), dynamic_shapes=rows), file)
     return file
 
@@ -62,7 +62,7 @@ def traced(name: str, seed: int, path: Path) -> Path:
     import torch
 
     file = path.with_suffix(".pt")
-    with _silenced(*_OLD):
+    with silenced(*_OLD):
         torch.jit.save(torch.jit.trace(live(name, seed, path), _example(name, 2), check_trace=False), file)
     return file
 
@@ -71,7 +71,7 @@ def scripted(name: str, seed: int, path: Path) -> Path:
     import torch
 
     file = path.with_suffix(".pt")
-    with _silenced(*_OLD):
+    with silenced(*_OLD):
         torch.jit.save(torch.jit.script(live(name, seed, path)), file)
     return file
 
@@ -105,7 +105,7 @@ def _dynamo(module: Any, example: Any, path: Path, **options: Any) -> Path:
 
     file = path.with_suffix(".onnx")
     rows = ({0: torch.export.Dim("rows")},)
-    with _silenced(_TREES, _FLAT):
+    with silenced(_TREES, _FLAT):
         torch.onnx.export(module, (example,), file, dynamo=True, dynamic_shapes=rows, verbose=False, **options)
     return file
 
@@ -118,7 +118,7 @@ def old(name: str, seed: int, path: Path, **options: Any) -> Path:
 
     file = path.with_suffix(".onnx")
     names = {"input_names": ["x"], "output_names": ["z"], "dynamic_axes": {"x": {0: "rows"}, "z": {0: "rows"}}}
-    with _silenced(*_OLD):
+    with silenced(*_OLD):
         module = torch_networks.plain(name, seed) if options else torch_networks.module(name, seed)
         torch.onnx.export(module, (_example(name, 1),), file, dynamo=False, **names, **options)
     return file
@@ -143,7 +143,7 @@ def from_keras(name: str, seed: int, path: Path, **options: Any) -> Path:
     file = path.with_suffix(".onnx")
     model = functional(name, seed, path)
     model(np.zeros((1, *ARCHITECTURES[name].keras_shape), np.float32))  # Keras exports what was called
-    with _silenced(_OBJECT):
+    with silenced(_OBJECT):
         model.export(file, format="onnx", verbose=False, **options)
     return file
 
@@ -226,7 +226,7 @@ def subclassed(name: str, seed: int, path: Path) -> Any:
 
 def keras_file(name: str, seed: int, path: Path, suffix: str) -> Path:
     file = path.with_suffix(suffix)
-    with _silenced(_COPIES):
+    with silenced(_COPIES):
         functional(name, seed, path).save(file)
     return file
 
@@ -236,7 +236,7 @@ def keras2_file(name: str, seed: int, path: Path) -> Path:
     from networks import keras_networks
 
     file = path.with_suffix(".h5")
-    with _silenced((r"You are saving your model as an HDF5 file", UserWarning)):
+    with silenced((r"You are saving your model as an HDF5 file", UserWarning)):
         keras_networks.keras2(name, seed).save(file)
     return file
 
@@ -268,7 +268,7 @@ def _example(name: str, rows: int) -> Any:
 
 
 @contextlib.contextmanager
-def _silenced(*warned: tuple[str, type[Warning]]) -> Iterator[None]:
+def silenced(*warned: tuple[str, type[Warning]]) -> Iterator[None]:
     """Ignore these warnings of an exporter, which are about its own code."""
     with warnings.catch_warnings():
         for message, category in warned:
