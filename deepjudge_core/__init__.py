@@ -8,11 +8,13 @@ from deepjudge_core.calibration import Calibration, calibrate, load_calibration,
 from deepjudge_core.components import (
     Adapter,
     Answers,
+    Attack,
     Cases,
     Decision,
     Evidence,
     Generator,
     Judgement,
+    Loot,
     Metric,
     Rule,
     Seeds,
@@ -26,9 +28,10 @@ from deepjudge_core.inputs import Inputs, load_inputs
 from deepjudge_core.judge import Verdict, judge
 from deepjudge_core.measure import Measurement, measure
 from deepjudge_core.model import Access, InputSpec, Model
+from deepjudge_core.network import Architecture, Network, Trainer
 from deepjudge_core.observation import Observation, load_observation, save_observation
 from deepjudge_core.observe import Asking, observe
-from deepjudge_core.opening import open_model
+from deepjudge_core.opening import open_model, open_network
 from deepjudge_core.plugins import load_registry
 from deepjudge_core.preprocessing import Preprocessing
 from deepjudge_core.seeds import select_seeds
@@ -40,7 +43,9 @@ __all__ = [
     "Access",
     "Adapter",
     "Answers",
+    "Architecture",
     "Asking",
+    "Attack",
     "Calibration",
     "Cases",
     "Decision",
@@ -51,10 +56,12 @@ __all__ = [
     "Inputs",
     "Judgement",
     "Judging",
+    "Loot",
     "Making",
     "Measurement",
     "Metric",
     "Model",
+    "Network",
     "Observation",
     "Preprocessing",
     "Report",
@@ -63,6 +70,7 @@ __all__ = [
     "Subject",
     "Suite",
     "Task",
+    "Trainer",
     "Verdict",
     "Vote",
     "__version__",
@@ -79,6 +87,7 @@ __all__ = [
     "measure",
     "observe",
     "open_model",
+    "open_network",
     "save_calibration",
     "save_observation",
     "save_suite",

@@ -1,10 +1,10 @@
-"""The markers and the four hooks by which plugins hand over their components."""
+"""The markers and the five hooks by which plugins hand over their components."""
 
 from collections.abc import Iterable
 
 import pluggy
 
-from deepjudge_core.components import Adapter, Generator, Metric, Rule
+from deepjudge_core.components import Adapter, Attack, Generator, Metric, Rule
 
 PROJECT = "deepjudge"
 """Name of the pluggy project and of the entry-point group."""
@@ -31,3 +31,8 @@ def deepjudge_metrics() -> Iterable[Metric]:  # type: ignore[empty-body]
 @hookspec
 def deepjudge_rules() -> Iterable[Rule]:  # type: ignore[empty-body]
     """Rules that turn metrics into a decision."""
+
+
+@hookspec
+def deepjudge_attacks() -> Iterable[Attack]:  # type: ignore[empty-body]
+    """Attacks that make a stolen model from a victim."""

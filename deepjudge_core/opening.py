@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from deepjudge_core import progress, storage
 from deepjudge_core.components import Adapter
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.model import InputSpec, Model
+from deepjudge_core.network import Network
 from deepjudge_core.plugins import Registry, load_registry
 
 
@@ -31,6 +32,43 @@ def open_model(
         UsageError: When no adapter, or more than one, reads it.
     """
     registry = registry or load_registry()
+    source, label, adapter = _resolve(source, registry)
+    if adapter is None:
+        return source  # type: ignore[no-any-return]
+    opened: Model = _call(adapter, adapter.open, source, label, expected, options)
+    return opened
+
+
+def open_network(
+    source: Any, *, registry: Registry | None = None, expected: InputSpec | None = None, **options: Any
+) -> Network:
+    """Open a model as what can be made anew and trained.
+
+    Args:
+        source: As :func:`open_model` has it; what is a :class:`~deepjudge_core.network.Network` already is returned as
+            it is.
+        registry: Where the adapters are; by default every installed one.
+        expected: The inputs that it will be given, for models that do not say themselves what they take.
+        options: Of the adapter: ``name``, ``arch`` of a file of PyTorch weights, ``input_shape`` of a live module.
+
+    Raises:
+        ModelError: When it cannot be opened or trained, or its adapter has no such option.
+        PluginError: When its adapter's name is claimed twice.
+        UsageError: When no adapter, or more than one, reads it.
+    """
+    if isinstance(source, Network):
+        return source
+    registry = registry or load_registry()
+    source, label, adapter = _resolve(source, registry)
+    if adapter is None or adapter.network is None:
+        raise ModelError(f"{label}: expected a model that can be trained, found one of {adapter and adapter.name}")
+    found = _call(adapter, adapter.network, source, label, expected, options)
+    # What one adapter converts, another one trains.
+    return open_network(found, registry=registry, expected=expected, name=options.get("name", label))
+
+
+def _resolve(source: Any, registry: Registry) -> tuple[Any, str, Adapter | None]:
+    # What is opened, what it is called in messages, and by which adapter; by none where it is a model already.
     if isinstance(source, str | Path):
         source, label = Path(source), str(source)
         if not source.exists():
@@ -43,26 +81,37 @@ def open_model(
         adapters = [a for a in registry.adapters.claimed() if a.accepts(source)]
         # Asked after the adapters, since looking for all of a Model's attributes may fail in a framework's own model.
         if not adapters and isinstance(source, Model):
-            return source
+            return source, label, None
     adapter = _only(label, adapters, registry)
     if isinstance(source, Path) and source.is_file() and source.stat().st_size == 0:
         raise ModelError(f"{label}: expected a model, found an empty file")
-    parameters = inspect.signature(adapter.open).parameters
+    return source, label, adapter
+
+
+def _call(
+    adapter: Adapter,
+    function: Callable[..., Any],
+    source: Any,
+    label: str,
+    expected: InputSpec | None,
+    options: Mapping[str, Any],
+) -> Any:
+    parameters = inspect.signature(function).parameters
     for option in options:
         if option not in parameters:
             raise ModelError(f"{label}: models of its format have no option {option!r}")
     try:
         with progress.task(f"opening {label}", 1):
             if expected is None or "input_shape" not in parameters or "input_shape" in options:
-                return adapter.open(source, **options)
-            return _open_for(source, adapter, expected, options)
+                return function(source, **options)
+            return _open_for(source, function, expected, options)
     except DeepJudgeError:
         raise
     except Exception as error:
         raise ModelError(f"{label}: cannot be opened by the {adapter.name} adapter: {first_line(error)}") from error
 
 
-def _open_for(source: Any, adapter: Adapter, expected: InputSpec, options: Mapping[str, Any]) -> Model:
+def _open_for(source: Any, function: Callable[..., Any], expected: InputSpec, options: Mapping[str, Any]) -> Any:
     # Channels first is the habit of the frameworks whose models do not say what they take.
     shape = expected.shape
     shapes = [shape] if len(shape) < 2 else [shape, (*shape[-1:], *shape[:-1])]
@@ -72,8 +121,8 @@ def _open_for(source: Any, adapter: Adapter, expected: InputSpec, options: Mappi
         shapes += [(*shape, 1), (1, *shape)]
     for other in shapes[:-1]:
         with contextlib.suppress(ModelError):
-            return adapter.open(source, input_shape=other, **options)
-    return adapter.open(source, input_shape=shapes[-1], **options)
+            return function(source, input_shape=other, **options)
+    return function(source, input_shape=shapes[-1], **options)
 
 
 def model_suffixes(registry: Registry) -> tuple[str, ...]:

@@ -11,17 +11,18 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from deepjudge_core import hookspecs
-from deepjudge_core.components import Adapter, Generator, Metric, Rule
+from deepjudge_core.components import Adapter, Attack, Generator, Metric, Rule
 from deepjudge_core.errors import DeepJudgeError, PluginError, UsageError
 
-T = TypeVar("T", Adapter, Generator, Metric, Rule)
-Component = Adapter | Generator | Metric | Rule
+T = TypeVar("T", Adapter, Generator, Metric, Rule, Attack)
+Component = Adapter | Generator | Metric | Rule | Attack
 
 _KINDS: Mapping[str, type[Component]] = {
     "deepjudge_adapters": Adapter,
     "deepjudge_generators": Generator,
     "deepjudge_metrics": Metric,
     "deepjudge_rules": Rule,
+    "deepjudge_attacks": Attack,
 }
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -118,15 +119,16 @@ class Registry:
     generators: Catalogue[Generator] = field(init=False)
     metrics: Catalogue[Metric] = field(init=False)
     rules: Catalogue[Rule] = field(init=False)
+    attacks: Catalogue[Attack] = field(init=False)
 
     def __post_init__(self) -> None:
-        for attribute, kind in zip(("adapters", "generators", "metrics", "rules"), _KINDS.values(), strict=True):
-            object.__setattr__(self, attribute, Catalogue(kind, self.plugins))
+        for hook, kind in _KINDS.items():
+            object.__setattr__(self, hook.removeprefix(f"{hookspecs.PROJECT}_"), Catalogue(kind, self.plugins))
 
     def failures(self) -> list[str]:
         """One line for each plugin that failed and each name claimed twice."""
         lines = [f"plugin {p.name!r} of {p.distribution}: {p.failure}" for p in self.plugins if p.failure]
-        for catalogue in (self.adapters, self.generators, self.metrics, self.rules):
+        for catalogue in (self.adapters, self.generators, self.metrics, self.rules, self.attacks):
             lines += catalogue.conflicts()
         return lines
 

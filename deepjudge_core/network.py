@@ -1,0 +1,179 @@
+"""Networks that can be made anew and trained: an architecture, which an adapter knows, and weights, plain arrays."""
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from deepjudge_core.model import Array, InputSpec, Model, softmax
+
+Weights = Mapping[str, Array]
+"""Name to array, in forward order: what training changes, and the running statistics of normalisation."""
+
+ScoresCotangent = Callable[[Array], Array]
+"""Maps the scores ``(rows, scores)`` of one batch to ``dLoss/dscores``, same shape."""
+
+
+class Trainer(Protocol):
+    """An architecture with weights in motion; it works on copies, so that nobody else's weights change."""
+
+    def scores(self, x: Array) -> Array:
+        """Logits ``(n, classes)``, float32, of inputs ``(n, *input.shape)``; as in use, not as in training."""
+
+    def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
+        """Gradient at the inputs, shaped like ``x``, which is one batch, of a loss of the logits; as in use."""
+
+    def step(self, x: Array, cotangent: ScoresCotangent, *, rate: float, layer: str | None = None) -> None:
+        """One step of Adam (Kingma & Ba, 2015) down a loss of the logits, or of the neuron outputs of a layer.
+
+        Args:
+            x: ``(rows, *input.shape)``, one batch, of any number of rows.
+            cotangent: The loss' derivative at the scores.
+            rate: The step's length.
+            layer: A tap of the model.
+        """
+
+    def weights(self) -> dict[str, Array]:
+        """All weights as they are now, copied."""
+
+
+class Architecture(Protocol):
+    """What an adapter knows of a network besides its weights. It never changes."""
+
+    @property
+    def framework(self) -> str:
+        """Name of the adapter."""
+
+    @property
+    def input(self) -> InputSpec:
+        """The input that it takes."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, at least 2."""
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """Tap name to number of neurons, in forward order; the logits are the last tap."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names, in forward order, of the weights that training changes; the other ones are statistics."""
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """Names of the parameters of the layer that gives the logits, found from the graph."""
+
+    @property
+    def suffix(self) -> str:
+        """What the names of the files that :meth:`save` writes end with, such as ``.keras``."""
+
+    def initial(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Fresh weights, as its author's code draws them where that is known; the same for the same ``rng``.
+
+        Raises:
+            ModelError: When it cannot be made anew, with the reason.
+        """
+
+    def with_classes(self, classes: int) -> "Architecture":
+        """The same network with another number of logits: only the shapes of the head differ.
+
+        Raises:
+            ModelError: When that cannot be made.
+        """
+
+    def student(self) -> "Architecture":
+        """Another, smaller architecture for the same inputs and classes, in the same framework."""
+
+    def trainer(
+        self,
+        weights: Weights,
+        *,
+        parameters: Collection[str] | None = None,
+        masks: Mapping[str, Array] | None = None,
+        in_use: bool = False,
+        seed: int = 0,
+    ) -> Trainer:
+        """Start training from some weights.
+
+        Args:
+            weights: Of every name.
+            parameters: Those that steps change; by default all of :attr:`parameters`.
+            masks: Name to bool array: where it is False the weight stays 0, from the start.
+            in_use: Whether normalisation and dropout work as in use, not as in training: statistics stay as they are.
+            seed: Of dropout and the like.
+
+        Raises:
+            ModelError: When it cannot be trained.
+        """
+
+    def model(self, weights: Weights, *, name: str) -> Model:
+        """The network with these weights as a :class:`Model`."""
+
+    def save(self, weights: Weights, path: Path) -> None:
+        """Write a file that :func:`~deepjudge_core.opening.open_model` opens; its name ends with :attr:`suffix`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """An architecture and its weights. Nothing changes it: what trains or edits it gives another one.
+
+    Attributes:
+        architecture: What the adapter knows.
+        weights: Name to array, in forward order; not to be written to.
+    """
+
+    architecture: Architecture
+    weights: Weights
+
+    @classmethod
+    def fresh(cls, architecture: Architecture, rng: np.random.Generator) -> "Network":
+        """An untrained one.
+
+        Raises:
+            ModelError: When the architecture cannot be made anew.
+        """
+        return cls(architecture, architecture.initial(rng))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the names and values of the weights, whatever file they are in."""
+        digest = hashlib.sha256()
+        for name, array in self.weights.items():
+            digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the parameters with two axes or more: what is called weights, in contrast to biases and scales."""
+        return tuple(name for name in self.architecture.parameters if self.weights[name].ndim > 1)
+
+    def with_weights(self, changed: Weights) -> "Network":
+        """The same with some weights replaced, in their own shapes and element types."""
+        given = {name: np.asarray(array, self.weights[name].dtype) for name, array in changed.items()}
+        return replace(self, weights={name: given.get(name, array) for name, array in self.weights.items()})
+
+    def with_fresh_head(self, rng: np.random.Generator, classes: int | None = None) -> "Network":
+        """The same with a fresh last layer, where given with another number of classes.
+
+        Raises:
+            ModelError: When the architecture cannot be made anew.
+        """
+        architecture = self.architecture
+        if classes is not None and classes != architecture.classes:
+            architecture = architecture.with_classes(classes)
+        fresh = architecture.initial(rng)
+        kept = {name: self.weights[name] for name in fresh if name not in architecture.head}
+        return Network(architecture, fresh | kept)
+
+    def predict(self, x: Array) -> Array:
+        """Class probabilities ``(n, classes)``, float32, of inputs ``(n, *input.shape)``."""
+        return softmax(self.architecture.trainer(self.weights, in_use=True).scores(x))
+
+    def save(self, path: Path) -> None:
+        """Write a file; see :meth:`Architecture.save`."""
+        self.architecture.save(self.weights, path)

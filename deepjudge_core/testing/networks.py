@@ -1,0 +1,174 @@
+"""What every network that can be trained must keep, whatever framework it comes from."""
+
+import numpy as np
+
+from deepjudge_core.model import Array, softmax
+from deepjudge_core.network import Network, ScoresCotangent, Weights
+from deepjudge_core.testing.expect import expect, expect_array, expect_close
+from deepjudge_core.training import cross_entropy
+
+_RATE = 1e-3
+
+
+def check_network(network: Network, x: Array, y: Array, *, tolerance: float = 1e-4) -> None:
+    """Check a network that an adapter opened for training, and its architecture.
+
+    Args:
+        network: The network, trained or not.
+        x: ``(n, *shape)`` at least 8 inputs such as it is for.
+        y: ``(n,)`` their classes, not all of them the same.
+        tolerance: How far numbers that are the same but for rounding may be apart, as a share of the greatest.
+
+    Raises:
+        AssertionError: Saying what was expected and what was found.
+    """
+    x = np.array(x, dtype=np.float32)
+    before = {name: array.copy() for name, array in network.weights.items()}
+    _check_description(network)
+    _check_model(network, x, tolerance)
+    _check_gradient(network, x, tolerance)
+    _check_steps(network, x, y)
+    _check_layer_step(network, x)
+    _check_parameters_and_masks(network, x, y)
+    _check_initial(network, x)
+    _check_others(network, x, y)
+    expect(_same(network.weights, before), "expected the network's own weights to stay as they are, found them changed")
+
+
+def _check_description(network: Network) -> None:
+    architecture = network.architecture
+    names = tuple(network.weights)
+    expect(architecture.classes >= 2, f"expected 2 classes or more, found {architecture.classes}")
+    expect(architecture.suffix.startswith("."), f"expected a suffix with its dot, found {architecture.suffix!r}")
+    expect(
+        tuple(name for name in names if name in architecture.parameters) == architecture.parameters,
+        f"expected the parameters among the weights, in the same order, found {architecture.parameters} and {names}",
+    )
+    head = architecture.head
+    expect(head and set(head) < set(architecture.parameters), f"expected some of the parameters as head, found {head}")
+    for name, array in network.weights.items():
+        expect(array.dtype.kind == "f" and array.size, f"{name}: expected real numbers, found {array.dtype}")
+
+
+def _check_model(network: Network, x: Array, tolerance: float) -> None:
+    architecture = network.architecture
+    model = architecture.model(network.weights, name="trained")
+    expect(model.name == "trained", f"expected the model to have the name it was given, found {model.name!r}")
+    expect(dict(model.layers) == dict(architecture.layers), "expected a model with the architecture's layers")
+    expect(model.classes == architecture.classes, "expected a model with the architecture's number of classes")
+    scores = architecture.trainer(network.weights).scores(x)
+    expect_array("scores", scores, (len(x), architecture.classes))
+    expect_close("the softmax of the trainer's scores and the model's answers", softmax(scores), model.predict(x), 1e-3)
+    expect_close("predict and the model's answers", network.predict(x), model.predict(x), 1e-3)
+    # A part by itself is answered as in the whole, so that statistics of a batch play no part.
+    part = architecture.trainer(network.weights).scores(x[:3])
+    expect_close("scores of a part of the inputs", part, scores[:3], max(tolerance, 1e-3))
+
+
+def _check_gradient(network: Network, x: Array, tolerance: float) -> None:
+    classes = np.arange(len(x)) % network.architecture.classes
+    found = network.architecture.trainer(network.weights).gradient(x, _of_classes(classes))
+    expect_array("gradient", found, x.shape)
+    model = network.architecture.model(network.weights, name="model")
+    wanted = model.gradient(x, lambda scores, rows: _of_classes(classes[rows])(scores))
+    expect_close("the trainer's gradient and the model's", found, wanted, max(tolerance, 1e-3))
+
+
+def _check_steps(network: Network, x: Array, y: Array) -> None:
+    first, second = (_stepped(network, x, y) for _ in range(2))
+    expect(_same(first, second), "expected the same weights from the same steps with the same seed, found others")
+    expect(set(first) == set(network.weights), "expected all weights from a trainer")
+    changed = [name for name in network.architecture.parameters if not _equal(first[name], network.weights[name])]
+    expect(
+        len(changed) * 2 > len(network.architecture.parameters), f"expected steps to change weights, found {changed}"
+    )
+    start, end = (_loss(Network(network.architecture, w), x, y) for w in (network.weights, _stepped(network, x, y, 30)))
+    expect(end < start, f"expected steps to lower the loss, found {start:.4g} before and {end:.4g} after")
+
+
+def _check_layer_step(network: Network, x: Array) -> None:
+    architecture = network.architecture
+    layer = next(iter(architecture.layers))
+    trainer = architecture.trainer(network.weights, in_use=True)
+    widths: list[int] = []
+
+    def up(outputs: Array) -> Array:
+        widths.append(outputs.shape[1])
+        return np.full_like(outputs, -1 / outputs.size)
+
+    for _ in range(5):
+        trainer.step(x, up, rate=_RATE, layer=layer)
+    expect(widths[0] == architecture.layers[layer], f"{layer}: expected its neurons' outputs, found {widths[0]}")
+    after = trainer.weights()
+    means = [
+        architecture.model(weights, name="model").activations(x, [layer])[layer].mean()
+        for weights in (network.weights, after)
+    ]
+    expect(means[1] > means[0], f"{layer}: expected steps up its outputs to raise them, found {means}")
+    untouched = [name for name in architecture.head if not _equal(after[name], network.weights[name])]
+    expect(not untouched, f"{layer}: expected steps at the first layer to leave the head, found {untouched} changed")
+
+
+def _check_parameters_and_masks(network: Network, x: Array, y: Array) -> None:
+    architecture = network.architecture
+    after = _stepped(network, x, y, parameters=architecture.head, in_use=True)
+    for name, array in network.weights.items():
+        changed = not _equal(after[name], array)
+        expect(changed == (name in architecture.head), f"{name}: expected steps to change the head and nothing else")
+    name = network.matrices[0]
+    mask = np.arange(network.weights[name].size).reshape(network.weights[name].shape) % 2 == 0
+    masked = _stepped(network, x, y, masks={name: mask})
+    expect((masked[name][~mask] == 0).all(), f"{name}: expected masked weights to stay 0, found others")
+    expect((masked[name][mask] != 0).any(), f"{name}: expected the other weights to be kept")
+
+
+def _check_initial(network: Network, x: Array) -> None:
+    architecture = network.architecture
+    first, again, other = (architecture.initial(np.random.default_rng(seed)) for seed in (0, 0, 1))
+    expect(_same(first, again), "initial: expected the same weights for the same rng, found others")
+    expect(list(first) == list(network.weights), "initial: expected every weight, in forward order")
+    for name, array in network.weights.items():
+        expect(first[name].shape == array.shape, f"{name}: initial: expected {array.shape}, found {first[name].shape}")
+        expect(first[name].dtype == array.dtype, f"{name}: initial: expected {array.dtype}, found {first[name].dtype}")
+    for name in network.matrices:
+        expect(not _equal(first[name], other[name]), f"{name}: initial: expected other weights for another rng")
+    scores = architecture.trainer(first).scores(x)
+    expect(np.isfinite(scores).all(), "initial: expected finite scores")
+
+
+def _check_others(network: Network, x: Array, y: Array) -> None:
+    classes = network.architecture.classes + 3
+    other = network.with_fresh_head(np.random.default_rng(0), classes)
+    expect(other.architecture.classes == classes, f"with_classes: expected {classes}, found another number")
+    expect(other.predict(x).shape == (len(x), classes), f"with_classes: expected probabilities of {classes} classes")
+    for name, array in network.weights.items():
+        if name not in network.architecture.head:
+            expect(_equal(other.weights[name], array), f"{name}: with_classes: expected all but the head to stay")
+    _stepped(other, x, y)
+    student = Network.fresh(network.architecture.student(), np.random.default_rng(0))
+    expect(student.architecture.input.shape == network.architecture.input.shape, "student: expected the same inputs")
+    expect(student.predict(x).shape == (len(x), network.architecture.classes), "student: expected the same classes")
+    _stepped(student, x, y)
+
+
+def _stepped(network: Network, x: Array, y: Array, steps: int = 3, **options: object) -> dict[str, Array]:
+    trainer = network.architecture.trainer(network.weights, seed=7, **options)  # type: ignore[arg-type]
+    for _ in range(steps):
+        trainer.step(x, cross_entropy(y), rate=_RATE)
+    return trainer.weights()
+
+
+def _loss(network: Network, x: Array, y: Array) -> float:
+    return float(-np.log(np.maximum(network.predict(x)[np.arange(len(x)), y], 1e-12)).mean())
+
+
+def _of_classes(classes: Array) -> ScoresCotangent:
+    return lambda scores: np.eye(scores.shape[1], dtype=np.float32)[classes]
+
+
+def _same(one: Weights, other: Weights) -> bool:
+    return list(one) == list(other) and all(_equal(one[name], other[name]) for name in one)
+
+
+def _equal(one: Array, other: Array) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other)

@@ -1,0 +1,159 @@
+"""A small network in numpy that can be trained: for trying attacks where no framework is installed."""
+
+import itertools
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from deepjudge_core.model import Array, InputSpec
+from deepjudge_core.network import ScoresCotangent, Weights
+from deepjudge_core.testing.numpy_model import Activation, NumpyModel
+
+_BETAS, _EPSILON = (0.9, 0.999), 1e-7
+
+
+@dataclass(frozen=True)
+class NumpyArchitecture:
+    """A multi-layer perceptron, see :class:`NumpyModel`: a :class:`~deepjudge_core.network.Architecture`.
+
+    Attributes:
+        shape: Of an input, without the batch axis.
+        widths: Numbers of neurons of the hidden layers.
+        classes: Number of classes, at least 2.
+        activation: Between the layers.
+    """
+
+    shape: tuple[int, ...]
+    widths: tuple[int, ...]
+    classes: int
+    activation: Activation = "relu"
+
+    framework = "numpy"
+    suffix = ".npy.safetensors"
+
+    @property
+    def input(self) -> InputSpec:
+        """See :class:`~deepjudge_core.network.Architecture`."""
+        return InputSpec(self.shape)
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """See :class:`~deepjudge_core.network.Architecture`."""
+        return {f"dense{i}": width for i, width in enumerate(self.widths, 1)} | {"logits": self.classes}
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """See :class:`~deepjudge_core.network.Architecture`."""
+        return tuple(f"{layer}.{part}" for layer in self.layers for part in ("weight", "bias"))
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """See :class:`~deepjudge_core.network.Architecture`."""
+        return ("logits.weight", "logits.bias")
+
+    def initial(self, rng: np.random.Generator) -> dict[str, Array]:
+        """See :class:`~deepjudge_core.network.Architecture`; uniform as by Glorot & Bengio (2010)."""
+        sizes = [int(np.prod(self.shape)), *self.layers.values()]
+        weights: dict[str, Array] = {}
+        for layer, (before, after) in zip(self.layers, itertools.pairwise(sizes), strict=True):
+            limit = np.sqrt(6 / (before + after))
+            weights[f"{layer}.weight"] = rng.uniform(-limit, limit, (before, after)).astype(np.float32)
+            weights[f"{layer}.bias"] = np.zeros(after, np.float32)
+        return weights
+
+    def with_classes(self, classes: int) -> "NumpyArchitecture":
+        """See :class:`~deepjudge_core.network.Architecture`."""
+        return NumpyArchitecture(self.shape, self.widths, classes, self.activation)
+
+    def student(self) -> "NumpyArchitecture":
+        """See :class:`~deepjudge_core.network.Architecture`: one hidden layer of 24 tanh neurons."""
+        return NumpyArchitecture(self.shape, (24,), self.classes, "tanh")
+
+    def trainer(
+        self,
+        weights: Weights,
+        *,
+        parameters: Collection[str] | None = None,
+        masks: Mapping[str, Array] | None = None,
+        in_use: bool = False,
+        seed: int = 0,
+    ) -> "NumpyTrainer":
+        """See :class:`~deepjudge_core.network.Architecture`."""
+        return NumpyTrainer(self, weights, self.parameters if parameters is None else parameters, masks or {})
+
+    def model(self, weights: Weights, *, name: str) -> NumpyModel:
+        """See :class:`~deepjudge_core.network.Architecture`."""
+        pairs = [(weights[f"{layer}.weight"], weights[f"{layer}.bias"]) for layer in self.layers]
+        return NumpyModel(pairs, self.shape, activation=self.activation, name=name)
+
+    def save(self, weights: Weights, path: Path) -> None:
+        """Write the weights; no adapter reads them."""
+        save_file(dict(weights), path)
+
+
+class NumpyTrainer:
+    """See :class:`~deepjudge_core.network.Trainer`."""
+
+    def __init__(
+        self,
+        architecture: NumpyArchitecture,
+        weights: Weights,
+        parameters: Collection[str],
+        masks: Mapping[str, Array],
+    ) -> None:
+        self._architecture = architecture
+        self._weights = {name: array.astype(np.float64) * masks.get(name, 1) for name, array in weights.items()}
+        self._trained = [name for name in architecture.parameters if name in parameters]
+        self._masks = masks
+        self._moments = {name: (np.zeros(w.shape), np.zeros(w.shape)) for name, w in self._weights.items()}
+        self._steps = 0
+
+    def scores(self, x: Array) -> Array:
+        """See :class:`~deepjudge_core.network.Trainer`."""
+        return self._model().activations(x, ["logits"])["logits"]
+
+    def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
+        """See :class:`~deepjudge_core.network.Trainer`."""
+        return self._model().backward(x, cotangent, "logits")
+
+    def step(self, x: Array, cotangent: ScoresCotangent, *, rate: float, layer: str | None = None) -> None:
+        """See :class:`~deepjudge_core.network.Trainer`."""
+        self._steps += 1
+        first, second = _BETAS
+        gradients = self._gradients(x, cotangent, layer or "logits")
+        for name in self._trained:
+            mean, square = self._moments[name]
+            gradient = gradients.get(name, np.zeros(mean.shape))
+            mean += (1 - first) * (gradient - mean)
+            square += (1 - second) * (gradient**2 - square)
+            unbiased = mean / (1 - first**self._steps), square / (1 - second**self._steps)
+            self._weights[name] -= rate * unbiased[0] / (np.sqrt(unbiased[1]) + _EPSILON)
+            if name in self._masks:
+                self._weights[name] *= self._masks[name]
+
+    def weights(self) -> dict[str, Array]:
+        """See :class:`~deepjudge_core.network.Trainer`."""
+        return {name: array.astype(np.float32) for name, array in self._weights.items()}
+
+    def _model(self) -> NumpyModel:
+        return self._architecture.model(self._weights, name="in training")
+
+    def _gradients(self, x: Array, cotangent: ScoresCotangent, layer: str) -> dict[str, Array]:
+        layers = list(self._architecture.layers)
+        outputs = dict(zip(layers, self._model().forward(x, layers), strict=True))
+        depth = layers.index(layer)
+        gradient = cotangent(outputs[layer]).astype(np.float64)
+        found = {}
+        for place in range(depth, -1, -1):
+            name = layers[place]
+            if name != "logits":
+                y = outputs[name]
+                gradient = gradient * ((y > 0) if self._architecture.activation == "relu" else 1 - y**2)
+            before = x.reshape(len(x), -1) if place == 0 else outputs[layers[place - 1]]
+            found[f"{name}.weight"] = before.T @ gradient
+            found[f"{name}.bias"] = gradient.sum(0)
+            gradient = gradient @ self._weights[f"{name}.weight"].T
+        return found
