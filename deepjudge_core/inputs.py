@@ -1,7 +1,7 @@
 """Labelled inputs from ``.npz`` files, with the bounds that they declare or imply."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from deepjudge_core.model import Array, Layout
 USUAL_KEYS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"), ("X", "Y"), ("data", "target"))
 """Names under which inputs and labels are looked for, in this order."""
 TRAINING_KEY = "x_train"
+TRAINING_KEYS = (("x_train", "y_train"), *USUAL_KEYS)
+"""The same where inputs to train with are looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,7 @@ def load_inputs(
     y: str | None = None,
     scale: float = 1.0,
     bounds: tuple[float, float] | None = None,
+    usual: Sequence[tuple[str, str]] = USUAL_KEYS,
 ) -> Inputs:
     """Read labelled inputs.
 
@@ -52,6 +55,7 @@ def load_inputs(
         scale: What the stored inputs are divided by.
         bounds: Range of the inputs after scaling; by default that of stored bytes (uint8), else the first of 0..1,
             -1..1 and, for whole numbers, 0..255 that holds them, else their least and greatest value.
+        usual: Keys of inputs and labels that are looked for, in this order.
 
     Raises:
         InputError: When the file cannot be read, keys are missing, shapes do not agree, or values are out of bounds.
@@ -61,7 +65,7 @@ def load_inputs(
     path = Path(path)
     with _open(path) as archive:
         keys = archive.files
-        found_x, found_y = _keys(path, keys, x, y)
+        found_x, found_y = _keys(path, keys, x, y, usual)
         raw = _array(path, archive, found_x)
         labels = _labels(path, found_y, _array(path, archive, found_y))
         training = None
@@ -152,12 +156,14 @@ def _array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> Array:
     return array
 
 
-def _keys(path: Path, keys: list[str], x: str | None, y: str | None) -> tuple[str, str]:
+def _keys(
+    path: Path, keys: list[str], x: str | None, y: str | None, usual: Sequence[tuple[str, str]]
+) -> tuple[str, str]:
     if x is None and y is None:
-        pairs = [pair for pair in USUAL_KEYS if set(pair) <= set(keys)]
+        pairs = [pair for pair in usual if set(pair) <= set(keys)]
         if not pairs:
             raise InputError(
-                f"{path}: expected inputs and labels under one of {', '.join('/'.join(p) for p in USUAL_KEYS)}, "
+                f"{path}: expected inputs and labels under one of {', '.join('/'.join(p) for p in usual)}, "
                 f"found {', '.join(keys) or 'nothing'}; name them with --x KEY --y KEY"
             )
         return pairs[0]
@@ -165,7 +171,7 @@ def _keys(path: Path, keys: list[str], x: str | None, y: str | None) -> tuple[st
         if given is not None and given not in keys:
             raise _missing(path, given, keys)
         if given is None:
-            partner = next((p[place] for p in USUAL_KEYS if p[1 - place] in (x, y) and p[place] in keys), None)
+            partner = next((p[place] for p in usual if p[1 - place] in (x, y) and p[place] in keys), None)
             if partner is None:
                 raise InputError(f"{path}: name the {'labels with --y' if place else 'inputs with --x'} KEY too")
             x, y = (partner, y) if place == 0 else (x, partner)

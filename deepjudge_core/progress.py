@@ -4,13 +4,17 @@ Library code wraps a long loop in :func:`task`; nobody hears of it unless a :cla
 :func:`watched` (the command line sets one that draws bars).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol
 
-Advance = Callable[[int], None]
-"""Says that so many more units of the task are done."""
+
+class Advance(Protocol):
+    """Says that so many more units of the task are done, and what a watcher should know of it now."""
+
+    def __call__(self, units: int, note: str = "") -> None:
+        """Add ``units``; ``note`` replaces the one before where it is given."""
 
 
 class Watcher(Protocol):
@@ -26,7 +30,7 @@ _watcher: ContextVar[Watcher | None] = ContextVar("deepjudge_watcher", default=N
 def task(description: str, total: int) -> AbstractContextManager[Advance]:
     """Open a task of ``total`` units; call what it yields with the units done."""
     watcher = _watcher.get()
-    return nullcontext(lambda units: None) if watcher is None else watcher.task(description, total)
+    return nullcontext(_ignore) if watcher is None else watcher.task(description, total)
 
 
 @contextmanager
@@ -37,3 +41,7 @@ def watched(watcher: Watcher) -> Iterator[None]:
         yield
     finally:
         _watcher.reset(token)
+
+
+def _ignore(units: int, note: str = "") -> None:
+    pass

@@ -86,15 +86,16 @@ def train(
         network.weights, parameters=parameters, masks=masks, in_use=in_use, seed=int(rng.integers(2**31))
     )
     rates = schedule.rates(len(x))
+    right = _RunningShare()
     with progress.task(label, len(rates)) as advance:
         for rows, rate in zip(_batches(len(x), schedule, rng), rates, strict=True):
             inputs = x[rows] if augment is None else augment(x[rows], rng)
             if adversarial is not None:
                 inputs = adversarial(trainer, inputs, targets[rows])
-            trainer.step(inputs, cross_entropy(targets[rows]), rate=rate)
+            trainer.step(inputs, right.noting(targets[rows]), rate=rate)
             if also is not None:
                 also(trainer, rate)
-            advance(1)
+            advance(1, f"{right.share:.1%}")
     return Network(network.architecture, trainer.weights())
 
 
@@ -134,6 +135,28 @@ def shifted(share: float, spatial: tuple[int, int]) -> Augment:
         return np.moveaxis(moved[np.arange(rows)[:, None, None], across, along], (1, 2), spatial)
 
     return augment
+
+
+class _RunningShare:
+    """Of the latest batches, the share of inputs that are classified as their targets say."""
+
+    _BATCHES = 50
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        self._seen = 0
+
+    def noting(self, targets: Array) -> ScoresCotangent:
+        """The cross entropy of a batch, which notes its share."""
+        loss = cross_entropy(targets)
+        wanted = targets if targets.ndim == 1 else targets.argmax(axis=1)
+
+        def cotangent(scores: Array) -> Array:
+            self._seen = min(self._seen + 1, self._BATCHES)
+            self.share += (float((scores.argmax(axis=1) == wanted).mean()) - self.share) / self._seen
+            return loss(scores)
+
+        return cotangent
 
 
 def _batches(rows: int, schedule: Schedule, rng: np.random.Generator) -> Iterator[Array]:

@@ -17,6 +17,7 @@ from deepjudge_core import (
     Access,
     Adapter,
     Answers,
+    Attack,
     Calibration,
     Cases,
     Decision,
@@ -24,8 +25,10 @@ from deepjudge_core import (
     Generator,
     InputSpec,
     Judgement,
+    Loot,
     Metric,
     Model,
+    Network,
     Observation,
     Rule,
     Suite,
@@ -40,8 +43,11 @@ from deepjudge_core import (
 )
 from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Layout
+from deepjudge_core.network import Weights
 from deepjudge_core.plugins import Registry
+from deepjudge_core.testing import NumpyArchitecture
 from deepjudge_core.testing.numpy_model import NumpyModel
+from deepjudge_core.training import Schedule, train
 
 SHAPE, WIDTHS, CLASSES = (12,), (10, 8), 4
 
@@ -88,6 +94,8 @@ def _open(source: Path, *, name: str | None = None, batch_size: int | None = Non
         arguments = json.loads(source.read_text())
     except ValueError:
         raise ModelError(f"{source}: expected a toy model, found no JSON") from None
+    if "weights" in arguments:
+        return NumpyModel(arguments["weights"], tuple(arguments["shape"]), name=name or str(source))
     arguments |= {key: tuple(value) for key, value in arguments.items() if isinstance(value, list)}
     if "access" in arguments:
         arguments["access"] = Access[arguments["access"]]
@@ -155,7 +163,25 @@ def nearest(evidence: Mapping[str, Evidence], *, share: float = 0.5, alpha: Mapp
 
 @hookimpl
 def deepjudge_adapters() -> Iterable[Adapter]:
-    return [Adapter("toy", suffixes=(".toy",), accepts=lambda source: isinstance(source, Toy), open=_open_any)]
+    accepts = lambda source: isinstance(source, Toy)  # noqa: E731
+    return [Adapter("toy", suffixes=(".toy",), accepts=accepts, open=_open_any, network=_network)]
+
+
+class ToyArchitecture(NumpyArchitecture):
+    """One whose files the toy adapter reads."""
+
+    suffix = ".toy"
+
+    def save(self, weights: Weights, path: Path) -> None:
+        pairs = [[weights[f"{layer}.{part}"].tolist() for part in ("weight", "bias")] for layer in self.layers]
+        path.write_text(json.dumps({"shape": self.shape, "weights": pairs}))
+
+
+def _network(source: Any, *, name: str | None = None) -> Network:
+    model = _open_any(source, name=name)
+    architecture = ToyArchitecture(model.input.shape, tuple(model.layers.values())[:-1], model.classes)
+    arrays = [array.astype(np.float32) for pair in model.weights for array in pair]
+    return Network(architecture, dict(zip(architecture.parameters, arrays, strict=True)))
 
 
 class Toy:
@@ -189,6 +215,33 @@ def deepjudge_metrics() -> Iterable[Metric]:
 @hookimpl
 def deepjudge_rules() -> Iterable[Rule]:
     return [Rule("nearest", judge=nearest)]
+
+
+def tune(victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 1, rate: float = 1e-3) -> Network:
+    """Train the victim on."""
+    return train(victim, loot.x, loot.y, rng, schedule=Schedule(epochs, rate, 32))
+
+
+def listen(victim: Any, loot: Loot, rng: np.random.Generator, *, epochs: int = 30) -> Network:
+    """Train a network of the same kind on the victim's answers to other inputs."""
+    fresh = Network.fresh(loot.architecture, rng)
+    return train(fresh, loot.auxiliary, victim.predict(loot.auxiliary), rng, schedule=Schedule(epochs, 1e-2, 32))
+
+
+def stumble(victim: Network, loot: Loot, rng: np.random.Generator, *, how: str = "error") -> Network:
+    """Fail."""
+    if how == "nan":
+        return victim.with_weights({"logits.bias": np.full(victim.architecture.classes, np.nan)})
+    raise ModelError("stumbled") if how == "error" else ZeroDivisionError("by zero")
+
+
+@hookimpl
+def deepjudge_attacks() -> Iterable[Attack]:
+    return [
+        Attack("tune", source="toys", takes="weights", steal=tune),
+        Attack("listen", source="toys", takes="answers", needs=("auxiliary",), steal=listen),
+        Attack("stumble", source="toys", takes="weights", steal=stumble),
+    ]
 
 
 @functools.cache

@@ -39,6 +39,11 @@ def say(out: Console, text: str) -> None:
     out.print(clean(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """Say one line on standard error that is no error."""
+    say(console(stderr=True), f"deepjudge: warning: {text}")
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console on standard output, or for what is no result, on standard error."""
     probe = Console(stderr=stderr)
@@ -60,12 +65,23 @@ class Bars:
     def task(self, description: str, total: int) -> Iterator[Advance]:
         """See :class:`deepjudge_core.progress.Watcher`."""
         if not self._console.is_terminal:
-            yield lambda units: None
+            yield lambda units, note="": None
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=self._console, transient=True) as bars:
-            bar = bars.add_task(escape(clean(description)), total=total)
-            yield lambda units: bars.advance(bar, units)
+            bar = bars.add_task(escape(clean(description)), total=total, note="")
+
+            def advance(units: int, note: str = "") -> None:
+                bars.advance(bar, units)
+                if note:
+                    bars.update(bar, note=escape(clean(note)))
+
+            yield advance
 
 
 def show_suite(out: Console, suite: Suite) -> None:

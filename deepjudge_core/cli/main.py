@@ -11,9 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from deepjudge_core import options as component_options
 from deepjudge_core import storage
-from deepjudge_core.audit import Judging, Making, Report, audit, check_judging, judge_suspects, make_suite
+from deepjudge_core.audit import Report, audit, judge_suspects, make_suite
 from deepjudge_core.calibration import (
     LEAST_CONTROLS,
     Calibration,
@@ -22,25 +21,22 @@ from deepjudge_core.calibration import (
     load_controls,
     save_calibration,
 )
-from deepjudge_core.cli import display
+from deepjudge_core.cli import display, typed
 from deepjudge_core.cli.auditfile import AuditFileError, read_plan, write_example
 from deepjudge_core.cli.parser import parse
-from deepjudge_core.cli.plan import InputsFile, Plan, opening
+from deepjudge_core.cli.plan import Plan
 from deepjudge_core.cli.sources import expand
+from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, INTERRUPTED, NO_COPY, USAGE
+from deepjudge_core.cli.zoo import run_power, run_zoo
 from deepjudge_core.components import Decision
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError
-from deepjudge_core.generation import DEFAULT_GENERATORS
-from deepjudge_core.inputs import Inputs
 from deepjudge_core.observation import load_observation, save_observation
 from deepjudge_core.observe import Asking, observe
 from deepjudge_core.plugins import Registry, load_registry
-from deepjudge_core.preprocessing import Preprocessing
 from deepjudge_core.progress import watched
 from deepjudge_core.report.json import SCHEMA, dump_report
 from deepjudge_core.subject import Subject
 from deepjudge_core.suite import Suite, load_suite, save_suite
-
-NO_COPY, COPY, USAGE, INCONCLUSIVE, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,11 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _suite(arguments: argparse.Namespace) -> int:
-    registry = _registry()
+    registry = typed.registry()
     asking = Asking(layout=arguments.input_layout)
-    making = _making(arguments)
-    victim = Subject(arguments.victim, asking, _opening(arguments))
-    suite = make_suite(victim, _load(_inputs(arguments)), making, registry=registry)
+    making = typed.making(arguments)
+    victim = Subject(arguments.victim, asking, typed.opening(arguments))
+    suite = make_suite(victim, typed.load(typed.inputs_file(arguments)), making, registry=registry)
     save_suite(arguments.output, suite)
     display.show_suite(display.console(), suite)
     return NO_COPY
@@ -80,17 +76,17 @@ def _suite(arguments: argparse.Namespace) -> int:
 
 def _observe(arguments: argparse.Namespace) -> int:
     suite = load_suite(arguments.suite)
-    subject = _subject(arguments, arguments.model)
-    seen = observe(subject.open(suite.victim.model.input, _registry()), suite, subject.asking)
+    subject = typed.subject(arguments, arguments.model)
+    seen = observe(subject.open(suite.victim.model.input, typed.registry()), suite, subject.asking)
     save_observation(arguments.output, seen)
     display.show_observation(display.console(), seen)
     return NO_COPY
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    registry = _registry()
+    registry = typed.registry()
     suite = load_suite(arguments.suite)
-    controls = [_subject(arguments, name) for name in expand(arguments.controls, registry)]
+    controls = [typed.subject(arguments, name) for name in expand(arguments.controls, registry)]
     for control in controls:
         control.check(suite)
     answers = [control.answer(suite, registry) for control in controls]
@@ -104,14 +100,14 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 
 def _judge(arguments: argparse.Namespace) -> int:
-    registry = _registry()
+    registry = typed.registry()
     suite = load_suite(arguments.suite)
-    judging = _judging(arguments, registry)
+    judging = typed.judging(arguments, registry)
     if arguments.calibration is None:
         calibration = calibrate(suite, [], judging.metrics, registry=registry)
     else:
         calibration = load_calibration(arguments.calibration, suite, judging.metrics, registry=registry)
-    suspects = [_subject(arguments, name) for name in expand(arguments.suspects, registry)]
+    suspects = [typed.subject(arguments, name) for name in expand(arguments.suspects, registry)]
     report = judge_suspects(suite, calibration, suspects, judging, registry=registry)
     to_stdout = str(arguments.json) == "-"
     display.show_report(display.console(stderr=to_stdout), report)
@@ -123,7 +119,7 @@ def _judge(arguments: argparse.Namespace) -> int:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    registry = _registry()
+    registry = typed.registry()
     if "file" in arguments:
         return _run(read_plan(arguments.file, arguments.output, registry), registry)
     return _run(_plan(arguments, registry), registry)
@@ -150,7 +146,7 @@ def _run(plan: Plan, registry: Registry) -> int:
         report = audit(
             plan.victim,
             plan.suspects,
-            _load(plan.inputs),
+            typed.load(plan.inputs),
             controls=plan.controls,
             making=plan.making,
             match=plan.match,
@@ -224,103 +220,25 @@ def _show_json(out: Console, path: Path) -> None:
 
 
 def _plan(arguments: argparse.Namespace, registry: Registry) -> Plan:
-    judging, making = _judging(arguments, registry), _making(arguments)
-    suspects = [_subject(arguments, name) for name in expand(arguments.suspects, registry)]
+    judging, making = typed.judging(arguments, registry), typed.making(arguments)
+    suspects = [typed.subject(arguments, name) for name in expand(arguments.suspects, registry)]
     # What is said of the suspects' files is not true of the controls.
-    beside = _asking(arguments).of_controls()
+    beside = typed.asking(arguments).of_controls()
     controls = [Subject(name, beside) for name in expand(arguments.controls, registry)]
     for control in controls:
         if not Path(control.source).exists():  # said before the suite is made, which may take long
             raise ModelError(f"{control.name}: no such file")
     victim = Subject(arguments.victim, Asking(layout=arguments.input_layout))
-    return Plan(victim, suspects, controls, _inputs(arguments), making, arguments.match, judging, arguments.output)
-
-
-def _inputs(arguments: argparse.Namespace) -> InputsFile:
-    return InputsFile(
-        arguments.inputs,
-        x=arguments.x,
-        y=arguments.y,
-        scale=arguments.scale,
-        bounds=tuple(arguments.bounds) if arguments.bounds else None,
-        training=arguments.training_inputs,
-        layout=arguments.input_layout,
+    return Plan(
+        victim, suspects, controls, typed.inputs_file(arguments), making, arguments.match, judging, arguments.output
     )
-
-
-def _load(file: InputsFile) -> Inputs:
-    inputs = file.load()
-    if inputs.bounds == (0.0, 255.0) and file.scale == 1 and file.bounds is None:
-        _warn(f"{file.path}: taken as they are, 0..255; divide them by a scale of 255 if the victim expects 0..1")
-    return inputs
-
-
-def _making(arguments: argparse.Namespace) -> Making:
-    return Making(
-        n=arguments.n,
-        order=arguments.order,
-        layers=None if arguments.layers == "auto" else arguments.layers.split(","),
-        generators=arguments.generator or DEFAULT_GENERATORS,
-        options=_generator_options(arguments.option),
-        seed=arguments.seed,
-    )
-
-
-def _judging(arguments: argparse.Namespace, registry: Registry) -> Judging:
-    judging = Judging(
-        metrics=arguments.metric,
-        rule=arguments.rule,
-        rule_options=component_options.parse_assignments(arguments.rule_option),
-        groups=arguments.groups,
-    )
-    check_judging(judging, registry)
-    return judging
-
-
-def _subject(arguments: argparse.Namespace, source: str) -> Subject:
-    return Subject(source, _asking(arguments), _opening(arguments))
-
-
-def _opening(arguments: argparse.Namespace) -> dict[str, Any]:
-    return opening(arguments.output_name, arguments.arch)
-
-
-def _asking(arguments: argparse.Namespace) -> Asking:
-    return Asking(
-        layers=component_options.parse_assignments(arguments.layer_map),
-        classes=arguments.classes,
-        preprocessing=Preprocessing.parse(arguments.suspect_input) if arguments.suspect_input else None,
-        infer=not arguments.no_infer_input,
-        layout=arguments.input_layout,
-    )
-
-
-def _generator_options(given: Sequence[str]) -> dict[str, dict[str, str]]:
-    options: dict[str, dict[str, str]] = {}
-    for full, value in component_options.parse_assignments(given).items():
-        generator, dot, name = full.partition(".")
-        if not dot:
-            raise UsageError(f"expected an option as GENERATOR.NAME=VALUE, found {full}={value}")
-        options.setdefault(generator, {})[name] = value
-    return options
-
-
-def _registry() -> Registry:
-    registry = load_registry()
-    for line in registry.failures():
-        _warn(line)
-    return registry
 
 
 def _warn_of(calibration: Calibration) -> None:
     for note in calibration.notes:
-        _warn(note)
+        display.warn(note)
     if 0 < len(calibration.controls) < LEAST_CONTROLS:
-        _warn(f"{len(calibration.controls)} controls; a verdict needs at least {LEAST_CONTROLS}")
-
-
-def _warn(text: str) -> None:
-    display.say(display.console(stderr=True), f"deepjudge: warning: {text}")
+        display.warn(f"{len(calibration.controls)} controls; a verdict needs at least {LEAST_CONTROLS}")
 
 
 def _status(report: Report) -> int:
@@ -343,6 +261,8 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "judge": _judge,
     "audit": _audit,
     "init": _init,
+    "zoo": run_zoo,
+    "power": run_power,
     "plugins": _plugins,
     "show": _show,
 }

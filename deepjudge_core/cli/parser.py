@@ -124,6 +124,21 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
         _judge_options(audit)
         _output(audit, "DIR")
 
+    zoo = _command(commands, "zoo", "make controls and stolen models of the victim")
+    zoo.add_argument("victim", type=Path, metavar="VICTIM", help="your model")
+    _zoo_options(zoo)
+    _output(zoo, "ZOO")
+
+    power = _command(commands, "power", "say how many of a zoo's stolen models an audit would notice")
+    power.add_argument("suite", type=Path, metavar="SUITE")
+    power.add_argument("zoo", type=Path, metavar="ZOO", help="a folder that 'deepjudge zoo' made")
+    _match(power)
+    _judgement(power)
+    power.add_argument(
+        "--far", action="store_true", help="take in models whose accuracy is far below the victim's, too"
+    )
+    _output(power, "DIR")
+
     init = _command(commands, "init", "write an example of a file for 'deepjudge audit', to be filled in")
     init.add_argument(
         "file", type=Path, nargs="?", default=Path("audit.toml"), metavar="FILE.toml", help="(default: audit.toml)"
@@ -153,16 +168,7 @@ def _command(
 
 def _suite_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--inputs", type=Path, required=True, metavar="FILE.npz", help="labelled inputs")
-    command.add_argument("--x", metavar="KEY", help="key of the inputs (default: the usual ones)")
-    command.add_argument("--y", metavar="KEY", help="key of the labels (default: the usual ones)")
-    command.add_argument("--scale", type=float, default=1.0, help="divide the inputs by this, such as 255")
-    command.add_argument(
-        "--bounds",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="range of the inputs after scaling (default: that of uint8; 0..1; -1..1; or their own)",
-    )
+    _labelled(command)
     command.add_argument(
         "--training-inputs",
         metavar="FILE.npz:KEY",
@@ -196,6 +202,19 @@ def _suite_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
 
 
+def _labelled(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--x", metavar="KEY", help="key of the inputs (default: the usual ones)")
+    command.add_argument("--y", metavar="KEY", help="key of the labels (default: the usual ones)")
+    command.add_argument("--scale", type=float, default=1.0, help="divide the inputs by this, such as 255")
+    command.add_argument(
+        "--bounds",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="range of the inputs after scaling (default: that of uint8; 0..1; -1..1; or their own)",
+    )
+
+
 def _match(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--match",
@@ -206,7 +225,60 @@ def _match(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _zoo_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, metavar="TRAIN.npz", help="labelled training data")
+    command.add_argument(
+        "--test",
+        type=Path,
+        metavar="TEST.npz",
+        help="labelled test data (default: x_test beside x_train, else every tenth row of the training data)",
+    )
+    command.add_argument(
+        "--auxiliary", type=Path, metavar="OTHER.npz", help="inputs of another task, which a thief has"
+    )
+    _labelled(command)
+    command.add_argument(
+        "--split",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="share of the training data, from its start, that the victim was trained on (default: 0.5)",
+    )
+    command.add_argument(
+        "--controls",
+        type=int,
+        default=12,
+        metavar="N",
+        help="number of controls, half of them trained on the victim's rows, half on others (default: 12)",
+    )
+    command.add_argument("--attacks", default="all", metavar="all|NAME,...", help="(default: every installed one)")
+    command.add_argument("--repeat", type=int, default=3, metavar="N", help="models of each attack (default: 3)")
+    command.add_argument("--epochs", type=int, default=5, help="of training a control (default: 5)")
+    command.add_argument("--rate", type=float, default=2e-3, help="greatest rate of training one (default: 0.002)")
+    command.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="ATTACK.NAME=VALUE",
+        help="an option of an attack, such as ft-al.epochs=3",
+    )
+    command.add_argument(
+        "--suite",
+        type=Path,
+        metavar="SUITE",
+        help="the suite that adaptive attacks know (default: one made from the test data, kept in the zoo)",
+    )
+    command.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
+    _opening(command, "the victim")
+    _input_layout(command, "the inputs, and of a victim that does not say")
+
+
 def _judge_options(command: argparse.ArgumentParser) -> None:
+    _judgement(command)
+    _asking(command)
+
+
+def _judgement(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--metric", nargs="+", action="extend", metavar="NAME", help="metrics (default: every installed one)"
     )
@@ -224,7 +296,6 @@ def _judge_options(command: argparse.ArgumentParser) -> None:
         default="separate",
         help="judge black-box and white-box metrics apart, or by one vote (default: separate)",
     )
-    _asking(command)
 
 
 def _asking(command: argparse.ArgumentParser) -> None:

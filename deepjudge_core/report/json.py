@@ -6,7 +6,8 @@ from typing import Any
 
 from deepjudge_core.alignment import linear_cka
 from deepjudge_core.audit import Report, SuspectResult
-from deepjudge_core.judge import GROUPS, MetricResult, Setting
+from deepjudge_core.components import Decision
+from deepjudge_core.judge import GROUPS, MetricResult, Setting, Verdict
 from deepjudge_core.matching import matchings
 from deepjudge_core.observation import ModelInfo, Observation
 from deepjudge_core.suite import CASE_SETS, Suite
@@ -81,21 +82,28 @@ def _model(model: ModelInfo) -> dict[str, Any]:
     return {"path": model.name, "digest": model.digest, "framework": model.framework}
 
 
+def verdict_to_json(verdict: Verdict | None, failure: str | None) -> dict[str, Any]:
+    """What is said of one model, or why nothing is."""
+    settings = verdict.settings if verdict else {group: Setting(None, reason=failure) for group in GROUPS}
+    return {
+        "decision": str(verdict.decision if verdict else Decision.FAILED),
+        "points_to": verdict.points_to if verdict else None,
+        "settings": {name: _setting(setting) for name, setting in settings.items()},
+        "metrics": {name: _metric(metric) for name, metric in verdict.metrics.items()} if verdict else {},
+        "reason": failure or (verdict.reason if verdict else None),
+    }
+
+
 def _suspect(report: Report, result: SuspectResult) -> dict[str, Any]:
     verdict, seen = result.verdict, result.seen
-    settings = verdict.settings if verdict else {group: Setting(None, reason=result.failure) for group in GROUPS}
     return {
         "path": result.path,
         "digest": result.model.digest if result.model else None,
         "framework": result.model.framework if result.model else None,
         "accuracy_on_seeds": result.accuracy,
-        "decision": str(result.decision),
-        "points_to": verdict.points_to if verdict else None,
-        "settings": {name: _setting(setting) for name, setting in settings.items()},
-        "metrics": {name: _metric(metric) for name, metric in verdict.metrics.items()} if verdict else {},
+        **verdict_to_json(verdict, result.failure),
         **(_layers(report, seen) if seen and verdict else {"layer_map": {}, "layer_cka": {}, "neurons_moved": {}}),
         **_asked(seen),
-        "reason": result.failure or (verdict.reason if verdict else None),
     }
 
 

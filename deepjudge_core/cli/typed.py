@@ -1,0 +1,104 @@
+"""Values from what was typed."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from deepjudge_core import options as component_options
+from deepjudge_core.audit import Judging, Making, check_judging
+from deepjudge_core.cli import display, plan
+from deepjudge_core.cli.plan import InputsFile
+from deepjudge_core.errors import UsageError
+from deepjudge_core.generation import DEFAULT_GENERATORS
+from deepjudge_core.inputs import Inputs
+from deepjudge_core.observe import Asking
+from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.preprocessing import Preprocessing
+from deepjudge_core.subject import Subject
+
+
+def inputs_file(arguments: argparse.Namespace) -> InputsFile:
+    """Where the inputs are, and how they are read."""
+    return InputsFile(
+        arguments.inputs,
+        x=arguments.x,
+        y=arguments.y,
+        scale=arguments.scale,
+        bounds=tuple(arguments.bounds) if arguments.bounds else None,
+        training=arguments.training_inputs,
+        layout=arguments.input_layout,
+    )
+
+
+def load(file: InputsFile) -> Inputs:
+    """The inputs, after a word about what may be a mistake."""
+    inputs = file.load()
+    if inputs.bounds == (0.0, 255.0) and file.scale == 1 and file.bounds is None:
+        display.warn(
+            f"{file.path}: taken as they are, 0..255; divide them by a scale of 255 if the victim expects 0..1"
+        )
+    return inputs
+
+
+def making(arguments: argparse.Namespace) -> Making:
+    """How the suite is made."""
+    return Making(
+        n=arguments.n,
+        order=arguments.order,
+        layers=None if arguments.layers == "auto" else arguments.layers.split(","),
+        generators=arguments.generator or DEFAULT_GENERATORS,
+        options=options_by_component(arguments.option, "generator"),
+        seed=arguments.seed,
+    )
+
+
+def judging(arguments: argparse.Namespace, registry: Registry) -> Judging:
+    """How suspects are judged."""
+    found = Judging(
+        metrics=arguments.metric,
+        rule=arguments.rule,
+        rule_options=component_options.parse_assignments(arguments.rule_option),
+        groups=arguments.groups,
+    )
+    check_judging(found, registry)
+    return found
+
+
+def subject(arguments: argparse.Namespace, source: str) -> Subject:
+    """A model, and how it is opened and asked."""
+    return Subject(source, asking(arguments), opening(arguments))
+
+
+def opening(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Options of the adapter that opens a model."""
+    return plan.opening(arguments.output_name, arguments.arch)
+
+
+def asking(arguments: argparse.Namespace) -> Asking:
+    """How a model is asked."""
+    return Asking(
+        layers=component_options.parse_assignments(arguments.layer_map),
+        classes=arguments.classes,
+        preprocessing=Preprocessing.parse(arguments.suspect_input) if arguments.suspect_input else None,
+        infer=not arguments.no_infer_input,
+        layout=arguments.input_layout,
+    )
+
+
+def options_by_component(given: Sequence[str], kind: str) -> dict[str, dict[str, str]]:
+    """``COMPONENT.NAME=VALUE`` texts as options by component; ``kind`` is what messages call a component."""
+    options: dict[str, dict[str, str]] = {}
+    for full, value in component_options.parse_assignments(given).items():
+        component, dot, name = full.partition(".")
+        if not dot:
+            raise UsageError(f"expected an option as {kind.upper()}.NAME=VALUE, found {full}={value}")
+        options.setdefault(component, {})[name] = value
+    return options
+
+
+def registry() -> Registry:
+    """What is installed, after a word about what fails."""
+    found = load_registry()
+    for line in found.failures():
+        display.warn(line)
+    return found

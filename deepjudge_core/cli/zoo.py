@@ -1,0 +1,194 @@
+"""The commands ``zoo`` and ``power``."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from deepjudge_core import storage
+from deepjudge_core.audit import make_suite
+from deepjudge_core.cli import display, typed
+from deepjudge_core.cli.status import FAILED, NO_COPY
+from deepjudge_core.errors import DeepJudgeError, InputError, UsageError
+from deepjudge_core.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, load_inputs, load_training_inputs
+from deepjudge_core.model import InputSpec
+from deepjudge_core.observe import Asking
+from deepjudge_core.opening import open_network
+from deepjudge_core.plugins import Registry
+from deepjudge_core.report.power import dump_power
+from deepjudge_core.subject import Subject
+from deepjudge_core.suite import Suite, load_suite, save_suite
+from deepjudge_core.training import Schedule
+from deepjudge_core.zoo.making import Recipe, check_recipe, make_zoo, needs_suite
+from deepjudge_core.zoo.manifest import Missing, ZooModel, load_zoo
+from deepjudge_core.zoo.material import Material, divide
+from deepjudge_core.zoo.power import CONFIDENCE, Power, Share, estimate_power
+
+_SUITE = "suite.safetensors"
+
+
+def run_zoo(arguments: argparse.Namespace) -> int:
+    """Make controls and stolen models."""
+    registry = typed.registry()
+    recipe = _recipe(arguments)
+    check_recipe(recipe, registry)
+    folder: Path = arguments.output
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder to write to, found a file")
+    training, test = _labelled(arguments, arguments.data, TRAINING_KEYS), _test(arguments)
+    victim = Subject(arguments.victim, Asking(layout=arguments.input_layout), typed.opening(arguments))
+    expected = InputSpec(training.x.shape[1:], layout=training.layout)
+    network = open_network(victim.source, registry=registry, expected=expected, **victim.opening)
+    material = divide(
+        training,
+        network.architecture,
+        name=victim.name,
+        share=arguments.split,
+        test=test,
+        auxiliary=_auxiliary(arguments),
+    )
+    suite = _suite(arguments, victim, material, registry) if needs_suite(recipe, registry) else None
+    out = display.console()
+    zoo = make_zoo(
+        network,
+        material,
+        folder,
+        recipe,
+        name=victim.name,
+        digest=victim.open(expected, registry).digest,
+        suite=suite,
+        registry=registry,
+        told=lambda made: display.say(out, _line(made)),
+    )
+    _show_counts(out, len(zoo.of("control", far=True)), len(zoo.of("stolen", far=True)), len(zoo.missing))
+    far = [model for model in zoo.models if model.far]
+    if far:
+        display.say(out, f"{len(far)} with an accuracy far below the victim's, {zoo.victim['accuracy']:.1%}: marked")
+    return FAILED if any(missing.failed for missing in zoo.missing) else NO_COPY
+
+
+def run_power(arguments: argparse.Namespace) -> int:
+    """Judge a zoo, and say how much of it an audit sees."""
+    registry = typed.registry()
+    power = estimate_power(
+        load_suite(arguments.suite),
+        load_zoo(arguments.zoo),
+        typed.judging(arguments, registry),
+        match=arguments.match,
+        far=arguments.far,
+        observations=arguments.output / "observations",
+        registry=registry,
+    )
+    out = display.console()
+    _show_power(out, power)
+    path = arguments.output / "power.json"
+    storage.write_bytes(path, dump_power(power).encode())
+    display.say(out, f"report: {path}")
+    return FAILED if power.failures else NO_COPY
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    return Recipe(
+        controls=arguments.controls,
+        attacks=None if arguments.attacks == "all" else arguments.attacks.split(","),
+        repeat=arguments.repeat,
+        schedule=Schedule(epochs=arguments.epochs, rate=arguments.rate),
+        options=typed.options_by_component(arguments.option, "attack"),
+        seed=arguments.seed,
+    )
+
+
+def _labelled(arguments: argparse.Namespace, path: Path, usual: tuple[tuple[str, str], ...]) -> Inputs:
+    inputs = load_inputs(
+        path,
+        x=arguments.x,
+        y=arguments.y,
+        scale=arguments.scale,
+        bounds=tuple(arguments.bounds) if arguments.bounds else None,
+        usual=usual,
+    )
+    return Inputs(inputs.x, inputs.y, inputs.bounds, layout=arguments.input_layout)
+
+
+def _test(arguments: argparse.Namespace) -> Inputs | None:
+    if arguments.test is not None:
+        return _labelled(arguments, arguments.test, USUAL_KEYS)
+    # Beside training data there is often what it is tested with.
+    if arguments.x is None and arguments.y is None:
+        try:
+            return _labelled(arguments, arguments.data, (("x_test", "y_test"),))
+        except InputError:
+            return None
+    return None
+
+
+def _auxiliary(arguments: argparse.Namespace) -> Inputs | None:
+    path: Path | None = arguments.auxiliary
+    if path is None:
+        return None
+    try:
+        return load_inputs(path, scale=arguments.scale, usual=TRAINING_KEYS)
+    except InputError:  # without labels
+        x = load_training_inputs(str(path), scale=arguments.scale)
+        return Inputs(x, np.full(len(x), -1))
+
+
+def _suite(arguments: argparse.Namespace, victim: Subject, material: Material, registry: Registry) -> Suite | None:
+    # What adaptive attacks know: the worst case is the suite that the audit uses.
+    if arguments.suite is not None:
+        return load_suite(arguments.suite)
+    path: Path = arguments.output / _SUITE
+    if path.exists():
+        return load_suite(path)
+    inputs = Inputs(material.test.x, material.test.y, material.bounds, material.own.x)
+    try:
+        suite = make_suite(victim, inputs, registry=registry)
+    except DeepJudgeError as error:
+        display.warn(f"no suite for the attacks that need one: {error}")
+        return None
+    save_suite(path, suite)
+    return suite
+
+
+def _line(made: ZooModel | Missing) -> str:
+    if isinstance(made, Missing):
+        return f"{made.name}: {'failed' if made.failed else 'left out'}: {made.reason}"
+    accuracy = "other classes" if made.accuracy is None else f"{made.accuracy:.1%}"
+    return f"{made.file}: {accuracy}, {made.seconds:.1f} s{', far from the victim' if made.far else ''}"
+
+
+def _show_counts(out: Console, controls: int, stolen: int, missing: int) -> None:
+    text = f"zoo         {controls} controls, {stolen} stolen models"
+    display.say(out, text + (f", {missing} could not be made" if missing else ""))
+
+
+def _show_power(out: Console, power: Power) -> None:
+    metrics = list(power.attacks[0].auc) if power.attacks else []
+    table = Table(
+        Column("attack"),
+        *(Column(name, justify="right") for name in ("copies", "black-box", "white-box")),
+        *(Column(f"AUC {name}", justify="right") for name in metrics),
+    )
+    for attack in power.attacks:
+        shares = (attack.copies, attack.groups["black-box"], attack.groups["white-box"])
+        areas = ("-" if area is None else f"{area:.3f}" for area in (attack.auc[name] for name in metrics))
+        table.add_row(Text(display.clean(attack.attack)), *map(_of, shares), *areas)
+    out.print(table)
+    high = power.accused.interval[1]
+    display.say(
+        out,
+        f"controls    {_of(power.accused)} held out are judged a copy by the others "
+        f"(with {CONFIDENCE:.0%} confidence less than {high:.1%} of such models)",
+    )
+    if power.left_out:
+        names = ", ".join(model.label for model in power.left_out)
+        display.say(out, f"left out    {names}: far from the victim's accuracy (--far takes them in)")
+    for note in (*power.calibration.notes, *power.failures):
+        display.say(out, note)
+
+
+def _of(share: Share) -> str:
+    return f"{share.count} of {share.of}"

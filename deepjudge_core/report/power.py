@@ -1,0 +1,74 @@
+"""What an audit would see of thefts, as JSON, by the schema ``deepjudge/power/1``."""
+
+import json
+from typing import Any
+
+from deepjudge_core.report.json import suite_to_json, verdict_to_json
+from deepjudge_core.version import VERSION
+from deepjudge_core.zoo.manifest import ZooModel
+from deepjudge_core.zoo.power import AttackPower, Judged, Power, Share
+
+SCHEMA = "deepjudge/power/1"
+
+
+def power_to_json(power: Power) -> dict[str, Any]:
+    """The outcome as JSON values."""
+    return {
+        "schema": SCHEMA,
+        "deepjudge": VERSION,
+        "victim": dict(power.zoo.victim),
+        "suite": suite_to_json(power.suite),
+        "match": power.calibration.match,
+        "rule": power.judging.rule,
+        "rule_options": dict(power.rule_options),
+        "groups": power.judging.groups,
+        "controls": {
+            "count": len(power.calibration.controls),
+            "held_out_accused": _share(power.accused),
+            "notes": list(power.calibration.notes),
+        },
+        "attacks": [_attack(attack) for attack in power.attacks],
+        "models": [_judged(found) for found in power.judged],
+        "left_out": [_model(model) for model in power.left_out],
+    }
+
+
+def dump_power(power: Power) -> str:
+    """The outcome as text; equal outcomes give equal texts."""
+    return json.dumps(power_to_json(power), indent=2, allow_nan=False) + "\n"
+
+
+def _attack(attack: AttackPower) -> dict[str, Any]:
+    return {
+        "attack": attack.attack,
+        "copies": _share(attack.copies),
+        "groups": {group: _share(share) for group, share in attack.groups.items()},
+        "inconclusive": attack.inconclusive,
+        "auc": dict(attack.auc),
+    }
+
+
+def _judged(found: Judged) -> dict[str, Any]:
+    verdict = verdict_to_json(found.verdict, found.failure)
+    return _model(found.model) | verdict
+
+
+def _model(model: ZooModel) -> dict[str, Any]:
+    return {
+        "file": model.file,
+        "kind": model.kind,
+        "stratum": model.stratum,
+        "attack": model.attack,
+        "accuracy": model.accuracy,
+        "seconds": model.seconds,
+    }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    low, high = share.interval
+    return {
+        "count": share.count,
+        "of": share.of,
+        "share": share.count / share.of if share.of else None,
+        "interval": [low, high],
+    }

@@ -1,0 +1,1 @@
+"""The zoo: controls and stolen models of a victim, made here, and how many of the thefts an audit would notice."""

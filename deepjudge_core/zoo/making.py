@@ -1,0 +1,343 @@
+"""Make a zoo: controls trained from scratch, models stolen by every attack, each kept as soon as it is made."""
+
+import hashlib
+import secrets
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepjudge_core import options as component_options
+from deepjudge_core import progress
+from deepjudge_core.components import Attack, Loot, Need
+from deepjudge_core.errors import (
+    DeepJudgeError,
+    FileFormatError,
+    InputError,
+    PluginError,
+    UsageError,
+    first_line,
+    one_line,
+)
+from deepjudge_core.model import Array
+from deepjudge_core.network import Network
+from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.suite import Suite
+from deepjudge_core.training import Schedule, accuracy, train
+from deepjudge_core.zoo.manifest import MANIFEST, Missing, Stratum, Zoo, ZooModel, is_kept, load_zoo, save_zoo
+from deepjudge_core.zoo.material import Material, Rows
+
+_FAR = 0.1  # below the victim's accuracy
+_STRATA: tuple[Stratum, ...] = ("same-data", "other-data")
+_WITHOUT: Mapping[Need, str] = {
+    "auxiliary": "needs inputs of another task: --auxiliary OTHER.npz",
+    "suite": "needs a suite that the thief knows: --suite SUITE",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What a zoo is made of, and how.
+
+    Attributes:
+        controls: Their number: half of them trained on the victim's rows, half on others.
+        attacks: Names; None for every installed one.
+        repeat: Models of each attack.
+        schedule: How controls are trained.
+        options: Attack name to its options.
+        seed: Of all that is drawn.
+    """
+
+    controls: int = 12
+    attacks: Sequence[str] | None = None
+    repeat: int = 3
+    schedule: Schedule = field(default_factory=Schedule)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Planned:
+    # One model that is going to be made.
+    name: str
+    seed: int
+    options: Mapping[str, Any]
+    make: Callable[[np.random.Generator], Network]
+    stratum: Stratum | None = None
+    attack: str | None = None
+    without: str | None = None  # why it cannot be made
+
+    @property
+    def stem(self) -> str:
+        return f"{'controls' if self.attack is None else 'stolen'}/{self.name}"
+
+
+class _Answers:
+    """A victim of which a thief has nothing but its answers."""
+
+    __slots__ = ("predict",)
+
+    def __init__(self, predict: Callable[[Array], Array]) -> None:
+        self.predict = predict
+
+
+def check_recipe(recipe: Recipe, registry: Registry) -> dict[str, dict[str, Any]]:
+    """All options of each attack, checked before any model is run.
+
+    Raises:
+        UsageError: For an attack or option that does not exist, or a number that cannot be.
+    """
+    attacks = registry.attacks.select(recipe.attacks)
+    for label, number, least in (
+        ("controls", recipe.controls, 0),
+        ("models of each attack", recipe.repeat, 0),
+        ("seed", recipe.seed, 0),
+        ("epochs", recipe.schedule.epochs, 1),
+        ("rows of a batch", recipe.schedule.batch, 1),
+    ):
+        if number < least:
+            raise UsageError(f"{label}: expected at least {least}, found {number}")
+    if not 0 < recipe.schedule.rate < np.inf:
+        raise UsageError(f"expected a rate above 0, found {recipe.schedule.rate:g}")
+    unknown = set(recipe.options) - {attack.name for attack in attacks}
+    if unknown:
+        raise UsageError(f"options for {', '.join(sorted(unknown))}, which is not among the attacks of this zoo")
+    return {a.name: component_options.resolve(a.name, a.steal, recipe.options.get(a.name, {})) for a in attacks}
+
+
+def needs_suite(recipe: Recipe, registry: Registry) -> bool:
+    """Whether an attack among those asked for works against a suite."""
+    return recipe.repeat > 0 and any("suite" in attack.needs for attack in registry.attacks.select(recipe.attacks))
+
+
+def make_zoo(
+    victim: Network,
+    material: Material,
+    folder: Path,
+    recipe: Recipe | None = None,
+    *,
+    name: str,
+    digest: str,
+    suite: Suite | None = None,
+    registry: Registry | None = None,
+    told: Callable[[ZooModel | Missing], None] = lambda model: None,
+) -> Zoo:
+    """Make what is not in the folder yet.
+
+    Each model has a seed of its own, derived from the recipe's and its name: what was interrupted goes on to the same
+    models, and more controls or attacks leave those that are there as they are.
+
+    Args:
+        victim: From :func:`~deepjudge_core.opening.open_network`.
+        material: What models are trained and tested with.
+        folder: Where the zoo is, or is going to be.
+        recipe: What is made.
+        name: Of the victim, for the manifest.
+        digest: Of the victim's file.
+        suite: What thieves know of the test cases.
+        registry: Where the attacks are; by default every installed one.
+        told: Called with each model as soon as it is made, or found, or could not be made.
+
+    Returns:
+        The zoo. An attack that fails is among :attr:`~Zoo.missing`; the others are made nevertheless.
+
+    Raises:
+        FileFormatError: When a file cannot be written.
+        ModelError: When the victim cannot be made anew.
+        UsageError: When the recipe is wrong, or the folder holds a zoo made otherwise.
+    """
+    registry, recipe = registry or load_registry(), recipe or Recipe()
+    resolved = check_recipe(recipe, registry)
+    victim.architecture.initial(np.random.default_rng(0))  # said at once where it cannot be made anew
+    own = accuracy(victim, material.test.x, material.test.y)
+    about = {
+        "path": name,
+        "framework": victim.architecture.framework,
+        "digest": digest,
+        "classes": victim.architecture.classes,
+        "accuracy": own,
+    }
+    settings = {
+        "seed": recipe.seed,
+        "material": material.digest,
+        "auxiliary": material.auxiliary_digest,
+        "suite": suite.digest if suite else None,
+    }
+    zoo = _begin(Zoo(folder, about, settings))
+    planned = [*_controls(victim, material, recipe), *_thefts(victim, material, suite, recipe, resolved, registry)]
+    missing: list[Missing] = []
+    with progress.task("zoo", len(planned)) as advance:
+        for plan in planned:
+            made = _kept(zoo, plan) or _make(zoo, plan, material.test, own)
+            if isinstance(made, ZooModel):
+                zoo = zoo.with_model(made)
+            else:
+                missing.append(made)
+            zoo = replace(zoo, missing=tuple(missing))
+            save_zoo(zoo)
+            told(made)
+            advance(1)
+    return zoo
+
+
+def _begin(zoo: Zoo) -> Zoo:
+    if not (zoo.folder / MANIFEST).exists():
+        return zoo
+    found = load_zoo(zoo.folder)
+    if found.victim.get("digest") != zoo.victim["digest"]:
+        raise UsageError(f"{zoo.folder}: holds a zoo of another victim, {found.victim.get('path')}: use another folder")
+    # What is new since was asked for by no model that is there.
+    settings = {name: value for name, value in found.settings.items() if value is not None}
+    for name, value in zoo.settings.items():
+        if value is not None and settings.setdefault(name, value) != value:
+            raise UsageError(
+                f"{zoo.folder}: holds a zoo made with another {name}: expected {value}, "
+                f"found {settings[name]}; use another folder"
+            )
+    return replace(found, settings=settings)
+
+
+def _controls(victim: Network, material: Material, recipe: Recipe) -> Iterator[_Planned]:
+    # In turns, so that few are half of each, too. Those on other rows get as many as the victim had.
+    others = Rows(material.other.x[: len(material.own.x)], material.other.y[: len(material.own.x)])
+    for place in range(recipe.controls):
+        stratum = _STRATA[place % 2]
+        rows = material.own if stratum == "same-data" else others
+        name = f"{stratum}-{place // 2 + 1:02}"
+
+        def make(rng: np.random.Generator, rows: Rows = rows, name: str = name) -> Network:
+            fresh = Network.fresh(victim.architecture, rng)
+            return train(fresh, rows.x, rows.y, rng, schedule=recipe.schedule, label=name)
+
+        yield _Planned(name, _seed(recipe, name), asdict(recipe.schedule), make, stratum=stratum)
+
+
+def _thefts(
+    victim: Network,
+    material: Material,
+    suite: Suite | None,
+    recipe: Recipe,
+    resolved: Mapping[str, Mapping[str, Any]],
+    registry: Registry,
+) -> Iterator[_Planned]:
+    loot = Loot(
+        x=material.other.x,
+        y=material.other.y,
+        bounds=material.bounds,
+        architecture=victim.architecture,
+        auxiliary=material.auxiliary,
+        auxiliary_labels=material.auxiliary_labels,
+        suite=suite,
+    )
+    for attack in registry.attacks.select(recipe.attacks):
+        lacking = next((need for need in attack.needs if getattr(loot, need) is None), None)
+        for place in range(recipe.repeat):
+            name, options = f"{attack.name}-{place + 1:02}", resolved[attack.name]
+
+            def make(
+                rng: np.random.Generator, attack: Attack = attack, options: Mapping[str, Any] = options
+            ) -> Network:
+                return _steal(attack, victim, loot, rng, options)
+
+            yield _Planned(
+                name,
+                _seed(recipe, name),
+                options,
+                make,
+                attack=attack.name,
+                without=_WITHOUT[lacking] if lacking else None,
+            )
+
+
+def _steal(
+    attack: Attack, victim: Network, loot: Loot, rng: np.random.Generator, options: Mapping[str, Any]
+) -> Network:
+    given = victim if attack.takes == "weights" else _Answers(victim.predict)
+    try:
+        stolen = attack.steal(given, loot, rng, **options)
+    except DeepJudgeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"the attack {attack.name!r} failed: {one_line(error)}") from error
+    if not isinstance(stolen, Network):
+        raise PluginError(f"the attack {attack.name!r} failed: expected a Network, found a {type(stolen).__name__}")
+    return stolen
+
+
+def _kept(zoo: Zoo, plan: _Planned) -> ZooModel | None:
+    # What was made before, where it was made so.
+    found = next((model for model in zoo.models if Path(model.file).with_suffix("").as_posix() == plan.stem), None)
+    if found is None or not is_kept(zoo, found):
+        return None
+    if dict(found.options) != dict(plan.options):
+        raise UsageError(
+            f"{zoo.path(found)}: was made with {_text(found.options)}, expected {_text(plan.options)}: "
+            "use another folder, or remove the file"
+        )
+    return found
+
+
+def _make(zoo: Zoo, plan: _Planned, test: Rows, victims: float) -> ZooModel | Missing:
+    if plan.without:
+        return Missing(plan.name, plan.without, failed=False)
+    start = time.perf_counter()
+    try:
+        network = plan.make(np.random.default_rng(plan.seed))
+        _check_finite(network)
+        same = network.architecture.classes == int(zoo.victim["classes"])
+        found = accuracy(network, test.x, test.y) if same else None
+    except DeepJudgeError as error:
+        if isinstance(error, UsageError):  # an impossible value of an option
+            raise
+        return Missing(plan.name, str(error), failed=True)
+    file = plan.stem + network.architecture.suffix
+    digest = _save(network, zoo.folder / file)
+    return ZooModel(
+        file=file,
+        kind="control" if plan.attack is None else "stolen",
+        stratum=plan.stratum,
+        attack=plan.attack,
+        options=dict(plan.options),
+        seed=plan.seed,
+        accuracy=found,
+        far=found is not None and found < victims - _FAR,
+        digest=digest,
+        weights=network.digest,
+        seconds=round(time.perf_counter() - start, 3),
+    )
+
+
+def _check_finite(network: Network) -> None:
+    wrong = [name for name, array in network.weights.items() if not np.isfinite(array).all()]
+    if wrong:
+        raise InputError(f"expected finite weights, found NaN or infinity in {wrong[0]}: lower the rate")
+
+
+def _save(network: Network, path: Path) -> str:
+    # Under a temporary name first: what has its own name is whole.
+    temporary = path.with_name(f".{secrets.token_hex(4)}{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            network.save(temporary)
+            with temporary.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except Exception as error:  # each framework says in its own way that a disk is full
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise FileFormatError(f"{path}: cannot be written: {reason}; what was made before is kept") from error
+    return digest
+
+
+def _seed(recipe: Recipe, name: str) -> int:
+    return int(np.random.SeedSequence([recipe.seed, zlib.crc32(name.encode())]).generate_state(1)[0])
+
+
+def _text(options: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in options.items()) or "no options"

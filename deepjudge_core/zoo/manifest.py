@@ -1,0 +1,165 @@
+"""What is in a zoo: ``zoo.json``, written anew after each model, so that an interrupted zoo can be gone on with."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from deepjudge_core import storage
+from deepjudge_core.errors import FileFormatError
+from deepjudge_core.version import VERSION
+
+MANIFEST = "zoo.json"
+SCHEMA = "deepjudge/zoo/1"
+
+Kind = Literal["control", "stolen"]
+Stratum = Literal["same-data", "other-data"]
+"""Of a control: whether it was trained on the victim's own rows (the paper's Neg-1) or on others (Neg-2)."""
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """One model of a zoo.
+
+    Attributes:
+        file: Its path in the zoo's folder.
+        kind: Whether it is independent of the victim or stolen from it.
+        stratum: Of a control, what it was trained on.
+        attack: Of a stolen model, how.
+        options: All options of the attack, or of the control's training.
+        seed: What all that was drawn was derived from.
+        accuracy: Share of the test inputs that it classifies correctly, 0..1; None where its classes are not the
+            victim's.
+        far: Whether the accuracy is far below the victim's, so that thresholds do without it.
+        digest: SHA-256 of the file.
+        weights: SHA-256 of the weights: the same for the same seed, whatever is in the file besides.
+        seconds: How long it took to make it.
+    """
+
+    file: str
+    kind: Kind
+    stratum: Stratum | None
+    attack: str | None
+    options: Mapping[str, Any]
+    seed: int
+    accuracy: float | None
+    far: bool
+    digest: str
+    weights: str
+    seconds: float
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.file.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A model that could not be made.
+
+    Attributes:
+        name: What it would have been called.
+        reason: Why not: one line.
+        failed: Whether its making failed; else something was not there that it needs.
+    """
+
+    name: str
+    reason: str
+    failed: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Zoo:
+    """A folder of models made from one victim.
+
+    Attributes:
+        folder: Where it is.
+        victim: Path, framework, digest, number of classes and accuracy of the victim.
+        settings: What all models were made with: seed, digests of the data, and so on.
+        models: What was made.
+        missing: What was not.
+    """
+
+    folder: Path
+    victim: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    models: tuple[ZooModel, ...] = ()
+    missing: tuple[Missing, ...] = ()
+
+    def with_model(self, model: ZooModel) -> "Zoo":
+        """The same with one model more, or with another one in the same file."""
+        others = tuple(other for other in self.models if other.file != model.file)
+        return replace(self, models=(*others, model))
+
+    def of(self, kind: Kind, *, far: bool = False) -> tuple[ZooModel, ...]:
+        """Its controls, or its stolen models.
+
+        Args:
+            kind: Which.
+            far: Whether those whose accuracy is far below the victim's are among them.
+        """
+        return tuple(model for model in self.models if model.kind == kind and (far or not model.far))
+
+    def path(self, model: ZooModel) -> Path:
+        """Where a model is."""
+        return self.folder / model.file
+
+
+def save_zoo(zoo: Zoo) -> None:
+    """Write the manifest.
+
+    Raises:
+        FileFormatError: When it cannot be written.
+    """
+    content = {
+        "schema": SCHEMA,
+        "deepjudge": VERSION,
+        "victim": dict(zoo.victim),
+        "settings": dict(zoo.settings),
+        "models": [asdict(model) for model in zoo.models],
+        "missing": [asdict(missing) for missing in zoo.missing],
+    }
+    storage.write_bytes(zoo.folder / MANIFEST, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def load_zoo(folder: Path) -> Zoo:
+    """Read the manifest of a zoo.
+
+    Raises:
+        FileFormatError: When there is none, or it is damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise FileFormatError(f"{folder}: expected a zoo, made by 'deepjudge zoo', found no {MANIFEST}") from None
+    except (OSError, ValueError, RecursionError):
+        raise FileFormatError(f"{path}: expected the manifest of a zoo, found no JSON") from None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise FileFormatError(f"{path}: expected a {SCHEMA}, found other JSON")
+    try:
+        models = tuple(ZooModel(**entry) for entry in content["models"])
+        missing = tuple(Missing(**entry) for entry in content["missing"])
+        zoo = Zoo(folder, dict(content["victim"]), dict(content["settings"]), models, missing)
+        outside = [model.file for model in models if not _is_inside(folder, model.file)]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise FileFormatError(f"{path}: is damaged: an entry is not as 'deepjudge zoo' writes it") from None
+    if outside:
+        raise FileFormatError(f"{path}: expected files of the zoo's own folder, found {outside[0]}")
+    return zoo
+
+
+def is_kept(zoo: Zoo, model: ZooModel) -> bool:
+    """Whether a model's file is there as it was made."""
+    try:
+        with zoo.path(model).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == model.digest
+    except OSError:
+        return False
+
+
+def _is_inside(folder: Path, file: str) -> bool:
+    return (folder / file).resolve().is_relative_to(folder.resolve())

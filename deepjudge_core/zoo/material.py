@@ -1,0 +1,125 @@
+"""What the models of a zoo are trained and tested with: rows of the victim's training data, and others."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from deepjudge_core.errors import InputError, UsageError
+from deepjudge_core.inputs import Inputs, check_bounds
+from deepjudge_core.layouts import arrangement
+from deepjudge_core.model import Array
+from deepjudge_core.network import Architecture
+
+_HELD_OUT = 10  # one in so many rows, for tests where no others are given
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Labelled inputs: ``(n, *shape)`` float32 and ``(n,)`` int64."""
+
+    x: Array
+    y: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What there is to train and test with, arranged as the victim takes it.
+
+    Attributes:
+        own: The rows that the victim was trained on.
+        other: Rows that it was not trained on: those of a thief.
+        test: Rows that nobody is trained on.
+        bounds: Least and greatest value of an input.
+        auxiliary: ``(m, *shape)`` inputs of another task; None without.
+        auxiliary_labels: ``(m,)`` their classes; None without.
+    """
+
+    own: Rows
+    other: Rows
+    test: Rows
+    bounds: tuple[float, float]
+    auxiliary: Array | None = None
+    auxiliary_labels: Array | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of all of it but the auxiliary inputs."""
+        return _digest(*(array for rows in (self.own, self.other, self.test) for array in (rows.x, rows.y)))
+
+    @property
+    def auxiliary_digest(self) -> str | None:
+        """SHA-256, in hex, of the auxiliary inputs."""
+        return None if self.auxiliary is None else _digest(self.auxiliary)
+
+
+def divide(
+    training: Inputs,
+    architecture: Architecture,
+    *,
+    name: str,
+    share: float = 0.5,
+    test: Inputs | None = None,
+    auxiliary: Inputs | None = None,
+) -> Material:
+    """Divide training data into the victim's rows and the others.
+
+    Args:
+        training: The first ``share`` of its rows are those that the victim was trained on.
+        architecture: The victim's, for which all is arranged.
+        name: The victim's, for messages.
+        share: More than 0, less than 1.
+        test: By default every tenth row of the training data, which then trains nobody.
+        auxiliary: Inputs of another task, whose labels may be -1 for none.
+
+    Raises:
+        InputError: When shapes, labels or values do not fit, or a class has no rows.
+        UsageError: For a share that cannot be.
+    """
+    if not 0 < share < 1:
+        raise UsageError(f"expected a share between 0 and 1 as the victim's part of the rows, found {share:g}")
+    rows = _arranged("training data", training, architecture, training, name)
+    if test is None:
+        held = np.arange(len(rows.x)) % _HELD_OUT == _HELD_OUT - 1
+        rows, tests = Rows(rows.x[~held], rows.y[~held]), Rows(rows.x[held], rows.y[held])
+    else:
+        tests = _arranged("test data", test, architecture, training, name)
+    for rows_of, found in (("training data", rows), ("test data", tests)):
+        if found.y.min() < 0 or found.y.max() >= architecture.classes:
+            raise InputError(
+                f"{rows_of}: expected labels 0..{architecture.classes - 1}, found {found.y.min()}..{found.y.max()}"
+            )
+    edge = round(share * len(rows.x))
+    own, other = Rows(rows.x[:edge], rows.y[:edge]), Rows(rows.x[edge:], rows.y[edge:])
+    for whose, part in (("the victim's part", own), ("the other part", other)):
+        lacking = sorted(set(range(architecture.classes)) - set(part.y.tolist()))
+        if lacking:
+            raise InputError(
+                f"training data: expected rows of every class in {whose}, rows "
+                f"{'0' if part is own else edge}..{edge if part is own else len(rows.x)}, found none of class "
+                f"{', '.join(map(str, lacking))}: shuffle the rows, or state the victim's part with --split"
+            )
+    material = Material(own, other, tests, training.bounds)
+    if auxiliary is None:
+        return material
+    found = _arranged("auxiliary data", auxiliary, architecture, training, name)
+    labels = found.y if found.y.min() >= 0 else None
+    return replace(material, auxiliary=found.x, auxiliary_labels=labels)
+
+
+def _arranged(what: str, inputs: Inputs, architecture: Architecture, training: Inputs, name: str) -> Rows:
+    check_bounds(what, inputs.x, training.bounds)
+    spec = architecture.input.with_layout(training.layout)
+    try:
+        arranged = arrangement(name, inputs.x.shape[1:], spec, training.layout)(inputs.x)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+    return Rows(np.ascontiguousarray(arranged, np.float32), inputs.y)
+
+
+def _digest(*arrays: Array) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

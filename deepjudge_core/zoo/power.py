@@ -1,0 +1,277 @@
+"""What an audit with a suite would see: how many stolen models of a zoo it notices, how many controls it accuses."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from deepjudge_core.audit import Judging, check_judging
+from deepjudge_core.calibration import LEAST_CONTROLS, Calibration, calibrate
+from deepjudge_core.components import Decision, Group
+from deepjudge_core.errors import CalibrationError, DeepJudgeError, UsageError
+from deepjudge_core.judge import GROUPS, Verdict, judge
+from deepjudge_core.matching import DEFAULT_MATCH, Match
+from deepjudge_core.measure import Measurements, measure
+from deepjudge_core.model import Array
+from deepjudge_core.observation import Observation, load_observation, save_observation
+from deepjudge_core.observe import observe
+from deepjudge_core.opening import open_model
+from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.suite import Suite
+from deepjudge_core.zoo.manifest import Zoo, ZooModel, is_kept
+
+CONFIDENCE = 0.95
+"""Of the intervals of shares."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many, and between which shares the truth lies (Clopper & Pearson, 1934; 95 %, two-sided)."""
+
+    count: int
+    of: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Least and greatest share, 0..1; all of it where nothing was counted."""
+        if not self.of:
+            return 0.0, 1.0
+        found = scipy.stats.binomtest(self.count, self.of).proportion_ci(CONFIDENCE, method="exact")
+        return float(found.low), float(found.high)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One model of the zoo, judged.
+
+    Attributes:
+        model: Which.
+        measurements: Its values.
+        verdict: Of a control, by the other controls alone; None with its ``failure``.
+        failure: Why it could not be judged: one line.
+    """
+
+    model: ZooModel
+    measurements: Measurements | None = None
+    verdict: Verdict | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class AttackPower:
+    """How well thefts by one attack are noticed.
+
+    Attributes:
+        attack: Its name.
+        copies: Stolen models that are judged copies, of those judged.
+        groups: The same in each setting: black-box and white-box.
+        inconclusive: Of those judged, those of which nothing could be said.
+        auc: Metric name to the area under its ROC curve, stolen models against controls: the share of pairs in which
+            the stolen model is nearer to the victim, 0..1; None where it could not be measured.
+    """
+
+    attack: str
+    copies: Share
+    groups: Mapping[Group, Share]
+    inconclusive: int
+    auc: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Power:
+    """What was found.
+
+    Attributes:
+        suite: The suite.
+        zoo: The zoo.
+        calibration: All controls that thresholds are taken from.
+        judging: How it was judged.
+        rule_options: All options of the rule.
+        judged: Every model: stolen ones by all controls, each control by the others.
+        attacks: By attack, in the order of the zoo.
+        accused: Controls that the others judge copies, of those that were held out so.
+        left_out: Models whose accuracy is far below the victim's, which count for nothing here.
+    """
+
+    suite: Suite
+    zoo: Zoo
+    calibration: Calibration
+    judging: Judging
+    rule_options: Mapping[str, Any]
+    judged: tuple[Judged, ...]
+    attacks: tuple[AttackPower, ...]
+    accused: Share
+    left_out: tuple[ZooModel, ...]
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """A line for each model that could not be judged."""
+        return tuple(f"{found.model.file}: {found.failure}" for found in self.judged if found.failure)
+
+
+def estimate_power(
+    suite: Suite,
+    zoo: Zoo,
+    judging: Judging | None = None,
+    *,
+    match: Match = DEFAULT_MATCH,
+    far: bool = False,
+    observations: Path | None = None,
+    registry: Registry | None = None,
+) -> Power:
+    """Judge every model of a zoo.
+
+    Args:
+        suite: The suite of the zoo's victim.
+        zoo: From :func:`~deepjudge_core.zoo.manifest.load_zoo`.
+        judging: How.
+        match: How neurons are put beside the victim's.
+        far: Whether models whose accuracy is far below the victim's count.
+        observations: A folder in which answers are kept, so that they need not be asked for again.
+        registry: Where the components are; by default every installed one.
+
+    Raises:
+        CalibrationError: When there are fewer than three controls, or one is the victim.
+        UsageError: When the suite is another victim's, or the judging is wrong.
+    """
+    registry, judging = registry or load_registry(), judging or Judging()
+    options = check_judging(judging, registry)
+    if suite.victim.model.digest != zoo.victim["digest"]:
+        raise UsageError(
+            f"{zoo.folder}: expected a zoo of the suite's victim {suite.victim.model.name}, "
+            f"found one of {zoo.victim['path']} with another digest"
+        )
+    controls, stolen = zoo.of("control", far=far), zoo.of("stolen", far=far)
+    if len(controls) < LEAST_CONTROLS:
+        raise CalibrationError(
+            f"{zoo.folder}: expected at least {LEAST_CONTROLS} controls whose accuracy is near the victim's, "
+            f"found {len(controls)}: make more with 'deepjudge zoo', or train them longer"
+        )
+    asked = [_Asked(suite, zoo, model, observations, registry) for model in (*controls, *stolen)]
+    answers = [found.answer() for found in asked]
+    failed = [f"{m.file}: {found}" for m, found in zip(controls, answers, strict=False) if isinstance(found, str)]
+    if failed:
+        raise CalibrationError(f"{zoo.folder}: a control cannot be asked: {failed[0]}")
+    seen = [found for found in answers[: len(controls)] if isinstance(found, Observation)]
+    calibration = calibrate(suite, seen, judging.metrics, match=match, registry=registry)
+    kept = {id(control): place for place, control in enumerate(calibration.controls)}
+    judged: list[Judged] = []
+    for model, answer in zip((*controls, *stolen), answers, strict=True):
+        place = kept.get(id(answer))
+        if model.kind == "control" and place is None:  # the same model twice: it counts once
+            continue
+        others = calibration if place is None else calibration.without(place)
+        judged.append(_judge(suite, model, answer, others, judging, registry))
+    names = [metric.name for metric in registry.metrics.select(judging.metrics)]
+    return Power(
+        suite=suite,
+        zoo=zoo,
+        calibration=calibration,
+        judging=judging,
+        rule_options=options,
+        judged=tuple(judged),
+        attacks=tuple(_by_attack(judged, names)),
+        accused=_share(found.verdict for found in judged if found.model.kind == "control" and _was_judged(found)),
+        left_out=tuple(model for model in zoo.models if model.far and not far),
+    )
+
+
+def area(stolen: Array, controls: Array) -> float | None:
+    """Area under the ROC curve of a distance: the share of pairs in which the stolen one is less, ties counting half.
+
+    None where one of the two is empty (Hanley & McNeil, 1982).
+    """
+    if not len(stolen) or not len(controls):
+        return None
+    less, same = ((compare(stolen[:, None], controls)).mean() for compare in (np.less, np.equal))
+    return float(less + same / 2)
+
+
+def values(judged: Iterable[Judged], metric: str) -> Array:
+    """``(n,)`` a metric's values over the models that it could be measured on."""
+    found = (one.measurements[metric].value for one in judged if one.measurements and metric in one.measurements)
+    return np.array([value for value in found if value is not None], dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    suite: Suite
+    zoo: Zoo
+    model: ZooModel
+    folder: Path | None
+    registry: Registry
+
+    def answer(self) -> Observation | str:
+        """Its answers, or why there are none."""
+        path = self.zoo.path(self.model)
+        if not is_kept(self.zoo, self.model):
+            return "expected the file that 'deepjudge zoo' made, found none or another: make it again"
+        kept = self.folder and self.folder / f"{path.stem}-{self.model.digest[:12]}.safetensors"
+        try:
+            if kept and kept.is_file():
+                seen = load_observation(kept)
+                if seen.suite == self.suite.digest:
+                    return seen
+            seen = observe(open_model(path, registry=self.registry), self.suite)
+            if kept:
+                save_observation(kept, seen)
+        except DeepJudgeError as error:
+            return str(error)
+        return seen
+
+
+def _judge(
+    suite: Suite,
+    model: ZooModel,
+    answer: Observation | str,
+    calibration: Calibration,
+    judging: Judging,
+    registry: Registry,
+) -> Judged:
+    if isinstance(answer, str):
+        return Judged(model, failure=answer)
+    try:
+        measured = measure(suite, answer, judging.metrics, match=calibration.match, registry=registry)
+        verdict = judge(
+            measured,
+            calibration,
+            judging.rule,
+            options=judging.rule_options,
+            groups=judging.groups,
+            registry=registry,
+        )
+    except UsageError:
+        raise
+    except DeepJudgeError as error:
+        return Judged(model, failure=str(error))
+    return Judged(model, measured, verdict)
+
+
+def _by_attack(judged: Sequence[Judged], metrics: Sequence[str]) -> Iterable[AttackPower]:
+    controls = [found for found in judged if found.model.kind == "control"]
+    for attack in dict.fromkeys(found.model.attack for found in judged if found.model.attack):
+        stolen = [found for found in judged if found.model.attack == attack]
+        verdicts = [found.verdict for found in stolen if found.verdict]
+        yield AttackPower(
+            attack=attack,
+            copies=_share(verdicts),
+            groups={
+                group: Share(sum(v.settings[group].decision is Decision.COPY for v in verdicts), len(verdicts))
+                for group in GROUPS
+            },
+            inconclusive=sum(verdict.decision is Decision.INCONCLUSIVE for verdict in verdicts),
+            auc={metric: area(values(stolen, metric), values(controls, metric)) for metric in metrics},
+        )
+
+
+def _was_judged(found: Judged) -> bool:
+    # A control that too few others are left to judge is no example of one that is not accused.
+    return found.verdict is not None and found.verdict.decision is not Decision.INCONCLUSIVE
+
+
+def _share(verdicts: Iterable[Verdict | None]) -> Share:
+    decisions = [verdict.decision for verdict in verdicts if verdict]
+    return Share(decisions.count(Decision.COPY), len(decisions))

@@ -1,0 +1,358 @@
+"""The zoo: the command that makes controls and stolen models, and the one that says what an audit sees of them."""
+
+import functools
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+from commands import HOW, MADE, Cli
+
+from deepjudge_core import open_model
+from deepjudge_core.errors import FileFormatError
+from deepjudge_core.training import Schedule, train
+from deepjudge_core.zoo.manifest import load_zoo
+from deepjudge_core.zoo.power import Share, area
+
+ZOO = ("zoo", "victim.toy", "--data", "train.npz", "--epochs", "2", "-o", "zoo")
+ALL = ("--controls", "4", "--attacks", "tune,listen", "--repeat", "2", "--auxiliary", "other.npz")
+
+
+@functools.cache
+def task() -> tuple[np.ndarray, np.ndarray, toys.Network]:
+    """Inputs, classes that a plane divides, and a network that has learnt them from the first half."""
+    rng = np.random.default_rng(5)
+    x = rng.random((3000, 12), dtype=np.float32)
+    y = np.argsort(np.argsort(x @ rng.normal(size=12))) * 4 // len(x)
+    fresh = toys.Network.fresh(toys.ToyArchitecture((12,), (10, 8), 4), rng)
+    return x, y, train(fresh, x[:1500], y[:1500], rng, schedule=Schedule(30, 2e-2, 64))
+
+
+@pytest.fixture
+def data(cli: Cli) -> Cli:
+    x, y, victim = task()
+    victim.save(Path("victim.toy"))
+    np.savez("train.npz", x_train=x, y_train=y)
+    np.savez("in.npz", x=x[-200:], y=y[-200:])
+    np.savez("other.npz", x=1 - np.random.default_rng(6).random((2000, 12), dtype=np.float32))
+    return cli
+
+
+def manifest(folder: str = "zoo") -> dict[str, Any]:
+    return json.loads((Path(folder) / "zoo.json").read_text())
+
+
+def weights(folder: str = "zoo") -> dict[str, str]:
+    return {entry["file"]: entry["weights"] for entry in manifest(folder)["models"]}
+
+
+def test_the_manifest_says_what_each_model_is(data: Cli) -> None:
+    status, out, err = data(*ZOO, *ALL, "--option", "tune.epochs=2")
+    assert (status, err) == (0, "")
+    found = manifest()
+    assert found["schema"] == "deepjudge/zoo/1"
+    assert found["victim"]["path"] == "victim.toy"
+    assert found["victim"]["accuracy"] > 0.9
+    models = {entry["file"]: entry for entry in found["models"]}
+    assert list(models) == [
+        *(f"controls/{stratum}-0{n}.toy" for n in (1, 2) for stratum in ("same-data", "other-data")),
+        *(f"stolen/{attack}-0{n}.toy" for attack in ("tune", "listen") for n in (1, 2)),
+    ]
+    control, stolen = models["controls/other-data-02.toy"], models["stolen/tune-01.toy"]
+    assert (control["kind"], control["stratum"], control["attack"]) == ("control", "other-data", None)
+    assert control["options"] == {"epochs": 2, "rate": 2e-3, "batch": 128}
+    assert (stolen["kind"], stolen["stratum"], stolen["attack"]) == ("stolen", None, "tune")
+    assert stolen["options"] == {"epochs": 2, "rate": 1e-3}
+    assert stolen["accuracy"] > 0.9
+    assert not stolen["far"]
+    for name, entry in models.items():
+        assert open_model(Path("zoo") / name).digest
+        assert len(entry["digest"]) == len(entry["weights"]) == 64
+        assert entry["seconds"] > 0
+        assert f"{name}: {entry['accuracy']:.1%}" in out
+    assert len({entry["seed"] for entry in models.values()}) == len(models)
+    assert "4 controls, 4 stolen models" in out
+
+
+def test_what_was_interrupted_goes_on_to_the_same_models(data: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    data(*ZOO, *ALL)
+    whole = weights()
+    shutil.rmtree("zoo")
+    train, calls = toys.train, []
+
+    def interrupted(*given: Any, **options: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train(*given, **options)
+
+    monkeypatch.setattr(toys, "train", interrupted)
+    status, _, err = data(*ZOO, *ALL)
+    assert (status, err) == (130, "deepjudge: interrupted\n")
+    assert len(weights()) == 5
+    kept = Path("zoo/controls/same-data-01.toy")
+    before = kept.stat().st_mtime_ns
+    assert data(*ZOO, *ALL)[0] == 0
+    assert weights() == whole
+    assert kept.stat().st_mtime_ns == before
+    assert len(calls) == 2 + 3
+
+
+def test_more_controls_leave_the_others_as_they_are(data: Cli) -> None:
+    data(*ZOO, "--controls", "2", "--attacks", "tune", "--repeat", "1")
+    few = weights()
+    data(*ZOO, "--controls", "6", "--attacks", "tune", "--repeat", "2")
+    assert weights().items() > few.items()
+    assert len(weights()) == 8
+
+
+def test_a_damaged_file_is_made_again(data: Cli) -> None:
+    data(*ZOO, "--controls", "2", "--repeat", "0")
+    before = weights()
+    path = Path("zoo/controls/same-data-01.toy")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    assert data(*ZOO, "--controls", "2", "--repeat", "0")[0] == 0
+    assert path.read_bytes() == content
+    assert sorted(weights()) == sorted(before)
+
+
+def test_half_of_the_controls_share_no_rows_with_the_victim(data: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: dict[str, np.ndarray] = {}
+
+    def note(network: Any, x: np.ndarray, y: np.ndarray, rng: Any, *, label: str, **_: Any) -> Any:
+        used[label] = x
+        return network
+
+    monkeypatch.setattr("deepjudge_core.zoo.making.train", note)
+    data(*ZOO, "--controls", "2", "--repeat", "0", "--split", "0.25")
+    with np.load("train.npz") as rows:
+        held = np.arange(3000) % 10 == 9
+        own = rows["x_train"][~held][:675]
+    assert np.array_equal(used["same-data-01"], own)
+    assert len(used["other-data-01"]) == len(own)  # as many as the victim had
+    assert not set(map(bytes, used["other-data-01"])) & set(map(bytes, own))
+
+
+def test_what_is_missing_is_said_and_the_others_are_made(data: Cli) -> None:
+    status, out, _ = data(*ZOO, "--controls", "0", "--attacks", "listen,stumble,tune", "--repeat", "1")
+    assert status == 4
+    assert "listen-01: left out: needs inputs of another task: --auxiliary OTHER.npz" in out
+    assert "stumble-01: failed: stumbled" in out
+    assert list(weights()) == ["stolen/tune-01.toy"]
+    missing = {entry["name"]: entry["failed"] for entry in manifest()["missing"]}
+    assert missing == {"listen-01": False, "stumble-01": True}
+    assert data(*ZOO, *ALL)[0] == 0  # with what was missing
+    assert manifest()["missing"] == []
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("crash", "the attack 'stumble' failed: ZeroDivisionError: by zero"),
+        ("nan", "expected finite weights, found NaN or infinity in logits.bias"),
+    ],
+)
+def test_an_attack_that_fails_is_one_line(data: Cli, how: str, said: str) -> None:
+    options = ("--attacks", "stumble", "--repeat", "1", "--option", f"stumble.how={how}")
+    status, out, _ = data(*ZOO, "--controls", "0", *options)
+    assert status == 4
+    assert f"stumble-01: failed: {said}" in out
+
+
+def test_a_model_far_from_the_victim_is_marked_and_left_out(data: Cli) -> None:
+    _, out, _ = data(*ZOO, "--controls", "4", "--attacks", "tune", "--repeat", "1", "--rate", "1e-9")
+    assert all(entry["far"] for entry in manifest()["models"] if entry["kind"] == "control")
+    assert not manifest()["models"][-1]["far"]
+    assert "4 with an accuracy far below the victim's, " in out
+    assert data("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "-o", "suite.safetensors")[::2] == (0, "")
+    data.fails(4, "expected at least 3 controls whose accuracy is near", *POWER)
+    assert data(*POWER, "--far")[0] == 0
+
+
+def _sorted_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(y, kind="stable")
+    return x[order], y[order]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "status", "said"),
+    [
+        (_sorted_rows, (), 4, "expected rows of every class in the victim's part, rows 0..1350, found none of class"),
+        (lambda x, y: (x, y + 1), (), 4, "training data: expected labels 0..3, found "),
+        (lambda x, y: (x[:, :5], y), (), 4, "training data: victim.toy: expected inputs of shape 12, found 5"),
+        (None, ("--auxiliary", "wide.npz"), 4, "auxiliary data: victim.toy: expected inputs of shape 12, found 3"),
+        (None, ("--auxiliary", "loud.npz"), 4, "auxiliary data: expected inputs within 0..1, found 0..9"),
+        (None, ("--test", "wide.npz"), 4, "expected inputs and labels under one of"),
+        (None, ("--auxiliary", "none.npz"), 4, "none.npz: no such file"),
+        (None, ("--split", "1"), 2, "expected a share between 0 and 1"),
+        (None, ("--controls", "-1"), 2, "controls: expected at least 0, found -1"),
+        (None, ("--epochs", "0"), 2, "epochs: expected at least 1, found 0"),
+        (None, ("--rate", "0"), 2, "expected a rate above 0, found 0"),
+        (None, ("--attacks", "tun"), 2, "no attack is called 'tun'"),
+        (None, ("--option", "tune.epoch=1"), 2, "tune has no option 'epoch'"),
+        (None, ("--option", "epochs=1"), 2, "expected an option as ATTACK.NAME=VALUE, found epochs=1"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    data: Cli, change: Callable[..., Any] | None, options: tuple[str, ...], status: int, said: str
+) -> None:
+    np.savez("wide.npz", x=np.zeros((4, 3), np.float32))
+    np.savez("loud.npz", x=np.arange(24, dtype=np.float32).reshape(2, 12) % 10)
+    if change:
+        with np.load("train.npz") as rows:
+            x, y = change(rows["x_train"], rows["y_train"])
+        np.savez("train.npz", x_train=x, y_train=y)
+    data.fails(status, said, *ZOO, "--controls", "2", *options)
+
+
+def test_a_folder_with_another_zoo_is_left_alone(data: Cli) -> None:
+    few = ("--controls", "2", "--attacks", "tune", "--repeat", "1")
+    data(*ZOO, *few)
+    data.fails(2, "holds a zoo made with another seed: expected 1, found 0", *ZOO, *few, "--seed", "1")
+    data.fails(2, "holds a zoo made with another material", *ZOO, *few, "--split", "0.4")
+    data.fails(2, "was made with epochs=2 rate=0.002 batch=128, expected epochs=3", *ZOO, *few, "--epochs", "3")
+    task()[2].with_fresh_head(np.random.default_rng(0)).save(Path("victim.toy"))
+    data.fails(2, "holds a zoo of another victim, victim.toy", *ZOO, *few)
+
+
+def test_a_full_disk_keeps_what_was_made(data: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, saved = toys.ToyArchitecture.save, []
+
+    def full(self: Any, given: Any, path: Path) -> None:
+        save(self, given, path)
+        saved.append(path)
+        if len(saved) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(toys.ToyArchitecture, "save", full)
+    status, _, err = data(*ZOO, "--controls", "4", "--repeat", "0")
+    assert status == 4
+    assert err == (
+        "deepjudge: zoo/controls/other-data-01.toy: cannot be written: No space left on device; "
+        "what was made before is kept\n"
+    )
+    assert list(weights()) == ["controls/same-data-01.toy"]
+    assert [path.name for path in Path("zoo/controls").iterdir()] == ["same-data-01.toy"]
+
+
+SUITE = (*MADE, "--order", "low")
+POWER = ("power", "suite.safetensors", "zoo", *HOW, "-o", "power")
+
+
+@pytest.fixture
+def made(data: Cli) -> Cli:
+    data(*ZOO, *ALL, "--epochs", "20", "--rate", "0.02", "--option", "listen.epochs=20")
+    assert data("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "-o", "suite.safetensors")[::2] == (0, "")
+    return data
+
+
+def test_power_says_what_an_audit_sees(made: Cli) -> None:
+    status, out, err = made(*POWER)
+    assert (status, err) == (0, "")
+    report = json.loads(Path("power/power.json").read_text())
+    assert report["schema"] == "deepjudge/power/1"
+    tune, listen = report["attacks"]
+    assert (tune["attack"], listen["attack"]) == ("tune", "listen")
+    # The one keeps nearly all of the weights, the other has its own.
+    assert tune["copies"]["count"] == tune["groups"]["white-box"]["count"] == 2
+    assert listen["groups"]["white-box"]["count"] == 0
+    assert tune["auc"]["outputs"] == 1
+    controls = report["controls"]
+    assert controls["count"] == controls["held_out_accused"]["of"] == 4
+    models = {entry["file"]: entry for entry in report["models"]}
+    assert len(models) == 8
+    assert models["stolen/tune-01.toy"]["decision"] == "copy"
+    assert "tune" in out
+    assert "2 of 2" in out
+    assert "report: power/power.json" in out
+    # As judged one by one.
+    made("calibrate", "suite.safetensors", "zoo/controls", "-o", "c.safetensors")
+    judged = ("judge", "suite.safetensors", "zoo/stolen", "--calibration", "c.safetensors", *HOW, "--json", "r.json")
+    made(*judged)
+    for suspect in json.loads(Path("r.json").read_text())["suspects"]:
+        entry = models[suspect["path"].removeprefix("zoo/")]
+        assert suspect["decision"] == entry["decision"]
+        assert {k: m["value"] for k, m in suspect["metrics"].items()} == {
+            k: m["value"] for k, m in entry["metrics"].items()
+        }
+
+
+def test_answers_are_kept_and_asked_for_anew_where_the_suite_changed(
+    made: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(*POWER)
+    before = Path("power/power.json").read_bytes()
+    opened: list[Path] = []
+
+    def note(path: Path, **options: Any) -> Any:
+        opened.append(path)
+        return open_model(path, **options)
+
+    monkeypatch.setattr("deepjudge_core.zoo.power.open_model", note)
+    made(*POWER)
+    assert (opened, Path("power/power.json").read_bytes()) == ([], before)
+    Path("zoo/stolen/tune-01.toy").unlink()
+    made(*ZOO, *ALL, "--epochs", "20", "--rate", "0.02", "--option", "listen.epochs=20", "--option", "tune.epochs=1")
+    made(*POWER)
+    assert opened == []  # the same again
+    made("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "--seed", "1", "-o", "suite.safetensors")
+    made(*POWER)
+    assert len(opened) == 8
+
+
+def test_a_stolen_model_that_is_gone_is_one_line(made: Cli) -> None:
+    Path("zoo/stolen/tune-01.toy").unlink()
+    status, out, _ = made(*POWER)
+    assert status == 4
+    assert "stolen/tune-01.toy: expected the file that 'deepjudge zoo' made, found none or another" in out
+    report = json.loads(Path("power/power.json").read_text())
+    assert report["attacks"][0]["copies"]["of"] == 1
+    shutil.copy("zoo/controls/same-data-02.toy", "zoo/controls/same-data-01.toy")
+    made.fails(4, "a control cannot be asked: controls/same-data-01.toy: expected the file", *POWER)
+
+
+def test_the_suite_of_another_victim_is_refused(made: Cli) -> None:
+    made("suite", "zoo/stolen/tune-01.toy", "--inputs", "in.npz", *SUITE, "-o", "suite.safetensors")
+    made.fails(2, "expected a zoo of the suite's victim zoo/stolen/tune-01.toy, found one of victim.toy", *POWER)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "expected a zoo, made by 'deepjudge zoo', found no zoo.json"),
+        ("{", "expected the manifest of a zoo, found no JSON"),
+        ("[]", "expected a deepjudge/zoo/1, found other JSON"),
+        ({"schema": "deepjudge/zoo/1"}, "is damaged"),
+        ({"models": [{"file": 3}]}, "is damaged"),
+        ({"models": ["../../x.toy"]}, "expected files of the zoo's own folder, found ../../x.toy"),
+    ],
+)
+def test_a_manifest_of_somebody_else_is_refused(tmp_path: Path, content: Any, said: str) -> None:
+    if isinstance(content, dict):
+        entry = {"kind": "control", "stratum": None, "attack": None, "options": {}, "seed": 1, "accuracy": None}
+        entry |= {"far": False, "digest": "", "weights": "", "seconds": 0.0}
+        models = [entry | {"file": m} if isinstance(m, str) else m for m in content.get("models", [])]
+        given = {"schema": "deepjudge/zoo/1", "victim": {}, "settings": {}, "missing": []}
+        content = json.dumps(given | {"models": models} if "models" in content else content)
+    if content is not None:
+        (tmp_path / "zoo.json").write_text(content)
+    with pytest.raises(FileFormatError, match=said):
+        load_zoo(tmp_path)
+
+
+def test_the_area_is_that_of_pairs() -> None:
+    rng = np.random.default_rng(0)
+    stolen, controls = rng.integers(0, 5, 30).astype(float), rng.integers(2, 8, 20).astype(float)
+    pairs = [(s < c) + (s == c) / 2 for s in stolen for c in controls]
+    assert area(stolen, controls) == pytest.approx(np.mean(pairs))
+    assert area(np.array([]), controls) is None
+
+
+def test_the_interval_of_a_share_is_that_of_clopper_and_pearson() -> None:
+    assert Share(0, 12).interval == pytest.approx((0, 1 - 0.025 ** (1 / 12)))
+    assert Share(0, 0).interval == (0, 1)
