@@ -6,18 +6,22 @@ VENV = .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed.stamp
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo zoo-demo test lint format clean
 
 help:
-	@echo 'make demo    train small models, save them in three formats, audit the files (writes demo/)'
-	@echo 'make test    make lint, then all tests'
-	@echo 'make lint    ruff, mypy, import-linter'
-	@echo 'make format  let ruff format the code and mend what it can'
-	@echo 'make clean   remove everything that these targets made, .venv too'
-	@echo 'PYTHON=...   which Python makes .venv, 3.11 or later (now: $(PYTHON))'
+	@echo 'make demo      train small models, save them in three formats, audit the files (writes demo/)'
+	@echo 'make zoo-demo  train a small victim, make controls and steal it in every way, say which thefts an audit sees'
+	@echo 'make test      make lint, then all tests'
+	@echo 'make lint      ruff, mypy, import-linter'
+	@echo 'make format    let ruff format the code and mend what it can'
+	@echo 'make clean     remove everything that these targets made, .venv too'
+	@echo 'PYTHON=...     which Python makes .venv, 3.11 or later (now: $(PYTHON))'
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
+
+zoo-demo: $(INSTALLED)
+	$(BIN)/python examples/zoo_demo.py
 
 test: lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -44,5 +48,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build demo dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build demo zoo-demo dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,6 +17,7 @@ AlsoAfter = Callable[[Trainer, float], None]
 """What is done with the trainer after each step of training, at the rate of that step."""
 
 _WARM = 0.3  # share of the steps in which the rate rises (Smith & Topin, 2018)
+_LEAST_STEPS = 20  # of an epoch
 _START, _END = 1 / 25, 1e-4  # shares of the greatest rate
 
 
@@ -27,12 +28,16 @@ class Schedule:
     Attributes:
         epochs: Times that each input is seen.
         rate: Greatest length of a step of Adam: it rises to this and falls again, each along half a cosine.
-        batch: Inputs of one step.
+        batch: Inputs of one step at most. Of few inputs an epoch has 20 steps all the same.
     """
 
     epochs: int = 5
     rate: float = 2e-3
     batch: int = 128
+
+    def size(self, rows: int) -> int:
+        """Inputs of one step of training on so many."""
+        return max(1, min(self.batch, rows // _LEAST_STEPS))
 
     def rates(self, rows: int) -> list[float]:
         """The rate of each step of training on so many inputs."""
@@ -44,7 +49,7 @@ class Schedule:
 
     def steps(self, rows: int) -> int:
         """Steps of one epoch."""
-        return -(-rows // self.batch)
+        return -(-rows // self.size(rows))
 
 
 def train(
@@ -162,8 +167,8 @@ class _RunningShare:
 def _batches(rows: int, schedule: Schedule, rng: np.random.Generator) -> Iterator[Array]:
     for _ in range(schedule.epochs):
         order = rng.permutation(rows)
-        for start in range(0, rows, schedule.batch):
-            yield order[start : start + schedule.batch]
+        for start in range(0, rows, schedule.size(rows)):
+            yield order[start : start + schedule.size(rows)]
 
 
 def _between(start: float, end: float, share: float) -> float:
