@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepjudge_core import progress
+from deepjudge_core.errors import UsageError
 from deepjudge_core.model import Array, softmax
 from deepjudge_core.network import Network, ScoresCotangent, Trainer
 
@@ -29,11 +30,19 @@ class Schedule:
         epochs: Times that each input is seen.
         rate: Greatest length of a step of Adam: it rises to this and falls again, each along half a cosine.
         batch: Inputs of one step at most. Of few inputs an epoch has 20 steps all the same.
+
+    Raises:
+        UsageError: For one that is not above 0.
     """
 
     epochs: int = 5
     rate: float = 2e-3
     batch: int = 128
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise UsageError(f"training: expected {name} > 0, found {value}")
 
     def size(self, rows: int) -> int:
         """Inputs of one step of training on so many."""

@@ -179,8 +179,8 @@ STUDIES: Mapping[str, Study] = {
         prepare=_cifar,
         about=(
             "The victim is the ResNet-20 that the authors published; the images went through JPEG, so that its "
-            "accuracy is lower than theirs. By its loss it was trained on about the first 21,000 rows, its part here; thieves "
-            "have the other 29,000. Auxiliary inputs are Fashion-MNIST, padded to 32x32 and grey in three channels."
+            "accuracy is lower than theirs. By its loss it was trained on about the first 21,000 rows, its part here; "
+            "thieves have the other 29,000. Auxiliary inputs are Fashion-MNIST, padded to 32x32 and grey in three channels."
         ),
         split=0.42,
         controls=6,

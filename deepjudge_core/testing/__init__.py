@@ -8,10 +8,11 @@ found. They need numpy and no test framework. A metric's whole test::
     def test_my_metric():
         check_metric(MY_METRIC)
 
-:class:`NumpyModel` is a small victim for generators (see :func:`check_generator`), and :class:`NumpyArchitecture` one
-for attacks, where no framework is installed.
+:class:`NumpyModel` is a small victim for generators (see :func:`check_generator`), and :class:`NumpyArchitecture` makes
+one for attacks (see :func:`check_attack`), where no framework is installed.
 """
 
+from deepjudge_core.testing.attacks import check_attack
 from deepjudge_core.testing.generators import check_generator
 from deepjudge_core.testing.metrics import check_metric
 from deepjudge_core.testing.models import check_model
@@ -23,6 +24,7 @@ from deepjudge_core.testing.rules import check_rule
 __all__ = [
     "NumpyArchitecture",
     "NumpyModel",
+    "check_attack",
     "check_generator",
     "check_metric",
     "check_model",

@@ -96,13 +96,9 @@ def check_recipe(recipe: Recipe, registry: Registry) -> dict[str, dict[str, Any]
         ("controls", recipe.controls, 0),
         ("models of each attack", recipe.repeat, 0),
         ("seed", recipe.seed, 0),
-        ("epochs", recipe.schedule.epochs, 1),
-        ("rows of a batch", recipe.schedule.batch, 1),
     ):
         if number < least:
             raise UsageError(f"{label}: expected at least {least}, found {number}")
-    if not 0 < recipe.schedule.rate < np.inf:
-        raise UsageError(f"expected a rate above 0, found {recipe.schedule.rate:g}")
     unknown = set(recipe.options) - {attack.name for attack in attacks}
     if unknown:
         raise UsageError(f"options for {', '.join(sorted(unknown))}, which is not among the attacks of this zoo")

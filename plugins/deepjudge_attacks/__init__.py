@@ -1,0 +1,37 @@
+"""Attacks: ways to make a stolen model from a victim, each by its own paper."""
+
+from collections.abc import Iterable
+
+from deepjudge_attacks.adaptive import adapt_b, adapt_w, adv_train
+from deepjudge_attacks.conversion import distill, float16, quantize_int8, weight_noise
+from deepjudge_attacks.extraction import esa, jba, knockoff
+from deepjudge_attacks.fine_tuning import ft_al, ft_ll, rt_al, transfer
+from deepjudge_attacks.permuting import permute_rescale
+from deepjudge_attacks.pruning import p_20, p_60
+from deepjudge_core.components import Attack
+from deepjudge_core.hookspecs import hookimpl
+
+
+@hookimpl
+def deepjudge_attacks() -> Iterable[Attack]:
+    """Fine-tuning, pruning, extraction, adaptive attacks, and what people do."""
+    paper, practice = "Chen et al., S&P 2022", "practice"
+    return [
+        Attack("ft-ll", source=paper, takes="weights", steal=ft_ll),
+        Attack("ft-al", source=paper, takes="weights", steal=ft_al),
+        Attack("rt-al", source=paper, takes="weights", steal=rt_al),
+        Attack("p-20", source="Han et al., NIPS 2015", takes="weights", steal=p_20),
+        Attack("p-60", source="Han et al., NIPS 2015", takes="weights", steal=p_60),
+        Attack("jba", source="Papernot et al., AsiaCCS 2017", takes="answers", steal=jba),
+        Attack("knockoff", source="Orekondy et al., CVPR 2019", takes="answers", steal=knockoff, needs=("auxiliary",)),
+        Attack("esa", source="Yuan et al., TIFS 2022", takes="answers", steal=esa),
+        Attack("adapt-b", source=paper, takes="weights", steal=adapt_b, needs=("suite",)),
+        Attack("adapt-w", source=paper, takes="weights", steal=adapt_w, needs=("suite",)),
+        Attack("adv-train", source="Madry et al., ICLR 2018", takes="weights", steal=adv_train),
+        Attack("transfer", source=paper, takes="weights", steal=transfer),
+        Attack("quantize-int8", source="Jacob et al., CVPR 2018", takes="weights", steal=quantize_int8),
+        Attack("float16", source=practice, takes="weights", steal=float16),
+        Attack("weight-noise", source=practice, takes="weights", steal=weight_noise),
+        Attack("permute-rescale", source=practice, takes="weights", steal=permute_rescale),
+        Attack("distill", source="Hinton et al., 2015", takes="answers", steal=distill),
+    ]

@@ -1,0 +1,144 @@
+"""Adaptive attacks: the thief knows how it will be looked for (paper, section VI)."""
+
+import numpy as np
+
+from deepjudge_attacks.checks import expect_positive, suite_of
+from deepjudge_core.components import Loot
+from deepjudge_core.errors import InputError
+from deepjudge_core.model import Array
+from deepjudge_core.network import Network, ScoresCotangent, Trainer
+from deepjudge_core.suite import Suite
+from deepjudge_core.training import Schedule, cross_entropy, train
+
+
+def adapt_b(
+    victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 3, rate: float = 5e-4, batch: int = 128
+) -> Network:
+    """Fine-tune, and learn the right classes of the suite's adversarial cases: against the black-box metrics.
+
+    Each step of training is followed by one on as many adversarial cases with their ground truth, so that they fool the
+    copy no more: its answers to them become others than the victim's.
+
+    Args:
+        epochs: Times that each input is seen, at least 1.
+        rate: Adam's greatest step, above 0.
+        batch: Inputs of one step, at least 1.
+
+    Raises:
+        InputError: When there is no suite, or it has no adversarial cases.
+    """
+    suite = suite_of("adapt-b", loot)
+    rows = np.flatnonzero(suite.rows("adversarial"))
+    if len(rows) == 0:
+        raise InputError("adapt-b: expected a suite with adversarial cases, found none")
+    inputs, labels = suite.cases.inputs[rows], suite.cases.labels[rows]
+
+    def unlearn(trainer: Trainer, rate: float) -> None:
+        drawn = rng.integers(len(inputs), size=batch)
+        trainer.step(inputs[drawn], cross_entropy(labels[drawn]), rate=rate)
+
+    return train(victim, loot.x, loot.y, rng, schedule=Schedule(epochs, rate, batch), also=unlearn, label="adapt-b")
+
+
+def adapt_w(
+    victim: Network,
+    loot: Loot,
+    rng: np.random.Generator,
+    *,
+    margin: float = 0.5,
+    epochs: int = 3,
+    rate: float = 5e-4,
+    batch: int = 128,
+) -> Network:
+    """Fine-tune, and move the neurons' outputs on the suite's corner cases: against the white-box metrics.
+
+    Each step of training is followed by one at each layer of the suite, on as many corner cases, towards :func:`away`
+    from the victim's own outputs there. Normalisation works as in use: corner cases are like no other inputs.
+
+    Args:
+        margin: How far outputs are moved, as a share of the range of the layer's outputs for the case, above 0.
+        epochs: Times that each input is seen, at least 1.
+        rate: Adam's greatest step, above 0.
+        batch: Inputs of one step, at least 1.
+
+    Raises:
+        InputError: When there is no suite, or it has no corner cases of the victim's layers.
+    """
+    expect_positive("adapt-w", margin=margin)
+    suite = suite_of("adapt-w", loot)
+    rows = np.flatnonzero(suite.rows("corners"))
+    if len(rows) == 0 or not suite.layers:
+        raise InputError("adapt-w: expected a suite with layers and corner cases, found none")
+    inputs = suite.cases.inputs[rows]
+    goals = {tap: away(suite.victim.activations[layer][rows], margin) for layer, tap in _taps(victim, suite).items()}
+
+    def move(trainer: Trainer, rate: float) -> None:
+        drawn = rng.integers(len(inputs), size=batch)
+        for tap, goal in goals.items():
+            trainer.step(inputs[drawn], _towards(goal[drawn]), rate=rate, layer=tap)
+
+    schedule = Schedule(epochs, rate, batch)
+    return train(victim, loot.x, loot.y, rng, schedule=schedule, in_use=True, also=move, label="adapt-w")
+
+
+def away(outputs: Array, margin: float) -> Array:
+    """Other outputs ``(n, neurons)`` of a layer, ``margin`` times the row's range away.
+
+    Neurons that are active, in the upper half of their row's range, go down, and the others up: to where both the
+    outputs and the activation status differ, and no further.
+    """
+    low, high = outputs.min(axis=1, keepdims=True), outputs.max(axis=1, keepdims=True)
+    moved: Array = outputs - margin * (high - low) * np.where(outputs - low > (high - low) / 2, 1, -1)
+    return moved.astype(np.float32)
+
+
+def adv_train(
+    victim: Network,
+    loot: Loot,
+    rng: np.random.Generator,
+    *,
+    eps: float = 0.1,
+    steps: int = 5,
+    epochs: int = 3,
+    rate: float = 1e-3,
+    batch: int = 128,
+) -> Network:
+    """Fine-tune on adversarial examples of the network as it is at each step (Madry et al., ICLR 2018).
+
+    Args:
+        eps: Radius of the L-inf ball around an input, as a share of the input range, above 0.
+        steps: Steps by the sign of the gradient, of ``2.5 * eps / steps`` each; at least 1.
+        epochs: Times that each input is seen, at least 1.
+        rate: Adam's greatest step, above 0.
+        batch: Inputs of one step, at least 1.
+    """
+    expect_positive("adv-train", eps=eps, steps=steps)
+    radius = eps * loot.span
+
+    def attacked(trainer: Trainer, x: Array, targets: Array) -> Array:
+        least, greatest = (np.clip(x + side * radius, *loot.bounds).astype(np.float32) for side in (-1, 1))
+        moved = rng.uniform(least, greatest).astype(np.float32)
+        for _ in range(steps):
+            uphill = np.sign(trainer.gradient(moved, cross_entropy(targets)))
+            moved = np.clip(moved + np.float32(2.5 * radius / steps) * uphill, least, greatest)
+        return moved
+
+    schedule = Schedule(epochs, rate, batch)
+    return train(victim, loot.x, loot.y, rng, schedule=schedule, adversarial=attacked, label="adv-train")
+
+
+def _taps(victim: Network, suite: Suite) -> dict[str, str]:
+    # By their places among all taps: converted for training, a network may call them by other names.
+    theirs, ours = suite.victim.model.layers, victim.architecture.layers
+    if list(theirs.values()) != list(ours.values()):
+        raise InputError(
+            f"adapt-w: expected a suite of this victim, with layers of {list(ours.values())} neurons, "
+            f"found {list(theirs.values())}"
+        )
+    names = dict(zip(theirs, ours, strict=True))
+    return {layer: names[layer] for layer in suite.layers}
+
+
+def _towards(goal: Array) -> ScoresCotangent:
+    # Of half the mean squared difference.
+    return lambda outputs: (outputs - goal) / np.float32(goal.size)

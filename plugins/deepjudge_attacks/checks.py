@@ -1,0 +1,48 @@
+"""What the attacks ask of their options and of the loot, each in one line where it is not so."""
+
+from typing import Protocol
+
+from deepjudge_core.components import Loot
+from deepjudge_core.errors import InputError, UsageError
+from deepjudge_core.model import Array
+from deepjudge_core.suite import Suite
+
+
+class Oracle(Protocol):
+    """A victim of which nothing but its answers is known."""
+
+    def predict(self, x: Array) -> Array:
+        """Class probabilities ``(n, classes)`` of inputs ``(n, *shape)``."""
+
+
+def expect_positive(attack: str, **options: float) -> None:
+    """Refuse options that are not above 0.
+
+    Raises:
+        UsageError: Naming the attack and the option.
+    """
+    for name, value in options.items():
+        if not value > 0:
+            raise UsageError(f"{attack}: expected {name} > 0, found {value}")
+
+
+def auxiliary_of(attack: str, loot: Loot) -> Array:
+    """Other inputs, not of the victim's task.
+
+    Raises:
+        InputError: When there are none.
+    """
+    if loot.auxiliary is None or len(loot.auxiliary) == 0:
+        raise InputError(f"{attack}: expected auxiliary inputs, which it asks the victim about, found none")
+    return loot.auxiliary
+
+
+def suite_of(attack: str, loot: Loot) -> Suite:
+    """The suite that the thief knows.
+
+    Raises:
+        InputError: When there is none.
+    """
+    if loot.suite is None:
+        raise InputError(f"{attack}: expected the suite, which it trains against, found none")
+    return loot.suite

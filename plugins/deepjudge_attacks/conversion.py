@@ -1,0 +1,65 @@
+"""What people do to models: store them in fewer bits, disturb them a little, distil them into smaller ones."""
+
+import numpy as np
+
+from deepjudge_attacks.checks import Oracle, expect_positive
+from deepjudge_core.components import Loot
+from deepjudge_core.model import Array
+from deepjudge_core.network import Network
+from deepjudge_core.training import Schedule, train
+
+_LEVELS = 127  # of 8 bits with a sign, alike on both sides of zero
+_FLOAT16 = np.finfo(np.float16)
+
+
+def quantize_int8(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
+    """Round each matrix to 8-bit integers times a scale (Jacob et al., CVPR 2018), symmetric, without training.
+
+    The weights are saved as the numbers that the integers stand for. One scale for each matrix: a scale for each output
+    would need to know which axis they are on. Biases and scales of normalisation stay as they are.
+    """
+    return victim.with_weights({name: _rounded(victim.weights[name]) for name in victim.matrices})
+
+
+def float16(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
+    """Round all weights to 16-bit floating point, numbers beyond its range to its greatest."""
+    lowest, highest = float(_FLOAT16.min), float(_FLOAT16.max)
+    return victim.with_weights(
+        {name: np.clip(array, lowest, highest).astype(np.float16) for name, array in victim.weights.items()}
+    )
+
+
+def weight_noise(victim: Network, loot: Loot, rng: np.random.Generator, *, share: float = 0.05) -> Network:
+    """Add normal noise to each matrix.
+
+    Args:
+        share: The noise's standard deviation, as a share of that of the matrix, above 0.
+    """
+    expect_positive("weight-noise", share=share)
+    matrices = {name: victim.weights[name] for name in victim.matrices}
+    return victim.with_weights(
+        {name: w + share * w.std() * rng.standard_normal(w.shape) for name, w in matrices.items()}
+    )
+
+
+def distill(
+    victim: Oracle, loot: Loot, rng: np.random.Generator, *, epochs: int = 10, rate: float = 2e-3, batch: int = 64
+) -> Network:
+    """Teach another, smaller architecture the victim's probabilities (Hinton et al., 2015), at temperature 1.
+
+    Args:
+        epochs: Times that each input is seen, at least 1.
+        rate: Adam's greatest step, above 0.
+        batch: Inputs of one step, at least 1.
+    """
+    schedule = Schedule(epochs, rate, batch)
+    student = Network.fresh(loot.architecture.student(), rng)
+    return train(student, loot.x, victim.predict(loot.x), rng, schedule=schedule, label="distill")
+
+
+def _rounded(matrix: Array) -> Array:
+    scale = float(np.abs(matrix).max()) / _LEVELS
+    if scale == 0:
+        return matrix
+    integers = np.clip(np.rint(matrix.astype(np.float64) / scale), -_LEVELS, _LEVELS)
+    return integers * scale

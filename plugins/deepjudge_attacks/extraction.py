@@ -1,0 +1,172 @@
+"""Extraction: a network of the thief's own, trained from nothing but the victim's answers."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from deepjudge_attacks.checks import Oracle, auxiliary_of, expect_positive
+from deepjudge_core import progress
+from deepjudge_core.components import Loot
+from deepjudge_core.model import Array
+from deepjudge_core.network import Network, ScoresCotangent, Trainer
+from deepjudge_core.training import Schedule, cross_entropy, train
+
+_ROWS = 256  # inputs whose gradients are taken at a time
+_CONCENTRATION = 0.3  # of the Dirichlet distribution: most targets lean to one class, and some lie between several
+
+
+def jba(
+    victim: Oracle,
+    loot: Loot,
+    rng: np.random.Generator,
+    *,
+    seeds: int = 200,
+    rounds: int = 5,
+    step: float = 0.1,
+    queries: int = 6400,
+    epochs: int = 10,
+    rate: float = 2e-3,
+    batch: int = 64,
+) -> Network:
+    """Jacobian-based augmentation (Papernot et al., AsiaCCS 2017): learn the victim's labels of ever more inputs.
+
+    The inputs are a few like the victim's own, and in each round one more for each that there is, see
+    :func:`augmented`. The substitute is trained on all of them before the first round and after each.
+
+    Args:
+        seeds: Inputs at the start, at least 1.
+        rounds: How often the inputs are doubled, at least 1.
+        step: How far a new input is from its origin, as a share of the input range, above 0.
+        queries: Inputs that the victim is asked about at most; the new ones of a round are drawn from as many as there
+            would be (reservoir sampling, Papernot et al., 2016).
+        epochs: Times that each input is seen after each round, at least 1.
+        rate: Adam's greatest step, above 0.
+        batch: Inputs of one step, at least 1.
+    """
+    expect_positive("jba", seeds=seeds, rounds=rounds, step=step, queries=queries)
+    schedule = Schedule(epochs, rate, batch)
+    x = loot.x[rng.permutation(len(loot.x))[: min(seeds, queries)]]
+    y = victim.predict(x).argmax(axis=1)
+    substitute = Network.fresh(loot.architecture, rng)
+    for _ in range(rounds):
+        substitute = train(substitute, x, y, rng, schedule=schedule, label=f"jba, {len(x)} queries")
+        origins = rng.permutation(len(x))[: queries - len(x)]
+        if len(origins):
+            trainer = substitute.architecture.trainer(substitute.weights, in_use=True)
+            new = augmented(trainer, x[origins], y[origins], step=step * loot.span, bounds=loot.bounds)
+            x, y = np.concatenate([x, new]), np.concatenate([y, victim.predict(new).argmax(axis=1)])
+    return train(substitute, x, y, rng, schedule=schedule, label=f"jba, {len(x)} queries")
+
+
+def augmented(trainer: Trainer, x: Array, classes: Array, *, step: float, bounds: tuple[float, float]) -> Array:
+    """Inputs ``x + step * sign(d z_c / d x)``, clipped to the bounds, for the logit z_c of the class of each input.
+
+    The class is the victim's prediction, the logit the substitute's. (The authors' code of the paper differentiates
+    the sum of a softmax over all classes, which is constant.)
+    """
+    new = np.empty_like(x)
+    for rows in _parts(len(x)):
+        gradient = trainer.gradient(x[rows], of_classes(classes[rows]))
+        new[rows] = np.clip(x[rows] + np.float32(step) * np.sign(gradient), *bounds)
+    return new
+
+
+def of_classes(classes: Array) -> ScoresCotangent:
+    """The derivative, at the logits, of the sum of each row's logit of its class: one-hot rows."""
+    return lambda scores: np.eye(scores.shape[1], dtype=np.float32)[classes]
+
+
+def knockoff(
+    victim: Oracle,
+    loot: Loot,
+    rng: np.random.Generator,
+    *,
+    queries: int = 20_000,
+    epochs: int = 10,
+    rate: float = 2e-3,
+    batch: int = 64,
+) -> Network:
+    """Knockoff nets (Orekondy et al., CVPR 2019), random policy: learn the victim's probabilities of other inputs.
+
+    Args:
+        queries: Auxiliary inputs that the victim is asked about at most, drawn from all; at least 1.
+        epochs: Times that each input is seen, at least 1.
+        rate: Adam's greatest step, above 0.
+        batch: Inputs of one step, at least 1.
+
+    Raises:
+        InputError: When there are no auxiliary inputs.
+    """
+    expect_positive("knockoff", queries=queries)
+    others = auxiliary_of("knockoff", loot)
+    x = others[rng.permutation(len(others))[:queries]]
+    start = Network.fresh(loot.architecture, rng)
+    return train(start, x, victim.predict(x), rng, schedule=Schedule(epochs, rate, batch), label="knockoff")
+
+
+def esa(
+    victim: Oracle,
+    loot: Loot,
+    rng: np.random.Generator,
+    *,
+    rounds: int = 30,
+    queries: int = 500,
+    steps: int = 10,
+    step: float = 0.05,
+    memory: int = 10_000,
+    epochs: int = 2,
+    rate: float = 2e-3,
+    batch: int = 64,
+) -> Network:
+    """ES attack (Yuan et al., TIFS 2022), OPT-SYN: learn the victim's probabilities of inputs made from nothing.
+
+    Each round makes inputs, see :func:`synthesised`, asks the victim about them, and trains the substitute on those of
+    all rounds so far. The thief's own inputs are not looked at.
+
+    Args:
+        rounds: How often, at least 1.
+        queries: Inputs that are made in a round, at least 1.
+        steps: Steps in which inputs are made, at least 1.
+        step: Their size, as a share of the input range, above 0.
+        memory: Inputs that are trained on at most, the latest ones; at least 1.
+        epochs: Times that each input is seen in a round, at least 1.
+        rate: Adam's greatest step, above 0.
+        batch: Inputs of one step of training, at least 1.
+    """
+    expect_positive("esa", rounds=rounds, queries=queries, steps=steps, step=step, memory=memory)
+    schedule = Schedule(epochs, rate, batch)
+    low, high = loot.bounds
+    substitute = Network.fresh(loot.architecture, rng)
+    x = np.empty((0, *loot.x.shape[1:]), dtype=np.float32)
+    answers = np.empty((0, loot.architecture.classes), dtype=np.float32)
+    with progress.task("esa", rounds) as advance:
+        for _ in range(rounds):
+            start = rng.uniform(low, high, (queries, *x.shape[1:])).astype(np.float32)
+            targets = rng.dirichlet(np.full(loot.architecture.classes, _CONCENTRATION), queries).astype(np.float32)
+            trainer = substitute.architecture.trainer(substitute.weights, in_use=True)
+            new = synthesised(trainer, start, targets, step=step * loot.span, steps=steps, bounds=loot.bounds)
+            x = np.concatenate([x, new])[-memory:]
+            answers = np.concatenate([answers, victim.predict(new)])[-memory:]
+            substitute = train(substitute, x, answers, rng, schedule=schedule, label=f"esa, {len(x)} inputs")
+            advance(1)
+    return substitute
+
+
+def synthesised(
+    trainer: Trainer, start: Array, targets: Array, *, step: float, steps: int, bounds: tuple[float, float]
+) -> Array:
+    """Inputs for which the substitute gives about the probabilities ``targets``.
+
+    Steps by the sign of the gradient of the cross entropy, clipped to the bounds.
+    """
+    x = start.copy()
+    for rows in _parts(len(x)):
+        for _ in range(steps):
+            gradient = trainer.gradient(x[rows], cross_entropy(targets[rows]))
+            x[rows] = np.clip(x[rows] - np.float32(step) * np.sign(gradient), *bounds)
+    return x
+
+
+def _parts(rows: int) -> Iterator[slice]:
+    for start in range(0, rows, _ROWS):
+        yield slice(start, start + _ROWS)

@@ -1,0 +1,104 @@
+"""Fine-tuning: the victim, trained on, with its last layer or without (paper, section V-A2)."""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from deepjudge_core.components import Loot
+from deepjudge_core.errors import InputError
+from deepjudge_core.network import Network
+from deepjudge_core.training import Schedule, shifted, train
+
+_SHIFT = 0.1  # share of height and width that images are moved by at most
+
+
+def ft_ll(
+    victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 3, rate: float = 5e-4, batch: int = 128
+) -> Network:
+    """Train the last layer on; all else, statistics of normalisation too, stays as it is to the last bit.
+
+    Args:
+        epochs: Times that each input is seen, at least 1.
+        rate: Adam's greatest step, above 0.
+        batch: Inputs of one step, at least 1.
+    """
+    schedule = Schedule(epochs, rate, batch)
+    return _tune("ft-ll", victim, loot, rng, schedule, parameters=victim.architecture.head, in_use=True)
+
+
+def ft_al(
+    victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 3, rate: float = 5e-4, batch: int = 128
+) -> Network:
+    """Train all layers on.
+
+    Args:
+        epochs: Times that each input is seen, at least 1.
+        rate: Adam's greatest step, above 0.
+        batch: Inputs of one step, at least 1.
+    """
+    return _tune("ft-al", victim, loot, rng, Schedule(epochs, rate, batch))
+
+
+def rt_al(
+    victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 3, rate: float = 1e-3, batch: int = 128
+) -> Network:
+    """Give the last layer fresh weights, and train all layers.
+
+    Args:
+        epochs: Times that each input is seen, at least 1.
+        rate: Adam's greatest step, above 0.
+        batch: Inputs of one step, at least 1.
+    """
+    return _tune("rt-al", victim.with_fresh_head(rng), loot, rng, Schedule(epochs, rate, batch))
+
+
+def transfer(
+    victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 3, rate: float = 1e-3, batch: int = 128
+) -> Network:
+    """Give the victim a fresh last layer for another task, and train all layers on that (paper, section VI).
+
+    The other task is that of the auxiliary inputs, where they have labels. Otherwise it is to tell the classes of the
+    victim's own inputs modulo ``max(2, classes // 2)``.
+
+    Args:
+        epochs: Times that each input is seen, at least 1.
+        rate: Adam's greatest step, above 0.
+        batch: Inputs of one step, at least 1.
+
+    Raises:
+        InputError: When all auxiliary labels are the same.
+    """
+    schedule = Schedule(epochs, rate, batch)
+    if loot.auxiliary is None or loot.auxiliary_labels is None:
+        classes = max(2, victim.architecture.classes // 2)
+        x, y = loot.x, loot.y % classes
+    else:
+        found, y = np.unique(loot.auxiliary_labels, return_inverse=True)
+        x, classes = loot.auxiliary, len(found)
+        if classes < 2:
+            raise InputError(f"transfer: expected auxiliary inputs of 2 classes or more, found {classes}")
+    return train(victim.with_fresh_head(rng, classes), x, y, rng, schedule=schedule, label="transfer")
+
+
+def _tune(
+    name: str,
+    start: Network,
+    loot: Loot,
+    rng: np.random.Generator,
+    schedule: Schedule,
+    *,
+    parameters: Collection[str] | None = None,
+    in_use: bool = False,
+) -> Network:
+    augment = None if loot.spatial is None else shifted(_SHIFT, loot.spatial)
+    return train(
+        start,
+        loot.x,
+        loot.y,
+        rng,
+        schedule=schedule,
+        parameters=parameters,
+        in_use=in_use,
+        augment=augment,
+        label=name,
+    )

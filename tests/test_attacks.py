@@ -1,0 +1,672 @@
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import deepjudge_attacks
+import numpy as np
+import pytest
+from deepjudge_attacks import adaptive, conversion, extraction, fine_tuning, permuting, pruning
+from sklearn.datasets import load_digits
+
+from deepjudge_core import Attack, Loot, Measurement, Network, build_suite, measure, observe, select_seeds
+from deepjudge_core.errors import DeepJudgeError, InputError, ModelError, UsageError
+from deepjudge_core.model import Array, InputSpec
+from deepjudge_core.network import Weights
+from deepjudge_core.testing import NumpyArchitecture, check_attack
+from deepjudge_core.testing.attacks import small_loot, small_victim
+from deepjudge_core.training import Schedule, accuracy, cross_entropy, train
+
+ATTACKS = {attack.name: attack for attack in deepjudge_attacks.deepjudge_attacks()}
+BLACK_BOX, WHITE_BOX = ("robd", "jsd"), ("nod", "nad", "lod", "lad")
+
+# The digits are few: more epochs than by default, in smaller batches.
+LEARNING = {"epochs": 15, "rate": 5e-3, "batch": 32}
+EXTRACTION = {
+    "jba": {"seeds": 100, "rounds": 3, "queries": 700, "epochs": 20},
+    "knockoff": {"epochs": 20, "batch": 32},
+    "esa": {"rounds": 20, "queries": 200, "steps": 5},
+    "distill": {"epochs": 30, "rate": 5e-3, "batch": 32},
+}
+QUICK = {"jba": {"epochs": 1}, "knockoff": {"epochs": 1}, "esa": {"rounds": 2, "steps": 2}, "distill": {"epochs": 1}}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """A victim, what its thief has, and inputs that neither was trained on."""
+
+    victim: Network
+    loot: Loot
+    x: Array
+    y: Array
+
+    def steal(self, name: str, seed: int = 0, **options: Any) -> Network:
+        return ATTACKS[name].steal(self.victim, self.loot, np.random.default_rng(seed), **options)
+
+    @functools.cache  # noqa: B019 - there is one case of each kind
+    def measured(self, network: Network) -> Mapping[str, Measurement]:
+        return measure(self.loot.suite, observe(network.architecture.model(network.weights, name="s"), self.loot.suite))
+
+    def distances(self, network: Network, names: tuple[str, ...]) -> list[float]:
+        return [self.measured(network)[name].value for name in names]
+
+
+def numpy_network(rng: np.random.Generator) -> Network:
+    return Network.fresh(NumpyArchitecture((64,), (32, 16), 10), rng)
+
+
+# Whatever is trained here keeps the same properties.
+VICTIMS: dict[str, Callable[[np.random.Generator], Network]] = {"numpy": numpy_network}
+
+
+@pytest.fixture(scope="module", params=VICTIMS)
+def case(request: pytest.FixtureRequest) -> Case:
+    rng = np.random.default_rng(0)
+    digits = load_digits()
+    order = rng.permutation(len(digits.target))
+    start = VICTIMS[request.param](rng)
+    x = (digits.data[order] / 16).astype(np.float32).reshape(-1, *start.architecture.input.shape)
+    y = digits.target[order].astype(np.int64)
+    own, theirs, rest = slice(0, 700), slice(700, 1200), slice(1200, None)
+    victim = train(start, x[own], y[own], rng, schedule=Schedule(epochs=30, rate=5e-3, batch=32))
+    model = victim.architecture.model(victim.weights, name="victim")
+    suite = build_suite(
+        model,
+        select_seeds(model, x[own], y[own], n=100),
+        ["pgd", "neuron-corners"],
+        training_inputs=x[own],
+        layers=[next(iter(model.layers))],
+        options={"neuron-corners": {"m": 1.5, "iterations": 200}},
+    )
+    # Other inputs: each of the thief's own with a little of another.
+    mixed = 0.75 * x[theirs] + 0.25 * x[theirs][::-1]
+    loot = Loot(x[theirs], y[theirs], (0.0, 1.0), victim.architecture, mixed, y[theirs] % 3, suite)
+    return Case(victim, loot, x[rest], y[rest])
+
+
+def changed(one: Network, other: Network) -> set[str]:
+    return {name for name in one.weights if not np.array_equal(one.weights[name], other.weights[name])}
+
+
+def agreement(one: Network, other: Network, x: Array) -> float:
+    return float(np.mean(one.predict(x).argmax(axis=1) == other.predict(x).argmax(axis=1)))
+
+
+# All attacks.
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_contract(name: str, case: Case) -> None:
+    check_attack(ATTACKS[name], case.victim, case.loot, options=QUICK.get(name))
+
+
+def test_what_the_plugin_registers() -> None:
+    answers = {"jba", "knockoff", "esa", "distill"}
+    needs = {"knockoff": ("auxiliary",), "adapt-b": ("suite",), "adapt-w": ("suite",)}
+    assert len(ATTACKS) == 17
+    assert {name for name, attack in ATTACKS.items() if attack.takes == "answers"} == answers
+    assert {name: attack.needs for name, attack in ATTACKS.items() if attack.needs} == needs
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "transfer" and name not in EXTRACTION])
+def test_the_copy_is_as_good_as_the_victim(name: str, case: Case) -> None:
+    assert accuracy(case.victim, case.x, case.y) > 0.9
+    stolen = case.steal(name, **(LEARNING if "epochs" in (ATTACKS[name].steal.__kwdefaults__ or {}) else {}))
+    assert accuracy(stolen, case.x, case.y) > accuracy(case.victim, case.x, case.y) - 0.05
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in ("quantize-int8", "float16")])
+def test_other_random_numbers_give_other_weights(name: str, case: Case) -> None:
+    one, other = (case.steal(name, seed, **QUICK.get(name, {})) for seed in (0, 1))
+    assert one.digest != other.digest
+
+
+# Fine-tuning.
+
+
+def test_ft_ll_changes_the_last_layer_alone(case: Case) -> None:
+    assert changed(case.steal("ft-ll"), case.victim) == set(case.victim.architecture.head)
+
+
+def test_ft_al_changes_all_layers(case: Case) -> None:
+    assert changed(case.steal("ft-al"), case.victim) >= set(case.victim.architecture.parameters)
+
+
+def test_rt_al_starts_with_a_fresh_last_layer(case: Case) -> None:
+    hardly = case.steal("rt-al", epochs=1, rate=1e-9)
+    fresh = case.victim.with_fresh_head(np.random.default_rng(0))
+    for name, array in case.victim.weights.items():
+        np.testing.assert_allclose(hardly.weights[name], fresh.weights[name], atol=1e-6)
+        if name in case.victim.matrices:
+            assert (np.abs(hardly.weights[name] - array).max() > 0.01) == (name in case.victim.architecture.head)
+    assert changed(case.steal("rt-al"), case.victim) >= set(case.victim.architecture.parameters)
+
+
+class Images(NumpyArchitecture):
+    """Takes images, and says where their channels are."""
+
+    @property
+    def input(self) -> InputSpec:
+        return InputSpec(self.shape, layout="channels_last")
+
+
+def test_images_are_shifted() -> None:
+    victim, pictures = (
+        Network.fresh(kind((8, 8, 1), (8,), 3), np.random.default_rng(0)) for kind in (NumpyArchitecture, Images)
+    )
+    x = np.random.default_rng(0).random((20, 8, 8, 1), dtype=np.float32)
+    y = np.arange(20) % 3
+    for steal, differ in ((fine_tuning.ft_al, True), (pruning.p_20, False)):
+        plain, shifted = (
+            steal(network, Loot(x, y, (0, 1), network.architecture), np.random.default_rng(0))
+            for network in (victim, pictures)
+        )
+        assert bool(changed(plain, shifted)) == differ
+
+
+def test_transfer_has_other_classes(case: Case) -> None:
+    stolen = case.steal("transfer", **LEARNING)
+    assert stolen.architecture.classes == 3
+    assert accuracy(stolen, case.loot.auxiliary, case.loot.auxiliary_labels) > 0.6
+    bare = dataclasses.replace(case.loot, auxiliary_labels=None)
+    stolen = fine_tuning.transfer(case.victim, bare, np.random.default_rng(0), **LEARNING)
+    assert stolen.architecture.classes == 5
+    assert accuracy(stolen, case.x, case.y % 5) > 0.8
+    assert changed(Network(case.victim.architecture, stolen.weights), case.victim) == set(case.victim.weights)
+
+
+def test_transfer_numbers_the_classes_anew(case: Case) -> None:
+    loot = dataclasses.replace(case.loot, auxiliary_labels=case.loot.auxiliary_labels * 5 + 7)
+    stolen = fine_tuning.transfer(case.victim, loot, np.random.default_rng(0))
+    assert stolen.digest == case.steal("transfer").digest
+    same = dataclasses.replace(loot, auxiliary_labels=np.ones_like(loot.y))
+    with pytest.raises(InputError, match="2 classes or more, found 1"):
+        fine_tuning.transfer(case.victim, same, np.random.default_rng(0))
+
+
+# Pruning.
+
+
+@pytest.mark.parametrize(("name", "share"), [("p-20", 0.2), ("p-60", 0.6)])
+def test_the_smallest_weights_are_zero_and_stay_so(name: str, share: float, case: Case) -> None:
+    stolen = case.steal(name)
+    for matrix in case.victim.matrices:
+        before, after = np.abs(case.victim.weights[matrix]), stolen.weights[matrix]
+        assert (after == 0).sum() == round(share * after.size)
+        assert before[after == 0].max() <= before[after != 0].min()
+    assert changed(stolen, case.victim) >= set(case.victim.architecture.parameters)
+
+
+def test_ties_are_pruned_by_place() -> None:
+    matrix = np.array([[1, -1, 1], [-1, 0, 2]])
+    assert pruning.kept(matrix, 0.5).tolist() == [[False, False, True], [True, False, True]]
+
+
+# Extraction.
+
+
+@pytest.mark.parametrize(("name", "least"), [("jba", 0.8), ("knockoff", 0.8), ("esa", 0.7), ("distill", 0.9)])
+def test_a_substitute_agrees_with_the_victim(name: str, least: float, case: Case) -> None:
+    assert agreement(case.steal(name, **EXTRACTION[name]), case.victim, case.x) > least
+
+
+def test_distill_is_another_architecture(case: Case) -> None:
+    stolen = case.steal("distill", epochs=1)
+    assert list(stolen.architecture.layers.values()) == list(case.victim.architecture.student().layers.values())
+    assert list(stolen.architecture.layers.values()) != list(case.victim.architecture.layers.values())
+
+
+class Counting:
+    """Answers, and keeps what it was asked."""
+
+    def __init__(self, victim: Network) -> None:
+        self._victim = victim
+        self.asked: list[Array] = []
+
+    def predict(self, x: Array) -> Array:
+        self.asked.append(x)
+        return self._victim.predict(x)
+
+
+def test_jba_doubles_its_inputs_up_to_its_queries(case: Case) -> None:
+    oracle = Counting(case.victim)
+    extraction.jba(oracle, case.loot, np.random.default_rng(0), seeds=10, rounds=5, step=0.2, queries=100, epochs=1)
+    assert [len(x) for x in oracle.asked] == [10, 10, 20, 40, 20]
+    pool = case.loot.x.reshape(len(case.loot.x), -1)
+    assert all((row == pool).all(axis=1).any() for row in oracle.asked[0].reshape(10, -1))
+    everything = np.concatenate(oracle.asked)
+    assert everything.min() >= 0
+    assert everything.max() <= 1
+
+
+def test_jba_climbs_the_logit_of_the_predicted_class(case: Case) -> None:
+    substitute = case.steal("jba", **QUICK["jba"])
+    trainer = substitute.architecture.trainer(substitute.weights, in_use=True)
+    x = case.loot.x[:20] * 0.5 + 0.25
+    classes = case.victim.predict(x).argmax(axis=1)
+    own = np.arange(len(x)), classes
+    step = 1e-3
+    moved = extraction.augmented(trainer, x, classes, step=step, bounds=(0.0, 1.0))
+    signs = np.sign(moved - x)
+    assert (signs != 0).mean() > 0.9
+
+    # Against differences of that logit, feature by feature.
+    flat = x.reshape(len(x), -1)
+    slopes = np.empty_like(flat)
+    for feature in range(flat.shape[1]):
+        up, down = flat.copy(), flat.copy()
+        up[:, feature] += step
+        down[:, feature] -= step
+        logits = [trainer.scores(side.reshape(x.shape))[own] for side in (up, down)]
+        slopes[:, feature] = (logits[0] - logits[1]) / (2 * step)
+    clear = np.abs(slopes) > 0.05 * np.abs(slopes).max()
+    assert clear.mean() > 0.5
+    assert (np.sign(slopes) == signs.reshape(slopes.shape))[clear].mean() > 0.99
+    assert (trainer.scores(moved)[own] > trainer.scores(x)[own]).all()
+
+
+def test_knockoff_asks_about_other_inputs_alone(case: Case) -> None:
+    oracle = Counting(case.victim)
+    loot = dataclasses.replace(case.loot, x=np.full_like(case.loot.x, np.nan))
+    extraction.knockoff(oracle, loot, np.random.default_rng(0), queries=50, epochs=1)
+    [asked] = oracle.asked
+    assert len(asked) == 50
+    pool = {row.tobytes() for row in case.loot.auxiliary}
+    assert len({row.tobytes() for row in asked} & pool) == 50
+
+
+def test_esa_makes_its_inputs_from_nothing(case: Case) -> None:
+    oracle = Counting(case.victim)
+    loot = dataclasses.replace(case.loot, x=np.full_like(case.loot.x, np.nan), y=np.full_like(case.loot.y, -1))
+    extraction.esa(oracle, loot, np.random.default_rng(0), rounds=3, queries=20, memory=30)
+    assert [len(x) for x in oracle.asked] == [20, 20, 20]
+    assert all(x.min() >= 0 and x.max() <= 1 for x in oracle.asked)
+
+
+def test_inputs_are_made_towards_their_targets(case: Case) -> None:
+    trainer = case.victim.architecture.trainer(case.victim.weights, in_use=True)
+    start = np.random.default_rng(0).random((300, *case.x.shape[1:]), dtype=np.float32)
+    targets = np.eye(10, dtype=np.float32)[np.arange(300) % 10]
+    made = extraction.synthesised(trainer, start, targets, step=0.05, steps=10, bounds=(0.0, 1.0))
+    before, after = (np.mean(case.victim.predict(x).argmax(axis=1) == targets.argmax(axis=1)) for x in (start, made))
+    assert before < 0.3
+    assert after > 0.9
+
+
+# Adaptive attacks.
+
+
+def test_adapt_b_goes_away_from_the_victims_answers(case: Case) -> None:
+    plain, adapted = (case.distances(case.steal(name, **LEARNING), BLACK_BOX) for name in ("ft-al", "adapt-b"))
+    assert all(adapted > 2 * plain for adapted, plain in zip(adapted, plain, strict=True)), (plain, adapted)
+    assert adapted[0] > 0.5
+
+
+def test_adapt_w_goes_away_from_the_victims_neurons(case: Case) -> None:
+    plain, adapted = (case.distances(case.steal(name, **LEARNING), WHITE_BOX) for name in ("ft-al", "adapt-w"))
+    assert all(adapted > 2 * plain for adapted, plain in zip(adapted, plain, strict=True)), (plain, adapted)
+
+
+def test_away_is_another_status_at_a_bounded_distance() -> None:
+    outputs = np.array([[0, 1, 4], [2, 2, 2]], dtype=np.float32)
+    assert adaptive.away(outputs, 0.5).tolist() == [[2, 3, 2], [2, 2, 2]]
+    assert adaptive.away(outputs, 1).tolist() == [[4, 5, 0], [2, 2, 2]]
+
+
+def test_adv_train_withstands_pgd(case: Case) -> None:
+    def under_attack(network: Network) -> float:
+        trainer = network.architecture.trainer(network.weights, in_use=True)
+        x = case.x.copy()
+        for _ in range(10):
+            x += 0.02 * np.sign(trainer.gradient(x, cross_entropy(case.y)))
+            x = np.clip(x, np.maximum(case.x - 0.1, 0), np.minimum(case.x + 0.1, 1))
+        return accuracy(network, x, case.y)
+
+    plain, hardened = (under_attack(case.steal(name, **LEARNING)) for name in ("ft-al", "adv-train"))
+    assert hardened > plain + 0.1, (plain, hardened)
+
+
+@pytest.mark.parametrize("name", ["adapt-b", "adapt-w", "knockoff"])
+def test_what_is_missing_is_one_line(name: str, case: Case) -> None:
+    loot = dataclasses.replace(case.loot, suite=None, auxiliary=None)
+    with pytest.raises(InputError, match=f"^{name}: expected (the suite|auxiliary inputs), which .*, found none$"):
+        ATTACKS[name].steal(case.victim, loot, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("name", "generator"), [("adapt-b", "neuron-corners"), ("adapt-w", "pgd")])
+def test_a_suite_without_such_cases_is_one_line(name: str, generator: str, case: Case) -> None:
+    model = case.victim.architecture.model(case.victim.weights, name="victim")
+    options = {"neuron-corners": {"iterations": 50}} if generator == "neuron-corners" else {}
+    seeds = select_seeds(model, case.loot.x, case.loot.y, n=20)
+    suite = build_suite(model, seeds, [generator], layers=[next(iter(model.layers))], options=options)
+    with pytest.raises(InputError, match=f"^{name}: expected a suite with .*, found none$"):
+        ATTACKS[name].steal(case.victim, dataclasses.replace(case.loot, suite=suite), np.random.default_rng(0))
+
+
+def test_a_suite_of_another_victim_is_one_line(case: Case) -> None:
+    small = small_victim()
+    with pytest.raises(InputError, match=r"a suite of this victim, with layers of \[16, 8, 3\] neurons, found \["):
+        adaptive.adapt_w(small, dataclasses.replace(case.loot, x=small_loot(small).x), np.random.default_rng(0))
+
+
+# What people do.
+
+
+def test_int8_has_255_values_and_answers_nearly_the_same(case: Case) -> None:
+    stolen = case.steal("quantize-int8")
+    assert changed(stolen, case.victim) == set(case.victim.matrices)
+    for name in case.victim.matrices:
+        before, after = case.victim.weights[name], stolen.weights[name]
+        assert len(np.unique(after)) <= 255
+        assert np.abs(after - before).max() <= 0.5001 * np.abs(before).max() / 127
+    assert agreement(stolen, case.victim, case.x) > 0.97
+
+
+def test_a_matrix_of_zeros_can_be_rounded(case: Case) -> None:
+    name = case.victim.matrices[0]
+    victim = case.victim.with_weights({name: np.zeros_like(case.victim.weights[name])})
+    stolen = conversion.quantize_int8(victim, case.loot, np.random.default_rng(0))
+    assert not stolen.weights[name].any()
+
+
+def test_float16_answers_the_same(case: Case) -> None:
+    stolen = case.steal("float16")
+    assert changed(stolen, case.victim) >= set(case.victim.matrices)
+    for array in stolen.weights.values():
+        assert (array == array.astype(np.float16)).all()
+    np.testing.assert_allclose(stolen.predict(case.x), case.victim.predict(case.x), atol=0.01)
+    great = case.victim.with_weights({name: array + 1e6 for name, array in case.victim.weights.items()})
+    assert all(np.isfinite(w).all() for w in conversion.float16(great, case.loot, None).weights.values())
+
+
+def test_weight_noise_has_its_share(case: Case) -> None:
+    stolen = case.steal("weight-noise", share=0.1)
+    assert changed(stolen, case.victim) == set(case.victim.matrices)
+    for name in case.victim.matrices:
+        noise, own = stolen.weights[name] - case.victim.weights[name], case.victim.weights[name]
+        assert noise.std() == pytest.approx(0.1 * own.std(), rel=0.3)
+
+
+# Permuting.
+
+
+def test_permute_rescale_answers_the_same_with_other_weights(case: Case) -> None:
+    stolen = case.steal("permute-rescale")
+    assert changed(stolen, case.victim) >= set(case.victim.matrices)
+    scores = [n.architecture.trainer(n.weights, in_use=True).scores(case.x) for n in (case.victim, stolen)]
+    np.testing.assert_allclose(scores[1], scores[0], atol=2e-4 * np.abs(scores[0]).max())
+
+
+def relu(x: Array) -> Array:
+    return np.maximum(x, 0)
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+@dataclasses.dataclass(frozen=True)
+class Formula:
+    """A network that is one formula of its weights: enough of an architecture to be permuted."""
+
+    shapes: dict[str, tuple[int, ...]]
+    formula: Callable[[Array, Weights], Array]
+    statistics: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(name for name in self.shapes if name not in self.statistics)
+
+    def network(self) -> Network:
+        rng = np.random.default_rng(0)
+        return Network(
+            self, {name: rng.uniform(0.1, 1, shape) - (len(shape) > 1) / 2 for name, shape in self.shapes.items()}
+        )
+
+    def trainer(self, weights: Weights, **options: object) -> "Formula":
+        return dataclasses.replace(self, formula=lambda x, _: self.formula(x, weights))
+
+    def scores(self, x: Array) -> Array:
+        return self.formula(x, {})
+
+
+def dense(x: Array, w: Weights) -> Array:
+    return relu(x.mean(1) @ w["a"] + w["a.bias"]) @ w["b"] + w["b.bias"]
+
+
+def dense_tanh(x: Array, w: Weights) -> Array:
+    return np.tanh(x.mean(1) @ w["a"].T + w["a.bias"]) @ w["b"].T
+
+
+def normalised(x: Array, w: Weights) -> Array:
+    middle = (x.mean(1) @ w["a"] - w["mean"]) / np.sqrt(w["variance"] + 1e-3)
+    return relu(middle * w["scale"] + w["shift"]) @ w["b"]
+
+
+def channels_first(x: Array, w: Weights) -> Array:
+    """Convolutions of one place, then all places of a channel after one another."""
+    maps = relu(np.einsum("npc,oc->nop", x, w["a"][..., 0]) + w["a.bias"][:, None])
+    return maps.reshape(len(x), -1) @ w["b"].T
+
+
+def channels_last(x: Array, w: Weights) -> Array:
+    """The same, then all channels of a place after one another."""
+    return relu(x @ w["a"][0] + w["a.bias"]).reshape(len(x), -1) @ w["b"]
+
+
+def lstm(x: Array, inputs: Array, recurrent: Array, bias: Array) -> Array:
+    """The last state; gates after one another."""
+    h = c = np.zeros((len(x), recurrent.shape[0]))
+    for t in range(x.shape[1]):
+        i, f, g, o = np.split(x[:, t] @ inputs + h @ recurrent + bias, 4, axis=1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+    return h
+
+
+def gru(x: Array, inputs: Array, recurrent: Array, bias: Array) -> Array:
+    """All states; two rows of biases, as where the reset gate comes after the matrix."""
+    h, states = np.zeros((len(x), recurrent.shape[0])), []
+    for t in range(x.shape[1]):
+        z, r, g = np.split(x[:, t] @ inputs + bias[0], 3, axis=1)
+        hz, hr, hg = np.split(h @ recurrent + bias[1], 3, axis=1)
+        h = sigmoid(z + hz) * h + (1 - sigmoid(z + hz)) * np.tanh(g + sigmoid(r + hr) * hg)
+        states.append(h)
+    return np.concatenate(states, axis=1)
+
+
+def depthwise(x: Array, w: Weights) -> Array:
+    """A matrix of its own for each channel between two that mix them."""
+    maps = relu(np.einsum("npc,oc->nop", x, w["a"]))
+    return relu(np.einsum("nop,op->no", maps, w["each"]) + w["each.bias"]) @ w["b"].T
+
+
+def residual(x: Array, w: Weights) -> Array:
+    """A stream that two layers add to and two read, and a layer beside it."""
+    stream = relu(x.mean(1) @ w["a"])
+    stream = stream + relu(stream @ w["b"]) @ w["c"]
+    return stream @ w["d"]
+
+
+# The formula, what is permuted, and whether it can be rescaled.
+ARRANGEMENTS = {
+    "outputs last": (
+        Formula({"a": (5, 8), "a.bias": (8,), "b": (8, 3), "b.bias": (3,)}, dense),
+        {"a", "a.bias", "b"},
+        True,
+    ),
+    "outputs first, tanh": (
+        Formula({"a": (8, 5), "a.bias": (8,), "b": (3, 8)}, dense_tanh),
+        {"a", "a.bias", "b"},
+        False,
+    ),
+    "normalised": (
+        Formula(
+            {"a": (5, 8), "scale": (8,), "shift": (8,), "mean": (8,), "variance": (8,), "b": (8, 3)},
+            normalised,
+            ("mean", "variance"),
+        ),
+        {"a", "scale", "shift", "mean", "variance", "b"},
+        True,
+    ),
+    "flattened, channels first": (
+        Formula({"a": (6, 5, 1), "a.bias": (6,), "b": (3, 24)}, channels_first),
+        {"a", "a.bias", "b"},
+        True,
+    ),
+    "flattened, channels last": (
+        Formula({"a": (1, 5, 6), "a.bias": (6,), "b": (24, 3)}, channels_last),
+        {"a", "a.bias", "b"},
+        True,
+    ),
+    "LSTM, gates last": (
+        Formula(
+            {"in": (5, 24), "re": (6, 24), "bias": (24,), "b": (6, 3)},
+            lambda x, w: lstm(x, w["in"], w["re"], w["bias"]) @ w["b"],
+        ),
+        {"in", "re", "bias", "b"},
+        False,
+    ),
+    "LSTM, gates first, two biases": (
+        Formula(
+            {"in": (24, 5), "re": (24, 6), "bias": (24,), "bias2": (24,), "b": (3, 6)},
+            lambda x, w: lstm(x, w["in"].T, w["re"].T, w["bias"] + w["bias2"]) @ w["b"].T,
+        ),
+        {"in", "re", "bias", "bias2", "b"},
+        False,
+    ),
+    "GRU, all steps": (
+        Formula(
+            {"in": (5, 18), "re": (6, 18), "bias": (2, 18), "b": (24, 3)},
+            lambda x, w: gru(x, w["in"], w["re"], w["bias"]) @ w["b"],
+        ),
+        {"in", "re", "bias", "b"},
+        False,
+    ),
+    "depthwise": (
+        Formula({"a": (6, 5), "each": (6, 4), "each.bias": (6,), "b": (3, 6)}, depthwise),
+        {"a", "each", "each.bias", "b"},
+        True,
+    ),
+    "residual": (Formula({"a": (5, 8), "b": (8, 7), "c": (7, 8), "d": (8, 3)}, residual), {"a", "b", "c", "d"}, True),
+}
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_neurons_are_found_however_they_are_arranged(arrangement: str) -> None:
+    formula, expected, scales = ARRANGEMENTS[arrangement]
+    network = formula.network()
+    x = np.random.default_rng(1).uniform(-1, 1, (100, 4, 5))
+    loot = Loot(x, np.zeros(100, dtype=np.int64), (-1, 1), formula)
+    for factor in (1.0, 2.0):
+        stolen = permuting.permute_rescale(network, loot, np.random.default_rng(2), factor=factor)
+        np.testing.assert_allclose(
+            *(formula.trainer(n.weights).scores(x) for n in (stolen, network)), rtol=1e-6, atol=1e-9
+        )
+        assert changed(stolen, network) == expected
+        same_values = all(
+            np.allclose(np.sort(stolen.weights[name], axis=None), np.sort(network.weights[name], axis=None))
+            for name in expected
+        )
+        assert same_values == (factor == 1 or not scales)
+
+
+def test_where_nothing_can_be_permuted_is_one_line() -> None:
+    shared = Formula({"a": (5, 5), "b": (5, 3)}, lambda x, w: (x.mean(1) + relu(x.mean(1) @ w["a"])) @ w["b"])
+    loot = Loot(np.random.default_rng(1).random((9, 4, 5)), np.zeros(9), (0, 1), shared)
+    with pytest.raises(ModelError, match="expected a layer whose neurons go into one other layer"):
+        permuting.permute_rescale(shared.network(), loot, np.random.default_rng(0))
+
+
+# Options.
+
+
+def options() -> Iterator[tuple[str, str]]:
+    for name, attack in ATTACKS.items():
+        for option in attack.steal.__kwdefaults__ or ():
+            yield name, option
+
+
+@pytest.mark.parametrize(("name", "option"), list(options()))
+def test_an_option_out_of_range_is_one_line(name: str, option: str, case: Case) -> None:
+    for value in (0, -1):
+        with pytest.raises(UsageError, match=f": expected {option} >=? [01], found {value}$"):
+            case.steal(name, **{option: value})
+
+
+# The contract itself.
+
+
+def honest(victim: Network, loot: Loot, rng: np.random.Generator, *, share: float = 0.1) -> Network:
+    return victim.with_weights({name: w + share * rng.random(w.shape) for name, w in victim.weights.items()})
+
+
+def forgets_the_rng(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
+    return honest(victim, loot, np.random.default_rng())
+
+
+def uses_global_numbers(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
+    return honest(victim, loot, np.random)
+
+
+def writes_to_the_victim(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
+    victim.weights["dense1.bias"][:] += 1
+    return victim
+
+
+def writes_to_the_loot(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
+    loot.x[:] = 0
+    return victim
+
+
+def gives_weights(victim: Network, loot: Loot, rng: np.random.Generator) -> Weights:
+    return victim.weights
+
+
+def gives_nan(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
+    return victim.with_weights({"dense1.bias": np.full(16, np.nan)})
+
+
+def takes_other_inputs(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
+    return Network.fresh(NumpyArchitecture((7,), (4,), 3), rng)
+
+
+def has_a_positional_option(victim: Network, loot: Loot, rng: np.random.Generator, share: float = 0.1) -> Network:
+    return victim
+
+
+MISTAKES = {
+    forgets_the_rng: "gives other weights for the same random numbers",
+    uses_global_numbers: "draws from numpy's global random numbers",
+    writes_to_the_victim: "changed the victim's dense1.bias",
+    writes_to_the_loot: "changed the inputs",
+    gives_weights: "expected a Network, found a dict",
+    gives_nan: "dense1.bias: found NaN or infinity",
+    takes_other_inputs: r"expected a network for inputs \(6,\), found one for \(7,\)",
+    has_a_positional_option: "expected a keyword-only parameter",
+}
+
+
+def test_an_honest_attack_keeps_the_contract() -> None:
+    check_attack(Attack("mine", source="practice", takes="weights", steal=honest))
+
+
+@pytest.mark.parametrize("steal", MISTAKES)
+def test_the_contract_finds(steal: Callable[..., Network]) -> None:
+    with pytest.raises(AssertionError, match=f"^mine: .*{MISTAKES[steal]}"):
+        check_attack(Attack("mine", source="practice", takes="weights", steal=steal))
+
+
+def test_an_attack_from_answers_gets_nothing_else() -> None:
+    with pytest.raises(AttributeError, match="weights"):
+        check_attack(Attack("mine", source="practice", takes="answers", steal=honest))
+
+
+def test_an_attack_gets_no_more_than_it_needs() -> None:
+    def greedy(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
+        assert loot.auxiliary is None
+        return adaptive.adapt_b(victim, loot, rng)
+
+    with pytest.raises(DeepJudgeError, match="found none"):
+        check_attack(Attack("mine", source="practice", takes="weights", steal=greedy))
+    check_attack(Attack("mine", source="practice", takes="weights", steal=greedy, needs=("suite",)))
