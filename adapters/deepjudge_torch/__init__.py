@@ -4,8 +4,9 @@ Programs are ``.pt2`` files or live, the others ``.pt`` and ``.pth`` files or li
 be in ``.safetensors``, needs ``arch="package.module:factory"``.
 """
 
+import contextlib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from deepjudge_core.components import Adapter
 from deepjudge_core.errors import MissingExtraError
 from deepjudge_core.hookspecs import hookimpl
 from deepjudge_core.model import Model
+from deepjudge_core.network import Network
 
 # Told by name along the MRO: asking torch would import it.
 _LIVE = {("torch.nn.modules.module", "Module"), ("torch.export.exported_program", "ExportedProgram")}
@@ -21,7 +23,15 @@ _LIVE = {("torch.nn.modules.module", "Module"), ("torch.export.exported_program"
 @hookimpl
 def deepjudge_adapters() -> Iterable[Adapter]:
     """Give the adapter."""
-    return [Adapter(name="torch", suffixes=(".pt", ".pt2", ".pth", ".safetensors"), accepts=_accepts, open=_open)]
+    return [
+        Adapter(
+            name="torch",
+            suffixes=(".pt", ".pt2", ".pth", ".safetensors"),
+            accepts=_accepts,
+            open=_open,
+            network=_network,
+        )
+    ]
 
 
 def _accepts(source: object) -> bool:
@@ -36,13 +46,32 @@ def _open(
     input_shape: tuple[int, ...] | None = None,
     arch: str | None = None,
 ) -> Model:
-    name = name or (str(source) if isinstance(source, Path) else type(source).__name__)
+    name = name or _name(source)
+    with _torch(name):
+        from deepjudge_torch.opening import open_source
+    return open_source(source, name=name, batch_size=batch_size, input_shape=input_shape, arch=arch)
+
+
+def _network(
+    source: Any, *, name: str | None = None, input_shape: tuple[int, ...] | None = None, arch: str | None = None
+) -> Network:
+    name = name or _name(source)
+    with _torch(name):
+        from deepjudge_torch.network import open_torch_network
+    return open_torch_network(source, name=name, input_shape=input_shape, arch=arch)
+
+
+def _name(source: Any) -> str:
+    return str(source) if isinstance(source, Path) else type(source).__name__
+
+
+@contextlib.contextmanager
+def _torch(name: str) -> Iterator[None]:
     try:
         # Asked for by itself: what follows may have been imported while there was a torch.
         importlib.import_module("torch")
-        from deepjudge_torch.opening import open_source
+        yield
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtraError(name, "PyTorch", "torch") from error
-    return open_source(source, name=name, batch_size=batch_size, input_shape=input_shape, arch=arch)

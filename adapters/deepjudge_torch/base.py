@@ -34,7 +34,7 @@ class TensorModel(BatchedModel):
             device: Where they have to be.
             described: As :class:`BatchedModel` has it.
         """
-        self._dtype, self._device = dtype, device
+        self.dtype, self.device = dtype, torch.device(device)
         access = Access.FULL if dtype.is_floating_point else Access.WHITE_BOX
         super().__init__(framework="torch", access=access, input=input, **described)
 
@@ -45,7 +45,7 @@ class TensorModel(BatchedModel):
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
         """See :class:`BatchedModel`."""
         with torch.inference_mode():
-            return [output.cpu().numpy() for output in self.run(self._tensor(x), layers)]
+            return [output.cpu().numpy() for output in self.run(self.tensor(x), layers)]
 
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
         """See :class:`BatchedModel`."""
@@ -53,9 +53,8 @@ class TensorModel(BatchedModel):
             raise ModelError(
                 f"{self.name}: expected inputs of real numbers to take gradients at, found {self.input.dtype}"
             )
-        plain = torch.backends.cudnn.flags(enabled=False) if self.recurrent else contextlib.nullcontext()
-        with torch.inference_mode(False), torch.enable_grad(), plain:
-            leaf = self._tensor(x).requires_grad_()
+        with self.differentiable():
+            leaf = self.tensor(x).requires_grad_()
             # A copy, for models that begin with an operation in place.
             (scores,) = self.run(leaf.clone(), [layer])
             if not scores.requires_grad:
@@ -64,13 +63,21 @@ class TensorModel(BatchedModel):
             (gradient,) = torch.autograd.grad(scores, leaf, given.to(scores.device))
         return np.asarray(gradient.float().cpu().numpy())
 
+    @contextlib.contextmanager
+    def differentiable(self) -> Iterator[None]:
+        """Have torch note what it needs for gradients."""
+        plain = torch.backends.cudnn.flags(enabled=False) if self.recurrent else contextlib.nullcontext()
+        with torch.inference_mode(False), torch.enable_grad(), plain:
+            yield
+
     def outputs(self, x: Array) -> Array:
         """The model's own outputs ``(n, scores)``, before anything is made of them."""
         return np.concatenate([self.forward(b, None)[0][: r.stop - r.start] for b, r in self._batches(x)])
 
-    def _tensor(self, x: Array) -> torch.Tensor:
+    def tensor(self, x: Array) -> torch.Tensor:
+        """A batch as the model takes it."""
         # A copy always: models may work in place, and arrays may be read-only.
-        return torch.tensor(x, dtype=self._dtype, device=self._device)
+        return torch.tensor(x, dtype=self.dtype, device=self.device)
 
 
 def neurons(tensor: torch.Tensor, rows: int, batch: int, channel: int) -> torch.Tensor:

@@ -21,7 +21,7 @@ from deepjudge_core.taps import Op, Role, axes_beside_one_place, find_taps
 from deepjudge_torch.base import neurons
 
 # Names of aten operations, without the underscore of those that work in place.
-_ROLES = {
+ROLES = {
     name: role
     for role, names in {
         Role.PROJECTION: """addmm baddbmm bmm embedding layer_norm linear matmul mm native_layer_norm rms_norm
@@ -45,7 +45,7 @@ _ROLES = {
 _CHANNELS = re.compile("conv|pool|(batch|group|instance)_norm|pixel_(un)?shuffle")
 # Their values do not depend on those of their input.
 _CONSTANTS = re.compile("^new_|_like$")
-_MOVES = {"adjoint", "mH", "mT", "movedim", "moveaxis", "numpy_T", "permute", "swapaxes", "swapdims", "t", "transpose"}
+MOVES = {"adjoint", "mH", "mT", "movedim", "moveaxis", "numpy_T", "permute", "swapaxes", "swapdims", "t", "transpose"}
 # Some places of an axis: where it is one, it is selected.
 TAKES = {"chunk", "index_select", "narrow", "select", "slice", "split", "split_with_sizes", "tensor_split", "unbind"}
 
@@ -182,6 +182,22 @@ def inline_grad_modes(module: fx.GraphModule) -> None:
         graph.erase_node(node)
 
 
+def operation(node: fx.Node) -> str:
+    """Name of an aten operation, without the underscore of those that work in place; empty for other nodes."""
+    if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
+        return ""
+    name: str = node.target.name().removeprefix("aten::").split(".")[0]
+    return name.removesuffix("_")
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """What an aten operation is given, by name, defaults included."""
+    schema = node.target._schema.arguments
+    values = {argument.name: argument.default_value for argument in schema}
+    values.update(zip(values, node.args, strict=False))
+    return {**values, **node.kwargs}
+
+
 def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op], dict[str, int | None]]:
     # All tensors computed from the input, in forward order, and the axis of the rows of each.
     ops = [Op(source.name, Role.INPUT, (), source.meta["val"].ndim)]
@@ -196,19 +212,19 @@ def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op],
         item = node.args[1] if node.target is operator.getitem else 0
         origin = node.args[0] if node.target is operator.getitem else node
         inputs = tuple(n.name for n in origin.all_input_nodes if n.name in rows)
-        if not inputs or _CONSTANTS.search(_name(origin)):
+        if not inputs or _CONSTANTS.search(operation(origin)):
             continue
         rank, rank_before = value.ndim, ranks[inputs[0]]
         axis = rows[inputs[0]]
         permutation = _permutation(origin, rank_before, value)
         if permutation:
-            role = Role.SELECT if _name(origin) in TAKES else Role.TRANSPOSE
+            role = Role.SELECT if operation(origin) in TAKES else Role.TRANSPOSE
             axis = permutation.index(axis) if axis in permutation else None
         else:
             role = _role(origin, inputs, keeps=rank == rank_before and rank > 2)
         if role is Role.RECURRENT:
             # Sequences are (time, rows, features) or batch_first; final states are (layers, rows, features).
-            axis = 0 if item == 0 and _arguments(origin).get("batch_first") else 1
+            axis = 0 if item == 0 and arguments(origin).get("batch_first") else 1
         elif role is Role.RESHAPE:
             axis = None
         rows[node.name] = _find_rows(value, batch, axis, folded=rows[inputs[0]] == 0)
@@ -223,7 +239,7 @@ def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op],
 
 
 def _role(node: fx.Node, inputs: Sequence[str], *, keeps: bool) -> Role:
-    name = _name(node)
+    name = operation(node)
     if _CHANNELS.search(name):
         return Role.CONVOLUTION
     if name == "mul" and len(inputs) > 1:
@@ -234,37 +250,22 @@ def _role(node: fx.Node, inputs: Sequence[str], *, keeps: bool) -> Role:
         return Role.KEEP  # over channels and space
     # Unknown ones, concatenation, padding, interpolation, ... keep the axes of a tensor. Of a matrix, KEEP would say
     # more: that it still holds the same probabilities after a softmax.
-    return _ROLES.get(name, Role.KEEP if keeps else Role.OTHER)
-
-
-def _name(node: fx.Node) -> str:
-    if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
-        return ""
-    name: str = node.target.name().removeprefix("aten::").split(".")[0]
-    return name.removesuffix("_")
-
-
-def _arguments(node: fx.Node) -> dict[str, Any]:
-    # By name, defaults included.
-    schema = node.target._schema.arguments
-    values = {argument.name: argument.default_value for argument in schema}
-    values.update(zip(values, node.args, strict=False))
-    return {**values, **node.kwargs}
+    return ROLES.get(name, Role.KEEP if keeps else Role.OTHER)
 
 
 def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, ...]:
     # Output axis to input axis, for what moves, adds or takes away axes; empty for the rest.
-    name, rank = _name(node), value.ndim
-    if name in _MOVES:
+    name, rank = operation(node), value.ndim
+    if name in MOVES:
         # Asked of the operation itself, with a tensor whose axes can be told apart: there are many spellings.
         probe = torch.empty(tuple(range(before)), device="meta")
         return tuple(node.target(probe, *node.args[1:], **node.kwargs).shape)
     if name in TAKES and rank == before:
         return axes_beside_one_place(sizes(node.args[0].meta["val"]), sizes(value))
-    if not name or rank == before or _ROLES.get(name) is Role.RESHAPE:
+    if not name or rank == before or ROLES.get(name) is Role.RESHAPE:
         return ()
     # squeeze, unsqueeze, select, unbind, stack, and reductions: mean, sum, amax, ...
-    dims = _arguments(node).get("dim")
+    dims = arguments(node).get("dim")
     if name == "squeeze" and dims is None:
         dims = [axis for axis, size in enumerate(sizes(node.args[0].meta["val"])) if size == 1]
     if dims is None:
@@ -317,8 +318,8 @@ def _layout(ops: Sequence[Op]) -> Layout | None:
 
 def _refuse_training(graph: fx.Graph) -> None:
     for node in graph.nodes:
-        name = _name(node)
-        given = _arguments(node) if name else {}
+        name = operation(node)
+        given = arguments(node) if name else {}
         training = given.get("train") or given.get("training") or given.get("dropout_p", 0) > 0
         # Dropout of nothing is none, and instance normalisation is decomposed to a batch's without running means.
         harmless = given.get("dropout", 1) == 0 or given.get("p", 1) == 0 or name == "_native_batch_norm_legit"

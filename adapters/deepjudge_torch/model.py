@@ -5,7 +5,7 @@ import copy
 import io
 import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ class TorchModel(TensorModel):
     """An exported program, run from its input to whichever taps are asked for.
 
     Each set of taps is a graph of its own that shares the weights: nothing is hooked, nothing is computed in vain.
+
+    Attributes:
+        program: As it was given.
+        graph: What it computes, with the body of every block in its place.
+        state: The weights by the names that the graph has for them.
+        network: What the graph says of itself.
     """
 
     def __init__(
@@ -67,18 +73,19 @@ class TorchModel(TensorModel):
         # What its guards ask of the input stands in the InputSpec and, for the rows, below.
         module = program.module(check_guards=False)
         inline_grad_modes(module)
-        self._graph = module.graph
-        self._graph.eliminate_dead_code()
-        weights = {node.target for node in self._graph.find_nodes(op="get_attr")}
-        self._state = {name: _detached(operator.attrgetter(name)(module)) for name in weights}
+        self.graph = module.graph
+        self.graph.eliminate_dead_code()
+        weights = {node.target for node in self.graph.find_nodes(op="get_attr")}
+        self.state = {name: _detached(operator.attrgetter(name)(module)) for name in weights}
         if shared:
-            self._state = copy.deepcopy(self._state)
-        digest = digest or digest_of(self._graph.python_code("self").src, self._state)
+            self.state = copy.deepcopy(self.state)
+        self.program = program
+        digest = digest or self._digest()
         try:
-            network = read(self._graph)
+            network = read(self.graph)
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from error
-        self._network = network
+        self.network = network
         self.recurrent = network.recurrent
         super().__init__(
             name=name,
@@ -98,21 +105,39 @@ class TorchModel(TensorModel):
             self._batch_size = int(min(self._batch_size, rows.upper))
         self._parts: dict[tuple[str, ...], fx.GraphModule] = {}
 
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch that fits into memory."""
+        return self._batch_size
+
+    def with_state(self, state: Mapping[str, torch.Tensor], *, name: str) -> "TorchModel":
+        """The same network with other weights, which are shared; those that are not given stay."""
+        other = copy.copy(self)
+        other.name = name
+        other.state = {**self.state, **state}
+        other.digest = other._digest()
+        other._parts = {}
+        return other
+
     def run(self, x: torch.Tensor, layers: Sequence[str] | None) -> Sequence[torch.Tensor]:
         """See :class:`TensorModel`."""
-        outputs: Sequence[torch.Tensor] = self._part([self._network.output] if layers is None else layers)(x)
+        outputs: Sequence[torch.Tensor] = self._part([self.network.output] if layers is None else layers)(x)
         return outputs
+
+    def _digest(self) -> str:
+        return digest_of(self.graph.python_code("self").src, self.state)
 
     def _part(self, names: Sequence[str]) -> fx.GraphModule:
         key = tuple(names)
         if key not in self._parts:
-            self._parts[key] = extract(self._state, self._graph, self._network, key)
+            self._parts[key] = extract(self.state, self.graph, self.network, key)
         return self._parts[key]
 
-    def _tensor(self, x: Array) -> torch.Tensor:
+    def tensor(self, x: Array) -> torch.Tensor:
+        """See :class:`TensorModel`: of as many rows as the program takes at least, the last one repeated."""
         if len(x) < self._least_rows:
             x = np.concatenate([x, np.repeat(x[-1:], self._least_rows - len(x), axis=0)])
-        return super()._tensor(x)
+        return super().tensor(x)
 
 
 def export_module(module: nn.Module, example: torch.Tensor, *, rows_too: bool = True) -> ExportedProgram:
@@ -159,7 +184,8 @@ def _load(path: Path) -> tuple[ExportedProgram, str]:
     try:
         found = hidden_code(path)
         if found is None:
-            with path.open("rb") as file, quiet("torch.export"):
+            # What it is unsure of is the rows, of which it says more where it matters.
+            with path.open("rb") as file, quiet("torch.export"), quiet("torch._export.serde.serialize"):
                 return torch.export.load(file), digest
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(

@@ -57,7 +57,7 @@ def open_state_dict(
             "for the victim of an audit, with 'deepjudge suite --arch' or in AUDIT.toml"
         )
     weights = _read(path, kind)
-    module = _make(name, arch)
+    module = make_module(name, arch)
     _fill(module, weights, f"{name}: expected weights that fit {arch}")
     if input_shape is None:
         input_shape = _shape(module)
@@ -67,6 +67,31 @@ def open_state_dict(
             f"or an attribute input_shape of what {arch} makes"
         )
     return open_module(module, name=name, batch_size=batch_size, input_shape=input_shape, digest=digest)
+
+
+def make_module(name: str, arch: str) -> nn.Module:
+    """Call what makes a network.
+
+    Args:
+        name: Of the model, for messages.
+        arch: As :func:`open_state_dict` has it.
+
+    Raises:
+        ModelError: When it makes none.
+        UsageError: When ``arch`` is none.
+    """
+    module_name, _, factory_name = arch.partition(":")
+    if not all(part.isidentifier() for text in (module_name, factory_name) for part in text.split(".")):
+        raise UsageError(f"{name}: expected arch as package.module:factory, found {arch!r}")
+    with _current_directory():
+        try:
+            factory = operator.attrgetter(factory_name)(importlib.import_module(module_name))
+            module = factory()
+        except Exception as error:
+            raise ModelError(f"{name}: expected {arch} to make the network, found {line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{name}: expected {arch} to make a torch.nn.Module, found a {type(module).__name__}")
+    return module
 
 
 def _read(path: Path, kind: Kind) -> Mapping[str, torch.Tensor]:
@@ -97,21 +122,6 @@ def _read(path: Path, kind: Kind) -> Mapping[str, torch.Tensor]:
 def _is_entry(key: object, value: object) -> bool:
     # A module may add what it likes under its own name and this.
     return isinstance(key, str) and (isinstance(value, torch.Tensor) or key.endswith("_extra_state"))
-
-
-def _make(name: str, arch: str) -> nn.Module:
-    module_name, _, factory_name = arch.partition(":")
-    if not all(part.isidentifier() for text in (module_name, factory_name) for part in text.split(".")):
-        raise UsageError(f"{name}: expected arch as package.module:factory, found {arch!r}")
-    with _current_directory():
-        try:
-            factory = operator.attrgetter(factory_name)(importlib.import_module(module_name))
-            module = factory()
-        except Exception as error:
-            raise ModelError(f"{name}: expected {arch} to make the network, found {line(error)}") from error
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"{name}: expected {arch} to make a torch.nn.Module, found a {type(module).__name__}")
-    return module
 
 
 @contextlib.contextmanager

@@ -1,0 +1,158 @@
+"""Exported programs in training."""
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from deepjudge_core.errors import ModelError
+from deepjudge_core.model import Array
+from deepjudge_core.network import ScoresCotangent
+from deepjudge_torch.base import as_logits, line
+from deepjudge_torch.graph import extract
+from deepjudge_torch.model import TorchModel
+from deepjudge_torch.weights import draws, training_graph
+
+_BETAS, _EPSILON = (0.9, 0.999), 1e-7
+# Of the gradients of a step, beyond which they are scaled down.
+_GREATEST_NORM = 5.0
+
+
+class Randomness:
+    """Random numbers of one's own: what torch draws meanwhile from its global generators, which stay as they were."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._seed: int | None = seed
+        self._device = device
+        self._states: list[torch.Tensor] = []
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Draw from here on, each time further on."""
+        cuda = self._device.type == "cuda"
+        with torch.random.fork_rng(devices=[self._device] if cuda else []):
+            generators = [torch.default_generator]
+            if cuda:
+                generators.append(torch.cuda.default_generators[self._device.index or 0])
+            if self._seed is not None:
+                self._states = [generator.manual_seed(self._seed).get_state() for generator in generators]
+                self._seed = None
+            for generator, state in zip(generators, self._states, strict=True):
+                generator.set_state(state)
+            yield
+            self._states = [generator.get_state() for generator in generators]
+
+
+class TorchTrainer:
+    """See :class:`~deepjudge_core.network.Trainer`: a copy of the weights, and the graphs that work with them."""
+
+    def __init__(
+        self,
+        model: TorchModel,
+        weights: Mapping[str, torch.Tensor],
+        parameters: Collection[str],
+        masks: Mapping[str, Array],
+        *,
+        probabilities: bool,
+        in_use: bool,
+        seed: int,
+    ) -> None:
+        """Start.
+
+        Args:
+            model: The network.
+            weights: The trainer's own, in forward order.
+            parameters: Names of those that steps change.
+            masks: See :class:`~deepjudge_core.network.Architecture`.
+            probabilities: Whether its last tap gives probabilities, of a softmax that is not known as one.
+            in_use: See :class:`~deepjudge_core.network.Architecture`.
+            seed: Of dropout.
+        """
+        self._model, self._weights, self._probabilities = model, weights, probabilities
+        self._masks = {
+            name: torch.as_tensor(np.asarray(mask), device=weights[name].device) for name, mask in masks.items()
+        }
+        self._trained = [weight for name, weight in weights.items() if name in parameters]
+        for weight in self._trained:
+            weight.requires_grad_()
+        self._mask()
+        # One kernel for all weights.
+        self._adam = torch.optim.Adam(self._trained, betas=_BETAS, eps=_EPSILON, fused=True)
+        self._in_use = in_use
+        self._state = {**model.state, **weights}
+        self._parts: dict[tuple[str, bool], fx.GraphModule] = {}
+        self._randomness = Randomness(seed, model.device)
+
+    def scores(self, x: Array) -> Array:
+        """See :class:`~deepjudge_core.network.Trainer`."""
+        rows = self._model.batch_size
+        with torch.inference_mode():
+            found = [self._scores(self._tensor(x[start : start + rows])) for start in range(0, len(x), rows)]
+            return np.asarray(torch.cat(found)[: len(x)].float().cpu().numpy())
+
+    def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
+        """See :class:`~deepjudge_core.network.Trainer`."""
+        with self._model.differentiable():
+            leaf = self._tensor(x).requires_grad_()
+            scores = self._scores(leaf.clone())[: len(x)]
+            (gradient,) = torch.autograd.grad(scores, leaf, _given(cotangent, scores))
+        return np.ascontiguousarray(gradient[: len(x)].float().cpu().numpy())
+
+    def step(self, x: Array, cotangent: ScoresCotangent, *, rate: float, layer: str | None = None) -> None:
+        """See :class:`~deepjudge_core.network.Trainer`."""
+        # One row has no statistics.
+        training = not self._in_use and len(x) > 1
+        with self._model.differentiable():
+            given = self._tensor(x)
+            outputs = (
+                self._scores(given, training=training) if layer is None else self._run(layer, given, training=training)
+            )[: len(x)]
+            self._adam.zero_grad()
+            outputs.backward(_given(cotangent, outputs))
+            nn.utils.clip_grad_norm_(self._trained, _GREATEST_NORM)
+            self._adam.param_groups[0]["lr"] = rate
+            self._adam.step()
+            self._mask()
+
+    def weights(self) -> dict[str, Array]:
+        """See :class:`~deepjudge_core.network.Trainer`."""
+        return {name: np.array(weight.detach().cpu().numpy(), order="C") for name, weight in self._weights.items()}
+
+    def _tensor(self, x: Array) -> torch.Tensor:
+        tensor = self._model.tensor(x)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    def _scores(self, x: torch.Tensor, *, training: bool = False) -> torch.Tensor:
+        scores = self._run(self._model.logits, x, training=training)
+        if scores.shape[1] == 1:  # of a sigmoid
+            return torch.cat([torch.zeros_like(scores), scores], 1)
+        return as_logits(scores) if self._probabilities else scores
+
+    def _run(self, layer: str, x: torch.Tensor, *, training: bool) -> torch.Tensor:
+        key = (layer, training)
+        if key not in self._parts:
+            part = extract(self._state, self._model.graph, self._model.network, [layer])
+            self._parts[key] = training_graph(part) if training else part
+        part = self._parts[key]
+        drawing = self._randomness() if training and draws(part.graph) else contextlib.nullcontext()
+        with drawing:
+            try:
+                (outputs,) = part(x)
+            except (RuntimeError, ValueError) as error:
+                raise ModelError(
+                    f"{self._model.name}: expected a network that can be trained on {tuple(x.shape)}, "
+                    f"found {line(error)}"
+                ) from error
+        return outputs
+
+    def _mask(self) -> None:
+        with torch.no_grad():
+            for name, mask in self._masks.items():
+                self._weights[name].mul_(mask)
+
+
+def _given(cotangent: ScoresCotangent, outputs: torch.Tensor) -> torch.Tensor:
+    found = np.asarray(cotangent(outputs.detach().cpu().numpy()))
+    return torch.from_numpy(found).to(outputs)
