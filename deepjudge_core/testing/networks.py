@@ -130,7 +130,9 @@ def _check_initial(network: Network, x: Array) -> None:
     for name, array in network.weights.items():
         expect(first[name].shape == array.shape, f"{name}: initial: expected {array.shape}, found {first[name].shape}")
         expect(first[name].dtype == array.dtype, f"{name}: initial: expected {array.dtype}, found {first[name].dtype}")
-    for name in network.matrices:
+    drawn = [name for name in network.matrices if np.ptp(first[name]) > 0]  # biases of two axes begin at 0
+    expect(drawn, "initial: expected weights that differ, found none")
+    for name in drawn:
         expect(not _equal(first[name], other[name]), f"{name}: initial: expected other weights for another rng")
     scores = architecture.trainer(first).scores(x)
     expect(np.isfinite(scores).all(), "initial: expected finite scores")
