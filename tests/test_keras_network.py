@@ -338,6 +338,11 @@ def remembering() -> Any:
     return keras.Model(x, layers.Dense(3)(layers.LSTM(4, stateful=True)(x)))
 
 
+def folding() -> Any:
+    x = keras.Input(batch_shape=(4, 6))
+    return keras.Model(x, layers.Dense(3)(ops.reshape(layers.Dense(12)(ops.reshape(x, (2, 12))), (4, 6))))
+
+
 def unbuilt() -> Any:
     return keras.Sequential([layers.Dense(3)])
 
@@ -348,6 +353,7 @@ def unbuilt() -> Any:
         (closure, "cannot be made anew: "),
         (tokens, "expected a network of real inputs to train, found one of int32"),
         (remembering, "cannot be made anew: "),
+        (folding, "expected a network that trains on any number of inputs, found one of 4 at a time: "),
         (unbuilt, "expected a model that is built"),
         (lambda: keras_networks.subclassed("dense", 0), "cannot be made anew: its class Subclassed has no get_config"),
     ],

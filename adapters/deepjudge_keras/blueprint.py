@@ -66,14 +66,17 @@ class Blueprint:
                 model = self.kind.from_config(_reusable(self.config))
                 if not model.built:
                     model.build_from_config(self.built)
+                    model.built = True  # as Keras does it when it loads a file
         except Exception as error:
             raise ModelError(cause(error)) from error
-        if not model.built:
-            raise ModelError(f"its class {self.kind.__name__} is not built from its configuration")
-        model.trainable = True
+        if not model.weights:
+            raise ModelError(f"its class {self.kind.__name__} has no weights when it is made from its configuration")
         for place, array in self.fixed.items():
             model.weights[place].assign(array)
         for layer in _layers(model):
+            if getattr(layer, "stateful", False):
+                raise ModelError(f"its layer {layer.name} remembers one batch in the next")
+            layer.trainable = True
             if hasattr(layer, "finalize_state"):
                 layer.finalize_state()
         return model

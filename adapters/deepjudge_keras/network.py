@@ -14,11 +14,11 @@ import numpy as np
 
 from deepjudge_core import storage
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array, Layout
+from deepjudge_core.model import Array, InputSpec, Layout
 from deepjudge_core.network import Network, Weights
 from deepjudge_keras.blueprint import Blueprint, undisturbed
 from deepjudge_keras.graph import trace
-from deepjudge_keras.model import TracedModel, label, load, signature
+from deepjudge_keras.model import TracedModel, cause, label, load, signature
 from deepjudge_keras.trainer import Functions, KerasTrainer
 
 
@@ -51,11 +51,9 @@ class KerasArchitecture:
         self._names = tuple(names) or _unique(variable.path for variable in variables)
         self._state = dict(zip(self._names, variables, strict=True))
         self._signature = signature(self._model, name)
-        rows, dtype = self._signature.shape[0], self._signature.dtype
+        dtype = self._signature.dtype
         if not dtype.is_floating:
             raise ModelError(f"{name}: expected a network of real inputs to train, found one of {dtype.name}")
-        if rows is not None:
-            raise ModelError(f"{name}: expected a network that trains on any number of inputs, found one of {rows}")
         described = self.model(self._values(self._model), name=name)
         self.input = replace(described.input, layout=layout or described.input.layout)
         self.classes, self.layers = described.classes, described.layers
@@ -92,28 +90,10 @@ class KerasArchitecture:
 
     def student(self) -> "KerasArchitecture":
         """See :class:`~deepjudge_core.network.Architecture`: two convolutions for images, else a hidden layer."""
-        shape = self.input.shape
-        x = y = keras.Input(shape, dtype=self.input.dtype, name="input")
-        layers = keras.layers
-        if len(shape) == 3:
-            if self.input.layout == "channels_first":
-                y = layers.Permute((2, 3, 1), name="channels_last")(y)
-            for number, filters in enumerate((16, 32), 1):
-                convolution = layers.Conv2D(
-                    filters, 3, 2, "same", "channels_last", activation="relu", name=f"conv{number}"
-                )
-                y = convolution(y)
-        if None in shape:
-            y = getattr(layers, f"GlobalAveragePooling{len(shape) - 1}D")(name="pool", data_format="channels_last")(y)
-        else:
-            y = layers.Flatten(name="flatten")(y)
-        if len(shape) != 3:
-            y = layers.Dense(64, activation="relu", name="hidden")(y)
-        y = layers.Dense(self.classes, activation="softmax", name="classes")(y)
-        with undisturbed():
-            model = keras.Model(x, y, name="student")
         name = f"the student of {self._name}"
-        return KerasArchitecture(Blueprint.of(model), name=name, layout=self.input.layout)
+        with undisturbed():
+            blueprint = Blueprint.of(_student(self.input, self.classes))
+        return KerasArchitecture(blueprint, name=name, layout=self.input.layout)
 
     def trainer(
         self,
@@ -186,13 +166,39 @@ def open_network(source: Any, *, name: str | None = None) -> Network:
     named = label(source, name)
     with undisturbed():
         model = load(source, named)
-    signature(model, named)  # says what is wrong with a model that is not built
+    rows, *axes = signature(model, named).shape
     try:
         blueprint = Blueprint.of(model)
     except ModelError as error:
         raise ModelError(f"{named}: cannot be made anew: {error}") from error
     architecture = KerasArchitecture(blueprint, name=named)
-    return Network(architecture, architecture.weights_of(model))
+    network = Network(architecture, architecture.weights_of(model))
+    if rows is not None:
+        try:
+            network.predict(np.zeros((rows + 1, *axes), np.float32))
+        except Exception as error:
+            raise ModelError(
+                f"{named}: expected a network that trains on any number of inputs, found one of {rows} at a time: "
+                f"{cause(error)}"
+            ) from error
+    return network
+
+
+def _student(spec: InputSpec, classes: int) -> Any:
+    layers, axes = keras.layers, len(spec.shape)
+    stack = [keras.Input(spec.shape, dtype=spec.dtype, name="input")]
+    if axes == 3 and spec.layout == "channels_first":
+        stack += [layers.Permute((2, 3, 1), name="channels_last")]
+    if axes == 3:
+        options = {"padding": "same", "activation": "relu", "data_format": "channels_last"}
+        stack += [layers.Conv2D(width, 3, 2, name=f"conv{width}", **options) for width in (16, 32)]
+    if None in spec.shape:
+        stack += [getattr(layers, f"GlobalAveragePooling{axes - 1}D")(data_format="channels_last", name="pool")]
+    else:
+        stack += [layers.Flatten(name="flatten")]
+    if axes != 3:
+        stack += [layers.Dense(64, activation="relu", name="hidden")]
+    return keras.Sequential([*stack, layers.Dense(classes, activation="softmax", name="classes")], name="student")
 
 
 def _unique(paths: Iterable[str]) -> tuple[str, ...]:
