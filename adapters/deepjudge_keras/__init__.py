@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from deepjudge_core.components import Adapter
-from deepjudge_core.errors import MissingExtraError
+from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.hookspecs import hookimpl
 from deepjudge_core.model import Model
+from deepjudge_core.network import Network
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -18,7 +19,8 @@ _SUFFIXES = (".keras", ".h5", ".hdf5")
 @hookimpl
 def deepjudge_adapters() -> Iterable[Adapter]:
     """The adapter of this package."""
-    return [Adapter(name="keras", suffixes=_SUFFIXES, accepts=_accepts, open=_open, folders=("saved_model.pb",))]
+    folders = ("saved_model.pb",)
+    return [Adapter("keras", suffixes=_SUFFIXES, accepts=_accepts, open=_open, folders=folders, network=_network)]
 
 
 def _accepts(source: object) -> bool:
@@ -27,22 +29,44 @@ def _accepts(source: object) -> bool:
 
 
 def _open(source: Path | Any, *, name: str | None = None, batch_size: int | None = None) -> Model:
+    with _framework(source, name):
+        from deepjudge_keras.model import open_keras
+        from deepjudge_keras.savedmodel import open_saved_model
+    if _is_saved_model(source):
+        return open_saved_model(source, name=name, batch_size=batch_size)
+    return open_keras(source, name=name, batch_size=batch_size)
+
+
+def _network(source: Path | Any, *, name: str | None = None) -> Network:
+    if _is_saved_model(source):
+        raise ModelError(
+            f"{name or source}: expected a model that can be made anew, found a SavedModel, which holds operations and "
+            "no layers: give the .keras file, or the live model, that it was exported from"
+        )
+    with _framework(source, name):
+        from deepjudge_keras.network import open_network
+    return open_network(source, name=name)
+
+
+def _is_saved_model(source: Path | Any) -> bool:
+    return isinstance(source, Path) and source.is_dir() and not _is_named_as_file(source)
+
+
+def _is_named_as_file(folder: Path) -> bool:
+    return folder.name.lower().endswith(_SUFFIXES) and not (folder / "saved_model.pb").is_file()
+
+
+@contextlib.contextmanager
+def _framework(source: Path | Any, name: str | None) -> Iterator[None]:
+    """Import TensorFlow and Keras; where they are missing, say what to install."""
     try:
         with _without_chatter():
-            from deepjudge_keras.model import open_keras
-            from deepjudge_keras.savedmodel import open_saved_model
+            yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("tensorflow", "keras", "h5py"):
             raise
         named = name or (str(source) if isinstance(source, Path) else type(source).__name__)
         raise MissingExtraError(named, "TensorFlow and Keras", "tensorflow") from error
-    if isinstance(source, Path) and source.is_dir() and not _is_named_as_file(source):
-        return open_saved_model(source, name=name, batch_size=batch_size)
-    return open_keras(source, name=name, batch_size=batch_size)
-
-
-def _is_named_as_file(folder: Path) -> bool:
-    return folder.name.lower().endswith(_SUFFIXES) and not (folder / "saved_model.pb").is_file()
 
 
 @contextlib.contextmanager

@@ -7,8 +7,10 @@ calls of Keras's layers are listened to while the model is traced; such a layer 
 """
 
 import contextlib
+import itertools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +51,9 @@ _FUNCTIONS = {name.replace("_", "") for name in dir(keras.activations)} - {"line
 """Keras's activation functions, spelt as the layers and operations of the same name are in lower case."""
 
 _LISTENING = threading.Lock()
+
+State = Sequence[tuple[Any, Any]]
+"""Variables of Keras, each with the tensor that stands for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,31 +99,94 @@ class Trace:
         return tf.reduce_mean(wide, axes) if axes else wide
 
 
-def trace(model: Any, x: Any) -> Trace:
-    """Trace a model of one input and find its taps.
+def trace(model: Any, x: Any, state: State = ()) -> Trace:
+    """Trace a model of one input, as it is in use, and find its taps.
 
     Args:
         model: A built ``keras.Model``. Nothing is changed in it.
         x: Its input, a tensor of the graph that it is traced into.
+        state: Pairs of a variable and the tensor that stands for it.
 
     Raises:
         ModelError: When it gives no scores ``(n, classes)``.
     """
-    structure = getattr(model, "input", None)  # a list or dict, where it was made with a list or dict of one input
-    inputs = x if structure is None else keras.tree.pack_sequence_as(structure, [x])
-    calls: list[Call] = []
-    # Updates of variables and losses of regularisers go to the scope, not to the model.
-    with keras.StatelessScope(), _listening(calls, x.graph):
-        outputs = keras.tree.flatten(model(inputs, training=False))
-    output = next((output for output in outputs if output.shape.rank == 2), None)
-    if output is None:
-        shapes = ", ".join(str(tuple(output.shape)) for output in outputs)
-        raise ModelError(f"expected an output (n, classes), found {shapes}")
+    return _trace(model, x, state)[0]
+
+
+def trace_training(model: Any, x: Any, state: State) -> tuple[Trace, list[Any]]:
+    """Trace a model as it is in training.
+
+    Its taps are those that it has in use: what training adds, such as dropout, makes none.
+
+    Returns:
+        The trace, and the value of each variable of ``state`` afterwards.
+
+    Raises:
+        ModelError: When it gives no scores ``(n, classes)``, or a tap is not there in training.
+    """
+    used, before = _trace(model, x, state)
+    output, after, values = _called(model, x, state, training=True)
+    taps = {name: (_counterpart(name, tensor, before, after), axis) for name, (tensor, axis) in used.taps.items()}
+    return Trace(output, used.scores, taps, used.layout), values
+
+
+def _trace(model: Any, x: Any, state: State) -> tuple[Trace, list[Call]]:
+    output, calls, _ = _called(model, x, state, training=False)
     layers = {op.name: (op, call.path) for call in calls for op in _layer_ops(call)}  # outer ones last, so they stay
     found = find_taps(operations(x, {name: op for name, (op, _) in layers.items()}), output.name)
     first = any(getattr(call.operation, "data_format", None) == "channels_first" for call in calls)
     taps = _named(found.taps, x.graph, calls, {name: path for name, (_, path) in layers.items()})
-    return Trace(output, found.scores, taps, "channels_first" if first else "channels_last")
+    return Trace(output, found.scores, taps, "channels_first" if first else "channels_last"), calls
+
+
+def _called(model: Any, x: Any, state: State, *, training: bool) -> tuple[Any, list[Call], list[Any]]:
+    """The scores of a model, the calls inside it, and what becomes of the variables."""
+    structure = getattr(model, "input", None)  # a list or dict, where it was made with a list or dict of one input
+    inputs = x if structure is None else keras.tree.pack_sequence_as(structure, [x])
+    calls: list[Call] = []
+    # Updates of variables and losses of regularisers go to the scope, not to the model.
+    with keras.StatelessScope(state) as scope, _listening(calls, x.graph):
+        outputs = keras.tree.flatten(model(inputs, training=training))
+    output = next((output for output in outputs if output.shape.rank == 2), None)
+    if output is None:
+        shapes = ", ".join(str(tuple(output.shape)) for output in outputs)
+        raise ModelError(f"expected an output (n, classes), found {shapes}")
+    return output, calls, [scope.get_current_value(variable) for variable, _ in state]
+
+
+def _counterpart(tap: str, tensor: Any, before: Sequence[Call], after: Sequence[Call]) -> Any:
+    """The tensor among later calls of the same layers that is what ``tensor`` is among the earlier ones."""
+    earlier, later = (_by_turn(calls) for calls in (before, after))
+    operations = tensor.graph.get_operations()
+    # The innermost call that made it is the first one; the order inside a layer's call is that of the layer's code.
+    turn = next(turn for turn, call in earlier.items() if operations.index(tensor.op) in call.span)
+    if turn in later:
+        names = [output.name for output in earlier[turn].outputs]
+        if tensor.name in names and len(later[turn].outputs) == len(names):
+            return later[turn].outputs[names.index(tensor.name)]
+        own, others = (_own(operations, calls[turn], calls.values()) for calls in (earlier, later))
+        place = own.index(tensor.op)
+        if [op.type for op in own[: place + 1]] == [op.type for op in others[: place + 1]]:
+            return others[place].outputs[tensor.value_index]
+    raise ModelError(f"expected layer {tap!r} to work in training as it does in use, found other operations")
+
+
+def _by_turn(calls: Sequence[Call]) -> dict[tuple[int, int], Call]:
+    """Calls by the layer or operation and the number of its calls so far."""
+    turns: Counter[int] = Counter()
+    found = {}
+    for call in calls:
+        key = id(call.operation)
+        found[key, turns[key]] = call
+        turns[key] += 1
+    return found
+
+
+def _own(operations: Sequence[Any], call: Call, calls: Iterable[Call]) -> list[Any]:
+    """Operations that a call added itself, not by calls inside it, which come before it."""
+    earlier = itertools.takewhile(lambda other: other is not call, calls)
+    inside = {place for other in earlier for place in other.span}
+    return [operations[place] for place in call.span if place not in inside]
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
+from deepjudge_keras.derivative import Derivative
 from deepjudge_keras.graph import Trace, trace
 
 
@@ -72,7 +73,7 @@ class TracedModel(BatchedModel):
             raise ModelError(f"{name}: TensorFlow cannot trace it: {cause(error)}") from error
         traced = traces[-1]
         self._functions: dict[str | tuple[str, ...] | None, Any] = {None: function}
-        self._cotangent: Callable[[Array], Array]
+        self._derivative = Derivative()
         fixed_batch, *shape = signature.shape
         dtype = signature.dtype
         self._refused = {} if dtype.is_floating else {Access.GRADIENTS: _not_real(dtype)}
@@ -114,24 +115,13 @@ class TracedModel(BatchedModel):
         """See :class:`BatchedModel`."""
         self._allow(Access.GRADIENTS)
         if layer not in self._functions:
-            self._functions[layer] = self._compile(self._derivative(layer))
-        raised: list[Exception] = []
+            self._functions[layer] = self._compile(self._gradient(layer))
 
-        def called_back(scores: Array) -> Array:
-            try:
-                self._check_rows(layer, scores, len(x))
-                return cotangent(scores)
-            except Exception as error:
-                raised.append(error)
-                raise
+        def checked(scores: Array) -> Array:
+            self._check_rows(layer, scores, len(x))
+            return cotangent(scores)
 
-        self._cotangent = called_back
-        try:
-            gradient: Array = self._functions[layer](tf.constant(x)).numpy()
-        except tf.errors.OpError:
-            if raised:  # TensorFlow makes a traceback in text of it
-                raise raised[0] from None
-            raise
+        gradient: Array = self._derivative.run(self._functions[layer], checked, tf.constant(x)).numpy()
         return gradient
 
     def _neurons(self, layers: Sequence[str]) -> Callable[[Any], Any]:
@@ -141,22 +131,14 @@ class TracedModel(BatchedModel):
 
         return run
 
-    def _derivative(self, layer: str) -> Callable[[Any], Any]:
+    def _gradient(self, layer: str) -> Callable[[Any], Any]:
         def run(x: Any) -> Any:
-            scores = self._trace(x).neurons(layer)
-            # Python is called back in the middle of one run: to run forward for the scores and again for the gradient
-            # costs a third more, and a tape around a compiled forward pass half as much again.
-            cotangent = tf.numpy_function(self._call_back, [scores], scores.dtype)
-            cotangent.set_shape(scores.shape)
-            (gradient,) = tf.gradients(scores, x, grad_ys=cotangent)
+            (gradient,) = self._derivative.gradients(self._trace(x).neurons(layer), [x])
             if gradient is None:
                 raise ModelError(f"{self.name}: layer {layer!r} has no gradient at the input")
             return gradient
 
         return run
-
-    def _call_back(self, scores: Array) -> Array:
-        return self._cotangent(scores)
 
     def _compile(self, run: Callable[[Any], Any]) -> Any:
         return tf.function(run, input_signature=[self._signature], autograph=False).get_concrete_function()
@@ -173,30 +155,41 @@ class TracedModel(BatchedModel):
 
 def open_keras(source: Any, *, name: str | None = None, batch_size: int | None = None) -> TracedModel:
     """Open a file, or a live ``keras.Model``."""
-    named = name or (str(source) if isinstance(source, Path) else type(source).__name__)
+    named = label(source, name)
+    model = load(source, named)
+    live = model is source
+    return TracedModel(
+        functools.partial(trace, model),
+        signature(model, named),
+        name=named,
+        digest=_live_digest(model) if live else hashlib.sha256(source.read_bytes()).hexdigest(),
+        batch_size=batch_size,
+    )
+
+
+def label(source: Any, name: str | None) -> str:
+    """What a file, or a live ``keras.Model``, is called in messages."""
+    return name or (str(source) if isinstance(source, Path) else type(source).__name__)
+
+
+def load(source: Any, name: str) -> Any:
+    """The ``keras.Model`` of a file; a live one is given back as it is."""
     if keras.backend.backend() != "tensorflow":
         raise ModelError(
-            f"{named}: expected Keras to run on TensorFlow, found {keras.backend.backend()}: "
+            f"{name}: expected Keras to run on TensorFlow, found {keras.backend.backend()}: "
             "set KERAS_BACKEND=tensorflow in the environment"
         )
     if not isinstance(source, Path):
-        return _traced(source, name=named, digest=_live_digest(source), batch_size=batch_size)
+        return source
     found = _what_else(source)
     if found:
         raise ModelError(f"{source}: expected a Keras model, found {found}")
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
     try:
-        model = keras.models.load_model(source, _KERAS_2, compile=False, safe_mode=True)
+        return keras.models.load_model(source, _KERAS_2, compile=False, safe_mode=True)
     except Exception as error:
         raise ModelError(
             f"{source}: expected a Keras model, found one that cannot be loaded: {cause(error)}"
         ) from error
-    return _traced(model, name=named, digest=digest, batch_size=batch_size)
-
-
-def _traced(model: Any, *, name: str, digest: str, batch_size: int | None) -> TracedModel:
-    signature = _signature(model, name)
-    return TracedModel(functools.partial(trace, model), signature, name=name, digest=digest, batch_size=batch_size)
 
 
 def _what_else(path: Path) -> str | None:
@@ -220,7 +213,8 @@ def _what_else(path: Path) -> str | None:
     return None if whole else "an HDF5 file without a model's architecture, such as one of weights alone"
 
 
-def _signature(model: Any, name: str) -> Any:
+def signature(model: Any, name: str) -> Any:
+    """The ``tf.TensorSpec`` of a model's one input."""
     if not model.built:
         raise ModelError(f"{name}: expected a model that is built, found one that was never called on an input")
     inputs = getattr(model, "inputs", None)

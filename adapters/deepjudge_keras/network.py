@@ -1,0 +1,211 @@
+"""Keras models as networks that can be made anew and trained."""
+
+import functools
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from deepjudge_core import storage
+from deepjudge_core.errors import ModelError
+from deepjudge_core.model import Array, InputSpec, Layout
+from deepjudge_core.network import Network, Weights
+from deepjudge_keras.blueprint import Blueprint, undisturbed
+from deepjudge_keras.graph import trace
+from deepjudge_keras.model import TracedModel, cause, label, load, signature
+from deepjudge_keras.trainer import Functions, KerasTrainer
+
+
+class KerasArchitecture:
+    """A Keras model without its weights: see :class:`~deepjudge_core.network.Architecture`.
+
+    It keeps one copy of the model, whose functions all trainers share.
+    """
+
+    framework = "keras"
+    suffix = ".keras"
+
+    def __init__(
+        self, blueprint: Blueprint, *, name: str, names: Collection[str] = (), layout: Layout | None = None
+    ) -> None:
+        """Make the copy.
+
+        Args:
+            blueprint: What it is made from.
+            name: What it is called in messages.
+            names: Of its weights; by default those that Keras has for them.
+            layout: Where the channels of its input are, where its layers do not tell.
+
+        Raises:
+            ModelError: When it cannot be made, or is none that can be trained.
+        """
+        self._blueprint, self._name = blueprint, name
+        self._model = self._made(np.random.default_rng(0))
+        variables = self._variables(self._model)
+        self._names = tuple(names) or _unique(variable.path for variable in variables)
+        self._state = dict(zip(self._names, variables, strict=True))
+        self._signature = signature(self._model, name)
+        dtype = self._signature.dtype
+        if not dtype.is_floating:
+            raise ModelError(f"{name}: expected a network of real inputs to train, found one of {dtype.name}")
+        described = self.model(self._values(self._model), name=name)
+        self.input = replace(described.input, layout=layout or described.input.layout)
+        self.classes, self.layers = described.classes, described.layers
+        self.parameters = tuple(n for n, variable in self._state.items() if variable.trainable)
+        self._functions = Functions(self._model, self._state, self._signature)
+        self.head = tuple(n for n in self._functions.head if n in self.parameters)
+        if not self.head:
+            raise ModelError(f"{name}: expected a layer of weights that gives the logits, found none")
+
+    def initial(self, rng: np.random.Generator) -> dict[str, Array]:
+        """See :class:`~deepjudge_core.network.Architecture`; by the initialisers that stand in its layers."""
+        return self._values(self._made(rng))
+
+    def with_classes(self, classes: int) -> "KerasArchitecture":
+        """See :class:`~deepjudge_core.network.Architecture`."""
+        if classes == self.classes:
+            return self
+        places = {id(weight): place for place, weight in enumerate(self._model.weights)}
+        blueprint = self._blueprint
+        refused = f"{self._name}: cannot be given {classes} classes"
+        try:
+            # The layers of the head: of several, the logits are a sum.
+            for name in self.head:
+                if len(self._state[name].shape) > 1:
+                    blueprint = blueprint.with_units(places[id(self._state[name])], classes)
+            found = KerasArchitecture(blueprint, name=self._name, names=self._names, layout=self.input.layout)
+        except (ModelError, ValueError) as error:
+            raise ModelError(f"{refused}: {str(error).removeprefix(f'{self._name}: ')}") from error
+        shapes = {name: variable.shape for name, variable in self._state.items()}
+        changed = [name for name, variable in found._state.items() if variable.shape != shapes[name]]
+        if found.classes != classes or not set(changed) <= set(self.head):
+            raise ModelError(f"{refused}: it has {found.classes} with another last layer, whose weights are {changed}")
+        return found
+
+    def student(self) -> "KerasArchitecture":
+        """See :class:`~deepjudge_core.network.Architecture`: two convolutions for images, else a hidden layer."""
+        name = f"the student of {self._name}"
+        with undisturbed():
+            blueprint = Blueprint.of(_student(self.input, self.classes))
+        return KerasArchitecture(blueprint, name=name, layout=self.input.layout)
+
+    def trainer(
+        self,
+        weights: Weights,
+        *,
+        parameters: Collection[str] | None = None,
+        masks: Mapping[str, Array] | None = None,
+        in_use: bool = False,
+        seed: int = 0,
+    ) -> KerasTrainer:
+        """See :class:`~deepjudge_core.network.Architecture`."""
+        trained = [name for name in self.parameters if parameters is None or name in parameters]
+        ordered = {name: weights[name] for name in self._names}
+        return KerasTrainer(self._functions, ordered, trained, masks or {}, in_use=in_use, seed=seed)
+
+    def model(self, weights: Weights, *, name: str) -> TracedModel:
+        """See :class:`~deepjudge_core.network.Architecture`."""
+        state = [(v, keras.ops.convert_to_tensor(np.array(weights[n]), v.dtype)) for n, v in self._state.items()]
+        digest = Network(self, weights).digest
+        return TracedModel(
+            functools.partial(trace, self._model, state=state), self._signature, name=name, digest=digest
+        )
+
+    def save(self, weights: Weights, path: Path) -> None:
+        """See :class:`~deepjudge_core.network.Architecture`."""
+        model = self._made(np.random.default_rng(0))
+        for name, variable in zip(self._names, self._variables(model), strict=True):
+            variable.assign(weights[name])
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"model{self.suffix}"
+            # TensorFlow's variables do not know the `copy` that numpy 2 passes them.
+            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+                model.save(file)
+            storage.write_bytes(path, file.read_bytes())
+
+    def weights_of(self, model: Any) -> dict[str, Array]:
+        """Those of a model that it was made from.
+
+        Raises:
+            ModelError: When a model that is made anew has others.
+        """
+        found = [tuple(weight.shape) for weight in model.weights]
+        made = [tuple(weight.shape) for weight in self._model.weights]
+        if found != made:
+            raise ModelError(
+                f"{self._name}: cannot be made anew: expected weights of the shapes {found} from its configuration, "
+                f"found {made}"
+            )
+        return self._values(model)
+
+    def _made(self, rng: np.random.Generator) -> Any:
+        try:
+            return self._blueprint.make(rng)
+        except ModelError as error:
+            raise ModelError(f"{self._name}: cannot be made anew: {error}") from error
+
+    def _variables(self, model: Any) -> list[Any]:
+        return [weight for place, weight in enumerate(model.weights) if place not in self._blueprint.fixed]
+
+    def _values(self, model: Any) -> dict[str, Array]:
+        return {n: np.array(v.numpy()) for n, v in zip(self._names, self._variables(model), strict=True)}
+
+
+def open_network(source: Any, *, name: str | None = None) -> Network:
+    """Open a file, or a live ``keras.Model``, of which a copy is made.
+
+    Raises:
+        ModelError: When it cannot be opened, made anew or trained.
+    """
+    named = label(source, name)
+    with undisturbed():
+        model = load(source, named)
+    rows, *axes = signature(model, named).shape
+    try:
+        blueprint = Blueprint.of(model)
+    except ModelError as error:
+        raise ModelError(f"{named}: cannot be made anew: {error}") from error
+    architecture = KerasArchitecture(blueprint, name=named)
+    network = Network(architecture, architecture.weights_of(model))
+    if rows is not None:
+        try:
+            network.predict(np.zeros((rows + 1, *axes), np.float32))
+        except Exception as error:
+            raise ModelError(
+                f"{named}: expected a network that trains on any number of inputs, found one of {rows} at a time: "
+                f"{cause(error)}"
+            ) from error
+    return network
+
+
+def _student(spec: InputSpec, classes: int) -> Any:
+    layers, axes = keras.layers, len(spec.shape)
+    stack = [keras.Input(spec.shape, dtype=spec.dtype, name="input")]
+    if axes == 3 and spec.layout == "channels_first":
+        stack += [layers.Permute((2, 3, 1), name="channels_last")]
+    if axes == 3:
+        options = {"padding": "same", "activation": "relu", "data_format": "channels_last"}
+        stack += [layers.Conv2D(width, 3, 2, name=f"conv{width}", **options) for width in (16, 32)]
+    if None in spec.shape:
+        stack += [getattr(layers, f"GlobalAveragePooling{axes - 1}D")(data_format="channels_last", name="pool")]
+    else:
+        stack += [layers.Flatten(name="flatten")]
+    if axes != 3:
+        stack += [layers.Dense(64, activation="relu", name="hidden")]
+    return keras.Sequential([*stack, layers.Dense(classes, activation="softmax", name="classes")], name="student")
+
+
+def _unique(paths: Iterable[str]) -> tuple[str, ...]:
+    """Names of their own for paths of which some are the same."""
+    turns: Counter[str] = Counter()
+    names = []
+    for path in paths:
+        turns[path] += 1
+        names.append(path if turns[path] == 1 else f"{path}:{turns[path]}")
+    return tuple(names)
