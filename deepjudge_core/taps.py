@@ -176,17 +176,16 @@ def _ancestors(by_name: Mapping[str, Op], name: str, start: str | None = None) -
 
 def _selected(by_name: Mapping[str, Op], used: set[str], op: Op) -> str:
     # Of a sequence, the one step that the network goes on with: some formats hold no others.
-    name = op.name
+    name, axes = op.name, tuple(range(op.rank))
     while op.role is Role.RECURRENT:
         users = [by_name[user] for user in used if name in by_name[user].inputs]
         if len(users) != 1:
             break
         if users[0].role is Role.SELECT and channel_axis(by_name, name) in users[0].permutation:
             return users[0].name
-        moved = (
-            users[0].role is Role.TRANSPOSE and len(set(users[0].permutation)) == users[0].rank == by_name[name].rank
-        )
-        if users[0].role is not Role.KEEP and not moved:
+        if users[0].role is Role.TRANSPOSE:  # an axis of one may come and go
+            axes = tuple(-1 if axis < 0 else axes[axis] for axis in users[0].permutation)
+        if users[0].role not in (Role.KEEP, Role.TRANSPOSE) or not set(range(op.rank)) <= set(axes):
             break
         name = users[0].name
     return op.name

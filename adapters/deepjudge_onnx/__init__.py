@@ -1,6 +1,7 @@
 """Opens ONNX models: ``.onnx`` files, and live ``onnx.ModelProto`` objects."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from deepjudge_core.model import Model
 @hookimpl
 def deepjudge_adapters() -> Iterable[Adapter]:
     """Give the adapter."""
-    return [Adapter(name="onnx", suffixes=(".onnx",), accepts=_accepts, open=_open)]
+    return [Adapter(name="onnx", suffixes=(".onnx",), accepts=_accepts, open=_open, network=_network)]
 
 
 def _accepts(source: object) -> bool:
@@ -26,11 +27,29 @@ def _accepts(source: object) -> bool:
 def _open(
     source: Any, *, name: str | None = None, batch_size: int | None = None, output_name: str | None = None
 ) -> Model:
-    name = name or (str(source) if isinstance(source, Path) else type(source).__name__)
-    try:
+    name = name or _name(source)
+    with _onnx(name):
         from deepjudge_onnx.model import open_onnx
+    return open_onnx(source, name=name, batch_size=batch_size, output=output_name)
+
+
+def _network(source: Any, *, name: str | None = None, output_name: str | None = None) -> Any:
+    # A program of torch.export, which another adapter trains.
+    name = name or _name(source)
+    with _onnx(name):
+        from deepjudge_onnx.model import open_onnx_program
+    return open_onnx_program(source, name=name, output=output_name)
+
+
+def _name(source: Any) -> str:
+    return str(source) if isinstance(source, Path) else type(source).__name__
+
+
+@contextlib.contextmanager
+def _onnx(name: str) -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name not in ("onnx", "onnxruntime"):
             raise
         raise MissingExtraError(name, "ONNX Runtime", "onnx") from error
-    return open_onnx(source, name=name, batch_size=batch_size, output=output_name)

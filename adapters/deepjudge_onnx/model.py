@@ -16,12 +16,16 @@ from onnx import ModelProto, TensorProto, inliner
 from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
 from deepjudge_core.taps import Tap, find_taps
+from deepjudge_onnx.gelu import with_gelus
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised
 from deepjudge_onnx.operations import layout, operations
 from deepjudge_onnx.places import Place, find_place
 from deepjudge_onnx.plain import plain
+from deepjudge_onnx.sizes import with_free_rows, without_sizes
 
 if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
     from deepjudge_onnx.gradient import Differentiable
 
 _DTYPES = {
@@ -57,13 +61,26 @@ def open_onnx(source: Path | ModelProto, *, name: str, batch_size: int | None, o
     Raises:
         ModelError: When it cannot be opened as a classifier.
     """
-    if isinstance(source, Path):
-        model, digest = _load(source)
-    elif external_files(source):
-        raise ModelError(f"{name}: expected a model with its weights, found external data: open the file instead")
-    else:
-        model, digest = source, hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest()
+    model, digest = _read(source, name)
     return OnnxModel(model, name=name, digest=digest, batch_size=batch_size, output=output)
+
+
+def open_onnx_program(source: Path | ModelProto, *, name: str, output: str | None) -> "ExportedProgram":
+    """Open a file or a live model as a program of torch.export, for any number of rows, even where it says one.
+
+    Raises:
+        ModelError: When it cannot be opened or converted.
+    """
+    model, digest = _read(source, name)
+    return OnnxModel(with_free_rows(model), name=name, digest=digest, output=output).program()
+
+
+def _read(source: Path | ModelProto, name: str) -> tuple[ModelProto, str]:
+    if isinstance(source, Path):
+        return _load(source)
+    if external_files(source):
+        raise ModelError(f"{name}: expected a model with its weights, found external data: open the file instead")
+    return source, hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest()
 
 
 class OnnxModel(BatchedModel):
@@ -111,6 +128,31 @@ class OnnxModel(BatchedModel):
         if layer not in self._differentiable:
             self._differentiable[layer] = self._convert(layer)
         return self._differentiable[layer].backward(x, cotangent)
+
+    def program(self) -> "ExportedProgram":
+        """The same in PyTorch.
+
+        Raises:
+            ModelError: When it cannot be converted, or not for any number of rows.
+        """
+        self._refuse_gradients()
+        if len(self._samples) == 1:
+            raise ModelError(f"{self.name}: expected a model for any number of rows, found one for 1 alone")
+        loops = sorted({"Loop", "Scan"} & {node.op_type for node in dependents(self._model, self._source)})
+        if loops:
+            raise ModelError(
+                f"{self.name}: expected layers to convert to PyTorch, found a {loops[0]}: take what it was exported from"
+            )
+        from deepjudge_onnx.network import export, run
+
+        free = (0, *(axis for axis, size in enumerate(self.input.shape, 1) if size is None))
+        try:
+            fixed = without_sizes(with_gelus(self._model), self._source, self._samples, self._run)
+            program = export(cut(fixed, [self._output]), self._samples[0], free)
+        except ModelError as error:
+            raise ModelError(f"{self.name}: {error}") from error
+        self._check(lambda x: run(program, x), self._output, f"{self.name}: expected")
+        return program
 
     def _find_input(self) -> tuple[str, tuple[int | None, ...], str]:
         # Name, shape and numpy type of the one input that is not a weight.
@@ -203,24 +245,30 @@ class OnnxModel(BatchedModel):
             ) from error
 
     def _convert(self, layer: str) -> "Differentiable":
-        refused = self._gradients_refused(self.input.dtype)
-        if refused:
-            raise refused
+        self._refuse_gradients()
         from deepjudge_onnx.gradient import Differentiable
 
         function = Differentiable(cut(self._model, [layer]), self._places[layer], self.name)
+        self._check(function.forward, layer, f"{self.name}: no gradients at {layer!r}: expected")
+        return function
+
+    def _check(self, converted: Callable[[Array], Array], name: str, wanted: str) -> None:
         for x in self._samples:
-            (expected,) = self._run([layer], x)
-            found = function.forward(x)
+            (expected,) = self._run([name], x)
+            found = converted(x)
             off = np.abs(found - expected).max(initial=0) if found.shape == expected.shape else np.inf
             # So written, it refuses NaN.
             tolerance = _HALF_TOLERANCE if expected.dtype == np.float16 else _TOLERANCE
             if not off <= tolerance * np.abs(expected).max(initial=0):
                 raise ModelError(
-                    f"{self.name}: no gradients at {layer!r}: expected the outputs of ONNX Runtime from its conversion "
-                    f"to PyTorch, found a difference of {off:.2g}"
+                    f"{wanted} the outputs of ONNX Runtime from its conversion to PyTorch, "
+                    f"found a difference of {off:.2g}"
                 )
-        return function
+
+    def _refuse_gradients(self) -> None:
+        refused = self._gradients_refused(self.input.dtype)
+        if refused:
+            raise refused
 
     def _gradients_refused(self, dtype: str) -> ModelError | None:
         if _BLOCKED in {node.domain for node in self._model.graph.node}:

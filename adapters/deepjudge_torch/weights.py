@@ -227,12 +227,14 @@ def _leaves(node: fx.Node) -> tuple[list[str], bool]:
 def _like_parameter(node: fx.Node, use: Use, begun: bool) -> bool:
     # A constant that stands where a weight does. In front of the first layer, what is added and multiplied prepares the
     # input; elsewhere, single numbers belong to a formula.
-    if use.part in (Part.OTHER, *_STATISTICS):
+    name = operation(node)
+    # What recurrent layers begin with is no weight.
+    if use.part in (Part.OTHER, *_STATISTICS) or (use.part is Part.SHIFT and ROLES.get(name) is Role.RECURRENT):
         return False
-    if operation(node) in ("add", "sub", "mul", "div"):
-        product = any(operation(other) in _PRODUCTS for other in node.all_input_nodes)
-        return begun and (product or max(use.fans) > 1)
-    return operation(node) != "cat"
+    if name in ("add", "sub", "mul", "div"):
+        bias = use.part is Part.SHIFT and any(operation(other) in _PRODUCTS for other in node.all_input_nodes)
+        return begun and (bias or max(use.fans) > 1)
+    return name != "cat"
 
 
 def _find_head(
