@@ -180,7 +180,7 @@ STUDIES: Mapping[str, Study] = {
         about=(
             "The victim is the ResNet-20 that the authors published; the images went through JPEG, so that its "
             "accuracy is lower than theirs. By its loss it was trained on about the first 21,000 rows, its part here; "
-            "thieves have the other 29,000. Auxiliary inputs are Fashion-MNIST, padded to 32x32, grey in three channels."
+            "thieves have the other 29,000. Auxiliary inputs are Fashion-MNIST, padded to 32x32, in three channels."
         ),
         split=0.42,
         controls=6,
