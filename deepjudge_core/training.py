@@ -18,7 +18,7 @@ AlsoAfter = Callable[[Trainer, float], None]
 """What is done with the trainer after each step of training, at the rate of that step."""
 
 _WARM = 0.3  # share of the steps in which the rate rises (Smith & Topin, 2018)
-_LEAST_STEPS = 20  # of an epoch
+_LEAST_STEPS = 50  # of an epoch
 _START, _END = 1 / 25, 1e-4  # shares of the greatest rate
 
 
@@ -29,7 +29,7 @@ class Schedule:
     Attributes:
         epochs: Times that each input is seen.
         rate: Greatest length of a step of Adam: it rises to this and falls again, each along half a cosine.
-        batch: Inputs of one step at most. Of few inputs an epoch has 20 steps all the same.
+        batch: Inputs of one step at most. Of few inputs an epoch has 50 steps all the same.
 
     Raises:
         UsageError: For one that is not above 0.

@@ -199,7 +199,7 @@ STUDIES: Mapping[str, Study] = {
         repeat=dict.fromkeys(FINE_TUNED[:2], 3)
         | dict.fromkeys(FINE_TUNED[2:], 2)
         | dict.fromkeys((*EXTRACTED, *ADAPTIVE, *PRACTICE), 1),
-        training=("--epochs", "40", "--rate", "0.005"),
+        training=("--epochs", "30", "--rate", "0.005"),
         suite=("-n", "200"),
     ),
 }
