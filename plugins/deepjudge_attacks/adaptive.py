@@ -45,9 +45,9 @@ def adapt_w(
     loot: Loot,
     rng: np.random.Generator,
     *,
-    margin: float = 0.5,
+    margin: float = 0.75,
     epochs: int = 3,
-    rate: float = 5e-4,
+    rate: float = 1e-3,
     batch: int = 128,
 ) -> Network:
     """Fine-tune, and move the neurons' outputs on the suite's corner cases: against the white-box metrics.
@@ -88,8 +88,9 @@ def away(outputs: Array, margin: float) -> Array:
     outputs and the activation status differ, and no further.
     """
     low, high = outputs.min(axis=1, keepdims=True), outputs.max(axis=1, keepdims=True)
-    moved: Array = outputs - margin * (high - low) * np.where(outputs - low > (high - low) / 2, 1, -1)
-    return moved.astype(np.float32)
+    way = np.where(outputs - low > (high - low) / 2, np.float32(-margin), np.float32(margin))
+    moved: Array = outputs + way * (high - low)
+    return moved
 
 
 def adv_train(
