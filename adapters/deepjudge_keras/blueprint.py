@@ -4,7 +4,7 @@ import contextlib
 import random
 import types
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,21 +81,23 @@ class Blueprint:
                 layer.finalize_state()
         return model
 
-    def with_units(self, place: int, units: int) -> "Blueprint":
-        """The same with another number of outputs of the layer that owns the weight at a place.
+    def with_units(self, places: Collection[int], units: int) -> "Blueprint":
+        """The same with another number of outputs of the layers that own the weights at some places.
 
         Raises:
-            ModelError: When that layer has no such number.
+            ModelError: When such a layer has no such number.
         """
         model = self.make(np.random.default_rng(0))
-        weight = model.weights[place]
-        layer = next(layer for layer in _layers(model) if any(weight is own for own in _own(layer)))
-        number = next((name for name in ("units", "filters") if hasattr(layer, name)), None)
-        if number is None:
-            raise ModelError(f"its last layer is a {type(layer).__name__}")
-        if getattr(layer, "activation", None) is keras.activations.sigmoid:  # of one output, for two classes
-            layer.activation = keras.activations.softmax
-        setattr(layer, number, units)
+        wanted = {id(model.weights[place]) for place in places}
+        for layer in _layers(model):
+            if wanted.isdisjoint(map(id, _own(layer))):
+                continue
+            number = next((name for name in ("units", "filters") if hasattr(layer, name)), None)
+            if number is None:
+                raise ModelError(f"expected a last layer with units or filters, found a {type(layer).__name__}")
+            if getattr(layer, "activation", None) is keras.activations.sigmoid:  # of one output, for two classes
+                layer.activation = keras.activations.softmax
+            setattr(layer, number, units)
         return replace(self, config=_reusable(model.get_config()))
 
 

@@ -1,5 +1,6 @@
 """Keras models as the core sees them, and the files that they come from."""
 
+import copy
 import functools
 import hashlib
 import json
@@ -44,25 +45,28 @@ class TracedModel(BatchedModel):
 
     def __init__(
         self,
-        trace: Callable[[Any], Trace],
+        trace: Callable[..., Trace],
         signature: Any,
         *,
         name: str,
         digest: str,
         batch_size: int | None = None,
+        weights: Sequence[Any] = (),
     ) -> None:
         """Trace the model, which is left as it is.
 
         Args:
-            trace: Traces it into the graph of the input that it is given.
+            trace: Traces it into the graph of the input that it is given, and of the weights.
             signature: The ``tf.TensorSpec`` of its input.
+            weights: Tensors of the weights that it does not hold itself.
         """
         self._trace = trace
         self._signature = signature
+        self._weights = tuple(weights)
         traces: list[Trace] = []
 
-        def output(x: Any) -> list[Any]:
-            traces.append(trace(x))
+        def output(x: Any, *weights: Any) -> list[Any]:
+            traces.append(trace(x, *weights))
             return [traces[-1].output]
 
         try:
@@ -89,6 +93,13 @@ class TracedModel(BatchedModel):
             fixed_batch=fixed_batch,
         )
 
+    def with_weights(self, weights: Sequence[Any], *, name: str, digest: str) -> "TracedModel":
+        """The same with other weights, run by the same functions."""
+        other = copy.copy(self)
+        other._weights = tuple(weights)
+        other.name, other.digest = name, digest
+        return other
+
     def refuse(self, access: Access, reason: str) -> None:
         """Take away what turned out not to be had; who asks for it nevertheless is told the reason."""
         self._refused |= dict.fromkeys(access & self.access, reason)
@@ -106,7 +117,7 @@ class TracedModel(BatchedModel):
         key = None if layers is None else tuple(layers)
         if key not in self._functions:
             self._functions[key] = self._compile(self._neurons(layers or ()))
-        outputs: list[Array] = [output.numpy() for output in self._functions[key](tf.constant(x))]
+        outputs: list[Array] = [output.numpy() for output in self._functions[key](tf.constant(x), *self._weights)]
         for layer, output in zip(layers or [self.logits], outputs, strict=True):
             self._check_rows(layer, output, len(x))
         return outputs
@@ -121,27 +132,28 @@ class TracedModel(BatchedModel):
             self._check_rows(layer, scores, len(x))
             return cotangent(scores)
 
-        gradient: Array = self._derivative.run(self._functions[layer], checked, tf.constant(x)).numpy()
+        gradient: Array = self._derivative.run(self._functions[layer], checked, tf.constant(x), *self._weights).numpy()
         return gradient
 
-    def _neurons(self, layers: Sequence[str]) -> Callable[[Any], Any]:
-        def run(x: Any) -> list[Any]:
-            traced = self._trace(x)
+    def _neurons(self, layers: Sequence[str]) -> Callable[..., Any]:
+        def run(x: Any, *weights: Any) -> list[Any]:
+            traced = self._trace(x, *weights)
             return [traced.neurons(layer) for layer in layers]
 
         return run
 
-    def _gradient(self, layer: str) -> Callable[[Any], Any]:
-        def run(x: Any) -> Any:
-            (gradient,) = self._derivative.gradients(self._trace(x).neurons(layer), [x])
+    def _gradient(self, layer: str) -> Callable[..., Any]:
+        def run(x: Any, *weights: Any) -> Any:
+            (gradient,) = self._derivative.gradients(self._trace(x, *weights).neurons(layer), [x])
             if gradient is None:
                 raise ModelError(f"{self.name}: layer {layer!r} has no gradient at the input")
             return gradient
 
         return run
 
-    def _compile(self, run: Callable[[Any], Any]) -> Any:
-        return tf.function(run, input_signature=[self._signature], autograph=False).get_concrete_function()
+    def _compile(self, run: Callable[..., Any]) -> Any:
+        given = [self._signature, *(tf.TensorSpec(weight.shape, weight.dtype) for weight in self._weights)]
+        return tf.function(run, input_signature=given, autograph=False).get_concrete_function()
 
     def _allow(self, access: Access) -> None:
         if access in self._refused:

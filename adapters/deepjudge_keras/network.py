@@ -1,6 +1,5 @@
 """Keras models as networks that can be made anew and trained."""
 
-import functools
 import tempfile
 import warnings
 from collections import Counter
@@ -17,7 +16,6 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Array, InputSpec, Layout
 from deepjudge_core.network import Network, Weights
 from deepjudge_keras.blueprint import Blueprint, undisturbed
-from deepjudge_keras.graph import trace
 from deepjudge_keras.model import TracedModel, cause, label, load, signature
 from deepjudge_keras.trainer import Functions, KerasTrainer
 
@@ -50,15 +48,15 @@ class KerasArchitecture:
         variables = self._variables(self._model)
         self._names = tuple(names) or _unique(variable.path for variable in variables)
         self._state = dict(zip(self._names, variables, strict=True))
-        self._signature = signature(self._model, name)
-        dtype = self._signature.dtype
-        if not dtype.is_floating:
-            raise ModelError(f"{name}: expected a network of real inputs to train, found one of {dtype.name}")
-        described = self.model(self._values(self._model), name=name)
-        self.input = replace(described.input, layout=layout or described.input.layout)
-        self.classes, self.layers = described.classes, described.layers
+        spec = signature(self._model, name)
+        if not spec.dtype.is_floating:
+            raise ModelError(f"{name}: expected a network of real inputs to train, found one of {spec.dtype.name}")
+        self._functions = Functions(self._model, self._state, spec, name)
+        first = self._functions.tensors(self._values(self._model))
+        self._opened = TracedModel(self._functions.trace, spec, name=name, digest="", weights=first)
+        self._opened.input = replace(self._opened.input, layout=layout or self._opened.input.layout)
+        self.input, self.classes, self.layers = self._opened.input, self._opened.classes, self._opened.layers
         self.parameters = tuple(n for n, variable in self._state.items() if variable.trainable)
-        self._functions = Functions(self._model, self._state, self._signature)
         self.head = tuple(n for n in self._functions.head if n in self.parameters)
         if not self.head:
             raise ModelError(f"{name}: expected a layer of weights that gives the logits, found none")
@@ -72,20 +70,16 @@ class KerasArchitecture:
         if classes == self.classes:
             return self
         places = {id(weight): place for place, weight in enumerate(self._model.weights)}
-        blueprint = self._blueprint
+        head = [places[id(self._state[name])] for name in self.head if len(self._state[name].shape) > 1]
         refused = f"{self._name}: cannot be given {classes} classes"
         try:
-            # The layers of the head: of several, the logits are a sum.
-            for name in self.head:
-                if len(self._state[name].shape) > 1:
-                    blueprint = blueprint.with_units(places[id(self._state[name])], classes)
+            blueprint = self._blueprint.with_units(head, classes)
             found = KerasArchitecture(blueprint, name=self._name, names=self._names, layout=self.input.layout)
-        except (ModelError, ValueError) as error:
+        except ModelError as error:
             raise ModelError(f"{refused}: {str(error).removeprefix(f'{self._name}: ')}") from error
-        shapes = {name: variable.shape for name, variable in self._state.items()}
-        changed = [name for name, variable in found._state.items() if variable.shape != shapes[name]]
-        if found.classes != classes or not set(changed) <= set(self.head):
-            raise ModelError(f"{refused}: it has {found.classes} with another last layer, whose weights are {changed}")
+        others = [name for name in self._names if name not in self.head]
+        if found.classes != classes or any(found._state[n].shape != self._state[n].shape for n in others):
+            raise ModelError(f"{refused}: its last layer does not say how many it has, or other layers follow from it")
         return found
 
     def student(self) -> "KerasArchitecture":
@@ -111,10 +105,8 @@ class KerasArchitecture:
 
     def model(self, weights: Weights, *, name: str) -> TracedModel:
         """See :class:`~deepjudge_core.network.Architecture`."""
-        state = [(v, keras.ops.convert_to_tensor(np.array(weights[n]), v.dtype)) for n, v in self._state.items()]
-        digest = Network(self, weights).digest
-        return TracedModel(
-            functools.partial(trace, self._model, state=state), self._signature, name=name, digest=digest
+        return self._opened.with_weights(
+            self._functions.tensors(weights), name=name, digest=Network(self, weights).digest
         )
 
     def save(self, weights: Weights, path: Path) -> None:

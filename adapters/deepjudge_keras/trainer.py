@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Array, Scores
 from deepjudge_core.network import ScoresCotangent, Weights
 from deepjudge_keras.derivative import Derivative
-from deepjudge_keras.graph import State, Trace, trace, trace_training
+from deepjudge_keras.graph import Trace, trace, trace_training
+from deepjudge_keras.model import cause
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-7
 _GREATEST_NORM = 5.0
@@ -30,34 +32,38 @@ class Functions:
         derivative: Takes the gradients of those that have a loss in numpy.
     """
 
-    def __init__(self, model: Any, variables: Mapping[str, Any], signature: Any) -> None:
+    def __init__(self, model: Any, variables: Mapping[str, Any], signature: Any, name: str) -> None:
         """Take a model.
 
         Args:
             model: A built ``keras.Model``, all of it trainable.
             variables: Name to variable, of its weights.
             signature: The ``tf.TensorSpec`` of its input.
+            name: What it is called in messages.
         """
         own = {id(variable) for variable in model.weights}
         self.derivative = Derivative()
-        self._model = model
+        self._model, self._name = model, name
         self._signature = signature
         self._variables = dict(variables)
         self._seeds = [v for v in model.variables if id(v) not in own]
         self._steps: dict[tuple[str | None, bool, frozenset[str]], Any] = {}
 
+    def trace(self, x: Any, *weights: Any) -> Trace:
+        """Trace the model with some weights, as it is in use, into the graph of an input."""
+        return trace(self._model, x, list(zip(self._variables.values(), weights, strict=True)))
+
     @functools.cached_property
     def logits(self) -> Any:
         """``(x, *weights)`` to the logits ``(n, classes)``."""
-        return self._compile(lambda x, *weights: _logits(trace(self._model, x, self._state(weights))), self._weights)
+        return self._compile(lambda x, *weights: _logits(self.trace(x, *weights)), self._weights)
 
     @functools.cached_property
     def gradient(self) -> Any:
         """``(x, *weights)`` to the gradient at ``x`` of a loss of the logits."""
 
         def run(x: Any, *weights: Any) -> Any:
-            scores = _logits(trace(self._model, x, self._state(weights)))
-            return self.derivative.gradients(scores, [x])[0]
+            return self.derivative.gradients(_logits(self.trace(x, *weights)), [x])[0]
 
         return self._compile(run, self._weights)
 
@@ -107,9 +113,6 @@ class Functions:
     def _weights(self) -> list[Any]:
         return [_spec(variable) for variable in self._variables.values()]
 
-    def _state(self, weights: Sequence[Any]) -> State:
-        return list(zip(self._variables.values(), weights, strict=True))
-
     def _step(
         self,
         layer: str | None,
@@ -127,6 +130,8 @@ class Functions:
         traced, values = (
             (trace(self._model, x, state), list(given)) if in_use else trace_training(self._model, x, state)
         )
+        if layer is not None and layer not in traced.taps:
+            raise ModelError(f"no layer {layer!r}; its layers are {', '.join(traced.taps)}")
         scores = _logits(traced) if layer is None else tf.cast(traced.neurons(layer), tf.float32)
         weights = dict(zip(self._variables, given, strict=False))
         trained = [weights[name] for name in names]
@@ -144,7 +149,12 @@ class Functions:
 
     def _compile(self, run: Callable[..., Any], others: Sequence[Any]) -> Any:
         function = tf.function(run, input_signature=[self._signature, *others], autograph=False)
-        return function.get_concrete_function()
+        try:
+            return function.get_concrete_function()
+        except ModelError as error:
+            raise ModelError(f"{self._name}: {error}") from error
+        except Exception as error:
+            raise ModelError(f"{self._name}: cannot be trained: {cause(error)}") from error
 
 
 class KerasTrainer:
@@ -217,6 +227,10 @@ def _logits(traced: Trace) -> Any:
     logits = tf.cast(traced.neurons(list(traced.taps)[-1]), tf.float32)
     if logits.shape[1] == 1:  # a sigmoid is a softmax of two logits
         return tf.concat([tf.zeros_like(logits), logits], axis=1)
+    if traced.output.op.type == "Sigmoid":
+        raise ModelError(
+            f"expected one sigmoid, or class probabilities that sum to 1, found {logits.shape[1]} sigmoids"
+        )
     if traced.scores is not Scores.LOGITS:
         return logits
     # With no softmax found they may be probabilities all the same, of one that somebody spelt out.
