@@ -174,6 +174,20 @@ def test_a_model_far_from_the_victim_is_marked_and_left_out(data: Cli) -> None:
     assert data(*POWER, "--far")[0] == 0
 
 
+def test_a_stolen_model_far_from_the_victim_is_judged_and_not_counted(data: Cli) -> None:
+    options = ("--epochs", "20", "--rate", "0.02", "--auxiliary", "other.npz", "--option", "listen.epochs=1")
+    data(*ZOO, "--controls", "4", "--attacks", "listen", "--repeat", "1", *options)
+    data("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "-o", "suite.safetensors")
+    assert "listen-01.toy (independent)" in data(*POWER)[1]
+    report = json.loads(Path("power/power.json").read_text())
+    [attack] = report["attacks"]
+    assert (attack["copies"]["of"], attack["left_out"], attack["auc"]["outputs"]) == (0, 1, None)
+    assert [model["counts"] for model in report["models"]] == [True] * 4 + [False]
+    data(*POWER, "--far")
+    [attack] = json.loads(Path("power/power.json").read_text())["attacks"]
+    assert (attack["copies"]["of"], attack["left_out"]) == (1, 0)
+
+
 def _sorted_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(y, kind="stable")
     return x[order], y[order]

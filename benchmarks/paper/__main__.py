@@ -28,8 +28,9 @@ def main() -> None:
         folder = arguments.out / key
         commands = run(STUDIES[key], arguments.data.resolve(), folder)
         power, zoo = (json.loads((folder / name).read_text()) for name in ("power/power.json", "zoo/zoo.json"))
-        draw_roc(power["models"], METRICS, DOCS / FIGURES / f"{key}-roc.svg")
-        draw_radar(power["models"], METRICS, DOCS / FIGURES / f"{key}-radar.svg")
+        models = [model for model in power["models"] if model["counts"]]
+        draw_roc(models, METRICS, DOCS / FIGURES / f"{key}-roc.svg")
+        draw_radar(models, METRICS, DOCS / FIGURES / f"{key}-radar.svg")
         shown = [_without_paths(line) for line in commands.lines]
         write(key, section(STUDIES[key], key, power, zoo, shown, FIGURES))
         print(f"{key}: {commands.seconds / 60:.1f} minutes in these commands", flush=True)

@@ -14,7 +14,7 @@ STRATA = {"same-data": "Neg-1: same rows", "other-data": "Neg-2: other rows"}
 
 def section(study: Study, key: str, power: Report, zoo: Report, commands: Sequence[str], figures: str) -> Iterator[str]:
     """All of one study's section of the page."""
-    models, victim = power["models"], power["victim"]
+    models, victim = [model for model in power["models"] if model["counts"]], power["victim"]
     yield f"## {study.title}"
     yield f"{study.about} It classifies {victim['accuracy']:.1%} of the test rows correctly."
     yield "```console\n" + "\n".join(f"$ {line}" for line in commands) + "\n```"
@@ -32,9 +32,13 @@ def section(study: Study, key: str, power: Report, zoo: Report, commands: Sequen
         f"Of {held['of']} controls, each held out once, {held['count']} would be accused by the others: with 95 % "
         f"confidence {low:.1%} to {high:.1%} of such models."
     )
-    left = [f"{model['file']} ({model['accuracy']:.1%})" for model in power["left_out"]]
+    left = [
+        f"{model['file']} ({model['accuracy']:.1%}, {model['decision']})"
+        for model in power["models"]
+        if not model["counts"]
+    ]
     if left:
-        yield f"Left out, since their accuracy is far below the victim's: {', '.join(left)}."
+        yield f"Not counted, since their accuracy is far below the victim's: {', '.join(left)}."
     missing = [f"{entry['name']} ({entry['reason']})" for entry in zoo["missing"]]
     if missing:
         yield f"Could not be made: {', '.join(missing)}."

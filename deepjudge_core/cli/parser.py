@@ -134,9 +134,7 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
     power.add_argument("zoo", type=Path, metavar="ZOO", help="a folder that 'deepjudge zoo' made")
     _match(power)
     _judgement(power)
-    power.add_argument(
-        "--far", action="store_true", help="take in models whose accuracy is far below the victim's, too"
-    )
+    power.add_argument("--far", action="store_true", help="count models whose accuracy is far below the victim's, too")
     _output(power, "DIR")
 
     init = _command(commands, "init", "write an example of a file for 'deepjudge audit', to be filled in")

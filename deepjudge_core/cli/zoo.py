@@ -12,6 +12,7 @@ from deepjudge_core import storage
 from deepjudge_core.audit import make_suite
 from deepjudge_core.cli import display, typed
 from deepjudge_core.cli.status import FAILED, NO_COPY
+from deepjudge_core.components import Decision
 from deepjudge_core.errors import DeepJudgeError, InputError, UsageError
 from deepjudge_core.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, load_inputs, load_training_inputs
 from deepjudge_core.model import InputSpec
@@ -25,7 +26,7 @@ from deepjudge_core.training import Schedule
 from deepjudge_core.zoo.making import Recipe, check_recipe, make_zoo, needs_suite
 from deepjudge_core.zoo.manifest import Missing, ZooModel, load_zoo
 from deepjudge_core.zoo.material import Material, divide
-from deepjudge_core.zoo.power import CONFIDENCE, Power, Share, estimate_power
+from deepjudge_core.zoo.power import CONFIDENCE, Judged, Power, Share, estimate_power
 
 _SUITE = "suite.safetensors"
 
@@ -183,11 +184,15 @@ def _show_power(out: Console, power: Power) -> None:
         f"controls    {_of(power.accused)} held out are judged a copy by the others "
         f"(with {CONFIDENCE:.0%} confidence less than {high:.1%} of such models)",
     )
-    if power.left_out:
-        names = ", ".join(model.label for model in power.left_out)
-        display.say(out, f"left out    {names}: far from the victim's accuracy (--far takes them in)")
+    left = [f"{found.model.label} ({_decision(found)})" for found in power.judged if not found.counts]
+    if left:
+        display.say(out, f"not counted {', '.join(left)}: far from the victim's accuracy (--far counts them)")
     for note in (*power.calibration.notes, *power.failures):
         display.say(out, note)
+
+
+def _decision(found: Judged) -> str:
+    return str(found.verdict.decision if found.verdict else Decision.FAILED)
 
 
 def _of(share: Share) -> str:

@@ -5,7 +5,6 @@ from typing import Any
 
 from deepjudge_core.report.json import suite_to_json, verdict_to_json
 from deepjudge_core.version import VERSION
-from deepjudge_core.zoo.manifest import ZooModel
 from deepjudge_core.zoo.power import AttackPower, Judged, Power, Share
 
 SCHEMA = "deepjudge/power/1"
@@ -29,7 +28,6 @@ def power_to_json(power: Power) -> dict[str, Any]:
         },
         "attacks": [_attack(attack) for attack in power.attacks],
         "models": [_judged(found) for found in power.judged],
-        "left_out": [_model(model) for model in power.left_out],
     }
 
 
@@ -44,16 +42,13 @@ def _attack(attack: AttackPower) -> dict[str, Any]:
         "copies": _share(attack.copies),
         "groups": {group: _share(share) for group, share in attack.groups.items()},
         "inconclusive": attack.inconclusive,
+        "left_out": attack.left_out,
         "auc": dict(attack.auc),
     }
 
 
 def _judged(found: Judged) -> dict[str, Any]:
-    verdict = verdict_to_json(found.verdict, found.failure)
-    return _model(found.model) | verdict
-
-
-def _model(model: ZooModel) -> dict[str, Any]:
+    model = found.model
     return {
         "file": model.file,
         "kind": model.kind,
@@ -61,6 +56,8 @@ def _model(model: ZooModel) -> dict[str, Any]:
         "attack": model.attack,
         "accuracy": model.accuracy,
         "seconds": model.seconds,
+        "counts": found.counts,
+        **verdict_to_json(found.verdict, found.failure),
     }
 
 

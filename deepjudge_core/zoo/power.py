@@ -1,13 +1,14 @@
 """What an audit with a suite would see: how many stolen models of a zoo it notices, how many controls it accuses."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.stats
 
+from deepjudge_core import progress
 from deepjudge_core.audit import Judging, check_judging
 from deepjudge_core.calibration import LEAST_CONTROLS, Calibration, calibrate
 from deepjudge_core.components import Decision, Group
@@ -52,23 +53,28 @@ class Judged:
         measurements: Its values.
         verdict: Of a control, by the other controls alone; None with its ``failure``.
         failure: Why it could not be judged: one line.
+        counts: Whether it is one of those that shares and areas are taken over.
     """
 
     model: ZooModel
     measurements: Measurements | None = None
     verdict: Verdict | None = None
     failure: str | None = None
+    counts: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class AttackPower:
     """How well thefts by one attack are noticed.
 
+    Models whose accuracy is far below the victim's do not count, unless they were asked for.
+
     Attributes:
         attack: Its name.
         copies: Stolen models that are judged copies, of those judged.
         groups: The same in each setting: black-box and white-box.
         inconclusive: Of those judged, those of which nothing could be said.
+        left_out: Models that do not count.
         auc: Metric name to the area under its ROC curve, stolen models against controls: the share of pairs in which
             the stolen model is nearer to the victim, 0..1; None where it could not be measured.
     """
@@ -77,6 +83,7 @@ class AttackPower:
     copies: Share
     groups: Mapping[Group, Share]
     inconclusive: int
+    left_out: int
     auc: Mapping[str, float | None]
 
 
@@ -90,10 +97,9 @@ class Power:
         calibration: All controls that thresholds are taken from.
         judging: How it was judged.
         rule_options: All options of the rule.
-        judged: Every model: stolen ones by all controls, each control by the others.
+        judged: Every model, those that do not count too: stolen ones by all controls, each control by the others.
         attacks: By attack, in the order of the zoo.
         accused: Controls that the others judge copies, of those that were held out so.
-        left_out: Models whose accuracy is far below the victim's, which count for nothing here.
     """
 
     suite: Suite
@@ -104,7 +110,6 @@ class Power:
     judged: tuple[Judged, ...]
     attacks: tuple[AttackPower, ...]
     accused: Share
-    left_out: tuple[ZooModel, ...]
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -144,27 +149,32 @@ def estimate_power(
             f"{zoo.folder}: expected a zoo of the suite's victim {suite.victim.model.name}, "
             f"found one of {zoo.victim['path']} with another digest"
         )
-    controls, stolen = zoo.of("control", far=far), zoo.of("stolen", far=far)
+    controls = zoo.of("control", far=far)
     if len(controls) < LEAST_CONTROLS:
         raise CalibrationError(
             f"{zoo.folder}: expected at least {LEAST_CONTROLS} controls whose accuracy is near the victim's, "
             f"found {len(controls)}: make more with 'deepjudge zoo', or train them longer"
         )
-    asked = [_Asked(suite, zoo, model, observations, registry) for model in (*controls, *stolen)]
-    answers = [found.answer() for found in asked]
+    others = tuple(model for model in zoo.models if model not in controls)
+    with progress.task("asking the zoo", len(zoo.models)) as advance:
+        answers = []
+        for model in (*controls, *others):
+            answers.append(_answer(suite, zoo, model, observations, registry))
+            advance(1)
     failed = [f"{m.file}: {found}" for m, found in zip(controls, answers, strict=False) if isinstance(found, str)]
     if failed:
         raise CalibrationError(f"{zoo.folder}: a control cannot be asked: {failed[0]}")
     seen = [found for found in answers[: len(controls)] if isinstance(found, Observation)]
     calibration = calibrate(suite, seen, judging.metrics, match=match, registry=registry)
-    kept = {id(control): place for place, control in enumerate(calibration.controls)}
-    judged: list[Judged] = []
-    for model, answer in zip((*controls, *stolen), answers, strict=True):
-        place = kept.get(id(answer))
-        if model.kind == "control" and place is None:  # the same model twice: it counts once
+    held = {id(control): place for place, control in enumerate(calibration.controls)}
+    judged = []
+    for model, answer in zip((*controls, *others), answers, strict=True):
+        place = held.get(id(answer))
+        if model in controls and place is None:  # the same model twice: it counts once
             continue
-        others = calibration if place is None else calibration.without(place)
-        judged.append(_judge(suite, model, answer, others, judging, registry))
+        by = calibration if place is None else calibration.without(place)
+        found = _judge(suite, model, answer, by, judging, registry)
+        judged.append(replace(found, counts=far or not model.far))
     names = [metric.name for metric in registry.metrics.select(judging.metrics)]
     return Power(
         suite=suite,
@@ -174,8 +184,7 @@ def estimate_power(
         rule_options=options,
         judged=tuple(judged),
         attacks=tuple(_by_attack(judged, names)),
-        accused=_share(found.verdict for found in judged if found.model.kind == "control" and _was_judged(found)),
-        left_out=tuple(model for model in zoo.models if model.far and not far),
+        accused=_share(f.verdict for f in judged if f.counts and f.model.kind == "control" and _was_judged(f)),
     )
 
 
@@ -196,31 +205,23 @@ def values(judged: Iterable[Judged], metric: str) -> Array:
     return np.array([value for value in found if value is not None], dtype=np.float64)
 
 
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    suite: Suite
-    zoo: Zoo
-    model: ZooModel
-    folder: Path | None
-    registry: Registry
-
-    def answer(self) -> Observation | str:
-        """Its answers, or why there are none."""
-        path = self.zoo.path(self.model)
-        if not is_kept(self.zoo, self.model):
-            return "expected the file that 'deepjudge zoo' made, found none or another: make it again"
-        kept = self.folder and self.folder / f"{path.stem}-{self.model.digest[:12]}.safetensors"
-        try:
-            if kept and kept.is_file():
-                seen = load_observation(kept)
-                if seen.suite == self.suite.digest:
-                    return seen
-            seen = observe(open_model(path, registry=self.registry), self.suite)
-            if kept:
-                save_observation(kept, seen)
-        except DeepJudgeError as error:
-            return str(error)
-        return seen
+def _answer(suite: Suite, zoo: Zoo, model: ZooModel, folder: Path | None, registry: Registry) -> Observation | str:
+    # Its answers, stored ones where there are any; or why there are none.
+    path = zoo.path(model)
+    if not is_kept(zoo, model):
+        return "expected the file that 'deepjudge zoo' made, found none or another: make it again"
+    kept = folder and folder / f"{path.stem}-{model.digest[:12]}.safetensors"
+    try:
+        if kept and kept.is_file():
+            stored = load_observation(kept)
+            if stored.suite == suite.digest:
+                return stored
+        seen = observe(open_model(path, registry=registry), suite)
+        if kept:
+            save_observation(kept, seen)
+    except DeepJudgeError as error:
+        return str(error)
+    return seen
 
 
 def _judge(
@@ -251,9 +252,10 @@ def _judge(
 
 
 def _by_attack(judged: Sequence[Judged], metrics: Sequence[str]) -> Iterable[AttackPower]:
-    controls = [found for found in judged if found.model.kind == "control"]
+    counted = [found for found in judged if found.counts]
+    controls = [found for found in counted if found.model.kind == "control"]
     for attack in dict.fromkeys(found.model.attack for found in judged if found.model.attack):
-        stolen = [found for found in judged if found.model.attack == attack]
+        stolen = [found for found in counted if found.model.attack == attack]
         verdicts = [found.verdict for found in stolen if found.verdict]
         yield AttackPower(
             attack=attack,
@@ -263,6 +265,7 @@ def _by_attack(judged: Sequence[Judged], metrics: Sequence[str]) -> Iterable[Att
                 for group in GROUPS
             },
             inconclusive=sum(verdict.decision is Decision.INCONCLUSIVE for verdict in verdicts),
+            left_out=sum(found.model.attack == attack and not found.counts for found in judged),
             auc={metric: area(values(stolen, metric), values(controls, metric)) for metric in metrics},
         )
 
