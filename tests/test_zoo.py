@@ -224,6 +224,13 @@ def test_what_is_wrong_is_one_line(
     data.fails(status, said, *ZOO, "--controls", "2", *options)
 
 
+def test_a_suite_of_another_victim_is_refused(data: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepjudge_core.cli.zoo.needs_suite", lambda *_: True)
+    data("suite", "copy.toy", "--inputs", "in.npz", *MADE, "--option", "shove.eps=1", "-o", "suite.safetensors")
+    said = "victim.toy: expected a suite of this victim, found one of copy.toy"
+    data.fails(2, said, *ZOO, "--controls", "1", "--attacks", "tune", "--suite", "suite.safetensors")
+
+
 def test_a_folder_with_another_zoo_is_left_alone(data: Cli) -> None:
     few = ("--controls", "2", "--attacks", "tune", "--repeat", "1")
     data(*ZOO, *few)

@@ -148,6 +148,8 @@ def make_zoo(
     """
     registry, recipe = registry or load_registry(), recipe or Recipe()
     resolved = check_recipe(recipe, registry)
+    if suite is not None and suite.victim.model.digest != digest:
+        raise UsageError(f"{name}: expected a suite of this victim, found one of {suite.victim.model.name}")
     victim.architecture.initial(np.random.default_rng(0))  # said at once where it cannot be made anew
     own = accuracy(victim, material.test.x, material.test.y)
     about = {
