@@ -140,17 +140,12 @@ class OnnxModel(BatchedModel):
             raise ModelError(f"{self.name}: expected a model for any number of rows, found one for 1 alone")
         loops = sorted({"Loop", "Scan"} & {node.op_type for node in dependents(self._model, self._source)})
         if loops:
-            raise ModelError(
-                f"{self.name}: expected layers to convert to PyTorch, found a {loops[0]}: take what it was exported from"
-            )
+            raise ModelError(f"{self.name}: expected layers to convert to PyTorch, found a {loops[0]}: open its origin")
         from deepjudge_onnx.network import export, run
 
         free = (0, *(axis for axis, size in enumerate(self.input.shape, 1) if size is None))
-        try:
-            fixed = without_sizes(with_gelus(self._model), self._source, self._samples, self._run)
-            program = export(cut(fixed, [self._output]), self._samples[0], free)
-        except ModelError as error:
-            raise ModelError(f"{self.name}: {error}") from error
+        fixed = without_sizes(with_gelus(self._model), self._source, self._samples, self._run, self.name)
+        program = export(cut(fixed, [self._output]), self._samples[0], free, self.name)
         self._check(lambda x: run(program, x), self._output, f"{self.name}: expected")
         return program
 
@@ -217,7 +212,8 @@ class OnnxModel(BatchedModel):
     def _run(self, names: Sequence[str], x: Array) -> list[Array]:
         session = self._session(names)
         try:
-            tensors: list[Array] = session.run(list(names), {self._source: x})
+            given = {self._source: x} if session.get_inputs() else {}  # what is made of weights alone takes none
+            tensors: list[Array] = session.run(list(names), given)
         except Exception as error:  # ONNX Runtime's have no base of their own
             raise ModelError(f"{self.name}: ONNX Runtime cannot run it on {x.shape}: {_line(error)}") from error
         return tensors

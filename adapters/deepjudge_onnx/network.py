@@ -8,6 +8,7 @@ import torch
 from onnx import ModelProto
 from torch.export import Dim, ExportedProgram
 
+from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Array
 from deepjudge_onnx.conversion import convert, failed
 
@@ -15,27 +16,30 @@ from deepjudge_onnx.conversion import convert, failed
 _ROWS = 17
 
 
-def export(model: ModelProto, sample: Array, free: tuple[int, ...]) -> ExportedProgram:
+def export(model: ModelProto, sample: Array, free: tuple[int, ...], name: str) -> ExportedProgram:
     """Convert a model of one output.
 
     Args:
         model: Is changed.
         sample: An input of any number of rows.
         free: Axes that may have any length, that of the rows included.
+        name: Of the whole model, for messages.
 
     Raises:
-        ModelError: When it cannot be converted; without the model's name in front.
+        ModelError: When it cannot be converted.
     """
-    module = convert(model)
     example = torch.from_numpy(sample[:1]).repeat(_ROWS, *[1] * (sample.ndim - 1))
     # What torch cannot export it prints, besides raising an error.
     silent = contextlib.redirect_stderr(io.StringIO())
     with warnings.catch_warnings(), silent:
         warnings.simplefilter("ignore")  # about onnx2fx' own code
         try:
+            module = convert(model)
             return torch.export.export(module, (example,), dynamic_shapes=(dict.fromkeys(free, Dim.AUTO),))
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from error
         except Exception as error:
-            raise failed(error) from error
+            raise ModelError(f"{name}: {failed(error)}") from error
 
 
 def run(program: ExportedProgram, x: Array) -> Array:

@@ -32,7 +32,9 @@ def with_free_rows(model: ModelProto) -> ModelProto:
     return changed
 
 
-def without_sizes(model: ModelProto, source: str, samples: Sequence[Array], evaluate: Evaluate) -> ModelProto:
+def without_sizes(
+    model: ModelProto, source: str, samples: Sequence[Array], evaluate: Evaluate, name: str
+) -> ModelProto:
     """The same model, with each tensor that does not depend on the input's values worked out.
 
     What is the same for any number of rows is a weight. Sizes that grow with the rows are ``Sizes``, and tensors that
@@ -42,9 +44,10 @@ def without_sizes(model: ModelProto, source: str, samples: Sequence[Array], eval
         source: Name of the input.
         samples: Inputs of two numbers of rows.
         evaluate: Runs the model.
+        name: Of the model, for messages.
 
     Raises:
-        ModelError: When a tensor depends on the rows in another way; without the model's name in front.
+        ModelError: When a tensor depends on the rows in another way.
     """
     kept = dependents(model, source)
     own = {name for node in kept for name in node.output}
@@ -56,16 +59,19 @@ def without_sizes(model: ModelProto, source: str, samples: Sequence[Array], eval
     if names:
         rows = [len(x) for x in samples]
         values = [map(np.asarray, evaluate(names, x)) for x in samples]
-        for name, first, second in zip(names, *values, strict=True):
+        for tensor, first, second in zip(names, *values, strict=True):
             if first.shape == second.shape and np.array_equal(first, second):
-                changed.graph.initializer.append(numpy_helper.from_array(first, name))
-            else:
-                changed.graph.node.append(_of_rows(name, source, (first, second), rows))
+                changed.graph.initializer.append(numpy_helper.from_array(first, tensor))
+                continue
+            node = _of_rows(tensor, source, (first, second), rows)
+            if node is None:
+                raise ModelError(f"{name}: expected sizes that grow with the rows, found others in {tensor!r}")
+            changed.graph.node.append(node)
     changed.graph.node.extend(kept)
     return changed
 
 
-def _of_rows(name: str, source: str, values: tuple[Array, Array], rows: Sequence[int]) -> NodeProto:
+def _of_rows(name: str, source: str, values: tuple[Array, Array], rows: Sequence[int]) -> NodeProto | None:
     first, second = values
     if first.dtype.kind == "i" and first.shape == second.shape and first.ndim == 1:
         slope = (second - first) // (rows[1] - rows[0])
@@ -77,7 +83,7 @@ def _of_rows(name: str, source: str, values: tuple[Array, Array], rows: Sequence
         if second.shape[axis] * rows[0] == first.shape[axis] * rows[1] and (first == each).all():
             value = numpy_helper.from_array(each)
             return _node("Rows", source, name, value=value, axis=axis, times=first.shape[axis] // rows[0])
-    raise ModelError(f"expected an operation for any number of rows, found that {name!r} depends on them")
+    return None
 
 
 def _node(kind: str, source: str, name: str, **attributes: object) -> NodeProto:

@@ -175,8 +175,9 @@ class TorchArchitecture:
 
     def save(self, weights: Mapping[str, Array], path: Path) -> None:
         """See :class:`~deepjudge_core.network.Architecture`."""
-        # What the graph does not use is not its own.
+        # What the graph does not use is not its own. In torch's own arrangement: of others, saving warns.
         state = {**self.base.state, **self._tensors(weights)}
+        state = {name: value.contiguous() for name, value in state.items() if isinstance(value, torch.Tensor)}
         program = copy.copy(self.base.program)
         program._state_dict = {name: _like(value, state.get(name, value)) for name, value in program.state_dict.items()}
         program._constants = {name: state.get(name, value) for name, value in program.constants.items()}
