@@ -1,5 +1,6 @@
 """What a person sees: tables, bars and one-line messages."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -36,7 +37,10 @@ _PIPE_WIDTH = 1000  # of tables that no terminal folds
 
 def say(out: Console, text: str) -> None:
     """Print one line as it is but for :func:`clean`: nothing in it is folded, coloured or taken for markup."""
-    out.print(clean(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+    # Not by the console, which would write through bars that are shown.
+    stream = sys.stderr if out.stderr else sys.stdout
+    stream.write(f"{clean(text)}\n")
+    stream.flush()
 
 
 def warn(text: str) -> None:
@@ -60,6 +64,7 @@ class Bars:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
+        self._shown: Progress | None = None  # all bars together: what is printed meanwhile goes above them
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
@@ -67,21 +72,34 @@ class Bars:
         if not self._console.is_terminal:
             yield lambda units, note="": None
             return
+        bars = self._shown or self._begin()
+        bar = bars.add_task(escape(clean(description)), total=total, note="")
+
+        def advance(units: int, note: str = "") -> None:
+            bars.advance(bar, units)
+            if note:
+                bars.update(bar, note=escape(clean(note)))
+
+        try:
+            yield advance
+        finally:
+            bars.remove_task(bar)
+            if not bars.tasks:
+                bars.stop()
+                self._shown = None
+
+    def _begin(self) -> Progress:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self._console, transient=True) as bars:
-            bar = bars.add_task(escape(clean(description)), total=total, note="")
-
-            def advance(units: int, note: str = "") -> None:
-                bars.advance(bar, units)
-                if note:
-                    bars.update(bar, note=escape(clean(note)))
-
-            yield advance
+        # Results that go to a file or a pipe are not to be caught.
+        caught = sys.stdout.isatty()
+        self._shown = Progress(*columns, console=self._console, transient=True, redirect_stdout=caught)
+        self._shown.start()
+        return self._shown
 
 
 def show_suite(out: Console, suite: Suite) -> None:
