@@ -185,7 +185,7 @@ STUDIES: Mapping[str, Study] = {
         split=0.42,
         controls=6,
         repeat=dict.fromkeys((*FINE_TUNED, *EXTRACTED, *ADAPTIVE, *PRACTICE), 1),
-        training=("--epochs", "6", "--rate", "0.005"),
+        training=("--epochs", "5", "--rate", "0.005"),
         # A third of the steps that MNIST has, since each takes ten times as long.
         attacks=(
             *(f"{attack}.epochs=1" for attack in (*FINE_TUNED, *ADAPTIVE)),
