@@ -33,6 +33,11 @@ assert ADAPTER.network is not None
 open_network: Callable[..., Network] = ADAPTER.network
 
 
+@pytest.fixture(autouse=True)
+def _same_models_each_time() -> None:
+    random.seed(0)  # from which Keras draws the seeds of the models below
+
+
 def inputs(network: Network, n: int = 16) -> tuple[Array, Array]:
     rng = np.random.default_rng(0)
     shape = [axis or 9 for axis in network.architecture.input.shape]
@@ -92,8 +97,18 @@ class Classifier(keras.Model):
 
 def normalised() -> Any:
     """Batch normalisation of both kinds, dropout, and an activation after each."""
-    first = [layers.Conv2D(4, 3, use_bias=False), layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.3)]
-    second = [layers.Flatten(), layers.Dense(8, use_bias=False), layers.BatchNormalization(), layers.Activation("gelu")]
+    first = [
+        layers.Conv2D(4, 3, use_bias=False),
+        layers.BatchNormalization(momentum=0.5),
+        layers.ReLU(),
+        layers.Dropout(0.3),
+    ]
+    second = [
+        layers.Flatten(),
+        layers.Dense(8, use_bias=False),
+        layers.BatchNormalization(momentum=0.5),
+        layers.Activation("gelu"),
+    ]
     last = [layers.GaussianNoise(0.1), layers.Dropout(0.3), layers.Dense(3), layers.Dropout(0.1), layers.Softmax()]
     return keras.Sequential([keras.Input((6, 6, 2)), *first, *second, *last])
 
@@ -108,7 +123,7 @@ def nested() -> Any:
 def pooled() -> Any:
     """A last convolution of one pixel, and channels of any number of pixels."""
     x = keras.Input((None, None, 2))
-    y = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(5, 3)(x)))
+    y = layers.ReLU()(layers.BatchNormalization(momentum=0.5)(layers.Conv2D(5, 3)(x)))
     z = layers.GlobalAveragePooling2D()(layers.Conv2D(3, 1)(y))
     return keras.Model(x, layers.Softmax()(z))
 
@@ -359,6 +374,24 @@ def folding() -> Any:
     return keras.Model(x, layers.Dense(3)(ops.reshape(layers.Dense(12)(ops.reshape(x, (2, 12))), (4, 6))))
 
 
+@keras.saving.register_keras_serializable("deepjudge-tests")
+class Forgetful(Classifier):
+    def get_config(self) -> dict[str, Any]:
+        return {"width": 2}
+
+
+def forgetful() -> Any:
+    model = Forgetful(6)
+    model(np.zeros((1, 5), np.float32))
+    return model
+
+
+def sigmoids() -> Any:
+    return keras.Sequential(
+        [keras.Input((5,)), layers.Dense(4, activation="relu"), layers.Dense(3, activation="sigmoid")]
+    )
+
+
 def unbuilt() -> Any:
     return keras.Sequential([layers.Dense(3)])
 
@@ -371,6 +404,8 @@ def unbuilt() -> Any:
         (remembering, "cannot be made anew: "),
         (folding, "expected a network that trains on any number of inputs, found one of 4 at a time: "),
         (unbuilt, "expected a model that is built"),
+        (forgetful, "cannot be made anew: its configuration gives a model of other weights"),
+        (sigmoids, "expected one sigmoid, or class probabilities that sum to 1, found 3 sigmoids"),
         (lambda: keras_networks.subclassed("dense", 0), "cannot be made anew: its class Subclassed has no get_config"),
     ],
 )

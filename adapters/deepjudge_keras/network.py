@@ -19,6 +19,8 @@ from deepjudge_keras.blueprint import Blueprint, undisturbed
 from deepjudge_keras.model import TracedModel, cause, label, load, signature
 from deepjudge_keras.trainer import Functions, KerasTrainer
 
+_ANY = 32  # length of an axis that may have any
+
 
 class KerasArchitecture:
     """A Keras model without its weights: see :class:`~deepjudge_core.network.Architecture`.
@@ -127,13 +129,8 @@ class KerasArchitecture:
         Raises:
             ModelError: When a model that is made anew has others.
         """
-        found = [tuple(weight.shape) for weight in model.weights]
-        made = [tuple(weight.shape) for weight in self._model.weights]
-        if found != made:
-            raise ModelError(
-                f"{self._name}: cannot be made anew: expected weights of the shapes {found} from its configuration, "
-                f"found {made}"
-            )
+        if [weight.shape for weight in model.weights] != [weight.shape for weight in self._model.weights]:
+            raise ModelError(f"{self._name}: cannot be made anew: its configuration gives a model of other weights")
         return self._values(model)
 
     def _made(self, rng: np.random.Generator) -> Any:
@@ -167,7 +164,7 @@ def open_network(source: Any, *, name: str | None = None) -> Network:
     network = Network(architecture, architecture.weights_of(model))
     if rows is not None:
         try:
-            network.predict(np.zeros((rows + 1, *axes), np.float32))
+            network.predict(np.zeros((rows + 1, *(axis or _ANY for axis in axes)), np.float32))
         except Exception as error:
             raise ModelError(
                 f"{named}: expected a network that trains on any number of inputs, found one of {rows} at a time: "
