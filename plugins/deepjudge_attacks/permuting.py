@@ -75,8 +75,8 @@ def permute_rescale(victim: Network, loot: Loot, rng: np.random.Generator, *, fa
     """Put the neurons of each layer in another order, and scale them, so that the answers stay the same.
 
     A neuron of a layer with ReLU may be multiplied by a positive factor, and its weights in the next layer divided by
-    it (Neyshabur et al., NIPS 2015). Layers whose neurons others share, as in a residual stream, and those that are no
-    function of one order alone stay as they are.
+    it (Neyshabur et al., NIPS 2015). Layers of whose neurons not all places are found, as of a long residual stream or
+    of a recurrent layer in both directions, stay as they are.
 
     Args:
         factor: Neurons are multiplied by numbers between its inverse and itself; at least 1, for 1 they are only
