@@ -178,11 +178,11 @@ def _show_power(out: Console, power: Power) -> None:
         areas = ("-" if area is None else f"{area:.3f}" for area in (attack.auc[name] for name in metrics))
         table.add_row(Text(display.clean(attack.attack)), *map(_of, shares), *areas)
     out.print(table)
-    high = power.accused.interval[1]
+    low, high = power.accused.interval
     display.say(
         out,
         f"controls    {_of(power.accused)} held out are judged a copy by the others "
-        f"(with {CONFIDENCE:.0%} confidence less than {high:.1%} of such models)",
+        f"(of such models, {low:.1%} to {high:.1%} with {CONFIDENCE:.0%} confidence)",
     )
     left = [f"{found.model.label} ({_decision(found)})" for found in power.judged if not found.counts]
     if left:
