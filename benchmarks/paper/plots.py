@@ -22,17 +22,18 @@ def draw_roc(models: Models, metrics: Sequence[str], path: Path) -> None:
     figure, panels = plt.subplots(2, 3, figsize=(8.4, 5.8), sharex=True, sharey=True, layout="constrained")
     controls = [model for model in models if model["kind"] == "control"]
     for metric, panel in zip(metrics, panels.flat, strict=True):
-        for family, attacks in FAMILIES.items():
+        for place, (family, attacks) in enumerate(FAMILIES.items()):
             stolen = [model for model in models if model["attack"] in attacks]
             false, true = roc(_values(stolen, metric), _values(controls, metric))
-            if len(true):
-                panel.plot(false, true, drawstyle="steps-post", label=family, linewidth=1.5, clip_on=False)
+            # Thinner ones above, so that those below are seen where they are the same.
+            width = 4 - place
+            panel.plot(false, true, drawstyle="steps-post", label=family, linewidth=width, solid_joinstyle="miter")
         panel.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
         panel.set(title=metric, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     figure.supxlabel("controls that are taken for copies", fontsize=9)
     figure.supylabel("stolen models that are noticed", fontsize=9)
     lines, labels = panels.flat[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(lines, labels, loc="outside upper center", ncols=4, frameon=False)
     _save(figure, path)
 
 
@@ -48,10 +49,10 @@ def roc(stolen: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def draw_radar(models: Models, metrics: Sequence[str], path: Path) -> None:
     """One panel for each family and one for the controls, one polygon for each model; larger is nearer to the victim.
 
-    A value is 1 - distance / the greatest distance of any model, so that the victim itself is the outer rim.
+    A value is 1 - distance / the median distance of the controls, and 0 beyond it: the victim itself is the outer rim.
     """
-    greatest = {metric: float(_values(models, metric).max(initial=0)) or 1.0 for metric in metrics}
     groups = {"controls": [model for model in models if model["kind"] == "control"]}
+    medians = {metric: float(np.median(_values(groups["controls"], metric))) for metric in metrics}
     groups |= {name: [m for m in models if m["attack"] in attacks] for name, attacks in FAMILIES.items()}
     figure, panels = plt.subplots(
         1, len(groups), figsize=(12.5, 3.4), subplot_kw={"projection": "polar"}, layout="constrained"
@@ -62,7 +63,8 @@ def draw_radar(models: Models, metrics: Sequence[str], path: Path) -> None:
         colours = dict(zip(attacks, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
         for model in members:
             found = [model["metrics"].get(metric, {}).get("value") for metric in metrics]
-            nearness = [np.nan if v is None else 1 - v / greatest[m] for m, v in zip(metrics, found, strict=True)]
+            pairs = zip(metrics, found, strict=True)
+            nearness = [np.nan if value is None else max(0, 1 - value / medians[metric]) for metric, value in pairs]
             closed = [*nearness, nearness[0]]
             kind = model["attack"] or model["stratum"]
             panel.plot([*angles, angles[0]], closed, color=colours[kind], linewidth=1, alpha=0.7, label=kind)
