@@ -60,14 +60,12 @@ def same_layers(source: Any, network: Network, x: np.ndarray) -> None:
         np.testing.assert_allclose(other, one, atol=1e-4)
 
 
-# torch's exporter looks for a gradient where there is none.
-@pytest.mark.filterwarnings(r"ignore:The \.grad attribute of a Tensor that is not a leaf Tensor:UserWarning")
 @pytest.mark.parametrize(
     ("build", "name"),
     [
         *((formats.old, name) for name in ARCHITECTURES),
         (formats.dynamo, "conv2d"),
-        (formats.dynamo, "LSTM"),
+        (formats.dynamo, "attention"),
         (_OLD_11, "attention"),
     ],
 )
