@@ -23,8 +23,9 @@ demo: $(INSTALLED)
 zoo-demo: $(INSTALLED)
 	$(BIN)/python examples/zoo_demo.py
 
+# Each worker has one processor, and threads that wait for another one's would keep it busy.
 test: lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
