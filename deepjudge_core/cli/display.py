@@ -1,6 +1,5 @@
 """What a person sees: tables, bars and one-line messages."""
 
-import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -204,8 +203,8 @@ def show_plugins(out: Console, registry: Registry) -> None:
 
 
 def _by_kind(plugin: Plugin) -> Iterator[str]:
-    for word, components in itertools.groupby(plugin.components, kind):
-        yield f"{word} {', '.join(component.name for component in components)}"
+    for word in dict.fromkeys(map(kind, plugin.components)):
+        yield f"{word} {', '.join(component.name for component in plugin.components if kind(component) == word)}"
 
 
 def number(value: float | None) -> str:
