@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import inspect
-import io
 import json
 import re
 import types
@@ -15,11 +14,10 @@ import numpy as np
 import pytest
 import toys
 from commands import HOW, MADE, Cli
-from rich.console import Console
 
 import deepjudge_core as dj
 from deepjudge_core import components, hookspecs, testing
-from deepjudge_core.cli.display import show_plugins
+from deepjudge_core.cli import display
 from deepjudge_core.cli.parser import build_parser
 from deepjudge_core.network import Architecture, Network, Trainer
 from deepjudge_core.plugins import Plugin, Registry
@@ -103,13 +101,12 @@ def test_the_tutorial_is_the_example() -> None:
     assert re.sub(r"\s", "", module) == re.sub(r"\s", "", files[0])
 
 
-def test_the_listing_in_the_tutorial_is_what_is_printed() -> None:
+def test_the_listing_in_the_tutorial_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     mine = dj.load_registry({"top1": module("")}).plugins[-1]
     plugins = [Plugin(p.name, "deepjudge 0.1.0", p.components) for p in own_plugins()]
     plugins.append(dataclasses.replace(mine, distribution="deepjudge-top1 0.1.0"))
-    printed = io.StringIO()
-    show_plugins(Console(file=printed, width=1000), Registry(tuple(sorted(plugins, key=lambda p: p.name))))
-    assert f"$ deepjudge plugins\n{printed.getvalue()}```" in PLUGINS
+    display.show_plugins(display.console(), Registry(tuple(sorted(plugins, key=lambda p: p.name))))
+    assert f"$ deepjudge plugins\n{capsys.readouterr().out}```" in PLUGINS
 
 
 @pytest.mark.parametrize("source", blocks(section(PLUGINS, "Reference"), "python"))
