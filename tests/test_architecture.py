@@ -39,8 +39,8 @@ def test_no_framework_is_imported(code: str) -> None:
     assert found.stdout.splitlines()[-1] == "imported []"
 
 
-def test_the_hooks_are_the_four() -> None:
-    assert set(HOOKS) == {f"deepjudge_{kind}" for kind in ("adapters", "generators", "metrics", "rules")}
+def test_the_hooks_are_the_five() -> None:
+    assert set(HOOKS) == {f"deepjudge_{kind}" for kind in ("adapters", "generators", "metrics", "rules", "attacks")}
 
 
 @pytest.mark.parametrize("name", HOOKS)

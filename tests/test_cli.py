@@ -408,7 +408,7 @@ def test_plugins(cli: Cli) -> None:
     status, out, err = cli("plugins")
     assert (status, err) == (0, "")
     assert "toys 1.0" in out
-    assert "adapter toy, generator shove, generator poke, metric answers" in out
+    assert "adapter toy; attack tune, listen, stumble; generator shove, poke; metric" in out
     status, out, err = cli("plugins", "--json")
     assert (status, err) == (0, "")
     found = json.loads(out)

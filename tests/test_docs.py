@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import inspect
+import json
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -11,16 +12,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import toys
+from commands import HOW, MADE, Cli
 
 import deepjudge_core as dj
 from deepjudge_core import components, hookspecs, testing
+from deepjudge_core.cli import display
 from deepjudge_core.cli.parser import build_parser
+from deepjudge_core.network import Architecture, Network, Trainer
+from deepjudge_core.plugins import Plugin, Registry
 from deepjudge_core.report.json import schema
+from deepjudge_core.training import Schedule, train
+from deepjudge_core.zoo.making import Recipe, make_zoo
+from deepjudge_core.zoo.material import Material, Rows
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for pattern in ("*.md", "[a-z]*/**/*.md") for path in ROOT.glob(pattern))
 PLUGINS = (ROOT / "docs" / "plugins.md").read_text("utf-8")
 CLI = (ROOT / "docs" / "cli.md").read_text("utf-8")
+ATTACKS = (ROOT / "docs" / "attacks.md").read_text("utf-8")
 TOP1 = ROOT / "examples" / "deepjudge-top1"
 
 
@@ -45,8 +55,8 @@ DATACLASSES = [
 
 
 def test_there_is_something_to_compare() -> None:
-    assert len(HOOKS) == 4
-    assert {"Adapter", "Generator", "Metric", "Rule"} <= {c.__name__ for c in DATACLASSES}
+    assert len(HOOKS) == 5
+    assert {"Adapter", "Generator", "Metric", "Rule", "Attack", "Loot"} <= {c.__name__ for c in DATACLASSES}
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -55,11 +65,24 @@ def test_each_hook_is_documented(hook: str) -> None:
     assert f"`{hook}() -> Iterable[{gives}]`" in section(PLUGINS, "The hooks")
 
 
-@pytest.mark.parametrize("component", DATACLASSES, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("component", [*DATACLASSES, Network], ids=lambda c: c.__name__)
 def test_each_field_is_documented(component: type) -> None:
     [table] = re.findall(rf"^\| field of `{component.__name__}` \|.*?\n\n", PLUGINS, re.MULTILINE | re.DOTALL)
     cells = [row.split(" | ")[0] for row in table.strip().splitlines()[2:]]
     assert re.findall(r"`(\w+)`", "".join(cells)) == [field.name for field in dataclasses.fields(component)]
+
+
+@pytest.mark.parametrize("networks", [Architecture, Trainer, Network], ids=lambda c: c.__name__)
+def test_all_of_a_network_is_documented(networks: type) -> None:
+    tables = re.findall(rf"^\| (?:field )?of `{networks.__name__}` \|.*?\n\n", PLUGINS, re.MULTILINE | re.DOTALL)
+    cells = [row.split(" | ")[0] for table in tables for row in table.strip().splitlines()[2:]]
+    public = {name for name in (*vars(networks), *networks.__annotations__) if not name.startswith("_")}
+    assert {name for cell in cells for name in re.findall(r"`(?:Network\.)?(\w+)", cell)} == public
+    for name, member in vars(networks).items():
+        if inspect.isfunction(member) and name in public:
+            told = next(cell for cell in cells if f"`{name}(" in cell).split("(", 1)[1]
+            given = list(inspect.signature(member).parameters)[1:]
+            assert re.findall(r"(\w+)(?:=\w+)?[,)]", told) == given
 
 
 def test_each_contract_is_documented() -> None:
@@ -76,6 +99,14 @@ def test_the_tutorial_is_the_example() -> None:
         assert any(part.strip() in file for file in files), part
     module = "\n".join(part.strip() for part in parts if part.strip() in files[0])
     assert re.sub(r"\s", "", module) == re.sub(r"\s", "", files[0])
+
+
+def test_the_listing_in_the_tutorial_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    mine = dj.load_registry({"top1": module("")}).plugins[-1]
+    plugins = [Plugin(p.name, "deepjudge 0.1.0", p.components) for p in own_plugins()]
+    plugins.append(dataclasses.replace(mine, distribution="deepjudge-top1 0.1.0"))
+    display.show_plugins(display.console(), Registry(tuple(sorted(plugins, key=lambda p: p.name))))
+    assert f"$ deepjudge plugins\n{capsys.readouterr().out}```" in PLUGINS
 
 
 @pytest.mark.parametrize("source", blocks(section(PLUGINS, "Reference"), "python"))
@@ -106,6 +137,10 @@ AT_DISCOVERY = {
     "a set of cases that there is not": "@hookimpl\n"
     "def deepjudge_metrics(): return [Metric('gap', needs=Access.LABELS, on='seeds', distance=gap, alpha=0.9)]",
     "suffixes as a text": "@hookimpl\ndef deepjudge_adapters(): return [Adapter('zoo', '.zoo', callable, zoo)]",
+    "a thief that takes something else": "@hookimpl\n"
+    "def deepjudge_attacks(): return [Attack('burgle', source='practice', takes='gradients', steal=zoo)]",
+    "needs as a text": "@hookimpl\n"
+    "def deepjudge_attacks(): return [Attack('burgle', source='practice', takes='weights', steal=zoo, needs='suite')]",
     "two distributions with one name": "@hookimpl\n"
     "def deepjudge_metrics(): return [Metric('jsd', needs=Access.LABELS, on='clean', distance=gap, alpha=0.9)]",
 }
@@ -121,6 +156,14 @@ AT_USE = {
     "a generator makes float64": "def make(task):\n"
     "    return Cases(task.seeds.inputs.astype(float), *3 * [np.arange(len(task.seeds.inputs))])",
     "an option that is not keyword-only": "def make(task, eps=0.1): return Cases.of_seeds(task.seeds.inputs)",
+}
+
+
+AT_THEFT = {
+    "an attack returns something else": "return None",
+    "an attack looks for weights in answers": "return victim.weights",
+    "an attack makes NaN": "return Network(loot.architecture,"
+    " {name: w * np.nan for name, w in loot.architecture.initial(rng).items()})",
 }
 
 
@@ -163,9 +206,31 @@ def deepjudge_generators(): return [Generator("make", makes="adversarial", needs
     raise AssertionError("expected an error, found none")
 
 
-@pytest.mark.parametrize("mistake", [*AT_DISCOVERY, *AT_USE])
-def test_the_lines_of_common_mistakes(mistake: str) -> None:
-    line = line_at_discovery(AT_DISCOVERY[mistake]) if mistake in AT_DISCOVERY else line_at_use(AT_USE[mistake])
+def line_at_theft(source: str, folder: Path) -> str:
+    hook = "return [Attack('burgle', source='practice', takes='answers', steal=burgle)]"
+    source = f"def burgle(victim, loot, rng): {source}\n@hookimpl\ndef deepjudge_attacks(): {hook}"
+    victim = Network.fresh(testing.NumpyArchitecture((6,), (8,), 3), np.random.default_rng(0))
+    x = np.random.default_rng(0).random((30, 6), dtype=np.float32)
+    rows = Rows(x, np.arange(30) % 3)
+    zoo = make_zoo(
+        victim,
+        Material(rows, rows, rows, (0.0, 1.0)),
+        folder,
+        Recipe(controls=0, attacks=["burgle"], repeat=1),
+        name="victim",
+        digest="",
+        registry=dj.load_registry({"mine": module(source)}),
+    )
+    [missing] = zoo.missing
+    return missing.reason
+
+
+@pytest.mark.parametrize("mistake", [*AT_DISCOVERY, *AT_USE, *AT_THEFT])
+def test_the_lines_of_common_mistakes(mistake: str, tmp_path: Path) -> None:
+    if mistake in AT_DISCOVERY:
+        line = line_at_discovery(AT_DISCOVERY[mistake])
+    else:
+        line = line_at_use(AT_USE[mistake]) if mistake in AT_USE else line_at_theft(AT_THEFT[mistake], tmp_path)
     line = line.replace("this program", "my-plugin 1.0").replace(f"deepjudge {dj.__version__}", "deepjudge 0.1.0")
     assert f"| {mistake} | {line} |" in section(PLUGINS, "Common mistakes")
 
@@ -220,12 +285,20 @@ def test_exit_statuses() -> None:
     assert set(shown) | {"130"} == set(documented)
 
 
+def own_plugins() -> list[Plugin]:
+    return [plugin for plugin in dj.load_registry().plugins if plugin.distribution == f"deepjudge {dj.__version__}"]
+
+
+def own_components() -> list[Any]:
+    return [component for plugin in own_plugins() for component in plugin.components]
+
+
 def rows_of_options() -> list[tuple[str, str, str]]:
     """Component, option and default, of this distribution's; mappings have a row for no single default."""
-    own = [plugin for plugin in dj.load_registry().plugins if plugin.distribution == f"deepjudge {dj.__version__}"]
-    given = [component for plugin in own for component in plugin.components]
+    given = own_components()
     functions = {c.name: c.generate for c in given if isinstance(c, dj.Generator)}
     functions |= {c.name: c.judge for c in given if isinstance(c, dj.Rule)}
+    functions |= {c.name: c.steal for c in given if isinstance(c, dj.Attack)}
     return [
         (name, option.name, str(option.default).replace("True", "true"))
         for name, function in functions.items()
@@ -256,6 +329,50 @@ def test_each_key_of_the_report_is_documented() -> None:
 
     missing = {key for key in keys(schema()) if f"`{key}`" not in text}
     assert not missing
+
+
+def test_each_key_of_a_zoo_and_of_its_power_is_documented(cli: Cli) -> None:
+    x = np.random.default_rng(1).random((2000, 12), dtype=np.float32)
+    y = np.argsort(np.argsort(x.sum(axis=1))) * 4 // len(x)
+    fresh = Network.fresh(toys.ToyArchitecture((12,), (10, 8), 4), np.random.default_rng(0))
+    train(fresh, x[:1000], y[:1000], np.random.default_rng(0), schedule=Schedule(10, 2e-2)).save(Path("victim.toy"))
+    np.savez("train.npz", x=x, y=y)
+    few = ("--controls", "3", "--repeat", "1", "--epochs", "1")
+    for words in (
+        ("zoo", "victim.toy", "--data", "train.npz", "--attacks", "tune,listen", *few, "-o", "zoo"),
+        ("suite", "victim.toy", "--inputs", "train.npz", *MADE, "--order", "low", "-o", "suite.safetensors"),
+        ("power", "suite.safetensors", "zoo", "--far", *HOW, "-o", "power"),
+    ):
+        status, _, err = cli(*words)
+        assert (status, err) == (0, "")
+    for name, part in {"zoo/zoo.json": section(CLI, "zoo"), "power/power.json": section(CLI, "power")}.items():
+        written = json.loads(Path(name).read_text())
+        assert f"`{written['schema']}`" in part
+        for key in written:
+            assert f"`{key}`" in part
+        assert written["models"]
+        for model in written["models"]:
+            assert not {key for key in model if f"`{key}`" not in part}
+    [missing] = json.loads(Path("zoo/zoo.json").read_text())["missing"]
+    power = json.loads(Path("power/power.json").read_text())
+    shares = power["attacks"][0]["copies"]
+    assert all(f"`{key}`" in section(CLI, "zoo.json") for key in missing)
+    assert all(f"`{key}`" in section(CLI, "power") for key in (*power["controls"], *power["attacks"][0], *shares))
+
+
+# The attacks.
+
+
+def test_the_attacks_are_those_that_there_are() -> None:
+    attacks = [component for component in own_components() if isinstance(component, dj.Attack)]
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*?) \| (.*?) \|", ATTACKS, re.MULTILINE)
+    needs = {"auxiliary": "auxiliary inputs", "suite": "the suite"}
+    assert rows == [
+        (attack.name, attack.source, ", ".join([attack.takes, *(needs[need] for need in attack.needs)]))
+        for attack in attacks
+    ]
+    told = re.findall(r"\*\*`([\w-]+)`\*\*", ATTACKS)
+    assert sorted(told) == sorted(attack.name for attack in attacks)
 
 
 # All pages.

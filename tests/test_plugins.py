@@ -167,7 +167,8 @@ def test_a_hook_that_asks_for_arguments() -> None:
 
 def test_no_hooks_at_all() -> None:
     assert failure(SimpleNamespace(x=1)) == (
-        "implements none of the hooks deepjudge_adapters, deepjudge_generators, deepjudge_metrics, deepjudge_rules"
+        "implements none of the hooks deepjudge_adapters, deepjudge_generators, deepjudge_metrics, deepjudge_rules, "
+        "deepjudge_attacks"
     )
 
 

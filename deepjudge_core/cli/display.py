@@ -16,7 +16,7 @@ from deepjudge_core.calibration import Calibration
 from deepjudge_core.components import Decision
 from deepjudge_core.judge import GROUPS, MetricResult
 from deepjudge_core.observation import Observation
-from deepjudge_core.plugins import Component, Registry
+from deepjudge_core.plugins import Component, Plugin, Registry
 from deepjudge_core.progress import Advance
 from deepjudge_core.suite import CASE_SETS, Suite
 
@@ -33,6 +33,7 @@ _POINTS_TO = {
 }
 _LISTED = 12  # neurons that are named on one line
 _PIPE_WIDTH = 1000  # of tables that no terminal folds
+_GIVES_WIDTH = 72  # of what a plugin gives, which may be much
 
 
 def say(out: Console, text: str) -> None:
@@ -210,14 +211,18 @@ def _show_one_by_one(out: Console, report: Report) -> None:
 
 def show_plugins(out: Console, registry: Registry) -> None:
     """What is installed, a row each, and what fails."""
-    table = Table("plugin", "from", "gives")
+    table = Table("plugin", "from", Column("gives", max_width=_GIVES_WIDTH))
     for plugin in registry.plugins:
-        components = ", ".join(f"{kind(component)} {component.name}" for component in plugin.components)
-        gives = Text("failed", "bold red") if plugin.failure else Text(components)
+        gives = Text("failed", "bold red") if plugin.failure else Text("; ".join(_by_kind(plugin)))
         table.add_row(Text(clean(plugin.name)), Text(clean(plugin.distribution)), gives)
     out.print(table)
     for line in registry.failures():
         say(out, line)
+
+
+def _by_kind(plugin: Plugin) -> Iterator[str]:
+    for word in dict.fromkeys(map(kind, plugin.components)):
+        yield f"{word} {', '.join(component.name for component in plugin.components if kind(component) == word)}"
 
 
 def number(value: float | None) -> str:
