@@ -14,8 +14,8 @@ from deepjudge_core.model import Array, Layout
 USUAL_KEYS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"), ("X", "Y"), ("data", "target"))
 """Names under which inputs and labels are looked for, in this order."""
 TRAINING_KEY = "x_train"
-TRAINING_KEYS = (("x_train", "y_train"), *USUAL_KEYS)
-"""The same where inputs to train with are looked for."""
+TRAINING_KEYS = (("x_train", "y_train"), *USUAL_KEYS[1:])
+"""The same where inputs to train with are looked for: none that are for tests."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -396,7 +396,7 @@ def test_show(ready: Cli) -> None:
     Path("x.json").write_text('{"a": 1}')
     Path("y.json").write_text("{")
     for file, said in {
-        "x.json": "x.json: expected a deepjudge/report/1, found other JSON",
+        "x.json": "x.json: expected one of deepjudge/report/1, deepjudge/zoo/1, deepjudge/power/1, found other JSON",
         "y.json": "y.json: expected a deepjudge report, found no JSON",
         "z.json": "z.json: ",
         "in.npz": "in.npz: expected a deepjudge suite or observation or calibration, found a damaged or other file",

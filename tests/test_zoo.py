@@ -203,6 +203,7 @@ def _sorted_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (None, ("--auxiliary", "loud.npz"), 4, "auxiliary data: expected inputs within 0..1, found 0..9"),
         (None, ("--test", "wide.npz"), 4, "expected inputs and labels under one of"),
         (None, ("--auxiliary", "none.npz"), 4, "none.npz: no such file"),
+        (None, ("--data", "test.npz"), 4, "test.npz: expected inputs and labels under one of x_train/y_train, x/y,"),
         (None, ("--split", "1"), 2, "expected a share between 0 and 1"),
         (None, ("--controls", "-1"), 2, "controls: expected at least 0, found -1"),
         (None, ("--epochs", "0"), 2, "training: expected epochs > 0, found 0"),
@@ -215,6 +216,7 @@ def _sorted_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_what_is_wrong_is_one_line(
     data: Cli, change: Callable[..., Any] | None, options: tuple[str, ...], status: int, said: str
 ) -> None:
+    np.savez("test.npz", x_test=np.zeros((4, 12), np.float32), y_test=np.arange(4))
     np.savez("wide.npz", x=np.zeros((4, 3), np.float32))
     np.savez("loud.npz", x=np.arange(24, dtype=np.float32).reshape(2, 12) % 10)
     if change:
@@ -291,6 +293,8 @@ def test_power_says_what_an_audit_sees(made: Cli) -> None:
     assert "tune" in out
     assert "2 of 2" in out
     assert "report: power/power.json" in out
+    for file in ("power/power.json", "zoo/zoo.json"):
+        assert json.loads(made("show", file)[1]) == json.loads(Path(file).read_text())
     # As judged one by one.
     made("calibrate", "suite.safetensors", "zoo/controls", "-o", "c.safetensors")
     judged = ("judge", "suite.safetensors", "zoo/stolen", "--calibration", "c.safetensors", *HOW, "--json", "r.json")

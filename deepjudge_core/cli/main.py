@@ -34,9 +34,13 @@ from deepjudge_core.observation import load_observation, save_observation
 from deepjudge_core.observe import Asking, observe
 from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.progress import watched
+from deepjudge_core.report import power
 from deepjudge_core.report.json import SCHEMA, dump_report
 from deepjudge_core.subject import Subject
 from deepjudge_core.suite import Suite, load_suite, save_suite
+from deepjudge_core.zoo import manifest
+
+_SCHEMAS = (SCHEMA, manifest.SCHEMA, power.SCHEMA)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -214,8 +218,8 @@ def _show_json(out: Console, path: Path) -> None:
         report: Any = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         raise FileFormatError(f"{path}: expected a deepjudge report, found no JSON") from None
-    if not isinstance(report, dict) or report.get("schema") != SCHEMA:
-        raise FileFormatError(f"{path}: expected a {SCHEMA}, found other JSON")
+    if not isinstance(report, dict) or report.get("schema") not in _SCHEMAS:
+        raise FileFormatError(f"{path}: expected one of {', '.join(_SCHEMAS)}, found other JSON")
     out.print_json(data=report, ensure_ascii=True)  # which escapes what controls a terminal
 
 
