@@ -167,7 +167,7 @@ STUDIES: Mapping[str, Study] = {
             "20,000 rows, so that these are its part; thieves have the other 40,000. Auxiliary inputs are "
             "Fashion-MNIST."
         ),
-        split=1 / 3,
+        split=0.333333,
         controls=24,
         repeat=dict.fromkeys(FINE_TUNED, 6)
         | dict.fromkeys(EXTRACTED, 3)
