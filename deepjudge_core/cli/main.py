@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     errors = display.console(stderr=True)
     try:
-        with watched(display.Bars()):
+        with watched(display.Bars()), display.warnings_in_lines():
             return _COMMANDS[arguments.command](arguments)
     except DeepJudgeError as error:
         if arguments.debug:
