@@ -384,7 +384,7 @@ def test_adapt_b_goes_away_from_the_victims_answers(case: Case) -> None:
 
 
 def test_adapt_w_goes_away_from_the_victims_neurons(case: Case) -> None:
-    plain, adapted = (case.distances(case.learning(name), WHITE_BOX) for name in ("ft-al", "adapt-w"))
+    plain, adapted = (case.distances(case.steal(name, **LEARNING), WHITE_BOX) for name in ("ft-al", "adapt-w"))
     assert all(adapted > 1.5 * plain for adapted, plain in zip(adapted, plain, strict=True)), (plain, adapted)
 
 

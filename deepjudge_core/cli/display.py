@@ -1,6 +1,5 @@
 """What a person sees: tables, bars and one-line messages."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -43,22 +42,6 @@ def say(out: Console, text: str) -> None:
 def warn(text: str) -> None:
     """Say one line on standard error that is no error."""
     say(console(stderr=True), f"deepjudge: warning: {text}")
-
-
-@contextmanager
-def warnings_in_lines() -> Iterator[None]:
-    """Say each warning that Python code gives once, in one line; which are shown at all is up to Python's filters."""
-    told: set[str] = set()
-
-    def tell(message: Warning | str, *_: object, **__: object) -> None:
-        line = str(message).strip().partition("\n")[0]
-        if line not in told:
-            told.add(line)
-            warn(line)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = tell
-        yield
 
 
 def console(*, stderr: bool = False) -> Console:
