@@ -102,8 +102,14 @@ def load_training_inputs(reference: str, *, scale: float = 1.0) -> Array:
         return _scaled(path, key, _array(path, archive, key), scale)
 
 
-def check_bounds(source: str, inputs: Array, bounds: tuple[float, float]) -> None:
-    """Refuse inputs outside their bounds.
+def check_bounds(
+    source: str,
+    inputs: Array,
+    bounds: tuple[float, float],
+    *,
+    advice: str = "state their range with --bounds, or divide them with --scale",
+) -> None:
+    """Refuse inputs outside their bounds; the advice says what to do then.
 
     Raises:
         InputError: Saying which range was expected and which was found; for NaN and for no inputs too.
@@ -117,10 +123,7 @@ def check_bounds(source: str, inputs: Array, bounds: tuple[float, float]) -> Non
     least, greatest = inputs.min(), inputs.max()
     # Compared in the inputs' own precision: 0.1 is no float32, and its nearest one lies above it.
     if not (inputs.dtype.type(low) <= least and greatest <= inputs.dtype.type(high)):
-        raise InputError(
-            f"{source}: expected inputs within {low:g}..{high:g}, found {least:g}..{greatest:g}; "
-            "state their range with --bounds, or divide them with --scale"
-        )
+        raise InputError(f"{source}: expected inputs within {low:g}..{high:g}, found {least:g}..{greatest:g}; {advice}")
 
 
 @contextmanager
@@ -199,7 +202,8 @@ def _scaled(path: Path, key: str, raw: Array, scale: float) -> Array:
 def _labels(path: Path, key: str, raw: Array) -> Array:
     labels = raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 1 else raw
     if labels.ndim != 1:
-        raise InputError(f"{path}: expected one class number per input under {key!r}, found shape {raw.shape}")
+        advice = "; of one-hot rows store argmax(axis=1)" if labels.ndim == 2 else ""
+        raise InputError(f"{path}: expected one class number per input under {key!r}, found shape {raw.shape}{advice}")
     with np.errstate(invalid="ignore"):  # NaN becomes some number, and is found by the comparison
         numbers = labels.astype(np.int64)
     if not (numbers == labels).all():

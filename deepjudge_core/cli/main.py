@@ -5,7 +5,8 @@ import contextlib
 import json
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     errors = display.console(stderr=True)
     try:
-        with watched(display.Bars()):
+        with watched(display.Bars()), _warnings_in_lines():
             return _COMMANDS[arguments.command](arguments)
     except DeepJudgeError as error:
         if arguments.debug:
@@ -65,6 +66,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         display.say(errors, "deepjudge: interrupted")
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _warnings_in_lines() -> Iterator[None]:
+    # Each warning that Python code gives, once; which are shown at all is up to Python's filters.
+    told: set[str] = set()
+
+    def tell(message: Warning | str, *_: object, **__: object) -> None:
+        line = str(message).strip().partition("\n")[0]
+        if line not in told:
+            told.add(line)
+            display.warn(line)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = tell
+        yield
 
 
 def _suite(arguments: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from deepjudge_core import options as component_options
@@ -33,11 +34,14 @@ def inputs_file(arguments: argparse.Namespace) -> InputsFile:
 def load(file: InputsFile) -> Inputs:
     """The inputs, after a word about what may be a mistake."""
     inputs = file.load()
-    if inputs.bounds == (0.0, 255.0) and file.scale == 1 and file.bounds is None:
-        display.warn(
-            f"{file.path}: taken as they are, 0..255; divide them by a scale of 255 if the victim expects 0..1"
-        )
+    warn_of_bytes(inputs, file.path, scale=file.scale, bounds=file.bounds)
     return inputs
+
+
+def warn_of_bytes(inputs: Inputs, path: Path, *, scale: float, bounds: Sequence[float] | None) -> None:
+    """A word about inputs that may have to be divided."""
+    if inputs.bounds == (0.0, 255.0) and scale == 1 and bounds is None:
+        display.warn(f"{path}: taken as they are, 0..255; divide them by a scale of 255 if the victim expects 0..1")
 
 
 def making(arguments: argparse.Namespace) -> Making:

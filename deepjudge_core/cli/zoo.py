@@ -40,6 +40,7 @@ def run_zoo(arguments: argparse.Namespace) -> int:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: expected a folder to write to, found a file")
     training, test = _labelled(arguments, arguments.data, TRAINING_KEYS), _test(arguments)
+    typed.warn_of_bytes(training, arguments.data, scale=arguments.scale, bounds=arguments.bounds)
     victim = Subject(arguments.victim, Asking(layout=arguments.input_layout), typed.opening(arguments))
     expected = InputSpec(training.x.shape[1:], layout=training.layout)
     network = open_network(victim.source, registry=registry, expected=expected, **victim.opening)
@@ -94,7 +95,7 @@ def run_power(arguments: argparse.Namespace) -> int:
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     return Recipe(
         controls=arguments.controls,
-        attacks=None if arguments.attacks == "all" else arguments.attacks.split(","),
+        attacks=None if arguments.attacks == "all" else [name.strip() for name in arguments.attacks.split(",")],
         repeat=arguments.repeat,
         schedule=Schedule(epochs=arguments.epochs, rate=arguments.rate),
         options=typed.options_by_component(arguments.option, "attack"),

@@ -143,6 +143,7 @@ def make_zoo(
 
     Raises:
         FileFormatError: When a file cannot be written.
+        InputError: When the victim knows nothing of the test data's classes.
         ModelError: When the victim cannot be made anew.
         UsageError: When the recipe is wrong, or the folder holds a zoo made otherwise.
     """
@@ -152,6 +153,11 @@ def make_zoo(
         raise UsageError(f"{name}: expected a suite of this victim, found one of {suite.victim.model.name}")
     victim.architecture.initial(np.random.default_rng(0))  # said at once where it cannot be made anew
     own = accuracy(victim, material.test.x, material.test.y)
+    if own <= np.bincount(material.test.y).max() / len(material.test.y):
+        raise InputError(
+            f"{name}: expected data of its task, found that it classifies {own:.1%} of the test data correctly, "
+            "no more than who always answers the most frequent class: are labels and scale right?"
+        )
     about = {
         "path": name,
         "framework": victim.architecture.framework,

@@ -1,6 +1,7 @@
 """What the models of a zoo are trained and tested with: rows of the victim's training data, and others."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,6 +90,9 @@ def divide(
             raise InputError(
                 f"{rows_of}: expected labels 0..{architecture.classes - 1}, found {found.y.min()}..{found.y.max()}"
             )
+    nowhere = sorted(set(range(architecture.classes)) - set(rows.y.tolist()))
+    if nowhere:
+        raise InputError(f"training data: expected rows of every class, found none of class {_text(nowhere)}")
     edge = round(share * len(rows.x))
     own, other = Rows(rows.x[:edge], rows.y[:edge]), Rows(rows.x[edge:], rows.y[edge:])
     for whose, part in (("the victim's part", own), ("the other part", other)):
@@ -97,7 +101,7 @@ def divide(
             raise InputError(
                 f"training data: expected rows of every class in {whose}, rows "
                 f"{'0' if part is own else edge}..{edge if part is own else len(rows.x)}, found none of class "
-                f"{', '.join(map(str, lacking))}: shuffle the rows, or state the victim's part with --split"
+                f"{_text(lacking)}: shuffle the rows, or state the victim's part with --split"
             )
     material = Material(own, other, tests, training.bounds)
     if auxiliary is None:
@@ -108,13 +112,18 @@ def divide(
 
 
 def _arranged(what: str, inputs: Inputs, architecture: Architecture, training: Inputs, name: str) -> Rows:
-    check_bounds(what, inputs.x, training.bounds)
+    advice = "bring them to the range of the training data, or state one for both with --bounds"
+    check_bounds(what, inputs.x, training.bounds, advice=advice)
     spec = architecture.input.with_layout(training.layout)
     try:
         arranged = arrangement(name, inputs.x.shape[1:], spec, training.layout)(inputs.x)
     except InputError as error:
         raise InputError(f"{what}: {error}") from None
     return Rows(np.ascontiguousarray(arranged, np.float32), inputs.y)
+
+
+def _text(classes: Sequence[int]) -> str:
+    return ", ".join(map(str, classes))
 
 
 def _digest(*arrays: Array) -> str:
