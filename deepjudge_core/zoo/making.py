@@ -37,6 +37,12 @@ _WITHOUT: Mapping[Need, str] = {
     "auxiliary": "needs inputs of another task: --auxiliary OTHER.npz",
     "suite": "needs a suite that the thief knows: --suite SUITE",
 }
+_OTHER = {
+    "seed": "another seed",
+    "material": "other training or test data, or another --split",
+    "auxiliary": "other auxiliary data",
+    "suite": "another suite",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +157,6 @@ def make_zoo(
     resolved = check_recipe(recipe, registry)
     victim.architecture.initial(np.random.default_rng(0))  # said at once where it cannot be made anew
     own = accuracy(victim, material.test.x, material.test.y)
-    if own <= np.bincount(material.test.y).max() / len(material.test.y):
-        raise InputError(
-            f"{name}: expected data of its task, found that it classifies {own:.1%} of the test data correctly, "
-            "no more than who always answers the most frequent class: are labels and scale right?"
-        )
     about = {
         "path": name,
         "framework": victim.architecture.framework,
@@ -170,6 +171,13 @@ def make_zoo(
         "suite": suite.digest if suite else None,
     }
     zoo = _begin(Zoo(folder, about, settings))
+    if own <= np.bincount(material.test.y).max() / len(material.test.y):
+        raise InputError(
+            f"{name}: expected data of its task, found that it classifies {own:.1%} of the test data correctly, "
+            "no more than who always answers the most frequent class: are labels and scale right?"
+        )
+    if not zoo.models:
+        save_zoo(zoo)  # said at once where nothing can be written
     planned = [*_controls(victim, material, recipe), *_thefts(victim, material, suite, recipe, resolved, registry)]
     missing: list[Missing] = []
     with progress.task("zoo", len(planned)) as advance:
@@ -197,8 +205,8 @@ def _begin(zoo: Zoo) -> Zoo:
     for name, value in zoo.settings.items():
         if value is not None and settings.setdefault(name, value) != value:
             raise UsageError(
-                f"{zoo.folder}: holds a zoo made with another {name}: expected {value}, "
-                f"found {settings[name]}; use another folder"
+                f"{zoo.folder}: holds a zoo made with {_OTHER[name]}: expected {_short(value)}, "
+                f"found {_short(settings[name])}; use another folder"
             )
     return replace(found, settings=settings)
 
@@ -294,7 +302,7 @@ def _make(zoo: Zoo, plan: _Planned, test: Rows, victims: float) -> ZooModel | Mi
         found = accuracy(network, test.x, test.y) if same else None
     except DeepJudgeError as error:
         if isinstance(error, UsageError):  # an impossible value of an option
-            raise
+            raise UsageError(f"{plan.name}: {error}") from error
         return Missing(plan.name, str(error), failed=True)
     file = plan.stem + network.architecture.suffix
     digest = _save(network, zoo.folder / file)
@@ -339,6 +347,10 @@ def _save(network: Network, path: Path) -> str:
 
 def _seed(recipe: Recipe, name: str) -> int:
     return int(np.random.SeedSequence([recipe.seed, zlib.crc32(name.encode())]).generate_state(1)[0])
+
+
+def _short(value: object) -> str:
+    return str(value)[:12]  # of a digest
 
 
 def _text(options: Mapping[str, Any]) -> str:
