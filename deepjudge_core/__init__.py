@@ -3,18 +3,17 @@
 The flow, each step a frozen value: inputs -> seeds -> suite -> observations -> measurements -> verdict.
 """
 
+from deepjudge_core.attack import Attack, Loot
 from deepjudge_core.audit import Judging, Making, Report, audit
 from deepjudge_core.calibration import Calibration, calibrate, load_calibration, save_calibration
 from deepjudge_core.components import (
     Adapter,
     Answers,
-    Attack,
     Cases,
     Decision,
     Evidence,
     Generator,
     Judgement,
-    Loot,
     Metric,
     Rule,
     Seeds,

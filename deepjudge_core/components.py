@@ -1,30 +1,20 @@
-"""What plugins hand over: adapters, generators, metrics, rules and attacks, and the values between them."""
+"""What plugins hand over: adapters, generators, metrics and rules, and the values that pass between them."""
 
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from deepjudge_core.errors import PluginError
 from deepjudge_core.model import Access, Array, Layout, Model
-from deepjudge_core.network import Architecture, Network
-
-if TYPE_CHECKING:
-    from deepjudge_core.suite import Suite
 
 CaseSet = Literal["clean", "adversarial", "corners"]
 """The sets of cases in a suite: the seeds themselves, inputs the victim misclassifies, and neuron corners."""
 
 Made = Literal["adversarial", "corners"]
 """The sets of cases that generators make."""
-
-Taken = Literal["weights", "answers"]
-"""What a thief has of the victim."""
-
-Need = Literal["auxiliary", "suite"]
-"""What a thief may have besides."""
 
 Group = Literal["black-box", "white-box"]
 """The paper's two settings: does the suspect behave like the victim, and is it made like it."""
@@ -153,7 +143,7 @@ class Generator:
     generate: Callable[..., Cases]
 
     def __post_init__(self) -> None:
-        _expect_one_of(self.name, "makes", self.makes, get_args(Made))
+        expect_one_of(self.name, "makes", self.makes, get_args(Made))
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +184,7 @@ class Metric:
     upper: float = float("inf")
 
     def __post_init__(self) -> None:
-        _expect_one_of(self.name, "on", self.on, get_args(CaseSet))
+        expect_one_of(self.name, "on", self.on, get_args(CaseSet))
         if not 0 < self.alpha <= 1:
             raise PluginError(f"{self.name}: expected 0 < alpha <= 1, found {self.alpha!r}")
 
@@ -269,68 +259,11 @@ class Rule:
     judge: Callable[..., Judgement]
 
 
-@dataclass(frozen=True, eq=False)
-class Loot:
-    """What a thief has besides the victim.
+def expect_one_of(owner: str, attribute: str, found: str, expected: tuple[str, ...]) -> None:
+    """Refuse an attribute of a component that is none of its kinds.
 
-    Attributes:
-        x: ``(n, *shape)`` float32 inputs like the victim's training data, arranged as the victim takes them.
-        y: ``(n,)`` int64, their classes.
-        bounds: Least and greatest value that an input may have.
-        architecture: Of the thief's own network, where one is trained from the victim's answers.
-        auxiliary: ``(m, *shape)`` float32 other inputs, not those of the victim's task; None without.
-        auxiliary_labels: ``(m,)`` int64, their classes.
-        suite: The test cases, where the thief has come to know them; None without.
+    Raises:
+        PluginError: Naming them.
     """
-
-    x: Array
-    y: Array
-    bounds: tuple[float, float]
-    architecture: Architecture
-    auxiliary: Array | None = None
-    auxiliary_labels: Array | None = None
-    suite: "Suite | None" = None
-
-    @property
-    def span(self) -> float:
-        """Width of the input range, the unit of step sizes and radii."""
-        return self.bounds[1] - self.bounds[0]
-
-    @property
-    def spatial(self) -> tuple[int, int] | None:
-        """Axes of height and width, counted from that of the rows; None for inputs that are no images."""
-        spec = self.architecture.input
-        if len(spec.shape) != 3 or spec.layout is None:
-            return None
-        return (2, 3) if spec.layout == "channels_first" else (1, 2)
-
-
-@dataclass(frozen=True)
-class Attack:
-    """Makes a model that is not independent of the victim: for knowing beforehand which thefts an audit notices.
-
-    Attributes:
-        name: How the user chooses it.
-        source: The paper that it is from, or what people do.
-        takes: What the thief has of the victim: all of it ("weights", a :class:`~deepjudge_core.network.Network`), or
-            its answers ("answers", an object with ``predict(x)`` alone).
-        needs: What it needs of the :class:`Loot` that may be missing there: "auxiliary", "suite".
-        steal: ``steal(victim, loot, rng, **options) -> Network``; options are its keyword-only parameters with
-            defaults.
-    """
-
-    name: str
-    source: str
-    takes: Taken
-    steal: Callable[..., Network]
-    needs: tuple[Need, ...] = ()
-
-    def __post_init__(self) -> None:
-        _expect_one_of(self.name, "takes", self.takes, get_args(Taken))
-        for need in self.needs:
-            _expect_one_of(self.name, "needs", need, get_args(Need))
-
-
-def _expect_one_of(owner: str, attribute: str, found: str, expected: tuple[str, ...]) -> None:
     if found not in expected:
         raise PluginError(f"{owner}: expected {attribute} to be one of {', '.join(expected)}, found {found!r}")

@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from deepjudge_core import hookspecs
-from deepjudge_core.components import Adapter, Attack, Generator, Metric, Rule
+from deepjudge_core.attack import Attack
+from deepjudge_core.components import Adapter, Generator, Metric, Rule
 from deepjudge_core.errors import DeepJudgeError, PluginError, UsageError
 
 T = TypeVar("T", Adapter, Generator, Metric, Rule, Attack)

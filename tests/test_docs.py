@@ -16,7 +16,7 @@ import toys
 from commands import HOW, MADE, Cli
 
 import deepjudge_core as dj
-from deepjudge_core import components, hookspecs, testing
+from deepjudge_core import attack, components, hookspecs, testing
 from deepjudge_core.cli import display
 from deepjudge_core.cli.parser import build_parser
 from deepjudge_core.network import Architecture, Network, Trainer
@@ -49,8 +49,9 @@ def section(text: str, title: str) -> str:
 HOOKS = [name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")]
 DATACLASSES = [
     value
-    for value in vars(components).values()
-    if dataclasses.is_dataclass(value) and value.__module__ == components.__name__
+    for module in (components, attack)
+    for value in vars(module).values()
+    if dataclasses.is_dataclass(value) and value.__module__ == module.__name__
 ]
 
 

@@ -188,6 +188,9 @@ def test_a_stolen_model_far_from_the_victim_is_judged_and_not_counted(data: Cli)
     assert (attack["copies"]["of"], attack["left_out"]) == (1, 0)
 
 
+TUNE = ("--attacks", "tune")
+
+
 def _sorted_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(y, kind="stable")
     return x[order], y[order]
@@ -197,15 +200,26 @@ def _sorted_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ("change", "options", "status", "said"),
     [
         (_sorted_rows, (), 4, "expected rows of every class in the victim's part, rows 0..1350, found none of class"),
+        (
+            lambda x, y: (x[y != 2], y[y != 2]),
+            (),
+            4,
+            "training data: expected rows of every class, found none of",
+        ),
+        (lambda x, y: (x, np.eye(4)[y]), (), 4, "found shape (3000, 4); of one-hot rows store argmax(axis=1)"),
+        (lambda x, y: (x, (y + 1) % 4), TUNE, 4, "victim.toy: expected data of its task, found that it classifies "),
         (lambda x, y: (x, y + 1), (), 4, "training data: expected labels 0..3, found "),
         (lambda x, y: (x[:, :5], y), (), 4, "training data: victim.toy: expected inputs of shape 12, found 5"),
         (None, ("--auxiliary", "wide.npz"), 4, "auxiliary data: victim.toy: expected inputs of shape 12, found 3"),
         (None, ("--auxiliary", "loud.npz"), 4, "auxiliary data: expected inputs within 0..1, found 0..9"),
+        (None, ("--auxiliary", "loud.npz"), 4, "bring them to the range of the training data, or state one for both"),
         (None, ("--test", "wide.npz"), 4, "expected inputs and labels under one of"),
         (None, ("--auxiliary", "none.npz"), 4, "none.npz: no such file"),
         (None, ("--data", "test.npz"), 4, "test.npz: expected inputs and labels under one of x_train/y_train, x/y,"),
         (None, ("--split", "1"), 2, "expected a share between 0 and 1"),
         (None, ("--controls", "-1"), 2, "controls: expected at least 0, found -1"),
+        (None, (*TUNE, "-o", "in.npz/zoo"), 4, "in.npz/zoo/zoo.json: cannot be written: Not a directory"),
+        (None, ("--attacks", "tune, tun"), 2, "no attack is called 'tun'"),
         (None, ("--epochs", "0"), 2, "training: expected epochs > 0, found 0"),
         (None, ("--rate", "0"), 2, "training: expected rate > 0, found 0"),
         (None, ("--attacks", "tun"), 2, "no attack is called 'tun'"),
@@ -237,7 +251,7 @@ def test_a_folder_with_another_zoo_is_left_alone(data: Cli) -> None:
     few = ("--controls", "2", "--attacks", "tune", "--repeat", "1")
     data(*ZOO, *few)
     data.fails(2, "holds a zoo made with another seed: expected 1, found 0", *ZOO, *few, "--seed", "1")
-    data.fails(2, "holds a zoo made with another material", *ZOO, *few, "--split", "0.4")
+    data.fails(2, "holds a zoo made with other training or test data, or another --split", *ZOO, *few, "--split", "0.4")
     data.fails(2, "was made with epochs=2 rate=0.002 batch=128, expected epochs=3", *ZOO, *few, "--epochs", "3")
     task()[2].with_fresh_head(np.random.default_rng(0)).save(Path("victim.toy"))
     data.fails(2, "holds a zoo of another victim, victim.toy", *ZOO, *few)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core.components import Attack, Cases, Generator, Loot, Task
+from deepjudge_core.attack import Attack, Loot
+from deepjudge_core.components import Cases, Generator, Task
 from deepjudge_core.generation import build_suite
 from deepjudge_core.model import Access, Array
 from deepjudge_core.network import Network

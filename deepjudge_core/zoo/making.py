@@ -13,7 +13,7 @@ import numpy as np
 
 from deepjudge_core import options as component_options
 from deepjudge_core import progress
-from deepjudge_core.components import Attack, Loot, Need
+from deepjudge_core.attack import Attack, Loot, Need
 from deepjudge_core.errors import (
     DeepJudgeError,
     FileFormatError,
@@ -36,6 +36,12 @@ _STRATA: tuple[Stratum, ...] = ("same-data", "other-data")
 _WITHOUT: Mapping[Need, str] = {
     "auxiliary": "needs inputs of another task: --auxiliary OTHER.npz",
     "suite": "needs a suite that the thief knows: --suite SUITE",
+}
+_OTHER = {
+    "seed": "another seed",
+    "material": "other training or test data, or another --split",
+    "auxiliary": "other auxiliary data",
+    "suite": "another suite",
 }
 
 
@@ -153,11 +159,6 @@ def make_zoo(
         raise UsageError(f"{name}: expected a suite of this victim, found one of {suite.victim.model.name}")
     victim.architecture.initial(np.random.default_rng(0))  # said at once where it cannot be made anew
     own = accuracy(victim, material.test.x, material.test.y)
-    if own <= np.bincount(material.test.y).max() / len(material.test.y):
-        raise InputError(
-            f"{name}: expected data of its task, found that it classifies {own:.1%} of the test data correctly, "
-            "no more than who always answers the most frequent class: are labels and scale right?"
-        )
     about = {
         "path": name,
         "framework": victim.architecture.framework,
@@ -172,6 +173,13 @@ def make_zoo(
         "suite": suite.digest if suite else None,
     }
     zoo = _begin(Zoo(folder, about, settings))
+    if own <= np.bincount(material.test.y).max() / len(material.test.y):
+        raise InputError(
+            f"{name}: expected data of its task, found that it classifies {own:.1%} of the test data correctly, "
+            "no more than who always answers the most frequent class: are labels and scale right?"
+        )
+    if not zoo.models:
+        save_zoo(zoo)  # said at once where nothing can be written
     planned = [*_controls(victim, material, recipe), *_thefts(victim, material, suite, recipe, resolved, registry)]
     missing: list[Missing] = []
     with progress.task("zoo", len(planned)) as advance:
@@ -199,8 +207,8 @@ def _begin(zoo: Zoo) -> Zoo:
     for name, value in zoo.settings.items():
         if value is not None and settings.setdefault(name, value) != value:
             raise UsageError(
-                f"{zoo.folder}: holds a zoo made with another {name}: expected {value}, "
-                f"found {settings[name]}; use another folder"
+                f"{zoo.folder}: holds a zoo made with {_OTHER[name]}: expected {_short(value)}, "
+                f"found {_short(settings[name])}; use another folder"
             )
     return replace(found, settings=settings)
 
@@ -296,7 +304,7 @@ def _make(zoo: Zoo, plan: _Planned, test: Rows, victims: float) -> ZooModel | Mi
         found = accuracy(network, test.x, test.y) if same else None
     except DeepJudgeError as error:
         if isinstance(error, UsageError):  # an impossible value of an option
-            raise
+            raise UsageError(f"{plan.name}: {error}") from error
         return Missing(plan.name, str(error), failed=True)
     file = plan.stem + network.architecture.suffix
     digest = _save(network, zoo.folder / file)
@@ -341,6 +349,10 @@ def _save(network: Network, path: Path) -> str:
 
 def _seed(recipe: Recipe, name: str) -> int:
     return int(np.random.SeedSequence([recipe.seed, zlib.crc32(name.encode())]).generate_state(1)[0])
+
+
+def _short(value: object) -> str:
+    return str(value)[:12]  # of a digest
 
 
 def _text(options: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from deepjudge_attacks.checks import expect_positive, suite_of
-from deepjudge_core.components import Loot
+from deepjudge_core.attack import Loot
 from deepjudge_core.errors import InputError
 from deepjudge_core.model import Array
 from deepjudge_core.network import Network, ScoresCotangent, Trainer

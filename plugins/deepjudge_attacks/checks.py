@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from deepjudge_core.components import Loot
+from deepjudge_core.attack import Loot
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.model import Array
 from deepjudge_core.suite import Suite

@@ -3,7 +3,7 @@
 import numpy as np
 
 from deepjudge_attacks.checks import Oracle, expect_positive
-from deepjudge_core.components import Loot
+from deepjudge_core.attack import Loot
 from deepjudge_core.model import Array
 from deepjudge_core.network import Network
 from deepjudge_core.training import Schedule, train

@@ -6,7 +6,7 @@ import numpy as np
 
 from deepjudge_attacks.checks import Oracle, auxiliary_of, expect_positive
 from deepjudge_core import progress
-from deepjudge_core.components import Loot
+from deepjudge_core.attack import Loot
 from deepjudge_core.model import Array
 from deepjudge_core.network import Network, ScoresCotangent, Trainer
 from deepjudge_core.training import Schedule, cross_entropy, train

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from deepjudge_core.components import Loot
+from deepjudge_core.attack import Loot
 from deepjudge_core.errors import InputError
 from deepjudge_core.network import Network
 from deepjudge_core.training import Schedule, shifted, train

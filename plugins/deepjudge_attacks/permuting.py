@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepjudge_core import progress
-from deepjudge_core.components import Loot
+from deepjudge_core.attack import Loot
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.model import Array
 from deepjudge_core.network import Network, Weights

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deepjudge_core.components import Loot
+from deepjudge_core.attack import Loot
 from deepjudge_core.model import Array
 from deepjudge_core.network import Network
 from deepjudge_core.training import Schedule, train

@@ -1,0 +1,78 @@
+"""Attacks, as plugins hand them over, and what a thief works with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from deepjudge_core.components import expect_one_of
+from deepjudge_core.model import Array
+from deepjudge_core.network import Architecture, Network
+from deepjudge_core.suite import Suite
+
+Taken = Literal["weights", "answers"]
+"""What a thief has of the victim."""
+
+Need = Literal["auxiliary", "suite"]
+"""What a thief may have besides."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loot:
+    """What a thief has besides the victim.
+
+    Attributes:
+        x: ``(n, *shape)`` float32 inputs like the victim's training data, arranged as the victim takes them.
+        y: ``(n,)`` int64, their classes.
+        bounds: Least and greatest value that an input may have.
+        architecture: Of the thief's own network, where one is trained from the victim's answers.
+        auxiliary: ``(m, *shape)`` float32 other inputs, not those of the victim's task; None without.
+        auxiliary_labels: ``(m,)`` int64, their classes.
+        suite: The test cases, where the thief has come to know them; None without.
+    """
+
+    x: Array
+    y: Array
+    bounds: tuple[float, float]
+    architecture: Architecture
+    auxiliary: Array | None = None
+    auxiliary_labels: Array | None = None
+    suite: Suite | None = None
+
+    @property
+    def span(self) -> float:
+        """Width of the input range, the unit of step sizes and radii."""
+        return self.bounds[1] - self.bounds[0]
+
+    @property
+    def spatial(self) -> tuple[int, int] | None:
+        """Axes of height and width, counted from that of the rows; None for inputs that are no images."""
+        spec = self.architecture.input
+        if len(spec.shape) != 3 or spec.layout is None:
+            return None
+        return (2, 3) if spec.layout == "channels_first" else (1, 2)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Makes a model that is not independent of the victim: for knowing beforehand which thefts an audit notices.
+
+    Attributes:
+        name: How the user chooses it.
+        source: The paper that it is from, or what people do.
+        takes: What the thief has of the victim: all of it ("weights", a :class:`~deepjudge_core.network.Network`), or
+            its answers ("answers", an object with ``predict(x)`` alone).
+        needs: What it needs of the :class:`Loot` that may be missing there: "auxiliary", "suite".
+        steal: ``steal(victim, loot, rng, **options) -> Network``; options are its keyword-only parameters with
+            defaults.
+    """
+
+    name: str
+    source: str
+    takes: Taken
+    steal: Callable[..., Network]
+    needs: tuple[Need, ...] = ()
+
+    def __post_init__(self) -> None:
+        expect_one_of(self.name, "takes", self.takes, get_args(Taken))
+        for need in self.needs:
+            expect_one_of(self.name, "needs", need, get_args(Need))
