@@ -189,7 +189,7 @@ STUDIES: Mapping[str, Study] = {
         # A third of the steps that MNIST has, since each takes ten times as long.
         attacks=(
             *(f"{attack}.epochs=1" for attack in (*FINE_TUNED, *ADAPTIVE)),
-            *("adv-train.steps=3", "jba.queries=3200", "esa.rounds=15", "distill.epochs=5"),
+            *("adv-train.steps=2", "jba.queries=1600", "knockoff.queries=5000", "esa.rounds=10", "distill.epochs=5"),
         ),
     ),
     "spoken": Study(
