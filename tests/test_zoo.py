@@ -19,6 +19,7 @@ from deepjudge_core.zoo.manifest import load_zoo
 from deepjudge_core.zoo.power import Share, area
 
 ZOO = ("zoo", "victim.toy", "--data", "train.npz", "--epochs", "2", "-o", "zoo")
+TUNE = ("--attacks", "tune")
 ALL = ("--controls", "4", "--attacks", "tune,listen", "--repeat", "2", "--auxiliary", "other.npz")
 
 
@@ -174,9 +175,6 @@ def test_a_model_far_from_the_victim_is_marked_and_left_out(data: Cli) -> None:
     assert data(*POWER, "--far")[0] == 0
 
 
-TUNE = ("--attacks", "tune")
-
-
 def _sorted_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(y, kind="stable")
     return x[order], y[order]
@@ -328,6 +326,14 @@ def test_a_stolen_model_that_is_gone_is_one_line(made: Cli) -> None:
     assert report["attacks"][0]["copies"]["of"] == 1
     shutil.copy("zoo/controls/same-data-02.toy", "zoo/controls/same-data-01.toy")
     made.fails(4, "a control cannot be asked: controls/same-data-01.toy: expected the file", *POWER)
+
+
+def test_controls_that_cannot_be_held_out_are_counted(made: Cli) -> None:
+    assert "not judged" not in made(*POWER)[1]
+    made(*ZOO, "--controls", "3", *TUNE, "--epochs", "20", "--rate", "0.02", "-o", "three")
+    _, out, _ = made("power", "suite.safetensors", "three", *HOW, "-o", "power")
+    assert "0 of 0 held out" in out
+    assert "not judged  3 of the controls: too few others are left to judge them by" in out
 
 
 def test_the_suite_of_another_victim_is_refused(made: Cli) -> None:

@@ -85,6 +85,9 @@ def run_power(arguments: argparse.Namespace) -> int:
     )
     out = display.console()
     _show_power(out, power)
+    alone = len(power.calibration.controls) - power.accused.of
+    if alone:
+        display.say(out, f"not judged  {alone} of the controls: too few others are left to judge them by")
     path = arguments.output / "power.json"
     storage.write_bytes(path, dump_power(power).encode())
     display.say(out, f"report: {path}")
