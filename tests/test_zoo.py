@@ -19,7 +19,6 @@ from deepjudge_core.zoo.manifest import load_zoo
 from deepjudge_core.zoo.power import Share, area
 
 ZOO = ("zoo", "victim.toy", "--data", "train.npz", "--epochs", "2", "-o", "zoo")
-TUNE = ("--attacks", "tune")
 ALL = ("--controls", "4", "--attacks", "tune,listen", "--repeat", "2", "--auxiliary", "other.npz")
 
 
@@ -173,6 +172,9 @@ def test_a_model_far_from_the_victim_is_marked_and_left_out(data: Cli) -> None:
     assert data("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "-o", "suite.safetensors")[::2] == (0, "")
     data.fails(4, "expected at least 3 controls whose accuracy is near", *POWER)
     assert data(*POWER, "--far")[0] == 0
+
+
+TUNE = ("--attacks", "tune")
 
 
 def _sorted_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
