@@ -355,6 +355,18 @@ def test_a_stolen_model_that_is_gone_is_one_line(made: Cli) -> None:
     made.fails(4, "a control cannot be asked: controls/same-data-01.toy: expected the file", *POWER)
 
 
+def test_controls_that_cannot_be_held_out_are_counted(made: Cli) -> None:
+    assert "not judged" not in made(*POWER)[1]
+    made(*ZOO, "--controls", "3", *TUNE, "--epochs", "20", "--rate", "0.02", "-o", "three")
+    _, out, _ = made("power", "suite.safetensors", "three", *HOW, "-o", "power")
+    assert "0 of 0 held out" in out
+    assert "not judged  3 of the controls: too few others are left to judge them by" in out
+
+
+def test_power_needs_a_folder(made: Cli) -> None:
+    made.fails(2, "in.npz: expected a folder to write to, found a file", *POWER[:-1], "in.npz")
+
+
 def test_the_suite_of_another_victim_is_refused(made: Cli) -> None:
     made("suite", "zoo/stolen/tune-01.toy", "--inputs", "in.npz", *SUITE, "-o", "suite.safetensors")
     made.fails(2, "expected a zoo of the suite's victim zoo/stolen/tune-01.toy, found one of victim.toy", *POWER)

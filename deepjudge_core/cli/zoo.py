@@ -36,9 +36,7 @@ def run_zoo(arguments: argparse.Namespace) -> int:
     registry = typed.registry()
     recipe = _recipe(arguments)
     check_recipe(recipe, registry)
-    folder: Path = arguments.output
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: expected a folder to write to, found a file")
+    folder = _folder(arguments)
     training, test = _labelled(arguments, arguments.data, TRAINING_KEYS), _test(arguments)
     typed.warn_of_bytes(training, arguments.data, scale=arguments.scale, bounds=arguments.bounds)
     victim = Subject(arguments.victim, Asking(layout=arguments.input_layout), typed.opening(arguments))
@@ -74,22 +72,32 @@ def run_zoo(arguments: argparse.Namespace) -> int:
 
 def run_power(arguments: argparse.Namespace) -> int:
     """Judge a zoo, and say how much of it an audit sees."""
-    registry = typed.registry()
+    registry, folder = typed.registry(), _folder(arguments)
     power = estimate_power(
         load_suite(arguments.suite),
         load_zoo(arguments.zoo),
         typed.judging(arguments, registry),
         match=arguments.match,
         far=arguments.far,
-        observations=arguments.output / "observations",
+        observations=folder / "observations",
         registry=registry,
     )
     out = display.console()
     _show_power(out, power)
-    path = arguments.output / "power.json"
+    alone = len(power.calibration.controls) - power.accused.of
+    if alone:
+        display.say(out, f"not judged  {alone} of the controls: too few others are left to judge them by")
+    path = folder / "power.json"
     storage.write_bytes(path, dump_power(power).encode())
     display.say(out, f"report: {path}")
     return FAILED if power.failures else NO_COPY
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    folder: Path = arguments.output
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder to write to, found a file")
+    return folder
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
