@@ -212,7 +212,7 @@ def line_at_theft(source: str, folder: Path) -> str:
     source = f"def burgle(victim, loot, rng): {source}\n@hookimpl\ndef deepjudge_attacks(): {hook}"
     victim = Network.fresh(testing.NumpyArchitecture((6,), (8,), 3), np.random.default_rng(0))
     x = np.random.default_rng(0).random((30, 6), dtype=np.float32)
-    rows = Rows(x, np.arange(30) % 3)
+    rows = Rows(x, victim.predict(x).argmax(axis=1))
     zoo = make_zoo(
         victim,
         Material(rows, rows, rows, (0.0, 1.0)),
