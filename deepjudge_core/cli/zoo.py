@@ -24,7 +24,7 @@ from deepjudge_core.subject import Subject
 from deepjudge_core.suite import Suite, load_suite, save_suite
 from deepjudge_core.training import Schedule
 from deepjudge_core.zoo.making import Recipe, check_recipe, make_zoo, needs_suite
-from deepjudge_core.zoo.manifest import Missing, ZooModel, load_zoo
+from deepjudge_core.zoo.manifest import Missing, Zoo, ZooModel, load_zoo
 from deepjudge_core.zoo.material import Material, divide
 from deepjudge_core.zoo.power import CONFIDENCE, Judged, Power, Share, estimate_power
 
@@ -63,10 +63,7 @@ def run_zoo(arguments: argparse.Namespace) -> int:
         registry=registry,
         told=lambda made: display.say(out, _line(made)),
     )
-    _show_counts(out, len(zoo.of("control", far=True)), len(zoo.of("stolen", far=True)), len(zoo.missing))
-    far = [model for model in zoo.models if model.far]
-    if far:
-        display.say(out, f"{len(far)} with an accuracy far below the victim's, {zoo.victim['accuracy']:.1%}: marked")
+    _show_counts(out, zoo)
     return FAILED if any(missing.failed for missing in zoo.missing) else NO_COPY
 
 
@@ -84,9 +81,6 @@ def run_power(arguments: argparse.Namespace) -> int:
     )
     out = display.console()
     _show_power(out, power)
-    alone = len(power.calibration.controls) - power.accused.of
-    if alone:
-        display.say(out, f"not judged  {alone} of the controls: too few others are left to judge them by")
     path = folder / "power.json"
     storage.write_bytes(path, dump_power(power).encode())
     display.say(out, f"report: {path}")
@@ -170,9 +164,14 @@ def _line(made: ZooModel | Missing) -> str:
     return f"{made.file}: {accuracy}, {made.seconds:.1f} s{', far from the victim' if made.far else ''}"
 
 
-def _show_counts(out: Console, controls: int, stolen: int, missing: int) -> None:
-    text = f"zoo         {controls} controls, {stolen} stolen models"
-    display.say(out, text + (f", {missing} could not be made" if missing else ""))
+def _show_counts(out: Console, zoo: Zoo) -> None:
+    counts = [(zoo.of("control", far=True), "control"), (zoo.of("stolen", far=True), "stolen model")]
+    made = ", ".join(f"{len(models)} {name}{'s' * (len(models) != 1)}" for models, name in counts)
+    missing = f", {len(zoo.missing)} could not be made" if zoo.missing else ""
+    display.say(out, f"zoo         {made}{missing}; the victim has {zoo.victim['accuracy']:.1%}")
+    far = sum(model.far for model in zoo.models)
+    if far:
+        display.say(out, f"far         {far} with an accuracy far below the victim's, which thresholds do without")
 
 
 def _show_power(out: Console, power: Power) -> None:
@@ -193,6 +192,9 @@ def _show_power(out: Console, power: Power) -> None:
         f"controls    {_of(power.accused)} held out are judged a copy by the others "
         f"(of such models, {low:.1%} to {high:.1%} with {CONFIDENCE:.0%} confidence)",
     )
+    alone = len(power.calibration.controls) - power.accused.of
+    if alone:
+        display.say(out, f"not judged  {alone} of the controls: by the others alone nothing can be said of them")
     left = [f"{found.model.label} ({_decision(found)})" for found in power.judged if not found.counts]
     if left:
         display.say(out, f"not counted {', '.join(left)}: far from the victim's accuracy (--far counts them)")
