@@ -142,7 +142,7 @@ def make_zoo(
         digest: Of the victim's file.
         suite: What thieves know of the test cases.
         registry: Where the attacks are; by default every installed one.
-        told: Called with each model as soon as it is made, or found, or could not be made.
+        told: Called with each model as soon as it is made, or could not be.
 
     Returns:
         The zoo. An attack that fails is among :attr:`~Zoo.missing`; the others are made nevertheless.
@@ -184,15 +184,17 @@ def make_zoo(
     missing: list[Missing] = []
     with progress.task("zoo", len(planned)) as advance:
         for plan in planned:
-            made = _kept(zoo, plan) or _make(zoo, plan, material.test, own)
-            if isinstance(made, ZooModel):
-                zoo = zoo.with_model(made)
-            else:
-                missing.append(made)
-            zoo = replace(zoo, missing=tuple(missing))
-            save_zoo(zoo)
-            told(made)
+            if not _is_there(zoo, plan):
+                made = _make(zoo, plan, material.test, own)
+                if isinstance(made, ZooModel):
+                    zoo = zoo.with_model(made)
+                else:
+                    missing.append(made)
+                save_zoo(replace(zoo, missing=tuple(missing)))
+                told(made)
             advance(1)
+    zoo = replace(zoo, missing=tuple(missing))
+    save_zoo(zoo)
     return zoo
 
 
@@ -280,17 +282,17 @@ def _steal(
     return stolen
 
 
-def _kept(zoo: Zoo, plan: _Planned) -> ZooModel | None:
-    # What was made before, where it was made so.
+def _is_there(zoo: Zoo, plan: _Planned) -> bool:
+    # Whether it was made before, and so.
     found = next((model for model in zoo.models if Path(model.file).with_suffix("").as_posix() == plan.stem), None)
     if found is None or not is_kept(zoo, found):
-        return None
+        return False
     if dict(found.options) != dict(plan.options):
         raise UsageError(
             f"{zoo.path(found)}: was made with {_text(found.options)}, expected {_text(plan.options)}: "
             "use another folder, or remove the file"
         )
-    return found
+    return True
 
 
 def _make(zoo: Zoo, plan: _Planned, test: Rows, victims: float) -> ZooModel | Missing:
