@@ -79,10 +79,11 @@ def run(study: Study, data: Path, folder: Path) -> Commands:
     victim = study.prepare(data, folder)
     commands = Commands(folder)
     inputs = ("--inputs", "test.npz", "--training-inputs", "train.npz:x_train")
+    suite = ("suite", str(victim), *inputs, *study.suite, "-o", "suite.safetensors")
     if (folder / "suite.safetensors").exists():
-        commands.lines.append(shlex.join(["deepjudge", "suite", str(victim), *inputs, *study.suite]))
+        commands.lines.append(shlex.join(["deepjudge", *suite]))
     else:
-        commands("suite", victim, *inputs, *study.suite, "-o", "suite.safetensors")
+        commands(*suite)
     zoo = ("zoo", victim, "--data", "train.npz", "--test", "test.npz", "--auxiliary", "auxiliary.npz")
     common = ("--suite", "suite.safetensors", "--split", study.split, "--controls", study.controls, *study.training)
     for number in sorted(set(study.repeat.values()), reverse=True):
