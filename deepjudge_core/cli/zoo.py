@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -15,6 +16,7 @@ from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components import Decision
 from deepjudge_core.errors import DeepJudgeError, InputError, UsageError
 from deepjudge_core.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, load_inputs, load_training_inputs
+from deepjudge_core.judge import GROUPS
 from deepjudge_core.model import InputSpec
 from deepjudge_core.observe import Asking
 from deepjudge_core.opening import open_network
@@ -176,14 +178,16 @@ def _show_counts(out: Console, zoo: Zoo) -> None:
 
 def _show_power(out: Console, power: Power) -> None:
     metrics = list(power.attacks[0].auc) if power.attacks else []
+    display.say(out, "stolen models that are judged copies, and AUC of each metric against the controls")
     table = Table(
-        Column("attack"),
-        *(Column(name, justify="right") for name in ("copies", "black-box", "white-box")),
-        *(Column(f"AUC {name}", justify="right") for name in metrics),
+        Column("attack", no_wrap=True),
+        *(Column(name, justify="right") for name in ("copies", *GROUPS, *metrics)),
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
     )
     for attack in power.attacks:
-        shares = (attack.copies, attack.groups["black-box"], attack.groups["white-box"])
-        areas = ("-" if area is None else f"{area:.3f}" for area in (attack.auc[name] for name in metrics))
+        shares = (attack.copies, *(attack.groups[group] for group in GROUPS))
+        areas = ("-" if area is None else f"{area:.2f}" for area in (attack.auc[name] for name in metrics))
         table.add_row(Text(display.clean(attack.attack)), *map(_of, shares), *areas)
     out.print(table)
     low, high = power.accused.interval
