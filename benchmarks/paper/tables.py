@@ -96,7 +96,8 @@ def _overlaps(models: Sequence[Report]) -> str:
             if (value := _value(model, metric)) is not None and value >= nearest
         ]
         if beyond:
-            lines.append(f"- `{metric}`: the nearest control is at {nearest:.3g}, and {', '.join(beyond)} not below it.")
+            models_beyond = ", ".join(beyond)
+            lines.append(f"- `{metric}`: the nearest control is at {nearest:.3g}, and {models_beyond} not below it.")
     if not lines:
         return "Each metric separates all fine-tuned and pruned models from all controls (AUC 1, as in the paper)."
     return "Where a metric does not separate fine-tuned and pruned models from the controls:\n\n" + "\n".join(lines)
