@@ -27,7 +27,7 @@ def test_the_demo_prints_the_power_of_an_audit(tmp_path: Path) -> None:
     assert list(attacks) == list(load_registry().attacks)
     assert report["controls"]["count"] == 6
     assert report["controls"]["held_out_accused"]["count"] == 0
-    table = re.findall(r"^ *(\S+) +(\d) of (\d) ", printed, re.MULTILINE)
+    table = re.findall(r"^ *(\S+) +(\d) of (\d) +\d of \d ", printed, re.MULTILINE)
     assert [name for name, *_ in table] == list(attacks)
     for name, copies, of in table:
         assert (int(copies), int(of)) == (attacks[name]["copies"]["count"], attacks[name]["copies"]["of"])
