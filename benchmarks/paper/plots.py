@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from studies import FAMILIES
+from tables import measured
 
 Models = Sequence[Mapping[str, Any]]
 BLACK_BOX = ("robd", "jsd")
@@ -24,7 +25,7 @@ def draw_roc(models: Models, metrics: Sequence[str], path: Path) -> None:
     for metric, panel in zip(metrics, panels.flat, strict=True):
         for place, (family, attacks) in enumerate(FAMILIES.items()):
             stolen = [model for model in models if model["attack"] in attacks]
-            false, true = roc(_values(stolen, metric), _values(controls, metric))
+            false, true = roc(measured(stolen, metric), measured(controls, metric))
             # Thinner ones above, so that those below are seen where they are the same.
             width = 4 - place
             panel.plot(false, true, drawstyle="steps-post", label=family, linewidth=width, solid_joinstyle="miter")
@@ -52,7 +53,7 @@ def draw_radar(models: Models, metrics: Sequence[str], path: Path) -> None:
     A value is 1 - distance / the median distance of the controls, and 0 beyond it: the victim itself is the outer rim.
     """
     groups = {"controls": [model for model in models if model["kind"] == "control"]}
-    medians = {metric: float(np.median(_values(groups["controls"], metric))) for metric in metrics}
+    medians = {metric: float(np.median(measured(groups["controls"], metric))) for metric in metrics}
     groups |= {name: [m for m in models if m["attack"] in attacks] for name, attacks in FAMILIES.items()}
     figure, panels = plt.subplots(
         1, len(groups), figsize=(12.5, 3.4), subplot_kw={"projection": "polar"}, layout="constrained"
@@ -79,11 +80,6 @@ def _finish_radar(panel: Axes, name: str, angles: np.ndarray, metrics: Sequence[
     lines, labels = panel.get_legend_handles_labels()
     once = dict(zip(labels, lines, strict=True))
     panel.legend(once.values(), once.keys(), loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)
-
-
-def _values(models: Models, metric: str) -> np.ndarray:
-    found = (model["metrics"].get(metric, {}).get("value") for model in models)
-    return np.array([value for value in found if value is not None])
 
 
 def _save(figure: plt.Figure, path: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from studies import FAMILIES, Study
 
+from deepjudge_core.zoo.power import area
+
 Report = Mapping[str, Any]
 BLACK_BOX, WHITE_BOX = ("robd", "jsd"), ("nod", "nad", "lod", "lad")
 METRICS = (*BLACK_BOX, *WHITE_BOX)
@@ -77,7 +79,7 @@ def _areas(models: Sequence[Report]) -> Iterator[list[str]]:
     for family, attacks in FAMILIES.items():
         stolen = [model for model in models if model["attack"] in attacks]
         if stolen:
-            areas = (_area(_measured(stolen, metric), _measured(controls, metric)) for metric in METRICS)
+            areas = (area(measured(stolen, metric), measured(controls, metric)) for metric in METRICS)
             yield [family, *("-" if area is None else f"{area:.3f}" for area in areas)]
 
 
@@ -87,9 +89,9 @@ def _overlaps(models: Sequence[Report]) -> str:
     positives = [model for model in models if model["attack"] in FAMILIES["fine-tuned and pruned"]]
     lines = []
     for metric in METRICS:
-        if not len(_measured(controls, metric)):
+        if not len(measured(controls, metric)):
             continue
-        nearest = _measured(controls, metric).min()
+        nearest = measured(controls, metric).min()
         beyond = [
             f"{model['file'].rpartition('/')[2].rpartition('.')[0]} ({value:.3g})"
             for model in positives
@@ -114,21 +116,15 @@ def _rows(models: Sequence[Report]) -> Iterator[tuple[str, list[Report]]]:
 
 
 def _spread(members: Sequence[Report], metric: str) -> str:
-    values = _measured(members, metric)
+    values = measured(members, metric)
     if not len(values):
         return "-"
     deviation = f" ± {values.std(ddof=1):.2g}" if len(values) > 1 else ""
     return f"{values.mean():.3g}{deviation}"
 
 
-def _area(stolen: np.ndarray, controls: np.ndarray) -> float | None:
-    if not len(stolen) or not len(controls):
-        return None
-    below, ties = (stolen[:, None] < controls).mean(), (stolen[:, None] == controls).mean()
-    return float(below + ties / 2)
-
-
-def _measured(members: Iterable[Report], metric: str) -> np.ndarray:
+def measured(members: Iterable[Report], metric: str) -> np.ndarray:
+    """A metric's values over the models that it could be measured on."""
     return np.array([value for member in members if (value := _value(member, metric)) is not None])
 
 
