@@ -82,6 +82,16 @@ def load_inputs(
     return Inputs(inputs, labels, limits, training)
 
 
+def holds(path: Path, keys: Sequence[str]) -> bool:
+    """Whether an ``.npz`` file has arrays of these names.
+
+    Raises:
+        InputError: When it cannot be read.
+    """
+    with _open(path) as archive:
+        return set(keys) <= set(archive.files)
+
+
 def load_training_inputs(reference: str, *, scale: float = 1.0) -> Array:
     """Read the inputs that ``FILE.npz:KEY`` names; without a key, ``x_train`` or the usual ones.
 

@@ -216,6 +216,18 @@ def _sorted_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (None, ("--test", "wide.npz"), 4, "expected inputs and labels under one of"),
         (None, ("--auxiliary", "none.npz"), 4, "none.npz: no such file"),
         (None, ("--data", "test.npz"), 4, "test.npz: expected inputs and labels under one of x_train/y_train, x/y,"),
+        (
+            None,
+            ("--data", "both.npz"),
+            4,
+            "test data: expected inputs within 0..1, found 3..3; bring them to the range",
+        ),
+        (
+            None,
+            ("--auxiliary", "hot.npz"),
+            4,
+            "hot.npz: expected one class number per input under 'y', found shape (4, 2)",
+        ),
         (None, ("--split", "1"), 2, "expected a share between 0 and 1"),
         (None, ("--controls", "-1"), 2, "controls: expected at least 0, found -1"),
         (None, (*TUNE, "-o", "in.npz/zoo"), 4, "in.npz/zoo/zoo.json: cannot be written: Not a directory"),
@@ -231,6 +243,9 @@ def test_what_is_wrong_is_one_line(
     data: Cli, change: Callable[..., Any] | None, options: tuple[str, ...], status: int, said: str
 ) -> None:
     np.savez("test.npz", x_test=np.zeros((4, 12), np.float32), y_test=np.arange(4))
+    with np.load("train.npz") as rows:
+        np.savez("both.npz", **rows, x_test=np.full((4, 12), 3, np.float32), y_test=np.arange(4))
+    np.savez("hot.npz", x=np.zeros((4, 12), np.float32), y=np.eye(4, 2))
     np.savez("wide.npz", x=np.zeros((4, 3), np.float32))
     np.savez("loud.npz", x=np.arange(24, dtype=np.float32).reshape(2, 12) % 10)
     if change:

@@ -147,9 +147,7 @@ def _audit(arguments: argparse.Namespace) -> int:
 
 
 def _run(plan: Plan, registry: Registry) -> int:
-    if plan.output.exists() and not plan.output.is_dir():
-        raise UsageError(f"{plan.output}: expected a folder to write to, found a file")
-    out, folder = display.console(), plan.output.absolute()
+    out, folder = display.console(), typed.folder(plan.output).absolute()
 
     # Each part is kept as soon as it is made; those of an earlier audit do not belong to it.
     def made(suite: Suite) -> None:

@@ -100,6 +100,17 @@ def options_by_component(given: Sequence[str], kind: str) -> dict[str, dict[str,
     return options
 
 
+def folder(path: Path) -> Path:
+    """Where files are written to.
+
+    Raises:
+        UsageError: When there is a file in its place.
+    """
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path}: expected a folder to write to, found a file")
+    return path
+
+
 def registry() -> Registry:
     """What is installed, after a word about what fails."""
     found = load_registry()

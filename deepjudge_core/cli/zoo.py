@@ -1,6 +1,7 @@
 """The commands ``zoo`` and ``power``."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from deepjudge_core.audit import make_suite
 from deepjudge_core.cli import display, typed
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components import Decision
-from deepjudge_core.errors import DeepJudgeError, InputError, UsageError
-from deepjudge_core.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, load_inputs, load_training_inputs
+from deepjudge_core.errors import DeepJudgeError
+from deepjudge_core.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load_inputs, load_training_inputs
 from deepjudge_core.judge import GROUPS
 from deepjudge_core.model import InputSpec
 from deepjudge_core.observe import Asking
@@ -31,6 +32,7 @@ from deepjudge_core.zoo.material import Material, divide
 from deepjudge_core.zoo.power import CONFIDENCE, Judged, Power, Share, estimate_power
 
 _SUITE = "suite.safetensors"
+_TEST_KEYS = ("x_test", "y_test")
 
 
 def run_zoo(arguments: argparse.Namespace) -> int:
@@ -38,7 +40,7 @@ def run_zoo(arguments: argparse.Namespace) -> int:
     registry = typed.registry()
     recipe = _recipe(arguments)
     check_recipe(recipe, registry)
-    folder = _folder(arguments)
+    folder = typed.folder(arguments.output)
     training, test = _labelled(arguments, arguments.data, TRAINING_KEYS), _test(arguments)
     typed.warn_of_bytes(training, arguments.data, scale=arguments.scale, bounds=arguments.bounds)
     victim = Subject(arguments.victim, Asking(layout=arguments.input_layout), typed.opening(arguments))
@@ -52,7 +54,10 @@ def run_zoo(arguments: argparse.Namespace) -> int:
         test=test,
         auxiliary=_auxiliary(arguments),
     )
-    suite = _suite(arguments, victim, material, registry) if needs_suite(recipe, registry) else None
+    model = victim.open(expected, registry)
+    suite = (
+        _suite(arguments, replace(victim, source=model), material, registry) if needs_suite(recipe, registry) else None
+    )
     out = display.console()
     zoo = make_zoo(
         network,
@@ -60,7 +65,7 @@ def run_zoo(arguments: argparse.Namespace) -> int:
         folder,
         recipe,
         name=victim.name,
-        digest=victim.open(expected, registry).digest,
+        digest=model.digest,
         suite=suite,
         registry=registry,
         told=lambda made: display.say(out, _line(made)),
@@ -71,7 +76,7 @@ def run_zoo(arguments: argparse.Namespace) -> int:
 
 def run_power(arguments: argparse.Namespace) -> int:
     """Judge a zoo, and say how much of it an audit sees."""
-    registry, folder = typed.registry(), _folder(arguments)
+    registry, folder = typed.registry(), typed.folder(arguments.output)
     power = estimate_power(
         load_suite(arguments.suite),
         load_zoo(arguments.zoo),
@@ -87,13 +92,6 @@ def run_power(arguments: argparse.Namespace) -> int:
     storage.write_bytes(path, dump_power(power).encode())
     display.say(out, f"report: {path}")
     return FAILED if power.failures else NO_COPY
-
-
-def _folder(arguments: argparse.Namespace) -> Path:
-    folder: Path = arguments.output
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: expected a folder to write to, found a file")
-    return folder
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
@@ -123,11 +121,9 @@ def _test(arguments: argparse.Namespace) -> Inputs | None:
     if arguments.test is not None:
         return _labelled(arguments, arguments.test, USUAL_KEYS)
     # Beside training data there is often what it is tested with.
-    if arguments.x is None and arguments.y is None:
-        try:
-            return _labelled(arguments, arguments.data, (("x_test", "y_test"),))
-        except InputError:
-            return None
+    usual = arguments.x is None and arguments.y is None
+    if usual and holds(arguments.data, _TEST_KEYS):
+        return _labelled(arguments, arguments.data, (_TEST_KEYS,))
     return None
 
 
@@ -135,11 +131,10 @@ def _auxiliary(arguments: argparse.Namespace) -> Inputs | None:
     path: Path | None = arguments.auxiliary
     if path is None:
         return None
-    try:
+    if any(holds(path, pair) for pair in TRAINING_KEYS):
         return load_inputs(path, scale=arguments.scale, usual=TRAINING_KEYS)
-    except InputError:  # without labels
-        x = load_training_inputs(str(path), scale=arguments.scale)
-        return Inputs(x, np.full(len(x), -1))
+    x = load_training_inputs(str(path), scale=arguments.scale)
+    return Inputs(x, np.full(len(x), -1))
 
 
 def _suite(arguments: argparse.Namespace, victim: Subject, material: Material, registry: Registry) -> Suite | None:
