@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,6 +22,20 @@ Group = Literal["black-box", "white-box"]
 
 
 @dataclass(frozen=True)
+class Format:
+    """What a model's file turned out to be.
+
+    Attributes:
+        name: As people call it.
+        runs_code: Whether opening or running such a file may do what its author wrote, beside computing answers. Files
+            of strangers that may are opened in a full sandbox only.
+    """
+
+    name: str
+    runs_code: bool = True
+
+
+@dataclass(frozen=True)
 class Adapter:
     """Opens the models of one framework.
 
@@ -34,6 +49,14 @@ class Adapter:
         network: ``network(source, *, name, **options) -> Network`` for what can be made anew and trained, with the
             options of ``open`` but ``batch_size``; or a live model that another adapter takes, made from it. None where
             the adapter trains nothing.
+        examine: ``examine(path) -> Format`` for a stranger's file or folder, from its first bytes or its table of
+            contents; must not import the framework, nor read the whole. Raises
+            :class:`~deepjudge_core.errors.ModelError` for what is never opened, and says how to convert it. Without it
+            every file is taken for one that runs code.
+        companions: A file that is called like the model's, with one of these behind it, may hold its weights.
+        imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
+        warm_up: Runs a tiny model of its own through all that is asked of models, so that no file is opened for it
+            later. Without it no stranger's file is opened where opening files cannot be limited to folders.
     """
 
     name: str
@@ -42,6 +65,10 @@ class Adapter:
     open: Callable[..., Model]
     folders: tuple[str, ...] = ()
     network: Callable[..., Any] | None = None
+    examine: Callable[[Path], Format] | None = None
+    companions: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+    warm_up: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         # A text in place of a tuple would claim every file that ends with one of its letters.
