@@ -16,6 +16,7 @@ from deepjudge_core.model import InputSpec
 from deepjudge_core.observation import ModelInfo, Observation
 from deepjudge_core.observe import accuracy_on_seeds
 from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.seeds import Order, select_seeds
 from deepjudge_core.subject import Subject
 from deepjudge_core.suite import Suite
@@ -110,13 +111,21 @@ class Judging:
     groups: Grouping = "separate"
 
 
-def make_suite(victim: Any, inputs: Inputs, making: Making | None = None, *, registry: Registry | None = None) -> Suite:
+def make_suite(
+    victim: Any,
+    inputs: Inputs,
+    making: Making | None = None,
+    *,
+    sandbox: Sandbox | None = DEFAULT_SANDBOX,
+    registry: Registry | None = None,
+) -> Suite:
     """Open the victim, select seeds and make test cases from them.
 
     Args:
         victim: The owner's model: a path, a live model, or a :class:`Subject`.
         inputs: What seeds are selected from.
         making: How.
+        sandbox: How a victim's file is confined; None to open it in this process.
         registry: Where the components are; by default every installed one.
 
     Raises:
@@ -125,28 +134,29 @@ def make_suite(victim: Any, inputs: Inputs, making: Making | None = None, *, reg
     registry, making, victim = registry or load_registry(), making or Making(), Subject.of(victim)
     # Before the victim is run, which may take long.
     resolve_generators(making.generators, making.options, registry)
-    owner = victim.open(InputSpec(inputs.x.shape[1:], layout=inputs.layout), registry)
-    seeds = select_seeds(
-        owner,
-        inputs.x,
-        inputs.y,
-        n=making.n,
-        order=making.order,
-        bounds=inputs.bounds,
-        layout=inputs.layout,
-        victim_layout=victim.asking.layout,
-    )
-    return build_suite(
-        owner,
-        seeds,
-        making.generators,
-        training_inputs=inputs.training,
-        layout=inputs.layout,
-        layers=making.layers,
-        options=making.options,
-        seed=making.seed,
-        registry=registry,
-    )
+    expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
+    with victim.opened(expected, registry, sandbox) as owner:
+        seeds = select_seeds(
+            owner,
+            inputs.x,
+            inputs.y,
+            n=making.n,
+            order=making.order,
+            bounds=inputs.bounds,
+            layout=inputs.layout,
+            victim_layout=victim.asking.layout,
+        )
+        return build_suite(
+            owner,
+            seeds,
+            making.generators,
+            training_inputs=inputs.training,
+            layout=inputs.layout,
+            layers=making.layers,
+            options=making.options,
+            seed=making.seed,
+            registry=registry,
+        )
 
 
 def judge_suspects(
@@ -155,6 +165,7 @@ def judge_suspects(
     suspects: Iterable[Any],
     judging: Judging,
     *,
+    sandbox: Sandbox | None = DEFAULT_SANDBOX,
     registry: Registry | None = None,
 ) -> Report:
     """Judge suspects, each by itself: one that fails does not keep the others from being judged.
@@ -165,6 +176,7 @@ def judge_suspects(
         suspects: Paths of models or stored observations, live models, observations, or any of these as a
             :class:`Subject`, which says how it is opened and asked.
         judging: How.
+        sandbox: How suspects' files are confined; None to open them in this process.
         registry: Where the components are; by default every installed one.
 
     Raises:
@@ -176,7 +188,7 @@ def judge_suspects(
     subjects = [Subject.of(suspect) for suspect in suspects]
     for subject in subjects:
         subject.check(suite)
-    results = tuple(_judge_one(suite, calibration, subject, judging, registry) for subject in subjects)
+    results = tuple(_judge_one(suite, calibration, subject, judging, sandbox, registry) for subject in subjects)
     doubts = doubtful_controls(
         calibration, judging.rule, options=judging.rule_options, groups=judging.groups, registry=registry
     )
@@ -205,6 +217,7 @@ def audit(
     making: Making | None = None,
     match: Match = DEFAULT_MATCH,
     judging: Judging | None = None,
+    sandbox: Sandbox | None = DEFAULT_SANDBOX,
     registry: Registry | None = None,
     made: Callable[[Suite], None] = lambda suite: None,
     calibrated: Callable[[Calibration], None] = lambda calibration: None,
@@ -221,6 +234,7 @@ def audit(
         making: How the suite is made.
         match: How neurons of controls and suspects are put beside the victim's.
         judging: How suspects are judged.
+        sandbox: How models' files are confined; None to open them in this process.
         registry: Where the components are; by default every installed one.
         made: Called with the suite as soon as it is made; what follows may take long, or fail.
         calibrated: Called with the calibration as soon as the controls have answered.
@@ -231,22 +245,27 @@ def audit(
     registry, judging = registry or load_registry(), judging or Judging()
     check_judging(judging, registry)
     known, asked = [Subject.of(control) for control in controls], [Subject.of(suspect) for suspect in suspects]
-    suite = make_suite(victim, inputs, making, registry=registry)
+    suite = make_suite(victim, inputs, making, sandbox=sandbox, registry=registry)
     made(suite)
     for subject in (*known, *asked):
         subject.check(suite)
-    answers = [control.answer(suite, registry) for control in known]
+    answers = [control.answer(suite, registry, sandbox) for control in known]
     calibration = calibrate(suite, answers, judging.metrics, match=match, registry=registry)
     calibrated(calibration)
-    return judge_suspects(suite, calibration, asked, judging, registry=registry)
+    return judge_suspects(suite, calibration, asked, judging, sandbox=sandbox, registry=registry)
 
 
 def _judge_one(
-    suite: Suite, calibration: Calibration, suspect: Subject, judging: Judging, registry: Registry
+    suite: Suite,
+    calibration: Calibration,
+    suspect: Subject,
+    judging: Judging,
+    sandbox: Sandbox | None,
+    registry: Registry,
 ) -> SuspectResult:
     path = suspect.name
     try:
-        seen = suspect.answer(suite, registry)
+        seen = suspect.answer(suite, registry, sandbox)
     except DeepJudgeError as error:
         return SuspectResult(path, failure=str(error))
     result = SuspectResult(path, seen.model, seen=seen)

@@ -10,7 +10,15 @@ class UsageError(DeepJudgeError):
 
 
 class ModelError(DeepJudgeError):
-    """A model cannot be opened, or does not answer as a classifier of this suite must."""
+    """A model cannot be opened, or does not answer as a classifier of this suite must.
+
+    Attributes:
+        code: One word for what happened to a stranger's model, which stands behind the text; None for others.
+    """
+
+    def __init__(self, text: str, *, code: str | None = None) -> None:
+        super().__init__(f"{text} ({code})" if code else text)
+        self.code = code
 
 
 class MissingExtraError(ModelError):

@@ -11,6 +11,7 @@ from deepjudge_core import storage
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.model import Access, Array, InputSpec, Layout, Model
 from deepjudge_core.preprocessing import Preprocessing
+from deepjudge_core.sandbox.policy import Isolation
 
 Guess = Literal["classes", "preprocessing"]
 """What may be found out about a model from its answers to the seeds."""
@@ -28,6 +29,7 @@ class ModelInfo:
         classes: Number of classes.
         input: What it takes.
         layers: Tap name to number of neurons, in forward order.
+        isolation: How it was kept from all but answering.
     """
 
     name: str
@@ -37,12 +39,16 @@ class ModelInfo:
     classes: int
     input: InputSpec
     layers: Mapping[str, int]
+    isolation: Isolation = Isolation.NONE
 
     @classmethod
     def of(cls, model: Model, layout: Layout | None = None) -> "ModelInfo":
         """Describe a model; ``layout`` is that of its input where it does not say."""
         spec = model.input.with_layout(layout)
-        return cls(model.name, model.framework, model.digest, model.access, model.classes, spec, dict(model.layers))
+        isolation = getattr(model, "isolation", Isolation.NONE)  # of models in another process
+        return cls(
+            model.name, model.framework, model.digest, model.access, model.classes, spec, dict(model.layers), isolation
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -54,6 +60,7 @@ class ModelInfo:
             "classes": self.classes,
             "input": {"shape": list(self.input.shape), "dtype": self.input.dtype, "layout": self.input.layout},
             "layers": [[name, width] for name, width in self.layers.items()],
+            "isolation": str(self.isolation),
         }
 
     @classmethod
@@ -71,6 +78,8 @@ class ModelInfo:
             classes=int(value["classes"]),
             input=InputSpec(tuple(given["shape"]), given["dtype"], given["layout"]),
             layers={str(name): int(width) for name, width in value["layers"]},
+            # Before there was any, models ran in the audit's own process.
+            isolation=Isolation(value.get("isolation", Isolation.NONE)),
         )
 
 

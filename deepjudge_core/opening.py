@@ -31,10 +31,19 @@ def open_model(
         PluginError: When its adapter's name is claimed twice.
         UsageError: When no adapter, or more than one, reads it.
     """
-    registry = registry or load_registry()
-    source, label, adapter = _resolve(source, registry)
+    source, label, adapter = resolve(source, registry or load_registry())
     if adapter is None:
         return source  # type: ignore[no-any-return]
+    with progress.task(f"opening {label}", 1):
+        return open_by(adapter, source, label, expected, options)
+
+
+def open_by(adapter: Adapter, source: Any, label: str, expected: InputSpec | None, options: Mapping[str, Any]) -> Model:
+    """Open a model with an adapter; ``label`` is what messages call it.
+
+    Raises:
+        ModelError: When it cannot be opened, or the adapter has no such option.
+    """
     opened: Model = _call(adapter, adapter.open, source, label, expected, options)
     return opened
 
@@ -59,16 +68,23 @@ def open_network(
     if isinstance(source, Network):
         return source
     registry = registry or load_registry()
-    source, label, adapter = _resolve(source, registry)
+    source, label, adapter = resolve(source, registry)
     if adapter is None or adapter.network is None:
         raise ModelError(f"{label}: expected a model that can be trained, found one of {adapter and adapter.name}")
-    found = _call(adapter, adapter.network, source, label, expected, options)
+    with progress.task(f"opening {label}", 1):
+        found = _call(adapter, adapter.network, source, label, expected, options)
     # What one adapter converts, another one trains.
     return open_network(found, registry=registry, expected=expected, name=options.get("name", label))
 
 
-def _resolve(source: Any, registry: Registry) -> tuple[Any, str, Adapter | None]:
-    # What is opened, what it is called in messages, and by which adapter; by none where it is a model already.
+def resolve(source: Any, registry: Registry) -> tuple[Any, str, Adapter | None]:
+    """What is opened, what it is called in messages, and by which adapter; by none where it is a model already.
+
+    Raises:
+        ModelError: When there is no such file, or an empty one.
+        PluginError: When the adapter's name is claimed twice.
+        UsageError: When no adapter, or more than one, reads it.
+    """
     if isinstance(source, str | Path):
         source, label = Path(source), str(source)
         if not source.exists():
@@ -101,10 +117,9 @@ def _call(
         if option not in parameters:
             raise ModelError(f"{label}: models of its format have no option {option!r}")
     try:
-        with progress.task(f"opening {label}", 1):
-            if expected is None or "input_shape" not in parameters or "input_shape" in options:
-                return function(source, **options)
-            return _open_for(source, function, expected, options)
+        if expected is None or "input_shape" not in parameters or "input_shape" in options:
+            return function(source, **options)
+        return _open_for(source, function, expected, options)
     except DeepJudgeError:
         raise
     except Exception as error:

@@ -4,7 +4,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
@@ -37,12 +37,14 @@ class Plugin:
         distribution: The installed distribution that brought it, as ``name version``.
         components: What it gave.
         failure: One line that says why nothing of it can be used; None for a plugin that works.
+        value: What the entry point names, as ``module`` or ``module:object``; None for a plugin of this program.
     """
 
     name: str
     distribution: str
     components: tuple[Component, ...] = ()
     failure: str | None = None
+    value: str | None = None
 
 
 class Catalogue(Generic[T]):
@@ -79,8 +81,12 @@ class Catalogue(Generic[T]):
 
     def provider(self, name: str) -> str:
         """The distribution that gave the component, as ``name version``."""
+        return self.plugin(name).distribution
+
+    def plugin(self, name: str) -> Plugin:
+        """The plugin that gave the component."""
         self[name]
-        return self._claims[name][0][0].distribution
+        return self._claims[name][0][0]
 
     def claimed(self) -> list[T]:
         """Every component that was given, also those whose name is claimed twice."""
@@ -152,12 +158,28 @@ def load_registry(extra: Mapping[str, object] | None = None) -> Registry:
     return Registry(tuple(found))
 
 
+def load_adapter(value: str, name: str) -> Adapter:
+    """One adapter, without looking for other plugins.
+
+    Args:
+        value: The entry point of its plugin.
+        name: Of the adapter.
+
+    Raises:
+        PluginError: When it is not there.
+    """
+    plugin = _load(EntryPoint(name, value, hookspecs.PROJECT), value)
+    if plugin.failure:
+        raise PluginError(f"plugin {value}: {plugin.failure}")
+    return Catalogue(Adapter, [plugin])[name]
+
+
 def _load(point: EntryPoint, distribution: str) -> Plugin:
     try:
         module = point.load()
     except (Exception, SystemExit) as error:
-        return Plugin(point.name, distribution, failure=f"cannot be imported: {_line(error)}")
-    return _collect(point.name, distribution, module)
+        return Plugin(point.name, distribution, failure=f"cannot be imported: {_line(error)}", value=point.value)
+    return replace(_collect(point.name, distribution, module), value=point.value)
 
 
 def _collect(name: str, distribution: str, plugin: object) -> Plugin:

@@ -1,6 +1,7 @@
 """A model that is looked at: what it is, and how it is opened and asked."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from deepjudge_core.observation import Observation, load_observation
 from deepjudge_core.observe import Asking, check_asking, observe
 from deepjudge_core.opening import open_model
 from deepjudge_core.plugins import Registry
+from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
+from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.suite import Suite
 
 
@@ -43,13 +46,25 @@ class Subject:
             return self.source.model.name
         return str(getattr(self.source, "name", type(self.source).__name__))
 
-    def open(self, expected: InputSpec, registry: Registry) -> Model:
-        """The model, which is going to be given such inputs.
+    @contextlib.contextmanager
+    def opened(self, expected: InputSpec, registry: Registry, sandbox: Sandbox | None) -> Iterator[Model]:
+        """The model, which is going to be given such inputs, for as long as the context is open.
+
+        Args:
+            expected: The inputs.
+            registry: Where the adapters are.
+            sandbox: How a file is confined; None to open it in this process, as live models are.
 
         Raises:
-            DeepJudgeError: As :func:`~deepjudge_core.opening.open_model`.
+            DeepJudgeError: When it cannot be opened.
         """
-        return open_model(self.source, registry=registry, expected=expected, **self.opening)
+        if sandbox is not None and isinstance(self.source, str | Path):
+            with open_isolated(
+                self.source, registry=registry, sandbox=sandbox, expected=expected, **self.opening
+            ) as model:
+                yield model
+        else:
+            yield open_model(self.source, registry=registry, expected=expected, **self.opening)
 
     def check(self, suite: Suite) -> None:
         """Refuse what does not fit the suite, before any model is run.
@@ -62,7 +77,7 @@ class Subject:
         except UsageError as error:
             raise UsageError(f"{self.name}: {error}") from None
 
-    def answer(self, suite: Suite, registry: Registry) -> Observation:
+    def answer(self, suite: Suite, registry: Registry, sandbox: Sandbox | None = DEFAULT_SANDBOX) -> Observation:
         """What it answers to a suite: what is stored, or what it says when it is opened and asked.
 
         Raises:
@@ -72,4 +87,5 @@ class Subject:
             return self.source
         if isinstance(self.source, str | Path) and storage.is_own(Path(self.source)):
             return load_observation(Path(self.source))
-        return observe(self.open(suite.victim.model.input, registry), suite, self.asking)
+        with self.opened(suite.victim.model.input, registry, sandbox) as model:
+            return observe(model, suite, self.asking)

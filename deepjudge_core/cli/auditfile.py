@@ -17,7 +17,7 @@ from deepjudge_core import options as component_options
 from deepjudge_core.audit import Judging, Making
 from deepjudge_core.cli.auditkeys import SCHEMA, Key, Table, a_table, existing_file, expected
 from deepjudge_core.cli.lines import Keys, line_of
-from deepjudge_core.cli.plan import InputsFile, Plan, opening
+from deepjudge_core.cli.plan import InputsFile, Plan, opening, sandbox
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
 from deepjudge_core.judge import check_rule
@@ -149,6 +149,7 @@ class _Reading:
     def plan(self, values: Mapping[str, Any], folder: Path, output: Path | None, registry: Registry) -> Plan | None:
         """The plan that the values of the whole document make; None where there is any mistake."""
         making, judging = self._making(values, registry), self._judging(values, registry)
+        confined = self.attempt(("sandbox",), sandbox, **values.get("sandbox", {}))
         controls, suspects = (self._models(name, values.get(name, []), registry) for name in ("controls", "suspects"))
         if output is None and "output" not in self.document:
             self._add(("output",), "expected the folder to write to, here or with -o, found none")
@@ -163,6 +164,7 @@ class _Reading:
             making=making,
             match=values.get("match", DEFAULT_MATCH),
             judging=judging,
+            sandbox=confined,
             output=output or folder / values["output"],
             folder=folder,
         )

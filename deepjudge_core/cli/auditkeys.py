@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from deepjudge_core.cli.plan import size
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judge import Grouping
 from deepjudge_core.matching import Match
@@ -202,6 +203,14 @@ SCHEMA = Table(
         ),
         "generators": Key(a_table),
         "rule": Table({"name": Key(_text), "groups": Key(_one_of(Grouping)), "options": Key(a_table)}),
+        "sandbox": Table(
+            {
+                "use": Key(_flag),
+                "required": Key(_flag),
+                "memory": Key(lambda value: size(_text(value))),
+                "timeout": Key(_number),
+            }
+        ),
         "controls": Table(_ASKED, many=True),
         "suspects": Table(_ASKED, required=True, many=True),
     }

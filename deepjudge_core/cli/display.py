@@ -1,5 +1,6 @@
 """What a person sees: tables, bars and one-line messages."""
 
+import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from deepjudge_core.judge import GROUPS, MetricResult
 from deepjudge_core.observation import Observation
 from deepjudge_core.plugins import Component, Plugin, Registry
 from deepjudge_core.progress import Advance
+from deepjudge_core.sandbox.policy import Isolation
 from deepjudge_core.suite import CASE_SETS, Suite
 
 _STYLES = {
@@ -47,6 +49,20 @@ def say(out: Console, text: str) -> None:
 def warn(text: str) -> None:
     """Say one line on standard error that is no error."""
     say(console(stderr=True), f"deepjudge: warning: {text}")
+
+
+class _Lines(logging.Handler):
+    # Each record as one line, whatever a library says.
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(console(stderr=True), f"deepjudge: {record.getMessage()}")
+
+
+def tell_log() -> None:
+    """Say what this package logs, such as what libraries say of a model, on standard error."""
+    logger = logging.getLogger("deepjudge_core")
+    logger.setLevel(logging.DEBUG)
+    logger.handlers = [_Lines()]
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -181,7 +197,7 @@ def show_report(out: Console, report: Report) -> None:
     else:
         _show_one_by_one(out, report)
     show_control_notes(out, report.calibration)
-    for remark in (*report.doubts, *_remarks(report)):
+    for remark in (*report.doubts, *_remarks(report), *_unconfined(report)):
         say(out, remark)
 
 
@@ -207,6 +223,16 @@ def _show_one_by_one(out: Console, report: Report) -> None:
             for name, metric in result.verdict.metrics.items():
                 table.add_row(name, *_cells(metric))
             out.print(table)
+
+
+def _unconfined(report: Report) -> Iterator[str]:
+    # What a reader should know who was told that strangers' models are confined.
+    results = [result.model for result in report.suspects if result.model]
+    models = [report.suite.victim.model, *(c.model for c in report.calibration.controls), *results]
+    for level in (Isolation.NO_OPEN, Isolation.PROCESS, Isolation.NONE):
+        count = sum(model.isolation is level for model in models)
+        if count:
+            yield f"isolation: {level} of {count} of {len(models)} models"
 
 
 def show_plugins(out: Console, registry: Registry) -> None:

@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deepjudge``; returns the exit status (see ``deepjudge --help``)."""
     arguments = parse(argv)
     errors = display.console(stderr=True)
+    if arguments.debug:
+        display.tell_log()
     try:
         with watched(display.Bars()), _warnings_in_lines():
             return _COMMANDS[arguments.command](arguments)
@@ -89,7 +91,8 @@ def _suite(arguments: argparse.Namespace) -> int:
     asking = Asking(layout=arguments.input_layout)
     making = typed.making(arguments)
     victim = Subject(arguments.victim, asking, typed.opening(arguments))
-    suite = make_suite(victim, typed.load(typed.inputs_file(arguments)), making, registry=registry)
+    inputs, sandbox = typed.load(typed.inputs_file(arguments)), typed.sandbox(arguments)
+    suite = make_suite(victim, inputs, making, sandbox=sandbox, registry=registry)
     save_suite(arguments.output, suite)
     display.show_suite(display.console(), suite)
     return NO_COPY
@@ -98,7 +101,8 @@ def _suite(arguments: argparse.Namespace) -> int:
 def _observe(arguments: argparse.Namespace) -> int:
     suite = load_suite(arguments.suite)
     subject = typed.subject(arguments, arguments.model)
-    seen = observe(subject.open(suite.victim.model.input, typed.registry()), suite, subject.asking)
+    with subject.opened(suite.victim.model.input, typed.registry(), typed.sandbox(arguments)) as model:
+        seen = observe(model, suite, subject.asking)
     save_observation(arguments.output, seen)
     display.show_observation(display.console(), seen)
     return NO_COPY
@@ -110,7 +114,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     controls = [typed.subject(arguments, name) for name in expand(arguments.controls, registry)]
     for control in controls:
         control.check(suite)
-    answers = [control.answer(suite, registry) for control in controls]
+    sandbox = typed.sandbox(arguments)
+    answers = [control.answer(suite, registry, sandbox) for control in controls]
     calibration = calibrate(suite, answers, match=arguments.match, registry=registry)
     save_calibration(arguments.output, calibration)
     _warn_of(calibration)
@@ -129,7 +134,8 @@ def _judge(arguments: argparse.Namespace) -> int:
     else:
         calibration = load_calibration(arguments.calibration, suite, judging.metrics, registry=registry)
     suspects = [typed.subject(arguments, name) for name in expand(arguments.suspects, registry)]
-    report = judge_suspects(suite, calibration, suspects, judging, registry=registry)
+    sandbox = typed.sandbox(arguments)
+    report = judge_suspects(suite, calibration, suspects, judging, sandbox=sandbox, registry=registry)
     to_stdout = str(arguments.json) == "-"
     display.show_report(display.console(stderr=to_stdout), report)
     if to_stdout:
@@ -170,6 +176,7 @@ def _run(plan: Plan, registry: Registry) -> int:
             making=plan.making,
             match=plan.match,
             judging=plan.judging,
+            sandbox=plan.sandbox,
             registry=registry,
             made=made,
             calibrated=calibrated,
@@ -249,7 +256,15 @@ def _plan(arguments: argparse.Namespace, registry: Registry) -> Plan:
             raise ModelError(f"{control.name}: no such file")
     victim = Subject(arguments.victim, Asking(layout=arguments.input_layout))
     return Plan(
-        victim, suspects, controls, typed.inputs_file(arguments), making, arguments.match, judging, arguments.output
+        victim=victim,
+        suspects=suspects,
+        controls=controls,
+        inputs=typed.inputs_file(arguments),
+        making=making,
+        match=arguments.match,
+        judging=judging,
+        sandbox=typed.sandbox(arguments),
+        output=arguments.output,
     )
 
 

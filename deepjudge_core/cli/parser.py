@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from deepjudge_core.cli.display import clean
+from deepjudge_core.cli.plan import size
+from deepjudge_core.errors import UsageError
 from deepjudge_core.generation import DEFAULT_GENERATORS
 from deepjudge_core.matching import DEFAULT_MATCH, Match
 from deepjudge_core.version import VERSION
@@ -82,12 +84,14 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
     _suite_options(suite)
     _opening(suite, "the victim")
     _input_layout(suite, "the inputs, and of a victim that does not say")
+    _sandbox(suite)
     _output(suite, "SUITE.safetensors")
 
     observe = _command(commands, "observe", "let a model answer a suite where it lives, to be judged elsewhere")
     observe.add_argument("suite", type=Path, metavar="SUITE")
     observe.add_argument("model", metavar="MODEL", help="a model file")
     _asking(observe)
+    _sandbox(observe)
     _output(observe, "OBSERVATION.safetensors")
 
     calibrate = _command(commands, "calibrate", "let the controls answer a suite")
@@ -95,6 +99,7 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
     calibrate.add_argument("controls", nargs="+", metavar="CONTROL", help=f"independent of the victim: {_MODELS}")
     _match(calibrate)
     _asking(calibrate)
+    _sandbox(calibrate)
     _output(calibrate, "CALIBRATION.safetensors")
 
     judge = _command(commands, "judge", "judge suspects", epilog=EXIT_STATUS)
@@ -102,6 +107,7 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
     judge.add_argument("suspects", nargs="+", metavar="SUSPECT", help=f"{_MODELS}; or a stored observation")
     judge.add_argument("--calibration", type=Path, metavar="CALIBRATION", help="from 'deepjudge calibrate'")
     _judge_options(judge)
+    _sandbox(judge)
     judge.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON; '-' for standard output")
 
     audit = _command(commands, "audit", "suite, calibrate and judge in one", epilog=EXIT_STATUS)
@@ -122,6 +128,7 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
         _suite_options(audit)
         _match(audit)
         _judge_options(audit)
+        _sandbox(audit)
         _output(audit, "DIR")
 
     zoo = _command(commands, "zoo", "make controls and stolen models of the victim")
@@ -134,6 +141,7 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
     power.add_argument("zoo", type=Path, metavar="ZOO", help="a folder that 'deepjudge zoo' made")
     _match(power)
     _judgement(power)
+    _sandbox(power)
     power.add_argument("--far", action="store_true", help="count models whose accuracy is far below the victim's, too")
     _output(power, "DIR")
 
@@ -337,6 +345,39 @@ def _opening(command: argparse.ArgumentParser, whose: str) -> None:
         help=f"what makes the PyTorch module that a file of weights (.safetensors, .pth, .pt) of {whose} belongs to: "
         "your own code, found from the current folder",
     )
+
+
+def _sandbox(command: argparse.ArgumentParser) -> None:
+    group = command.add_mutually_exclusive_group()
+    group.add_argument(
+        "--no-sandbox",
+        action="store_true",
+        help="open models in this process, where a file may do what you can: for your own files only",
+    )
+    group.add_argument(
+        "--require-sandbox",
+        action="store_true",
+        help="refuse models where this system does not have the full sandbox",
+    )
+    command.add_argument(
+        "--memory",
+        type=_size,
+        metavar="SIZE",
+        help="for each model, beside its framework, such as 2GiB (default: 8GiB, or half of the machine's)",
+    )
+    command.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="for opening a model, and for each batch of its answers (default: 300)",
+    )
+
+
+def _size(text: str) -> int:
+    try:
+        return size(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _input_layout(command: argparse.ArgumentParser, whose: str) -> None:

@@ -1,20 +1,57 @@
 """A whole audit as a value, as the command line or a file says it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deepjudge_core.audit import Judging, Making
+from deepjudge_core.errors import UsageError
 from deepjudge_core.inputs import Inputs, load_inputs, load_training_inputs
 from deepjudge_core.matching import Match
 from deepjudge_core.model import Layout
+from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.subject import Subject
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def opening(output_name: str | None, arch: str | None) -> dict[str, str]:
     """Of what is said of a file, the options of the adapter that opens it."""
     given = {"output_name": output_name, "arch": arch}
     return {option: value for option, value in given.items() if value is not None}
+
+
+def size(text: str) -> int:
+    """Bytes, from a text as ``8GiB``, ``512M`` or ``1000000``.
+
+    Raises:
+        UsageError: For another text.
+    """
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([KMGT])?(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not found:
+        raise UsageError(f"expected a size as 8GiB or 512MiB, found {text!r}")
+    return int(float(found[1]) * _UNITS[(found[2] or "").upper()])
+
+
+def sandbox(
+    *, use: bool = True, memory: int | None = None, timeout: float | None = None, required: bool = False
+) -> Sandbox | None:
+    """How models' files are confined; None where they are not.
+
+    Args:
+        use: Whether they are.
+        memory: Bytes for each model; None for the default.
+        timeout: Seconds for opening it and for each batch; None for the default.
+        required: Whether less than the full sandbox is refused.
+
+    Raises:
+        UsageError: For limits that cannot be.
+    """
+    limits: dict[str, Any] = {"memory": memory, "timeout": timeout}
+    found = Sandbox(required=required, **{name: value for name, value in limits.items() if value is not None})
+    return found if use else None
 
 
 @dataclass(frozen=True)
@@ -62,6 +99,7 @@ class Plan:
         making: How the suite is made.
         match: How neurons are put beside the victim's.
         judging: How suspects are judged.
+        sandbox: How models' files are confined; None to open them in the audit's own process.
         output: Folder for what is written, from where the user is.
         folder: Where all other relative paths, and code of networks, are found from.
     """
@@ -73,5 +111,6 @@ class Plan:
     making: Making
     match: Match
     judging: Judging
+    sandbox: Sandbox | None
     output: Path
     folder: Path = Path()

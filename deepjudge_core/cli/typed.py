@@ -15,6 +15,7 @@ from deepjudge_core.inputs import Inputs
 from deepjudge_core.observe import Asking
 from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.preprocessing import Preprocessing
+from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.subject import Subject
 
 
@@ -87,6 +88,12 @@ def asking(arguments: argparse.Namespace) -> Asking:
         infer=not arguments.no_infer_input,
         layout=arguments.input_layout,
     )
+
+
+def sandbox(arguments: argparse.Namespace) -> Sandbox | None:
+    """How models' files are confined."""
+    given = {"memory": arguments.memory, "timeout": arguments.timeout, "required": arguments.require_sandbox}
+    return plan.sandbox(use=not arguments.no_sandbox, **given)
 
 
 def options_by_component(given: Sequence[str], kind: str) -> dict[str, dict[str, str]]:

@@ -20,7 +20,7 @@ from deepjudge_core.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load
 from deepjudge_core.judge import GROUPS
 from deepjudge_core.model import InputSpec
 from deepjudge_core.observe import Asking
-from deepjudge_core.opening import open_network
+from deepjudge_core.opening import open_model, open_network
 from deepjudge_core.plugins import Registry
 from deepjudge_core.report.power import dump_power
 from deepjudge_core.subject import Subject
@@ -54,7 +54,7 @@ def run_zoo(arguments: argparse.Namespace) -> int:
         test=test,
         auxiliary=_auxiliary(arguments),
     )
-    model = victim.open(expected, registry)
+    model = open_model(victim.source, registry=registry, expected=expected, **victim.opening)
     suite = (
         _suite(arguments, replace(victim, source=model), material, registry) if needs_suite(recipe, registry) else None
     )
@@ -84,6 +84,7 @@ def run_power(arguments: argparse.Namespace) -> int:
         match=arguments.match,
         far=arguments.far,
         observations=folder / "observations",
+        sandbox=typed.sandbox(arguments),
         registry=registry,
     )
     out = display.console()

@@ -79,7 +79,12 @@ def schema() -> dict[str, Any]:
 
 
 def _model(model: ModelInfo) -> dict[str, Any]:
-    return {"path": model.name, "digest": model.digest, "framework": model.framework}
+    return {
+        "path": model.name,
+        "digest": model.digest,
+        "framework": model.framework,
+        "isolation": str(model.isolation),
+    }
 
 
 def verdict_to_json(verdict: Verdict | None, failure: str | None) -> dict[str, Any]:
@@ -100,6 +105,7 @@ def _suspect(report: Report, result: SuspectResult) -> dict[str, Any]:
         "path": result.path,
         "digest": result.model.digest if result.model else None,
         "framework": result.model.framework if result.model else None,
+        "isolation": str(result.model.isolation) if result.model else None,
         "accuracy_on_seeds": result.accuracy,
         **verdict_to_json(verdict, result.failure),
         **(_layers(report, seen) if seen and verdict else {"layer_map": {}, "layer_cka": {}, "neurons_moved": {}}),

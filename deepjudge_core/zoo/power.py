@@ -18,9 +18,9 @@ from deepjudge_core.matching import DEFAULT_MATCH, Match
 from deepjudge_core.measure import Measurements, measure
 from deepjudge_core.model import Array
 from deepjudge_core.observation import Observation, load_observation, save_observation
-from deepjudge_core.observe import observe
-from deepjudge_core.opening import open_model
 from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
+from deepjudge_core.subject import Subject
 from deepjudge_core.suite import Suite
 from deepjudge_core.zoo.manifest import Zoo, ZooModel, is_kept
 
@@ -125,6 +125,7 @@ def estimate_power(
     match: Match = DEFAULT_MATCH,
     far: bool = False,
     observations: Path | None = None,
+    sandbox: Sandbox | None = DEFAULT_SANDBOX,
     registry: Registry | None = None,
 ) -> Power:
     """Judge every model of a zoo.
@@ -136,6 +137,7 @@ def estimate_power(
         match: How neurons are put beside the victim's.
         far: Whether models whose accuracy is far below the victim's count.
         observations: A folder in which answers are kept, so that they need not be asked for again.
+        sandbox: How the zoo's files are confined; None to open them in this process.
         registry: Where the components are; by default every installed one.
 
     Raises:
@@ -159,7 +161,7 @@ def estimate_power(
     with progress.task("asking the zoo", len(zoo.models)) as advance:
         answers = []
         for model in (*controls, *others):
-            answers.append(_answer(suite, zoo, model, observations, registry))
+            answers.append(_answer(suite, zoo, model, observations, sandbox, registry))
             advance(1)
     failed = [f"{m.file}: {found}" for m, found in zip(controls, answers, strict=False) if isinstance(found, str)]
     if failed:
@@ -205,7 +207,9 @@ def values(judged: Iterable[Judged], metric: str) -> Array:
     return np.array([value for value in found if value is not None], dtype=np.float64)
 
 
-def _answer(suite: Suite, zoo: Zoo, model: ZooModel, folder: Path | None, registry: Registry) -> Observation | str:
+def _answer(
+    suite: Suite, zoo: Zoo, model: ZooModel, folder: Path | None, sandbox: Sandbox | None, registry: Registry
+) -> Observation | str:
     # Its answers, stored ones where there are any; or why there are none.
     path = zoo.path(model)
     if not is_kept(zoo, model):
@@ -216,7 +220,7 @@ def _answer(suite: Suite, zoo: Zoo, model: ZooModel, folder: Path | None, regist
             stored = load_observation(kept)
             if stored.suite == suite.digest:
                 return stored
-        seen = observe(open_model(path, registry=registry), suite)
+        seen = Subject(path).answer(suite, registry, sandbox)
         if kept:
             save_observation(kept, seen)
     except DeepJudgeError as error:

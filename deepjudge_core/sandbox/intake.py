@@ -1,0 +1,159 @@
+"""Takes in a stranger's file: looks at what it is without opening it as a model, and makes the copy that is opened."""
+
+import os
+import re
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from deepjudge_core import digests
+from deepjudge_core.components import Adapter, Format
+from deepjudge_core.errors import ModelError
+
+_CHUNK = 2**20
+_MOST_FILES, _DEEPEST = 1000, 8  # of a folder
+_PLAIN = re.compile(r"[\w\-][\w.\- ]{0,99}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Received:
+    """A model's private copy.
+
+    Attributes:
+        path: The copy, a file or a folder.
+        digest: SHA-256, in hex, of the copy.
+        format: What it is.
+    """
+
+    path: Path
+    digest: str
+    format: Format
+
+
+def receive(source: Path, label: str, adapter: Adapter, folder: Path, largest: int) -> Received:
+    """Copy a model into a folder, and say what it is.
+
+    Args:
+        source: A regular file, or a folder of regular files.
+        label: What it is called in messages.
+        adapter: The one that is going to open it.
+        folder: Where the copy is made; empty.
+        largest: Bytes that all of it may have.
+
+    Raises:
+        ModelError: When it is something else, is too large, or is of no format that is ever opened.
+    """
+    # Names of weights' files stand in the model's own, which then has to keep its name.
+    name = source.name if _PLAIN.fullmatch(source.name) else f"model{_suffix(source, adapter)}"
+    copy = folder / name
+    try:
+        if stat.S_ISDIR(source.lstat().st_mode):
+            _copy_folder(source, copy, label, largest)
+            digest = digests.of_folder(copy)
+            beside = []
+        else:
+            size = _copy_file(source, copy, label, largest)
+            if size == 0:
+                raise ModelError(f"{label}: expected a model, found an empty file", code="wrong-format")
+            beside = _copy_companions(source, copy, label, adapter, largest - size)
+            digest = digests.of_file(copy, beside)
+    except OSError as error:
+        raise ModelError(f"{label}: cannot be read: {error.strerror or error}", code="not-a-file") from error
+    return Received(copy, digest, _examined(copy, label, adapter, beside))
+
+
+def _examined(copy: Path, label: str, adapter: Adapter, beside: list[Path]) -> Format:
+    if adapter.examine is None:
+        return Format(adapter.name)
+    try:
+        found = adapter.examine(copy)
+    except ModelError as error:
+        raise ModelError(str(error).replace(str(copy), label), code="wrong-format") from error
+    except Exception as error:
+        raise ModelError(f"{label}: expected a model, found a damaged file", code="wrong-format") from error
+    # They were found by their names: whether the model refers to them is not known yet.
+    return replace(found, runs_code=True) if beside else found
+
+
+def _copy_companions(source: Path, copy: Path, label: str, adapter: Adapter, largest: int) -> list[Path]:
+    copied = []
+    for ending in adapter.companions:
+        companion = source.with_name(source.name + ending)
+        if os.path.lexists(companion):
+            target = copy.with_name(copy.name + ending)
+            largest -= _copy_file(companion, target, f"{label}{ending}", largest)
+            copied.append(target)
+    return copied
+
+
+def _copy_folder(source: Path, copy: Path, label: str, largest: int) -> None:
+    copy.mkdir()
+    left, files = largest, 0
+    pending = [(source, copy, 1)]
+    while pending:
+        folder, target, depth = pending.pop()
+        for entry in sorted(folder.iterdir()):
+            files += 1
+            if files > _MOST_FILES or depth > _DEEPEST:
+                raise ModelError(
+                    f"{label}: expected a model's folder, found one of more than {_MOST_FILES} files or {_DEEPEST} "
+                    "folders in one another",
+                    code="too-large",
+                )
+            if stat.S_ISDIR(entry.lstat().st_mode):
+                (target / entry.name).mkdir()
+                pending.append((entry, target / entry.name, depth + 1))
+            else:
+                left -= _copy_file(entry, target / entry.name, label, left)
+
+
+def _copy_file(source: Path, copy: Path, label: str, largest: int) -> int:
+    kind = stat.S_IFMT(source.lstat().st_mode)
+    if kind == stat.S_IFREG:
+        # It may be another one now, but no link; and who writes to a pipe is not waited for.
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file, copy.open("xb") as target:
+            status = os.fstat(descriptor)
+            kind = stat.S_IFMT(status.st_mode)
+            if kind == stat.S_IFREG:
+                size = status.st_size
+                if size <= largest:
+                    size = _copy(file, target, largest)
+                if size > largest:
+                    raise ModelError(
+                        f"{label}: expected at most {largest / 2**20:.0f} MiB, found {size / 2**20:.0f} or more: "
+                        "allow more with --memory",
+                        code="too-large",
+                    )
+                copy.chmod(0o400)
+                return size
+    raise _other(label, kind)
+
+
+def _copy(file: BinaryIO, target: BinaryIO, largest: int) -> int:
+    # It may grow while it is read.
+    size = 0
+    while size <= largest and (chunk := file.read(_CHUNK)):
+        target.write(chunk)
+        size += len(chunk)
+    return size
+
+
+def _other(label: str, kind: int) -> ModelError:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    advice = ": name the file that it leads to" if kind == stat.S_IFLNK else ""
+    found = kinds.get(kind, "something else")
+    return ModelError(f"{label}: expected a regular file, found {found}{advice}", code="not-a-file")
+
+
+def _suffix(source: Path, adapter: Adapter) -> str:
+    name = source.name.lower()
+    return next((suffix for suffix in adapter.suffixes if name.endswith(suffix)), "")

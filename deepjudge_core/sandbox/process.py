@@ -1,0 +1,248 @@
+"""Starts a worker, talks to it within limits of time, and ends it."""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.model import Array
+from deepjudge_core.sandbox import macos
+from deepjudge_core.sandbox.channel import Announced, Channel, ChannelError, ClosedError, Expected, LateError, Message
+from deepjudge_core.sandbox.policy import Sandbox
+from deepjudge_core.sandbox.scratch import Scratch
+from deepjudge_core.text import clean
+
+_LOGGER = logging.getLogger(__name__)
+_START = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[3]); from deepjudge_core.sandbox.worker import main; "
+    "main(int(sys.argv[1]), int(sys.argv[2]))"
+)
+# How many threads compute, and with which kernels, changes the last digits of answers: as in the audit's own process.
+_KEPT = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS", "KERAS_BACKEND"),
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT"),
+)
+_HOMES = ("HOME", "TMPDIR", "TMP", "TEMP", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "KERAS_HOME")
+_LONGEST_LOG, _LONGEST_FAILURE = 2**14, 1000
+_BLOCK = 512  # bytes, of what the system counts a file's size in
+_FRAMEWORK = 2**30  # what importing one takes, where it is counted with the model
+_MOST_WRITTEN, _MOST_FILES = 2**30, 10_000  # in the scratch folder
+_GRACE = 5.0  # seconds for a process that closed its channel to end
+
+
+class Worker:
+    """A process for one model."""
+
+    def __init__(self, label: str, scratch: Scratch, sandbox: Sandbox, readable: Sequence[Path]) -> None:
+        """Start it; use as a context, which ends it.
+
+        Args:
+            label: What its model is called in messages.
+            scratch: Its folders.
+            sandbox: Its limits.
+            readable: What it may read; held here on macOS only, elsewhere by the worker itself.
+        """
+        self._label, self._scratch, self._sandbox = label, scratch, sandbox
+        self._gone: _GoneError | None = None
+        self._log = bytearray()
+        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        log_out, log_in = os.pipe()
+        path = json.dumps([folder for folder in sys.path if folder])
+        command = [sys.executable, "-I", "-B", "-c", _START, str(theirs_in), str(theirs_out), path]
+        if sys.platform == "darwin":
+            command = ["/usr/bin/sandbox-exec", "-p", macos.profile(readable, scratch.work), *command]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - this Python, with words of ours
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log_in,
+                stderr=log_in,
+                cwd=scratch.work,
+                env=_environment(scratch.work),
+                pass_fds=(theirs_in, theirs_out),
+                start_new_session=True,
+            )
+        finally:
+            for descriptor in (theirs_in, theirs_out, log_in):
+                os.close(descriptor)
+        self._channel = Channel(ours_in, ours_out, self._watch)
+        self._reader = threading.Thread(target=self._keep_log, args=(log_out,), daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+        self._channel.close()
+
+    def send(self, values: Mapping[str, Any], arrays: Sequence[Array] = ()) -> None:
+        """Ask something.
+
+        Raises:
+            ModelError: When it is gone, or does not listen.
+        """
+        with self._talking():
+            self._channel.send(Message(values, arrays), self._sandbox.timeout)
+
+    def receive(self, expected: Expected = lambda values: (), *, failing: str = "cannot-answer") -> Message:
+        """Its answer.
+
+        Args:
+            expected: Which arrays it must have, from its values.
+            failing: The code of an error where it fails.
+
+        Raises:
+            ModelError: When it is gone, takes too long, fails, or answers something else.
+            UsageError: When it says that it was asked wrongly.
+        """
+
+        def unless_failed(values: Mapping[str, Any]) -> Sequence[Announced]:
+            return () if "failed" in values else expected(values)
+
+        with self._talking():
+            message = self._channel.receive(unless_failed, self._sandbox.timeout)
+        if "failed" in message.values:
+            self._tell_log()
+            raise self._failure(message.values, failing)
+        return message
+
+    def refuse(self, reason: str) -> ModelError:
+        """End it for an answer that cannot be; gives the error."""
+        self._bury(_GoneError(f"expected an answer, found {clean(reason)}", "bad-answer"))
+        return self._error()
+
+    @contextlib.contextmanager
+    def _talking(self) -> Iterator[None]:
+        if self._gone is None:
+            try:
+                yield
+            except LateError:
+                self._bury(
+                    _GoneError(
+                        f"expected an answer within {self._sandbox.timeout:g} s, found none: allow more with --timeout",
+                        "timed-out",
+                    )
+                )
+            except ClosedError:
+                self._bury(self._cause_of_death())
+            except ChannelError as error:
+                self._bury(_GoneError(f"expected an answer, found {clean(str(error))}", "bad-answer"))
+            except _GoneError as error:
+                self._bury(error)
+        # Once it is gone, the reason stays the same.
+        if self._gone is not None:
+            raise self._error()
+
+    def _bury(self, reason: "_GoneError") -> None:
+        self._gone = reason
+        self._end()
+        self._tell_log()
+
+    def _error(self) -> ModelError:
+        if self._gone is None:
+            raise RuntimeError("the worker is still there")
+        return ModelError(f"{self._label}: {self._gone}", code=self._gone.code)
+
+    def _failure(self, values: Mapping[str, Any], failing: str) -> ModelError | UsageError:
+        # Words of a process that a hostile model may have taken over.
+        text, code = clean(str(values["failed"]), _LONGEST_FAILURE), values.get("code")
+        if code == "usage":
+            return UsageError(text)
+        if not text.startswith(f"{self._label}: "):
+            text = f"{self._label}: {text}"
+        return ModelError(text, code="out-of-memory" if code == "out-of-memory" else failing)
+
+    def _watch(self) -> None:
+        # What the kernel does not count.
+        written, files = 0, 0
+        for root, _, names in os.walk(self._scratch.work):
+            for name in names:
+                files += 1
+                with contextlib.suppress(OSError):
+                    written += (Path(root) / name).lstat().st_blocks * _BLOCK
+        if written > _MOST_WRITTEN or files > _MOST_FILES:
+            raise _GoneError(f"wrote {written / 2**20:.0f} MiB in {files} files", "too-much-written")
+        if sys.platform == "darwin":  # which does not hold a process to RLIMIT_AS
+            pid = str(self._process.pid)
+            told = subprocess.run(  # noqa: S603 - nothing of it is the model's
+                ["/bin/ps", "-o", "rss=", "-p", pid], capture_output=True, text=True, check=False
+            )
+            used = told.stdout.strip()
+            if used.isdigit() and int(used) * 1024 > self._sandbox.memory + _FRAMEWORK:
+                raise self._exhausted()
+
+    def _exhausted(self) -> "_GoneError":
+        most = self._sandbox.memory / 2**20
+        return _GoneError(f"expected {most:.0f} MiB of memory to be enough: allow more with --memory", "out-of-memory")
+
+    def _cause_of_death(self) -> "_GoneError":
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE)
+        self._reader.join(_GRACE)
+        status = self._process.returncode
+        if any(words in self._log for words in (b"bad_alloc", b"MemoryError", b"annot allocate memory")):
+            return self._exhausted()
+        with contextlib.suppress(ValueError, TypeError):
+            return _GoneError(f"its process was ended by {signal.Signals(-status).name}", "crashed")
+        return _GoneError(f"its process ended with the status {status}", "crashed")
+
+    def _end(self) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(_GRACE)
+
+    def _keep_log(self, descriptor: int) -> None:
+        # Read to the end, so that who writes much is not kept waiting; only the last of it is of use.
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            while data := file.read(2**16):
+                self._log += data
+                del self._log[:-_LONGEST_LOG]
+
+    def _tell_log(self) -> None:
+        for line in self._log.decode("utf-8", "replace").splitlines():
+            _LOGGER.debug("%s: %s", self._label, clean(line, _LONGEST_FAILURE))
+        self._log.clear()
+
+
+class _GoneError(Exception):
+    # Why a worker had to be ended, or ended by itself.
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def python_paths() -> Iterator[Path]:
+    """Python's own folders, and those that packages are installed in.
+
+    What else is on the path may be somebody's folder of work, with models in it.
+    """
+    for key in ("stdlib", "platstdlib", "purelib", "platlib"):
+        yield Path(sysconfig.get_path(key))
+    for prefix in (sys.base_prefix, sys.base_exec_prefix):
+        yield from (path for path in (Path(prefix, "lib"), Path(prefix, "lib64")) if path.exists())
+    yield from (path for path in map(Path, sys.path) if path.name in ("site-packages", "dist-packages"))
+
+
+def _environment(work: Path) -> dict[str, str]:
+    return {
+        **{name: os.environ[name] for name in _KEPT if name in os.environ},
+        **dict.fromkeys(_HOMES, str(work)),
+        "PATH": os.defpath,
+        "LC_ALL": "C.UTF-8",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+    }

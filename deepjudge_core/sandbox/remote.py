@@ -1,0 +1,225 @@
+"""Models that are opened and run in a process of their own."""
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from deepjudge_core import progress
+from deepjudge_core.components import Adapter
+from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.model import Array, Cotangent, InputSpec, Model
+from deepjudge_core.observation import ModelInfo
+from deepjudge_core.opening import resolve
+from deepjudge_core.plugins import Registry
+from deepjudge_core.sandbox import confine, landlock
+from deepjudge_core.sandbox.channel import Announced
+from deepjudge_core.sandbox.intake import Received, receive
+from deepjudge_core.sandbox.policy import Isolation, Sandbox
+from deepjudge_core.sandbox.process import Worker, python_paths
+from deepjudge_core.sandbox.scratch import make_scratch
+from deepjudge_core.text import clean
+
+# A classifier has fewer of each; what is more only takes the audit's memory.
+_MOST_CLASSES, _MOST_LAYERS = 2**16, 2**16
+_LARGEST_ANSWER = 2**31  # bytes
+
+
+@contextlib.contextmanager
+def open_isolated(
+    source: str | Path, *, registry: Registry, sandbox: Sandbox, expected: InputSpec | None = None, **options: Any
+) -> Iterator[Model]:
+    """Open a model in a process of its own, which ends with the context.
+
+    Args:
+        source: A path.
+        registry: Where the adapters are.
+        sandbox: How it is confined.
+        expected: The inputs that it will be given, for models that do not say themselves what they take.
+        options: Of the adapter.
+
+    Raises:
+        ModelError: When it cannot be opened, or its isolation is not enough.
+        UsageError: When no installed adapter, or more than one, reads it.
+    """
+    path, name, adapter = resolve(Path(source), registry)
+    if adapter is None:
+        raise UsageError(f"{name}: expected a model's file")
+    label = clean(name)
+    plugin = registry.adapters.plugin(adapter.name).value
+    if plugin is None:
+        raise UsageError(f"{label}: its adapter is not installed as a plugin, and cannot open it in another process")
+    with progress.task(f"opening {label}", 1), make_scratch() as scratch:
+        received = receive(path, label, adapter, scratch.model, sandbox.memory)
+        readable = tuple(dict.fromkeys((*confine.system_paths(), *python_paths(), *_packages(plugin), scratch.model)))
+        with Worker(label, scratch, sandbox, readable) as worker:
+            worker.send(
+                {
+                    "label": label,
+                    "plugin": plugin,
+                    "adapter": adapter.name,
+                    "own_code": _own_code(options),
+                    "folder": str(Path.cwd()),
+                    "model": str(received.path),
+                    "readable": [str(path) for path in readable],
+                    "writable": str(scratch.work),
+                    "forbidden": str(scratch.forbidden),
+                    "landlock": landlock.version() > 0,
+                    "memory": sandbox.memory,
+                }
+            )
+            isolation = _isolation(worker)
+            _check(label, received, isolation, sandbox)
+            spec = expected and {"shape": expected.shape, "dtype": expected.dtype, "layout": expected.layout}
+            worker.send({"ask": "open", "label": label, "expected": spec, "options": options})
+            told = worker.receive(failing="cannot-open").values
+            yield RemoteModel(worker, _described(worker, told, label, adapter, received), isolation, told.get("unseen"))
+
+
+def _own_code(options: Mapping[str, Any]) -> str | None:
+    # The module of the user's own that makes the network of a file of weights.
+    arch = options.get("arch")
+    return arch.partition(":")[0] if isinstance(arch, str) else None
+
+
+def _isolation(worker: Worker) -> Isolation:
+    try:
+        return Isolation(worker.receive(failing="cannot-open").values["isolation"])
+    except (KeyError, ValueError):
+        raise worker.refuse("no level of isolation") from None
+
+
+def _check(label: str, received: Received, isolation: Isolation, sandbox: Sandbox) -> None:
+    if isolation is Isolation.FULL:
+        return
+    if sandbox.required:
+        raise ModelError(
+            f"{label}: expected the full sandbox ({Isolation.FULL}), found {isolation}: this system has no other",
+            code="no-sandbox",
+        )
+    if received.format.runs_code:
+        raise ModelError(
+            f"{label}: {received.format.name} may run code of its author and is opened in the full sandbox only, which "
+            f"this system does not have (found {isolation}): convert it to ONNX; if it is your own file, --no-sandbox",
+            code="needs-sandbox",
+        )
+
+
+def _packages(plugin: str) -> Iterator[Path]:
+    # The code that the worker runs, wherever it is installed; not the folders that it lies in.
+    for name in ("deepjudge_core", plugin.partition(":")[0].partition(".")[0]):
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:
+            continue
+        yield from map(Path, found.submodule_search_locations or [found.origin])
+
+
+def _described(worker: Worker, told: Mapping[str, Any], label: str, adapter: Adapter, received: Received) -> ModelInfo:
+    # What it says of itself, but for what is known better here.
+    try:
+        found = ModelInfo.from_json(told["model"])
+        shape = tuple(None if axis is None else int(axis) for axis in found.input.shape)
+        layout = found.input.layout if found.input.layout in ("channels_first", "channels_last") else None
+        kind = np.dtype(found.input.dtype)
+        if not 2 <= found.classes <= _MOST_CLASSES or not 1 <= len(found.layers) <= _MOST_LAYERS:
+            raise ValueError
+        if any(width < 1 for width in found.layers.values()) or any(axis is not None and axis < 1 for axis in shape):
+            raise ValueError
+        if kind.kind not in "fiu":
+            raise ValueError
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise worker.refuse("no description of a classifier") from None
+    return replace(
+        found,
+        name=label,
+        framework=adapter.name,
+        digest=received.digest,
+        input=InputSpec(shape, kind.name, layout),
+        layers=_cleaned(found.layers),
+    )
+
+
+def _cleaned(layers: Mapping[str, int]) -> dict[str, int]:
+    cleaned: dict[str, int] = {}
+    for name, width in layers.items():
+        shown = clean(name)
+        while shown in cleaned:  # two names that differ in what cannot be seen
+            shown += "'"
+        cleaned[shown] = width
+    return cleaned
+
+
+class RemoteModel:
+    """A :class:`~deepjudge_core.model.Model` that a worker runs; what it answers is checked before it is believed."""
+
+    def __init__(self, worker: Worker, info: ModelInfo, isolation: Isolation, unseen: object) -> None:
+        """Wrap a worker that has opened a model.
+
+        Args:
+            worker: The worker.
+            info: What the model is.
+            isolation: How it is kept.
+            unseen: Why its layers cannot be seen; None where they can.
+        """
+        self._worker = worker
+        self.name, self.framework, self.digest = info.name, info.framework, info.digest
+        self.access, self.input, self.classes = info.access, info.input, info.classes
+        self.layers: Mapping[str, int] = MappingProxyType(dict(info.layers))
+        self.isolation = isolation
+        self.unseen = None if unseen is None else clean(str(unseen), 1000)
+
+    def predict(self, x: Array) -> Array:
+        """See :class:`~deepjudge_core.model.Model`."""
+        [found] = self._ask("predict", x, [], [(len(x), self.classes)])
+        return found
+
+    def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
+        """See :class:`~deepjudge_core.model.Model`."""
+        if not layers:
+            return {}
+        shapes = [(len(x), self._width(layer)) for layer in layers]
+        return dict(zip(layers, self._ask("activations", x, layers, shapes), strict=True))
+
+    def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
+        """See :class:`~deepjudge_core.model.Model`."""
+        width = self.classes if layer is None else self._width(layer)
+
+        def expected(values: Mapping[str, Any]) -> list[Announced]:
+            if "rows" not in values:
+                return [Announced(x.shape)]
+            start, stop = values["rows"]
+            return [Announced((int(stop) - int(start), width), str(values["dtype"]))]
+
+        self._send("gradient", x, [] if layer is None else [layer])
+        while "rows" in (message := self._worker.receive(expected)).values:
+            rows = slice(*map(int, message.values["rows"]))
+            if not 0 <= rows.start < rows.stop <= len(x):
+                raise self._worker.refuse("rows that were not asked for")
+            self._worker.send({}, [np.asarray(cotangent(message.arrays[0], rows), message.arrays[0].dtype)])
+        return message.arrays[0]
+
+    def _ask(self, what: str, x: Array, layers: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> Sequence[Array]:
+        size = sum(4 * rows * width for rows, width in shapes)
+        if size > _LARGEST_ANSWER:
+            raise ModelError(
+                f"{self.name}: expected an answer of at most 2 GiB, found {size / 2**30:.1f}", code="too-large"
+            )
+        self._send(what, x, layers)
+        found = self._worker.receive(lambda values: [Announced(shape) for shape in shapes]).arrays
+        if not all(np.isfinite(array).all() for array in found):
+            raise ModelError(f"{self.name}: expected numbers, found NaN or infinity", code="bad-answer")
+        return found
+
+    def _send(self, what: str, x: Array, layers: Sequence[str]) -> None:
+        places = {name: place for place, name in enumerate(self.layers)}
+        self._worker.send({"ask": what, "layers": [places[layer] for layer in layers]}, [x])
+
+    def _width(self, layer: str) -> int:
+        if layer not in self.layers:
+            raise ModelError(f"{self.name}: no layer {layer!r}; its layers are {', '.join(self.layers)}")
+        return self.layers[layer]

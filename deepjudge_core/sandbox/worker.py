@@ -1,0 +1,131 @@
+"""The process in which a stranger's model is opened and run: it gives up its rights first, and then answers.
+
+Started by :mod:`deepjudge_core.sandbox.process` as ``main(reading, writing)`` with the file descriptors of a channel.
+The first message says how to confine itself; the second what to open; those after it what to compute.
+"""
+
+import contextlib
+import importlib
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepjudge_core.components import Adapter
+from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
+from deepjudge_core.model import Array, InputSpec, Model
+from deepjudge_core.observation import ModelInfo
+from deepjudge_core.opening import open_by
+from deepjudge_core.plugins import load_adapter
+from deepjudge_core.sandbox import confine, limits
+from deepjudge_core.sandbox.channel import Channel, ClosedError, Message
+from deepjudge_core.sandbox.held import HeldPath
+from deepjudge_core.sandbox.probe import probe
+
+# How libraries say that memory is exhausted, where they do not raise MemoryError.
+_OUT_OF_MEMORY = ("alloc", "out of memory", "resource exhausted", "resourceexhausted", "failed to map")
+
+
+def main(reading: int, writing: int) -> None:
+    """Serve one model until the other side is gone."""
+    channel = Channel(reading, writing)
+    with contextlib.suppress(ClosedError):
+        _Worker(channel).serve()
+
+
+class _Worker:
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._model: Model | None = None
+
+    def serve(self) -> None:
+        setup = self._channel.receive().values
+        adapter, path = self._reported(self._confine, setup)
+        while True:
+            request = self._channel.receive()
+            if request.values["ask"] == "open":
+                self._reported(self._open, adapter, path, request.values)
+            else:
+                self._reported(self._answer, request)
+
+    def _reported(self, function: Any, *arguments: Any) -> Any:
+        # What a model brings about is said, and the next question waited for.
+        try:
+            return function(*arguments)
+        except ClosedError:
+            raise
+        except DeepJudgeError as error:
+            code = error.code if isinstance(error, ModelError) else None
+            self._fail(str(error), "usage" if isinstance(error, UsageError) else code)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            traceback.print_exc()
+            memory = isinstance(error, MemoryError) or any(word in str(error).lower() for word in _OUT_OF_MEMORY)
+            self._fail(type(error).__name__, "out-of-memory" if memory else None)
+        return None, None
+
+    def _fail(self, text: str, code: str | None) -> None:
+        self._channel.send(Message({"failed": text, "code": code}))
+
+    def _confine(self, setup: Mapping[str, Any]) -> tuple[Adapter, Path]:
+        adapter = load_adapter(setup["plugin"], setup["adapter"])
+        if setup["own_code"]:
+            _import_own_code(setup["label"], setup["own_code"], setup["folder"])
+        readable = tuple(Path(path) for path in setup["readable"])
+        path = Path(setup["model"])
+        confine.enter(readable, Path(setup["writable"]), landlock=setup["landlock"])
+        for module in adapter.imports:
+            # Where a framework is missing, the adapter itself says so.
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(module)
+        closing = not setup["landlock"] and adapter.warm_up is not None and path.is_file()
+        if closing and adapter.warm_up is not None:
+            path = HeldPath.of(path)
+            adapter.warm_up()
+        limits.limit_memory(setup["memory"])
+        if closing:
+            confine.close_files()
+        found = probe(Path(setup["forbidden"]))
+        self._channel.send(Message({"isolation": found.level, "leaks": found.leaks}))
+        return adapter, path
+
+    def _open(self, adapter: Adapter, path: Path, values: Mapping[str, Any]) -> None:
+        spec = values["expected"]
+        expected = None if spec is None else InputSpec(tuple(spec["shape"]), spec["dtype"], spec["layout"])
+        model = open_by(adapter, path, values["label"], expected, {**values["options"], "name": values["label"]})
+        self._model = model
+        info = ModelInfo.of(model).to_json()
+        self._channel.send(Message({"model": info, "unseen": getattr(model, "unseen", None)}))
+
+    def _answer(self, request: Message) -> None:
+        if self._model is None:
+            raise ModelError("the model was not opened")
+        model, values, x = self._model, request.values, request.arrays[0]
+        names = [list(model.layers)[place] for place in values["layers"]]
+        if values["ask"] == "predict":
+            found = [model.predict(x)]
+        elif values["ask"] == "activations":
+            seen = model.activations(x, names)
+            found = [seen[name] for name in names]
+        else:
+            found = [model.gradient(x, self._cotangent, layer=names[0] if names else None)]
+        self._channel.send(Message({}, [np.asarray(array, np.float32) for array in found]))
+
+    def _cotangent(self, scores: Array, rows: slice) -> Array:
+        # The other side computes it, and sends it in place of the next question.
+        told = {"rows": [rows.start, rows.stop], "dtype": scores.dtype.name}
+        self._channel.send(Message(told, [scores]))
+        return self._channel.receive().arrays[0]
+
+
+def _import_own_code(label: str, code: str, folder: str) -> None:
+    # The user's own, which may lie beside the model: it is imported while it can be, behind all that is installed.
+    sys.path.append(folder)
+    try:
+        importlib.import_module(code)
+    except Exception as error:
+        raise ModelError(f"{label}: expected {code} to make the network, found {error}") from error
+    finally:
+        sys.path.remove(folder)
