@@ -157,7 +157,7 @@ def load_controls(path: Path) -> Controls:
             notes=tuple(map(str, content.manifest["notes"])),
             match=parse_match(content.manifest["match"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FileFormatError(f"{path}: not a complete calibration: {error}") from None
 
 

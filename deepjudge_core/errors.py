@@ -1,8 +1,13 @@
 """Errors that a person can act on: what was expected, what was found, what to do."""
 
+from deepjudge_core.text import LONGEST_LINE, clean
+
 
 class DeepJudgeError(Exception):
-    """Base of every error that this package raises on purpose; its text is one line for the user."""
+    """Base of every error that this package raises on purpose; its text is one clean line for the user."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(clean(text, LONGEST_LINE))
 
 
 class UsageError(DeepJudgeError):
@@ -48,11 +53,14 @@ class PluginError(DeepJudgeError):
     """A plugin failed, or two plugins claim one name."""
 
 
+_LONGEST = 500  # characters of what a library says
+
+
 def first_line(error: BaseException) -> str:
     """What a library says first of an error, whose further lines are for its developers."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return clean((str(error).strip().splitlines() or [type(error).__name__])[0], _LONGEST)
 
 
 def one_line(error: BaseException) -> str:
     """All that a plugin's error says, with its kind, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return clean(" ".join(f"{type(error).__name__}: {error}".split()), _LONGEST)

@@ -1,21 +1,30 @@
 """Labelled inputs from ``.npz`` files, with the bounds that they declare or imply."""
 
+import io
 import math
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX, read_array_header_1_0, read_array_header_2_0, read_magic
 
 from deepjudge_core.errors import InputError, UsageError
+from deepjudge_core.files import LARGEST_ARRAYS, open_regular
 from deepjudge_core.model import Array, Layout
+from deepjudge_core.text import clean
 
 USUAL_KEYS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"), ("X", "Y"), ("data", "target"))
 """Names under which inputs and labels are looked for, in this order."""
 TRAINING_KEY = "x_train"
 TRAINING_KEYS = (("x_train", "y_train"), *USUAL_KEYS[1:])
 """The same where inputs to train with are looked for: none that are for tests."""
+_MOST_AT_ONCE = 2**20  # bytes
+_LONGEST_HEADER = 1024  # characters that numpy evaluates; those of an array of numbers are a tenth of it
+_HEADERS = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}
+_ENCRYPTED = 1  # the bit of an entry's flags
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,37 +145,71 @@ def check_bounds(
         raise InputError(f"{source}: expected inputs within {low:g}..{high:g}, found {least:g}..{greatest:g}; {advice}")
 
 
+class _InParts(io.BufferedReader):
+    # A file of which nobody gets much at once: the library takes the list of an archive's entries whole, and needs ten
+    # times its length for it; it takes arrays in parts.
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            size = _MOST_AT_ONCE
+        if size > _MOST_AT_ONCE:
+            raise ValueError(f"expected to read at most {_MOST_AT_ONCE} bytes at once, found {size}")
+        return super().read(size)
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    try:
-        # Opened here, since numpy leaves files open that it cannot read.
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    with file:
+    # Opened here, since numpy leaves files open that it cannot read, and waits for pipes.
+    with open_regular(path, "an .npz file", LARGEST_ARRAYS, InputError) as opened, _InParts(opened.raw) as file:
+        if file.peek(len(MAGIC_PREFIX)).startswith(MAGIC_PREFIX):
+            raise InputError(f"{path}: expected an .npz file with inputs and labels, found a single array")
         try:
             loaded = np.load(file, allow_pickle=False)
         except Exception:  # numpy and zipfile raise a dozen kinds at damaged files
             raise InputError(f"{path}: expected an .npz file, found something else or a damaged one") from None
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise InputError(f"{path}: expected an .npz file with inputs and labels, found a single array")
         with loaded:
+            if len(set(loaded.files)) < len(loaded.files):
+                raise InputError(f"{path}: expected an .npz file, found one with two arrays of one name")
             yield loaded
 
 
 def _array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> Array:
     try:
-        array: Array | bytes = archive[key]
-    except Exception as error:  # see `_open`
-        what = "objects (pickles are never read)" if "pickle" in str(error) else "a damaged array"
-        raise InputError(f"{path}: expected a plain array under {key!r}, found {what}") from None
-    if not isinstance(array, np.ndarray):  # what is no array in the archive is given as bytes
-        raise InputError(f"{path}: expected a plain array under {key!r}, found another file")
-    if array.dtype.kind not in "buif":
-        raise InputError(f"{path}: expected numbers under {key!r}, found {array.dtype}")
-    return array
+        # What numpy reads arrays from; None of an archive that is closed.
+        found = _unfit(archive.zip, key) if archive.zip else "a closed file"
+        if found is None:
+            array: Array = archive[key]
+            return array
+    except Exception:  # see `_open`
+        found = "a damaged array"
+    raise InputError(f"{path}: expected a plain array of numbers under {clean(key)!r}, found {found}")
+
+
+def _unfit(archive: zipfile.ZipFile, key: str) -> str | None:
+    # Why an array is not read, by what is said of it before its numbers: the library would make room for as much as is
+    # promised, and unpack as much as there is.
+    entry = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+    if entry.flag_bits & _ENCRYPTED:
+        return "an encrypted one"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "one that numpy does not compress so"
+    with archive.open(entry) as file:
+        if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+            return "another file"
+        file.seek(0)
+        read_header = _HEADERS[read_magic(file)]
+        shape, _, dtype = read_header(file, max_header_size=_LONGEST_HEADER)
+        there = entry.file_size - file.tell()
+    if dtype.hasobject:
+        return "objects (pickles are never read)"
+    if dtype.kind not in "buif":
+        return clean(str(dtype))
+    count = math.prod(shape)
+    if min(shape, default=0) < 0 or count * dtype.itemsize != there:
+        return "a damaged array"
+    if count * max(dtype.itemsize, np.dtype(np.float32).itemsize) > LARGEST_ARRAYS:
+        return f"{count} of them, which need more than {LARGEST_ARRAYS} bytes"
+    return None
 
 
 def _keys(
@@ -177,7 +220,7 @@ def _keys(
         if not pairs:
             raise InputError(
                 f"{path}: expected inputs and labels under one of {', '.join('/'.join(p) for p in usual)}, "
-                f"found {', '.join(keys) or 'nothing'}; name them with --x KEY --y KEY"
+                f"found {_listed(keys)}; name them with --x KEY --y KEY"
             )
         return pairs[0]
     for given, place in ((x, 0), (y, 1)):
@@ -192,7 +235,11 @@ def _keys(
 
 
 def _missing(path: Path, key: str, keys: list[str]) -> InputError:
-    return InputError(f"{path}: expected {key!r}, found {', '.join(keys) or 'nothing'}")
+    return InputError(f"{path}: expected {key!r}, found {_listed(keys)}")
+
+
+def _listed(keys: list[str]) -> str:
+    return clean(", ".join(keys)) or "nothing"
 
 
 def _scaled(path: Path, key: str, raw: Array, scale: float) -> Array:

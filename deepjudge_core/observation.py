@@ -15,6 +15,7 @@ from deepjudge_core.sandbox.policy import Isolation
 
 Guess = Literal["classes", "preprocessing"]
 """What may be found out about a model from its answers to the seeds."""
+_NEAR = 1e-3  # how exactly probabilities are within 0..1
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,27 @@ class ModelInfo:
         access = Access(0)
         for name in value["access"]:
             access |= Access[name.upper()]
-        given = value["input"]
         return cls(
             name=str(value["name"]),
             framework=str(value["framework"]),
             digest=str(value["digest"]),
             access=access,
             classes=int(value["classes"]),
-            input=InputSpec(tuple(given["shape"]), given["dtype"], given["layout"]),
+            input=_spec(value["input"]),
             layers={str(name): int(width) for name, width in value["layers"]},
             # Before there was any, models ran in the audit's own process.
             isolation=Isolation(value.get("isolation", Isolation.NONE)),
         )
+
+
+def _spec(value: Mapping[str, Any]) -> InputSpec:
+    shape, dtype, layout = tuple(value["shape"]), value["dtype"], value["layout"]
+    if not all(axis is None or (type(axis) is int and axis > 0) for axis in shape):
+        raise ValueError("an input without a shape")
+    # The name only: numpy does not know all types, bfloat16 for one, where no framework is installed.
+    if not str(dtype).isidentifier() or layout not in (None, *get_args(Layout)):
+        raise ValueError("an input of another type or layout")
+    return InputSpec(shape, str(dtype), layout)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +180,13 @@ class Observation:
         classes = self.model.classes if self.classes is None else len(self.classes)
         if self.probabilities is not None and self.probabilities.shape[1] != classes:
             raise ValueError("probabilities of another shape than the model's classes")
-        if not set(self.classes or ()) <= set(range(self.model.classes)):
+        if not all(0 <= place < self.model.classes for place in self.classes or ()):
             raise ValueError("classes that the model does not have")
+        if (
+            self.probabilities is not None
+            and not ((self.probabilities > -_NEAR) & (self.probabilities < 1 + _NEAR)).all()
+        ):
+            raise ValueError("probabilities outside 0..1")
         if not set(self.inferred) <= set(get_args(Guess)):
             raise ValueError("something inferred that is not known")
 
@@ -194,5 +209,5 @@ def load_observation(path: Path) -> Observation:
     content = storage.read(path, ["observation"])
     try:
         return Observation.from_parts(content.manifest, content.arrays, "")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FileFormatError(f"{path}: not a complete observation: {error}") from None

@@ -14,11 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from deepjudge_core.errors import FileFormatError
+from deepjudge_core.files import LARGEST_ARRAYS, LARGEST_JSON, NO_LIMIT, open_regular, parse_json
 from deepjudge_core.model import Array
 
 _KEY = "deepjudge"
 _PREFIX = "deepjudge/"
-_LONGEST_HEADER = 100_000_000  # bytes that safetensors allows
+_LENGTH = 8  # bytes before the header, which say how long it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ def write(path: Path, content: Content) -> None:
     """Write a file under a temporary name and rename it; equal contents give equal bytes.
 
     Raises:
-        FileFormatError: When it cannot be written.
+        FileFormatError: When it cannot be written, or could not be read.
     """
     header = {
         "schema": f"{_PREFIX}{content.kind}/1",
@@ -55,7 +56,14 @@ def write(path: Path, content: Content) -> None:
         "manifest": content.manifest,
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in content.arrays.items()}
-    write_bytes(path, save(arrays, metadata={_KEY: _canonical(header)}))
+    text = _canonical(header)
+    data = save(arrays, metadata={_KEY: text})
+    try:
+        for part in (text, data[_LENGTH : _LENGTH + int.from_bytes(data[:_LENGTH], "little")]):
+            parse_json(part)
+    except ValueError as error:
+        raise FileFormatError(f"{path}: is not written, since it could not be read: {error}") from None
+    write_bytes(path, data)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -84,22 +92,24 @@ def write_bytes(path: Path, data: bytes) -> None:
 def is_own(path: Path) -> bool:
     """Whether a file is one of this tool's, whole or damaged, by what its header says.
 
-    A file of another tool, one that cannot be read and one that is not there are none.
+    A file of another tool, one that cannot be read, one that is not there and what is no file are none.
     """
     # Not by the library, which opens whole files only: of one that was cut, too, it is to be said whose it was.
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > _LONGEST_HEADER:
-                return False
-            header = json.loads(file.read(length))
-        return _KEY in header["__metadata__"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        with open_regular(path, "a file", NO_LIMIT) as file:
+            length = int.from_bytes(file.read(_LENGTH), "little")
+            text = file.read(length) if length <= LARGEST_JSON else b""
+        # A file of weights is not to be parsed for this.
+        return _KEY.encode() in text and _KEY in parse_json(text)["__metadata__"]
+    except (FileFormatError, OSError, ValueError, LookupError, TypeError):
         return False
 
 
 def read(path: Path, kinds: Collection[str]) -> Content:
     """Read a file and check that nothing in it was changed.
+
+    It may be anybody's. Arrays take no more memory than the file has bytes, which are at most a quarter of the memory;
+    what stands before them takes some 400 MB at most.
 
     Args:
         path: The file.
@@ -108,44 +118,55 @@ def read(path: Path, kinds: Collection[str]) -> Content:
     Raises:
         FileFormatError: When it is missing, damaged, of another kind or of another schema version.
     """
-    expected = " or ".join(kinds)
+    expected = f"a deepjudge {' or '.join(kinds)}"
     try:
+        text = _text(path, expected)
+        if text is None:
+            raise FileFormatError(f"{path}: expected {expected}, found another safetensors file")
         with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_KEY)
-            if text is None:
-                raise FileFormatError(f"{path}: expected a deepjudge {expected}, found another safetensors file")
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except FileNotFoundError:
-        raise FileFormatError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
+        kind, manifest, digest = _header(path, text)
+        found = _digest(kind, manifest, arrays)
+    except (SafetensorError, OSError, TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, OSError) and error.strerror:
             raise FileFormatError(f"{path}: cannot be read: {error.strerror}") from None
-        raise FileFormatError(f"{path}: expected a deepjudge {expected}, found a damaged or other file") from error
-    kind, manifest, digest = _header(path, text)
-    if _digest(kind, manifest, arrays) != digest:
+        raise FileFormatError(f"{path}: expected {expected}, found a damaged or other file") from error
+    except MemoryError:
+        raise FileFormatError(f"{path}: expected {expected}, found one that the memory does not hold") from None
+    if found != digest:
         raise FileFormatError(f"{path}: was changed after it was written (its SHA-256 does not agree)")
     if kind not in kinds:
-        raise FileFormatError(f"{path}: expected a deepjudge {expected}, found a deepjudge {kind}")
+        raise FileFormatError(f"{path}: expected {expected}, found a deepjudge {kind}")
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise FileFormatError(f"{path}: expected finite numbers in {name!r}, found NaN or infinity")
     return Content(kind, manifest, arrays, digest)
 
 
+def _text(path: Path, expected: str) -> str | None:
+    # The manifest, after a look at all that the library is going to parse; None of a file without one.
+    with open_regular(path, expected, LARGEST_ARRAYS) as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(_LENGTH), "little")
+        if not length <= min(size - _LENGTH, LARGEST_JSON):
+            raise ValueError("a header longer than the file, or than any that is written")
+        header = parse_json(file.read(length))
+    text = header.get("__metadata__", {}).get(_KEY)
+    if not isinstance(text, str | None):
+        raise TypeError("a manifest that is no text")
+    return text
+
+
 def _header(path: Path, text: str) -> tuple[str, Mapping[str, Any], str]:
     try:
-        header = json.loads(text, parse_constant=_refuse)
+        header = parse_json(text)
         schema, manifest, digest = header["schema"], header["manifest"], header["sha256"]
         kind, version = schema.removeprefix(_PREFIX).split("/")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise FileFormatError(f"{path}: its manifest is damaged") from None
     if version != "1":
         raise FileFormatError(f"{path}: expected schema version 1, found {version}: another release wrote it")
     return kind, manifest, digest
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _digest(kind: str, manifest: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from deepjudge_core import storage
+from deepjudge_core import records, storage
 from deepjudge_core.components import Answers, CaseSet
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.model import Array
@@ -134,7 +134,7 @@ def load_suite(path: Path) -> Suite:
     content = storage.read(path, ["suite"])
     try:
         return _from_content(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FileFormatError(f"{path}: not a complete suite: {error}") from None
 
 
@@ -166,7 +166,7 @@ def _from_content(content: storage.Content) -> Suite:
         seed_indices=arrays["seed_indices"],
         cases=cases,
         unreached=tuple((int(layer), int(neuron)) for layer, neuron in manifest["unreached"]),
-        generators=tuple(GeneratorRecord(**record) for record in manifest["generators"]),
+        generators=tuple(records.from_json(GeneratorRecord, record) for record in manifest["generators"]),
         victim=Observation.from_parts(manifest["victim"], arrays, "victim."),
         notes=tuple(map(str, manifest["notes"])),
     )
@@ -178,15 +178,23 @@ def _check(suite: Suite) -> None:
     cases, victim = suite.cases, suite.victim
     if cases.inputs.dtype != np.float32 or cases.inputs.ndim < 2:
         raise ValueError("its inputs are no batch of float32")
+    if suite.seed_indices.dtype != np.int64 or suite.seed_indices.ndim != 1:
+        raise ValueError("its seeds are no whole numbers")
     if victim.probabilities is None or victim.classes is not None:
         raise ValueError("the victim's answers are not of its own classes")
     if len(victim.probabilities) != len(cases.inputs):
         raise ValueError("the victim's answers are of another number of cases")
     if tuple(victim.activations) != suite.layers or not set(suite.layers) <= set(victim.model.layers):
         raise ValueError("the victim's answers are of other layers")
+    if any(values.shape[1] != victim.model.layers[layer] for layer, values in victim.activations.items()):
+        raise ValueError("the victim's answers are of other neurons")
+    if not suite.bounds[0] < suite.bounds[1]:
+        raise ValueError("its bounds are no range")
+    if not 0 <= suite.accuracy <= 1:
+        raise ValueError("its accuracy is no share")
     if int(suite.rows("clean").sum()) != len(suite.seed_indices):
         raise ValueError("it does not have one clean case for each seed")
-    widest = max(victim.model.layers.values())
+    widest = max(victim.model.layers.values(), default=0)
     ranges = {
         "labels": (0, victim.model.classes),
         "sets": (0, len(CASE_SETS)),

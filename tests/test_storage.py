@@ -189,7 +189,7 @@ def test_a_file_is_as_readable_as_others(tmp_path: Path) -> None:
 
 def test_what_is_no_file_of_this_tool(path: Path, tmp_path: Path) -> None:
     refused(path, "no such file")
-    refused(tmp_path, "found a damaged or other file")
+    refused(tmp_path, "expected a deepjudge suite, found a folder")
     for content in (b"", b"text", bytes(1000), struct.pack("<Q", 2**60) + b"{}"):
         path.write_bytes(content)
         refused(path, "expected a deepjudge suite, found a damaged or other file")

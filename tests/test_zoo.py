@@ -403,7 +403,8 @@ def test_a_manifest_of_somebody_else_is_refused(tmp_path: Path, content: Any, sa
         entry = {"kind": "control", "stratum": None, "attack": None, "options": {}, "seed": 1, "accuracy": None}
         entry |= {"far": False, "digest": "", "weights": "", "seconds": 0.0}
         models = [entry | {"file": m} if isinstance(m, str) else m for m in content.get("models", [])]
-        given = {"schema": "deepjudge/zoo/1", "victim": {}, "settings": {}, "missing": []}
+        victim = {"path": "v.toy", "framework": "numpy", "digest": "", "classes": 4, "accuracy": 1.0}
+        given = {"schema": "deepjudge/zoo/1", "victim": victim, "settings": {}, "missing": []}
         content = json.dumps(given | {"models": models} if "models" in content else content)
     if content is not None:
         (tmp_path / "zoo.json").write_text(content)

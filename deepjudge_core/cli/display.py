@@ -21,6 +21,7 @@ from deepjudge_core.plugins import Component, Plugin, Registry
 from deepjudge_core.progress import Advance
 from deepjudge_core.sandbox.policy import Isolation
 from deepjudge_core.suite import CASE_SETS, Suite
+from deepjudge_core.text import LONGEST_LINE, clean
 
 _STYLES = {
     Decision.COPY: "bold red",
@@ -39,10 +40,10 @@ _GIVES_WIDTH = 72  # of what a plugin gives, which may be much
 
 
 def say(out: Console, text: str) -> None:
-    """Print one line as it is but for :func:`clean`: nothing in it is folded, coloured or taken for markup."""
+    """Print one clean line as it is: nothing in it is folded, coloured or taken for markup."""
     # Not by the console, which would write through bars that are shown.
     stream = sys.stderr if out.stderr else sys.stdout
-    stream.write(f"{clean(text)}\n")
+    stream.write(f"{clean(text, LONGEST_LINE)}\n")
     stream.flush()
 
 
@@ -69,11 +70,6 @@ def console(*, stderr: bool = False) -> Console:
     """A console on standard output, or for what is no result, on standard error."""
     probe = Console(stderr=stderr)
     return probe if probe.is_terminal else Console(stderr=stderr, width=_PIPE_WIDTH)
-
-
-def clean(text: str) -> str:
-    """A text from a file, fit for a terminal: on one line, without control characters."""
-    return "".join(c if c.isprintable() else "�" for c in text.replace("\n", " "))
 
 
 class Bars:
@@ -175,7 +171,7 @@ def show_calibration(out: Console, calibration: Calibration) -> None:
     remarks: list[str] = []
     for seen, measured in zip(calibration.controls, calibration.measurements, strict=True):
         cells = (number(measured[name].value) for name in names)
-        table.add_row(Text(clean(seen.model.name)), Text(clean(seen.model.framework)), *cells)
+        table.add_row(Text(clean(seen.model.name, LONGEST_LINE)), Text(clean(seen.model.framework)), *cells)
         remarks += _reasons(seen.model.name, {name: measured[name].reason for name in names})
     out.print(table)
     for remark in remarks:
@@ -209,14 +205,14 @@ def _row_each(report: Report) -> Table:
         metrics = result.verdict.metrics if result.verdict else {}
         cells = [Text("\n").join(filter(None, _cells(metrics[name]))) if metrics else Text("-") for name in names]
         verdict = Text("\n").join(filter(None, [_decision(result), _points_to(result)]))
-        table.add_row(Text(clean(result.path)), Text(_framework(result)), *cells, verdict)
+        table.add_row(Text(clean(result.path, LONGEST_LINE)), Text(_framework(result)), *cells, verdict)
     return table
 
 
 def _show_one_by_one(out: Console, report: Report) -> None:
     # For a terminal too narrow for a row each.
     for result in report.suspects:
-        out.print(Text(clean(result.path), "bold"), overflow="fold")
+        out.print(Text(clean(result.path, LONGEST_LINE), "bold"), overflow="fold")
         out.print(Text(", ").join(filter(None, [Text(_framework(result)), _decision(result), _points_to(result)])))
         if result.verdict:
             table = Table("metric", "value", "threshold", "vote", box=SIMPLE)
@@ -239,7 +235,7 @@ def show_plugins(out: Console, registry: Registry) -> None:
     """What is installed, a row each, and what fails."""
     table = Table("plugin", "from", Column("gives", max_width=_GIVES_WIDTH))
     for plugin in registry.plugins:
-        gives = Text("failed", "bold red") if plugin.failure else Text("; ".join(_by_kind(plugin)))
+        gives = Text("failed", "bold red") if plugin.failure else Text(clean("; ".join(_by_kind(plugin)), LONGEST_LINE))
         table.add_row(Text(clean(plugin.name)), Text(clean(plugin.distribution)), gives)
     out.print(table)
     for line in registry.failures():
@@ -295,7 +291,9 @@ def _remarks(report: Report) -> Iterator[str]:
         yield from (f"{result.path}: {note}" for note in (result.seen.notes if result.seen else ()))
         verdict = result.verdict
         if verdict is None:
-            yield f"{result.path}: failed: {str(result.failure).removeprefix(f'{result.path}: ')}"
+            # An error has the path as it is shown.
+            said = str(result.failure).removeprefix(f"{clean(result.path, LONGEST_LINE)}: ")
+            yield f"{result.path}: failed: {said}"
             continue
         if result.decision is Decision.INCONCLUSIVE:
             yield f"{result.path}: inconclusive: {verdict.reason}"

@@ -8,7 +8,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -31,6 +30,7 @@ from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, INTERRUPTED, N
 from deepjudge_core.cli.zoo import run_power, run_zoo
 from deepjudge_core.components import Decision
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError
+from deepjudge_core.files import read_json
 from deepjudge_core.observation import load_observation, save_observation
 from deepjudge_core.observe import Asking, observe
 from deepjudge_core.plugins import Registry, load_registry
@@ -55,19 +55,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _COMMANDS[arguments.command](arguments)
     except DeepJudgeError as error:
         if arguments.debug:
-            traceback.print_exc()
+            _trace(errors)
         for line in error.lines if isinstance(error, AuditFileError) else [str(error)]:
             display.say(errors, f"deepjudge: {line}")
         return USAGE if isinstance(error, UsageError) else FAILED
     except Exception as error:
         # Python's own exit status would be 1, which says that a suspect is a copy.
         if arguments.debug:
-            traceback.print_exc()
+            _trace(errors)
         display.say(errors, f"deepjudge: internal error (see --debug): {type(error).__name__}: {error}")
         return FAILED
     except KeyboardInterrupt:
         display.say(errors, "deepjudge: interrupted")
         return INTERRUPTED
+
+
+def _trace(errors: Console) -> None:
+    # Line by line: what libraries say may be what a file says.
+    for line in traceback.format_exc().splitlines():
+        display.say(errors, line)
 
 
 @contextlib.contextmanager
@@ -236,10 +242,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _show_json(out: Console, path: Path) -> None:
-    try:
-        report: Any = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        raise FileFormatError(f"{path}: expected a deepjudge report, found no JSON") from None
+    report = read_json(path, "a deepjudge report")
     if not isinstance(report, dict) or report.get("schema") not in _SCHEMAS:
         raise FileFormatError(f"{path}: expected one of {', '.join(_SCHEMAS)}, found other JSON")
     out.print_json(data=report, ensure_ascii=True)  # which escapes what controls a terminal

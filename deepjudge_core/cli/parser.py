@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from deepjudge_core.cli.display import clean
 from deepjudge_core.cli.plan import size
 from deepjudge_core.errors import UsageError
 from deepjudge_core.generation import DEFAULT_GENERATORS
 from deepjudge_core.matching import DEFAULT_MATCH, Match
+from deepjudge_core.text import LONGEST_LINE, clean
 from deepjudge_core.version import VERSION
 
 EXIT_STATUS = """exit status:
@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
             )
         if "unrecognized arguments: --match" in message:
             message += " (neurons are matched as 'deepjudge calibrate --match' says, of suspects as of controls)"
-        super().error(clean(message))
+        super().error(clean(message, LONGEST_LINE))
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

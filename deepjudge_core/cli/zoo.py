@@ -25,6 +25,7 @@ from deepjudge_core.plugins import Registry
 from deepjudge_core.report.power import dump_power
 from deepjudge_core.subject import Subject
 from deepjudge_core.suite import Suite, load_suite, save_suite
+from deepjudge_core.text import clean
 from deepjudge_core.training import Schedule
 from deepjudge_core.zoo.making import Recipe, check_recipe, make_zoo, needs_suite
 from deepjudge_core.zoo.manifest import Missing, Zoo, ZooModel, load_zoo
@@ -184,7 +185,7 @@ def _show_power(out: Console, power: Power) -> None:
     for attack in power.attacks:
         shares = (attack.copies, *(attack.groups[group] for group in GROUPS))
         areas = ("-" if area is None else f"{area:.2f}" for area in (attack.auc[name] for name in metrics))
-        table.add_row(Text(display.clean(attack.attack)), *map(_of, shares), *areas)
+        table.add_row(Text(clean(attack.attack)), *map(_of, shares), *areas)
     out.print(table)
     low, high = power.accused.interval
     display.say(

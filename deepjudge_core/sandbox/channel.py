@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from deepjudge_core.files import parse_json
 from deepjudge_core.model import Array
 
 _LENGTH = struct.Struct("<I")
-_LONGEST_HEADER = 2**22
+_LONGEST_HEADER = 2**22  # bytes; of a model with thousands of layers
 _CHUNK = 2**20
 _PATIENCE = 0.5  # seconds between two looks at the other side
 _TYPES = {name: np.dtype(name).newbyteorder("<") for name in ("float16", "float32", "float64")}
@@ -166,10 +167,10 @@ def _deadline(timeout: float | None) -> float | None:
 def _parse(data: bytes) -> tuple[dict[str, Any], list[Announced]]:
     # Of a side that may be hostile: nothing but what `send` writes.
     try:
-        header = json.loads(data)
+        header = parse_json(data)
         values = header["values"]
         announced = [Announced(tuple(map(int, shape)), str(dtype)) for shape, dtype in header["arrays"]]
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ChannelError("a header that is no JSON of ours") from error
     if not isinstance(values, dict) or any(one.dtype not in _TYPES or min((0, *one.shape)) < 0 for one in announced):
         raise ChannelError("a header that is no JSON of ours")

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from deepjudge_core import storage
+from deepjudge_core import records, storage
 from deepjudge_core.errors import FileFormatError
+from deepjudge_core.files import NO_LIMIT, open_regular, read_json
 from deepjudge_core.version import VERSION
 
 MANIFEST = "zoo.json"
@@ -69,6 +70,16 @@ class Missing:
     name: str
     reason: str
     failed: bool
+
+
+@dataclass(frozen=True)
+class _Victim:
+    # What the manifest says of it.
+    path: str
+    framework: str
+    digest: str
+    classes: int
+    accuracy: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,20 +143,18 @@ def load_zoo(folder: Path) -> Zoo:
         FileFormatError: When there is none, or it is damaged.
     """
     path = folder / MANIFEST
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise FileFormatError(f"{folder}: expected a zoo, made by 'deepjudge zoo', found no {MANIFEST}") from None
-    except (OSError, ValueError, RecursionError):
-        raise FileFormatError(f"{path}: expected the manifest of a zoo, found no JSON") from None
+    if not path.exists():
+        raise FileFormatError(f"{folder}: expected a zoo, made by 'deepjudge zoo', found no {MANIFEST}")
+    content = read_json(path, "the manifest of a zoo")
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise FileFormatError(f"{path}: expected a {SCHEMA}, found other JSON")
     try:
-        models = tuple(ZooModel(**entry) for entry in content["models"])
-        missing = tuple(Missing(**entry) for entry in content["missing"])
-        zoo = Zoo(folder, dict(content["victim"]), dict(content["settings"]), models, missing)
+        models = tuple(records.from_json(ZooModel, entry) for entry in content["models"])
+        missing = tuple(records.from_json(Missing, entry) for entry in content["missing"])
+        victim = asdict(records.from_json(_Victim, content["victim"]))
+        zoo = Zoo(folder, victim, dict(content["settings"]), models, missing)
         outside = [model.file for model in models if not _is_inside(folder, model.file)]
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, RuntimeError):
         raise FileFormatError(f"{path}: is damaged: an entry is not as 'deepjudge zoo' writes it") from None
     if outside:
         raise FileFormatError(f"{path}: expected files of the zoo's own folder, found {outside[0]}")
@@ -155,9 +164,9 @@ def load_zoo(folder: Path) -> Zoo:
 def is_kept(zoo: Zoo, model: ZooModel) -> bool:
     """Whether a model's file is there as it was made."""
     try:
-        with zoo.path(model).open("rb") as file:
+        with open_regular(zoo.path(model), "a model", NO_LIMIT) as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == model.digest
-    except OSError:
+    except (OSError, FileFormatError):
         return False
 
 

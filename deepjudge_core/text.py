@@ -1,0 +1,30 @@
+"""Names and messages from files and libraries, fit to be shown: one line, nothing invisible, of bounded length."""
+
+LONGEST_LINE = 4000
+"""Characters of a whole line, which may hold paths; a name alone has fewer."""
+
+_REPLACED = "\ufffd"
+# Printable to Python, and not to be seen: what Unicode calls default ignorable, and a Braille letter without dots.
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(
+    chr(code) for codes in (range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0)) for code in codes
+)
+
+
+def clean(text: str, longest: int = 200) -> str:
+    """A text on one line, without anything that controls a terminal, hides, or turns what stands beside it.
+
+    White space of every kind becomes blanks. Control and format characters (escapes, bidirectional marks, zero width),
+    surrogates, private and unassigned ones become U+FFFD. What is longer than ``longest`` ends in an ellipsis.
+
+    Texts are cleaned where they are shown, and in every :class:`~deepjudge_core.errors.DeepJudgeError`, not where they
+    are read: names of layers tell arrays apart and are part of a suite's digest, which a changed name would break. JSON
+    that is written escapes all of it.
+    """
+    cut = text[: longest - 1] + "…" if len(text) > longest else text
+    return "".join(_shown(character) for character in cut)
+
+
+def _shown(character: str) -> str:
+    if character.isspace():
+        return " "
+    return character if character.isprintable() and character not in _INVISIBLE else _REPLACED
