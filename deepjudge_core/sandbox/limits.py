@@ -1,5 +1,6 @@
 """What the kernel counts for a process: its memory, files and their size."""
 
+import sys
 from pathlib import Path
 
 OPEN_FILES = 1024
@@ -21,9 +22,12 @@ def limit_files() -> None:
 def limit_memory(extra: int) -> None:
     """Let this process map so many bytes more than it has mapped now; what goes beyond is a ``MemoryError``.
 
-    To be called when the framework is imported: libraries map many times what they use, and each differently. The
-    stacks of threads (8 MiB each) that start later count, too.
+    To be called when the framework is imported, and before files are closed: libraries map many times what they use,
+    each differently. What the threads that start later reserve counts, too: 8 MiB each for the stack, and up to 128 MiB
+    for the C library's allocator. Only Linux holds a process to it; elsewhere nothing is done.
     """
+    if sys.platform != "linux":
+        return
     import resource
 
     pages = int(Path("/proc/self/statm").read_text().split()[0])
