@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from deepjudge_core.model import Array
 
@@ -82,6 +81,9 @@ def class_order(answers: Array, labels: Array, classes: int) -> tuple[tuple[int,
     np.add.at(counts, (places[: len(labels)], places[len(labels) :]), 1)
     totals = counts.sum(axis=1)
     # Of equals the one that renames the fewest.
+    # Late: the process of a stranger's model does without it.
+    from scipy.optimize import linear_sum_assignment
+
     _, order = linear_sum_assignment(counts + np.eye(len(same)) / (len(same) + 1), maximize=True)
     agreeing = counts[same, order]
     agreed = 2 * agreeing[order != same] > totals[order != same]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from deepjudge_core.model import Array
 from deepjudge_core.observation import Observation
@@ -72,6 +71,9 @@ def match_neurons(ours: Array, theirs: Array) -> Matching:
     ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
     correlation = _standardised(ours).T @ _standardised(theirs)
     negated = (correlation < 0) & (ours.min() < 0) & (theirs.min() < 0)
+    # Late: the process of a stranger's model does without it.
+    from scipy.optimize import linear_sum_assignment
+
     own, order = linear_sum_assignment(np.where(negated, -correlation, correlation), maximize=True)
     size, other = (np.sqrt(np.mean(outputs**2, axis=0)) for outputs in (ours, theirs[:, order]))
     scale = np.divide(size, other, out=np.ones_like(size), where=(size > 0) & (other > 0))
