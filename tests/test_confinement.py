@@ -256,6 +256,19 @@ def test_what_a_model_needs_works(ground: Ground) -> None:
     assert ground.ask(code) == dict.fromkeys(ALLOWED, "done")
 
 
+@needs_seccomp
+def test_no_capability_of_root_is_kept_but_reading(ground: Ground) -> None:
+    code = """
+enter(landlock=False)
+print(json.dumps(dict(line.split(":\\t") for line in Path("/proc/self/status").read_text().splitlines())))
+"""
+    status = ground.ask(code)
+    for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+        assert int(status[kind], 16) in (0, 1 << 2)
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+
+
 @needs_landlock
 def test_setting_up_takes_milliseconds(ground: Ground) -> None:
     code = """
