@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deepjudge_core.sandbox import bpf, confine, landlock, limits, macos, seccomp, syscalls
-from deepjudge_core.sandbox.probe import Level
+from deepjudge_core.sandbox.policy import Isolation
 
 needs_seccomp = pytest.mark.skipif(not seccomp.supported(), reason="no Linux with seccomp on a known architecture")
 needs_landlock = pytest.mark.skipif(
@@ -354,24 +354,24 @@ PROBE = "seen = probe.probe(canary)\nprint(json.dumps([seen.level, seen.leaks]))
 
 @needs_landlock
 def test_the_probe_sees_the_full_sandbox(ground: Ground) -> None:
-    assert ground.ask(f"enter()\n{PROBE}") == [Level.FULL, []]
+    assert ground.ask(f"enter()\n{PROBE}") == [Isolation.FULL, []]
 
 
 @needs_seccomp
 def test_the_probe_sees_closed_files(ground: Ground) -> None:
-    assert ground.ask(f"enter(landlock=False)\nconfine.close_files()\n{PROBE}") == [Level.NO_OPEN, []]
+    assert ground.ask(f"enter(landlock=False)\nconfine.close_files()\n{PROBE}") == [Isolation.NO_OPEN, []]
 
 
 @needs_seccomp
 def test_the_probe_sees_open_files(ground: Ground) -> None:
     leaks = ["read a file", "write a file", "list a folder", "make a file", "rename a file"]
-    assert ground.ask(f"enter(landlock=False)\n{PROBE}") == [Level.PROCESS, leaks]
+    assert ground.ask(f"enter(landlock=False)\n{PROBE}") == [Isolation.PROCESS, leaks]
 
 
 @needs_landlock
 def test_the_probe_sees_landlock_alone(ground: Ground) -> None:
     level, leaks = ground.ask(f"landlock.restrict([Path('/usr'), given], [scratch])\n{PROBE}")
-    assert level == Level.PROCESS
+    assert level == Isolation.PROCESS
     assert "fork" in leaks
     assert "read a file" not in leaks
 
@@ -379,7 +379,7 @@ def test_the_probe_sees_landlock_alone(ground: Ground) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is tried")
 def test_the_probe_sees_an_unconfined_process(ground: Ground) -> None:
     level, leaks = ground.ask(PROBE)
-    assert level == Level.PROCESS
+    assert level == Isolation.PROCESS
     assert {"read a file", "make a file", "make a local socket", "fork", "run a program"} <= set(leaks)
     assert ground.canary.read_text() == "alive"
     assert [path.name for path in (ground.folder / "secret").iterdir()] == ["canary"]
@@ -445,7 +445,7 @@ def run(seed):
 def test_frameworks_run_in_the_sandbox(framework: str, ground: Ground) -> None:
     pytest.importorskip(framework)
     code = f"enter()\n{FRAMEWORKS[framework]}\nlimits.limit_memory(4 << 30)\nshape = run(0), run(1)\n{PROBE}"
-    assert ground.ask(f"{code}\nassert shape == ((256, 10),) * 2") == [Level.FULL, []]
+    assert ground.ask(f"{code}\nassert shape == ((256, 10),) * 2") == [Isolation.FULL, []]
 
 
 @needs_seccomp
@@ -454,7 +454,7 @@ def test_frameworks_run_with_closed_files(framework: str, ground: Ground) -> Non
     pytest.importorskip(framework)
     code = f"enter(landlock=False)\n{FRAMEWORKS[framework]}\nrun(0)\nlimits.limit_memory(4 << 30)"
     code += f"\nconfine.close_files()\nshape = run(1)\n{PROBE}\nassert shape == (256, 10)"
-    assert ground.ask(code) == [Level.NO_OPEN, []]
+    assert ground.ask(code) == [Isolation.NO_OPEN, []]
 
 
 def verdict(machine: str, architecture: int, number: int, *arguments: int) -> int:

@@ -4,6 +4,7 @@ import ctypes
 import os
 import struct
 import sys
+import sysconfig
 from pathlib import Path
 
 from deepjudge_core.sandbox import landlock as _landlock
@@ -36,12 +37,14 @@ def system_paths() -> tuple[Path, ...]:
 
 
 def python_paths() -> tuple[Path, ...]:
-    """Where this Python looks for modules, and the folders of its shared libraries.
+    """Python's own folders, and those that packages are installed in.
 
-    A folder that was put on the path by hand or by an editable installation is one of them.
+    What else is on the path may be somebody's folder of work, with models in it.
     """
-    libraries = {Path(prefix, name) for prefix in (sys.prefix, sys.base_prefix) for name in ("lib", "lib64")}
-    return tuple(sorted(path for path in {*libraries, *map(Path, filter(None, sys.path))} if path.exists()))
+    found = [Path(sysconfig.get_path(key)) for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    found += [Path(prefix, name) for prefix in (sys.base_prefix, sys.base_exec_prefix) for name in ("lib", "lib64")]
+    found += [path for path in map(Path, sys.path) if path.name in ("site-packages", "dist-packages")]
+    return tuple(path for path in dict.fromkeys(found) if path.exists())
 
 
 def enter(readable: tuple[Path, ...], writable: Path, *, landlock: bool) -> None:

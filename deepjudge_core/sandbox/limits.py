@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 OPEN_FILES = 1024
-FILE_SIZE = 4 << 30
+FILE_SIZE = 1 << 30
 
 
 def limit_files() -> None:

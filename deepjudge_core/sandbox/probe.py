@@ -5,11 +5,11 @@ import os
 import stat
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from deepjudge_core.sandbox.kernel import call
+from deepjudge_core.sandbox.policy import Isolation
 
 _FORBIDDEN = (errno.EPERM, errno.EACCES, errno.ENOSYS)
 _NULL = Path("/dev/null")  # may be opened by every worker
@@ -21,15 +21,6 @@ _PTRACE_ATTACH = 16
 _IO_URING_SETUP, _PIDFD_OPEN, _CLONE3 = 425, 434, 435
 
 
-class Level(StrEnum):
-    """How far a model is isolated, from most to least."""
-
-    FULL = "landlock+seccomp"
-    NO_OPEN = "seccomp-noopen"
-    PROCESS = "process-only"
-    NONE = "none"
-
-
 class Probe(NamedTuple):
     """What came of trying the forbidden.
 
@@ -38,7 +29,7 @@ class Probe(NamedTuple):
         leaks: What it could do and should not: why the level is no higher.
     """
 
-    level: Level
+    level: Isolation
     leaks: tuple[str, ...]
 
 
@@ -52,10 +43,10 @@ def probe(forbidden: Path) -> Probe:
         forbidden: A file that this user may read and write, in such a folder, outside of what the worker may touch.
     """
     if sys.platform != "linux":
-        return Probe(Level.PROCESS, (f"no confinement that holds is known on {sys.platform}",))
+        return Probe(Isolation.PROCESS, (f"no confinement that holds is known on {sys.platform}",))
     if leaks := tuple(name for name, act in (_on_files(forbidden) | _on_others()).items() if not _is_denied(act)):
-        return Probe(Level.PROCESS, leaks)
-    return Probe(Level.NO_OPEN if _is_denied(lambda: _close(os.open(_NULL, os.O_RDONLY))) else Level.FULL, ())
+        return Probe(Isolation.PROCESS, leaks)
+    return Probe(Isolation.NO_OPEN if _is_denied(lambda: _close(os.open(_NULL, os.O_RDONLY))) else Isolation.FULL, ())
 
 
 def _is_denied(act: Callable[[], object]) -> bool:

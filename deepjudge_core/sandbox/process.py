@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.model import Array
-from deepjudge_core.sandbox import macos
+from deepjudge_core.sandbox import limits, macos
 from deepjudge_core.sandbox.channel import Announced, Channel, ChannelError, ClosedError, Expected, LateError, Message
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.scratch import Scratch
@@ -26,9 +25,10 @@ _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[3]); from deepjudge_core.sandbox.worker import main; "
     "main(int(sys.argv[1]), int(sys.argv[2]))"
 )
+THREADS = "OPENBLAS_NUM_THREADS"
 # How many threads compute, and with which kernels, changes the last digits of answers: as in the audit's own process.
 _KEPT = (
-    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+    *("OMP_NUM_THREADS", THREADS, "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
     *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS", "KERAS_BACKEND"),
     *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT"),
 )
@@ -36,7 +36,7 @@ _HOMES = ("HOME", "TMPDIR", "TMP", "TEMP", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", 
 _LONGEST_LOG, _LONGEST_FAILURE = 2**14, 1000
 _BLOCK = 512  # bytes, of what the system counts a file's size in
 _FRAMEWORK = 2**30  # what importing one takes, where it is counted with the model
-_MOST_WRITTEN, _MOST_FILES = 2**30, 10_000  # in the scratch folder
+_MOST_WRITTEN, _MOST_FILES = limits.FILE_SIZE, 10_000  # in the scratch folder
 _GRACE = 5.0  # seconds for a process that closed its channel to end
 
 
@@ -225,18 +225,6 @@ class _GoneError(Exception):
         self.code = code
 
 
-def python_paths() -> Iterator[Path]:
-    """Python's own folders, and those that packages are installed in.
-
-    What else is on the path may be somebody's folder of work, with models in it.
-    """
-    for key in ("stdlib", "platstdlib", "purelib", "platlib"):
-        yield Path(sysconfig.get_path(key))
-    for prefix in (sys.base_prefix, sys.base_exec_prefix):
-        yield from (path for path in (Path(prefix, "lib"), Path(prefix, "lib64")) if path.exists())
-    yield from (path for path in map(Path, sys.path) if path.name in ("site-packages", "dist-packages"))
-
-
 def _environment(work: Path) -> dict[str, str]:
     return {
         **{name: os.environ[name] for name in _KEPT if name in os.environ},
@@ -244,5 +232,10 @@ def _environment(work: Path) -> dict[str, str]:
         "PATH": os.defpath,
         "LC_ALL": "C.UTF-8",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "",
+        # What is read of a user is in a file that cannot be read.
+        **dict.fromkeys(("USER", "LOGNAME"), "deepjudge"),
+        # No device is within reach.
+        "CUDA_VISIBLE_DEVICES": "-1",
+        # numpy's; a process with a second thread cannot confine itself. The worker restores it then.
+        THREADS: "1",
     }

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from deepjudge_core.sandbox import confine, landlock
 from deepjudge_core.sandbox.channel import Announced
 from deepjudge_core.sandbox.intake import Received, receive
 from deepjudge_core.sandbox.policy import Isolation, Sandbox
-from deepjudge_core.sandbox.process import Worker, python_paths
+from deepjudge_core.sandbox.process import THREADS, Worker
 from deepjudge_core.sandbox.scratch import make_scratch
 from deepjudge_core.text import clean
 
@@ -56,7 +57,9 @@ def open_isolated(
         raise UsageError(f"{label}: its adapter is not installed as a plugin, and cannot open it in another process")
     with progress.task(f"opening {label}", 1), make_scratch() as scratch:
         received = receive(path, label, adapter, scratch.model, sandbox.memory)
-        readable = tuple(dict.fromkeys((*confine.system_paths(), *python_paths(), *_packages(plugin), scratch.model)))
+        readable = tuple(
+            dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin), scratch.model))
+        )
         with Worker(label, scratch, sandbox, readable) as worker:
             worker.send(
                 {
@@ -71,6 +74,7 @@ def open_isolated(
                     "forbidden": str(scratch.forbidden),
                     "landlock": landlock.version() > 0,
                     "memory": sandbox.memory,
+                    "threads": os.environ.get(THREADS),
                 }
             )
             isolation = _isolation(worker)

@@ -6,6 +6,7 @@ The first message says how to confine itself; the second what to open; those aft
 
 import contextlib
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from deepjudge_core.sandbox import confine, limits
 from deepjudge_core.sandbox.channel import Channel, ClosedError, Message
 from deepjudge_core.sandbox.held import HeldPath
 from deepjudge_core.sandbox.probe import probe
+from deepjudge_core.sandbox.process import THREADS
 
 # How libraries say that memory is exhausted, where they do not raise MemoryError.
 _OUT_OF_MEMORY = ("alloc", "out of memory", "resource exhausted", "resourceexhausted", "failed to map")
@@ -76,6 +78,10 @@ class _Worker:
         readable = tuple(Path(path) for path in setup["readable"])
         path = Path(setup["model"])
         confine.enter(readable, Path(setup["writable"]), landlock=setup["landlock"])
+        # It was 1, to have one thread until here.
+        os.environ.pop(THREADS)
+        if setup["threads"] is not None:
+            os.environ[THREADS] = setup["threads"]
         for module in adapter.imports:
             # Where a framework is missing, the adapter itself says so.
             with contextlib.suppress(ModuleNotFoundError):
