@@ -98,7 +98,6 @@ class TorchModel(TensorModel):
             batch_size=batch_size,
             fixed_batch=network.batch if isinstance(network.batch, int) else None,
         )
-        self._least_rows = 1
         if network.batch in program.range_constraints:
             rows = program.range_constraints[network.batch]
             self._least_rows = int(rows.lower)
@@ -132,12 +131,6 @@ class TorchModel(TensorModel):
         if key not in self._parts:
             self._parts[key] = extract(self.state, self.graph, self.network, key)
         return self._parts[key]
-
-    def tensor(self, x: Array) -> torch.Tensor:
-        """See :class:`TensorModel`: of as many rows as the program takes at least, the last one repeated."""
-        if len(x) < self._least_rows:
-            x = np.concatenate([x, np.repeat(x[-1:], self._least_rows - len(x), axis=0)])
-        return super().tensor(x)
 
 
 def export_module(module: nn.Module, example: torch.Tensor, *, rows_too: bool = True) -> ExportedProgram:
