@@ -21,6 +21,7 @@ from deepjudge_core import (
     load_observation,
     measure,
     observe,
+    open_model,
     save_calibration,
     save_observation,
     select_seeds,
@@ -29,6 +30,7 @@ from deepjudge_core.audit import SuspectResult, judge_suspects
 from deepjudge_core.cli import display
 from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Array
+from deepjudge_core.plugins import Registry
 from deepjudge_core.report.json import report_to_json, schema
 from deepjudge_core.steadiness import Given, unsteadiness
 
@@ -202,6 +204,121 @@ def test_a_victim_that_changes_is_refused() -> None:
     # As one that was exported while it was trained: the batch is normalised.
     with pytest.raises(ModelError, match=r"fickle: answers a case differently in a batch .*; expected a vi"):
         build_suite(Fickle(drifting, seed=0), seeds, ["poke"], registry=toys.registry())
+
+
+# The same of frameworks' models.
+
+
+def layers_of(model: toys.NumpyModel, noise: Any) -> Any:
+    """A toy in torch, with something before its last layer."""
+    torch = pytest.importorskip("torch")
+    parts = []
+    for matrix, bias in model.weights:
+        layer = torch.nn.Linear(*matrix.shape)
+        layer.load_state_dict({"weight": torch.tensor(matrix.T), "bias": torch.tensor(bias)})
+        parts += [layer, torch.nn.ReLU()]
+    return torch.nn.Sequential(*parts[:-2], noise, parts[-2]).eval()
+
+
+def noise_in_torch() -> Any:
+    torch = pytest.importorskip("torch")
+
+    class Noise(torch.nn.Module):  # type: ignore[name-defined,misc]
+        def forward(self, x: Any) -> Any:
+            return x + torch.randn_like(x)
+
+    class Batch(torch.nn.Module):  # type: ignore[name-defined,misc]
+        def forward(self, x: Any) -> Any:
+            return (x - x.mean(0)) / (x.std(0, correction=0) + 0.1)
+
+    return {"noise": Noise(), "batch": Batch(), "honest": torch.nn.Identity()}
+
+
+@pytest.mark.parametrize("kind", ["noise", "batch", "honest"])
+@pytest.mark.parametrize("seed", [7, 0])
+def test_modules_of_torch(kind: str, seed: int, registry: Registry) -> None:
+    module = layers_of(toys.make_model(seed), noise_in_torch()[kind])
+    model = open_model(module, registry=registry, input_shape=toys.SHAPE)
+    seen = observe(model, toys.suite(), Asking(infer=False))
+    verdict = judge(
+        measure(toys.suite(), seen, registry=toys.registry()), toys.calibration(), "nearest", registry=toys.registry()
+    )
+    if kind == "honest":
+        assert seen.unsteady is None
+        assert verdict.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
+    else:
+        assert str(seen.unsteady).startswith(APART if kind == "batch" else SAME)
+        assert verdict.decision is not Decision.INDEPENDENT
+
+
+def onnx_file(path: Path, seed: int, *, noise: bool = False) -> Path:
+    """A toy in ONNX, with noise at its logits if wanted."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import helper, numpy_helper
+
+    nodes, weights, last = [], [], "x"
+    layers = toys.make_model(seed).weights
+    for place, (matrix, bias) in enumerate(layers):
+        final = place == len(layers) - 1
+        weights += [
+            numpy_helper.from_array(a.astype(np.float32), f"{n}{place}") for n, a in (("w", matrix), ("b", bias))
+        ]
+        nodes.append(helper.make_node("Gemm", [last, f"w{place}", f"b{place}"], [last := f"z{place}"]))
+        if not final:
+            nodes.append(helper.make_node("Relu", [last], [last := f"a{place}"]))
+    if noise:
+        nodes.append(helper.make_node("RandomNormalLike", [last], ["noise"], scale=2.0))
+        nodes.append(helper.make_node("Add", [last, "noise"], [last := "noisy"]))
+    given, made = (
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", size])
+        for name, size in (("x", toys.SHAPE[0]), (last, toys.CLASSES))
+    )
+    graph = helper.make_graph(nodes, "toy", [given], [made], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize("seed", [7, 0])
+def test_noise_in_onnx(seed: int, registry: Registry, tmp_path: Path) -> None:
+    for noise in (False, True):
+        model = open_model(onnx_file(tmp_path / f"{noise}.onnx", seed, noise=noise), registry=registry)
+        seen = observe(model, toys.suite(), Asking(infer=False))
+        verdict = judge(
+            measure(toys.suite(), seen, registry=toys.registry()),
+            toys.calibration(),
+            "nearest",
+            registry=toys.registry(),
+        )
+        if noise:
+            assert str(seen.unsteady).startswith(f"{SAME}probabilities differ by up to ")
+            assert verdict.decision is not Decision.INDEPENDENT
+        else:
+            assert seen.unsteady is None
+            assert verdict.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
+
+
+@pytest.mark.parametrize("seed", [7, 0])
+def test_dynamic_quantisation_is_steady_though_its_scale_is_the_batch_s(
+    seed: int, registry: Registry, tmp_path: Path
+) -> None:
+    source = onnx_file(tmp_path / "float.onnx", seed)
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    quantization.quantize_dynamic(source, tmp_path / "int8.onnx")
+    model = open_model(tmp_path / "int8.onnx", registry=registry)
+    x = toys.suite().cases.inputs
+    alone = np.concatenate([model.predict(row) for row in x[:, None]])
+    assert np.abs(model.predict(x) - alone).max() > 1e-3
+    [result] = judge_suspects(
+        toys.suite(),
+        toys.calibration(),
+        [tmp_path / "int8.onnx"],
+        Judging(["answers", "surety"], rule="nearest"),
+        registry=toys.registry_of(toys=toys, onnx=pytest.importorskip("deepjudge_onnx")),
+    ).suspects
+    assert result.seen is not None
+    assert result.seen.unsteady is None
+    assert result.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
 
 
 # What is no answer at all.
