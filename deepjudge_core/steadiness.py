@@ -14,8 +14,8 @@ _CASES = 4
 # in every format that was tried, on a CPU; there is room for GPUs, which may add in another order each time.
 _SAME = 1e-3
 # In another batch kernels and so roundings are others: up to 7e-7 in float32. Dynamic int8 quantisation takes its scale
-# over the batch: up to 0.044 in one case, 0.027 in the mean over some. A case at a boundary may differ by more, which is
-# why the mean counts.
+# over the batch: up to 0.044 in one case, 0.027 in the mean over some. A case at a boundary may differ by more: so the
+# mean counts.
 _OTHER_BATCH = 0.1
 
 
