@@ -92,6 +92,8 @@ def calibrate(
         first = next((other for other in kept if _is_same(seen, other)), None)
         if first is None:
             kept.append(seen)
+            if seen.unsteady:
+                notes.append(f"{seen.model.name}: {seen.unsteady}; thresholds that rest on it are doubtful")
         else:
             notes.append(f"{seen.model.name}: is the same model as {first.model.name}, counted once")
     measured = tuple(measure(suite, seen, names, match=match, registry=registry) for seen in kept)

@@ -21,7 +21,7 @@ from deepjudge_core.inputs import check_bounds
 from deepjudge_core.layouts import arrangement
 from deepjudge_core.model import Access, Array, Layout, Model
 from deepjudge_core.observation import ModelInfo, Observation
-from deepjudge_core.observe import ask
+from deepjudge_core.observe import ask, ask_again
 from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
 
@@ -109,7 +109,7 @@ def build_suite(
         cases=table,
         unreached=tuple(unreached),
         generators=tuple(records),
-        victim=_own_answers(victim, table.inputs, taps, seeds.layout),
+        victim=_own_answers(victim, table, taps, seeds.layout),
         notes=tuple(notes),
     )
 
@@ -254,9 +254,12 @@ def _rows(cases: Cases, keep: Array, seeds: Seeds, generator: Generator, place: 
     )
 
 
-def _own_answers(victim: Model, inputs: Array, taps: Sequence[str], layout: Layout | None) -> Observation:
+def _own_answers(victim: Model, cases: CaseTable, taps: Sequence[str], layout: Layout | None) -> Observation:
     layer_map = {tap: tap for tap in taps}
-    probabilities, activations = ask(victim, inputs, layer_map)
+    probabilities, activations = ask(victim, cases.inputs, layer_map)
+    unsteady = ask_again(victim, cases.inputs, cases.sets, probabilities, activations)
+    if unsteady:  # every distance would be one to answers that it gave by chance
+        raise ModelError(f"{victim.name}: {unsteady}; expected a victim that keeps to its answers")
     return Observation(ModelInfo.of(victim, layout), "", probabilities, activations, layer_map)
 
 

@@ -214,6 +214,10 @@ def _judge(
         which = f"{groups.pop()} metrics" if len(groups) == 1 else "metrics"
         reason = f"only {cast} of {len(settled)} {which} could vote"
         return Setting(Decision.INCONCLUSIVE, judgement.p_copy, reason), settled
+    unsteady = next((m.unsteady for m in measurements.values() if m.unsteady), None)
+    if unsteady and judgement.decision is Decision.INDEPENDENT:
+        # Whatever the rule: answers that change by themselves are far from the victim's, be it a copy or not.
+        return Setting(Decision.INCONCLUSIVE, judgement.p_copy, unsteady), settled
     return Setting(judgement.decision, judgement.p_copy, judgement.reason), settled
 
 

@@ -26,6 +26,7 @@ class Measurement:
         allowed: Whether the suite, made for some metrics only, and the access to the model allowed it.
         failed: Whether the metric itself failed.
         match: How the model's neurons were put beside the victim's.
+        unsteady: What of the model's answers changed when it was asked again; None where nothing did.
     """
 
     metric: Metric
@@ -34,6 +35,7 @@ class Measurement:
     allowed: bool = True
     failed: bool = False
     match: Match = DEFAULT_MATCH
+    unsteady: str | None = None
 
 
 Measurements = Mapping[str, Measurement]
@@ -68,7 +70,10 @@ def measure(
     def answers(case_set: CaseSet) -> tuple[Answers, Answers]:
         return suite.answers(suite.victim, case_set), suite.answers(beside, case_set)
 
-    return {metric.name: replace(_measure(suite, seen, metric, answers), match=match) for metric in chosen}
+    return {
+        metric.name: replace(_measure(suite, seen, metric, answers), match=match, unsteady=seen.unsteady)
+        for metric in chosen
+    }
 
 
 def check_suite(suite: Suite, seen: Observation) -> None:

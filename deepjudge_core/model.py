@@ -121,11 +121,11 @@ class BatchedModel(abc.ABC):
     """The part of a :class:`Model` that is the same for every framework: batches, padding, probabilities.
 
     A subclass runs single batches: :meth:`forward` and :meth:`backward`. Models exported with a fixed batch size get
-    batches of exactly that size, the last one padded by repeating its last row.
+    batches of exactly that size, the last one padded by repeating its last row, and so do those of a least size.
 
     A model with one sigmoid output is a classifier of two classes, with logits ``(0, z)``.
 
-    Where its layers cannot be seen, ``unseen`` says why.
+    Where its layers cannot be seen, ``unseen`` says why. ``fixed_batch`` is the only batch size that it takes, if any.
 
     An adapter says that the output is logits when it finds no final softmax in the graph. It may be probabilities all
     the same: of a softmax written by hand, a mean of several, a calibrated ensemble. This is told by the values of the
@@ -141,6 +141,7 @@ class BatchedModel(abc.ABC):
     _LEAST = 1e-30
 
     unseen: str | None = None
+    _least_rows = 1  # of a batch: some exporters make programs for two and more
 
     def __init__(
         self,
@@ -175,7 +176,7 @@ class BatchedModel(abc.ABC):
         self._gives_probabilities: bool | None = None if scores is Scores.LOGITS and not self._binary else False
         row = int(np.prod([axis or 1 for axis in input.shape]))
         default = max(1, min(self._MAX_BATCH, self._BATCH_VALUES // max(row, 1)))
-        self._fixed_batch = fixed_batch
+        self.fixed_batch = fixed_batch
         self._batch_size = fixed_batch or batch_size or default
 
     @abc.abstractmethod
@@ -188,7 +189,7 @@ class BatchedModel(abc.ABC):
 
     def predict(self, x: Array) -> Array:
         """See :class:`Model`."""
-        raw = np.concatenate([self.forward(b, None)[0][: r.stop - r.start] for b, r in self._batches(x)])
+        raw = np.concatenate([self._answer(b, r, None)[0] for b, r in self._batches(x)])
         self._recognise(raw)
         return self._probabilities(raw)
 
@@ -198,7 +199,7 @@ class BatchedModel(abc.ABC):
             self._require(layer)
         if not layers:
             return {}
-        parts = [[a[: r.stop - r.start] for a in self.forward(b, layers)] for b, r in self._batches(x)]
+        parts = [self._answer(b, r, layers) for b, r in self._batches(x)]
         joined = (np.concatenate(column).astype(np.float32, copy=False) for column in zip(*parts, strict=True))
         found = dict(zip(layers, joined, strict=True))
         if self.logits in found:
@@ -240,6 +241,13 @@ class BatchedModel(abc.ABC):
             parts.append(self.backward(batch, padded, target)[:size])
         return np.concatenate(parts).astype(np.float32, copy=False)
 
+    def _answer(self, batch: Array, rows: slice, layers: Sequence[str] | None) -> list[Array]:
+        outputs = self.forward(batch, layers)
+        for output in outputs:
+            if output.shape[:1] != (len(batch),):  # also where there are more, of which no one knows whose they are
+                raise ModelError(f"{self.name}: expected answers to {len(batch)} inputs, found shape {output.shape}")
+        return [output[: rows.stop - rows.start] for output in outputs]
+
     def _recognise(self, outputs: Array) -> None:
         # Once, whatever is asked first, for all answers to agree. With no softmax found, the last tap is the output.
         if self._gives_probabilities is None:
@@ -271,8 +279,9 @@ class BatchedModel(abc.ABC):
                 limits = np.iinfo(self.input.dtype)
                 values = np.clip(np.rint(values), limits.min, limits.max)
             batch = np.array(values, dtype=self.input.dtype, order="C")
-            if self._fixed_batch and len(batch) < self._fixed_batch:
-                fill = np.repeat(batch[-1:], self._fixed_batch - len(batch), axis=0)
+            least = self.fixed_batch or self._least_rows
+            if len(batch) < least:
+                fill = np.repeat(batch[-1:], least - len(batch), axis=0)
                 batch = np.concatenate([batch, fill])
             yield batch, rows
 

@@ -111,6 +111,7 @@ class Observation:
         preprocessing: What was done to the suite's inputs; None where they were given as they are.
         inferred: What of it was not given but found from the answers to the seeds.
         notes: What a reader should know of how the model was asked.
+        unsteady: What of its answers changed when some cases were asked again; None where nothing did.
     """
 
     model: ModelInfo
@@ -124,9 +125,12 @@ class Observation:
     preprocessing: Preprocessing | None = None
     inferred: tuple[Guess, ...] = ()
     notes: tuple[str, ...] = ()
+    unsteady: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All but the arrays, as JSON values."""
+        # Not where nothing changed: so the digests of suites stay what they were.
+        changes = {} if self.unsteady is None else {"unsteady": self.unsteady}
         return {
             "model": self.model.to_json(),
             "suite": self.suite,
@@ -137,6 +141,7 @@ class Observation:
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
             "inferred": list(self.inferred),
             "notes": list(self.notes),
+            **changes,
         }
 
     def arrays(self, prefix: str) -> dict[str, Array]:
@@ -167,6 +172,7 @@ class Observation:
             preprocessing=None if value["preprocessing"] is None else Preprocessing.from_json(value["preprocessing"]),
             inferred=tuple(value["inferred"]),
             notes=tuple(map(str, value["notes"])),
+            unsteady=None if value.get("unsteady") is None else str(value["unsteady"]),
         )
         seen._check()
         return seen

@@ -1,6 +1,7 @@
 """Run a model on a suite, once; the only place where a suspect is run."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from deepjudge_core.layouts import arrangement
 from deepjudge_core.model import Access, Array, Layout, Model, softmax
 from deepjudge_core.observation import Guess, ModelInfo, Observation
 from deepjudge_core.preprocessing import Prepare, Preprocessing, candidates
+from deepjudge_core.steadiness import Given, unsteadiness
 from deepjudge_core.suite import Suite
 
 _CHUNK = 512  # cases between two signs of progress
@@ -76,7 +78,9 @@ def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observa
     if asking.classes and max(asking.classes) >= model.classes:
         raise ModelError(f"{model.name}: expected an output {max(asking.classes)}, found {model.classes} classes")
     chosen, unmatched = _candidates(model, suite, asking.layers)
-    answered = _Questioner(model, suite, asking, arrange, {tap: tap for tap in chosen.asked}).ask()
+    questioner = _Questioner(model, suite, asking, arrange, {tap: tap for tap in chosen.asked})
+    answered = questioner.ask()
+    unsteady = questioner.ask_again(answered)
     on_seeds = suite.seed_outputs(suite.victim.activations), suite.seed_outputs(answered.activations)
     layer_map: dict[str, str] = {}
     try:
@@ -100,6 +104,7 @@ def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observa
         preprocessing=answered.preprocessing,
         inferred=(*answered.inferred, *(("classes",) if mapped.inferred else ())),
         notes=(*answered.notes, *mapped.notes, *_sought(chosen, layer_map, *on_seeds)),
+        unsteady=unsteady,
     )
 
 
@@ -134,43 +139,92 @@ def ask(
         ModelError: When it cannot be run, or answers nonsense.
     """
     taps = list(dict.fromkeys(layer_map.values()))
-    probabilities = []
-    activations: dict[str, list[Array]] = {tap: [] for tap in taps}
+    given: list[Given] = []
+    with _running(model, inputs), progress.task(f"asking {model.name}", len(inputs)) as advance:
+        for start in range(0, len(inputs), _CHUNK):
+            chunk = inputs[start : start + _CHUNK]
+            chunk = prepare(chunk) if prepare else chunk
+            given.append(_given(model, chunk, taps))
+            advance(len(chunk))
+        if taps:
+            # Unless the model's own output is no softmax, as of sigmoids for many labels: one row shows it.
+            _check_probabilities(model, 1, model.predict(chunk[:1]))
+        answers, activations = Given.joined(given)
+        _check_probabilities(model, len(inputs), answers)
+        if len(answers) > 1 and float(np.ptp(answers, axis=0).max()) < _NO_CHANGE:
+            raise _SameAnswerError(
+                f"{model.name}: expected answers that depend on the input, found the same answer to every input"
+            )
+        _check_activations(model, len(inputs), activations)
+    return answers, {layer: activations[tap] for layer, tap in layer_map.items()}
+
+
+def ask_again(
+    model: Model,
+    inputs: Array,
+    sets: Array,
+    answers: Array,
+    activations: Mapping[str, Array],
+    prepare: Prepare | None = None,
+) -> str | None:
+    """Ask some of the cases again, alone and beside others: what of the answers changes, None where they stay.
+
+    Args:
+        model: The model.
+        inputs: ``(n, *shape)``.
+        sets: ``(n,)`` which of the suite's sets each case is in.
+        answers: What it answered to them: probabilities.
+        activations: And outputs, by tap.
+        prepare: What is done to each batch of inputs before.
+
+    Raises:
+        ModelError: As :func:`ask`.
+    """
+
+    def answer(rows: Array) -> Given:
+        chunk = inputs[rows]
+        given = _given(model, prepare(chunk) if prepare else chunk, list(activations))
+        _check_probabilities(model, len(rows), given.probabilities)
+        _check_activations(model, len(rows), given.activations)
+        return given
+
+    with _running(model, inputs):
+        return unsteadiness(Given(answers, activations), sets, answer, alone=_can_be_asked_alone(model))
+
+
+def _can_be_asked_alone(model: Model) -> bool:
+    # Models of a fixed batch size say so; a batch for each case would take long.
+    return getattr(model, "fixed_batch", None) in (None, 1)
+
+
+@contextmanager
+def _running(model: Model, inputs: Array) -> Iterator[None]:
     try:
-        with progress.task(f"asking {model.name}", len(inputs)) as advance:
-            for start in range(0, len(inputs), _CHUNK):
-                chunk = inputs[start : start + _CHUNK]
-                chunk = prepare(chunk) if prepare else chunk
-                if taps:
-                    # One pass gives both: the probabilities are the softmax of the last tap, the logits.
-                    logits = list(model.layers)[-1]
-                    seen = model.activations(chunk, list(dict.fromkeys([*taps, logits])))
-                    probabilities.append(_from_logits(seen[logits]))
-                    for tap in taps:
-                        activations[tap].append(seen[tap])
-                else:
-                    probabilities.append(model.predict(chunk))
-                advance(len(chunk))
-            if taps:
-                # Unless the model's own output is no softmax, as of sigmoids for many labels: one row shows it.
-                _check(model, model.predict(chunk[:1]), {})
+        # What is no number is refused by what it is, whatever numpy would warn of on the way.
+        with np.errstate(all="ignore"):
+            yield
     except DeepJudgeError:
         raise
     except Exception as error:
         reason = first_line(error)
         raise ModelError(f"{model.name}: cannot be run on inputs of shape {inputs.shape[1:]}: {reason}") from error
-    answers = np.concatenate(probabilities)
-    joined = {tap: np.concatenate(parts) for tap, parts in activations.items()}
-    _check(model, answers, joined)
-    return answers, {layer: joined[tap] for layer, tap in layer_map.items()}
+
+
+def _given(model: Model, inputs: Array, taps: Sequence[str]) -> Given:
+    if not taps:
+        return Given(model.predict(inputs), {})
+    # One pass gives both: the probabilities are the softmax of the last tap, the logits.
+    logits = list(model.layers)[-1]
+    seen = model.activations(inputs, list(dict.fromkeys([*taps, logits])))
+    return Given(_from_logits(seen[logits]), {tap: seen[tap] for tap in taps})
 
 
 class _SameAnswerError(ModelError):
     """Every input gets the same answer, as of a model that is given a range it does not expect."""
 
 
-def _check(model: Model, probabilities: Array, activations: Mapping[str, Array]) -> None:
-    name, expected = model.name, (len(probabilities), model.classes)
+def _check_probabilities(model: Model, rows: int, probabilities: Array) -> None:
+    name, expected = model.name, (rows, model.classes)
     if probabilities.shape != expected:
         raise ModelError(f"{name}: expected probabilities of shape {expected}, found {probabilities.shape}")
     if not np.isfinite(probabilities).all():
@@ -178,12 +232,12 @@ def _check(model: Model, probabilities: Array, activations: Mapping[str, Array])
     sums = probabilities.sum(axis=1)
     if not np.allclose(sums, 1, atol=1e-3) or probabilities.min() < -1e-6:
         raise ModelError(f"{name}: expected probabilities that sum to 1, found sums {sums.min():.4g}..{sums.max():.4g}")
-    if len(probabilities) > 1 and float(np.ptp(probabilities, axis=0).max()) < _NO_CHANGE:
-        raise _SameAnswerError(
-            f"{name}: expected answers that depend on the input, found the same answer to every input"
-        )
+
+
+def _check_activations(model: Model, rows: int, activations: Mapping[str, Array]) -> None:
+    name = model.name
     for tap, values in activations.items():
-        if values.shape != (len(probabilities), model.layers[tap]):
+        if values.shape != (rows, model.layers[tap]):
             raise ModelError(f"{name}: expected {model.layers[tap]} neurons at {tap!r}, found shape {values.shape}")
         if not np.isfinite(values).all():
             raise ModelError(f"{name}: expected numbers at {tap!r}, found NaN or infinity")
@@ -204,6 +258,7 @@ def accuracy_on_seeds(suite: Suite, seen: Observation) -> float | None:
 @dataclass(frozen=True, eq=False)
 class _Answered:
     # What a model answered, and how it came to be asked so.
+    probabilities: Array  # of its own classes
     mapped: Mapped
     activations: dict[str, Array]
     preprocessing: Preprocessing | None = None
@@ -253,6 +308,11 @@ class _Questioner:
         )
         return found or replace(plain, notes=(doubt,))
 
+    def ask_again(self, answered: _Answered) -> str | None:
+        """What changes when some cases are asked again as they were: one line; None where nothing does."""
+        cases, prepare = self._suite.cases, self._prepare(answered.preprocessing)
+        return ask_again(self._model, cases.inputs, cases.sets, answered.probabilities, answered.activations, prepare)
+
     def _infer(self, plainly: str) -> _Answered | None:
         # The standard preprocessing with which it classifies the most seeds correctly, and the most surely.
         suite = self._suite
@@ -283,7 +343,8 @@ class _Questioner:
     ) -> _Answered:
         inputs = self._suite.cases.inputs
         answers, activations = ask(self._model, inputs, self._layer_map, self._prepare(preprocessing))
-        return _Answered(self._map(answers, self._clean, self._labels), activations, preprocessing, inferred, notes)
+        mapped = self._map(answers, self._clean, self._labels)
+        return _Answered(answers, mapped, activations, preprocessing, inferred, notes)
 
     def _prepare(self, preprocessing: Preprocessing | None) -> Prepare:
         if preprocessing is None:

@@ -197,8 +197,8 @@ def test_it_is_not_looked_for_where_the_inputs_as_they_are_will_do() -> None:
         counting = Counting(model.weights, SHAPE)
         seen = observe(counting, suite())
         assert (seen.preprocessing, seen.inferred, seen.notes) == (None, (), ())
-        # One row is run again, to see that its outputs are probabilities.
-        assert counting.rows == len(suite().cases.inputs) + 1
+        # One row is run again, to see that its outputs are probabilities, and four of each of two sets three times.
+        assert counting.rows == len(suite().cases.inputs) + 1 + 3 * 2 * 4
 
 
 def test_a_model_that_nothing_mends_is_asked_as_it_is() -> None:

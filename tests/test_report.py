@@ -133,6 +133,7 @@ def test_failed() -> None:
         "preprocessing": None,
         "inferred": [],
         "notes": [],
+        "unsteady": None,
         "reason": "none.toy: no such file",
     }
     # What was audited is said also where it could not be judged.

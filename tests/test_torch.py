@@ -530,7 +530,7 @@ def test_time_folded_into_the_rows() -> None:
 
     module = make(Folded)
     model = open_live(module)
-    assert not model._fixed_batch
+    assert not model.fixed_batch
     x = inputs(module)
     wanted = np.maximum(module.first(torch.tensor(x)).detach().numpy(), 0).mean(1)
     assert list(model.layers.values()) == [5, 2]

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array, InputSpec
+from deepjudge_core.model import InputSpec
 from deepjudge_torch.archive import hidden_code
 from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, quiet
 from deepjudge_torch.files import Kind, identify
@@ -98,7 +97,6 @@ class TorchModel(TensorModel):
             batch_size=batch_size,
             fixed_batch=network.batch if isinstance(network.batch, int) else None,
         )
-        self._least_rows = 1
         if network.batch in program.range_constraints:
             rows = program.range_constraints[network.batch]
             self._least_rows = int(rows.lower)
@@ -132,12 +130,6 @@ class TorchModel(TensorModel):
         if key not in self._parts:
             self._parts[key] = extract(self.state, self.graph, self.network, key)
         return self._parts[key]
-
-    def tensor(self, x: Array) -> torch.Tensor:
-        """See :class:`TensorModel`: of as many rows as the program takes at least, the last one repeated."""
-        if len(x) < self._least_rows:
-            x = np.concatenate([x, np.repeat(x[-1:], self._least_rows - len(x), axis=0)])
-        return super().tensor(x)
 
 
 def export_module(module: nn.Module, example: torch.Tensor, *, rows_too: bool = True) -> ExportedProgram:

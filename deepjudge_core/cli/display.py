@@ -158,7 +158,7 @@ def show_observation(out: Console, seen: Observation) -> None:
     say(out, f"digest      {seen.model.digest}")
     say(out, f"answers     the suite {seen.suite}")
     say(out, f"layers      {layers}")
-    for note in filter(None, (seen.unmapped, *seen.notes)):
+    for note in filter(None, (seen.unmapped, *seen.notes, seen.unsteady)):
         say(out, f"note        {note}")
 
 
@@ -290,6 +290,9 @@ def _remarks(report: Report) -> Iterator[str]:
     for result in report.suspects:
         yield from (f"{result.path}: {note}" for note in (result.seen.notes if result.seen else ()))
         verdict = result.verdict
+        unsteady = result.seen.unsteady if result.seen else None
+        if unsteady and not (verdict and unsteady in (verdict.reason or "")):
+            yield f"{result.path}: {unsteady}"
         if verdict is None:
             # An error has the path as it is shown.
             said = str(result.failure).removeprefix(f"{clean(result.path, LONGEST_LINE)}: ")

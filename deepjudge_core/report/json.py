@@ -131,6 +131,7 @@ def _asked(seen: Observation | None) -> dict[str, Any]:
         "preprocessing": seen.preprocessing.to_json() if seen and seen.preprocessing else None,
         "inferred": list(seen.inferred) if seen else [],
         "notes": list(seen.notes) if seen else [],
+        "unsteady": seen.unsteady if seen else None,
     }
 
 

@@ -98,7 +98,7 @@ class NumpyModel(BatchedModel):
             access=self.access,
             name=f"{self.name}+{scale:g}",
             batch_size=self._batch_size,
-            fixed_batch=self._fixed_batch,
+            fixed_batch=self.fixed_batch,
         )
 
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:

@@ -1,0 +1,89 @@
+"""Whether a model keeps to its answers: it is asked some cases again, and the differences are measured."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from deepjudge_core.model import Array
+
+# Cases of each set that are asked again: in one batch, in the same once more, and each alone. Of three sets these are
+# 36 rows, where a suite has a thousand and more.
+_CASES = 4
+# Differences are in units of probability, and of the greatest output at a tap. The same batch twice gave the same bits
+# in every format that was tried, on a CPU; there is room for GPUs, which may add in another order each time.
+_SAME = 1e-3
+# In another batch kernels and so roundings are others: up to 7e-7 in float32. Dynamic int8 quantisation takes its scale
+# over the batch: up to 0.044 in one case, 0.027 in the mean over some. A case at a boundary may differ by more: so the
+# mean counts.
+_OTHER_BATCH = 0.1
+
+
+class Given(NamedTuple):
+    """What a model answered to some cases: probabilities ``(n, classes)``, and tap to ``(n, neurons)``."""
+
+    probabilities: Array
+    activations: Mapping[str, Array]
+
+    @classmethod
+    def joined(cls, parts: Sequence["Given"]) -> "Given":
+        """The answers to some cases, and those to the next."""
+        return cls(
+            np.concatenate([part.probabilities for part in parts]),
+            {tap: np.concatenate([part.activations[tap] for part in parts]) for tap in parts[0].activations},
+        )
+
+    def of(self, rows: Array | slice) -> "Given":
+        """The answers to the cases of some rows."""
+        return Given(self.probabilities[rows], {tap: values[rows] for tap, values in self.activations.items()})
+
+
+def unsteadiness(first: Given, sets: Array, answer: Callable[[Array], Given], *, alone: bool = True) -> str | None:
+    """What of a model's answers changes when it is asked again; None where they stay.
+
+    Args:
+        first: What it answered to all cases.
+        sets: ``(n,)`` which of the suite's sets each case is in.
+        answer: Asks it the cases of these rows, in one batch.
+        alone: Whether a single case can be asked; of a fixed batch size it is asked in another order instead.
+
+    Returns:
+        One line, which the model's name can stand before.
+    """
+    rows = np.concatenate([_spread(np.flatnonzero(sets == which)) for which in np.unique(sets)])
+    # The same at once, so that answers that change by turns are not met at the same turn.
+    together, again = answer(rows), answer(rows)
+    if alone:
+        apart, other = Given.joined([answer(row) for row in rows[:, None]]), "in a batch than alone"
+    else:
+        apart, other = answer(rows[::-1]).of(slice(None, None, -1)), "in another order of cases"
+    spans = {tap: float(np.abs(values).max()) or 1.0 for tap, values in first.activations.items()}
+
+    for what, differences in _differences(together, again, spans):
+        if (found := float(differences.max())) > _SAME:
+            return f"answers the same input differently: {what} by up to {found:.2g}"
+    for one, two, when in (
+        (together, apart, other),
+        (first.of(rows), together, "when it is asked again, beside others"),
+    ):
+        for what, differences in _differences(one, two, spans):
+            # By set: metrics are means over one, and another set's cases would hide it.
+            found = max(float(differences[sets[rows] == which].mean()) for which in np.unique(sets))
+            if found > _OTHER_BATCH:
+                return f"answers a case differently {when}: {what} by {found:.2g} in the mean"
+    return None
+
+
+def _spread(rows: Array) -> Array:
+    spread: Array = rows[np.unique(np.linspace(0, len(rows) - 1, _CASES).round().astype(int))]
+    return spread
+
+
+def _differences(one: Given, two: Given, spans: Mapping[str, float]) -> list[tuple[str, Array]]:
+    # Of each kind of answer how it is called, and the greatest difference of each case.
+    found = [("probabilities differ", np.abs(one.probabilities - two.probabilities).max(axis=1))]
+    for tap, span in spans.items():
+        # In float64: of numbers near the greatest, float32 has no difference.
+        gap = np.abs(one.activations[tap].astype(np.float64) - two.activations[tap]).max(axis=1) / span
+        found.append((f"outputs at {tap!r} differ, in units of the greatest,", gap))
+    return found

@@ -1,0 +1,456 @@
+"""Models whose answers change by themselves, or are none: each is reported with its reason, none is independent."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+
+from deepjudge_core import (
+    Access,
+    Asking,
+    Calibration,
+    Decision,
+    Judging,
+    build_suite,
+    calibrate,
+    judge,
+    load_calibration,
+    load_observation,
+    measure,
+    observe,
+    open_model,
+    save_calibration,
+    save_observation,
+    select_seeds,
+)
+from deepjudge_core.audit import SuspectResult, judge_suspects
+from deepjudge_core.cli import display
+from deepjudge_core.errors import ModelError
+from deepjudge_core.model import Array
+from deepjudge_core.plugins import Registry
+from deepjudge_core.report.json import report_to_json, schema
+from deepjudge_core.steadiness import Given, unsteadiness
+
+Change = Callable[[int, Array, list[Array]], list[Array]]
+
+
+class Fickle(toys.NumpyModel):
+    """Answers something else than its weights say, by the call and by the batch."""
+
+    def __init__(self, change: Change, seed: int = 7, **facts: Any) -> None:
+        honest = toys.make_model(seed)
+        super().__init__(honest.weights, toys.SHAPE, name="fickle", **facts)
+        self.change, self.calls, self.asked = change, 0, 0
+
+    def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
+        self.calls, self.asked = self.calls + 1, self.asked + len(x)
+        return self.change(self.calls, x, super().forward(x, layers))
+
+
+def noisy(size: float, where: int = -1) -> Change:
+    rng = np.random.default_rng(0)
+
+    def change(call: int, x: Array, outputs: list[Array]) -> list[Array]:
+        outputs[where] = outputs[where] + size * rng.normal(size=outputs[where].shape).astype(np.float32)
+        return outputs
+
+    return change
+
+
+def drifting(call: int, x: Array, outputs: list[Array]) -> list[Array]:
+    # Other answers to cases in company: of the first class.
+    outputs[-1] = outputs[-1] + np.array([9, 0, 0, 0], np.float32) * (len(x) > 1)
+    return outputs
+
+
+def late(calls: int) -> Change:
+    return lambda call, x, outputs: [*outputs[:-1], outputs[-1][:, ::-1] if call > calls else outputs[-1]]
+
+
+def alternating(call: int, x: Array, outputs: list[Array]) -> list[Array]:
+    return [*outputs[:-1], outputs[-1] + call % 2 * np.array([0, 1, 0, 0], np.float32)]
+
+
+SAME, APART, LATER = (
+    "answers the same input differently: ",
+    "answers a case differently in a batch than alone: ",
+    "answers a case differently when it is asked again, beside others: ",
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (noisy(3), f"{SAME}probabilities differ by up to "),
+        (noisy(0.05), f"{SAME}probabilities differ by up to "),
+        (noisy(0.5, where=0), f"{SAME}outputs at 'dense2' differ, in units of the greatest, by up to "),
+        (drifting, f"{APART}probabilities differ by "),
+        (late(2), f"{LATER}probabilities differ by "),
+        (late(3), f"{SAME}probabilities differ by up to "),
+        (late(4), f"{APART}probabilities differ by "),
+        (alternating, f"{SAME}probabilities differ by up to "),
+    ],
+)
+@pytest.mark.parametrize("seed", [7, 0])
+def test_who_changes_is_no_independent_model(change: Change, said: str, seed: int) -> None:
+    seen = observe(Fickle(change, seed), toys.suite(), Asking(infer=False))
+    assert seen.unsteady is not None
+    assert seen.unsteady.startswith(said)
+    assert "\n" not in seen.unsteady
+    for groups in ("separate", "joint"):
+        verdict = judge(
+            measure(toys.suite(), seen, registry=toys.registry()),
+            toys.calibration(),
+            "nearest",
+            groups=groups,  # type: ignore[arg-type]
+            registry=toys.registry(),
+        )
+        assert verdict.decision in (Decision.COPY, Decision.INCONCLUSIVE)
+        assert Decision.INDEPENDENT not in [setting.decision for setting in verdict.settings.values()]
+        if verdict.decision is Decision.INCONCLUSIVE:
+            assert verdict.reason == seen.unsteady
+
+
+@pytest.mark.parametrize(
+    ("facts", "seed"), [({}, 0), ({}, 7), ({"access": Access.BLACK_BOX}, 7), ({"fixed_batch": 4}, 7)]
+)
+def test_who_does_not_change_is_judged_as_ever(facts: dict[str, Any], seed: int) -> None:
+    # Roundings are no change, nor is what differs by the batch as much as dynamic int8 quantisation.
+    for change in (
+        lambda call, x, outputs: outputs,
+        noisy(1e-5),
+        lambda call, x, outputs: [a + 0.02 * a.max() * np.sin(len(x)).astype(np.float32) for a in outputs],
+    ):
+        seen = observe(Fickle(change, seed, **facts), toys.suite())
+        assert seen.unsteady is None
+        assert "unsteady" not in seen.to_json()  # or suites would have other digests than before
+        found = measure(toys.suite(), seen, registry=toys.registry())
+        verdict = judge(found, toys.calibration(), "nearest", registry=toys.registry())
+        assert verdict.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
+
+
+def test_a_copy_that_changes_is_a_copy_still() -> None:
+    [result] = audited(Fickle(noisy(0.05), seed=0))
+    assert result.decision is Decision.COPY
+    assert result.seen is not None
+    assert result.seen.unsteady
+
+
+def test_models_of_a_fixed_batch_are_asked_in_another_order() -> None:
+    def by_the_first(call: int, x: Array, outputs: list[Array]) -> list[Array]:
+        return [*outputs[:-1], outputs[-1] + 9 * outputs[-1][:1]]
+
+    suite = toys.suite()
+    model = Fickle(by_the_first, seed=0, fixed_batch=8)
+    seen = observe(model, suite, Asking(infer=False))
+    assert seen.unsteady is not None
+    assert seen.unsteady.startswith("answers a case differently in another order of cases: probabilities differ by ")
+    # A batch for the taps' check, and three for the sample.
+    assert model.calls == -(-len(suite.cases.inputs) // 8) + 1 + 3 * -(-12 // 8)
+
+
+def test_it_costs_little() -> None:
+    victim = toys.make_model(name="victim")
+    seeds = select_seeds(victim, *toys.make_inputs(victim, 1200), n=1000)
+    suite = build_suite(victim, seeds, ["shove", "poke"], registry=toys.registry())
+    model = Fickle(lambda call, x, outputs: outputs, seed=0)
+    observe(model, suite)
+    assert model.asked <= len(suite.cases.inputs) + 1 + 36
+
+
+def audited(*models: Any, known: Calibration | None = None) -> tuple[SuspectResult, ...]:
+    suspects = [toys.Toy(model) for model in models]
+    known = known or toys.calibration()
+    return judge_suspects(toys.suite(), known, suspects, Judging(rule="nearest"), registry=toys.registry()).suspects
+
+
+def test_the_report_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    suspects = [toys.Toy(Fickle(noisy(3))), toys.Toy(Fickle(noisy(0.05), seed=0)), toys.Toy(toys.make_model(9))]
+    report = judge_suspects(
+        toys.suite(), toys.calibration(), suspects, Judging(rule="nearest"), registry=toys.registry()
+    )
+    written = report_to_json(report)
+    jsonschema.validate(written, schema())
+    first, second, third = written["suspects"]
+    assert (first["decision"], first["reason"]) == ("inconclusive", first["unsteady"])
+    assert (second["decision"], second["reason"]) == ("copy", None)
+    assert second["unsteady"].startswith(SAME)
+    assert (third["decision"], third["unsteady"]) == ("independent", None)
+    display.show_report(display.console(), report)
+    shown = capsys.readouterr().out
+    assert f"Toy: inconclusive: {first['unsteady']}\n" in shown
+    assert f"Toy: {second['unsteady']}\n" in shown
+    assert shown.count(first["unsteady"]) == shown.count(second["unsteady"]) == 1
+
+
+def test_it_stands_in_files(tmp_path: Path) -> None:
+    seen = observe(Fickle(noisy(3)), toys.suite())
+    save_observation(tmp_path / "o", seen)
+    assert load_observation(tmp_path / "o").unsteady == seen.unsteady
+    known = calibrate(toys.suite(), [toys.seen(1), toys.seen(2), seen], registry=toys.registry())
+    note = f"fickle: {seen.unsteady}; thresholds that rest on it are doubtful"
+    assert known.notes == (note,)
+    save_calibration(tmp_path / "c", known)
+    assert load_calibration(tmp_path / "c", toys.suite(), registry=toys.registry()).notes == (note,)
+
+
+def test_a_victim_that_changes_is_refused() -> None:
+    victim = toys.make_model()
+    seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
+    # As one that was exported while it was trained: the batch is normalised.
+    with pytest.raises(ModelError, match=r"fickle: answers a case differently in a batch .*; expected a vi"):
+        build_suite(Fickle(drifting, seed=0), seeds, ["poke"], registry=toys.registry())
+
+
+# The same of frameworks' models.
+
+
+def layers_of(model: toys.NumpyModel, noise: Any) -> Any:
+    """A toy in torch, with something before its last layer."""
+    torch = pytest.importorskip("torch")
+    parts = []
+    for matrix, bias in model.weights:
+        layer = torch.nn.Linear(*matrix.shape)
+        layer.load_state_dict({"weight": torch.tensor(matrix.T), "bias": torch.tensor(bias)})
+        parts += [layer, torch.nn.ReLU()]
+    return torch.nn.Sequential(*parts[:-2], noise, parts[-2]).eval()
+
+
+def noise_in_torch() -> Any:
+    torch = pytest.importorskip("torch")
+
+    class Noise(torch.nn.Module):  # type: ignore[name-defined,misc]
+        def forward(self, x: Any) -> Any:
+            return x + torch.randn_like(x)
+
+    class Batch(torch.nn.Module):  # type: ignore[name-defined,misc]
+        def forward(self, x: Any) -> Any:
+            return (x - x.mean(0)) / (x.std(0, correction=0) + 0.1)
+
+    return {"noise": Noise(), "batch": Batch(), "honest": torch.nn.Identity()}
+
+
+@pytest.mark.parametrize("kind", ["noise", "batch", "honest"])
+@pytest.mark.parametrize("seed", [7, 0])
+def test_modules_of_torch(kind: str, seed: int, registry: Registry) -> None:
+    module = layers_of(toys.make_model(seed), noise_in_torch()[kind])
+    model = open_model(module, registry=registry, input_shape=toys.SHAPE)
+    seen = observe(model, toys.suite(), Asking(infer=False))
+    verdict = judge(
+        measure(toys.suite(), seen, registry=toys.registry()), toys.calibration(), "nearest", registry=toys.registry()
+    )
+    if kind == "honest":
+        assert seen.unsteady is None
+        assert verdict.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
+    else:
+        assert str(seen.unsteady).startswith(APART if kind == "batch" else SAME)
+        assert verdict.decision is not Decision.INDEPENDENT
+
+
+def onnx_file(path: Path, seed: int, *, noise: bool = False) -> Path:
+    """A toy in ONNX, with noise at its logits if wanted."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import helper, numpy_helper
+
+    nodes, weights, last = [], [], "x"
+    layers = toys.make_model(seed).weights
+    for place, (matrix, bias) in enumerate(layers):
+        final = place == len(layers) - 1
+        weights += [
+            numpy_helper.from_array(a.astype(np.float32), f"{n}{place}") for n, a in (("w", matrix), ("b", bias))
+        ]
+        nodes.append(helper.make_node("Gemm", [last, f"w{place}", f"b{place}"], [last := f"z{place}"]))
+        if not final:
+            nodes.append(helper.make_node("Relu", [last], [last := f"a{place}"]))
+    if noise:
+        nodes.append(helper.make_node("RandomNormalLike", [last], ["noise"], scale=2.0))
+        nodes.append(helper.make_node("Add", [last, "noise"], [last := "noisy"]))
+    given, made = (
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", size])
+        for name, size in (("x", toys.SHAPE[0]), (last, toys.CLASSES))
+    )
+    graph = helper.make_graph(nodes, "toy", [given], [made], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize("seed", [7, 0])
+def test_noise_in_onnx(seed: int, registry: Registry, tmp_path: Path) -> None:
+    for noise in (False, True):
+        model = open_model(onnx_file(tmp_path / f"{noise}.onnx", seed, noise=noise), registry=registry)
+        seen = observe(model, toys.suite(), Asking(infer=False))
+        verdict = judge(
+            measure(toys.suite(), seen, registry=toys.registry()),
+            toys.calibration(),
+            "nearest",
+            registry=toys.registry(),
+        )
+        if noise:
+            assert str(seen.unsteady).startswith(f"{SAME}probabilities differ by up to ")
+            assert verdict.decision is not Decision.INDEPENDENT
+        else:
+            assert seen.unsteady is None
+            assert verdict.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
+
+
+@pytest.mark.parametrize("seed", [7, 0])
+def test_dynamic_quantisation_is_steady_though_its_scale_is_the_batch_s(
+    seed: int, registry: Registry, tmp_path: Path
+) -> None:
+    source = onnx_file(tmp_path / "float.onnx", seed)
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    quantization.quantize_dynamic(source, tmp_path / "int8.onnx")
+    model = open_model(tmp_path / "int8.onnx", registry=registry)
+    x = toys.suite().cases.inputs
+    alone = np.concatenate([model.predict(row) for row in x[:, None]])
+    assert np.abs(model.predict(x) - alone).max() > 1e-3
+    [result] = judge_suspects(
+        toys.suite(),
+        toys.calibration(),
+        [tmp_path / "int8.onnx"],
+        Judging(["answers", "surety"], rule="nearest"),
+        registry=toys.registry_of(toys=toys, onnx=pytest.importorskip("deepjudge_onnx")),
+    ).suspects
+    assert result.seen is not None
+    assert result.seen.unsteady is None
+    assert result.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
+
+
+# What is no answer at all.
+
+
+def nan_at_each_second(call: int, x: Array, outputs: list[Array]) -> list[Array]:
+    return [a * np.nan for a in outputs] if call % 2 == 0 else outputs
+
+
+@pytest.mark.parametrize("access", [Access.BLACK_BOX, Access.FULL])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (nan_at_each_second, "expected probabilities, found NaN or infinity"),
+        (lambda c, x, o: [*o[:-1], o[-1] * np.nan], "expected probabilities, found NaN or infinity"),
+        (lambda c, x, o: [*o[:-1], o[-1] * np.inf], "expected probabilities, found NaN or infinity"),
+        (lambda c, x, o: [*o[:-1], np.full_like(o[-1], np.inf)], "expected probabilities, found NaN or infinity"),
+        (lambda c, x, o: [*o[:-1], np.full_like(o[-1], -np.inf)], "expected probabilities, found NaN or infinity"),
+        (lambda c, x, o: [*o[:-1], o[-1] * 0], "the same answer to every input"),
+        (lambda c, x, o: [*o[:-1], o[-1][:-1]], "expected answers to "),
+        (lambda c, x, o: [*o[:-1], o[-1][:0]], "expected answers to "),
+        (lambda c, x, o: [*o[:-1], np.concatenate([o[-1], o[-1]])], "expected answers to "),
+        (lambda c, x, o: [*o[:-1], o[-1][0]], "expected answers to "),
+        (lambda c, x, o: [*o[:-1], np.float32(1)], "expected answers to "),
+        (lambda c, x, o: [*o[:-1], o[-1][:, :3]], "expected "),
+        (lambda c, x, o: [*o[:-1], o[-1][..., None]], "expected "),
+        (lambda c, x, o: [*o[:-1], np.concatenate([o[-1], o[-1]], axis=1)], "expected "),
+        (lambda c, x, o: [*o[:-1], o[-1] if len(x) > 1 else o[-1] * np.nan], "expected probabilities, found NaN"),
+        (lambda c, x, o: [*o[:-1], o[-1] if len(x) > 1 else o[-1][:, :3]], "expected "),
+    ],
+)
+def test_what_is_no_answer_fails(change: Change, said: str, access: Access) -> None:
+    # Not even a warning is left of it: those would be errors here.
+    [result] = audited(Fickle(change, access=access))
+    assert result.decision is Decision.FAILED
+    assert str(result.failure).startswith("fickle: ")
+    assert said in str(result.failure)
+    assert "\n" not in str(result.failure)
+
+
+def test_no_numbers_at_a_tap_alone() -> None:
+    [result] = audited(Fickle(lambda c, x, o: [o[0] * np.nan, *o[1:]] if len(o) > 1 else o))
+    assert result.failure == "fickle: expected numbers at 'dense2', found NaN or infinity"
+
+
+def test_a_class_that_is_always_as_likely_is_an_answer() -> None:
+    [result] = audited(Fickle(lambda c, x, o: [*o[:-1], np.where(np.arange(4) == 3, -np.inf, o[-1])]))
+    assert result.decision is Decision.INDEPENDENT
+
+
+class Raw(toys.NumpyModel):
+    """Any answers at all, as of an adapter that is not ours."""
+
+    def __init__(self, answer: Callable[[Array], Any]) -> None:
+        super().__init__(toys.make_model(7).weights, toys.SHAPE, name="raw", access=Access.BLACK_BOX)
+        self.answer = answer
+
+    def predict(self, x: Array) -> Any:
+        return self.answer(super().predict(x))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda p: p[1:],
+        lambda p: p[:, :3],
+        lambda p: np.concatenate([p, p]),
+        lambda p: p * 1.1,
+        lambda p: p - p.max(),
+        lambda p: None,
+        lambda p: np.array(["a"] * len(p)),
+        lambda p: np.full(p.shape, "a"),
+        lambda p: p.astype(object),
+    ],
+)
+def test_no_adapter_is_believed(answer: Callable[[Array], Any]) -> None:
+    [result] = audited(Raw(answer))
+    assert result.decision is Decision.FAILED
+    assert str(result.failure).startswith("raw: ")
+
+
+def test_who_fails_only_while_its_preprocessing_is_sought() -> None:
+    # The whole suite is asked in three calls, and then what it expects is sought: there it always fails, and after.
+    def change(call: int, x: Array, outputs: list[Array]) -> list[Array]:
+        wrong = outputs[-1][:, ::-1] + np.array([9, 0, 0, 0], np.float32)
+        return [*outputs[:-1], wrong if call <= 2 else wrong * np.nan]
+
+    [result] = audited(Fickle(change, seed=0))
+    assert result.failure == "fickle: expected probabilities, found NaN or infinity"
+    # One that fails of other inputs alone is asked no others in the end, and keeps to its answers.
+    calls: list[bool] = []
+
+    def picky(call: int, x: Array, outputs: list[Array]) -> list[Array]:
+        calls.append(bool(np.abs(x).max() > 1 or x.min() < 0))
+        wrong = outputs[-1][:, ::-1] + np.array([9, 0, 0, 0], np.float32)
+        return [*outputs[:-1], wrong * np.nan if calls[-1] else wrong]
+
+    [result] = audited(Fickle(picky, seed=0))
+    assert any(calls)
+    assert result.failure is None
+    assert result.seen is not None
+    assert result.seen.unsteady is None
+
+
+# What is measured.
+
+
+def test_the_cases_of_each_set_are_asked_and_the_greatest_difference_is_said() -> None:
+    sets = np.repeat([0, 1, 2], [100, 3, 1])
+    p = np.full((104, 2), 0.5, np.float32)
+    asked: list[list[int]] = []
+
+    def answer(rows: Array) -> Given:
+        asked.append(rows.tolist())
+        other = p[rows].copy()
+        if len(rows) == 1 and rows[0] == 103:  # the only one of its set
+            other += np.array([0.2, -0.2], np.float32)
+        return Given(other, {})
+
+    assert unsteadiness(Given(p, {}), sets, answer) == f"{APART}probabilities differ by 0.2 in the mean"
+    rows = [0, 33, 66, 99, 100, 101, 102, 103]
+    assert asked == [rows, rows, *([row] for row in rows)]
+
+
+def test_outputs_are_compared_with_the_greatest() -> None:
+    p, huge = np.full((4, 2), 0.5, np.float32), np.float32(3e38)
+    first = Given(p, {"none": np.zeros((4, 1), np.float32), "tap": np.full((4, 1), huge)})
+    turns = iter([1, -1, *[1] * 4])
+
+    def answer(rows: Array) -> Given:
+        turn = np.float32(next(turns))
+        return Given(p[rows], {tap: values[rows] * turn for tap, values in first.activations.items()})
+
+    found = unsteadiness(first, np.zeros(4, int), answer)
+    assert found == f"{SAME}outputs at 'tap' differ, in units of the greatest, by up to 2"
