@@ -7,7 +7,7 @@ import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from deepjudge_core.components import Format
 from deepjudge_core.errors import ModelError
@@ -79,8 +79,8 @@ def examine(path: Path) -> Format:
         raise ModelError(f"{path}: expected {wanted}, found {error}") from error
     if kind not in kinds:
         raise ModelError(
-            f"{path}: expected {wanted}, found {kind.value}: ask for the weights, as torch.save(model.state_dict(), ...) "
-            "or safetensors write them, or for the model as ONNX"
+            f"{path}: expected {wanted}, found {kind.value}: ask for the weights, as "
+            "torch.save(model.state_dict(), path) or safetensors write them, or for the model as ONNX"
         )
     return Format(_WEIGHTS[kind], runs_code=False) if kind in _WEIGHTS else Format(_MODELS[kind])
 
@@ -193,9 +193,9 @@ def _check_end(file: BinaryIO) -> None:
         raise ModelError("an archive with other data before or behind it")
 
 
-def _at(file: BinaryIO, offset: int, layout: struct.Struct) -> tuple[bytes, *tuple[int, ...]]:
+def _at(file: BinaryIO, offset: int, layout: struct.Struct) -> tuple[Any, ...]:
     file.seek(max(offset, 0))
-    return layout.unpack(file.read(layout.size))  # type: ignore[return-value]  # the layouts begin with a text
+    return layout.unpack(file.read(layout.size))
 
 
 def _unreadable(path: Path, wanted: str, error: OSError) -> ModelError:

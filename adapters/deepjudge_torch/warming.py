@@ -14,7 +14,7 @@ from deepjudge_torch.hooks import HookedModel
 from deepjudge_torch.opening import open_source
 
 
-class Network(nn.Module):
+class Network(nn.Module):  # type: ignore[misc]  # torch ships no types
     """Of the layers that most networks are made of; a picture's rows are the steps of the recurrent one."""
 
     input_shape = (1, 4, 4)
