@@ -17,8 +17,8 @@ _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc",
 
 # Functions that call functions; exporters nest them as deep as modules are nested.
 _DEEPEST = 64
-# What a model may have once the functions stand where they are called: more operations than any network has, and the
-# bytes that protobuf can hold.
+# What a model may have once the functions stand where they are called: more operations than any network has, with the
+# calls that there were, since each takes time; and the bytes that protobuf can hold.
 _MOST_NODES, _MOST_BYTES = 100_000, 2**31 - 1
 
 # Values in a byte of the smallest element type.
@@ -89,8 +89,8 @@ def _check_functions(model: ModelProto, functions: dict[_Key, FunctionProto]) ->
     nodes, size = _total(*_size(model.graph, functions), sizes)
     if nodes > _MOST_NODES or size > _MOST_BYTES:
         raise ModelError(
-            f"expected at most {_MOST_NODES} operations and {_MOST_BYTES} bytes with all functions in their places, "
-            f"found {_number(nodes)} and {_number(size)}: save the model without functions"
+            f"expected at most {_MOST_NODES} operations and calls, and {_MOST_BYTES} bytes, with all functions in their "
+            f"places, found {_number(nodes)} and {_number(size)}: save the model without functions"
         )
 
 

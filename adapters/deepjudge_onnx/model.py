@@ -320,7 +320,7 @@ def _load(path: Path, name: str) -> tuple[ModelProto, str]:
             with (path.parent / file_name).open("rb") as file:
                 digest.update(file_name.encode() + hashlib.file_digest(file, "sha256").digest())
         if external_files(model):
-            raise ModelError("sparse ones there")
+            raise ModelError("those of sparse tensors there")
         check(model)  # again, now that they are there
     except Exception as error:
         raise ModelError(f"{wanted} with the weights in {_list(files)}, found {_line(error)}") from error
