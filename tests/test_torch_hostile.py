@@ -403,6 +403,17 @@ def test_honest_weights_open(honest: Callable[[], dict[str, Any]], old: bool, tm
 # ---- files in memory -------------------------------------------------------------------------------------------------
 
 
+def test_messages_call_a_file_what_it_is_called(tmp_path: Path) -> None:
+    for file, data, arch in (
+        ("a.pt", b"no", ARCH),
+        ("a.pt", saved([1]), ARCH),
+        ("a.pt2", saved(state()), None),
+        ("a.pt", program(), ARCH),
+    ):
+        with pytest.raises(ModelError, match=r"^suspects/1\.pt: expected "):
+            ADAPTER.open(put(tmp_path, file, data), name="suspects/1.pt", arch=arch)
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_weights_in_memory(suffix: str, tmp_path: Path) -> None:
     data = saved(state()) if suffix == ".pt" else safetensors.torch.save(state())

@@ -89,8 +89,8 @@ def _check_functions(model: ModelProto, functions: dict[_Key, FunctionProto]) ->
     nodes, size = _total(*_size(model.graph, functions), sizes)
     if nodes > _MOST_NODES or size > _MOST_BYTES:
         raise ModelError(
-            f"expected at most {_MOST_NODES} operations and calls, and {_MOST_BYTES} bytes, with all functions in their "
-            f"places, found {_number(nodes)} and {_number(size)}: save the model without functions"
+            f"expected at most {_MOST_NODES} operations and calls, and {_MOST_BYTES} bytes, with all functions in "
+            f"their places, found {_number(nodes)} and {_number(size)}: save the model without functions"
         )
 
 

@@ -5,12 +5,14 @@ import hashlib
 import io
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from deepjudge_core.components import Format
 from deepjudge_core.errors import ModelError
+
+T = TypeVar("T")
 
 
 class Kind(enum.Enum):
@@ -70,13 +72,7 @@ def examine(path: Path) -> Format:
         ".safetensors": ("a file of safetensors", {Kind.TENSORS}),
         ".pt2": ("a torch.export file", {Kind.PROGRAM}),
     }.get(suffix, ("a state dict, TorchScript or a torch.export file", {*_WEIGHTS, *_MODELS}))
-    try:
-        with path.open("rb") as file:
-            kind = kind_of(file)
-    except OSError as error:
-        raise _unreadable(path, wanted, error) from error
-    except ModelError as error:
-        raise ModelError(f"{path}: expected {wanted}, found {error}") from error
+    kind = _looked_at(path, str(path), wanted, kind_of)
     if kind not in kinds:
         raise ModelError(
             f"{path}: expected {wanted}, found {kind.value}: ask for the weights, as "
@@ -85,22 +81,27 @@ def examine(path: Path) -> Format:
     return Format(_WEIGHTS[kind], runs_code=False) if kind in _WEIGHTS else Format(_MODELS[kind])
 
 
-def identify(path: Path, wanted: str) -> tuple[Kind, str]:
+def identify(path: Path, name: str, wanted: str) -> tuple[Kind, str]:
     """The kind of a file and its SHA-256.
 
     Args:
+        name: What to call it.
         wanted: What was expected, for the error.
 
     Raises:
         ModelError: When it cannot be read.
     """
+    return _looked_at(path, name, wanted, lambda file: (kind_of(file), hashlib.file_digest(file, "sha256").hexdigest()))
+
+
+def _looked_at(path: Path, name: str, wanted: str, look: Callable[[io.BufferedReader], T]) -> T:
     try:
         with path.open("rb") as file:
-            return kind_of(file), hashlib.file_digest(file, "sha256").hexdigest()
+            return look(file)
     except OSError as error:
-        raise _unreadable(path, wanted, error) from error
+        raise ModelError(f"{name}: expected {wanted}, found none that can be read: {error.strerror}") from error
     except ModelError as error:
-        raise ModelError(f"{path}: expected {wanted}, found {error}") from error
+        raise ModelError(f"{name}: expected {wanted}, found {error}") from error
 
 
 def kind_of(file: BinaryIO) -> Kind:
@@ -196,7 +197,3 @@ def _check_end(file: BinaryIO) -> None:
 def _at(file: BinaryIO, offset: int, layout: struct.Struct) -> tuple[Any, ...]:
     file.seek(max(offset, 0))
     return layout.unpack(file.read(layout.size))
-
-
-def _unreadable(path: Path, wanted: str, error: OSError) -> ModelError:
-    return ModelError(f"{path}: expected {wanted}, found none that can be read: {error.strerror}")

@@ -142,7 +142,7 @@ def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.S
     # The module, its digest, and what it was traced with.
     try:
         if isinstance(source, Path):
-            digest = identify(source, "TorchScript")[1]
+            digest = identify(source, name, "TorchScript")[1]
             with source.open("rb") as file:
                 with zipfile.ZipFile(file) as archive:
                     traced = any(path.endswith("/traced_inputs.pkl") for path in archive.namelist())
