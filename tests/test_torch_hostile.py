@@ -465,8 +465,10 @@ class Words(nn.Module):
 opened = []
 denied = False
 def deny(event, arguments):
-    if denied and event == "open":
-        opened.append(arguments[0])
+    # Folders are listed for modules that are not there, and it makes no difference.
+    if denied and event in ("open", "os.listdir"):
+        if event == "open":
+            opened.append(arguments[0])
         raise PermissionError(arguments[0])
 sys.addaudithook(deny)
 for kind in (Picture, Sound, Words):
