@@ -108,6 +108,10 @@ def reading(entries: dict[str, bytes], marker: Path) -> None:
     edit(entries, "models/model.json", lambda text: text.replace("aten.relu.default", "aten.from_file.default"))
 
 
+def writing(entries: dict[str, bytes], marker: Path) -> None:
+    edit(entries, "models/model.json", lambda text: text.replace("aten.relu.default", "aten.save.default"))
+
+
 def library(entries: dict[str, bytes], marker: Path) -> None:
     entries[entry(entries, "models/model.json").replace("models/model.json", "data/aotinductor/model/model.so")] = (
         b"ELF"
@@ -128,6 +132,7 @@ def old_weights(entries: dict[str, bytes], marker: Path) -> None:
         (expression, "the expression"),
         (operation, "the operation 'torch.ops.load_library'"),
         (reading, "the operation 'torch.ops.aten.from_file.default'"),
+        (writing, "the operation 'torch.ops.aten.save.default'"),
         (library, "the entry 'data/aotinductor/model/model.so'"),
         (old_weights, "the entry 'data/weights/model.pt'"),
     ],

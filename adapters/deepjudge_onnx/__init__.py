@@ -9,12 +9,26 @@ from deepjudge_core.components import Adapter
 from deepjudge_core.errors import MissingExtraError
 from deepjudge_core.hookspecs import hookimpl
 from deepjudge_core.model import Model
+from deepjudge_onnx.files import examine
 
 
 @hookimpl
 def deepjudge_adapters() -> Iterable[Adapter]:
     """Give the adapter."""
-    return [Adapter(name="onnx", suffixes=(".onnx",), accepts=_accepts, open=_open, network=_network)]
+    return [
+        Adapter(
+            name="onnx",
+            suffixes=(".onnx",),
+            accepts=_accepts,
+            open=_open,
+            network=_network,
+            examine=examine,
+            # As PyTorch's exporter and the tools of ONNX Runtime call the weights of large models.
+            companions=(".data", "_data"),
+            imports=("onnx", "onnxruntime", "deepjudge_onnx.model"),
+            warm_up=_warm_up,
+        )
+    ]
 
 
 def _accepts(source: object) -> bool:
@@ -39,6 +53,12 @@ def _network(source: Any, *, name: str | None = None, output_name: str | None = 
     with _onnx(name):
         from deepjudge_onnx.model import open_onnx_program
     return open_onnx_program(source, name=name, output=output_name)
+
+
+def _warm_up() -> None:
+    from deepjudge_onnx.warming import warm_up
+
+    warm_up()
 
 
 def _name(source: Any) -> str:

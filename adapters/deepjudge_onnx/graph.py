@@ -1,11 +1,11 @@
 """What can be asked of an ONNX graph without knowing what its operations mean, and parts of it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 Shapes = Mapping[str, tuple[int | None, ...]]
 """Tensor name to its shape, None for axes of unknown length."""
@@ -42,9 +42,7 @@ def quantised(model: ModelProto, source: str) -> list[str]:
 
 def external_files(model: ModelProto) -> list[str]:
     """Names of the files beside a model that hold its weights, in alphabetical order."""
-    tensors = [*model.graph.initializer, *_tensors(model.graph.node)]
-    tensors += [tensor for function in model.functions for tensor in _tensors(function.node)]
-    external = [tensor for tensor in tensors if onnx.external_data_helper.uses_external_data(tensor)]
+    external = [tensor for tensor in tensors(model) if onnx.external_data_helper.uses_external_data(tensor)]
     return sorted({onnx.external_data_helper.ExternalDataInfo(tensor).location for tensor in external})
 
 
@@ -73,7 +71,7 @@ def cut(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
 def reads(node: NodeProto) -> set[str]:
     """Names of the tensors that a node reads; the bodies of loops and branches read those of the graph around them."""
     names = set(filter(None, node.input))
-    for body in _bodies(node):
+    for body in bodies(node):
         own = {v.name for v in body.input} | {t.name for t in body.initializer}
         own = own.union(*(inner.output for inner in body.node))
         names |= set().union(*map(reads, body.node)) - own
@@ -99,13 +97,28 @@ def constants(model: ModelProto) -> dict[str, TensorProto]:
     return found
 
 
-def _bodies(node: NodeProto) -> list[GraphProto]:
+def bodies(node: NodeProto) -> list[GraphProto]:
+    """What a loop or a branch runs."""
     return [body for a in node.attribute for body in ([a.g] if a.HasField("g") else list(a.graphs))]
 
 
-def _tensors(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
-    for node in nodes:
+def tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """All tensors that a model holds, wherever they are; of sparse ones, their parts."""
+    yield from _tensors(model.graph)
+    for function in model.functions:
+        yield from _tensors(function)
+
+
+def _tensors(body: GraphProto | FunctionProto) -> Iterator[TensorProto]:
+    sparse = []
+    if isinstance(body, GraphProto):
+        yield from body.initializer
+        sparse += body.sparse_initializer
+    for node in body.node:
         for held in node.attribute:
             yield from [held.t] if held.HasField("t") else held.tensors
-        for body in _bodies(node):
-            yield from (*body.initializer, *_tensors(body.node))
+            sparse += [held.sparse_tensor] if held.HasField("sparse_tensor") else held.sparse_tensors
+        for inner in bodies(node):
+            yield from _tensors(inner)
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)

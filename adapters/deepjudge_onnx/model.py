@@ -3,8 +3,7 @@
 import hashlib
 import importlib.util
 import itertools
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from onnx import ModelProto, TensorProto, inliner
 from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
 from deepjudge_core.taps import Tap, find_taps
+from deepjudge_onnx.contents import check, check_external
 from deepjudge_onnx.gelu import with_gelus
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised
 from deepjudge_onnx.operations import layout, operations
@@ -49,6 +49,9 @@ _LENGTHS = (32, 224)
 # How far a conversion to PyTorch may be off, of the greatest output.
 _TOLERANCE, _HALF_TOLERANCE = 1e-3, 1e-2
 
+# Characters of others' texts in a message.
+_LONGEST = 240
+
 
 def open_onnx(source: Path | ModelProto, *, name: str, batch_size: int | None, output: str | None) -> "OnnxModel":
     """Open a file or a live model.
@@ -77,10 +80,18 @@ def open_onnx_program(source: Path | ModelProto, *, name: str, output: str | Non
 
 def _read(source: Path | ModelProto, name: str) -> tuple[ModelProto, str]:
     if isinstance(source, Path):
-        return _load(source)
+        return _load(source, name)
     if external_files(source):
         raise ModelError(f"{name}: expected a model with its weights, found external data: open the file instead")
+    _check(source, name)
     return source, hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _check(model: ModelProto, name: str) -> None:
+    try:
+        check(model)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}") from error
 
 
 class OnnxModel(BatchedModel):
@@ -154,7 +165,7 @@ class OnnxModel(BatchedModel):
         weights = {tensor.name for tensor in self._model.graph.initializer}
         inputs = [v for v in self._model.graph.input if v.name not in weights]
         if len(inputs) != 1:
-            names = ", ".join(v.name for v in inputs) or "none"
+            names = _list(v.name for v in inputs)
             raise ModelError(f"{self.name}: expected a model of one input, found {len(inputs)}: {names}")
         tensor = inputs[0].type.tensor_type
         if tensor.elem_type not in _DTYPES:
@@ -170,7 +181,7 @@ class OnnxModel(BatchedModel):
         names = [value.name for value in self._model.graph.output]
         if not names or (wanted is not None and wanted not in names):
             kind = "(n, classes)" if wanted is None else repr(wanted)
-            raise ModelError(f"{self.name}: expected an output {kind}, found {', '.join(names) or 'none'}")
+            raise ModelError(f"{self.name}: expected an output {kind}, found {_list(names)}")
         rng = np.random.default_rng(0)
         sizes = ((shape[0],),) if shape[0] else _ROWS
         lengths = _LENGTHS if None in shape[1:] else (0,)
@@ -187,7 +198,7 @@ class OnnxModel(BatchedModel):
             for name in names if wanted is None else [wanted]:
                 if all(_are_scores(result[name], len(x)) for result, x in zip(results, samples, strict=True)):
                     return name, samples
-            found = ", ".join(f"{name} {np.shape(value)}" for name, value in results[0].items())
+            found = _list(f"{name} {np.shape(value)}" for name, value in results[0].items())
             text = f"{self.name}: expected an output (n, classes) for n = {rows[0]}, found {found}"
             problems.append(ModelError(text))
         raise problems[0]
@@ -283,9 +294,9 @@ def _are_scores(value: object, rows: int) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2 and len(value) == rows
 
 
-def _load(path: Path) -> tuple[ModelProto, str]:
+def _load(path: Path, name: str) -> tuple[ModelProto, str]:
     # The model in a file, its weights included, and the digest of the file and of those that hold its weights.
-    wanted = f"{path}: expected an ONNX model"
+    wanted = f"{name}: expected an ONNX model"
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -298,18 +309,32 @@ def _load(path: Path) -> tuple[ModelProto, str]:
         raise ModelError(f"{wanted}, found an empty file")
     if not model.graph.node:
         raise ModelError(f"{wanted}, found one without operations")
+    _check(model, name)
     digest = hashlib.sha256(data)
     files = external_files(model)
     try:
-        # onnx asks that they lie in the same folder, and that they are long enough.
+        check_external(files, path.parent)
+        # onnx asks that they are long enough.
         onnx.load_external_data_for_model(model, str(path.parent))
-        for name in files:
-            with (path.parent / name).open("rb") as file:
-                digest.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
+        for file_name in files:
+            with (path.parent / file_name).open("rb") as file:
+                digest.update(file_name.encode() + hashlib.file_digest(file, "sha256").digest())
+        if external_files(model):
+            raise ModelError("those of sparse tensors there")
+        check(model)  # again, now that they are there
     except Exception as error:
-        raise ModelError(f"{wanted} with the weights in {', '.join(files)}, found {_line(error)}") from error
+        raise ModelError(f"{wanted} with the weights in {_list(files)}, found {_line(error)}") from error
     return model, digest.hexdigest()
 
 
 def _line(error: Exception) -> str:
-    return textwrap.shorten(str(error), 240) or type(error).__name__
+    return _shorten(str(error)) or type(error).__name__
+
+
+def _list(names: Iterable[str]) -> str:
+    return _shorten(", ".join(names)) or "none"
+
+
+def _shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."

@@ -15,6 +15,7 @@ from deepjudge_core.errors import MissingExtraError
 from deepjudge_core.hookspecs import hookimpl
 from deepjudge_core.model import Model
 from deepjudge_core.network import Network
+from deepjudge_torch.files import examine
 
 # Told by name along the MRO: asking torch would import it.
 _LIVE = {("torch.nn.modules.module", "Module"), ("torch.export.exported_program", "ExportedProgram")}
@@ -30,6 +31,9 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             accepts=_accepts,
             open=_open,
             network=_network,
+            examine=examine,
+            imports=("torch", "safetensors.torch", "deepjudge_torch.opening"),
+            warm_up=_warm_up,
         )
     ]
 
@@ -59,6 +63,12 @@ def _network(
     with _torch(name):
         from deepjudge_torch.network import open_torch_network
     return open_torch_network(source, name=name, input_shape=input_shape, arch=arch)
+
+
+def _warm_up() -> None:
+    from deepjudge_torch.warming import warm_up
+
+    warm_up()
 
 
 def _name(source: Any) -> str:

@@ -28,9 +28,9 @@ _ENTRIES = re.compile(
 )
 _TENSORS = re.compile(r"(weight|tensor)_\d+")
 _SYMBOL = re.compile(r"[a-z]+\d+")
-# Operations are functions of tensors and numbers; ``from_file`` reads any file.
+# Operations are functions of tensors and numbers; ``from_file`` reads any file, ``save`` writes one.
 _OPERATIONS = re.compile(
-    r"torch\.ops\.(aten|prims|higher_order)\.(?!from_file)\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+"
+    r"torch\.ops\.(aten|prims|higher_order)\.(?!from_file|save\b)\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+"
     r"|torch\.\w*sym_(not|max|min|sum|ite|int|float|sqrt)"
 )
 # sympy's and torch's, as they stand in the sizes of tensors.
@@ -53,7 +53,7 @@ def hidden_code(path: Path) -> str | None:
     Raises:
         Exception: Of any kind, when the archive is damaged.
     """
-    with zipfile.ZipFile(path) as archive:
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:

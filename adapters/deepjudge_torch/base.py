@@ -19,6 +19,9 @@ from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
 # that the two are not taken for one. Modules that cannot be exported for any number get this one.
 ROWS = 17
 
+# Characters of others' texts in a message.
+_LONGEST = 240
+
 
 class TensorModel(BatchedModel):
     """A model that torch runs: arrays become tensors, and autograd gives the gradients."""
@@ -181,7 +184,13 @@ def quiet(name: str) -> Iterator[None]:
 def line(error: BaseException) -> str:
     """An error in one line."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {shorten(lines[0])}" if lines else type(error).__name__
+
+
+def shorten(text: str) -> str:
+    """What a library or a file says, no longer than a line of a message can be."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
 def digest_of(code: str, state: Mapping[str, Any]) -> str:

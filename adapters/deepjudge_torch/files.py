@@ -1,12 +1,18 @@
-"""Tells the kinds of files that torch writes from one another, by what is in them."""
+"""Tells the kinds of files that torch writes from one another, by what is in them. Knows no torch."""
 
 import enum
 import hashlib
+import io
+import struct
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
+from deepjudge_core.components import Format
 from deepjudge_core.errors import ModelError
+
+T = TypeVar("T")
 
 
 class Kind(enum.Enum):
@@ -17,6 +23,10 @@ class Kind(enum.Enum):
     SAVED = "a file of torch.save"
     OLD_SAVED = "an old file of torch.save"
     TENSORS = "a file of safetensors"
+    PACKAGE = "a file of torch.package, which holds code"
+    PICKLE = "a pickle, which can hold code"
+    TAR = "a tar archive"
+    COMPRESSED = "a compressed file"
     EMPTY = "an empty file"
     TRUNCATED = "a truncated one"
     ARCHIVE = "another zip archive"
@@ -25,51 +35,165 @@ class Kind(enum.Enum):
 
 # How torch.save began a file up to 1.5, and still does where it is told so.
 _OLD_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+# How gzip, bzip2, xz, 7z and zstandard begin.
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd")
+_TAR, _TAR_AT = b"ustar", 257
+_HEAD = 512
+
+# The header of safetensors, in bytes, as its own reader has it.
+_LONGEST_HEADER = 100_000_000
+
+# The end of a zip archive (APPNOTE.TXT, 4.3.14 to 4.3.16), which torch writes without a comment.
+_END = struct.Struct("<4s4H2LH")
+_LOCATOR = struct.Struct("<4sLQL")
+_LONG_END = struct.Struct("<4sQ2H2L4Q")
+# Far above what models have, and far below what exhausts the memory of who reads the list.
+_LONGEST_LIST = 32 * 2**20
+_MOST_ENTRIES = 100_000
+# Of the code in TorchScript, which alone torch compresses.
+_MOST_CODE = 256 * 2**20
+
+_WEIGHTS = {
+    Kind.SAVED: "PyTorch state dict",
+    Kind.OLD_SAVED: "PyTorch state dict",
+    Kind.TENSORS: "safetensors",
+}
+_MODELS = {Kind.SCRIPT: "TorchScript", Kind.PROGRAM: "torch.export"}
 
 
-def identify(path: Path, wanted: str) -> tuple[Kind, str]:
+def examine(path: Path) -> Format:
+    """Say what a stranger's file is, from its first bytes and its table of contents.
+
+    Raises:
+        ModelError: When it is none of PyTorch's that are opened.
+    """
+    suffix = path.suffix.lower()
+    wanted, kinds = {
+        ".safetensors": ("a file of safetensors", {Kind.TENSORS}),
+        ".pt2": ("a torch.export file", {Kind.PROGRAM}),
+    }.get(suffix, ("a state dict, TorchScript or a torch.export file", {*_WEIGHTS, *_MODELS}))
+    kind = _looked_at(path, str(path), wanted, kind_of)
+    if kind not in kinds:
+        raise ModelError(
+            f"{path}: expected {wanted}, found {kind.value}: ask for the weights, as "
+            "torch.save(model.state_dict(), path) or safetensors write them, or for the model as ONNX"
+        )
+    return Format(_WEIGHTS[kind], runs_code=False) if kind in _WEIGHTS else Format(_MODELS[kind])
+
+
+def identify(path: Path, name: str, wanted: str) -> tuple[Kind, str]:
     """The kind of a file and its SHA-256.
 
     Args:
+        name: What to call it.
         wanted: What was expected, for the error.
 
     Raises:
         ModelError: When it cannot be read.
     """
+    return _looked_at(path, name, wanted, lambda file: (kind_of(file), hashlib.file_digest(file, "sha256").hexdigest()))
+
+
+def _looked_at(path: Path, name: str, wanted: str, look: Callable[[io.BufferedReader], T]) -> T:
     try:
         with path.open("rb") as file:
-            return kind_of(file), hashlib.file_digest(file, "sha256").hexdigest()
+            return look(file)
     except OSError as error:
-        raise ModelError(f"{path}: expected {wanted}, found none that can be read: {error.strerror}") from error
+        raise ModelError(f"{name}: expected {wanted}, found none that can be read: {error.strerror}") from error
+    except ModelError as error:
+        raise ModelError(f"{name}: expected {wanted}, found {error}") from error
 
 
 def kind_of(file: BinaryIO) -> Kind:
-    """The kind of an open file, which is left at its start."""
+    """The kind of an open file, which is left at its start.
+
+    Raises:
+        ModelError: When it is an archive that torch does not write; what that is, without the file's name.
+    """
     try:
         return _kind(file)
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error):
         return Kind.TRUNCATED
     finally:
         file.seek(0)
 
 
 def _kind(file: BinaryIO) -> Kind:
-    start = file.read(len(_OLD_START))
+    start = file.read(_HEAD)
     if not start:
         return Kind.EMPTY
-    if start == _OLD_START:
+    if start.startswith(b"PK\x03\x04"):
+        return _kind_of_archive([entry.filename for entry in _entries(file)])
+    if start[_TAR_AT:].startswith(_TAR):
+        return Kind.TAR
+    if start.startswith(_OLD_START):
         return Kind.OLD_SAVED
-    if not zipfile.is_zipfile(file):
-        if start.startswith(b"PK\x03\x04"):
-            return Kind.TRUNCATED
-        # The length of the header, which is JSON.
-        return Kind.TENSORS if start[8:9] == b"{" and not any(start[5:8]) else Kind.OTHER
-    with zipfile.ZipFile(file) as archive:
-        paths = archive.namelist()
+    if start.startswith(_COMPRESSED):
+        return Kind.COMPRESSED
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER:
+        return Kind.TENSORS
+    # Protocol 2 and later, and what the earlier ones begin a global or a container with.
+    if (start[0] == 0x80 and 2 <= start[1] <= 5) or start.startswith((b"c__", b"(d", b"(l", b"(c", b"ccopy_reg\n")):
+        return Kind.PICKLE
+    return Kind.OTHER
+
+
+def _kind_of_archive(paths: Sequence[str]) -> Kind:
     names = {name.rpartition("/")[2] for name in paths}
     # The second is how torch wrote them up to 2.7.
     if names & {"archive_format", "serialized_exported_program.json"}:
         return Kind.PROGRAM
+    if "extern_modules" in names:
+        return Kind.PACKAGE
     if "constants.pkl" in names and any("/code/" in name for name in paths):
         return Kind.SCRIPT
     return Kind.SAVED if "data.pkl" in names else Kind.ARCHIVE
+
+
+def _entries(file: BinaryIO) -> list[zipfile.ZipInfo]:
+    # Only archives of which every reader makes the same, and that grow no larger than they are.
+    _check_end(file)
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    seen: set[str] = set()
+    inflated = 0
+    for entry in entries:
+        name = entry.filename
+        if entry.orig_filename != name or "\\" in name or name.startswith("/") or ".." in name.split("/"):
+            raise ModelError(f"an archive with an entry outside of it: {entry.orig_filename[:60]!r}")
+        # Readers differ in whether capital letters are others.
+        if name.lower() in seen:
+            raise ModelError(f"an archive with two entries of the name {name[:60]!r}")
+        seen.add(name.lower())
+        if entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size:
+            continue
+        inflated += entry.file_size
+        if "/code/" not in name or entry.compress_type != zipfile.ZIP_DEFLATED:
+            raise ModelError(f"an archive with the compressed entry {name[:60]!r}: torch.save compresses nothing")
+        if inflated > _MOST_CODE:
+            raise ModelError(f"an archive with more than {_MOST_CODE // 2**20} MiB of compressed code")
+    return entries
+
+
+def _check_end(file: BinaryIO) -> None:
+    size = file.seek(0, io.SEEK_END)
+    found = _at(file, size - _END.size, _END)
+    if found[0] != b"PK\x05\x06" or found[-1]:
+        raise zipfile.BadZipFile
+    count, length, offset = found[4:7]
+    end = size - _END.size
+    if end >= _LOCATOR.size + _LONG_END.size and _at(file, end - _LOCATOR.size, _LOCATOR)[0] == b"PK\x06\x07":
+        end -= _LOCATOR.size + _LONG_END.size
+        long = _at(file, end, _LONG_END)
+        if long[0] != b"PK\x06\x06":
+            raise zipfile.BadZipFile
+        count, length, offset = long[7:10]
+    if count > _MOST_ENTRIES or length > _LONGEST_LIST:
+        raise ModelError(f"an archive of {count} entries; models have fewer than {_MOST_ENTRIES}")
+    if offset + length != end:
+        raise ModelError("an archive with other data before or behind it")
+
+
+def _at(file: BinaryIO, offset: int, layout: struct.Struct) -> tuple[Any, ...]:
+    file.seek(max(offset, 0))
+    return layout.unpack(file.read(layout.size))

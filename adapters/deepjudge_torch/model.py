@@ -37,7 +37,7 @@ def open_program(source: Path | ExportedProgram, *, name: str, batch_size: int |
         ModelError: When it cannot be opened as a classifier.
     """
     if isinstance(source, Path):
-        program, digest = _load(source)
+        program, digest = _load(source, name)
         return TorchModel(program, name=name, digest=digest, batch_size=batch_size)
     return TorchModel(source, name=name, batch_size=batch_size, shared=True)
 
@@ -166,13 +166,13 @@ def _input_spec(network: Network) -> InputSpec:
     )
 
 
-def _load(path: Path) -> tuple[ExportedProgram, str]:
+def _load(path: Path, name: str) -> tuple[ExportedProgram, str]:
     # The program in a file, and the file's digest.
     wanted = "a torch.export file"
-    kind, digest = identify(path, wanted)
+    kind, digest = identify(path, name, wanted)
     if kind is not Kind.PROGRAM:
         found = _OTHERS.get(kind, kind.value)
-        raise ModelError(f"{path}: expected {wanted}, found {found}")
+        raise ModelError(f"{name}: expected {wanted}, found {found}")
     try:
         found = hidden_code(path)
         if found is None:
@@ -181,9 +181,9 @@ def _load(path: Path) -> tuple[ExportedProgram, str]:
                 return torch.export.load(file), digest
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(
-            f"{path}: expected {wanted}, found one that torch {torch.__version__} cannot load: {line(error)}"
+            f"{name}: expected {wanted}, found one that torch {torch.__version__} cannot load: {line(error)}"
         ) from error
-    raise ModelError(f"{path}: expected {wanted} of tensors and torch's own operations, found {found}")
+    raise ModelError(f"{name}: expected {wanted} of tensors and torch's own operations, found {found}")
 
 
 def _detached(value: Any) -> Any:

@@ -59,16 +59,19 @@ def open_source(
     return _open_file(source, name=name, batch_size=batch_size, input_shape=input_shape, arch=arch)
 
 
-def _open_file(path: Path, *, arch: str | None, input_shape: tuple[int, ...] | None, **options: Any) -> TensorModel:
+def _open_file(
+    path: Path, *, name: str, arch: str | None, input_shape: tuple[int, ...] | None, batch_size: int | None
+) -> TensorModel:
+    options: dict[str, Any] = {"name": name, "batch_size": batch_size}
     weights = path.suffix.lower() == ".safetensors"
     wanted = "a file of safetensors" if weights else "a state dict, TorchScript or a torch.export file"
-    kind, digest = identify(path, wanted)
+    kind, digest = identify(path, name, wanted)
     if kind in _WEIGHTS and not (weights and kind is not Kind.TENSORS):
         return open_state_dict(path, kind, digest, arch=arch, input_shape=input_shape, **options)
     if kind in (Kind.SCRIPT, Kind.PROGRAM) and arch is not None:
-        raise _NeedsNoArchError(str(path), arch)
+        raise _NeedsNoArchError(name, arch)
     if kind is Kind.SCRIPT and not weights:
         return open_script(path, input_shape=input_shape, **options)
     if kind is Kind.PROGRAM and not weights:
         return open_program(path, **options)
-    raise ModelError(f"{path}: expected {wanted}, found {kind.value}")
+    raise ModelError(f"{name}: expected {wanted}, found {kind.value}")

@@ -29,6 +29,7 @@ from deepjudge_torch.base import (
     neurons,
     quiet,
     samples,
+    shorten,
     spec_of,
 )
 from deepjudge_torch.files import identify
@@ -141,10 +142,12 @@ def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.S
     # The module, its digest, and what it was traced with.
     try:
         if isinstance(source, Path):
-            digest = identify(source, "TorchScript")[1]
-            with zipfile.ZipFile(source) as archive:
-                traced = any(path.endswith("/traced_inputs.pkl") for path in archive.namelist())
-            module = torch.jit.load(source, map_location="cpu", _restore_shapes=traced)
+            digest = identify(source, name, "TorchScript")[1]
+            with source.open("rb") as file:
+                with zipfile.ZipFile(file) as archive:
+                    traced = any(path.endswith("/traced_inputs.pkl") for path in archive.namelist())
+                file.seek(0)
+                module = torch.jit.load(file, map_location="cpu", _restore_shapes=traced)
         else:
             digest = _digest(source)
             module = _copy(source)
@@ -159,7 +162,7 @@ def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.S
             f"{name}: expected TorchScript, found some that torch {torch.__version__} cannot load: {line(error)}"
         ) from error
     if len(inputs) != 1:
-        names = ", ".join(value.debugName().removesuffix(".1") for value in inputs)
+        names = shorten(", ".join(value.debugName().removesuffix(".1") for value in inputs))
         raise ModelError(f"{name}: expected one input, found {len(inputs)}: {names or 'none used'}")
     kind = inputs[0].type()
     known = isinstance(kind, torch._C.TensorType) and kind.sizes() and kind.dtype()
@@ -221,7 +224,7 @@ def _dtype(module: torch.jit.ScriptModule, default: torch.dtype) -> torch.dtype:
 def _last(error: Exception) -> str:
     # The interpreter's errors say where something happened, then what.
     lines = [text for text in str(error).splitlines() if text.strip()]
-    return lines[-1].strip() if lines else line(error)
+    return shorten(lines[-1]) if lines else line(error)
 
 
 def _by_converter(module: torch.jit.ScriptModule, example: torch.Tensor) -> ExportedProgram:

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import io
 import operator
 import pickle
 import sys
@@ -22,6 +23,8 @@ from deepjudge_torch.live import open_module
 _KEYS = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
 _SHOWN = 3
+# Characters of a name in a message, with the shapes behind it.
+_LONGEST = 100
 
 
 def open_state_dict(
@@ -56,7 +59,7 @@ def open_state_dict(
             "name what makes it with --arch package.module:factory; "
             "for the victim of an audit, with 'deepjudge suite --arch' or in AUDIT.toml"
         )
-    weights = _read(path, kind)
+    weights = _read(path, kind, name)
     module = make_module(name, arch)
     _fill(module, weights, f"{name}: expected weights that fit {arch}")
     if input_shape is None:
@@ -94,14 +97,11 @@ def make_module(name: str, arch: str) -> nn.Module:
     return module
 
 
-def _read(path: Path, kind: Kind) -> Mapping[str, torch.Tensor]:
-    wanted = f"{path}: expected a state dict"
+def _read(path: Path, kind: Kind, name: str) -> Mapping[str, Any]:
+    wanted = f"{name}: expected a state dict"
     try:
         with torch.sparse.check_sparse_tensor_invariants():
-            if kind is Kind.TENSORS:
-                found: Any = safetensors.torch.load_file(path)
-            else:
-                found = torch.load(path, map_location="cpu", weights_only=True)
+            found = _load(path, kind)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{wanted}, found one that holds more than weights, or a damaged one: "
@@ -112,16 +112,48 @@ def _read(path: Path, kind: Kind) -> Mapping[str, torch.Tensor]:
     inner = [found] + [found[key] for key in _KEYS if isinstance(found, Mapping) and key in found]
     for state in inner:
         if isinstance(state, Mapping) and state and all(_is_entry(*entry) for entry in state.items()):
-            return state
+            return {key: _plain(value, key, wanted) for key, value in state.items()}
     if isinstance(found, Mapping):
-        keys = ", ".join(f"{key} ({type(value).__name__})" for key, value in list(found.items())[:_SHOWN])
-        raise ModelError(f"{wanted}, by itself or under {', '.join(_KEYS)}, found a dict of {keys or 'nothing'}")
+        entries = [f"{_start(str(key))} ({type(value).__name__})" for key, value in list(found.items())[:_SHOWN]]
+        keys = ", ".join(entries) or "nothing"
+        raise ModelError(f"{wanted}, by itself or under {', '.join(_KEYS)}, found a dict of {keys}")
     raise ModelError(f"{wanted}, found a {type(found).__name__}")
+
+
+def _load(path: Path, kind: Kind) -> Any:
+    # From the bytes: where the file is in memory, none has to be opened.
+    if kind is Kind.TENSORS:
+        return safetensors.torch.load(path.read_bytes())
+    if kind is Kind.OLD_SAVED:
+        # What has no place on the disk torch does not try to unpack as a tar archive.
+        return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    with path.open("rb") as file:
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _is_entry(key: object, value: object) -> bool:
     # A module may add what it likes under its own name and this.
     return isinstance(key, str) and (isinstance(value, torch.Tensor) or key.endswith("_extra_state"))
+
+
+def _plain(value: Any, key: str, wanted: str) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    kinds = {
+        f"a {type(value).__name__}": type(value) not in (torch.Tensor, nn.Parameter),
+        "a nested tensor": value.is_nested,
+        "a sparse tensor": value.layout is not torch.strided,
+        f"a tensor on the device {value.device.type}": value.device.type != "cpu",
+        "a quantised tensor": value.is_quantized,
+    }
+    found = next((kind for kind, holds in kinds.items() if holds), None)
+    if found is None:
+        if value.numel() * value.element_size() <= value.untyped_storage().nbytes():
+            # Without what else the file may have hung on it.
+            return torch.Tensor.detach(value)
+        # Repeated rows, which take no memory until they are copied.
+        found = f"{value.numel()} numbers made of {value.untyped_storage().nbytes()} bytes"
+    raise ModelError(f"{wanted} of dense tensors, found {found} under {_start(key)!r}: save dense copies")
 
 
 @contextlib.contextmanager
@@ -169,7 +201,11 @@ def _text(value: object) -> str:
 
 def _few(names: list[str]) -> str:
     more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(_start, names[:_SHOWN])) + (f" and {more} more" if more > 0 else "")
+
+
+def _start(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
 
 
 def _shape(module: nn.Module) -> tuple[int, ...] | None:

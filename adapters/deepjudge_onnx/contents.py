@@ -1,0 +1,135 @@
+"""What a model may hold, asked before any of it is worked out."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from math import prod
+from pathlib import Path
+from stat import S_ISREG
+
+import onnx
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from deepjudge_core.errors import ModelError
+from deepjudge_onnx.graph import bodies, tensors
+
+# Of the operations that ONNX Runtime brings; those of others are libraries, which are code.
+_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
+
+# Functions that call functions; exporters nest them as deep as modules are nested.
+_DEEPEST = 64
+# What a model may have once the functions stand where they are called: more operations than any network has, with the
+# calls that there were, since each takes time; and the bytes that protobuf can hold.
+_MOST_NODES, _MOST_BYTES = 100_000, 2**31 - 1
+
+# Values in a byte of the smallest element type.
+_PER_BYTE = 8
+
+_Key = tuple[str, str, str]
+
+
+def check(model: ModelProto) -> None:
+    """Refuse what no exporter writes and what would exhaust the machine.
+
+    Raises:
+        ModelError: Saying what was found, without the model's name in front.
+    """
+    functions = {_key(function): function for function in model.functions}
+    if len(functions) < len(model.functions):
+        raise ModelError("expected functions of different names, found two of one name")
+    for node in (*_all(model.graph), *(node for function in functions.values() for node in _all(function))):
+        if node.domain not in _DOMAINS and _called(node) not in functions:
+            raise ModelError(
+                f"expected operations of ONNX, found {node.op_type[:60]!r} of {node.domain[:60]!r}, which needs a "
+                "library of its author: export it in ONNX's own operations"
+            )
+    for tensor in tensors(model):
+        if not onnx.external_data_helper.uses_external_data(tensor) and _lacks(tensor):
+            raise ModelError(
+                f"expected as many numbers as the weights have places, found {tensor.ByteSize()} bytes for "
+                f"{list(tensor.dims)[:8]} in {tensor.name[:60]!r}"
+            )
+    if functions:
+        _check_functions(model, functions)
+
+
+def check_external(names: Iterable[str], folder: Path) -> None:
+    """Refuse weights that are not in files beside a model.
+
+    Args:
+        names: Of the files, as the model has them.
+
+    Raises:
+        ModelError: Saying what was found.
+    """
+    for name in names:
+        if not name or name in (".", "..") or set(name) & set("/\\\0:"):
+            raise ModelError(f"{name[:60]!r}, which is no name of a file in the same folder")
+        try:
+            found = (folder / name).lstat()
+        except OSError as error:
+            raise ModelError(
+                f"{name[:60]!r}, which cannot be read: {error.strerror}: give it beside the model, or save all in one "
+                "file: onnx.save(onnx.load(path), other)"
+            ) from error
+        if not S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise ModelError(f"{name[:60]!r}, which is a link or no file: give a copy")
+
+
+def _check_functions(model: ModelProto, functions: dict[_Key, FunctionProto]) -> None:
+    # Sizes once all calls are replaced, from the innermost functions outwards; nothing is replaced for it.
+    own = {key: _size(function, functions) for key, function in functions.items()}
+    sizes: dict[_Key, tuple[int, int]] = {}
+    for _ in range(_DEEPEST):
+        done = {key: _total(*own[key], sizes) for key in own if key not in sizes and own[key][2].keys() <= sizes.keys()}
+        if not done:
+            break
+        sizes |= done
+    if len(sizes) < len(own):
+        raise ModelError(f"expected functions nested {_DEEPEST} deep at most, found more, or one that calls itself")
+    nodes, size = _total(*_size(model.graph, functions), sizes)
+    if nodes > _MOST_NODES or size > _MOST_BYTES:
+        raise ModelError(
+            f"expected at most {_MOST_NODES} operations and calls, and {_MOST_BYTES} bytes, with all functions in "
+            f"their places, found {_number(nodes)} and {_number(size)}: save the model without functions"
+        )
+
+
+def _size(body: GraphProto | FunctionProto, functions: dict[_Key, FunctionProto]) -> tuple[int, int, Counter[_Key]]:
+    called = [_called(node) for node in _all(body)]
+    return len(called), body.ByteSize(), Counter(key for key in called if key in functions)
+
+
+def _total(nodes: int, size: int, calls: Counter[_Key], sizes: dict[_Key, tuple[int, int]]) -> tuple[int, int]:
+    for key, times in calls.items():
+        nodes += times * sizes[key][0]
+        size += times * sizes[key][1]
+    return nodes, size
+
+
+def _number(value: int) -> str:
+    return str(value) if value < 10**12 else "more than 10^12"
+
+
+def _lacks(tensor: TensorProto) -> bool:
+    places = prod(tensor.dims)
+    return any(size < 0 for size in tensor.dims) or places > _PER_BYTE * tensor.ByteSize()
+
+
+def _all(body: GraphProto | FunctionProto) -> Iterator[NodeProto]:
+    # protobuf limits how deep messages nest, and so do we.
+    for node in body.node:
+        yield node
+        for inner in bodies(node):
+            yield from _all(inner)
+
+
+def _key(function: FunctionProto) -> _Key:
+    return _domain(function.domain), function.name, function.overload
+
+
+def _called(node: NodeProto) -> _Key:
+    return _domain(node.domain), node.op_type, node.overload
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name

@@ -1,0 +1,48 @@
+"""A tiny model of the adapter's own, taken through what is asked of suspects."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from deepjudge_onnx.model import open_onnx
+
+_SHAPE = (1, 4, 4)
+
+
+def warm_up() -> None:
+    """Open a file and run it.
+
+    Without gradients: they are asked of victims, and PyTorch, which gives them, takes seconds to import.
+    """
+    x = np.zeros((2, *_SHAPE), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "network.onnx")
+        path.write_bytes(_network().SerializeToString())
+        model = open_onnx(path, name=path.name, batch_size=None, output=None)
+        model.predict(x)
+        model.activations(x, list(model.layers))
+
+
+def _network() -> ModelProto:
+    # Of the layers that most networks are made of; a picture's rows are the steps of the recurrent one.
+    shapes = {"kernel": (2, 1, 3, 3), "input": (1, 12, 4), "state": (1, 12, 3), "matrix": (3, 2)}
+    weights = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()]
+    weights += [numpy_helper.from_array(np.array(value), name) for name, value in (("steps", [4, -1, 4]), ("last", -1))]
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("ReduceMean", ["r"], ["m"], axes=[1], keepdims=0),
+        helper.make_node("Transpose", ["m"], ["s"], perm=[1, 0, 2]),
+        helper.make_node("Reshape", ["s", "steps"], ["t"]),
+        helper.make_node("LSTM", ["t", "input", "state"], ["h"], hidden_size=3),
+        helper.make_node("Gather", ["h", "last"], ["l"], axis=0),
+        helper.make_node("Squeeze", ["l"], ["q"], axes=[0]),
+        helper.make_node("MatMul", ["q", "matrix"], ["d"]),
+        helper.make_node("Softmax", ["d"], ["y"], axis=1),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *_SHAPE])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
+    graph = helper.make_graph(nodes, "network", [x], [y], weights)
+    return helper.make_model(graph, ir_version=7, opset_imports=[helper.make_opsetid("", 12)])

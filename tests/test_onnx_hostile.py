@@ -1,0 +1,448 @@
+"""Files of ONNX by people who mean harm: what they are is said without onnx, and nothing else is read for them."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+onnx: Any = pytest.importorskip("onnx", reason="ONNX is not installed: pip install 'deepjudge[onnx]'")
+pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'deepjudge[onnx]'")
+
+from deepjudge_onnx import deepjudge_adapters  # noqa: E402
+from memory_path import MemoryPath  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from deepjudge_core.components import Format  # noqa: E402
+from deepjudge_core.errors import ModelError  # noqa: E402
+
+(ADAPTER,) = deepjudge_adapters()
+assert ADAPTER.examine is not None
+IMPORTS = [helper.make_opsetid(domain, version) for domain, version in (("", 17), ("own", 1))]
+
+
+def node(kind: str, inputs: str, outputs: str, **attributes: Any) -> Any:
+    return helper.make_node(kind, inputs.split(), outputs.split(), **attributes)
+
+
+def graph(*nodes: Any, inputs: str = "", outputs: str = "y", weights: Any = ()) -> Any:
+    values = [[onnx.ValueInfoProto(name=name) for name in names.split()] for names in (inputs, outputs)]
+    return helper.make_graph(list(nodes), "g", *values, list(weights))
+
+
+def model(*nodes: Any, functions: Any = (), weights: Any = ()) -> Any:
+    """A classifier: what the nodes make of x, of 4 numbers, times a matrix."""
+    last = nodes[-1].output[0] if nodes else "x"
+    matrix = numpy_helper.from_array(np.ones((4, 3), np.float32), "W")
+    made = graph(*nodes, node("MatMul", f"{last} W", "y"), weights=[matrix, *weights])
+    made.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4]))
+    return helper.make_model(made, opset_imports=IMPORTS, ir_version=8, functions=list(functions))
+
+
+def function(name: str, *nodes: Any) -> Any:
+    return helper.make_function("own", name, ["a"], ["b"], list(nodes), IMPORTS)
+
+
+def laughs(depth: int, width: int) -> list[Any]:
+    """Functions of which each calls the one before it several times."""
+    found = [function("f0", node("Relu", "a", "b"))]
+    for level in range(1, depth):
+        names = ["a", *(f"t{i}" for i in range(1, width)), "b"]
+        calls = [
+            helper.make_node(f"f{level - 1}", [before], [after], domain="own")
+            for before, after in itertools.pairwise(names)
+        ]
+        found.append(function(f"f{level}", *calls))
+    return found
+
+
+def call(name: str, domain: str = "own") -> Any:
+    return helper.make_node(name, ["x"], ["c"], domain=domain)
+
+
+def choice(*nodes: Any) -> Any:
+    """A branch that runs nodes, whichever way it goes."""
+    body = graph(*nodes, outputs=nodes[-1].output[0])
+    return helper.make_node("If", ["yes"], ["i"], then_branch=body, else_branch=body)
+
+
+YES = numpy_helper.from_array(np.array(True), "yes")
+
+
+def put(folder: Path, data: bytes, name: str = "m.onnx") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def external(folder: Path, location: str, **where: int) -> Path:
+    """A model whose matrix lies elsewhere."""
+    made = model()
+    (tensor,) = made.graph.initializer
+    onnx.external_data_helper.set_external_data(tensor, location, **where)
+    tensor.ClearField("raw_data")
+    return put(folder, made.SerializeToString())
+
+
+def same_line(look: Callable[[Path], Any], path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        look(path)
+    found = str(caught.value)
+    assert found.startswith(f"{path}: expected "), found
+    assert "\n" not in found
+    assert len(found) < len(str(path)) + 600
+    return found
+
+
+# ---- what a file is --------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_told_without_onnx(tmp_path: Path) -> None:
+    path = put(tmp_path, model().SerializeToString())
+    assert ADAPTER.examine(path) == Format("ONNX", runs_code=False)
+    code = (
+        "import sys, pathlib, deepjudge_onnx as d; a, = d.deepjudge_adapters(); "
+        f"a.examine(pathlib.Path({str(path)!r})); sys.exit('onnx' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+GOOD = model().SerializeToString()
+OTHER = "expected an ONNX model, found another format or a truncated file"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"", "found an empty file"),
+        (b"import os\n", OTHER),
+        (b"\x7fELF\2\1\1", OTHER),
+        (bytes(64), OTHER),
+        (b"\xff" * 64, OTHER),
+        (GOOD[:-1], OTHER),
+        (GOOD[: len(GOOD) // 2], OTHER),
+        (GOOD + b"\0", OTHER),
+        # Without a graph, without a version, a graph longer than the file, and more fields than the file can be for.
+        (b"\x08\x08", OTHER),
+        (b"\x3a\x00", OTHER),
+        (b"\x08\x08\x3a\xff\xff\xff\xff\x0f", OTHER),
+        (b"\x08\x08" * 20_000 + b"\x3a\x00", OTHER),
+        (b"\x18\0\0\0ORTM" + bytes(64), "found a file of ONNX Runtime's own format (.ort): ask for the .onnx file"),
+        (b"PK\x03\x04" + bytes(64), "found a zip archive, as PyTorch and Keras write: export the model as ONNX"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(64), "found an HDF5 file, as Keras writes: export the model as ONNX"),
+        (b"\x80\x04\x95\0\0\0\0", "found a pickle, which can hold code: export the model as ONNX"),
+        (b"\x1f\x8b\x08\0\0\0\0", "found a compressed file: export the model as ONNX"),
+    ],
+)
+def test_what_is_no_model_is_refused_in_one_line(data: bytes, text: str, tmp_path: Path) -> None:
+    path = put(tmp_path, data)
+    assert text in same_line(ADAPTER.examine, path)
+    same_line(ADAPTER.open, path)
+
+
+# ---- what is in it ---------------------------------------------------------------------------------------------------
+
+
+def nested(depth: int) -> bytes:
+    """Branches in branches, deeper than any library would write them."""
+
+    def field(number: int, content: bytes) -> bytes:
+        size, length = len(content), b""
+        while size >= 0x80:
+            length += bytes([size & 0x7F | 0x80])
+            size >>= 7
+        return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+    body = b""
+    for _ in range(depth):
+        body = field(1, field(5, field(6, body)))
+    return b"\x08\x08" + field(7, body)
+
+
+def empty_weights(*shape: int) -> Any:
+    return TensorProto(name="huge", data_type=TensorProto.FLOAT, dims=shape)
+
+
+HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "custom operation": (
+        lambda: model(call("Evil", "evil.domain")).SerializeToString(),
+        "expected operations of ONNX, found 'Evil' of 'evil.domain', which needs a library of its author: export it",
+    ),
+    "custom operation in a branch": (
+        lambda: model(choice(call("Evil", "evil"))).SerializeToString(),
+        "found 'Evil' of 'evil', which needs a library",
+    ),
+    "custom operation in a function": (
+        lambda: model(
+            call("f"), functions=[function("f", helper.make_node("Evil", ["a"], ["b"], domain="evil"))]
+        ).SerializeToString(),
+        "found 'Evil' of 'evil', which needs a library",
+    ),
+    "a long name": (
+        lambda: model(call("E" * 10**6, "d" * 10**6)).SerializeToString(),
+        f"found {'E' * 60!r} of {'d' * 60!r}, which needs a library",
+    ),
+    "a billion laughs": (
+        lambda: model(call("f9"), functions=laughs(10, 10)).SerializeToString(),
+        "expected at most 100000 operations and calls, and 2147483647 bytes, with all functions in their places, found "
+        "2111111112 and 68222222325: save the model without functions",
+    ),
+    "more laughs than numbers": (
+        lambda: model(call("f39"), functions=laughs(40, 10)).SerializeToString(),
+        "found more than 10^12 and more than 10^12: save the model without functions",
+    ),
+    "a large function, often": (
+        lambda: model(
+            call("f2"),
+            functions=[
+                function(
+                    "f0",
+                    node("Constant", "", "c", value=numpy_helper.from_array(np.zeros(2**20))),
+                    node("Add", "a c", "b"),
+                ),
+                *laughs(3, 200)[1:],
+            ],
+        ).SerializeToString(),
+        "with all functions in their places, found ",
+    ),
+    "functions in functions": (
+        lambda: model(call("f4999"), functions=laughs(5000, 1)).SerializeToString(),
+        "expected functions nested 64 deep at most, found more, or one that calls itself",
+    ),
+    "a function of itself": (
+        lambda: model(
+            call("f"), functions=[function("f", helper.make_node("f", ["a"], ["b"], domain="own"))]
+        ).SerializeToString(),
+        "expected functions nested 64 deep at most, found more, or one that calls itself",
+    ),
+    "functions of one name": (
+        lambda: model(call("f0"), functions=laughs(1, 1) * 2).SerializeToString(),
+        "expected functions of different names, found two of one name",
+    ),
+    "weights of nothing": (
+        lambda: model(weights=[empty_weights(2**20, 2**20)]).SerializeToString(),
+        "expected as many numbers as the weights have places, found ",
+    ),
+    "weights of less than nothing": (
+        lambda: model(weights=[empty_weights(-4, -3)]).SerializeToString(),
+        "expected as many numbers as the weights have places, found ",
+    ),
+    "weights of nothing in a constant": (
+        lambda: model(
+            node("Constant", "", "huge", value=empty_weights(2**40)), node("Add", "x huge", "z")
+        ).SerializeToString(),
+        "expected as many numbers as the weights have places, found ",
+    ),
+    "branches in branches": (lambda: nested(2000), "found another format or a truncated file"),
+    "branches in branches, below the limit": (lambda: nested(30), "expected a model of one input, found 0: none"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_models_are_refused_in_one_line(case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    make, text = HOSTILE[case]
+    path = put(tmp_path, make())
+    assert not ADAPTER.examine(path).runs_code
+    began = time.perf_counter()
+    found = same_line(ADAPTER.open, path)
+    assert text in found, found
+    assert time.perf_counter() - began < 5
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        model,
+        lambda: model(call("f2"), functions=laughs(3, 4)),
+        lambda: model(choice(call("f0")), functions=laughs(1, 1), weights=[YES]),
+        lambda: model(choice(node("Relu", "x", "r")), weights=[YES]),
+        lambda: model(helper.make_node("Gelu", ["x"], ["g"], domain="com.microsoft")),
+    ],
+)
+def test_honest_models_open(make: Callable[[], Any], tmp_path: Path) -> None:
+    made = make()
+    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    path = put(tmp_path, made.SerializeToString())
+    assert not ADAPTER.examine(path).runs_code
+    assert ADAPTER.open(path).classes == 3
+
+
+# ---- weights in other files ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """What nobody should read: 48 bytes, as the matrix has."""
+    path = tmp_path / "elsewhere" / "canary"
+    path.parent.mkdir()
+    path.write_bytes(b"secret!!" * 6)
+    return path
+
+
+def traversal(folder: Path, canary: Path) -> str:
+    return "../elsewhere/canary"
+
+
+def absolute(folder: Path, canary: Path) -> str:
+    return str(canary)
+
+
+def within(folder: Path, canary: Path) -> str:
+    (folder / "sub").mkdir()
+    os.link(canary, folder / "sub" / "w")
+    return "sub/w"
+
+
+def backwards(folder: Path, canary: Path) -> str:
+    return "..\\elsewhere\\canary"
+
+
+def memory(folder: Path, canary: Path) -> str:
+    # How ONNX Runtime itself marks weights at an address of its memory.
+    return "*/_ORT_MEM_ADDR_/*"
+
+
+def nowhere(folder: Path, canary: Path) -> str:
+    return ""
+
+
+def parent(folder: Path, canary: Path) -> str:
+    return ".."
+
+
+def symbolic(folder: Path, canary: Path) -> str:
+    (folder / "m.onnx.data").symlink_to(canary)
+    return "m.onnx.data"
+
+
+def hard(folder: Path, canary: Path) -> str:
+    os.link(canary, folder / "m.onnx.data")
+    return "m.onnx.data"
+
+
+def pipe(folder: Path, canary: Path) -> str:
+    os.mkfifo(folder / "m.onnx.data")
+    return "m.onnx.data"
+
+
+def missing(folder: Path, canary: Path) -> str:
+    return "m.onnx.data"
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        *((place, "which is no name of a file in the same folder") for place in (traversal, absolute, within)),
+        *((place, "which is no name of a file in the same folder") for place in (backwards, memory, nowhere, parent)),
+        *((place, "'m.onnx.data', which is a link or no file: give a copy") for place in (symbolic, hard, pipe)),
+        (missing, "'m.onnx.data', which cannot be read: No such file or directory: give it beside the model, or"),
+    ],
+)
+def test_weights_elsewhere_are_not_read(
+    place: Callable[[Path, Path], str], text: str, tmp_path: Path, canary: Path
+) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    path = external(folder, place(folder, canary))
+    assert text in same_line(ADAPTER.open, path)
+
+
+@pytest.mark.parametrize("where", [{"offset": 8}, {"length": 40}, {"length": 400}, {"offset": 2**62, "length": 48}])
+def test_weights_beyond_their_file(where: dict[str, int], tmp_path: Path) -> None:
+    put(tmp_path, bytes(48), "m.onnx.data")
+    path = external(tmp_path, "m.onnx.data", **where)
+    assert "expected an ONNX model " in same_line(ADAPTER.open, path)
+
+
+def test_weights_of_a_sparse_tensor_elsewhere(tmp_path: Path) -> None:
+    put(tmp_path, bytes(48), "m.onnx.data")
+    made = model()
+    values = numpy_helper.from_array(np.ones(3, np.float32), "s")
+    onnx.external_data_helper.set_external_data(values, "m.onnx.data", length=12)
+    values.ClearField("raw_data")
+    indices = numpy_helper.from_array(np.arange(3), "i")
+    made.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
+    path = put(tmp_path, made.SerializeToString())
+    assert "found those of sparse tensors there" in same_line(ADAPTER.open, path)
+
+
+@pytest.mark.parametrize("ending", ADAPTER.companions)
+def test_weights_beside_the_model_open(ending: str, tmp_path: Path) -> None:
+    put(tmp_path, np.ones((4, 3), np.float32).tobytes(), f"m.onnx{ending}")
+    assert ADAPTER.open(external(tmp_path, f"m.onnx{ending}", offset=0, length=48)).classes == 3
+
+
+# ---- files in memory -------------------------------------------------------------------------------------------------
+
+
+def test_a_model_in_memory(tmp_path: Path) -> None:
+    found = ADAPTER.open(MemoryPath(tmp_path / "nowhere.onnx").with_data(GOOD))
+    assert found.digest == ADAPTER.open(put(tmp_path, GOOD)).digest
+
+
+DENIED = """
+import importlib, sys
+import numpy as np
+from deepjudge_onnx import deepjudge_adapters
+sys.path.insert(0, {tests!r})
+from memory_path import MemoryPath
+(adapter,) = deepjudge_adapters()
+for name in adapter.imports:
+    importlib.import_module(name)
+adapter.warm_up()
+assert "torch" not in sys.modules
+models = [open(path, "rb").read() for path in sys.argv[1:]]
+opened = []
+def deny(event, arguments):
+    if event in ("open", "os.listdir"):
+        opened.append(arguments[0])
+        raise PermissionError(arguments[0])
+sys.addaudithook(deny)
+for data in models:
+    model = adapter.open(MemoryPath("m.onnx").with_data(data))
+    x = np.zeros((3, *model.input.shape), np.float32)
+    model.predict(x)
+    model.activations(x, list(model.layers))
+print(opened)
+"""
+
+
+def exported(folder: Path) -> list[str]:
+    """A network of convolutions and one of an LSTM, as PyTorch's exporter writes them."""
+    torch = pytest.importorskip("torch", reason="PyTorch exports the networks")
+    from test_onnx import export_torch
+
+    class Sound(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps, self.dense = (
+                torch.nn.LSTM(3, 5, 2, batch_first=True, bidirectional=True),
+                torch.nn.Linear(10, 4),
+            )
+
+        def forward(self, x: Any) -> Any:
+            return self.dense(self.steps(x)[0][:, -1])
+
+    layers = torch.nn
+    picture = layers.Sequential(
+        layers.Conv2d(3, 4, 3), layers.BatchNorm2d(4), layers.ReLU(), layers.MaxPool2d(2), layers.Flatten(),
+        layers.Linear(36, 3), layers.Softmax(1),
+    )  # fmt: skip
+    paths = [folder / "picture.onnx", folder / "sound.onnx"]
+    export_torch(picture, torch.zeros(2, 3, 8, 8), paths[0], "old")
+    export_torch(Sound(), torch.zeros(2, 6, 3), paths[1], "old")
+    return list(map(str, paths))
+
+
+def test_nothing_is_opened_after_warm_up(tmp_path: Path) -> None:
+    paths = [str(put(tmp_path, GOOD)), *exported(tmp_path)]
+    code = DENIED.format(tests=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
