@@ -1,4 +1,4 @@
-"""A tiny model of the adapter's own, taken through what is asked of suspects."""
+"""A tiny model of the adapter's own, taken through all that is asked of models."""
 
 import tempfile
 from pathlib import Path
@@ -6,16 +6,14 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from deepjudge_core.model import Access
 from deepjudge_onnx.model import open_onnx
 
 _SHAPE = (1, 4, 4)
 
 
 def warm_up() -> None:
-    """Open a file and run it.
-
-    Without gradients: they are asked of victims, and PyTorch, which gives them, takes seconds to import.
-    """
+    """Open a file and run it, with gradients where PyTorch, which gives them, is installed."""
     x = np.zeros((2, *_SHAPE), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.onnx")
@@ -23,6 +21,8 @@ def warm_up() -> None:
         model = open_onnx(path, name=path.name, batch_size=None, output=None)
         model.predict(x)
         model.activations(x, list(model.layers))
+        if Access.GRADIENTS in model.access:
+            model.gradient(x, lambda scores, rows: np.ones_like(scores))
 
 
 def _network() -> ModelProto:

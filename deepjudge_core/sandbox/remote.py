@@ -29,6 +29,7 @@ from deepjudge_core.text import clean
 # A classifier has fewer of each; what is more only takes the audit's memory.
 _MOST_CLASSES, _MOST_LAYERS = 2**16, 2**16
 _LARGEST_ANSWER = 2**31  # bytes
+_LONGEST_REASON = 1000  # characters
 
 
 @contextlib.contextmanager
@@ -82,7 +83,7 @@ def open_isolated(
             spec = expected and {"shape": expected.shape, "dtype": expected.dtype, "layout": expected.layout}
             worker.send({"ask": "open", "label": label, "expected": spec, "options": options})
             told = worker.receive(failing="cannot-open").values
-            yield RemoteModel(worker, _described(worker, told, label, adapter, received), isolation, told.get("unseen"))
+            yield RemoteModel(worker, _described(worker, told, label, adapter, received), isolation, told)
 
 
 def _own_code(options: Mapping[str, Any]) -> str | None:
@@ -161,21 +162,24 @@ def _cleaned(layers: Mapping[str, int]) -> dict[str, int]:
 class RemoteModel:
     """A :class:`~deepjudge_core.model.Model` that a worker runs; what it answers is checked before it is believed."""
 
-    def __init__(self, worker: Worker, info: ModelInfo, isolation: Isolation, unseen: object) -> None:
+    def __init__(self, worker: Worker, info: ModelInfo, isolation: Isolation, told: Mapping[str, Any]) -> None:
         """Wrap a worker that has opened a model.
 
         Args:
             worker: The worker.
             info: What the model is.
             isolation: How it is kept.
-            unseen: Why its layers cannot be seen; None where they can.
+            told: What else it says of itself: ``unseen`` and ``fixed_batch`` as
+                :class:`~deepjudge_core.model.BatchedModel` has them.
         """
         self._worker = worker
         self.name, self.framework, self.digest = info.name, info.framework, info.digest
         self.access, self.input, self.classes = info.access, info.input, info.classes
         self.layers: Mapping[str, int] = MappingProxyType(dict(info.layers))
         self.isolation = isolation
-        self.unseen = None if unseen is None else clean(str(unseen), 1000)
+        unseen, fixed = told.get("unseen"), told.get("fixed_batch")
+        self.unseen = None if unseen is None else clean(str(unseen), _LONGEST_REASON)
+        self.fixed_batch = fixed if isinstance(fixed, int) and fixed > 0 else None
 
     def predict(self, x: Array) -> Array:
         """See :class:`~deepjudge_core.model.Model`."""

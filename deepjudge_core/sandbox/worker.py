@@ -103,7 +103,8 @@ class _Worker:
         model = open_by(adapter, path, values["label"], expected, {**values["options"], "name": values["label"]})
         self._model = model
         info = ModelInfo.of(model).to_json()
-        self._channel.send(Message({"model": info, "unseen": getattr(model, "unseen", None)}))
+        told = {name: getattr(model, name, None) for name in ("unseen", "fixed_batch")}
+        self._channel.send(Message({"model": info, **told}))
 
     def _answer(self, request: Message) -> None:
         if self._model is None:
