@@ -61,7 +61,7 @@ def open_isolated(
         readable = tuple(
             dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin), scratch.model))
         )
-        with Worker(label, scratch, sandbox, readable) as worker:
+        with Worker(label, received.path, scratch, sandbox, readable) as worker:
             worker.send(
                 {
                     "label": label,
