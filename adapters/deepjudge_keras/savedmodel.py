@@ -21,7 +21,8 @@ from deepjudge_core.model import Access, Array, Layout
 from deepjudge_core.taps import find_taps
 from deepjudge_keras.graph import Trace, data_format, operations
 from deepjudge_keras.inlining import CALLS, argument, inline
-from deepjudge_keras.model import TracedModel, cause
+from deepjudge_keras.loading import cause
+from deepjudge_keras.model import TracedModel
 
 _GRAPH = "saved_model.pb"
 _VARIABLES = "variables/variables.index"
