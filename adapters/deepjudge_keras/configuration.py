@@ -17,6 +17,9 @@ _TABLES = ("__numpy__", "__tensor__")
 _NOT_MADE = ("build_config", "compile_config")
 """What Keras does after it made an object. A model is built by what it is made of, and is not trained here."""
 
+_KERAS_2 = ("time_major",)
+"""Switches of Keras 2 that Keras 3 no longer has, and that make no difference where they are off."""
+
 _REBUILD = "rebuild the model from Keras's own layers and save it again, or export it to ONNX"
 
 
@@ -51,12 +54,12 @@ def _admitted(node: Any, depth: int) -> Any:
     for key, value in node.items():
         if key.endswith("activation") and isinstance(value, str):
             _expect_activation(value)
-    return {key: _admitted(value, depth + 1) for key, value in node.items()}
+    return {key: _admitted(value, depth + 1) for key, value in node.items() if value or key not in _KERAS_2}
 
 
 def _expect_known(node: dict[str, Any]) -> None:
     kind, module, registered = node["class_name"], node.get("module"), node.get("registered_name")
-    if not all(isinstance(name, str | None) for name in (kind, module, registered)):
+    if not isinstance(kind, str) or not all(isinstance(name, str | None) for name in (module, registered)):
         raise ModelError(f"its configuration names something by other than a text: {_REBUILD}")
     if kind in _PLACES:
         return

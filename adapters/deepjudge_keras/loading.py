@@ -26,22 +26,6 @@ _UNSAVED = 2**20
 """Numbers that a model may have beside those in its file, such as the states of its sources of randomness."""
 
 
-class _Keras2:
-    """A recurrent layer of Keras 3 whose configuration Keras 2 wrote, with a switch that Keras 3 no longer has."""
-
-    def __init__(self, layer: Any) -> None:
-        self._layer = layer
-
-    def from_config(self, config: dict[str, Any]) -> Any:
-        """As Keras asks a class for a layer."""
-        if not config.get("time_major"):
-            config.pop("time_major", None)
-        return self._layer.from_config(config)
-
-
-_KERAS_2 = {layer.__name__: _Keras2(layer) for layer in (keras.layers.GRU, keras.layers.LSTM, keras.layers.SimpleRNN)}
-
-
 class _Weights(io.BytesIO):
     """The weights in memory, which tell Keras by a name what they are, as a path would."""
 
@@ -95,7 +79,7 @@ def _of_archive(file: BinaryIO) -> Any:
 
     def make() -> Any:
         with ObjectSharingScope():
-            return keras.saving.deserialize_keras_object(copy.deepcopy(config), _KERAS_2, safe_mode=True)
+            return keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
 
     _expect_size(make, held)
     model = make()
@@ -117,7 +101,7 @@ def _of_hdf5(file: BinaryIO) -> Any:
 
         def make() -> Any:
             with keras_option_scope(use_legacy_config=True), SafeModeScope(True):
-                return saving_utils.model_from_config(copy.deepcopy(config), _KERAS_2)
+                return saving_utils.model_from_config(copy.deepcopy(config))
 
         _expect_size(make, held)
         model = make()

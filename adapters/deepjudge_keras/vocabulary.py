@@ -15,10 +15,11 @@ _LAYERS = """
     Minimum MultiHeadAttention Multiply Normalization PReLU Permute RMSNormalization RNN RandomBrightness RandomContrast
     RandomCrop RandomFlip RandomRotation RandomTranslation RandomZoom ReLU RepeatVector Rescaling Reshape Resizing
     ReversibleEmbedding STFTSpectrogram SeparableConv1D SeparableConv2D SimpleRNN SimpleRNNCell Softmax SpatialDropout1D
-    SpatialDropout2D SpatialDropout3D SpectralNormalization StackedRNNCells Subtract ThresholdedReLU TimeDistributed
+    SpatialDropout2D SpatialDropout3D SpectralNormalization StackedRNNCells Subtract TimeDistributed
     UnitNormalization UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
 """
 _MODELS = "Functional Model Sequential"
+_IN_HDF5 = "GroupedQueryAttention"  # under the name that its author gave it
 _INITIALIZERS = """
     Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity IdentityInitializer LecunNormal LecunUniform Ones
     Orthogonal OrthogonalInitializer RandomNormal RandomUniform STFT STFTInitializer TruncatedNormal VarianceScaling
@@ -56,8 +57,8 @@ _OPERATIONS = {
 }
 
 _MODULES = {
-    "keras": f"{_MODELS} DTypePolicy",
-    "keras.models": _MODELS,
+    "keras": "DTypePolicy Model Sequential",
+    "keras.models": "Model Sequential",
     "keras.layers": _LAYERS,
     "keras.initializers": _INITIALIZERS,
     "keras.regularizers": _REGULARIZERS,
@@ -74,7 +75,7 @@ _MODULES = {
 CLASSES = frozenset((module, name) for module, names in _MODULES.items() for name in names.split())
 """Module and name of each class."""
 
-NAMES = frozenset(" ".join((_LAYERS, _MODELS, _INITIALIZERS, _REGULARIZERS, _CONSTRAINTS, _POLICIES)).split())
+NAMES = frozenset(" ".join((_LAYERS, _IN_HDF5, _MODELS, _INITIALIZERS, _REGULARIZERS, _CONSTRAINTS, _POLICIES)).split())
 """Names of those of which Keras 2, and Keras 3 in HDF5, say no module."""
 
 _ACTIVATIONS = """
