@@ -207,7 +207,7 @@ def test_names_of_keras_2_are_looked_at_too(tmp_path: Path) -> None:
         ("[" * 300 + "]" * 300, "its configuration is nested more than 100 deep"),
         ('"a"', "its configuration is not that of a model"),
         ("{}", "its configuration is not that of a model"),
-        ('"' + "a" * 2**23 + '"', f"its configuration has {2**23 + 2} characters, more than {2**23}"),
+        ('"' + "a" * 2**23 + '"', f"its configuration has more than {2**23} characters"),
     ],
     ids=["no JSON", "deeper than Python", "deep", "a text", "nothing", "long"],
 )
@@ -632,11 +632,9 @@ def test_the_vocabulary_is_of_classes_that_keras_has() -> None:
 # -- without opening files
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_after_the_rehearsal_no_file_is_opened(suffix: str, tmp_path: Path) -> None:
-    keras.utils.set_random_seed(0)
-    for name, build in (("a", sequential), ("b", recurrent), ("c", small)):
-        saved(tmp_path / f"{name}{suffix}", build())
+def test_after_the_rehearsal_no_file_is_opened(tmp_path: Path) -> None:
+    for name, build in (("a.keras", sequential), ("b.h5", recurrent), ("c.keras", small), ("d.h5", small)):
+        saved(tmp_path / name, build())
     code = """
         import importlib, io, resource, sys
         from pathlib import Path
@@ -666,12 +664,12 @@ def test_after_the_rehearsal_no_file_is_opened(suffix: str, tmp_path: Path) -> N
             x = np.ones((3, *model.input.shape), np.float32)
             model.predict(x)
             model.activations(x, list(model.layers))
-            for layer in (None, *model.layers):
+            for layer in (None, next(iter(model.layers))):
                 model.gradient(x, lambda scores, rows: np.ones_like(scores), layer=layer)
         print(len(contents), opened)
         """
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, tmp_path.iterdir())]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "3 []\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "4 []\n"), done.stderr
     assert not list(tmp_path.iterdir())

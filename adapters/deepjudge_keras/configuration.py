@@ -8,7 +8,9 @@ import keras
 from deepjudge_core.errors import ModelError
 from deepjudge_keras.vocabulary import ACTIVATIONS, CLASSES, NAMES, NUMBERS
 
-_LENGTH = 2**23
+LENGTH = 2**23
+"""Characters that a configuration may have; those of great models have some hundred thousand."""
+
 _DEPTH = 100
 
 _PLACES = ("__ellipsis__", "__keras_tensor__", "__slice__")
@@ -29,8 +31,8 @@ def read(text: str | bytes) -> dict[str, Any]:
     Raises:
         ModelError: When it is none, or names something that is not of Keras.
     """
-    if len(text) > _LENGTH:
-        raise ModelError(f"its configuration has {len(text)} characters, more than {_LENGTH}")
+    if len(text) > LENGTH:
+        raise ModelError(f"its configuration has more than {LENGTH} characters")
     try:
         found = _admitted(json.loads(text), 0)
     except (ValueError, RecursionError) as error:

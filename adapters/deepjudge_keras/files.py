@@ -102,10 +102,10 @@ def _expect_contents(path: Path, entries: list[zipfile.ZipInfo], size: int) -> N
     for entry in entries:
         name = entry.filename
         if name not in _ALLOWED and not name.startswith(_ASSETS):
-            raise _other(path, f"a zip archive that also holds {name!r}: {_RESAVE}")
+            raise _other(path, f"a zip archive that also holds {name!r:.80}: {_RESAVE}")
         if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise _other(
-                path, f"a zip archive in which {name!r} is encrypted, or packed as Keras packs none: {_RESAVE}"
+                path, f"a zip archive in which {name!r:.80} is encrypted, or packed as Keras packs none: {_RESAVE}"
             )
         if entry.file_size > _SMALL + _INFLATION * entry.compress_size:
             raise _other(path, f"a zip archive in which {entry.compress_size} bytes become {entry.file_size}")
@@ -123,10 +123,12 @@ def _expect_saved_model(path: Path) -> None:
             file = Path(folder) / name
             place = file.relative_to(path)
             if place.parts[0] not in _IN_FOLDER:
-                raise _other(path, f"a folder that also holds {place.as_posix()!r}: take it away", "SavedModel")
+                raise _other(path, f"a folder that also holds {place.as_posix()!r:.80}: take it away", "SavedModel")
             mode = file.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise _other(path, f"one in which {place.as_posix()!r} is a link, or no file: copy it", "SavedModel")
+                raise _other(
+                    path, f"one in which {place.as_posix()!r:.80} is a link, or no file: copy it", "SavedModel"
+                )
 
 
 def _another(start: bytes) -> str | None:

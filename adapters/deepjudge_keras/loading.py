@@ -72,7 +72,8 @@ class _OtherError(Exception):
 
 def _of_archive(file: BinaryIO) -> Any:
     with zipfile.ZipFile(file) as archive:
-        config = configuration.read(archive.read(files.CONFIG))
+        with archive.open(files.CONFIG) as entry:
+            config = configuration.read(entry.read(configuration.LENGTH + 1))
         weights = _Weights(archive.read(files.WEIGHTS))
     with h5py.File(weights) as content:
         held = hdf5.elements(content, len(weights.getbuffer()))
