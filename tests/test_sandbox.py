@@ -213,9 +213,7 @@ def pair() -> Iterator[tuple[Channel, Channel, int]]:
 @given(
     st.dictionaries(st.text(), st.integers(-(10**9), 10**9) | st.text() | st.none()),
     st.lists(
-        hnp.arrays(
-            st.sampled_from([np.float16, np.float32, np.float64]), hnp.array_shapes(min_side=0, max_side=4)
-        ),
+        hnp.arrays(st.sampled_from([np.float16, np.float32, np.float64]), hnp.array_shapes(min_side=0, max_side=4)),
         max_size=3,
     ),
 )
