@@ -5,6 +5,7 @@ takes an hour or more; without it some 60 s.
 """
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -16,7 +17,6 @@ import struct
 import subprocess
 import sys
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from deepjudge_core import (
 )
 from deepjudge_core.cli import main as cli_main
 from deepjudge_core.errors import DeepJudgeError, ModelError
-from deepjudge_core.files import LARGEST_ARRAYS, LARGEST_JSON
+from deepjudge_core.files import LARGEST_JSON
 from deepjudge_core.inputs import holds, load_training_inputs
 from deepjudge_core.text import clean
 from deepjudge_core.zoo.manifest import load_zoo
@@ -228,11 +228,11 @@ def changed(draw: st.DrawFn, value: Any) -> Any:
             outer = outer[step]
         match draw(st.sampled_from(["replace", "replace", "delete", "repeat", "rename"])):
             case "replace":
-                outer[key] = draw(JSON)
+                outer[key] = copy.deepcopy(draw(JSON))  # of what is shared, and would be changed
             case "delete":
                 del outer[key]
             case "repeat" if isinstance(outer, list):
-                outer.append(outer[key])
+                outer.append(copy.deepcopy(outer[key]))
             case "rename" if isinstance(outer, dict):
                 outer[draw(st.text(max_size=5))] = outer.pop(key)
     return value
@@ -255,7 +255,9 @@ def rearranged(draw: st.DrawFn, arrays: dict[str, np.ndarray]) -> dict[str, np.n
         elif kind == "less":
             array = array[1:]
         elif kind == "type":
-            array = array.astype(draw(st.sampled_from([np.float64, np.float16, np.int8, np.uint64, np.bool_, np.int64])))
+            array = array.astype(
+                draw(st.sampled_from([np.float64, np.float16, np.int8, np.uint64, np.bool_, np.int64]))
+            )
         elif kind == "scale":
             array = (array * np.array(draw(st.sampled_from([-1, 0, 1e30])))).astype(array.dtype)
         elif kind == "value":
@@ -393,7 +395,9 @@ def test_other_audits(text: bytes) -> None:
 
 # Inputs.
 
-DTYPES = st.sampled_from(["<f4", "<i8", "|u1", "|O", "<U3", "|V8", ">f8", "|S0", "<c8", "f4,f4", "(9,)<f4", "|b1", "zz"])
+DTYPES = st.sampled_from(
+    ["<f4", "<i8", "|u1", "|O", "<U3", "|V8", ">f8", "|S0", "<c8", "f4,f4", "(9,)<f4", "|b1", "zz"]
+)
 SHAPES = st.lists(st.sampled_from([0, 1, 2, 12, 60, -1, 10**6, 2**31, 2**62, 10**30, True, None, "a"]), max_size=4)
 HEADERS = st.one_of(
     st.builds(
@@ -483,9 +487,7 @@ def bomb(name: str, size: int) -> bytes:
     """An archive of an array of zeros, a thousandth of its size."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(f"{name}.npy", "w") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": "<f4", "fortran_order": False, "shape": (size // 4, 1)}
-        )
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (size // 4, 1)})
         for _ in range(size // 2**20):
             file.write(bytes(2**20))
     return made.getvalue()
@@ -525,7 +527,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         b'{"__metadata__":{"deepjudge":"{}"},"x":{"dtype":"F32","shape":[0,9223372036854775807,4],"data_offsets":[0,0]}}'
     ),
     "many.safetensors": lambda: save({str(n): np.zeros(0) for n in range(100_000)}, metadata={"deepjudge": "{}"}),
-    "lists.json": lambda: b"[" + b"[]," * (LARGEST_JSON // 3) + b"[]]",
+    "lists.json": lambda: b"[" + b"[]," * (LARGEST_JSON // 4) + b"[]]",
     "long.json": lambda: b" " * (LARGEST_JSON + 1),
     "deep.json": lambda: b'{"schema":"deepjudge/report/1","a":' + b"[" * 900 + b"]" * 900 + b"}",
     "deep.toml": lambda: b"a = " + b"[" * 50_000,
@@ -535,6 +537,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "mistakes.toml": lambda: b"".join(b"k%d = 1\n" % n for n in range(8_000)),
     "bomb.npz": lambda: bomb("x_train", 2**30),
     "promise.npz": lambda: promising(2**31),
+    "smaller.npz": lambda: promising(2**27),
     "crowd.npz": lambda: crowded(300_000),
     "evaluated.npz": lambda: promising(4).replace(b"{'descr", b"-------"),
 }
@@ -543,7 +546,9 @@ SPECIAL = ("pipe", "socket", "folder", "device", "sparse")
 RUN = """
 import resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
+from deepjudge_core import inputs, storage
 from deepjudge_core.cli.main import main
+inputs.LARGEST_ARRAYS = storage.LARGEST_ARRAYS = 2**28  # as where there is 1 GiB of memory
 for line in sys.stdin.read().splitlines():
     begun = time.monotonic()
     status = main(line.split("\\t"))
@@ -602,14 +607,8 @@ def test_bombs_and_what_is_no_file(folder: Path) -> None:
         _, status, seconds = lines[end].split("\t")
         assert (status == "2" and name.endswith(".toml")) or status == "4", (name, said)
         assert all(line.startswith("deepjudge: ") and "internal error" not in line for line in said), (name, said)
-        assert 0 < len(said) <= (20 if name == "mistakes.toml" else 1), (name, said)
+        assert 0 < len(said) <= (20 if name.endswith(".toml") else 1), (name, said)
+        print(name, seconds, said[0][:200])
         assert float(seconds) < 30, name
     assert len(ended) == len(names)
     assert int(peak) * 1024 < 2**30
-    assert LARGEST_ARRAYS >= 2**20
-
-
-def test_checksums_that_are_right() -> None:
-    # The archives of these tests are refused for what they are, not for a checksum.
-    data = bomb("x", 2**20)
-    assert zlib.crc32(zipfile.ZipFile(io.BytesIO(data)).read("x.npy")) == zipfile.ZipFile(io.BytesIO(data)).infolist()[0].CRC

@@ -9,7 +9,7 @@ from typing import Any
 Keys = tuple[str | int, ...]
 """Where something is in a document: the keys of tables, and places in arrays."""
 
-_MOST_PARSED = 2**22  # characters: some seconds
+_MOST_PARSED = 2**20  # characters: some seconds
 
 
 def line_of(text: str, keys: Keys) -> int | None:
