@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import json
 import sys
 import traceback
@@ -47,6 +48,8 @@ _SCHEMAS = (SCHEMA, manifest.SCHEMA, power.SCHEMA)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deepjudge``; returns the exit status (see ``deepjudge --help``)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error is so already
+        sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that does not know all characters of a name
     arguments = parse(argv)
     errors = display.console(stderr=True)
     try:
