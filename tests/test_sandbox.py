@@ -36,7 +36,7 @@ from deepjudge_core.sandbox.scratch import make_scratch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows have no sandbox that is tested")
 needs_landlock = pytest.mark.skipif(
-    sys.platform != "linux" or not landlock.version() or not seccomp.supported(),
+    not confine.is_full(),
     reason="this system has no Landlock or no seccomp",
 )
 QUICK = Sandbox(timeout=60)
