@@ -20,11 +20,11 @@ torch = pytest.importorskip("torch", reason="PyTorch models need PyTorch")
 
 import safetensors.torch  # noqa: E402
 from deepjudge_torch import deepjudge_adapters  # noqa: E402
-from memory_path import MemoryPath  # noqa: E402
 from torch import nn  # noqa: E402
 
 from deepjudge_core.components import Format  # noqa: E402
 from deepjudge_core.errors import ModelError  # noqa: E402
+from deepjudge_core.sandbox.held import HeldPath  # noqa: E402
 
 (ADAPTER,) = deepjudge_adapters()
 assert ADAPTER.examine is not None
@@ -418,7 +418,7 @@ def test_messages_call_a_file_what_it_is_called(tmp_path: Path) -> None:
 def test_weights_in_memory(suffix: str, tmp_path: Path) -> None:
     data = saved(state()) if suffix == ".pt" else safetensors.torch.save(state())
     path = put(tmp_path, f"m{suffix}", data)
-    model = ADAPTER.open(MemoryPath(tmp_path / f"nowhere{suffix}").with_data(data), arch=ARCH)
+    model = ADAPTER.open(HeldPath.holding(tmp_path / f"nowhere{suffix}", data), arch=ARCH)
     assert model.digest == ADAPTER.open(path, arch=ARCH).digest
 
 
@@ -427,8 +427,7 @@ import importlib, sys, io
 import numpy as np
 from pathlib import Path
 from deepjudge_torch import deepjudge_adapters
-sys.path.insert(0, {tests!r})
-from memory_path import MemoryPath
+from deepjudge_core.sandbox.held import HeldPath
 (adapter,) = deepjudge_adapters()
 for name in adapter.imports:
     importlib.import_module(name)
@@ -476,7 +475,7 @@ for kind in (Picture, Sound, Words):
     torch.save(kind().state_dict(), file)
     opened.clear()
     denied = True
-    model = adapter.open(MemoryPath("m.pt").with_data(file.getvalue()), arch="__main__:" + kind.__name__)
+    model = adapter.open(HeldPath.holding("m.pt", file.getvalue()), arch="__main__:" + kind.__name__)
     x = np.zeros((3, *kind.input_shape), np.float32)
     model.predict(x)
     model.activations(x, list(model.layers))
@@ -489,6 +488,6 @@ for kind in (Picture, Sound, Words):
 
 
 def test_nothing_is_opened_after_warm_up() -> None:
-    code = DENIED.format(tests=str(Path(__file__).parent))
+    code = DENIED
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "Picture 0\nSound 0\nWords 0\n"), done.stderr

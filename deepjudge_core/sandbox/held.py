@@ -6,15 +6,15 @@ from typing import Any, BinaryIO
 
 
 class HeldPath(type(Path())):  # type: ignore[misc]
-    """A path that gives the bytes that it held when it was made, and opens nothing."""
+    """A path that gives the bytes that it was made with, and opens nothing."""
 
     __slots__ = ("_held",)
 
     @classmethod
-    def of(cls, path: Path) -> "HeldPath":
-        """Read a file."""
+    def holding(cls, path: str | Path, data: bytes) -> "HeldPath":
+        """A path with the bytes of its file."""
         held: HeldPath = cls(path)
-        held._held = path.read_bytes()
+        held._held = data
         return held
 
     def open(self, mode: str = "r", *_: Any, **__: Any) -> BinaryIO:

@@ -83,7 +83,7 @@ class _Worker:
                 importlib.import_module(module)
         closing = not setup["landlock"] and adapter.warm_up is not None and path.is_file()
         if closing and adapter.warm_up is not None:
-            path = HeldPath.of(path)
+            path = HeldPath.holding(path, path.read_bytes())
             adapter.warm_up()
         limits.limit_memory(setup["memory"])
         if closing:
