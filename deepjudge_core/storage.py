@@ -1,5 +1,8 @@
 """The tool's own files: arrays and a JSON manifest in one checksummed safetensors file, written whole or not at all."""
 
+import contextlib
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -20,6 +23,7 @@ from deepjudge_core.model import Array
 _KEY = "deepjudge"
 _PREFIX = "deepjudge/"
 _LENGTH = 8  # bytes before the header, which say how long it is
+_RANDOM = 4  # bytes, in temporary names
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,24 +73,41 @@ def write(path: Path, content: Content) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file under a temporary name in the same folder and rename it.
 
+    What was left under such a name by somebody who was killed is removed.
+
     Raises:
         FileFormatError: When it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = str(path.with_name(f".{path.name}.{secrets.token_hex(4)}"))
+        _remove_abandoned(path)
+        temporary = str(path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM)}"))
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         try:
             with os.fdopen(handle, "wb") as file:
+                with contextlib.suppress(OSError):  # not every file system has locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(path)
+                Path(temporary).replace(path)  # before the lock goes
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _remove_abandoned(path: Path) -> None:
+    # Who still writes holds a lock.
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 2 * _RANDOM}"):
+        with contextlib.suppress(OSError):
+            handle = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                temporary.unlink()
+            finally:
+                os.close(handle)
 
 
 def is_own(path: Path) -> bool:

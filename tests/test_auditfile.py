@@ -232,6 +232,14 @@ def test_the_example_shows_the_defaults(named: Path, registry: Registry) -> None
     assert set(shown) == {row for row in documented if row[0] in (*DEFAULT_GENERATORS, "voting")}
 
 
+def test_a_sandbox_that_is_required_has_to_be_used(cli: Cli) -> None:
+    cli.confined = True
+    write(f"{WHOLE}\n[sandbox]\nuse = false\nrequired = true\n")
+    _, _, err = cli("audit", "audit.toml")
+    assert err.startswith("deepjudge: audit.toml:")
+    assert err.endswith("sandbox: expected a sandbox that is used where it is required, found use = false\n")
+
+
 def test_each_key_is_documented() -> None:
     text = DOCS.partition("### The file of an audit")[2].partition("\n## ")[0]
     rows = [row.split(" | ")[0] for row in re.findall(r"^\| (`.*)$", text, re.MULTILINE)]

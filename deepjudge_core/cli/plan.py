@@ -47,8 +47,10 @@ def sandbox(
         required: Whether less than the full sandbox is refused.
 
     Raises:
-        UsageError: For limits that cannot be.
+        UsageError: For limits that cannot be, or a sandbox that is required and not used.
     """
+    if required and not use:
+        raise UsageError("expected a sandbox that is used where it is required, found use = false")
     limits: dict[str, Any] = {"memory": memory, "timeout": timeout}
     found = Sandbox(required=required, **{name: value for name, value in limits.items() if value is not None})
     return found if use else None

@@ -35,7 +35,6 @@ _KEPT = (
 )
 _HOMES = ("HOME", "TMPDIR", "TMP", "TEMP", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "KERAS_HOME")
 _LONGEST_LOG, _LONGEST_FAILURE = 2**14, 1000
-_BLOCK = 512  # bytes, of what the system counts a file's size in
 _FRAMEWORK = 2**30  # what importing one takes, where it is counted with the model
 _MOST_WRITTEN, _MOST_FILES = limits.FILE_SIZE, 10_000  # in the scratch folder
 _PAUSE = 0.1
@@ -87,7 +86,8 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        if self._gone is None:  # else its number may be another's by now
+            self._end()
         self._channel.close()
 
     def send(self, values: Mapping[str, Any], arrays: Sequence[Array] = ()) -> None:
@@ -170,12 +170,7 @@ class Worker:
 
     def _watch(self) -> None:
         # What the kernel does not count.
-        written, files = 0, 0
-        for root, _, names in os.walk(self._scratch.work):
-            for name in names:
-                files += 1
-                with contextlib.suppress(OSError):
-                    written += (Path(root) / name).lstat().st_blocks * _BLOCK
+        written, files = self._scratch.written(_MOST_FILES)
         if written > _MOST_WRITTEN or files > _MOST_FILES:
             raise _GoneError(f"wrote {written / 2**20:.0f} MiB in {files} files", "too-much-written")
         if sys.platform == "darwin":  # which does not hold a process to RLIMIT_AS

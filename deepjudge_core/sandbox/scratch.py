@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import shutil
+import secrets
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,9 @@ except ImportError:  # no POSIX
     fcntl = None  # type: ignore[assignment]
 
 _PREFIX = "deepjudge-"
-_LOCK = "in-use"
+_LOCK, _UNLOCKED = "in-use", "new"
+_BLOCK = 512  # bytes, of what the system counts a file's size in
+_DEEPEST = 50  # folders within one another
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,27 @@ class Scratch:
         """A file that the worker may not touch, to try it."""
         return self.folder / "forbidden" / "file"
 
+    def written(self, most: int) -> tuple[int, int]:
+        """How many bytes the worker has written, and in how many files and folders; counted up to more than ``most``.
+
+        What is nested deeper than any program of good will does counts as more.
+        """
+        size, count = 0, 0
+        pending = [(self.work, 0)]
+        while pending and count <= most:
+            folder, depth = pending.pop()
+            if depth > _DEEPEST:
+                return size, most + 1
+            with contextlib.suppress(OSError):
+                folder.chmod(0o700)  # it may have been made without rights, to hide what is in it
+                for entry in os.scandir(folder):
+                    count += 1
+                    with contextlib.suppress(FileNotFoundError):
+                        size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append((Path(entry.path), depth + 1))
+        return size, count
+
 
 @contextlib.contextmanager
 def make_scratch() -> Iterator[Scratch]:
@@ -51,17 +74,21 @@ def make_scratch() -> Iterator[Scratch]:
     """
     _sweep()
     scratch = Scratch(Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve())
-    lock = os.open(scratch.folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    lock = os.open(scratch.folder / _UNLOCKED, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         if fcntl is not None:
             fcntl.flock(lock, fcntl.LOCK_EX)
+        # Another audit, which looks for locks that nobody holds, sees this one when it is held.
+        (scratch.folder / _UNLOCKED).rename(scratch.folder / _LOCK)
         for folder in (scratch.model, scratch.work, scratch.forbidden.parent):
             folder.mkdir()
         scratch.forbidden.touch()
         yield scratch
     finally:
-        _remove(scratch.folder)
-        os.close(lock)
+        try:
+            _remove(scratch.folder)
+        finally:
+            os.close(lock)
 
 
 def _sweep() -> None:
@@ -81,10 +108,22 @@ def _sweep() -> None:
 
 
 def _remove(folder: Path) -> None:
-    # A worker may have taken rights from folders that it made.
-    for root, folders, _ in os.walk(folder):
-        for path in (Path(root) / name for name in folders):
-            with contextlib.suppress(OSError):
-                if not path.is_symlink():
+    # What a worker made may have no rights, and be nested deeper than paths are long and calls go: each folder is moved
+    # to the top before it is looked into.
+    pending = [folder]
+    with contextlib.suppress(OSError):
+        while pending:
+            inner = pending.pop()
+            for entry in list(os.scandir(inner)):
+                path = Path(entry.path)
+                if entry.is_dir(follow_symlinks=False):
                     path.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+                    pending.append(path.rename(folder / secrets.token_hex(8)))
+                elif inner != folder:
+                    path.unlink()
+            if inner != folder:
+                inner.rmdir()
+        # At last the lock, so that another audit can go on with this where it was ended.
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()

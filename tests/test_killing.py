@@ -1,0 +1,181 @@
+"""An audit that is killed or interrupted at any moment leaves nothing half done, and nobody behind."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import toys
+from commands import HOW, MADE, Cli
+
+from deepjudge_core import storage
+from deepjudge_core.sandbox import landlock, seccomp
+
+pytestmark = pytest.mark.skipif(
+    not landlock.version() or not seccomp.supported(), reason="no Linux with Landlock and seccomp"
+)
+
+KILLS = 5
+SOON = 1.0  # seconds
+AUDIT = ("audit", "victim.toy", "copy.toy", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
+FILES = {"suite.safetensors", "calibration.safetensors", "report.json"}
+
+# A model that never finishes opening, and says in its folder that it has begun.
+TRAP = """
+import time
+from pathlib import Path
+from deepjudge_core import Adapter, hookimpl
+
+def wait(source, *, name=None):
+    Path("waiting").touch()
+    while True:
+        time.sleep(60)
+
+@hookimpl
+def deepjudge_adapters():
+    return [Adapter("trap", suffixes=(".trap",), accepts=lambda source: False, open=wait)]
+"""
+
+
+class Ground:
+    """A folder with models, in which audits are started as processes with groups of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.scratch = folder, folder / "scratch"
+        self.scratch.mkdir()
+        (folder / "trap.py").write_text(TRAP)
+        (folder / "suspect.trap").write_text("trap")
+        points = next(folder.glob("toys*")) / "entry_points.txt"
+        points.write_text(f"{points.read_text()}trap = trap\n")
+        paths = [str(folder), str(Path(toys.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.environment = {**os.environ, "TMPDIR": str(self.scratch), "PYTHONPATH": os.pathsep.join(paths)}
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        code = "import sys; from deepjudge_core.cli.main import main; sys.exit(main())"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def finish(self, *words: str) -> tuple[int, str]:
+        process = self.start(*words)
+        _, errors = process.communicate(timeout=120)
+        return process.returncode, errors
+
+    def kill(self, process: "subprocess.Popen[str]", what: signal.Signals = signal.SIGKILL) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, what)
+        process.communicate(timeout=SOON * 10)
+
+    def workers(self) -> set[int]:
+        """Processes of this folder's audits."""
+        return {int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if self._is_worker(path)}
+
+    def _is_worker(self, cmdline: Path) -> bool:
+        with contextlib.suppress(OSError):
+            said = cmdline.read_bytes()
+            return b"deepjudge_core.sandbox.worker" in said and str(self.folder).encode() in said
+        return False
+
+    def wait(self, until: Callable[[], object], seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not until():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def is_waiting(self) -> bool:
+        return bool(list(self.scratch.glob("*/work/waiting")))
+
+
+@pytest.fixture
+def ground(cli: Cli) -> Iterator[Ground]:
+    found = Ground(cli.folder)
+    yield found
+    for process in found.started:
+        found.kill(process)
+
+
+def report(folder: str) -> object:
+    return json.loads(Path(folder, "report.json").read_text())
+
+
+def test_killed_at_any_moment(ground: Ground, cli: Cli) -> None:
+    Path("controls/c4.toy").unlink()  # 3 are enough
+    start = time.monotonic()
+    assert ground.finish(*AUDIT, "-o", "whole") == (1, "")
+    whole = time.monotonic() - start
+    assert {path.name for path in Path("whole").iterdir()} == FILES
+    moments = random.Random(5)
+    killed, left = 0, 0
+    for part in range(KILLS):
+        process = ground.start(*AUDIT, "-o", "out")
+        time.sleep(whole * (part + moments.random()) / KILLS)
+        killed += process.poll() is None
+        ground.kill(process)
+        assert ground.wait(lambda: not ground.workers(), SOON), "a worker lives on"
+        left += len(list(ground.scratch.iterdir()))
+        for path in Path("out").glob("[!.]*"):
+            assert path.name in FILES
+            assert cli("show", path)[0] == 0
+    assert killed >= 2, "the audits were over before they could be killed"
+    assert left, "no scratch folder was left to be removed"
+    assert ground.finish(*AUDIT, "-o", "out") == (1, "")
+    assert report("out") == report("whole")
+    assert {path.name for path in Path("out").iterdir()} == FILES
+    assert list(ground.scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", [signal.SIGKILL, signal.SIGINT])
+def test_ended_while_a_worker_hangs(what: signal.Signals, ground: Ground, cli: Cli) -> None:
+    assert cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors")[0] == 0
+    process = ground.start("observe", "s.safetensors", "suspect.trap", "-o", "o.safetensors")
+    assert ground.wait(ground.is_waiting, 30), process.communicate()
+    assert ground.workers()
+    start = time.monotonic()
+    os.killpg(process.pid, what)
+    _, errors = process.communicate(timeout=SOON * 10)
+    assert time.monotonic() - start < SOON
+    assert ground.wait(lambda: not ground.workers(), SOON), "the worker lives on"
+    if what is signal.SIGINT:
+        assert (process.returncode, errors) == (130, "deepjudge: interrupted\n")
+    else:
+        assert process.returncode == -what
+        assert ground.finish("observe", "s.safetensors", "copy.toy", "-o", "o.safetensors") == (0, "")
+    assert list(ground.scratch.iterdir()) == []
+
+
+def test_killed_while_it_writes(tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    target.write_bytes(b"before")
+    code = f"""
+import os, signal
+from pathlib import Path
+from deepjudge_core import storage
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+storage.write_bytes(Path({str(target)!r}), b"after")
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert target.read_bytes() == b"before"
+    [left] = set(tmp_path.iterdir()) - {target}
+    # What nobody of ours wrote stays.
+    other = tmp_path / f"{left.name[:-8]}original"
+    other.touch()
+    storage.write_bytes(target, b"after")
+    assert target.read_bytes() == b"after"
+    assert set(tmp_path.iterdir()) == {target, other}
