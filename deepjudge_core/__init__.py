@@ -34,6 +34,8 @@ from deepjudge_core.observe import Asking, observe
 from deepjudge_core.opening import open_model, open_network
 from deepjudge_core.plugins import load_registry
 from deepjudge_core.preprocessing import Preprocessing
+from deepjudge_core.sandbox.policy import Isolation, Sandbox
+from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.seeds import select_seeds
 from deepjudge_core.subject import Subject
 from deepjudge_core.suite import Suite, load_suite, save_suite
@@ -55,6 +57,7 @@ __all__ = [
     "Generator",
     "InputSpec",
     "Inputs",
+    "Isolation",
     "Judgement",
     "Judging",
     "Loot",
@@ -67,6 +70,7 @@ __all__ = [
     "Preprocessing",
     "Report",
     "Rule",
+    "Sandbox",
     "Seeds",
     "Subject",
     "Suite",
@@ -87,6 +91,7 @@ __all__ = [
     "load_suite",
     "measure",
     "observe",
+    "open_isolated",
     "open_model",
     "open_network",
     "save_calibration",

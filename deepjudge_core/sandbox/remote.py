@@ -17,11 +17,11 @@ from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.model import Array, Cotangent, InputSpec, Model
 from deepjudge_core.observation import ModelInfo
 from deepjudge_core.opening import resolve
-from deepjudge_core.plugins import Registry
+from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.sandbox import confine, landlock
 from deepjudge_core.sandbox.channel import Announced, ChannelError
 from deepjudge_core.sandbox.intake import Received, receive
-from deepjudge_core.sandbox.policy import Isolation, Sandbox
+from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Isolation, Sandbox
 from deepjudge_core.sandbox.process import THREADS, Worker
 from deepjudge_core.sandbox.scratch import make_scratch
 from deepjudge_core.text import clean
@@ -34,13 +34,18 @@ _LONGEST_REASON = 1000  # characters
 
 @contextlib.contextmanager
 def open_isolated(
-    source: str | Path, *, registry: Registry, sandbox: Sandbox, expected: InputSpec | None = None, **options: Any
+    source: str | Path,
+    *,
+    registry: Registry | None = None,
+    sandbox: Sandbox = DEFAULT_SANDBOX,
+    expected: InputSpec | None = None,
+    **options: Any,
 ) -> Iterator[Model]:
     """Open a model in a process of its own, which ends with the context.
 
     Args:
         source: A path.
-        registry: Where the adapters are.
+        registry: Where the adapters are; by default every installed one.
         sandbox: How it is confined.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
         options: Of the adapter.
@@ -49,6 +54,7 @@ def open_isolated(
         ModelError: When it cannot be opened, or its isolation is not enough.
         UsageError: When no installed adapter, or more than one, reads it.
     """
+    registry = registry or load_registry()
     path, name, adapter = resolve(Path(source), registry)
     if adapter is None:
         raise UsageError(f"{name}: expected a model's file")
