@@ -109,6 +109,8 @@ def ground(cli: Cli) -> Iterator[Ground]:
     yield found
     for process in found.started:
         found.kill(process)
+    for worker in found.workers():
+        os.kill(worker, signal.SIGKILL)
 
 
 def report(folder: str) -> object:

@@ -1,7 +1,7 @@
 """What isolation costs: ``python benchmarks/isolation [onnx|pt2|keras ...]``.
 
 The same suspects are judged in this process and each in one of its own, in turn, when all frameworks are imported here.
-What is measured of them has to be the same. Needs the extras of deepjudge.
+What is measured of them has to be the same. All figures are seconds for one suspect. Needs the extras of deepjudge.
 """
 
 import argparse
@@ -33,13 +33,14 @@ from deepjudge_core.sandbox.policy import Isolation, Sandbox
 SHAPE, CLASSES = (1, 28, 28), 10
 CHANNELS, NEURONS = (8, 16), 64
 ONNX_LIMIT = 0.5  # seconds
-IMPORT = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
+ALONE = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
 
 
 class Format(NamedTuple):
     imports: str
+    load: str  # by the framework alone, which imports more as it loads
     save: Callable[[int, Path], None]
-    limit: float | None = None  # None: what the bare import takes
+    limit: float | None = None  # None: what the imports take
 
 
 def module(seed: int) -> nn.Module:
@@ -96,15 +97,15 @@ def save_keras(seed: int, path: Path) -> None:
 
 
 FORMATS: Mapping[str, Format] = {
-    "onnx": Format("import onnx, onnxruntime", save_onnx, ONNX_LIMIT),
-    "pt2": Format("import torch", save_pt2),
-    "keras": Format("import tensorflow, keras", save_keras),
+    "onnx": Format("import onnx, onnxruntime", "onnxruntime.InferenceSession({path!r})", save_onnx, ONNX_LIMIT),
+    "pt2": Format("import torch", "torch.export.load({path!r})", save_pt2),
+    "keras": Format("import tensorflow, keras", "keras.models.load_model({path!r}, compile=False)", save_keras),
 }
 
 
-def imported(code: str, rounds: int) -> float:
-    """Seconds that imports take in a new process; the first time, which reads the disk, does not count."""
-    command = [sys.executable, "-I", "-c", IMPORT.format(code)]
+def alone(code: str, rounds: int) -> float:
+    """Seconds that code takes in a new process; the first time, which reads the disk, does not count."""
+    command = [sys.executable, "-I", "-c", ALONE.format(code)]
     runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(rounds + 1)]
     return statistics.median(float(run.stdout) for run in runs[1:])
 
@@ -125,8 +126,8 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     registry = load_registry()
-    print("| suspects | s each, isolated | s each, in this process | s added | wanted | bare import, s |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    heads = ["isolated", "in this process", "added", "wanted, at most", "bare import", "bare import and load"]
+    print(f"| suspects | {' | '.join(heads)} |\n|{' --- |' * (1 + len(heads))}")
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         for seed in range(4):
@@ -155,10 +156,11 @@ def main() -> None:
                 assert reports[0] == reports[1], "isolation changed what was measured"
                 assert all(suspect["decision"] != "failed" for suspect in reports[0]["suspects"]), dump_report(report)
             apart, within = (statistics.median(seconds[level]) for level in ways)
-            bare = imported(kind.imports, arguments.rounds)
+            bare = alone(kind.imports, arguments.rounds)
+            loaded = alone(f"{kind.imports}; {kind.load.format(path=str(suspects[0]))}", arguments.rounds)
             limit = bare if kind.limit is None else kind.limit
-            cells = [f"{arguments.n} .{name}", f"{apart:.2f}", f"{within:.2f}", f"{apart - within:.2f}"]
-            print(f"| {' | '.join([*cells, f'<= {limit:.2f}', f'{bare:.2f}'])} |", flush=True)
+            found = [apart, within, apart - within, limit, bare, loaded]
+            print(f"| {arguments.n} .{name} | {' | '.join(f'{seconds:.2f}' for seconds in found)} |", flush=True)
 
 
 if __name__ == "__main__":
