@@ -164,7 +164,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     np.savez("train.npz", x_train=x[:TEST], y_train=y[:TEST])
     np.savez("test.npz", x_test=x[TEST:], y_test=y[TEST:])
     np.savez("other.npz", x=(x[:OWN] + x[OWN:TEST, ::-1]) / 2)
-    return Cli(tmp_path, capsys)
+    return Cli(tmp_path, capsys, monkeypatch)
 
 
 def entries(folder: str) -> list[dict[str, Any]]:

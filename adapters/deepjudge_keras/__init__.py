@@ -29,7 +29,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             folders=(GRAPH,),
             network=_network,
             examine=examine,
-            imports=("deepjudge_keras.model", "deepjudge_keras.savedmodel"),
+            imports=("deepjudge_keras.lean", "deepjudge_keras.model", "deepjudge_keras.savedmodel"),
             warm_up=_warm_up,
         )
     ]
