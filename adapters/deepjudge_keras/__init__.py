@@ -12,6 +12,7 @@ from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.hookspecs import hookimpl
 from deepjudge_core.model import Model
 from deepjudge_core.network import Network
+from deepjudge_keras.files import GRAPH, examine
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -19,8 +20,19 @@ _SUFFIXES = (".keras", ".h5", ".hdf5")
 @hookimpl
 def deepjudge_adapters() -> Iterable[Adapter]:
     """The adapter of this package."""
-    folders = ("saved_model.pb",)
-    return [Adapter("keras", suffixes=_SUFFIXES, accepts=_accepts, open=_open, folders=folders, network=_network)]
+    return [
+        Adapter(
+            "keras",
+            suffixes=_SUFFIXES,
+            accepts=_accepts,
+            open=_open,
+            folders=(GRAPH,),
+            network=_network,
+            examine=examine,
+            imports=("deepjudge_keras.model", "deepjudge_keras.savedmodel"),
+            warm_up=_warm_up,
+        )
+    ]
 
 
 def _accepts(source: object) -> bool:
@@ -48,12 +60,18 @@ def _network(source: Path | Any, *, name: str | None = None) -> Network:
     return open_network(source, name=name)
 
 
+def _warm_up() -> None:
+    with _framework(None, "the adapter itself"):
+        from deepjudge_keras.rehearsal import rehearse
+    rehearse(_open)
+
+
 def _is_saved_model(source: Path | Any) -> bool:
     return isinstance(source, Path) and source.is_dir() and not _is_named_as_file(source)
 
 
 def _is_named_as_file(folder: Path) -> bool:
-    return folder.name.lower().endswith(_SUFFIXES) and not (folder / "saved_model.pb").is_file()
+    return folder.name.lower().endswith(_SUFFIXES) and not (folder / GRAPH).is_file()
 
 
 @contextlib.contextmanager

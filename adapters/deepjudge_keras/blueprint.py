@@ -13,7 +13,7 @@ import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Array
-from deepjudge_keras.model import cause
+from deepjudge_keras.loading import cause
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,16 +1,14 @@
-"""Keras models as the core sees them, and the files that they come from."""
+"""Keras models as the core sees them."""
 
 import copy
 import functools
 import hashlib
 import json
 import warnings
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py  # type: ignore[import-untyped]
 import keras
 import numpy as np
 import tensorflow as tf
@@ -19,22 +17,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
 from deepjudge_keras.derivative import Derivative
 from deepjudge_keras.graph import Trace, trace
-
-
-class _Keras2:
-    """A recurrent layer of Keras 3 whose configuration Keras 2 wrote, with a switch that Keras 3 no longer has."""
-
-    def __init__(self, layer: Any) -> None:
-        self._layer = layer
-
-    def from_config(self, config: dict[str, Any]) -> Any:
-        """As Keras asks a class for a layer."""
-        if not config.get("time_major"):
-            config.pop("time_major", None)
-        return self._layer.from_config(config)
-
-
-_KERAS_2 = {layer.__name__: _Keras2(layer) for layer in (keras.layers.GRU, keras.layers.LSTM, keras.layers.SimpleRNN)}
+from deepjudge_keras.loading import cause, digest_of, load
 
 
 class TracedModel(BatchedModel):
@@ -174,7 +157,7 @@ def open_keras(source: Any, *, name: str | None = None, batch_size: int | None =
         functools.partial(trace, model),
         signature(model, named),
         name=named,
-        digest=_live_digest(model) if live else hashlib.sha256(source.read_bytes()).hexdigest(),
+        digest=_live_digest(model) if live else digest_of(source),
         batch_size=batch_size,
     )
 
@@ -182,47 +165,6 @@ def open_keras(source: Any, *, name: str | None = None, batch_size: int | None =
 def label(source: Any, name: str | None) -> str:
     """What a file, or a live ``keras.Model``, is called in messages."""
     return name or (str(source) if isinstance(source, Path) else type(source).__name__)
-
-
-def load(source: Any, name: str) -> Any:
-    """The ``keras.Model`` of a file; a live one is given back as it is."""
-    if keras.backend.backend() != "tensorflow":
-        raise ModelError(
-            f"{name}: expected Keras to run on TensorFlow, found {keras.backend.backend()}: "
-            "set KERAS_BACKEND=tensorflow in the environment"
-        )
-    if not isinstance(source, Path):
-        return source
-    found = _what_else(source)
-    if found:
-        raise ModelError(f"{source}: expected a Keras model, found {found}")
-    try:
-        return keras.models.load_model(source, _KERAS_2, compile=False, safe_mode=True)
-    except Exception as error:
-        raise ModelError(
-            f"{source}: expected a Keras model, found one that cannot be loaded: {cause(error)}"
-        ) from error
-
-
-def _what_else(path: Path) -> str | None:
-    """What a file holds, where it is no whole Keras model of the kind that its name says."""
-    if path.is_dir():
-        return "a directory"
-    if path.stat().st_size == 0:
-        return "an empty file"
-    if path.suffix.lower() == ".keras":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
-        except zipfile.BadZipFile:
-            return "no zip archive, or a truncated one"
-        return f"a zip archive without {' and '.join(sorted(missing))}" if missing else None
-    try:
-        with h5py.File(path) as file:
-            whole = "model_config" in file.attrs
-    except OSError:
-        return "no HDF5 file, or a truncated one"
-    return None if whole else "an HDF5 file without a model's architecture, such as one of weights alone"
 
 
 def signature(model: Any, name: str) -> Any:
@@ -285,10 +227,3 @@ def _without_names(config: Any) -> Any:
         return node
 
     return walk(config)
-
-
-def cause(error: Exception) -> str:
-    """The line of an error that says what is wrong."""
-    # Keras puts whole configurations before the cause, and advice after it.
-    text = str(error).rpartition("Exception encountered: ")[2].strip()
-    return (text or type(error).__name__).splitlines()[0].partition(". ")[0]

@@ -16,7 +16,8 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Array, InputSpec, Layout
 from deepjudge_core.network import Network, Weights
 from deepjudge_keras.blueprint import Blueprint, undisturbed
-from deepjudge_keras.model import TracedModel, cause, label, load, signature
+from deepjudge_keras.loading import cause, load
+from deepjudge_keras.model import TracedModel, label, signature
 from deepjudge_keras.trainer import Functions, KerasTrainer
 
 _ANY = 32  # length of an axis that may have any

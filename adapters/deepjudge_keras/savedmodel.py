@@ -1,7 +1,7 @@
 """TensorFlow's SavedModel folders, as Keras exports them and as TensorFlow saves modules and functions.
 
-To load one is not safe where its maker may attack you: its graph may hold operations that read and write files, and
-TensorFlow's readers were not made for hostile ones.
+To load one is not safe where its maker may attack you: its graph may hold operations that read and write files, of
+which only the plain ones are refused here, and TensorFlow's readers were not made for hostile ones.
 """
 
 import contextlib
@@ -21,7 +21,9 @@ from deepjudge_core.model import Access, Array, Layout
 from deepjudge_core.taps import find_taps
 from deepjudge_keras.graph import Trace, data_format, operations
 from deepjudge_keras.inlining import CALLS, argument, inline
-from deepjudge_keras.model import TracedModel, cause
+from deepjudge_keras.loading import cause
+from deepjudge_keras.model import TracedModel
+from deepjudge_keras.operations import expect_plain
 
 _GRAPH = "saved_model.pb"
 _VARIABLES = "variables/variables.index"
@@ -117,6 +119,10 @@ def open_saved_model(path: Path, *, name: str | None = None, batch_size: int | N
 def _signature(path: Path) -> Signature:
     meta = _meta_graph(path)
     key, spec = _served(path, meta)
+    try:
+        expect_plain(meta)
+    except ModelError as error:
+        raise _other(path, str(error)) from error
     try:
         with _without_warnings():
             loaded = tf.saved_model.load(str(path), tags=list(meta.meta_info_def.tags))

@@ -12,7 +12,7 @@ from deepjudge_core.model import Array, Scores
 from deepjudge_core.network import ScoresCotangent, Weights
 from deepjudge_keras.derivative import Derivative
 from deepjudge_keras.graph import Trace, trace, trace_training
-from deepjudge_keras.model import cause
+from deepjudge_keras.loading import cause
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-7
 _GREATEST_NORM = 5.0

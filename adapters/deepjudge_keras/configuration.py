@@ -1,0 +1,102 @@
+"""Reads what a stranger's model is made of, and refuses what is more than Keras's own layers and numbers."""
+
+import json
+from typing import Any
+
+import keras
+
+from deepjudge_core.errors import ModelError
+from deepjudge_keras.vocabulary import ACTIVATIONS, CLASSES, NAMES, NUMBERS
+
+LENGTH = 2**23
+"""Characters that a configuration may have; those of great models have some hundred thousand."""
+
+_DEPTH = 100
+
+_PLACES = ("__ellipsis__", "__keras_tensor__", "__slice__")
+_TABLES = ("__numpy__", "__tensor__")
+
+_NOT_MADE = ("build_config", "compile_config")
+"""What Keras does after it made an object. A model is built by what it is made of, and is not trained here."""
+
+_KERAS_2 = ("time_major",)
+"""Switches of Keras 2 that Keras 3 no longer has, and that make no difference where they are off."""
+
+_REBUILD = "rebuild the model from Keras's own layers and save it again, or export it to ONNX"
+
+
+def read(text: str | bytes) -> dict[str, Any]:
+    """The configuration in a text of JSON, without what is not asked for.
+
+    Raises:
+        ModelError: When it is none, or names something that is not of Keras.
+    """
+    if len(text) > LENGTH:
+        raise ModelError(f"its configuration has more than {LENGTH} characters")
+    try:
+        found = _admitted(json.loads(text), 0)
+    except (ValueError, RecursionError) as error:
+        raise ModelError("its configuration is not JSON, or nested without end") from error
+    if not isinstance(found, dict) or not isinstance(found.get("config"), dict | list):
+        raise ModelError("its configuration is not that of a model")
+    return found
+
+
+def _admitted(node: Any, depth: int) -> Any:
+    """A copy of what may be made."""
+    if depth > _DEPTH:
+        raise ModelError(f"its configuration is nested more than {_DEPTH} deep")
+    if isinstance(node, list):
+        return [_admitted(item, depth + 1) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "class_name" in node:
+        _expect_known(node)
+        node = {key: value for key, value in node.items() if key not in _NOT_MADE}
+    for key, value in node.items():
+        if key.endswith("activation") and isinstance(value, str):
+            _expect_activation(value)
+    return {key: _admitted(value, depth + 1) for key, value in node.items() if value or key not in _KERAS_2}
+
+
+def _expect_known(node: dict[str, Any]) -> None:
+    kind, module, registered = node["class_name"], node.get("module"), node.get("registered_name")
+    if not isinstance(kind, str) or not all(isinstance(name, str | None) for name in (module, registered)):
+        raise ModelError(f"its configuration names something by other than a text: {_REBUILD}")
+    if kind in _PLACES:
+        return
+    if kind in _TABLES:
+        _expect_table(node.get("config"))
+    elif kind == "Lambda":
+        raise ModelError(
+            "a Lambda layer holds code of its author: rebuild the layer without Lambda and save the model again, or "
+            "export it to ONNX"
+        )
+    elif kind == "function":
+        raise ModelError(f"it refers to a function, {node.get('config')!r:.80}: {_REBUILD}")
+    elif not _is_registered(registered or kind) and not (registered in (None, kind) and _is_keras_own(module, kind)):
+        found = registered if registered not in (None, kind) else f"{module}.{kind}" if module else kind
+        raise ModelError(f"it holds {found!r:.80}, which is none of Keras's layers that only compute: {_REBUILD}")
+
+
+def _is_keras_own(module: str | None, name: str) -> bool:
+    return name in NAMES if module is None else (module, name) in CLASSES
+
+
+def _is_registered(name: str) -> bool:
+    # Whoever runs this process made such a class known to Keras; a file cannot. In a worker there are none.
+    return ">" in name and keras.saving.get_registered_object(name) is not None
+
+
+def _expect_activation(name: str) -> None:
+    if name not in ACTIVATIONS and not _is_registered(name):
+        raise ModelError(f"it has the activation {name!r:.80}, which is none of Keras's: {_REBUILD}")
+
+
+def _expect_table(config: Any) -> None:
+    if not isinstance(config, dict) or config.get("dtype") not in NUMBERS or not _is_table(config.get("value")):
+        raise ModelError(f"it holds a constant that is no table of numbers: {_REBUILD}")
+
+
+def _is_table(value: Any) -> bool:
+    return all(map(_is_table, value)) if isinstance(value, list) else isinstance(value, int | float)

@@ -1,0 +1,128 @@
+"""Makes a Keras model of a file, after what stands in the file was looked through."""
+
+import copy
+import hashlib
+import io
+import math
+import os
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py  # type: ignore[import-untyped]
+import keras
+
+# The only ways to make and fill a model of what was read here, instead of a file that Keras reads itself.
+from keras.src.legacy.saving import legacy_h5_format, saving_utils
+from keras.src.legacy.saving.saving_options import keras_option_scope
+from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
+
+from deepjudge_core.errors import ModelError
+from deepjudge_keras import configuration, files, hdf5
+
+_UNSAVED = 2**20
+"""Numbers that a model may have beside those in its file, such as the states of its sources of randomness."""
+
+
+class _Weights(io.BytesIO):
+    """The weights in memory, which tell Keras by a name what they are, as a path would."""
+
+    def __str__(self) -> str:
+        return files.WEIGHTS
+
+
+def load(source: Any, name: str) -> Any:
+    """The ``keras.Model`` of a file; a live one is given back as it is."""
+    if keras.backend.backend() != "tensorflow":
+        raise ModelError(
+            f"{name}: expected Keras to run on TensorFlow, found {keras.backend.backend()}: "
+            "set KERAS_BACKEND=tensorflow in the environment"
+        )
+    if not isinstance(source, Path):
+        return source
+    files.examine(source)
+    with source.open("rb") as file:
+        try:
+            return _of_archive(file) if source.suffix.lower() == ".keras" else _of_hdf5(file)
+        except _OtherError as error:
+            raise ModelError(f"{source}: expected a Keras model, found {error}") from error
+        except Exception as error:
+            reason = str(error) if isinstance(error, ModelError) else cause(error)
+            raise ModelError(f"{source}: expected a Keras model, found one that cannot be loaded: {reason}") from error
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cause(error: Exception) -> str:
+    """The line of an error that says what is wrong."""
+    # Keras puts whole configurations before the cause, and advice after it.
+    text = str(error).rpartition("Exception encountered: ")[2].strip()
+    return (text or type(error).__name__).splitlines()[0].partition(". ")[0]
+
+
+class _OtherError(Exception):
+    """What a file holds instead of a model."""
+
+
+def _of_archive(file: BinaryIO) -> Any:
+    with zipfile.ZipFile(file) as archive:
+        with archive.open(files.CONFIG) as entry:
+            config = configuration.read(entry.read(configuration.LENGTH + 1))
+        weights = _Weights(archive.read(files.WEIGHTS))
+    with h5py.File(weights) as content:
+        held = hdf5.elements(content, len(weights.getbuffer()))
+
+    def make() -> Any:
+        with ObjectSharingScope():
+            return keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
+
+    _expect_size(make, held)
+    model = make()
+    if model.built:
+        model.load_weights(weights)
+    return model
+
+
+def _of_hdf5(file: BinaryIO) -> Any:
+    try:
+        content = h5py.File(file)
+    except OSError as error:
+        raise _OtherError("no HDF5 file, or a truncated one") from error
+    with content:
+        held = hdf5.elements(content, file.seek(0, os.SEEK_END))
+        if "model_config" not in content.attrs:
+            raise _OtherError("an HDF5 file without a model's architecture, such as one of weights alone")
+        config = configuration.read(content.attrs["model_config"])
+
+        def make() -> Any:
+            with keras_option_scope(use_legacy_config=True), SafeModeScope(True):
+                return saving_utils.model_from_config(copy.deepcopy(config))
+
+        _expect_size(make, held)
+        model = make()
+        with keras_option_scope(use_legacy_config=True), SafeModeScope(True):
+            legacy_h5_format.load_weights_from_hdf5_group(content["model_weights"], model)
+    return model
+
+
+def _expect_size(make: Callable[[], Any], held: int) -> None:
+    """Refuse what would need far more memory than its file holds numbers, before it is made.
+
+    Without their first values the weights of a model take no memory. That is undone with the thread, which has all
+    that Keras remembers of it.
+    """
+
+    def count() -> int:
+        with keras.StatelessScope(initialize_variables=False):
+            return sum(math.prod(weight.shape) for weight in make().weights)
+
+    with ThreadPoolExecutor(1) as thread:
+        numbers = thread.submit(count).result()
+    if numbers > held + _UNSAVED:
+        raise ModelError(f"its layers have {numbers} weights, its file {held}")
