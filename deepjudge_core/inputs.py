@@ -80,7 +80,7 @@ def load_inputs(
         training = None
         if found_x == "x_test" and TRAINING_KEY in keys:
             training = _scaled(path, TRAINING_KEY, _array(path, archive, TRAINING_KEY), scale)
-    inputs = _scaled(path, found_x, raw, scale)
+        inputs = _scaled(path, found_x, raw, scale)
     if len(raw) != len(labels):
         raise InputError(f"{path}: expected as many labels as inputs, found {len(raw)} inputs and {len(labels)} labels")
     source = f"{path}: {found_x!r}"
@@ -167,10 +167,18 @@ def _open(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
             loaded = np.load(file, allow_pickle=False)
         except Exception:  # numpy and zipfile raise a dozen kinds at damaged files
             raise InputError(f"{path}: expected an .npz file, found something else or a damaged one") from None
-        with loaded:
+        with loaded, _in_memory(path):
             if len(set(loaded.files)) < len(loaded.files):
                 raise InputError(f"{path}: expected an .npz file, found one with two arrays of one name")
             yield loaded
+
+
+@contextmanager
+def _in_memory(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise InputError(f"{path}: expected arrays that the memory holds, found larger ones") from None
 
 
 def _array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> Array:
@@ -180,6 +188,8 @@ def _array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> Array:
         if found is None:
             array: Array = archive[key]
             return array
+    except MemoryError:
+        raise
     except Exception:  # see `_open`
         found = "a damaged array"
     raise InputError(f"{path}: expected a plain array of numbers under {clean(key)!r}, found {found}")

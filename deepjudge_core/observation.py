@@ -15,7 +15,7 @@ from deepjudge_core.sandbox.policy import Isolation
 
 Guess = Literal["classes", "preprocessing"]
 """What may be found out about a model from its answers to the seeds."""
-_NEAR = 1e-3  # how exactly probabilities are within 0..1
+_NEAR = 2e-3  # how exactly probabilities are positive and sum to 1: a little less than models are held to
 
 
 @dataclass(frozen=True)
@@ -188,11 +188,9 @@ class Observation:
             raise ValueError("probabilities of another shape than the model's classes")
         if not all(0 <= place < self.model.classes for place in self.classes or ()):
             raise ValueError("classes that the model does not have")
-        if (
-            self.probabilities is not None
-            and not ((self.probabilities > -_NEAR) & (self.probabilities < 1 + _NEAR)).all()
-        ):
-            raise ValueError("probabilities outside 0..1")
+        p = self.probabilities
+        if p is not None and not (p.min() > -_NEAR and np.allclose(p.sum(axis=1), 1, atol=_NEAR)):
+            raise ValueError("probabilities that are negative or do not sum to 1")
         if not set(self.inferred) <= set(get_args(Guess)):
             raise ValueError("something inferred that is not known")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import toys
 
+from deepjudge_core.cli import auditfile
 from deepjudge_core.cli.main import main
 
 METRICS = ("answers", "surety", "outputs")
@@ -27,14 +28,17 @@ def install_toys(folder: Path) -> None:
 class Cli:
     """Runs commands in a folder with a victim, suspects, controls and inputs."""
 
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self.capsys = folder, capsys
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.capsys, self.monkeypatch = folder, capsys, monkeypatch
         self.confined = False
 
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
         words = [str(argument) for argument in arguments]
-        if words[0] in OPENING and not self.confined and not any(word.endswith(".toml") for word in words):
-            words.append("--no-sandbox")
+        if words and words[0] in OPENING and not self.confined:
+            if any(word.endswith(".toml") for word in words):
+                self.monkeypatch.setattr(auditfile, "sandbox", lambda **_: None)
+            else:
+                words.append("--no-sandbox")
         try:
             status = main(words)
         except SystemExit as error:
@@ -73,4 +77,4 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         toys.save_model(Path(f"controls/c{seed}.toy"), seed=seed)
     x, y = toys.make_inputs(toys.make_model())
     np.savez("in.npz", x=x, y=y)
-    return Cli(tmp_path, capsys)
+    return Cli(tmp_path, capsys, monkeypatch)

@@ -551,7 +551,7 @@ def test_all_mistakes_are_reported_in_their_order(cli: Cli) -> None:
 def test_a_file_that_is_none(cli: Cli) -> None:
     cli.fails(4, "none.toml: no such file", "audit", "none.toml")
     Path("folder.toml").mkdir()
-    cli.fails(4, "folder.toml: cannot be read: ", "audit", "folder.toml")
+    cli.fails(4, "folder.toml: expected the file of an audit, found a folder", "audit", "folder.toml")
     Path("bytes.toml").write_bytes(b"\xff")
     cli.fails(2, "bytes.toml: expected a text in UTF-8, found other bytes", "audit", "bytes.toml")
     Path("deep.toml").write_text(f"a = {'[' * 10_000}")

@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and how it ends."""
 
+import io
 import json
 import os
 import shutil
@@ -685,6 +686,29 @@ def test_names_that_are_no_text(ready: Cli) -> None:
     assert json.loads(Path("r.json").read_text())["suspects"][0]["path"] == name
     ready("observe", "s.safetensors", name, "-o", "o.safetensors")
     assert load_observation(Path("o.safetensors")).model.name == name
+
+
+def test_a_terminal_that_does_not_know_all_characters(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy("copy.toy", "ü漢.toy")
+    ready("observe", "s.safetensors", "ü漢.toy", "-o", "o.safetensors")
+    written = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", written)
+    assert main(["show", "o.safetensors"]) == 0
+    written.flush()
+    assert b"model       \\xfc\\u6f22.toy" in written.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+def test_debug_traces_are_clean(
+    ready: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ValueError(WICKED)
+
+    monkeypatch.setattr(cli_main, "load_suite", fail)
+    assert main(["show", "s.safetensors", "--debug"]) == 4
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert all(line.isprintable() for line in err.split("\n"))
 
 
 def test_bars_on_a_terminal_only(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -999,3 +999,11 @@ assert not {{"torch", "onnx2fx"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_nobody_is_told_what_is_run(tmp_path: Path) -> None:
+    code = "import deepjudge_onnx.model, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout == "1\n"
+    assert list(tmp_path.iterdir()) == []

@@ -42,6 +42,7 @@ def test_every_key_of_the_description() -> None:
         "path": "victim",
         "digest": toys.make_model().digest,
         "framework": "numpy",
+        "isolation": "none",
         "accuracy": 0.9,
     }
     assert found["suite"] == {
@@ -121,6 +122,7 @@ def test_failed() -> None:
         "path": "none.toy",
         "digest": None,
         "framework": None,
+        "isolation": None,
         "accuracy_on_seeds": None,
         "decision": "failed",
         "points_to": None,

@@ -347,7 +347,7 @@ def test_answers_are_kept_and_asked_for_anew_where_the_suite_changed(
         opened.append(path)
         return open_model(path, **options)
 
-    monkeypatch.setattr("deepjudge_core.zoo.power.open_model", note)
+    monkeypatch.setattr("deepjudge_core.subject.open_model", note)
     made(*POWER)
     assert (opened, Path("power/power.json").read_bytes()) == ([], before)
     Path("zoo/stolen/tune-01.toy").unlink()
@@ -355,6 +355,7 @@ def test_answers_are_kept_and_asked_for_anew_where_the_suite_changed(
     made(*POWER)
     assert opened == []  # the same again
     made("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "--seed", "1", "-o", "suite.safetensors")
+    opened.clear()
     made(*POWER)
     assert len(opened) == 8
 

@@ -5,7 +5,6 @@ which only the plain ones are refused here, and TensorFlow's readers were not ma
 """
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tensorflow.core.protobuf import saved_model_pb2
 
+from deepjudge_core import digests
 from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Access, Array, Layout
 from deepjudge_core.taps import find_taps
@@ -27,16 +27,12 @@ from deepjudge_keras.operations import expect_plain
 
 _GRAPH = "saved_model.pb"
 _VARIABLES = "variables/variables.index"
-_CONTENTS = (_GRAPH, "variables/**/*", "assets/**/*")
-"""What belongs to a SavedModel; other files, such as a fingerprint or a picture, may lie beside it."""
-
 _SERVED = "serving_default"
 _INITIALISER = "__saved_model_init_op"
 _LENGTHS = (8, 16, 32, 64, 128, 224, 299)
 """Tried for axes of any length, to find one that a model can be run on."""
 
 _ROWS = 3
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +88,7 @@ def open_saved_model(path: Path, *, name: str | None = None, batch_size: int | N
     """
     named = name or str(path)
     signature = _signature(path)
-    digest = _digest(path)
+    digest = digests.of_folder(path)
 
     def opened(trace: Callable[[Any], Trace]) -> TracedModel:
         return TracedModel(trace, signature.input, name=named, digest=digest, batch_size=batch_size)
@@ -237,19 +233,6 @@ def _layout(graph: Any) -> Layout | None:
     if not formats:
         return None
     return "channels_first" if any(given.startswith("NC") for given in formats) else "channels_last"
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 over the names and contents of the files that belong to it."""
-    files = {file.relative_to(path).as_posix(): file for pattern in _CONTENTS for file in path.glob(pattern)}
-    digest = hashlib.sha256()
-    for name, file in sorted(files.items()):
-        if file.is_file():
-            digest.update(f"{name}\0{file.stat().st_size}\0".encode())
-            with file.open("rb") as stream:
-                while chunk := stream.read(_CHUNK):
-                    digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _other(path: Path, found: str) -> ModelError:

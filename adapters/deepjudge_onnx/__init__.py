@@ -25,7 +25,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             examine=examine,
             # As PyTorch's exporter and the tools of ONNX Runtime call the weights of large models.
             companions=(".data", "_data"),
-            imports=("onnx", "onnxruntime", "deepjudge_onnx.model"),
+            imports=("deepjudge_onnx.model",),
             warm_up=_warm_up,
         )
     ]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import ModelProto, TensorProto, inliner
 
 from deepjudge_core.errors import MissingExtraError, ModelError
@@ -21,6 +20,7 @@ from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, 
 from deepjudge_onnx.operations import layout, operations
 from deepjudge_onnx.places import Place, find_place
 from deepjudge_onnx.plain import plain
+from deepjudge_onnx.runtime import onnxruntime
 from deepjudge_onnx.sizes import with_free_rows, without_sizes
 
 if TYPE_CHECKING:

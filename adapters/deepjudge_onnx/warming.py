@@ -1,5 +1,7 @@
 """A tiny model of the adapter's own, taken through all that is asked of models."""
 
+import linecache
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,6 +25,9 @@ def warm_up() -> None:
         model.activations(x, list(model.layers))
         if Access.GRADIENTS in model.access:
             model.gradient(x, lambda scores, rows: np.ones_like(scores))
+    # torch.fx reads the source of functions without a name, to write them down.
+    for module in [module for name, module in sys.modules.items() if name.startswith("onnx2fx.")]:
+        linecache.getlines(str(module.__file__))
 
 
 def _network() -> ModelProto:

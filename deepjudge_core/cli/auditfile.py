@@ -5,6 +5,8 @@ Everything in it is checked before any model is opened, and each mistake is repo
 
 import contextlib
 import difflib
+import io
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +22,7 @@ from deepjudge_core.cli.lines import Keys, line_of
 from deepjudge_core.cli.plan import InputsFile, Plan, opening, sandbox
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
+from deepjudge_core.files import is_shallow, open_regular
 from deepjudge_core.judge import check_rule
 from deepjudge_core.matching import DEFAULT_MATCH
 from deepjudge_core.observe import Asking
@@ -27,9 +30,14 @@ from deepjudge_core.plugins import Registry
 from deepjudge_core.preprocessing import Preprocessing
 from deepjudge_core.subject import Subject
 
+_LARGEST = 2**17  # bytes: the parser, and the search for lines, take long for more
+_MOST_MISTAKES = 20  # that are told at once
+# The parser's time grows with the square of a dotted key's length.
+_ENDLESS = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){32}""")
+
 
 class AuditFileError(UsageError):
-    """What is wrong with the file of an audit: a line for each mistake."""
+    """What is wrong with the file of an audit: a line for each mistake, of the first ones."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = tuple(lines)
@@ -48,25 +56,30 @@ def read_plan(path: Path, output: Path | None, registry: Registry) -> Plan:
         AuditFileError: With a line for each mistake in it.
         FileFormatError: When it cannot be read.
     """
-    try:
-        text = path.read_text("utf-8-sig")  # with the mark that Windows puts in front, or without
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise FileFormatError(f"{path}: {reason}") from None
-    except UnicodeDecodeError:
-        raise AuditFileError([f"{path}: expected a text in UTF-8, found other bytes"]) from None
+    # With the mark that Windows puts in front, or without.
+    with open_regular(path, "the file of an audit", _LARGEST) as opened, io.TextIOWrapper(opened, "utf-8-sig") as file:
+        try:
+            text = file.read()
+        except OSError as error:
+            raise FileFormatError(f"{path}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise AuditFileError([f"{path}: expected a text in UTF-8, found other bytes"]) from None
     reading = _Reading(_parse(path, text))
     with contextlib.chdir(path.parent):
         values = reading.table(SCHEMA, reading.document, ())
         plan = reading.plan(values, path.parent, output, registry)
     if plan is None:
-        raise AuditFileError(_lines(path, text, reading.mistakes))
+        raise AuditFileError(_lines(path, text, reading.mistakes[:_MOST_MISTAKES]))
     return plan
 
 
 def _parse(path: Path, text: str) -> Mapping[str, Any]:
+    endless = AuditFileError([f"{path}: expected an audit, found arrays within arrays without end"])
+    if _ENDLESS.search(text):
+        raise endless
     try:
-        return tomllib.loads(text)
+        document = tomllib.loads(text)
+        json.dumps(document, default=str)  # as messages show it: there are numbers that are read and cannot be written
     except tomllib.TOMLDecodeError as error:
         said, _, place = str(error).removesuffix(")").rpartition(" (at ")
         at = re.match(r"line (\d+)", place)
@@ -74,7 +87,12 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
         line = int(at[1]) if at else text.rstrip("\n").count("\n") + 1
         raise AuditFileError([f"{path}:{line}: not valid TOML: {said}"]) from None
     except RecursionError:
-        raise AuditFileError([f"{path}: expected an audit, found arrays within arrays without end"]) from None
+        raise endless from None
+    except ValueError:
+        raise AuditFileError([f"{path}: expected numbers, found one of thousands of digits"]) from None
+    if not is_shallow(document):
+        raise endless
+    return document
 
 
 def _lines(path: Path, text: str, mistakes: Iterable[tuple[Keys, str]]) -> Iterator[str]:

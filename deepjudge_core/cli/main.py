@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import json
 import sys
 import traceback
@@ -41,11 +42,14 @@ from deepjudge_core.subject import Subject
 from deepjudge_core.suite import Suite, load_suite, save_suite
 from deepjudge_core.zoo import manifest
 
+_LARGEST_COLOURED = 2**18  # bytes of JSON
 _SCHEMAS = (SCHEMA, manifest.SCHEMA, power.SCHEMA)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deepjudge``; returns the exit status (see ``deepjudge --help``)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error is so already
+        sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that does not know all characters of a name
     arguments = parse(argv)
     errors = display.console(stderr=True)
     if arguments.debug:
@@ -59,6 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in error.lines if isinstance(error, AuditFileError) else [str(error)]:
             display.say(errors, f"deepjudge: {line}")
         return USAGE if isinstance(error, UsageError) else FAILED
+    except MemoryError as error:
+        if arguments.debug:
+            _trace(errors)
+        display.say(errors, f"deepjudge: the memory does not hold what was asked for: {error}")
+        return FAILED
     except Exception as error:
         # Python's own exit status would be 1, which says that a suspect is a copy.
         if arguments.debug:
@@ -245,7 +254,12 @@ def _show_json(out: Console, path: Path) -> None:
     report = read_json(path, "a deepjudge report")
     if not isinstance(report, dict) or report.get("schema") not in _SCHEMAS:
         raise FileFormatError(f"{path}: expected one of {', '.join(_SCHEMAS)}, found other JSON")
-    out.print_json(data=report, ensure_ascii=True)  # which escapes what controls a terminal
+    # Both escape what controls a terminal. Colours take 400 times as much memory as the text.
+    if out.is_terminal and path.stat().st_size <= _LARGEST_COLOURED:
+        out.print_json(data=report, ensure_ascii=True)
+    else:
+        json.dump(report, sys.stdout, indent=2)
+        sys.stdout.write("\n")
 
 
 def _plan(arguments: argparse.Namespace, registry: Registry) -> Plan:

@@ -28,6 +28,11 @@ _SYSTEM = """
 """
 
 
+def is_full() -> bool:
+    """Whether this system has all that the full sandbox takes."""
+    return sys.platform == "linux" and _landlock.version() > 0 and seccomp.supported()
+
+
 def system_paths() -> tuple[Path, ...]:
     """What the frameworks read of the system, beside Python's own folders: libraries, and facts about the processor.
 

@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -73,7 +73,7 @@ def _examined(copy: Path, label: str, adapter: Adapter, beside: list[Path]) -> F
     except Exception as error:
         raise ModelError(f"{label}: expected a model, found a damaged file", code="wrong-format") from error
     # They were found by their names: whether the model refers to them is not known yet.
-    return replace(found, runs_code=True) if beside else found
+    return Format(f"{found.name} with weights in other files") if beside else found
 
 
 def _copy_companions(source: Path, copy: Path, label: str, adapter: Adapter, largest: int) -> list[Path]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,22 +38,24 @@ _LONGEST_LOG, _LONGEST_FAILURE = 2**14, 1000
 _BLOCK = 512  # bytes, of what the system counts a file's size in
 _FRAMEWORK = 2**30  # what importing one takes, where it is counted with the model
 _MOST_WRITTEN, _MOST_FILES = limits.FILE_SIZE, 10_000  # in the scratch folder
+_PAUSE = 0.1
 _GRACE = 5.0  # seconds for a process that closed its channel to end
 
 
 class Worker:
     """A process for one model."""
 
-    def __init__(self, label: str, scratch: Scratch, sandbox: Sandbox, readable: Sequence[Path]) -> None:
+    def __init__(self, label: str, model: Path, scratch: Scratch, sandbox: Sandbox, readable: Sequence[Path]) -> None:
         """Start it; use as a context, which ends it.
 
         Args:
             label: What its model is called in messages.
+            model: The model's copy, which messages call the same.
             scratch: Its folders.
             sandbox: Its limits.
             readable: What it may read; held here on macOS only, elsewhere by the worker itself.
         """
-        self._label, self._scratch, self._sandbox = label, scratch, sandbox
+        self._label, self._model, self._scratch, self._sandbox = label, model, scratch, sandbox
         self._gone: _GoneError | None = None
         self._log = bytearray()
         theirs_in, ours_out = os.pipe()
@@ -157,7 +160,8 @@ class Worker:
 
     def _failure(self, values: Mapping[str, Any], failing: str) -> ModelError | UsageError:
         # Words of a process that a hostile model may have taken over.
-        text, code = clean(str(values["failed"]), _LONGEST_FAILURE), values.get("code")
+        said = str(values["failed"])[:_LONGEST_FAILURE].replace(str(self._model), self._label)
+        text, code = clean(said, _LONGEST_FAILURE), values.get("code")
         if code == "usage":
             return UsageError(text)
         if not text.startswith(f"{self._label}: "):
@@ -212,6 +216,8 @@ class Worker:
                 del self._log[:-_LONGEST_LOG]
 
     def _tell_log(self) -> None:
+        if _LOGGER.isEnabledFor(logging.DEBUG):
+            time.sleep(_PAUSE)  # until what was written before has been read
         for line in self._log.decode("utf-8", "replace").splitlines():
             _LOGGER.debug("%s: %s", self._label, clean(line, _LONGEST_FAILURE))
         self._log.clear()

@@ -19,7 +19,7 @@ from deepjudge_core.observation import ModelInfo
 from deepjudge_core.opening import resolve
 from deepjudge_core.plugins import Registry
 from deepjudge_core.sandbox import confine, landlock
-from deepjudge_core.sandbox.channel import Announced
+from deepjudge_core.sandbox.channel import Announced, ChannelError
 from deepjudge_core.sandbox.intake import Received, receive
 from deepjudge_core.sandbox.policy import Isolation, Sandbox
 from deepjudge_core.sandbox.process import THREADS, Worker
@@ -61,7 +61,7 @@ def open_isolated(
         readable = tuple(
             dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin), scratch.model))
         )
-        with Worker(label, scratch, sandbox, readable) as worker:
+        with Worker(label, received.path, scratch, sandbox, readable) as worker:
             worker.send(
                 {
                     "label": label,
@@ -109,8 +109,9 @@ def _check(label: str, received: Received, isolation: Isolation, sandbox: Sandbo
         )
     if received.format.runs_code:
         raise ModelError(
-            f"{label}: {received.format.name} may run code of its author and is opened in the full sandbox only, which "
-            f"this system does not have (found {isolation}): convert it to ONNX; if it is your own file, --no-sandbox",
+            f"{label}: {received.format.name} may do more than compute and is opened in the full sandbox only, which "
+            f"this system does not have (found {isolation}): convert it to ONNX in one file, or if it is your own, "
+            "--no-sandbox",
             code="needs-sandbox",
         )
 
@@ -159,6 +160,13 @@ def _cleaned(layers: Mapping[str, int]) -> dict[str, int]:
     return cleaned
 
 
+def _rows(values: Mapping[str, Any], count: int) -> slice:
+    match values["rows"]:
+        case [int(start), int(stop)] if 0 <= start < stop <= count:
+            return slice(start, stop)
+    raise ChannelError("rows that were not asked for")
+
+
 class RemoteModel:
     """A :class:`~deepjudge_core.model.Model` that a worker runs; what it answers is checked before it is believed."""
 
@@ -200,15 +208,13 @@ class RemoteModel:
         def expected(values: Mapping[str, Any]) -> list[Announced]:
             if "rows" not in values:
                 return [Announced(x.shape)]
-            start, stop = values["rows"]
-            return [Announced((int(stop) - int(start), width), str(values["dtype"]))]
+            rows = _rows(values, len(x))
+            return [Announced((rows.stop - rows.start, width), str(values.get("dtype")))]
 
         self._send("gradient", x, [] if layer is None else [layer])
         while "rows" in (message := self._worker.receive(expected)).values:
-            rows = slice(*map(int, message.values["rows"]))
-            if not 0 <= rows.start < rows.stop <= len(x):
-                raise self._worker.refuse("rows that were not asked for")
-            self._worker.send({}, [np.asarray(cotangent(message.arrays[0], rows), message.arrays[0].dtype)])
+            [scores] = message.arrays
+            self._worker.send({}, [np.asarray(cotangent(scores, _rows(message.values, len(x))), scores.dtype)])
         return message.arrays[0]
 
     def _ask(self, what: str, x: Array, layers: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> Sequence[Array]:

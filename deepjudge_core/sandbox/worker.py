@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core.components import Adapter
-from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
+from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.model import Array, InputSpec, Model
 from deepjudge_core.observation import ModelInfo
 from deepjudge_core.opening import open_by
@@ -28,7 +29,8 @@ from deepjudge_core.sandbox.probe import probe
 from deepjudge_core.sandbox.process import THREADS
 
 # How libraries say that memory is exhausted, where they do not raise MemoryError.
-_OUT_OF_MEMORY = ("alloc", "out of memory", "resource exhausted", "resourceexhausted", "failed to map")
+_OUT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory", "resource exhausted", "resourceexhausted")
+_SHORTENED = 240  # characters, to which adapters shorten what libraries say
 
 
 def main(reading: int, writing: int) -> None:
@@ -59,17 +61,10 @@ class _Worker:
             return function(*arguments)
         except ClosedError:
             raise
-        except DeepJudgeError as error:
-            code = error.code if isinstance(error, ModelError) else None
-            self._fail(str(error), "usage" if isinstance(error, UsageError) else code)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             traceback.print_exc()
-            memory = isinstance(error, MemoryError) or any(word in str(error).lower() for word in _OUT_OF_MEMORY)
-            self._fail(type(error).__name__, "out-of-memory" if memory else None)
+            self._channel.send(Message({"failed": _reason(error), "code": _code(error)}))
         return None, None
-
-    def _fail(self, text: str, code: str | None) -> None:
-        self._channel.send(Message({"failed": text, "code": code}))
 
     def _confine(self, setup: Mapping[str, Any]) -> tuple[Adapter, Path]:
         adapter = load_adapter(setup["plugin"], setup["adapter"])
@@ -130,6 +125,30 @@ class _Worker:
         told = {"rows": [rows.start, rows.stop], "dtype": scores.dtype.name}
         self._channel.send(Message(told, [scores]))
         return self._channel.receive().arrays[0]
+
+
+def _code(error: BaseException | None) -> str | None:
+    if isinstance(error, UsageError):
+        return "usage"
+    while error is not None:
+        if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _OUT_OF_MEMORY):
+            return "out-of-memory"
+        error = error.__cause__
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    # What a library says may be the model's choice, and is kept for --debug: its kind of error stands for it.
+    if not isinstance(error, DeepJudgeError):
+        return type(error).__name__
+    text, cause = str(error), error.__cause__
+    while cause is not None and not isinstance(cause, DeepJudgeError):
+        whole = " ".join(str(cause).split())
+        for said in (whole, textwrap.shorten(whole, _SHORTENED), first_line(cause)):
+            if said:
+                text = text.replace(said, f"{type(cause).__name__} (--debug says more)")
+        cause = cause.__cause__
+    return text
 
 
 def _import_own_code(label: str, code: str, folder: str) -> None:

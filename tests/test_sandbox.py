@@ -1,0 +1,594 @@
+"""Models in processes of their own: what is taken in, what passes between the processes, and what an audit makes of it.
+
+What a confined process cannot do is looked at in test_confinement.py; what hostile files come to, in hostile/.
+"""
+
+import json
+import os
+import socket
+import stat
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+from commands import HOW, MADE, Cli
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from models import KINDS, Zoo, inputs
+
+from deepjudge_core import Adapter, Format, open_model
+from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.sandbox import confine, landlock, process, seccomp
+from deepjudge_core.sandbox.channel import Announced, Channel, ChannelError, ClosedError, LateError, Message
+from deepjudge_core.sandbox.intake import receive
+from deepjudge_core.sandbox.policy import Isolation, Sandbox
+from deepjudge_core.sandbox.remote import open_isolated
+from deepjudge_core.sandbox.scratch import make_scratch
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows have no sandbox that is tested")
+needs_landlock = pytest.mark.skipif(
+    not confine.is_full(),
+    reason="this system has no Landlock or no seccomp",
+)
+QUICK = Sandbox(timeout=60)
+FILES = [name for name, kind in KINDS.items() if kind.suffix or name == "keras-saved"]
+# onnx-dynamo has its weights in another file.
+WITHOUT_CODE = [f for f in FILES if f not in ("torch-pt2", "torch-script", "keras-saved", "onnx-dynamo")]
+
+
+@pytest.fixture
+def scratch_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where workers' folders are made; empty when they are gone."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+# What is taken in.
+
+
+def adapter(**fields: Any) -> Adapter:
+    return Adapter("any", (".any", ".more.any"), accepts=lambda source: False, open=lambda source: None, **fields)
+
+
+def take(path: Path, folder: Path, *, largest: int = 10**6, **fields: Any) -> Any:
+    folder.mkdir()
+    return receive(path, "it", adapter(**fields), folder, largest)
+
+
+def refused(path: Path, folder: Path, **options: Any) -> str:
+    with pytest.raises(ModelError) as error:
+        take(path, folder, **options)
+    assert error.value.code is not None
+    return str(error.value)
+
+
+def test_a_copy_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "a.any").write_bytes(b"model")
+    found = take(tmp_path / "a.any", tmp_path / "copy")
+    assert found.path == tmp_path / "copy/a.any"
+    assert found.path.read_bytes() == b"model"
+    assert stat.S_IMODE(found.path.stat().st_mode) == 0o400
+    assert found.digest == "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4"
+    assert found.format == Format("any", runs_code=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [("a b-c_1.any", "a b-c_1.any"), ("\x1b[31m.more.any", "model.any"), (".any", "model.any"), ("ü.ANY", "model.any")],
+)
+def test_a_name_that_is_not_plain_is_not_kept(tmp_path: Path, name: str, called: str) -> None:
+    (tmp_path / name).write_bytes(b"model")
+    assert take(tmp_path / name, tmp_path / "copy").path.name == called
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "there.any").write_bytes(b"model")
+    (tmp_path / "link.any").symlink_to("there.any")
+    os.mkfifo(tmp_path / "pipe.any")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket.any"))
+        for name, found in (
+            ("link", "a symbolic link: name the file that it leads to"),
+            ("pipe", "a pipe"),
+            ("socket", "a socket"),
+        ):
+            expected = f"it: expected a regular file, found {found} (not-a-file)"
+            assert refused(tmp_path / f"{name}.any", tmp_path / f"copy-{name}") == expected
+    assert refused(Path("/dev/zero"), tmp_path / "d") == "it: expected a regular file, found a device (not-a-file)"
+
+
+def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "sparse.any").open("wb") as file:
+        file.truncate(2**36)
+    started = time.monotonic()
+    said = refused(tmp_path / "sparse.any", tmp_path / "copy", largest=2**20)
+    assert said == "it: expected at most 1 MiB, found 65536 or more: allow more with --memory (too-large)"
+    assert time.monotonic() - started < 1
+    (tmp_path / "exact.any").write_bytes(bytes(10))
+    assert take(tmp_path / "exact.any", tmp_path / "exact", largest=10).path.exists()
+    assert refused(tmp_path / "exact.any", tmp_path / "less", largest=9).endswith("(too-large)")
+    (tmp_path / "empty.any").touch()
+    expected = "it: expected a model, found an empty file (wrong-format)"
+    assert refused(tmp_path / "empty.any", tmp_path / "empty") == expected
+
+
+def test_files_of_weights_come_along(tmp_path: Path) -> None:
+    plain = {"examine": lambda path: Format("any", runs_code=False)}
+    (tmp_path / "a.any").write_bytes(b"model")
+    assert not take(tmp_path / "a.any", tmp_path / "alone", companions=(".data",), **plain).format.runs_code
+    (tmp_path / "a.any.data").write_bytes(b"weights")
+    (tmp_path / "other").write_bytes(b"of the auditor")
+    found = take(tmp_path / "a.any", tmp_path / "copy", companions=(".data",), **plain)
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["a.any", "a.any.data"]
+    assert found.format == Format("any with weights in other files")
+    assert found.digest != take(tmp_path / "a.any", tmp_path / "again", **plain).digest
+    assert refused(tmp_path / "a.any", tmp_path / "less", largest=8, companions=(".data",)).endswith("(too-large)")
+    (tmp_path / "a.any.data").unlink()
+    (tmp_path / "a.any.data").symlink_to("other")
+    said = refused(tmp_path / "a.any", tmp_path / "linked", companions=(".data",))
+    assert said.startswith("it.data: expected a regular file, found a symbolic link")
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    (folder / "deep/er").mkdir(parents=True)
+    (folder / "a").write_bytes(b"1")
+    (folder / "deep/er/b").write_bytes(b"")
+    found = take(folder, tmp_path / "copy")
+    assert {str(p.relative_to(found.path)) for p in found.path.rglob("*") if p.is_file()} == {"a", "deep/er/b"}
+    (folder / "deep/link").symlink_to("/etc/passwd")
+    assert refused(folder, tmp_path / "linked").endswith("name the file that it leads to (not-a-file)")
+    (folder / "deep/link").unlink()
+    for number in range(1000):
+        (folder / str(number)).touch()
+    assert "more than 1000 files" in refused(folder, tmp_path / "many")
+    inner = tmp_path / "nested"
+    (inner / "/".join("123456789")).mkdir(parents=True)
+    assert "8 folders in one another" in refused(inner, tmp_path / "deep")
+
+
+def test_what_examining_comes_to(tmp_path: Path) -> None:
+    (tmp_path / "a.any").write_bytes(b"model")
+
+    def fail(path: Path) -> Format:
+        raise ModelError(f"{path}: expected this, found that")
+
+    def stumble(path: Path) -> Format:
+        raise IndexError
+
+    said = refused(tmp_path / "a.any", tmp_path / "copy", examine=fail)
+    assert said == "it: expected this, found that (wrong-format)"
+    said = refused(tmp_path / "a.any", tmp_path / "again", examine=stumble)
+    assert said == "it: expected a model, found a damaged file (wrong-format)"
+
+
+# Folders for a worker.
+
+
+def test_a_folder_is_removed_whatever_is_in_it(scratch_folders: Path) -> None:
+    with make_scratch() as scratch:
+        (scratch.work / "locked/in").mkdir(parents=True)
+        (scratch.work / "locked/in/file").touch()
+        (scratch.work / "out").symlink_to("/")
+        (scratch.work / "locked").chmod(0)
+    assert list(scratch_folders.iterdir()) == []
+    assert Path("/etc").exists()
+
+
+def test_those_of_killed_audits_are_removed_and_no_others(scratch_folders: Path) -> None:
+    left = scratch_folders / "deepjudge-left"
+    left.mkdir()
+    (left / "in-use").touch()
+    (scratch_folders / "deepjudge-being-made").mkdir()
+    with make_scratch() as one, make_scratch():
+        assert one.forbidden.is_file()
+        assert not left.exists()
+    assert [path.name for path in scratch_folders.iterdir()] == ["deepjudge-being-made"]
+
+
+# Messages.
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Channel, Channel, int]]:
+    """Two ends, and what the second one writes to."""
+    first_in, second_out = os.pipe()
+    second_in, first_out = os.pipe()
+    ends = Channel(first_in, first_out), Channel(second_in, second_out)
+    yield *ends, second_out
+    for end in ends:
+        end.close()
+
+
+@given(
+    st.dictionaries(st.text(), st.integers(-(10**9), 10**9) | st.text() | st.none()),
+    st.lists(
+        hnp.arrays(st.sampled_from([np.float16, np.float32, np.float64]), hnp.array_shapes(min_side=0, max_side=4)),
+        max_size=3,
+    ),
+)
+def test_what_is_sent_is_received(values: dict[str, Any], arrays: list[np.ndarray]) -> None:
+    first_in, second_out = os.pipe()
+    second_in, first_out = os.pipe()
+    first, second = Channel(first_in, first_out), Channel(second_in, second_out)
+    try:
+        first.send(Message(values, arrays))
+        found = second.receive(lambda values: [Announced(a.shape, a.dtype.name) for a in arrays], timeout=5)
+    finally:
+        first.close()
+        second.close()
+    assert found.values == values
+    for sent, received in zip(arrays, found.arrays, strict=True):
+        assert received.dtype == sent.dtype
+        np.testing.assert_array_equal(received, sent)
+
+
+def test_more_than_a_pipe_holds(pair: tuple[Channel, Channel, int]) -> None:
+    first, second, _ = pair
+    x = np.arange(10**6, dtype=np.int64)
+    sending = threading.Thread(target=first.send, args=(Message({}, [x[::-1]]),))
+    sending.start()
+    [found] = second.receive().arrays
+    sending.join()
+    np.testing.assert_array_equal(found, x[::-1].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\xff\xff\xff\xff", "a header of 4294967295 bytes"),
+        (b"\x02\0\0\0[]", "no JSON of ours"),
+        (b"\x04\0\0\0\xff\xfe{}", "no JSON of ours"),
+        (b"\x00\x00\x08\0" + b"[" * 2**19, "no JSON of ours"),
+        ({"values": [], "arrays": []}, "no JSON of ours"),
+        ({"values": {}, "arrays": [[[1], "object"]]}, "no JSON of ours"),
+        ({"values": {}, "arrays": [[[-1], "float32"]]}, "no JSON of ours"),
+        ({"values": {}, "arrays": [[[1e400], "float32"]]}, "no JSON of ours"),
+        ({"values": {}, "arrays": [[[2**62, 2**62], "float32"]]}, "in place of float32 2x3"),
+        ({"values": {}, "arrays": [[[2, 3], "float64"]]}, "answers of shape float64 2x3 in place of float32 2x3"),
+        ({"values": {}, "arrays": []}, "answers of shape none in place of float32 2x3"),
+    ],
+)
+def test_what_is_no_message(pair: tuple[Channel, Channel, int], data: Any, said: str) -> None:
+    first, _, writing = pair
+    if not isinstance(data, bytes):
+        data = json.dumps(data).encode()
+        data = len(data).to_bytes(4, "little") + data
+    os.set_blocking(writing, True)
+    threading.Thread(target=os.write, args=(writing, data), daemon=True).start()
+    with pytest.raises(ChannelError, match=said.replace("+", r"\+")):
+        first.receive(lambda values: [Announced((2, 3))], timeout=5)
+
+
+def test_who_is_late_and_who_is_gone() -> None:
+    first_in, second_out = os.pipe()
+    second_in, first_out = os.pipe()
+    looks: list[None] = []
+    first = Channel(first_in, first_out, lambda: looks.append(None))
+    started = time.monotonic()
+    with pytest.raises(LateError):
+        first.receive(timeout=1.2)
+    assert 1.1 < time.monotonic() - started < 3
+    assert len(looks) >= 2
+    with pytest.raises(LateError):
+        first.send(Message({}, [np.zeros(10**6)]), timeout=0.2)
+    os.write(second_out, b"\x05\0")
+    os.close(second_out)
+    with pytest.raises(ClosedError):
+        first.receive(timeout=5)
+    os.close(second_in)
+    with pytest.raises(ClosedError):
+        first.send(Message({}), timeout=5)
+    first.close()
+
+
+# Models.
+
+
+def compared(zoo: Zoo, registry: Registry, kind: str, expected: Isolation) -> None:
+    """A model answers there what it answers here."""
+    path, options = zoo.source(kind, 0), KINDS[kind].options
+    here = open_model(path, registry=registry, **options)
+    x = inputs(9) if here.input.layout != "channels_last" else np.moveaxis(inputs(9), 1, -1)
+    with open_isolated(path, registry=registry, sandbox=QUICK, **options) as there:
+        assert there.isolation is expected
+        assert (there.name, there.framework, there.digest) == (here.name, here.framework, here.digest)
+        assert (there.access, there.input, there.classes) == (here.access, here.input, here.classes)
+        assert dict(there.layers) == dict(here.layers)
+        names = list(here.layers)
+        np.testing.assert_array_equal(there.predict(x), here.predict(x))
+        found, wanted = there.activations(x, names), here.activations(x, names)
+        for name in names:
+            np.testing.assert_array_equal(found[name], wanted[name])
+        for layer in (None, names[0]):
+
+            def cotangent(scores: np.ndarray, rows: slice) -> np.ndarray:
+                return np.tanh(scores) + x[rows].mean()
+
+            ours = here.gradient(x, cotangent, layer=layer)
+            np.testing.assert_array_equal(there.gradient(x, cotangent, layer=layer), ours)
+        assert there.activations(x, []) == {}
+        with pytest.raises(ModelError, match="no layer 'nowhere'"):
+            there.activations(x, ["nowhere"])
+
+
+@needs_landlock
+@pytest.mark.parametrize("kind", FILES)
+def test_a_model_answers_as_in_this_process(zoo: Zoo, registry: Registry, kind: str, scratch_folders: Path) -> None:
+    compared(zoo, registry, kind, Isolation.FULL)
+    assert list(scratch_folders.glob("deepjudge-*")) == []
+
+
+@pytest.mark.skipif(not seccomp.supported(), reason="this system has no seccomp")
+@pytest.mark.parametrize("kind", WITHOUT_CODE)
+def test_without_landlock_too(zoo: Zoo, registry: Registry, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    compared(zoo, registry, kind, Isolation.NO_OPEN)
+
+
+def test_code_of_others_is_not_run_without_landlock(
+    zoo: Zoo, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    path = zoo.source("torch-pt2", 0)
+    opening = open_isolated(path, registry=registry, sandbox=QUICK)
+    with (
+        pytest.raises(ModelError, match=r"torch.export may do more than compute .*needs-sandbox"),
+        opening,
+    ):
+        pass
+    path = zoo.source("onnx-legacy", 0)
+    opening = open_isolated(path, registry=registry, sandbox=Sandbox(required=True))
+    with (
+        pytest.raises(ModelError, match=r"found seccomp-noopen.* \(no-sandbox\)"),
+        opening,
+    ):
+        pass
+
+
+def test_an_adapter_of_this_program_cannot_be_had_elsewhere(tmp_path: Path) -> None:
+    toys.save_model(tmp_path / "a.toy")
+    registry = load_registry({"toys": toys})
+    with (
+        pytest.raises(UsageError, match="not installed as a plugin"),
+        open_isolated(tmp_path / "a.toy", registry=registry, sandbox=QUICK),
+    ):
+        pass
+
+
+# A worker that a hostile model has taken over says what it likes.
+
+TAKEN_OVER = """
+import json, os, struct, sys, time
+def say(values, arrays=(), data=b""):
+    header = json.dumps({"values": values, "arrays": arrays}).encode()
+    os.write(writing, struct.pack("<I", len(header)) + header + data)
+reading, writing = int(sys.argv[1]), int(sys.argv[2])
+layers = [["a", 3], ["b", 2]]
+info = {"name": "x", "framework": "x", "digest": "0" * 64, "access": ["probabilities", "layers", "gradients"],
+        "classes": 2, "input": {"shape": [4], "dtype": "float32", "layout": None}, "layers": layers}
+"""
+
+
+@pytest.fixture
+def taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Opens a file whose worker runs this code, with ``info`` to be said of its model."""
+    monkeypatch.syspath_prepend(tmp_path)
+    info = tmp_path / "toys-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[deepjudge]\ntoys = toys\n")
+    path = toys.save_model(tmp_path / "a.toy")
+    registry = load_registry()
+
+    def opened(code: str, timeout: float = 20) -> Any:
+        monkeypatch.setattr(process, "_START", f"{TAKEN_OVER}{code}\ntime.sleep(600)")
+        return open_isolated(path, registry=registry, sandbox=Sandbox(timeout=timeout))
+
+    return opened
+
+
+FULL = 'say({"isolation": "landlock+seccomp"}); '
+DESCRIBED = FULL + 'say({"model": info}); '
+X = np.zeros((5, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("say({})", "no level of isolation (bad-answer)"),
+        ('say({"isolation": "best"})', "no level of isolation (bad-answer)"),
+        ("sys.exit()", "ended with the status 0 (crashed)"),
+        ("os.abort()", "was ended by SIGABRT (crashed)"),
+        ("sys.exit(7)", "ended with the status 7 (crashed)"),
+        ("pass", "expected an answer within 1 s, found none: allow more with --timeout (timed-out)"),
+        ('os.write(writing, b"\\xff" * 100)', "a header of 4294967295 bytes (bad-answer)"),
+        ('sys.stderr.write("std::bad_alloc"); sys.stderr.flush(); os.abort()', "memory to be enough"),
+        (FULL + "say({})", "no description of a classifier (bad-answer)"),
+        *(
+            (FULL + f'info["{key}"] = {value}; say({{"model": info}})', "no description of a classifier (bad-answer)")
+            for key, value in (
+                ("classes", "10**9"),
+                ("classes", "1"),
+                ("layers", "[]"),
+                ("layers", '[["a", 0]]'),
+                ("layers", '[["a", 1, 2]]'),
+                ("layers", "7"),
+                ("access", '["everything"]'),
+                ("access", "[[]]"),
+                ("input", '{"shape": [-1], "dtype": "float32", "layout": None}'),
+                ("input", '{"shape": [4], "dtype": "object", "layout": None}'),
+                ("input", '{"shape": "4", "dtype": "a,b", "layout": None}'),
+            )
+        ),
+        (FULL + 'say({"failed": "a\\x1b[31mb\\n" + "c" * 5000, "code": "x\\n"})', "a�[31mb c"),
+        (FULL + 'say({"failed": 7})', "7 (cannot-open)"),
+    ],
+)
+def test_a_hostile_description(taken_over: Any, code: str, said: str) -> None:
+    with pytest.raises(ModelError) as error, taken_over(code, timeout=1 if code == "pass" else 20):
+        pass
+    text = str(error.value)
+    assert said in text
+    assert len(text) < 1200
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ('say({}, [[[5, 3], "float32"]], bytes(60))', "float32 5x3 in place of float32 5x2 (bad-answer)"),
+        ('say({}, [[[4, 2], "float32"]], bytes(32))', "float32 4x2 in place of float32 5x2 (bad-answer)"),
+        ('say({}, [[[10**12, 2], "float32"]])', "in place of float32 5x2 (bad-answer)"),
+        ('say({}, [[[5, 2], "float32"]], b"\\xff" * 40)', "expected numbers, found NaN or infinity (bad-answer)"),
+        ("say({})", "none in place of float32 5x2 (bad-answer)"),
+        ('say({}, [[[5, 2], "float32"]], bytes(39)); sys.exit()', "crashed"),
+    ],
+)
+def test_a_hostile_answer(taken_over: Any, code: str, said: str) -> None:
+    with taken_over(DESCRIBED + code) as model, pytest.raises(ModelError) as error:
+        model.predict(X)
+    assert said in str(error.value)
+
+
+def test_once_it_is_gone_the_reason_stays(taken_over: Any) -> None:
+    with taken_over(DESCRIBED + "say({})") as model:
+        said = []
+        for _ in range(2):
+            with pytest.raises(ModelError) as error:
+                model.predict(X)
+            said.append(str(error.value))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("rows", ["[0, 9]", "[-1, 5]", "[3, 3]", '["a", 2]', "[0]", "7", "[0, 10**300]", "None"])
+def test_rows_that_were_not_asked_for(taken_over: Any, rows: str) -> None:
+    code = f'say({{"rows": {rows}, "dtype": "float32"}}, [[[5, 2], "float32"]], bytes(40))'
+    with taken_over(DESCRIBED + code) as model, pytest.raises(ModelError, match="bad-answer"):
+        model.gradient(X, lambda scores, rows: scores)
+
+
+def test_an_answer_that_would_take_all_memory_is_not_asked_for(taken_over: Any) -> None:
+    code = 'info["layers"] = [["a", 10**12], ["b", 2]]; ' + DESCRIBED + "time.sleep(60)"
+    with taken_over(code) as model, pytest.raises(ModelError, match="at most 2 GiB"):
+        model.activations(X, ["a"])
+
+
+def test_names_that_look_the_same_stay_apart(taken_over: Any) -> None:
+    code = 'layers[:] = [["a\\u202e", 3], ["a\\u200b", 3], ["b" * 500, 2]]; ' + DESCRIBED + "time.sleep(60)"
+    with taken_over(code) as model:
+        first, second, third = model.layers
+    assert first != second
+    assert all(name.isprintable() and len(name) <= 200 for name in (first, second, third))
+
+
+def test_what_it_writes_is_bounded_and_read_to_the_end(taken_over: Any) -> None:
+    code = 'sys.stdout.write("x" * 10**7); sys.stdout.flush(); ' + DESCRIBED
+    code += 'say({}, [[[5, 2], "float32"]], bytes(40))'
+    with taken_over(code) as model:
+        assert model.predict(X).shape == (5, 2)
+        assert len(model._worker._log) <= process._LONGEST_LOG
+
+
+def test_who_fills_the_disk_is_ended(taken_over: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_MOST_WRITTEN", 10**6)
+    code = DESCRIBED + 'open("big", "wb").write(bytes(2 * 10**6))'
+    with taken_over(code) as model, pytest.raises(ModelError, match=r"wrote 2 MiB in 1 files \(too-much-written\)"):
+        model.predict(X)
+
+
+def test_what_it_knows_of_the_user(taken_over: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "canary")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    code = "layers[0][0] = json.dumps(dict(os.environ))[:190]; layers[1][0] = os.getcwd(); layers.append(["
+    code += 'str("SECRET_TOKEN" in os.environ) + os.environ["OMP_NUM_THREADS"] + str(os.environ["HOME"] == os.getcwd())'
+    code += ' + str(os.listdir(".")) + str(sys.flags.isolated), 2]); ' + DESCRIBED
+    with taken_over(code) as model:
+        assert list(model.layers)[-1] == "False3True[]1"
+
+
+def test_a_worker_ends_with_its_context_and_with_its_parent(taken_over: Any) -> None:
+    with taken_over(DESCRIBED) as model:
+        pid = model._worker._process.pid
+        os.kill(pid, 0)
+        assert os.getpgid(pid) == pid  # so that Ctrl-C is this process' alone
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+# Commands.
+
+
+@needs_landlock
+def test_an_audit_says_how_models_were_kept(cli: Cli) -> None:
+    cli.confined = True
+    more = ("--inputs", "in.npz", *MADE, *HOW, "--timeout", "30", "--memory", "1GiB")
+    status, out, err = cli("audit", "victim.toy", "copy.toy", "--controls", "controls", *more, "-o", "out")
+    assert (status, err) == (1, "")
+    assert "isolation:" not in out
+    report = json.loads(Path("out/report.json").read_text())
+    models = [report["victim"], *report["calibration"]["controls"], *report["suspects"]]
+    assert {model["isolation"] for model in models} == {"landlock+seccomp"}
+    cli.confined = False
+    status, out, _ = cli("audit", "victim.toy", "copy.toy", "--controls", "controls", *more[:-4], "-o", "plain")
+    assert status == 1
+    assert out.splitlines()[-2] == "isolation: none of 6 of 6 models"
+    plain = json.loads(Path("plain/report.json").read_text())
+    assert plain["suspects"][0]["metrics"] == report["suspects"][0]["metrics"]
+
+
+@needs_landlock
+def test_the_file_of_an_audit_says_so_too(cli: Cli) -> None:
+    cli.confined = True
+    text = (
+        'output = "out"\nvictim.path = "victim.toy"\ninputs.path = "in.npz"\ncontrols = [{path = "controls"}]\n'
+        'suspects = [{path = "copy.toy"}]\nrule.name = "nearest"\nmetrics = ["answers"]\nsuite.seeds = 20\n'
+        "generators = {shove = {}, poke = {}}\n"
+    )
+    for sandbox, isolation in (("use = false", "none"), ('required = true, memory = "1GiB"', "landlock+seccomp")):
+        Path("audit.toml").write_text(f"{text}sandbox = {{{sandbox}}}\n")
+        assert cli("audit", "audit.toml")[0] == 1
+        report = json.loads(Path("out/report.json").read_text())
+        assert report["suspects"][0]["isolation"] == isolation
+    Path("audit.toml").write_text(f'{text}sandbox = {{memory = "much", timeout = 0}}\n')
+    status, _, err = cli("audit", "audit.toml")
+    assert status == 2
+    assert "sandbox.memory: expected a size as 8GiB or 512MiB, found 'much'" in err
+
+
+def test_limits_that_cannot_be(cli: Cli) -> None:
+    cli.confined = True
+    rest = ("--inputs", "in.npz", "-o", "s.safetensors")
+    for option, value, said in (
+        ("--memory", "lots", "expected a size as 8GiB or 512MiB, found 'lots'"),
+        ("--memory", "1", "expected at least 1 MiB of memory for a model, found 1 bytes"),
+        ("--timeout", "0", "expected a timeout of more than 0 seconds, found 0"),
+        ("--timeout", "nan", "expected a timeout of more than 0 seconds, found nan"),
+        ("--timeout", "x", "invalid float value: 'x'"),
+        ("--no-sandbox", "--require-sandbox", "not allowed with argument"),
+    ):
+        status, out, err = cli("suite", "victim.toy", *rest, option, value)
+        assert (status, out) == (2, "")
+        assert said in err
+
+
+def test_the_sandbox_is_that_of_this_system() -> None:
+    # Not that of one where confining failed: then the tests above would skip, and nobody would know.
+    version = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2]))
+    if version < (5, 13):
+        pytest.skip("Landlock came with Linux 5.13")
+    enabled = Path("/sys/kernel/security/lsm")
+    if enabled.is_file() and os.access(enabled, os.R_OK) and "landlock" not in enabled.read_text():
+        pytest.skip("this kernel was started without Landlock")
+    assert landlock.version() > 0 or confine.system_paths() == ()
