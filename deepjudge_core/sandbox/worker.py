@@ -95,12 +95,7 @@ class _Worker:
     def _open(self, adapter: Adapter, path: Path, values: Mapping[str, Any]) -> None:
         spec = values["expected"]
         expected = None if spec is None else InputSpec(tuple(spec["shape"]), spec["dtype"], spec["layout"])
-        label = values["label"]
-        try:
-            model = open_by(adapter, path, label, expected, {**values["options"], "name": label})
-        except ModelError as error:
-            # Not where it lies here, which is nobody's concern.
-            raise ModelError(str(error).replace(str(path), label)) from error
+        model = open_by(adapter, path, values["label"], expected, {**values["options"], "name": values["label"]})
         self._model = model
         info = ModelInfo.of(model).to_json()
         told = {name: getattr(model, name, None) for name in ("unseen", "fixed_batch")}
