@@ -244,5 +244,3 @@ def _watched(paths: list[Path]) -> Iterator[list[str]]:
                 opened += [names[int.from_bytes(data[at : at + 4], sys.byteorder)] for at in range(0, len(data), 16)]
     finally:
         os.close(descriptor)
-
-

@@ -242,9 +242,7 @@ FILES = {
     "device": Case("m.keras", device, "not-a-file", "expected a regular file, found a"),
     "folder": Case("m.onnx", lambda place: place.path.mkdir(), "wrong-format", "a"),
     "folder of weights": Case("m.pt", lambda place: place.path.mkdir(), "wrong-format", "a"),
-    "link": Case(
-        "m.onnx", linked, "not-a-file", "found a symbolic link: name the"
-    ),
+    "link": Case("m.onnx", linked, "not-a-file", "found a symbolic link: name the"),
     "link to a device": Case("m.pt", lambda place: place.path.symlink_to("/dev/zero"), "not-a-file", "a symbolic link"),
     "link to nothing": Case("m.pt", lambda place: place.path.symlink_to("nothing"), "not-a-file", ""),
     "link to itself": Case("m.pt", lambda place: place.path.symlink_to(place.path), "not-a-file", ""),
