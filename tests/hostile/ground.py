@@ -96,8 +96,25 @@ def _written(folder: Path) -> Path:
 class Judged:
     """What came of one command over several files."""
 
-    def __init__(self, folder: Path, cases: Mapping[str, Case], *options: str, with_landlock: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cases: Mapping[str, Case],
+        *options: str,
+        with_landlock: bool = True,
+        prepare: Callable[[Path], object] = lambda folder: None,
+    ) -> None:
+        """Lay them out and run it.
+
+        Args:
+            folder: Where; also the current directory.
+            cases: The files, by names of the cases.
+            options: Of the command.
+            with_landlock: Whether the system has Landlock.
+            prepare: What else the command needs.
+        """
         self.cases = cases
+        prepare(folder)
         self.places = {name: _place(folder, name, case) for name, case in cases.items()}
         for name, case in cases.items():
             case.make(self.places[name])
@@ -118,6 +135,7 @@ class Judged:
             stack.enter_context(contextlib.redirect_stderr(err))
             self.opened = stack.enter_context(_watched([place.canary for place in self.places.values()]))
             stack.enter_context(_adopting())
+            stack.enter_context(contextlib.chdir(folder))
             self.status = main([*words, *options])
             self.strays = _children() - self._theirs
         self.out, self.err = out.getvalue(), err.getvalue()
