@@ -188,11 +188,12 @@ class Judged:
 
 
 def ask(folder: Path, suspect: Path, *options: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Judge one file by the command that a user types."""
+    """Judge one file by the command that a user types, with ``folder / "tmp"`` for temporary files."""
     # As the installed script does, which does not look for modules in the current directory.
     run = [sys.executable, "-P", "-c", "import sys; from deepjudge_core.cli.main import main; sys.exit(main())"]
     command = [*run, "judge", str(_written(folder)), str(suspect), *options]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+    environment = os.environ | {"TMPDIR": str(folder / "tmp")}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
 def rename(case: Case, code: str | None) -> Case:

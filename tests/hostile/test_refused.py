@@ -1,7 +1,5 @@
 """Files that are refused before anything opens them."""
 
-from pathlib import Path
-
 import pytest
 
 from hostile.ground import Judged, needs_seccomp

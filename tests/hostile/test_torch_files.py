@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch models need PyTorch")
 
-from hostile.ground import Judged, needs_landlock, needs_seccomp, rename  # noqa: E402
-from hostile.programs import ARCH, HANGING, PROGRAMS, SCRIPTS, STATES, install_network  # noqa: E402
+from hostile.ground import Judged, needs_landlock, needs_seccomp, rename
+from hostile.programs import ARCH, HANGING, PROGRAMS, SCRIPTS, STATES, install_network
 
 MODELS = PROGRAMS | SCRIPTS
 LIMITS = ("--memory", "1GiB", "--timeout", "120")
@@ -75,6 +75,6 @@ def test_without_landlock_no_model_is_opened(name: str, models_alone: Judged) ->
 
 
 @needs_landlock
-@pytest.mark.parametrize("judged", ["states", "models", "hanging", "states_alone", "models_alone"])
-def test_nothing_else_happens(judged: str, request: pytest.FixtureRequest) -> None:
-    request.getfixturevalue(judged).check_rest()
+@pytest.mark.parametrize("run", ["states", "models", "hanging", "states_alone", "models_alone"])
+def test_nothing_else_happens(run: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(run).check_rest()
