@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,11 @@ def external(location: Callable[[Place], str], **where: int) -> Callable[[Place]
         place.path.write_bytes(made.SerializeToString())
 
     return make
+
+
+def upwards(path: Path) -> str:
+    """From wherever a model's copy lies."""
+    return f"{'../' * 20}{path.relative_to('/')}"
 
 
 def sibling(place: Place) -> str:
@@ -232,11 +238,9 @@ BAD, OUT = "bad-answer", "out-of-memory"
 MEMORY = "expected 1024 MiB of memory to be enough: allow more with --memory"
 
 HOSTILE = {
-    "traversal": Case(
-        "m.onnx", external(lambda p: f"../../secret/{p.canary.name}"), "cannot-open", "no name of a file"
-    ),
+    "traversal": Case("m.onnx", external(lambda p: upwards(p.canary)), "cannot-open", "no name of a file"),
     "absolute": Case("m.onnx", external(lambda p: str(p.canary)), "cannot-open", "no name of a file"),
-    "through itself": Case("m.onnx", external(lambda p: f"./../../secret/{p.canary.name}"), "cannot-open", "no name"),
+    "through itself": Case("m.onnx", external(lambda p: f"./{upwards(p.canary)}"), "cannot-open", "no name"),
     "sibling": Case("m.onnx", external(sibling), "cannot-open", "which cannot be read"),
     "symbolic link": Case("m.onnx", external(symbolic), "not-a-file", "found a symbolic link"),
     "hard link": Case("m.onnx", external(hard), "not-a-file", "found a hard link: give a copy"),

@@ -130,7 +130,7 @@ class Judged:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.ExitStack() as stack:
             stack.enter_context(mock.patch.object(tempfile, "tempdir", str(self.scratch)))
-            stack.enter_context(mock.patch.object(landlock, "version", lambda: known))
+            stack.enter_context(mock.patch.object(landlock, "version", return_value=known))
             stack.enter_context(contextlib.redirect_stdout(out))
             stack.enter_context(contextlib.redirect_stderr(err))
             self.opened = stack.enter_context(_watched([place.canary for place in self.places.values()]))
@@ -218,13 +218,14 @@ def _place(folder: Path, name: str, case: Case) -> Place:
 
 
 def _tree(folder: Path) -> dict[str, tuple[int, int, int]]:
+    # Of a folder no more than that there is one: its size and time change with what is in it.
     found = {}
     for root, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            seen = os.lstat(os.path.join(root, name))
-            # Reading a file's folder changes none of these.
-            found[os.path.join(root, name)] = (stat.S_IFMT(seen.st_mode), seen.st_size, seen.st_mtime_ns)
-    return {path: (kind, size, 0 if kind == stat.S_IFDIR else time) for path, (kind, size, time) in found.items()}
+        for path in (Path(root) / name for name in (*folders, *files)):
+            seen = path.lstat()
+            kind = stat.S_IFMT(seen.st_mode)
+            found[str(path)] = (kind, 0, 0) if kind == stat.S_IFDIR else (kind, seen.st_size, seen.st_mtime_ns)
+    return found
 
 
 def _children() -> set[int]:

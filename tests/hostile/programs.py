@@ -4,6 +4,7 @@ import functools
 import io
 import itertools
 import json
+import pickle
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -150,12 +151,12 @@ def pickled_weights(entries: Entries, place: Place) -> None:
     entries[entry(entries, first["path_name"])] = saved(Payload(place.marker))
 
 
-def constants(kind: str) -> Callable[[Place], object]:
+def constants(kind: str, dump: Callable[[Any], bytes] = saved) -> Callable[[Place], object]:
     def change(entries: Entries, place: Place) -> None:
         name = entry(entries, "model_constants_config.json")
         config = {"x": {"path_name": f"{kind}_0", "is_param": False, "use_pickle": True, "tensor_meta": None}}
         entries[name] = json.dumps({"config": config}).encode()
-        entries[name.replace("model_constants_config.json", f"{kind}_0")] = saved(Payload(place.marker))
+        entries[name.replace("model_constants_config.json", f"{kind}_0")] = dump(Payload(place.marker))
 
     return changed(change)
 
@@ -175,7 +176,8 @@ CALL = "__import__('os').mkdir('{}')"
 PROGRAMS = {
     "pickled sample inputs": Case("m.pt2", changed(sample_inputs), "cannot-open", f"{NOT_PLAIN}pickled sample inputs"),
     "pickled weights": Case("m.pt2", changed(pickled_weights), "cannot-open", f"{NOT_PLAIN}the pickled object"),
-    "an opaque constant": Case("m.pt2", constants("opaque_obj"), "cannot-open", f"{NOT_PLAIN}the entry"),
+    "a pickled constant": Case("m.pt2", constants("tensor"), "cannot-open", f"{NOT_PLAIN}the pickled object"),
+    "an opaque constant": Case("m.pt2", constants("opaque_obj", pickle.dumps), "cannot-open", f"{NOT_PLAIN}the entry"),
     "a custom object": Case("m.pt2", constants("custom_obj"), "cannot-open", f"{NOT_PLAIN}the entry"),
     "an expression": Case(
         "m.pt2",
