@@ -23,6 +23,7 @@ _PROBES = 200  # seeds at most, on which a preprocessing is tried
 # not learnt the task, or is not asked as it expects; a model of the task gets most of what the victim is surest of.
 _POOR, _GOOD = 0.25, 0.75
 _MOST_CHANCE = 0.8  # where more of the seeds are of one class, accuracy says too little
+_BAD = "bad-answer"  # the code of what no classifier answers
 _NO_CHANGE = 1e-6  # between answers that are one; batches of other sizes differ by about 1e-8
 
 
@@ -153,7 +154,8 @@ def ask(
         _check_probabilities(model, len(inputs), answers)
         if len(answers) > 1 and float(np.ptp(answers, axis=0).max()) < _NO_CHANGE:
             raise _SameAnswerError(
-                f"{model.name}: expected answers that depend on the input, found the same answer to every input"
+                f"{model.name}: expected answers that depend on the input, found the same answer to every input",
+                code=_BAD,
             )
         _check_activations(model, len(inputs), activations)
     return answers, {layer: activations[tap] for layer, tap in layer_map.items()}
@@ -226,21 +228,25 @@ class _SameAnswerError(ModelError):
 def _check_probabilities(model: Model, rows: int, probabilities: Array) -> None:
     name, expected = model.name, (rows, model.classes)
     if probabilities.shape != expected:
-        raise ModelError(f"{name}: expected probabilities of shape {expected}, found {probabilities.shape}")
+        raise ModelError(f"{name}: expected probabilities of shape {expected}, found {probabilities.shape}", code=_BAD)
     if not np.isfinite(probabilities).all():
-        raise ModelError(f"{name}: expected probabilities, found NaN or infinity")
+        raise ModelError(f"{name}: expected probabilities, found NaN or infinity", code=_BAD)
     sums = probabilities.sum(axis=1)
     if not np.allclose(sums, 1, atol=1e-3) or probabilities.min() < -1e-6:
-        raise ModelError(f"{name}: expected probabilities that sum to 1, found sums {sums.min():.4g}..{sums.max():.4g}")
+        raise ModelError(
+            f"{name}: expected probabilities that sum to 1, found sums {sums.min():.4g}..{sums.max():.4g}", code=_BAD
+        )
 
 
 def _check_activations(model: Model, rows: int, activations: Mapping[str, Array]) -> None:
     name = model.name
     for tap, values in activations.items():
         if values.shape != (rows, model.layers[tap]):
-            raise ModelError(f"{name}: expected {model.layers[tap]} neurons at {tap!r}, found shape {values.shape}")
+            raise ModelError(
+                f"{name}: expected {model.layers[tap]} neurons at {tap!r}, found shape {values.shape}", code=_BAD
+            )
         if not np.isfinite(values).all():
-            raise ModelError(f"{name}: expected numbers at {tap!r}, found NaN or infinity")
+            raise ModelError(f"{name}: expected numbers at {tap!r}, found NaN or infinity", code=_BAD)
 
 
 def _from_logits(logits: Array) -> Array:

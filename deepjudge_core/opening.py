@@ -88,7 +88,7 @@ def resolve(source: Any, registry: Registry) -> tuple[Any, str, Adapter | None]:
     if isinstance(source, str | Path):
         source, label = Path(source), str(source)
         if not source.exists():
-            raise ModelError(f"{label}: no such file")
+            raise ModelError(f"{label}: no such file", code="not-a-file")
         if storage.is_own(source):
             raise UsageError(f"{label}: expected a model, found a file of deepjudge's own")
         adapters = _claiming(source, registry)
@@ -100,7 +100,7 @@ def resolve(source: Any, registry: Registry) -> tuple[Any, str, Adapter | None]:
             return source, label, None
     adapter = _only(label, adapters, registry)
     if isinstance(source, Path) and source.is_file() and source.stat().st_size == 0:
-        raise ModelError(f"{label}: expected a model, found an empty file")
+        raise ModelError(f"{label}: expected a model, found an empty file", code="wrong-format")
     return source, label, adapter
 
 

@@ -144,8 +144,8 @@ def test_others_are_still_judged(ready: Cli) -> None:
     found = {s["path"]: (s["decision"], s["reason"]) for s in json.loads(Path("r.json").read_text())["suspects"]}
     assert found["copy.toy"] == ("copy", None)
     assert found["bad.toy"] == ("failed", "bad.toy: expected a toy model, found no JSON")
-    assert found["none.toy"] == ("failed", "none.toy: no such file")
-    assert found["README.md"] == ("failed", "README.md: no such file")
+    assert found["none.toy"] == ("failed", "none.toy: no such file (not-a-file)")
+    assert found["README.md"] == ("failed", "README.md: no such file (not-a-file)")
     assert "bad.toy: failed: expected a toy model, found no JSON" in out.splitlines()
 
 

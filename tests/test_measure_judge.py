@@ -469,7 +469,7 @@ def test_a_suspect_that_fails_does_not_keep_others_from_being_judged() -> None:
     found = [(s.path, str(s.decision), s.failure) for s in report.suspects]
     digest = toys.suite().digest[:12]
     assert found == [
-        ("none.toy", "failed", "none.toy: no such file"),
+        ("none.toy", "failed", "none.toy: no such file (not-a-file)"),
         ("toy-2", "failed", "toy-2: expected a suspect, found the control toy-2; a model cannot be both"),
         ("five", "copy", None),
         ("toy-0+0.05", "copy", None),

@@ -82,7 +82,7 @@ def _copy_companions(source: Path, copy: Path, label: str, adapter: Adapter, lar
         companion = source.with_name(source.name + ending)
         if os.path.lexists(companion):
             target = copy.with_name(copy.name + ending)
-            largest -= _copy_file(companion, target, f"{label}{ending}", largest)
+            largest -= _copy_file(companion, target, f"{label}{ending}", largest, alone=True)
             copied.append(target)
     return copied
 
@@ -105,11 +105,15 @@ def _copy_folder(source: Path, copy: Path, label: str, largest: int) -> None:
                 (target / entry.name).mkdir()
                 pending.append((entry, target / entry.name, depth + 1))
             else:
-                left -= _copy_file(entry, target / entry.name, label, left)
+                left -= _copy_file(entry, target / entry.name, label, left, alone=True)
 
 
-def _copy_file(source: Path, copy: Path, label: str, largest: int) -> int:
-    kind = stat.S_IFMT(source.lstat().st_mode)
+def _copy_file(source: Path, copy: Path, label: str, largest: int, *, alone: bool = False) -> int:
+    # What the user did not name, but lies beside it, may be another name of a file of the user's: ``alone`` refuses it.
+    found = source.lstat()
+    kind = stat.S_IFMT(found.st_mode)
+    if alone and kind == stat.S_IFREG and found.st_nlink > 1:
+        raise ModelError(f"{label}: expected a file of one name, found a hard link: give a copy", code="not-a-file")
     if kind == stat.S_IFREG:
         # It may be another one now, but no link; and who writes to a pipe is not waited for.
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -164,9 +164,11 @@ class Worker:
         text, code = clean(said, _LONGEST_FAILURE), values.get("code")
         if code == "usage":
             return UsageError(text)
+        if code == "out-of-memory":  # which libraries say in many ways
+            return ModelError(f"{self._label}: {self._exhausted()}", code=code)
         if not text.startswith(f"{self._label}: "):
             text = f"{self._label}: {text}"
-        return ModelError(text, code="out-of-memory" if code == "out-of-memory" else failing)
+        return ModelError(text, code=failing)
 
     def _watch(self) -> None:
         # What the kernel does not count.

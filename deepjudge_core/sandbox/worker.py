@@ -139,7 +139,8 @@ def _reason(error: BaseException) -> str:
     text, cause = str(error), error.__cause__
     while cause is not None and not isinstance(cause, DeepJudgeError):
         whole = " ".join(str(cause).split())
-        for said in (whole, textwrap.shorten(whole, _SHORTENED), first_line(cause)):
+        shortened = (f"{whole[: _SHORTENED - 4]} ...", textwrap.shorten(whole, _SHORTENED))
+        for said in (whole, *shortened, first_line(cause)):
             if said:
                 text = text.replace(said, f"{type(cause).__name__} (--debug says more)")
         cause = cause.__cause__

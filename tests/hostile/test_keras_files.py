@@ -1,0 +1,57 @@
+"""Hostile Keras files and SavedModels, each in a process of its own, and honest ones among them."""
+
+import pytest
+
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed: pip install 'deepjudge[tensorflow]'")
+pytest.importorskip("keras", reason="Keras is not installed: pip install 'deepjudge[tensorflow]'")
+
+from hostile.ground import Judged, needs_landlock, needs_seccomp, rename
+from hostile.layers import FILES, FOLDERS, HANGING
+
+CASES = FILES | FOLDERS
+LIMITS = ("--memory", "1GiB", "--timeout", "120")
+# One of a kind: what looks at files is the same with Landlock and without.
+ALONE = {
+    "Lambda": FILES["Lambda"],
+    "an honest folder": rename(FOLDERS["an honest folder"], "needs-sandbox"),
+    "an honest file of HDF5": FILES["an honest file of HDF5"],
+}
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    return Judged(tmp_path_factory.mktemp("keras"), CASES, *LIMITS)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    return Judged(tmp_path_factory.mktemp("alone"), ALONE, *LIMITS, with_landlock=False)
+
+
+@pytest.fixture(scope="module")
+def hanging(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    return Judged(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "15")
+
+
+@needs_landlock
+@pytest.mark.parametrize("name", CASES)
+def test_a_file_has_the_outcome_that_is_its_own(name: str, judged: Judged) -> None:
+    judged.check(name)
+
+
+@needs_landlock
+@pytest.mark.parametrize("name", HANGING)
+def test_what_never_ends_is_ended(name: str, hanging: Judged) -> None:
+    hanging.check(name)
+
+
+@needs_seccomp
+@pytest.mark.parametrize("name", ALONE)
+def test_without_landlock_what_runs_code_is_not_opened(name: str, alone: Judged) -> None:
+    alone.check(name)
+
+
+@needs_landlock
+@pytest.mark.parametrize("run", ["judged", "alone", "hanging"])
+def test_nothing_else_happens(run: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(run).check_rest()

@@ -1,0 +1,101 @@
+"""Hostile ONNX models, each in a process of its own, and honest ones among them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnx", reason="ONNX is not installed: pip install 'deepjudge[onnx]'")
+pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'deepjudge[onnx]'")
+
+from hostile.graphs import BENIGN, CASES, HANGING, beside_modules
+from hostile.ground import (
+    FAILED,
+    INCONCLUSIVE,
+    Judged,
+    Place,
+    ask,
+    needs_landlock,
+    needs_seccomp,
+    rename,
+    without_landlock,
+)
+
+ALONE = without_landlock(CASES)
+LIMITS = ("--memory", "1GiB", "--timeout", "60")
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    return Judged(tmp_path_factory.mktemp("onnx"), CASES, *LIMITS)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    return Judged(tmp_path_factory.mktemp("alone"), ALONE, *LIMITS, with_landlock=False)
+
+
+@pytest.fixture(scope="module")
+def hanging(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    return Judged(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "5")
+
+
+@needs_landlock
+@pytest.mark.parametrize("name", CASES)
+def test_a_file_has_the_outcome_that_is_its_own(name: str, judged: Judged) -> None:
+    judged.check(name)
+
+
+@needs_landlock
+def test_nothing_else_happens(judged: Judged) -> None:
+    judged.check_rest()
+
+
+@needs_seccomp
+@pytest.mark.parametrize("name", ALONE)
+def test_without_landlock_a_file_has_the_same_outcome(name: str, alone: Judged) -> None:
+    alone.check(name)
+
+
+@needs_seccomp
+def test_without_landlock_nothing_else_happens(alone: Judged) -> None:
+    alone.check_rest()
+
+
+@needs_landlock
+@pytest.mark.parametrize("name", HANGING)
+def test_what_never_ends_is_ended(name: str, hanging: Judged) -> None:
+    hanging.check(name)
+
+
+@needs_landlock
+def test_nothing_else_happens_meanwhile(hanging: Judged) -> None:
+    hanging.check_rest()
+
+
+@needs_seccomp
+def test_without_landlock_a_full_sandbox_can_be_required(tmp_path: Path) -> None:
+    cases = {name: rename(BENIGN[name], "no-sandbox") for name in ("an honest one", "weights beside it")}
+    judged = Judged(tmp_path, cases, "--require-sandbox", with_landlock=False)
+    for name in cases:
+        judged.check(name)
+    judged.check_rest()
+
+
+@needs_landlock
+def test_modules_beside_a_model_and_in_the_current_directory_are_not_imported(tmp_path: Path) -> None:
+    place = Place(tmp_path / "m.onnx", tmp_path / "marker", tmp_path / "canary")
+    beside_modules(place)
+    (tmp_path / "cut.onnx").write_bytes(place.path.read_bytes()[:-1])
+    (tmp_path / "tmp").mkdir()
+    honest, cut = (ask(tmp_path, Path(name), "--json", "-", cwd=tmp_path) for name in ("m.onnx", "cut.onnx"))
+    assert (honest.returncode, json.loads(honest.stdout)["suspects"][0]["isolation"]) == (
+        INCONCLUSIVE,
+        "landlock+seccomp",
+    )
+    assert (cut.returncode, json.loads(cut.stdout)["suspects"][0]["isolation"]) == (FAILED, None)
+    [line] = [line for line in cut.stderr.splitlines() if line.startswith("cut.onnx: ")]
+    assert line.endswith(" (wrong-format)")
+    assert not place.marker.exists()
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not list(tmp_path.rglob("__pycache__"))
