@@ -135,7 +135,7 @@ def make_suite(
     # Before the victim is run, which may take long.
     resolve_generators(making.generators, making.options, registry)
     expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
-    with victim.opened(expected, registry, sandbox) as owner:
+    with victim.opened(expected, registry, sandbox, gradients=True) as owner:
         seeds = select_seeds(
             owner,
             inputs.x,

@@ -55,8 +55,9 @@ class Adapter:
             every file is taken for one that runs code.
         companions: A file that is called like the model's, with one of these behind it, may hold its weights.
         imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
-        warm_up: Runs a tiny model of its own through all that is asked of models, so that no file is opened for it
-            later. Without it no stranger's file is opened where opening files cannot be limited to folders.
+        warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through all that is going to be asked of one,
+            gradients among it or not, so that no file is opened for it later. Without it files stay within reach of a
+            stranger's model where there is no Landlock.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Adapter:
     examine: Callable[[Path], Format] | None = None
     companions: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
-    warm_up: Callable[[], None] | None = None
+    warm_up: Callable[..., None] | None = None
 
     def __post_init__(self) -> None:
         # A text in place of a tuple would claim every file that ends with one of its letters.

@@ -47,20 +47,28 @@ class Subject:
         return str(getattr(self.source, "name", type(self.source).__name__))
 
     @contextlib.contextmanager
-    def opened(self, expected: InputSpec, registry: Registry, sandbox: Sandbox | None) -> Iterator[Model]:
+    def opened(
+        self, expected: InputSpec, registry: Registry, sandbox: Sandbox | None, *, gradients: bool = False
+    ) -> Iterator[Model]:
         """The model, which is going to be given such inputs, for as long as the context is open.
 
         Args:
             expected: The inputs.
             registry: Where the adapters are.
             sandbox: How a file is confined; None to open it in this process, as live models are.
+            gradients: Whether it is going to be asked for gradients, as a victim is.
 
         Raises:
             DeepJudgeError: When it cannot be opened.
         """
         if sandbox is not None and isinstance(self.source, str | Path):
             with open_isolated(
-                self.source, registry=registry, sandbox=sandbox, expected=expected, **self.opening
+                self.source,
+                registry=registry,
+                sandbox=sandbox,
+                expected=expected,
+                gradients=gradients,
+                **self.opening,
             ) as model:
                 yield model
         else:

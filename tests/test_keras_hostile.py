@@ -653,7 +653,7 @@ def test_after_the_rehearsal_no_file_is_opened(tmp_path: Path) -> None:
         [adapter] = deepjudge_keras.deepjudge_adapters()
         for module in adapter.imports:
             importlib.import_module(module)
-        adapter.warm_up()
+        adapter.warm_up(gradients=True)
         opened = []
         sys.addaudithook(lambda event, given: opened.append(given) if event in ("open", "import") else None)
         # What Python does not know of, TensorFlow's own libraries, cannot open anything either.

@@ -395,7 +395,7 @@ from deepjudge_core.sandbox.held import HeldPath
 (adapter,) = deepjudge_adapters()
 for name in adapter.imports:
     importlib.import_module(name)
-adapter.warm_up()
+adapter.warm_up(gradients=True)
 models = [open(path, "rb").read() for path in sys.argv[1:]]
 opened = []
 def deny(event, arguments):

@@ -399,7 +399,7 @@ def taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return opened
 
 
-FULL = 'say({"isolation": "landlock+seccomp"}); '
+FULL = 'say({"isolation": "landlock+seccomp", "leaks": []}); '
 DESCRIBED = FULL + 'say({"model": info}); '
 X = np.zeros((5, 4), np.float32)
 
@@ -408,7 +408,7 @@ X = np.zeros((5, 4), np.float32)
     ("code", "said"),
     [
         ("say({})", "no level of isolation (bad-answer)"),
-        ('say({"isolation": "best"})', "no level of isolation (bad-answer)"),
+        ('say({"isolation": "best", "leaks": []})', "no level of isolation (bad-answer)"),
         ("sys.exit()", "ended with the status 0 (crashed)"),
         ("os.abort()", "was ended by SIGABRT (crashed)"),
         ("sys.exit(7)", "ended with the status 7 (crashed)"),

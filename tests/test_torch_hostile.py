@@ -433,7 +433,7 @@ for name in adapter.imports:
     importlib.import_module(name)
 import torch
 from torch import nn
-adapter.warm_up()
+adapter.warm_up(gradients=True)
 
 class Picture(nn.Module):
     input_shape = (3, 8, 8)

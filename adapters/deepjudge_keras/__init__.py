@@ -60,10 +60,10 @@ def _network(source: Path | Any, *, name: str | None = None) -> Network:
     return open_network(source, name=name)
 
 
-def _warm_up() -> None:
+def _warm_up(*, gradients: bool) -> None:
     with _framework(None, "the adapter itself"):
         from deepjudge_keras.rehearsal import rehearse
-    rehearse(_open)
+    rehearse(_open, gradients=gradients)
 
 
 def _is_saved_model(source: Path | Any) -> bool:

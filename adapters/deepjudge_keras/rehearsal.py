@@ -14,7 +14,7 @@ from deepjudge_core.model import Model
 from deepjudge_keras.blueprint import undisturbed
 
 
-def rehearse(open_model: Callable[[Path], Model]) -> None:
+def rehearse(open_model: Callable[[Path], Model], *, gradients: bool) -> None:
     """Save, open and run one model in each format; the files are removed."""
     with undisturbed(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
         images, steps = Path(folder) / "images.keras", Path(folder) / "steps.h5"
@@ -26,7 +26,8 @@ def rehearse(open_model: Callable[[Path], Model]) -> None:
             x = np.zeros((2, *(axis or 1 for axis in model.input.shape)), np.float32)
             model.predict(x)
             model.activations(x, list(model.layers))
-            model.gradient(x, lambda scores, rows: np.ones_like(scores))
+            if gradients:
+                model.gradient(x, lambda scores, rows: np.ones_like(scores))
 
 
 def _images() -> Any:

@@ -55,10 +55,10 @@ def _network(source: Any, *, name: str | None = None, output_name: str | None = 
     return open_onnx_program(source, name=name, output=output_name)
 
 
-def _warm_up() -> None:
+def _warm_up(*, gradients: bool) -> None:
     from deepjudge_onnx.warming import warm_up
 
-    warm_up()
+    warm_up(gradients=gradients)
 
 
 def _name(source: Any) -> str:

@@ -14,8 +14,8 @@ from deepjudge_onnx.model import open_onnx
 _SHAPE = (1, 4, 4)
 
 
-def warm_up() -> None:
-    """Open a file and run it, with gradients where PyTorch, which gives them, is installed."""
+def warm_up(*, gradients: bool) -> None:
+    """Open a file and run it, with gradients only where they are wanted: PyTorch, which gives them, takes seconds."""
     x = np.zeros((2, *_SHAPE), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.onnx")
@@ -23,7 +23,7 @@ def warm_up() -> None:
         model = open_onnx(path, name=path.name, batch_size=None, output=None)
         model.predict(x)
         model.activations(x, list(model.layers))
-        if Access.GRADIENTS in model.access:
+        if gradients and Access.GRADIENTS in model.access:
             model.gradient(x, lambda scores, rows: np.ones_like(scores))
     # torch.fx reads the source of functions without a name, to write them down.
     for module in [module for name, module in sys.modules.items() if name.startswith("onnx2fx.")]:

@@ -65,10 +65,10 @@ def _network(
     return open_torch_network(source, name=name, input_shape=input_shape, arch=arch)
 
 
-def _warm_up() -> None:
+def _warm_up(*, gradients: bool) -> None:
     from deepjudge_torch.warming import warm_up
 
-    warm_up()
+    warm_up(gradients=gradients)
 
 
 def _name(source: Any) -> str:

@@ -35,7 +35,7 @@ class Network(nn.Module):  # type: ignore[misc]  # torch ships no types
         return answer
 
 
-def warm_up() -> None:
+def warm_up(*, gradients: bool) -> None:
     """Open files of weights and run what comes of them: exported, and as it is where torch cannot export it."""
     # torch.export notes where in the source its operations come from.
     for name, module in sorted(sys.modules.items()):
@@ -58,10 +58,12 @@ def warm_up() -> None:
             )
             model.predict(x)
             model.activations(x, list(model.layers))
-            model.gradient(x, _ones)
+            if gradients:
+                model.gradient(x, _ones)
     hooked = HookedModel(network, name="network", digest=None, batch_size=None, input_shape=Network.input_shape)
     hooked.activations(x, list(hooked.layers))
-    hooked.gradient(x, _ones)
+    if gradients:
+        hooked.gradient(x, _ones)
 
 
 def _ones(scores: Array, rows: slice) -> Array:

@@ -39,6 +39,7 @@ def open_isolated(
     registry: Registry | None = None,
     sandbox: Sandbox = DEFAULT_SANDBOX,
     expected: InputSpec | None = None,
+    gradients: bool = True,
     **options: Any,
 ) -> Iterator[Model]:
     """Open a model in a process of its own, which ends with the context.
@@ -48,6 +49,7 @@ def open_isolated(
         registry: Where the adapters are; by default every installed one.
         sandbox: How it is confined.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
+        gradients: Whether it is going to be asked for gradients.
         options: Of the adapter.
 
     Raises:
@@ -81,11 +83,12 @@ def open_isolated(
                     "forbidden": str(scratch.forbidden),
                     "landlock": landlock.version() > 0,
                     "memory": sandbox.memory,
+                    "gradients": gradients,
                     "threads": os.environ.get(THREADS),
                 }
             )
-            isolation = _isolation(worker)
-            _check(label, received, isolation, sandbox)
+            isolation, leaks = _isolation(worker)
+            _check(label, received, isolation, leaks, sandbox)
             spec = expected and {"shape": expected.shape, "dtype": expected.dtype, "layout": expected.layout}
             worker.send({"ask": "open", "label": label, "expected": spec, "options": options})
             told = worker.receive(failing="cannot-open").values
@@ -98,25 +101,28 @@ def _own_code(options: Mapping[str, Any]) -> str | None:
     return arch.partition(":")[0] if isinstance(arch, str) else None
 
 
-def _isolation(worker: Worker) -> Isolation:
+def _isolation(worker: Worker) -> tuple[Isolation, str]:
+    # Its level, and what it could do and should not.
+    told = worker.receive(failing="cannot-open").values
     try:
-        return Isolation(worker.receive(failing="cannot-open").values["isolation"])
-    except (KeyError, ValueError):
+        return Isolation(told["isolation"]), clean(", ".join(map(str, told["leaks"])), _LONGEST_REASON)
+    except (KeyError, ValueError, TypeError):
         raise worker.refuse("no level of isolation") from None
 
 
-def _check(label: str, received: Received, isolation: Isolation, sandbox: Sandbox) -> None:
+def _check(label: str, received: Received, isolation: Isolation, leaks: str, sandbox: Sandbox) -> None:
     if isolation is Isolation.FULL:
         return
+    found = f"{isolation}, where it can {leaks}" if leaks else str(isolation)
     if sandbox.required:
         raise ModelError(
-            f"{label}: expected the full sandbox ({Isolation.FULL}), found {isolation}: this system has no other",
+            f"{label}: expected the full sandbox ({Isolation.FULL}), found {found}: take a system that has it",
             code="no-sandbox",
         )
     if received.format.runs_code:
         raise ModelError(
             f"{label}: {received.format.name} may do more than compute and is opened in the full sandbox only, which "
-            f"this system does not have (found {isolation}): convert it to ONNX in one file, or if it is your own, "
+            f"this system does not have (found {found}): convert it to ONNX in one file, or if it is your own, "
             "--no-sandbox",
             code="needs-sandbox",
         )

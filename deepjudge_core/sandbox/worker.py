@@ -84,7 +84,7 @@ class _Worker:
         closing = not setup["landlock"] and adapter.warm_up is not None and path.is_file()
         if closing and adapter.warm_up is not None:
             path = HeldPath.holding(path, path.read_bytes())
-            adapter.warm_up()
+            adapter.warm_up(gradients=setup["gradients"])
         limits.limit_memory(setup["memory"])
         if closing:
             confine.close_files()
