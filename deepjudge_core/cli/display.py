@@ -156,6 +156,7 @@ def show_observation(out: Console, seen: Observation) -> None:
     layers = ", ".join(f"{layer} = {tap}" for layer, tap in seen.layer_map.items()) or seen.unmatched or "none"
     say(out, f"model       {seen.model.name} ({seen.model.framework})")
     say(out, f"digest      {seen.model.digest}")
+    say(out, f"isolation   {seen.model.isolation}")
     say(out, f"answers     the suite {seen.suite}")
     say(out, f"layers      {layers}")
     for note in filter(None, (seen.unmapped, *seen.notes, seen.unsteady)):

@@ -237,6 +237,8 @@ def _environment(work: Path) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         # What is read of a user is in a file that cannot be read.
         **dict.fromkeys(("USER", "LOGNAME"), "deepjudge"),
+        # Each arena of the C library reserves up to 128 MiB, which counts as used: one a thread would be too many.
+        "MALLOC_ARENA_MAX": "2",
         # No device is within reach.
         "CUDA_VISIBLE_DEVICES": "-1",
         # numpy's; a process with a second thread cannot confine itself. The worker restores it then.
