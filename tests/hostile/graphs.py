@@ -245,9 +245,7 @@ HOSTILE = {
     "symbolic link": Case("m.onnx", external(symbolic), "not-a-file", "found a symbolic link"),
     "hard link": Case("m.onnx", external(hard), "not-a-file", "found a hard link: give a copy"),
     "pipe for weights": Case("m.onnx", external(pipe), "not-a-file", "found a pipe"),
-    "weights behind their end": Case(
-        "m.onnx", external(beside, offset=2**62), "cannot-open", "", alone="needs-sandbox"
-    ),
+    "weights behind their end": Case("m.onnx", external(beside, offset=2**62), "cannot-open", ""),
     "custom operation": Case("m.onnx", custom("evil.domain"), "cannot-open", "'Evil' of 'evil.domain', which needs a"),
     "custom operation in a branch": Case("m.onnx", in_a_branch, "cannot-open", "'Evil' of 'evil'"),
     "escapes in an operation": Case("m.onnx", custom(ODD, ODD), "cannot-open", "which needs a library"),
@@ -260,7 +258,7 @@ HOSTILE = {
     "weights of nothing": Case("m.onnx", vast_weights, "cannot-open", "expected as many numbers as the weights have"),
     "sparse, out of range": Case("m.onnx", sparse, "cannot-open", ""),
     "many wide layers": Case("m.onnx", many_layers(40, 2**22), OUT, MEMORY),
-    "cut": Case("m.onnx", cut(0.5), "wrong-format", "a truncated file", alone=None),
+    "cut": Case("m.onnx", cut(0.5), "wrong-format", "a truncated file"),
     "NaN": Case("m.onnx", with_nodes(node("Log", "n", "end"), weights=[tensor("n", [[-1.0]])], last="end"), BAD, "NaN"),
     "constant": Case("m.onnx", with_nodes(node("Neg", "z", "end"), last="end"), BAD, "the same answer to every input"),
     "too many classes": Case("m.onnx", write(model(classes=70_000)), BAD, "found no description of a classifier"),
@@ -282,7 +280,7 @@ BENIGN = {
     "a short loop": Case("m.onnx", loop(3)),
     "some doubling": Case("m.onnx", doubling(5)),
     "functions": Case("m.onnx", laughs(3, 3)),
-    "weights beside it": Case("m.onnx", external(beside, offset=0, length=48), alone="needs-sandbox"),
+    "weights beside it": Case("m.onnx", external(beside, offset=0, length=48)),
     "modules beside it": Case("m.onnx", beside_modules),
     "an honest one": Case("m.onnx", write(model())),
     "an honest one, last": Case("a b\u00e9.onnx", write(model())),

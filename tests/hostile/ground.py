@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -66,14 +66,12 @@ class Case:
         code: What stands in parentheses behind the reason; None for a model that is opened and answers;
             empty where the mistake is the user's.
         words: What the reason, or a line about a model that answers, has in it.
-        alone: The same where there is no Landlock; None where it is not asked.
     """
 
     file: str
     make: Callable[[Place], object]
     code: str | None = None
     words: str = ""
-    alone: str | None = field(default="same", kw_only=True)
 
 
 @functools.cache
@@ -199,12 +197,6 @@ def ask(folder: Path, suspect: Path, *options: str, cwd: Path) -> subprocess.Com
 def rename(case: Case, code: str | None) -> Case:
     """The same file, of which something else is expected."""
     return Case(case.file, case.make, code, "" if code else case.words)
-
-
-def without_landlock(cases: Mapping[str, Case]) -> dict[str, Case]:
-    """What is expected where there is no Landlock."""
-    kept = {name: case for name, case in cases.items() if case.alone is not None}
-    return {name: case if case.alone == "same" else rename(case, case.alone) for name, case in kept.items()}
 
 
 def _place(folder: Path, name: str, case: Case) -> Place:
