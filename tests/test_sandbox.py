@@ -27,7 +27,7 @@ from models import KINDS, Zoo, inputs
 from deepjudge_core import Adapter, Format, open_model
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.plugins import Registry, load_registry
-from deepjudge_core.sandbox import confine, landlock, process, seccomp
+from deepjudge_core.sandbox import confine, landlock, process, seccomp, worker
 from deepjudge_core.sandbox.channel import Announced, Channel, ChannelError, ClosedError, LateError, Message
 from deepjudge_core.sandbox.intake import receive
 from deepjudge_core.sandbox.policy import Isolation, Sandbox
@@ -357,6 +357,23 @@ def test_code_of_others_is_not_run_without_landlock(
         pass
 
 
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("expected this, found no way", "expected this, found ValueError (--debug says more)"),
+        ("expected this, found that", "expected this, found that"),
+        (f"expected this, found {'ab' * 50} ...", "expected this, found ValueError (--debug says more) ..."),
+        ("expected this, found in the end", "expected this, found ValueError (--debug says more)"),
+    ],
+)
+def test_what_a_library_says_is_kept_for_debug(message: str, said: str) -> None:
+    cause = ValueError("no way" if "way" in message else f"first\n{'ab' * 200}\nin the end")
+    error = ModelError(message)
+    error.__cause__ = cause
+    assert worker._reason(error) == said
+    assert worker._reason(cause) == "ValueError"
+
+
 def test_an_adapter_of_this_program_cannot_be_had_elsewhere(tmp_path: Path) -> None:
     toys.save_model(tmp_path / "a.toy")
     registry = load_registry({"toys": toys})
@@ -453,7 +470,7 @@ def test_a_hostile_description(taken_over: Any, code: str, said: str) -> None:
         ('say({}, [[[10**12, 2], "float32"]])', "in place of float32 5x2 (bad-answer)"),
         ('say({}, [[[5, 2], "float32"]], b"\\xff" * 40)', "expected numbers, found NaN or infinity (bad-answer)"),
         ("say({})", "none in place of float32 5x2 (bad-answer)"),
-        ('say({}, [[[5, 2], "float32"]], bytes(39)); sys.exit()', "crashed"),
+        ('say({}, [[[5, 2], "float32"]], bytes(39)); time.sleep(1); sys.exit()', "crashed"),
     ],
 )
 def test_a_hostile_answer(taken_over: Any, code: str, said: str) -> None:

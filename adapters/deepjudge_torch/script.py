@@ -196,19 +196,21 @@ def _find_example(
     shape = tuple(input_shape)
     example = example_for(module, shape)
     example = example.to(_dtype(module, example.dtype) if traced is None else traced.dtype)
-    failures = []
+    failures: list[ModelError] = []
     for rows in dict.fromkeys((ROWS, 1 if traced is None else len(traced), 1)):
         tried = torch.zeros(rows, *shape, dtype=example.dtype, device=example.device)
         try:
             with torch.no_grad():
                 find_scores(module(tried.clone()), rows)
         except ModelError as error:
-            failures.append(str(error))
+            failures.append(error)
         except Exception as error:
-            failures.append(f"expected a model that takes inputs of shape {shape}, found {_last(error)}")
+            failure = ModelError(f"expected a model that takes inputs of shape {shape}, found {_last(error)}")
+            failure.__cause__ = error
+            failures.append(failure)
         else:
             return tried
-    raise ModelError(f"{name}: {failures[0]}")
+    raise ModelError(f"{name}: {failures[0]}") from failures[0].__cause__
 
 
 def _dtype(module: torch.jit.ScriptModule, default: torch.dtype) -> torch.dtype:

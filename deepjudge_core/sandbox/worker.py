@@ -6,9 +6,9 @@ The first message says how to confine itself; the second what to open; those aft
 
 import contextlib
 import importlib
+import itertools
 import os
 import sys
-import textwrap
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core.components import Adapter
-from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
+from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
 from deepjudge_core.model import Array, InputSpec, Model
 from deepjudge_core.observation import ModelInfo
 from deepjudge_core.opening import open_by
@@ -27,10 +27,11 @@ from deepjudge_core.sandbox.channel import Channel, ClosedError, Message
 from deepjudge_core.sandbox.held import HeldPath
 from deepjudge_core.sandbox.probe import probe
 from deepjudge_core.sandbox.process import THREADS
+from deepjudge_core.text import clean
 
 # How libraries say that memory is exhausted, where they do not raise MemoryError.
 _OUT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory", "resource exhausted", "resourceexhausted")
-_SHORTENED = 240  # characters, to which adapters shorten what libraries say
+_TOLD = 20  # characters by which a library's words are known again
 
 
 def main(reading: int, writing: int) -> None:
@@ -138,13 +139,19 @@ def _reason(error: BaseException) -> str:
         return type(error).__name__
     text, cause = str(error), error.__cause__
     while cause is not None and not isinstance(cause, DeepJudgeError):
-        whole = " ".join(str(cause).split())
-        shortened = (f"{whole[: _SHORTENED - 4]} ...", textwrap.shorten(whole, _SHORTENED))
-        for said in (whole, *shortened, first_line(cause)):
-            if said:
-                text = text.replace(said, f"{type(cause).__name__} (--debug says more)")
+        for line in (str(cause), *str(cause).splitlines()):
+            text = _without(text, " ".join(clean(line, len(line)).split()), type(cause).__name__)
         cause = cause.__cause__
     return text
+
+
+def _without(text: str, said: str, kind: str) -> str:
+    # All of it, or as much of its beginning as an adapter has taken over.
+    start = text.find(said[:_TOLD]) if said else -1
+    if start < 0:
+        return text
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(text[start:], said, strict=False))
+    return f"{text[:start]}{kind} (--debug says more){text[start + len(list(same)) :]}"
 
 
 def _import_own_code(label: str, code: str, folder: str) -> None:
