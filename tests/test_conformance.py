@@ -832,12 +832,14 @@ def least(evidence: Mapping[str, Evidence], *, share: float = 0.9) -> Judgement:
     if not cast:
         return Judgement(Decision.INCONCLUSIVE, None, votes, "no metric could vote")
     p_copy = float(np.mean(cast))
-    return Judgement(Decision.COPY if p_copy > 0.5 else Decision.INDEPENDENT, p_copy, votes)
+    decision = Decision.COPY if p_copy > 0.5 else Decision.INDEPENDENT
+    return Judgement(decision, p_copy, votes, statement="less than the least")
 
 
 def decide(evidence: Mapping[str, Evidence], copy: bool) -> Judgement:
     votes = dict.fromkeys(evidence, Vote(copy))
-    return Judgement(Decision.COPY if copy else Decision.INDEPENDENT, float(copy), votes)
+    decision = Decision.COPY if copy else Decision.INDEPENDENT
+    return Judgement(decision, float(copy), votes, statement="so it is")
 
 
 def shares(evidence: Mapping[str, Evidence]) -> list[float]:

@@ -15,11 +15,12 @@ from rich.text import Text
 from deepjudge_core.audit import Report, SuspectResult
 from deepjudge_core.calibration import Calibration
 from deepjudge_core.components import Decision
-from deepjudge_core.judge import GROUPS, MetricResult
+from deepjudge_core.judge import MetricResult
 from deepjudge_core.observation import Observation
 from deepjudge_core.plugins import Component, Plugin, Registry
 from deepjudge_core.progress import Advance
 from deepjudge_core.sandbox.policy import Isolation
+from deepjudge_core.strata import limits
 from deepjudge_core.suite import CASE_SETS, Suite
 from deepjudge_core.text import LONGEST_LINE, clean
 
@@ -193,8 +194,14 @@ def show_report(out: Console, report: Report) -> None:
     else:
         _show_one_by_one(out, report)
     show_control_notes(out, report.calibration)
-    for remark in (*report.doubts, *_remarks(report), *_unconfined(report)):
+    for remark in (*report.doubts, *_remarks(report), *_limits(report), *_unconfined(report)):
         say(out, remark)
+
+
+def _limits(report: Report) -> tuple[str, ...]:
+    # Of an accusation, what it does not exclude.
+    accused = any(result.decision is Decision.COPY for result in report.suspects)
+    return limits(report.calibration.strata) if accused else ()
 
 
 def _row_each(report: Report) -> Table:
@@ -300,8 +307,9 @@ def _remarks(report: Report) -> Iterator[str]:
             continue
         if result.decision is Decision.INCONCLUSIVE:
             yield f"{result.path}: inconclusive: {verdict.reason}"
-        for group in GROUPS:
-            setting = verdict.settings[group]
+        for group, setting in verdict.settings.items():
+            if setting.decision is Decision.COPY and setting.statement:
+                yield f"{result.path}: {group}: {setting.statement}"
             if setting.decision is Decision.INCONCLUSIVE and result.decision is Decision.COPY:
                 yield f"{result.path}: {group}: inconclusive: {setting.reason}"
         reasons = {name: found.reason for name, found in verdict.metrics.items() if found.reason != verdict.reason}
