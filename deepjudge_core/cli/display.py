@@ -15,7 +15,7 @@ from rich.text import Text
 from deepjudge_core.audit import Report, SuspectResult
 from deepjudge_core.calibration import Calibration
 from deepjudge_core.components import Decision
-from deepjudge_core.judge import MetricResult
+from deepjudge_core.judge import GROUPS, MetricResult
 from deepjudge_core.observation import Observation
 from deepjudge_core.plugins import Component, Plugin, Registry
 from deepjudge_core.progress import Advance
@@ -194,8 +194,19 @@ def show_report(out: Console, report: Report) -> None:
     else:
         _show_one_by_one(out, report)
     show_control_notes(out, report.calibration)
-    for remark in (*report.doubts, *_remarks(report), *_limits(report), *_unconfined(report)):
+    for remark in (*report.doubts, *_remarks(report), *_statements(report), *_limits(report), *_unconfined(report)):
         say(out, remark)
+
+
+def _statements(report: Report) -> Iterator[str]:
+    # What the rule found where it accuses: models of which it says the same stand on one line.
+    accused: dict[tuple[str, str], list[str]] = {}
+    for result in report.suspects:
+        for group, setting in result.verdict.settings.items() if result.verdict else ():
+            if setting.decision is Decision.COPY and setting.statement:
+                accused.setdefault((group, setting.statement), []).append(result.path)
+    for (group, statement), paths in accused.items():
+        yield f"{', '.join(paths)}: {group}: {statement}"
 
 
 def _limits(report: Report) -> tuple[str, ...]:
@@ -307,9 +318,8 @@ def _remarks(report: Report) -> Iterator[str]:
             continue
         if result.decision is Decision.INCONCLUSIVE:
             yield f"{result.path}: inconclusive: {verdict.reason}"
-        for group, setting in verdict.settings.items():
-            if setting.decision is Decision.COPY and setting.statement:
-                yield f"{result.path}: {group}: {setting.statement}"
+        for group in GROUPS:
+            setting = verdict.settings[group]
             if setting.decision is Decision.INCONCLUSIVE and result.decision is Decision.COPY:
                 yield f"{result.path}: {group}: inconclusive: {setting.reason}"
         reasons = {name: found.reason for name, found in verdict.metrics.items() if found.reason != verdict.reason}

@@ -116,9 +116,13 @@ def _statement(votes: Mapping[str, Vote], evidence: Mapping[str, Evidence], *, s
     cast = [vote for vote in votes.values() if vote.vote is not None]
     rate = max(vote.false_positive_rate or 0 for vote in cast)
     known = {stratum or "unknown" for found in evidence.values() for stratum in found.strata}
-    how = "each stratum of controls by itself" if strata else "controls of all strata pooled"
+    named = ", ".join(sorted(known))
+    if not known:
+        how = "controls of unknown strata, pooled"
+    else:
+        how = f"each stratum of controls by itself ({named})" if strata else f"controls of all strata pooled ({named})"
+    copies = sum(vote.vote is True for vote in cast)
     return (
-        f"{sum(vote.vote is True for vote in cast)} of {len(cast)} metrics vote copy; of honest models like the "
-        f"controls at most {100 * rate:.3g} % would get such a vote by one metric, where their distances are normal; "
-        f"{how} ({', '.join(sorted(known)) or 'unknown'})"
+        f"{copies} of {len(cast)} metrics vote copy; of honest models like the controls "
+        f"at most {100 * rate:.3g} % would get such a vote by one metric, where distances are normal; {how}"
     )
