@@ -285,3 +285,10 @@ def test_one_metric_accuses_as_often_as_it_says(name: str) -> None:
     copies = sum(RULES[name].judge(one(v[0], v[1:]), level=level).decision is Decision.COPY for v in values)
     interval = scipy.stats.binomtest(copies, draws).proportion_ci(0.999, method="exact")
     assert interval.low <= level <= interval.high
+
+
+def test_what_no_controls_can_show_is_said() -> None:
+    strata = ("same-data",) * 7 + ("other-data",) * 12
+    found = prediction_bound(one(0.1, drawn(19), strata=strata))
+    said = "from 19 controls (7 same-data, 12 other-data); this holds where honest models' distances are log-normal; "
+    assert f"{said}without that, such controls could show no more than 1 in 8" in str(found.statement)

@@ -11,7 +11,7 @@ import scipy.stats
 from deepjudge_core.components import Evidence, Judgement, Vote
 from deepjudge_core.model import Array
 from deepjudge_core.strata import Stratum
-from deepjudge_statistics import bounds
+from deepjudge_statistics import bounds, wording
 from deepjudge_statistics.rules import check_share, conclude, inconclusive, prediction_bound, rank
 from deepjudge_statistics.strata import of, shortage
 
@@ -71,8 +71,7 @@ def _harmonic(evidence: Mapping[str, Evidence], each: Judgement, level: float) -
         name: vote if vote.p_value is None else _alone(evidence[name], vote.p_value, level)
         for name, vote in each.votes.items()
     }
-    given = "this holds where honest models' distances are log-normal"
-    return conclude(evidence, votes, p_value, 0.0, level, given)
+    return conclude(evidence, votes, p_value, 0.0, level, wording.lognormal(evidence))
 
 
 def _alone(evidence: Evidence, p_value: float, level: float) -> Vote:

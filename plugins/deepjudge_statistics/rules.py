@@ -19,8 +19,6 @@ LEAST_PREDICTING = 6
 LEAST_TOLERATED = 3
 """The same of a tolerance bound, whose factor grows where controls are few."""
 
-_LOGNORMAL = "this holds where honest models' distances are log-normal"
-
 
 def prediction_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01) -> Judgement:
     """Hold each distance against what one more control's would be, by Student's t on logarithms.
@@ -40,7 +38,7 @@ def prediction_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01) -
         threshold = min(bounds.prediction_limit(each, controls) for controls in groups)
         votes[name] = Vote(p_value <= each, threshold, threshold, p_value=p_value, false_positive_rate=each)
     # A distance of 0 is below every log-normal one.
-    return _bonferroni(evidence, votes | silent, level, least=0.0, given=_LOGNORMAL)
+    return _bonferroni(evidence, votes | silent, level, least=0.0, given=wording.lognormal(evidence))
 
 
 def tolerance_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01, confidence: float = 0.95) -> Judgement:
@@ -77,7 +75,7 @@ def tolerance_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01, co
             f"the suspect is {side} to the victim than all but {wording.percent(level)} of honest models like the "
             f"controls, with {wording.percent(confidence)} confidence, by {by}",
             f"from {wording.counted(evidence)}",
-            _LOGNORMAL,
+            wording.lognormal(evidence),
         ]
     )
     decision = Decision.COPY if copies else Decision.INDEPENDENT

@@ -34,6 +34,15 @@ def counted(evidence: Mapping[str, Evidence]) -> str:
     return f"{sum(sizes.values())} controls ({named})"
 
 
+def lognormal(evidence: Mapping[str, Evidence]) -> str:
+    """What a rule assumes that no controls can show, and what they say without it."""
+    fewest = min(len(values) for found in evidence.values() for values in found.by_stratum().values())
+    return (
+        "this holds where honest models' distances are log-normal; without that, such controls could show no more than "
+        f"1 in {fewest + 1}"
+    )
+
+
 def sentence(parts: Iterable[str]) -> str:
     """Parts of one, with a capital letter in front."""
     text = "; ".join(filter(None, parts))

@@ -115,9 +115,9 @@ def _vote(value: float, found: Array, bound: Bound, confidence: float, alpha: fl
 def _statement(votes: Mapping[str, Vote], evidence: Mapping[str, Evidence], *, strata: bool) -> str:
     cast = [vote for vote in votes.values() if vote.vote is not None]
     rate = max(vote.false_positive_rate or 0 for vote in cast)
-    known = {stratum or "unknown" for found in evidence.values() for stratum in found.strata}
-    named = ", ".join(sorted(known))
-    if not known:
+    found = {stratum for seen in evidence.values() for stratum in seen.strata or (None,)}
+    named = ", ".join(sorted(stratum or "unknown" for stratum in found))
+    if found == {None}:
         how = "controls of unknown strata, pooled"
     else:
         how = f"each stratum of controls by itself ({named})" if strata else f"controls of all strata pooled ({named})"
