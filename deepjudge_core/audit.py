@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from deepjudge_core.calibration import Calibration, calibrate, check_not_a_control
@@ -18,8 +19,10 @@ from deepjudge_core.observe import accuracy_on_seeds
 from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.seeds import Order, select_seeds
+from deepjudge_core.strata import Stratum
 from deepjudge_core.subject import Subject
 from deepjudge_core.suite import Suite
+from deepjudge_core.zoo.manifest import recorded_stratum
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,39 @@ def make_suite(
         )
 
 
+def ask_controls(
+    suite: Suite,
+    controls: Iterable[Any],
+    metrics: Iterable[str] | None = None,
+    *,
+    match: Match = DEFAULT_MATCH,
+    sandbox: Sandbox | None = DEFAULT_SANDBOX,
+    registry: Registry | None = None,
+) -> Calibration:
+    """Let the controls answer, and measure them.
+
+    Args:
+        suite: The suite.
+        controls: Models known to be independent of the victim, as paths, live models, or :class:`Subject`. The stratum
+            of one that does not say is what the ``zoo.json`` beside it records.
+        metrics: Names; by default every installed one.
+        match: How neurons are put beside the victim's.
+        sandbox: How models' files are confined; None to open them in this process.
+        registry: Where the components are; by default every installed one.
+
+    Raises:
+        DeepJudgeError: When a control cannot be used.
+    """
+    registry, known = registry or load_registry(), [Subject.of(control) for control in controls]
+    strata = [control.stratum or _recorded(control) for control in known]
+    answers = [control.answer(suite, registry, sandbox) for control in known]
+    return calibrate(suite, answers, metrics, match=match, strata=strata, registry=registry)
+
+
+def _recorded(control: Subject) -> Stratum | None:
+    return recorded_stratum(Path(control.source)) if isinstance(control.source, str | Path) else None
+
+
 def judge_suspects(
     suite: Suite,
     calibration: Calibration,
@@ -249,8 +285,7 @@ def audit(
     made(suite)
     for subject in (*known, *asked):
         subject.check(suite)
-    answers = [control.answer(suite, registry, sandbox) for control in known]
-    calibration = calibrate(suite, answers, judging.metrics, match=match, registry=registry)
+    calibration = ask_controls(suite, known, judging.metrics, match=match, sandbox=sandbox, registry=registry)
     calibrated(calibration)
     return judge_suspects(suite, calibration, asked, judging, sandbox=sandbox, registry=registry)
 

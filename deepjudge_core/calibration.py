@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from deepjudge_core.measure import Measurements, check_suite, measure
 from deepjudge_core.model import Access, Array
 from deepjudge_core.observation import Observation
 from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.strata import Stratum
 from deepjudge_core.suite import Suite
 
 LEAST_CONTROLS = 3
@@ -29,6 +31,7 @@ class Calibration:
         measurements: Their values, in the same order.
         notes: What a reader should know: controls counted once, for instance.
         match: How neurons were put beside the victim's, of controls and so of suspects.
+        strata: Of each control its stratum, None where that is not known; empty where none is known.
     """
 
     suite: str
@@ -36,18 +39,28 @@ class Calibration:
     measurements: tuple[Measurements, ...]
     notes: tuple[str, ...] = ()
     match: Match = DEFAULT_MATCH
+    strata: tuple[Stratum | None, ...] = ()
 
     def values(self, metric: str) -> Array:
         """``(n,)`` float64 values of a metric over the controls that it could be measured on."""
-        found = (control[metric].value for control in self.measurements if metric in control)
-        return np.array([value for value in found if value is not None], dtype=np.float64)
+        return np.array([self.measurements[place][metric].value for place in self.places(metric)], dtype=np.float64)
+
+    def places(self, metric: str) -> tuple[int, ...]:
+        """The places of the controls that a metric could be measured on."""
+        return tuple(
+            place
+            for place, control in enumerate(self.measurements)
+            if metric in control and control[metric].value is not None
+        )
 
     def without(self, place: int) -> "Calibration":
         """The same but for one control, by its place."""
-        controls, measurements = (
-            (*values[:place], *values[place + 1 :]) for values in (self.controls, self.measurements)
+        return replace(
+            self,
+            controls=self.controls[:place] + self.controls[place + 1 :],
+            measurements=self.measurements[:place] + self.measurements[place + 1 :],
+            strata=self.strata[:place] + self.strata[place + 1 :],
         )
-        return replace(self, controls=controls, measurements=measurements)
 
     def shortage(self, metric: str) -> str:
         """Why there are too few values of a metric."""
@@ -64,6 +77,7 @@ def calibrate(
     metrics: Iterable[str] | None = None,
     *,
     match: Match = DEFAULT_MATCH,
+    strata: Sequence[Stratum | None] = (),
     registry: Registry | None = None,
 ) -> Calibration:
     """Measure the controls.
@@ -73,17 +87,20 @@ def calibrate(
         controls: Their answers; a model that is given twice, in whatever formats, is counted once.
         metrics: Names of metrics; by default every installed one.
         match: How neurons are put beside the victim's, of the controls and later of every suspect.
+        strata: Of each control its stratum, None where that is not known; by default of all.
         registry: Where the metrics are; by default every installed one.
 
     Raises:
-        CalibrationError: When a control is the victim, or its copy in another format.
+        CalibrationError: When a control is the victim, or its copy in another format; or one model is said to be of two
+            strata.
         FileFormatError: When a control answered another suite.
     """
     registry = registry or load_registry()
     names = None if metrics is None else list(metrics)
     kept: list[Observation] = []
+    kept_strata: list[Stratum | None] = []
     notes = []
-    for seen in controls:
+    for seen, stratum in zip(controls, strata or [None] * len(controls), strict=True):
         check_suite(suite, seen)
         if _is_same(seen, suite.victim):
             raise CalibrationError(
@@ -92,12 +109,15 @@ def calibrate(
         first = next((other for other in kept if _is_same(seen, other)), None)
         if first is None:
             kept.append(seen)
+            kept_strata.append(stratum)
             if seen.unsteady:
                 notes.append(f"{seen.model.name}: {seen.unsteady}; thresholds that rest on it are doubtful")
         else:
             notes.append(f"{seen.model.name}: is the same model as {first.model.name}, counted once")
+            place = next(place for place, other in enumerate(kept) if other is first)
+            kept_strata[place] = _one_stratum(seen, kept_strata[place], stratum)
     measured = tuple(measure(suite, seen, names, match=match, registry=registry) for seen in kept)
-    return Calibration(suite.digest, tuple(kept), measured, tuple(notes), match)
+    return Calibration(suite.digest, tuple(kept), measured, tuple(notes), match, tuple(kept_strata))
 
 
 def check_not_a_control(calibration: Calibration, seen: Observation) -> None:
@@ -115,12 +135,13 @@ def check_not_a_control(calibration: Calibration, seen: Observation) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Controls:
-    """What a calibration file holds: of which suite, the controls' answers, notes, and how neurons are matched."""
+    """What a calibration file holds: its suite, the controls' answers and strata, notes, how neurons are matched."""
 
     suite: str
     observations: tuple[Observation, ...]
     notes: tuple[str, ...]
     match: Match
+    strata: tuple[Stratum | None, ...] = ()
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
@@ -134,6 +155,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         "controls": [control.to_json() for control in calibration.controls],
         "notes": list(calibration.notes),
         "match": calibration.match,
+        "strata": list(calibration.strata),
     }
     arrays: dict[str, Array] = {}
     for place, control in enumerate(calibration.controls):
@@ -158,6 +180,8 @@ def load_controls(path: Path) -> Controls:
             ),
             notes=tuple(map(str, content.manifest["notes"])),
             match=parse_match(content.manifest["match"]),
+            # Before there were any, files had none.
+            strata=_parse_strata(content.manifest.get("strata", []), len(values)),
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FileFormatError(f"{path}: not a complete calibration: {error}") from None
@@ -177,8 +201,22 @@ def load_calibration(
         raise FileFormatError(
             f"{path}: calibrates the suite {stored.suite[:12]}, expected this suite {suite.digest[:12]}"
         )
-    made = calibrate(suite, stored.observations, metrics, match=stored.match, registry=registry)
+    made = calibrate(suite, stored.observations, metrics, match=stored.match, strata=stored.strata, registry=registry)
     return replace(made, notes=stored.notes)
+
+
+def _parse_strata(value: object, controls: int) -> tuple[Stratum | None, ...]:
+    if not isinstance(value, list) or len(value) not in (0, controls):
+        raise ValueError("strata that are not those of the controls")
+    if any(stratum not in (None, *get_args(Stratum)) for stratum in value):
+        raise ValueError("an unknown stratum")
+    return tuple(value)
+
+
+def _one_stratum(seen: Observation, one: Stratum | None, other: Stratum | None) -> Stratum | None:
+    if one and other and one != other:
+        raise CalibrationError(f"{seen.model.name}: expected one stratum of a control, found {one} and {other}")
+    return one or other
 
 
 def _is_same(one: Observation, other: Observation) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from deepjudge_core.errors import PluginError
 from deepjudge_core.model import Access, Array, Layout, Model
+from deepjudge_core.strata import Stratum
 
 CaseSet = Literal["clean", "adversarial", "corners"]
 """The sets of cases in a suite: the seeds themselves, inputs the victim misclassifies, and neuron corners."""
@@ -230,11 +231,21 @@ class Evidence:
         value: The suspect's.
         controls: ``(n,)`` the controls', n >= 3.
         alpha: The metric's default share of the bound.
+        strata: Of each control its stratum, None where that is not known; empty where none is known.
+        places: Of each control its place among all controls, by which metrics that were measured on different ones are
+            put side by side; empty where they were measured on all.
     """
 
     value: float
     controls: Array
     alpha: float
+    strata: tuple[Stratum | None, ...] = ()
+    places: tuple[int, ...] = ()
+
+    def by_stratum(self) -> dict[Stratum | None, Array]:
+        """Stratum to the values of its controls; None to those of which it is not known."""
+        strata = self.strata or (None,) * len(self.controls)
+        return {stratum: self.controls[[other == stratum for other in strata]] for stratum in dict.fromkeys(strata)}
 
 
 class Decision(enum.StrEnum):
@@ -248,12 +259,23 @@ class Decision(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Vote:
-    """What a rule makes of one metric; ``vote`` is None, with the reason, where the controls say nothing."""
+    """What a rule makes of one metric.
+
+    Attributes:
+        vote: For copy or not; None, with the reason, where the controls say nothing.
+        lower_bound: What the threshold was taken from, where there is such a thing.
+        threshold: The greatest value that is voted a copy.
+        reason: Why no vote is cast.
+        p_value: Probability that an honest model's value is as small as this, by this metric alone; 0..1.
+        false_positive_rate: Probability, at most, that an honest model gets a vote for copy, 0..1.
+    """
 
     vote: bool | None
     lower_bound: float | None = None
     threshold: float | None = None
     reason: str | None = None
+    p_value: float | None = None
+    false_positive_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -265,12 +287,20 @@ class Judgement:
         p_copy: The rule's confidence, 0..1; None where it could not be had.
         votes: Metric name to what the rule made of it.
         reason: Why, where the decision is inconclusive.
+        p_value: Probability, at most, that an honest model comes as near to the victim as the suspect, all metrics
+            together; 0..1. None for rules that give none.
+        least_p_value: The smallest p-value that this number of controls could have given (the minimum attainable
+            p-value: Tarone, 1990); None where there is no p-value.
+        statement: What was found, on one line, for a reader who is no statistician.
     """
 
     decision: Decision
     p_copy: float | None
     votes: Mapping[str, Vote]
     reason: str | None = None
+    p_value: float | None = None
+    least_p_value: float | None = None
+    statement: str | None = None
 
 
 @dataclass(frozen=True)

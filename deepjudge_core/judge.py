@@ -3,17 +3,18 @@
 import contextlib
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from deepjudge_core import options as component_options
 from deepjudge_core.calibration import LEAST_CONTROLS, Calibration
-from deepjudge_core.components import Decision, Evidence, Group, Judgement, Rule, Vote
+from deepjudge_core.components import Decision, Evidence, Group, Judgement, Metric, Rule, Vote
 from deepjudge_core.errors import CalibrationError, DeepJudgeError, PluginError, UsageError
 from deepjudge_core.measure import Measurement, Measurements
 from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.text import LONGEST_LINE, clean
 
 Grouping = Literal["separate", "joint"]
 PointsTo = Literal["weights", "behaviour", "weights-changed-behaviour"]
@@ -28,11 +29,18 @@ class Setting:
         decision: None where nothing of the setting was asked for or the access did not allow it.
         p_copy: The rule's confidence, 0..1.
         reason: Why there is no decision, or none but inconclusive.
+        p_value: Probability, at most, that an honest model comes as near to the victim, 0..1; None for rules that give
+            none.
+        least_p_value: The smallest p-value that this number of controls could have given.
+        statement: What the rule found, on one line, for a reader who is no statistician.
     """
 
     decision: Decision | None
     p_copy: float | None = None
     reason: str | None = None
+    p_value: float | None = None
+    least_p_value: float | None = None
+    statement: str | None = None
 
 
 @dataclass(frozen=True)
@@ -194,7 +202,7 @@ def _judge(
 ) -> tuple[Setting, Mapping[str, Vote]]:
     votes = {name: _unmeasured(m, calibration) for name, m in measurements.items()}
     evidence = {
-        name: Evidence(m.value, calibration.values(name), m.metric.alpha)
+        name: _evidence(m.value, m.metric, calibration)
         for name, m in measurements.items()
         if votes[name] is None and m.value is not None
     }
@@ -208,17 +216,32 @@ def _judge(
         return Setting(Decision.INCONCLUSIVE, reason="; ".join(filter(None, reasons))), settled
     judgement = _apply(rule, evidence, options)
     settled |= judgement.votes
+    found = Setting(
+        judgement.decision,
+        judgement.p_copy,
+        judgement.reason,
+        judgement.p_value,
+        judgement.least_p_value,
+        judgement.statement,
+    )
+    # What the rule says of its decision is not said of another one.
+    unclear = replace(found, decision=Decision.INCONCLUSIVE, statement=None)
     cast = sum(vote.vote is not None for vote in settled.values())
-    if 2 * cast < len(settled):
+    if 2 * cast < len(settled) and judgement.decision is not Decision.INCONCLUSIVE:
         groups = {m.metric.group for m in measurements.values()}
         which = f"{groups.pop()} metrics" if len(groups) == 1 else "metrics"
-        reason = f"only {cast} of {len(settled)} {which} could vote"
-        return Setting(Decision.INCONCLUSIVE, judgement.p_copy, reason), settled
+        return replace(unclear, reason=f"only {cast} of {len(settled)} {which} could vote"), settled
     unsteady = next((m.unsteady for m in measurements.values() if m.unsteady), None)
     if unsteady and judgement.decision is Decision.INDEPENDENT:
         # Whatever the rule: answers that change by themselves are far from the victim's, be it a copy or not.
-        return Setting(Decision.INCONCLUSIVE, judgement.p_copy, unsteady), settled
-    return Setting(judgement.decision, judgement.p_copy, judgement.reason), settled
+        return replace(unclear, reason=unsteady), settled
+    return found, settled
+
+
+def _evidence(value: float, metric: Metric, calibration: Calibration) -> Evidence:
+    places = calibration.places(metric.name)
+    strata = tuple(calibration.strata[place] for place in places) if calibration.strata else ()
+    return Evidence(value, calibration.values(metric.name), metric.alpha, strata, places)
 
 
 def _unmeasured(measurement: Measurement, calibration: Calibration) -> Vote | None:
@@ -249,18 +272,30 @@ def _plain(judgement: object, evidence: Collection[str]) -> Judgement:
         raise PluginError(f"expected a Judgement, found {type(judgement).__name__}")
     if set(judgement.votes) != set(evidence):
         raise PluginError(f"expected votes for {', '.join(evidence)}, found {', '.join(judgement.votes) or 'none'}")
-    decision, p_copy = Decision(judgement.decision), _number(judgement.p_copy)
+    decision, p_copy = Decision(judgement.decision), _share("p_copy", judgement.p_copy)
     if decision is Decision.FAILED or (decision is Decision.INCONCLUSIVE and not judgement.reason):
         raise PluginError(f"expected a decision, or inconclusive with a reason, found {decision}")
-    if p_copy is not None and not 0 <= p_copy <= 1:
-        raise PluginError(f"expected p_copy within 0..1, found {p_copy}")
     votes = {}
     for name, vote in judgement.votes.items():
         if vote.vote is None and not vote.reason:
             raise PluginError(f"expected a reason why {name!r} casts no vote, found none")
         flag = None if vote.vote is None else bool(vote.vote)
-        votes[name] = Vote(flag, _number(vote.lower_bound), _number(vote.threshold), vote.reason)
-    return Judgement(decision, p_copy, votes, judgement.reason)
+        p_value, rate = _share("p_value", vote.p_value), _share("false_positive_rate", vote.false_positive_rate)
+        votes[name] = Vote(flag, _number(vote.lower_bound), _number(vote.threshold), vote.reason, p_value, rate)
+    p_value, least = _share("p_value", judgement.p_value), _share("least_p_value", judgement.least_p_value)
+    if p_value is not None and least is not None and least > p_value:
+        raise PluginError(f"expected least_p_value <= p_value, found {least} and {p_value}")
+    statement = judgement.statement
+    if statement is not None and (not statement.strip() or clean(statement, LONGEST_LINE) != statement):
+        raise PluginError(f"expected a statement of one clean line, found {statement!r}")
+    return Judgement(decision, p_copy, votes, judgement.reason, p_value, least, statement)
+
+
+def _share(what: str, value: float | None) -> float | None:
+    number = _number(value)
+    if number is not None and not 0 <= number <= 1:
+        raise PluginError(f"expected {what} within 0..1, found {number}")
+    return number
 
 
 def _number(value: float | None) -> float | None:

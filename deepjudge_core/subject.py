@@ -15,6 +15,7 @@ from deepjudge_core.opening import open_model
 from deepjudge_core.plugins import Registry
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.sandbox.remote import open_isolated
+from deepjudge_core.strata import Stratum
 from deepjudge_core.suite import Suite
 
 
@@ -26,11 +27,14 @@ class Subject:
         source: The path of a model or of a stored observation, a live model, or an observation.
         asking: How it is asked; of a victim only the layout counts. What is stored was asked before.
         opening: Options of the adapter that opens it, such as ``output_name`` of an ONNX model.
+        stratum: Of a control, what it has in common with the victim; None where that is not known, or is looked up in
+            the ``zoo.json`` beside it.
     """
 
     source: Any
     asking: Asking = field(default_factory=Asking)
     opening: Mapping[str, Any] = field(default_factory=dict)
+    stratum: Stratum | None = None
 
     @classmethod
     def of(cls, given: Any) -> "Subject":

@@ -345,6 +345,34 @@ dense2 = "dense3"
         assert control["preprocessing"] == {"scale": 1, "mean": [0], "std": [2]}
 
 
+def test_strata_of_controls(cli: Cli) -> None:
+    own = """
+[[controls]]
+path = "more"
+stratum = "same-data"
+"""
+    Path("more").mkdir()
+    for seed in (5, 6):
+        toys.save_model(Path(f"more/c{seed}.toy"), seed=seed)
+    write(WHOLE + own)
+    status, out, err = cli("audit", "audit.toml")
+    assert (status, err) == (1, "")
+    found = json.loads(Path("out/report.json").read_text())["calibration"]
+    assert [control["stratum"] for control in found["controls"]] == [None] * 4 + ["same-data"] * 2
+    [limit] = found["limits"]
+    assert "(stratum common-ancestor)" in limit
+    # Said of an accusation, with what the rule found.
+    assert limit in out.splitlines()
+    assert "copy.toy: black-box: 2 of 2 metrics are near" in out
+    assert "honest.toy: black-box" not in out
+    assert cli("show", "out/calibration.safetensors")[1].count("stratum     same-data") == 2
+    write(WHOLE.replace('path = "copy.toy"', 'path = "honest.toy"'))
+    assert "(stratum common-ancestor)" not in cli("audit", "audit.toml")[1]
+    write(WHOLE + own, ('stratum = "same-data"', 'stratum = "near"'))
+    _, _, err = cli("audit", "audit.toml")
+    assert 'controls[1].stratum: expected "same-data" or "other-data" or ' in err
+
+
 def test_what_does_not_fit_the_suite_is_said_before_a_model_answers_it(cli: Cli) -> None:
     kept = Path("out/suite.safetensors")  # which took its time
     write(WHOLE, ('"honest.toy"', '"honest.toy"\nlayers = { dense9 = "dense1" }'))

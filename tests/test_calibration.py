@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from deepjudge_core import (
     measure,
     save_calibration,
     select_seeds,
+    storage,
 )
 from deepjudge_core.calibration import Calibration, check_not_a_control
 from deepjudge_core.errors import CalibrationError, FileFormatError, UsageError
+from deepjudge_core.strata import limits
 
 
 def renamed(seen: Observation, name: str, digest: str | None = None) -> Observation:
@@ -35,6 +38,51 @@ def shifted(seen: Observation, by: float) -> Observation:
 
 def run(*controls: Observation) -> Calibration:
     return calibrate(toys.suite(), controls, registry=toys.registry())
+
+
+def test_strata(tmp_path: Path) -> None:
+    one, two, three = (toys.seen(seed) for seed in (1, 2, 3))
+    assert run(one, two).strata == (None, None)
+
+    def labelled(*strata: Any) -> Calibration:
+        return calibrate(
+            toys.suite(), [one, two, renamed(one, "again"), three], strata=strata, registry=toys.registry()
+        )
+
+    found = labelled("same-data", None, None, "other-data")
+    assert found.strata == ("same-data", None, "other-data")
+    assert labelled(None, None, "same-data", None).strata == ("same-data", None, None)
+    assert found.without(0).strata == (None, "other-data")
+    with pytest.raises(CalibrationError, match="again: expected one stratum of a control, found same-data and other-d"):
+        labelled("same-data", None, "other-data", None)
+    path = tmp_path / "c.safetensors"
+    save_calibration(path, found)
+    assert load_calibration(path, toys.suite(), registry=toys.registry()).strata == found.strata
+
+
+def test_strata_in_files(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_calibration(path, toys.calibration(3))
+    content = storage.read(path, ["calibration"])
+
+    def rewritten(**changes: Any) -> Calibration:
+        manifest = {key: value for key, value in {**content.manifest, **changes}.items() if value != "none"}
+        storage.write(path, storage.seal("calibration", manifest, content.arrays))
+        return load_calibration(path, toys.suite(), registry=toys.registry())
+
+    # As files were before controls had any.
+    assert rewritten(strata="none").strata == (None, None, None)
+    for damaged in (["same-data"], ["same-data", None, "neighbours"], {"a": 1}, 5):
+        with pytest.raises(FileFormatError, match="not a complete calibration"):
+            rewritten(strata=damaged)
+
+
+def test_what_cannot_be_concluded_without_a_stratum() -> None:
+    assert limits(()) == ()
+    assert limits(("same-data", "common-ancestor")) == ()
+    [line] = limits(("other-data", None, "common-ancestor"))
+    assert "could share training data with the victim" in line
+    assert len(limits((None,))) == 2
 
 
 def test_values_are_those_of_the_controls() -> None:

@@ -122,9 +122,13 @@ def test_every_metric_keeps_the_contract(metric: Metric) -> None:
     check_metric(metric)
 
 
+# Numbers of controls that a rule takes, where it refuses 3: of three metrics at its default level.
+DECIDING = {"prediction-bound": (6, 12), "conformal": (299,), "combine": (99,)}
+
+
 @pytest.mark.parametrize("rule", REGISTRY.rules.select(), ids=lambda r: r.name)
 def test_every_rule_keeps_the_contract(rule: Rule) -> None:
-    check_rule(rule)
+    check_rule(rule, controls=DECIDING.get(rule.name, (3, 12)))
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +282,7 @@ def test_a_suite_file_depends_on_the_seed_and_nothing_else(kind: str, zoo: Zoo, 
 def test_the_matrix_covers_every_built_in_component() -> None:
     built_in = [plugin for plugin in REGISTRY.plugins if plugin.distribution.startswith("deepjudge ")]
     assert {plugin.name: plugin.failure for plugin in built_in} == dict.fromkeys(
-        ["attacks", "blackbox", "keras", "onnx", "torch", "voting", "whitebox"]
+        ["attacks", "blackbox", "keras", "onnx", "statistics", "torch", "voting", "whitebox"]
     )
     # Attacks have a matrix of their own: tests/test_attacks.py.
     components = [c for plugin in built_in for c in plugin.components if not isinstance(c, Attack)]
@@ -290,7 +294,7 @@ def test_the_matrix_covers_every_built_in_component() -> None:
     assert {KINDS[kind].adapter for kind in FRAMEWORKS} == {None, *(adapter.name for adapter in adapters)}
     assert GENERATOR_OPTIONS.keys() == {c.name for c in components if isinstance(c, Generator)}
     assert {c.name for c in components if isinstance(c, Metric)} == {"robd", "jsd", "nod", "nad", "lod", "lad"}
-    assert {c.name for c in components if isinstance(c, Rule)} == {"voting"}
+    assert {c.name for c in components if isinstance(c, Rule)} == {"voting", "tolerance-bound", *DECIDING}
     assert sum(isinstance(c, Adapter | Generator | Metric | Rule) for c in components) == len(components)
 
 
@@ -832,12 +836,14 @@ def least(evidence: Mapping[str, Evidence], *, share: float = 0.9) -> Judgement:
     if not cast:
         return Judgement(Decision.INCONCLUSIVE, None, votes, "no metric could vote")
     p_copy = float(np.mean(cast))
-    return Judgement(Decision.COPY if p_copy > 0.5 else Decision.INDEPENDENT, p_copy, votes)
+    decision = Decision.COPY if p_copy > 0.5 else Decision.INDEPENDENT
+    return Judgement(decision, p_copy, votes, statement="less than the least")
 
 
 def decide(evidence: Mapping[str, Evidence], copy: bool) -> Judgement:
     votes = dict.fromkeys(evidence, Vote(copy))
-    return Judgement(Decision.COPY if copy else Decision.INDEPENDENT, float(copy), votes)
+    decision = Decision.COPY if copy else Decision.INDEPENDENT
+    return Judgement(decision, float(copy), votes, statement="so it is")
 
 
 def shares(evidence: Mapping[str, Evidence]) -> list[float]:
@@ -941,6 +947,35 @@ BROKEN_RULES = {
     other_judgement_each_time: "otherwise the second time",
     no_judgement: "expected a Judgement, found a Decision",
     rule_without_default: "option 'share': expected a default",
+}
+
+
+def grows_surer_with_distance(evidence: Mapping[str, Evidence]) -> Judgement:
+    return dataclasses.replace(least(evidence), p_value=1 - min(1.0, min(shares(evidence)) / 2))
+
+
+def surer_than_can_be(evidence: Mapping[str, Evidence]) -> Judgement:
+    return dataclasses.replace(least(evidence), p_value=0.01, least_p_value=0.02)
+
+
+def no_probability(evidence: Mapping[str, Evidence]) -> Judgement:
+    return dataclasses.replace(least(evidence), p_value=1.5)
+
+
+def says_nothing(evidence: Mapping[str, Evidence]) -> Judgement:
+    return dataclasses.replace(least(evidence), statement=None)
+
+
+def says_it_in_lines(evidence: Mapping[str, Evidence]) -> Judgement:
+    return dataclasses.replace(least(evidence), statement="a\nb")
+
+
+BROKEN_RULES |= {
+    grows_surer_with_distance: "p_value falls from",
+    surer_than_can_be: "expected least_p_value <= p_value, found 0.02 and 0.01",
+    no_probability: "expected p_value within 0..1, found 1.5",
+    says_nothing: "expected a statement of its decision, found none",
+    says_it_in_lines: "expected a statement of one clean line, found 'a.nb'",
 }
 
 

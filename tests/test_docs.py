@@ -301,7 +301,7 @@ def rows_of_options() -> list[tuple[str, str, str]]:
     functions |= {c.name: c.judge for c in given if isinstance(c, dj.Rule)}
     functions |= {c.name: c.steal for c in given if isinstance(c, dj.Attack)}
     return [
-        (name, option.name, str(option.default).replace("True", "true"))
+        (name, option.name, re.sub("^(True|False)$", lambda m: m[0].lower(), str(option.default)))
         for name, function in functions.items()
         for option in inspect.signature(function).parameters.values()
         if option.kind is inspect.Parameter.KEYWORD_ONLY and not isinstance(option.default, Mapping)

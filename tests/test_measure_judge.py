@@ -376,6 +376,45 @@ def test_what_a_rule_is_given() -> None:
     }
 
 
+def test_strata_of_the_controls_reach_the_rule() -> None:
+    given: dict[str, Evidence] = {}
+
+    def rule(evidence: Mapping[str, Evidence]) -> Judgement:
+        given.update(evidence)
+        votes = dict.fromkeys(evidence, Vote(False, p_value=0.5, false_positive_rate=0.01))
+        return Judgement(Decision.INDEPENDENT, None, votes, p_value=0.25, least_p_value=0.125, statement="It is far.")
+
+    registry = registry_with(rule=rule)
+    seen = [toys.seen(1), toys.seen(2, access=Access.BLACK_BOX), toys.seen(3), toys.seen(4), toys.seen(5)]
+    strata = ("same-data", "other-data", None, "other-data", "common-ancestor")
+    calibration = calibrate(toys.suite(), seen, strata=strata, registry=registry)
+    values = measure(toys.suite(), toys.seen(9), registry=registry)
+    found = judge(values, calibration, "mine", registry=registry)
+    setting = found.settings["black-box"]
+    assert (setting.p_value, setting.least_p_value, setting.statement) == (0.25, 0.125, "It is far.")
+    assert (found.metrics["surety"].vote.p_value, found.metrics["surety"].vote.false_positive_rate) == (0.5, 0.01)
+    assert (given["surety"].strata, given["surety"].places) == (strata, (0, 1, 2, 3, 4))
+    # What a control could not be asked is left out with its stratum.
+    assert (given["outputs"].strata, given["outputs"].places) == ((*strata[:1], *strata[2:]), (0, 2, 3, 4))
+    divided = given["surety"].by_stratum()
+    assert list(divided) == ["same-data", "other-data", None, "common-ancestor"]
+    np.testing.assert_array_equal(divided["other-data"], calibration.values("surety")[[1, 3]])
+    judge(values, calibration.without(1), "mine", registry=registry)
+    assert given["surety"].strata == ("same-data", None, "other-data", "common-ancestor")
+
+
+def test_what_is_said_of_one_decision_is_not_said_of_another() -> None:
+    def rule(evidence: Mapping[str, Evidence]) -> Judgement:
+        votes = {name: Vote(True if name == "b1" else None, reason="few") for name in evidence}
+        return Judgement(Decision.COPY, None, votes, p_value=0.01, statement="It is near.")
+
+    metrics = {name: metric(name) for name in ("b1", "b2", "b3")}
+    measured = {name: Measurement(m, 0.5) for name, m in metrics.items()}
+    calibration = Calibration("", (), ({name: Measurement(m, 1.0) for name, m in metrics.items()},) * 3)
+    setting = judge(measured, calibration, "mine", registry=registry_with(rule=rule)).settings["black-box"]
+    assert (setting.decision, setting.p_value, setting.statement) == (Decision.INCONCLUSIVE, 0.01, None)
+
+
 def test_what_cannot_be_asked_of_a_rule() -> None:
     values = measure(toys.suite(), toys.seen(9), ["surety", "outputs"], registry=toys.registry())
     for rule, options, said in [
@@ -411,6 +450,11 @@ def copy(evidence: Any, **changes: Any) -> Judgement:
         (lambda e: copy(e, votes={"surety": Vote(True, float("nan"))}), "expected finite numbers, found nan"),
         (lambda e: copy(e, votes={"surety": Vote(True, 0, float("inf"))}), "expected finite numbers, found inf"),
         (lambda e: copy(e, p_copy=1.5), "expected p_copy within 0..1, found 1.5"),
+        (lambda e: copy(e, p_value=-0.1), "expected p_value within 0..1, found -0.1"),
+        (lambda e: copy(e, p_value=0.1, least_p_value=0.2), "expected least_p_value <= p_value, found 0.2 and 0.1"),
+        (lambda e: copy(e, votes={"surety": Vote(True, p_value=2)}), "expected p_value within 0..1, found 2.0"),
+        (lambda e: copy(e, statement="one\ntwo"), "expected a statement of one clean line, found 'one\\ntwo'"),
+        (lambda e: copy(e, statement=" "), "expected a statement of one clean line"),
         (lambda e: copy(e, p_copy=float("nan")), "expected finite numbers, found nan"),
         (lambda e: copy(e, p_copy="sure"), "ValueError"),
         (lambda e: copy(e, decision="maybe"), "ValueError: 'maybe' is not a valid Decision"),

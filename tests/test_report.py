@@ -34,6 +34,12 @@ def test_the_schema_is_one() -> None:
     assert not VALIDATOR.is_valid({})
 
 
+def setting(decision: str | None = None, p_copy: float | None = None, **said: Any) -> dict[str, Any]:
+    """One of two settings in a report, by a rule that gives no p-value."""
+    none = {"p_value": None, "least_p_value": None, "statement": None, "reason": None}
+    return {"decision": decision, "p_copy": p_copy} | none | said
+
+
 def test_every_key_of_the_description() -> None:
     found = checked(report([COPY, INDEPENDENT]))
     suite = toys.suite()
@@ -71,8 +77,8 @@ def test_every_key_of_the_description() -> None:
     assert (copy["path"], copy["digest"], copy["framework"]) == ("toy-0+0.05", COPY.digest, "numpy")
     assert (copy["decision"], copy["points_to"], copy["reason"]) == ("copy", "weights", None)
     assert copy["settings"] == {
-        "black-box": {"decision": "copy", "p_copy": 1, "reason": None},
-        "white-box": {"decision": "copy", "p_copy": 1, "reason": None},
+        "black-box": setting("copy", 1, statement="2 of 2 metrics are near"),
+        "white-box": setting("copy", 1, statement="1 of 1 metrics are near"),
     }
     assert copy["layer_map"] == {"dense2": "dense2"}
     assert list(copy["metrics"]) == ["answers", "surety", "outputs"]
@@ -83,12 +89,14 @@ def test_every_key_of_the_description() -> None:
         "value": pytest.approx(0.0155, abs=1e-3),
         "lower_bound": bound,
         "threshold": bound / 2,
+        "p_value": None,
+        "false_positive_rate": None,
         "vote": True,
         "reason": None,
     }
     assert copy["metrics"]["outputs"]["group"] == "white-box"
     assert (independent["decision"], independent["points_to"]) == ("independent", None)
-    assert independent["settings"]["black-box"] == {"decision": "independent", "p_copy": 0, "reason": None}
+    assert independent["settings"]["black-box"] == setting("independent", 0, statement="0 of 2 metrics are near")
     assert independent["metrics"]["surety"]["vote"] is False
 
 
@@ -100,15 +108,17 @@ def test_what_was_not_measured() -> None:
         "value": None,
         "lower_bound": None,
         "threshold": None,
+        "p_value": None,
+        "false_positive_rate": None,
         "vote": None,
         "reason": "needs the model's probabilities",
     }
-    assert found["settings"]["white-box"] == {"decision": None, "p_copy": None, "reason": "needs the model's layers"}
+    assert found["settings"]["white-box"] == setting(reason="needs the model's layers")
 
 
 def test_no_controls() -> None:
     found = checked(report([COPY], controls=0))
-    assert found["calibration"] == {"controls": [], "match": "neurons", "notes": []}
+    assert found["calibration"] == {"controls": [], "match": "neurons", "limits": [], "notes": []}
     [suspect] = found["suspects"]
     assert (suspect["decision"], suspect["reason"]) == ("inconclusive", "there are no controls")
     assert suspect["metrics"]["surety"]["value"] > 0
@@ -117,7 +127,7 @@ def test_no_controls() -> None:
 
 def test_failed() -> None:
     found = checked(report(["none.toy", toys.make_model(2)]))["suspects"]
-    none = {"decision": None, "p_copy": None, "reason": "none.toy: no such file"}
+    none = setting(reason="none.toy: no such file")
     assert found[0] == {
         "path": "none.toy",
         "digest": None,
@@ -148,7 +158,7 @@ def test_joint() -> None:
     assert found["groups"] == "joint"
     copy, independent = found["suspects"]
     assert (copy["decision"], copy["points_to"]) == ("copy", None)
-    assert copy["settings"]["joint"] == {"decision": "copy", "p_copy": 1, "reason": None}
+    assert copy["settings"]["joint"] == setting("copy", 1, statement="3 of 3 metrics are near")
     assert copy["settings"]["black-box"]["decision"] is None
     assert independent["settings"]["joint"]["decision"] == "independent"
 

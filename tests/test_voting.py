@@ -4,7 +4,7 @@ import deepjudge_voting
 import numpy as np
 import pytest
 import scipy.stats
-from deepjudge_voting.voting import lower_bound, voting
+from deepjudge_voting.voting import false_positive_rate, lower_bound, voting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,6 +129,39 @@ def test_a_greater_value_is_never_more_of_a_copy(controls, one, other):
 def test_options_out_of_range(options):
     with pytest.raises(UsageError, match="voting: expected"):
         voting(evidence(jsd=1.0), **options)
+
+
+@pytest.mark.parametrize(
+    ("n", "bound", "rate"), [(3, "prediction", 0.01), (12, "prediction", 0.01), (12, "mean", 0.23), (24, "mean", 0.31)]
+)
+def test_what_the_bound_says_of_honest_models(n, bound, rate):
+    assert false_positive_rate(n, bound, 0.99) == pytest.approx(rate, abs=0.005)
+    drawn = np.random.default_rng(n).normal(1, 0.1, (20_000, n + 1))
+    controls = drawn[:, 1:]
+    factor = scipy.stats.t.ppf(0.99, n - 1) * math.sqrt((bound == "prediction") + 1 / n)
+    below = drawn[:, 0] <= controls.mean(axis=1) - factor * controls.std(axis=1, ddof=1)
+    interval = scipy.stats.binomtest(int(below.sum()), len(below)).proportion_ci(0.999, method="exact")
+    assert interval.low < false_positive_rate(n, bound, 0.99) < interval.high
+    if bound == "mean":
+        found = voting({"jsd": Evidence(1.0, controls[0], 0.9)}, bound=bound)
+        assert found.votes["jsd"].false_positive_rate == pytest.approx(rate, abs=0.005)
+        assert f"at most {100 * found.votes['jsd'].false_positive_rate:.3g} % would get such a vote" in found.statement
+
+
+def test_strata_are_pooled_unless_told_otherwise():
+    near, far = np.array([4.0, 4.1, 4.2]), np.array([10.0, 10.1, 10.2])
+    strata = ("same-data",) * 3 + ("other-data",) * 3
+    found = {"jsd": Evidence(3.5, np.concatenate([near, far]), 0.9, strata)}
+    alone = voting({"jsd": Evidence(3.5, near, 0.9)}).votes["jsd"]
+    pooled, divided = voting(found), voting(found, strata=True)
+    assert pooled.votes["jsd"].vote is None  # their bound is below 0
+    assert divided.votes["jsd"] == alone
+    assert "each stratum of controls by itself (other-data, same-data)" in divided.statement
+    wide = {"jsd": Evidence(0.5, np.array([8.0, 8.1, 8.2, 10.0, 10.1, 10.2]), 0.9, strata)}
+    assert "controls of all strata pooled (other-data, same-data)" in voting(wide).statement
+    few = {"jsd": Evidence(3.5, far, 0.9, ("same-data", "other-data", "other-data"))}
+    assert voting(few, strata=True).reason == "no metric could vote"
+    assert voting(few, strata=True).votes["jsd"].reason == "stratum same-data: expected at least 3 controls, found 1"
 
 
 def test_what_the_plugin_registers():

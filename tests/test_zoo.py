@@ -13,9 +13,10 @@ import toys
 from commands import HOW, MADE, Cli
 
 from deepjudge_core import open_model
+from deepjudge_core.calibration import load_controls
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.training import Schedule, train
-from deepjudge_core.zoo.manifest import load_zoo
+from deepjudge_core.zoo.manifest import load_zoo, recorded_stratum
 from deepjudge_core.zoo.power import Share, area
 
 ZOO = ("zoo", "victim.toy", "--data", "train.npz", "--epochs", "2", "-o", "zoo")
@@ -301,6 +302,17 @@ def made(data: Cli) -> Cli:
     data(*ZOO, *ALL, "--epochs", "20", "--rate", "0.02", "--option", "listen.epochs=20")
     assert data("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "-o", "suite.safetensors")[::2] == (0, "")
     return data
+
+
+def test_strata_of_a_zoo_reach_the_rule(made: Cli) -> None:
+    assert made("calibrate", "suite.safetensors", "zoo/controls", "-o", "c.safetensors")[::2] == (0, "")
+    assert load_controls(Path("c.safetensors")).strata == ("other-data", "other-data", "same-data", "same-data")
+    # One that is not as it was made, and one from elsewhere, are of no known stratum.
+    changed = Path("zoo/controls/other-data-01.toy")
+    changed.write_text(changed.read_text() + " ")
+    for path in (changed, Path("victim.toy"), Path("zoo/stolen/tune-01.toy")):
+        assert recorded_stratum(path) is None
+    assert recorded_stratum(Path("zoo/controls/other-data-02.toy")) == "other-data"
 
 
 def test_power_says_what_an_audit_sees(made: Cli) -> None:

@@ -158,7 +158,8 @@ def nearest(evidence: Mapping[str, Evidence], *, share: float = 0.5, alpha: Mapp
     if not cast:
         return Judgement(Decision.INCONCLUSIVE, None, votes, "no metric could vote")
     p_copy = np.mean(cast)
-    return Judgement(Decision.COPY if p_copy > 0.5 else Decision.INDEPENDENT, p_copy, votes)
+    decision = Decision.COPY if p_copy > 0.5 else Decision.INDEPENDENT
+    return Judgement(decision, p_copy, votes, statement=f"{cast.count(True)} of {len(cast)} metrics are near")
 
 
 @hookimpl

@@ -237,7 +237,8 @@ class _Reading:
                 layout=values.get("input_layout"),
             )
             found = self.attempt((*at, "path"), _expand, values["path"], registry) if values.get("path") else None
-            subjects += [Subject(source, asking, _opening(values)) for source in found or ()]
+            how = (asking, _opening(values), values.get("stratum"))
+            subjects += [Subject(source, *how) for source in found or ()]
         return subjects
 
     def _add(self, at: Keys, message: str) -> None:

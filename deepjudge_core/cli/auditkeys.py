@@ -15,6 +15,7 @@ from deepjudge_core.judge import Grouping
 from deepjudge_core.matching import Match
 from deepjudge_core.model import Layout
 from deepjudge_core.seeds import Order
+from deepjudge_core.strata import Stratum
 
 _LONGEST = 60  # characters of a value in a message
 
@@ -211,7 +212,7 @@ SCHEMA = Table(
                 "timeout": Key(_number),
             }
         ),
-        "controls": Table(_ASKED, many=True),
+        "controls": Table({**_ASKED, "stratum": Key(_one_of(Stratum))}, many=True),
         "suspects": Table(_ASKED, required=True, many=True),
     }
 )

@@ -20,6 +20,7 @@ from deepjudge_core.observation import Observation
 from deepjudge_core.plugins import Component, Plugin, Registry
 from deepjudge_core.progress import Advance
 from deepjudge_core.sandbox.policy import Isolation
+from deepjudge_core.strata import limits
 from deepjudge_core.suite import CASE_SETS, Suite
 from deepjudge_core.text import LONGEST_LINE, clean
 
@@ -194,8 +195,25 @@ def show_report(out: Console, report: Report) -> None:
     else:
         _show_one_by_one(out, report)
     show_control_notes(out, report.calibration)
-    for remark in (*report.doubts, *_remarks(report), *_unconfined(report)):
+    for remark in (*report.doubts, *_remarks(report), *_statements(report), *_limits(report), *_unconfined(report)):
         say(out, remark)
+
+
+def _statements(report: Report) -> Iterator[str]:
+    # What the rule found where it accuses: models of which it says the same stand on one line.
+    accused: dict[tuple[str, str], list[str]] = {}
+    for result in report.suspects:
+        for group, setting in result.verdict.settings.items() if result.verdict else ():
+            if setting.decision is Decision.COPY and setting.statement:
+                accused.setdefault((group, setting.statement), []).append(result.path)
+    for (group, statement), paths in accused.items():
+        yield f"{', '.join(paths)}: {group}: {statement}"
+
+
+def _limits(report: Report) -> tuple[str, ...]:
+    # Of an accusation, what it does not exclude.
+    accused = any(result.decision is Decision.COPY for result in report.suspects)
+    return limits(report.calibration.strata) if accused else ()
 
 
 def _row_each(report: Report) -> Table:

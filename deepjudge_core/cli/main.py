@@ -8,12 +8,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from rich.console import Console
 
 from deepjudge_core import storage
-from deepjudge_core.audit import Report, audit, judge_suspects, make_suite
+from deepjudge_core.audit import Report, ask_controls, audit, judge_suspects, make_suite
 from deepjudge_core.calibration import (
     LEAST_CONTROLS,
     Calibration,
@@ -130,8 +131,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     for control in controls:
         control.check(suite)
     sandbox = typed.sandbox(arguments)
-    answers = [control.answer(suite, registry, sandbox) for control in controls]
-    calibration = calibrate(suite, answers, match=arguments.match, registry=registry)
+    calibration = ask_controls(suite, controls, match=arguments.match, sandbox=sandbox, registry=registry)
     save_calibration(arguments.output, calibration)
     _warn_of(calibration)
     out = display.console()
@@ -241,8 +241,10 @@ def _show(arguments: argparse.Namespace) -> int:
         display.show_observation(out, load_observation(path))
     else:
         controls = load_controls(path)
-        for control in controls.observations:
+        for control, stratum in zip_longest(controls.observations, controls.strata):
             display.show_observation(out, control)
+            if stratum:
+                display.say(out, f"stratum     {stratum}")
         for note in controls.notes:
             display.say(out, f"note        {note}")
         display.say(out, f"match       {controls.match}")

@@ -10,6 +10,7 @@ from deepjudge_core.components import Decision
 from deepjudge_core.judge import GROUPS, MetricResult, Setting, Verdict
 from deepjudge_core.matching import matchings
 from deepjudge_core.observation import ModelInfo, Observation
+from deepjudge_core.strata import limits
 from deepjudge_core.suite import CASE_SETS, Suite
 from deepjudge_core.version import VERSION
 
@@ -25,10 +26,11 @@ def report_to_json(report: Report) -> dict[str, Any]:
         "suite": suite_to_json(report.suite),
         "calibration": {
             "controls": [
-                _model(control.model) | _layers(report, control) | _asked(control)
-                for control in report.calibration.controls
+                _model(control.model) | {"stratum": stratum} | _layers(report, control) | _asked(control)
+                for control, stratum in zip(report.calibration.controls, report.calibration.strata, strict=True)
             ],
             "match": report.calibration.match,
+            "limits": list(limits(report.calibration.strata)),
             "notes": [*report.calibration.notes, *report.doubts],
         },
         "rule": report.rule,
@@ -137,7 +139,14 @@ def _asked(seen: Observation | None) -> dict[str, Any]:
 
 def _setting(setting: Setting) -> dict[str, Any]:
     decision = None if setting.decision is None else str(setting.decision)
-    return {"decision": decision, "p_copy": setting.p_copy, "reason": setting.reason}
+    return {
+        "decision": decision,
+        "p_copy": setting.p_copy,
+        "p_value": setting.p_value,
+        "least_p_value": setting.least_p_value,
+        "statement": setting.statement,
+        "reason": setting.reason,
+    }
 
 
 def _metric(metric: MetricResult) -> dict[str, Any]:
@@ -146,6 +155,8 @@ def _metric(metric: MetricResult) -> dict[str, Any]:
         "value": metric.value,
         "lower_bound": metric.vote.lower_bound,
         "threshold": metric.vote.threshold,
+        "p_value": metric.vote.p_value,
+        "false_positive_rate": metric.vote.false_positive_rate,
         "vote": metric.vote.vote,
         "reason": metric.reason,
     }

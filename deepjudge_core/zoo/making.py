@@ -26,9 +26,10 @@ from deepjudge_core.errors import (
 from deepjudge_core.model import Array
 from deepjudge_core.network import Network
 from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.strata import Stratum
 from deepjudge_core.suite import Suite
 from deepjudge_core.training import Schedule, accuracy, train
-from deepjudge_core.zoo.manifest import MANIFEST, Missing, Stratum, Zoo, ZooModel, is_kept, load_zoo, save_zoo
+from deepjudge_core.zoo.manifest import MANIFEST, Missing, Zoo, ZooModel, is_kept, load_zoo, save_zoo
 from deepjudge_core.zoo.material import Material, Rows
 
 _FAR = 0.1  # below the victim's accuracy

@@ -10,14 +10,13 @@ from typing import Any, Literal
 from deepjudge_core import records, storage
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import NO_LIMIT, open_regular, read_json
+from deepjudge_core.strata import Stratum
 from deepjudge_core.version import VERSION
 
 MANIFEST = "zoo.json"
 SCHEMA = "deepjudge/zoo/1"
 
 Kind = Literal["control", "stolen"]
-Stratum = Literal["same-data", "other-data"]
-"""Of a control: whether it was trained on the victim's own rows (the paper's Neg-1) or on others (Neg-2)."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +167,20 @@ def is_kept(zoo: Zoo, model: ZooModel) -> bool:
             return hashlib.file_digest(file, "sha256").hexdigest() == model.digest
     except (OSError, FileFormatError):
         return False
+
+
+def recorded_stratum(path: Path) -> Stratum | None:
+    """Of a control in a zoo its stratum; None for any other file, and for one that is not as it was made.
+
+    Raises:
+        FileFormatError: When the manifest of the zoo is damaged.
+    """
+    for folder in (path.parent, path.parent.parent):
+        if (folder / MANIFEST).is_file():
+            zoo = load_zoo(folder)
+            found = (m for m in zoo.of("control", far=True) if zoo.path(m).resolve() == path.resolve())
+            return next((model.stratum for model in found if is_kept(zoo, model)), None)
+    return None
 
 
 def _is_inside(folder: Path, file: str) -> bool:

@@ -167,7 +167,8 @@ def estimate_power(
     if failed:
         raise CalibrationError(f"{zoo.folder}: a control cannot be asked: {failed[0]}")
     seen = [found for found in answers[: len(controls)] if isinstance(found, Observation)]
-    calibration = calibrate(suite, seen, judging.metrics, match=match, registry=registry)
+    strata = [model.stratum for model in controls]
+    calibration = calibrate(suite, seen, judging.metrics, match=match, strata=strata, registry=registry)
     held = {id(control): place for place, control in enumerate(calibration.controls)}
     judged = []
     for model, answer in zip((*controls, *others), answers, strict=True):

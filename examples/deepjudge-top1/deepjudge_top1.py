@@ -31,11 +31,12 @@ def unanimous(evidence: Mapping[str, Evidence], *, alpha: float | None = None) -
     votes = {name: _vote(seen, seen.alpha if alpha is None else alpha) for name, seen in evidence.items()}
     cast = [vote.vote for vote in votes.values()]
     p_copy = cast.count(True) / len(cast)
+    statement = f"{cast.count(True)} of {len(cast)} metrics are nearer to the victim than any control's, by some way"
     if False in cast:
-        return Judgement(Decision.INDEPENDENT, p_copy, votes)
+        return Judgement(Decision.INDEPENDENT, p_copy, votes, statement=statement)
     if None in cast:
         return Judgement(Decision.INCONCLUSIVE, p_copy, votes, reason="a metric casts no vote")
-    return Judgement(Decision.COPY, p_copy, votes)
+    return Judgement(Decision.COPY, p_copy, votes, statement=statement)
 
 
 def _vote(seen: Evidence, alpha: float) -> Vote:

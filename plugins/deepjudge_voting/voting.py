@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ def voting(
     bound: Bound = "prediction",
     confidence: float = 0.99,
     alpha: Mapping[str, float] = _NO_ALPHAS,
+    strata: bool = False,
 ) -> Judgement:
     """Let each metric vote copy or not, and call the suspect a copy when more than half of the votes say so.
 
@@ -33,6 +35,8 @@ def voting(
         confidence: Of the one-sided bound, 0..1.
         alpha: Metric name to the share of the bound that makes its threshold, 0..1; by default the metric's own. The
             core has made sure that these are metrics, maybe of the other group.
+        strata: Whether each stratum of controls has a threshold of its own, of which the smallest counts. Otherwise all
+            controls are pooled, as in the paper.
 
     Raises:
         UsageError: When an option is out of range.
@@ -44,12 +48,18 @@ def voting(
     for name, share in alpha.items():
         if not 0 < share <= 1:
             raise UsageError(f"voting: expected 0 < alpha <= 1 for {name!r}, found {share}")
-    votes = {name: _vote(e, bound, confidence, alpha.get(name, e.alpha)) for name, e in evidence.items()}
+    votes = {
+        name: _strictest(e, bound, confidence, alpha.get(name, e.alpha))
+        if strata
+        else _vote(e.value, e.controls, bound, confidence, alpha.get(name, e.alpha))
+        for name, e in evidence.items()
+    }
     cast = [vote.vote for vote in votes.values() if vote.vote is not None]
     if not cast:
         return Judgement(Decision.INCONCLUSIVE, None, votes, "no metric could vote")
     p_copy = float(np.mean(cast))
-    return Judgement(Decision.COPY if p_copy > 0.5 else Decision.INDEPENDENT, p_copy, votes)
+    decision = Decision.COPY if p_copy > 0.5 else Decision.INDEPENDENT
+    return Judgement(decision, p_copy, votes, statement=_statement(votes, evidence, strata=strata))
 
 
 def lower_bound(controls: Array, bound: Bound, confidence: float) -> float:
@@ -63,8 +73,32 @@ def lower_bound(controls: Array, bound: Bound, confidence: float) -> float:
     return float(np.mean(controls) - quantile * np.std(controls, ddof=1) * factor)
 
 
-def _vote(evidence: Evidence, bound: Bound, confidence: float, alpha: float) -> Vote:
-    controls = np.asarray(evidence.controls, dtype=np.float64)
+def false_positive_rate(n: int, bound: Bound, confidence: float) -> float:
+    """Probability that one more model, from the same normal distribution as n controls, is below their lower bound.
+
+    It is ``P(t < -t(confidence, n - 1))`` for a prediction bound, and with ``t(confidence, n - 1) / sqrt(n + 1)`` for
+    one of the mean: 23 % at n = 12. A threshold that is a share of a positive bound is lower, and so is its rate; by
+    how much depends on the distribution's mean and deviation, which controls only estimate.
+    """
+    quantile = float(scipy.stats.t.ppf(confidence, n - 1))
+    return float(scipy.stats.t.sf(quantile if bound == "prediction" else quantile / math.sqrt(n + 1), n - 1))
+
+
+def _strictest(evidence: Evidence, bound: Bound, confidence: float, alpha: float) -> Vote:
+    # Of the strata's votes that with the smallest threshold; none where one of the strata has none.
+    votes = [
+        (stratum, _vote(evidence.value, controls, bound, confidence, alpha))
+        for stratum, controls in evidence.by_stratum().items()
+    ]
+    for stratum, vote in votes:
+        if vote.vote is None:
+            return replace(vote, reason=f"stratum {stratum}: {vote.reason}" if stratum else vote.reason)
+    smallest = min((vote for _, vote in votes), key=lambda vote: vote.threshold or 0)
+    return replace(smallest, false_positive_rate=max(vote.false_positive_rate or 0 for _, vote in votes))
+
+
+def _vote(value: float, found: Array, bound: Bound, confidence: float, alpha: float) -> Vote:
+    controls = np.asarray(found, dtype=np.float64)
     if len(controls) < 3:
         return Vote(None, reason=f"expected at least 3 controls, found {len(controls)}")
     if not np.isfinite(controls).all():
@@ -72,6 +106,23 @@ def _vote(evidence: Evidence, bound: Bound, confidence: float, alpha: float) -> 
     limit = lower_bound(controls, bound, confidence)
     if limit <= 0:
         return Vote(None, limit, reason=f"the controls say nothing: their lower bound is {limit:.4g}")
-    if not math.isfinite(evidence.value):
-        return Vote(None, limit, alpha * limit, reason=f"the suspect's value is {evidence.value}")
-    return Vote(evidence.value <= alpha * limit, limit, alpha * limit)
+    if not math.isfinite(value):
+        return Vote(None, limit, alpha * limit, reason=f"the suspect's value is {value}")
+    rate = false_positive_rate(len(controls), bound, confidence)
+    return Vote(value <= alpha * limit, limit, alpha * limit, false_positive_rate=rate)
+
+
+def _statement(votes: Mapping[str, Vote], evidence: Mapping[str, Evidence], *, strata: bool) -> str:
+    cast = [vote for vote in votes.values() if vote.vote is not None]
+    rate = max(vote.false_positive_rate or 0 for vote in cast)
+    found = {stratum for seen in evidence.values() for stratum in seen.strata or (None,)}
+    named = ", ".join(sorted(stratum or "unknown" for stratum in found))
+    if found == {None}:
+        how = "controls of unknown strata, pooled"
+    else:
+        how = f"each stratum of controls by itself ({named})" if strata else f"controls of all strata pooled ({named})"
+    copies = sum(vote.vote is True for vote in cast)
+    return (
+        f"{copies} of {len(cast)} metrics vote copy; of honest models like the controls "
+        f"at most {100 * rate:.3g} % would get such a vote by one metric, where distances are normal; {how}"
+    )

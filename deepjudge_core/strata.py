@@ -1,0 +1,32 @@
+"""Strata: what controls have in common with the victim, and what cannot be concluded without some of them."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+Stratum = Literal["same-data", "other-data", "same-architecture", "other-architecture", "common-ancestor"]
+"""Of a control, what makes it more or less like the victim: it was trained on the victim's own rows (the paper's Neg-1)
+or on others (Neg-2); it has the victim's architecture or another; it comes from the public model that the victim comes
+from. One that is of several is of the one that brings it nearest to the victim."""
+
+_NEEDED: tuple[tuple[Stratum, str], ...] = (
+    (
+        "same-data",
+        "no control is known to be trained on the victim's data (stratum same-data): a model found to be a copy could "
+        "share training data with the victim and be honest",
+    ),
+    (
+        "common-ancestor",
+        "no control is known to come from where the victim comes from (stratum common-ancestor): a model found to be a "
+        "copy could share an ancestor with the victim, such as a public model that both were fine-tuned from, and be "
+        "honest",
+    ),
+)
+
+
+def limits(strata: Iterable[Stratum | None]) -> tuple[str, ...]:
+    """What cannot be concluded from controls of these strata: a line for each kind that is missing.
+
+    Of no controls there is nothing to say: without them nothing is concluded.
+    """
+    found = set(strata)
+    return tuple(line for stratum, line in _NEEDED if found and stratum not in found)

@@ -1,0 +1,19 @@
+"""Rules that say how often they would accuse an honest model: prediction and tolerance bounds, conformal p-values."""
+
+from collections.abc import Iterable
+
+from deepjudge_core.components import Rule
+from deepjudge_core.hookspecs import hookimpl
+from deepjudge_statistics.combine import combine
+from deepjudge_statistics.rules import conformal, prediction_bound, tolerance_bound
+
+
+@hookimpl
+def deepjudge_rules() -> Iterable[Rule]:
+    """One rule for each way to hold a suspect against controls, and one for several metrics together."""
+    return [
+        Rule("prediction-bound", judge=prediction_bound),
+        Rule("tolerance-bound", judge=tolerance_bound),
+        Rule("conformal", judge=conformal),
+        Rule("combine", judge=combine),
+    ]

@@ -1,0 +1,119 @@
+"""Several metrics, one p-value."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import scipy.optimize
+import scipy.stats
+
+from deepjudge_core.components import Evidence, Judgement, Vote
+from deepjudge_core.model import Array
+from deepjudge_core.strata import Stratum
+from deepjudge_statistics import bounds, wording
+from deepjudge_statistics.rules import check_share, conclude, inconclusive, prediction_bound, rank
+from deepjudge_statistics.strata import of, shortage
+
+Method = Literal["score", "harmonic", "bonferroni"]
+
+
+def combine(evidence: Mapping[str, Evidence], *, method: Method = "score", level: float = 0.01) -> Judgement:
+    """Take all metrics together.
+
+    ``score``: the suspect's ranks among the controls, summed over the metrics, are a distance of their own, which is
+    calibrated as a whole by :func:`~deepjudge_statistics.bounds.conformal_p`: no distribution is assumed, nor how the
+    metrics depend on one another, and no correction is needed. ``harmonic``: the harmonic mean of the metrics'
+    prediction p-values (Wilson, PNAS 2019), times the factor that makes it hold however they depend on one another.
+    ``bonferroni``: as the rule ``prediction-bound``.
+
+    A metric's vote is what it says alone at the level; with ``bonferroni``, after the correction.
+
+    Args:
+        method: How.
+        level: Probability, at most, that an honest model is called a copy, 0..1.
+
+    Raises:
+        UsageError: When the level is out of range.
+    """
+    check_share("combine", "level", level)
+    if method == "score":
+        return _score(evidence, level)
+    found = prediction_bound(evidence, level=level)
+    return found if method == "bonferroni" else _harmonic(evidence, found, level)
+
+
+def harmonic_factor(count: int) -> float:
+    """What the harmonic mean of ``count`` p-values is multiplied by to be one, however they depend on one another.
+
+    The least such factor: ``(y + K)^2 / ((y + 1) K)``, where ``y^2 = K ((y + 1) ln(y + 1) - y)``; 2 of two p-values
+    (Vovk & Wang, *Combining p-values via averaging*, Biometrika 2020, proposition 6). It is below their ``e ln K``.
+    """
+    if count <= 2:
+        return float(count)
+    y = scipy.optimize.brentq(lambda y: y * y - count * ((y + 1) * math.log1p(y) - y), 1e-3, 1e3 * count)
+    return float((y + count) ** 2 / ((y + 1) * count))
+
+
+def rank_scores(values: Array) -> Array:
+    """``(n,)`` sums over the columns of the ranks that each row has in them; ``values`` is ``(n, metrics)``."""
+    ranks: Array = scipy.stats.rankdata(values, axis=0).sum(axis=1)
+    return ranks
+
+
+def _harmonic(evidence: Mapping[str, Evidence], each: Judgement, level: float) -> Judgement:
+    found = [vote.p_value for vote in each.votes.values() if vote.p_value is not None]
+    if not found:
+        return each
+    mean = float(scipy.stats.hmean(found)) if min(found) > 0 else 0.0
+    p_value = min(1.0, harmonic_factor(len(found)) * mean)
+    votes = {
+        name: vote if vote.p_value is None else _alone(evidence[name], vote.p_value, level)
+        for name, vote in each.votes.items()
+    }
+    return conclude(evidence, votes, p_value, 0.0, level, wording.lognormal(evidence))
+
+
+def _alone(evidence: Evidence, p_value: float, level: float) -> Vote:
+    threshold = min(bounds.prediction_limit(level, controls) for controls in evidence.by_stratum().values())
+    return Vote(p_value <= level, threshold, threshold, p_value=p_value, false_positive_rate=level)
+
+
+def _score(evidence: Mapping[str, Evidence], level: float) -> Judgement:
+    suspect = np.array([found.value for found in evidence.values()])
+    strata = _rows(evidence)
+    p_value, least = 0.0, 0.0
+    for controls in strata.values():
+        # Suspect and controls are ranked together: were the suspect a control, nothing would be otherwise.
+        *others, own = rank_scores(np.vstack([controls, suspect]))
+        p_value = max(p_value, bounds.conformal_p(own, np.array(others)))
+        least = max(least, 1 / (len(controls) + 1))
+    needed = bounds.conformal_controls(level)
+    for stratum, controls in strata.items():
+        if len(controls) < needed:
+            reason = f"{of(stratum)}{shortage(len(controls), needed)} for a p-value of {level:.3g}"
+            return inconclusive(dict.fromkeys(evidence, Vote(None, reason=reason)), p_value, least)
+    votes = {name: rank(found, level) for name, found in evidence.items()}
+    given = "this holds where the suspect, if honest, is one of their kind"
+    return conclude(evidence, votes, p_value, least, level, given)
+
+
+def _rows(evidence: Mapping[str, Evidence]) -> dict[Stratum | None, Array]:
+    # Of each stratum the controls that all metrics were measured on, a row each.
+    columns = [dict(zip(_places(found), found.controls, strict=True)) for found in evidence.values()]
+    strata = {
+        place: stratum
+        for found in evidence.values()
+        for place, stratum in zip(_places(found), found.strata or [None] * len(found.controls), strict=True)
+    }
+    whole = [place for place in strata if all(place in column for column in columns)]
+    return {
+        stratum: np.array(
+            [[column[place] for column in columns] for place in whole if strata[place] == stratum]
+        ).reshape(-1, len(columns))
+        for stratum in dict.fromkeys(strata.values())
+    }
+
+
+def _places(evidence: Evidence) -> Sequence[int]:
+    return evidence.places or range(len(evidence.controls))

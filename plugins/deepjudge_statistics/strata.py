@@ -1,0 +1,40 @@
+"""The controls of one metric, stratum by stratum, or why they will not do."""
+
+import numpy as np
+
+from deepjudge_core.components import Evidence
+from deepjudge_core.model import Array
+from deepjudge_core.strata import Stratum
+
+
+class InsufficientError(Exception):
+    """Controls say nothing; the text says why."""
+
+
+def spread_out(evidence: Evidence, least: int) -> list[Array]:
+    """The controls of each stratum, where their logarithms have a mean and a deviation.
+
+    Raises:
+        InsufficientError: When there are fewer than ``least`` in a stratum, one is 0, or all are the same.
+    """
+    strata = evidence.by_stratum()
+    for stratum, values in strata.items():
+        if len(values) < least:
+            raise InsufficientError(f"{of(stratum)}{shortage(len(values), least)}")
+        if not (np.isfinite(values).all() and values.min() > 0):
+            raise InsufficientError(
+                f"{of(stratum)}a control is at the distance {values.min():g}, which has no logarithm"
+            )
+        if np.ptp(values) == 0:
+            raise InsufficientError(f"{of(stratum)}all controls are at the same distance: their spread is not known")
+    return list(strata.values())
+
+
+def shortage(found: int, least: int) -> str:
+    """How many controls are missing."""
+    return f"expected at least {least} controls, found {found}: {least - found} are missing"
+
+
+def of(stratum: Stratum | None) -> str:
+    """What messages put in front of what they say of a stratum."""
+    return f"stratum {stratum}: " if stratum else ""

@@ -1,0 +1,49 @@
+"""What rules say to a reader who is no statistician."""
+
+from collections.abc import Iterable, Mapping
+
+from deepjudge_core.components import Evidence
+
+_LEAST = 1e-6  # beyond it nothing is said: no distribution is known so well
+
+
+def near(p_value: float) -> str:
+    """What a p-value says of honest models."""
+    return f"of honest models like the controls at most {odds(p_value)} would be as near to the victim as this"
+
+
+def odds(p_value: float) -> str:
+    """A probability, as people say it, never less than it is."""
+    if p_value < _LEAST:
+        return "1 in 1,000,000"
+    return f"1 in {int(1 / p_value):,}" if p_value <= 0.5 else f"{p_value:.0%}"
+
+
+def percent(share: float) -> str:
+    """A share, without zeros at its end."""
+    return f"{100 * share:.3g} %"
+
+
+def counted(evidence: Mapping[str, Evidence]) -> str:
+    """How many controls there were of the metric that has the fewest, of each stratum where strata are known."""
+    fewest = min(evidence.values(), key=lambda found: len(found.controls))
+    sizes = {stratum: len(values) for stratum, values in fewest.by_stratum().items()}
+    if set(sizes) == {None}:
+        return f"{sizes[None]} controls of unknown strata"
+    named = ", ".join(f"{n} {stratum or 'unknown'}" for stratum, n in sizes.items())
+    return f"{sum(sizes.values())} controls ({named})"
+
+
+def lognormal(evidence: Mapping[str, Evidence]) -> str:
+    """What a rule assumes that no controls can show, and what they say without it."""
+    fewest = min(len(values) for found in evidence.values() for values in found.by_stratum().values())
+    return (
+        "this holds where honest models' distances are log-normal; without that, such controls could show no more than "
+        f"1 in {fewest + 1}"
+    )
+
+
+def sentence(parts: Iterable[str]) -> str:
+    """Parts of one, with a capital letter in front."""
+    text = "; ".join(filter(None, parts))
+    return text[:1].upper() + text[1:]
