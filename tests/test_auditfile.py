@@ -360,7 +360,7 @@ def test_what_an_earlier_audit_left_is_no_part_of_one_that_fails(cli: Cli) -> No
     Path("controls/c9.toy").write_text("{")
     status, _, err = cli("audit", "audit.toml")
     assert (status, err) == (4, "deepjudge: controls/c9.toy: expected a toy model, found no JSON\n")
-    assert [path.name for path in Path("out").iterdir()] == ["suite.safetensors"]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["observations", "queries.jsonl", "suite.safetensors"]
 
 
 def test_options_of_generators_and_the_rule(cli: Cli) -> None:
