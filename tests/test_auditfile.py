@@ -184,11 +184,21 @@ def keys_in(table: Table, values: Mapping[str, Any], at: str = "") -> Iterator[s
                 yield from keys_in(entry, part, f"{at}{name}.")
 
 
+SEALED = ("commitment.json", "key.pem")
+
+
 @pytest.fixture
 def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the example names."""
     monkeypatch.chdir(tmp_path)
-    for name in ("victim.onnx", "inputs.npz", "controls/c.onnx", "suspects/s.onnx", "other/suspect.safetensors"):
+    for name in (
+        "victim.onnx",
+        "inputs.npz",
+        "controls/c.onnx",
+        "suspects/s.onnx",
+        "other/suspect.safetensors",
+        *SEALED,
+    ):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("")
     return tmp_path

@@ -51,15 +51,21 @@ def run_verify(arguments: argparse.Namespace) -> int:
     out = display.console()
     if found.digest:
         display.say(out, f"manifest    {found.digest}")
-        display.say(out, f"signed by   {found.signed_by or 'nobody, as far as was checked'}")
-        display.say(out, f"recomputed  {found.recomputed} verdicts")
+    if found.signed_by:
+        display.say(out, f"signed by   {found.signed_by}")
     for line in found.notes:
         display.say(out, f"note        {line}")
     for line in found.findings[:_MOST_FINDINGS]:
         display.say(out, f"wrong       {line}")
     if len(found.findings) > _MOST_FINDINGS:
         display.say(out, f"wrong       and {len(found.findings) - _MOST_FINDINGS} more")
-    display.say(out, f"{arguments.bundle}: {'verified' if found.verified else 'NOT verified'}")
+    if not found.verified:
+        outcome = "NOT verified"
+    elif found.recomputed:
+        outcome = f"verified, {found.recomputed} verdict{'s' * (found.recomputed != 1)} recomputed"
+    else:
+        outcome = "unchanged, no verdict recomputed"
+    display.say(out, f"{arguments.bundle}: {outcome}")
     return NO_COPY if found.verified else FAILED
 
 

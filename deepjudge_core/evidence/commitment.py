@@ -92,7 +92,9 @@ class Terms:
     def differences(self, found: "Terms") -> tuple[str, ...]:
         """A line for each thing in which other terms differ from these."""
         ours, theirs = (dict(_flat(asdict(terms))) for terms in (self, found))
-        names = [*ours, *(name for name in theirs if name not in ours)]
+        # Who gives a metric that is not measured at all in one of the two is no difference of its own.
+        both = ours.keys() & theirs.keys()
+        names = [name for name in {**ours, **theirs} if name in both or not name.startswith("components.")]
         return tuple(
             f"{name}: committed to {ours.get(name, 'nothing')}, found {theirs.get(name, 'nothing')}"
             for name in names

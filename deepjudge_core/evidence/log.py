@@ -14,6 +14,7 @@ from deepjudge_core.files import LARGEST_JSON, open_regular, parse_json
 
 Role = Literal["victim", "control", "suspect"]
 _FIRST = "0" * 64
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class QueryLog:
         Raises:
             FileFormatError: When it cannot be written.
         """
-        time = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        time = datetime.now(UTC).strftime(_TIME)
         line = _dump({**asdict(query), "time": time, "previous": self._last})
         try:
             with self._path.open("wb" if self._last == _FIRST else "ab") as file:
@@ -83,7 +84,7 @@ def read_log(path: Path) -> tuple[Query, ...]:
             if not isinstance(value, dict) or _dump(value) != line:
                 raise ValueError("it is not written as deepjudge writes it")
             previous, time = value.pop("previous"), value.pop("time")
-            datetime.fromisoformat(time)
+            datetime.strptime(time, _TIME)
             query = records.from_json(Query, value)
         except (ValueError, TypeError, LookupError) as error:
             raise FileFormatError(f"{path}: line {number}: is no query: {error}") from None

@@ -78,4 +78,6 @@ class Manifest:
             raise ValueError("expected only test cases and answers to be withheld")
         if not isinstance(found.signed_by, str | None):
             raise TypeError("expected a public key, or that nobody signed it")
+        if found.dump() != data:
+            raise ValueError("expected nothing else in it, found more")
         return found

@@ -116,10 +116,9 @@ def open_envelope(data: bytes, source: object) -> Signed:
     return Signed(payload, key)
 
 
-def encode(payload: bytes) -> bytes:
-    """What is signed of a payload: DSSE's pre-authentication encoding, which holds the type as well."""
-    kind = PAYLOAD_TYPE.encode()
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+def encode(payload: bytes, kind: str = PAYLOAD_TYPE) -> bytes:
+    """What is signed of a payload: DSSE's pre-authentication encoding, which holds the payload's type as well."""
+    return b"DSSEv1 %d %s %d %s" % (len(kind.encode()), kind.encode(), len(payload), payload)
 
 
 def _dump(payload: bytes, key: str, signed: bytes) -> bytes:

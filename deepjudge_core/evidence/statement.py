@@ -25,13 +25,18 @@ class File:
     size: int
 
     @classmethod
-    def of(cls, path: Path, name: str) -> "File":
+    def of(cls, path: Path, name: str, largest: int = NO_LIMIT) -> "File":
         """A file as it is now.
+
+        Args:
+            path: Where it is.
+            name: What it is called in the statement.
+            largest: Bytes that it may have.
 
         Raises:
             FileFormatError: When it is none that can be read.
         """
-        with open_regular(path, "a file", NO_LIMIT) as file:
+        with open_regular(path, "a file", largest) as file:
             size = os.fstat(file.fileno()).st_size
             return cls(name, hashlib.file_digest(file, "sha256").hexdigest(), size)
 

@@ -133,7 +133,7 @@ def _check_files(folder: Path, manifest: Manifest) -> Iterator[str]:
             continue
         try:
             _refuse_link(folder, name)
-            found = File.of(path, name)
+            found = File.of(path, name, LARGEST_ARRAYS if is_secret(name) else LARGEST_JSON)
         except FileFormatError as error:
             yield _within(folder, error)
         except OSError as error:
@@ -144,7 +144,10 @@ def _check_files(folder: Path, manifest: Manifest) -> Iterator[str]:
             elif found != file:
                 yield f"{name}: was changed (its SHA-256 does not agree)"
     known = {*manifest.files, MANIFEST, SIGNATURE}
-    yield from (f"{name}: is not in the manifest" for name in _names(folder) if name not in known)
+    try:
+        yield from (f"{name}: is not in the manifest" for name in _names(folder) if name not in known)
+    except OSError as error:
+        yield f"{folder}: cannot be listed: {error.strerror}"
 
 
 def _names(folder: Path) -> Iterator[str]:
