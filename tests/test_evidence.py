@@ -370,6 +370,14 @@ def test_stored_observations_are_taken_as_such(ready: Cli) -> None:
     assert findings() == ()
 
 
+def test_answers_to_another_suite_are_recomputed_as_a_failure(ready: Cli) -> None:
+    ready("suite", "victim.toy", "--inputs", "in.npz", *MADE, "--seed", "1", "-o", "s2.safetensors")
+    ready("observe", "s2.safetensors", "copy.toy", "-o", "seen.safetensors")
+    audit = ("audit", "victim.toy", "seen.safetensors", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
+    assert ready(*audit, "-o", "out")[0] == 4
+    assert ready("verify", "out")[0] == 0
+
+
 def test_an_audit_without_controls(ready: Cli) -> None:
     audit = ("audit", "victim.toy", "copy.toy", "--inputs", "in.npz", *MADE, *HOW, "-o", "out")
     assert ready(*audit)[0] == 3
@@ -387,7 +395,8 @@ def test_a_suspect_that_is_a_control_is_recomputed_as_such(ready: Cli) -> None:
 
 def test_without_observations(ready: Cli) -> None:
     evidence = ("--commitment", "commitment.json", "--key", "owner.pem", "--without-observations")
-    assert ready("audit", *MODELS, *HOW, *evidence, "-o", "out")[0] == 4
+    status, out, _ = ready("audit", *MODELS, *HOW, *evidence, "-o", "out")
+    assert (status, "withheld: out-withheld: " in out) == (4, True)
     assert names(Path("out")) == FILES - SECRET
     assert names(Path("out-withheld")) == SECRET
     status, out, _ = ready("verify", "out", "--public-key", "owner.pub")

@@ -32,6 +32,7 @@ from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, INTERRUPTED, N
 from deepjudge_core.cli.zoo import run_power, run_zoo
 from deepjudge_core.components import Decision
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError
+from deepjudge_core.evidence.bundle import withheld_folder
 from deepjudge_core.evidence.commitment import CommitmentError
 from deepjudge_core.files import read_json
 from deepjudge_core.observation import load_observation, save_observation
@@ -202,6 +203,8 @@ def _run(plan: Plan, registry: Registry) -> int:
         )
     display.show_report(out, report)
     sealed.finish(report)
+    if plan.sealing.withhold:
+        display.say(out, f"withheld: {withheld_folder(plan.output)}: test cases and answers, for you to keep")
     display.say(out, f"report: {plan.output / 'report.json'}")
     return _status(report)
 

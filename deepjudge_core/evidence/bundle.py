@@ -9,7 +9,7 @@ from deepjudge_core.calibration import Calibration, save_calibration
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.evidence.commitment import Commitment, Terms
 from deepjudge_core.evidence.environment import describe_environment
-from deepjudge_core.evidence.log import Query, QueryLog
+from deepjudge_core.evidence.log import Query, QueryLog, Role
 from deepjudge_core.evidence.manifest import (
     CALIBRATION,
     COMMITTED,
@@ -26,7 +26,7 @@ from deepjudge_core.evidence.manifest import (
 )
 from deepjudge_core.evidence.signing import Signer, sign
 from deepjudge_core.evidence.statement import File, dump_json
-from deepjudge_core.observation import save_observation
+from deepjudge_core.observation import Observation, save_observation
 from deepjudge_core.plugins import Registry
 from deepjudge_core.report.json import dump_report
 from deepjudge_core.suite import Suite, save_suite
@@ -61,6 +61,7 @@ class BundleWriter:
         self._secrets = withheld_folder(folder) if withhold else folder
         self._log = QueryLog(folder / QUERIES)
         self._observations: list[str | None] = []
+        self._suite, self._cases = "", 0
 
     def add_suite(self, suite: Suite) -> None:
         """Write the suite, and remove what an earlier audit left.
@@ -75,16 +76,8 @@ class BundleWriter:
                 raise FileFormatError(f"{path}: cannot be removed: {error.strerror or error}") from error
         save_suite(self._secrets / SUITE, suite)
         self._folder.mkdir(parents=True, exist_ok=True)
-        seen = suite.victim
-        layers = dict(seen.layer_map)
-        victim = seen.model
-        cases = len(suite.cases.inputs)
-        self._log.add(
-            Query(
-                "victim", victim.name, victim.digest, suite.digest, cases, layers, stored=False, observation=seen.digest
-            )
-        )
-        self._suite, self._cases = suite.digest, cases
+        self._suite, self._cases = suite.digest, len(suite.cases.inputs)
+        self._tell("victim", suite.victim.model.name, suite.victim)
 
     def add_answer(self, asked: Asked) -> None:
         """Write what a control or a suspect answered, or that it failed to, into the log, and a suspect's answers.
@@ -92,25 +85,13 @@ class BundleWriter:
         Raises:
             FileFormatError: When it cannot be written.
         """
-        seen = asked.seen
         if asked.role == "suspect":
-            name = observation_name(len(self._observations)) if seen else None
+            name = observation_name(len(self._observations)) if asked.seen else None
             self._observations.append(name)
-            if seen and name:
-                save_observation(self._secrets / name, seen)
-        self._log.add(
-            Query(
-                asked.role,
-                asked.subject.name,
-                digest=seen.model.digest if seen else None,
-                suite=self._suite,
-                cases=self._cases,
-                layers=dict(seen.layer_map) if seen else {},
-                stored=asked.subject.is_stored,
-                observation=seen.digest if seen else None,
-                failure=asked.failure,
-            )
-        )
+            if asked.seen and name:
+                save_observation(self._secrets / name, asked.seen)
+        subject = asked.subject
+        self._tell(asked.role, subject.name, asked.seen, stored=subject.is_stored, failure=asked.failure)
 
     def add_calibration(self, calibration: Calibration) -> None:
         """Write the calibration.
@@ -143,6 +124,23 @@ class BundleWriter:
         storage.write_bytes(self._folder / MANIFEST, manifest)
         if self._signer:
             storage.write_bytes(self._folder / SIGNATURE, sign(manifest, self._signer))
+
+    def _tell(
+        self, role: Role, name: str, seen: Observation | None, *, stored: bool = False, failure: str | None = None
+    ) -> None:
+        self._log.add(
+            Query(
+                role,
+                name,
+                digest=seen.model.digest if seen else None,
+                suite=self._suite,
+                cases=self._cases,
+                layers=dict(seen.layer_map) if seen else {},
+                stored=stored,
+                observation=seen.digest if seen else None,
+                failure=failure,
+            )
+        )
 
     def _place(self, name: str) -> Path:
         return (self._secrets if is_secret(name) else self._folder) / name

@@ -34,8 +34,8 @@ from deepjudge_core.report.json import SCHEMA, dump_report
 from deepjudge_core.suite import load_suite
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-7
-"""How far recomputed numbers may be from those in the report: answers are float32, and on another processor their sums
-differ in the last digits. Decisions, votes and texts are compared exactly."""
+"""How far recomputed numbers may be from those in the report: metrics may add up float32, and another processor or BLAS
+does so in another order. Decisions, votes and texts are compared exactly."""
 
 
 @dataclass(frozen=True)
