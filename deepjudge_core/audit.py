@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deepjudge_core.calibration import Calibration, calibrate, check_not_a_control
 from deepjudge_core.components import Decision
@@ -51,6 +51,27 @@ class SuspectResult:
     def decision(self) -> Decision:
         """Copy, independent, inconclusive, or failed."""
         return self.verdict.decision if self.verdict else Decision.FAILED
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """That a control or a suspect was asked.
+
+    Attributes:
+        role: Which of the two.
+        subject: Who was asked.
+        seen: What it answered; None where it could not be asked.
+        failure: Why not.
+    """
+
+    role: Literal["control", "suspect"]
+    subject: Subject
+    seen: Observation | None
+    failure: str | None = None
+
+
+def _untold(asked: Asked) -> None:
+    pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +191,7 @@ def ask_controls(
     match: Match = DEFAULT_MATCH,
     sandbox: Sandbox | None = DEFAULT_SANDBOX,
     registry: Registry | None = None,
+    asked: Callable[[Asked], None] = _untold,
 ) -> Calibration:
     """Let the controls answer, and measure them.
 
@@ -181,13 +203,17 @@ def ask_controls(
         match: How neurons are put beside the victim's.
         sandbox: How models' files are confined; None to open them in this process.
         registry: Where the components are; by default every installed one.
+        asked: Called of each control as soon as it has answered.
 
     Raises:
         DeepJudgeError: When a control cannot be used.
     """
     registry, known = registry or load_registry(), [Subject.of(control) for control in controls]
     strata = [control.stratum or _recorded(control) for control in known]
-    answers = [control.answer(suite, registry, sandbox) for control in known]
+    answers = []
+    for control in known:
+        answers.append(control.answer(suite, registry, sandbox))
+        asked(Asked("control", control, answers[-1]))
     return calibrate(suite, answers, metrics, match=match, strata=strata, registry=registry)
 
 
@@ -203,6 +229,7 @@ def judge_suspects(
     *,
     sandbox: Sandbox | None = DEFAULT_SANDBOX,
     registry: Registry | None = None,
+    asked: Callable[[Asked], None] = _untold,
 ) -> Report:
     """Judge suspects, each by itself: one that fails does not keep the others from being judged.
 
@@ -214,6 +241,7 @@ def judge_suspects(
         judging: How.
         sandbox: How suspects' files are confined; None to open them in this process.
         registry: Where the components are; by default every installed one.
+        asked: Called of each suspect as soon as it has answered or failed to.
 
     Raises:
         UsageError: For a name or option in ``judging`` that does not exist, an option with an impossible value, or a
@@ -224,7 +252,7 @@ def judge_suspects(
     subjects = [Subject.of(suspect) for suspect in suspects]
     for subject in subjects:
         subject.check(suite)
-    results = tuple(_judge_one(suite, calibration, subject, judging, sandbox, registry) for subject in subjects)
+    results = tuple(_judge_one(suite, calibration, subject, judging, sandbox, registry, asked) for subject in subjects)
     doubts = doubtful_controls(
         calibration, judging.rule, options=judging.rule_options, groups=judging.groups, registry=registry
     )
@@ -256,6 +284,7 @@ def audit(
     sandbox: Sandbox | None = DEFAULT_SANDBOX,
     registry: Registry | None = None,
     made: Callable[[Suite], None] = lambda suite: None,
+    asked: Callable[[Asked], None] = _untold,
     calibrated: Callable[[Calibration], None] = lambda calibration: None,
 ) -> Report:
     """Audit suspects in one go: suite, controls, verdicts.
@@ -273,6 +302,7 @@ def audit(
         sandbox: How models' files are confined; None to open them in this process.
         registry: Where the components are; by default every installed one.
         made: Called with the suite as soon as it is made; what follows may take long, or fail.
+        asked: Called of each control and each suspect as soon as it has answered, and of suspects that fail to.
         calibrated: Called with the calibration as soon as the controls have answered.
 
     Raises:
@@ -280,14 +310,16 @@ def audit(
     """
     registry, judging = registry or load_registry(), judging or Judging()
     check_judging(judging, registry)
-    known, asked = [Subject.of(control) for control in controls], [Subject.of(suspect) for suspect in suspects]
+    known, judged = [Subject.of(control) for control in controls], [Subject.of(suspect) for suspect in suspects]
     suite = make_suite(victim, inputs, making, sandbox=sandbox, registry=registry)
     made(suite)
-    for subject in (*known, *asked):
+    for subject in (*known, *judged):
         subject.check(suite)
-    calibration = ask_controls(suite, known, judging.metrics, match=match, sandbox=sandbox, registry=registry)
+    calibration = ask_controls(
+        suite, known, judging.metrics, match=match, sandbox=sandbox, registry=registry, asked=asked
+    )
     calibrated(calibration)
-    return judge_suspects(suite, calibration, asked, judging, sandbox=sandbox, registry=registry)
+    return judge_suspects(suite, calibration, judged, judging, sandbox=sandbox, registry=registry, asked=asked)
 
 
 def _judge_one(
@@ -297,12 +329,15 @@ def _judge_one(
     judging: Judging,
     sandbox: Sandbox | None,
     registry: Registry,
+    asked: Callable[[Asked], None],
 ) -> SuspectResult:
     path = suspect.name
     try:
         seen = suspect.answer(suite, registry, sandbox)
     except DeepJudgeError as error:
+        asked(Asked("suspect", suspect, None, str(error)))
         return SuspectResult(path, failure=str(error))
+    asked(Asked("suspect", suspect, seen))
     result = SuspectResult(path, seen.model, seen=seen)
     try:
         measurements = measure(suite, seen, judging.metrics, match=calibration.match, registry=registry)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
@@ -40,6 +41,11 @@ class Calibration:
     notes: tuple[str, ...] = ()
     match: Match = DEFAULT_MATCH
     strata: tuple[Stratum | None, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of all of it but the values, which follow from the rest."""
+        return _content(self).digest
 
     def values(self, metric: str) -> Array:
         """``(n,)`` float64 values of a metric over the controls that it could be measured on."""
@@ -150,6 +156,10 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
     Raises:
         FileFormatError: When it cannot be written.
     """
+    storage.write(path, _content(calibration))
+
+
+def _content(calibration: Calibration) -> storage.Content:
     manifest = {
         "suite": calibration.suite,
         "controls": [control.to_json() for control in calibration.controls],
@@ -160,7 +170,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
     arrays: dict[str, Array] = {}
     for place, control in enumerate(calibration.controls):
         arrays |= control.arrays(f"controls.{place}.")
-    storage.write(path, storage.seal("calibration", manifest, arrays))
+    return storage.seal("calibration", manifest, arrays)
 
 
 def load_controls(path: Path) -> Controls:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -127,6 +128,11 @@ class Observation:
     notes: tuple[str, ...] = ()
     unsteady: str | None = None
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of all of it."""
+        return _content(self).digest
+
     def to_json(self) -> dict[str, Any]:
         """All but the arrays, as JSON values."""
         # Not where nothing changed: so the digests of suites stay what they were.
@@ -201,7 +207,11 @@ def save_observation(path: Path, seen: Observation) -> None:
     Raises:
         FileFormatError: When it cannot be written.
     """
-    storage.write(path, storage.seal("observation", seen.to_json(), seen.arrays("")))
+    storage.write(path, _content(seen))
+
+
+def _content(seen: Observation) -> storage.Content:
+    return storage.seal("observation", seen.to_json(), seen.arrays(""))
 
 
 def load_observation(path: Path) -> Observation:

@@ -50,6 +50,12 @@ class Subject:
             return self.source.model.name
         return str(getattr(self.source, "name", type(self.source).__name__))
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether it answered before, and only what is stored of that is read."""
+        source = self.source
+        return isinstance(source, Observation) or (isinstance(source, str | Path) and storage.is_own(Path(source)))
+
     @contextlib.contextmanager
     def opened(
         self, expected: InputSpec, registry: Registry, sandbox: Sandbox | None, *, gradients: bool = False
@@ -97,7 +103,7 @@ class Subject:
         """
         if isinstance(self.source, Observation):
             return self.source
-        if isinstance(self.source, str | Path) and storage.is_own(Path(self.source)):
+        if self.is_stored:
             return load_observation(Path(self.source))
         with self.opened(suite.victim.model.input, registry, sandbox) as model:
             return observe(model, suite, self.asking)

@@ -48,7 +48,7 @@ class Cli:
         return status, out, err
 
     def fails(self, status: int, said: str, *arguments: object, kept: Path | None = None) -> None:
-        """Run a command that says one line and leaves everything as it was, but for a file it may have finished."""
+        """Run a command that says one line and leaves everything as it was, but for a suite it may have finished."""
         before = self.content()
         found, out, err = self(*arguments)
         assert found == status
@@ -58,6 +58,7 @@ class Cli:
         assert said in line
         if kept is not None:
             kept.unlink()
+            kept.with_name("queries.jsonl").unlink(missing_ok=True)  # of an audit
         assert self.content() == before
 
     def content(self) -> dict[str, bytes]:

@@ -184,11 +184,21 @@ def keys_in(table: Table, values: Mapping[str, Any], at: str = "") -> Iterator[s
                 yield from keys_in(entry, part, f"{at}{name}.")
 
 
+SEALED = ("commitment.json", "key.pem")
+
+
 @pytest.fixture
 def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the example names."""
     monkeypatch.chdir(tmp_path)
-    for name in ("victim.onnx", "inputs.npz", "controls/c.onnx", "suspects/s.onnx", "other/suspect.safetensors"):
+    for name in (
+        "victim.onnx",
+        "inputs.npz",
+        "controls/c.onnx",
+        "suspects/s.onnx",
+        "other/suspect.safetensors",
+        *SEALED,
+    ):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("")
     return tmp_path
@@ -388,7 +398,7 @@ def test_what_an_earlier_audit_left_is_no_part_of_one_that_fails(cli: Cli) -> No
     Path("controls/c9.toy").write_text("{")
     status, _, err = cli("audit", "audit.toml")
     assert (status, err) == (4, "deepjudge: controls/c9.toy: expected a toy model, found no JSON\n")
-    assert [path.name for path in Path("out").iterdir()] == ["suite.safetensors"]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["observations", "queries.jsonl", "suite.safetensors"]
 
 
 def test_options_of_generators_and_the_rule(cli: Cli) -> None:

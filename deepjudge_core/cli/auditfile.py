@@ -19,7 +19,7 @@ from deepjudge_core import options as component_options
 from deepjudge_core.audit import Judging, Making
 from deepjudge_core.cli.auditkeys import SCHEMA, Key, Table, a_table, existing_file, expected
 from deepjudge_core.cli.lines import Keys, line_of
-from deepjudge_core.cli.plan import InputsFile, Plan, opening, sandbox
+from deepjudge_core.cli.plan import InputsFile, Plan, Sealing, opening, sandbox
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
 from deepjudge_core.files import is_shallow, open_regular
@@ -184,6 +184,7 @@ class _Reading:
             judging=judging,
             sandbox=confined,
             output=output or folder / values["output"],
+            sealing=_sealing(values.get("bundle", {})),
             folder=folder,
         )
 
@@ -262,6 +263,10 @@ def _expand(path: str, registry: Registry) -> list[str]:
 
 def _opening(values: Mapping[str, Any]) -> dict[str, Any]:
     return opening(values.get("output_name"), values.get("arch"))
+
+
+def _sealing(values: Mapping[str, Any]) -> Sealing:
+    return Sealing(values.get("commitment"), values.get("key"), not values.get("observations", True))
 
 
 # An example of it.

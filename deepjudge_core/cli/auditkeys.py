@@ -212,6 +212,9 @@ SCHEMA = Table(
                 "timeout": Key(_number),
             }
         ),
+        "bundle": Table(
+            {"commitment": Key(existing_file), "key": Key(existing_file), "observations": Key(_flag)},
+        ),
         "controls": Table({**_ASKED, "stratum": Key(_one_of(Stratum))}, many=True),
         "suspects": Table(_ASKED, required=True, many=True),
     }

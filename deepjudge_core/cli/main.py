@@ -25,13 +25,16 @@ from deepjudge_core.calibration import (
 )
 from deepjudge_core.cli import display, typed
 from deepjudge_core.cli.auditfile import AuditFileError, read_plan, write_example
+from deepjudge_core.cli.evidence import Sealed, check_commitment, run_commit, run_verify
 from deepjudge_core.cli.parser import parse
-from deepjudge_core.cli.plan import Plan
+from deepjudge_core.cli.plan import Plan, Sealing
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, INTERRUPTED, NO_COPY, USAGE
 from deepjudge_core.cli.zoo import run_power, run_zoo
 from deepjudge_core.components import Decision
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError
+from deepjudge_core.evidence.bundle import withheld_folder
+from deepjudge_core.evidence.commitment import CommitmentError
 from deepjudge_core.files import read_json
 from deepjudge_core.observation import load_observation, save_observation
 from deepjudge_core.observe import Asking, observe
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DeepJudgeError as error:
         if arguments.debug:
             _trace(errors)
-        for line in error.lines if isinstance(error, AuditFileError) else [str(error)]:
+        for line in error.lines if isinstance(error, AuditFileError | CommitmentError) else [str(error)]:
             display.say(errors, f"deepjudge: {line}")
         return USAGE if isinstance(error, UsageError) else FAILED
     except MemoryError as error:
@@ -148,6 +151,8 @@ def _judge(arguments: argparse.Namespace) -> int:
         calibration = calibrate(suite, [], judging.metrics, registry=registry)
     else:
         calibration = load_calibration(arguments.calibration, suite, judging.metrics, registry=registry)
+    if arguments.commitment:
+        check_commitment(arguments.commitment, judging, suite, calibration, registry)
     suspects = [typed.subject(arguments, name) for name in expand(arguments.suspects, registry)]
     sandbox = typed.sandbox(arguments)
     report = judge_suspects(suite, calibration, suspects, judging, sandbox=sandbox, registry=registry)
@@ -170,19 +175,18 @@ def _audit(arguments: argparse.Namespace) -> int:
 def _run(plan: Plan, registry: Registry) -> int:
     out, folder = display.console(), typed.folder(plan.output).absolute()
 
-    # Each part is kept as soon as it is made; those of an earlier audit do not belong to it.
+    # Each part is kept as soon as it is made.
     def made(suite: Suite) -> None:
         display.show_suite(out, suite)
-        for stale in ("calibration.safetensors", "report.json"):
-            (folder / stale).unlink(missing_ok=True)
-        save_suite(folder / "suite.safetensors", suite)
+        sealed.made(suite)
 
     def calibrated(calibration: Calibration) -> None:
         _warn_of(calibration)
-        save_calibration(folder / "calibration.safetensors", calibration)
+        sealed.calibrated(calibration)
         display.show_calibration(out, calibration)
 
     with contextlib.chdir(plan.folder):
+        sealed = Sealed(plan, folder, registry)
         report = audit(
             plan.victim,
             plan.suspects,
@@ -194,10 +198,13 @@ def _run(plan: Plan, registry: Registry) -> int:
             sandbox=plan.sandbox,
             registry=registry,
             made=made,
+            asked=sealed.asked,
             calibrated=calibrated,
         )
     display.show_report(out, report)
-    storage.write_bytes(folder / "report.json", dump_report(report).encode())
+    sealed.finish(report)
+    if plan.sealing.withhold:
+        display.say(out, f"withheld: {withheld_folder(plan.output)}: test cases and answers, for you to keep")
     display.say(out, f"report: {plan.output / 'report.json'}")
     return _status(report)
 
@@ -284,6 +291,7 @@ def _plan(arguments: argparse.Namespace, registry: Registry) -> Plan:
         judging=judging,
         sandbox=typed.sandbox(arguments),
         output=arguments.output,
+        sealing=Sealing(arguments.commitment, arguments.key, arguments.without_observations),
     )
 
 
@@ -313,6 +321,8 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "calibrate": _calibrate,
     "judge": _judge,
     "audit": _audit,
+    "commit": run_commit,
+    "verify": run_verify,
     "init": _init,
     "zoo": run_zoo,
     "power": run_power,

@@ -19,7 +19,7 @@ EXIT_STATUS = """exit status:
   1  at least one suspect is a copy
   2  the command line, or an AUDIT.toml, is wrong
   3  no copy was found, but a verdict is inconclusive
-  4  a model, plugin or file failed (the other suspects are still judged)
+  4  a model, plugin or file failed (the other suspects are still judged), or a bundle is not verified
 """
 _MODELS = "a model file; a folder or a glob stands for all models in it"
 
@@ -108,6 +108,7 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
     judge.add_argument("--calibration", type=Path, metavar="CALIBRATION", help="from 'deepjudge calibrate'")
     _judge_options(judge)
     _sandbox(judge)
+    _commitment(judge)
     judge.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON; '-' for standard output")
 
     audit = _command(commands, "audit", "suite, calibrate and judge in one", epilog=EXIT_STATUS)
@@ -129,7 +130,27 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
         _match(audit)
         _judge_options(audit)
         _sandbox(audit)
+        _commitment(audit)
+        _key(audit, "the bundle")
+        audit.add_argument(
+            "--without-observations",
+            action="store_true",
+            help="leave test cases and answers out of the bundle: they go to the folder DIR-withheld",
+        )
         _output(audit, "DIR")
+
+    commit = _command(commands, "commit", "write down by what suspects are going to be judged, before they are asked")
+    commit.add_argument("suite", type=Path, metavar="SUITE")
+    commit.add_argument("calibration", type=Path, nargs="?", metavar="CALIBRATION", help="from 'deepjudge calibrate'")
+    _judgement(commit)
+    _key(commit, "the commitment")
+    _output(commit, "COMMITMENT.json")
+
+    verify = _command(commands, "verify", "check the bundle of an audit, without any model", epilog=EXIT_STATUS)
+    verify.add_argument("bundle", type=Path, metavar="DIR", help="what 'deepjudge audit' wrote")
+    verify.add_argument(
+        "--public-key", type=Path, metavar="PEM", help="who has to have signed it: an Ed25519 public key"
+    )
 
     zoo = _command(commands, "zoo", "make controls and stolen models of the victim")
     zoo.add_argument("victim", type=Path, metavar="VICTIM", help="your model")
@@ -302,6 +323,19 @@ def _judgement(command: argparse.ArgumentParser) -> None:
         default="separate",
         help="judge black-box and white-box metrics apart, or by one vote (default: separate)",
     )
+
+
+def _commitment(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--commitment",
+        type=Path,
+        metavar="COMMITMENT",
+        help="from 'deepjudge commit': refuse to judge by anything else",
+    )
+
+
+def _key(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("--key", type=Path, metavar="PEM", help=f"sign {what}: an Ed25519 private key")
 
 
 def _asking(command: argparse.ArgumentParser) -> None:

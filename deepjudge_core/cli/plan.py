@@ -90,6 +90,21 @@ class InputsFile:
 
 
 @dataclass(frozen=True)
+class Sealing:
+    """How what comes of an audit is made fit to be checked by others.
+
+    Attributes:
+        commitment: What was committed to before; None for nothing.
+        key: The private key that signs the bundle; None for an unsigned one.
+        withhold: Whether test cases and answers are left out of it.
+    """
+
+    commitment: Path | None = None
+    key: Path | None = None
+    withhold: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is audited, how, and where the outcome goes.
 
@@ -103,6 +118,7 @@ class Plan:
         judging: How suspects are judged.
         sandbox: How models' files are confined; None to open them in the audit's own process.
         output: Folder for what is written, from where the user is.
+        sealing: How that is sealed.
         folder: Where all other relative paths, and code of networks, are found from.
     """
 
@@ -115,4 +131,5 @@ class Plan:
     judging: Judging
     sandbox: Sandbox | None
     output: Path
+    sealing: Sealing = Sealing()
     folder: Path = Path()

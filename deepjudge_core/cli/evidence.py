@@ -1,0 +1,123 @@
+"""The commands ``commit`` and ``verify``, and what commitments and bundles are to ``judge`` and ``audit``."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from deepjudge_core import storage
+from deepjudge_core.audit import Judging, Report
+from deepjudge_core.calibration import Calibration, load_calibration
+from deepjudge_core.cli import display, typed
+from deepjudge_core.cli.plan import Plan
+from deepjudge_core.cli.status import FAILED, NO_COPY
+from deepjudge_core.errors import UsageError
+from deepjudge_core.evidence.bundle import BundleWriter
+from deepjudge_core.evidence.commitment import Terms, check_terms, dump_commitment, load_commitment
+from deepjudge_core.evidence.signing import load_public_key, load_signer
+from deepjudge_core.evidence.verify import verify_bundle
+from deepjudge_core.plugins import Registry
+from deepjudge_core.suite import Suite, load_suite
+
+_MOST_FINDINGS = 50  # that are told
+
+
+def run_commit(arguments: argparse.Namespace) -> int:
+    """Write down by what suspects are going to be judged."""
+    registry = typed.registry()
+    signer = load_signer(arguments.key) if arguments.key else None
+    suite, judging = load_suite(arguments.suite), typed.judging(arguments, registry)
+    calibration = None
+    if arguments.calibration:
+        calibration = load_calibration(arguments.calibration, suite, judging.metrics, registry=registry)
+    terms = Terms.of(suite.digest, calibration, judging, registry)
+    data = dump_commitment(terms, arguments.suite, arguments.calibration, signer)
+    storage.write_bytes(arguments.output, data)
+    out = display.console()
+    display.say(out, f"suite       {terms.suite}")
+    display.say(out, f"calibration {terms.calibration or 'none'}")
+    display.say(out, f"rule        {judging.rule} ({terms.components[f'rule {judging.rule}']})")
+    display.say(out, f"metrics     {', '.join(terms.judging['metrics'])}")
+    display.say(out, f"signed by   {signer.public if signer else 'nobody'}")
+    display.say(out, f"commitment: {arguments.output}")
+    return NO_COPY
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    """Verify a bundle."""
+    if not arguments.bundle.is_dir():
+        raise UsageError(f"{arguments.bundle}: expected the folder of a bundle, found none")
+    public_key = load_public_key(arguments.public_key) if arguments.public_key else None
+    found = verify_bundle(arguments.bundle, public_key, registry=typed.registry())
+    out = display.console()
+    if found.digest:
+        display.say(out, f"manifest    {found.digest}")
+    if found.signed_by:
+        display.say(out, f"signed by   {found.signed_by}")
+    for line in found.notes:
+        display.say(out, f"note        {line}")
+    for line in found.findings[:_MOST_FINDINGS]:
+        display.say(out, f"wrong       {line}")
+    if len(found.findings) > _MOST_FINDINGS:
+        display.say(out, f"wrong       and {len(found.findings) - _MOST_FINDINGS} more")
+    if not found.verified:
+        outcome = "NOT verified"
+    elif found.recomputed:
+        outcome = f"verified, {found.recomputed} verdict{'s' * (found.recomputed != 1)} recomputed"
+    else:
+        outcome = "unchanged, no verdict recomputed"
+    display.say(out, f"{arguments.bundle}: {outcome}")
+    return NO_COPY if found.verified else FAILED
+
+
+def check_commitment(path: Path, judging: Judging, suite: Suite, calibration: Calibration, registry: Registry) -> None:
+    """Refuse to judge by anything but what was committed to.
+
+    Raises:
+        CommitmentError: With a line for each difference.
+        FileFormatError: When the commitment is none.
+    """
+    check_terms(load_commitment(path).terms, Terms.of(suite.digest, calibration, judging, registry))
+
+
+class Sealed:
+    """Writes what comes of an audit as a bundle, and keeps it to what was committed to.
+
+    Commitment and key are read at once, so that no model is run for nothing.
+
+    Raises:
+        CommitmentError: Here and later, with a line for each difference, before anything is written.
+        DeepJudgeError: When the commitment or the key cannot be read.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, registry: Registry) -> None:
+        sealing, self._registry = plan.sealing, registry
+        commitment = load_commitment(sealing.commitment) if sealing.commitment else None
+        signer = load_signer(sealing.key) if sealing.key else None
+        self._committed = commitment.terms if commitment else None
+        self._terms = Terms.of("", None, plan.judging, registry)
+        if self._committed:
+            # What is not made yet is taken to be what was promised.
+            promised = replace(self._terms, suite=self._committed.suite, calibration=self._committed.calibration)
+            check_terms(self._committed, promised)
+            self._terms = promised
+        self._writer = BundleWriter(folder, withhold=sealing.withhold, commitment=commitment, signer=signer)
+        self.asked = self._writer.add_answer
+
+    def made(self, suite: Suite) -> None:
+        """Keep the suite."""
+        self._found(suite=suite.digest)
+        self._writer.add_suite(suite)
+
+    def calibrated(self, calibration: Calibration) -> None:
+        """Keep the calibration."""
+        self._found(calibration=calibration.digest if calibration.controls else None)
+        self._writer.add_calibration(calibration)
+
+    def finish(self, report: Report) -> None:
+        """Keep the report, and seal the bundle."""
+        self._writer.finish(report, self._terms, self._registry)
+
+    def _found(self, **made: str | None) -> None:
+        self._terms = replace(self._terms, **made)  # type: ignore[arg-type]
+        if self._committed:
+            check_terms(self._committed, self._terms)

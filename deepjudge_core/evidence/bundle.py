@@ -1,0 +1,155 @@
+"""A bundle: all that a verdict rests on in one folder, so that others can check it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from deepjudge_core import storage
+from deepjudge_core.audit import Asked, Report
+from deepjudge_core.calibration import Calibration, save_calibration
+from deepjudge_core.errors import FileFormatError
+from deepjudge_core.evidence.commitment import Commitment, Terms
+from deepjudge_core.evidence.environment import describe_environment
+from deepjudge_core.evidence.log import Query, QueryLog, Role
+from deepjudge_core.evidence.manifest import (
+    CALIBRATION,
+    COMMITTED,
+    ENVIRONMENT,
+    MANIFEST,
+    OBSERVATIONS,
+    QUERIES,
+    REPORT,
+    SIGNATURE,
+    SUITE,
+    Manifest,
+    is_secret,
+    observation_name,
+)
+from deepjudge_core.evidence.signing import Signer, sign
+from deepjudge_core.evidence.statement import File, dump_json
+from deepjudge_core.observation import Observation, save_observation
+from deepjudge_core.plugins import Registry
+from deepjudge_core.report.json import dump_report
+from deepjudge_core.suite import Suite, save_suite
+
+_ANY_OBSERVATION = "suspect-[0-9]*.safetensors"
+
+
+def withheld_folder(folder: Path) -> Path:
+    """Where the secret files of a bundle go that is written without them: the folder beside it."""
+    return folder.with_name(f"{folder.name}-withheld")
+
+
+class BundleWriter:
+    """Writes a bundle, each part as soon as it is known, and the manifest when all are there.
+
+    Args:
+        folder: Where it goes.
+        withhold: Whether the secret files go to the :func:`withheld_folder`. The manifest names them all the same.
+        commitment: What was committed to before.
+        signer: Who signs the manifest.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        withhold: bool = False,
+        commitment: Commitment | None = None,
+        signer: Signer | None = None,
+    ) -> None:
+        self._folder, self._commitment, self._signer = folder, commitment, signer
+        self._secrets = withheld_folder(folder) if withhold else folder
+        self._log = QueryLog(folder / QUERIES)
+        self._observations: list[str | None] = []
+        self._suite, self._cases = "", 0
+
+    def add_suite(self, suite: Suite) -> None:
+        """Write the suite, and remove what an earlier audit left.
+
+        Raises:
+            FileFormatError: When something cannot be written or removed.
+        """
+        for path in self._stale():
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise FileFormatError(f"{path}: cannot be removed: {error.strerror or error}") from error
+        save_suite(self._secrets / SUITE, suite)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._suite, self._cases = suite.digest, len(suite.cases.inputs)
+        self._tell("victim", suite.victim.model.name, suite.victim)
+
+    def add_answer(self, asked: Asked) -> None:
+        """Write what a control or a suspect answered, or that it failed to, into the log, and a suspect's answers.
+
+        Raises:
+            FileFormatError: When it cannot be written.
+        """
+        if asked.role == "suspect":
+            name = observation_name(len(self._observations)) if asked.seen else None
+            self._observations.append(name)
+            if asked.seen and name:
+                save_observation(self._secrets / name, asked.seen)
+        subject = asked.subject
+        self._tell(asked.role, subject.name, asked.seen, stored=subject.is_stored, failure=asked.failure)
+
+    def add_calibration(self, calibration: Calibration) -> None:
+        """Write the calibration.
+
+        Raises:
+            FileFormatError: When it cannot be written.
+        """
+        save_calibration(self._secrets / CALIBRATION, calibration)
+
+    def finish(self, report: Report, terms: Terms, registry: Registry) -> None:
+        """Write the report and what is known at the end, then the manifest and its signature.
+
+        Raises:
+            FileFormatError: When it cannot be written.
+        """
+        parts = {REPORT: dump_report(report).encode(), ENVIRONMENT: dump_json(describe_environment(registry))}
+        if self._commitment:
+            parts[COMMITTED] = self._commitment.data
+        for name, data in parts.items():
+            storage.write_bytes(self._folder / name, data)
+        secret = [SUITE, CALIBRATION, *(name for name in self._observations if name)]
+        names = sorted([*parts, QUERIES, *secret])
+        manifest = Manifest(
+            files={name: File.of(self._place(name), name) for name in names},
+            terms=terms,
+            observations=tuple(self._observations),
+            withheld=tuple(sorted(secret)) if self._secrets != self._folder else (),
+            signed_by=self._signer.public if self._signer else None,
+        ).dump()
+        storage.write_bytes(self._folder / MANIFEST, manifest)
+        if self._signer:
+            storage.write_bytes(self._folder / SIGNATURE, sign(manifest, self._signer))
+
+    def _tell(
+        self, role: Role, name: str, seen: Observation | None, *, stored: bool = False, failure: str | None = None
+    ) -> None:
+        self._log.add(
+            Query(
+                role,
+                name,
+                digest=seen.model.digest if seen else None,
+                suite=self._suite,
+                cases=self._cases,
+                layers=dict(seen.layer_map) if seen else {},
+                stored=stored,
+                observation=seen.digest if seen else None,
+                failure=failure,
+            )
+        )
+
+    def _place(self, name: str) -> Path:
+        return (self._secrets if is_secret(name) else self._folder) / name
+
+    def _stale(self) -> Iterator[Path]:
+        # The manifest first: without it nothing is taken for a bundle.
+        for name in (MANIFEST, SIGNATURE, COMMITTED, REPORT, ENVIRONMENT, QUERIES):
+            yield self._folder / name
+        for folder in {self._folder, self._secrets}:
+            yield folder / SUITE
+            yield folder / CALIBRATION
+            yield from sorted((folder / OBSERVATIONS).glob(_ANY_OBSERVATION))

@@ -1,0 +1,175 @@
+"""What is going to be judged, by what and how, written down before any suspect is touched."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from deepjudge_core import records
+from deepjudge_core.audit import Judging, check_judging
+from deepjudge_core.calibration import Calibration
+from deepjudge_core.errors import FileFormatError, UsageError
+from deepjudge_core.evidence.signing import Signer, open_envelope, sign
+from deepjudge_core.evidence.statement import File, Statement
+from deepjudge_core.files import LARGEST_JSON, open_regular, parse_json
+from deepjudge_core.judge import Grouping
+from deepjudge_core.plugins import Registry
+from deepjudge_core.version import VERSION
+
+COMMITMENT = "urn:deepjudge:commitment:1"
+"""What kind of statement a commitment is."""
+
+
+class CommitmentError(UsageError):
+    """Something else was asked for than was committed to: a line for each difference."""
+
+    def __init__(self, lines: tuple[str, ...]) -> None:
+        self.lines = lines
+        super().__init__("; ".join(lines))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a verdict depends on beside the suspect.
+
+    Attributes:
+        deepjudge: Version.
+        suite: Digest of the suite.
+        calibration: Digest of the calibration; None where there are no controls.
+        judging: All of :class:`~deepjudge_core.audit.Judging` as JSON values, with every metric by name and all options
+            of the rule.
+        components: Who gave the rule and each metric: the distribution and its version.
+    """
+
+    deepjudge: str
+    suite: str
+    calibration: str | None
+    judging: Mapping[str, Any]
+    components: Mapping[str, str]
+
+    @classmethod
+    def of(cls, suite: str, calibration: Calibration | None, judging: Judging, registry: Registry) -> "Terms":
+        """The terms of judging with what is installed.
+
+        Args:
+            suite: Digest of the suite.
+            calibration: The controls; none, and a calibration without any, are the same.
+            judging: How suspects are judged.
+            registry: Where the components are.
+
+        Raises:
+            UsageError: For a metric, rule or option that does not exist.
+        """
+        metrics = [metric.name for metric in registry.metrics.select(judging.metrics)]
+        given = {field.name: getattr(judging, field.name) for field in fields(judging)}
+        given |= {"metrics": metrics, "rule_options": check_judging(judging, registry)}
+        components = {f"metric {name}": registry.metrics.provider(name) for name in metrics}
+        components[f"rule {judging.rule}"] = registry.rules.provider(judging.rule)
+        controls = calibration.digest if calibration and calibration.controls else None
+        return cls(VERSION, suite, controls, json.loads(json.dumps(given)), components)
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Terms":
+        """From the object that ``asdict`` made of it.
+
+        Raises:
+            ValueError, TypeError: When it is none.
+        """
+        found = records.from_json(cls, value)
+        judging = found.judging
+        if set(judging) != {field.name for field in fields(Judging)}:
+            raise ValueError("expected all settings of this version and no others")
+        names = judging["metrics"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("expected metrics by name")
+        if not isinstance(judging["rule"], str) or not isinstance(judging["rule_options"], dict):
+            raise ValueError("expected a rule and its options")
+        if judging["groups"] not in get_args(Grouping):
+            raise ValueError("expected groups that there are")
+        return found
+
+    def differences(self, found: "Terms") -> tuple[str, ...]:
+        """A line for each thing in which other terms differ from these."""
+        ours, theirs = (dict(_flat(asdict(terms))) for terms in (self, found))
+        # Who gives a metric that is not measured at all in one of the two is no difference of its own.
+        both = ours.keys() & theirs.keys()
+        names = [name for name in {**ours, **theirs} if name in both or not name.startswith("components.")]
+        return tuple(
+            f"{name}: committed to {ours.get(name, 'nothing')}, found {theirs.get(name, 'nothing')}"
+            for name in names
+            if ours.get(name) != theirs.get(name)
+        )
+
+
+@dataclass(frozen=True)
+class Commitment:
+    """A commitment as it stands in a file.
+
+    Attributes:
+        terms: What was committed to.
+        key: The public key that signed it, in hex; None where nobody did.
+        data: The bytes of the file.
+    """
+
+    terms: Terms
+    key: str | None
+    data: bytes
+
+
+def dump_commitment(terms: Terms, suite: Path, calibration: Path | None, signer: Signer | None = None) -> bytes:
+    """A commitment, as it stands in a file; equal ones give equal bytes.
+
+    It is an in-toto statement, with a signer in a DSSE envelope.
+
+    Args:
+        terms: What is committed to.
+        suite: The file of the suite.
+        calibration: The file of the calibration; None without.
+        signer: Who signs it.
+
+    Raises:
+        FileFormatError: When a file cannot be read.
+    """
+    given = {"suite.safetensors": suite, "calibration.safetensors": calibration}
+    files = tuple(File.of(path, name) for name, path in given.items() if path is not None)
+    payload = Statement(COMMITMENT, files, {"terms": asdict(terms)}).dump()
+    return payload if signer is None else sign(payload, signer)
+
+
+def load_commitment(path: Path) -> Commitment:
+    """Read a commitment.
+
+    Raises:
+        FileFormatError: When it is none, or was changed.
+        MissingExtraError: When it is signed, and the library for that is not there.
+    """
+    with open_regular(path, "a commitment", LARGEST_JSON) as file:
+        data = file.read()
+    try:
+        value, key, payload = parse_json(data), None, data
+        if isinstance(value, dict) and "payload" in value:
+            signed = open_envelope(data, path)
+            key, payload = signed.key, signed.payload
+        return Commitment(Terms.from_json(Statement.parse(payload, COMMITMENT).predicate["terms"]), key, data)
+    except (ValueError, TypeError, LookupError) as error:
+        raise FileFormatError(f"{path}: expected a commitment, found one that is none: {error}") from None
+
+
+def check_terms(committed: Terms, found: Terms) -> None:
+    """Refuse to judge by other terms than those committed to.
+
+    Raises:
+        CommitmentError: With a line for each difference.
+    """
+    different = committed.differences(found)
+    if different:
+        raise CommitmentError(different)
+
+
+def _flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for name, part in value.items():
+        if isinstance(part, Mapping) and part:
+            yield from _flat(part, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", "nothing" if part is None else json.dumps(part)

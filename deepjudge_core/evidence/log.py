@@ -1,0 +1,99 @@
+"""The log of queries: a line for each model that was asked, each with the SHA-256 of the line before."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from deepjudge_core import records
+from deepjudge_core.errors import FileFormatError
+from deepjudge_core.files import LARGEST_JSON, open_regular, parse_json
+
+Role = Literal["victim", "control", "suspect"]
+_FIRST = "0" * 64
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+@dataclass(frozen=True)
+class Query:
+    """That one model was asked one suite.
+
+    Attributes:
+        role: What the model is in the audit.
+        model: What the user called it.
+        digest: SHA-256 of the model; None where it could not be opened.
+        suite: Digest of the suite; of the victim, of that which its answers became part of.
+        cases: How many cases it was asked; some of them again, to see whether it keeps to its answers.
+        layers: The suite's layer to the model's tap that was read.
+        stored: Whether it had been asked before, so that its stored observation was read.
+        observation: Digest of what it answered; None where it failed.
+        failure: Why it failed.
+    """
+
+    role: Role
+    model: str
+    digest: str | None
+    suite: str
+    cases: int
+    layers: Mapping[str, str]
+    stored: bool
+    observation: str | None
+    failure: str | None = None
+
+
+class QueryLog:
+    """Writes a log, each line as soon as it is known."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._last = path, _FIRST
+
+    def add(self, query: Query) -> None:
+        """Write the next line, with the present time in UTC.
+
+        Raises:
+            FileFormatError: When it cannot be written.
+        """
+        time = datetime.now(UTC).strftime(_TIME)
+        line = _dump({**asdict(query), "time": time, "previous": self._last})
+        try:
+            with self._path.open("wb" if self._last == _FIRST else "ab") as file:
+                file.write(line + b"\n")
+        except OSError as error:
+            raise FileFormatError(f"{self._path}: cannot be written: {error.strerror or error}") from error
+        self._last = hashlib.sha256(line).hexdigest()
+
+
+def read_log(path: Path) -> tuple[Query, ...]:
+    """Read a log, and check that each line belongs behind the one before.
+
+    Raises:
+        FileFormatError: Naming the first line that does not.
+    """
+    with open_regular(path, "a log of queries", LARGEST_JSON) as file:
+        data = file.read()
+    *lines, rest = data.split(b"\n")
+    if rest:
+        raise FileFormatError(f"{path}: line {len(lines) + 1}: is cut off")
+    found, last = [], _FIRST
+    for number, line in enumerate(lines, 1):
+        try:
+            value = parse_json(line)
+            if not isinstance(value, dict) or _dump(value) != line:
+                raise ValueError("it is not written as deepjudge writes it")
+            previous, time = value.pop("previous"), value.pop("time")
+            datetime.strptime(time, _TIME)
+            query = records.from_json(Query, value)
+        except (ValueError, TypeError, LookupError) as error:
+            raise FileFormatError(f"{path}: line {number}: is no query: {error}") from None
+        if previous != last:
+            raise FileFormatError(f"{path}: line {number}: does not belong behind the line before it")
+        found.append(query)
+        last = hashlib.sha256(line).hexdigest()
+    return tuple(found)
+
+
+def _dump(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")

@@ -1,0 +1,333 @@
+"""Verify a bundle without any model: every hash, the log, the signature, and the verdicts from what is stored."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from deepjudge_core.audit import Judging, Report, SuspectResult, judge_suspects
+from deepjudge_core.calibration import load_calibration
+from deepjudge_core.errors import DeepJudgeError, FileFormatError, MissingExtraError
+from deepjudge_core.evidence.commitment import Terms, load_commitment
+from deepjudge_core.evidence.log import Query, read_log
+from deepjudge_core.evidence.manifest import (
+    CALIBRATION,
+    COMMITTED,
+    MANIFEST,
+    OBSERVATIONS,
+    QUERIES,
+    REPORT,
+    SIGNATURE,
+    SUITE,
+    Manifest,
+    is_secret,
+)
+from deepjudge_core.evidence.signing import open_envelope
+from deepjudge_core.evidence.statement import File
+from deepjudge_core.files import LARGEST_ARRAYS, LARGEST_JSON, open_regular, read_json
+from deepjudge_core.observation import Observation, load_observation
+from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.report.json import SCHEMA, dump_report
+from deepjudge_core.suite import load_suite
+
+RELATIVE, ABSOLUTE = 1e-5, 1e-7
+"""How far recomputed numbers may be from those in the report: metrics may add up float32, and another processor or BLAS
+does so in another order. Decisions, votes and texts are compared exactly."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of verifying a bundle.
+
+    Attributes:
+        digest: SHA-256 of the manifest, in hex; None without one that can be read.
+        findings: What is wrong, a line each, beginning with the file; none where the bundle is verified.
+        notes: What a reader should know of how far that goes.
+        signed_by: The public key, in hex, whose signature the manifest has; None where it has none that is right.
+        recomputed: Of how many suspects measurements and verdict were recomputed and agree.
+    """
+
+    digest: str | None
+    findings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    signed_by: str | None = None
+    recomputed: int = 0
+
+    @property
+    def verified(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+def verify_bundle(folder: Path, public_key: str | None = None, *, registry: Registry | None = None) -> Verification:
+    """Verify a bundle, which may be anybody's.
+
+    Args:
+        folder: Where it is.
+        public_key: Who has to have signed it, 32 bytes in hex; None for anybody or nobody.
+        registry: Where the metrics and rules are; by default every installed one.
+
+    Raises:
+        MissingExtraError: When a public key is given, and the library for signatures is not there.
+    """
+    try:
+        data = _read(folder, MANIFEST)
+        manifest = Manifest.parse(data)
+    except FileFormatError as error:
+        return Verification(None, (_within(folder, error),))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        return Verification(None, (f"{MANIFEST}: expected the manifest of a bundle: {error}",))
+    digest = File.of_bytes(data, MANIFEST).sha256
+    notes: list[str] = []
+    findings = [*_check_signature(folder, data, manifest, public_key, notes)]
+    signed_by = None if findings or notes else manifest.signed_by
+    if not findings and manifest.signed_by is None:
+        notes.append("not signed: whoever had it could have made all of it anew")
+    elif signed_by and public_key is None:
+        notes.append("the signature is of a key that the bundle names itself: whose that is --public-key tells")
+    findings += _check_files(folder, manifest)
+    absent = [name for name in manifest.withheld if not (folder / name).exists()]
+    if findings:
+        notes.append("nothing was recomputed, since files were changed")
+    else:
+        findings += _check_contents(folder, manifest, absent, registry or load_registry(), notes)
+    recomputed = 0 if findings or absent else sum(name is not None for name in manifest.observations)
+    return Verification(digest, tuple(findings), tuple(notes), signed_by, recomputed)
+
+
+def _check_signature(
+    folder: Path, data: bytes, manifest: Manifest, public_key: str | None, notes: list[str]
+) -> Iterator[str]:
+    there = os.path.lexists(folder / SIGNATURE)
+    if manifest.signed_by is None:
+        if there:
+            yield f"{SIGNATURE}: is there, though the manifest says that nobody signed it"
+        if public_key is not None:
+            yield f"{MANIFEST}: expected the signature of {public_key}, found none"
+        return
+    try:
+        signed = open_envelope(_read(folder, SIGNATURE), folder / SIGNATURE)
+    except MissingExtraError as error:
+        if public_key is not None:
+            raise
+        notes.append(f"the signature was not checked: {error}")
+    except FileFormatError as error:
+        yield _within(folder, error)
+    except ValueError as error:
+        yield f"{SIGNATURE}: {error}"
+    else:
+        if signed.payload != data:
+            yield f"{SIGNATURE}: is that of another manifest"
+        expected = manifest.signed_by if public_key is None else public_key
+        if (signed.key, manifest.signed_by) != (expected, expected):
+            yield f"{SIGNATURE}: expected that of {expected}, found that of {signed.key}"
+
+
+def _check_files(folder: Path, manifest: Manifest) -> Iterator[str]:
+    for name, file in manifest.files.items():
+        path = folder / name
+        if name in manifest.withheld and not os.path.lexists(path):
+            continue
+        try:
+            _refuse_link(folder, name)
+            found = File.of(path, name, LARGEST_ARRAYS if is_secret(name) else LARGEST_JSON)
+        except FileFormatError as error:
+            yield _within(folder, error)
+        except OSError as error:
+            yield f"{name}: cannot be read: {error.strerror}"
+        else:
+            if found.size != file.size:
+                yield f"{name}: was changed (expected {file.size} bytes, found {found.size})"
+            elif found != file:
+                yield f"{name}: was changed (its SHA-256 does not agree)"
+    known = {*manifest.files, MANIFEST, SIGNATURE}
+    try:
+        yield from (f"{name}: is not in the manifest" for name in _names(folder) if name not in known)
+    except OSError as error:
+        yield f"{folder}: cannot be listed: {error.strerror}"
+
+
+def _names(folder: Path) -> Iterator[str]:
+    # Of what is in the folder, folders and links for themselves but for the one folder that belongs there.
+    for path in sorted(folder.iterdir()):
+        if path.name == OBSERVATIONS and path.is_dir() and not path.is_symlink():
+            yield from (f"{OBSERVATIONS}/{inner.name}" for inner in sorted(path.iterdir()))
+        else:
+            yield path.name
+
+
+def _check_contents(
+    folder: Path, manifest: Manifest, absent: Sequence[str], registry: Registry, notes: list[str]
+) -> Iterator[str]:
+    # Whoever changed a file and the manifest with it is found here.
+    try:
+        told = _read_report(folder, manifest)
+        queries = read_log(folder / QUERIES)
+        yield from _check_log(queries, manifest, told)
+        yield from _check_commitment(folder, manifest, notes)
+        if absent:
+            notes.append(
+                f"verdicts were not recomputed: {len(absent)} files, with test cases and answers, were withheld"
+            )
+        else:
+            yield from _recompute(folder, manifest, told, queries, registry, notes)
+    except DeepJudgeError as error:
+        yield _within(folder, error)
+
+
+def _read_report(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    # What is said here again of what the manifest says has to be the same.
+    told = read_json(folder / REPORT, "a report")
+    if not isinstance(told, dict) or told.get("schema") != SCHEMA or not isinstance(told.get("suspects"), list):
+        raise FileFormatError(f"{REPORT}: expected a {SCHEMA}, found other JSON")
+    suspects = told["suspects"]
+    if len(suspects) != len(manifest.observations):
+        raise FileFormatError(f"{REPORT}: expected {len(manifest.observations)} suspects, found {len(suspects)}")
+    for suspect, name in zip(suspects, manifest.observations, strict=True):
+        reason = isinstance(suspect, dict) and (name is not None or isinstance(suspect.get("reason"), str))
+        if not reason or not isinstance(suspect.get("path"), str):
+            raise FileFormatError(f"{REPORT}: expected of each suspect an observation, or a reason why there is none")
+    terms = manifest.terms
+    suite = told["suite"].get("digest") if isinstance(told.get("suite"), dict) else None
+    said = {**told, "suite": suite}
+    meant = {**terms.judging, "deepjudge": terms.deepjudge, "suite": terms.suite}
+    other = [name for name in ("deepjudge", "suite", "rule", "rule_options", "groups") if said.get(name) != meant[name]]
+    if other:
+        raise FileFormatError(f"{REPORT}: expected {', '.join(other)} as in the manifest, found others")
+    return told
+
+
+def _check_log(queries: Sequence[Query], manifest: Manifest, told: Mapping[str, Any]) -> Iterator[str]:
+    if any(query.suite != manifest.terms.suite for query in queries):
+        yield f"{QUERIES}: a model in it was asked another suite"
+    asked = [(query.model, query.observation is None, query.failure) for query in _of(queries, "suspect")]
+    expected = [
+        (suspect["path"], name is None, suspect["reason"] if name is None else None)
+        for suspect, name in zip(told["suspects"], manifest.observations, strict=True)
+    ]
+    if asked != expected:
+        yield f"{QUERIES}: expected a line for each suspect of the report, in their order, found others"
+    if len(_of(queries, "victim")) != 1:
+        yield f"{QUERIES}: expected one line for the victim, found {len(_of(queries, 'victim'))}"
+
+
+def _check_commitment(folder: Path, manifest: Manifest, notes: list[str]) -> Iterator[str]:
+    if COMMITTED not in manifest.files:
+        return
+    try:
+        commitment = load_commitment(folder / COMMITTED)
+    except MissingExtraError as error:
+        notes.append(f"the commitment was not checked: {error}")
+        return
+    yield from (f"{COMMITTED}: {line}" for line in commitment.terms.differences(manifest.terms))
+    notes.append(f"judged as committed to; the commitment is signed by {commitment.key or 'nobody'}")
+
+
+def _recompute(
+    folder: Path,
+    manifest: Manifest,
+    told: dict[str, Any],
+    queries: Sequence[Query],
+    registry: Registry,
+    notes: list[str],
+) -> Iterator[str]:
+    terms = manifest.terms
+    total = sum(file.size for file in manifest.files.values() if is_secret(file.name))
+    if total > LARGEST_ARRAYS:
+        yield f"{MANIFEST}: expected at most {LARGEST_ARRAYS} bytes of answers on this machine, found {total}"
+        return
+    judging = Judging(**terms.judging)
+    suite = load_suite(folder / SUITE)
+    calibration = load_calibration(folder / CALIBRATION, suite, judging.metrics, registry=registry)
+    here = Terms.of(suite.digest, calibration, judging, registry)
+    if (here.suite, here.calibration) != (terms.suite, terms.calibration):
+        yield f"{MANIFEST}: expected the digests of the suite and the calibration that are there, found others"
+        return
+    seen = [None if name is None else load_observation(folder / name) for name in manifest.observations]
+    asked, answered = [*_of(queries, "victim"), *_of(queries, "suspect")], [suite.victim, *seen]
+    for query, answers in zip(asked, answered, strict=False):  # as many as there have to be was looked at before
+        if answers and not _is_of(query, answers, len(suite.cases.inputs)):
+            yield f"{QUERIES}: the line of {query.model} is not of the answers that are there"
+    controls = _of(queries, "control")
+    for control in calibration.controls:
+        if not any(_is_of(query, control, len(suite.cases.inputs)) for query in controls):
+            yield f"{QUERIES}: there is no line of the answers of the control {control.model.name}"
+    stored = [answers for answers in seen if answers]
+    report = judge_suspects(suite, calibration, stored, judging, sandbox=None, registry=registry)
+    again = json.loads(dump_report(_as_told(report, seen, told))) | {"deepjudge": told["deepjudge"]}
+    different = [*_differences(again, told)]
+    yield from different
+    versions = terms.differences(here)
+    if versions and different:
+        notes.append("not the versions that made the bundle, which may be why it differs")
+    notes += (f"recomputed with another version: {line}" for line in versions)
+    if again != told and not different:
+        notes.append(f"recomputed numbers agree within {RELATIVE:g} of each, or {ABSOLUTE:g}, but not in all digits")
+    for suspect, answers in zip(told["suspects"], seen, strict=True):
+        if answers is None:
+            notes.append(f"{suspect['path']} did not answer, so that nothing can be recomputed: {suspect['reason']}")
+
+
+def _as_told(report: Report, seen: Sequence[Observation | None], told: Mapping[str, Any]) -> Report:
+    # With the names that the user gave, and those that failed in their places.
+    judged = iter(report.suspects)
+    suspects = tuple(
+        replace(next(judged), path=suspect["path"])
+        if answers
+        else SuspectResult(suspect["path"], failure=suspect["reason"])
+        for suspect, answers in zip(told["suspects"], seen, strict=True)
+    )
+    return replace(report, suspects=suspects)
+
+
+def _of(queries: Sequence[Query], role: str) -> list[Query]:
+    return [query for query in queries if query.role == role]
+
+
+def _is_of(query: Query, seen: Observation, cases: int) -> bool:
+    return (query.observation, query.digest, query.cases) == (seen.digest, seen.model.digest, cases)
+
+
+def _differences(found: Any, told: Any, at: str = "") -> Iterator[str]:
+    # Where a report says other things than were found.
+    if isinstance(found, dict) and isinstance(told, dict):
+        for name in {**found, **told}:
+            here = f"{at}.{name}" if at else name
+            if name in found and name in told:
+                yield from _differences(found[name], told[name], here)
+            else:
+                yield f"{REPORT}: {here}: {'is missing' if name in found else 'has no place in this report'}"
+    elif isinstance(found, list) and isinstance(told, list) and len(found) == len(told):
+        for place, pair in enumerate(zip(found, told, strict=True)):
+            yield from _differences(*pair, f"{at}[{place}]")
+    elif not _agree(found, told):
+        yield f"{REPORT}: {at}: says {json.dumps(told)}, recomputed {json.dumps(found)}"
+
+
+def _agree(found: Any, told: Any) -> bool:
+    if isinstance(found, float) and isinstance(told, float):
+        return math.isclose(found, told, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+    return type(found) is type(told) and bool(found == told)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    _refuse_link(folder, name)
+    try:
+        with open_regular(folder / name, "a file of a bundle", LARGEST_JSON) as file:
+            return file.read()
+    except OSError as error:
+        raise FileFormatError(f"{name}: cannot be read: {error.strerror}") from None
+
+
+def _refuse_link(folder: Path, name: str) -> None:
+    path = folder / name
+    if path.is_symlink() or (path.parent != folder and path.parent.is_symlink()):
+        raise FileFormatError(f"{name}: expected a file of the bundle's own, found a link")
+
+
+def _within(folder: Path, error: Exception) -> str:
+    # By the name in the bundle, as in all findings.
+    return str(error).removeprefix(f"{folder}/")

@@ -1,0 +1,856 @@
+"""Bundles and commitments: what is changed is found and named, without a model and without a framework."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+from commands import HOW, MADE, Cli
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepjudge_core import storage
+from deepjudge_core.evidence import signing
+from deepjudge_core.evidence.statement import File, Statement
+from deepjudge_core.evidence.verify import verify_bundle
+from deepjudge_core.files import LARGEST_JSON
+from deepjudge_core.observation import load_observation, save_observation
+from deepjudge_core.suite import load_suite
+
+ROOT = Path(__file__).parents[1]
+MODELS = ("victim.toy", "copy.toy", "honest.toy", "broken.toy", "--controls", "controls", "--inputs", "in.npz", *MADE)
+FILES = {
+    "calibration.safetensors",
+    "commitment.json",
+    "environment.json",
+    "manifest.json",
+    "observations/suspect-0001.safetensors",
+    "observations/suspect-0002.safetensors",
+    "queries.jsonl",
+    "report.json",
+    "signature.json",
+    "suite.safetensors",
+}
+SECRET = {name for name in FILES if name.endswith(".safetensors")}
+
+
+def write_key(name: str, seed: int) -> str:
+    """A key pair as NAME.pem and NAME.pub; returns the public key in hex."""
+    key = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
+    pem, pkcs8, spki = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.PublicFormat.SubjectPublicKeyInfo,
+    )
+    Path(f"{name}.pem").write_bytes(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
+    Path(f"{name}.pub").write_bytes(key.public_key().public_bytes(pem, spki))
+    return key.public_key().public_bytes_raw().hex()
+
+
+@pytest.fixture
+def ready(cli: Cli) -> Cli:
+    """A suite, a calibration, keys of the owner and of somebody else, and a commitment that the owner signed."""
+    Path("broken.toy").write_text("{")
+    write_key("owner", 1)
+    write_key("other", 2)
+    assert cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors")[0] == 0
+    assert cli("calibrate", "s.safetensors", "controls", "-o", "c.safetensors")[0] == 0
+    signed = ("s.safetensors", "c.safetensors", *HOW, "--key", "owner.pem", "-o", "commitment.json")
+    assert cli("commit", *signed)[0] == 0
+    return cli
+
+
+@pytest.fixture
+def bundled(ready: Cli) -> Cli:
+    """The same with the bundle of an audit, signed and committed to, in `out`."""
+    evidence = ("--commitment", "commitment.json", "--key", "owner.pem")
+    status, _, err = ready("audit", *MODELS, *HOW, *evidence, "-o", "out")
+    assert (status, err) == (4, "")  # of broken.toy
+    return ready
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def findings(folder: str = "out", key: str | None = None) -> tuple[str, ...]:
+    return verify_bundle(Path(folder), key).findings
+
+
+# Statements and signatures.
+
+
+def test_the_encoding_is_that_of_the_specification() -> None:
+    # protocol.md of DSSE, "Test Vectors".
+    found = signing.encode(b"hello world", "http://example.com/HelloWorld")
+    assert found == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+
+
+def test_a_signature_is_that_of_rfc_8032(ready: Cli) -> None:
+    # Section 7.1, TEST 1: its key and its signature of nothing.
+    secret = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+    key = Ed25519PrivateKey.from_private_bytes(secret)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    Path("rfc.pem").write_bytes(pem)
+    signer = signing.load_signer(Path("rfc.pem"))
+    assert signer.public == "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+    assert signer.sign(b"").hex().startswith("e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155")
+
+
+def test_a_signature_is_checked_by_others(bundled: Cli) -> None:
+    envelope = json.loads(Path("out/signature.json").read_text())
+    payload = base64.b64decode(envelope["payload"])
+    assert payload == Path("out/manifest.json").read_bytes()
+    kind = envelope["payloadType"]
+    [signature] = envelope["signatures"]
+    signed = f"DSSEv1 {len(kind)} {kind} {len(payload)} ".encode() + payload
+    key = serialization.load_pem_public_key(Path("owner.pub").read_bytes())
+    assert isinstance(key, Ed25519PublicKey)
+    key.verify(base64.b64decode(signature["sig"]), signed)
+
+
+@given(st.data())
+@settings(max_examples=50, deadline=None)
+def test_a_statement_is_one_text(data: st.DataObject) -> None:
+    sha = hashlib.sha256(b"").hexdigest()
+    values = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5), st.lists, max_leaves=5)
+    predicate = data.draw(st.dictionaries(st.text(max_size=5).filter(lambda k: k != "sha256"), values, max_size=4))
+    made = Statement("urn:x", (File("a", sha, 3), File("b", sha, 0)), predicate)
+    text = made.dump()
+    assert Statement.parse(text, "urn:x") == made
+    place, bit = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 7))
+    changed = bytearray(text)
+    changed[place] ^= 1 << bit
+    with pytest.raises(ValueError):  # noqa: PT011
+        Statement.parse(bytes(changed), "urn:x")
+
+
+# Commitments.
+
+
+def test_a_commitment(ready: Cli) -> None:
+    envelope = json.loads(Path("commitment.json").read_text())
+    statement = json.loads(base64.b64decode(envelope["payload"]))
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    for subject, path in zip(statement["subject"], ("s.safetensors", "c.safetensors"), strict=True):
+        assert subject["digest"]["sha256"] == hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    terms = statement["predicate"]["terms"]
+    assert terms["suite"] == load_suite(Path("s.safetensors")).digest
+    assert terms["calibration"] == storage.read(Path("c.safetensors"), ["calibration"]).digest
+    assert terms["judging"] == {
+        "metrics": ["answers", "surety", "outputs"],
+        "rule": "nearest",
+        "rule_options": {"share": 0.5, "alpha": {}},
+        "groups": "separate",
+    }
+    assert terms["components"] == dict.fromkeys(
+        ("metric answers", "metric surety", "metric outputs", "rule nearest"), "toys 1.0"
+    )
+    assert str(ready.folder) not in json.dumps(statement)
+    # Equal bytes; and without a key the statement alone.
+    before = Path("commitment.json").read_bytes()
+    ready("commit", "s.safetensors", "c.safetensors", *HOW, "--key", "owner.pem", "-o", "commitment.json")
+    assert Path("commitment.json").read_bytes() == before
+    assert ready("commit", "s.safetensors", "c.safetensors", *HOW, "-o", "unsigned.json")[0] == 0
+    assert json.loads(Path("unsigned.json").read_text()) == statement
+
+
+@pytest.mark.parametrize("committed", ["commitment.json", "unsigned.json"])
+def test_what_was_committed_to_is_judged(ready: Cli, committed: str) -> None:
+    ready("commit", "s.safetensors", "c.safetensors", *HOW, "-o", "unsigned.json")
+    arguments = ("s.safetensors", "copy.toy", *HOW, "--calibration", "c.safetensors", "--commitment", committed)
+    assert ready("judge", *arguments)[0] == 1
+
+
+OTHER_TERMS: dict[str, tuple[Callable[[], object], tuple[str, ...], tuple[str, ...]]] = {
+    "rule": (lambda: None, ("--rule", "voting"), ("judging.rule", "judging.rule_options.bound")),
+    "option": (
+        lambda: None,
+        ("--rule-option", "share=0.6"),
+        ("judging.rule_options.share: committed to 0.5, found 0.6",),
+    ),
+    "groups": (lambda: None, ("--groups", "joint"), ('judging.groups: committed to "separate", found "joint"',)),
+    "metrics": (lambda: None, ("--metric", "jsd"), ("judging.metrics",)),
+    "suite": (lambda: shutil.copy("s2.safetensors", "s.safetensors"), (), ("suite", "calibration")),
+    "calibration": (lambda: shutil.copy("c2.safetensors", "c.safetensors"), (), ("calibration",)),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_TERMS)
+def test_other_terms_are_refused(ready: Cli, other: str) -> None:
+    change, more, expected = OTHER_TERMS[other]
+    ready("calibrate", "s.safetensors", "controls/c[123].toy", "-o", "c2.safetensors")
+    if other == "suite":
+        ready("suite", "victim.toy", "--inputs", "in.npz", *MADE, "--seed", "1", "-o", "s2.safetensors")
+        ready("calibrate", "s2.safetensors", "controls", "-o", "c.safetensors")
+    change()
+    arguments = ("s.safetensors", "copy.toy", *HOW, *more, "--calibration", "c.safetensors")
+    assert ready("judge", *arguments)[0] in (0, 1, 3)
+    status, out, err = ready("judge", *arguments, "--commitment", "commitment.json", "--json", "never.json")
+    assert (status, out) == (2, "")
+    assert not Path("never.json").exists()
+    lines = err.splitlines()
+    assert all(re.match(r"deepjudge: [\w. ]+: committed to .*, found ", line) for line in lines)
+    for said in expected:
+        assert sum(line.startswith(f"deepjudge: {said}") for line in lines) >= 1
+    if len(expected) == 1:
+        assert len(lines) == 1
+
+
+def test_other_versions_are_refused(ready: Cli) -> None:
+    metadata = Path("toys-1.0.dist-info/METADATA")
+    metadata.write_text(metadata.read_text().replace("Version: 1.0", "Version: 1.1"))
+    arguments = ("s.safetensors", "copy.toy", *HOW, "--calibration", "c.safetensors", "--commitment", "commitment.json")
+    status, _, err = ready("judge", *arguments)
+    assert status == 2
+    assert 'components.rule nearest: committed to "toys 1.0", found "toys 1.1"' in err
+
+
+def test_controls_that_were_not_committed_to(ready: Cli) -> None:
+    ready("commit", "s.safetensors", *HOW, "-o", "without.json")
+    judged = ("judge", "s.safetensors", "copy.toy", *HOW, "--commitment", "without.json")
+    assert ready(*judged)[0] == 3
+    ready.fails(2, "calibration: committed to nothing, found ", *judged, "--calibration", "c.safetensors")
+
+
+def test_an_audit_keeps_to_its_commitment(ready: Cli) -> None:
+    audit = ("audit", *MODELS, "--commitment", "commitment.json", "-o", "out")
+    # Settings before the victim is run, the suite before controls are asked, controls before suspects are.
+    status, out, err = ready(*audit, *HOW, "--rule-option", "share=0.6")
+    assert (status, out) == (2, "")
+    status, out, err = ready(*audit, *HOW, "--seed", "1")
+    assert status == 2
+    assert err.startswith("deepjudge: suite: committed to ")
+    assert not Path("out/queries.jsonl").exists()
+    Path("controls/c4.toy").unlink()
+    status, out, err = ready(*audit, *HOW)
+    assert status == 2
+    assert err.startswith("deepjudge: calibration: committed to ")
+    assert "suspect" not in Path("out/queries.jsonl").read_text()
+    assert not Path("out/report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "refused"),
+        (b"{}", "expected an in-toto statement"),
+        (b'{"payload": ""}', "expected a DSSE envelope"),
+        (b"[" * 999, "refused"),
+        (b"\xff", "refused"),
+    ],
+)
+def test_a_commitment_that_is_none(ready: Cli, content: bytes, said: str) -> None:
+    Path("bad.json").write_bytes(content)
+    said = "expected a commitment, found one that is none" if said == "refused" else said
+    ready.fails(4, said, "judge", "s.safetensors", "copy.toy", *HOW, "--commitment", "bad.json")
+
+
+def test_a_commitment_that_was_changed(ready: Cli) -> None:
+    data = Path("commitment.json").read_bytes()
+    for place in range(0, len(data), len(data) // 60):
+        Path("commitment.json").write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        ready.fails(
+            4, "expected a commitment", "judge", "s.safetensors", "copy.toy", *HOW, "--commitment", "commitment.json"
+        )
+
+
+@pytest.mark.parametrize("name", ["other.pub", "in.npz", "missing.pem", "controls", "encrypted.pem", "ed448.pem"])
+def test_a_key_that_is_none(ready: Cli, name: str) -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    locked = serialization.BestAvailableEncryption(b"secret")
+    Path("encrypted.pem").write_bytes(Ed25519PrivateKey.generate().private_bytes(pem, pkcs8, locked))
+    plain = serialization.NoEncryption()
+    Path("ed448.pem").write_bytes(Ed448PrivateKey.generate().private_bytes(pem, pkcs8, plain))
+    ready.fails(2, f"{name}: ", "commit", "s.safetensors", "--key", name, "-o", "never.json")
+    ready.fails(2, f"{name}: ", "audit", *MODELS, *HOW, "--key", name, "-o", "never")
+
+
+# Bundles.
+
+
+def test_a_bundle(bundled: Cli) -> None:
+    folder = Path("out")
+    assert names(folder) == FILES
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert {subject["name"] for subject in manifest["subject"]} == FILES - {"manifest.json", "signature.json"}
+    for subject in manifest["subject"]:
+        data = (folder / subject["name"]).read_bytes()
+        assert subject["digest"] == {"sha256": hashlib.sha256(data).hexdigest()}
+        assert subject["annotations"] == {"size": len(data)}
+    status, out, err = bundled("verify", "out", "--public-key", "owner.pub")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1] == "out: verified, 2 verdicts recomputed"
+    assert f"manifest    {hashlib.sha256((folder / 'manifest.json').read_bytes()).hexdigest()}\n" in out
+    assert "broken.toy did not answer, so that nothing can be recomputed: broken.toy: expected a toy model" in out
+    assert "digits" not in out
+    # Nothing that says whose machine it is.
+    environment = (folder / "environment.json").read_text()
+    for secret in (os.uname().nodename, str(bundled.folder), str(Path.home()), sys.prefix):
+        assert secret not in environment
+    for name in FILES:
+        assert str(bundled.folder).encode() not in (folder / name).read_bytes()
+
+
+def test_the_log(bundled: Cli) -> None:
+    lines = Path("out/queries.jsonl").read_bytes().splitlines()
+    before, found = "0" * 64, []
+    for line in lines:
+        query = json.loads(line)
+        assert query["previous"] == before
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", query["time"])
+        before = hashlib.sha256(line).hexdigest()
+        found.append((query["role"], query["model"], query["stored"], query["failure"]))
+        assert query["cases"] == len(load_suite(Path("out/suite.safetensors")).cases.inputs)
+    controls = [("control", f"controls/c{seed}.toy", False, None) for seed in (1, 2, 3, 4)]
+    failure = "broken.toy: expected a toy model, found no JSON"
+    assert found == [
+        ("victim", "victim.toy", False, None),
+        *controls,
+        ("suspect", "copy.toy", False, None),
+        ("suspect", "honest.toy", False, None),
+        ("suspect", "broken.toy", False, failure),
+    ]
+    seen = load_observation(Path("out/observations/suspect-0001.safetensors"))
+    assert json.loads(lines[5])["observation"] == seen.digest
+    assert json.loads(lines[5])["digest"] == seen.model.digest
+
+
+def test_each_file_and_key_is_documented(bundled: Cli) -> None:
+    page = (ROOT / "docs" / "bundle.md").read_text("utf-8")
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    commitment = json.loads(base64.b64decode(json.loads(Path("commitment.json").read_text())["payload"]))
+    keys = {*manifest["predicate"], *manifest["predicate"]["terms"], *manifest["predicate"]["terms"]["judging"]}
+    keys |= set(json.loads(Path("out/queries.jsonl").read_text().splitlines()[0]))
+    kinds = {manifest["predicateType"], commitment["predicateType"]}
+    known = {name for name in FILES if not name.endswith("2.safetensors")}
+    assert not {word for word in keys | kinds | known if f"`{word}`" not in page}
+
+
+def test_all_but_the_times_is_the_same_again(bundled: Cli) -> None:
+    before = {name: (Path("out") / name).read_bytes() for name in FILES}
+    evidence = ("--commitment", "commitment.json", "--key", "owner.pem")
+    bundled("audit", *MODELS, *HOW, *evidence, "-o", "out")
+    other = {name for name in FILES if (Path("out") / name).read_bytes() != before[name]}
+    assert other <= {"queries.jsonl", "manifest.json", "signature.json"}
+
+
+def test_an_earlier_bundle_is_no_part_of_the_next(bundled: Cli) -> None:
+    audit = ("audit", "victim.toy", "copy.toy", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
+    assert bundled(*audit, "-o", "out")[0] == 1
+    assert names(Path("out")) == FILES - {
+        "commitment.json",
+        "signature.json",
+        "observations/suspect-0002.safetensors",
+    }
+    assert bundled("verify", "out")[0] == 0
+
+
+def test_stored_observations_are_taken_as_such(ready: Cli) -> None:
+    ready("observe", "s.safetensors", "copy.toy", "-o", "seen.safetensors")
+    audit = ("audit", "victim.toy", "seen.safetensors", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
+    assert ready(*audit, "-o", "out")[0] == 1
+    query = json.loads(Path("out/queries.jsonl").read_text().splitlines()[-1])
+    assert (query["model"], query["stored"]) == ("seen.safetensors", True)
+    assert Path("out/observations/suspect-0001.safetensors").read_bytes() == Path("seen.safetensors").read_bytes()
+    assert findings() == ()
+
+
+def test_answers_to_another_suite_are_recomputed_as_a_failure(ready: Cli) -> None:
+    ready("suite", "victim.toy", "--inputs", "in.npz", *MADE, "--seed", "1", "-o", "s2.safetensors")
+    ready("observe", "s2.safetensors", "copy.toy", "-o", "seen.safetensors")
+    audit = ("audit", "victim.toy", "seen.safetensors", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
+    assert ready(*audit, "-o", "out")[0] == 4
+    assert ready("verify", "out")[0] == 0
+
+
+def test_an_audit_without_controls(ready: Cli) -> None:
+    audit = ("audit", "victim.toy", "copy.toy", "--inputs", "in.npz", *MADE, *HOW, "-o", "out")
+    assert ready(*audit)[0] == 3
+    assert ready("verify", "out")[0] == 0
+
+
+def test_a_suspect_that_is_a_control_is_recomputed_as_such(ready: Cli) -> None:
+    audit = ("audit", "victim.toy", "controls/c1.toy", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
+    assert ready(*audit, "-o", "out")[0] == 4
+    assert ready("verify", "out")[0] == 0
+
+
+# Without what is the victim's own.
+
+
+def test_without_observations(ready: Cli) -> None:
+    evidence = ("--commitment", "commitment.json", "--key", "owner.pem", "--without-observations")
+    status, out, _ = ready("audit", *MODELS, *HOW, *evidence, "-o", "out")
+    assert (status, "withheld: out-withheld: " in out) == (4, True)
+    assert names(Path("out")) == FILES - SECRET
+    assert names(Path("out-withheld")) == SECRET
+    status, out, _ = ready("verify", "out", "--public-key", "owner.pub")
+    assert (status, out.splitlines()[-1]) == (0, "out: unchanged, no verdict recomputed")
+    # No test case and no answer is in it, in whatever form.
+    suite = load_suite(Path("out-withheld/suite.safetensors"))
+    text = b"".join((Path("out") / name).read_bytes() for name in FILES - SECRET)
+    for array in (suite.cases.inputs, suite.victim.probabilities):
+        for value in np.unique(array[(array != 0) & (array != 1)])[:50]:
+            assert value.tobytes() not in text
+            assert repr(float(value)).encode() not in text
+    # Put back, all can be checked; a part of it is not enough.
+    shutil.copy("out-withheld/suite.safetensors", "out")
+    assert ready("verify", "out")[1].splitlines()[-1] == "out: unchanged, no verdict recomputed"
+    shutil.copytree("out-withheld", "out", dirs_exist_ok=True)
+    assert ready("verify", "out")[1].splitlines()[-1] == "out: verified, 2 verdicts recomputed"
+    flip(Path("out/suite.safetensors"), 3000)
+    assert [line.split(":")[0] for line in findings()] == ["suite.safetensors"]
+
+
+# What was changed.
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def places(size: int) -> Iterator[int]:
+    """Some of a file's bytes: the first, the last and others between."""
+    yield from sorted({0, 1, 7, 8, size - 2, size - 1, *range(0, size, max(1, size // 40))})
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_changed_bit_is_found_and_named(bundled: Cli, name: str) -> None:
+    path = Path("out") / name
+    data = path.read_bytes()
+    for place in places(len(data)):
+        flip(path, place)
+        found = findings()
+        assert found, place
+        assert {line.split(":")[0] for line in found} <= {
+            name,
+            *(["signature.json"] if name == "manifest.json" else []),
+        }
+        path.write_bytes(data)
+    assert findings() == ()
+
+
+def test_the_command_names_what_was_changed(bundled: Cli) -> None:
+    flip(Path("out/report.json"), 99)
+    status, out, err = bundled("verify", "out")
+    assert (status, err) == (4, "")
+    assert "wrong       report.json: was changed (its SHA-256 does not agree)\n" in out
+    assert out.splitlines()[-1] == "out: NOT verified"
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_file_that_is_missing_or_cut_is_named(bundled: Cli, name: str) -> None:
+    path = Path("out") / name
+    data = path.read_bytes()
+    for change in (path.unlink, lambda: path.write_bytes(data[:-1]), lambda: path.write_bytes(data + b"\n")):
+        change()
+        found = findings()
+        assert found
+        assert all(line.startswith(f"{name}: ") for line in found)
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "name", ["more.txt", "observations/suspect-0003.safetensors", "observations/.hidden", ".hidden", "sub/file"]
+)
+def test_a_file_more_is_named(bundled: Cli, name: str) -> None:
+    path = Path("out") / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x")
+    assert findings() == (f"{name.removesuffix('/file')}: is not in the manifest",)
+
+
+def test_files_that_changed_their_names(bundled: Cli) -> None:
+    one, other = (Path(f"out/observations/suspect-000{number}.safetensors") for number in (1, 2))
+    one.rename("kept")
+    other.rename(one)
+    Path("kept").rename(other)
+    assert len(findings()) == 2
+    assert all("observations/suspect-000" in line for line in findings())
+    shutil.move("out/observations/suspect-0001.safetensors", "out/observations/suspect-0009.safetensors")
+    assert any("suspect-0009.safetensors: is not in the manifest" in line for line in findings())
+
+
+@pytest.mark.parametrize(
+    "name", ["report.json", "manifest.json", "signature.json", "observations", "suite.safetensors"]
+)
+def test_links_are_refused(bundled: Cli, name: str) -> None:
+    path = Path("out") / name
+    path.rename("elsewhere")
+    path.symlink_to(Path("elsewhere").absolute())
+    assert findings()
+    assert any(name in line for line in findings())
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_pipes_and_folders_are_refused(bundled: Cli, name: str) -> None:
+    path = Path("out") / name
+    path.unlink()
+    os.mkfifo(path)
+    assert any(line.startswith(f"{name}: expected ") for line in findings())
+    path.unlink()
+    path.mkdir()
+    assert any(line.startswith(f"{name}: expected ") for line in findings())
+
+
+# Sealed anew, by somebody who knows how but has not the key.
+
+
+def reseal(change: Callable[[dict[str, Any]], None] = lambda manifest: None, *, signed: bool = False) -> None:
+    """Write a manifest of what is in the folder now."""
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    for subject in manifest["subject"]:
+        path = Path("out") / subject["name"]
+        if path.is_file():
+            data = path.read_bytes()
+            subject["digest"]["sha256"], subject["annotations"]["size"] = hashlib.sha256(data).hexdigest(), len(data)
+    if not signed:
+        manifest["predicate"]["signed_by"] = None
+        Path("out/signature.json").unlink(missing_ok=True)
+    change(manifest)
+    manifest["predicate"].pop("sha256", None)
+    text = lambda: json.dumps(manifest, sort_keys=True, indent=2) + "\n"  # noqa: E731
+    manifest["predicate"]["sha256"] = hashlib.sha256(text().encode()).hexdigest()
+    Path("out/manifest.json").write_text(text())
+
+
+def rechain(change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Write another log whose lines belong together."""
+    path = Path("out/queries.jsonl")
+    queries = [json.loads(line) for line in path.read_text().splitlines()]
+    change(queries)
+    before, lines = "0" * 64, []
+    for query in queries:
+        lines.append(json.dumps(query | {"previous": before}, sort_keys=True, separators=(",", ":")))
+        before = hashlib.sha256(lines[-1].encode()).hexdigest()
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def edit_report(change: Callable[[dict[str, Any]], object]) -> None:
+    report = json.loads(Path("out/report.json").read_text())
+    change(report)
+    Path("out/report.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def test_only_the_key_tells_who_sealed_it(bundled: Cli) -> None:
+    owner = signing.load_public_key(Path("owner.pub"))
+    assert findings(key=owner) == ()
+    reseal()
+    assert findings() == ()  # nothing was changed but who stands for it
+    assert "not signed" in bundled("verify", "out")[1]
+    status, out, _ = bundled("verify", "out", "--public-key", "owner.pub")
+    assert (status, f"expected the signature of {owner}, found none" in out) == (4, True)
+    other = signing.load_signer(Path("other.pem"))
+    reseal(lambda manifest: manifest["predicate"].update(signed_by=other.public), signed=True)
+    Path("out/signature.json").write_bytes(signing.sign(Path("out/manifest.json").read_bytes(), other))
+    assert findings() == ()
+    assert findings(key=owner) == (f"signature.json: expected that of {owner}, found that of {other.public}",)
+
+
+def test_a_signature_of_another_bundle(bundled: Cli) -> None:
+    signature = Path("out/signature.json").read_bytes()
+    reseal(lambda manifest: manifest["predicate"]["withheld"].append("suite.safetensors"), signed=True)
+    Path("out/signature.json").write_bytes(signature)
+    assert findings() == ("signature.json: is that of another manifest",)
+
+
+FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
+    "another decision": (
+        lambda: edit_report(lambda report: report["suspects"][1].update(decision="copy")),
+        'report.json: suspects[1].decision: says "copy", recomputed "independent"',
+    ),
+    "another value": (
+        lambda: edit_report(lambda report: report["suspects"][1]["metrics"]["surety"].update(value=0.01)),
+        "report.json: suspects[1].metrics.surety.value: says 0.01, recomputed 0.",
+    ),
+    "no vote": (
+        lambda: edit_report(lambda report: report["suspects"][0]["metrics"]["surety"].update(vote=None)),
+        "report.json: suspects[0].metrics.surety.vote: says null, recomputed true",
+    ),
+    "a metric less": (
+        lambda: edit_report(lambda report: report["suspects"][1]["metrics"].pop("surety")),
+        "report.json: suspects[1].metrics.surety: is missing",
+    ),
+    "a key more": (
+        lambda: edit_report(lambda report: report["suspects"][1].update(guilty=True)),
+        "report.json: suspects[1].guilty: has no place in this report",
+    ),
+    "a suspect less": (
+        lambda: edit_report(lambda report: report["suspects"].pop()),
+        "report.json: expected 3 suspects",
+    ),
+    "another name": (
+        lambda: edit_report(lambda report: report["suspects"][0].update(path="x.toy")),
+        "queries.jsonl: expected a line for each suspect of the report, in their order, found others",
+    ),
+    "another rule": (
+        lambda: edit_report(lambda report: report["rule_options"].update(share=0.4)),
+        "report.json: expected rule_options as in the manifest, found others",
+    ),
+    "a control's accuracy": (
+        lambda: edit_report(lambda report: report["calibration"]["controls"][0].update(framework="torch")),
+        'report.json: calibration.controls[0].framework: says "torch", recomputed "numpy"',
+    ),
+    "a failure that answered": (
+        lambda: edit_report(lambda report: report["suspects"][2].update(decision="copy")),
+        'report.json: suspects[2].decision: says "copy", recomputed "failed"',
+    ),
+    "another reason": (
+        lambda: edit_report(lambda report: report["suspects"][2].update(reason="ran away")),
+        "queries.jsonl: expected a line for each suspect",
+    ),
+    "not a report": (lambda: Path("out/report.json").write_text("[]\n"), "report.json: expected a deepjudge/report/1"),
+    "suspects that are none": (
+        lambda: edit_report(lambda report: report.update(suspects=[1, 2, 3])),
+        "report.json: expected of each suspect an observation",
+    ),
+    "observations swapped": (
+        lambda: [
+            shutil.move("out/observations/suspect-0001.safetensors", "kept"),
+            shutil.move("out/observations/suspect-0002.safetensors", "out/observations/suspect-0001.safetensors"),
+            shutil.move("kept", "out/observations/suspect-0002.safetensors"),
+        ],
+        "queries.jsonl: the line of copy.toy is not of the answers that are there",
+    ),
+    "answers of another": (
+        lambda: save_observation(Path("out/observations/suspect-0002.safetensors"), toys.seen(7)),
+        "expected this suite",
+    ),
+    "a log that is cut": (
+        lambda: rechain(lambda queries: queries.pop()),
+        "queries.jsonl: expected a line for each suspect of the report",
+    ),
+    "a log without the victim": (
+        lambda: rechain(lambda queries: queries.pop(0)),
+        "queries.jsonl: expected one line for the victim, found 0",
+    ),
+    "a log without a control": (
+        lambda: rechain(lambda queries: queries.pop(2)),
+        "queries.jsonl: there is no line of the answers of the control controls/c2.toy",
+    ),
+    "a line that does not belong": (
+        lambda: Path("out/queries.jsonl").write_bytes(
+            b"".join(
+                line for place, line in enumerate(Path("out/queries.jsonl").read_bytes().splitlines(True)) if place != 2
+            )
+        ),
+        "queries.jsonl: line 3: does not belong behind the line before it",
+    ),
+    "a log that is none": (lambda: Path("out/queries.jsonl").write_text("{}\n"), "queries.jsonl: line 1: is no query"),
+    "a log cut in a line": (
+        lambda: Path("out/queries.jsonl").write_bytes(Path("out/queries.jsonl").read_bytes()[:-9]),
+        "queries.jsonl: line 8: is cut off",
+    ),
+    "another suite": (
+        lambda: shutil.copy("s2.safetensors", "out/suite.safetensors"),
+        "calibrates the suite",
+    ),
+    "other controls": (
+        lambda: shutil.copy("c2.safetensors", "out/calibration.safetensors"),
+        "manifest.json: expected the digests of the suite and the calibration that are there, found others",
+    ),
+    "no suite": (
+        lambda: Path("out/suite.safetensors").write_bytes(b"x" * 99),
+        "suite.safetensors: expected a deepjudge",
+    ),
+    "no commitment": (lambda: Path("out/commitment.json").write_text("{}"), "commitment.json: expected a commitment"),
+    "another commitment": (
+        lambda: shutil.copy("commitment2.json", "out/commitment.json"),
+        "commitment.json: judging.rule_options.share: committed to 0.4, found 0.5",
+    ),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_what_was_forged_and_sealed_anew_is_recomputed(bundled: Cli, forgery: str) -> None:
+    bundled("suite", "victim.toy", "--inputs", "in.npz", *MADE, "--seed", "1", "-o", "s2.safetensors")
+    bundled("calibrate", "s.safetensors", "controls/c[123].toy", "-o", "c2.safetensors")
+    bundled("commit", "s.safetensors", "c.safetensors", *HOW, "--rule-option", "share=0.4", "-o", "commitment2.json")
+    forge, said = FORGERIES[forgery]
+    forge()
+    reseal()
+    assert any(said in line for line in findings()), findings()
+
+
+def test_values_within_the_last_digits_are_the_same(bundled: Cli) -> None:
+    def move(share: float) -> None:
+        metric = report["suspects"][0]["metrics"]["surety"]
+        edit_report(lambda other: other["suspects"][0]["metrics"]["surety"].update(value=metric["value"] * (1 + share)))
+        reseal()
+
+    report = json.loads(Path("out/report.json").read_text())
+    move(1e-6)
+    found = verify_bundle(Path("out"))
+    assert found.findings == ()
+    assert any("not in all digits" in note for note in found.notes)
+    move(1e-3)
+    assert findings()
+
+
+MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a path out of the folder": lambda m: m["subject"][0].update(name="../c.safetensors"),
+    "an absolute path": lambda m: m["subject"][0].update(name="/etc/passwd"),
+    "a file twice": lambda m: m["subject"].append(m["subject"][0]),
+    "a file more": lambda m: m["subject"].append({**m["subject"][0], "name": "more"}),
+    "a file less": lambda m: m["subject"].pop(2),
+    "no digest": lambda m: m["subject"][0].update(digest={}),
+    "another digest": lambda m: m["subject"][0]["digest"].update(sha256="0"),
+    "a size that is none": lambda m: m["subject"][0]["annotations"].update(size=-1),
+    "a size that is huge": lambda m: m["subject"][0]["annotations"].update(size=10**30),
+    "subjects that are none": lambda m: m.update(subject=3),
+    "observations elsewhere": lambda m: m["predicate"].update(observations=["../s.safetensors", None, None]),
+    "observations that are none": lambda m: m["predicate"].update(observations=[[], {}, 1]),
+    "a withheld report": lambda m: m["predicate"].update(withheld=["report.json"]),
+    "withheld things": lambda m: m["predicate"].update(withheld=[[1]]),
+    "a signer that is none": lambda m: m["predicate"].update(signed_by=7),
+    "no terms": lambda m: m["predicate"].pop("terms"),
+    "other terms": lambda m: m["predicate"]["terms"].update(judging={}),
+    "a rule that is none": lambda m: m["predicate"]["terms"]["judging"].update(rule=1),
+    "metrics that are none": lambda m: m["predicate"]["terms"]["judging"].update(metrics=[1]),
+    "groups that are none": lambda m: m["predicate"]["terms"]["judging"].update(groups="all"),
+    "another statement": lambda m: m.update(predicateType="urn:deepjudge:commitment:1"),
+    "another type": lambda m: m.update(_type="https://in-toto.io/Statement/v0.1"),
+    "a key more": lambda m: m.update(more=1),
+    "a predicate's key more": lambda m: m["predicate"].update(more=1),
+}
+
+
+@pytest.mark.parametrize("change", MANIFESTS)
+def test_a_manifest_that_cannot_be(bundled: Cli, change: str) -> None:
+    reseal(MANIFESTS[change])
+    [line] = findings()
+    assert line.startswith("manifest.json: ") or (change == "a size that is huge" and "was changed" in line)
+    assert bundled("verify", "out")[::2] == (4, "")
+
+
+def test_an_unknown_rule_or_metric_is_said(bundled: Cli) -> None:
+    def rename(manifest: dict[str, Any]) -> None:
+        manifest["predicate"]["terms"]["judging"]["rule"] = "elsewhere"
+
+    edit_report(lambda report: report.update(rule="elsewhere"))
+    Path("out/commitment.json").unlink()
+    reseal(lambda m: [rename(m), m.update(subject=[s for s in m["subject"] if s["name"] != "commitment.json"])])
+    assert any("no rule is called 'elsewhere'" in line for line in findings())
+
+
+def test_files_that_are_too_large_are_not_read(bundled: Cli) -> None:
+    with Path("out/report.json").open("r+b") as file:
+        file.truncate(LARGEST_JSON + 1)
+    reseal()
+    [line] = findings()
+    assert line.startswith("report.json: expected ")
+    with Path("out/manifest.json").open("r+b") as file:
+        file.truncate(2**40)
+    [line] = findings()
+    assert line.startswith("manifest.json: expected ")
+
+
+def test_what_is_no_bundle(bundled: Cli) -> None:
+    for name in ("missing", "in.npz"):
+        bundled.fails(2, f"{name}: expected the folder of a bundle, found none", "verify", name)
+    Path("empty").mkdir()
+    status, out, err = bundled("verify", "empty")
+    assert (status, err) == (4, "")
+    assert "manifest.json: no such file" in out
+    bundled.fails(2, "in.npz: expected an Ed25519 public key in PEM", "verify", "out", "--public-key", "in.npz")
+
+
+# Handed over.
+
+ELSEWHERE = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {modules}:
+            raise ImportError(f"{{name}} is not installed here")
+
+sys.meta_path.insert(0, Absent())
+from deepjudge_core.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+FRAMEWORKS = ("torch", "tensorflow", "keras", "onnx", "onnxruntime", "onnx2fx", "jax")
+
+
+def elsewhere(folder: Path, *words: str, absent: tuple[str, ...] = FRAMEWORKS) -> "subprocess.CompletedProcess[str]":
+    """Runs a command in another process, in which some modules cannot be imported and there are no models."""
+    path = os.pathsep.join([str(folder), str(ROOT / "tests"), *sys.path])
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", ELSEWHERE.format(modules=set(absent)), *words],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_an_audit_is_verified_elsewhere(ready: Cli, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With the metrics and the rule that come with the tool, on a machine without frameworks and without models."""
+    ready("commit", "s.safetensors", "c.safetensors", "--key", "owner.pem", "-o", "mine.json")
+    assert ready("audit", *MODELS, "--commitment", "mine.json", "--key", "owner.pem", "-o", "out")[0] == 4
+    there = tmp_path_factory.mktemp("there")
+    shutil.copytree("out", there / "handed-over")
+    shutil.copytree("toys-1.0.dist-info", there / "toys-1.0.dist-info")
+    shutil.copy("owner.pub", there)
+    found = elsewhere(there, "verify", "handed-over", "--public-key", "owner.pub")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.splitlines()[-1] == "handed-over: verified, 2 verdicts recomputed"
+    flip(there / "handed-over" / "observations" / "suspect-0001.safetensors", 2000)
+    found = elsewhere(there, "verify", "handed-over", "--public-key", "owner.pub")
+    assert (found.returncode, found.stderr) == (4, "")
+    assert "observations/suspect-0001.safetensors: was changed" in found.stdout
+
+
+def test_without_the_library_for_signatures(bundled: Cli, tmp_path_factory: pytest.TempPathFactory) -> None:
+    there = bundled.folder
+    absent = (*FRAMEWORKS, "cryptography")
+    found = elsewhere(there, "verify", "out", absent=absent)
+    assert found.returncode == 0
+    assert "the signature was not checked: " in found.stdout
+    assert "pip install 'deepjudge[evidence]'" in found.stdout
+    assert "signed by   " not in found.stdout
+    found = elsewhere(there, "verify", "out", "--public-key", "owner.pub", absent=absent)
+    assert found.returncode == 4
+    assert found.stderr.startswith("deepjudge: owner.pub: needs cryptography, which is not installed")
+    found = elsewhere(there, "commit", "s.safetensors", "-o", "unsigned.json", absent=absent)
+    assert (found.returncode, found.stderr) == (0, "")
+    found = elsewhere(there, "commit", "s.safetensors", "--key", "owner.pem", "-o", "never.json", absent=absent)
+    assert found.returncode == 4
+    assert not Path("never.json").exists()
+
+
+def test_an_audit_by_a_file_is_sealed_as_it_says(ready: Cli) -> None:
+    Path("audit.toml").write_text(
+        'output = "out"\nmetrics = ["answers", "surety", "outputs"]\n[victim]\npath = "victim.toy"\n'
+        '[inputs]\npath = "in.npz"\n[suite]\nseeds = 20\n[generators.shove]\n[generators.poke]\n'
+        '[rule]\nname = "nearest"\n[bundle]\nkey = "owner.pem"\ncommitment = "commitment.json"\nobservations = false\n'
+        '[[controls]]\npath = "controls"\n[[suspects]]\npath = "copy.toy"\n'
+    )
+    assert ready("audit", "audit.toml")[0] == 1
+    assert not names(Path("out")) & SECRET
+    assert {"signature.json", "commitment.json"} <= names(Path("out"))
+    assert ready("verify", "out", "--public-key", "owner.pub")[0] == 0
+    text = Path("audit.toml").read_text()
+    Path("audit.toml").write_text(text.replace('"nearest"', '"voting"'))
+    status, _, err = ready("audit", "audit.toml")
+    assert status == 2
+    assert 'judging.rule: committed to "nearest", found "voting"' in err
