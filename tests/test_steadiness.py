@@ -315,6 +315,7 @@ def test_dynamic_quantisation_is_steady_though_its_scale_is_the_batch_s(
         [tmp_path / "int8.onnx"],
         Judging(["answers", "surety"], rule="nearest"),
         registry=toys.registry_of(toys=toys, onnx=pytest.importorskip("deepjudge_onnx")),
+        sandbox=None,
     ).suspects
     assert result.seen is not None
     assert result.seen.unsteady is None
@@ -361,7 +362,7 @@ def test_what_is_no_answer_fails(change: Change, said: str, access: Access) -> N
 
 def test_no_numbers_at_a_tap_alone() -> None:
     [result] = audited(Fickle(lambda c, x, o: [o[0] * np.nan, *o[1:]] if len(o) > 1 else o))
-    assert result.failure == "fickle: expected numbers at 'dense2', found NaN or infinity"
+    assert result.failure == "fickle: expected numbers at 'dense2', found NaN or infinity (bad-answer)"
 
 
 def test_a_class_that_is_always_as_likely_is_an_answer() -> None:
@@ -407,7 +408,7 @@ def test_who_fails_only_while_its_preprocessing_is_sought() -> None:
         return [*outputs[:-1], wrong if call <= 2 else wrong * np.nan]
 
     [result] = audited(Fickle(change, seed=0))
-    assert result.failure == "fickle: expected probabilities, found NaN or infinity"
+    assert result.failure == "fickle: expected probabilities, found NaN or infinity (bad-answer)"
     # One that fails of other inputs alone is asked no others in the end, and keeps to its answers.
     calls: list[bool] = []
 

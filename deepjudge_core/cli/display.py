@@ -60,11 +60,18 @@ class _Lines(logging.Handler):
         say(console(stderr=True), f"deepjudge: {record.getMessage()}")
 
 
-def tell_log() -> None:
+@contextmanager
+def log_told() -> Iterator[None]:
     """Say what this package logs, such as what libraries say of a model, on standard error."""
-    logger = logging.getLogger("deepjudge_core")
+    logger, lines = logging.getLogger("deepjudge_core"), _Lines()
+    level = logger.level
+    logger.addHandler(lines)
     logger.setLevel(logging.DEBUG)
-    logger.handlers = [_Lines()]
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+        logger.setLevel(level)
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -56,10 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that does not know all characters of a name
     arguments = parse(argv)
     errors = display.console(stderr=True)
-    if arguments.debug:
-        display.tell_log()
+    log = display.log_told() if arguments.debug else contextlib.nullcontext()
     try:
-        with watched(display.Bars()), _warnings_in_lines():
+        with watched(display.Bars()), _warnings_in_lines(), log:
             return _COMMANDS[arguments.command](arguments)
     except DeepJudgeError as error:
         if arguments.debug:
