@@ -1,5 +1,6 @@
 """The whole flow: victim and suspects in, a report out."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from deepjudge_core.plugins import Registry, load_registry
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.seeds import Order, select_seeds
 from deepjudge_core.strata import Stratum
-from deepjudge_core.subject import Subject
+from deepjudge_core.subject import Subject, begin_each
 from deepjudge_core.suite import Suite
 from deepjudge_core.zoo.manifest import recorded_stratum
 
@@ -211,9 +212,10 @@ def ask_controls(
     registry, known = registry or load_registry(), [Subject.of(control) for control in controls]
     strata = [control.stratum or _recorded(control) for control in known]
     answers = []
-    for control in known:
-        answers.append(control.answer(suite, registry, sandbox))
-        asked(Asked("control", control, answers[-1]))
+    with contextlib.closing(begin_each(known, suite, registry, sandbox)) as begun:
+        for control, answer in zip(known, begun, strict=True):
+            answers.append(answer())
+            asked(Asked("control", control, answers[-1]))
     return calibrate(suite, answers, metrics, match=match, strata=strata, registry=registry)
 
 
@@ -252,7 +254,11 @@ def judge_suspects(
     subjects = [Subject.of(suspect) for suspect in suspects]
     for subject in subjects:
         subject.check(suite)
-    results = tuple(_judge_one(suite, calibration, subject, judging, sandbox, registry, asked) for subject in subjects)
+    with contextlib.closing(begin_each(subjects, suite, registry, sandbox)) as begun:
+        results = tuple(
+            _judge_one(suite, calibration, subject, answer, judging, registry, asked)
+            for subject, answer in zip(subjects, begun, strict=True)
+        )
     doubts = doubtful_controls(
         calibration, judging.rule, options=judging.rule_options, groups=judging.groups, registry=registry
     )
@@ -326,14 +332,14 @@ def _judge_one(
     suite: Suite,
     calibration: Calibration,
     suspect: Subject,
+    answer: Callable[[], Observation],
     judging: Judging,
-    sandbox: Sandbox | None,
     registry: Registry,
     asked: Callable[[Asked], None],
 ) -> SuspectResult:
     path = suspect.name
     try:
-        seen = suspect.answer(suite, registry, sandbox)
+        seen = answer()
     except DeepJudgeError as error:
         asked(Asked("suspect", suspect, None, str(error)))
         return SuspectResult(path, failure=str(error))

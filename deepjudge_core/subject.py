@@ -1,20 +1,21 @@
 """A model that is looked at: what it is, and how it is opened and asked."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from deepjudge_core import storage
-from deepjudge_core.errors import UsageError
+from deepjudge_core.errors import DeepJudgeError, UsageError
 from deepjudge_core.model import InputSpec, Model
 from deepjudge_core.observation import Observation, load_observation
 from deepjudge_core.observe import Asking, check_asking, observe
 from deepjudge_core.opening import open_model
 from deepjudge_core.plugins import Registry
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
-from deepjudge_core.sandbox.remote import open_isolated
+from deepjudge_core.sandbox.remote import begin_isolated, open_isolated
 from deepjudge_core.strata import Stratum
 from deepjudge_core.suite import Suite
 
@@ -101,9 +102,68 @@ class Subject:
         Raises:
             DeepJudgeError: When it cannot be opened, asked or read.
         """
+        with self.begun(suite, registry, sandbox) as answered:
+            return answered()
+
+    @contextlib.contextmanager
+    def begun(self, suite: Suite, registry: Registry, sandbox: Sandbox | None) -> Iterator[Callable[[], Observation]]:
+        """Start the process that is going to open it, where it gets one; what the context gives is called to answer.
+
+        What it raises is that of :meth:`answer`, also for what went wrong before.
+        """
+        with contextlib.ExitStack() as stack:
+            if sandbox is None or self.is_stored or not isinstance(self.source, str | Path):
+                yield lambda: self._answer_here(suite, registry)
+                return
+            expected = suite.victim.model.input
+            try:
+                opened = stack.enter_context(
+                    begin_isolated(
+                        self.source,
+                        registry=registry,
+                        sandbox=sandbox,
+                        expected=expected,
+                        gradients=False,
+                        **self.opening,
+                    )
+                )
+            except DeepJudgeError as error:
+                yield partial(_fail, error)
+                return
+            yield lambda: observe(opened(), suite, self.asking)
+
+    def _answer_here(self, suite: Suite, registry: Registry) -> Observation:
         if isinstance(self.source, Observation):
             return self.source
         if self.is_stored:
             return load_observation(Path(self.source))
-        with self.opened(suite.victim.model.input, registry, sandbox) as model:
-            return observe(model, suite, self.asking)
+        model = open_model(self.source, registry=registry, expected=suite.victim.model.input, **self.opening)
+        return observe(model, suite, self.asking)
+
+
+def begin_each(
+    subjects: Iterable[Subject], suite: Suite, registry: Registry, sandbox: Sandbox | None
+) -> Generator[Callable[[], Observation], None, None]:
+    """For each subject in turn what is called to let it answer.
+
+    The process of the next one is started before: it imports its framework while this one answers.
+    """
+    # Of the one whose turn it is, and of the next.
+    turn, ahead = contextlib.ExitStack(), contextlib.ExitStack()
+    waiting: Callable[[], Observation] | None = None
+    try:
+        for subject in subjects:
+            begun = ahead.enter_context(subject.begun(suite, registry, sandbox))
+            if waiting is not None:
+                yield waiting
+                turn.close()
+            turn, ahead, waiting = ahead, contextlib.ExitStack(), begun
+        if waiting is not None:
+            yield waiting
+    finally:
+        turn.close()
+        ahead.close()
+
+
+def _fail(error: DeepJudgeError) -> NoReturn:
+    raise error

@@ -3,6 +3,7 @@
 What a confined process cannot do is looked at in test_confinement.py; what hostile files come to, in hostile/.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -33,6 +34,7 @@ from deepjudge_core.sandbox.intake import receive
 from deepjudge_core.sandbox.policy import Isolation, Sandbox
 from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.sandbox.scratch import make_scratch
+from deepjudge_core.subject import Subject, begin_each
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows have no sandbox that is tested")
 needs_landlock = pytest.mark.skipif(
@@ -542,6 +544,44 @@ def test_a_worker_ends_with_its_context_and_with_its_parent(taken_over: Any) -> 
         assert os.getpgid(pid) == pid  # so that Ctrl-C is this process' alone
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+# One after the other.
+
+
+def test_the_next_one_is_started_before_one_answers() -> None:
+    events: list[str] = []
+
+    class Noted(Subject):
+        @contextlib.contextmanager
+        def begun(self, *_: Any) -> Iterator[Any]:
+            events.append(f"begin {self.source}")
+            yield lambda: events.append(f"ask {self.source}")
+            events.append(f"end {self.source}")
+
+    for answer in begin_each([Noted(n) for n in "abc"], toys.suite(), toys.registry(), QUICK):
+        answer()
+    assert " ".join(events) == "begin a begin b ask a end a begin c ask b end b ask c end c"
+    events.clear()
+    begun = begin_each([Noted(n) for n in "abc"], toys.suite(), toys.registry(), QUICK)
+    next(begun)()
+    begun.close()
+    assert events[:3] == ["begin a", "begin b", "ask a"]
+    assert sorted(events[3:]) == ["end a", "end b"]
+    assert list(begin_each([], toys.suite(), toys.registry(), QUICK)) == []
+
+
+def test_what_goes_wrong_at_the_start_is_said_in_its_turn(tmp_path: Path) -> None:
+    subjects = [Subject(tmp_path / "none.onnx"), Subject(toys.make_model(1)), Subject(tmp_path / "none.x")]
+    answers = begin_each(subjects, toys.suite(), load_registry(), QUICK)
+    first = next(answers)
+    with pytest.raises(ModelError, match="no such file"):
+        first()
+    assert next(answers)().probabilities is not None
+    last = next(answers)
+    with pytest.raises(ModelError, match="no such file"):
+        last()
+    assert list(answers) == []
 
 
 # Commands.

@@ -3,7 +3,7 @@
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -56,6 +56,26 @@ def open_isolated(
         ModelError: When it cannot be opened, or its isolation is not enough.
         UsageError: When no installed adapter, or more than one, reads it.
     """
+    with begin_isolated(
+        source, registry=registry, sandbox=sandbox, expected=expected, gradients=gradients, **options
+    ) as opened:
+        yield opened()
+
+
+@contextlib.contextmanager
+def begin_isolated(
+    source: str | Path,
+    *,
+    registry: Registry | None = None,
+    sandbox: Sandbox = DEFAULT_SANDBOX,
+    expected: InputSpec | None = None,
+    gradients: bool = True,
+    **options: Any,
+) -> Iterator[Callable[[], Model]]:
+    """Start the process of a model, which imports its framework until what the context gives is called to open it.
+
+    Arguments and errors are those of :func:`open_isolated`.
+    """
     registry = registry or load_registry()
     path, name, adapter = resolve(Path(source), registry)
     if adapter is None:
@@ -64,7 +84,7 @@ def open_isolated(
     plugin = registry.adapters.plugin(adapter.name).value
     if plugin is None:
         raise UsageError(f"{label}: its adapter is not installed as a plugin, and cannot open it in another process")
-    with progress.task(f"opening {label}", 1), make_scratch() as scratch:
+    with make_scratch() as scratch:
         received = receive(path, label, adapter, scratch.model, sandbox.memory)
         readable = tuple(
             dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin), scratch.model))
@@ -87,12 +107,17 @@ def open_isolated(
                     "threads": os.environ.get(THREADS),
                 }
             )
-            isolation, leaks = _isolation(worker)
-            _check(label, received, isolation, leaks, sandbox)
-            spec = expected and {"shape": expected.shape, "dtype": expected.dtype, "layout": expected.layout}
-            worker.send({"ask": "open", "label": label, "expected": spec, "options": options})
-            told = worker.receive(failing="cannot-open").values
-            yield RemoteModel(worker, _described(worker, told, label, adapter, received), isolation, told)
+
+            def opened() -> RemoteModel:
+                with progress.task(f"opening {label}", 1):
+                    isolation, leaks = _isolation(worker)
+                    _check(label, received, isolation, leaks, sandbox)
+                    spec = expected and {"shape": expected.shape, "dtype": expected.dtype, "layout": expected.layout}
+                    worker.send({"ask": "open", "label": label, "expected": spec, "options": options})
+                    told = worker.receive(failing="cannot-open").values
+                return RemoteModel(worker, _described(worker, told, label, adapter, received), isolation, told)
+
+            yield opened
 
 
 def _own_code(options: Mapping[str, Any]) -> str | None:
