@@ -107,7 +107,7 @@ def test_the_rule_takes_its_option(top1: Path, audit: Path) -> None:
     ("words", "line"),
     [
         (("--metric", "top1"), "no metric is called 'top1'; installed: "),
-        (("--rule", "unanimous"), "no rule is called 'unanimous'; installed: voting"),
+        (("--rule", "unanimous"), "no rule is called 'unanimous'; installed: combine, conformal"),
     ],
 )
 def test_without_the_plugin_its_names_are_unknown(audit: Path, words: tuple[str, ...], line: str) -> None:

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.skipif(
 KILLS = 5
 SOON = 1.0  # seconds
 AUDIT = ("audit", "victim.toy", "copy.toy", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
-FILES = {"suite.safetensors", "calibration.safetensors", "report.json"}
+SHOWN = {"suite.safetensors", "calibration.safetensors", "report.json"}
+FILES = {*SHOWN, "observations", "environment.json", "queries.jsonl", "manifest.json"}
 
 # A model that never finishes opening, and says in its folder that it has begun.
 TRAP = """
@@ -134,12 +135,19 @@ def test_killed_at_any_moment(ground: Ground, cli: Cli) -> None:
         left += len(list(ground.scratch.iterdir()))
         for path in Path("out").glob("[!.]*"):
             assert path.name in FILES
+            if path.name in SHOWN:
+                assert cli("show", path)[0] == 0
+            elif path.is_file():
+                for line in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
+                    json.loads(line)
+        for path in Path("out/observations").glob("[!.]*"):
             assert cli("show", path)[0] == 0
     assert killed >= 2, "the audits were over before they could be killed"
     assert left, "no scratch folder was left to be removed"
     assert ground.finish(*AUDIT, "-o", "out") == (1, "")
     assert report("out") == report("whole")
     assert {path.name for path in Path("out").iterdir()} == FILES
+    assert cli("verify", "out")[0] == 0
     assert list(ground.scratch.iterdir()) == []
 
 
