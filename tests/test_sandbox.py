@@ -504,6 +504,11 @@ def test_an_answer_that_would_take_all_memory_is_not_asked_for(taken_over: Any) 
         model.activations(X, ["a"])
 
 
+def test_a_type_that_numpy_alone_does_not_know(taken_over: Any) -> None:
+    with taken_over('info["input"]["dtype"] = "bfloat16"; ' + DESCRIBED) as model:
+        assert (model.input.shape, model.input.dtype, model.input.layout) == ((4,), "bfloat16", None)
+
+
 def test_names_that_look_the_same_stay_apart(taken_over: Any) -> None:
     code = 'layers[:] = [["a\\u202e", 3], ["a\\u200b", 3], ["b" * 500, 2]]; ' + DESCRIBED + "time.sleep(60)"
     with taken_over(code) as model:

@@ -1,7 +1,6 @@
 """Makes a Keras model of a file, after what stands in the file was looked through."""
 
 import copy
-import hashlib
 import io
 import math
 import os
@@ -51,12 +50,6 @@ def load(source: Any, name: str) -> Any:
         except Exception as error:
             reason = str(error) if isinstance(error, ModelError) else cause(error)
             raise ModelError(f"{source}: expected a Keras model, found one that cannot be loaded: {reason}") from error
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cause(error: Exception) -> str:

@@ -13,11 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from deepjudge_core import digests
 from deepjudge_core.errors import ModelError
 from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
 from deepjudge_keras.derivative import Derivative
 from deepjudge_keras.graph import Trace, trace
-from deepjudge_keras.loading import cause, digest_of, load
+from deepjudge_keras.loading import cause, load
 
 
 class TracedModel(BatchedModel):
@@ -157,7 +158,7 @@ def open_keras(source: Any, *, name: str | None = None, batch_size: int | None =
         functools.partial(trace, model),
         signature(model, named),
         name=named,
-        digest=_live_digest(model) if live else digest_of(source),
+        digest=_live_digest(model) if live else digests.of_file(source),
         batch_size=batch_size,
     )
 

@@ -1,6 +1,5 @@
 """Make a zoo: controls trained from scratch, models stolen by every attack, each kept as soon as it is made."""
 
-import hashlib
 import secrets
 import time
 import zlib
@@ -11,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from deepjudge_core import digests, progress
 from deepjudge_core import options as component_options
-from deepjudge_core import progress
 from deepjudge_core.attack import Attack, Loot, Need
 from deepjudge_core.errors import (
     DeepJudgeError,
@@ -339,8 +338,7 @@ def _save(network: Network, path: Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             network.save(temporary)
-            with temporary.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = digests.of_file(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
