@@ -1,5 +1,7 @@
 """Reading files that may be somebody else's: regular ones only, of bounded size, and JSON of bounded depth."""
 
+import contextlib
+import fcntl
 import io
 import json
 import math
@@ -61,6 +63,21 @@ def _check(path: Path, found: os.stat_result, what: str, largest: int, error: ty
         raise error(f"{path}: expected {what}, found {kind}")
     if found.st_size > largest:
         raise error(f"{path}: expected {what} of at most {largest} bytes, found {found.st_size}")
+
+
+@contextlib.contextmanager
+def abandoned(path: Path) -> Iterator[None]:
+    """Hold the lock of a file whose maker, who held it, is gone.
+
+    Raises:
+        OSError: When there is no such file, or somebody holds the lock.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def read_json(path: Path, what: str) -> Any:

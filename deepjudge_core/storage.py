@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.files import LARGEST_ARRAYS, LARGEST_JSON, NO_LIMIT, open_regular, parse_json
+from deepjudge_core.files import LARGEST_ARRAYS, LARGEST_JSON, NO_LIMIT, abandoned, open_regular, parse_json
 from deepjudge_core.model import Array
 
 _KEY = "deepjudge"
@@ -101,13 +101,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 def _remove_abandoned(path: Path) -> None:
     # Who still writes holds a lock.
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 2 * _RANDOM}"):
-        with contextlib.suppress(OSError):
-            handle = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                temporary.unlink()
-            finally:
-                os.close(handle)
+        with contextlib.suppress(OSError), abandoned(temporary):
+            temporary.unlink()
 
 
 def is_own(path: Path) -> bool:

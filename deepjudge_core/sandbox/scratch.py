@@ -1,6 +1,7 @@
 """Folders for one worker each, of which none is left behind."""
 
 import contextlib
+import fcntl
 import os
 import secrets
 import tempfile
@@ -8,10 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # no POSIX
-    fcntl = None  # type: ignore[assignment]
+from deepjudge_core.files import abandoned
 
 _PREFIX = "deepjudge-"
 _LOCK, _UNLOCKED = "in-use", "new"
@@ -76,8 +74,7 @@ def make_scratch() -> Iterator[Scratch]:
     scratch = Scratch(Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve())
     lock = os.open(scratch.folder / _UNLOCKED, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         # Another audit, which looks for locks that nobody holds, sees this one when it is held.
         (scratch.folder / _UNLOCKED).rename(scratch.folder / _LOCK)
         for folder in (scratch.model, scratch.work, scratch.forbidden.parent):
@@ -92,19 +89,13 @@ def make_scratch() -> Iterator[Scratch]:
 
 
 def _sweep() -> None:
-    if fcntl is None:
-        return
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if folder.lstat().st_uid != os.getuid():
                 continue
             # One without a lock is being made at this moment.
-            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with abandoned(folder / _LOCK):
                 _remove(folder)
-            finally:
-                os.close(lock)
 
 
 def _remove(folder: Path) -> None:
