@@ -3,44 +3,33 @@
 The flow, each step a frozen value: inputs -> seeds -> suite -> observations -> measurements -> verdict.
 """
 
-from deepjudge_core.attack import Attack, Loot
-from deepjudge_core.audit import Judging, Making, Report, audit
-from deepjudge_core.calibration import Calibration, calibrate, load_calibration, save_calibration
-from deepjudge_core.components import (
-    Adapter,
-    Answers,
-    Cases,
-    Decision,
-    Evidence,
-    Format,
-    Generator,
-    Judgement,
-    Metric,
-    Mistakes,
-    Rule,
-    Seeds,
-    Task,
-    Vote,
-)
+from deepjudge_core.auditing.audit import audit
+from deepjudge_core.auditing.outcome import Report
+from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.bundles.verify import Verification, verify_bundle
+from deepjudge_core.components.attack import Attack, Loot
+from deepjudge_core.components.hooks import hookimpl
+from deepjudge_core.components.kinds import Adapter, Format, Generator, Metric, Rule
+from deepjudge_core.components.opening import open_model, open_network
+from deepjudge_core.components.registry import load_registry
+from deepjudge_core.components.values import Answers, Cases, Decision, Evidence, Judgement, Mistakes, Seeds, Task, Vote
 from deepjudge_core.errors import DeepJudgeError
-from deepjudge_core.evidence.verify import Verification, verify_bundle
-from deepjudge_core.generation import build_suite
-from deepjudge_core.hookspecs import hookimpl
-from deepjudge_core.inputs import Inputs, load_inputs
-from deepjudge_core.judge import Verdict, judge
-from deepjudge_core.measure import Measurement, measure
-from deepjudge_core.model import Access, InputSpec, Model
-from deepjudge_core.network import Architecture, Network, Trainer
-from deepjudge_core.observation import Observation, load_observation, save_observation
-from deepjudge_core.observe import Asking, observe
-from deepjudge_core.opening import open_model, open_network
-from deepjudge_core.plugins import load_registry
-from deepjudge_core.preprocessing import Preprocessing
-from deepjudge_core.sandbox.policy import Isolation, Sandbox
+from deepjudge_core.judging.calibration import Calibration, calibrate, load_calibration, save_calibration
+from deepjudge_core.judging.judge import Verdict, judge
+from deepjudge_core.judging.measure import Measurement, measure
+from deepjudge_core.judging.settings import Judging
+from deepjudge_core.models.info import Isolation
+from deepjudge_core.models.model import Access, InputSpec, Model
+from deepjudge_core.models.network import Architecture, Network, Trainer
+from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.observing.observe import Asking, observe
+from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.remote import open_isolated
-from deepjudge_core.seeds import select_seeds
-from deepjudge_core.subject import Subject
-from deepjudge_core.suite import Suite, load_suite, save_suite
+from deepjudge_core.suites.generation import Making, build_suite
+from deepjudge_core.suites.inputs import Inputs, load_inputs
+from deepjudge_core.suites.observation import Observation, load_observation, save_observation
+from deepjudge_core.suites.seeds import select_seeds
+from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.version import VERSION as __version__  # noqa: N811
 
 __all__ = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import toys
 
-from deepjudge_core.cli import auditfile
+from deepjudge_core.cli.auditfile import reading as auditfile
 from deepjudge_core.cli.main import main
 
 METRICS = ("answers", "surety", "outputs")

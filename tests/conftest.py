@@ -7,7 +7,7 @@ from commands import cli  # noqa: F401
 from models import Zoo
 
 from deepjudge_core import load_registry
-from deepjudge_core.plugins import Registry
+from deepjudge_core.components.registry import Registry
 
 # The models are tiny: threads that wait for one another take many times longer than one. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

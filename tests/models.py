@@ -17,7 +17,7 @@ from networks.architectures import ARCHITECTURES
 from networks.formats import silenced
 
 from deepjudge_core import Model, open_model
-from deepjudge_core.plugins import Registry
+from deepjudge_core.components.registry import Registry
 from deepjudge_core.testing import NumpyModel
 
 ARCHITECTURE = ARCHITECTURES["conv2d"]

@@ -8,10 +8,11 @@ from typing import Any
 import toys
 
 from deepjudge_core import Access, Judging, Vote
-from deepjudge_core.audit import judge_suspects
-from deepjudge_core.components import Decision, Judgement, Rule
-from deepjudge_core.plugins import Registry
-from deepjudge_core.report.json import dump_report
+from deepjudge_core.auditing.audit import judge_suspects
+from deepjudge_core.components.kinds import Rule
+from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.values import Decision, Judgement
+from deepjudge_core.report.audit_json import dump_report
 
 HOSTILE = (
     '"><script>alert(1)</script>',

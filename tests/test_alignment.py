@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepjudge_core.alignment import NoLayerError, align, find_candidates, linear_cka, unbiased_linear_cka
+from deepjudge_core.models.cka import linear_cka, unbiased_linear_cka
+from deepjudge_core.observing.layers import NoLayerError, align, find_candidates
 
 ROWS = 12
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import deepjudge_core
-from deepjudge_core import hookspecs
 from deepjudge_core.cli.parser import build_parser
+from deepjudge_core.components import hooks as hookspecs
 
 ROOT = Path(__file__).parents[1]
 FRAMEWORKS = ("torch", "tensorflow", "keras", "onnx", "onnxruntime", "onnx2fx", "jax", "h5py")

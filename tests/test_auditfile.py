@@ -20,12 +20,12 @@ from models import Zoo, inputs
 from networks.architectures import BOUNDS, CLASSES
 
 from deepjudge_core import Access, Cases, Generator, Judging, Making, Task, hookimpl, load_registry
-from deepjudge_core.cli.auditfile import AuditFileError, example, read_plan
-from deepjudge_core.cli.auditkeys import SCHEMA, Key, Table
-from deepjudge_core.cli.lines import Keys, line_of
+from deepjudge_core.cli.auditfile.keys import SCHEMA, Key, Table
+from deepjudge_core.cli.auditfile.lines import Keys, line_of
+from deepjudge_core.cli.auditfile.reading import AuditFileError, example, read_plan
 from deepjudge_core.cli.plan import InputsFile
-from deepjudge_core.generation import DEFAULT_GENERATORS
-from deepjudge_core.plugins import Registry
+from deepjudge_core.components.registry import Registry
+from deepjudge_core.suites.generation import DEFAULT_GENERATORS
 
 DOCS = (Path(__file__).parents[1] / "docs" / "cli.md").read_text("utf-8")
 

@@ -20,7 +20,7 @@ from deepjudge_core import Preprocessing, __version__, load_calibration, load_ob
 from deepjudge_core.cli import main as cli_main
 from deepjudge_core.cli.display import Bars
 from deepjudge_core.cli.main import main
-from deepjudge_core.report.json import schema
+from deepjudge_core.report.audit_json import schema
 
 COMMANDS = ("suite", "observe", "calibrate", "judge", "audit", "init", "plugins", "show")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from deepjudge_core.models.info import Isolation
 from deepjudge_core.sandbox import bpf, confine, landlock, limits, macos, seccomp, syscalls
-from deepjudge_core.sandbox.policy import Isolation
 
 needs_seccomp = pytest.mark.skipif(not seccomp.supported(), reason="no Linux with seccomp on a known architecture")
 needs_landlock = pytest.mark.skipif(

@@ -12,8 +12,9 @@ from commands import HOW, MADE, Cli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepjudge_core import digests, load_observation, load_registry, load_suite, open_model
-from deepjudge_core.observation import ModelInfo
+from deepjudge_core import load_observation, load_registry, load_suite, open_model
+from deepjudge_core.files import digests
+from deepjudge_core.models.info import ModelInfo
 
 # Names whose order as texts is not that as paths, and what is left out.
 FOLDER = {

@@ -16,13 +16,16 @@ import toys
 from commands import HOW, MADE, Cli
 
 import deepjudge_core as dj
-from deepjudge_core import attack, components, hookspecs, testing
+from deepjudge_core import testing
 from deepjudge_core.cli import display
 from deepjudge_core.cli.parser import build_parser
-from deepjudge_core.network import Architecture, Network, Trainer
-from deepjudge_core.plugins import Plugin, Registry
-from deepjudge_core.report.json import schema
-from deepjudge_core.training import Schedule, train
+from deepjudge_core.components import attack
+from deepjudge_core.components import hooks as hookspecs
+from deepjudge_core.components import kinds as components
+from deepjudge_core.components.registry import Plugin, Registry
+from deepjudge_core.models.network import Architecture, Network, Trainer
+from deepjudge_core.models.training import Schedule, train
+from deepjudge_core.report.audit_json import schema
 from deepjudge_core.zoo.making import Recipe, make_zoo
 from deepjudge_core.zoo.material import Material, Rows
 

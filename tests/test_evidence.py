@@ -21,13 +21,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepjudge_core import storage
-from deepjudge_core.evidence import signing
-from deepjudge_core.evidence.statement import File, Statement
-from deepjudge_core.evidence.verify import verify_bundle
-from deepjudge_core.files import LARGEST_JSON
-from deepjudge_core.observation import load_observation, save_observation
-from deepjudge_core.suite import load_suite
+from deepjudge_core.bundles import signing
+from deepjudge_core.bundles.statement import File, Statement
+from deepjudge_core.bundles.verify import verify_bundle
+from deepjudge_core.files import storage
+from deepjudge_core.files.reading import LARGEST_JSON
+from deepjudge_core.suites.observation import load_observation, save_observation
+from deepjudge_core.suites.suite import load_suite
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("victim.toy", "copy.toy", "honest.toy", "broken.toy", "--controls", "controls", "--inputs", "in.npz", *MADE)

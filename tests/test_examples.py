@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import deepjudge_core as dj
-from deepjudge_core.report.json import schema
+from deepjudge_core.report.audit_json import schema
 from deepjudge_core.testing import NumpyModel
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

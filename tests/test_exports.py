@@ -20,7 +20,7 @@ from deepjudge_core.errors import MissingExtraError
 from deepjudge_core.report import pdf
 from deepjudge_core.report.html import render_html
 from deepjudge_core.report.markdown import render_markdown
-from deepjudge_core.report.reproducing import commands, power_commands
+from deepjudge_core.report.pages.reproducing import commands, power_commands
 from deepjudge_core.text import clean
 
 RENDERED = {"html": render_html, "markdown": render_markdown}

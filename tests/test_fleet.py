@@ -24,17 +24,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepjudge_core import Decision, Evidence, Judgement, Judging, Rule, Verdict, Vote
-from deepjudge_core.audit import Report, check_judging, judge_suspects
+from deepjudge_core.auditing.audit import judge_suspects
+from deepjudge_core.auditing.outcome import Report
+from deepjudge_core.bundles.commitment import Terms
+from deepjudge_core.bundles.manifest import Manifest
+from deepjudge_core.bundles.statement import File
+from deepjudge_core.bundles.verify import verify_bundle
+from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import PluginError, UsageError
-from deepjudge_core.evidence.commitment import Terms
-from deepjudge_core.evidence.manifest import Manifest
-from deepjudge_core.evidence.statement import File
-from deepjudge_core.evidence.verify import verify_bundle
-from deepjudge_core.fleet import Fleet, judge_fleet
-from deepjudge_core.judge import GROUPS, MetricResult, Setting
-from deepjudge_core.plugins import Registry
-from deepjudge_core.report.json import report_to_json, schema
-from deepjudge_core.report.reproducing import commands
+from deepjudge_core.judging.fdr import Fleet, judge_fleet
+from deepjudge_core.judging.judge import GROUPS, MetricResult, Setting
+from deepjudge_core.judging.settings import check_judging
+from deepjudge_core.report.audit_json import report_to_json, schema
+from deepjudge_core.report.pages.reproducing import commands
 
 P_VALUES = st.lists(st.floats(0, 1) | st.sampled_from([0.0, 0.01, 0.02, 0.05, 0.1, 1.0]), min_size=1, max_size=12)
 

@@ -29,18 +29,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from deepjudge_core import (
-    load_inputs,
-    load_suite,
-    save_calibration,
-    save_observation,
-    save_suite,
-    storage,
-)
+from deepjudge_core import load_inputs, load_suite, save_calibration, save_observation, save_suite
 from deepjudge_core.cli import main as cli_main
 from deepjudge_core.errors import DeepJudgeError, ModelError
-from deepjudge_core.files import LARGEST_JSON
-from deepjudge_core.inputs import holds, load_training_inputs
+from deepjudge_core.files import storage
+from deepjudge_core.files.reading import LARGEST_JSON
+from deepjudge_core.suites.inputs import holds, load_training_inputs
 from deepjudge_core.text import clean
 from deepjudge_core.zoo.manifest import load_zoo
 

@@ -15,9 +15,9 @@ from deepjudge_whitebox.neuron_corners import neuron_corners, thresholds
 from scipy.special import softmax
 
 from deepjudge_core import progress
-from deepjudge_core.components import Cases, Seeds, Task
+from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.errors import UsageError
-from deepjudge_core.model import Access
+from deepjudge_core.models.model import Access
 from deepjudge_core.testing.numpy_model import NumpyModel
 
 corners = importlib.import_module("deepjudge_whitebox.neuron_corners")  # the module, not the function of that name

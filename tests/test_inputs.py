@@ -13,7 +13,7 @@ import pytest
 
 from deepjudge_core import load_inputs
 from deepjudge_core.errors import DeepJudgeError, InputError, UsageError
-from deepjudge_core.inputs import check_bounds, load_training_inputs
+from deepjudge_core.suites.inputs import check_bounds, load_training_inputs
 
 X = np.linspace(0, 1, 24, dtype=np.float32).reshape(6, 2, 2)
 Y = np.array([0, 1, 2, 0, 1, 2])

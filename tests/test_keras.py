@@ -15,7 +15,8 @@ import pytest
 import scipy.special
 
 from deepjudge_core.errors import MissingExtraError, ModelError
-from deepjudge_core.model import Access, Array, Model
+from deepjudge_core.models.model import Access, Model
+from deepjudge_core.types import Array
 
 # Set before TensorFlow is imported, as the adapter sets it: no word of its own on the terminal.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -20,7 +20,7 @@ import deepjudge_keras
 import numpy as np
 import pytest
 
-from deepjudge_core.components import Format
+from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
 
 # Set before TensorFlow is imported, as the adapter sets it: no word of its own on the terminal.

@@ -12,10 +12,10 @@ import pytest
 
 from deepjudge_core import open_model
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array
-from deepjudge_core.network import Network, ScoresCotangent
+from deepjudge_core.models.network import Network, ScoresCotangent
+from deepjudge_core.models.training import Schedule, accuracy, cross_entropy, train
 from deepjudge_core.testing.networks import check_network
-from deepjudge_core.training import Schedule, accuracy, cross_entropy, train
+from deepjudge_core.types import Array
 
 # Set before TensorFlow is imported, as the adapter sets it: no word of its own on the terminal.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

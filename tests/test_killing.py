@@ -15,7 +15,7 @@ import pytest
 import toys
 from commands import HOW, MADE, Cli
 
-from deepjudge_core import storage
+from deepjudge_core.files import storage
 from deepjudge_core.sandbox import landlock, seccomp
 
 pytestmark = pytest.mark.skipif(

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from deepjudge_core.errors import InputError
-from deepjudge_core.layouts import arrangement
-from deepjudge_core.model import Array, InputSpec, Layout
+from deepjudge_core.models.layouts import arrangement
+from deepjudge_core.models.model import InputSpec
+from deepjudge_core.types import Array, Layout
 
 
 def arrange(x: Array, spec: tuple[int | None, ...], given: Layout | None = None, wanted: Layout | None = None) -> Array:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
-from deepjudge_core.components import Answers
-from deepjudge_core.model import Access
+from deepjudge_core.components.values import Answers
+from deepjudge_core.models.model import Access
 
 BLACK_BOX = (robd, jsd, sac, cka, akh)
 WHITE_BOX = (nod, nad, lod, lad, nnod)

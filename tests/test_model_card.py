@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from test_report import COPY, INDEPENDENT, report
 
-from deepjudge_core.report.json import report_to_json
+from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.report.model_card import render
 
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])

@@ -17,14 +17,14 @@ from deepjudge_core import (
     build_suite,
     load_observation,
     load_suite,
-    observe,
     save_observation,
     save_suite,
     select_seeds,
 )
 from deepjudge_core.errors import FileFormatError, InputError, ModelError, UsageError
-from deepjudge_core.model import Array
+from deepjudge_core.observing import observe
 from deepjudge_core.testing import NumpyModel
+from deepjudge_core.types import Array
 
 
 def test_a_model_answers() -> None:
@@ -269,7 +269,7 @@ def test_a_model_that_shows_no_layers(access: Access) -> None:
 
 def test_an_observation_whose_parts_do_not_fit(tmp_path: Path) -> None:
     save_observation(tmp_path / "o", toys.seen(1))
-    from deepjudge_core import storage
+    from deepjudge_core.files import storage
 
     content = storage.read(tmp_path / "o", ["observation"])
     changes: list[Callable[[Any, Any], Any]] = [

@@ -22,9 +22,10 @@ onnxruntime: Any = pytest.importorskip(
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+from deepjudge_core.components.opening import open_model  # noqa: E402
 from deepjudge_core.errors import MissingExtraError, ModelError  # noqa: E402
-from deepjudge_core.model import Access, Array, Model, softmax  # noqa: E402
-from deepjudge_core.opening import open_model  # noqa: E402
+from deepjudge_core.models.model import Access, Model, softmax  # noqa: E402
+from deepjudge_core.types import Array  # noqa: E402
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported
 VICTIMS = Path(__file__).parents[2] / "shared" / "data" / "victims"

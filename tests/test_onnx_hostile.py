@@ -18,7 +18,7 @@ pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip in
 from deepjudge_onnx import deepjudge_adapters  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from deepjudge_core.components import Format  # noqa: E402
+from deepjudge_core.components.kinds import Format  # noqa: E402
 from deepjudge_core.errors import ModelError  # noqa: E402
 from deepjudge_core.sandbox.held import HeldPath  # noqa: E402
 

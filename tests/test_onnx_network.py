@@ -21,11 +21,11 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from torch import nn  # noqa: E402
 
 from deepjudge_core import open_model  # noqa: E402
+from deepjudge_core.components.opening import open_network  # noqa: E402
 from deepjudge_core.errors import MissingExtraError, ModelError  # noqa: E402
-from deepjudge_core.network import Network  # noqa: E402
-from deepjudge_core.opening import open_network  # noqa: E402
+from deepjudge_core.models.network import Network  # noqa: E402
+from deepjudge_core.models.training import Schedule, accuracy, train  # noqa: E402
 from deepjudge_core.testing.networks import check_network  # noqa: E402
-from deepjudge_core.training import Schedule, accuracy, train  # noqa: E402
 
 _OLD_11 = functools.partial(formats.old, opset_version=11)
 RNG = np.random.default_rng(0)

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
+from deepjudge_core.components.options import parse_assignments, resolve
 from deepjudge_core.errors import PluginError, UsageError
-from deepjudge_core.options import parse_assignments, resolve
 
 NO_ALPHA: Mapping[str, float] = MappingProxyType({})
 

@@ -14,13 +14,13 @@ import reports
 from markdown_it import MarkdownIt
 
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.report import charts
 from deepjudge_core.report.html import render_html
 from deepjudge_core.report.markdown import code, escape, render_markdown
-from deepjudge_core.report.palette import DARK, LIGHT, PAINTS
-from deepjudge_core.report.parts import thresholds_of
-from deepjudge_core.report.similarity import axes_of
-from deepjudge_core.report.wording import of_rates, of_the_whole, verdict
+from deepjudge_core.report.pages import charts
+from deepjudge_core.report.pages.palette import DARK, LIGHT, PAINTS
+from deepjudge_core.report.pages.parts import thresholds_of
+from deepjudge_core.report.pages.similarity import axes_of
+from deepjudge_core.report.pages.wording import of_rates, of_the_whole, verdict
 from deepjudge_core.text import clean
 
 VOID = {"meta", "br", "wbr", "hr", "img", "link", "input"}

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepjudge_core.errors import DeepJudgeError, FileFormatError
+from deepjudge_core.report.audit_json import SCHEMA
 from deepjudge_core.report.html import render_html
-from deepjudge_core.report.json import SCHEMA
 from deepjudge_core.report.markdown import render_markdown
-from deepjudge_core.report.power import SCHEMA as POWER
+from deepjudge_core.report.power_json import SCHEMA as POWER
 from deepjudge_core.report.reading import check_report, read_report, schema_of
 
 KNOWN = {

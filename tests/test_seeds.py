@@ -8,7 +8,7 @@ import toys
 
 from deepjudge_core import select_seeds
 from deepjudge_core.errors import InputError, ModelError, UsageError
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 
 
 class Table:

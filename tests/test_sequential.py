@@ -36,21 +36,22 @@ from deepjudge_core import (
     Subject,
     Suite,
     Vote,
-    audit,
     build_suite,
     calibrate,
     hookimpl,
-    observe,
     select_seeds,
 )
-from deepjudge_core.audit import Report, judge_suspects
-from deepjudge_core.betting import Capital
+from deepjudge_core.auditing import audit
+from deepjudge_core.auditing.audit import judge_suspects
+from deepjudge_core.auditing.outcome import Report
+from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import UsageError
-from deepjudge_core.observe import Asking
-from deepjudge_core.plugins import Registry
-from deepjudge_core.report.json import report_to_json, schema
-from deepjudge_core.report.reproducing import commands
-from deepjudge_core.sequential import judge_sequentially, order_of
+from deepjudge_core.judging.betting import Capital
+from deepjudge_core.judging.sequential import judge_sequentially, order_of
+from deepjudge_core.observing import observe
+from deepjudge_core.observing.observe import Asking
+from deepjudge_core.report.audit_json import report_to_json, schema
+from deepjudge_core.report.pages.reproducing import commands
 
 
 def capitals(drawn: Any, size: int, most: int) -> list[float]:

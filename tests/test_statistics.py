@@ -16,7 +16,8 @@ from deepjudge_statistics.wording import odds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepjudge_core.components import Decision, Evidence, Judgement, Rule
+from deepjudge_core.components.kinds import Rule
+from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.errors import UsageError
 from deepjudge_core.testing import check_rule
 

@@ -16,23 +16,23 @@ from deepjudge_core import (
     Judging,
     build_suite,
     calibrate,
-    judge,
     load_calibration,
     load_observation,
-    measure,
-    observe,
     open_model,
     save_calibration,
     save_observation,
     select_seeds,
 )
-from deepjudge_core.audit import SuspectResult, judge_suspects
+from deepjudge_core.auditing.audit import judge_suspects
+from deepjudge_core.auditing.outcome import SuspectResult
 from deepjudge_core.cli import display
+from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array
-from deepjudge_core.plugins import Registry
-from deepjudge_core.report.json import report_to_json, schema
-from deepjudge_core.steadiness import Given, unsteadiness
+from deepjudge_core.judging import judge, measure
+from deepjudge_core.models.steadiness import Given, unsteadiness
+from deepjudge_core.observing import observe
+from deepjudge_core.report.audit_json import report_to_json, schema
+from deepjudge_core.types import Array
 
 Change = Callable[[int, Array, list[Array]], list[Array]]
 

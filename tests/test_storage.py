@@ -22,9 +22,9 @@ from deepjudge_core import (
     save_calibration,
     save_observation,
     save_suite,
-    storage,
 )
 from deepjudge_core.errors import FileFormatError
+from deepjudge_core.files import storage
 
 SMALL = storage.seal(
     "suite",

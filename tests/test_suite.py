@@ -24,8 +24,8 @@ from deepjudge_core import (
     select_seeds,
 )
 from deepjudge_core.errors import GenerationError, InputError, ModelError, PluginError, UsageError
-from deepjudge_core.generation import default_layers
-from deepjudge_core.model import Array
+from deepjudge_core.suites.generation import default_layers
+from deepjudge_core.types import Array
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Scores
-from deepjudge_core.taps import Op, Role, Tap, find_taps
+from deepjudge_core.models.model import Scores
+from deepjudge_core.models.taps import Op, Role, Tap, find_taps
 
 
 def op(name: str, role: Role, *inputs: str, rank: int = 2, **facts) -> Op:

@@ -10,9 +10,9 @@ from authority import OPENSSL, Authority
 from commands import Cli
 from test_evidence import FRAMEWORKS, HOW, MODELS, elsewhere, flip, ready, reseal
 
+from deepjudge_core.bundles.timestamp import load_certificates, make_request, read_response
+from deepjudge_core.bundles.verify import verify_bundle
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.evidence.timestamp import load_certificates, make_request, read_response
-from deepjudge_core.evidence.verify import verify_bundle
 
 __all__ = ["ready"]
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="openssl, which is the authority, is not installed")

@@ -20,8 +20,8 @@ import deepjudge_torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from deepjudge_core.errors import MissingExtraError, ModelError  # noqa: E402
-from deepjudge_core.model import Access, Model  # noqa: E402
-from deepjudge_core.model import softmax as numpy_softmax  # noqa: E402
+from deepjudge_core.models.model import Access, Model  # noqa: E402
+from deepjudge_core.models.model import softmax as numpy_softmax  # noqa: E402
 
 (ADAPTER,) = deepjudge_torch.deepjudge_adapters()
 ROWS = 5

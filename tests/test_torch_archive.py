@@ -11,8 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch models need PyTorch")
 
+from deepjudge_core.components.opening import open_model  # noqa: E402
 from deepjudge_core.errors import ModelError  # noqa: E402
-from deepjudge_core.opening import open_model  # noqa: E402
 
 Change = Callable[[dict[str, bytes]], None]
 

@@ -22,7 +22,7 @@ import safetensors.torch  # noqa: E402
 from deepjudge_torch import deepjudge_adapters  # noqa: E402
 from torch import nn  # noqa: E402
 
-from deepjudge_core.components import Format  # noqa: E402
+from deepjudge_core.components.kinds import Format  # noqa: E402
 from deepjudge_core.errors import ModelError  # noqa: E402
 from deepjudge_core.sandbox.held import HeldPath  # noqa: E402
 

@@ -16,11 +16,11 @@ from networks.matrix import FORMS  # noqa: E402
 from torch import nn  # noqa: E402
 
 from deepjudge_core import open_model  # noqa: E402
+from deepjudge_core.components.opening import open_network  # noqa: E402
 from deepjudge_core.errors import ModelError  # noqa: E402
-from deepjudge_core.network import Network  # noqa: E402
-from deepjudge_core.opening import open_network  # noqa: E402
+from deepjudge_core.models.network import Network  # noqa: E402
+from deepjudge_core.models.training import Schedule, accuracy, cross_entropy, train  # noqa: E402
 from deepjudge_core.testing.networks import check_network  # noqa: E402
-from deepjudge_core.training import Schedule, accuracy, cross_entropy, train  # noqa: E402
 
 # What torch's own recurrent layers do while they are exported, and export undoes.
 pytestmark = pytest.mark.filterwarnings(r"ignore:The tensor attributes self\.\w+\._flat_weights:UserWarning")

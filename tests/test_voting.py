@@ -8,7 +8,7 @@ from deepjudge_voting.voting import false_positive_rate, lower_bound, voting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepjudge_core.components import Decision, Evidence
+from deepjudge_core.components.values import Decision, Evidence
 from deepjudge_core.errors import UsageError
 
 CONTROLS = np.array([10.0, 11.0, 12.0])  # mean 11, standard deviation 1

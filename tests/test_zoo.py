@@ -13,11 +13,11 @@ import toys
 from commands import HOW, MADE, Cli
 
 from deepjudge_core import open_model
-from deepjudge_core.calibration import load_controls
+from deepjudge_core.auditing.power import Share, area
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.training import Schedule, train
+from deepjudge_core.judging.calibration import load_controls
+from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.zoo.manifest import load_zoo, recorded_stratum
-from deepjudge_core.zoo.power import Share, area
 
 ZOO = ("zoo", "victim.toy", "--data", "train.npz", "--epochs", "2", "-o", "zoo")
 ALL = ("--controls", "4", "--attacks", "tune,listen", "--repeat", "2", "--auxiliary", "other.npz")
@@ -257,7 +257,7 @@ def test_what_is_wrong_is_one_line(
 
 
 def test_a_suite_of_another_victim_is_refused(data: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepjudge_core.cli.zoo.needs_suite", lambda *_: True)
+    monkeypatch.setattr("deepjudge_core.cli.commands.zoo.needs_suite", lambda *_: True)
     data("suite", "copy.toy", "--inputs", "in.npz", *MADE, "--option", "shove.eps=1", "-o", "suite.safetensors")
     said = "victim.toy: expected a suite of this victim, found one of copy.toy"
     data.fails(2, said, *ZOO, "--controls", "1", "--attacks", "tune", "--suite", "suite.safetensors")
@@ -359,7 +359,7 @@ def test_answers_are_kept_and_asked_for_anew_where_the_suite_changed(
         opened.append(path)
         return open_model(path, **options)
 
-    monkeypatch.setattr("deepjudge_core.subject.open_model", note)
+    monkeypatch.setattr("deepjudge_core.auditing.subject.open_model", note)
     made(*POWER)
     assert (opened, Path("power/power.json").read_bytes()) == ([], before)
     Path("zoo/stolen/tune-01.toy").unlink()

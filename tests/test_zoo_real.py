@@ -15,7 +15,7 @@ from networks.formats import silenced
 from sklearn.datasets import load_digits
 
 from deepjudge_core import open_model
-from deepjudge_core.training import train
+from deepjudge_core.models.training import train
 from deepjudge_core.zoo import making
 
 # Set before TensorFlow is imported, as the adapter sets it: no word of its own on the terminal.

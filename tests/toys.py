@@ -38,16 +38,16 @@ from deepjudge_core import (
     calibrate,
     hookimpl,
     load_registry,
-    observe,
     select_seeds,
 )
+from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Layout
-from deepjudge_core.network import Weights
-from deepjudge_core.plugins import Registry
+from deepjudge_core.models.network import Weights
+from deepjudge_core.models.training import Schedule, train
+from deepjudge_core.observing import observe
 from deepjudge_core.testing import NumpyArchitecture
 from deepjudge_core.testing.numpy_model import NumpyModel
-from deepjudge_core.training import Schedule, train
+from deepjudge_core.types import Layout
 
 SHAPE, WIDTHS, CLASSES = (12,), (10, 8), 4
 
@@ -253,7 +253,7 @@ def registry() -> Registry:
 
 def registry_of(**plugins: object) -> Registry:
     """A registry of these plugins alone."""
-    with mock.patch("deepjudge_core.plugins.entry_points", return_value=()):
+    with mock.patch("deepjudge_core.components.registry.entry_points", return_value=()):
         return load_registry(plugins)
 
 

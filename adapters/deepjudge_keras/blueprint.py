@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 from deepjudge_keras.loading import cause
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 
 
 class Derivative:

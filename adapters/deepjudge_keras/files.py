@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from deepjudge_core.components import Format
+from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
 
 CONFIG = "config.json"
@@ -37,7 +37,7 @@ _RESAVE = "save the model with Keras 3 as .keras"
 
 
 def examine(path: Path) -> Format:
-    """What a file or folder holds: see :class:`~deepjudge_core.components.Adapter`.
+    """What a file or folder holds: see :class:`~deepjudge_core.components.kinds.Adapter`.
 
     Raises:
         ModelError: When it is none of Keras's formats.

@@ -19,8 +19,9 @@ import numpy as np
 import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Layout, Scores
-from deepjudge_core.taps import Op, Role, Tap, axes_beside_one_place, find_taps
+from deepjudge_core.models.model import Scores
+from deepjudge_core.models.taps import Op, Role, Tap, axes_beside_one_place, find_taps
+from deepjudge_core.types import Layout
 
 _ACTIVATIONS = {
     **dict.fromkeys(("Elu", "Erf", "Erfc", "LeakyRelu", "Relu", "Relu6", "Selu"), Role.ACTIVATION),

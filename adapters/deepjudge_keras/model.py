@@ -13,9 +13,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepjudge_core import digests
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
+from deepjudge_core.files import digests
+from deepjudge_core.models.model import Access, BatchedModel, InputSpec
+from deepjudge_core.types import Array
 from deepjudge_keras.derivative import Derivative
 from deepjudge_keras.graph import Trace, trace
 from deepjudge_keras.loading import cause, load

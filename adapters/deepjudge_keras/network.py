@@ -11,10 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from deepjudge_core import storage
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array, InputSpec, Layout
-from deepjudge_core.network import Network, Weights
+from deepjudge_core.files import storage
+from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.network import Network, Weights
+from deepjudge_core.types import Array, Layout
 from deepjudge_keras.blueprint import Blueprint, undisturbed
 from deepjudge_keras.loading import cause, load
 from deepjudge_keras.model import TracedModel, label, signature
@@ -24,7 +25,7 @@ _ANY = 32  # length of an axis that may have any
 
 
 class KerasArchitecture:
-    """A Keras model without its weights: see :class:`~deepjudge_core.network.Architecture`.
+    """A Keras model without its weights: see :class:`~deepjudge_core.models.network.Architecture`.
 
     It keeps one copy of the model, whose functions all trainers share.
     """
@@ -65,11 +66,11 @@ class KerasArchitecture:
             raise ModelError(f"{name}: expected a layer of weights that gives the logits, found none")
 
     def initial(self, rng: np.random.Generator) -> dict[str, Array]:
-        """See :class:`~deepjudge_core.network.Architecture`; by the initialisers that stand in its layers."""
+        """See :class:`~deepjudge_core.models.network.Architecture`; by the initialisers that stand in its layers."""
         return self._values(self._made(rng))
 
     def with_classes(self, classes: int) -> "KerasArchitecture":
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         if classes == self.classes:
             return self
         places = {id(weight): place for place, weight in enumerate(self._model.weights)}
@@ -86,7 +87,7 @@ class KerasArchitecture:
         return found
 
     def student(self) -> "KerasArchitecture":
-        """See :class:`~deepjudge_core.network.Architecture`: two convolutions for images, else a hidden layer."""
+        """See :class:`~deepjudge_core.models.network.Architecture`: two convolutions, or a hidden layer."""
         name = f"the student of {self._name}"
         with undisturbed():
             blueprint = Blueprint.of(_student(self.input, self.classes))
@@ -101,19 +102,19 @@ class KerasArchitecture:
         in_use: bool = False,
         seed: int = 0,
     ) -> KerasTrainer:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         trained = [name for name in self.parameters if parameters is None or name in parameters]
         ordered = {name: weights[name] for name in self._names}
         return KerasTrainer(self._functions, ordered, trained, masks or {}, in_use=in_use, seed=seed)
 
     def model(self, weights: Weights, *, name: str) -> TracedModel:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return self._opened.with_weights(
             self._functions.tensors(weights), name=name, digest=Network(self, weights).digest
         )
 
     def save(self, weights: Weights, path: Path) -> None:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         model = self._made(np.random.default_rng(0))
         for name, variable in zip(self._names, self._variables(model), strict=True):
             variable.assign(weights[name])

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
-from deepjudge_core.model import Model
+from deepjudge_core.models.model import Model
 from deepjudge_keras.blueprint import undisturbed
 
 

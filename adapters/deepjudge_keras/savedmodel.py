@@ -15,10 +15,11 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tensorflow.core.protobuf import saved_model_pb2
 
-from deepjudge_core import digests
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Access, Array, Layout
-from deepjudge_core.taps import find_taps
+from deepjudge_core.files import digests
+from deepjudge_core.models.model import Access
+from deepjudge_core.models.taps import find_taps
+from deepjudge_core.types import Array, Layout
 from deepjudge_keras.graph import Trace, data_format, operations
 from deepjudge_keras.inlining import CALLS, argument, inline
 from deepjudge_keras.loading import cause

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array, Scores
-from deepjudge_core.network import ScoresCotangent, Weights
+from deepjudge_core.models.model import Scores
+from deepjudge_core.models.network import ScoresCotangent, Weights
+from deepjudge_core.types import Array
 from deepjudge_keras.derivative import Derivative
 from deepjudge_keras.graph import Trace, trace, trace_training
 from deepjudge_keras.loading import cause
@@ -158,7 +159,7 @@ class Functions:
 
 
 class KerasTrainer:
-    """See :class:`~deepjudge_core.network.Trainer`."""
+    """See :class:`~deepjudge_core.models.network.Trainer`."""
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class KerasTrainer:
         in_use: bool,
         seed: int,
     ) -> None:
-        """Start from some weights; see :class:`~deepjudge_core.network.Architecture`."""
+        """Start from some weights; see :class:`~deepjudge_core.models.network.Architecture`."""
         self._functions = functions
         self._names = tuple(weights)
         self._trained = tuple(name for name in weights if name in trained)
@@ -183,20 +184,20 @@ class KerasTrainer:
         self._steps = 0
 
     def scores(self, x: Array) -> Array:
-        """See :class:`~deepjudge_core.network.Trainer`."""
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
         size = max(1, min(_BATCH, _BATCH_VALUES // max(1, x[:1].size)))
         parts = [x[start : start + size] for start in range(0, len(x), size)]
         functions = self._functions
         return np.concatenate([functions.logits(functions.inputs(part), *self._weights).numpy() for part in parts])
 
     def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
-        """See :class:`~deepjudge_core.network.Trainer`."""
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
         functions = self._functions
         found = functions.derivative.run(functions.gradient, _float32(cotangent), functions.inputs(x), *self._weights)
         return np.asarray(found.numpy(), np.float32)
 
     def step(self, x: Array, cotangent: ScoresCotangent, *, rate: float, layer: str | None = None) -> None:
-        """See :class:`~deepjudge_core.network.Trainer`; a gradient longer than 5 is shortened to that.
+        """See :class:`~deepjudge_core.models.network.Trainer`; a gradient longer than 5 is shortened to that.
 
         What regularisers in the model add to its loss is left out.
         """
@@ -219,7 +220,7 @@ class KerasTrainer:
         self._weights, self._seeds = values[: len(self._names)], values[len(self._names) :]
 
     def weights(self) -> dict[str, Array]:
-        """See :class:`~deepjudge_core.network.Trainer`."""
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
         return {name: np.array(value) for name, value in zip(self._names, self._weights, strict=True)}
 
 

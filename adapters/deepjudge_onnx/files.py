@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import BinaryIO
 
-from deepjudge_core.components import Format
+from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
 
 # Fields of ModelProto (onnx.proto) and how each is written: 0 is a number, 2 are bytes with their length before them.

@@ -7,7 +7,7 @@ import torch
 from onnx import ModelProto
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 from deepjudge_onnx.conversion import convert, failed
 from deepjudge_onnx.places import Place
 

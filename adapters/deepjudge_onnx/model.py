@@ -12,8 +12,9 @@ import onnx
 from onnx import ModelProto, TensorProto, inliner
 
 from deepjudge_core.errors import MissingExtraError, ModelError
-from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
-from deepjudge_core.taps import Tap, find_taps
+from deepjudge_core.models.model import Access, BatchedModel, InputSpec
+from deepjudge_core.models.taps import Tap, find_taps
+from deepjudge_core.types import Array
 from deepjudge_onnx.contents import check, check_external
 from deepjudge_onnx.gelu import with_gelus
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised

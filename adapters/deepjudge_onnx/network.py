@@ -9,7 +9,7 @@ from onnx import ModelProto
 from torch.export import Dim, ExportedProgram
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 from deepjudge_onnx.conversion import convert, failed
 
 # Rows of the example: a number that no other axis is likely to have, so that the two are not taken for one.

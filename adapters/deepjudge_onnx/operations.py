@@ -1,4 +1,4 @@
-"""An ONNX graph in the terms of :mod:`deepjudge_core.taps`."""
+"""An ONNX graph in the terms of :mod:`deepjudge_core.models.taps`."""
 
 import math
 from collections import Counter
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from deepjudge_core.model import Array, Layout
-from deepjudge_core.taps import Op, Role, axes_beside_one_place
+from deepjudge_core.models.taps import Op, Role, axes_beside_one_place
+from deepjudge_core.types import Array, Layout
 from deepjudge_onnx.graph import Shapes, attribute, constants, dependents, reads
 
 _ROLES = {
@@ -79,7 +79,7 @@ class _Translator:
     """Translates one graph.
 
     Exporters write some activations as several operations. Those that branch are put together in
-    :mod:`deepjudge_core.taps`; here, those that end in a scaling or clipping by constants, which only ONNX has.
+    :mod:`deepjudge_core.models.taps`; here, those that end in a scaling or clipping by constants, which only ONNX has.
     """
 
     def __init__(self, model: ModelProto, source: str, shapes: Shapes) -> None:

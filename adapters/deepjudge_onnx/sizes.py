@@ -6,7 +6,7 @@ import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 from deepjudge_onnx.graph import dependents, reads
 
 DOMAIN = "deepjudge"

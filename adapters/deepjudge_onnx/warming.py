@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from deepjudge_core.model import Access
+from deepjudge_core.models.model import Access
 from deepjudge_onnx.model import open_onnx
 
 _SHAPE = (1, 4, 4)

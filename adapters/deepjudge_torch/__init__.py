@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core.components import Adapter
+from deepjudge_core.components.hooks import hookimpl
+from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.errors import MissingExtraError
-from deepjudge_core.hookspecs import hookimpl
-from deepjudge_core.model import Model
-from deepjudge_core.network import Network
+from deepjudge_core.models.model import Model
+from deepjudge_core.models.network import Network
 from deepjudge_torch.files import examine
 
 # Told by name along the MRO: asking torch would import it.

@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Access, Array, BatchedModel, InputSpec
+from deepjudge_core.models.model import Access, BatchedModel, InputSpec
+from deepjudge_core.types import Array
 
 # Rows of an example: two or more, since one is taken for a constant; a number that no other axis is likely to have, so
 # that the two are not taken for one. Modules that cannot be exported for any number get this one.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from deepjudge_core.components import Format
+from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
 
 T = TypeVar("T")

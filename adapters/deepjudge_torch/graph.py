@@ -16,8 +16,9 @@ import torch
 from torch import fx
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Layout, Scores
-from deepjudge_core.taps import Op, Role, axes_beside_one_place, find_taps
+from deepjudge_core.models.model import Scores
+from deepjudge_core.models.taps import Op, Role, axes_beside_one_place, find_taps
+from deepjudge_core.types import Layout
 from deepjudge_torch.base import neurons
 
 # Names of aten operations, without the underscore of those that work in place.

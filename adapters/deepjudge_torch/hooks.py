@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Scores
+from deepjudge_core.models.model import Scores
 from deepjudge_torch.base import (
     ROWS,
     TensorModel,

@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import InputSpec
+from deepjudge_core.models.model import InputSpec
 from deepjudge_torch.archive import hidden_code
 from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, quiet
 from deepjudge_torch.files import Kind, identify

@@ -13,8 +13,9 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array, InputSpec, Scores
-from deepjudge_core.network import Network
+from deepjudge_core.models.model import InputSpec, Scores
+from deepjudge_core.models.network import Network
+from deepjudge_core.types import Array
 from deepjudge_torch.base import ROWS, are_probabilities, example_for, line, samples
 from deepjudge_torch.model import TorchModel, export_module
 from deepjudge_torch.opening import open_source
@@ -55,7 +56,7 @@ def open_torch_network(
 
 @dataclass(frozen=True, eq=False)
 class TorchArchitecture:
-    """See :class:`~deepjudge_core.network.Architecture`.
+    """See :class:`~deepjudge_core.models.network.Architecture`.
 
     Attributes:
         base: The network with the weights that it was opened with.
@@ -74,27 +75,27 @@ class TorchArchitecture:
 
     @property
     def input(self) -> InputSpec:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return self.base.input
 
     @property
     def classes(self) -> int:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return self.base.classes
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return self.base.layers
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return self.found.parameters
 
     @property
     def head(self) -> tuple[str, ...]:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return self.found.head
 
     def given(self) -> dict[str, Array]:
@@ -102,7 +103,7 @@ class TorchArchitecture:
         return {name: _array(self.base.state[name]) for name in self.found.uses}
 
     def initial(self, rng: np.random.Generator) -> dict[str, Array]:
-        """See :class:`~deepjudge_core.network.Architecture`: by rule, what the author's code leaves."""
+        """See :class:`~deepjudge_core.models.network.Architecture`: by rule, what the author's code leaves."""
         state = {name: self.base.state[name] for name in self.found.uses}
         drawn: dict[str, Array] = {}
         seed = int(rng.integers(2**63))
@@ -117,7 +118,7 @@ class TorchArchitecture:
         return {name: drawn[name].astype(_array(weight).dtype) for name, weight in state.items()}
 
     def with_classes(self, classes: int) -> "TorchArchitecture":
-        """See :class:`~deepjudge_core.network.Architecture`; what gives the classes is then logits."""
+        """See :class:`~deepjudge_core.models.network.Architecture`; what gives the classes is then logits."""
         width = self.base.layers[self.base.logits]
         problem = "no class axis in its last layer"
         for place in (0, 1):
@@ -139,7 +140,7 @@ class TorchArchitecture:
         raise ModelError(f"{self.base.name}: it cannot be made with {classes} classes: {problem}")
 
     def student(self) -> "TorchArchitecture":
-        """See :class:`~deepjudge_core.network.Architecture`: two small convolutions for images, else a dense layer."""
+        """See :class:`~deepjudge_core.models.network.Architecture`: two small convolutions, or a dense layer."""
         shape = self.input.shape
         if None in shape:
             raise ModelError(f"{self.base.name}: expected inputs of one shape, to make another network, found {shape}")
@@ -158,7 +159,7 @@ class TorchArchitecture:
         in_use: bool = False,
         seed: int = 0,
     ) -> TorchTrainer:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return TorchTrainer(
             self.base,
             self._tensors(weights),
@@ -170,11 +171,11 @@ class TorchArchitecture:
         )
 
     def model(self, weights: Mapping[str, Array], *, name: str) -> TorchModel:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return self.base.with_state(self._tensors(weights), name=name)
 
     def save(self, weights: Mapping[str, Array], path: Path) -> None:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         # What the graph does not use is not its own. In torch's own arrangement: of others, saving warns.
         state = {**self.base.state, **self._tensors(weights)}
         state = {name: value.contiguous() for name, value in state.items() if isinstance(value, torch.Tensor)}

@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Scores
+from deepjudge_core.models.model import Scores
 from deepjudge_torch.base import (
     ROWS,
     TensorModel,

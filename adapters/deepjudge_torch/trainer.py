@@ -8,8 +8,8 @@ import torch
 from torch import fx, nn
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array
-from deepjudge_core.network import ScoresCotangent
+from deepjudge_core.models.network import ScoresCotangent
+from deepjudge_core.types import Array
 from deepjudge_torch.base import as_logits, line
 from deepjudge_torch.graph import extract
 from deepjudge_torch.model import TorchModel
@@ -46,7 +46,7 @@ class Randomness:
 
 
 class TorchTrainer:
-    """See :class:`~deepjudge_core.network.Trainer`: a copy of the weights, and the graphs that work with them."""
+    """See :class:`~deepjudge_core.models.network.Trainer`: a copy of the weights, and the graphs that use them."""
 
     def __init__(
         self,
@@ -65,9 +65,9 @@ class TorchTrainer:
             model: The network.
             weights: The trainer's own, in forward order.
             parameters: Names of those that steps change.
-            masks: See :class:`~deepjudge_core.network.Architecture`.
+            masks: See :class:`~deepjudge_core.models.network.Architecture`.
             probabilities: Whether its last tap gives probabilities, of a softmax that is not known as one.
-            in_use: See :class:`~deepjudge_core.network.Architecture`.
+            in_use: See :class:`~deepjudge_core.models.network.Architecture`.
             seed: Of dropout.
         """
         self._model, self._weights, self._probabilities = model, weights, probabilities
@@ -86,14 +86,14 @@ class TorchTrainer:
         self._randomness = Randomness(seed, model.device)
 
     def scores(self, x: Array) -> Array:
-        """See :class:`~deepjudge_core.network.Trainer`."""
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
         rows = self._model.batch_size
         with torch.inference_mode():
             found = [self._scores(self._tensor(x[start : start + rows])) for start in range(0, len(x), rows)]
             return np.asarray(torch.cat(found)[: len(x)].float().cpu().numpy())
 
     def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
-        """See :class:`~deepjudge_core.network.Trainer`."""
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
         with self._model.differentiable():
             leaf = self._tensor(x).requires_grad_()
             scores = self._scores(leaf.clone())[: len(x)]
@@ -101,7 +101,7 @@ class TorchTrainer:
         return np.ascontiguousarray(gradient[: len(x)].float().cpu().numpy())
 
     def step(self, x: Array, cotangent: ScoresCotangent, *, rate: float, layer: str | None = None) -> None:
-        """See :class:`~deepjudge_core.network.Trainer`."""
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
         # One row has no statistics.
         training = not self._in_use and len(x) > 1
         with self._model.differentiable():
@@ -117,7 +117,7 @@ class TorchTrainer:
             self._mask()
 
     def weights(self) -> dict[str, Array]:
-        """See :class:`~deepjudge_core.network.Trainer`."""
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
         return {name: np.array(weight.detach().cpu().numpy(), order="C") for name, weight in self._weights.items()}
 
     def _tensor(self, x: Array) -> torch.Tensor:

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 from deepjudge_torch.hooks import HookedModel
 from deepjudge_torch.opening import open_source
 

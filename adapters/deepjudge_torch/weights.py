@@ -12,8 +12,8 @@ import torch
 from torch import fx
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Array
-from deepjudge_core.taps import Role
+from deepjudge_core.models.taps import Role
+from deepjudge_core.types import Array
 from deepjudge_torch.graph import MOVES, ROLES, TAKES, arguments, operation
 
 

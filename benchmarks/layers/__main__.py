@@ -15,7 +15,7 @@ from measuring import FACTORS, KINDS, METRICS, Separation, measured, separation
 from networks import NETWORKS, Data, Network
 from training import train_all
 
-from deepjudge_core.matching import Match
+from deepjudge_core.judging.neurons import Match
 
 MATCHES: tuple[Match, ...] = get_args(Match)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from studies import FAMILIES, Study
 
-from deepjudge_core.zoo.power import area
+from deepjudge_core.auditing.power import area
 
 Report = Mapping[str, Any]
 BLACK_BOX, WHITE_BOX = ("robd", "jsd"), ("nod", "nad", "lod", "lad")

@@ -15,7 +15,7 @@ from deepjudge_statistics.combine import combine, harmonic_factor
 from deepjudge_statistics.rules import conformal, prediction_bound, tolerance_bound
 from deepjudge_voting.voting import false_positive_rate, voting
 
-from deepjudge_core.components import Decision, Evidence, Judgement
+from deepjudge_core.components.values import Decision, Evidence, Judgement
 
 LEVEL, CONFIDENCE, SPREAD = 0.01, 0.95, 0.1  # SPREAD: standard deviation of log distances
 SIZES = (3, 6, 12, 24, 99)

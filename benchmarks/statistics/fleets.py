@@ -14,9 +14,9 @@ import numpy as np
 import scipy.stats
 from deepjudge_statistics.rules import conformal, prediction_bound
 
-from deepjudge_core.components import Decision, Evidence, Judgement
-from deepjudge_core.fleet import judge_fleet
-from deepjudge_core.judge import GROUPS, MetricResult, Setting, Verdict
+from deepjudge_core.components.values import Decision, Evidence, Judgement
+from deepjudge_core.judging.fdr import judge_fleet
+from deepjudge_core.judging.judge import GROUPS, MetricResult, Setting, Verdict
 
 RATE = 0.05
 SUSPECTS, COPIES, SIZES = 50, (0, 5, 25), (12, 24, 99)

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from deepjudge_core.audit import Judging
-from deepjudge_core.calibration import Calibration
-from deepjudge_core.components import Decision
-from deepjudge_core.judge import GROUPS, Verdict, judge
-from deepjudge_core.measure import Measurements
-from deepjudge_core.plugins import load_registry
-from deepjudge_core.suite import load_suite
+from deepjudge_core.auditing.power import Judged, estimate_power
+from deepjudge_core.components.registry import load_registry
+from deepjudge_core.components.values import Decision
+from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.judge import GROUPS, Verdict, judge
+from deepjudge_core.judging.measure import Measurements
+from deepjudge_core.judging.settings import Judging
+from deepjudge_core.suites.suite import load_suite
 from deepjudge_core.zoo.manifest import load_zoo
-from deepjudge_core.zoo.power import Judged, estimate_power
 
 STRATA = ("same-data", "other-data")
 FINE_TUNED, PRUNED = ("ft-ll", "ft-al", "rt-al"), ("p-20", "p-60")

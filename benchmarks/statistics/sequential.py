@@ -12,7 +12,7 @@ import numpy as np
 import scipy.special
 import scipy.stats
 
-from deepjudge_core.betting import Capital
+from deepjudge_core.judging.betting import Capital
 
 LEVEL, SIZE = 0.01, 500
 FEW = 100  # cases where the bound is another for each set of controls, and with it the table

@@ -1,165 +1,37 @@
 """The whole flow: victim and suspects in, a report out."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from deepjudge_core.calibration import Calibration, calibrate, check_not_a_control
-from deepjudge_core.components import Decision, Metric
+from deepjudge_core.auditing.outcome import Asked, Report, SuspectResult
+from deepjudge_core.auditing.subject import Subject, begin_each
+from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import CalibrationError, DeepJudgeError, UsageError
-from deepjudge_core.fleet import Fleet, Tested, check_fdr, judge_fleet
-from deepjudge_core.generation import DEFAULT_GENERATORS, build_suite, resolve_generators
-from deepjudge_core.inputs import Inputs
-from deepjudge_core.judge import Grouping, Verdict, check_rule, doubtful_controls, judge
-from deepjudge_core.matching import DEFAULT_MATCH, Match
-from deepjudge_core.measure import Measurements, measure
-from deepjudge_core.model import InputSpec
-from deepjudge_core.observation import ModelInfo, Observation
-from deepjudge_core.observe import accuracy_on_seeds
-from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.judging.calibration import Calibration, calibrate, check_not_a_control
+from deepjudge_core.judging.fdr import judge_fleet
+from deepjudge_core.judging.judge import Verdict, doubtful_controls, judge
+from deepjudge_core.judging.measure import Measurements, measure
+from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
+from deepjudge_core.judging.sequential import judge_sequentially
+from deepjudge_core.judging.settings import Judging, check_judging
+from deepjudge_core.models.model import InputSpec
+from deepjudge_core.observing.observe import accuracy_on_seeds
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
-from deepjudge_core.seeds import Order, select_seeds
-from deepjudge_core.sequential import Questioning, check_sequential, judge_sequentially
-from deepjudge_core.strata import Stratum
-from deepjudge_core.subject import Subject, begin_each
-from deepjudge_core.suite import Suite
+from deepjudge_core.suites.generation import Making, build_suite, resolve_generators
+from deepjudge_core.suites.inputs import Inputs
+from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.seeds import select_seeds
+from deepjudge_core.suites.suite import Suite
 from deepjudge_core.zoo.manifest import recorded_stratum
-
-
-@dataclass(frozen=True)
-class SuspectResult:
-    """What came of one suspect.
-
-    Attributes:
-        path: What the user called it.
-        model: What it is; None where it could not be opened.
-        accuracy: Share of the seeds that it classifies correctly (the victim: all); None where its classes are others.
-        seen: How it answered; None where it could not be asked.
-        measurements: Its values; None where it failed.
-        verdict: None where it failed.
-        failure: Why it failed: one line.
-        errors: What failed beside it: one line for each metric.
-        tested: What was found of it among all suspects, by a false discovery rate; None where it was not tested so.
-        questioning: What it was asked case by case; None where it was not, or nothing was asked.
-    """
-
-    path: str
-    model: ModelInfo | None = None
-    accuracy: float | None = None
-    seen: Observation | None = None
-    measurements: Measurements | None = None
-    verdict: Verdict | None = None
-    failure: str | None = None
-    errors: tuple[str, ...] = ()
-    tested: Tested | None = None
-    questioning: Questioning | None = None
-
-    @property
-    def decision(self) -> Decision:
-        """Copy, independent, inconclusive, or failed."""
-        return self.verdict.decision if self.verdict else Decision.FAILED
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """That a control or a suspect was asked.
-
-    Attributes:
-        role: Which of the two.
-        subject: Who was asked.
-        seen: What it answered; None where it could not be asked.
-        failure: Why not.
-    """
-
-    role: Literal["control", "suspect"]
-    subject: Subject
-    seen: Observation | None
-    failure: str | None = None
 
 
 def _untold(asked: Asked) -> None:
     pass
-
-
-@dataclass(frozen=True, eq=False)
-class Report:
-    """The outcome of an audit.
-
-    Attributes:
-        suite: The suite.
-        calibration: The controls.
-        rule: Name of the rule.
-        rule_options: All of its options, but for its level where a false discovery rate makes that.
-        groups: "joint" where one vote was taken over all metrics.
-        suspects: What came of each, in the order given.
-        doubts: What speaks against a control: a line for each.
-        metrics: What was measured, in the order of the columns.
-        fdr: The false discovery rate over all suspects; None where each was judged by itself.
-    """
-
-    suite: Suite
-    calibration: Calibration
-    rule: str
-    rule_options: Mapping[str, Any]
-    groups: Grouping
-    suspects: tuple[SuspectResult, ...]
-    doubts: tuple[str, ...] = ()
-    metrics: tuple[Metric, ...] = ()
-    fdr: float | None = None
-
-    @property
-    def fleet(self) -> Fleet | None:
-        """All suspects together, where they were judged by a false discovery rate."""
-        return None if self.fdr is None else Fleet(self.fdr, tuple(result.tested for result in self.suspects))
-
-
-@dataclass(frozen=True, eq=False)
-class Making:
-    """How a suite is made.
-
-    Attributes:
-        n: Number of seeds.
-        order: Which seeds.
-        layers: Taps of the victim to compare; None for the default.
-        generators: Names.
-        options: Generator name to its options.
-        seed: Of all randomness.
-    """
-
-    n: int = 1000
-    order: Order = "high"
-    layers: Sequence[str] | None = None
-    generators: Sequence[str] = DEFAULT_GENERATORS
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    seed: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Judging:
-    """How suspects, and the controls beside them, are measured and judged.
-
-    Attributes:
-        metrics: Names, "all" for every installed one; None for those that are taken without a name.
-        rule: Name of the rule.
-        rule_options: Its options.
-        groups: "joint" for one vote over all metrics.
-        fdr: The false discovery rate over all suspects, 0..1, which then makes the level of the rule, one that gives
-            p-values; None to judge each by itself.
-        sequential: Whether suspects are asked case by case, for labels alone, until these say enough; not in an audit
-            in one go. The rule, one that gives p-values, bounds how often honest models agree with the victim.
-        budget: How many cases may be asked then; None for all adversarial ones.
-    """
-
-    metrics: Sequence[str] | None = None
-    rule: str = "voting"
-    rule_options: Mapping[str, Any] | None = None
-    groups: Grouping = "separate"
-    fdr: float | None = None
-    sequential: bool = False
-    budget: int | None = None
 
 
 def make_suite(
@@ -295,29 +167,6 @@ def judge_suspects(
     )
     metrics = tuple(registry.metrics.select(judging.metrics))
     return Report(suite, calibration, judging.rule, options, judging.groups, results, doubts, metrics, judging.fdr)
-
-
-def check_judging(judging: Judging, registry: Registry) -> dict[str, Any]:
-    """Refuse a wrong name or option before any model is run: it is the caller's mistake, not one suspect's.
-
-    Returns:
-        All options of the rule, but for its level where a false discovery rate makes that.
-
-    Raises:
-        UsageError: For a metric, rule or option that does not exist, and a false discovery rate that cannot be had.
-    """
-    metrics = [metric.name for metric in registry.metrics.select(judging.metrics)]
-    given = judging.rule_options or {}
-    options = check_rule(judging.rule, given, metrics, registry)
-    if judging.sequential:
-        others = judging.metrics is not None or judging.groups != "separate" or judging.fdr is not None
-        check_sequential(judging.rule, options, judging.budget, registry, others=others)
-    elif judging.budget is not None:
-        raise UsageError("expected a budget only beside sequential judging, which asks cases one by one")
-    if judging.fdr is None:
-        return options
-    check_fdr(judging.fdr, judging.rule, options, given, registry)
-    return {name: value for name, value in options.items() if name != "level"}
 
 
 def audit(

@@ -10,19 +10,19 @@ import numpy as np
 import scipy.stats
 
 from deepjudge_core import progress
-from deepjudge_core.audit import Judging, check_judging
-from deepjudge_core.calibration import LEAST_CONTROLS, Calibration, calibrate
-from deepjudge_core.components import Decision, Group
+from deepjudge_core.auditing.subject import Subject, begin_each
+from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.values import Decision, Group
 from deepjudge_core.errors import CalibrationError, DeepJudgeError, UsageError
-from deepjudge_core.judge import GROUPS, Verdict, judge
-from deepjudge_core.matching import DEFAULT_MATCH, Match
-from deepjudge_core.measure import Measurements, measure
-from deepjudge_core.model import Array
-from deepjudge_core.observation import Observation, load_observation, save_observation
-from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration, calibrate
+from deepjudge_core.judging.judge import GROUPS, Verdict, judge
+from deepjudge_core.judging.measure import Measurements, measure
+from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
+from deepjudge_core.judging.settings import Judging, check_judging
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
-from deepjudge_core.subject import Subject, begin_each
-from deepjudge_core.suite import Suite
+from deepjudge_core.suites.observation import Observation, load_observation, save_observation
+from deepjudge_core.suites.suite import Suite
+from deepjudge_core.types import Array
 from deepjudge_core.zoo.manifest import Zoo, ZooModel, is_kept
 
 CONFIDENCE = 0.95

@@ -7,18 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from deepjudge_core import storage
+from deepjudge_core.components.opening import open_model
+from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
-from deepjudge_core.measure import check_suite
-from deepjudge_core.model import InputSpec, Model
-from deepjudge_core.observation import ModelInfo, Observation, load_observation
-from deepjudge_core.observe import Asking, check_asking, labeller, observe
-from deepjudge_core.opening import open_model
-from deepjudge_core.plugins import Registry
+from deepjudge_core.files import storage
+from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.observing.observe import Asking, check_asking, labeller, observe
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.sandbox.remote import begin_isolated, open_isolated
-from deepjudge_core.strata import Stratum
-from deepjudge_core.suite import Suite
+from deepjudge_core.suites.observation import Observation, load_observation
+from deepjudge_core.suites.suite import Suite, check_suite
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Subject:
         What is stored is read case by case.
 
         Raises:
-            DeepJudgeError: As :meth:`answer` and :func:`~deepjudge_core.observe.labeller`.
+            DeepJudgeError: As :meth:`answer` and :func:`~deepjudge_core.observing.observe.labeller`.
         """
         if self.is_stored:
             seen = self._answer_here(suite, registry)

@@ -4,14 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core import storage
-from deepjudge_core.audit import Asked
-from deepjudge_core.calibration import Calibration, save_calibration
-from deepjudge_core.errors import FileFormatError
-from deepjudge_core.evidence.commitment import Commitment, Terms
-from deepjudge_core.evidence.environment import describe_environment
-from deepjudge_core.evidence.log import Query, QueryLog, Role
-from deepjudge_core.evidence.manifest import (
+from deepjudge_core.auditing.outcome import Asked
+from deepjudge_core.bundles.commitment import Commitment, Terms
+from deepjudge_core.bundles.environment import describe_environment
+from deepjudge_core.bundles.log import Query, QueryLog, Role
+from deepjudge_core.bundles.manifest import (
     CALIBRATION,
     COMMITTED,
     ENVIRONMENT,
@@ -26,12 +23,15 @@ from deepjudge_core.evidence.manifest import (
     is_secret,
     observation_name,
 )
-from deepjudge_core.evidence.signing import Signer, sign
-from deepjudge_core.evidence.statement import File, dump_json
-from deepjudge_core.observation import Observation, save_observation
-from deepjudge_core.plugins import Registry
-from deepjudge_core.report.json import dump
-from deepjudge_core.suite import Suite, save_suite
+from deepjudge_core.bundles.signing import Signer, sign
+from deepjudge_core.bundles.statement import File, dump_json
+from deepjudge_core.components.registry import Registry
+from deepjudge_core.errors import FileFormatError
+from deepjudge_core.files import storage
+from deepjudge_core.judging.calibration import Calibration, save_calibration
+from deepjudge_core.report.audit_json import dump
+from deepjudge_core.suites.observation import Observation, save_observation
+from deepjudge_core.suites.suite import Suite, save_suite
 
 _ANY_OBSERVATION = "suspect-[0-9]*.safetensors"
 

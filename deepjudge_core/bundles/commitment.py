@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from deepjudge_core import records
-from deepjudge_core.audit import Judging, check_judging
-from deepjudge_core.calibration import Calibration
+from deepjudge_core.bundles.signing import Signer, open_envelope, sign
+from deepjudge_core.bundles.statement import File, Statement
+from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import FileFormatError, UsageError
-from deepjudge_core.evidence.signing import Signer, open_envelope, sign
-from deepjudge_core.evidence.statement import File, Statement
-from deepjudge_core.files import LARGEST_JSON, open_regular, parse_json
-from deepjudge_core.judge import Grouping
-from deepjudge_core.plugins import Registry
+from deepjudge_core.files import records
+from deepjudge_core.files.reading import LARGEST_JSON, open_regular, parse_json
+from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.judge import Grouping
+from deepjudge_core.judging.settings import Judging, check_judging
 from deepjudge_core.version import VERSION
 
 _NOTHING = "nothing"
@@ -41,8 +41,8 @@ class Terms:
         deepjudge: Version.
         suite: Digest of the suite.
         calibration: Digest of the calibration; None where there are no controls.
-        judging: All of :class:`~deepjudge_core.audit.Judging` as JSON values, with every metric by name and all options
-            of the rule.
+        judging: All of :class:`~deepjudge_core.judging.settings.Judging` as JSON values, with every metric by name and
+            all options of the rule.
         components: Who gave the rule and each metric: the distribution and its version.
     """
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core.plugins import Registry
+from deepjudge_core.components.registry import Registry
 
 SCHEMA = "deepjudge/environment/1"
 _PACKAGES = (

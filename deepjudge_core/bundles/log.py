@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from deepjudge_core import records
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.files import LARGEST_JSON, open_regular, parse_json
+from deepjudge_core.files import records
+from deepjudge_core.files.reading import LARGEST_JSON, open_regular, parse_json
 
 Role = Literal["victim", "control", "suspect"]
 _FIRST = "0" * 64

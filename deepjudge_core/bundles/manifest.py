@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from deepjudge_core.evidence.commitment import Terms
-from deepjudge_core.evidence.statement import File, Statement
+from deepjudge_core.bundles.commitment import Terms
+from deepjudge_core.bundles.statement import File, Statement
 
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"
 SUITE, CALIBRATION, OBSERVATIONS = "suite.safetensors", "calibration.safetensors", "observations"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deepjudge_core.bundles.statement import dump_json
 from deepjudge_core.errors import MissingExtraError, UsageError
-from deepjudge_core.evidence.statement import dump_json
-from deepjudge_core.files import open_regular, parse_json
+from deepjudge_core.files.reading import open_regular, parse_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _LARGEST_KEY = 2**16  # bytes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core.files import NO_LIMIT, open_regular, parse_json
+from deepjudge_core.files.reading import NO_LIMIT, open_regular, parse_json
 
 _TYPE = "https://in-toto.io/Statement/v1"
 _SEAL = "sha256"  # of the predicate: of all else in the statement

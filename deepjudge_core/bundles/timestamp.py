@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepjudge_core.errors import FileFormatError, MissingExtraError, UsageError, first_line
-from deepjudge_core.files import open_regular
+from deepjudge_core.files.reading import open_regular
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepjudge_core.audit import Judging, Report, SuspectResult, judge_suspects
-from deepjudge_core.calibration import load_calibration
-from deepjudge_core.errors import DeepJudgeError, FileFormatError, MissingExtraError
-from deepjudge_core.evidence.commitment import Terms, load_commitment
-from deepjudge_core.evidence.log import Query, read_log, time_of
-from deepjudge_core.evidence.manifest import (
+from deepjudge_core.auditing.audit import judge_suspects
+from deepjudge_core.auditing.outcome import Report, SuspectResult
+from deepjudge_core.bundles.commitment import Terms, load_commitment
+from deepjudge_core.bundles.log import Query, read_log, time_of
+from deepjudge_core.bundles.manifest import (
     CALIBRATION,
     COMMITTED,
     MANIFEST,
@@ -26,14 +25,17 @@ from deepjudge_core.evidence.manifest import (
     Manifest,
     is_secret,
 )
-from deepjudge_core.evidence.signing import open_envelope
-from deepjudge_core.evidence.statement import File
-from deepjudge_core.evidence.timestamp import Stamp, read_response
-from deepjudge_core.files import LARGEST_ARRAYS, LARGEST_JSON, open_regular, read_json
-from deepjudge_core.observation import Observation, load_observation
-from deepjudge_core.plugins import Registry, load_registry
-from deepjudge_core.report.json import SCHEMA, dump_report
-from deepjudge_core.suite import load_suite
+from deepjudge_core.bundles.signing import open_envelope
+from deepjudge_core.bundles.statement import File
+from deepjudge_core.bundles.timestamp import Stamp, read_response
+from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.errors import DeepJudgeError, FileFormatError, MissingExtraError
+from deepjudge_core.files.reading import LARGEST_ARRAYS, LARGEST_JSON, open_regular, read_json
+from deepjudge_core.judging.calibration import load_calibration
+from deepjudge_core.judging.settings import Judging
+from deepjudge_core.report.audit_json import SCHEMA, dump_report
+from deepjudge_core.suites.observation import Observation, load_observation
+from deepjudge_core.suites.suite import load_suite
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -5,22 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core import options as component_options
-from deepjudge_core.audit import Judging, Making, check_judging
+from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.cli import display, plan
 from deepjudge_core.cli.exports import EXPORTS
 from deepjudge_core.cli.parser import DEFAULT_RULE, SEQUENTIAL_RULE
 from deepjudge_core.cli.plan import InputsFile
 from deepjudge_core.cli.sources import expand
+from deepjudge_core.components import options as component_options
+from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import UsageError
-from deepjudge_core.generation import DEFAULT_GENERATORS
-from deepjudge_core.inputs import Inputs
-from deepjudge_core.observe import Asking
-from deepjudge_core.plugins import Registry, load_registry
-from deepjudge_core.preprocessing import Preprocessing
+from deepjudge_core.judging.settings import Judging, check_judging
+from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.observing.observe import Asking
 from deepjudge_core.sandbox.policy import Sandbox
-from deepjudge_core.strata import Stratum
-from deepjudge_core.subject import Subject
+from deepjudge_core.suites.generation import DEFAULT_GENERATORS, Making
+from deepjudge_core.suites.inputs import Inputs
 
 _WRITTEN = frozenset({"output", "request", "json", *EXPORTS})  # what is given by these names; all else is read
 

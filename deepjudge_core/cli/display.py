@@ -13,16 +13,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from deepjudge_core.audit import Report, SuspectResult
-from deepjudge_core.calibration import Calibration
-from deepjudge_core.components import Decision, Metric
-from deepjudge_core.judge import GROUPS, POINTS_TO, MetricResult
-from deepjudge_core.observation import Observation
-from deepjudge_core.plugins import Component, Plugin, Registry
+from deepjudge_core.auditing.outcome import Report, SuspectResult
+from deepjudge_core.components.kinds import Metric
+from deepjudge_core.components.registry import Component, Plugin, Registry
+from deepjudge_core.components.strata import limits
+from deepjudge_core.components.values import Decision
+from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.judge import GROUPS, POINTS_TO, MetricResult
+from deepjudge_core.models.info import Isolation
 from deepjudge_core.progress import Advance
-from deepjudge_core.sandbox.policy import Isolation
-from deepjudge_core.strata import limits
-from deepjudge_core.suite import Suite
+from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.suite import Suite
 from deepjudge_core.text import LONGEST_LINE, clean, number
 
 _STYLES = {

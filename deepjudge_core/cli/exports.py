@@ -8,14 +8,15 @@ from typing import Any
 
 from rich.console import Console
 
-from deepjudge_core import storage
+from deepjudge_core.bundles.bundle import belongs_to
 from deepjudge_core.cli import display
 from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.errors import UsageError
-from deepjudge_core.evidence.bundle import belongs_to
-from deepjudge_core.report import model_card, power, sarif
+from deepjudge_core.files import storage
+from deepjudge_core.report import model_card, sarif
+from deepjudge_core.report import power_json as power
+from deepjudge_core.report.audit_json import SCHEMA
 from deepjudge_core.report.html import render_html
-from deepjudge_core.report.json import SCHEMA
 from deepjudge_core.report.markdown import render_markdown
 from deepjudge_core.report.pdf import check_pdf, render_pdf
 from deepjudge_core.report.reading import read_report

@@ -15,9 +15,27 @@ from typing import Any
 
 from rich.console import Console
 
-from deepjudge_core import storage
-from deepjudge_core.audit import Report, ask_controls, audit, judge_suspects, make_suite
-from deepjudge_core.calibration import (
+from deepjudge_core.auditing.audit import ask_controls, audit, judge_suspects, make_suite
+from deepjudge_core.auditing.outcome import Report
+from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.bundles.bundle import withheld_folder
+from deepjudge_core.bundles.commitment import CommitmentError
+from deepjudge_core.cli import arguments as typed
+from deepjudge_core.cli import display, exports
+from deepjudge_core.cli.auditfile.reading import AuditFileError, read_plan, write_example
+from deepjudge_core.cli.commands.zoo import run_power, run_zoo
+from deepjudge_core.cli.parser import parse
+from deepjudge_core.cli.plan import Plan, Sealing
+from deepjudge_core.cli.sealing import Sealed, run_commit, run_verify, seal_judged
+from deepjudge_core.cli.sources import expand
+from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, INTERRUPTED, NO_COPY, USAGE
+from deepjudge_core.components.kinds import Metric
+from deepjudge_core.components.registry import Component, Registry, load_registry
+from deepjudge_core.components.values import Decision
+from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError
+from deepjudge_core.files import storage
+from deepjudge_core.files.reading import read_json
+from deepjudge_core.judging.calibration import (
     LEAST_CONTROLS,
     Calibration,
     calibrate,
@@ -25,27 +43,12 @@ from deepjudge_core.calibration import (
     load_controls,
     save_calibration,
 )
-from deepjudge_core.cli import display, exports, typed
-from deepjudge_core.cli.auditfile import AuditFileError, read_plan, write_example
-from deepjudge_core.cli.evidence import Sealed, run_commit, run_verify, seal_judged
-from deepjudge_core.cli.parser import parse
-from deepjudge_core.cli.plan import Plan, Sealing
-from deepjudge_core.cli.sources import expand
-from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, INTERRUPTED, NO_COPY, USAGE
-from deepjudge_core.cli.zoo import run_power, run_zoo
-from deepjudge_core.components import Decision, Metric
-from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError
-from deepjudge_core.evidence.bundle import withheld_folder
-from deepjudge_core.evidence.commitment import CommitmentError
-from deepjudge_core.files import read_json
-from deepjudge_core.observation import load_observation, save_observation
-from deepjudge_core.observe import Asking, observe
-from deepjudge_core.plugins import Component, Registry, load_registry
+from deepjudge_core.observing.observe import Asking, observe
 from deepjudge_core.progress import watched
-from deepjudge_core.report import power
-from deepjudge_core.report.json import SCHEMA, dump, report_to_json
-from deepjudge_core.subject import Subject
-from deepjudge_core.suite import Suite, load_suite, save_suite
+from deepjudge_core.report import power_json as power
+from deepjudge_core.report.audit_json import SCHEMA, dump, report_to_json
+from deepjudge_core.suites.observation import load_observation, save_observation
+from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.zoo import manifest
 
 _LARGEST_COLOURED = 2**18  # bytes of JSON

@@ -9,13 +9,13 @@ from typing import Any, NoReturn, get_args
 
 from deepjudge_core.cli.exports import add_options
 from deepjudge_core.cli.plan import size
-from deepjudge_core.components import ALL_METRICS
+from deepjudge_core.components.kinds import ALL_METRICS
+from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import UsageError
-from deepjudge_core.generation import DEFAULT_GENERATORS
-from deepjudge_core.matching import DEFAULT_MATCH, Match
-from deepjudge_core.report import power as power_report
-from deepjudge_core.report.json import SCHEMA
-from deepjudge_core.strata import Stratum
+from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
+from deepjudge_core.report import power_json as power_report
+from deepjudge_core.report.audit_json import SCHEMA
+from deepjudge_core.suites.generation import DEFAULT_GENERATORS
 from deepjudge_core.text import LONGEST_LINE, clean
 from deepjudge_core.version import VERSION
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core.audit import Judging, Making
+from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.errors import UsageError
-from deepjudge_core.inputs import Inputs, load_inputs, load_training_inputs
-from deepjudge_core.matching import Match
-from deepjudge_core.model import Layout
+from deepjudge_core.judging.neurons import Match
+from deepjudge_core.judging.settings import Judging
 from deepjudge_core.sandbox.policy import Sandbox
-from deepjudge_core.subject import Subject
+from deepjudge_core.suites.generation import Making
+from deepjudge_core.suites.inputs import Inputs, load_inputs, load_training_inputs
+from deepjudge_core.types import Layout
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -82,7 +83,7 @@ class InputsFile:
         """Read them.
 
         Raises:
-            InputError, UsageError: As :func:`~deepjudge_core.inputs.load_inputs`.
+            InputError, UsageError: As :func:`~deepjudge_core.suites.inputs.load_inputs`.
         """
         inputs = load_inputs(self.path, x=self.x, y=self.y, scale=self.scale, bounds=self.bounds)
         training = load_training_inputs(self.training, scale=self.scale) if self.training else inputs.training

@@ -6,15 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core import storage
-from deepjudge_core.audit import Judging
-from deepjudge_core.calibration import Calibration, load_calibration
-from deepjudge_core.cli import display, typed
-from deepjudge_core.cli.plan import Sealing
-from deepjudge_core.cli.status import FAILED, NO_COPY
-from deepjudge_core.errors import UsageError
-from deepjudge_core.evidence.bundle import BundleWriter, belongs_to
-from deepjudge_core.evidence.commitment import (
+from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.bundles.bundle import BundleWriter, belongs_to
+from deepjudge_core.bundles.commitment import (
     Commitment,
     CommitmentError,
     Terms,
@@ -22,12 +16,19 @@ from deepjudge_core.evidence.commitment import (
     dump_commitment,
     load_commitment,
 )
-from deepjudge_core.evidence.signing import load_public_key, load_signer
-from deepjudge_core.evidence.timestamp import load_certificates, load_response, make_request
-from deepjudge_core.evidence.verify import verify_bundle
-from deepjudge_core.plugins import Registry
-from deepjudge_core.subject import Subject
-from deepjudge_core.suite import Suite, load_suite
+from deepjudge_core.bundles.signing import load_public_key, load_signer
+from deepjudge_core.bundles.timestamp import load_certificates, load_response, make_request
+from deepjudge_core.bundles.verify import verify_bundle
+from deepjudge_core.cli import arguments as typed
+from deepjudge_core.cli import display
+from deepjudge_core.cli.plan import Sealing
+from deepjudge_core.cli.status import FAILED, NO_COPY
+from deepjudge_core.components.registry import Registry
+from deepjudge_core.errors import UsageError
+from deepjudge_core.files import storage
+from deepjudge_core.judging.calibration import Calibration, load_calibration
+from deepjudge_core.judging.settings import Judging
+from deepjudge_core.suites.suite import Suite, load_suite
 
 _MADE_ANEW = (
     "an audit makes suite and calibration anew, which come out otherwise on other machines, with other versions or "

@@ -4,9 +4,9 @@ import glob
 from collections.abc import Iterable
 from pathlib import Path
 
+from deepjudge_core.components.opening import is_model, model_suffixes
+from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
-from deepjudge_core.opening import is_model, model_suffixes
-from deepjudge_core.plugins import Registry
 
 _OBSERVATION = ".safetensors"
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from deepjudge_core.components import expect_one_of
-from deepjudge_core.model import Array
-from deepjudge_core.network import Architecture, Network
-from deepjudge_core.suite import Suite
+from deepjudge_core.components.kinds import expect_one_of
+from deepjudge_core.models.network import Architecture, Network
+from deepjudge_core.types import Array
+
+if TYPE_CHECKING:
+    # Suites stand above components: only the name is needed.
+    from deepjudge_core.suites.suite import Suite
 
 Taken = Literal["weights", "answers"]
 """What a thief has of the victim."""
@@ -36,7 +39,7 @@ class Loot:
     architecture: Architecture
     auxiliary: Array | None = None
     auxiliary_labels: Array | None = None
-    suite: Suite | None = None
+    suite: "Suite | None" = None
 
     @property
     def span(self) -> float:
@@ -59,8 +62,9 @@ class Attack:
     Attributes:
         name: How the user chooses it.
         source: The paper that it is from, or what people do.
-        takes: What the thief has of the victim: all of it ("weights", a :class:`~deepjudge_core.network.Network`), or
-            its answers ("answers", an object with ``predict(x)`` alone).
+        takes: What the thief has of the victim: all of it ("weights", a
+            :class:`~deepjudge_core.models.network.Network`), or its answers ("answers", an object with ``predict(x)``
+            alone).
         needs: What it needs of the :class:`Loot` that may be missing there: "auxiliary", "suite".
         steal: ``steal(victim, loot, rng, **options) -> Network``; options are its keyword-only parameters with
             defaults.

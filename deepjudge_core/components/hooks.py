@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import pluggy
 
-from deepjudge_core.attack import Attack
-from deepjudge_core.components import Adapter, Generator, Metric, Rule
+from deepjudge_core.components.attack import Attack
+from deepjudge_core.components.kinds import Adapter, Generator, Metric, Rule
 
 PROJECT = "deepjudge"
 """Name of the pluggy project and of the entry-point group."""

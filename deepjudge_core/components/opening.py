@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core import digests, progress, storage
-from deepjudge_core.components import Adapter
+from deepjudge_core import progress
+from deepjudge_core.components.kinds import Adapter
+from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
-from deepjudge_core.model import BatchedModel, InputSpec, Model
-from deepjudge_core.network import Network
-from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.files import digests, storage
+from deepjudge_core.models.model import BatchedModel, InputSpec, Model
+from deepjudge_core.models.network import Network
 
 
 def open_model(
@@ -21,7 +22,7 @@ def open_model(
 
     Args:
         source: A path, or a live object that an installed adapter accepts (``torch.nn.Module``, ``keras.Model``, ...).
-            What is a :class:`~deepjudge_core.model.Model` already is returned as it is.
+            What is a :class:`~deepjudge_core.models.model.Model` already is returned as it is.
         registry: Where the adapters are; by default every installed one.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
         options: Of the adapter: ``name``, ``batch_size``, ``input_shape`` of a live PyTorch module.
@@ -70,8 +71,8 @@ def open_network(
     """Open a model as what can be made anew and trained.
 
     Args:
-        source: As :func:`open_model` has it; what is a :class:`~deepjudge_core.network.Network` already is returned as
-            it is.
+        source: As :func:`open_model` has it; what is a :class:`~deepjudge_core.models.network.Network` already is
+            returned as it is.
         registry: Where the adapters are; by default every installed one.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
         options: Of the adapter: ``name``, ``arch`` of a file of PyTorch weights, ``input_shape`` of a live module.

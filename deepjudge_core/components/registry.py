@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 
 import pluggy
 
-from deepjudge_core import hookspecs
-from deepjudge_core.attack import Attack
-from deepjudge_core.components import ALL_METRICS, Adapter, Generator, Metric, Rule
+from deepjudge_core.components import hooks as hookspecs
+from deepjudge_core.components.attack import Attack
+from deepjudge_core.components.kinds import ALL_METRICS, Adapter, Generator, Metric, Rule
 from deepjudge_core.errors import DeepJudgeError, PluginError, UsageError
 
 T = TypeVar("T", Adapter, Generator, Metric, Rule, Attack)

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.files import LARGEST_ARRAYS, LARGEST_JSON, NO_LIMIT, abandoned, open_regular, parse_json
-from deepjudge_core.model import Array
+from deepjudge_core.files.reading import LARGEST_ARRAYS, LARGEST_JSON, NO_LIMIT, abandoned, open_regular, parse_json
+from deepjudge_core.types import Array
 
 _KEY = "deepjudge"
 _PREFIX = "deepjudge/"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 
 
 @dataclass(frozen=True, eq=False)

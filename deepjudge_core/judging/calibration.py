@@ -8,15 +8,16 @@ from typing import get_args
 
 import numpy as np
 
-from deepjudge_core import storage
+from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import CalibrationError, FileFormatError
-from deepjudge_core.matching import DEFAULT_MATCH, Match, parse_match
-from deepjudge_core.measure import Measurements, check_suite, measure
-from deepjudge_core.model import Access, Array
-from deepjudge_core.observation import Observation
-from deepjudge_core.plugins import Registry, load_registry
-from deepjudge_core.strata import Stratum
-from deepjudge_core.suite import Suite
+from deepjudge_core.files import storage
+from deepjudge_core.judging.measure import Measurements, measure
+from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, parse_match
+from deepjudge_core.models.model import Access
+from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.suite import Suite, check_suite
+from deepjudge_core.types import Array
 
 LEAST_CONTROLS = 3
 _SAME = 1e-5  # answers whose probabilities differ by less come from one model, whatever the file format

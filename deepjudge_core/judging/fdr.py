@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core.components import Decision
+from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import PluginError, UsageError
-from deepjudge_core.judge import Setting, Verdict, expect_p_values
-from deepjudge_core.model import Array
-from deepjudge_core.plugins import Registry
+from deepjudge_core.judging.judge import Setting, Verdict, expect_p_values
+from deepjudge_core.types import Array
 
 # 1 / 150 is 0.05 * 2 / 15, whatever floats make of it: p-values that are ranks are often just at a cut.
 _ROUNDING = 1 + 1e-12

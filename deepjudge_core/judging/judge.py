@@ -8,12 +8,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from deepjudge_core import options as component_options
-from deepjudge_core.calibration import LEAST_CONTROLS, Calibration
-from deepjudge_core.components import Decision, Evidence, Group, Judgement, Metric, Rule, Vote
+from deepjudge_core.components import options as component_options
+from deepjudge_core.components.kinds import Metric, Rule
+from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.values import Decision, Evidence, Group, Judgement, Vote
 from deepjudge_core.errors import CalibrationError, DeepJudgeError, PluginError, UsageError
-from deepjudge_core.measure import Measurement, Measurements
-from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
+from deepjudge_core.judging.measure import Measurement, Measurements
 from deepjudge_core.text import LONGEST_LINE, clean
 
 Grouping = Literal["separate", "joint"]

@@ -6,13 +6,14 @@ from functools import cache
 
 import numpy as np
 
-from deepjudge_core.components import Answers, CaseSet, Metric
-from deepjudge_core.errors import FileFormatError, one_line
-from deepjudge_core.matching import DEFAULT_MATCH, Match, matched
-from deepjudge_core.model import Access
-from deepjudge_core.observation import Observation
-from deepjudge_core.plugins import Registry, load_registry
-from deepjudge_core.suite import Suite
+from deepjudge_core.components.kinds import Metric
+from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.values import Answers, CaseSet
+from deepjudge_core.errors import one_line
+from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, matched
+from deepjudge_core.models.model import Access
+from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.suite import Suite, check_suite
 
 
 @dataclass(frozen=True)
@@ -74,35 +75,6 @@ def measure(
         metric.name: replace(_measure(suite, seen, metric, answers), match=match, unsteady=seen.unsteady)
         for metric in chosen
     }
-
-
-def check_suite(suite: Suite, seen: Observation) -> None:
-    """Refuse answers to another suite, and such as are no answers to this one.
-
-    Raises:
-        FileFormatError: Naming the model, and what was expected and found.
-    """
-    if seen.suite != suite.digest:
-        raise FileFormatError(
-            f"{seen.model.name}: answers the suite {seen.suite[:12]}, expected this suite {suite.digest[:12]}"
-        )
-    # An observation is somebody else's file: its parts agree with one another, but do they with the suite?
-    if seen.activations and set(seen.activations) != set(suite.layers):
-        raise FileFormatError(
-            f"{seen.model.name}: expected answers of the layers {', '.join(suite.layers) or 'none'}, found "
-            f"{', '.join(seen.activations)}"
-        )
-    expected, found = _shapes(suite.victim), _shapes(seen)
-    for name, shape in found.items():
-        if shape != expected.get(name):
-            raise FileFormatError(f"{seen.model.name}: expected {name} of shape {expected.get(name)}, found {shape}")
-
-
-def _shapes(seen: Observation) -> dict[str, tuple[int, ...]]:
-    answers = dict(seen.activations)
-    if seen.probabilities is not None:
-        answers["probabilities"] = seen.probabilities
-    return {name: values.shape for name, values in answers.items()}
 
 
 def _measure(

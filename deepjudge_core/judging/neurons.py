@@ -11,9 +11,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from deepjudge_core.model import Array
-from deepjudge_core.observation import Observation
-from deepjudge_core.suite import Suite
+from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.suite import Suite
+from deepjudge_core.types import Array
 
 Match = Literal["none", "neurons"]
 """How neurons are put beside one another: by their places, as published; or each beside the one most like it."""

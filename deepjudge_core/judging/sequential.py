@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core import progress
-from deepjudge_core.betting import Capital
-from deepjudge_core.calibration import LEAST_CONTROLS, Calibration
-from deepjudge_core.components import Decision, Evidence, Judgement
+from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.errors import FileFormatError, UsageError
-from deepjudge_core.judge import Setting, Verdict, apply_rule, expect_p_values
-from deepjudge_core.model import Array
-from deepjudge_core.observation import Observation
-from deepjudge_core.plugins import Registry
-from deepjudge_core.suite import Suite
+from deepjudge_core.judging.betting import Capital
+from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
+from deepjudge_core.judging.judge import Setting, Verdict, apply_rule, expect_p_values
+from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.suite import Suite
+from deepjudge_core.types import Array
 
 ORDER = "sha256 of suite digest, colon, row"
 """In what order cases are asked: that of these digests."""

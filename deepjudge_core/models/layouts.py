@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from deepjudge_core.errors import InputError
-from deepjudge_core.model import Array, InputSpec, Layout
+from deepjudge_core.models.model import InputSpec
+from deepjudge_core.types import Array, Layout
 
 Arrange = Callable[[Array], Array]
 

@@ -5,14 +5,13 @@ import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.types import Array, Layout
 
-Array = NDArray[Any]
 Cotangent = Callable[[Array, slice], Array]
 """Maps a batch's scores ``(rows, scores)`` and the batch's place among all rows to ``dLoss/dscores``, same shape."""
 
@@ -28,9 +27,6 @@ class Access(enum.Flag):
     BLACK_BOX = LABELS | PROBABILITIES
     WHITE_BOX = LABELS | PROBABILITIES | LAYERS
     FULL = LABELS | PROBABILITIES | LAYERS | GRADIENTS
-
-
-Layout = Literal["channels_first", "channels_last"]
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,7 @@ class BatchedModel(abc.ABC):
 
     Where its layers cannot be seen, ``unseen`` says why. ``fixed_batch`` is the only batch size that it takes, if any.
     ``device`` is what its framework runs it on, in the framework's own words, where the adapter knows. ``files`` are
-    the SHA-256 of the files that it was opened from, as :class:`~deepjudge_core.digests.Digested` has them.
+    the SHA-256 of the files that it was opened from, as :class:`~deepjudge_core.files.digests.Digested` has them.
 
     An adapter says that the output is logits when it finds no final softmax in the graph. It may be probabilities all
     the same: of a softmax written by hand, a mean of several, a calibrated ensemble. This is told by the values of the

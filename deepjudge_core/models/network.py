@@ -8,7 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from deepjudge_core.model import Array, InputSpec, Model, softmax
+from deepjudge_core.models.model import InputSpec, Model, softmax
+from deepjudge_core.types import Array
 
 Weights = Mapping[str, Array]
 """Name to array, in forward order: what training changes, and the running statistics of normalisation."""
@@ -114,7 +115,7 @@ class Architecture(Protocol):
         """The network with these weights as a :class:`Model`."""
 
     def save(self, weights: Weights, path: Path) -> None:
-        """Write a file that :func:`~deepjudge_core.opening.open_model` opens; its name ends with :attr:`suffix`."""
+        """Write a file that ``open_model`` opens; its name ends with :attr:`suffix`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core.errors import ModelError, UsageError
-from deepjudge_core.model import Array, InputSpec, Layout
+from deepjudge_core.models.model import InputSpec
+from deepjudge_core.types import Array, Layout
 
 Prepare = Callable[[Array], Array]
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 
 # Cases of each set that are asked again: in one batch, in the same once more, and each alone. Of three sets these are
 # 36 rows, where a suite has a thousand and more.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Scores
+from deepjudge_core.models.model import Scores
 
 
 class Role(enum.Enum):

@@ -8,8 +8,9 @@ import numpy as np
 
 from deepjudge_core import progress
 from deepjudge_core.errors import UsageError
-from deepjudge_core.model import Array, softmax
-from deepjudge_core.network import Network, ScoresCotangent, Trainer
+from deepjudge_core.models.model import softmax
+from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
+from deepjudge_core.types import Array
 
 Augment = Callable[[Array, np.random.Generator], Array]
 """Maps a batch of inputs to changed ones of the same shape."""
@@ -85,7 +86,7 @@ def train(
         rng: Of the order of the inputs and all else that is drawn.
         schedule: How long, and in which steps.
         parameters: What is trained; by default everything.
-        masks: See :meth:`~deepjudge_core.network.Architecture.trainer`.
+        masks: See :meth:`~deepjudge_core.models.network.Architecture.trainer`.
         in_use: See the same.
         augment: Applied to each batch.
         also: What is done besides, after each step.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 
 _SHOWN = 20  # classes in a note
 _LEAST_SEEDS = 5  # that an order has to explain, for it to be told from errors

@@ -1,13 +1,11 @@
 """Which taps of a model answer the layers of a suite."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from deepjudge_core.errors import UsageError
-from deepjudge_core.model import Array
+from deepjudge_core.models.cka import linear_cka
+from deepjudge_core.types import Array
 
 Widths = Mapping[str, int]
 """Tap name to number of neurons, in forward order; the last are the logits."""
@@ -15,9 +13,6 @@ Widths = Mapping[str, int]
 
 # Of CKA: the tap at a layer's place may be so much less alike than another, since neighbours are nearly as alike.
 _CLOSE = 0.05
-
-_LEAST_UNBIASED = 4  # inputs, with which an unbiased HSIC is defined
-_ROUNDING = 1e-9  # an unbiased HSIC that is a smaller share of the biased one may be nothing but rounding
 
 
 class NoLayerError(Exception):
@@ -136,66 +131,6 @@ def _in_order(chosen: Candidates, likeness: Mapping[tuple[str, str], float]) -> 
         raise NoLayerError(f"no layers answer {', '.join(map(repr, ordered))} in this order")
     found = dict(zip(ordered, max(ways, key=lambda way: way[0])[1], strict=True))
     return {layer: found[layer] for layer in chosen.taps}
-
-
-def linear_cka(ours: Array, theirs: Array) -> float:
-    """Linear centred kernel alignment of two layers' outputs, 0..1 (Kornblith et al. 2019, section 3).
-
-    It is 1 where one is the other turned, reflected or scaled as a whole: the order of neurons does not matter.
-
-    Args:
-        ours: ``(n, neurons)``.
-        theirs: ``(n, other neurons)``, on the same inputs.
-
-    Returns:
-        0 also where one of them does not depend on the input.
-    """
-    x, y = _centred(ours), _centred(theirs)
-    norm = math.sqrt(_hsic(x, x)) * math.sqrt(_hsic(y, y))
-    return min(_hsic(x, y) / norm, 1.0) if norm > 0 else 0.0
-
-
-def unbiased_linear_cka(ours: Array, theirs: Array) -> float:
-    """The same of unbiased estimates, -1..1 (Song et al. 2012, eq. 5; Nguyen et al. 2021, section 3).
-
-    Of unrelated outputs it is 0 in the mean, whatever the number of inputs; :func:`linear_cka` is above 0, and the more
-    so the fewer they are. An unbiased HSIC is an inner product (Szekely and Rizzo 2014, section 4), hence the range.
-
-    Args:
-        ours: ``(n, neurons)``.
-        theirs: ``(n, other neurons)``, on the same inputs.
-
-    Returns:
-        0 also where one of them is the same for all inputs, or for all but one, and for fewer than 4 inputs.
-    """
-    if len(ours) < _LEAST_UNBIASED:
-        return 0.0
-    x, y = _centred(ours), _centred(theirs)
-    own = [_unbiased_hsic(z, z) for z in (x, y)]
-    if any(value <= _ROUNDING * _hsic(z, z) for value, z in zip(own, (x, y), strict=True)):
-        return 0.0
-    return max(-1.0, min(_unbiased_hsic(x, y) / math.sqrt(own[0]) / math.sqrt(own[1]), 1.0))
-
-
-def _hsic(x: Array, y: Array) -> float:
-    # Of linear kernels XX' and YY', centred, times (n - 1)^2: by neurons or by inputs, whichever are fewer.
-    if len(x) < min(x.shape[1], y.shape[1]):
-        return float(np.sum((x @ x.T) * (y @ y.T)))
-    return float(np.linalg.norm(x.T @ y) ** 2)
-
-
-def _unbiased_hsic(x: Array, y: Array) -> float:
-    # Song et al.'s estimate times n (n - 3). Of centred outputs each row of a kernel sums to 0, so that its sum without
-    # the diagonal is minus the diagonal's entry, and nothing but diagonals is to be added.
-    n, a, b = len(x), (x**2).sum(axis=1), (y**2).sum(axis=1)
-    return float(_hsic(x, y) - n / (n - 2) * (a @ b) + a.sum() * b.sum() / ((n - 1) * (n - 2)))
-
-
-def _centred(outputs: Array) -> Array:
-    # At most 1, so that fourth powers of the greatest numbers are numbers still; CKA does not see the scale.
-    centred: Array = outputs.astype(np.float64) - outputs.mean(axis=0, dtype=np.float64)
-    greatest = float(np.abs(centred).max(initial=0))
-    return centred / greatest if greatest > 0 else centred
 
 
 def _given(name: str, owner: Widths, model: Widths, layer: str, tap: str) -> str:

@@ -7,18 +7,20 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
-from deepjudge_core.alignment import linear_cka
-from deepjudge_core.audit import Report, SuspectResult
-from deepjudge_core.components import Decision, Metric
-from deepjudge_core.digests import root
-from deepjudge_core.fleet import Fleet, Tested
-from deepjudge_core.judge import GROUPS, MetricResult, Setting, Verdict
-from deepjudge_core.matching import matchings
-from deepjudge_core.measure import Measurements
-from deepjudge_core.observation import ModelInfo, Observation
-from deepjudge_core.sequential import ORDER, Questioning
-from deepjudge_core.strata import limits
-from deepjudge_core.suite import Suite
+from deepjudge_core.auditing.outcome import Report, SuspectResult
+from deepjudge_core.components.kinds import Metric
+from deepjudge_core.components.strata import limits
+from deepjudge_core.components.values import Decision
+from deepjudge_core.files.digests import root
+from deepjudge_core.judging.fdr import Fleet, Tested
+from deepjudge_core.judging.judge import GROUPS, MetricResult, Setting, Verdict
+from deepjudge_core.judging.measure import Measurements
+from deepjudge_core.judging.neurons import matchings
+from deepjudge_core.judging.sequential import ORDER, Questioning
+from deepjudge_core.models.cka import linear_cka
+from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.suite import Suite
 from deepjudge_core.version import VERSION
 
 SCHEMA = "deepjudge/report/1"

@@ -6,9 +6,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from deepjudge_core.report import palette
-from deepjudge_core.report.page import Name, Page
-from deepjudge_core.report.pages import page_of
+from deepjudge_core.report.pages import palette
+from deepjudge_core.report.pages.any import page_of
+from deepjudge_core.report.pages.document import Name, Page
 from deepjudge_core.text import LONGEST_LINE, clean
 
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from deepjudge_core.report.page import (
+from deepjudge_core.report.pages.any import page_of
+from deepjudge_core.report.pages.document import (
     Beside,
     Block,
     Bullets,
@@ -17,7 +18,6 @@ from deepjudge_core.report.page import (
     Paragraph,
     Section,
 )
-from deepjudge_core.report.pages import page_of
 from deepjudge_core.text import LONGEST_LINE, clean
 
 # Words that no Markdown does anything with, wherever they stand. Others, such as those with a link, a mention or an

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deepjudge_core.report.markdown import markdown_of_section
-from deepjudge_core.report.page import Bullets, Line, Name, Paragraph, Section
-from deepjudge_core.report.wording import of_rates, of_the_whole, verdict
+from deepjudge_core.report.pages.document import Bullets, Line, Name, Paragraph, Section
+from deepjudge_core.report.pages.wording import of_rates, of_the_whole, verdict
 
 Json = Mapping[str, Any]
 

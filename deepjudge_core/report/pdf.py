@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from deepjudge_core.errors import MissingExtraError
 from deepjudge_core.report.html import html_of
-from deepjudge_core.report.pages import page_of
+from deepjudge_core.report.pages.any import page_of
 
 
 def render_pdf(report: dict[str, Any]) -> bytes:

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from deepjudge_core.report.json import metrics_to_json, suite_to_json, verdict_to_json
+from deepjudge_core.auditing.power import AttackPower, Judged, Power, Share
+from deepjudge_core.report.audit_json import metrics_to_json, suite_to_json, verdict_to_json
 from deepjudge_core.version import VERSION
-from deepjudge_core.zoo.power import AttackPower, Judged, Power, Share
 
 SCHEMA = "deepjudge/power/1"
 

@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import urldefrag, urljoin
 
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.files import read_json
-from deepjudge_core.report.json import SCHEMA
-from deepjudge_core.report.power import SCHEMA as POWER
+from deepjudge_core.files.reading import read_json
+from deepjudge_core.report.audit_json import SCHEMA
+from deepjudge_core.report.power_json import SCHEMA as POWER
 
 Json = dict[str, Any]
 _FILES = {SCHEMA: "schema.json", POWER: "power-schema.json"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from deepjudge_core.report.wording import verdict
+from deepjudge_core.report.pages.wording import verdict
 from deepjudge_core.text import LONGEST_LINE, clean
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

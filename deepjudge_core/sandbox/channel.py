@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core.files import parse_json
-from deepjudge_core.model import Array
+from deepjudge_core.files.reading import parse_json
+from deepjudge_core.types import Array
 
 _LENGTH = struct.Struct("<I")
 _LONGEST_HEADER = 2**22  # bytes; of a model with thousands of layers

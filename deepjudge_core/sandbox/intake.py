@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from deepjudge_core import digests
-from deepjudge_core.components import Adapter, Format
+from deepjudge_core.components.kinds import Adapter, Format
 from deepjudge_core.errors import ModelError
+from deepjudge_core.files import digests
 
 _CHUNK = 2**20
 _MOST_FILES, _DEEPEST = 1000, 8  # of a folder
@@ -24,7 +24,7 @@ class Received:
     Attributes:
         path: The copy, a file or a folder.
         digest: SHA-256, in hex, of the copy.
-        files: Of each of its files the SHA-256, as :class:`~deepjudge_core.digests.Digested` has it.
+        files: Of each of its files the SHA-256, as :class:`~deepjudge_core.files.digests.Digested` has it.
         format: What it is.
     """
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from deepjudge_core.models.info import Isolation
 from deepjudge_core.sandbox.kernel import call
-from deepjudge_core.sandbox.policy import Isolation
 
 _FORBIDDEN = (errno.EPERM, errno.EACCES, errno.ENOSYS)
 _NULL = Path("/dev/null")  # may be opened by every worker

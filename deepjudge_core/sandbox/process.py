@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from deepjudge_core.errors import ModelError, UsageError
-from deepjudge_core.model import Array
 from deepjudge_core.sandbox import limits, macos
 from deepjudge_core.sandbox.channel import Announced, Channel, ChannelError, ClosedError, Expected, LateError, Message
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.scratch import Scratch
 from deepjudge_core.text import clean
+from deepjudge_core.types import Array
 
 _LOGGER = logging.getLogger(__name__)
 _START = (

@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core import progress
-from deepjudge_core.components import Adapter
+from deepjudge_core.components.kinds import Adapter
+from deepjudge_core.components.opening import resolve
+from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
-from deepjudge_core.model import Array, Cotangent, InputSpec, Model
-from deepjudge_core.observation import ModelInfo
-from deepjudge_core.opening import resolve
-from deepjudge_core.plugins import Registry, load_registry
+from deepjudge_core.models.info import Isolation, ModelInfo
+from deepjudge_core.models.model import Cotangent, InputSpec, Model
 from deepjudge_core.sandbox import confine, landlock
 from deepjudge_core.sandbox.channel import Announced, ChannelError
 from deepjudge_core.sandbox.intake import Received, receive
-from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Isolation, Sandbox
+from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.sandbox.process import THREADS, Worker
 from deepjudge_core.sandbox.scratch import make_scratch
 from deepjudge_core.text import clean
+from deepjudge_core.types import Array
 
 # A classifier has fewer of each; what is more only takes the audit's memory.
 _MOST_CLASSES, _MOST_LAYERS = 2**16, 2**16
@@ -203,7 +204,7 @@ def _rows(values: Mapping[str, Any], count: int) -> slice:
 
 
 class RemoteModel:
-    """A :class:`~deepjudge_core.model.Model` that a worker runs; what it answers is checked before it is believed."""
+    """A :class:`~deepjudge_core.models.model.Model` that a worker runs, whose answers are checked."""
 
     def __init__(self, worker: Worker, info: ModelInfo, isolation: Isolation, told: Mapping[str, Any]) -> None:
         """Wrap a worker that has opened a model.
@@ -213,7 +214,7 @@ class RemoteModel:
             info: What the model is.
             isolation: How it is kept.
             told: What else it says of itself: ``unseen`` and ``fixed_batch`` as
-                :class:`~deepjudge_core.model.BatchedModel` has them.
+                :class:`~deepjudge_core.models.model.BatchedModel` has them.
         """
         self._worker = worker
         self.name, self.framework, self.digest = info.name, info.framework, info.digest
@@ -225,19 +226,19 @@ class RemoteModel:
         self.fixed_batch = fixed if isinstance(fixed, int) and fixed > 0 else None
 
     def predict(self, x: Array) -> Array:
-        """See :class:`~deepjudge_core.model.Model`."""
+        """See :class:`~deepjudge_core.models.model.Model`."""
         [found] = self._ask("predict", x, [], [(len(x), self.classes)])
         return found
 
     def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
-        """See :class:`~deepjudge_core.model.Model`."""
+        """See :class:`~deepjudge_core.models.model.Model`."""
         if not layers:
             return {}
         shapes = [(len(x), self._width(layer)) for layer in layers]
         return dict(zip(layers, self._ask("activations", x, layers, shapes), strict=True))
 
     def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
-        """See :class:`~deepjudge_core.model.Model`."""
+        """See :class:`~deepjudge_core.models.model.Model`."""
         width = self.classes if layer is None else self._width(layer)
 
         def expected(values: Mapping[str, Any]) -> list[Announced]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepjudge_core.files import abandoned
+from deepjudge_core.files.reading import abandoned
 
 _PREFIX = "deepjudge-"
 _LOCK, _UNLOCKED = "in-use", "new"

@@ -16,18 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core.components import Adapter
+from deepjudge_core.components.kinds import Adapter
+from deepjudge_core.components.opening import open_by
+from deepjudge_core.components.registry import load_adapter
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
-from deepjudge_core.model import Array, InputSpec, Model
-from deepjudge_core.observation import ModelInfo
-from deepjudge_core.opening import open_by
-from deepjudge_core.plugins import load_adapter
+from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.models.model import InputSpec, Model
 from deepjudge_core.sandbox import confine, limits
 from deepjudge_core.sandbox.channel import Channel, ClosedError, Message
 from deepjudge_core.sandbox.held import HeldPath
 from deepjudge_core.sandbox.probe import probe
 from deepjudge_core.sandbox.process import THREADS
 from deepjudge_core.text import clean
+from deepjudge_core.types import Array
 
 # How libraries say that memory is exhausted, where they do not raise MemoryError.
 _OUT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory", "resource exhausted", "resourceexhausted")

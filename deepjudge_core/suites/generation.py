@@ -2,12 +2,15 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from deepjudge_core import options as component_options
-from deepjudge_core.components import Cases, Generator, Seeds, Task
+from deepjudge_core.components import options as component_options
+from deepjudge_core.components.kinds import Generator
+from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.errors import (
     DeepJudgeError,
     GenerationError,
@@ -17,13 +20,15 @@ from deepjudge_core.errors import (
     UsageError,
     one_line,
 )
-from deepjudge_core.inputs import check_bounds
-from deepjudge_core.layouts import arrangement
-from deepjudge_core.model import Access, Array, Layout, Model
-from deepjudge_core.observation import ModelInfo, Observation
-from deepjudge_core.observe import ask, ask_again
-from deepjudge_core.plugins import Registry, load_registry
-from deepjudge_core.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
+from deepjudge_core.models.asking import ask, ask_again
+from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.models.layouts import arrangement
+from deepjudge_core.models.model import Access, Model
+from deepjudge_core.suites.inputs import check_bounds
+from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.seeds import Order
+from deepjudge_core.suites.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
+from deepjudge_core.types import Array, Layout
 
 DEFAULT_GENERATORS = ("pgd", "neuron-corners")
 _SEEDS_PER_CASE = 10  # at most; where fewer seeds become cases that the victim misclassifies, they say too little
@@ -47,7 +52,7 @@ def build_suite(
 
     Args:
         victim: The owner's model.
-        seeds: From :func:`~deepjudge_core.seeds.select_seeds`.
+        seeds: From :func:`~deepjudge_core.suites.seeds.select_seeds`.
         generators: Names of generators.
         training_inputs: ``(m, *shape)`` inputs over which neuron ranges are taken (paper, Alg. 2); by default the
             seeds, which is noted in the suite.
@@ -289,3 +294,24 @@ def _own_answers(victim: Model, cases: CaseTable, taps: Sequence[str], layout: L
 
 def _text(access: Access) -> str:
     return " and ".join(flag.name.lower() for flag in Access if flag in access and flag.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Making:
+    """How a suite is made.
+
+    Attributes:
+        n: Number of seeds.
+        order: Which seeds.
+        layers: Taps of the victim to compare; None for the default.
+        generators: Names.
+        options: Generator name to its options.
+        seed: Of all randomness.
+    """
+
+    n: int = 1000
+    order: Order = "high"
+    layers: Sequence[str] | None = None
+    generators: Sequence[str] = DEFAULT_GENERATORS
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seed: int = 0

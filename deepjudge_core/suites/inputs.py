@@ -12,9 +12,9 @@ import numpy as np
 from numpy.lib.format import MAGIC_PREFIX, read_array_header_1_0, read_array_header_2_0, read_magic
 
 from deepjudge_core.errors import InputError, UsageError
-from deepjudge_core.files import LARGEST_ARRAYS, open_regular
-from deepjudge_core.model import Array, Layout
+from deepjudge_core.files.reading import LARGEST_ARRAYS, open_regular
 from deepjudge_core.text import clean
+from deepjudge_core.types import Array, Layout
 
 USUAL_KEYS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"), ("X", "Y"), ("data", "target"))
 """Names under which inputs and labels are looked for, in this order."""

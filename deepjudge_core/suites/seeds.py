@@ -4,12 +4,13 @@ from typing import Literal
 
 import numpy as np
 
-from deepjudge_core.components import Mistakes, Seeds
+from deepjudge_core.components.values import Mistakes, Seeds
 from deepjudge_core.errors import InputError, UsageError
-from deepjudge_core.inputs import check_bounds
-from deepjudge_core.layouts import arrangement
-from deepjudge_core.model import Array, Layout, Model
-from deepjudge_core.observe import ask
+from deepjudge_core.models.asking import ask
+from deepjudge_core.models.layouts import arrangement
+from deepjudge_core.models.model import Model
+from deepjudge_core.suites.inputs import check_bounds
+from deepjudge_core.types import Array, Layout
 
 Order = Literal["high", "low", "balanced"]
 _LEAST_ACCURACY = 0.5  # below it, it is said: labels or inputs may not be what the victim was trained for

@@ -8,11 +8,11 @@ from typing import Any, get_args
 
 import numpy as np
 
-from deepjudge_core import records, storage
-from deepjudge_core.components import Answers, CaseSet
+from deepjudge_core.components.values import Answers, CaseSet
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.model import Array
-from deepjudge_core.observation import Observation
+from deepjudge_core.files import records, storage
+from deepjudge_core.suites.observation import Observation
+from deepjudge_core.types import Array
 
 CASE_SETS: tuple[CaseSet, ...] = get_args(CaseSet)
 _COLUMNS = ("labels", "sets", "generators", "seeds", "layers", "neurons")
@@ -216,3 +216,32 @@ def _check(suite: Suite) -> None:
             raise ValueError(f"{column!r} is not within {first}..{end - 1}")
     if not np.array_equal(cases.seeds == -1, suite.rows("mistakes")):
         raise ValueError("it has cases of no seed that are no mistakes, or the reverse")
+
+
+def check_suite(suite: Suite, seen: Observation) -> None:
+    """Refuse answers to another suite, and such as are no answers to this one.
+
+    Raises:
+        FileFormatError: Naming the model, and what was expected and found.
+    """
+    if seen.suite != suite.digest:
+        raise FileFormatError(
+            f"{seen.model.name}: answers the suite {seen.suite[:12]}, expected this suite {suite.digest[:12]}"
+        )
+    # An observation is somebody else's file: its parts agree with one another, but do they with the suite?
+    if seen.activations and set(seen.activations) != set(suite.layers):
+        raise FileFormatError(
+            f"{seen.model.name}: expected answers of the layers {', '.join(suite.layers) or 'none'}, found "
+            f"{', '.join(seen.activations)}"
+        )
+    expected, found = _shapes(suite.victim), _shapes(seen)
+    for name, shape in found.items():
+        if shape != expected.get(name):
+            raise FileFormatError(f"{seen.model.name}: expected {name} of shape {expected.get(name)}, found {shape}")
+
+
+def _shapes(seen: Observation) -> dict[str, tuple[int, ...]]:
+    answers = dict(seen.activations)
+    if seen.probabilities is not None:
+        answers["probabilities"] = seen.probabilities
+    return {name: values.shape for name, values in answers.items()}

@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core.attack import Attack, Loot
-from deepjudge_core.components import Cases, Generator, Task
-from deepjudge_core.generation import build_suite
-from deepjudge_core.model import Access, Array
-from deepjudge_core.network import Network
-from deepjudge_core.plugins import Plugin, Registry
-from deepjudge_core.seeds import select_seeds
-from deepjudge_core.suite import Suite
+from deepjudge_core.components.attack import Attack, Loot
+from deepjudge_core.components.kinds import Generator
+from deepjudge_core.components.registry import Plugin, Registry
+from deepjudge_core.components.values import Cases, Task
+from deepjudge_core.models.model import Access
+from deepjudge_core.models.network import Network
+from deepjudge_core.models.training import Schedule, train
+from deepjudge_core.suites.generation import build_suite
+from deepjudge_core.suites.seeds import select_seeds
+from deepjudge_core.suites.suite import Suite
 from deepjudge_core.testing.expect import expect, expect_array, expect_options
 from deepjudge_core.testing.numpy_network import NumpyArchitecture
-from deepjudge_core.training import Schedule, train
+from deepjudge_core.types import Array
 
 _ROWS = 120  # inputs that the thief of the small task has
 

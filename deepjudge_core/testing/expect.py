@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core import options
+from deepjudge_core.components import options
 from deepjudge_core.errors import UsageError
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 
 
 def expect(condition: object, text: str) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core.components import Cases, Generator, Task
-from deepjudge_core.model import Access, Array
+from deepjudge_core.components.kinds import Generator
+from deepjudge_core.components.values import Cases, Task
+from deepjudge_core.models.model import Access
 from deepjudge_core.testing.expect import expect, expect_array, expect_options
 from deepjudge_core.testing.view import View
+from deepjudge_core.types import Array
 
 _SAME = 0.9  # share of the cases that rounding must leave as they are
 _UNIT = 256  # a power of two: inputs in other units are the same to the last bit

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from deepjudge_core.components import Answers, CaseSet, Metric
-from deepjudge_core.model import Access, Array
+from deepjudge_core.components.kinds import Metric
+from deepjudge_core.components.values import Answers, CaseSet
+from deepjudge_core.models.model import Access
 from deepjudge_core.testing.expect import expect
 from deepjudge_core.testing.numpy_model import NumpyModel
+from deepjudge_core.types import Array
 
 _CASES, _INPUTS, _CLASSES = 96, 6, 4
 _WIDTHS = (8, 5)

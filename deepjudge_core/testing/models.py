@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.model import Access, Array, Cotangent, Model, softmax
+from deepjudge_core.models.model import Access, Cotangent, Model, softmax
 from deepjudge_core.testing.expect import expect, expect_array, expect_close
+from deepjudge_core.types import Array
 
 _ROWS = 8
 _LINES = 4  # along which each gradient is integrated

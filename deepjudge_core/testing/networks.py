@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from deepjudge_core.model import Array, softmax
-from deepjudge_core.network import Network, ScoresCotangent, Weights
+from deepjudge_core.models.model import softmax
+from deepjudge_core.models.network import Network, ScoresCotangent, Weights
+from deepjudge_core.models.training import cross_entropy
 from deepjudge_core.testing.expect import expect, expect_array, expect_close
-from deepjudge_core.training import cross_entropy
+from deepjudge_core.types import Array
 
 _RATE = 1e-3
 

@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from deepjudge_core.model import Access, Array, BatchedModel, InputSpec, Scores
+from deepjudge_core.models.model import Access, BatchedModel, InputSpec, Scores
+from deepjudge_core.types import Array
 
 Activation = Literal["relu", "tanh"]
 

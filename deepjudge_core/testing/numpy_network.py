@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from deepjudge_core.model import Array, InputSpec
-from deepjudge_core.network import ScoresCotangent, Weights
+from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.network import ScoresCotangent, Weights
 from deepjudge_core.testing.numpy_model import Activation, NumpyModel
+from deepjudge_core.types import Array
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-7
 
 
 @dataclass(frozen=True)
 class NumpyArchitecture:
-    """A multi-layer perceptron, see :class:`NumpyModel`: a :class:`~deepjudge_core.network.Architecture`.
+    """A multi-layer perceptron, see :class:`NumpyModel`: a :class:`~deepjudge_core.models.network.Architecture`.
 
     Attributes:
         shape: Of an input, without the batch axis.
@@ -36,26 +37,26 @@ class NumpyArchitecture:
 
     @property
     def input(self) -> InputSpec:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return InputSpec(self.shape)
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return {f"dense{i}": width for i, width in enumerate(self.widths, 1)} | {"logits": self.classes}
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return tuple(f"{layer}.{part}" for layer in self.layers for part in ("weight", "bias"))
 
     @property
     def head(self) -> tuple[str, ...]:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return ("logits.weight", "logits.bias")
 
     def initial(self, rng: np.random.Generator) -> dict[str, Array]:
-        """See :class:`~deepjudge_core.network.Architecture`; uniform as by Glorot & Bengio (2010)."""
+        """See :class:`~deepjudge_core.models.network.Architecture`; uniform as by Glorot & Bengio (2010)."""
         sizes = [int(np.prod(self.shape)), *self.layers.values()]
         weights: dict[str, Array] = {}
         for layer, (before, after) in zip(self.layers, itertools.pairwise(sizes), strict=True):
@@ -65,11 +66,11 @@ class NumpyArchitecture:
         return weights
 
     def with_classes(self, classes: int) -> "NumpyArchitecture":
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return NumpyArchitecture(self.shape, self.widths, classes, self.activation)
 
     def student(self) -> "NumpyArchitecture":
-        """See :class:`~deepjudge_core.network.Architecture`: one hidden layer of 24 tanh neurons."""
+        """See :class:`~deepjudge_core.models.network.Architecture`: one hidden layer of 24 tanh neurons."""
         return NumpyArchitecture(self.shape, (24,), self.classes, "tanh")
 
     def trainer(
@@ -81,11 +82,11 @@ class NumpyArchitecture:
         in_use: bool = False,
         seed: int = 0,
     ) -> "NumpyTrainer":
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         return NumpyTrainer(self, weights, self.parameters if parameters is None else parameters, masks or {})
 
     def model(self, weights: Weights, *, name: str) -> NumpyModel:
-        """See :class:`~deepjudge_core.network.Architecture`."""
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
         pairs = [(weights[f"{layer}.weight"], weights[f"{layer}.bias"]) for layer in self.layers]
         return NumpyModel(pairs, self.shape, activation=self.activation, name=name)
 
@@ -95,7 +96,7 @@ class NumpyArchitecture:
 
 
 class NumpyTrainer:
-    """See :class:`~deepjudge_core.network.Trainer`."""
+    """See :class:`~deepjudge_core.models.network.Trainer`."""
 
     def __init__(
         self,
@@ -112,15 +113,15 @@ class NumpyTrainer:
         self._steps = 0
 
     def scores(self, x: Array) -> Array:
-        """See :class:`~deepjudge_core.network.Trainer`."""
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
         return self._model().activations(x, ["logits"])["logits"]
 
     def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
-        """See :class:`~deepjudge_core.network.Trainer`."""
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
         return self._model().backward(x, cotangent, "logits")
 
     def step(self, x: Array, cotangent: ScoresCotangent, *, rate: float, layer: str | None = None) -> None:
-        """See :class:`~deepjudge_core.network.Trainer`."""
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
         self._steps += 1
         first, second = _BETAS
         gradients = self._gradients(x, cotangent, layer or "logits")
@@ -135,7 +136,7 @@ class NumpyTrainer:
                 self._weights[name] *= self._masks[name]
 
     def weights(self) -> dict[str, Array]:
-        """See :class:`~deepjudge_core.network.Trainer`."""
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
         return {name: array.astype(np.float32) for name, array in self._weights.items()}
 
     def _model(self) -> NumpyModel:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core.components import Decision, Evidence, Judgement, Rule
-from deepjudge_core.model import Array
-from deepjudge_core.options import resolve
-from deepjudge_core.strata import Stratum
+from deepjudge_core.components.kinds import Rule
+from deepjudge_core.components.options import resolve
+from deepjudge_core.components.strata import Stratum
+from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.testing.expect import expect, expect_options
 from deepjudge_core.text import LONGEST_LINE, clean
+from deepjudge_core.types import Array
 
 # Metrics in different units: name to the size of their values.
 _UNITS = {"first": 1.0, "second": 40.0, "third": 0.02}

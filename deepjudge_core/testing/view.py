@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deepjudge_core.model import Access, Array, Cotangent, Model
+from deepjudge_core.models.model import Access, Cotangent, Model
+from deepjudge_core.types import Array
 
 
 class View:
@@ -30,17 +31,17 @@ class View:
         self._model, self._rows, self._unit = model, rows, np.float32(unit)
 
     def predict(self, x: Array) -> Array:
-        """See :class:`~deepjudge_core.model.Model`."""
+        """See :class:`~deepjudge_core.models.model.Model`."""
         return np.concatenate([self._model.predict(x[rows] / self._unit) for rows in self._slices(x)])
 
     def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
-        """See :class:`~deepjudge_core.model.Model`."""
+        """See :class:`~deepjudge_core.models.model.Model`."""
         self._allow(Access.LAYERS)
         parts = [self._model.activations(x[rows] / self._unit, layers) for rows in self._slices(x)]
         return {layer: np.concatenate([part[layer] for part in parts]) for layer in layers}
 
     def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
-        """See :class:`~deepjudge_core.model.Model`."""
+        """See :class:`~deepjudge_core.models.model.Model`."""
         self._allow(Access.GRADIENTS if layer is None else Access.GRADIENTS | Access.LAYERS)
         parts = []
         for rows in self._slices(x):

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core import digests, progress
-from deepjudge_core import options as component_options
-from deepjudge_core.attack import Attack, Loot, Need
+from deepjudge_core import progress
+from deepjudge_core.components import options as component_options
+from deepjudge_core.components.attack import Attack, Loot, Need
+from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import (
     DeepJudgeError,
     FileFormatError,
@@ -22,12 +24,11 @@ from deepjudge_core.errors import (
     first_line,
     one_line,
 )
-from deepjudge_core.model import Array
-from deepjudge_core.network import Network
-from deepjudge_core.plugins import Registry, load_registry
-from deepjudge_core.strata import Stratum
-from deepjudge_core.suite import Suite
-from deepjudge_core.training import Schedule, accuracy, train
+from deepjudge_core.files import digests
+from deepjudge_core.models.network import Network
+from deepjudge_core.models.training import Schedule, accuracy, train
+from deepjudge_core.suites.suite import Suite
+from deepjudge_core.types import Array
 from deepjudge_core.zoo.manifest import MANIFEST, Missing, Zoo, ZooModel, is_kept, load_zoo, save_zoo
 from deepjudge_core.zoo.material import Material, Rows
 
@@ -134,7 +135,7 @@ def make_zoo(
     models, and more controls or attacks leave those that are there as they are.
 
     Args:
-        victim: From :func:`~deepjudge_core.opening.open_network`.
+        victim: From :func:`~deepjudge_core.components.opening.open_network`.
         material: What models are trained and tested with.
         folder: Where the zoo is, or is going to be.
         recipe: What is made.

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from deepjudge_core import records, storage
+from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.files import NO_LIMIT, open_regular, read_json
-from deepjudge_core.strata import Stratum
+from deepjudge_core.files import records, storage
+from deepjudge_core.files.reading import NO_LIMIT, open_regular, read_json
 from deepjudge_core.version import VERSION
 
 MANIFEST = "zoo.json"

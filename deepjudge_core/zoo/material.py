@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deepjudge_core.errors import InputError, UsageError
-from deepjudge_core.inputs import Inputs, check_bounds
-from deepjudge_core.layouts import arrangement
-from deepjudge_core.model import Array
-from deepjudge_core.network import Architecture
+from deepjudge_core.models.layouts import arrangement
+from deepjudge_core.models.network import Architecture
+from deepjudge_core.suites.inputs import Inputs, check_bounds
+from deepjudge_core.types import Array
 
 _HELD_OUT = 10  # one in so many rows, for tests where no others are given
 

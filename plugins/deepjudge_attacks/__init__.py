@@ -8,8 +8,8 @@ from deepjudge_attacks.extraction import esa, jba, knockoff
 from deepjudge_attacks.fine_tuning import ft_al, ft_ll, rt_al, transfer
 from deepjudge_attacks.permuting import permute_rescale
 from deepjudge_attacks.pruning import p_20, p_60
-from deepjudge_core.attack import Attack
-from deepjudge_core.hookspecs import hookimpl
+from deepjudge_core.components.attack import Attack
+from deepjudge_core.components.hooks import hookimpl
 
 
 @hookimpl

@@ -3,12 +3,12 @@
 import numpy as np
 
 from deepjudge_attacks.checks import expect_positive, suite_of
-from deepjudge_core.attack import Loot
+from deepjudge_core.components.attack import Loot
 from deepjudge_core.errors import InputError
-from deepjudge_core.model import Array
-from deepjudge_core.network import Network, ScoresCotangent, Trainer
-from deepjudge_core.suite import Suite
-from deepjudge_core.training import Schedule, cross_entropy, train
+from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
+from deepjudge_core.models.training import Schedule, cross_entropy, train
+from deepjudge_core.suites.suite import Suite
+from deepjudge_core.types import Array
 
 
 def adapt_b(

@@ -2,10 +2,10 @@
 
 from typing import Protocol
 
-from deepjudge_core.attack import Loot
+from deepjudge_core.components.attack import Loot
 from deepjudge_core.errors import InputError, UsageError
-from deepjudge_core.model import Array
-from deepjudge_core.suite import Suite
+from deepjudge_core.suites.suite import Suite
+from deepjudge_core.types import Array
 
 
 class Oracle(Protocol):

@@ -3,10 +3,10 @@
 import numpy as np
 
 from deepjudge_attacks.checks import Oracle, expect_positive
-from deepjudge_core.attack import Loot
-from deepjudge_core.model import Array
-from deepjudge_core.network import Network
-from deepjudge_core.training import Schedule, train
+from deepjudge_core.components.attack import Loot
+from deepjudge_core.models.network import Network
+from deepjudge_core.models.training import Schedule, train
+from deepjudge_core.types import Array
 
 _LEVELS = 127  # of 8 bits with a sign, alike on both sides of zero
 _FLOAT16 = np.finfo(np.float16)

@@ -6,10 +6,10 @@ import numpy as np
 
 from deepjudge_attacks.checks import Oracle, auxiliary_of, expect_positive
 from deepjudge_core import progress
-from deepjudge_core.attack import Loot
-from deepjudge_core.model import Array
-from deepjudge_core.network import Network, ScoresCotangent, Trainer
-from deepjudge_core.training import Schedule, cross_entropy, train
+from deepjudge_core.components.attack import Loot
+from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
+from deepjudge_core.models.training import Schedule, cross_entropy, train
+from deepjudge_core.types import Array
 
 _ROWS = 256  # inputs whose gradients are taken at a time
 _CONCENTRATION = 0.3  # of the Dirichlet distribution: most targets lean to one class, and some lie between several

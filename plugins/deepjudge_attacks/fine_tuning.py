@@ -4,10 +4,10 @@ from collections.abc import Collection
 
 import numpy as np
 
-from deepjudge_core.attack import Loot
+from deepjudge_core.components.attack import Loot
 from deepjudge_core.errors import InputError
-from deepjudge_core.network import Network
-from deepjudge_core.training import Schedule, shifted, train
+from deepjudge_core.models.network import Network
+from deepjudge_core.models.training import Schedule, shifted, train
 
 _SHIFT = 0.1  # share of height and width that images are moved by at most
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepjudge_core import progress
-from deepjudge_core.attack import Loot
+from deepjudge_core.components.attack import Loot
 from deepjudge_core.errors import ModelError, UsageError
-from deepjudge_core.model import Array
-from deepjudge_core.network import Network, Weights
+from deepjudge_core.models.network import Network, Weights
+from deepjudge_core.types import Array
 
 _ROWS = 64  # inputs on which answers are compared
 _SAME = 1e-4  # share of the greatest score by which scores may differ

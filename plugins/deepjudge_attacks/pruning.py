@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deepjudge_core.attack import Loot
-from deepjudge_core.model import Array
-from deepjudge_core.network import Network
-from deepjudge_core.training import Schedule, train
+from deepjudge_core.components.attack import Loot
+from deepjudge_core.models.network import Network
+from deepjudge_core.models.training import Schedule, train
+from deepjudge_core.types import Array
 
 
 def kept(matrix: Array, share: float) -> Array:

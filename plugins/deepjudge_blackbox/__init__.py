@@ -7,9 +7,9 @@ from deepjudge_blackbox.fgsm import fgsm
 from deepjudge_blackbox.metrics import LN_2, akh, cka, jsd, robd, sac
 from deepjudge_blackbox.mistakes import mistakes
 from deepjudge_blackbox.pgd import pgd
-from deepjudge_core.components import Generator, Metric
-from deepjudge_core.hookspecs import hookimpl
-from deepjudge_core.model import Access
+from deepjudge_core.components.hooks import hookimpl
+from deepjudge_core.components.kinds import Generator, Metric
+from deepjudge_core.models.model import Access
 
 
 @hookimpl

@@ -4,9 +4,10 @@ import numpy as np
 
 from deepjudge_blackbox.losses import Margin
 from deepjudge_core import progress
-from deepjudge_core.components import Cases, Seeds, Task
+from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.errors import UsageError
-from deepjudge_core.model import Array, Model
+from deepjudge_core.models.model import Model
+from deepjudge_core.types import Array
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8  # Adam's, as its authors give them
 _INSIDE = 0.999999  # keeps arctanh finite at the bounds

@@ -4,7 +4,7 @@ import numpy as np
 
 from deepjudge_blackbox.losses import cross_entropy
 from deepjudge_core import progress
-from deepjudge_core.components import Cases, Task
+from deepjudge_core.components.values import Cases, Task
 from deepjudge_core.errors import UsageError
 
 

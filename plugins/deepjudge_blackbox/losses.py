@@ -3,7 +3,8 @@
 import numpy as np
 import scipy.special
 
-from deepjudge_core.model import Array, Cotangent
+from deepjudge_core.models.model import Cotangent
+from deepjudge_core.types import Array
 
 
 def cross_entropy(labels: Array) -> Cotangent:

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import scipy.special
 
-from deepjudge_core.alignment import unbiased_linear_cka
-from deepjudge_core.components import Answers
-from deepjudge_core.model import Array
+from deepjudge_core.components.values import Answers
+from deepjudge_core.models.cka import unbiased_linear_cka
+from deepjudge_core.types import Array
 
 LN_2 = math.log(2)
 _BLOCK = 256  # rows of a correlation matrix that are held at once: with 10,000 cases 20 MB each
@@ -59,7 +59,7 @@ def sac(victim: Answers, suspect: Answers) -> float:
 def cka(victim: Answers, suspect: Answers) -> float:
     """One minus the unbiased linear CKA of the class probabilities, 0..2: 1 in the mean where they are unrelated.
 
-    See :func:`~deepjudge_core.alignment.unbiased_linear_cka`. Fewer than 4 cases have no unbiased estimate: the
+    See :func:`~deepjudge_core.models.cka.unbiased_linear_cka`. Fewer than 4 cases have no unbiased estimate: the
     distance is 0 then, of the controls too, so that no rule takes it for a copy's.
 
     Raises:

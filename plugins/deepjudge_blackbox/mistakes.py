@@ -1,6 +1,6 @@
 """Mistakes: what the victim gets wrong by itself."""
 
-from deepjudge_core.components import Cases, Mistakes, Task
+from deepjudge_core.components.values import Cases, Mistakes, Task
 
 
 def mistakes(task: Task) -> Cases:

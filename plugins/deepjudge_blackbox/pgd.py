@@ -4,9 +4,9 @@ import numpy as np
 
 from deepjudge_blackbox.losses import cross_entropy
 from deepjudge_core import progress
-from deepjudge_core.components import Cases, Task
+from deepjudge_core.components.values import Cases, Task
 from deepjudge_core.errors import UsageError
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 
 
 def pgd(task: Task, *, eps: float = 0.15, step: float = 0.03, steps: int = 10, project: bool = True) -> Cases:

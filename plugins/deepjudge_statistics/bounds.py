@@ -5,7 +5,7 @@ import math
 import numpy as np
 import scipy.stats
 
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 
 _ROUNDING = 1 + 1e-12  # 3 / 40 is 0.075 and 0.01 * 100 is 1, whatever floats make of them
 

@@ -8,9 +8,9 @@ import numpy as np
 import scipy.optimize
 import scipy.stats
 
-from deepjudge_core.components import Evidence, Judgement, Vote
-from deepjudge_core.model import Array
-from deepjudge_core.strata import Stratum
+from deepjudge_core.components.strata import Stratum
+from deepjudge_core.components.values import Evidence, Judgement, Vote
+from deepjudge_core.types import Array
 from deepjudge_statistics import bounds, wording
 from deepjudge_statistics.rules import check_share, conclude, inconclusive, prediction_bound, rank
 from deepjudge_statistics.strata import of, shortage

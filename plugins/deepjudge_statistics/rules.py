@@ -8,9 +8,9 @@ says so at the level divided by m.
 
 from collections.abc import Callable, Mapping
 
-from deepjudge_core.components import Decision, Evidence, Judgement, Vote
+from deepjudge_core.components.values import Decision, Evidence, Judgement, Vote
 from deepjudge_core.errors import UsageError
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 from deepjudge_statistics import bounds, wording
 from deepjudge_statistics.strata import InsufficientError, of, shortage, spread_out
 

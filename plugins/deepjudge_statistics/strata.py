@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from deepjudge_core.components import Evidence
-from deepjudge_core.model import Array
-from deepjudge_core.strata import Stratum
+from deepjudge_core.components.strata import Stratum
+from deepjudge_core.components.values import Evidence
+from deepjudge_core.types import Array
 
 
 class InsufficientError(Exception):

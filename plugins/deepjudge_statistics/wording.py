@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from deepjudge_core.components import Evidence
+from deepjudge_core.components.values import Evidence
 
 _LEAST = 1e-6  # beyond it nothing is said: no distribution is known so well
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from deepjudge_core.components import Rule
-from deepjudge_core.hookspecs import hookimpl
+from deepjudge_core.components.hooks import hookimpl
+from deepjudge_core.components.kinds import Rule
 from deepjudge_voting.voting import voting
 
 

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 import scipy.stats
 
-from deepjudge_core.components import Decision, Evidence, Judgement, Vote
+from deepjudge_core.components.values import Decision, Evidence, Judgement, Vote
 from deepjudge_core.errors import UsageError
-from deepjudge_core.model import Array
+from deepjudge_core.types import Array
 
 Bound = Literal["prediction", "mean"]
 _NO_ALPHAS: Mapping[str, float] = {}

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from deepjudge_core.components import Generator, Metric
-from deepjudge_core.hookspecs import hookimpl
-from deepjudge_core.model import Access
+from deepjudge_core.components.hooks import hookimpl
+from deepjudge_core.components.kinds import Generator, Metric
+from deepjudge_core.models.model import Access
 from deepjudge_whitebox.metrics import lad, lod, nad, nnod, nod
 from deepjudge_whitebox.neuron_corners import neuron_corners
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from deepjudge_core.components import Answers
-from deepjudge_core.model import Array
+from deepjudge_core.components.values import Answers
+from deepjudge_core.types import Array
 
 
 def nod(victim: Answers, suspect: Answers) -> float:

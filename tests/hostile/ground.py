@@ -20,11 +20,12 @@ from unittest import mock
 import pytest
 import toys
 
-from deepjudge_core.audit import Making, make_suite
+from deepjudge_core.auditing.audit import make_suite
 from deepjudge_core.cli.main import main
-from deepjudge_core.inputs import Inputs
 from deepjudge_core.sandbox import landlock, seccomp
-from deepjudge_core.suite import Suite, save_suite
+from deepjudge_core.suites.generation import Making
+from deepjudge_core.suites.inputs import Inputs
+from deepjudge_core.suites.suite import Suite, save_suite
 from deepjudge_core.text import clean
 
 needs_landlock = pytest.mark.skipif(

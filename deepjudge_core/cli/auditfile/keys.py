@@ -11,12 +11,12 @@ from typing import Any, get_args
 
 from deepjudge_core.cli.exports import EXPORTS
 from deepjudge_core.cli.plan import size
+from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import UsageError
-from deepjudge_core.judge import Grouping
-from deepjudge_core.matching import Match
-from deepjudge_core.model import Layout
-from deepjudge_core.seeds import Order
-from deepjudge_core.strata import Stratum
+from deepjudge_core.judging.judge import Grouping
+from deepjudge_core.judging.neurons import Match
+from deepjudge_core.suites.seeds import Order
+from deepjudge_core.types import Layout
 
 _LONGEST = 60  # characters of a value in a message
 

@@ -15,21 +15,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core import options as component_options
-from deepjudge_core.audit import Judging, Making, check_judging
+from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.cli import exports
-from deepjudge_core.cli.auditkeys import SCHEMA, Key, Table, a_table, existing_file, expected
-from deepjudge_core.cli.lines import Keys, line_of
+from deepjudge_core.cli.auditfile.keys import SCHEMA, Key, Table, a_table, existing_file, expected
+from deepjudge_core.cli.auditfile.lines import Keys, line_of
 from deepjudge_core.cli.plan import InputsFile, Plan, Sealing, opening, sandbox
 from deepjudge_core.cli.sources import expand
+from deepjudge_core.components import options as component_options
+from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
-from deepjudge_core.files import is_shallow, open_regular
-from deepjudge_core.judge import check_rule
-from deepjudge_core.matching import DEFAULT_MATCH
-from deepjudge_core.observe import Asking
-from deepjudge_core.plugins import Registry
-from deepjudge_core.preprocessing import Preprocessing
-from deepjudge_core.subject import Subject
+from deepjudge_core.files.reading import is_shallow, open_regular
+from deepjudge_core.judging.judge import check_rule
+from deepjudge_core.judging.neurons import DEFAULT_MATCH
+from deepjudge_core.judging.settings import Judging, check_judging
+from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.observing.observe import Asking
+from deepjudge_core.suites.generation import Making
 
 _LARGEST = 2**17  # bytes: the parser, and the search for lines, take long for more
 _MOST_MISTAKES = 20  # that are told at once
@@ -291,7 +292,7 @@ def _sealing(values: Mapping[str, Any]) -> Sealing:
 
 def example() -> str:
     """A file with all keys, those that have to be there with names to be filled in."""
-    return (files("deepjudge_core.cli") / "audit.toml").read_text("utf-8")
+    return (files("deepjudge_core.cli.auditfile") / "audit.toml").read_text("utf-8")
 
 
 def write_example(path: Path) -> None:

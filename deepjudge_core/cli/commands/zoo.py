@@ -11,27 +11,28 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from deepjudge_core import storage
-from deepjudge_core.audit import make_suite
-from deepjudge_core.cli import display, exports, typed
+from deepjudge_core.auditing.audit import make_suite
+from deepjudge_core.auditing.power import CONFIDENCE, Judged, Power, Share, estimate_power
+from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.cli import arguments as typed
+from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.status import FAILED, NO_COPY
-from deepjudge_core.components import Decision
+from deepjudge_core.components.opening import open_model, open_network
+from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import DeepJudgeError
-from deepjudge_core.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load_inputs, load_training_inputs
-from deepjudge_core.judge import GROUPS
-from deepjudge_core.model import InputSpec
-from deepjudge_core.observe import Asking
-from deepjudge_core.opening import open_model, open_network
-from deepjudge_core.plugins import Registry
-from deepjudge_core.report.power import dump_power, power_to_json
-from deepjudge_core.subject import Subject
-from deepjudge_core.suite import Suite, load_suite, save_suite
+from deepjudge_core.files import storage
+from deepjudge_core.judging.judge import GROUPS
+from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.training import Schedule
+from deepjudge_core.observing.observe import Asking
+from deepjudge_core.report.power_json import dump_power, power_to_json
+from deepjudge_core.suites.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load_inputs, load_training_inputs
+from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.text import clean
-from deepjudge_core.training import Schedule
 from deepjudge_core.zoo.making import Recipe, check_recipe, make_zoo, needs_suite
 from deepjudge_core.zoo.manifest import Missing, Zoo, ZooModel, load_zoo
 from deepjudge_core.zoo.material import Material, divide
-from deepjudge_core.zoo.power import CONFIDENCE, Judged, Power, Share, estimate_power
 
 _SUITE = "suite.safetensors"
 _TEST_KEYS = ("x_test", "y_test")

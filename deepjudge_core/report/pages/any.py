@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from deepjudge_core.report.audit_page import audit_page
-from deepjudge_core.report.json import SCHEMA
-from deepjudge_core.report.page import Page
-from deepjudge_core.report.power_page import power_page
+from deepjudge_core.report.audit_json import SCHEMA
+from deepjudge_core.report.pages.audit import audit_page
+from deepjudge_core.report.pages.document import Page
+from deepjudge_core.report.pages.power import power_page
 from deepjudge_core.report.reading import check_report
 
 

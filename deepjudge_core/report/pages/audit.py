@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from deepjudge_core.report import charts
-from deepjudge_core.report.page import (
+from deepjudge_core.report.pages import charts
+from deepjudge_core.report.pages.document import (
     Beside,
     Block,
     Bullets,
@@ -19,10 +19,21 @@ from deepjudge_core.report.page import (
     Section,
     Table,
 )
-from deepjudge_core.report.parts import decided, digest, figure, foot, name, share, table_of, text, thresholds_of, word
-from deepjudge_core.report.reproducing import commands
-from deepjudge_core.report.similarity import Axis, axes_of
-from deepjudge_core.report.wording import (
+from deepjudge_core.report.pages.parts import (
+    decided,
+    digest,
+    figure,
+    foot,
+    name,
+    share,
+    table_of,
+    text,
+    thresholds_of,
+    word,
+)
+from deepjudge_core.report.pages.reproducing import commands
+from deepjudge_core.report.pages.similarity import Axis, axes_of
+from deepjudge_core.report.pages.wording import (
     DECISIONS,
     fewest_controls,
     of_rates,

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from deepjudge_core.report.palette import PAINTS
+from deepjudge_core.report.pages.palette import PAINTS
 from deepjudge_core.text import clean, number
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', 'DejaVu Sans', sans-serif"

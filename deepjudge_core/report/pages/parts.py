@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deepjudge_core.report.page import Cell, Line, Name, Table
+from deepjudge_core.report.pages.document import Cell, Line, Name, Table
 from deepjudge_core.text import number
 
 Json = Mapping[str, Any]

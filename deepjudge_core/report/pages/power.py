@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from deepjudge_core.judge import GROUPS
-from deepjudge_core.report import charts
-from deepjudge_core.report.page import (
+from deepjudge_core.components.strata import limits
+from deepjudge_core.judging.judge import GROUPS
+from deepjudge_core.report.pages import charts
+from deepjudge_core.report.pages.document import (
     Block,
     Bullets,
     Cell,
@@ -19,9 +20,8 @@ from deepjudge_core.report.page import (
     Section,
     Table,
 )
-from deepjudge_core.report.parts import decided, figure, foot, name, share, text, thresholds_of, word
-from deepjudge_core.report.reproducing import power_commands
-from deepjudge_core.strata import limits
+from deepjudge_core.report.pages.parts import decided, figure, foot, name, share, text, thresholds_of, word
+from deepjudge_core.report.pages.reproducing import power_commands
 
 Json = Mapping[str, Any]
 _MOST_CURVES = 50  # attacks that have one each

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core.judge import GROUPS, POINTS_TO
+from deepjudge_core.judging.judge import GROUPS, POINTS_TO
 
 Json = Mapping[str, Any]
 DECISIONS = ("copy", "independent", "inconclusive", "failed")

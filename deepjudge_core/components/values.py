@@ -1,0 +1,211 @@
+"""The values that pass between components and the core."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from deepjudge_core.components.strata import Stratum
+from deepjudge_core.models.model import Model
+from deepjudge_core.types import Array, Layout
+
+CaseSet = Literal["clean", "adversarial", "corners", "mistakes"]
+"""The sets of cases in a suite: the seeds themselves, seeds changed so that the victim misclassifies them, neuron
+corners, and inputs that it misclassifies as they are."""
+Group = Literal["black-box", "white-box"]
+"""The paper's two settings: does the suspect behave like the victim, and is it made like it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mistakes:
+    """Inputs that the victim misclassifies as they are.
+
+    Attributes:
+        inputs: ``(n, *shape)`` float32, in the victim's layout.
+        labels: ``(n,)`` int64, the ground truth.
+    """
+
+    inputs: Array
+    labels: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Seeds:
+    """Inputs that the victim classifies correctly, from which test cases are made.
+
+    Attributes:
+        inputs: ``(n, *shape)`` float32, in the victim's layout.
+        labels: ``(n,)`` int64, the ground truth.
+        indices: ``(n,)`` int64, their places in the inputs they were selected from.
+        bounds: Least and greatest value that an input may have.
+        accuracy: Share of the inputs they were selected from that the victim classifies correctly, 0..1.
+        notes: What a reader should know of how they were selected.
+        layout: Where their channels are, where that is known.
+        mistakes: What the victim misclassifies of the inputs they were selected from, at most as many as seeds were
+            asked for; None where that is not known.
+    """
+
+    inputs: Array
+    labels: Array
+    indices: Array
+    bounds: tuple[float, float]
+    accuracy: float = 1.0
+    notes: tuple[str, ...] = ()
+    layout: Layout | None = None
+    mistakes: Mistakes | None = None
+
+    @property
+    def span(self) -> float:
+        """Width of the input range, the unit of step sizes and radii."""
+        return self.bounds[1] - self.bounds[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a generator works from.
+
+    Attributes:
+        victim: The owner's model.
+        seeds: Where cases start.
+        layers: Taps of the victim that white-box cases are made for.
+        training_inputs: ``(n, *shape)`` inputs over which neuron ranges are taken.
+        rng: The generator's own source of randomness, derived from the suite's seed and the generator's name.
+    """
+
+    victim: Model
+    seeds: Seeds
+    layers: tuple[str, ...]
+    training_inputs: Array
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Test cases that a generator made.
+
+    Attributes:
+        inputs: ``(n, *shape)`` float32, inside the bounds of the seeds.
+        seeds: ``(n,)`` place, among the task's seeds, of the seed that each case was made from; -1 for mistakes.
+        layers: ``(n,)`` place, among the task's layers, of the layer that each case was made for; -1 for none.
+        neurons: ``(n,)`` neuron of that layer; -1 for none.
+        unreached: ``(layer, neuron)`` pairs for which no case could be made.
+        labels: ``(n,)`` ground truth of mistakes; None for others, whose seed has it.
+    """
+
+    inputs: Array
+    seeds: Array
+    layers: Array
+    neurons: Array
+    unreached: tuple[tuple[int, int], ...] = ()
+    labels: Array | None = None
+
+    @classmethod
+    def of_seeds(cls, inputs: Array) -> "Cases":
+        """One case for each seed, in their order, made for no neuron."""
+        none = np.full(len(inputs), -1)
+        return cls(inputs.astype(np.float32, copy=False), np.arange(len(inputs)), none, none)
+
+    @classmethod
+    def of_mistakes(cls, mistakes: Mistakes) -> "Cases":
+        """The mistakes as they are, made for no neuron."""
+        none = np.full(len(mistakes.inputs), -1)
+        return cls(mistakes.inputs, none, none, none, labels=mistakes.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one model answered to one set of cases; all that a metric sees.
+
+    Attributes:
+        labels: ``(n,)`` ground truth: of the seed that each case was made from, or of the mistake itself.
+        probabilities: ``(n, classes)``, or None where they were not asked for.
+        activations: Layer name (the victim's) to ``(n, neurons)`` outputs; empty where not asked for or not allowed.
+        made_for: Layer name to ``(n,)`` neuron that each case was made for, -1 for other cases.
+    """
+
+    labels: Array
+    probabilities: Array | None = None
+    activations: Mapping[str, Array] = field(default_factory=dict)
+    made_for: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """One metric's value for a suspect beside those of the controls.
+
+    Attributes:
+        value: The suspect's.
+        controls: ``(n,)`` the controls', n >= 3.
+        alpha: The metric's default share of the bound.
+        strata: Of each control its stratum, None where that is not known; empty where none is known.
+        places: Of each control its place among all controls, by which metrics that were measured on different ones are
+            put side by side; empty where they were measured on all.
+    """
+
+    value: float
+    controls: Array
+    alpha: float
+    strata: tuple[Stratum | None, ...] = ()
+    places: tuple[int, ...] = ()
+
+    def by_stratum(self) -> dict[Stratum | None, Array]:
+        """Stratum to the values of its controls; None to those of which it is not known."""
+        strata = self.strata or (None,) * len(self.controls)
+        return {stratum: self.controls[[other == stratum for other in strata]] for stratum in dict.fromkeys(strata)}
+
+
+class Decision(enum.StrEnum):
+    """What is said of a suspect."""
+
+    COPY = "copy"
+    INDEPENDENT = "independent"
+    INCONCLUSIVE = "inconclusive"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What a rule makes of one metric.
+
+    Attributes:
+        vote: For copy or not; None, with the reason, where the controls say nothing.
+        lower_bound: What the threshold was taken from, where there is such a thing.
+        threshold: The greatest value that is voted a copy.
+        reason: Why no vote is cast.
+        p_value: Probability that an honest model's value is as small as this, by this metric alone; 0..1.
+        false_positive_rate: Probability, at most, that an honest model gets a vote for copy, 0..1.
+    """
+
+    vote: bool | None
+    lower_bound: float | None = None
+    threshold: float | None = None
+    reason: str | None = None
+    p_value: float | None = None
+    false_positive_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a rule makes of one group of metrics.
+
+    Attributes:
+        decision: Copy, independent or inconclusive.
+        p_copy: The rule's confidence, 0..1; None where it could not be had.
+        votes: Metric name to what the rule made of it.
+        reason: Why, where the decision is inconclusive.
+        p_value: Probability, at most, that an honest model comes as near to the victim as the suspect, all metrics
+            together; 0..1. None for rules that give none.
+        least_p_value: The smallest p-value that this number of controls could have given (the minimum attainable
+            p-value: Tarone, 1990); None where there is no p-value.
+        statement: What was found, on one line, for a reader who is no statistician.
+    """
+
+    decision: Decision
+    p_copy: float | None
+    votes: Mapping[str, Vote]
+    reason: str | None = None
+    p_value: float | None = None
+    least_p_value: float | None = None
+    statement: str | None = None

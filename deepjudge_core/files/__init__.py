@@ -1,0 +1,1 @@
+"""Somebody else's files and ours, read and written with care."""

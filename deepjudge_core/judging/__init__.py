@@ -1,0 +1,1 @@
+"""Numbers become verdicts: distances, thresholds from controls, and a rule."""

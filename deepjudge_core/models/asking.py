@@ -1,0 +1,145 @@
+"""Ask a model, and check what it answers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from deepjudge_core import progress
+from deepjudge_core.errors import DeepJudgeError, ModelError, first_line
+from deepjudge_core.models.model import Model, softmax
+from deepjudge_core.models.preprocessing import Prepare
+from deepjudge_core.models.steadiness import Given, unsteadiness
+from deepjudge_core.types import Array
+
+_CHUNK = 512  # cases between two signs of progress
+_BAD = "bad-answer"  # the code of what no classifier answers
+_NO_CHANGE = 1e-6  # between answers that are one; batches of other sizes differ by about 1e-8
+
+
+def ask(
+    model: Model, inputs: Array, layer_map: Mapping[str, str], prepare: Prepare | None = None
+) -> tuple[Array, dict[str, Array]]:
+    """Run a model once over inputs: probabilities ``(n, classes)``, and ``(n, neurons)`` for each layer of the map.
+
+    Args:
+        model: The model.
+        inputs: ``(n, *shape)``.
+        layer_map: Layer to the model's tap.
+        prepare: What is done to each batch of inputs before.
+
+    Raises:
+        ModelError: When it cannot be run, or answers nonsense.
+    """
+    taps = list(dict.fromkeys(layer_map.values()))
+    given: list[Given] = []
+    with _running(model, inputs), progress.task(f"asking {model.name}", len(inputs)) as advance:
+        for start in range(0, len(inputs), _CHUNK):
+            chunk = inputs[start : start + _CHUNK]
+            chunk = prepare(chunk) if prepare else chunk
+            given.append(_given(model, chunk, taps))
+            advance(len(chunk))
+        if taps:
+            # Unless the model's own output is no softmax, as of sigmoids for many labels: one row shows it.
+            _check_probabilities(model, 1, model.predict(chunk[:1]))
+        answers, activations = Given.joined(given)
+        _check_probabilities(model, len(inputs), answers)
+        if len(answers) > 1 and float(np.ptp(answers, axis=0).max()) < _NO_CHANGE:
+            raise SameAnswerError(
+                f"{model.name}: expected answers that depend on the input, found the same answer to every input",
+                code=_BAD,
+            )
+        _check_activations(model, len(inputs), activations)
+    return answers, {layer: activations[tap] for layer, tap in layer_map.items()}
+
+
+def ask_again(
+    model: Model,
+    inputs: Array,
+    sets: Array,
+    answers: Array,
+    activations: Mapping[str, Array],
+    prepare: Prepare | None = None,
+) -> str | None:
+    """Ask some of the cases again, alone and beside others: what of the answers changes, None where they stay.
+
+    Args:
+        model: The model.
+        inputs: ``(n, *shape)``.
+        sets: ``(n,)`` which of the suite's sets each case is in.
+        answers: What it answered to them: probabilities.
+        activations: And outputs, by tap.
+        prepare: What is done to each batch of inputs before.
+
+    Raises:
+        ModelError: As :func:`ask`.
+    """
+
+    def answer(rows: Array) -> Given:
+        chunk = inputs[rows]
+        given = _given(model, prepare(chunk) if prepare else chunk, list(activations))
+        _check_probabilities(model, len(rows), given.probabilities)
+        _check_activations(model, len(rows), given.activations)
+        return given
+
+    with _running(model, inputs):
+        return unsteadiness(Given(answers, activations), sets, answer, alone=_can_be_asked_alone(model))
+
+
+def _can_be_asked_alone(model: Model) -> bool:
+    # Models of a fixed batch size say so; a batch for each case would take long.
+    return getattr(model, "fixed_batch", None) in (None, 1)
+
+
+@contextmanager
+def _running(model: Model, inputs: Array) -> Iterator[None]:
+    try:
+        # What is no number is refused by what it is, whatever numpy would warn of on the way.
+        with np.errstate(all="ignore"):
+            yield
+    except DeepJudgeError:
+        raise
+    except Exception as error:
+        reason = first_line(error)
+        raise ModelError(f"{model.name}: cannot be run on inputs of shape {inputs.shape[1:]}: {reason}") from error
+
+
+def _given(model: Model, inputs: Array, taps: Sequence[str]) -> Given:
+    if not taps:
+        return Given(model.predict(inputs), {})
+    # One pass gives both: the probabilities are the softmax of the last tap, the logits.
+    logits = list(model.layers)[-1]
+    seen = model.activations(inputs, list(dict.fromkeys([*taps, logits])))
+    return Given(_from_logits(seen[logits]), {tap: seen[tap] for tap in taps})
+
+
+class SameAnswerError(ModelError):
+    """Every input gets the same answer, as of a model that is given a range it does not expect."""
+
+
+def _check_probabilities(model: Model, rows: int, probabilities: Array) -> None:
+    name, expected = model.name, (rows, model.classes)
+    if probabilities.shape != expected:
+        raise ModelError(f"{name}: expected probabilities of shape {expected}, found {probabilities.shape}", code=_BAD)
+    if not np.isfinite(probabilities).all():
+        raise ModelError(f"{name}: expected probabilities, found NaN or infinity", code=_BAD)
+    sums = probabilities.sum(axis=1)
+    if not np.allclose(sums, 1, atol=1e-3) or probabilities.min() < -1e-6:
+        raise ModelError(
+            f"{name}: expected probabilities that sum to 1, found sums {sums.min():.4g}..{sums.max():.4g}", code=_BAD
+        )
+
+
+def _check_activations(model: Model, rows: int, activations: Mapping[str, Array]) -> None:
+    name = model.name
+    for tap, values in activations.items():
+        if values.shape != (rows, model.layers[tap]):
+            raise ModelError(
+                f"{name}: expected {model.layers[tap]} neurons at {tap!r}, found shape {values.shape}", code=_BAD
+            )
+        if not np.isfinite(values).all():
+            raise ModelError(f"{name}: expected numbers at {tap!r}, found NaN or infinity", code=_BAD)
+
+
+def _from_logits(logits: Array) -> Array:
+    return softmax(np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits)

@@ -1,0 +1,1 @@
+"""The pages for people, made from the report's JSON alone."""

@@ -1,0 +1,1 @@
+"""What is kept in files: inputs, seeds, test cases, and what a model answers to them."""
