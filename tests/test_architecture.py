@@ -3,15 +3,14 @@
 import inspect
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 import deepjudge_core
 from deepjudge_core.cli.parser import build_parser
 from deepjudge_core.components import hooks as hookspecs
 
-ROOT = Path(__file__).parents[1]
 FRAMEWORKS = ("torch", "tensorflow", "keras", "onnx", "onnxruntime", "onnx2fx", "jax", "h5py")
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, "deepjudge_spec")}
 

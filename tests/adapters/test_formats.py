@@ -155,5 +155,5 @@ def test_keras_3_says_that_it_does_not_read_attention_of_keras_2(gallery: Galler
 
 def test_the_table_in_the_documentation_is_what_is_tested() -> None:
     page = formats_table.PAGE.read_text("utf-8")
-    assert formats_table.written(page) == page, "python tests/formats_table.py writes the table anew"
+    assert formats_table.written(page) == page, "python tests/support/formats_table.py writes the table anew"
     assert formats_table.written(page.replace("opset 11", "opset 10")) == page

@@ -10,8 +10,7 @@ import deepjudge_blackbox
 import numpy as np
 import pytest
 import toys
-from commands import METRICS, Cli
-from test_auditfile import WHOLE, write
+from commands import METRICS, WHOLE, Cli, write
 
 from deepjudge_core import (
     Access,

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import DATA
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 VICTIMS = DATA / "victims"
 METRICS = {"robd", "jsd", "nod", "nad", "lod", "lad"}
 

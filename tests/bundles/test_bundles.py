@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import ROOT
 
 from deepjudge_core.bundles import signing
 from deepjudge_core.bundles.statement import File, Statement
@@ -29,7 +30,6 @@ from deepjudge_core.files.reading import LARGEST_JSON
 from deepjudge_core.suites.observation import load_observation, save_observation
 from deepjudge_core.suites.suite import load_suite
 
-ROOT = Path(__file__).parents[1]
 MODELS = ("victim.toy", "copy.toy", "honest.toy", "broken.toy", "--controls", "controls", "--inputs", "in.npz", *MADE)
 FILES = {
     "calibration.safetensors",

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import toys
-from commands import HOW, MADE, Cli
+from commands import HOW, MADE, WHOLE, Cli, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Zoo, inputs
 from networks.architectures import BOUNDS, CLASSES
+from places import ROOT
 
 from deepjudge_core import Access, Cases, Generator, Judging, Making, Task, hookimpl, load_registry
 from deepjudge_core.cli.auditfile.keys import SCHEMA, Key, Table
@@ -27,44 +28,7 @@ from deepjudge_core.cli.plan import InputsFile
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.suites.generation import DEFAULT_GENERATORS
 
-DOCS = (Path(__file__).parents[1] / "docs" / "cli.md").read_text("utf-8")
-
-# The same as HOW and MADE.
-WHOLE = """output = "out"
-metrics = ["answers", "surety", "outputs"]
-
-[victim]
-path = "victim.toy"
-
-[inputs]
-path = "in.npz"
-
-[suite]
-seeds = 20
-
-[generators.shove]
-[generators.poke]
-
-[rule]
-name = "nearest"
-
-[[controls]]
-path = "controls"
-
-[[suspects]]
-path = "copy.toy"
-
-[[suspects]]
-path = "honest.toy"
-"""
-
-
-def write(text: str, *changes: tuple[str, str], path: str = "audit.toml") -> None:
-    for old, new in changes:
-        assert text.count(old) >= 1, old
-        text = text.replace(old, new, 1)
-    Path(path).write_text(text)
-
+DOCS = (ROOT / "docs" / "cli.md").read_text("utf-8")
 
 # The lines.
 

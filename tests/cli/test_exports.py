@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import reports
 import toys
-from commands import HOW, MADE, Cli
-from test_auditfile import WHOLE
+from commands import HOW, MADE, WHOLE, Cli
 
 from deepjudge_core.cli.exports import EXPORTS
 from deepjudge_core.cli.parser import build_parser

@@ -295,7 +295,7 @@ def test_the_matrix_covers_every_built_in_component() -> None:
     assert {plugin.name: plugin.failure for plugin in built_in} == dict.fromkeys(
         ["attacks", "blackbox", "keras", "onnx", "statistics", "torch", "voting", "whitebox"]
     )
-    # Attacks have a matrix of their own: tests/test_attacks.py.
+    # Attacks have a matrix of their own: tests/plugins/test_attacks.py.
     components = [c for plugin in built_in for c in plugin.components if not isinstance(c, Attack)]
     adapters = [component for component in components if isinstance(component, Adapter)]
     opened = {(kind.adapter, kind.suffix) for kind in KINDS.values() if kind.adapter}

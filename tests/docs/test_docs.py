@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import toys
 from commands import HOW, MADE, Cli
+from places import ROOT
 
 import deepjudge_core as dj
 from deepjudge_core import testing
@@ -29,7 +30,6 @@ from deepjudge_core.report.audit_json import schema
 from deepjudge_core.zoo.making import Recipe, make_zoo
 from deepjudge_core.zoo.material import Material, Rows
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for pattern in ("*.md", "[a-z]*/**/*.md") for path in ROOT.glob(pattern))
 PLUGINS = (ROOT / "docs" / "plugins.md").read_text("utf-8")
 CLI = (ROOT / "docs" / "cli.md").read_text("utf-8")

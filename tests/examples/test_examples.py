@@ -12,12 +12,13 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from places import ROOT
 
 import deepjudge_core as dj
 from deepjudge_core.report.audit_json import schema
 from deepjudge_core.testing import NumpyModel
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = ROOT / "examples"
 SHAPE = (6,)
 
 

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from deepjudge_core import load_registry
 
-DEMO = Path(__file__).parents[1] / "examples" / "zoo_demo.py"
+DEMO = ROOT / "examples" / "zoo_demo.py"
 
 
 def test_the_demo_prints_the_power_of_an_audit(tmp_path: Path) -> None:

@@ -13,6 +13,34 @@ METRICS = ("answers", "surety", "outputs")
 HOW = ("--rule", "nearest", "--metric", *METRICS)
 MADE = ("-n", "20", "-g", "shove", "poke")
 PATH = "toys-1.0.dist-info"
+# The same as HOW and MADE.
+WHOLE = """output = "out"
+metrics = ["answers", "surety", "outputs"]
+
+[victim]
+path = "victim.toy"
+
+[inputs]
+path = "in.npz"
+
+[suite]
+seeds = 20
+
+[generators.shove]
+[generators.poke]
+
+[rule]
+name = "nearest"
+
+[[controls]]
+path = "controls"
+
+[[suspects]]
+path = "copy.toy"
+
+[[suspects]]
+path = "honest.toy"
+"""
 # The toys are opened in this process, which is faster: what the sandbox does to commands, test_sandbox.py looks at.
 OPENING = ("suite", "observe", "calibrate", "judge", "audit", "power")
 
@@ -23,6 +51,13 @@ def install_toys(folder: Path) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[deepjudge]\ntoys = toys\n")
+
+
+def write(text: str, *changes: tuple[str, str], path: str = "audit.toml") -> None:
+    for old, new in changes:
+        assert text.count(old) >= 1, old
+        text = text.replace(old, new, 1)
+    Path(path).write_text(text)
 
 
 class Cli:

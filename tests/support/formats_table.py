@@ -1,13 +1,13 @@
-"""Writes the table in docs/formats.md, from what the tests hold of every format: ``python tests/formats_table.py``."""
+"""Writes the table in docs/formats.md from what the tests hold of every format."""
 
 import re
-from pathlib import Path
 
 from networks.matrix import table
+from places import ROOT
 
-PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
+PAGE = ROOT / "docs" / "formats.md"
 _TABLE = re.compile(
-    r"(?<=<!-- The table: python tests/formats_table.py -->\n\n).*(?=\n<!-- End of the table -->)", re.DOTALL
+    r"(?<=<!-- The table: python tests/support/formats_table.py -->\n\n).*(?=\n<!-- End of the table -->)", re.DOTALL
 )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from commands import Cli
 from networks.formats import silenced
+from places import DATA
 from sklearn.datasets import load_digits
 
 from deepjudge_core import open_model
@@ -21,7 +22,6 @@ from deepjudge_core.zoo import making
 # Set before TensorFlow is imported, as the adapter sets it: no word of its own on the terminal.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 OWN, TEST = 650, 1300  # rows of the digits: the victim's end at the one, those to test with begin at the other
 ARCH = """
 from torch import nn

@@ -13,6 +13,7 @@ import deepjudge_keras
 import numpy as np
 import pytest
 import scipy.special
+from places import VICTIMS
 
 from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.models.model import Access, Model
@@ -28,7 +29,6 @@ from keras import layers, ops  # noqa: E402
 
 # TensorFlow 2.21's variables do not know the `copy` that numpy 2 passes them when Keras saves a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-VICTIMS = Path(__file__).parents[2] / "shared" / "data" / "victims"
 (ADAPTER,) = deepjudge_keras.deepjudge_adapters()
 open_keras: Callable[..., Any] = ADAPTER.open
 

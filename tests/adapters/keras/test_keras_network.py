@@ -9,6 +9,7 @@ from typing import Any
 import deepjudge_keras
 import numpy as np
 import pytest
+from places import VICTIMS
 
 from deepjudge_core import open_model
 from deepjudge_core.errors import ModelError
@@ -27,7 +28,6 @@ from keras import layers, ops  # noqa: E402
 from networks import keras_networks  # noqa: E402
 from networks.architectures import ARCHITECTURES  # noqa: E402
 
-VICTIMS = Path(__file__).parents[2] / "shared" / "data" / "victims"
 (ADAPTER,) = deepjudge_keras.deepjudge_adapters()
 assert ADAPTER.network is not None
 open_network: Callable[..., Network] = ADAPTER.network

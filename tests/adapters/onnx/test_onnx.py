@@ -14,6 +14,7 @@ import deepjudge_onnx
 import numpy as np
 import pytest
 import scipy.special
+from places import VICTIMS
 
 onnx: Any = pytest.importorskip("onnx", reason="ONNX is not installed: pip install 'deepjudge[onnx]'")
 onnxruntime: Any = pytest.importorskip(
@@ -28,7 +29,6 @@ from deepjudge_core.models.model import Access, Model, softmax  # noqa: E402
 from deepjudge_core.types import Array  # noqa: E402
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported
-VICTIMS = Path(__file__).parents[2] / "shared" / "data" / "victims"
 ROWS = 5
 (ADAPTER,) = deepjudge_onnx.deepjudge_adapters()
 open_onnx: Callable[..., Any] = ADAPTER.open

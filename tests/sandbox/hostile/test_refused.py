@@ -1,7 +1,6 @@
 """Files that are refused before anything opens them."""
 
 import pytest
-
 from hostile.ground import Judged, needs_seccomp
 from hostile.plain import FILES
 
