@@ -17,15 +17,15 @@ from deepjudge_core.errors import DeepJudgeError
 from deepjudge_core.judging.calibration import Calibration, calibrate, load_calibration, save_calibration
 from deepjudge_core.judging.judge import Verdict, judge
 from deepjudge_core.judging.measure import Measurement, measure
-from deepjudge_core.judging.settings import Judging
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.models.info import Isolation
 from deepjudge_core.models.model import Access, InputSpec, Model
 from deepjudge_core.models.network import Architecture, Network, Trainer
 from deepjudge_core.models.preprocessing import Preprocessing
-from deepjudge_core.observing.observe import Asking, observe
+from deepjudge_core.observing.observe import QuerySettings, observe
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.remote import open_isolated
-from deepjudge_core.suites.generation import Making, build_suite
+from deepjudge_core.suites.generation import SuiteSettings, build_suite
 from deepjudge_core.suites.inputs import Inputs, load_inputs
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
 from deepjudge_core.suites.seeds import select_seeds
@@ -37,7 +37,6 @@ __all__ = [
     "Adapter",
     "Answers",
     "Architecture",
-    "Asking",
     "Attack",
     "Calibration",
     "Cases",
@@ -49,10 +48,9 @@ __all__ = [
     "InputSpec",
     "Inputs",
     "Isolation",
+    "JudgeSettings",
     "Judgement",
-    "Judging",
     "Loot",
-    "Making",
     "Measurement",
     "Metric",
     "Mistakes",
@@ -60,12 +58,14 @@ __all__ = [
     "Network",
     "Observation",
     "Preprocessing",
+    "QuerySettings",
     "Report",
     "Rule",
     "Sandbox",
     "Seeds",
     "Subject",
     "Suite",
+    "SuiteSettings",
     "Task",
     "Trainer",
     "Verdict",

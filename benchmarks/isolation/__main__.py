@@ -28,7 +28,7 @@ from torch import nn
 from deepjudge_core import Inputs, build_suite, calibrate, load_registry, open_model, select_seeds
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.outcome import Report
-from deepjudge_core.judging.settings import Judging
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.models.info import Isolation
 from deepjudge_core.observing import observe
 from deepjudge_core.report.audit_json import dump_report, report_to_json
@@ -153,7 +153,9 @@ def main() -> None:
                 reports = []
                 for level, sandbox in ways.items():
                     start = time.perf_counter()
-                    report = judge_suspects(suite, calibration, suspects, Judging(), sandbox=sandbox, registry=registry)
+                    report = judge_suspects(
+                        suite, calibration, suspects, JudgeSettings(), sandbox=sandbox, registry=registry
+                    )
                     if counts:
                         seconds[level].append((time.perf_counter() - start) / arguments.n)
                     reports.append(measured(report, level))

@@ -11,11 +11,11 @@ from networks import Data, Network
 
 from deepjudge_core import (
     Answers,
-    Asking,
     Calibration,
     Decision,
     Measurement,
     Observation,
+    QuerySettings,
     Suite,
     build_suite,
     load_observation,
@@ -156,7 +156,7 @@ def _observations(folder: Path, model: str, suites: Sequence[Suite], factor: flo
         opened = open_model(folder / f"{model}.pt2", batch_size=ROWS_AT_ONCE)
         for path, suite in zip(paths, suites, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
-            own = Asking(layers={layer: layer for layer in suite.layers})  # all have the same taps
+            own = QuerySettings(layers={layer: layer for layer in suite.layers})  # all have the same taps
             save_observation(path, observe(opened, suite, own))
     return [load_observation(path) for path in paths]
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from deepjudge_core.auditing.power import Judged, estimate_power
+from deepjudge_core.auditing.power import JudgedModel, estimate_power
 from deepjudge_core.components.registry import load_registry
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import GROUPS, Verdict, judge
 from deepjudge_core.judging.measure import Measurements
-from deepjudge_core.judging.settings import Judging
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.suites.suite import load_suite
 from deepjudge_core.zoo.manifest import load_zoo
 
@@ -115,7 +115,7 @@ def measured(folder: Path) -> Material:
     power = estimate_power(
         load_suite(folder / "suite.safetensors"),
         load_zoo(folder / "zoo"),
-        Judging(),
+        JudgeSettings(),
         observations=folder / "observations",
         sandbox=None,  # all of them are made here
         registry=REGISTRY,
@@ -123,7 +123,7 @@ def measured(folder: Path) -> Material:
     for failure in power.failures:
         sys.exit(failure)
 
-    def values(found: Judged) -> Measurements:
+    def values(found: JudgedModel) -> Measurements:
         if found.measurements is None:
             raise SystemExit(f"{found.model.file}: not measured")
         return found.measurements

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core.auditing.outcome import Asked, Report, SuspectResult
+from deepjudge_core.auditing.outcome import QueryEvent, Report, SuspectResult
 from deepjudge_core.auditing.subject import Subject, begin_each
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.strata import Stratum
@@ -18,11 +18,11 @@ from deepjudge_core.judging.judge import Verdict, doubtful_controls, judge
 from deepjudge_core.judging.measure import Measurements, measure
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.sequential import judge_sequentially
-from deepjudge_core.judging.settings import Judging, check_judging
+from deepjudge_core.judging.settings import JudgeSettings, check_judging
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.observing.observe import accuracy_on_seeds
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
-from deepjudge_core.suites.generation import Making, build_suite, resolve_generators
+from deepjudge_core.suites.generation import SuiteSettings, build_suite, resolve_generators
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.seeds import select_seeds
@@ -30,14 +30,14 @@ from deepjudge_core.suites.suite import Suite
 from deepjudge_core.zoo.manifest import recorded_stratum
 
 
-def _untold(asked: Asked) -> None:
+def _untold(asked: QueryEvent) -> None:
     pass
 
 
 def make_suite(
     victim: Any,
     inputs: Inputs,
-    making: Making | None = None,
+    making: SuiteSettings | None = None,
     *,
     sandbox: Sandbox | None = DEFAULT_SANDBOX,
     registry: Registry | None = None,
@@ -54,7 +54,7 @@ def make_suite(
     Raises:
         DeepJudgeError: When the victim or the inputs cannot be used.
     """
-    registry, making, victim = registry or load_registry(), making or Making(), Subject.of(victim)
+    registry, making, victim = registry or load_registry(), making or SuiteSettings(), Subject.of(victim)
     # Before the victim is run, which may take long.
     resolve_generators(making.generators, making.options, registry)
     expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
@@ -90,7 +90,7 @@ def ask_controls(
     match: Match = DEFAULT_MATCH,
     sandbox: Sandbox | None = DEFAULT_SANDBOX,
     registry: Registry | None = None,
-    asked: Callable[[Asked], None] = _untold,
+    asked: Callable[[QueryEvent], None] = _untold,
 ) -> Calibration:
     """Let the controls answer, and measure them.
 
@@ -113,7 +113,7 @@ def ask_controls(
     with contextlib.closing(begin_each(known, suite, registry, sandbox)) as begun:
         for control, answer in zip(known, begun, strict=True):
             answers.append(answer())
-            asked(Asked("control", control, answers[-1]))
+            asked(QueryEvent("control", control, answers[-1]))
     return calibrate(suite, answers, metrics, match=match, strata=strata, registry=registry)
 
 
@@ -125,11 +125,11 @@ def judge_suspects(
     suite: Suite,
     calibration: Calibration,
     suspects: Iterable[Any],
-    judging: Judging,
+    judging: JudgeSettings,
     *,
     sandbox: Sandbox | None = DEFAULT_SANDBOX,
     registry: Registry | None = None,
-    asked: Callable[[Asked], None] = _untold,
+    asked: Callable[[QueryEvent], None] = _untold,
 ) -> Report:
     """Judge suspects, each by itself: one that fails does not keep the others from being judged.
 
@@ -175,13 +175,13 @@ def audit(
     inputs: Inputs,
     *,
     controls: Iterable[Any] = (),
-    making: Making | None = None,
+    making: SuiteSettings | None = None,
     match: Match = DEFAULT_MATCH,
-    judging: Judging | None = None,
+    judging: JudgeSettings | None = None,
     sandbox: Sandbox | None = DEFAULT_SANDBOX,
     registry: Registry | None = None,
     made: Callable[[Suite], None] = lambda suite: None,
-    asked: Callable[[Asked], None] = _untold,
+    asked: Callable[[QueryEvent], None] = _untold,
     calibrated: Callable[[Calibration], None] = lambda calibration: None,
 ) -> Report:
     """Audit suspects in one go: suite, controls, verdicts.
@@ -205,7 +205,7 @@ def audit(
     Raises:
         DeepJudgeError: When the victim, the inputs or a control cannot be used.
     """
-    registry, judging = registry or load_registry(), judging or Judging()
+    registry, judging = registry or load_registry(), judging or JudgeSettings()
     check_judging(judging, registry)
     if judging.sequential:
         raise UsageError(
@@ -228,17 +228,17 @@ def _judge_one(
     calibration: Calibration,
     suspect: Subject,
     answer: Callable[[], Observation],
-    judging: Judging,
+    judging: JudgeSettings,
     registry: Registry,
-    asked: Callable[[Asked], None],
+    asked: Callable[[QueryEvent], None],
 ) -> SuspectResult:
     path = suspect.name
     try:
         seen = answer()
     except DeepJudgeError as error:
-        asked(Asked("suspect", suspect, None, str(error)))
+        asked(QueryEvent("suspect", suspect, None, str(error)))
         return SuspectResult(path, failure=str(error))
-    asked(Asked("suspect", suspect, seen))
+    asked(QueryEvent("suspect", suspect, seen))
     result = SuspectResult(path, seen.model, seen=seen)
     try:
         measurements = measure(suite, seen, judging.metrics, match=calibration.match, registry=registry)
@@ -263,7 +263,7 @@ def _judge_one(
 def _ask_one_by_one(
     suite: Suite,
     calibration: Calibration,
-    judging: Judging,
+    judging: JudgeSettings,
     options: Mapping[str, Any],
     suspect: Subject,
     *,
@@ -287,7 +287,7 @@ def _ask_one_by_one(
 
 
 def _judge_together(
-    results: tuple[SuspectResult, ...], calibration: Calibration, judging: Judging, fdr: float, registry: Registry
+    results: tuple[SuspectResult, ...], calibration: Calibration, judging: JudgeSettings, fdr: float, registry: Registry
 ) -> tuple[SuspectResult, ...]:
     # Again, all that could be judged by themselves, each at the level that the others leave it.
     def at(measurements: Measurements, level: float) -> Verdict:

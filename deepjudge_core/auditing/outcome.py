@@ -8,10 +8,10 @@ from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.fdr import Fleet, Tested
-from deepjudge_core.judging.judge import Grouping, Verdict
+from deepjudge_core.judging.fdr import FdrResult, Fleet
+from deepjudge_core.judging.judge import GroupMode, Verdict
 from deepjudge_core.judging.measure import Measurements
-from deepjudge_core.judging.sequential import Questioning
+from deepjudge_core.judging.sequential import SequentialResult
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
@@ -42,8 +42,8 @@ class SuspectResult:
     verdict: Verdict | None = None
     failure: str | None = None
     errors: tuple[str, ...] = ()
-    tested: Tested | None = None
-    questioning: Questioning | None = None
+    tested: FdrResult | None = None
+    questioning: SequentialResult | None = None
 
     @property
     def decision(self) -> Decision:
@@ -52,7 +52,7 @@ class SuspectResult:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class QueryEvent:
     """That a control or a suspect was asked.
 
     Attributes:
@@ -88,7 +88,7 @@ class Report:
     calibration: Calibration
     rule: str
     rule_options: Mapping[str, Any]
-    groups: Grouping
+    groups: GroupMode
     suspects: tuple[SuspectResult, ...]
     doubts: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()

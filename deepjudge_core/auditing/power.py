@@ -18,7 +18,7 @@ from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration, cali
 from deepjudge_core.judging.judge import GROUPS, Verdict, judge
 from deepjudge_core.judging.measure import Measurements, measure
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
-from deepjudge_core.judging.settings import Judging, check_judging
+from deepjudge_core.judging.settings import JudgeSettings, check_judging
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
 from deepjudge_core.suites.suite import Suite
@@ -46,7 +46,7 @@ class Share:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class JudgedModel:
     """One model of the zoo, judged.
 
     Attributes:
@@ -106,9 +106,9 @@ class Power:
     suite: Suite
     zoo: Zoo
     calibration: Calibration
-    judging: Judging
+    judging: JudgeSettings
     rule_options: Mapping[str, Any]
-    judged: tuple[Judged, ...]
+    judged: tuple[JudgedModel, ...]
     attacks: tuple[AttackPower, ...]
     accused: Share
 
@@ -121,7 +121,7 @@ class Power:
 def estimate_power(
     suite: Suite,
     zoo: Zoo,
-    judging: Judging | None = None,
+    judging: JudgeSettings | None = None,
     *,
     match: Match = DEFAULT_MATCH,
     far: bool = False,
@@ -145,7 +145,7 @@ def estimate_power(
         CalibrationError: When there are fewer than three controls, or one is the victim.
         UsageError: When the suite is another victim's, or the judging is wrong.
     """
-    registry, judging = registry or load_registry(), judging or Judging()
+    registry, judging = registry or load_registry(), judging or JudgeSettings()
     options = check_judging(judging, registry)
     if judging.sequential:
         raise UsageError("expected models that answer all cases, found a judgement that asks case by case")
@@ -210,7 +210,7 @@ def area(stolen: Array, controls: Array) -> float | None:
     return float(less + same / 2)
 
 
-def values(judged: Iterable[Judged], metric: str) -> Array:
+def values(judged: Iterable[JudgedModel], metric: str) -> Array:
     """``(n,)`` a metric's values over the models that it could be measured on."""
     found = (one.measurements[metric].value for one in judged if one.measurements and metric in one.measurements)
     return np.array([value for value in found if value is not None], dtype=np.float64)
@@ -258,11 +258,11 @@ def _judge(
     model: ZooModel,
     answer: Observation | str,
     calibration: Calibration,
-    judging: Judging,
+    judging: JudgeSettings,
     registry: Registry,
-) -> Judged:
+) -> JudgedModel:
     if isinstance(answer, str):
-        return Judged(model, failure=answer)
+        return JudgedModel(model, failure=answer)
     try:
         measured = measure(suite, answer, judging.metrics, match=calibration.match, registry=registry)
         verdict = judge(
@@ -276,11 +276,11 @@ def _judge(
     except UsageError:
         raise
     except DeepJudgeError as error:
-        return Judged(model, failure=str(error))
-    return Judged(model, measured, verdict)
+        return JudgedModel(model, failure=str(error))
+    return JudgedModel(model, measured, verdict)
 
 
-def _by_attack(judged: Sequence[Judged], metrics: Sequence[str]) -> Iterable[AttackPower]:
+def _by_attack(judged: Sequence[JudgedModel], metrics: Sequence[str]) -> Iterable[AttackPower]:
     counted = [found for found in judged if found.counts]
     controls = [found for found in counted if found.model.kind == "control"]
     for attack in dict.fromkeys(found.model.attack for found in judged if found.model.attack):
@@ -299,7 +299,7 @@ def _by_attack(judged: Sequence[Judged], metrics: Sequence[str]) -> Iterable[Att
         )
 
 
-def _was_judged(found: Judged) -> bool:
+def _was_judged(found: JudgedModel) -> bool:
     # A control that too few others are left to judge is no example of one that is not accused.
     return found.verdict is not None and found.verdict.decision is not Decision.INCONCLUSIVE
 

@@ -14,7 +14,7 @@ from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import InputSpec, Model
-from deepjudge_core.observing.observe import Asking, check_asking, labeller, observe
+from deepjudge_core.observing.observe import QuerySettings, check_asking, labeller, observe
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.sandbox.remote import begin_isolated, open_isolated
 from deepjudge_core.suites.observation import Observation, load_observation
@@ -34,7 +34,7 @@ class Subject:
     """
 
     source: Any
-    asking: Asking = field(default_factory=Asking)
+    asking: QuerySettings = field(default_factory=QuerySettings)
     opening: Mapping[str, Any] = field(default_factory=dict)
     stratum: Stratum | None = None
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core.auditing.outcome import Asked
+from deepjudge_core.auditing.outcome import QueryEvent
 from deepjudge_core.bundles.commitment import Commitment, Terms
 from deepjudge_core.bundles.environment import describe_environment
 from deepjudge_core.bundles.log import Query, QueryLog, Role
@@ -96,7 +96,7 @@ class BundleWriter:
         self._suite, self._cases = suite.digest, len(suite.cases.inputs)
         self._tell("victim", suite.victim.model.name, suite.victim, stored=stored)
 
-    def add_answer(self, asked: Asked) -> None:
+    def add_answer(self, asked: QueryEvent) -> None:
         """Write what a control or a suspect answered, or that it failed to, into the log, and a suspect's answers.
 
         Raises:

@@ -13,8 +13,8 @@ from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.files import records
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular, parse_json
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.judge import Grouping
-from deepjudge_core.judging.settings import Judging, check_judging
+from deepjudge_core.judging.judge import GroupMode
+from deepjudge_core.judging.settings import JudgeSettings, check_judging
 from deepjudge_core.version import VERSION
 
 _NOTHING = "nothing"
@@ -41,8 +41,8 @@ class Terms:
         deepjudge: Version.
         suite: Digest of the suite.
         calibration: Digest of the calibration; None where there are no controls.
-        judging: All of :class:`~deepjudge_core.judging.settings.Judging` as JSON values, with every metric by name and
-            all options of the rule.
+        judging: All of :class:`~deepjudge_core.judging.settings.JudgeSettings` as JSON values, with every metric by
+            name and all options of the rule.
         components: Who gave the rule and each metric: the distribution and its version.
     """
 
@@ -53,7 +53,7 @@ class Terms:
     components: Mapping[str, str]
 
     @classmethod
-    def of(cls, suite: str, calibration: Calibration | None, judging: Judging, registry: Registry) -> "Terms":
+    def of(cls, suite: str, calibration: Calibration | None, judging: JudgeSettings, registry: Registry) -> "Terms":
         """The terms of judging with what is installed.
 
         Args:
@@ -83,7 +83,7 @@ class Terms:
         """
         found = records.from_json(cls, value)
         judging = found.judging
-        known = {field.name for field in fields(Judging)}
+        known = {field.name for field in fields(JudgeSettings)}
         if not known - set(_LATER) <= set(judging) <= known:
             raise ValueError("expected all settings of this version and no others")
         names = judging["metrics"]
@@ -91,7 +91,7 @@ class Terms:
             raise ValueError("expected metrics by name")
         if not isinstance(judging["rule"], str) or not isinstance(judging["rule_options"], dict):
             raise ValueError("expected a rule and its options")
-        if judging["groups"] not in get_args(Grouping):
+        if judging["groups"] not in get_args(GroupMode):
             raise ValueError("expected groups that there are")
         for name, kind in _LATER.items():
             if name in judging and type(judging[name]) is not kind:

@@ -32,7 +32,7 @@ from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, MissingExtraError
 from deepjudge_core.files.reading import LARGEST_ARRAYS, LARGEST_JSON, open_regular, read_json
 from deepjudge_core.judging.calibration import load_calibration
-from deepjudge_core.judging.settings import Judging
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.report.audit_json import SCHEMA, dump_report
 from deepjudge_core.suites.observation import Observation, load_observation
 from deepjudge_core.suites.suite import load_suite
@@ -309,7 +309,7 @@ def _recompute(
     if total > LARGEST_ARRAYS:
         yield f"{MANIFEST}: expected at most {LARGEST_ARRAYS} bytes of answers on this machine, found {total}"
         return
-    judging = Judging(**terms.judging)
+    judging = JudgeSettings(**terms.judging)
     suite = load_suite(folder / SUITE)
     calibration = load_calibration(folder / CALIBRATION, suite, judging.metrics, registry=registry)
     here = Terms.of(suite.digest, calibration, judging, registry)

@@ -15,11 +15,11 @@ from deepjudge_core.components import options as component_options
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import UsageError
-from deepjudge_core.judging.settings import Judging, check_judging
+from deepjudge_core.judging.settings import JudgeSettings, check_judging
 from deepjudge_core.models.preprocessing import Preprocessing
-from deepjudge_core.observing.observe import Asking
+from deepjudge_core.observing.observe import QuerySettings
 from deepjudge_core.sandbox.policy import Sandbox
-from deepjudge_core.suites.generation import DEFAULT_GENERATORS, Making
+from deepjudge_core.suites.generation import DEFAULT_GENERATORS, SuiteSettings
 from deepjudge_core.suites.inputs import Inputs
 
 _WRITTEN = frozenset({"output", "request", "json", *EXPORTS})  # what is given by these names; all else is read
@@ -51,9 +51,9 @@ def warn_of_bytes(inputs: Inputs, path: Path, *, scale: float, bounds: Sequence[
         display.warn(f"{path}: taken as they are, 0..255; divide them by a scale of 255 if the victim expects 0..1")
 
 
-def making(arguments: argparse.Namespace) -> Making:
+def making(arguments: argparse.Namespace) -> SuiteSettings:
     """How the suite is made."""
-    return Making(
+    return SuiteSettings(
         n=arguments.n,
         order=arguments.order,
         layers=None if arguments.layers == "auto" else arguments.layers.split(","),
@@ -63,10 +63,10 @@ def making(arguments: argparse.Namespace) -> Making:
     )
 
 
-def judging(arguments: argparse.Namespace, registry: Registry) -> Judging:
+def judging(arguments: argparse.Namespace, registry: Registry) -> JudgeSettings:
     """How suspects are judged."""
     sequential = getattr(arguments, "sequential", False)
-    found = Judging(
+    found = JudgeSettings(
         metrics=arguments.metric,
         rule=arguments.rule or (SEQUENTIAL_RULE if sequential else DEFAULT_RULE),
         rule_options=component_options.parse_assignments(arguments.rule_option),
@@ -96,9 +96,9 @@ def opening(arguments: argparse.Namespace) -> dict[str, Any]:
     return plan.opening(arguments.output_name, arguments.arch)
 
 
-def asking(arguments: argparse.Namespace) -> Asking:
+def asking(arguments: argparse.Namespace) -> QuerySettings:
     """How a model is asked."""
-    return Asking(
+    return QuerySettings(
         layers=component_options.parse_assignments(arguments.layer_map),
         classes=arguments.classes,
         preprocessing=Preprocessing.parse(arguments.suspect_input) if arguments.suspect_input else None,

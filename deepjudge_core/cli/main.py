@@ -25,8 +25,8 @@ from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.auditfile.reading import AuditFileError, read_plan, write_example
 from deepjudge_core.cli.commands.zoo import run_power, run_zoo
 from deepjudge_core.cli.parser import parse
-from deepjudge_core.cli.plan import Plan, Sealing
-from deepjudge_core.cli.sealing import Sealed, run_commit, run_verify, seal_judged
+from deepjudge_core.cli.plan import BundleSettings, Plan
+from deepjudge_core.cli.sealing import BundleSession, run_commit, run_verify, seal_judged
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, INTERRUPTED, NO_COPY, USAGE
 from deepjudge_core.components.kinds import Metric
@@ -43,7 +43,7 @@ from deepjudge_core.judging.calibration import (
     load_controls,
     save_calibration,
 )
-from deepjudge_core.observing.observe import Asking, observe
+from deepjudge_core.observing.observe import QuerySettings, observe
 from deepjudge_core.progress import watched
 from deepjudge_core.report import power_json as power
 from deepjudge_core.report.audit_json import SCHEMA, dump, report_to_json
@@ -112,7 +112,7 @@ def _warnings_in_lines() -> Iterator[None]:
 
 def _suite(arguments: argparse.Namespace) -> int:
     registry = typed.registry()
-    asking = Asking(layout=arguments.input_layout)
+    asking = QuerySettings(layout=arguments.input_layout)
     making = typed.making(arguments)
     victim = Subject(arguments.victim, asking, typed.opening(arguments))
     inputs, sandbox = typed.load(typed.inputs_file(arguments)), typed.sandbox(arguments)
@@ -200,7 +200,7 @@ def _run(plan: Plan, registry: Registry) -> int:
         display.show_calibration(out, calibration)
 
     with contextlib.chdir(plan.folder):
-        sealed = Sealed(plan.sealing, plan.judging, folder, registry)
+        sealed = BundleSession(plan.sealing, plan.judging, folder, registry)
         sealed.spare([*plan.controls, *plan.suspects])
         report = audit(
             plan.victim,
@@ -223,7 +223,7 @@ def _run(plan: Plan, registry: Registry) -> int:
     return _status(report)
 
 
-def _seal(sealed: Sealed, told: Mapping[str, Any], folder: Path, withhold: bool, out: Console) -> None:
+def _seal(sealed: BundleSession, told: Mapping[str, Any], folder: Path, withhold: bool, out: Console) -> None:
     sealed.finish(told)
     if withhold:
         display.say(out, f"withheld: {withheld_folder(folder)}: test cases and answers, for you to keep")
@@ -306,7 +306,7 @@ def _plan(arguments: argparse.Namespace, registry: Registry) -> Plan:
     for control in controls:
         if not Path(control.source).exists():  # said before the suite is made, which may take long
             raise ModelError(f"{control.name}: no such file")
-    victim = Subject(arguments.victim, Asking(layout=arguments.input_layout))
+    victim = Subject(arguments.victim, QuerySettings(layout=arguments.input_layout))
     return Plan(
         victim=victim,
         suspects=suspects,
@@ -317,7 +317,7 @@ def _plan(arguments: argparse.Namespace, registry: Registry) -> Plan:
         judging=judging,
         sandbox=typed.sandbox(arguments),
         output=arguments.output,
-        sealing=Sealing(arguments.commitment, arguments.key, arguments.without_observations, arguments.tsa),
+        sealing=BundleSettings(arguments.commitment, arguments.key, arguments.without_observations, arguments.tsa),
         exports=exports.wanted(arguments, arguments.output),
     )
 

@@ -9,9 +9,9 @@ from typing import Any
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.neurons import Match
-from deepjudge_core.judging.settings import Judging
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.sandbox.policy import Sandbox
-from deepjudge_core.suites.generation import Making
+from deepjudge_core.suites.generation import SuiteSettings
 from deepjudge_core.suites.inputs import Inputs, load_inputs, load_training_inputs
 from deepjudge_core.types import Layout
 
@@ -91,7 +91,7 @@ class InputsFile:
 
 
 @dataclass(frozen=True)
-class Sealing:
+class BundleSettings:
     """How what comes of an audit is made fit to be checked by others.
 
     Attributes:
@@ -130,11 +130,11 @@ class Plan:
     suspects: Sequence[Subject]
     controls: Sequence[Subject]
     inputs: InputsFile
-    making: Making
+    making: SuiteSettings
     match: Match
-    judging: Judging
+    judging: JudgeSettings
     sandbox: Sandbox | None
     output: Path
-    sealing: Sealing = Sealing()
+    sealing: BundleSettings = BundleSettings()
     exports: Mapping[str, Path] = field(default_factory=dict)
     folder: Path = Path()

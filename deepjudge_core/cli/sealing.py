@@ -21,13 +21,13 @@ from deepjudge_core.bundles.timestamp import load_certificates, load_response, m
 from deepjudge_core.bundles.verify import verify_bundle
 from deepjudge_core.cli import arguments as typed
 from deepjudge_core.cli import display
-from deepjudge_core.cli.plan import Sealing
+from deepjudge_core.cli.plan import BundleSettings
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.judging.calibration import Calibration, load_calibration
-from deepjudge_core.judging.settings import Judging
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.suites.suite import Suite, load_suite
 
 _MADE_ANEW = (
@@ -97,8 +97,8 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 
 def seal_judged(
-    arguments: argparse.Namespace, judging: Judging, suite: Suite, calibration: Calibration, registry: Registry
-) -> "Sealed | None":
+    arguments: argparse.Namespace, judging: JudgeSettings, suite: Suite, calibration: Calibration, registry: Registry
+) -> "BundleSession | None":
     """What keeps ``judge`` to what was committed to, and writes its bundle; None where it is to write none.
 
     Raises:
@@ -106,7 +106,7 @@ def seal_judged(
         DeepJudgeError: When the commitment, its time-stamp or the key cannot be read.
         UsageError: For options that a bundle cannot be written by.
     """
-    sealing = Sealing(arguments.commitment, arguments.key, arguments.without_observations, arguments.tsa)
+    sealing = BundleSettings(arguments.commitment, arguments.key, arguments.without_observations, arguments.tsa)
     if arguments.output is None:
         if sealing.key or sealing.withhold:
             option = "--key" if sealing.key else "--without-observations"
@@ -124,13 +124,13 @@ def seal_judged(
             raise UsageError(f"{path}: expected a file outside {folder}, which is written anew; take another folder")
     if arguments.json and belongs_to(arguments.json, folder):
         raise UsageError(f"{arguments.json}: expected a file outside {folder}, which gets a report.json of its own")
-    sealed = Sealed(sealing, judging, folder, registry)
+    sealed = BundleSession(sealing, judging, folder, registry)
     sealed.made(suite, stored=True)
     sealed.calibrated(calibration, stored=True)
     return sealed
 
 
-def _committed(sealing: Sealing) -> tuple[Commitment | None, bytes | None]:
+def _committed(sealing: BundleSettings) -> tuple[Commitment | None, bytes | None]:
     # What was committed to, and the response that stamps it.
     if sealing.commitment is None:
         if sealing.stamp is not None:
@@ -140,7 +140,7 @@ def _committed(sealing: Sealing) -> tuple[Commitment | None, bytes | None]:
     return commitment, load_response(sealing.stamp, commitment.data) if sealing.stamp else None
 
 
-class Sealed:
+class BundleSession:
     """Writes what comes of an audit as a bundle, and keeps it to what was committed to.
 
     Commitment and key are read at once, so that no model is run for nothing.
@@ -150,7 +150,7 @@ class Sealed:
         DeepJudgeError: When the commitment or the key cannot be read.
     """
 
-    def __init__(self, sealing: Sealing, judging: Judging, folder: Path, registry: Registry) -> None:
+    def __init__(self, sealing: BundleSettings, judging: JudgeSettings, folder: Path, registry: Registry) -> None:
         self._registry = registry
         commitment, stamp = _committed(sealing)
         signer = load_signer(sealing.key) if sealing.key else None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     # Suites stand above components: only the name is needed.
     from deepjudge_core.suites.suite import Suite
 
-Taken = Literal["weights", "answers"]
+ThiefAccess = Literal["weights", "answers"]
 """What a thief has of the victim."""
 
 Need = Literal["auxiliary", "suite"]
@@ -72,11 +72,11 @@ class Attack:
 
     name: str
     source: str
-    takes: Taken
+    takes: ThiefAccess
     steal: Callable[..., Network]
     needs: tuple[Need, ...] = ()
 
     def __post_init__(self) -> None:
-        expect_one_of(self.name, "takes", self.takes, get_args(Taken))
+        expect_one_of(self.name, "takes", self.takes, get_args(ThiefAccess))
         for need in self.needs:
             expect_one_of(self.name, "needs", need, get_args(Need))

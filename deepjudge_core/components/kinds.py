@@ -9,7 +9,7 @@ from deepjudge_core.components.values import Answers, Cases, CaseSet, Group, Jud
 from deepjudge_core.errors import PluginError
 from deepjudge_core.models.model import Access, Model
 
-Made = Literal["adversarial", "corners", "mistakes"]
+GeneratedSet = Literal["adversarial", "corners", "mistakes"]
 """The sets of cases that generators make."""
 
 ALL_METRICS = "all"
@@ -89,12 +89,12 @@ class Generator:
     """
 
     name: str
-    makes: Made
+    makes: GeneratedSet
     needs: Access
     generate: Callable[..., Cases]
 
     def __post_init__(self) -> None:
-        expect_one_of(self.name, "makes", self.makes, get_args(Made))
+        expect_one_of(self.name, "makes", self.makes, get_args(GeneratedSet))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ _IGNORED = (".git", ".gitattributes", ".github", ".gitignore")
 
 
 @dataclass(frozen=True)
-class Digested:
+class FileDigests:
     """What is known of a model's files.
 
     Attributes:
@@ -24,7 +24,7 @@ class Digested:
     files: Mapping[str, str]
 
 
-def of_file(path: Path, beside: Iterable[Path] = ()) -> Digested:
+def of_file(path: Path, beside: Iterable[Path] = ()) -> FileDigests:
     """Of a file, and of others that hold its weights.
 
     Raises:
@@ -38,10 +38,10 @@ def of_file(path: Path, beside: Iterable[Path] = ()) -> Digested:
         content = _content(other)
         files[other.name] = content.hex()
         digest.update(other.name.encode() + content)
-    return Digested(digest.hexdigest(), files)
+    return FileDigests(digest.hexdigest(), files)
 
 
-def of_folder(path: Path) -> Digested:
+def of_folder(path: Path) -> FileDigests:
     """Of the names, sizes and contents of all files in a folder.
 
     Raises:
@@ -53,7 +53,7 @@ def of_folder(path: Path) -> Digested:
         digest.update(f"{name}\0{file.stat().st_size}\0".encode())
         digest.update(content)
         files[name] = content.hex()
-    return Digested(digest.hexdigest(), files)
+    return FileDigests(digest.hexdigest(), files)
 
 
 def root(files: Mapping[str, str]) -> str:

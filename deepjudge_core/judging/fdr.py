@@ -22,7 +22,7 @@ _ROUNDING = 1 + 1e-12
 
 
 @dataclass(frozen=True)
-class Tested:
+class FdrResult:
     """One suspect among the others.
 
     Attributes:
@@ -52,7 +52,7 @@ class Fleet:
     """
 
     fdr: float
-    suspects: tuple[Tested | None, ...]
+    suspects: tuple[FdrResult | None, ...]
 
     @property
     def tested(self) -> int:
@@ -152,17 +152,17 @@ def _can_accuse(verdict: Verdict, name: str, setting: Setting) -> bool:
     return setting.p_value is not None and 2 * sum(vote is not None for vote in votes) >= len(votes)
 
 
-def _test(p_values: Sequence[float | None], fdr: float) -> tuple[Tested | None, ...]:
+def _test(p_values: Sequence[float | None], fdr: float) -> tuple[FdrResult | None, ...]:
     # Late: what opens strangers' models does without it.
     from scipy.stats import false_discovery_control
 
     places = [place for place, p in enumerate(p_values) if p is not None]
     values = np.array([p for p in p_values if p is not None])
-    tested: list[Tested | None] = [None] * len(p_values)
+    tested: list[FdrResult | None] = [None] * len(p_values)
     if len(values):
         adjusted = false_discovery_control(values, method="bh")
         for place, p, q, level in zip(places, values, adjusted, _levels(values, fdr), strict=True):
-            tested[place] = Tested(float(p), float(q), float(level))
+            tested[place] = FdrResult(float(p), float(q), float(level))
     return tuple(tested)
 
 

@@ -17,7 +17,7 @@ from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.judging.measure import Measurement, Measurements
 from deepjudge_core.text import LONGEST_LINE, clean
 
-Grouping = Literal["separate", "joint"]
+GroupMode = Literal["separate", "joint"]
 PointsTo = Literal["weights", "behaviour", "weights-changed-behaviour"]
 POINTS_TO: Mapping[str, str] = {
     "weights": "the weights were taken",
@@ -90,7 +90,7 @@ def judge(
     rule: str = "voting",
     *,
     options: Mapping[str, Any] | None = None,
-    groups: Grouping = "separate",
+    groups: GroupMode = "separate",
     registry: Registry | None = None,
 ) -> Verdict:
     """Judge a suspect.
@@ -112,8 +112,8 @@ def judge(
         PluginError: When the rule fails.
     """
     registry = registry or load_registry()
-    if groups not in get_args(Grouping):
-        raise UsageError(f"expected groups as one of {', '.join(get_args(Grouping))}, found {groups!r}")
+    if groups not in get_args(GroupMode):
+        raise UsageError(f"expected groups as one of {', '.join(get_args(GroupMode))}, found {groups!r}")
     for name, measured in measurements.items():
         if measured.match != calibration.match:
             raise CalibrationError(
@@ -138,7 +138,7 @@ def doubtful_controls(
     rule: str = "voting",
     *,
     options: Mapping[str, Any] | None = None,
-    groups: Grouping = "separate",
+    groups: GroupMode = "separate",
     registry: Registry | None = None,
 ) -> tuple[str, ...]:
     """Controls that the rule would call copies if it had the others alone to go by.

@@ -35,7 +35,7 @@ _LABELS_ALONE = (
 
 
 @dataclass(frozen=True)
-class Questioning:
+class SequentialResult:
     """What a suspect was asked, and what followed.
 
     Attributes:
@@ -98,7 +98,7 @@ def judge_sequentially(
     *,
     budget: int | None = None,
     registry: Registry,
-) -> tuple[Verdict, Questioning | None]:
+) -> tuple[Verdict, SequentialResult | None]:
     """Judge a suspect by the labels that it gives to the adversarial cases, asked one by one.
 
     An honest model agrees with the victim on more cases than the bound with a probability of at most half of the rule's
@@ -134,7 +134,7 @@ def judge_sequentially(
             advance(1)
             if max(greatest) >= 2 / level:
                 break
-    found = Questioning(size, allowed, most, rows[: len(labels)], tuple(labels), *greatest)
+    found = SequentialResult(size, allowed, most, rows[: len(labels)], tuple(labels), *greatest)
     return _verdict(_setting(found, copy.ones, level, bound.told)), found
 
 
@@ -183,7 +183,7 @@ def _labels(seen: Observation) -> Array:
     return labels
 
 
-def _setting(found: Questioning, agreed: int, level: float, told: str) -> Setting:
+def _setting(found: SequentialResult, agreed: int, level: float, told: str) -> Setting:
     # An honest model's p-value is at most u in one of two ways: the bound does not hold of it, or the bets went so far.
     p_value, least = min(1.0, level / 2 + 1 / found.e_copy), level / 2
     enough, asked = 2 / level, len(found.asked)

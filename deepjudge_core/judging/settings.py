@@ -7,12 +7,12 @@ from typing import Any
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.fdr import check_fdr
-from deepjudge_core.judging.judge import Grouping, check_rule
+from deepjudge_core.judging.judge import GroupMode, check_rule
 from deepjudge_core.judging.sequential import check_sequential
 
 
 @dataclass(frozen=True, eq=False)
-class Judging:
+class JudgeSettings:
     """How suspects, and the controls beside them, are measured and judged.
 
     Attributes:
@@ -30,13 +30,13 @@ class Judging:
     metrics: Sequence[str] | None = None
     rule: str = "voting"
     rule_options: Mapping[str, Any] | None = None
-    groups: Grouping = "separate"
+    groups: GroupMode = "separate"
     fdr: float | None = None
     sequential: bool = False
     budget: int | None = None
 
 
-def check_judging(judging: Judging, registry: Registry) -> dict[str, Any]:
+def check_judging(judging: JudgeSettings, registry: Registry) -> dict[str, Any]:
     """Refuse a wrong name or option before any model is run: it is the caller's mistake, not one suspect's.
 
     Returns:

@@ -44,8 +44,8 @@ class ModelInfo:
         layers: Tap name to number of neurons, in forward order.
         isolation: How it was kept from all but answering.
         device: What its framework ran it on, in the framework's own words; None where that is not known.
-        files: SHA-256, in hex, of each of its files, as :class:`~deepjudge_core.files.digests.Digested` has them; empty
-            where it was none, or they are not known.
+        files: SHA-256, in hex, of each of its files, as :class:`~deepjudge_core.files.digests.FileDigests` has them;
+            empty where it was none, or they are not known.
     """
 
     name: str

@@ -123,7 +123,7 @@ class BatchedModel(abc.ABC):
 
     Where its layers cannot be seen, ``unseen`` says why. ``fixed_batch`` is the only batch size that it takes, if any.
     ``device`` is what its framework runs it on, in the framework's own words, where the adapter knows. ``files`` are
-    the SHA-256 of the files that it was opened from, as :class:`~deepjudge_core.files.digests.Digested` has them.
+    the SHA-256 of the files that it was opened from, as :class:`~deepjudge_core.files.digests.FileDigests` has them.
 
     An adapter says that the output is logits when it finds no final softmax in the graph. It may be probabilities all
     the same: of a softmax written by hand, a mean of several, a calibrated ensemble. This is told by the values of the

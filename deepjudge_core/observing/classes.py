@@ -12,7 +12,7 @@ _LEAST_SEEDS = 5  # that an order has to explain, for it to be told from errors
 
 
 @dataclass(frozen=True, eq=False)
-class Mapped:
+class ClassMapping:
     """A model's answers in the victim's classes.
 
     Attributes:
@@ -30,7 +30,9 @@ class Mapped:
     notes: tuple[str, ...] = ()
 
 
-def map_classes(answers: Array, clean: Array, labels: Array, expected: int, given: tuple[int, ...] | None) -> Mapped:
+def map_classes(
+    answers: Array, clean: Array, labels: Array, expected: int, given: tuple[int, ...] | None
+) -> ClassMapping:
     """Put a model's answers in the order of the victim's classes.
 
     Args:
@@ -42,20 +44,20 @@ def map_classes(answers: Array, clean: Array, labels: Array, expected: int, give
     """
     found = answers.shape[1]
     if given is not None:
-        return Mapped(_columns(answers, given), given, notes=(f"its outputs {listed(given)} answer the classes",))
+        return ClassMapping(_columns(answers, given), given, notes=(f"its outputs {listed(given)} answer the classes",))
     if found != expected:
-        return Mapped(None, unmapped=f"expected {expected} classes, found {found}; map them with --classes")
+        return ClassMapping(None, unmapped=f"expected {expected} classes, found {found}; map them with --classes")
     order, renamed = class_order(answers[clean].argmax(axis=1), labels, expected)
     if order is not None:
         note = f"its classes stand in another order, found from its answers to the seeds: {_renaming(order)}"
-        return Mapped(_columns(answers, order), order, inferred=True, notes=(note,))
+        return ClassMapping(_columns(answers, order), order, inferred=True, notes=(note,))
     if renamed:
         note = (
             f"most seeds of the classes {listed(renamed)} get another class, but no order of all classes was found; "
             "if they stand in another order, give it with --classes"
         )
-        return Mapped(answers, notes=(note,))
-    return Mapped(answers)
+        return ClassMapping(answers, notes=(note,))
+    return ClassMapping(answers)
 
 
 def class_order(answers: Array, labels: Array, classes: int) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:

@@ -12,7 +12,7 @@ from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Model
 from deepjudge_core.models.preprocessing import Prepare, Preprocessing, candidates
-from deepjudge_core.observing.classes import Mapped, listed, map_classes
+from deepjudge_core.observing.classes import ClassMapping, listed, map_classes
 from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates
 from deepjudge_core.suites.observation import Guess, Observation
 from deepjudge_core.suites.suite import Suite
@@ -26,7 +26,7 @@ _MOST_CHANCE = 0.8  # where more of the seeds are of one class, accuracy says to
 
 
 @dataclass(frozen=True)
-class Asking:
+class QuerySettings:
     """How a model is asked, where its file does not tell.
 
     Attributes:
@@ -46,12 +46,12 @@ class Asking:
     classes: tuple[int, ...] | None = None
     layout: Layout | None = None
 
-    def of_controls(self) -> "Asking":
+    def of_controls(self) -> "QuerySettings":
         """How the controls beside suspects are asked: what is said of the suspects themselves is not true of them."""
         return replace(self, layers={}, classes=None, preprocessing=None)
 
 
-def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observation:
+def observe(model: Model, suite: Suite, asking: QuerySettings | None = None) -> Observation:
     """Let a model answer all cases of a suite.
 
     Args:
@@ -63,7 +63,7 @@ def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observa
         ModelError: When the model takes other inputs, cannot be run, or answers nonsense.
         UsageError: When ``asking`` names what does not exist.
     """
-    asking = asking or Asking()
+    asking = asking or QuerySettings()
     arrange = _arrangement(model, suite, asking)
     chosen, unmatched = _candidates(model, suite, asking.layers)
     questioner = _Questioner(model, suite, asking, arrange, {tap: tap for tap in chosen.asked})
@@ -96,7 +96,7 @@ def observe(model: Model, suite: Suite, asking: Asking | None = None) -> Observa
     )
 
 
-def labeller(model: Model, suite: Suite, asking: Asking) -> Callable[[int], int]:
+def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int], int]:
     """What asks a model one case of a suite, by its row, and gives the label: a class of the victim's.
 
     Nothing is inferred of the model, so that nothing else has to be asked: inputs and classes are the victim's, or as
@@ -125,7 +125,7 @@ def labeller(model: Model, suite: Suite, asking: Asking) -> Callable[[int], int]
     return label
 
 
-def _arrangement(model: Model, suite: Suite, asking: Asking) -> Prepare:
+def _arrangement(model: Model, suite: Suite, asking: QuerySettings) -> Prepare:
     check_asking(asking, suite)
     if asking.classes and max(asking.classes) >= model.classes:
         raise ModelError(f"{model.name}: expected an output {max(asking.classes)}, found {model.classes} classes")
@@ -141,7 +141,7 @@ def _arrangement(model: Model, suite: Suite, asking: Asking) -> Prepare:
 
 
 def _prepare(
-    model: Model, suite: Suite, asking: Asking, arrange: Prepare, preprocessing: Preprocessing | None
+    model: Model, suite: Suite, asking: QuerySettings, arrange: Prepare, preprocessing: Preprocessing | None
 ) -> Prepare:
     if preprocessing is None:
         return arrange
@@ -150,7 +150,7 @@ def _prepare(
     return lambda x: prepare(arrange(x))
 
 
-def check_asking(asking: Asking, suite: Suite) -> None:
+def check_asking(asking: QuerySettings, suite: Suite) -> None:
     """Refuse what does not fit the suite, before any model is run: it is the caller's mistake, not one model's.
 
     Raises:
@@ -175,10 +175,10 @@ def accuracy_on_seeds(suite: Suite, seen: Observation) -> float | None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Answered:
+class _Answers:
     # What a model answered, and how it came to be asked so.
     probabilities: Array  # of its own classes
-    mapped: Mapped
+    mapped: ClassMapping
     activations: dict[str, Array]
     preprocessing: Preprocessing | None = None
     inferred: tuple[Guess, ...] = ()
@@ -189,7 +189,7 @@ class _Questioner:
     # Asks one model with the preprocessing that was given, or with none, or with the one that it turns out to expect.
 
     def __init__(
-        self, model: Model, suite: Suite, asking: Asking, arrange: Prepare, layer_map: Mapping[str, str]
+        self, model: Model, suite: Suite, asking: QuerySettings, arrange: Prepare, layer_map: Mapping[str, str]
     ) -> None:
         self._model, self._suite, self._asking = model, suite, asking
         self._arrange, self._layer_map = arrange, layer_map
@@ -203,7 +203,7 @@ class _Questioner:
         classes = asking.classes is not None or model.classes == suite.victim.model.classes
         self._telling = classes and chance <= _MOST_CHANCE
 
-    def ask(self) -> _Answered:
+    def ask(self) -> _Answers:
         given = self._asking.preprocessing
         if given is not None:
             return self._whole(given, (), (f"its inputs are prepared by {given}, as was asked for",))
@@ -227,12 +227,12 @@ class _Questioner:
         )
         return found or replace(plain, notes=(doubt,))
 
-    def ask_again(self, answered: _Answered) -> str | None:
+    def ask_again(self, answered: _Answers) -> str | None:
         """What changes when some cases are asked again as they were: one line; None where nothing does."""
         cases, prepare = self._suite.cases, self._prepare(answered.preprocessing)
         return ask_again(self._model, cases.inputs, cases.sets, answered.probabilities, answered.activations, prepare)
 
-    def _infer(self, plainly: str) -> _Answered | None:
+    def _infer(self, plainly: str) -> _Answers | None:
         # The standard preprocessing with which it classifies the most seeds correctly, and the most surely.
         suite = self._suite
         rows = self._clean[:: -(-len(self._clean) // _PROBES)]
@@ -259,20 +259,20 @@ class _Questioner:
 
     def _whole(
         self, preprocessing: Preprocessing | None, inferred: tuple[Guess, ...], notes: tuple[str, ...]
-    ) -> _Answered:
+    ) -> _Answers:
         inputs = self._suite.cases.inputs
         answers, activations = ask(self._model, inputs, self._layer_map, self._prepare(preprocessing))
         mapped = self._map(answers, self._clean, self._labels)
-        return _Answered(answers, mapped, activations, preprocessing, inferred, notes)
+        return _Answers(answers, mapped, activations, preprocessing, inferred, notes)
 
     def _prepare(self, preprocessing: Preprocessing | None) -> Prepare:
         return _prepare(self._model, self._suite, self._asking, self._arrange, preprocessing)
 
-    def _map(self, answers: Array, clean: Array, labels: Array) -> Mapped:
+    def _map(self, answers: Array, clean: Array, labels: Array) -> ClassMapping:
         return map_classes(answers, clean, labels, self._suite.victim.model.classes, self._asking.classes)
 
     @staticmethod
-    def _quality(mapped: Mapped, rows: Array, labels: Array) -> tuple[float, float]:
+    def _quality(mapped: ClassMapping, rows: Array, labels: Array) -> tuple[float, float]:
         # Of the seeds, which are these rows: the share classified correctly, and the mean probability of the truth.
         if mapped.probabilities is None:
             return 0.0, 0.0

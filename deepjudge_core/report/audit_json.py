@@ -12,11 +12,11 @@ from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import limits
 from deepjudge_core.components.values import Decision
 from deepjudge_core.files.digests import root
-from deepjudge_core.judging.fdr import Fleet, Tested
+from deepjudge_core.judging.fdr import FdrResult, Fleet
 from deepjudge_core.judging.judge import GROUPS, MetricResult, Setting, Verdict
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.neurons import matchings
-from deepjudge_core.judging.sequential import ORDER, Questioning
+from deepjudge_core.judging.sequential import ORDER, SequentialResult
 from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.suites.observation import Observation
@@ -164,11 +164,11 @@ def _fleet(fleet: Fleet | None) -> dict[str, Any]:
     return {"fleet": said}
 
 
-def _tested(tested: Tested | None) -> dict[str, Any] | None:
+def _tested(tested: FdrResult | None) -> dict[str, Any] | None:
     return None if tested is None else asdict(tested)
 
 
-def _questioning(found: Questioning) -> dict[str, Any]:
+def _questioning(found: SequentialResult) -> dict[str, Any]:
     e_values = (None if math.isinf(value) else value for value in (found.e_copy, found.e_independent))
     return {
         "queries": len(found.asked),

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from deepjudge_core.auditing.power import AttackPower, Judged, Power, Share
+from deepjudge_core.auditing.power import AttackPower, JudgedModel, Power, Share
 from deepjudge_core.report.audit_json import metrics_to_json, suite_to_json, verdict_to_json
 from deepjudge_core.version import VERSION
 
@@ -48,7 +48,7 @@ def _attack(attack: AttackPower) -> dict[str, Any]:
     }
 
 
-def _judged(found: Judged) -> dict[str, Any]:
+def _judged(found: JudgedModel) -> dict[str, Any]:
     model = found.model
     return {
         "file": model.file,

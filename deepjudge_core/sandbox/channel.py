@@ -48,14 +48,14 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Announced:
+class ArraySpec:
     """Shape and type of an array that is expected."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"
 
 
-Expected = Callable[[Mapping[str, Any]], Sequence[Announced]]
+Expected = Callable[[Mapping[str, Any]], Sequence[ArraySpec]]
 
 
 class Channel:
@@ -116,7 +116,7 @@ class Channel:
             raise ChannelError(f"answers of shape {_shapes(announced)} in place of {_shapes(wanted)}")
         return Message(values, [self._array(one, deadline) for one in announced])
 
-    def _array(self, announced: Announced, deadline: float | None) -> Array:
+    def _array(self, announced: ArraySpec, deadline: float | None) -> Array:
         dtype = _TYPES[announced.dtype]
         data = self._read(math.prod(announced.shape) * dtype.itemsize, deadline)
         return np.frombuffer(data, dtype).reshape(announced.shape).astype(announced.dtype, copy=False)
@@ -164,12 +164,12 @@ def _deadline(timeout: float | None) -> float | None:
     return None if timeout is None else time.monotonic() + timeout
 
 
-def _parse(data: bytes) -> tuple[dict[str, Any], list[Announced]]:
+def _parse(data: bytes) -> tuple[dict[str, Any], list[ArraySpec]]:
     # Of a side that may be hostile: nothing but what `send` writes.
     try:
         header = parse_json(data)
         values = header["values"]
-        announced = [Announced(tuple(map(int, shape)), str(dtype)) for shape, dtype in header["arrays"]]
+        announced = [ArraySpec(tuple(map(int, shape)), str(dtype)) for shape, dtype in header["arrays"]]
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ChannelError("a header that is no JSON of ours") from error
     if not isinstance(values, dict) or any(one.dtype not in _TYPES or min((0, *one.shape)) < 0 for one in announced):
@@ -177,5 +177,5 @@ def _parse(data: bytes) -> tuple[dict[str, Any], list[Announced]]:
     return values, announced
 
 
-def _shapes(announced: Sequence[Announced]) -> str:
+def _shapes(announced: Sequence[ArraySpec]) -> str:
     return " and ".join(f"{one.dtype} {'x'.join(map(str, one.shape))}" for one in announced) or "none"

@@ -24,7 +24,7 @@ class Received:
     Attributes:
         path: The copy, a file or a folder.
         digest: SHA-256, in hex, of the copy.
-        files: Of each of its files the SHA-256, as :class:`~deepjudge_core.files.digests.Digested` has it.
+        files: Of each of its files the SHA-256, as :class:`~deepjudge_core.files.digests.FileDigests` has it.
         format: What it is.
     """
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.sandbox import limits, macos
-from deepjudge_core.sandbox.channel import Announced, Channel, ChannelError, ClosedError, Expected, LateError, Message
+from deepjudge_core.sandbox.channel import ArraySpec, Channel, ChannelError, ClosedError, Expected, LateError, Message
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.scratch import Scratch
 from deepjudge_core.text import clean
@@ -111,7 +111,7 @@ class Worker:
             UsageError: When it says that it was asked wrongly.
         """
 
-        def unless_failed(values: Mapping[str, Any]) -> Sequence[Announced]:
+        def unless_failed(values: Mapping[str, Any]) -> Sequence[ArraySpec]:
             return () if "failed" in values else expected(values)
 
         with self._talking():

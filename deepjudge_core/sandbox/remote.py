@@ -20,7 +20,7 @@ from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.info import Isolation, ModelInfo
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
 from deepjudge_core.sandbox import confine, landlock
-from deepjudge_core.sandbox.channel import Announced, ChannelError
+from deepjudge_core.sandbox.channel import ArraySpec, ChannelError
 from deepjudge_core.sandbox.intake import Received, receive
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.sandbox.process import THREADS, Worker
@@ -241,11 +241,11 @@ class RemoteModel:
         """See :class:`~deepjudge_core.models.model.Model`."""
         width = self.classes if layer is None else self._width(layer)
 
-        def expected(values: Mapping[str, Any]) -> list[Announced]:
+        def expected(values: Mapping[str, Any]) -> list[ArraySpec]:
             if "rows" not in values:
-                return [Announced(x.shape)]
+                return [ArraySpec(x.shape)]
             rows = _rows(values, len(x))
-            return [Announced((rows.stop - rows.start, width), str(values.get("dtype")))]
+            return [ArraySpec((rows.stop - rows.start, width), str(values.get("dtype")))]
 
         self._send("gradient", x, [] if layer is None else [layer])
         while "rows" in (message := self._worker.receive(expected)).values:
@@ -260,7 +260,7 @@ class RemoteModel:
                 f"{self.name}: expected an answer of at most 2 GiB, found {size / 2**30:.1f}", code="too-large"
             )
         self._send(what, x, layers)
-        found = self._worker.receive(lambda values: [Announced(shape) for shape in shapes]).arrays
+        found = self._worker.receive(lambda values: [ArraySpec(shape) for shape in shapes]).arrays
         if not all(np.isfinite(array).all() for array in found):
             raise ModelError(f"{self.name}: expected numbers, found NaN or infinity", code="bad-answer")
         return found

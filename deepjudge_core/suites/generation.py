@@ -297,7 +297,7 @@ def _text(access: Access) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Making:
+class SuiteSettings:
     """How a suite is made.
 
     Attributes:

@@ -29,7 +29,7 @@ from deepjudge_core.models.network import Network
 from deepjudge_core.models.training import Schedule, accuracy, train
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
-from deepjudge_core.zoo.manifest import MANIFEST, Missing, Zoo, ZooModel, is_kept, load_zoo, save_zoo
+from deepjudge_core.zoo.manifest import MANIFEST, MissingModel, Zoo, ZooModel, is_kept, load_zoo, save_zoo
 from deepjudge_core.zoo.material import Material, Rows
 
 _FAR = 0.1  # below the victim's accuracy
@@ -47,7 +47,7 @@ _OTHER = {
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class ZooSettings:
     """What a zoo is made of, and how.
 
     Attributes:
@@ -68,7 +68,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, eq=False)
-class _Planned:
+class _PlannedModel:
     # One model that is going to be made.
     name: str
     seed: int
@@ -92,7 +92,7 @@ class _Answers:
         self.predict = predict
 
 
-def check_recipe(recipe: Recipe, registry: Registry) -> dict[str, dict[str, Any]]:
+def check_recipe(recipe: ZooSettings, registry: Registry) -> dict[str, dict[str, Any]]:
     """All options of each attack, checked before any model is run.
 
     Raises:
@@ -112,7 +112,7 @@ def check_recipe(recipe: Recipe, registry: Registry) -> dict[str, dict[str, Any]
     return {a.name: component_options.resolve(a.name, a.steal, recipe.options.get(a.name, {})) for a in attacks}
 
 
-def needs_suite(recipe: Recipe, registry: Registry) -> bool:
+def needs_suite(recipe: ZooSettings, registry: Registry) -> bool:
     """Whether an attack among those asked for works against a suite."""
     return recipe.repeat > 0 and any("suite" in attack.needs for attack in registry.attacks.select(recipe.attacks))
 
@@ -121,13 +121,13 @@ def make_zoo(
     victim: Network,
     material: Material,
     folder: Path,
-    recipe: Recipe | None = None,
+    recipe: ZooSettings | None = None,
     *,
     name: str,
     digest: str,
     suite: Suite | None = None,
     registry: Registry | None = None,
-    told: Callable[[ZooModel | Missing], None] = lambda model: None,
+    told: Callable[[ZooModel | MissingModel], None] = lambda model: None,
 ) -> Zoo:
     """Make what is not in the folder yet.
 
@@ -154,7 +154,7 @@ def make_zoo(
         ModelError: When the victim cannot be made anew.
         UsageError: When the recipe is wrong, or the folder holds a zoo made otherwise.
     """
-    registry, recipe = registry or load_registry(), recipe or Recipe()
+    registry, recipe = registry or load_registry(), recipe or ZooSettings()
     resolved = check_recipe(recipe, registry)
     if suite is not None and suite.victim.model.digest != digest:
         raise UsageError(f"{name}: expected a suite of this victim, found one of {suite.victim.model.name}")
@@ -182,7 +182,7 @@ def make_zoo(
     if not zoo.models:
         save_zoo(zoo)  # said at once where nothing can be written
     planned = [*_controls(victim, material, recipe), *_thefts(victim, material, suite, recipe, resolved, registry)]
-    missing: list[Missing] = []
+    missing: list[MissingModel] = []
     with progress.task("zoo", len(planned)) as advance:
         for plan in planned:
             if not _is_there(zoo, plan):
@@ -216,7 +216,7 @@ def _begin(zoo: Zoo) -> Zoo:
     return replace(found, settings=settings)
 
 
-def _controls(victim: Network, material: Material, recipe: Recipe) -> Iterator[_Planned]:
+def _controls(victim: Network, material: Material, recipe: ZooSettings) -> Iterator[_PlannedModel]:
     # In turns, so that few are half of each, too. Those on other rows get as many as the victim had.
     others = Rows(material.other.x[: len(material.own.x)], material.other.y[: len(material.own.x)])
     for place in range(recipe.controls):
@@ -228,17 +228,17 @@ def _controls(victim: Network, material: Material, recipe: Recipe) -> Iterator[_
             fresh = Network.fresh(victim.architecture, rng)
             return train(fresh, rows.x, rows.y, rng, schedule=recipe.schedule, label=name)
 
-        yield _Planned(name, _seed(recipe, name), asdict(recipe.schedule), make, stratum=stratum)
+        yield _PlannedModel(name, _seed(recipe, name), asdict(recipe.schedule), make, stratum=stratum)
 
 
 def _thefts(
     victim: Network,
     material: Material,
     suite: Suite | None,
-    recipe: Recipe,
+    recipe: ZooSettings,
     resolved: Mapping[str, Mapping[str, Any]],
     registry: Registry,
-) -> Iterator[_Planned]:
+) -> Iterator[_PlannedModel]:
     loot = Loot(
         x=material.other.x,
         y=material.other.y,
@@ -258,7 +258,7 @@ def _thefts(
             ) -> Network:
                 return _steal(attack, victim, loot, rng, options)
 
-            yield _Planned(
+            yield _PlannedModel(
                 name,
                 _seed(recipe, name),
                 options,
@@ -283,7 +283,7 @@ def _steal(
     return stolen
 
 
-def _is_there(zoo: Zoo, plan: _Planned) -> bool:
+def _is_there(zoo: Zoo, plan: _PlannedModel) -> bool:
     # Whether it was made before, and so.
     found = next((model for model in zoo.models if Path(model.file).with_suffix("").as_posix() == plan.stem), None)
     if found is None or not is_kept(zoo, found):
@@ -296,9 +296,9 @@ def _is_there(zoo: Zoo, plan: _Planned) -> bool:
     return True
 
 
-def _make(zoo: Zoo, plan: _Planned, test: Rows, victims: float) -> ZooModel | Missing:
+def _make(zoo: Zoo, plan: _PlannedModel, test: Rows, victims: float) -> ZooModel | MissingModel:
     if plan.without:
-        return Missing(plan.name, plan.without, failed=False)
+        return MissingModel(plan.name, plan.without, failed=False)
     start = time.perf_counter()
     try:
         network = plan.make(np.random.default_rng(plan.seed))
@@ -308,7 +308,7 @@ def _make(zoo: Zoo, plan: _Planned, test: Rows, victims: float) -> ZooModel | Mi
     except DeepJudgeError as error:
         if isinstance(error, UsageError):  # an impossible value of an option
             raise UsageError(f"{plan.name}: {error}") from error
-        return Missing(plan.name, str(error), failed=True)
+        return MissingModel(plan.name, str(error), failed=True)
     file = plan.stem + network.architecture.suffix
     digest = _save(network, zoo.folder / file)
     return ZooModel(
@@ -349,7 +349,7 @@ def _save(network: Network, path: Path) -> str:
     return digest
 
 
-def _seed(recipe: Recipe, name: str) -> int:
+def _seed(recipe: ZooSettings, name: str) -> int:
     return int(np.random.SeedSequence([recipe.seed, zlib.crc32(name.encode())]).generate_state(1)[0])
 
 

@@ -57,7 +57,7 @@ class ZooModel:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingModel:
     """A model that could not be made.
 
     Attributes:
@@ -97,7 +97,7 @@ class Zoo:
     victim: Mapping[str, Any]
     settings: Mapping[str, Any]
     models: tuple[ZooModel, ...] = ()
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingModel, ...] = ()
 
     def with_model(self, model: ZooModel) -> "Zoo":
         """The same with one model more, or with another one in the same file."""
@@ -149,7 +149,7 @@ def load_zoo(folder: Path) -> Zoo:
         raise FileFormatError(f"{path}: expected a {SCHEMA}, found other JSON")
     try:
         models = tuple(records.from_json(ZooModel, entry) for entry in content["models"])
-        missing = tuple(records.from_json(Missing, entry) for entry in content["missing"])
+        missing = tuple(records.from_json(MissingModel, entry) for entry in content["missing"])
         victim = asdict(records.from_json(_Victim, content["victim"]))
         zoo = Zoo(folder, victim, dict(content["settings"]), models, missing)
         outside = [model.file for model in models if not _is_inside(folder, model.file)]

@@ -20,7 +20,7 @@ from models import Zoo, inputs
 from networks.architectures import BOUNDS, CLASSES
 from places import ROOT
 
-from deepjudge_core import Access, Cases, Generator, Judging, Making, Task, hookimpl, load_registry
+from deepjudge_core import Access, Cases, Generator, JudgeSettings, SuiteSettings, Task, hookimpl, load_registry
 from deepjudge_core.cli.auditfile.keys import SCHEMA, Key, Table
 from deepjudge_core.cli.auditfile.lines import Keys, line_of
 from deepjudge_core.cli.auditfile.reading import AuditFileError, example, read_plan
@@ -194,8 +194,8 @@ def test_the_example_shows_the_defaults(named: Path, registry: Registry) -> None
     Path("audit.toml").write_text(example())
     plan = read_plan(Path("audit.toml"), None, registry)
     assert plan.inputs == InputsFile(Path("inputs.npz"))
-    assert vars(plan.making) | {"options": {}} == vars(Making())
-    assert vars(plan.judging) | {"rule_options": None} == vars(Judging())
+    assert vars(plan.making) | {"options": {}} == vars(SuiteSettings())
+    assert vars(plan.judging) | {"rule_options": None} == vars(JudgeSettings())
     documented = re.findall(r"^\| `([\w-]+)` \| `(\w+)` \| ([\w.]+) \|", DOCS, re.MULTILINE)
     chosen = {**plan.making.options, "voting": plan.judging.rule_options}
     shown = [

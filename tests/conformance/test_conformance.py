@@ -25,12 +25,12 @@ from deepjudge_core import (
     Generator,
     Inputs,
     Judgement,
-    Making,
     Metric,
     Model,
     Observation,
     Rule,
     Suite,
+    SuiteSettings,
     Task,
     Vote,
     build_suite,
@@ -267,7 +267,7 @@ def test_live_models_are_audited_as_they_are(victim: str, zoo: Zoo) -> None:
     found = audit(
         *(owner, suspects, Inputs(x, y, BOUNDS)),
         controls=controls,
-        making=Making(n=30, generators=["pgd"]),
+        making=SuiteSettings(n=30, generators=["pgd"]),
         registry=REGISTRY,
     )
     assert [str(suspect.decision) for suspect in found.suspects] == ["copy", "copy", "independent"]

@@ -27,7 +27,7 @@ from deepjudge_core.components.registry import Plugin, Registry
 from deepjudge_core.models.network import Architecture, Network, Trainer
 from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.report.audit_json import schema
-from deepjudge_core.zoo.making import Recipe, make_zoo
+from deepjudge_core.zoo.making import ZooSettings, make_zoo
 from deepjudge_core.zoo.material import Material, Rows
 
 PAGES = sorted(path for pattern in ("*.md", "[a-z]*/**/*.md") for path in ROOT.glob(pattern))
@@ -220,7 +220,7 @@ def line_at_theft(source: str, folder: Path) -> str:
         victim,
         Material(rows, rows, rows, (0.0, 1.0)),
         folder,
-        Recipe(controls=0, attacks=["burgle"], repeat=1),
+        ZooSettings(controls=0, attacks=["burgle"], repeat=1),
         name="victim",
         digest="",
         registry=dj.load_registry({"mine": module(source)}),

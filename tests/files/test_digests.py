@@ -57,7 +57,7 @@ def test_a_folder(tmp_path: Path) -> None:
 def test_a_file(tmp_path: Path) -> None:
     write(tmp_path, {"model.onnx": b"graph", "model.onnx.data": b"weights"})
     alone = digests.of_file(tmp_path / "model.onnx")
-    assert alone == digests.Digested(sha(b"graph"), {".": sha(b"graph")})
+    assert alone == digests.FileDigests(sha(b"graph"), {".": sha(b"graph")})
     assert digests.root(alone.files) == OF_FILE
     both = digests.of_file(tmp_path / "model.onnx", [tmp_path / "model.onnx.data"])
     assert both.files == {"model.onnx": sha(b"graph"), "model.onnx.data": sha(b"weights")}

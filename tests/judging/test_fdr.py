@@ -23,7 +23,7 @@ from deepjudge_statistics.rules import conformal, prediction_bound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepjudge_core import Decision, Evidence, Judgement, Judging, Rule, Verdict, Vote
+from deepjudge_core import Decision, Evidence, Judgement, JudgeSettings, Rule, Verdict, Vote
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.outcome import Report
 from deepjudge_core.bundles.commitment import Terms
@@ -248,7 +248,7 @@ def statistics() -> Registry:
 
 def report(suspects: Any, **judging: Any) -> Report:
     given = {"rule": "prediction-bound", "fdr": 0.05} | judging
-    return judge_suspects(toys.suite(), toys.calibration(8), suspects, Judging(**given), registry=statistics())
+    return judge_suspects(toys.suite(), toys.calibration(8), suspects, JudgeSettings(**given), registry=statistics())
 
 
 def test_a_report() -> None:
@@ -289,7 +289,7 @@ def test_rates_that_cannot_be_had(judging: dict[str, Any], said: str) -> None:
 
 def test_rules_that_can() -> None:
     for name in ("prediction-bound", "conformal", "combine"):
-        assert "level" not in check_judging(Judging(rule=name, fdr=0.05), statistics())
+        assert "level" not in check_judging(JudgeSettings(rule=name, fdr=0.05), statistics())
 
 
 def test_a_rule_without_p_values_at_some_levels_is_refused_later() -> None:
@@ -300,7 +300,7 @@ def test_a_rule_without_p_values_at_some_levels_is_refused_later() -> None:
         return Judgement(decision, None, {name: Vote(True) for name in evidence}, p_value=p_value, statement="so")
 
     registry = toys.registry_of(toys=toys, mine=SimpleNamespace(deepjudge_rules=rules(fickle)))
-    judging = Judging(rule="fickle", fdr=0.05)
+    judging = JudgeSettings(rule="fickle", fdr=0.05)
     with pytest.raises(PluginError, match="by their p-values"):
         judge_suspects(toys.suite(), toys.calibration(8), [toys.make_model(30)], judging, registry=registry)
 

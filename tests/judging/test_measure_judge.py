@@ -12,19 +12,19 @@ import toys
 
 from deepjudge_core import (
     Access,
-    Asking,
     Calibration,
     Decision,
     Evidence,
     Inputs,
     Judgement,
-    Judging,
-    Making,
+    JudgeSettings,
     Measurement,
     Metric,
+    QuerySettings,
     Rule,
     Subject,
     Suite,
+    SuiteSettings,
     Verdict,
     Vote,
     build_suite,
@@ -148,7 +148,7 @@ def test_a_metric_that_fails(distance: Any, reason: str) -> None:
         toys.suite(),
         calibrate(toys.suite(), [toys.seen(i) for i in (1, 2, 3)], registry=registry),
         [toys.make_model(noise=0.05)],
-        Judging(rule="nearest"),
+        JudgeSettings(rule="nearest"),
         registry=registry,
     )
     [suspect] = report.suspects
@@ -475,7 +475,7 @@ def test_a_rule_that_fails(rule: Any, said: str) -> None:
     assert str(caught.value).startswith("the rule 'mine' failed: ")
     assert said in str(caught.value)
     report = judge_suspects(
-        toys.suite(), toys.calibration(), [toys.make_model(9)], Judging(["surety"], "mine"), registry=registry
+        toys.suite(), toys.calibration(), [toys.make_model(9)], JudgeSettings(["surety"], "mine"), registry=registry
     )
     [suspect] = report.suspects
     assert (suspect.decision, suspect.failure) == (Decision.FAILED, str(caught.value))
@@ -510,7 +510,7 @@ def test_a_suspect_that_fails_does_not_keep_others_from_being_judged() -> None:
         toys.Toy(toys.make_model(8)),
     ]
     report = judge_suspects(
-        toys.suite(), toys.calibration(), suspects, Judging(rule="nearest"), registry=toys.registry()
+        toys.suite(), toys.calibration(), suspects, JudgeSettings(rule="nearest"), registry=toys.registry()
     )
     found = [(s.path, str(s.decision), s.failure) for s in report.suspects]
     digest = toys.suite().digest[:12]
@@ -533,28 +533,30 @@ def test_a_suspect_that_fails_does_not_keep_others_from_being_judged() -> None:
 @pytest.mark.parametrize(
     "judging",
     [
-        Judging(rule="x"),
-        Judging(["x"], "nearest"),
-        Judging(rule="nearest", rule_options={"x": 1}),
-        Judging(["surety"], "nearest", {"alpha.answers": 1}),
+        JudgeSettings(rule="x"),
+        JudgeSettings(["x"], "nearest"),
+        JudgeSettings(rule="nearest", rule_options={"x": 1}),
+        JudgeSettings(["surety"], "nearest", {"alpha.answers": 1}),
     ],
 )
-def test_the_callers_mistake_is_no_suspects(judging: Judging) -> None:
+def test_the_callers_mistake_is_no_suspects(judging: JudgeSettings) -> None:
     with pytest.raises(UsageError):
         judge_suspects(toys.suite(), toys.calibration(), ["none.toy"], judging, registry=toys.registry())
 
 
 def test_what_a_suspect_cannot_be_asked_for_is_the_callers_mistake() -> None:
-    subject = Subject("none.toy", Asking(layers={"dense9": "dense1"}))
+    subject = Subject("none.toy", QuerySettings(layers={"dense9": "dense1"}))
     with pytest.raises(UsageError, match=r"^none\.toy: the suite has no layer 'dense9'"):
-        judge_suspects(toys.suite(), toys.calibration(), [subject], Judging(rule="nearest"), registry=toys.registry())
+        judge_suspects(
+            toys.suite(), toys.calibration(), [subject], JudgeSettings(rule="nearest"), registry=toys.registry()
+        )
 
 
 def test_a_rule_that_refuses_a_value_is_the_callers_mistake_too() -> None:
     def rule(evidence: Any, *, share: float = 1.0) -> Judgement:
         raise UsageError(f"mine: expected share <= 1, found {share}")
 
-    judging = Judging(rule="mine", rule_options={"share": 2})
+    judging = JudgeSettings(rule="mine", rule_options={"share": 2})
     with pytest.raises(UsageError, match="mine: expected share <= 1, found 2"):
         judge_suspects(toys.suite(), toys.calibration(), [toys.seen(9)], judging, registry=registry_with(rule=rule))
 
@@ -564,8 +566,8 @@ def test_audit_is_the_whole_flow() -> None:
     x, y = toys.make_inputs(victim)
     inputs = Inputs(x, y)
     arguments: dict[str, Any] = {
-        "making": Making(n=20, generators=["shove", "poke"]),
-        "judging": Judging(rule="nearest"),
+        "making": SuiteSettings(n=20, generators=["shove", "poke"]),
+        "judging": JudgeSettings(rule="nearest"),
         "registry": toys.registry(),
     }
     kept: list[object] = []
@@ -587,11 +589,11 @@ def test_audit_is_the_whole_flow() -> None:
     assert report.suspects[0].verdict is not None
     assert all(m.value is not None for m in report.suspects[0].verdict.metrics.values())
     with pytest.raises(UsageError, match="no rule is called 'x'"):  # before anything is run
-        audit("none.toy", [], inputs, judging=Judging(rule="x"), registry=toys.registry())
+        audit("none.toy", [], inputs, judging=JudgeSettings(rule="x"), registry=toys.registry())
     with pytest.raises(UsageError, match="expected 0 < confidence < 1, found 2"):
-        audit("none.toy", [], inputs, judging=Judging(rule="voting", rule_options={"confidence": 2.0}))
+        audit("none.toy", [], inputs, judging=JudgeSettings(rule="voting", rule_options={"confidence": 2.0}))
     with pytest.raises(UsageError, match="no generator is called 'x'"):
-        audit("none.toy", [], inputs, **arguments | {"making": Making(generators=["x"])})
+        audit("none.toy", [], inputs, **arguments | {"making": SuiteSettings(generators=["x"])})
     with pytest.raises(FileFormatError):
         measure(toys.suite(), dataclasses.replace(toys.seen(1), suite=""), registry=toys.registry())
 
@@ -630,7 +632,11 @@ def test_a_copy_among_the_controls_is_pointed_out() -> None:
     for copies, expected in (([], 0), ([toys.seen(0, noise=0.2)], 1)):
         calibration = calibrate(toys.suite(), [*honest, *copies], registry=toys.registry())
         report = judge_suspects(
-            toys.suite(), calibration, [toys.seen(0, noise=0.05)], Judging(rule="nearest"), registry=toys.registry()
+            toys.suite(),
+            calibration,
+            [toys.seen(0, noise=0.05)],
+            JudgeSettings(rule="nearest"),
+            registry=toys.registry(),
         )
         assert len(report.doubts) == expected
         for doubt, copy in zip(report.doubts, copies, strict=True):

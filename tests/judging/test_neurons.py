@@ -17,7 +17,7 @@ from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.errors import CalibrationError, FileFormatError
 from deepjudge_core.judging import judge, measure
 from deepjudge_core.judging.neurons import Match, match_neurons, matched
-from deepjudge_core.judging.settings import Judging
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.observing import observe
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.testing import NumpyModel
@@ -128,7 +128,7 @@ def test_controls_and_suspects_are_matched_alike(tmp_path: Path) -> None:
     suspects = [disguised(toys.make_model()), toys.make_model(9)]
     decisions = {}
     for calibration in (published, nulls):
-        report = judge_suspects(suite, calibration, suspects, Judging(rule="nearest"), registry=toys.registry())
+        report = judge_suspects(suite, calibration, suspects, JudgeSettings(rule="nearest"), registry=toys.registry())
         decisions[calibration.match] = [s.verdict.settings["white-box"].decision for s in report.suspects if s.verdict]
         said = json.loads(json.dumps(report_to_json(report)))
         assert said["calibration"]["match"] == calibration.match

@@ -28,13 +28,13 @@ from deepjudge_core import (
     Evidence,
     Inputs,
     Judgement,
-    Judging,
-    Making,
+    JudgeSettings,
     Model,
     Observation,
     Rule,
     Subject,
     Suite,
+    SuiteSettings,
     Vote,
     build_suite,
     calibrate,
@@ -49,7 +49,7 @@ from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.betting import Capital
 from deepjudge_core.judging.sequential import judge_sequentially, order_of
 from deepjudge_core.observing import observe
-from deepjudge_core.observing.observe import Asking
+from deepjudge_core.observing.observe import QuerySettings
 from deepjudge_core.report.audit_json import report_to_json, schema
 from deepjudge_core.report.pages.reproducing import commands
 
@@ -162,7 +162,7 @@ def answers(suite: Suite) -> list[Observation]:
 
 def report(suite: Suite, answers: list[Observation], *suspects: Any, strata: Any = (), **judging: Any) -> Report:
     calibration = calibrate(suite, answers, [], strata=strata, registry=statistics())
-    given = Judging(rule="prediction-bound", sequential=True)
+    given = JudgeSettings(rule="prediction-bound", sequential=True)
     return judge_suspects(suite, calibration, suspects, replace(given, **judging), registry=statistics())
 
 
@@ -254,7 +254,7 @@ def test_a_rule_of_a_plugin_needs_no_threshold(suite: Suite, answers: list[Obser
     for threshold in (True, False):
         registry = with_rule(by_t(threshold=threshold))
         calibration = calibrate(suite, answers, [], registry=registry)
-        judging = Judging(rule="by-t", rule_options={"level": 0.5}, sequential=True)
+        judging = JudgeSettings(rule="by-t", rule_options={"level": 0.5}, sequential=True)
         [found] = judge_suspects(suite, calibration, [toys.make_model(noise=0.05)], judging, registry=registry).suspects
         assert found.questioning
         assert found.questioning.most == size - 1 - math.floor(size * limit)
@@ -263,7 +263,7 @@ def test_a_rule_of_a_plugin_needs_no_threshold(suite: Suite, answers: list[Obser
 def test_a_rule_that_calls_nothing_a_copy_asks_nothing(suite: Suite, answers: list[Observation]) -> None:
     registry, model = with_rule(by_t(threshold=True)), labels_only(toys.make_model(noise=0.05))
     calibration = calibrate(suite, answers, [], registry=registry)
-    judging = Judging(rule="by-t", rule_options={"level": 1e-9}, sequential=True)
+    judging = JudgeSettings(rule="by-t", rule_options={"level": 1e-9}, sequential=True)
     [found] = judge_suspects(suite, calibration, [model], judging, registry=registry).suspects
     assert (found.decision, model.asked, found.questioning) == (Decision.INCONCLUSIVE, [], None)
     assert found.verdict
@@ -288,7 +288,7 @@ def test_at_the_bound_itself_a_model_is_near(suite: Suite, answers: list[Observa
     for near in (0, 1, size // 3):
         registry = with_rule(by_limit(near / size))
         calibration = calibrate(suite, answers, [], registry=registry)
-        judging = Judging(rule="by-limit", sequential=True)
+        judging = JudgeSettings(rule="by-limit", sequential=True)
         [found] = judge_suspects(suite, calibration, [toys.make_model(noise=0.05)], judging, registry=registry).suspects
         assert found.questioning
         assert found.questioning.most == size - near - 1
@@ -346,7 +346,7 @@ def test_what_is_said_of_a_model_is_done_for_it(suite: Suite, answers: list[Obse
     turned = toys.make_model(noise=0.05)
     matrix, bias = turned.weights[-1]
     turned.weights[-1] = (matrix[:, [1, 2, 3, 0]], bias[[1, 2, 3, 0]])
-    plain, other = report(suite, answers, model, Subject(turned, Asking(classes=(3, 0, 1, 2)))).suspects
+    plain, other = report(suite, answers, model, Subject(turned, QuerySettings(classes=(3, 0, 1, 2)))).suspects
     assert plain.questioning == other.questioning
 
 
@@ -422,9 +422,9 @@ def test_what_cannot_be_asked_for(suite: Suite, judging: dict[str, Any], said: s
 
 def test_an_audit_takes_all_answers() -> None:
     x, y = toys.make_inputs(toys.make_model())
-    judging = Judging(rule="prediction-bound", sequential=True)
+    judging = JudgeSettings(rule="prediction-bound", sequential=True)
     with pytest.raises(UsageError, match="case by case"):
-        audit(toys.make_model(), [], Inputs(x, y), making=Making(n=20), judging=judging, registry=statistics())
+        audit(toys.make_model(), [], Inputs(x, y), making=SuiteSettings(n=20), judging=judging, registry=statistics())
 
 
 # Commands.

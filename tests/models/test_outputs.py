@@ -13,9 +13,9 @@ import scipy.special
 import toys
 
 from deepjudge_core import (
-    Asking,
-    Judging,
+    JudgeSettings,
     Observation,
+    QuerySettings,
     Subject,
     Suite,
     build_suite,
@@ -258,7 +258,7 @@ def test_an_honest_model_with_its_classes_in_another_order_is_judged_as_it_is_wi
     np.testing.assert_allclose(plain.probabilities, other.probabilities, atol=1e-6)
     models = [honest(9), reordered(honest(9)), victim(0.02), reordered(victim(0.02))]
     report = judge_suspects(
-        suite(), calibration(), models, Judging(["answers", "surety"], **STRICT), registry=toys.registry()
+        suite(), calibration(), models, JudgeSettings(["answers", "surety"], **STRICT), registry=toys.registry()
     )
     assert [str(s.decision) for s in report.suspects] == ["independent", "independent", "copy", "copy"]
     values = json.loads(dump_report(report))
@@ -337,7 +337,7 @@ def test_other_classes_are_compared_by_layers_only(tmp_path: Path) -> None:
         assert (found[name].value, found[name].failed, found[name].allowed) == (None, False, True)
         assert found[name].reason == "expected 4 classes, found 6; map them with --classes"
     assert found["outputs"].value == 0
-    report = judge_suspects(suite(), calibration(), [seen], Judging(**STRICT), registry=toys.registry())
+    report = judge_suspects(suite(), calibration(), [seen], JudgeSettings(**STRICT), registry=toys.registry())
     [suspect] = json.loads(dump_report(report))["suspects"]
     jsonschema.validate(json.loads(dump_report(report)), schema())
     assert (suspect["accuracy_on_seeds"], suspect["settings"]["black-box"]["decision"]) == (None, "inconclusive")
@@ -354,7 +354,7 @@ def test_controls_of_other_classes() -> None:
 @pytest.mark.parametrize("classes", [4, 6])
 def test_mapped_classes(classes: int, tmp_path: Path) -> None:
     given = tuple(range(classes - 4, classes))
-    seen = observe(widened(victim(), classes), suite(), Asking(classes=given))
+    seen = observe(widened(victim(), classes), suite(), QuerySettings(classes=given))
     np.testing.assert_allclose(seen.probabilities, suite().victim.probabilities, atol=1e-6)
     assert (seen.classes, seen.inferred, seen.unmapped) == (given, (), None)
     save_observation(tmp_path / "o", seen)
@@ -366,7 +366,7 @@ def test_mapped_classes(classes: int, tmp_path: Path) -> None:
 def test_fewer_classes_cannot_be_mapped() -> None:
     model = toys.make_model(classes=3)
     with pytest.raises(ModelError, match="toy-0: expected an output 3, found 3 classes"):
-        observe(model, suite(), Asking(classes=(0, 1, 2, 3)))
+        observe(model, suite(), QuerySettings(classes=(0, 1, 2, 3)))
     assert observe(model, suite()).unmapped == "expected 4 classes, found 3; map them with --classes"
 
 
@@ -379,12 +379,12 @@ def test_fewer_classes_cannot_be_mapped() -> None:
     ],
 )
 def test_a_wrong_map_of_classes(classes: tuple[int, ...], said: str) -> None:
-    asking = Asking(classes=classes)
+    asking = QuerySettings(classes=classes)
     with pytest.raises(UsageError, match=said):
         observe(victim(), suite(), asking)
     with pytest.raises(UsageError, match=said):
         judge_suspects(
-            suite(), calibration(), [Subject("none.toy", asking)], Judging(**STRICT), registry=toys.registry()
+            suite(), calibration(), [Subject("none.toy", asking)], JudgeSettings(**STRICT), registry=toys.registry()
         )
 
 
@@ -392,6 +392,6 @@ def test_where_all_mapped_classes_are_impossible_they_are_even() -> None:
     model = widened(victim(), 6)
     model.weights[-1][0][:, 0] = 100
     model.weights[-1][1][:2] = 900, 1000
-    seen = observe(model, suite(), Asking(classes=(2, 3, 4, 5)))
+    seen = observe(model, suite(), QuerySettings(classes=(2, 3, 4, 5)))
     assert isinstance(seen, Observation)
     np.testing.assert_array_equal(seen.probabilities, np.full_like(suite().victim.probabilities, 0.25))

@@ -10,9 +10,9 @@ import pytest
 import toys
 
 from deepjudge_core import (
-    Asking,
-    Judging,
+    JudgeSettings,
     Preprocessing,
+    QuerySettings,
     Suite,
     build_suite,
     calibrate,
@@ -133,7 +133,7 @@ def test_channels_that_are_not_there() -> None:
 def test_the_victim_with_other_inputs_is_the_victim(
     preprocessing: Preprocessing, bounds: tuple[float, float], tmp_path: Path
 ) -> None:
-    seen = observe(expecting(preprocessing), suite(*bounds), Asking(preprocessing=preprocessing))
+    seen = observe(expecting(preprocessing), suite(*bounds), QuerySettings(preprocessing=preprocessing))
     np.testing.assert_allclose(seen.probabilities, suite(*bounds).victim.probabilities, atol=1e-4)
     np.testing.assert_allclose(seen.activations["dense2"], suite(*bounds).victim.activations["dense2"], atol=1e-3)
     assert (seen.preprocessing, seen.inferred) == (preprocessing, ())
@@ -170,14 +170,14 @@ def test_a_standard_one_is_found(
 
 
 def test_it_can_be_turned_off() -> None:
-    seen = observe(expecting(BYTES), suite(), Asking(infer=False))
+    seen = observe(expecting(BYTES), suite(), QuerySettings(infer=False))
     assert (seen.preprocessing, seen.inferred) == (None, ())
     note, *_ = seen.notes
     assert "near chance: if it expects other inputs" in note
 
 
 def test_what_is_given_is_not_doubted() -> None:
-    seen = observe(expecting(BYTES), suite(), Asking(preprocessing=SYMMETRIC))
+    seen = observe(expecting(BYTES), suite(), QuerySettings(preprocessing=SYMMETRIC))
     assert (seen.preprocessing, seen.inferred) == (SYMMETRIC, ())
 
 
@@ -231,7 +231,7 @@ def test_a_model_that_gives_one_answer_to_inputs_as_they_are() -> None:
     assert (seen.preprocessing, seen.inferred) == (BYTES, ("preprocessing",))
     assert "which all get the same answer as they are" in seen.notes[0]
     with pytest.raises(ModelError, match="deaf: expected answers that depend on the input"):
-        observe(deaf(), suite(), Asking(infer=False))
+        observe(deaf(), suite(), QuerySettings(infer=False))
 
 
 def test_what_is_tried() -> None:
@@ -252,7 +252,7 @@ def test_controls_are_treated_alike_and_all_is_reported() -> None:
     assert len(found.controls) == len(found.notes) == 1
     calibration = calibrate(suite(), controls, registry=toys.registry())
     suspects = [expecting(BYTES, noise=0.02), expecting(BYTES, noise=0.02)]
-    report = judge_suspects(suite(), calibration, suspects, Judging(rule="nearest"), registry=toys.registry())
+    report = judge_suspects(suite(), calibration, suspects, JudgeSettings(rule="nearest"), registry=toys.registry())
     values = json.loads(dump_report(report))
     jsonschema.validate(values, schema())
     for suspect in values["suspects"]:

@@ -10,10 +10,10 @@ import toys
 
 from deepjudge_core import (
     Access,
-    Asking,
     Calibration,
     Decision,
-    Judging,
+    JudgeSettings,
+    QuerySettings,
     build_suite,
     calibrate,
     load_calibration,
@@ -96,7 +96,7 @@ SAME, APART, LATER = (
 )
 @pytest.mark.parametrize("seed", [7, 0])
 def test_who_changes_is_no_independent_model(change: Change, said: str, seed: int) -> None:
-    seen = observe(Fickle(change, seed), toys.suite(), Asking(infer=False))
+    seen = observe(Fickle(change, seed), toys.suite(), QuerySettings(infer=False))
     assert seen.unsteady is not None
     assert seen.unsteady.startswith(said)
     assert "\n" not in seen.unsteady
@@ -145,7 +145,7 @@ def test_models_of_a_fixed_batch_are_asked_in_another_order() -> None:
 
     suite = toys.suite()
     model = Fickle(by_the_first, seed=0, fixed_batch=8)
-    seen = observe(model, suite, Asking(infer=False))
+    seen = observe(model, suite, QuerySettings(infer=False))
     assert seen.unsteady is not None
     assert seen.unsteady.startswith("answers a case differently in another order of cases: probabilities differ by ")
     # A batch for the taps' check, and three for the sample.
@@ -164,14 +164,16 @@ def test_it_costs_little() -> None:
 def audited(*models: Any, known: Calibration | None = None) -> tuple[SuspectResult, ...]:
     suspects = [toys.Toy(model) for model in models]
     known = known or toys.calibration()
-    return judge_suspects(toys.suite(), known, suspects, Judging(rule="nearest"), registry=toys.registry()).suspects
+    return judge_suspects(
+        toys.suite(), known, suspects, JudgeSettings(rule="nearest"), registry=toys.registry()
+    ).suspects
 
 
 def test_the_report_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     suspects = [toys.Toy(Fickle(noisy(3))), toys.Toy(Fickle(noisy(0.05), seed=0)), toys.Toy(toys.make_model(9))]
     report = judge_suspects(
-        toys.suite(), toys.calibration(), suspects, Judging(rule="nearest"), registry=toys.registry()
+        toys.suite(), toys.calibration(), suspects, JudgeSettings(rule="nearest"), registry=toys.registry()
     )
     written = report_to_json(report)
     jsonschema.validate(written, schema())
@@ -239,7 +241,7 @@ def noise_in_torch() -> Any:
 def test_modules_of_torch(kind: str, seed: int, registry: Registry) -> None:
     module = layers_of(toys.make_model(seed), noise_in_torch()[kind])
     model = open_model(module, registry=registry, input_shape=toys.SHAPE)
-    seen = observe(model, toys.suite(), Asking(infer=False))
+    seen = observe(model, toys.suite(), QuerySettings(infer=False))
     verdict = judge(
         measure(toys.suite(), seen, registry=toys.registry()), toys.calibration(), "nearest", registry=toys.registry()
     )
@@ -283,7 +285,7 @@ def onnx_file(path: Path, seed: int, *, noise: bool = False) -> Path:
 def test_noise_in_onnx(seed: int, registry: Registry, tmp_path: Path) -> None:
     for noise in (False, True):
         model = open_model(onnx_file(tmp_path / f"{noise}.onnx", seed, noise=noise), registry=registry)
-        seen = observe(model, toys.suite(), Asking(infer=False))
+        seen = observe(model, toys.suite(), QuerySettings(infer=False))
         verdict = judge(
             measure(toys.suite(), seen, registry=toys.registry()),
             toys.calibration(),
@@ -313,7 +315,7 @@ def test_dynamic_quantisation_is_steady_though_its_scale_is_the_batch_s(
         toys.suite(),
         toys.calibration(),
         [tmp_path / "int8.onnx"],
-        Judging(["answers", "surety"], rule="nearest"),
+        JudgeSettings(["answers", "surety"], rule="nearest"),
         registry=toys.registry_of(toys=toys, onnx=pytest.importorskip("deepjudge_onnx")),
         sandbox=None,
     ).suspects

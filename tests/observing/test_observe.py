@@ -10,10 +10,10 @@ import toys
 
 from deepjudge_core import (
     Access,
-    Asking,
     InputSpec,
     Model,
     Preprocessing,
+    QuerySettings,
     build_suite,
     load_observation,
     load_suite,
@@ -113,12 +113,12 @@ def test_a_cube_that_nothing_tells_how_to_read_needs_its_layout(tmp_path: Path) 
     )
     for model, layout in ((victim, "channels_first"), (last, "channels_last")):
         for preprocessing in (None, Preprocessing(mean=(0, 0, 0))):
-            seen = observe(model, suite, Asking(layout=layout, preprocessing=preprocessing))
+            seen = observe(model, suite, QuerySettings(layout=layout, preprocessing=preprocessing))
             np.testing.assert_allclose(seen.probabilities, suite.victim.probabilities, atol=1e-5)
             assert seen.model.input.layout == layout
     # A model that says where its channels are is believed.
     last.input = InputSpec((3, 3, 3), layout="channels_last")
-    seen = observe(last, suite, Asking(layout="channels_first"))
+    seen = observe(last, suite, QuerySettings(layout="channels_first"))
     np.testing.assert_allclose(seen.probabilities, suite.victim.probabilities, atol=1e-5)
 
 
@@ -198,7 +198,7 @@ def test_probabilities_that_are_none(access: Access) -> None:
     ],
 )
 def test_layers_that_correspond(widths: tuple[int, ...], given: dict[str, str], expected: str) -> None:
-    seen = observe(toys.make_model(7, widths=widths), toys.suite(), Asking(layers=given))
+    seen = observe(toys.make_model(7, widths=widths), toys.suite(), QuerySettings(layers=given))
     if expected.startswith("dense"):
         assert (seen.layer_map, seen.unmatched) == ({"dense2": expected}, None)
         assert seen.activations["dense2"].shape == (44, 8)
@@ -230,7 +230,7 @@ def test_some_layers_by_the_map_and_some_by_their_place() -> None:
     victim = toys.make_model()
     seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
     suite = build_suite(victim, seeds, ["poke"], layers=["dense1", "dense2"], registry=toys.registry())
-    seen = observe(toys.make_model(1, widths=(10, 3, 8)), suite, Asking(layers={"dense2": "dense3"}))
+    seen = observe(toys.make_model(1, widths=(10, 3, 8)), suite, QuerySettings(layers={"dense2": "dense3"}))
     assert seen.layer_map == {"dense1": "dense1", "dense2": "dense3"}
     # None are compared where one of them has no answer, or none in the victim's order.
     other = observe(toys.make_model(1, widths=(10, 3, 7)), suite)
@@ -253,7 +253,7 @@ def test_some_layers_by_the_map_and_some_by_their_place() -> None:
 )
 def test_a_wrong_map(given: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        observe(toys.make_model(1), toys.suite(), Asking(layers=given))
+        observe(toys.make_model(1), toys.suite(), QuerySettings(layers=given))
 
 
 @pytest.mark.parametrize("access", [Access.LABELS, Access.BLACK_BOX])

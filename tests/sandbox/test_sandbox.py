@@ -31,7 +31,7 @@ from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.info import Isolation, ModelInfo
 from deepjudge_core.sandbox import confine, landlock, process, seccomp, worker
-from deepjudge_core.sandbox.channel import Announced, Channel, ChannelError, ClosedError, LateError, Message
+from deepjudge_core.sandbox.channel import ArraySpec, Channel, ChannelError, ClosedError, LateError, Message
 from deepjudge_core.sandbox.intake import receive
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.remote import open_isolated
@@ -227,7 +227,7 @@ def test_what_is_sent_is_received(values: dict[str, Any], arrays: list[np.ndarra
     first, second = Channel(first_in, first_out), Channel(second_in, second_out)
     try:
         first.send(Message(values, arrays))
-        found = second.receive(lambda values: [Announced(a.shape, a.dtype.name) for a in arrays], timeout=5)
+        found = second.receive(lambda values: [ArraySpec(a.shape, a.dtype.name) for a in arrays], timeout=5)
     finally:
         first.close()
         second.close()
@@ -271,7 +271,7 @@ def test_what_is_no_message(pair: tuple[Channel, Channel, int], data: Any, said:
     os.set_blocking(writing, True)
     threading.Thread(target=os.write, args=(writing, data), daemon=True).start()
     with pytest.raises(ChannelError, match=said.replace("+", r"\+")):
-        first.receive(lambda values: [Announced((2, 3))], timeout=5)
+        first.receive(lambda values: [ArraySpec((2, 3))], timeout=5)
 
 
 def test_who_is_late_and_who_is_gone() -> None:

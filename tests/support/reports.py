@@ -7,7 +7,7 @@ from typing import Any
 
 import toys
 
-from deepjudge_core import Access, Judging, Vote
+from deepjudge_core import Access, JudgeSettings, Vote
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.registry import Registry
@@ -49,7 +49,7 @@ def report(rule: str = "nearest", **judging: Any) -> dict[str, Any]:
         "none.toy",
     ]
     found = judge_suspects(
-        toys.suite(), toys.calibration(5), suspects, Judging(rule=rule, **judging), registry=registry()
+        toys.suite(), toys.calibration(5), suspects, JudgeSettings(rule=rule, **judging), registry=registry()
     )
     return dict(json.loads(dump_report(found)))
 

@@ -13,7 +13,7 @@ from deepjudge_core.cli.exports import EXPORTS
 from deepjudge_core.cli.plan import size
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import UsageError
-from deepjudge_core.judging.judge import Grouping
+from deepjudge_core.judging.judge import GroupMode
 from deepjudge_core.judging.neurons import Match
 from deepjudge_core.suites.seeds import Order
 from deepjudge_core.types import Layout
@@ -211,7 +211,7 @@ SCHEMA = Table(
         ),
         "generators": Key(a_table),
         "rule": Table(
-            {"name": Key(_text), "groups": Key(_one_of(Grouping)), "fdr": Key(_share), "options": Key(a_table)}
+            {"name": Key(_text), "groups": Key(_one_of(GroupMode)), "fdr": Key(_share), "options": Key(a_table)}
         ),
         "sandbox": Table(
             {

@@ -19,7 +19,7 @@ from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.cli import exports
 from deepjudge_core.cli.auditfile.keys import SCHEMA, Key, Table, a_table, existing_file, expected
 from deepjudge_core.cli.auditfile.lines import Keys, line_of
-from deepjudge_core.cli.plan import InputsFile, Plan, Sealing, opening, sandbox
+from deepjudge_core.cli.plan import BundleSettings, InputsFile, Plan, opening, sandbox
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import options as component_options
 from deepjudge_core.components.registry import Registry
@@ -27,10 +27,10 @@ from deepjudge_core.errors import FileFormatError, ModelError, UsageError
 from deepjudge_core.files.reading import is_shallow, open_regular
 from deepjudge_core.judging.judge import check_rule
 from deepjudge_core.judging.neurons import DEFAULT_MATCH
-from deepjudge_core.judging.settings import Judging, check_judging
+from deepjudge_core.judging.settings import JudgeSettings, check_judging
 from deepjudge_core.models.preprocessing import Preprocessing
-from deepjudge_core.observing.observe import Asking
-from deepjudge_core.suites.generation import Making
+from deepjudge_core.observing.observe import QuerySettings
+from deepjudge_core.suites.generation import SuiteSettings
 
 _LARGEST = 2**17  # bytes: the parser, and the search for lines, take long for more
 _MOST_MISTAKES = 20  # that are told at once
@@ -188,7 +188,7 @@ class _Reading:
             return None
         victim, inputs = values["victim"], values["inputs"]
         return Plan(
-            victim=Subject(str(victim["path"]), Asking(layout=victim.get("input_layout")), _opening(victim)),
+            victim=Subject(str(victim["path"]), QuerySettings(layout=victim.get("input_layout")), _opening(victim)),
             suspects=suspects,
             controls=controls,
             inputs=InputsFile(**inputs),
@@ -202,7 +202,7 @@ class _Reading:
             folder=folder,
         )
 
-    def _making(self, values: Mapping[str, Any], registry: Registry) -> Making:
+    def _making(self, values: Mapping[str, Any], registry: Registry) -> SuiteSettings:
         suite = dict(values.get("suite", {}))
         if "seeds" in suite:
             suite["n"] = suite.pop("seeds")
@@ -214,13 +214,15 @@ class _Reading:
                 check = partial(component_options.resolve, name, generator.generate)
                 self._check_options(at, name, options, check)
         # No table of a generator is as none at all: the usual ones.
-        return Making(**suite, **({"generators": tuple(generators), "options": generators} if generators else {}))
+        return SuiteSettings(
+            **suite, **({"generators": tuple(generators), "options": generators} if generators else {})
+        )
 
-    def _judging(self, values: Mapping[str, Any], registry: Registry) -> Judging:
+    def _judging(self, values: Mapping[str, Any], registry: Registry) -> JudgeSettings:
         metrics, rule = values.get("metrics"), values.get("rule", {})
         given = {"rule": rule.get("name"), "rule_options": rule.get("options")}
         given |= {name: rule.get(name) for name in ("groups", "fdr")}
-        judging = Judging(metrics, **{name: value for name, value in given.items() if value is not None})
+        judging = JudgeSettings(metrics, **{name: value for name, value in given.items() if value is not None})
         chosen = self.attempt(("metrics",), registry.metrics.select, metrics)
         known = self.attempt(("rule", "name"), registry.rules.__getitem__, judging.rule)
         if known and chosen is not None:
@@ -248,7 +250,7 @@ class _Reading:
         for place, values in enumerate(tables):
             at = (name, place)
             given = values.get("input")
-            asking = Asking(
+            asking = QuerySettings(
                 layers=values.get("layers") or {},
                 preprocessing=None if given is None else self.attempt((*at, "input"), Preprocessing, **given),
                 infer=values.get("infer_input", True),
@@ -283,8 +285,10 @@ def _opening(values: Mapping[str, Any]) -> dict[str, Any]:
     return opening(values.get("output_name"), values.get("arch"))
 
 
-def _sealing(values: Mapping[str, Any]) -> Sealing:
-    return Sealing(values.get("commitment"), values.get("key"), not values.get("observations", True), values.get("tsa"))
+def _sealing(values: Mapping[str, Any]) -> BundleSettings:
+    return BundleSettings(
+        values.get("commitment"), values.get("key"), not values.get("observations", True), values.get("tsa")
+    )
 
 
 # An example of it.

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from deepjudge_core.auditing.audit import make_suite
-from deepjudge_core.auditing.power import CONFIDENCE, Judged, Power, Share, estimate_power
+from deepjudge_core.auditing.power import CONFIDENCE, JudgedModel, Power, Share, estimate_power
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.cli import arguments as typed
 from deepjudge_core.cli import display, exports
@@ -25,13 +25,13 @@ from deepjudge_core.files import storage
 from deepjudge_core.judging.judge import GROUPS
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.models.training import Schedule
-from deepjudge_core.observing.observe import Asking
+from deepjudge_core.observing.observe import QuerySettings
 from deepjudge_core.report.power_json import dump_power, power_to_json
 from deepjudge_core.suites.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load_inputs, load_training_inputs
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.text import clean
-from deepjudge_core.zoo.making import Recipe, check_recipe, make_zoo, needs_suite
-from deepjudge_core.zoo.manifest import Missing, Zoo, ZooModel, load_zoo
+from deepjudge_core.zoo.making import ZooSettings, check_recipe, make_zoo, needs_suite
+from deepjudge_core.zoo.manifest import MissingModel, Zoo, ZooModel, load_zoo
 from deepjudge_core.zoo.material import Material, divide
 
 _SUITE = "suite.safetensors"
@@ -46,7 +46,7 @@ def run_zoo(arguments: argparse.Namespace) -> int:
     folder = typed.folder(arguments.output)
     training, test = _labelled(arguments, arguments.data, TRAINING_KEYS), _test(arguments)
     typed.warn_of_bytes(training, arguments.data, scale=arguments.scale, bounds=arguments.bounds)
-    victim = Subject(arguments.victim, Asking(layout=arguments.input_layout), typed.opening(arguments))
+    victim = Subject(arguments.victim, QuerySettings(layout=arguments.input_layout), typed.opening(arguments))
     expected = InputSpec(training.x.shape[1:], layout=training.layout)
     network = open_network(victim.source, registry=registry, expected=expected, **victim.opening)
     material = divide(
@@ -99,8 +99,8 @@ def run_power(arguments: argparse.Namespace) -> int:
     return FAILED if power.failures else NO_COPY
 
 
-def _recipe(arguments: argparse.Namespace) -> Recipe:
-    return Recipe(
+def _recipe(arguments: argparse.Namespace) -> ZooSettings:
+    return ZooSettings(
         controls=arguments.controls,
         attacks=None if arguments.attacks == "all" else [name.strip() for name in arguments.attacks.split(",")],
         repeat=arguments.repeat,
@@ -159,8 +159,8 @@ def _suite(arguments: argparse.Namespace, victim: Subject, material: Material, r
     return suite
 
 
-def _line(made: ZooModel | Missing) -> str:
-    if isinstance(made, Missing):
+def _line(made: ZooModel | MissingModel) -> str:
+    if isinstance(made, MissingModel):
         return f"{made.name}: {'failed' if made.failed else 'left out'}: {made.reason}"
     accuracy = "other classes" if made.accuracy is None else f"{made.accuracy:.1%}"
     return f"{made.file}: {accuracy}, {made.seconds:.1f} s{', far from the victim' if made.far else ''}"
@@ -211,7 +211,7 @@ def _show_power(out: Console, power: Power) -> None:
         display.say(out, note)
 
 
-def _decision(found: Judged) -> str:
+def _decision(found: JudgedModel) -> str:
     return str(found.verdict.decision if found.verdict else Decision.FAILED)
 
 

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed: pip install 'deepjudge[tensorflow]'")
 pytest.importorskip("keras", reason="Keras is not installed: pip install 'deepjudge[tensorflow]'")
 
-from hostile.ground import Judged, needs_landlock, needs_seccomp, rename
+from hostile.ground import JudgedModel, needs_landlock, needs_seccomp, rename
 from hostile.layers import FILES, FOLDERS, HANGING
 
 CASES = FILES | FOLDERS
@@ -19,35 +19,35 @@ ALONE = {
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    return Judged(tmp_path_factory.mktemp("keras"), CASES, *LIMITS)
+def judged(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+    return JudgedModel(tmp_path_factory.mktemp("keras"), CASES, *LIMITS)
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    return Judged(tmp_path_factory.mktemp("alone"), ALONE, *LIMITS, with_landlock=False)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+    return JudgedModel(tmp_path_factory.mktemp("alone"), ALONE, *LIMITS, with_landlock=False)
 
 
 @pytest.fixture(scope="module")
-def hanging(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    return Judged(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "15")
+def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "15")
 
 
 @needs_landlock
 @pytest.mark.parametrize("name", CASES)
-def test_a_file_has_the_outcome_that_is_its_own(name: str, judged: Judged) -> None:
+def test_a_file_has_the_outcome_that_is_its_own(name: str, judged: JudgedModel) -> None:
     judged.check(name)
 
 
 @needs_landlock
 @pytest.mark.parametrize("name", HANGING)
-def test_what_never_ends_is_ended(name: str, hanging: Judged) -> None:
+def test_what_never_ends_is_ended(name: str, hanging: JudgedModel) -> None:
     hanging.check(name)
 
 
 @needs_seccomp
 @pytest.mark.parametrize("name", ALONE)
-def test_without_landlock_what_runs_code_is_not_opened(name: str, alone: Judged) -> None:
+def test_without_landlock_what_runs_code_is_not_opened(name: str, alone: JudgedModel) -> None:
     alone.check(name)
 
 

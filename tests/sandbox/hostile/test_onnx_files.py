@@ -12,7 +12,7 @@ from hostile.graphs import BENIGN, CASES, HANGING, beside_modules
 from hostile.ground import (
     FAILED,
     INCONCLUSIVE,
-    Judged,
+    JudgedModel,
     Place,
     ask,
     needs_landlock,
@@ -28,57 +28,57 @@ LIMITS = ("--memory", "1GiB", "--timeout", "60")
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    return Judged(tmp_path_factory.mktemp("onnx"), CASES, *LIMITS)
+def judged(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+    return JudgedModel(tmp_path_factory.mktemp("onnx"), CASES, *LIMITS)
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    return Judged(tmp_path_factory.mktemp("alone"), ALONE, *LIMITS, with_landlock=False)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+    return JudgedModel(tmp_path_factory.mktemp("alone"), ALONE, *LIMITS, with_landlock=False)
 
 
 @pytest.fixture(scope="module")
-def hanging(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    return Judged(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "5")
+def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "5")
 
 
 @needs_landlock
 @pytest.mark.parametrize("name", CASES)
-def test_a_file_has_the_outcome_that_is_its_own(name: str, judged: Judged) -> None:
+def test_a_file_has_the_outcome_that_is_its_own(name: str, judged: JudgedModel) -> None:
     judged.check(name)
 
 
 @needs_landlock
-def test_nothing_else_happens(judged: Judged) -> None:
+def test_nothing_else_happens(judged: JudgedModel) -> None:
     judged.check_rest()
 
 
 @needs_seccomp
 @pytest.mark.parametrize("name", ALONE)
-def test_without_landlock_a_file_has_the_same_outcome(name: str, alone: Judged) -> None:
+def test_without_landlock_a_file_has_the_same_outcome(name: str, alone: JudgedModel) -> None:
     alone.check(name)
 
 
 @needs_seccomp
-def test_without_landlock_nothing_else_happens(alone: Judged) -> None:
+def test_without_landlock_nothing_else_happens(alone: JudgedModel) -> None:
     alone.check_rest()
 
 
 @needs_landlock
 @pytest.mark.parametrize("name", HANGING)
-def test_what_never_ends_is_ended(name: str, hanging: Judged) -> None:
+def test_what_never_ends_is_ended(name: str, hanging: JudgedModel) -> None:
     hanging.check(name)
 
 
 @needs_landlock
-def test_nothing_else_happens_meanwhile(hanging: Judged) -> None:
+def test_nothing_else_happens_meanwhile(hanging: JudgedModel) -> None:
     hanging.check_rest()
 
 
 @needs_seccomp
 def test_without_landlock_a_full_sandbox_can_be_required(tmp_path: Path) -> None:
     cases = {name: rename(BENIGN[name], "no-sandbox") for name in ("an honest one", "weights beside it")}
-    judged = Judged(tmp_path, cases, "--require-sandbox", with_landlock=False)
+    judged = JudgedModel(tmp_path, cases, "--require-sandbox", with_landlock=False)
     for name in cases:
         judged.check(name)
     judged.check_rest()

@@ -1,21 +1,21 @@
 """Files that are refused before anything opens them."""
 
 import pytest
-from hostile.ground import Judged, needs_seccomp
+from hostile.ground import JudgedModel, needs_seccomp
 from hostile.plain import FILES
 
 pytestmark = needs_seccomp
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    return Judged(tmp_path_factory.mktemp("refused"), FILES, "--memory", "1GiB", "--timeout", "60")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+    return JudgedModel(tmp_path_factory.mktemp("refused"), FILES, "--memory", "1GiB", "--timeout", "60")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_is_refused_in_one_line(name: str, judged: Judged) -> None:
+def test_a_file_is_refused_in_one_line(name: str, judged: JudgedModel) -> None:
     judged.check(name)
 
 
-def test_nothing_else_happens(judged: Judged) -> None:
+def test_nothing_else_happens(judged: JudgedModel) -> None:
     judged.check_rest()

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch models need PyTorch")
 
-from hostile.ground import Judged, needs_landlock, needs_seccomp, rename
+from hostile.ground import JudgedModel, needs_landlock, needs_seccomp, rename
 from hostile.programs import ARCH, HANGING, PROGRAMS, SCRIPTS, STATES, install_network
 
 MODELS = PROGRAMS | SCRIPTS
@@ -19,58 +19,58 @@ MODELS_ALONE = {
 
 
 @pytest.fixture(scope="module")
-def states(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    return Judged(tmp_path_factory.mktemp("states"), STATES, *WITH_ARCH, prepare=install_network)
+def states(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+    return JudgedModel(tmp_path_factory.mktemp("states"), STATES, *WITH_ARCH, prepare=install_network)
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    return Judged(tmp_path_factory.mktemp("models"), MODELS, *LIMITS)
+def models(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+    return JudgedModel(tmp_path_factory.mktemp("models"), MODELS, *LIMITS)
 
 
 @pytest.fixture(scope="module")
-def states_alone(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+def states_alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
     folder = tmp_path_factory.mktemp("states-alone")
-    return Judged(folder, STATES_ALONE, *WITH_ARCH, prepare=install_network, with_landlock=False)
+    return JudgedModel(folder, STATES_ALONE, *WITH_ARCH, prepare=install_network, with_landlock=False)
 
 
 @pytest.fixture(scope="module")
-def models_alone(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    return Judged(tmp_path_factory.mktemp("models-alone"), MODELS_ALONE, *LIMITS, with_landlock=False)
+def models_alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+    return JudgedModel(tmp_path_factory.mktemp("models-alone"), MODELS_ALONE, *LIMITS, with_landlock=False)
 
 
 @pytest.fixture(scope="module")
-def hanging(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    return Judged(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "10")
+def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "10")
 
 
 @needs_landlock
 @pytest.mark.parametrize("name", STATES)
-def test_weights_have_the_outcome_that_is_their_own(name: str, states: Judged) -> None:
+def test_weights_have_the_outcome_that_is_their_own(name: str, states: JudgedModel) -> None:
     states.check(name)
 
 
 @needs_landlock
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_has_the_outcome_that_is_its_own(name: str, models: Judged) -> None:
+def test_a_model_has_the_outcome_that_is_its_own(name: str, models: JudgedModel) -> None:
     models.check(name)
 
 
 @needs_landlock
 @pytest.mark.parametrize("name", HANGING)
-def test_what_never_ends_is_ended(name: str, hanging: Judged) -> None:
+def test_what_never_ends_is_ended(name: str, hanging: JudgedModel) -> None:
     hanging.check(name)
 
 
 @needs_seccomp
 @pytest.mark.parametrize("name", STATES_ALONE)
-def test_without_landlock_weights_have_the_same_outcome(name: str, states_alone: Judged) -> None:
+def test_without_landlock_weights_have_the_same_outcome(name: str, states_alone: JudgedModel) -> None:
     states_alone.check(name)
 
 
 @needs_seccomp
 @pytest.mark.parametrize("name", MODELS_ALONE)
-def test_without_landlock_no_model_is_opened(name: str, models_alone: Judged) -> None:
+def test_without_landlock_no_model_is_opened(name: str, models_alone: JudgedModel) -> None:
     models_alone.check(name)
 
 

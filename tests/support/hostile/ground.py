@@ -23,7 +23,7 @@ import toys
 from deepjudge_core.auditing.audit import make_suite
 from deepjudge_core.cli.main import main
 from deepjudge_core.sandbox import landlock, seccomp
-from deepjudge_core.suites.generation import Making
+from deepjudge_core.suites.generation import SuiteSettings
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.suite import Suite, save_suite
 from deepjudge_core.text import clean
@@ -83,7 +83,7 @@ def _suite() -> Suite:
         "pgd": {"eps": 0.4, "step": 0.1, "steps": 5},
         "neuron-corners": {"iterations": 20, "tries": 2, "per_neuron": 1},
     }
-    return make_suite(victim, Inputs(x, y, training=x), Making(n=8, order="balanced", options=options))
+    return make_suite(victim, Inputs(x, y, training=x), SuiteSettings(n=8, order="balanced", options=options))
 
 
 def _written(folder: Path) -> Path:
@@ -92,7 +92,7 @@ def _written(folder: Path) -> Path:
     return path
 
 
-class Judged:
+class JudgedModel:
     """What came of one command over several files."""
 
     def __init__(
