@@ -19,10 +19,8 @@ import onnxruntime
 import tensorflow as tf
 import torch
 
-from deepjudge_core import build_suite, load_registry, open_model, select_seeds
+from deepjudge_core import build_suite, load_registry, measure, observe, open_model, select_seeds
 from deepjudge_core.components.values import Seeds, Task
-from deepjudge_core.judging import measure
-from deepjudge_core.observing import observe
 
 ROUNDS = 5
 

@@ -1,33 +1,54 @@
 """Errors that a person can act on: what was expected, what was found, what to do."""
 
+from collections.abc import Mapping
+
 from deepjudge_core.text import LONGEST_LINE, clean
 
 
 class DeepJudgeError(Exception):
-    """Base of every error that this package raises on purpose; its text is one clean line for the user."""
+    """Base of every error that this package raises on purpose; its text is one clean line for the user.
 
-    def __init__(self, text: str) -> None:
+    Attributes:
+        code: What happened, as one of :data:`CODES`: it stays when the words change.
+    """
+
+    code = "error"
+
+    def __init__(self, text: str, *, code: str | None = None) -> None:
+        """Say what happened.
+
+        Args:
+            text: What was expected, what was found, and what to do.
+            code: One of :data:`CODES`; that of the class by default.
+        """
         super().__init__(clean(text, LONGEST_LINE))
+        if code is not None:
+            self.code = code
 
 
 class UsageError(DeepJudgeError):
     """The call itself is wrong: an unknown name, option or key, or a combination that cannot be."""
 
+    code = "wrong-usage"
+
 
 class ModelError(DeepJudgeError):
     """A model cannot be opened, or does not answer as a classifier of this suite must.
 
-    Attributes:
-        code: One word for what happened to a stranger's model, which stands behind the text; None for others.
+    Where a code is given it stands behind the text: what is said of a stranger's model is read in reports, too.
     """
 
+    code = "unusable-model"
+
     def __init__(self, text: str, *, code: str | None = None) -> None:
-        super().__init__(f"{text} ({code})" if code else text)
-        self.code = code
+        """Say what happened; see the base class."""
+        super().__init__(f"{text} ({code})" if code else text, code=code)
 
 
 class MissingExtraError(ModelError):
     """A library that is needed is not installed; the text says what mends it, as a rule ``pip install``."""
+
+    code = "missing-extra"
 
     def __init__(self, source: str, framework: str, extra: str, mend: str | None = None) -> None:
         mend = mend or f"pip install 'deepjudge[{extra}]'"
@@ -37,21 +58,78 @@ class MissingExtraError(ModelError):
 class InputError(DeepJudgeError):
     """Inputs or labels do not fit: missing keys, shapes, bounds, label range."""
 
+    code = "wrong-inputs"
+
 
 class GenerationError(DeepJudgeError):
     """A generator could not make the cases that a suite needs."""
+
+    code = "no-cases"
 
 
 class FileFormatError(DeepJudgeError):
     """A file of this tool is damaged, of another kind, or belongs to another suite."""
 
+    code = "wrong-file"
+
 
 class CalibrationError(DeepJudgeError):
     """The controls cannot serve as controls."""
 
+    code = "wrong-controls"
+
 
 class PluginError(DeepJudgeError):
     """A plugin failed, or two plugins claim one name."""
+
+    code = "plugin-failed"
+
+
+CODES: Mapping[str, str] = {
+    # The command line and the calls of a program.
+    "wrong-usage": "the call or the command line is wrong: the line says what was expected",
+    "unknown-name": "no component, layer, class or key has this name; the line lists the names that there are",
+    "unknown-option": "the component has no such option; the line lists its options",
+    "wrong-value": "the value of an option or key is impossible; the line says which values are possible",
+    "missing-value": "something that is required was not given",
+    "conflict": "two options exclude each other, or one needs another",
+    "would-overwrite": "the command would write over a file that it reads, or to a place that is taken",
+    "audit-file": "an AUDIT.toml has mistakes; each has its line",
+    "other-than-committed": "the suite, the controls or the settings differ from what was committed to",
+    # Files.
+    "wrong-file": "a file of deepjudge's is of another kind, or belongs to another suite",
+    "damaged-file": "a file is not as it was written: its digest differs, or parts are missing",
+    "cannot-read": "a file cannot be read",
+    "cannot-write": "a file cannot be written",
+    "wrong-inputs": "inputs or labels do not fit: missing keys, shapes, bounds or labels",
+    # Components and controls.
+    "no-cases": "a generator made no cases that the suite could use",
+    "wrong-controls": "the controls cannot serve as controls",
+    "plugin-failed": "a plugin failed, or two plugins claim one name",
+    "missing-extra": "a library is not installed; the line says what installs it",
+    # Models.
+    "unusable-model": "the model cannot be used for this; the line says why",
+    "not-a-file": "it is no file that can be read, but a link, a pipe, a device or the like, or has one beside it",
+    "too-large": "it has more bytes, files or folders than allowed, or answers more than 2 GiB to a batch",
+    "wrong-format": "what is in it is not what its name says, is damaged, or is never opened",
+    "needs-sandbox": "its format is opened in the full sandbox only, which this system does not have",
+    "no-sandbox": "--require-sandbox was given, and this system does not have the full sandbox",
+    "cannot-open": "its adapter refused it, or the framework could not read it",
+    "cannot-answer": "it was opened, and failed on the suite's inputs",
+    "bad-answer": "it answered NaN or infinity, another shape, or no message of deepjudge's",
+    "timed-out": "it did not open, or answer a batch, within --timeout",
+    "out-of-memory": "it took more than --memory",
+    "too-much-written": "it wrote more than 1 GiB or 10,000 files",
+    "crashed": "its process was ended by the system, or ended itself",
+    "error": "anything else",
+}
+"""Every code, and what it means. The documentation's table is made of this."""
+
+
+def with_code(line: str, error: DeepJudgeError) -> str:
+    """A line of an error with its code behind it, once."""
+    code = f"({error.code})"
+    return line if line.endswith(code) else f"{line} {code}"
 
 
 _LONGEST = 500  # characters of what a library says

@@ -25,12 +25,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from deepjudge_core import Inputs, build_suite, calibrate, load_registry, open_model, select_seeds
+from deepjudge_core import Inputs, build_suite, calibrate, load_registry, observe, open_model, select_seeds
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.outcome import Report
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.models.info import Isolation
-from deepjudge_core.observing import observe
 from deepjudge_core.report.audit_json import dump_report, report_to_json
 from deepjudge_core.sandbox.policy import Sandbox
 

@@ -18,17 +18,17 @@ from deepjudge_core import (
     QuerySettings,
     Suite,
     build_suite,
+    judge,
     load_observation,
     load_registry,
     load_suite,
+    observe,
     open_model,
     save_observation,
     save_suite,
     select_seeds,
 )
-from deepjudge_core.judging import judge
 from deepjudge_core.judging.neurons import Match, matched
-from deepjudge_core.observing import observe
 
 KINDS = ("copy", "disguised", "independent")
 METRICS = ("nod", "nad", "lod", "lad")

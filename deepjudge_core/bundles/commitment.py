@@ -28,6 +28,8 @@ COMMITMENT = "urn:deepjudge:commitment:1"
 class CommitmentError(UsageError):
     """Something else was asked for than was committed to: a line for each difference."""
 
+    code = "other-than-committed"
+
     def __init__(self, lines: tuple[str, ...]) -> None:
         self.lines = lines
         super().__init__("; ".join(lines))

@@ -32,7 +32,7 @@ from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, INTERRUPTED, N
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Component, Registry, load_registry
 from deepjudge_core.components.values import Decision
-from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError
+from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError, with_code
 from deepjudge_core.files import storage
 from deepjudge_core.files.reading import read_json
 from deepjudge_core.judging.calibration import (
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             _trace(errors)
         for line in error.lines if isinstance(error, AuditFileError | CommitmentError) else [str(error)]:
-            display.say(errors, f"deepjudge: {line}")
+            display.say(errors, f"deepjudge: {with_code(line, error)}")
         return USAGE if isinstance(error, UsageError) else FAILED
     except MemoryError as error:
         if arguments.debug:

@@ -12,11 +12,22 @@ import pytest
 from networks.architectures import ARCHITECTURES, BOUNDS, Architecture
 from networks.matrix import FORMS
 
-from deepjudge_core import Access, Calibration, Decision, Model, Suite, build_suite, calibrate, open_model, select_seeds
+from deepjudge_core import (
+    Access,
+    Calibration,
+    Decision,
+    Model,
+    Suite,
+    build_suite,
+    calibrate,
+    judge,
+    measure,
+    observe,
+    open_model,
+    select_seeds,
+)
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
-from deepjudge_core.judging import judge, measure
-from deepjudge_core.observing import observe
 
 VICTIM, OTHER = 21, 40
 CONTROLS = range(22, 34)

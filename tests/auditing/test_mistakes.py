@@ -23,14 +23,15 @@ from deepjudge_core import (
     build_suite,
     calibrate,
     hookimpl,
+    judge,
     load_suite,
+    measure,
+    observe,
     save_suite,
     select_seeds,
 )
 from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import FileFormatError, GenerationError, PluginError
-from deepjudge_core.judging import judge, measure
-from deepjudge_core.observing import observe
 from deepjudge_core.report.audit_json import schema, suite_to_json
 
 HOW = "the suite was made without cases for the set 'mistakes'; make it with '--generator ... mistakes'"

@@ -33,19 +33,20 @@ from deepjudge_core import (
     SuiteSettings,
     Task,
     Vote,
+    audit,
     build_suite,
     calibrate,
+    judge,
     load_registry,
+    measure,
+    observe,
     open_model,
     save_suite,
     select_seeds,
 )
-from deepjudge_core.auditing import audit
 from deepjudge_core.components.values import Mistakes, Seeds
-from deepjudge_core.judging import judge, measure
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import softmax
-from deepjudge_core.observing import observe
 from deepjudge_core.testing import NumpyModel, check_generator, check_metric, check_model, check_rule
 
 REGISTRY = load_registry()

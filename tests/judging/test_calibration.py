@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 import toys
 
-from deepjudge_core import Access, Observation, build_suite, calibrate, load_calibration, save_calibration, select_seeds
+from deepjudge_core import (
+    Access,
+    Observation,
+    build_suite,
+    calibrate,
+    load_calibration,
+    measure,
+    save_calibration,
+    select_seeds,
+)
 from deepjudge_core.components.strata import limits
 from deepjudge_core.errors import CalibrationError, FileFormatError, UsageError
 from deepjudge_core.files import storage
-from deepjudge_core.judging import measure
 from deepjudge_core.judging.calibration import Calibration, check_not_a_control
 
 

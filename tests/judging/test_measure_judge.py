@@ -27,18 +27,19 @@ from deepjudge_core import (
     SuiteSettings,
     Verdict,
     Vote,
+    audit,
     build_suite,
     calibrate,
     hookimpl,
+    judge,
+    measure,
+    observe,
     select_seeds,
 )
-from deepjudge_core.auditing import audit
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import FileFormatError, PluginError, UsageError
-from deepjudge_core.judging import judge, measure
 from deepjudge_core.judging.judge import doubtful_controls
-from deepjudge_core.observing import observe
 from deepjudge_core.report.audit_json import report_to_json
 
 

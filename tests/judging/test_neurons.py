@@ -12,13 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from deepjudge_core import Decision, build_suite, calibrate, load_calibration, save_calibration, select_seeds
+from deepjudge_core import (
+    Decision,
+    build_suite,
+    calibrate,
+    judge,
+    load_calibration,
+    measure,
+    observe,
+    save_calibration,
+    select_seeds,
+)
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.errors import CalibrationError, FileFormatError
-from deepjudge_core.judging import judge, measure
 from deepjudge_core.judging.neurons import Match, match_neurons, matched
 from deepjudge_core.judging.settings import JudgeSettings
-from deepjudge_core.observing import observe
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.testing import NumpyModel
 from deepjudge_core.testing.numpy_model import Activation

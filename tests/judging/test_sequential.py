@@ -36,19 +36,19 @@ from deepjudge_core import (
     Suite,
     SuiteSettings,
     Vote,
+    audit,
     build_suite,
     calibrate,
     hookimpl,
+    observe,
     select_seeds,
 )
-from deepjudge_core.auditing import audit
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.outcome import Report
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.betting import Capital
 from deepjudge_core.judging.sequential import judge_sequentially, order_of
-from deepjudge_core.observing import observe
 from deepjudge_core.observing.observe import QuerySettings
 from deepjudge_core.report.audit_json import report_to_json, schema
 from deepjudge_core.report.pages.reproducing import commands

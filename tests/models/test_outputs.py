@@ -21,15 +21,15 @@ from deepjudge_core import (
     build_suite,
     calibrate,
     load_observation,
+    measure,
+    observe,
     open_model,
     save_observation,
     select_seeds,
 )
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.errors import ModelError, UsageError
-from deepjudge_core.judging import measure
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.observing import observe
 from deepjudge_core.observing.classes import class_order
 from deepjudge_core.report.audit_json import dump_report, schema
 from deepjudge_core.testing import check_model

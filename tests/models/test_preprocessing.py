@@ -17,6 +17,7 @@ from deepjudge_core import (
     build_suite,
     calibrate,
     load_observation,
+    observe,
     save_observation,
     select_seeds,
 )
@@ -24,7 +25,6 @@ from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.models.preprocessing import STANDARD, candidates
-from deepjudge_core.observing import observe
 from deepjudge_core.report.audit_json import dump_report, schema
 
 BYTES, SYMMETRIC, UNIT, IMAGENET = STANDARD.values()

@@ -16,8 +16,11 @@ from deepjudge_core import (
     QuerySettings,
     build_suite,
     calibrate,
+    judge,
     load_calibration,
     load_observation,
+    measure,
+    observe,
     open_model,
     save_calibration,
     save_observation,
@@ -28,9 +31,7 @@ from deepjudge_core.auditing.outcome import SuspectResult
 from deepjudge_core.cli import display
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
-from deepjudge_core.judging import judge, measure
 from deepjudge_core.models.steadiness import Given, unsteadiness
-from deepjudge_core.observing import observe
 from deepjudge_core.report.audit_json import report_to_json, schema
 from deepjudge_core.types import Array
 

@@ -17,12 +17,12 @@ from deepjudge_core import (
     build_suite,
     load_observation,
     load_suite,
+    observe,
     save_observation,
     save_suite,
     select_seeds,
 )
 from deepjudge_core.errors import FileFormatError, InputError, ModelError, UsageError
-from deepjudge_core.observing import observe
 from deepjudge_core.testing import NumpyModel
 from deepjudge_core.types import Array
 

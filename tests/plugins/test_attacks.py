@@ -10,13 +10,11 @@ import pytest
 from deepjudge_attacks import adaptive, conversion, extraction, fine_tuning, permuting, pruning
 from sklearn.datasets import load_digits
 
-from deepjudge_core import Attack, Loot, Measurement, Network, build_suite, open_network, select_seeds
+from deepjudge_core import Attack, Loot, Measurement, Network, build_suite, measure, observe, open_network, select_seeds
 from deepjudge_core.errors import DeepJudgeError, InputError, ModelError, UsageError
-from deepjudge_core.judging import measure
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.models.network import Weights
 from deepjudge_core.models.training import Schedule, accuracy, cross_entropy, train
-from deepjudge_core.observing import observe
 from deepjudge_core.testing import NumpyArchitecture, check_attack
 from deepjudge_core.testing.attacks import small_loot, small_victim
 from deepjudge_core.types import Array

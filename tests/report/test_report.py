@@ -7,9 +7,8 @@ import jsonschema
 import pytest
 import toys
 
-from deepjudge_core import Access, JudgeSettings, Metric, Report, build_suite, calibrate, select_seeds
+from deepjudge_core import Access, JudgeSettings, Metric, Report, build_suite, calibrate, observe, select_seeds
 from deepjudge_core.auditing.audit import judge_suspects
-from deepjudge_core.observing import observe
 from deepjudge_core.report.audit_json import dump_report, report_to_json, schema
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())

@@ -1,5 +1,6 @@
 """Runs commands in a folder with models of the toy framework."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,36 @@ class Cli:
         out, err = self.capsys.readouterr()
         assert "Traceback" not in out + err
         return status, out, err
+
+    def refuses(
+        self, status: int, code: str, *arguments: object, facts: Sequence[str] = (), leaves: Path | None = None
+    ) -> str:
+        """Run a command that says one line, which has these facts and ends with this code, and leaves all as it was.
+
+        Args:
+            status: The exit status.
+            code: One of ``deepjudge_core.errors.CODES``.
+            arguments: The command.
+            facts: Names and numbers that the line has to hold; not its wording.
+            leaves: A suite that the command may have finished before.
+
+        Returns:
+            The line.
+        """
+        before = self.content()
+        ended, out, err = self(*arguments)
+        [line] = err.splitlines()
+        assert line.startswith("deepjudge: ")
+        assert line.endswith(f" ({code})"), line
+        assert ended == status
+        missing = [fact for fact in facts if fact not in line]
+        assert not missing, f"{missing} in {line}"
+        assert out == "" if leaves is None else out.startswith("victim ")
+        if leaves is not None:
+            leaves.unlink()
+            leaves.with_name("queries.jsonl").unlink(missing_ok=True)  # of an audit
+        assert self.content() == before
+        return line
 
     def fails(self, status: int, said: str, *arguments: object, kept: Path | None = None) -> None:
         """Run a command that says one line and leaves everything as it was, but for a suite it may have finished."""

@@ -38,13 +38,13 @@ from deepjudge_core import (
     calibrate,
     hookimpl,
     load_registry,
+    observe,
     select_seeds,
 )
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.network import Weights
 from deepjudge_core.models.training import Schedule, train
-from deepjudge_core.observing import observe
 from deepjudge_core.testing import NumpyArchitecture
 from deepjudge_core.testing.numpy_model import NumpyModel
 from deepjudge_core.types import Layout

@@ -41,6 +41,8 @@ _ENDLESS = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){32}""")
 class AuditFileError(UsageError):
     """What is wrong with the file of an audit: a line for each mistake, of the first ones."""
 
+    code = "audit-file"
+
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = tuple(lines)
         super().__init__("; ".join(self.lines))

@@ -10,12 +10,10 @@ import deepjudge_keras
 import numpy as np
 import pytest
 
-from deepjudge_core import build_suite, load_registry, open_model, select_seeds
+from deepjudge_core import build_suite, load_registry, measure, observe, open_model, select_seeds
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.errors import ModelError, PluginError, UsageError
-from deepjudge_core.judging import measure
 from deepjudge_core.models.model import Access
-from deepjudge_core.observing import observe
 from deepjudge_core.testing import check_model
 from deepjudge_core.types import Array
 
