@@ -88,9 +88,9 @@ class Blueprint:
             ModelError: When such a layer has no such number.
         """
         model = self.make(np.random.default_rng(0))
-        wanted = {id(model.weights[place]) for place in places}
+        ids = {id(model.weights[place]) for place in places}
         for layer in _layers(model):
-            if wanted.isdisjoint(map(id, _own(layer))):
+            if ids.isdisjoint(map(id, _own(layer))):
                 continue
             number = next((name for name in ("units", "filters") if hasattr(layer, name)), None)
             if number is None:
@@ -142,8 +142,8 @@ def _value(key: Any, value: Any) -> Any:
 
 
 def _custom(parts: Iterable[Any]) -> dict[str, Any]:
-    found = [part if isinstance(part, types.FunctionType) else type(part) for part in parts]
-    return {thing.__name__: thing for thing in found if thing.__module__.partition(".")[0] not in ("builtins", "keras")}
+    definitions = [part if isinstance(part, types.FunctionType) else type(part) for part in parts]
+    return {one.__name__: one for one in definitions if one.__module__.partition(".")[0] not in ("builtins", "keras")}
 
 
 def _layers(model: Any) -> list[Any]:

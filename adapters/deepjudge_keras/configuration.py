@@ -34,32 +34,32 @@ def read(text: str | bytes) -> dict[str, Any]:
     if len(text) > LENGTH:
         raise ModelError(f"its configuration has more than {LENGTH} characters")
     try:
-        found = _admitted(json.loads(text), 0)
+        config = _admit(json.loads(text), 0)
     except (ValueError, RecursionError) as error:
         raise ModelError("its configuration is not JSON, or nested without end") from error
-    if not isinstance(found, dict) or not isinstance(found.get("config"), dict | list):
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
         raise ModelError("its configuration is not that of a model")
-    return found
+    return config
 
 
-def _admitted(node: Any, depth: int) -> Any:
+def _admit(node: Any, depth: int) -> Any:
     """A copy of what may be made."""
     if depth > _DEPTH:
         raise ModelError(f"its configuration is nested more than {_DEPTH} deep")
     if isinstance(node, list):
-        return [_admitted(item, depth + 1) for item in node]
+        return [_admit(item, depth + 1) for item in node]
     if not isinstance(node, dict):
         return node
     if "class_name" in node:
-        _expect_known(node)
+        _expect_kind(node)
         node = {key: value for key, value in node.items() if key not in _NOT_MADE}
     for key, value in node.items():
         if key.endswith("activation") and isinstance(value, str):
             _expect_activation(value)
-    return {key: _admitted(value, depth + 1) for key, value in node.items() if value or key not in _KERAS_2}
+    return {key: _admit(value, depth + 1) for key, value in node.items() if value or key not in _KERAS_2}
 
 
-def _expect_known(node: dict[str, Any]) -> None:
+def _expect_kind(node: dict[str, Any]) -> None:
     kind, module, registered = node["class_name"], node.get("module"), node.get("registered_name")
     if not isinstance(kind, str) or not all(isinstance(name, str | None) for name in (module, registered)):
         raise ModelError(f"its configuration names something by other than a text: {_REBUILD}")
@@ -75,8 +75,8 @@ def _expect_known(node: dict[str, Any]) -> None:
     elif kind == "function":
         raise ModelError(f"it refers to a function, {node.get('config')!r:.80}: {_REBUILD}")
     elif not _is_registered(registered or kind) and not (registered in (None, kind) and _is_keras_own(module, kind)):
-        found = registered if registered not in (None, kind) else f"{module}.{kind}" if module else kind
-        raise ModelError(f"it holds {found!r:.80}, which is none of Keras's layers that only compute: {_REBUILD}")
+        full_name = registered if registered not in (None, kind) else f"{module}.{kind}" if module else kind
+        raise ModelError(f"it holds {full_name!r:.80}, which is none of Keras's layers that only compute: {_REBUILD}")
 
 
 def _is_keras_own(module: str | None, name: str) -> bool:

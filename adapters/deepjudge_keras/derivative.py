@@ -24,8 +24,8 @@ class Derivative:
         """While a function is traced: the gradients at its tensors ``sources``, None where there is none."""
         cotangent = tf.numpy_function(self._call_back, [scores], scores.dtype)
         cotangent.set_shape(scores.shape)
-        found: list[Any] = tf.gradients(scores, list(sources), grad_ys=cotangent)
-        return found
+        gradients: list[Any] = tf.gradients(scores, list(sources), grad_ys=cotangent)
+        return gradients
 
     def run(self, function: Any, cotangent: Callable[[Array], Array], *arguments: Any) -> Any:
         """Run a function that was traced with :meth:`gradients`; an error of the cotangent is raised as it is."""

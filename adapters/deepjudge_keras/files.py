@@ -137,11 +137,11 @@ def _another(start: bytes) -> str | None:
         return "an empty file"
     if start.startswith(_PICKLES):
         return f"a pickle, which is never opened, since it may run any code: {_RESAVE}"
-    for magic, found in _STARTS.items():
+    for magic, kind in _STARTS.items():
         if start.startswith(magic):
-            return f"{found} under this name: {_RESAVE}"
+            return f"{kind} under this name: {_RESAVE}"
     return None
 
 
-def _other(path: Path, found: str, kind: str = "Keras model") -> ModelError:
-    return ModelError(f"{path}: expected a {kind}, found {found}")
+def _other(path: Path, content: str, kind: str = "Keras model") -> ModelError:
+    return ModelError(f"{path}: expected a {kind}, found {content}")

@@ -134,10 +134,10 @@ def trace_training(model: Any, x: Any, state: State) -> tuple[Trace, list[Any]]:
 def _trace(model: Any, x: Any, state: State) -> tuple[Trace, list[Call]]:
     output, calls, _ = _called(model, x, state, training=False)
     layers = {op.name: (op, call.path) for call in calls for op in _layer_ops(call)}  # outer ones last, so they stay
-    found = find_taps(operations(x, {name: op for name, (op, _) in layers.items()}), output.name)
+    taps = find_taps(operations(x, {name: op for name, (op, _) in layers.items()}), output.name)
     first = any(getattr(call.operation, "data_format", None) == "channels_first" for call in calls)
-    taps = _named(found.taps, x.graph, calls, {name: path for name, (_, path) in layers.items()})
-    return Trace(output, found.scores, taps, "channels_first" if first else "channels_last"), calls
+    named = _named(taps.taps, x.graph, calls, {name: path for name, (_, path) in layers.items()})
+    return Trace(output, taps.scores, named, "channels_first" if first else "channels_last"), calls
 
 
 def _called(model: Any, x: Any, state: State, *, training: bool) -> tuple[Any, list[Call], list[Any]]:
@@ -175,12 +175,12 @@ def _counterpart(tap: str, tensor: Any, before: Sequence[Call], after: Sequence[
 def _by_turn(calls: Sequence[Call]) -> dict[tuple[int, int], Call]:
     """Calls by the layer or operation and the number of its calls so far."""
     turns: Counter[int] = Counter()
-    found = {}
+    by_turn = {}
     for call in calls:
         key = id(call.operation)
-        found[key, turns[key]] = call
+        by_turn[key, turns[key]] = call
         turns[key] += 1
-    return found
+    return by_turn
 
 
 def _own(operations: Sequence[Any], call: Call, calls: Iterable[Call]) -> list[Any]:
@@ -242,9 +242,9 @@ def operations(x: Any, layers: Mapping[str, Op] | None = None) -> list[Op]:
 
 def data_format(operation: Any) -> str:
     """What an operation on images, or the like, says of its axes (``NHWC``, ``NCW``, ...); empty for others."""
-    given = operation.node_def.attr
-    images = "data_format" in given and (operation.outputs[0].shape.rank or 0) > 2
-    return given["data_format"].s.decode() if images else ""
+    attributes = operation.node_def.attr
+    images = "data_format" in attributes and (operation.outputs[0].shape.rank or 0) > 2
+    return attributes["data_format"].s.decode() if images else ""
 
 
 def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
@@ -356,10 +356,10 @@ def _dropped_axis(operation: Any, rank: int) -> int | None:
         return None
     mask = operation.get_attr("shrink_axis_mask")
     whole = operation.get_attr("begin_mask") & operation.get_attr("end_mask")
-    given = range(int(operation.inputs[1].shape[0] or 0))
-    gone = [axis for axis in given if mask >> axis & 1]
-    kept = all(whole >> axis & 1 for axis in given if axis not in gone)
-    return gone[0] if len(gone) == 1 and kept else None
+    sliced = range(int(operation.inputs[1].shape[0] or 0))
+    gone = [axis for axis in sliced if mask >> axis & 1]
+    others_whole = all(whole >> axis & 1 for axis in sliced if axis not in gone)
+    return gone[0] if len(gone) == 1 and others_whole else None
 
 
 def _layer_ops(call: Call) -> Iterator[Op]:

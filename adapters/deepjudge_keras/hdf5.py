@@ -35,7 +35,7 @@ def elements(file: Any, size: int) -> int:
 
 
 def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
-    groups, seen = [("", file)], {h5py.h5o.get_info(file.id).addr}
+    groups, addresses = [("", file)], {h5py.h5o.get_info(file.id).addr}
     while groups:
         path, group = groups.pop()
         for key in group:
@@ -46,9 +46,9 @@ def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
                 )
             item = group[key]
             address = h5py.h5o.get_info(item.id).addr
-            if address in seen:  # under another name, or a circle
+            if address in addresses:  # under another name, or a circle
                 continue
-            seen.add(address)
+            addresses.add(address)
             if isinstance(item, h5py.Group):
                 groups.append((name, item))
             elif isinstance(item, h5py.Dataset):

@@ -22,8 +22,8 @@ CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 def argument(function: Any) -> Any:
     """The placeholder of the one input of a concrete function."""
     captured = {inner.name for _, inner in function.graph.captures}
-    (given,) = (tensor for tensor in function.graph.inputs if tensor.name not in captured)
-    return given
+    (placeholder,) = (tensor for tensor in function.graph.inputs if tensor.name not in captured)
+    return placeholder
 
 
 def inline(function: Any, x: Any, result: Any) -> Any:
@@ -43,27 +43,27 @@ def inline(function: Any, x: Any, result: Any) -> Any:
     library = tf.compat.v1.GraphDef(library=definition.library, versions=definition.versions)
     with x.graph.as_default():
         tf.graph_util.import_graph_def(library, name="")
-    known = {inner.name: x.graph.capture(outer) for outer, inner in source.captures} | {argument(function).name: x}
-    functions = {found.signature.name: found for found in library.library.function}
-    (copied,) = _copy(source, [result], known, functions, x.graph)
+    available = {inner.name: x.graph.capture(outer) for outer, inner in source.captures} | {argument(function).name: x}
+    functions = {body.signature.name: body for body in library.library.function}
+    (copied,) = _copy(source, [result], available, functions, x.graph)
     return copied
 
 
 def _copy(
-    source: Any, results: Sequence[Any], known: Mapping[str, Any], functions: Mapping[str, Any], graph: Any
+    source: Any, results: Sequence[Any], available: Mapping[str, Any], functions: Mapping[str, Any], graph: Any
 ) -> list[Any]:
     """Copy what ``results`` need into ``graph``, where the tensors of ``source`` in ``known`` are there already."""
-    made = dict(known)
-    needed = _needed(results, known)
+    copies = dict(available)
+    needed = _needed(results, available)
     if "NextIteration" in {operation.type for operation in needed.values()}:
         raise ModelError("expected loops that call functions, found one inside the graph, as TensorFlow 1 made them")
     for operation in source.get_operations():
         if operation.name not in needed:
             continue
-        inputs = [made[tensor.name] for tensor in operation.inputs]
+        inputs = [copies[tensor.name] for tensor in operation.inputs]
         outputs = _call(operation, inputs, functions, graph) or _create(operation, inputs, graph)
-        made |= {old.name: new for old, new in zip(operation.outputs, outputs, strict=True)}
-    return [made[result.name] for result in results]
+        copies |= {old.name: new for old, new in zip(operation.outputs, outputs, strict=True)}
+    return [copies[result.name] for result in results]
 
 
 def _call(operation: Any, inputs: Sequence[Any], functions: Mapping[str, Any], graph: Any) -> list[Any] | None:
@@ -71,8 +71,8 @@ def _call(operation: Any, inputs: Sequence[Any], functions: Mapping[str, Any], g
         return None
     with graph.as_default():  # where the functions are that it calls in turn
         body = function_def_to_graph(functions[operation.get_attr("f").name])
-    given = {tensor.name: value for tensor, value in zip(body.inputs, inputs, strict=True)}
-    return _copy(body, body.outputs, given, functions, graph)
+    arguments = {tensor.name: value for tensor, value in zip(body.inputs, inputs, strict=True)}
+    return _copy(body, body.outputs, arguments, functions, graph)
 
 
 def _create(operation: Any, inputs: Sequence[Any], graph: Any) -> Sequence[Any]:
@@ -93,13 +93,13 @@ def _create(operation: Any, inputs: Sequence[Any], graph: Any) -> Sequence[Any]:
     return outputs
 
 
-def _needed(results: Sequence[Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def _needed(results: Sequence[Any], available: Mapping[str, Any]) -> dict[str, Any]:
     """The operations, by name, that the results are computed by from what is known."""
     needed: dict[str, Any] = {}
     tensors = list(results)
     while tensors:
         tensor = tensors.pop()
-        if tensor.name not in known and tensor.op.name not in needed:
+        if tensor.name not in available and tensor.op.name not in needed:
             needed[tensor.op.name] = tensor.op
             tensors += tensor.op.inputs
     return needed

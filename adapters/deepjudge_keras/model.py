@@ -139,8 +139,8 @@ class TracedModel(BatchedModel):
         return run
 
     def _compile(self, run: Callable[..., Any]) -> Any:
-        given = [self._signature, *(tf.TensorSpec(weight.shape, weight.dtype) for weight in self._weights)]
-        return tf.function(run, input_signature=given, autograph=False).get_concrete_function()
+        specs = [self._signature, *(tf.TensorSpec(weight.shape, weight.dtype) for weight in self._weights)]
+        return tf.function(run, input_signature=specs, autograph=False).get_concrete_function()
 
     def _allow(self, access: Access) -> None:
         if access in self._refused:

@@ -48,7 +48,7 @@ class KerasArchitecture:
             ModelError: When it cannot be made, or is none that can be trained.
         """
         self._blueprint, self._name = blueprint, name
-        self._model = self._made(np.random.default_rng(0))
+        self._model = self._make(np.random.default_rng(0))
         variables = self._variables(self._model)
         self._names = tuple(names) or _unique(variable.path for variable in variables)
         self._state = dict(zip(self._names, variables, strict=True))
@@ -67,7 +67,7 @@ class KerasArchitecture:
 
     def initial(self, rng: np.random.Generator) -> dict[str, Array]:
         """See :class:`~deepjudge_core.models.network.Architecture`; by the initialisers that stand in its layers."""
-        return self._values(self._made(rng))
+        return self._values(self._make(rng))
 
     def with_classes(self, classes: int) -> "KerasArchitecture":
         """See :class:`~deepjudge_core.models.network.Architecture`."""
@@ -78,13 +78,13 @@ class KerasArchitecture:
         refused = f"{self._name}: cannot be given {classes} classes"
         try:
             blueprint = self._blueprint.with_units(head, classes)
-            found = KerasArchitecture(blueprint, name=self._name, names=self._names, layout=self.input.layout)
+            architecture = KerasArchitecture(blueprint, name=self._name, names=self._names, layout=self.input.layout)
         except ModelError as error:
             raise ModelError(f"{refused}: {str(error).removeprefix(f'{self._name}: ')}") from error
         others = [name for name in self._names if name not in self.head]
-        if found.classes != classes or any(found._state[n].shape != self._state[n].shape for n in others):
+        if architecture.classes != classes or any(architecture._state[n].shape != self._state[n].shape for n in others):
             raise ModelError(f"{refused}: its last layer does not say how many it has, or other layers follow from it")
-        return found
+        return architecture
 
     def student(self) -> "KerasArchitecture":
         """See :class:`~deepjudge_core.models.network.Architecture`: two convolutions, or a hidden layer."""
@@ -115,7 +115,7 @@ class KerasArchitecture:
 
     def save(self, weights: Weights, path: Path) -> None:
         """See :class:`~deepjudge_core.models.network.Architecture`."""
-        model = self._made(np.random.default_rng(0))
+        model = self._make(np.random.default_rng(0))
         for name, variable in zip(self._names, self._variables(model), strict=True):
             variable.assign(weights[name])
         with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +135,7 @@ class KerasArchitecture:
             raise ModelError(f"{self._name}: cannot be made anew: its configuration gives a model of other weights")
         return self._values(model)
 
-    def _made(self, rng: np.random.Generator) -> Any:
+    def _make(self, rng: np.random.Generator) -> Any:
         try:
             return self._blueprint.make(rng)
         except ModelError as error:

@@ -38,12 +38,12 @@ def expect_plain(meta: Any) -> None:
 
 def _reached(names: Iterable[str], functions: Mapping[str, Any]) -> Iterator[str]:
     """Names of the functions that some functions call, and their own."""
-    waiting, seen = list(names), set()
+    waiting, visited = list(names), set()
     while waiting:
         name = waiting.pop()
-        if name in seen or name not in functions:
+        if name in visited or name not in functions:
             continue
-        seen.add(name)
+        visited.add(name)
         yield name
         for node in functions[name].node_def:
             for value in node.attr.values():

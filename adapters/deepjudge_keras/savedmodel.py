@@ -62,9 +62,11 @@ class Signature:
         while output.op.type == "Identity":  # in which calls wrap their results
             output = output.op.inputs[0]
         output = self._scores(output)
-        found = find_taps(operations(x), output.name)
-        taps = {tap.name.removesuffix(":0"): (x.graph.get_tensor_by_name(tap.name), tap.channel) for tap in found.taps}
-        return Trace(output, found.scores, taps, _layout(x.graph))
+        taps = find_taps(operations(x), output.name)
+        tensors = {
+            tap.name.removesuffix(":0"): (x.graph.get_tensor_by_name(tap.name), tap.channel) for tap in taps.taps
+        }
+        return Trace(output, taps.scores, tensors, _layout(x.graph))
 
     def trace_as_one(self, x: Any) -> Trace:
         """Trace it into the graph of ``x`` as a single call, in which only the output can be seen."""
@@ -181,8 +183,8 @@ def _served(path: Path, meta: Any) -> tuple[str, Any]:
     key = _SERVED if _SERVED in signatures else names
     inputs = signatures[key].inputs
     if len(inputs) != 1:
-        found = f"{len(inputs)}: {', '.join(sorted(inputs))}" if inputs else "none"
-        raise ModelError(f"{path}: expected the signature {key} to have one input, found {found}")
+        listing = f"{len(inputs)}: {', '.join(sorted(inputs))}" if inputs else "none"
+        raise ModelError(f"{path}: expected the signature {key} to have one input, found {listing}")
     ((name, info),) = inputs.items()
     spec = tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype), name)
     numbers = spec.dtype.is_floating or spec.dtype.is_integer
@@ -199,8 +201,8 @@ def _run(path: Path, function: Any, spec: Any) -> tuple[Array, list[Array]]:
     for length in _LENGTHS if None in axes else _LENGTHS[:1]:
         shape = (rows or _ROWS, *(axis or length for axis in axes))
         # Small numbers, since integers may be places in a table.
-        given = rng.normal(size=shape) if spec.dtype.is_floating else rng.integers(0, 2, shape)
-        samples = given.astype(spec.dtype.as_numpy_dtype)
+        values = rng.normal(size=shape) if spec.dtype.is_floating else rng.integers(0, 2, shape)
+        samples = values.astype(spec.dtype.as_numpy_dtype)
         try:
             return samples, [output.numpy() for output in _call(function, spec.name, tf.constant(samples))]
         except (tf.errors.OpError, ValueError) as error:
@@ -217,12 +219,12 @@ def _sum_to_one(output: Array) -> bool:
     return bool((output >= 0).all() and np.allclose(output.astype(np.float32).sum(axis=1), 1, atol=1e-2))
 
 
-def _compare(path: Path, expected: Array, found: Array) -> None:
+def _compare(path: Path, expected: Array, actual: Array) -> None:
     tolerance = 1e-4 if expected.dtype.itemsize >= 4 else 1e-2
     tolerance *= max(1.0, float(np.nanmax(np.abs(expected), initial=0)))
-    same = found.shape == expected.shape
-    if not same or not np.allclose(found, expected, rtol=0, atol=tolerance, equal_nan=True):
-        difference = f"a difference of {np.abs(found - expected).max():.2g}" if same else f"the shape {found.shape}"
+    same = actual.shape == expected.shape
+    if not same or not np.allclose(actual, expected, rtol=0, atol=tolerance, equal_nan=True):
+        difference = f"a difference of {np.abs(actual - expected).max():.2g}" if same else f"the shape {actual.shape}"
         raise ModelError(
             f"{path}: expected the graph inside it to give what its signature gives for random inputs, "
             f"found {difference}"
@@ -233,8 +235,8 @@ def _layout(graph: Any) -> Layout | None:
     formats = {data_format(operation) for operation in graph.get_operations() if operation.outputs} - {""}
     if not formats:
         return None
-    return "channels_first" if any(given.startswith("NC") for given in formats) else "channels_last"
+    return "channels_first" if any(form.startswith("NC") for form in formats) else "channels_last"
 
 
-def _other(path: Path, found: str) -> ModelError:
-    return ModelError(f"{path}: expected a SavedModel, found {found}")
+def _other(path: Path, content: str) -> ModelError:
+    return ModelError(f"{path}: expected a SavedModel, found {content}")

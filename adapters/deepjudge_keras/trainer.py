@@ -125,16 +125,16 @@ class Functions:
         mask: Any,
         mean: Any,
         square: Any,
-        *given: Any,
+        *tensors: Any,
     ) -> list[Any]:
-        state = list(zip([*self._variables.values(), *self._seeds], given, strict=True))
+        state = list(zip([*self._variables.values(), *self._seeds], tensors, strict=True))
         traced, values = (
-            (trace(self._model, x, state), list(given)) if in_use else trace_training(self._model, x, state)
+            (trace(self._model, x, state), list(tensors)) if in_use else trace_training(self._model, x, state)
         )
         if layer is not None and layer not in traced.taps:
             raise ModelError(f"no layer {layer!r}; its layers are {', '.join(traced.taps)}")
         scores = _logits(traced) if layer is None else tf.cast(traced.neurons(layer), tf.float32)
-        weights = dict(zip(self._variables, given, strict=False))
+        weights = dict(zip(self._variables, tensors, strict=False))
         trained = [weights[name] for name in names]
         gradients = self.derivative.gradients(scores, trained)
         # One long row: a step of many small weights takes long for the number of operations, not for their size.
@@ -145,8 +145,8 @@ class Functions:
         square += (1 - _BETAS[1]) * (gradient**2 - square)
         change = rate * (mean / corrections[0]) / (tf.sqrt(square / corrections[1]) + _EPSILON)
         after = dict(zip(names, _parts((_row(trained) - change) * mask, trained), strict=True))
-        kept = [after.get(name, value) for name, value in zip(self._variables, values, strict=False)]
-        return [mean, square, *kept, *values[len(kept) :]]
+        next_weights = [after.get(name, value) for name, value in zip(self._variables, values, strict=False)]
+        return [mean, square, *next_weights, *values[len(next_weights) :]]
 
     def _compile(self, run: Callable[..., Any], others: Sequence[Any]) -> Any:
         function = tf.function(run, input_signature=[self._signature, *others], autograph=False)
@@ -175,9 +175,9 @@ class KerasTrainer:
         self._names = tuple(weights)
         self._trained = tuple(name for name in weights if name in trained)
         self._in_use = in_use
-        kept = {name: np.asarray(mask, bool) for name, mask in masks.items()}
-        self._weights = functions.tensors({n: np.where(kept[n], w, 0) if n in kept else w for n, w in weights.items()})
-        ones = (kept.get(name, np.ones(weights[name].shape, bool)) for name in self._trained)
+        keep = {name: np.asarray(mask, bool) for name, mask in masks.items()}
+        self._weights = functions.tensors({n: np.where(keep[n], w, 0) if n in keep else w for n, w in weights.items()})
+        ones = (keep.get(name, np.ones(weights[name].shape, bool)) for name in self._trained)
         self._mask = tf.constant(np.concatenate([mask.ravel() for mask in ones]), tf.float32)
         self._moments = [tf.zeros_like(self._mask)] * 2
         self._seeds = functions.seeds(seed)
@@ -193,8 +193,10 @@ class KerasTrainer:
     def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         functions = self._functions
-        found = functions.derivative.run(functions.gradient, _float32(cotangent), functions.inputs(x), *self._weights)
-        return np.asarray(found.numpy(), np.float32)
+        gradient = functions.derivative.run(
+            functions.gradient, _float32(cotangent), functions.inputs(x), *self._weights
+        )
+        return np.asarray(gradient.numpy(), np.float32)
 
     def step(self, x: Array, cotangent: ScoresCotangent, *, rate: float, layer: str | None = None) -> None:
         """See :class:`~deepjudge_core.models.network.Trainer`; a gradient longer than 5 is shortened to that.
@@ -247,13 +249,13 @@ def _last_read(x: Any, logits: Any, names: Mapping[str, str]) -> set[str]:
         if operation.type != "Shape" and any(tensor.name in reached for tensor in operation.inputs):
             reached |= {output.name for output in operation.outputs}
     met: set[str] = set()
-    seen: set[str] = set()
+    visited: set[str] = set()
     stack = [logits]
     while stack:
         tensor = stack.pop()
-        if tensor.name in seen or tensor.name not in reached:
+        if tensor.name in visited or tensor.name not in reached:
             continue
-        seen.add(tensor.name)
+        visited.add(tensor.name)
         read = [w for i in tensor.op.inputs if i.name not in reached for w in _behind(i, reached) if w.name in names]
         met |= {names[weight.name] for weight in read}
         if all(weight.shape.rank < 2 for weight in read):
@@ -263,14 +265,14 @@ def _last_read(x: Any, logits: Any, names: Mapping[str, str]) -> set[str]:
 
 def _behind(tensor: Any, reached: Collection[str]) -> list[Any]:
     """What a tensor is computed from without the model's input, itself included."""
-    found = {tensor.name: tensor}
+    sources = {tensor.name: tensor}
     stack = [tensor]
     while stack:
         for source in stack.pop().op.inputs:
-            if source.name not in reached and source.name not in found:
-                found[source.name] = source
+            if source.name not in reached and source.name not in sources:
+                sources[source.name] = source
                 stack.append(source)
-    return list(found.values())
+    return list(sources.values())
 
 
 def _spec(variable: Any) -> Any:

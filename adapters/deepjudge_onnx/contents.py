@@ -65,13 +65,13 @@ def check_external(names: Iterable[str], folder: Path) -> None:
         if not name or name in (".", "..") or set(name) & set("/\\\0:"):
             raise ModelError(f"{name[:60]!r}, which is no name of a file in the same folder")
         try:
-            found = (folder / name).lstat()
+            status = (folder / name).lstat()
         except OSError as error:
             raise ModelError(
                 f"{name[:60]!r}, which cannot be read: {error.strerror}: give it beside the model, or save all in one "
                 "file: onnx.save(onnx.load(path), other)"
             ) from error
-        if not S_ISREG(found.st_mode) or found.st_nlink > 1:
+        if not S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise ModelError(f"{name[:60]!r}, which is a link or no file: give a copy")
 
 

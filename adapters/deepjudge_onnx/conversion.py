@@ -63,11 +63,11 @@ def _has_own(node: NodeProto) -> bool:
         return False
     if node.op_type in _LAYERS:
         # Those that torch has: of all rows the same length, with the usual activations.
-        known = {"activations", "direction", "hidden_size", "input_forget", "layout", "linear_before_reset"}
+        supported = {"activations", "direction", "hidden_size", "input_forget", "layout", "linear_before_reset"}
         functions = [name.decode().lower() for name in attribute(node, "activations", [])]
         usual = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"], "RNN": ["tanh"]}[node.op_type]
         return (
-            {held.name for held in node.attribute} <= known
+            {held.name for held in node.attribute} <= supported
             and functions in ([], usual, 2 * usual)
             and not attribute(node, "input_forget", 0)
             and not any(node.input[4:5])
@@ -112,10 +112,10 @@ def _gather(data: torch.Tensor, indices: torch.Tensor, axis: int) -> torch.Tenso
 
 def _convert_gemm(builder: Any, node: NodeProto) -> Any:
     # As torch has it, where it is no more than that: one operation, whose weight and bias are known as such.
-    given = [builder.get_value(name) for name in node.input if name]
+    operands = [builder.get_value(name) for name in node.input if name]
     names = ("alpha", "beta", "transA", "transB")
     numbers = [attribute(node, name, default) for name, default in zip(names, (1.0, 1.0, 0, 0), strict=True)]
-    return builder.call_function(_gemm, args=(*numbers, *given))
+    return builder.call_function(_gemm, args=(*numbers, *operands))
 
 
 def _gemm(
@@ -150,12 +150,12 @@ def _reshape(data: torch.Tensor, shape: Any, zeros: int) -> torch.Tensor:
 
 
 def _squeezes(before: Sequence[Any], after: Sequence[Any]) -> bool:
-    kept = [size for size in before if not _is(size, 1)]
-    if len(kept) != len(after) or len(kept) == len(before):
+    sizes = [size for size in before if not _is(size, 1)]
+    if len(sizes) != len(after) or len(sizes) == len(before):
         return False
-    known = [pair for pair in zip(kept, after, strict=True) if all(isinstance(size, int) for size in pair)]
-    known = [pair for pair in known if pair[1] != -1]
-    return all(one == other for one, other in known) and len(known) >= len(kept) - 1
+    pairs = [pair for pair in zip(sizes, after, strict=True) if all(isinstance(size, int) for size in pair)]
+    pairs = [pair for pair in pairs if pair[1] != -1]
+    return all(one == other for one, other in pairs) and len(pairs) >= len(sizes) - 1
 
 
 def _convert_expand(builder: Any, node: NodeProto) -> Any:
@@ -180,9 +180,9 @@ def _is(size: Any, number: int) -> bool:
 
 
 def _convert_sizes(builder: Any, node: NodeProto) -> Any:
-    given = builder.get_value(node.input[0])
+    data = builder.get_value(node.input[0])
     numbers = zip(attribute(node, "slope", []), attribute(node, "base", []), strict=True)
-    return builder.call_function(_sizes, args=(given, list(map(tuple, numbers))))
+    return builder.call_function(_sizes, args=(data, list(map(tuple, numbers))))
 
 
 def _sizes(x: torch.Tensor, numbers: list[tuple[int, int]]) -> list[Any]:
@@ -190,12 +190,12 @@ def _sizes(x: torch.Tensor, numbers: list[tuple[int, int]]) -> list[Any]:
 
 
 def _convert_rows(builder: Any, node: NodeProto) -> Any:
-    given = builder.get_value(node.input[0])
+    data = builder.get_value(node.input[0])
     value = torch.from_numpy(numpy_helper.to_array(attribute(node, "value", None)).copy())
     numbers = (value.dtype, list(value.shape), attribute(node, "axis", 0), attribute(node, "times", 1))
     if (value == value.flatten()[0]).all():  # zeros, mostly: states that a layer begins with
-        return builder.call_function(_full_rows, args=(given, value.flatten()[0].item(), *numbers))
-    return builder.call_function(_rows, args=(given, value.flatten().tolist(), *numbers))
+        return builder.call_function(_full_rows, args=(data, value.flatten()[0].item(), *numbers))
+    return builder.call_function(_rows, args=(data, value.flatten().tolist(), *numbers))
 
 
 def _full_rows(
@@ -296,9 +296,9 @@ def _quick_gelu(x: torch.Tensor, alpha: float = 1.702) -> torch.Tensor:
 
 def _convert_gelu(builder: Any, node: NodeProto) -> Any:
     # ONNX Runtime's own, in files that it optimised.
-    given = [builder.get_value(name) for name in node.input if name]
-    given += [held.f for held in node.attribute]  # of QuickGelu alone: alpha
-    return builder.call_function(_GELUS[node.op_type], args=tuple(given))
+    operands = [builder.get_value(name) for name in node.input if name]
+    operands += [held.f for held in node.attribute]  # of QuickGelu alone: alpha
+    return builder.call_function(_GELUS[node.op_type], args=tuple(operands))
 
 
 _GELUS = {"BiasGelu": _biased_gelu, "FastGelu": _fast_gelu, "Gelu": functional.gelu, "QuickGelu": _quick_gelu}

@@ -32,11 +32,11 @@ def examine(path: Path) -> Format:
     """
     try:
         with path.open("rb") as file:
-            found = _other(file)
+            other = _other(file)
     except OSError as error:
         raise ModelError(f"{path}: expected an ONNX model, found none that can be read: {error.strerror}") from error
-    if found:
-        raise ModelError(f"{path}: expected an ONNX model, found {found}")
+    if other:
+        raise ModelError(f"{path}: expected an ONNX model, found {other}")
     # It names no code, only operations; where its weights lie in other files is seen when it is opened.
     return Format("ONNX", runs_code=False)
 
@@ -56,14 +56,14 @@ def _other(file: BinaryIO) -> str | None:
 def _is_model(file: BinaryIO) -> bool:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    seen: set[int] = set()
+    fields: set[int] = set()
     for _ in range(_MOST_FIELDS):
         if file.tell() == size:
-            return {_IR_VERSION, _GRAPH} <= seen
+            return {_IR_VERSION, _GRAPH} <= fields
         tag, value = _varint(file), _varint(file)
         if tag is None or value is None or _FIELDS.get(tag >> 3) != tag & 7:
             return False
-        seen.add(tag >> 3)
+        fields.add(tag >> 3)
         if tag & 7 == _BYTES and file.seek(value, io.SEEK_CUR) > size:
             return False
     return False

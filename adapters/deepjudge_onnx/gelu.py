@@ -34,11 +34,11 @@ def _source(node: NodeProto, producers: dict[str, NodeProto], numbers: dict[str,
     # What the whole is a GELU of, where a node is the last of its operations.
     def split(name: str, kind: str, number: float) -> str | None:
         # The other operand of a number.
-        made = producers.get(name)
-        if made is None or made.op_type != kind:
+        producer = producers.get(name)
+        if producer is None or producer.op_type != kind:
             return None
-        at = next((at for at, given in enumerate(made.input) if _near(numbers.get(given), number)), None)
-        return None if at is None or (kind == "Div" and at == 0) else str(made.input[1 - at])
+        at = next((at for at, operand in enumerate(producer.input) if _near(numbers.get(operand), number)), None)
+        return None if at is None or (kind == "Div" and at == 0) else str(producer.input[1 - at])
 
     product = producers.get(split(node.output[0], "Mul", 0.5) or "")
     if product is None or product.op_type != "Mul":
@@ -52,5 +52,5 @@ def _source(node: NodeProto, producers: dict[str, NodeProto], numbers: dict[str,
     return None
 
 
-def _near(found: float | None, wanted: float) -> bool:
-    return found is not None and math.isclose(found, wanted, rel_tol=1e-4)
+def _near(value: float | None, target: float) -> bool:
+    return value is not None and math.isclose(value, target, rel_tol=1e-4)

@@ -47,8 +47,8 @@ class Differentiable:
             neurons = self._place.reduce(self._run(leaf), len(x))
             if not neurons.requires_grad:
                 raise ModelError(f"{self._name}: expected a gradient at the input, found none")
-            given = torch.from_numpy(cotangent(neurons.detach().numpy()))
-            (gradient,) = torch.autograd.grad(neurons, leaf, given)
+            cotangents = torch.from_numpy(cotangent(neurons.detach().numpy()))
+            (gradient,) = torch.autograd.grad(neurons, leaf, cotangents)
         return np.asarray(gradient.numpy())
 
     def _run(self, x: torch.Tensor) -> torch.Tensor:

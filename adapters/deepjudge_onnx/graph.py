@@ -26,11 +26,11 @@ def infer_shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:
 
 def dependents(model: ModelProto, source: str) -> list[NodeProto]:
     """Nodes whose outputs depend on the values of the tensor ``source``, not only on its shape."""
-    known, nodes = {source}, []
+    names, nodes = {source}, []
     for node in model.graph.node:
-        if node.op_type not in _SHAPES and known & reads(node):
+        if node.op_type not in _SHAPES and names & reads(node):
             nodes.append(node)
-            known.update(filter(None, node.output))
+            names.update(filter(None, node.output))
     return nodes
 
 
@@ -48,23 +48,23 @@ def external_files(model: ModelProto) -> list[str]:
 
 def cut(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
     """The part of a model that computes some of its tensors, and no more than that."""
-    wanted = set(outputs)
+    needed = set(outputs)
     nodes: list[NodeProto] = []
     for node in reversed(model.graph.node):
-        if wanted.intersection(node.output):
+        if needed.intersection(node.output):
             nodes.append(node)
-            wanted |= reads(node)
+            needed |= reads(node)
     part = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     graph = part.graph
     graph.name = model.graph.name
     graph.node.extend(reversed(nodes))
     weights = {tensor.name for tensor in model.graph.initializer}
-    graph.input.extend(v for v in model.graph.input if v.name in wanted - weights)
-    graph.initializer.extend(t for t in model.graph.initializer if t.name in wanted)
-    graph.sparse_initializer.extend(t for t in model.graph.sparse_initializer if t.values.name in wanted)
+    graph.input.extend(v for v in model.graph.input if v.name in needed - weights)
+    graph.initializer.extend(t for t in model.graph.initializer if t.name in needed)
+    graph.sparse_initializer.extend(t for t in model.graph.sparse_initializer if t.values.name in needed)
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     # Without the shapes, ONNX Runtime crashes over some models of float16.
-    graph.value_info.extend(v for v in model.graph.value_info if v.name in wanted.difference(outputs))
+    graph.value_info.extend(v for v in model.graph.value_info if v.name in needed.difference(outputs))
     return part
 
 
@@ -80,21 +80,21 @@ def reads(node: NodeProto) -> set[str]:
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
     """An attribute of a node, as Python has it."""
-    found = next((a for a in node.attribute if a.name == name), None)
-    return default if found is None else onnx.helper.get_attribute_value(found)
+    entry = next((a for a in node.attribute if a.name == name), None)
+    return default if entry is None else onnx.helper.get_attribute_value(entry)
 
 
 def constants(model: ModelProto) -> dict[str, TensorProto]:
     """Weights, and what nodes give that only hold numbers."""
-    found = {tensor.name: tensor for tensor in model.graph.initializer}
+    numbers = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant":
             held = node.attribute[0]
             if held.name == "value":
-                found[node.output[0]] = held.t
+                numbers[node.output[0]] = held.t
             elif held.name in ("value_float", "value_floats", "value_int", "value_ints"):
-                found[node.output[0]] = numpy_helper.from_array(np.array(onnx.helper.get_attribute_value(held)))
-    return found
+                numbers[node.output[0]] = numpy_helper.from_array(np.array(onnx.helper.get_attribute_value(held)))
+    return numbers
 
 
 def bodies(node: NodeProto) -> list[GraphProto]:

@@ -110,8 +110,8 @@ class OnnxModel(BatchedModel):
         self._output, self._samples = self._find_output(output, shape, dtype)
         self._model = cut(self._model, [self._output])
         ops = operations(self._model, self._source, self._shapes())
-        found = find_taps(ops, self._output)
-        self._places = self._find_places(found.taps)
+        taps = find_taps(ops, self._output)
+        self._places = self._find_places(taps.taps)
         self._sessions.clear()  # those that only looked
         super().__init__(
             name=name,
@@ -120,7 +120,7 @@ class OnnxModel(BatchedModel):
             access=Access.WHITE_BOX if self._gradients_refused(dtype) else Access.FULL,
             input=InputSpec(shape[1:], dtype, layout(ops)),
             layers={tap: place.neurons for tap, place in self._places.items()},
-            scores=found.scores,
+            scores=taps.scores,
             batch_size=batch_size,
             fixed_batch=len(self._samples[0]) if len(self._samples) == 1 else None,
         )
@@ -177,11 +177,11 @@ class OnnxModel(BatchedModel):
         shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
         return inputs[0].name, shape, _DTYPES[tensor.elem_type]
 
-    def _find_output(self, wanted: str | None, shape: tuple[int | None, ...], dtype: str) -> tuple[str, list[Array]]:
+    def _find_output(self, choice: str | None, shape: tuple[int | None, ...], dtype: str) -> tuple[str, list[Array]]:
         # The output that holds the scores, and inputs that the model takes, each of another number of rows.
         names = [value.name for value in self._model.graph.output]
-        if not names or (wanted is not None and wanted not in names):
-            kind = "(n, classes)" if wanted is None else repr(wanted)
+        if not names or (choice is not None and choice not in names):
+            kind = "(n, classes)" if choice is None else repr(choice)
             raise ModelError(f"{self.name}: expected an output {kind}, found {_list(names)}")
         rng = np.random.default_rng(0)
         sizes = ((shape[0],),) if shape[0] else _ROWS
@@ -196,11 +196,11 @@ class OnnxModel(BatchedModel):
             except ModelError as error:
                 problems.append(error)
                 continue
-            for name in names if wanted is None else [wanted]:
+            for name in names if choice is None else [choice]:
                 if all(_are_scores(result[name], len(x)) for result, x in zip(results, samples, strict=True)):
                     return name, samples
-            found = _list(f"{name} {np.shape(value)}" for name, value in results[0].items())
-            text = f"{self.name}: expected an output (n, classes) for n = {rows[0]}, found {found}"
+            listing = _list(f"{name} {np.shape(value)}" for name, value in results[0].items())
+            text = f"{self.name}: expected an output (n, classes) for n = {rows[0]}, found {listing}"
             problems.append(ModelError(text))
         raise problems[0]
 
@@ -224,8 +224,8 @@ class OnnxModel(BatchedModel):
     def _run(self, names: Sequence[str], x: Array) -> list[Array]:
         session = self._session(names)
         try:
-            given = {self._source: x} if session.get_inputs() else {}  # what is made of weights alone takes none
-            tensors: list[Array] = session.run(list(names), given)
+            feeds = {self._source: x} if session.get_inputs() else {}  # what is made of weights alone takes none
+            tensors: list[Array] = session.run(list(names), feeds)
         except Exception as error:  # ONNX Runtime's have no base of their own
             raise ModelError(f"{self.name}: ONNX Runtime cannot run it on {x.shape}: {_line(error)}") from error
         return tensors
@@ -262,16 +262,16 @@ class OnnxModel(BatchedModel):
         self._check(function.forward, layer, f"{self.name}: no gradients at {layer!r}: expected")
         return function
 
-    def _check(self, converted: Callable[[Array], Array], name: str, wanted: str) -> None:
+    def _check(self, converted: Callable[[Array], Array], name: str, start: str) -> None:
         for x in self._samples:
             (expected,) = self._run([name], x)
-            found = converted(x)
-            off = np.abs(found - expected).max(initial=0) if found.shape == expected.shape else np.inf
+            outputs = converted(x)
+            off = np.abs(outputs - expected).max(initial=0) if outputs.shape == expected.shape else np.inf
             # So written, it refuses NaN.
             tolerance = _HALF_TOLERANCE if expected.dtype == np.float16 else _TOLERANCE
             if not off <= tolerance * np.abs(expected).max(initial=0):
                 raise ModelError(
-                    f"{wanted} the outputs of ONNX Runtime from its conversion to PyTorch, "
+                    f"{start} the outputs of ONNX Runtime from its conversion to PyTorch, "
                     f"found a difference of {off:.2g}"
                 )
 
@@ -299,19 +299,19 @@ def _are_scores(value: object, rows: int) -> bool:
 
 def _load(path: Path, name: str) -> tuple[ModelProto, str]:
     # The model in a file, its weights included, and the digest of the file and of those that hold its weights.
-    wanted = f"{name}: expected an ONNX model"
+    expected = f"{name}: expected an ONNX model"
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{wanted}, found none that can be read: {error.strerror}") from error
+        raise ModelError(f"{expected}, found none that can be read: {error.strerror}") from error
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's
-        raise ModelError(f"{wanted}, found another format or a truncated file") from error
+        raise ModelError(f"{expected}, found another format or a truncated file") from error
     if not data:
-        raise ModelError(f"{wanted}, found an empty file")
+        raise ModelError(f"{expected}, found an empty file")
     if not model.graph.node:
-        raise ModelError(f"{wanted}, found one without operations")
+        raise ModelError(f"{expected}, found one without operations")
     _check(model, name)
     digest = hashlib.sha256(data)
     files = external_files(model)
@@ -326,7 +326,7 @@ def _load(path: Path, name: str) -> tuple[ModelProto, str]:
             raise ModelError("those of sparse tensors there")
         check(model)  # again, now that they are there
     except Exception as error:
-        raise ModelError(f"{wanted} with the weights in {_list(files)}, found {_line(error)}") from error
+        raise ModelError(f"{expected} with the weights in {_list(files)}, found {_line(error)}") from error
     return model, digest.hexdigest()
 
 

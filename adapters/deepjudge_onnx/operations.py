@@ -120,12 +120,12 @@ class _Translator:
             part = self._ops.pop(inputs[0])
             role = Role.ACTIVATION if part.role is Role.SIGMOID else part.role  # its logarithm ends no classifier
             return Op(name, role, part.inputs, rank)
-        kept = self._unselected_axes(node, name)
-        if kept is not None:
-            return Op(name, Role.SELECT, inputs, rank, permutation=kept)
-        kept = self._kept_axes(node)
-        if kept is not None and rank > 2:
-            return Op(name, Role.TRANSPOSE, inputs, rank, permutation=kept)
+        axes = self._unselected_axes(node, name)
+        if axes is not None:
+            return Op(name, Role.SELECT, inputs, rank, permutation=axes)
+        axes = self._kept_axes(node)
+        if axes is not None and rank > 2:
+            return Op(name, Role.TRANSPOSE, inputs, rank, permutation=axes)
         channel = self._channel(node)
         if channel is not None:
             return Op(name, Role.CONVOLUTION, inputs, rank, channel)
@@ -215,8 +215,8 @@ class _Translator:
             gone = {axis % rank for axis in self._axes(node)}
         else:
             return None
-        kept = tuple(axis for axis in range(rank) if axis not in gone)
-        return kept if len(kept) == out else None
+        rest = tuple(axis for axis in range(rank) if axis not in gone)
+        return rest if len(rest) == out else None
 
     def _unselected_axes(self, node: NodeProto, name: str) -> tuple[int, ...] | None:
         # The same, for what takes one place of an axis; the axis may stay, with one place.
@@ -265,11 +265,11 @@ class _Translator:
         axes: dict[str, str] = {}
         start: dict[str, str] = {}
         directions: dict[str, int] = {}
-        found: dict[str, str] = {}
+        batch_first: dict[str, str] = {}
         resting: dict[str, str] = {}
         for node in self._nodes:
             for name in self._inputs(node):
-                if name not in axes or start[name] in found:
+                if name not in axes or start[name] in batch_first:
                     continue
                 after = self._advance(node, [axes.get(i, "") for i in self._inputs(node)], directions[start[name]])
                 if after is None:
@@ -279,11 +279,11 @@ class _Translator:
                 output = node.output[0]
                 axes[output], start[output] = after, start[name]
                 if after[0] == "b" and not {"d", "g"} & set(after):
-                    found[start[name]] = output
+                    batch_first[start[name]] = output
             for name, letters in self._recurrent_outputs(node):
                 axes[name], start[name] = letters, name
                 directions[name] = 2 if attribute(node, "direction", b"forward") == b"bidirectional" else 1
-        settled = resting | found
+        settled = resting | batch_first
         return {output: (name, axes[name].index("h")) for output, name in settled.items() if "h" in axes[name]}
 
     def _recurrent_outputs(self, node: NodeProto) -> Iterator[tuple[str, str]]:
@@ -294,12 +294,12 @@ class _Translator:
         outputs = zip(node.output, _RECURRENT.get(node.op_type, ()), strict=False)
         yield from ((name, letters) for name, letters in outputs if name)
 
-    def _advance(self, node: NodeProto, given: Sequence[str], directions: int) -> str | None:
+    def _advance(self, node: NodeProto, layouts: Sequence[str], directions: int) -> str | None:
         # The letters of what a node makes of tensors with letters; None where it is no matter of layout.
-        letters, kind = given[0], node.op_type
-        kept = self._kept_axes(node)
-        if kind in ("Squeeze", "Transpose") and kept is not None:
-            return "".join(letters[axis] for axis in kept)
+        letters, kind = layouts[0], node.op_type
+        order = self._kept_axes(node)
+        if kind in ("Squeeze", "Transpose") and order is not None:
+            return "".join(letters[axis] for axis in order)
         if kind in ("Identity", "Cast", "Dropout"):
             return letters
         if kind == "Reshape" and self._rank(node.output[0]) == len(letters) - 1:
@@ -310,7 +310,7 @@ class _Translator:
             if not of_directions and self._uses[node.input[0]] > 1:
                 return None  # a step that is not all that is used
             return letters.replace("h", "g") if of_directions and directions == 2 else letters
-        if kind == "Concat" and len(set(given)) == 1:
+        if kind == "Concat" and len(set(layouts)) == 1:
             axis = letters[attribute(node, "axis", 0)]
             return letters.replace("g", "h") if axis == "g" else letters
         return None

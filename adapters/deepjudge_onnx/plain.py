@@ -54,11 +54,11 @@ def _parts(node: NodeProto, graph: Any) -> Iterator[NodeProto]:
         yield helper.make_node("Add", [before, node.input[3]], [f"{before}/sum"])
         before = f"{before}/sum"
     values = attribute(node, "activation_params", ())
-    given = {a.name: a for a in node.attribute if a.name.startswith("activation_")}
+    attributes = {a.name: a for a in node.attribute if a.name.startswith("activation_")}
     parameters = dict(zip(_PARAMETERS.get(activation, ()), values, strict=False))
     parameters |= {
         name.removeprefix("activation_"): helper.get_attribute_value(a)
-        for name, a in given.items()
+        for name, a in attributes.items()
         if name != "activation_params"
     }
     inputs = [before]

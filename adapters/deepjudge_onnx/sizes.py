@@ -49,10 +49,10 @@ def without_sizes(
     Raises:
         ModelError: When a tensor depends on the rows in another way.
     """
-    kept = dependents(model, source)
-    own = {name for node in kept for name in node.output}
-    wanted = set().union(*map(reads, kept)) - own
-    names = [name for node in model.graph.node for name in node.output if name in wanted]
+    nodes = dependents(model, source)
+    own = {name for node in nodes for name in node.output}
+    needed = set().union(*map(reads, nodes)) - own
+    names = [name for node in model.graph.node for name in node.output if name in needed]
     changed = ModelProto()
     changed.CopyFrom(model)
     del changed.graph.node[:]
@@ -67,7 +67,7 @@ def without_sizes(
             if node is None:
                 raise ModelError(f"{name}: expected sizes that grow with the rows, found others in {tensor!r}")
             changed.graph.node.append(node)
-    changed.graph.node.extend(kept)
+    changed.graph.node.extend(nodes)
     return changed
 
 

@@ -73,9 +73,9 @@ def hidden_code(path: Path) -> str | None:
             elif entry.startswith("data/sample_inputs/") and not _is_plain(archive.read(name)):
                 return "pickled sample inputs"
             elif entry.startswith("models/"):
-                found = _in_graph(json.loads(archive.read(name)))
-                if found is not None:
-                    return found
+                code = _in_graph(json.loads(archive.read(name)))
+                if code is not None:
+                    return code
     return None
 
 

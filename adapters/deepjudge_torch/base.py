@@ -63,8 +63,8 @@ class TensorModel(BatchedModel):
             (scores,) = self.run(leaf.clone(), [layer])
             if not scores.requires_grad:
                 raise ModelError(f"{self.name}: expected a gradient of {layer!r} at the input, found none")
-            given = torch.from_numpy(cotangent(scores.detach().cpu().numpy()))
-            (gradient,) = torch.autograd.grad(scores, leaf, given.to(scores.device))
+            cotangents = torch.from_numpy(cotangent(scores.detach().cpu().numpy()))
+            (gradient,) = torch.autograd.grad(scores, leaf, cotangents.to(scores.device))
         return np.asarray(gradient.float().cpu().numpy())
 
     @contextlib.contextmanager
@@ -100,8 +100,8 @@ def find_scores(answer: Any, rows: int) -> torch.Tensor:
     for tensor in tensors:
         if tensor.ndim == 2 and len(tensor) == rows:
             return tensor
-    found = ", ".join(f"({', '.join('n' if s == rows else str(s) for s in tensor.shape)})" for tensor in tensors)
-    raise ModelError(f"expected an output (n, classes), found {found or 'none'}")
+    shapes = ", ".join(f"({', '.join('n' if s == rows else str(s) for s in tensor.shape)})" for tensor in tensors)
+    raise ModelError(f"expected an output (n, classes), found {shapes or 'none'}")
 
 
 def are_probabilities(scores: torch.Tensor) -> bool:
@@ -147,11 +147,11 @@ def samples(like: torch.Tensor, rows: int) -> Iterator[torch.Tensor]:
         yield torch.from_numpy(values).to(like.device, like.dtype)
 
 
-def close(found: Array, wanted: torch.Tensor) -> bool:
+def close(actual: Array, expected: torch.Tensor) -> bool:
     """Whether what should be the same numbers, computed in the element type of the second, are."""
-    error = 1e-4 if wanted.dtype.itemsize >= 4 else 2e-2
-    expected = wanted.double().numpy()
-    return found.shape == expected.shape and bool(np.allclose(found, expected, rtol=error, atol=error, equal_nan=True))
+    error = 1e-4 if expected.dtype.itemsize >= 4 else 2e-2
+    numbers = expected.double().numpy()
+    return actual.shape == numbers.shape and bool(np.allclose(actual, numbers, rtol=error, atol=error, equal_nan=True))
 
 
 @contextlib.contextmanager

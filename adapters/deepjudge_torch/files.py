@@ -68,40 +68,40 @@ def examine(path: Path) -> Format:
         ModelError: When it is none of PyTorch's that are opened.
     """
     suffix = path.suffix.lower()
-    wanted, kinds = {
+    expected, kinds = {
         ".safetensors": ("a file of safetensors", {Kind.TENSORS}),
         ".pt2": ("a torch.export file", {Kind.PROGRAM}),
     }.get(suffix, ("a state dict, TorchScript or a torch.export file", {*_WEIGHTS, *_MODELS}))
-    kind = _looked_at(path, str(path), wanted, kind_of)
+    kind = _inspect(path, str(path), expected, kind_of)
     if kind not in kinds:
         raise ModelError(
-            f"{path}: expected {wanted}, found {kind.value}: ask for the weights, as "
+            f"{path}: expected {expected}, found {kind.value}: ask for the weights, as "
             "torch.save(model.state_dict(), path) or safetensors write them, or for the model as ONNX"
         )
     return Format(_WEIGHTS[kind], runs_code=False) if kind in _WEIGHTS else Format(_MODELS[kind])
 
 
-def identify(path: Path, name: str, wanted: str) -> tuple[Kind, str]:
+def identify(path: Path, name: str, expected: str) -> tuple[Kind, str]:
     """The kind of a file and its SHA-256.
 
     Args:
         name: What to call it.
-        wanted: What was expected, for the error.
+        expected: What was expected, for the error.
 
     Raises:
         ModelError: When it cannot be read.
     """
-    return _looked_at(path, name, wanted, lambda file: (kind_of(file), hashlib.file_digest(file, "sha256").hexdigest()))
+    return _inspect(path, name, expected, lambda file: (kind_of(file), hashlib.file_digest(file, "sha256").hexdigest()))
 
 
-def _looked_at(path: Path, name: str, wanted: str, look: Callable[[io.BufferedReader], T]) -> T:
+def _inspect(path: Path, name: str, expected: str, look: Callable[[io.BufferedReader], T]) -> T:
     try:
         with path.open("rb") as file:
             return look(file)
     except OSError as error:
-        raise ModelError(f"{name}: expected {wanted}, found none that can be read: {error.strerror}") from error
+        raise ModelError(f"{name}: expected {expected}, found none that can be read: {error.strerror}") from error
     except ModelError as error:
-        raise ModelError(f"{name}: expected {wanted}, found {error}") from error
+        raise ModelError(f"{name}: expected {expected}, found {error}") from error
 
 
 def kind_of(file: BinaryIO) -> Kind:
@@ -155,16 +155,16 @@ def _entries(file: BinaryIO) -> list[zipfile.ZipInfo]:
     _check_end(file)
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-    seen: set[str] = set()
+    names: set[str] = set()
     inflated = 0
     for entry in entries:
         name = entry.filename
         if entry.orig_filename != name or "\\" in name or name.startswith("/") or ".." in name.split("/"):
             raise ModelError(f"an archive with an entry outside of it: {entry.orig_filename[:60]!r}")
         # Readers differ in whether capital letters are others.
-        if name.lower() in seen:
+        if name.lower() in names:
             raise ModelError(f"an archive with two entries of the name {name[:60]!r}")
-        seen.add(name.lower())
+        names.add(name.lower())
         if entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size:
             continue
         inflated += entry.file_size
@@ -177,10 +177,10 @@ def _entries(file: BinaryIO) -> list[zipfile.ZipInfo]:
 
 def _check_end(file: BinaryIO) -> None:
     size = file.seek(0, io.SEEK_END)
-    found = _at(file, size - _END.size, _END)
-    if found[0] != b"PK\x05\x06" or found[-1]:
+    record = _at(file, size - _END.size, _END)
+    if record[0] != b"PK\x05\x06" or record[-1]:
         raise zipfile.BadZipFile
-    count, length, offset = found[4:7]
+    count, length, offset = record[4:7]
     end = size - _END.size
     if end >= _LOCATOR.size + _LONG_END.size and _at(file, end - _LOCATOR.size, _LOCATOR)[0] == b"PK\x06\x07":
         end -= _LOCATOR.size + _LONG_END.size

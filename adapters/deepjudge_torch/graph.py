@@ -112,10 +112,10 @@ def read(graph: fx.Graph) -> Network:
     batch = sizes(example)[0]
     ops, rows = _operations(graph, source, batch)
     output = _find_output(graph, rows)
-    found = find_taps(ops, output)
+    taps = find_taps(ops, output)
     shapes = {node.name: sizes(node.meta["val"]) for node in graph.nodes if node.name in rows}
     places = {}
-    for tap in found.taps:
+    for tap in taps.taps:
         axis, width = rows[tap.name], shapes[tap.name][tap.channel]
         if axis is not None and axis != tap.channel and isinstance(width, int):
             places[tap.name] = Place(axis, tap.channel, width)
@@ -126,7 +126,7 @@ def read(graph: fx.Graph) -> Network:
         taps=tuple(places),
         output=output,
         places={output: Place(0, 1, shapes[output][1]), **places},
-        scores=found.scores,
+        scores=taps.scores,
         layout=_layout(ops),
         recurrent=any(op.role is Role.RECURRENT for op in ops),
     )
@@ -162,9 +162,9 @@ def extract(state: dict[str, Any], graph: fx.Graph, network: Network, names: Seq
 
 def sizes(value: torch.Tensor) -> list[Any]:
     """Lengths of the axes: a sympy expression where one may be any, which compares without adding guards."""
-    found = [size.node.expr if isinstance(size, torch.SymInt) else size for size in value.shape]
+    lengths = [size.node.expr if isinstance(size, torch.SymInt) else size for size in value.shape]
     # A module that asks for the length of an axis has it fixed; it stays a SymInt.
-    return [int(size) if not isinstance(size, int) and size.is_number else size for size in found]
+    return [int(size) if not isinstance(size, int) and size.is_number else size for size in lengths]
 
 
 def inline_grad_modes(module: fx.GraphModule) -> None:
@@ -271,12 +271,12 @@ def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, 
         dims = [axis for axis, size in enumerate(sizes(node.args[0].meta["val"])) if size == 1]
     if dims is None:
         return ()
-    found = {axis % max(before, rank) for axis in ([dims] if isinstance(dims, int) else dims)}
-    if rank == before + len(found):
+    axes = {axis % max(before, rank) for axis in ([dims] if isinstance(dims, int) else dims)}
+    if rank == before + len(axes):
         old = iter(range(before))
-        return tuple(-1 if axis in found else next(old) for axis in range(rank))
-    kept = tuple(axis for axis in range(before) if axis not in found)
-    return kept if len(kept) == rank else ()
+        return tuple(-1 if axis in axes else next(old) for axis in range(rank))
+    rest = tuple(axis for axis in range(before) if axis not in axes)
+    return rest if len(rest) == rank else ()
 
 
 def _find_rows(value: torch.Tensor, batch: Any, likely: int | None, *, folded: bool) -> int | None:
@@ -294,8 +294,8 @@ def _find_output(graph: fx.Graph, rows: Mapping[str, int | None]) -> str:
         shape = sizes(node.meta["val"])
         if rows.get(node.name) == 0 and len(shape) == 2 and isinstance(shape[1], int):
             return str(node.name)
-    found = ", ".join(_text(node.meta["val"]) for node in outputs) or "none"
-    raise ModelError(f"expected an output (n, classes), found {found}")
+    shapes = ", ".join(_text(node.meta["val"]) for node in outputs) or "none"
+    raise ModelError(f"expected an output (n, classes), found {shapes}")
 
 
 def _text(value: torch.Tensor) -> str:
@@ -320,11 +320,11 @@ def _layout(ops: Sequence[Op]) -> Layout | None:
 def _refuse_training(graph: fx.Graph) -> None:
     for node in graph.nodes:
         name = operation(node)
-        given = arguments(node) if name else {}
-        training = given.get("train") or given.get("training") or given.get("dropout_p", 0) > 0
+        options = arguments(node) if name else {}
+        training = options.get("train") or options.get("training") or options.get("dropout_p", 0) > 0
         # Dropout of nothing is none, and instance normalisation is decomposed to a batch's without running means.
-        harmless = given.get("dropout", 1) == 0 or given.get("p", 1) == 0 or name == "_native_batch_norm_legit"
-        if training and not (harmless and given.get("running_mean") is None):
+        harmless = options.get("dropout", 1) == 0 or options.get("p", 1) == 0 or name == "_native_batch_norm_legit"
+        if training and not (harmless and options.get("running_mean") is None):
             raise ModelError(
                 f"expected a model in evaluation mode, found {name} in training mode: export after .eval()"
             )

@@ -123,19 +123,19 @@ class HookedModel(TensorModel):
 
     def run(self, x: torch.Tensor, layers: Sequence[str] | None) -> Sequence[torch.Tensor]:
         """See :class:`TensorModel`."""
-        rows, wanted = len(x), set(layers or ())
+        rows, names = len(x), set(layers or ())
         order: list[str] = []
-        found: dict[str, torch.Tensor] = {}
+        outputs: dict[str, torch.Tensor] = {}
 
         def note(call: "_Call") -> None:
             order.append(call.key)
             for tap, tensor in call.outputs.items():
-                if tap in wanted:
+                if tap in names:
                     place = self._places[tap]
                     step = self._steps.get(tap)
                     # At once: an operation in place further on may overwrite it.
-                    given = tensor if step is None else tensor.narrow(*step, 1)
-                    found[tap] = neurons(given, rows, place.batch, place.channel)
+                    value = tensor if step is None else tensor.narrow(*step, 1)
+                    outputs[tap] = neurons(value, rows, place.batch, place.channel)
 
         with _listening(self._heard, note), _Ending() as ending:
             scores = find_scores(self._module(x), rows)
@@ -151,7 +151,7 @@ class HookedModel(TensorModel):
         scores = neurons(scores, rows, 0, 1)
         if self._scores is Scores.PROBABILITIES and not self._looked_through:
             scores = as_logits(scores)
-        return [found.get(tap, scores) for tap in layers]
+        return [outputs.get(tap, scores) for tap in layers]
 
     def _find_example(self, input_shape: tuple[int, ...]) -> torch.Tensor:
         # Of a number of rows that the module takes.
@@ -178,9 +178,9 @@ class HookedModel(TensorModel):
             watched,
         ):
             leaf = x.clone()
-            given = leaf.requires_grad_().clone() if leaf.dtype.is_floating_point else leaf
+            inputs = leaf.requires_grad_().clone() if leaf.dtype.is_floating_point else leaf
             try:
-                scores = find_scores(self._module(given), len(x))
+                scores = find_scores(self._module(inputs), len(x))
             except ModelError as error:
                 raise ModelError(f"expected a model that gives {str(error).removeprefix('expected ')}") from error
             except Exception as error:
@@ -208,13 +208,13 @@ class _Call:
     Attributes:
         key: The module's name, and which of its calls this is.
         part: The module.
-        given: The tensor that it was given.
+        input: The tensor that it was given.
         outputs: What it gave, by names that taps may have.
     """
 
     key: str
     part: nn.Module
-    given: torch.Tensor | None
+    input: torch.Tensor | None
     outputs: dict[str, torch.Tensor]
 
 
@@ -250,11 +250,11 @@ class _Ending(TorchFunctionMode):  # type: ignore[misc]  # torch ships no types 
         scores = _ENDINGS.get(name.removesuffix("_"))
         if scores is None:
             return func(*args, **kwargs)
-        given = args[0] if args else kwargs["input"]
+        operand = args[0] if args else kwargs["input"]
         if name.endswith("_"):
-            given = given.clone()
+            operand = operand.clone()
         self.result = func(*args, **kwargs)
-        self.logits, self.scores = given, scores
+        self.logits, self.scores = operand, scores
         return self.result
 
     def gave(self, scores: torch.Tensor) -> bool:
@@ -285,7 +285,7 @@ def _listening(parts: Mapping[str, nn.Module], note: Callable[[_Call], None]) ->
     # Calls of the parts are noted as they happen.
     times: Counter[str] = Counter()
 
-    def hook(name: str, part: nn.Module, given: Any, output: Any) -> None:
+    def hook(name: str, part: nn.Module, arguments: Any, output: Any) -> None:
         times[name] += 1
         key = name or type(part).__name__
         if times[name] > 1:
@@ -294,7 +294,7 @@ def _listening(parts: Mapping[str, nn.Module], note: Callable[[_Call], None]) ->
         names = [key, *(f"{key}[{item}]" for item in range(1, len(tensors)))]
         if isinstance(part, nn.RNNBase):  # its states come before its sequence, as in other formats
             tensors, names = [*tensors[1:], tensors[0]], [*names[1:], key]
-        inputs = _tensors(given)
+        inputs = _tensors(arguments)
         note(_Call(key, part, inputs[0] if inputs else None, dict(zip(names, tensors, strict=False))))
 
     handles = []
@@ -315,17 +315,17 @@ def _find_places(run: _Run, few: _Run | None, rows: int) -> tuple[dict[str, Plac
     # Of the taps: what activations gave, where the scores depend on it and it has rows and channels. And for those
     # that are sequences, of which the module goes on with one step alone, the axis of time and that step.
     logits = run.ending.result if run.ending.gave(run.scores) else run.scores
-    given = {
+    candidates = {
         tap: (at, tensor)
         for at, call in enumerate(run.calls)
         if isinstance(call.part, _HEARD)
         for tap, tensor in call.outputs.items()
         if tensor is not logits and tensor is not run.scores
     }
-    gradients = _gradients(run.scores, {tap: tensor for tap, (_, tensor) in given.items()})
+    gradients = _gradients(run.scores, {tap: tensor for tap, (_, tensor) in candidates.items()})
     smaller = {} if few is None else {tap: tensor for call in few.calls for tap, tensor in call.outputs.items()}
     places, steps = {}, {}
-    for tap, (at, tensor) in given.items():
+    for tap, (at, tensor) in candidates.items():
         batch = _find_rows(tensor, smaller.get(tap), rows, run.calls[at].part)
         channel = _find_channel(run.calls, at, tensor)
         unused = tap in gradients and gradients[tap] is None
@@ -349,12 +349,13 @@ def _same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _gradients(scores: torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
     # Of the scores, as far as autograd can tell; None for those that they do not depend on.
-    known = {tap: tensor for tap, tensor in tensors.items() if tensor.requires_grad}
-    if not scores.requires_grad or not known:
+    differentiable = {tap: tensor for tap, tensor in tensors.items() if tensor.requires_grad}
+    if not scores.requires_grad or not differentiable:
         return {}
     # Not of their sum, which is always 1 after a softmax.
     each = torch.linspace(1, 2, scores.shape[1]).to(scores).expand_as(scores)
-    return dict(zip(known, torch.autograd.grad(scores, list(known.values()), each, allow_unused=True), strict=True))
+    gradients = torch.autograd.grad(scores, list(differentiable.values()), each, allow_unused=True)
+    return dict(zip(differentiable, gradients, strict=True))
 
 
 def _find_rows(tensor: torch.Tensor, smaller: torch.Tensor | None, rows: int, part: nn.Module) -> int | None:
@@ -378,13 +379,13 @@ def _find_channel(calls: Sequence[_Call], at: int, tensor: torch.Tensor) -> int:
         return rank - 1
     before = [call for call in calls[: at + 1][::-1] if _channel_of(call.part)]
     same: list[Callable[[torch.Tensor], bool]] = [
-        lambda made: made is calls[at].given or made is tensor,
-        lambda made: made.shape == tensor.shape,
-        lambda made: made.ndim == rank,
+        lambda output: output is calls[at].input or output is tensor,
+        lambda output: output.shape == tensor.shape,
+        lambda output: output.ndim == rank,
     ]
     for test in same:
         for call in before:
-            if any(test(made) for made in call.outputs.values()):
+            if any(test(output) for output in call.outputs.values()):
                 return _channel_of(call.part) % rank
     return rank - 1 if rank == 3 else 1
 

@@ -168,22 +168,21 @@ def _input_spec(network: Network) -> InputSpec:
 
 def _load(path: Path, name: str) -> tuple[ExportedProgram, str]:
     # The program in a file, and the file's digest.
-    wanted = "a torch.export file"
-    kind, digest = identify(path, name, wanted)
+    expected = "a torch.export file"
+    kind, digest = identify(path, name, expected)
     if kind is not Kind.PROGRAM:
-        found = _OTHERS.get(kind, kind.value)
-        raise ModelError(f"{name}: expected {wanted}, found {found}")
+        raise ModelError(f"{name}: expected {expected}, found {_OTHERS.get(kind, kind.value)}")
     try:
-        found = hidden_code(path)
-        if found is None:
+        code = hidden_code(path)
+        if code is None:
             # What it is unsure of is the rows, of which it says more where it matters.
             with path.open("rb") as file, quiet("torch.export"), quiet("torch._export.serde.serialize"):
                 return torch.export.load(file), digest
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(
-            f"{name}: expected {wanted}, found one that torch {torch.__version__} cannot load: {line(error)}"
+            f"{name}: expected {expected}, found one that torch {torch.__version__} cannot load: {line(error)}"
         ) from error
-    raise ModelError(f"{name}: expected {wanted} of tensors and torch's own operations, found {found}")
+    raise ModelError(f"{name}: expected {expected} of tensors and torch's own operations, found {code}")
 
 
 def _detached(value: Any) -> Any:

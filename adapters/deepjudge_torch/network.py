@@ -47,11 +47,11 @@ def open_torch_network(
         )
     author: Author | None = None
     if arch is not None:
-        author = functools.partial(_made, name, arch)
+        author = functools.partial(_fresh, name, arch)
     elif isinstance(source, nn.Module) and not isinstance(source, torch.jit.ScriptModule):
-        author = functools.partial(_reset, _copied(source))
+        author = functools.partial(_reset, _copy(source))
     architecture = _read(model, author)
-    return Network(architecture, architecture.given())
+    return Network(architecture, architecture.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +60,13 @@ class TorchArchitecture:
 
     Attributes:
         base: The network with the weights that it was opened with.
-        found: Its weights, as far as the graph says what they are.
+        weights: Its weights, as far as the graph says what they are.
         probabilities: Whether its last tap gives probabilities, of a softmax that is not known as one.
         author: Draws fresh weights; None where that is not known.
     """
 
     base: TorchModel
-    found: Weights
+    weights: Weights
     probabilities: bool
     author: Author | None
 
@@ -91,20 +91,20 @@ class TorchArchitecture:
     @property
     def parameters(self) -> tuple[str, ...]:
         """See :class:`~deepjudge_core.models.network.Architecture`."""
-        return self.found.parameters
+        return self.weights.parameters
 
     @property
     def head(self) -> tuple[str, ...]:
         """See :class:`~deepjudge_core.models.network.Architecture`."""
-        return self.found.head
+        return self.weights.head
 
-    def given(self) -> dict[str, Array]:
+    def values(self) -> dict[str, Array]:
         """The weights that it was opened with."""
-        return {name: _array(self.base.state[name]) for name in self.found.uses}
+        return {name: _array(self.base.state[name]) for name in self.weights.uses}
 
     def initial(self, rng: np.random.Generator) -> dict[str, Array]:
         """See :class:`~deepjudge_core.models.network.Architecture`: by rule, what the author's code leaves."""
-        state = {name: self.base.state[name] for name in self.found.uses}
+        state = {name: self.base.state[name] for name in self.weights.uses}
         drawn: dict[str, Array] = {}
         seed = int(rng.integers(2**63))
         if self.author is not None:
@@ -112,7 +112,7 @@ class TorchArchitecture:
                 own = self.author()
             drawn = {name: _array(own[name]) for name in state if name in own and own[name].shape == state[name].shape}
         try:
-            drawn |= draw(self.found, {n: tuple(w.shape) for n, w in state.items() if n not in drawn}, rng)
+            drawn |= draw(self.weights, {n: tuple(w.shape) for n, w in state.items() if n not in drawn}, rng)
         except ModelError as error:
             raise ModelError(f"{self.base.name}: {error}") from error
         return {name: drawn[name].astype(_array(weight).dtype) for name, weight in state.items()}
@@ -126,7 +126,7 @@ class TorchArchitecture:
             try:
                 for name in self.head:
                     tensor = self.base.state[name]
-                    axes = class_axis(self.found.uses[name], tuple(tensor.shape), width)
+                    axes = class_axis(self.weights.uses[name], tuple(tensor.shape), width)
                     if axes:
                         _resize(module, name, tensor, axes[min(place, len(axes) - 1)], classes)
                 _end_at_logits(module, self.base)
@@ -135,7 +135,7 @@ class TorchArchitecture:
             except Exception as error:  # whatever torch says of shapes that do not fit
                 problem = line(error)
                 continue
-            if changed.classes == classes and set(changed.found.uses) == set(self.found.uses):
+            if changed.classes == classes and set(changed.weights.uses) == set(self.weights.uses):
                 return changed
         raise ModelError(f"{self.base.name}: it cannot be made with {classes} classes: {problem}")
 
@@ -187,7 +187,7 @@ class TorchArchitecture:
     def _tensors(self, weights: Mapping[str, Array]) -> dict[str, torch.Tensor]:
         # Copies, arranged as convolutions run faster.
         tensors = {}
-        for name in self.found.uses:
+        for name in self.weights.uses:
             like = self.base.state[name]
             tensor = torch.tensor(np.asarray(weights[name]), dtype=like.dtype, device=like.device)
             tensors[name] = tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
@@ -195,25 +195,25 @@ class TorchArchitecture:
 
 
 def _read(model: TorchModel, author: Author | None) -> TorchArchitecture:
-    wanted = f"{model.name}: expected a network that can be trained"
+    expected = f"{model.name}: expected a network that can be trained"
     if model.dtype not in _TRAINED:
-        raise ModelError(f"{wanted}, of inputs of float32 or float64, found {model.input.dtype}")
+        raise ModelError(f"{expected}, of inputs of float32 or float64, found {model.input.dtype}")
     if isinstance(model.network.batch, int):
-        raise ModelError(f"{wanted}, for any number of rows, found one for {model.network.batch} alone")
+        raise ModelError(f"{expected}, for any number of rows, found one for {model.network.batch} alone")
     parameters = model.program.graph_signature.parameters
-    found = find_weights(model.graph, model.network.input, model.logits, parameters)
-    if not found.head:
-        raise ModelError(f"{wanted}, found no weights in front of its logits")
-    halves = {str(model.state[name].dtype) for name in found.uses if model.state[name].dtype not in _TRAINED}
+    weights = find_weights(model.graph, model.network.input, model.logits, parameters)
+    if not weights.head:
+        raise ModelError(f"{expected}, found no weights in front of its logits")
+    halves = {str(model.state[name].dtype) for name in weights.uses if model.state[name].dtype not in _TRAINED}
     if halves:
-        raise ModelError(f"{wanted}, of float32 or float64, found weights of {', '.join(halves)}: convert it first")
+        raise ModelError(f"{expected}, of float32 or float64, found weights of {', '.join(halves)}: convert it first")
     probabilities = False
     if model.network.scores is Scores.LOGITS and model.layers[model.logits] > 1:
         with torch.inference_mode():
             probabilities = all(
                 are_probabilities(model.run(x, [model.logits])[0]) for x in samples(_example(model), _ROWS)
             )
-    return TorchArchitecture(model, found, probabilities, author)
+    return TorchArchitecture(model, weights, probabilities, author)
 
 
 def _example(model: TorchModel) -> torch.Tensor:
@@ -229,14 +229,14 @@ def _like(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
 
 
-def _made(name: str, arch: str) -> Mapping[str, torch.Tensor]:
+def _fresh(name: str, arch: str) -> Mapping[str, torch.Tensor]:
     state: Mapping[str, torch.Tensor] = make_module(name, arch).state_dict()
     return state
 
 
 def _reset(module: nn.Module) -> dict[str, torch.Tensor]:
     # A copy's weights, drawn by the methods that its parts have for that; what none of them draws is left out.
-    module = _copied(module)
+    module = _copy(module)
     with torch.no_grad():
         for tensor in (*module.parameters(), *module.buffers()):
             if tensor.dtype.is_floating_point:
@@ -250,7 +250,7 @@ def _reset(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach() for name, tensor in tensors if not tensor.isnan().any()}
 
 
-def _copied(module: nn.Module) -> nn.Module:
+def _copy(module: nn.Module) -> nn.Module:
     with torch.no_grad():  # else the copied weights of scripted parts are no leaves
         return copy.deepcopy(module)
 
@@ -272,15 +272,15 @@ def _end_at_logits(module: fx.GraphModule, model: TorchModel) -> None:
     logits = next((node for node in module.graph.nodes if node.name == model.logits), None)
     if logits is not None and logits.meta["val"].ndim == 2:
         output = module.graph.output_node()
-        output.args = _replaced(output.args, model.network.output, logits)
+        output.args = _replace(output.args, model.network.output, logits)
         module.recompile()
 
 
-def _replaced(value: Any, name: str, node: fx.Node) -> Any:
+def _replace(value: Any, name: str, node: fx.Node) -> Any:
     if isinstance(value, fx.Node):
         return node if value.name == name else value
     if isinstance(value, list | tuple):
-        return type(value)(_replaced(item, name, node) for item in value)
+        return type(value)(_replace(item, name, node) for item in value)
     return value
 
 

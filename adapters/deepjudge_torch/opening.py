@@ -64,8 +64,8 @@ def _open_file(
 ) -> TensorModel:
     options: dict[str, Any] = {"name": name, "batch_size": batch_size}
     weights = path.suffix.lower() == ".safetensors"
-    wanted = "a file of safetensors" if weights else "a state dict, TorchScript or a torch.export file"
-    kind, digest = identify(path, name, wanted)
+    expected = "a file of safetensors" if weights else "a state dict, TorchScript or a torch.export file"
+    kind, digest = identify(path, name, expected)
     if kind in _WEIGHTS and not (weights and kind is not Kind.TENSORS):
         return open_state_dict(path, kind, digest, arch=arch, input_shape=input_shape, **options)
     if kind in (Kind.SCRIPT, Kind.PROGRAM) and arch is not None:
@@ -74,4 +74,4 @@ def _open_file(
         return open_script(path, input_shape=input_shape, **options)
     if kind is Kind.PROGRAM and not weights:
         return open_program(path, **options)
-    raise ModelError(f"{name}: expected {wanted}, found {kind.value}")
+    raise ModelError(f"{name}: expected {expected}, found {kind.value}")

@@ -165,8 +165,8 @@ def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.S
         names = shorten(", ".join(value.debugName().removesuffix(".1") for value in inputs))
         raise ModelError(f"{name}: expected one input, found {len(inputs)}: {names or 'none used'}")
     kind = inputs[0].type()
-    known = isinstance(kind, torch._C.TensorType) and kind.sizes() and kind.dtype()
-    return module, digest, torch.zeros(kind.sizes(), dtype=kind.dtype()) if known else None
+    complete = isinstance(kind, torch._C.TensorType) and kind.sizes() and kind.dtype()
+    return module, digest, torch.zeros(kind.sizes(), dtype=kind.dtype()) if complete else None
 
 
 def _digest(module: torch.jit.ScriptModule) -> str:
@@ -259,10 +259,10 @@ def _agree(model: TorchModel, module: torch.jit.ScriptModule, example: torch.Ten
     rows = len(example)
     for x in samples(example, rows):
         with torch.no_grad():
-            wanted = find_scores(module(x.clone()), rows).cpu()
-        given = x.float().cpu().numpy()
+            expected = find_scores(module(x.clone()), rows).cpu()
+        inputs = x.float().cpu().numpy()
         # Another number of rows gives the same, too.
-        if not all(close(model.outputs(given[:part]), wanted[:part]) for part in {2, rows}):
+        if not all(close(model.outputs(inputs[:part]), expected[:part]) for part in {2, rows}):
             return False
     return True
 

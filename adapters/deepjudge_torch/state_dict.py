@@ -98,26 +98,26 @@ def make_module(name: str, arch: str) -> nn.Module:
 
 
 def _read(path: Path, kind: Kind, name: str) -> Mapping[str, Any]:
-    wanted = f"{name}: expected a state dict"
+    expected = f"{name}: expected a state dict"
     try:
         with torch.sparse.check_sparse_tensor_invariants():
-            found = _load(path, kind)
+            content = _load(path, kind)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{wanted}, found one that holds more than weights, or a damaged one: "
+            f"{expected}, found one that holds more than weights, or a damaged one: "
             "save module.state_dict(), not the module"
         ) from error
     except Exception as error:  # whatever a damaged file makes torch stumble over
-        raise ModelError(f"{wanted}, found one that torch {torch.__version__} cannot load: {line(error)}") from error
-    inner = [found] + [found[key] for key in _KEYS if isinstance(found, Mapping) and key in found]
+        raise ModelError(f"{expected}, found one that torch {torch.__version__} cannot load: {line(error)}") from error
+    inner = [content] + [content[key] for key in _KEYS if isinstance(content, Mapping) and key in content]
     for state in inner:
         if isinstance(state, Mapping) and state and all(_is_entry(*entry) for entry in state.items()):
-            return {key: _plain(value, key, wanted) for key, value in state.items()}
-    if isinstance(found, Mapping):
-        entries = [f"{_start(str(key))} ({type(value).__name__})" for key, value in list(found.items())[:_SHOWN]]
+            return {key: _plain(value, key, expected) for key, value in state.items()}
+    if isinstance(content, Mapping):
+        entries = [f"{_start(str(key))} ({type(value).__name__})" for key, value in list(content.items())[:_SHOWN]]
         keys = ", ".join(entries) or "nothing"
-        raise ModelError(f"{wanted}, by itself or under {', '.join(_KEYS)}, found a dict of {keys}")
-    raise ModelError(f"{wanted}, found a {type(found).__name__}")
+        raise ModelError(f"{expected}, by itself or under {', '.join(_KEYS)}, found a dict of {keys}")
+    raise ModelError(f"{expected}, found a {type(content).__name__}")
 
 
 def _load(path: Path, kind: Kind) -> Any:
@@ -136,7 +136,7 @@ def _is_entry(key: object, value: object) -> bool:
     return isinstance(key, str) and (isinstance(value, torch.Tensor) or key.endswith("_extra_state"))
 
 
-def _plain(value: Any, key: str, wanted: str) -> Any:
+def _plain(value: Any, key: str, expected: str) -> Any:
     if not isinstance(value, torch.Tensor):
         return value
     kinds = {
@@ -146,14 +146,14 @@ def _plain(value: Any, key: str, wanted: str) -> Any:
         f"a tensor on the device {value.device.type}": value.device.type != "cpu",
         "a quantised tensor": value.is_quantized,
     }
-    found = next((kind for kind, holds in kinds.items() if holds), None)
-    if found is None:
+    problem = next((kind for kind, holds in kinds.items() if holds), None)
+    if problem is None:
         if value.numel() * value.element_size() <= value.untyped_storage().nbytes():
             # Without what else the file may have hung on it.
             return torch.Tensor.detach(value)
         # Repeated rows, which take no memory until they are copied.
-        found = f"{value.numel()} numbers made of {value.untyped_storage().nbytes()} bytes"
-    raise ModelError(f"{wanted} of dense tensors, found {found} under {_start(key)!r}: save dense copies")
+        problem = f"{value.numel()} numbers made of {value.untyped_storage().nbytes()} bytes"
+    raise ModelError(f"{expected} of dense tensors, found {problem} under {_start(key)!r}: save dense copies")
 
 
 @contextlib.contextmanager
@@ -170,7 +170,7 @@ def _current_directory() -> Iterator[None]:
             sys.path.remove(here)
 
 
-def _fill(module: nn.Module, weights: Mapping[str, torch.Tensor], wanted: str) -> None:
+def _fill(module: nn.Module, weights: Mapping[str, torch.Tensor], expected: str) -> None:
     own = module.state_dict()
     while prefix := next((p for p in _PREFIXES if _all_start(weights, p) and not _all_start(own, p)), None):
         weights = {key.removeprefix(prefix): value for key, value in weights.items()}
@@ -187,8 +187,8 @@ def _fill(module: nn.Module, weights: Mapping[str, torch.Tensor], wanted: str) -
             "unexpected": [key for key in weights if key not in own],
             "of another shape": other,
         }
-        found = "; ".join(f"{what}: {_few(names)}" for what, names in differences.items() if names)
-        raise ModelError(f"{wanted}, found {found or line(error)}") from error
+        misfits = "; ".join(f"{what}: {_few(names)}" for what, names in differences.items() if names)
+        raise ModelError(f"{expected}, found {misfits or line(error)}") from error
 
 
 def _all_start(names: Iterable[str], prefix: str) -> bool:
@@ -209,7 +209,7 @@ def _start(name: str) -> str:
 
 
 def _shape(module: nn.Module) -> tuple[int, ...] | None:
-    found = getattr(module, "input_shape", None)
-    if isinstance(found, tuple | list) and found and all(isinstance(size, int) for size in found):
-        return tuple(found)
+    shape = getattr(module, "input_shape", None)
+    if isinstance(shape, tuple | list) and shape and all(isinstance(size, int) for size in shape):
+        return tuple(shape)
     return None

@@ -89,15 +89,15 @@ class TorchTrainer:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         rows = self._model.batch_size
         with torch.inference_mode():
-            found = [self._scores(self._tensor(x[start : start + rows])) for start in range(0, len(x), rows)]
-            return np.asarray(torch.cat(found)[: len(x)].float().cpu().numpy())
+            parts = [self._scores(self._tensor(x[start : start + rows])) for start in range(0, len(x), rows)]
+            return np.asarray(torch.cat(parts)[: len(x)].float().cpu().numpy())
 
     def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         with self._model.differentiable():
             leaf = self._tensor(x).requires_grad_()
             scores = self._scores(leaf.clone())[: len(x)]
-            (gradient,) = torch.autograd.grad(scores, leaf, _given(cotangent, scores))
+            (gradient,) = torch.autograd.grad(scores, leaf, _cotangent_at(cotangent, scores))
         return np.ascontiguousarray(gradient[: len(x)].float().cpu().numpy())
 
     def step(self, x: Array, cotangent: ScoresCotangent, *, rate: float, layer: str | None = None) -> None:
@@ -105,12 +105,13 @@ class TorchTrainer:
         # One row has no statistics.
         training = not self._in_use and len(x) > 1
         with self._model.differentiable():
-            given = self._tensor(x)
-            outputs = (
-                self._scores(given, training=training) if layer is None else self._run(layer, given, training=training)
-            )[: len(x)]
+            inputs = self._tensor(x)
+            if layer is None:
+                outputs = self._scores(inputs, training=training)[: len(x)]
+            else:
+                outputs = self._run(layer, inputs, training=training)[: len(x)]
             self._adam.zero_grad()
-            outputs.backward(_given(cotangent, outputs))
+            outputs.backward(_cotangent_at(cotangent, outputs))
             nn.utils.clip_grad_norm_(self._trained, _GREATEST_NORM)
             self._adam.param_groups[0]["lr"] = rate
             self._adam.step()
@@ -153,6 +154,6 @@ class TorchTrainer:
                 self._weights[name].mul_(mask)
 
 
-def _given(cotangent: ScoresCotangent, outputs: torch.Tensor) -> torch.Tensor:
-    found = np.asarray(cotangent(outputs.detach().cpu().numpy()))
-    return torch.from_numpy(found).to(outputs)
+def _cotangent_at(cotangent: ScoresCotangent, outputs: torch.Tensor) -> torch.Tensor:
+    values = np.asarray(cotangent(outputs.detach().cpu().numpy()))
+    return torch.from_numpy(values).to(outputs)

@@ -110,15 +110,15 @@ def find_weights(graph: fx.Graph, source: str, logits: str, parameters: Collecti
             the constants that stand where weights do.
     """
     dependent = _dependent(graph, source)
-    found = {node.name: list(_uses(node, dependent)) for node in graph.nodes if node in dependent}
+    node_uses = {node.name: list(_uses(node, dependent)) for node in graph.nodes if node in dependent}
     uses: dict[str, Use] = {}
     for node in graph.nodes:
-        for use in found.get(node.name, ()):
+        for use in node_uses.get(node.name, ()):
             trained = use.name in parameters if parameters else _like_parameter(node, use, bool(uses))
             if trained or use.part in _STATISTICS:
                 uses.setdefault(use.name, use)
     trained_names = tuple(name for name, use in uses.items() if use.part not in _STATISTICS)
-    return Weights(uses, trained_names, _find_head(graph, logits, dependent, found, trained_names))
+    return Weights(uses, trained_names, _find_head(graph, logits, dependent, node_uses, trained_names))
 
 
 def draw(weights: Weights, shapes: Mapping[str, tuple[int, ...]], rng: np.random.Generator) -> dict[str, Array]:
@@ -158,11 +158,11 @@ def _draw(use: Use, shape: tuple[int, ...], head: bool, rng: np.random.Generator
 
 def _dependent(graph: fx.Graph, source: str) -> set[fx.Node]:
     # Nodes whose values, not only whose sizes, depend on those of the input.
-    found: set[fx.Node] = set()
+    nodes: set[fx.Node] = set()
     for node in graph.nodes:
-        if node.name == source or (operation(node) != "sym_size" and found.intersection(node.all_input_nodes)):
-            found.add(node)
-    return found
+        if node.name == source or (operation(node) != "sym_size" and nodes.intersection(node.all_input_nodes)):
+            nodes.add(node)
+    return nodes
 
 
 def _uses(node: fx.Node, dependent: set[fx.Node]) -> Iterator[Use]:
@@ -171,11 +171,12 @@ def _uses(node: fx.Node, dependent: set[fx.Node]) -> Iterator[Use]:
     if not name:
         return
     for argument, value in arguments(node).items():
-        given = [item for item in (value if isinstance(value, list | tuple) else [value]) if isinstance(item, fx.Node)]
-        for operand in given:
+        items = value if isinstance(value, list | tuple) else [value]
+        operands = [item for item in items if isinstance(item, fx.Node)]
+        for operand in operands:
             if operand in dependent:
                 continue
-            fans = _fans(name, argument, operand, given)
+            fans = _fans(name, argument, operand, operands)
             leaves, plain = _leaves(operand)
             for leaf in leaves:
                 yield Use(leaf, _part(name, argument), fans, plain)

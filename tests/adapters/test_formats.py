@@ -103,21 +103,21 @@ def test_a_format_gives_what_the_table_says(name: str, key: str, gallery: Galler
     assert (widths == architecture.layers) is (name not in form.unseen)
     assert (Access.GRADIENTS in model.access) is form.gradients
     x = architecture.inputs(5)
-    given, own = (architecture.arranged(x, m.input.shape) for m in (model, reference))
+    arranged, own = (architecture.arranged(x, m.input.shape) for m in (model, reference))
     # Relative to the greatest; of int8, what is left of it.
     close = {1e-4: 1e-4, 1e-2: 1e-2, None: 0.2}[form.bound]
-    same(model.predict(given), reference.predict(own), close)
+    same(model.predict(arranged), reference.predict(own), close)
     if name not in form.unseen:
-        found, wanted = (m.activations(g, list(m.layers)) for m, g in ((model, given), (reference, own)))
-        for mine, theirs in zip(found.values(), wanted.values(), strict=True):
+        actual, expected = (m.activations(g, list(m.layers)) for m, g in ((model, arranged), (reference, own)))
+        for mine, theirs in zip(actual.values(), expected.values(), strict=True):
             same(mine, theirs, close)
     if form.gradients:
         for place in (0, -1):
-            found, wanted = (gradient(architecture, m, x, place) for m in (model, reference))
-            same(found, wanted, 5 * close)
+            actual, expected = (gradient(architecture, m, x, place) for m in (model, reference))
+            same(actual, expected, 5 * close)
     else:
         with pytest.raises(ModelError, match="no gradients through the quantised operations"):
-            model.gradient(given, lambda scores, rows: scores)
+            model.gradient(arranged, lambda scores, rows: scores)
 
 
 def gradient(architecture: Architecture, model: Model, x: np.ndarray, place: int) -> np.ndarray:
@@ -126,13 +126,13 @@ def gradient(architecture: Architecture, model: Model, x: np.ndarray, place: int
     def cotangent(scores: np.ndarray, rows: slice) -> np.ndarray:
         return np.cos(np.arange(scores.size)).reshape(scores.shape)
 
-    given, layer = architecture.arranged(x, model.input.shape), list(model.layers)[place]
-    found = model.gradient(given, cotangent, layer=layer)
-    return found if model.input.shape == architecture.shape else np.moveaxis(found, -1, 1)
+    arranged, layer = architecture.arranged(x, model.input.shape), list(model.layers)[place]
+    result = model.gradient(arranged, cotangent, layer=layer)
+    return result if model.input.shape == architecture.shape else np.moveaxis(result, -1, 1)
 
 
-def same(found: np.ndarray, wanted: np.ndarray, close: float) -> None:
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=close * float(np.abs(wanted).max()))
+def same(actual: np.ndarray, expected: np.ndarray, close: float) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=close * float(np.abs(expected).max()))
 
 
 @pytest.mark.parametrize(("name", "key"), VICTIMS)

@@ -213,8 +213,8 @@ def test_the_step_that_is_used_is_the_tap_however_it_is_spelt(last: Callable[[An
     model.export(tmp_path / "m", verbose=False)
     for opened in (open_keras(model), open_keras(tmp_path / "m")):
         values, tap = inputs_of(opened), next(iter(opened.layers))
-        wanted = keras.Model(x, y).predict(values, verbose=0)[:, -1]
-        np.testing.assert_allclose(opened.activations(values, [tap])[tap], wanted, atol=1e-5)
+        steps = keras.Model(x, y).predict(values, verbose=0)[:, -1]
+        np.testing.assert_allclose(opened.activations(values, [tap])[tap], steps, atol=1e-5)
 
 
 def inputs_of(model: Model, rows: int = 5) -> Array:
@@ -245,9 +245,9 @@ def test_taps_are_what_keras_computes_there(build: Callable[[], Built]) -> None:
     model, references, opened = case(build)
     x = inputs_of(opened)
     expected = keras.Model(model.inputs, references)([x])
-    found = opened.activations(x, list(opened.layers))
-    assert len(found) == len(references)
-    for (layer, neurons), tensor in zip(found.items(), expected, strict=True):
+    outputs = opened.activations(x, list(opened.layers))
+    assert len(outputs) == len(references)
+    for (layer, neurons), tensor in zip(outputs.items(), expected, strict=True):
         mean = tensor.numpy().mean(tuple(range(1, tensor.ndim - 1)))
         assert neurons.shape == (len(x), opened.layers[layer]), layer
         np.testing.assert_allclose(neurons, mean, atol=1e-5, err_msg=layer)
@@ -258,16 +258,16 @@ def test_predictions_are_keras_own(build: Callable[[], Built]) -> None:
     model, _, opened = case(build)
     x = inputs_of(opened)
     output = model(x, training=False).numpy()
-    found = opened.predict(x)
+    probabilities = opened.predict(x)
     if output.shape[1] == 1:
-        np.testing.assert_allclose(found[:, 1:], output, atol=1e-6)
+        np.testing.assert_allclose(probabilities[:, 1:], output, atol=1e-6)
     elif build is residual:
-        np.testing.assert_allclose(found, scipy.special.softmax(output, axis=1), atol=1e-6)
+        np.testing.assert_allclose(probabilities, scipy.special.softmax(output, axis=1), atol=1e-6)
     elif build is conv1d:
-        np.testing.assert_allclose(found, np.exp(output), atol=1e-6)
+        np.testing.assert_allclose(probabilities, np.exp(output), atol=1e-6)
     else:
-        np.testing.assert_allclose(found, output, atol=1e-6)
-    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+        np.testing.assert_allclose(probabilities, output, atol=1e-6)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
 
 
 @pytest.mark.usefixtures("float64")
@@ -283,8 +283,8 @@ def test_gradients_are_the_differences_quotients(build: Callable[[], Built]) -> 
         weights = rng.normal(size=plus.shape)
         expected = (weights * (plus - minus)).sum(1) / (2 * step)
         gradient = opened.backward(x, lambda scores, weights=weights: weights, layer)
-        found = (gradient * direction).reshape(len(x), -1).sum(1)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8, err_msg=layer)
+        slopes = (gradient * direction).reshape(len(x), -1).sum(1)
+        np.testing.assert_allclose(slopes, expected, rtol=1e-5, atol=1e-8, err_msg=layer)
 
 
 def test_names_are_those_of_the_layers() -> None:
@@ -308,10 +308,10 @@ def test_channels_may_come_first() -> None:
     assert opened.input.layout == "channels_first"
     assert open_keras(small()).input.layout == "channels_last"
     images = inputs_of(opened)
-    found = opened.activations(images, list(opened.layers)[:3])
+    outputs = opened.activations(images, list(opened.layers)[:3])
     # Outside of a function TensorFlow has no such convolution for CPUs.
     expected = tf.function(keras.Model(x, [a, b, c]))(images)
-    for neurons, tensor, axes in zip(found.values(), expected, [(2, 3), (2, 3), (1, 2)], strict=True):
+    for neurons, tensor, axes in zip(outputs.values(), expected, [(2, 3), (2, 3), (1, 2)], strict=True):
         np.testing.assert_allclose(neurons, tensor.numpy().mean(axes), atol=1e-6)
 
 
@@ -357,8 +357,8 @@ def test_a_class_of_ones_own_is_traced() -> None:
     assert opened.input.shape == (6, 6, 1)
     x = inputs_of(opened)
     np.testing.assert_allclose(opened.predict(x), model(x), atol=1e-6)
-    found = opened.activations(x, list(opened.layers)).values()
-    for neurons, tensor in zip(found, model.steps(x), strict=True):
+    outputs = opened.activations(x, list(opened.layers)).values()
+    for neurons, tensor in zip(outputs, model.steps(x), strict=True):
         np.testing.assert_allclose(neurons, tensor.numpy().mean(tuple(range(1, tensor.ndim - 1))), atol=1e-6)
 
 
@@ -644,7 +644,7 @@ def test_files_that_are_no_models(suffix: str, tmp_path: Path) -> None:
     small().save(tmp_path / f"whole{suffix}")
     whole = (tmp_path / f"whole{suffix}").read_bytes()
     none = "no zip archive, or a truncated one" if suffix == ".keras" else "no HDF5 file, or a truncated one"
-    for name, content, found in [
+    for name, content, fact in [
         ("empty", b"", "an empty file"),
         ("text", b"some text\n" * 50, none),
         ("truncated", whole[: len(whole) // 2], none),
@@ -653,7 +653,7 @@ def test_files_that_are_no_models(suffix: str, tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ModelError) as error:
             open_keras(path)
-        assert str(error.value) == f"{path}: expected a Keras model, found {found}"
+        assert str(error.value) == f"{path}: expected a Keras model, found {fact}"
     (tmp_path / f"folder{suffix}").mkdir()
     with pytest.raises(ModelError) as error:
         open_keras(tmp_path / f"folder{suffix}")
@@ -756,10 +756,10 @@ def test_the_authors_victims(name: str, widths: list[int]) -> None:
     np.testing.assert_array_equal(opened.predict(x), model.predict(x, verbose=0))
     activations = [layer for layer in model.layers if getattr(layer, "activation", None) is keras.activations.relu]
     expected = keras.Model(model.inputs, [layer.output for layer in activations])([x])
-    found = opened.activations(x, list(opened.layers))
-    for neurons, tensor in zip(list(found.values())[:-1], expected, strict=True):
+    outputs = opened.activations(x, list(opened.layers))
+    for neurons, tensor in zip(list(outputs.values())[:-1], expected, strict=True):
         np.testing.assert_allclose(neurons, tensor.numpy().mean(tuple(range(1, tensor.ndim - 1))), atol=1e-5)
-    np.testing.assert_allclose(scipy.special.softmax(found[opened.logits], 1), opened.predict(x), atol=1e-6)
+    np.testing.assert_allclose(scipy.special.softmax(outputs[opened.logits], 1), opened.predict(x), atol=1e-6)
     gradient = opened.gradient(x, lambda scores, rows: np.eye(10, dtype="float32")[scores.argmin(1)])
     assert gradient.shape == x.shape
     assert gradient.any(axis=(1, 2, 3)).all()

@@ -186,9 +186,9 @@ def test_what_is_more_than_a_layer_is_refused(name: str, suffix: str, tmp_path: 
     make, message = LAYERS[name]
     config = config_of(saved(tmp_path / f"honest{suffix}"))
     config["config"]["layers"].append(make(tmp_path / "marker"))
-    found = refused(written(tmp_path / f"m{suffix}", config))
-    assert found.startswith("one that cannot be loaded: ")
-    assert message in found
+    reason = refused(written(tmp_path / f"m{suffix}", config))
+    assert reason.startswith("one that cannot be loaded: ")
+    assert message in reason
     assert not (tmp_path / "marker").exists()
 
 
@@ -231,9 +231,9 @@ def test_what_keras_does_afterwards_is_left_out(tmp_path: Path) -> None:
 def test_layers_that_their_file_does_not_fill(units: int, suffix: str, tmp_path: Path) -> None:
     config = config_of(saved(tmp_path / f"honest{suffix}"))
     config["config"]["layers"][1]["config"]["units"] = units
-    found = refused(written(tmp_path / f"m{suffix}", config))
+    reason = refused(written(tmp_path / f"m{suffix}", config))
     assert (
-        found == f"one that cannot be loaded: its layers have {4 * units + units + 2 * units + 2} weights, its file 23"
+        reason == f"one that cannot be loaded: its layers have {4 * units + units + 2 * units + 2} weights, its file 23"
     )
 
 
@@ -315,9 +315,9 @@ def test_what_leads_out_of_hdf5(add: Callable[[Any, Path], None], message: str, 
         with h5py.File(weights, "r+") as file:
             add(file, secret)
         path = written(tmp_path / "n.keras", config, weights.getvalue())
-    found = refused(path)
-    assert found.startswith("one that cannot be loaded: ")
-    assert message in found
+    reason = refused(path)
+    assert reason.startswith("one that cannot be loaded: ")
+    assert message in reason
 
 
 def test_a_circle_of_groups_ends(tmp_path: Path) -> None:
@@ -461,7 +461,7 @@ def test_folders_that_hold_something_else(tmp_path: Path) -> None:
     honest = exported(tmp_path / "honest", lambda x: {"y": tf.nn.relu(x) @ tf.ones((4, 3))})
     assert answers(honest, "SavedModel", runs_code=True).shape == (3, 3)
 
-    def found(name: str, put: Callable[[Path], object]) -> str:
+    def reason(name: str, put: Callable[[Path], object]) -> str:
         folder = tmp_path / name
         shutil.copytree(honest, folder)
         put(folder)
@@ -469,19 +469,19 @@ def test_folders_that_hold_something_else(tmp_path: Path) -> None:
             examine(folder)
         return str(error.value).removeprefix(f"{folder}: expected a SavedModel, found ")
 
-    assert found("a", lambda f: (f / "json.py").write_text("")) == "a folder that also holds 'json.py': take it away"
+    assert reason("a", lambda f: (f / "json.py").write_text("")) == "a folder that also holds 'json.py': take it away"
     linked = "one in which 'variables/variables.index' is a link, or no file: copy it"
 
     def replace(folder: Path) -> None:
         (folder / "variables/variables.index").unlink()
         (folder / "variables/variables.index").symlink_to(honest / "variables/variables.index")
 
-    assert found("b", replace) == linked
+    assert reason("b", replace) == linked
     assert (
-        found("c", lambda f: os.mkfifo(f / "assets/pipe"))
+        reason("c", lambda f: os.mkfifo(f / "assets/pipe"))
         == "one in which 'assets/pipe' is a link, or no file: copy it"
     )
-    assert found("d", lambda f: (f / "saved_model.pb").unlink()) == "a folder without saved_model.pb"
+    assert reason("d", lambda f: (f / "saved_model.pb").unlink()) == "a folder without saved_model.pb"
 
 
 # -- what honest people save
@@ -557,9 +557,9 @@ def masked() -> Any:
     return keras.Model(x, layers.Dense(3)(layers.LSTM(4)(layers.Masking()(x))))
 
 
-def theirs(true: Any, found: Any) -> Any:
+def theirs(true: Any, predictions: Any) -> Any:
     """A loss of somebody's own, of which nothing is asked when the model is only used."""
-    return ops.mean(found)
+    return ops.mean(predictions)
 
 
 def trained() -> Any:
@@ -618,15 +618,15 @@ def test_a_file_of_keras_2(tmp_path: Path) -> None:
     model = tf_keras.Model(x, tf_keras.layers.Dense(3, activation="softmax")(tf_keras.layers.BatchNormalization()(y)))
     with pytest.warns(UserWarning, match="HDF5"):
         model.save(tmp_path / "m.h5")
-    found = ADAPTER.open(tmp_path / "m.h5")
+    opened = ADAPTER.open(tmp_path / "m.h5")
     values = np.random.default_rng(0).random((3, 5, 3)).astype("float32")
-    np.testing.assert_allclose(found.predict(values), model.predict(values, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(opened.predict(values), model.predict(values, verbose=0), atol=1e-6)
 
 
 def test_the_vocabulary_is_of_classes_that_keras_has() -> None:
     for module, name in CLASSES:
-        found = vars(importlib.import_module(module)).get(name)
-        assert isinstance(found, type), f"{module}.{name}"
+        kind = vars(importlib.import_module(module)).get(name)
+        assert isinstance(kind, type), f"{module}.{name}"
 
 
 # -- without opening files

@@ -248,11 +248,11 @@ def test_steps_are_those_of_keras() -> None:
                 setattr(layer, noise, 0.0)
     network = open_network(model)
     x, y = inputs(network)
-    found = stepped(network, 5)
+    weights = stepped(network, 5)
     model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
     for _ in range(5):
         model.train_on_batch(x, y)
-    for (name, array), variable in zip(found.items(), model.weights, strict=True):
+    for (name, array), variable in zip(weights.items(), model.weights, strict=True):
         moved = np.abs(array - network.weights[name]).mean()
         assert np.abs(array - variable.numpy()).mean() < 0.02 * moved, name  # Adam makes much of the least gradients
 
@@ -346,12 +346,12 @@ def test_errors_of_a_loss_come_through() -> None:
     def loss(scores: Array) -> Array:
         raise ModelError("this loss")
 
-    given: ScoresCotangent = loss
+    cotangent: ScoresCotangent = loss
     trainer = network.architecture.trainer(network.weights)
     with pytest.raises(ModelError, match=r"^this loss$"):
-        trainer.step(x, given, rate=1e-3)
+        trainer.step(x, cotangent, rate=1e-3)
     with pytest.raises(ModelError, match=r"^this loss$"):
-        trainer.gradient(x, given)
+        trainer.gradient(x, cotangent)
 
 
 def closure() -> Any:

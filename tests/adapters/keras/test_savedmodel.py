@@ -109,20 +109,20 @@ def weights(*shape: int) -> Any:
 
 def answers(model: Any, x: Array, gradients: bool = True) -> dict[str, Array]:
     """All numbers that a model gives for ``x``, without the names of its layers."""
-    found = {"predictions": model.predict(x)}
+    outputs = {"predictions": model.predict(x)}
     for place, (layer, neurons) in enumerate(model.activations(x, list(model.layers)).items()):
-        found[f"activations {place}"] = neurons
+        outputs[f"activations {place}"] = neurons
         if gradients:
             cotangent = np.random.default_rng(place).normal(size=neurons.shape).astype("float32")
-            found[f"gradient {place}"] = model.gradient(x, lambda scores, rows, c=cotangent: c[rows], layer=layer)
-    return found
+            outputs[f"gradient {place}"] = model.gradient(x, lambda scores, rows, c=cotangent: c[rows], layer=layer)
+    return outputs
 
 
-def assert_same(found: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
-    assert found.keys() == expected.keys()
+def assert_same(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
+    assert actual.keys() == expected.keys()
     for name, numbers in expected.items():
         tolerance = 1e-6 if name == "predictions" else 1e-5
-        np.testing.assert_allclose(found[name], numbers, atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(actual[name], numbers, atol=tolerance, err_msg=name)
 
 
 def error_of(path: Path) -> str:
@@ -189,12 +189,12 @@ def test_gradients_are_the_differences_quotients(tmp_path: Path) -> None:
 )
 def test_taps_are_those_of_the_live_model(build: Callable[[], Any], tmp_path: Path) -> None:
     model, _, opened = live.case(build)
-    found = open_model(export(model, tmp_path / "model"))
-    assert list(found.layers.values()) == list(opened.layers.values())
-    assert found.access is opened.access
+    exported = open_model(export(model, tmp_path / "model"))
+    assert list(exported.layers.values()) == list(opened.layers.values())
+    assert exported.access is opened.access
     x = live.inputs_of(opened)
     gradients = build is live.residual  # of all models they would take their time
-    assert_same(answers(found, x, gradients), answers(opened, x, gradients))
+    assert_same(answers(exported, x, gradients), answers(opened, x, gradients))
 
 
 @pytest.mark.parametrize(
@@ -211,8 +211,8 @@ def test_activations_of_limits(activation: Callable[[Any], Any], tmp_path: Path)
     model = open_model(save(lambda x: {"y": activation(x @ first) @ last}, tmp_path / "m", tf.TensorSpec((None, 4))))
     assert list(model.layers.values()) == [5, 3]
     x = live.inputs_of(model)
-    wanted = activation(tf.constant(x) @ first).numpy()
-    np.testing.assert_allclose(model.activations(x, list(model.layers))[next(iter(model.layers))], wanted, atol=1e-6)
+    limited = activation(tf.constant(x) @ first).numpy()
+    np.testing.assert_allclose(model.activations(x, list(model.layers))[next(iter(model.layers))], limited, atol=1e-6)
 
 
 def test_loops_over_time_are_recurrent_layers(tmp_path: Path) -> None:
@@ -220,20 +220,20 @@ def test_loops_over_time_are_recurrent_layers(tmp_path: Path) -> None:
     a = layers.GRU(4, return_sequences=True)(layers.LSTM(3, return_sequences=True)(x))
     b, state, _ = layers.LSTM(5, return_state=True)(a)
     model = keras.Model(x, layers.Dense(3, activation="softmax")(layers.Concatenate()([b, state])))
-    found, opened = open_model(export(model, tmp_path / "model")), live.open_keras(model)
-    assert list(found.layers.values()) == [3, 4, 5, 5, 3]
+    exported, opened = open_model(export(model, tmp_path / "model")), live.open_keras(model)
+    assert list(exported.layers.values()) == [3, 4, 5, 5, 3]
     rows = live.inputs_of(opened)
-    assert_same(answers(found, rows, gradients=False), answers(opened, rows, gradients=False))
+    assert_same(answers(exported, rows, gradients=False), answers(opened, rows, gradients=False))
 
 
 def test_a_last_step_and_a_dense_model(tmp_path: Path) -> None:
     recurrent = keras.Sequential([keras.Input((5, 3)), layers.LSTM(4), layers.Dense(3, activation="softmax")])
     dense = keras.Sequential([keras.Input((7,)), layers.Dense(5, activation="relu"), layers.Dense(3)])
     for name, model, widths in (("recurrent", recurrent, [4, 3]), ("dense", dense, [5, 3])):
-        found, opened = open_model(export(model, tmp_path / name)), live.open_keras(model)
-        assert list(found.layers.values()) == widths
+        exported, opened = open_model(export(model, tmp_path / name)), live.open_keras(model)
+        assert list(exported.layers.values()) == widths
         x = live.inputs_of(opened)
-        assert_same(answers(found, x), answers(opened, x))
+        assert_same(answers(exported, x), answers(opened, x))
 
 
 def test_channels_may_come_first(tmp_path: Path) -> None:
@@ -241,11 +241,11 @@ def test_channels_may_come_first(tmp_path: Path) -> None:
     a = layers.Conv2D(4, 3, activation="relu", data_format="channels_first")(x)
     y = layers.Dense(5, activation="softmax")(layers.Flatten()(a))
     model = keras.Model(x, y)
-    found, opened = open_model(export(model, tmp_path / "model")), live.open_keras(model)
-    assert found.input.layout == "channels_first"
-    assert list(found.layers.values()) == [4, 5]
+    exported, opened = open_model(export(model, tmp_path / "model")), live.open_keras(model)
+    assert exported.input.layout == "channels_first"
+    assert list(exported.layers.values()) == [4, 5]
     images = live.inputs_of(opened)
-    assert_same(answers(found, images, gradients=False), answers(opened, images, gradients=False))
+    assert_same(answers(exported, images, gradients=False), answers(opened, images, gradients=False))
 
 
 def test_signals_with_channels_first(tmp_path: Path) -> None:
@@ -259,9 +259,9 @@ def test_signals_with_channels_first(tmp_path: Path) -> None:
     model = open_model(save(function, tmp_path / "model", tf.TensorSpec((None, 2, 9))))
     assert list(model.layers.values()) == [4, 4]
     x = live.inputs_of(model)
-    found = model.activations(x, list(model.layers)[:1])
+    outputs = model.activations(x, list(model.layers)[:1])
     expected = tf.nn.relu(tf.nn.conv1d(x.transpose(0, 2, 1), kernel, 1, "VALID")).numpy().mean(1)
-    np.testing.assert_allclose(*found.values(), expected, atol=1e-5)
+    np.testing.assert_allclose(*outputs.values(), expected, atol=1e-5)
 
 
 def test_a_gradient_of_ones_own_is_not_taken(tmp_path: Path) -> None:
@@ -425,8 +425,10 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.saved_model, "load", lambda *args, **kwargs: loaded.append(load(*args, **kwargs)) or loaded[0])
         model = live.open_keras(tmp_path / "model")
-    (kept,) = loaded
-    counted = next(variable for variable in kept.signatures["serving_default"].variables if variable.dtype == tf.int32)
+    (remaining,) = loaded
+    counted = next(
+        variable for variable in remaining.signatures["serving_default"].variables if variable.dtype == tf.int32
+    )
     before = int(counted)
     answers(model, live.inputs_of(model))
     assert int(counted) == before
@@ -457,7 +459,7 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
     assert error_of(tmp_path) == "a SavedModel, found a folder without saved_model.pb"
     content = (path / "saved_model.pb").read_bytes()
     truncated = "a SavedModel, found a saved_model.pb that is truncated, or something else"
-    for name, there, found in [
+    for name, there, facts in [
         ("nothing", b"", "a SavedModel, found an empty saved_model.pb"),
         ("half", content[: len(content) // 2], truncated),
         ("text", b"some text\n" * 50, truncated),
@@ -465,11 +467,11 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
     ]:
         shutil.copytree(path, tmp_path / name)
         (tmp_path / name / "saved_model.pb").write_bytes(there)
-        assert error_of(tmp_path / name) == found
+        assert error_of(tmp_path / name) == facts
     shutil.copytree(path, tmp_path / "weightless")
     shutil.rmtree(tmp_path / "weightless" / "variables")
-    found = "a SavedModel, found one without variables/variables.index that cannot be loaded: "
-    assert error_of(tmp_path / "weightless").startswith(found)
+    facts = "a SavedModel, found one without variables/variables.index that cannot be loaded: "
+    assert error_of(tmp_path / "weightless").startswith(facts)
     shutil.copytree(path, tmp_path / "cut")
     (data,) = (tmp_path / "cut" / "variables").glob("*.data-*")
     data.write_bytes(data.read_bytes()[:100])
@@ -522,7 +524,7 @@ def test_the_authors_lenet_5(tmp_path: Path) -> None:
     source = live.VICTIMS / "mnist_lenet5.h5"
     model = keras.models.load_model(source, compile=False)
     model([np.zeros((1, 28, 28, 1), "float32")])
-    found, opened = open_model(export(model, tmp_path / "lenet5")), live.open_keras(source)
-    assert list(found.layers.values()) == [6, 16, 120, 84, 10]
+    exported, opened = open_model(export(model, tmp_path / "lenet5")), live.open_keras(source)
+    assert list(exported.layers.values()) == [6, 16, 120, 84, 10]
     x = live.inputs_of(opened)
-    assert_same(answers(found, x), answers(opened, x))
+    assert_same(answers(exported, x), answers(opened, x))

@@ -133,19 +133,21 @@ def hooked(module: Any, names: Sequence[str], x: Any) -> list[Array]:
     """What the named submodules give, averaged over all axes but the first and the second."""
     import torch
 
-    given: dict[str, Any] = {}
+    inputs: dict[str, Any] = {}
     for name in names:
-        module.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: given.update({name: o}))
+        module.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: inputs.update({name: o}))
     with torch.inference_mode():
         module.eval()(x)
-    return [given[name].flatten(2).mean(2).numpy() if given[name].ndim > 2 else given[name].numpy() for name in names]
+    return [
+        inputs[name].flatten(2).mean(2).numpy() if inputs[name].ndim > 2 else inputs[name].numpy() for name in names
+    ]
 
 
 def check_taps(model: Model, x: Array, expected: Sequence[Array]) -> None:
     assert list(model.layers.values()) == [e.shape[1] for e in expected]
-    found = model.activations(x, list(model.layers))
+    outputs = model.activations(x, list(model.layers))
     for name, value in zip(model.layers, expected, strict=True):
-        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(outputs[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def check_gradients(model: Model, x: Array, *, step: float, tolerance: float) -> None:
@@ -159,8 +161,8 @@ def check_gradients(model: Model, x: Array, *, step: float, tolerance: float) ->
             return float((model.activations(z, [name])[name].astype(np.float64) * cotangent).sum())
 
         # The logits of two classes with one output are (0, z).
-        given = cotangent if layer or model.layers[name] > 1 else np.hstack([-cotangent, cotangent])
-        gradient = model.gradient(x, lambda s, rows, given=given: given[rows], layer=layer)
+        full = cotangent if layer or model.layers[name] > 1 else np.hstack([-cotangent, cotangent])
+        gradient = model.gradient(x, lambda s, rows, full=full: full[rows], layer=layer)
         assert gradient.shape == x.shape
         scale = float(np.linalg.norm(gradient))
         assert scale > 0
@@ -300,8 +302,8 @@ def test_the_step_that_is_used_is_the_tap_however_it_is_spelt(spelling: str, bat
     for file in (tmp_path / "m.pt2", *files):
         model = open_model(file)
         tap = next(iter(model.layers))
-        found = model.activations(x.numpy(), [tap])[tap]
-        np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=file.name)
+        outputs = model.activations(x.numpy(), [tap])[tap]
+        np.testing.assert_allclose(outputs, expected, atol=1e-6, err_msg=file.name)
 
 
 @pytest.mark.parametrize("exporter", ["old", "new"])
@@ -391,7 +393,7 @@ def keras_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pa
     keras = pytest.importorskip("keras", reason="Keras is not installed")
     layers = keras.layers
     keras.utils.set_random_seed(0)
-    made = {}
+    models = {}
 
     image = x = keras.Input((12, 11, 3))
     taps = [x := layers.ReLU(6.0)(layers.BatchNormalization()(layers.Conv2D(6, 3, strides=2, padding="same")(x)))]
@@ -401,27 +403,27 @@ def keras_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pa
     taps += [x := layers.ReLU(0.5)(layers.Dense(7)(layers.GlobalAveragePooling2D()(x)))]
     taps += [x := layers.Dense(7, activation=activation)(x) for activation in ("hard_sigmoid", "hard_silu", "mish")]
     taps += [x := layers.Dense(3)(x)]
-    made["image"] = keras.Model([image], layers.Softmax()(x)), taps
+    models["image"] = keras.Model([image], layers.Softmax()(x)), taps
 
     sequence = x = keras.Input((9, 4))
     taps = [x := layers.LSTM(6, return_sequences=True)(x)]
     taps += [x := layers.Conv1D(5, 3, activation="tanh")(x)]
     taps += [x := layers.Bidirectional(layers.LSTM(3))(x)]
     z = layers.Dense(1)(x)
-    made["sequence"] = keras.Model([sequence], layers.Activation("sigmoid")(z)), [*taps, z]
+    models["sequence"] = keras.Model([sequence], layers.Activation("sigmoid")(z)), [*taps, z]
 
     x = keras.Input((9, 4))
     taps = [y := layers.GRU(5)(x)]
     z = layers.Dense(3)(y)
-    made["loop"] = keras.Model([x], z), [*taps, z]
+    models["loop"] = keras.Model([x], z), [*taps, z]
 
     x = keras.Input((9, 4))
     y, state, _ = layers.LSTM(5, return_sequences=True, return_state=True)(x)
     z = layers.Dense(3)(layers.Concatenate()([layers.GlobalAveragePooling1D()(y), state]))
-    made["states"] = keras.Model([x], z), [state, y, z]
+    models["states"] = keras.Model([x], z), [state, y, z]
 
     folder, exported = tmp_path_factory.mktemp("keras"), {}
-    for name, (model, tensors) in made.items():
+    for name, (model, tensors) in models.items():
         path = folder / f"{name}.onnx"
         with exporting():
             model([np.zeros((1, *model.input_shape[1:]), np.float32)])
@@ -437,8 +439,8 @@ def test_taps_of_a_keras_network(name: str, keras_models: dict[str, tuple[Path, 
     path, original, tensors = keras_models[name]
     model = open_onnx(path)
     x = RNG.normal(size=(ROWS, *original.input_shape[1:])).astype(np.float32)
-    given = [np.asarray(t) for t in keras.Model(original.inputs, tensors)([x])]
-    check_taps(model, x, [g.mean(tuple(range(1, g.ndim - 1))) for g in given])
+    tensors_there = [np.asarray(t) for t in keras.Model(original.inputs, tensors)([x])]
+    check_taps(model, x, [g.mean(tuple(range(1, g.ndim - 1))) for g in tensors_there])
     scores = np.asarray(original([x]))
     if name == "image":
         assert model.input.layout == "channels_last"
@@ -477,9 +479,9 @@ def test_the_authors_victims(victim: str, widths: list[int], tmp_path: Path) -> 
         if getattr(getattr(layer, "activation", None), "__name__", "") == "relu"
     ]
     x = RNG.random((ROWS, *original.input_shape[1:]), dtype=np.float32)
-    given = [np.asarray(t) for t in keras.Model(original.inputs, relu)([x])]
-    found = list(model.activations(x, list(model.layers)).values())
-    for a, b in zip(found[:-1], given, strict=True):
+    expected = [np.asarray(t) for t in keras.Model(original.inputs, relu)([x])]
+    outputs = list(model.activations(x, list(model.layers)).values())
+    for a, b in zip(outputs[:-1], expected, strict=True):
         np.testing.assert_allclose(a, b.mean(tuple(range(1, b.ndim - 1))), atol=1e-4)
     np.testing.assert_allclose(model.predict(x), original([x]), atol=1e-5)
     assert model.gradient(x, lambda s, rows: np.ones_like(s)).shape == x.shape
@@ -578,8 +580,8 @@ def test_a_relu_that_a_quantiser_dropped_is_a_tap() -> None:
 
     model, x = opened(0), random(ROWS, 4)
     assert list(model.layers) == ["d", "y"]
-    wanted = (x @ random(4, 6) + random(6)).clip(0, 2.55)
-    np.testing.assert_allclose(model.activations(x, ["d"])["d"], wanted, atol=0.006)
+    expected = (x @ random(4, 6) + random(6)).clip(0, 2.55)
+    np.testing.assert_allclose(model.activations(x, ["d"])["d"], expected, atol=0.006)
     assert list(opened(128).layers) == ["y"]  # nothing is cut off at 0
 
 
@@ -715,8 +717,8 @@ def test_parameters_and_summands_of_fused_activations(activation: dict[str, Any]
     model, x = open_onnx(proto(nodes, weights, shape=("n", 2, 4, 4))), random(ROWS, 2, 4, 4)
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
     convolved = np.einsum("nchwij,ocij->nohw", windows, weights["K"])
-    wanted = function(2 * convolved + weights["b"][:, None, None]).mean((2, 3))
-    np.testing.assert_allclose(model.activations(x, ["c"])["c"], wanted, rtol=1e-4, atol=1e-5)
+    expected = function(2 * convolved + weights["b"][:, None, None]).mean((2, 3))
+    np.testing.assert_allclose(model.activations(x, ["c"])["c"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_parameters_of_an_activation_fused_with_a_product() -> None:
@@ -759,10 +761,10 @@ def test_what_onnx_lacks_and_keras_writes() -> None:
         node("Mul", "h e", "g"),
         node("MatMul", "g V", "y"),
     ]
-    given = proto(nodes, {"W": random(4, 6), "half": np.asarray(np.float32(0.5)), "V": random(6, 3)})
-    before = given.SerializeToString(deterministic=True)
-    model, x = open_onnx(given), random(ROWS, 4)
-    assert given.SerializeToString(deterministic=True) == before
+    source = proto(nodes, {"W": random(4, 6), "half": np.asarray(np.float32(0.5)), "V": random(6, 3)})
+    before = source.SerializeToString(deterministic=True)
+    model, x = open_onnx(source), random(ROWS, 4)
+    assert source.SerializeToString(deterministic=True) == before
     assert list(model.layers) == ["g", "y"]
     a = (x @ random(4, 6)).astype(float)
     np.testing.assert_allclose(model.activations(x, ["g"])["g"], a * scipy.special.erfc(-a) / 2, atol=1e-5)
@@ -870,12 +872,12 @@ def test_external_data(external: Path) -> None:
 
 def test_external_data_that_cannot_be_had(external: Path) -> None:
     weights = external.with_name("weights.bin")
-    wanted = rf"^{external}: expected an ONNX model with the weights in weights\.bin, found .*"
+    pattern = rf"^{external}: expected an ONNX model with the weights in weights\.bin, found .*"
     weights.write_bytes(weights.read_bytes()[:8])
-    with pytest.raises(ModelError, match=wanted + "exceeds available data"):
+    with pytest.raises(ModelError, match=pattern + "exceeds available data"):
         open_onnx(external)
     weights.unlink()
-    with pytest.raises(ModelError, match=wanted):
+    with pytest.raises(ModelError, match=pattern):
         open_onnx(external)
     with pytest.raises(ModelError, match=r"^m: expected a model with its weights, found external data"):
         open_onnx(onnx.load(external, load_external_data=False), name="m")
@@ -894,7 +896,7 @@ def test_external_data_elsewhere_is_refused(external: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "found"),
+    ("change", "fact"),
     [
         (lambda data: b"", "an empty file"),
         (lambda data: data[: len(data) // 2], "another format or a truncated file"),
@@ -904,9 +906,9 @@ def test_external_data_elsewhere_is_refused(external: Path) -> None:
         (lambda data: onnx.ModelProto(ir_version=8).SerializeToString(), "one without operations"),
     ],
 )
-def test_bad_files(change: Callable[[bytes], bytes], found: str, file: Path) -> None:
+def test_bad_files(change: Callable[[bytes], bytes], fact: str, file: Path) -> None:
     file.write_bytes(change(file.read_bytes()))
-    with pytest.raises(ModelError, match=rf"^{file}: expected an ONNX model, found {found}$"):
+    with pytest.raises(ModelError, match=rf"^{file}: expected an ONNX model, found {fact}$"):
         open_onnx(file)
 
 

@@ -40,9 +40,9 @@ def model(*nodes: Any, functions: Any = (), weights: Any = ()) -> Any:
     """A classifier: what the nodes make of x, of 4 numbers, times a matrix."""
     last = nodes[-1].output[0] if nodes else "x"
     matrix = numpy_helper.from_array(np.ones((4, 3), np.float32), "W")
-    made = graph(*nodes, node("MatMul", f"{last} W", "y"), weights=[matrix, *weights])
-    made.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4]))
-    return helper.make_model(made, opset_imports=IMPORTS, ir_version=8, functions=list(functions))
+    result = graph(*nodes, node("MatMul", f"{last} W", "y"), weights=[matrix, *weights])
+    result.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4]))
+    return helper.make_model(result, opset_imports=IMPORTS, ir_version=8, functions=list(functions))
 
 
 def function(name: str, *nodes: Any) -> Any:
@@ -51,15 +51,15 @@ def function(name: str, *nodes: Any) -> Any:
 
 def laughs(depth: int, width: int) -> list[Any]:
     """Functions of which each calls the one before it several times."""
-    found = [function("f0", node("Relu", "a", "b"))]
+    functions = [function("f0", node("Relu", "a", "b"))]
     for level in range(1, depth):
         names = ["a", *(f"t{i}" for i in range(1, width)), "b"]
         calls = [
             helper.make_node(f"f{level - 1}", [before], [after], domain="own")
             for before, after in itertools.pairwise(names)
         ]
-        found.append(function(f"f{level}", *calls))
-    return found
+        functions.append(function(f"f{level}", *calls))
+    return functions
 
 
 def call(name: str, domain: str = "own") -> Any:
@@ -83,21 +83,21 @@ def put(folder: Path, data: bytes, name: str = "m.onnx") -> Path:
 
 def external(folder: Path, location: str, **where: int) -> Path:
     """A model whose matrix lies elsewhere."""
-    made = model()
-    (tensor,) = made.graph.initializer
+    source = model()
+    (tensor,) = source.graph.initializer
     onnx.external_data_helper.set_external_data(tensor, location, **where)
     tensor.ClearField("raw_data")
-    return put(folder, made.SerializeToString())
+    return put(folder, source.SerializeToString())
 
 
 def same_line(look: Callable[[Path], Any], path: Path) -> str:
     with pytest.raises(ModelError) as caught:
         look(path)
-    found = str(caught.value)
-    assert found.startswith(f"{path}: expected "), found
-    assert "\n" not in found
-    assert len(found) < len(str(path)) + 600
-    return found
+    line = str(caught.value)
+    assert line.startswith(f"{path}: expected "), line
+    assert "\n" not in line
+    assert len(line) < len(str(path)) + 600
+    return line
 
 
 # ---- what a file is --------------------------------------------------------------------------------------------------
@@ -250,8 +250,8 @@ def test_hostile_models_are_refused_in_one_line(case: str, tmp_path: Path, capfd
     path = put(tmp_path, make())
     assert not ADAPTER.examine(path).runs_code
     began = time.perf_counter()
-    found = same_line(ADAPTER.open, path)
-    assert text in found, found
+    line = same_line(ADAPTER.open, path)
+    assert text in line, line
     assert time.perf_counter() - began < 5
     assert capfd.readouterr() == ("", "")
 
@@ -267,9 +267,9 @@ def test_hostile_models_are_refused_in_one_line(case: str, tmp_path: Path, capfd
     ],
 )
 def test_honest_models_open(make: Callable[[], Any], tmp_path: Path) -> None:
-    made = make()
-    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    path = put(tmp_path, made.SerializeToString())
+    source = make()
+    source.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    path = put(tmp_path, source.SerializeToString())
     assert not ADAPTER.examine(path).runs_code
     assert ADAPTER.open(path).classes == 3
 
@@ -363,13 +363,13 @@ def test_weights_beyond_their_file(where: dict[str, int], tmp_path: Path) -> Non
 
 def test_weights_of_a_sparse_tensor_elsewhere(tmp_path: Path) -> None:
     put(tmp_path, bytes(48), "m.onnx.data")
-    made = model()
+    source = model()
     values = numpy_helper.from_array(np.ones(3, np.float32), "s")
     onnx.external_data_helper.set_external_data(values, "m.onnx.data", length=12)
     values.ClearField("raw_data")
     indices = numpy_helper.from_array(np.arange(3), "i")
-    made.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
-    path = put(tmp_path, made.SerializeToString())
+    source.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
+    path = put(tmp_path, source.SerializeToString())
     assert "found those of sparse tensors there" in same_line(ADAPTER.open, path)
 
 
@@ -383,8 +383,8 @@ def test_weights_beside_the_model_open(ending: str, tmp_path: Path) -> None:
 
 
 def test_a_model_in_memory(tmp_path: Path) -> None:
-    found = ADAPTER.open(HeldPath.holding(tmp_path / "nowhere.onnx", GOOD))
-    assert found.digest == ADAPTER.open(put(tmp_path, GOOD)).digest
+    opened = ADAPTER.open(HeldPath.holding(tmp_path / "nowhere.onnx", GOOD))
+    assert opened.digest == ADAPTER.open(put(tmp_path, GOOD)).digest
 
 
 DENIED = """

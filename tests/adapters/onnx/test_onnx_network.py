@@ -53,10 +53,10 @@ def real(*shape: int) -> np.ndarray:
 
 
 def same_layers(source: Any, network: Network, x: np.ndarray) -> None:
-    model, made = open_model(source), network.architecture.model(network.weights, name="made")
-    assert list(made.layers.values()) == list(model.layers.values())
-    wanted, found = model.activations(x, list(model.layers)), made.activations(x, list(made.layers))
-    for one, other in zip(wanted.values(), found.values(), strict=True):
+    model, anew = open_model(source), network.architecture.model(network.weights, name="made")
+    assert list(anew.layers.values()) == list(model.layers.values())
+    expected, actual = model.activations(x, list(model.layers)), anew.activations(x, list(anew.layers))
+    for one, other in zip(expected.values(), actual.values(), strict=True):
         np.testing.assert_allclose(other, one, atol=1e-4)
 
 
@@ -74,13 +74,13 @@ def test_every_architecture_is_trained_as_its_own(build: Any, name: str, tmp_pat
     network = open_network(source)
     architecture = ARCHITECTURES[name]
     x = architecture.inputs(12)
-    wanted = open_model(source).predict(x)
+    expected = open_model(source).predict(x)
     same_layers(source, network, x)
     assert network.architecture.framework == "torch"
     assert [CLASSES in network.weights[part].shape for part in network.architecture.head] == [True, True]
-    np.testing.assert_allclose(network.predict(x), wanted, atol=1e-5)
+    np.testing.assert_allclose(network.predict(x), expected, atol=1e-5)
     network.save(tmp_path / "saved.pt2")
-    np.testing.assert_allclose(open_model(tmp_path / "saved.pt2").predict(x), wanted, atol=1e-5)
+    np.testing.assert_allclose(open_model(tmp_path / "saved.pt2").predict(x), expected, atol=1e-5)
     if build is formats.old:
         check_network(network, x, np.arange(12) % CLASSES)
 

@@ -103,13 +103,13 @@ def live() -> Model:
     return ADAPTER.open(torch_module(1), input_shape=SHAPE)
 
 
-def same(model: Model, wanted: Model) -> None:
+def same(model: Model, reference: Model) -> None:
     x = inputs(6)
-    assert dict(model.layers) == dict(wanted.layers)
-    np.testing.assert_array_equal(model.predict(x), wanted.predict(x))
-    for layer in (*wanted.layers, None):
-        given = [m.gradient(x, lambda s, rows: s, layer=layer) for m in (model, wanted)]
-        np.testing.assert_array_equal(*given)
+    assert dict(model.layers) == dict(reference.layers)
+    np.testing.assert_array_equal(model.predict(x), reference.predict(x))
+    for layer in (*reference.layers, None):
+        gradients = [m.gradient(x, lambda s, rows: s, layer=layer) for m in (model, reference)]
+        np.testing.assert_array_equal(*gradients)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
@@ -144,8 +144,8 @@ def test_pictures_without_an_axis_for_their_one_channel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict"])
 def test_what_training_loops_file(key: str, tmp_path: Path, live: Model) -> None:
     state = torch_module(1).state_dict()
-    given = {"epoch": 3, "optimizer": {"lr": 0.1}, key: {f"module.{name}": value for name, value in state.items()}}
-    same(open_path(save(tmp_path, ".pt", given)), live)
+    content = {"epoch": 3, "optimizer": {"lr": 0.1}, key: {f"module.{name}": value for name, value in state.items()}}
+    same(open_path(save(tmp_path, ".pt", content)), live)
 
 
 def test_prefixes(tmp_path: Path, live: Model) -> None:
@@ -153,8 +153,8 @@ def test_prefixes(tmp_path: Path, live: Model) -> None:
     named = {f"module.{name}": value for name, value in state.items()}
     same(open_path(save(tmp_path, ".safetensors", named)), live)
     twice = {f"_orig_mod.{name}": value for name, value in named.items()}
-    for given in (twice, {f"module._orig_mod.{name}": value for name, value in state.items()}):
-        same(open_path(save(tmp_path, ".pt", given)), live)
+    for weights in (twice, {f"module._orig_mod.{name}": value for name, value in state.items()}):
+        same(open_path(save(tmp_path, ".pt", weights)), live)
     # It is the network's own name here.
     model = open_path(save(tmp_path, ".pt", named), "user.nets:Named", input_shape=SHAPE)
     np.testing.assert_array_equal(model.predict(inputs(3)), live.predict(inputs(3)))
@@ -216,10 +216,10 @@ def test_bad_files_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str
     for name, text in texts.items():
         with pytest.raises(ModelError) as caught:
             open_path(tmp_path / name)
-        found = str(caught.value)
-        assert found.startswith(str(tmp_path / name)), found
-        assert text in found, (name, found)
-        assert "\n" not in found
+        line = str(caught.value)
+        assert line.startswith(str(tmp_path / name)), line
+        assert text in line, (name, line)
+        assert "\n" not in line
     assert capfd.readouterr() == ("", "")
 
 

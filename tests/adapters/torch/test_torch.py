@@ -183,10 +183,10 @@ def net(request) -> tuple[nn.Module, Model]:
 
 def hooked(module: nn.Module, x: np.ndarray) -> list[np.ndarray]:
     """Outputs of the named parts in forward order, averaged over space and time."""
-    seen = {}
+    outputs = {}
 
-    def listen(part, given, output, *, name):
-        seen[name] = (output[0] if isinstance(output, tuple) else output).detach().clone()
+    def listen(part, inputs, output, *, name):
+        outputs[name] = (output[0] if isinstance(output, tuple) else output).detach().clone()
 
     handles = [
         getattr(module, name).register_forward_hook(functools.partial(listen, name=name)) for name in module.hooked
@@ -196,8 +196,8 @@ def hooked(module: nn.Module, x: np.ndarray) -> list[np.ndarray]:
     for handle in handles:
         handle.remove()
     if isinstance(module, Lstm):  # which goes on with the last step alone
-        seen["lstm"] = seen["lstm"][:, -1]
-    rows = {name: seen[name].movedim(1 if name in getattr(module, "time_first", ()) else 0, 0) for name in seen}
+        outputs["lstm"] = outputs["lstm"][:, -1]
+    rows = {name: outputs[name].movedim(1 if name in getattr(module, "time_first", ()) else 0, 0) for name in outputs}
     channel = {name: 1 if rows[name].ndim > 2 and not is_last(module, name) else -1 for name in rows}
     return [
         rows[n].movedim(channel[n], -1).flatten(1, -2).mean(1).numpy() if rows[n].ndim > 2 else rows[n].numpy()
@@ -218,19 +218,19 @@ def differences(f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, step: floa
 def test_taps_are_what_forward_hooks_see(net) -> None:
     module, model = net
     x = inputs(module)
-    seen = model.activations(x, list(model.layers))
+    outputs = model.activations(x, list(model.layers))
     expected = hooked(module, x)
     assert [a.shape[1] for a in expected] == list(model.layers.values())
-    for found, wanted in zip(seen.values(), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    for actual, reference in zip(outputs.values(), expected, strict=True):
+        np.testing.assert_allclose(actual, reference, atol=1e-6)
 
 
 def test_each_tap_alone_is_what_all_are_together(net) -> None:
     module, model = net
     x = inputs(module)
     together = model.activations(x, list(model.layers))
-    for layer, wanted in together.items():
-        np.testing.assert_allclose(model.activations(x, [layer])[layer], wanted, atol=1e-6)
+    for layer, expected in together.items():
+        np.testing.assert_allclose(model.activations(x, [layer])[layer], expected, atol=1e-6)
 
 
 def test_probabilities_are_the_modules_own(net) -> None:
@@ -263,9 +263,9 @@ def test_gradients_are_finite_differences(net) -> None:
     x = inputs(module, rows=2)
     for layer in (None, *model.layers):
         weights = np.random.default_rng(1).normal(size=(2, model.layers[layer or model.logits]))
-        found = model.gradient(x, lambda s, rows, w=weights: w[rows] * np.cos(s), layer=layer)
-        assert found.shape == x.shape
-        assert np.abs(found).max() > 1e-3
+        gradient = model.gradient(x, lambda s, rows, w=weights: w[rows] * np.cos(s), layer=layer)
+        assert gradient.shape == x.shape
+        assert np.abs(gradient).max() > 1e-3
         for row in range(2):
 
             def loss(many, row=row, layer=layer, weights=weights):
@@ -273,7 +273,7 @@ def test_gradients_are_finite_differences(net) -> None:
                 (scores,) = model.forward(many, [layer or model.logits])
                 return np.sin(scores) @ weights[row]
 
-            np.testing.assert_allclose(found[row], differences(loss, x[row]), atol=1e-6)
+            np.testing.assert_allclose(gradient[row], differences(loss, x[row]), atol=1e-6)
 
 
 def state_of(module: nn.Module) -> dict:
@@ -340,10 +340,10 @@ def test_later_training_changes_nothing() -> None:
 def test_works_inside_no_grad_and_inference_mode() -> None:
     module, model = opened(Mlp)
     x = inputs(module)
-    wanted = model.gradient(x, lambda s, rows: s)
+    expected = model.gradient(x, lambda s, rows: s)
     for mode in (torch.no_grad(), torch.inference_mode()):
         with mode:
-            np.testing.assert_array_equal(model.gradient(x, lambda s, rows: s), wanted)
+            np.testing.assert_array_equal(model.gradient(x, lambda s, rows: s), expected)
 
 
 def test_inputs_are_not_changed_and_may_be_read_only() -> None:
@@ -421,15 +421,15 @@ class Written(nn.Module):
 
 def check_taps(model: Model, module: nn.Module, parts: list[nn.Module], x: np.ndarray) -> None:
     """The taps before the logits are the outputs of the parts, matrices all."""
-    seen = []
-    handles = [part.register_forward_hook(lambda p, given, output: seen.append(output.clone())) for part in parts]
+    outputs = []
+    handles = [part.register_forward_hook(lambda p, inputs, output: outputs.append(output.clone())) for part in parts]
     with torch.no_grad():
         module(torch.tensor(x))
     for handle in handles:
         handle.remove()
-    assert len(model.layers) == len(seen) + 1
-    found = model.activations(x, list(model.layers))
-    for (name, tap), output in zip(found.items(), seen, strict=False):
+    assert len(model.layers) == len(outputs) + 1
+    actual = model.activations(x, list(model.layers))
+    for (name, tap), output in zip(actual.items(), outputs, strict=False):
         np.testing.assert_allclose(tap, output.numpy(), atol=1e-6, err_msg=name)
 
 
@@ -450,12 +450,12 @@ def test_decomposed_programs_have_the_same_taps() -> None:
         live, model = open_live(module), ADAPTER.open(export(module).run_decompositions())
         x = inputs(module)
         assert list(model.layers.values()) == list(live.layers.values())
-        for (name, found), wanted in zip(
+        for (name, actual), expected in zip(
             model.activations(x, list(model.layers)).items(),
             live.activations(x, list(live.layers)).values(),
             strict=True,
         ):
-            np.testing.assert_allclose(found, wanted, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(actual, expected, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -475,22 +475,22 @@ def test_files_of_a_fixed_batch_size(kind: type, rows: int, tmp_path: Path) -> N
 
 def test_a_limited_batch_size_is_kept() -> None:
     module = make(Mlp)
-    seen = []
+    sizes = []
     shapes = ({0: torch.export.Dim("rows", min=2, max=4)},)
     example = (torch.zeros(3, 7, dtype=torch.float64),)
     model = ADAPTER.open(torch.export.export(module.eval(), example, dynamic_shapes=shapes))
-    model.gradient(inputs(module, rows=9), lambda s, rows: seen.append(rows) or s)
-    assert [rows.stop - rows.start for rows in seen] == [4, 4, 1]
+    model.gradient(inputs(module, rows=9), lambda s, rows: sizes.append(rows) or s)
+    assert [rows.stop - rows.start for rows in sizes] == [4, 4, 1]
 
 
 def test_a_module_that_needs_a_known_number_of_rows() -> None:
     class Cached(Mlp):
         def __init__(self) -> None:
             super().__init__()
-            self.seen = {}
+            self.shapes = {}
 
         def forward(self, x):
-            self.seen[x.shape] = True  # a symbolic shape cannot be a key
+            self.shapes[x.shape] = True  # a symbolic shape cannot be a key
             return super().forward(x)
 
     module = make(Cached)
@@ -532,9 +532,9 @@ def test_time_folded_into_the_rows() -> None:
     model = open_live(module)
     assert not model.fixed_batch
     x = inputs(module)
-    wanted = np.maximum(module.first(torch.tensor(x)).detach().numpy(), 0).mean(1)
+    expected = np.maximum(module.first(torch.tensor(x)).detach().numpy(), 0).mean(1)
     assert list(model.layers.values()) == [5, 2]
-    np.testing.assert_allclose(model.activations(x, list(model.layers))[next(iter(model.layers))], wanted, atol=1e-6)
+    np.testing.assert_allclose(model.activations(x, list(model.layers))[next(iter(model.layers))], expected, atol=1e-6)
 
 
 def test_the_last_state_of_a_recurrent_layer_is_its_tap_where_only_that_is_used() -> None:
@@ -550,8 +550,8 @@ def test_the_last_state_of_a_recurrent_layer_is_its_tap_where_only_that_is_used(
     model = open_live(module)
     x = inputs(module)
     tap = next(iter(model.layers))
-    wanted = module.gru(torch.tensor(x))[1][-1].detach().numpy()
-    np.testing.assert_allclose(model.activations(x, [tap])[tap], wanted, atol=1e-6)
+    expected = module.gru(torch.tensor(x))[1][-1].detach().numpy()
+    np.testing.assert_allclose(model.activations(x, [tap])[tap], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("hooked", [False, True])
@@ -626,9 +626,11 @@ def test_half_precision(dtype: str) -> None:
     module = Mlp().to(getattr(torch, dtype))
     model = open_live(module)
     x = inputs(module).astype(np.float32)
-    wanted = opened(Mlp)[1]
-    np.testing.assert_allclose(model.predict(x), wanted.predict(x), atol=2e-2)
-    np.testing.assert_allclose(model.gradient(x, lambda s, rows: s), wanted.gradient(x, lambda s, rows: s), atol=2e-2)
+    reference = opened(Mlp)[1]
+    np.testing.assert_allclose(model.predict(x), reference.predict(x), atol=2e-2)
+    np.testing.assert_allclose(
+        model.gradient(x, lambda s, rows: s), reference.gradient(x, lambda s, rows: s), atol=2e-2
+    )
 
 
 def test_whole_numbers_have_no_gradients() -> None:
@@ -677,10 +679,10 @@ print(open_live(make(Attention)).digest)
 def test_equal_modules_have_equal_digests_in_any_process() -> None:
     digest = opened(Attention)[1].digest
     command = [sys.executable, "-W", "error", "-c", DIGEST, str(Path(__file__).parent)]
-    found = subprocess.run(
+    output = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}
     )
-    assert found.stdout.strip() == digest
+    assert output.stdout.strip() == digest
     assert ADAPTER.open(export(opened(Attention)[0])).digest == digest
 
 
@@ -774,13 +776,13 @@ def bad_files(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_bad_files_are_one_line(tmp_path: Path, capfd, caplog) -> None:
-    for name, found in bad_files(tmp_path):
+    for name, facts in bad_files(tmp_path):
         path = tmp_path / f"{name}.pt2"
         with pytest.raises(ModelError) as caught:
             ADAPTER.open(path)
         text = str(caught.value)
         assert text.startswith(f"{path}: expected a torch.export file, found "), text
-        assert found in text, text
+        assert facts in text, text
         assert "\n" not in text
     assert capfd.readouterr() == ("", "")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

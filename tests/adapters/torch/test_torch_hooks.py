@@ -50,14 +50,14 @@ def open_live(module: nn.Module, shape: tuple[int, ...], **options: Any) -> Mode
     return model
 
 
-def same(model: Model, wanted: Model, x: np.ndarray, tolerance: float = 1e-5) -> None:
-    assert list(model.layers.values()) == list(wanted.layers.values())
-    np.testing.assert_allclose(model.predict(x), wanted.predict(x), atol=tolerance)
-    for mine, other in zip(model.layers, wanted.layers, strict=True):
-        found, expected = model.activations(x, [mine])[mine], wanted.activations(x, [other])[other]
-        np.testing.assert_allclose(found, expected, atol=tolerance, err_msg=mine)
-        given = [m.gradient(x, lambda s, rows: s, layer=layer) for m, layer in ((model, mine), (wanted, other))]
-        np.testing.assert_allclose(*given, atol=tolerance, err_msg=mine)
+def same(model: Model, reference: Model, x: np.ndarray, tolerance: float = 1e-5) -> None:
+    assert list(model.layers.values()) == list(reference.layers.values())
+    np.testing.assert_allclose(model.predict(x), reference.predict(x), atol=tolerance)
+    for mine, other in zip(model.layers, reference.layers, strict=True):
+        actual, expected = model.activations(x, [mine])[mine], reference.activations(x, [other])[other]
+        np.testing.assert_allclose(actual, expected, atol=tolerance, err_msg=mine)
+        gradients = [m.gradient(x, lambda s, rows: s, layer=layer) for m, layer in ((model, mine), (reference, other))]
+        np.testing.assert_allclose(*gradients, atol=tolerance, err_msg=mine)
 
 
 @pytest.mark.parametrize("softmax", [True, False])
@@ -115,9 +115,9 @@ def test_a_module_called_twice_is_two_taps(capfd: pytest.CaptureFixture[str]) ->
     assert dict(model.layers) == {"relu": 6, "relu:2": 5, "logits": 3}
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     first = torch.relu(module.a(torch.from_numpy(x)))
-    found = model.activations(x, ["relu:2", "relu"])
-    np.testing.assert_allclose(found["relu"], first.detach(), atol=1e-6)
-    np.testing.assert_allclose(found["relu:2"], torch.relu(module.b(first)).detach(), atol=1e-6)
+    outputs = model.activations(x, ["relu:2", "relu"])
+    np.testing.assert_allclose(outputs["relu"], first.detach(), atol=1e-6)
+    np.testing.assert_allclose(outputs["relu:2"], torch.relu(module.b(first)).detach(), atol=1e-6)
 
 
 class Sequence(nn.Module):
@@ -155,8 +155,8 @@ def test_of_a_sequence_the_one_step_that_is_used_is_the_tap(used: Callable[[Any]
     model = open_live(module, (5, 4))
     x = np.random.default_rng(0).normal(size=(6, 5, 4)).astype(np.float32)
     y = module.gru(torch.from_numpy(x))[0].detach().numpy()
-    found = model.activations(x, ["gru"])["gru"]
-    np.testing.assert_allclose(found, y.mean(1) if step is None else y[:, step], atol=1e-6)
+    outputs = model.activations(x, ["gru"])["gru"]
+    np.testing.assert_allclose(outputs, y.mean(1) if step is None else y[:, step], atol=1e-6)
     check_model(model, x)
 
 
@@ -182,10 +182,10 @@ def test_a_final_softmax_is_looked_through(ending: Any) -> None:
     plain, model = open_live(Twice(), (4,)), open_live(Twice(ending), (4,))
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     np.testing.assert_allclose(model.predict(x), plain.predict(x), atol=1e-6)
-    found, wanted = (m.activations(x, ["logits"])["logits"] for m in (model, plain))
+    actual, expected = (m.activations(x, ["logits"])["logits"] for m in (model, plain))
     if ending is own_softmax:  # which cannot be looked through: the logits are those up to a constant
-        found, wanted = (logits - logits.mean(1, keepdims=True) for logits in (found, wanted))
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+        actual, expected = (logits - logits.mean(1, keepdims=True) for logits in (actual, expected))
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
     check_model(model, x)
 
 
@@ -225,8 +225,8 @@ def test_nothing_is_left() -> None:
     module = Twice().train()
     module.relu.eval()
     modes = [part.training for part in module.modules()]
-    module.a.register_forward_hook(lambda part, given, output: None)  # somebody's own
-    wanted = hooks_of(module)
+    module.a.register_forward_hook(lambda part, inputs, output: None)  # somebody's own
+    before = hooks_of(module)
     state = copy.deepcopy(module.state_dict())
     model = open_live(module, (4,))
     x = np.ones((3, 4), np.float32)
@@ -241,7 +241,7 @@ def test_nothing_is_left() -> None:
     with pytest.raises(ValueError, match="expected numbers"):
         model.predict(np.full((3, 4), np.inf, np.float32))
     for part in (module, model._module):  # the user's and the model's own
-        assert hooks_of(part) == wanted
+        assert hooks_of(part) == before
     assert [part.training for part in module.modules()] == modes
     assert all(parameter.requires_grad for parameter in module.parameters())
     torch.testing.assert_close(dict(module.state_dict()), dict(state), rtol=0, atol=0)
@@ -293,8 +293,8 @@ def test_inputs_that_see_one_another_are_asked_one_at_a_time() -> None:
     module = Halving()
     model = open_live(module, (4,))
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    wanted = torch.cat([module(torch.from_numpy(row[None])) for row in x]).detach()
-    np.testing.assert_allclose(model.predict(x), torch.softmax(wanted, 1), atol=1e-6)
+    expected = torch.cat([module(torch.from_numpy(row[None])) for row in x]).detach()
+    np.testing.assert_allclose(model.predict(x), torch.softmax(expected, 1), atol=1e-6)
     check_model(model, x)
 
 

@@ -254,11 +254,11 @@ def test_what_is_no_model_is_refused_in_one_line(case: str, tmp_path: Path) -> N
     for look in (ADAPTER.examine, lambda path: ADAPTER.open(path, arch=ARCH if not name.endswith("2") else None)):
         with pytest.raises(ModelError) as caught:
             look(path)
-        found = str(caught.value)
-        assert found.startswith(f"{path}: "), found
-        assert "\n" not in found
+        line = str(caught.value)
+        assert line.startswith(f"{path}: "), line
+        assert "\n" not in line
         if look is ADAPTER.examine:
-            assert text in found, found
+            assert text in line, line
     assert not marker.exists()
 
 
@@ -279,16 +279,16 @@ def view(data: bytes, number: int = 1 << 20) -> bytes:
 
 
 def cyclic() -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    found["model"] = found["state_dict"] = found
-    return found
+    cycle: dict[str, Any] = {}
+    cycle["model"] = cycle["state_dict"] = cycle
+    return cycle
 
 
 def deep() -> list[Any]:
-    found: list[Any] = []
+    nest: list[Any] = []
     for _ in range(400):
-        found = [found]
-    return found
+        nest = [nest]
+    return nest
 
 
 def sparse() -> Any:
@@ -351,10 +351,10 @@ def test_weights_hold_weights_alone(case: str, tmp_path: Path, capfd: pytest.Cap
     assert not ADAPTER.examine(path).runs_code
     with pytest.raises(ModelError) as caught:
         ADAPTER.open(path, arch=ARCH)
-    found = str(caught.value)
-    assert text in found, found[:500]
-    assert "\n" not in found
-    assert len(found) < len(str(path)) + 600
+    line = str(caught.value)
+    assert text in line, line[:500]
+    assert "\n" not in line
+    assert len(line) < len(str(path)) + 600
     assert not marker.exists()
     assert capfd.readouterr() == ("", "")
 

@@ -135,15 +135,15 @@ def test_every_architecture_keeps_the_contract(form: str, name: str, tmp_path: P
     network = open_network(source, **options)
     architecture = ARCHITECTURES[name]
     x = architecture.inputs(12)
-    wanted = open_model(source, **options).predict(x)
+    expected = open_model(source, **options).predict(x)
     assert tuple(network.architecture.layers.values()) == architecture.layers
     assert set(network.weights) == set(architecture.shapes)
     assert network.architecture.parameters == tuple(network.weights)
     last = list(architecture.shapes)[-1].rpartition(".")[0]
     assert network.architecture.head == (f"{last}.weight", f"{last}.bias")
-    np.testing.assert_allclose(network.predict(x), wanted, atol=1e-5)
+    np.testing.assert_allclose(network.predict(x), expected, atol=1e-5)
     network.save(tmp_path / "saved.pt2")
-    np.testing.assert_allclose(open_model(tmp_path / "saved.pt2").predict(x), wanted, atol=1e-5)
+    np.testing.assert_allclose(open_model(tmp_path / "saved.pt2").predict(x), expected, atol=1e-5)
     check_network(network, x, np.arange(12) % CLASSES)
 
 
@@ -365,7 +365,7 @@ def weightless() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "facts"),
     [
         (fixed, "for any number of rows, found one for 2 alone"),
         (integers, "of inputs of float32 or float64, found int64"),
@@ -373,8 +373,8 @@ def weightless() -> Any:
         (weightless, "found no weights in front of its logits"),
     ],
 )
-def test_what_cannot_be_trained_says_so(source: Callable[[], Any], found: str) -> None:
-    with pytest.raises(ModelError, match=rf"^m: expected a network that can be trained.*{found}$"):
+def test_what_cannot_be_trained_says_so(source: Callable[[], Any], facts: str) -> None:
+    with pytest.raises(ModelError, match=rf"^m: expected a network that can be trained.*{facts}$"):
         open_network(source(), name="m")
 
 
@@ -403,4 +403,4 @@ def test_a_square_head_gets_its_classes_on_the_right_axis() -> None:
             return torch.relu(self.first(x)) @ self.matrix
 
     network = open_network(Square(), input_shape=(4,))
-    assert network.architecture.with_classes(5).given()["matrix"].shape == (3, 5)
+    assert network.architecture.with_classes(5).values()["matrix"].shape == (3, 5)

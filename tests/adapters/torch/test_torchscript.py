@@ -33,25 +33,25 @@ def make_script(module: nn.Module, how: str, example: Any = None) -> Any:
         warnings.simplefilter("ignore")
         if how == "traced":
             return torch.jit.trace(module.eval(), example, strict=False)
-        made = torch.jit.script(module.eval())
-        return torch.jit.freeze(made) if how == "frozen" else made
+        script = torch.jit.script(module.eval())
+        return torch.jit.freeze(script) if how == "frozen" else script
 
 
-def save(made: Any, path: Path) -> Path:
+def save(script: Any, path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(made, path)
+        torch.jit.save(script, path)
     return path
 
 
-def same(model: Model, wanted: Model, x: np.ndarray, tolerance: float = 1e-5) -> None:
-    assert list(model.layers.values()) == list(wanted.layers.values())
-    np.testing.assert_allclose(model.predict(x), wanted.predict(x), atol=tolerance)
-    for mine, other in zip(model.layers, wanted.layers, strict=True):
-        found, expected = model.activations(x, [mine])[mine], wanted.activations(x, [other])[other]
-        np.testing.assert_allclose(found, expected, atol=tolerance)
-        given = [m.gradient(x, lambda s, rows: s, layer=layer) for m, layer in ((model, mine), (wanted, other))]
-        np.testing.assert_allclose(*given, atol=tolerance)
+def same(model: Model, reference: Model, x: np.ndarray, tolerance: float = 1e-5) -> None:
+    assert list(model.layers.values()) == list(reference.layers.values())
+    np.testing.assert_allclose(model.predict(x), reference.predict(x), atol=tolerance)
+    for mine, other in zip(model.layers, reference.layers, strict=True):
+        actual, expected = model.activations(x, [mine])[mine], reference.activations(x, [other])[other]
+        np.testing.assert_allclose(actual, expected, atol=tolerance)
+        gradients = [m.gradient(x, lambda s, rows: s, layer=layer) for m, layer in ((model, mine), (reference, other))]
+        np.testing.assert_allclose(*gradients, atol=tolerance)
 
 
 @pytest.mark.parametrize(("how", "softmax"), [("traced", True), ("scripted", False), ("frozen", True)])
@@ -86,12 +86,12 @@ def test_every_network(kind: type, how: str, tmp_path: Path) -> None:
 def test_a_live_script_is_copied_and_left_alone() -> None:
     module = nets.make(nets.Mlp)
     x = nets.inputs(module)
-    live, made = nets.open_live(module), make_script(module, "scripted")
-    made.train()
-    model = ADAPTER.open(made, input_shape=(7,))
-    assert made.training
+    live, script = nets.open_live(module), make_script(module, "scripted")
+    script.train()
+    model = ADAPTER.open(script, input_shape=(7,))
+    assert script.training
     with torch.no_grad():
-        made.linear.weight.zero_()
+        script.linear.weight.zero_()
     same(model, live, x)
 
 
@@ -107,10 +107,10 @@ for seed in (0, 0, 1):
 def test_live_scripts_have_digests_of_their_own() -> None:
     command = [sys.executable, "-c", DIGEST, str(Path(__file__).parent)]
     env = {**os.environ, "PYTHONHASHSEED": "7"}
-    found = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.split()
-    assert found[0] == found[1] != found[2]
-    made = make_script(nets.make(nets.Mlp), "scripted")
-    assert ADAPTER.open(made, input_shape=(7,)).digest == found[0]
+    digests = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.split()
+    assert digests[0] == digests[1] != digests[2]
+    script = make_script(nets.make(nets.Mlp), "scripted")
+    assert ADAPTER.open(script, input_shape=(7,)).digest == digests[0]
 
 
 def test_traced_for_one_row_only(tmp_path: Path) -> None:
@@ -146,17 +146,19 @@ class Loop(nn.Module):
 def test_what_cannot_be_converted_is_run_as_it_is(softmax: bool, tmp_path: Path) -> None:
     module = Loop(softmax)
     path = save(make_script(module, "scripted"), tmp_path / "loop.pt")
-    with pytest.warns(UserWarning, match=r"loop.pt: its layers cannot be seen, only its logits: .*prim::Loop") as seen:
+    with pytest.warns(
+        UserWarning, match=r"loop.pt: its layers cannot be seen, only its logits: .*prim::Loop"
+    ) as caught:
         model = ADAPTER.open(path, input_shape=(4,))
-    assert len(seen) == 1
-    assert "\n" not in str(seen[0].message)
+    assert len(caught) == 1
+    assert "\n" not in str(caught[0].message)
     assert dict(model.layers) == {"logits": 3}
     assert "prim::Loop" in model.unseen
     x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     # One input at a time: the answer to one must not depend on the others.
-    wanted = torch.cat([module(torch.from_numpy(row[None])) for row in x]).detach()
-    wanted = wanted if softmax else torch.softmax(wanted, 1)
-    np.testing.assert_allclose(model.predict(x), wanted.numpy(), atol=1e-6)
+    expected = torch.cat([module(torch.from_numpy(row[None])) for row in x]).detach()
+    expected = expected if softmax else torch.softmax(expected, 1)
+    np.testing.assert_allclose(model.predict(x), expected.numpy(), atol=1e-6)
     check_model(model, x)
 
 
@@ -164,13 +166,13 @@ def test_a_conversion_that_differs_is_not_used(tmp_path: Path, monkeypatch: pyte
     path = save(make_script(torch_module(1), "scripted"), tmp_path / "net.pt")
     other = script_module.export_module(torch_module(2), torch.zeros(17, *SHAPE))
     monkeypatch.setattr(script_module, "_by_converter", lambda module, example: other)
-    wanted = ADAPTER.open(torch_module(1), input_shape=SHAPE)
-    same(ADAPTER.open(path, input_shape=SHAPE), wanted, inputs(4))  # the second way
+    reference = ADAPTER.open(torch_module(1), input_shape=SHAPE)
+    same(ADAPTER.open(path, input_shape=SHAPE), reference, inputs(4))  # the second way
     monkeypatch.setattr(script_module, "_by_tracing", lambda module, example: other)
     with pytest.warns(UserWarning, match="found the converted program gives other outputs"):
         model = ADAPTER.open(path, input_shape=SHAPE)
-    np.testing.assert_allclose(model.predict(inputs(4)), wanted.predict(inputs(4)), atol=1e-6)
-    gradients = [m.gradient(inputs(4), lambda s, rows: s) for m in (model, wanted)]
+    np.testing.assert_allclose(model.predict(inputs(4)), reference.predict(inputs(4)), atol=1e-6)
+    gradients = [m.gradient(inputs(4), lambda s, rows: s) for m in (model, reference)]
     np.testing.assert_allclose(*gradients, atol=1e-5)
 
 
@@ -183,8 +185,8 @@ def test_words_are_whole_numbers(tmp_path: Path) -> None:
         def forward(self, x):
             return self.linear(torch.relu(self.embedding(x)).mean(1))
 
-    made = make_script(Words(), "traced", torch.zeros(3, 5, dtype=torch.int64))
-    model = ADAPTER.open(save(made, tmp_path / "words.pt"))
+    script = make_script(Words(), "traced", torch.zeros(3, 5, dtype=torch.int64))
+    model = ADAPTER.open(save(script, tmp_path / "words.pt"))
     assert (model.input.dtype, model.input.shape, list(model.layers.values())) == ("int64", (5,), [4, 2])
 
 
@@ -202,8 +204,8 @@ def test_traced_attention(tmp_path: Path) -> None:
     module, x = Encoder().eval(), inputs(6)[:, :1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = torch.jit.trace(module, torch.from_numpy(x[:2]), check_trace=False)
-    model = ADAPTER.open(save(made, tmp_path / "net.pt"))
+        script = torch.jit.trace(module, torch.from_numpy(x[:2]), check_trace=False)
+    model = ADAPTER.open(save(script, tmp_path / "net.pt"))
     assert list(model.layers.values()) == [16, 3]
     same(model, ADAPTER.open(module, input_shape=(1, 8, 8)), x)
 
@@ -212,8 +214,8 @@ def test_half_precision(tmp_path: Path) -> None:
     module = torch_module(1)
     path = save(make_script(torch_module(1).to(torch.bfloat16), "scripted"), tmp_path / "half.pt")
     model = ADAPTER.open(path, input_shape=SHAPE)
-    wanted = ADAPTER.open(module, input_shape=SHAPE).predict(inputs(4))
-    np.testing.assert_allclose(model.predict(inputs(4)), wanted, atol=5e-2)
+    expected = ADAPTER.open(module, input_shape=SHAPE).predict(inputs(4))
+    np.testing.assert_allclose(model.predict(inputs(4)), expected, atol=5e-2)
     assert (tuple(model.layers.values()), model.input.dtype) == (LAYERS, "float32")
 
 
