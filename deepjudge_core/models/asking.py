@@ -9,7 +9,7 @@ from deepjudge_core import progress
 from deepjudge_core.errors import DeepJudgeError, ModelError, first_line
 from deepjudge_core.models.model import Model, softmax
 from deepjudge_core.models.preprocessing import Prepare
-from deepjudge_core.models.steadiness import Given, unsteadiness
+from deepjudge_core.models.steadiness import Responses, unsteadiness
 from deepjudge_core.types import Array
 
 _CHUNK = 512  # cases between two signs of progress
@@ -32,17 +32,17 @@ def ask(
         ModelError: When it cannot be run, or answers nonsense.
     """
     taps = list(dict.fromkeys(layer_map.values()))
-    given: list[Given] = []
+    parts: list[Responses] = []
     with _running(model, inputs), progress.task(f"asking {model.name}", len(inputs)) as advance:
         for start in range(0, len(inputs), _CHUNK):
             chunk = inputs[start : start + _CHUNK]
             chunk = prepare(chunk) if prepare else chunk
-            given.append(_given(model, chunk, taps))
+            parts.append(_respond(model, chunk, taps))
             advance(len(chunk))
         if taps:
             # Unless the model's own output is no softmax, as of sigmoids for many labels: one row shows it.
             _check_probabilities(model, 1, model.predict(chunk[:1]))
-        answers, activations = Given.joined(given)
+        answers, activations = Responses.joined(parts)
         _check_probabilities(model, len(inputs), answers)
         if len(answers) > 1 and float(np.ptp(answers, axis=0).max()) < _NO_CHANGE:
             raise SameAnswerError(
@@ -75,15 +75,15 @@ def ask_again(
         ModelError: As :func:`ask`.
     """
 
-    def answer(rows: Array) -> Given:
+    def answer(rows: Array) -> Responses:
         chunk = inputs[rows]
-        given = _given(model, prepare(chunk) if prepare else chunk, list(activations))
-        _check_probabilities(model, len(rows), given.probabilities)
-        _check_activations(model, len(rows), given.activations)
-        return given
+        responses = _respond(model, prepare(chunk) if prepare else chunk, list(activations))
+        _check_probabilities(model, len(rows), responses.probabilities)
+        _check_activations(model, len(rows), responses.activations)
+        return responses
 
     with _running(model, inputs):
-        return unsteadiness(Given(answers, activations), sets, answer, alone=_can_be_asked_alone(model))
+        return unsteadiness(Responses(answers, activations), sets, answer, alone=_can_be_asked_alone(model))
 
 
 def _can_be_asked_alone(model: Model) -> bool:
@@ -104,13 +104,13 @@ def _running(model: Model, inputs: Array) -> Iterator[None]:
         raise ModelError(f"{model.name}: cannot be run on inputs of shape {inputs.shape[1:]}: {reason}") from error
 
 
-def _given(model: Model, inputs: Array, taps: Sequence[str]) -> Given:
+def _respond(model: Model, inputs: Array, taps: Sequence[str]) -> Responses:
     if not taps:
-        return Given(model.predict(inputs), {})
+        return Responses(model.predict(inputs), {})
     # One pass gives both: the probabilities are the softmax of the last tap, the logits.
     logits = list(model.layers)[-1]
-    seen = model.activations(inputs, list(dict.fromkeys([*taps, logits])))
-    return Given(_from_logits(seen[logits]), {tap: seen[tap] for tap in taps})
+    outputs = model.activations(inputs, list(dict.fromkeys([*taps, logits])))
+    return Responses(_from_logits(outputs[logits]), {tap: outputs[tap] for tap in taps})
 
 
 class SameAnswerError(ModelError):

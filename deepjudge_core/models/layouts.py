@@ -57,8 +57,8 @@ def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: La
     raise InputError(f"{source}: expected inputs of shape {spec}, found {_text(shape)}")
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(w is None or w == s for s, w in zip(shape, wanted, strict=True))
+def _fits(shape: tuple[int, ...], target: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(target) and all(w is None or w == s for s, w in zip(shape, target, strict=True))
 
 
 def _to_last(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -201,12 +201,12 @@ class BatchedModel(abc.ABC):
             return {}
         parts = [self._answer(b, r, layers) for b, r in self._batches(x)]
         joined = (np.concatenate(column).astype(np.float32, copy=False) for column in zip(*parts, strict=True))
-        found = dict(zip(layers, joined, strict=True))
-        if self.logits in found:
-            self._recognise(found[self.logits])
+        outputs = dict(zip(layers, joined, strict=True))
+        if self.logits in outputs:
+            self._recognise(outputs[self.logits])
             if self._gives_probabilities:
-                found[self.logits] = self._logarithms(found[self.logits])
-        return found
+                outputs[self.logits] = self._logarithms(outputs[self.logits])
+        return outputs
 
     def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
         """See :class:`Model`."""
@@ -220,15 +220,15 @@ class BatchedModel(abc.ABC):
             def padded(
                 scores: Array, rows: slice = rows, size: int = size
             ) -> Array:  # rows that only fill a batch have no loss
-                own = given = scores[:size]
+                own = outputs = scores[:size]
                 if target == self.logits:
                     self._recognise(own)
                 logarithm = self._gives_probabilities and target == self.logits
                 if binary:
-                    given = np.concatenate([np.zeros_like(own), own], axis=1)
+                    outputs = np.concatenate([np.zeros_like(own), own], axis=1)
                 elif logarithm:
-                    given = self._logarithms(own)
-                cot = np.asarray(cotangent(given, rows), dtype=scores.dtype)
+                    outputs = self._logarithms(own)
+                cot = np.asarray(cotangent(outputs, rows), dtype=scores.dtype)
                 if binary:
                     cot = cot[:, 1:]
                 elif logarithm:  # dL/dp = dL/dlog(p) / p, and 0 where the logarithm is that of the least probability

@@ -155,8 +155,8 @@ class Network:
 
     def with_weights(self, changed: Weights) -> "Network":
         """The same with some weights replaced, in their own shapes and element types."""
-        given = {name: np.asarray(array, self.weights[name].dtype) for name, array in changed.items()}
-        return replace(self, weights={name: given.get(name, array) for name, array in self.weights.items()})
+        arrays = {name: np.asarray(array, self.weights[name].dtype) for name, array in changed.items()}
+        return replace(self, weights={name: arrays.get(name, array) for name, array in self.weights.items()})
 
     def with_fresh_head(self, rng: np.random.Generator, classes: int | None = None) -> "Network":
         """The same with a fresh last layer, where given with another number of classes.
@@ -168,8 +168,8 @@ class Network:
         if classes is not None and classes != architecture.classes:
             architecture = architecture.with_classes(classes)
         fresh = architecture.initial(rng)
-        kept = {name: self.weights[name] for name in fresh if name not in architecture.head}
-        return Network(architecture, fresh | kept)
+        body = {name: self.weights[name] for name in fresh if name not in architecture.head}
+        return Network(architecture, fresh | body)
 
     def predict(self, x: Array) -> Array:
         """Class probabilities ``(n, classes)``, float32, of inputs ``(n, *input.shape)``."""

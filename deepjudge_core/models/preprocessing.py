@@ -120,9 +120,9 @@ class Preprocessing:
     def _axis(self, name: str, shape: tuple[int, ...], layout: Layout | None) -> int:
         last = len(shape) - 1
         places = [axis for axis in dict.fromkeys((0, last)) if self.channels in (1, shape[axis])]
-        known = {"channels_first": 0, "channels_last": last}.get(str(layout))
-        if known in places or len(places) == 1 or (places and self.channels == 1):
-            return known if known is not None and known in places else places[-1]
+        layout_axis = {"channels_first": 0, "channels_last": last}.get(str(layout))
+        if layout_axis in places or len(places) == 1 or (places and self.channels == 1):
+            return layout_axis if layout_axis is not None and layout_axis in places else places[-1]
         text = "x".join(map(str, shape))
         if places:
             raise ModelError(
@@ -144,7 +144,7 @@ def candidates(
     spec: InputSpec, shape: tuple[int, ...], bounds: tuple[float, float], layout: Layout | None
 ) -> dict[str, Preprocessing]:
     """What of the standard may be what a model expects, other than the inputs as they come."""
-    found = {}
+    choices = {}
     for name, preprocessing in STANDARD.items():
         try:
             preprocessing.preparing("", shape, bounds, layout)
@@ -157,8 +157,8 @@ def candidates(
         # Whole numbers hold nothing of a range as narrow as 0..1.
         narrow = np.dtype(spec.dtype).kind in "iu" and preprocessing.scale < 255
         if not as_they_come and not narrow:
-            found[name] = preprocessing
-    return found
+            choices[name] = preprocessing
+    return choices
 
 
 def _text(values: tuple[float, ...]) -> str:

@@ -19,26 +19,28 @@ _SAME = 1e-3
 _OTHER_BATCH = 0.1
 
 
-class Given(NamedTuple):
+class Responses(NamedTuple):
     """What a model answered to some cases: probabilities ``(n, classes)``, and tap to ``(n, neurons)``."""
 
     probabilities: Array
     activations: Mapping[str, Array]
 
     @classmethod
-    def joined(cls, parts: Sequence["Given"]) -> "Given":
+    def joined(cls, parts: Sequence["Responses"]) -> "Responses":
         """The answers to some cases, and those to the next."""
         return cls(
             np.concatenate([part.probabilities for part in parts]),
             {tap: np.concatenate([part.activations[tap] for part in parts]) for tap in parts[0].activations},
         )
 
-    def of(self, rows: Array | slice) -> "Given":
+    def of(self, rows: Array | slice) -> "Responses":
         """The answers to the cases of some rows."""
-        return Given(self.probabilities[rows], {tap: values[rows] for tap, values in self.activations.items()})
+        return Responses(self.probabilities[rows], {tap: values[rows] for tap, values in self.activations.items()})
 
 
-def unsteadiness(first: Given, sets: Array, answer: Callable[[Array], Given], *, alone: bool = True) -> str | None:
+def unsteadiness(
+    first: Responses, sets: Array, answer: Callable[[Array], Responses], *, alone: bool = True
+) -> str | None:
     """What of a model's answers changes when it is asked again; None where they stay.
 
     Args:
@@ -54,23 +56,23 @@ def unsteadiness(first: Given, sets: Array, answer: Callable[[Array], Given], *,
     # The same at once, so that answers that change by turns are not met at the same turn.
     together, again = answer(rows), answer(rows)
     if alone:
-        apart, other = Given.joined([answer(row) for row in rows[:, None]]), "in a batch than alone"
+        apart, other = Responses.joined([answer(row) for row in rows[:, None]]), "in a batch than alone"
     else:
         apart, other = answer(rows[::-1]).of(slice(None, None, -1)), "in another order of cases"
     spans = {tap: float(np.abs(values).max()) or 1.0 for tap, values in first.activations.items()}
 
     for what, differences in _differences(together, again, spans):
-        if (found := float(differences.max())) > _SAME:
-            return f"answers the same input differently: {what} by up to {found:.2g}"
+        if (gap := float(differences.max())) > _SAME:
+            return f"answers the same input differently: {what} by up to {gap:.2g}"
     for one, two, when in (
         (together, apart, other),
         (first.of(rows), together, "when it is asked again, beside others"),
     ):
         for what, differences in _differences(one, two, spans):
             # By set: metrics are means over one, and another set's cases would hide it.
-            found = max(float(differences[sets[rows] == which].mean()) for which in np.unique(sets))
-            if found > _OTHER_BATCH:
-                return f"answers a case differently {when}: {what} by {found:.2g} in the mean"
+            gap = max(float(differences[sets[rows] == which].mean()) for which in np.unique(sets))
+            if gap > _OTHER_BATCH:
+                return f"answers a case differently {when}: {what} by {gap:.2g} in the mean"
     return None
 
 
@@ -79,11 +81,11 @@ def _spread(rows: Array) -> Array:
     return spread
 
 
-def _differences(one: Given, two: Given, spans: Mapping[str, float]) -> list[tuple[str, Array]]:
+def _differences(one: Responses, two: Responses, spans: Mapping[str, float]) -> list[tuple[str, Array]]:
     # Of each kind of answer how it is called, and the greatest difference of each case.
-    found = [("probabilities differ", np.abs(one.probabilities - two.probabilities).max(axis=1))]
+    gaps = [("probabilities differ", np.abs(one.probabilities - two.probabilities).max(axis=1))]
     for tap, span in spans.items():
         # In float64: of numbers near the greatest, float32 has no difference.
         gap = np.abs(one.activations[tap].astype(np.float64) - two.activations[tap]).max(axis=1) / span
-        found.append((f"outputs at {tap!r} differ, in units of the greatest,", gap))
-    return found
+        gaps.append((f"outputs at {tap!r} differ, in units of the greatest,", gap))
+    return gaps

@@ -163,15 +163,15 @@ def _source(op: Op, name: str) -> str:
 
 def _ancestors(by_name: Mapping[str, Op], name: str, start: str | None = None) -> set[str]:
     # Of a tensor, itself included; not those behind ``start``, nor that one.
-    seen: set[str] = set()
+    names: set[str] = set()
     stack = [name]
     while stack:
         current = stack.pop()
-        if current in seen or current == start or current not in by_name:
+        if current in names or current == start or current not in by_name:
             continue
-        seen.add(current)
+        names.add(current)
         stack.extend(by_name[current].inputs)
-    return seen
+    return names
 
 
 def _selected(by_name: Mapping[str, Op], used: set[str], op: Op) -> str:
@@ -197,7 +197,7 @@ def _composites(ops: Sequence[Op]) -> dict[str, str]:
     # there is an activation in every branch (a parametric ReLU); x + relu(x) is a shortcut.
     by_name = {op.name: op for op in ops}
     origin: dict[str, str] = {}  # the nearest tensor that a tensor is an elementwise function of
-    found: dict[str, str] = {}
+    composites: dict[str, str] = {}
     for op in ops:
         if op.role not in _ELEMENTWISE or not op.inputs:
             continue
@@ -209,8 +209,8 @@ def _composites(ops: Sequence[Op]) -> dict[str, str]:
         if others:
             branches = [_activations(by_name, name, meeting) for name in op.inputs]
             if any(branches) if op.role is Role.MULTIPLY else all(branches):
-                found |= dict.fromkeys(set().union(*branches), op.name)
-    return found
+                composites |= dict.fromkeys(set().union(*branches), op.name)
+    return composites
 
 
 def _path(origin: Mapping[str, str], name: str) -> list[str]:

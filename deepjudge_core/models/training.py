@@ -159,16 +159,16 @@ class _RunningShare:
 
     def __init__(self) -> None:
         self.share = 0.0
-        self._seen = 0
+        self._count = 0
 
     def noting(self, targets: Array) -> ScoresCotangent:
         """The cross entropy of a batch, which notes its share."""
         loss = cross_entropy(targets)
-        wanted = targets if targets.ndim == 1 else targets.argmax(axis=1)
+        labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
 
         def cotangent(scores: Array) -> Array:
-            self._seen = min(self._seen + 1, self._BATCHES)
-            self.share += (float((scores.argmax(axis=1) == wanted).mean()) - self.share) / self._seen
+            self._count = min(self._count + 1, self._BATCHES)
+            self.share += (float((scores.argmax(axis=1) == labels).mean()) - self.share) / self._count
             return loss(scores)
 
         return cotangent

@@ -31,7 +31,7 @@ class ClassMapping:
 
 
 def map_classes(
-    answers: Array, clean: Array, labels: Array, expected: int, given: tuple[int, ...] | None
+    answers: Array, clean: Array, labels: Array, expected: int, user_order: tuple[int, ...] | None
 ) -> ClassMapping:
     """Put a model's answers in the order of the victim's classes.
 
@@ -40,13 +40,15 @@ def map_classes(
         clean: ``(seeds,)`` which of the rows are the seeds.
         labels: ``(seeds,)`` their ground truth.
         expected: Number of the victim's classes.
-        given: The model's own output for each of them, where the user says so.
+        user_order: The model's own output for each of them, where the user says so.
     """
-    found = answers.shape[1]
-    if given is not None:
-        return ClassMapping(_columns(answers, given), given, notes=(f"its outputs {listed(given)} answer the classes",))
-    if found != expected:
-        return ClassMapping(None, unmapped=f"expected {expected} classes, found {found}; map them with --classes")
+    own = answers.shape[1]
+    if user_order is not None:
+        return ClassMapping(
+            _columns(answers, user_order), user_order, notes=(f"its outputs {listed(user_order)} answer the classes",)
+        )
+    if own != expected:
+        return ClassMapping(None, unmapped=f"expected {expected} classes, found {own}; map them with --classes")
     order, renamed = class_order(answers[clean].argmax(axis=1), labels, expected)
     if order is not None:
         note = f"its classes stand in another order, found from its answers to the seeds: {_renaming(order)}"

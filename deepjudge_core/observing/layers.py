@@ -28,23 +28,23 @@ class Candidates:
         model: The model's taps.
         taps: Layer to the taps among which its answer is.
         places: Layer to the tap at its place, of a model whose taps are like the victim's; else empty.
-        given: Layers whose tap the user says.
+        fixed: Layers whose tap the user says.
     """
 
     owner: Widths
     model: Widths
     taps: Mapping[str, tuple[str, ...]]
     places: Mapping[str, str] = field(default_factory=dict)
-    given: frozenset[str] = frozenset()
+    fixed: frozenset[str] = frozenset()
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def all_taps(self) -> tuple[str, ...]:
         """All taps that answers are needed of."""
         return tuple(dict.fromkeys(tap for taps in self.taps.values() for tap in taps))
 
 
 def find_candidates(
-    name: str, owner: Widths, model: Widths, layers: Sequence[str], given: Mapping[str, str]
+    name: str, owner: Widths, model: Widths, layers: Sequence[str], fixed: Mapping[str, str]
 ) -> Candidates:
     """Find taps that may answer each layer: the one that the user gives, or all of its width.
 
@@ -56,27 +56,27 @@ def find_candidates(
         owner: The victim's taps.
         model: The model's taps.
         layers: The suite's layers.
-        given: Layer to the tap that the user says.
+        fixed: Layer to the tap that the user says.
 
     Raises:
         NoLayerError: When no tap has a layer's width.
         UsageError: When what was given does not exist, or has another width.
     """
     names, taps = list(owner), list(model)
-    found: dict[str, tuple[str, ...]] = {}
+    choices: dict[str, tuple[str, ...]] = {}
     for layer in layers:
-        if layer in given:
-            found[layer] = (_given(name, owner, model, layer, given[layer]),)
+        if layer in fixed:
+            choices[layer] = (_user_tap(name, owner, model, layer, fixed[layer]),)
         else:
             among = taps[-1:] if layer == names[-1] else taps[:-1]
-            found[layer] = tuple(tap for tap in among if model[tap] == owner[layer])
-        if not found[layer]:
+            choices[layer] = tuple(tap for tap in among if model[tap] == owner[layer])
+        if not choices[layer]:
             widths = ", ".join(str(model[tap]) for tap in taps)
             raise NoLayerError(f"no layer answers {layer!r}: expected a tap of {owner[layer]} neurons, found {widths}")
     compared = max((names.index(layer) for layer in layers), default=-1) + 1
     alike = len(taps) == len(names) and list(model.values())[:compared] == list(owner.values())[:compared]
     places = {layer: taps[names.index(layer)] for layer in layers} if alike else {}
-    return Candidates(owner, model, found, places, frozenset(given))
+    return Candidates(owner, model, choices, places, frozenset(fixed))
 
 
 def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> dict[str, str]:
@@ -97,10 +97,10 @@ def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Mapping[str, Ar
         NoLayerError: When no choice keeps the order of depth.
     """
     if all(len(taps) == 1 for taps in chosen.taps.values()):
-        found = {layer: taps[0] for layer, taps in chosen.taps.items()}
-        depths = [list(chosen.model).index(found[layer]) for layer in chosen.owner if layer in found]
-        if chosen.given or depths == sorted(set(depths)):
-            return found
+        layer_map = {layer: taps[0] for layer, taps in chosen.taps.items()}
+        depths = [list(chosen.model).index(layer_map[layer]) for layer in chosen.owner if layer in layer_map]
+        if chosen.fixed or depths == sorted(set(depths)):
+            return layer_map
     likeness = {
         (layer, tap): linear_cka(ours[layer], theirs[tap]) for layer, taps in chosen.taps.items() for tap in taps
     }
@@ -129,11 +129,11 @@ def _in_order(chosen: Candidates, likeness: Mapping[tuple[str, str], float]) -> 
         ways = longer
     if not ways:
         raise NoLayerError(f"no layers answer {', '.join(map(repr, ordered))} in this order")
-    found = dict(zip(ordered, max(ways, key=lambda way: way[0])[1], strict=True))
-    return {layer: found[layer] for layer in chosen.taps}
+    layer_map = dict(zip(ordered, max(ways, key=lambda way: way[0])[1], strict=True))
+    return {layer: layer_map[layer] for layer in chosen.taps}
 
 
-def _given(name: str, owner: Widths, model: Widths, layer: str, tap: str) -> str:
+def _user_tap(name: str, owner: Widths, model: Widths, layer: str, tap: str) -> str:
     if tap not in model:
         raise UsageError(f"{name}: no layer {tap!r}; its layers are {', '.join(model)}")
     if model[tap] != owner[layer]:

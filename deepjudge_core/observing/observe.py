@@ -66,7 +66,7 @@ def observe(model: Model, suite: Suite, asking: QuerySettings | None = None) -> 
     asking = asking or QuerySettings()
     arrange = _arrangement(model, suite, asking)
     chosen, unmatched = _candidates(model, suite, asking.layers)
-    questioner = _Questioner(model, suite, asking, arrange, {tap: tap for tap in chosen.asked})
+    questioner = _Questioner(model, suite, asking, arrange, {tap: tap for tap in chosen.all_taps})
     answered = questioner.ask()
     unsteady = questioner.ask_again(answered)
     on_seeds = suite.seed_outputs(suite.victim.activations), suite.seed_outputs(answered.activations)
@@ -91,7 +91,7 @@ def observe(model: Model, suite: Suite, asking: QuerySettings | None = None) -> 
         unmapped=mapped.unmapped,
         preprocessing=answered.preprocessing,
         inferred=(*answered.inferred, *(("classes",) if mapped.inferred else ())),
-        notes=(*answered.notes, *mapped.notes, *_sought(chosen, layer_map, *on_seeds)),
+        notes=(*answered.notes, *mapped.notes, *_layer_notes(chosen, layer_map, *on_seeds)),
         unsteady=unsteady,
     )
 
@@ -111,8 +111,8 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
         ModelError: When the model takes other inputs or has other classes; and what is returned, as :func:`ask`.
         UsageError: When ``asking`` names what does not exist.
     """
-    arrange, given = _arrangement(model, suite, asking), asking.preprocessing
-    prepare, inputs = _prepare(model, suite, asking, arrange, given), suite.cases.inputs
+    arrange, preprocessing = _arrangement(model, suite, asking), asking.preprocessing
+    prepare, inputs = _prepare(model, suite, asking, arrange, preprocessing), suite.cases.inputs
     expected = suite.victim.model.classes
     if asking.classes is None and model.classes != expected:
         raise ModelError(f"{model.name}: expected {expected} classes, found {model.classes}; map them with --classes")
@@ -166,12 +166,12 @@ def check_asking(asking: QuerySettings, suite: Suite) -> None:
         raise UsageError(f"expected {expected} different outputs, counted from 0, found {listed(classes)}")
 
 
-def accuracy_on_seeds(suite: Suite, seen: Observation) -> float | None:
+def accuracy_on_seeds(suite: Suite, observation: Observation) -> float | None:
     """Share of the seeds that a model classifies correctly; None where its classes are not the victim's."""
-    if seen.probabilities is None:
+    if observation.probabilities is None:
         return None
     clean = suite.rows("clean")
-    return float(np.mean(seen.probabilities[clean].argmax(axis=1) == suite.cases.labels[clean]))
+    return float(np.mean(observation.probabilities[clean].argmax(axis=1) == suite.cases.labels[clean]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,28 +204,28 @@ class _Questioner:
         self._telling = classes and chance <= _MOST_CHANCE
 
     def ask(self) -> _Answers:
-        given = self._asking.preprocessing
-        if given is not None:
-            return self._whole(given, (), (f"its inputs are prepared by {given}, as was asked for",))
+        preprocessing = self._asking.preprocessing
+        if preprocessing is not None:
+            return self._whole(preprocessing, (), (f"its inputs are prepared by {preprocessing}, as was asked for",))
         infer = self._asking.infer and self._telling
         try:
             plain = self._whole(None, (), ())
         except SameAnswerError:
-            found = self._infer("which all get the same answer as they are") if infer else None
-            if found is None:
+            answers = self._infer("which all get the same answer as they are") if infer else None
+            if answers is None:
                 raise
-            return found
+            return answers
         if not self._telling:
             return plain
         accuracy, _ = self._quality(plain.mapped, self._clean, self._labels)
         if accuracy > self._poor:
             return plain
-        found = self._infer(f"{accuracy:.1%} as they are") if infer else None
+        answers = self._infer(f"{accuracy:.1%} as they are") if infer else None
         doubt = (
             f"classifies {accuracy:.1%} of the seeds correctly, near chance: if it expects other inputs or classes "
             "than the victim, say so with --suspect-input or --classes"
         )
-        return found or replace(plain, notes=(doubt,))
+        return answers or replace(plain, notes=(doubt,))
 
     def ask_again(self, answered: _Answers) -> str | None:
         """What changes when some cases are asked again as they were: one line; None where nothing does."""
@@ -288,36 +288,36 @@ def _in_order(
     order: Sequence[int] | None,
 ) -> dict[str, Array]:
     # The neurons of the logits are classes: they are put in the victim's order where they are compared with its.
-    found = dict(activations)
+    ordered = dict(activations)
     owner = list(suite.victim.model.layers)[-1]
     # One whose layers cannot be seen may name none.
     if order is not None and owner in layer_map and layer_map[owner] == list(model.layers)[-1]:
         width = model.layers[layer_map[owner]]
         if width == len(order):
-            found[owner] = found[owner][:, list(order)]
+            ordered[owner] = ordered[owner][:, list(order)]
         elif width == 1 and tuple(order) == (1, 0):
-            found[owner] = -found[owner]
-    return found
+            ordered[owner] = -ordered[owner]
+    return ordered
 
 
-def _candidates(model: Model, suite: Suite, given: Mapping[str, str]) -> tuple[Candidates, str | None]:
+def _candidates(model: Model, suite: Suite, fixed: Mapping[str, str]) -> tuple[Candidates, str | None]:
     owner = suite.victim.model.layers
     if not suite.layers:
         return Candidates(owner, model.layers, {}), "the suite compares no layers"
     if Access.LAYERS not in model.access:
         return Candidates(owner, model.layers, {}), "the model's layers cannot be seen"
     try:
-        return find_candidates(model.name, owner, model.layers, suite.layers, given), None
+        return find_candidates(model.name, owner, model.layers, suite.layers, fixed), None
     except NoLayerError as error:
         return Candidates(owner, model.layers, {}), str(error)
 
 
-def _sought(
+def _layer_notes(
     chosen: Candidates, layer_map: Mapping[str, str], ours: Mapping[str, Array], theirs: Mapping[str, Array]
 ) -> Iterator[str]:
     # What is to be said of layers that neither the user nor their place finds.
     for layer, tap in layer_map.items():
-        if layer not in chosen.given and tap != chosen.places.get(layer):
+        if layer not in chosen.fixed and tap != chosen.places.get(layer):
             count, width = len(chosen.taps[layer]), chosen.model[tap]
             among = f"the most alike of {count} taps" if count > 1 else "the only tap"
             yield (

@@ -12,8 +12,8 @@ from deepjudge_core.models.model import InputSpec
 from deepjudge_core.types import Array, Layout
 
 
-def arrange(x: Array, spec: tuple[int | None, ...], given: Layout | None = None, wanted: Layout | None = None) -> Array:
-    return arrangement("m", x.shape[1:], InputSpec(spec, layout=wanted), given)(x)
+def arrange(x: Array, spec: tuple[int | None, ...], ours: Layout | None = None, theirs: Layout | None = None) -> Array:
+    return arrangement("m", x.shape[1:], InputSpec(spec, layout=theirs), ours)(x)
 
 
 def numbered(*shape: int) -> Array:
@@ -45,7 +45,7 @@ def test_axes_are_moved(shape: tuple[int, ...], spec: tuple[int | None, ...], ax
 
 
 @pytest.mark.parametrize(
-    ("shape", "spec", "found"),
+    ("shape", "spec", "expected"),
     [
         ((4, 6), (4, 6, 1), (4, 6, 1)),
         ((4, 6), (1, 4, 6), (1, 4, 6)),
@@ -55,11 +55,11 @@ def test_axes_are_moved(shape: tuple[int, ...], spec: tuple[int | None, ...], ax
     ],
 )
 def test_an_axis_of_one_channel_more_or_less(
-    shape: tuple[int, ...], spec: tuple[int | None, ...], found: tuple[int, ...]
+    shape: tuple[int, ...], spec: tuple[int | None, ...], expected: tuple[int, ...]
 ) -> None:
     x = numbered(*shape)
     arranged = arrange(x, spec)
-    assert arranged.shape == (2, *found)
+    assert arranged.shape == (2, *expected)
     np.testing.assert_array_equal(arranged.ravel(), x.ravel())
 
 
@@ -79,8 +79,8 @@ def test_an_axis_of_one_channel_more_or_less(
 def test_shapes_that_do_not_fit(shape: tuple[int, ...], spec: tuple[int, ...]) -> None:
     with pytest.raises(InputError) as caught:
         arrange(numbered(*shape), spec)
-    expected, found = ("x".join(map(str, s)) for s in (spec, shape))
-    assert str(caught.value) == f"m: expected inputs of shape {expected}, found {found}"
+    expected, actual = ("x".join(map(str, s)) for s in (spec, shape))
+    assert str(caught.value) == f"m: expected inputs of shape {expected}, found {actual}"
 
 
 def test_a_cube_is_told_by_the_layouts() -> None:
@@ -88,11 +88,11 @@ def test_a_cube_is_told_by_the_layouts() -> None:
     np.testing.assert_array_equal(arrange(x, (3, 3, 3), FIRST, FIRST), x)
     np.testing.assert_array_equal(arrange(x, (3, 3, 3), LAST, FIRST), x.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(arrange(x, (3, 3, 3), FIRST, LAST), x.transpose(0, 2, 3, 1))
-    for ours, wanted in ((None, None), (FIRST, None), (None, LAST)):
+    for ours, theirs in ((None, None), (FIRST, None), (None, LAST)):
         with pytest.raises(
             InputError, match="inputs of shape 3x3x3 fit 3x3x3 with channels first and channels last; say "
         ):
-            arrange(x, (3, 3, 3), ours, wanted)
+            arrange(x, (3, 3, 3), ours, theirs)
 
 
 def test_a_shape_that_fits_by_chance_is_told_by_the_layouts() -> None:
@@ -125,10 +125,8 @@ layouts = st.sampled_from([None, FIRST, LAST])
 
 
 @settings(deadline=None)
-@given(
-    x=arrays, move=st.sampled_from(["keep", "first", "last", "add-last", "add-first"]), given=layouts, wanted=layouts
-)
-def test_every_value_of_a_row_stays_in_it(x: Array, move: str, given: Layout | None, wanted: Layout | None) -> None:
+@given(x=arrays, move=st.sampled_from(["keep", "first", "last", "add-last", "add-first"]), ours=layouts, theirs=layouts)
+def test_every_value_of_a_row_stays_in_it(x: Array, move: str, ours: Layout | None, theirs: Layout | None) -> None:
     shape = x.shape[1:]
     spec = {
         "keep": shape,
@@ -138,11 +136,11 @@ def test_every_value_of_a_row_stays_in_it(x: Array, move: str, given: Layout | N
         "add-first": (1, *shape),
     }[move]
     try:
-        found = arrange(x, spec, given, wanted)
+        arranged = arrange(x, spec, ours, theirs)
     except InputError:
         return
-    assert found.shape == (len(x), *spec)
-    np.testing.assert_array_equal(np.sort(found.reshape(len(x), -1)), np.sort(x.reshape(len(x), -1)))
+    assert arranged.shape == (len(x), *spec)
+    np.testing.assert_array_equal(np.sort(arranged.reshape(len(x), -1)), np.sort(x.reshape(len(x), -1)))
 
 
 @settings(deadline=None)

@@ -47,8 +47,8 @@ class Handmade(toys.NumpyModel):
 
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
         names = [self.logits] if layers is None else list(layers)
-        found = super().forward(x, names)
-        return [self.output(a) if name == self.logits else a for name, a in zip(names, found, strict=True)]
+        outputs = super().forward(x, names)
+        return [self.output(a) if name == self.logits else a for name, a in zip(names, outputs, strict=True)]
 
     def output(self, z: Array) -> Array:
         return log_softmax(z) if self.logarithm else np.exp(log_softmax(z))
@@ -164,8 +164,8 @@ def test_a_probability_of_0_has_a_logarithm_and_no_gradient() -> None:
 
 
 def test_the_victim_with_its_softmax_written_by_hand_is_the_victim() -> None:
-    seen = observe(pair(Handmade)[1], toys.suite())
-    np.testing.assert_allclose(seen.probabilities, toys.suite().victim.probabilities, atol=1e-6)
+    observation = observe(pair(Handmade)[1], toys.suite())
+    np.testing.assert_allclose(observation.probabilities, toys.suite().victim.probabilities, atol=1e-6)
 
 
 def test_logits_that_look_like_probabilities_in_one_row_only_are_logits() -> None:
@@ -237,19 +237,21 @@ def calibration() -> Calibration:
 
 
 def test_a_copy_with_its_classes_in_another_order_is_the_victim() -> None:
-    seen = observe(reordered(victim()), suite())
-    assert (seen.classes, seen.inferred) == (ORDER, ("classes",))
-    [note] = seen.notes
+    observation = observe(reordered(victim()), suite())
+    assert (observation.classes, observation.inferred) == (ORDER, ("classes",))
+    [note] = observation.notes
     assert note.endswith("found from its answers to the seeds: 0 is its 2, 1 is its 0, 2 is its 3, 3 is its 1")
-    np.testing.assert_allclose(seen.probabilities, suite().victim.probabilities, atol=1e-6)
-    assert all(m.value == pytest.approx(0, abs=1e-6) for m in measure(suite(), seen, registry=toys.registry()).values())
+    np.testing.assert_allclose(observation.probabilities, suite().victim.probabilities, atol=1e-6)
+    assert all(
+        m.value == pytest.approx(0, abs=1e-6) for m in measure(suite(), observation, registry=toys.registry()).values()
+    )
 
 
 def test_the_order_of_the_logits_is_put_right_too() -> None:
     both = suite("dense2", "logits")
-    seen = observe(reordered(victim()), both)
+    observation = observe(reordered(victim()), both)
     for layer in ("dense2", "logits"):
-        np.testing.assert_allclose(seen.activations[layer], both.victim.activations[layer], atol=1e-5)
+        np.testing.assert_allclose(observation.activations[layer], both.victim.activations[layer], atol=1e-5)
 
 
 def test_an_honest_model_with_its_classes_in_another_order_is_judged_as_it_is_without() -> None:
@@ -269,9 +271,9 @@ def test_an_honest_model_with_its_classes_in_another_order_is_judged_as_it_is_wi
 
 
 def test_a_control_with_its_classes_in_another_order_is_the_same_control() -> None:
-    seen = [observe(model, suite()) for model in (honest(1), reordered(honest(1)))]
-    found = calibrate(suite(), seen, registry=toys.registry())
-    assert found.notes == ("honest-1, reordered: is the same model as honest-1, counted once",)
+    observations = [observe(model, suite()) for model in (honest(1), reordered(honest(1)))]
+    calibration = calibrate(suite(), observations, registry=toys.registry())
+    assert calibration.notes == ("honest-1, reordered: is the same model as honest-1, counted once",)
 
 
 def answered(counts: dict[int, list[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -308,9 +310,9 @@ def test_an_order_that_is_in_doubt_is_said() -> None:
     both = toys.NumpyModel([*hidden, (matrix[:, [0, 1, 1, 3]], bias[[0, 1, 1, 3]] + [0, 0, -0.1, 0])], toys.SHAPE)
     # Its class 1 is the victim's, and most inputs of class 3 are given to it as well.
     both.weights[-1][1][3] -= 100
-    seen = observe(both, suite())
-    assert (seen.classes, seen.inferred) == (None, ())
-    [note] = seen.notes
+    observation = observe(both, suite())
+    assert (observation.classes, observation.inferred) == (None, ())
+    [note] = observation.notes
     assert note.endswith(
         "get another class, but no order of all classes was found; if they stand in another order, "
         "give it with --classes"
@@ -329,38 +331,40 @@ def widened(model: toys.NumpyModel, classes: int) -> toys.NumpyModel:
 
 
 def test_other_classes_are_compared_by_layers_only(tmp_path: Path) -> None:
-    seen = observe(widened(victim(), 6), suite())
-    assert seen.probabilities is None
-    save_observation(tmp_path / "o", seen)
-    found = measure(suite(), load_observation(tmp_path / "o"), registry=toys.registry())
+    observation = observe(widened(victim(), 6), suite())
+    assert observation.probabilities is None
+    save_observation(tmp_path / "o", observation)
+    measurements = measure(suite(), load_observation(tmp_path / "o"), registry=toys.registry())
     for name in ("answers", "surety"):
-        assert (found[name].value, found[name].failed, found[name].allowed) == (None, False, True)
-        assert found[name].reason == "expected 4 classes, found 6; map them with --classes"
-    assert found["outputs"].value == 0
-    report = judge_suspects(suite(), calibration(), [seen], JudgeSettings(**STRICT), registry=toys.registry())
+        assert (measurements[name].value, measurements[name].failed, measurements[name].allowed) == (None, False, True)
+        assert measurements[name].reason == "expected 4 classes, found 6; map them with --classes"
+    assert measurements["outputs"].value == 0
+    report = judge_suspects(suite(), calibration(), [observation], JudgeSettings(**STRICT), registry=toys.registry())
     [suspect] = json.loads(dump_report(report))["suspects"]
     jsonschema.validate(json.loads(dump_report(report)), schema())
     assert (suspect["accuracy_on_seeds"], suspect["settings"]["black-box"]["decision"]) == (None, "inconclusive")
 
 
 def test_controls_of_other_classes() -> None:
-    seen = [observe(widened(honest(seed), 5), suite()) for seed in (1, 1, 2)]
-    again = dataclasses.replace(seen[1], model=dataclasses.replace(seen[1].model, digest="f" * 64))
-    found = calibrate(suite(), [seen[0], seen[1], again, seen[2]], registry=toys.registry())
-    assert (len(found.controls), len(found.notes)) == (3, 1)
-    assert "map them with --classes" in found.shortage("surety")
+    observations = [observe(widened(honest(seed), 5), suite()) for seed in (1, 1, 2)]
+    again = dataclasses.replace(observations[1], model=dataclasses.replace(observations[1].model, digest="f" * 64))
+    calibration = calibrate(
+        suite(), [observations[0], observations[1], again, observations[2]], registry=toys.registry()
+    )
+    assert (len(calibration.controls), len(calibration.notes)) == (3, 1)
+    assert "map them with --classes" in calibration.shortage("surety")
 
 
 @pytest.mark.parametrize("classes", [4, 6])
 def test_mapped_classes(classes: int, tmp_path: Path) -> None:
-    given = tuple(range(classes - 4, classes))
-    seen = observe(widened(victim(), classes), suite(), QuerySettings(classes=given))
-    np.testing.assert_allclose(seen.probabilities, suite().victim.probabilities, atol=1e-6)
-    assert (seen.classes, seen.inferred, seen.unmapped) == (given, (), None)
-    save_observation(tmp_path / "o", seen)
-    found = load_observation(tmp_path / "o")
+    columns = tuple(range(classes - 4, classes))
+    observation = observe(widened(victim(), classes), suite(), QuerySettings(classes=columns))
+    np.testing.assert_allclose(observation.probabilities, suite().victim.probabilities, atol=1e-6)
+    assert (observation.classes, observation.inferred, observation.unmapped) == (columns, (), None)
+    save_observation(tmp_path / "o", observation)
+    loaded = load_observation(tmp_path / "o")
     for name in ("classes", "inferred", "unmapped", "notes"):
-        assert getattr(found, name) == getattr(seen, name)
+        assert getattr(loaded, name) == getattr(observation, name)
 
 
 def test_fewer_classes_cannot_be_mapped() -> None:
@@ -392,6 +396,6 @@ def test_where_all_mapped_classes_are_impossible_they_are_even() -> None:
     model = widened(victim(), 6)
     model.weights[-1][0][:, 0] = 100
     model.weights[-1][1][:2] = 900, 1000
-    seen = observe(model, suite(), QuerySettings(classes=(2, 3, 4, 5)))
-    assert isinstance(seen, Observation)
-    np.testing.assert_array_equal(seen.probabilities, np.full_like(suite().victim.probabilities, 0.25))
+    observation = observe(model, suite(), QuerySettings(classes=(2, 3, 4, 5)))
+    assert isinstance(observation, Observation)
+    np.testing.assert_array_equal(observation.probabilities, np.full_like(suite().victim.probabilities, 0.25))

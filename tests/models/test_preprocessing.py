@@ -97,9 +97,9 @@ def test_inputs_are_brought_to_0_and_1_before(low: float, high: float) -> None:
         (Preprocessing(255, (127.5,), (127.5,)), u * 2 - 1),
         (Preprocessing(2, (1, 2, 3), (4,)), (u * 2 - np.reshape([1, 2, 3], (3, 1, 1))) / 4),
     ]:
-        found = preprocessing.preparing("m", SHAPE, (low, high), None)(x)
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        prepared = preprocessing.preparing("m", SHAPE, (low, high), None)(x)
+        assert prepared.dtype == np.float32
+        np.testing.assert_allclose(prepared, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_inputs_are_brought_to_0_and_1_before(low: float, high: float) -> None:
 )
 def test_where_the_channels_are(shape: tuple[int, ...], layout, axis: int) -> None:
     x = np.ones((2, *shape), np.float32)
-    found = Preprocessing(mean=(0, 1, 2)).preparing("m", shape, (0, 1), layout)(x)
-    np.testing.assert_array_equal(np.moveaxis(found, axis + 1, -1)[0].reshape(-1, 3)[0], [1, 0, -1])
+    prepared = Preprocessing(mean=(0, 1, 2)).preparing("m", shape, (0, 1), layout)(x)
+    np.testing.assert_array_equal(np.moveaxis(prepared, axis + 1, -1)[0].reshape(-1, 3)[0], [1, 0, -1])
 
 
 def test_channels_that_are_not_there() -> None:
@@ -133,12 +133,14 @@ def test_channels_that_are_not_there() -> None:
 def test_the_victim_with_other_inputs_is_the_victim(
     preprocessing: Preprocessing, bounds: tuple[float, float], tmp_path: Path
 ) -> None:
-    seen = observe(expecting(preprocessing), suite(*bounds), QuerySettings(preprocessing=preprocessing))
-    np.testing.assert_allclose(seen.probabilities, suite(*bounds).victim.probabilities, atol=1e-4)
-    np.testing.assert_allclose(seen.activations["dense2"], suite(*bounds).victim.activations["dense2"], atol=1e-3)
-    assert (seen.preprocessing, seen.inferred) == (preprocessing, ())
-    assert seen.notes == (f"its inputs are prepared by {preprocessing}, as was asked for",)
-    save_observation(tmp_path / "o", seen)
+    observation = observe(expecting(preprocessing), suite(*bounds), QuerySettings(preprocessing=preprocessing))
+    np.testing.assert_allclose(observation.probabilities, suite(*bounds).victim.probabilities, atol=1e-4)
+    np.testing.assert_allclose(
+        observation.activations["dense2"], suite(*bounds).victim.activations["dense2"], atol=1e-3
+    )
+    assert (observation.preprocessing, observation.inferred) == (preprocessing, ())
+    assert observation.notes == (f"its inputs are prepared by {preprocessing}, as was asked for",)
+    save_observation(tmp_path / "o", observation)
     assert load_observation(tmp_path / "o").preprocessing == preprocessing
 
 
@@ -160,25 +162,29 @@ def test_a_standard_one_is_found(
     bounds: tuple[float, float], preprocessing: Preprocessing, name: str, order: tuple[int, ...]
 ) -> None:
     model = expecting(preprocessing, order=order)
-    seen = observe(model, suite(*bounds))
-    assert (seen.preprocessing, seen.classes) == (preprocessing, None if order == (0, 1, 2, 3) else order)
-    assert seen.inferred == ("preprocessing", *(("classes",) if seen.classes else ()))
-    assert seen.notes[0].startswith(f"its inputs are prepared to {name} ({preprocessing}), inferred from the seeds")
-    assert "100.0% so, " in seen.notes[0]
-    np.testing.assert_allclose(seen.probabilities, suite(*bounds).victim.probabilities, atol=1e-4)
-    np.testing.assert_allclose(seen.activations["dense2"], suite(*bounds).victim.activations["dense2"], atol=1e-3)
+    observation = observe(model, suite(*bounds))
+    assert (observation.preprocessing, observation.classes) == (preprocessing, None if order == (0, 1, 2, 3) else order)
+    assert observation.inferred == ("preprocessing", *(("classes",) if observation.classes else ()))
+    assert observation.notes[0].startswith(
+        f"its inputs are prepared to {name} ({preprocessing}), inferred from the seeds"
+    )
+    assert "100.0% so, " in observation.notes[0]
+    np.testing.assert_allclose(observation.probabilities, suite(*bounds).victim.probabilities, atol=1e-4)
+    np.testing.assert_allclose(
+        observation.activations["dense2"], suite(*bounds).victim.activations["dense2"], atol=1e-3
+    )
 
 
 def test_it_can_be_turned_off() -> None:
-    seen = observe(expecting(BYTES), suite(), QuerySettings(infer=False))
-    assert (seen.preprocessing, seen.inferred) == (None, ())
-    note, *_ = seen.notes
+    observation = observe(expecting(BYTES), suite(), QuerySettings(infer=False))
+    assert (observation.preprocessing, observation.inferred) == (None, ())
+    note, *_ = observation.notes
     assert "near chance: if it expects other inputs" in note
 
 
 def test_what_is_given_is_not_doubted() -> None:
-    seen = observe(expecting(BYTES), suite(), QuerySettings(preprocessing=SYMMETRIC))
-    assert (seen.preprocessing, seen.inferred) == (SYMMETRIC, ())
+    observation = observe(expecting(BYTES), suite(), QuerySettings(preprocessing=SYMMETRIC))
+    assert (observation.preprocessing, observation.inferred) == (SYMMETRIC, ())
 
 
 class Counting(toys.NumpyModel):
@@ -195,16 +201,16 @@ def test_it_is_not_looked_for_where_the_inputs_as_they_are_will_do() -> None:
     # Also where another preprocessing would do better: a copy that was changed, and expects -1..1.
     for model in (expecting(UNIT, noise=0.05), expecting(Preprocessing(1.3, (0.1,)))):
         counting = Counting(model.weights, SHAPE)
-        seen = observe(counting, suite())
-        assert (seen.preprocessing, seen.inferred, seen.notes) == (None, (), ())
+        observation = observe(counting, suite())
+        assert (observation.preprocessing, observation.inferred, observation.notes) == (None, (), ())
         # One row is run again, to see that its outputs are probabilities, and four of each of two sets three times.
         assert counting.rows == len(suite().cases.inputs) + 1 + 3 * 2 * 4
 
 
 def test_a_model_that_nothing_mends_is_asked_as_it_is() -> None:
-    seen = observe(expecting(UNIT, seed=19), suite())
-    assert (seen.preprocessing, seen.inferred) == (None, ())
-    assert "near chance" in seen.notes[0]
+    observation = observe(expecting(UNIT, seed=19), suite())
+    assert (observation.preprocessing, observation.inferred) == (None, ())
+    assert "near chance" in observation.notes[0]
 
 
 def whole_numbers(model: toys.NumpyModel) -> toys.NumpyModel:
@@ -214,9 +220,9 @@ def whole_numbers(model: toys.NumpyModel) -> toys.NumpyModel:
 
 def test_a_model_of_whole_numbers_is_found_to_be_one() -> None:
     # In 0..1 it sees hardly anything.
-    seen = observe(whole_numbers(expecting(BYTES)), suite())
-    assert seen.preprocessing == BYTES
-    np.testing.assert_allclose(seen.probabilities, suite().victim.probabilities, atol=0.05)
+    observation = observe(whole_numbers(expecting(BYTES)), suite())
+    assert observation.preprocessing == BYTES
+    np.testing.assert_allclose(observation.probabilities, suite().victim.probabilities, atol=0.05)
 
 
 def test_a_model_that_gives_one_answer_to_inputs_as_they_are() -> None:
@@ -227,9 +233,9 @@ def test_a_model_that_gives_one_answer_to_inputs_as_they_are() -> None:
 
         return Deaf(expecting(BYTES).weights, SHAPE, name="deaf")
 
-    seen = observe(deaf(), suite())
-    assert (seen.preprocessing, seen.inferred) == (BYTES, ("preprocessing",))
-    assert "which all get the same answer as they are" in seen.notes[0]
+    observation = observe(deaf(), suite())
+    assert (observation.preprocessing, observation.inferred) == (BYTES, ("preprocessing",))
+    assert "which all get the same answer as they are" in observation.notes[0]
     with pytest.raises(ModelError, match="deaf: expected answers that depend on the input"):
         observe(deaf(), suite(), QuerySettings(infer=False))
 
@@ -248,8 +254,8 @@ def test_controls_are_treated_alike_and_all_is_reported() -> None:
         observe(expecting(p, noise=0.5, seed=SEED + i), suite()) for i, p in enumerate([UNIT, BYTES, UNIT, BYTES])
     ]
     same = observe(expecting(UNIT, noise=0.05), suite()), observe(expecting(BYTES, noise=0.05), suite())
-    found = calibrate(suite(), same, registry=toys.registry())
-    assert len(found.controls) == len(found.notes) == 1
+    calibration = calibrate(suite(), same, registry=toys.registry())
+    assert len(calibration.controls) == len(calibration.notes) == 1
     calibration = calibrate(suite(), controls, registry=toys.registry())
     suspects = [expecting(BYTES, noise=0.02), expecting(BYTES, noise=0.02)]
     report = judge_suspects(suite(), calibration, suspects, JudgeSettings(rule="nearest"), registry=toys.registry())

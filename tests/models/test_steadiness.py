@@ -31,7 +31,7 @@ from deepjudge_core.auditing.outcome import SuspectResult
 from deepjudge_core.cli import display
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.steadiness import Given, unsteadiness
+from deepjudge_core.models.steadiness import Responses, unsteadiness
 from deepjudge_core.report.audit_json import report_to_json, schema
 from deepjudge_core.types import Array
 
@@ -44,10 +44,10 @@ class Fickle(toys.NumpyModel):
     def __init__(self, change: Change, seed: int = 7, **facts: Any) -> None:
         honest = toys.make_model(seed)
         super().__init__(honest.weights, toys.SHAPE, name="fickle", **facts)
-        self.change, self.calls, self.asked = change, 0, 0
+        self.change, self.calls, self.rows = change, 0, 0
 
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
-        self.calls, self.asked = self.calls + 1, self.asked + len(x)
+        self.calls, self.rows = self.calls + 1, self.rows + len(x)
         return self.change(self.calls, x, super().forward(x, layers))
 
 
@@ -97,13 +97,13 @@ SAME, APART, LATER = (
 )
 @pytest.mark.parametrize("seed", [7, 0])
 def test_who_changes_is_no_independent_model(change: Change, said: str, seed: int) -> None:
-    seen = observe(Fickle(change, seed), toys.suite(), QuerySettings(infer=False))
-    assert seen.unsteady is not None
-    assert seen.unsteady.startswith(said)
-    assert "\n" not in seen.unsteady
+    observation = observe(Fickle(change, seed), toys.suite(), QuerySettings(infer=False))
+    assert observation.unsteady is not None
+    assert observation.unsteady.startswith(said)
+    assert "\n" not in observation.unsteady
     for groups in ("separate", "joint"):
         verdict = judge(
-            measure(toys.suite(), seen, registry=toys.registry()),
+            measure(toys.suite(), observation, registry=toys.registry()),
             toys.calibration(),
             "nearest",
             groups=groups,  # type: ignore[arg-type]
@@ -112,7 +112,7 @@ def test_who_changes_is_no_independent_model(change: Change, said: str, seed: in
         assert verdict.decision in (Decision.COPY, Decision.INCONCLUSIVE)
         assert Decision.INDEPENDENT not in [setting.decision for setting in verdict.settings.values()]
         if verdict.decision is Decision.INCONCLUSIVE:
-            assert verdict.reason == seen.unsteady
+            assert verdict.reason == observation.unsteady
 
 
 @pytest.mark.parametrize(
@@ -125,11 +125,11 @@ def test_who_does_not_change_is_judged_as_ever(facts: dict[str, Any], seed: int)
         noisy(1e-5),
         lambda call, x, outputs: [a + 0.02 * a.max() * np.sin(len(x)).astype(np.float32) for a in outputs],
     ):
-        seen = observe(Fickle(change, seed, **facts), toys.suite())
-        assert seen.unsteady is None
-        assert "unsteady" not in seen.to_json()  # or suites would have other digests than before
-        found = measure(toys.suite(), seen, registry=toys.registry())
-        verdict = judge(found, toys.calibration(), "nearest", registry=toys.registry())
+        observation = observe(Fickle(change, seed, **facts), toys.suite())
+        assert observation.unsteady is None
+        assert "unsteady" not in observation.to_json()  # or suites would have other digests than before
+        measurements = measure(toys.suite(), observation, registry=toys.registry())
+        verdict = judge(measurements, toys.calibration(), "nearest", registry=toys.registry())
         assert verdict.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
 
 
@@ -146,9 +146,11 @@ def test_models_of_a_fixed_batch_are_asked_in_another_order() -> None:
 
     suite = toys.suite()
     model = Fickle(by_the_first, seed=0, fixed_batch=8)
-    seen = observe(model, suite, QuerySettings(infer=False))
-    assert seen.unsteady is not None
-    assert seen.unsteady.startswith("answers a case differently in another order of cases: probabilities differ by ")
+    observation = observe(model, suite, QuerySettings(infer=False))
+    assert observation.unsteady is not None
+    assert observation.unsteady.startswith(
+        "answers a case differently in another order of cases: probabilities differ by "
+    )
     # A batch for the taps' check, and three for the sample.
     assert model.calls == -(-len(suite.cases.inputs) // 8) + 1 + 3 * -(-12 // 8)
 
@@ -159,14 +161,14 @@ def test_it_costs_little() -> None:
     suite = build_suite(victim, seeds, ["shove", "poke"], registry=toys.registry())
     model = Fickle(lambda call, x, outputs: outputs, seed=0)
     observe(model, suite)
-    assert model.asked <= len(suite.cases.inputs) + 1 + 36
+    assert model.rows <= len(suite.cases.inputs) + 1 + 36
 
 
-def audited(*models: Any, known: Calibration | None = None) -> tuple[SuspectResult, ...]:
+def audited(*models: Any, calibration: Calibration | None = None) -> tuple[SuspectResult, ...]:
     suspects = [toys.Toy(model) for model in models]
-    known = known or toys.calibration()
+    calibration = calibration or toys.calibration()
     return judge_suspects(
-        toys.suite(), known, suspects, JudgeSettings(rule="nearest"), registry=toys.registry()
+        toys.suite(), calibration, suspects, JudgeSettings(rule="nearest"), registry=toys.registry()
     ).suspects
 
 
@@ -191,13 +193,13 @@ def test_the_report_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_it_stands_in_files(tmp_path: Path) -> None:
-    seen = observe(Fickle(noisy(3)), toys.suite())
-    save_observation(tmp_path / "o", seen)
-    assert load_observation(tmp_path / "o").unsteady == seen.unsteady
-    known = calibrate(toys.suite(), [toys.seen(1), toys.seen(2), seen], registry=toys.registry())
-    note = f"fickle: {seen.unsteady}; thresholds that rest on it are doubtful"
-    assert known.notes == (note,)
-    save_calibration(tmp_path / "c", known)
+    observation = observe(Fickle(noisy(3)), toys.suite())
+    save_observation(tmp_path / "o", observation)
+    assert load_observation(tmp_path / "o").unsteady == observation.unsteady
+    calibration = calibrate(toys.suite(), [toys.seen(1), toys.seen(2), observation], registry=toys.registry())
+    note = f"fickle: {observation.unsteady}; thresholds that rest on it are doubtful"
+    assert calibration.notes == (note,)
+    save_calibration(tmp_path / "c", calibration)
     assert load_calibration(tmp_path / "c", toys.suite(), registry=toys.registry()).notes == (note,)
 
 
@@ -242,15 +244,18 @@ def noise_in_torch() -> Any:
 def test_modules_of_torch(kind: str, seed: int, registry: Registry) -> None:
     module = layers_of(toys.make_model(seed), noise_in_torch()[kind])
     model = open_model(module, registry=registry, input_shape=toys.SHAPE)
-    seen = observe(model, toys.suite(), QuerySettings(infer=False))
+    observation = observe(model, toys.suite(), QuerySettings(infer=False))
     verdict = judge(
-        measure(toys.suite(), seen, registry=toys.registry()), toys.calibration(), "nearest", registry=toys.registry()
+        measure(toys.suite(), observation, registry=toys.registry()),
+        toys.calibration(),
+        "nearest",
+        registry=toys.registry(),
     )
     if kind == "honest":
-        assert seen.unsteady is None
+        assert observation.unsteady is None
         assert verdict.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
     else:
-        assert str(seen.unsteady).startswith(APART if kind == "batch" else SAME)
+        assert str(observation.unsteady).startswith(APART if kind == "batch" else SAME)
         assert verdict.decision is not Decision.INDEPENDENT
 
 
@@ -273,11 +278,11 @@ def onnx_file(path: Path, seed: int, *, noise: bool = False) -> Path:
     if noise:
         nodes.append(helper.make_node("RandomNormalLike", [last], ["noise"], scale=2.0))
         nodes.append(helper.make_node("Add", [last, "noise"], [last := "noisy"]))
-    given, made = (
+    source, output = (
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", size])
         for name, size in (("x", toys.SHAPE[0]), (last, toys.CLASSES))
     )
-    graph = helper.make_graph(nodes, "toy", [given], [made], weights)
+    graph = helper.make_graph(nodes, "toy", [source], [output], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
     return path
 
@@ -286,18 +291,18 @@ def onnx_file(path: Path, seed: int, *, noise: bool = False) -> Path:
 def test_noise_in_onnx(seed: int, registry: Registry, tmp_path: Path) -> None:
     for noise in (False, True):
         model = open_model(onnx_file(tmp_path / f"{noise}.onnx", seed, noise=noise), registry=registry)
-        seen = observe(model, toys.suite(), QuerySettings(infer=False))
+        observation = observe(model, toys.suite(), QuerySettings(infer=False))
         verdict = judge(
-            measure(toys.suite(), seen, registry=toys.registry()),
+            measure(toys.suite(), observation, registry=toys.registry()),
             toys.calibration(),
             "nearest",
             registry=toys.registry(),
         )
         if noise:
-            assert str(seen.unsteady).startswith(f"{SAME}probabilities differ by up to ")
+            assert str(observation.unsteady).startswith(f"{SAME}probabilities differ by up to ")
             assert verdict.decision is not Decision.INDEPENDENT
         else:
-            assert seen.unsteady is None
+            assert observation.unsteady is None
             assert verdict.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
 
 
@@ -433,28 +438,28 @@ def test_who_fails_only_while_its_preprocessing_is_sought() -> None:
 def test_the_cases_of_each_set_are_asked_and_the_greatest_difference_is_said() -> None:
     sets = np.repeat([0, 1, 2], [100, 3, 1])
     p = np.full((104, 2), 0.5, np.float32)
-    asked: list[list[int]] = []
+    batches: list[list[int]] = []
 
-    def answer(rows: Array) -> Given:
-        asked.append(rows.tolist())
+    def answer(rows: Array) -> Responses:
+        batches.append(rows.tolist())
         other = p[rows].copy()
         if len(rows) == 1 and rows[0] == 103:  # the only one of its set
             other += np.array([0.2, -0.2], np.float32)
-        return Given(other, {})
+        return Responses(other, {})
 
-    assert unsteadiness(Given(p, {}), sets, answer) == f"{APART}probabilities differ by 0.2 in the mean"
+    assert unsteadiness(Responses(p, {}), sets, answer) == f"{APART}probabilities differ by 0.2 in the mean"
     rows = [0, 33, 66, 99, 100, 101, 102, 103]
-    assert asked == [rows, rows, *([row] for row in rows)]
+    assert batches == [rows, rows, *([row] for row in rows)]
 
 
 def test_outputs_are_compared_with_the_greatest() -> None:
     p, huge = np.full((4, 2), 0.5, np.float32), np.float32(3e38)
-    first = Given(p, {"none": np.zeros((4, 1), np.float32), "tap": np.full((4, 1), huge)})
+    first = Responses(p, {"none": np.zeros((4, 1), np.float32), "tap": np.full((4, 1), huge)})
     turns = iter([1, -1, *[1] * 4])
 
-    def answer(rows: Array) -> Given:
+    def answer(rows: Array) -> Responses:
         turn = np.float32(next(turns))
-        return Given(p[rows], {tap: values[rows] * turn for tap, values in first.activations.items()})
+        return Responses(p[rows], {tap: values[rows] * turn for tap, values in first.activations.items()})
 
-    found = unsteadiness(first, np.zeros(4, int), answer)
-    assert found == f"{SAME}outputs at 'tap' differ, in units of the greatest, by up to 2"
+    line = unsteadiness(first, np.zeros(4, int), answer)
+    assert line == f"{SAME}outputs at 'tap' differ, in units of the greatest, by up to 2"

@@ -21,8 +21,8 @@ def names(*ops: Op) -> list[str]:
 
 
 def scores(*ops: Op) -> tuple[str, Scores]:
-    found = find_taps([op("x", Role.INPUT), *ops], ops[-1].name)
-    return found.taps[-1].name, found.scores
+    taps = find_taps([op("x", Role.INPUT), *ops], ops[-1].name)
+    return taps.taps[-1].name, taps.scores
 
 
 DENSE = op("dense", Role.PROJECTION, "x")
@@ -76,9 +76,11 @@ STEP = op("step", Role.SELECT, "lstm", permutation=(0, 2))
 
 def test_of_a_sequence_the_one_step_that_is_used_is_the_tap() -> None:
     assert sequence(STEP)[0] == Tap("step", 1)
-    kept = op("kept", Role.KEEP, "lstm", rank=3)
-    assert sequence(kept, op("step", Role.SELECT, "kept", permutation=(0, 2)))[0].name == "lstm"  # used as it is, too
-    after = [op("lstm", Role.RECURRENT, "x", rank=3, channel=2), kept]
+    dropout = op("kept", Role.KEEP, "lstm", rank=3)
+    assert (
+        sequence(dropout, op("step", Role.SELECT, "kept", permutation=(0, 2)))[0].name == "lstm"
+    )  # used as it is, too
+    after = [op("lstm", Role.RECURRENT, "x", rank=3, channel=2), dropout]
     after += [op("step", Role.SELECT, "kept", permutation=(0, 2)), op("logits", Role.PROJECTION, "step")]
     assert names(*after) == ["step", "logits"]
     still = op("step", Role.SELECT, "lstm", rank=3, permutation=(0, -1, 2))

@@ -56,12 +56,12 @@ def test_the_best_of_all_choices_in_order(
     ]
     try:
         chosen = find_candidates("model", names, taps, layers, {})
-        found = align(chosen, ours, theirs)
+        layer_map = align(chosen, ours, theirs)
     except NoLayerError:
         assert not choices
         return
-    assert list(found) == layers
-    picked = tuple(found[layer] for layer in ordered)
+    assert list(layer_map) == layers
+    picked = tuple(layer_map[layer] for layer in ordered)
     assert picked in choices
     sums = {c: sum(linear_cka(ours[a], theirs[b]) for a, b in zip(ordered, c, strict=True)) for c in choices}
     at_places = tuple(chosen.places[layer] for layer in ordered if chosen.places)
@@ -109,10 +109,10 @@ def test_unbiased_cka_does_not_see_what_a_layer_is_turned_scaled_and_moved_by(
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(n, width)), rng.normal(size=(n, 3))
     turn = np.linalg.qr(rng.normal(size=(width, width)))[0]
-    found = unbiased_linear_cka(x, y)
-    assert -1 <= found <= 1
-    assert unbiased_linear_cka(y, x) == pytest.approx(found, abs=1e-9)
-    assert unbiased_linear_cka(10.0**power * (x @ turn) + 10.0**power, y) == pytest.approx(found, abs=1e-6)
+    value = unbiased_linear_cka(x, y)
+    assert -1 <= value <= 1
+    assert unbiased_linear_cka(y, x) == pytest.approx(value, abs=1e-9)
+    assert unbiased_linear_cka(10.0**power * (x @ turn) + 10.0**power, y) == pytest.approx(value, abs=1e-6)
     assert unbiased_linear_cka(x, x @ turn) == pytest.approx(1, abs=1e-9)
 
 

@@ -29,32 +29,36 @@ from deepjudge_core.types import Array
 
 def test_a_model_answers() -> None:
     suite, model = toys.suite(), toys.make_model(3)
-    seen = observe(model, suite)
-    np.testing.assert_allclose(seen.probabilities, model.predict(suite.cases.inputs), atol=1e-6)
+    observation = observe(model, suite)
+    np.testing.assert_allclose(observation.probabilities, model.predict(suite.cases.inputs), atol=1e-6)
     np.testing.assert_array_equal(
-        seen.activations["dense2"], model.activations(suite.cases.inputs, ["dense2"])["dense2"]
+        observation.activations["dense2"], model.activations(suite.cases.inputs, ["dense2"])["dense2"]
     )
-    assert (seen.suite, seen.layer_map, seen.unmatched) == (suite.digest, {"dense2": "dense2"}, None)
-    assert (seen.model.name, seen.model.digest) == ("toy-3", model.digest)
+    assert (observation.suite, observation.layer_map, observation.unmatched) == (
+        suite.digest,
+        {"dense2": "dense2"},
+        None,
+    )
+    assert (observation.model.name, observation.model.digest) == ("toy-3", model.digest)
 
 
 def test_the_victim_answers_as_it_did() -> None:
     suite = toys.suite()
-    seen = observe(toys.make_model(), suite)
-    np.testing.assert_array_equal(seen.probabilities, suite.victim.probabilities)
-    np.testing.assert_array_equal(seen.activations["dense2"], suite.victim.activations["dense2"])
+    observation = observe(toys.make_model(), suite)
+    np.testing.assert_array_equal(observation.probabilities, suite.victim.probabilities)
+    np.testing.assert_array_equal(observation.activations["dense2"], suite.victim.activations["dense2"])
 
 
 def test_saved_and_read(tmp_path: Path) -> None:
-    for seen in (toys.seen(1), toys.seen(1, access=Access.BLACK_BOX)):
-        save_observation(tmp_path / "o", seen)
-        found = load_observation(tmp_path / "o")
-        np.testing.assert_array_equal(found.probabilities, seen.probabilities)
-        assert found.activations.keys() == seen.activations.keys()
-        for layer, values in seen.activations.items():
-            np.testing.assert_array_equal(found.activations[layer], values)
+    for observation in (toys.seen(1), toys.seen(1, access=Access.BLACK_BOX)):
+        save_observation(tmp_path / "o", observation)
+        loaded = load_observation(tmp_path / "o")
+        np.testing.assert_array_equal(loaded.probabilities, observation.probabilities)
+        assert loaded.activations.keys() == observation.activations.keys()
+        for layer, values in observation.activations.items():
+            np.testing.assert_array_equal(loaded.activations[layer], values)
         for name in ("model", "suite", "layer_map", "unmatched"):
-            assert getattr(found, name) == getattr(seen, name)
+            assert getattr(loaded, name) == getattr(observation, name)
 
 
 def test_what_it_ran_on_is_kept_where_it_is_known(tmp_path: Path) -> None:
@@ -63,11 +67,11 @@ def test_what_it_ran_on_is_kept_where_it_is_known(tmp_path: Path) -> None:
     assert unknown.model.device is None
     assert "device" not in unknown.to_json()["model"]
     model.device = "abacus:0\x1b[31m"
-    known = observe(model, toys.suite())
-    assert known.model.device == "abacus:0\ufffd[31m"
-    save_observation(tmp_path / "o", known)
-    assert load_observation(tmp_path / "o").model == known.model
-    assert known.digest != unknown.digest
+    observation = observe(model, toys.suite())
+    assert observation.model.device == "abacus:0\ufffd[31m"
+    save_observation(tmp_path / "o", observation)
+    assert load_observation(tmp_path / "o").model == observation.model
+    assert observation.digest != unknown.digest
 
 
 def test_inputs_are_arranged_for_the_model() -> None:
@@ -77,8 +81,8 @@ def test_inputs_are_arranged_for_the_model() -> None:
     (matrix, bias), *others = victim.weights
     moved = matrix.reshape(3, 2, 4, -1).transpose(1, 2, 0, 3).reshape(24, -1)
     channels_last = toys.NumpyModel([(moved, bias), *others], (2, 4, 3), name="last")
-    seen = observe(channels_last, suite)
-    np.testing.assert_allclose(seen.probabilities, suite.victim.probabilities, atol=1e-6)
+    observation = observe(channels_last, suite)
+    np.testing.assert_allclose(observation.probabilities, suite.victim.probabilities, atol=1e-6)
 
 
 def test_a_cube_is_arranged_by_the_layouts_of_the_models() -> None:
@@ -113,13 +117,13 @@ def test_a_cube_that_nothing_tells_how_to_read_needs_its_layout(tmp_path: Path) 
     )
     for model, layout in ((victim, "channels_first"), (last, "channels_last")):
         for preprocessing in (None, Preprocessing(mean=(0, 0, 0))):
-            seen = observe(model, suite, QuerySettings(layout=layout, preprocessing=preprocessing))
-            np.testing.assert_allclose(seen.probabilities, suite.victim.probabilities, atol=1e-5)
-            assert seen.model.input.layout == layout
+            observation = observe(model, suite, QuerySettings(layout=layout, preprocessing=preprocessing))
+            np.testing.assert_allclose(observation.probabilities, suite.victim.probabilities, atol=1e-5)
+            assert observation.model.input.layout == layout
     # A model that says where its channels are is believed.
     last.input = InputSpec((3, 3, 3), layout="channels_last")
-    seen = observe(last, suite, QuerySettings(layout="channels_first"))
-    np.testing.assert_allclose(seen.probabilities, suite.victim.probabilities, atol=1e-5)
+    observation = observe(last, suite, QuerySettings(layout="channels_first"))
+    np.testing.assert_allclose(observation.probabilities, suite.victim.probabilities, atol=1e-5)
 
 
 class Odd(toys.NumpyModel):
@@ -183,7 +187,7 @@ def test_probabilities_that_are_none(access: Access) -> None:
 
 
 @pytest.mark.parametrize(
-    ("widths", "given", "expected"),
+    ("widths", "layer_map", "expected"),
     [
         ((10, 8), {}, "dense2"),
         ((10, 8, 6), {}, "dense2"),
@@ -197,14 +201,14 @@ def test_probabilities_that_are_none(access: Access) -> None:
         ((10,), {}, "expected a tap of 8 neurons, found 10, 4"),
     ],
 )
-def test_layers_that_correspond(widths: tuple[int, ...], given: dict[str, str], expected: str) -> None:
-    seen = observe(toys.make_model(7, widths=widths), toys.suite(), QuerySettings(layers=given))
+def test_layers_that_correspond(widths: tuple[int, ...], layer_map: dict[str, str], expected: str) -> None:
+    observation = observe(toys.make_model(7, widths=widths), toys.suite(), QuerySettings(layers=layer_map))
     if expected.startswith("dense"):
-        assert (seen.layer_map, seen.unmatched) == ({"dense2": expected}, None)
-        assert seen.activations["dense2"].shape == (44, 8)
+        assert (observation.layer_map, observation.unmatched) == ({"dense2": expected}, None)
+        assert observation.activations["dense2"].shape == (44, 8)
     else:
-        assert (seen.layer_map, seen.activations) == ({}, {})
-        assert seen.unmatched == f"no layer answers 'dense2': {expected}"
+        assert (observation.layer_map, observation.activations) == ({}, {})
+        assert observation.unmatched == f"no layer answers 'dense2': {expected}"
 
 
 @pytest.mark.parametrize(("place", "expected", "taps"), [(0, ("dense2", "dense3"), 2), (1, ("dense1", "dense3"), 3)])
@@ -215,11 +219,11 @@ def test_a_layer_more_is_found_by_what_the_others_answer(place: int, expected: t
     # Inputs and outputs of ReLUs are not negative: the layer more changes nothing.
     width = len(victim.weights[place][0])
     more = (np.eye(width), np.zeros(width))
-    seen = observe(NumpyModel([*victim.weights[:place], more, *victim.weights[place:]], toys.SHAPE), suite)
-    assert tuple(seen.layer_map.values()) == expected
+    observation = observe(NumpyModel([*victim.weights[:place], more, *victim.weights[place:]], toys.SHAPE), suite)
+    assert tuple(observation.layer_map.values()) == expected
     for layer in suite.layers:
-        np.testing.assert_allclose(seen.activations[layer], suite.victim.activations[layer], atol=1e-5)
-    assert seen.notes == tuple(
+        np.testing.assert_allclose(observation.activations[layer], suite.victim.activations[layer], atol=1e-5)
+    assert observation.notes == tuple(
         f"'{layer}' is compared with '{tap}', by what it answers and not by its place: the most alike of {taps} taps "
         "of 8 neurons (linear CKA 1.000)"
         for layer, tap in zip(suite.layers, expected, strict=True)
@@ -230,8 +234,8 @@ def test_some_layers_by_the_map_and_some_by_their_place() -> None:
     victim = toys.make_model()
     seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
     suite = build_suite(victim, seeds, ["poke"], layers=["dense1", "dense2"], registry=toys.registry())
-    seen = observe(toys.make_model(1, widths=(10, 3, 8)), suite, QuerySettings(layers={"dense2": "dense3"}))
-    assert seen.layer_map == {"dense1": "dense1", "dense2": "dense3"}
+    observation = observe(toys.make_model(1, widths=(10, 3, 8)), suite, QuerySettings(layers={"dense2": "dense3"}))
+    assert observation.layer_map == {"dense1": "dense1", "dense2": "dense3"}
     # None are compared where one of them has no answer, or none in the victim's order.
     other = observe(toys.make_model(1, widths=(10, 3, 7)), suite)
     assert (other.layer_map, other.unmatched) == (
@@ -244,27 +248,27 @@ def test_some_layers_by_the_map_and_some_by_their_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("layer_map", "said"),
     [
         ({"dense9": "dense2"}, "the suite has no layer 'dense9'; its layers are dense2"),
         ({"dense2": "dense9"}, "toy-1: no layer 'dense9'; its layers are dense1, dense2, logits"),
         ({"dense2": "dense1"}, "toy-1: layer 'dense1' has 10 neurons, expected 8 as in 'dense2'"),
     ],
 )
-def test_a_wrong_map(given: dict[str, str], said: str) -> None:
+def test_a_wrong_map(layer_map: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        observe(toys.make_model(1), toys.suite(), QuerySettings(layers=given))
+        observe(toys.make_model(1), toys.suite(), QuerySettings(layers=layer_map))
 
 
 @pytest.mark.parametrize("access", [Access.LABELS, Access.BLACK_BOX])
 def test_a_model_that_shows_no_layers(access: Access) -> None:
-    seen = toys.seen(1, access=access)
-    assert (seen.layer_map, seen.activations) == ({}, {})
-    assert seen.unmatched == "the model's layers cannot be seen"
+    observation = toys.seen(1, access=access)
+    assert (observation.layer_map, observation.activations) == ({}, {})
+    assert observation.unmatched == "the model's layers cannot be seen"
     model = toys.make_model(1, access=access)
     model.unseen = "it is a black box"
     assert observe(model, toys.suite()).unmatched == "the model's layers cannot be seen: it is a black box"
-    np.testing.assert_allclose(seen.probabilities, toys.seen(1).probabilities, atol=1e-6)
+    np.testing.assert_allclose(observation.probabilities, toys.seen(1).probabilities, atol=1e-6)
 
 
 def test_an_observation_whose_parts_do_not_fit(tmp_path: Path) -> None:
