@@ -112,8 +112,8 @@ class Channel:
         if length > _LONGEST_HEADER:
             raise ChannelError(f"a header of {length} bytes")
         values, announced = _parse(bytes(self._read(length, deadline)))
-        if expected is not None and announced != (wanted := list(expected(values))):
-            raise ChannelError(f"answers of shape {_shapes(announced)} in place of {_shapes(wanted)}")
+        if expected is not None and announced != (specs := list(expected(values))):
+            raise ChannelError(f"answers of shape {_shapes(announced)} in place of {_shapes(specs)}")
         return Message(values, [self._array(one, deadline) for one in announced])
 
     def _array(self, announced: ArraySpec, deadline: float | None) -> Array:

@@ -46,10 +46,10 @@ def python_paths() -> tuple[Path, ...]:
 
     What else is on the path may be somebody's folder of work, with models in it.
     """
-    found = [Path(sysconfig.get_path(key)) for key in ("stdlib", "platstdlib", "purelib", "platlib")]
-    found += [Path(prefix, name) for prefix in (sys.base_prefix, sys.base_exec_prefix) for name in ("lib", "lib64")]
-    found += [path for path in map(Path, sys.path) if path.name in ("site-packages", "dist-packages")]
-    return tuple(path for path in dict.fromkeys(found) if path.exists())
+    paths = [Path(sysconfig.get_path(key)) for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    paths += [Path(prefix, name) for prefix in (sys.base_prefix, sys.base_exec_prefix) for name in ("lib", "lib64")]
+    paths += [path for path in map(Path, sys.path) if path.name in ("site-packages", "dist-packages")]
+    return tuple(path for path in dict.fromkeys(paths) if path.exists())
 
 
 def enter(readable: tuple[Path, ...], writable: Path, *, landlock: bool) -> None:
@@ -93,5 +93,5 @@ def _drop_capabilities() -> None:
     header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION, 0))
     sets = ctypes.create_string_buffer(24)  # (effective, permitted, inheritable) of the capabilities 0-31, then 32-63
     call("capget", header, sets)
-    kept = struct.unpack_from("=I", sets, 4)[0] & 1 << _CAP_DAC_READ_SEARCH
-    call("capset", header, struct.pack("=6I", kept, kept, 0, 0, 0, 0))
+    rights = struct.unpack_from("=I", sets, 4)[0] & 1 << _CAP_DAC_READ_SEARCH
+    call("capset", header, struct.pack("=6I", rights, rights, 0, 0, 0, 0))

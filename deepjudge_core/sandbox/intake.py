@@ -70,13 +70,13 @@ def _examined(copy: Path, label: str, adapter: Adapter, beside: list[Path]) -> F
     if adapter.examine is None:
         return Format(adapter.name)
     try:
-        found = adapter.examine(copy)
+        file_format = adapter.examine(copy)
     except ModelError as error:
         raise ModelError(str(error).replace(str(copy), label), code="wrong-format") from error
     except Exception as error:
         raise ModelError(f"{label}: expected a model, found a damaged file", code="wrong-format") from error
     # They were found by their names: whether the model refers to them is not known yet.
-    return Format(f"{found.name} with weights in other files") if beside else found
+    return Format(f"{file_format.name} with weights in other files") if beside else file_format
 
 
 def _copy_companions(source: Path, copy: Path, label: str, adapter: Adapter, largest: int) -> list[Path]:
@@ -113,9 +113,9 @@ def _copy_folder(source: Path, copy: Path, label: str, largest: int) -> None:
 
 def _copy_file(source: Path, copy: Path, label: str, largest: int, *, alone: bool = False) -> int:
     # What the user did not name, but lies beside it, may be another name of a file of the user's: ``alone`` refuses it.
-    found = source.lstat()
-    kind = stat.S_IFMT(found.st_mode)
-    if alone and kind == stat.S_IFREG and found.st_nlink > 1:
+    entry = source.lstat()
+    kind = stat.S_IFMT(entry.st_mode)
+    if alone and kind == stat.S_IFREG and entry.st_nlink > 1:
         raise ModelError(f"{label}: expected a file of one name, found a hard link: give a copy", code="not-a-file")
     if kind == stat.S_IFREG:
         # It may be another one now, but no link; and who writes to a pipe is not waited for.
@@ -157,8 +157,8 @@ def _other(label: str, kind: int) -> ModelError:
         stat.S_IFBLK: "a device",
     }
     advice = ": name the file that it leads to" if kind == stat.S_IFLNK else ""
-    found = kinds.get(kind, "something else")
-    return ModelError(f"{label}: expected a regular file, found {found}{advice}", code="not-a-file")
+    shown = kinds.get(kind, "something else")
+    return ModelError(f"{label}: expected a regular file, found {shown}{advice}", code="not-a-file")
 
 
 def _suffix(source: Path, adapter: Adapter) -> str:

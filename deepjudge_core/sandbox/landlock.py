@@ -58,8 +58,8 @@ def restrict(readable: Iterable[Path], writable: Iterable[Path]) -> None:
     """
     if (threads := len(os.listdir("/proc/self/task"))) != 1:  # noqa: PTH208 - names are enough
         raise RuntimeError(f"Landlock holds for one thread, and this process has {threads}: confine it earlier")
-    known = _ADDED[: version() + 1]
-    files, ports, scopes = (sum(column) for column in zip(*known, strict=True))
+    versions = _ADDED[: version() + 1]
+    files, ports, scopes = (sum(column) for column in zip(*versions, strict=True))
     ruleset = call("syscall", _CREATE_RULESET, handled := struct.pack("=QQQ", files, ports, scopes), len(handled), 0)
     try:
         for paths, rights in ((readable, _READ), (writable, _WRITE)):

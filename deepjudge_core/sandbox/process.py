@@ -177,10 +177,10 @@ class Worker:
             raise _GoneError(f"wrote {written / 2**20:.0f} MiB in {files} files", "too-much-written")
         if sys.platform == "darwin":  # which does not hold a process to RLIMIT_AS
             pid = str(self._process.pid)
-            told = subprocess.run(  # noqa: S603 - nothing of it is the model's
+            output = subprocess.run(  # noqa: S603 - nothing of it is the model's
                 ["/bin/ps", "-o", "rss=", "-p", pid], capture_output=True, text=True, check=False
             )
-            used = told.stdout.strip()
+            used = output.stdout.strip()
             if used.isdigit() and int(used) * 1024 > self._sandbox.memory + _FRAMEWORK:
                 raise self._exhausted()
 

@@ -118,8 +118,8 @@ def begin_isolated(
                     _check(label, received, isolation, leaks, sandbox)
                     spec = expected and {"shape": expected.shape, "dtype": expected.dtype, "layout": expected.layout}
                     worker.send({"ask": "open", "label": label, "expected": spec, "options": options})
-                    told = worker.receive(failing="cannot-open").values
-                return RemoteModel(worker, _described(worker, told, label, adapter, received), isolation, told)
+                    values = worker.receive(failing="cannot-open").values
+                return RemoteModel(worker, _described(worker, values, label, adapter, received), isolation, values)
 
             yield opened
 
@@ -132,9 +132,9 @@ def _own_code(options: Mapping[str, Any]) -> str | None:
 
 def _isolation(worker: Worker) -> tuple[Isolation, str]:
     # Its level, and what it could do and should not.
-    told = worker.receive(failing="cannot-open").values
+    values = worker.receive(failing="cannot-open").values
     try:
-        return Isolation(told["isolation"]), clean(", ".join(map(str, told["leaks"])), _LONGEST_REASON)
+        return Isolation(values["isolation"]), clean(", ".join(map(str, values["leaks"])), _LONGEST_REASON)
     except (KeyError, ValueError, TypeError):
         raise worker.refuse("no level of isolation") from None
 
@@ -142,16 +142,16 @@ def _isolation(worker: Worker) -> tuple[Isolation, str]:
 def _check(label: str, received: Received, isolation: Isolation, leaks: str, sandbox: Sandbox) -> None:
     if isolation is Isolation.FULL:
         return
-    found = f"{isolation}, where it can {leaks}" if leaks else str(isolation)
+    level = f"{isolation}, where it can {leaks}" if leaks else str(isolation)
     if sandbox.required:
         raise ModelError(
-            f"{label}: expected the full sandbox ({Isolation.FULL}), found {found}: take a system that has it",
+            f"{label}: expected the full sandbox ({Isolation.FULL}), found {level}: take a system that has it",
             code="no-sandbox",
         )
     if received.format.runs_code:
         raise ModelError(
             f"{label}: {received.format.name} may do more than compute and is opened in the full sandbox only, which "
-            f"this system does not have (found {found}): convert it to ONNX in one file, or if it is your own, "
+            f"this system does not have (found {level}): convert it to ONNX in one file, or if it is your own, "
             "--no-sandbox",
             code="needs-sandbox",
         )
@@ -160,29 +160,31 @@ def _check(label: str, received: Received, isolation: Isolation, leaks: str, san
 def _packages(plugin: str) -> Iterator[Path]:
     # The code that the worker runs, wherever it is installed; not the folders that it lies in.
     for name in ("deepjudge_core", plugin.partition(":")[0].partition(".")[0]):
-        found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
             continue
-        yield from map(Path, found.submodule_search_locations or [found.origin])
+        yield from map(Path, spec.submodule_search_locations or [spec.origin])
 
 
-def _described(worker: Worker, told: Mapping[str, Any], label: str, adapter: Adapter, received: Received) -> ModelInfo:
+def _described(
+    worker: Worker, values: Mapping[str, Any], label: str, adapter: Adapter, received: Received
+) -> ModelInfo:
     # What it says of itself, but for what is known better here.
     try:
-        found = ModelInfo.from_json(told["model"])
-        if not 2 <= found.classes <= _MOST_CLASSES or not 1 <= len(found.layers) <= _MOST_LAYERS:
+        info = ModelInfo.from_json(values["model"])
+        if not 2 <= info.classes <= _MOST_CLASSES or not 1 <= len(info.layers) <= _MOST_LAYERS:
             raise ValueError
-        if min(found.layers.values()) < 1 or not _NUMBERS.fullmatch(found.input.dtype):
+        if min(info.layers.values()) < 1 or not _NUMBERS.fullmatch(info.input.dtype):
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise worker.refuse("no description of a classifier") from None
     return replace(
-        found,
+        info,
         name=label,
         framework=adapter.name,
         digest=received.digest,
         files=received.files,
-        layers=_cleaned(found.layers),
+        layers=_cleaned(info.layers),
     )
 
 
@@ -206,14 +208,14 @@ def _rows(values: Mapping[str, Any], count: int) -> slice:
 class RemoteModel:
     """A :class:`~deepjudge_core.models.model.Model` that a worker runs, whose answers are checked."""
 
-    def __init__(self, worker: Worker, info: ModelInfo, isolation: Isolation, told: Mapping[str, Any]) -> None:
+    def __init__(self, worker: Worker, info: ModelInfo, isolation: Isolation, values: Mapping[str, Any]) -> None:
         """Wrap a worker that has opened a model.
 
         Args:
             worker: The worker.
             info: What the model is.
             isolation: How it is kept.
-            told: What else it says of itself: ``unseen`` and ``fixed_batch`` as
+            values: What else it says of itself: ``unseen`` and ``fixed_batch`` as
                 :class:`~deepjudge_core.models.model.BatchedModel` has them.
         """
         self._worker = worker
@@ -221,14 +223,14 @@ class RemoteModel:
         self.access, self.input, self.classes = info.access, info.input, info.classes
         self.layers: Mapping[str, int] = MappingProxyType(dict(info.layers))
         self.isolation, self.device, self.files = isolation, info.device, info.files
-        unseen, fixed = told.get("unseen"), told.get("fixed_batch")
+        unseen, fixed = values.get("unseen"), values.get("fixed_batch")
         self.unseen = None if unseen is None else clean(str(unseen), _LONGEST_REASON)
         self.fixed_batch = fixed if isinstance(fixed, int) and fixed > 0 else None
 
     def predict(self, x: Array) -> Array:
         """See :class:`~deepjudge_core.models.model.Model`."""
-        [found] = self._ask("predict", x, [], [(len(x), self.classes)])
-        return found
+        [answer] = self._ask("predict", x, [], [(len(x), self.classes)])
+        return answer
 
     def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
         """See :class:`~deepjudge_core.models.model.Model`."""
@@ -260,10 +262,10 @@ class RemoteModel:
                 f"{self.name}: expected an answer of at most 2 GiB, found {size / 2**30:.1f}", code="too-large"
             )
         self._send(what, x, layers)
-        found = self._worker.receive(lambda values: [ArraySpec(shape) for shape in shapes]).arrays
-        if not all(np.isfinite(array).all() for array in found):
+        arrays = self._worker.receive(lambda values: [ArraySpec(shape) for shape in shapes]).arrays
+        if not all(np.isfinite(array).all() for array in arrays):
             raise ModelError(f"{self.name}: expected numbers, found NaN or infinity", code="bad-answer")
-        return found
+        return arrays
 
     def _send(self, what: str, x: Array, layers: Sequence[str]) -> None:
         places = {name: place for place, name in enumerate(self.layers)}

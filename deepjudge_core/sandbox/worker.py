@@ -90,8 +90,8 @@ class _Worker:
         limits.limit_memory(setup["memory"])
         if closing:
             confine.close_files()
-        found = probe(Path(setup["forbidden"]))
-        self._channel.send(Message({"isolation": found.level, "leaks": found.leaks}))
+        result = probe(Path(setup["forbidden"]))
+        self._channel.send(Message({"isolation": result.level, "leaks": result.leaks}))
         return adapter, path
 
     def _open(self, adapter: Adapter, path: Path, values: Mapping[str, Any]) -> None:
@@ -100,8 +100,8 @@ class _Worker:
         model = open_by(adapter, path, values["label"], expected, {**values["options"], "name": values["label"]})
         self._model = model
         info = ModelInfo.of(model).to_json()
-        told = {name: getattr(model, name, None) for name in ("unseen", "fixed_batch")}
-        self._channel.send(Message({"model": info, **told}))
+        facts = {name: getattr(model, name, None) for name in ("unseen", "fixed_batch")}
+        self._channel.send(Message({"model": info, **facts}))
 
     def _answer(self, request: Message) -> None:
         if self._model is None:
@@ -109,18 +109,18 @@ class _Worker:
         model, values, x = self._model, request.values, request.arrays[0]
         names = [list(model.layers)[place] for place in values["layers"]]
         if values["ask"] == "predict":
-            found = [model.predict(x)]
+            arrays = [model.predict(x)]
         elif values["ask"] == "activations":
-            seen = model.activations(x, names)
-            found = [seen[name] for name in names]
+            outputs = model.activations(x, names)
+            arrays = [outputs[name] for name in names]
         else:
-            found = [model.gradient(x, self._cotangent, layer=names[0] if names else None)]
-        self._channel.send(Message({}, [np.asarray(array, np.float32) for array in found]))
+            arrays = [model.gradient(x, self._cotangent, layer=names[0] if names else None)]
+        self._channel.send(Message({}, [np.asarray(array, np.float32) for array in arrays]))
 
     def _cotangent(self, scores: Array, rows: slice) -> Array:
         # The other side computes it, and sends it in place of the next question.
-        told = {"rows": [rows.start, rows.stop], "dtype": scores.dtype.name}
-        self._channel.send(Message(told, [scores]))
+        values = {"rows": [rows.start, rows.stop], "dtype": scores.dtype.name}
+        self._channel.send(Message(values, [scores]))
         return self._channel.receive().arrays[0]
 
 

@@ -29,12 +29,12 @@ from pathlib import Path
 from deepjudge_core.sandbox import confine, kernel, landlock, limits, probe, syscalls
 from deepjudge_core.sandbox.kernel import call
 folder, parent = Path({folder!r}), os.getppid()
-scratch, given, secret = folder / "scratch", folder / "given", folder / "secret"
+scratch, readable, secret = folder / "scratch", folder / "readable", folder / "secret"
 canary = secret / "canary"
 def raw(name, *arguments):
     return call("syscall", syscalls.NUMBERS[os.uname().machine][name], *arguments)
 def enter(landlock=True):
-    confine.enter((*confine.system_paths(), *confine.python_paths(), given), scratch, landlock=landlock)
+    confine.enter((*confine.system_paths(), *confine.python_paths(), readable), scratch, landlock=landlock)
 def outcome(code):
     try:
         exec(code, dict(globals()))
@@ -49,11 +49,11 @@ class Ground:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("scratch", "given", "secret"):
+        for name in ("scratch", "readable", "secret"):
             (folder / name).mkdir()
         self.canary = folder / "secret" / "canary"
         self.canary.write_text("alive")
-        (folder / "given" / "model").write_text("weights")
+        (folder / "readable" / "model").write_text("weights")
         (folder / "scratch" / "link").symlink_to(self.canary)
         (folder / "scratch" / "mine").write_text("mine")
 
@@ -100,14 +100,14 @@ os.open(f'/proc/self/fd/{held}/canary', os.O_RDONLY)""",
     "write": "canary.write_text('dead')",
     "write beside": "(secret / 'new').write_text('')",
     "write beside the scratch": "(folder / 'new').write_text('')",
-    "write what may be read": "(given / 'model').write_text('')",
+    "write what may be read": "(readable / 'model').write_text('')",
     "write shared memory": "Path('/dev/shm/deepjudge-test').write_text('')",
     "empty": "os.truncate(canary, 0)",
-    "empty what may be read": "os.truncate(given / 'model', 0)",
-    "empty by reading": "os.open(given / 'model', os.O_RDONLY | os.O_TRUNC)",
-    "open neither to read nor to write": "os.open(given / 'model', 3)",
+    "empty what may be read": "os.truncate(readable / 'model', 0)",
+    "empty by reading": "os.open(readable / 'model', os.O_RDONLY | os.O_TRUNC)",
+    "open neither to read nor to write": "os.open(readable / 'model', 3)",
     "remove": "canary.unlink()",
-    "remove what may be read": "(given / 'model').unlink()",
+    "remove what may be read": "(readable / 'model').unlink()",
     "link in": "os.link(canary, scratch / 'linked')",
     "link out": "os.link(scratch / 'mine', secret / 'linked')",
     "rename in": "os.rename(canary, scratch / 'moved')",
@@ -116,7 +116,7 @@ os.open(f'/proc/self/fd/{held}/canary', os.O_RDONLY)""",
     "make a pipe": "os.mkfifo(scratch / 'pipe')",
     "make a device": "os.mknod(scratch / 'device', 0o20600, os.makedev(1, 1))",
     "change rights": "canary.chmod(0o777)",
-    "change rights of what is open": "os.fchmod(os.open(given / 'model', os.O_RDONLY), 0o777)",
+    "change rights of what is open": "os.fchmod(os.open(readable / 'model', os.O_RDONLY), 0o777)",
     "change the owner": "os.chown(canary, os.getuid(), os.getgid())",
     "change times": "os.utime(canary, (0, 0))",
     "set an attribute": "os.setxattr(canary, 'user.x', b'')",
@@ -192,13 +192,13 @@ print(json.dumps({name: outcome(code) for name, code in ACTS.items()}))
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What came of each act in the full sandbox."""
     ground = Ground(tmp_path_factory.mktemp("full"))
-    given = ground.ask(f"ACTS = {ON_FILES | ON_OTHERS!r}\n{CONFINED}")
+    answers = ground.ask(f"ACTS = {ON_FILES | ON_OTHERS!r}\n{CONFINED}")
     assert ground.canary.read_text() == "alive"
-    assert (ground.folder / "given" / "model").read_text() == "weights"
+    assert (ground.folder / "readable" / "model").read_text() == "weights"
     assert sorted(path.name for path in ground.folder.rglob("*")) == sorted(
-        ["scratch", "given", "secret", "canary", "model", "link", "mine"]
+        ["scratch", "readable", "secret", "canary", "model", "link", "mine"]
     )
-    return given
+    return answers
 
 
 @needs_landlock
@@ -212,7 +212,7 @@ def test_without_landlock_the_second_filter_denies_the_same(ground: Ground) -> N
     # Without a way to files: those that are not denied would look at them only.
     outcomes = ground.ask(
         f"""
-ACTS = {ON_FILES | ON_OTHERS!r} | {{"read what was given": "(given / 'model').read_text()"}}
+ACTS = {ON_FILES | ON_OTHERS!r} | {{"read what was readable": "(readable / 'model').read_text()"}}
 import socket, subprocess, fcntl, resource
 enter(landlock=False)
 limits.limit_memory(1 << 30)
@@ -226,8 +226,8 @@ print(json.dumps({{name: outcome(code) for name, code in ACTS.items()}}))
 
 # Each asserts; on failure the outcome is not "done".
 ALLOWED = {
-    "read the model": "assert (given / 'model').read_text() == 'weights'",
-    "list the given": "assert os.listdir(given) == ['model']",
+    "read the model": "assert (readable / 'model').read_text() == 'weights'",
+    "list the readable": "assert os.listdir(readable) == ['model']",
     "write scratch": "(scratch / 'a').write_text('x'); assert (scratch / 'a').read_text() == 'x'",
     "make a folder": "(scratch / 'b').mkdir(); (scratch / 'b' / 'c').write_text('x')",
     "rename and remove": "(scratch / 'd').touch(); (scratch / 'd').rename(scratch / 'e'); (scratch / 'e').unlink()",
@@ -273,7 +273,7 @@ print(json.dumps(dict(line.split(":\\t") for line in Path("/proc/self/status").r
 def test_setting_up_takes_milliseconds(ground: Ground) -> None:
     code = """
 import time
-paths = (*confine.system_paths(), *confine.python_paths(), given)
+paths = (*confine.system_paths(), *confine.python_paths(), readable)
 start = time.process_time()
 confine.enter(paths, scratch, landlock=True)
 print(time.process_time() - start)
@@ -370,7 +370,7 @@ def test_the_probe_sees_open_files(ground: Ground) -> None:
 
 @needs_landlock
 def test_the_probe_sees_landlock_alone(ground: Ground) -> None:
-    level, leaks = ground.ask(f"landlock.restrict([Path('/usr'), given], [scratch])\n{PROBE}")
+    level, leaks = ground.ask(f"landlock.restrict([Path('/usr'), readable], [scratch])\n{PROBE}")
     assert level == Isolation.PROCESS
     assert "fork" in leaks
     assert "read a file" not in leaks

@@ -78,12 +78,12 @@ def refused(path: Path, folder: Path, **options: Any) -> str:
 
 def test_a_copy_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "a.any").write_bytes(b"model")
-    found = take(tmp_path / "a.any", tmp_path / "copy")
-    assert found.path == tmp_path / "copy/a.any"
-    assert found.path.read_bytes() == b"model"
-    assert stat.S_IMODE(found.path.stat().st_mode) == 0o400
-    assert found.digest == "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4"
-    assert found.format == Format("any", runs_code=True)
+    received = take(tmp_path / "a.any", tmp_path / "copy")
+    assert received.path == tmp_path / "copy/a.any"
+    assert received.path.read_bytes() == b"model"
+    assert stat.S_IMODE(received.path.stat().st_mode) == 0o400
+    assert received.digest == "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4"
+    assert received.format == Format("any", runs_code=True)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.any")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket.any"))
-        for name, found in (
+        for name, fact in (
             ("link", "a symbolic link: name the file that it leads to"),
             ("pipe", "a pipe"),
             ("socket", "a socket"),
         ):
-            expected = f"it: expected a regular file, found {found} (not-a-file)"
+            expected = f"it: expected a regular file, found {fact} (not-a-file)"
             assert refused(tmp_path / f"{name}.any", tmp_path / f"copy-{name}") == expected
     assert refused(Path("/dev/zero"), tmp_path / "d") == "it: expected a regular file, found a device (not-a-file)"
 
@@ -132,10 +132,10 @@ def test_files_of_weights_come_along(tmp_path: Path) -> None:
     assert not take(tmp_path / "a.any", tmp_path / "alone", companions=(".data",), **plain).format.runs_code
     (tmp_path / "a.any.data").write_bytes(b"weights")
     (tmp_path / "other").write_bytes(b"of the auditor")
-    found = take(tmp_path / "a.any", tmp_path / "copy", companions=(".data",), **plain)
+    received = take(tmp_path / "a.any", tmp_path / "copy", companions=(".data",), **plain)
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["a.any", "a.any.data"]
-    assert found.format == Format("any with weights in other files")
-    assert found.digest != take(tmp_path / "a.any", tmp_path / "again", **plain).digest
+    assert received.format == Format("any with weights in other files")
+    assert received.digest != take(tmp_path / "a.any", tmp_path / "again", **plain).digest
     assert refused(tmp_path / "a.any", tmp_path / "less", largest=8, companions=(".data",)).endswith("(too-large)")
     (tmp_path / "a.any.data").unlink()
     (tmp_path / "a.any.data").symlink_to("other")
@@ -148,8 +148,8 @@ def test_a_folder(tmp_path: Path) -> None:
     (folder / "deep/er").mkdir(parents=True)
     (folder / "a").write_bytes(b"1")
     (folder / "deep/er/b").write_bytes(b"")
-    found = take(folder, tmp_path / "copy")
-    assert {str(p.relative_to(found.path)) for p in found.path.rglob("*") if p.is_file()} == {"a", "deep/er/b"}
+    received = take(folder, tmp_path / "copy")
+    assert {str(p.relative_to(received.path)) for p in received.path.rglob("*") if p.is_file()} == {"a", "deep/er/b"}
     (folder / "deep/link").symlink_to("/etc/passwd")
     assert refused(folder, tmp_path / "linked").endswith("name the file that it leads to (not-a-file)")
     (folder / "deep/link").unlink()
@@ -227,12 +227,12 @@ def test_what_is_sent_is_received(values: dict[str, Any], arrays: list[np.ndarra
     first, second = Channel(first_in, first_out), Channel(second_in, second_out)
     try:
         first.send(Message(values, arrays))
-        found = second.receive(lambda values: [ArraySpec(a.shape, a.dtype.name) for a in arrays], timeout=5)
+        message = second.receive(lambda values: [ArraySpec(a.shape, a.dtype.name) for a in arrays], timeout=5)
     finally:
         first.close()
         second.close()
-    assert found.values == values
-    for sent, received in zip(arrays, found.arrays, strict=True):
+    assert message.values == values
+    for sent, received in zip(arrays, message.arrays, strict=True):
         assert received.dtype == sent.dtype
         np.testing.assert_array_equal(received, sent)
 
@@ -242,9 +242,9 @@ def test_more_than_a_pipe_holds(pair: tuple[Channel, Channel, int]) -> None:
     x = np.arange(10**6, dtype=np.int64)
     sending = threading.Thread(target=first.send, args=(Message({}, [x[::-1]]),))
     sending.start()
-    [found] = second.receive().arrays
+    [array] = second.receive().arrays
     sending.join()
-    np.testing.assert_array_equal(found, x[::-1].astype(np.float32))
+    np.testing.assert_array_equal(array, x[::-1].astype(np.float32))
 
 
 @pytest.mark.parametrize(
@@ -312,9 +312,9 @@ def compared(zoo: Zoo, registry: Registry, kind: str, expected: Isolation) -> No
         assert dict(there.layers) == dict(here.layers)
         names = list(here.layers)
         np.testing.assert_array_equal(there.predict(x), here.predict(x))
-        found, wanted = there.activations(x, names), here.activations(x, names)
+        remote, local = there.activations(x, names), here.activations(x, names)
         for name in names:
-            np.testing.assert_array_equal(found[name], wanted[name])
+            np.testing.assert_array_equal(remote[name], local[name])
         for layer in (None, names[0]):
 
             def cotangent(scores: np.ndarray, rows: slice) -> np.ndarray:

@@ -30,39 +30,39 @@ def nest(top: Path, depth: int) -> None:
 
 
 def test_what_is_written_is_counted(folder: Path) -> None:
-    with make_scratch() as made:
-        assert made.written(MOST) == (0, 0)
-        nest(made.work, 3)
-        size, count = made.written(MOST)
+    with make_scratch() as scratch:
+        assert scratch.written(MOST) == (0, 0)
+        nest(scratch.work, 3)
+        size, count = scratch.written(MOST)
         assert count == 4
         assert size > 0
-        hidden = made.work / "hidden"
+        hidden = scratch.work / "hidden"
         hidden.mkdir()
         (hidden / "file").write_bytes(bytes(2**20))
         hidden.chmod(0)
-        assert made.written(MOST)[0] >= size + 2**20
+        assert scratch.written(MOST)[0] >= size + 2**20
         for place in range(2 * MOST):
-            (made.work / f"{place}").touch()
-        assert made.written(MOST)[1] > MOST
+            (scratch.work / f"{place}").touch()
+        assert scratch.written(MOST)[1] > MOST
     assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("depth", [100, 2500])  # Python calls go 1000 deep, paths 4096 characters
 def test_folders_in_folders_have_an_end(depth: int, folder: Path) -> None:
-    with make_scratch() as made:
-        nest(made.work, depth)
-        assert made.written(MOST)[1] > MOST
+    with make_scratch() as scratch:
+        nest(scratch.work, depth)
+        assert scratch.written(MOST)[1] > MOST
     assert list(folder.iterdir()) == []
 
 
 def test_links_are_not_followed(folder: Path) -> None:
-    kept = folder / "kept"
-    kept.mkdir(0o500)
-    with make_scratch() as made:
-        (made.work / "link").symlink_to(kept)
-        assert made.written(MOST)[1] == 1
-    assert kept.stat().st_mode & 0o777 == 0o500
-    assert list(folder.iterdir()) == [kept]
+    outside = folder / "kept"
+    outside.mkdir(0o500)
+    with make_scratch() as scratch:
+        (scratch.work / "link").symlink_to(outside)
+        assert scratch.written(MOST)[1] == 1
+    assert outside.stat().st_mode & 0o777 == 0o500
+    assert list(folder.iterdir()) == [outside]
 
 
 def test_a_removal_that_was_ended_is_gone_on_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,13 +70,13 @@ def test_a_removal_that_was_ended_is_gone_on_with(folder: Path, monkeypatch: pyt
         raise KeyboardInterrupt
 
     making = make_scratch()
-    made = making.__enter__()
-    nest(made.work, 2)
+    scratch = making.__enter__()
+    nest(scratch.work, 2)
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", interrupted)
         with pytest.raises(KeyboardInterrupt):
             making.__exit__(None, None, None)
-    assert made.folder.exists()
+    assert scratch.folder.exists()
     with make_scratch() as other:
         assert list(folder.iterdir()) == [other.folder]
     assert list(folder.iterdir()) == []
@@ -101,8 +101,8 @@ def test_it_is_locked_before_it_can_be_taken_for_abandoned(folder: Path, monkeyp
 
     lock = scratch.fcntl.flock
     monkeypatch.setattr(scratch.fcntl, "flock", made_meanwhile)
-    with make_scratch() as made:
-        assert made.work.is_dir()
+    with make_scratch() as mine:
+        assert mine.work.is_dir()
 
 
 def test_folders_of_others_stay(folder: Path) -> None:

@@ -19,7 +19,7 @@ ALONE = {
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+def audit(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
     return JudgedModel(tmp_path_factory.mktemp("keras"), CASES, *LIMITS)
 
 
@@ -35,8 +35,8 @@ def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
 
 @needs_landlock
 @pytest.mark.parametrize("name", CASES)
-def test_a_file_has_the_outcome_that_is_its_own(name: str, judged: JudgedModel) -> None:
-    judged.check(name)
+def test_a_file_has_the_outcome_that_is_its_own(name: str, audit: JudgedModel) -> None:
+    audit.check(name)
 
 
 @needs_landlock

@@ -28,7 +28,7 @@ LIMITS = ("--memory", "1GiB", "--timeout", "60")
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+def audit(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
     return JudgedModel(tmp_path_factory.mktemp("onnx"), CASES, *LIMITS)
 
 
@@ -44,13 +44,13 @@ def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
 
 @needs_landlock
 @pytest.mark.parametrize("name", CASES)
-def test_a_file_has_the_outcome_that_is_its_own(name: str, judged: JudgedModel) -> None:
-    judged.check(name)
+def test_a_file_has_the_outcome_that_is_its_own(name: str, audit: JudgedModel) -> None:
+    audit.check(name)
 
 
 @needs_landlock
-def test_nothing_else_happens(judged: JudgedModel) -> None:
-    judged.check_rest()
+def test_nothing_else_happens(audit: JudgedModel) -> None:
+    audit.check_rest()
 
 
 @needs_seccomp
@@ -78,10 +78,10 @@ def test_nothing_else_happens_meanwhile(hanging: JudgedModel) -> None:
 @needs_seccomp
 def test_without_landlock_a_full_sandbox_can_be_required(tmp_path: Path) -> None:
     cases = {name: rename(BENIGN[name], "no-sandbox") for name in ("an honest one", "weights beside it")}
-    judged = JudgedModel(tmp_path, cases, "--require-sandbox", with_landlock=False)
+    audit = JudgedModel(tmp_path, cases, "--require-sandbox", with_landlock=False)
     for name in cases:
-        judged.check(name)
-    judged.check_rest()
+        audit.check(name)
+    audit.check_rest()
 
 
 @needs_landlock

@@ -8,14 +8,14 @@ pytestmark = needs_seccomp
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
+def audit(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
     return JudgedModel(tmp_path_factory.mktemp("refused"), FILES, "--memory", "1GiB", "--timeout", "60")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_is_refused_in_one_line(name: str, judged: JudgedModel) -> None:
-    judged.check(name)
+def test_a_file_is_refused_in_one_line(name: str, audit: JudgedModel) -> None:
+    audit.check(name)
 
 
-def test_nothing_else_happens(judged: JudgedModel) -> None:
-    judged.check_rest()
+def test_nothing_else_happens(audit: JudgedModel) -> None:
+    audit.check_rest()
