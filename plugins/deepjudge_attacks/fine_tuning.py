@@ -73,8 +73,8 @@ def transfer(
         classes = max(2, victim.architecture.classes // 2)
         x, y = loot.x, loot.y % classes
     else:
-        found, y = np.unique(loot.auxiliary_labels, return_inverse=True)
-        x, classes = loot.auxiliary, len(found)
+        distinct, y = np.unique(loot.auxiliary_labels, return_inverse=True)
+        x, classes = loot.auxiliary, len(distinct)
         if classes < 2:
             raise InputError(f"transfer: expected auxiliary inputs of 2 classes or more, found {classes}")
     return train(victim.with_fresh_head(rng, classes), x, y, rng, schedule=schedule, label="transfer")

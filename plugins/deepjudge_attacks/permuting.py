@@ -93,24 +93,24 @@ def permute_rescale(victim: Network, loot: Loot, rng: np.random.Generator, *, fa
     def scores(weights: Weights) -> Array:
         return architecture.trainer(weights, in_use=True).scores(x)
 
-    wanted = scores(victim.weights)
-    allowed = _SAME * float(np.abs(wanted).max())
+    expected = scores(victim.weights)
+    allowed = _SAME * float(np.abs(expected).max())
 
     def same(network: Network) -> bool:
-        return bool(np.abs(scores(network.weights) - wanted).max() <= allowed)
+        return bool(np.abs(scores(network.weights) - expected).max() <= allowed)
 
     matrices = victim.matrices[:-1]
-    changed, found = victim, 0
+    changed, count = victim, 0
     with progress.task("permute-rescale", len(matrices)) as advance:
         for matrix in matrices:
             for group in groups(victim, matrix):
                 permuted = changed.with_weights(_permuted(changed.weights, group, _order(group.neurons, rng)))
                 if same(permuted):
                     factors = factor ** rng.uniform(-1, 1, group.neurons)
-                    changed, found = _rescaled(permuted, group, factors, same), found + 1
+                    changed, count = _rescaled(permuted, group, factors, same), count + 1
                     break
             advance(1)
-    if not found:
+    if not count:
         raise ModelError(
             "permute-rescale: expected a layer whose neurons go into one other layer, found none that could be "
             "permuted with the same answers"

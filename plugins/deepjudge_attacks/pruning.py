@@ -10,7 +10,7 @@ from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.types import Array
 
 
-def kept(matrix: Array, share: float) -> Array:
+def largest(matrix: Array, share: float) -> Array:
     """Which weights are kept, bool: all but the ``round(share * size)`` smallest by absolute value, ties by place."""
     mask = np.ones(matrix.size, dtype=bool)
     mask[np.argsort(np.abs(matrix), axis=None, kind="stable")[: round(share * matrix.size)]] = False
@@ -21,14 +21,14 @@ def _pruning(name: str, share: float) -> Callable[..., Network]:
     def prune(
         victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 3, rate: float = 5e-4, batch: int = 128
     ) -> Network:
-        """Set a share of the weights of each matrix to zero, see :func:`kept`, and train the others on.
+        """Set a share of the weights of each matrix to zero, see :func:`largest`, and train the others on.
 
         Args:
             epochs: Times that each input is seen, at least 1.
             rate: Adam's greatest step, above 0.
             batch: Inputs of one step, at least 1.
         """
-        masks = {matrix: kept(victim.weights[matrix], share) for matrix in victim.matrices}
+        masks = {matrix: largest(victim.weights[matrix], share) for matrix in victim.matrices}
         return train(victim, loot.x, loot.y, rng, schedule=Schedule(epochs, rate, batch), masks=masks, label=name)
 
     return prune

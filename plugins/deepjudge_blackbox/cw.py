@@ -52,7 +52,7 @@ def cw(
     block = max(1, _BLOCK_VALUES // seeds.inputs[0].size)
     blocks = [slice(at, at + block) for at in range(0, len(seeds.inputs), block)]
     with progress.task("cw", len(blocks) * searches * steps) as advance:
-        found = [
+        cases = [
             _attack(
                 task.victim,
                 Seeds(seeds.inputs[rows], seeds.labels[rows], seeds.indices[rows], seeds.bounds),
@@ -65,7 +65,7 @@ def cw(
             )
             for rows in blocks
         ]
-    return Cases.of_seeds(np.concatenate(found))
+    return Cases.of_seeds(np.concatenate(cases))
 
 
 def _attack(

@@ -39,8 +39,8 @@ def combine(evidence: Mapping[str, Evidence], *, method: Method = "score", level
     check_share("combine", "level", level)
     if method == "score":
         return _score(evidence, level)
-    found = prediction_bound(evidence, level=level)
-    return found if method == "bonferroni" else _harmonic(evidence, found, level)
+    judgement = prediction_bound(evidence, level=level)
+    return judgement if method == "bonferroni" else _harmonic(evidence, judgement, level)
 
 
 def harmonic_factor(count: int) -> float:
@@ -62,11 +62,11 @@ def rank_scores(values: Array) -> Array:
 
 
 def _harmonic(evidence: Mapping[str, Evidence], each: Judgement, level: float) -> Judgement:
-    found = [vote.p_value for vote in each.votes.values() if vote.p_value is not None]
-    if not found:
+    p_values = [vote.p_value for vote in each.votes.values() if vote.p_value is not None]
+    if not p_values:
         return each
-    mean = float(scipy.stats.hmean(found)) if min(found) > 0 else 0.0
-    p_value = min(1.0, harmonic_factor(len(found)) * mean)
+    mean = float(scipy.stats.hmean(p_values)) if min(p_values) > 0 else 0.0
+    p_value = min(1.0, harmonic_factor(len(p_values)) * mean)
     votes = {
         name: vote if vote.p_value is None else _alone(evidence[name], vote.p_value, level)
         for name, vote in each.votes.items()
@@ -80,7 +80,7 @@ def _alone(evidence: Evidence, p_value: float, level: float) -> Vote:
 
 
 def _score(evidence: Mapping[str, Evidence], level: float) -> Judgement:
-    suspect = np.array([found.value for found in evidence.values()])
+    suspect = np.array([metric.value for metric in evidence.values()])
     strata = _rows(evidence)
     p_value, least = 0.0, 0.0
     for controls in strata.values():
@@ -93,18 +93,18 @@ def _score(evidence: Mapping[str, Evidence], level: float) -> Judgement:
         if len(controls) < needed:
             reason = f"{of(stratum)}{shortage(len(controls), needed)} for a p-value of {level:.3g}"
             return inconclusive(dict.fromkeys(evidence, Vote(None, reason=reason)), p_value, least)
-    votes = {name: rank(found, level) for name, found in evidence.items()}
-    given = "this holds where the suspect, if honest, is one of their kind"
-    return conclude(evidence, votes, p_value, least, level, given)
+    votes = {name: rank(metric, level) for name, metric in evidence.items()}
+    condition = "this holds where the suspect, if honest, is one of their kind"
+    return conclude(evidence, votes, p_value, least, level, condition)
 
 
 def _rows(evidence: Mapping[str, Evidence]) -> dict[Stratum | None, Array]:
     # Of each stratum the controls that all metrics were measured on, a row each.
-    columns = [dict(zip(_places(found), found.controls, strict=True)) for found in evidence.values()]
+    columns = [dict(zip(_places(metric), metric.controls, strict=True)) for metric in evidence.values()]
     strata = {
         place: stratum
-        for found in evidence.values()
-        for place, stratum in zip(_places(found), found.strata or [None] * len(found.controls), strict=True)
+        for metric in evidence.values()
+        for place, stratum in zip(_places(metric), metric.strata or [None] * len(metric.controls), strict=True)
     }
     whole = [place for place in strata if all(place in column for column in columns)]
     return {

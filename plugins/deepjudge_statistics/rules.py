@@ -30,7 +30,7 @@ def prediction_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01) -
         UsageError: When the level is out of range.
     """
     check_share("prediction-bound", "level", level)
-    strata, silent = usable(evidence, lambda found: spread_out(found, LEAST_PREDICTING))
+    strata, silent = usable(evidence, lambda metric: spread_out(metric, LEAST_PREDICTING))
     each = level / max(len(strata), 1)
     votes = {}
     for name, groups in strata.items():
@@ -38,7 +38,7 @@ def prediction_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01) -
         threshold = min(bounds.prediction_limit(each, controls) for controls in groups)
         votes[name] = Vote(p_value <= each, threshold, threshold, p_value=p_value, false_positive_rate=each)
     # A distance of 0 is below every log-normal one.
-    return _bonferroni(evidence, votes | silent, level, least=0.0, given=wording.lognormal(evidence))
+    return _bonferroni(evidence, votes | silent, level, least=0.0, condition=wording.lognormal(evidence))
 
 
 def tolerance_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01, confidence: float = 0.95) -> Judgement:
@@ -57,7 +57,7 @@ def tolerance_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01, co
     """
     check_share("tolerance-bound", "level", level)
     check_share("tolerance-bound", "confidence", confidence)
-    strata, silent = usable(evidence, lambda found: spread_out(found, LEAST_TOLERATED))
+    strata, silent = usable(evidence, lambda metric: spread_out(metric, LEAST_TOLERATED))
     count = max(len(strata), 1)
     # Both are divided: each metric's bound has to hold, and then each may accuse its part.
     each, sure = level / count, 1 - (1 - confidence) / count
@@ -95,10 +95,10 @@ def conformal(evidence: Mapping[str, Evidence], *, level: float = 0.01) -> Judge
     """
     check_share("conformal", "level", level)
     each = level / len(evidence)
-    votes = {name: rank(found, each) for name, found in evidence.items()}
-    least = min(_least_p(found) for found in evidence.values())
-    given = "this holds where the suspect, if honest, is one of their kind"
-    return _bonferroni(evidence, votes, level, least=least, given=given)
+    votes = {name: rank(metric, each) for name, metric in evidence.items()}
+    least = min(_least_p(metric) for metric in evidence.values())
+    condition = "this holds where the suspect, if honest, is one of their kind"
+    return _bonferroni(evidence, votes, level, least=least, condition=condition)
 
 
 def rank(evidence: Evidence, level: float) -> Vote:
@@ -132,9 +132,9 @@ def usable(
 ) -> tuple[dict[str, list[Array]], dict[str, Vote]]:
     """The controls of each metric by stratum, and the votes that are not cast of metrics whose controls will not do."""
     strata, silent = {}, {}
-    for name, found in evidence.items():
+    for name, metric in evidence.items():
         try:
-            strata[name] = look(found)
+            strata[name] = look(metric)
         except InsufficientError as error:
             silent[name] = Vote(None, reason=str(error))
     return strata, silent
@@ -147,7 +147,12 @@ def inconclusive(votes: Mapping[str, Vote], p_value: float | None = None, least:
 
 
 def conclude(
-    evidence: Mapping[str, Evidence], votes: Mapping[str, Vote], p_value: float, least: float, level: float, given: str
+    evidence: Mapping[str, Evidence],
+    votes: Mapping[str, Vote],
+    p_value: float,
+    least: float,
+    level: float,
+    condition: str,
 ) -> Judgement:
     """The judgement that a p-value makes."""
     copy = bounds.is_at_most(p_value, level)
@@ -156,7 +161,7 @@ def conclude(
             wording.near(p_value),
             f"a model is called a copy at {wording.percent(level)} or less",
             f"from {wording.counted(evidence)}",
-            given,
+            condition,
         ]
     )
     decision = Decision.COPY if copy else Decision.INDEPENDENT
@@ -164,16 +169,16 @@ def conclude(
 
 
 def _bonferroni(
-    evidence: Mapping[str, Evidence], votes: Mapping[str, Vote], level: float, *, least: float, given: str
+    evidence: Mapping[str, Evidence], votes: Mapping[str, Vote], level: float, *, least: float, condition: str
 ) -> Judgement:
     # Over the metrics that have a p-value: whether they do depends on the controls alone.
-    found = [vote.p_value for vote in votes.values() if vote.p_value is not None]
-    if not found:
+    p_values = [vote.p_value for vote in votes.values() if vote.p_value is not None]
+    if not p_values:
         return inconclusive(votes)
-    p_value, least = (min(1.0, len(found) * p) for p in (min(found), least))
+    p_value, least = (min(1.0, len(p_values) * p) for p in (min(p_values), least))
     if all(vote.vote is None for vote in votes.values()):
         return inconclusive(votes, p_value, least)
-    return conclude(evidence, votes, p_value, least, level, given)
+    return conclude(evidence, votes, p_value, least, level, condition)
 
 
 def _least_p(evidence: Evidence) -> float:

@@ -30,9 +30,9 @@ def spread_out(evidence: Evidence, least: int) -> list[Array]:
     return list(strata.values())
 
 
-def shortage(found: int, least: int) -> str:
+def shortage(count: int, least: int) -> str:
     """How many controls are missing."""
-    return f"expected at least {least} controls, found {found}: {least - found} are missing"
+    return f"expected at least {least} controls, found {count}: {least - count} are missing"
 
 
 def of(stratum: Stratum | None) -> str:

@@ -26,7 +26,7 @@ def percent(share: float) -> str:
 
 def counted(evidence: Mapping[str, Evidence]) -> str:
     """How many controls there were of the metric that has the fewest, of each stratum where strata are known."""
-    fewest = min(evidence.values(), key=lambda found: len(found.controls))
+    fewest = min(evidence.values(), key=lambda metric: len(metric.controls))
     sizes = {stratum: len(values) for stratum, values in fewest.by_stratum().items()}
     if set(sizes) == {None}:
         return f"{sizes[None]} controls of unknown strata"
@@ -36,7 +36,7 @@ def counted(evidence: Mapping[str, Evidence]) -> str:
 
 def lognormal(evidence: Mapping[str, Evidence]) -> str:
     """What a rule assumes that no controls can show, and what they say without it."""
-    fewest = min(len(values) for found in evidence.values() for values in found.by_stratum().values())
+    fewest = min(len(values) for metric in evidence.values() for values in metric.by_stratum().values())
     return (
         "this holds where honest models' distances are log-normal; without that, such controls could show no more than "
         f"1 in {fewest + 1}"

@@ -97,8 +97,8 @@ def _strictest(evidence: Evidence, bound: Bound, confidence: float, alpha: float
     return replace(smallest, false_positive_rate=max(vote.false_positive_rate or 0 for _, vote in votes))
 
 
-def _vote(value: float, found: Array, bound: Bound, confidence: float, alpha: float) -> Vote:
-    controls = np.asarray(found, dtype=np.float64)
+def _vote(value: float, values: Array, bound: Bound, confidence: float, alpha: float) -> Vote:
+    controls = np.asarray(values, dtype=np.float64)
     if len(controls) < 3:
         return Vote(None, reason=f"expected at least 3 controls, found {len(controls)}")
     if not np.isfinite(controls).all():
@@ -115,9 +115,9 @@ def _vote(value: float, found: Array, bound: Bound, confidence: float, alpha: fl
 def _statement(votes: Mapping[str, Vote], evidence: Mapping[str, Evidence], *, strata: bool) -> str:
     cast = [vote for vote in votes.values() if vote.vote is not None]
     rate = max(vote.false_positive_rate or 0 for vote in cast)
-    found = {stratum for seen in evidence.values() for stratum in seen.strata or (None,)}
-    named = ", ".join(sorted(stratum or "unknown" for stratum in found))
-    if found == {None}:
+    kinds = {stratum for metric in evidence.values() for stratum in metric.strata or (None,)}
+    named = ", ".join(sorted(stratum or "unknown" for stratum in kinds))
+    if kinds == {None}:
         how = "controls of unknown strata, pooled"
     else:
         how = f"each stratum of controls by itself ({named})" if strata else f"controls of all strata pooled ({named})"

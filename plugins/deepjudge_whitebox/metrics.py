@@ -82,14 +82,14 @@ def is_active(outputs: Array) -> Array:
 
 def _layers(victim: Answers, suspect: Answers) -> Iterator[tuple[Array, Array, Array]]:
     """Each layer's cases: both models' outputs ``(cases, neurons)``, and the neuron ``(cases,)`` each was made for."""
-    found = False
+    any_case = False
     for layer, neurons in victim.made_for.items():
         rows = np.flatnonzero(neurons >= 0)
         if len(rows):
-            found = True
+            any_case = True
             ours, theirs = (answers.activations[layer][rows].astype(np.float64) for answers in (victim, suspect))
             yield ours, theirs, neurons[rows]
-    if not found:
+    if not any_case:
         raise ValueError("expected at least one corner case, found none")
 
 

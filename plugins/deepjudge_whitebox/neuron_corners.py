@@ -61,7 +61,7 @@ def neuron_corners(
         block = max(1, _SEARCH_VALUES // (tries * seeds.inputs[0].size))
         for start in range(0, width, block):
             neurons = np.arange(start, min(start + block, width))
-            found = _search(
+            corners = _search(
                 task.victim,
                 layer,
                 limits[layer],
@@ -72,10 +72,10 @@ def neuron_corners(
                 iterations=iterations,
                 per_neuron=per_neuron,
             )
-            for neuron, seed in sorted(found):
+            for neuron, seed in sorted(corners):
                 places.append((seed, place, neuron))
-                inputs.append(found[neuron, seed])
-            reached = {neuron for neuron, _ in found}
+                inputs.append(corners[neuron, seed])
+            reached = {neuron for neuron, _ in corners}
             unreached += [(place, int(neuron)) for neuron in neurons if neuron not in reached]
     seed_of, layer_of, neuron_of = np.array(places, dtype=np.int64).reshape(-1, 3).T
     stacked = np.array(inputs, dtype=np.float32).reshape(-1, *seeds.inputs.shape[1:])
@@ -125,7 +125,7 @@ def _search(
     epsilon = _EPSILON / seeds.span  # gradients are as much smaller as the range is wider
     axes = tuple(range(1, seeds.inputs.ndim))
     missing = np.full(len(limits), per_neuron)
-    found: dict[tuple[int, int], Array] = {}
+    corners: dict[tuple[int, int], Array] = {}
     x = seeds.inputs[starts]
     first, second, spare = np.zeros_like(x), np.zeros_like(x), np.empty_like(x)
     with progress.task(f"neuron-corners {layer}", iterations) as advance:
@@ -143,7 +143,7 @@ def _search(
             for i in np.flatnonzero(passed):
                 if missing[neurons[i]]:
                     missing[neurons[i]] -= 1
-                    found[int(neurons[i]), int(starts[i])] = x[i].copy()
+                    corners[int(neurons[i]), int(starts[i])] = x[i].copy()
 
             # Adam, upwards. `spare` holds what is in between, and at last the inputs after the step.
             np.subtract(gradient, first, out=spare)
@@ -174,4 +174,4 @@ def _search(
             advance(1 if len(x) else iterations - t + 1)
             if len(x) == 0:
                 break
-    return found
+    return corners

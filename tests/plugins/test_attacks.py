@@ -271,7 +271,7 @@ def test_the_smallest_weights_are_zero_and_stay_so(name: str, share: float, case
 
 def test_ties_are_pruned_by_place() -> None:
     matrix = np.array([[1, -1, 1], [-1, 0, 2]])
-    assert pruning.kept(matrix, 0.5).tolist() == [[False, False, True], [True, False, True]]
+    assert pruning.largest(matrix, 0.5).tolist() == [[False, False, True], [True, False, True]]
 
 
 # Extraction.
@@ -293,20 +293,20 @@ class Counting:
 
     def __init__(self, victim: Network) -> None:
         self._victim = victim
-        self.asked: list[Array] = []
+        self.queries: list[Array] = []
 
     def predict(self, x: Array) -> Array:
-        self.asked.append(x)
+        self.queries.append(x)
         return self._victim.predict(x)
 
 
 def test_jba_doubles_its_inputs_up_to_its_queries(case: Case) -> None:
     oracle = Counting(case.victim)
     extraction.jba(oracle, case.loot, np.random.default_rng(0), seeds=10, rounds=5, step=0.2, queries=100, epochs=1)
-    assert [len(x) for x in oracle.asked] == [10, 10, 20, 40, 20]
+    assert [len(x) for x in oracle.queries] == [10, 10, 20, 40, 20]
     pool = case.loot.x.reshape(len(case.loot.x), -1)
-    assert all((row == pool).all(axis=1).any() for row in oracle.asked[0].reshape(10, -1))
-    everything = np.concatenate(oracle.asked)
+    assert all((row == pool).all(axis=1).any() for row in oracle.queries[0].reshape(10, -1))
+    everything = np.concatenate(oracle.queries)
     assert everything.min() >= 0
     assert everything.max() <= 1
 
@@ -341,26 +341,26 @@ def test_knockoff_asks_about_other_inputs_alone(case: Case) -> None:
     oracle = Counting(case.victim)
     loot = dataclasses.replace(case.loot, x=np.full_like(case.loot.x, np.nan))
     extraction.knockoff(oracle, loot, np.random.default_rng(0), queries=50, epochs=1)
-    [asked] = oracle.asked
-    assert len(asked) == 50
+    [queries] = oracle.queries
+    assert len(queries) == 50
     pool = {row.tobytes() for row in case.loot.auxiliary}
-    assert len({row.tobytes() for row in asked} & pool) == 50
+    assert len({row.tobytes() for row in queries} & pool) == 50
 
 
 def test_esa_makes_its_inputs_from_nothing(case: Case) -> None:
     oracle = Counting(case.victim)
     loot = dataclasses.replace(case.loot, x=np.full_like(case.loot.x, np.nan), y=np.full_like(case.loot.y, -1))
     extraction.esa(oracle, loot, np.random.default_rng(0), rounds=3, queries=20, memory=30)
-    assert [len(x) for x in oracle.asked] == [20, 20, 20]
-    assert all(x.min() >= 0 and x.max() <= 1 for x in oracle.asked)
+    assert [len(x) for x in oracle.queries] == [20, 20, 20]
+    assert all(x.min() >= 0 and x.max() <= 1 for x in oracle.queries)
 
 
 def test_inputs_are_made_towards_their_targets(case: Case) -> None:
     trainer = case.victim.architecture.trainer(case.victim.weights, in_use=True)
     start = np.random.default_rng(0).random((300, *case.x.shape[1:]), dtype=np.float32)
     targets = np.eye(10, dtype=np.float32)[np.arange(300) % 10]
-    made = extraction.synthesised(trainer, start, targets, step=0.05, steps=10, bounds=(0.0, 1.0))
-    before, after = (np.mean(case.victim.predict(x).argmax(axis=1) == targets.argmax(axis=1)) for x in (start, made))
+    inputs = extraction.synthesised(trainer, start, targets, step=0.05, steps=10, bounds=(0.0, 1.0))
+    before, after = (np.mean(case.victim.predict(x).argmax(axis=1) == targets.argmax(axis=1)) for x in (start, inputs))
     assert before < 0.3
     assert after > 0.9
 

@@ -78,13 +78,13 @@ def test_gradient_of_the_numpy_model_is_that_of_finite_differences(activation, l
     def loss(at):  # in float64, around the float32 that models answer in
         return (model._outputs(at)[layer or "logits"] * weights).sum(axis=1)
 
-    found = model.gradient(x.astype(np.float32), lambda scores, rows: weights[rows], layer=layer)
+    gradient = model.gradient(x.astype(np.float32), lambda scores, rows: weights[rows], layer=layer)
     x = x.astype(np.float32).astype(np.float64)
     for place in np.ndindex(SHAPE):
         step = np.zeros(SHAPE)
         step[place] = 1e-6
         expected = (loss(x + step) - loss(x - step)) / 2e-6
-        np.testing.assert_allclose(found[(slice(None), *place)], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(gradient[(slice(None), *place)], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_numpy_model_is_what_its_seed_and_weights_say():
@@ -113,7 +113,7 @@ def test_a_perturbed_copy_is_near_and_another_model():
 @pytest.mark.parametrize("batches", [{"batch_size": 3}, {"fixed_batch": 4}])
 def test_batches_of_the_numpy_model_change_nothing(batches):
     x = np.random.default_rng(0).normal(size=(10, *SHAPE)).astype(np.float32)
-    whole, parts = (NumpyModel.random(SHAPE, [5], 3, seed=1, **given) for given in ({}, batches))
+    whole, parts = (NumpyModel.random(SHAPE, [5], 3, seed=1, **options) for options in ({}, batches))
     np.testing.assert_allclose(parts.predict(x), whole.predict(x), atol=1e-6)
     answers = [m.gradient(x, lambda scores, rows: scores + np.arange(10)[rows, None]) for m in (whole, parts)]
     np.testing.assert_allclose(answers[0], answers[1], rtol=1e-5)
@@ -125,17 +125,17 @@ def test_batches_of_the_numpy_model_change_nothing(batches):
 def test_derivative_of_the_cross_entropy_is_scaled_only():
     scores = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     labels = np.array([0, 1, 2, 3, 0, 1, 2, 3])
-    found = cross_entropy(labels)(scores, slice(1, 7))
+    derivative = cross_entropy(labels)(scores, slice(1, 7))
     p = softmax(scores.astype(float), axis=1)
     own = labels[1:7]
     expected = (p - np.eye(4)[own]) / (1 - p[np.arange(6), own])[:, None]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(derivative, expected, rtol=1e-6)
 
 
 def test_derivative_of_the_cross_entropy_never_vanishes():
     scores = np.array([[1000.0, 0, 1], [-1000, 0, 1]], np.float32)
-    found = cross_entropy(np.array([0, 0]))(scores, slice(0, 2))
-    np.testing.assert_allclose(found, [[-1, 1 / (1 + np.e), np.e / (1 + np.e)]] * 2, rtol=1e-6)
+    derivative = cross_entropy(np.array([0, 0]))(scores, slice(0, 2))
+    np.testing.assert_allclose(derivative, [[-1, 1 / (1 + np.e), np.e / (1 + np.e)]] * 2, rtol=1e-6)
 
 
 def test_margin_is_pushed_down_to_its_floor():
@@ -232,12 +232,12 @@ def test_cw_finds_the_nearest_input_of_a_linear_model(kappa):
     weights = model.weights[0][0] @ [1, -1]
     expected = (np.abs(task.seeds.inputs @ weights) + kappa) / np.linalg.norm(weights)
     cases = cw(task, kappa=kappa, steps=200, rate=0.03, searches=6)
-    found = np.linalg.norm(cases.inputs - task.seeds.inputs, axis=1)
+    distances = np.linalg.norm(cases.inputs - task.seeds.inputs, axis=1)
     assert np.all(model.predict(cases.inputs).argmax(axis=1) != task.seeds.labels)
-    assert np.all(found > expected * (1 - 1e-5))
+    assert np.all(distances > expected * (1 - 1e-5))
     inside = np.abs(cases.inputs).max(axis=1) < 3.5  # where the bounds are not in the way
     assert inside.sum() >= 5
-    np.testing.assert_allclose(found[inside], expected[inside], rtol=0.01, atol=0.01)
+    np.testing.assert_allclose(distances[inside], expected[inside], rtol=0.01, atol=0.01)
 
 
 def test_cw_takes_what_it_gets_where_the_confidence_is_out_of_reach():
@@ -274,10 +274,10 @@ def test_options_out_of_range(generator, options, task):
 def outputs_of(task: Task, cases: Cases) -> tuple[np.ndarray, np.ndarray]:
     """Of each case the output of its neuron, and the limit of that."""
     limits = thresholds(task.victim, task.layers, task.training_inputs, 2.0)
-    seen = task.victim.activations(cases.inputs, task.layers)
+    activations = task.victim.activations(cases.inputs, task.layers)
     made_for = [(task.layers[layer], neuron) for layer, neuron in zip(cases.layers, cases.neurons, strict=True)]
-    found = [seen[layer][i, neuron] for i, (layer, neuron) in enumerate(made_for)]
-    return np.array(found), np.array([limits[layer][neuron] for layer, neuron in made_for])
+    outputs = [activations[layer][i, neuron] for i, (layer, neuron) in enumerate(made_for)]
+    return np.array(outputs), np.array([limits[layer][neuron] for layer, neuron in made_for])
 
 
 def places(cases: Cases) -> list[tuple[int, int, int]]:
@@ -287,9 +287,9 @@ def places(cases: Cases) -> list[tuple[int, int, int]]:
 def test_cases_are_beyond_the_limits_and_within_the_bounds(task):
     before = task.seeds.inputs.copy()
     cases = neuron_corners(task, m=2.0, iterations=200)
-    found, limits = outputs_of(task, cases)
-    assert len(found) > 20
-    assert np.all(found > limits)
+    outputs, limits = outputs_of(task, cases)
+    assert len(outputs) > 20
+    assert np.all(outputs > limits)
     assert cases.inputs.dtype == np.float32
     assert BOUNDS[0] <= cases.inputs.min()
     assert cases.inputs.max() <= BOUNDS[1]
@@ -375,10 +375,10 @@ def test_corners_do_not_depend_on_batch_or_block_size(task, monkeypatch):
     small = NumpyModel.random(SHAPE, [16, 8], 4, seed=0, batch_size=3)
     monkeypatch.setattr(corners, "_SEARCH_VALUES", 12 * 10 * 3)  # three neurons at a time
     monkeypatch.setattr(corners, "_TRAINING_ROWS", 7)
-    found = neuron_corners(make_task(small), m=2.0, iterations=100)
-    assert places(found) == places(expected)
-    assert found.unreached == expected.unreached
-    np.testing.assert_allclose(found.inputs, expected.inputs, atol=1e-5)
+    cases = neuron_corners(make_task(small), m=2.0, iterations=100)
+    assert places(cases) == places(expected)
+    assert cases.unreached == expected.unreached
+    np.testing.assert_allclose(cases.inputs, expected.inputs, atol=1e-5)
 
 
 def test_a_dead_neuron_is_unreached_and_costs_one_pass():
@@ -413,11 +413,11 @@ def test_thresholds(m, monkeypatch):
     weights = [(np.eye(3), np.zeros(3)), (np.diag([1.0, 1, -1]), np.array([0.0, -5, 0]))]
     victim = NumpyModel(weights, (3,))
     x = np.random.default_rng(0).uniform(-1, 1, (50, 3)).astype(np.float32)
-    found = thresholds(victim, ["logits"], x, m)["logits"]
+    limits = thresholds(victim, ["logits"], x, m)["logits"]
     top, low = np.maximum(x, 0).max(axis=0), np.maximum(x, 0).min(axis=0)
-    assert found[0] == pytest.approx(m * top[0])
-    assert found[1] == pytest.approx(top[1] - 5 + (m - 1) * (top[1] - low[1]))  # all outputs are below 0
-    assert found[2] == pytest.approx(0 + (m - 1) * (top[2] - low[2]))  # the greatest output is 0
+    assert limits[0] == pytest.approx(m * top[0])
+    assert limits[1] == pytest.approx(top[1] - 5 + (m - 1) * (top[1] - low[1]))  # all outputs are below 0
+    assert limits[2] == pytest.approx(0 + (m - 1) * (top[2] - low[2]))  # the greatest output is 0
 
 
 def test_no_training_inputs(task):
@@ -433,12 +433,12 @@ class Recorder:
     """Notes what is shown: the totals of tasks, and how far they came."""
 
     def __init__(self) -> None:
-        self.seen: list[list[int]] = []
+        self.tasks: list[list[int]] = []
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
         task = [total, 0]
-        self.seen.append(task)
+        self.tasks.append(task)
 
         def advance(units: int) -> None:
             task[1] += units
@@ -451,8 +451,8 @@ def test_progress_comes_to_its_end(generator, task):
     recorder = Recorder()
     with progress.watched(recorder):
         generator(task)
-    assert recorder.seen
-    assert all(total == done for total, done in recorder.seen)
+    assert recorder.tasks
+    assert all(total == done for total, done in recorder.tasks)
 
 
 def test_what_the_plugins_register():

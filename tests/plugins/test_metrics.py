@@ -152,10 +152,10 @@ def test_cka_by_explicit_kernels(cases, classes):
 
 
 def test_cka_of_unrelated_answers_is_1_in_the_mean_and_on_both_sides_of_it():
-    found = np.array([cka(answers(seed, 10), answers(seed + 10**6, 10)) for seed in range(2000)])
-    assert found.mean() == pytest.approx(1, abs=4 * found.std() / math.sqrt(len(found)))
-    assert found.min() < 0.8
-    assert found.max() > 1.2
+    distances = np.array([cka(answers(seed, 10), answers(seed + 10**6, 10)) for seed in range(2000)])
+    assert distances.mean() == pytest.approx(1, abs=4 * distances.std() / math.sqrt(len(distances)))
+    assert distances.min() < 0.8
+    assert distances.max() > 1.2
 
 
 def test_cka_where_there_is_nothing_to_compare():
@@ -280,10 +280,10 @@ def test_no_case_is_an_error_of_one_line(metric):
 
 def test_what_the_plugins_register():
     metrics = [*deepjudge_blackbox.deepjudge_metrics(), *deepjudge_whitebox.deepjudge_metrics()]
-    found = {m.name: (m.needs, m.on, m.alpha, m.upper, m.group) for m in metrics}
+    facts = {m.name: (m.needs, m.on, m.alpha, m.upper, m.group) for m in metrics}
     assert {m.name for m in metrics if not m.default} == {"sac", "cka", "akh", "nnod"}
     corners = (Access.LAYERS, "corners", 0.6)
-    assert found == {
+    assert facts == {
         "robd": (Access.LABELS, "adversarial", 0.9, 1, "black-box"),
         "jsd": (Access.PROBABILITIES, "adversarial", 0.9, math.log(2), "black-box"),
         "nod": (*corners, math.inf, "white-box"),

@@ -101,9 +101,9 @@ def test_conformal_p_by_hand() -> None:
 @pytest.mark.parametrize(("level", "count"), [(0.075, 3), (0.15, 6), (0.01, 1), (0.05, 2)])
 def test_as_many_controls_as_are_asked_for_can_accuse(level: float, count: int) -> None:
     controls = np.linspace(1, 2, bounds.conformal_controls(level / count))
-    found = conformal({f"m{place}": Evidence(0.5, controls, 1.0) for place in range(count)}, level=level)
-    assert found.decision is Decision.COPY
-    assert all(vote.vote for vote in found.votes.values())
+    judgement = conformal({f"m{place}": Evidence(0.5, controls, 1.0) for place in range(count)}, level=level)
+    assert judgement.decision is Decision.COPY
+    assert all(vote.vote for vote in judgement.votes.values())
 
 
 @pytest.mark.parametrize("count", [3, 4, 6])
@@ -137,21 +137,23 @@ def p_values(judgement: Judgement) -> tuple[float, float]:
 
 def test_prediction_bound_corrects_for_metrics() -> None:
     evidence = {str(i): Evidence(0.7, drawn(seed=i), 0.9) for i in range(4)}
-    found = prediction_bound(evidence)
+    judgement = prediction_bound(evidence)
     single = [bounds.prediction_p(0.7, drawn(seed=i)) for i in range(4)]
-    assert [vote.p_value for vote in found.votes.values()] == single
-    assert p_values(found) == (pytest.approx(4 * min(single)), 0)
-    for i, vote in enumerate(found.votes.values()):
+    assert [vote.p_value for vote in judgement.votes.values()] == single
+    assert p_values(judgement) == (pytest.approx(4 * min(single)), 0)
+    for i, vote in enumerate(judgement.votes.values()):
         assert vote.threshold == pytest.approx(bounds.prediction_limit(0.0025, drawn(seed=i)))
         assert vote.vote is (single[i] <= 0.0025)
         assert vote.false_positive_rate == 0.0025
-    assert (found.decision is Decision.COPY) is any(vote.vote for vote in found.votes.values())
+    assert (judgement.decision is Decision.COPY) is any(vote.vote for vote in judgement.votes.values())
 
 
 def test_a_distance_of_0_is_below_every_threshold() -> None:
-    found = prediction_bound(one(0.0, drawn()))
-    assert (found.decision, found.p_value) == (Decision.COPY, 0)
-    assert str(found.statement).startswith("Of honest models like the controls at most 1 in 1,000,000 would be as near")
+    judgement = prediction_bound(one(0.0, drawn()))
+    assert (judgement.decision, judgement.p_value) == (Decision.COPY, 0)
+    assert str(judgement.statement).startswith(
+        "Of honest models like the controls at most 1 in 1,000,000 would be as near"
+    )
 
 
 @pytest.mark.parametrize("rule", [prediction_bound, tolerance_bound])
@@ -165,17 +167,17 @@ def test_a_distance_of_0_is_below_every_threshold() -> None:
 )
 def test_controls_that_say_nothing(rule: Any, controls: list[float], said: str) -> None:
     least = {prediction_bound: 6, tolerance_bound: 3}[rule]
-    found = rule(one(0.0, np.array(controls)))
-    assert found.decision is Decision.INCONCLUSIVE
-    assert found.reason == found.votes["jsd"].reason == said.format(least=least, missing=least - 2)
-    assert (found.p_value, found.statement) == (None, None)
+    judgement = rule(one(0.0, np.array(controls)))
+    assert judgement.decision is Decision.INCONCLUSIVE
+    assert judgement.reason == judgement.votes["jsd"].reason == said.format(least=least, missing=least - 2)
+    assert (judgement.p_value, judgement.statement) == (None, None)
 
 
 def test_conformal_says_how_many_controls_are_missing() -> None:
-    found = conformal(one(0.0, drawn(12)))
-    assert found.decision is Decision.INCONCLUSIVE
-    assert found.reason == "expected at least 99 controls, found 12: 87 are missing for a p-value of 0.01"
-    assert p_values(found) == (pytest.approx(1 / 13), pytest.approx(1 / 13))
+    judgement = conformal(one(0.0, drawn(12)))
+    assert judgement.decision is Decision.INCONCLUSIVE
+    assert judgement.reason == "expected at least 99 controls, found 12: 87 are missing for a p-value of 0.01"
+    assert p_values(judgement) == (pytest.approx(1 / 13), pytest.approx(1 / 13))
     both = {name: Evidence(0.0, drawn(150), 0.9) for name in ("robd", "jsd")}
     assert "at least 199 controls, found 150: 49 are missing for a p-value of 0.005" in str(conformal(both).reason)
     assert conformal(one(0.0, drawn(99))).decision is Decision.COPY
@@ -194,8 +196,8 @@ def test_the_strictest_stratum_counts(name: str, options: dict[str, Any], contro
         assert divided.decision is alone[0].decision
         assert divided.votes["jsd"].threshold == pytest.approx(alone[0].votes["jsd"].threshold)
         if divided.p_value is not None:
-            assert divided.p_value == pytest.approx(max(found.p_value for found in alone))
-            assert divided.least_p_value == pytest.approx(max(found.least_p_value for found in alone))
+            assert divided.p_value == pytest.approx(max(judgement.p_value for judgement in alone))
+            assert divided.least_p_value == pytest.approx(max(judgement.least_p_value for judgement in alone))
     assert alone[1].decision is Decision.COPY  # which by the far controls alone it would be
     assert divided.decision is Decision.INDEPENDENT
 
@@ -205,10 +207,10 @@ def test_a_stratum_with_too_few_controls_is_not_pooled(name: str, options: dict[
     n = controls[-1]
     for stratum, said in (("same-data", "stratum same-data: "), (None, "")):
         strata = (stratum,) * 2 + ("other-data",) * n
-        found = RULES[name].judge(one(0.0, drawn(n + 2), strata=strata), **options)
-        assert found.decision is Decision.INCONCLUSIVE
-        assert str(found.reason).startswith(f"{said}expected at least ")
-        assert "found 2: " in str(found.reason)
+        judgement = RULES[name].judge(one(0.0, drawn(n + 2), strata=strata), **options)
+        assert judgement.decision is Decision.INCONCLUSIVE
+        assert str(judgement.reason).startswith(f"{said}expected at least ")
+        assert "found 2: " in str(judgement.reason)
 
 
 def test_a_score_puts_the_metrics_of_one_control_side_by_side() -> None:
@@ -239,13 +241,13 @@ def test_a_smaller_distance_never_gives_a_larger_p(seed: int, one_: float, two: 
         if name == "tolerance-bound":
             continue
         controls = [drawn(12, seed + i, 0.4) for i in (0, 1000)]
-        found = [
+        judgements = [
             RULES[name]
             .judge({"a": Evidence(value, controls[0], 0.9), "b": Evidence(other, controls[1], 0.9)}, **options)
             .p_value
             for value in (near, far)
         ]
-        assert found[0] <= found[1]
+        assert judgements[0] <= judgements[1]
 
 
 @pytest.mark.parametrize(
@@ -264,8 +266,8 @@ def test_options_out_of_range(rule: Any, options: dict[str, float]) -> None:
 
 
 def test_odds_are_never_less_than_the_probability() -> None:
-    found = [odds(p) for p in (0, 1e-9, 0.0003, 0.01, 0.34, 0.7, 1)]
-    assert found == ["1 in 1,000,000", "1 in 1,000,000", "1 in 3,333", "1 in 100", "1 in 2", "70 %", "100 %"]
+    texts = [odds(p) for p in (0, 1e-9, 0.0003, 0.01, 0.34, 0.7, 1)]
+    assert texts == ["1 in 1,000,000", "1 in 1,000,000", "1 in 3,333", "1 in 100", "1 in 2", "70 %", "100 %"]
 
 
 # How often an honest model is accused.
@@ -277,13 +279,13 @@ def test_honest_models_are_accused_no_more_often_than_it_says(name: str, options
     draws, level = 1500, options.get("level", 0.01)
     shared, own = rng.normal(size=(draws, n + 1, 1)), rng.normal(size=(draws, n + 1, 2))
     values = np.exp(0.1 * (shared + own))  # metrics that depend on one another
-    found = [
+    judgements = [
         RULES[name].judge({str(j): Evidence(v[0, j], v[1:, j], 0.9) for j in range(2)}, **options).decision
         for v in values
     ]
-    accused = scipy.stats.binomtest(found.count(Decision.COPY), draws)
+    accused = scipy.stats.binomtest(judgements.count(Decision.COPY), draws)
     assert accused.proportion_ci(0.999, method="exact").low <= level
-    assert Decision.INCONCLUSIVE not in found
+    assert Decision.INCONCLUSIVE not in judgements
 
 
 @pytest.mark.parametrize("name", ["prediction-bound", "conformal"])
@@ -298,6 +300,6 @@ def test_one_metric_accuses_as_often_as_it_says(name: str) -> None:
 
 def test_what_no_controls_can_show_is_said() -> None:
     strata = ("same-data",) * 7 + ("other-data",) * 12
-    found = prediction_bound(one(0.1, drawn(19), strata=strata))
+    judgement = prediction_bound(one(0.1, drawn(19), strata=strata))
     said = "from 19 controls (7 same-data, 12 other-data); this holds where honest models' distances are log-normal; "
-    assert f"{said}without that, such controls could show no more than 1 in 8" in str(found.statement)
+    assert f"{said}without that, such controls could show no more than 1 in 8" in str(judgement.statement)

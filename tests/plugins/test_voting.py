@@ -39,11 +39,11 @@ def test_how_often_an_honest_model_falls_below(bound, low, high):
 
 
 def test_threshold_is_a_share_of_the_bound():
-    found = voting(evidence(jsd=1.0)).votes["jsd"]
-    assert found.lower_bound == pytest.approx(lower_bound(CONTROLS, "prediction", 0.99))
-    assert found.threshold == pytest.approx(0.9 * found.lower_bound)
+    vote = voting(evidence(jsd=1.0)).votes["jsd"]
+    assert vote.lower_bound == pytest.approx(lower_bound(CONTROLS, "prediction", 0.99))
+    assert vote.threshold == pytest.approx(0.9 * vote.lower_bound)
     at_half = voting(evidence(jsd=1.0), alpha={"jsd": 0.5, "nod": 0.1}).votes["jsd"]
-    assert at_half.threshold == pytest.approx(0.5 * found.lower_bound)
+    assert at_half.threshold == pytest.approx(0.5 * vote.lower_bound)
 
 
 def test_a_value_at_the_threshold_votes_copy():
@@ -53,9 +53,9 @@ def test_a_value_at_the_threshold_votes_copy():
 
 
 def test_the_bound_and_the_confidence_are_those_asked_for():
-    found = voting(evidence(jsd=6.0), bound="mean", confidence=0.95).votes["jsd"]
-    assert found.lower_bound == pytest.approx(11 - 2.919985580355 / math.sqrt(3))
-    assert found.vote is True
+    vote = voting(evidence(jsd=6.0), bound="mean", confidence=0.95).votes["jsd"]
+    assert vote.lower_bound == pytest.approx(11 - 2.919985580355 / math.sqrt(3))
+    assert vote.vote is True
     assert voting(evidence(jsd=6.0)).votes["jsd"].vote is False
 
 
@@ -143,17 +143,20 @@ def test_what_the_bound_says_of_honest_models(n, bound, rate):
     interval = scipy.stats.binomtest(int(below.sum()), len(below)).proportion_ci(0.999, method="exact")
     assert interval.low < false_positive_rate(n, bound, 0.99) < interval.high
     if bound == "mean":
-        found = voting({"jsd": Evidence(1.0, controls[0], 0.9)}, bound=bound)
-        assert found.votes["jsd"].false_positive_rate == pytest.approx(rate, abs=0.005)
-        assert f"at most {100 * found.votes['jsd'].false_positive_rate:.3g} % would get such a vote" in found.statement
+        judgement = voting({"jsd": Evidence(1.0, controls[0], 0.9)}, bound=bound)
+        assert judgement.votes["jsd"].false_positive_rate == pytest.approx(rate, abs=0.005)
+        assert (
+            f"at most {100 * judgement.votes['jsd'].false_positive_rate:.3g} % would get such a vote"
+            in judgement.statement
+        )
 
 
 def test_strata_are_pooled_unless_told_otherwise():
     near, far = np.array([4.0, 4.1, 4.2]), np.array([10.0, 10.1, 10.2])
     strata = ("same-data",) * 3 + ("other-data",) * 3
-    found = {"jsd": Evidence(3.5, np.concatenate([near, far]), 0.9, strata)}
+    metrics = {"jsd": Evidence(3.5, np.concatenate([near, far]), 0.9, strata)}
     alone = voting({"jsd": Evidence(3.5, near, 0.9)}).votes["jsd"]
-    pooled, divided = voting(found), voting(found, strata=True)
+    pooled, divided = voting(metrics), voting(metrics, strata=True)
     assert pooled.votes["jsd"].vote is None  # their bound is below 0
     assert divided.votes["jsd"] == alone
     assert "each stratum of controls by itself (other-data, same-data)" in divided.statement
