@@ -38,8 +38,8 @@ def side_by_side(runs: dict[str, Callable[[], object]], rounds: int = ROUNDS) ->
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def row(what: str, ratio: float, wanted: str, detail: str) -> None:
-    print(f"| {what} | {ratio:.2f} | {wanted} | {detail} |", flush=True)
+def row(what: str, ratio: float, limit: str, detail: str) -> None:
+    print(f"| {what} | {ratio:.2f} | {limit} | {detail} |", flush=True)
 
 
 def corners(victim_path: Path, x: np.ndarray, y: np.ndarray, train: np.ndarray) -> None:
@@ -54,12 +54,12 @@ def corners(victim_path: Path, x: np.ndarray, y: np.ndarray, train: np.ndarray) 
     part = keras.Model(model.inputs, model.layers[3].output)
     outputs = np.concatenate([part(train[i : i + 1000]).numpy().mean(axis=(1, 2)) for i in range(0, len(train), 1000)])
     thresholds = 3 * outputs.max(axis=0)
-    found = select_seeds(victim, x, y, n=100)
+    starts = select_seeds(victim, x, y, n=100)
     pairs = [(s, n) for s in range(100) for n in range(16)]
     for what, bounds, sampled in (("inputs clipped", (0.0, 1.0), 12), ("inputs free", (-1000.0, 1000.0), 48)):
-        seeds = Seeds(found.inputs, found.labels, found.indices, bounds)
+        seeds = Seeds(starts.inputs, starts.labels, starts.indices, bounds)
         options = {"m": 3.0, "iterations": 1000, "per_neuron": 100, "tries": 100, "step": 0.01 / seeds.span}
-        few = Seeds(found.inputs[:2], found.labels[:2], found.indices[:2], bounds)
+        few = Seeds(starts.inputs[:2], starts.labels[:2], starts.indices[:2], bounds)
         generator.generate(Task(victim, few, (layer,), train[:100], np.random.default_rng(0)), **options)
         start = time.perf_counter()
         cases = generator.generate(Task(victim, seeds, (layer,), train, np.random.default_rng(0)), **options)

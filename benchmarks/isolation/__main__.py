@@ -115,10 +115,10 @@ def alone(code: str, rounds: int) -> float:
 
 def measured(report: Report, level: Isolation) -> Any:
     """All of a report but how its suspects were kept, which has to be this."""
-    found = report_to_json(report)
-    for suspect in found["suspects"]:
+    values = report_to_json(report)
+    for suspect in values["suspects"]:
         assert suspect.pop("isolation") == level, suspect
-    return found
+    return values
 
 
 def main() -> None:
@@ -164,8 +164,8 @@ def main() -> None:
             bare = alone(kind.imports, arguments.rounds)
             loaded = alone(f"{kind.imports}; {kind.load.format(path=str(suspects[0]))}", arguments.rounds)
             limit = bare if kind.limit is None else kind.limit
-            found = [apart, within, apart - within, limit, bare, loaded]
-            print(f"| {arguments.n} .{name} | {' | '.join(f'{seconds:.2f}' for seconds in found)} |", flush=True)
+            numbers = [apart, within, apart - within, limit, bare, loaded]
+            print(f"| {arguments.n} .{name} | {' | '.join(f'{seconds:.2f}' for seconds in numbers)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -48,9 +48,9 @@ def cells(name: str, network: Network, data: Data, folder: Path) -> Iterator[lis
     """The rows of a network: one for each m and tap."""
     for factor in FACTORS:
         ways = [measured(network, data, folder, factor, match) for match in MATCHES]
-        for tap, found in ways[0].items():
-            row = [name, f"{factor:g}", tap, f"{found.reached} of {found.neurons}", f"{found.seconds:.0f}"]
-            if found.reached:
+        for tap, at_tap in ways[0].items():
+            row = [name, f"{factor:g}", tap, f"{at_tap.reached} of {at_tap.neurons}", f"{at_tap.seconds:.0f}"]
+            if at_tap.reached:
                 row += results([separation(way[tap].values) for way in ways])
             yield row
 

@@ -79,21 +79,23 @@ def measured(network: Network, data: Data, folder: Path, factor: float, match: M
     suites = [load_suite(path) for path in _suites(network, data, folder, factor)]
     models = sorted(path.stem for path in folder.glob("*.pt2") if path.stem != "victim")
     seconds = json.loads((folder / "seconds.json").read_text())
-    seen = {name: _observations(folder, name, suites, factor) for name in models}
+    observations = {name: _observations(folder, name, suites, factor) for name in models}
     choices = {str(place): [place] for place in range(len(suites))}
     if len(suites) > 1:
         choices["all"] = list(range(len(suites)))
-    found = {}
+    by_choice = {}
     for name, places in choices.items():
         chosen = [suites[place] for place in places]
         total = sum(suite.victim.model.layers[suite.layers[0]] for suite in chosen)
-        found[name] = Measured(
+        by_choice[name] = Measured(
             neurons=total,
             reached=total - sum(len(suite.unreached) for suite in chosen),
             seconds=sum(seconds[_name(place, factor)] for place in places),
-            values={model: _distances(chosen, [seen[model][place] for place in places], match) for model in models},
+            values={
+                model: _distances(chosen, [observations[model][place] for place in places], match) for model in models
+            },
         )
-    return found
+    return by_choice
 
 
 def separation(values: Values) -> Separation:
@@ -105,8 +107,8 @@ def separation(values: Values) -> Separation:
         margins[metric] = float(far.min() / near.max()) if near.max() > 0 else float("inf")
     rng = np.random.default_rng(0)
     measurements = {
-        name: {metric: Measurement(REGISTRY.metrics[metric], value) for metric, value in found.items()}
-        for name, found in values.items()
+        name: {metric: Measurement(REGISTRY.metrics[metric], value) for metric, value in distances.items()}
+        for name, distances in values.items()
     }
     decisions: dict[str, list[Decision]] = {kind: [] for kind in KINDS}
     for _ in range(SPLITS):
@@ -117,8 +119,8 @@ def separation(values: Values) -> Separation:
             decisions[kind] += [judge(measurements[name], calibration, registry=REGISTRY).decision for name in names]
     return Separation(
         margins,
-        accused={kind: float(np.mean([d is Decision.COPY for d in found])) for kind, found in decisions.items()},
-        undecided=float(np.mean([d is Decision.INCONCLUSIVE for found in decisions.values() for d in found])),
+        accused={kind: float(np.mean([d is Decision.COPY for d in outcomes])) for kind, outcomes in decisions.items()},
+        undecided=float(np.mean([d is Decision.INCONCLUSIVE for outcomes in decisions.values() for d in outcomes])),
     )
 
 
@@ -165,12 +167,12 @@ def _name(place: int, factor: float) -> str:
     return f"tap-{place:02}-m{factor:g}"
 
 
-def _distances(suites: Sequence[Suite], seen: Sequence[Observation], match: Match) -> dict[str, float]:
+def _distances(suites: Sequence[Suite], observations: Sequence[Observation], match: Match) -> dict[str, float]:
     # Suites of one tap each are taken together as one of several taps would be: each tap with the cases made for it.
     if not any(suite.rows("corners").any() for suite in suites):
         return {}
     victim = _together([suite.answers(suite.victim, "corners") for suite in suites])
-    pairs = zip(suites, seen, strict=True)
+    pairs = zip(suites, observations, strict=True)
     suspect = _together([suite.answers(matched(suite, one, match), "corners") for suite, one in pairs])
     return {name: REGISTRY.metrics[name].distance(victim, suspect) for name in METRICS}
 

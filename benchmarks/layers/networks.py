@@ -154,16 +154,16 @@ def authors_weights(module: nn.Module, path: Path) -> None:
 
     original = keras.models.load_model(path, compile=False)
     with torch.no_grad():
-        for kind, wanted in (("Conv2D", nn.Conv2d), ("BatchNormalization", nn.BatchNorm2d), ("Dense", nn.Linear)):
-            ours = [part for part in module.modules() if isinstance(part, wanted)]
+        for kind, part_type in (("Conv2D", nn.Conv2d), ("BatchNormalization", nn.BatchNorm2d), ("Dense", nn.Linear)):
+            ours = [part for part in module.modules() if isinstance(part, part_type)]
             theirs = [layer for layer in original.layers if type(layer).__name__ == kind]
             # In Keras' list, the shortcut of a block may stand on either side of the convolution it goes around.
-            if wanted is nn.Conv2d:
+            if part_type is nn.Conv2d:
                 ours.sort(key=lambda part: part.kernel_size == (1, 1))
                 theirs.sort(key=lambda layer: layer.kernel_size == (1, 1))
             for part, layer in zip(ours, theirs, strict=True):
                 tensors = [part.weight, part.bias]
-                if wanted is nn.BatchNorm2d:
+                if part_type is nn.BatchNorm2d:
                     tensors += [part.running_mean, part.running_var]
                 for tensor, array in zip(tensors, layer.get_weights(), strict=True):
                     # Keras has outputs last in a matrix, and in a kernel behind its height, width and inputs.
@@ -171,10 +171,12 @@ def authors_weights(module: nn.Module, path: Path) -> None:
         module.eval()
         shape = original.input_shape[1:]
         x = np.random.default_rng(0).uniform(size=(16, *shape)).astype(np.float32)
-        found = torch.softmax(module(torch.from_numpy(x).permute(0, 3, 1, 2)), 1).numpy()
+        answers = torch.softmax(module(torch.from_numpy(x).permute(0, 3, 1, 2)), 1).numpy()
     wanted_answers = original.predict(x, verbose=0)
-    if not np.allclose(found, wanted_answers, atol=1e-4):
-        raise ValueError(f"{path}: the network in PyTorch answers otherwise, by {abs(found - wanted_answers).max():g}")
+    if not np.allclose(answers, wanted_answers, atol=1e-4):
+        raise ValueError(
+            f"{path}: the network in PyTorch answers otherwise, by {abs(answers - wanted_answers).max():g}"
+        )
 
 
 def _mnist(folder: Path, _: Path) -> Data:

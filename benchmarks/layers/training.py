@@ -34,13 +34,13 @@ def train_all(network: Network, data: Data, folder: Path, victims: Path) -> None
     # Copies first, since they are quick.
     for place, strength in enumerate((GENTLE, HARD)):
         for kind, change in COPIES.items():
-            made = make(
+            copied = make(
                 f"copy-{kind}-{place + 1}",
                 lambda change=change, place=place, strength=strength: change(
                     network, data, copy.deepcopy(victim), 100 + place, network.rate * strength
                 ),
             )
-            make(f"disguised-{kind}-{place + 1}", lambda made=made, place=place: disguise(made, 200 + place))
+            make(f"disguised-{kind}-{place + 1}", lambda copied=copied, place=place: disguise(copied, 200 + place))
     for place in range(network.independents):
         rows = network.other if place % 2 else network.own
         make(
@@ -179,8 +179,8 @@ def last(module: nn.Module) -> nn.Linear:
 def accuracy(network: Network, data: Data, module: nn.Module) -> float:
     """Share of the test rows that it classifies correctly."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=network.reduced):
-        found = torch.cat([module(x).argmax(1) for x in data.x_test.split(network.batch)])
-    return float((found == data.y_test).float().mean())
+        predicted = torch.cat([module(x).argmax(1) for x in data.x_test.split(network.batch)])
+    return float((predicted == data.y_test).float().mean())
 
 
 def save(module: nn.Module, data: Data, path: Path) -> None:

@@ -63,8 +63,8 @@ def draw_radar(models: Models, metrics: Sequence[str], path: Path) -> None:
         attacks = list(dict.fromkeys(model["attack"] or model["stratum"] for model in members))
         colours = dict(zip(attacks, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
         for model in members:
-            found = [model["metrics"].get(metric, {}).get("value") for metric in metrics]
-            pairs = zip(metrics, found, strict=True)
+            values = [model["metrics"].get(metric, {}).get("value") for metric in metrics]
+            pairs = zip(metrics, values, strict=True)
             nearness = [np.nan if value is None else max(0, 1 - value / medians[metric]) for metric, value in pairs]
             closed = [*nearness, nearness[0]]
             kind = model["attack"] or model["stratum"]

@@ -67,10 +67,10 @@ class Commands:
         print(f"$ {line}", flush=True)
         start = time.perf_counter()
         command = [Path(sys.executable).with_name("deepjudge"), *map(str, words)]
-        found = subprocess.run(command, cwd=self.folder, check=False)
+        ended = subprocess.run(command, cwd=self.folder, check=False)
         self.seconds += time.perf_counter() - start
-        if found.returncode:
-            sys.exit(f"deepjudge {words[0]} ended with the status {found.returncode}")
+        if ended.returncode:
+            sys.exit(f"deepjudge {words[0]} ended with the status {ended.returncode}")
 
 
 def run(study: Study, data: Path, folder: Path) -> Commands:
@@ -89,7 +89,7 @@ def run(study: Study, data: Path, folder: Path) -> Commands:
     for number in sorted(set(study.repeat.values()), reverse=True):
         attacks = [attack for attack, repeat in study.repeat.items() if repeat == number]
         options = [
-            word for given in study.attacks if given.partition(".")[0] in attacks for word in ("--option", given)
+            word for option in study.attacks if option.partition(".")[0] in attacks for word in ("--option", option)
         ]
         commands(*zoo, *common, "--attacks", ",".join(attacks), "--repeat", number, *options, "-o", "zoo")
     commands("power", "suite.safetensors", "zoo", "-o", "power")
@@ -155,8 +155,8 @@ def _unpacked(data: Path) -> Mapping[str, np.ndarray]:
         path = Path(folder) / "cifar10.npz"
         with mock.patch.object(sys, "argv", ["unpack_cifar10.py", str(path)]):
             runpy.run_path(str(data / "unpack_cifar10.py"), run_name="__main__")
-        with np.load(path) as found:
-            return dict(found)
+        with np.load(path) as arrays:
+            return dict(arrays)
 
 
 STUDIES: Mapping[str, Study] = {

@@ -115,9 +115,9 @@ def check(values: Array, copies: Array, rule: Rule) -> None:
     """Stop where the rule itself says something else; ``values`` is ``(draws, 1 + n, metrics)``."""
     for drawn, copy in zip(values[:CHECKED], copies, strict=False):
         evidence = {str(j): Evidence(column[0], column[1:], 1.0) for j, column in enumerate(drawn.T)}
-        found = rule(evidence).decision
-        if (found is Decision.COPY) != copy:
-            raise SystemExit(f"expected {'copy' if copy else 'no copy'}, found {found}")
+        decision = rule(evidence).decision
+        if (decision is Decision.COPY) != copy:
+            raise SystemExit(f"expected {'copy' if copy else 'no copy'}, found {decision}")
 
 
 def row(cells: list[str]) -> None:
@@ -155,7 +155,7 @@ def show(
     draw: Callable[[np.random.Generator, int, int], Array],
 ) -> None:
     """A row for each rule: how many of the draws it calls copies, for each number of controls."""
-    found: dict[tuple[str, int], list[Array]] = {}
+    copies_of: dict[tuple[str, int], list[Array]] = {}
     for n in sizes:
         for block in range(0, draws, BLOCK):
             rng = np.random.default_rng([seed, n, block])
@@ -164,9 +164,14 @@ def show(
                 if n >= least:
                     copies = all_at_once(values)
                     check(values, copies, rule)
-                    found.setdefault((label, n), []).append(copies)
+                    copies_of.setdefault((label, n), []).append(copies)
     for label, *_ in rules:
-        row([label, *(share(np.concatenate(found[label, n])) if (label, n) in found else "refused" for n in sizes)])
+        row(
+            [
+                label,
+                *(share(np.concatenate(copies_of[label, n])) if (label, n) in copies_of else "refused" for n in sizes),
+            ]
+        )
 
 
 def given_controls(draws: int, seed: int) -> None:
@@ -189,8 +194,8 @@ def given_controls(draws: int, seed: int) -> None:
                 continue
             rates = scipy.stats.norm.cdf(centre - factor * spread)
             cells[label].append(f"{100 * (rates > LEVEL).mean():.0f} %; {100 * np.quantile(rates, 0.95):.1f} %")
-    for label, found in cells.items():
-        row([label, *found])
+    for label, texts in cells.items():
+        row([label, *texts])
 
 
 def factors() -> None:

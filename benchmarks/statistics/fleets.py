@@ -65,29 +65,29 @@ def step_up(p: Array, rate: float) -> Array:
     return p <= cut[:, None]
 
 
-def judged(suspect: Array, controls: Array, rule: Rule, level: float) -> Verdict:
+def judge_one(suspect: Array, controls: Array, rule: Rule, level: float) -> Verdict:
     settings, metrics = {}, {}
     for place, group in enumerate(GROUPS):
-        found = rule({group: Evidence(math.exp(suspect[place]), np.exp(controls[:, place]), 1.0)}, level=level)
-        settings[group] = Setting(found.decision, p_value=found.p_value, reason=found.reason)
-        metrics[group] = MetricResult(group, math.exp(suspect[place]), found.votes[group])
+        judgement = rule({group: Evidence(math.exp(suspect[place]), np.exp(controls[:, place]), 1.0)}, level=level)
+        settings[group] = Setting(judgement.decision, p_value=judgement.p_value, reason=judgement.reason)
+        metrics[group] = MetricResult(group, math.exp(suspect[place]), judgement.votes[group])
     copy = Decision.COPY in {setting.decision for setting in settings.values()}
     return Verdict(Decision.COPY if copy else Decision.INDEPENDENT, None, settings, metrics)
 
 
 def check(suspects: Array, controls: Array, rejected: Array, rule: Rule) -> None:
     """Stop where the core says something else of a fleet."""
-    for drawn, known, expected in zip(suspects[:CHECKED], controls, rejected, strict=False):
-        verdicts, _ = judge_fleet([partial(judged, one, known, rule) for one in drawn], RATE)
-        found = [verdict is not None and verdict.decision is Decision.COPY for verdict in verdicts]
-        if found != expected.tolist():
-            raise SystemExit(f"expected {expected.sum()} copies, found {sum(found)}")
+    for drawn, their_controls, expected in zip(suspects[:CHECKED], controls, rejected, strict=False):
+        verdicts, _ = judge_fleet([partial(judge_one, one, their_controls, rule) for one in drawn], RATE)
+        copies = [verdict is not None and verdict.decision is Decision.COPY for verdict in verdicts]
+        if copies != expected.tolist():
+            raise SystemExit(f"expected {expected.sum()} copies, found {sum(copies)}")
 
 
 def rates(rejected: Array, copies: int) -> tuple[Array, Array]:
     """Of each fleet the share of honest models among those called copies, and of the copies that are."""
-    false, found = rejected[:, copies:].sum(axis=1), rejected[:, :copies].sum(axis=1)
-    return false / np.maximum(false + found, 1), found / max(copies, 1)
+    false, caught = rejected[:, copies:].sum(axis=1), rejected[:, :copies].sum(axis=1)
+    return false / np.maximum(false + caught, 1), caught / max(copies, 1)
 
 
 def mean(values: Array) -> str:
@@ -101,8 +101,8 @@ def row(cells: list[str]) -> None:
 
 def simulate(null: str, rule: str, n: int, copies: int, draws: int, seed: int) -> dict[str, tuple[Array, Array]]:
     """How the fleets are judged, by name: the :func:`rates` of each of them."""
-    [(_, _, p_of, itself)] = [known for known in RULES if known[0] == rule]
-    found: dict[str, list[tuple[Array, Array]]] = {}
+    [(_, _, p_of, itself)] = [rule_row for rule_row in RULES if rule_row[0] == rule]
+    rates_of: dict[str, list[tuple[Array, Array]]] = {}
     for block in range(0, draws, BLOCK):
         rng = np.random.default_rng([seed, n, copies, block])
         fleets = min(BLOCK, draws - block)
@@ -112,8 +112,10 @@ def simulate(null: str, rule: str, n: int, copies: int, draws: int, seed: int) -
         together = step_up(p, RATE)
         check(suspects, controls, together, itself)
         for how, rejected in (("together", together), ("alone", p <= RATE)):
-            found.setdefault(how, []).append(rates(rejected, copies))
-    return {how: tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True)) for how, blocks in found.items()}
+            rates_of.setdefault(how, []).append(rates(rejected, copies))
+    return {
+        how: tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True)) for how, blocks in rates_of.items()
+    }
 
 
 def main() -> None:
@@ -129,8 +131,8 @@ def main() -> None:
         for rule, least, *_ in RULES:
             for n in SIZES:
                 for copies in COPIES if n >= least else ():
-                    found = simulate(null, rule, n, copies, arguments.draws, arguments.seed)
-                    cells = [mean(part) for how in ("together", "alone") for part in found[how]]
+                    rates_of = simulate(null, rule, n, copies, arguments.draws, arguments.seed)
+                    cells = [mean(part) for how in ("together", "alone") for part in rates_of[how]]
                     if not copies:
                         cells[1] = cells[3] = "-"
                     row([rule, str(n), f"{copies} of {SUSPECTS}", *cells])

@@ -123,12 +123,12 @@ def measured(folder: Path) -> Material:
     for failure in power.failures:
         sys.exit(failure)
 
-    def values(found: JudgedModel) -> Measurements:
-        if found.measurements is None:
-            raise SystemExit(f"{found.model.file}: not measured")
-        return found.measurements
+    def values(one: JudgedModel) -> Measurements:
+        if one.measurements is None:
+            raise SystemExit(f"{one.model.file}: not measured")
+        return one.measurements
 
-    counted = [found for found in power.judged if found.counts and found.model.kind == "stolen"]
+    counted = [one for one in power.judged if one.counts and one.model.kind == "stolen"]
     copies = {attack: [values(f) for f in counted if f.model.attack == attack] for attack in ATTACKS}
     return Material(power.calibration, copies)
 
@@ -168,8 +168,8 @@ def leave_one_out(material: Material) -> None:
         honest = np.array(
             [is_copy(decided(m, whole.without(place), rule, options)) for place, m in enumerate(whole.measurements)]
         )
-        found = {a: [is_copy(decided(m, whole, rule, options))[-1] for m in of] for a, of in material.copies.items()}
-        caught = (np.array([flag for attack in kind for flag in found[attack]]) for kind in (FINE_TUNED, PRUNED))
+        flags_of = {a: [is_copy(decided(m, whole, rule, options))[-1] for m in of] for a, of in material.copies.items()}
+        caught = (np.array([flag for attack in kind for flag in flags_of[attack]]) for kind in (FINE_TUNED, PRUNED))
         row([label, *(percent(column) for column in honest.T), *(percent(flags) for flags in caught)])
 
 

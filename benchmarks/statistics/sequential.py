@@ -30,17 +30,17 @@ def e_values(size: int, most: int) -> Array:
 
     def log_weight(k: Array) -> Array:  # of an order with s agreements among t, where k agree in all
         with np.errstate(invalid="ignore"):
-            found = -scipy.special.gammaln(k - s + 1) - scipy.special.gammaln(size - k - (t - s) + 1)
-        found = found + scipy.special.gammaln(k + 1) + scipy.special.gammaln(size - k + 1)
-        return np.where((s <= t) & (s <= k) & (t - s <= size - k), found, -np.inf)
+            weight = -scipy.special.gammaln(k - s + 1) - scipy.special.gammaln(size - k - (t - s) + 1)
+        weight = weight + scipy.special.gammaln(k + 1) + scipy.special.gammaln(size - k + 1)
+        return np.where((s <= t) & (s <= k) & (t - s <= size - k), weight, -np.inf)
 
     whole = np.full((size + 1, size + 1), -np.inf)
     for k in range(most + 1, size + 1):
         whole = np.logaddexp(whole, log_weight(np.array(k)))
     under = log_weight(np.array(most))
     with np.errstate(invalid="ignore"):
-        found = whole - math.log(size - most) - under
-    return np.where(np.isneginf(whole), -np.inf, np.where(s > most, np.inf, found))
+        log_e = whole - math.log(size - most) - under
+    return np.where(np.isneginf(whole), -np.inf, np.where(s > most, np.inf, log_e))
 
 
 def check(agrees: Array, most: int, logs: Array) -> None:
