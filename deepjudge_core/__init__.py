@@ -18,7 +18,7 @@ from deepjudge_core.judging.calibration import Calibration, calibrate, load_cali
 from deepjudge_core.judging.judge import Verdict, judge
 from deepjudge_core.judging.measure import Measurement, measure
 from deepjudge_core.judging.settings import JudgeSettings
-from deepjudge_core.models.info import Isolation
+from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Access, InputSpec, Model
 from deepjudge_core.models.network import Architecture, Network, Trainer
 from deepjudge_core.models.preprocessing import Preprocessing

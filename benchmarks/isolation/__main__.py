@@ -29,7 +29,7 @@ from deepjudge_core import Inputs, build_suite, calibrate, load_registry, observ
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.outcome import Report
 from deepjudge_core.judging.settings import JudgeSettings
-from deepjudge_core.models.info import Isolation
+from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.report.audit_json import dump_report, report_to_json
 from deepjudge_core.sandbox.policy import Sandbox
 

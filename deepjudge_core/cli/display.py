@@ -20,7 +20,7 @@ from deepjudge_core.components.strata import limits
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import GROUPS, POINTS_TO, MetricResult
-from deepjudge_core.models.info import Isolation
+from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.progress import Advance
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite

@@ -17,7 +17,8 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import resolve
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
-from deepjudge_core.models.info import Isolation, ModelInfo
+from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
 from deepjudge_core.sandbox import confine, landlock
 from deepjudge_core.sandbox.channel import ArraySpec, ChannelError

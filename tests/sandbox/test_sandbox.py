@@ -29,7 +29,8 @@ from deepjudge_core import Adapter, Format, open_model
 from deepjudge_core.auditing.subject import Subject, begin_each
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
-from deepjudge_core.models.info import Isolation, ModelInfo
+from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.sandbox import confine, landlock, process, seccomp, worker
 from deepjudge_core.sandbox.channel import ArraySpec, Channel, ChannelError, ClosedError, LateError, Message
 from deepjudge_core.sandbox.intake import receive

@@ -52,6 +52,6 @@ def test_without_landlock_what_runs_code_is_not_opened(name: str, alone: JudgedM
 
 
 @needs_landlock
-@pytest.mark.parametrize("run", ["judged", "alone", "hanging"])
+@pytest.mark.parametrize("run", ["audit", "alone", "hanging"])
 def test_nothing_else_happens(run: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(run).check_rest()
