@@ -29,6 +29,12 @@ def clean(text: str, longest: int = 200) -> str:
     return "".join(_shown(character) for character in cut)
 
 
+def shortened(text: str, longest: int = 240) -> str:
+    """What a library or a file says on one line of a message, with an ellipsis where it is longer."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 4]} ..."
+
+
 def number(value: float | None) -> str:
     """A value as it stands in tables."""
     return "-" if value is None else f"{value:.4g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"

@@ -9,11 +9,13 @@ from typing import Any
 
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter
-from deepjudge_core.errors import MissingExtraError, ModelError
+from deepjudge_core.errors import ModelError
+from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network
 from deepjudge_keras.files import GRAPH, examine
 
+_EXTRA = Extra("TensorFlow and Keras", "tensorflow", ("tensorflow", "keras", "h5py"))
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
@@ -41,7 +43,7 @@ def _accepts(source: object) -> bool:
 
 
 def _open(source: Path | Any, *, name: str | None = None, batch_size: int | None = None) -> Model:
-    with _framework(source, name):
+    with _framework(name or name_of(source)):
         from deepjudge_keras.model import open_keras
         from deepjudge_keras.savedmodel import open_saved_model
     if _is_saved_model(source):
@@ -55,15 +57,15 @@ def _network(source: Path | Any, *, name: str | None = None) -> Network:
             f"{name or source}: expected a model that can be made anew, found a SavedModel, which holds operations and "
             "no layers: give the .keras file, or the live model, that it was exported from"
         )
-    with _framework(source, name):
+    with _framework(name or name_of(source)):
         from deepjudge_keras.network import open_network
     return open_network(source, name=name)
 
 
 def _warm_up(*, gradients: bool) -> None:
-    with _framework(None, "the adapter itself"):
-        from deepjudge_keras.rehearsal import rehearse
-    rehearse(_open, gradients=gradients)
+    with _framework("the adapter itself"):
+        from deepjudge_keras.warming import warm_up
+    warm_up(_open, gradients=gradients)
 
 
 def _is_saved_model(source: Path | Any) -> bool:
@@ -75,16 +77,10 @@ def _is_named_as_file(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _framework(source: Path | Any, name: str | None) -> Iterator[None]:
+def _framework(name: str) -> Iterator[None]:
     """Import TensorFlow and Keras; where they are missing, say what to install."""
-    try:
-        with _without_chatter():
-            yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("tensorflow", "keras", "h5py"):
-            raise
-        named = name or (str(source) if isinstance(source, Path) else type(source).__name__)
-        raise MissingExtraError(named, "TensorFlow and Keras", "tensorflow") from error
+    with _EXTRA.needed_by(name), _without_chatter():
+        yield
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.adapters import readable
 
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
@@ -48,15 +49,12 @@ def examine(path: Path) -> Format:
             raise _other(path, "a directory")
         _expect_saved_model(path)
         return Format("SavedModel", runs_code=True)
-    try:
-        with path.open("rb") as file:
-            if suffix == ".keras":
-                _expect_archive(path, file)
-                return Format("Keras", runs_code=False)
-            _expect_hdf5(path, file)
-            return Format("Keras HDF5", runs_code=False)
-    except OSError as error:
-        raise _other(path, f"none that can be read: {error.strerror}") from error
+    with readable(str(path), "a Keras model"), path.open("rb") as file:
+        if suffix == ".keras":
+            _expect_archive(path, file)
+            return Format("Keras", runs_code=False)
+        _expect_hdf5(path, file)
+        return Format("Keras HDF5", runs_code=False)
 
 
 def _expect_hdf5(path: Path, file: BinaryIO) -> None:

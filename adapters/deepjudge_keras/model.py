@@ -6,7 +6,6 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests
+from deepjudge_core.models.adapters import name_of
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
 from deepjudge_core.types import Array
 from deepjudge_keras.derivative import Derivative
@@ -154,7 +154,7 @@ class TracedModel(BatchedModel):
 
 def open_keras(source: Any, *, name: str | None = None, batch_size: int | None = None) -> TracedModel:
     """Open a file, or a live ``keras.Model``."""
-    named = label(source, name)
+    named = name or name_of(source)
     model = load(source, named)
     live = model is source
     return TracedModel(
@@ -164,11 +164,6 @@ def open_keras(source: Any, *, name: str | None = None, batch_size: int | None =
         digest=_live_digest(model) if live else digests.of_file(source).digest,
         batch_size=batch_size,
     )
-
-
-def label(source: Any, name: str | None) -> str:
-    """What a file, or a live ``keras.Model``, is called in messages."""
-    return name or (str(source) if isinstance(source, Path) else type(source).__name__)
 
 
 def signature(model: Any, name: str) -> Any:

@@ -13,12 +13,13 @@ import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files import storage
+from deepjudge_core.models.adapters import name_of, prefixed
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.models.network import Network, Weights
 from deepjudge_core.types import Array, Layout
 from deepjudge_keras.blueprint import Blueprint, undisturbed
 from deepjudge_keras.loading import cause, load
-from deepjudge_keras.model import TracedModel, label, signature
+from deepjudge_keras.model import TracedModel, signature
 from deepjudge_keras.trainer import Functions, KerasTrainer
 
 _ANY = 32  # length of an axis that may have any
@@ -136,10 +137,8 @@ class KerasArchitecture:
         return self._values(model)
 
     def _make(self, rng: np.random.Generator) -> Any:
-        try:
+        with prefixed(f"{self._name}: cannot be made anew"):
             return self._blueprint.make(rng)
-        except ModelError as error:
-            raise ModelError(f"{self._name}: cannot be made anew: {error}") from error
 
     def _variables(self, model: Any) -> list[Any]:
         return [weight for place, weight in enumerate(model.weights) if place not in self._blueprint.fixed]
@@ -154,14 +153,12 @@ def open_network(source: Any, *, name: str | None = None) -> Network:
     Raises:
         ModelError: When it cannot be opened, made anew or trained.
     """
-    named = label(source, name)
+    named = name or name_of(source)
     with undisturbed():
         model = load(source, named)
     rows, *axes = signature(model, named).shape
-    try:
+    with prefixed(f"{named}: cannot be made anew"):
         blueprint = Blueprint.of(model)
-    except ModelError as error:
-        raise ModelError(f"{named}: cannot be made anew: {error}") from error
     architecture = KerasArchitecture(blueprint, name=named)
     network = Network(architecture, architecture.weights_of(model))
     if rows is not None:

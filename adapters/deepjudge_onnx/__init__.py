@@ -1,15 +1,15 @@
 """Opens ONNX models: ``.onnx`` files, and live ``onnx.ModelProto`` objects."""
 
-import contextlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter
-from deepjudge_core.errors import MissingExtraError
+from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
 from deepjudge_onnx.files import examine
+
+_EXTRA = Extra("ONNX Runtime", "onnx", ("onnx", "onnxruntime"))
 
 
 @hookimpl
@@ -41,16 +41,16 @@ def _accepts(source: object) -> bool:
 def _open(
     source: Any, *, name: str | None = None, batch_size: int | None = None, output_name: str | None = None
 ) -> Model:
-    name = name or _name(source)
-    with _onnx(name):
+    name = name or name_of(source)
+    with _EXTRA.needed_by(name):
         from deepjudge_onnx.model import open_onnx
     return open_onnx(source, name=name, batch_size=batch_size, output=output_name)
 
 
 def _network(source: Any, *, name: str | None = None, output_name: str | None = None) -> Any:
     # A program of torch.export, which another adapter trains.
-    name = name or _name(source)
-    with _onnx(name):
+    name = name or name_of(source)
+    with _EXTRA.needed_by(name):
         from deepjudge_onnx.model import open_onnx_program
     return open_onnx_program(source, name=name, output=output_name)
 
@@ -59,17 +59,3 @@ def _warm_up(*, gradients: bool) -> None:
     from deepjudge_onnx.warming import warm_up
 
     warm_up(gradients=gradients)
-
-
-def _name(source: Any) -> str:
-    return str(source) if isinstance(source, Path) else type(source).__name__
-
-
-@contextlib.contextmanager
-def _onnx(name: str) -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in ("onnx", "onnxruntime"):
-            raise
-        raise MissingExtraError(name, "ONNX Runtime", "onnx") from error

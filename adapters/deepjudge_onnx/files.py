@@ -6,6 +6,7 @@ from typing import BinaryIO
 
 from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.adapters import readable
 
 # Fields of ModelProto (onnx.proto) and how each is written: 0 is a number, 2 are bytes with their length before them.
 _IR_VERSION, _GRAPH = 1, 7
@@ -30,11 +31,8 @@ def examine(path: Path) -> Format:
     Raises:
         ModelError: When it is none.
     """
-    try:
-        with path.open("rb") as file:
-            other = _other(file)
-    except OSError as error:
-        raise ModelError(f"{path}: expected an ONNX model, found none that can be read: {error.strerror}") from error
+    with readable(str(path), "an ONNX model"), path.open("rb") as file:
+        other = _other(file)
     if other:
         raise ModelError(f"{path}: expected an ONNX model, found {other}")
     # It names no code, only operations; where its weights lie in other files is seen when it is opened.

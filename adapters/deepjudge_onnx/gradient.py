@@ -7,9 +7,10 @@ import torch
 from onnx import ModelProto
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.taps import Place
 from deepjudge_core.types import Array
 from deepjudge_onnx.conversion import convert, failed
-from deepjudge_onnx.places import Place
+from deepjudge_onnx.places import reduce
 
 
 class Differentiable:
@@ -44,7 +45,7 @@ class Differentiable:
         """Run it forward to the neurons of its output, and back: the gradient at ``x``."""
         with torch.inference_mode(False), torch.enable_grad():
             leaf = torch.tensor(x, requires_grad=True)  # a copy: arrays may be read-only
-            neurons = self._place.reduce(self._run(leaf), len(x))
+            neurons = reduce(self._run(leaf), self._place, len(x))
             if not neurons.requires_grad:
                 raise ModelError(f"{self._name}: expected a gradient at the input, found none")
             cotangents = torch.from_numpy(cotangent(neurons.detach().numpy()))

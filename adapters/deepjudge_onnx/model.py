@@ -12,14 +12,16 @@ import onnx
 from onnx import ModelProto, TensorProto, inliner
 
 from deepjudge_core.errors import MissingExtraError, ModelError
+from deepjudge_core.models.adapters import prefixed, readable
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
-from deepjudge_core.models.taps import Tap, find_taps
+from deepjudge_core.models.taps import Place, Tap, find_taps
+from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
 from deepjudge_onnx.contents import check, check_external
 from deepjudge_onnx.gelu import with_gelus
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised
 from deepjudge_onnx.operations import layout, operations
-from deepjudge_onnx.places import Place, find_place
+from deepjudge_onnx.places import find_place, reduce
 from deepjudge_onnx.plain import plain
 from deepjudge_onnx.runtime import onnxruntime
 from deepjudge_onnx.sizes import with_free_rows, without_sizes
@@ -49,9 +51,6 @@ _LENGTHS = (32, 224)
 
 # How far a conversion to PyTorch may be off, of the greatest output.
 _TOLERANCE, _HALF_TOLERANCE = 1e-3, 1e-2
-
-# Characters of others' texts in a message.
-_LONGEST = 240
 
 
 def open_onnx(source: Path | ModelProto, *, name: str, batch_size: int | None, output: str | None) -> "OnnxModel":
@@ -84,15 +83,9 @@ def _read(source: Path | ModelProto, name: str) -> tuple[ModelProto, str]:
         return _load(source, name)
     if external_files(source):
         raise ModelError(f"{name}: expected a model with its weights, found external data: open the file instead")
-    _check(source, name)
+    with prefixed(name):
+        check(source)
     return source, hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest()
-
-
-def _check(model: ModelProto, name: str) -> None:
-    try:
-        check(model)
-    except ModelError as error:
-        raise ModelError(f"{name}: {error}") from error
 
 
 class OnnxModel(BatchedModel):
@@ -133,7 +126,7 @@ class OnnxModel(BatchedModel):
         if layers is None:
             return self._run([self._output], x)
         tensors = self._run(layers, x)
-        return [self._places[layer].reduce(t, len(x)) for layer, t in zip(layers, tensors, strict=True)]
+        return [reduce(t, self._places[layer], len(x)) for layer, t in zip(layers, tensors, strict=True)]
 
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
         """See :class:`BatchedModel`."""
@@ -300,10 +293,8 @@ def _are_scores(value: object, rows: int) -> bool:
 def _load(path: Path, name: str) -> tuple[ModelProto, str]:
     # The model in a file, its weights included, and the digest of the file and of those that hold its weights.
     expected = f"{name}: expected an ONNX model"
-    try:
+    with readable(name, "an ONNX model"):
         data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{expected}, found none that can be read: {error.strerror}") from error
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's
@@ -312,7 +303,8 @@ def _load(path: Path, name: str) -> tuple[ModelProto, str]:
         raise ModelError(f"{expected}, found an empty file")
     if not model.graph.node:
         raise ModelError(f"{expected}, found one without operations")
-    _check(model, name)
+    with prefixed(name):
+        check(model)
     digest = hashlib.sha256(data)
     files = external_files(model)
     try:
@@ -331,13 +323,8 @@ def _load(path: Path, name: str) -> tuple[ModelProto, str]:
 
 
 def _line(error: Exception) -> str:
-    return _shorten(str(error)) or type(error).__name__
+    return shortened(str(error)) or type(error).__name__
 
 
 def _list(names: Iterable[str]) -> str:
-    return _shorten(", ".join(names)) or "none"
-
-
-def _shorten(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+    return shortened(", ".join(names)) or "none"

@@ -1,34 +1,21 @@
 """Where the neurons of a tensor are, and what they give."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from deepjudge_core.models.taps import Place
 
-@dataclass(frozen=True)
-class Place:
-    """Where the neurons of a tensor are.
 
-    Attributes:
-        rows: Axis of the rows; ``k * rows`` long where the model folds another axis into it.
-        channel: Axis of the neurons.
-        neurons: Their number.
+def reduce(tensor: Any, place: Place, rows: int) -> Any:
+    """Average a tensor over all axes but those of the rows and of the neurons: ``(rows, neurons)``.
+
+    Made of what numpy and torch have in common.
     """
-
-    rows: int
-    channel: int
-    neurons: int
-
-    def reduce(self, tensor: Any, rows: int) -> Any:
-        """Average a tensor over all axes but those of the rows and of the neurons: ``(rows, neurons)``.
-
-        Made of what numpy and torch have in common.
-        """
-        before, after = tensor.shape[: self.rows], tensor.shape[self.rows + 1 :]
-        split = tensor.reshape(*before, rows, -1, *after)
-        channel = self.channel + (self.channel > self.rows)
-        mean = split.mean(tuple(axis for axis in range(split.ndim) if axis not in (self.rows, channel)))
-        return mean if self.rows < channel else mean.T
+    before, after = tensor.shape[: place.rows], tensor.shape[place.rows + 1 :]
+    split = tensor.reshape(*before, rows, -1, *after)
+    channel = place.channel + (place.channel > place.rows)
+    mean = split.mean(tuple(axis for axis in range(split.ndim) if axis not in (place.rows, channel)))
+    return mean if place.rows < channel else mean.T
 
 
 def find_place(shapes: Sequence[tuple[int, ...]], rows: Sequence[int], channel: int) -> Place | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from deepjudge_core.models.model import Access
+from deepjudge_core.models.adapters import rehearse
 from deepjudge_onnx.model import open_onnx
 
 _SHAPE = (1, 4, 4)
@@ -16,15 +16,10 @@ _SHAPE = (1, 4, 4)
 
 def warm_up(*, gradients: bool) -> None:
     """Open a file and run it, with gradients only where they are wanted: PyTorch, which gives them, takes seconds."""
-    x = np.zeros((2, *_SHAPE), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.onnx")
         path.write_bytes(_network().SerializeToString())
-        model = open_onnx(path, name=path.name, batch_size=None, output=None)
-        model.predict(x)
-        model.activations(x, list(model.layers))
-        if gradients and Access.GRADIENTS in model.access:
-            model.gradient(x, lambda scores, rows: np.ones_like(scores))
+        rehearse(open_onnx(path, name=path.name, batch_size=None, output=None), gradients=gradients)
     # torch.fx reads the source of functions without a name, to write them down.
     for module in [module for name, module in sys.modules.items() if name.startswith("onnx2fx.")]:
         linecache.getlines(str(module.__file__))

@@ -7,16 +7,16 @@ be in ``.safetensors``, needs ``arch="package.module:factory"``.
 import contextlib
 import importlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter
-from deepjudge_core.errors import MissingExtraError
+from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network
 from deepjudge_torch.files import examine
 
+_EXTRA = Extra("PyTorch", "torch", ("torch",))
 # Told by name along the MRO: asking torch would import it.
 _LIVE = {("torch.nn.modules.module", "Module"), ("torch.export.exported_program", "ExportedProgram")}
 
@@ -50,7 +50,7 @@ def _open(
     input_shape: tuple[int, ...] | None = None,
     arch: str | None = None,
 ) -> Model:
-    name = name or _name(source)
+    name = name or name_of(source)
     with _torch(name):
         from deepjudge_torch.opening import open_source
     return open_source(source, name=name, batch_size=batch_size, input_shape=input_shape, arch=arch)
@@ -59,7 +59,7 @@ def _open(
 def _network(
     source: Any, *, name: str | None = None, input_shape: tuple[int, ...] | None = None, arch: str | None = None
 ) -> Network:
-    name = name or _name(source)
+    name = name or name_of(source)
     with _torch(name):
         from deepjudge_torch.network import open_torch_network
     return open_torch_network(source, name=name, input_shape=input_shape, arch=arch)
@@ -71,17 +71,9 @@ def _warm_up(*, gradients: bool) -> None:
     warm_up(gradients=gradients)
 
 
-def _name(source: Any) -> str:
-    return str(source) if isinstance(source, Path) else type(source).__name__
-
-
 @contextlib.contextmanager
 def _torch(name: str) -> Iterator[None]:
-    try:
+    with _EXTRA.needed_by(name):
         # Asked for by itself: what follows may have been imported while there was a torch.
         importlib.import_module("torch")
         yield
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingExtraError(name, "PyTorch", "torch") from error

@@ -14,14 +14,12 @@ from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
+from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
 
 # Rows of an example: two or more, since one is taken for a constant; a number that no other axis is likely to have, so
 # that the two are not taken for one. Modules that cannot be exported for any number get this one.
 ROWS = 17
-
-# Characters of others' texts in a message.
-_LONGEST = 240
 
 
 class TensorModel(BatchedModel):
@@ -185,13 +183,7 @@ def quiet(name: str) -> Iterator[None]:
 def line(error: BaseException) -> str:
     """An error in one line."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {shorten(lines[0])}" if lines else type(error).__name__
-
-
-def shorten(text: str) -> str:
-    """What a library or a file says, no longer than a line of a message can be."""
-    text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+    return f"{type(error).__name__}: {shortened(lines[0])}" if lines else type(error).__name__
 
 
 def digest_of(code: str, state: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.adapters import readable
 
 T = TypeVar("T")
 
@@ -95,13 +96,11 @@ def identify(path: Path, name: str, expected: str) -> tuple[Kind, str]:
 
 
 def _inspect(path: Path, name: str, expected: str, look: Callable[[io.BufferedReader], T]) -> T:
-    try:
-        with path.open("rb") as file:
+    with readable(name, expected), path.open("rb") as file:
+        try:
             return look(file)
-    except OSError as error:
-        raise ModelError(f"{name}: expected {expected}, found none that can be read: {error.strerror}") from error
-    except ModelError as error:
-        raise ModelError(f"{name}: expected {expected}, found {error}") from error
+        except ModelError as error:
+            raise ModelError(f"{name}: expected {expected}, found {error}") from error
 
 
 def kind_of(file: BinaryIO) -> Kind:

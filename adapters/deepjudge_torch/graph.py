@@ -17,7 +17,7 @@ from torch import fx
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
-from deepjudge_core.models.taps import Op, Role, axes_beside_one_place, find_taps
+from deepjudge_core.models.taps import Op, Place, Role, axes_beside_one_place, find_taps
 from deepjudge_core.types import Layout
 from deepjudge_torch.base import neurons
 
@@ -49,21 +49,6 @@ _CONSTANTS = re.compile("^new_|_like$")
 MOVES = {"adjoint", "mH", "mT", "movedim", "moveaxis", "numpy_T", "permute", "swapaxes", "swapdims", "t", "transpose"}
 # Some places of an axis: where it is one, it is selected.
 TAKES = {"chunk", "index_select", "narrow", "select", "slice", "split", "split_with_sizes", "tensor_split", "unbind"}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the neurons of a node's tensor are.
-
-    Attributes:
-        batch: Axis of the rows; ``k * rows`` long where the model folds another axis into it.
-        channel: Axis of the neurons.
-        neurons: Their number.
-    """
-
-    batch: int
-    channel: int
-    neurons: int
 
 
 @dataclass(frozen=True)
@@ -152,7 +137,7 @@ def extract(state: dict[str, Any], graph: fx.Graph, network: Network, names: Seq
             rows = part.call_function(torch.ops.aten.sym_size.int, (copies[node], 0))
         if node.name in names:
             place = network.places[node.name]
-            outputs[node.name] = part.call_function(neurons, (copies[node], rows, place.batch, place.channel))
+            outputs[node.name] = part.call_function(neurons, (copies[node], rows, place.rows, place.channel))
             if outputs.keys() == set(names):
                 break
     part.output([outputs[name] for name in names])

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
+from deepjudge_core.models.taps import Place
 from deepjudge_torch.base import (
     ROWS,
     TensorModel,
@@ -33,7 +34,7 @@ from deepjudge_torch.base import (
     samples,
     spec_of,
 )
-from deepjudge_torch.graph import TAKES, Place
+from deepjudge_torch.graph import TAKES
 
 # Weights over a set, and no activations.
 _WEIGHTING = (nn.LogSoftmax, nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin)
@@ -135,7 +136,7 @@ class HookedModel(TensorModel):
                     step = self._steps.get(tap)
                     # At once: an operation in place further on may overwrite it.
                     value = tensor if step is None else tensor.narrow(*step, 1)
-                    outputs[tap] = neurons(value, rows, place.batch, place.channel)
+                    outputs[tap] = neurons(value, rows, place.rows, place.channel)
 
         with _listening(self._heard, note), _Ending() as ending:
             scores = find_scores(self._module(x), rows)

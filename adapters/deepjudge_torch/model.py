@@ -14,6 +14,7 @@ from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import InputSpec
 from deepjudge_torch.archive import hidden_code
 from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, quiet
@@ -80,11 +81,8 @@ class TorchModel(TensorModel):
             self.state = copy.deepcopy(self.state)
         self.program = program
         digest = digest or self._digest()
-        try:
-            network = read(self.graph)
-        except ModelError as error:
-            raise ModelError(f"{name}: {error}") from error
-        self.network = network
+        with prefixed(name):
+            self.network = network = read(self.graph)
         self.recurrent = network.recurrent
         super().__init__(
             name=name,

@@ -13,6 +13,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import InputSpec, Scores
 from deepjudge_core.models.network import Network
 from deepjudge_core.types import Array
@@ -111,10 +112,8 @@ class TorchArchitecture:
             with Randomness(seed, self.base.device)():
                 own = self.author()
             drawn = {name: _array(own[name]) for name in state if name in own and own[name].shape == state[name].shape}
-        try:
+        with prefixed(self.base.name):
             drawn |= draw(self.weights, {n: tuple(w.shape) for n, w in state.items() if n not in drawn}, rng)
-        except ModelError as error:
-            raise ModelError(f"{self.base.name}: {error}") from error
         return {name: drawn[name].astype(_array(weight).dtype) for name, weight in state.items()}
 
     def with_classes(self, classes: int) -> "TorchArchitecture":

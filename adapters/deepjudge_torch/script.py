@@ -16,6 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
+from deepjudge_core.text import shortened
 from deepjudge_torch.base import (
     ROWS,
     TensorModel,
@@ -29,7 +30,6 @@ from deepjudge_torch.base import (
     neurons,
     quiet,
     samples,
-    shorten,
     spec_of,
 )
 from deepjudge_torch.files import identify
@@ -162,7 +162,7 @@ def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.S
             f"{name}: expected TorchScript, found some that torch {torch.__version__} cannot load: {line(error)}"
         ) from error
     if len(inputs) != 1:
-        names = shorten(", ".join(value.debugName().removesuffix(".1") for value in inputs))
+        names = shortened(", ".join(value.debugName().removesuffix(".1") for value in inputs))
         raise ModelError(f"{name}: expected one input, found {len(inputs)}: {names or 'none used'}")
     kind = inputs[0].type()
     complete = isinstance(kind, torch._C.TensorType) and kind.sizes() and kind.dtype()
@@ -226,7 +226,7 @@ def _dtype(module: torch.jit.ScriptModule, default: torch.dtype) -> torch.dtype:
 def _last(error: Exception) -> str:
     # The interpreter's errors say where something happened, then what.
     lines = [text for text in str(error).splitlines() if text.strip()]
-    return shorten(lines[-1]) if lines else line(error)
+    return shortened(lines[-1]) if lines else line(error)
 
 
 def _by_converter(module: torch.jit.ScriptModule, example: torch.Tensor) -> ExportedProgram:

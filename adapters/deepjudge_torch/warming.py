@@ -6,12 +6,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import nn
 
-from deepjudge_core.types import Array
+from deepjudge_core.models.adapters import rehearse
 from deepjudge_torch.hooks import HookedModel
 from deepjudge_torch.opening import open_source
 
@@ -48,23 +47,12 @@ def warm_up(*, gradients: bool) -> None:
     old = io.BytesIO()
     torch.save(state, old, _use_new_zipfile_serialization=False)
     files = {".pt": saved.getvalue(), ".pth": old.getvalue(), ".safetensors": safetensors.torch.save(state)}
-    x = np.zeros((2, *Network.input_shape), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         for suffix, data in files.items():
             path = Path(folder, f"weights{suffix}")
             path.write_bytes(data)
-            model = open_source(
-                path, name=path.name, batch_size=None, input_shape=None, arch=f"{__name__}:{Network.__name__}"
-            )
-            model.predict(x)
-            model.activations(x, list(model.layers))
-            if gradients:
-                model.gradient(x, _ones)
+            arch = f"{__name__}:{Network.__name__}"
+            model = open_source(path, name=path.name, batch_size=None, input_shape=None, arch=arch)
+            rehearse(model, gradients=gradients)
     hooked = HookedModel(network, name="network", digest=None, batch_size=None, input_shape=Network.input_shape)
-    hooked.activations(x, list(hooked.layers))
-    if gradients:
-        hooked.gradient(x, _ones)
-
-
-def _ones(scores: Array, rows: slice) -> Array:
-    return np.ones_like(scores)
+    rehearse(hooked, gradients=gradients)

@@ -73,6 +73,21 @@ class Tap:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where the neurons of a tensor are, once the model has run.
+
+    Attributes:
+        rows: Axis of the rows; ``k * rows`` long where the model folds another axis into it.
+        channel: Axis of the neurons.
+        neurons: Their number.
+    """
+
+    rows: int
+    channel: int
+    neurons: int
+
+
+@dataclass(frozen=True)
 class Taps:
     """The taps of a model, the logits last, and what its output is."""
 

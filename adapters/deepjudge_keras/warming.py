@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
+from deepjudge_core.models.adapters import rehearse
 from deepjudge_core.models.model import Model
 from deepjudge_keras.blueprint import undisturbed
 
 
-def rehearse(open_model: Callable[[Path], Model], *, gradients: bool) -> None:
+def warm_up(open_model: Callable[[Path], Model], *, gradients: bool) -> None:
     """Save, open and run one model in each format; the files are removed."""
     with undisturbed(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
         images, steps = Path(folder) / "images.keras", Path(folder) / "steps.h5"
@@ -22,12 +22,7 @@ def rehearse(open_model: Callable[[Path], Model], *, gradients: bool) -> None:
         # Keras has a word of advice for those who save HDF5 in the usual way.
         legacy_h5_format.save_model_to_hdf5(_steps(), steps)
         for path in (images, steps):
-            model = open_model(path)
-            x = np.zeros((2, *(axis or 1 for axis in model.input.shape)), np.float32)
-            model.predict(x)
-            model.activations(x, list(model.layers))
-            if gradients:
-                model.gradient(x, lambda scores, rows: np.ones_like(scores))
+            rehearse(open_model(path), gradients=gradients)
 
 
 def _images() -> Any:
