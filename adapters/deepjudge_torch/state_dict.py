@@ -85,7 +85,7 @@ def make_module(name: str, arch: str) -> nn.Module:
     """
     module_name, _, factory_name = arch.partition(":")
     if not all(part.isidentifier() for text in (module_name, factory_name) for part in text.split(".")):
-        raise UsageError(f"{name}: expected arch as package.module:factory, found {arch!r}")
+        raise UsageError(f"{name}: expected arch as package.module:factory, found {arch!r}", code="wrong-value")
     with _current_directory():
         try:
             factory = operator.attrgetter(factory_name)(importlib.import_module(module_name))

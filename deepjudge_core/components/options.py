@@ -28,6 +28,17 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
     return parsed
 
 
+def expect_positive(owner: str, **options: float) -> None:
+    """Refuse options that are not above 0.
+
+    Raises:
+        UsageError: Naming the component and the option.
+    """
+    for name, value in options.items():
+        if not value > 0:
+            raise UsageError(f"{owner}: expected {name} > 0, found {value}", code="wrong-value")
+
+
 def resolve(owner: str, function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """All options of a component: what was given, converted, and the defaults of the rest.
 

@@ -34,10 +34,12 @@ class Preprocessing:
     def __post_init__(self) -> None:
         numbers = (self.scale, *self.mean, *self.std)
         if not all(map(math.isfinite, numbers)) or 0 in (self.scale, *self.std):
-            raise UsageError(f"expected finite numbers, scale and std other than 0, found {self}")
+            raise UsageError(f"expected finite numbers, scale and std other than 0, found {self}", code="wrong-value")
         lengths = {len(self.mean), len(self.std)}
         if 0 in lengths or len(lengths - {1}) > 1:
-            raise UsageError(f"expected a mean and a std of one value or of one for each channel, found {self}")
+            raise UsageError(
+                f"expected a mean and a std of one value or of one for each channel, found {self}", code="wrong-value"
+            )
 
     def __str__(self) -> str:
         """As it is typed, what is as usual left out."""
@@ -66,11 +68,13 @@ class Preprocessing:
             except ValueError:
                 numbers = ()
             if name not in ("scale", "mean", "std") or name in values or not numbers:
-                raise UsageError(f"expected scale=S,mean=M:M:M,std=D:D:D, each at most once, found {text!r}")
+                raise UsageError(
+                    f"expected scale=S,mean=M:M:M,std=D:D:D, each at most once, found {text!r}", code="wrong-value"
+                )
             values[name] = numbers
         scale = values.pop("scale", (1.0,))
         if len(scale) != 1:
-            raise UsageError(f"expected one scale for all channels, found {text!r}")
+            raise UsageError(f"expected one scale for all channels, found {text!r}", code="wrong-value")
         return cls(scale[0], **values)
 
     def to_json(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Schedule:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not value > 0:
-                raise UsageError(f"training: expected {name} > 0, found {value}")
+                raise UsageError(f"training: expected {name} > 0, found {value}", code="wrong-value")
 
     def size(self, rows: int) -> int:
         """Inputs of one step of training on so many."""

@@ -135,7 +135,10 @@ def _in_order(chosen: Candidates, likeness: Mapping[tuple[str, str], float]) -> 
 
 def _user_tap(name: str, owner: Widths, model: Widths, layer: str, tap: str) -> str:
     if tap not in model:
-        raise UsageError(f"{name}: no layer {tap!r}; its layers are {', '.join(model)}")
+        raise UsageError(f"{name}: no layer {tap!r}; its layers are {', '.join(model)}", code="unknown-name")
     if model[tap] != owner[layer]:
-        raise UsageError(f"{name}: layer {tap!r} has {model[tap]} neurons, expected {owner[layer]} as in {layer!r}")
+        raise UsageError(
+            f"{name}: layer {tap!r} has {model[tap]} neurons, expected {owner[layer]} as in {layer!r}",
+            code="wrong-value",
+        )
     return tap

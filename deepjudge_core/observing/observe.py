@@ -158,12 +158,19 @@ def check_asking(asking: QuerySettings, suite: Suite) -> None:
     """
     for layer in asking.layers:
         if layer not in suite.layers:
-            raise UsageError(f"the suite has no layer {layer!r}; its layers are {', '.join(suite.layers) or 'none'}")
+            raise UsageError(
+                f"the suite has no layer {layer!r}; its layers are {', '.join(suite.layers) or 'none'}",
+                code="unknown-name",
+            )
     classes, expected = asking.classes, suite.victim.model.classes
     if classes is not None and len(classes) != expected:
-        raise UsageError(f"expected an output for each of the victim's {expected} classes, found {len(classes)}")
+        raise UsageError(
+            f"expected an output for each of the victim's {expected} classes, found {len(classes)}", code="wrong-value"
+        )
     if classes is not None and (len(set(classes)) != expected or min(classes) < 0):
-        raise UsageError(f"expected {expected} different outputs, counted from 0, found {listed(classes)}")
+        raise UsageError(
+            f"expected {expected} different outputs, counted from 0, found {listed(classes)}", code="wrong-value"
+        )
 
 
 def accuracy_on_seeds(suite: Suite, observation: Observation) -> float | None:

@@ -34,9 +34,11 @@ class Sandbox:
 
     def __post_init__(self) -> None:
         if not 2**20 <= self.memory <= sys.maxsize:
-            raise UsageError(f"expected at least 1 MiB of memory for a model, found {self.memory} bytes")
+            raise UsageError(
+                f"expected at least 1 MiB of memory for a model, found {self.memory} bytes", code="wrong-value"
+            )
         if not 0 < self.timeout < float("inf"):
-            raise UsageError(f"expected a timeout of more than 0 seconds, found {self.timeout:g}")
+            raise UsageError(f"expected a timeout of more than 0 seconds, found {self.timeout:g}", code="wrong-value")
 
 
 DEFAULT_SANDBOX = Sandbox()

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.errors import CODES, ModelError, UsageError
 from deepjudge_core.sandbox import limits, macos
 from deepjudge_core.sandbox.channel import ArraySpec, Channel, ChannelError, ClosedError, Expected, LateError, Message
 from deepjudge_core.sandbox.policy import Sandbox
@@ -27,6 +27,7 @@ _START = (
     "main(int(sys.argv[1]), int(sys.argv[2]))"
 )
 THREADS = "OPENBLAS_NUM_THREADS"
+USAGE = "usage:"  # before the code of an error that is the user's, and not the model's
 # How many threads compute, and with which kernels, changes the last digits of answers: as in the audit's own process.
 _KEPT = (
     *("OMP_NUM_THREADS", THREADS, "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
@@ -161,9 +162,10 @@ class Worker:
     def _failure(self, values: Mapping[str, Any], failing: str) -> ModelError | UsageError:
         # Words of a process that a hostile model may have taken over.
         said = str(values["failed"])[:_LONGEST_FAILURE].replace(str(self._model), self._label)
-        text, code = clean(said, _LONGEST_FAILURE), values.get("code")
-        if code == "usage":
-            return UsageError(text)
+        text, code = clean(said, _LONGEST_FAILURE), str(values.get("code"))
+        if code.startswith(USAGE):
+            finer = code.removeprefix(USAGE)
+            return UsageError(text, code=finer if finer in CODES else None)
         if code == "out-of-memory":  # which libraries say in many ways
             return ModelError(f"{self._label}: {self._exhausted()}", code=code)
         if not text.startswith(f"{self._label}: "):

@@ -26,7 +26,7 @@ from deepjudge_core.sandbox import confine, limits
 from deepjudge_core.sandbox.channel import Channel, ClosedError, Message
 from deepjudge_core.sandbox.held import HeldPath
 from deepjudge_core.sandbox.probe import probe
-from deepjudge_core.sandbox.process import THREADS
+from deepjudge_core.sandbox.process import THREADS, USAGE
 from deepjudge_core.text import clean
 from deepjudge_core.types import Array
 
@@ -126,7 +126,7 @@ class _Worker:
 
 def _code(error: BaseException | None) -> str | None:
     if isinstance(error, UsageError):
-        return "usage"
+        return f"{USAGE}{error.code}"
     while error is not None:
         if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _OUT_OF_MEMORY):
             return "out-of-memory"

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from deepjudge_attacks.checks import expect_positive, suite_of
+from deepjudge_attacks.checks import suite_of
 from deepjudge_core.components.attack import Loot
+from deepjudge_core.components.options import expect_positive
 from deepjudge_core.errors import InputError
 from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
 from deepjudge_core.models.training import Schedule, cross_entropy, train

@@ -1,9 +1,9 @@
-"""What the attacks ask of their options and of the loot, each in one line where it is not so."""
+"""What the attacks ask of the loot, each in one line where it is not so."""
 
 from typing import Protocol
 
 from deepjudge_core.components.attack import Loot
-from deepjudge_core.errors import InputError, UsageError
+from deepjudge_core.errors import InputError
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
 
@@ -15,17 +15,6 @@ class Oracle(Protocol):
         """Class probabilities ``(n, classes)`` of inputs ``(n, *shape)``."""
 
 
-def expect_positive(attack: str, **options: float) -> None:
-    """Refuse options that are not above 0.
-
-    Raises:
-        UsageError: Naming the attack and the option.
-    """
-    for name, value in options.items():
-        if not value > 0:
-            raise UsageError(f"{attack}: expected {name} > 0, found {value}")
-
-
 def auxiliary_of(attack: str, loot: Loot) -> Array:
     """Other inputs, not of the victim's task.
 
@@ -33,7 +22,9 @@ def auxiliary_of(attack: str, loot: Loot) -> Array:
         InputError: When there are none.
     """
     if loot.auxiliary is None or len(loot.auxiliary) == 0:
-        raise InputError(f"{attack}: expected auxiliary inputs, which it asks the victim about, found none")
+        raise InputError(
+            f"{attack}: expected auxiliary inputs, which it asks the victim about, found none", code="missing-value"
+        )
     return loot.auxiliary
 
 
@@ -44,5 +35,5 @@ def suite_of(attack: str, loot: Loot) -> Suite:
         InputError: When there is none.
     """
     if loot.suite is None:
-        raise InputError(f"{attack}: expected the suite, which it trains against, found none")
+        raise InputError(f"{attack}: expected the suite, which it trains against, found none", code="missing-value")
     return loot.suite

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from deepjudge_attacks.checks import Oracle, expect_positive
+from deepjudge_attacks.checks import Oracle
 from deepjudge_core.components.attack import Loot
+from deepjudge_core.components.options import expect_positive
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.types import Array

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from deepjudge_attacks.checks import Oracle, auxiliary_of, expect_positive
+from deepjudge_attacks.checks import Oracle, auxiliary_of
 from deepjudge_core import progress
 from deepjudge_core.components.attack import Loot
+from deepjudge_core.components.options import expect_positive
 from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
 from deepjudge_core.models.training import Schedule, cross_entropy, train
 from deepjudge_core.types import Array

@@ -87,7 +87,7 @@ def permute_rescale(victim: Network, loot: Loot, rng: np.random.Generator, *, fa
         UsageError: For a factor below 1.
     """
     if not factor >= 1:
-        raise UsageError(f"permute-rescale: expected factor >= 1, found {factor}")
+        raise UsageError(f"permute-rescale: expected factor >= 1, found {factor}", code="wrong-value")
     architecture, x = victim.architecture, loot.x[:_ROWS]
 
     def scores(weights: Weights) -> Array:

@@ -4,6 +4,7 @@ import numpy as np
 
 from deepjudge_blackbox.losses import Margin
 from deepjudge_core import progress
+from deepjudge_core.components.options import expect_positive
 from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.model import Model
@@ -44,10 +45,8 @@ def cw(
         UsageError: When ``kappa`` is negative or another option is not positive.
     """
     if not kappa >= 0:
-        raise UsageError(f"cw: expected kappa >= 0, found {kappa}")
-    for name, value in (("steps", steps), ("rate", rate), ("searches", searches), ("constant", constant)):
-        if not value > 0:
-            raise UsageError(f"cw: expected {name} > 0, found {value}")
+        raise UsageError(f"cw: expected kappa >= 0, found {kappa}", code="wrong-value")
+    expect_positive("cw", steps=steps, rate=rate, searches=searches, constant=constant)
     seeds = task.seeds
     block = max(1, _BLOCK_VALUES // seeds.inputs[0].size)
     blocks = [slice(at, at + block) for at in range(0, len(seeds.inputs), block)]

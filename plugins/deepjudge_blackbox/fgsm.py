@@ -4,8 +4,8 @@ import numpy as np
 
 from deepjudge_blackbox.losses import cross_entropy
 from deepjudge_core import progress
+from deepjudge_core.components.options import expect_positive
 from deepjudge_core.components.values import Cases, Task
-from deepjudge_core.errors import UsageError
 
 
 def fgsm(task: Task, *, eps: float = 0.2) -> Cases:
@@ -17,8 +17,7 @@ def fgsm(task: Task, *, eps: float = 0.2) -> Cases:
     Raises:
         UsageError: When ``eps`` is not positive.
     """
-    if not eps > 0:
-        raise UsageError(f"fgsm: expected eps > 0, found {eps}")
+    expect_positive("fgsm", eps=eps)
     x, span = task.seeds.inputs, task.seeds.span
     with progress.task("fgsm", 1):
         gradient = task.victim.gradient(x, cross_entropy(task.seeds.labels))

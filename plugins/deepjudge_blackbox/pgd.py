@@ -4,8 +4,8 @@ import numpy as np
 
 from deepjudge_blackbox.losses import cross_entropy
 from deepjudge_core import progress
+from deepjudge_core.components.options import expect_positive
 from deepjudge_core.components.values import Cases, Task
-from deepjudge_core.errors import UsageError
 from deepjudge_core.types import Array
 
 
@@ -24,9 +24,7 @@ def pgd(task: Task, *, eps: float = 0.15, step: float = 0.03, steps: int = 10, p
     Raises:
         UsageError: When ``eps``, ``step`` or ``steps`` is not positive.
     """
-    for name, value in (("eps", eps), ("step", step), ("steps", steps)):
-        if not value > 0:
-            raise UsageError(f"pgd: expected {name} > 0, found {value}")
+    expect_positive("pgd", eps=eps, step=step, steps=steps)
     seeds = task.seeds
     low: float | Array
     high: float | Array

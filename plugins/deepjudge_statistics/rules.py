@@ -124,7 +124,7 @@ def check_share(rule: str, option: str, value: float) -> None:
         UsageError: Naming it.
     """
     if not 0 < value < 1:
-        raise UsageError(f"{rule}: expected 0 < {option} < 1, found {value}")
+        raise UsageError(f"{rule}: expected 0 < {option} < 1, found {value}", code="wrong-value")
 
 
 def usable(

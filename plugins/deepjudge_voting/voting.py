@@ -42,12 +42,12 @@ def voting(
         UsageError: When an option is out of range.
     """
     if bound not in ("prediction", "mean"):
-        raise UsageError(f"voting: expected the bound 'prediction' or 'mean', found {bound!r}")
+        raise UsageError(f"voting: expected the bound 'prediction' or 'mean', found {bound!r}", code="wrong-value")
     if not 0 < confidence < 1:
-        raise UsageError(f"voting: expected 0 < confidence < 1, found {confidence}")
+        raise UsageError(f"voting: expected 0 < confidence < 1, found {confidence}", code="wrong-value")
     for name, share in alpha.items():
         if not 0 < share <= 1:
-            raise UsageError(f"voting: expected 0 < alpha <= 1 for {name!r}, found {share}")
+            raise UsageError(f"voting: expected 0 < alpha <= 1 for {name!r}, found {share}", code="wrong-value")
     votes = {
         name: _strictest(e, bound, confidence, alpha.get(name, e.alpha))
         if strata

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepjudge_core import progress
+from deepjudge_core.components.options import expect_positive
 from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.model import Model
@@ -45,10 +46,7 @@ def neuron_corners(
     Raises:
         UsageError: When an option is not positive, or there are no training inputs.
     """
-    options = {"m": m, "step": step, "iterations": iterations, "per_neuron": per_neuron, "tries": tries}
-    for name, value in options.items():
-        if not value > 0:
-            raise UsageError(f"neuron-corners: expected {name} > 0, found {value}")
+    expect_positive("neuron-corners", m=m, step=step, iterations=iterations, per_neuron=per_neuron, tries=tries)
     seeds = task.seeds
     tries = min(tries, len(seeds.inputs))
     limits = thresholds(task.victim, task.layers, task.training_inputs, m)
@@ -92,7 +90,9 @@ def thresholds(victim: Model, layers: Sequence[str], training_inputs: Array, m: 
         UsageError: When there are no training inputs.
     """
     if len(training_inputs) == 0:
-        raise UsageError("neuron-corners: expected training inputs, from which limits are taken, found none")
+        raise UsageError(
+            "neuron-corners: expected training inputs, from which limits are taken, found none", code="missing-value"
+        )
     least, greatest = ({layer: np.full(victim.layers[layer], s * np.inf) for layer in layers} for s in (1, -1))
     with progress.task("neuron ranges", len(training_inputs)) as advance:
         for start in range(0, len(training_inputs), _TRAINING_ROWS):
