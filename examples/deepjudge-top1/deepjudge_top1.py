@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from deepjudge_core import Access, Answers, Decision, Evidence, Judgement, Metric, Rule, Vote, hookimpl
+from deepjudge_core.plugin import Access, Answers, Decision, Evidence, Judgement, Metric, Rule, Vote, hookimpl
 
 
 def top1(victim: Answers, suspect: Answers) -> float:

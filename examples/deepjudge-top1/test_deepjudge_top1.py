@@ -3,7 +3,7 @@
 import numpy as np
 from deepjudge_top1 import deepjudge_metrics, deepjudge_rules, top1, unanimous
 
-from deepjudge_core import Answers, Decision, Evidence
+from deepjudge_core.plugin import Answers, Decision, Evidence
 from deepjudge_core.testing import check_metric, check_rule
 
 
