@@ -24,13 +24,15 @@ class Loot:
     """What a thief has besides the victim.
 
     Attributes:
-        x: ``(n, *shape)`` float32 inputs like the victim's training data, arranged as the victim takes them.
+        x: ``(n, *shape)`` float32 inputs like the victim's training data, which it was not trained on, arranged as the
+            victim takes them.
         y: ``(n,)`` int64, their classes.
-        bounds: Least and greatest value that an input may have.
-        architecture: Of the thief's own network, where one is trained from the victim's answers.
+        bounds: Least and greatest value that an input may have; :attr:`span` is the width between.
+        architecture: Of the thief's own network, where one is trained from the victim's answers: the victim's.
+            ``architecture.student()`` is another one.
         auxiliary: ``(m, *shape)`` float32 other inputs, not those of the victim's task; None without.
         auxiliary_labels: ``(m,)`` int64, their classes.
-        suite: The test cases, where the thief has come to know them; None without.
+        suite: The :class:`Suite` of test cases, where the thief has come to know them; None without.
     """
 
     x: Array
@@ -60,12 +62,13 @@ class Attack:
     """Makes a model that is not independent of the victim: for knowing beforehand which thefts an audit notices.
 
     Attributes:
-        name: How the user chooses it.
-        source: The paper that it is from, or what people do.
+        name: How the user chooses it, and what its models are called.
+        source: The paper that it is from; ``practice`` for what people do.
         takes: What the thief has of the victim: all of it ("weights", a
             :class:`~deepjudge_core.models.network.Network`), or its answers ("answers", an object with ``predict(x)``
             alone).
-        needs: What it needs of the :class:`Loot` that may be missing there: "auxiliary", "suite".
+        needs: What it needs of the :class:`Loot` that may be missing there: "auxiliary", "suite". Without it the attack
+            is left out, and the reason said.
         steal: ``steal(victim, loot, rng, **options) -> Network``; options are its keyword-only parameters with
             defaults.
     """

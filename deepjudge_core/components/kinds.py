@@ -37,9 +37,11 @@ class Adapter:
     Attributes:
         name: Name of the framework, as it stands in reports.
         suffixes: File names that it reads end with one of these (lower case, with the dot).
-        accepts: Whether a live object is one of this framework's models; must not import the framework.
-        open: ``open(source, *, name, batch_size, **options) -> Model`` for a :class:`pathlib.Path` or a live object.
-            Imports the framework; raises :class:`~deepjudge_core.errors.ModelError` with one line otherwise.
+        accepts: Whether a live object is one of this framework's models. It must not import the framework: it looks at
+            the names of classes along ``type(source).__mro__``.
+        open: ``open(source, *, name=None, batch_size=None, **options) -> Model`` for a :class:`pathlib.Path` or a live
+            object that it accepts. Imports the framework; raises :class:`~deepjudge_core.errors.ModelError` with one
+            line otherwise.
         folders: A folder that holds a file of one of these names is one model, and of this framework.
         network: ``network(source, *, name, **options) -> Network`` for what can be made anew and trained, with the
             options of ``open`` but ``batch_size``; or a live model that another adapter takes, made from it. None where
@@ -82,9 +84,9 @@ class Generator:
 
     Attributes:
         name: How the user chooses it.
-        makes: The set that its cases belong to. The core keeps those ``adversarial`` cases and ``mistakes`` that the
-            victim misclassifies.
-        needs: What it asks of the victim.
+        makes: The set that its cases belong to: ``adversarial``, ``corners`` or ``mistakes``. The core keeps those
+            ``adversarial`` cases and ``mistakes`` that the victim misclassifies.
+        needs: What it asks of the victim: an :class:`Access`.
         generate: ``generate(task, **options) -> Cases``; options are its keyword-only parameters with defaults.
     """
 
@@ -103,12 +105,14 @@ class Metric:
 
     Attributes:
         name: How the user chooses it, and its key in reports.
-        needs: What must be known of the suspect.
-        on: The set of cases that it is taken over.
-        distance: ``distance(victim, suspect) -> float``: pure numpy, at least 0, and 0 for a model and itself.
-        alpha: Default share of the lower bound that makes the threshold (paper, section IV-D).
+        needs: What must be known of the suspect: an :class:`Access`.
+        on: The cases that it is taken over: ``clean`` (the seeds), ``adversarial``, ``corners`` or ``mistakes``.
+        distance: ``distance(victim, suspect) -> float`` of two :class:`Answers`: pure numpy, at least 0, and 0 for a
+            model and itself.
+        alpha: Default share of the lower bound that makes the threshold, above 0 and at most 1 (paper, section IV-D).
         upper: Greatest possible value, infinite where there is none; scales charts.
-        default: Whether it is taken where no metrics are named.
+        default: Whether it is taken where no metrics are named. One more metric is one more vote: False keeps it out of
+            verdicts that did not ask for it.
     """
 
     name: str

@@ -37,12 +37,12 @@ class Seeds:
 
     Attributes:
         inputs: ``(n, *shape)`` float32, in the victim's layout.
-        labels: ``(n,)`` int64, the ground truth.
+        labels: ``(n,)`` int64, the ground truth, which the victim gives too.
         indices: ``(n,)`` int64, their places in the inputs they were selected from.
-        bounds: Least and greatest value that an input may have.
+        bounds: Least and greatest value that an input may have; :attr:`span` is the width between.
         accuracy: Share of the inputs they were selected from that the victim classifies correctly, 0..1.
         notes: What a reader should know of how they were selected.
-        layout: Where their channels are, where that is known.
+        layout: Where their channels are: ``channels_first`` or ``channels_last``, None where that is not known.
         mistakes: What the victim misclassifies of the inputs they were selected from, at most as many as seeds were
             asked for; None where that is not known.
     """
@@ -67,11 +67,11 @@ class Task:
     """What a generator works from.
 
     Attributes:
-        victim: The owner's model.
+        victim: The owner's :class:`Model`. It is asked for nothing that the generator's ``needs`` does not name.
         seeds: Where cases start.
         layers: Taps of the victim that white-box cases are made for.
         training_inputs: ``(n, *shape)`` inputs over which neuron ranges are taken.
-        rng: The generator's own source of randomness, derived from the suite's seed and the generator's name.
+        rng: The generator's only source of randomness, derived from the suite's seed and the generator's name.
     """
 
     victim: Model
@@ -120,9 +120,11 @@ class Answers:
 
     Attributes:
         labels: ``(n,)`` ground truth: of the seed that each case was made from, or of the mistake itself.
-        probabilities: ``(n, classes)``, or None where they were not asked for.
+        probabilities: ``(n, classes)``, or None where they were not asked for. With ``Access.LABELS`` alone only the
+            greatest of each row may be looked at.
         activations: Layer name (the victim's) to ``(n, neurons)`` outputs; empty where not asked for or not allowed.
-        made_for: Layer name to ``(n,)`` neuron that each case was made for, -1 for other cases.
+        made_for: Layer name to ``(n,)`` neuron that each case was made for, -1 for a case that was made for another
+            layer or none.
     """
 
     labels: Array
@@ -139,7 +141,8 @@ class Evidence:
         value: The suspect's.
         controls: ``(n,)`` the controls', n >= 3.
         alpha: The metric's default share of the bound.
-        strata: Of each control its stratum, None where that is not known; empty where none is known.
+        strata: Of each control what it has in common with the victim, such as ``same-data``; None where that is not
+            known; empty where none is known.
         places: Of each control its place among all controls, by which metrics that were measured on different ones are
             put side by side; empty where they were measured on all.
     """
@@ -172,8 +175,8 @@ class Vote:
     Attributes:
         vote: For copy or not; None, with the reason, where the controls say nothing.
         lower_bound: What the threshold was taken from, where there is such a thing.
-        threshold: The greatest value that is voted a copy.
-        reason: Why no vote is cast.
+        threshold: The greatest value that is voted a copy, where there is such a thing.
+        reason: Why no vote is cast; required where ``vote`` is None.
         p_value: Probability that an honest model's value is as small as this, by this metric alone; 0..1.
         false_positive_rate: Probability, at most, that an honest model gets a vote for copy, 0..1.
     """
@@ -191,15 +194,16 @@ class Judgement:
     """What a rule makes of one group of metrics.
 
     Attributes:
-        decision: Copy, independent or inconclusive.
+        decision: ``COPY``, ``INDEPENDENT`` or ``INCONCLUSIVE``; ``FAILED`` is the core's.
         p_copy: The rule's confidence, 0..1; None where it could not be had.
-        votes: Metric name to what the rule made of it.
-        reason: Why, where the decision is inconclusive.
+        votes: A :class:`Vote` for every metric of the evidence, and no other.
+        reason: Why, where the decision is inconclusive; None otherwise.
         p_value: Probability, at most, that an honest model comes as near to the victim as the suspect, all metrics
             together; 0..1. None for rules that give none.
         least_p_value: The smallest p-value that this number of controls could have given (the minimum attainable
             p-value: Tarone, 1990); None where there is no p-value.
-        statement: What was found, on one line, for a reader who is no statistician.
+        statement: What was found, on one line, for a reader who is no statistician; may be None where the decision is
+            inconclusive.
     """
 
     decision: Decision

@@ -1,8 +1,8 @@
 """What every attack must keep."""
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.suites.generation import build_suite
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.suite import Suite
+from deepjudge_core.testing.checks import Checks, expect_name, run
 from deepjudge_core.testing.expect import expect, expect_array, expect_options
 from deepjudge_core.testing.numpy_network import NumpyArchitecture
+from deepjudge_core.testing.randomness import global_numbers
 from deepjudge_core.types import Array
 
 _ROWS = 120  # inputs that the thief of the small task has
@@ -31,7 +33,22 @@ def check_attack(
     *,
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Check an attack.
+    """Run all of :func:`attack_checks`, up to the first that fails.
+
+    Raises:
+        AssertionError: Saying what was expected and what was found.
+    """
+    run(attack_checks(attack, victim, loot, options=options))
+
+
+def attack_checks(
+    attack: Attack,
+    victim: Network | None = None,
+    loot: Loot | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> Checks:
+    """What an attack must keep.
 
     Args:
         attack: The attack.
@@ -39,33 +56,95 @@ def check_attack(
         loot: What the thief has besides; by default :func:`small_loot`. The attack gets no more of it than it says it
             needs.
         options: The attack's, to make it quick; its defaults otherwise.
-
-    Raises:
-        AssertionError: Saying what was expected and what was found.
     """
-    name = attack.name
-    _check_description(attack)
-    victim = victim or small_victim()
-    loot = loot or small_loot(victim)
-    before = {what: array.copy() for what, array in _arrays(victim, loot).items()}
-    shared = np.random.get_state(legacy=False)  # noqa: NPY002 - what an attack must not use
-    stolen = _stolen(attack, victim, loot, options)
-    expect(
-        str(shared) == str(np.random.get_state(legacy=False)),  # noqa: NPY002
-        f"{name}: draws from numpy's global random numbers, expected the rng that it is given",
-    )
-    for what, array in _arrays(victim, loot).items():
-        expect(np.array_equal(array, before[what]), f"{name}: changed {what}")
+    trial = _Trial(attack, victim, loot, options or {})
+    yield "name", partial(expect_name, attack.name)
+    yield "source", partial(_check_source, attack)
+    yield "options", partial(expect_options, attack.name, attack.steal, positional=3)
+    yield "own-randomness", trial.check_own_randomness
+    yield "leaves-victim-and-loot", trial.check_leaves_victim_and_loot
+    yield "inputs", trial.check_inputs
+    yield "finite-weights", trial.check_finite_weights
+    yield "answers", trial.check_answers
+    yield "repeatable", trial.check_repeatable
 
-    expected, found = victim.architecture.input.shape, stolen.architecture.input.shape
-    expect(found == expected, f"{name}: expected a network for inputs {expected}, found one for {found}")
-    for weight, array in stolen.weights.items():
-        expect(np.isfinite(array).all(), f"{name}: {weight}: found NaN or infinity")
-    answers = stolen.predict(loot.x)
-    expect_array(f"{name}: answers", answers, (len(loot.x), stolen.architecture.classes))
 
-    again = _stolen(attack, victim, loot, options)
-    expect(again.digest == stolen.digest, f"{name}: gives other weights for the same random numbers")
+class _Trial:
+    """One attack on one victim. It is handed copies of all arrays, so that checks are independent."""
+
+    def __init__(self, attack: Attack, victim: Network | None, loot: Loot | None, options: Mapping[str, Any]) -> None:
+        self.attack, self.options = attack, options
+        self._victim, self._loot = victim, loot
+
+    @cached_property
+    def victim(self) -> Network:
+        return self._victim or small_victim()
+
+    @cached_property
+    def loot(self) -> Loot:
+        return self._loot or small_loot(self.victim)
+
+    @cached_property
+    def theft(self) -> "_Theft":
+        """What it steals, once for all checks, and what traces that leaves."""
+        victim = Network(self.victim.architecture, {name: array.copy() for name, array in self.victim.weights.items()})
+        loot = _copied(self.loot)
+        numbers = global_numbers()
+        stolen = self._steal(victim, loot)
+        before = _arrays(self.victim, self.loot)
+        changed = [name for name, array in _arrays(victim, loot).items() if not np.array_equal(array, before[name])]
+        return _Theft(stolen, changed, drew_global_numbers=numbers != global_numbers())
+
+    def _steal(self, victim: Network, loot: Loot) -> Network:
+        # Of a fresh source of randomness, with what the attack says it takes and needs and no more.
+        missing: dict[str, Any] = {}
+        if "auxiliary" not in self.attack.needs:
+            missing |= {"auxiliary": None, "auxiliary_labels": None}
+        if "suite" not in self.attack.needs:
+            missing["suite"] = None
+        target = victim if self.attack.takes == "weights" else _Oracle(victim.predict)
+        loot = dataclasses.replace(loot, **missing)
+        stolen = self.attack.steal(target, loot, np.random.default_rng(0), **self.options)
+        expect(isinstance(stolen, Network), f"{self.attack.name}: expected a Network, found a {type(stolen).__name__}")
+        return stolen
+
+    def check_own_randomness(self) -> None:
+        expect(
+            not self.theft.drew_global_numbers,
+            f"{self.attack.name}: draws from numpy's global random numbers, expected the rng that it is given",
+        )
+
+    def check_leaves_victim_and_loot(self) -> None:
+        changed = self.theft.changed
+        expect(not changed, f"{self.attack.name}: changed {', '.join(changed)}")
+
+    def check_inputs(self) -> None:
+        expected, shape = self.victim.architecture.input.shape, self.theft.stolen.architecture.input.shape
+        expect(
+            shape == expected, f"{self.attack.name}: expected a network for inputs {expected}, found one for {shape}"
+        )
+
+    def check_finite_weights(self) -> None:
+        for weight, array in self.theft.stolen.weights.items():
+            expect(np.isfinite(array).all(), f"{self.attack.name}: {weight}: found NaN or infinity")
+
+    def check_answers(self) -> None:
+        stolen, x = self.theft.stolen, self.loot.x
+        expect_array(f"{self.attack.name}: answers", stolen.predict(x), (len(x), stolen.architecture.classes))
+
+    def check_repeatable(self) -> None:
+        again = self._steal(self.victim, self.loot)
+        expect(
+            again.digest == self.theft.stolen.digest,
+            f"{self.attack.name}: gives other weights for the same random numbers",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Theft:
+    stolen: Network
+    changed: Sequence[str]
+    drew_global_numbers: bool
 
 
 def small_victim(seed: int = 0) -> Network:
@@ -112,12 +191,12 @@ def _shove(task: Task) -> Cases:
 
 
 def _peak(task: Task) -> Cases:
-    found = [
+    greatest = [
         (outputs[:, neuron].argmax(), place, neuron)
         for place, outputs in enumerate(task.victim.activations(task.seeds.inputs, task.layers).values())
         for neuron in range(outputs.shape[1])
     ]
-    seeds, layers, neurons = np.array(found).T
+    seeds, layers, neurons = np.array(greatest).T
     return Cases(task.seeds.inputs[seeds], seeds, layers, neurons)
 
 
@@ -129,31 +208,31 @@ class _Oracle:
         self.predict = predict
 
 
-def _check_description(attack: Attack) -> None:
-    name = attack.name
-    expect(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name), f"expected a name in lower case without spaces, found {name!r}")
-    expect(attack.source.strip(), f"{name}: expected the paper that it is from as source, or 'practice', found none")
-    expect_options(name, attack.steal, given=3)
+def _check_source(attack: Attack) -> None:
+    expect(
+        attack.source.strip(),
+        f"{attack.name}: expected the paper that it is from as source, or 'practice', found none",
+    )
 
 
-def _stolen(attack: Attack, victim: Network, loot: Loot, options: Mapping[str, Any] | None) -> Network:
-    # Of a fresh source of randomness, with what the attack says it takes and needs and no more.
-    missing: dict[str, Any] = {}
-    if "auxiliary" not in attack.needs:
-        missing |= {"auxiliary": None, "auxiliary_labels": None}
-    if "suite" not in attack.needs:
-        missing["suite"] = None
-    taken = victim if attack.takes == "weights" else _Oracle(victim.predict)
-    stolen = attack.steal(taken, dataclasses.replace(loot, **missing), np.random.default_rng(0), **(options or {}))
-    expect(isinstance(stolen, Network), f"{attack.name}: expected a Network, found a {type(stolen).__name__}")
-    return stolen
+def _copied(loot: Loot) -> Loot:
+    """The same loot in arrays of its own."""
+    copies = {
+        field: array.copy()
+        for field in ("x", "y", "auxiliary", "auxiliary_labels")
+        if (array := getattr(loot, field)) is not None
+    }
+    suite = loot.suite
+    if suite is not None:
+        suite = dataclasses.replace(suite, cases=dataclasses.replace(suite.cases, inputs=suite.cases.inputs.copy()))
+    return dataclasses.replace(loot, suite=suite, **copies)
 
 
 def _arrays(victim: Network, loot: Loot) -> dict[str, Array]:
-    found = {f"the victim's {name}": array for name, array in victim.weights.items()}
-    found |= {"the inputs": loot.x, "the labels": loot.y}
+    arrays = {f"the victim's {name}": array for name, array in victim.weights.items()}
+    arrays |= {"the inputs": loot.x, "the labels": loot.y}
     if loot.auxiliary is not None:
-        found["the auxiliary inputs"] = loot.auxiliary
+        arrays["the auxiliary inputs"] = loot.auxiliary
     if loot.suite is not None:
-        found["the suite's cases"] = loot.suite.cases.inputs
-    return found
+        arrays["the suite's cases"] = loot.suite.cases.inputs
+    return arrays

@@ -1,9 +1,9 @@
 """What every generator must keep."""
 
 import dataclasses
-import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import numpy as np
 from deepjudge_core.components.kinds import Generator
 from deepjudge_core.components.values import Cases, Task
 from deepjudge_core.models.model import Access
+from deepjudge_core.testing.checks import Checks, expect_name, run
 from deepjudge_core.testing.expect import expect, expect_array, expect_options
+from deepjudge_core.testing.randomness import global_numbers
 from deepjudge_core.testing.view import View
 from deepjudge_core.types import Array
 
@@ -22,116 +24,202 @@ Key = tuple[int, int, int, int]
 
 
 def check_generator(generator: Generator, task: Task, *, options: Mapping[str, Any] | None = None) -> None:
-    """Check a generator.
+    """Run all of :func:`generator_checks`, up to the first that fails.
+
+    Raises:
+        AssertionError: Saying what was expected and what was found.
+    """
+    run(generator_checks(generator, task, options=options))
+
+
+def generator_checks(generator: Generator, task: Task, *, options: Mapping[str, Any] | None = None) -> Checks:
+    """What a generator must keep.
 
     Args:
         generator: The generator.
         task: A small task: a victim, some seeds that it classifies correctly, its layers; with mistakes, for a
             generator of such. The source of randomness is replaced.
         options: The generator's, to make it quick; its defaults otherwise.
-
-    Raises:
-        AssertionError: Saying what was expected and what was found.
     """
-    name = generator.name
-    _check_description(generator)
-    before = _arrays(task)
-    answers = task.victim.predict(task.seeds.inputs)
-    shared = np.random.get_state(legacy=False)  # noqa: NPY002 - what a generator must not use
-    cases = _generate(generator, task, options)
-    _check_cases(generator, cases, task)
+    trial = _Trial(generator, task, options or {})
+    yield "name", partial(expect_name, generator.name)
+    yield "needs", partial(_check_needs, generator)
+    yield "options", partial(expect_options, generator.name, generator.generate, positional=1)
+    yield "inputs", trial.check_inputs
+    yield "seeds", trial.check_seeds
+    yield "neurons", trial.check_neurons
+    yield "own-randomness", trial.check_own_randomness
+    yield "leaves-task", trial.check_leaves_task
+    yield "leaves-victim", trial.check_leaves_victim
+    yield "repeatable", trial.check_repeatable
+    yield "batches", trial.check_batches
+    yield "units", trial.check_units
+
+
+def _check_needs(generator: Generator) -> None:
     expect(
-        _equal_state(shared, np.random.get_state(legacy=False)),  # noqa: NPY002
-        f"{name}: draws from numpy's global random numbers, expected the task's own",
+        isinstance(generator.needs, Access),
+        f"{generator.name}: expected to need an Access, found {generator.needs!r}",
     )
-    for what, array in _arrays(task).items():
-        expect(np.array_equal(array, before[what]), f"{name}: changed the {what} of its task")
-    expect(np.array_equal(answers, task.victim.predict(task.seeds.inputs)), f"{name}: changed the victim")
 
-    again = _generate(generator, task, options)
-    ours, theirs = ((*_columns(made), () if made.labels is None else made.labels) for made in (cases, again))
-    same = all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    expect(same and cases.unreached == again.unreached, f"{name}: makes other cases for the same random numbers")
 
-    by_rows = dataclasses.replace(task, victim=View(task.victim, rows=3))
-    _compare(f"{name}: when the victim runs 3 inputs at a time", _generate(generator, by_rows, options), cases)
+class _Trial:
+    """One generator at one task. It is handed copies of the task, so that checks are independent."""
 
+    def __init__(self, generator: Generator, task: Task, options: Mapping[str, Any]) -> None:
+        self.generator, self.task, self.options = generator, task, options
+        self._label = generator.name
+
+    @property
+    def cases(self) -> Cases:
+        return self.result.cases
+
+    @cached_property
+    def result(self) -> "_Result":
+        """What it makes of the task, once for all checks, and what traces that leaves."""
+        task, lent = self.task, _copied(self.task)
+        numbers, answers = global_numbers(), task.victim.predict(task.seeds.inputs)
+        cases = self._generate(lent)
+        before = _arrays(task)
+        return _Result(
+            cases,
+            changed=[name for name, array in _arrays(lent).items() if not np.array_equal(array, before[name])],
+            changed_victim=not np.array_equal(answers, task.victim.predict(task.seeds.inputs)),
+            drew_global_numbers=numbers != global_numbers(),
+        )
+
+    def _generate(self, task: Task) -> Cases:
+        # Of a fresh source of randomness, and a victim that gives what the generator says it needs and no more.
+        victim = View(task.victim, access=self.generator.needs | Access.BLACK_BOX)
+        rng = np.random.default_rng(0)
+        cases: Cases = self.generator.generate(dataclasses.replace(task, victim=victim, rng=rng), **self.options)
+        expect(isinstance(cases, Cases), f"{self._label}: expected Cases, found a {type(cases).__name__}")
+        return cases
+
+    def check_inputs(self) -> None:
+        _check_inputs(self._label, self.cases, self.task)
+
+    def check_seeds(self) -> None:
+        _check_seeds(self.generator, self.cases, self.task)
+
+    def check_neurons(self) -> None:
+        _check_neurons(self._label, self.cases, self.task)
+
+    def check_own_randomness(self) -> None:
+        expect(
+            not self.result.drew_global_numbers,
+            f"{self._label}: draws from numpy's global random numbers, expected the task's own",
+        )
+
+    def check_leaves_task(self) -> None:
+        changed = self.result.changed
+        expect(not changed, f"{self._label}: changed the {', the '.join(changed)} of its task")
+
+    def check_leaves_victim(self) -> None:
+        expect(not self.result.changed_victim, f"{self._label}: changed the victim")
+
+    def check_repeatable(self) -> None:
+        again = self._generate(_copied(self.task))
+        ours, theirs = (
+            (*_columns(cases), () if cases.labels is None else cases.labels) for cases in (self.cases, again)
+        )
+        same = all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        expect(
+            same and self.cases.unreached == again.unreached,
+            f"{self._label}: makes other cases for the same random numbers",
+        )
+
+    def check_batches(self) -> None:
+        by_rows = dataclasses.replace(_copied(self.task), victim=View(self.task.victim, rows=3))
+        _compare(f"{self._label}: when the victim runs 3 inputs at a time", self._generate(by_rows), self.cases)
+
+    def check_units(self) -> None:
+        low, high = self.task.seeds.bounds
+        mistakes = self.task.seeds.mistakes
+        seeds = dataclasses.replace(
+            self.task.seeds,
+            inputs=self.task.seeds.inputs * _UNIT,
+            bounds=(low * _UNIT, high * _UNIT),
+            mistakes=mistakes and dataclasses.replace(mistakes, inputs=mistakes.inputs * _UNIT),
+        )
+        scaled = dataclasses.replace(
+            self.task,
+            victim=View(self.task.victim, unit=_UNIT),
+            seeds=seeds,
+            training_inputs=self.task.training_inputs * _UNIT,
+        )
+        cases = self._generate(_copied(scaled))
+        _check_inputs(self._label, cases, scaled)
+        _check_seeds(self.generator, cases, scaled)
+        _check_neurons(self._label, cases, scaled)
+        _compare(
+            f"{self._label}: when inputs and their bounds are {_UNIT} times as large (its options must be shares of "
+            "the range)",
+            dataclasses.replace(cases, inputs=cases.inputs / np.float32(_UNIT)),
+            self.cases,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Result:
+    cases: Cases
+    changed: Sequence[str]
+    changed_victim: bool
+    drew_global_numbers: bool
+
+
+def _check_inputs(name: str, cases: Cases, task: Task) -> None:
     low, high = task.seeds.bounds
-    mistakes = task.seeds.mistakes
-    seeds = dataclasses.replace(
-        task.seeds,
-        inputs=task.seeds.inputs * _UNIT,
-        bounds=(low * _UNIT, high * _UNIT),
-        mistakes=mistakes and dataclasses.replace(mistakes, inputs=mistakes.inputs * _UNIT),
-    )
-    victim = View(task.victim, unit=_UNIT)
-    training_inputs = task.training_inputs * _UNIT
-    scaled = dataclasses.replace(task, victim=victim, seeds=seeds, training_inputs=training_inputs)
-    found = _generate(generator, scaled, options)
-    _check_cases(generator, found, scaled)
-    _compare(
-        f"{name}: when inputs and their bounds are {_UNIT} times as large (its options must be shares of the range)",
-        dataclasses.replace(found, inputs=found.inputs / np.float32(_UNIT)),
-        cases,
-    )
-
-
-def _check_description(generator: Generator) -> None:
-    name = generator.name
-    expect(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name), f"expected a name in lower case without spaces, found {name!r}")
-    expect(isinstance(generator.needs, Access), f"{name}: expected to need an Access, found {generator.needs!r}")
-    expect_options(name, generator.generate, given=1)
-
-
-def _generate(generator: Generator, task: Task, options: Mapping[str, Any] | None) -> Cases:
-    # Of a fresh source of randomness, and a victim that gives what the generator says it needs and no more.
-    victim = View(task.victim, access=generator.needs | Access.BLACK_BOX)
-    rng = np.random.default_rng(0)
-    cases: Cases = generator.generate(dataclasses.replace(task, victim=victim, rng=rng), **(options or {}))
-    expect(isinstance(cases, Cases), f"{generator.name}: expected Cases, found a {type(cases).__name__}")
-    return cases
-
-
-def _check_cases(generator: Generator, cases: Cases, task: Task) -> None:
-    name, seeds, n = generator.name, task.seeds, len(cases.inputs)
-    low, high = seeds.bounds
+    n = len(cases.inputs)
     expect(n > 0, f"{name}: made no case; give it a task or options with which it does")
-    expect_array(f"{name}: inputs", cases.inputs, (n, *seeds.inputs.shape[1:]))
+    expect_array(f"{name}: inputs", cases.inputs, (n, *task.seeds.inputs.shape[1:]))
     least, greatest = cases.inputs.min(), cases.inputs.max()
     expect(
         low <= least and greatest <= high,
         f"{name}: expected inputs within {low:g}..{high:g}, found {least:g}..{greatest:g}",
     )
-    for what, places in (("seeds", cases.seeds), ("layers", cases.layers), ("neurons", cases.neurons)):
-        whole = isinstance(places, np.ndarray) and places.dtype.kind == "i"
-        expect(whole and places.shape == (n,), f"{name}: expected one whole number for each of {n} cases as {what}")
+
+
+def _check_seeds(generator: Generator, cases: Cases, task: Task) -> None:
+    name, n = generator.name, len(cases.inputs)
+    expect(_whole(cases.seeds, n), f"{name}: expected one whole number for each of {n} cases as seeds")
+    if not n:
+        return
     first, last = cases.seeds.min(), cases.seeds.max()
     if generator.makes == "mistakes":
         expect(first == last == -1, f"{name}: expected mistakes of no seed, -1, found {first}..{last}")
-        labels = cases.labels
-        whole = isinstance(labels, np.ndarray) and labels.dtype.kind == "i" and labels.shape == (n,)
-        expect(whole, f"{name}: expected one whole number for each of {n} mistakes as labels")
+        expect(_whole(cases.labels, n), f"{name}: expected one whole number for each of {n} mistakes as labels")
     else:
         expect(
-            first >= 0 and last < len(seeds.inputs),
-            f"{name}: expected places among {len(seeds.inputs)} seeds, found {first}..{last}",
+            first >= 0 and last < len(task.seeds.inputs),
+            f"{name}: expected places among {len(task.seeds.inputs)} seeds, found {first}..{last}",
         )
         expect(cases.labels is None, f"{name}: expected no labels but those of the seeds")
+
+
+def _check_neurons(name: str, cases: Cases, task: Task) -> None:
+    n = len(cases.inputs)
+    for column, places in (("layers", cases.layers), ("neurons", cases.neurons)):
+        expect(_whole(places, n), f"{name}: expected one whole number for each of {n} cases as {column}")
     widths = [task.victim.layers[layer] for layer in task.layers]
-    made = set(zip(cases.layers.tolist(), cases.neurons.tolist(), strict=True))
-    for layer, neuron in made - {(-1, -1)} | set(cases.unreached):
+    reached = set(zip(cases.layers.tolist(), cases.neurons.tolist(), strict=True))
+    for layer, neuron in reached - {(-1, -1)} | set(cases.unreached):
         expect(
             0 <= layer < len(widths) and 0 <= neuron < widths[layer],
             f"{name}: expected neurons of layers of {widths} neurons, found neuron {neuron} of layer {layer}",
         )
-    both = made & set(cases.unreached)
+    both = reached & set(cases.unreached)
     expect(not both, f"{name}: expected no cases for unreached neurons, found some for {sorted(both)}")
     expect(len(set(cases.unreached)) == len(cases.unreached), f"{name}: lists unreached neurons twice")
 
 
-def _compare(label: str, found: Cases, expected: Cases) -> None:
+def _whole(places: Array | None, n: int) -> bool:
+    return isinstance(places, np.ndarray) and places.dtype.kind == "i" and places.shape == (n,)
+
+
+def _compare(label: str, cases: Cases, expected: Cases) -> None:
     """Cases of one seed and neuron are the same input, but for a few that rounding led elsewhere."""
-    ours, theirs = _by_key(expected), _by_key(found)
+    ours, theirs = _by_key(expected), _by_key(cases)
     scale = float(np.ptp(expected.inputs)) or 1.0
     same = sum(_alike(ours[key], theirs[key], scale) for key in ours.keys() & theirs.keys())
     total = len(ours.keys() | theirs.keys())
@@ -144,33 +232,41 @@ def _alike(one: Array, other: Array, scale: float) -> bool:
 
 
 def _by_key(cases: Cases) -> dict[Key, Array]:
-    found: dict[Key, Array] = {}
+    inputs: dict[Key, Array] = {}
     times: Counter[tuple[int, int, int]] = Counter()
-    for x, *made_for in zip(*_columns(cases), strict=True):
-        seed, layer, neuron = map(int, made_for)
-        found[seed, layer, neuron, times[seed, layer, neuron]] = x
+    for x, *origin in zip(*_columns(cases), strict=True):
+        seed, layer, neuron = map(int, origin)
+        inputs[seed, layer, neuron, times[seed, layer, neuron]] = x
         times[seed, layer, neuron] += 1
-    return found
+    return inputs
 
 
 def _columns(cases: Cases) -> tuple[Array, Array, Array, Array]:
     return cases.inputs, cases.seeds, cases.layers, cases.neurons
 
 
+def _copied(task: Task) -> Task:
+    """The same task in arrays of its own."""
+    seeds, mistakes = task.seeds, task.seeds.mistakes
+    if mistakes is not None:
+        mistakes = dataclasses.replace(mistakes, inputs=mistakes.inputs.copy(), labels=mistakes.labels.copy())
+    seeds = dataclasses.replace(
+        seeds,
+        inputs=seeds.inputs.copy(),
+        labels=seeds.labels.copy(),
+        indices=seeds.indices.copy(),
+        mistakes=mistakes,
+    )
+    return dataclasses.replace(task, seeds=seeds, training_inputs=task.training_inputs.copy())
+
+
 def _arrays(task: Task) -> dict[str, Array]:
-    seeds = task.seeds
-    mistakes = seeds.mistakes
-    wrong = {"mistakes": mistakes.inputs.copy(), "labels of mistakes": mistakes.labels.copy()} if mistakes else {}
+    seeds, mistakes = task.seeds, task.seeds.mistakes
+    wrong = {"mistakes": mistakes.inputs, "labels of mistakes": mistakes.labels} if mistakes else {}
     return {
         **wrong,
-        "seeds": seeds.inputs.copy(),
-        "labels": seeds.labels.copy(),
-        "places of the seeds": seeds.indices.copy(),
-        "training inputs": task.training_inputs.copy(),
+        "seeds": seeds.inputs,
+        "labels": seeds.labels,
+        "places of the seeds": seeds.indices,
+        "training inputs": task.training_inputs,
     }
-
-
-def _equal_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return bool(
-        np.array_equal(one["state"]["key"], other["state"]["key"]) and one["state"]["pos"] == other["state"]["pos"]
-    )

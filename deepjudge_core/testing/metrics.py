@@ -1,15 +1,17 @@
 """What every metric must keep."""
 
+import copy
 import dataclasses
 import inspect
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property, partial
 
 import numpy as np
 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.values import Answers, CaseSet
 from deepjudge_core.models.model import Access
+from deepjudge_core.testing.checks import Checks, expect_name, run
 from deepjudge_core.testing.expect import expect
 from deepjudge_core.testing.numpy_model import NumpyModel
 from deepjudge_core.types import Array
@@ -19,47 +21,31 @@ _WIDTHS = (8, 5)
 
 
 def check_metric(metric: Metric) -> None:
-    """Check a metric, over the answers of small numpy models: a victim, near copies of it, and others.
+    """Run all of :func:`metric_checks`, up to the first that fails.
 
     Raises:
         AssertionError: Saying what was expected and what was found.
     """
-    _check_description(metric)
-    owner = NumpyModel.random((_INPUTS,), _WIDTHS, _CLASSES, seed=0)
-    ask = _asker(owner, metric.on)
-    victim = ask(owner)
-    near = [_distance(metric, victim, ask(owner.perturbed(0.02, seed))) for seed in range(4)]
-    others = [ask(NumpyModel.random((_INPUTS,), _WIDTHS, _CLASSES, seed)) for seed in range(1, 5)]
-    far = [_distance(metric, victim, other) for other in others]
-
-    own = _distance(metric, victim, ask(owner))
-    expect(own <= 1e-9, f"{metric.name}: expected 0 between a model and itself, found {own:.3g}")
-    opposite = _opposite(victim)
-    for suspect in (*others, opposite, _take(others[0], np.arange(1)), _take(opposite, np.arange(1))):
-        _distance(metric, _take(victim, np.arange(len(suspect.labels))), suspect)
-    expect(
-        np.mean(near) < np.mean(far),
-        f"{metric.name}: expected slightly changed copies nearer than other models, found copies at "
-        f"{_text(near)} and others at {_text(far)}",
-    )
-    order = np.random.default_rng(0).permutation(_CASES)
-    shuffled = _distance(metric, _take(victim, order), _take(others[0], order))
-    expect(
-        np.isclose(shuffled, far[0], rtol=1e-6, atol=1e-9),
-        f"{metric.name}: expected the same whatever the order of the cases, found {far[0]:.6g} and {shuffled:.6g}",
-    )
-    for what, suspect in _as_declared(metric, others[0]).items():
-        label = f"{metric.name}: needs {metric.needs}, but without {what}"
-        try:
-            found = _distance(metric, victim, suspect)
-        except Exception as error:
-            raise AssertionError(f"{label} it fails: {type(error).__name__}: {error}") from error
-        expect(found == far[0], f"{label} it is {found:.6g} in place of {far[0]:.6g}")
+    run(metric_checks(metric))
 
 
-def _check_description(metric: Metric) -> None:
+def metric_checks(metric: Metric) -> Checks:
+    """What a metric must keep, over the answers of small numpy models: a victim, near copies of it, and others."""
+    trial = _Trial(metric)
+    yield "name", partial(expect_name, metric.name)
+    yield "needs", partial(_check_needs, metric)
+    yield "arguments", partial(_check_arguments, metric)
+    yield "range", trial.check_range
+    yield "leaves-answers", trial.check_leaves_answers
+    yield "repeatable", trial.check_repeatable
+    yield "zero-for-itself", trial.check_zero_for_itself
+    yield "copies-nearer", trial.check_copies_nearer
+    yield "order-of-cases", trial.check_order_of_cases
+    yield "declared-needs", trial.check_declared_needs
+
+
+def _check_needs(metric: Metric) -> None:
     name = metric.name
-    expect(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name), f"expected a name in lower case without spaces, found {name!r}")
     expect(
         isinstance(metric.needs, Access) and metric.needs,
         f"{name}: expected to need some Access, found {metric.needs!r}",
@@ -68,49 +54,142 @@ def _check_description(metric: Metric) -> None:
         Access.GRADIENTS not in metric.needs,
         f"{name}: expected to need no gradients: those of a suspect are never taken",
     )
+
+
+def _check_arguments(metric: Metric) -> None:
     for parameter in list(inspect.signature(metric.distance).parameters.values())[2:]:
         expect(
             parameter.default is not inspect.Parameter.empty,
-            f"{name}: is called with two answers, expected a default for {parameter.name!r}",
+            f"{metric.name}: is called with two answers, expected a default for {parameter.name!r}",
         )
 
 
-def _distance(metric: Metric, victim: Answers, suspect: Answers) -> float:
-    """The distance, which is a number in its range, and taken without leaving traces."""
-    before = [array.copy() for array in _arrays(victim, suspect)]
-    value = float(metric.distance(victim, suspect))
-    again = float(metric.distance(victim, suspect))
-    expect(
-        all(np.array_equal(a, b) for a, b in zip(before, _arrays(victim, suspect), strict=True)),
-        f"{metric.name}: changed the answers that it was given",
-    )
-    expect(np.isfinite(value), f"{metric.name}: expected a finite distance, found {value}")
-    expect(
-        0 <= value <= metric.upper * (1 + 1e-9),
-        f"{metric.name}: expected a distance within 0..{metric.upper:g}, found {value:g}",
-    )
-    expect(value == again, f"{metric.name}: gives {value:.9g} the first time and {again:.9g} the second")
-    return value
+class _Trial:
+    """The answers over which one metric is tried. It is handed copies of them, so that checks are independent."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+
+    @cached_property
+    def _survey(self) -> "_Survey":
+        return _Survey(self.metric.on)
+
+    @cached_property
+    def _pairs(self) -> list[tuple[Answers, Answers]]:
+        # All answers that the metric is tried on with all that may be known of a suspect.
+        survey = self._survey
+        opposite = _opposite(survey.victim)
+        far = [*survey.others, opposite, _take(survey.others[0], np.arange(1)), _take(opposite, np.arange(1))]
+        return [
+            *((survey.victim, suspect) for suspect in survey.near),
+            *((_take(survey.victim, np.arange(len(suspect.labels))), suspect) for suspect in far),
+            self._shuffled,
+            (survey.victim, survey.again),
+        ]
+
+    @cached_property
+    def _shuffled(self) -> tuple[Answers, Answers]:
+        order = np.random.default_rng(0).permutation(_CASES)
+        return _take(self._survey.victim, order), _take(self._survey.others[0], order)
+
+    def _distance(self, victim: Answers, suspect: Answers) -> float:
+        return float(self.metric.distance(copy.deepcopy(victim), copy.deepcopy(suspect)))
+
+    def check_leaves_answers(self) -> None:
+        for answers in self._pairs:
+            self._distance_without_traces(*answers)
+
+    def _distance_without_traces(self, victim: Answers, suspect: Answers) -> float:
+        lent = copy.deepcopy(victim), copy.deepcopy(suspect)
+        value = float(self.metric.distance(*lent))
+        expect(
+            all(np.array_equal(a, b) for a, b in zip(_arrays(victim, suspect), _arrays(*lent), strict=True)),
+            f"{self.metric.name}: changed the answers that it was given",
+        )
+        return value
+
+    def check_range(self) -> None:
+        name, upper = self.metric.name, self.metric.upper
+        for victim, suspect in self._pairs:
+            value = self._distance(victim, suspect)
+            expect(np.isfinite(value), f"{name}: expected a finite distance, found {value}")
+            expect(
+                0 <= value <= upper * (1 + 1e-9), f"{name}: expected a distance within 0..{upper:g}, found {value:g}"
+            )
+
+    def check_repeatable(self) -> None:
+        for victim, suspect in self._pairs:
+            first, second = (self._distance(victim, suspect) for _ in range(2))
+            expect(
+                first == second,
+                f"{self.metric.name}: gives {first:.9g} the first time and {second:.9g} the second",
+            )
+
+    def check_zero_for_itself(self) -> None:
+        own = self._distance(self._survey.victim, self._survey.again)
+        expect(own <= 1e-9, f"{self.metric.name}: expected 0 between a model and itself, found {own:.3g}")
+
+    def check_copies_nearer(self) -> None:
+        survey = self._survey
+        near, far = (
+            [self._distance(survey.victim, suspect) for suspect in suspects]
+            for suspects in (survey.near, survey.others)
+        )
+        expect(
+            np.mean(near) < np.mean(far),
+            f"{self.metric.name}: expected slightly changed copies nearer than other models, found copies at "
+            f"{_text(near)} and others at {_text(far)}",
+        )
+
+    def check_order_of_cases(self) -> None:
+        straight = self._distance(self._survey.victim, self._survey.others[0])
+        shuffled = self._distance(*self._shuffled)
+        expect(
+            np.isclose(shuffled, straight, rtol=1e-6, atol=1e-9),
+            f"{self.metric.name}: expected the same whatever the order of the cases, found {straight:.6g} and "
+            f"{shuffled:.6g}",
+        )
+
+    def check_declared_needs(self) -> None:
+        metric, victim, other = self.metric, self._survey.victim, self._survey.others[0]
+        whole = self._distance(victim, other)
+        for lacking, suspect in _as_declared(metric, other).items():
+            label = f"{metric.name}: needs {metric.needs}, but without {lacking}"
+            try:
+                value = self._distance_without_traces(victim, suspect)
+            except Exception as error:
+                raise AssertionError(f"{label} it fails: {type(error).__name__}: {error}") from error
+            expect(value == whole, f"{label} it is {value:.6g} in place of {whole:.6g}")
 
 
-def _asker(owner: NumpyModel, on: CaseSet) -> Callable[[NumpyModel], Answers]:
-    """What models answer to one set of cases."""
-    rng = np.random.default_rng(0)
-    inputs = rng.uniform(size=(_CASES, _INPUTS)).astype(np.float32)
-    ranked = owner.predict(inputs).argsort(axis=1)
-    # The victim misclassifies all adversarial cases, and its mistakes.
-    labels = ranked[:, -2] if on in ("adversarial", "mistakes") else ranked[:, -1]
-    layers = list(owner.layers)[:-1]
-    place = np.arange(_CASES) % len(layers) if on == "corners" else np.full(_CASES, -1)
-    made_for = {
-        layer: np.where(place == i, np.arange(_CASES) // len(layers) % owner.layers[layer], -1)
-        for i, layer in enumerate(layers)
-    }
+class _Survey:
+    """What models answer to one set of cases.
 
-    def ask(model: NumpyModel) -> Answers:
-        return Answers(labels.copy(), model.predict(inputs), model.activations(inputs, layers), made_for)
+    Attributes:
+        victim, again: The victim's answers, twice.
+        near: Those of slightly changed copies.
+        others: Those of models with other weights.
+    """
 
-    return ask
+    def __init__(self, on: CaseSet) -> None:
+        self._owner = owner = NumpyModel.random((_INPUTS,), _WIDTHS, _CLASSES, seed=0)
+        self._inputs = np.random.default_rng(0).uniform(size=(_CASES, _INPUTS)).astype(np.float32)
+        ranked = owner.predict(self._inputs).argsort(axis=1)
+        # The victim misclassifies all adversarial cases, and its mistakes.
+        self._labels = ranked[:, -2] if on in ("adversarial", "mistakes") else ranked[:, -1]
+        self._layers = list(owner.layers)[:-1]
+        place = np.arange(_CASES) % len(self._layers) if on == "corners" else np.full(_CASES, -1)
+        self._made_for = {
+            layer: np.where(place == i, np.arange(_CASES) // len(self._layers) % owner.layers[layer], -1)
+            for i, layer in enumerate(self._layers)
+        }
+        self.victim, self.again = self._ask(owner), self._ask(owner)
+        self.near = [self._ask(owner.perturbed(0.02, seed)) for seed in range(4)]
+        self.others = [self._ask(NumpyModel.random((_INPUTS,), _WIDTHS, _CLASSES, seed)) for seed in range(1, 5)]
+
+    def _ask(self, model: NumpyModel) -> Answers:
+        activations = model.activations(self._inputs, self._layers)
+        return Answers(self._labels.copy(), model.predict(self._inputs), activations, self._made_for)
 
 
 def _opposite(victim: Answers) -> Answers:
@@ -148,10 +227,10 @@ def _probabilities(answers: Answers) -> Array:
     return np.empty((0, _CLASSES)) if answers.probabilities is None else answers.probabilities
 
 
-def _arrays(*given: Answers) -> list[Array]:
+def _arrays(*both: Answers) -> list[Array]:
     return [
         array
-        for answers in given
+        for answers in both
         for array in (
             answers.labels,
             _probabilities(answers),

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Access, Cotangent, Model, softmax
+from deepjudge_core.testing.checks import Check, Checks, run
 from deepjudge_core.testing.expect import expect, expect_array, expect_close
 from deepjudge_core.types import Array
 
@@ -17,36 +19,45 @@ _POINTS = (8, 64, 512)  # on a line; more where kinks keep fewer from being exac
 
 
 def check_model(model: Model, x: Array, *, tolerance: float = 1e-4, gradient_tolerance: float = 1e-2) -> None:
-    """Check a model that an adapter opened.
+    """Run all of :func:`model_checks`, up to the first that fails.
+
+    Raises:
+        AssertionError: Saying what was expected and what was found.
+    """
+    run(model_checks(model, x, tolerance=tolerance, gradient_tolerance=gradient_tolerance))
+
+
+def model_checks(model: Model, x: Array, *, tolerance: float = 1e-4, gradient_tolerance: float = 1e-2) -> Checks:
+    """What a model that an adapter opened must keep.
 
     Args:
         model: The model.
         x: ``(n, *shape)`` at least 3 inputs such as the model is for; the first 8 are used.
         tolerance: How far numbers that are the same but for rounding may be apart, as a share of the greatest.
         gradient_tolerance: How far a change by the gradient may be from the change found, as a share of it.
-
-    Raises:
-        AssertionError: Saying what was expected and what was found.
     """
     x = np.array(x[:_ROWS], dtype=np.float32)
-    _check_description(model, x)
-    _check_inputs_kept(model, x)
-    before = model.predict(x)
-    _check_predictions(model, x, tolerance)
-    _check_batches(f"{model.name}: predict", model.predict, x, tolerance)
-    if Access.LAYERS in model.access:
-        _check_activations(model, x, tolerance)
-    if Access.GRADIENTS in model.access:
-        expect(Access.LAYERS in model.access, f"{model.name}: expected a model that gives gradients to give layers")
-        _check_cotangent(model, x, tolerance)
-        _check_batches(f"{model.name}: gradient", lambda part: _gradient_of_squares(model, part), x, tolerance)
-        _check_gradients(model, x, gradient_tolerance)
+    access = getattr(model, "access", Access(0))
+    # What it answered first, for the last check.
+    first = cache(lambda: model.predict(x.copy()))
+
+    def named(check: Callable[..., None], *args: object) -> Check:
+        # With inputs of its own, so that no check depends on another one.
+        return lambda: check(model, x.copy(), *args)
+
+    yield "description", named(_check_description)
+    yield "leaves-inputs", named(_check_leaves_inputs)
+    yield "probabilities", named(_check_probabilities, first, tolerance)
+    yield "batches", named(_check_batches_of_answers, tolerance)
+    if Access.LAYERS in access:
+        yield "activations", named(_check_activations, tolerance)
+    if Access.GRADIENTS in access:
+        yield "cotangent", named(_check_cotangent, tolerance)
+        yield "batches-of-gradients", named(_check_batches_of_gradients, tolerance)
+        yield "gradients", named(_check_gradients, gradient_tolerance)
     else:
-        _expect_model_error(
-            f"{model.name}: a gradient of a model without gradients",
-            lambda: model.gradient(x, lambda scores, rows: np.ones_like(scores)),
-        )
-    expect(np.array_equal(before, model.predict(x)), f"{model.name}: answers otherwise after it was looked into")
+        yield "no-gradients", named(_check_no_gradients)
+    yield "unchanged", named(_check_unchanged, first)
 
 
 def _check_description(model: Model, x: Array) -> None:
@@ -59,6 +70,10 @@ def _check_description(model: Model, x: Array) -> None:
         f"{name}: expected 64 hexadecimal digits as its digest, always the same, found {model.digest!r}",
     )
     expect(Access.LABELS in model.access, f"{name}: expected access to labels at least, found {model.access}")
+    expect(
+        Access.GRADIENTS not in model.access or Access.LAYERS in model.access,
+        f"{name}: expected a model that gives gradients to give layers",
+    )
     expect(model.classes >= 2, f"{name}: expected 2 classes or more, found {model.classes}")
     widths = list(model.layers.values())
     expect(
@@ -78,21 +93,41 @@ def _check_description(model: Model, x: Array) -> None:
     )
 
 
-def _check_inputs_kept(model: Model, x: Array) -> None:
-    given = x.copy()
+def _check_leaves_inputs(model: Model, x: Array) -> None:
+    before = x.copy()
+    _look_into(model, x)
+    expect(np.array_equal(before, x), f"{model.name}: changed the inputs that it was given")
+
+
+def _check_unchanged(model: Model, x: Array, first: Callable[[], Array]) -> None:
+    before = first()
+    _look_into(model, x)
+    expect(np.array_equal(before, model.predict(x)), f"{model.name}: answers otherwise after it was looked into")
+
+
+def _look_into(model: Model, x: Array) -> None:
+    """Ask it for all that it gives."""
     model.predict(x)
     if Access.LAYERS in model.access:
         model.activations(x, list(model.layers))
     if Access.GRADIENTS in model.access:
-        _gradient_of_squares(model, x)
-    expect(np.array_equal(given, x), f"{model.name}: changed the inputs that it was given")
+        for layer in (None, *model.layers):
+            model.gradient(x, lambda scores, rows: scores, layer=layer)
 
 
-def _check_predictions(model: Model, x: Array, tolerance: float) -> None:
+def _check_probabilities(model: Model, x: Array, first: Callable[[], Array], tolerance: float) -> None:
+    first()
     p = model.predict(x)
     expect_array(f"{model.name}: predict", p, (len(x), model.classes))
     expect(p.min() >= 0, f"{model.name}: predict: expected probabilities, found {p.min():.3g}")
     expect_close(f"{model.name}: the sums of the probabilities and 1", p.sum(axis=1), np.ones(len(x)), tolerance)
+
+
+def _check_no_gradients(model: Model, x: Array) -> None:
+    _expect_model_error(
+        f"{model.name}: a gradient of a model without gradients",
+        lambda: model.gradient(x, lambda scores, rows: np.ones_like(scores)),
+    )
 
 
 def _check_activations(model: Model, x: Array, tolerance: float) -> None:
@@ -133,31 +168,41 @@ def _check_cotangent(model: Model, x: Array, tolerance: float) -> None:
     weights = rng.normal(size=(len(x), model.classes))
     for layer, scores in [*outputs.items(), (None, _logits(outputs[logits]))]:
         label = f"{name}: the cotangent at {'the logits' if layer is None else repr(layer)}"
-        seen = np.full_like(scores, np.nan)
+        received = np.full_like(scores, np.nan)
         times = np.zeros(len(x), dtype=int)
 
-        def cotangent(found: Array, rows: slice, label: str = label, seen: Array = seen, times: Array = times) -> Array:
-            expected = (len(times[rows]), seen.shape[1])
-            expect(found.shape == expected, f"{label}: expected scores {expected} for {rows}, found {found.shape}")
-            seen[rows] = found
+        def cotangent(
+            part: Array, rows: slice, label: str = label, received: Array = received, times: Array = times
+        ) -> Array:
+            expected = (len(times[rows]), received.shape[1])
+            expect(part.shape == expected, f"{label}: expected scores {expected} for {rows}, found {part.shape}")
+            received[rows] = part
             times[rows] += 1
-            return np.ones(found.shape)
+            return np.ones(part.shape)
 
         gradient = model.gradient(x, cotangent, layer=layer)
         expect_array(f"{name}: gradient at {layer!r}", gradient, x.shape)
         expect((times == 1).all(), f"{label}: expected to be given each row once, found {times.tolist()} times")
-        expect_close(f"{label}: its scores and the activations", seen, scores, tolerance)
+        expect_close(f"{label}: its scores and the activations", received, scores, tolerance)
     own, default = weights[:, -model.layers[logits] :], weights
     expect_close(
         f"{name}: the gradient at {logits!r} and without a layer",
-        model.gradient(x, _given(own), layer=logits),
-        model.gradient(x, _given(default)),
+        model.gradient(x, _constant(own), layer=logits),
+        model.gradient(x, _constant(default)),
         tolerance,
     )
     _expect_model_error(
         f"{name}: a gradient at an unknown layer",
         lambda: model.gradient(x, lambda scores, rows: np.ones_like(scores), layer="no such layer"),
     )
+
+
+def _check_batches_of_answers(model: Model, x: Array, tolerance: float) -> None:
+    _check_batches(f"{model.name}: predict", model.predict, x, tolerance)
+
+
+def _check_batches_of_gradients(model: Model, x: Array, tolerance: float) -> None:
+    _check_batches(f"{model.name}: gradient", lambda part: _gradient_of_squares(model, part), x, tolerance)
 
 
 def _check_batches(label: str, answer: Callable[[Array], Array], x: Array, tolerance: float) -> None:
@@ -214,7 +259,7 @@ def _activations_along(model: Model, x: Array, lines: Array) -> dict[str, Array]
 def _integrate(model: Model, layer: str, x: Array, lines: Array, weights: Array, points: int) -> Array:
     """``(lines, rows)``: what the gradient says of the change from one end of each line to the other."""
     places = ((np.arange(points, dtype=np.float32) + 0.5) / points * 2 - 1).reshape(-1, *[1] * x.ndim)
-    cotangent = _given(np.tile(weights, (points, 1)))
+    cotangent = _constant(np.tile(weights, (points, 1)))
     integrals = np.empty(lines.shape[:2])
     for i, line in enumerate(lines):
         along = (x + places * line).reshape(-1, *x.shape[1:])
@@ -237,7 +282,7 @@ def _gradient_of_squares(model: Model, x: Array) -> Array:
     return model.gradient(x, lambda scores, rows: scores)
 
 
-def _given(weights: Array) -> Cotangent:
+def _constant(weights: Array) -> Cotangent:
     """The derivative of a weighted sum of the scores."""
     return lambda scores, rows: weights[rows]
 

@@ -1,10 +1,13 @@
 """What every network that can be trained must keep, whatever framework it comes from."""
 
+from functools import partial
+
 import numpy as np
 
 from deepjudge_core.models.model import softmax
 from deepjudge_core.models.network import Network, ScoresCotangent, Weights
 from deepjudge_core.models.training import cross_entropy
+from deepjudge_core.testing.checks import Checks, run
 from deepjudge_core.testing.expect import expect, expect_array, expect_close
 from deepjudge_core.types import Array
 
@@ -12,27 +15,40 @@ _RATE = 1e-3
 
 
 def check_network(network: Network, x: Array, y: Array, *, tolerance: float = 1e-4) -> None:
-    """Check a network that an adapter opened for training, and its architecture.
+    """Run all of :func:`network_checks`, up to the first that fails.
+
+    Raises:
+        AssertionError: Saying what was expected and what was found.
+    """
+    run(network_checks(network, x, y, tolerance=tolerance))
+
+
+def network_checks(network: Network, x: Array, y: Array, *, tolerance: float = 1e-4) -> Checks:
+    """What a network that an adapter opened for training must keep, and its architecture.
 
     Args:
         network: The network, trained or not.
         x: ``(n, *shape)`` at least 8 inputs such as it is for.
         y: ``(n,)`` their classes, not all of them the same.
         tolerance: How far numbers that are the same but for rounding may be apart, as a share of the greatest.
-
-    Raises:
-        AssertionError: Saying what was expected and what was found.
     """
     x = np.array(x, dtype=np.float32)
     before = {name: array.copy() for name, array in network.weights.items()}
-    _check_description(network)
-    _check_model(network, x, tolerance)
-    _check_gradient(network, x, tolerance)
-    _check_steps(network, x, y)
-    _check_layer_step(network, x)
-    _check_parameters_and_masks(network, x, y)
-    _check_initial(network, x)
-    _check_others(network, x, y)
+    yield "description", partial(_check_description, network)
+    yield "model", partial(_check_model, network, x, tolerance)
+    yield "gradient", partial(_check_gradient, network, x, tolerance)
+    yield "steps", partial(_check_steps, network, x, y)
+    yield "steps-at-a-layer", partial(_check_layer_step, network, x)
+    yield "parameters", partial(_check_parameters, network, x, y)
+    yield "masks", partial(_check_masks, network, x, y)
+    yield "fresh-weights", partial(_check_initial, network, x)
+    yield "other-classes", partial(_check_other_classes, network, x, y)
+    yield "student", partial(_check_student, network, x, y)
+    yield "unchanged", partial(_check_unchanged, network, before, x, y)
+
+
+def _check_unchanged(network: Network, before: Weights, x: Array, y: Array) -> None:
+    _stepped(network, x, y)
     expect(_same(network.weights, before), "expected the network's own weights to stay as they are, found them changed")
 
 
@@ -68,11 +84,11 @@ def _check_model(network: Network, x: Array, tolerance: float) -> None:
 
 def _check_gradient(network: Network, x: Array, tolerance: float) -> None:
     classes = np.arange(len(x)) % network.architecture.classes
-    found = network.architecture.trainer(network.weights).gradient(x, _of_classes(classes))
-    expect_array("gradient", found, x.shape)
+    gradient = network.architecture.trainer(network.weights).gradient(x, _of_classes(classes))
+    expect_array("gradient", gradient, x.shape)
     model = network.architecture.model(network.weights, name="model")
-    wanted = model.gradient(x, lambda scores, rows: _of_classes(classes[rows])(scores))
-    expect_close("the trainer's gradient and the model's", found, wanted, max(tolerance, 1e-3))
+    expected = model.gradient(x, lambda scores, rows: _of_classes(classes[rows])(scores))
+    expect_close("the trainer's gradient and the model's", gradient, expected, max(tolerance, 1e-3))
 
 
 def _check_steps(network: Network, x: Array, y: Array) -> None:
@@ -112,12 +128,15 @@ def _check_layer_step(network: Network, x: Array) -> None:
     expect(not untouched, f"{layer}: expected steps at the first layer to leave the head, found {untouched} changed")
 
 
-def _check_parameters_and_masks(network: Network, x: Array, y: Array) -> None:
+def _check_parameters(network: Network, x: Array, y: Array) -> None:
     architecture = network.architecture
     after = _stepped(network, x, y, parameters=architecture.head, in_use=True)
     for name, array in network.weights.items():
         changed = not _equal(after[name], array)
         expect(changed == (name in architecture.head), f"{name}: expected steps to change the head and nothing else")
+
+
+def _check_masks(network: Network, x: Array, y: Array) -> None:
     name = network.matrices[0]
     mask = np.arange(network.weights[name].size).reshape(network.weights[name].shape) % 2 == 0
     masked = _stepped(network, x, y, masks={name: mask})
@@ -142,7 +161,7 @@ def _check_initial(network: Network, x: Array) -> None:
     expect(np.isfinite(scores).all(), "initial: expected finite scores")
 
 
-def _check_others(network: Network, x: Array, y: Array) -> None:
+def _check_other_classes(network: Network, x: Array, y: Array) -> None:
     classes = network.architecture.classes + 3
     other = network.with_fresh_head(np.random.default_rng(0), classes)
     expect(other.architecture.classes == classes, f"with_classes: expected {classes}, found another number")
@@ -151,6 +170,9 @@ def _check_others(network: Network, x: Array, y: Array) -> None:
         if name not in network.architecture.head:
             expect(_equal(other.weights[name], array), f"{name}: with_classes: expected all but the head to stay")
     _stepped(other, x, y)
+
+
+def _check_student(network: Network, x: Array, y: Array) -> None:
     student = Network.fresh(network.architecture.student(), np.random.default_rng(0))
     expect(student.architecture.input.shape == network.architecture.input.shape, "student: expected the same inputs")
     expect(student.predict(x).shape == (len(x), network.architecture.classes), "student: expected the same classes")

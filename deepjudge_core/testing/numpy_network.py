@@ -147,14 +147,14 @@ class NumpyTrainer:
         outputs = dict(zip(layers, self._model().forward(x, layers), strict=True))
         depth = layers.index(layer)
         gradient = cotangent(outputs[layer]).astype(np.float64)
-        found = {}
+        gradients = {}
         for place in range(depth, -1, -1):
             name = layers[place]
             if name != "logits":
                 y = outputs[name]
                 gradient = gradient * ((y > 0) if self._architecture.activation == "relu" else 1 - y**2)
             before = x.reshape(len(x), -1) if place == 0 else outputs[layers[place - 1]]
-            found[f"{name}.weight"] = before.T @ gradient
-            found[f"{name}.bias"] = gradient.sum(0)
+            gradients[f"{name}.weight"] = before.T @ gradient
+            gradients[f"{name}.bias"] = gradient.sum(0)
             gradient = gradient @ self._weights[f"{name}.weight"].T
-        return found
+        return gradients

@@ -1,8 +1,9 @@
 """What every rule must keep."""
 
+import copy
 import dataclasses
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.options import resolve
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision, Evidence, Judgement
+from deepjudge_core.testing.checks import Checks, expect_name, run
 from deepjudge_core.testing.expect import expect, expect_options
 from deepjudge_core.text import LONGEST_LINE, clean
 from deepjudge_core.types import Array
@@ -21,43 +23,286 @@ _CONTROLS = (3, 12)
 _STRATA: tuple[Stratum, ...] = ("same-data", "other-data")
 _RANKS = {Decision.COPY: 0, Decision.INCONCLUSIVE: 1, Decision.INDEPENDENT: 2}
 
+Case = Mapping[str, Evidence]
+
 
 def check_rule(rule: Rule, *, options: Mapping[str, Any] | None = None, controls: Collection[int] = _CONTROLS) -> None:
-    """Check a rule, on evidence of one to three metrics with 3 or 12 controls, and with other numbers of them.
+    """Run all of :func:`rule_checks`, up to the first that fails.
+
+    Raises:
+        AssertionError: Saying what was expected and what was found.
+    """
+    run(rule_checks(rule, options=options, controls=controls))
+
+
+def rule_checks(
+    rule: Rule, *, options: Mapping[str, Any] | None = None, controls: Collection[int] = _CONTROLS
+) -> Checks:
+    """What a rule must keep, on evidence of one to three metrics with 3 or 12 controls, and other numbers of them.
 
     Args:
         rule: The rule.
         options: Its options; its defaults otherwise.
         controls: Numbers of controls with which it has to tell a copy from an honest model. With those it need not that
             are not among them, everything else is checked.
-
-    Raises:
-        AssertionError: Saying what was expected and what was found.
     """
-    name, given = rule.name, options or {}
-    expect(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name), f"expected a name in lower case without spaces, found {name!r}")
-    expect_options(name, rule.judge, given=1)
-    for n in sorted({*_CONTROLS, *controls}):
-        for metrics in (1, 2, 3):
-            values = dict(list(_controls(n).items())[:metrics])
-            label = f"{name}: {metrics} metrics, {n} controls"
-            copy, honest = (_judge(rule, given, _evidence(values, share)) for share in (0.0, 1.0))
-            if n in controls:
-                expect(copy.decision is Decision.COPY, f"{label}: expected copy at values of 0, found {copy.decision}")
+    trial = _Trial(rule, options or {}, controls)
+    yield "name", partial(expect_name, rule.name)
+    yield "options", partial(expect_options, rule.name, rule.judge, positional=1)
+    yield "leaves-evidence", trial.check_leaves_evidence
+    yield "repeatable", trial.check_repeatable
+    yield "confidence", trial.check_confidence
+    yield "votes", trial.check_votes
+    yield "reasons", trial.check_reasons
+    yield "statement", trial.check_statement
+    yield "p-values", trial.check_p_values
+    yield "level", trial.check_level
+    yield "copies", trial.check_copies
+    yield "independents", trial.check_independents
+    yield "order", trial.check_order
+    yield "silence", trial.check_silence
+    yield "monotony", trial.check_monotony
+
+
+class _Trial:
+    """One rule on made-up evidence. It is handed copies of it, so that checks are independent."""
+
+    def __init__(self, rule: Rule, options: Mapping[str, Any], controls: Collection[int]) -> None:
+        self.rule, self.options, self.controls = rule, options, controls
+        self._judgements: dict[int, tuple[Case, Judgement]] = {}
+        self._settings = [_Setting(n, metrics) for n in sorted({*_CONTROLS, *controls}) for metrics in (1, 2, 3)]
+
+    def _label(self, setting: "_Setting") -> str:
+        return f"{self.rule.name}: {setting.metrics} metrics, {setting.n} controls"
+
+    def _judge(self, case: Case) -> Judgement:
+        """The judgement, which is one; of the same evidence the one from before."""
+        if id(case) not in self._judgements:
+            self._judgements[id(case)] = case, self._judge_anew(copy.deepcopy(case))
+        return self._judgements[id(case)][1]
+
+    def _judge_anew(self, case: Case) -> Judgement:
+        name = self.rule.name
+        judgement: Judgement = self.rule.judge(case, **self.options)
+        expect(isinstance(judgement, Judgement), f"{name}: expected a Judgement, found a {type(judgement).__name__}")
+        expect(
+            judgement.decision in _RANKS, f"{name}: expected one of {', '.join(_RANKS)}, found {judgement.decision!r}"
+        )
+        return judgement
+
+    def _cases(self) -> Iterator[Case]:
+        for setting in self._settings:
+            yield from setting.cases
+
+    def check_leaves_evidence(self) -> None:
+        for case in self._cases():
+            lent = copy.deepcopy(dict(case))
+            self._judge_anew(lent)
+            expect(
+                list(case) == list(lent)
+                and all(np.array_equal(case[name].controls, e.controls) for name, e in lent.items()),
+                f"{self.rule.name}: changed the evidence that it was given",
+            )
+
+    def check_repeatable(self) -> None:
+        for case in self._cases():
+            expect(
+                self._judge(case) == self._judge_anew(copy.deepcopy(case)),
+                f"{self.rule.name}: judges the same evidence otherwise the second time",
+            )
+
+    def check_confidence(self) -> None:
+        for case in self._cases():
+            p_copy = self._judge(case).p_copy
+            expect(p_copy is None or 0 <= p_copy <= 1, f"{self.rule.name}: expected p_copy within 0..1, found {p_copy}")
+
+    def check_votes(self) -> None:
+        name = self.rule.name
+        for case in self._cases():
+            votes = self._judge(case).votes
+            expect(
+                set(votes) == set(case),
+                f"{name}: expected a vote of each of {', '.join(case)}, found {', '.join(votes) or 'none'}",
+            )
+            for metric, vote in votes.items():
+                value, threshold = case[metric].value, vote.threshold
                 expect(
-                    honest.decision is Decision.INDEPENDENT,
-                    f"{label}: expected independent at values such as the controls', found {honest.decision}",
+                    vote.vote is None or threshold is None or vote.vote == (value <= threshold),
+                    f"{name}: expected {metric} to vote copy where its value is at most its threshold, found the vote "
+                    f"{vote.vote} at the value {value:.3g} and the threshold {threshold}",
                 )
-            first, *rest = values
-            mixed = _evidence({first: values[first]}, 0.0) | _evidence({name: values[name] for name in rest}, 1.0)
-            for evidence in (_evidence(values, 0.5), mixed):
-                _check_order(f"{label}: in another order", rule, given, evidence)
-                _check_order(f"{label}: in two strata, in another order", rule, given, _divided(evidence))
-            _check_silence(label, rule, given, values)
-            _check_monotony(label, rule, given, values)
+
+    def check_reasons(self) -> None:
+        for case in self._cases():
+            judgement = self._judge(case)
+            expect(
+                judgement.decision is not Decision.INCONCLUSIVE or judgement.reason,
+                f"{self.rule.name}: is inconclusive without a reason",
+            )
+            for metric, vote in judgement.votes.items():
+                expect(
+                    vote.vote is not None or vote.reason, f"{self.rule.name}: {metric} casts no vote without a reason"
+                )
+
+    def check_statement(self) -> None:
+        for case in self._cases():
+            judgement = self._judge(case)
+            statement = judgement.statement
+            expect(
+                bool(statement) or judgement.decision is Decision.INCONCLUSIVE,
+                f"{self.rule.name}: expected a statement of its decision, found none",
+            )
+            expect(
+                statement is None or clean(statement, LONGEST_LINE) == statement,
+                f"{self.rule.name}: expected a statement of one clean line, found {statement!r}",
+            )
+
+    def check_p_values(self) -> None:
+        name = self.rule.name
+        for case in self._cases():
+            judgement = self._judge(case)
+            p, least = judgement.p_value, judgement.least_p_value
+            _check_shares(name, "p_value", p, least)
+            expect(
+                p is None or least is None or least <= p,
+                f"{name}: expected least_p_value <= p_value, found {least} and {p}",
+            )
+            for metric, vote in judgement.votes.items():
+                _check_shares(name, f"p_value or rate of {metric}", vote.p_value, vote.false_positive_rate)
+
+    def check_level(self) -> None:
+        """A rule with p-values and a level goes by them: so a false discovery rate can be had with it."""
+        level = resolve(self.rule.name, self.rule.judge, self.options).get("level")
+        if level is None:
+            return
+        for case in self._cases():
+            judgement = self._judge(case)
+            if judgement.p_value is None or judgement.decision is Decision.INCONCLUSIVE:
+                continue
+            is_copy = judgement.p_value <= level
+            expect(
+                (judgement.decision is Decision.COPY) == is_copy,
+                f"{self.rule.name}: expected {'copy' if is_copy else 'no copy'} at the p-value "
+                f"{judgement.p_value:.3g}, found {judgement.decision}",
+            )
+
+    def check_copies(self) -> None:
+        for setting in self._settings:
+            decision = self._judge(setting.nearest).decision
+            expect(
+                decision is Decision.COPY or setting.n not in self.controls,
+                f"{self._label(setting)}: expected copy at values of 0, found {decision}",
+            )
+
+    def check_independents(self) -> None:
+        for setting in self._settings:
+            decision = self._judge(setting.honest).decision
+            expect(
+                decision is Decision.INDEPENDENT or setting.n not in self.controls,
+                f"{self._label(setting)}: expected independent at values such as the controls', found {decision}",
+            )
+
+    def check_order(self) -> None:
+        for setting in self._settings:
+            for what, case, other in setting.turned:
+                label = f"{self._label(setting)}: {what}"
+                straight, turned = self._judge(case), self._judge(other)
+                expect(
+                    straight.decision is turned.decision,
+                    f"{label}: expected {straight.decision}, found {turned.decision}",
+                )
+                votes = [{name: vote.vote for name, vote in each.votes.items()} for each in (straight, turned)]
+                expect(votes[0] == votes[1], f"{label}: expected the votes {votes[0]}, found {votes[1]}")
+                p, p_turned = straight.p_value, turned.p_value
+                same = p == p_turned or np.isclose(p or 0, p_turned or 0)
+                expect(bool(same), f"{label}: expected p_value {p}, found {p_turned}")
+
+    def check_silence(self) -> None:
+        """Controls that are as near as a copy say nothing, and nothing is no evidence of a copy."""
+        for setting in self._settings:
+            decision = self._judge(setting.silent).decision
+            expect(
+                decision is not Decision.COPY,
+                f"{self._label(setting)}: expected no copy where all controls are 0, found one",
+            )
+            if setting.one_silent is not None:
+                decision = self._judge(setting.one_silent).decision
+                expect(
+                    decision is not Decision.COPY,
+                    f"{self._label(setting)}: expected no copy by one metric whose controls are all 0, found one",
+                )
+
+    def check_monotony(self) -> None:
+        """A greater value, of one metric or of all, never makes a suspect more of a copy."""
+        for setting in self._settings:
+            label = self._label(setting)
+            for path in setting.paths:
+                nearer = self._judge(path[0])
+                for case in path[1:]:
+                    farther = self._judge(case)
+                    at = "at values " + ", ".join(f"{e.value:.3g}" for e in case.values())
+                    expect(
+                        _RANKS[nearer.decision] <= _RANKS[farther.decision],
+                        f"{label}: turns from {nearer.decision} to {farther.decision} {at}, one of them greater",
+                    )
+                    if nearer.p_copy is not None and farther.p_copy is not None:
+                        expect(
+                            nearer.p_copy >= farther.p_copy,
+                            f"{label}: p_copy grows from {nearer.p_copy:.3g} to {farther.p_copy:.3g} {at}",
+                        )
+                    if nearer.p_value is not None and farther.p_value is not None:
+                        expect(
+                            nearer.p_value <= farther.p_value,
+                            f"{label}: p_value falls from {nearer.p_value:.3g} to {farther.p_value:.3g} {at}",
+                        )
+                    nearer = farther
 
 
-def _divided(evidence: Mapping[str, Evidence]) -> dict[str, Evidence]:
+class _Setting:
+    """All evidence of one number of controls and one of metrics.
+
+    Attributes:
+        n, metrics: Those numbers.
+        nearest, honest: Values of 0, and such as the controls'.
+        silent, one_silent: Controls of all metrics at 0; of one of several.
+        turned: What was turned, evidence, and the same in another order.
+        paths: Ways from values of 0 to such as lie beyond the controls', of all metrics or of one.
+    """
+
+    def __init__(self, n: int, metrics: int) -> None:
+        self.n, self.metrics = n, metrics
+        controls = dict(list(_controls(n).items())[:metrics])
+        self.nearest, self.honest = _evidence(controls, 0.0), _evidence(controls, 1.0)
+        first, *rest = controls
+        others = {name: controls[name] for name in rest}
+        self.silent = {name: Evidence(0.0, np.zeros_like(values), 0.9) for name, values in controls.items()}
+        self.one_silent = {first: self.silent[first], **_evidence(others, 1.0)} if rest else None
+        mixed = _evidence({first: controls[first]}, 0.0) | _evidence(others, 1.0)
+        self.turned: list[tuple[str, Case, Case]] = []
+        for case in (_evidence(controls, 0.5), mixed):
+            divided = _divided(case)
+            self.turned.append(("in another order", case, _turned(case)))
+            self.turned.append(("in two strata, in another order", divided, _turned(divided)))
+        shares = np.linspace(0, 1.5, 16)
+        self.paths: list[list[Case]] = [[_evidence(controls, share) for share in shares]]
+        for moving, values in controls.items():
+            for place in (0.0, 1.0):
+                fixed = _evidence(controls, place)
+                self.paths.append([fixed | _evidence({moving: values}, share) for share in shares])
+
+    @property
+    def cases(self) -> Iterator[Case]:
+        """All of it."""
+        yield from (self.nearest, self.honest, self.silent)
+        if self.one_silent is not None:
+            yield self.one_silent
+        for _, *both in self.turned:
+            yield from both
+        for path in self.paths:
+            yield from path
+
+
+def _divided(case: Case) -> Case:
     """The same with every other control of another stratum."""
     return {
         name: dataclasses.replace(
@@ -65,129 +310,16 @@ def _divided(evidence: Mapping[str, Evidence]) -> dict[str, Evidence]:
             strata=tuple(_STRATA[i % 2] for i in range(len(e.controls))),
             places=tuple(range(len(e.controls))),
         )
-        for name, e in evidence.items()
+        for name, e in case.items()
     }
 
 
-def _check_order(label: str, rule: Rule, options: Mapping[str, Any], evidence: Mapping[str, Evidence]) -> None:
-    one = _judge(rule, options, evidence)
-    turned = {
+def _turned(case: Case) -> Case:
+    """The same with metrics and controls in reverse order."""
+    return {
         name: dataclasses.replace(e, controls=e.controls[::-1].copy(), strata=e.strata[::-1], places=e.places[::-1])
-        for name, e in reversed(list(evidence.items()))
+        for name, e in reversed(list(case.items()))
     }
-    other = _judge(rule, options, turned)
-    votes = [{name: vote.vote for name, vote in judgement.votes.items()} for judgement in (one, other)]
-    expect(one.decision is other.decision, f"{label}: expected {one.decision}, found {other.decision}")
-    expect(votes[0] == votes[1], f"{label}: expected the votes {votes[0]}, found {votes[1]}")
-    same = one.p_value == other.p_value or np.isclose(one.p_value or 0, other.p_value or 0)
-    expect(bool(same), f"{label}: expected p_value {one.p_value}, found {other.p_value}")
-
-
-def _check_silence(label: str, rule: Rule, options: Mapping[str, Any], controls: Mapping[str, Array]) -> None:
-    """Controls that are as near as a copy say nothing, and nothing is no evidence of a copy."""
-    silent = {name: Evidence(0.0, np.zeros_like(values), 0.9) for name, values in controls.items()}
-    found = _judge(rule, options, silent)
-    expect(found.decision is not Decision.COPY, f"{label}: expected no copy where all controls are 0, found one")
-    first, *rest = controls
-    if rest:
-        mixed = {first: silent[first], **_evidence({name: controls[name] for name in rest}, 1.0)}
-        found = _judge(rule, options, mixed)
-        expect(
-            found.decision is not Decision.COPY,
-            f"{label}: expected no copy by one metric whose controls are all 0, found one",
-        )
-
-
-def _check_monotony(label: str, rule: Rule, options: Mapping[str, Any], controls: Mapping[str, Array]) -> None:
-    """A greater value, of one metric or of all, never makes a suspect more of a copy."""
-    shares = np.linspace(0, 1.5, 16)
-    paths = [[_evidence(controls, share) for share in shares]]
-    for moving in controls:
-        for others in (0.0, 1.0):
-            fixed = _evidence(controls, others)
-            paths.append([fixed | _evidence({moving: controls[moving]}, share) for share in shares])
-    for path in paths:
-        nearer = _judge(rule, options, path[0])
-        for evidence in path[1:]:
-            farther = _judge(rule, options, evidence)
-            at = "at values " + ", ".join(f"{e.value:.3g}" for e in evidence.values())
-            expect(
-                _RANKS[nearer.decision] <= _RANKS[farther.decision],
-                f"{label}: turns from {nearer.decision} to {farther.decision} {at}, one of them greater",
-            )
-            if nearer.p_copy is not None and farther.p_copy is not None:
-                expect(
-                    nearer.p_copy >= farther.p_copy,
-                    f"{label}: p_copy grows from {nearer.p_copy:.3g} to {farther.p_copy:.3g} {at}",
-                )
-            if nearer.p_value is not None and farther.p_value is not None:
-                expect(
-                    nearer.p_value <= farther.p_value,
-                    f"{label}: p_value falls from {nearer.p_value:.3g} to {farther.p_value:.3g} {at}",
-                )
-            nearer = farther
-
-
-def _judge(rule: Rule, options: Mapping[str, Any], evidence: Mapping[str, Evidence]) -> Judgement:
-    """The judgement, which is one, and made without leaving traces."""
-    before = {name: e.controls.copy() for name, e in evidence.items()}
-    found: Judgement = rule.judge(evidence, **options)
-    again = rule.judge(evidence, **options)
-    expect(
-        list(before) == list(evidence) and all(np.array_equal(before[n], e.controls) for n, e in evidence.items()),
-        f"{rule.name}: changed the evidence that it was given",
-    )
-    expect(isinstance(found, Judgement), f"{rule.name}: expected a Judgement, found a {type(found).__name__}")
-    expect(found.decision in _RANKS, f"{rule.name}: expected one of {', '.join(_RANKS)}, found {found.decision!r}")
-    expect(
-        set(found.votes) == set(evidence),
-        f"{rule.name}: expected a vote of each of {', '.join(evidence)}, found {', '.join(found.votes) or 'none'}",
-    )
-    expect(
-        found.p_copy is None or 0 <= found.p_copy <= 1,
-        f"{rule.name}: expected p_copy within 0..1, found {found.p_copy}",
-    )
-    expect(
-        found.decision is not Decision.INCONCLUSIVE or found.reason, f"{rule.name}: is inconclusive without a reason"
-    )
-    _check_shares(rule.name, "p_value", found.p_value, found.least_p_value)
-    _check_level(rule, options, found)
-    expect(
-        found.p_value is None or found.least_p_value is None or found.least_p_value <= found.p_value,
-        f"{rule.name}: expected least_p_value <= p_value, found {found.least_p_value} and {found.p_value}",
-    )
-    expect(
-        bool(found.statement) or found.decision is Decision.INCONCLUSIVE,
-        f"{rule.name}: expected a statement of its decision, found none",
-    )
-    expect(
-        found.statement is None or clean(found.statement, LONGEST_LINE) == found.statement,
-        f"{rule.name}: expected a statement of one clean line, found {found.statement!r}",
-    )
-    for metric, vote in found.votes.items():
-        expect(vote.vote is not None or vote.reason, f"{rule.name}: {metric} casts no vote without a reason")
-        _check_shares(rule.name, f"p_value or rate of {metric}", vote.p_value, vote.false_positive_rate)
-        value, threshold = evidence[metric].value, vote.threshold
-        expect(
-            vote.vote is None or threshold is None or vote.vote == (value <= threshold),
-            f"{rule.name}: expected {metric} to vote copy where its value is at most its threshold, found the vote "
-            f"{vote.vote} at the value {value:.3g} and the threshold {threshold}",
-        )
-    expect(found == again, f"{rule.name}: judges the same evidence otherwise the second time")
-    return found
-
-
-def _check_level(rule: Rule, options: Mapping[str, Any], found: Judgement) -> None:
-    """A rule with p-values and a level goes by them: so a false discovery rate can be had with it."""
-    level = resolve(rule.name, rule.judge, options).get("level")
-    if level is None or found.p_value is None or found.decision is Decision.INCONCLUSIVE:
-        return
-    copy = found.p_value <= level
-    expect(
-        (found.decision is Decision.COPY) == copy,
-        f"{rule.name}: expected {'copy' if copy else 'no copy'} at the p-value {found.p_value:.3g}, found "
-        f"{found.decision}",
-    )
 
 
 def _check_shares(rule: str, what: str, *shares: float | None) -> None:

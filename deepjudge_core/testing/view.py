@@ -52,9 +52,9 @@ class View:
             parts.append(self._model.gradient(x[rows] / self._unit, shifted, layer=layer) / self._unit)
         return np.concatenate(parts)
 
-    def _allow(self, asked: Access) -> None:
-        if asked not in self.access:
-            names = " and ".join(str(flag.name) for flag in asked & ~self.access)
+    def _allow(self, needed: Access) -> None:
+        if needed not in self.access:
+            names = " and ".join(str(flag.name) for flag in needed & ~self.access)
             raise AssertionError(f"the victim was asked for {names}, which is not among what the component needs")
 
     def _slices(self, x: Array) -> list[slice]:

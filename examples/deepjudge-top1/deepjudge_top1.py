@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from deepjudge_core import Access, Answers, Decision, Evidence, Judgement, Metric, Rule, Vote, hookimpl
+from deepjudge_core.plugin import Access, Answers, Decision, Evidence, Judgement, Metric, Rule, Vote, hookimpl
 
 
 def top1(victim: Answers, suspect: Answers) -> float:
@@ -28,7 +28,7 @@ def unanimous(evidence: Mapping[str, Evidence], *, alpha: float | None = None) -
     Args:
         alpha: For all metrics; by default each metric's own.
     """
-    votes = {name: _vote(seen, seen.alpha if alpha is None else alpha) for name, seen in evidence.items()}
+    votes = {name: _vote(e, e.alpha if alpha is None else alpha) for name, e in evidence.items()}
     cast = [vote.vote for vote in votes.values()]
     p_copy = cast.count(True) / len(cast)
     statement = f"{cast.count(True)} of {len(cast)} metrics are nearer to the victim than any control's, by some way"
@@ -39,11 +39,11 @@ def unanimous(evidence: Mapping[str, Evidence], *, alpha: float | None = None) -
     return Judgement(Decision.COPY, p_copy, votes, statement=statement)
 
 
-def _vote(seen: Evidence, alpha: float) -> Vote:
-    least = float(seen.controls.min())
+def _vote(evidence: Evidence, alpha: float) -> Vote:
+    least = float(evidence.controls.min())
     if least <= 0:
         return Vote(None, lower_bound=least, reason="a control is as near to the victim as a copy would be")
-    return Vote(seen.value <= alpha * least, lower_bound=least, threshold=alpha * least)
+    return Vote(evidence.value <= alpha * least, lower_bound=least, threshold=alpha * least)
 
 
 @hookimpl

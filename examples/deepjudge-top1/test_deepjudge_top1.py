@@ -3,15 +3,18 @@
 import numpy as np
 from deepjudge_top1 import deepjudge_metrics, deepjudge_rules, top1, unanimous
 
-from deepjudge_core import Answers, Decision, Evidence
-from deepjudge_core.testing import check_metric, check_rule
+from deepjudge_core.plugin import Answers, Decision, Evidence
+from deepjudge_core.testing import Check, metric_checks, parametrize_with_checks, rule_checks
 
 
-def test_contracts() -> None:
-    for metric in deepjudge_metrics():
-        check_metric(metric)
-    for rule in deepjudge_rules():
-        check_rule(rule)
+@parametrize_with_checks((metric.name, metric_checks(metric)) for metric in deepjudge_metrics())
+def test_contract_of_metrics(check: Check) -> None:
+    check()
+
+
+@parametrize_with_checks((rule.name, rule_checks(rule)) for rule in deepjudge_rules())
+def test_contract_of_rules(check: Check) -> None:
+    check()
 
 
 def test_top1_counts_other_classes() -> None:
@@ -29,6 +32,6 @@ def test_one_metric_that_votes_against_is_enough() -> None:
 
 def test_controls_at_the_victim_say_nothing() -> None:
     near, silent = (Evidence(0.0, np.array([least, 2.0, 3.0]), alpha=0.9) for least in (1.0, 0.0))
-    found = unanimous({"a": near, "b": silent})
-    assert found.decision is Decision.INCONCLUSIVE
-    assert found.votes["b"].vote is None
+    judgement = unanimous({"a": near, "b": silent})
+    assert judgement.decision is Decision.INCONCLUSIVE
+    assert judgement.votes["b"].vote is None

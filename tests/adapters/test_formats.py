@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import formats_table
 import numpy as np
 import pytest
 from networks.architectures import ARCHITECTURES, BOUNDS, Architecture
@@ -162,9 +161,3 @@ def test_keras_3_says_that_it_does_not_read_attention_of_keras_2(gallery: Galler
     need("keras2-h5")
     with pytest.raises(ModelError, match=r"\.h5: expected a Keras model, found one that cannot be loaded: .*Attention"):
         gallery.model("attention", "keras2-h5")
-
-
-def test_the_table_in_the_documentation_is_what_is_tested() -> None:
-    page = formats_table.PAGE.read_text("utf-8")
-    assert formats_table.written(page) == page, "python tests/support/formats_table.py writes the table anew"
-    assert formats_table.written(page.replace("opset 11", "opset 10")) == page

@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tables
 import toys
+from cogapp.cogapp import CogCheckFailed
 from commands import HOW, MADE, Cli
 from places import ROOT
 
 import deepjudge_core as dj
-from deepjudge_core import testing
+from deepjudge_core import model as old
+from deepjudge_core import plugin, testing
 from deepjudge_core.cli import display
 from deepjudge_core.cli.parser import build_parser
 from deepjudge_core.components import attack
@@ -125,7 +128,7 @@ def test_the_examples_keep_the_contracts(source: str) -> None:
 
 PRELUDE = """
 import numpy as np
-from deepjudge_core import *
+from deepjudge_core.plugin import *
 def gap(victim, suspect): return 0.0
 def zoo(evidence): return None
 GAP = Metric("gap", needs=Access.LABELS, on="clean", distance=gap, alpha=0.9)
@@ -380,6 +383,35 @@ def test_the_attacks_are_those_that_there_are() -> None:
 
 
 # All pages.
+
+
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
+def test_generated_tables_are_current(page: Path) -> None:
+    """If this fails, `make docs` writes them anew."""
+    tables.check(page)
+
+
+def test_generated_tables_are_compared(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text('<!-- [[[cog print(tables.fields("Rule")) ]]] -->\n<!-- [[[end]]] -->\n')
+    with pytest.raises(CogCheckFailed):
+        tables.check(page)
+    tables.write(page)
+    tables.check(page)
+    assert "| `judge` |" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    "text", [PLUGINS, *((TOP1 / name).read_text("utf-8") for name in ("deepjudge_top1.py", "test_deepjudge_top1.py"))]
+)
+def test_plugins_import_from_one_namespace(text: str) -> None:
+    imported = set(re.findall(r"^from (deepjudge_core[\w.]*) import", text, re.MULTILINE))
+    assert imported <= {"deepjudge_core.plugin", "deepjudge_core.testing"}
+
+
+def test_scripts_in_the_field_find_what_they_import() -> None:
+    for name in old.__all__:
+        assert getattr(old, name) is getattr(plugin, name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,0 +1,96 @@
+"""All that the author of a plugin imports; the contracts for its tests are in :mod:`deepjudge_core.testing`.
+
+Nothing in here changes its name or meaning without a note in the change log: the modules behind it may.
+"""
+
+from deepjudge_core import progress
+from deepjudge_core.components.attack import Attack, Loot
+from deepjudge_core.components.hooks import hookimpl
+from deepjudge_core.components.kinds import Adapter, Format, Generator, Metric, Rule
+from deepjudge_core.components.opening import open_model
+from deepjudge_core.components.registry import load_registry
+from deepjudge_core.components.strata import Stratum
+from deepjudge_core.components.values import (
+    Answers,
+    Cases,
+    CaseSet,
+    Decision,
+    Evidence,
+    Judgement,
+    Mistakes,
+    Seeds,
+    Task,
+    Vote,
+)
+from deepjudge_core.errors import DeepJudgeError, InputError, MissingExtraError, ModelError, UsageError
+from deepjudge_core.files import digests
+from deepjudge_core.files.storage import write_bytes
+from deepjudge_core.models.cka import linear_cka, unbiased_linear_cka
+from deepjudge_core.models.model import Access, BatchedModel, Cotangent, InputSpec, Model, Scores, softmax
+from deepjudge_core.models.network import Architecture, Network, ScoresCotangent, Trainer, Weights
+from deepjudge_core.models.taps import Op, Role, Tap, Taps, axes_beside_one_place, find_taps
+from deepjudge_core.models.training import Schedule, accuracy, cross_entropy, shifted, train
+from deepjudge_core.suites.seeds import select_seeds
+from deepjudge_core.suites.suite import Suite
+from deepjudge_core.types import Array, Layout
+
+__all__ = [
+    "Access",
+    "Adapter",
+    "Answers",
+    "Architecture",
+    "Array",
+    "Attack",
+    "BatchedModel",
+    "CaseSet",
+    "Cases",
+    "Cotangent",
+    "Decision",
+    "DeepJudgeError",
+    "Evidence",
+    "Format",
+    "Generator",
+    "InputError",
+    "InputSpec",
+    "Judgement",
+    "Layout",
+    "Loot",
+    "Metric",
+    "MissingExtraError",
+    "Mistakes",
+    "Model",
+    "ModelError",
+    "Network",
+    "Op",
+    "Role",
+    "Rule",
+    "Schedule",
+    "Scores",
+    "ScoresCotangent",
+    "Seeds",
+    "Stratum",
+    "Suite",
+    "Tap",
+    "Taps",
+    "Task",
+    "Trainer",
+    "UsageError",
+    "Vote",
+    "Weights",
+    "accuracy",
+    "axes_beside_one_place",
+    "cross_entropy",
+    "digests",
+    "find_taps",
+    "hookimpl",
+    "linear_cka",
+    "load_registry",
+    "open_model",
+    "progress",
+    "select_seeds",
+    "shifted",
+    "softmax",
+    "train",
+    "unbiased_linear_cka",
+    "write_bytes",
+]

@@ -1,0 +1,118 @@
+"""The contract of metrics fails where it should: here it is broken in each way that it is there for."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from contracts import failures
+
+from deepjudge_core import Access, Answers, Metric
+from deepjudge_core.testing import check_metric, metric_checks
+
+
+def total_variation(victim: Answers, suspect: Answers) -> float:
+    return float(np.abs(victim.probabilities - suspect.probabilities).sum(axis=1).mean() / 2)
+
+
+def never_zero(victim: Answers, suspect: Answers) -> float:
+    return total_variation(victim, suspect) + 1e-3
+
+
+def below_zero(victim: Answers, suspect: Answers) -> float:
+    return -total_variation(victim, suspect)
+
+
+def without_mean(victim: Answers, suspect: Answers) -> float:
+    return float(np.log(total_variation(victim, suspect)))
+
+
+def too_great(victim: Answers, suspect: Answers) -> float:
+    return 2 * total_variation(victim, suspect)
+
+
+def upside_down(victim: Answers, suspect: Answers) -> float:
+    distance = total_variation(victim, suspect)
+    return 1 - distance if distance else 0.0
+
+
+def by_place(victim: Answers, suspect: Answers) -> float:
+    return total_variation(
+        dataclasses.replace(victim, probabilities=victim.probabilities[:9]),
+        dataclasses.replace(suspect, probabilities=suspect.probabilities[:9]),
+    )
+
+
+def changes_answers(victim: Answers, suspect: Answers) -> float:
+    suspect.probabilities[:] = suspect.probabilities.round(3)
+    return total_variation(victim, suspect)
+
+
+def other_each_time(victim: Answers, suspect: Answers) -> float:
+    return total_variation(victim, suspect) * np.random.uniform(0.5, 1)  # noqa: NPY002
+
+
+def undeclared_outputs(victim: Answers, suspect: Answers) -> float:
+    layers = suspect.activations or victim.activations
+    return float(np.mean([np.abs(values - victim.activations[name]).mean() for name, values in layers.items()]))
+
+
+def with_argument(victim: Answers, suspect: Answers, order: int) -> float:
+    return total_variation(victim, suspect)
+
+
+BROKEN_METRICS: dict[str, tuple[Metric, str]] = {
+    metric.distance.__name__ + str(place): (metric, match)
+    for place, (metric, match) in enumerate(
+        [
+            (Metric("broken", Access.PROBABILITIES, "adversarial", never_zero, 0.9), "0 between a model and itself"),
+            (
+                Metric("broken", Access.PROBABILITIES, "adversarial", below_zero, 0.9),
+                "expected a distance within 0..inf",
+            ),
+            (
+                Metric("broken", Access.PROBABILITIES, "adversarial", without_mean, 0.9),
+                "expected a finite distance|within",
+            ),
+            (
+                Metric("broken", Access.PROBABILITIES, "adversarial", too_great, 0.9, 1),
+                "expected a distance within 0..1",
+            ),
+            (Metric("broken", Access.PROBABILITIES, "adversarial", upside_down, 0.9), "slightly changed copies nearer"),
+            (Metric("broken", Access.PROBABILITIES, "adversarial", by_place, 0.9), "whatever the order of the cases"),
+            (Metric("broken", Access.PROBABILITIES, "adversarial", changes_answers, 0.9), "changed the answers"),
+            (Metric("broken", Access.PROBABILITIES, "adversarial", other_each_time, 0.9), "the first time and"),
+            (
+                Metric("broken", Access.PROBABILITIES, "corners", undeclared_outputs, 0.9),
+                "without the suspect's layers",
+            ),
+            (Metric("broken", Access.LABELS, "adversarial", total_variation, 0.9), "probabilities but the greatest"),
+            (Metric("broken", Access.LAYERS, "corners", total_variation, 0.9), "without the suspect's probabilities"),
+            (Metric("broken", Access.GRADIENTS, "adversarial", total_variation, 0.9), "expected to need no gradients"),
+            (Metric("broken", Access(0), "adversarial", total_variation, 0.9), "expected to need some Access"),
+            (
+                Metric("Broken", Access.PROBABILITIES, "adversarial", total_variation, 0.9),
+                "expected a name in lower case",
+            ),
+            (Metric("broken", Access.PROBABILITIES, "adversarial", with_argument, 0.9), "a default for 'order'"),
+        ]
+    )
+}
+
+
+def test_a_healthy_metric_keeps_the_contract() -> None:
+    check_metric(Metric("total-variation", Access.PROBABILITIES, "adversarial", total_variation, 0.9, 1))
+
+
+@pytest.mark.parametrize("name", BROKEN_METRICS)
+def test_the_contract_of_metrics_fails(name: str) -> None:
+    metric, match = BROKEN_METRICS[name]
+    with pytest.raises(AssertionError, match=match):
+        check_metric(metric)
+
+
+def test_each_check_of_metrics_fails_for_a_metric() -> None:
+    healthy = Metric("total-variation", Access.PROBABILITIES, "adversarial", total_variation, 0.9, 1)
+    idle = {name for name, _ in metric_checks(healthy)}
+    for metric, _ in BROKEN_METRICS.values():
+        idle -= failures(metric_checks(metric)).keys()
+    assert idle == set()

@@ -1,0 +1,53 @@
+"""What the files of the conformance tests share: which models, components and options they are about."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from models import KINDS, SHAPE, inputs
+from networks.architectures import BOUNDS
+
+from deepjudge_core import Model, Suite, build_suite, load_registry, select_seeds
+from deepjudge_core.components.values import Seeds
+
+REGISTRY = load_registry()
+VICTIM = 1
+CONTROLS = (2, 3, 4, 5, 6, 7, 8, 9)
+NETWORKS = [kind for kind in KINDS if kind != "numpy"]
+# One kind of each framework, and the perceptron in numpy.
+FRAMEWORKS = ["numpy", "onnx-dynamo", "torch", "keras"]
+METRICS = {"robd", "jsd", "nod", "nad", "lod", "lad", "sac", "cka", "akh", "nnod"}
+GENERATOR_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "fgsm": {"eps": 0.2},
+    "pgd": {"eps": 0.2, "step": 0.05, "steps": 4},
+    "cw": {"steps": 10, "searches": 2, "constant": 1.0},
+    "neuron-corners": {"m": 1.2, "step": 0.05, "iterations": 30, "tries": 3, "per_neuron": 2},
+    "mistakes": {},
+}
+
+
+def arranged(model: Model, x: np.ndarray) -> np.ndarray:
+    return x if model.input.shape == SHAPE else np.moveaxis(x, 1, -1)
+
+
+def make_seeds(model: Model, n: int = 12) -> Seeds:
+    x = inputs(52)
+    labels = model.predict(arranged(model, x)).argmax(axis=1)
+    labels[40:] = (labels[40:] + 1) % model.classes  # mistakes
+    return select_seeds(model, x, labels, n=n, order="balanced", bounds=BOUNDS)
+
+
+def make_suite(model: Model, seed: int = 0) -> Suite:
+    names = ("pgd", "neuron-corners", "mistakes")
+    options = {name: GENERATOR_OPTIONS[name] for name in names}
+    layers = list(model.layers)[:-1]
+    return build_suite(
+        model,
+        make_seeds(model),
+        names,
+        training_inputs=inputs(40),
+        layers=layers,
+        options=options,
+        seed=seed,
+        registry=REGISTRY,
+    )
