@@ -12,6 +12,7 @@ from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import limits
 from deepjudge_core.components.values import Decision
 from deepjudge_core.files.digests import root
+from deepjudge_core.files.documents import plain
 from deepjudge_core.judging.fdr import FdrResult, Fleet
 from deepjudge_core.judging.judge import GROUPS, MetricResult, Setting, Verdict
 from deepjudge_core.judging.measure import Measurements
@@ -201,7 +202,7 @@ def _layers(report: Report, seen: Observation) -> dict[str, Any]:
 def _asked(seen: Observation | None) -> dict[str, Any]:
     return {
         "classes": list(seen.classes) if seen and seen.classes is not None else None,
-        "preprocessing": seen.preprocessing.to_json() if seen and seen.preprocessing else None,
+        "preprocessing": plain(seen.preprocessing.header()) if seen and seen.preprocessing else None,
         "inferred": list(seen.inferred) if seen else [],
         "notes": list(seen.notes) if seen else [],
         "unsteady": seen.unsteady if seen else None,

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from deepjudge_core.auditing.power import AttackPower, JudgedModel, Power, Share
+from deepjudge_core.files.documents import plain
 from deepjudge_core.report.audit_json import metrics_to_json, suite_to_json, verdict_to_json
 from deepjudge_core.version import VERSION
 
@@ -15,7 +16,7 @@ def power_to_json(power: Power) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "deepjudge": VERSION,
-        "victim": dict(power.zoo.victim),
+        "victim": plain(power.zoo.victim),
         "suite": suite_to_json(power.suite),
         "match": power.calibration.match,
         "rule": power.judging.rule,

@@ -31,6 +31,7 @@ from deepjudge_core.auditing.outcome import SuspectResult
 from deepjudge_core.cli import display
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
+from deepjudge_core.files.documents import plain
 from deepjudge_core.models.steadiness import Given, unsteadiness
 from deepjudge_core.report.audit_json import report_to_json, schema
 from deepjudge_core.types import Array
@@ -127,7 +128,7 @@ def test_who_does_not_change_is_judged_as_ever(facts: dict[str, Any], seed: int)
     ):
         seen = observe(Fickle(change, seed, **facts), toys.suite())
         assert seen.unsteady is None
-        assert "unsteady" not in seen.to_json()  # or suites would have other digests than before
+        assert "unsteady" not in plain(seen.header())  # or suites would have other digests than before
         found = measure(toys.suite(), seen, registry=toys.registry())
         verdict = judge(found, toys.calibration(), "nearest", registry=toys.registry())
         assert verdict.decision is (Decision.INDEPENDENT if seed else Decision.COPY)

@@ -32,7 +32,7 @@ from deepjudge_core.report.power_json import dump_power
 from deepjudge_core.suites.observation import save_observation
 from deepjudge_core.suites.suite import CaseTable, GeneratorRecord, save_suite
 from deepjudge_core.version import VERSION
-from deepjudge_core.zoo.manifest import MissingModel, Zoo, ZooModel, save_zoo
+from deepjudge_core.zoo.manifest import MissingModel, Zoo, ZooModel, ZooVictim, save_zoo
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CLEAN, ADVERSARIAL, CORNERS = 8, 4, 4
@@ -222,7 +222,7 @@ def zoo(folder: Path) -> Zoo:
     """A control, a stolen model, and two that were not made."""
     return Zoo(
         folder,
-        {"path": "victim.toy", "framework": "toy", "digest": "a" * 64, "classes": 4, "accuracy": 0.875},
+        ZooVictim("victim.toy", "toy", "a" * 64, 4, 0.875),
         {"seed": 3, "data": {"train": "8" * 64}, "attacks": ["tune", "listen"], "suite": None},
         (
             zoo_model("controls/one.toy", "same-data", options={"epochs": 3, "rate": 0.5}, accuracy=0.75),

@@ -170,7 +170,7 @@ def _show_counts(out: Console, zoo: Zoo) -> None:
     counts = [(zoo.of("control", far=True), "control"), (zoo.of("stolen", far=True), "stolen model")]
     made = ", ".join(f"{len(models)} {name}{'s' * (len(models) != 1)}" for models, name in counts)
     missing = f", {len(zoo.missing)} could not be made" if zoo.missing else ""
-    display.say(out, f"zoo         {made}{missing}; the victim has {zoo.victim['accuracy']:.1%}")
+    display.say(out, f"zoo         {made}{missing}; the victim has {zoo.victim.accuracy:.1%}")
     far = sum(model.far for model in zoo.models)
     if far:
         display.say(out, f"far         {far} with an accuracy far below the victim's, which thresholds do without")
