@@ -1,11 +1,11 @@
 """What is written stays byte for byte what it was: files of others hold digests of it, and are verified years later."""
 
-import json
 
 import goldens
 import pytest
 
 from deepjudge_core.report import model_card, sarif
+from deepjudge_core.report.documents import read_report
 from deepjudge_core.report.markdown import render_markdown
 
 
@@ -38,4 +38,4 @@ RENDERED = {
 @pytest.mark.parametrize("name", RENDERED)
 def test_reports_read_as_before(name: str) -> None:
     report = goldens.GOLDEN / f"{name.split('.', maxsplit=1)[0].removesuffix('-card')}.json"
-    assert RENDERED[name](json.loads(report.read_text())) == (goldens.GOLDEN / name).read_bytes()
+    assert RENDERED[name](read_report(report)) == (goldens.GOLDEN / name).read_bytes()
