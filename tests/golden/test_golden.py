@@ -1,6 +1,5 @@
 """What is written stays byte for byte what it was: files of others hold digests of it, and are verified years later."""
 
-
 import goldens
 import pytest
 

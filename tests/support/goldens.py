@@ -14,7 +14,7 @@ from deepjudge_core import Access, InputSpec, JudgeSettings, Observation, Report
 from deepjudge_core.auditing.outcome import SuspectResult
 from deepjudge_core.auditing.power import AttackPower, JudgedModel, Power, Share
 from deepjudge_core.bundles import log
-from deepjudge_core.bundles.commitment import JudgingTerms, Terms, dump_commitment
+from deepjudge_core.bundles.commitment import Terms, dump_commitment
 from deepjudge_core.bundles.log import Query, QueryLog
 from deepjudge_core.bundles.manifest import Manifest
 from deepjudge_core.bundles.signing import Signer
