@@ -154,10 +154,10 @@ def estimate_power(
             "expected models judged each by itself, found a false discovery rate: what it finds depends on who else is "
             "judged; a lone copy among n suspects is judged at the level fdr / n"
         )
-    if suite.victim.model.digest != zoo.victim["digest"]:
+    if suite.victim.model.digest != zoo.victim.digest:
         raise UsageError(
             f"{zoo.folder}: expected a zoo of the suite's victim {suite.victim.model.name}, "
-            f"found one of {zoo.victim['path']} with another digest"
+            f"found one of {zoo.victim.path} with another digest"
         )
     controls = zoo.of("control", far=far)
     if len(controls) < LEAST_CONTROLS:

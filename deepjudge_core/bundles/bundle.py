@@ -1,8 +1,7 @@
 """A bundle: all that a verdict rests on in one folder, so that others can check it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from deepjudge_core.auditing.outcome import QueryEvent
 from deepjudge_core.bundles.commitment import Commitment, Terms
@@ -30,6 +29,7 @@ from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.judging.calibration import Calibration, save_calibration
 from deepjudge_core.report.audit_json import dump
+from deepjudge_core.report.documents import AuditReport
 from deepjudge_core.suites.observation import Observation, save_observation
 from deepjudge_core.suites.suite import Suite, save_suite
 
@@ -124,18 +124,18 @@ class BundleWriter:
             self._tell("control", control.model.name, control, stored=True)
         save_calibration(self._secrets / CALIBRATION, calibration)
 
-    def finish(self, told: Mapping[str, Any], terms: Terms, registry: Registry) -> None:
+    def finish(self, report: AuditReport, terms: Terms, registry: Registry) -> None:
         """Write the report and what is known at the end, then the manifest and its signature.
 
         Args:
-            told: The report's JSON values.
+            report: What came of the audit.
             terms: By what was judged.
             registry: Where the components are.
 
         Raises:
             FileFormatError: When it cannot be written.
         """
-        parts = {REPORT: dump(told).encode(), ENVIRONMENT: dump_json(describe_environment(registry))}
+        parts = {REPORT: dump(report).encode(), ENVIRONMENT: dump_json(describe_environment(registry))}
         if self._commitment:
             parts[COMMITTED] = self._commitment.data
         if self._stamp:

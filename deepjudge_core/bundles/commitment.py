@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
 
 from deepjudge_core.bundles.signing import Signer, open_envelope, sign
 from deepjudge_core.bundles.statement import File, Statement
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import FileFormatError, UsageError
-from deepjudge_core.files import records
+from deepjudge_core.files.documents import Document, Json, Part, Positive, parse, plain
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular, parse_json
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import GroupMode
@@ -18,9 +20,6 @@ from deepjudge_core.judging.settings import JudgeSettings, check_judging
 from deepjudge_core.version import VERSION
 
 _NOTHING = "nothing"
-# Settings that older versions did not have: they are left out where they are not used, so that what was committed to
-# before there were any still holds.
-_LATER = {"fdr": float, "sequential": bool, "budget": int}
 COMMITMENT = "urn:deepjudge:commitment:1"
 """What kind of statement a commitment is."""
 
@@ -35,23 +34,42 @@ class CommitmentError(UsageError):
         super().__init__("; ".join(lines))
 
 
-@dataclass(frozen=True)
-class Terms:
+class JudgingTerms(Document, frozen=True, kw_only=True):
+    """All of :class:`~deepjudge_core.judging.settings.JudgeSettings`, with every metric by name and all options.
+
+    Settings that older versions did not have are left out where they are not used, so that what was committed to
+    before there were any still holds.
+    """
+
+    metrics: tuple[str, ...]
+    rule: str
+    rule_options: Json
+    groups: GroupMode
+    fdr: Annotated[float, Meta(gt=0, lt=1)] | UnsetType = UNSET
+    sequential: bool | UnsetType = UNSET
+    budget: Positive | UnsetType = UNSET
+
+    @property
+    def settings(self) -> JudgeSettings:
+        """The settings, to judge by them again."""
+        return JudgeSettings(**plain(self))
+
+
+class Terms(Document, frozen=True):
     """What a verdict depends on beside the suspect.
 
     Attributes:
         deepjudge: Version.
         suite: Digest of the suite.
         calibration: Digest of the calibration; None where there are no controls.
-        judging: All of :class:`~deepjudge_core.judging.settings.JudgeSettings` as JSON values, with every metric by
-            name and all options of the rule.
+        judging: How suspects are judged.
         components: Who gave the rule and each metric: the distribution and its version.
     """
 
     deepjudge: str
     suite: str
     calibration: str | None
-    judging: Mapping[str, Any]
+    judging: JudgingTerms
     components: Mapping[str, str]
 
     @classmethod
@@ -67,42 +85,24 @@ class Terms:
         Raises:
             UsageError: For a metric, rule or option that does not exist.
         """
-        metrics = [metric.name for metric in registry.metrics.select(judging.metrics)]
-        given = {field.name: getattr(judging, field.name) for field in fields(judging)}
-        given = {name: value for name, value in given.items() if name not in _LATER or value}
-        given |= {"metrics": metrics, "rule_options": check_judging(judging, registry)}
+        metrics = tuple(metric.name for metric in registry.metrics.select(judging.metrics))
         components = {f"metric {name}": registry.metrics.provider(name) for name in metrics}
         components[f"rule {judging.rule}"] = registry.rules.provider(judging.rule)
+        terms = JudgingTerms(
+            metrics=metrics,
+            rule=judging.rule,
+            rule_options=json.loads(json.dumps(check_judging(judging, registry))),
+            groups=judging.groups,
+            fdr=judging.fdr or UNSET,
+            sequential=judging.sequential or UNSET,
+            budget=judging.budget or UNSET,
+        )
         controls = calibration.digest if calibration and calibration.controls else None
-        return cls(VERSION, suite, controls, json.loads(json.dumps(given)), components)
+        return cls(VERSION, suite, controls, terms, components)
 
-    @classmethod
-    def from_json(cls, value: Any) -> "Terms":
-        """From the object that ``asdict`` made of it.
-
-        Raises:
-            ValueError, TypeError: When it is none.
-        """
-        found = records.from_json(cls, value)
-        judging = found.judging
-        known = {field.name for field in fields(JudgeSettings)}
-        if not known - set(_LATER) <= set(judging) <= known:
-            raise ValueError("expected all settings of this version and no others")
-        names = judging["metrics"]
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("expected metrics by name")
-        if not isinstance(judging["rule"], str) or not isinstance(judging["rule_options"], dict):
-            raise ValueError("expected a rule and its options")
-        if judging["groups"] not in get_args(GroupMode):
-            raise ValueError("expected groups that there are")
-        for name, kind in _LATER.items():
-            if name in judging and type(judging[name]) is not kind:
-                raise TypeError(f"expected {name} to be a {kind.__name__}")
-        return found
-
-    def differences(self, found: "Terms") -> tuple[str, ...]:
+    def differences(self, others: "Terms") -> tuple[str, ...]:
         """A line for each thing in which other terms differ from these."""
-        ours, theirs = (dict(_flat(asdict(terms))) for terms in (self, found))
+        ours, theirs = (dict(_flat(plain(terms))) for terms in (self, others))
         # Who gives a metric that is not measured at all in one of the two is no difference of its own.
         both = ours.keys() & theirs.keys()
         names = [name for name in {**ours, **theirs} if name in both or not name.startswith("components.")]
@@ -111,6 +111,10 @@ class Terms:
             for name in names
             if ours.get(name, _NOTHING) != theirs.get(name, _NOTHING)
         )
+
+
+class _Predicate(Part, frozen=True):
+    terms: Terms
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,9 @@ def dump_commitment(terms: Terms, suite: Path, calibration: Path | None, signer:
     Raises:
         FileFormatError: When a file cannot be read.
     """
-    given = {"suite.safetensors": suite, "calibration.safetensors": calibration}
-    files = tuple(File.of(path, name) for name, path in given.items() if path is not None)
-    payload = Statement(COMMITMENT, files, {"terms": asdict(terms)}).dump()
+    paths = {"suite.safetensors": suite, "calibration.safetensors": calibration}
+    files = tuple(File.of(path, name) for name, path in paths.items() if path is not None)
+    payload = Statement(COMMITMENT, files, plain(_Predicate(terms))).dump()
     return payload if signer is None else sign(payload, signer)
 
 
@@ -162,23 +166,24 @@ def load_commitment(path: Path) -> Commitment:
         if isinstance(value, dict) and "payload" in value:
             signed = open_envelope(data, path)
             key, payload = signed.key, signed.payload
-        return Commitment(Terms.from_json(Statement.parse(payload, COMMITMENT).predicate["terms"]), key, data)
-    except (ValueError, TypeError, LookupError) as error:
+        predicate = parse(_Predicate, Statement.parse(payload, COMMITMENT).predicate)
+    except ValueError as error:
         raise FileFormatError(f"{path}: expected a commitment, found one that is none: {error}") from None
+    return Commitment(predicate.terms, key, data)
 
 
-def check_terms(committed: Terms, found: Terms) -> None:
+def check_terms(committed: Terms, terms: Terms) -> None:
     """Refuse to judge by other terms than those committed to.
 
     Raises:
         CommitmentError: With a line for each difference.
     """
-    different = committed.differences(found)
+    different = committed.differences(terms)
     if different:
         raise CommitmentError(different)
 
 
-def _flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+def _flat(value: Json, before: str = "") -> Iterator[tuple[str, str]]:
     for name, part in value.items():
         if isinstance(part, Mapping) and part:
             yield from _flat(part, f"{before}{name}.")

@@ -3,13 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.files import records
+from deepjudge_core.files.documents import Document, Json, parse, plain
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular, parse_json
 
 Role = Literal["victim", "control", "suspect"]
@@ -17,8 +16,7 @@ _FIRST = "0" * 64
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(Document, frozen=True):
     """That one model was asked one suite.
 
     Attributes:
@@ -46,6 +44,10 @@ class Query:
     time: str | None = None
 
 
+class _Line(Query, frozen=True, kw_only=True):
+    previous: str  # SHA-256 of the line before, without its end
+
+
 class QueryLog:
     """Writes a log, each line as soon as it is known."""
 
@@ -59,12 +61,14 @@ class QueryLog:
             FileFormatError: When it cannot be written.
         """
         time = datetime.now(UTC).strftime(_TIME)
-        line = _dump({**asdict(query), "time": time, "previous": self._last})
+        line = _dump(plain(query) | {"time": time, "previous": self._last})
         try:
             with self._path.open("wb" if self._last == _FIRST else "ab") as file:
                 file.write(line + b"\n")
         except OSError as error:
-            raise FileFormatError(f"{self._path}: cannot be written: {error.strerror or error}") from error
+            raise FileFormatError(
+                f"{self._path}: cannot be written: {error.strerror or error}", code="cannot-write"
+            ) from error
         self._last = hashlib.sha256(line).hexdigest()
 
 
@@ -78,23 +82,27 @@ def read_log(path: Path) -> tuple[Query, ...]:
         data = file.read()
     *lines, rest = data.split(b"\n")
     if rest:
-        raise FileFormatError(f"{path}: line {len(lines) + 1}: is cut off")
-    found, last = [], _FIRST
+        raise FileFormatError(f"{path}: line {len(lines) + 1}: is cut off", code="damaged-file")
+    queries, last = [], _FIRST
     for number, line in enumerate(lines, 1):
         try:
             value = parse_json(line)
             if not isinstance(value, dict) or _dump(value) != line:
                 raise ValueError("it is not written as deepjudge writes it")
-            previous = value.pop("previous")
-            datetime.strptime(value["time"], _TIME)
-            query = records.from_json(Query, value)
-        except (ValueError, TypeError, LookupError) as error:
-            raise FileFormatError(f"{path}: line {number}: is no query: {error}") from None
-        if previous != last:
-            raise FileFormatError(f"{path}: line {number}: does not belong behind the line before it")
-        found.append(query)
+            entry = parse(_Line, value)
+            query = Query(**{name: getattr(entry, name) for name in Query.__struct_fields__})
+            if query.time is None:
+                raise ValueError("time: expected a string, found null")
+            datetime.strptime(query.time, _TIME)
+        except ValueError as error:
+            raise FileFormatError(f"{path}: line {number}: is no query: {error}", code="damaged-file") from None
+        if entry.previous != last:
+            raise FileFormatError(
+                f"{path}: line {number}: does not belong behind the line before it", code="damaged-file"
+            )
+        queries.append(query)
         last = hashlib.sha256(line).hexdigest()
-    return tuple(found)
+    return tuple(queries)
 
 
 def time_of(query: Query) -> datetime | None:
@@ -102,5 +110,5 @@ def time_of(query: Query) -> datetime | None:
     return datetime.strptime(query.time, _TIME).replace(tzinfo=UTC) if query.time else None
 
 
-def _dump(value: Mapping[str, Any]) -> bytes:
+def _dump(value: Json) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")

@@ -1,10 +1,11 @@
 """What is in a bundle, and under which names: the manifest, a statement about all its other files."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from deepjudge_core.bundles.commitment import Terms
 from deepjudge_core.bundles.statement import File, Statement
+from deepjudge_core.files.documents import Document, parse, plain
 
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"
 SUITE, CALIBRATION, OBSERVATIONS = "suite.safetensors", "calibration.safetensors", "observations"
@@ -22,6 +23,14 @@ def observation_name(place: int) -> str:
 def is_secret(name: str) -> bool:
     """Whether a file holds test cases of the victim, or what a model answered to them."""
     return name in (SUITE, CALIBRATION) or name.startswith(f"{OBSERVATIONS}/")
+
+
+class _Predicate(Document, frozen=True):
+    # What the statement says of its files; see Manifest.
+    terms: Terms
+    observations: tuple[str | None, ...]
+    withheld: tuple[str, ...]
+    signed_by: str | None
 
 
 @dataclass(frozen=True)
@@ -44,43 +53,36 @@ class Manifest:
 
     def dump(self) -> bytes:
         """The manifest as it stands in a file; equal ones give equal bytes."""
-        predicate = {
-            "terms": asdict(self.terms),
-            "observations": list(self.observations),
-            "withheld": list(self.withheld),
-            "signed_by": self.signed_by,
-        }
-        return Statement(_KIND, tuple(self.files.values()), predicate).dump()
+        predicate = _Predicate(self.terms, self.observations, self.withheld, self.signed_by)
+        return Statement(_KIND, tuple(self.files.values()), plain(predicate)).dump()
 
     @classmethod
     def parse(cls, data: bytes) -> "Manifest":
         """The inverse of :meth:`dump`: only the names of a bundle are taken, so that none leads out of its folder.
 
         Raises:
-            ValueError, TypeError, LookupError, AttributeError: Saying what is wrong.
+            ValueError: Saying what is wrong.
         """
         statement = Statement.parse(data, _KIND)
-        given = statement.predicate
-        found = cls(
+        predicate = parse(_Predicate, statement.predicate)
+        manifest = cls(
             files={file.name: file for file in statement.files},
-            terms=Terms.from_json(given["terms"]),
-            observations=tuple(given["observations"]),
-            withheld=tuple(given["withheld"]),
-            signed_by=given["signed_by"],
+            terms=predicate.terms,
+            observations=predicate.observations,
+            withheld=predicate.withheld,
+            signed_by=predicate.signed_by,
         )
-        for place, name in enumerate(found.observations):
+        for place, name in enumerate(manifest.observations):
             if name not in (None, observation_name(place)):
                 raise ValueError(f"expected {observation_name(place)} or none, found {name!r}")
-        names, expected = set(found.files), _ALWAYS.union(filter(None, found.observations))
+        names, expected = set(manifest.files), _ALWAYS.union(filter(None, manifest.observations))
         if names - {COMMITTED, STAMP} != expected:
             other = ", ".join(sorted((names - {COMMITTED, STAMP}) ^ expected))
             raise ValueError(f"expected the files of a bundle and no others; too many or too few: {other}")
         if STAMP in names and COMMITTED not in names:
             raise ValueError(f"expected {COMMITTED} beside {STAMP}")
-        if not set(found.withheld) <= {name for name in names if is_secret(name)}:
+        if not set(manifest.withheld) <= {name for name in names if is_secret(name)}:
             raise ValueError("expected only test cases and answers to be withheld")
-        if not isinstance(found.signed_by, str | None):
-            raise TypeError("expected a public key, or that nobody signed it")
-        if found.dump() != data:
+        if manifest.dump() != data:
             raise ValueError("expected nothing else in it, found more")
-        return found
+        return manifest

@@ -9,6 +9,7 @@ from typing import Any
 
 from deepjudge_core.bundles.statement import dump_json
 from deepjudge_core.errors import MissingExtraError, UsageError
+from deepjudge_core.files.documents import Document, parse, plain
 from deepjudge_core.files.reading import open_regular, parse_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -98,12 +99,12 @@ def open_envelope(data: bytes, source: object) -> Signed:
         ValueError: Saying what is wrong.
         MissingExtraError: Without the library.
     """
-    value = parse_json(data)
     try:
-        [signature] = value["signatures"]
-        key, payload, signed = str(signature["keyid"]), _decode(value["payload"]), _decode(signature["sig"])
+        envelope = parse(_Envelope, parse_json(data))
+        [signature] = envelope.signatures
+        key, payload, signed = signature.keyid, _decode(envelope.payload), _decode(signature.sig)
         raw = bytes.fromhex(key)
-    except (LookupError, TypeError, ValueError):
+    except ValueError:
         raise ValueError("expected a DSSE envelope with one signature, found another file") from None
     # One text for one envelope: base64 and JSON have several.
     if _dump(payload, key, signed) != data:
@@ -121,19 +122,23 @@ def encode(payload: bytes, kind: str = PAYLOAD_TYPE) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind.encode()), kind.encode(), len(payload), payload)
 
 
+class _Signature(Document, frozen=True):
+    keyid: str
+    sig: str
+
+
+class _Envelope(Document, frozen=True, rename="camel"):
+    payload_type: str
+    payload: str
+    signatures: tuple[_Signature, ...]
+
+
 def _dump(payload: bytes, key: str, signed: bytes) -> bytes:
-    return dump_json(
-        {
-            "payloadType": PAYLOAD_TYPE,
-            "payload": base64.b64encode(payload).decode(),
-            "signatures": [{"keyid": key, "sig": base64.b64encode(signed).decode()}],
-        }
-    )
+    signature = _Signature(key, base64.b64encode(signed).decode())
+    return dump_json(plain(_Envelope(PAYLOAD_TYPE, base64.b64encode(payload).decode(), (signature,))))
 
 
-def _decode(text: object) -> bytes:
-    if not isinstance(text, str):
-        raise TypeError("expected a text")
+def _decode(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:

@@ -3,17 +3,15 @@
 import hashlib
 import json
 import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deepjudge_core.files.documents import Count, Document, Json, Sha256, parse, plain
 from deepjudge_core.files.reading import NO_LIMIT, open_regular, parse_json
 
 _TYPE = "https://in-toto.io/Statement/v1"
 _SEAL = "sha256"  # of the predicate: of all else in the statement
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,28 @@ class File:
         return cls(name, hashlib.sha256(data).hexdigest(), len(data))
 
 
+class _Digest(Document, frozen=True):
+    sha256: Sha256
+
+
+class _Annotations(Document, frozen=True):
+    size: Count
+
+
+class _Subject(Document, frozen=True):
+    name: str
+    digest: _Digest
+    annotations: _Annotations
+
+
+class _InToto(Document, frozen=True, rename={"type": "_type", "kind": "predicateType"}):
+    # A statement as it stands in a file.
+    type: str
+    subject: tuple[_Subject, ...]
+    kind: str
+    predicate: Json
+
+
 @dataclass(frozen=True)
 class Statement:
     """What is said of files.
@@ -58,23 +78,18 @@ class Statement:
 
     kind: str
     files: tuple[File, ...]
-    predicate: Mapping[str, Any]
+    predicate: Json
 
     def dump(self) -> bytes:
         """The statement as it stands in a file, with its own digest in it; equal statements give equal bytes."""
-        return dump_json(self._values(hashlib.sha256(dump_json(self._values(None))).hexdigest()))
+        return self._bytes({**self.predicate, _SEAL: self._seal()})
 
-    def _values(self, seal: str | None) -> dict[str, Any]:
-        sealed = {} if seal is None else {_SEAL: seal}
-        return {
-            "_type": _TYPE,
-            "subject": [
-                {"name": file.name, "digest": {"sha256": file.sha256}, "annotations": {"size": file.size}}
-                for file in self.files
-            ],
-            "predicateType": self.kind,
-            "predicate": {**self.predicate, **sealed},
-        }
+    def _seal(self) -> str:
+        return hashlib.sha256(self._bytes(self.predicate)).hexdigest()
+
+    def _bytes(self, predicate: Json) -> bytes:
+        subject = tuple(_Subject(f.name, _Digest(f.sha256), _Annotations(f.size)) for f in self.files)
+        return dump_json(plain(_InToto(_TYPE, subject, self.kind, predicate)))
 
     @classmethod
     def parse(cls, data: bytes, kind: str) -> "Statement":
@@ -86,25 +101,16 @@ class Statement:
         value = parse_json(data)
         if not isinstance(value, dict) or value.get("_type") != _TYPE or value.get("predicateType") != kind:
             raise ValueError(f"expected an in-toto statement {kind}, found other JSON")
-        try:
-            predicate = dict(value["predicate"])
-            seal = predicate.pop(_SEAL)
-            files = tuple(
-                File(str(subject["name"]), str(subject["digest"]["sha256"]), int(subject["annotations"]["size"]))
-                for subject in value["subject"]
-            )
-        except (LookupError, TypeError, ValueError):
-            raise ValueError(f"expected an in-toto statement {kind}, found a damaged one") from None
-        if not all(_SHA256.fullmatch(file.sha256) and file.size >= 0 for file in files):
-            raise ValueError("a file in it has no SHA-256, or no size")
+        stated = parse(_InToto, value)
+        files = tuple(File(part.name, part.digest.sha256, part.annotations.size) for part in stated.subject)
         if len({file.name for file in files}) < len(files):
             raise ValueError("a file stands in it twice")
-        found = cls(kind, files, predicate)
-        if found.dump() != data:
-            own = hashlib.sha256(dump_json(found._values(None))).hexdigest()
-            why = "its SHA-256 does not agree" if own != seal else "it is not written as deepjudge writes it"
+        statement = cls(kind, files, {key: part for key, part in stated.predicate.items() if key != _SEAL})
+        if statement.dump() != data:
+            own = statement._seal() == stated.predicate.get(_SEAL)
+            why = "it is not written as deepjudge writes it" if own else "its SHA-256 does not agree"
             raise ValueError(f"was changed after it was written ({why})")
-        return found
+        return statement
 
 
 def dump_json(value: Any) -> bytes:

@@ -3,15 +3,17 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET
+
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.outcome import Report, SuspectResult
 from deepjudge_core.bundles.commitment import Terms, load_commitment
-from deepjudge_core.bundles.log import Query, read_log, time_of
+from deepjudge_core.bundles.log import Query, Role, read_log, time_of
 from deepjudge_core.bundles.manifest import (
     CALIBRATION,
     COMMITTED,
@@ -30,10 +32,11 @@ from deepjudge_core.bundles.statement import File
 from deepjudge_core.bundles.timestamp import Stamp, read_response
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, MissingExtraError
-from deepjudge_core.files.reading import LARGEST_ARRAYS, LARGEST_JSON, open_regular, read_json
+from deepjudge_core.files.documents import Json
+from deepjudge_core.files.reading import LARGEST_ARRAYS, LARGEST_JSON, open_regular
 from deepjudge_core.judging.calibration import load_calibration
-from deepjudge_core.judging.settings import JudgeSettings
-from deepjudge_core.report.audit_json import SCHEMA, dump_report
+from deepjudge_core.report.audit_json import report_to_json
+from deepjudge_core.report.documents import AuditReport, ControlEntry, SuspectEntry, VictimEntry, read_audit
 from deepjudge_core.suites.observation import Observation, load_observation
 from deepjudge_core.suites.suite import load_suite
 
@@ -96,7 +99,7 @@ def verify_bundle(
         manifest = Manifest.parse(data)
     except FileFormatError as error:
         return Verification(None, (_within(folder, error),))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except ValueError as error:
         return Verification(None, (f"{MANIFEST}: expected the manifest of a bundle: {error}",))
     digest = File.of_bytes(data, MANIFEST).sha256
     notes: list[str] = []
@@ -163,19 +166,19 @@ def _check_files(folder: Path, manifest: Manifest) -> Iterator[str]:
             continue
         try:
             _refuse_link(folder, name)
-            found = File.of(path, name, LARGEST_ARRAYS if is_secret(name) else LARGEST_JSON)
+            actual = File.of(path, name, LARGEST_ARRAYS if is_secret(name) else LARGEST_JSON)
         except FileFormatError as error:
             yield _within(folder, error)
         except OSError as error:
             yield f"{name}: cannot be read: {error.strerror}"
         else:
-            if found.size != file.size:
-                yield f"{name}: was changed (expected {file.size} bytes, found {found.size})"
-            elif found != file:
+            if actual.size != file.size:
+                yield f"{name}: was changed (expected {file.size} bytes, found {actual.size})"
+            elif actual != file:
                 yield f"{name}: was changed (its SHA-256 does not agree)"
-    known = {*manifest.files, MANIFEST, SIGNATURE}
+    listed = {*manifest.files, MANIFEST, SIGNATURE}
     try:
-        yield from (f"{name}: is not in the manifest" for name in _names(folder) if name not in known)
+        yield from (f"{name}: is not in the manifest" for name in _names(folder) if name not in listed)
     except OSError as error:
         yield f"{folder}: cannot be listed: {error.strerror}"
 
@@ -194,52 +197,50 @@ def _check_contents(
 ) -> Iterator[str]:
     # Whoever changed a file and the manifest with it is found here.
     try:
-        told = _read_report(folder, manifest)
+        report, values = _read_report(folder, manifest)
         queries = read_log(folder / QUERIES)
-        yield from _check_log(queries, manifest, told)
+        yield from _check_log(queries, manifest, report)
         yield from _check_commitment(folder, manifest, queries, notes)
         if absent:
-            yield from _check_models(queries, told)
+            yield from _check_models(queries, report)
             notes.append(
                 f"verdicts were not recomputed: {len(absent)} files, with test cases and answers, were withheld"
             )
         else:
-            yield from _recompute(folder, manifest, told, queries, registry, notes)
+            yield from _recompute(folder, manifest, report, values, queries, registry, notes)
     except DeepJudgeError as error:
         yield _within(folder, error)
 
 
-def _read_report(folder: Path, manifest: Manifest) -> dict[str, Any]:
+def _read_report(folder: Path, manifest: Manifest) -> tuple[AuditReport, Json]:
     # What is said here again of what the manifest says has to be the same.
-    told = read_json(folder / REPORT, "a report")
-    if not isinstance(told, dict) or told.get("schema") != SCHEMA or not isinstance(told.get("suspects"), list):
-        raise FileFormatError(f"{REPORT}: expected a {SCHEMA}, found other JSON")
-    suspects = told["suspects"]
-    if len(suspects) != len(manifest.observations):
-        raise FileFormatError(f"{REPORT}: expected {len(manifest.observations)} suspects, found {len(suspects)}")
-    for suspect, name in zip(suspects, manifest.observations, strict=True):
-        reason = isinstance(suspect, dict) and (name is not None or isinstance(suspect.get("reason"), str))
-        if not reason or not isinstance(suspect.get("path"), str):
-            raise FileFormatError(f"{REPORT}: expected of each suspect an observation, or a reason why there is none")
+    report, values = read_audit(folder / REPORT)
+    if len(report.suspects) != len(manifest.observations):
+        raise FileFormatError(f"{REPORT}: expected {len(manifest.observations)} suspects, found {len(report.suspects)}")
+    if any(s.reason is None for s, name in zip(report.suspects, manifest.observations, strict=True) if name is None):
+        raise FileFormatError(f"{REPORT}: expected of each suspect an observation, or a reason why there is none")
     terms = manifest.terms
-    suite = told["suite"].get("digest") if isinstance(told.get("suite"), dict) else None
-    fdr = told["fleet"].get("fdr") if isinstance(told.get("fleet"), dict) else None
-    said = {**told, "suite": suite, "fdr": fdr}
-    meant = {**terms.judging, "deepjudge": terms.deepjudge, "suite": terms.suite}
-    names = ("deepjudge", "suite", "rule", "rule_options", "groups", "fdr")
-    other = [name for name in names if said.get(name) != meant.get(name)]
-    if other:
-        raise FileFormatError(f"{REPORT}: expected {', '.join(other)} as in the manifest, found others")
-    return told
+    pairs = {
+        "deepjudge": (report.deepjudge, terms.deepjudge),
+        "suite": (report.suite.digest, terms.suite),
+        "rule": (report.rule, terms.judging.rule),
+        "rule_options": (report.rule_options, terms.judging.rule_options),
+        "groups": (report.groups, terms.judging.groups),
+        "fdr": (report.fleet.fdr if report.fleet else UNSET, terms.judging.fdr),
+    }
+    others = [name for name, (here, there) in pairs.items() if here != there]
+    if others:
+        raise FileFormatError(f"{REPORT}: expected {', '.join(others)} as in the manifest, found others")
+    return report, values
 
 
-def _check_log(queries: Sequence[Query], manifest: Manifest, told: Mapping[str, Any]) -> Iterator[str]:
+def _check_log(queries: Sequence[Query], manifest: Manifest, report: AuditReport) -> Iterator[str]:
     if any(query.suite != manifest.terms.suite for query in queries):
         yield f"{QUERIES}: a model in it was asked another suite"
     asked = [(query.model, query.observation is None, query.failure) for query in _of(queries, "suspect")]
     expected = [
-        (suspect["path"], name is None, suspect["reason"] if name is None else None)
-        for suspect, name in zip(told["suspects"], manifest.observations, strict=True)
+        (suspect.path, name is None, suspect.reason if name is None else None)
+        for suspect, name in zip(report.suspects, manifest.observations, strict=True)
     ]
     if asked != expected:
         yield f"{QUERIES}: expected a line for each suspect of the report, in their order, found others"
@@ -247,20 +248,17 @@ def _check_log(queries: Sequence[Query], manifest: Manifest, told: Mapping[str, 
         yield f"{QUERIES}: expected one line for the victim, found {len(_of(queries, 'victim'))}"
 
 
-def _check_models(queries: Sequence[Query], told: Mapping[str, Any]) -> Iterator[str]:
+def _check_models(queries: Sequence[Query], report: AuditReport) -> Iterator[str]:
     # Those in the report are those that were asked; where answers are there, these say it.
-    calibration = told.get("calibration")
-    given = {
-        "victim": [told.get("victim")],
-        "control": calibration.get("controls") if isinstance(calibration, dict) else None,
-        "suspect": [suspect for suspect in told["suspects"] if suspect.get("digest") is not None],
-    }
-    for role, models in given.items():
+    models: Sequence[tuple[Role, VictimEntry | ControlEntry | SuspectEntry]] = (
+        ("victim", report.victim),
+        *(("control", control) for control in report.calibration.controls),
+        *(("suspect", suspect) for suspect in report.suspects if suspect.digest is not None),
+    )
+    for role, model in models:
         asked = {(query.digest, query.model if role == "suspect" else None) for query in _of(queries, role)}
-        for model in models if isinstance(models, list) else [None]:
-            digest, path = (model.get("digest"), model.get("path")) if isinstance(model, dict) else (None, None)
-            if not isinstance(digest, str) or (digest, path if role == "suspect" else None) not in asked:
-                yield f"{QUERIES}: there is no line of a {role} of the report, {json.dumps(path)}, with its digest"
+        if (model.digest, model.path if role == "suspect" else None) not in asked:
+            yield f"{QUERIES}: there is no line of a {role} of the report, {json.dumps(model.path)}, with its digest"
 
 
 def _check_commitment(folder: Path, manifest: Manifest, queries: Sequence[Query], notes: list[str]) -> Iterator[str]:
@@ -299,7 +297,8 @@ def _check_stamp(folder: Path, certificates: "Sequence[Certificate] | None", not
 def _recompute(
     folder: Path,
     manifest: Manifest,
-    told: dict[str, Any],
+    report: AuditReport,
+    values: Json,
     queries: Sequence[Query],
     registry: Registry,
     notes: list[str],
@@ -309,15 +308,15 @@ def _recompute(
     if total > LARGEST_ARRAYS:
         yield f"{MANIFEST}: expected at most {LARGEST_ARRAYS} bytes of answers on this machine, found {total}"
         return
-    judging = JudgeSettings(**terms.judging)
+    judging = terms.judging.settings
     suite = load_suite(folder / SUITE)
     calibration = load_calibration(folder / CALIBRATION, suite, judging.metrics, registry=registry)
     here = Terms.of(suite.digest, calibration, judging, registry)
     if (here.suite, here.calibration) != (terms.suite, terms.calibration):
         yield f"{MANIFEST}: expected the digests of the suite and the calibration that are there, found others"
         return
-    seen = [None if name is None else load_observation(folder / name) for name in manifest.observations]
-    asked, answered = [*_of(queries, "victim"), *_of(queries, "suspect")], [suite.victim, *seen]
+    observations = [None if name is None else load_observation(folder / name) for name in manifest.observations]
+    asked, answered = [*_of(queries, "victim"), *_of(queries, "suspect")], [suite.victim, *observations]
     for query, answers in zip(asked, answered, strict=False):  # as many as there have to be was looked at before
         if answers and not _is_of(query, answers, len(suite.cases.inputs)):
             yield f"{QUERIES}: the line of {query.model} is not of the answers that are there"
@@ -325,62 +324,60 @@ def _recompute(
     for control in calibration.controls:
         if not any(_is_of(query, control, len(suite.cases.inputs)) for query in controls):
             yield f"{QUERIES}: there is no line of the answers of the control {control.model.name}"
-    stored = [answers for answers in seen if answers]
-    report = judge_suspects(suite, calibration, stored, judging, sandbox=None, registry=registry)
-    again = json.loads(dump_report(_as_told(report, seen, told))) | {"deepjudge": told["deepjudge"]}
-    different = [*_differences(again, told)]
+    stored = [answers for answers in observations if answers]
+    outcome = judge_suspects(suite, calibration, stored, judging, sandbox=None, registry=registry)
+    again = report_to_json(_as_reported(outcome, observations, report)) | {"deepjudge": report.deepjudge}
+    different = [*_differences(again, values)]
     yield from different
     versions = terms.differences(here)
     if versions and different:
         notes.append("not the versions that made the bundle, which may be why it differs")
     notes += (f"recomputed with another version: {line}" for line in versions)
-    if again != told and not different:
+    if again != values and not different:
         notes.append(f"recomputed numbers agree within {RELATIVE:g} of each, or {ABSOLUTE:g}, but not in all digits")
-    for suspect, answers in zip(told["suspects"], seen, strict=True):
+    for suspect, answers in zip(report.suspects, observations, strict=True):
         if answers is None:
-            notes.append(f"{suspect['path']} did not answer, so that nothing can be recomputed: {suspect['reason']}")
+            notes.append(f"{suspect.path} did not answer, so that nothing can be recomputed: {suspect.reason}")
 
 
-def _as_told(report: Report, seen: Sequence[Observation | None], told: Mapping[str, Any]) -> Report:
+def _as_reported(outcome: Report, observations: Sequence[Observation | None], report: AuditReport) -> Report:
     # With the names that the user gave, and those that failed in their places.
-    judged = iter(report.suspects)
+    judged = iter(outcome.suspects)
     suspects = tuple(
-        replace(next(judged), path=suspect["path"])
-        if answers
-        else SuspectResult(suspect["path"], failure=suspect["reason"])
-        for suspect, answers in zip(told["suspects"], seen, strict=True)
+        replace(next(judged), path=suspect.path) if answers else SuspectResult(suspect.path, failure=suspect.reason)
+        for suspect, answers in zip(report.suspects, observations, strict=True)
     )
-    return replace(report, suspects=suspects)
+    return replace(outcome, suspects=suspects)
 
 
 def _of(queries: Sequence[Query], role: str) -> list[Query]:
     return [query for query in queries if query.role == role]
 
 
-def _is_of(query: Query, seen: Observation, cases: int) -> bool:
-    return (query.observation, query.digest, query.cases) == (seen.digest, seen.model.digest, cases)
+def _is_of(query: Query, answers: Observation, cases: int) -> bool:
+    return (query.observation, query.digest, query.cases) == (answers.digest, answers.model.digest, cases)
 
 
-def _differences(found: Any, told: Any, at: str = "") -> Iterator[str]:
-    # Where a report says other things than were found.
-    if isinstance(found, dict) and isinstance(told, dict):
-        for name in {**found, **told}:
+def _differences(recomputed: Any, reported: Any, at: str = "") -> Iterator[str]:
+    # Where a report says other things than were recomputed.
+    if isinstance(recomputed, dict) and isinstance(reported, dict):
+        for name in {**recomputed, **reported}:
             here = f"{at}.{name}" if at else name
-            if name in found and name in told:
-                yield from _differences(found[name], told[name], here)
+            if name in recomputed and name in reported:
+                yield from _differences(recomputed[name], reported[name], here)
             else:
-                yield f"{REPORT}: {here}: {'is missing' if name in found else 'has no place in this report'}"
-    elif isinstance(found, list) and isinstance(told, list) and len(found) == len(told):
-        for place, pair in enumerate(zip(found, told, strict=True)):
+                yield f"{REPORT}: {here}: {'is missing' if name in recomputed else 'has no place in this report'}"
+    elif isinstance(recomputed, list) and isinstance(reported, list) and len(recomputed) == len(reported):
+        for place, pair in enumerate(zip(recomputed, reported, strict=True)):
             yield from _differences(*pair, f"{at}[{place}]")
-    elif not _agree(found, told):
-        yield f"{REPORT}: {at}: says {json.dumps(told)}, recomputed {json.dumps(found)}"
+    elif not _agree(recomputed, reported):
+        yield f"{REPORT}: {at}: says {json.dumps(reported)}, recomputed {json.dumps(recomputed)}"
 
 
-def _agree(found: Any, told: Any) -> bool:
-    if isinstance(found, float) and isinstance(told, float):
-        return math.isclose(found, told, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
-    return type(found) is type(told) and bool(found == told)
+def _agree(recomputed: Any, reported: Any) -> bool:
+    if isinstance(recomputed, float) and isinstance(reported, float):
+        return math.isclose(recomputed, reported, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+    return type(recomputed) is type(reported) and bool(recomputed == reported)
 
 
 def _read(folder: Path, name: str) -> bytes:

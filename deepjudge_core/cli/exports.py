@@ -1,10 +1,9 @@
-"""What reports are written as beside JSON: each is a function of the JSON values alone."""
+"""What reports are written as beside JSON: each is a function of the report alone."""
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -14,14 +13,10 @@ from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.report import model_card, sarif
-from deepjudge_core.report import power_json as power
-from deepjudge_core.report.audit_json import SCHEMA
+from deepjudge_core.report.documents import AUDIT, POWER, AnyReport, read_report, schema_of
 from deepjudge_core.report.html import render_html
 from deepjudge_core.report.markdown import render_markdown
 from deepjudge_core.report.pdf import check_pdf, render_pdf
-from deepjudge_core.report.reading import read_report
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,14 +25,14 @@ class Export:
 
     Attributes:
         text: What the option does, for the help.
-        render: The report's JSON values as a file's bytes.
+        render: The report as a file's bytes.
         of: Schemas of the reports that can be written so.
         check: Raises :class:`~deepjudge_core.errors.DeepJudgeError` where it cannot be made here at all.
     """
 
     text: str
-    render: Callable[[Json], bytes]
-    of: tuple[str, ...] = (SCHEMA, power.SCHEMA)
+    render: Callable[..., bytes]
+    of: tuple[str, ...] = (AUDIT, POWER)
     check: Callable[[], object] = lambda: None
 
 
@@ -45,8 +40,8 @@ EXPORTS: Mapping[str, Export] = {
     "html": Export("write the report as a page for a browser: one file", render_html),
     "markdown": Export("write the report as text with Markdown", render_markdown),
     "pdf": Export("write the report as PDF", render_pdf, check=check_pdf),
-    "sarif": Export("write the report as SARIF 2.1.0, for code scanning", sarif.render, of=(SCHEMA,)),
-    "model_card": Export("write the report as a section of a model card", model_card.render, of=(SCHEMA,)),
+    "sarif": Export("write the report as SARIF 2.1.0, for code scanning", sarif.render, of=(AUDIT,)),
+    "model_card": Export("write the report as a section of a model card", model_card.render, of=(AUDIT,)),
 }
 """By the key in an ``AUDIT.toml``."""
 
@@ -120,7 +115,7 @@ def _expect_file(path: Path) -> None:
         raise UsageError(f"{path}: expected a file to write the report to, found {found}")
 
 
-def write(files: Mapping[str, Path], report: Json, out: Console) -> None:
+def write(files: Mapping[str, Path], report: AnyReport, out: Console) -> None:
     """Write a report in the forms that were asked for, and say where.
 
     Raises:
@@ -138,7 +133,7 @@ def run_report(arguments: argparse.Namespace) -> int:
         raise UsageError(f"expected at least one of {', '.join(map(option, EXPORTS))}, found none")
     report = read_report(arguments.report)
     for name in files:
-        if report["schema"] not in EXPORTS[name].of:
-            raise UsageError(f"{option(name)}: expected a report {EXPORTS[name].of[0]}, found {report['schema']}")
+        if schema_of(report) not in EXPORTS[name].of:
+            raise UsageError(f"{option(name)}: expected a report {EXPORTS[name].of[0]}, found {schema_of(report)}")
     write(files, report, display.console())
     return NO_COPY

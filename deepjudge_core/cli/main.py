@@ -45,14 +45,14 @@ from deepjudge_core.judging.calibration import (
 )
 from deepjudge_core.observing.observe import QuerySettings, observe
 from deepjudge_core.progress import watched
-from deepjudge_core.report import power_json as power
-from deepjudge_core.report.audit_json import SCHEMA, dump, report_to_json
+from deepjudge_core.report.audit_json import audit_report, dump
+from deepjudge_core.report.documents import AUDIT, POWER, AuditReport
 from deepjudge_core.suites.observation import load_observation, save_observation
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.zoo import manifest
 
 _LARGEST_COLOURED = 2**18  # bytes of JSON
-_SCHEMAS = (SCHEMA, manifest.SCHEMA, power.SCHEMA)
+_SCHEMAS = (AUDIT, manifest.SCHEMA, POWER)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -165,17 +165,18 @@ def _judge(arguments: argparse.Namespace) -> int:
     asked = sealed.asked if sealed else lambda _: None
     report = judge_suspects(suite, calibration, suspects, judging, sandbox=sandbox, registry=registry, asked=asked)
     # Neurons are matched once more for it: only where somebody reads it.
-    told = report_to_json(report) if arguments.json or sealed or files else {}
+    document = audit_report(report) if arguments.json or sealed or files else None
     to_stdout = str(arguments.json) == "-"
     out = display.console(stderr=to_stdout)
     display.show_report(out, report)
-    if to_stdout:
-        sys.stdout.write(dump(told))
-    elif arguments.json:
-        storage.write_bytes(arguments.json, dump(told).encode())
-    if sealed:
-        _seal(sealed, told, arguments.output, arguments.without_observations, out)
-    exports.write(files, told, out)
+    if document and to_stdout:
+        sys.stdout.write(dump(document))
+    elif document and arguments.json:
+        storage.write_bytes(arguments.json, dump(document).encode())
+    if document and sealed:
+        _seal(sealed, document, arguments.output, arguments.without_observations, out)
+    if document:
+        exports.write(files, document, out)
     return _status(report)
 
 
@@ -217,14 +218,14 @@ def _run(plan: Plan, registry: Registry) -> int:
             calibrated=calibrated,
         )
     display.show_report(out, report)
-    told = report_to_json(report)
-    _seal(sealed, told, plan.output, plan.sealing.withhold, out)
-    exports.write(plan.exports, told, out)
+    document = audit_report(report)
+    _seal(sealed, document, plan.output, plan.sealing.withhold, out)
+    exports.write(plan.exports, document, out)
     return _status(report)
 
 
-def _seal(sealed: BundleSession, told: Mapping[str, Any], folder: Path, withhold: bool, out: Console) -> None:
-    sealed.finish(told)
+def _seal(sealed: BundleSession, report: AuditReport, folder: Path, withhold: bool, out: Console) -> None:
+    sealed.finish(report)
     if withhold:
         display.say(out, f"withheld: {withheld_folder(folder)}: test cases and answers, for you to keep")
     display.say(out, f"report: {folder / 'report.json'}")

@@ -13,8 +13,7 @@ from deepjudge_core.components.kinds import ALL_METRICS
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
-from deepjudge_core.report import power_json as power_report
-from deepjudge_core.report.audit_json import SCHEMA
+from deepjudge_core.report.documents import AUDIT, POWER
 from deepjudge_core.suites.generation import DEFAULT_GENERATORS
 from deepjudge_core.text import LONGEST_LINE, clean
 from deepjudge_core.version import VERSION
@@ -120,7 +119,7 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
     _commitment(judge)
     _bundle(judge)
     judge.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON; '-' for standard output")
-    add_options(judge, SCHEMA)
+    add_options(judge, AUDIT)
     _output(judge, "DIR", required=False, text="write a bundle, which others can check, to this folder")
 
     audit = _command(commands, "audit", "suite, calibrate and judge in one", epilog=EXIT_STATUS)
@@ -146,7 +145,7 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
         _sandbox(audit)
         _commitment(audit)
         _bundle(audit)
-        add_options(audit, SCHEMA)
+        add_options(audit, AUDIT)
         _output(audit, "DIR")
 
     commit = _command(commands, "commit", "write down by what suspects are going to be judged, before they are asked")
@@ -189,7 +188,7 @@ def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
     _judgement(power)
     _sandbox(power)
     power.add_argument("--far", action="store_true", help="count models whose accuracy is far below the victim's, too")
-    add_options(power, power_report.SCHEMA)
+    add_options(power, POWER)
     _output(power, "DIR")
 
     report = _command(commands, "report", "write a stored report as a page for people")

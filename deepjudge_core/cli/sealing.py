@@ -1,10 +1,10 @@
 """The commands ``commit`` and ``verify``, and what commitments and bundles are to ``judge`` and ``audit``."""
 
 import argparse
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+from msgspec.structs import replace
 
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.bundles.bundle import BundleWriter, belongs_to
@@ -28,6 +28,7 @@ from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.judging.calibration import Calibration, load_calibration
 from deepjudge_core.judging.settings import JudgeSettings
+from deepjudge_core.report.documents import AuditReport
 from deepjudge_core.suites.suite import Suite, load_suite
 
 _MADE_ANEW = (
@@ -57,7 +58,7 @@ def run_commit(arguments: argparse.Namespace) -> int:
     display.say(out, f"suite       {terms.suite}")
     display.say(out, f"calibration {terms.calibration or 'none'}")
     display.say(out, f"rule        {judging.rule} ({terms.components[f'rule {judging.rule}']})")
-    display.say(out, f"metrics     {', '.join(terms.judging['metrics'])}")
+    display.say(out, f"metrics     {', '.join(terms.judging.metrics)}")
     display.say(out, f"signed by   {signer.public if signer else 'nobody'}")
     display.say(out, f"commitment: {arguments.output}")
     if request:
@@ -189,12 +190,12 @@ class BundleSession:
         self._found(stored, calibration=calibration.digest if calibration.controls else None)
         self._writer.add_calibration(calibration, stored=stored)
 
-    def finish(self, told: Mapping[str, Any]) -> None:
-        """Keep the report, of which these are the JSON values, and seal the bundle."""
-        self._writer.finish(told, self._terms, self._registry)
+    def finish(self, report: AuditReport) -> None:
+        """Keep the report, and seal the bundle."""
+        self._writer.finish(report, self._terms, self._registry)
 
     def _found(self, stored: bool, **made: str | None) -> None:
-        self._terms = replace(self._terms, **made)  # type: ignore[arg-type]
+        self._terms = replace(self._terms, **made)
         different = self._committed.differences(self._terms) if self._committed else ()
         if different:
             raise CommitmentError(different if stored else (*different, _MADE_ANEW))

@@ -1,4 +1,4 @@
-"""The tool's own files: arrays and a JSON manifest in one checksummed safetensors file, written whole or not at all."""
+"""The tool's own files: arrays and a JSON header in one checksummed safetensors file, written whole or not at all."""
 
 import contextlib
 import fcntl
@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from deepjudge_core.errors import FileFormatError
+from deepjudge_core.files.documents import Json, Part, parse
 from deepjudge_core.files.reading import LARGEST_ARRAYS, LARGEST_JSON, NO_LIMIT, abandoned, open_regular, parse_json
 from deepjudge_core.types import Array
 
@@ -32,20 +33,20 @@ class Content:
 
     Attributes:
         kind: "suite", "observation" or "calibration".
-        manifest: JSON values.
+        header: JSON values; in the file they stand under the key "manifest".
         arrays: By name.
         digest: SHA-256 of all of it, in hex; independent of how the file was laid out.
     """
 
     kind: str
-    manifest: Mapping[str, Any]
+    header: Mapping[str, Any]
     arrays: Mapping[str, Array]
     digest: str
 
 
-def seal(kind: str, manifest: Mapping[str, Any], arrays: Mapping[str, Array]) -> Content:
-    """Give a manifest and arrays their digest."""
-    return Content(kind, manifest, arrays, _digest(kind, manifest, arrays))
+def seal(kind: str, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Content:
+    """Give a header and arrays their digest."""
+    return Content(kind, header, arrays, _digest(kind, header, arrays))
 
 
 def write(path: Path, content: Content) -> None:
@@ -54,13 +55,9 @@ def write(path: Path, content: Content) -> None:
     Raises:
         FileFormatError: When it cannot be written, or could not be read.
     """
-    header = {
-        "schema": f"{_PREFIX}{content.kind}/1",
-        "sha256": content.digest,
-        "manifest": content.manifest,
-    }
+    whole = {"schema": f"{_PREFIX}{content.kind}/1", "sha256": content.digest, "manifest": content.header}
     arrays = {name: np.ascontiguousarray(array) for name, array in content.arrays.items()}
-    text = _canonical(header)
+    text = _canonical(whole)
     data = save(arrays, metadata={_KEY: text})
     try:
         for part in (text, data[_LENGTH : _LENGTH + int.from_bytes(data[:_LENGTH], "little")]):
@@ -153,26 +150,26 @@ def read(path: Path, kinds: Collection[str]) -> Content:
             raise FileFormatError(f"{path}: expected {expected}, found another safetensors file")
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        kind, manifest, digest = _header(path, text)
-        found = _digest(kind, manifest, arrays)
+        kind, header, digest = _header(path, text)
+        actual = _digest(kind, header, arrays)
     except (SafetensorError, OSError, TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, OSError) and error.strerror:
             raise FileFormatError(f"{path}: cannot be read: {error.strerror}") from None
         raise FileFormatError(f"{path}: expected {expected}, found a damaged or other file") from error
     except MemoryError:
         raise FileFormatError(f"{path}: expected {expected}, found one that the memory does not hold") from None
-    if found != digest:
+    if actual != digest:
         raise FileFormatError(f"{path}: was changed after it was written (its SHA-256 does not agree)")
     if kind not in kinds:
         raise FileFormatError(f"{path}: expected {expected}, found a deepjudge {kind}")
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise FileFormatError(f"{path}: expected finite numbers in {name!r}, found NaN or infinity")
-    return Content(kind, manifest, arrays, digest)
+    return Content(kind, header, arrays, digest)
 
 
 def _text(path: Path, expected: str) -> str | None:
-    # The manifest, after a look at all that the library is going to parse; None of a file without one.
+    # Our header, after a look at all that the library is going to parse; None of a file without one.
     with open_regular(path, expected, LARGEST_ARRAYS) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(_LENGTH), "little")
@@ -181,28 +178,33 @@ def _text(path: Path, expected: str) -> str | None:
         header = parse_json(file.read(length))
     text = header.get("__metadata__", {}).get(_KEY)
     if not isinstance(text, str | None):
-        raise TypeError("a manifest that is no text")
+        raise TypeError("a header that is no text")
     return text
 
 
-def _header(path: Path, text: str) -> tuple[str, Mapping[str, Any], str]:
+class _Whole(Part, frozen=True):
+    schema: str
+    sha256: str
+    manifest: Json
+
+
+def _header(path: Path, text: str) -> tuple[str, Json, str]:
     try:
-        header = parse_json(text)
-        schema, manifest, digest = header["schema"], header["manifest"], header["sha256"]
-        kind, version = schema.removeprefix(_PREFIX).split("/")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise FileFormatError(f"{path}: its manifest is damaged") from None
+        whole = parse(_Whole, parse_json(text))
+        kind, version = whole.schema.removeprefix(_PREFIX).split("/")
+    except ValueError as error:
+        raise FileFormatError(f"{path}: its header is damaged: {error}", code="damaged-file") from None
     if version != "1":
         raise FileFormatError(f"{path}: expected schema version 1, found {version}: another release wrote it")
-    return kind, manifest, digest
+    return kind, whole.manifest, whole.sha256
 
 
-def _digest(kind: str, manifest: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+def _digest(kind: str, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
     sums = {
         name: [str(array.dtype), list(array.shape), hashlib.sha256(_bytes(array)).hexdigest()]
         for name, array in arrays.items()
     }
-    whole = _canonical({"kind": kind, "manifest": manifest, "arrays": sums})
+    whole = _canonical({"kind": kind, "manifest": header, "arrays": sums})
     return hashlib.sha256(whole.encode()).hexdigest()
 
 

@@ -1,10 +1,9 @@
 """The controls: models known to be independent of the victim, and how far they are from it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -12,10 +11,11 @@ from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import CalibrationError, FileFormatError
 from deepjudge_core.files import storage
+from deepjudge_core.files.documents import Lines, Part, parse, plain
 from deepjudge_core.judging.measure import Measurements, measure
-from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, parse_match
+from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.models.model import Access
-from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.observation import Observation, ObservationHeader
 from deepjudge_core.suites.suite import Suite, check_suite
 from deepjudge_core.types import Array
 
@@ -151,6 +151,19 @@ class Controls:
     strata: tuple[Stratum | None, ...] = ()
 
 
+class _CalibrationHeader(Part, frozen=True):
+    # A calibration without its arrays.
+    suite: str
+    controls: tuple[ObservationHeader, ...]
+    notes: Lines
+    match: Match
+    strata: tuple[Stratum | None, ...] = ()  # before there were any, files had none
+
+    def __post_init__(self) -> None:
+        if len(self.strata) not in (0, len(self.controls)):
+            raise ValueError(f"strata: expected {len(self.controls)}, as many as controls, found {len(self.strata)}")
+
+
 def save_calibration(path: Path, calibration: Calibration) -> None:
     """Write the controls' answers; their values are computed anew by whoever reads them.
 
@@ -161,17 +174,17 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
 
 
 def _content(calibration: Calibration) -> storage.Content:
-    manifest = {
-        "suite": calibration.suite,
-        "controls": [control.to_json() for control in calibration.controls],
-        "notes": list(calibration.notes),
-        "match": calibration.match,
-        "strata": list(calibration.strata),
-    }
+    header = _CalibrationHeader(
+        suite=calibration.suite,
+        controls=tuple(control.header() for control in calibration.controls),
+        notes=calibration.notes,
+        match=calibration.match,
+        strata=calibration.strata,
+    )
     arrays: dict[str, Array] = {}
     for place, control in enumerate(calibration.controls):
         arrays |= control.arrays(f"controls.{place}.")
-    return storage.seal("calibration", manifest, arrays)
+    return storage.seal("calibration", plain(header), arrays)
 
 
 def load_controls(path: Path) -> Controls:
@@ -182,20 +195,14 @@ def load_controls(path: Path) -> Controls:
     """
     content = storage.read(path, ["calibration"])
     try:
-        values: Sequence[Mapping[str, object]] = content.manifest["controls"]
-        return Controls(
-            suite=str(content.manifest["suite"]),
-            observations=tuple(
-                Observation.from_parts(value, content.arrays, f"controls.{place}.")
-                for place, value in enumerate(values)
-            ),
-            notes=tuple(map(str, content.manifest["notes"])),
-            match=parse_match(content.manifest["match"]),
-            # Before there were any, files had none.
-            strata=_parse_strata(content.manifest.get("strata", []), len(values)),
+        header = parse(_CalibrationHeader, content.header)
+        observations = tuple(
+            Observation.of_header(control, content.arrays, f"controls.{place}.")
+            for place, control in enumerate(header.controls)
         )
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise FileFormatError(f"{path}: not a complete calibration: {error}") from None
+    except (KeyError, ValueError) as error:
+        raise FileFormatError(f"{path}: not a complete calibration: {error}", code="damaged-file") from None
+    return Controls(header.suite, observations, header.notes, header.match, header.strata)
 
 
 def load_calibration(
@@ -214,14 +221,6 @@ def load_calibration(
         )
     made = calibrate(suite, stored.observations, metrics, match=stored.match, strata=stored.strata, registry=registry)
     return replace(made, notes=stored.notes)
-
-
-def _parse_strata(value: object, controls: int) -> tuple[Stratum | None, ...]:
-    if not isinstance(value, list) or len(value) not in (0, controls):
-        raise ValueError("strata that are not those of the controls")
-    if any(stratum not in (None, *get_args(Stratum)) for stratum in value):
-        raise ValueError("an unknown stratum")
-    return tuple(value)
 
 
 def _one_stratum(seen: Observation, one: Stratum | None, other: Stratum | None) -> Stratum | None:

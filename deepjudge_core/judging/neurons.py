@@ -7,7 +7,7 @@ network. Which neuron is which shows in what they answer.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -19,19 +19,6 @@ Match = Literal["none", "neurons"]
 """How neurons are put beside one another: by their places, as published; or each beside the one most like it."""
 
 DEFAULT_MATCH: Match = "neurons"
-
-
-def parse_match(value: object) -> Match:
-    """One of the ways, from a file.
-
-    Raises:
-        ValueError: For another.
-    """
-    known: tuple[Match, ...] = get_args(Match)
-    for match in known:
-        if value == match:
-            return match
-    raise ValueError(f"expected neurons matched by one of {', '.join(known)}, found {value!r}")
 
 
 @dataclass(frozen=True, eq=False)

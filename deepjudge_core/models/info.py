@@ -1,18 +1,52 @@
 """What a model was: all that is kept of it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
+
+from msgspec import UNSET, UnsetType
 
 from deepjudge_core.files.digests import ITSELF
+from deepjudge_core.files.documents import Part, Positive, Sha256, parse, plain
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Access, InputSpec, Model
 from deepjudge_core.text import clean
 from deepjudge_core.types import Layout
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+AccessName = Literal["labels", "probabilities", "layers", "gradients"]
 _LONGEST_DEVICE = 100  # characters
+
+
+class InputHeader(Part, frozen=True):
+    """What a model takes, as it stands in a file; see :class:`~deepjudge_core.models.model.InputSpec`."""
+
+    shape: tuple[Positive | None, ...]
+    dtype: str
+    layout: Layout | None
+
+    def __post_init__(self) -> None:
+        # The name only: numpy does not know all types, bfloat16 for one, where no framework is installed.
+        if not self.dtype.isidentifier():
+            raise ValueError(f"dtype: expected the name of a type of numbers, found {self.dtype!r}")
+
+
+class ModelHeader(Part, frozen=True, kw_only=True):
+    """What a model was, as it stands in a file; see :class:`ModelInfo`. What is not known is left out."""
+
+    name: str
+    framework: str
+    digest: str
+    access: tuple[AccessName, ...]
+    classes: int
+    input: InputHeader
+    layers: tuple[tuple[str, int], ...]
+    isolation: Isolation = Isolation.NONE  # before there was any, models ran in the audit's own process
+    device: str | UnsetType | None = UNSET
+    files: Mapping[str, Sha256] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.files and self.files.get(ITSELF, self.digest) != self.digest:
+            raise ValueError(f"files: expected the digest of the model, found {self.files[ITSELF]}")
 
 
 @dataclass(frozen=True)
@@ -63,55 +97,57 @@ class ModelInfo:
             files=dict(getattr(model, "files", {})),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        # Not where nothing is known: so what was stored before has the digest that it had.
-        known = {"device": self.device, "files": dict(self.files)}
-        return {
-            "name": self.name,
-            "framework": self.framework,
-            "digest": self.digest,
-            "access": [flag.name.lower() for flag in Access if flag in self.access and flag.name],
-            "classes": self.classes,
-            "input": {"shape": list(self.input.shape), "dtype": self.input.dtype, "layout": self.input.layout},
-            "layers": [[name, width] for name, width in self.layers.items()],
-            "isolation": str(self.isolation),
-            **{name: value for name, value in known.items() if value},
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "ModelInfo":
-        """The inverse of :meth:`to_json`."""
-        access = Access(0)
-        for name in value["access"]:
-            access |= Access[name.upper()]
-        return cls(
-            name=str(value["name"]),
-            framework=str(value["framework"]),
-            digest=str(value["digest"]),
-            access=access,
-            classes=int(value["classes"]),
-            input=_spec(value["input"]),
-            layers={str(name): int(width) for name, width in value["layers"]},
-            # Before there was any, models ran in the audit's own process.
-            isolation=Isolation(value.get("isolation", Isolation.NONE)),
-            device=None if value.get("device") is None else clean(str(value["device"]), _LONGEST_DEVICE),
-            files=_files(value.get("files", {}), str(value["digest"])),
+    def header(self) -> ModelHeader:
+        """As it stands in a file."""
+        return ModelHeader(
+            name=self.name,
+            framework=self.framework,
+            digest=self.digest,
+            access=access_names(self.access),
+            classes=self.classes,
+            input=InputHeader(self.input.shape, self.input.dtype, self.input.layout),
+            layers=tuple(self.layers.items()),
+            isolation=self.isolation,
+            # Not where nothing is known: so what was stored before has the digest that it had.
+            device=self.device or UNSET,
+            files=dict(self.files) or UNSET,
         )
 
+    @classmethod
+    def of_header(cls, header: ModelHeader) -> "ModelInfo":
+        """The inverse of :meth:`header`."""
+        access = Access(0)
+        for name in header.access:
+            access |= Access[name.upper()]
+        return cls(
+            name=header.name,
+            framework=header.framework,
+            digest=header.digest,
+            access=access,
+            classes=header.classes,
+            input=InputSpec(header.input.shape, header.input.dtype, header.input.layout),
+            layers=dict(header.layers),
+            isolation=header.isolation,
+            device=clean(header.device, _LONGEST_DEVICE) if header.device else None,
+            files=header.files or {},
+        )
 
-def _files(value: Any, digest: str) -> dict[str, str]:
-    files = {str(name): str(sha256) for name, sha256 in value.items()}
-    if not all(_SHA256.fullmatch(sha256) for sha256 in files.values()) or files.get(ITSELF, digest) != digest:
-        raise ValueError("files whose digests are none, or not that of the model")
-    return files
+    def to_json(self) -> dict[str, Any]:
+        """The JSON values of :meth:`header`."""
+        values: dict[str, Any] = plain(self.header())
+        return values
+
+    @classmethod
+    def from_json(cls, value: Any) -> "ModelInfo":
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ValueError: When it is none: where, and what was expected.
+        """
+        return cls.of_header(parse(ModelHeader, value))
 
 
-def _spec(value: Mapping[str, Any]) -> InputSpec:
-    shape, dtype, layout = tuple(value["shape"]), value["dtype"], value["layout"]
-    if not all(axis is None or (type(axis) is int and axis > 0) for axis in shape):
-        raise ValueError("an input without a shape")
-    # The name only: numpy does not know all types, bfloat16 for one, where no framework is installed.
-    if not str(dtype).isidentifier() or layout not in (None, *get_args(Layout)):
-        raise ValueError("an input of another type or layout")
-    return InputSpec(shape, str(dtype), layout)
+def access_names(access: Access) -> tuple[AccessName, ...]:
+    """The single kinds of an access, by name."""
+    names: tuple[AccessName, ...] = get_args(AccessName)
+    return tuple(name for name in names if Access[name.upper()] in access)

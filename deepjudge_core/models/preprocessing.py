@@ -3,15 +3,25 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.files.documents import Document
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.types import Array, Layout
 
 Prepare = Callable[[Array], Array]
+
+
+class PreprocessingHeader(Document, frozen=True):
+    """A :class:`Preprocessing` as it stands in a file."""
+
+    scale: float
+    mean: Annotated[tuple[float, ...], Meta(min_length=1)]
+    std: Annotated[tuple[float, ...], Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -77,19 +87,19 @@ class Preprocessing:
             raise UsageError(f"expected one scale for all channels, found {text!r}", code="wrong-value")
         return cls(scale[0], **values)
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {"scale": self.scale, "mean": list(self.mean), "std": list(self.std)}
+    def header(self) -> PreprocessingHeader:
+        """As it stands in a file."""
+        return PreprocessingHeader(self.scale, self.mean, self.std)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Preprocessing":
-        """The inverse of :meth:`to_json`.
+    def of_header(cls, header: PreprocessingHeader) -> "Preprocessing":
+        """The inverse of :meth:`header`.
 
         Raises:
-            KeyError, TypeError, ValueError: When it is none.
+            ValueError: When it cannot be.
         """
         try:
-            return cls(float(value["scale"]), tuple(map(float, value["mean"])), tuple(map(float, value["std"])))
+            return cls(header.scale, header.mean, header.std)
         except UsageError as error:
             raise ValueError(str(error)) from None
 

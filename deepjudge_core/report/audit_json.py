@@ -1,121 +1,140 @@
-"""The report as JSON, by the schema ``deepjudge/report/1`` (``schema.json`` beside this file)."""
+"""The report of an audit, as it stands in a file: made of what came of the audit."""
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
-from importlib.resources import files
+from collections.abc import Iterable
 from typing import Any
+
+from msgspec import UNSET, UnsetType
 
 from deepjudge_core.auditing.outcome import Report, SuspectResult
 from deepjudge_core.components.kinds import Metric
-from deepjudge_core.components.strata import limits
+from deepjudge_core.components.strata import Stratum, limits
 from deepjudge_core.components.values import Decision
 from deepjudge_core.files.digests import root
+from deepjudge_core.files.documents import plain
 from deepjudge_core.judging.fdr import FdrResult, Fleet
 from deepjudge_core.judging.judge import GROUPS, MetricResult, Setting, Verdict
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.neurons import matchings
 from deepjudge_core.judging.sequential import ORDER, SequentialResult
 from deepjudge_core.models.cka import linear_cka
-from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.models.info import ModelInfo, access_names
+from deepjudge_core.report import documents
+from deepjudge_core.report.documents import (
+    AnyReport,
+    AuditReport,
+    CalibrationEntry,
+    CaseCounts,
+    ControlEntry,
+    FdrEntry,
+    FleetEntry,
+    GeneratorEntry,
+    LayerEntry,
+    MetricEntry,
+    ResultEntry,
+    SequentialEntry,
+    SettingEntries,
+    SettingEntry,
+    SuiteEntry,
+    SuspectEntry,
+    VictimEntry,
+)
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.version import VERSION
 
-SCHEMA = "deepjudge/report/1"
-_UNKNOWN: dict[str, Any] = {
-    **dict.fromkeys(("path", "digest", "framework", "isolation", "device")),
-    "files": {},
-    "model_signing": None,
-}
+
+def audit_report(report: Report) -> AuditReport:
+    """The report as it stands in a file."""
+    calibration = report.calibration
+    controls = zip(calibration.controls, calibration.strata, calibration.measurements, strict=True)
+    return AuditReport(
+        deepjudge=VERSION,
+        victim=VictimEntry(**_model(report.suite.victim.model), accuracy=report.suite.accuracy),
+        suite=suite_entry(report.suite),
+        calibration=CalibrationEntry(
+            controls=tuple(_control(report, *control) for control in controls),
+            match=calibration.match,
+            limits=limits(calibration.strata),
+            notes=(*calibration.notes, *report.doubts),
+        ),
+        rule=report.rule,
+        rule_options=dict(report.rule_options),
+        groups=report.groups,
+        fleet=_fleet(report.fleet),
+        metrics=metric_entries(report.metrics),
+        suspects=tuple(_suspect(report, result) for result in report.suspects),
+    )
+
+
+def dump(report: AnyReport) -> str:
+    """A report as text; equal reports give equal texts."""
+    return json.dumps(plain(report), indent=2, allow_nan=False) + "\n"
+
+
+def dump_report(report: Report) -> str:
+    """The report of an audit as text."""
+    return dump(audit_report(report))
 
 
 def report_to_json(report: Report) -> dict[str, Any]:
-    """The report as JSON values."""
-    return {
-        "schema": SCHEMA,
-        "deepjudge": VERSION,
-        "victim": _model(report.suite.victim.model) | {"accuracy": report.suite.accuracy},
-        "suite": suite_to_json(report.suite),
-        "calibration": {
-            "controls": [
-                _model(control.model)
-                | {"stratum": stratum, "metrics": _values(measured)}
-                | _layers(report, control)
-                | _asked(control)
-                for control, stratum, measured in zip(
-                    report.calibration.controls, report.calibration.strata, report.calibration.measurements, strict=True
-                )
-            ],
-            "match": report.calibration.match,
-            "limits": list(limits(report.calibration.strata)),
-            "notes": [*report.calibration.notes, *report.doubts],
-        },
-        "rule": report.rule,
-        "rule_options": dict(report.rule_options),
-        "groups": report.groups,
-        **_fleet(report.fleet),
-        "metrics": metrics_to_json(report.metrics),
-        "suspects": [_suspect(report, result) for result in report.suspects],
-    }
+    """The report of an audit as JSON values."""
+    values: dict[str, Any] = json.loads(dump_report(report))
+    return values
 
 
-def metrics_to_json(metrics: Iterable[Metric]) -> dict[str, Any]:
+def schema() -> dict[str, Any]:
+    """The JSON Schema that every report of an audit keeps."""
+    return documents.schema(documents.AUDIT)
+
+
+def metric_entries(metrics: Iterable[Metric]) -> dict[str, MetricEntry]:
     """What metrics are, by name: all that a reader of their values has to know."""
     return {
-        metric.name: {
-            "group": metric.group,
-            "needs": [str(access.name).lower() for access in metric.needs],
-            "upper": float(metric.upper) if math.isfinite(metric.upper) else None,
-        }
+        metric.name: MetricEntry(
+            group=metric.group,
+            needs=access_names(metric.needs),
+            upper=float(metric.upper) if math.isfinite(metric.upper) else None,
+        )
         for metric in metrics
     }
 
 
-def suite_to_json(suite: Suite) -> dict[str, Any]:
+def suite_entry(suite: Suite) -> SuiteEntry:
     """What a suite holds, without its arrays."""
-    return {
-        "digest": suite.digest,
-        "seed": suite.seed,
-        "bounds": list(suite.bounds),
-        "cases": suite.counts(),
-        "generators": [
-            {
-                "name": record.name,
-                "provider": record.provider,
-                "options": dict(record.options),
-                "made": record.made,
-                "kept": record.kept,
-            }
+    return SuiteEntry(
+        digest=suite.digest,
+        seed=suite.seed,
+        bounds=suite.bounds,
+        cases=CaseCounts(**suite.counts()),
+        generators=tuple(
+            GeneratorEntry(record.name, record.provider, record.options, record.made, record.kept)
             for record in suite.generators
-        ],
-        "layers": [
-            {
-                "name": name,
-                "neurons": suite.victim.model.layers[name],
-                "unreached": [neuron for layer, neuron in suite.unreached if layer == place],
-            }
+        ),
+        layers=tuple(
+            LayerEntry(
+                name=name,
+                neurons=suite.victim.model.layers[name],
+                unreached=tuple(neuron for layer, neuron in suite.unreached if layer == place),
+            )
             for place, name in enumerate(suite.layers)
-        ],
-        "notes": list(suite.notes),
+        ),
+        notes=suite.notes,
+    )
+
+
+def verdict_fields(verdict: Verdict | None, failure: str | None) -> dict[str, Any]:
+    """The fields that say what is made of one model, or why nothing is."""
+    settings = verdict.settings if verdict else {group: Setting(None, reason=failure) for group in GROUPS}
+    entries = {name.replace("-", "_"): _setting(setting) for name, setting in settings.items()}
+    return {
+        "decision": str(verdict.decision if verdict else Decision.FAILED),
+        "points_to": verdict.points_to if verdict else None,
+        "settings": SettingEntries(**entries),
+        "metrics": {name: _result(metric) for name, metric in verdict.metrics.items()} if verdict else {},
+        "reason": failure or (verdict.reason if verdict else None),
     }
-
-
-def dump_report(report: Report) -> str:
-    """The report as text; equal reports give equal texts."""
-    return dump(report_to_json(report))
-
-
-def dump(told: Mapping[str, Any]) -> str:
-    """The same of its JSON values."""
-    return json.dumps(told, indent=2, allow_nan=False) + "\n"
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema that every report keeps."""
-    loaded: dict[str, Any] = json.loads((files("deepjudge_core.report") / "schema.json").read_text("utf-8"))
-    return loaded
 
 
 def _model(model: ModelInfo) -> dict[str, Any]:
@@ -123,111 +142,102 @@ def _model(model: ModelInfo) -> dict[str, Any]:
         "path": model.name,
         "digest": model.digest,
         "framework": model.framework,
-        "isolation": str(model.isolation),
+        "isolation": model.isolation,
         "device": model.device,
         "files": dict(model.files),
         "model_signing": root(model.files) if model.files else None,
     }
 
 
-def verdict_to_json(verdict: Verdict | None, failure: str | None) -> dict[str, Any]:
-    """What is said of one model, or why nothing is."""
-    settings = verdict.settings if verdict else {group: Setting(None, reason=failure) for group in GROUPS}
-    return {
-        "decision": str(verdict.decision if verdict else Decision.FAILED),
-        "points_to": verdict.points_to if verdict else None,
-        "settings": {name: _setting(setting) for name, setting in settings.items()},
-        "metrics": {name: _metric(metric) for name, metric in verdict.metrics.items()} if verdict else {},
-        "reason": failure or (verdict.reason if verdict else None),
-    }
+def _control(report: Report, control: Observation, stratum: Stratum | None, measured: Measurements) -> ControlEntry:
+    return ControlEntry(
+        **_model(control.model),
+        stratum=stratum,
+        metrics={name: measurement.value for name, measurement in measured.items()},
+        **_layers(report, control),
+        **_asked(control),
+    )
 
 
-def _suspect(report: Report, result: SuspectResult) -> dict[str, Any]:
-    verdict, seen = result.verdict, result.seen
-    return {
-        **(_model(result.model) if result.model else _UNKNOWN),
-        "path": result.path,
-        "accuracy_on_seeds": result.accuracy,
-        **verdict_to_json(verdict, result.failure),
-        **({} if report.fdr is None else {"tested": _tested(result.tested)}),
-        **({} if result.questioning is None else {"sequential": _questioning(result.questioning)}),
-        **(_layers(report, seen) if seen and verdict else {"layer_map": {}, "layer_cka": {}, "neurons_moved": {}}),
-        **_asked(seen),
-    }
+def _suspect(report: Report, result: SuspectResult) -> SuspectEntry:
+    verdict, observation = result.verdict, result.seen
+    model = _model(result.model) if result.model else {"digest": None, "framework": None, "isolation": None}
+    return SuspectEntry(
+        **model | {"path": result.path},
+        accuracy_on_seeds=result.accuracy,
+        **verdict_fields(verdict, result.failure),
+        tested=UNSET if report.fdr is None else _tested(result.tested),
+        sequential=UNSET if result.questioning is None else _sequential(result.questioning),
+        **(_layers(report, observation) if observation and verdict else {"layer_map": {}}),
+        **(_asked(observation) if observation else {}),
+    )
 
 
-def _fleet(fleet: Fleet | None) -> dict[str, Any]:
+def _fleet(fleet: Fleet | None) -> FleetEntry | UnsetType:
     # Not where each suspect was judged by itself: so the reports of older bundles stay what they were.
-    if fleet is None:
-        return {}
-    said = {"fdr": fleet.fdr, "tested": fleet.tested, "rejected": fleet.rejected, "cut": fleet.cut}
-    return {"fleet": said}
+    return UNSET if fleet is None else FleetEntry(fleet.fdr, fleet.tested, fleet.rejected, fleet.cut)
 
 
-def _tested(tested: FdrResult | None) -> dict[str, Any] | None:
-    return None if tested is None else asdict(tested)
+def _tested(tested: FdrResult | None) -> FdrEntry | None:
+    return None if tested is None else FdrEntry(tested.p_value, tested.q_value, tested.level)
 
 
-def _questioning(found: SequentialResult) -> dict[str, Any]:
-    e_values = (None if math.isinf(value) else value for value in (found.e_copy, found.e_independent))
-    return {
-        "queries": len(found.asked),
-        "budget": found.budget,
-        "cases": found.cases,
-        "order": ORDER,
-        "most": found.most,
-        **dict(zip(("e_copy", "e_independent"), e_values, strict=True)),
-        "asked": list(found.asked),
-        "labels": list(found.labels),
-    }
+def _sequential(result: SequentialResult) -> SequentialEntry:
+    e_copy, e_independent = (None if math.isinf(value) else value for value in (result.e_copy, result.e_independent))
+    return SequentialEntry(
+        queries=len(result.asked),
+        budget=result.budget,
+        cases=result.cases,
+        order=ORDER,
+        most=result.most,
+        e_copy=e_copy,
+        e_independent=e_independent,
+        asked=result.asked,
+        labels=result.labels,
+    )
 
 
-def _values(measured: Measurements) -> dict[str, float | None]:
-    return {name: measurement.value for name, measurement in measured.items()}
-
-
-def _layers(report: Report, seen: Observation) -> dict[str, Any]:
+def _layers(report: Report, observation: Observation) -> dict[str, Any]:
     # How the layers of a model that was measured were put beside the victim's.
     suite = report.suite
-    ours, theirs = (suite.seed_outputs(answers.activations) for answers in (suite.victim, seen))
-    moved = matchings(suite, seen) if report.calibration.match == "neurons" else {}
+    ours, theirs = (suite.seed_outputs(answers.activations) for answers in (suite.victim, observation))
+    moved = matchings(suite, observation) if report.calibration.match == "neurons" else {}
     return {
-        "layer_map": dict(seen.layer_map),
+        "layer_map": dict(observation.layer_map),
         "layer_cka": {layer: linear_cka(ours[layer], outputs) for layer, outputs in theirs.items()},
         "neurons_moved": {layer: matching.moved for layer, matching in moved.items()},
     }
 
 
-def _asked(seen: Observation | None) -> dict[str, Any]:
+def _asked(observation: Observation) -> dict[str, Any]:
     return {
-        "classes": list(seen.classes) if seen and seen.classes is not None else None,
-        "preprocessing": seen.preprocessing.to_json() if seen and seen.preprocessing else None,
-        "inferred": list(seen.inferred) if seen else [],
-        "notes": list(seen.notes) if seen else [],
-        "unsteady": seen.unsteady if seen else None,
+        "classes": observation.classes,
+        "preprocessing": observation.preprocessing and observation.preprocessing.header(),
+        "inferred": observation.inferred,
+        "notes": observation.notes,
+        "unsteady": observation.unsteady,
     }
 
 
-def _setting(setting: Setting) -> dict[str, Any]:
-    decision = None if setting.decision is None else str(setting.decision)
-    return {
-        "decision": decision,
-        "p_copy": setting.p_copy,
-        "p_value": setting.p_value,
-        "least_p_value": setting.least_p_value,
-        "statement": setting.statement,
-        "reason": setting.reason,
-    }
+def _setting(setting: Setting) -> SettingEntry:
+    return SettingEntry(
+        decision=None if setting.decision is None else str(setting.decision),  # type: ignore[arg-type]
+        p_copy=setting.p_copy,
+        p_value=setting.p_value,
+        least_p_value=setting.least_p_value,
+        statement=setting.statement,
+        reason=setting.reason,
+    )
 
 
-def _metric(metric: MetricResult) -> dict[str, Any]:
-    return {
-        "group": metric.group,
-        "value": metric.value,
-        "lower_bound": metric.vote.lower_bound,
-        "threshold": metric.vote.threshold,
-        "p_value": metric.vote.p_value,
-        "false_positive_rate": metric.vote.false_positive_rate,
-        "vote": metric.vote.vote,
-        "reason": metric.reason,
-    }
+def _result(metric: MetricResult) -> ResultEntry:
+    return ResultEntry(
+        group=metric.group,
+        value=metric.value,
+        lower_bound=metric.vote.lower_bound,
+        threshold=metric.vote.threshold,
+        p_value=metric.vote.p_value,
+        false_positive_rate=metric.vote.false_positive_rate,
+        vote=metric.vote.vote,
+        reason=metric.reason,
+    )

@@ -6,18 +6,15 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from deepjudge_core.report.documents import AnyReport
 from deepjudge_core.report.pages import palette
 from deepjudge_core.report.pages.any import page_of
 from deepjudge_core.report.pages.document import Name, Page
 from deepjudge_core.text import LONGEST_LINE, clean
 
 
-def render_html(report: dict[str, Any]) -> bytes:
-    """The JSON values of a report as a page; equal ones give equal bytes.
-
-    Raises:
-        FileFormatError: When they are no report.
-    """
+def render_html(report: AnyReport) -> bytes:
+    """A report as a page; equal reports give equal bytes."""
     return html_of(page_of(report)).encode()
 
 

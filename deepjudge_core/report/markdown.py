@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
+from deepjudge_core.report.documents import AnyReport
 from deepjudge_core.report.pages.any import page_of
 from deepjudge_core.report.pages.document import (
     Beside,
@@ -26,12 +26,8 @@ _HARMLESS = re.compile(r"(?!.*www\.)(?:[^\W_]|[.,;:%()/'\"=?+-](?!//))*", re.IGN
 _MARKER = re.compile(r"(?:\d+[.)]|[-+=]+)")  # that begin a list, or underline a heading, at the start of a line
 
 
-def render_markdown(report: dict[str, Any]) -> bytes:
-    """The JSON values of a report as a text; equal ones give equal bytes.
-
-    Raises:
-        FileFormatError: When they are no report.
-    """
+def render_markdown(report: AnyReport) -> bytes:
+    """A report as a text; equal reports give equal bytes."""
     return markdown_of(page_of(report)).encode()
 
 

@@ -1,42 +1,41 @@
-"""A section about a report for a model card, in Markdown; made of the report's JSON values alone.
+"""A section about a report for a model card, in Markdown; made of the report alone.
 
 There is no metadata beside it: what model cards have for evaluations (``model-index``) asks for a dataset and a metric
 of a hub's, which a verdict has not, and what they have for origins (``base_model``) is the publisher's to say.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from deepjudge_core.files.documents import Json
+from deepjudge_core.report.documents import AuditReport, ControlEntry, SuspectEntry
 from deepjudge_core.report.markdown import markdown_of_section
 from deepjudge_core.report.pages.document import Bullets, Line, Name, Paragraph, Section
 from deepjudge_core.report.pages.wording import of_rates, of_the_whole, verdict
 
-Json = Mapping[str, Any]
 
-
-def render(report: Json) -> bytes:
+def render(report: AuditReport) -> bytes:
     """A report as a file with a section of a model card; equal reports give equal bytes."""
     return markdown_of_section(_card(report)).encode()
 
 
-def _card(report: Json) -> Section:
+def _card(report: AuditReport) -> Section:
     about: list[Line] = [
-        ("Reference model: SHA-256 ", Name(report["victim"]["digest"])),
-        ("Rule: ", Name(" ".join([report["rule"], *_given(report["rule_options"])])), f", {_judged(report)}"),
-        f"Controls: {_controls(report['calibration']['controls'])}",
-        ("Test cases: SHA-256 ", Name(report["suite"]["digest"])),
+        ("Reference model: SHA-256 ", Name(report.victim.digest)),
+        ("Rule: ", Name(" ".join([report.rule, *_options(report.rule_options)])), f", {_judged(report)}"),
+        f"Controls: {_controls(report.calibration.controls)}",
+        ("Test cases: SHA-256 ", Name(report.suite.digest)),
     ]
     suspects = [
-        Section(Name(suspect["path"]), f"suspect-{place}", list(_suspect(suspect, report)))
-        for place, suspect in enumerate(report["suspects"], 1)
+        Section(Name(suspect.path), f"suspect-{place}", list(_suspect(suspect, report)))
+        for place, suspect in enumerate(report.suspects, 1)
     ]
     return Section(
         "Provenance check",
         "provenance",
         [
             Paragraph(
-                f"Checked with deepjudge {report['deepjudge']}: whether a model is a copy of a reference model (the "
+                f"Checked with deepjudge {report.deepjudge}: whether a model is a copy of a reference model (the "
                 "victim), judged by how near their answers are, next to models that are said to be independent of it "
                 "(the controls)."
             ),
@@ -47,24 +46,24 @@ def _card(report: Json) -> Section:
     )
 
 
-def _suspect(suspect: Json, report: Json) -> Iterator[Paragraph | Bullets]:
+def _suspect(suspect: SuspectEntry, report: AuditReport) -> Iterator[Paragraph | Bullets]:
     yield Paragraph(verdict(suspect, report))
-    known: list[Line] = [
-        f"By {name} metrics: {setting['statement']}."
-        for name, setting in suspect["settings"].items()
-        if setting.get("statement")
+    facts: list[Line] = [
+        f"By {name} metrics: {setting.statement}."
+        for name, setting in suspect.settings.named().items()
+        if setting.statement
     ]
-    if suspect["digest"]:
-        known.append(("Model: SHA-256 ", Name(suspect["digest"])))
-    if suspect.get("model_signing"):
-        known.append(("OpenSSF Model Signing: digest ", Name(suspect["model_signing"])))
-    if known:
-        yield Bullets(known)
+    if suspect.digest:
+        facts.append(("Model: SHA-256 ", Name(suspect.digest)))
+    if suspect.model_signing:
+        facts.append(("OpenSSF Model Signing: digest ", Name(suspect.model_signing)))
+    if facts:
+        yield Bullets(facts)
 
 
-def _limits(report: Json) -> Section:
-    decisions = {suspect["decision"] for suspect in report["suspects"]}
-    lines: list[Line] = [_sentence(limit) for limit in report["calibration"].get("limits", [])]
+def _limits(report: AuditReport) -> Section:
+    decisions = {suspect.decision for suspect in report.suspects}
+    lines: list[Line] = [_sentence(limit) for limit in report.calibration.limits]
     if "copy" in decisions:
         lines.append("A copy is one of weights or behaviour. Who made it, and with what right, is not shown.")
     if "independent" in decisions:
@@ -74,7 +73,7 @@ def _limits(report: Json) -> Section:
 
 
 def _verifying() -> Section:
-    told: Line = (
+    how: Line = (
         "The SHA-256 of a model's file (",
         Name("sha256sum"),
         ") has to be the one above; of a model of several files it is that of all together. Whoever has the audit's "
@@ -82,23 +81,23 @@ def _verifying() -> Section:
         Name("deepjudge verify DIR"),
         ".",
     )
-    return Section("How to verify it", "verifying", [Paragraph(told)])
+    return Section("How to verify it", "verifying", [Paragraph(how)])
 
 
-def _controls(controls: list[Json]) -> str:
-    strata = Counter(control.get("stratum") or "of no known stratum" for control in controls)
+def _controls(controls: Sequence[ControlEntry]) -> str:
+    strata: Counter[str] = Counter(control.stratum or "of no known stratum" for control in controls)
     named = ", ".join(f"{count} {stratum}" for stratum, count in strata.items())
     return f"{len(controls)} ({named})" if controls else "none"
 
 
-def _given(options: Json) -> list[str]:
+def _options(options: Json) -> list[str]:
     return [f"{name}={value}" for name, value in options.items() if value not in ({}, None)]
 
 
-def _judged(report: Json) -> str:
-    if any("sequential" in suspect for suspect in report["suspects"]):
+def _judged(report: AuditReport) -> str:
+    if any(suspect.sequential for suspect in report.suspects):
         return "of the labels given to cases that were asked one by one"
-    return "one vote over all metrics" if report["groups"] == "joint" else "black-box and white-box metrics apart"
+    return "one vote over all metrics" if report.groups == "joint" else "black-box and white-box metrics apart"
 
 
 def _sentence(text: str) -> str:

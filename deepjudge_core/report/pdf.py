@@ -5,21 +5,21 @@ import io
 from typing import Any, NoReturn
 
 from deepjudge_core.errors import MissingExtraError
+from deepjudge_core.report.documents import AnyReport
 from deepjudge_core.report.html import html_of
 from deepjudge_core.report.pages.any import page_of
 
 
-def render_pdf(report: dict[str, Any]) -> bytes:
-    """The JSON values of a report as pages of A4; equal ones give equal bytes on the same machine.
+def render_pdf(report: AnyReport) -> bytes:
+    """A report as pages of A4; equal reports give equal bytes on the same machine.
 
     Raises:
-        FileFormatError: When they are no report.
         MissingExtraError: Without WeasyPrint, or the system's library Pango that it needs.
     """
     weasyprint = check_pdf()
     document = weasyprint.HTML(string=html_of(page_of(report)), url_fetcher=_refuse)
-    made: bytes = document.write_pdf(pdf_identifier=b"deepjudge")
-    return made
+    data: bytes = document.write_pdf(pdf_identifier=b"deepjudge")
+    return data
 
 
 def check_pdf() -> Any:

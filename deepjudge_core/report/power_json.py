@@ -1,72 +1,74 @@
-"""What an audit would see of thefts, as JSON, by the schema ``deepjudge/power/1``."""
-
-import json
-from typing import Any
+"""What an audit would see of thefts, as it stands in a file."""
 
 from deepjudge_core.auditing.power import AttackPower, JudgedModel, Power, Share
-from deepjudge_core.report.audit_json import metrics_to_json, suite_to_json, verdict_to_json
+from deepjudge_core.report.audit_json import dump, metric_entries, suite_entry, verdict_fields
+from deepjudge_core.report.documents import (
+    AttackEntry,
+    GroupShares,
+    HeldOut,
+    PowerReport,
+    ShareEntry,
+    ZooModelEntry,
+)
 from deepjudge_core.version import VERSION
 
-SCHEMA = "deepjudge/power/1"
 
-
-def power_to_json(power: Power) -> dict[str, Any]:
-    """The outcome as JSON values."""
-    return {
-        "schema": SCHEMA,
-        "deepjudge": VERSION,
-        "victim": dict(power.zoo.victim),
-        "suite": suite_to_json(power.suite),
-        "match": power.calibration.match,
-        "rule": power.judging.rule,
-        "rule_options": dict(power.rule_options),
-        "groups": power.judging.groups,
-        "metrics": metrics_to_json(found.metric for found in power.calibration.measurements[0].values()),
-        "controls": {
-            "count": len(power.calibration.controls),
-            "held_out_accused": _share(power.accused),
-            "notes": list(power.calibration.notes),
-        },
-        "attacks": [_attack(attack) for attack in power.attacks],
-        "models": [_judged(found) for found in power.judged],
-    }
+def power_report(power: Power) -> PowerReport:
+    """The outcome as it stands in a file."""
+    measurements = power.calibration.measurements[0].values()
+    return PowerReport(
+        deepjudge=VERSION,
+        victim=power.zoo.victim,
+        suite=suite_entry(power.suite),
+        match=power.calibration.match,
+        rule=power.judging.rule,
+        rule_options=dict(power.rule_options),
+        groups=power.judging.groups,
+        metrics=metric_entries(measurement.metric for measurement in measurements),
+        controls=HeldOut(
+            count=len(power.calibration.controls),
+            held_out_accused=_share(power.accused),
+            notes=power.calibration.notes,
+        ),
+        attacks=tuple(map(_attack, power.attacks)),
+        models=tuple(map(_model, power.judged)),
+    )
 
 
 def dump_power(power: Power) -> str:
     """The outcome as text; equal outcomes give equal texts."""
-    return json.dumps(power_to_json(power), indent=2, allow_nan=False) + "\n"
+    return dump(power_report(power))
 
 
-def _attack(attack: AttackPower) -> dict[str, Any]:
-    return {
-        "attack": attack.attack,
-        "copies": _share(attack.copies),
-        "groups": {group: _share(share) for group, share in attack.groups.items()},
-        "inconclusive": attack.inconclusive,
-        "left_out": attack.left_out,
-        "auc": dict(attack.auc),
-    }
+def _attack(attack: AttackPower) -> AttackEntry:
+    return AttackEntry(
+        attack=attack.attack,
+        copies=_share(attack.copies),
+        groups=GroupShares(black_box=_share(attack.groups["black-box"]), white_box=_share(attack.groups["white-box"])),
+        inconclusive=attack.inconclusive,
+        left_out=attack.left_out,
+        auc=dict(attack.auc),
+    )
 
 
-def _judged(found: JudgedModel) -> dict[str, Any]:
-    model = found.model
-    return {
-        "file": model.file,
-        "kind": model.kind,
-        "stratum": model.stratum,
-        "attack": model.attack,
-        "accuracy": model.accuracy,
-        "seconds": model.seconds,
-        "counts": found.counts,
-        **verdict_to_json(found.verdict, found.failure),
-    }
+def _model(judged: JudgedModel) -> ZooModelEntry:
+    model = judged.model
+    return ZooModelEntry(
+        file=model.file,
+        kind=model.kind,
+        stratum=model.stratum,
+        attack=model.attack,
+        accuracy=model.accuracy,
+        seconds=model.seconds,
+        counts=judged.counts,
+        **verdict_fields(judged.verdict, judged.failure),
+    )
 
 
-def _share(share: Share) -> dict[str, Any]:
-    low, high = share.interval
-    return {
-        "count": share.count,
-        "of": share.of,
-        "share": share.count / share.of if share.of else None,
-        "interval": [low, high],
-    }
+def _share(share: Share) -> ShareEntry:
+    return ShareEntry(
+        count=share.count,
+        of=share.of,
+        share=share.count / share.of if share.of else None,
+        interval=share.interval,
+    )

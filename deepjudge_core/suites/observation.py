@@ -4,19 +4,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
-from deepjudge_core.models.info import ModelInfo
-from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.files.documents import Lines, Part, parse, plain
+from deepjudge_core.models.info import ModelHeader, ModelInfo
+from deepjudge_core.models.preprocessing import Preprocessing, PreprocessingHeader
 from deepjudge_core.types import Array
 
 Guess = Literal["classes", "preprocessing"]
 """What may be found out about a model from its answers to the seeds."""
 _NEAR = 2e-3  # how exactly probabilities are positive and sum to 1: a little less than models are held to
+
+
+class ObservationHeader(Part, frozen=True, kw_only=True):
+    """An :class:`Observation` without its arrays, as it stands in a file."""
+
+    model: ModelHeader
+    suite: str
+    layers: tuple[tuple[str, str], ...]
+    unmatched: str | None
+    classes: tuple[int, ...] | None
+    unmapped: str | None
+    preprocessing: PreprocessingHeader | None
+    inferred: tuple[Guess, ...]
+    notes: Lines
+    unsteady: str | UnsetType | None = UNSET
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,22 +75,21 @@ class Observation:
         """SHA-256, in hex, of all of it."""
         return _content(self).digest
 
-    def to_json(self) -> dict[str, Any]:
-        """All but the arrays, as JSON values."""
-        # Not where nothing changed: so the digests of suites stay what they were.
-        changes = {} if self.unsteady is None else {"unsteady": self.unsteady}
-        return {
-            "model": self.model.to_json(),
-            "suite": self.suite,
-            "layers": [[layer, tap] for layer, tap in self.layer_map.items()],
-            "unmatched": self.unmatched,
-            "classes": None if self.classes is None else list(self.classes),
-            "unmapped": self.unmapped,
-            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
-            "inferred": list(self.inferred),
-            "notes": list(self.notes),
-            **changes,
-        }
+    def header(self) -> ObservationHeader:
+        """All but the arrays."""
+        return ObservationHeader(
+            model=self.model.header(),
+            suite=self.suite,
+            layers=tuple(self.layer_map.items()),
+            unmatched=self.unmatched,
+            classes=self.classes,
+            unmapped=self.unmapped,
+            preprocessing=None if self.preprocessing is None else self.preprocessing.header(),
+            inferred=self.inferred,
+            notes=self.notes,
+            # Not where nothing changed: so the digests of suites stay what they were.
+            unsteady=UNSET if self.unsteady is None else self.unsteady,
+        )
 
     def arrays(self, prefix: str) -> dict[str, Array]:
         """The arrays, by names that begin with ``prefix``."""
@@ -83,30 +99,29 @@ class Observation:
         return named
 
     @classmethod
-    def from_parts(cls, value: Mapping[str, Any], arrays: Mapping[str, Array], prefix: str) -> "Observation":
-        """The inverse of :meth:`to_json` and :meth:`arrays`.
+    def of_header(cls, header: ObservationHeader, arrays: Mapping[str, Array], prefix: str) -> "Observation":
+        """The inverse of :meth:`header` and :meth:`arrays`.
 
         Raises:
-            KeyError, TypeError, ValueError: When parts are missing or do not fit one another.
+            KeyError, ValueError: When arrays are missing, or do not fit the rest.
         """
-        layer_map = {str(layer): str(tap) for layer, tap in value["layers"]}
-        activations = {layer: arrays[f"{prefix}activations.{place}"] for place, layer in enumerate(layer_map)}
-        seen = cls(
-            model=ModelInfo.from_json(value["model"]),
-            suite=str(value["suite"]),
-            probabilities=None if value["unmapped"] is not None else arrays[f"{prefix}probabilities"],
-            activations=activations,
+        layer_map = dict(header.layers)
+        observation = cls(
+            model=ModelInfo.of_header(header.model),
+            suite=header.suite,
+            probabilities=None if header.unmapped is not None else arrays[f"{prefix}probabilities"],
+            activations={layer: arrays[f"{prefix}activations.{place}"] for place, layer in enumerate(layer_map)},
             layer_map=layer_map,
-            unmatched=None if value["unmatched"] is None else str(value["unmatched"]),
-            classes=None if value["classes"] is None else tuple(map(int, value["classes"])),
-            unmapped=None if value["unmapped"] is None else str(value["unmapped"]),
-            preprocessing=None if value["preprocessing"] is None else Preprocessing.from_json(value["preprocessing"]),
-            inferred=tuple(value["inferred"]),
-            notes=tuple(map(str, value["notes"])),
-            unsteady=None if value.get("unsteady") is None else str(value["unsteady"]),
+            unmatched=header.unmatched,
+            classes=header.classes,
+            unmapped=header.unmapped,
+            preprocessing=None if header.preprocessing is None else Preprocessing.of_header(header.preprocessing),
+            inferred=header.inferred,
+            notes=header.notes,
+            unsteady=header.unsteady or None,
         )
-        seen._check()
-        return seen
+        observation._check()
+        return observation
 
     def _check(self) -> None:
         answers = [*self.activations.values(), *([] if self.probabilities is None else [self.probabilities])]
@@ -122,21 +137,19 @@ class Observation:
         p = self.probabilities
         if p is not None and not (p.min() > -_NEAR and np.allclose(p.sum(axis=1), 1, atol=_NEAR)):
             raise ValueError("probabilities that are negative or do not sum to 1")
-        if not set(self.inferred) <= set(get_args(Guess)):
-            raise ValueError("something inferred that is not known")
 
 
-def save_observation(path: Path, seen: Observation) -> None:
+def save_observation(path: Path, observation: Observation) -> None:
     """Write an observation, to be judged elsewhere.
 
     Raises:
         FileFormatError: When it cannot be written.
     """
-    storage.write(path, _content(seen))
+    storage.write(path, _content(observation))
 
 
-def _content(seen: Observation) -> storage.Content:
-    return storage.seal("observation", seen.to_json(), seen.arrays(""))
+def _content(observation: Observation) -> storage.Content:
+    return storage.seal("observation", plain(observation.header()), observation.arrays(""))
 
 
 def load_observation(path: Path) -> Observation:
@@ -147,6 +160,6 @@ def load_observation(path: Path) -> Observation:
     """
     content = storage.read(path, ["observation"])
     try:
-        return Observation.from_parts(content.manifest, content.arrays, "")
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise FileFormatError(f"{path}: not a complete observation: {error}") from None
+        return Observation.of_header(parse(ObservationHeader, content.header), content.arrays, "")
+    except (KeyError, ValueError) as error:
+        raise FileFormatError(f"{path}: not a complete observation: {error}", code="damaged-file") from None

@@ -1,17 +1,18 @@
 """The suite: test cases made from the victim, with the victim's own answers to them, as one file."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
 from deepjudge_core.components.values import Answers, CaseSet
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.files import records, storage
-from deepjudge_core.suites.observation import Observation
+from deepjudge_core.files import storage
+from deepjudge_core.files.documents import Document, Json, Lines, Part, Share, parse, plain
+from deepjudge_core.suites.observation import Observation, ObservationHeader
 from deepjudge_core.types import Array
 
 CASE_SETS: tuple[CaseSet, ...] = get_args(CaseSet)
@@ -41,14 +42,13 @@ class CaseTable:
     neurons: Array
 
 
-@dataclass(frozen=True)
-class GeneratorRecord:
+class GeneratorRecord(Document, frozen=True):
     """How one generator was run: its name, who gave it, all its options, and how many cases came of it."""
 
     name: str
     makes: str
     provider: str
-    options: Mapping[str, Any]
+    options: Json
     made: int
     kept: int
 
@@ -138,45 +138,54 @@ def load_suite(path: Path) -> Suite:
     """
     content = storage.read(path, ["suite"])
     try:
-        return _from_content(content)
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise FileFormatError(f"{path}: not a complete suite: {error}") from None
+        suite = _of_header(parse(_SuiteHeader, content.header), content.arrays)
+        _check(suite)
+    except (KeyError, ValueError) as error:
+        raise FileFormatError(f"{path}: not a complete suite: {error}", code="damaged-file") from None
+    return suite
+
+
+class _SuiteHeader(Part, frozen=True):
+    # A suite without its arrays.
+    seed: int
+    bounds: tuple[float, float]
+    accuracy: Share
+    layers: tuple[str, ...]
+    unreached: tuple[tuple[int, int], ...]
+    generators: tuple[GeneratorRecord, ...]
+    victim: ObservationHeader
+    notes: Lines
 
 
 def _content(suite: Suite) -> storage.Content:
-    manifest = {
-        "seed": suite.seed,
-        "bounds": list(suite.bounds),
-        "accuracy": suite.accuracy,
-        "layers": list(suite.layers),
-        "unreached": [list(pair) for pair in suite.unreached],
-        "generators": [asdict(record) for record in suite.generators],
-        "victim": suite.victim.to_json(),
-        "notes": list(suite.notes),
-    }
+    header = _SuiteHeader(
+        seed=suite.seed,
+        bounds=suite.bounds,
+        accuracy=suite.accuracy,
+        layers=suite.layers,
+        unreached=suite.unreached,
+        generators=suite.generators,
+        victim=suite.victim.header(),
+        notes=suite.notes,
+    )
     arrays = {"inputs": suite.cases.inputs, "seed_indices": suite.seed_indices}
     arrays |= {column: getattr(suite.cases, column) for column in _COLUMNS}
-    return storage.seal("suite", manifest, arrays | suite.victim.arrays("victim."))
+    return storage.seal("suite", plain(header), arrays | suite.victim.arrays("victim."))
 
 
-def _from_content(content: storage.Content) -> Suite:
-    manifest, arrays = content.manifest, content.arrays
-    cases = CaseTable(arrays["inputs"], *(arrays[column] for column in _COLUMNS))
-    low, high = manifest["bounds"]
-    suite = Suite(
-        seed=int(manifest["seed"]),
-        bounds=(float(low), float(high)),
-        accuracy=float(manifest["accuracy"]),
-        layers=tuple(map(str, manifest["layers"])),
+def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
+    return Suite(
+        seed=header.seed,
+        bounds=header.bounds,
+        accuracy=header.accuracy,
+        layers=header.layers,
         seed_indices=arrays["seed_indices"],
-        cases=cases,
-        unreached=tuple((int(layer), int(neuron)) for layer, neuron in manifest["unreached"]),
-        generators=tuple(records.from_json(GeneratorRecord, record) for record in manifest["generators"]),
-        victim=Observation.from_parts(manifest["victim"], arrays, "victim."),
-        notes=tuple(map(str, manifest["notes"])),
+        cases=CaseTable(arrays["inputs"], *(arrays[column] for column in _COLUMNS)),
+        unreached=header.unreached,
+        generators=header.generators,
+        victim=Observation.of_header(header.victim, arrays, "victim."),
+        notes=header.notes,
     )
-    _check(suite)
-    return suite
 
 
 def _check(suite: Suite) -> None:
@@ -195,8 +204,6 @@ def _check(suite: Suite) -> None:
         raise ValueError("the victim's answers are of other neurons")
     if not suite.bounds[0] < suite.bounds[1]:
         raise ValueError("its bounds are no range")
-    if not 0 <= suite.accuracy <= 1:
-        raise ValueError("its accuracy is no share")
     if int(suite.rows("clean").sum()) != len(suite.seed_indices):
         raise ValueError("it does not have one clean case for each seed")
     widest = max(victim.model.layers.values(), default=0)

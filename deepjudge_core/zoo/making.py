@@ -29,7 +29,7 @@ from deepjudge_core.models.network import Network
 from deepjudge_core.models.training import Schedule, accuracy, train
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
-from deepjudge_core.zoo.manifest import MANIFEST, MissingModel, Zoo, ZooModel, is_kept, load_zoo, save_zoo
+from deepjudge_core.zoo.manifest import MANIFEST, MissingModel, Zoo, ZooModel, ZooVictim, is_kept, load_zoo, save_zoo
 from deepjudge_core.zoo.material import Material, Rows
 
 _FAR = 0.1  # below the victim's accuracy
@@ -160,13 +160,7 @@ def make_zoo(
         raise UsageError(f"{name}: expected a suite of this victim, found one of {suite.victim.model.name}")
     victim.architecture.initial(np.random.default_rng(0))  # said at once where it cannot be made anew
     own = accuracy(victim, material.test.x, material.test.y)
-    about = {
-        "path": name,
-        "framework": victim.architecture.framework,
-        "digest": digest,
-        "classes": victim.architecture.classes,
-        "accuracy": own,
-    }
+    about = ZooVictim(name, victim.architecture.framework, digest, victim.architecture.classes, own)
     settings = {
         "seed": recipe.seed,
         "material": material.digest,
@@ -203,8 +197,8 @@ def _begin(zoo: Zoo) -> Zoo:
     if not (zoo.folder / MANIFEST).exists():
         return zoo
     found = load_zoo(zoo.folder)
-    if found.victim.get("digest") != zoo.victim["digest"]:
-        raise UsageError(f"{zoo.folder}: holds a zoo of another victim, {found.victim.get('path')}: use another folder")
+    if found.victim.digest != zoo.victim.digest:
+        raise UsageError(f"{zoo.folder}: holds a zoo of another victim, {found.victim.path}: use another folder")
     # What is new since was asked for by no model that is there.
     settings = {name: value for name, value in found.settings.items() if value is not None}
     for name, value in zoo.settings.items():
@@ -303,7 +297,7 @@ def _make(zoo: Zoo, plan: _PlannedModel, test: Rows, victims: float) -> ZooModel
     try:
         network = plan.make(np.random.default_rng(plan.seed))
         _check_finite(network)
-        same = network.architecture.classes == int(zoo.victim["classes"])
+        same = network.architecture.classes == zoo.victim.classes
         found = accuracy(network, test.x, test.y) if same else None
     except DeepJudgeError as error:
         if isinstance(error, UsageError):  # an impossible value of an option

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import FileFormatError
-from deepjudge_core.files import records, storage
+from deepjudge_core.files import storage
+from deepjudge_core.files.documents import Document, Json, Part, Positive, Share, parse, plain
 from deepjudge_core.files.reading import NO_LIMIT, open_regular, read_json
 from deepjudge_core.version import VERSION
 
@@ -19,8 +19,7 @@ SCHEMA = "deepjudge/zoo/1"
 Kind = Literal["control", "stolen"]
 
 
-@dataclass(frozen=True)
-class ZooModel:
+class ZooModel(Document, frozen=True):
     """One model of a zoo.
 
     Attributes:
@@ -42,7 +41,7 @@ class ZooModel:
     kind: Kind
     stratum: Stratum | None
     attack: str | None
-    options: Mapping[str, Any]
+    options: Json
     seed: int
     accuracy: float | None
     far: bool
@@ -56,8 +55,7 @@ class ZooModel:
         return self.file.rpartition("/")[2]
 
 
-@dataclass(frozen=True)
-class MissingModel:
+class MissingModel(Document, frozen=True):
     """A model that could not be made.
 
     Attributes:
@@ -71,14 +69,30 @@ class MissingModel:
     failed: bool
 
 
-@dataclass(frozen=True)
-class _Victim:
-    # What the manifest says of it.
+class ZooVictim(Document, frozen=True):
+    """The model that a zoo was made from.
+
+    Attributes:
+        path: What the user called it.
+        framework: The adapter that opened it.
+        digest: SHA-256 of its file.
+        classes: How many classes it tells apart.
+        accuracy: Share of the test inputs that it classifies correctly.
+    """
+
     path: str
     framework: str
     digest: str
-    classes: int
-    accuracy: float
+    classes: Positive
+    accuracy: Share
+
+
+class _ZooManifest(Part, frozen=True, kw_only=True, tag_field="schema", tag=SCHEMA):
+    deepjudge: str = VERSION
+    victim: ZooVictim
+    settings: Json
+    models: tuple[ZooModel, ...]
+    missing: tuple[MissingModel, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +101,15 @@ class Zoo:
 
     Attributes:
         folder: Where it is.
-        victim: Path, framework, digest, number of classes and accuracy of the victim.
+        victim: The victim.
         settings: What all models were made with: seed, digests of the data, and so on.
         models: What was made.
         missing: What was not.
     """
 
     folder: Path
-    victim: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    victim: ZooVictim
+    settings: Json
     models: tuple[ZooModel, ...] = ()
     missing: tuple[MissingModel, ...] = ()
 
@@ -124,15 +138,8 @@ def save_zoo(zoo: Zoo) -> None:
     Raises:
         FileFormatError: When it cannot be written.
     """
-    content = {
-        "schema": SCHEMA,
-        "deepjudge": VERSION,
-        "victim": dict(zoo.victim),
-        "settings": dict(zoo.settings),
-        "models": [asdict(model) for model in zoo.models],
-        "missing": [asdict(missing) for missing in zoo.missing],
-    }
-    storage.write_bytes(zoo.folder / MANIFEST, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    manifest = _ZooManifest(victim=zoo.victim, settings=zoo.settings, models=zoo.models, missing=zoo.missing)
+    storage.write_bytes(zoo.folder / MANIFEST, (json.dumps(plain(manifest), indent=2, allow_nan=False) + "\n").encode())
 
 
 def load_zoo(folder: Path) -> Zoo:
@@ -148,13 +155,11 @@ def load_zoo(folder: Path) -> Zoo:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise FileFormatError(f"{path}: expected a {SCHEMA}, found other JSON")
     try:
-        models = tuple(records.from_json(ZooModel, entry) for entry in content["models"])
-        missing = tuple(records.from_json(MissingModel, entry) for entry in content["missing"])
-        victim = asdict(records.from_json(_Victim, content["victim"]))
-        zoo = Zoo(folder, victim, dict(content["settings"]), models, missing)
-        outside = [model.file for model in models if not _is_inside(folder, model.file)]
-    except (KeyError, TypeError, ValueError, AttributeError, OSError, RuntimeError):
-        raise FileFormatError(f"{path}: is damaged: an entry is not as 'deepjudge zoo' writes it") from None
+        manifest = parse(_ZooManifest, content)
+        zoo = Zoo(folder, manifest.victim, manifest.settings, manifest.models, manifest.missing)
+        outside = [model.file for model in zoo.models if not _is_inside(folder, model.file)]
+    except (ValueError, OSError, RuntimeError) as error:
+        raise FileFormatError(f"{path}: is damaged: {error}", code="damaged-file") from None
     if outside:
         raise FileFormatError(f"{path}: expected files of the zoo's own folder, found {outside[0]}")
     return zoo

@@ -29,7 +29,8 @@ AUDIT = ("audit", "victim.toy", "copy.toy", "honest.toy", "--controls", "control
 
 def matches(value: Any, html: str = "r.html", markdown: str = "r.md") -> bool:
     """Whether the files are what the report's JSON makes, whoever made it."""
-    return (Path(html).read_bytes(), Path(markdown).read_bytes()) == (render_html(value), render_markdown(value))
+    report = reports.typed(value)
+    return (Path(html).read_bytes(), Path(markdown).read_bytes()) == (render_html(report), render_markdown(report))
 
 
 def judged(cli: Cli) -> tuple[str, ...]:
@@ -163,7 +164,7 @@ def test_every_export_is_checked_and_takes_the_dict_alone() -> None:
     assert list(EXPORTS) == ["html", "markdown", "pdf", "sarif", "model_card"]
     for name, export in EXPORTS.items():
         if name != "pdf":
-            assert export.render(reports.report())
+            assert export.render(reports.typed(reports.report()))
 
 
 # The commands that a report names.
@@ -258,9 +259,9 @@ def test_pdf(cli: Cli) -> None:
     assert (status, err) == (0, "")
     made = Path("r.pdf").read_bytes()
     assert made.startswith(b"%PDF-")
-    assert pdf.render_pdf(value) == made
+    assert pdf.render_pdf(reports.typed(value)) == made
     # The outline names each section and suspect.
-    document = weasyprint.HTML(string=render_html(value).decode()).render()
+    document = weasyprint.HTML(string=render_html(reports.typed(value)).decode()).render()
     shown = " ".join(label for label, *_ in flattened(document.make_bookmark_tree()))
     assert "What this does not show" in shown
     for suspect in value["suspects"]:

@@ -292,7 +292,7 @@ def test_damaged_files(data: st.DataObject, kind: str) -> None:
 @given(data=st.data(), kind=st.sampled_from(KINDS))
 def test_files_that_were_sealed_anew(data: st.DataObject, kind: str) -> None:
     content = storage.read(Path(f"{kind}.safetensors"), KINDS)
-    manifest = data.draw(changed(dict(content.manifest)) | st.just(dict(content.manifest)))
+    manifest = data.draw(changed(dict(content.header)) | st.just(dict(content.header)))
     arrays = data.draw(rearranged(dict(content.arrays)) | st.just(dict(content.arrays)))
     path = Path("damaged.safetensors")
     path.write_bytes(sealed(content, manifest, arrays))
@@ -304,7 +304,7 @@ def test_files_that_were_sealed_anew(data: st.DataObject, kind: str) -> None:
         if suite is not None:  # what was answered to it, by who knows how to write that too
             for place, other in ((1, "observation"), (3, "calibration")):
                 answers = storage.read(Path(f"{other}.safetensors"), KINDS)
-                anew = json.loads(json.dumps(dict(answers.manifest)).replace(toys.suite().digest, suite.digest))
+                anew = json.loads(json.dumps(dict(answers.header)).replace(toys.suite().digest, suite.digest))
                 judged[place] = f"to-{other}.safetensors"
                 Path(judged[place]).write_bytes(sealed(answers, anew, dict(answers.arrays)))
     command("judge", *judged, *HOW, "--json", "judged.json")

@@ -51,7 +51,7 @@ def same(found: storage.Content, content: storage.Content) -> bool:
         np.array_equal(found.arrays[k], content.arrays[k]) and found.arrays[k].dtype == content.arrays[k].dtype
         for k in content.arrays
     )
-    return arrays and (found.kind, found.manifest, found.digest) == (content.kind, content.manifest, content.digest)
+    return arrays and (found.kind, found.header, found.digest) == (content.kind, content.header, content.digest)
 
 
 def test_whose_a_file_is(path: Path) -> None:
@@ -82,7 +82,7 @@ def test_there_and_back(path: Path) -> None:
     first = path.read_bytes()
     found = storage.read(path, ["observation", "suite"])
     assert same(found, SMALL)
-    storage.write(path, storage.seal(found.kind, found.manifest, dict(reversed(found.arrays.items()))))
+    storage.write(path, storage.seal(found.kind, found.header, dict(reversed(found.arrays.items()))))
     assert path.read_bytes() == first
 
 
@@ -339,7 +339,7 @@ def test_a_suite_whose_parts_do_not_fit(path: Path, change: Callable[[Any, Any],
     # Sealed anew: by somebody's program, not by a damage.
     save_suite(path, toys.suite())
     content = storage.read(path, ["suite"])
-    manifest, arrays = json.loads(json.dumps(content.manifest)), dict(content.arrays)
+    manifest, arrays = json.loads(json.dumps(content.header)), dict(content.arrays)
     change(manifest, arrays)
     storage.write(path, storage.seal("suite", manifest, arrays))
     with pytest.raises(FileFormatError) as caught:

@@ -66,7 +66,7 @@ def test_strata_in_files(tmp_path: Path) -> None:
     content = storage.read(path, ["calibration"])
 
     def rewritten(**changes: Any) -> Calibration:
-        manifest = {key: value for key, value in {**content.manifest, **changes}.items() if value != "none"}
+        manifest = {key: value for key, value in {**content.header, **changes}.items() if value != "none"}
         storage.write(path, storage.seal("calibration", manifest, content.arrays))
         return load_calibration(path, toys.suite(), registry=toys.registry())
 

@@ -31,6 +31,7 @@ from deepjudge_core.auditing.outcome import SuspectResult
 from deepjudge_core.cli import display
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
+from deepjudge_core.files.documents import plain
 from deepjudge_core.models.steadiness import Responses, unsteadiness
 from deepjudge_core.report.audit_json import report_to_json, schema
 from deepjudge_core.types import Array
@@ -127,7 +128,7 @@ def test_who_does_not_change_is_judged_as_ever(facts: dict[str, Any], seed: int)
     ):
         observation = observe(Fickle(change, seed, **facts), toys.suite())
         assert observation.unsteady is None
-        assert "unsteady" not in observation.to_json()  # or suites would have other digests than before
+        assert "unsteady" not in plain(observation.header())  # or suites would have other digests than before
         measurements = measure(toys.suite(), observation, registry=toys.registry())
         verdict = judge(measurements, toys.calibration(), "nearest", registry=toys.registry())
         assert verdict.decision is (Decision.INDEPENDENT if seed else Decision.COPY)

@@ -23,6 +23,7 @@ from deepjudge_core import (
     select_seeds,
 )
 from deepjudge_core.errors import FileFormatError, InputError, ModelError, UsageError
+from deepjudge_core.files.documents import plain
 from deepjudge_core.testing import NumpyModel
 from deepjudge_core.types import Array
 
@@ -65,7 +66,7 @@ def test_what_it_ran_on_is_kept_where_it_is_known(tmp_path: Path) -> None:
     model = toys.make_model(noise=0.05)
     unknown = observe(model, toys.suite())
     assert unknown.model.device is None
-    assert "device" not in unknown.to_json()["model"]
+    assert "device" not in plain(unknown.header())["model"]
     model.device = "abacus:0\x1b[31m"
     observation = observe(model, toys.suite())
     assert observation.model.device == "abacus:0\ufffd[31m"
@@ -291,7 +292,7 @@ def test_an_observation_whose_parts_do_not_fit(tmp_path: Path) -> None:
         lambda m, a: a.update(probabilities=a["probabilities"] > 0.5),
     ]
     for change in changes:
-        manifest = {**content.manifest, "model": dict(content.manifest["model"])}
+        manifest = {**content.header, "model": dict(content.header["model"])}
         arrays = dict(content.arrays)
         change(manifest, arrays)
         storage.write(tmp_path / "p", storage.seal("observation", manifest, arrays))

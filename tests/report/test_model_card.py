@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+import reports
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -20,7 +21,7 @@ JUDGED = report_to_json(report([COPY, INDEPENDENT]))
 
 
 def card_of(found: dict[str, Any]) -> str:
-    return render(found).decode()
+    return render(reports.typed(found)).decode()
 
 
 def given_report() -> dict[str, Any]:
@@ -48,7 +49,7 @@ class Page(HTMLParser):
 def test_a_card() -> None:
     found = given_report()
     found["victim"]["path"] = "my-own.onnx"
-    card = render(found).decode()
+    card = card_of(found)
     assert card.startswith("## Provenance check\n")
     page = Page(card)
     assert set(page.tags) == TAGS
@@ -125,7 +126,7 @@ def test_names_are_no_markup(name: str) -> None:
 def test_no_link_is_made_of_a_text() -> None:
     found = given_report()
     found["calibration"]["limits"] = ["see https://a.example or www.a.example or a@a.example: now"]
-    assert "See `https://a.example` or `www.a.example` or `a@a.example:` now." in render(found).decode()
+    assert "See `https://a.example` or `www.a.example` or `a@a.example:` now." in card_of(found)
 
 
 @given(st.text(max_size=30))

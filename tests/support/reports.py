@@ -13,6 +13,7 @@ from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.components.values import Decision, Judgement
 from deepjudge_core.report.audit_json import dump_report
+from deepjudge_core.report.documents import report_of
 
 HOSTILE = (
     '"><script>alert(1)</script>',
@@ -138,3 +139,8 @@ def save(path: Path, value: Any) -> Path:
     """Write JSON."""
     path.write_text(json.dumps(value))
     return path
+
+
+def typed(value: Any) -> Any:
+    """The report that JSON values are."""
+    return report_of(value, "r.json")

@@ -26,7 +26,8 @@ from deepjudge_core.judging.judge import GROUPS
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.models.training import Schedule
 from deepjudge_core.observing.observe import QuerySettings
-from deepjudge_core.report.power_json import dump_power, power_to_json
+from deepjudge_core.report.audit_json import dump
+from deepjudge_core.report.power_json import power_report
 from deepjudge_core.suites.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load_inputs, load_training_inputs
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.text import clean
@@ -92,10 +93,10 @@ def run_power(arguments: argparse.Namespace) -> int:
     )
     out = display.console()
     _show_power(out, power)
-    path = folder / "power.json"
-    storage.write_bytes(path, dump_power(power).encode())
+    document, path = power_report(power), folder / "power.json"
+    storage.write_bytes(path, dump(document).encode())
     display.say(out, f"report: {path}")
-    exports.write(files, power_to_json(power), out)
+    exports.write(files, document, out)
     return FAILED if power.failures else NO_COPY
 
 
@@ -170,7 +171,7 @@ def _show_counts(out: Console, zoo: Zoo) -> None:
     counts = [(zoo.of("control", far=True), "control"), (zoo.of("stolen", far=True), "stolen model")]
     made = ", ".join(f"{len(models)} {name}{'s' * (len(models) != 1)}" for models, name in counts)
     missing = f", {len(zoo.missing)} could not be made" if zoo.missing else ""
-    display.say(out, f"zoo         {made}{missing}; the victim has {zoo.victim['accuracy']:.1%}")
+    display.say(out, f"zoo         {made}{missing}; the victim has {zoo.victim.accuracy:.1%}")
     far = sum(model.far for model in zoo.models)
     if far:
         display.say(out, f"far         {far} with an accuracy far below the victim's, which thresholds do without")

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
+from deepjudge_core.files.documents import Json
+from deepjudge_core.report.documents import AuditReport, ControlEntry, ResultEntry, SuspectEntry, VictimEntry
 from deepjudge_core.report.pages import charts
 from deepjudge_core.report.pages.document import (
     Beside,
@@ -29,6 +30,7 @@ from deepjudge_core.report.pages.parts import (
     table_of,
     text,
     thresholds_of,
+    value_of,
     word,
 )
 from deepjudge_core.report.pages.reproducing import commands
@@ -44,15 +46,14 @@ from deepjudge_core.report.pages.wording import (
 )
 from deepjudge_core.text import clean, number
 
-Json = Mapping[str, Any]
 _NAMED = 10  # suspects whose names fit beside their marks
 _LONGEST_LABEL = 22
 _MANY = 25  # verdicts that a reader scrolls past
 _UNKNOWN = "unknown stratum"
 
 
-def audit_page(report: Json) -> Page:
-    """The page of a report ``deepjudge/report/1`` that :func:`~deepjudge_core.report.reading.check_report` took."""
+def audit_page(report: AuditReport) -> Page:
+    """The page of an audit's report."""
     sections = [
         _verdicts(report),
         _compared(report),
@@ -64,32 +65,33 @@ def audit_page(report: Json) -> Page:
         _reproduce(report),
     ]
     return Page(
-        title=("Is it a copy of ", Name(report["victim"]["path"]), "?"),
+        title=("Is it a copy of ", Name(report.victim.path), "?"),
         lead=_lead(report),
         sections=sections,
         foot=foot(report),
     )
 
 
-def _lead(report: Json) -> str:
-    found = [suspect["decision"] for suspect in report["suspects"]]
-    if not found:
+def _lead(report: AuditReport) -> str:
+    decisions = [suspect.decision for suspect in report.suspects]
+    if not decisions:
         return "No suspect was judged."
-    copies = "judged a copy" if found.count("copy") == 1 else "judged to be copies"
+    copies = "judged a copy" if decisions.count("copy") == 1 else "judged to be copies"
     words = {"copy": copies, "independent": "judged independent", "inconclusive": "inconclusive"}
-    parts = [f"{found.count(decision)} {words.get(decision, 'failed')}" for decision in DECISIONS if decision in found]
-    return f"Of {len(found)} suspect{'s' * (len(found) != 1)}: {', '.join(parts)}."
+    counts = {decision: decisions.count(decision) for decision in DECISIONS if decision in decisions}
+    parts = [f"{count} {words.get(decision, 'failed')}" for decision, count in counts.items()]
+    return f"Of {len(decisions)} suspect{'s' * (len(decisions) != 1)}: {', '.join(parts)}."
 
 
-def _verdicts(report: Json) -> Section:
+def _verdicts(report: AuditReport) -> Section:
     rows = [
         [
             Cell(str(place), "number", f"suspect-{place}"),
-            name(suspect["path"]),
-            decided(suspect["decision"]),
+            name(suspect.path),
+            decided(suspect.decision),
             Cell(verdict(suspect, report), "prose"),
         ]
-        for place, suspect in enumerate(report["suspects"], 1)
+        for place, suspect in enumerate(report.suspects, 1)
     ]
     blocks: list[Block] = []
     if rows:
@@ -103,42 +105,39 @@ def _verdicts(report: Json) -> Section:
             )
         )
     blocks.append(Paragraph(f"{of_the_whole(report)} {of_rates(report)}"))
-    limits = report["calibration"].get("limits", [])
-    if limits and any(suspect["decision"] == "copy" for suspect in report["suspects"]):
+    limits = report.calibration.limits
+    if limits and any(suspect.decision == "copy" for suspect in report.suspects):
         blocks += [Paragraph("Of those judged copies, these controls do not exclude:"), Bullets(limits)]
     return Section("Verdicts", "verdicts", blocks)
 
 
-def _compared(report: Json) -> Section:
-    victim, suite, calibration = report["victim"], report["suite"], report["calibration"]
-    cases = ", ".join(f"{count} {kind}" for kind, count in suite["cases"].items())
-    made: list[Line] = [
-        (Name(g["name"]), f": {g['kept']} of {g['made']} cases kept; ", *_with(g["options"]))
-        for g in suite["generators"]
+def _compared(report: AuditReport) -> Section:
+    victim, suite, calibration = report.victim, report.suite, report.calibration
+    cases = ", ".join(f"{count} {kind}" for kind, count in suite.cases.named().items())
+    generators: list[Line] = [
+        (Name(g.name), f": {g.kept} of {g.made} cases kept; ", *_with(g.options)) for g in suite.generators
     ]
     facts: list[tuple[str, Cell]] = [
-        ("suite", digest(suite["digest"])),
-        ("cases", Cell(f"{cases}; inputs within {number(suite['bounds'][0])}..{number(suite['bounds'][1])}", "prose")),
-        ("seed", text(str(suite["seed"]))),
-        ("rule", Cell((Name(report["rule"]), "; ", *_with(report["rule_options"])), "prose")),
-        ("groups", text(report["groups"])),
-        ("neurons", text("matched" if calibration["match"] == "neurons" else "compared by place")),
+        ("suite", digest(suite.digest)),
+        ("cases", Cell(f"{cases}; inputs within {number(suite.bounds[0])}..{number(suite.bounds[1])}", "prose")),
+        ("seed", text(str(suite.seed))),
+        ("rule", Cell((Name(report.rule), "; ", *_with(report.rule_options)), "prose")),
+        ("groups", text(report.groups)),
+        ("neurons", text("matched" if calibration.match == "neurons" else "compared by place")),
     ]
-    if "fleet" in report:
-        facts.append(("false discovery rate", text(percent(report["fleet"]["fdr"]))))
-    models = [["victim", victim], *([str(place), s] for place, s in enumerate(report["suspects"], 1))]
+    if report.fleet:
+        facts.append(("false discovery rate", text(percent(report.fleet.fdr))))
+    models: list[tuple[str, VictimEntry | SuspectEntry]] = [("victim", victim)]
+    models += [(str(place), suspect) for place, suspect in enumerate(report.suspects, 1)]
     blocks: list[Block] = [
         table_of(
             "The victim, and the suspects by their numbers",
             {
                 "No.": [text(role) for role, _ in models],
-                "model": [name(model["path"]) for _, model in models],
+                "model": [name(model.path) for _, model in models],
                 **_ran([model for _, model in models]),
-                "accuracy": [
-                    Cell(share(model["accuracy"] if role == "victim" else model["accuracy_on_seeds"]), "number")
-                    for role, model in models
-                ],
-                "SHA-256": [digest(model["digest"]) for _, model in models],
+                "accuracy": [Cell(share(_accuracy(model)), "number") for _, model in models],
+                "SHA-256": [digest(model.digest) for _, model in models],
             },
             tall=True,
         ),
@@ -148,41 +147,46 @@ def _compared(report: Json) -> Section:
         ),
         Table("How they were compared", ["what", "as recorded"], [[text(what), cell] for what, cell in facts]),
         Paragraph("Test cases were made from the victim by:"),
-        Bullets(made),
+        Bullets(generators),
     ]
-    if calibration["controls"]:
+    if calibration.controls:
         blocks.append(
             table_of(
                 "Controls: models that are said to be independent of the victim",
                 {
-                    "control": [name(control["path"]) for control in calibration["controls"]],
-                    "stratum": [text(control.get("stratum") or "unknown") for control in calibration["controls"]],
-                    **_ran(calibration["controls"]),
-                    "SHA-256": [digest(control["digest"]) for control in calibration["controls"]],
+                    "control": [name(control.path) for control in calibration.controls],
+                    "stratum": [text(control.stratum or "unknown") for control in calibration.controls],
+                    **_ran(calibration.controls),
+                    "SHA-256": [digest(control.digest) for control in calibration.controls],
                 },
                 tall=True,
             )
         )
     else:
         blocks.append(Paragraph("There were no controls, so that nothing can be concluded."))
-    notes = [*suite["notes"], *calibration["notes"], *_how_asked(report)]
+    notes = [*suite.notes, *calibration.notes, *_how_asked(report)]
     if notes:
         blocks += [Paragraph("What a reader should know of it:"), Bullets(notes)]
     return Section("What was compared", "compared", blocks)
 
 
-def _ran(models: Sequence[Json]) -> Mapping[str, Sequence[Cell]]:
+def _accuracy(model: VictimEntry | SuspectEntry) -> float | None:
+    return model.accuracy if isinstance(model, VictimEntry) else model.accuracy_on_seeds
+
+
+def _ran(models: Sequence[VictimEntry | ControlEntry | SuspectEntry]) -> Mapping[str, Sequence[Cell]]:
     return {
-        "format": [text(model["framework"] or "-") for model in models],
-        "isolation": [text(model["isolation"] or "-") for model in models],
-        "ran on": [word(model["device"]) if model.get("device") else text("-") for model in models],
+        "format": [text(model.framework or "-") for model in models],
+        "isolation": [text(model.isolation or "-") for model in models],
+        "ran on": [word(model.device) if model.device else text("-") for model in models],
     }
 
 
-def _how_asked(report: Json) -> Iterator[Line]:
-    for model in [*report["suspects"], *report["calibration"]["controls"]]:
-        for note in [*model.get("notes", []), *filter(None, [model.get("unsteady")])]:
-            yield (Name(model["path"]), f": {note}")
+def _how_asked(report: AuditReport) -> Iterator[Line]:
+    models: Sequence[SuspectEntry | ControlEntry] = (*report.suspects, *report.calibration.controls)
+    for model in models:
+        for note in [*model.notes, *filter(None, [model.unsteady])]:
+            yield (Name(model.path), f": {note}")
 
 
 def _with(options: Json) -> Iterator[str | Name]:
@@ -194,9 +198,9 @@ def _with(options: Json) -> Iterator[str | Name]:
         yield "no options"
 
 
-def _measurements(report: Json) -> Iterator[Section]:
-    controls = report["calibration"]["controls"]
-    if not report["metrics"]:
+def _measurements(report: AuditReport) -> Iterator[Section]:
+    controls = report.calibration.controls
+    if not report.metrics:
         return
     labels = _suspect_labels(report)
     blocks: list[Block] = [
@@ -209,29 +213,29 @@ def _measurements(report: Json) -> Iterator[Section]:
             "other."
         )
     ]
-    for place, metric in enumerate(report["metrics"]):
+    for place, metric in enumerate(report.metrics):
         suspects = [
-            charts.Mark(s["metrics"][metric]["value"], label, s["decision"])
-            for s, label in zip(report["suspects"], labels, strict=True)
-            if s["metrics"].get(metric, {}).get("value") is not None
+            charts.Mark(value, label, suspect.decision)
+            for suspect, label in zip(report.suspects, labels, strict=True)
+            if (value := value_of(suspect, metric)) is not None
         ]
         rows = _by_stratum(controls, metric)
         if suspects or rows:
-            thresholds = thresholds_of(report["suspects"], metric)
+            thresholds = thresholds_of(report.suspects, metric)
             svg = charts.strip(f"strip-{place}", metric, suspects, rows, thresholds)
-            upper = report["metrics"][metric]["upper"]
+            upper = report.metrics[metric].upper
             reach = f"0 to {number(upper)}" if upper is not None else "0 upwards"
-            blocks.append(Figure(svg, (Name(metric), f", {report['metrics'][metric]['group']}; {reach}")))
+            blocks.append(Figure(svg, (Name(metric), f", {report.metrics[metric].group}; {reach}")))
     if controls:
         blocks.append(
             Table(
                 "Values of the controls",
-                ["control", "stratum", *report["metrics"]],
+                ["control", "stratum", *report.metrics],
                 [
                     [
-                        name(control["path"]),
-                        text(control.get("stratum") or "unknown"),
-                        *(figure(control["metrics"].get(metric)) for metric in report["metrics"]),
+                        name(control.path),
+                        text(control.stratum or "unknown"),
+                        *(figure(control.metrics.get(metric)) for metric in report.metrics),
                     ]
                     for control in controls
                 ],
@@ -241,12 +245,11 @@ def _measurements(report: Json) -> Iterator[Section]:
     yield Section("Distances from the victim", "distances", blocks)
 
 
-def _suspect_labels(report: Json) -> list[str]:
-    if len(report["suspects"]) > _NAMED:
-        return [str(place) for place in range(1, len(report["suspects"]) + 1)]
+def _suspect_labels(report: AuditReport) -> list[str]:
+    if len(report.suspects) > _NAMED:
+        return [str(place) for place in range(1, len(report.suspects) + 1)]
     return [
-        f"{place} {_base(suspect['path'])}".strip()[:_LONGEST_LABEL]
-        for place, suspect in enumerate(report["suspects"], 1)
+        f"{place} {_base(suspect.path)}".strip()[:_LONGEST_LABEL] for place, suspect in enumerate(report.suspects, 1)
     ]
 
 
@@ -254,23 +257,21 @@ def _base(path: str) -> str:
     return clean(path).rstrip("/").rsplit("/", 1)[-1]
 
 
-def _by_stratum(controls: Sequence[Json], metric: str) -> list[charts.Row]:
+def _by_stratum(controls: Sequence[ControlEntry], metric: str) -> list[charts.Row]:
     strata: dict[str, list[float]] = {}
     for control in controls:
-        value = control["metrics"].get(metric)
+        value = control.metrics.get(metric)
         if value is not None:
-            strata.setdefault(control.get("stratum") or _UNKNOWN, []).append(value)
+            strata.setdefault(control.stratum or _UNKNOWN, []).append(value)
     return [charts.Row(stratum, values) for stratum, values in sorted(strata.items())]
 
 
-def _suspects(report: Json) -> Section:
+def _suspects(report: AuditReport) -> Section:
     axes = axes_of(report)
-    radars = [_radar(place, suspect, axes) for place, suspect in enumerate(report["suspects"], 1)]
+    radars = [_radar(place, suspect, axes) for place, suspect in enumerate(report.suspects, 1)]
     parts = [
-        Section(
-            (f"{place} ", Name(suspect["path"])), f"suspect-{place}", list(_of_suspect(suspect, report, axes, radar))
-        )
-        for place, (suspect, radar) in enumerate(zip(report["suspects"], radars, strict=True), 1)
+        Section((f"{place} ", Name(suspect.path)), f"suspect-{place}", list(_of_suspect(suspect, report, axes, radar)))
+        for place, (suspect, radar) in enumerate(zip(report.suspects, radars, strict=True), 1)
     ]
     return Section("Suspect by suspect", "suspects", [_normalised(axes)] if any(radars) else [], parts)
 
@@ -287,36 +288,36 @@ def _normalised(axes: Mapping[str, Axis]) -> Paragraph:
     return Paragraph((*how, ". The shaded band holds all controls. A metric that was not measured has no point."))
 
 
-def _of_suspect(suspect: Json, report: Json, axes: Mapping[str, Axis], radar: Figure | None) -> Iterator[Block]:
+def _of_suspect(
+    suspect: SuspectEntry, report: AuditReport, axes: Mapping[str, Axis], radar: Figure | None
+) -> Iterator[Block]:
     yield Paragraph(verdict(suspect, report))
-    measured = suspect["metrics"]
+    measured = suspect.metrics
     if measured:
         table = table_of(
             "Metrics",
             {
                 "metric": [word(metric) for metric in measured],
-                "value": [figure(found["value"]) for found in measured.values()],
-                "threshold": [figure(found["threshold"]) for found in measured.values()],
+                "value": [figure(result.value) for result in measured.values()],
+                "threshold": [figure(result.threshold) for result in measured.values()],
                 "controls": [Cell(_range(axes.get(metric)), "number") for metric in measured],
                 "vote": list(map(_vote, measured.values())),
-                "p": [Cell(probability(found.get("p_value")), "number") for found in measured.values()],
-                "why": [Cell(found["reason"] or "-", "prose") for found in measured.values()],
+                "p": [Cell(probability(result.p_value), "number") for result in measured.values()],
+                "why": [Cell(result.reason or "-", "prose") for result in measured.values()],
             },
         )
         yield Beside(table, radar) if radar else table
-    settings = {
-        group: s for group, s in suspect["settings"].items() if s["decision"] or s["reason"] != suspect["reason"]
-    }
+    settings = {group: s for group, s in suspect.settings.named().items() if s.decision or s.reason != suspect.reason}
     if settings:
         yield table_of(
             "Settings",
             {
                 "setting": [text(group) for group in settings],
-                "verdict": [decided(s["decision"]) if s["decision"] else text("-") for s in settings.values()],
-                "p_copy": [figure(s["p_copy"]) for s in settings.values()],
-                "p": [Cell(probability(s.get("p_value")), "number") for s in settings.values()],
-                "least p": [Cell(probability(s.get("least_p_value")), "number") for s in settings.values()],
-                "what was found": [Cell(s.get("statement") or s["reason"] or "-", "prose") for s in settings.values()],
+                "verdict": [decided(s.decision) if s.decision else text("-") for s in settings.values()],
+                "p_copy": [figure(s.p_copy) for s in settings.values()],
+                "p": [Cell(probability(s.p_value), "number") for s in settings.values()],
+                "least p": [Cell(probability(s.least_p_value), "number") for s in settings.values()],
+                "what was found": [Cell(s.statement or s.reason or "-", "prose") for s in settings.values()],
             },
         )
 
@@ -325,50 +326,50 @@ def _range(axis: Axis | None) -> str:
     return " to ".join(map(number, axis.controls)) if axis and axis.controls else "-"
 
 
-def _vote(found: Json) -> Cell:
-    if found["value"] is None:
+def _vote(result: ResultEntry) -> Cell:
+    if result.value is None:
         return text("not measured")
-    if found["vote"] is None:
+    if result.vote is None:
         return text("no vote")
-    return Cell("copy", "copy") if found["vote"] else text("no")
+    return Cell("copy", "copy") if result.vote else text("no")
 
 
-def _radar(place: int, suspect: Json, axes: Mapping[str, Axis]) -> Figure | None:
+def _radar(place: int, suspect: SuspectEntry, axes: Mapping[str, Axis]) -> Figure | None:
     drawn = {metric: axis for metric, axis in axes.items() if axis.scale}
-    values = [axis.similarity(suspect["metrics"].get(metric, {}).get("value")) for metric, axis in drawn.items()]
+    values = [axis.similarity(value_of(suspect, metric)) for metric, axis in drawn.items()]
     if sum(value is not None for value in values) < 3:
         return None
     band = []
     for axis in drawn.values():
         low, high = map(axis.similarity, reversed(axis.controls)) if axis.controls else (None, None)
         band.append(None if low is None or high is None else (low, high))
-    svg = charts.radar(f"radar-{place}", suspect["path"], list(drawn), values, band, suspect["decision"])
+    svg = charts.radar(f"radar-{place}", suspect.path, list(drawn), values, band, suspect.decision)
     return Figure(svg, f"Similarity of suspect {place}, over the band of the controls")
 
 
-def _layers(report: Json) -> Iterator[Section]:
-    widths = {layer["name"]: layer["neurons"] for layer in report["suite"]["layers"]}
+def _layers(report: AuditReport) -> Iterator[Section]:
+    widths = {layer.name: layer.neurons for layer in report.suite.layers}
     rows = [
         [
             text(str(place)),
-            name(suspect["path"]),
+            name(suspect.path),
             word(layer),
             Cell(str(widths.get(layer, "-")), "number"),
             word(tap),
-            figure(suspect.get("layer_cka", {}).get(layer)),
-            Cell(str(suspect.get("neurons_moved", {}).get(layer, "-")), "number"),
+            figure(suspect.layer_cka.get(layer)),
+            Cell(str(suspect.neurons_moved.get(layer, "-")), "number"),
         ]
-        for place, suspect in enumerate(report["suspects"], 1)
-        for layer, tap in suspect["layer_map"].items()
+        for place, suspect in enumerate(report.suspects, 1)
+        for layer, tap in suspect.layer_map.items()
     ]
     blocks: list[Block] = []
     if widths:
         listed: list[Line] = [
             (
-                Name(layer["name"]),
-                f": {layer['neurons']} neurons, {len(layer['unreached'])} of them not reached by a case",
+                Name(layer.name),
+                f": {layer.neurons} neurons, {len(layer.unreached)} of them not reached by a case",
             )
-            for layer in report["suite"]["layers"]
+            for layer in report.suite.layers
         ]
         blocks += [Paragraph("Layers of the victim that were compared:"), Bullets(listed)]
     if rows:
@@ -384,21 +385,21 @@ def _layers(report: Json) -> Iterator[Section]:
         yield Section("Layers", "layers", blocks)
 
 
-def _unmeasured(report: Json) -> Iterator[Section]:
+def _unmeasured(report: AuditReport) -> Iterator[Section]:
     reasons: dict[tuple[str, str], list[str]] = {}
-    for place, suspect in enumerate(report["suspects"], 1):
-        for metric, found in suspect["metrics"].items():
-            if found["vote"] is None:
-                reasons.setdefault((metric, found["reason"] or ""), []).append(str(place))
-    numbered = [(str(place), suspect) for place, suspect in enumerate(report["suspects"], 1)]
-    failed = [number for number, suspect in numbered if suspect["decision"] == "failed" and not suspect["metrics"]]
-    asked = [number for number, suspect in numbered if "sequential" in suspect]
+    for place, suspect in enumerate(report.suspects, 1):
+        for metric, result in suspect.metrics.items():
+            if result.vote is None:
+                reasons.setdefault((metric, result.reason or ""), []).append(str(place))
+    numbered = [(str(place), suspect) for place, suspect in enumerate(report.suspects, 1)]
+    failed = [number for number, suspect in numbered if suspect.decision == "failed" and not suspect.metrics]
+    asked = [number for number, suspect in numbered if suspect.sequential]
     blocks: list[Block] = []
     if reasons:
         rows = [
             [
                 word(metric),
-                text(report["metrics"].get(metric, {}).get("group", "-")),
+                text(report.metrics[metric].group if metric in report.metrics else "-"),
                 Cell(", ".join(numbers), "prose"),
                 Cell(reason, "prose"),
                 text(_access(report, metric)),
@@ -418,14 +419,14 @@ def _unmeasured(report: Json) -> Iterator[Section]:
     yield Section("What was not measured", "unmeasured", blocks)
 
 
-def _access(report: Json, metric: str) -> str:
-    needs = report["metrics"].get(metric, {}).get("needs", [])
+def _access(report: AuditReport, metric: str) -> str:
+    needs = report.metrics[metric].needs if metric in report.metrics else ()
     return f"the model's {' and '.join(needs)}" if needs else "-"
 
 
-def _limits(report: Json) -> Section:
+def _limits(report: AuditReport) -> Section:
     lines: list[Line] = [
-        *report["calibration"].get("limits", []),
+        *report.calibration.limits,
         "A verdict is statistical: it holds for honest models like the controls. Of a kind of honest model that has "
         "no controls nothing is said.",
         "Independent is no acquittal: it says that honest models come as near often enough, not that the suspect is "
@@ -436,7 +437,7 @@ def _limits(report: Json) -> Section:
     ]
     fewest = fewest_controls(report)
     if fewest:
-        count = len(report["calibration"]["controls"])
+        count = len(report.calibration.controls)
         least = f", of one stratum {fewest} only" if fewest < count else ""
         lines.append(
             f"There were {count} controls{least}: what is rarer than 1 in {fewest + 1} rests on how distances are "
@@ -445,7 +446,7 @@ def _limits(report: Json) -> Section:
     return Section("What this does not show", "limits", [Bullets(lines)])
 
 
-def _reproduce(report: Json) -> Section:
+def _reproduce(report: AuditReport) -> Section:
     return Section(
         "How to reproduce it",
         "reproduce",

@@ -1,17 +1,18 @@
 """What the pages of reports are put together from: cells, tables, and what both pages show."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from deepjudge_core.report.documents import AnyReport, SuspectEntry, ZooModelEntry, schema_of
 from deepjudge_core.report.pages.document import Cell, Line, Name, Table
 from deepjudge_core.text import number
 
-Json = Mapping[str, Any]
+Judged = SuspectEntry | ZooModelEntry
+"""An entry of a model that was judged."""
 
 
-def foot(report: Json) -> list[Line]:
+def foot(report: AnyReport) -> list[Line]:
     """What made the report."""
-    return [("Made from a report ", Name(report["schema"]), " of deepjudge ", Name(report["deepjudge"]), ".")]
+    return [("Made from a report ", Name(schema_of(report)), " of deepjudge ", Name(report.deepjudge), ".")]
 
 
 def text(line: Line) -> Cell:
@@ -19,14 +20,14 @@ def text(line: Line) -> Cell:
     return Cell(line)
 
 
-def name(found: str) -> Cell:
+def name(called: str) -> Cell:
     """A cell with a stranger's word for something."""
-    return Cell(Name(found), "name")
+    return Cell(Name(called), "name")
 
 
-def word(found: str) -> Cell:
+def word(called: str) -> Cell:
     """A cell with such a word that is short, as a rule."""
-    return Cell(Name(found))
+    return Cell(Name(called))
 
 
 def figure(value: float | None) -> Cell:
@@ -51,12 +52,17 @@ def share(value: float | None) -> str:
 
 def table_of(caption: str, columns: Mapping[str, Sequence[Cell]], *, tall: bool = False) -> Table:
     """A table without the columns that say nothing in any row."""
-    told = {head: cells for head, cells in columns.items() if any(cell.line != "-" for cell in cells)}
-    return Table(caption, list(told), list(zip(*told.values(), strict=True)), tall=tall)
+    shown = {head: cells for head, cells in columns.items() if any(cell.line != "-" for cell in cells)}
+    return Table(caption, list(shown), list(zip(*shown.values(), strict=True)), tall=tall)
 
 
-def thresholds_of(judged: Sequence[Json], metric: str) -> list[float]:
+def value_of(model: Judged, metric: str) -> float | None:
+    """The value of a metric; None where it was not measured."""
+    return model.metrics[metric].value if metric in model.metrics else None
+
+
+def thresholds_of(models: Sequence[Judged], metric: str) -> list[float]:
     """The threshold of a metric, which is positive; where models have their own, the least and the greatest."""
-    found = {m["metrics"][metric]["threshold"] for m in judged if metric in m["metrics"]}
-    known = [value for value in found if value is not None and value > 0]
-    return sorted({min(known), max(known)}) if known else []
+    thresholds = {model.metrics[metric].threshold for model in models if metric in model.metrics}
+    positive = [value for value in thresholds if value is not None and value > 0]
+    return sorted({min(positive), max(positive)}) if positive else []

@@ -4,92 +4,95 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
 
+from msgspec import UNSET
+
+from deepjudge_core.files.documents import Json
+from deepjudge_core.report.documents import AnyReport, AuditReport, ControlEntry, PowerReport, SuspectEntry, VictimEntry
 from deepjudge_core.text import LONGEST_LINE, clean
 
-Json = Mapping[str, Any]
 _SUITE, _CALIBRATION = "suite.safetensors", "calibration.safetensors"
 
 
-def commands(report: Json) -> list[str]:
-    """Lines for a shell, of a report ``deepjudge/report/1``; what is written in capitals the report does not know."""
+def commands(report: AuditReport) -> list[str]:
+    """Lines for a shell that do an audit again; what is written in capitals the report does not know."""
     return [*_digests(report), *_make(report), *_calibrate(report), *_judge(report)]
 
 
-def power_commands(power: Json) -> list[str]:
-    """The same of a report ``deepjudge/power/1``."""
-    zoo = ["zoo", _path(power["victim"]["path"]), "--data", "TRAIN.npz", "--suite", _SUITE, "-o", "ZOO"]
-    judged = ["power", _SUITE, "ZOO", "--match", power["match"], *_judging(power), "-o", "POWER"]
+def power_commands(power: PowerReport) -> list[str]:
+    """The same of an audit's power."""
+    zoo = ["zoo", _path(power.victim.path), "--data", "TRAIN.npz", "--suite", _SUITE, "-o", "ZOO"]
+    judged = ["power", _SUITE, "ZOO", "--match", power.match, *_judging(power), "-o", "POWER"]
     return [*_make(power), _line(zoo), _line(judged)]
 
 
-def _digests(report: Json) -> Iterator[str]:
-    models = [report["victim"], *report["calibration"]["controls"], *report["suspects"]]
+def _digests(report: AuditReport) -> Iterator[str]:
+    models: Sequence[VictimEntry | ControlEntry | SuspectEntry]
+    models = (report.victim, *report.calibration.controls, *report.suspects)
     yield "# of models that are one file, this prints the digests that stand above"
-    yield _line([_path(model["path"]) for model in models if model["digest"]], "sha256sum")
+    yield _line([_path(model.path) for model in models if model.digest], "sha256sum")
 
 
-def _make(report: Json) -> Iterator[str]:
-    suite = report["suite"]
-    words = ["suite", _path(report["victim"]["path"]), "--inputs", "INPUTS.npz", "-n", str(suite["cases"]["clean"])]
-    words += ["--bounds", *(f"{bound!r}" for bound in suite["bounds"])]
-    words += ["--generator", *(_named(generator["name"]) for generator in suite["generators"])]
-    for generator in suite["generators"]:
-        words += _options("--option", generator["options"], f"{_named(generator['name'])}.")
-    if suite["layers"]:
-        words += ["--layers", ",".join(layer["name"] for layer in suite["layers"])]
+def _make(report: AnyReport) -> Iterator[str]:
+    suite = report.suite
+    words = ["suite", _path(report.victim.path), "--inputs", "INPUTS.npz", "-n", str(suite.cases.clean)]
+    words += ["--bounds", *(f"{bound!r}" for bound in suite.bounds)]
+    words += ["--generator", *(_named(generator.name) for generator in suite.generators)]
+    for generator in suite.generators:
+        words += _options("--option", generator.options, f"{_named(generator.name)}.")
+    if suite.layers:
+        words += ["--layers", ",".join(layer.name for layer in suite.layers)]
     yield "# keys and scale of the inputs, the order of the seeds, and how files are opened, the report does not know"
-    yield _line([*words, "--seed", str(suite["seed"]), "-o", _SUITE])
+    yield _line([*words, "--seed", str(suite.seed), "-o", _SUITE])
 
 
-def _calibrate(report: Json) -> Iterator[str]:
-    controls, files = report["calibration"]["controls"], []
+def _calibrate(report: AuditReport) -> Iterator[str]:
+    controls, files = report.calibration.controls, list[str]()
     if not controls:
         return
     for place, control in enumerate(controls, 1):
         asked = _asking(control)
         if asked:  # which would else be true of all controls
             files.append(f"control-{place}.safetensors")
-            yield _line(["observe", _SUITE, _path(control["path"]), *asked, "-o", files[-1]])
+            yield _line(["observe", _SUITE, _path(control.path), *asked, "-o", files[-1]])
         else:
-            files.append(_path(control["path"]))
+            files.append(_path(control.path))
     words = ["calibrate", _SUITE]
-    strata = [control.get("stratum") for control in controls]
+    strata = [control.stratum for control in controls]
     # In their order, which the calibration's digest depends on; the options stand behind the others.
     for stratum in sorted(dict.fromkeys(strata), key=lambda stratum: stratum is not None):
         of_it = [file for file, other in zip(files, strata, strict=True) if other == stratum]
         words += ["--stratum", stratum, *of_it] if stratum else of_it
-    yield _line([*words, "--match", report["calibration"]["match"], "-o", _CALIBRATION])
+    yield _line([*words, "--match", report.calibration.match, "-o", _CALIBRATION])
 
 
-def _judge(report: Json) -> Iterator[str]:
+def _judge(report: AuditReport) -> Iterator[str]:
     how = _judging(report)
-    by = ["--calibration", _CALIBRATION] if report["calibration"]["controls"] else []
-    for place, (asked, suspects) in enumerate(groupby(report["suspects"], _asking), 1):
-        paths = [_path(suspect["path"]) for suspect in suspects]
+    by = ["--calibration", _CALIBRATION] if report.calibration.controls else []
+    for place, (asked, suspects) in enumerate(groupby(report.suspects, _asking), 1):
+        paths = [_path(suspect.path) for suspect in suspects]
         yield _line(["judge", _SUITE, *paths, *by, *how, *asked, "--json", f"report-{place}.json"])
 
 
-def _judging(report: Json) -> list[str]:
-    words = ["--rule", _named(report["rule"]), *_options("--rule-option", report["rule_options"])]
-    budgets = [suspect["sequential"]["budget"] for suspect in report.get("suspects", []) if "sequential" in suspect]
+def _judging(report: AnyReport) -> list[str]:
+    words = ["--rule", _named(report.rule), *_options("--rule-option", report.rule_options)]
+    suspects, fleet = (report.suspects, report.fleet) if isinstance(report, AuditReport) else ((), UNSET)
+    budgets = [suspect.sequential.budget for suspect in suspects if suspect.sequential]
     if budgets:
         return [*words, "--sequential", "--budget", str(budgets[0])]
-    fleet = report.get("fleet")
-    words += ["--groups", report["groups"], *(["--fdr", repr(fleet["fdr"])] if fleet else [])]
-    return [*words, *(["--metric", *map(_named, report["metrics"])] if report["metrics"] else [])]
+    words += ["--groups", report.groups, *(["--fdr", repr(fleet.fdr)] if fleet else [])]
+    return [*words, *(["--metric", *map(_named, report.metrics)] if report.metrics else [])]
 
 
-def _asking(model: Json) -> list[str]:
+def _asking(model: ControlEntry | SuspectEntry) -> list[str]:
     # What was said of a model, not what was found.
-    inferred, words = model.get("inferred", []), []
-    if model.get("classes") is not None and "classes" not in inferred:
-        words += ["--classes", ",".join(map(str, model["classes"]))]
-    preprocessing = model.get("preprocessing")
+    inferred, words = model.inferred, list[str]()
+    if model.classes is not None and "classes" not in inferred:
+        words += ["--classes", ",".join(map(str, model.classes))]
+    preprocessing = model.preprocessing
     if preprocessing is not None and "preprocessing" not in inferred:
-        mean, std = (":".join(map(repr, preprocessing[part])) for part in ("mean", "std"))
-        words += ["--suspect-input", f"scale={preprocessing['scale']!r},mean={mean},std={std}"]
+        mean, std = (":".join(map(repr, values)) for values in (preprocessing.mean, preprocessing.std))
+        words += ["--suspect-input", f"scale={preprocessing.scale!r},mean={mean},std={std}"]
     return words
 
 

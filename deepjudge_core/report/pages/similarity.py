@@ -5,10 +5,10 @@ it is 1 - value / the greatest value that the metric can have; of a metric witho
 controls, and not below 0.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+
+from deepjudge_core.report.documents import AuditReport
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Axis:
         return None if value is None or not self.scale else min(1.0, max(0.0, 1 - value / self.scale))
 
 
-def axes_of(report: Mapping[str, Any]) -> dict[str, Axis]:
-    """Metric to its axis, of a report ``deepjudge/report/1``."""
-    made = {}
-    for metric, facts in report["metrics"].items():
-        values = [control["metrics"].get(metric) for control in report["calibration"]["controls"]]
-        known = [float(value) for value in values if value is not None]
-        scale = facts["upper"] if facts["upper"] is not None else (median(known) if known else None)
-        made[metric] = Axis(scale, facts["upper"] is not None, (min(known), max(known)) if known else None)
-    return made
+def axes_of(report: AuditReport) -> dict[str, Axis]:
+    """Metric to its axis."""
+    axes = {}
+    for metric, facts in report.metrics.items():
+        values = [control.metrics.get(metric) for control in report.calibration.controls]
+        measured = [value for value in values if value is not None]
+        scale = facts.upper if facts.upper is not None else (median(measured) if measured else None)
+        axes[metric] = Axis(scale, facts.upper is not None, (min(measured), max(measured)) if measured else None)
+    return axes

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core.judging.judge import GROUPS, POINTS_TO
+from deepjudge_core.report.documents import AuditReport, SettingEntry, SuspectEntry
 
-Json = Mapping[str, Any]
 DECISIONS = ("copy", "independent", "inconclusive", "failed")
 _LEAST = 1e-6  # no distribution is known so well that less could be said
 _FURTHER = {
@@ -32,69 +32,71 @@ def probability(p_value: float | None) -> str:
     return np.format_float_positional(p_value, precision=3, unique=False, fractional=False, trim="-")
 
 
-def level_of(report: Json) -> float | None:
+def level_of(report: AuditReport) -> float | None:
     """The level that the rule was given, 0..1; None for rules without one."""
     return _share(report, "level")
 
 
-def _share(report: Json, name: str) -> float | None:
+def _share(report: AuditReport, name: str) -> float | None:
     # An option of the rule, which may be anybody's.
-    value = report["rule_options"].get(name)
+    value: Any = report.rule_options.get(name)
     is_one = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_one and 0 < value < 1 else None
 
 
-def fewest_controls(report: Json) -> int:
+def fewest_controls(report: AuditReport) -> int:
     """How many controls there were of the metric and the stratum that have the fewest; 0 without controls."""
     counts = Counter(
-        (name, control.get("stratum"))
-        for control in report["calibration"]["controls"]
-        for name, value in control["metrics"].items()
+        (name, control.stratum)
+        for control in report.calibration.controls
+        for name, value in control.metrics.items()
         if value is not None
     )
     return min(counts.values(), default=0)
 
 
-def verdict(judged: Json, report: Json) -> str:
+def verdict(suspect: SuspectEntry, report: AuditReport) -> str:
     """A sentence about one model, without its name."""
-    decision, reason = judged["decision"], judged["reason"]
+    decision, reason = suspect.decision, suspect.reason
     if decision == "failed":
         return f"Could not be judged: {reason}."
     if decision == "inconclusive":
         return f"Nothing can be said: {reason}."
     if decision == "copy":
-        found = POINTS_TO.get(judged["points_to"] or "", "it is nearer to the victim than honest models")
-        made = judged["settings"].get("white-box", {}).get("decision")
-        if judged["points_to"] == "behaviour" and made != "independent":  # it may well be a copy of the weights
-            why = "layers were not compared" if made is None else "what layers say is inconclusive"
-            found += f" (whether the weights were taken, too, is open: {why})"
+        evidence = POINTS_TO.get(suspect.points_to or "", "it is nearer to the victim than honest models")
+        by_layers = suspect.settings.white_box.decision
+        if suspect.points_to == "behaviour" and by_layers != "independent":  # it may well be a copy of the weights
+            why = "layers were not compared" if by_layers is None else "what layers say is inconclusive"
+            evidence += f" (whether the weights were taken, too, is open: {why})"
         else:
-            found += _FURTHER.get(judged["points_to"] or "", "")
-        start = f"Judged a copy: {found}"
+            evidence += _FURTHER.get(suspect.points_to or "", "")
+        start = f"Judged a copy: {evidence}"
     else:
         start = "Not told from honest models like the controls, which is no acquittal"
-    return f"{start}; {'; '.join(_rests_on(judged, report))}."
+    return f"{start}; {'; '.join(_rests_on(suspect, report))}."
 
 
-def _rests_on(judged: Json, report: Json) -> Iterator[str]:
+def _rests_on(suspect: SuspectEntry, report: AuditReport) -> Iterator[str]:
     # What was found, and how often such a finding is wrong.
-    decided = {name: s for name, s in judged["settings"].items() if s["decision"] in ("copy", "independent")}
+    decided = {name: s for name, s in suspect.settings.named().items() if s.decision in ("copy", "independent")}
     level, p_values = level_of(report), _p_values(decided)
     if p_values:
         yield ", ".join(f"{_equals(p_value)} {name}" for name, p_value in p_values.items())
     for name in decided:
         if name not in p_values:
-            cast = [m for m in judged["metrics"].values() if m["vote"] is not None and name in (m["group"], "joint")]
+            cast = [m for m in suspect.metrics.values() if m.vote is not None and name in (m.group, "joint")]
             kind = "metrics" if name == "joint" else f"{name} metrics"
-            yield f"{sum(m['vote'] for m in cast)} of {len(cast)} {kind} say copy" if cast else f"no {kind} could vote"
+            yield (
+                f"{sum(bool(m.vote) for m in cast)} of {len(cast)} {kind} say copy" if cast else f"no {kind} could vote"
+            )
     if p_values:
-        tested, asked, fleet = judged.get("tested"), judged.get("sequential"), report.get("fleet")
+        tested, asked, fleet = suspect.tested, suspect.sequential, report.fleet
         if asked:
-            yield f"asked {asked['queries']} of {asked['cases']} cases, for labels alone"
+            yield f"asked {asked.queries} of {asked.cases} cases, for labels alone"
         if tested and fleet:
             yield (
-                f"{_equals(tested['q_value'], 'q')} among the {fleet['tested']} suspects tested, where "
-                f"{percent(fleet['fdr'])} decides"
+                f"{_equals(tested.q_value, 'q')} among the {fleet.tested} suspects tested, where "
+                f"{percent(fleet.fdr)} decides"
             )
         else:
             yield "the rule names no level" if level is None else _level(level, report, whole=bool(asked))
@@ -107,30 +109,30 @@ def _rests_on(judged: Json, report: Json) -> Iterator[str]:
         yield f"{_level(level, report)}{sure}"
         yield from _assumed(level, report)
         return
-    rates = [m.get("false_positive_rate") for m in judged["metrics"].values() if m["vote"] is not None]
-    known = [rate for rate in rates if rate is not None]
-    if known:
+    bounds = [m.false_positive_rate for m in suspect.metrics.values() if m.vote is not None]
+    stated = [rate for rate in bounds if rate is not None]
+    if stated:
         yield (
             "the vote as a whole has no known error rate, each metric's bound alone would be passed by at most "
-            f"{percent(max(known))} of honest models like the controls"
+            f"{percent(max(stated))} of honest models like the controls"
         )
     else:
-        yield f"the rule {report['rule']} gives no error rate"
+        yield f"the rule {report.rule} gives no error rate"
 
 
-def _p_values(settings: Mapping[str, Json]) -> dict[str, float]:
-    return {name: s["p_value"] for name, s in settings.items() if s.get("p_value") is not None}
+def _p_values(settings: Mapping[str, SettingEntry]) -> dict[str, float]:
+    return {name: s.p_value for name, s in settings.items() if s.p_value is not None}
 
 
-def _assumed(rate: float, report: Json) -> Iterator[str]:
+def _assumed(rate: float, report: AuditReport) -> Iterator[str]:
     # Of n controls none can be nearer, which happens once in n + 1 times: without a distribution no more can be said.
     fewest = fewest_controls(report)
     if fewest and rate < 1 / (fewest + 1):
         yield f"what is rarer than 1 in {fewest + 1} rests on how distances are distributed, not on the controls alone"
 
 
-def _level(level: float, report: Json, *, whole: bool = False) -> str:
-    where = " in each setting" if report["groups"] == "separate" and not whole else ""
+def _level(level: float, report: AuditReport, *, whole: bool = False) -> str:
+    where = " in each setting" if report.groups == "separate" and not whole else ""
     return f"of honest models like the controls at most {percent(level)} would be judged copies{where}"
 
 
@@ -139,21 +141,21 @@ def _equals(value: float, name: str = "p") -> str:
     return f"{name} {shown}" if shown.startswith("<") else f"{name} = {shown}"
 
 
-def of_the_whole(report: Json) -> str:
+def of_the_whole(report: AuditReport) -> str:
     """How the error rates of settings and suspects add up."""
-    fleet = report.get("fleet")
-    if fleet and not fleet["tested"]:
-        return f"No suspect could be tested for a false discovery rate of {percent(fleet['fdr'])}."
+    fleet = report.fleet
+    if fleet and not fleet.tested:
+        return f"No suspect could be tested for a false discovery rate of {percent(fleet.fdr)}."
     if fleet:
         return (
-            f"{_suspects(fleet['tested'])} tested together by the procedure of Benjamini and Hochberg: of the models "
-            f"called copies a share of at most {percent(fleet['fdr'])} is expected to be honest, as far as their "
+            f"{_suspects(fleet.tested)} tested together by the procedure of Benjamini and Hochberg: of the models "
+            f"called copies a share of at most {percent(fleet.fdr)} is expected to be honest, as far as their "
             "p-values are right, and independent or positively dependent on one another. It is a rate over these "
             "suspects, and no error rate of one accusation."
         )
     each = "Error rates are those of one suspect: many suspects, many chances."
-    one_by_one = any("sequential" in suspect for suspect in report["suspects"])
-    if report["groups"] != "separate" or one_by_one:
+    one_by_one = any(suspect.sequential for suspect in report.suspects)
+    if report.groups != "separate" or one_by_one:
         return each
     level = level_of(report)
     rate = f": at most {percent(min(1, 2 * level))} in all" if level is not None else ""
@@ -170,9 +172,9 @@ def _suspects(count: int) -> str:
     return "1 suspect was" if count == 1 else f"{count} suspects were"
 
 
-def of_rates(report: Json) -> str:
+def of_rates(report: AuditReport) -> str:
     """What the error rates are rates of."""
-    if any(_p_values(suspect["settings"]) for suspect in report["suspects"]):
+    if any(_p_values(suspect.settings.named()) for suspect in report.suspects):
         return (
             "A p-value is the probability, at most, that an honest model like the controls comes as near to the victim "
             "as the suspect did. It is not the probability that the suspect is honest."
