@@ -18,9 +18,10 @@ from commands import HOW, MADE, Cli
 from deepjudge_core.files import storage
 from deepjudge_core.sandbox import landlock, seccomp
 
-pytestmark = pytest.mark.skipif(
-    not landlock.version() or not seccomp.supported(), reason="no Linux with Landlock and seccomp"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not landlock.version() or not seccomp.supported(), reason="no Linux with Landlock and seccomp"),
+]
 
 KILLS = 5
 SOON = 1.0  # seconds

@@ -18,6 +18,7 @@ import deepjudge_core as dj
 from deepjudge_core.report.audit_json import schema
 from deepjudge_core.testing import NumpyModel
 
+pytestmark = pytest.mark.slow
 EXAMPLES = ROOT / "examples"
 SHAPE = (6,)
 

@@ -12,6 +12,7 @@ from places import ROOT
 
 from deepjudge_core import load_registry
 
+pytestmark = pytest.mark.slow
 DEMO = ROOT / "examples" / "zoo_demo.py"
 
 
