@@ -26,7 +26,8 @@ from deepjudge_core.files.documents import (
 from deepjudge_core.files.reading import read_json
 from deepjudge_core.judging.judge import GroupMode, PointsTo
 from deepjudge_core.judging.neurons import Match
-from deepjudge_core.models.info import AccessName, Isolation
+from deepjudge_core.models.info import AccessName
+from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.preprocessing import PreprocessingHeader
 from deepjudge_core.suites.observation import Guess
 from deepjudge_core.zoo.manifest import Kind, ZooVictim
