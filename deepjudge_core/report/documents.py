@@ -485,7 +485,8 @@ def report_of(value: Any, source: str) -> AnyReport:
 def _report(kind: type[_R], value: Any, source: str, *schemas: str) -> _R:
     tag = kind.__struct_config__.tag
     if not isinstance(value, dict) or value.get("schema") != tag:
-        raise FileFormatError(f"{source}: expected one of {', '.join(schemas or [str(tag)])}, found other JSON")
+        expected = f"one of {', '.join(schemas)}" if schemas else f"a {tag}"
+        raise FileFormatError(f"{source}: expected {expected}, found other JSON")
     try:
         report = parse(kind, value)
     except ValueError as error:

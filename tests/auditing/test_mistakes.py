@@ -32,7 +32,8 @@ from deepjudge_core import (
 )
 from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import FileFormatError, GenerationError, PluginError
-from deepjudge_core.report.audit_json import schema, suite_to_json
+from deepjudge_core.files.documents import plain
+from deepjudge_core.report.audit_json import schema, suite_entry
 
 HOW = "the suite was made without cases for the set 'mistakes'; make it with '--generator ... mistakes'"
 REGISTRY = toys.registry_of(toys=toys, blackbox=deepjudge_blackbox)
@@ -136,7 +137,7 @@ def test_the_report_counts_them_where_there_are_any() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     kept = schema()["properties"]["suite"] | {"$defs": schema()["$defs"]}
     for suite in (make_suite(), make_suite(("shove", "poke"))):
-        told = suite_to_json(suite)
+        told = json.loads(json.dumps(plain(suite_entry(suite))))
         assert told["cases"] == suite.counts()
         jsonschema.validate(told, kept)
     assert "mistakes" not in told["cases"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from authority import OPENSSL, Authority
 from commands import Cli
-from test_evidence import FRAMEWORKS, HOW, MODELS, elsewhere, flip, ready, reseal
+from test_bundles import FRAMEWORKS, HOW, MODELS, elsewhere, flip, ready, reseal
 
 from deepjudge_core.bundles.timestamp import load_certificates, make_request, read_response
 from deepjudge_core.bundles.verify import verify_bundle

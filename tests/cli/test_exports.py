@@ -184,7 +184,7 @@ def test_the_commands_make_the_report_again(cli: Cli, how: tuple[str, ...]) -> N
     toys.save_model(Path("more/m.toy"), seed=11)
     assert cli(*AUDIT, *how, "-o", "out")[0] in (0, 1)
     value = json.loads(Path("out/report.json").read_text())
-    lines = [line for line in commands(value) if not line.startswith("#")]
+    lines = [line for line in commands(reports.typed(value)) if not line.startswith("#")]
     assert lines[0].startswith("sha256sum victim.toy controls/c1.toy")
     for line in lines[1:]:
         deepjudge, *words = shlex.split(line.replace("INPUTS.npz", "in.npz"))
@@ -201,17 +201,17 @@ def test_controls_stand_in_the_commands_in_their_order() -> None:
     strata = ("same-data", "same-data", None, "common-ancestor", "common-ancestor")
     for place, (control, stratum) in enumerate(zip(controls, strata, strict=True)):
         control |= {"path": f"c{place}", "stratum": stratum}
-    [line] = (line for line in commands(value) if line.startswith("deepjudge calibrate"))
+    [line] = (line for line in commands(reports.typed(value)) if line.startswith("deepjudge calibrate"))
     assert "safetensors c2 --stratum same-data c0 c1 --stratum common-ancestor c3 c4 --match" in line
 
 
 def test_names_are_quoted_in_commands() -> None:
-    lines = commands(reports.hostile())
+    lines = commands(reports.typed(reports.hostile()))
     words = [word for line in lines if not line.startswith("#") for word in shlex.split(line)]
     for name in map(clean, reports.HOSTILE):
         assert name in words or f"./{name}" in words
     parser = build_parser()
-    for line in [*lines, *power_commands(reports.power())]:
+    for line in [*lines, *power_commands(reports.typed(reports.power()))]:
         if line.startswith("deepjudge "):
             parser.parse_args(shlex.split(line)[1:])
 
@@ -220,7 +220,7 @@ def test_no_name_becomes_an_option() -> None:
     value = reports.report()
     value["suite"]["generators"][-1]["name"] = value["rule"] = "--no-sandbox"
     value["metrics"]["--no-sandbox"] = value["metrics"]["surety"]
-    lines = commands(value)
+    lines = commands(reports.typed(value))
     assert not any("--no-sandbox" in line for line in lines)
     assert any(line.startswith("deepjudge judge") and "--rule NAME" in line for line in lines)
 

@@ -16,6 +16,7 @@ import deepjudge_statistics
 import jsonschema
 import numpy as np
 import pytest
+import reports
 import scipy.stats
 import toys
 from commands import MADE, METRICS, Cli
@@ -32,6 +33,7 @@ from deepjudge_core.bundles.statement import File
 from deepjudge_core.bundles.verify import verify_bundle
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import PluginError, UsageError
+from deepjudge_core.files.documents import parse
 from deepjudge_core.judging.fdr import Fleet, judge_fleet
 from deepjudge_core.judging.judge import GROUPS, MetricResult, Setting
 from deepjudge_core.judging.settings import check_judging
@@ -357,7 +359,11 @@ def test_the_command(fleet: Cli) -> None:
     assert "No suspect could be tested for a false discovery rate of 5 %." in Path("none.md").read_text()
     shutil.copy("s.safetensors", "suite.safetensors")
     shutil.copy("c.safetensors", "calibration.safetensors")
-    [again] = (line for line in commands(json.loads(Path("r.json").read_text())) if line.startswith("deepjudge judge"))
+    [again] = (
+        line
+        for line in commands(reports.typed(json.loads(Path("r.json").read_text())))
+        if line.startswith("deepjudge judge")
+    )
     assert fleet(*shlex.split(again)[1:])[0] == 1
     assert Path("report-1.json").read_bytes() == Path("r.json").read_bytes()
     fleet.fails(2, "voting: expected a rule that gives p-values", *judged, "--rule", "voting")
@@ -375,8 +381,8 @@ def test_a_commitment_to_a_rate(fleet: Cli) -> None:
     statement = json.loads(Path("fdr.json").read_text())
     for value in ("a", 1, True, []):
         statement["predicate"]["terms"]["judging"]["fdr"] = value
-        with pytest.raises(TypeError, match="expected fdr to be a float"):
-            Terms.from_json(statement["predicate"]["terms"])
+        with pytest.raises(ValueError, match=r"judging\.fdr: "):
+            parse(Terms, statement["predicate"]["terms"])
 
 
 def test_a_commitment_from_before_there_were_rates(fleet: Cli) -> None:

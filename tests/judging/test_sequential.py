@@ -16,6 +16,7 @@ import deepjudge_statistics
 import jsonschema
 import numpy as np
 import pytest
+import reports
 import scipy.stats
 import toys
 from commands import MADE, METRICS, Cli
@@ -469,7 +470,7 @@ def test_the_command(ready: Cli) -> None:
     assert "twice as often" not in page
     shutil.copy("s.safetensors", "suite.safetensors")
     shutil.copy("c.safetensors", "calibration.safetensors")
-    [line] = (line for line in commands(told) if line.startswith("deepjudge judge"))
+    [line] = (line for line in commands(reports.typed(told)) if line.startswith("deepjudge judge"))
     status, _, err = ready(*shlex.split(line)[1:])
     assert (status, err) == (1, "")
     assert json.loads(Path("report-1.json").read_text()) == told
