@@ -95,7 +95,7 @@ class Subject:
         try:
             check_asking(self.asking, suite)
         except UsageError as error:
-            raise UsageError(f"{self.name}: {error}") from None
+            raise UsageError(f"{self.name}: {error}", code=error.code) from None
 
     def answer(self, suite: Suite, registry: Registry, sandbox: Sandbox | None = DEFAULT_SANDBOX) -> Observation:
         """What it answers to a suite: what is stored, or what it says when it is opened and asked.

@@ -301,7 +301,7 @@ def _make(zoo: Zoo, plan: _PlannedModel, test: Rows, victims: float) -> ZooModel
         found = accuracy(network, test.x, test.y) if same else None
     except DeepJudgeError as error:
         if isinstance(error, UsageError):  # an impossible value of an option
-            raise UsageError(f"{plan.name}: {error}") from error
+            raise UsageError(f"{plan.name}: {error}", code=error.code) from error
         return MissingModel(plan.name, str(error), failed=True)
     file = plan.stem + network.architecture.suffix
     digest = _save(network, zoo.folder / file)

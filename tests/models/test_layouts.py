@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from refusals import refused
 
 from deepjudge_core.errors import InputError
 from deepjudge_core.models.layouts import arrangement
@@ -77,10 +78,8 @@ def test_an_axis_of_one_channel_more_or_less(
     ],
 )
 def test_shapes_that_do_not_fit(shape: tuple[int, ...], spec: tuple[int, ...]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(InputError, "m: ", *("x".join(map(str, s)) for s in (spec, shape))):
         arrange(numbered(*shape), spec)
-    expected, actual = ("x".join(map(str, s)) for s in (spec, shape))
-    assert str(caught.value) == f"m: expected inputs of shape {expected}, found {actual}"
 
 
 def test_a_cube_is_told_by_the_layouts() -> None:
@@ -89,9 +88,7 @@ def test_a_cube_is_told_by_the_layouts() -> None:
     np.testing.assert_array_equal(arrange(x, (3, 3, 3), LAST, FIRST), x.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(arrange(x, (3, 3, 3), FIRST, LAST), x.transpose(0, 2, 3, 1))
     for ours, theirs in ((None, None), (FIRST, None), (None, LAST)):
-        with pytest.raises(
-            InputError, match="inputs of shape 3x3x3 fit 3x3x3 with channels first and channels last; say "
-        ):
+        with refused(InputError, "3x3x3", "--input-layout"):
             arrange(x, (3, 3, 3), ours, theirs)
 
 
@@ -114,7 +111,7 @@ def test_layouts_that_differ_where_only_one_way_fits() -> None:
 def test_both_moves_fit() -> None:
     x = numbered(3, 5, 3)
     spec = (None, 3, None)
-    with pytest.raises(InputError, match=r"inputs of shape 3x5x3 fit \?x3x\? with"):
+    with refused(InputError, "3x5x3", "?x3x?", "--input-layout"):
         arrange(x, spec)
     np.testing.assert_array_equal(arrange(x, spec, LAST), x.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(arrange(x, spec, FIRST), x.transpose(0, 2, 3, 1))

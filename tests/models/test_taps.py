@@ -1,6 +1,7 @@
 """The rules that find taps, on graphs written by hand."""
 
 import pytest
+from refusals import refused
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
@@ -146,7 +147,7 @@ def test_operations_after_the_logits_are_no_taps() -> None:
 
 
 def test_an_output_that_is_not_in_the_graph_is_an_error() -> None:
-    with pytest.raises(ModelError, match="expected the output 'y' in the graph"):
+    with refused(ModelError, "'y'"):
         taps(DENSE, output="y")
 
 

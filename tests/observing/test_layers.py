@@ -76,7 +76,7 @@ def test_logits_answer_logits_and_nothing_else() -> None:
     owner, model = {"a": 5, "logits": 5}, {"b": 5, "c": 5, "logits": 5}
     chosen = find_candidates("model", owner, model, ["a", "logits"], {})
     assert chosen.taps == {"a": ("b", "c"), "logits": ("logits",)}
-    with pytest.raises(NoLayerError, match="no layer answers 'logits': expected a tap of 5 neurons, found 5, 4"):
+    with pytest.raises(NoLayerError, match=r"'logits'.*5.*5, 4"):
         find_candidates("model", owner, {"b": 5, "logits": 4}, ["logits"], {})
 
 

@@ -274,7 +274,7 @@ def test_activation_status():
 @pytest.mark.parametrize("metric", BLACK_BOX + WHITE_BOX)
 def test_no_case_is_an_error_of_one_line(metric):
     nothing = rows(answers(0), np.array([], dtype=int))
-    with pytest.raises(ValueError, match=r"^expected .* found none$"):
+    with pytest.raises(ValueError, match="case"):
         metric(nothing, nothing)
 
 

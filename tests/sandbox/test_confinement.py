@@ -6,7 +6,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -270,15 +269,18 @@ print(json.dumps(dict(line.split(":\\t") for line in Path("/proc/self/status").r
 
 
 @needs_landlock
-def test_setting_up_takes_milliseconds(ground: Ground) -> None:
+def test_setting_up_takes_a_call_of_the_kernel_for_each_path_and_few_more(ground: Ground) -> None:
     code = """
-import time
-paths = (*confine.system_paths(), *confine.python_paths(), readable)
-start = time.process_time()
+paths, calls = (*confine.system_paths(), *confine.python_paths(), readable), []
+def count(*arguments):
+    calls.append(arguments[0])
+    return call(*arguments)
+confine.call = landlock.call = confine.seccomp.call = count
 confine.enter(paths, scratch, landlock=True)
-print(time.process_time() - start)
+print(json.dumps([len(calls), len(paths)]))
 """
-    assert min(float(str(ground.ask(code))) for _ in range(3)) < 0.005
+    calls, paths = ground.ask(code)  # type: ignore[misc]
+    assert paths < calls < paths + 20
 
 
 @needs_landlock
@@ -338,15 +340,14 @@ enter(landlock=False)
 os.write(parent_end, b"ready\\n")
 import time
 time.sleep(60)
+os.write(parent_end, b"alive\\n")
 """
     with ground.start(code, stdin=subprocess.PIPE) as between:
         assert between.stdout is not None
         assert between.stdin is not None
         assert between.stdout.readline() == "ready\n"
-        start = time.monotonic()
         between.kill()
-        assert between.stdout.read() == ""
-        assert time.monotonic() - start < 30
+        assert between.stdout.read() == ""  # it did not live to say the rest
 
 
 PROBE = "seen = probe.probe(canary)\nprint(json.dumps([seen.level, seen.leaks]))"

@@ -11,7 +11,6 @@ import stat
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from models import KINDS, Zoo, inputs
+from refusals import expect_facts, refused
 
 from deepjudge_core import Adapter, Format, open_model
 from deepjudge_core.auditing.subject import Subject, begin_each
@@ -31,7 +31,7 @@ from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
-from deepjudge_core.sandbox import confine, landlock, process, seccomp, worker
+from deepjudge_core.sandbox import confine, intake, landlock, process, seccomp, worker
 from deepjudge_core.sandbox.channel import ArraySpec, Channel, ChannelError, ClosedError, LateError, Message
 from deepjudge_core.sandbox.intake import receive
 from deepjudge_core.sandbox.policy import Sandbox
@@ -70,11 +70,9 @@ def take(path: Path, folder: Path, *, largest: int = 10**6, **fields: Any) -> An
     return receive(path, "it", adapter(**fields), folder, largest)
 
 
-def refused(path: Path, folder: Path, **options: Any) -> str:
-    with pytest.raises(ModelError) as error:
+def expect_refused(path: Path, folder: Path, code: str, *facts: object, **options: Any) -> None:
+    with refused(ModelError, *facts, code=code):
         take(path, folder, **options)
-    assert error.value.code is not None
-    return str(error.value)
 
 
 def test_a_copy_that_cannot_be_written(tmp_path: Path) -> None:
@@ -102,29 +100,23 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.any")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket.any"))
-        for name, fact in (
-            ("link", "a symbolic link: name the file that it leads to"),
-            ("pipe", "a pipe"),
-            ("socket", "a socket"),
-        ):
-            expected = f"it: expected a regular file, found {fact} (not-a-file)"
-            assert refused(tmp_path / f"{name}.any", tmp_path / f"copy-{name}") == expected
-    assert refused(Path("/dev/zero"), tmp_path / "d") == "it: expected a regular file, found a device (not-a-file)"
+        for name in ("link", "pipe", "socket"):
+            expect_refused(tmp_path / f"{name}.any", tmp_path / f"copy-{name}", "not-a-file", "it: ", name)
+    expect_refused(Path("/dev/zero"), tmp_path / "d", "not-a-file", "it: ", "device")
 
 
-def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
+def test_what_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (tmp_path / "sparse.any").open("wb") as file:
         file.truncate(2**36)
-    started = time.monotonic()
-    said = refused(tmp_path / "sparse.any", tmp_path / "copy", largest=2**20)
-    assert said == "it: expected at most 1 MiB, found 65536 or more: allow more with --memory (too-large)"
-    assert time.monotonic() - started < 1
+    monkeypatch.setattr(intake, "_copy", None)  # what reads it
+    facts = ("it: ", "1 MiB", "65536", "--memory")
+    expect_refused(tmp_path / "sparse.any", tmp_path / "copy", "too-large", *facts, largest=2**20)
+    monkeypatch.undo()
     (tmp_path / "exact.any").write_bytes(bytes(10))
     assert take(tmp_path / "exact.any", tmp_path / "exact", largest=10).path.exists()
-    assert refused(tmp_path / "exact.any", tmp_path / "less", largest=9).endswith("(too-large)")
+    expect_refused(tmp_path / "exact.any", tmp_path / "less", "too-large", largest=9)
     (tmp_path / "empty.any").touch()
-    expected = "it: expected a model, found an empty file (wrong-format)"
-    assert refused(tmp_path / "empty.any", tmp_path / "empty") == expected
+    expect_refused(tmp_path / "empty.any", tmp_path / "empty", "wrong-format", "it: ", "empty")
 
 
 def test_files_of_weights_come_along(tmp_path: Path) -> None:
@@ -137,11 +129,11 @@ def test_files_of_weights_come_along(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["a.any", "a.any.data"]
     assert received.format == Format("any with weights in other files")
     assert received.digest != take(tmp_path / "a.any", tmp_path / "again", **plain).digest
-    assert refused(tmp_path / "a.any", tmp_path / "less", largest=8, companions=(".data",)).endswith("(too-large)")
+    expect_refused(tmp_path / "a.any", tmp_path / "less", "too-large", largest=8, companions=(".data",))
     (tmp_path / "a.any.data").unlink()
     (tmp_path / "a.any.data").symlink_to("other")
-    said = refused(tmp_path / "a.any", tmp_path / "linked", companions=(".data",))
-    assert said.startswith("it.data: expected a regular file, found a symbolic link")
+    facts = ("it.data: ", "link")
+    expect_refused(tmp_path / "a.any", tmp_path / "linked", "not-a-file", *facts, companions=(".data",))
 
 
 def test_a_folder(tmp_path: Path) -> None:
@@ -152,14 +144,14 @@ def test_a_folder(tmp_path: Path) -> None:
     received = take(folder, tmp_path / "copy")
     assert {str(p.relative_to(received.path)) for p in received.path.rglob("*") if p.is_file()} == {"a", "deep/er/b"}
     (folder / "deep/link").symlink_to("/etc/passwd")
-    assert refused(folder, tmp_path / "linked").endswith("name the file that it leads to (not-a-file)")
+    expect_refused(folder, tmp_path / "linked", "not-a-file", "link")
     (folder / "deep/link").unlink()
     for number in range(1000):
         (folder / str(number)).touch()
-    assert "more than 1000 files" in refused(folder, tmp_path / "many")
+    expect_refused(folder, tmp_path / "many", "too-large", "1000 files")
     inner = tmp_path / "nested"
     (inner / "/".join("123456789")).mkdir(parents=True)
-    assert "8 folders in one another" in refused(inner, tmp_path / "deep")
+    expect_refused(inner, tmp_path / "deep", "too-large", "8 folders")
 
 
 def test_what_examining_comes_to(tmp_path: Path) -> None:
@@ -171,10 +163,8 @@ def test_what_examining_comes_to(tmp_path: Path) -> None:
     def stumble(path: Path) -> Format:
         raise IndexError
 
-    said = refused(tmp_path / "a.any", tmp_path / "copy", examine=fail)
-    assert said == "it: expected this, found that (wrong-format)"
-    said = refused(tmp_path / "a.any", tmp_path / "again", examine=stumble)
-    assert said == "it: expected a model, found a damaged file (wrong-format)"
+    expect_refused(tmp_path / "a.any", tmp_path / "copy", "wrong-format", "it: expected this, found that", examine=fail)
+    expect_refused(tmp_path / "a.any", tmp_path / "again", "wrong-format", "it: ", examine=stumble)
 
 
 # Folders for a worker.
@@ -249,29 +239,29 @@ def test_more_than_a_pipe_holds(pair: tuple[Channel, Channel, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "fact"),
     [
-        (b"\xff\xff\xff\xff", "a header of 4294967295 bytes"),
-        (b"\x02\0\0\0[]", "no JSON of ours"),
-        (b"\x04\0\0\0\xff\xfe{}", "no JSON of ours"),
-        (b"\x00\x00\x08\0" + b"[" * 2**19, "no JSON of ours"),
-        ({"values": [], "arrays": []}, "no JSON of ours"),
-        ({"values": {}, "arrays": [[[1], "object"]]}, "no JSON of ours"),
-        ({"values": {}, "arrays": [[[-1], "float32"]]}, "no JSON of ours"),
-        ({"values": {}, "arrays": [[[1e400], "float32"]]}, "no JSON of ours"),
-        ({"values": {}, "arrays": [[[2**62, 2**62], "float32"]]}, "in place of float32 2x3"),
-        ({"values": {}, "arrays": [[[2, 3], "float64"]]}, "answers of shape float64 2x3 in place of float32 2x3"),
-        ({"values": {}, "arrays": []}, "answers of shape none in place of float32 2x3"),
+        (b"\xff\xff\xff\xff", "4294967295"),
+        (b"\x02\0\0\0[]", "JSON"),
+        (b"\x04\0\0\0\xff\xfe{}", "JSON"),
+        (b"\x00\x00\x08\0" + b"[" * 2**19, "JSON"),
+        ({"values": [], "arrays": []}, "JSON"),
+        ({"values": {}, "arrays": [[[1], "object"]]}, "JSON"),
+        ({"values": {}, "arrays": [[[-1], "float32"]]}, "JSON"),
+        ({"values": {}, "arrays": [[[1e400], "float32"]]}, "JSON"),
+        ({"values": {}, "arrays": [[[2**62, 2**62], "float32"]]}, "float32 2x3"),
+        ({"values": {}, "arrays": [[[2, 3], "float64"]]}, "float64 2x3.*float32 2x3"),
+        ({"values": {}, "arrays": []}, "none.*float32 2x3"),
     ],
 )
-def test_what_is_no_message(pair: tuple[Channel, Channel, int], data: Any, said: str) -> None:
+def test_what_is_no_message(pair: tuple[Channel, Channel, int], data: Any, fact: str) -> None:
     first, _, writing = pair
     if not isinstance(data, bytes):
         data = json.dumps(data).encode()
         data = len(data).to_bytes(4, "little") + data
     os.set_blocking(writing, True)
     threading.Thread(target=os.write, args=(writing, data), daemon=True).start()
-    with pytest.raises(ChannelError, match=said.replace("+", r"\+")):
+    with pytest.raises(ChannelError, match=fact):
         first.receive(lambda values: [ArraySpec((2, 3))], timeout=5)
 
 
@@ -280,11 +270,9 @@ def test_who_is_late_and_who_is_gone() -> None:
     second_in, first_out = os.pipe()
     looks: list[None] = []
     first = Channel(first_in, first_out, lambda: looks.append(None))
-    started = time.monotonic()
     with pytest.raises(LateError):
         first.receive(timeout=1.2)
-    assert 1.1 < time.monotonic() - started < 3
-    assert len(looks) >= 2
+    assert len(looks) >= 2  # one at least for each half of a second
     with pytest.raises(LateError):
         first.send(Message({}, [np.zeros(10**6)]), timeout=0.2)
     os.write(second_out, b"\x05\0")
@@ -325,7 +313,7 @@ def compared(zoo: Zoo, registry: Registry, kind: str, expected: Isolation) -> No
             np.testing.assert_array_equal(there.gradient(x, cotangent, layer=layer), ours)
         assert there.activations(x, []) == {}
         assert "cpu" in str(ModelInfo.of(there).device).lower()  # no other device is within a worker's reach
-        with pytest.raises(ModelError, match="no layer 'nowhere'"):
+        with refused(ModelError, "'nowhere'"):
             there.activations(x, ["nowhere"])
 
 
@@ -350,14 +338,14 @@ def test_code_of_others_is_not_run_without_landlock(
     path = zoo.source("torch-pt2", 0)
     opening = open_isolated(path, registry=registry, sandbox=QUICK)
     with (
-        pytest.raises(ModelError, match=r"torch.export may do more than compute .*needs-sandbox"),
+        refused(ModelError, "torch.export", code="needs-sandbox"),
         opening,
     ):
         pass
     path = zoo.source("onnx-legacy", 0)
     opening = open_isolated(path, registry=registry, sandbox=Sandbox(required=True))
     with (
-        pytest.raises(ModelError, match=r"found seccomp-noopen.* \(no-sandbox\)"),
+        refused(ModelError, "seccomp-noopen", code="no-sandbox"),
         opening,
     ):
         pass
@@ -384,7 +372,7 @@ def test_an_adapter_of_this_program_cannot_be_had_elsewhere(tmp_path: Path) -> N
     toys.save_model(tmp_path / "a.toy")
     registry = load_registry({"toys": toys})
     with (
-        pytest.raises(UsageError, match="not installed as a plugin"),
+        refused(UsageError, "a.toy", "plugin"),
         open_isolated(tmp_path / "a.toy", registry=registry, sandbox=QUICK),
     ):
         pass
@@ -428,19 +416,19 @@ X = np.zeros((5, 4), np.float32)
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "facts"),
     [
-        ("say({})", "no level of isolation (bad-answer)"),
-        ('say({"isolation": "best", "leaks": []})', "no level of isolation (bad-answer)"),
-        ("sys.exit()", "ended with the status 0 (crashed)"),
-        ("os.abort()", "was ended by SIGABRT (crashed)"),
-        ("sys.exit(7)", "ended with the status 7 (crashed)"),
-        ("pass", "expected an answer within 1 s, found none: allow more with --timeout (timed-out)"),
-        ('os.write(writing, b"\\xff" * 100)', "a header of 4294967295 bytes (bad-answer)"),
-        ('sys.stderr.write("std::bad_alloc"); sys.stderr.flush(); os.abort()', "memory to be enough"),
-        (FULL + "say({})", "no description of a classifier (bad-answer)"),
+        ("say({})", ("isolation", "(bad-answer)")),
+        ('say({"isolation": "best", "leaks": []})', ("isolation", "(bad-answer)")),
+        ("sys.exit()", ("status 0", "(crashed)")),
+        ("os.abort()", ("SIGABRT", "(crashed)")),
+        ("sys.exit(7)", ("status 7", "(crashed)")),
+        ("pass", ("1 s", "--timeout", "(timed-out)")),
+        ('os.write(writing, b"\\xff" * 100)', ("4294967295", "(bad-answer)")),
+        ('sys.stderr.write("std::bad_alloc"); sys.stderr.flush(); os.abort()', ("MiB", "--memory", "(out-of-memory)")),
+        (FULL + "say({})", ("classifier", "(bad-answer)")),
         *(
-            (FULL + f'info["{key}"] = {value}; say({{"model": info}})', "no description of a classifier (bad-answer)")
+            (FULL + f'info["{key}"] = {value}; say({{"model": info}})', ("classifier", "(bad-answer)"))
             for key, value in (
                 ("classes", "10**9"),
                 ("classes", "1"),
@@ -455,56 +443,61 @@ X = np.zeros((5, 4), np.float32)
                 ("input", '{"shape": "4", "dtype": "a,b", "layout": None}'),
             )
         ),
-        (FULL + 'say({"failed": "a\\x1b[31mb\\n" + "c" * 5000, "code": "x\\n"})', "a�[31mb c"),
-        (FULL + 'say({"failed": 7})', "7 (cannot-open)"),
+        (FULL + 'say({"failed": "a\\x1b[31mb\\n" + "c" * 5000, "code": "x\\n"})', ("a�[31mb c", "(cannot-open)")),
+        (FULL + 'say({"failed": 7})', ("7", "(cannot-open)")),
     ],
 )
-def test_a_hostile_description(taken_over: Any, code: str, said: str) -> None:
-    with pytest.raises(ModelError) as error, taken_over(code, timeout=1 if code == "pass" else 20):
+def test_a_hostile_description(taken_over: Any, code: str, facts: tuple[str, ...]) -> None:
+    with pytest.raises(ModelError) as caught, taken_over(code, timeout=1 if code == "pass" else 20):
         pass
-    text = str(error.value)
-    assert said in text
-    assert len(text) < 1200
-    assert text.isprintable()
+    expect_facts(str(caught.value), *facts, f"({caught.value.code})")
+    assert len(str(caught.value)) < 1200
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "facts"),
     [
-        ('say({}, [[[5, 3], "float32"]], bytes(60))', "float32 5x3 in place of float32 5x2 (bad-answer)"),
-        ('say({}, [[[4, 2], "float32"]], bytes(32))', "float32 4x2 in place of float32 5x2 (bad-answer)"),
-        ('say({}, [[[10**12, 2], "float32"]])', "in place of float32 5x2 (bad-answer)"),
-        ('say({}, [[[5, 2], "float32"]], b"\\xff" * 40)', "expected numbers, found NaN or infinity (bad-answer)"),
-        ("say({})", "none in place of float32 5x2 (bad-answer)"),
-        ('say({}, [[[5, 2], "float32"]], bytes(39)); time.sleep(1); sys.exit()', "crashed"),
+        ('say({}, [[[5, 3], "float32"]], bytes(60))', ("float32 5x3", "float32 5x2", "(bad-answer)")),
+        ('say({}, [[[4, 2], "float32"]], bytes(32))', ("float32 4x2", "float32 5x2", "(bad-answer)")),
+        ('say({}, [[[10**12, 2], "float32"]])', ("float32 5x2", "(bad-answer)")),
+        ('say({}, [[[5, 2], "float32"]], b"\\xff" * 40)', ("NaN", "(bad-answer)")),
+        ("say({})", ("none", "float32 5x2", "(bad-answer)")),
+        ('say({}, [[[5, 2], "float32"]], bytes(39)); time.sleep(1); sys.exit()', ("(crashed)",)),
     ],
 )
-def test_a_hostile_answer(taken_over: Any, code: str, said: str) -> None:
-    with taken_over(DESCRIBED + code) as model, pytest.raises(ModelError) as error:
+def test_a_hostile_answer(taken_over: Any, code: str, facts: tuple[str, ...]) -> None:
+    with taken_over(DESCRIBED + code) as model, pytest.raises(ModelError) as caught:
         model.predict(X)
-    assert said in str(error.value)
+    expect_facts(str(caught.value), *facts, f"({caught.value.code})")
+
+
+@pytest.mark.parametrize(("code", "expected"), [("unknown-name", "unknown-name"), ("made-up", "wrong-usage")])
+def test_a_mistake_of_the_user_keeps_its_code(taken_over: Any, code: str, expected: str) -> None:
+    said = f'say({{"failed": "no module m", "code": "usage:{code}"}})'
+    with refused(UsageError, "no module m", code=expected), taken_over(FULL + said):
+        pass
 
 
 def test_once_it_is_gone_the_reason_stays(taken_over: Any) -> None:
     with taken_over(DESCRIBED + "say({})") as model:
-        said = []
+        lines = []
         for _ in range(2):
-            with pytest.raises(ModelError) as error:
+            with pytest.raises(ModelError) as caught:
                 model.predict(X)
-            said.append(str(error.value))
-    assert said[0] == said[1]
+            lines.append(str(caught.value))
+    assert lines[0] == lines[1]
 
 
 @pytest.mark.parametrize("rows", ["[0, 9]", "[-1, 5]", "[3, 3]", '["a", 2]', "[0]", "7", "[0, 10**300]", "None"])
 def test_rows_that_were_not_asked_for(taken_over: Any, rows: str) -> None:
     code = f'say({{"rows": {rows}, "dtype": "float32"}}, [[[5, 2], "float32"]], bytes(40))'
-    with taken_over(DESCRIBED + code) as model, pytest.raises(ModelError, match="bad-answer"):
+    with taken_over(DESCRIBED + code) as model, refused(ModelError, code="bad-answer"):
         model.gradient(X, lambda scores, rows: scores)
 
 
 def test_an_answer_that_would_take_all_memory_is_not_asked_for(taken_over: Any) -> None:
     code = 'info["layers"] = [["a", 10**12], ["b", 2]]; ' + DESCRIBED + "time.sleep(60)"
-    with taken_over(code) as model, pytest.raises(ModelError, match="at most 2 GiB"):
+    with taken_over(code) as model, refused(ModelError, "2 GiB", code="too-large"):
         model.activations(X, ["a"])
 
 
@@ -545,7 +538,7 @@ def test_what_it_writes_is_bounded_and_read_to_the_end(taken_over: Any) -> None:
 def test_who_fills_the_disk_is_ended(taken_over: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_MOST_WRITTEN", 10**6)
     code = DESCRIBED + 'open("big", "wb").write(bytes(2 * 10**6))'
-    with taken_over(code) as model, pytest.raises(ModelError, match=r"wrote 2 MiB in 1 files \(too-much-written\)"):
+    with taken_over(code) as model, refused(ModelError, "2 MiB", "1 files", code="too-much-written"):
         model.predict(X)
 
 
@@ -597,11 +590,11 @@ def test_what_goes_wrong_at_the_start_is_said_in_its_turn(tmp_path: Path) -> Non
     subjects = [Subject(tmp_path / "none.onnx"), Subject(toys.make_model(1)), Subject(tmp_path / "none.x")]
     answers = begin_each(subjects, toys.suite(), load_registry(), QUICK)
     first = next(answers)
-    with pytest.raises(ModelError, match="no such file"):
+    with refused(ModelError, "none.onnx", code="not-a-file"):
         first()
     assert next(answers)().probabilities is not None
     last = next(answers)
-    with pytest.raises(ModelError, match="no such file"):
+    with refused(ModelError, "none.x", code="not-a-file"):
         last()
     assert list(answers) == []
 
@@ -643,23 +636,24 @@ def test_the_file_of_an_audit_says_so_too(cli: Cli) -> None:
     Path("audit.toml").write_text(f'{text}sandbox = {{memory = "much", timeout = 0}}\n')
     status, _, err = cli("audit", "audit.toml")
     assert status == 2
-    assert "sandbox.memory: expected a size as 8GiB or 512MiB, found 'much'" in err
+    assert "sandbox.memory: " in err
+    assert "'much'" in err
 
 
 def test_limits_that_cannot_be(cli: Cli) -> None:
     cli.confined = True
     rest = ("--inputs", "in.npz", "-o", "s.safetensors")
-    for option, value, said in (
-        ("--memory", "lots", "expected a size as 8GiB or 512MiB, found 'lots'"),
-        ("--memory", "1", "expected at least 1 MiB of memory for a model, found 1 bytes"),
-        ("--timeout", "0", "expected a timeout of more than 0 seconds, found 0"),
-        ("--timeout", "nan", "expected a timeout of more than 0 seconds, found nan"),
-        ("--timeout", "x", "invalid float value: 'x'"),
-        ("--no-sandbox", "--require-sandbox", "not allowed with argument"),
+    for option, value, fact in (
+        ("--memory", "lots", "'lots'"),
+        ("--memory", "1", "1 MiB"),
+        ("--timeout", "0", "found 0"),
+        ("--timeout", "nan", "nan"),
+        ("--timeout", "x", "'x'"),
+        ("--no-sandbox", "--require-sandbox", "--no-sandbox"),
     ):
         status, out, err = cli("suite", "victim.toy", *rest, option, value)
         assert (status, out) == (2, "")
-        assert said in err
+        assert fact in err
 
 
 def test_the_sandbox_is_that_of_this_system() -> None:
