@@ -8,13 +8,12 @@ from typing import Any, get_args
 
 from deepjudge_core.bundles.signing import Signer, open_envelope, sign
 from deepjudge_core.bundles.statement import File, Statement
-from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.files import records
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular, parse_json
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.judge import GroupMode
-from deepjudge_core.judging.settings import JudgeSettings, check_judging
+from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.settings import GroupMode, JudgeSettings
 from deepjudge_core.version import VERSION
 
 _NOTHING = "nothing"
@@ -55,26 +54,19 @@ class Terms:
     components: Mapping[str, str]
 
     @classmethod
-    def of(cls, suite: str, calibration: Calibration | None, judging: JudgeSettings, registry: Registry) -> "Terms":
+    def of(cls, suite: str, calibration: Calibration | None, judge: Judge) -> "Terms":
         """The terms of judging with what is installed.
 
         Args:
             suite: Digest of the suite.
             calibration: The controls; none, and a calibration without any, are the same.
-            judging: How suspects are judged.
-            registry: Where the components are.
-
-        Raises:
-            UsageError: For a metric, rule or option that does not exist.
+            judge: By what suspects are judged.
         """
-        metrics = [metric.name for metric in registry.metrics.select(judging.metrics)]
-        given = {field.name: getattr(judging, field.name) for field in fields(judging)}
-        given = {name: value for name, value in given.items() if name not in _LATER or value}
-        given |= {"metrics": metrics, "rule_options": check_judging(judging, registry)}
-        components = {f"metric {name}": registry.metrics.provider(name) for name in metrics}
-        components[f"rule {judging.rule}"] = registry.rules.provider(judging.rule)
+        settings = {field.name: getattr(judge.settings, field.name) for field in fields(judge.settings)}
+        settings = {name: value for name, value in settings.items() if name not in _LATER or value}
+        settings |= {"metrics": [metric.name for metric in judge.metrics], "rule_options": judge.fixed_options}
         controls = calibration.digest if calibration and calibration.controls else None
-        return cls(VERSION, suite, controls, json.loads(json.dumps(given)), components)
+        return cls(VERSION, suite, controls, json.loads(json.dumps(settings)), judge.providers)
 
     @classmethod
     def from_json(cls, value: Any) -> "Terms":

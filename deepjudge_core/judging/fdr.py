@@ -5,16 +5,17 @@ procedure calls a suspect a copy where its p-value is at most that. So votes, th
 rule's own, at the level that decides.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import PluginError, UsageError
-from deepjudge_core.judging.judge import Setting, Verdict, expect_p_values
+from deepjudge_core.judging.rules import expect_p_values
+from deepjudge_core.judging.verdict import Setting, Verdict
 from deepjudge_core.types import Array
 
 # 1 / 150 is 0.05 * 2 / 15, whatever floats make of it: p-values that are ranks are often just at a cut.
@@ -70,24 +71,26 @@ class Fleet:
         return max((found.p_value for found in self.suspects if found and found.rejected), default=0.0)
 
 
-def check_fdr(fdr: float, rule: str, options: Mapping[str, Any], given: Mapping[str, Any], registry: Registry) -> None:
+def check_fdr(fdr: float, rule: Rule, options: Mapping[str, Any], chosen: Collection[str]) -> None:
     """Refuse a false discovery rate that is none, and a rule that it cannot be had with.
 
     Args:
         fdr: The rate.
-        rule: Name of the rule.
+        rule: The rule.
         options: All of its options.
-        given: Those that the caller chose.
-        registry: Where the rules are.
+        chosen: Names of those that the caller chose.
 
     Raises:
         UsageError: Saying what would do.
     """
     if not 0 < fdr < 1:
-        raise UsageError(f"expected 0 < fdr < 1, found {fdr}")
-    expect_p_values(rule, options, "for a false discovery rate over all suspects", registry)
-    if "level" in given:
-        raise UsageError(f"{rule}: expected a level or a false discovery rate, found both: the rate makes the levels")
+        raise UsageError(f"expected 0 < fdr < 1, found {fdr}", code="wrong-value")
+    expect_p_values(rule, options, "for a false discovery rate over all suspects")
+    if "level" in chosen:
+        raise UsageError(
+            f"{rule.name}: expected a level or a false discovery rate, found both: the rate makes the levels",
+            code="conflict",
+        )
 
 
 def judge_fleet(

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core import progress
-from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.judging.betting import Capital
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
-from deepjudge_core.judging.judge import Setting, Verdict, apply_rule, expect_p_values
+from deepjudge_core.judging.rules import apply_rule, expect_p_values
+from deepjudge_core.judging.verdict import Setting, Verdict
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
@@ -57,26 +58,25 @@ class SequentialResult:
     e_independent: float = 1.0
 
 
-def check_sequential(
-    rule: str, options: Mapping[str, Any], budget: int | None, registry: Registry, *, others: bool
-) -> None:
+def check_sequential(rule: Rule, options: Mapping[str, Any], budget: int | None, *, others: bool) -> None:
     """Refuse what cannot be asked case by case.
 
     Args:
-        rule: Name of the rule.
+        rule: The rule.
         options: All of its options.
         budget: How many cases may be asked; None for all.
-        registry: Where the rules are.
         others: Whether metrics, groups or a false discovery rate were asked for.
 
     Raises:
         UsageError: Saying what would do.
     """
     if others:
-        raise UsageError("expected no metrics, groups or false discovery rate where cases are asked one by one")
+        raise UsageError(
+            "expected no metrics, groups or false discovery rate where cases are asked one by one", code="conflict"
+        )
     if budget is not None and budget < 1:
-        raise UsageError(f"expected a budget of at least 1 case, found {budget}")
-    expect_p_values(rule, options, "whose level bounds how often an honest model agrees with the victim", registry)
+        raise UsageError(f"expected a budget of at least 1 case, found {budget}", code="wrong-value")
+    expect_p_values(rule, options, "whose level bounds how often an honest model agrees with the victim")
 
 
 def order_of(suite: Suite) -> tuple[int, ...]:
@@ -93,11 +93,10 @@ def judge_sequentially(
     suite: Suite,
     calibration: Calibration,
     label: Callable[[int], int],
-    rule: str,
+    rule: Rule,
     options: Mapping[str, Any],
     *,
     budget: int | None = None,
-    registry: Registry,
 ) -> tuple[Verdict, SequentialResult | None]:
     """Judge a suspect by the labels that it gives to the adversarial cases, asked one by one.
 
@@ -108,16 +107,15 @@ def judge_sequentially(
         suite: The suite.
         calibration: The controls.
         label: Asks the suspect one case, by its row: the label, as a class of the victim's.
-        rule: Name of the rule, which bounds the disagreement of honest models from the controls'.
-        options: Its options, with ``level``.
+        rule: Bounds the disagreement of honest models from the controls'.
+        options: All of its options, with ``level``.
         budget: How many cases may be asked; None for all.
-        registry: Where the rules are.
 
     Returns:
         The verdict, and what was asked; None of that where the controls say too little to ask anything.
     """
     rows, level = order_of(suite), float(options["level"])
-    bound = _bound(suite, calibration, rule, options, registry) if rows else "the suite has no adversarial cases"
+    bound = _bound(suite, calibration, rule, options) if rows else "the suite has no adversarial cases"
     if isinstance(bound, str):
         return _verdict(Setting(Decision.INCONCLUSIVE, reason=bound)), None
     size = len(rows)
@@ -144,9 +142,7 @@ class _Bound:
     told: str  # what it rests on
 
 
-def _bound(
-    suite: Suite, calibration: Calibration, rule: str, options: Mapping[str, Any], registry: Registry
-) -> _Bound | str:
+def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[str, Any]) -> _Bound | str:
     # Or why there is none.
     rows = suite.rows("adversarial")
     places = tuple(place for place, seen in enumerate(calibration.controls) if seen.probabilities is not None)
@@ -159,7 +155,7 @@ def _bound(
 
     def judged(disagreements: int) -> Judgement:
         evidence = {_AGREEMENT: replace(controls, value=disagreements / size)}
-        return apply_rule(registry.rules[rule], evidence, {**options, "level": options["level"] / 2})
+        return apply_rule(rule, evidence, {**options, "level": options["level"] / 2})
 
     nearest = judged(0)
     if nearest.decision is Decision.INCONCLUSIVE:
@@ -170,8 +166,8 @@ def _bound(
     near = bisect_left(range(1, size + 1), True, key=lambda count: judged(count).decision is not Decision.COPY)
     fewest = min(map(len, controls.by_stratum().values()))
     told = (
-        f"by the rule {rule}, from {len(places)} controls, which without what it assumes could show no more than 1 in "
-        f"{fewest + 1}"
+        f"by the rule {rule.name}, from {len(places)} controls, which without what it assumes could show no more than "
+        f"1 in {fewest + 1}"
     )
     return _Bound(near, told)
 

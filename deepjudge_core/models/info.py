@@ -1,33 +1,17 @@
 """What a model was: all that is kept of it."""
 
-import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from deepjudge_core.files.digests import ITSELF
-from deepjudge_core.models.model import Access, InputSpec, Model
+from deepjudge_core.models.model import Access, InputSpec, Isolation, Model
 from deepjudge_core.text import clean
 from deepjudge_core.types import Layout
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LONGEST_DEVICE = 100  # characters
-
-
-class Isolation(enum.StrEnum):
-    """How a model was kept from all but answering, as it was observed, not as it was asked for.
-
-    ``FULL``: it can read the Python installation and its own copy, write in a folder of its own, and start nothing.
-    ``NO_OPEN``: it can open no file and start nothing; for systems without Landlock.
-    ``PROCESS``: it can do what the user can, but not crash, hang or exhaust the audit.
-    ``NONE``: it ran in the audit's own process.
-    """
-
-    FULL = "landlock+seccomp"
-    NO_OPEN = "seccomp-noopen"
-    PROCESS = "process-only"
-    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -63,8 +47,6 @@ class ModelInfo:
     def of(cls, model: Model, layout: Layout | None = None) -> "ModelInfo":
         """Describe a model; ``layout`` is that of its input where it does not say."""
         spec = model.input.with_layout(layout)
-        isolation = getattr(model, "isolation", Isolation.NONE)  # of models in another process
-        device = getattr(model, "device", None)  # of models that say it
         return cls(
             model.name,
             model.framework,
@@ -73,9 +55,9 @@ class ModelInfo:
             model.classes,
             spec,
             dict(model.layers),
-            isolation,
-            device=None if device is None else clean(str(device), _LONGEST_DEVICE),
-            files=dict(getattr(model, "files", {})),
+            model.isolation,
+            device=None if model.device is None else clean(str(model.device), _LONGEST_DEVICE),
+            files=dict(model.files),
         )
 
     def to_json(self) -> dict[str, Any]:

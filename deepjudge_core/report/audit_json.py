@@ -7,7 +7,7 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
-from deepjudge_core.auditing.outcome import Report, SuspectResult
+from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import limits
 from deepjudge_core.components.values import Decision
@@ -31,7 +31,7 @@ _UNKNOWN: dict[str, Any] = {
 }
 
 
-def report_to_json(report: Report) -> dict[str, Any]:
+def report_to_json(report: AuditOutcome) -> dict[str, Any]:
     """The report as JSON values."""
     return {
         "schema": SCHEMA,
@@ -102,7 +102,7 @@ def suite_to_json(suite: Suite) -> dict[str, Any]:
     }
 
 
-def dump_report(report: Report) -> str:
+def dump_report(report: AuditOutcome) -> str:
     """The report as text; equal reports give equal texts."""
     return dump(report_to_json(report))
 
@@ -142,15 +142,15 @@ def verdict_to_json(verdict: Verdict | None, failure: str | None) -> dict[str, A
     }
 
 
-def _suspect(report: Report, result: SuspectResult) -> dict[str, Any]:
-    verdict, seen = result.verdict, result.seen
+def _suspect(report: AuditOutcome, result: SuspectResult) -> dict[str, Any]:
+    verdict, seen = result.verdict, result.observation
     return {
         **(_model(result.model) if result.model else _UNKNOWN),
         "path": result.path,
         "accuracy_on_seeds": result.accuracy,
         **verdict_to_json(verdict, result.failure),
         **({} if report.fdr is None else {"tested": _tested(result.tested)}),
-        **({} if result.questioning is None else {"sequential": _questioning(result.questioning)}),
+        **({} if result.sequential is None else {"sequential": _questioning(result.sequential)}),
         **(_layers(report, seen) if seen and verdict else {"layer_map": {}, "layer_cka": {}, "neurons_moved": {}}),
         **_asked(seen),
     }
@@ -186,7 +186,7 @@ def _values(measured: Measurements) -> dict[str, float | None]:
     return {name: measurement.value for name, measurement in measured.items()}
 
 
-def _layers(report: Report, seen: Observation) -> dict[str, Any]:
+def _layers(report: AuditOutcome, seen: Observation) -> dict[str, Any]:
     # How the layers of a model that was measured were put beside the victim's.
     suite = report.suite
     ours, theirs = (suite.seed_outputs(answers.activations) for answers in (suite.victim, seen))

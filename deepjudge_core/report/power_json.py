@@ -3,14 +3,14 @@
 import json
 from typing import Any
 
-from deepjudge_core.auditing.power import AttackPower, JudgedModel, Power, Share
+from deepjudge_core.auditing.power import AttackPower, PowerEstimate, Share, ZooModelResult
 from deepjudge_core.report.audit_json import metrics_to_json, suite_to_json, verdict_to_json
 from deepjudge_core.version import VERSION
 
 SCHEMA = "deepjudge/power/1"
 
 
-def power_to_json(power: Power) -> dict[str, Any]:
+def power_to_json(power: PowerEstimate) -> dict[str, Any]:
     """The outcome as JSON values."""
     return {
         "schema": SCHEMA,
@@ -18,9 +18,9 @@ def power_to_json(power: Power) -> dict[str, Any]:
         "victim": dict(power.zoo.victim),
         "suite": suite_to_json(power.suite),
         "match": power.calibration.match,
-        "rule": power.judging.rule,
-        "rule_options": dict(power.rule_options),
-        "groups": power.judging.groups,
+        "rule": power.judge.rule.name,
+        "rule_options": dict(power.judge.options),
+        "groups": power.judge.settings.groups,
         "metrics": metrics_to_json(found.metric for found in power.calibration.measurements[0].values()),
         "controls": {
             "count": len(power.calibration.controls),
@@ -28,11 +28,11 @@ def power_to_json(power: Power) -> dict[str, Any]:
             "notes": list(power.calibration.notes),
         },
         "attacks": [_attack(attack) for attack in power.attacks],
-        "models": [_judged(found) for found in power.judged],
+        "models": [_judged(found) for found in power.results],
     }
 
 
-def dump_power(power: Power) -> str:
+def dump_power(power: PowerEstimate) -> str:
     """The outcome as text; equal outcomes give equal texts."""
     return json.dumps(power_to_json(power), indent=2, allow_nan=False) + "\n"
 
@@ -48,7 +48,7 @@ def _attack(attack: AttackPower) -> dict[str, Any]:
     }
 
 
-def _judged(found: JudgedModel) -> dict[str, Any]:
+def _judged(found: ZooModelResult) -> dict[str, Any]:
     model = found.model
     return {
         "file": model.file,

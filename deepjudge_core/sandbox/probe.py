@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from deepjudge_core.models.info import Isolation
+from deepjudge_core.models.model import Isolation
 from deepjudge_core.sandbox.kernel import call
 
 _FORBIDDEN = (errno.EPERM, errno.EACCES, errno.ENOSYS)

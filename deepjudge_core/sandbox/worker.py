@@ -100,7 +100,7 @@ class _Worker:
         model = open_by(adapter, path, values["label"], expected, {**values["options"], "name": values["label"]})
         self._model = model
         info = ModelInfo.of(model).to_json()
-        told = {name: getattr(model, name, None) for name in ("unseen", "fixed_batch")}
+        told = {"unseen": model.unseen, "fixed_batch": model.fixed_batch}
         self._channel.send(Message({"model": info, **told}))
 
     def _answer(self, request: Message) -> None:

@@ -19,6 +19,7 @@ from deepjudge_core import (
     Adapter,
     Answers,
     Attack,
+    AuditSettings,
     Cases,
     Decision,
     Evidence,
@@ -29,6 +30,7 @@ from deepjudge_core import (
     Model,
     Observation,
     Rule,
+    Session,
     Suite,
     SuiteSettings,
     Task,
@@ -268,8 +270,8 @@ def test_live_models_are_audited_as_they_are(victim: str, zoo: Zoo) -> None:
     found = audit(
         *(owner, suspects, Inputs(x, y, BOUNDS)),
         controls=controls,
-        making=SuiteSettings(n=30, generators=["pgd"]),
-        registry=REGISTRY,
+        settings=AuditSettings(SuiteSettings(n=30, generators=["pgd"])),
+        session=Session(REGISTRY),
     )
     assert [str(suspect.decision) for suspect in found.suspects] == ["copy", "copy", "independent"]
 

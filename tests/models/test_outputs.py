@@ -14,9 +14,9 @@ import toys
 
 from deepjudge_core import (
     JudgeSettings,
+    ModelFile,
     Observation,
     QuerySettings,
-    Subject,
     Suite,
     build_suite,
     calibrate,
@@ -27,7 +27,6 @@ from deepjudge_core import (
     save_observation,
     select_seeds,
 )
-from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.observing.classes import class_order
@@ -257,7 +256,7 @@ def test_an_honest_model_with_its_classes_in_another_order_is_judged_as_it_is_wi
     assert (plain.classes, plain.inferred, plain.notes, other.classes) == (None, (), (), ORDER)
     np.testing.assert_allclose(plain.probabilities, other.probabilities, atol=1e-6)
     models = [honest(9), reordered(honest(9)), victim(0.02), reordered(victim(0.02))]
-    report = judge_suspects(
+    report = toys.outcome(
         suite(), calibration(), models, JudgeSettings(["answers", "surety"], **STRICT), registry=toys.registry()
     )
     assert [str(s.decision) for s in report.suspects] == ["independent", "independent", "copy", "copy"]
@@ -337,7 +336,7 @@ def test_other_classes_are_compared_by_layers_only(tmp_path: Path) -> None:
         assert (found[name].value, found[name].failed, found[name].allowed) == (None, False, True)
         assert found[name].reason == "expected 4 classes, found 6; map them with --classes"
     assert found["outputs"].value == 0
-    report = judge_suspects(suite(), calibration(), [seen], JudgeSettings(**STRICT), registry=toys.registry())
+    report = toys.outcome(suite(), calibration(), [seen], JudgeSettings(**STRICT), registry=toys.registry())
     [suspect] = json.loads(dump_report(report))["suspects"]
     jsonschema.validate(json.loads(dump_report(report)), schema())
     assert (suspect["accuracy_on_seeds"], suspect["settings"]["black-box"]["decision"]) == (None, "inconclusive")
@@ -383,8 +382,12 @@ def test_a_wrong_map_of_classes(classes: tuple[int, ...], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         observe(victim(), suite(), asking)
     with pytest.raises(UsageError, match=said):
-        judge_suspects(
-            suite(), calibration(), [Subject("none.toy", asking)], JudgeSettings(**STRICT), registry=toys.registry()
+        toys.outcome(
+            suite(),
+            calibration(),
+            [ModelFile("none.toy", query=asking)],
+            JudgeSettings(**STRICT),
+            registry=toys.registry(),
         )
 
 

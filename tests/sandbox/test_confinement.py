@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deepjudge_core.models.info import Isolation
+from deepjudge_core.models.model import Isolation
 from deepjudge_core.sandbox import bpf, confine, landlock, limits, macos, seccomp, syscalls
 
 needs_seccomp = pytest.mark.skipif(not seccomp.supported(), reason="no Linux with seccomp on a known architecture")
