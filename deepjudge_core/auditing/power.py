@@ -152,7 +152,8 @@ def estimate_power(
     if suite.victim.model.digest != zoo.victim["digest"]:
         raise UsageError(
             f"{zoo.folder}: expected a zoo of the suite's victim {suite.victim.model.name}, "
-            f"found one of {zoo.victim['path']} with another digest"
+            f"found one of {zoo.victim['path']} with another digest",
+            code="conflict",
         )
     controls = zoo.of("control", far=far)
     if len(controls) < LEAST_CONTROLS:

@@ -124,7 +124,9 @@ class Catalogue(Generic[T]):
         if names is None:
             return [claims[0][1] for claims in self._claims.values() if len(claims) == 1]
         if isinstance(names, str):
-            raise UsageError(f"expected names of {self._label}s as a list, found the text {names!r}")
+            raise UsageError(
+                f"expected names of {self._label}s as a list, found the text {names!r}", code="wrong-value"
+            )
         return [self[name] for name in dict.fromkeys(names)]
 
     def configure(

@@ -244,12 +244,12 @@ class BatchedModel(Model, abc.ABC):
             return {}
         parts = [self._answer(b, r, layers) for b, r in self._batches(x)]
         joined = (np.concatenate(column).astype(np.float32, copy=False) for column in zip(*parts, strict=True))
-        found = dict(zip(layers, joined, strict=True))
-        if self.logits in found:
-            self._recognise(found[self.logits])
+        outputs = dict(zip(layers, joined, strict=True))
+        if self.logits in outputs:
+            self._recognise(outputs[self.logits])
             if self._gives_probabilities:
-                found[self.logits] = self._logarithms(found[self.logits])
-        return found
+                outputs[self.logits] = self._logarithms(outputs[self.logits])
+        return outputs
 
     def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
         """See :class:`Model`."""
@@ -263,15 +263,15 @@ class BatchedModel(Model, abc.ABC):
             def padded(
                 scores: Array, rows: slice = rows, size: int = size
             ) -> Array:  # rows that only fill a batch have no loss
-                own = given = scores[:size]
+                own = logits = scores[:size]
                 if target == self.logits:
                     self._recognise(own)
                 logarithm = self._gives_probabilities and target == self.logits
                 if binary:
-                    given = np.concatenate([np.zeros_like(own), own], axis=1)
+                    logits = np.concatenate([np.zeros_like(own), own], axis=1)
                 elif logarithm:
-                    given = self._logarithms(own)
-                cot = np.asarray(cotangent(given, rows), dtype=scores.dtype)
+                    logits = self._logarithms(own)
+                cot = np.asarray(cotangent(logits, rows), dtype=scores.dtype)
                 if binary:
                     cot = cot[:, 1:]
                 elif logarithm:  # dL/dp = dL/dlog(p) / p, and 0 where the logarithm is that of the least probability

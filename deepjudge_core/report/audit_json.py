@@ -171,13 +171,13 @@ def _tested(tested: FdrResult | None) -> dict[str, Any] | None:
 def _questioning(found: SequentialResult) -> dict[str, Any]:
     e_values = (None if math.isinf(value) else value for value in (found.e_copy, found.e_independent))
     return {
-        "queries": len(found.asked),
+        "queries": len(found.rows),
         "budget": found.budget,
         "cases": found.cases,
         "order": ORDER,
         "most": found.most,
         **dict(zip(("e_copy", "e_independent"), e_values, strict=True)),
-        "asked": list(found.asked),
+        "asked": list(found.rows),
         "labels": list(found.labels),
     }
 

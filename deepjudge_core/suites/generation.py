@@ -177,10 +177,10 @@ def _check_training(victim: Model, training_inputs: Array, seeds: Seeds, layout:
     spec = victim.input.with_layout(seeds.layout)
     arranged = arrangement(victim.name, training_inputs.shape[1:], spec, layout)(training_inputs)
     check_bounds("training inputs", training_inputs, seeds.bounds)
-    found, expected = np.ptp(training_inputs), np.ptp(seeds.inputs)
-    if found < expected * _LEAST_RANGE:
+    span, expected = np.ptp(training_inputs), np.ptp(seeds.inputs)
+    if span < expected * _LEAST_RANGE:
         raise InputError(
-            f"training inputs: expected a range like that of the seeds, {expected:g}, found {found:g}: scaled twice?"
+            f"training inputs: expected a range like that of the seeds, {expected:g}, found {span:g}: scaled twice?"
         )
     return arranged
 

@@ -162,7 +162,9 @@ def make_zoo(
         UsageError: When the suite is another victim's, or the folder holds a zoo made otherwise.
     """
     if suite is not None and suite.victim.model.digest != digest:
-        raise UsageError(f"{name}: expected a suite of this victim, found one of {suite.victim.model.name}")
+        raise UsageError(
+            f"{name}: expected a suite of this victim, found one of {suite.victim.model.name}", code="conflict"
+        )
     victim.architecture.initial(np.random.default_rng(0))  # said at once where it cannot be made anew
     own = accuracy(victim, material.test.x, material.test.y)
     about = {
@@ -354,7 +356,9 @@ def _save(network: Network, path: Path) -> str:
             temporary.unlink(missing_ok=True)
     except Exception as error:  # each framework says in its own way that a disk is full
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        raise FileFormatError(f"{path}: cannot be written: {reason}; what was made before is kept") from error
+        raise FileFormatError(
+            f"{path}: cannot be written: {reason}; what was made before is kept", code="cannot-write"
+        ) from error
     return digest
 
 
