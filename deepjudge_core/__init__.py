@@ -4,8 +4,10 @@ The flow, each step a frozen value: inputs -> seeds -> suite -> observations -> 
 """
 
 from deepjudge_core.auditing.audit import audit
-from deepjudge_core.auditing.outcome import Report
-from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.auditing.outcome import AuditOutcome
+from deepjudge_core.auditing.session import Listener, Session
+from deepjudge_core.auditing.settings import AuditSettings
+from deepjudge_core.auditing.subject import LiveModel, ModelFile, Subject
 from deepjudge_core.bundles.verify import Verification, verify_bundle
 from deepjudge_core.components.attack import Attack, Loot
 from deepjudge_core.components.hooks import hookimpl
@@ -15,9 +17,9 @@ from deepjudge_core.components.registry import load_registry
 from deepjudge_core.components.values import Answers, Cases, Decision, Evidence, Judgement, Mistakes, Seeds, Task, Vote
 from deepjudge_core.errors import DeepJudgeError
 from deepjudge_core.judging.calibration import Calibration, calibrate, load_calibration, save_calibration
-from deepjudge_core.judging.judge import Verdict, judge
+from deepjudge_core.judging.judge import Judge, Verdict, judge
 from deepjudge_core.judging.measure import Measurement, measure
-from deepjudge_core.judging.settings import JudgeSettings
+from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Access, InputSpec, Model
 from deepjudge_core.models.network import Architecture, Network, Trainer
@@ -38,7 +40,10 @@ __all__ = [
     "Answers",
     "Architecture",
     "Attack",
+    "AuditOutcome",
+    "AuditSettings",
     "Calibration",
+    "CalibrationSettings",
     "Cases",
     "Decision",
     "DeepJudgeError",
@@ -48,21 +53,25 @@ __all__ = [
     "InputSpec",
     "Inputs",
     "Isolation",
+    "Judge",
     "JudgeSettings",
     "Judgement",
+    "Listener",
+    "LiveModel",
     "Loot",
     "Measurement",
     "Metric",
     "Mistakes",
     "Model",
+    "ModelFile",
     "Network",
     "Observation",
     "Preprocessing",
     "QuerySettings",
-    "Report",
     "Rule",
     "Sandbox",
     "Seeds",
+    "Session",
     "Subject",
     "Suite",
     "SuiteSettings",

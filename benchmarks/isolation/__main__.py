@@ -27,7 +27,9 @@ from torch import nn
 
 from deepjudge_core import Inputs, build_suite, calibrate, load_registry, observe, open_model, select_seeds
 from deepjudge_core.auditing.audit import judge_suspects
-from deepjudge_core.auditing.outcome import Report
+from deepjudge_core.auditing.outcome import AuditOutcome
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.report.audit_json import dump_report, report_to_json
@@ -113,7 +115,7 @@ def alone(code: str, rounds: int) -> float:
     return statistics.median(float(run.stdout) for run in runs[1:])
 
 
-def measured(report: Report, level: Isolation) -> Any:
+def measured(report: AuditOutcome, level: Isolation) -> Any:
     """All of a report but how its suspects were kept, which has to be this."""
     values = report_to_json(report)
     for suspect in values["suspects"]:
@@ -153,7 +155,11 @@ def main() -> None:
                 for level, sandbox in ways.items():
                     start = time.perf_counter()
                     report = judge_suspects(
-                        suite, calibration, suspects, JudgeSettings(), sandbox=sandbox, registry=registry
+                        suite,
+                        calibration,
+                        suspects,
+                        Judge.of(JudgeSettings(), registry),
+                        session=Session(registry, sandbox),
                     )
                     if counts:
                         seconds[level].append((time.perf_counter() - start) / arguments.n)

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from deepjudge_core.auditing.power import JudgedModel, estimate_power
+from deepjudge_core.auditing.power import ZooModelResult, estimate_power
+from deepjudge_core.auditing.session import Session
 from deepjudge_core.components.registry import load_registry
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.judge import GROUPS, Verdict, judge
+from deepjudge_core.judging.judge import GROUPS, Judge, Verdict, judge
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.suites.suite import load_suite
@@ -115,27 +116,26 @@ def measured(folder: Path) -> Material:
     power = estimate_power(
         load_suite(folder / "suite.safetensors"),
         load_zoo(folder / "zoo"),
-        JudgeSettings(),
+        Judge.of(JudgeSettings(), REGISTRY),
         observations=folder / "observations",
-        sandbox=None,  # all of them are made here
-        registry=REGISTRY,
+        session=Session(REGISTRY, None),
     )
     for failure in power.failures:
         sys.exit(failure)
 
-    def values(one: JudgedModel) -> Measurements:
+    def values(one: ZooModelResult) -> Measurements:
         if one.measurements is None:
             raise SystemExit(f"{one.model.file}: not measured")
         return one.measurements
 
-    counted = [one for one in power.judged if one.counts and one.model.kind == "stolen"]
+    counted = [one for one in power.results if one.counts and one.model.kind == "stolen"]
     copies = {attack: [values(f) for f in counted if f.model.attack == attack] for attack in ATTACKS}
     return Material(power.calibration, copies)
 
 
 def decided(values: Measurements, controls: Calibration, rule: str, options: Mapping[str, Any]) -> Verdict:
     """What the rule says of one model."""
-    return judge(values, controls, rule, options=options, registry=REGISTRY)
+    return judge(values, controls, JudgeSettings(rule=rule, rule_options=options), registry=REGISTRY)
 
 
 def is_copy(verdict: Verdict) -> list[bool]:

@@ -4,22 +4,19 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.stats
 
 from deepjudge_core import progress
-from deepjudge_core.auditing.subject import Subject, begin_each
-from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.subject import KnownAnswers, ModelFile, Subject, answer_each
 from deepjudge_core.components.values import Decision, Group
 from deepjudge_core.errors import CalibrationError, DeepJudgeError, UsageError
-from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration, calibrate
-from deepjudge_core.judging.judge import GROUPS, Verdict, judge
-from deepjudge_core.judging.measure import Measurements, measure
+from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
+from deepjudge_core.judging.judge import GROUPS, Judge, Verdict
+from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
-from deepjudge_core.judging.settings import JudgeSettings, check_judging
-from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
@@ -41,12 +38,12 @@ class Share:
         """Least and greatest share, 0..1; all of it where nothing was counted."""
         if not self.of:
             return 0.0, 1.0
-        found = scipy.stats.binomtest(self.count, self.of).proportion_ci(CONFIDENCE, method="exact")
-        return float(found.low), float(found.high)
+        interval = scipy.stats.binomtest(self.count, self.of).proportion_ci(CONFIDENCE, method="exact")
+        return float(interval.low), float(interval.high)
 
 
 @dataclass(frozen=True, eq=False)
-class JudgedModel:
+class ZooModelResult:
     """One model of the zoo, judged.
 
     Attributes:
@@ -89,16 +86,15 @@ class AttackPower:
 
 
 @dataclass(frozen=True, eq=False)
-class Power:
-    """What was found.
+class PowerEstimate:
+    """How much of a zoo an audit sees.
 
     Attributes:
         suite: The suite.
         zoo: The zoo.
         calibration: All controls that thresholds are taken from.
-        judging: How it was judged.
-        rule_options: All options of the rule.
-        judged: Every model, those that do not count too: stolen ones by all controls, each control by the others.
+        judge: By what was judged.
+        results: Of every model, those that do not count too: stolen ones by all controls, each control by the others.
         attacks: By attack, in the order of the zoo.
         accused: Controls that the others judge copies, of those that were held out so.
     """
@@ -106,58 +102,58 @@ class Power:
     suite: Suite
     zoo: Zoo
     calibration: Calibration
-    judging: JudgeSettings
-    rule_options: Mapping[str, Any]
-    judged: tuple[JudgedModel, ...]
+    judge: Judge
+    results: tuple[ZooModelResult, ...]
     attacks: tuple[AttackPower, ...]
     accused: Share
 
     @property
     def failures(self) -> tuple[str, ...]:
         """A line for each model that could not be judged."""
-        return tuple(f"{found.model.file}: {found.failure}" for found in self.judged if found.failure)
+        return tuple(f"{result.model.file}: {result.failure}" for result in self.results if result.failure)
 
 
 def estimate_power(
     suite: Suite,
     zoo: Zoo,
-    judging: JudgeSettings | None = None,
+    judge: Judge,
     *,
     match: Match = DEFAULT_MATCH,
     far: bool = False,
     observations: Path | None = None,
-    sandbox: Sandbox | None = DEFAULT_SANDBOX,
-    registry: Registry | None = None,
-) -> Power:
+    session: Session | None = None,
+) -> PowerEstimate:
     """Judge every model of a zoo.
 
     Args:
         suite: The suite of the zoo's victim.
         zoo: From :func:`~deepjudge_core.zoo.manifest.load_zoo`.
-        judging: How.
+        judge: By what.
         match: How neurons are put beside the victim's.
         far: Whether models whose accuracy is far below the victim's count.
         observations: A folder in which answers are kept, so that they need not be asked for again.
-        sandbox: How the zoo's files are confined; None to open them in this process.
-        registry: Where the components are; by default every installed one.
+        session: Where the adapters are, and how the zoo's files are confined.
 
     Raises:
         CalibrationError: When there are fewer than three controls, or one is the victim.
-        UsageError: When the suite is another victim's, or the judging is wrong.
+        UsageError: When the suite is another victim's, or models are not to be judged each by itself.
     """
-    registry, judging = registry or load_registry(), judging or JudgeSettings()
-    options = check_judging(judging, registry)
-    if judging.sequential:
-        raise UsageError("expected models that answer all cases, found a judgement that asks case by case")
-    if judging.fdr is not None:
+    session = session or Session()
+    if judge.settings.sequential:
+        raise UsageError(
+            "expected models that answer all cases, found a judgement that asks case by case", code="conflict"
+        )
+    if judge.settings.fdr is not None:
         raise UsageError(
             "expected models judged each by itself, found a false discovery rate: what it finds depends on who else is "
-            "judged; a lone copy among n suspects is judged at the level fdr / n"
+            "judged; a lone copy among n suspects is judged at the level fdr / n",
+            code="conflict",
         )
     if suite.victim.model.digest != zoo.victim.digest:
         raise UsageError(
             f"{zoo.folder}: expected a zoo of the suite's victim {suite.victim.model.name}, "
-            f"found one of {zoo.victim.path} with another digest"
+            f"found one of {zoo.victim.path} with another digest",
+            code="conflict",
         )
     controls = zoo.of("control", far=far)
     if len(controls) < LEAST_CONTROLS:
@@ -168,34 +164,34 @@ def estimate_power(
     others = tuple(model for model in zoo.models if model not in controls)
     with progress.task("asking the zoo", len(zoo.models)) as advance:
         answers = []
-        for answer in _answers(suite, zoo, (*controls, *others), observations, sandbox, registry):
+        for answer in _answers(suite, zoo, (*controls, *others), observations, session):
             answers.append(answer)
             advance(1)
-    failed = [f"{m.file}: {found}" for m, found in zip(controls, answers, strict=False) if isinstance(found, str)]
-    if failed:
-        raise CalibrationError(f"{zoo.folder}: a control cannot be asked: {failed[0]}")
-    seen = [found for found in answers[: len(controls)] if isinstance(found, Observation)]
-    strata = [model.stratum for model in controls]
-    calibration = calibrate(suite, seen, judging.metrics, match=match, strata=strata, registry=registry)
-    held = {id(control): place for place, control in enumerate(calibration.controls)}
-    judged = []
+    failures = [f"{m.file}: {answer}" for m, answer in zip(controls, answers, strict=False) if isinstance(answer, str)]
+    if failures:
+        raise CalibrationError(f"{zoo.folder}: a control cannot be asked: {failures[0]}")
+    calibration = judge.calibrate(
+        suite,
+        [answer for answer in answers[: len(controls)] if isinstance(answer, Observation)],
+        match=match,
+        strata=[model.stratum for model in controls],
+    )
+    places = {id(control): place for place, control in enumerate(calibration.controls)}
+    results = []
     for model, answer in zip((*controls, *others), answers, strict=True):
-        place = held.get(id(answer))
+        place = places.get(id(answer))
         if model in controls and place is None:  # the same model twice: it counts once
             continue
         by = calibration if place is None else calibration.without(place)
-        found = _judge(suite, model, answer, by, judging, registry)
-        judged.append(replace(found, counts=far or not model.far))
-    names = [metric.name for metric in registry.metrics.select(judging.metrics)]
-    return Power(
+        results.append(replace(_judge(suite, model, answer, by, judge), counts=far or not model.far))
+    return PowerEstimate(
         suite=suite,
         zoo=zoo,
         calibration=calibration,
-        judging=judging,
-        rule_options=options,
-        judged=tuple(judged),
-        attacks=tuple(_by_attack(judged, names)),
-        accused=_share(f.verdict for f in judged if f.counts and f.model.kind == "control" and _was_judged(f)),
+        judge=judge,
+        results=tuple(results),
+        attacks=tuple(_by_attack(results, [metric.name for metric in judge.metrics])),
+        accused=_share(r.verdict for r in results if r.counts and r.model.kind == "control" and _was_judged(r)),
     )
 
 
@@ -210,82 +206,65 @@ def area(stolen: Array, controls: Array) -> float | None:
     return float(less + same / 2)
 
 
-def values(judged: Iterable[JudgedModel], metric: str) -> Array:
+def values(results: Iterable[ZooModelResult], metric: str) -> Array:
     """``(n,)`` a metric's values over the models that it could be measured on."""
-    found = (one.measurements[metric].value for one in judged if one.measurements and metric in one.measurements)
-    return np.array([value for value in found if value is not None], dtype=np.float64)
+    numbers = (one.measurements[metric].value for one in results if one.measurements and metric in one.measurements)
+    return np.array([number for number in numbers if number is not None], dtype=np.float64)
 
 
 def _answers(
-    suite: Suite,
-    zoo: Zoo,
-    models: Sequence[ZooModel],
-    folder: Path | None,
-    sandbox: Sandbox | None,
-    registry: Registry,
+    suite: Suite, zoo: Zoo, models: Sequence[ZooModel], folder: Path | None, session: Session
 ) -> Iterator[Observation | str]:
     # Of each its answers, stored ones where there are any; or why there are none.
-    kept = [folder and folder / f"{zoo.path(model).stem}-{model.digest[:12]}.safetensors" for model in models]
-    subjects = [_subject(suite, zoo, model, path) for model, path in zip(models, kept, strict=True)]
-    asked = [subject for subject in subjects if isinstance(subject, Subject)]
-    with contextlib.closing(begin_each(asked, suite, registry, sandbox)) as begun:
-        for subject, path in zip(subjects, kept, strict=True):
+    paths = [folder and folder / f"{zoo.path(model).stem}-{model.digest[:12]}.safetensors" for model in models]
+    subjects = [_subject(suite, zoo, model, path) for model, path in zip(models, paths, strict=True)]
+    askable = [subject for subject in subjects if isinstance(subject, Subject)]
+    with contextlib.closing(answer_each(askable, suite, session)) as turns:
+        for subject, path in zip(subjects, paths, strict=True):
             if isinstance(subject, str):
                 yield subject
                 continue
             try:
-                seen = next(begun)()
-                if path and not subject.is_stored:
-                    save_observation(path, seen)
+                observation = next(turns)()
+                if path and not subject.stored:
+                    save_observation(path, observation)
             except DeepJudgeError as error:
                 yield str(error)
             else:
-                yield seen
+                yield observation
 
 
-def _subject(suite: Suite, zoo: Zoo, model: ZooModel, kept: Path | None) -> Subject | str:
+def _subject(suite: Suite, zoo: Zoo, model: ZooModel, path: Path | None) -> Subject | str:
     if not is_kept(zoo, model):
         return "expected the file that 'deepjudge zoo' made, found none or another: make it again"
     try:
-        stored = load_observation(kept) if kept and kept.is_file() else None
+        stored = load_observation(path) if path and path.is_file() else None
     except DeepJudgeError as error:
         return str(error)
-    return Subject(stored if stored and stored.suite == suite.digest else zoo.path(model))
+    return KnownAnswers(stored) if stored and stored.suite == suite.digest else ModelFile(zoo.path(model))
 
 
 def _judge(
-    suite: Suite,
-    model: ZooModel,
-    answer: Observation | str,
-    calibration: Calibration,
-    judging: JudgeSettings,
-    registry: Registry,
-) -> JudgedModel:
+    suite: Suite, model: ZooModel, answer: Observation | str, calibration: Calibration, judge: Judge
+) -> ZooModelResult:
     if isinstance(answer, str):
-        return JudgedModel(model, failure=answer)
+        return ZooModelResult(model, failure=answer)
     try:
-        measured = measure(suite, answer, judging.metrics, match=calibration.match, registry=registry)
-        verdict = judge(
-            measured,
-            calibration,
-            judging.rule,
-            options=judging.rule_options,
-            groups=judging.groups,
-            registry=registry,
-        )
+        measurements = judge.measure(suite, answer, calibration.match)
+        verdict = judge.judge(measurements, calibration)
     except UsageError:
         raise
     except DeepJudgeError as error:
-        return JudgedModel(model, failure=str(error))
-    return JudgedModel(model, measured, verdict)
+        return ZooModelResult(model, failure=str(error))
+    return ZooModelResult(model, measurements, verdict)
 
 
-def _by_attack(judged: Sequence[JudgedModel], metrics: Sequence[str]) -> Iterable[AttackPower]:
-    counted = [found for found in judged if found.counts]
-    controls = [found for found in counted if found.model.kind == "control"]
-    for attack in dict.fromkeys(found.model.attack for found in judged if found.model.attack):
-        stolen = [found for found in counted if found.model.attack == attack]
-        verdicts = [found.verdict for found in stolen if found.verdict]
+def _by_attack(results: Sequence[ZooModelResult], metrics: Sequence[str]) -> Iterable[AttackPower]:
+    counting = [result for result in results if result.counts]
+    controls = [result for result in counting if result.model.kind == "control"]
+    for attack in dict.fromkeys(result.model.attack for result in results if result.model.attack):
+        stolen = [result for result in counting if result.model.attack == attack]
+        verdicts = [result.verdict for result in stolen if result.verdict]
         yield AttackPower(
             attack=attack,
             copies=_share(verdicts),
@@ -294,14 +273,14 @@ def _by_attack(judged: Sequence[JudgedModel], metrics: Sequence[str]) -> Iterabl
                 for group in GROUPS
             },
             inconclusive=sum(verdict.decision is Decision.INCONCLUSIVE for verdict in verdicts),
-            left_out=sum(found.model.attack == attack and not found.counts for found in judged),
+            left_out=sum(result.model.attack == attack and not result.counts for result in results),
             auc={metric: area(values(stolen, metric), values(controls, metric)) for metric in metrics},
         )
 
 
-def _was_judged(found: JudgedModel) -> bool:
+def _was_judged(result: ZooModelResult) -> bool:
     # A control that too few others are left to judge is no example of one that is not accused.
-    return found.verdict is not None and found.verdict.decision is not Decision.INCONCLUSIVE
+    return result.verdict is not None and result.verdict.decision is not Decision.INCONCLUSIVE
 
 
 def _share(verdicts: Iterable[Verdict | None]) -> Share:

@@ -1,90 +1,109 @@
-"""A model that is looked at: what it is, and how it is opened and asked."""
+"""Models that are looked at: what each is, and how it is opened and asked."""
 
+import abc
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
+from deepjudge_core.auditing.session import Session
 from deepjudge_core.components.opening import open_model
-from deepjudge_core.components.registry import Registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import InputSpec, Model
 from deepjudge_core.observing.observe import QuerySettings, check_asking, labeller, observe
-from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.sandbox.remote import begin_isolated, open_isolated
 from deepjudge_core.suites.observation import Observation, load_observation
 from deepjudge_core.suites.suite import Suite, check_suite
 
+Answer = Callable[[], Observation]
+"""Lets a model answer a suite."""
+Label = Callable[[int], int]
+"""Asks a model one case of a suite, by its row, for the label: a class of the victim's."""
+
 
 @dataclass(frozen=True)
-class Subject:
-    """A model, and how it is opened and asked where it does not tell.
+class Subject(abc.ABC):
+    """A model that is looked at. It has a base of its own, so that any other object can be told from one.
 
     Attributes:
-        source: The path of a model or of a stored observation, a live model, or an observation.
-        asking: How it is asked; of a victim only the layout counts. What is stored was asked before.
-        opening: Options of the adapter that opens it, such as ``output_name`` of an ONNX model.
+        query: How it is asked; of a victim only the layout counts. What is stored was asked before.
         stratum: Of a control, what it has in common with the victim; None where that is not known, or is looked up in
             the ``zoo.json`` beside it.
     """
 
-    source: Any
-    asking: QuerySettings = field(default_factory=QuerySettings)
-    opening: Mapping[str, Any] = field(default_factory=dict)
+    _: KW_ONLY
+    query: QuerySettings = field(default_factory=QuerySettings)
     stratum: Stratum | None = None
 
-    @classmethod
-    def of(cls, given: Any) -> "Subject":
-        """What is no subject yet is one that is opened and asked as usual."""
-        return given if isinstance(given, Subject) else cls(given)
+    stored: ClassVar[bool] = False
+    """Whether it answered before, and only what is stored of that is read."""
+
+    @staticmethod
+    def of(
+        source: Any,
+        *,
+        query: QuerySettings | None = None,
+        options: Mapping[str, Any] | None = None,
+        stratum: Stratum | None = None,
+    ) -> "Subject":
+        """The subject that something is; one that is a subject already is returned as it is.
+
+        Args:
+            source: The path of a model or of a stored observation, a live model, or an observation.
+            query: How it is asked.
+            options: Of the adapter that opens it, such as ``output_name`` of an ONNX model.
+            stratum: Of a control, what it has in common with the victim.
+        """
+        query, options = query or QuerySettings(), options or {}
+        if isinstance(source, Subject):
+            return source
+        if isinstance(source, Observation):
+            return KnownAnswers(source, query=query, stratum=stratum)
+        if not isinstance(source, str | Path):
+            return LiveModel(source, options, query=query, stratum=stratum)
+        if storage.is_own(Path(source)):
+            return ObservationFile(source, query=query, stratum=stratum)
+        return ModelFile(source, options, query=query, stratum=stratum)
 
     @property
+    @abc.abstractmethod
     def name(self) -> str:
         """What the user calls it."""
-        if isinstance(self.source, str | Path):
-            return str(self.source)
-        if isinstance(self.source, Observation):
-            return self.source.model.name
-        return str(getattr(self.source, "name", type(self.source).__name__))
 
-    @property
-    def is_stored(self) -> bool:
-        """Whether it answered before, and only what is stored of that is read."""
-        source = self.source
-        return isinstance(source, Observation) or (isinstance(source, str | Path) and storage.is_own(Path(source)))
-
-    @contextlib.contextmanager
+    @abc.abstractmethod
     def opened(
-        self, expected: InputSpec, registry: Registry, sandbox: Sandbox | None, *, gradients: bool = False
-    ) -> Iterator[Model]:
+        self, expected: InputSpec, session: Session, *, gradients: bool = False
+    ) -> contextlib.AbstractContextManager[Model]:
         """The model, which is going to be given such inputs, for as long as the context is open.
 
         Args:
             expected: The inputs.
-            registry: Where the adapters are.
-            sandbox: How a file is confined; None to open it in this process, as live models are.
+            session: Where the adapters are, and how a file is confined; live models are in this process.
             gradients: Whether it is going to be asked for gradients, as a victim is.
 
         Raises:
             DeepJudgeError: When it cannot be opened.
         """
-        if sandbox is not None and isinstance(self.source, str | Path):
-            with open_isolated(
-                self.source,
-                registry=registry,
-                sandbox=sandbox,
-                expected=expected,
-                gradients=gradients,
-                **self.opening,
-            ) as model:
-                yield model
-        else:
-            yield open_model(self.source, registry=registry, expected=expected, **self.opening)
+
+    @abc.abstractmethod
+    def answering(self, suite: Suite, session: Session) -> contextlib.AbstractContextManager[Answer]:
+        """Start the process that is going to open it, where it gets one; what the context gives lets it answer.
+
+        What that raises is a :class:`~deepjudge_core.errors.DeepJudgeError`, also for what went wrong before.
+        """
+
+    @abc.abstractmethod
+    def labelling(self, suite: Suite, session: Session) -> contextlib.AbstractContextManager[tuple[ModelInfo, Label]]:
+        """What it is, and what asks it one case of a suite. What is stored is read case by case.
+
+        Raises:
+            DeepJudgeError: When it cannot be opened, asked or read.
+        """
 
     def check(self, suite: Suite) -> None:
         """Refuse what does not fit the suite, before any model is run.
@@ -93,94 +112,196 @@ class Subject:
             UsageError: Naming the model.
         """
         try:
-            check_asking(self.asking, suite)
+            check_asking(self.query, suite)
         except UsageError as error:
             raise UsageError(f"{self.name}: {error}", code=error.code) from None
 
-    def answer(self, suite: Suite, registry: Registry, sandbox: Sandbox | None = DEFAULT_SANDBOX) -> Observation:
-        """What it answers to a suite: what is stored, or what it says when it is opened and asked.
 
-        Raises:
-            DeepJudgeError: When it cannot be opened, asked or read.
-        """
-        with self.begun(suite, registry, sandbox) as answered:
-            return answered()
+@dataclass(frozen=True)
+class _Openable(Subject):
+    # What a model is opened by, in this process or in another.
 
     @contextlib.contextmanager
-    def begun(self, suite: Suite, registry: Registry, sandbox: Sandbox | None) -> Iterator[Callable[[], Observation]]:
-        """Start the process that is going to open it, where it gets one; what the context gives is called to answer.
+    def answering(self, suite: Suite, session: Session) -> Iterator[Answer]:
+        yield lambda: self._answer(suite, session)
 
-        What it raises is that of :meth:`answer`, also for what went wrong before.
-        """
+    @contextlib.contextmanager
+    def labelling(self, suite: Suite, session: Session) -> Iterator[tuple[ModelInfo, Label]]:
+        with self.opened(suite.victim.model.input, session) as model:
+            yield ModelInfo.of(model, self.query.layout), labeller(model, suite, self.query)
+
+    def _answer(self, suite: Suite, session: Session) -> Observation:
+        with self.opened(suite.victim.model.input, session) as model:
+            return observe(model, suite, self.query)
+
+
+@dataclass(frozen=True)
+class LiveModel(_Openable):
+    """A model that is in this process already.
+
+    Attributes:
+        model: What an installed adapter accepts, or a :class:`~deepjudge_core.models.model.Model`.
+        options: Of the adapter.
+    """
+
+    model: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model's own, or its class."""
+        return str(getattr(self.model, "name", type(self.model).__name__))
+
+    @contextlib.contextmanager
+    def opened(self, expected: InputSpec, session: Session, *, gradients: bool = False) -> Iterator[Model]:
+        """See :class:`Subject`."""
+        yield open_model(self.model, registry=session.registry, expected=expected, **self.options)
+
+
+@dataclass(frozen=True)
+class ModelFile(_Openable):
+    """A model in a file or a folder.
+
+    Attributes:
+        path: Where.
+        options: Of the adapter that opens it, such as ``output_name`` of an ONNX model.
+    """
+
+    path: str | Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return str(self.path)
+
+    @contextlib.contextmanager
+    def opened(self, expected: InputSpec, session: Session, *, gradients: bool = False) -> Iterator[Model]:
+        """See :class:`Subject`."""
+        if session.sandbox is None:
+            yield open_model(self.path, registry=session.registry, expected=expected, **self.options)
+            return
+        with open_isolated(
+            self.path,
+            registry=session.registry,
+            sandbox=session.sandbox,
+            expected=expected,
+            gradients=gradients,
+            **self.options,
+        ) as model:
+            yield model
+
+    @contextlib.contextmanager
+    def answering(self, suite: Suite, session: Session) -> Iterator[Answer]:
+        """See :class:`Subject`."""
         with contextlib.ExitStack() as stack:
-            if sandbox is None or self.is_stored or not isinstance(self.source, str | Path):
-                yield lambda: self._answer_here(suite, registry)
+            if session.sandbox is None:
+                yield lambda: self._answer(suite, session)
                 return
-            expected = suite.victim.model.input
             try:
                 opened = stack.enter_context(
                     begin_isolated(
-                        self.source,
-                        registry=registry,
-                        sandbox=sandbox,
-                        expected=expected,
+                        self.path,
+                        session.registry.adapters,
+                        sandbox=session.sandbox,
+                        expected=suite.victim.model.input,
                         gradients=False,
-                        **self.opening,
+                        **self.options,
                     )
                 )
             except DeepJudgeError as error:
                 yield partial(_fail, error)
                 return
-            yield lambda: observe(opened(), suite, self.asking)
+            yield lambda: observe(opened(), suite, self.query)
 
-    @contextlib.contextmanager
-    def labelling(
-        self, suite: Suite, registry: Registry, sandbox: Sandbox | None
-    ) -> Iterator[tuple[ModelInfo, Callable[[int], int]]]:
-        """What it is, and what asks it one case of a suite by its row: the label, a class of the victim's.
 
-        What is stored is read case by case.
+@dataclass(frozen=True)
+class _Stored(Subject):
+    # What answered before.
+    stored = True
+
+    @abc.abstractmethod
+    def read(self) -> Observation:
+        """What it answered.
 
         Raises:
-            DeepJudgeError: As :meth:`answer` and :func:`~deepjudge_core.observing.observe.labeller`.
+            FileFormatError: When it cannot be read.
         """
-        if self.is_stored:
-            seen = self._answer_here(suite, registry)
-            check_suite(suite, seen)
-            if seen.probabilities is None:
-                raise ModelError(f"{self.name}: {seen.unmapped or 'no probabilities were observed'}")
-            labels = seen.probabilities.argmax(axis=1)
-            yield seen.model, lambda row: int(labels[row])
-            return
-        with self.opened(suite.victim.model.input, registry, sandbox) as model:
-            yield ModelInfo.of(model, self.asking.layout), labeller(model, suite, self.asking)
 
-    def _answer_here(self, suite: Suite, registry: Registry) -> Observation:
-        if isinstance(self.source, Observation):
-            return self.source
-        if self.is_stored:
-            return load_observation(Path(self.source))
-        model = open_model(self.source, registry=registry, expected=suite.victim.model.input, **self.opening)
-        return observe(model, suite, self.asking)
+    @contextlib.contextmanager
+    def opened(self, expected: InputSpec, session: Session, *, gradients: bool = False) -> Iterator[Model]:
+        raise UsageError(f"{self.name}: expected a model, found answers that were stored")
+        yield
+
+    @contextlib.contextmanager
+    def answering(self, suite: Suite, session: Session) -> Iterator[Answer]:
+        yield self.read
+
+    @contextlib.contextmanager
+    def labelling(self, suite: Suite, session: Session) -> Iterator[tuple[ModelInfo, Label]]:
+        observation = self.read()
+        check_suite(suite, observation)
+        if observation.probabilities is None:
+            raise ModelError(f"{self.name}: {observation.unmapped or 'no probabilities were observed'}")
+        labels = observation.probabilities.argmax(axis=1)
+        yield observation.model, lambda row: int(labels[row])
 
 
-def begin_each(
-    subjects: Iterable[Subject], suite: Suite, registry: Registry, sandbox: Sandbox | None
-) -> Generator[Callable[[], Observation], None, None]:
+@dataclass(frozen=True)
+class ObservationFile(_Stored):
+    """What a model answered, in a file.
+
+    Attributes:
+        path: Where.
+    """
+
+    path: str | Path
+
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return str(self.path)
+
+    def read(self) -> Observation:
+        """See the base."""
+        return load_observation(Path(self.path))
+
+
+@dataclass(frozen=True)
+class KnownAnswers(_Stored):
+    """What a model answered, in memory.
+
+    Attributes:
+        observation: Its answers.
+    """
+
+    observation: Observation
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.observation.model.name
+
+    def read(self) -> Observation:
+        """See the base."""
+        return self.observation
+
+
+def answer_each(subjects: Iterable[Subject], suite: Suite, session: Session) -> Generator[Answer, None, None]:
     """For each subject in turn what is called to let it answer.
 
     The process of the next one is started before: it imports its framework while this one answers.
     """
     # Of the one whose turn it is, and of the next.
     turn, ahead = contextlib.ExitStack(), contextlib.ExitStack()
-    waiting: Callable[[], Observation] | None = None
+    waiting: Answer | None = None
     try:
         for subject in subjects:
-            begun = ahead.enter_context(subject.begun(suite, registry, sandbox))
+            answer = ahead.enter_context(subject.answering(suite, session))
             if waiting is not None:
                 yield waiting
                 turn.close()
-            turn, ahead, waiting = ahead, contextlib.ExitStack(), begun
+            turn, ahead, waiting = ahead, contextlib.ExitStack(), answer
         if waiting is not None:
             yield waiting
     finally:

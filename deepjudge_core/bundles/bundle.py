@@ -1,9 +1,9 @@
 """A bundle: all that a verdict rests on in one folder, so that others can check it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from deepjudge_core.auditing.outcome import QueryEvent
+from deepjudge_core.auditing.session import QueryEvent
 from deepjudge_core.bundles.commitment import Commitment, Terms
 from deepjudge_core.bundles.environment import describe_environment
 from deepjudge_core.bundles.log import Query, QueryLog, Role
@@ -24,7 +24,7 @@ from deepjudge_core.bundles.manifest import (
 )
 from deepjudge_core.bundles.signing import Signer, sign
 from deepjudge_core.bundles.statement import File, dump_json
-from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.registry import Plugin
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.judging.calibration import Calibration, save_calibration
@@ -96,19 +96,18 @@ class BundleWriter:
         self._suite, self._cases = suite.digest, len(suite.cases.inputs)
         self._tell("victim", suite.victim.model.name, suite.victim, stored=stored)
 
-    def add_answer(self, asked: QueryEvent) -> None:
+    def add_answer(self, event: QueryEvent) -> None:
         """Write what a control or a suspect answered, or that it failed to, into the log, and a suspect's answers.
 
         Raises:
             FileFormatError: When it cannot be written.
         """
-        if asked.role == "suspect":
-            name = observation_name(len(self._observations)) if asked.seen else None
+        if event.role == "suspect":
+            name = observation_name(len(self._observations)) if event.observation else None
             self._observations.append(name)
-            if asked.seen and name:
-                save_observation(self._secrets / name, asked.seen)
-        subject = asked.subject
-        self._tell(asked.role, subject.name, asked.seen, stored=subject.is_stored, failure=asked.failure)
+            if event.observation and name:
+                save_observation(self._secrets / name, event.observation)
+        self._tell(event.role, event.name, event.observation, stored=event.stored, failure=event.failure)
 
     def add_calibration(self, calibration: Calibration, *, stored: bool = False) -> None:
         """Write the calibration.
@@ -124,18 +123,18 @@ class BundleWriter:
             self._tell("control", control.model.name, control, stored=True)
         save_calibration(self._secrets / CALIBRATION, calibration)
 
-    def finish(self, report: AuditReport, terms: Terms, registry: Registry) -> None:
+    def finish(self, report: AuditReport, terms: Terms, plugins: Iterable[Plugin]) -> None:
         """Write the report and what is known at the end, then the manifest and its signature.
 
         Args:
             report: What came of the audit.
             terms: By what was judged.
-            registry: Where the components are.
+            plugins: What is installed.
 
         Raises:
             FileFormatError: When it cannot be written.
         """
-        parts = {REPORT: dump(report).encode(), ENVIRONMENT: dump_json(describe_environment(registry))}
+        parts = {REPORT: dump(report).encode(), ENVIRONMENT: dump_json(describe_environment(plugins))}
         if self._commitment:
             parts[COMMITTED] = self._commitment.data
         if self._stamp:

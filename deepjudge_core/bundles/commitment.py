@@ -10,13 +10,12 @@ from msgspec import UNSET, Meta, UnsetType
 
 from deepjudge_core.bundles.signing import Signer, open_envelope, sign
 from deepjudge_core.bundles.statement import File, Statement
-from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.files.documents import Document, Json, Part, Positive, parse, plain
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular, parse_json
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.judge import GroupMode
-from deepjudge_core.judging.settings import JudgeSettings, check_judging
+from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.settings import GroupMode, JudgeSettings
 from deepjudge_core.version import VERSION
 
 _NOTHING = "nothing"
@@ -73,32 +72,25 @@ class Terms(Document, frozen=True):
     components: Mapping[str, str]
 
     @classmethod
-    def of(cls, suite: str, calibration: Calibration | None, judging: JudgeSettings, registry: Registry) -> "Terms":
+    def of(cls, suite: str, calibration: Calibration | None, judge: Judge) -> "Terms":
         """The terms of judging with what is installed.
 
         Args:
             suite: Digest of the suite.
             calibration: The controls; none, and a calibration without any, are the same.
-            judging: How suspects are judged.
-            registry: Where the components are.
-
-        Raises:
-            UsageError: For a metric, rule or option that does not exist.
+            judge: By what suspects are judged.
         """
-        metrics = tuple(metric.name for metric in registry.metrics.select(judging.metrics))
-        components = {f"metric {name}": registry.metrics.provider(name) for name in metrics}
-        components[f"rule {judging.rule}"] = registry.rules.provider(judging.rule)
         terms = JudgingTerms(
-            metrics=metrics,
-            rule=judging.rule,
-            rule_options=json.loads(json.dumps(check_judging(judging, registry))),
-            groups=judging.groups,
-            fdr=judging.fdr or UNSET,
-            sequential=judging.sequential or UNSET,
-            budget=judging.budget or UNSET,
+            metrics=tuple(metric.name for metric in judge.metrics),
+            rule=judge.settings.rule,
+            rule_options=json.loads(json.dumps(judge.fixed_options)),
+            groups=judge.settings.groups,
+            fdr=judge.settings.fdr or UNSET,
+            sequential=judge.settings.sequential or UNSET,
+            budget=judge.settings.budget or UNSET,
         )
         controls = calibration.digest if calibration and calibration.controls else None
-        return cls(VERSION, suite, controls, terms, components)
+        return cls(VERSION, suite, controls, terms, judge.providers)
 
     def differences(self, others: "Terms") -> tuple[str, ...]:
         """A line for each thing in which other terms differ from these."""

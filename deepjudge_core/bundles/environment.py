@@ -2,12 +2,13 @@
 
 import os
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
-from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.registry import Plugin
 
 SCHEMA = "deepjudge/environment/1"
 _PACKAGES = (
@@ -20,7 +21,7 @@ _SETTINGS = (
 )
 
 
-def describe_environment(registry: Registry) -> dict[str, Any]:
+def describe_environment(plugins: Iterable[Plugin]) -> dict[str, Any]:
     """The environment of this process as JSON values; on one machine the same each time.
 
     Packages are looked up and not imported. What device a framework chose is not known here.
@@ -35,7 +36,7 @@ def describe_environment(registry: Registry) -> dict[str, Any]:
         "processors": os.cpu_count(),
         "blas": _blas(),
         "packages": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
-        "plugins": sorted(f"{plugin.name}: {plugin.distribution}" for plugin in registry.plugins),
+        "plugins": sorted(f"{plugin.name}: {plugin.distribution}" for plugin in plugins),
         "variables": {name: os.environ[name] for name in _SETTINGS if name in os.environ},
     }
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from deepjudge_core.auditing.audit import judge_suspects
-from deepjudge_core.auditing.outcome import Report, SuspectResult
+from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
+from deepjudge_core.auditing.session import Session
 from deepjudge_core.bundles.commitment import Terms, load_commitment
 from deepjudge_core.bundles.log import Query, Role, read_log, time_of
 from deepjudge_core.bundles.manifest import (
@@ -30,11 +31,10 @@ from deepjudge_core.bundles.manifest import (
 from deepjudge_core.bundles.signing import open_envelope
 from deepjudge_core.bundles.statement import File
 from deepjudge_core.bundles.timestamp import Stamp, read_response
-from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, MissingExtraError
 from deepjudge_core.files.documents import Json
 from deepjudge_core.files.reading import LARGEST_ARRAYS, LARGEST_JSON, open_regular
-from deepjudge_core.judging.calibration import load_calibration
+from deepjudge_core.judging.judge import Judge
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.report.documents import AuditReport, ControlEntry, SuspectEntry, VictimEntry, read_audit
 from deepjudge_core.suites.observation import Observation, load_observation
@@ -80,7 +80,7 @@ def verify_bundle(
     public_key: str | None = None,
     certificates: "Sequence[Certificate] | None" = None,
     *,
-    registry: Registry | None = None,
+    session: Session | None = None,
 ) -> Verification:
     """Verify a bundle, which may be anybody's.
 
@@ -89,7 +89,7 @@ def verify_bundle(
         public_key: Who has to have signed it, 32 bytes in hex; None for anybody or nobody.
         certificates: What the authority's certificate has to come from that stamped the commitment; None for any
             authority's time-stamp, or none.
-        registry: Where the metrics and rules are; by default every installed one.
+        session: Where the metrics and rules are.
 
     Raises:
         MissingExtraError: When a public key or certificates are given, and the library for them is not there.
@@ -116,7 +116,7 @@ def verify_bundle(
     if findings:
         notes.append("nothing was recomputed, since something is wrong before that")
     else:
-        findings += _check_contents(folder, manifest, absent, registry or load_registry(), notes)
+        findings += _check_contents(folder, manifest, absent, session or Session(), notes)
     stamp = None
     if not findings and STAMP in manifest.files:
         try:
@@ -193,7 +193,7 @@ def _names(folder: Path) -> Iterator[str]:
 
 
 def _check_contents(
-    folder: Path, manifest: Manifest, absent: Sequence[str], registry: Registry, notes: list[str]
+    folder: Path, manifest: Manifest, absent: Sequence[str], session: Session, notes: list[str]
 ) -> Iterator[str]:
     # Whoever changed a file and the manifest with it is found here.
     try:
@@ -207,7 +207,7 @@ def _check_contents(
                 f"verdicts were not recomputed: {len(absent)} files, with test cases and answers, were withheld"
             )
         else:
-            yield from _recompute(folder, manifest, report, values, queries, registry, notes)
+            yield from _recompute(folder, manifest, report, values, queries, session, notes)
     except DeepJudgeError as error:
         yield _within(folder, error)
 
@@ -300,7 +300,7 @@ def _recompute(
     report: AuditReport,
     values: Json,
     queries: Sequence[Query],
-    registry: Registry,
+    session: Session,
     notes: list[str],
 ) -> Iterator[str]:
     terms = manifest.terms
@@ -308,10 +308,10 @@ def _recompute(
     if total > LARGEST_ARRAYS:
         yield f"{MANIFEST}: expected at most {LARGEST_ARRAYS} bytes of answers on this machine, found {total}"
         return
-    judging = terms.judging.settings
     suite = load_suite(folder / SUITE)
-    calibration = load_calibration(folder / CALIBRATION, suite, judging.metrics, registry=registry)
-    here = Terms.of(suite.digest, calibration, judging, registry)
+    judge = Judge.of(terms.judging.settings, session.registry)
+    calibration = judge.load_calibration(folder / CALIBRATION, suite)
+    here = Terms.of(suite.digest, calibration, judge)
     if (here.suite, here.calibration) != (terms.suite, terms.calibration):
         yield f"{MANIFEST}: expected the digests of the suite and the calibration that are there, found others"
         return
@@ -325,7 +325,7 @@ def _recompute(
         if not any(_is_of(query, control, len(suite.cases.inputs)) for query in controls):
             yield f"{QUERIES}: there is no line of the answers of the control {control.model.name}"
     stored = [answers for answers in observations if answers]
-    outcome = judge_suspects(suite, calibration, stored, judging, sandbox=None, registry=registry)
+    outcome = judge_suspects(suite, calibration, stored, judge, session=replace(session, sandbox=None))
     again = report_to_json(_as_reported(outcome, observations, report)) | {"deepjudge": report.deepjudge}
     different = [*_differences(again, values)]
     yield from different
@@ -340,7 +340,9 @@ def _recompute(
             notes.append(f"{suspect.path} did not answer, so that nothing can be recomputed: {suspect.reason}")
 
 
-def _as_reported(outcome: Report, observations: Sequence[Observation | None], report: AuditReport) -> Report:
+def _as_reported(
+    outcome: AuditOutcome, observations: Sequence[Observation | None], report: AuditReport
+) -> AuditOutcome:
     # With the names that the user gave, and those that failed in their places.
     judged = iter(outcome.suspects)
     suspects = tuple(

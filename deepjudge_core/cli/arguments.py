@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.cli import display, plan
 from deepjudge_core.cli.exports import EXPORTS
@@ -15,7 +16,8 @@ from deepjudge_core.components import options as component_options
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import UsageError
-from deepjudge_core.judging.settings import JudgeSettings, check_judging
+from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.observe import QuerySettings
 from deepjudge_core.sandbox.policy import Sandbox
@@ -63,10 +65,10 @@ def making(arguments: argparse.Namespace) -> SuiteSettings:
     )
 
 
-def judging(arguments: argparse.Namespace, registry: Registry) -> JudgeSettings:
-    """How suspects are judged."""
+def judge(arguments: argparse.Namespace, session: Session) -> Judge:
+    """By what suspects are judged."""
     sequential = getattr(arguments, "sequential", False)
-    found = JudgeSettings(
+    settings = JudgeSettings(
         metrics=arguments.metric,
         rule=arguments.rule or (SEQUENTIAL_RULE if sequential else DEFAULT_RULE),
         rule_options=component_options.parse_assignments(arguments.rule_option),
@@ -76,19 +78,18 @@ def judging(arguments: argparse.Namespace, registry: Registry) -> JudgeSettings:
         sequential=sequential,
         budget=getattr(arguments, "budget", None),
     )
-    check_judging(found, registry)
-    return found
+    return Judge.of(settings, session.registry)
 
 
 def subject(arguments: argparse.Namespace, source: str) -> Subject:
     """A model, and how it is opened and asked."""
-    return Subject(source, asking(arguments), opening(arguments))
+    return Subject.of(source, query=asking(arguments), options=opening(arguments))
 
 
-def controls(arguments: argparse.Namespace, registry: Registry) -> list[tuple[str, Stratum | None]]:
+def controls(arguments: argparse.Namespace, session: Session) -> list[tuple[str, Stratum | None]]:
     """The files of the controls, each with its stratum where it was said."""
     given: list[tuple[Stratum | None, list[str]]] = [(None, arguments.controls), *arguments.stratum]
-    return [(name, stratum) for stratum, names in given for name in expand(names, registry)]
+    return [(name, stratum) for stratum, names in given for name in expand(names, session.registry.adapters)]
 
 
 def opening(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -160,3 +161,8 @@ def registry() -> Registry:
     for line in found.failures():
         display.warn(line)
     return found
+
+
+def session(arguments: argparse.Namespace) -> Session:
+    """What the steps of a command need."""
+    return Session(registry(), sandbox(arguments))

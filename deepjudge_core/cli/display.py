@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from deepjudge_core.auditing.outcome import Report, SuspectResult
+from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Component, Plugin, Registry
 from deepjudge_core.components.strata import limits
@@ -194,7 +194,7 @@ def show_control_notes(out: Console, calibration: Calibration) -> None:
             say(out, f"{seen.model.name}: {note}")
 
 
-def show_report(out: Console, report: Report) -> None:
+def show_report(out: Console, report: AuditOutcome) -> None:
     """Each suspect's values, thresholds, votes and verdict; then why, where something is missing."""
     table = _row_each(report)
     if table.__rich_measure__(out, out.options.update(max_width=_PIPE_WIDTH)).maximum <= out.width:
@@ -208,7 +208,7 @@ def show_report(out: Console, report: Report) -> None:
         say(out, remark)
 
 
-def _fleet(report: Report) -> Iterator[str]:
+def _fleet(report: AuditOutcome) -> Iterator[str]:
     fleet = report.fleet
     if fleet and not fleet.tested:
         yield f"fleet: no suspect could be tested for a false discovery rate of {100 * fleet.fdr:.3g} %"
@@ -232,7 +232,7 @@ def _gathered(said: Iterable[tuple[str, str]]) -> Iterator[str]:
     yield from (f"{names}: {remark}" for remark, found in lines.items() for names in found)
 
 
-def _statements(report: Report) -> Iterator[tuple[str, str]]:
+def _statements(report: AuditOutcome) -> Iterator[tuple[str, str]]:
     # What the rule found where it accuses.
     for result in report.suspects:
         for group, setting in result.verdict.settings.items() if result.verdict else ():
@@ -240,13 +240,13 @@ def _statements(report: Report) -> Iterator[tuple[str, str]]:
                 yield result.path, f"{group}: {setting.statement}"
 
 
-def _limits(report: Report) -> tuple[str, ...]:
+def _limits(report: AuditOutcome) -> tuple[str, ...]:
     # Of an accusation, what it does not exclude.
     accused = any(result.decision is Decision.COPY for result in report.suspects)
     return limits(report.calibration.strata) if accused else ()
 
 
-def _row_each(report: Report) -> Table:
+def _row_each(report: AuditOutcome) -> Table:
     judged = [result.verdict for result in report.suspects if result.verdict]
     names = list(judged[0].metrics) if judged else []
     table = Table("suspect", "framework", *names, "verdict", show_lines=True)
@@ -258,7 +258,7 @@ def _row_each(report: Report) -> Table:
     return table
 
 
-def _show_one_by_one(out: Console, report: Report) -> None:
+def _show_one_by_one(out: Console, report: AuditOutcome) -> None:
     # For a terminal too narrow for a row each.
     for result in report.suspects:
         out.print(Text(clean(result.path, LONGEST_LINE), "bold"), overflow="fold")
@@ -270,7 +270,7 @@ def _show_one_by_one(out: Console, report: Report) -> None:
             out.print(table)
 
 
-def _unconfined(report: Report) -> Iterator[str]:
+def _unconfined(report: AuditOutcome) -> Iterator[str]:
     # What a reader should know who was told that strangers' models are confined.
     results = [result.model for result in report.suspects if result.model]
     models = [report.suite.victim.model, *(c.model for c in report.calibration.controls), *results]
@@ -321,9 +321,9 @@ def _framework(result: SuspectResult) -> str:
 
 
 def _verdict(result: SuspectResult) -> list[Text]:
-    tested, asked = result.tested, result.questioning
+    tested, asked = result.tested, result.sequential
     among = Text(f"q = {number(tested.q_value)}" if tested else "", "dim")
-    queries = Text(f"{len(asked.asked)} of {asked.cases} cases asked" if asked else "", "dim")
+    queries = Text(f"{len(asked.rows)} of {asked.cases} cases asked" if asked else "", "dim")
     return [part for part in (_decision(result), _points_to(result), among, queries) if part]
 
 
@@ -341,7 +341,7 @@ def _points_to(result: SuspectResult) -> Text:
     return Text(text, "dim")
 
 
-def _failures(report: Report) -> Iterator[str]:
+def _failures(report: AuditOutcome) -> Iterator[str]:
     # A line for each, also of those that failed alike: whoever uploaded a file wants to find its own.
     for result in report.suspects:
         if result.verdict is None:
@@ -350,11 +350,11 @@ def _failures(report: Report) -> Iterator[str]:
             yield f"{result.path}: failed: {said}"
 
 
-def _remarks(report: Report) -> Iterator[tuple[str, str]]:
+def _remarks(report: AuditOutcome) -> Iterator[tuple[str, str]]:
     for result in report.suspects:
-        yield from ((result.path, note) for note in (result.seen.notes if result.seen else ()))
+        yield from ((result.path, note) for note in (result.observation.notes if result.observation else ()))
         verdict = result.verdict
-        unsteady = result.seen.unsteady if result.seen else None
+        unsteady = result.observation.unsteady if result.observation else None
         if unsteady and not (verdict and unsteady in (verdict.reason or "")):
             yield result.path, unsteady
         if verdict is None:

@@ -16,8 +16,10 @@ from typing import Any
 from rich.console import Console
 
 from deepjudge_core.auditing.audit import ask_controls, audit, judge_suspects, make_suite
-from deepjudge_core.auditing.outcome import Report
-from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.auditing.outcome import AuditOutcome
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.settings import AuditSettings
+from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.bundle import withheld_folder
 from deepjudge_core.bundles.commitment import CommitmentError
 from deepjudge_core.cli import arguments as typed
@@ -30,7 +32,7 @@ from deepjudge_core.cli.sealing import BundleSession, run_commit, run_verify, se
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, INTERRUPTED, NO_COPY, USAGE
 from deepjudge_core.components.kinds import Metric
-from deepjudge_core.components.registry import Component, Registry, load_registry
+from deepjudge_core.components.registry import Component, load_registry
 from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, ModelError, UsageError, with_code
 from deepjudge_core.files import storage
@@ -38,11 +40,10 @@ from deepjudge_core.files.reading import read_json
 from deepjudge_core.judging.calibration import (
     LEAST_CONTROLS,
     Calibration,
-    calibrate,
-    load_calibration,
     load_controls,
     save_calibration,
 )
+from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.observing.observe import QuerySettings, observe
 from deepjudge_core.progress import watched
 from deepjudge_core.report.audit_json import audit_report, dump
@@ -111,12 +112,11 @@ def _warnings_in_lines() -> Iterator[None]:
 
 
 def _suite(arguments: argparse.Namespace) -> int:
-    registry = typed.registry()
-    asking = QuerySettings(layout=arguments.input_layout)
+    session = typed.session(arguments)
     making = typed.making(arguments)
-    victim = Subject(arguments.victim, asking, typed.opening(arguments))
-    inputs, sandbox = typed.load(typed.inputs_file(arguments)), typed.sandbox(arguments)
-    suite = make_suite(victim, inputs, making, sandbox=sandbox, registry=registry)
+    query = QuerySettings(layout=arguments.input_layout)
+    victim = ModelFile(arguments.victim, typed.opening(arguments), query=query)
+    suite = make_suite(victim, typed.load(typed.inputs_file(arguments)), making, session=session)
     save_suite(arguments.output, suite)
     display.show_suite(display.console(), suite)
     return NO_COPY
@@ -124,25 +124,24 @@ def _suite(arguments: argparse.Namespace) -> int:
 
 def _observe(arguments: argparse.Namespace) -> int:
     suite = load_suite(arguments.suite)
-    subject = typed.subject(arguments, arguments.model)
-    with subject.opened(suite.victim.model.input, typed.registry(), typed.sandbox(arguments)) as model:
-        seen = observe(model, suite, subject.asking)
-    save_observation(arguments.output, seen)
-    display.show_observation(display.console(), seen)
+    subject = ModelFile(arguments.model, typed.opening(arguments), query=typed.asking(arguments))
+    with subject.opened(suite.victim.model.input, typed.session(arguments)) as model:
+        observation = observe(model, suite, subject.query)
+    save_observation(arguments.output, observation)
+    display.show_observation(display.console(), observation)
     return NO_COPY
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    registry = typed.registry()
+    session = typed.session(arguments)
     suite = load_suite(arguments.suite)
-    given = typed.controls(arguments, registry)
+    given = typed.controls(arguments, session)
     if not given:
         raise UsageError("expected at least one CONTROL, found none")
     controls = [replace(typed.subject(arguments, name), stratum=stratum) for name, stratum in given]
     for control in controls:
         control.check(suite)
-    sandbox = typed.sandbox(arguments)
-    calibration = ask_controls(suite, controls, match=arguments.match, sandbox=sandbox, registry=registry)
+    calibration = ask_controls(suite, controls, CalibrationSettings(arguments.match), session=session)
     save_calibration(arguments.output, calibration)
     _warn_of(calibration)
     out = display.console()
@@ -152,18 +151,17 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 
 def _judge(arguments: argparse.Namespace) -> int:
-    registry, files = typed.registry(), exports.wanted(arguments, arguments.output)
+    session, files = typed.session(arguments), exports.wanted(arguments, arguments.output)
     suite = load_suite(arguments.suite)
-    judging = typed.judging(arguments, registry)
+    judge = typed.judge(arguments, session)
     if arguments.calibration is None:
-        calibration = calibrate(suite, [], judging.metrics, registry=registry)
+        calibration = judge.calibrate(suite, [])
     else:
-        calibration = load_calibration(arguments.calibration, suite, judging.metrics, registry=registry)
-    suspects = [typed.subject(arguments, name) for name in expand(arguments.suspects, registry)]
-    sandbox = typed.sandbox(arguments)
-    sealed = seal_judged(arguments, judging, suite, calibration, registry)
-    asked = sealed.asked if sealed else lambda _: None
-    report = judge_suspects(suite, calibration, suspects, judging, sandbox=sandbox, registry=registry, asked=asked)
+        calibration = judge.load_calibration(arguments.calibration, suite)
+    suspects = [typed.subject(arguments, name) for name in expand(arguments.suspects, session.registry.adapters)]
+    sealed = seal_judged(arguments, judge, suite, calibration, session)
+    session = replace(session, listener=sealed or session.listener)
+    report = judge_suspects(suite, calibration, suspects, judge, session=session)
     # Neurons are matched once more for it: only where somebody reads it.
     document = audit_report(report) if arguments.json or sealed or files else None
     to_stdout = str(arguments.json) == "-"
@@ -181,41 +179,37 @@ def _judge(arguments: argparse.Namespace) -> int:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    registry = typed.registry()
+    session = Session(typed.registry())
     if "file" in arguments:
-        return _run(read_plan(arguments.file, arguments.output, registry), registry)
-    return _run(_plan(arguments, registry), registry)
+        return _run(read_plan(arguments.file, arguments.output, session), session)
+    return _run(_plan(arguments, session), session)
 
 
-def _run(plan: Plan, registry: Registry) -> int:
-    out, folder = display.console(), typed.folder(plan.output).absolute()
+class _ShownBundle(BundleSession):
+    # Each part is kept, and shown, as soon as it is made.
 
-    # Each part is kept as soon as it is made.
-    def made(suite: Suite) -> None:
-        display.show_suite(out, suite)
-        sealed.made(suite)
+    def on_suite(self, suite: Suite) -> None:
+        display.show_suite(display.console(), suite)
+        super().on_suite(suite)
 
-    def calibrated(calibration: Calibration) -> None:
+    def on_calibration(self, calibration: Calibration) -> None:
         _warn_of(calibration)
-        sealed.calibrated(calibration)
-        display.show_calibration(out, calibration)
+        super().on_calibration(calibration)
+        display.show_calibration(display.console(), calibration)
 
+
+def _run(plan: Plan, session: Session) -> int:
+    out, folder = display.console(), typed.folder(plan.output).absolute()
     with contextlib.chdir(plan.folder):
-        sealed = BundleSession(plan.sealing, plan.judging, folder, registry)
+        sealed = _ShownBundle(plan.sealing, plan.judge, folder, session)
         sealed.spare([*plan.controls, *plan.suspects])
         report = audit(
             plan.victim,
             plan.suspects,
             typed.load(plan.inputs),
             controls=plan.controls,
-            making=plan.making,
-            match=plan.match,
-            judging=plan.judging,
-            sandbox=plan.sandbox,
-            registry=registry,
-            made=made,
-            asked=sealed.asked,
-            calibrated=calibrated,
+            settings=AuditSettings(plan.making, CalibrationSettings(plan.match), plan.judge),
+            session=replace(session, sandbox=plan.sandbox, listener=sealed),
         )
     display.show_report(out, report)
     document = audit_report(report)
@@ -298,16 +292,16 @@ def _show_json(out: Console, path: Path) -> None:
         sys.stdout.write("\n")
 
 
-def _plan(arguments: argparse.Namespace, registry: Registry) -> Plan:
-    judging, making = typed.judging(arguments, registry), typed.making(arguments)
-    suspects = [typed.subject(arguments, name) for name in expand(arguments.suspects, registry)]
+def _plan(arguments: argparse.Namespace, session: Session) -> Plan:
+    judge, making = typed.judge(arguments, session), typed.making(arguments)
+    suspects = [typed.subject(arguments, name) for name in expand(arguments.suspects, session.registry.adapters)]
     # What is said of the suspects' files is not true of the controls.
     beside = typed.asking(arguments).of_controls()
-    controls = [Subject(name, beside, stratum=stratum) for name, stratum in typed.controls(arguments, registry)]
+    controls = [Subject.of(name, query=beside, stratum=stratum) for name, stratum in typed.controls(arguments, session)]
     for control in controls:
-        if not Path(control.source).exists():  # said before the suite is made, which may take long
+        if not Path(control.name).exists():  # said before the suite is made, which may take long
             raise ModelError(f"{control.name}: no such file")
-    victim = Subject(arguments.victim, QuerySettings(layout=arguments.input_layout))
+    victim = ModelFile(arguments.victim, query=QuerySettings(layout=arguments.input_layout))
     return Plan(
         victim=victim,
         suspects=suspects,
@@ -315,7 +309,7 @@ def _plan(arguments: argparse.Namespace, registry: Registry) -> Plan:
         inputs=typed.inputs_file(arguments),
         making=making,
         match=arguments.match,
-        judging=judging,
+        judge=judge,
         sandbox=typed.sandbox(arguments),
         output=arguments.output,
         sealing=BundleSettings(arguments.commitment, arguments.key, arguments.without_observations, arguments.tsa),
@@ -330,7 +324,7 @@ def _warn_of(calibration: Calibration) -> None:
         display.warn(f"{len(calibration.controls)} controls; a verdict needs at least {LEAST_CONTROLS}")
 
 
-def _status(report: Report) -> int:
+def _status(report: AuditOutcome) -> int:
     decisions = {result.decision for result in report.suspects}
     if Decision.FAILED in decisions or any(r.errors for r in report.suspects) or _has_failed(report.calibration):
         return FAILED

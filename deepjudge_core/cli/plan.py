@@ -8,8 +8,8 @@ from typing import Any
 
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.errors import UsageError
+from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.neurons import Match
-from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.suites.generation import SuiteSettings
 from deepjudge_core.suites.inputs import Inputs, load_inputs, load_training_inputs
@@ -118,7 +118,7 @@ class Plan:
         inputs: What seeds are selected from.
         making: How the suite is made.
         match: How neurons are put beside the victim's.
-        judging: How suspects are judged.
+        judge: By what suspects are judged.
         sandbox: How models' files are confined; None to open them in the audit's own process.
         output: Folder for what is written, from where the user is.
         sealing: How that is sealed.
@@ -132,7 +132,7 @@ class Plan:
     inputs: InputsFile
     making: SuiteSettings
     match: Match
-    judging: JudgeSettings
+    judge: Judge
     sandbox: Sandbox | None
     output: Path
     sealing: BundleSettings = BundleSettings()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from deepjudge_core.auditing.session import Listener, QueryEvent, Session
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.bundles.bundle import BundleWriter, belongs_to
 from deepjudge_core.bundles.commitment import (
@@ -23,11 +24,10 @@ from deepjudge_core.cli import arguments as typed
 from deepjudge_core.cli import display
 from deepjudge_core.cli.plan import BundleSettings
 from deepjudge_core.cli.status import FAILED, NO_COPY
-from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
-from deepjudge_core.judging.calibration import Calibration, load_calibration
-from deepjudge_core.judging.settings import JudgeSettings
+from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.judge import Judge
 from deepjudge_core.report.documents import AuditReport
 from deepjudge_core.suites.suite import Suite, load_suite
 
@@ -40,15 +40,13 @@ _MOST_FINDINGS = 50  # that are told
 
 def run_commit(arguments: argparse.Namespace) -> int:
     """Write down by what suspects are going to be judged."""
-    registry = typed.registry()
+    session = Session(typed.registry())
     if arguments.request and arguments.request.absolute() == arguments.output.absolute():
         raise UsageError(f"{arguments.output}: expected a file for the commitment and one for the request, found one")
     signer = load_signer(arguments.key) if arguments.key else None
-    suite, judging = load_suite(arguments.suite), typed.judging(arguments, registry)
-    calibration = None
-    if arguments.calibration:
-        calibration = load_calibration(arguments.calibration, suite, judging.metrics, registry=registry)
-    terms = Terms.of(suite.digest, calibration, judging, registry)
+    suite, judge = load_suite(arguments.suite), typed.judge(arguments, session)
+    calibration = judge.load_calibration(arguments.calibration, suite) if arguments.calibration else None
+    terms = Terms.of(suite.digest, calibration, judge)
     data = dump_commitment(terms, arguments.suite, arguments.calibration, signer)
     request = make_request(data, arguments.output) if arguments.request else None
     storage.write_bytes(arguments.output, data)
@@ -57,7 +55,7 @@ def run_commit(arguments: argparse.Namespace) -> int:
     out = display.console()
     display.say(out, f"suite       {terms.suite}")
     display.say(out, f"calibration {terms.calibration or 'none'}")
-    display.say(out, f"rule        {judging.rule} ({terms.components[f'rule {judging.rule}']})")
+    display.say(out, f"rule        {judge.rule.name} ({terms.components[f'rule {judge.rule.name}']})")
     display.say(out, f"metrics     {', '.join(terms.judging.metrics)}")
     display.say(out, f"signed by   {signer.public if signer else 'nobody'}")
     display.say(out, f"commitment: {arguments.output}")
@@ -72,7 +70,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{arguments.bundle}: expected the folder of a bundle, found none")
     public_key = load_public_key(arguments.public_key) if arguments.public_key else None
     certificates = load_certificates(arguments.tsa_certificate) if arguments.tsa_certificate else None
-    found = verify_bundle(arguments.bundle, public_key, certificates, registry=typed.registry())
+    found = verify_bundle(arguments.bundle, public_key, certificates, session=Session(typed.registry()))
     out = display.console()
     if found.digest:
         display.say(out, f"manifest    {found.digest}")
@@ -98,7 +96,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 
 def seal_judged(
-    arguments: argparse.Namespace, judging: JudgeSettings, suite: Suite, calibration: Calibration, registry: Registry
+    arguments: argparse.Namespace, judge: Judge, suite: Suite, calibration: Calibration, session: Session
 ) -> "BundleSession | None":
     """What keeps ``judge`` to what was committed to, and writes its bundle; None where it is to write none.
 
@@ -114,9 +112,9 @@ def seal_judged(
             raise UsageError(f"{option}: expected the folder of the bundle that it is said of (-o DIR), found none")
         commitment, _ = _committed(sealing)
         if commitment:
-            check_terms(commitment.terms, Terms.of(suite.digest, calibration, judging, registry))
+            check_terms(commitment.terms, Terms.of(suite.digest, calibration, judge))
         return None
-    if judging.sequential:
+    if judge.settings.sequential:
         raise UsageError("--sequential: expected no -o: a bundle holds the answers to all cases")
     folder = typed.folder(arguments.output)
     read = [arguments.suite, arguments.calibration, sealing.commitment, sealing.stamp, sealing.key]
@@ -125,9 +123,9 @@ def seal_judged(
             raise UsageError(f"{path}: expected a file outside {folder}, which is written anew; take another folder")
     if arguments.json and belongs_to(arguments.json, folder):
         raise UsageError(f"{arguments.json}: expected a file outside {folder}, which gets a report.json of its own")
-    sealed = BundleSession(sealing, judging, folder, registry)
-    sealed.made(suite, stored=True)
-    sealed.calibrated(calibration, stored=True)
+    sealed = BundleSession(sealing, judge, folder, session)
+    sealed.keep_suite(suite, stored=True)
+    sealed.keep_calibration(calibration, stored=True)
     return sealed
 
 
@@ -141,7 +139,7 @@ def _committed(sealing: BundleSettings) -> tuple[Commitment | None, bytes | None
     return commitment, load_response(sealing.stamp, commitment.data) if sealing.stamp else None
 
 
-class BundleSession:
+class BundleSession(Listener):
     """Writes what comes of an audit as a bundle, and keeps it to what was committed to.
 
     Commitment and key are read at once, so that no model is run for nothing.
@@ -151,12 +149,12 @@ class BundleSession:
         DeepJudgeError: When the commitment or the key cannot be read.
     """
 
-    def __init__(self, sealing: BundleSettings, judging: JudgeSettings, folder: Path, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, sealing: BundleSettings, judge: Judge, folder: Path, session: Session) -> None:
+        self._plugins = session.registry.plugins
         commitment, stamp = _committed(sealing)
         signer = load_signer(sealing.key) if sealing.key else None
         self._committed = commitment.terms if commitment else None
-        self._terms = Terms.of("", None, judging, registry)
+        self._terms = Terms.of("", None, judge)
         if self._committed:
             # What is not made yet is taken to be what was promised.
             promised = replace(self._terms, suite=self._committed.suite, calibration=self._committed.calibration)
@@ -165,7 +163,6 @@ class BundleSession:
         self._writer = BundleWriter(
             folder, withhold=sealing.withhold, commitment=commitment, stamp=stamp, signer=signer
         )
-        self.asked = self._writer.add_answer
 
     def spare(self, subjects: Iterable[Subject]) -> None:
         """Refuse what would be removed as an earlier audit's before it is asked.
@@ -174,25 +171,37 @@ class BundleSession:
             UsageError: Naming it.
         """
         for subject in subjects:
-            if self._writer.replaces(Path(subject.source)):
+            if self._writer.replaces(Path(subject.name)):
                 raise UsageError(
                     f"{subject.name}: expected a file outside the folder that the audit writes to, found one of an "
                     "earlier audit there, which is removed: copy it to another folder"
                 )
 
-    def made(self, suite: Suite, *, stored: bool = False) -> None:
+    def on_suite(self, suite: Suite) -> None:
+        """Keep the suite that was made."""
+        self.keep_suite(suite)
+
+    def on_answer(self, event: QueryEvent) -> None:
+        """Keep what was answered."""
+        self._writer.add_answer(event)
+
+    def on_calibration(self, calibration: Calibration) -> None:
+        """Keep the controls that have answered."""
+        self.keep_calibration(calibration)
+
+    def keep_suite(self, suite: Suite, *, stored: bool = False) -> None:
         """Keep the suite."""
         self._found(stored, suite=suite.digest)
         self._writer.add_suite(suite, stored=stored)
 
-    def calibrated(self, calibration: Calibration, *, stored: bool = False) -> None:
+    def keep_calibration(self, calibration: Calibration, *, stored: bool = False) -> None:
         """Keep the calibration."""
         self._found(stored, calibration=calibration.digest if calibration.controls else None)
         self._writer.add_calibration(calibration, stored=stored)
 
     def finish(self, report: AuditReport) -> None:
         """Keep the report, and seal the bundle."""
-        self._writer.finish(report, self._terms, self._registry)
+        self._writer.finish(report, self._terms, self._plugins)
 
     def _found(self, stored: bool, **made: str | None) -> None:
         self._terms = replace(self._terms, **made)

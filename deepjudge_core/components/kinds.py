@@ -152,11 +152,11 @@ class Rule:
     judge: Callable[..., Judgement]
 
 
-def expect_one_of(owner: str, attribute: str, found: str, expected: tuple[str, ...]) -> None:
+def expect_one_of(owner: str, attribute: str, value: str, expected: tuple[str, ...]) -> None:
     """Refuse an attribute of a component that is none of its kinds.
 
     Raises:
         PluginError: Naming them.
     """
-    if found not in expected:
-        raise PluginError(f"{owner}: expected {attribute} to be one of {', '.join(expected)}, found {found!r}")
+    if value not in expected:
+        raise PluginError(f"{owner}: expected {attribute} to be one of {', '.join(expected)}, found {value!r}")

@@ -8,10 +8,10 @@ from typing import Any
 
 from deepjudge_core import progress
 from deepjudge_core.components.kinds import Adapter
-from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.files import digests, storage
-from deepjudge_core.models.model import BatchedModel, InputSpec, Model
+from deepjudge_core.models.model import BatchedModel, Classifier, InputSpec, Model, complete
 from deepjudge_core.models.network import Network
 
 
@@ -32,9 +32,9 @@ def open_model(
         PluginError: When its adapter's name is claimed twice.
         UsageError: When no adapter, or more than one, reads it.
     """
-    source, label, adapter = resolve(source, registry or load_registry())
+    source, label, adapter = resolve(source, (registry or load_registry()).adapters)
     if adapter is None:
-        return source  # type: ignore[no-any-return]
+        return complete(source)
     with progress.task(f"opening {label}", 1):
         opened = open_by(adapter, source, label, expected, options)
         if isinstance(source, Path) and isinstance(opened, BatchedModel):
@@ -47,12 +47,12 @@ def _files(path: Path, adapter: Adapter, digest: str) -> Mapping[str, str]:
     beside = [path.with_name(path.name + ending) for ending in adapter.companions]
     try:
         if path.is_dir():
-            found = digests.of_folder(path)
+            current = digests.of_folder(path)
         else:
-            found = digests.of_file(path, [other for other in beside if other.is_file()])
+            current = digests.of_file(path, [other for other in beside if other.is_file()])
     except OSError:
         return {}
-    return found.files if found.digest == digest else {}
+    return current.files if current.digest == digest else {}
 
 
 def open_by(adapter: Adapter, source: Any, label: str, expected: InputSpec | None, options: Mapping[str, Any]) -> Model:
@@ -61,8 +61,8 @@ def open_by(adapter: Adapter, source: Any, label: str, expected: InputSpec | Non
     Raises:
         ModelError: When it cannot be opened, or the adapter has no such option.
     """
-    opened: Model = _call(adapter, adapter.open, source, label, expected, options)
-    return opened
+    opened: Classifier = _call(adapter, adapter.open, source, label, expected, options)
+    return complete(opened)
 
 
 def open_network(
@@ -85,16 +85,16 @@ def open_network(
     if isinstance(source, Network):
         return source
     registry = registry or load_registry()
-    source, label, adapter = resolve(source, registry)
+    source, label, adapter = resolve(source, registry.adapters)
     if adapter is None or adapter.network is None:
         raise ModelError(f"{label}: expected a model that can be trained, found one of {adapter and adapter.name}")
     with progress.task(f"opening {label}", 1):
-        found = _call(adapter, adapter.network, source, label, expected, options)
+        network = _call(adapter, adapter.network, source, label, expected, options)
     # What one adapter converts, another one trains.
-    return open_network(found, registry=registry, expected=expected, name=options.get("name", label))
+    return open_network(network, registry=registry, expected=expected, name=options.get("name", label))
 
 
-def resolve(source: Any, registry: Registry) -> tuple[Any, str, Adapter | None]:
+def resolve(source: Any, adapters: Adapters) -> tuple[Any, str, Adapter | None]:
     """What is opened, what it is called in messages, and by which adapter; by none where it is a model already.
 
     Raises:
@@ -102,23 +102,22 @@ def resolve(source: Any, registry: Registry) -> tuple[Any, str, Adapter | None]:
         PluginError: When the adapter's name is claimed twice.
         UsageError: When no adapter, or more than one, reads it.
     """
-    if isinstance(source, str | Path):
-        source, label = Path(source), str(source)
-        if not source.exists():
-            raise ModelError(f"{label}: no such file", code="not-a-file")
-        if storage.is_own(source):
-            raise UsageError(f"{label}: expected a model, found a file of deepjudge's own")
-        adapters = _claiming(source, registry)
-    else:
+    if not isinstance(source, str | Path):
         label = f"{type(source).__module__}.{type(source).__qualname__}"
-        adapters = [a for a in registry.adapters.claimed() if a.accepts(source)]
-        # Asked after the adapters, since looking for all of a Model's attributes may fail in a framework's own model.
-        if not adapters and isinstance(source, Model):
-            return source, label, None
-    adapter = _only(label, adapters, registry)
-    if isinstance(source, Path) and source.is_file() and source.stat().st_size == 0:
+        adapter = adapters.of_object(source, label)
+        # Asked after the adapters, since looking for all of a model's attributes may fail in a framework's own model.
+        if adapter is None and not isinstance(source, Classifier):
+            raise adapters.refuse(label)
+        return source, label, adapter
+    path, label = Path(source), str(source)
+    if not path.exists():
+        raise ModelError(f"{label}: no such file", code="not-a-file")
+    if storage.is_own(path):
+        raise UsageError(f"{label}: expected a model, found a file of deepjudge's own")
+    adapter = adapters.of_file(path, label)
+    if path.is_file() and path.stat().st_size == 0:
         raise ModelError(f"{label}: expected a model, found an empty file", code="wrong-format")
-    return source, label, adapter
+    return path, label, adapter
 
 
 def _call(
@@ -155,41 +154,3 @@ def _open_for(source: Any, function: Callable[..., Any], expected: InputSpec, op
         with contextlib.suppress(ModelError):
             return function(source, input_shape=other, **options)
     return function(source, input_shape=shapes[-1], **options)
-
-
-def model_suffixes(registry: Registry) -> tuple[str, ...]:
-    """File name endings that the installed adapters read."""
-    return tuple(sorted({suffix for adapter in registry.adapters.claimed() for suffix in adapter.suffixes}))
-
-
-def is_model(path: Path, registry: Registry) -> bool:
-    """Whether a path is one model, by its name or, for a folder, by a file in it that says so.
-
-    A file of this tool is none, though weights may have its suffix.
-    """
-    return (path.name.lower().endswith(model_suffixes(registry)) and not storage.is_own(path)) or any(
-        _marked(path, adapter) for adapter in registry.adapters.claimed()
-    )
-
-
-def _claiming(path: Path, registry: Registry) -> list[Adapter]:
-    adapters = registry.adapters.claimed()
-    # What is in a folder says more than its name.
-    marked = [adapter for adapter in adapters if _marked(path, adapter)]
-    return marked or [adapter for adapter in adapters if path.name.lower().endswith(adapter.suffixes)]
-
-
-def _marked(path: Path, adapter: Adapter) -> bool:
-    return any((path / marker).is_file() for marker in adapter.folders)
-
-
-def _only(label: str, adapters: list[Adapter], registry: Registry) -> Adapter:
-    if not adapters:
-        raise UsageError(
-            f"{label}: no installed adapter reads it; expected a live model or a file ending in "
-            f"{', '.join(model_suffixes(registry))}"
-        )
-    names = dict.fromkeys(adapter.name for adapter in adapters)
-    if len(names) > 1:
-        raise UsageError(f"{label}: claimed by the adapters {' and '.join(names)}: uninstall one")
-    return registry.adapters[adapters[0].name]

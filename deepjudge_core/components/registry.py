@@ -3,17 +3,20 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pluggy
 
 from deepjudge_core.components import hooks as hookspecs
+from deepjudge_core.components import options as component_options
 from deepjudge_core.components.attack import Attack
 from deepjudge_core.components.kinds import ALL_METRICS, Adapter, Generator, Metric, Rule
 from deepjudge_core.errors import DeepJudgeError, PluginError, UsageError
+from deepjudge_core.files import storage
 
 T = TypeVar("T", Adapter, Generator, Metric, Rule, Attack)
 Component = Adapter | Generator | Metric | Rule | Attack
@@ -47,6 +50,26 @@ class Plugin:
     value: str | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Configured(Generic[T]):
+    """A component that was chosen, with all that it is going to be called with.
+
+    Attributes:
+        component: The component.
+        options: All of its options.
+        provider: The distribution that brought it, as ``name version``.
+    """
+
+    component: T
+    options: Mapping[str, Any]
+    provider: str
+
+    @property
+    def name(self) -> str:
+        """The component's."""
+        return self.component.name
+
+
 class Catalogue(Generic[T]):
     """The components of one kind, chosen by name."""
 
@@ -72,8 +95,8 @@ class Catalogue(Generic[T]):
         if not claims:
             near = difflib.get_close_matches(name, self._claims, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            known = ", ".join(sorted(self._claims)) or "none"
-            raise UsageError(f"no {self._label} is called {name!r}; installed: {known}{hint}")
+            names = ", ".join(sorted(self._claims)) or "none"
+            raise UsageError(f"no {self._label} is called {name!r}; installed: {names}{hint}", code="unknown-name")
         conflict = self._conflict(name)
         if conflict:
             raise PluginError(conflict)
@@ -101,8 +124,41 @@ class Catalogue(Generic[T]):
         if names is None:
             return [claims[0][1] for claims in self._claims.values() if len(claims) == 1]
         if isinstance(names, str):
-            raise UsageError(f"expected names of {self._label}s as a list, found the text {names!r}")
+            raise UsageError(
+                f"expected names of {self._label}s as a list, found the text {names!r}", code="wrong-value"
+            )
         return [self[name] for name in dict.fromkeys(names)]
+
+    def configure(
+        self, names: Iterable[str] | None, options: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[Configured[T], ...]:
+        """The named components, each with all its options.
+
+        Args:
+            names: As :meth:`select` has them.
+            options: Component name to its options; what is left out has its default.
+
+        Raises:
+            UsageError: For a component or an option that does not exist, a value that cannot be, or options of a
+                component that is not among these.
+            PluginError: As :meth:`select`, and for a component whose options cannot be read.
+        """
+        components = self.select(names)
+        others = sorted(set(options) - {component.name for component in components})
+        if others:
+            raise UsageError(
+                f"options for {', '.join(others)}, expected them for the {self._label}s that are used: "
+                f"{', '.join(component.name for component in components) or 'none'}",
+                code="conflict",
+            )
+        return tuple(
+            Configured(
+                component,
+                component_options.resolve(component.name, _function(component), options.get(component.name, {})),
+                self.provider(component.name),
+            )
+            for component in components
+        )
 
     def conflicts(self) -> list[str]:
         """One line for each name that is claimed more than once."""
@@ -129,9 +185,67 @@ class Metrics(Catalogue[Metric]):
             return [metric for metric in super().select() if metric.default]
         if isinstance(names, str):
             return super().select(names)
-        given = list(names)
-        every = [metric.name for metric in super().select()] if ALL_METRICS in given else []
-        return super().select([*(name for name in given if name != ALL_METRICS), *every])
+        names = list(names)
+        every = [metric.name for metric in super().select()] if ALL_METRICS in names else []
+        return super().select([*(name for name in names if name != ALL_METRICS), *every])
+
+
+class Adapters(Catalogue[Adapter]):
+    """The adapters, which are chosen by what is to be opened."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """File name endings that they read."""
+        return tuple(sorted({suffix for adapter in self.claimed() for suffix in adapter.suffixes}))
+
+    def reads(self, path: Path) -> bool:
+        """Whether a path is one model, by its name or, for a folder, by a file in it that says so.
+
+        A file of this tool is none, though weights may have its suffix.
+        """
+        return (path.name.lower().endswith(self.suffixes) and not storage.is_own(path)) or any(
+            _is_marked(path, adapter) for adapter in self.claimed()
+        )
+
+    def of_file(self, path: Path, label: str) -> Adapter:
+        """The adapter that reads a file or a folder; ``label`` is what messages call it.
+
+        Raises:
+            PluginError: When its name is claimed twice.
+            UsageError: When there is none, or more than one.
+        """
+        # What is in a folder says more than its name.
+        marked = [adapter for adapter in self.claimed() if _is_marked(path, adapter)]
+        named = [adapter for adapter in self.claimed() if path.name.lower().endswith(adapter.suffixes)]
+        return self._only(label, marked or named)
+
+    def of_object(self, model: object, label: str) -> Adapter | None:
+        """The adapter that takes a live object, which messages call ``label``; None where there is none.
+
+        Raises:
+            PluginError: When its name is claimed twice.
+            UsageError: When there is more than one.
+        """
+        accepting = [adapter for adapter in self.claimed() if adapter.accepts(model)]
+        return self._only(label, accepting) if accepting else None
+
+    def refuse(self, label: str) -> UsageError:
+        """What is said of something that no adapter opens."""
+        return UsageError(
+            f"{label}: no installed adapter reads it; expected a live model or a file ending in "
+            f"{', '.join(self.suffixes)}"
+        )
+
+    def _only(self, label: str, adapters: Sequence[Adapter]) -> Adapter:
+        if not adapters:
+            raise self.refuse(label)
+        names = dict.fromkeys(adapter.name for adapter in adapters)
+        if len(names) > 1:
+            raise UsageError(f"{label}: claimed by the adapters {' and '.join(names)}: uninstall one", code="conflict")
+        return self[adapters[0].name]
+
+
+_CATALOGUES: Mapping[type[Component], type[Catalogue[Any]]] = {Adapter: Adapters, Metric: Metrics}
 
 
 @dataclass(frozen=True)
@@ -142,7 +256,7 @@ class Registry:
     """
 
     plugins: tuple[Plugin, ...]
-    adapters: Catalogue[Adapter] = field(init=False)
+    adapters: Adapters = field(init=False)
     generators: Catalogue[Generator] = field(init=False)
     metrics: Metrics = field(init=False)
     rules: Catalogue[Rule] = field(init=False)
@@ -150,8 +264,8 @@ class Registry:
 
     def __post_init__(self) -> None:
         for hook, kind in _KINDS.items():
-            object.__setattr__(self, hook.removeprefix(f"{hookspecs.PROJECT}_"), Catalogue(kind, self.plugins))
-        object.__setattr__(self, "metrics", Metrics(Metric, self.plugins))
+            catalogue: Any = _CATALOGUES.get(kind, Catalogue)
+            object.__setattr__(self, hook.removeprefix(f"{hookspecs.PROJECT}_"), catalogue(kind, self.plugins))
 
     def failures(self) -> list[str]:
         """One line for each plugin that failed and each name claimed twice."""
@@ -169,14 +283,14 @@ def load_registry(extra: Mapping[str, object] | None = None) -> Registry:
     Args:
         extra: More plugins by name: modules or objects with hook implementations that are not installed.
     """
-    found: list[Plugin] = []
+    plugins: list[Plugin] = []
     for point in sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: (e.name, e.value)):
         dist = point.dist
         distribution = f"{dist.name} {dist.version}" if dist else "an unknown distribution"
-        found.append(_load(point, distribution))
+        plugins.append(_load(point, distribution))
     for name, plugin in (extra or {}).items():
-        found.append(_collect(name, "this program", plugin))
-    return Registry(tuple(found))
+        plugins.append(_collect(name, "this program", plugin))
+    return Registry(tuple(plugins))
 
 
 def load_adapter(value: str, name: str) -> Adapter:
@@ -193,6 +307,22 @@ def load_adapter(value: str, name: str) -> Adapter:
     if plugin.failure:
         raise PluginError(f"plugin {value}: {plugin.failure}")
     return Catalogue(Adapter, [plugin])[name]
+
+
+def _function(component: Component) -> Callable[..., Any]:
+    # Whose keyword-only parameters are its options.
+    match component:
+        case Generator():
+            return component.generate
+        case Attack():
+            return component.steal
+        case Rule():
+            return component.judge
+    raise TypeError(f"a {type(component).__name__} has no options")
+
+
+def _is_marked(path: Path, adapter: Adapter) -> bool:
+    return any((path / marker).is_file() for marker in adapter.folders)
 
 
 def _load(point: EntryPoint, distribution: str) -> Plugin:
@@ -237,8 +367,8 @@ def _is_unmarked(value: object) -> bool:
 def _call(hook: str, function: Any) -> Iterator[Component]:
     kind = _KINDS[hook]
     try:
-        given = function()
-        components = None if given is None else list(given)
+        iterable = function()
+        components = None if iterable is None else list(iterable)
     except (Exception, SystemExit) as error:
         raise PluginError(f"{hook} failed: {_line(error)}") from error
     if not components:

@@ -28,5 +28,5 @@ def limits(strata: Iterable[Stratum | None]) -> tuple[str, ...]:
 
     Of no controls there is nothing to say: without them nothing is concluded.
     """
-    found = set(strata)
-    return tuple(line for stratum, line in _NEEDED if found and stratum not in found)
+    kinds = set(strata)
+    return tuple(line for stratum, line in _NEEDED if kinds and stratum not in kinds)

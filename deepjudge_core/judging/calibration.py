@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import CalibrationError, FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Lines, Part, parse, plain
-from deepjudge_core.judging.measure import Measurements, measure
+from deepjudge_core.judging.measure import Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation, ObservationHeader
@@ -102,41 +103,54 @@ def calibrate(
             strata.
         FileFormatError: When a control answered another suite.
     """
-    registry = registry or load_registry()
-    names = None if metrics is None else list(metrics)
-    kept: list[Observation] = []
-    kept_strata: list[Stratum | None] = []
+    return calibrate_by(
+        (registry or load_registry()).metrics.select(metrics), suite, controls, match=match, strata=strata
+    )
+
+
+def calibrate_by(
+    metrics: Sequence[Metric],
+    suite: Suite,
+    controls: Sequence[Observation],
+    *,
+    match: Match = DEFAULT_MATCH,
+    strata: Sequence[Stratum | None] = (),
+) -> Calibration:
+    """Measure the controls; as :func:`calibrate`, by metrics that were looked up."""
+    models: list[Observation] = []
+    model_strata: list[Stratum | None] = []
     notes = []
-    for seen, stratum in zip(controls, strata or [None] * len(controls), strict=True):
-        check_suite(suite, seen)
-        if _is_same(seen, suite.victim):
+    for control, stratum in zip(controls, strata or [None] * len(controls), strict=True):
+        check_suite(suite, control)
+        if _is_same(control, suite.victim):
             raise CalibrationError(
-                f"{seen.model.name}: expected a model independent of the victim, found one that answers exactly as it"
+                f"{control.model.name}: expected a model independent of the victim, found one that answers exactly as "
+                "it"
             )
-        first = next((other for other in kept if _is_same(seen, other)), None)
-        if first is None:
-            kept.append(seen)
-            kept_strata.append(stratum)
-            if seen.unsteady:
-                notes.append(f"{seen.model.name}: {seen.unsteady}; thresholds that rest on it are doubtful")
+        place = next((place for place, model in enumerate(models) if _is_same(control, model)), None)
+        if place is None:
+            models.append(control)
+            model_strata.append(stratum)
+            if control.unsteady:
+                notes.append(f"{control.model.name}: {control.unsteady}; thresholds that rest on it are doubtful")
         else:
-            notes.append(f"{seen.model.name}: is the same model as {first.model.name}, counted once")
-            place = next(place for place, other in enumerate(kept) if other is first)
-            kept_strata[place] = _one_stratum(seen, kept_strata[place], stratum)
-    measured = tuple(measure(suite, seen, names, match=match, registry=registry) for seen in kept)
-    return Calibration(suite.digest, tuple(kept), measured, tuple(notes), match, tuple(kept_strata))
+            notes.append(f"{control.model.name}: is the same model as {models[place].model.name}, counted once")
+            model_strata[place] = _one_stratum(control, model_strata[place], stratum)
+    measurements = tuple(measure_by(metrics, suite, model, match) for model in models)
+    return Calibration(suite.digest, tuple(models), measurements, tuple(notes), match, tuple(model_strata))
 
 
-def check_not_a_control(calibration: Calibration, seen: Observation) -> None:
+def check_not_a_control(calibration: Calibration, suspect: Observation) -> None:
     """Refuse a suspect that is one of the controls.
 
     Raises:
         CalibrationError: Naming both.
     """
     for control in calibration.controls:
-        if _is_same(seen, control):
+        if _is_same(suspect, control):
             raise CalibrationError(
-                f"{seen.model.name}: expected a suspect, found the control {control.model.name}; a model cannot be both"
+                f"{suspect.model.name}: expected a suspect, found the control {control.model.name}; a model cannot be "
+                "both"
             )
 
 
@@ -214,18 +228,23 @@ def load_calibration(
         FileFormatError: When the file is damaged, another, or of another suite.
         CalibrationError: As :func:`calibrate`.
     """
-    stored = load_controls(path)
-    if stored.suite != suite.digest:
+    return read_calibration((registry or load_registry()).metrics.select(metrics), path, suite)
+
+
+def read_calibration(metrics: Sequence[Metric], path: Path, suite: Suite) -> Calibration:
+    """Read the controls' answers and measure them; as :func:`load_calibration`, by metrics that were looked up."""
+    controls = load_controls(path)
+    if controls.suite != suite.digest:
         raise FileFormatError(
-            f"{path}: calibrates the suite {stored.suite[:12]}, expected this suite {suite.digest[:12]}"
+            f"{path}: calibrates the suite {controls.suite[:12]}, expected this suite {suite.digest[:12]}"
         )
-    made = calibrate(suite, stored.observations, metrics, match=stored.match, strata=stored.strata, registry=registry)
-    return replace(made, notes=stored.notes)
+    calibration = calibrate_by(metrics, suite, controls.observations, match=controls.match, strata=controls.strata)
+    return replace(calibration, notes=controls.notes)
 
 
-def _one_stratum(seen: Observation, one: Stratum | None, other: Stratum | None) -> Stratum | None:
+def _one_stratum(control: Observation, one: Stratum | None, other: Stratum | None) -> Stratum | None:
     if one and other and one != other:
-        raise CalibrationError(f"{seen.model.name}: expected one stratum of a control, found {one} and {other}")
+        raise CalibrationError(f"{control.model.name}: expected one stratum of a control, found {one} and {other}")
     return one or other
 
 
@@ -233,7 +252,7 @@ def _is_same(one: Observation, other: Observation) -> bool:
     if one.model.digest == other.model.digest:
         return True
     # Models that give labels only may well agree in all of them.
-    exact = all(Access.PROBABILITIES in seen.model.access for seen in (one, other))
+    exact = all(Access.PROBABILITIES in model.model.access for model in (one, other))
     # Of models with other classes than the victim's, nothing but the digest tells.
     if not exact or one.probabilities is None or other.probabilities is None:
         return False

@@ -5,16 +5,17 @@ procedure calls a suspect a copy where its p-value is at most that. So votes, th
 rule's own, at the level that decides.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import PluginError, UsageError
-from deepjudge_core.judging.judge import Setting, Verdict, expect_p_values
+from deepjudge_core.judging.rules import expect_p_values
+from deepjudge_core.judging.verdict import Setting, Verdict
 from deepjudge_core.types import Array
 
 # 1 / 150 is 0.05 * 2 / 15, whatever floats make of it: p-values that are ranks are often just at a cut.
@@ -48,7 +49,7 @@ class Fleet:
 
     Attributes:
         fdr: The false discovery rate: the expected share, at most, of honest models among those called copies.
-        suspects: Of each what was found, in the order given; None of those that cannot be tested.
+        suspects: Of each its result, in the order given; None of those that cannot be tested.
     """
 
     fdr: float
@@ -57,37 +58,39 @@ class Fleet:
     @property
     def tested(self) -> int:
         """How many suspects are tested."""
-        return sum(found is not None for found in self.suspects)
+        return sum(result is not None for result in self.suspects)
 
     @property
     def rejected(self) -> int:
         """How many of them are called copies."""
-        return sum(found is not None and found.rejected for found in self.suspects)
+        return sum(result is not None and result.rejected for result in self.suspects)
 
     @property
     def cut(self) -> float:
         """The greatest p-value that is called a copy; 0 where none is."""
-        return max((found.p_value for found in self.suspects if found and found.rejected), default=0.0)
+        return max((result.p_value for result in self.suspects if result and result.rejected), default=0.0)
 
 
-def check_fdr(fdr: float, rule: str, options: Mapping[str, Any], given: Mapping[str, Any], registry: Registry) -> None:
+def check_fdr(fdr: float, rule: Rule, options: Mapping[str, Any], chosen: Collection[str]) -> None:
     """Refuse a false discovery rate that is none, and a rule that it cannot be had with.
 
     Args:
         fdr: The rate.
-        rule: Name of the rule.
+        rule: The rule.
         options: All of its options.
-        given: Those that the caller chose.
-        registry: Where the rules are.
+        chosen: Names of those that the caller chose.
 
     Raises:
         UsageError: Saying what would do.
     """
     if not 0 < fdr < 1:
-        raise UsageError(f"expected 0 < fdr < 1, found {fdr}")
-    expect_p_values(rule, options, "for a false discovery rate over all suspects", registry)
-    if "level" in given:
-        raise UsageError(f"{rule}: expected a level or a false discovery rate, found both: the rate makes the levels")
+        raise UsageError(f"expected 0 < fdr < 1, found {fdr}", code="wrong-value")
+    expect_p_values(rule, options, "for a false discovery rate over all suspects")
+    if "level" in chosen:
+        raise UsageError(
+            f"{rule.name}: expected a level or a false discovery rate, found both: the rate makes the levels",
+            code="conflict",
+        )
 
 
 def judge_fleet(
@@ -110,22 +113,22 @@ def judge_fleet(
     """
     # What cannot be found at the greatest level that there can be is no hypothesis: it never could be found.
     widest = [judge(fdr) if judge else None for judge in suspects]
-    found = [_p_value(verdict) if verdict else None for verdict in widest]
+    p_values = [_p_value(verdict) if verdict else None for verdict in widest]
     while True:
-        fleet = Fleet(fdr, _test([None if p is None else p.value for p in found], fdr))
+        fleet = Fleet(fdr, _test([None if p is None else p.value for p in p_values], fdr))
         count = fleet.tested
         verdicts, withdrawn = list(widest), []
-        for place, (judge, p, tested) in enumerate(zip(suspects, found, fleet.suspects, strict=True)):
+        for place, (judge, p, tested) in enumerate(zip(suspects, p_values, fleet.suspects, strict=True)):
             if judge and p and tested:
                 level = tested.level / p.settings
-                verdicts[place] = again = _told(judge(level), level, count, fdr)
+                verdicts[place] = again = _with_level(judge(level), level, count, fdr)
                 if tested.rejected and again.decision is not Decision.COPY:
                     withdrawn.append((place, p))
         if not withdrawn:
             break
         # At its level the rule says nothing of it after all, so that it must not make room for others.
         for place, p in withdrawn:
-            found[place] = replace(p, value=1.0)
+            p_values[place] = replace(p, value=1.0)
     for verdict, tested in zip(verdicts, fleet.suspects, strict=True):
         if verdict and verdict.decision is Decision.COPY and not (tested and tested.rejected):
             raise PluginError("expected the rule to call copies by their p-values and its level alone, found another")
@@ -140,9 +143,9 @@ class _P:
 
 
 def _p_value(verdict: Verdict) -> _P | None:
-    values = [setting.p_value for name, setting in verdict.settings.items() if _can_accuse(verdict, name, setting)]
-    given = [value for value in values if value is not None]
-    return _P(min(1.0, len(given) * min(given)), len(given)) if given else None
+    settings = [setting for name, setting in verdict.settings.items() if _can_accuse(verdict, name, setting)]
+    values = [setting.p_value for setting in settings if setting.p_value is not None]
+    return _P(min(1.0, len(values) * min(values)), len(values)) if values else None
 
 
 def _can_accuse(verdict: Verdict, name: str, setting: Setting) -> bool:
@@ -180,14 +183,14 @@ def _levels(p_values: Array, fdr: float) -> Array:
     return levels
 
 
-def _told(verdict: Verdict, level: float, tested: int, fdr: float) -> Verdict:
+def _with_level(verdict: Verdict, level: float, tested: int, fdr: float) -> Verdict:
     # A statement says at what level the rule accuses; here is said where that comes from.
-    given = (
+    origin = (
         f"the level of {100 * level:.3g} % is what the {tested} suspects tested leave to this one, for a false "
         f"discovery rate of {100 * fdr:.3g} %"
     )
     settings = {
-        name: replace(setting, statement=setting.statement and f"{setting.statement}; {given}")
+        name: replace(setting, statement=setting.statement and f"{setting.statement}; {origin}")
         for name, setting in verdict.settings.items()
     }
     return replace(verdict, settings=settings)

@@ -1,6 +1,6 @@
 """Measure how far a model is from the victim: pure numpy, from stored answers."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -44,7 +44,7 @@ Measurements = Mapping[str, Measurement]
 
 def measure(
     suite: Suite,
-    seen: Observation,
+    observation: Observation,
     metrics: Iterable[str] | None = None,
     *,
     match: Match = DEFAULT_MATCH,
@@ -54,7 +54,7 @@ def measure(
 
     Args:
         suite: The suite, with the victim's own answers.
-        seen: The model's answers to it.
+        observation: The model's answers to it.
         metrics: Names of metrics, "all" for every installed one; by default those that are taken without a name.
         match: How the model's neurons are put beside the victim's; suspects and controls alike.
         registry: Where the metrics are; by default every installed one.
@@ -63,24 +63,28 @@ def measure(
         FileFormatError: When the answers are to another suite.
         UsageError: For an unknown metric.
     """
-    check_suite(suite, seen)
-    chosen = (registry or load_registry()).metrics.select(metrics)
-    beside = matched(suite, seen, match)
+    return measure_by((registry or load_registry()).metrics.select(metrics), suite, observation, match)
+
+
+def measure_by(metrics: Sequence[Metric], suite: Suite, observation: Observation, match: Match) -> Measurements:
+    """Measure a model against the victim; as :func:`measure`, by metrics that were looked up."""
+    check_suite(suite, observation)
+    beside = matched(suite, observation, match)
 
     @cache
     def answers(case_set: CaseSet) -> tuple[Answers, Answers]:
         return suite.answers(suite.victim, case_set), suite.answers(beside, case_set)
 
     return {
-        metric.name: replace(_measure(suite, seen, metric, answers), match=match, unsteady=seen.unsteady)
-        for metric in chosen
+        metric.name: replace(_measure(suite, observation, metric, answers), match=match, unsteady=observation.unsteady)
+        for metric in metrics
     }
 
 
 def _measure(
-    suite: Suite, seen: Observation, metric: Metric, answers: Callable[[CaseSet], tuple[Answers, Answers]]
+    suite: Suite, observation: Observation, metric: Metric, answers: Callable[[CaseSet], tuple[Answers, Answers]]
 ) -> Measurement:
-    missing = metric.needs & ~seen.model.access
+    missing = metric.needs & ~observation.model.access
     if missing:
         names = " and ".join(str(flag.name).lower() for flag in missing)
         return Measurement(metric, None, f"needs the model's {names}", allowed=False)
@@ -88,10 +92,10 @@ def _measure(
         how = "; make it with '--generator ... mistakes'" if metric.on == "mistakes" else ""
         reason = f"the suite was made without cases for the set {metric.on!r}{how}"
         return Measurement(metric, None, reason, allowed=False)
-    if Access.LAYERS in metric.needs and not seen.activations:
-        return Measurement(metric, None, seen.unmatched or "no layers were observed", allowed=bool(suite.layers))
-    if metric.needs & Access.BLACK_BOX and seen.probabilities is None:
-        return Measurement(metric, None, seen.unmapped or "no probabilities were observed")
+    if Access.LAYERS in metric.needs and not observation.activations:
+        return Measurement(metric, None, observation.unmatched or "no layers were observed", allowed=bool(suite.layers))
+    if metric.needs & Access.BLACK_BOX and observation.probabilities is None:
+        return Measurement(metric, None, observation.unmapped or "no probabilities were observed")
     if not suite.rows(metric.on).any():
         return Measurement(metric, None, f"the suite has no cases in the set {metric.on!r}")
     try:

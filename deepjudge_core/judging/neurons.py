@@ -67,7 +67,7 @@ def match_neurons(ours: Array, theirs: Array) -> Matching:
     return Matching(order, np.where(negated[own, order], -scale, scale))
 
 
-def matchings(suite: Suite, seen: Observation) -> Mapping[str, Matching]:
+def matchings(suite: Suite, observation: Observation) -> Mapping[str, Matching]:
     """Layer to how its neurons are matched, by all cases of the suite.
 
     The logits are left out: their neurons are classes, whose order the labels of the seeds tell.
@@ -75,21 +75,21 @@ def matchings(suite: Suite, seen: Observation) -> Mapping[str, Matching]:
     logits = list(suite.victim.model.layers)[-1]
     return {
         layer: match_neurons(suite.victim.activations[layer], outputs)
-        for layer, outputs in seen.activations.items()
+        for layer, outputs in observation.activations.items()
         if layer != logits
     }
 
 
-def matched(suite: Suite, seen: Observation, match: Match) -> Observation:
+def matched(suite: Suite, observation: Observation, match: Match) -> Observation:
     """What a model answered, its neurons put beside the victim's."""
     if match == "none":
-        return seen
-    found = matchings(suite, seen)
+        return observation
+    by_layer = matchings(suite, observation)
     return replace(
-        seen,
+        observation,
         activations={
-            layer: found[layer].apply(outputs) if layer in found else outputs
-            for layer, outputs in seen.activations.items()
+            layer: by_layer[layer].apply(outputs) if layer in by_layer else outputs
+            for layer, outputs in observation.activations.items()
         },
     )
 

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core import progress
-from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.judging.betting import Capital
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
-from deepjudge_core.judging.judge import Setting, Verdict, apply_rule, expect_p_values
+from deepjudge_core.judging.rules import apply_rule, expect_p_values
+from deepjudge_core.judging.verdict import Setting, Verdict
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
@@ -42,7 +43,7 @@ class SequentialResult:
         cases: How many adversarial cases there are.
         budget: How many may be asked.
         most: On how many of them an honest model agrees with the victim, at most.
-        asked: Rows of the suite's cases that were asked, in their order.
+        rows: Rows of the suite's cases that were asked, in their order.
         labels: What the suspect answered to each: a class of the victim's.
         e_copy: The greatest e-value against an honest model: at most ``most`` agreements.
         e_independent: That against more than so many.
@@ -51,32 +52,31 @@ class SequentialResult:
     cases: int
     budget: int
     most: int
-    asked: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
     labels: tuple[int, ...] = ()
     e_copy: float = 1.0
     e_independent: float = 1.0
 
 
-def check_sequential(
-    rule: str, options: Mapping[str, Any], budget: int | None, registry: Registry, *, others: bool
-) -> None:
+def check_sequential(rule: Rule, options: Mapping[str, Any], budget: int | None, *, others: bool) -> None:
     """Refuse what cannot be asked case by case.
 
     Args:
-        rule: Name of the rule.
+        rule: The rule.
         options: All of its options.
         budget: How many cases may be asked; None for all.
-        registry: Where the rules are.
         others: Whether metrics, groups or a false discovery rate were asked for.
 
     Raises:
         UsageError: Saying what would do.
     """
     if others:
-        raise UsageError("expected no metrics, groups or false discovery rate where cases are asked one by one")
+        raise UsageError(
+            "expected no metrics, groups or false discovery rate where cases are asked one by one", code="conflict"
+        )
     if budget is not None and budget < 1:
-        raise UsageError(f"expected a budget of at least 1 case, found {budget}")
-    expect_p_values(rule, options, "whose level bounds how often an honest model agrees with the victim", registry)
+        raise UsageError(f"expected a budget of at least 1 case, found {budget}", code="wrong-value")
+    expect_p_values(rule, options, "whose level bounds how often an honest model agrees with the victim")
 
 
 def order_of(suite: Suite) -> tuple[int, ...]:
@@ -93,11 +93,10 @@ def judge_sequentially(
     suite: Suite,
     calibration: Calibration,
     label: Callable[[int], int],
-    rule: str,
+    rule: Rule,
     options: Mapping[str, Any],
     *,
     budget: int | None = None,
-    registry: Registry,
 ) -> tuple[Verdict, SequentialResult | None]:
     """Judge a suspect by the labels that it gives to the adversarial cases, asked one by one.
 
@@ -108,16 +107,15 @@ def judge_sequentially(
         suite: The suite.
         calibration: The controls.
         label: Asks the suspect one case, by its row: the label, as a class of the victim's.
-        rule: Name of the rule, which bounds the disagreement of honest models from the controls'.
-        options: Its options, with ``level``.
+        rule: Bounds the disagreement of honest models from the controls'.
+        options: All of its options, with ``level``.
         budget: How many cases may be asked; None for all.
-        registry: Where the rules are.
 
     Returns:
         The verdict, and what was asked; None of that where the controls say too little to ask anything.
     """
     rows, level = order_of(suite), float(options["level"])
-    bound = _bound(suite, calibration, rule, options, registry) if rows else "the suite has no adversarial cases"
+    bound = _bound(suite, calibration, rule, options) if rows else "the suite has no adversarial cases"
     if isinstance(bound, str):
         return _verdict(Setting(Decision.INCONCLUSIVE, reason=bound)), None
     size = len(rows)
@@ -134,22 +132,20 @@ def judge_sequentially(
             advance(1)
             if max(greatest) >= 2 / level:
                 break
-    found = SequentialResult(size, allowed, most, rows[: len(labels)], tuple(labels), *greatest)
-    return _verdict(_setting(found, copy.ones, level, bound.told)), found
+    result = SequentialResult(size, allowed, most, rows[: len(labels)], tuple(labels), *greatest)
+    return _verdict(_setting(result, copy.ones, level, bound.basis)), result
 
 
 @dataclass(frozen=True)
 class _Bound:
     near: int  # the greatest number of cases to disagree with the victim on that makes a copy
-    told: str  # what it rests on
+    basis: str  # what it rests on
 
 
-def _bound(
-    suite: Suite, calibration: Calibration, rule: str, options: Mapping[str, Any], registry: Registry
-) -> _Bound | str:
+def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[str, Any]) -> _Bound | str:
     # Or why there is none.
     rows = suite.rows("adversarial")
-    places = tuple(place for place, seen in enumerate(calibration.controls) if seen.probabilities is not None)
+    places = tuple(place for place, control in enumerate(calibration.controls) if control.probabilities is not None)
     if len(places) < LEAST_CONTROLS:
         return f"{len(places)} controls give labels of the victim's classes, expected at least {LEAST_CONTROLS}"
     expected = _labels(suite.victim)[rows]
@@ -157,61 +153,61 @@ def _bound(
     strata = tuple(calibration.strata[place] for place in places) if calibration.strata else ()
     size, controls = len(expected), Evidence(0.0, shares, 1.0, strata, places)
 
-    def judged(disagreements: int) -> Judgement:
+    def judge_at(disagreements: int) -> Judgement:
         evidence = {_AGREEMENT: replace(controls, value=disagreements / size)}
-        return apply_rule(registry.rules[rule], evidence, {**options, "level": options["level"] / 2})
+        return apply_rule(rule, evidence, {**options, "level": options["level"] / 2})
 
-    nearest = judged(0)
+    nearest = judge_at(0)
     if nearest.decision is Decision.INCONCLUSIVE:
         return str(nearest.reason)
     if nearest.decision is not Decision.COPY:
         return "by these controls an honest model may agree with the victim on all cases"
     # As the value grows, a rule never turns back to copy.
-    near = bisect_left(range(1, size + 1), True, key=lambda count: judged(count).decision is not Decision.COPY)
+    near = bisect_left(range(1, size + 1), True, key=lambda count: judge_at(count).decision is not Decision.COPY)
     fewest = min(map(len, controls.by_stratum().values()))
-    told = (
-        f"by the rule {rule}, from {len(places)} controls, which without what it assumes could show no more than 1 in "
-        f"{fewest + 1}"
+    basis = (
+        f"by the rule {rule.name}, from {len(places)} controls, which without what it assumes could show no more than "
+        f"1 in {fewest + 1}"
     )
-    return _Bound(near, told)
+    return _Bound(near, basis)
 
 
-def _labels(seen: Observation) -> Array:
-    if seen.probabilities is None:
-        raise FileFormatError(f"{seen.model.name}: expected answers of the victim's classes, found others")
-    labels: Array = seen.probabilities.argmax(axis=1)
+def _labels(observation: Observation) -> Array:
+    if observation.probabilities is None:
+        raise FileFormatError(f"{observation.model.name}: expected answers of the victim's classes, found others")
+    labels: Array = observation.probabilities.argmax(axis=1)
     return labels
 
 
-def _setting(found: SequentialResult, agreed: int, level: float, told: str) -> Setting:
+def _setting(result: SequentialResult, agreed: int, level: float, basis: str) -> Setting:
     # An honest model's p-value is at most u in one of two ways: the bound does not hold of it, or the bets went so far.
-    p_value, least = min(1.0, level / 2 + 1 / found.e_copy), level / 2
-    enough, asked = 2 / level, len(found.asked)
-    counted = f"it gives the victim's label to {agreed} of the {asked} cases asked, of {found.cases}"
-    if found.e_copy >= enough:
-        decision, reason, against = Decision.COPY, None, _number(found.e_copy)
-    elif found.e_independent >= enough:
-        decision, reason, against = Decision.INDEPENDENT, None, _number(found.e_independent)
+    p_value, least = min(1.0, level / 2 + 1 / result.e_copy), level / 2
+    enough, queries = 2 / level, len(result.rows)
+    counted = f"it gives the victim's label to {agreed} of the {queries} cases asked, of {result.cases}"
+    if result.e_copy >= enough:
+        decision, reason, against = Decision.COPY, None, _number(result.e_copy)
+    elif result.e_independent >= enough:
+        decision, reason, against = Decision.INDEPENDENT, None, _number(result.e_independent)
     else:
         reason = (
-            f"{counted}, which does not decide (e-values {_number(found.e_copy)} and {_number(found.e_independent)}, "
-            f"expected {enough:g}): the budget of {found.budget} cases is spent"
+            f"{counted}, which does not decide (e-values {_number(result.e_copy)} and {_number(result.e_independent)}, "
+            f"expected {enough:g}): the budget of {result.budget} cases is spent"
         )
         return Setting(Decision.INCONCLUSIVE, None, reason, p_value, least)
     than = "more" if decision is Decision.COPY else "no more"
     statement = (
-        f"The suspect gives the victim's label to {than} than {found.most} of {found.cases} cases: {counted}, which "
-        f"makes the e-value against the contrary {against}; an honest model gives it to more than {found.most} with a "
-        f"probability of at most {level / 2:.3g}, {told}; where that holds, an honest model is called a copy with a "
+        f"The suspect gives the victim's label to {than} than {result.most} of {result.cases} cases: {counted}, which "
+        f"makes the e-value against the contrary {against}; an honest model gives it to more than {result.most} with a "
+        f"probability of at most {level / 2:.3g}, {basis}; where that holds, an honest model is called a copy with a "
         f"probability of at most {level:.3g}, whenever the asking stops"
     )
     return Setting(decision, None, None, p_value, least, statement)
 
 
-def _verdict(found: Setting) -> Verdict:
-    settings = {"black-box": found, "white-box": Setting(None, reason=_LABELS_ALONE)}
-    decision = found.decision or Decision.INCONCLUSIVE
-    return Verdict(decision, "behaviour" if decision is Decision.COPY else None, settings, {}, found.reason)
+def _verdict(setting: Setting) -> Verdict:
+    settings = {"black-box": setting, "white-box": Setting(None, reason=_LABELS_ALONE)}
+    decision = setting.decision or Decision.INCONCLUSIVE
+    return Verdict(decision, "behaviour" if decision is Decision.COPY else None, settings, {}, setting.reason)
 
 
 def _number(e_value: float) -> str:

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from deepjudge_core.components.registry import Registry
-from deepjudge_core.errors import UsageError
-from deepjudge_core.judging.fdr import check_fdr
-from deepjudge_core.judging.judge import GroupMode, check_rule
-from deepjudge_core.judging.sequential import check_sequential
+from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
+
+GroupMode = Literal["separate", "joint"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,24 +34,12 @@ class JudgeSettings:
     budget: int | None = None
 
 
-def check_judging(judging: JudgeSettings, registry: Registry) -> dict[str, Any]:
-    """Refuse a wrong name or option before any model is run: it is the caller's mistake, not one suspect's.
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """How controls are measured.
 
-    Returns:
-        All options of the rule, but for its level where a false discovery rate makes that.
-
-    Raises:
-        UsageError: For a metric, rule or option that does not exist, and a false discovery rate that cannot be had.
+    Attributes:
+        match: How neurons are put beside the victim's, of the controls and so of every suspect.
     """
-    metrics = [metric.name for metric in registry.metrics.select(judging.metrics)]
-    given = judging.rule_options or {}
-    options = check_rule(judging.rule, given, metrics, registry)
-    if judging.sequential:
-        others = judging.metrics is not None or judging.groups != "separate" or judging.fdr is not None
-        check_sequential(judging.rule, options, judging.budget, registry, others=others)
-    elif judging.budget is not None:
-        raise UsageError("expected a budget only beside sequential judging, which asks cases one by one")
-    if judging.fdr is None:
-        return options
-    check_fdr(judging.fdr, judging.rule, options, given, registry)
-    return {name: value for name, value in options.items() if name != "level"}
+
+    match: Match = DEFAULT_MATCH

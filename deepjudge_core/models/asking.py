@@ -88,7 +88,7 @@ def ask_again(
 
 def _can_be_asked_alone(model: Model) -> bool:
     # Models of a fixed batch size say so; a batch for each case would take long.
-    return getattr(model, "fixed_batch", None) in (None, 1)
+    return model.fixed_batch in (None, 1)
 
 
 @contextmanager

@@ -82,8 +82,6 @@ class ModelInfo:
     def of(cls, model: Model, layout: Layout | None = None) -> "ModelInfo":
         """Describe a model; ``layout`` is that of its input where it does not say."""
         spec = model.input.with_layout(layout)
-        isolation = getattr(model, "isolation", Isolation.NONE)  # of models in another process
-        device = getattr(model, "device", None)  # of models that say it
         return cls(
             model.name,
             model.framework,
@@ -92,9 +90,9 @@ class ModelInfo:
             model.classes,
             spec,
             dict(model.layers),
-            isolation,
-            device=None if device is None else clean(str(device), _LONGEST_DEVICE),
-            files=dict(getattr(model, "files", {})),
+            model.isolation,
+            device=None if model.device is None else clean(str(model.device), _LONGEST_DEVICE),
+            files=dict(model.files),
         )
 
     def header(self) -> ModelHeader:

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.types import Array, Layout
 
 Cotangent = Callable[[Array, slice], Array]
@@ -60,36 +61,26 @@ class Scores(enum.Enum):
 
 
 @runtime_checkable
-class Model(Protocol):
-    """A classifier, as every adapter presents it."""
+class Classifier(Protocol):
+    """The part of a :class:`Model` that has no default: what an object needs to be audited.
 
-    @property
-    def name(self) -> str:
-        """What a person calls it: the file's path, or the class of a live object."""
+    Attributes:
+        name: What a person calls it: the file's path, or the class of a live object.
+        framework: Name of the adapter that opened it.
+        digest: SHA-256, in hex, of the file or of the live object's weights: says *what* was audited.
+        access: What may be asked of it.
+        input: The input that it takes.
+        classes: Number of classes, at least 2.
+        layers: Tap name to number of neurons, in forward order; the logits are the last tap.
+    """
 
-    @property
-    def framework(self) -> str:
-        """Name of the adapter that opened it."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256, in hex, of the file or of the live object's weights: says *what* was audited."""
-
-    @property
-    def access(self) -> Access:
-        """What may be asked of it."""
-
-    @property
-    def input(self) -> InputSpec:
-        """The input that it takes."""
-
-    @property
-    def classes(self) -> int:
-        """Number of classes, at least 2."""
-
-    @property
-    def layers(self) -> Mapping[str, int]:
-        """Tap name to number of neurons, in forward order; the logits are the last tap."""
+    name: str
+    framework: str
+    digest: str
+    access: Access
+    input: InputSpec
+    classes: int
+    layers: Mapping[str, int]
 
     def predict(self, x: Array) -> Array:
         """Class probabilities ``(n, classes)``, float32, of inputs ``(n, *input.shape)``."""
@@ -104,6 +95,51 @@ class Model(Protocol):
         """
 
 
+@runtime_checkable
+class Model(Classifier, Protocol):
+    """A classifier, as every adapter presents it. A subclass inherits the defaults; :func:`complete` adds them.
+
+    Attributes:
+        unseen: Why its layers cannot be seen; None where they can, or where nobody knows.
+        fixed_batch: The only batch size that it takes; None where it takes any.
+        device: What its framework runs it on, in the framework's own words, shown as a text; None where the adapter
+            does not know.
+        files: SHA-256, in hex, of each file that it was opened from, as
+            :class:`~deepjudge_core.files.digests.FileDigests` has them; empty where there was none.
+        isolation: How it is kept from all but answering.
+    """
+
+    unseen: str | None = None
+    fixed_batch: int | None = None
+    device: object = None
+    files: Mapping[str, str] = MappingProxyType({})
+    isolation: Isolation = Isolation.NONE
+
+
+def complete(model: Classifier) -> Model:
+    """A model with all attributes of one: itself, or a view of it that adds the defaults of those that it lacks."""
+    return model if isinstance(model, Model) else _CompletedModel(model)
+
+
+class _CompletedModel(Model):
+    def __init__(self, model: Classifier) -> None:
+        self._model = model
+        self.name, self.framework, self.digest = model.name, model.framework, model.digest
+        self.access, self.input, self.classes, self.layers = model.access, model.input, model.classes, model.layers
+        for name in Model.__annotations__:  # what it has of these counts
+            if hasattr(model, name):
+                setattr(self, name, getattr(model, name))
+
+    def predict(self, x: Array) -> Array:
+        return self._model.predict(x)
+
+    def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
+        return self._model.activations(x, layers)
+
+    def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
+        return self._model.gradient(x, cotangent, layer=layer)
+
+
 def softmax(logits: Array) -> Array:
     """Row-wise softmax of ``(n, classes)``, in float64 inside and float32 outside."""
     # Not scipy's: importing it would double the time in which the process of a stranger's model is there.
@@ -113,17 +149,13 @@ def softmax(logits: Array) -> Array:
     return probabilities
 
 
-class BatchedModel(abc.ABC):
+class BatchedModel(Model, abc.ABC):
     """The part of a :class:`Model` that is the same for every framework: batches, padding, probabilities.
 
     A subclass runs single batches: :meth:`forward` and :meth:`backward`. Models exported with a fixed batch size get
     batches of exactly that size, the last one padded by repeating its last row, and so do those of a least size.
 
     A model with one sigmoid output is a classifier of two classes, with logits ``(0, z)``.
-
-    Where its layers cannot be seen, ``unseen`` says why. ``fixed_batch`` is the only batch size that it takes, if any.
-    ``device`` is what its framework runs it on, in the framework's own words, where the adapter knows. ``files`` are
-    the SHA-256 of the files that it was opened from, as :class:`~deepjudge_core.files.digests.FileDigests` has them.
 
     An adapter says that the output is logits when it finds no final softmax in the graph. It may be probabilities all
     the same: of a softmax written by hand, a mean of several, a calibrated ensemble. This is told by the values of the
@@ -138,9 +170,6 @@ class BatchedModel(abc.ABC):
     # Least probability whose logarithm is told from that of 0; its inverse is a float32 by far.
     _LEAST = 1e-30
 
-    unseen: str | None = None
-    device: object = None  # shown as a text
-    files: Mapping[str, str] = MappingProxyType({})
     _least_rows = 1  # of a batch: some exporters make programs for two and more
 
     def __init__(

@@ -10,7 +10,7 @@ from deepjudge_core.models.asking import SameAnswerError, ask, ask_again
 from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
-from deepjudge_core.models.model import Access, Model
+from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.models.preprocessing import Prepare, Preprocessing, candidates
 from deepjudge_core.observing.classes import ClassMapping, listed, map_classes
 from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates
@@ -51,7 +51,7 @@ class QuerySettings:
         return replace(self, layers={}, classes=None, preprocessing=None)
 
 
-def observe(model: Model, suite: Suite, asking: QuerySettings | None = None) -> Observation:
+def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None) -> Observation:
     """Let a model answer all cases of a suite.
 
     Args:
@@ -63,7 +63,7 @@ def observe(model: Model, suite: Suite, asking: QuerySettings | None = None) -> 
         ModelError: When the model takes other inputs, cannot be run, or answers nonsense.
         UsageError: When ``asking`` names what does not exist.
     """
-    asking = asking or QuerySettings()
+    model, asking = complete(model), asking or QuerySettings()
     arrange = _arrangement(model, suite, asking)
     chosen, unmatched = _candidates(model, suite, asking.layers)
     questioner = _Questioner(model, suite, asking, arrange, {tap: tap for tap in chosen.all_taps})
@@ -77,9 +77,8 @@ def observe(model: Model, suite: Suite, asking: QuerySettings | None = None) -> 
         unmatched = str(error)
     activations = {layer: answered.activations[tap] for layer, tap in layer_map.items()}
     mapped = answered.mapped
-    unseen = getattr(model, "unseen", None)  # of models that say why
-    if unmatched and unseen:
-        unmatched += f": {unseen}"
+    if unmatched and model.unseen:
+        unmatched += f": {model.unseen}"
     return Observation(
         model=ModelInfo.of(model, asking.layout),
         suite=suite.digest,

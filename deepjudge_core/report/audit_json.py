@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from deepjudge_core.auditing.outcome import Report, SuspectResult
+from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum, limits
 from deepjudge_core.components.values import Decision
@@ -45,7 +45,7 @@ from deepjudge_core.suites.suite import Suite
 from deepjudge_core.version import VERSION
 
 
-def audit_report(report: Report) -> AuditReport:
+def audit_report(report: AuditOutcome) -> AuditReport:
     """The report as it stands in a file."""
     calibration = report.calibration
     controls = zip(calibration.controls, calibration.strata, calibration.measurements, strict=True)
@@ -73,12 +73,12 @@ def dump(report: AnyReport) -> str:
     return json.dumps(plain(report), indent=2, allow_nan=False) + "\n"
 
 
-def dump_report(report: Report) -> str:
+def dump_report(report: AuditOutcome) -> str:
     """The report of an audit as text."""
     return dump(audit_report(report))
 
 
-def report_to_json(report: Report) -> dict[str, Any]:
+def report_to_json(report: AuditOutcome) -> dict[str, Any]:
     """The report of an audit as JSON values."""
     values: dict[str, Any] = json.loads(dump_report(report))
     return values
@@ -149,7 +149,9 @@ def _model(model: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _control(report: Report, control: Observation, stratum: Stratum | None, measured: Measurements) -> ControlEntry:
+def _control(
+    report: AuditOutcome, control: Observation, stratum: Stratum | None, measured: Measurements
+) -> ControlEntry:
     return ControlEntry(
         **_model(control.model),
         stratum=stratum,
@@ -159,15 +161,15 @@ def _control(report: Report, control: Observation, stratum: Stratum | None, meas
     )
 
 
-def _suspect(report: Report, result: SuspectResult) -> SuspectEntry:
-    verdict, observation = result.verdict, result.seen
+def _suspect(report: AuditOutcome, result: SuspectResult) -> SuspectEntry:
+    verdict, observation = result.verdict, result.observation
     model = _model(result.model) if result.model else {"digest": None, "framework": None, "isolation": None}
     return SuspectEntry(
         **model | {"path": result.path},
         accuracy_on_seeds=result.accuracy,
         **verdict_fields(verdict, result.failure),
         tested=UNSET if report.fdr is None else _tested(result.tested),
-        sequential=UNSET if result.questioning is None else _sequential(result.questioning),
+        sequential=UNSET if result.sequential is None else _sequential(result.sequential),
         **(_layers(report, observation) if observation and verdict else {"layer_map": {}}),
         **(_asked(observation) if observation else {}),
     )
@@ -185,19 +187,19 @@ def _tested(tested: FdrResult | None) -> FdrEntry | None:
 def _sequential(result: SequentialResult) -> SequentialEntry:
     e_copy, e_independent = (None if math.isinf(value) else value for value in (result.e_copy, result.e_independent))
     return SequentialEntry(
-        queries=len(result.asked),
+        queries=len(result.rows),
         budget=result.budget,
         cases=result.cases,
         order=ORDER,
         most=result.most,
         e_copy=e_copy,
         e_independent=e_independent,
-        asked=result.asked,
+        asked=result.rows,
         labels=result.labels,
     )
 
 
-def _layers(report: Report, observation: Observation) -> dict[str, Any]:
+def _layers(report: AuditOutcome, observation: Observation) -> dict[str, Any]:
     # How the layers of a model that was measured were put beside the victim's.
     suite = report.suite
     ours, theirs = (suite.seed_outputs(answers.activations) for answers in (suite.victim, observation))

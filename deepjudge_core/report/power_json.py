@@ -1,6 +1,6 @@
 """What an audit would see of thefts, as it stands in a file."""
 
-from deepjudge_core.auditing.power import AttackPower, JudgedModel, Power, Share
+from deepjudge_core.auditing.power import AttackPower, PowerEstimate, Share, ZooModelResult
 from deepjudge_core.report.audit_json import dump, metric_entries, suite_entry, verdict_fields
 from deepjudge_core.report.documents import (
     AttackEntry,
@@ -13,7 +13,7 @@ from deepjudge_core.report.documents import (
 from deepjudge_core.version import VERSION
 
 
-def power_report(power: Power) -> PowerReport:
+def power_report(power: PowerEstimate) -> PowerReport:
     """The outcome as it stands in a file."""
     measurements = power.calibration.measurements[0].values()
     return PowerReport(
@@ -21,9 +21,9 @@ def power_report(power: Power) -> PowerReport:
         victim=power.zoo.victim,
         suite=suite_entry(power.suite),
         match=power.calibration.match,
-        rule=power.judging.rule,
-        rule_options=dict(power.rule_options),
-        groups=power.judging.groups,
+        rule=power.judge.rule.name,
+        rule_options=dict(power.judge.options),
+        groups=power.judge.settings.groups,
         metrics=metric_entries(measurement.metric for measurement in measurements),
         controls=HeldOut(
             count=len(power.calibration.controls),
@@ -31,11 +31,11 @@ def power_report(power: Power) -> PowerReport:
             notes=power.calibration.notes,
         ),
         attacks=tuple(map(_attack, power.attacks)),
-        models=tuple(map(_model, power.judged)),
+        models=tuple(map(_model, power.results)),
     )
 
 
-def dump_power(power: Power) -> str:
+def dump_power(power: PowerEstimate) -> str:
     """The outcome as text; equal outcomes give equal texts."""
     return dump(power_report(power))
 
@@ -51,7 +51,7 @@ def _attack(attack: AttackPower) -> AttackEntry:
     )
 
 
-def _model(judged: JudgedModel) -> ZooModelEntry:
+def _model(judged: ZooModelResult) -> ZooModelEntry:
     model = judged.model
     return ZooModelEntry(
         file=model.file,

@@ -15,7 +15,7 @@ import numpy as np
 from deepjudge_core import progress
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import resolve
-from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
@@ -61,17 +61,16 @@ def open_isolated(
         ModelError: When it cannot be opened, or its isolation is not enough.
         UsageError: When no installed adapter, or more than one, reads it.
     """
-    with begin_isolated(
-        source, registry=registry, sandbox=sandbox, expected=expected, gradients=gradients, **options
-    ) as opened:
+    adapters = (registry or load_registry()).adapters
+    with begin_isolated(source, adapters, sandbox=sandbox, expected=expected, gradients=gradients, **options) as opened:
         yield opened()
 
 
 @contextlib.contextmanager
 def begin_isolated(
     source: str | Path,
+    adapters: Adapters,
     *,
-    registry: Registry | None = None,
     sandbox: Sandbox = DEFAULT_SANDBOX,
     expected: InputSpec | None = None,
     gradients: bool = True,
@@ -79,14 +78,13 @@ def begin_isolated(
 ) -> Iterator[Callable[[], Model]]:
     """Start the process of a model, which imports its framework until what the context gives is called to open it.
 
-    Arguments and errors are those of :func:`open_isolated`.
+    Arguments and errors are those of :func:`open_isolated`, with the installed ``adapters``.
     """
-    registry = registry or load_registry()
-    path, name, adapter = resolve(Path(source), registry)
+    path, name, adapter = resolve(Path(source), adapters)
     if adapter is None:
         raise UsageError(f"{name}: expected a model's file")
     label = clean(name)
-    plugin = registry.adapters.plugin(adapter.name).value
+    plugin = adapters.plugin(adapter.name).value
     if plugin is None:
         raise UsageError(f"{label}: its adapter is not installed as a plugin, and cannot open it in another process")
     with make_scratch() as scratch:
@@ -206,7 +204,7 @@ def _rows(values: Mapping[str, Any], count: int) -> slice:
     raise ChannelError("rows that were not asked for")
 
 
-class RemoteModel:
+class RemoteModel(Model):
     """A :class:`~deepjudge_core.models.model.Model` that a worker runs, whose answers are checked."""
 
     def __init__(self, worker: Worker, info: ModelInfo, isolation: Isolation, values: Mapping[str, Any]) -> None:

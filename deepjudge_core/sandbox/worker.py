@@ -100,7 +100,7 @@ class _Worker:
         model = open_by(adapter, path, values["label"], expected, {**values["options"], "name": values["label"]})
         self._model = model
         info = ModelInfo.of(model).to_json()
-        facts = {name: getattr(model, name, None) for name in ("unseen", "fixed_batch")}
+        facts = {"unseen": model.unseen, "fixed_batch": model.fixed_batch}
         self._channel.send(Message({"model": info, **facts}))
 
     def _answer(self, request: Message) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core.components import options as component_options
 from deepjudge_core.components.kinds import Generator
-from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.registry import Catalogue, Configured, Registry, load_registry
 from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.errors import (
     DeepJudgeError,
@@ -23,7 +22,7 @@ from deepjudge_core.errors import (
 from deepjudge_core.models.asking import ask, ask_again
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
-from deepjudge_core.models.model import Access, Model
+from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.suites.inputs import check_bounds
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.seeds import Order
@@ -36,8 +35,29 @@ _LEAST_MISTAKES = 10  # with fewer, one of them moves a share over them by more 
 _LEAST_RANGE = 0.1  # of the seeds' range that training inputs have
 
 
+@dataclass(frozen=True, eq=False)
+class SuiteSettings:
+    """How a suite is made.
+
+    Attributes:
+        n: Number of seeds.
+        order: Which seeds.
+        layers: Taps of the victim to compare; None for the default.
+        generators: Names.
+        options: Generator name to its options.
+        seed: Of all randomness.
+    """
+
+    n: int = 1000
+    order: Order = "high"
+    layers: Sequence[str] | None = None
+    generators: Sequence[str] = DEFAULT_GENERATORS
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seed: int = 0
+
+
 def build_suite(
-    victim: Model,
+    victim: Classifier,
     seeds: Seeds,
     generators: Sequence[str] = DEFAULT_GENERATORS,
     *,
@@ -68,42 +88,62 @@ def build_suite(
         PluginError: When a generator fails.
         UsageError: For an unknown generator, option or layer.
     """
-    registry = registry or load_registry()
-    resolved = resolve_generators(generators, options or {}, registry)
-    chosen = registry.generators.select(generators)
+    settings = SuiteSettings(layers=layers, generators=generators, options=options or {}, seed=seed)
+    return generate_suite(
+        complete(victim),
+        seeds,
+        resolve_generators(settings, (registry or load_registry()).generators),
+        training_inputs=training_inputs,
+        layout=layout,
+        layers=settings.layers,
+        seed=settings.seed,
+    )
+
+
+def generate_suite(
+    victim: Model,
+    seeds: Seeds,
+    generators: Sequence[Configured[Generator]],
+    *,
+    training_inputs: Array | None = None,
+    layout: Layout | None = None,
+    layers: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Suite:
+    """Make test cases from the victim and let it answer them; as :func:`build_suite`, by configured generators."""
     if seed < 0:
-        raise UsageError(f"expected a seed of at least 0, found {seed}")
+        raise UsageError(f"expected a seed of at least 0, found {seed}", code="wrong-value")
     taps = tuple(dict.fromkeys(layers)) if layers else default_layers(victim)
     if taps and Access.LAYERS not in victim.access:
         raise ModelError(f"{victim.name}: does not give its layers")
     for tap in taps:
         if tap not in victim.layers:
-            raise UsageError(f"{victim.name}: no layer {tap!r}; its layers are {', '.join(victim.layers)}")
+            raise UsageError(
+                f"{victim.name}: no layer {tap!r}; its layers are {', '.join(victim.layers)}", code="unknown-name"
+            )
     notes = list(seeds.notes)
     if training_inputs is None:
         training_inputs = seeds.inputs
-        if any(generator.makes == "corners" for generator in chosen):
+        if any(generator.component.makes == "corners" for generator in generators):
             notes.append("neuron ranges were taken over the seeds, since no training inputs were given")
     else:
         training_inputs = _check_training(victim, np.asarray(training_inputs, dtype=np.float32), seeds, layout)
     parts = [_clean(seeds)]
     records = []
     unreached: list[tuple[int, int]] = []
-    for place, generator in enumerate(chosen):
+    for place, configured in enumerate(generators):
+        generator, options = configured.component, configured.options
         rng = np.random.default_rng([seed, zlib.crc32(generator.name.encode())])
         task = Task(victim, seeds, taps, training_inputs, rng)
-        cases = _generate(generator, task, resolved[generator.name])
-        keep = _keep(generator, task, cases, resolved[generator.name])
+        cases = _generate(generator, task, options)
+        keep = _keep(generator, task, cases, options)
         if generator.makes == "corners":
             unreached += [(int(layer), int(neuron)) for layer, neuron in cases.unreached]
         parts.append(_rows(cases, keep, seeds, generator, place))
-        provider = registry.generators.provider(generator.name)
         records.append(
-            GeneratorRecord(
-                generator.name, generator.makes, provider, resolved[generator.name], len(keep), int(keep.sum())
-            )
+            GeneratorRecord(generator.name, generator.makes, configured.provider, options, len(keep), int(keep.sum()))
         )
-    if any(generator.makes == "corners" for generator in chosen):
+    if any(generator.component.makes == "corners" for generator in generators):
         notes += _thin(victim, taps, unreached)
     table = CaseTable(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
     return Suite(
@@ -120,21 +160,16 @@ def build_suite(
     )
 
 
-def resolve_generators(
-    generators: Sequence[str], options: Mapping[str, Mapping[str, Any]], registry: Registry
-) -> dict[str, dict[str, Any]]:
-    """All options of each generator, checked before any model is run.
+def resolve_generators(settings: SuiteSettings, generators: Catalogue[Generator]) -> tuple[Configured[Generator], ...]:
+    """The generators of a suite with all their options, looked up and checked before any model is run.
 
     Raises:
         UsageError: For a generator or an option that does not exist, or a value that cannot be.
     """
-    chosen = registry.generators.select(generators)
-    unknown = set(options) - {generator.name for generator in chosen}
-    if unknown:
-        raise UsageError(f"options for {', '.join(sorted(unknown))}, which is not among the generators of this suite")
-    if not chosen:
-        raise UsageError("expected at least one generator, found none")
-    return {g.name: component_options.resolve(g.name, g.generate, options.get(g.name, {})) for g in chosen}
+    configured = generators.configure(settings.generators, settings.options)
+    if not configured:
+        raise UsageError("expected at least one generator, found none", code="missing-value")
+    return configured
 
 
 def _check_training(victim: Model, training_inputs: Array, seeds: Seeds, layout: Layout | None) -> Array:
@@ -142,10 +177,10 @@ def _check_training(victim: Model, training_inputs: Array, seeds: Seeds, layout:
     spec = victim.input.with_layout(seeds.layout)
     arranged = arrangement(victim.name, training_inputs.shape[1:], spec, layout)(training_inputs)
     check_bounds("training inputs", training_inputs, seeds.bounds)
-    found, expected = np.ptp(training_inputs), np.ptp(seeds.inputs)
-    if found < expected * _LEAST_RANGE:
+    span, expected = np.ptp(training_inputs), np.ptp(seeds.inputs)
+    if span < expected * _LEAST_RANGE:
         raise InputError(
-            f"training inputs: expected a range like that of the seeds, {expected:g}, found {found:g}: scaled twice?"
+            f"training inputs: expected a range like that of the seeds, {expected:g}, found {span:g}: scaled twice?"
         )
     return arranged
 
@@ -294,24 +329,3 @@ def _own_answers(victim: Model, cases: CaseTable, taps: Sequence[str], layout: L
 
 def _text(access: Access) -> str:
     return " and ".join(flag.name.lower() for flag in Access if flag in access and flag.name)
-
-
-@dataclass(frozen=True, eq=False)
-class SuiteSettings:
-    """How a suite is made.
-
-    Attributes:
-        n: Number of seeds.
-        order: Which seeds.
-        layers: Taps of the victim to compare; None for the default.
-        generators: Names.
-        options: Generator name to its options.
-        seed: Of all randomness.
-    """
-
-    n: int = 1000
-    order: Order = "high"
-    layers: Sequence[str] | None = None
-    generators: Sequence[str] = DEFAULT_GENERATORS
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    seed: int = 0

@@ -136,7 +136,7 @@ def check_bounds(
     """
     low, high = bounds
     if not (low < high and math.isfinite(low) and math.isfinite(high)):
-        raise UsageError(f"expected finite bounds LOW < HIGH, found {low:g} and {high:g}")
+        raise UsageError(f"expected finite bounds LOW < HIGH, found {low:g} and {high:g}", code="wrong-value")
     if inputs.size == 0:
         raise InputError(f"{source}: expected inputs, found none")
     least, greatest = inputs.min(), inputs.max()
@@ -184,15 +184,15 @@ def _in_memory(path: Path) -> Iterator[None]:
 def _array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> Array:
     try:
         # What numpy reads arrays from; None of an archive that is closed.
-        found = _unfit(archive.zip, key) if archive.zip else "a closed file"
-        if found is None:
+        content = _unfit(archive.zip, key) if archive.zip else "a closed file"
+        if content is None:
             array: Array = archive[key]
             return array
     except MemoryError:
         raise
     except Exception:  # see `_open`
-        found = "a damaged array"
-    raise InputError(f"{path}: expected a plain array of numbers under {clean(key)!r}, found {found}")
+        content = "a damaged array"
+    raise InputError(f"{path}: expected a plain array of numbers under {clean(key)!r}, found {content}")
 
 
 def _unfit(archive: zipfile.ZipFile, key: str) -> str | None:
@@ -233,10 +233,10 @@ def _keys(
                 f"found {_listed(keys)}; name them with --x KEY --y KEY"
             )
         return pairs[0]
-    for given, place in ((x, 0), (y, 1)):
-        if given is not None and given not in keys:
-            raise _missing(path, given, keys)
-        if given is None:
+    for key, place in ((x, 0), (y, 1)):
+        if key is not None and key not in keys:
+            raise _missing(path, key, keys)
+        if key is None:
             partner = next((p[place] for p in usual if p[1 - place] in (x, y) and p[place] in keys), None)
             if partner is None:
                 raise InputError(f"{path}: name the {'labels with --y' if place else 'inputs with --x'} KEY too")
@@ -280,7 +280,7 @@ def _labels(path: Path, key: str, raw: Array) -> Array:
 
 def _check_scale(scale: float) -> None:
     if scale == 0 or not math.isfinite(scale):
-        raise UsageError(f"expected a finite scale other than 0, found {scale:g}")
+        raise UsageError(f"expected a finite scale other than 0, found {scale:g}", code="wrong-value")
 
 
 def _bounds(

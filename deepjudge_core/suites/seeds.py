@@ -50,7 +50,7 @@ def select_seeds(
         UsageError: For a number of seeds or bounds that cannot be.
     """
     if n < 1:
-        raise UsageError(f"expected a positive number of seeds, found {n}")
+        raise UsageError(f"expected a positive number of seeds, found {n}", code="wrong-value")
     x = np.asarray(x, dtype=np.float32)
     y = np.asarray(y)
     if y.shape != x.shape[:1]:

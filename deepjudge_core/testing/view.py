@@ -9,7 +9,7 @@ from deepjudge_core.models.model import Access, Cotangent, Model
 from deepjudge_core.types import Array
 
 
-class View:
+class View(Model):
     """Another model, of which no more than ``access`` may be asked.
 
     Attributes:

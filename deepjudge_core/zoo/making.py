@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core import progress
-from deepjudge_core.components import options as component_options
 from deepjudge_core.components.attack import Attack, Loot, Need
-from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.registry import Catalogue, Configured
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import (
     DeepJudgeError,
@@ -92,42 +91,51 @@ class _Answers:
         self.predict = predict
 
 
-def check_recipe(recipe: ZooSettings, registry: Registry) -> dict[str, dict[str, Any]]:
-    """All options of each attack, checked before any model is run.
+@dataclass(frozen=True, eq=False)
+class ZooRecipe:
+    """What a zoo is made by: settings whose names and options were looked up and checked, once.
 
-    Raises:
-        UsageError: For an attack or option that does not exist, or a number that cannot be.
+    Attributes:
+        settings: What was asked for.
+        attacks: The attacks, with all their options.
     """
-    attacks = registry.attacks.select(recipe.attacks)
-    for label, number, least in (
-        ("controls", recipe.controls, 0),
-        ("models of each attack", recipe.repeat, 0),
-        ("seed", recipe.seed, 0),
-    ):
-        if number < least:
-            raise UsageError(f"{label}: expected at least {least}, found {number}")
-    unknown = set(recipe.options) - {attack.name for attack in attacks}
-    if unknown:
-        raise UsageError(f"options for {', '.join(sorted(unknown))}, which is not among the attacks of this zoo")
-    return {a.name: component_options.resolve(a.name, a.steal, recipe.options.get(a.name, {})) for a in attacks}
 
+    settings: ZooSettings
+    attacks: tuple[Configured[Attack], ...]
 
-def needs_suite(recipe: ZooSettings, registry: Registry) -> bool:
-    """Whether an attack among those asked for works against a suite."""
-    return recipe.repeat > 0 and any("suite" in attack.needs for attack in registry.attacks.select(recipe.attacks))
+    @classmethod
+    def of(cls, settings: ZooSettings, attacks: Catalogue[Attack]) -> "ZooRecipe":
+        """Look up what the settings name, and refuse what cannot be, before any model is run.
+
+        Raises:
+            UsageError: For an attack or option that does not exist, or a number that cannot be.
+        """
+        configured = attacks.configure(settings.attacks, settings.options)
+        for label, number in (
+            ("controls", settings.controls),
+            ("models of each attack", settings.repeat),
+            ("seed", settings.seed),
+        ):
+            if number < 0:
+                raise UsageError(f"{label}: expected at least 0, found {number}", code="wrong-value")
+        return cls(settings, configured)
+
+    @property
+    def needs_suite(self) -> bool:
+        """Whether an attack works against a suite."""
+        return self.settings.repeat > 0 and any("suite" in attack.component.needs for attack in self.attacks)
 
 
 def make_zoo(
     victim: Network,
     material: Material,
     folder: Path,
-    recipe: ZooSettings | None = None,
+    recipe: ZooRecipe,
     *,
     name: str,
     digest: str,
     suite: Suite | None = None,
-    registry: Registry | None = None,
-    told: Callable[[ZooModel | MissingModel], None] = lambda model: None,
+    on_model: Callable[[ZooModel | MissingModel], None] = lambda model: None,
 ) -> Zoo:
     """Make what is not in the folder yet.
 
@@ -142,8 +150,7 @@ def make_zoo(
         name: Of the victim, for the manifest.
         digest: Of the victim's file.
         suite: What thieves know of the test cases.
-        registry: Where the attacks are; by default every installed one.
-        told: Called with each model as soon as it is made, or could not be.
+        on_model: Called with each model as soon as it is made, or could not be.
 
     Returns:
         The zoo. An attack that fails is among :attr:`~Zoo.missing`; the others are made nevertheless.
@@ -152,17 +159,17 @@ def make_zoo(
         FileFormatError: When a file cannot be written.
         InputError: When the victim knows nothing of the test data's classes.
         ModelError: When the victim cannot be made anew.
-        UsageError: When the recipe is wrong, or the folder holds a zoo made otherwise.
+        UsageError: When the suite is another victim's, or the folder holds a zoo made otherwise.
     """
-    registry, recipe = registry or load_registry(), recipe or ZooSettings()
-    resolved = check_recipe(recipe, registry)
     if suite is not None and suite.victim.model.digest != digest:
-        raise UsageError(f"{name}: expected a suite of this victim, found one of {suite.victim.model.name}")
+        raise UsageError(
+            f"{name}: expected a suite of this victim, found one of {suite.victim.model.name}", code="conflict"
+        )
     victim.architecture.initial(np.random.default_rng(0))  # said at once where it cannot be made anew
     own = accuracy(victim, material.test.x, material.test.y)
     about = ZooVictim(name, victim.architecture.framework, digest, victim.architecture.classes, own)
     settings = {
-        "seed": recipe.seed,
+        "seed": recipe.settings.seed,
         "material": material.digest,
         "auxiliary": material.auxiliary_digest,
         "suite": suite.digest if suite else None,
@@ -175,18 +182,18 @@ def make_zoo(
         )
     if not zoo.models:
         save_zoo(zoo)  # said at once where nothing can be written
-    planned = [*_controls(victim, material, recipe), *_thefts(victim, material, suite, recipe, resolved, registry)]
+    plans = [*_controls(victim, material, recipe.settings), *_thefts(victim, material, suite, recipe)]
     missing: list[MissingModel] = []
-    with progress.task("zoo", len(planned)) as advance:
-        for plan in planned:
+    with progress.task("zoo", len(plans)) as advance:
+        for plan in plans:
             if not _is_there(zoo, plan):
-                made = _make(zoo, plan, material.test, own)
-                if isinstance(made, ZooModel):
-                    zoo = zoo.with_model(made)
+                model = _make(zoo, plan, material.test, own)
+                if isinstance(model, ZooModel):
+                    zoo = zoo.with_model(model)
                 else:
-                    missing.append(made)
+                    missing.append(model)
                 save_zoo(replace(zoo, missing=tuple(missing)))
-                told(made)
+                on_model(model)
             advance(1)
     zoo = replace(zoo, missing=tuple(missing))
     save_zoo(zoo)
@@ -196,42 +203,44 @@ def make_zoo(
 def _begin(zoo: Zoo) -> Zoo:
     if not (zoo.folder / MANIFEST).exists():
         return zoo
-    found = load_zoo(zoo.folder)
-    if found.victim.digest != zoo.victim.digest:
-        raise UsageError(f"{zoo.folder}: holds a zoo of another victim, {found.victim.path}: use another folder")
+    earlier = load_zoo(zoo.folder)
+    if earlier.victim.digest != zoo.victim.digest:
+        raise UsageError(
+            f"{zoo.folder}: holds a zoo of another victim, {earlier.victim.path}: use another folder",
+            code="would-overwrite",
+        )
     # What is new since was asked for by no model that is there.
-    settings = {name: value for name, value in found.settings.items() if value is not None}
+    settings = {name: value for name, value in earlier.settings.items() if value is not None}
     for name, value in zoo.settings.items():
         if value is not None and settings.setdefault(name, value) != value:
             raise UsageError(
                 f"{zoo.folder}: holds a zoo made with {_OTHER[name]}: expected {_short(value)}, "
-                f"found {_short(settings[name])}; use another folder"
+                f"found {_short(settings[name])}; use another folder",
+                code="would-overwrite",
             )
-    return replace(found, settings=settings)
+    return replace(earlier, settings=settings)
 
 
-def _controls(victim: Network, material: Material, recipe: ZooSettings) -> Iterator[_PlannedModel]:
+def _controls(victim: Network, material: Material, settings: ZooSettings) -> Iterator[_PlannedModel]:
     # In turns, so that few are half of each, too. Those on other rows get as many as the victim had.
     others = Rows(material.other.x[: len(material.own.x)], material.other.y[: len(material.own.x)])
-    for place in range(recipe.controls):
+    for place in range(settings.controls):
         stratum = _STRATA[place % 2]
         rows = material.own if stratum == "same-data" else others
         name = f"{stratum}-{place // 2 + 1:02}"
 
         def make(rng: np.random.Generator, rows: Rows = rows, name: str = name) -> Network:
             fresh = Network.fresh(victim.architecture, rng)
-            return train(fresh, rows.x, rows.y, rng, schedule=recipe.schedule, label=name)
+            return train(fresh, rows.x, rows.y, rng, schedule=settings.schedule, label=name)
 
-        yield _PlannedModel(name, _seed(recipe, name), asdict(recipe.schedule), make, stratum=stratum)
+        yield _PlannedModel(name, _seed(settings, name), asdict(settings.schedule), make, stratum=stratum)
 
 
 def _thefts(
     victim: Network,
     material: Material,
     suite: Suite | None,
-    recipe: ZooSettings,
-    resolved: Mapping[str, Mapping[str, Any]],
-    registry: Registry,
+    recipe: ZooRecipe,
 ) -> Iterator[_PlannedModel]:
     loot = Loot(
         x=material.other.x,
@@ -242,10 +251,11 @@ def _thefts(
         auxiliary_labels=material.auxiliary_labels,
         suite=suite,
     )
-    for attack in registry.attacks.select(recipe.attacks):
+    for configured in recipe.attacks:
+        attack, options = configured.component, configured.options
         lacking = next((need for need in attack.needs if getattr(loot, need) is None), None)
-        for place in range(recipe.repeat):
-            name, options = f"{attack.name}-{place + 1:02}", resolved[attack.name]
+        for place in range(recipe.settings.repeat):
+            name = f"{attack.name}-{place + 1:02}"
 
             def make(
                 rng: np.random.Generator, attack: Attack = attack, options: Mapping[str, Any] = options
@@ -254,7 +264,7 @@ def _thefts(
 
             yield _PlannedModel(
                 name,
-                _seed(recipe, name),
+                _seed(recipe.settings, name),
                 options,
                 make,
                 attack=attack.name,
@@ -265,9 +275,9 @@ def _thefts(
 def _steal(
     attack: Attack, victim: Network, loot: Loot, rng: np.random.Generator, options: Mapping[str, Any]
 ) -> Network:
-    given = victim if attack.takes == "weights" else _Answers(victim.predict)
+    source = victim if attack.takes == "weights" else _Answers(victim.predict)
     try:
-        stolen = attack.steal(given, loot, rng, **options)
+        stolen = attack.steal(source, loot, rng, **options)
     except DeepJudgeError:
         raise
     except (Exception, SystemExit) as error:
@@ -279,13 +289,14 @@ def _steal(
 
 def _is_there(zoo: Zoo, plan: _PlannedModel) -> bool:
     # Whether it was made before, and so.
-    found = next((model for model in zoo.models if Path(model.file).with_suffix("").as_posix() == plan.stem), None)
-    if found is None or not is_kept(zoo, found):
+    model = next((model for model in zoo.models if Path(model.file).with_suffix("").as_posix() == plan.stem), None)
+    if model is None or not is_kept(zoo, model):
         return False
-    if dict(found.options) != dict(plan.options):
+    if dict(model.options) != dict(plan.options):
         raise UsageError(
-            f"{zoo.path(found)}: was made with {_text(found.options)}, expected {_text(plan.options)}: "
-            "use another folder, or remove the file"
+            f"{zoo.path(model)}: was made with {_text(model.options)}, expected {_text(plan.options)}: "
+            "use another folder, or remove the file",
+            code="would-overwrite",
         )
     return True
 
@@ -298,7 +309,7 @@ def _make(zoo: Zoo, plan: _PlannedModel, test: Rows, victims: float) -> ZooModel
         network = plan.make(np.random.default_rng(plan.seed))
         _check_finite(network)
         same = network.architecture.classes == zoo.victim.classes
-        found = accuracy(network, test.x, test.y) if same else None
+        share = accuracy(network, test.x, test.y) if same else None
     except DeepJudgeError as error:
         if isinstance(error, UsageError):  # an impossible value of an option
             raise UsageError(f"{plan.name}: {error}", code=error.code) from error
@@ -312,8 +323,8 @@ def _make(zoo: Zoo, plan: _PlannedModel, test: Rows, victims: float) -> ZooModel
         attack=plan.attack,
         options=dict(plan.options),
         seed=plan.seed,
-        accuracy=found,
-        far=found is not None and found < victims - _FAR,
+        accuracy=share,
+        far=share is not None and share < victims - _FAR,
         digest=digest,
         weights=network.digest,
         seconds=round(time.perf_counter() - start, 3),
@@ -339,12 +350,14 @@ def _save(network: Network, path: Path) -> str:
             temporary.unlink(missing_ok=True)
     except Exception as error:  # each framework says in its own way that a disk is full
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        raise FileFormatError(f"{path}: cannot be written: {reason}; what was made before is kept") from error
+        raise FileFormatError(
+            f"{path}: cannot be written: {reason}; what was made before is kept", code="cannot-write"
+        ) from error
     return digest
 
 
-def _seed(recipe: ZooSettings, name: str) -> int:
-    return int(np.random.SeedSequence([recipe.seed, zlib.crc32(name.encode())]).generate_state(1)[0])
+def _seed(settings: ZooSettings, name: str) -> int:
+    return int(np.random.SeedSequence([settings.seed, zlib.crc32(name.encode())]).generate_state(1)[0])
 
 
 def _short(value: object) -> str:

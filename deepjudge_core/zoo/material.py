@@ -78,17 +78,19 @@ def divide(
         UsageError: For a share that cannot be.
     """
     if not 0 < share < 1:
-        raise UsageError(f"expected a share between 0 and 1 as the victim's part of the rows, found {share:g}")
+        raise UsageError(
+            f"expected a share between 0 and 1 as the victim's part of the rows, found {share:g}", code="wrong-value"
+        )
     rows = _arranged("training data", training, architecture, training, name)
     if test is None:
         held = np.arange(len(rows.x)) % _HELD_OUT == _HELD_OUT - 1
         rows, tests = Rows(rows.x[~held], rows.y[~held]), Rows(rows.x[held], rows.y[held])
     else:
         tests = _arranged("test data", test, architecture, training, name)
-    for rows_of, found in (("training data", rows), ("test data", tests)):
-        if found.y.min() < 0 or found.y.max() >= architecture.classes:
+    for label, part in (("training data", rows), ("test data", tests)):
+        if part.y.min() < 0 or part.y.max() >= architecture.classes:
             raise InputError(
-                f"{rows_of}: expected labels 0..{architecture.classes - 1}, found {found.y.min()}..{found.y.max()}"
+                f"{label}: expected labels 0..{architecture.classes - 1}, found {part.y.min()}..{part.y.max()}"
             )
     nowhere = sorted(set(range(architecture.classes)) - set(rows.y.tolist()))
     if nowhere:
@@ -106,9 +108,9 @@ def divide(
     material = Material(own, other, tests, training.bounds)
     if auxiliary is None:
         return material
-    found = _arranged("auxiliary data", auxiliary, architecture, training, name)
-    labels = found.y if found.y.min() >= 0 else None
-    return replace(material, auxiliary=found.x, auxiliary_labels=labels)
+    others = _arranged("auxiliary data", auxiliary, architecture, training, name)
+    labels = others.y if others.y.min() >= 0 else None
+    return replace(material, auxiliary=others.x, auxiliary_labels=labels)
 
 
 def _arranged(what: str, inputs: Inputs, architecture: Architecture, training: Inputs, name: str) -> Rows:

@@ -177,7 +177,7 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from deepjudge_core import storage
+from deepjudge_core.files import storage
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 storage.write_bytes(Path({str(target)!r}), b"after")
 """

@@ -33,6 +33,7 @@ from deepjudge_core import (
 from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import FileFormatError, GenerationError, PluginError
 from deepjudge_core.files.documents import plain
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.report.audit_json import schema, suite_entry
 
 HOW = "the suite was made without cases for the set 'mistakes'; make it with '--generator ... mistakes'"
@@ -197,7 +198,7 @@ def test_akh_tells_a_copy_from_models_that_err_in_their_own_way() -> None:
         measured = measure(suite, seen, ["akh"], registry=REGISTRY)
         theirs = model.predict(suite.cases.inputs[rows]).argmax(axis=1)
         assert measured["akh"].value == sum(a != b for a, b in zip(ours, theirs, strict=True)) / 12
-        found[name] = judge(measured, calibration, "nearest", registry=REGISTRY).decision
+        found[name] = judge(measured, calibration, JudgeSettings(rule="nearest"), registry=REGISTRY).decision
     assert found == {"copy": Decision.COPY, "honest": Decision.INDEPENDENT}
 
 

@@ -21,6 +21,7 @@ from networks.architectures import BOUNDS, CLASSES
 from places import ROOT
 
 from deepjudge_core import Access, Cases, Generator, JudgeSettings, SuiteSettings, Task, hookimpl, load_registry
+from deepjudge_core.auditing.session import Session
 from deepjudge_core.cli.auditfile.keys import SCHEMA, Key, Table
 from deepjudge_core.cli.auditfile.lines import Keys, line_of
 from deepjudge_core.cli.auditfile.reading import AuditFileError, example, read_plan
@@ -179,25 +180,25 @@ def test_the_example_has_all_keys() -> None:
 def test_the_example_is_valid_with_and_without_its_comments(named: Path, registry: Registry) -> None:
     for text in (example(), uncommented(example())):
         Path("audit.toml").write_text(re.sub(r"^fdr = .*$", "", text, flags=re.MULTILINE))  # takes another rule
-        plan = read_plan(Path("audit.toml"), None, registry)
+        plan = read_plan(Path("audit.toml"), None, Session(registry))
         assert [s.name for s in plan.suspects][:1] == ["suspects/s.onnx"]
     [_, other] = plan.suspects
-    assert other.asking.classes == (2, 0, 1)
-    assert other.asking.preprocessing is not None
-    assert other.asking.preprocessing.mean == (0.485, 0.456, 0.406)
-    assert (other.asking.layout, other.asking.layers) == ("channels_first", {"relu_1": "activation_1"})
-    assert other.opening == {"output_name": "logits", "arch": "networks:make"}
-    assert plan.victim.opening == other.opening
+    assert other.query.classes == (2, 0, 1)
+    assert other.query.preprocessing is not None
+    assert other.query.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert (other.query.layout, other.query.layers) == ("channels_first", {"relu_1": "activation_1"})
+    assert other.options == {"output_name": "logits", "arch": "networks:make"}
+    assert plan.victim.options == other.options
 
 
 def test_the_example_shows_the_defaults(named: Path, registry: Registry) -> None:
     Path("audit.toml").write_text(example())
-    plan = read_plan(Path("audit.toml"), None, registry)
+    plan = read_plan(Path("audit.toml"), None, Session(registry))
     assert plan.inputs == InputsFile(Path("inputs.npz"))
     assert vars(plan.making) | {"options": {}} == vars(SuiteSettings())
-    assert vars(plan.judging) | {"rule_options": None} == vars(JudgeSettings())
+    assert vars(plan.judge.settings) | {"rule_options": None} == vars(JudgeSettings())
     documented = re.findall(r"^\| `([\w-]+)` \| `(\w+)` \| ([\w.]+) \|", DOCS, re.MULTILINE)
-    chosen = {**plan.making.options, "voting": plan.judging.rule_options}
+    chosen = {**plan.making.options, "voting": plan.judge.settings.rule_options}
     shown = [
         (owner, name, json.dumps(value).strip('"'))
         for owner, options in chosen.items()
@@ -305,8 +306,8 @@ infer_input = false
 dense2 = "dense3"
 """
     write(WHOLE + own, ('path = "controls"', 'path = "controls/*"\ninput.std = 2'))
-    plan = read_plan(Path("audit.toml"), None, load_registry())
-    assert [suspect.asking.infer for suspect in plan.suspects] == [True, True, True, False]
+    plan = read_plan(Path("audit.toml"), None, Session(load_registry()))
+    assert [suspect.query.infer for suspect in plan.suspects] == [True, True, True, False]
     status, _, err = cli("audit", "audit.toml")
     assert (status, err) == (1, "")
     report = json.loads(Path("out/report.json").read_text())
@@ -540,10 +541,10 @@ def test_an_option_that_has_to_be_given(cli: Cli) -> None:
     }.items():
         write(WHOLE, ("[generators.poke]", f"[generators.needy]\n{options}"))
         with pytest.raises(AuditFileError) as caught:
-            read_plan(Path("audit.toml"), None, own)
+            read_plan(Path("audit.toml"), None, Session(own))
         assert caught.value.lines == (f"audit.toml{said}",)
     write(WHOLE, ("[generators.poke]", "[generators.needy]\neps = 1"))
-    assert read_plan(Path("audit.toml"), None, own).making.options["needy"] == {"eps": 1}
+    assert read_plan(Path("audit.toml"), None, Session(own)).making.options["needy"] == {"eps": 1}
 
 
 def test_all_mistakes_are_reported_in_their_order(cli: Cli) -> None:
@@ -623,7 +624,7 @@ def test_the_line_is_that_of_the_mistake(
     folder = tmp_path_factory.mktemp("any")
     (folder / "audit.toml").write_text("\n".join(mixed))
     with pytest.raises(AuditFileError) as caught:
-        read_plan(folder / "audit.toml", None, toys.registry())
+        read_plan(folder / "audit.toml", None, Session(toys.registry()))
     expected = next(i for i, line in enumerate("\n".join(mixed).split("\n"), 1) if line.endswith("= ["))
     found = [line for line in caught.value.lines if "found [false]" in line]
     assert [line.partition(": ")[0] for line in found] == [f"{folder / 'audit.toml'}:{expected}"]

@@ -548,7 +548,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
         (("--option", "shove.eps=1e-9"), 4, "shove: victim.toy misclassifies 0 of 20 cases, expected at least 2"),
         (("--option", "shove.eps=much"), 2, "shove.eps: expected float, found 'much'"),
         (("--option", "shove.esp=1"), 2, "shove has no option 'esp'; its options: eps, upward; did you mean 'eps'?"),
-        (("--option", "cw.kappa=1"), 2, "options for cw, which is not among the generators"),
+        (("--option", "cw.kappa=1"), 2, "options for cw, expected them for the generators"),
         (("--option", "eps=1"), 2, "expected an option as GENERATOR.NAME=VALUE, found eps=1"),
         (("--option", "shove.eps"), 2, "expected an option as name=value, found 'shove.eps'"),
         (("-g", "shovel"), 2, "no generator is called 'shovel'"),

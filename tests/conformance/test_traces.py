@@ -6,7 +6,7 @@ from conforming import CONTROLS, REGISTRY, VICTIM, arranged
 from models import KINDS, SHAPE, Zoo, inputs
 from networks.architectures import BOUNDS
 
-from deepjudge_core import Inputs, Model, SuiteSettings, audit, open_model
+from deepjudge_core import AuditSettings, Inputs, Model, Session, SuiteSettings, audit, open_model
 
 
 def explode(scores: np.ndarray, rows: slice) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_live_models_are_audited_as_they_are(victim: str, zoo: Zoo) -> None:
     report = audit(
         *(owner, suspects, Inputs(x, y, BOUNDS)),
         controls=controls,
-        making=SuiteSettings(n=30, generators=["pgd"]),
-        registry=REGISTRY,
+        settings=AuditSettings(SuiteSettings(n=30, generators=["pgd"])),
+        session=Session(REGISTRY),
     )
     assert [str(suspect.decision) for suspect in report.suspects] == ["copy", "copy", "independent"]

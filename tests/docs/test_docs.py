@@ -30,7 +30,7 @@ from deepjudge_core.components.registry import Plugin, Registry
 from deepjudge_core.models.network import Architecture, Network, Trainer
 from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.report.audit_json import schema
-from deepjudge_core.zoo.making import ZooSettings, make_zoo
+from deepjudge_core.zoo.making import ZooRecipe, ZooSettings, make_zoo
 from deepjudge_core.zoo.material import Material, Rows
 
 PAGES = sorted(path for pattern in ("*.md", "[a-z]*/**/*.md") for path in ROOT.glob(pattern))
@@ -207,7 +207,12 @@ def deepjudge_generators(): return [Generator("make", makes="adversarial", needs
         values = dj.measure(suite, seen[1], ["gap"], registry=registry)
         if values["gap"].reason:
             return values["gap"].reason
-        dj.judge(values, dj.calibrate(suite, seen[2:], ["gap"], registry=registry), "zoo", registry=registry)
+        dj.judge(
+            values,
+            dj.calibrate(suite, seen[2:], ["gap"], registry=registry),
+            dj.JudgeSettings(rule="zoo"),
+            registry=registry,
+        )
     except dj.DeepJudgeError as error:
         return str(error)
     raise AssertionError("expected an error, found none")
@@ -223,10 +228,11 @@ def line_at_theft(source: str, folder: Path) -> str:
         victim,
         Material(rows, rows, rows, (0.0, 1.0)),
         folder,
-        ZooSettings(controls=0, attacks=["burgle"], repeat=1),
+        ZooRecipe.of(
+            ZooSettings(controls=0, attacks=["burgle"], repeat=1), dj.load_registry({"mine": module(source)}).attacks
+        ),
         name="victim",
         digest="",
-        registry=dj.load_registry({"mine": module(source)}),
     )
     [missing] = zoo.missing
     return missing.reason

@@ -25,8 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepjudge_core import Decision, Evidence, Judgement, JudgeSettings, Rule, Verdict, Vote
-from deepjudge_core.auditing.audit import judge_suspects
-from deepjudge_core.auditing.outcome import Report
+from deepjudge_core.auditing.outcome import AuditOutcome
 from deepjudge_core.bundles.commitment import Terms
 from deepjudge_core.bundles.manifest import Manifest
 from deepjudge_core.bundles.statement import File
@@ -35,8 +34,7 @@ from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import PluginError, UsageError
 from deepjudge_core.files.documents import parse
 from deepjudge_core.judging.fdr import Fleet, judge_fleet
-from deepjudge_core.judging.judge import GROUPS, MetricResult, Setting
-from deepjudge_core.judging.settings import check_judging
+from deepjudge_core.judging.judge import GROUPS, Judge, MetricResult, Setting
 from deepjudge_core.report.audit_json import report_to_json, schema
 from deepjudge_core.report.pages.reproducing import commands
 
@@ -248,9 +246,9 @@ def statistics() -> Registry:
     return toys.registry_of(toys=toys, statistics=deepjudge_statistics)
 
 
-def report(suspects: Any, **judging: Any) -> Report:
+def report(suspects: Any, **judging: Any) -> AuditOutcome:
     given = {"rule": "prediction-bound", "fdr": 0.05} | judging
-    return judge_suspects(toys.suite(), toys.calibration(8), suspects, JudgeSettings(**given), registry=statistics())
+    return toys.outcome(toys.suite(), toys.calibration(8), suspects, JudgeSettings(**given), registry=statistics())
 
 
 def test_a_report() -> None:
@@ -291,7 +289,7 @@ def test_rates_that_cannot_be_had(judging: dict[str, Any], said: str) -> None:
 
 def test_rules_that_can() -> None:
     for name in ("prediction-bound", "conformal", "combine"):
-        assert "level" not in check_judging(JudgeSettings(rule=name, fdr=0.05), statistics())
+        assert "level" not in Judge.of(JudgeSettings(rule=name, fdr=0.05), statistics()).fixed_options
 
 
 def test_a_rule_without_p_values_at_some_levels_is_refused_later() -> None:
@@ -304,7 +302,7 @@ def test_a_rule_without_p_values_at_some_levels_is_refused_later() -> None:
     registry = toys.registry_of(toys=toys, mine=SimpleNamespace(deepjudge_rules=rules(fickle)))
     judging = JudgeSettings(rule="fickle", fdr=0.05)
     with pytest.raises(PluginError, match="by their p-values"):
-        judge_suspects(toys.suite(), toys.calibration(8), [toys.make_model(30)], judging, registry=registry)
+        toys.outcome(toys.suite(), toys.calibration(8), [toys.make_model(30)], judging, registry=registry)
 
 
 def rules(judge: Any) -> Any:

@@ -12,17 +12,22 @@ import toys
 
 from deepjudge_core import (
     Access,
+    AuditSettings,
     Calibration,
     Decision,
     Evidence,
     Inputs,
+    Judge,
     Judgement,
     JudgeSettings,
+    Listener,
+    LiveModel,
     Measurement,
     Metric,
+    ModelFile,
     QuerySettings,
     Rule,
-    Subject,
+    Session,
     Suite,
     SuiteSettings,
     Verdict,
@@ -36,10 +41,9 @@ from deepjudge_core import (
     observe,
     select_seeds,
 )
-from deepjudge_core.auditing.audit import judge_suspects
+from deepjudge_core.auditing.session import QueryEvent
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import FileFormatError, PluginError, UsageError
-from deepjudge_core.judging.judge import doubtful_controls
 from deepjudge_core.report.audit_json import report_to_json
 
 
@@ -145,7 +149,7 @@ def test_a_metric_that_fails(distance: Any, reason: str) -> None:
     assert (found["bad"].value, found["bad"].failed, found["bad"].allowed) == (None, True, True)
     assert str(found["bad"].reason).startswith(reason)
     assert all(found[name].value is not None for name in ("answers", "surety", "outputs"))
-    report = judge_suspects(
+    report = toys.outcome(
         toys.suite(),
         calibrate(toys.suite(), [toys.seen(i) for i in (1, 2, 3)], registry=registry),
         [toys.make_model(noise=0.05)],
@@ -170,9 +174,8 @@ def judged(suite: Suite, noise: float = 0.0, seed: int = 0, access: Access = Acc
     return judge(
         measure(suite, seen, options.pop("metrics", None), registry=toys.registry()),
         calibration,
-        "nearest",
+        JudgeSettings(rule="nearest", **options),
         registry=toys.registry(),
-        **options,
     )
 
 
@@ -228,7 +231,8 @@ def verdict_of(groups: Literal["separate", "joint"] = "separate", **says: str) -
 
     controls = {name: Measurement(metrics[name], 1.0) for name in says}
     calibration = Calibration("", (), (controls,) * 3)
-    return judge(measurements, calibration, "mine", groups=groups, registry=registry_with(rule=rule))
+    settings = JudgeSettings(rule="mine", groups=groups)
+    return judge(measurements, calibration, settings, registry=registry_with(rule=rule))
 
 
 GROUP = {
@@ -337,7 +341,7 @@ def test_one_vote_over_all_metrics() -> None:
 @pytest.mark.parametrize("controls", [0, 1, 2, 3])
 def test_fewer_than_three_controls_decide_nothing(controls: int) -> None:
     values = measure(toys.suite(), toys.seen(0, noise=0.05), registry=toys.registry())
-    found = judge(values, toys.calibration(controls), "nearest", registry=toys.registry())
+    found = judge(values, toys.calibration(controls), JudgeSettings(rule="nearest"), registry=toys.registry())
     if controls == 3:
         assert (found.decision, found.points_to) == (Decision.COPY, "weights")
         return
@@ -370,7 +374,12 @@ def test_what_a_rule_is_given() -> None:
 
     values = measure(toys.suite(), toys.seen(9), registry=toys.registry())
     options = {"alpha.surety": "0.5", "alpha.outputs": "0.4", "share": "2"}
-    judge(values, toys.calibration(), "mine", options=options, registry=registry_with(rule=rule))
+    judge(
+        values,
+        toys.calibration(),
+        JudgeSettings(rule="mine", rule_options=options),
+        registry=registry_with(rule=rule),
+    )
     # Of a mapping by metric, what is of its own.
     assert given == {
         "answers": ({"surety": 0.5}, 2.0),
@@ -392,7 +401,7 @@ def test_strata_of_the_controls_reach_the_rule() -> None:
     strata = ("same-data", "other-data", None, "other-data", "common-ancestor")
     calibration = calibrate(toys.suite(), seen, strata=strata, registry=registry)
     values = measure(toys.suite(), toys.seen(9), registry=registry)
-    found = judge(values, calibration, "mine", registry=registry)
+    found = judge(values, calibration, JudgeSettings(rule="mine"), registry=registry)
     setting = found.settings["black-box"]
     assert (setting.p_value, setting.least_p_value, setting.statement) == (0.25, 0.125, "It is far.")
     assert (found.metrics["surety"].vote.p_value, found.metrics["surety"].vote.false_positive_rate) == (0.5, 0.01)
@@ -402,7 +411,7 @@ def test_strata_of_the_controls_reach_the_rule() -> None:
     divided = given["surety"].by_stratum()
     assert list(divided) == ["same-data", "other-data", None, "common-ancestor"]
     np.testing.assert_array_equal(divided["other-data"], calibration.values("surety")[[1, 3]])
-    judge(values, calibration.without(1), "mine", registry=registry)
+    judge(values, calibration.without(1), JudgeSettings(rule="mine"), registry=registry)
     assert given["surety"].strata == ("same-data", None, "other-data", "common-ancestor")
 
 
@@ -414,7 +423,9 @@ def test_what_is_said_of_one_decision_is_not_said_of_another() -> None:
     metrics = {name: metric(name) for name in ("b1", "b2", "b3")}
     measured = {name: Measurement(m, 0.5) for name, m in metrics.items()}
     calibration = Calibration("", (), ({name: Measurement(m, 1.0) for name, m in metrics.items()},) * 3)
-    setting = judge(measured, calibration, "mine", registry=registry_with(rule=rule)).settings["black-box"]
+    setting = judge(measured, calibration, JudgeSettings(rule="mine"), registry=registry_with(rule=rule)).settings[
+        "black-box"
+    ]
     assert (setting.decision, setting.p_value, setting.statement) == (Decision.INCONCLUSIVE, 0.01, None)
 
 
@@ -427,7 +438,12 @@ def test_what_cannot_be_asked_of_a_rule() -> None:
         ("nearest", {"alpha": {"x": 1}}, "nearest.alpha: expected metrics among surety, outputs, found x"),
     ]:
         with pytest.raises(UsageError) as caught:
-            judge(values, toys.calibration(), rule, options=options, registry=toys.registry())
+            judge(
+                values,
+                toys.calibration(),
+                JudgeSettings(rule=rule, rule_options=options),
+                registry=toys.registry(),
+            )
         assert said in str(caught.value)
 
 
@@ -472,10 +488,10 @@ def test_a_rule_that_fails(rule: Any, said: str) -> None:
     registry = registry_with(rule=rule)
     values = measure(toys.suite(), toys.seen(9), ["surety"], registry=registry)
     with pytest.raises(PluginError) as caught:
-        judge(values, toys.calibration(), "mine", registry=registry)
+        judge(values, toys.calibration(), JudgeSettings(rule="mine"), registry=registry)
     assert str(caught.value).startswith("the rule 'mine' failed: ")
     assert said in str(caught.value)
-    report = judge_suspects(
+    report = toys.outcome(
         toys.suite(), toys.calibration(), [toys.make_model(9)], JudgeSettings(["surety"], "mine"), registry=registry
     )
     [suspect] = report.suspects
@@ -489,7 +505,7 @@ def test_a_rule_may_answer_in_numpys_numbers() -> None:
         return Judgement("copy", np.float32(1), votes)  # type: ignore[arg-type]
 
     values = measure(toys.suite(), toys.seen(9), ["surety"], registry=toys.registry())
-    found = judge(values, toys.calibration(), "mine", registry=registry_with(rule=rule))
+    found = judge(values, toys.calibration(), JudgeSettings(rule="mine"), registry=registry_with(rule=rule))
     assert found.decision is Decision.COPY
     assert type(found.settings["black-box"].p_copy) is float
     vote = found.metrics["surety"].vote
@@ -510,7 +526,7 @@ def test_a_suspect_that_fails_does_not_keep_others_from_being_judged() -> None:
         toys.seen(9),
         toys.Toy(toys.make_model(8)),
     ]
-    report = judge_suspects(
+    report = toys.outcome(
         toys.suite(), toys.calibration(), suspects, JudgeSettings(rule="nearest"), registry=toys.registry()
     )
     found = [(s.path, str(s.decision), s.failure) for s in report.suspects]
@@ -542,13 +558,13 @@ def test_a_suspect_that_fails_does_not_keep_others_from_being_judged() -> None:
 )
 def test_the_callers_mistake_is_no_suspects(judging: JudgeSettings) -> None:
     with pytest.raises(UsageError):
-        judge_suspects(toys.suite(), toys.calibration(), ["none.toy"], judging, registry=toys.registry())
+        toys.outcome(toys.suite(), toys.calibration(), ["none.toy"], judging, registry=toys.registry())
 
 
 def test_what_a_suspect_cannot_be_asked_for_is_the_callers_mistake() -> None:
-    subject = Subject("none.toy", QuerySettings(layers={"dense9": "dense1"}))
+    subject = ModelFile("none.toy", query=QuerySettings(layers={"dense9": "dense1"}))
     with pytest.raises(UsageError, match=r"^none\.toy: the suite has no layer 'dense9'"):
-        judge_suspects(
+        toys.outcome(
             toys.suite(), toys.calibration(), [subject], JudgeSettings(rule="nearest"), registry=toys.registry()
         )
 
@@ -559,42 +575,52 @@ def test_a_rule_that_refuses_a_value_is_the_callers_mistake_too() -> None:
 
     judging = JudgeSettings(rule="mine", rule_options={"share": 2})
     with pytest.raises(UsageError, match="mine: expected share <= 1, found 2"):
-        judge_suspects(toys.suite(), toys.calibration(), [toys.seen(9)], judging, registry=registry_with(rule=rule))
+        toys.outcome(toys.suite(), toys.calibration(), [toys.seen(9)], judging, registry=registry_with(rule=rule))
 
 
 def test_audit_is_the_whole_flow() -> None:
     victim = toys.make_model()
     x, y = toys.make_inputs(victim)
     inputs = Inputs(x, y)
-    arguments: dict[str, Any] = {
-        "making": SuiteSettings(n=20, generators=["shove", "poke"]),
-        "judging": JudgeSettings(rule="nearest"),
-        "registry": toys.registry(),
-    }
-    kept: list[object] = []
+    suite_settings = SuiteSettings(n=20, generators=["shove", "poke"])
+    settings = AuditSettings(suite_settings, judge=JudgeSettings(rule="nearest"))
+    parts: list[object] = []
+
+    class Parts(Listener):
+        on_suite = on_calibration = lambda self, part: parts.append(part)
+
+        def on_answer(self, event: QueryEvent) -> None:
+            parts.append((event.role, event.name, event.stored))
+
     report = audit(
         victim,
-        [toys.make_model(noise=0.05), Subject(toys.make_model(9))],
+        [toys.make_model(noise=0.05), LiveModel(toys.make_model(9)), "none.toy"],
         inputs,
         controls=[toys.make_model(i) for i in (1, 2, 3, 4)],
-        made=kept.append,
-        calibrated=kept.append,
-        **arguments,
+        settings=settings,
+        session=Session(toys.registry(), listener=Parts()),
     )
-    assert kept == [report.suite, report.calibration]
-    assert [str(s.decision) for s in report.suspects] == ["copy", "independent"]
+    assert parts == [
+        report.suite,
+        *(("control", f"toy-{i}", False) for i in (1, 2, 3, 4)),
+        report.calibration,
+        *(("suspect", name, False) for name in ("toy-0+0.05", "toy-9", "none.toy")),
+    ]
+    assert [str(s.decision) for s in report.suspects] == ["copy", "independent", "failed"]
     assert len(report.calibration.controls) == 4
     assert report.suite.generators == toys.suite().generators
-    report = audit(victim, [toys.make_model(9)], inputs, **arguments)
+    session = Session(toys.registry())
+    report = audit(victim, [toys.make_model(9)], inputs, settings=settings, session=session)
     assert report.suspects[0].decision is Decision.INCONCLUSIVE
     assert report.suspects[0].verdict is not None
     assert all(m.value is not None for m in report.suspects[0].verdict.metrics.values())
     with pytest.raises(UsageError, match="no rule is called 'x'"):  # before anything is run
-        audit("none.toy", [], inputs, judging=JudgeSettings(rule="x"), registry=toys.registry())
+        audit("none.toy", [], inputs, settings=AuditSettings(judge=JudgeSettings(rule="x")), session=session)
     with pytest.raises(UsageError, match="expected 0 < confidence < 1, found 2"):
-        audit("none.toy", [], inputs, judging=JudgeSettings(rule="voting", rule_options={"confidence": 2.0}))
+        audit("none.toy", [], inputs, settings=AuditSettings(judge=JudgeSettings(rule_options={"confidence": 2.0})))
+    unknown = dataclasses.replace(settings, suite=SuiteSettings(generators=["x"]))
     with pytest.raises(UsageError, match="no generator is called 'x'"):
-        audit("none.toy", [], inputs, **arguments | {"making": SuiteSettings(generators=["x"])})
+        audit("none.toy", [], inputs, settings=unknown, session=session)
     with pytest.raises(FileFormatError):
         measure(toys.suite(), dataclasses.replace(toys.seen(1), suite=""), registry=toys.registry())
 
@@ -632,7 +658,7 @@ def test_a_copy_among_the_controls_is_pointed_out() -> None:
     honest = [toys.seen(seed) for seed in range(1, 6)]
     for copies, expected in (([], 0), ([toys.seen(0, noise=0.2)], 1)):
         calibration = calibrate(toys.suite(), [*honest, *copies], registry=toys.registry())
-        report = judge_suspects(
+        report = toys.outcome(
             toys.suite(),
             calibration,
             [toys.seen(0, noise=0.05)],
@@ -644,9 +670,9 @@ def test_a_copy_among_the_controls_is_pointed_out() -> None:
             assert doubt.startswith(f"the control {copy.model.name} would be judged a copy by the other controls: ")
         assert report_to_json(report)["calibration"]["notes"] == list(report.doubts)
     few = calibrate(toys.suite(), [*honest[:2], toys.seen(0, noise=0.2)], registry=toys.registry())
-    assert doubtful_controls(few, "nearest", registry=toys.registry()) == ()
+    assert Judge.of(JudgeSettings(rule="nearest"), toys.registry()).doubts(few) == ()
 
 
 def test_groups_that_there_are_not() -> None:
     with pytest.raises(UsageError, match="expected groups as one of separate, joint, found 'both'"):
-        judge({}, toys.calibration(5), groups="both", registry=toys.registry_of(toys=toys))
+        judge({}, toys.calibration(5), JudgeSettings(rule="nearest", groups="both"), registry=toys.registry())

@@ -23,7 +23,6 @@ from deepjudge_core import (
     save_calibration,
     select_seeds,
 )
-from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.errors import CalibrationError, FileFormatError
 from deepjudge_core.judging.neurons import Match, match_neurons, matched
 from deepjudge_core.judging.settings import JudgeSettings
@@ -136,7 +135,7 @@ def test_controls_and_suspects_are_matched_alike(tmp_path: Path) -> None:
     suspects = [disguised(toys.make_model()), toys.make_model(9)]
     decisions = {}
     for calibration in (published, nulls):
-        report = judge_suspects(suite, calibration, suspects, JudgeSettings(rule="nearest"), registry=toys.registry())
+        report = toys.outcome(suite, calibration, suspects, JudgeSettings(rule="nearest"), registry=toys.registry())
         decisions[calibration.match] = [s.verdict.settings["white-box"].decision for s in report.suspects if s.verdict]
         said = json.loads(json.dumps(report_to_json(report)))
         assert said["calibration"]["match"] == calibration.match
@@ -156,12 +155,12 @@ def test_what_was_matched_otherwise_is_not_judged() -> None:
     nulls = calibrate(suite, [toys.seen(s) for s in (1, 2, 3)], match="neurons", registry=toys.registry())
     values = measure(suite, toys.seen(9), match="none", registry=toys.registry())
     with pytest.raises(CalibrationError, match="answers: expected neurons matched as the controls', 'neurons', found"):
-        judge(values, nulls, registry=toys.registry(), rule="nearest")
+        judge(values, nulls, JudgeSettings(rule="nearest"), registry=toys.registry())
 
 
 def test_an_unknown_way_in_a_file(tmp_path: Path) -> None:
     suite = toys.suite()
     nulls = calibrate(suite, [toys.seen(1)], match="sorted", registry=toys.registry())  # type: ignore[arg-type]
     save_calibration(tmp_path / "c.safetensors", nulls)
-    with pytest.raises(FileFormatError, match='match: expected .*"none".*"sorted"'):
+    with pytest.raises(FileFormatError, match=r'match: expected .*"none".*"sorted"'):
         load_calibration(tmp_path / "c.safetensors", suite)

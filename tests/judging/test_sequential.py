@@ -25,15 +25,17 @@ from hypothesis import strategies as st
 
 from deepjudge_core import (
     Access,
+    AuditSettings,
     Decision,
     Evidence,
     Inputs,
     Judgement,
     JudgeSettings,
+    LiveModel,
     Model,
     Observation,
     Rule,
-    Subject,
+    Session,
     Suite,
     SuiteSettings,
     Vote,
@@ -44,8 +46,7 @@ from deepjudge_core import (
     observe,
     select_seeds,
 )
-from deepjudge_core.auditing.audit import judge_suspects
-from deepjudge_core.auditing.outcome import Report
+from deepjudge_core.auditing.outcome import AuditOutcome
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.betting import Capital
@@ -161,10 +162,10 @@ def answers(suite: Suite) -> list[Observation]:
     return [observe(toys.make_model(seed), suite) for seed in CONTROLS]
 
 
-def report(suite: Suite, answers: list[Observation], *suspects: Any, strata: Any = (), **judging: Any) -> Report:
+def report(suite: Suite, answers: list[Observation], *suspects: Any, strata: Any = (), **judging: Any) -> AuditOutcome:
     calibration = calibrate(suite, answers, [], strata=strata, registry=statistics())
     given = JudgeSettings(rule="prediction-bound", sequential=True)
-    return judge_suspects(suite, calibration, suspects, replace(given, **judging), registry=statistics())
+    return toys.outcome(suite, calibration, suspects, replace(given, **judging), registry=statistics())
 
 
 def test_a_copy_and_an_honest_model(suite: Suite, answers: list[Observation]) -> None:
@@ -218,8 +219,8 @@ def test_the_bound_is_that_of_the_rule(suite: Suite, answers: list[Observation])
         (("same-data",) * 8 + ("other-data",) * 8, min(limit(logs[:8]), limit(logs[8:]))),
     ):
         [found] = report(suite, answers, toys.make_model(noise=0.05), strata=strata).suspects
-        assert found.questioning
-        assert found.questioning.most == size - 1 - math.floor(size * least)
+        assert found.sequential
+        assert found.sequential.most == size - 1 - math.floor(size * least)
 
 
 def with_rule(rule: Rule) -> Registry:
@@ -256,17 +257,17 @@ def test_a_rule_of_a_plugin_needs_no_threshold(suite: Suite, answers: list[Obser
         registry = with_rule(by_t(threshold=threshold))
         calibration = calibrate(suite, answers, [], registry=registry)
         judging = JudgeSettings(rule="by-t", rule_options={"level": 0.5}, sequential=True)
-        [found] = judge_suspects(suite, calibration, [toys.make_model(noise=0.05)], judging, registry=registry).suspects
-        assert found.questioning
-        assert found.questioning.most == size - 1 - math.floor(size * limit)
+        [found] = toys.outcome(suite, calibration, [toys.make_model(noise=0.05)], judging, registry=registry).suspects
+        assert found.sequential
+        assert found.sequential.most == size - 1 - math.floor(size * limit)
 
 
 def test_a_rule_that_calls_nothing_a_copy_asks_nothing(suite: Suite, answers: list[Observation]) -> None:
     registry, model = with_rule(by_t(threshold=True)), labels_only(toys.make_model(noise=0.05))
     calibration = calibrate(suite, answers, [], registry=registry)
     judging = JudgeSettings(rule="by-t", rule_options={"level": 1e-9}, sequential=True)
-    [found] = judge_suspects(suite, calibration, [model], judging, registry=registry).suspects
-    assert (found.decision, model.asked, found.questioning) == (Decision.INCONCLUSIVE, [], None)
+    [found] = toys.outcome(suite, calibration, [model], judging, registry=registry).suspects
+    assert (found.decision, model.asked, found.sequential) == (Decision.INCONCLUSIVE, [], None)
     assert found.verdict
     assert found.verdict.reason == "by these controls an honest model may agree with the victim on all cases"
 
@@ -290,9 +291,9 @@ def test_at_the_bound_itself_a_model_is_near(suite: Suite, answers: list[Observa
         registry = with_rule(by_limit(near / size))
         calibration = calibrate(suite, answers, [], registry=registry)
         judging = JudgeSettings(rule="by-limit", sequential=True)
-        [found] = judge_suspects(suite, calibration, [toys.make_model(noise=0.05)], judging, registry=registry).suspects
-        assert found.questioning
-        assert found.questioning.most == size - near - 1
+        [found] = toys.outcome(suite, calibration, [toys.make_model(noise=0.05)], judging, registry=registry).suspects
+        assert found.sequential
+        assert found.sequential.most == size - near - 1
 
 
 @pytest.mark.parametrize(("level", "said"), [(0.01, "0.005"), (0.0001, "5e-05")])
@@ -318,19 +319,16 @@ def test_all_cases_decide_exactly(suite: Suite, answers: list[Observation], shar
     calibration = calibrate(suite, answers, [], registry=statistics())
     ours, rows = suite.victim.probabilities.argmax(axis=1), order_of(suite)
     for more in (0, 1):
-        options = {"level": 0.02}
-        _, first = judge_sequentially(
-            suite, calibration, lambda row: int(ours[row]), "prediction-bound", options, budget=1, registry=statistics()
-        )
+        rule, options = statistics().rules["prediction-bound"], {"level": 0.02}
+        _, first = judge_sequentially(suite, calibration, lambda row: int(ours[row]), rule, options, budget=1)
         assert first
         agree = set(np.random.default_rng(int(10 * share)).permutation(rows)[: first.most + more].tolist())
         verdict, _ = judge_sequentially(
             suite,
             calibration,
             lambda row, agree=agree: int(ours[row]) if row in agree else int(ours[row] + 1) % 4,
-            "prediction-bound",
+            rule,
             options,
-            registry=statistics(),
         )
         assert verdict.decision is not Decision.INCONCLUSIVE
 
@@ -338,7 +336,7 @@ def test_all_cases_decide_exactly(suite: Suite, answers: list[Observation], shar
 def test_stored_answers_are_read_case_by_case(suite: Suite, answers: list[Observation]) -> None:
     model = toys.make_model(noise=0.05)
     one, other = report(suite, answers, model, observe(model, suite)).suspects
-    assert one.questioning == other.questioning
+    assert one.sequential == other.sequential
     assert one.verdict == other.verdict
 
 
@@ -347,8 +345,8 @@ def test_what_is_said_of_a_model_is_done_for_it(suite: Suite, answers: list[Obse
     turned = toys.make_model(noise=0.05)
     matrix, bias = turned.weights[-1]
     turned.weights[-1] = (matrix[:, [1, 2, 3, 0]], bias[[1, 2, 3, 0]])
-    plain, other = report(suite, answers, model, Subject(turned, QuerySettings(classes=(3, 0, 1, 2)))).suspects
-    assert plain.questioning == other.questioning
+    plain, other = report(suite, answers, model, LiveModel(turned, query=QuerySettings(classes=(3, 0, 1, 2)))).suspects
+    assert plain.sequential == other.sequential
 
 
 @pytest.mark.parametrize(
@@ -370,7 +368,7 @@ def test_controls_that_say_too_little(
 ) -> None:
     model = labels_only(toys.make_model(noise=0.05))
     [found] = report(suite, answers[controls], model, strata=strata, **judging).suspects
-    assert (found.decision, model.asked, found.questioning) == (Decision.INCONCLUSIVE, [], None)
+    assert (found.decision, model.asked, found.sequential) == (Decision.INCONCLUSIVE, [], None)
     assert found.verdict
     assert said in str(found.verdict.reason)
 
@@ -424,8 +422,9 @@ def test_what_cannot_be_asked_for(suite: Suite, judging: dict[str, Any], said: s
 def test_an_audit_takes_all_answers() -> None:
     x, y = toys.make_inputs(toys.make_model())
     judging = JudgeSettings(rule="prediction-bound", sequential=True)
+    settings = AuditSettings(SuiteSettings(n=20), judge=judging)
     with pytest.raises(UsageError, match="case by case"):
-        audit(toys.make_model(), [], Inputs(x, y), making=SuiteSettings(n=20), judging=judging, registry=statistics())
+        audit(toys.make_model(), [], Inputs(x, y), settings=settings, session=Session(statistics()))
 
 
 # Commands.

@@ -15,9 +15,9 @@ from refusals import refused
 
 from deepjudge_core import (
     JudgeSettings,
+    ModelFile,
     Observation,
     QuerySettings,
-    Subject,
     Suite,
     build_suite,
     calibrate,
@@ -28,7 +28,6 @@ from deepjudge_core import (
     save_observation,
     select_seeds,
 )
-from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.observing.classes import class_order
@@ -260,7 +259,7 @@ def test_an_honest_model_with_its_classes_in_another_order_is_judged_as_it_is_wi
     assert (plain.classes, plain.inferred, plain.notes, other.classes) == (None, (), (), ORDER)
     np.testing.assert_allclose(plain.probabilities, other.probabilities, atol=1e-6)
     models = [honest(9), reordered(honest(9)), victim(0.02), reordered(victim(0.02))]
-    report = judge_suspects(
+    report = toys.outcome(
         suite(), calibration(), models, JudgeSettings(["answers", "surety"], **STRICT), registry=toys.registry()
     )
     assert [str(s.decision) for s in report.suspects] == ["independent", "independent", "copy", "copy"]
@@ -340,7 +339,7 @@ def test_other_classes_are_compared_by_layers_only(tmp_path: Path) -> None:
         assert (measurements[name].value, measurements[name].failed, measurements[name].allowed) == (None, False, True)
         assert measurements[name].reason == "expected 4 classes, found 6; map them with --classes"
     assert measurements["outputs"].value == 0
-    report = judge_suspects(suite(), calibration(), [observation], JudgeSettings(**STRICT), registry=toys.registry())
+    report = toys.outcome(suite(), calibration(), [observation], JudgeSettings(**STRICT), registry=toys.registry())
     [suspect] = json.loads(dump_report(report))["suspects"]
     jsonschema.validate(json.loads(dump_report(report)), schema())
     assert (suspect["accuracy_on_seeds"], suspect["settings"]["black-box"]["decision"]) == (None, "inconclusive")
@@ -388,8 +387,12 @@ def test_a_wrong_map_of_classes(classes: tuple[int, ...], facts: tuple[str, ...]
     with refused(UsageError, *facts, code="wrong-value"):
         observe(victim(), suite(), asking)
     with refused(UsageError, *facts, code="wrong-value"):
-        judge_suspects(
-            suite(), calibration(), [Subject("none.toy", asking)], JudgeSettings(**STRICT), registry=toys.registry()
+        toys.outcome(
+            suite(),
+            calibration(),
+            [ModelFile("none.toy", query=asking)],
+            JudgeSettings(**STRICT),
+            registry=toys.registry(),
         )
 
 

@@ -22,7 +22,6 @@ from deepjudge_core import (
     save_observation,
     select_seeds,
 )
-from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.files.documents import parse, plain
 from deepjudge_core.models.asking import SameAnswerError
@@ -264,7 +263,7 @@ def test_controls_are_treated_alike_and_all_is_reported() -> None:
     assert len(calibration.controls) == len(calibration.notes) == 1
     calibration = calibrate(suite(), controls, registry=toys.registry())
     suspects = [expecting(BYTES, noise=0.02), expecting(BYTES, noise=0.02)]
-    report = judge_suspects(suite(), calibration, suspects, JudgeSettings(rule="nearest"), registry=toys.registry())
+    report = toys.outcome(suite(), calibration, suspects, JudgeSettings(rule="nearest"), registry=toys.registry())
     values = json.loads(dump_report(report))
     jsonschema.validate(values, schema())
     for suspect in values["suspects"]:

@@ -27,7 +27,6 @@ from deepjudge_core import (
     save_observation,
     select_seeds,
 )
-from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.outcome import SuspectResult
 from deepjudge_core.cli import display
 from deepjudge_core.components.registry import Registry
@@ -102,8 +101,7 @@ def test_who_changes_is_no_independent_model(change: Change, facts: tuple[str, .
         verdict = judge(
             measure(toys.suite(), observation, registry=toys.registry()),
             toys.calibration(),
-            "nearest",
-            groups=groups,  # type: ignore[arg-type]
+            JudgeSettings(rule="nearest", groups=groups),
             registry=toys.registry(),
         )
         assert verdict.decision in (Decision.COPY, Decision.INCONCLUSIVE)
@@ -126,15 +124,15 @@ def test_who_does_not_change_is_judged_as_ever(facts: dict[str, Any], seed: int)
         assert observation.unsteady is None
         assert "unsteady" not in plain(observation.header())  # or suites would have other digests than before
         measurements = measure(toys.suite(), observation, registry=toys.registry())
-        verdict = judge(measurements, toys.calibration(), "nearest", registry=toys.registry())
+        verdict = judge(measurements, toys.calibration(), JudgeSettings(rule="nearest"), registry=toys.registry())
         assert verdict.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
 
 
 def test_a_copy_that_changes_is_a_copy_still() -> None:
     [result] = audited(Fickle(noisy(0.05), seed=0))
     assert result.decision is Decision.COPY
-    assert result.seen is not None
-    assert result.seen.unsteady
+    assert result.observation is not None
+    assert result.observation.unsteady
 
 
 def test_models_of_a_fixed_batch_are_asked_in_another_order() -> None:
@@ -161,7 +159,7 @@ def test_it_costs_little() -> None:
 def audited(*models: Any, calibration: Calibration | None = None) -> tuple[SuspectResult, ...]:
     suspects = [toys.Toy(model) for model in models]
     calibration = calibration or toys.calibration()
-    return judge_suspects(
+    return toys.outcome(
         toys.suite(), calibration, suspects, JudgeSettings(rule="nearest"), registry=toys.registry()
     ).suspects
 
@@ -169,7 +167,7 @@ def audited(*models: Any, calibration: Calibration | None = None) -> tuple[Suspe
 def test_the_report_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     suspects = [toys.Toy(Fickle(noisy(3))), toys.Toy(Fickle(noisy(0.05), seed=0)), toys.Toy(toys.make_model(9))]
-    report = judge_suspects(
+    report = toys.outcome(
         toys.suite(), toys.calibration(), suspects, JudgeSettings(rule="nearest"), registry=toys.registry()
     )
     written = report_to_json(report)
@@ -242,7 +240,7 @@ def test_modules_of_torch(kind: str, seed: int, registry: Registry) -> None:
     verdict = judge(
         measure(toys.suite(), observation, registry=toys.registry()),
         toys.calibration(),
-        "nearest",
+        JudgeSettings(rule="nearest"),
         registry=toys.registry(),
     )
     if kind == "honest":
@@ -289,7 +287,7 @@ def test_noise_in_onnx(seed: int, registry: Registry, tmp_path: Path) -> None:
         verdict = judge(
             measure(toys.suite(), observation, registry=toys.registry()),
             toys.calibration(),
-            "nearest",
+            JudgeSettings(rule="nearest"),
             registry=toys.registry(),
         )
         if noise:
@@ -311,7 +309,7 @@ def test_dynamic_quantisation_is_steady_though_its_scale_is_the_batch_s(
     x = toys.suite().cases.inputs
     alone = np.concatenate([model.predict(row) for row in x[:, None]])
     assert np.abs(model.predict(x) - alone).max() > 1e-3
-    [result] = judge_suspects(
+    [result] = toys.outcome(
         toys.suite(),
         toys.calibration(),
         [tmp_path / "int8.onnx"],
@@ -319,8 +317,8 @@ def test_dynamic_quantisation_is_steady_though_its_scale_is_the_batch_s(
         registry=toys.registry_of(toys=toys, onnx=pytest.importorskip("deepjudge_onnx")),
         sandbox=None,
     ).suspects
-    assert result.seen is not None
-    assert result.seen.unsteady is None
+    assert result.observation is not None
+    assert result.observation.unsteady is None
     assert result.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
 
 
@@ -420,8 +418,8 @@ def test_who_fails_only_while_its_preprocessing_is_sought() -> None:
     [result] = audited(Fickle(picky, seed=0))
     assert any(calls)
     assert result.failure is None
-    assert result.seen is not None
-    assert result.seen.unsteady is None
+    assert result.observation is not None
+    assert result.observation.unsteady is None
 
 
 # What is measured.

@@ -7,22 +7,21 @@ import jsonschema
 import pytest
 import toys
 
-from deepjudge_core import Access, JudgeSettings, Metric, Report, build_suite, calibrate, observe, select_seeds
-from deepjudge_core.auditing.audit import judge_suspects
+from deepjudge_core import Access, AuditOutcome, JudgeSettings, Metric, build_suite, calibrate, observe, select_seeds
 from deepjudge_core.report.audit_json import dump_report, report_to_json, schema
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 COPY, INDEPENDENT = toys.make_model(noise=0.05), toys.make_model(9)
 
 
-def report(suspects: Any, controls: int = 4, **judging: Any) -> Report:
+def report(suspects: Any, controls: int = 4, **judging: Any) -> AuditOutcome:
     judging = {"rule": "nearest"} | judging
-    return judge_suspects(
+    return toys.outcome(
         toys.suite(), toys.calibration(controls), suspects, JudgeSettings(**judging), registry=toys.registry()
     )
 
 
-def checked(found: Report) -> Any:
+def checked(found: AuditOutcome) -> Any:
     value = json.loads(dump_report(found))
     VALIDATOR.validate(value)
     assert value == report_to_json(found)
@@ -182,7 +181,7 @@ def test_other_reports_keep_the_schema() -> None:
     registry = toys.registry_of(toys=toys)
     registry.metrics._claims["bad"] = [(registry.plugins[0], bad)]
     calibration = calibrate(toys.suite(), [toys.seen(1)] * 2, registry=registry)
-    found = judge_suspects(toys.suite(), calibration, [COPY], JudgeSettings(rule="nearest"), registry=registry)
+    found = toys.outcome(toys.suite(), calibration, [COPY], JudgeSettings(rule="nearest"), registry=registry)
     value = checked(found)
     assert value["suspects"][0]["metrics"]["bad"]["reason"] == "the metric failed: ValueError: nothing"
     assert len(value["calibration"]["notes"]) == 1
@@ -191,7 +190,7 @@ def test_other_reports_keep_the_schema() -> None:
     seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
     suite = build_suite(victim, seeds, ["poke"], layers=["logits", "dense1"], registry=toys.registry())
     calibration = calibrate(suite, [], registry=toys.registry())
-    found = judge_suspects(suite, calibration, [COPY], JudgeSettings(rule="nearest"), registry=toys.registry())
+    found = toys.outcome(suite, calibration, [COPY], JudgeSettings(rule="nearest"), registry=toys.registry())
     assert checked(found)["suite"]["layers"] == [
         {"name": "logits", "neurons": 4, "unreached": [3]},
         {"name": "dense1", "neurons": 10, "unreached": [9]},

@@ -26,7 +26,8 @@ from models import KINDS, Zoo, inputs
 from refusals import expect_facts, refused
 
 from deepjudge_core import Adapter, Format, open_model
-from deepjudge_core.auditing.subject import Subject, begin_each
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.subject import LiveModel, ModelFile, answer_each
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.info import ModelInfo
@@ -567,28 +568,28 @@ def test_a_worker_ends_with_its_context_and_with_its_parent(taken_over: Any) -> 
 def test_the_next_one_is_started_before_one_answers() -> None:
     events: list[str] = []
 
-    class Noted(Subject):
+    class Noted(LiveModel):
         @contextlib.contextmanager
-        def begun(self, *_: Any) -> Iterator[Any]:
-            events.append(f"begin {self.source}")
-            yield lambda: events.append(f"ask {self.source}")
-            events.append(f"end {self.source}")
+        def answering(self, *_: Any) -> Iterator[Any]:
+            events.append(f"begin {self.model}")
+            yield lambda: events.append(f"ask {self.model}")
+            events.append(f"end {self.model}")
 
-    for answer in begin_each([Noted(n) for n in "abc"], toys.suite(), toys.registry(), QUICK):
+    for answer in answer_each([Noted(n) for n in "abc"], toys.suite(), Session(toys.registry(), QUICK)):
         answer()
     assert " ".join(events) == "begin a begin b ask a end a begin c ask b end b ask c end c"
     events.clear()
-    begun = begin_each([Noted(n) for n in "abc"], toys.suite(), toys.registry(), QUICK)
+    begun = answer_each([Noted(n) for n in "abc"], toys.suite(), Session(toys.registry(), QUICK))
     next(begun)()
     begun.close()
     assert events[:3] == ["begin a", "begin b", "ask a"]
     assert sorted(events[3:]) == ["end a", "end b"]
-    assert list(begin_each([], toys.suite(), toys.registry(), QUICK)) == []
+    assert list(answer_each([], toys.suite(), Session(toys.registry(), QUICK))) == []
 
 
 def test_what_goes_wrong_at_the_start_is_said_in_its_turn(tmp_path: Path) -> None:
-    subjects = [Subject(tmp_path / "none.onnx"), Subject(toys.make_model(1)), Subject(tmp_path / "none.x")]
-    answers = begin_each(subjects, toys.suite(), load_registry(), QUICK)
+    subjects = [ModelFile(tmp_path / "none.onnx"), LiveModel(toys.make_model(1)), ModelFile(tmp_path / "none.x")]
+    answers = answer_each(subjects, toys.suite(), Session(load_registry(), QUICK))
     first = next(answers)
     with refused(ModelError, "none.onnx", code="not-a-file"):
         first()

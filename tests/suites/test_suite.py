@@ -243,7 +243,7 @@ def test_a_generator_may_say_what_is_wrong_itself(seeds: Seeds) -> None:
     [
         ({"generators": ["shov"]}, UsageError, "no generator is called 'shov'; installed: poke, shove; did you mean"),
         ({"generators": []}, UsageError, "expected at least one generator, found none"),
-        ({"options": {"pgd": {}}}, UsageError, "options for pgd, which is not among the generators of this suite"),
+        ({"options": {"pgd": {}}}, UsageError, "options for pgd, expected them for the generators that are used"),
         ({"options": {"shove": {"esp": 1}}}, UsageError, "shove has no option 'esp'"),
         ({"layers": ["dense3"]}, UsageError, "toy-0: no layer 'dense3'; its layers are dense1, dense2, logits"),
         ({"seed": -1}, UsageError, "expected a seed of at least 0, found -1"),

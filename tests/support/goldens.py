@@ -1,6 +1,6 @@
 """One file of each kind that is written, made of numbers that come out alike on every machine: no model, no BLAS."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ import numpy as np
 import toys
 from safetensors import safe_open
 
-from deepjudge_core import Access, InputSpec, JudgeSettings, Observation, Report, Suite
-from deepjudge_core.auditing.outcome import SuspectResult
-from deepjudge_core.auditing.power import AttackPower, JudgedModel, Power, Share
+from deepjudge_core import Access, InputSpec, Judge, JudgeSettings, Observation, Rule, Suite
+from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
+from deepjudge_core.auditing.power import AttackPower, PowerEstimate, Share, ZooModelResult
 from deepjudge_core.bundles import log
 from deepjudge_core.bundles.commitment import Terms, dump_commitment
 from deepjudge_core.bundles.log import Query, QueryLog
@@ -119,11 +119,17 @@ def calibration(match: Any = "neurons", controls: int = 4) -> Calibration:
     return calibrate(suite(), seen, match=match, strata=strata, registry=toys.registry())
 
 
-def report(suspects: Any, by: Calibration, **more: Any) -> Report:
+def judge_of(rule: str, options: Mapping[str, Any], **settings: Any) -> Judge:
+    """What judges, with options that no rule has to have."""
     metrics = tuple(toys.registry().metrics.select(None))
+    return Judge(JudgeSettings(rule=rule, **settings), metrics, Rule(rule, judge=toys.nearest), options)
+
+
+def report(suspects: Any, by: Calibration, **more: Any) -> AuditOutcome:
     options = more.pop("rule_options", {"share": 0.5, "alpha": {"outputs": 0.25}})
-    rule, groups = more.pop("rule", "nearest"), more.pop("groups", "separate")
-    return Report(suite(), by, rule, options, groups, tuple(suspects), metrics=metrics, **more)
+    doubts = more.pop("doubts", ())
+    judge = judge_of(more.pop("rule", "nearest"), options, **more)
+    return AuditOutcome(suite(), by, judge, tuple(suspects), doubts)
 
 
 def measured(seen: Observation, by: Calibration) -> Measurements:
@@ -132,7 +138,9 @@ def measured(seen: Observation, by: Calibration) -> Measurements:
 
 def judged(path: str, seen: Observation, by: Calibration, *, groups: Any = "separate", **more: Any) -> SuspectResult:
     values = measured(seen, by)
-    verdict = more.pop("verdict", None) or judge(values, by, "nearest", groups=groups, registry=toys.registry())
+    verdict = more.pop("verdict", None) or judge(
+        values, by, JudgeSettings(rule="nearest", groups=groups), registry=toys.registry()
+    )
     return SuspectResult(path, seen.model, 0.75, seen, values, verdict, **more)
 
 
@@ -153,7 +161,7 @@ def chance(p_value: float, level: float, decision: Decision) -> Verdict:
     return Verdict(decision, points, {"black-box": stated, "white-box": silent}, metrics)
 
 
-def separate() -> Report:
+def separate() -> AuditOutcome:
     by = calibration()
     return report(
         [
@@ -169,17 +177,17 @@ def separate() -> Report:
     )
 
 
-def joint() -> Report:
+def joint() -> AuditOutcome:
     by = calibration("none")
     return report([judged("copy.onnx", copied(), by, groups="joint")], by, groups="joint")
 
 
-def without_controls() -> Report:
+def without_controls() -> AuditOutcome:
     by = calibration(controls=0)
     return report([judged("copy.onnx", copied(), by)], by, rule_options={"share": 0.5, "alpha": {}})
 
 
-def fleet() -> Report:
+def fleet() -> AuditOutcome:
     by = calibration()
     found = [(0.0078125, Decision.COPY), (0.5, Decision.INDEPENDENT)]
     suspects = [
@@ -196,7 +204,7 @@ def fleet() -> Report:
     return report([*suspects, failed], by, rule="chance", rule_options={"confidence": 0.75}, fdr=0.0625)
 
 
-def sequential() -> Report:
+def sequential() -> AuditOutcome:
     by = calibration()
     asked = SequentialResult(4, 4, 2, (9, 11, 8), (1, 3, 0), float("inf"), 0.5)
     verdict = Verdict(
@@ -208,7 +216,7 @@ def sequential() -> Report:
         },
         {},
     )
-    one = SuspectResult("asked.onnx", info("asked.onnx", "d"), None, None, {}, verdict, questioning=asked)
+    one = SuspectResult("asked.onnx", info("asked.onnx", "d"), None, None, {}, verdict, sequential=asked)
     return report([one], by, rule="chance", rule_options={"level": 0.0625})
 
 
@@ -233,20 +241,19 @@ def zoo(folder: Path) -> Zoo:
     )
 
 
-def power(folder: Path) -> Power:
+def power(folder: Path) -> PowerEstimate:
     by, models = calibration(), zoo(folder).models
     results = [judged("", answers(seed, suite().digest, info("m", "1")), by) for seed in (4, 7)]
     shares = {"black-box": Share(1, 1), "white-box": Share(0, 0)}
-    return Power(
+    return PowerEstimate(
         suite(),
         zoo(folder),
         by,
-        JudgeSettings(rule="nearest"),
-        {"share": 0.5, "alpha": {}},
+        judge_of("nearest", {"share": 0.5, "alpha": {}}),
         (
-            JudgedModel(models[0], results[0].measurements, results[0].verdict),
-            JudgedModel(models[1], failure="two.toy: no answer", counts=False),
-            JudgedModel(models[2], results[1].measurements, results[1].verdict),
+            ZooModelResult(models[0], results[0].measurements, results[0].verdict),
+            ZooModelResult(models[1], failure="two.toy: no answer", counts=False),
+            ZooModelResult(models[2], results[1].measurements, results[1].verdict),
         ),
         (AttackPower("tune", Share(1, 1), shares, 0, 2, {"answers": 0.75, "surety": 1.0, "outputs": None}),),
         Share(1, 2),

@@ -8,7 +8,6 @@ from typing import Any
 import toys
 
 from deepjudge_core import Access, JudgeSettings, Vote
-from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.components.values import Decision, Judgement
@@ -49,7 +48,7 @@ def report(rule: str = "nearest", **judging: Any) -> dict[str, Any]:
         toys.make_model(noise=0.02, access=Access.LABELS),
         "none.toy",
     ]
-    found = judge_suspects(
+    found = toys.outcome(
         toys.suite(), toys.calibration(5), suspects, JudgeSettings(rule=rule, **judging), registry=registry()
     )
     return dict(json.loads(dump_report(found)))

@@ -18,19 +18,24 @@ from deepjudge_core import (
     Adapter,
     Answers,
     Attack,
+    AuditOutcome,
     Calibration,
     Cases,
     Decision,
     Evidence,
     Generator,
     InputSpec,
+    Judge,
     Judgement,
+    JudgeSettings,
     Loot,
     Metric,
     Model,
     Network,
     Observation,
     Rule,
+    Sandbox,
+    Session,
     Suite,
     Task,
     Vote,
@@ -41,10 +46,12 @@ from deepjudge_core import (
     observe,
     select_seeds,
 )
+from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.network import Weights
 from deepjudge_core.models.training import Schedule, train
+from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX
 from deepjudge_core.testing import NumpyArchitecture
 from deepjudge_core.testing.numpy_model import NumpyModel
 from deepjudge_core.types import Layout
@@ -275,3 +282,17 @@ def seen(seed: int, noise: float = 0.0, access: Access = Access.FULL) -> Observa
 def calibration(controls: int = 4) -> Calibration:
     """Of independent models, seeds 1, 2, ..."""
     return calibrate(suite(), [seen(1 + i) for i in range(controls)], registry=registry())
+
+
+def outcome(
+    suite: Suite,
+    calibration: Calibration,
+    suspects: Iterable[Any],
+    settings: JudgeSettings,
+    *,
+    registry: Registry,
+    sandbox: Sandbox | None = DEFAULT_SANDBOX,
+) -> AuditOutcome:
+    """What comes of suspects that are judged with these components."""
+    judge = Judge.of(settings, registry)
+    return judge_suspects(suite, calibration, suspects, judge, session=Session(registry, sandbox))

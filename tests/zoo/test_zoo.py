@@ -257,7 +257,7 @@ def test_what_is_wrong_is_one_line(
 
 
 def test_a_suite_of_another_victim_is_refused(data: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepjudge_core.cli.commands.zoo.needs_suite", lambda *_: True)
+    monkeypatch.setattr("deepjudge_core.zoo.making.ZooRecipe.needs_suite", True)
     data("suite", "copy.toy", "--inputs", "in.npz", *MADE, "--option", "shove.eps=1", "-o", "suite.safetensors")
     said = "victim.toy: expected a suite of this victim, found one of copy.toy"
     data.fails(2, said, *ZOO, "--controls", "1", "--attacks", "tune", "--suite", "suite.safetensors")

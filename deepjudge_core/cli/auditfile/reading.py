@@ -15,19 +15,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.cli import exports
 from deepjudge_core.cli.auditfile.keys import SCHEMA, Key, Table, a_table, existing_file, expected
 from deepjudge_core.cli.auditfile.lines import Keys, line_of
 from deepjudge_core.cli.plan import BundleSettings, InputsFile, Plan, opening, sandbox
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import options as component_options
-from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.registry import Adapters
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
 from deepjudge_core.files.reading import is_shallow, open_regular
-from deepjudge_core.judging.judge import check_rule
+from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.neurons import DEFAULT_MATCH
-from deepjudge_core.judging.settings import JudgeSettings, check_judging
+from deepjudge_core.judging.rules import check_options
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.observe import QuerySettings
 from deepjudge_core.suites.generation import SuiteSettings
@@ -48,13 +50,13 @@ class AuditFileError(UsageError):
         super().__init__("; ".join(self.lines))
 
 
-def read_plan(path: Path, output: Path | None, registry: Registry) -> Plan:
+def read_plan(path: Path, output: Path | None, session: Session) -> Plan:
     """Read the file of an audit.
 
     Args:
         path: The file; paths in it, and code of networks, are found from its folder.
         output: Where the outcome goes, if not where the file says.
-        registry: Where the components are that it names.
+        session: Where the components are that it names.
 
     Raises:
         AuditFileError: With a line for each mistake in it.
@@ -72,7 +74,7 @@ def read_plan(path: Path, output: Path | None, registry: Registry) -> Plan:
     sealed = output and output.absolute()
     with contextlib.chdir(path.parent):
         values = reading.table(SCHEMA, reading.document, ())
-        plan = reading.plan(values, path.parent, output, sealed, registry)
+        plan = reading.plan(values, path.parent, output, sealed, session)
     if plan is None:
         raise AuditFileError(_lines(path, text, reading.mistakes[:_MOST_MISTAKES]))
     return plan
@@ -170,12 +172,12 @@ class _Reading:
             return None
 
     def plan(
-        self, values: Mapping[str, Any], folder: Path, output: Path | None, sealed: Path | None, registry: Registry
+        self, values: Mapping[str, Any], folder: Path, output: Path | None, sealed: Path | None, session: Session
     ) -> Plan | None:
         """The plan that the values of the whole document make; None where there is any mistake."""
-        making, judging = self._making(values, registry), self._judging(values, registry)
+        making, judge = self._making(values, session), self._judge(values, session)
         confined = self.attempt(("sandbox",), sandbox, **values.get("sandbox", {}))
-        controls, suspects = (self._models(name, values.get(name, []), registry) for name in ("controls", "suspects"))
+        controls, suspects = (self._models(name, values.get(name, []), session) for name in ("controls", "suspects"))
         if output is None and "output" not in self.document:
             self._add(("output",), "expected the folder to write to, here or with -o, found none")
         if sealed is None and "output" in values:
@@ -186,17 +188,19 @@ class _Reading:
             reports[name] = self.attempt(
                 at, exports.check, name, Path(path), sealed, list(filter(None, reports.values()))
             )
-        if self.mistakes:
+        if self.mistakes or judge is None:
             return None
         victim, inputs = values["victim"], values["inputs"]
         return Plan(
-            victim=Subject(str(victim["path"]), QuerySettings(layout=victim.get("input_layout")), _opening(victim)),
+            victim=ModelFile(
+                str(victim["path"]), _opening(victim), query=QuerySettings(layout=victim.get("input_layout"))
+            ),
             suspects=suspects,
             controls=controls,
             inputs=InputsFile(**inputs),
             making=making,
             match=values.get("match", DEFAULT_MATCH),
-            judging=judging,
+            judge=judge,
             sandbox=confined,
             output=output or folder / values["output"],
             sealing=_sealing(values.get("bundle", {})),
@@ -204,14 +208,14 @@ class _Reading:
             folder=folder,
         )
 
-    def _making(self, values: Mapping[str, Any], registry: Registry) -> SuiteSettings:
+    def _making(self, values: Mapping[str, Any], session: Session) -> SuiteSettings:
         suite = dict(values.get("suite", {}))
         if "seeds" in suite:
             suite["n"] = suite.pop("seeds")
         generators = values.get("generators", {})
         for name, options in generators.items():
             at = ("generators", name)
-            generator = self.attempt(at, registry.generators.__getitem__, name)
+            generator = self.attempt(at, session.registry.generators.__getitem__, name)
             if self.attempt(at, a_table, options) is not None and generator:
                 check = partial(component_options.resolve, name, generator.generate)
                 self._check_options(at, name, options, check)
@@ -220,21 +224,22 @@ class _Reading:
             **suite, **({"generators": tuple(generators), "options": generators} if generators else {})
         )
 
-    def _judging(self, values: Mapping[str, Any], registry: Registry) -> JudgeSettings:
+    def _judge(self, values: Mapping[str, Any], session: Session) -> Judge | None:
         metrics, rule = values.get("metrics"), values.get("rule", {})
         given = {"rule": rule.get("name"), "rule_options": rule.get("options")}
         given |= {name: rule.get(name) for name in ("groups", "fdr")}
-        judging = JudgeSettings(metrics, **{name: value for name, value in given.items() if value is not None})
-        chosen = self.attempt(("metrics",), registry.metrics.select, metrics)
-        known = self.attempt(("rule", "name"), registry.rules.__getitem__, judging.rule)
-        if known and chosen is not None:
-            names = [metric.name for metric in chosen]
-            check = partial(check_rule, judging.rule, metrics=names, registry=registry)
-            before = len(self.mistakes)
-            self._check_options(("rule", "options"), judging.rule, judging.rule_options or {}, check)
-            if judging.fdr is not None and len(self.mistakes) == before:
-                self.attempt(("rule", "fdr"), check_judging, judging, registry)
-        return judging
+        settings = JudgeSettings(metrics, **{name: value for name, value in given.items() if value is not None})
+        chosen = self.attempt(("metrics",), session.registry.metrics.select, metrics)
+        known = self.attempt(("rule", "name"), session.registry.rules.__getitem__, settings.rule)
+        if known is None or chosen is None:
+            return None
+        check = partial(check_options, known, metrics=[metric.name for metric in chosen])
+        before = len(self.mistakes)
+        self._check_options(("rule", "options"), settings.rule, settings.rule_options or {}, check)
+        if len(self.mistakes) > before:
+            return None
+        judge: Judge | None = self.attempt(("rule", "fdr"), Judge.of, settings, session.registry)
+        return judge
 
     def _check_options(self, at: Keys, owner: str, options: Mapping[str, Any], check: _Check) -> None:
         # One by one, so that each mistake has the line of its option; then for what only all of them show.
@@ -247,7 +252,7 @@ class _Reading:
         if whole and not found:
             self._add(at, whole)
 
-    def _models(self, name: str, tables: Iterable[Mapping[str, Any]], registry: Registry) -> list[Subject]:
+    def _models(self, name: str, tables: Iterable[Mapping[str, Any]], session: Session) -> list[Subject]:
         subjects = []
         for place, values in enumerate(tables):
             at = (name, place)
@@ -259,9 +264,11 @@ class _Reading:
                 classes=values.get("classes"),
                 layout=values.get("input_layout"),
             )
-            found = self.attempt((*at, "path"), _expand, values["path"], registry) if values.get("path") else None
-            how = (asking, _opening(values), values.get("stratum"))
-            subjects += [Subject(source, *how) for source in found or ()]
+            adapters, stratum = session.registry.adapters, values.get("stratum")
+            found = self.attempt((*at, "path"), _expand, values["path"], adapters) if values.get("path") else None
+            subjects += [
+                Subject.of(source, query=asking, options=_opening(values), stratum=stratum) for source in found or ()
+            ]
         return subjects
 
     def _add(self, at: Keys, message: str) -> None:
@@ -276,8 +283,8 @@ def _refused(check: _Check, options: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _expand(path: str, registry: Registry) -> list[str]:
-    found = expand([path], registry)
+def _expand(path: str, adapters: Adapters) -> list[str]:
+    found = expand([path], adapters)
     for file in found:
         existing_file(file)
     return found

@@ -2,7 +2,6 @@
 
 import argparse
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,13 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from deepjudge_core.auditing.audit import make_suite
-from deepjudge_core.auditing.power import CONFIDENCE, JudgedModel, Power, Share, estimate_power
-from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.auditing.power import CONFIDENCE, PowerEstimate, Share, ZooModelResult, estimate_power
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.subject import LiveModel, Subject
 from deepjudge_core.cli import arguments as typed
 from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components.opening import open_model, open_network
-from deepjudge_core.components.registry import Registry
 from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import DeepJudgeError
 from deepjudge_core.files import storage
@@ -31,7 +30,7 @@ from deepjudge_core.report.power_json import power_report
 from deepjudge_core.suites.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load_inputs, load_training_inputs
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.text import clean
-from deepjudge_core.zoo.making import ZooSettings, check_recipe, make_zoo, needs_suite
+from deepjudge_core.zoo.making import ZooRecipe, ZooSettings, make_zoo
 from deepjudge_core.zoo.manifest import MissingModel, Zoo, ZooModel, load_zoo
 from deepjudge_core.zoo.material import Material, divide
 
@@ -41,38 +40,34 @@ _TEST_KEYS = ("x_test", "y_test")
 
 def run_zoo(arguments: argparse.Namespace) -> int:
     """Make controls and stolen models."""
-    registry = typed.registry()
-    recipe = _recipe(arguments)
-    check_recipe(recipe, registry)
+    session = Session(typed.registry())
+    recipe = ZooRecipe.of(_settings(arguments), session.registry.attacks)
     folder = typed.folder(arguments.output)
     training, test = _labelled(arguments, arguments.data, TRAINING_KEYS), _test(arguments)
     typed.warn_of_bytes(training, arguments.data, scale=arguments.scale, bounds=arguments.bounds)
-    victim = Subject(arguments.victim, QuerySettings(layout=arguments.input_layout), typed.opening(arguments))
-    expected = InputSpec(training.x.shape[1:], layout=training.layout)
-    network = open_network(victim.source, registry=registry, expected=expected, **victim.opening)
+    expected, options = InputSpec(training.x.shape[1:], layout=training.layout), typed.opening(arguments)
+    network = open_network(arguments.victim, registry=session.registry, expected=expected, **options)
     material = divide(
         training,
         network.architecture,
-        name=victim.name,
+        name=str(arguments.victim),
         share=arguments.split,
         test=test,
         auxiliary=_auxiliary(arguments),
     )
-    model = open_model(victim.source, registry=registry, expected=expected, **victim.opening)
-    suite = (
-        _suite(arguments, replace(victim, source=model), material, registry) if needs_suite(recipe, registry) else None
-    )
+    model = open_model(arguments.victim, registry=session.registry, expected=expected, **options)
+    victim = LiveModel(model, query=QuerySettings(layout=arguments.input_layout))
+    suite = _suite(arguments, victim, material, session) if recipe.needs_suite else None
     out = display.console()
     zoo = make_zoo(
         network,
         material,
         folder,
         recipe,
-        name=victim.name,
+        name=str(arguments.victim),
         digest=model.digest,
         suite=suite,
-        registry=registry,
-        told=lambda made: display.say(out, _line(made)),
+        on_model=lambda model: display.say(out, _line(model)),
     )
     _show_counts(out, zoo)
     return FAILED if any(missing.failed for missing in zoo.missing) else NO_COPY
@@ -80,16 +75,15 @@ def run_zoo(arguments: argparse.Namespace) -> int:
 
 def run_power(arguments: argparse.Namespace) -> int:
     """Judge a zoo, and say how much of it an audit sees."""
-    registry, folder, files = typed.registry(), typed.folder(arguments.output), exports.wanted(arguments)
+    session, folder, files = typed.session(arguments), typed.folder(arguments.output), exports.wanted(arguments)
     power = estimate_power(
         load_suite(arguments.suite),
         load_zoo(arguments.zoo),
-        typed.judging(arguments, registry),
+        typed.judge(arguments, session),
         match=arguments.match,
         far=arguments.far,
         observations=folder / "observations",
-        sandbox=typed.sandbox(arguments),
-        registry=registry,
+        session=session,
     )
     out = display.console()
     _show_power(out, power)
@@ -100,7 +94,7 @@ def run_power(arguments: argparse.Namespace) -> int:
     return FAILED if power.failures else NO_COPY
 
 
-def _recipe(arguments: argparse.Namespace) -> ZooSettings:
+def _settings(arguments: argparse.Namespace) -> ZooSettings:
     return ZooSettings(
         controls=arguments.controls,
         attacks=None if arguments.attacks == "all" else [name.strip() for name in arguments.attacks.split(",")],
@@ -143,7 +137,7 @@ def _auxiliary(arguments: argparse.Namespace) -> Inputs | None:
     return Inputs(x, np.full(len(x), -1))
 
 
-def _suite(arguments: argparse.Namespace, victim: Subject, material: Material, registry: Registry) -> Suite | None:
+def _suite(arguments: argparse.Namespace, victim: Subject, material: Material, session: Session) -> Suite | None:
     # What adaptive attacks know: the worst case is the suite that the audit uses.
     if arguments.suite is not None:
         return load_suite(arguments.suite)
@@ -152,7 +146,7 @@ def _suite(arguments: argparse.Namespace, victim: Subject, material: Material, r
         return load_suite(path)
     inputs = Inputs(material.test.x, material.test.y, material.bounds, material.own.x)
     try:
-        suite = make_suite(victim, inputs, registry=registry)
+        suite = make_suite(victim, inputs, session=session)
     except DeepJudgeError as error:
         display.warn(f"no suite for the attacks that need one: {error}")
         return None
@@ -177,7 +171,7 @@ def _show_counts(out: Console, zoo: Zoo) -> None:
         display.say(out, f"far         {far} with an accuracy far below the victim's, which thresholds do without")
 
 
-def _show_power(out: Console, power: Power) -> None:
+def _show_power(out: Console, power: PowerEstimate) -> None:
     metrics = list(power.attacks[0].auc) if power.attacks else []
     display.say(out, "stolen models that are judged copies, and AUC of each metric against the controls")
     table = Table(
@@ -191,7 +185,7 @@ def _show_power(out: Console, power: Power) -> None:
         areas = ("-" if area is None else f"{area:.2f}" for area in (attack.auc[name] for name in metrics))
         table.add_row(Text(clean(attack.attack)), *map(_of, shares), *areas)
     out.print(table)
-    stolen = [found for found in power.judged if found.counts and found.model.kind == "stolen"]
+    stolen = [found for found in power.results if found.counts and found.model.kind == "stolen"]
     undecided = [str(found.verdict.reason) for found in stolen if found.verdict and _decision(found) == "inconclusive"]
     for reason, count in Counter(undecided).items():
         display.say(out, f"undecided   {count} of {len(stolen)} stolen models: {reason}")
@@ -205,14 +199,14 @@ def _show_power(out: Console, power: Power) -> None:
     alone = len(power.calibration.controls) - power.accused.of
     if alone:
         display.say(out, f"not judged  {alone} of the controls: by the others alone nothing can be said of them")
-    left = [f"{found.model.label} ({_decision(found)})" for found in power.judged if not found.counts]
+    left = [f"{found.model.label} ({_decision(found)})" for found in power.results if not found.counts]
     if left:
         display.say(out, f"not counted {', '.join(left)}: far from the victim's accuracy (--far counts them)")
     for note in (*power.calibration.notes, *power.failures):
         display.say(out, note)
 
 
-def _decision(found: JudgedModel) -> str:
+def _decision(found: ZooModelResult) -> str:
     return str(found.verdict.decision if found.verdict else Decision.FAILED)
 
 

@@ -1,0 +1,72 @@
+"""What is said of one suspect: the values that come of judging."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from deepjudge_core.components.values import Decision, Group, Vote
+
+PointsTo = Literal["weights", "behaviour", "weights-changed-behaviour"]
+POINTS_TO: Mapping[str, str] = {
+    "weights": "the weights were taken",
+    "behaviour": "the behaviour was copied",
+    "weights-changed-behaviour": "the weights were taken, the behaviour changed since",
+}
+"""What each of them means, in words."""
+GROUPS: tuple[Group, ...] = ("black-box", "white-box")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was found in one of the two settings.
+
+    Attributes:
+        decision: None where nothing of the setting was asked for or the access did not allow it.
+        p_copy: The rule's confidence, 0..1.
+        reason: Why there is no decision, or none but inconclusive.
+        p_value: Probability, at most, that an honest model comes as near to the victim, 0..1; None for rules that give
+            none.
+        least_p_value: The smallest p-value that this number of controls could have given.
+        statement: What the rule found, on one line, for a reader who is no statistician.
+    """
+
+    decision: Decision | None
+    p_copy: float | None = None
+    reason: str | None = None
+    p_value: float | None = None
+    least_p_value: float | None = None
+    statement: str | None = None
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One metric of the suspect: its value and what the rule made of it."""
+
+    group: Group
+    value: float | None
+    vote: Vote
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was not measured, or casts no vote."""
+        return self.vote.reason
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one suspect.
+
+    Attributes:
+        decision: Copy, independent or inconclusive.
+        points_to: What a copy points to: the weights were taken; the behaviour was copied; the weights were taken and
+            the behaviour changed since. None for no copy, or when one vote is taken over all metrics.
+        settings: The decision in each of the two settings, and in "joint" where one vote is taken over all metrics.
+        metrics: Metric name to its result.
+        reason: Why it is inconclusive.
+    """
+
+    decision: Decision
+    points_to: PointsTo | None
+    settings: Mapping[str, Setting]
+    metrics: Mapping[str, MetricResult]
+    reason: str | None = None
