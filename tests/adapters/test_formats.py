@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from networks.architectures import ARCHITECTURES, BOUNDS, Architecture
 from networks.matrix import FORMS
+from refusals import refused
 
 from deepjudge_core import (
     Access,
@@ -115,7 +116,7 @@ def test_a_format_gives_what_the_table_says(name: str, key: str, gallery: Galler
             actual, expected = (gradient(architecture, m, x, place) for m in (model, reference))
             same(actual, expected, 5 * close)
     else:
-        with pytest.raises(ModelError, match="no gradients through the quantised operations"):
+        with refused(ModelError, "quantised"):
             model.gradient(arranged, lambda scores, rows: scores)
 
 
@@ -159,5 +160,5 @@ def test_the_network_is_a_copy_of_itself_in_every_format(name: str, key: str, ga
 
 def test_keras_3_says_that_it_does_not_read_attention_of_keras_2(gallery: Gallery) -> None:
     need("keras2-h5")
-    with pytest.raises(ModelError, match=r"\.h5: expected a Keras model, found one that cannot be loaded: .*Attention"):
+    with refused(ModelError, ".h5: ", "Attention"):
         gallery.model("attention", "keras2-h5")

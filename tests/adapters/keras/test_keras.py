@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.special
 from places import VICTIMS
+from refusals import refused
 
 from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.models.model import Access, Model
@@ -233,10 +234,6 @@ def small() -> Any:
     )
 
 
-def is_one_line(error: pytest.ExceptionInfo[ModelError], *parts: str) -> bool:
-    return "\n" not in str(error.value) and all(part in str(error.value) for part in parts)
-
-
 # -- taps
 
 
@@ -448,14 +445,14 @@ def test_integer_inputs_have_no_gradients() -> None:
     opened = open_keras(keras.Model(x, layers.Dense(4)(a)))
     assert opened.access is Access.WHITE_BOX
     assert opened.predict(np.ones((2, 7))).shape == (2, 4)
-    with pytest.raises(ModelError, match="expected real inputs to take a gradient at, found int32"):
+    with refused(ModelError, "int32"):
         opened.gradient(np.ones((2, 7)), lambda scores, rows: scores)
 
 
 def test_no_gradient_where_none_passes() -> None:
     x = keras.Input((6,))
     opened = open_keras(keras.Model(x, layers.Dense(3)(layers.Embedding(2, 1)(x)[..., 0])))
-    with pytest.raises(ModelError, match="no gradient at the input"):
+    with refused(ModelError, "gradient"):
         opened.gradient(np.zeros((2, 6), "float32"), lambda scores, rows: scores)
 
 
@@ -475,9 +472,9 @@ def test_rows_that_are_no_cases_are_refused() -> None:
     opened = open_keras(keras.Model(x, layers.Dense(2)(layers.Flatten()(ops.reshape(windows, (-1, 8, 5))))))
     rows = inputs_of(opened)
     opened.predict(rows)
-    with pytest.raises(ModelError, match="expected 5 rows from layer 'windows', found 10"):
+    with refused(ModelError, "5 rows", "'windows'", 10):
         opened.activations(rows, ["windows"])
-    with pytest.raises(ModelError, match="expected 5 rows from layer 'windows', found 10"):
+    with refused(ModelError, "5 rows", "'windows'", 10):
         opened.gradient(rows, lambda scores, rows: scores, layer="windows")
 
 
@@ -584,9 +581,8 @@ def test_nothing_is_left_behind_by_a_failure() -> None:
     model = Untraceable()
     model(np.zeros((2, 4), "float32"))
     before = snapshot(model)
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, "Untraceable: ", "TensorFlow"):
         open_keras(model)
-    assert is_one_line(error, "Untraceable: TensorFlow cannot trace it: ")
     assert same(before, snapshot(model))
 
 
@@ -595,21 +591,17 @@ def test_nothing_is_left_behind_by_a_failure() -> None:
 
 def test_live_models_that_do_not_fit() -> None:
     two = [keras.Input((3,)), keras.Input((3,))]
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, "one input", 2):
         open_keras(keras.Model(two, layers.Dense(2)(layers.Concatenate()(two))))
-    assert is_one_line(error, "expected a model of one input, found 2")
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, "built"):
         open_keras(keras.Sequential([layers.Dense(3)]))
-    assert is_one_line(error, "expected a model that is built")
     x = keras.Input((6, 6, 1))
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, "(n, classes)", "(None, 4, 4, 3)"):
         open_keras(keras.Model(x, layers.Conv2D(3, 3)(x)))
-    assert is_one_line(error, "expected an output (n, classes), found (None, 4, 4, 3)")
     never_built_on_a_shape = Untraceable()
     never_built_on_a_shape.built = True
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, "shape", None):
         open_keras(never_built_on_a_shape)
-    assert is_one_line(error, "expected a model that knows the shape of its one input, found None")
 
 
 @keras.saving.register_keras_serializable("deepjudge_tests")
@@ -627,64 +619,56 @@ def model_with(layer: Any) -> Any:
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_what_needs_somebody_s_code_is_refused(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model_with(layers.Lambda(lambda x: x * 2)).save(tmp_path / f"lambda{suffix}")
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, f"lambda{suffix}: ", "ambda"):
         open_keras(tmp_path / f"lambda{suffix}")
-    assert is_one_line(error, f"lambda{suffix}: expected a Keras model, found one that cannot be loaded", "ambda")
     model_with(Doubled()).save(tmp_path / f"custom{suffix}")
     assert open_keras(tmp_path / f"custom{suffix}").classes == 3  # known here
     monkeypatch.delitem(keras.saving.get_custom_objects(), "deepjudge_tests>Doubled")
     monkeypatch.delattr(sys.modules[__name__], "Doubled")
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, f"custom{suffix}: ", "Doubled"):
         open_keras(tmp_path / f"custom{suffix}")
-    assert is_one_line(error, f"custom{suffix}: expected a Keras model, found one that cannot be loaded", "Doubled")
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5", ".hdf5"])
 def test_files_that_are_no_models(suffix: str, tmp_path: Path) -> None:
     small().save(tmp_path / f"whole{suffix}")
     whole = (tmp_path / f"whole{suffix}").read_bytes()
-    none = "no zip archive, or a truncated one" if suffix == ".keras" else "no HDF5 file, or a truncated one"
+    none = "zip archive" if suffix == ".keras" else "HDF5"
     for name, content, fact in [
-        ("empty", b"", "an empty file"),
+        ("empty", b"", "empty"),
         ("text", b"some text\n" * 50, none),
         ("truncated", whole[: len(whole) // 2], none),
     ]:
         path = tmp_path / f"{name}{suffix}"
         path.write_bytes(content)
-        with pytest.raises(ModelError) as error:
+        with refused(ModelError, f"{path}: ", fact):
             open_keras(path)
-        assert str(error.value) == f"{path}: expected a Keras model, found {fact}"
     (tmp_path / f"folder{suffix}").mkdir()
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, f"folder{suffix}: ", "directory"):
         open_keras(tmp_path / f"folder{suffix}")
-    assert is_one_line(error, "expected a Keras model, found a directory")
 
 
 def test_another_zip_and_weights_alone(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
         archive.writestr("readme.txt", "nothing")
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, "other.keras: ", "config.json and model.weights.h5"):
         open_keras(tmp_path / "other.keras")
-    assert is_one_line(error, "found a zip archive without config.json and model.weights.h5")
     small().save_weights(tmp_path / "only.weights.h5")
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, "only.weights.h5: ", "architecture"):
         open_keras(tmp_path / "only.weights.h5")
-    assert is_one_line(error, "found an HDF5 file without a model's architecture, such as one of weights alone")
     small().save(tmp_path / "good.keras")
     with zipfile.ZipFile(tmp_path / "good.keras") as good, zipfile.ZipFile(tmp_path / "bad.keras", "w") as bad:
         bad.writestr("config.json", "{]")
         bad.writestr("model.weights.h5", good.read("model.weights.h5"))
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, "bad.keras: ", "JSON"):
         open_keras(tmp_path / "bad.keras")
-    assert is_one_line(error, "bad.keras: expected a Keras model, found one that cannot be loaded")
 
 
 def test_another_backend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small()
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, "jax", "KERAS_BACKEND=tensorflow"):
         open_keras(model)
-    assert is_one_line(error, "expected Keras to run on TensorFlow, found jax: set KERAS_BACKEND=tensorflow")
 
 
 # -- the plugin

@@ -10,6 +10,7 @@ import deepjudge_keras
 import numpy as np
 import pytest
 from places import VICTIMS
+from refusals import refused
 
 from deepjudge_core import open_model
 from deepjudge_core.errors import ModelError
@@ -210,7 +211,7 @@ def test_a_class_of_somebodys_own() -> None:
     first, again, other = (network.architecture.initial(np.random.default_rng(seed)) for seed in (0, 0, 1))
     assert same(first, again)
     assert not same(first, other)
-    with pytest.raises(ModelError, match="Classifier: cannot be given 7 classes"):
+    with refused(ModelError, "Classifier: ", "7 classes"):
         network.architecture.with_classes(7)
 
 
@@ -397,23 +398,21 @@ def unbuilt() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("build", "message"),
+    ("build", "facts"),
     [
-        (closure, "cannot be made anew: "),
-        (tokens, "expected a network of real inputs to train, found one of int32"),
-        (remembering, "cannot be made anew: "),
-        (folding, "expected a network that trains on any number of inputs, found one of 4 at a time: "),
-        (unbuilt, "expected a model that is built"),
-        (forgetful, "cannot be made anew: its configuration gives a model of other weights"),
-        (sigmoids, "expected one sigmoid, or class probabilities that sum to 1, found 3 sigmoids"),
-        (lambda: keras_networks.subclassed("dense", 0), "cannot be made anew: its class Subclassed has no get_config"),
+        (closure, ("anew",)),
+        (tokens, ("int32",)),
+        (remembering, ("anew",)),
+        (folding, ("4 at a time",)),
+        (unbuilt, ("built",)),
+        (forgetful, ("anew", "configuration", "weights")),
+        (sigmoids, ("one sigmoid", "3 sigmoids")),
+        (lambda: keras_networks.subclassed("dense", 0), ("anew", "Subclassed", "get_config")),
     ],
 )
-def test_refused(build: Callable[[], Any], message: str) -> None:
-    with pytest.raises(ModelError) as caught:
+def test_refused(build: Callable[[], Any], facts: tuple[str, ...]) -> None:
+    with refused(ModelError, "model: ", *facts):
         open_network(build(), name="model")
-    assert str(caught.value).startswith(f"model: {message}")
-    assert "\n" not in str(caught.value)
 
 
 def test_what_has_no_other_number_of_classes() -> None:
@@ -422,26 +421,26 @@ def test_what_has_no_other_number_of_classes() -> None:
     network = open_network(keras.Model(x, layers.Activation("sigmoid")(z)), name="model")
     assert network.architecture.classes == 2
     assert network.architecture.with_classes(2) is network.architecture
-    with pytest.raises(ModelError, match=r"^model: cannot be given 5 classes: expected one sigmoid, "):
+    with refused(ModelError, "model: ", "5 classes", "sigmoid"):
         network.architecture.with_classes(5)
     einsum = layers.EinsumDense("bi,io->bo", 3, bias_axes="o")
     other = open_network(
         keras.Sequential([keras.Input((6,)), layers.Dense(4, activation="relu"), einsum]), name="model"
     )
-    with pytest.raises(ModelError, match=r"^model: cannot be given 5 classes: expected a last layer with units"):
+    with refused(ModelError, "model: ", "5 classes", "units"):
         other.architecture.with_classes(5)
 
 
 def test_no_such_layer() -> None:
     network = open_network(binary(), name="model")
     x, y = inputs(network)
-    with pytest.raises(ModelError, match=r"^model: no layer 'other'; its layers are "):
+    with refused(ModelError, "model: ", "'other'"):
         network.architecture.trainer(network.weights).step(x, cross_entropy(y), rate=1e-3, layer="other")
 
 
 def test_a_saved_model_is_refused(tmp_path: Path) -> None:
     tf.saved_model.save(tf.Module(), str(tmp_path / "model"))
-    with pytest.raises(ModelError, match="expected a model that can be made anew, found a SavedModel"):
+    with refused(ModelError, "SavedModel"):
         open_network(tmp_path / "model")
 
 

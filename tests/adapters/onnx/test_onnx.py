@@ -1,6 +1,7 @@
 """The ONNX adapter: exports of PyTorch and Keras against their own layers' outputs, gradients, files good and bad."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import scipy.special
 from places import VICTIMS
+from refusals import refused
 
 onnx: Any = pytest.importorskip("onnx", reason="ONNX is not installed: pip install 'deepjudge[onnx]'")
 onnxruntime: Any = pytest.importorskip(
@@ -518,7 +520,7 @@ def test_a_conversion_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
     forward = Differentiable.forward
     monkeypatch.setattr(Differentiable, "forward", lambda self, x: forward(self, x) + 0.01)
-    with pytest.raises(ModelError, match=r"no gradients at 'h': expected the outputs of ONNX Runtime .* found a diff"):
+    with refused(ModelError, "'h'", "0.01"):
         open_onnx(perceptron()).gradient(random(ROWS, 4), lambda s, rows: s, layer="h")
 
 
@@ -531,7 +533,7 @@ def test_an_operation_that_cannot_be_converted_is_named() -> None:
     ]
     model = open_onnx(proto(nodes, {"W": random(4, 4), "V": random(4, 3)}), name="m")
     assert list(model.layers) == ["h", "y"]
-    with pytest.raises(ModelError, match=r"^m: no gradients: onnx2fx has no operation TransposeMatMul$"):
+    with refused(ModelError, "m: ", "TransposeMatMul"):
         model.gradient(random(ROWS, 4), lambda s, rows: s)
 
 
@@ -546,7 +548,7 @@ def test_without_pytorch_there_are_no_gradients(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "onnx2fx", None)
     model = open_onnx(perceptron(), name="m")
     assert model.access == Access.WHITE_BOX
-    with pytest.raises(MissingExtraError, match=r"^m: needs PyTorch and onnx2fx .*: pip install 'deepjudge\[torch\]'$"):
+    with refused(MissingExtraError, "m: ", "onnx2fx", "deepjudge[torch]"):
         model.gradient(random(ROWS, 4), lambda s, rows: s)
 
 
@@ -562,7 +564,7 @@ def test_no_gradients_through_quantised_operations() -> None:
     model = open_onnx(proto(nodes, {"scale": scale, "zero": zero, "W": random(4, 6), "V": random(6, 3)}), name="m")
     assert model.access == Access.WHITE_BOX
     assert list(model.layers) == ["h", "y"]
-    with pytest.raises(ModelError, match=r"^m: no gradients through the quantised operations QuantizeLinear$"):
+    with refused(ModelError, "m: ", "QuantizeLinear"):
         model.gradient(random(ROWS, 4), lambda s, rows: s)
 
 
@@ -638,7 +640,7 @@ def test_bytes_as_input() -> None:
     nodes = [node("Cast", "x", "f", to=TensorProto.FLOAT), node("MatMul", "f V", "y")]
     model = open_onnx(proto(nodes, {"V": random(4, 3)}, dtype=TensorProto.UINT8), name="m")
     assert (model.input.dtype, model.access) == ("uint8", Access.WHITE_BOX)
-    with pytest.raises(ModelError, match=r"^m: no gradients at an input of uint8$"):
+    with refused(ModelError, "m: ", "uint8"):
         model.gradient(np.ones((2, 4)), lambda s, rows: s)
 
 
@@ -797,7 +799,7 @@ def test_convolutions_in_blocks_show_no_layers(tmp_path: Path) -> None:
     assert "com.microsoft.nchwc" in model.unseen
     x = random(ROWS, 8, 6, 6)
     np.testing.assert_allclose(model.predict(x), plain.predict(x), atol=1e-5)
-    with pytest.raises(ModelError, match=r"no gradients through the operations of com\.microsoft\.nchwc"):
+    with refused(ModelError, "com.microsoft.nchwc"):
         model.gradient(x, lambda s, rows: s)
 
 
@@ -833,7 +835,7 @@ def test_axes_of_any_length() -> None:
 
 
 def test_an_input_of_another_shape_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"^m: ONNX Runtime cannot run it on \(5, 3\): .*Got: 3 Expected: 4"):
+    with refused(ModelError, "m: ", "(5, 3)", "Got: 3 Expected: 4"):
         open_onnx(perceptron(), name="m").predict(random(ROWS, 3))
 
 
@@ -872,14 +874,13 @@ def test_external_data(external: Path) -> None:
 
 def test_external_data_that_cannot_be_had(external: Path) -> None:
     weights = external.with_name("weights.bin")
-    pattern = rf"^{external}: expected an ONNX model with the weights in weights\.bin, found .*"
     weights.write_bytes(weights.read_bytes()[:8])
-    with pytest.raises(ModelError, match=pattern + "exceeds available data"):
+    with refused(ModelError, external, "weights.bin"):
         open_onnx(external)
     weights.unlink()
-    with pytest.raises(ModelError, match=pattern):
+    with refused(ModelError, external, "weights.bin"):
         open_onnx(external)
-    with pytest.raises(ModelError, match=r"^m: expected a model with its weights, found external data"):
+    with refused(ModelError, "m: ", "external data"):
         open_onnx(onnx.load(external, load_external_data=False), name="m")
 
 
@@ -891,72 +892,71 @@ def test_external_data_elsewhere_is_refused(external: Path) -> None:
             if entry.key == "location":
                 entry.value = "../weights.bin"
     external.write_bytes(model.SerializeToString())
-    with pytest.raises(ModelError, match=rf"^{external}: expected an ONNX model with the weights in \.\./weights\.bin"):
+    with refused(ModelError, external, "../weights.bin"):
         open_onnx(external)
 
 
 @pytest.mark.parametrize(
     ("change", "fact"),
     [
-        (lambda data: b"", "an empty file"),
-        (lambda data: data[: len(data) // 2], "another format or a truncated file"),
-        (lambda data: data[:-1], "another format or a truncated file"),
-        (lambda data: b"PK\x03\x04 surely no model", "another format or a truncated file"),
-        (lambda data: b"import torch\n", "another format or a truncated file"),
-        (lambda data: onnx.ModelProto(ir_version=8).SerializeToString(), "one without operations"),
+        (lambda data: b"", "empty"),
+        (lambda data: data[: len(data) // 2], "truncated"),
+        (lambda data: data[:-1], "truncated"),
+        (lambda data: b"PK\x03\x04 surely no model", "truncated"),
+        (lambda data: b"import torch\n", "truncated"),
+        (lambda data: onnx.ModelProto(ir_version=8).SerializeToString(), "operations"),
     ],
 )
 def test_bad_files(change: Callable[[bytes], bytes], fact: str, file: Path) -> None:
     file.write_bytes(change(file.read_bytes()))
-    with pytest.raises(ModelError, match=rf"^{file}: expected an ONNX model, found {fact}$"):
+    with refused(ModelError, file, fact):
         open_onnx(file)
 
 
 def test_nothing_is_printed_of_a_damaged_file(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file.write_bytes(file.read_bytes().replace(b"MatMul", b"Mat\xff\xfel"))
-    with pytest.raises(ModelError, match=rf"^{file}: expected an ONNX model that ONNX Runtime .* can run, found "):
+    with refused(ModelError, file, onnxruntime.__version__):
         open_onnx(file)
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"found none that can be read: No such file or directory$"):
+    with refused(ModelError, "missing.onnx", os.strerror(errno.ENOENT)):
         open_onnx(tmp_path / "missing.onnx")
     (tmp_path / "folder.onnx").mkdir()
-    with pytest.raises(ModelError, match=r"found none that can be read: Is a directory$"):
+    with refused(ModelError, "folder.onnx", os.strerror(errno.EISDIR)):
         open_onnx(tmp_path / "folder.onnx")
 
 
 @pytest.mark.parametrize(
-    ("model", "message"),
+    ("model", "facts"),
     [
-        (perceptron(inputs=("x", "z")), "expected a model of one input, found 2: x, z"),
-        (perceptron(inputs=()), "expected a model of one input, found 0: none"),
-        (perceptron(shape=("n",)), r"expected an input \(n, ...\), found one of 1 axes"),
-        (perceptron(outputs=()), r"expected an output \(n, classes\), found none"),
+        (perceptron(inputs=("x", "z")), ("input", "2: x, z")),
+        (perceptron(inputs=()), ("input", "0: none")),
+        (perceptron(shape=("n",)), ("input (n, ...)", "1 axes")),
+        (perceptron(outputs=()), ("output (n, classes)", "none")),
         (
             proto([node("ReduceMax", "x", "y", axes=[1], keepdims=0)], {}),
-            r"expected an output \(n, classes\) for n = 2, found y \(2,\)",
+            ("output (n, classes)", "n = 2", "y (2,)"),
         ),
         (
             proto([node("Cast", "x", "y", to=1)], {}, dtype=TensorProto.INT64),
-            "expected an input of float32, float16, float64, uint8, found int64",
+            ("input", "float32, float16, float64, uint8", "int64"),
         ),
         (
             proto([node("Nonsense", "x", "y")], {}),
-            rf"expected an ONNX model that ONNX Runtime {onnxruntime.__version__} can run, found .*Nonsense.*",
+            (onnxruntime.__version__, "Nonsense"),
         ),
-        (perceptron(shape=("n", "any")), r"ONNX Runtime cannot run it on \(2, 32\): .*"),
+        (perceptron(shape=("n", "any")), ("(2, 32)",)),
     ],
 )
-def test_models_that_are_no_classifiers(model: Any, message: str) -> None:
-    with pytest.raises(ModelError, match=rf"^m: {message}$") as caught:
+def test_models_that_are_no_classifiers(model: Any, facts: tuple[str, ...]) -> None:
+    with refused(ModelError, "m: ", *facts):
         open_onnx(model, name="m")
-    assert "\n" not in str(caught.value)
 
 
 def test_an_output_that_is_not_there() -> None:
-    with pytest.raises(ModelError, match=r"^m: expected an output 'z', found y$"):
+    with refused(ModelError, "m: ", "'z'", "y"):
         open_onnx(perceptron(), name="m", output_name="z")
 
 
@@ -983,7 +983,8 @@ try:
     adapter.open(Path("m.onnx"))
 except Exception as error:
     assert type(error).__name__ == "MissingExtraError", error
-    assert str(error) == "m.onnx: needs ONNX Runtime, which is not installed: pip install 'deepjudge[onnx]'", error
+    assert error.code == "missing-extra", error
+    assert "m.onnx: " in str(error) and "deepjudge[onnx]" in str(error), error
 else:
     raise AssertionError("opened")
 """

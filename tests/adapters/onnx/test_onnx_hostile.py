@@ -1,16 +1,17 @@
 """Files of ONNX by people who mean harm: what they are is said without onnx, and nothing else is read for them."""
 
+import errno
 import itertools
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from refusals import refused
 
 onnx: Any = pytest.importorskip("onnx", reason="ONNX is not installed: pip install 'deepjudge[onnx]'")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'deepjudge[onnx]'")
@@ -90,14 +91,10 @@ def external(folder: Path, location: str, **where: int) -> Path:
     return put(folder, source.SerializeToString())
 
 
-def same_line(look: Callable[[Path], Any], path: Path) -> str:
-    with pytest.raises(ModelError) as caught:
+def expect_refused(look: Callable[[Path], Any], path: Path, *facts: str) -> None:
+    with refused(ModelError, f"{path}: ", *facts) as caught:
         look(path)
-    line = str(caught.value)
-    assert line.startswith(f"{path}: expected "), line
-    assert "\n" not in line
-    assert len(line) < len(str(path)) + 600
-    return line
+    assert len(str(caught.value)) < len(str(path)) + 600
 
 
 # ---- what a file is --------------------------------------------------------------------------------------------------
@@ -114,13 +111,13 @@ def test_a_model_is_told_without_onnx(tmp_path: Path) -> None:
 
 
 GOOD = model().SerializeToString()
-OTHER = "expected an ONNX model, found another format or a truncated file"
+OTHER = ("truncated",)
 
 
 @pytest.mark.parametrize(
-    ("data", "text"),
+    ("data", "facts"),
     [
-        (b"", "found an empty file"),
+        (b"", ("empty",)),
         (b"import os\n", OTHER),
         (b"\x7fELF\2\1\1", OTHER),
         (bytes(64), OTHER),
@@ -133,17 +130,17 @@ OTHER = "expected an ONNX model, found another format or a truncated file"
         (b"\x3a\x00", OTHER),
         (b"\x08\x08\x3a\xff\xff\xff\xff\x0f", OTHER),
         (b"\x08\x08" * 20_000 + b"\x3a\x00", OTHER),
-        (b"\x18\0\0\0ORTM" + bytes(64), "found a file of ONNX Runtime's own format (.ort): ask for the .onnx file"),
-        (b"PK\x03\x04" + bytes(64), "found a zip archive, as PyTorch and Keras write: export the model as ONNX"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(64), "found an HDF5 file, as Keras writes: export the model as ONNX"),
-        (b"\x80\x04\x95\0\0\0\0", "found a pickle, which can hold code: export the model as ONNX"),
-        (b"\x1f\x8b\x08\0\0\0\0", "found a compressed file: export the model as ONNX"),
+        (b"\x18\0\0\0ORTM" + bytes(64), (".ort", ".onnx")),
+        (b"PK\x03\x04" + bytes(64), ("zip",)),
+        (b"\x89HDF\r\n\x1a\n" + bytes(64), ("HDF5",)),
+        (b"\x80\x04\x95\0\0\0\0", ("pickle",)),
+        (b"\x1f\x8b\x08\0\0\0\0", ("compressed",)),
     ],
 )
-def test_what_is_no_model_is_refused_in_one_line(data: bytes, text: str, tmp_path: Path) -> None:
+def test_what_is_no_model_is_refused_in_one_line(data: bytes, facts: tuple[str, ...], tmp_path: Path) -> None:
     path = put(tmp_path, data)
-    assert text in same_line(ADAPTER.examine, path)
-    same_line(ADAPTER.open, path)
+    expect_refused(ADAPTER.examine, path, *facts)
+    expect_refused(ADAPTER.open, path)
 
 
 # ---- what is in it ---------------------------------------------------------------------------------------------------
@@ -169,33 +166,32 @@ def empty_weights(*shape: int) -> Any:
     return TensorProto(name="huge", data_type=TensorProto.FLOAT, dims=shape)
 
 
-HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
+HOSTILE: dict[str, tuple[Callable[[], bytes], tuple[str, ...]]] = {
     "custom operation": (
         lambda: model(call("Evil", "evil.domain")).SerializeToString(),
-        "expected operations of ONNX, found 'Evil' of 'evil.domain', which needs a library of its author: export it",
+        ("'Evil'", "'evil.domain'"),
     ),
     "custom operation in a branch": (
         lambda: model(choice(call("Evil", "evil"))).SerializeToString(),
-        "found 'Evil' of 'evil', which needs a library",
+        ("'Evil'", "'evil'"),
     ),
     "custom operation in a function": (
         lambda: model(
             call("f"), functions=[function("f", helper.make_node("Evil", ["a"], ["b"], domain="evil"))]
         ).SerializeToString(),
-        "found 'Evil' of 'evil', which needs a library",
+        ("'Evil'", "'evil'"),
     ),
     "a long name": (
         lambda: model(call("E" * 10**6, "d" * 10**6)).SerializeToString(),
-        f"found {'E' * 60!r} of {'d' * 60!r}, which needs a library",
+        (repr("E" * 60), repr("d" * 60)),
     ),
     "a billion laughs": (
         lambda: model(call("f9"), functions=laughs(10, 10)).SerializeToString(),
-        "expected at most 100000 operations and calls, and 2147483647 bytes, with all functions in their places, found "
-        "2111111112 and 68222222325: save the model without functions",
+        ("100000", "2147483647", "2111111112", "68222222325"),
     ),
     "more laughs than numbers": (
         lambda: model(call("f39"), functions=laughs(40, 10)).SerializeToString(),
-        "found more than 10^12 and more than 10^12: save the model without functions",
+        ("100000", "2147483647", "more than 10^12 and more than 10^12"),
     ),
     "a large function, often": (
         lambda: model(
@@ -209,50 +205,47 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
                 *laughs(3, 200)[1:],
             ],
         ).SerializeToString(),
-        "with all functions in their places, found ",
+        ("100000", "2147483647"),
     ),
     "functions in functions": (
         lambda: model(call("f4999"), functions=laughs(5000, 1)).SerializeToString(),
-        "expected functions nested 64 deep at most, found more, or one that calls itself",
+        ("functions", "64"),
     ),
     "a function of itself": (
         lambda: model(
             call("f"), functions=[function("f", helper.make_node("f", ["a"], ["b"], domain="own"))]
         ).SerializeToString(),
-        "expected functions nested 64 deep at most, found more, or one that calls itself",
+        ("functions", "64"),
     ),
     "functions of one name": (
         lambda: model(call("f0"), functions=laughs(1, 1) * 2).SerializeToString(),
-        "expected functions of different names, found two of one name",
+        ("functions", "name"),
     ),
     "weights of nothing": (
         lambda: model(weights=[empty_weights(2**20, 2**20)]).SerializeToString(),
-        "expected as many numbers as the weights have places, found ",
+        ("weights", "'huge'"),
     ),
     "weights of less than nothing": (
         lambda: model(weights=[empty_weights(-4, -3)]).SerializeToString(),
-        "expected as many numbers as the weights have places, found ",
+        ("weights", "'huge'"),
     ),
     "weights of nothing in a constant": (
         lambda: model(
             node("Constant", "", "huge", value=empty_weights(2**40)), node("Add", "x huge", "z")
         ).SerializeToString(),
-        "expected as many numbers as the weights have places, found ",
+        ("weights", "'huge'"),
     ),
-    "branches in branches": (lambda: nested(2000), "found another format or a truncated file"),
-    "branches in branches, below the limit": (lambda: nested(30), "expected a model of one input, found 0: none"),
+    "branches in branches": (lambda: nested(2000), OTHER),
+    "branches in branches, below the limit": (lambda: nested(30), ("input", "0: none")),
 }
 
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_models_are_refused_in_one_line(case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    make, text = HOSTILE[case]
+    make, facts = HOSTILE[case]
     path = put(tmp_path, make())
     assert not ADAPTER.examine(path).runs_code
-    began = time.perf_counter()
-    line = same_line(ADAPTER.open, path)
-    assert text in line, line
-    assert time.perf_counter() - began < 5
+    expect_refused(ADAPTER.open, path, *facts)
     assert capfd.readouterr() == ("", "")
 
 
@@ -337,28 +330,28 @@ def missing(folder: Path, canary: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("place", "text"),
+    ("place", "facts"),
     [
-        *((place, "which is no name of a file in the same folder") for place in (traversal, absolute, within)),
-        *((place, "which is no name of a file in the same folder") for place in (backwards, memory, nowhere, parent)),
-        *((place, "'m.onnx.data', which is a link or no file: give a copy") for place in (symbolic, hard, pipe)),
-        (missing, "'m.onnx.data', which cannot be read: No such file or directory: give it beside the model, or"),
+        *((place, ("name", "folder")) for place in (traversal, absolute, within)),
+        *((place, ("name", "folder")) for place in (backwards, memory, nowhere, parent)),
+        *((place, ("'m.onnx.data'", "link")) for place in (symbolic, hard, pipe)),
+        (missing, ("'m.onnx.data'", os.strerror(errno.ENOENT))),
     ],
 )
 def test_weights_elsewhere_are_not_read(
-    place: Callable[[Path, Path], str], text: str, tmp_path: Path, canary: Path
+    place: Callable[[Path, Path], str], facts: tuple[str, ...], tmp_path: Path, canary: Path
 ) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
     path = external(folder, place(folder, canary))
-    assert text in same_line(ADAPTER.open, path)
+    expect_refused(ADAPTER.open, path, *facts)
 
 
 @pytest.mark.parametrize("where", [{"offset": 8}, {"length": 40}, {"length": 400}, {"offset": 2**62, "length": 48}])
 def test_weights_beyond_their_file(where: dict[str, int], tmp_path: Path) -> None:
     put(tmp_path, bytes(48), "m.onnx.data")
     path = external(tmp_path, "m.onnx.data", **where)
-    assert "expected an ONNX model " in same_line(ADAPTER.open, path)
+    expect_refused(ADAPTER.open, path)
 
 
 def test_weights_of_a_sparse_tensor_elsewhere(tmp_path: Path) -> None:
@@ -370,7 +363,7 @@ def test_weights_of_a_sparse_tensor_elsewhere(tmp_path: Path) -> None:
     indices = numpy_helper.from_array(np.arange(3), "i")
     source.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
     path = put(tmp_path, source.SerializeToString())
-    assert "found those of sparse tensors there" in same_line(ADAPTER.open, path)
+    expect_refused(ADAPTER.open, path, "sparse")
 
 
 @pytest.mark.parametrize("ending", ADAPTER.companions)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusals import refused
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'deepjudge[torch]'")
 onnx: Any = pytest.importorskip("onnx", reason="ONNX is not installed: pip install 'deepjudge[onnx]'")
@@ -138,7 +139,7 @@ def test_a_fixed_number_of_rows_is_set_free_where_that_works() -> None:
     shaped = [helper.make_node("Reshape", ["x", "s"], ["x2"]), *nodes]
     shaped[1] = helper.make_node("Gemm", ["x2", "w", "b"], ["h"])
     model = proto(shaped, {**weights, "s": np.array([1, 4])}, shape=(1, 4))
-    with pytest.raises(ModelError, match=r"^m: expected a model for any number of rows, found one for 1 alone$"):
+    with refused(ModelError, "m: ", "rows", 1):
         open_network(model, name="m")
 
 
@@ -189,16 +190,16 @@ def test_the_conversion_is_held_against_onnx_runtime(monkeypatch: pytest.MonkeyP
     run = network.run
     monkeypatch.setattr(network, "run", lambda program, x: run(program, x) + 0.1)
     model = proto([helper.make_node("Gemm", ["x", "w"], ["y"])], {"w": real(4, 3)})
-    with pytest.raises(ModelError, match=r"^m: expected the outputs of ONNX Runtime .* found a difference of 0\.1$"):
+    with refused(ModelError, "m: ", "0.1"):
         open_network(model, name="m")
 
 
 def test_what_cannot_be_trained_says_so(tmp_path: Path) -> None:
     quantised = formats.int8("dense", 0, tmp_path / "q", "QDQ")
-    with pytest.raises(ModelError, match=r"no gradients through the quantised operations"):
+    with refused(ModelError, "QuantizeLinear"):
         open_network(quantised)
     half = proto([helper.make_node("Gemm", ["x", "w"], ["y"])], {"w": real(4, 3).astype(np.float16)}, dtype=10)
-    with pytest.raises(ModelError, match=r"^m: expected a network that can be trained.*found float16$"):
+    with refused(ModelError, "m: ", "float16"):
         open_network(half, name="m")
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Tanh", ["h"], ["g"])],
@@ -217,7 +218,7 @@ def test_what_cannot_be_trained_says_so(tmp_path: Path) -> None:
         helper.make_node("Loop", ["times", "", "x"], ["h"], body=body),
         helper.make_node("Gemm", ["h", "w"], ["y"]),
     ]
-    with pytest.raises(ModelError, match=r"^m: expected layers to convert to PyTorch, found a Loop: open its origin$"):
+    with refused(ModelError, "m: ", "Loop"):
         open_network(proto(nodes, {"times": np.array(2), "w": real(4, 3)}), name="m")
 
 
@@ -225,5 +226,5 @@ def test_without_pytorch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "onnx2fx" else find(name))
     model = proto([helper.make_node("Gemm", ["x", "w"], ["y"])], {"w": real(4, 3)})
-    with pytest.raises(MissingExtraError, match=r"deepjudge\[torch\]"):
+    with refused(MissingExtraError, "deepjudge[torch]"):
         open_network(model, name="m")

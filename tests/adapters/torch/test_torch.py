@@ -1,6 +1,7 @@
 """The PyTorch adapter: live modules, exported programs and files, against forward hooks and finite differences."""
 
 import copy
+import errno
 import functools
 import hashlib
 import logging
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import refused
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'deepjudge[torch]'")
 
@@ -319,9 +321,8 @@ def test_a_module_that_cannot_be_exported_is_left_as_it_was() -> None:
     module = make(Unexportable)
     module.elu.eval()
     before = state_of(module)
-    with pytest.raises(ModelError, match=r"^Unexportable: expected a module that torch.export can export") as caught:
+    with refused(ModelError, "Unexportable: ", "torch.export"):
         open_live(module)
-    assert "\n" not in str(caught.value)
     after = state_of(module)
     after.pop("weights"), before.pop("weights")
     assert after == before
@@ -646,7 +647,7 @@ def test_whole_numbers_have_no_gradients() -> None:
     model = ADAPTER.open(program)
     assert (model.input.dtype, model.access) == ("int64", Access.WHITE_BOX)
     assert model.predict(np.ones((4, 5))).shape == (4, 2)
-    with pytest.raises(ModelError, match="expected inputs of real numbers to take gradients at, found int64"):
+    with refused(ModelError, "int64"):
         model.gradient(np.ones((4, 5)), lambda s, rows: s)
 
 
@@ -664,7 +665,7 @@ def test_a_blocked_gradient_is_an_error() -> None:
             return super().forward(x.detach())
 
     model = open_live(make(Blocked))
-    with pytest.raises(ModelError, match=r"^Blocked: expected a gradient of 'linear_2' at the input, found none"):
+    with refused(ModelError, "Blocked: ", "'linear_2'"):
         model.gradient(np.zeros((2, 7)), lambda s, rows: s)
 
 
@@ -680,7 +681,11 @@ def test_equal_modules_have_equal_digests_in_any_process() -> None:
     digest = opened(Attention)[1].digest
     command = [sys.executable, "-W", "error", "-c", DIGEST, str(Path(__file__).parent)]
     output = subprocess.run(
-        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert output.stdout.strip() == digest
     assert ADAPTER.open(export(opened(Attention)[0])).digest == digest
@@ -698,7 +703,7 @@ def test_digests_differ_by_weights_and_by_graph(tmp_path: Path) -> None:
 
 
 def test_a_live_module_needs_the_shape_of_its_input() -> None:
-    with pytest.raises(ModelError, match=r"open_model\(module, input_shape=\(1, 28, 28\)\)"):
+    with refused(ModelError, "input_shape=(1, 28, 28)"):
         ADAPTER.open(make(Mlp))
 
 
@@ -706,11 +711,8 @@ def test_a_live_module_needs_the_shape_of_its_input() -> None:
 def test_a_program_exported_in_training_mode_is_refused(kind: type) -> None:
     module = make(kind).train()
     program = torch.export.export(module, (torch.zeros(2, *module.shape, dtype=torch.float64),))
-    with pytest.raises(
-        ModelError, match=r"expected a model in evaluation mode, found \w+ in training mode: export"
-    ) as caught:
+    with refused(ModelError, ".eval()"):
         ADAPTER.open(program)
-    assert "\n" not in str(caught.value)
 
 
 @DECOMPOSING
@@ -739,51 +741,47 @@ def test_several_inputs_and_other_outputs_are_refused() -> None:
             return [x[:, None], x.sum(1)]
 
     x, y = torch.zeros(3, 4), torch.ones(3, 4)
-    with pytest.raises(ModelError, match="expected one input, found 2: x, y"):
+    with refused(ModelError, "2: x, y"):
         ADAPTER.open(torch.export.export(Two(), (x, y)))
-    with pytest.raises(ModelError, match=r"expected an output \(n, classes\), found \(n, 1, 4\), \(n\)$"):
+    with refused(ModelError, "(n, classes)", "(n, 1, 4), (n)"):
         ADAPTER.open(Square(), input_shape=(4,))
 
 
-def bad_files(folder: Path) -> Iterator[tuple[str, str]]:
+def bad_files(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     good = save(make(Mlp), folder / "good.pt2").read_bytes()
     (folder / "empty.pt2").write_bytes(b"")
-    yield "empty", "found an empty file"
+    yield "empty", ("empty",)
     (folder / "text.pt2").write_text("not a model at all")
-    yield "text", "found another format"
+    yield "text", ("format",)
     (folder / "truncated.pt2").write_bytes(good[: len(good) // 2])
-    yield "truncated", "found a truncated one"
+    yield "truncated", ("truncated",)
     with zipfile.ZipFile(folder / "zip.pt2", "w") as archive:
         archive.writestr("a/b.txt", "hello")
-    yield "zip", "found another zip archive"
+    yield "zip", ("zip",)
     torch.save(make(Mlp).state_dict(), folder / "pickle.pt2")
-    yield "pickle", "found a file of torch.save or TorchScript"
+    yield "pickle", ("torch.save", "TorchScript")
     torch.save(make(Mlp).state_dict(), folder / "old.pt2", _use_new_zipfile_serialization=False)
-    yield "old", "found another format"
+    yield "old", ("format",)
     with zipfile.ZipFile(folder / "good.pt2") as archive, zipfile.ZipFile(folder / "damaged.pt2", "w") as damaged:
         for item in archive.infolist():
             data = archive.read(item)
             damaged.writestr(item.filename, data[:-9] if item.filename.endswith("model.json") else data)
-    yield "damaged", "cannot load: JSONDecodeError"
+    yield "damaged", (torch.__version__, "JSONDecodeError")
     with zipfile.ZipFile(folder / "good.pt2") as archive, zipfile.ZipFile(folder / "lacking.pt2", "w") as lacking:
         for item in archive.infolist():
             if not item.filename.endswith("weight_0"):
                 lacking.writestr(item.filename, archive.read(item))
-    yield "lacking", "cannot load: "
+    yield "lacking", (torch.__version__,)
     (folder / "folder.pt2").mkdir()
-    yield "folder", "found none that can be read: Is a directory"
-    yield "missing", "found none that can be read: No such file"
+    yield "folder", (os.strerror(errno.EISDIR),)
+    yield "missing", (os.strerror(errno.ENOENT),)
 
 
 def test_bad_files_are_one_line(tmp_path: Path, capfd, caplog) -> None:
     for name, facts in bad_files(tmp_path):
         path = tmp_path / f"{name}.pt2"
-        with pytest.raises(ModelError) as caught:
+        with refused(ModelError, f"{path}: ", "torch.export", *facts):
             ADAPTER.open(path)
-        text = str(caught.value)
-        assert text.startswith(f"{path}: expected a torch.export file, found "), text
-        assert facts in text, text
-        assert "\n" not in text
     assert capfd.readouterr() == ("", "")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
@@ -802,7 +800,7 @@ def test_without_torch_the_extra_is_named(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.delitem(sys.modules, "deepjudge_torch.model", raising=False)
     monkeypatch.delitem(sys.modules, "deepjudge_torch.graph", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"m.pt2: needs PyTorch, .* pip install 'deepjudge\[torch\]'"):
+    with refused(MissingExtraError, "m.pt2: ", "PyTorch", "deepjudge[torch]"):
         ADAPTER.open(tmp_path / "m.pt2")
 
 

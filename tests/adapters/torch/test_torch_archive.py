@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 
 torch = pytest.importorskip("torch", reason="PyTorch models need PyTorch")
 
@@ -124,30 +125,26 @@ def old_weights(entries: dict[str, bytes], marker: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hide", "said"),
+    ("hide", "fact"),
     [
-        (weights, "the pickled object 'weight_0'"),
-        (constants, "the entry 'data/constants/opaque_obj_0'"),
-        (sample_inputs, "pickled sample inputs"),
-        (expression, "the expression"),
-        (operation, "the operation 'torch.ops.load_library'"),
-        (reading, "the operation 'torch.ops.aten.from_file.default'"),
-        (writing, "the operation 'torch.ops.aten.save.default'"),
-        (library, "the entry 'data/aotinductor/model/model.so'"),
-        (old_weights, "the entry 'data/weights/model.pt'"),
+        (weights, "'weight_0'"),
+        (constants, "'data/constants/opaque_obj_0'"),
+        (sample_inputs, "sample inputs"),
+        (expression, "expression"),
+        (operation, "'torch.ops.load_library'"),
+        (reading, "'torch.ops.aten.from_file.default'"),
+        (writing, "'torch.ops.aten.save.default'"),
+        (library, "'data/aotinductor/model/model.so'"),
+        (old_weights, "'data/weights/model.pt'"),
     ],
 )
 def test_hidden_code_is_refused_and_not_run(
-    honest: Path, tmp_path: Path, hide: Callable[[dict[str, bytes], Path], None], said: str
+    honest: Path, tmp_path: Path, hide: Callable[[dict[str, bytes], Path], None], fact: str
 ) -> None:
     marker = tmp_path / "was-here"
     path = rewritten(honest, tmp_path / "evil.pt2", lambda entries: hide(entries, marker))
-    with pytest.raises(ModelError) as caught:
+    with refused(ModelError, f"{path}: ", "torch.export", fact):
         open_model(path)
-    assert str(caught.value).startswith(
-        f"{path}: expected a torch.export file of tensors and torch's own operations, found"
-    )
-    assert said in str(caught.value)
     assert not marker.exists()
 
 
@@ -155,5 +152,5 @@ def test_a_program_that_opens_a_file_of_old_torch_is_refused(honest: Path, tmp_p
     def old(entries: dict[str, bytes]) -> None:
         entries["serialized_exported_program.json"] = b"{}"
 
-    with pytest.raises(ModelError, match=r"expected a torch\.export file"):
+    with refused(ModelError, "torch.export"):
         open_model(rewritten(honest, tmp_path / "old.pt2", old))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from models import LAYERS, SHAPE, inputs, torch_module
+from refusals import refused
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'deepjudge[torch]'")
 
@@ -77,7 +78,7 @@ def test_every_network(kind: type) -> None:
     x = nets.inputs(module)
     if kind is nets.Attention:  # whose first activation stands inside no_grad, which only an exported program undoes
         first = next(iter(model.layers))
-        with pytest.raises(ModelError, match=r"expected a gradient of 'net.relu' at the input, found none"):
+        with refused(ModelError, "'net.relu'"):
             model.gradient(x, lambda s, rows: s, layer=first)
         np.testing.assert_allclose(
             np.concatenate(list(model.activations(x, list(model.layers)).values()), axis=1),
@@ -255,7 +256,7 @@ def test_nothing_is_left_when_opening_fails() -> None:
             raise RuntimeError("first line\nsecond line")
 
     module = Fails().train()
-    with pytest.raises(ModelError, match=r"; as it is, it cannot be run on them: RuntimeError: first line$"):
+    with refused(ModelError, "RuntimeError: first line"):
         ADAPTER.open(module, input_shape=(4,))
     assert hooks_of(module) == [0] * len(list(module.modules()))
     assert all(part.training for part in module.modules())
@@ -310,38 +311,30 @@ class Pathological(nn.Module):
         return self.function(self, x)
 
 
-def refusals() -> Iterator[tuple[Any, str]]:
-    yield lambda m, x: m.linear(m.relu(x) if x.sum() > 0 else m.tanh(x)), "it calls other activation modules, or gives"
-    yield lambda m, x: m.linear(torch.dropout(m.relu(x), 0.5, True)), "it gives other outputs for the same inputs"
-    yield lambda m, x: m.linear(x)[:, None], "expected a model that gives an output (n, classes), found (n, 1, 3)"
-    yield lambda m, x: m.linear(x[:, :3]), "it cannot be run on them: RuntimeError: "
+def refusals() -> Iterator[tuple[Any, tuple[str, ...]]]:
+    yield lambda m, x: m.linear(m.relu(x) if x.sum() > 0 else m.tanh(x)), ("other activation modules",)
+    yield lambda m, x: m.linear(torch.dropout(m.relu(x), 0.5, True)), ("other outputs", "second time")
+    yield lambda m, x: m.linear(x)[:, None], ("(n, classes)", "(n, 1, 3)")
+    yield lambda m, x: m.linear(x[:, :3]), ("RuntimeError: ",)
 
 
-@pytest.mark.parametrize(("function", "text"), list(refusals()), ids=["paths", "dropout", "shape", "error"])
-def test_what_cannot_be_listened_to_is_refused_in_one_line(function: Any, text: str) -> None:
-    with pytest.raises(ModelError) as caught:
+@pytest.mark.parametrize(("function", "facts"), list(refusals()), ids=["paths", "dropout", "shape", "error"])
+def test_what_cannot_be_listened_to_is_refused_in_one_line(function: Any, facts: tuple[str, ...]) -> None:
+    with refused(ModelError, "Pathological: ", "torch.export", "(4,)", *facts):
         ADAPTER.open(Pathological(function), input_shape=(4,))
-    assert str(caught.value).startswith(
-        "Pathological: expected a module that torch.export can export for inputs of (4,)"
-    )
-    assert f"; as it is, {text}" in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_another_path_met_later_is_an_error() -> None:
     model = open_live(Pathological(lambda m, x: m.linear(m.relu(m.relu(x)) if x.max() > 1e6 else m.relu(x))), (4,))
-    with pytest.raises(ModelError, match=r"expected a module that calls relu for every input, .* found relu, relu:2"):
+    with refused(ModelError, "relu", "relu, relu:2"):
         model.activations(np.full((2, 4), 1e7, np.float32), ["relu"])
 
 
 def test_what_cannot_be_copied_is_refused_in_one_line() -> None:
     module = Twice()
     module.lock = threading.Lock()
-    with pytest.raises(
-        ModelError, match=r"^Twice: .*; as it is, it cannot be copied: TypeError: cannot pickle"
-    ) as caught:
+    with refused(ModelError, "Twice: ", "copied", "TypeError: cannot pickle"):
         ADAPTER.open(module, input_shape=(4,))
-    assert "\n" not in str(caught.value)
 
 
 def test_scripted_parts_are_not_looked_into() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusals import refused
 
 torch = pytest.importorskip("torch", reason="PyTorch models need PyTorch")
 
@@ -74,9 +75,9 @@ def rezipped(data: bytes, change: Callable[[str, bytes], tuple[str, bytes]] | No
     return buffer.getvalue()
 
 
-def added(data: bytes, *names: str, content: bytes = b"") -> bytes:
+def added(data: bytes, *names: str, content: bytes = b"", **options: Any) -> bytes:
     buffer = io.BytesIO(data)
-    with zipfile.ZipFile(buffer, "a") as archive:
+    with zipfile.ZipFile(buffer, "a", **options) as archive:
         for name in names:
             archive.writestr(name, content)
     return buffer.getvalue()
@@ -164,101 +165,94 @@ def long_list() -> bytes:
     return data[:end] + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 9, 9, 2**32 - 2, 0, 0)
 
 
-SCRIPT_OR = "expected a state dict, TorchScript or a torch.export file, found "
-ASK = (
-    ": ask for the weights, as torch.save(model.state_dict(), path) or safetensors write them, or for the model as ONNX"
-)
-
-REFUSED: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
+REFUSED: dict[str, tuple[str, Callable[[Path], bytes], tuple[str, ...]]] = {
     **{
         f"pickle {protocol}": (
             "m.pt",
             lambda marker, protocol=protocol: pickle.dumps(Payload(marker), protocol=protocol),
-            f"{SCRIPT_OR}a pickle, which can hold code{ASK}",
+            ("pickle", "code"),
         )
         for protocol in (0, 1, 2, 3, 4, 5)
     },
-    "package": ("m.pt", packaged, f"{SCRIPT_OR}a file of torch.package, which holds code{ASK}"),
-    "package by another name": ("m.pt2", packaged, "expected a torch.export file, found a file of torch.package"),
-    "tar": ("m.pth", tarred, f"{SCRIPT_OR}a tar archive{ASK}"),
-    "gzip": ("m.pt", lambda marker: gzip.compress(saved(state())), f"{SCRIPT_OR}a compressed file{ASK}"),
-    "7z": ("m.pt", lambda marker: b"7z\xbc\xaf\x27\x1c\0\4" + bytes(99), f"{SCRIPT_OR}a compressed file{ASK}"),
-    "nothing": ("m.pt", lambda marker: b"", f"{SCRIPT_OR}an empty file{ASK}"),
-    "text": ("m.pt", lambda marker: b"import os\n", f"{SCRIPT_OR}another format{ASK}"),
-    "onnx": ("m.pt", lambda marker: b"\x08\x08\x12\x07pytorch:\x02\n\0", f"{SCRIPT_OR}another format{ASK}"),
-    "state dict as program": ("m.pt2", lambda marker: saved(state()), "expected a torch.export file, found a file of"),
+    "package": ("m.pt", packaged, ("torch.package", "code")),
+    "package by another name": ("m.pt2", packaged, ("torch.export", "torch.package")),
+    "tar": ("m.pth", tarred, ("tar",)),
+    "gzip": ("m.pt", lambda marker: gzip.compress(saved(state())), ("compressed",)),
+    "7z": ("m.pt", lambda marker: b"7z\xbc\xaf\x27\x1c\0\4" + bytes(99), ("compressed",)),
+    "nothing": ("m.pt", lambda marker: b"", ("empty",)),
+    "text": ("m.pt", lambda marker: b"import os\n", ("another format",)),
+    "onnx": ("m.pt", lambda marker: b"\x08\x08\x12\x07pytorch:\x02\n\0", ("another format",)),
+    "state dict as program": ("m.pt2", lambda marker: saved(state()), ("torch.export", "torch.save")),
     "program as weights": (
         "m.safetensors",
         lambda marker: program(),
-        "expected a file of safetensors, found a file of torch.export",
+        ("safetensors", "torch.export"),
     ),
-    "another zip": ("m.pt", lambda marker: added(b"", "a/b"), f"{SCRIPT_OR}another zip archive{ASK}"),
-    "truncated": ("m.pt", lambda marker: saved(state())[:-9], f"{SCRIPT_OR}a truncated one{ASK}"),
+    "another zip": ("m.pt", lambda marker: added(b"", "a/b"), ("zip",)),
+    "truncated": ("m.pt", lambda marker: saved(state())[:-9], ("truncated",)),
     "header": (
         "m.safetensors",
         lambda marker: struct.pack("<Q", 2**40) + b"{" + bytes(99),
-        "expected a file of safetensors, found another format",
+        ("safetensors", "another format"),
     ),
     "compressed": (
         "m.pt",
         lambda marker: rezipped(saved(state()), compression=zipfile.ZIP_DEFLATED),
-        f"{SCRIPT_OR}an archive with the compressed entry 'archive/data.pkl': torch.save compresses nothing",
+        ("compressed", "'archive/data.pkl'"),
     ),
     "bomb in code": (
         "m.pt",
-        lambda marker: rezipped(
-            added(saved(state()), "archive/constants.pkl", "archive/code/a.py", content=bytes(300 * 2**20)),
+        # Code alone may be compressed.
+        lambda marker: added(
+            added(saved(state()), "archive/constants.pkl"),
+            "archive/code/a.py",
+            content=bytes(300 * 2**20),
             compression=zipfile.ZIP_DEFLATED,
         ),
-        "found an archive with ",
+        ("256 MiB",),
     ),
     "outside": (
         "m.pt",
         lambda marker: added(saved(state()), "archive/../../evil"),
-        f"{SCRIPT_OR}an archive with an entry outside of it: 'archive/../../evil'",
+        ("'archive/../../evil'",),
     ),
     "absolute": (
         "m.pt",
         lambda marker: added(saved(state()), "/evil"),
-        f"{SCRIPT_OR}an archive with an entry outside of it: '/evil'",
+        ("'/evil'",),
     ),
     "twice": (
         "m.pt",
         lambda marker: added(saved(state()), "archive/DATA.pkl"),
-        f"{SCRIPT_OR}an archive with two entries of the name 'archive/DATA.pkl'",
+        ("two", "'archive/DATA.pkl'"),
     ),
     "many": (
         "m.pt",
         lambda marker: added(saved(state()), *map(str, range(100_001))),
-        f"{SCRIPT_OR}an archive of 100009 entries; models have fewer than 100000",
+        ("100009 entries", "100000"),
     ),
-    "long list": ("m.pt", lambda marker: long_list(), f"{SCRIPT_OR}an archive of 9 entries; models have"),
+    "long list": ("m.pt", lambda marker: long_list(), ("9 entries",)),
     "two archives": (
         "m.pt",
         lambda marker: rezipped(saved(state())) + rezipped(saved(state())),
-        f"{SCRIPT_OR}an archive with other data before or behind it",
+        ("before or behind",),
     ),
     "comment": (
         "m.pt",
         lambda marker: rezipped(saved(state()))[:-2] + b"\5\0hello",
-        f"{SCRIPT_OR}a truncated one{ASK}",
+        ("truncated",),
     ),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_no_model_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
-    name, make, text = REFUSED[case]
+    name, make, facts = REFUSED[case]
     marker = tmp_path / "was-here"
     path = put(tmp_path, name, make(marker))
     for look in (ADAPTER.examine, lambda path: ADAPTER.open(path, arch=ARCH if not name.endswith("2") else None)):
-        with pytest.raises(ModelError) as caught:
+        with refused(ModelError, f"{path}: ", *(facts if look is ADAPTER.examine else ())):
             look(path)
-        line = str(caught.value)
-        assert line.startswith(f"{path}: "), line
-        assert "\n" not in line
-        if look is ADAPTER.examine:
-            assert text in line, line
     assert not marker.exists()
 
 
@@ -299,10 +293,9 @@ def broken_sparse() -> Any:
     return torch.sparse_coo_tensor(torch.tensor([[9]]), torch.ones(1), (4,), check_invariants=False)
 
 
-DENSE = "expected a state dict of dense tensors, found "
-PLAIN = "expected a state dict, found one that holds more than weights, or a damaged one: save module.state_dict()"
+PLAIN = ("state dict", "more than weights")
 
-POISONED: dict[str, tuple[Callable[[Path], bytes], str]] = {
+POISONED: dict[str, tuple[Callable[[Path], bytes], tuple[str, ...]]] = {
     "payload": (lambda marker: saved(state(x=Payload(marker))), PLAIN),
     "payload alone": (lambda marker: saved(Payload(marker)), PLAIN),
     "payload, old": (lambda marker: saved(state(x=Payload(marker)), _use_new_zipfile_serialization=False), PLAIN),
@@ -310,34 +303,34 @@ POISONED: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "module": (lambda marker: saved(Net()), PLAIN),
     "numpy": (lambda marker: saved(state(x=np.zeros(3))), PLAIN),
     "numpy number": (lambda marker: saved(state(x=np.float64(3))), PLAIN),
-    "cyclic": (lambda marker: saved(cyclic()), "found a dict of model (dict), state_dict (dict)"),
-    "deep": (lambda marker: saved({"model": deep()}), "found a dict of model (list)"),
-    "long name": (lambda marker: saved({"x" * 10**6: 1}), f"found a dict of {'x' * 100}... (int)"),
+    "cyclic": (lambda marker: saved(cyclic()), ("model (dict), state_dict (dict)",)),
+    "deep": (lambda marker: saved({"model": deep()}), ("model (list)",)),
+    "long name": (lambda marker: saved({"x" * 10**6: 1}), (f"{'x' * 100}... (int)",)),
     "long key": (
         lambda marker: saved(state(**{"x" * 10**6: torch.zeros(1)})),
-        f"found unexpected: {'x' * 100}...",
+        (f"unexpected: {'x' * 100}...",),
     ),
     "sparse": (
         lambda marker: saved(state(**{"dense.bias": sparse()})),
-        f"{DENSE}a sparse tensor under 'dense.bias': save dense copies",
+        ("sparse", "'dense.bias'"),
     ),
-    "broken sparse": (lambda marker: saved(state(**{"dense.bias": broken_sparse()})), "cannot load: "),
+    "broken sparse": (lambda marker: saved(state(**{"dense.bias": broken_sparse()})), (torch.__version__,)),
     "terabytes": (
         lambda marker: saved(state(x=torch.zeros(1).expand(2**20, 2**20))),
-        f"{DENSE}1099511627776 numbers made of 4 bytes under 'x': save dense copies",
+        ("1099511627776", "4 bytes", "'x'"),
     ),
     "overlapping": (
         lambda marker: saved(state(x=torch.zeros(5).as_strided((3, 3), (1, 1)))),
-        f"{DENSE}9 numbers made of 20 bytes under 'x'",
+        ("9 numbers", "20 bytes", "'x'"),
     ),
     "quantised": (
         lambda marker: saved(state(x=torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8))),
-        f"{DENSE}a quantised tensor under 'x'",
+        ("quantised", "'x'"),
     ),
-    "meta": (lambda marker: saved(state(x=torch.zeros(3, device="meta"))), f"{DENSE}a tensor on the device meta"),
+    "meta": (lambda marker: saved(state(x=torch.zeros(3, device="meta"))), ("device meta", "'x'")),
     "storage beyond the file": (
         lambda marker: view(saved(state())),
-        "cannot load: RuntimeError: record size (48 bytes) does not match expected size",
+        (torch.__version__, "RuntimeError", "48 bytes"),
     ),
 }
 
@@ -345,16 +338,13 @@ POISONED: dict[str, tuple[Callable[[Path], bytes], str]] = {
 @pytest.mark.parametrize("case", POISONED)
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")  # about quantised tensors
 def test_weights_hold_weights_alone(case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    make, text = POISONED[case]
+    make, facts = POISONED[case]
     marker = tmp_path / "was-here"
     path = put(tmp_path, "m.pt", make(marker))
     assert not ADAPTER.examine(path).runs_code
-    with pytest.raises(ModelError) as caught:
+    with refused(ModelError, f"{path}: ", *facts) as caught:
         ADAPTER.open(path, arch=ARCH)
-    line = str(caught.value)
-    assert text in line, line[:500]
-    assert "\n" not in line
-    assert len(line) < len(str(path)) + 600
+    assert len(str(caught.value)) < len(str(path)) + 600
     assert not marker.exists()
     assert capfd.readouterr() == ("", "")
 
@@ -376,9 +366,7 @@ def tensors(entry: dict[str, Any], data: bytes) -> bytes:
 )
 def test_safetensors_that_disagree_with_themselves(entry: dict[str, Any], tmp_path: Path) -> None:
     path = put(tmp_path, "m.safetensors", tensors(entry, bytes(48)))
-    with pytest.raises(
-        ModelError, match=r"^.*m.safetensors: expected a state dict, found one that torch .* cannot load"
-    ):
+    with refused(ModelError, f"{path}: ", torch.__version__):
         ADAPTER.open(path, arch=ARCH)
 
 
@@ -410,8 +398,10 @@ def test_messages_call_a_file_what_it_is_called(tmp_path: Path) -> None:
         ("a.pt2", saved(state()), None),
         ("a.pt", program(), ARCH),
     ):
-        with pytest.raises(ModelError, match=r"^suspects/1\.pt: expected "):
+        with pytest.raises(ModelError) as caught:
             ADAPTER.open(put(tmp_path, file, data), name="suspects/1.pt", arch=arch)
+        assert str(caught.value).startswith("suspects/1.pt: ")
+        assert str(tmp_path) not in str(caught.value)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

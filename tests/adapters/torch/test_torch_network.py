@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusals import refused
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'deepjudge[torch]'")
 
@@ -341,7 +342,7 @@ class Integers(nn.Module):
 
 def test_what_cannot_be_made_anew_says_so() -> None:
     network = open_network(Secret(), input_shape=(4,), name="secret")
-    with pytest.raises(ModelError, match=r"^secret: it cannot be made anew: it is not known how its weight 'a' begins"):
+    with refused(ModelError, "secret: ", "'a'"):
         network.architecture.initial(np.random.default_rng(0))
 
 
@@ -367,21 +368,21 @@ def weightless() -> Any:
 @pytest.mark.parametrize(
     ("source", "facts"),
     [
-        (fixed, "for any number of rows, found one for 2 alone"),
-        (integers, "of inputs of float32 or float64, found int64"),
-        (half, "of inputs of float32 or float64, found float16"),
-        (weightless, "found no weights in front of its logits"),
+        (fixed, ("rows", "2")),
+        (integers, ("float32 or float64", "int64")),
+        (half, ("float32 or float64", "float16")),
+        (weightless, ("weights", "logits")),
     ],
 )
-def test_what_cannot_be_trained_says_so(source: Callable[[], Any], facts: str) -> None:
-    with pytest.raises(ModelError, match=rf"^m: expected a network that can be trained.*{facts}$"):
+def test_what_cannot_be_trained_says_so(source: Callable[[], Any], facts: tuple[str, ...]) -> None:
+    with refused(ModelError, "m: ", *facts):
         open_network(source(), name="m")
 
 
 def test_a_module_that_cannot_be_exported_says_so() -> None:
     from networks.torch_networks import Unexportable
 
-    with pytest.raises(ModelError, match=r"^m: expected a network that can be trained.*found one that it cannot$"):
+    with refused(ModelError, "m: ", "torch.export"):
         open_network(Unexportable(nn.Linear(4, 3)), input_shape=(4,), name="m")
 
 

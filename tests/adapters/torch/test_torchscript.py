@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from models import LAYERS, SHAPE, inputs, torch_module
+from refusals import expect_facts, refused
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'deepjudge[torch]'")
 
@@ -106,7 +107,7 @@ for seed in (0, 0, 1):
 
 def test_live_scripts_have_digests_of_their_own() -> None:
     command = [sys.executable, "-c", DIGEST, str(Path(__file__).parent)]
-    env = {**os.environ, "PYTHONHASHSEED": "7"}
+    env = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
     digests = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.split()
     assert digests[0] == digests[1] != digests[2]
     script = make_script(nets.make(nets.Mlp), "scripted")
@@ -146,12 +147,10 @@ class Loop(nn.Module):
 def test_what_cannot_be_converted_is_run_as_it_is(softmax: bool, tmp_path: Path) -> None:
     module = Loop(softmax)
     path = save(make_script(module, "scripted"), tmp_path / "loop.pt")
-    with pytest.warns(
-        UserWarning, match=r"loop.pt: its layers cannot be seen, only its logits: .*prim::Loop"
-    ) as caught:
+    with pytest.warns(UserWarning, match="prim::Loop") as caught:
         model = ADAPTER.open(path, input_shape=(4,))
-    assert len(caught) == 1
-    assert "\n" not in str(caught[0].message)
+    [warning] = caught
+    expect_facts(str(warning.message), "loop.pt: ", "logits")
     assert dict(model.layers) == {"logits": 3}
     assert "prim::Loop" in model.unseen
     x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
@@ -169,7 +168,7 @@ def test_a_conversion_that_differs_is_not_used(tmp_path: Path, monkeypatch: pyte
     reference = ADAPTER.open(torch_module(1), input_shape=SHAPE)
     same(ADAPTER.open(path, input_shape=SHAPE), reference, inputs(4))  # the second way
     monkeypatch.setattr(script_module, "_by_tracing", lambda module, example: other)
-    with pytest.warns(UserWarning, match="found the converted program gives other outputs"):
+    with pytest.warns(UserWarning, match="other outputs"):
         model = ADAPTER.open(path, input_shape=SHAPE)
     np.testing.assert_allclose(model.predict(inputs(4)), reference.predict(inputs(4)), atol=1e-6)
     gradients = [m.gradient(inputs(4), lambda s, rows: s) for m in (model, reference)]
@@ -244,19 +243,16 @@ def test_bad_scripts_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[s
         for item in archive.infolist():
             data = archive.read(item)
             damaged.writestr(item.filename, b"def ?" if "/code/" in item.filename else data)
-    cases: list[tuple[str, Any, str]] = [
-        ("good", None, "expected the shape of one input, found none in the script: input_shape=(1, 28, 28)"),
-        ("good", (3, 9), "expected a model that takes inputs of shape (3, 9), found RuntimeError: "),
-        ("two", (3,), "expected one input, found 2: x, y"),
-        ("square", (3,), "expected an output (n, classes), found (n, 1, 3)"),
-        ("cut", SHAPE, "found a truncated one"),
-        ("damaged", SHAPE, "expected TorchScript, found some that torch "),
+    cases: list[tuple[str, Any, tuple[str, ...]]] = [
+        ("good", None, ("input_shape=(1, 28, 28)",)),
+        ("good", (3, 9), ("(3, 9)", "RuntimeError: ")),
+        ("two", (3,), ("2: x, y",)),
+        ("square", (3,), ("(n, classes)", "(n, 1, 3)")),
+        ("cut", SHAPE, ("truncated",)),
+        ("damaged", SHAPE, ("TorchScript", torch.__version__)),
     ]
-    for name, shape, text in cases:
+    for name, shape, facts in cases:
         path = tmp_path / f"{name}.pt"
-        with pytest.raises(ModelError) as caught:
+        with refused(ModelError, f"{path}: ", *facts):
             ADAPTER.open(path, input_shape=shape)
-        assert str(caught.value).startswith(f"{path}: "), caught.value
-        assert text in str(caught.value), caught.value
-        assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
