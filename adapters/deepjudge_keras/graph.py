@@ -126,21 +126,21 @@ def trace_training(model: Any, x: Any, state: State) -> tuple[Trace, list[Any]]:
         ModelError: When it gives no scores ``(n, classes)``, or a tap is not there in training.
     """
     used, before = _trace(model, x, state)
-    output, after, values = _called(model, x, state, training=True)
+    output, after, values = _call_model(model, x, state, training=True)
     taps = {name: (_counterpart(name, tensor, before, after), axis) for name, (tensor, axis) in used.taps.items()}
     return Trace(output, used.scores, taps, used.layout), values
 
 
 def _trace(model: Any, x: Any, state: State) -> tuple[Trace, list[Call]]:
-    output, calls, _ = _called(model, x, state, training=False)
+    output, calls, _ = _call_model(model, x, state, training=False)
     layers = {op.name: (op, call.path) for call in calls for op in _layer_ops(call)}  # outer ones last, so they stay
     taps = find_taps(operations(x, {name: op for name, (op, _) in layers.items()}), output.name)
     first = any(getattr(call.operation, "data_format", None) == "channels_first" for call in calls)
-    named = _named(taps.taps, x.graph, calls, {name: path for name, (_, path) in layers.items()})
+    named = _name_taps(taps.taps, x.graph, calls, {name: path for name, (_, path) in layers.items()})
     return Trace(output, taps.scores, named, "channels_first" if first else "channels_last"), calls
 
 
-def _called(model: Any, x: Any, state: State, *, training: bool) -> tuple[Any, list[Call], list[Any]]:
+def _call_model(model: Any, x: Any, state: State, *, training: bool) -> tuple[Any, list[Call], list[Any]]:
     """The scores of a model, the calls inside it, and what becomes of the variables."""
     structure = getattr(model, "input", None)  # a list or dict, where it was made with a list or dict of one input
     inputs = x if structure is None else keras.tree.pack_sequence_as(structure, [x])
@@ -406,7 +406,7 @@ def _is_keras_own(layer: Any) -> bool:
     return type(layer).__module__.startswith("keras.src.")
 
 
-def _named(
+def _name_taps(
     taps: Sequence[Tap], graph: Any, calls: Sequence[Call], paths: Mapping[str, str]
 ) -> dict[str, tuple[Any, int]]:
     """Name taps by their ``paths``, else after the innermost layers; a layer that is called again gets a number."""

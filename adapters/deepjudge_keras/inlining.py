@@ -54,7 +54,7 @@ def _copy(
 ) -> list[Any]:
     """Copy what ``results`` need into ``graph``, where the tensors of ``source`` in ``known`` are there already."""
     copies = dict(available)
-    needed = _needed(results, available)
+    needed = _dependencies(results, available)
     if "NextIteration" in {operation.type for operation in needed.values()}:
         raise ModelError("expected loops that call functions, found one inside the graph, as TensorFlow 1 made them")
     for operation in source.get_operations():
@@ -93,7 +93,7 @@ def _create(operation: Any, inputs: Sequence[Any], graph: Any) -> Sequence[Any]:
     return outputs
 
 
-def _needed(results: Sequence[Any], available: Mapping[str, Any]) -> dict[str, Any]:
+def _dependencies(results: Sequence[Any], available: Mapping[str, Any]) -> dict[str, Any]:
     """The operations, by name, that the results are computed by from what is known."""
     needed: dict[str, Any] = {}
     tensors = list(results)

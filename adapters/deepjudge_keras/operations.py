@@ -30,13 +30,13 @@ def expect_plain(meta: Any) -> None:
     for node in everywhere:
         if _OUTSIDE.search(node.op) and node.op not in _TEXTS:
             raise ModelError(f"a graph with the operation {node.op}, which does more than compute: export it to ONNX")
-    for name in _reached(meta.object_graph_def.concrete_functions, functions):
+    for name in _reachable(meta.object_graph_def.concrete_functions, functions):
         for node in functions[name].node_def:
             if _CHECKPOINTS.search(node.op):
                 raise ModelError(f"a graph that uses {node.op} to answer its inputs: export it to ONNX")
 
 
-def _reached(names: Iterable[str], functions: Mapping[str, Any]) -> Iterator[str]:
+def _reachable(names: Iterable[str], functions: Mapping[str, Any]) -> Iterator[str]:
     """Names of the functions that some functions call, and their own."""
     waiting, visited = list(names), set()
     while waiting:

@@ -117,7 +117,7 @@ def open_saved_model(path: Path, *, name: str | None = None, batch_size: int | N
 
 def _signature(path: Path) -> Signature:
     meta = _meta_graph(path)
-    key, spec = _served(path, meta)
+    key, spec = _choose_signature(path, meta)
     try:
         expect_plain(meta)
     except ModelError as error:
@@ -172,7 +172,7 @@ def _meta_graph(path: Path) -> Any:
     return next((graph for graph in graphs if "serve" in graph.meta_info_def.tags), graphs[0])
 
 
-def _served(path: Path, meta: Any) -> tuple[str, Any]:
+def _choose_signature(path: Path, meta: Any) -> tuple[str, Any]:
     """Name of the signature to take, and the ``tf.TensorSpec`` of its one input."""
     signatures = {key: value for key, value in meta.signature_def.items() if key != _INITIALISER}
     names = ", ".join(sorted(signatures))

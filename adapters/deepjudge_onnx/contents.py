@@ -37,7 +37,7 @@ def check(model: ModelProto) -> None:
     if len(functions) < len(model.functions):
         raise ModelError("expected functions of different names, found two of one name")
     for node in (*_all(model.graph), *(node for function in functions.values() for node in _all(function))):
-        if node.domain not in _DOMAINS and _called(node) not in functions:
+        if node.domain not in _DOMAINS and _callee(node) not in functions:
             raise ModelError(
                 f"expected operations of ONNX, found {node.op_type[:60]!r} of {node.domain[:60]!r}, which needs a "
                 "library of its author: export it in ONNX's own operations"
@@ -95,7 +95,7 @@ def _check_functions(model: ModelProto, functions: dict[_Key, FunctionProto]) ->
 
 
 def _size(body: GraphProto | FunctionProto, functions: dict[_Key, FunctionProto]) -> tuple[int, int, Counter[_Key]]:
-    called = [_called(node) for node in _all(body)]
+    called = [_callee(node) for node in _all(body)]
     return len(called), body.ByteSize(), Counter(key for key in called if key in functions)
 
 
@@ -127,7 +127,7 @@ def _key(function: FunctionProto) -> _Key:
     return _domain(function.domain), function.name, function.overload
 
 
-def _called(node: NodeProto) -> _Key:
+def _callee(node: NodeProto) -> _Key:
     return _domain(node.domain), node.op_type, node.overload
 
 

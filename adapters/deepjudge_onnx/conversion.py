@@ -34,12 +34,12 @@ def convert(model: ModelProto) -> fx.GraphModule:
     except onnx2fx.UnsupportedOpError as error:
         raise ModelError(f"onnx2fx has no operation {error.op_type}") from error
     except Exception as error:
-        raise failed(error) from error
+        raise conversion_error(error) from error
     _fix_integers(module)
     return module
 
 
-def failed(error: Exception) -> ModelError:
+def conversion_error(error: Exception) -> ModelError:
     """What to say when a conversion, or what came of it, fails."""
     text = textwrap.shorten(str(error), 240) or type(error).__name__
     return ModelError(f"onnx2fx cannot convert it to PyTorch: {text}")

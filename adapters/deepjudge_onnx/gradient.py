@@ -9,7 +9,7 @@ from onnx import ModelProto
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.taps import Place
 from deepjudge_core.types import Array
-from deepjudge_onnx.conversion import convert, failed
+from deepjudge_onnx.conversion import conversion_error, convert
 from deepjudge_onnx.places import reduce
 
 
@@ -56,7 +56,7 @@ class Differentiable:
         try:
             output: torch.Tensor = self._module(x)
         except Exception as error:
-            raise self._without(failed(error)) from error
+            raise self._without(conversion_error(error)) from error
         return output
 
     def _without(self, error: ModelError) -> ModelError:

@@ -110,7 +110,7 @@ class OnnxModel(BatchedModel):
             name=name,
             framework="onnx",
             digest=digest,
-            access=Access.WHITE_BOX if self._gradients_refused(dtype) else Access.FULL,
+            access=Access.WHITE_BOX if self._gradient_refusal(dtype) else Access.FULL,
             input=InputSpec(shape[1:], dtype, layout(ops)),
             layers={tap: place.neurons for tap, place in self._places.items()},
             scores=taps.scores,
@@ -269,11 +269,11 @@ class OnnxModel(BatchedModel):
                 )
 
     def _refuse_gradients(self) -> None:
-        refused = self._gradients_refused(self.input.dtype)
+        refused = self._gradient_refusal(self.input.dtype)
         if refused:
             raise refused
 
-    def _gradients_refused(self, dtype: str) -> ModelError | None:
+    def _gradient_refusal(self, dtype: str) -> ModelError | None:
         if _BLOCKED in {node.domain for node in self._model.graph.node}:
             return ModelError(f"{self.name}: no gradients through the operations of {_BLOCKED}")
         kinds = quantised(self._model, self._source)

@@ -10,7 +10,7 @@ from torch.export import Dim, ExportedProgram
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.types import Array
-from deepjudge_onnx.conversion import convert, failed
+from deepjudge_onnx.conversion import conversion_error, convert
 
 # Rows of the example: a number that no other axis is likely to have, so that the two are not taken for one.
 _ROWS = 17
@@ -39,7 +39,7 @@ def export(model: ModelProto, sample: Array, free: tuple[int, ...], name: str) -
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from error
         except Exception as error:
-            raise ModelError(f"{name}: {failed(error)}") from error
+            raise ModelError(f"{name}: {conversion_error(error)}") from error
 
 
 def run(program: ExportedProgram, x: Array) -> Array:

@@ -76,7 +76,7 @@ class TorchModel(TensorModel):
         self.graph = module.graph
         self.graph.eliminate_dead_code()
         weights = {node.target for node in self.graph.find_nodes(op="get_attr")}
-        self.state = {name: _detached(operator.attrgetter(name)(module)) for name in weights}
+        self.state = {name: _detach(operator.attrgetter(name)(module)) for name in weights}
         if shared:
             self.state = copy.deepcopy(self.state)
         self.program = program
@@ -183,5 +183,5 @@ def _load(path: Path, name: str) -> tuple[ExportedProgram, str]:
     raise ModelError(f"{name}: expected {expected} of tensors and torch's own operations, found {code}")
 
 
-def _detached(value: Any) -> Any:
+def _detach(value: Any) -> Any:
     return value.detach() if isinstance(value, torch.Tensor) else value

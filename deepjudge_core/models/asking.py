@@ -42,7 +42,7 @@ def ask(
         if taps:
             # Unless the model's own output is no softmax, as of sigmoids for many labels: one row shows it.
             _check_probabilities(model, 1, model.predict(chunk[:1]))
-        answers, activations = Responses.joined(parts)
+        answers, activations = Responses.join(parts)
         _check_probabilities(model, len(inputs), answers)
         if len(answers) > 1 and float(np.ptp(answers, axis=0).max()) < _NO_CHANGE:
             raise SameAnswerError(

@@ -26,7 +26,7 @@ class Responses(NamedTuple):
     activations: Mapping[str, Array]
 
     @classmethod
-    def joined(cls, parts: Sequence["Responses"]) -> "Responses":
+    def join(cls, parts: Sequence["Responses"]) -> "Responses":
         """The answers to some cases, and those to the next."""
         return cls(
             np.concatenate([part.probabilities for part in parts]),
@@ -56,7 +56,7 @@ def unsteadiness(
     # The same at once, so that answers that change by turns are not met at the same turn.
     together, again = answer(rows), answer(rows)
     if alone:
-        apart, other = Responses.joined([answer(row) for row in rows[:, None]]), "in a batch than alone"
+        apart, other = Responses.join([answer(row) for row in rows[:, None]]), "in a batch than alone"
     else:
         apart, other = answer(rows[::-1]).of(slice(None, None, -1)), "in another order of cases"
     spans = {tap: float(np.abs(values).max()) or 1.0 for tap, values in first.activations.items()}

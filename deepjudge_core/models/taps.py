@@ -112,7 +112,7 @@ def find_taps(ops: Sequence[Op], output: str) -> Taps:
     used = _ancestors(by_name, logits)
     composite = _composites(ops)
     active = {composite.get(op.name, op.name) for op in ops if op.role in (*_ACTIVATIONS, Role.RECURRENT)}
-    hidden = [_selected(by_name, used, op) for op in ops if op.name in active & used and op.name != logits]
+    hidden = [_select_step(by_name, used, op) for op in ops if op.name in active & used and op.name != logits]
     return Taps(tuple(Tap(name, channel_axis(by_name, name)) for name in (*hidden, logits)), scores)
 
 
@@ -189,7 +189,7 @@ def _ancestors(by_name: Mapping[str, Op], name: str, start: str | None = None) -
     return names
 
 
-def _selected(by_name: Mapping[str, Op], used: set[str], op: Op) -> str:
+def _select_step(by_name: Mapping[str, Op], used: set[str], op: Op) -> str:
     # Of a sequence, the one step that the network goes on with: some formats hold no others.
     name, axes = op.name, tuple(range(op.rank))
     while op.role is Role.RECURRENT:

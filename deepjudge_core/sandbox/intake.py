@@ -63,10 +63,10 @@ def receive(source: Path, label: str, adapter: Adapter, folder: Path, largest: i
             digested = digests.of_file(copy, beside)
     except OSError as error:
         raise ModelError(f"{label}: cannot be read: {error.strerror or error}", code="not-a-file") from error
-    return Received(copy, digested.digest, digested.files, _examined(copy, label, adapter, beside))
+    return Received(copy, digested.digest, digested.files, _examine(copy, label, adapter, beside))
 
 
-def _examined(copy: Path, label: str, adapter: Adapter, beside: list[Path]) -> Format:
+def _examine(copy: Path, label: str, adapter: Adapter, beside: list[Path]) -> Format:
     if adapter.examine is None:
         return Format(adapter.name)
     try:

@@ -167,7 +167,7 @@ class Worker:
             finer = code.removeprefix(USAGE)
             return UsageError(text, code=finer if finer in CODES else None)
         if code == "out-of-memory":  # which libraries say in many ways
-            return ModelError(f"{self._label}: {self._exhausted()}", code=code)
+            return ModelError(f"{self._label}: {self._memory_error()}", code=code)
         if not text.startswith(f"{self._label}: "):
             text = f"{self._label}: {text}"
         return ModelError(text, code=failing)
@@ -184,9 +184,9 @@ class Worker:
             )
             used = output.stdout.strip()
             if used.isdigit() and int(used) * 1024 > self._sandbox.memory + _FRAMEWORK:
-                raise self._exhausted()
+                raise self._memory_error()
 
-    def _exhausted(self) -> "_GoneError":
+    def _memory_error(self) -> "_GoneError":
         most = self._sandbox.memory / 2**20
         return _GoneError(f"expected {most:.0f} MiB of memory to be enough: allow more with --memory", "out-of-memory")
 
@@ -196,7 +196,7 @@ class Worker:
         self._reader.join(_GRACE)
         status = self._process.returncode
         if any(words in self._log for words in (b"bad_alloc", b"MemoryError", b"annot allocate memory")):
-            return self._exhausted()
+            return self._memory_error()
         with contextlib.suppress(ValueError, TypeError):
             return _GoneError(f"its process was ended by {signal.Signals(-status).name}", "crashed")
         return _GoneError(f"its process ended with the status {status}", "crashed")

@@ -118,7 +118,7 @@ def begin_isolated(
                     spec = expected and {"shape": expected.shape, "dtype": expected.dtype, "layout": expected.layout}
                     worker.send({"ask": "open", "label": label, "expected": spec, "options": options})
                     values = worker.receive(failing="cannot-open").values
-                return RemoteModel(worker, _described(worker, values, label, adapter, received), isolation, values)
+                return RemoteModel(worker, _describe(worker, values, label, adapter, received), isolation, values)
 
             yield opened
 
@@ -165,9 +165,7 @@ def _packages(plugin: str) -> Iterator[Path]:
         yield from map(Path, spec.submodule_search_locations or [spec.origin])
 
 
-def _described(
-    worker: Worker, values: Mapping[str, Any], label: str, adapter: Adapter, received: Received
-) -> ModelInfo:
+def _describe(worker: Worker, values: Mapping[str, Any], label: str, adapter: Adapter, received: Received) -> ModelInfo:
     # What it says of itself, but for what is known better here.
     try:
         info = ModelInfo.from_json(values["model"])
@@ -183,11 +181,11 @@ def _described(
         framework=adapter.name,
         digest=received.digest,
         files=received.files,
-        layers=_cleaned(info.layers),
+        layers=_clean_names(info.layers),
     )
 
 
-def _cleaned(layers: Mapping[str, int]) -> dict[str, int]:
+def _clean_names(layers: Mapping[str, int]) -> dict[str, int]:
     cleaned: dict[str, int] = {}
     for name, width in layers.items():
         shown = clean(name)

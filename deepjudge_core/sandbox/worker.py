@@ -49,15 +49,15 @@ class _Worker:
 
     def serve(self) -> None:
         setup = self._channel.receive().values
-        adapter, path = self._reported(self._confine, setup)
+        adapter, path = self._report(self._confine, setup)
         while True:
             request = self._channel.receive()
             if request.values["ask"] == "open":
-                self._reported(self._open, adapter, path, request.values)
+                self._report(self._open, adapter, path, request.values)
             else:
-                self._reported(self._answer, request)
+                self._report(self._answer, request)
 
-    def _reported(self, function: Any, *arguments: Any) -> Any:
+    def _report(self, function: Any, *arguments: Any) -> Any:
         # What a model brings about is said, and the next question waited for.
         try:
             return function(*arguments)

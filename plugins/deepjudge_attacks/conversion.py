@@ -19,7 +19,7 @@ def quantize_int8(victim: Network, loot: Loot, rng: np.random.Generator) -> Netw
     The weights are saved as the numbers that the integers stand for. One scale for each matrix: a scale for each output
     would need to know which axis they are on. Biases and scales of normalisation stay as they are.
     """
-    return victim.with_weights({name: _rounded(victim.weights[name]) for name in victim.matrices})
+    return victim.with_weights({name: _round_to_levels(victim.weights[name]) for name in victim.matrices})
 
 
 def float16(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
@@ -58,7 +58,7 @@ def distill(
     return train(student, loot.x, victim.predict(loot.x), rng, schedule=schedule, label="distill")
 
 
-def _rounded(matrix: Array) -> Array:
+def _round_to_levels(matrix: Array) -> Array:
     scale = float(np.abs(matrix).max()) / _LEVELS
     if scale == 0:
         return matrix

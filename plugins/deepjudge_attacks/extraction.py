@@ -32,7 +32,7 @@ def jba(
     """Jacobian-based augmentation (Papernot et al., AsiaCCS 2017): learn the victim's labels of ever more inputs.
 
     The inputs are a few like the victim's own, and in each round one more for each that there is, see
-    :func:`augmented`. The substitute is trained on all of them before the first round and after each.
+    :func:`augment`. The substitute is trained on all of them before the first round and after each.
 
     Args:
         seeds: Inputs at the start, at least 1.
@@ -54,12 +54,12 @@ def jba(
         origins = rng.permutation(len(x))[: queries - len(x)]
         if len(origins):
             trainer = substitute.architecture.trainer(substitute.weights, in_use=True)
-            new = augmented(trainer, x[origins], y[origins], step=step * loot.span, bounds=loot.bounds)
+            new = augment(trainer, x[origins], y[origins], step=step * loot.span, bounds=loot.bounds)
             x, y = np.concatenate([x, new]), np.concatenate([y, victim.predict(new).argmax(axis=1)])
     return train(substitute, x, y, rng, schedule=schedule, label=f"jba, {len(x)} queries")
 
 
-def augmented(trainer: Trainer, x: Array, classes: Array, *, step: float, bounds: tuple[float, float]) -> Array:
+def augment(trainer: Trainer, x: Array, classes: Array, *, step: float, bounds: tuple[float, float]) -> Array:
     """Inputs ``x + step * sign(d z_c / d x)``, clipped to the bounds, for the logit z_c of the class of each input.
 
     The class is the victim's prediction, the logit the substitute's. (The authors' code of the paper differentiates
@@ -121,7 +121,7 @@ def esa(
 ) -> Network:
     """ES attack (Yuan et al., TIFS 2022), OPT-SYN: learn the victim's probabilities of inputs made from nothing.
 
-    Each round makes inputs, see :func:`synthesised`, asks the victim about them, and trains the substitute on those of
+    Each round makes inputs, see :func:`synthesise`, asks the victim about them, and trains the substitute on those of
     all rounds so far. The thief's own inputs are not looked at.
 
     Args:
@@ -145,7 +145,7 @@ def esa(
             start = rng.uniform(low, high, (queries, *x.shape[1:])).astype(np.float32)
             targets = rng.dirichlet(np.full(loot.architecture.classes, _CONCENTRATION), queries).astype(np.float32)
             trainer = substitute.architecture.trainer(substitute.weights, in_use=True)
-            new = synthesised(trainer, start, targets, step=step * loot.span, steps=steps, bounds=loot.bounds)
+            new = synthesise(trainer, start, targets, step=step * loot.span, steps=steps, bounds=loot.bounds)
             x = np.concatenate([x, new])[-memory:]
             answers = np.concatenate([answers, victim.predict(new)])[-memory:]
             substitute = train(substitute, x, answers, rng, schedule=schedule, label=f"esa, {len(x)} inputs")
@@ -153,7 +153,7 @@ def esa(
     return substitute
 
 
-def synthesised(
+def synthesise(
     trainer: Trainer, start: Array, targets: Array, *, step: float, steps: int, bounds: tuple[float, float]
 ) -> Array:
     """Inputs for which the substitute gives about the probabilities ``targets``.

@@ -104,10 +104,10 @@ def permute_rescale(victim: Network, loot: Loot, rng: np.random.Generator, *, fa
     with progress.task("permute-rescale", len(matrices)) as advance:
         for matrix in matrices:
             for group in groups(victim, matrix):
-                permuted = changed.with_weights(_permuted(changed.weights, group, _order(group.neurons, rng)))
+                permuted = changed.with_weights(_permute(changed.weights, group, _order(group.neurons, rng)))
                 if same(permuted):
                     factors = factor ** rng.uniform(-1, 1, group.neurons)
-                    changed, count = _rescaled(permuted, group, factors, same), count + 1
+                    changed, count = _rescale(permuted, group, factors, same), count + 1
                     break
             advance(1)
     if not count:
@@ -162,11 +162,11 @@ def _order(neurons: int, rng: np.random.Generator) -> Array:
     return np.roll(order, 1) if (order == np.arange(neurons)).all() else order
 
 
-def _permuted(weights: Weights, group: Group, order: Array) -> dict[str, Array]:
-    return _applied(weights, (group.outputs, *group.between, group.inputs), lambda axis, w: axis.permuted(w, order))
+def _permute(weights: Weights, group: Group, order: Array) -> dict[str, Array]:
+    return _apply(weights, (group.outputs, *group.between, group.inputs), lambda axis, w: axis.permuted(w, order))
 
 
-def _rescaled(network: Network, group: Group, factors: Array, same: Callable[[Network], bool]) -> Network:
+def _rescale(network: Network, group: Group, factors: Array, same: Callable[[Network], bool]) -> Network:
     # Which weights carry a neuron's factor: its matrix and bias, or the scale and shift of its normalisation alone.
     trained = network.architecture.parameters
     vectors = [axis for axis in group.between if network.weights[axis.name].ndim == 1 and axis.name in trained]
@@ -175,15 +175,15 @@ def _rescaled(network: Network, group: Group, factors: Array, same: Callable[[Ne
         return network
     for count in range(len(carriers), 0, -1):
         for chosen in itertools.combinations(carriers, count):
-            multiplied = _applied(network.weights, chosen, lambda axis, w: axis.scaled(w, factors))
-            divided = _applied(network.weights, (group.inputs,), lambda axis, w: axis.scaled(w, 1 / factors))
+            multiplied = _apply(network.weights, chosen, lambda axis, w: axis.scaled(w, factors))
+            divided = _apply(network.weights, (group.inputs,), lambda axis, w: axis.scaled(w, 1 / factors))
             scaled = network.with_weights(multiplied | divided)
             if same(scaled):
                 return scaled
     return network
 
 
-def _applied(weights: Weights, axes: tuple[Axis, ...], change: Callable[[Axis, Array], Array]) -> dict[str, Array]:
+def _apply(weights: Weights, axes: tuple[Axis, ...], change: Callable[[Axis, Array], Array]) -> dict[str, Array]:
     changed: dict[str, Array] = {}
     for axis in axes:
         changed[axis.name] = change(axis, changed.get(axis.name, weights[axis.name]))

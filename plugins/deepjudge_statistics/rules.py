@@ -74,7 +74,7 @@ def tolerance_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01, co
         [
             f"the suspect is {side} to the victim than all but {wording.percent(level)} of honest models like the "
             f"controls, with {wording.percent(confidence)} confidence, by {by}",
-            f"from {wording.counted(evidence)}",
+            f"from {wording.control_counts(evidence)}",
             wording.lognormal(evidence),
         ]
     )
@@ -160,7 +160,7 @@ def conclude(
         [
             wording.near(p_value),
             f"a model is called a copy at {wording.percent(level)} or less",
-            f"from {wording.counted(evidence)}",
+            f"from {wording.control_counts(evidence)}",
             condition,
         ]
     )

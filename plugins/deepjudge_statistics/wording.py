@@ -24,7 +24,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def counted(evidence: Mapping[str, Evidence]) -> str:
+def control_counts(evidence: Mapping[str, Evidence]) -> str:
     """How many controls there were of the metric that has the fewest, of each stratum where strata are known."""
     fewest = min(evidence.values(), key=lambda metric: len(metric.controls))
     sizes = {stratum: len(values) for stratum, values in fewest.by_stratum().items()}

@@ -319,7 +319,7 @@ def test_jba_climbs_the_logit_of_the_predicted_class(case: Case) -> None:
     classes = case.victim.predict(x).argmax(axis=1)
     own = np.arange(len(x)), classes
     step = 1e-3
-    moved = extraction.augmented(trainer, x, classes, step=step, bounds=(0.0, 1.0))
+    moved = extraction.augment(trainer, x, classes, step=step, bounds=(0.0, 1.0))
     signs = np.sign(moved - x)
     assert (signs != 0).mean() > 0.9
 
@@ -360,7 +360,7 @@ def test_inputs_are_made_towards_their_targets(case: Case) -> None:
     trainer = case.victim.architecture.trainer(case.victim.weights, in_use=True)
     start = np.random.default_rng(0).random((300, *case.x.shape[1:]), dtype=np.float32)
     targets = np.eye(10, dtype=np.float32)[np.arange(300) % 10]
-    inputs = extraction.synthesised(trainer, start, targets, step=0.05, steps=10, bounds=(0.0, 1.0))
+    inputs = extraction.synthesise(trainer, start, targets, step=0.05, steps=10, bounds=(0.0, 1.0))
     before, after = (np.mean(case.victim.predict(x).argmax(axis=1) == targets.argmax(axis=1)) for x in (start, inputs))
     assert before < 0.3
     assert after > 0.9
