@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from deepjudge_core.errors import FileFormatError, first_line, one_line
-from deepjudge_core.text import LONGEST_LINE, clean
+from deepjudge_core.text import LONGEST_LINE, clean, shortened
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,12 @@ def test_what_is_long_is_cut() -> None:
     assert clean("a" * 200) == "a" * 200
     assert clean("a" * 201) == "a" * 199 + "…"
     assert clean("abc", 2) == "a…"
+
+
+def test_what_libraries_say_is_shortened() -> None:
+    assert shortened("first\n  second\tthird") == "first second third"
+    assert shortened("a" * 240) == "a" * 240
+    assert shortened("a" * 241) == "a" * 236 + " ..."
 
 
 def test_errors_are_one_clean_line() -> None:
