@@ -6,7 +6,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -68,7 +67,7 @@ class Ground:
     def run(self, code: str) -> subprocess.CompletedProcess[str]:
         with self.start(code) as process:
             try:
-                output, errors = process.communicate(timeout=120)
+                output, errors = process.communicate(timeout=600)
             finally:
                 process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
@@ -270,15 +269,21 @@ print(json.dumps(dict(line.split(":\\t") for line in Path("/proc/self/status").r
 
 
 @needs_landlock
-def test_setting_up_takes_milliseconds(ground: Ground) -> None:
+def test_setting_up_takes_a_call_for_each_path(ground: Ground) -> None:
+    """Not one for each file: that would take seconds of every worker's life."""
     code = """
-import time
+from deepjudge_core.sandbox import landlock as module
+calls = []
+def counted(*arguments):
+    calls.append(arguments)
+    return call(*arguments)
+module.call = counted
 paths = (*confine.system_paths(), *confine.python_paths(), readable)
-start = time.process_time()
 confine.enter(paths, scratch, landlock=True)
-print(time.process_time() - start)
+print(json.dumps([len(calls), len(paths)]))
 """
-    assert min(float(str(ground.ask(code))) for _ in range(3)) < 0.005
+    calls, paths = ground.ask(code)
+    assert paths < calls < paths + 10
 
 
 @needs_landlock
@@ -337,16 +342,15 @@ parent_end = os.dup(1)
 enter(landlock=False)
 os.write(parent_end, b"ready\\n")
 import time
-time.sleep(60)
+time.sleep(120)
+os.write(parent_end, b"alive")
 """
     with ground.start(code, stdin=subprocess.PIPE) as between:
         assert between.stdout is not None
         assert between.stdin is not None
         assert between.stdout.readline() == "ready\n"
-        start = time.monotonic()
         between.kill()
         assert between.stdout.read() == ""
-        assert time.monotonic() - start < 30
 
 
 PROBE = "seen = probe.probe(canary)\nprint(json.dumps([seen.level, seen.leaks]))"
