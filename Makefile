@@ -6,14 +6,19 @@ VENV = .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed.stamp
 
-.PHONY: help demo zoo-demo test lint format clean
+# Each worker has one processor, and threads that wait for another one's would keep it busy.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+.PHONY: help demo zoo-demo check test lint format docs clean
 
 help:
 	@echo 'make demo      train small models, save them in three formats, audit the files (writes demo/)'
 	@echo 'make zoo-demo  train a small victim, make controls and steal it in every way, say which thefts an audit sees'
-	@echo 'make test      make lint, then all tests'
+	@echo 'make check     make lint, then the tests that need neither a framework nor much time: two minutes'
+	@echo 'make test      make lint, then all tests, and what share of the code they reach: a quarter of an hour'
 	@echo 'make lint      ruff, mypy, import-linter'
 	@echo 'make format    let ruff format the code and mend what it can'
+	@echo 'make docs      write the tables of the documentation from the code'
 	@echo 'make clean     remove everything that these targets made, .venv too'
 	@echo 'PYTHON=...     which Python makes .venv, 3.11 or later (now: $(PYTHON))'
 
@@ -23,9 +28,11 @@ demo: $(INSTALLED)
 zoo-demo: $(INSTALLED)
 	$(BIN)/python examples/zoo_demo.py
 
-# Each worker has one processor, and threads that wait for another one's would keep it busy.
+check: lint
+	$(PYTEST) --without-frameworks -m 'not slow' -r fE
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PYTEST) --cov --cov-report=
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -36,6 +43,9 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/tables.py
 
 # The stamp says that .venv has what these two files ask for.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -49,5 +59,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build demo zoo-demo dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .coverage build demo zoo-demo dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

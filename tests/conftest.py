@@ -2,10 +2,13 @@
 
 import os
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any
 
 import pytest
 from commands import cli  # noqa: F401
 from models import Zoo
+from snapshots import Snapshots
 
 from deepjudge_core import load_registry
 from deepjudge_core.components.registry import Registry
@@ -13,19 +16,20 @@ from deepjudge_core.components.registry import Registry
 # The models are tiny: threads that wait for one another take many times longer than one. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-FRAMEWORKS = (
-    "keras",
-    "onnx",
-    "onnx2fx",
-    "onnxruntime",
-    "onnxscript",
-    "skl2onnx",
-    "sklearn",
-    "tensorflow",
-    "tf2onnx",
-    "tf_keras",
-    "torch",
-)
+FRAMEWORKS = {
+    *("keras", "onnx", "onnx2fx", "onnxruntime", "onnxscript", "skl2onnx", "tensorflow", "tf2onnx", "tf_keras", "torch")
+}
+
+
+class _FinderWithoutFrameworks:
+    """Finds all modules but those of frameworks, so that importing one fails as where it is not installed."""
+
+    find_distributions = PathFinder.find_distributions
+    invalidate_caches = PathFinder.invalidate_caches
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return None if name.partition(".")[0] in FRAMEWORKS else PathFinder.find_spec(name, path, target)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,8 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Let no framework be imported where that was asked for."""
     if config.getoption("--without-frameworks"):
-        # An import of what is None in there fails, and nobody finds it: as where it is not installed.
-        sys.modules.update(dict.fromkeys(FRAMEWORKS))  # type: ignore[arg-type]
+        sys.meta_path[sys.meta_path.index(PathFinder)] = _FinderWithoutFrameworks  # type: ignore[call-overload]
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +57,9 @@ def registry() -> Registry:
 def zoo(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Zoo:
     """Small models of every framework."""
     return Zoo(tmp_path_factory.mktemp("zoo"), registry)
+
+
+@pytest.fixture(scope="session")
+def snapshots(tmp_path_factory: pytest.TempPathFactory) -> Snapshots:
+    """Folders that are filled once."""
+    return Snapshots(tmp_path_factory.mktemp("snapshots"))

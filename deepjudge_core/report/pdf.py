@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from deepjudge_core.errors import MissingExtraError
@@ -18,8 +20,9 @@ def render_pdf(report: AnyReport) -> bytes:
     """
     weasyprint = check_pdf()
     document = weasyprint.HTML(string=html_of(page_of(report)), url_fetcher=_refuse)
-    data: bytes = document.write_pdf(pdf_identifier=b"deepjudge")
-    return data
+    with _timeless_fonts():
+        pages: bytes = document.write_pdf(pdf_identifier=b"deepjudge")
+    return pages
 
 
 def check_pdf() -> Any:
@@ -38,6 +41,18 @@ def check_pdf() -> Any:
         mend = "install it as your system does, such as: apt-get install libpango-1.0-0 libpangoft2-1.0-0"
         raise MissingExtraError("a report as PDF", "the library Pango", "pdf", mend) from None
     return weasyprint
+
+
+@contextlib.contextmanager
+def _timeless_fonts() -> Iterator[None]:
+    """Without HarfBuzz fonts are cut down by fontTools, which writes the time into them unless it is told one."""
+    name, before = "SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH")
+    os.environ[name] = "0" if before is None else before
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
 
 
 def _refuse(url: str, *_: object, **__: object) -> NoReturn:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import toys
+from bundling import FRAMEWORKS, MODELS, elsewhere, flip, ready, reseal
 from commands import HOW, MADE, Cli
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
+from snapshots import Snapshots
 
 from deepjudge_core.bundles import signing
 from deepjudge_core.bundles.statement import File, Statement
@@ -30,7 +31,7 @@ from deepjudge_core.files.reading import LARGEST_JSON
 from deepjudge_core.suites.observation import load_observation, save_observation
 from deepjudge_core.suites.suite import load_suite
 
-MODELS = ("victim.toy", "copy.toy", "honest.toy", "broken.toy", "--controls", "controls", "--inputs", "in.npz", *MADE)
+__all__ = ["ready"]
 FILES = {
     "calibration.safetensors",
     "commitment.json",
@@ -46,38 +47,16 @@ FILES = {
 SECRET = {name for name in FILES if name.endswith(".safetensors")}
 
 
-def write_key(name: str, seed: int) -> str:
-    """A key pair as NAME.pem and NAME.pub; returns the public key in hex."""
-    key = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
-    pem, pkcs8, spki = (
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.PublicFormat.SubjectPublicKeyInfo,
-    )
-    Path(f"{name}.pem").write_bytes(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
-    Path(f"{name}.pub").write_bytes(key.public_key().public_bytes(pem, spki))
-    return key.public_key().public_bytes_raw().hex()
-
-
 @pytest.fixture
-def ready(cli: Cli) -> Cli:
-    """A suite, a calibration, keys of the owner and of somebody else, and a commitment that the owner signed."""
-    Path("broken.toy").write_text("{")
-    write_key("owner", 1)
-    write_key("other", 2)
-    assert cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors")[0] == 0
-    assert cli("calibrate", "s.safetensors", "controls", "-o", "c.safetensors")[0] == 0
-    signed = ("s.safetensors", "c.safetensors", *HOW, "--key", "owner.pem", "-o", "commitment.json")
-    assert cli("commit", *signed)[0] == 0
-    return cli
-
-
-@pytest.fixture
-def bundled(ready: Cli) -> Cli:
+def bundled(ready: Cli, snapshots: Snapshots) -> Cli:
     """The same with the bundle of an audit, signed and committed to, in `out`."""
-    evidence = ("--commitment", "commitment.json", "--key", "owner.pem")
-    status, _, err = ready("audit", *MODELS, *HOW, *evidence, "-o", "out")
-    assert (status, err) == (4, "")  # of broken.toy
+
+    def make() -> None:
+        evidence = ("--commitment", "commitment.json", "--key", "owner.pem")
+        status, _, err = ready("audit", *MODELS, *HOW, *evidence, "-o", "out")
+        assert (status, err) == (4, "")  # of broken.toy
+
+    snapshots.fill("bundle", ready.folder, make)
     return ready
 
 
@@ -526,12 +505,6 @@ def test_controls_that_nobody_asked_without_observations(ready: Cli) -> None:
 # What was changed.
 
 
-def flip(path: Path, place: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[place] ^= 1
-    path.write_bytes(bytes(data))
-
-
 def places(size: int) -> Iterator[int]:
     """Some of a file's bytes: the first, the last and others between."""
     yield from sorted({0, 1, 7, 8, size - 2, size - 1, *range(0, size, max(1, size // 40))})
@@ -617,24 +590,6 @@ def test_pipes_and_folders_are_refused(bundled: Cli, name: str) -> None:
 
 
 # Sealed anew, by somebody who knows how but has not the key.
-
-
-def reseal(change: Callable[[dict[str, Any]], None] = lambda manifest: None, *, signed: bool = False) -> None:
-    """Write a manifest of what is in the folder now."""
-    manifest = json.loads(Path("out/manifest.json").read_text())
-    for subject in manifest["subject"]:
-        path = Path("out") / subject["name"]
-        if path.is_file():
-            data = path.read_bytes()
-            subject["digest"]["sha256"], subject["annotations"]["size"] = hashlib.sha256(data).hexdigest(), len(data)
-    if not signed:
-        manifest["predicate"]["signed_by"] = None
-        Path("out/signature.json").unlink(missing_ok=True)
-    change(manifest)
-    manifest["predicate"].pop("sha256", None)
-    text = lambda: json.dumps(manifest, sort_keys=True, indent=2) + "\n"  # noqa: E731
-    manifest["predicate"]["sha256"] = hashlib.sha256(text().encode()).hexdigest()
-    Path("out/manifest.json").write_text(text())
 
 
 def rechain(change: Callable[[list[dict[str, Any]]], None]) -> None:
@@ -892,34 +847,6 @@ def test_what_is_no_bundle(bundled: Cli) -> None:
 
 
 # Handed over.
-
-ELSEWHERE = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {modules}:
-            raise ImportError(f"{{name}} is not installed here")
-
-sys.meta_path.insert(0, Absent())
-from deepjudge_core.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
-FRAMEWORKS = ("torch", "tensorflow", "keras", "onnx", "onnxruntime", "onnx2fx", "jax")
-
-
-def elsewhere(folder: Path, *words: str, absent: tuple[str, ...] = FRAMEWORKS) -> "subprocess.CompletedProcess[str]":
-    """Runs a command in another process, in which some modules cannot be imported and there are no models."""
-    path = os.pathsep.join([str(folder), str(ROOT / "tests"), *sys.path])
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", ELSEWHERE.format(modules=set(absent)), *words],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 def test_an_audit_is_verified_elsewhere(ready: Cli, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from authority import OPENSSL, Authority
-from commands import Cli
-from test_bundles import FRAMEWORKS, HOW, MODELS, elsewhere, flip, ready, reseal
+from bundling import FRAMEWORKS, MODELS, elsewhere, flip, ready, reseal
+from commands import HOW, Cli
+from snapshots import Snapshots
 
 from deepjudge_core.bundles.timestamp import load_certificates, make_request, read_response
 from deepjudge_core.bundles.verify import verify_bundle
@@ -28,17 +29,25 @@ def stamp(cli: Cli, authority: Authority, **settings: str) -> None:
 
 
 @pytest.fixture
-def stamped(ready: Cli) -> Cli:
+def stamped(ready: Cli, snapshots: Snapshots) -> Cli:
     """A commitment with the response of an authority, `authority`; another, `another`, that did not answer."""
-    Authority.make(Path("another"))
-    stamp(ready, Authority.make(Path("authority")))
+
+    def make() -> None:
+        Authority.make(Path("another"))
+        stamp(ready, Authority.make(Path("authority")))
+
+    snapshots.fill("stamped", ready.folder, make)
     return ready
 
 
 @pytest.fixture
-def bundled(stamped: Cli) -> Cli:
+def bundled(stamped: Cli, snapshots: Snapshots) -> Cli:
     """The same with a bundle in `out`."""
-    assert stamped("audit", *MODELS, *HOW, *STAMPED, "--key", "owner.pem", "-o", "out")[0] == 4
+
+    def make() -> None:
+        assert stamped("audit", *MODELS, *HOW, *STAMPED, "--key", "owner.pem", "-o", "out")[0] == 4
+
+    snapshots.fill("stamped-bundle", stamped.folder, make)
     return stamped
 
 

@@ -546,9 +546,9 @@ from deepjudge_core.suites import inputs
 from deepjudge_core.cli.main import main
 inputs.LARGEST_ARRAYS = storage.LARGEST_ARRAYS = 2**28  # as where there is 1 GiB of memory
 for line in sys.stdin.read().splitlines():
-    begun = time.monotonic()
+    begun = time.process_time()  # its own, whatever else the machine does
     status = main(line.split("\\t"))
-    print("", status, time.monotonic() - begun, sep="\\t", file=sys.stderr, flush=True)
+    print("", status, time.process_time() - begun, sep="\\t", file=sys.stderr, flush=True)
 # Not by getrusage, whose greatest value is taken over from who started this process.
 [peak] = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
 print("", peak, sep="\\t", file=sys.stderr)
@@ -593,7 +593,7 @@ def test_bombs_and_what_is_no_file(folder: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=1800,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
     )

@@ -9,7 +9,7 @@ import reports
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from test_report import COPY, INDEPENDENT, report
+from small_audits import COPY, INDEPENDENT, report
 
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.report.model_card import render

@@ -6,19 +6,12 @@ from typing import Any
 import jsonschema
 import pytest
 import toys
+from small_audits import COPY, INDEPENDENT, report
 
 from deepjudge_core import Access, AuditOutcome, JudgeSettings, Metric, build_suite, calibrate, observe, select_seeds
 from deepjudge_core.report.audit_json import dump_report, report_to_json, schema
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())
-COPY, INDEPENDENT = toys.make_model(noise=0.05), toys.make_model(9)
-
-
-def report(suspects: Any, controls: int = 4, **judging: Any) -> AuditOutcome:
-    judging = {"rule": "nearest"} | judging
-    return toys.outcome(
-        toys.suite(), toys.calibration(controls), suspects, JudgeSettings(**judging), registry=toys.registry()
-    )
 
 
 def checked(found: AuditOutcome) -> Any:

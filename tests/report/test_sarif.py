@@ -13,7 +13,7 @@ import reports
 import toys
 from hypothesis import example, given
 from hypothesis import strategies as st
-from test_report import COPY, INDEPENDENT, report
+from small_audits import COPY, INDEPENDENT, report
 
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.report.sarif import render, report_to_sarif

@@ -67,7 +67,7 @@ class Ground:
     def run(self, code: str) -> subprocess.CompletedProcess[str]:
         with self.start(code) as process:
             try:
-                output, errors = process.communicate(timeout=120)
+                output, errors = process.communicate(timeout=600)
             finally:
                 process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)

@@ -44,7 +44,7 @@ needs_landlock = pytest.mark.skipif(
     not confine.is_full(),
     reason="this system has no Landlock or no seccomp",
 )
-QUICK = Sandbox(timeout=60)
+QUICK = Sandbox(timeout=300)
 FILES = [name for name, kind in KINDS.items() if kind.suffix or name == "keras-saved"]
 # onnx-dynamo has its weights in another file.
 WITHOUT_CODE = [f for f in FILES if f not in ("torch-pt2", "torch-script", "keras-saved", "onnx-dynamo")]
@@ -219,7 +219,7 @@ def test_what_is_sent_is_received(values: dict[str, Any], arrays: list[np.ndarra
     first, second = Channel(first_in, first_out), Channel(second_in, second_out)
     try:
         first.send(Message(values, arrays))
-        message = second.receive(lambda values: [ArraySpec(a.shape, a.dtype.name) for a in arrays], timeout=5)
+        message = second.receive(lambda values: [ArraySpec(a.shape, a.dtype.name) for a in arrays], timeout=120)
     finally:
         first.close()
         second.close()
@@ -263,7 +263,7 @@ def test_what_is_no_message(pair: tuple[Channel, Channel, int], data: Any, fact:
     os.set_blocking(writing, True)
     threading.Thread(target=os.write, args=(writing, data), daemon=True).start()
     with pytest.raises(ChannelError, match=fact):
-        first.receive(lambda values: [ArraySpec((2, 3))], timeout=5)
+        first.receive(lambda values: [ArraySpec((2, 3))], timeout=120)
 
 
 def test_who_is_late_and_who_is_gone() -> None:
@@ -279,10 +279,10 @@ def test_who_is_late_and_who_is_gone() -> None:
     os.write(second_out, b"\x05\0")
     os.close(second_out)
     with pytest.raises(ClosedError):
-        first.receive(timeout=5)
+        first.receive(timeout=120)
     os.close(second_in)
     with pytest.raises(ClosedError):
-        first.send(Message({}), timeout=5)
+        first.send(Message({}), timeout=120)
     first.close()
 
 
@@ -404,7 +404,7 @@ def taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     path = toys.save_model(tmp_path / "a.toy")
     registry = load_registry()
 
-    def opened(code: str, timeout: float = 20) -> Any:
+    def opened(code: str, timeout: float = 120) -> Any:
         monkeypatch.setattr(process, "_START", f"{TAKEN_OVER}{code}\ntime.sleep(600)")
         return open_isolated(path, registry=registry, sandbox=Sandbox(timeout=timeout))
 
@@ -449,7 +449,7 @@ X = np.zeros((5, 4), np.float32)
     ],
 )
 def test_a_hostile_description(taken_over: Any, code: str, facts: tuple[str, ...]) -> None:
-    with pytest.raises(ModelError) as caught, taken_over(code, timeout=1 if code == "pass" else 20):
+    with pytest.raises(ModelError) as caught, taken_over(code, timeout=1 if code == "pass" else 120):
         pass
     expect_facts(str(caught.value), *facts, f"({caught.value.code})")
     assert len(str(caught.value)) < 1200
@@ -606,7 +606,7 @@ def test_what_goes_wrong_at_the_start_is_said_in_its_turn(tmp_path: Path) -> Non
 @needs_landlock
 def test_an_audit_says_how_models_were_kept(cli: Cli) -> None:
     cli.confined = True
-    more = ("--inputs", "in.npz", *MADE, *HOW, "--timeout", "30", "--memory", "1GiB")
+    more = ("--inputs", "in.npz", *MADE, *HOW, "--timeout", "300", "--memory", "1GiB")
     status, out, err = cli("audit", "victim.toy", "copy.toy", "--controls", "controls", *more, "-o", "out")
     assert (status, err) == (1, "")
     assert "isolation:" not in out

@@ -16,7 +16,7 @@ from refusals import refused
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'deepjudge[torch]'")
 
 import deepjudge_torch  # noqa: E402
-import test_torch as nets  # noqa: E402
+import torch_modules as nets  # noqa: E402
 from deepjudge_torch.hooks import HookedModel  # noqa: E402
 from torch import nn  # noqa: E402
 

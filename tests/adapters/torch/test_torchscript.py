@@ -12,30 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 from models import LAYERS, SHAPE, inputs, torch_module
+from places import ROOT
 from refusals import expect_facts, refused
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'deepjudge[torch]'")
 
 import deepjudge_torch  # noqa: E402
 import deepjudge_torch.script as script_module  # noqa: E402
-import test_torch as nets  # noqa: E402
+import torch_modules as nets  # noqa: E402
 from torch import nn  # noqa: E402
+from torch_modules import make_script  # noqa: E402
 
 from deepjudge_core import Model, open_model  # noqa: E402
 from deepjudge_core.errors import ModelError  # noqa: E402
 from deepjudge_core.testing import check_model  # noqa: E402
 
 (ADAPTER,) = deepjudge_torch.deepjudge_adapters()
-
-
-def make_script(module: nn.Module, how: str, example: Any = None) -> Any:
-    """What torch says of TorchScript while it is made is the maker's business."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if how == "traced":
-            return torch.jit.trace(module.eval(), example, strict=False)
-        script = torch.jit.script(module.eval())
-        return torch.jit.freeze(script) if how == "frozen" else script
 
 
 def save(script: Any, path: Path) -> Path:
@@ -97,16 +89,16 @@ def test_a_live_script_is_copied_and_left_alone() -> None:
 
 
 DIGEST = """
-import sys, warnings
+import sys
 sys.path.insert(0, sys.argv[1])
-from test_torchscript import *
+from torch_modules import *
 for seed in (0, 0, 1):
-    print(ADAPTER.open(make_script(nets.make(nets.Mlp, seed), "scripted"), input_shape=(7,)).digest)
+    print(ADAPTER.open(make_script(make(Mlp, seed), "scripted"), input_shape=(7,)).digest)
 """
 
 
 def test_live_scripts_have_digests_of_their_own() -> None:
-    command = [sys.executable, "-c", DIGEST, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", DIGEST, str(ROOT / "tests" / "support")]
     env = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
     digests = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.split()
     assert digests[0] == digests[1] != digests[2]

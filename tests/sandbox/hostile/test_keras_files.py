@@ -9,7 +9,7 @@ from hostile.ground import JudgedModel, needs_landlock, needs_seccomp, rename
 from hostile.layers import FILES, FOLDERS, HANGING
 
 CASES = FILES | FOLDERS
-LIMITS = ("--memory", "1GiB", "--timeout", "120")
+LIMITS = ("--memory", "1GiB", "--timeout", "600")
 # One of a kind: what looks at files is the same with Landlock and without.
 ALONE = {
     "Lambda": FILES["Lambda"],
@@ -30,7 +30,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
 
 @pytest.fixture(scope="module")
 def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "15")
+    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "45")
 
 
 @needs_landlock

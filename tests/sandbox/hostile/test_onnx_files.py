@@ -24,7 +24,7 @@ from hostile.ground import (
 ALONE = CASES | {
     name: rename(CASES[name], "needs-sandbox") for name in ("weights beside it", "weights behind their end")
 }
-LIMITS = ("--memory", "1GiB", "--timeout", "60")
+LIMITS = ("--memory", "1GiB", "--timeout", "600")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
 
 @pytest.fixture(scope="module")
 def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "5")
+    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "20")
 
 
 @needs_landlock

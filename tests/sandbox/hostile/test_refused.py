@@ -9,7 +9,7 @@ pytestmark = needs_seccomp
 
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("refused"), FILES, "--memory", "1GiB", "--timeout", "60")
+    return JudgedModel(tmp_path_factory.mktemp("refused"), FILES, "--memory", "1GiB", "--timeout", "600")
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -8,7 +8,7 @@ from hostile.ground import JudgedModel, needs_landlock, needs_seccomp, rename
 from hostile.programs import ARCH, HANGING, PROGRAMS, SCRIPTS, STATES, install_network
 
 MODELS = PROGRAMS | SCRIPTS
-LIMITS = ("--memory", "1GiB", "--timeout", "120")
+LIMITS = ("--memory", "1GiB", "--timeout", "600")
 WITH_ARCH = (*LIMITS, "--arch", ARCH)
 # Each is one of a kind: what looks at files is the same with Landlock and without.
 STATES_ALONE = {name: STATES[name] for name in ("a payload", "sparse, out of range", "honest weights")}
@@ -41,7 +41,7 @@ def models_alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
 
 @pytest.fixture(scope="module")
 def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "10")
+    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "30")
 
 
 @needs_landlock

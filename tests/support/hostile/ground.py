@@ -192,7 +192,7 @@ def ask(folder: Path, suspect: Path, *options: str, cwd: Path) -> subprocess.Com
     run = [sys.executable, "-P", "-c", "import sys; from deepjudge_core.cli.main import main; sys.exit(main())"]
     command = [*run, "judge", str(_written(folder)), str(suspect), *options]
     environment = os.environ | {"TMPDIR": str(folder / "tmp")}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=1800)
 
 
 def rename(case: Case, code: str | None) -> Case:
