@@ -101,11 +101,11 @@ def read_response(
     library = _library(source)
     digest = hashlib.sha256(data).digest()
     try:
-        found = library.decode_timestamp_response(response)
-        if found.status != _GRANTED:
-            said = f" ({'; '.join(found.status_string)})" if found.status_string else ""
-            raise FileFormatError(f"{source}: expected a time-stamp, found a request that was refused{said}")
-        imprint, time = found.tst_info.message_imprint, found.tst_info.gen_time
+        answer = library.decode_timestamp_response(response)
+        if answer.status != _GRANTED:
+            why = f" ({'; '.join(answer.status_string)})" if answer.status_string else ""
+            raise FileFormatError(f"{source}: expected a time-stamp, found a request that was refused{why}")
+        imprint, time = answer.tst_info.message_imprint, answer.tst_info.gen_time
         if (imprint.hash_algorithm.dotted_string, imprint.message) != (_SHA256, digest):
             raise FileFormatError(f"{source}: expected the time-stamp of {digest.hex()}, found that of something else")
     except FileFormatError:
@@ -117,7 +117,7 @@ def read_response(
         ) from None
     if certificates is not None:
         try:
-            library.VerifierBuilder(roots=list(certificates)).build().verify(found, digest)
+            library.VerifierBuilder(roots=list(certificates)).build().verify(answer, digest)
         except Exception as error:
             raise FileFormatError(
                 f"{source}: expected the signature of an authority with the certificate that was given: "
