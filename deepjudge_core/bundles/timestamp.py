@@ -78,7 +78,7 @@ def load_certificates(path: Path) -> tuple["Certificate", ...]:
         try:
             return tuple(x509.load_pem_x509_certificates(file.read(_LARGEST)))
         except Exception:  # the library's, of many kinds
-            raise UsageError(f"{path}: expected a certificate in PEM, found another file") from None
+            raise UsageError(f"{path}: expected a certificate in PEM, found another file", code="wrong-value") from None
 
 
 def read_response(
@@ -113,7 +113,8 @@ def read_response(
     except Exception:  # the library's, of many kinds, which name places in ASN.1
         raise FileFormatError(
             f"{source}: expected a time-stamp response, which an authority makes of the request, found a damaged or "
-            "other file"
+            "other file",
+            code="damaged-file",
         ) from None
     if certificates is not None:
         try:
