@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import scipy.stats
 
 from deepjudge_core import progress
 from deepjudge_core.auditing.session import Session
@@ -38,7 +37,9 @@ class Share:
         """Least and greatest share, 0..1; all of it where nothing was counted."""
         if not self.of:
             return 0.0, 1.0
-        interval = scipy.stats.binomtest(self.count, self.of).proportion_ci(CONFIDENCE, method="exact")
+        from scipy.stats import binomtest  # by itself it takes longer than all else that a command loads
+
+        interval = binomtest(self.count, self.of).proportion_ci(CONFIDENCE, method="exact")
         return float(interval.low), float(interval.high)
 
 

@@ -90,7 +90,9 @@ class BundleWriter:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                raise FileFormatError(f"{path}: cannot be removed: {error.strerror or error}") from error
+                raise FileFormatError(
+                    f"{path}: cannot be removed: {error.strerror or error}", code="cannot-write"
+                ) from error
         save_suite(self._secrets / SUITE, suite)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._suite, self._cases = suite.digest, len(suite.cases.inputs)
@@ -155,18 +157,24 @@ class BundleWriter:
             storage.write_bytes(self._folder / SIGNATURE, sign(manifest, self._signer))
 
     def _tell(
-        self, role: Role, name: str, seen: Observation | None, *, stored: bool = False, failure: str | None = None
+        self,
+        role: Role,
+        name: str,
+        observation: Observation | None,
+        *,
+        stored: bool = False,
+        failure: str | None = None,
     ) -> None:
         self._log.add(
             Query(
                 role,
                 name,
-                digest=seen.model.digest if seen else None,
+                digest=observation.model.digest if observation else None,
                 suite=self._suite,
                 cases=self._cases,
-                layers=dict(seen.layer_map) if seen else {},
+                layers=dict(observation.layer_map) if observation else {},
                 stored=stored,
-                observation=seen.digest if seen else None,
+                observation=observation.digest if observation else None,
                 failure=failure,
             )
         )

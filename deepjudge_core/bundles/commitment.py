@@ -160,7 +160,9 @@ def load_commitment(path: Path) -> Commitment:
             key, payload = signed.key, signed.payload
         predicate = parse(_Predicate, Statement.parse(payload, COMMITMENT).predicate)
     except ValueError as error:
-        raise FileFormatError(f"{path}: expected a commitment, found one that is none: {error}") from None
+        raise FileFormatError(
+            f"{path}: expected a commitment, found one that is none: {error}", code="damaged-file"
+        ) from None
     return Commitment(predicate.terms, key, data)
 
 

@@ -35,7 +35,7 @@ def describe_environment(plugins: Iterable[Plugin]) -> dict[str, Any]:
         "libc": " ".join(platform.libc_ver()).strip(),
         "processors": os.cpu_count(),
         "blas": _blas(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
+        "packages": {name: installed for name in _PACKAGES if (installed := _version(name)) is not None},
         "plugins": sorted(f"{plugin.name}: {plugin.distribution}" for plugin in plugins),
         "variables": {name: os.environ[name] for name in _SETTINGS if name in os.environ},
     }
@@ -51,7 +51,7 @@ def _version(package: str) -> str | None:
 def _blas() -> str | None:
     # numpy's. The rest of what it says are paths of the machine that it was built on.
     try:
-        found = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        return f"{found['name']} {found['version']}"
+        library = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        return f"{library['name']} {library['version']}"
     except (KeyError, TypeError):
         return None

@@ -46,18 +46,20 @@ def load_signer(path: Path) -> Signer:
     """The key in a PEM file (PKCS #8, without a password).
 
     Raises:
-        UsageError: When there is none in it.
+        UsageError: When it cannot be read, or there is none in it.
         MissingExtraError: Without the library.
     """
     serialization, ed25519 = _library(path)
+    data = _read(path)
     try:
-        key = serialization.load_pem_private_key(_read(path), password=None)
+        key = serialization.load_pem_private_key(data, password=None)
     except Exception:  # the library's, of many kinds
         key = None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise UsageError(
             f"{path}: expected an Ed25519 private key in PEM without a password, as 'openssl genpkey -algorithm "
-            "ed25519' writes one, found another file"
+            "ed25519' writes one, found another file",
+            code="wrong-value",
         )
     return Signer(key.public_key().public_bytes_raw().hex(), key.sign)
 
@@ -66,17 +68,19 @@ def load_public_key(path: Path) -> str:
     """The public key in a PEM file, 32 bytes in hex.
 
     Raises:
-        UsageError: When there is none in it.
+        UsageError: When it cannot be read, or there is none in it.
         MissingExtraError: Without the library.
     """
     serialization, ed25519 = _library(path)
+    data = _read(path)
     try:
-        key = serialization.load_pem_public_key(_read(path))
+        key = serialization.load_pem_public_key(data)
     except Exception:
         key = None
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise UsageError(
-            f"{path}: expected an Ed25519 public key in PEM, as 'openssl pkey -pubout' writes one, found another file"
+            f"{path}: expected an Ed25519 public key in PEM, as 'openssl pkey -pubout' writes one, found another file",
+            code="wrong-value",
         )
     return str(key.public_bytes_raw().hex())
 

@@ -78,7 +78,7 @@ def load_certificates(path: Path) -> tuple["Certificate", ...]:
         try:
             return tuple(x509.load_pem_x509_certificates(file.read(_LARGEST)))
         except Exception:  # the library's, of many kinds
-            raise UsageError(f"{path}: expected a certificate in PEM, found another file") from None
+            raise UsageError(f"{path}: expected a certificate in PEM, found another file", code="wrong-value") from None
 
 
 def read_response(
@@ -101,11 +101,11 @@ def read_response(
     library = _library(source)
     digest = hashlib.sha256(data).digest()
     try:
-        found = library.decode_timestamp_response(response)
-        if found.status != _GRANTED:
-            said = f" ({'; '.join(found.status_string)})" if found.status_string else ""
-            raise FileFormatError(f"{source}: expected a time-stamp, found a request that was refused{said}")
-        imprint, time = found.tst_info.message_imprint, found.tst_info.gen_time
+        answer = library.decode_timestamp_response(response)
+        if answer.status != _GRANTED:
+            why = f" ({'; '.join(answer.status_string)})" if answer.status_string else ""
+            raise FileFormatError(f"{source}: expected a time-stamp, found a request that was refused{why}")
+        imprint, time = answer.tst_info.message_imprint, answer.tst_info.gen_time
         if (imprint.hash_algorithm.dotted_string, imprint.message) != (_SHA256, digest):
             raise FileFormatError(f"{source}: expected the time-stamp of {digest.hex()}, found that of something else")
     except FileFormatError:
@@ -113,11 +113,12 @@ def read_response(
     except Exception:  # the library's, of many kinds, which name places in ASN.1
         raise FileFormatError(
             f"{source}: expected a time-stamp response, which an authority makes of the request, found a damaged or "
-            "other file"
+            "other file",
+            code="damaged-file",
         ) from None
     if certificates is not None:
         try:
-            library.VerifierBuilder(roots=list(certificates)).build().verify(found, digest)
+            library.VerifierBuilder(roots=list(certificates)).build().verify(answer, digest)
         except Exception as error:
             raise FileFormatError(
                 f"{source}: expected the signature of an authority with the certificate that was given: "

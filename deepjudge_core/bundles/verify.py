@@ -237,12 +237,12 @@ def _read_report(folder: Path, manifest: Manifest) -> tuple[AuditReport, Json]:
 def _check_log(queries: Sequence[Query], manifest: Manifest, report: AuditReport) -> Iterator[str]:
     if any(query.suite != manifest.terms.suite for query in queries):
         yield f"{QUERIES}: a model in it was asked another suite"
-    asked = [(query.model, query.observation is None, query.failure) for query in _of(queries, "suspect")]
+    logged = [(query.model, query.observation is None, query.failure) for query in _of(queries, "suspect")]
     expected = [
         (suspect.path, name is None, suspect.reason if name is None else None)
         for suspect, name in zip(report.suspects, manifest.observations, strict=True)
     ]
-    if asked != expected:
+    if logged != expected:
         yield f"{QUERIES}: expected a line for each suspect of the report, in their order, found others"
     if len(_of(queries, "victim")) != 1:
         yield f"{QUERIES}: expected one line for the victim, found {len(_of(queries, 'victim'))}"
@@ -256,8 +256,8 @@ def _check_models(queries: Sequence[Query], report: AuditReport) -> Iterator[str
         *(("suspect", suspect) for suspect in report.suspects if suspect.digest is not None),
     )
     for role, model in models:
-        asked = {(query.digest, query.model if role == "suspect" else None) for query in _of(queries, role)}
-        if (model.digest, model.path if role == "suspect" else None) not in asked:
+        logged = {(query.digest, query.model if role == "suspect" else None) for query in _of(queries, role)}
+        if (model.digest, model.path if role == "suspect" else None) not in logged:
             yield f"{QUERIES}: there is no line of a {role} of the report, {json.dumps(model.path)}, with its digest"
 
 
@@ -287,8 +287,8 @@ def _check_stamp(folder: Path, certificates: "Sequence[Certificate] | None", not
         notes.append(
             "the time of the commitment is not verified, and anybody may have written it: --tsa-certificate checks it"
         )
-    asked = [time_of(query) for query in _of(read_log(folder / QUERIES), "suspect") if not query.stored]
-    first = min(filter(None, asked), default=None)
+    times = [time_of(query) for query in _of(read_log(folder / QUERIES), "suspect") if not query.stored]
+    first = min(filter(None, times), default=None)
     if first and first < stamp.time:
         notes.append("by the log's clock a suspect was asked before the time of the commitment")
     return stamp
@@ -316,8 +316,8 @@ def _recompute(
         yield f"{MANIFEST}: expected the digests of the suite and the calibration that are there, found others"
         return
     observations = [None if name is None else load_observation(folder / name) for name in manifest.observations]
-    asked, answered = [*_of(queries, "victim"), *_of(queries, "suspect")], [suite.victim, *observations]
-    for query, answers in zip(asked, answered, strict=False):  # as many as there have to be was looked at before
+    lines, answered = [*_of(queries, "victim"), *_of(queries, "suspect")], [suite.victim, *observations]
+    for query, answers in zip(lines, answered, strict=False):  # as many as there have to be was looked at before
         if answers and not _is_of(query, answers, len(suite.cases.inputs)):
             yield f"{QUERIES}: the line of {query.model} is not of the answers that are there"
     controls = _of(queries, "control")
@@ -344,9 +344,9 @@ def _as_reported(
     outcome: AuditOutcome, observations: Sequence[Observation | None], report: AuditReport
 ) -> AuditOutcome:
     # With the names that the user gave, and those that failed in their places.
-    judged = iter(outcome.suspects)
+    results = iter(outcome.suspects)
     suspects = tuple(
-        replace(next(judged), path=suspect.path) if answers else SuspectResult(suspect.path, failure=suspect.reason)
+        replace(next(results), path=suspect.path) if answers else SuspectResult(suspect.path, failure=suspect.reason)
         for suspect, answers in zip(report.suspects, observations, strict=True)
     )
     return replace(outcome, suspects=suspects)
@@ -388,7 +388,7 @@ def _read(folder: Path, name: str) -> bytes:
         with open_regular(folder / name, "a file of a bundle", LARGEST_JSON) as file:
             return file.read()
     except OSError as error:
-        raise FileFormatError(f"{name}: cannot be read: {error.strerror}") from None
+        raise FileFormatError(f"{name}: cannot be read: {error.strerror}", code="cannot-read") from None
 
 
 def _refuse_link(folder: Path, name: str) -> None:

@@ -62,9 +62,9 @@ def root(files: Mapping[str, str]) -> str:
     SHA-256, in hex, of the files' SHA-256 behind one another, in the order of their paths, folder by folder; without
     what belongs to a repository (https://github.com/sigstore/model-transparency, with its defaults).
     """
-    found = sorted((PurePosixPath(name), sha256) for name, sha256 in files.items())
-    kept = [sha256 for path, sha256 in found if not path.parts or path.parts[0] not in _IGNORED]
-    return hashlib.sha256(bytes.fromhex("".join(kept))).hexdigest()
+    ordered = sorted((PurePosixPath(name), sha256) for name, sha256 in files.items())
+    signed = [sha256 for path, sha256 in ordered if not path.parts or path.parts[0] not in _IGNORED]
+    return hashlib.sha256(bytes.fromhex("".join(signed))).hexdigest()
 
 
 def _content(path: Path) -> bytes:

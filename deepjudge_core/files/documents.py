@@ -11,6 +11,8 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta, UnsetType, inspect, structs
 
+from deepjudge_core.text import LONGEST_LINE, clean
+
 Json = Mapping[str, Any]
 """An object of JSON, whatever is in it."""
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -40,13 +42,13 @@ def parse(kind: type[_T], value: Any) -> _T:
     """The typed value that JSON values are.
 
     Raises:
-        ValueError: Saying where they are none, what was expected and what was found:
+        ValueError: Saying on one clean line where they are none, what was expected and what was found:
             ``suspects[3].metrics.outputs.value: expected a number or null, found "near"``.
     """
     try:
         return msgspec.convert(value, kind)
     except _REFUSED as error:
-        raise ValueError(_mistake(kind, value, "", str(error))) from None
+        raise ValueError(clean(_mistake(kind, value, "", str(error)), LONGEST_LINE)) from None
 
 
 def plain(value: Any) -> Any:
@@ -124,11 +126,9 @@ def _described(kind: inspect.Type) -> str:
         case inspect.EnumType(cls=cls):
             return " or ".join(json.dumps(member.value) for member in cls)
         case inspect.IntType() | inspect.FloatType():
-            name = "an integer" if isinstance(kind, inspect.IntType) else "a number"
             bounds = {"above": kind.gt, "of at least": kind.ge, "below": kind.lt, "of at most": kind.le}
-            return " ".join(
-                [name, " and ".join(f"{word} {bound}" for word, bound in bounds.items() if bound is not None)]
-            ).rstrip()
+            stated = " and ".join(f"{word} {bound}" for word, bound in bounds.items() if bound is not None)
+            return f"{'an integer' if isinstance(kind, inspect.IntType) else 'a number'} {stated}".rstrip()
         case inspect.StrType(pattern=pattern):
             return f"a text as {pattern}" if pattern else "a string"
         case inspect.TupleType(item_types=kinds):

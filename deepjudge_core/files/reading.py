@@ -51,18 +51,19 @@ def open_regular(
             file.close()
             raise
     except FileNotFoundError:
-        raise error(f"{path}: no such file") from None
-    except (OSError, ValueError) as found:  # ValueError of a name with a null character
-        raise error(f"{path}: cannot be read: {getattr(found, 'strerror', None) or found}") from None
+        raise error(f"{path}: no such file", code="cannot-read") from None
+    except (OSError, ValueError) as failure:  # ValueError of a name with a null character
+        why = getattr(failure, "strerror", None) or failure
+        raise error(f"{path}: cannot be read: {why}", code="cannot-read") from None
     return file
 
 
-def _check(path: Path, found: os.stat_result, what: str, largest: int, error: type[DeepJudgeError]) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "a device")
-        raise error(f"{path}: expected {what}, found {kind}")
-    if found.st_size > largest:
-        raise error(f"{path}: expected {what} of at most {largest} bytes, found {found.st_size}")
+def _check(path: Path, status: os.stat_result, what: str, largest: int, error: type[DeepJudgeError]) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
+        raise error(f"{path}: expected {what}, found {kind}", code="cannot-read")
+    if status.st_size > largest:
+        raise error(f"{path}: expected {what} of at most {largest} bytes, found {status.st_size}", code="too-large")
 
 
 @contextlib.contextmanager
@@ -90,9 +91,11 @@ def read_json(path: Path, what: str) -> Any:
         try:
             return parse_json(file.read(LARGEST_JSON + 1))
         except OSError as error:
-            raise FileFormatError(f"{path}: cannot be read: {error.strerror}") from None
+            raise FileFormatError(f"{path}: cannot be read: {error.strerror}", code="cannot-read") from None
         except ValueError as error:
-            raise FileFormatError(f"{path}: expected {what}, found no JSON or one that is refused: {error}") from None
+            raise FileFormatError(
+                f"{path}: expected {what}, found no JSON or one that is refused: {error}", code="damaged-file"
+            ) from None
 
 
 def parse_json(text: bytes | str) -> Any:
@@ -138,10 +141,10 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         raise ValueError("a key twice in one object")
-    return made
+    return entries
 
 
 def _finite(text: str) -> float:

@@ -63,7 +63,9 @@ def write(path: Path, content: Content) -> None:
         for part in (text, data[_LENGTH : _LENGTH + int.from_bytes(data[:_LENGTH], "little")]):
             parse_json(part)
     except ValueError as error:
-        raise FileFormatError(f"{path}: is not written, since it could not be read: {error}") from None
+        raise FileFormatError(
+            f"{path}: is not written, since it could not be read: {error}", code="cannot-write"
+        ) from None
     write_bytes(path, data)
 
 
@@ -87,7 +89,9 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     try:
         if is_special(path):
-            raise FileFormatError(f"{path}: cannot be written: expected a file, found a device or a pipe")
+            raise FileFormatError(
+                f"{path}: cannot be written: expected a file, found a device or a pipe", code="cannot-write"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
         temporary = str(path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM)}"))
@@ -104,7 +108,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise FileFormatError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise FileFormatError(f"{path}: cannot be written: {error.strerror or error}", code="cannot-write") from error
 
 
 def _remove_abandoned(path: Path) -> None:
@@ -154,17 +158,25 @@ def read(path: Path, kinds: Collection[str]) -> Content:
         actual = _digest(kind, header, arrays)
     except (SafetensorError, OSError, TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, OSError) and error.strerror:
-            raise FileFormatError(f"{path}: cannot be read: {error.strerror}") from None
-        raise FileFormatError(f"{path}: expected {expected}, found a damaged or other file") from error
+            raise FileFormatError(f"{path}: cannot be read: {error.strerror}", code="cannot-read") from None
+        raise FileFormatError(
+            f"{path}: expected {expected}, found a damaged or other file", code="damaged-file"
+        ) from error
     except MemoryError:
-        raise FileFormatError(f"{path}: expected {expected}, found one that the memory does not hold") from None
+        raise FileFormatError(
+            f"{path}: expected {expected}, found one that the memory does not hold", code="too-large"
+        ) from None
     if actual != digest:
-        raise FileFormatError(f"{path}: was changed after it was written (its SHA-256 does not agree)")
+        raise FileFormatError(
+            f"{path}: was changed after it was written (its SHA-256 does not agree)", code="damaged-file"
+        )
     if kind not in kinds:
         raise FileFormatError(f"{path}: expected {expected}, found a deepjudge {kind}")
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise FileFormatError(f"{path}: expected finite numbers in {name!r}, found NaN or infinity")
+            raise FileFormatError(
+                f"{path}: expected finite numbers in {name!r}, found NaN or infinity", code="damaged-file"
+            )
     return Content(kind, header, arrays, digest)
 
 

@@ -51,8 +51,8 @@ def _attack(attack: AttackPower) -> AttackEntry:
     )
 
 
-def _model(judged: ZooModelResult) -> ZooModelEntry:
-    model = judged.model
+def _model(result: ZooModelResult) -> ZooModelEntry:
+    model = result.model
     return ZooModelEntry(
         file=model.file,
         kind=model.kind,
@@ -60,8 +60,8 @@ def _model(judged: ZooModelResult) -> ZooModelEntry:
         attack=model.attack,
         accuracy=model.accuracy,
         seconds=model.seconds,
-        counts=judged.counts,
-        **verdict_fields(judged.verdict, judged.failure),
+        counts=result.counts,
+        **verdict_fields(result.verdict, result.failure),
     )
 
 

@@ -101,7 +101,7 @@ class Suite:
         rows = self.rows("clean")
         return {name: outputs[rows] for name, outputs in activations.items()}
 
-    def answers(self, seen: Observation, case_set: CaseSet) -> Answers:
+    def answers(self, observation: Observation, case_set: CaseSet) -> Answers:
         """What a model answered to one set of cases; the arrays are copies that nobody can write to."""
         rows = self.rows(case_set)
         made_for = {
@@ -110,8 +110,8 @@ class Suite:
         }
         return Answers(
             labels=_fixed(self.cases.labels[rows]),
-            probabilities=None if seen.probabilities is None else _fixed(seen.probabilities[rows]),
-            activations={layer: _fixed(values[rows]) for layer, values in seen.activations.items()},
+            probabilities=None if observation.probabilities is None else _fixed(observation.probabilities[rows]),
+            activations={layer: _fixed(values[rows]) for layer, values in observation.activations.items()},
             made_for={layer: _fixed(neurons) for layer, neurons in made_for.items()},
         )
 
@@ -225,30 +225,33 @@ def _check(suite: Suite) -> None:
         raise ValueError("it has cases of no seed that are no mistakes, or the reverse")
 
 
-def check_suite(suite: Suite, seen: Observation) -> None:
+def check_suite(suite: Suite, observation: Observation) -> None:
     """Refuse answers to another suite, and such as are no answers to this one.
 
     Raises:
         FileFormatError: Naming the model, and what was expected and found.
     """
-    if seen.suite != suite.digest:
+    if observation.suite != suite.digest:
         raise FileFormatError(
-            f"{seen.model.name}: answers the suite {seen.suite[:12]}, expected this suite {suite.digest[:12]}"
+            f"{observation.model.name}: answers the suite {observation.suite[:12]}, expected this suite "
+            f"{suite.digest[:12]}"
         )
     # An observation is somebody else's file: its parts agree with one another, but do they with the suite?
-    if seen.activations and set(seen.activations) != set(suite.layers):
+    if observation.activations and set(observation.activations) != set(suite.layers):
         raise FileFormatError(
-            f"{seen.model.name}: expected answers of the layers {', '.join(suite.layers) or 'none'}, found "
-            f"{', '.join(seen.activations)}"
+            f"{observation.model.name}: expected answers of the layers {', '.join(suite.layers) or 'none'}, found "
+            f"{', '.join(observation.activations)}"
         )
-    expected, found = _shapes(suite.victim), _shapes(seen)
-    for name, shape in found.items():
+    expected, actual = _shapes(suite.victim), _shapes(observation)
+    for name, shape in actual.items():
         if shape != expected.get(name):
-            raise FileFormatError(f"{seen.model.name}: expected {name} of shape {expected.get(name)}, found {shape}")
+            raise FileFormatError(
+                f"{observation.model.name}: expected {name} of shape {expected.get(name)}, found {shape}"
+            )
 
 
-def _shapes(seen: Observation) -> dict[str, tuple[int, ...]]:
-    answers = dict(seen.activations)
-    if seen.probabilities is not None:
-        answers["probabilities"] = seen.probabilities
+def _shapes(observation: Observation) -> dict[str, tuple[int, ...]]:
+    answers = dict(observation.activations)
+    if observation.probabilities is not None:
+        answers["probabilities"] = observation.probabilities
     return {name: values.shape for name, values in answers.items()}

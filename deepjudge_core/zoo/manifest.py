@@ -183,8 +183,8 @@ def recorded_stratum(path: Path) -> Stratum | None:
     for folder in (path.parent, path.parent.parent):
         if (folder / MANIFEST).is_file():
             zoo = load_zoo(folder)
-            found = (m for m in zoo.of("control", far=True) if zoo.path(m).resolve() == path.resolve())
-            return next((model.stratum for model in found if is_kept(zoo, model)), None)
+            controls = (m for m in zoo.of("control", far=True) if zoo.path(m).resolve() == path.resolve())
+            return next((model.stratum for model in controls if is_kept(zoo, model)), None)
     return None
 
 

@@ -260,8 +260,9 @@ def test_other_terms_are_refused(ready: Cli, other: str) -> None:
     assert not Path("never.json").exists()
     lines = err.splitlines()
     assert all(re.match(r"deepjudge: [\w. ]+: committed to .*, found ", line) for line in lines)
-    for said in expected:
-        assert sum(line.startswith(f"deepjudge: {said}") for line in lines) >= 1
+    assert all(line.endswith(" (other-than-committed)") for line in lines)
+    for difference in expected:
+        assert sum(line.startswith(f"deepjudge: {difference}") for line in lines) >= 1
     if len(expected) == 1:
         assert len(lines) == 1
 
@@ -279,7 +280,8 @@ def test_controls_that_were_not_committed_to(ready: Cli) -> None:
     ready("commit", "s.safetensors", *HOW, "-o", "without.json")
     judged = ("judge", "s.safetensors", "copy.toy", *HOW, "--commitment", "without.json")
     assert ready(*judged)[0] == 3
-    ready.fails(2, "calibration: committed to nothing, found ", *judged, "--calibration", "c.safetensors")
+    facts = ("calibration: ", "nothing")
+    ready.refuses(2, "other-than-committed", *judged, "--calibration", "c.safetensors", facts=facts)
 
 
 def test_an_audit_keeps_to_its_commitment(ready: Cli) -> None:
@@ -301,28 +303,27 @@ def test_an_audit_keeps_to_its_commitment(ready: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "fact"),
     [
-        (b"", "refused"),
-        (b"{}", "expected an in-toto statement"),
-        (b'{"payload": ""}', "expected a DSSE envelope"),
-        (b"[" * 999, "refused"),
-        (b"\xff", "refused"),
+        (b"", "commitment"),
+        (b"{}", "in-toto statement"),
+        (b'{"payload": ""}', "DSSE envelope"),
+        (b"[" * 999, "commitment"),
+        (b"\xff", "commitment"),
     ],
 )
-def test_a_commitment_that_is_none(ready: Cli, content: bytes, said: str) -> None:
+def test_a_commitment_that_is_none(ready: Cli, content: bytes, fact: str) -> None:
     Path("bad.json").write_bytes(content)
-    said = "expected a commitment, found one that is none" if said == "refused" else said
-    ready.fails(4, said, "judge", "s.safetensors", "copy.toy", *HOW, "--commitment", "bad.json")
+    judged = ("judge", "s.safetensors", "copy.toy", *HOW, "--commitment", "bad.json")
+    ready.refuses(4, "damaged-file", *judged, facts=("bad.json: ", fact))
 
 
 def test_a_commitment_that_was_changed(ready: Cli) -> None:
     data = Path("commitment.json").read_bytes()
     for place in range(0, len(data), len(data) // 60):
         Path("commitment.json").write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-        ready.fails(
-            4, "expected a commitment", "judge", "s.safetensors", "copy.toy", *HOW, "--commitment", "commitment.json"
-        )
+        judged = ("judge", "s.safetensors", "copy.toy", *HOW, "--commitment", "commitment.json")
+        ready.refuses(4, "damaged-file", *judged, facts=("commitment.json: ",))
 
 
 @pytest.mark.parametrize("name", ["other.pub", "in.npz", "missing.pem", "controls", "encrypted.pem", "ed448.pem"])
@@ -334,8 +335,9 @@ def test_a_key_that_is_none(ready: Cli, name: str) -> None:
     Path("encrypted.pem").write_bytes(Ed25519PrivateKey.generate().private_bytes(pem, pkcs8, locked))
     plain = serialization.NoEncryption()
     Path("ed448.pem").write_bytes(Ed448PrivateKey.generate().private_bytes(pem, pkcs8, plain))
-    ready.fails(2, f"{name}: ", "commit", "s.safetensors", "--key", name, "-o", "never.json")
-    ready.fails(2, f"{name}: ", "audit", *MODELS, *HOW, "--key", name, "-o", "never")
+    code = "cannot-read" if name in ("missing.pem", "controls") else "wrong-value"
+    for command in (("commit", "s.safetensors"), ("audit", *MODELS, *HOW)):
+        ready.refuses(2, code, *command, "--key", name, "-o", "never", facts=(f"{name}: ",))
 
 
 # Bundles.
@@ -843,7 +845,8 @@ def test_what_is_no_bundle(bundled: Cli) -> None:
     status, out, err = bundled("verify", "empty")
     assert (status, err) == (4, "")
     assert "manifest.json: no such file" in out
-    bundled.fails(2, "in.npz: expected an Ed25519 public key in PEM", "verify", "out", "--public-key", "in.npz")
+    facts = ("in.npz: ", "Ed25519", "PEM")
+    bundled.refuses(2, "wrong-value", "verify", "out", "--public-key", "in.npz", facts=facts)
 
 
 # Handed over.

@@ -109,35 +109,36 @@ def test_a_certificate_that_was_not_valid_when_it_stamped(
 
 def test_a_request_that_was_refused(stamped: Cli) -> None:
     stamp(stamped, Authority(Path("authority")), digests="sha512")
-    said = "commitment.tsr: expected a time-stamp, found a request that was refused (Message digest algorithm is not"
-    stamped.fails(4, said, *JUDGED, *STAMPED)
-    stamped.fails(4, said, "audit", *MODELS, *HOW, *STAMPED, "-o", "out")
+    facts = ("commitment.tsr: ", "Message digest algorithm is not")
+    for command in (JUDGED, ("audit", *MODELS, *HOW, "-o", "out")):
+        stamped.refuses(4, "wrong-file", *command, *STAMPED, facts=facts)
 
 
 def test_the_response_to_another_commitment(stamped: Cli) -> None:
     stamped("commit", "s.safetensors", "c.safetensors", *HOW, "--tsa", "other.tsq", "-o", "other.json")
     Authority(Path("authority")).answer("other.tsq", "commitment.tsr")
-    said = f"expected the time-stamp of {hashlib.sha256(Path('commitment.json').read_bytes()).hexdigest()}, found that"
-    stamped.fails(4, said, *JUDGED, *STAMPED)
-    stamped.fails(4, said, "audit", *MODELS, *HOW, *STAMPED, "-o", "out")
+    facts = ("commitment.tsr: ", hashlib.sha256(Path("commitment.json").read_bytes()).hexdigest())
+    for command in (JUDGED, ("audit", *MODELS, *HOW, "-o", "out")):
+        stamped.refuses(4, "wrong-file", *command, *STAMPED, facts=facts)
 
 
 @pytest.mark.parametrize("content", [b"", b"0", b"\x30\x03\x02\x01\x00", b"\x30" * 9999], ids=len)
 def test_what_is_no_response(stamped: Cli, content: bytes) -> None:
     Path("commitment.tsr").write_bytes(content)
-    stamped.fails(4, "commitment.tsr: expected a time-stamp", *JUDGED, *STAMPED)
+    stamped.refuses(4, "damaged-file", *JUDGED, *STAMPED, facts=("commitment.tsr: ",))
 
 
 def test_the_request_in_place_of_its_response(stamped: Cli) -> None:
-    said = "commitment.tsq: expected a time-stamp response, which an authority makes of the request, found a damaged or"
-    stamped.fails(4, said, *JUDGED, "--commitment", "commitment.json", "--tsa", "commitment.tsq")
+    command = (*JUDGED, "--commitment", "commitment.json", "--tsa", "commitment.tsq")
+    stamped.refuses(4, "damaged-file", *command, facts=("commitment.tsq: ", "response", "request"))
 
 
 def test_a_response_without_a_commitment(stamped: Cli) -> None:
     said = "commitment.tsr: expected the commitment that it is the time-stamp of, found none"
     stamped.fails(2, said, *JUDGED, "--tsa", "commitment.tsr")
     stamped.fails(2, said, "audit", *MODELS, *HOW, "--tsa", "commitment.tsr", "-o", "out")
-    stamped.fails(4, "missing.tsr: no such file", *JUDGED, "--commitment", "commitment.json", "--tsa", "missing.tsr")
+    command = (*JUDGED, "--commitment", "commitment.json", "--tsa", "missing.tsr")
+    stamped.refuses(4, "cannot-read", *command, facts=("missing.tsr: ",))
 
 
 def test_damaged_responses(stamped: Cli) -> None:
@@ -199,7 +200,7 @@ def test_a_bundle_without_a_time_stamp_where_one_is_asked_for(stamped: Cli) -> N
         4,
         True,
     )
-    stamped.fails(2, "in.npz: expected a certificate in PEM", "verify", "out", "--tsa-certificate", "in.npz")
+    stamped.refuses(2, "wrong-value", "verify", "out", "--tsa-certificate", "in.npz", facts=("in.npz: ", "PEM"))
 
 
 def test_a_time_stamp_of_nothing(bundled: Cli) -> None:

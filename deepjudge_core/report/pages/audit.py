@@ -393,7 +393,7 @@ def _unmeasured(report: AuditReport) -> Iterator[Section]:
                 reasons.setdefault((metric, result.reason or ""), []).append(str(place))
     numbered = [(str(place), suspect) for place, suspect in enumerate(report.suspects, 1)]
     failed = [number for number, suspect in numbered if suspect.decision == "failed" and not suspect.metrics]
-    asked = [number for number, suspect in numbered if suspect.sequential]
+    sequential = [number for number, suspect in numbered if suspect.sequential]
     blocks: list[Block] = []
     if reasons:
         rows = [
@@ -410,9 +410,9 @@ def _unmeasured(report: AuditReport) -> Iterator[Section]:
         blocks.append(Table("Metrics that were not measured, or cast no vote", head, rows))
     if failed:
         blocks.append(Paragraph(f"Nothing was measured of the suspects that failed: {', '.join(failed)}."))
-    if asked:
+    if sequential:
         blocks.append(
-            Paragraph(f"Asked case by case, for labels alone, so that no metric was measured: {', '.join(asked)}.")
+            Paragraph(f"Asked case by case, for labels alone, so that no metric was measured: {', '.join(sequential)}.")
         )
     if not blocks:
         blocks.append(Paragraph("Every metric was measured on every suspect, and cast a vote."))

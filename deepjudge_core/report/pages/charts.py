@@ -63,8 +63,8 @@ class _Svg:
         self.width = width
 
     def add(self, tag: str, paint: str, **attributes: str | float) -> ElementTree.Element:
-        given = {name.replace("_", "-"): _plain(value) for name, value in attributes.items()}
-        return ElementTree.SubElement(self.root, tag, {"class": f"p-{paint}", **PAINTS[paint].attributes(), **given})
+        plain = {name.replace("_", "-"): _plain(value) for name, value in attributes.items()}
+        return ElementTree.SubElement(self.root, tag, {"class": f"p-{paint}", **PAINTS[paint].attributes(), **plain})
 
     def text(self, x: float, y: float, text: str, paint: str = "note", anchor: str = "start") -> None:
         self.add("text", paint, x=x, y=y, text_anchor=anchor).text = clean(text)
@@ -132,10 +132,10 @@ class _Scale:
             return [(self.place(tick), number(tick)) for tick in _round_numbers(self._most)]
         powers = range(int(self._low), math.floor(self._high) + 1)
         step = math.ceil(len(powers) / 6)
-        made = [(self.place(10.0**power), f"{10.0**power:g}") for power in powers[::step]]
+        ticks = [(self.place(10.0**power), f"{10.0**power:g}") for power in powers[::step]]
         if self.below:
-            made.insert(0, (self._left + 12, "0" if not any(self.below) else f"< {10.0**self._low:g}"))
-        return made
+            ticks.insert(0, (self._left + 12, "0" if not any(self.below) else f"< {10.0**self._low:g}"))
+        return ticks
 
 
 def _round_numbers(most: float) -> list[float]:
@@ -162,15 +162,15 @@ def strip(name: str, metric: str, suspects: Sequence[Mark], kinds: Sequence[Row]
         kinds: A row of marks each.
         thresholds: Dashed lines: the one, or the least and the greatest. What is shaded is below all.
     """
-    stolen, controls = (sum(len(row.values) for row in kinds if row.stolen is known) for known in (True, False))
+    stolen, controls = (sum(len(row.values) for row in kinds if row.stolen is is_stolen) for is_stolen in (True, False))
     counted = {"suspects": len(suspects), "stolen models": stolen, "controls": controls}
     counts = ", ".join(f"{count} {what}" for what, count in counted.items() if count)
     description = f"Distance from the victim by {metric}: {counts}. The tables have all values."
     svg = _Svg(name, _STRIP, f"{metric}: {counts}", description)
-    found = [value for row in kinds for value in row.values]
+    distances = [value for row in kinds for value in row.values]
     nearest = min((value for row in kinds if not row.stolen for value in row.values), default=None)
     references = [*thresholds, *([] if nearest is None else [nearest])]
-    scale = _Scale([*found, *(mark.value for mark in suspects)], references, _GUTTER, _STRIP - 26)
+    scale = _Scale([*distances, *(mark.value for mark in suspects)], references, _GUTTER, _STRIP - 26)
     labels = _labels([(scale.place(mark.value), mark) for mark in suspects])
     lanes = max((label.lane for label in labels), default=-1) + 1
     top = 18 + lanes * _LANE
@@ -216,12 +216,12 @@ def strip(name: str, metric: str, suspects: Sequence[Mark], kinds: Sequence[Row]
 def _spread(places: Sequence[float], gap: float) -> list[tuple[float, float]]:
     # Marks that would hide one another are lifted and lowered a little, in turn.
     lifts = (0.0, -4.0, 4.0, -8.0, 8.0)
-    made, last, turn = [], -math.inf, 0
+    spread, last, turn = [], -math.inf, 0
     for x in sorted(places):
         turn = turn + 1 if x - last < gap else 0
-        made.append((x, lifts[turn % len(lifts)]))
+        spread.append((x, lifts[turn % len(lifts)]))
         last = x
-    return made
+    return spread
 
 
 @dataclass(frozen=True)
@@ -244,8 +244,8 @@ def _labels(marks: Sequence[tuple[float, Mark]]) -> list[_Label]:
         bins.setdefault(int(x / _BIN), []).append((x, mark))
     return _placed(
         [
-            (min(x for x, _ in found), found[0][1].label if len(found) == 1 else f"{len(found)} \u00d7")
-            for found in bins.values()
+            (min(x for x, _ in group), group[0][1].label if len(group) == 1 else f"{len(group)} \u00d7")
+            for group in bins.values()
         ]
     )
 
@@ -254,7 +254,7 @@ def _placed(labels: Sequence[tuple[float, str]]) -> list[_Label]:
     # From the middle outwards, each in the lowest lane that is free: no label is then crossed by the leader of a higher
     # one. What a lane still has free on one side ends where its last label, or a leader through it, stands.
     middle = _GUTTER + 0.6 * (_STRIP - _GUTTER)
-    made: list[_Label] = []
+    placed: list[_Label] = []
     reached: list[float] = []  # by what stands to the right of its leader
     for rightward, sign in ((True, 1), (False, -1)):
         side = sorted(((x, text) for x, text in labels if (x <= middle) is rightward), reverse=rightward)
@@ -263,13 +263,13 @@ def _placed(labels: Sequence[tuple[float, str]]) -> list[_Label]:
             width = 8 + _CHARACTER * len(text)
             lane = next((at for at, edge in enumerate(free) if sign * x + width <= edge), len(free))
             free = [sign * x] * (lane + 1) + free[lane + 1 :]
-            made.append(_Label(x, text, lane, rightward))
+            placed.append(_Label(x, text, lane, rightward))
             if rightward:
                 reached += [-math.inf] * (lane + 1 - len(reached))
                 reached = (
                     [max(edge, x) for edge in reached[:lane]] + [max(reached[lane], x + width)] + reached[lane + 1 :]
                 )
-    return made
+    return placed
 
 
 def _short(text: str, longest: int) -> str:
@@ -298,8 +298,8 @@ def radar(
         band: The least and the greatest similarity of the controls.
         decision: What was decided of the model.
     """
-    found = ", ".join(f"{m} {'not drawn' if v is None else f'{v:.2f}'}" for m, v in zip(metrics, values, strict=True))
-    svg = _Svg(name, _RADAR, f"Similarity to the victim: {title}", f"From 0, far, to 1, the victim: {found}.")
+    shown = ", ".join(f"{m} {'not drawn' if v is None else f'{v:.2f}'}" for m, v in zip(metrics, values, strict=True))
+    svg = _Svg(name, _RADAR, f"Similarity to the victim: {title}", f"From 0, far, to 1, the victim: {shown}.")
     middle, radius = _RADAR / 2, 78.0
     angles = [2 * math.pi * place / len(metrics) - math.pi / 2 for place in range(len(metrics))]
 
@@ -359,7 +359,9 @@ class Curve:
 def roc_curve(stolen: Sequence[float], controls: Sequence[float]) -> Curve:
     """The curve of a distance, of which copies have less."""
     limits = np.unique([*stolen, *controls])
-    false, true = (np.searchsorted(np.sort(found), limits, side="right") / len(found) for found in (controls, stolen))
+    false, true = (
+        np.searchsorted(np.sort(values), limits, side="right") / len(values) for values in (controls, stolen)
+    )
     return Curve([0.0, *map(float, false)], [0.0, *map(float, true)])
 
 

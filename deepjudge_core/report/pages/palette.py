@@ -44,12 +44,12 @@ class Paint:
 
     def attributes(self) -> dict[str, str]:
         """As the attributes of an SVG element, in light colours."""
-        made = {"fill": LIGHT[self.fill] if self.fill else "none"}
+        attributes = {"fill": LIGHT[self.fill] if self.fill else "none"}
         if self.stroke:
-            made |= {"stroke": LIGHT[self.stroke], "stroke-width": f"{self.width:g}"}
+            attributes |= {"stroke": LIGHT[self.stroke], "stroke-width": f"{self.width:g}"}
         if self.dashes:
-            made["stroke-dasharray"] = self.dashes
-        return made
+            attributes["stroke-dasharray"] = self.dashes
+        return attributes
 
     def style(self) -> str:
         """As a CSS rule's declarations, in the colours of the reader's theme."""

@@ -22,8 +22,8 @@ def commands(report: AuditReport) -> list[str]:
 def power_commands(power: PowerReport) -> list[str]:
     """The same of an audit's power."""
     zoo = ["zoo", _path(power.victim.path), "--data", "TRAIN.npz", "--suite", _SUITE, "-o", "ZOO"]
-    judged = ["power", _SUITE, "ZOO", "--match", power.match, *_judging(power), "-o", "POWER"]
-    return [*_make(power), _line(zoo), _line(judged)]
+    power_words = ["power", _SUITE, "ZOO", "--match", power.match, *_judging(power), "-o", "POWER"]
+    return [*_make(power), _line(zoo), _line(power_words)]
 
 
 def _digests(report: AuditReport) -> Iterator[str]:
@@ -51,10 +51,10 @@ def _calibrate(report: AuditReport) -> Iterator[str]:
     if not controls:
         return
     for place, control in enumerate(controls, 1):
-        asked = _asking(control)
-        if asked:  # which would else be true of all controls
+        options = _asking(control)
+        if options:  # which would else be true of all controls
             files.append(f"control-{place}.safetensors")
-            yield _line(["observe", _SUITE, _path(control.path), *asked, "-o", files[-1]])
+            yield _line(["observe", _SUITE, _path(control.path), *options, "-o", files[-1]])
         else:
             files.append(_path(control.path))
     words = ["calibrate", _SUITE]
@@ -69,9 +69,9 @@ def _calibrate(report: AuditReport) -> Iterator[str]:
 def _judge(report: AuditReport) -> Iterator[str]:
     how = _judging(report)
     by = ["--calibration", _CALIBRATION] if report.calibration.controls else []
-    for place, (asked, suspects) in enumerate(groupby(report.suspects, _asking), 1):
+    for place, (options, suspects) in enumerate(groupby(report.suspects, _asking), 1):
         paths = [_path(suspect.path) for suspect in suspects]
-        yield _line(["judge", _SUITE, *paths, *by, *how, *asked, "--json", f"report-{place}.json"])
+        yield _line(["judge", _SUITE, *paths, *by, *how, *options, "--json", f"report-{place}.json"])
 
 
 def _judging(report: AnyReport) -> list[str]:

@@ -90,16 +90,16 @@ def _rests_on(suspect: SuspectEntry, report: AuditReport) -> Iterator[str]:
                 f"{sum(bool(m.vote) for m in cast)} of {len(cast)} {kind} say copy" if cast else f"no {kind} could vote"
             )
     if p_values:
-        tested, asked, fleet = suspect.tested, suspect.sequential, report.fleet
-        if asked:
-            yield f"asked {asked.queries} of {asked.cases} cases, for labels alone"
+        tested, sequential, fleet = suspect.tested, suspect.sequential, report.fleet
+        if sequential:
+            yield f"asked {sequential.queries} of {sequential.cases} cases, for labels alone"
         if tested and fleet:
             yield (
                 f"{_equals(tested.q_value, 'q')} among the {fleet.tested} suspects tested, where "
                 f"{percent(fleet.fdr)} decides"
             )
         else:
-            yield "the rule names no level" if level is None else _level(level, report, whole=bool(asked))
+            yield "the rule names no level" if level is None else _level(level, report, whole=bool(sequential))
         rates = [*p_values.values(), level]
         yield from _assumed(min(rate for rate in rates if rate is not None), report)
         return
