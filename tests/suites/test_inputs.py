@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusals import refused
 
 from deepjudge_core import load_inputs
 from deepjudge_core.errors import DeepJudgeError, InputError, UsageError
@@ -28,49 +29,44 @@ def save(tmp_path: Path) -> Callable[..., Path]:
     return save
 
 
-def refused(path: Path, said: str, error: type[DeepJudgeError] = InputError, **options: Any) -> None:
-    with pytest.raises(error) as caught:
+def refuses(path: Path, *facts: object, error: type[DeepJudgeError] = InputError, **options: Any) -> None:
+    code = "wrong-value" if error is UsageError else None
+    with refused(error, *(() if error is UsageError else (path,)), *facts, code=code):
         load_inputs(path, **options)
-    assert "\n" not in str(caught.value)
-    assert said in str(caught.value)
-    if error is InputError:
-        assert str(caught.value).startswith(f"{path}: ")
 
 
 @pytest.mark.parametrize(("x", "y"), [("x_test", "y_test"), ("x", "y"), ("images", "labels"), ("X", "Y")])
 def test_the_usual_keys(save: Callable[..., Path], x: str, y: str) -> None:
     path = save(**{x: X, y: Y, "other": 1})
     for options in ({}, {"x": x}, {"y": y}, {"x": x, "y": y}):
-        found = load_inputs(path, **options)
-        np.testing.assert_array_equal(found.x, X)
-        np.testing.assert_array_equal(found.y, Y)
-        assert (found.x.dtype, found.y.dtype, found.training) == (np.float32, np.int64, None)
+        inputs = load_inputs(path, **options)
+        np.testing.assert_array_equal(inputs.x, X)
+        np.testing.assert_array_equal(inputs.y, Y)
+        assert (inputs.x.dtype, inputs.y.dtype, inputs.training) == (np.float32, np.int64, None)
 
 
 def test_the_first_of_the_usual_keys(save: Callable[..., Path]) -> None:
-    found = load_inputs(save(x=X / 2, y=Y + 1, x_test=X, y_test=Y, x_train=X[:2] / 4))
-    np.testing.assert_array_equal(found.x, X)
-    np.testing.assert_array_equal(found.training, X[:2] / 4)
+    inputs = load_inputs(save(x=X / 2, y=Y + 1, x_test=X, y_test=Y, x_train=X[:2] / 4))
+    np.testing.assert_array_equal(inputs.x, X)
+    np.testing.assert_array_equal(inputs.training, X[:2] / 4)
     # Only beside x_test are the training inputs those of the same model.
     assert load_inputs(save(x=X, y=Y, x_train=X)).training is None
 
 
 def test_keys_by_name(save: Callable[..., Path]) -> None:
-    found = load_inputs(save(a=X, b=Y), x="a", y="b")
-    np.testing.assert_array_equal(found.x, X)
+    inputs = load_inputs(save(a=X, b=Y), x="a", y="b")
+    np.testing.assert_array_equal(inputs.x, X)
 
 
 def test_missing_keys(save: Callable[..., Path]) -> None:
     path = save(a=X, b=Y)
-    refused(
-        path, "expected inputs and labels under one of x_test/y_test, x/y, images/labels, X/Y, data/target, found a, b"
-    )
-    refused(path, "expected 'c', found a, b", x="c")
-    refused(path, "expected 'c', found a, b", x="a", y="c")
-    refused(path, "name the labels with --y KEY too", x="a")
-    refused(path, "name the inputs with --x KEY too", y="b")
-    refused(save(x=X), "expected inputs and labels under one of")
-    refused(save(), "found nothing")
+    refuses(path, "x_test/y_test, x/y, images/labels, X/Y, data/target", "a, b")
+    refuses(path, "'c'", "a, b", x="c")
+    refuses(path, "'c'", "a, b", x="a", y="c")
+    refuses(path, "--y", x="a")
+    refuses(path, "--x", y="b")
+    refuses(save(x=X), "x_test/y_test")
+    refuses(save(), "nothing")
 
 
 class Payload:
@@ -86,11 +82,11 @@ class Payload:
 def test_pickles_are_never_read(save: Callable[..., Path], tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     objects = np.array([Payload(marker)] * 6, dtype=object)
-    refused(save(x=objects, y=Y), "expected a plain array of numbers under 'x', found objects (pickles are never read)")
-    refused(save(x=X, y=objects), "expected a plain array of numbers under 'y', found objects (pickles are never read)")
+    refuses(save(x=objects, y=Y), "'x'", "objects", "pickles")
+    refuses(save(x=X, y=objects), "'y'", "objects", "pickles")
     path = tmp_path / "pickle.npz"
     path.write_bytes(pickle.dumps(Payload(marker)))
-    refused(path, "expected an .npz file, found something else or a damaged one")
+    refuses(path, ".npz")
     assert not marker.exists()
     pickle.loads(path.read_bytes())  # the payload does what it should not
     assert marker.exists()
@@ -98,20 +94,20 @@ def test_pickles_are_never_read(save: Callable[..., Path], tmp_path: Path) -> No
 
 def test_what_is_no_npz(tmp_path: Path) -> None:
     path = tmp_path / "in.npz"
-    refused(path, "no such file")
-    refused(tmp_path, "expected an .npz file, found a folder")
+    refuses(path, "no such file")
+    refuses(tmp_path, ".npz", "folder")
     for content in (b"", b"no zip", b"PK\x03\x04", bytes(100)):
         path.write_bytes(content)
-        refused(path, "expected an .npz file, found something else or a damaged one")
+        refuses(path, ".npz")
     with path.open("wb") as file:
         np.save(file, X)
-    refused(path, "expected an .npz file with inputs and labels, found a single array")
+    refuses(path, ".npz", "single array")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model.json", "{}")
         archive.writestr("x", "text")
         archive.writestr("y", "text")
-    refused(path, "expected a plain array of numbers under 'x', found another file")
-    refused(path, "expected a plain array of numbers under 'model.json', found another file", x="model.json", y="y")
+    refuses(path, "'x'", "another file")
+    refuses(path, "'model.json'", "another file", x="model.json", y="y")
 
 
 def test_a_file_that_was_cut_off(save: Callable[..., Path]) -> None:
@@ -119,7 +115,7 @@ def test_a_file_that_was_cut_off(save: Callable[..., Path]) -> None:
     whole = path.read_bytes()
     for length in range(0, len(whole), 3):
         path.write_bytes(whole[:length])
-        refused(path, "")
+        refuses(path)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -143,7 +139,7 @@ def test_a_header_that_promises_too_much(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", header.getvalue())
         archive.writestr("y.npy", header.getvalue())
-    refused(path, "expected a plain array of numbers under 'x', found a damaged array")
+    refuses(path, "'x'", "damaged")
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e300])
@@ -151,16 +147,16 @@ def test_inputs_that_are_no_numbers(save: Callable[..., Path], wrong: float) -> 
     x = X.astype(np.float64)
     x[3, 1, 1] = wrong
     with warnings.catch_warnings(action="error"):
-        refused(save(x=x, y=Y), "expected finite inputs under 'x', found NaN or infinity")
+        refuses(save(x=x, y=Y), "'x'", "NaN")
 
 
 def test_inputs_of_another_kind(save: Callable[..., Path]) -> None:
-    refused(save(x=np.array(["a"] * 6), y=Y), "expected a plain array of numbers under 'x', found <U1")
-    refused(save(x=X.astype(np.complex64), y=Y), "expected a plain array of numbers under 'x', found complex64")
-    refused(save(x=np.float32(1), y=Y), "expected inputs with a batch axis under 'x', found shape ()")
-    refused(save(x=X[:, 0, 0], y=Y), "expected inputs with a batch axis under 'x', found shape (6,)")
-    refused(save(x=X[:0], y=Y[:0]), "expected inputs under 'x', found none")
-    refused(save(x=X[:, :0], y=Y), "expected inputs under 'x', found none")
+    refuses(save(x=np.array(["a"] * 6), y=Y), "'x'", "<U1")
+    refuses(save(x=X.astype(np.complex64), y=Y), "'x'", "complex64")
+    refuses(save(x=np.float32(1), y=Y), "'x'", "()")
+    refuses(save(x=X[:, 0, 0], y=Y), "'x'", "(6,)")
+    refuses(save(x=X[:0], y=Y[:0]), "'x'")
+    refuses(save(x=X[:, :0], y=Y), "'x'")
     assert load_inputs(save(x=X > 0.5, y=Y)).bounds == (0, 1)
 
 
@@ -169,10 +165,10 @@ def test_labels(save: Callable[..., Path]) -> None:
         np.testing.assert_array_equal(load_inputs(save(x=X, y=y)).y, Y)
     with warnings.catch_warnings(action="error"):
         for wrong in (Y + 0.5, np.where(Y == 1, np.nan, Y), np.where(Y == 1, np.inf, Y), np.where(Y == 1, 1e30, Y)):
-            refused(save(x=X, y=wrong), "expected whole class numbers under 'y', found others")
-    refused(save(x=X, y=np.eye(6)), "expected one class number per input under 'y', found shape (6, 6)")
-    refused(save(x=X, y=np.int64(1)), "expected one class number per input under 'y', found shape ()")
-    refused(save(x=X, y=Y[:5]), "expected as many labels as inputs, found 6 inputs and 5 labels")
+            refuses(save(x=X, y=wrong), "'y'")
+    refuses(save(x=X, y=np.eye(6)), "'y'", "(6, 6)")
+    refuses(save(x=X, y=np.int64(1)), "'y'", "()")
+    refuses(save(x=X, y=Y[:5]), 6, 5)
 
 
 @pytest.mark.parametrize(
@@ -196,33 +192,33 @@ def test_labels(save: Callable[..., Path]) -> None:
     ],
 )
 def test_bounds(save: Callable[..., Path], x: np.ndarray, scale: float, bounds: tuple[float, float]) -> None:
-    found = load_inputs(save(x=x, y=Y), scale=scale)
-    assert found.bounds == pytest.approx(bounds)
-    np.testing.assert_allclose(found.x, x.astype(np.float64) / scale, rtol=1e-6)
-    check_bounds("x", found.x, found.bounds)
+    inputs = load_inputs(save(x=x, y=Y), scale=scale)
+    assert inputs.bounds == pytest.approx(bounds)
+    np.testing.assert_allclose(inputs.x, x.astype(np.float64) / scale, rtol=1e-6)
+    check_bounds("x", inputs.x, inputs.bounds)
 
 
 def test_bounds_that_are_stated(save: Callable[..., Path]) -> None:
     path = save(x=X, y=Y)
     assert load_inputs(path, bounds=(-5, 5)).bounds == (-5, 5)
     assert load_inputs(path, bounds=(0, 1)).bounds == (0, 1)
-    refused(path, "'x': expected inputs within 0..0.5, found 0..1; state their range with --bounds", bounds=(0, 0.5))
-    refused(path, "expected inputs within 0.1..1, found 0..1", bounds=(0.1, 1))
+    refuses(path, "'x'", "0..0.5", "0..1", "--bounds", bounds=(0, 0.5))
+    refuses(path, "0.1..1", "0..1", bounds=(0.1, 1))
     assert load_inputs(path, bounds=(0, 1 / 3), scale=3.0).bounds == (0, 1 / 3)
     for bounds in ((1, 0), (1, 1), (np.nan, 1), (0, np.inf)):
-        refused(path, "expected finite bounds LOW < HIGH", UsageError, bounds=bounds)
+        refuses(path, "bounds", error=UsageError, bounds=bounds)
     for scale in (0, np.nan, np.inf):
-        refused(path, "expected a finite scale other than 0", UsageError, scale=scale)
-    refused(save(x=np.full((6, 2), 300), y=Y), "expected inputs that differ, found only 300")
+        refuses(path, "scale", error=UsageError, scale=scale)
+    refuses(save(x=np.full((6, 2), 300), y=Y), 300)
 
 
 def test_bounds_that_no_float32_has() -> None:
     check_bounds("x", np.array([0.1, 0.3], np.float32), (0.1, 0.3))
-    with pytest.raises(InputError, match=r"x: expected inputs within 0.1..0.3, found 0.1..0.31"):
+    with refused(InputError, "x", "0.1..0.3", "0.1..0.31"):
         check_bounds("x", np.array([0.1, 0.31], np.float32), (0.1, 0.3))
-    with pytest.raises(InputError, match="found nan"):
+    with refused(InputError, "nan"):
         check_bounds("x", np.array([np.nan], np.float32), (0, 1))
-    with pytest.raises(InputError, match="x: expected inputs, found none"):
+    with refused(InputError, "x"):
         check_bounds("x", X[:0], (0, 1))
 
 
@@ -232,13 +228,13 @@ def test_training_inputs(save: Callable[..., Path], tmp_path: Path) -> None:
         np.testing.assert_array_equal(load_training_inputs(reference), X / factor)
     np.testing.assert_array_equal(load_training_inputs(f"{path}:x", scale=0.5), X)
     np.testing.assert_array_equal(load_training_inputs(str(save(a=Y, x=X))), X)
-    with pytest.raises(InputError, match=r"in\.npz: expected 'z', found a, x"):
+    with refused(InputError, "in.npz", "'z'", "a, x"):
         load_training_inputs(f"{path}:z")
-    with pytest.raises(InputError, match="expected 'a key of training inputs', found q"):
+    with refused(InputError, "in.npz", "q"):
         load_training_inputs(str(save(q=X)))
-    with pytest.raises(InputError, match=r"none\.npz: no such file"):
+    with refused(InputError, "none.npz"):
         load_training_inputs(f"{tmp_path / 'none.npz'}:x")
-    with pytest.raises(UsageError):
+    with refused(UsageError, "scale", code="wrong-value"):
         load_training_inputs(str(path), scale=0)
     odd = tmp_path / "a:b.npz"
     np.savez(odd, x=X)

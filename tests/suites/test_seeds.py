@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import toys
+from refusals import expect_facts, refused
 
 from deepjudge_core import select_seeds
-from deepjudge_core.errors import InputError, ModelError, UsageError
+from deepjudge_core.errors import DeepJudgeError, InputError, ModelError, UsageError
 from deepjudge_core.types import Array
 
 
@@ -52,8 +53,8 @@ def test_equal_scores_keep_the_order_of_the_inputs() -> None:
 
 def test_balanced_takes_each_class_in_turn() -> None:
     rows = [[0.9, 0.05, 0.05], [0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.2, 0.6, 0.2], [0.1, 0.5, 0.4], [0.2, 0.1, 0.7]]
-    found = select(rows, [0, 0, 0, 1, 1, 2], order="balanced", n=4)
-    assert found == [0, 5, 3, 1]
+    rows_taken = select(rows, [0, 0, 0, 1, 1, 2], order="balanced", n=4)
+    assert rows_taken == [0, 5, 3, 1]
     assert select(rows, [0, 0, 0, 1, 1, 2], n=4) == [0, 1, 2, 5]
 
 
@@ -79,42 +80,40 @@ def test_inputs_are_arranged_for_the_victim() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "said"),
+    ("changes", "error", "facts"),
     [
-        ({"y": [0, 2]}, InputError, "table: expected labels 0..1, found labels 0..2"),
-        ({"y": [-1, 0]}, InputError, "table: expected labels 0..1, found labels -1..0"),
-        ({"y": [1, 0]}, InputError, "table: classifies none of the 2 inputs correctly; are they scaled as it expects"),
-        ({"y": [0]}, InputError, "expected one label for each input, found inputs (2, 2) and labels (1,)"),
-        (
-            {"y": [[0, 1], [1, 0]]},
-            InputError,
-            "expected one label for each input, found inputs (2, 2) and labels (2, 2)",
-        ),
-        ({"x": np.zeros((0, 2)), "y": []}, InputError, "inputs: expected inputs, found none"),
-        ({"x": np.full((2, 2), 1.5)}, InputError, "inputs: expected inputs within 0..1, found 1.5..1.5"),
-        ({"x": np.full((2, 2), np.nan)}, InputError, "inputs: expected inputs within 0..1, found nan..nan"),
-        ({"x": np.zeros((2, 3))}, InputError, "table: expected inputs of shape 2, found 3"),
-        ({"n": 0}, UsageError, "expected a positive number of seeds, found 0"),
-        ({"bounds": (1.0, 0.0)}, UsageError, "expected finite bounds LOW < HIGH, found 1 and 0"),
-        ({"rows": [[np.nan, 1], [0, 1]]}, ModelError, "table: expected probabilities, found NaN or infinity"),
-        (
-            {"rows": [[0.5, 0.4], [0.2, 0.8]]},
-            ModelError,
-            "table: expected probabilities that sum to 1, found sums 0.9..1",
-        ),
-        ({"rows": [[1.5, -0.5], [0.2, 0.8]]}, ModelError, "table: expected probabilities that sum to 1"),
-        ({"rows": [[0.5, 0.5], [0.5, 0.5]]}, ModelError, "found the same answer to every input"),
+        ({"y": [0, 2]}, InputError, ("table", "0..1", "0..2")),
+        ({"y": [-1, 0]}, InputError, ("table", "0..1", "-1..0")),
+        ({"y": [1, 0]}, InputError, ("table", "2", "--scale")),
+        ({"y": [0]}, InputError, ("(2, 2)", "(1,)")),
+        ({"y": [[0, 1], [1, 0]]}, InputError, ("(2, 2)",)),
+        ({"x": np.zeros((0, 2)), "y": []}, InputError, ("inputs",)),
+        ({"x": np.full((2, 2), 1.5)}, InputError, ("0..1", "1.5..1.5")),
+        ({"x": np.full((2, 2), np.nan)}, InputError, ("0..1", "nan..nan")),
+        ({"x": np.zeros((2, 3))}, InputError, ("table", "2", "3")),
+        ({"n": 0}, UsageError, ("seeds", "0")),
+        ({"bounds": (1.0, 0.0)}, UsageError, ("bounds", "1", "0")),
+        ({"rows": [[np.nan, 1], [0, 1]]}, ModelError, ("table", "NaN")),
+        ({"rows": [[0.5, 0.4], [0.2, 0.8]]}, ModelError, ("table", "0.9..1")),
+        ({"rows": [[1.5, -0.5], [0.2, 0.8]]}, ModelError, ("table", "1")),
+        ({"rows": [[0.5, 0.5], [0.5, 0.5]]}, ModelError, ("table",)),
     ],
 )
-def test_what_does_not_fit(changes: dict[str, Any], error: type[Exception], said: str) -> None:
-    given = {"rows": [[0.9, 0.1], [0.2, 0.8]], "x": np.array([[0, 0], [0.01, 0]]), "y": [0, 1]} | changes
-    table = Table(given.pop("rows"))
+def test_what_does_not_fit(changes: dict[str, Any], error: type[DeepJudgeError], facts: tuple[str, ...]) -> None:
+    arguments: dict[str, Any] = {
+        "rows": [[0.9, 0.1], [0.2, 0.8]],
+        "x": np.array([[0, 0], [0.01, 0]]),
+        "y": [0, 1],
+    } | changes
+    table = Table(arguments.pop("rows"))
+    codes = {InputError: "wrong-inputs", UsageError: "wrong-value", ModelError: "bad-answer"}
     with pytest.raises(error) as caught:
-        select_seeds(table, given.pop("x"), np.array(given.pop("y")), **given)  # type: ignore[arg-type]
-    assert said in str(caught.value)
+        select_seeds(table, arguments.pop("x"), np.array(arguments.pop("y")), **arguments)  # type: ignore[arg-type]
+    assert caught.value.code == codes[error]
+    expect_facts(str(caught.value), *facts)
 
 
 def test_a_victim_that_cannot_be_run() -> None:
     table = Table(ROWS)
-    with pytest.raises(ModelError, match=r"table: cannot be run on inputs of shape \(2,\): index 99 is out of bounds"):
+    with refused(ModelError, "table", "(2,)", "index 99"):
         select_seeds(table, np.full((2, 2), 0.99), np.array([0, 1]))  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import toys
+from refusals import expect_facts, refused
 
 from deepjudge_core import (
     Access,
@@ -23,7 +24,7 @@ from deepjudge_core import (
     save_suite,
     select_seeds,
 )
-from deepjudge_core.errors import GenerationError, InputError, ModelError, PluginError, UsageError
+from deepjudge_core.errors import DeepJudgeError, GenerationError, InputError, ModelError, PluginError, UsageError
 from deepjudge_core.suites.generation import default_layers
 from deepjudge_core.types import Array
 
@@ -107,9 +108,9 @@ def test_what_is_recorded() -> None:
 def test_saved_and_read(tmp_path: Path) -> None:
     suite = toys.suite()
     save_suite(tmp_path / "a", suite)
-    found = load_suite(tmp_path / "a")
-    equal(found, suite)
-    save_suite(tmp_path / "b", found)
+    loaded = load_suite(tmp_path / "a")
+    equal(loaded, suite)
+    save_suite(tmp_path / "b", loaded)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -169,9 +170,8 @@ def test_too_few_adversarial_cases(seeds: Seeds) -> None:
 
     assert make(2).generators[0].kept == 2  # 10 % of 20
     for count in (0, 1):
-        with pytest.raises(GenerationError) as caught:
+        with refused(GenerationError, "mine", "toy-0", count, 20, 2):
             make(count)
-        assert f"mine: toy-0 misclassifies {count} of 20 cases, expected at least 2" in str(caught.value)
 
 
 def test_no_corner_at_all_is_no_error(seeds: Seeds) -> None:
@@ -201,74 +201,77 @@ def fails(task: Task) -> Cases:
 
 
 @pytest.mark.parametrize(
-    ("generate", "said"),
+    ("generate", "facts"),
     [
-        (fails, "KeyError: 'no\\n luck'"),
-        (lambda task: sys.exit(1), "SystemExit: 1"),
-        (lambda task: None, "expected Cases, found NoneType"),
-        (lambda task: task.seeds.inputs, "expected Cases, found ndarray"),
-        (cases(inputs=np.full((3, 12), 1.5, np.float32)), "expected inputs within 0..1, found 1.5..1.5"),
-        (cases(inputs=np.full((3, 12), -0.1, np.float32)), "expected inputs within 0..1, found -0.1..-0.1"),
-        (cases(inputs=np.full((3, 12), np.nan, np.float32)), "expected inputs within 0..1, found nan..nan"),
-        (cases(inputs=np.zeros((3, 12))), "expected float32 inputs of shape (12,), found float64 (12,)"),
-        (cases(inputs=np.zeros((3, 11), np.float32)), "expected float32 inputs of shape (12,), found float32 (11,)"),
-        (cases(inputs=np.zeros((0,), np.float32)), "expected float32 inputs of shape (12,), found float32 ()"),
-        (cases(seeds=np.zeros(2, np.int64)), "expected one number in 'seeds' for each case"),
-        (cases(seeds=np.full(3, 20)), "expected seeds in 0..19"),
-        (cases(seeds=np.full(3, -1)), "expected seeds in 0..19"),
-        (cases(labels=np.zeros(3, np.int64)), "expected no labels but those of the seeds"),
-        (cases(layers=np.full(3, 1)), "expected a neuron of a layer, found neuron 0 of layer 1"),
-        (cases(layers=np.full(3, -1)), "expected a neuron of a layer, found neuron 0 of layer -1"),
-        (cases(neurons=np.full(3, 10)), "expected a neuron of a layer, found neuron 10 of layer 0"),
-        (cases(neurons=np.full(3, -1)), "expected a neuron of a layer, found neuron -1 of layer 0"),
-        (cases(unreached=((7, 99),)), "expected a neuron of a layer, found neuron 99 of layer 7"),
+        (fails, ("KeyError", "luck")),
+        (lambda task: sys.exit(1), ("SystemExit", "1")),
+        (lambda task: None, ("Cases", "NoneType")),
+        (lambda task: task.seeds.inputs, ("Cases", "ndarray")),
+        (cases(inputs=np.full((3, 12), 1.5, np.float32)), ("0..1", "1.5..1.5")),
+        (cases(inputs=np.full((3, 12), -0.1, np.float32)), ("0..1", "-0.1..-0.1")),
+        (cases(inputs=np.full((3, 12), np.nan, np.float32)), ("0..1", "nan..nan")),
+        (cases(inputs=np.zeros((3, 12))), ("float32", "float64 (12,)")),
+        (cases(inputs=np.zeros((3, 11), np.float32)), ("(12,)", "(11,)")),
+        (cases(inputs=np.zeros((0,), np.float32)), ("(12,)", "()")),
+        (cases(seeds=np.zeros(2, np.int64)), ("seeds",)),
+        (cases(seeds=np.full(3, 20)), ("seeds", "0..19")),
+        (cases(seeds=np.full(3, -1)), ("seeds", "0..19")),
+        (cases(labels=np.zeros(3, np.int64)), ("labels",)),
+        (cases(layers=np.full(3, 1)), ("neuron 0", "layer 1")),
+        (cases(layers=np.full(3, -1)), ("neuron 0", "layer -1")),
+        (cases(neurons=np.full(3, 10)), ("neuron 10", "layer 0")),
+        (cases(neurons=np.full(3, -1)), ("neuron -1", "layer 0")),
+        (cases(unreached=((7, 99),)), ("neuron 99", "layer 7")),
     ],
 )
-def test_a_generator_that_fails(seeds: Seeds, generate: Any, said: str) -> None:
-    with pytest.raises(PluginError) as caught:
+def test_a_generator_that_fails(seeds: Seeds, generate: Any, facts: tuple[str, ...]) -> None:
+    with refused(PluginError, "mine", *facts):
         build_suite(toys.make_model(), seeds, ["mine"], registry=with_generator(generate, "corners"))
-    assert str(caught.value) == f"the generator 'mine' failed: {said}"
 
 
 def test_a_generator_may_say_what_is_wrong_itself(seeds: Seeds) -> None:
     def generate(task: Task) -> Cases:
         raise UsageError("mine: expected eps > 0, found -1")
 
-    with pytest.raises(UsageError, match=r"^mine: expected eps > 0, found -1$"):
+    with pytest.raises(UsageError) as caught:
         build_suite(toys.make_model(), seeds, ["mine"], registry=with_generator(generate))
+    assert str(caught.value) == "mine: expected eps > 0, found -1"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "said"),
+    ("arguments", "error", "code", "facts"),
     [
-        ({"generators": ["shov"]}, UsageError, "no generator is called 'shov'; installed: poke, shove; did you mean"),
-        ({"generators": []}, UsageError, "expected at least one generator, found none"),
-        ({"options": {"pgd": {}}}, UsageError, "options for pgd, expected them for the generators that are used"),
-        ({"options": {"shove": {"esp": 1}}}, UsageError, "shove has no option 'esp'"),
-        ({"layers": ["dense3"]}, UsageError, "toy-0: no layer 'dense3'; its layers are dense1, dense2, logits"),
-        ({"seed": -1}, UsageError, "expected a seed of at least 0, found -1"),
-        ({"training_inputs": np.zeros((3, 5))}, InputError, "toy-0: expected inputs of shape 12, found 5"),
-        ({"training_inputs": np.full((3, 12), 255)}, InputError, "training inputs: expected inputs within 0..1, found"),
-        ({"training_inputs": np.full((3, 12), np.nan)}, InputError, "training inputs: expected inputs within 0..1"),
-        ({"training_inputs": np.eye(3, 12) / 255}, InputError, "training inputs: expected a range like that of the"),
-        ({"options": {"shove": {"eps": "inf"}}}, UsageError, "shove.eps: expected float, found 'inf'"),
+        ({"generators": ["shov"]}, UsageError, "unknown-name", ("'shov'", "poke", "'shove'")),
+        ({"generators": []}, UsageError, "missing-value", ("generator",)),
+        ({"options": {"pgd": {}}}, UsageError, "conflict", ("pgd", "shove")),
+        ({"options": {"shove": {"esp": 1}}}, UsageError, None, ("shove", "'esp'", "eps")),
+        ({"layers": ["dense3"]}, UsageError, "unknown-name", ("toy-0", "'dense3'", "dense1, dense2, logits")),
+        ({"seed": -1}, UsageError, "wrong-value", ("seed", "-1")),
+        ({"training_inputs": np.zeros((3, 5))}, InputError, "wrong-inputs", ("toy-0", "12", "5")),
+        ({"training_inputs": np.full((3, 12), 255)}, InputError, "wrong-inputs", ("0..1", "255..255")),
+        ({"training_inputs": np.full((3, 12), np.nan)}, InputError, "wrong-inputs", ("0..1", "nan")),
+        ({"training_inputs": np.eye(3, 12) / 255}, InputError, "wrong-inputs", ("training inputs", "0.0039")),
+        ({"options": {"shove": {"eps": "inf"}}}, UsageError, None, ("shove.eps", "'inf'")),
     ],
 )
-def test_what_cannot_be_asked_for(seeds: Seeds, arguments: Any, error: type[Exception], said: str) -> None:
-    given = {"generators": ["shove"]} | arguments
+def test_what_cannot_be_asked_for(
+    seeds: Seeds, arguments: Any, error: type[DeepJudgeError], code: str | None, facts: tuple[str, ...]
+) -> None:
+    settings = {"generators": ["shove"]} | arguments
     with pytest.raises(error) as caught:
-        build_suite(toys.make_model(), seeds, given.pop("generators"), registry=toys.registry(), **given)
-    assert said in str(caught.value)
+        build_suite(toys.make_model(), seeds, settings.pop("generators"), registry=toys.registry(), **settings)
+    assert code in (None, caught.value.code)  # those of options are their own tests' matter
+    expect_facts(str(caught.value), *facts)
 
 
 def test_what_the_victim_must_give(seeds: Seeds) -> None:
     black_box = toys.make_model(access=Access.BLACK_BOX)
-    for generators, layers, said in [
-        (["shove"], None, "toy-0: does not give gradients, which shove needs"),
-        (["poke"], None, "toy-0: does not give layers, which poke needs"),
-        (["shove"], ["dense1"], "toy-0: does not give its layers"),
+    for generators, layers, facts in [
+        (["shove"], None, ("toy-0", "gradients", "shove")),
+        (["poke"], None, ("toy-0", "layers", "poke")),
+        (["shove"], ["dense1"], ("toy-0", "layers")),
     ]:
-        with pytest.raises(ModelError, match=said):
+        with refused(ModelError, *facts):
             build_suite(black_box, seeds, generators, layers=layers, registry=toys.registry())
 
     class Silent(toys.NumpyModel):
