@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import scipy.stats
+import scipy
 
 from deepjudge_core import progress
 from deepjudge_core.auditing.session import Session

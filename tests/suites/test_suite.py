@@ -251,7 +251,7 @@ def test_a_generator_may_say_what_is_wrong_itself(seeds: Seeds) -> None:
         ({"training_inputs": np.full((3, 12), 255)}, InputError, "training inputs: expected inputs within 0..1, found"),
         ({"training_inputs": np.full((3, 12), np.nan)}, InputError, "training inputs: expected inputs within 0..1"),
         ({"training_inputs": np.eye(3, 12) / 255}, InputError, "training inputs: expected a range like that of the"),
-        ({"options": {"shove": {"eps": "inf"}}}, UsageError, "shove.eps: expected float, found 'inf'"),
+        ({"options": {"shove": {"eps": "inf"}}}, UsageError, "shove.eps: expected number, found 'inf'"),
     ],
 )
 def test_what_cannot_be_asked_for(seeds: Seeds, arguments: Any, error: type[Exception], said: str) -> None:
