@@ -24,13 +24,15 @@ from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Access, InputSpec, Model
 from deepjudge_core.models.network import Architecture, Network, Trainer
 from deepjudge_core.models.preprocessing import Preprocessing
-from deepjudge_core.observing.observe import QuerySettings, observe
+from deepjudge_core.observing.observe import observe
+from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.remote import open_isolated
-from deepjudge_core.suites.generation import SuiteSettings, build_suite
+from deepjudge_core.suites.generation import build_suite
 from deepjudge_core.suites.inputs import Inputs, load_inputs
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
 from deepjudge_core.suites.seeds import select_seeds
+from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.version import VERSION as __version__  # noqa: N811
 

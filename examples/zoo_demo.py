@@ -34,7 +34,7 @@ def main() -> int:
     inputs = ("--inputs", test, "--scale", SCALE, "-n", 200, "--training-inputs", folder / "train.npz")
     run("suite", folder / "victim.pt2", *inputs, "--option", "neuron-corners.m=1.5", "-o", suite)
     data = ("--data", folder / "train.npz", "--test", test, "--auxiliary", folder / "photographs.npz")
-    made = ("--scale", SCALE, "--controls", 6, "--attacks", "all", "--repeat", 1, "--epochs", EPOCHS)
+    made = ("--scale", SCALE, "--control-count", 6, "--attacks", "all", "--repeat", 1, "--epochs", EPOCHS)
     # A fresh last layer takes longer on so few digits.
     made += ("--option", "rt-al.epochs=15")
     run("zoo", folder / "victim.pt2", *data, *made, "--suite", suite, "-o", zoo)

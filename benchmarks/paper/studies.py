@@ -85,7 +85,15 @@ def run(study: Study, data: Path, folder: Path) -> Commands:
     else:
         commands(*suite)
     zoo = ("zoo", victim, "--data", "train.npz", "--test", "test.npz", "--auxiliary", "auxiliary.npz")
-    common = ("--suite", "suite.safetensors", "--split", study.split, "--controls", study.controls, *study.training)
+    common = (
+        "--suite",
+        "suite.safetensors",
+        "--split",
+        study.split,
+        "--control-count",
+        study.controls,
+        *study.training,
+    )
     for number in sorted(set(study.repeat.values()), reverse=True):
         attacks = [attack for attack, repeat in study.repeat.items() if repeat == number]
         options = [

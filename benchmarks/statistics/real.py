@@ -107,7 +107,7 @@ def make(data: Path, folder: Path, honest: int, repeat: int) -> None:
     inputs = ("--inputs", "test.npz", "--training-inputs", "train.npz:x_train")
     if not (folder / "suite.safetensors").exists():
         command(folder, "suite", "victim.pt2", *inputs, "-o", "suite.safetensors")
-    counts = ("--controls", honest, "--attacks", ",".join(ATTACKS), "--repeat", repeat)
+    counts = ("--control-count", honest, "--attacks", ",".join(ATTACKS), "--repeat", repeat)
     command(folder, "zoo", "victim.pt2", "--data", "train.npz", "--test", "test.npz", *counts, "-o", "zoo")
 
 

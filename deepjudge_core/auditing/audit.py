@@ -18,9 +18,10 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.observing.observe import accuracy_on_seeds
-from deepjudge_core.suites.generation import SuiteSettings, generate_suite, resolve_generators
+from deepjudge_core.suites.generation import generate_suite, resolve_generators
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.seeds import select_seeds
+from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.zoo.manifest import recorded_stratum
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
-from deepjudge_core.suites.generation import SuiteSettings
+from deepjudge_core.suites.settings import SuiteSettings
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import InputSpec, Model
-from deepjudge_core.observing.observe import QuerySettings, check_asking, labeller, observe
+from deepjudge_core.observing.observe import check_asking, labeller, observe
+from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.sandbox.remote import begin_isolated, open_isolated
 from deepjudge_core.suites.observation import Observation, load_observation
 from deepjudge_core.suites.suite import Suite, check_suite

@@ -1,527 +1,373 @@
-"""What a user may type."""
+"""The command line, made of the commands' settings with click: parsing, help, hints and completion."""
 
-import argparse
-import itertools
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn, get_args
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from deepjudge_core.cli.exports import add_options
-from deepjudge_core.cli.plan import size
-from deepjudge_core.components.kinds import ALL_METRICS
-from deepjudge_core.components.strata import Stratum
-from deepjudge_core.errors import UsageError
-from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
-from deepjudge_core.report.documents import AUDIT, POWER
-from deepjudge_core.suites.generation import DEFAULT_GENERATORS
-from deepjudge_core.text import LONGEST_LINE, clean
+import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
+
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.kinds import Items, Truth, kind_of_setting
+from deepjudge_core.cli.status import INTERRUPTED, STATUSES
+from deepjudge_core.components.registry import load_registry
+from deepjudge_core.errors import DeepJudgeError, UsageError
+from deepjudge_core.settings import GROUPS, Setting, build
 from deepjudge_core.version import VERSION
 
-EXIT_STATUS = """exit status:
-  0  no suspect is a copy
-  1  at least one suspect is a copy
-  2  the command line, or an AUDIT.toml, is wrong
-  3  no copy was found, but a verdict is inconclusive
-  4  a model, plugin or file failed (the other suspects are still judged), or a bundle is not verified
+PROGRAM = "deepjudge"
+_GENERAL = (
+    ("--debug", "show where an error comes from, in front of the command or behind it"),
+    ("-h, --help", "show this"),
+)
+_DEBUG = "debug"
+_COMPLETION = """completion:
+  bash  eval "$(_DEEPJUDGE_COMPLETE=bash_source deepjudge)"
+  zsh   eval "$(_DEEPJUDGE_COMPLETE=zsh_source deepjudge)"
+  fish  _DEEPJUDGE_COMPLETE=fish_source deepjudge | source
 """
-DEFAULT_RULE, SEQUENTIAL_RULE = "voting", "prediction-bound"
-_MODELS = "a model file; a folder or a glob stands for all models in it"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command line, which may hold file names of somebody else."""
-        if "arguments are required" in message:
-            message += (
-                " (options that take several names, such as --metric, stand behind what they are to be told from)"
-            )
-        if "unrecognized arguments: --match" in message:
-            message += " (neurons are matched as 'deepjudge calibrate --match' says, of suspects as of controls)"
-        super().error(clean(message, LONGEST_LINE))
+@dataclass(frozen=True)
+class Line:
+    """A command line that was understood.
+
+    Attributes:
+        command: What it asks for; None where it was for a help text, which is written already.
+        debug: Whether errors are to be shown with where they come from.
+    """
+
+    command: Command | None
+    debug: bool = False
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """What was typed.
+def parse(words: Sequence[str], commands: Sequence[type[Command]]) -> Line:
+    """What was typed; a help text, the version or a completion is written at once.
 
     Raises:
-        SystemExit: For what cannot be parsed, after saying why.
+        UsageError: For what cannot be understood.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    file = _audit_file(words)
-    if file is None:
-        return build_parser().parse_args(words)
-    arguments, others = build_parser(of_file=True).parse_known_args(words)
-    # What is said twice would have to agree.
-    beside = [word for word in (*others, str(arguments.file)) if Path(word) != Path(file)]
-    if beside:
-        arguments.refuse(
-            f"{file} says all of an audit: expected nothing but -o and --debug beside it, found {beside[0]}"
-        )
-    return arguments
-
-
-def _audit_file(words: list[str]) -> str | None:
-    if words[:1] != ["audit"]:
-        return None
-    pairs = itertools.pairwise(words)
-    named = (word for before, word in pairs if before not in ("-o", "--output") and not word.startswith("-"))
-    return next((word for word in named if word.lower().endswith(".toml")), None)
-
-
-def build_parser(*, of_file: bool = False) -> argparse.ArgumentParser:
-    """The parser of all commands.
-
-    Args:
-        of_file: Whether ``audit`` takes a file that says all, in place of models and options.
-    """
-    parser = _Parser(
-        prog="deepjudge",
-        description="Tell whether a suspect deep-learning model is a copy of yours.",
-        epilog=EXIT_STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"deepjudge {VERSION}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    suite = _command(commands, "suite", "make test cases from the victim")
-    suite.add_argument("victim", type=Path, metavar="VICTIM", help="your model")
-    _suite_options(suite)
-    _opening(suite, "the victim")
-    _input_layout(suite, "the inputs, and of a victim that does not say")
-    _sandbox(suite)
-    _output(suite, "SUITE.safetensors")
-
-    observe = _command(commands, "observe", "let a model answer a suite where it lives, to be judged elsewhere")
-    observe.add_argument("suite", type=Path, metavar="SUITE")
-    observe.add_argument("model", metavar="MODEL", help="a model file")
-    _asking(observe)
-    _sandbox(observe)
-    _output(observe, "OBSERVATION.safetensors")
-
-    calibrate = _command(commands, "calibrate", "let the controls answer a suite")
-    calibrate.add_argument("suite", type=Path, metavar="SUITE")
-    calibrate.add_argument("controls", nargs="*", metavar="CONTROL", help=f"independent of the victim: {_MODELS}")
-    _stratum(calibrate)
-    _match(calibrate)
-    _asking(calibrate)
-    _sandbox(calibrate)
-    _output(calibrate, "CALIBRATION.safetensors")
-
-    judge = _command(commands, "judge", "judge suspects", epilog=EXIT_STATUS)
-    judge.add_argument("suite", type=Path, metavar="SUITE")
-    judge.add_argument("suspects", nargs="+", metavar="SUSPECT", help=f"{_MODELS}; or a stored observation")
-    judge.add_argument("--calibration", type=Path, metavar="CALIBRATION", help="from 'deepjudge calibrate'")
-    _judge_options(judge)
-    _fleet(judge)
-    _sequential(judge)
-    _sandbox(judge)
-    _commitment(judge)
-    _bundle(judge)
-    judge.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON; '-' for standard output")
-    add_options(judge, AUDIT)
-    _output(judge, "DIR", required=False, text="write a bundle, which others can check, to this folder")
-
-    audit = _command(commands, "audit", "suite, calibrate and judge in one", epilog=EXIT_STATUS)
-    audit.usage = (
-        "%(prog)s VICTIM SUSPECT... --controls CONTROL... --inputs FILE.npz [options] -o DIR\n"
-        "       %(prog)s AUDIT.toml [-o DIR]"
-    )
-    if of_file:
-        audit.add_argument("file", type=Path, metavar="AUDIT.toml", help="as 'deepjudge init' writes one")
-        _output(audit, "DIR", required=False)
-        audit.set_defaults(refuse=audit.error)
-    else:
-        audit.add_argument("victim", type=Path, metavar="VICTIM", help="your model")
-        audit.add_argument("suspects", nargs="+", metavar="SUSPECT", help=_MODELS)
-        audit.add_argument(
-            "--controls", nargs="+", action="extend", default=[], metavar="CONTROL", help="models independent of yours"
-        )
-        _stratum(audit)
-        _suite_options(audit)
-        _match(audit)
-        _judge_options(audit)
-        _fleet(audit)
-        _sandbox(audit)
-        _commitment(audit)
-        _bundle(audit)
-        add_options(audit, AUDIT)
-        _output(audit, "DIR")
-
-    commit = _command(commands, "commit", "write down by what suspects are going to be judged, before they are asked")
-    commit.add_argument("suite", type=Path, metavar="SUITE")
-    commit.add_argument("calibration", type=Path, nargs="?", metavar="CALIBRATION", help="from 'deepjudge calibrate'")
-    _judgement(commit)
-    _fleet(commit)
-    _sequential(commit)
-    _key(commit, "the commitment")
-    commit.add_argument(
-        "--tsa",
-        dest="request",  # elsewhere it is what is read
-        type=Path,
-        metavar="REQUEST.tsq",
-        help="write what asks a time-stamping authority (RFC 3161) to say since when the commitment is there",
-    )
-    _output(commit, "COMMITMENT.json")
-
-    verify = _command(commands, "verify", "check the bundle of an audit, without any model", epilog=EXIT_STATUS)
-    verify.add_argument("bundle", type=Path, metavar="DIR", help="what 'deepjudge audit' wrote")
-    verify.add_argument(
-        "--public-key", type=Path, metavar="PEM", help="who has to have signed it: an Ed25519 public key"
-    )
-    verify.add_argument(
-        "--tsa-certificate",
-        type=Path,
-        metavar="PEM",
-        help="which authority has to have stamped the commitment: its root certificate",
-    )
-
-    zoo = _command(commands, "zoo", "make controls and stolen models of the victim")
-    zoo.add_argument("victim", type=Path, metavar="VICTIM", help="your model")
-    _zoo_options(zoo)
-    _output(zoo, "ZOO")
-
-    power = _command(commands, "power", "say how many of a zoo's stolen models an audit would notice")
-    power.add_argument("suite", type=Path, metavar="SUITE")
-    power.add_argument("zoo", type=Path, metavar="ZOO", help="a folder that 'deepjudge zoo' made")
-    _match(power)
-    _judgement(power)
-    _sandbox(power)
-    power.add_argument("--far", action="store_true", help="count models whose accuracy is far below the victim's, too")
-    add_options(power, POWER)
-    _output(power, "DIR")
-
-    report = _command(commands, "report", "write a stored report as a page for people")
-    report.add_argument("report", type=Path, metavar="REPORT.json", help="from 'judge --json', 'audit' or 'power'")
-    add_options(report)
-
-    init = _command(commands, "init", "write an example of a file for 'deepjudge audit', to be filled in")
-    init.add_argument(
-        "file", type=Path, nargs="?", default=Path("audit.toml"), metavar="FILE.toml", help="(default: audit.toml)"
-    )
-
-    plugins = _command(commands, "plugins", "list what is installed, and what of it fails")
-    plugins.add_argument("--json", action="store_true", help="as JSON")
-
-    show = _command(commands, "show", "print what one of deepjudge's files holds")
-    show.add_argument("file", type=Path, metavar="FILE", help="a suite, an observation, a calibration or a report")
-    return parser
-
-
-def _command(
-    commands: "argparse._SubParsersAction[_Parser]", name: str, text: str, epilog: str | None = None
-) -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_argument("--debug", action="store_true", help="show where an error comes from")
-    return command
-
-
-def _suite_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--inputs", type=Path, required=True, metavar="FILE.npz", help="labelled inputs")
-    _labelled(command)
-    command.add_argument(
-        "--training-inputs",
-        metavar="FILE.npz:KEY",
-        help="inputs over which neuron ranges are taken (default: x_train beside x_test, else the seeds)",
-    )
-    command.add_argument("-n", type=int, default=1000, metavar="N", help="number of seeds (default: 1000)")
-    command.add_argument(
-        "--order",
-        choices=("high", "low", "balanced"),
-        default="high",
-        help="seeds of highest or lowest confidence, or highest in each class in turn (default: high)",
-    )
-    command.add_argument(
-        "-g",
-        "--generator",
-        nargs="+",
-        action="extend",
-        metavar="NAME",
-        help=f"what makes the test cases (default: {' '.join(DEFAULT_GENERATORS)})",
-    )
-    command.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="GENERATOR.NAME=VALUE",
-        help="an option of a generator, such as pgd.eps=0.1",
-    )
-    command.add_argument(
-        "--layers", default="auto", metavar="auto|NAME,...", help="taps of the victim to compare (default: auto)"
-    )
-    command.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
-
-
-def _labelled(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--x", metavar="KEY", help="key of the inputs (default: the usual ones)")
-    command.add_argument("--y", metavar="KEY", help="key of the labels (default: the usual ones)")
-    command.add_argument("--scale", type=float, default=1.0, help="divide the inputs by this, such as 255")
-    command.add_argument(
-        "--bounds",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="range of the inputs after scaling (default: that of uint8; 0..1; -1..1; or their own)",
-    )
-
-
-class _Divided(argparse.Action):
-    """Takes a stratum and the controls that are of it."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
-    ) -> None:
-        """Add them to what was given before."""
-        stratum, *controls = values
-        if stratum not in get_args(Stratum):
-            parser.error(f"{option}: expected {', '.join(get_args(Stratum))}, found {stratum!r}")
-        if not controls:
-            parser.error(f"{option} {stratum}: expected the controls that are of it, found none")
-        setattr(namespace, self.dest, [*getattr(namespace, self.dest), (stratum, controls)])
-
-
-def _stratum(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--stratum",
-        nargs="+",
-        action=_Divided,
-        default=[],
-        metavar=("STRATUM", "CONTROL"),
-        help="more controls, and what they have in common with the victim, what brings them nearest to it where it is "
-        f"more than one: {', '.join(get_args(Stratum))}",
-    )
-
-
-def _match(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--match",
-        choices=get_args(Match),
-        default=DEFAULT_MATCH,
-        help="compare neurons of controls and suspects by place, or each with that of the victim's it is most like "
-        f"(default: {DEFAULT_MATCH})",
-    )
-
-
-def _zoo_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data", type=Path, required=True, metavar="TRAIN.npz", help="labelled training data")
-    command.add_argument(
-        "--test",
-        type=Path,
-        metavar="TEST.npz",
-        help="labelled test data (default: x_test beside x_train, else every tenth row of the training data)",
-    )
-    command.add_argument(
-        "--auxiliary", type=Path, metavar="OTHER.npz", help="inputs of another task, which a thief has"
-    )
-    _labelled(command)
-    command.add_argument(
-        "--split",
-        type=float,
-        default=0.5,
-        metavar="SHARE",
-        help="share of the training data, from its start, that the victim was trained on (default: 0.5)",
-    )
-    command.add_argument(
-        "--controls",
-        type=int,
-        default=12,
-        metavar="N",
-        help="number of controls, half of them trained on the victim's rows, half on others (default: 12)",
-    )
-    command.add_argument("--attacks", default="all", metavar="all|NAME,...", help="(default: every installed one)")
-    command.add_argument("--repeat", type=int, default=3, metavar="N", help="models of each attack (default: 3)")
-    command.add_argument("--epochs", type=int, default=5, help="of training a control (default: 5)")
-    command.add_argument("--rate", type=float, default=2e-3, help="greatest rate of training one (default: 0.002)")
-    command.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="ATTACK.NAME=VALUE",
-        help="an option of an attack, such as ft-al.epochs=3",
-    )
-    command.add_argument(
-        "--suite",
-        type=Path,
-        metavar="SUITE",
-        help="the suite that adaptive attacks know (default: one made from the test data, kept in the zoo)",
-    )
-    command.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
-    _opening(command, "the victim")
-    _input_layout(command, "the inputs, and of a victim that does not say")
-
-
-def _judge_options(command: argparse.ArgumentParser) -> None:
-    _judgement(command)
-    _asking(command)
-
-
-def _judgement(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--metric",
-        nargs="+",
-        action="extend",
-        metavar="NAME",
-        help=f"metrics; '{ALL_METRICS}' for every installed one (default: those that need not be named)",
-    )
-    command.add_argument("--rule", metavar="NAME", help=f"judgement rule (default: {DEFAULT_RULE})")
-    command.add_argument(
-        "--rule-option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the rule, such as alpha.jsd=0.8 or bound=mean",
-    )
-    command.add_argument(
-        "--groups",
-        choices=("separate", "joint"),
-        default="separate",
-        help="judge black-box and white-box metrics apart, or by one vote (default: separate)",
-    )
-
-
-def _fleet(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--fdr",
-        type=float,
-        metavar="SHARE",
-        help="false discovery rate over all suspects, such as 0.05, which takes the place of the rule's level",
-    )
-
-
-def _sequential(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--sequential",
-        action="store_true",
-        help="ask the adversarial cases one by one, for labels alone, and stop as soon as these say enough; the rule "
-        f"(default: {SEQUENTIAL_RULE}) bounds how often honest models agree with yours",
-    )
-    command.add_argument("--budget", type=int, metavar="N", help="cases that --sequential may ask (default: all)")
-
-
-def _commitment(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--commitment",
-        type=Path,
-        metavar="COMMITMENT",
-        help="from 'deepjudge commit': refuse to judge by anything else",
-    )
-    command.add_argument(
-        "--tsa",
-        type=Path,
-        metavar="RESPONSE.tsr",
-        help="what an authority answered to the request of 'deepjudge commit --tsa': the commitment's time-stamp",
-    )
-
-
-def _key(command: argparse.ArgumentParser, what: str) -> None:
-    command.add_argument("--key", type=Path, metavar="PEM", help=f"sign {what}: an Ed25519 private key")
-
-
-def _bundle(command: argparse.ArgumentParser) -> None:
-    _key(command, "the bundle")
-    command.add_argument(
-        "--without-observations",
-        action="store_true",
-        help="leave test cases and answers out of the bundle: they go to the folder DIR-withheld",
-    )
-
-
-def _asking(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--layer-map",
-        action="append",
-        default=[],
-        metavar="LAYER=TAP",
-        help="which tap of the model answers a layer of the suite, where place, width and CKA do not tell",
-    )
-    command.add_argument(
-        "--classes",
-        type=_classes,
-        metavar="I,J,...",
-        help="the model's output, counted from 0, for each of the victim's classes (not of the controls of an audit)",
-    )
-    command.add_argument(
-        "--suspect-input",
-        metavar="scale=S,mean=M:M:M,std=D:D:D",
-        help="what the model expects of inputs in 0..1: (input * scale - mean) / std, with colons between the values "
-        "of channels (not of the controls of an audit)",
-    )
-    command.add_argument(
-        "--no-infer-input",
-        action="store_true",
-        help="do not look for a standard preprocessing where a model's accuracy on the seeds is near chance",
-    )
-    _opening(command, "the model (in an audit, of the suspects only)")
-    _input_layout(command, "the model's inputs, where it does not say")
-
-
-def _opening(command: argparse.ArgumentParser, whose: str) -> None:
-    command.add_argument(
-        "--output-name",
-        metavar="NAME",
-        help=f"which output of {whose} holds the scores, where it is ONNX and the first that fits does not",
-    )
-    command.add_argument(
-        "--arch",
-        metavar="MODULE:FUNCTION",
-        help=f"what makes the PyTorch module that a file of weights (.safetensors, .pth, .pt) of {whose} belongs to: "
-        "your own code, found from the current folder",
-    )
-
-
-def _sandbox(command: argparse.ArgumentParser) -> None:
-    group = command.add_mutually_exclusive_group()
-    group.add_argument(
-        "--no-sandbox",
-        action="store_true",
-        help="open models in this process, where a file may do what you can: for your own files only",
-    )
-    group.add_argument(
-        "--require-sandbox",
-        action="store_true",
-        help="refuse models where this system does not have the full sandbox",
-    )
-    command.add_argument(
-        "--memory",
-        type=_size,
-        metavar="SIZE",
-        help="for each model, beside its framework, such as 2GiB (default: 8GiB, or half of the machine's)",
-    )
-    command.add_argument(
-        "--timeout",
-        type=float,
-        metavar="SECONDS",
-        help="for opening a model, and for each batch of its answers (default: 300)",
-    )
-
-
-def _size(text: str) -> int:
+    group = program(commands)
     try:
-        return size(text)
+        line = group.main(list(words), PROGRAM, complete_var="_DEEPJUDGE_COMPLETE", standalone_mode=False)
+    except click.ClickException as error:
+        raise _of_click(error) from None
+    return line if isinstance(line, Line) else Line(None)
+
+
+def program(commands: Sequence[type[Command]]) -> click.Group:
+    """The parser of all commands."""
+    return _Program(
+        PROGRAM,
+        commands={owner.called(): _Command(owner) for owner in commands},
+        params=[
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_version,
+                help="Show the version.",
+            ),
+            _debug_option(),
+        ],
+        help="Tell whether a suspect deep-learning model is a copy of yours.",
+        no_args_is_help=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        callback=lambda **_: None,
+    )
+
+
+def _version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        click.echo(f"{PROGRAM} {VERSION}")
+        context.exit()
+
+
+def _debug_option() -> click.Option:
+    return click.Option(
+        [f"--{_DEBUG}"], is_flag=True, help="Show where an error comes from.", expose_value=False, callback=_debug
+    )
+
+
+def _debug(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    # Before and behind the command alike.
+    if asked:
+        context.find_root().meta[_DEBUG] = True
+
+
+class _Program(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of work."""
+        return list(self.commands)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What may be typed."""
+        formatter.write_usage(PROGRAM, "[--help] [--version] [--debug] COMMAND ...", prefix="usage: ")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands, and the options of all."""
+        with formatter.section("commands"):
+            formatter.write_dl([(name, _lower(command.help or "")) for name, command in self.commands.items()])
+        with formatter.section("options"):
+            formatter.write_dl([("--version", "show the version"), *_GENERAL])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What the exit status says, and how a shell completes commands."""
+        _format_statuses(formatter)
+        formatter.write("\n" + _COMPLETION)
+
+
+class _Command(click.Command):
+    """A command, whose options are those of its settings."""
+
+    def __init__(self, owner: type[Command]) -> None:
+        self.owner = owner
+        self.own = {f"p{place}": setting for place, setting in enumerate(owner.settings())}
+        super().__init__(
+            owner.called(),
+            params=[*(_parameter(name, setting) for name, setting in self.own.items()), _debug_option()],
+            help=owner.summary(),
+            callback=self.of_words,
+        )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As the base class, but no option takes another one for its value."""
+        try:
+            return super().parse_args(ctx, args)
+        finally:
+            self._refuse_options_as_values(ctx.params)
+
+    def _refuse_options_as_values(self, values: Mapping[str, Any]) -> None:
+        flags = {flag for one in self.own.values() for flag in one.declared.flags} | {f"--{_DEBUG}", "--help"}
+        for name, setting in self.own.items():
+            value = values.get(name)
+            for word in value if isinstance(value, tuple) else [value]:
+                if setting.declared.flags and isinstance(word, str) and word.partition("=")[0] in flags:
+                    raise UsageError(
+                        f"{self.name}: {setting.name}: expected a value, found {word}", code="missing-value"
+                    )
+
+    def of_words(self, **values: Any) -> Line:
+        """The command with its settings, of the words that click found for each."""
+        context = click.get_current_context()
+        given: dict[Setting, Sequence[str]] = {}
+        for name, setting in self.own.items():
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and values[name] not in (None, ()):
+                given[setting] = values[name] if isinstance(values[name], tuple) else [values[name]]
+        command = self.owner.instead(given) or self.make(given)
+        return Line(command.checked(), context.find_root().meta.get(_DEBUG, False))
+
+    def make(self, given: Mapping[Setting, Sequence[str]]) -> Command:
+        """The command.
+
+        Raises:
+            UsageError: For what is missing, and for values that cannot be.
+        """
+        missing = [setting.name for setting in self.own.values() if setting.required and setting not in given]
+        if missing:
+            raise UsageError(f"{self.name}: expected {', '.join(missing)}, found none", code="missing-value")
+        return build(self.owner, {setting.path: _value(setting, words) for setting, words in given.items()})
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What may be typed."""
+        for line in usage(self.owner):
+            formatter.write_usage(PROGRAM, line, prefix="usage: ")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options, in groups."""
+        arguments = [_row(one) for one in self.own.values() if one.declared.positional]
+        if arguments:
+            with formatter.section("arguments"):
+                formatter.write_dl(arguments)
+        for group, settings in grouped(self.own.values()):
+            with formatter.section(f"{group} options"):
+                formatter.write_dl([_row(setting) for setting in settings])
+        with formatter.section("general options"):
+            formatter.write_dl(_GENERAL)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What the exit status says."""
+        if self.owner.ends:
+            _format_statuses(formatter)
+
+
+class _Words(click.ParamType[str]):
+    """The words of a setting as they are; the shell completes them by its kind."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.name = setting.name
+        self.setting, self.kind = setting, kind_of_setting(setting)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The words that there are, names of components, or files."""
+        before, comma, last = incomplete.rpartition(",")
+        choices = [*self.kind.choices, *_components(self.setting)]
+        if choices:
+            return [CompletionItem(f"{before}{comma}{word}") for word in choices if word.startswith(last)]
+        declared = self.setting.declared
+        return [CompletionItem(incomplete, type="file")] if declared.reads or declared.writes else []
+
+
+def _components(setting: Setting) -> list[str]:
+    components = setting.declared.components
+    if components is None or setting.declared.key == "options":
+        return []
+    return list(getattr(load_registry(), components))
+
+
+def _parameter(name: str, setting: Setting) -> click.Parameter:
+    declared, kind = setting.declared, kind_of_setting(setting)
+    words = _Words(setting)
+    if declared.positional:
+        many = isinstance(kind, Items)
+        return click.Argument([name], type=words, nargs=-1 if many else 1, required=False, metavar=declared.metavar)
+    decls = [name, *declared.flags]
+    if isinstance(kind, Truth):
+        return click.Option(decls, is_flag=True, default=None)
+    if declared.bare is not None:
+        return click.Option(decls, type=words, is_flag=False, flag_value=declared.bare, default=None)
+    return click.Option(decls, type=words, multiple=kind.repeats, default=None)
+
+
+def _value(setting: Setting, words: Sequence[Any]) -> Any:
+    kind = kind_of_setting(setting)
+    if isinstance(kind, Truth):
+        return not setting.default
+    try:
+        if setting.declared.positional and isinstance(kind, Items):  # one value each, with its commas
+            return tuple(kind.item.of_words([str(word)]) for word in words)
+        return kind.of_words([str(word) for word in words])
     except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise UsageError(f"{setting.name}: {error}", code=error.code) from None
 
 
-def _input_layout(command: argparse.ArgumentParser, whose: str) -> None:
-    command.add_argument(
-        "--input-layout",
-        choices=("channels_first", "channels_last"),
-        help=f"where the channels are of {whose}; needed for shapes that can be read both ways",
-    )
+# The help.
 
 
-def _classes(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(map(int, text.split(",")))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected whole numbers as in 2,0,1, found {text!r}") from None
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:].removesuffix(".")
 
 
-def _output(command: argparse.ArgumentParser, what: str, *, required: bool = True, text: str | None = None) -> None:
-    command.add_argument("-o", "--output", type=Path, required=required, metavar=what, help=text)
+def usage(owner: type[Command]) -> list[str]:
+    """What may be typed behind the program's name."""
+    if owner.usage:
+        return [f"{owner.called()} {line}" for line in owner.usage]
+    settings = owner.settings()
+    words = [_shown(one) for one in settings if one.declared.positional]
+    words += [option(one)[0] for one in settings if one.required and one.declared.flags]
+    optional = any(one.declared.flags and not one.required for one in settings)
+    return [" ".join([owner.called(), *words, *(["[options]"] if optional else [])])]
+
+
+def _shown(setting: Setting) -> str:
+    word = setting.declared.metavar or setting.path[-1].upper()
+    word += "..." if isinstance(kind_of_setting(setting), Items) else ""
+    return word if setting.required else f"[{word}]"
+
+
+def metavar(setting: Setting) -> str:
+    """What stands for the value of an option: nothing for one that takes none."""
+    kind, declared = kind_of_setting(setting), setting.declared
+    if isinstance(kind, Truth):
+        return ""
+    named = declared.metavar or "|".join(kind.choices) or setting.path[-1].upper()
+    if declared.word and declared.word not in named:
+        named = f"{declared.word}|{named}"
+    return f"[{named}]" if declared.bare is not None else named
+
+
+def option(setting: Setting) -> list[str]:
+    """An option as it is typed, by each of its names."""
+    return [f"{flag} {metavar(setting)}".strip() for flag in setting.declared.flags]
+
+
+def default(setting: Setting) -> str:
+    """What holds without the option, in words; empty where there is nothing to say."""
+    declared = setting.declared
+    if declared.usual:
+        return declared.usual
+    if setting.required or isinstance(kind_of_setting(setting), Truth):
+        return ""
+    if setting.default is None:
+        return declared.word or ""
+    if isinstance(setting.default, tuple | list):
+        return ",".join(map(str, setting.default))
+    if isinstance(setting.default, Mapping):
+        return ""
+    return f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
+
+
+def grouped(settings: Any) -> Iterator[tuple[str, list[Setting]]]:
+    """The options by their groups, in the order of these."""
+    for group in GROUPS:
+        members = [one for one in settings if one.declared.flags and one.declared.group == group]
+        if members:
+            yield group, sorted(members, key=lambda one: not one.required)
+
+
+def explained(setting: Setting) -> str:
+    """What an option does, and what holds without it."""
+    usual = "required" if setting.required else f"default: {default(setting)}" if default(setting) else ""
+    text = setting.declared.help + ("; may be repeated" if kind_of_setting(setting).repeats else "")
+    return f"{text} ({usual})" if usual else text
+
+
+def _row(setting: Setting) -> tuple[str, str]:
+    declared = setting.declared
+    if declared.positional:
+        usual = default(setting)
+        return _shown(setting), f"{declared.help} (default: {usual})" if usual else declared.help
+    return f"{', '.join(declared.flags)} {metavar(setting)}".strip(), explained(setting)
+
+
+def _format_statuses(formatter: click.HelpFormatter) -> None:
+    with formatter.section("exit status"):
+        formatter.write_dl([(str(status), text) for status, text in STATUSES.items() if status != INTERRUPTED])
+
+
+# What cannot be understood.
+
+
+def _of_click(error: click.ClickException) -> DeepJudgeError:
+    """The same error in our own words."""
+    context = getattr(error, "ctx", None)
+    command = context.command if context else None
+    where = f"{command.name}: " if isinstance(command, _Command) else ""
+    if isinstance(error, click.NoSuchOption):
+        return UsageError(where + _unknown(error.option_name, command), code="unknown-option")
+    if isinstance(error, click.exceptions.NoSuchCommand) and isinstance(command, click.Group):
+        near = difflib.get_close_matches(error.command_name, command.commands, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        known = ", ".join(command.commands)
+        return UsageError(f"no command {error.command_name!r}; expected one of {known}{hint}", code="unknown-name")
+    text = error.format_message().rstrip(".")
+    if isinstance(command, click.Group):
+        return UsageError(f"expected a command: {', '.join(command.commands)}", code="missing-value")
+    if isinstance(error, click.BadOptionUsage):
+        return UsageError(f"{where}{error.option_name}: expected a value, found none", code="missing-value")
+    if isinstance(command, _Command) and context and "extra argument" in text:
+        extra = text.partition("(")[2].rstrip(")")
+        text = f"expected no more than {_positionals(command.owner)}, found {extra}; lists are written as -g pgd,cw"
+    return UsageError(f"{where}{text[:1].lower()}{text[1:]}")
+
+
+def _positionals(owner: type[Command]) -> str:
+    return " ".join(_shown(one) for one in owner.settings() if one.declared.positional) or "options"
+
+
+def _unknown(name: str, command: click.Command | None) -> str:
+    if not isinstance(command, _Command):
+        return f"no option {name}; expected --version, --debug or --help in front of the command"
+    settings = command.own.values()
+    renamed = [one.name for one in settings if name in one.declared.formerly]
+    if renamed:
+        return f"no option {name}: it is now {renamed[0]}"
+    if name in command.owner.hints:
+        return f"no option {name}: {command.owner.hints[name]}"
+    known = [flag for one in settings for flag in one.declared.flags] + ["--debug", "--help"]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else f"; see {PROGRAM} {command.name} --help"
+    return f"no option {name}{hint}"

@@ -1,13 +1,72 @@
-"""Model files from what a user typed: paths, folders, globs."""
+"""Models and inputs from what a user typed: paths, folders, globs, files of arrays."""
 
 import glob
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-from deepjudge_core.components.registry import Adapters
-from deepjudge_core.errors import ModelError
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.cli import display
+from deepjudge_core.components.registry import Adapters, load_registry
+from deepjudge_core.components.strata import Stratum
+from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Confinement
+from deepjudge_core.suites.inputs import Inputs
+from deepjudge_core.suites.settings import ArraySettings, InputSettings
 
+MODELS = "a model file; a folder or a quoted glob stands for all models in it"
 _OBSERVATION = ".safetensors"
+
+
+@dataclass(frozen=True)
+class StratumControls:
+    """Controls of one stratum.
+
+    Attributes:
+        stratum: What they have in common with the victim.
+        names: Files, folders and globs.
+    """
+
+    stratum: Stratum
+    names: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "StratumControls":
+        """Read ``STRATUM=CONTROL,...``; a path that there is is taken whole, with its commas.
+
+        Raises:
+            UsageError: When it is none.
+        """
+        name, equals, controls = text.partition("=")
+        for stratum in get_args(Stratum):
+            if name == stratum and controls:
+                return cls(stratum, tuple(_listed(controls)))
+        if name in get_args(Stratum):
+            form = f"expected {name}=CONTROL,..., the controls that are of it, found {text!r}"
+            raise UsageError(form, code="wrong-value" if equals else "missing-value")
+        raise UsageError(
+            f"expected STRATUM=CONTROL,... with one of {', '.join(get_args(Stratum))}, found {text!r}",
+            code="wrong-value",
+        )
+
+
+def _listed(text: str) -> list[str]:
+    there = os.path.exists(text)  # noqa: PTH110 - of any text
+    return [text] if there else [name for name in text.split(",") if name]
+
+
+def controls_of(
+    controls: Sequence[str], strata: Sequence[StratumControls], adapters: Adapters
+) -> list[tuple[str, Stratum | None]]:
+    """The files of controls, each with its stratum where that was said.
+
+    Raises:
+        ModelError: When a folder or glob holds no model.
+    """
+    plain: list[tuple[str, Stratum | None]] = [(file, None) for file in expand(controls, adapters)]
+    return plain + [(file, group.stratum) for group in strata for file in expand(group.names, adapters)]
 
 
 def expand(names: Iterable[str], adapters: Adapters) -> list[str]:
@@ -25,16 +84,52 @@ def expand(names: Iterable[str], adapters: Adapters) -> list[str]:
     for name in names:
         path = Path(name)
         if path.is_dir() and not adapters.reads(path):
-            found = [str(child) for child in sorted(path.iterdir()) if adapters.reads(child)]
+            models = [str(child) for child in sorted(path.iterdir()) if adapters.reads(child)]
         elif not path.exists() and glob.has_magic(name):
-            named = name.endswith(_OBSERVATION)
-            found = sorted(match for match in glob.glob(name) if named or adapters.reads(Path(match)))  # noqa: PTH207
+            stored = name.endswith(_OBSERVATION)
+            models = sorted(match for match in glob.glob(name) if stored or adapters.reads(Path(match)))  # noqa: PTH207
         else:
             files.append(name)
             continue
-        if not found:
-            stored = (path if path.is_dir() else path.parent) / f"*{_OBSERVATION}"
-            hint = f"; stored observations are taken as '{stored}'" if glob.glob(str(stored)) else ""  # noqa: PTH207
+        if not models:
+            pattern = (path if path.is_dir() else path.parent) / f"*{_OBSERVATION}"
+            hint = f"; stored observations are taken as '{pattern}'" if glob.glob(str(pattern)) else ""  # noqa: PTH207
             raise ModelError(f"{name}: expected models ({', '.join(adapters.suffixes)}), found none{hint}")
-        files += found
+        files += models
     return files
+
+
+def load(settings: InputSettings) -> Inputs:
+    """The inputs, after a word about what may be a mistake."""
+    inputs = settings.load()
+    warn_of_bytes(inputs, settings.path, settings)
+    return inputs
+
+
+def warn_of_bytes(inputs: Inputs, path: Path, arrays: ArraySettings) -> None:
+    """A word about inputs that may have to be divided."""
+    if inputs.bounds == (0.0, 255.0) and arrays.scale == 1 and arrays.bounds is None:
+        display.warn(f"{path}: taken as they are, 0..255; divide them by a scale of 255 if the victim expects 0..1")
+
+
+def folder_to_write(path: Path) -> Path:
+    """Where files are written to.
+
+    Raises:
+        UsageError: When there is a file in its place.
+    """
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path}: expected a folder to write to, found a file", code="would-overwrite")
+    return path
+
+
+def begun(confinement: Confinement | None = None) -> Session:
+    """What the steps of a command need, after a word about plugins that fail.
+
+    Args:
+        confinement: Whether, and how, models' files are confined; None for commands that open none.
+    """
+    registry = load_registry()
+    for line in registry.failures():
+        display.warn(line)
+    return Session(registry, confinement.policy if confinement else DEFAULT_SANDBOX)

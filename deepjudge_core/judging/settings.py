@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt, MinLen
 
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
+from deepjudge_core.settings import setting
 
 GroupMode = Literal["separate", "joint"]
+
+SEQUENTIAL_RULE = "prediction-bound"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,21 +30,93 @@ class JudgeSettings:
         budget: How many cases may be asked then; None for all adversarial ones.
     """
 
-    metrics: Sequence[str] | None = None
-    rule: str = "voting"
-    rule_options: Mapping[str, Any] | None = None
-    groups: GroupMode = "separate"
-    fdr: float | None = None
-    sequential: bool = False
-    budget: int | None = None
+    metrics: Annotated[Sequence[str], MinLen(1)] | None = setting(
+        "which metrics; all for every installed one",
+        "--metric",
+        default=None,
+        group="judging",
+        metavar="NAME,...",
+        key="metrics",
+        sample=["robd", "jsd", "nod", "nad", "lod", "lad"],
+        usual="those that need not be named",
+        components="metrics",
+    )
+    rule: str = setting(
+        "what turns distances into a verdict",
+        "--rule",
+        default="voting",
+        group="judging",
+        metavar="NAME",
+        key="name",
+        tables=("rule",),
+        components="rules",
+    )
+    rule_options: Mapping[str, Any] | None = setting(
+        "an option of the rule, such as alpha.jsd=0.8 or bound=mean",
+        "--rule-option",
+        default=None,
+        group="judging",
+        metavar="NAME=VALUE",
+        key="options",
+        tables=("rule",),
+        components="rules",
+    )
+    groups: GroupMode = setting(
+        "judge black-box and white-box metrics apart, or by one vote",
+        "--groups",
+        default="separate",
+        group="judging",
+        key="groups",
+        tables=("rule",),
+    )
+    fdr: Annotated[float, Gt(0), Lt(1)] | None = setting(
+        "false discovery rate over all suspects, in place of the level of a rule that gives p-values",
+        "--fdr",
+        default=None,
+        group="judging",
+        metavar="SHARE",
+        key="fdr",
+        tables=("rule",),
+        sample=0.05,
+        commands=("judge", "audit", "commit"),
+    )
+    sequential: bool = setting(
+        "ask the adversarial cases one by one, for labels alone, and stop as soon as these say enough; the rule "
+        f"({SEQUENTIAL_RULE} unless another is given) bounds how often honest models agree with yours",
+        "--sequential",
+        default=False,
+        group="judging",
+        commands=("judge", "commit"),
+    )
+    budget: Annotated[int, Ge(1)] | None = setting(
+        "how many cases --sequential may ask",
+        "--budget",
+        default=None,
+        group="judging",
+        metavar="N",
+        usual="all adversarial ones",
+        commands=("judge", "commit"),
+    )
+
+    @classmethod
+    def from_options(cls, **options: Any) -> "JudgeSettings":
+        """Of what was given, with the rule that goes with it."""
+        usual = {"rule": SEQUENTIAL_RULE} if options.get("sequential") else {}
+        return cls(**(usual | options))
 
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """How controls are measured.
+    """How controls, and the suspects judged by them, are measured.
 
     Attributes:
-        match: How neurons are put beside the victim's, of the controls and so of every suspect.
+        match: How neurons are put beside the victim's.
     """
 
-    match: Match = DEFAULT_MATCH
+    match: Match = setting(
+        "compare neurons of controls and suspects by place, or each with that of the victim's it is most like",
+        "--match",
+        default=DEFAULT_MATCH,
+        group="judging",
+        key="match",
+    )

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from annotated_types import MinLen
 from msgspec import Meta
 
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.files.documents import Document
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.settings import Nonzero, OneOrMore, setting
 from deepjudge_core.types import Array, Layout
 
 Prepare = Callable[[Array], Array]
@@ -37,9 +39,13 @@ class Preprocessing:
         std: One value, or one for each channel.
     """
 
-    scale: float = 1.0
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    scale: Annotated[float, Nonzero()] = setting("greatest value before mean and std", default=1.0, key="scale")
+    mean: Annotated[tuple[float, ...], OneOrMore(), MinLen(1)] = setting(
+        "what is subtracted then: one value, or one for each channel", default=(0.0,), key="mean"
+    )
+    std: Annotated[tuple[float, ...], OneOrMore(), MinLen(1)] = setting(
+        "what divides it then: one value, or one for each channel", default=(1.0,), key="std"
+    )
 
     def __post_init__(self) -> None:
         numbers = (self.scale, *self.mean, *self.std)

@@ -1,7 +1,7 @@
 """Run a model on a suite, once; the only place where a suspect is run."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,41 +14,16 @@ from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.models.preprocessing import Prepare, Preprocessing, candidates
 from deepjudge_core.observing.classes import ClassMapping, listed, map_classes
 from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates
+from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.suites.observation import Guess, Observation
 from deepjudge_core.suites.suite import Suite
-from deepjudge_core.types import Array, Layout
+from deepjudge_core.types import Array
 
 _PROBES = 200  # seeds at most, on which a preprocessing is tried
 # Shares of the way from chance to the victim, which classifies all of its seeds correctly. Below a quarter a model has
 # not learnt the task, or is not asked as it expects; a model of the task gets most of what the victim is surest of.
 _POOR, _GOOD = 0.25, 0.75
 _MOST_CHANCE = 0.8  # where more of the seeds are of one class, accuracy says too little
-
-
-@dataclass(frozen=True)
-class QuerySettings:
-    """How a model is asked, where its file does not tell.
-
-    Attributes:
-        layers: The suite's layers to the model's taps, where places, widths and outputs do not find them.
-        preprocessing: What the model expects to be done to inputs in 0..1; by default it is given the suite's as they
-            are.
-        infer: Whether a standard preprocessing is looked for where its accuracy on the seeds is near chance.
-        classes: The model's own output for each of the victim's classes, in their order; its probabilities are scaled
-            to sum to 1 over them. Without it, as many classes as the victim's are taken for the same, in the order
-            that the answers to the seeds show.
-        layout: Where the channels of the model's inputs are, where the model does not say.
-    """
-
-    layers: Mapping[str, str] = field(default_factory=dict)
-    preprocessing: Preprocessing | None = None
-    infer: bool = True
-    classes: tuple[int, ...] | None = None
-    layout: Layout | None = None
-
-    def of_controls(self) -> "QuerySettings":
-        """How the controls beside suspects are asked: what is said of the suspects themselves is not true of them."""
-        return replace(self, layers={}, classes=None, preprocessing=None)
 
 
 def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None) -> Observation:

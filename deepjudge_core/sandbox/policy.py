@@ -2,9 +2,13 @@
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt
 
 from deepjudge_core.errors import UsageError
+from deepjudge_core.settings import Size, part, setting
 
 _MOST_MEMORY = 8 * 2**30
 
@@ -28,9 +32,34 @@ class Sandbox:
         required: Whether a model is refused where the sandbox is not the full one.
     """
 
-    memory: int = field(default_factory=_default_memory)
-    timeout: float = 300.0
-    required: bool = False
+    memory: Annotated[int, Size(), Ge(2**20)] = setting(
+        "what a model may take beside its framework, and its files in all, such as 2GiB",
+        "--memory",
+        factory=_default_memory,
+        group="isolation",
+        metavar="SIZE",
+        key="memory",
+        tables=("sandbox",),
+        sample="8GiB",
+        usual="8GiB, or half of the machine's memory if that is less",
+    )
+    timeout: Annotated[float, Gt(0)] = setting(
+        "seconds for opening a model, and for each batch of its answers",
+        "--timeout",
+        default=300.0,
+        group="isolation",
+        metavar="SECONDS",
+        key="timeout",
+        tables=("sandbox",),
+    )
+    required: bool = setting(
+        "refuse models where this system does not have the full sandbox",
+        "--require-sandbox",
+        default=False,
+        group="isolation",
+        key="required",
+        tables=("sandbox",),
+    )
 
     def __post_init__(self) -> None:
         if not 2**20 <= self.memory <= sys.maxsize:
@@ -42,3 +71,35 @@ class Sandbox:
 
 
 DEFAULT_SANDBOX = Sandbox()
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """Whether models' files are confined, and how.
+
+    Attributes:
+        use: Whether they are; otherwise they are opened in the caller's own process.
+        sandbox: How.
+    """
+
+    use: bool = setting(
+        "open models in this process, where a file may do what you can: for your own files only",
+        "--no-sandbox",
+        default=True,
+        group="isolation",
+        key="use",
+        tables=("sandbox",),
+    )
+    sandbox: Sandbox = part(Sandbox)
+
+    def __post_init__(self) -> None:
+        if self.sandbox.required and not self.use:
+            raise UsageError(
+                "expected a sandbox that is used where it is required, found use = false (--no-sandbox)",
+                code="conflict",
+            )
+
+    @property
+    def policy(self) -> Sandbox | None:
+        """How models' files are confined; None where they are not."""
+        return self.sandbox if self.use else None

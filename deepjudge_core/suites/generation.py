@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,35 +24,13 @@ from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.suites.inputs import check_bounds
 from deepjudge_core.suites.observation import Observation
-from deepjudge_core.suites.seeds import Order
+from deepjudge_core.suites.settings import DEFAULT_GENERATORS, SuiteSettings
 from deepjudge_core.suites.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
 from deepjudge_core.types import Array, Layout
 
-DEFAULT_GENERATORS = ("pgd", "neuron-corners")
 _SEEDS_PER_CASE = 10  # at most; where fewer seeds become cases that the victim misclassifies, they say too little
 _LEAST_MISTAKES = 10  # with fewer, one of them moves a share over them by more than 0.1
 _LEAST_RANGE = 0.1  # of the seeds' range that training inputs have
-
-
-@dataclass(frozen=True, eq=False)
-class SuiteSettings:
-    """How a suite is made.
-
-    Attributes:
-        n: Number of seeds.
-        order: Which seeds.
-        layers: Taps of the victim to compare; None for the default.
-        generators: Names.
-        options: Generator name to its options.
-        seed: Of all randomness.
-    """
-
-    n: int = 1000
-    order: Order = "high"
-    layers: Sequence[str] | None = None
-    generators: Sequence[str] = DEFAULT_GENERATORS
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    seed: int = 0
 
 
 def build_suite(

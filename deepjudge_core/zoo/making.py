@@ -3,8 +3,8 @@
 import secrets
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ from deepjudge_core.errors import (
 )
 from deepjudge_core.files import digests
 from deepjudge_core.models.network import Network
-from deepjudge_core.models.training import Schedule, accuracy, train
+from deepjudge_core.models.training import accuracy, train
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
 from deepjudge_core.zoo.manifest import MANIFEST, MissingModel, Zoo, ZooModel, ZooVictim, is_kept, load_zoo, save_zoo
 from deepjudge_core.zoo.material import Material, Rows
+from deepjudge_core.zoo.settings import ZooSettings
 
 _FAR = 0.1  # below the victim's accuracy
 _STRATA: tuple[Stratum, ...] = ("same-data", "other-data")
@@ -43,27 +44,6 @@ _OTHER = {
     "auxiliary": "other auxiliary data",
     "suite": "another suite",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class ZooSettings:
-    """What a zoo is made of, and how.
-
-    Attributes:
-        controls: Their number: half of them trained on the victim's rows, half on others.
-        attacks: Names; None for every installed one.
-        repeat: Models of each attack.
-        schedule: How controls are trained.
-        options: Attack name to its options.
-        seed: Of all that is drawn.
-    """
-
-    controls: int = 12
-    attacks: Sequence[str] | None = None
-    repeat: int = 3
-    schedule: Schedule = field(default_factory=Schedule)
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,12 @@
 """Adaptive attacks: the thief knows how it will be looked for (paper, section VI)."""
 
+from typing import Annotated
+
 import numpy as np
+from annotated_types import Ge, Gt
 
 from deepjudge_attacks.checks import suite_of
 from deepjudge_core.components.attack import Loot
-from deepjudge_core.components.options import expect_positive
 from deepjudge_core.errors import InputError
 from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
 from deepjudge_core.models.training import Schedule, cross_entropy, train
@@ -13,7 +15,13 @@ from deepjudge_core.types import Array
 
 
 def adapt_b(
-    victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 3, rate: float = 5e-4, batch: int = 128
+    victim: Network,
+    loot: Loot,
+    rng: np.random.Generator,
+    *,
+    epochs: Annotated[int, Ge(1)] = 3,
+    rate: Annotated[float, Gt(0)] = 5e-4,
+    batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
     """Fine-tune, and learn the right classes of the suite's adversarial cases: against the black-box metrics.
 
@@ -21,9 +29,9 @@ def adapt_b(
     copy no more: its answers to them become others than the victim's.
 
     Args:
-        epochs: Times that each input is seen, at least 1.
-        rate: Adam's greatest step, above 0.
-        batch: Inputs of one step, at least 1.
+        epochs: Times that each input is seen.
+        rate: Adam's greatest step.
+        batch: Inputs of one step.
 
     Raises:
         InputError: When there is no suite, or it has no adversarial cases.
@@ -46,10 +54,10 @@ def adapt_w(
     loot: Loot,
     rng: np.random.Generator,
     *,
-    margin: float = 0.75,
-    epochs: int = 3,
-    rate: float = 1e-3,
-    batch: int = 128,
+    margin: Annotated[float, Gt(0)] = 0.75,
+    epochs: Annotated[int, Ge(1)] = 3,
+    rate: Annotated[float, Gt(0)] = 1e-3,
+    batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
     """Fine-tune, and move the neurons' outputs on the suite's corner cases: against the white-box metrics.
 
@@ -57,15 +65,14 @@ def adapt_w(
     from the victim's own outputs there. Normalisation works as in use: corner cases are like no other inputs.
 
     Args:
-        margin: How far outputs are moved, as a share of the range of the layer's outputs for the case, above 0.
-        epochs: Times that each input is seen, at least 1.
-        rate: Adam's greatest step, above 0.
-        batch: Inputs of one step, at least 1.
+        margin: How far outputs are moved, as a share of the range of the layer's outputs for the case.
+        epochs: Times that each input is seen.
+        rate: Adam's greatest step.
+        batch: Inputs of one step.
 
     Raises:
         InputError: When there is no suite, or it has no corner cases of the victim's layers.
     """
-    expect_positive("adapt-w", margin=margin)
     suite = suite_of("adapt-w", loot)
     rows = np.flatnonzero(suite.rows("corners"))
     if len(rows) == 0 or not suite.layers:
@@ -99,22 +106,21 @@ def adv_train(
     loot: Loot,
     rng: np.random.Generator,
     *,
-    eps: float = 0.1,
-    steps: int = 5,
-    epochs: int = 3,
-    rate: float = 1e-3,
-    batch: int = 128,
+    eps: Annotated[float, Gt(0)] = 0.1,
+    steps: Annotated[int, Ge(1)] = 5,
+    epochs: Annotated[int, Ge(1)] = 3,
+    rate: Annotated[float, Gt(0)] = 1e-3,
+    batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
     """Fine-tune on adversarial examples of the network as it is at each step (Madry et al., ICLR 2018).
 
     Args:
-        eps: Radius of the L-inf ball around an input, as a share of the input range, above 0.
-        steps: Steps by the sign of the gradient, of ``2.5 * eps / steps`` each; at least 1.
-        epochs: Times that each input is seen, at least 1.
-        rate: Adam's greatest step, above 0.
-        batch: Inputs of one step, at least 1.
+        eps: Radius of the L-inf ball around an input, as a share of the input range.
+        steps: Steps by the sign of the gradient, of ``2.5 * eps / steps`` each.
+        epochs: Times that each input is seen.
+        rate: Adam's greatest step.
+        batch: Inputs of one step.
     """
-    expect_positive("adv-train", eps=eps, steps=steps)
     radius = eps * loot.span
 
     def attacked(trainer: Trainer, x: Array, targets: Array) -> Array:

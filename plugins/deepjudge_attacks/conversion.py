@@ -1,10 +1,12 @@
 """What people do to models: store them in fewer bits, disturb them a little, distil them into smaller ones."""
 
+from typing import Annotated
+
 import numpy as np
+from annotated_types import Ge, Gt
 
 from deepjudge_attacks.checks import Oracle
 from deepjudge_core.components.attack import Loot
-from deepjudge_core.components.options import expect_positive
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.types import Array
@@ -30,13 +32,14 @@ def float16(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
     )
 
 
-def weight_noise(victim: Network, loot: Loot, rng: np.random.Generator, *, share: float = 0.05) -> Network:
+def weight_noise(
+    victim: Network, loot: Loot, rng: np.random.Generator, *, share: Annotated[float, Gt(0)] = 0.05
+) -> Network:
     """Add normal noise to each matrix.
 
     Args:
-        share: The noise's standard deviation, as a share of that of the matrix, above 0.
+        share: The noise's standard deviation, as a share of that of the matrix.
     """
-    expect_positive("weight-noise", share=share)
     matrices = {name: victim.weights[name] for name in victim.matrices}
     return victim.with_weights(
         {name: w + share * w.std() * rng.standard_normal(w.shape) for name, w in matrices.items()}
@@ -44,14 +47,20 @@ def weight_noise(victim: Network, loot: Loot, rng: np.random.Generator, *, share
 
 
 def distill(
-    victim: Oracle, loot: Loot, rng: np.random.Generator, *, epochs: int = 10, rate: float = 2e-3, batch: int = 64
+    victim: Oracle,
+    loot: Loot,
+    rng: np.random.Generator,
+    *,
+    epochs: Annotated[int, Ge(1)] = 10,
+    rate: Annotated[float, Gt(0)] = 2e-3,
+    batch: Annotated[int, Ge(1)] = 64,
 ) -> Network:
     """Teach another, smaller architecture the victim's probabilities (Hinton et al., 2015), at temperature 1.
 
     Args:
-        epochs: Times that each input is seen, at least 1.
-        rate: Adam's greatest step, above 0.
-        batch: Inputs of one step, at least 1.
+        epochs: Times that each input is seen.
+        rate: Adam's greatest step.
+        batch: Inputs of one step.
     """
     schedule = Schedule(epochs, rate, batch)
     student = Network.fresh(loot.architecture.student(), rng)

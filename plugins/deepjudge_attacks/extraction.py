@@ -1,13 +1,14 @@
 """Extraction: a network of the thief's own, trained from nothing but the victim's answers."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Gt
 
 from deepjudge_attacks.checks import Oracle, auxiliary_of
 from deepjudge_core import progress
 from deepjudge_core.components.attack import Loot
-from deepjudge_core.components.options import expect_positive
 from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
 from deepjudge_core.models.training import Schedule, cross_entropy, train
 from deepjudge_core.types import Array
@@ -21,13 +22,13 @@ def jba(
     loot: Loot,
     rng: np.random.Generator,
     *,
-    seeds: int = 200,
-    rounds: int = 5,
-    step: float = 0.1,
-    queries: int = 6400,
-    epochs: int = 10,
-    rate: float = 2e-3,
-    batch: int = 64,
+    seeds: Annotated[int, Ge(1)] = 200,
+    rounds: Annotated[int, Ge(1)] = 5,
+    step: Annotated[float, Gt(0)] = 0.1,
+    queries: Annotated[int, Ge(1)] = 6400,
+    epochs: Annotated[int, Ge(1)] = 10,
+    rate: Annotated[float, Gt(0)] = 2e-3,
+    batch: Annotated[int, Ge(1)] = 64,
 ) -> Network:
     """Jacobian-based augmentation (Papernot et al., AsiaCCS 2017): learn the victim's labels of ever more inputs.
 
@@ -35,16 +36,15 @@ def jba(
     :func:`augment`. The substitute is trained on all of them before the first round and after each.
 
     Args:
-        seeds: Inputs at the start, at least 1.
-        rounds: How often the inputs are doubled, at least 1.
-        step: How far a new input is from its origin, as a share of the input range, above 0.
+        seeds: Inputs at the start.
+        rounds: How often the inputs are doubled.
+        step: How far a new input is from its origin, as a share of the input range.
         queries: Inputs that the victim is asked about at most; the new ones of a round are drawn from as many as there
             would be (reservoir sampling, Papernot et al., 2016).
-        epochs: Times that each input is seen after each round, at least 1.
-        rate: Adam's greatest step, above 0.
-        batch: Inputs of one step, at least 1.
+        epochs: Times that each input is seen after each round.
+        rate: Adam's greatest step.
+        batch: Inputs of one step.
     """
-    expect_positive("jba", seeds=seeds, rounds=rounds, step=step, queries=queries)
     schedule = Schedule(epochs, rate, batch)
     x = loot.x[rng.permutation(len(loot.x))[: min(seeds, queries)]]
     y = victim.predict(x).argmax(axis=1)
@@ -82,23 +82,22 @@ def knockoff(
     loot: Loot,
     rng: np.random.Generator,
     *,
-    queries: int = 20_000,
-    epochs: int = 10,
-    rate: float = 2e-3,
-    batch: int = 64,
+    queries: Annotated[int, Ge(1)] = 20_000,
+    epochs: Annotated[int, Ge(1)] = 10,
+    rate: Annotated[float, Gt(0)] = 2e-3,
+    batch: Annotated[int, Ge(1)] = 64,
 ) -> Network:
     """Knockoff nets (Orekondy et al., CVPR 2019), random policy: learn the victim's probabilities of other inputs.
 
     Args:
-        queries: Auxiliary inputs that the victim is asked about at most, drawn from all; at least 1.
-        epochs: Times that each input is seen, at least 1.
-        rate: Adam's greatest step, above 0.
-        batch: Inputs of one step, at least 1.
+        queries: Auxiliary inputs that the victim is asked about at most, drawn from all.
+        epochs: Times that each input is seen.
+        rate: Adam's greatest step.
+        batch: Inputs of one step.
 
     Raises:
         InputError: When there are no auxiliary inputs.
     """
-    expect_positive("knockoff", queries=queries)
     others = auxiliary_of("knockoff", loot)
     x = others[rng.permutation(len(others))[:queries]]
     start = Network.fresh(loot.architecture, rng)
@@ -110,14 +109,14 @@ def esa(
     loot: Loot,
     rng: np.random.Generator,
     *,
-    rounds: int = 30,
-    queries: int = 500,
-    steps: int = 10,
-    step: float = 0.1,
-    memory: int = 3000,
-    epochs: int = 2,
-    rate: float = 2e-3,
-    batch: int = 64,
+    rounds: Annotated[int, Ge(1)] = 30,
+    queries: Annotated[int, Ge(1)] = 500,
+    steps: Annotated[int, Ge(1)] = 10,
+    step: Annotated[float, Gt(0)] = 0.1,
+    memory: Annotated[int, Ge(1)] = 3000,
+    epochs: Annotated[int, Ge(1)] = 2,
+    rate: Annotated[float, Gt(0)] = 2e-3,
+    batch: Annotated[int, Ge(1)] = 64,
 ) -> Network:
     """ES attack (Yuan et al., TIFS 2022), OPT-SYN: learn the victim's probabilities of inputs made from nothing.
 
@@ -125,16 +124,15 @@ def esa(
     all rounds so far. The thief's own inputs are not looked at.
 
     Args:
-        rounds: How often, at least 1.
-        queries: Inputs that are made in a round, at least 1.
-        steps: Steps in which inputs are made, at least 1.
-        step: Their size, as a share of the input range, above 0.
-        memory: Inputs that are trained on at most, the latest ones; at least 1.
-        epochs: Times that each input is seen in a round, at least 1.
-        rate: Adam's greatest step, above 0.
-        batch: Inputs of one step of training, at least 1.
+        rounds: How often.
+        queries: Inputs that are made in a round.
+        steps: Steps in which inputs are made.
+        step: Their size, as a share of the input range.
+        memory: Inputs that are trained on at most, the latest ones.
+        epochs: Times that each input is seen in a round.
+        rate: Adam's greatest step.
+        batch: Inputs of one step of training.
     """
-    expect_positive("esa", rounds=rounds, queries=queries, steps=steps, step=step, memory=memory)
     schedule = Schedule(epochs, rate, batch)
     low, high = loot.bounds
     substitute = Network.fresh(loot.architecture, rng)

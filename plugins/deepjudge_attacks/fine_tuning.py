@@ -1,8 +1,10 @@
 """Fine-tuning: the victim, trained on, with its last layer or without (paper, section V-A2)."""
 
 from collections.abc import Collection
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Gt
 
 from deepjudge_core.components.attack import Loot
 from deepjudge_core.errors import InputError
@@ -13,47 +15,71 @@ _SHIFT = 0.1  # share of height and width that images are moved by at most
 
 
 def ft_ll(
-    victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 3, rate: float = 5e-4, batch: int = 128
+    victim: Network,
+    loot: Loot,
+    rng: np.random.Generator,
+    *,
+    epochs: Annotated[int, Ge(1)] = 3,
+    rate: Annotated[float, Gt(0)] = 5e-4,
+    batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
     """Train the last layer on; all else, statistics of normalisation too, stays as it is to the last bit.
 
     Args:
-        epochs: Times that each input is seen, at least 1.
-        rate: Adam's greatest step, above 0.
-        batch: Inputs of one step, at least 1.
+        epochs: Times that each input is seen.
+        rate: Adam's greatest step.
+        batch: Inputs of one step.
     """
     schedule = Schedule(epochs, rate, batch)
     return _tune("ft-ll", victim, loot, rng, schedule, parameters=victim.architecture.head, in_use=True)
 
 
 def ft_al(
-    victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 3, rate: float = 5e-4, batch: int = 128
+    victim: Network,
+    loot: Loot,
+    rng: np.random.Generator,
+    *,
+    epochs: Annotated[int, Ge(1)] = 3,
+    rate: Annotated[float, Gt(0)] = 5e-4,
+    batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
     """Train all layers on.
 
     Args:
-        epochs: Times that each input is seen, at least 1.
-        rate: Adam's greatest step, above 0.
-        batch: Inputs of one step, at least 1.
+        epochs: Times that each input is seen.
+        rate: Adam's greatest step.
+        batch: Inputs of one step.
     """
     return _tune("ft-al", victim, loot, rng, Schedule(epochs, rate, batch))
 
 
 def rt_al(
-    victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 3, rate: float = 1e-3, batch: int = 128
+    victim: Network,
+    loot: Loot,
+    rng: np.random.Generator,
+    *,
+    epochs: Annotated[int, Ge(1)] = 3,
+    rate: Annotated[float, Gt(0)] = 1e-3,
+    batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
     """Give the last layer fresh weights, and train all layers.
 
     Args:
-        epochs: Times that each input is seen, at least 1.
-        rate: Adam's greatest step, above 0.
-        batch: Inputs of one step, at least 1.
+        epochs: Times that each input is seen.
+        rate: Adam's greatest step.
+        batch: Inputs of one step.
     """
     return _tune("rt-al", victim.with_fresh_head(rng), loot, rng, Schedule(epochs, rate, batch))
 
 
 def transfer(
-    victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 3, rate: float = 1e-3, batch: int = 128
+    victim: Network,
+    loot: Loot,
+    rng: np.random.Generator,
+    *,
+    epochs: Annotated[int, Ge(1)] = 3,
+    rate: Annotated[float, Gt(0)] = 1e-3,
+    batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
     """Give the victim a fresh last layer for another task, and train all layers on that (paper, section VI).
 
@@ -61,9 +87,9 @@ def transfer(
     victim's own inputs modulo ``max(2, classes // 2)``.
 
     Args:
-        epochs: Times that each input is seen, at least 1.
-        rate: Adam's greatest step, above 0.
-        batch: Inputs of one step, at least 1.
+        epochs: Times that each input is seen.
+        rate: Adam's greatest step.
+        batch: Inputs of one step.
 
     Raises:
         InputError: When all auxiliary labels are the same.

@@ -7,12 +7,14 @@ here: arrangements are tried, and those that leave the answers as they are are k
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
 from deepjudge_core import progress
 from deepjudge_core.components.attack import Loot
-from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.errors import ModelError
 from deepjudge_core.models.network import Network, Weights
 from deepjudge_core.types import Array
 
@@ -71,7 +73,9 @@ class Group:
     inputs: Axis
 
 
-def permute_rescale(victim: Network, loot: Loot, rng: np.random.Generator, *, factor: float = 2.0) -> Network:
+def permute_rescale(
+    victim: Network, loot: Loot, rng: np.random.Generator, *, factor: Annotated[float, Ge(1)] = 2.0
+) -> Network:
     """Put the neurons of each layer in another order, and scale them, so that the answers stay the same.
 
     A neuron of a layer with ReLU may be multiplied by a positive factor, and its weights in the next layer divided by
@@ -79,15 +83,12 @@ def permute_rescale(victim: Network, loot: Loot, rng: np.random.Generator, *, fa
     of a recurrent layer in both directions, stay as they are.
 
     Args:
-        factor: Neurons are multiplied by numbers between its inverse and itself; at least 1, for 1 they are only
+        factor: Neurons are multiplied by numbers between its inverse and itself; for 1 they are only
             permuted.
 
     Raises:
         ModelError: When no layer could be permuted.
-        UsageError: For a factor below 1.
     """
-    if not factor >= 1:
-        raise UsageError(f"permute-rescale: expected factor >= 1, found {factor}", code="wrong-value")
     architecture, x = victim.architecture, loot.x[:_ROWS]
 
     def scores(weights: Weights) -> Array:

@@ -1,8 +1,10 @@
 """Pruning: the smallest weights set to zero, the others trained on (Han et al., NIPS 2015)."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Gt
 
 from deepjudge_core.components.attack import Loot
 from deepjudge_core.models.network import Network
@@ -19,14 +21,20 @@ def largest(matrix: Array, share: float) -> Array:
 
 def _pruning(name: str, share: float) -> Callable[..., Network]:
     def prune(
-        victim: Network, loot: Loot, rng: np.random.Generator, *, epochs: int = 3, rate: float = 5e-4, batch: int = 128
+        victim: Network,
+        loot: Loot,
+        rng: np.random.Generator,
+        *,
+        epochs: Annotated[int, Ge(1)] = 3,
+        rate: Annotated[float, Gt(0)] = 5e-4,
+        batch: Annotated[int, Ge(1)] = 128,
     ) -> Network:
         """Set a share of the weights of each matrix to zero, see :func:`largest`, and train the others on.
 
         Args:
-            epochs: Times that each input is seen, at least 1.
-            rate: Adam's greatest step, above 0.
-            batch: Inputs of one step, at least 1.
+            epochs: Times that each input is seen.
+            rate: Adam's greatest step.
+            batch: Inputs of one step.
         """
         masks = {matrix: largest(victim.weights[matrix], share) for matrix in victim.matrices}
         return train(victim, loot.x, loot.y, rng, schedule=Schedule(epochs, rate, batch), masks=masks, label=name)

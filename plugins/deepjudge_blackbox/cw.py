@@ -1,12 +1,13 @@
 """The attack of Carlini and Wagner: the nearest input that the victim misclassifies."""
 
+from typing import Annotated
+
 import numpy as np
+from annotated_types import Ge, Gt
 
 from deepjudge_blackbox.losses import Margin
 from deepjudge_core import progress
-from deepjudge_core.components.options import expect_positive
 from deepjudge_core.components.values import Cases, Seeds, Task
-from deepjudge_core.errors import UsageError
 from deepjudge_core.models.model import Model
 from deepjudge_core.types import Array
 
@@ -18,11 +19,11 @@ _BLOCK_VALUES = 2**24  # values in the inputs of one attack; it holds about fift
 def cw(
     task: Task,
     *,
-    kappa: float = 5.0,
-    steps: int = 100,
-    rate: float = 0.1,
-    searches: int = 3,
-    constant: float = 0.1,
+    kappa: Annotated[float, Ge(0)] = 5.0,
+    steps: Annotated[int, Ge(1)] = 100,
+    rate: Annotated[float, Gt(0)] = 0.1,
+    searches: Annotated[int, Ge(1)] = 3,
+    constant: Annotated[float, Gt(0)] = 0.1,
 ) -> Cases:
     """Make one case for each seed by minimising its squared L2 distance plus ``c`` times the margin.
 
@@ -40,13 +41,7 @@ def cw(
         rate: Adam's, in the tanh space.
         searches: Constants tried for each seed.
         constant: The first one.
-
-    Raises:
-        UsageError: When ``kappa`` is negative or another option is not positive.
     """
-    if not kappa >= 0:
-        raise UsageError(f"cw: expected kappa >= 0, found {kappa}", code="wrong-value")
-    expect_positive("cw", steps=steps, rate=rate, searches=searches, constant=constant)
     seeds = task.seeds
     block = max(1, _BLOCK_VALUES // seeds.inputs[0].size)
     blocks = [slice(at, at + block) for at in range(0, len(seeds.inputs), block)]

@@ -1,15 +1,24 @@
 """PGD: steps by the sign of the gradient inside a ball around the seed."""
 
+from typing import Annotated
+
 import numpy as np
+from annotated_types import Ge, Gt
 
 from deepjudge_blackbox.losses import cross_entropy
 from deepjudge_core import progress
-from deepjudge_core.components.options import expect_positive
 from deepjudge_core.components.values import Cases, Task
 from deepjudge_core.types import Array
 
 
-def pgd(task: Task, *, eps: float = 0.15, step: float = 0.03, steps: int = 10, project: bool = True) -> Cases:
+def pgd(
+    task: Task,
+    *,
+    eps: Annotated[float, Gt(0)] = 0.15,
+    step: Annotated[float, Gt(0)] = 0.03,
+    steps: Annotated[int, Ge(1)] = 10,
+    project: bool = True,
+) -> Cases:
     """Make one case for each seed by projected gradient ascent of the cross entropy (Madry et al., ICLR 2018).
 
     Starts at a random point of the L-inf ball around the seed.
@@ -20,11 +29,7 @@ def pgd(task: Task, *, eps: float = 0.15, step: float = 0.03, steps: int = 10, p
         steps: How many.
         project: Back into the ball after every step. The authors' code of the paper never does, so that its cases come
             as far as ``eps + steps * step``; False is there to reproduce its numbers.
-
-    Raises:
-        UsageError: When ``eps``, ``step`` or ``steps`` is not positive.
     """
-    expect_positive("pgd", eps=eps, step=step, steps=steps)
     seeds = task.seeds
     low: float | Array
     high: float | Array

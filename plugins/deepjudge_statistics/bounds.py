@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-import scipy.stats
+import scipy
 
 from deepjudge_core.types import Array
 

@@ -2,23 +2,25 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-import scipy.optimize
-import scipy.stats
+import scipy
+from annotated_types import Gt, Lt
 
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Evidence, Judgement, Vote
 from deepjudge_core.types import Array
 from deepjudge_statistics import bounds, wording
-from deepjudge_statistics.rules import check_share, conclude, inconclusive, prediction_bound, rank
+from deepjudge_statistics.rules import conclude, inconclusive, prediction_bound, rank
 from deepjudge_statistics.strata import of, shortage
 
 Method = Literal["score", "harmonic", "bonferroni"]
 
 
-def combine(evidence: Mapping[str, Evidence], *, method: Method = "score", level: float = 0.01) -> Judgement:
+def combine(
+    evidence: Mapping[str, Evidence], *, method: Method = "score", level: Annotated[float, Gt(0), Lt(1)] = 0.01
+) -> Judgement:
     """Take all metrics together.
 
     ``score``: the suspect's ranks among the controls, summed over the metrics, are a distance of their own, which is
@@ -31,12 +33,8 @@ def combine(evidence: Mapping[str, Evidence], *, method: Method = "score", level
 
     Args:
         method: How.
-        level: Probability, at most, that an honest model is called a copy, 0..1.
-
-    Raises:
-        UsageError: When the level is out of range.
+        level: Probability, at most, that an honest model is called a copy.
     """
-    check_share("combine", "level", level)
     if method == "score":
         return _score(evidence, level)
     judgement = prediction_bound(evidence, level=level)

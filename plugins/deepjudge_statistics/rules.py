@@ -7,9 +7,11 @@ says so at the level divided by m.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Annotated
+
+from annotated_types import Gt, Lt
 
 from deepjudge_core.components.values import Decision, Evidence, Judgement, Vote
-from deepjudge_core.errors import UsageError
 from deepjudge_core.types import Array
 from deepjudge_statistics import bounds, wording
 from deepjudge_statistics.strata import InsufficientError, of, shortage, spread_out
@@ -20,16 +22,12 @@ LEAST_TOLERATED = 3
 """The same of a tolerance bound, whose factor grows where controls are few."""
 
 
-def prediction_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01) -> Judgement:
+def prediction_bound(evidence: Mapping[str, Evidence], *, level: Annotated[float, Gt(0), Lt(1)] = 0.01) -> Judgement:
     """Hold each distance against what one more control's would be, by Student's t on logarithms.
 
     Args:
-        level: Probability, at most, that an honest model is called a copy, 0..1.
-
-    Raises:
-        UsageError: When the level is out of range.
+        level: Probability, at most, that an honest model is called a copy.
     """
-    check_share("prediction-bound", "level", level)
     strata, silent = usable(evidence, lambda metric: spread_out(metric, LEAST_PREDICTING))
     each = level / max(len(strata), 1)
     votes = {}
@@ -41,7 +39,12 @@ def prediction_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01) -
     return _bonferroni(evidence, votes | silent, level, least=0.0, condition=wording.lognormal(evidence))
 
 
-def tolerance_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01, confidence: float = 0.95) -> Judgement:
+def tolerance_bound(
+    evidence: Mapping[str, Evidence],
+    *,
+    level: Annotated[float, Gt(0), Lt(1)] = 0.01,
+    confidence: Annotated[float, Gt(0), Lt(1)] = 0.95,
+) -> Judgement:
     """Hold each distance against a bound above which, with some confidence, all but a share of honest models are.
 
     Where a prediction bound is right on the average over all controls that there could be, this one is for most of
@@ -49,14 +52,9 @@ def tolerance_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01, co
     p-value.
 
     Args:
-        level: Share of honest models, at most, that are called copies, 0..1.
-        confidence: That this holds for these controls, 0..1.
-
-    Raises:
-        UsageError: When an option is out of range.
+        level: Share of honest models, at most, that are called copies.
+        confidence: That this holds for these controls.
     """
-    check_share("tolerance-bound", "level", level)
-    check_share("tolerance-bound", "confidence", confidence)
     strata, silent = usable(evidence, lambda metric: spread_out(metric, LEAST_TOLERATED))
     count = max(len(strata), 1)
     # Both are divided: each metric's bound has to hold, and then each may accuse its part.
@@ -82,18 +80,14 @@ def tolerance_bound(evidence: Mapping[str, Evidence], *, level: float = 0.01, co
     return Judgement(decision, None, votes | silent, statement=statement)
 
 
-def conformal(evidence: Mapping[str, Evidence], *, level: float = 0.01) -> Judgement:
+def conformal(evidence: Mapping[str, Evidence], *, level: Annotated[float, Gt(0), Lt(1)] = 0.01) -> Judgement:
     """Hold each distance against the controls' by its rank among them; no distribution is assumed.
 
     With n controls no p-value is below 1 / (n + 1): where that is above the level, nothing is concluded.
 
     Args:
-        level: Probability, at most, that an honest model is called a copy, 0..1.
-
-    Raises:
-        UsageError: When the level is out of range.
+        level: Probability, at most, that an honest model is called a copy.
     """
-    check_share("conformal", "level", level)
     each = level / len(evidence)
     votes = {name: rank(metric, each) for name, metric in evidence.items()}
     least = min(_least_p(metric) for metric in evidence.values())
@@ -115,16 +109,6 @@ def rank(evidence: Evidence, level: float) -> Vote:
     rate = max(bounds.conformal_rank(level, len(values)) / (len(values) + 1) for values in strata.values())
     vote = bounds.is_at_most(p_value, level)
     return Vote(vote, threshold, threshold, p_value=p_value, false_positive_rate=rate)
-
-
-def check_share(rule: str, option: str, value: float) -> None:
-    """Refuse an option that is no share.
-
-    Raises:
-        UsageError: Naming it.
-    """
-    if not 0 < value < 1:
-        raise UsageError(f"{rule}: expected 0 < {option} < 1, found {value}", code="wrong-value")
 
 
 def usable(

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-import scipy.stats
+import scipy
+from annotated_types import Gt, Le, Lt
 
 from deepjudge_core.components.values import Decision, Evidence, Judgement, Vote
-from deepjudge_core.errors import UsageError
 from deepjudge_core.types import Array
 
 Bound = Literal["prediction", "mean"]
@@ -20,8 +20,8 @@ def voting(
     evidence: Mapping[str, Evidence],
     *,
     bound: Bound = "prediction",
-    confidence: float = 0.99,
-    alpha: Mapping[str, float] = _NO_ALPHAS,
+    confidence: Annotated[float, Gt(0), Lt(1)] = 0.99,
+    alpha: Mapping[str, Annotated[float, Gt(0), Le(1)]] = _NO_ALPHAS,
     strata: bool = False,
 ) -> Judgement:
     """Let each metric vote copy or not, and call the suspect a copy when more than half of the votes say so.
@@ -32,22 +32,11 @@ def voting(
     Args:
         bound: ``prediction``: an honest new model falls below the bound with the probability ``1 - confidence``;
             ``mean``: the controls' mean does, and an honest new model much more often (23 % at 12 controls).
-        confidence: Of the one-sided bound, 0..1.
-        alpha: Metric name to the share of the bound that makes its threshold, 0..1; by default the metric's own. The
-            core has made sure that these are metrics, maybe of the other group.
+        confidence: Of the one-sided bound.
+        alpha: Of a metric, the share of the bound that makes its threshold; by default the metric's own.
         strata: Whether each stratum of controls has a threshold of its own, of which the smallest counts. Otherwise all
             controls are pooled, as in the paper.
-
-    Raises:
-        UsageError: When an option is out of range.
     """
-    if bound not in ("prediction", "mean"):
-        raise UsageError(f"voting: expected the bound 'prediction' or 'mean', found {bound!r}", code="wrong-value")
-    if not 0 < confidence < 1:
-        raise UsageError(f"voting: expected 0 < confidence < 1, found {confidence}", code="wrong-value")
-    for name, share in alpha.items():
-        if not 0 < share <= 1:
-            raise UsageError(f"voting: expected 0 < alpha <= 1 for {name!r}, found {share}", code="wrong-value")
     votes = {
         name: _strictest(e, bound, confidence, alpha.get(name, e.alpha))
         if strata

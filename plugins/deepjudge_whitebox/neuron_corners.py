@@ -1,11 +1,12 @@
 """Neuron corners: inputs that push one neuron far beyond what it gave on the training data."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Gt
 
 from deepjudge_core import progress
-from deepjudge_core.components.options import expect_positive
 from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.model import Model
@@ -19,11 +20,11 @@ _SEARCH_VALUES = 2**25  # values in the inputs of one search; it holds five floa
 def neuron_corners(
     task: Task,
     *,
-    m: float = 3.0,
-    step: float = 0.01,
-    iterations: int = 1000,
-    per_neuron: int = 3,
-    tries: int = 10,
+    m: Annotated[float, Gt(0)] = 3.0,
+    step: Annotated[float, Gt(0)] = 0.01,
+    iterations: Annotated[int, Ge(1)] = 1000,
+    per_neuron: Annotated[int, Ge(1)] = 3,
+    tries: Annotated[int, Ge(1)] = 10,
 ) -> Cases:
     """Make cases that push each neuron of each layer past its threshold (paper, Alg. 2).
 
@@ -44,9 +45,8 @@ def neuron_corners(
         their limits.
 
     Raises:
-        UsageError: When an option is not positive, or there are no training inputs.
+        UsageError: When there are no training inputs.
     """
-    expect_positive("neuron-corners", m=m, step=step, iterations=iterations, per_neuron=per_neuron, tries=tries)
     seeds = task.seeds
     tries = min(tries, len(seeds.inputs))
     limits = thresholds(task.victim, task.layers, task.training_inputs, m)

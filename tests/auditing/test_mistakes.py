@@ -36,7 +36,7 @@ from deepjudge_core.files.documents import plain
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.report.audit_json import schema, suite_entry
 
-HOW = "the suite was made without cases for the set 'mistakes'; make it with '--generator ... mistakes'"
+HOW = "the suite was made without cases for the set 'mistakes'; make it with '--generator mistakes'"
 REGISTRY = toys.registry_of(toys=toys, blackbox=deepjudge_blackbox)
 
 
@@ -218,7 +218,7 @@ def write_inputs() -> None:
     np.savez("in.npz", x=x, y=y)
 
 
-MADE = ("-n", "20", "-g", "shove", "poke", "mistakes")
+MADE = ("-n", "20", "-g", "shove,poke,mistakes")
 HOW_JUDGED = ("--rule", "nearest")
 
 
@@ -235,7 +235,7 @@ def test_a_calibration_that_was_made_before_is_judged_by_other_metrics(cli: Cli)
     write_inputs()
     assert cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "suite.safetensors")[0] == 0
     assert cli("calibrate", "suite.safetensors", "controls", "-o", "calibration.safetensors")[0] == 0
-    report = judged(cli, "--metric", "akh", "sac", "cka", "nnod")
+    report = judged(cli, "--metric", "akh,sac,cka,nnod")
     metrics = [list(suspect["metrics"].items()) for suspect in report["suspects"]]
     assert [[name for name, _ in found] for found in metrics] == [["akh", "sac", "cka", "nnod"]] * 2
     for (name, copy), (_, honest) in zip(*metrics, strict=True):

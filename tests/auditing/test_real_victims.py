@@ -107,7 +107,7 @@ def audited(zoo: Path) -> dict[str, Any]:
         *(zoo / "independent6.keras", zoo / "independent7.keras"),
         *("--controls", zoo / "controls"),
         *("--inputs", DATA / "mnist.npz", "--scale", "255", "-n", "500"),
-        *("-g", "pgd", "neuron-corners", "--option", "neuron-corners.iterations=300"),
+        *("-g", "pgd,neuron-corners", "--option", "neuron-corners.iterations=300"),
         *("-o", zoo / "audit"),
     )
     assert done.returncode == 1, done.stderr

@@ -209,10 +209,10 @@ def test_a_commitment(ready: Cli) -> None:
     [
         (("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o"), "victim.toy"),
         (("observe", "s.safetensors", "copy.toy", "-o"), "copy.toy"),
-        (("calibrate", "s.safetensors", "--stratum", "same-data", "copy.toy", "-o"), "./copy.toy"),
+        (("calibrate", "s.safetensors", "--stratum", "same-data=copy.toy", "-o"), "./copy.toy"),
         (("judge", "s.safetensors", "copy.toy", "--calibration", "c.safetensors", "--json"), "c.safetensors"),
         (("commit", "s.safetensors", "c.safetensors", "--key", "owner.pem", "-o"), "owner.pem"),
-        (("commit", "s.safetensors", "c.safetensors", "-o", "new.json", "--tsa"), "s.safetensors"),
+        (("commit", "s.safetensors", "c.safetensors", "-o", "new.json", "--tsa-request"), "s.safetensors"),
     ],
 )
 def test_what_is_read_is_not_written_over(ready: Cli, command: tuple[str, ...], over: str) -> None:
@@ -221,7 +221,7 @@ def test_what_is_read_is_not_written_over(ready: Cli, command: tuple[str, ...], 
 
 def test_a_commitment_and_its_request_are_two_files(ready: Cli) -> None:
     said = "new.json: expected a file for the commitment and one for the request, found one"
-    ready.fails(2, said, "commit", "s.safetensors", "--tsa", "new.json", "-o", "./new.json")
+    ready.fails(2, said, "commit", "s.safetensors", "--tsa-request", "new.json", "-o", "./new.json")
 
 
 @pytest.mark.parametrize("committed", ["commitment.json", "unsigned.json"])

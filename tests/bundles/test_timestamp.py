@@ -17,14 +17,14 @@ from deepjudge_core.errors import FileFormatError
 
 __all__ = ["ready"]
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="openssl, which is the authority, is not installed")
-STAMPED = ("--commitment", "commitment.json", "--tsa", "commitment.tsr")
+STAMPED = ("--commitment", "commitment.json", "--tsa-response", "commitment.tsr")
 JUDGED = ("judge", "s.safetensors", "copy.toy", *HOW, "--calibration", "c.safetensors")
 
 
 def stamp(cli: Cli, authority: Authority, **settings: str) -> None:
     """Commit again, and let an authority answer."""
     signed = ("s.safetensors", "c.safetensors", *HOW, "--key", "owner.pem")
-    assert cli("commit", *signed, "--tsa", "commitment.tsq", "-o", "commitment.json")[0] == 0
+    assert cli("commit", *signed, "--tsa-request", "commitment.tsq", "-o", "commitment.json")[0] == 0
     authority.answer("commitment.tsq", "commitment.tsr", **settings)
 
 
@@ -115,7 +115,7 @@ def test_a_request_that_was_refused(stamped: Cli) -> None:
 
 
 def test_the_response_to_another_commitment(stamped: Cli) -> None:
-    stamped("commit", "s.safetensors", "c.safetensors", *HOW, "--tsa", "other.tsq", "-o", "other.json")
+    stamped("commit", "s.safetensors", "c.safetensors", *HOW, "--tsa-request", "other.tsq", "-o", "other.json")
     Authority(Path("authority")).answer("other.tsq", "commitment.tsr")
     facts = ("commitment.tsr: ", hashlib.sha256(Path("commitment.json").read_bytes()).hexdigest())
     for command in (JUDGED, ("audit", *MODELS, *HOW, "-o", "out")):
@@ -129,15 +129,15 @@ def test_what_is_no_response(stamped: Cli, content: bytes) -> None:
 
 
 def test_the_request_in_place_of_its_response(stamped: Cli) -> None:
-    command = (*JUDGED, "--commitment", "commitment.json", "--tsa", "commitment.tsq")
+    command = (*JUDGED, "--commitment", "commitment.json", "--tsa-response", "commitment.tsq")
     stamped.refuses(4, "damaged-file", *command, facts=("commitment.tsq: ", "response", "request"))
 
 
 def test_a_response_without_a_commitment(stamped: Cli) -> None:
     said = "commitment.tsr: expected the commitment that it is the time-stamp of, found none"
-    stamped.fails(2, said, *JUDGED, "--tsa", "commitment.tsr")
-    stamped.fails(2, said, "audit", *MODELS, *HOW, "--tsa", "commitment.tsr", "-o", "out")
-    command = (*JUDGED, "--commitment", "commitment.json", "--tsa", "missing.tsr")
+    stamped.fails(2, said, *JUDGED, "--tsa-response", "commitment.tsr")
+    stamped.fails(2, said, "audit", *MODELS, *HOW, "--tsa-response", "commitment.tsr", "-o", "out")
+    command = (*JUDGED, "--commitment", "commitment.json", "--tsa-response", "missing.tsr")
     stamped.refuses(4, "cannot-read", *command, facts=("missing.tsr: ",))
 
 
@@ -249,7 +249,7 @@ def test_without_the_library(bundled: Cli) -> None:
     for words in (
         ("verify", "out", "--tsa-certificate", "authority/root.pem"),
         (*JUDGED, *STAMPED, "--no-sandbox"),
-        ("commit", "s.safetensors", "--tsa", "never.tsq", "-o", "never.json"),
+        ("commit", "s.safetensors", "--tsa-request", "never.tsq", "-o", "never.json"),
     ):
         found = elsewhere(bundled.folder, *words, absent=absent)
         assert found.returncode == 4

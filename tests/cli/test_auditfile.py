@@ -22,12 +22,27 @@ from places import ROOT
 
 from deepjudge_core import Access, Cases, Generator, JudgeSettings, SuiteSettings, Task, hookimpl, load_registry
 from deepjudge_core.auditing.session import Session
-from deepjudge_core.cli.auditfile.keys import SCHEMA, Key, Table
+from deepjudge_core.cli.auditfile import example as example_module
+from deepjudge_core.cli.auditfile.keys import Key, Table, document
 from deepjudge_core.cli.auditfile.lines import Keys, line_of
-from deepjudge_core.cli.auditfile.reading import AuditFileError, example, read_plan
-from deepjudge_core.cli.plan import InputsFile
+from deepjudge_core.cli.auditfile.reading import AuditFileError
+from deepjudge_core.cli.auditfile.reading import read_plan as read_plan_of
+from deepjudge_core.cli.commands.audit import AuditCommand
+from deepjudge_core.cli.plan import Plan
+from deepjudge_core.components.options import options_of
 from deepjudge_core.components.registry import Registry
-from deepjudge_core.suites.generation import DEFAULT_GENERATORS
+from deepjudge_core.suites.settings import DEFAULT_GENERATORS, InputSettings
+
+SCHEMA = document(AuditCommand)
+
+
+def read_plan(path: Path, output: Path | None, session: Session) -> Plan:
+    return read_plan_of(path, output, session, AuditCommand)
+
+
+def example() -> str:
+    return example_module.example(SCHEMA, load_registry())
+
 
 DOCS = (ROOT / "docs" / "cli.md").read_text("utf-8")
 
@@ -128,7 +143,7 @@ def test_the_line_of_every_key_of_any_document(document: tuple[str, dict[Keys, i
 
 
 def uncommented(text: str) -> str:
-    return re.sub(r"^#(?! |$)", "", text, flags=re.MULTILINE)
+    return re.sub(r"^#(?![ :]|$)", "", text, flags=re.MULTILINE)
 
 
 def keys_of(table: Table, at: str = "") -> Iterator[str]:
@@ -182,7 +197,7 @@ def test_the_example_is_valid_with_and_without_its_comments(named: Path, registr
         Path("audit.toml").write_text(re.sub(r"^fdr = .*$", "", text, flags=re.MULTILINE))  # takes another rule
         plan = read_plan(Path("audit.toml"), None, Session(registry))
         assert [s.name for s in plan.suspects][:1] == ["suspects/s.onnx"]
-    [_, other] = plan.suspects
+    [other] = plan.suspects
     assert other.query.classes == (2, 0, 1)
     assert other.query.preprocessing is not None
     assert other.query.preprocessing.mean == (0.485, 0.456, 0.406)
@@ -194,17 +209,13 @@ def test_the_example_is_valid_with_and_without_its_comments(named: Path, registr
 def test_the_example_shows_the_defaults(named: Path, registry: Registry) -> None:
     Path("audit.toml").write_text(example())
     plan = read_plan(Path("audit.toml"), None, Session(registry))
-    assert plan.inputs == InputsFile(Path("inputs.npz"))
-    assert vars(plan.making) | {"options": {}} == vars(SuiteSettings())
+    assert plan.inputs == InputSettings(path=Path("inputs.npz"))
+    assert vars(plan.suite) | {"options": {}} == vars(SuiteSettings())
     assert vars(plan.judge.settings) | {"rule_options": None} == vars(JudgeSettings())
-    documented = re.findall(r"^\| `([\w-]+)` \| `(\w+)` \| ([\w.]+) \|", DOCS, re.MULTILINE)
-    chosen = {**plan.making.options, "voting": plan.judge.settings.rule_options}
-    shown = [
-        (owner, name, json.dumps(value).strip('"'))
-        for owner, options in chosen.items()
-        for name, value in options.items()
-    ]
-    assert set(shown) == {row for row in documented if row[0] in (*DEFAULT_GENERATORS, "voting")}
+    chosen = {**plan.suite.options, "voting": plan.judge.settings.rule_options}
+    shown = [(owner, name, value) for owner, options in chosen.items() for name, value in options.items()]
+    components = [*map(registry.generators.__getitem__, DEFAULT_GENERATORS), registry.rules["voting"]]
+    assert shown == [(one.name, option.name, option.default) for one in components for option in options_of(one)]
 
 
 def test_a_sandbox_that_is_required_has_to_be_used(cli: Cli) -> None:
@@ -212,15 +223,11 @@ def test_a_sandbox_that_is_required_has_to_be_used(cli: Cli) -> None:
     write(f"{WHOLE}\n[sandbox]\nuse = false\nrequired = true\n")
     _, _, err = cli("audit", "audit.toml")
     assert err.startswith("deepjudge: audit.toml:")
-    assert err.endswith("sandbox: expected a sandbox that is used where it is required, found use = false\n")
+    assert all(fact in err for fact in (": sandbox: ", "--no-sandbox", "(audit-file)"))
 
 
-def test_each_key_is_documented() -> None:
+def test_the_file_in_the_documentation_has_no_other_keys() -> None:
     text = DOCS.partition("### The file of an audit")[2].partition("\n## ")[0]
-    rows = [row.split(" | ")[0] for row in re.findall(r"^\| (`.*)$", text, re.MULTILINE)]
-    documented = {key for row in rows for key in re.findall(r"`([\w.]+)`", row)}
-    known = {key.removeprefix("controls.").removeprefix("suspects.") for key in keys_of(SCHEMA)}
-    assert documented - {"controls", "suspects"} == known
     [block] = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert set(keys_in(SCHEMA, tomllib.loads(block))) <= set(keys_of(SCHEMA))
 
@@ -237,9 +244,7 @@ def test_init(cli: Cli) -> None:
     # What is to be filled in is said, each with its line.
     _, _, err = cli("audit", "audit.toml")
     lines = example().splitlines()
-    said = [
-        re.fullmatch(r"deepjudge: audit\.toml:(\d+): [\w.[\]]+: (\S+): no such file", line) for line in err.splitlines()
-    ]
+    said = [re.match(r"deepjudge: audit\.toml:(\d+): [\w.[\]]+: (\S+): ", line) for line in err.splitlines()]
     assert [lines[int(found[1]) - 1] for found in said if found] == [
         f'path = "{name}"' for name in ("victim.onnx", "inputs.npz", "suspects")
     ]
@@ -285,7 +290,7 @@ def test_names_are_found_from_the_files_folder(cli: Cli, monkeypatch: pytest.Mon
     assert reports[0] == reports[1] == reports[2]
     # And all is as it was where something fails.
     write(WHOLE, ("copy.toy", "none.toy"), path="../bad.toml")
-    assert cli("audit", "../bad.toml")[2] == "deepjudge: ../bad.toml:23: suspects[0].path: none.toy: no such file\n"
+    cli.refuses(2, "audit-file", "audit", "../bad.toml", facts=("../bad.toml:23: suspects[0].path: none.toy: ",))
     assert Path.cwd().name == "elsewhere"
 
 
@@ -362,7 +367,7 @@ def test_what_an_earlier_audit_left_is_no_part_of_one_that_fails(cli: Cli) -> No
     cli("audit", "audit.toml")
     Path("controls/c9.toy").write_text("{")
     status, _, err = cli("audit", "audit.toml")
-    assert (status, err) == (4, "deepjudge: controls/c9.toy: expected a toy model, found no JSON\n")
+    assert (status, err.startswith("deepjudge: controls/c9.toy: ")) == (4, True)
     assert sorted(path.name for path in Path("out").iterdir()) == ["observations", "queries.jsonl", "suite.safetensors"]
 
 
@@ -420,111 +425,76 @@ def test_layouts_of_inputs_and_victim(cli: Cli) -> None:
 
 # What is wrong with it.
 
-MISTAKES: dict[str, tuple[tuple[str, str], int | str, str]] = {
-    "no TOML": (("[suite]", "[suite"), 10, "not valid TOML: Expected ']' at the end of a table declaration"),
-    "cut": (('path = "honest.toy"', "path = [1,"), 26, "not valid TOML: "),
-    "twice": (("seeds = 20", "seeds = 20\nseeds = 30"), 12, "not valid TOML: Cannot overwrite a value"),
-    "unknown table": (("[suite]", "[suit]"), 10, "suit: no such key; expected one of output, match, metrics, "),
-    "unknown key": (
-        ("seeds = 20", "\n# many\nsead = 20"),
-        13,
-        "suite.sead: no such key; expected one of seeds, order, layers, seed; did you mean 'seed'?",
-    ),
-    "of a suspect": (('"honest.toy"', '"honest.toy"\nclases = [1]'), 27, "suspects[1].clases: no such key; "),
-    "no victim": (('[victim]\npath = "victim.toy"', ""), 1, "victim: expected a table [victim], found none"),
-    "no path": (('path = "victim.toy"', ""), 4, "victim.path: expected a value, found none"),
+# The change, the line, the key, and what else a person needs.
+MISTAKES: dict[str, tuple[tuple[str, str], int, str, tuple[str, ...]]] = {
+    "no TOML": (("[suite]", "[suite"), 10, "", ("TOML",)),
+    "cut": (('path = "honest.toy"', "path = [1,"), 26, "", ("TOML",)),
+    "twice": (("seeds = 20", "seeds = 20\nseeds = 30"), 12, "", ("TOML",)),
+    "unknown table": (("[suite]", "[suit]"), 10, "suit", ("output", "match", "suite")),
+    "unknown key": (("seeds = 20", "\n# many\nsead = 20"), 13, "suite.sead", ("seed",)),
+    "of a suspect": (('"honest.toy"', '"honest.toy"\nclases = [1]'), 27, "suspects[1].clases", ("classes",)),
+    "no victim": (('[victim]\npath = "victim.toy"', ""), 1, "victim", ("[victim]",)),
+    "no path": (('path = "victim.toy"', ""), 4, "victim.path", ()),
     "no suspects": (
         ('[[suspects]]\npath = "copy.toy"\n\n[[suspects]]\npath = "honest.toy"', ""),
         1,
-        "suspects: expected",
+        "suspects",
+        ("[[suspects]]",),
     ),
-    "no output": (('output = "out"', ""), 1, "output: expected the folder to write to, here or with -o, found none"),
-    "text": (('"copy.toy"', "3"), 23, "suspects[0].path: expected a text, found 3"),
-    "empty text": (('"out"', '""'), 1, 'output: expected a text, found ""'),
-    "number": (("seeds = 20", 'seeds = "20"'), 11, 'suite.seeds: expected a whole number of at least 1, found "20"'),
-    "match": (('"out"', '"out"\nmatch = true'), 2, 'match: expected "none" or "neurons", found true'),
-    "truth": (("seeds = 20", "seeds = true"), 11, "suite.seeds: expected a whole number of at least 1, found true"),
-    "too few": (("seeds = 20", "seeds = 0"), 11, "suite.seeds: expected a whole number of at least 1, found 0"),
-    "choice": (("seeds = 20", 'order = "up"'), 11, 'suite.order: expected "high" or "low" or "balanced", found "up"'),
-    "layers": (("seeds = 20", 'layers = "dense1"'), 11, 'suite.layers: expected "auto" or a list of names, found '),
-    "scale": (('"in.npz"', '"in.npz"\nscale = 0'), 9, "inputs.scale: expected a number other than 0, found 0"),
-    "infinite": (('"in.npz"', '"in.npz"\nscale = inf'), 9, "inputs.scale: expected a number, found Infinity"),
-    "endless": (('"in.npz"', f'"in.npz"\nscale = 1{"0" * 400}'), 9, "inputs.scale: expected a number, found 1000"),
-    "bounds": (('"in.npz"', '"in.npz"\nbounds = [\n1,\n0\n]'), 9, "inputs.bounds: expected the least and the greatest"),
-    "training": (('"in.npz"', '"in.npz"\ntraining = "no.npz:x"'), 9, "inputs.training: no.npz: no such file"),
-    "layout": (
-        ('"in.npz"', '"in.npz"\nlayout = "NCHW"'),
-        9,
-        'inputs.layout: expected "channels_first" or "channels_last"',
-    ),
-    "flag": (
-        ('"copy.toy"', '"copy.toy"\ninfer_input = 1'),
-        24,
-        "suspects[0].infer_input: expected true or false, found 1",
-    ),
-    "classes": (
-        ('"honest.toy"', '"honest.toy"\nclasses = "a"'),
-        27,
-        'suspects[1].classes: expected whole numbers as [2, 0, 1], found "a"',
-    ),
-    "same classes": (('"honest.toy"', '"honest.toy"\nclasses = [0, 0]'), 27, "suspects[1].classes: expected different"),
-    "layer map": (('"copy.toy"', '"copy.toy"\nlayers = ["a"]'), 24, "suspects[0].layers: expected a table of taps"),
-    "arch": (
-        ('"copy.toy"', '"copy.toy"\narch = "nets.py"'),
-        24,
-        'suspects[0].arch: expected a function as "module:function"',
-    ),
-    "input": (('"copy.toy"', '"copy.toy"\ninput = 255'), 24, "suspects[0].input: expected a table, found 255"),
-    "mean": (('"copy.toy"', '"copy.toy"\ninput.mean = []'), 24, "suspects[0].input.mean: expected a number, or a list"),
-    "deviation": (
-        ('"copy.toy"', '"copy.toy"\ninput.std = 0'),
-        24,
-        "suspects[0].input: expected finite numbers, scale and std",
-    ),
-    "no such victim": (('"victim.toy"', '"none.toy"'), 5, "victim.path: none.toy: no such file"),
-    "no such folder": (('"controls"', '"control"'), 20, "controls[0].path: control: no such file"),
-    "no such glob": (('"controls"', '"x*.toy"'), 20, "controls[0].path: x*.toy: expected models (.h5, "),
-    "null character": (('"controls"', '"\\u0000*"'), 20, "controls[0].path: expected a text, found "),
-    "metric": (('"surety"', '"sure"'), 2, "metrics: no metric is called 'sure'; installed: "),
-    "metrics": (
-        ('["answers", "surety", "outputs"]', '"surety"'),
-        2,
-        'metrics: expected a list of texts, found "surety"',
-    ),
-    "generator": (("generators.poke", "generators.poker"), 14, "generators.poker: no generator is called 'poker'; "),
-    "no table": (("[generators.shove]", "[generators]\nshove = 1"), 14, "generators.shove: expected a table, found 1"),
-    "option": (
-        ("[generators.poke]", "[generators.poke]\ncout = 1"),
-        15,
-        "generators.poke.cout: poke has no option 'cout'; its options: count; did you mean 'count'?",
-    ),
-    "value": (
-        ("[generators.poke]", '[generators.poke]\ncount = "x"'),
-        15,
-        "generators.poke.count: expected int, found 'x'",
-    ),
-    "rule": (('"nearest"', '"furthest"'), 17, "rule.name: no rule is called 'furthest'; installed: "),
-    "groups": (
-        ('"nearest"', '"nearest"\ngroups = "none"'),
-        18,
-        'rule.groups: expected "separate" or "joint", found "none"',
-    ),
-    "rule option": (('"nearest"', '"nearest"\noptions.x = 1'), 18, "rule.options.x: nearest has no option 'x'; "),
+    "no output": (('output = "out"', ""), 1, "output", ("-o",)),
+    "text": (('"copy.toy"', "3"), 23, "suspects[0].path", ("3",)),
+    "empty text": (('"out"', '""'), 1, "output", ()),
+    "number": (("seeds = 20", 'seeds = "20"'), 11, "suite.seeds", ("1", "20")),
+    "match": (('"out"', '"out"\nmatch = true'), 2, "match", ("none", "neurons", "true")),
+    "truth": (("seeds = 20", "seeds = true"), 11, "suite.seeds", ("1", "true")),
+    "too few": (("seeds = 20", "seeds = 0"), 11, "suite.seeds", ("1", "0")),
+    "choice": (("seeds = 20", 'order = "up"'), 11, "suite.order", ("high", "low", "balanced", "up")),
+    "layers": (("seeds = 20", 'layers = "dense1"'), 11, "suite.layers", ("auto",)),
+    "scale": (('"in.npz"', '"in.npz"\nscale = 0'), 9, "inputs.scale", ("0",)),
+    "infinite": (('"in.npz"', '"in.npz"\nscale = inf'), 9, "inputs.scale", ("Infinity",)),
+    "endless": (('"in.npz"', f""""in.npz"\nscale = 1{"0" * 400}"""), 9, "inputs.scale", ("1000",)),
+    "bounds": (('"in.npz"', '"in.npz"\nbounds = [\n1,\n0\n]'), 9, "inputs.bounds", ("[1, 0]",)),
+    "training": (('"in.npz"', '"in.npz"\ntraining = "no.npz:x"'), 9, "inputs.training", ("no.npz",)),
+    "layout": (('"in.npz"', '"in.npz"\nlayout = "NCHW"'), 9, "inputs.layout", ("channels_first", "channels_last")),
+    "flag": (('"copy.toy"', '"copy.toy"\ninfer_input = 1'), 24, "suspects[0].infer_input", ("true", "1")),
+    "classes": (('"honest.toy"', '"honest.toy"\nclasses = "a"'), 27, "suspects[1].classes", ("2", "0", "1", "a")),
+    "same classes": (('"honest.toy"', '"honest.toy"\nclasses = [0, 0]'), 27, "suspects[1].classes", ("[0, 0]",)),
+    "layer map": (('"copy.toy"', '"copy.toy"\nlayers = ["a"]'), 24, "suspects[0].layers", ('["a"]',)),
+    "arch": (('"copy.toy"', '"copy.toy"\narch = "nets.py"'), 24, "suspects[0].arch", ("module:function", "nets.py")),
+    "input": (('"copy.toy"', '"copy.toy"\ninput = 255'), 24, "suspects[0].input", ("255",)),
+    "mean": (('"copy.toy"', '"copy.toy"\ninput.mean = []'), 24, "suspects[0].input.mean", ("[]",)),
+    "deviation": (('"copy.toy"', '"copy.toy"\ninput.std = 0'), 24, "suspects[0].input.std", ("0",)),
+    "no such victim": (('"victim.toy"', '"none.toy"'), 5, "victim.path", ("none.toy",)),
+    "no such folder": (('"controls"', '"control"'), 20, "controls[0].path", ("control: ",)),
+    "no such glob": (('"controls"', '"x*.toy"'), 20, "controls[0].path", ("*.toy",)),
+    "null character": (('"controls"', '"\\u0000*"'), 20, "controls[0].path", ()),
+    "metric": (('"surety"', '"sure"'), 2, "metrics", ("sure",)),
+    "metrics": (('["answers", "surety", "outputs"]', '"surety"'), 2, "metrics", ("surety",)),
+    "generator": (("generators.poke", "generators.poker"), 14, "generators.poker", ("poker",)),
+    "no table": (("[generators.shove]", "[generators]\nshove = 1"), 14, "generators.shove", ("1",)),
+    "option": (("[generators.poke]", "[generators.poke]\ncout = 1"), 15, "generators.poke.cout", ("cout", "count")),
+    "value": (("[generators.poke]", '[generators.poke]\ncount = "x"'), 15, "generators.poke.count", ("x",)),
+    "rule": (('"nearest"', '"furthest"'), 17, "rule.name", ("furthest",)),
+    "groups": (('"nearest"', '"nearest"\ngroups = "none"'), 18, "rule.groups", ("separate", "joint", "none")),
+    "rule option": (('"nearest"', '"nearest"\noptions.x = 1'), 18, "rule.options.x", ("nearest", "share", "alpha")),
+    "old key": (("[suite]", '[bundle]\ntsa = "x"\n[suite]'), 11, "bundle.tsa", ("tsa_response",)),
     "of no metric": (
         ('"nearest"', '"nearest"\noptions.alpha = { robd = 1 }'),
         18,
-        "rule.options.alpha: expected metrics among answers, surety, outputs, found robd",
+        "rule.options.alpha",
+        ("answers", "surety", "outputs", "robd"),
     ),
 }
 
 
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_has_its_line(cli: Cli, case: str) -> None:
-    change, line, said = MISTAKES[case]
+    change, line, key, facts = MISTAKES[case]
     write(WHOLE, change)
     # No model is opened: the victim is not even one.
     Path("victim.toy").write_text("")
-    cli.fails(2, f"deepjudge: audit.toml:{line}: {said}", "audit", "audit.toml")
+    text = cli.refuses(2, "audit-file", "audit", "audit.toml", facts=facts)
+    assert text.startswith(f"deepjudge: audit.toml:{line}: {key}{': ' * bool(key)}")
 
 
 def test_an_option_that_has_to_be_given(cli: Cli) -> None:
@@ -535,16 +505,18 @@ def test_an_option_that_has_to_be_given(cli: Cli) -> None:
         return [Generator("needy", makes="corners", needs=Access.LABELS, generate=needy)]
 
     own = load_registry({"mine": SimpleNamespace(deepjudge_generators=hookimpl(deepjudge_generators))})
-    for options, said in {
-        "count = 2": ":14: generators.needy: needy: expected a value for the option 'eps', found none",
-        "eps = 1\ncount = 0.5": ":16: generators.needy.count: expected int, found 0.5",
+    for options, (place, fact) in {
+        "count = 2": ("14: generators.needy: ", "'eps'"),
+        "eps = 1\ncount = 0.5": ("16: generators.needy.count: ", "0.5"),
     }.items():
         write(WHOLE, ("[generators.poke]", f"[generators.needy]\n{options}"))
         with pytest.raises(AuditFileError) as caught:
             read_plan(Path("audit.toml"), None, Session(own))
-        assert caught.value.lines == (f"audit.toml{said}",)
+        [line] = caught.value.lines
+        assert line.startswith(f"audit.toml:{place}")
+        assert fact in line
     write(WHOLE, ("[generators.poke]", "[generators.needy]\neps = 1"))
-    assert read_plan(Path("audit.toml"), None, Session(own)).making.options["needy"] == {"eps": 1}
+    assert read_plan(Path("audit.toml"), None, Session(own)).suite.options["needy"] == {"eps": 1}
 
 
 def test_all_mistakes_are_reported_in_their_order(cli: Cli) -> None:

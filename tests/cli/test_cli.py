@@ -17,7 +17,8 @@ import toys
 from commands import HOW, MADE, Cli
 
 from deepjudge_core import Preprocessing, __version__, load_calibration, load_observation, load_suite
-from deepjudge_core.cli import main as cli_main
+from deepjudge_core.cli.commands import judge as judge_command
+from deepjudge_core.cli.commands import show
 from deepjudge_core.cli.display import Bars
 from deepjudge_core.cli.main import main
 from deepjudge_core.report.audit_json import schema
@@ -45,7 +46,7 @@ def test_help(command: str, cli: Cli) -> None:
 def test_help_and_version(cli: Cli) -> None:
     status, out, _ = cli("--help")
     assert status == 0
-    assert [command for command in COMMANDS if f"\n    {command}" not in out] == []
+    assert [command for command in COMMANDS if f"\n  {command} " not in out] == []
     assert "1  at least one suspect is a copy" in out
     assert cli("--version")[:2] == (0, f"deepjudge {__version__}\n")
 
@@ -97,7 +98,7 @@ def test_calibrate(ready: Cli) -> None:
 
 
 def test_strata_of_controls(ready: Cli) -> None:
-    near, far = ("--stratum", "same-data", "controls/c1.toy", "controls/c2.toy"), ("--stratum", "other-data", "far")
+    near, far = ("--stratum", "same-data=controls/c1.toy,controls/c2.toy"), ("--stratum", "other-data=far")
     Path("far").mkdir()
     toys.save_model(Path("far/c5.toy"), seed=5)
     suite = load_suite(Path("s.safetensors"))
@@ -115,22 +116,22 @@ def test_strata_of_controls(ready: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("options", "status", "code", "facts"),
     [
-        ((), "expected at least one CONTROL, found none"),
-        (("--stratum", "near", "controls"), "expected same-data, other-data, same-architecture, other-architecture,"),
-        (("--stratum", "same-data"), "--stratum same-data: expected the controls that are of it, found none"),
-        (("--stratum",), "expected at least one argument"),
-        (("--stratum", "same-data", "empty"), "empty: expected models"),
+        ((), 2, "missing-value", ("CONTROL",)),
+        (("--stratum", "near=controls"), 2, "wrong-value", ("near", "same-data", "other-architecture")),
+        (("--stratum", "near", "controls"), 2, "wrong-value", ("near", "STRATUM=CONTROL", "same-data")),
+        (("--stratum", "same-data"), 2, "missing-value", ("same-data",)),
+        (("--stratum", "same-data="), 2, "wrong-value", ("same-data",)),
+        (("--stratum",), 2, "missing-value", ("--stratum", "-o")),
+        (("--stratum", "same-data=empty"), 4, "unusable-model", ("empty: ",)),
     ],
 )
-def test_wrong_strata_of_controls(ready: Cli, given: tuple[str, ...], said: str) -> None:
+def test_wrong_strata_of_controls(
+    ready: Cli, options: tuple[str, ...], status: int, code: str, facts: tuple[str, ...]
+) -> None:
     Path("empty").mkdir()
-    status, out, err = ready("calibrate", "s.safetensors", *given, "-o", "d.safetensors")
-    assert status == (4 if "empty" in given else 2)
-    assert said in err
-    assert not out
-    assert not Path("d.safetensors").exists()
+    ready.refuses(status, code, "calibrate", "s.safetensors", *options, "-o", "d.safetensors", facts=facts)
 
 
 def judge(cli: Cli, *suspects: str, calibration: bool = True, more: tuple[str, ...] = ()) -> tuple[int, str, str]:
@@ -259,7 +260,7 @@ def test_classes(ready: Cli) -> None:
     assert ready(*audit, "--classes", "4,1,2,3", "-o", "out")[0] == 0
     status, _, err = ready("judge", "s.safetensors", "five.toy", "--classes", "4,x")
     assert status == 2
-    assert "expected whole numbers as in 2,0,1, found '4,x'" in err
+    assert "4,x" in err
     kept = Path("never/suite.safetensors")  # which took its time
     ready.fails(2, "each of the victim's 4 classes", *audit, "--classes", "4,1", "-o", "never", kept=kept)
     ready.fails(2, "each of the victim's 4 classes", "judge", "s.safetensors", "five.toy", *HOW, "--classes", "4,1")
@@ -477,7 +478,13 @@ def test_plugins(cli: Cli) -> None:
     assert found["failures"] == []
     [plugin] = [p for p in found["plugins"] if p["name"] == "toys"]
     assert plugin["distribution"] == "toys 1.0"
-    assert {"kind": "rule", "name": "nearest"} in plugin["components"]
+    [rule] = [one for one in plugin["components"] if one["kind"] == "rule"]
+    assert (rule["name"], [option["name"] for option in rule["options"]]) == ("nearest", ["share", "alpha"])
+    assert cli("plugins", "--json", "p.json")[:2] == (0, "")
+    assert json.loads(Path("p.json").read_text()) == found
+    status, out, err = cli("plugins", "--options")
+    assert (status, err) == (0, "")
+    assert [line for line in out.splitlines() if "nearest" in line and "share" in line]
 
 
 # What cannot be used: one line that names the file, the status, and nothing written.
@@ -511,8 +518,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
         "victim.toy",
         "copy.toy",
         "--controls",
-        "controls",
-        "bad.toy",
+        "controls,bad.toy",
         "--inputs",
         "in.npz",
         *MADE,
@@ -534,7 +540,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (("--bounds", "0", "0.5"), 4, "in.npz: 'x': expected inputs within 0..0.5, found 0"),
+        (("--bounds", "0,0.5"), 4, "in.npz: 'x': expected inputs within 0..0.5, found 0"),
         (("--x", "pictures"), 4, "in.npz: expected 'pictures', found x, y"),
         (("--inputs", "none.npz"), 4, "none.npz: no such file"),
         (("--inputs", "victim.toy"), 4, "victim.toy: expected an .npz file"),
@@ -546,17 +552,17 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
         (("--training-inputs", "in.npz:z"), 4, "in.npz: expected 'z', found x, y"),
         (("--training-inputs", "wide.npz:x"), 4, "victim.toy: expected inputs of shape 12, found 13"),
         (("--option", "shove.eps=1e-9"), 4, "shove: victim.toy misclassifies 0 of 20 cases, expected at least 2"),
-        (("--option", "shove.eps=much"), 2, "shove.eps: expected float, found 'much'"),
+        (("--option", "shove.eps=much"), 2, "shove.eps: expected number, found 'much'"),
         (("--option", "shove.esp=1"), 2, "shove has no option 'esp'; its options: eps, upward; did you mean 'eps'?"),
         (("--option", "cw.kappa=1"), 2, "options for cw, expected them for the generators"),
-        (("--option", "eps=1"), 2, "expected an option as GENERATOR.NAME=VALUE, found eps=1"),
+        (("--option", "eps=1"), 2, 'expected an option as COMPONENT.NAME=VALUE, found "eps=1"'),
         (("--option", "shove.eps"), 2, "expected an option as name=value, found 'shove.eps'"),
         (("-g", "shovel"), 2, "no generator is called 'shovel'"),
         (("--layers", "dense7"), 2, "victim.toy: no layer 'dense7'; its layers are dense1, dense2, logits"),
-        (("--seed", "-3"), 2, "expected a seed of at least 0, found -3"),
-        (("-n", "0"), 2, "expected a positive number of seeds, found 0"),
-        (("--bounds", "1", "0"), 2, "expected finite bounds LOW < HIGH, found 1 and 0"),
-        (("--scale", "0"), 2, "expected a finite scale other than 0, found 0"),
+        (("--seed", "-3"), 2, '--seed: expected a whole number of at least 0, found "-3"'),
+        (("-n", "0"), 2, '-n: expected a whole number of at least 1, found "0"'),
+        (("--bounds", "1,0"), 2, '--bounds: expected numbers as [0.0, 1.0], the least first, found "1,0"'),
+        (("--scale", "0"), 2, '--scale: expected a number other than 0, found "0"'),
         (("-o", "in.npz/s"), 4, "in.npz/s: cannot be written: "),
     ],
 )
@@ -653,7 +659,8 @@ def test_what_cannot_be_asked_for(ready: Cli) -> None:
     for arguments in ((), ("judg",), ("judge",), ("judge", "s.safetensors", "copy.toy", "--groups", "x")):
         status, out, err = ready(*arguments)
         assert (status, out) == (2, "")
-        assert err.startswith("usage: ")
+        assert err.startswith("deepjudge: ")
+        assert len(err.splitlines()) == 1
 
 
 def test_a_metric_that_fails(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -683,7 +690,7 @@ def test_a_mistake_of_our_own_is_no_verdict(ready: Cli, monkeypatch: pytest.Monk
         raise IndexError("list index\nout of range")
 
     # Python's own exit status would be 1: a copy.
-    monkeypatch.setattr(cli_main, "judge_suspects", mistake)
+    monkeypatch.setattr(judge_command, "judge_suspects", mistake)
     ready.fails(
         4,
         "internal error (see --debug): IndexError: list index out of range",
@@ -693,7 +700,7 @@ def test_a_mistake_of_our_own_is_no_verdict(ready: Cli, monkeypatch: pytest.Monk
         *HOW,
     )
     monkeypatch.setattr(
-        cli_main, "judge_suspects", lambda *arguments, **options: (_ for _ in ()).throw(KeyboardInterrupt)
+        judge_command, "judge_suspects", lambda *arguments, **options: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     ready.fails(130, "interrupted", "judge", "s.safetensors", "copy.toy", *HOW)
 
@@ -702,7 +709,7 @@ def test_debug_shows_where_it_comes_from(ready: Cli, capsys: pytest.CaptureFixtu
     assert main(["show", "none.safetensors", "--debug"]) == 4
     err = capsys.readouterr().err
     assert "Traceback" in err
-    assert err.splitlines()[-1] == "deepjudge: none.safetensors: no such file"
+    assert err.splitlines()[-1].startswith("deepjudge: none.safetensors: no such file (")
 
 
 WICKED = "a\x1b[31m\x9b\u202e[bold]:cat:\nb"
@@ -766,7 +773,7 @@ def test_debug_traces_are_clean(
     def fail(*arguments: object) -> None:
         raise ValueError(WICKED)
 
-    monkeypatch.setattr(cli_main, "load_suite", fail)
+    monkeypatch.setattr(show, "load_suite", fail)
     assert main(["show", "s.safetensors", "--debug"]) == 4
     err = capsys.readouterr().err
     assert "Traceback" in err
@@ -830,9 +837,9 @@ def test_files_of_a_framework_with_what_comes_with_the_tool(cli: Cli) -> None:
     for seed in range(1, 9):
         save_onnx(f"controls/c{seed}.onnx", seed=seed)
         Path(f"controls/c{seed}.toy").unlink(missing_ok=True)
-    options = ("--option", "pgd.eps=0.5", "pgd.step=0.1", "neuron-corners.m=1.1")
-    made = ("-n", "40", *(part for name in options[1:] for part in ("--option", name)))
-    metrics = ("--metric", "robd", "jsd", "nod", "nad", "lod", "lad")
+    options = ("pgd.eps=0.5", "pgd.step=0.1", "neuron-corners.m=1.1")
+    made = ("-n", "40", *(part for name in options for part in ("--option", name)))
+    metrics = ("--metric", "robd,jsd,nod,nad,lod,lad")
     status, _, err = cli(
         "audit",
         "victim.onnx",

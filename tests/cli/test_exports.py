@@ -15,7 +15,8 @@ import toys
 from commands import HOW, MADE, WHOLE, Cli
 
 from deepjudge_core.cli.exports import EXPORTS
-from deepjudge_core.cli.parser import build_parser
+from deepjudge_core.cli.main import COMMANDS
+from deepjudge_core.cli.parser import parse
 from deepjudge_core.errors import MissingExtraError
 from deepjudge_core.report import pdf
 from deepjudge_core.report.html import render_html
@@ -175,7 +176,7 @@ def test_every_export_is_checked_and_takes_the_dict_alone() -> None:
     "how",
     [
         (),
-        ("--stratum", "same-data", "more"),
+        ("--stratum", "same-data=more"),
         ("--groups", "joint", "--rule-option", "share=0.25"),
         ("--classes", "1,0,2,3"),
     ],
@@ -203,7 +204,7 @@ def test_controls_stand_in_the_commands_in_their_order() -> None:
     for place, (control, stratum) in enumerate(zip(controls, strata, strict=True)):
         control |= {"path": f"c{place}", "stratum": stratum}
     [line] = (line for line in commands(reports.typed(value)) if line.startswith("deepjudge calibrate"))
-    assert "safetensors c2 --stratum same-data c0 c1 --stratum common-ancestor c3 c4 --match" in line
+    assert "safetensors c2 --stratum same-data=c0,c1 --stratum common-ancestor=c3,c4 --match" in line
 
 
 def test_names_are_quoted_in_commands() -> None:
@@ -211,10 +212,9 @@ def test_names_are_quoted_in_commands() -> None:
     words = [word for line in lines if not line.startswith("#") for word in shlex.split(line)]
     for name in map(clean, reports.HOSTILE):
         assert name in words or f"./{name}" in words
-    parser = build_parser()
     for line in [*lines, *power_commands(reports.typed(reports.power()))]:
         if line.startswith("deepjudge "):
-            parser.parse_args(shlex.split(line)[1:])
+            assert parse(shlex.split(line)[1:], COMMANDS).command
 
 
 def test_no_name_becomes_an_option() -> None:

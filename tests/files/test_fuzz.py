@@ -31,6 +31,8 @@ from safetensors.numpy import save
 
 from deepjudge_core import load_inputs, load_suite, save_calibration, save_observation, save_suite
 from deepjudge_core.cli import main as cli_main
+from deepjudge_core.cli.commands import audit
+from deepjudge_core.cli.commands import suite as suite_command
 from deepjudge_core.errors import DeepJudgeError, ModelError
 from deepjudge_core.files import storage
 from deepjudge_core.files.reading import LARGEST_JSON
@@ -382,7 +384,7 @@ def documents(draw: st.DrawFn) -> bytes:
 def test_other_audits(text: bytes) -> None:
     Path("damaged.toml").write_bytes(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli_main, "_run", lambda plan, registry: 0)  # no model is run
+        patch.setattr(audit, "run_plan", lambda plan, registry: 0)  # no model is run
         status, line = command("audit", "damaged.toml")
     assert status in (0, 2, 4)
     assert status == 0 or line.startswith("deepjudge: damaged.toml")
@@ -451,7 +453,7 @@ def test_other_inputs(data: st.DataObject, name: str) -> None:
         raise ModelError("stopped")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli_main, "make_suite", stop)  # no model is run
+        patch.setattr(suite_command, "make_suite", stop)  # no model is run
         status, line = command("suite", "victim.toy", "--inputs", str(path), *MADE, "-o", "made.safetensors")
     assert status == 4
     assert line.startswith(("deepjudge: damaged.npz", "deepjudge: stopped"))

@@ -350,7 +350,7 @@ def fleet(cli: Cli) -> Cli:
     return cli
 
 
-HOW = ("--metric", *METRICS, "--rule", "prediction-bound", "--fdr", "0.05")
+HOW = ("--metric", ",".join(METRICS), "--rule", "prediction-bound", "--fdr", "0.05")
 SUSPECTS = ("copy.toy", "honest.toy", "other.toy")
 
 

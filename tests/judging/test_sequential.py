@@ -51,7 +51,7 @@ from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.betting import Capital
 from deepjudge_core.judging.sequential import judge_sequentially, order_of
-from deepjudge_core.observing.observe import QuerySettings
+from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.report.audit_json import report_to_json, schema
 from deepjudge_core.report.pages.reproducing import commands
 
@@ -482,7 +482,7 @@ def test_the_command(ready: Cli) -> None:
     assert status == 3
     assert "the budget of 2 cases is spent" in out
     ready.fails(2, "voting: expected a rule that gives p-values", *JUDGED, "--rule", "voting")
-    ready.fails(2, "expected no metrics", *JUDGED, "--metric", *METRICS)
+    ready.fails(2, "expected no metrics", *JUDGED, "--metric", ",".join(METRICS))
     ready.fails(2, "expected a budget only beside sequential judging", *JUDGED[:-1], "--budget", "3")
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import toys
 
-from deepjudge_core.cli.auditfile import reading as auditfile
 from deepjudge_core.cli.main import main
+from deepjudge_core.sandbox.policy import Confinement
 
 METRICS = ("answers", "surety", "outputs")
-HOW = ("--rule", "nearest", "--metric", *METRICS)
-MADE = ("-n", "20", "-g", "shove", "poke")
+HOW = ("--rule", "nearest", "--metric", ",".join(METRICS))
+MADE = ("-n", "20", "-g", "shove,poke")
 PATH = "toys-1.0.dist-info"
 # The same as HOW and MADE.
 WHOLE = """output = "out"
@@ -72,13 +72,10 @@ class Cli:
         words = [str(argument) for argument in arguments]
         if words and words[0] in OPENING and not self.confined:
             if any(word.endswith(".toml") for word in words):
-                self.monkeypatch.setattr(auditfile, "sandbox", lambda **_: None)
+                self.monkeypatch.setattr(Confinement, "policy", None)
             else:
                 words.append("--no-sandbox")
-        try:
-            status = main(words)
-        except SystemExit as error:
-            status = int(error.code or 0)
+        status = main(words)
         out, err = self.capsys.readouterr()
         assert "Traceback" not in out + err
         return status, out, err

@@ -20,7 +20,7 @@ from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.zoo.manifest import load_zoo, recorded_stratum
 
 ZOO = ("zoo", "victim.toy", "--data", "train.npz", "--epochs", "2", "-o", "zoo")
-ALL = ("--controls", "4", "--attacks", "tune,listen", "--repeat", "2", "--auxiliary", "other.npz")
+ALL = ("--control-count", "4", "--attacks", "tune,listen", "--repeat", "2", "--auxiliary", "other.npz")
 
 
 @functools.cache
@@ -104,20 +104,20 @@ def test_what_was_interrupted_goes_on_to_the_same_models(data: Cli, monkeypatch:
 
 
 def test_more_controls_leave_the_others_as_they_are(data: Cli) -> None:
-    data(*ZOO, "--controls", "2", "--attacks", "tune", "--repeat", "1")
+    data(*ZOO, "--control-count", "2", "--attacks", "tune", "--repeat", "1")
     few = weights()
-    data(*ZOO, "--controls", "6", "--attacks", "tune", "--repeat", "2")
+    data(*ZOO, "--control-count", "6", "--attacks", "tune", "--repeat", "2")
     assert weights().items() > few.items()
     assert len(weights()) == 8
 
 
 def test_a_damaged_file_is_made_again(data: Cli) -> None:
-    data(*ZOO, "--controls", "2", "--repeat", "0")
+    data(*ZOO, "--control-count", "2", "--repeat", "0")
     before = weights()
     path = Path("zoo/controls/same-data-01.toy")
     content = path.read_bytes()
     path.write_bytes(content[:-1])
-    assert data(*ZOO, "--controls", "2", "--repeat", "0")[0] == 0
+    assert data(*ZOO, "--control-count", "2", "--repeat", "0")[0] == 0
     assert path.read_bytes() == content
     assert sorted(weights()) == sorted(before)
 
@@ -130,7 +130,7 @@ def test_half_of_the_controls_share_no_rows_with_the_victim(data: Cli, monkeypat
         return network
 
     monkeypatch.setattr("deepjudge_core.zoo.making.train", note)
-    data(*ZOO, "--controls", "2", "--repeat", "0", "--split", "0.25")
+    data(*ZOO, "--control-count", "2", "--repeat", "0", "--split", "0.25")
     with np.load("train.npz") as rows:
         held = np.arange(3000) % 10 == 9
         own = rows["x_train"][~held][:675]
@@ -140,7 +140,7 @@ def test_half_of_the_controls_share_no_rows_with_the_victim(data: Cli, monkeypat
 
 
 def test_what_is_missing_is_said_and_the_others_are_made(data: Cli) -> None:
-    status, out, _ = data(*ZOO, "--controls", "0", "--attacks", "listen,stumble,tune", "--repeat", "1")
+    status, out, _ = data(*ZOO, "--control-count", "0", "--attacks", "listen,stumble,tune", "--repeat", "1")
     assert status == 4
     assert "listen-01: left out: needs inputs of another task: --auxiliary OTHER.npz" in out
     assert "stumble-01: failed: stumbled" in out
@@ -160,13 +160,13 @@ def test_what_is_missing_is_said_and_the_others_are_made(data: Cli) -> None:
 )
 def test_an_attack_that_fails_is_one_line(data: Cli, how: str, said: str) -> None:
     options = ("--attacks", "stumble", "--repeat", "1", "--option", f"stumble.how={how}")
-    status, out, _ = data(*ZOO, "--controls", "0", *options)
+    status, out, _ = data(*ZOO, "--control-count", "0", *options)
     assert status == 4
     assert f"stumble-01: failed: {said}" in out
 
 
 def test_a_model_far_from_the_victim_is_marked_and_left_out(data: Cli) -> None:
-    _, out, _ = data(*ZOO, "--controls", "4", "--attacks", "tune", "--repeat", "1", "--rate", "1e-9")
+    _, out, _ = data(*ZOO, "--control-count", "4", "--attacks", "tune", "--repeat", "1", "--rate", "1e-9")
     assert all(entry["far"] for entry in manifest()["models"] if entry["kind"] == "control")
     assert not manifest()["models"][-1]["far"]
     assert "4 with an accuracy far below the victim's, which thresholds do without" in out
@@ -177,7 +177,7 @@ def test_a_model_far_from_the_victim_is_marked_and_left_out(data: Cli) -> None:
 
 def test_a_stolen_model_far_from_the_victim_is_judged_and_not_counted(data: Cli) -> None:
     options = ("--epochs", "20", "--rate", "0.02", "--auxiliary", "other.npz", "--option", "listen.epochs=1")
-    data(*ZOO, "--controls", "4", "--attacks", "listen", "--repeat", "1", *options)
+    data(*ZOO, "--control-count", "4", "--attacks", "listen", "--repeat", "1", *options)
     data("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "-o", "suite.safetensors")
     assert "listen-01.toy (independent)" in data(*POWER)[1]
     report = json.loads(Path("power/power.json").read_text())
@@ -230,7 +230,7 @@ def _sorted_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             "hot.npz: expected one class number per input under 'y', found shape (4, 2)",
         ),
         (None, ("--split", "1"), 2, "expected a share between 0 and 1"),
-        (None, ("--controls", "-1"), 2, "controls: expected at least 0, found -1"),
+        (None, ("--control-count", "-1"), 2, "controls: expected at least 0, found -1"),
         (None, (*TUNE, "-o", "in.npz/zoo"), 4, "in.npz/zoo/zoo.json: cannot be written: Not a directory"),
         (None, ("--attacks", "tune, tun"), 2, "no attack is called 'tun'"),
         (None, ("--epochs", "0"), 2, "training: expected epochs > 0, found 0"),
@@ -253,18 +253,18 @@ def test_what_is_wrong_is_one_line(
         with np.load("train.npz") as rows:
             x, y = change(rows["x_train"], rows["y_train"])
         np.savez("train.npz", x_train=x, y_train=y)
-    data.fails(status, said, *ZOO, "--controls", "2", *options)
+    data.fails(status, said, *ZOO, "--control-count", "2", *options)
 
 
 def test_a_suite_of_another_victim_is_refused(data: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepjudge_core.zoo.making.ZooRecipe.needs_suite", True)
     data("suite", "copy.toy", "--inputs", "in.npz", *MADE, "--option", "shove.eps=1", "-o", "suite.safetensors")
     said = "victim.toy: expected a suite of this victim, found one of copy.toy"
-    data.fails(2, said, *ZOO, "--controls", "1", "--attacks", "tune", "--suite", "suite.safetensors")
+    data.fails(2, said, *ZOO, "--control-count", "1", "--attacks", "tune", "--suite", "suite.safetensors")
 
 
 def test_a_folder_with_another_zoo_is_left_alone(data: Cli) -> None:
-    few = ("--controls", "2", "--attacks", "tune", "--repeat", "1")
+    few = ("--control-count", "2", "--attacks", "tune", "--repeat", "1")
     data(*ZOO, *few)
     data.fails(2, "holds a zoo made with another seed: expected 1, found 0", *ZOO, *few, "--seed", "1")
     data.fails(2, "holds a zoo made with other training or test data, or another --split", *ZOO, *few, "--split", "0.4")
@@ -283,7 +283,7 @@ def test_a_full_disk_keeps_what_was_made(data: Cli, monkeypatch: pytest.MonkeyPa
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(toys.ToyArchitecture, "save", full)
-    status, _, err = data(*ZOO, "--controls", "4", "--repeat", "0")
+    status, _, err = data(*ZOO, "--control-count", "4", "--repeat", "0")
     assert status == 4
     assert err == (
         "deepjudge: zoo/controls/other-data-01.toy: cannot be written: No space left on device; "
@@ -385,7 +385,7 @@ def test_a_stolen_model_that_is_gone_is_one_line(made: Cli) -> None:
 
 def test_controls_that_cannot_be_held_out_are_counted(made: Cli) -> None:
     assert "not judged" not in made(*POWER)[1]
-    made(*ZOO, "--controls", "3", *TUNE, "--epochs", "20", "--rate", "0.02", "-o", "three")
+    made(*ZOO, "--control-count", "3", *TUNE, "--epochs", "20", "--rate", "0.02", "-o", "three")
     _, out, _ = made("power", "suite.safetensors", "three", *HOW, "-o", "power")
     assert "held out" not in out
     assert "not judged  3 of the controls: by the others alone nothing can be said of them" in out

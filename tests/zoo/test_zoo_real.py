@@ -186,7 +186,7 @@ def test_a_zoo_is_made_gone_on_with_and_judged(job: Job, here: Cli, monkeypatch:
     status, _, err = here(*suite, *corners, "-o", "suite.safetensors")
     assert status == 0, err
     data = ("--data", "train.npz", "--test", "test.npz", "--auxiliary", "other.npz", "--suite", "suite.safetensors")
-    counts = ("--controls", 4, "--attacks", ",".join(job.attacks), "--repeat", 1, "--epochs", 8, "--rate", 5e-3)
+    counts = ("--control-count", 4, "--attacks", ",".join(job.attacks), "--repeat", 1, "--epochs", 8, "--rate", 5e-3)
     zoo = ("zoo", job.victim, *job.options, *data, *counts, "-o")
 
     # Interrupted in the third control, and gone on with.
@@ -294,14 +294,16 @@ def test_a_victim_that_cannot_be_made_anew(
     make()
     here.capsys.readouterr()  # what exporters say
     with silenced((".*its layers cannot be seen", UserWarning)):
-        here.fails(4, said, "zoo", victim, "--data", "train.npz", "--controls", 2, "--attacks", "ft-ll", "-o", "zoo")
+        here.fails(
+            4, said, "zoo", victim, "--data", "train.npz", "--control-count", 2, "--attacks", "ft-ll", "-o", "zoo"
+        )
 
 
 @pytest.mark.parametrize("what", ["full", "class"])
 def test_what_goes_wrong_with_files(what: str, here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     program_victim()
-    zoo = ("zoo", "victim.pt2", "--data", "train.npz", "--controls", 2, "--attacks", "float16", "--epochs", 1)
+    zoo = ("zoo", "victim.pt2", "--data", "train.npz", "--control-count", 2, "--attacks", "float16", "--epochs", 1)
     if what == "class":
         with np.load("train.npz") as arrays:
             x, y = arrays["x_train"], arrays["y_train"]
@@ -344,7 +346,7 @@ def test_thefts_of_the_authors_lenet(here: Cli) -> None:
     np.savez("mnist.npz", **rows)
     attacks = ("--attacks", "ft-ll,permute-rescale", "--repeat", 1, "--option", "ft-ll.epochs=1")
     status, _, err = here(
-        "zoo", "lenet.h5", "--data", "mnist.npz", "--scale", 255, "--controls", 0, *attacks, "-o", "zoo"
+        "zoo", "lenet.h5", "--data", "mnist.npz", "--scale", 255, "--control-count", 0, *attacks, "-o", "zoo"
     )
     assert (status, err) == (0, "")
     victim, tuned, permuted = (

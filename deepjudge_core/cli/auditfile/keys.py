@@ -1,24 +1,73 @@
-"""What may stand in the file of an audit: its keys, and what each may be."""
+"""What may stand in the file of an audit: its tables and keys, as the settings of ``audit`` declare them."""
 
-import contextlib
-import json
-import math
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from deepjudge_core.cli.exports import EXPORTS
-from deepjudge_core.cli.plan import size
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.kinds import Assignments, File, Kind, Parsed, kind_of_setting
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import UsageError
-from deepjudge_core.judging.judge import GroupMode
-from deepjudge_core.judging.neurons import Match
-from deepjudge_core.suites.seeds import Order
-from deepjudge_core.types import Layout
+from deepjudge_core.settings import Setting, setting, settings_of
 
-_LONGEST = 60  # characters of a value in a message
+TITLES: Mapping[str, str] = {
+    "victim": "The model that suspects may be copies of.",
+    "inputs": "Labelled inputs, from which test cases are made.",
+    "suite": "How test cases are made.",
+    "generators": "What makes the test cases, each with its options. These two if there is none.",
+    "rule": "How suspects are judged.",
+    "sandbox": "Models are opened in processes of their own, which can do nothing but answer.",
+    "bundle": "What is written is a bundle that 'deepjudge verify' checks.",
+    "report": "The report as other files beside the report.json of the folder above, and outside of it.",
+    "controls[]": "Models known to be independent of yours, at least 3; more tables may follow, and each may have the "
+    "keys shown for suspects below.",
+    "suspects[]": "What is judged; more tables may follow, each key but the path only if a model has to be opened or "
+    "asked in its own way.",
+}
+"""The tables in the order of the example, and what is said of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlFiles:
+    """A table of controls; how they are opened and asked is said of suspects, too.
+
+    Attributes:
+        path: Where they are.
+        stratum: What they have in common with the victim.
+    """
+
+    path: str = setting(
+        "a model or a stored observation; a folder or a glob stands for all models in it",
+        key="path",
+        tables=("controls[]",),
+        sample="controls",
+    )
+    stratum: Stratum | None = setting(
+        "what they have in common with your model, what brings them nearest to it where it is more than one: "
+        "same-data, other-data, same-architecture, other-architecture or common-ancestor",
+        default=None,
+        key="stratum",
+        tables=("controls[]",),
+        sample="same-data",
+        usual="as zoo.json beside them says",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuspectFiles:
+    """A table of suspects.
+
+    Attributes:
+        path: Where they are.
+    """
+
+    path: str = setting(
+        "a model or a stored observation; a folder or a glob stands for all models in it",
+        key="path",
+        tables=("suspects[]",),
+        sample="suspects",
+    )
 
 
 @dataclass(frozen=True)
@@ -26,212 +75,113 @@ class Key:
     """A key with a value.
 
     Attributes:
-        check: Gives what is made of the value; raises :class:`UsageError`.
-        required: Whether it has to be there.
+        setting: What it sets.
+        kind: The kind of its values.
     """
 
-    check: Callable[[Any], Any]
-    required: bool = False
+    setting: Setting
+    kind: Kind
+
+    @property
+    def required(self) -> bool:
+        """Whether it has to be there."""
+        return self.setting.required and not self.setting.declared.optional_key
+
+    def check(self, value: Any) -> Any:
+        """What is made of a value.
+
+        Raises:
+            UsageError: When it cannot be.
+        """
+        result = self.kind.of_value(value)
+        if self.setting.declared.reads:
+            (existing_file if isinstance(self.kind, File) else _existing_file_with_key)(value)
+        return result
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table, or an array of tables."""
+    """A table, or an array of tables.
 
-    keys: Mapping[str, "Key | Table"]
-    required: bool = False
+    Attributes:
+        name: Its dotted name.
+        keys: What may stand in it.
+        many: Whether it is an array.
+        setting: What it sets as a whole; None for a table of settings.
+    """
+
+    name: str = ""
+    keys: dict[str, "Key | Table"] = field(default_factory=dict)
     many: bool = False
+    setting: Setting | None = None
+
+    @property
+    def required(self) -> bool:
+        """Whether it has to be there: when anything in it has, of controls not even then."""
+        return self.name != "controls[]" and any(entry.required for entry in self.keys.values())
 
 
-def expected(what: str, value: object) -> UsageError:
-    """The error that says what should be in place of a value."""
-    shown = json.dumps(value, default=str, ensure_ascii=False)
-    return UsageError(f"expected {what}, found {shown if len(shown) <= _LONGEST else shown[:_LONGEST] + '...'}")
+def document(command: type[Command]) -> Table:
+    """The tree of all tables and keys.
+
+    Args:
+        command: The command whose settings the file says: ``audit``.
+    """
+    root = Table()
+    declared = [*settings_of(ControlFiles), *settings_of(SuspectFiles), *settings_of(command, command.called())]
+    for name in TITLES:
+        if name != "generators":
+            _table(root, name)
+    for one in declared:
+        for place in one.declared.tables if one.declared.key else ():
+            table = _table(root, place) if place else root
+            table.keys[str(one.declared.key)] = _entry(one)
+    return root
 
 
-def _text(value: Any) -> str:
-    # No file has a name with a null character.
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise expected("a text", value)
-    return value
+def _table(root: Table, name: str) -> Table:
+    key = name.removesuffix("[]")
+    table = root.keys.setdefault(key, Table(name, many=name.endswith("[]")))
+    assert isinstance(table, Table)  # noqa: S101 - no setting is called like a table
+    return table
 
 
-def existing_file(value: Any) -> Path:
-    """A file or folder that there is."""
-    if not Path(_text(value)).exists():
-        raise UsageError(f"{value}: no such file")
-    return Path(value)
+def _entry(declared: Setting) -> Key | Table:
+    kind = kind_of_setting(declared)
+    if isinstance(kind, Parsed) and isinstance(kind.owner, type) and is_dataclass(kind.owner):
+        inner = {str(one.declared.key): _entry(one) for one in settings_of(kind.owner)}
+        return Table(str(declared.declared.key), inner, setting=declared)
+    if declared.declared.components and declared.declared.key in ("generators", "options"):
+        kind = Assignments()  # a table of options, which the component checks
+    return Key(declared, kind)
 
 
-def _file_with_key(value: Any) -> str:
-    file, colon, _ = _text(value).rpartition(":")
+def options(owner: type[Any], values: Mapping[str, Any], table: str) -> dict[tuple[str, ...], Any]:
+    """Of the values of a table, those of the settings of a class, by their paths.
+
+    Args:
+        owner: The class.
+        values: By key.
+        table: The name of the table.
+    """
+    return {
+        one.path: values[str(one.declared.key)]
+        for one in settings_of(owner)
+        if table in one.declared.tables and one.declared.key in values
+    }
+
+
+def existing_file(value: str) -> None:
+    """Refuse a file or folder that there is not.
+
+    Raises:
+        UsageError: Naming it.
+    """
+    if not Path(value).exists():
+        raise UsageError(f"{value}: no such file", code="cannot-read")
+
+
+def _existing_file_with_key(value: str) -> None:
+    file, colon, _ = value.rpartition(":")
     if not Path(value).exists():
         existing_file(file if colon else value)
-    return str(value)
-
-
-def _code(value: Any) -> str:
-    if not re.fullmatch(r"[\w.]+:[\w.]+", _text(value)):
-        raise expected('a function as "module:function"', value)
-    return str(value)
-
-
-def _number(value: Any) -> float:
-    with contextlib.suppress(OverflowError):  # of a whole number that is no float
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    raise expected("a number", value)
-
-
-def _divisor(value: Any) -> float:
-    if _number(value) == 0:
-        raise expected("a number other than 0", value)
-    return _number(value)
-
-
-def _numbers(value: Any) -> tuple[float, ...]:
-    with contextlib.suppress(UsageError):
-        return tuple(map(_number, value)) if isinstance(value, list) and value else (_number(value),)
-    raise expected("a number, or a list of one for each channel", value)
-
-
-def _bounds(value: Any) -> tuple[float, float]:
-    with contextlib.suppress(UsageError, TypeError, ValueError):
-        low, high = map(_number, value)
-        if low < high:
-            return low, high
-    raise expected("the least and the greatest value as [0.0, 1.0]", value)
-
-
-def _at_least(least: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if type(value) is not int or value < least:
-            raise expected(f"a whole number of at least {least}", value)
-        return value
-
-    return check
-
-
-def _share(value: Any) -> float:
-    if not 0 < _number(value) < 1:
-        raise expected("a share between 0 and 1", value)
-    return _number(value)
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise expected("true or false", value)
-    return value
-
-
-def _one_of(kind: Any) -> Callable[[Any], Any]:
-    choices = get_args(kind)
-
-    def check(value: Any) -> Any:
-        if value not in choices:
-            raise expected(" or ".join(f'"{choice}"' for choice in choices), value)
-        return value
-
-    return check
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(part, str) and part for part in value):
-        raise expected("a list of texts", value)
-    return tuple(value)
-
-
-def _taps(value: Any) -> tuple[str, ...] | None:
-    if value == "auto":
-        return None
-    with contextlib.suppress(UsageError):
-        return _texts(value)
-    raise expected('"auto" or a list of names', value)
-
-
-def _layer_map(value: Any) -> Mapping[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(tap, str) for tap in value.values()):
-        raise expected('a table of taps, as { relu_1 = "relu1" }', value)
-    return value
-
-
-def _classes(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not value or any(type(place) is not int or place < 0 for place in value):
-        raise expected("whole numbers as [2, 0, 1]", value)
-    if len(set(value)) < len(value):
-        raise expected("different outputs, counted from 0", value)
-    return tuple(value)
-
-
-def a_table(value: Any) -> Mapping[str, Any]:
-    """A table with whatever keys."""
-    if not isinstance(value, dict):
-        raise expected("a table", value)
-    return value
-
-
-_OPENED: Mapping[str, Key | Table] = {
-    "arch": Key(_code),
-    "output_name": Key(_text),
-    "input_layout": Key(_one_of(Layout)),
-}
-_ASKED: Mapping[str, Key | Table] = {
-    "path": Key(_text, required=True),
-    **_OPENED,
-    "input": Table({"scale": Key(_divisor), "mean": Key(_numbers), "std": Key(_numbers)}),
-    "infer_input": Key(_flag),
-    "classes": Key(_classes),
-    "layers": Key(_layer_map),
-}
-SCHEMA = Table(
-    {
-        "output": Key(_text),
-        "match": Key(_one_of(Match)),
-        "metrics": Key(_texts),
-        "victim": Table({"path": Key(existing_file, required=True), **_OPENED}, required=True),
-        "inputs": Table(
-            {
-                "path": Key(existing_file, required=True),
-                "x": Key(_text),
-                "y": Key(_text),
-                "scale": Key(_divisor),
-                "bounds": Key(_bounds),
-                "training": Key(_file_with_key),
-                "layout": Key(_one_of(Layout)),
-            },
-            required=True,
-        ),
-        "suite": Table(
-            {
-                "seeds": Key(_at_least(1)),
-                "order": Key(_one_of(Order)),
-                "layers": Key(_taps),
-                "seed": Key(_at_least(0)),
-            }
-        ),
-        "generators": Key(a_table),
-        "rule": Table(
-            {"name": Key(_text), "groups": Key(_one_of(GroupMode)), "fdr": Key(_share), "options": Key(a_table)}
-        ),
-        "sandbox": Table(
-            {
-                "use": Key(_flag),
-                "required": Key(_flag),
-                "memory": Key(lambda value: size(_text(value))),
-                "timeout": Key(_number),
-            }
-        ),
-        "bundle": Table(
-            {
-                "commitment": Key(existing_file),
-                "tsa": Key(existing_file),
-                "key": Key(existing_file),
-                "observations": Key(_flag),
-            },
-        ),
-        "report": Table({name: Key(_text) for name in EXPORTS}),
-        "controls": Table({**_ASKED, "stratum": Key(_one_of(Stratum))}, many=True),
-        "suspects": Table(_ASKED, required=True, many=True),
-    }
-)
-"""All keys of the file."""

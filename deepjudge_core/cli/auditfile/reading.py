@@ -1,4 +1,4 @@
-"""The file of an audit, ``AUDIT.toml``, read into a plan; and an example to begin with.
+"""The file of an audit, ``AUDIT.toml``, read into a plan.
 
 Everything in it is checked before any model is opened, and each mistake is reported with its line.
 """
@@ -11,28 +11,33 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile, Subject
+from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import exports
-from deepjudge_core.cli.auditfile.keys import SCHEMA, Key, Table, a_table, existing_file, expected
+from deepjudge_core.cli.auditfile.keys import Key, Table, document, existing_file, options
 from deepjudge_core.cli.auditfile.lines import Keys, line_of
-from deepjudge_core.cli.plan import BundleSettings, InputsFile, Plan, opening, sandbox
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.kinds import Assignments, Parsed, expected, kind_of_setting
+from deepjudge_core.cli.plan import Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import options as component_options
-from deepjudge_core.components.registry import Adapters
+from deepjudge_core.components.registry import Adapters, Registry
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
 from deepjudge_core.files.reading import is_shallow, open_regular
 from deepjudge_core.judging.judge import Judge
-from deepjudge_core.judging.neurons import DEFAULT_MATCH
 from deepjudge_core.judging.rules import check_options
-from deepjudge_core.judging.settings import JudgeSettings
-from deepjudge_core.models.preprocessing import Preprocessing
-from deepjudge_core.observing.observe import QuerySettings
-from deepjudge_core.suites.generation import SuiteSettings
+from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
+from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
+from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.sandbox.policy import Confinement
+from deepjudge_core.settings import build, part_like, settings_of
+from deepjudge_core.suites.settings import InputSettings, SuiteSettings
+
+T = TypeVar("T")
 
 _LARGEST = 2**17  # bytes: the parser, and the search for lines, take long for more
 _MOST_MISTAKES = 20  # that are told at once
@@ -50,13 +55,14 @@ class AuditFileError(UsageError):
         super().__init__("; ".join(self.lines))
 
 
-def read_plan(path: Path, output: Path | None, session: Session) -> Plan:
+def read_plan(path: Path, output: Path | None, session: Session, command: type[Command]) -> Plan:
     """Read the file of an audit.
 
     Args:
         path: The file; paths in it, and code of networks, are found from its folder.
         output: Where the outcome goes, if not where the file says.
         session: Where the components are that it names.
+        command: The command whose settings it says.
 
     Raises:
         AuditFileError: With a line for each mistake in it.
@@ -67,14 +73,14 @@ def read_plan(path: Path, output: Path | None, session: Session) -> Plan:
         try:
             text = file.read()
         except OSError as error:
-            raise FileFormatError(f"{path}: cannot be read: {error.strerror}") from None
+            raise FileFormatError(f"{path}: cannot be read: {error.strerror}", code="cannot-read") from None
         except UnicodeDecodeError:
             raise AuditFileError([f"{path}: expected a text in UTF-8, found other bytes"]) from None
-    reading = _Reading(_parse(path, text))
+    reading = _Reading(_parse(path, text), session.registry, command)
     sealed = output and output.absolute()
     with contextlib.chdir(path.parent):
-        values = reading.table(SCHEMA, reading.document, ())
-        plan = reading.plan(values, path.parent, output, sealed, session)
+        values = reading.table(document(command), reading.document, ())
+        plan = reading.plan(values, path.parent, output, sealed)
     if plan is None:
         raise AuditFileError(_lines(path, text, reading.mistakes[:_MOST_MISTAKES]))
     return plan
@@ -103,8 +109,8 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
 
 
 def _lines(path: Path, text: str, mistakes: Iterable[tuple[Keys, str]]) -> Iterator[str]:
-    found = [(_nearest_line(text, keys), f"{_dotted(keys)}: {message}") for keys, message in mistakes]
-    for line, message in sorted(found, key=lambda mistake: mistake[0]):
+    placed = [(_nearest_line(text, keys), f"{_dotted(keys)}: {message}") for keys, message in mistakes]
+    for line, message in sorted(placed, key=lambda mistake: mistake[0]):
         yield f"{path}:{line}: {message}"
 
 
@@ -114,7 +120,7 @@ def _nearest_line(text: str, keys: Keys) -> int:
     return next(filter(None, lines), 1)
 
 
-def _kind(name: str, entry: Key | Table) -> str:
+def _in_words(name: str, entry: Key | Table) -> str:
     if isinstance(entry, Key):
         return "a value"
     return f"tables [[{name}]]" if entry.many else f"a table [{name}]"
@@ -130,8 +136,8 @@ _Check = Callable[[Mapping[str, Any]], object]
 class _Reading:
     # Reads a document, and collects what is wrong with it.
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self.document = document
+    def __init__(self, document: Mapping[str, Any], registry: Registry, command: type[Command]) -> None:
+        self.document, self.registry, self.command = document, registry, command
         self.mistakes: list[tuple[Keys, str]] = []
 
     def table(self, table: Table, value: Any, at: Keys) -> dict[str, Any]:
@@ -141,27 +147,36 @@ class _Reading:
             return {}
         for name in value:
             if name not in table.keys:
-                near = difflib.get_close_matches(name, table.keys, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                self._add((*at, name), f"no such key; expected one of {', '.join(table.keys)}{hint}")
+                self._add((*at, name), _unknown(table, name))
         read = {}
         for name, entry in table.keys.items():
             here = (*at, name)
             if name not in value:
                 if entry.required:
-                    self._add(here, f"expected {_kind(name, entry)}, found none")
+                    self._add(here, f"expected {_in_words(name, entry)}, found none")
             elif isinstance(entry, Key):
                 try:
                     read[name] = entry.check(value[name])
                 except UsageError as error:
                     self._add(here, str(error))
             elif not entry.many:
-                read[name] = self.table(entry, value[name], here)
+                read[name] = self._part(entry, value[name], here)
             elif not isinstance(value[name], list) or (entry.required and not value[name]):
-                self._add(here, str(expected(_kind(name, entry), value[name])))
+                self._add(here, str(expected(_in_words(name, entry), value[name])))
             else:
-                read[name] = [self.table(entry, part, (*here, i)) for i, part in enumerate(value[name])]
+                read[name] = [self.table(entry, one, (*here, i)) for i, one in enumerate(value[name])]
         return read
+
+    def _part(self, table: Table, value: Any, at: Keys) -> Any:
+        # A table of settings; or of one value, which its class makes of it.
+        before = len(self.mistakes)
+        values = self.table(table, value, at)
+        if table.setting is None:
+            return values
+        kind = kind_of_setting(table.setting)
+        if len(self.mistakes) > before or not isinstance(kind, Parsed):
+            return None
+        return self.attempt(at, build, kind.owner, options(kind.owner, values, ""))
 
     def attempt(self, at: Keys, check: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """What a function gives; None where it refuses, which is then a mistake in this place."""
@@ -171,157 +186,128 @@ class _Reading:
             self._add(at, str(error))
             return None
 
-    def plan(
-        self, values: Mapping[str, Any], folder: Path, output: Path | None, sealed: Path | None, session: Session
-    ) -> Plan | None:
+    def plan(self, values: Mapping[str, Any], folder: Path, output: Path | None, sealed: Path | None) -> Plan | None:
         """The plan that the values of the whole document make; None where there is any mistake."""
-        making, judge = self._making(values, session), self._judge(values, session)
-        confined = self.attempt(("sandbox",), sandbox, **values.get("sandbox", {}))
-        controls, suspects = (self._models(name, values.get(name, []), session) for name in ("controls", "suspects"))
+        suite, judge = self._suite(values), self._judge(values)
+        confinement = self.attempt(("sandbox",), self._settings, Confinement, values)
+        controls, suspects = (self._models(f"{name}[]", values.get(name, [])) for name in ("controls", "suspects"))
         if output is None and "output" not in self.document:
             self._add(("output",), "expected the folder to write to, here or with -o, found none")
         if sealed is None and "output" in values:
             sealed = Path(values["output"])
+        forms = self._settings(ReportSettings, values).files
         reports: dict[str, Path] = {}
-        for name, path in values.get("report", {}).items():
-            at = ("report", name)
-            reports[name] = self.attempt(
-                at, exports.check, name, Path(path), sealed, list(filter(None, reports.values()))
-            )
+        for name, path in forms.items():
+            written = list(filter(None, reports.values()))
+            reports[name] = self.attempt(("report", name), exports.check, name, path, sealed, written)
         if self.mistakes or judge is None:
             return None
-        victim, inputs = values["victim"], values["inputs"]
+        victim = values["victim"]
+        asking = build(QuerySettings, options(QuerySettings, victim, "victim"))
         return Plan(
-            victim=ModelFile(
-                str(victim["path"]), _opening(victim), query=QuerySettings(layout=victim.get("input_layout"))
-            ),
+            victim=ModelFile(str(victim["path"]), _opening(victim, "victim"), query=asking),
             suspects=suspects,
             controls=controls,
-            inputs=InputsFile(**inputs),
-            making=making,
-            match=values.get("match", DEFAULT_MATCH),
+            inputs=self._settings(InputSettings, values),
+            suite=suite,
+            calibration=self._settings(CalibrationSettings, values),
             judge=judge,
-            sandbox=confined,
+            sandbox=confinement.policy,
             output=output or folder / values["output"],
-            sealing=_sealing(values.get("bundle", {})),
+            bundle=self._settings(BundleSettings, values),
             exports={name: folder / path for name, path in reports.items()},
             folder=folder,
         )
 
-    def _making(self, values: Mapping[str, Any], session: Session) -> SuiteSettings:
-        suite = dict(values.get("suite", {}))
-        if "seeds" in suite:
-            suite["n"] = suite.pop("seeds")
-        generators = values.get("generators", {})
-        for name, options in generators.items():
-            at = ("generators", name)
-            generator = self.attempt(at, session.registry.generators.__getitem__, name)
-            if self.attempt(at, a_table, options) is not None and generator:
-                check = partial(component_options.resolve, name, generator.generate)
-                self._check_options(at, name, options, check)
-        # No table of a generator is as none at all: the usual ones.
-        return SuiteSettings(
-            **suite, **({"generators": tuple(generators), "options": generators} if generators else {})
-        )
+    def _settings(self, owner: type[T], values: Mapping[str, Any], **more: Any) -> T:
+        # Settings of a class, of the document and of the tables that have its keys.
+        owner = part_like(self.command, owner)
+        tables = {table for one in settings_of(owner) for table in one.declared.tables if not table.endswith("[]")}
+        chosen: dict[tuple[str, ...], Any] = {}
+        for table in tables:
+            chosen |= options(owner, values.get(table, {}) if table else values, table)
+        return build(owner, chosen | {(name,): value for name, value in more.items()})
 
-    def _judge(self, values: Mapping[str, Any], session: Session) -> Judge | None:
-        metrics, rule = values.get("metrics"), values.get("rule", {})
-        given = {"rule": rule.get("name"), "rule_options": rule.get("options")}
-        given |= {name: rule.get(name) for name in ("groups", "fdr")}
-        settings = JudgeSettings(metrics, **{name: value for name, value in given.items() if value is not None})
-        chosen = self.attempt(("metrics",), session.registry.metrics.select, metrics)
-        known = self.attempt(("rule", "name"), session.registry.rules.__getitem__, settings.rule)
-        if known is None or chosen is None:
+    def _suite(self, values: Mapping[str, Any]) -> SuiteSettings:
+        generators = values.get("generators", {})
+        for name, chosen in generators.items():
+            at = ("generators", name)
+            generator = self.attempt(at, self.registry.generators.__getitem__, name)
+            if self.attempt(at, Assignments().of_value, chosen) is not None and generator:
+                check = partial(component_options.resolve, name, generator.generate)
+                self._check_options(at, name, chosen, check)
+        # No table of a generator is as none at all: the usual ones.
+        more = {"generators": tuple(generators), "options": generators} if generators else {}
+        others = {name: value for name, value in values.items() if name != "generators"}
+        return self._settings(SuiteSettings, others, **more)
+
+    def _judge(self, values: Mapping[str, Any]) -> Judge | None:
+        settings = self._settings(JudgeSettings, values)
+        metrics = self.attempt(("metrics",), self.registry.metrics.select, settings.metrics)
+        rule = self.attempt(("rule", "name"), self.registry.rules.__getitem__, settings.rule)
+        if rule is None or metrics is None:
             return None
-        check = partial(check_options, known, metrics=[metric.name for metric in chosen])
+        check = partial(check_options, rule, metrics=[metric.name for metric in metrics])
         before = len(self.mistakes)
         self._check_options(("rule", "options"), settings.rule, settings.rule_options or {}, check)
         if len(self.mistakes) > before:
             return None
-        judge: Judge | None = self.attempt(("rule", "fdr"), Judge.of, settings, session.registry)
+        judge: Judge | None = self.attempt(("rule", "fdr"), Judge.of, settings, self.registry)
         return judge
 
-    def _check_options(self, at: Keys, owner: str, options: Mapping[str, Any], check: _Check) -> None:
+    def _check_options(self, at: Keys, owner: str, chosen: Mapping[str, Any], check: _Check) -> None:
         # One by one, so that each mistake has the line of its option; then for what only all of them show.
         usual = _refused(check, {})
-        alone = {name: _refused(check, {name: value}) for name, value in options.items()}
-        found = {name: said for name, said in alone.items() if said and said != usual}
-        for name, said in found.items():
-            self._add((*at, name), said.removeprefix(f"{owner}.{name}: "))
-        whole = _refused(check, options)
-        if whole and not found:
+        alone = {name: _refused(check, {name: value}) for name, value in chosen.items()}
+        wrong = {name: text for name, text in alone.items() if text and text != usual}
+        for name, text in wrong.items():
+            self._add((*at, name), text.removeprefix(f"{owner}.{name}: "))
+        whole = _refused(check, chosen)
+        if whole and not wrong:
             self._add(at, whole)
 
-    def _models(self, name: str, tables: Iterable[Mapping[str, Any]], session: Session) -> list[Subject]:
+    def _models(self, table: str, entries: Iterable[Mapping[str, Any]]) -> list[Subject]:
         subjects = []
-        for place, values in enumerate(tables):
-            at = (name, place)
-            given = values.get("input")
-            asking = QuerySettings(
-                layers=values.get("layers") or {},
-                preprocessing=None if given is None else self.attempt((*at, "input"), Preprocessing, **given),
-                infer=values.get("infer_input", True),
-                classes=values.get("classes"),
-                layout=values.get("input_layout"),
-            )
-            adapters, stratum = session.registry.adapters, values.get("stratum")
-            found = self.attempt((*at, "path"), _expand, values["path"], adapters) if values.get("path") else None
-            subjects += [
-                Subject.of(source, query=asking, options=_opening(values), stratum=stratum) for source in found or ()
-            ]
+        for place, values in enumerate(entries):
+            at = (table.removesuffix("[]"), place)
+            asking = build(QuerySettings, options(QuerySettings, values, table))
+            opening, stratum = _opening(values, table), values.get("stratum")
+            if values.get("path"):
+                files = self.attempt((*at, "path"), _expand, values["path"], self.registry.adapters)
+                subjects += [
+                    Subject.of(source, query=asking, options=opening, stratum=stratum) for source in files or ()
+                ]
         return subjects
 
     def _add(self, at: Keys, message: str) -> None:
         self.mistakes.append((at, message))
 
 
-def _refused(check: _Check, options: Mapping[str, Any]) -> str | None:
+def _unknown(table: Table, name: str) -> str:
+    entries = {key: entry.setting for key, entry in table.keys.items() if entry.setting is not None}
+    here = f"{table.name}.{name}".removeprefix(".")
+    for key, declared in entries.items():
+        if here in declared.declared.formerly:
+            return f"no such key: it is now {key!r}"
+    near = difflib.get_close_matches(name, table.keys, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"no such key; expected one of {', '.join(table.keys)}{hint}"
+
+
+def _refused(check: _Check, chosen: Mapping[str, Any]) -> str | None:
     try:
-        check(options)
+        check(chosen)
     except UsageError as error:
         return str(error)
     return None
 
 
 def _expand(path: str, adapters: Adapters) -> list[str]:
-    found = expand([path], adapters)
-    for file in found:
+    files = expand([path], adapters)
+    for file in files:
         existing_file(file)
-    return found
+    return files
 
 
-def _opening(values: Mapping[str, Any]) -> dict[str, Any]:
-    return opening(values.get("output_name"), values.get("arch"))
-
-
-def _sealing(values: Mapping[str, Any]) -> BundleSettings:
-    return BundleSettings(
-        values.get("commitment"), values.get("key"), not values.get("observations", True), values.get("tsa")
-    )
-
-
-# An example of it.
-
-
-def example() -> str:
-    """A file with all keys, those that have to be there with names to be filled in."""
-    return (files("deepjudge_core.cli.auditfile") / "audit.toml").read_text("utf-8")
-
-
-def write_example(path: Path) -> None:
-    """Write the example to a new file.
-
-    Raises:
-        FileFormatError: When it cannot be written.
-        UsageError: When there is such a file already, or its name is not that of such a file.
-    """
-    if path.suffix.lower() != ".toml":
-        raise UsageError(f"{path}: expected a name that ends in .toml, by which 'deepjudge audit' knows it")
-    if path.exists():
-        raise UsageError(f"{path}: expected a new file, found one that is there already")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(example())
-    except OSError as error:
-        raise FileFormatError(f"{path}: cannot be written: {error.strerror}") from None
+def _opening(values: Mapping[str, Any], table: str) -> dict[str, str]:
+    return build(OpeningSettings, options(OpeningSettings, values, table)).options

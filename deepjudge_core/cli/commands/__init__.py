@@ -1,1 +1,1 @@
-"""The commands, a file each."""
+"""The commands, one in each file: its settings, what it does, and how it ends."""

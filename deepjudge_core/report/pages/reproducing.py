@@ -36,8 +36,8 @@ def _digests(report: AuditReport) -> Iterator[str]:
 def _make(report: AnyReport) -> Iterator[str]:
     suite = report.suite
     words = ["suite", _path(report.victim.path), "--inputs", "INPUTS.npz", "-n", str(suite.cases.clean)]
-    words += ["--bounds", *(f"{bound!r}" for bound in suite.bounds)]
-    words += ["--generator", *(_named(generator.name) for generator in suite.generators)]
+    words += ["--bounds", ",".join(f"{bound!r}" for bound in suite.bounds)]
+    words += ["--generator", ",".join(_named(generator.name) for generator in suite.generators)]
     for generator in suite.generators:
         words += _options("--option", generator.options, f"{_named(generator.name)}.")
     if suite.layers:
@@ -59,11 +59,18 @@ def _calibrate(report: AuditReport) -> Iterator[str]:
             files.append(_path(control.path))
     words = ["calibrate", _SUITE]
     strata = [control.stratum for control in controls]
-    # In their order, which the calibration's digest depends on; the options stand behind the others.
+    # In their order, which the calibration's digest depends on; those of no stratum come first.
     for stratum in sorted(dict.fromkeys(strata), key=lambda stratum: stratum is not None):
         of_it = [file for file, other in zip(files, strata, strict=True) if other == stratum]
-        words += ["--stratum", stratum, *of_it] if stratum else of_it
+        words += of_it if stratum is None else _of_stratum(stratum, of_it)
     yield _line([*words, "--match", report.calibration.match, "-o", _CALIBRATION])
+
+
+def _of_stratum(stratum: str, files: Sequence[str]) -> Iterator[str]:
+    # Names with a comma in them are no list.
+    listed = [",".join(files)] if not any("," in file for file in files) else files
+    for names in listed:
+        yield from ("--stratum", f"{stratum}={names}")
 
 
 def _judge(report: AuditReport) -> Iterator[str]:
@@ -81,7 +88,7 @@ def _judging(report: AnyReport) -> list[str]:
     if budgets:
         return [*words, "--sequential", "--budget", str(budgets[0])]
     words += ["--groups", report.groups, *(["--fdr", repr(fleet.fdr)] if fleet else [])]
-    return [*words, *(["--metric", *map(_named, report.metrics)] if report.metrics else [])]
+    return [*words, *(["--metric", ",".join(map(_named, report.metrics))] if report.metrics else [])]
 
 
 def _asking(model: ControlEntry | SuspectEntry) -> list[str]:

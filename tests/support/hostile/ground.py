@@ -23,8 +23,8 @@ import toys
 from deepjudge_core.auditing.audit import make_suite
 from deepjudge_core.cli.main import main
 from deepjudge_core.sandbox import landlock, seccomp
-from deepjudge_core.suites.generation import SuiteSettings
 from deepjudge_core.suites.inputs import Inputs
+from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite, save_suite
 from deepjudge_core.text import clean
 

@@ -1,0 +1,90 @@
+"""How what comes of an audit is made fit to be checked by others, and how it is checked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepjudge_core.settings import setting
+
+
+@dataclass(frozen=True)
+class BundleSettings:
+    """How what comes of an audit is made fit to be checked by others.
+
+    Attributes:
+        commitment: What was committed to before; None for nothing.
+        tsa_response: The response of an authority that stamps the commitment; None for none.
+        key: The private key that signs the bundle; None for an unsigned one.
+        observations: Whether test cases and answers are part of it.
+    """
+
+    commitment: Path | None = setting(
+        "what 'deepjudge commit' wrote: refuse to judge by anything else",
+        "--commitment",
+        default=None,
+        group="bundle",
+        metavar="COMMITMENT",
+        key="commitment",
+        tables=("bundle",),
+        sample="commitment.json",
+        reads=True,
+    )
+    tsa_response: Path | None = setting(
+        "what an authority answered to the request of 'deepjudge commit': the time-stamp of the commitment",
+        "--tsa-response",
+        default=None,
+        group="bundle",
+        metavar="RESPONSE.tsr",
+        key="tsa_response",
+        tables=("bundle",),
+        sample="commitment.tsr",
+        reads=True,
+        formerly=("--tsa", "bundle.tsa"),
+    )
+    key: Path | None = setting(
+        "sign what is written with this Ed25519 private key in PEM",
+        "--key",
+        default=None,
+        group="bundle",
+        metavar="PEM",
+        key="key",
+        tables=("bundle",),
+        sample="key.pem",
+        reads=True,
+    )
+    observations: bool = setting(
+        "leave test cases and answers out of the bundle, for the other side: they go to the folder DIR-withheld",
+        "--without-observations",
+        default=True,
+        group="bundle",
+        key="observations",
+        tables=("bundle",),
+    )
+
+
+@dataclass(frozen=True)
+class VerifySettings:
+    """Whom a bundle has to come from.
+
+    Attributes:
+        public_key: Who has to have signed it; None for the key that it names itself.
+        tsa_certificate: Which authority has to have stamped its commitment; None for a time that is not verified.
+    """
+
+    public_key: Path | None = setting(
+        "who has to have signed it: an Ed25519 public key; without it the signature is checked by the key that the "
+        "bundle names itself",
+        "--public-key",
+        default=None,
+        group="bundle",
+        metavar="PEM",
+        reads=True,
+    )
+    tsa_certificate: Path | None = setting(
+        "which authority has to have stamped the commitment: its root certificate, and others that its responses do "
+        "not hold; without it the time is not verified",
+        "--tsa-certificate",
+        default=None,
+        group="bundle",
+        metavar="PEM",
+        reads=True,
+    )

@@ -1,0 +1,97 @@
+"""What a command is: a frozen dataclass of its settings, with what it does and how it ends."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from deepjudge_core.errors import UsageError
+from deepjudge_core.settings import Setting, settings_of
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command; its docstring's first sentence is its help, and its class is called by its name.
+
+    Attributes:
+        usage: What may be typed behind its name, where that is not what its settings say.
+        hints: What is said of options that it does not have, where more is known of them.
+        ends: Whether its exit status says something of suspects or of a bundle.
+    """
+
+    usage: ClassVar[Sequence[str]] = ()
+    hints: ClassVar[Mapping[str, str]] = {}
+    ends: ClassVar[bool] = False
+
+    @classmethod
+    def called(cls) -> str:
+        """Its name."""
+        return cls.__name__.removesuffix("Command").lower()
+
+    @classmethod
+    def summary(cls) -> str:
+        """What it does, in a sentence."""
+        return (cls.__doc__ or "").strip().partition("\n")[0]
+
+    @classmethod
+    def settings(cls) -> tuple[Setting, ...]:
+        """Its settings, but for those that stand in files only."""
+        found = settings_of(cls, cls.called())
+        return tuple(one for one in found if one.declared.flags or one.declared.positional)
+
+    @classmethod
+    def instead(cls, words: Mapping[Setting, Sequence[str]]) -> "Command | None":
+        """Another command that such words ask for; None for this one.
+
+        Args:
+            words: What stands on the command line, by setting.
+        """
+        return None
+
+    def run(self) -> int:
+        """Do it.
+
+        Returns:
+            The exit status.
+
+        Raises:
+            DeepJudgeError: When it cannot be done.
+        """
+        raise NotImplementedError
+
+    def checked(self) -> Self:
+        """The command, if it writes over no file that it reads, such as the suite or a private key.
+
+        Raises:
+            UsageError: When it would.
+        """
+        settings = self.settings()
+        read = {path.resolve() for one in settings if one.declared.reads for path in _files(self.value_of(one))}
+        for one in settings:
+            for path in _files(self.value_of(one)) if one.declared.writes else ():
+                if path.is_file() and path.resolve() in read:
+                    raise UsageError(
+                        f"{path}: expected another file to write to, found one that is read", code="would-overwrite"
+                    )
+        return self
+
+    def value_of(self, setting: Setting) -> Any:
+        """The value of one of its settings."""
+        value: Any = self
+        for name in setting.path:
+            value = getattr(value, name)
+        return value
+
+
+def _files(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, str):
+        yield Path(value)
+        if ":" in value:  # FILE:KEY
+            yield Path(value.rpartition(":")[0])
+    elif isinstance(value, tuple):
+        for one in value:
+            yield from _files(one)
+    elif hasattr(value, "names"):
+        yield from _files(value.names)

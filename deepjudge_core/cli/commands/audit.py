@@ -1,0 +1,176 @@
+"""``deepjudge audit``."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from deepjudge_core.auditing.audit import audit
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.settings import AuditSettings
+from deepjudge_core.auditing.subject import ModelFile, Subject
+from deepjudge_core.bundles.settings import BundleSettings
+from deepjudge_core.cli import display, exports
+from deepjudge_core.cli.auditfile.reading import read_plan
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.commands.calibrate import STRATUM
+from deepjudge_core.cli.ending import seal, status_of, warn_of
+from deepjudge_core.cli.plan import Plan
+from deepjudge_core.cli.sealing import BundleSession
+from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of, expand, folder_to_write, load
+from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
+from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
+from deepjudge_core.report.audit_json import audit_report
+from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.sandbox.policy import Confinement
+from deepjudge_core.settings import Names, Setting, argument, part, setting
+from deepjudge_core.suites.settings import InputSettings, SuiteSettings
+from deepjudge_core.suites.suite import Suite
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditCommand(Command):
+    """Suite, calibrate and judge in one."""
+
+    usage = ("VICTIM SUSPECT... --controls CONTROL,... --inputs FILE.npz [options] -o DIR", "AUDIT.toml [-o DIR]")
+    ends = True
+
+    victim: Path = argument("VICTIM", "your model", key="path", tables=("victim",), sample="victim.onnx", reads=True)
+    suspects: tuple[str, ...] = argument("SUSPECT", f"what is judged: {MODELS}", reads=True)
+    controls: Annotated[tuple[str, ...], Names()] = setting(
+        f"independent of the victim, at least 3 for a verdict: {MODELS}",
+        "--controls",
+        default=(),
+        group="input",
+        metavar="CONTROL,...",
+        reads=True,
+    )
+    strata: tuple[StratumControls, ...] = setting(
+        STRATUM, "--stratum", default=(), group="input", metavar="STRATUM=CONTROL,...", reads=True
+    )
+    inputs: InputSettings = part(InputSettings)
+    suite: SuiteSettings = part(SuiteSettings)
+    calibration: CalibrationSettings = part(CalibrationSettings)
+    judging: JudgeSettings = part(JudgeSettings)
+    query: QuerySettings = part(QuerySettings)
+    opening: OpeningSettings = part(OpeningSettings)
+    confinement: Confinement = part(Confinement)
+    bundle: BundleSettings = part(BundleSettings)
+    forms: ReportSettings = part(ReportSettings)
+    output: Path = setting(
+        "where the report, and all that it rests on, goes",
+        "-o",
+        "--output",
+        group="output",
+        metavar="DIR",
+        key="output",
+        sample="audit",
+        optional_key=True,
+        writes=True,
+    )
+
+    @classmethod
+    def instead(cls, words: Mapping[Setting, Sequence[str]]) -> Command | None:
+        """A file that says all of the audit, if one is named.
+
+        Raises:
+            UsageError: When anything but its folder is said beside it: what is said twice would have to agree.
+        """
+        models = [word for one, given in words.items() if one.path in (("victim",), ("suspects",)) for word in given]
+        file = next((word for word in models if word.lower().endswith(".toml")), None)
+        if file is None:
+            return None
+        beside = [word for word in models if word != file]
+        beside += [one.name for one in words if one.declared.flags and one.path != ("output",)]
+        if beside:
+            raise UsageError(
+                f"{file} says all of an audit: expected nothing but -o and --debug beside it, found {beside[0]}",
+                code="conflict",
+            )
+        output = next((Path(given[-1]) for one, given in words.items() if one.path == ("output",)), None)
+        return AuditOfFile(file=Path(file), output=output)
+
+    def run(self) -> int:
+        """Audit."""
+        session = begun(self.confinement)
+        return run_plan(self._plan(session), session)
+
+    def _plan(self, session: Session) -> Plan:
+        judge, adapters = Judge.of(self.judging, session.registry), session.registry.adapters
+        options = self.opening.options
+        suspects = [Subject.of(file, query=self.query, options=options) for file in expand(self.suspects, adapters)]
+        # What is said of the suspects' files is not true of the controls.
+        beside = self.query.of_controls()
+        files = controls_of(self.controls, self.strata, adapters)
+        for file, _ in files:
+            if not Path(file).exists():  # said before the suite is made, which may take long
+                raise ModelError(f"{file}: no such file")
+        return Plan(
+            victim=ModelFile(self.victim, query=QuerySettings(layout=self.query.layout)),
+            suspects=suspects,
+            controls=[Subject.of(file, query=beside, stratum=stratum) for file, stratum in files],
+            inputs=replace(self.inputs, layout=self.query.layout),
+            suite=self.suite,
+            calibration=self.calibration,
+            judge=judge,
+            sandbox=self.confinement.policy,
+            output=self.output,
+            bundle=self.bundle,
+            exports=exports.checked(self.forms, self.output),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOfFile(Command):
+    """An audit that a file says.
+
+    Attributes:
+        file: The ``AUDIT.toml``.
+        output: Where the outcome goes, if not where the file says.
+    """
+
+    file: Path
+    output: Path | None = None
+
+    def run(self) -> int:
+        """Audit."""
+        session = begun()
+        return run_plan(read_plan(self.file, self.output, session, AuditCommand), session)
+
+
+class _ShownBundle(BundleSession):
+    # Each part is kept, and shown, as soon as it is there.
+
+    def on_suite(self, suite: Suite) -> None:
+        display.show_suite(display.console(), suite)
+        super().on_suite(suite)
+
+    def on_calibration(self, calibration: Calibration) -> None:
+        warn_of(calibration)
+        super().on_calibration(calibration)
+        display.show_calibration(display.console(), calibration)
+
+
+def run_plan(plan: Plan, session: Session) -> int:
+    """Audit, keep each part as soon as it is there, show the report and write it."""
+    out, folder = display.console(), folder_to_write(plan.output).absolute()
+    with contextlib.chdir(plan.folder):
+        bundle = _ShownBundle(plan.bundle, plan.judge, folder, session)
+        bundle.spare([*plan.controls, *plan.suspects])
+        outcome = audit(
+            plan.victim,
+            plan.suspects,
+            load(plan.inputs),
+            controls=plan.controls,
+            settings=AuditSettings(plan.suite, plan.calibration, plan.judge),
+            session=replace(session, sandbox=plan.sandbox, listener=bundle),
+        )
+    display.show_report(out, outcome)
+    report = audit_report(outcome)
+    seal(bundle, report, plan.output, out)
+    exports.write(plan.exports, report, out)
+    return status_of(outcome)

@@ -1,0 +1,61 @@
+"""``deepjudge calibrate``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepjudge_core.auditing.audit import ask_controls
+from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.cli import display
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.ending import has_failed, warn_of
+from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of
+from deepjudge_core.cli.status import FAILED, NO_COPY
+from deepjudge_core.errors import UsageError
+from deepjudge_core.judging.calibration import save_calibration
+from deepjudge_core.judging.settings import CalibrationSettings
+from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
+from deepjudge_core.sandbox.policy import Confinement
+from deepjudge_core.settings import argument, part, setting
+from deepjudge_core.suites.suite import load_suite
+
+STRATUM = (
+    "more controls, and what they have in common with the victim, what brings them nearest to it where it is more than "
+    "one: same-data, other-data, same-architecture, other-architecture or common-ancestor"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateCommand(Command):
+    """Let the controls answer a suite."""
+
+    suite: Path = argument("SUITE", "from 'deepjudge suite'", reads=True)
+    controls: tuple[str, ...] = argument("CONTROL", f"independent of the victim: {MODELS}", default=(), reads=True)
+    strata: tuple[StratumControls, ...] = setting(
+        STRATUM, "--stratum", default=(), group="input", metavar="STRATUM=CONTROL,...", reads=True
+    )
+    calibration: CalibrationSettings = part(CalibrationSettings)
+    query: QuerySettings = part(QuerySettings)
+    opening: OpeningSettings = part(OpeningSettings)
+    confinement: Confinement = part(Confinement)
+    output: Path = setting(
+        "where the calibration goes", "-o", "--output", group="output", metavar="CALIBRATION.safetensors", writes=True
+    )
+
+    def run(self) -> int:
+        """Ask the controls, store their answers and show their distances."""
+        session = begun(self.confinement)
+        suite = load_suite(self.suite)
+        files = controls_of(self.controls, self.strata, session.registry.adapters)
+        if not files:
+            raise UsageError("expected at least one CONTROL, found none", code="missing-value")
+        options = self.opening.options
+        controls = [Subject.of(file, query=self.query, options=options, stratum=stratum) for file, stratum in files]
+        for control in controls:
+            control.check(suite)
+        calibration = ask_controls(suite, controls, self.calibration, session=session)
+        save_calibration(self.output, calibration)
+        warn_of(calibration)
+        out = display.console()
+        display.show_calibration(out, calibration)
+        display.show_control_notes(out, calibration)
+        return FAILED if has_failed(calibration) else NO_COPY

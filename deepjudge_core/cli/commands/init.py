@@ -1,0 +1,45 @@
+"""``deepjudge init``."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepjudge_core.cli import display
+from deepjudge_core.cli.auditfile.example import example, write_example
+from deepjudge_core.cli.auditfile.keys import document
+from deepjudge_core.cli.auditfile.schema import schema
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.commands.audit import AuditCommand
+from deepjudge_core.cli.sources import begun
+from deepjudge_core.cli.status import NO_COPY
+from deepjudge_core.files import storage
+from deepjudge_core.settings import argument, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitCommand(Command):
+    """Write an example of a file for 'deepjudge audit', to be filled in."""
+
+    file: Path = argument("FILE.toml", "the file", default=Path("audit.toml"), writes=True)
+    schema: Path | None = setting(
+        "write a JSON Schema of such files, too, by which editors complete and check them; the example then names it",
+        "--schema",
+        default=None,
+        group="output",
+        metavar="FILE.json",
+        writes=True,
+    )
+
+    def run(self) -> int:
+        """Write the example, and the schema if it is asked for."""
+        registry, table = begun().registry, document(AuditCommand)
+        named = Path(os.path.relpath(self.schema, self.file.parent)) if self.schema else None
+        write_example(self.file, example(table, registry, named))
+        out = display.console()
+        if self.schema:
+            text = json.dumps(schema(table, registry), indent=2) + "\n"
+            storage.write_bytes(self.schema, text.encode())
+            display.say(out, f"schema: {self.schema}")
+        display.say(out, f"{self.file}: name your files in it, then: deepjudge audit {self.file}")
+        return NO_COPY

@@ -1,0 +1,135 @@
+"""``deepjudge judge``."""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deepjudge_core.auditing.audit import judge_suspects
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.bundles.bundle import belongs_to
+from deepjudge_core.bundles.commitment import Terms, check_terms
+from deepjudge_core.bundles.settings import BundleSettings
+from deepjudge_core.cli import display, exports
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.ending import seal, status_of
+from deepjudge_core.cli.sealing import BundleSession, committed
+from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write
+from deepjudge_core.errors import UsageError
+from deepjudge_core.files import storage
+from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.settings import JudgeSettings
+from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
+from deepjudge_core.report.audit_json import audit_report, dump
+from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.sandbox.policy import Confinement
+from deepjudge_core.settings import argument, part, setting
+from deepjudge_core.suites.suite import Suite, load_suite
+
+MATCHED = "neurons are matched as 'deepjudge calibrate --match' says, of suspects as of controls"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeCommand(Command):
+    """Judge suspects."""
+
+    hints = {"--match": MATCHED}  # noqa: RUF012 - the base class says that it is one of the class
+    ends = True
+
+    suite: Path = argument("SUITE", "from 'deepjudge suite'", reads=True)
+    suspects: tuple[str, ...] = argument("SUSPECT", f"{MODELS}; or a stored observation", reads=True)
+    calibration: Path | None = setting(
+        "from 'deepjudge calibrate'; without it there are values and no thresholds, and verdicts are inconclusive",
+        "--calibration",
+        default=None,
+        group="input",
+        metavar="CALIBRATION",
+        reads=True,
+    )
+    judging: JudgeSettings = part(JudgeSettings)
+    query: QuerySettings = part(QuerySettings)
+    opening: OpeningSettings = part(OpeningSettings)
+    confinement: Confinement = part(Confinement)
+    bundle: BundleSettings = part(BundleSettings)
+    json: Path | None = setting(
+        "write the report as JSON; - for standard output, the table then goes to standard error",
+        "--json",
+        default=None,
+        group="report",
+        metavar="FILE",
+        writes=True,
+    )
+    forms: ReportSettings = part(ReportSettings)
+    output: Path | None = setting(
+        "write a bundle, which others can check, to this folder",
+        "-o",
+        "--output",
+        default=None,
+        group="output",
+        metavar="DIR",
+        writes=True,
+    )
+
+    def run(self) -> int:
+        """Judge the suspects, show the report and write it."""
+        session, forms = begun(self.confinement), exports.checked(self.forms, self.output, self.json)
+        suite = load_suite(self.suite)
+        judge = Judge.of(self.judging, session.registry)
+        stored = self.calibration
+        calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
+        files = expand(self.suspects, session.registry.adapters)
+        suspects = [Subject.of(file, query=self.query, options=self.opening.options) for file in files]
+        bundle = self._bundle(suite, calibration, judge, session)
+        session = replace(session, listener=bundle or session.listener)
+        outcome = judge_suspects(suite, calibration, suspects, judge, session=session)
+        # Neurons are matched once more for it: only where somebody reads it.
+        report = audit_report(outcome) if self.json or bundle or forms else None
+        to_stdout = str(self.json) == "-"
+        out = display.console(stderr=to_stdout)
+        display.show_report(out, outcome)
+        if report and to_stdout:
+            sys.stdout.write(dump(report))
+        elif report and self.json:
+            storage.write_bytes(self.json, dump(report).encode())
+        if report and bundle and self.output:
+            seal(bundle, report, self.output, out)
+        if report:
+            exports.write(forms, report, out)
+        return status_of(outcome)
+
+    def _bundle(self, suite: Suite, calibration: Calibration, judge: Judge, session: Session) -> BundleSession | None:
+        # What keeps to what was committed to, and writes the bundle; None where there is none to write.
+        if self.output is None:
+            if self.bundle.key or not self.bundle.observations:
+                option = "--key" if self.bundle.key else "--without-observations"
+                raise UsageError(
+                    f"{option}: expected the folder of the bundle that it is said of (-o DIR), found none",
+                    code="conflict",
+                )
+            commitment, _ = committed(self.bundle)
+            if commitment:
+                check_terms(commitment.terms, Terms.of(suite.digest, calibration, judge))
+            return None
+        if self.judging.sequential:
+            raise UsageError("--sequential: expected no -o: a bundle holds the answers to all cases", code="conflict")
+        folder = folder_to_write(self.output)
+        self._spare(folder)
+        bundle = BundleSession(self.bundle, judge, folder, session)
+        bundle.keep_suite(suite, stored=True)
+        bundle.keep_calibration(calibration, stored=True)
+        return bundle
+
+    def _spare(self, folder: Path) -> None:
+        read = [self.suite, self.calibration, self.bundle.commitment, self.bundle.tsa_response, self.bundle.key]
+        for path in [*filter(None, read), *map(Path, self.suspects)]:
+            if belongs_to(path, folder):
+                raise UsageError(
+                    f"{path}: expected a file outside {folder}, which is written anew; take another folder",
+                    code="would-overwrite",
+                )
+        if self.json and belongs_to(self.json, folder):
+            raise UsageError(
+                f"{self.json}: expected a file outside {folder}, which gets a report.json of its own",
+                code="would-overwrite",
+            )

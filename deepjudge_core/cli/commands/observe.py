@@ -1,0 +1,40 @@
+"""``deepjudge observe``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepjudge_core.auditing.subject import ModelFile
+from deepjudge_core.cli import display
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.sources import begun
+from deepjudge_core.cli.status import NO_COPY
+from deepjudge_core.observing.observe import observe
+from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
+from deepjudge_core.sandbox.policy import Confinement
+from deepjudge_core.settings import argument, part, setting
+from deepjudge_core.suites.observation import save_observation
+from deepjudge_core.suites.suite import load_suite
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObserveCommand(Command):
+    """Let a model answer a suite where it lives, to be judged elsewhere."""
+
+    suite: Path = argument("SUITE", "from 'deepjudge suite'", reads=True)
+    model: str = argument("MODEL", "a model file", reads=True)
+    query: QuerySettings = part(QuerySettings)
+    opening: OpeningSettings = part(OpeningSettings)
+    confinement: Confinement = part(Confinement)
+    output: Path = setting(
+        "where the observation goes", "-o", "--output", group="output", metavar="OBSERVATION.safetensors", writes=True
+    )
+
+    def run(self) -> int:
+        """Ask the model and store its answers."""
+        suite = load_suite(self.suite)
+        subject = ModelFile(self.model, self.opening.options, query=self.query)
+        with subject.opened(suite.victim.model.input, begun(self.confinement)) as model:
+            observation = observe(model, suite, subject.query)
+        save_observation(self.output, observation)
+        display.show_observation(display.console(), observation)
+        return NO_COPY

@@ -1,0 +1,73 @@
+"""``deepjudge plugins``."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deepjudge_core.cli import display
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.status import FAILED, NO_COPY
+from deepjudge_core.components.kinds import Metric
+from deepjudge_core.components.options import Option, options_of
+from deepjudge_core.components.registry import Component, Registry, load_registry
+from deepjudge_core.files import storage
+from deepjudge_core.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginsCommand(Command):
+    """List what is installed, and what of it fails."""
+
+    options: bool = setting(
+        "list the options of generators, rules and attacks", "--options", default=False, group="output"
+    )
+    json: Path | None = setting(
+        "write it as JSON; - for standard output, as without a FILE",
+        "--json",
+        default=None,
+        group="output",
+        metavar="FILE",
+        bare="-",
+        writes=True,
+    )
+
+    def run(self) -> int:
+        """List the plugins."""
+        registry = load_registry()
+        if self.json:
+            text = json.dumps({"plugins": list(_plugins(registry)), "failures": registry.failures()}, indent=2) + "\n"
+            if str(self.json) == "-":
+                sys.stdout.write(text)
+            else:
+                storage.write_bytes(self.json, text.encode())
+        elif self.options:
+            display.show_options(display.console(), registry)
+        else:
+            display.show_plugins(display.console(), registry)
+        return FAILED if registry.failures() else NO_COPY
+
+
+def _plugins(registry: Registry) -> Iterator[dict[str, Any]]:
+    for plugin in registry.plugins:
+        yield {
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "components": [_component(component) for component in plugin.components],
+            "failure": plugin.failure,
+        }
+
+
+def _component(component: Component) -> dict[str, Any]:
+    values: dict[str, Any] = {"kind": display.kind(component), "name": component.name}
+    if isinstance(component, Metric):
+        values["default"] = component.default
+    options = [_option(one) for one in options_of(component)]
+    return values | ({"options": options} if options else {})
+
+
+def _option(option: Option) -> dict[str, Any]:
+    default = {} if option.required else {"default": option.default}
+    return {"name": option.name, "type": option.words, **default, "help": option.help}

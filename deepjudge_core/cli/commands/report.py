@@ -1,0 +1,36 @@
+"""``deepjudge report``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepjudge_core.cli import display, exports
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.status import NO_COPY
+from deepjudge_core.errors import UsageError
+from deepjudge_core.report.documents import read_report, schema_of
+from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.settings import argument, part
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand(Command):
+    """Write a stored report as a page for people."""
+
+    report: Path = argument("REPORT.json", "from 'judge --json', 'audit' or 'power'", reads=True)
+    forms: ReportSettings = part(ReportSettings)
+
+    def run(self) -> int:
+        """Write the report in the forms that are asked for."""
+        files = exports.checked(self.forms)
+        if not files:
+            options = ", ".join(map(exports.option, exports.EXPORTS))
+            raise UsageError(f"expected at least one of {options}, found none", code="missing-value")
+        report = read_report(self.report)
+        for name in files:
+            kinds = exports.EXPORTS[name].of
+            if schema_of(report) not in kinds:
+                raise UsageError(
+                    f"{exports.option(name)}: expected a report {kinds[0]}, found {schema_of(report)}", code="conflict"
+                )
+        exports.write(files, report, display.console())
+        return NO_COPY

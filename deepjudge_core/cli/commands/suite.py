@@ -1,0 +1,41 @@
+"""``deepjudge suite``."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deepjudge_core.auditing.audit import make_suite
+from deepjudge_core.auditing.subject import ModelFile
+from deepjudge_core.cli import display
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.sources import begun, load
+from deepjudge_core.cli.status import NO_COPY
+from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting
+from deepjudge_core.sandbox.policy import Confinement
+from deepjudge_core.settings import argument, part, setting
+from deepjudge_core.suites.settings import InputSettings, SuiteSettings
+from deepjudge_core.suites.suite import save_suite
+from deepjudge_core.types import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteCommand(Command):
+    """Make test cases from the victim."""
+
+    victim: Path = argument("VICTIM", "your model", reads=True)
+    inputs: InputSettings = part(InputSettings)
+    suite: SuiteSettings = part(SuiteSettings)
+    opening: OpeningSettings = part(OpeningSettings)
+    layout: Layout | None = layout_setting()
+    confinement: Confinement = part(Confinement)
+    output: Path = setting(
+        "where the suite goes", "-o", "--output", group="output", metavar="SUITE.safetensors", writes=True
+    )
+
+    def run(self) -> int:
+        """Make the suite and show it."""
+        session = begun(self.confinement)
+        victim = ModelFile(self.victim, self.opening.options, query=QuerySettings(layout=self.layout))
+        suite = make_suite(victim, load(replace(self.inputs, layout=self.layout)), self.suite, session=session)
+        save_suite(self.output, suite)
+        display.show_suite(display.console(), suite)
+        return NO_COPY

@@ -1,0 +1,62 @@
+"""``deepjudge verify``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepjudge_core.bundles.settings import VerifySettings
+from deepjudge_core.bundles.signing import load_public_key
+from deepjudge_core.bundles.timestamp import load_certificates
+from deepjudge_core.bundles.verify import Verification, verify_bundle
+from deepjudge_core.cli import display
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.sources import begun
+from deepjudge_core.cli.status import FAILED, NO_COPY
+from deepjudge_core.errors import UsageError
+from deepjudge_core.settings import argument, part
+
+_MOST_FINDINGS = 50  # that are told
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyCommand(Command):
+    """Check the bundle of an audit, without any model."""
+
+    ends = True
+
+    bundle: Path = argument("DIR", "what 'deepjudge audit' wrote")
+    origin: VerifySettings = part(VerifySettings)
+
+    def run(self) -> int:
+        """Verify the bundle, and say what is wrong with it."""
+        if not self.bundle.is_dir():
+            raise UsageError(f"{self.bundle}: expected the folder of a bundle, found none")
+        key, certificate = self.origin.public_key, self.origin.tsa_certificate
+        public_key = load_public_key(key) if key else None
+        certificates = load_certificates(certificate) if certificate else None
+        verification = verify_bundle(self.bundle, public_key, certificates, session=begun())
+        self._show(verification)
+        return NO_COPY if verification.verified else FAILED
+
+    def _show(self, verification: Verification) -> None:
+        out = display.console()
+        if verification.digest:
+            display.say(out, f"manifest    {verification.digest}")
+        if verification.signed_by:
+            display.say(out, f"signed by   {verification.signed_by}")
+        if verification.stamp:
+            checked = "" if verification.stamp.verified else ", not verified"
+            display.say(out, f"committed   {verification.stamp.time:%Y-%m-%dT%H:%M:%SZ} or before{checked}")
+        for line in verification.notes:
+            display.say(out, f"note        {line}")
+        for line in verification.findings[:_MOST_FINDINGS]:
+            display.say(out, f"wrong       {line}")
+        if len(verification.findings) > _MOST_FINDINGS:
+            display.say(out, f"wrong       and {len(verification.findings) - _MOST_FINDINGS} more")
+        recomputed = verification.recomputed
+        if not verification.verified:
+            outcome = "NOT verified"
+        elif recomputed:
+            outcome = f"verified, {recomputed} verdict{'s' * (recomputed != 1)} recomputed"
+        else:
+            outcome = "unchanged, no verdict recomputed"
+        display.say(out, f"{self.bundle}: {outcome}")

@@ -1,0 +1,45 @@
+"""How commands that judge end: what is written of a report, and the exit status."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from deepjudge_core.auditing.outcome import AuditOutcome
+from deepjudge_core.bundles.bundle import withheld_folder
+from deepjudge_core.cli import display
+from deepjudge_core.cli.sealing import BundleSession
+from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, NO_COPY
+from deepjudge_core.components.values import Decision
+from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
+from deepjudge_core.report.documents import AuditReport
+
+
+def seal(session: BundleSession, report: AuditReport, folder: Path, out: Console) -> None:
+    """Seal a bundle with its report, and say where it is."""
+    session.finish(report)
+    if not session.settings.observations:
+        display.say(out, f"withheld: {withheld_folder(folder)}: test cases and answers, for you to keep")
+    display.say(out, f"report: {folder / 'report.json'}")
+
+
+def warn_of(calibration: Calibration) -> None:
+    """Say what is doubtful of the controls."""
+    for note in calibration.notes:
+        display.warn(note)
+    if 0 < len(calibration.controls) < LEAST_CONTROLS:
+        display.warn(f"{len(calibration.controls)} controls; a verdict needs at least {LEAST_CONTROLS}")
+
+
+def status_of(report: AuditOutcome) -> int:
+    """The exit status of a report."""
+    decisions = {result.decision for result in report.suspects}
+    if Decision.FAILED in decisions or any(r.errors for r in report.suspects) or has_failed(report.calibration):
+        return FAILED
+    if Decision.COPY in decisions:
+        return COPY
+    return INCONCLUSIVE if Decision.INCONCLUSIVE in decisions else NO_COPY
+
+
+def has_failed(calibration: Calibration) -> bool:
+    """Whether a metric failed on a control."""
+    return any(measurement.failed for values in calibration.measurements for measurement in values.values())

@@ -1,0 +1,124 @@
+"""How a model is opened and asked, where its file does not tell: all that is said of it beforehand."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from annotated_types import Ge, MinLen
+
+from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.settings import Distinct, Matches, setting
+from deepjudge_core.types import Layout
+
+_TABLES = ("controls[]", "suspects[]")
+_WITH_VICTIM = ("victim", *_TABLES)
+
+
+def layout_setting() -> Any:
+    """The field of a layout, of what is asked and of inputs alike."""
+    return setting(
+        "where the channels of inputs are, for whatever does not say; needed for shapes that can be read both ways",
+        "--input-layout",
+        default=None,
+        group="model",
+        key="input_layout",
+        tables=_WITH_VICTIM,
+        sample="channels_first",
+    )
+
+
+@dataclass(frozen=True)
+class QuerySettings:
+    """How a model is asked, where its file does not tell.
+
+    Attributes:
+        layers: The suite's layers to the model's taps, where places, widths and outputs do not find them.
+        preprocessing: What the model expects to be done to inputs in 0..1; by default it is given the suite's as they
+            are.
+        infer: Whether a standard preprocessing is looked for where its accuracy on the seeds is near chance.
+        classes: The model's own output for each of the victim's classes, in their order; its probabilities are scaled
+            to sum to 1 over them. Without it, as many classes as the victim's are taken for the same, in the order
+            that the answers to the seeds show.
+        layout: Where the channels of the model's inputs are, where the model does not say.
+    """
+
+    layers: Mapping[str, str] = setting(
+        "which tap of the model answers a layer of the suite, if place, width and CKA do not tell",
+        "--layer-map",
+        factory=dict,
+        group="model",
+        metavar="LAYER=TAP",
+        key="layers",
+        tables=_TABLES,
+        sample={"relu_1": "activation_1"},
+    )
+    preprocessing: Preprocessing | None = setting(
+        "what the model expects of inputs in 0..1: (input * scale - mean) / std, of one mean and std or one for each "
+        "channel",
+        "--suspect-input",
+        default=None,
+        group="model",
+        metavar="scale=S,mean=M:M:M,std=D:D:D",
+        key="input",
+        tables=_TABLES,
+        sample={"scale": 1.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+    )
+    infer: bool = setting(
+        "do not look for a standard preprocessing where a model's accuracy on the seeds is near chance",
+        "--no-infer-input",
+        default=True,
+        group="model",
+        key="infer_input",
+        tables=_TABLES,
+    )
+    classes: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1), Distinct()] | None = setting(
+        "the model's output, counted from 0, for each of the victim's classes",
+        "--classes",
+        default=None,
+        group="model",
+        metavar="I,J,...",
+        key="classes",
+        tables=_TABLES,
+        sample=[2, 0, 1],
+    )
+    layout: Layout | None = layout_setting()
+
+    def of_controls(self) -> "QuerySettings":
+        """How the controls beside suspects are asked: what is said of the suspects themselves is not true of them."""
+        return replace(self, layers={}, classes=None, preprocessing=None)
+
+
+@dataclass(frozen=True)
+class OpeningSettings:
+    """How a model's file is opened.
+
+    Attributes:
+        output_name: Which output holds the scores; None for the first that fits.
+        arch: ``module:function`` that makes the network of a file of weights; None for files that hold it.
+    """
+
+    output_name: str | None = setting(
+        "which output holds the scores, of an ONNX model whose first that fits does not",
+        "--output-name",
+        default=None,
+        group="model",
+        metavar="NAME",
+        key="output_name",
+        tables=_WITH_VICTIM,
+        sample="logits",
+    )
+    arch: Annotated[str, Matches(r"[\w.]+:[\w.]+", 'a function as "module:function"')] | None = setting(
+        "your function without arguments that makes the PyTorch module of a file of weights (.safetensors, .pth, .pt)",
+        "--arch",
+        default=None,
+        group="model",
+        metavar="MODULE:FUNCTION",
+        key="arch",
+        tables=_WITH_VICTIM,
+        sample="networks:make",
+    )
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options of the adapter that opens it."""
+        return {name: value for name, value in vars(self).items() if value is not None}

@@ -1,0 +1,189 @@
+"""How inputs are read, and how a suite is made of them: all that is said of it beforehand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, MinLen
+
+from deepjudge_core.settings import Increasing, Nonzero, setting
+from deepjudge_core.suites.inputs import Inputs, load_inputs, load_training_inputs
+from deepjudge_core.suites.seeds import Order
+from deepjudge_core.types import Layout
+
+DEFAULT_GENERATORS = ("pgd", "neuron-corners")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySettings:
+    """How labelled inputs are read from a file.
+
+    Attributes:
+        x: Key of the inputs; None for the usual ones.
+        y: Key of the labels; None for the usual ones.
+        scale: What the inputs are divided by.
+        bounds: Their range after that; None for what they imply.
+    """
+
+    x: str | None = setting(
+        "key of the inputs",
+        "--x",
+        default=None,
+        group="input",
+        metavar="KEY",
+        key="x",
+        tables=("inputs",),
+        sample="x_test",
+        usual="the usual one",
+    )
+    y: str | None = setting(
+        "key of the labels",
+        "--y",
+        default=None,
+        group="input",
+        metavar="KEY",
+        key="y",
+        tables=("inputs",),
+        sample="y_test",
+        usual="the usual one",
+    )
+    scale: Annotated[float, Nonzero()] = setting(
+        "divides the inputs, as 255 does for images in 0..255",
+        "--scale",
+        default=1.0,
+        group="input",
+        metavar="SCALE",
+        key="scale",
+        tables=("inputs",),
+    )
+    bounds: Annotated[tuple[float, float], Increasing()] | None = setting(
+        "range of the inputs after scaling",
+        "--bounds",
+        default=None,
+        group="input",
+        metavar="LOW,HIGH",
+        key="bounds",
+        tables=("inputs",),
+        sample=[0.0, 1.0],
+        usual="that of uint8, the first of 0..1, -1..1 and 0..255 that holds them, or their own",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSettings(ArraySettings):
+    """Where the inputs are that seeds are selected from, and how they are read.
+
+    Attributes:
+        path: An ``.npz`` file.
+        training: ``FILE.npz:KEY`` of inputs of the training set; None for those of the same file.
+        layout: Where the channels of the inputs are, where their shape does not tell.
+    """
+
+    path: Path = setting(
+        "labelled inputs of the victim's task that it was not trained on",
+        "--inputs",
+        group="input",
+        metavar="FILE.npz",
+        key="path",
+        tables=("inputs",),
+        sample="inputs.npz",
+        reads=True,
+    )
+    training: str | None = setting(
+        "inputs that the victim was trained on, over which neuron ranges are taken",
+        "--training-inputs",
+        default=None,
+        group="input",
+        metavar="FILE.npz:KEY",
+        key="training",
+        tables=("inputs",),
+        sample="inputs.npz:x_train",
+        usual="x_train beside x_test, else the seeds",
+        reads=True,
+    )
+    layout: Layout | None = setting(
+        "where the channels of the inputs are, if shapes do not tell",
+        default=None,
+        key="layout",
+        tables=("inputs",),
+        sample="channels_last",
+    )
+
+    def load(self) -> Inputs:
+        """Read them.
+
+        Raises:
+            InputError, UsageError: As :func:`~deepjudge_core.suites.inputs.load_inputs`.
+        """
+        inputs = load_inputs(self.path, x=self.x, y=self.y, scale=self.scale, bounds=self.bounds)
+        training = load_training_inputs(self.training, scale=self.scale) if self.training else inputs.training
+        return replace(inputs, training=training, layout=self.layout)
+
+
+@dataclass(frozen=True, eq=False)
+class SuiteSettings:
+    """How a suite is made.
+
+    Attributes:
+        n: Number of seeds.
+        order: Which seeds.
+        layers: Taps of the victim to compare; None for the default.
+        generators: Names.
+        options: Generator name to its options.
+        seed: Of all randomness.
+    """
+
+    n: Annotated[int, Ge(1)] = setting(
+        "how many inputs test cases are made from",
+        "-n",
+        default=1000,
+        group="suite",
+        metavar="N",
+        key="seeds",
+        tables=("suite",),
+    )
+    order: Order = setting(
+        "which inputs: those of highest or lowest confidence, or of highest in each class in turn",
+        "--order",
+        default="high",
+        group="suite",
+        key="order",
+        tables=("suite",),
+    )
+    layers: Annotated[Sequence[str], MinLen(1)] | None = setting(
+        "taps of the victim to compare; auto takes the hidden one a third of the way, 'deepjudge show SUITE' lists all",
+        "--layers",
+        default=None,
+        word="auto",
+        group="suite",
+        metavar="NAME,...",
+        key="layers",
+        tables=("suite",),
+    )
+    generators: Annotated[Sequence[str], MinLen(1)] = setting(
+        "what makes the test cases",
+        "-g",
+        "--generator",
+        default=DEFAULT_GENERATORS,
+        group="suite",
+        metavar="NAME,...",
+        key="generators",
+        components="generators",
+    )
+    options: Mapping[str, Mapping[str, Any]] = setting(
+        "an option of a generator, such as pgd.eps=0.1",
+        "--option",
+        factory=dict,
+        group="suite",
+        metavar="GENERATOR.NAME=VALUE",
+    )
+    seed: Annotated[int, Ge(0)] = setting(
+        "of all randomness",
+        "--seed",
+        default=0,
+        group="suite",
+        metavar="SEED",
+        key="seed",
+        tables=("suite",),
+    )

@@ -1,0 +1,101 @@
+"""What a zoo is made of, and how: all that is said of it beforehand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Lt, MinLen
+
+from deepjudge_core.models.training import Schedule
+from deepjudge_core.settings import setting
+
+
+@dataclass(frozen=True, eq=False)
+class ZooSettings:
+    """What a zoo is made of, and how.
+
+    Attributes:
+        controls: Their number: half of them trained on the victim's rows, half on others.
+        attacks: Names; None for every installed one.
+        repeat: Models of each attack.
+        schedule: How controls are trained.
+        options: Attack name to its options.
+        seed: Of all that is drawn.
+    """
+
+    controls: Annotated[int, Ge(0)] = setting(
+        "number of controls, half of them trained on the victim's rows, half on others",
+        "--control-count",
+        default=12,
+        group="zoo",
+        metavar="N",
+        formerly=("--controls",),
+    )
+    attacks: Annotated[Sequence[str], MinLen(1)] | None = setting(
+        "which attacks; all for every installed one",
+        "--attacks",
+        default=None,
+        word="all",
+        group="zoo",
+        metavar="NAME,...",
+        components="attacks",
+    )
+    repeat: Annotated[int, Ge(0)] = setting("models of each attack", "--repeat", default=3, group="zoo", metavar="N")
+    schedule: Schedule = field(default_factory=Schedule, metadata={"part": Schedule})
+    options: Mapping[str, Mapping[str, Any]] = setting(
+        "an option of an attack, such as ft-al.epochs=3",
+        "--option",
+        factory=dict,
+        group="zoo",
+        metavar="ATTACK.NAME=VALUE",
+    )
+    seed: Annotated[int, Ge(0)] = setting("of all randomness", "--seed", default=0, group="zoo", metavar="SEED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaterialSettings:
+    """What the models of a zoo are trained and tested with.
+
+    Attributes:
+        data: Labelled training data.
+        test: Labelled test data; None for what is beside the training data, or a part of it.
+        auxiliary: Inputs of another task; None for none.
+        split: Share of the training data, from its start, that the victim was trained on.
+        suite: The suite that adaptive attacks know; None for one that is made.
+    """
+
+    data: Path = setting("labelled training data", "--data", group="input", metavar="TRAIN.npz", reads=True)
+    test: Path | None = setting(
+        "labelled test data",
+        "--test",
+        default=None,
+        group="input",
+        metavar="TEST.npz",
+        usual="x_test beside x_train, unless --x or --y is given; else every tenth row of the training data",
+        reads=True,
+    )
+    auxiliary: Path | None = setting(
+        "inputs of another task, which a thief has, of the victim's shape and range; labels are used if there are any",
+        "--auxiliary",
+        default=None,
+        group="input",
+        metavar="OTHER.npz",
+        reads=True,
+    )
+    split: Annotated[float, Gt(0), Lt(1)] = setting(
+        "share of the training data, from its start, that the victim was trained on",
+        "--split",
+        default=0.5,
+        group="input",
+        metavar="SHARE",
+    )
+    suite: Path | None = setting(
+        "the suite of this victim that adaptive attacks know",
+        "--suite",
+        default=None,
+        group="input",
+        metavar="SUITE",
+        usual="one made from the test data, kept in the zoo",
+        reads=True,
+    )
