@@ -124,14 +124,17 @@ class _Openable(Subject):
 
     @contextlib.contextmanager
     def answering(self, suite: Suite, session: Session) -> Iterator[Answer]:
+        """See :class:`Subject`."""
         yield lambda: self._answer(suite, session)
 
     @contextlib.contextmanager
     def labelling(self, suite: Suite, session: Session) -> Iterator[tuple[ModelInfo, Label]]:
+        """See :class:`Subject`."""
         with self.opened(suite.victim.model.input, session) as model:
             yield ModelInfo.of(model, self.query.layout), labeller(model, suite, self.query)
 
     def _answer(self, suite: Suite, session: Session) -> Observation:
+        """See :class:`Subject`."""
         with self.opened(suite.victim.model.input, session) as model:
             return observe(model, suite, self.query)
 
@@ -231,15 +234,18 @@ class _Stored(Subject):
 
     @contextlib.contextmanager
     def opened(self, expected: InputSpec, session: Session, *, gradients: bool = False) -> Iterator[Model]:
+        """See :class:`Subject`."""
         raise UsageError(f"{self.name}: expected a model, found answers that were stored")
         yield
 
     @contextlib.contextmanager
     def answering(self, suite: Suite, session: Session) -> Iterator[Answer]:
+        """See :class:`Subject`."""
         yield self.read
 
     @contextlib.contextmanager
     def labelling(self, suite: Suite, session: Session) -> Iterator[tuple[ModelInfo, Label]]:
+        """See :class:`Subject`."""
         observation = self.read()
         check_suite(suite, observation)
         if observation.probabilities is None:

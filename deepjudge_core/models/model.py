@@ -131,12 +131,15 @@ class _CompletedModel(Model):
                 setattr(self, name, getattr(model, name))
 
     def predict(self, x: Array) -> Array:
+        """See :class:`Model`."""
         return self._model.predict(x)
 
     def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
+        """See :class:`Model`."""
         return self._model.activations(x, layers)
 
     def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
+        """See :class:`Model`."""
         return self._model.gradient(x, cotangent, layer=layer)
 
 

@@ -89,8 +89,8 @@ class Ground:
 
     def _is_worker(self, cmdline: Path) -> bool:
         with contextlib.suppress(OSError):
-            said = cmdline.read_bytes()
-            return b"deepjudge_core.sandbox.worker" in said and str(self.folder).encode() in said
+            command = cmdline.read_bytes()
+            return b"deepjudge_core.sandbox.worker" in command and str(self.folder).encode() in command
         return False
 
     def wait(self, until: Callable[[], object], seconds: float) -> bool:

@@ -80,8 +80,8 @@ def test_an_object_with_the_members_of_a_classifier_alone_is_a_model() -> None:
     plain = observe(duck(), toys.suite())
     assert (plain.model.isolation, plain.model.device, plain.model.files) == (Isolation.NONE, None, {})
     np.testing.assert_array_equal(plain.probabilities, toys.seen(3).probabilities)
-    known = observe(duck(device="an abacus", fixed_batch=1), toys.suite())
-    assert known.model.device == "an abacus"
+    observation = observe(duck(device="an abacus", fixed_batch=1), toys.suite())
+    assert observation.model.device == "an abacus"
     opened = open_model(duck(), registry=toys.registry())
     assert isinstance(opened, Model)
     assert (opened.unseen, opened.fixed_batch, opened.isolation) == (None, None, Isolation.NONE)

@@ -22,6 +22,7 @@ import toys
 from commands import MADE, METRICS, Cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from deepjudge_core import (
     Access,
@@ -218,9 +219,9 @@ def test_the_bound_is_that_of_the_rule(suite: Suite, answers: list[Observation])
         ((), limit(logs)),
         (("same-data",) * 8 + ("other-data",) * 8, min(limit(logs[:8]), limit(logs[8:]))),
     ):
-        [found] = report(suite, answers, toys.make_model(noise=0.05), strata=strata).suspects
-        assert found.sequential
-        assert found.sequential.most == size - 1 - math.floor(size * least)
+        [result] = report(suite, answers, toys.make_model(noise=0.05), strata=strata).suspects
+        assert result.sequential
+        assert result.sequential.most == size - 1 - math.floor(size * least)
 
 
 def with_rule(rule: Rule) -> Registry:
@@ -257,19 +258,19 @@ def test_a_rule_of_a_plugin_needs_no_threshold(suite: Suite, answers: list[Obser
         registry = with_rule(by_t(threshold=threshold))
         calibration = calibrate(suite, answers, [], registry=registry)
         judging = JudgeSettings(rule="by-t", rule_options={"level": 0.5}, sequential=True)
-        [found] = toys.outcome(suite, calibration, [toys.make_model(noise=0.05)], judging, registry=registry).suspects
-        assert found.sequential
-        assert found.sequential.most == size - 1 - math.floor(size * limit)
+        [result] = toys.outcome(suite, calibration, [toys.make_model(noise=0.05)], judging, registry=registry).suspects
+        assert result.sequential
+        assert result.sequential.most == size - 1 - math.floor(size * limit)
 
 
 def test_a_rule_that_calls_nothing_a_copy_asks_nothing(suite: Suite, answers: list[Observation]) -> None:
     registry, model = with_rule(by_t(threshold=True)), labels_only(toys.make_model(noise=0.05))
     calibration = calibrate(suite, answers, [], registry=registry)
     judging = JudgeSettings(rule="by-t", rule_options={"level": 1e-9}, sequential=True)
-    [found] = toys.outcome(suite, calibration, [model], judging, registry=registry).suspects
-    assert (found.decision, model.asked, found.sequential) == (Decision.INCONCLUSIVE, [], None)
-    assert found.verdict
-    assert found.verdict.reason == "by these controls an honest model may agree with the victim on all cases"
+    [result] = toys.outcome(suite, calibration, [model], judging, registry=registry).suspects
+    assert (result.decision, model.asked, result.sequential) == (Decision.INCONCLUSIVE, [], None)
+    assert result.verdict
+    assert result.verdict.reason == "by these controls an honest model may agree with the victim on all cases"
 
 
 def by_limit(limit: float) -> Rule:
@@ -291,26 +292,26 @@ def test_at_the_bound_itself_a_model_is_near(suite: Suite, answers: list[Observa
         registry = with_rule(by_limit(near / size))
         calibration = calibrate(suite, answers, [], registry=registry)
         judging = JudgeSettings(rule="by-limit", sequential=True)
-        [found] = toys.outcome(suite, calibration, [toys.make_model(noise=0.05)], judging, registry=registry).suspects
-        assert found.sequential
-        assert found.sequential.most == size - near - 1
+        [result] = toys.outcome(suite, calibration, [toys.make_model(noise=0.05)], judging, registry=registry).suspects
+        assert result.sequential
+        assert result.sequential.most == size - near - 1
 
 
-@pytest.mark.parametrize(("level", "said"), [(0.01, "0.005"), (0.0001, "5e-05")])
-def test_what_is_said_of_honest_models(suite: Suite, answers: list[Observation], level: float, said: str) -> None:
-    [found] = report(suite, answers, toys.make_model(1), rule_options={"level": level}).suspects
-    assert found.verdict
-    statement = str(found.verdict.settings["black-box"].statement)
-    assert f"with a probability of at most {said}, by the rule" in statement
+@pytest.mark.parametrize(("level", "half"), [(0.01, "0.005"), (0.0001, "5e-05")])
+def test_what_is_said_of_honest_models(suite: Suite, answers: list[Observation], level: float, half: str) -> None:
+    [result] = report(suite, answers, toys.make_model(1), rule_options={"level": level}).suspects
+    assert result.verdict
+    statement = str(result.verdict.settings["black-box"].statement)
+    assert f" {half}, by the rule" in statement
 
 
 def test_a_budget(suite: Suite, answers: list[Observation]) -> None:
     model = labels_only(toys.make_model(noise=0.05))
-    [found] = report(suite, answers, model, budget=3).suspects
-    assert (found.decision, len(model.asked)) == (Decision.INCONCLUSIVE, 3)
-    assert found.verdict
-    assert "to 3 of the 3 cases asked" in str(found.verdict.reason)
-    assert "the budget of 3 cases is spent" in str(found.verdict.reason)
+    [result] = report(suite, answers, model, budget=3).suspects
+    assert (result.decision, len(model.asked)) == (Decision.INCONCLUSIVE, 3)
+    assert result.verdict
+    assert "to 3 of the 3 cases asked" in str(result.verdict.reason)
+    assert "the budget of 3 cases is spent" in str(result.verdict.reason)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8, 1.0])
@@ -350,7 +351,7 @@ def test_what_is_said_of_a_model_is_done_for_it(suite: Suite, answers: list[Obse
 
 
 @pytest.mark.parametrize(
-    ("controls", "strata", "judging", "said"),
+    ("controls", "strata", "judging", "reason"),
     [
         (slice(0, 0), (), {}, "0 controls give labels of the victim's classes, expected at least 3"),
         (slice(0, 5), (), {}, "expected at least 6 controls, found 5: 1 are missing"),
@@ -364,13 +365,13 @@ def test_what_is_said_of_a_model_is_done_for_it(suite: Suite, answers: list[Obse
     ],
 )
 def test_controls_that_say_too_little(
-    suite: Suite, answers: list[Observation], controls: slice, strata: Any, judging: Any, said: str
+    suite: Suite, answers: list[Observation], controls: slice, strata: Any, judging: Any, reason: str
 ) -> None:
     model = labels_only(toys.make_model(noise=0.05))
-    [found] = report(suite, answers[controls], model, strata=strata, **judging).suspects
-    assert (found.decision, model.asked, found.sequential) == (Decision.INCONCLUSIVE, [], None)
-    assert found.verdict
-    assert said in str(found.verdict.reason)
+    [result] = report(suite, answers[controls], model, strata=strata, **judging).suspects
+    assert (result.decision, model.asked, result.sequential) == (Decision.INCONCLUSIVE, [], None)
+    assert result.verdict
+    assert reason in str(result.verdict.reason)
 
 
 def test_a_model_of_labels_alone_may_name_no_layers(suite: Suite, answers: list[Observation]) -> None:
@@ -391,8 +392,8 @@ def test_a_model_of_labels_alone_may_name_no_layers(suite: Suite, answers: list[
             raise AssertionError("gradients are not to be asked for")
 
     for sequential, decision in ((True, Decision.COPY), (False, Decision.INCONCLUSIVE)):
-        [found] = report(suite, answers, Remote(toys.make_model(noise=0.05)), sequential=sequential).suspects
-        assert found.decision is decision
+        [result] = report(suite, answers, Remote(toys.make_model(noise=0.05)), sequential=sequential).suspects
+        assert result.decision is decision
 
 
 def test_suspects_that_cannot_be_asked(suite: Suite, answers: list[Observation]) -> None:
@@ -404,18 +405,18 @@ def test_suspects_that_cannot_be_asked(suite: Suite, answers: list[Observation])
 
 
 @pytest.mark.parametrize(
-    ("judging", "said"),
+    ("judging", "code", "facts"),
     [
-        ({"rule": "nearest"}, "nearest: expected a rule that gives p-values"),
-        ({"budget": 0}, "expected a budget of at least 1 case, found 0"),
-        ({"metrics": ["answers"]}, "expected no metrics"),
-        ({"groups": "joint"}, "expected no metrics, groups"),
-        ({"fdr": 0.05}, "or false discovery rate"),
-        ({"sequential": False, "budget": 3}, "expected a budget only beside sequential judging"),
+        ({"rule": "nearest"}, "conflict", ("nearest", "p-values")),
+        ({"budget": 0}, "wrong-value", ("budget", "0")),
+        ({"metrics": ["answers"]}, "conflict", ("metrics",)),
+        ({"groups": "joint"}, "conflict", ("groups",)),
+        ({"fdr": 0.05}, "conflict", ("false discovery rate",)),
+        ({"sequential": False, "budget": 3}, "conflict", ("budget",)),
     ],
 )
-def test_what_cannot_be_asked_for(suite: Suite, judging: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_cannot_be_asked_for(suite: Suite, judging: dict[str, Any], code: str, facts: tuple[str, ...]) -> None:
+    with refused(UsageError, *facts, code=code):
         report(suite, [], **judging)
 
 
@@ -423,7 +424,7 @@ def test_an_audit_takes_all_answers() -> None:
     x, y = toys.make_inputs(toys.make_model())
     judging = JudgeSettings(rule="prediction-bound", sequential=True)
     settings = AuditSettings(SuiteSettings(n=20), judge=judging)
-    with pytest.raises(UsageError, match="case by case"):
+    with refused(UsageError, "case by case", code="conflict"):
         audit(toys.make_model(), [], Inputs(x, y), settings=settings, session=Session(statistics()))
 
 
@@ -436,8 +437,8 @@ def ready(cli: Cli) -> Cli:
         toys.save_model(Path(f"controls/c{seed}.toy"), seed=seed)
     x, y = toys.make_inputs(toys.make_model(), 400)
     np.savez("in.npz", x=x, y=y)
-    made = ("-n", "200", *MADE[2:])
-    assert cli("suite", "victim.toy", "--inputs", "in.npz", *made, "-o", "s.safetensors")[0] == 0
+    generators = ("-n", "200", *MADE[2:])
+    assert cli("suite", "victim.toy", "--inputs", "in.npz", *generators, "-o", "s.safetensors")[0] == 0
     assert cli("calibrate", "s.safetensors", "controls", "-o", "c.safetensors")[0] == 0
     return cli
 
@@ -448,15 +449,15 @@ JUDGED = ("judge", "s.safetensors", "copy.toy", "honest.toy", "--calibration", "
 def test_the_command(ready: Cli) -> None:
     status, out, err = ready(*JUDGED, "--json", "r.json")
     assert (status, err) == (1, "")
-    told = json.loads(Path("r.json").read_text())
-    assert told["rule"] == "prediction-bound"
-    for suspect in told["suspects"]:
+    report_values = json.loads(Path("r.json").read_text())
+    assert report_values["rule"] == "prediction-bound"
+    for suspect in report_values["suspects"]:
         assert f"{suspect['sequential']['queries']} of {suspect['sequential']['cases']} cases asked" in out
     assert "copy.toy: black-box: The suspect gives the victim's label to more than " in out
     # The page says it, and how to make it again.
     files = ("--html", "r.html", "--markdown", "r.md", "--sarif", "r.sarif", "--model-card", "card.md")
     assert ready("report", "r.json", *files)[0] == 0
-    page, asked = Path("r.md").read_text(), told["suspects"][0]["sequential"]
+    page, sequential = Path("r.md").read_text(), report_values["suspects"][0]["sequential"]
     assert (
         "the behaviour was copied (whether the weights were taken, too, is open: layers were not compared); p = "
         in page
@@ -464,33 +465,35 @@ def test_the_command(ready: Cli) -> None:
     assert "extraction or distillation" not in page
     card = Path("card.md").read_text()
     assert "`prediction-bound level=0.01`, of the labels given to cases that were asked one by one" in card
-    assert f"asked {asked['queries']} of {asked['cases']} cases, for labels alone" in page
+    assert f"asked {sequential['queries']} of {sequential['cases']} cases, for labels alone" in page
     assert "Asked case by case, for labels alone, so that no metric was measured: 1, 2." in page
     assert "twice as often" not in page
     shutil.copy("s.safetensors", "suite.safetensors")
     shutil.copy("c.safetensors", "calibration.safetensors")
-    [line] = (line for line in commands(reports.typed(told)) if line.startswith("deepjudge judge"))
+    [line] = (line for line in commands(reports.typed(report_values)) if line.startswith("deepjudge judge"))
     status, _, err = ready(*shlex.split(line)[1:])
     assert (status, err) == (1, "")
-    assert json.loads(Path("report-1.json").read_text()) == told
+    assert json.loads(Path("report-1.json").read_text()) == report_values
     ready("observe", "s.safetensors", "copy.toy", "-o", "o.safetensors")
     again = ("judge", "s.safetensors", "o.safetensors", *JUDGED[4:], "--json", "r2.json")
     assert ready(*again)[0] == 1
     stored = json.loads(Path("r2.json").read_text())["suspects"][0]
-    assert stored["sequential"] == told["suspects"][0]["sequential"]
+    assert stored["sequential"] == report_values["suspects"][0]["sequential"]
     status, out, _ = ready(*JUDGED, "--budget", "2")
     assert status == 3
     assert "the budget of 2 cases is spent" in out
-    ready.fails(2, "voting: expected a rule that gives p-values", *JUDGED, "--rule", "voting")
-    ready.fails(2, "expected no metrics", *JUDGED, "--metric", ",".join(METRICS))
-    ready.fails(2, "expected a budget only beside sequential judging", *JUDGED[:-1], "--budget", "3")
+    ready.refuses(2, "conflict", *JUDGED, "--rule", "voting", facts=("voting", "p-values"))
+    ready.refuses(2, "conflict", *JUDGED, "--metric", ",".join(METRICS), facts=("metrics",))
+    ready.refuses(2, "conflict", *JUDGED[:-1], "--budget", "3", facts=("budget",))
 
 
 def test_a_commitment(ready: Cli) -> None:
     commit = ("commit", "s.safetensors", "c.safetensors", "--sequential")
     assert ready(*commit, "--budget", "30", "-o", "k.json")[0] == 0
     assert ready(*JUDGED, "--budget", "30", "--commitment", "k.json")[0] in (1, 3)
-    ready.fails(2, "judging.budget: committed to 30, found nothing", *JUDGED, "--commitment", "k.json")
+    ready.refuses(
+        2, "other-than-committed", *JUDGED, "--commitment", "k.json", facts=("judging.budget", "30", "nothing")
+    )
     status, _, err = ready(*JUDGED[:-1], "--rule", "prediction-bound", "--commitment", "k.json")
     assert status == 2
     assert "judging.sequential: committed to true, found nothing" in err

@@ -116,9 +116,9 @@ def test_saved_and_read(tmp_path: Path) -> None:
 
 def test_the_same_is_made_again(seeds: Seeds) -> None:
     def make(seed: int = 0, generators: Any = ("shove", "poke"), **options: Any) -> str:
-        given = {"shove": {"upward": False, "eps": 0.9}} | options
+        all_options = {"shove": {"upward": False, "eps": 0.9}} | options
         return build_suite(
-            toys.make_model(), seeds, generators, options=given, seed=seed, registry=toys.registry()
+            toys.make_model(), seeds, generators, options=all_options, seed=seed, registry=toys.registry()
         ).digest
 
     first = make()

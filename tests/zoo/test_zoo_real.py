@@ -278,25 +278,24 @@ def fixed_program() -> None:
 
 
 @pytest.mark.parametrize(
-    ("victim", "make", "needs", "said"),
+    ("victim", "make", "needs", "fact"),
     [
-        ("victim.pt", torch_script, TORCH, "victim.pt: expected a network that can be trained"),
-        ("victim", saved_model, ("tensorflow", "keras"), "victim: expected a "),
-        ("victim-int8.onnx", quantised_onnx, ONNX, "victim-int8.onnx: "),
-        ("victim.pt2", fixed_program, TORCH, "for any number of rows, found one for 2 alone"),
+        ("victim.pt", torch_script, TORCH, "victim.pt"),
+        ("victim", saved_model, ("tensorflow", "keras"), "victim"),
+        ("victim-int8.onnx", quantised_onnx, ONNX, "victim-int8.onnx"),
+        ("victim.pt2", fixed_program, TORCH, "2 alone"),
     ],
 )
 def test_a_victim_that_cannot_be_made_anew(
-    victim: str, make: Callable[[], None], needs: tuple[str, ...], said: str, here: Cli
+    victim: str, make: Callable[[], None], needs: tuple[str, ...], fact: str, here: Cli
 ) -> None:
     for module in needs:
         pytest.importorskip(module, reason=f"{module} is not installed")
     make()
     here.capsys.readouterr()  # what exporters say
     with silenced((".*its layers cannot be seen", UserWarning)):
-        here.fails(
-            4, said, "zoo", victim, "--data", "train.npz", "--control-count", 2, "--attacks", "ft-ll", "-o", "zoo"
-        )
+        zoo = ("zoo", victim, "--data", "train.npz", "--control-count", 2, "--attacks", "ft-ll", "-o", "zoo")
+        here.refuses(4, "unusable-model", *zoo, facts=(fact,))
 
 
 @pytest.mark.parametrize("what", ["full", "class"])
@@ -309,7 +308,7 @@ def test_what_goes_wrong_with_files(what: str, here: Cli, monkeypatch: pytest.Mo
             x, y = arrays["x_train"], arrays["y_train"]
         rows = y != 3
         np.savez("train.npz", x_train=x[rows], y_train=y[rows])
-        here.fails(4, "found none of class 3", *zoo, "-o", "zoo")
+        here.refuses(4, "wrong-inputs", *zoo, "-o", "zoo", facts=("class 3",))
         return
     save, saved = torch.export.save, []
 
