@@ -28,7 +28,7 @@ from deepjudge_core import (
     save_suite,
     select_seeds,
 )
-from deepjudge_core.judging.neurons import Match, matched
+from deepjudge_core.judging.neurons import Match, match_observation
 
 KINDS = ("copy", "disguised", "independent")
 METRICS = ("nod", "nad", "lod", "lad")
@@ -173,7 +173,7 @@ def _distances(suites: Sequence[Suite], observations: Sequence[Observation], mat
         return {}
     victim = _together([suite.answers(suite.victim, "corners") for suite in suites])
     pairs = zip(suites, observations, strict=True)
-    suspect = _together([suite.answers(matched(suite, one, match), "corners") for suite, one in pairs])
+    suspect = _together([suite.answers(match_observation(suite, one, match), "corners") for suite, one in pairs])
     return {name: REGISTRY.metrics[name].distance(victim, suspect) for name in METRICS}
 
 

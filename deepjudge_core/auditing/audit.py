@@ -89,7 +89,7 @@ def ask_controls(
     """
     session, settings = session or Session(), settings or CalibrationSettings()
     subjects = [Subject.of(control) for control in controls]
-    strata = [subject.stratum or _recorded(subject) for subject in subjects]
+    strata = [subject.stratum or _stratum_beside(subject) for subject in subjects]
     answers = []
     with contextlib.closing(answer_each(subjects, suite, session)) as turns:
         for subject, answer in zip(subjects, turns, strict=True):
@@ -99,7 +99,7 @@ def ask_controls(
     return calibrate_by(metrics, suite, answers, match=settings.match, strata=strata)
 
 
-def _recorded(control: Subject) -> Stratum | None:
+def _stratum_beside(control: Subject) -> Stratum | None:
     return recorded_stratum(Path(control.path)) if isinstance(control, ModelFile | ObservationFile) else None
 
 

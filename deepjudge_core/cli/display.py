@@ -16,7 +16,7 @@ from rich.text import Text
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.options import options_of
-from deepjudge_core.components.registry import Component, Plugin, Registry
+from deepjudge_core.components.registry import Component, Plugin
 from deepjudge_core.components.strata import limits
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
@@ -281,28 +281,28 @@ def _unconfined(report: AuditOutcome) -> Iterator[str]:
             yield f"isolation: {level} of {count} of {len(models)} models"
 
 
-def show_plugins(out: Console, registry: Registry) -> None:
+def show_plugins(out: Console, plugins: Iterable[Plugin], failures: Iterable[str]) -> None:
     """What is installed, a row each, and what fails."""
     table = Table("plugin", "from", Column("gives", max_width=_GIVES_WIDTH))
-    for plugin in registry.plugins:
+    for plugin in plugins:
         gives = Text("failed", "bold red") if plugin.failure else Text(clean("; ".join(_by_kind(plugin)), LONGEST_LINE))
         table.add_row(Text(clean(plugin.name)), Text(clean(plugin.distribution)), gives)
     out.print(table)
-    for line in registry.failures():
+    for line in failures:
         say(out, line)
 
 
-def show_options(out: Console, registry: Registry) -> None:
+def show_options(out: Console, plugins: Iterable[Plugin], failures: Iterable[str]) -> None:
     """The options of all components that have any, a row each, and what fails."""
     table = Table("kind", "component", "option", "type", "default", Column("meaning", max_width=_GIVES_WIDTH))
-    for plugin in registry.plugins:
+    for plugin in plugins:
         for component in plugin.components:
             for option in options_of(component):
                 default = "" if option.required else str(option.default)
                 cells = (kind(component), component.name, option.name, option.words, default, option.help)
                 table.add_row(*(Text(clean(cell, LONGEST_LINE)) for cell in cells))
     out.print(table)
-    for line in registry.failures():
+    for line in failures:
         say(out, line)
 
 

@@ -51,7 +51,7 @@ def options_of(component: Any) -> tuple[Option, ...]:
     Raises:
         PluginError: When the function's options cannot be read.
     """
-    function = _function(component)
+    function = function_of(component)
     if function is None:
         return ()
     said = _described(inspect.getdoc(function) or "")
@@ -61,7 +61,8 @@ def options_of(component: Any) -> tuple[Option, ...]:
     )
 
 
-def _function(component: Any) -> Callable[..., Any] | None:
+def function_of(component: Any) -> Callable[..., Any] | None:
+    """Whose keyword-only parameters are the options of a component; None of one that has none."""
     match component:
         case Generator(generate=function) | Rule(judge=function) | Attack(steal=function):
             return function

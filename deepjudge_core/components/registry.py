@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -154,7 +154,7 @@ class Catalogue(Generic[T]):
         return tuple(
             Configured(
                 component,
-                component_options.resolve(component.name, _function(component), options.get(component.name, {})),
+                _all_options(component, options.get(component.name, {})),
                 self.provider(component.name),
             )
             for component in components
@@ -309,16 +309,9 @@ def load_adapter(value: str, name: str) -> Adapter:
     return Catalogue(Adapter, [plugin])[name]
 
 
-def _function(component: Component) -> Callable[..., Any]:
-    # Whose keyword-only parameters are its options.
-    match component:
-        case Generator():
-            return component.generate
-        case Attack():
-            return component.steal
-        case Rule():
-            return component.judge
-    raise TypeError(f"a {type(component).__name__} has no options")
+def _all_options(component: Component, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    function = component_options.function_of(component)
+    return component_options.resolve(component.name, function, chosen) if function else {}
 
 
 def _is_marked(path: Path, adapter: Adapter) -> bool:

@@ -10,7 +10,7 @@ from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.values import Answers, CaseSet
 from deepjudge_core.errors import one_line
-from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, matched
+from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, match_observation
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite, check_suite
@@ -69,7 +69,7 @@ def measure(
 def measure_by(metrics: Sequence[Metric], suite: Suite, observation: Observation, match: Match) -> Measurements:
     """Measure a model against the victim; as :func:`measure`, by metrics that were looked up."""
     check_suite(suite, observation)
-    beside = matched(suite, observation, match)
+    beside = match_observation(suite, observation, match)
 
     @cache
     def answers(case_set: CaseSet) -> tuple[Answers, Answers]:

@@ -80,7 +80,7 @@ def matchings(suite: Suite, observation: Observation) -> Mapping[str, Matching]:
     }
 
 
-def matched(suite: Suite, observation: Observation, match: Match) -> Observation:
+def match_observation(suite: Suite, observation: Observation, match: Match) -> Observation:
     """What a model answered, its neurons put beside the victim's."""
     if match == "none":
         return observation

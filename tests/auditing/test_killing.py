@@ -107,11 +107,11 @@ class Ground:
 
 @pytest.fixture
 def ground(cli: Cli) -> Iterator[Ground]:
-    found = Ground(cli.folder)
-    yield found
-    for process in found.started:
-        found.kill(process)
-    for worker in found.workers():
+    ground_of_test = Ground(cli.folder)
+    yield ground_of_test
+    for process in ground_of_test.started:
+        ground_of_test.kill(process)
+    for worker in ground_of_test.workers():
         os.kill(worker, signal.SIGKILL)
 
 

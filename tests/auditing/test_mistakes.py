@@ -60,20 +60,20 @@ def make_suite(generators: tuple[str, ...] = ("shove", "poke", "mistakes"), wron
     return build_suite(toys.make_model(name="victim"), make_seeds(wrong), generators, registry=REGISTRY)
 
 
-@pytest.mark.parametrize(("n", "kept"), [(20, range(12)), (12, range(12)), (3, (0, 6, 11)), (1, (0,))])
-def test_those_of_the_inputs_offered_evenly_spread_over_their_order(n: int, kept: Any) -> None:
+@pytest.mark.parametrize(("n", "expected"), [(20, range(12)), (12, range(12)), (3, (0, 6, 11)), (1, (0,))])
+def test_those_of_the_inputs_offered_evenly_spread_over_their_order(n: int, expected: Any) -> None:
     x, y, places = offered()
-    seeds = select_seeds(toys.make_model(), x, y, n=n).mistakes
-    assert seeds is not None
-    np.testing.assert_array_equal(seeds.inputs, x[places[list(kept)]])
-    np.testing.assert_array_equal(seeds.labels, y[places[list(kept)]])
-    assert (seeds.inputs.dtype, seeds.labels.dtype) == (np.float32, np.int64)
+    mistakes = select_seeds(toys.make_model(), x, y, n=n).mistakes
+    assert mistakes is not None
+    np.testing.assert_array_equal(mistakes.inputs, x[places[list(expected)]])
+    np.testing.assert_array_equal(mistakes.labels, y[places[list(expected)]])
+    assert (mistakes.inputs.dtype, mistakes.labels.dtype) == (np.float32, np.int64)
 
 
 def test_a_victim_that_errs_nowhere_has_none() -> None:
-    found = make_seeds(wrong=0).mistakes
-    assert found is not None
-    assert found.inputs.shape == (0, *toys.SHAPE)
+    mistakes = make_seeds(wrong=0).mistakes
+    assert mistakes is not None
+    assert mistakes.inputs.shape == (0, *toys.SHAPE)
 
 
 def test_the_cases_of_a_suite() -> None:
@@ -134,22 +134,22 @@ def test_only_mistakes_are_of_no_seed(tmp_path: Path, of: Any, seed: int) -> Non
 
 def test_the_report_counts_them_where_there_are_any() -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    kept = schema()["properties"]["suite"] | {"$defs": schema()["$defs"]}
+    suite_schema = schema()["properties"]["suite"] | {"$defs": schema()["$defs"]}
     for suite in (make_suite(), make_suite(("shove", "poke"))):
         report_values = json.loads(json.dumps(plain(suite_entry(suite))))
         assert report_values["cases"] == suite.counts()
-        jsonschema.validate(report_values, kept)
+        jsonschema.validate(report_values, suite_schema)
     assert "mistakes" not in report_values["cases"]
 
 
 def generate(**changes: Any) -> Any:
-    def made(task: Task) -> Cases:
+    def generate_mistakes(task: Task) -> Cases:
         assert task.seeds.mistakes is not None
         return dataclasses.replace(Cases.of_mistakes(task.seeds.mistakes), **changes)
 
     @hookimpl
     def deepjudge_generators() -> Any:
-        return [Generator("mine", "mistakes", Access.LABELS, made)]
+        return [Generator("mine", "mistakes", Access.LABELS, generate_mistakes)]
 
     return toys.registry_of(toys=toys, mine=SimpleNamespace(deepjudge_generators=deepjudge_generators))
 
@@ -219,7 +219,7 @@ MADE = ("-n", "20", "-g", "shove,poke,mistakes")
 HOW_JUDGED = ("--rule", "nearest")
 
 
-def judged(cli: Cli, *more: str) -> dict[str, Any]:
+def report_of(cli: Cli, *more: str) -> dict[str, Any]:
     files = ("suite.safetensors", "copy.toy", "honest.toy", "--calibration", "calibration.safetensors")
     status, _, err = cli("judge", *files, *HOW_JUDGED, *more, "--json", "report.json")
     assert err == ""
@@ -232,15 +232,15 @@ def test_a_calibration_that_was_made_before_is_judged_by_other_metrics(cli: Cli)
     write_inputs()
     assert cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "suite.safetensors")[0] == 0
     assert cli("calibrate", "suite.safetensors", "controls", "-o", "calibration.safetensors")[0] == 0
-    report = judged(cli, "--metric", "akh,sac,cka,nnod")
+    report = report_of(cli, "--metric", "akh,sac,cka,nnod")
     metrics = [list(suspect["metrics"].items()) for suspect in report["suspects"]]
-    assert [[name for name, _ in found] for found in metrics] == [["akh", "sac", "cka", "nnod"]] * 2
+    assert [[name for name, _ in of_one] for of_one in metrics] == [["akh", "sac", "cka", "nnod"]] * 2
     for (name, copy), (_, honest) in zip(*metrics, strict=True):
         assert copy["value"] < honest["value"], name
         assert copy["group"] == ("white-box" if name == "nnod" else "black-box")
-    by_default = judged(cli)["suspects"][0]["metrics"]
+    by_default = report_of(cli)["suspects"][0]["metrics"]
     assert set(by_default) == {"robd", "jsd", "nod", "nad", "lod", "lad", *METRICS}
-    everything = judged(cli, "--metric", "all")["suspects"][0]["metrics"]
+    everything = report_of(cli, "--metric", "all")["suspects"][0]["metrics"]
     assert set(everything) == {*by_default, "akh", "sac", "cka", "nnod"}
     assert all(everything[name] == by_default[name] for name in by_default)
 
@@ -273,7 +273,7 @@ def test_all_is_committed_to_by_name(cli: Cli) -> None:
     files = ("suite.safetensors", "calibration.safetensors")
     assert cli("commit", *files, *HOW_JUDGED, "--metric", "all", "-o", "c.json")[0] == 0
     assert {"akh", "robd"} <= set(json.loads(Path("c.json").read_text())["predicate"]["terms"]["judging"]["metrics"])
-    judged(cli, "--metric", "all", "--commitment", "c.json")
+    report_of(cli, "--metric", "all", "--commitment", "c.json")
     other = ("judge", files[0], "copy.toy", "--calibration", files[1], *HOW_JUDGED, "--commitment", "c.json")
     assert cli(*other)[0] == 2  # by the default ones
 

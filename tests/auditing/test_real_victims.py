@@ -140,15 +140,15 @@ def test_the_same_network_is_at_no_distance(audited: dict[str, Any], name: str, 
 
 def test_the_resnet_makes_a_suite(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow", reason="the victims are Keras models")
-    inputs, made = tmp_path / "cifar10.npz", tmp_path / "suite.safetensors"
+    inputs, suite = tmp_path / "cifar10.npz", tmp_path / "suite.safetensors"
     np.savez(inputs, **cifar10_test_images(300))
     done = run(
         *(Path(sys.executable).parent / "deepjudge", "suite", VICTIMS / "cifar10_resnet20.h5"),
         *("--inputs", inputs, "--scale", "255", "-n", "50", "--option", "neuron-corners.iterations=20"),
-        *("-o", made),
+        *("-o", suite),
     )
     assert done.returncode == 0, done.stderr
-    done = run(Path(sys.executable).parent / "deepjudge", "judge", made, VICTIMS / "cifar10_resnet20.h5")
+    done = run(Path(sys.executable).parent / "deepjudge", "judge", suite, VICTIMS / "cifar10_resnet20.h5")
     assert done.returncode == 3, done.stderr  # values, and for want of controls no verdict
     assert "inconclusive" in done.stdout
 
@@ -184,8 +184,8 @@ def test_permuted_and_rescaled_neurons_do_not_hide_a_copy(matched: dict[str, Any
 
 
 def test_matched_neurons_accuse_no_independent_model(matched: dict[str, Any]) -> None:
-    found = {name: suspect["decision"] for name, suspect in matched.items() if name.startswith("independent")}
-    assert list(found.values()) == ["independent"] * 12
+    decisions = {name: suspect["decision"] for name, suspect in matched.items() if name.startswith("independent")}
+    assert list(decisions.values()) == ["independent"] * 12
     assert matched["victim.onnx"]["points_to"] == matched["finetuned.keras"]["points_to"] == "weights"
     assert matched["victim.onnx"]["neurons_moved"] == {"block2_conv1": 0}
 

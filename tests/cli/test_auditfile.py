@@ -41,7 +41,7 @@ def read_plan(path: Path, output: Path | None, session: Session) -> Plan:
 
 
 def example() -> str:
-    return example_module.example(SCHEMA, load_registry())
+    return example_module.example(SCHEMA, Session(load_registry()))
 
 
 DOCS = (ROOT / "docs" / "cli.md").read_text("utf-8")

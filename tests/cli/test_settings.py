@@ -80,9 +80,9 @@ def test_the_reader_has_it(cli: Cli, registry: Registry) -> None:
 
 
 def test_example_schema_and_tables_have_it(registry: Registry) -> None:
-    text = example(document(WithMoreCommand), registry)
+    text = example(document(WithMoreCommand), Session(registry))
     assert "\n# How long to look for cases.\npatience = 2.5\n" in text
-    described = schema(document(WithMoreCommand), registry)["properties"]["suite"]["properties"]["patience"]
+    described = schema(document(WithMoreCommand), Session(registry))["properties"]["suite"]["properties"]["patience"]
     assert described == {
         "description": "how long to look for cases",
         "default": 2.5,
@@ -99,10 +99,10 @@ def test_example_schema_and_tables_have_it(registry: Registry) -> None:
 
 def test_the_schema_takes_the_example_and_refuses_mistakes(registry: Registry) -> None:
     table = document(AuditCommand)
-    described = schema(table, registry)
+    described = schema(table, Session(registry))
     jsonschema.Draft202012Validator.check_schema(described)
     check = jsonschema.Draft202012Validator(described)
-    text = example(table, registry)
+    text = example(table, Session(registry))
     whole = "\n".join(
         line[1:] if line[:1] == "#" and line[1:2] not in ("", " ", ":") else line for line in text.split("\n")
     )
@@ -216,4 +216,4 @@ def test_functions_that_say_nothing_of_their_options_work(registry: Registry) ->
         ("more", "whole number of at least 2", ""),
     ]
     assert resolve("mute", mute, {"size": "big"}) == {"size": "big", "more": 3}
-    assert schema(document(AuditCommand), load_registry())
+    assert schema(document(AuditCommand), Session(load_registry()))

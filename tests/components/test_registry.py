@@ -223,7 +223,7 @@ def test_other_commands_go_on_with_a_warning(
     assert out == ""
     warning, error = err.splitlines()
     expect_facts(warning, "warning", "'bad_one' of bad-one 1.0", "no_such_framework")
-    expect_facts(error, tmp_path / "none.npz", "(wrong-inputs)")
+    expect_facts(error, tmp_path / "none.npz", "(cannot-read)")
 
 
 def test_an_unknown_name_is_suggested() -> None:
@@ -283,8 +283,8 @@ def some(*metrics: Metric) -> Any:
     return toys.registry_of(one=giving(lambda: list(metrics))).metrics
 
 
-def names(found: list[Metric]) -> list[str]:
-    return [found.name for found in found]
+def names(metrics: list[Metric]) -> list[str]:
+    return [metric.name for metric in metrics]
 
 
 def test_a_metric_that_is_no_default_is_taken_by_name_and_with_all() -> None:

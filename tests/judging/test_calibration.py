@@ -25,16 +25,16 @@ from deepjudge_core.files import storage
 from deepjudge_core.judging.calibration import Calibration, check_not_a_control
 
 
-def renamed(seen: Observation, name: str, digest: str | None = None) -> Observation:
-    model = dataclasses.replace(seen.model, name=name, digest=digest or seen.model.digest)
-    return dataclasses.replace(seen, model=model)
+def renamed(observation: Observation, name: str, digest: str | None = None) -> Observation:
+    model = dataclasses.replace(observation.model, name=name, digest=digest or observation.model.digest)
+    return dataclasses.replace(observation, model=model)
 
 
-def shifted(seen: Observation, by: float) -> Observation:
+def shifted(observation: Observation, by: float) -> Observation:
     """The same model in another format: other bytes, nearly the same answers."""
-    p = seen.probabilities.copy()
+    p = observation.probabilities.copy()
     p[3, 0] += by
-    return dataclasses.replace(renamed(seen, "converted", "f" * 64), probabilities=p)
+    return dataclasses.replace(renamed(observation, "converted", "f" * 64), probabilities=p)
 
 
 def run(*controls: Observation) -> Calibration:
@@ -87,14 +87,16 @@ def test_what_cannot_be_concluded_without_a_stratum() -> None:
 
 
 def test_values_are_those_of_the_controls() -> None:
-    found = toys.calibration()
-    assert [seen.model.name for seen in found.controls] == ["toy-1", "toy-2", "toy-3", "toy-4"]
+    calibration = toys.calibration()
+    assert [control.model.name for control in calibration.controls] == ["toy-1", "toy-2", "toy-3", "toy-4"]
     for name in ("answers", "surety", "outputs"):
-        expected = [measure(toys.suite(), seen, registry=toys.registry())[name].value for seen in found.controls]
-        np.testing.assert_array_equal(found.values(name), expected)
-        assert found.values(name).dtype == np.float64
-    assert found.values("other").shape == (0,)
-    assert found.notes == ()
+        expected = [
+            measure(toys.suite(), control, registry=toys.registry())[name].value for control in calibration.controls
+        ]
+        np.testing.assert_array_equal(calibration.values(name), expected)
+        assert calibration.values(name).dtype == np.float64
+    assert calibration.values("other").shape == (0,)
+    assert calibration.notes == ()
 
 
 def test_a_control_that_is_given_twice_counts_once() -> None:
@@ -126,10 +128,10 @@ def test_the_victim_is_no_control() -> None:
 
 
 def test_models_that_give_labels_only_may_agree() -> None:
-    def labels_only(seen: Observation) -> Observation:
-        onehot = np.eye(4, dtype=np.float32)[seen.probabilities.argmax(axis=1)]
-        model = dataclasses.replace(seen.model, access=Access.LABELS, digest="e" * 64)
-        return dataclasses.replace(seen, probabilities=onehot, model=model)
+    def labels_only(observation: Observation) -> Observation:
+        onehot = np.eye(4, dtype=np.float32)[observation.probabilities.argmax(axis=1)]
+        model = dataclasses.replace(observation.model, access=Access.LABELS, digest="e" * 64)
+        return dataclasses.replace(observation, probabilities=onehot, model=model)
 
     one = labels_only(toys.seen(1))
     other = renamed(one, "other", "d" * 64)
@@ -137,11 +139,11 @@ def test_models_that_give_labels_only_may_agree() -> None:
 
 
 def test_a_suspect_is_no_control() -> None:
-    found = toys.calibration()
-    check_not_a_control(found, toys.seen(9))
+    calibration = toys.calibration()
+    check_not_a_control(calibration, toys.seen(9))
     for suspect in (renamed(toys.seen(2), "s.toy"), renamed(shifted(toys.seen(2), 5e-6), "s.toy")):
         with refused(CalibrationError, "s.toy", "toy-2"):
-            check_not_a_control(found, suspect)
+            check_not_a_control(calibration, suspect)
 
 
 def test_answers_to_another_suite_are_refused() -> None:
@@ -165,15 +167,15 @@ def test_saved_and_read(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     calibration = run(toys.seen(1), toys.seen(2), renamed(toys.seen(1), "twice"), toys.seen(3, access=Access.BLACK_BOX))
     save_calibration(path, calibration)
-    found = load_calibration(path, toys.suite(), registry=toys.registry())
-    assert (found.suite, found.notes) == (calibration.suite, calibration.notes)
-    assert len(found.notes) == 1
-    for ours, theirs in zip(calibration.controls, found.controls, strict=True):
+    loaded = load_calibration(path, toys.suite(), registry=toys.registry())
+    assert (loaded.suite, loaded.notes) == (calibration.suite, calibration.notes)
+    assert len(loaded.notes) == 1
+    for ours, theirs in zip(calibration.controls, loaded.controls, strict=True):
         assert ours.model == theirs.model
         np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
     for name in ("answers", "surety", "outputs"):
-        np.testing.assert_array_equal(found.values(name), calibration.values(name))
-    assert len(found.values("outputs")) == 2
+        np.testing.assert_array_equal(loaded.values(name), calibration.values(name))
+    assert len(loaded.values("outputs")) == 2
     only = load_calibration(path, toys.suite(), ["surety"], registry=toys.registry())
     assert [list(m) for m in only.measurements] == [["surety"]] * 3
 

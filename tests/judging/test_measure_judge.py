@@ -169,7 +169,9 @@ def suite_of(*generators: str) -> Suite:
     return build_suite(victim, seeds, generators, registry=toys.registry())
 
 
-def judged(suite: Suite, noise: float = 0.0, seed: int = 0, access: Access = Access.FULL, **options: Any) -> Verdict:
+def verdict_on(
+    suite: Suite, noise: float = 0.0, seed: int = 0, access: Access = Access.FULL, **options: Any
+) -> Verdict:
     calibration = calibrate(suite, [observe(toys.make_model(i), suite) for i in (1, 2, 3, 4)], registry=toys.registry())
     observation = observe(toys.make_model(seed, noise=noise, access=access), suite)
     return judge(
@@ -181,12 +183,12 @@ def judged(suite: Suite, noise: float = 0.0, seed: int = 0, access: Access = Acc
 
 
 def test_a_suite_that_was_made_for_one_setting_decides_by_it() -> None:
-    for generator, asked, other in (("shove", "black-box", "white-box"), ("poke", "white-box", "black-box")):
+    for generator, group, other in (("shove", "black-box", "white-box"), ("poke", "white-box", "black-box")):
         suite = suite_of(generator)
         for seed, noise, decision in ((0, 0.05, Decision.COPY), (9, 0, Decision.INDEPENDENT)):
-            verdict = judged(suite, noise, seed)
+            verdict = verdict_on(suite, noise, seed)
             assert verdict.decision is decision
-            assert verdict.settings[asked].decision is decision
+            assert verdict.settings[group].decision is decision
             assert verdict.settings[other].decision is None
             assert "the suite was made without" in str(verdict.settings[other].reason)
 
@@ -195,7 +197,7 @@ def test_corners_that_were_asked_for_and_not_reached_leave_it_open() -> None:
     suite = toys.suite()
     without = dataclasses.replace(suite.cases, sets=np.minimum(suite.cases.sets, 1))
     suite = dataclasses.replace(suite, cases=without)
-    verdict = judged(suite, seed=9)
+    verdict = verdict_on(suite, seed=9)
     assert verdict.decision is Decision.INCONCLUSIVE
     assert verdict.reason == "the suite has no cases in the set 'corners'"
     assert verdict.settings["black-box"].decision is Decision.INDEPENDENT
@@ -354,20 +356,20 @@ def test_fewer_than_three_controls_decide_nothing(controls: int) -> None:
 
 
 def test_points_to_on_real_models() -> None:
-    verdict = judged(toys.suite(), noise=0.05)
+    verdict = verdict_on(toys.suite(), noise=0.05)
     assert (verdict.decision, verdict.points_to) == (Decision.COPY, "weights")
-    assert judged(toys.suite(), noise=0.4).points_to == "weights-changed-behaviour"
-    assert judged(toys.suite(), seed=9).decision is Decision.INDEPENDENT
-    verdict = judged(toys.suite(), noise=0.05, access=Access.LABELS)
+    assert verdict_on(toys.suite(), noise=0.4).points_to == "weights-changed-behaviour"
+    assert verdict_on(toys.suite(), seed=9).decision is Decision.INDEPENDENT
+    verdict = verdict_on(toys.suite(), noise=0.05, access=Access.LABELS)
     assert (verdict.decision, verdict.points_to) == (Decision.COPY, "behaviour")
-    assert judged(toys.suite(), seed=9, access=Access.LABELS).decision is Decision.INDEPENDENT
+    assert verdict_on(toys.suite(), seed=9, access=Access.LABELS).decision is Decision.INDEPENDENT
 
 
 def test_what_a_rule_is_given() -> None:
-    given = {}
+    by_metric = {}
 
     def rule(evidence: Mapping[str, Evidence], *, alpha: Mapping[str, float] = {}, share: float = 1) -> Judgement:
-        given.update(dict.fromkeys(evidence, (dict(alpha), share)))
+        by_metric.update(dict.fromkeys(evidence, (dict(alpha), share)))
         for name, e in evidence.items():
             np.testing.assert_array_equal(e.controls, toys.calibration().values(name))
             assert e.alpha == {"answers": 0.9, "surety": 0.9, "outputs": 0.6}[name]
@@ -382,7 +384,7 @@ def test_what_a_rule_is_given() -> None:
         registry=registry_with(rule=rule),
     )
     # Of a mapping by metric, what is of its own.
-    assert given == {
+    assert by_metric == {
         "answers": ({"surety": 0.5}, 2.0),
         "surety": ({"surety": 0.5}, 2.0),
         "outputs": ({"outputs": 0.4}, 2.0),
@@ -390,10 +392,10 @@ def test_what_a_rule_is_given() -> None:
 
 
 def test_strata_of_the_controls_reach_the_rule() -> None:
-    given: dict[str, Evidence] = {}
+    by_metric: dict[str, Evidence] = {}
 
     def rule(evidence: Mapping[str, Evidence]) -> Judgement:
-        given.update(evidence)
+        by_metric.update(evidence)
         votes = dict.fromkeys(evidence, Vote(False, p_value=0.5, false_positive_rate=0.01))
         return Judgement(Decision.INDEPENDENT, None, votes, p_value=0.25, least_p_value=0.125, statement="It is far.")
 
@@ -406,14 +408,14 @@ def test_strata_of_the_controls_reach_the_rule() -> None:
     setting = verdict.settings["black-box"]
     assert (setting.p_value, setting.least_p_value, setting.statement) == (0.25, 0.125, "It is far.")
     assert (verdict.metrics["surety"].vote.p_value, verdict.metrics["surety"].vote.false_positive_rate) == (0.5, 0.01)
-    assert (given["surety"].strata, given["surety"].places) == (strata, (0, 1, 2, 3, 4))
+    assert (by_metric["surety"].strata, by_metric["surety"].places) == (strata, (0, 1, 2, 3, 4))
     # What a control could not be asked is left out with its stratum.
-    assert (given["outputs"].strata, given["outputs"].places) == ((*strata[:1], *strata[2:]), (0, 2, 3, 4))
-    divided = given["surety"].by_stratum()
+    assert (by_metric["outputs"].strata, by_metric["outputs"].places) == ((*strata[:1], *strata[2:]), (0, 2, 3, 4))
+    divided = by_metric["surety"].by_stratum()
     assert list(divided) == ["same-data", "other-data", None, "common-ancestor"]
     np.testing.assert_array_equal(divided["other-data"], calibration.values("surety")[[1, 3]])
     judge(values, calibration.without(1), JudgeSettings(rule="mine"), registry=registry)
-    assert given["surety"].strata == ("same-data", None, "other-data", "common-ancestor")
+    assert by_metric["surety"].strata == ("same-data", None, "other-data", "common-ancestor")
 
 
 def test_what_is_said_of_one_decision_is_not_said_of_another() -> None:

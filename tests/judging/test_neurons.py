@@ -25,7 +25,7 @@ from deepjudge_core import (
     select_seeds,
 )
 from deepjudge_core.errors import CalibrationError, FileFormatError
-from deepjudge_core.judging.neurons import Match, match_neurons, matched
+from deepjudge_core.judging.neurons import Match, match_neurons, match_observation
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.testing import NumpyModel
@@ -69,8 +69,8 @@ def test_a_disguised_copy_is_no_copy_by_place_and_one_when_matched(activation: A
 def test_the_assignment_is_the_best_of_all(data: st.DataObject, least: int) -> None:
     elements = st.floats(least, 8, width=16)
     outputs, others = (data.draw(arrays.arrays(np.float32, (9, 4), elements=elements)) for _ in range(2))
-    found = match_neurons(outputs, others)
-    assert sorted(found.order) == [0, 1, 2, 3]
+    matching = match_neurons(outputs, others)
+    assert sorted(matching.order) == [0, 1, 2, 3]
 
     def likeness(a: np.ndarray, b: np.ndarray) -> float:
         if np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -81,12 +81,12 @@ def test_the_assignment_is_the_best_of_all(data: st.DataObject, least: int) -> N
     def total(order: tuple[int, ...]) -> float:
         return sum(likeness(outputs[:, i], others[:, j]) for i, j in enumerate(order))
 
-    assert total(tuple(found.order)) == pytest.approx(max(map(total, itertools.permutations(range(4)))), abs=1e-5)
+    assert total(tuple(matching.order)) == pytest.approx(max(map(total, itertools.permutations(range(4)))), abs=1e-5)
     # The root mean square is the victim's, but of a neuron that is silent in one of them.
-    own, other = (np.sqrt(np.mean(a.astype(np.float64) ** 2, axis=0)) for a in (outputs, found.apply(others)))
+    own, other = (np.sqrt(np.mean(a.astype(np.float64) ** 2, axis=0)) for a in (outputs, matching.apply(others)))
     alive = (own > 0) & (other > 0)
     np.testing.assert_allclose(other[alive], own[alive], rtol=1e-4)
-    assert least < 0 or (found.scale > 0).all()
+    assert least < 0 or (matching.scale > 0).all()
 
 
 @given(seed=st.integers(0, 2**16), rows=st.integers(4, 40))
@@ -106,8 +106,8 @@ def test_order_scale_and_sign_are_found_again(seed: int, rows: int) -> None:
 
 def test_silent_neurons_are_left_as_they_are() -> None:
     outputs = np.array([[0, 1.0], [0, 2], [0, 4]])
-    found = match_neurons(outputs, outputs[:, ::-1] * 2)
-    assert (found.order.tolist(), found.scale.tolist(), found.moved) == ([1, 0], [1, 0.5], 2)
+    matching = match_neurons(outputs, outputs[:, ::-1] * 2)
+    assert (matching.order.tolist(), matching.scale.tolist(), matching.moved) == ([1, 0], [1, 0.5], 2)
 
 
 def test_the_logits_are_not_matched() -> None:
@@ -115,10 +115,10 @@ def test_the_logits_are_not_matched() -> None:
     seeds = select_seeds(victim, *toys.make_inputs(victim), n=20)
     suite = build_suite(victim, seeds, ["poke"], layers=["dense2", "logits"], registry=toys.registry())
     observation = observe(disguised(toys.make_model(9)), suite)
-    beside = matched(suite, observation, "neurons")
+    beside = match_observation(suite, observation, "neurons")
     assert not np.array_equal(beside.activations["dense2"], observation.activations["dense2"])
     assert beside.activations["logits"] is observation.activations["logits"]
-    assert matched(suite, observation, "none") is observation
+    assert match_observation(suite, observation, "none") is observation
 
 
 def test_controls_and_suspects_are_matched_alike(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import toys
 from commands import MADE, METRICS, Cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from refusals import refused
+from refusals import expect_facts, refused
 
 from deepjudge_core import (
     Access,
@@ -58,11 +58,11 @@ from deepjudge_core.report.pages.reproducing import commands
 
 
 def capitals(drawn: Any, size: int, most: int) -> list[float]:
-    capital, found = Capital.start(size, most), []
+    capital, values = Capital.start(size, most), []
     for one in drawn:
         capital = capital.after(bool(one))
-        found.append(capital.value)
-    return found
+        values.append(capital.value)
+    return values
 
 
 # Bets.
@@ -165,40 +165,41 @@ def answers(suite: Suite) -> list[Observation]:
 
 def report(suite: Suite, answers: list[Observation], *suspects: Any, strata: Any = (), **judging: Any) -> AuditOutcome:
     calibration = calibrate(suite, answers, [], strata=strata, registry=statistics())
-    given = JudgeSettings(rule="prediction-bound", sequential=True)
-    return toys.outcome(suite, calibration, suspects, replace(given, **judging), registry=statistics())
+    usual = JudgeSettings(rule="prediction-bound", sequential=True)
+    return toys.outcome(suite, calibration, suspects, replace(usual, **judging), registry=statistics())
 
 
 def test_a_copy_and_an_honest_model(suite: Suite, answers: list[Observation]) -> None:
     copy, honest = labels_only(toys.make_model(noise=0.05)), labels_only(toys.make_model(50))
-    found = report(suite, answers, copy, honest, rule_options={"level": 0.1})
-    value = report_to_json(found)
+    value = report_to_json(report(suite, answers, copy, honest, rule_options={"level": 0.1}))
     jsonschema.Draft202012Validator(schema()).validate(json.loads(json.dumps(value, allow_nan=False)))
     assert [suspect["decision"] for suspect in value["suspects"]] == ["copy", "independent"]
     for suspect, model in zip(value["suspects"], (copy, honest), strict=True):
-        asked = suspect["sequential"]
-        # Nothing was asked but this, each case once.
-        assert asked["queries"] == len(model.asked) == len(asked["asked"]) == len(asked["labels"])
-        assert model.asked == [suite.cases.inputs[row].tobytes() for row in asked["asked"]]
-        assert asked["queries"] < asked["cases"] == asked["budget"] == int(suite.rows("adversarial").sum())
+        sequential = suspect["sequential"]
+        # Nothing else was put to it, and each case once.
+        assert sequential["queries"] == len(model.asked) == len(sequential["asked"]) == len(sequential["labels"])
+        assert model.asked == [suite.cases.inputs[row].tobytes() for row in sequential["asked"]]
+        assert (
+            sequential["queries"] < sequential["cases"] == sequential["budget"] == int(suite.rows("adversarial").sum())
+        )
         order = sorted(
             np.flatnonzero(suite.rows("adversarial")),
             key=lambda row: hashlib.sha256(f"{suite.digest}:{row}".encode()).hexdigest(),
         )
-        assert asked["asked"] == order[: asked["queries"]]
+        assert sequential["asked"] == order[: sequential["queries"]]
         # Anybody can compute it again.
-        ours = suite.victim.probabilities[asked["asked"]].argmax(axis=1)
-        agrees = ours == asked["labels"]
+        ours = suite.victim.probabilities[sequential["asked"]].argmax(axis=1)
+        agrees = ours == sequential["labels"]
         for key, drawn, most in (
-            ("e_copy", agrees, asked["most"]),
-            ("e_independent", ~agrees, asked["cases"] - 1 - asked["most"]),
+            ("e_copy", agrees, sequential["most"]),
+            ("e_independent", ~agrees, sequential["cases"] - 1 - sequential["most"]),
         ):
-            assert asked[key] == pytest.approx(max(1.0, *capitals(drawn, asked["cases"], most)))
+            assert sequential[key] == pytest.approx(max(1.0, *capitals(drawn, sequential["cases"], most)))
         setting = suspect["settings"]["black-box"]
-        assert setting["p_value"] == pytest.approx(min(1, 0.05 + 1 / asked["e_copy"]))
+        assert setting["p_value"] == pytest.approx(min(1, 0.05 + 1 / sequential["e_copy"]))
         assert setting["least_p_value"] == 0.05
         assert (setting["p_value"] <= 0.1) == (suspect["decision"] == "copy")
-        assert f"of the {asked['queries']} cases asked, of {asked['cases']}" in setting["statement"]
+        assert f"of the {sequential['queries']} cases asked, of {sequential['cases']}" in setting["statement"]
         white = suspect["settings"]["white-box"]
         assert white["decision"] is None
         assert "nothing of how the model is to be asked is inferred" in white["reason"]
@@ -208,7 +209,7 @@ def test_a_copy_and_an_honest_model(suite: Suite, answers: list[Observation]) ->
 def test_the_bound_is_that_of_the_rule(suite: Suite, answers: list[Observation]) -> None:
     rows = suite.rows("adversarial")
     ours = suite.victim.probabilities[rows].argmax(axis=1)
-    logs = np.log([np.mean(seen.probabilities[rows].argmax(axis=1) != ours) for seen in answers])
+    logs = np.log([np.mean(answer.probabilities[rows].argmax(axis=1) != ours) for answer in answers])
 
     def limit(logs: np.ndarray) -> float:
         n = len(logs)
@@ -235,10 +236,10 @@ def by_t(*, threshold: bool) -> Rule:
     """A plugin's rule: Student's t of the distances as they are, with a threshold that may be below 0, or without."""
 
     def judge(evidence: Mapping[str, Evidence], *, level: float = 0.01) -> Judgement:
-        [(name, seen)] = evidence.items()
-        n = len(seen.controls)
-        middle, spread = seen.controls.mean(), seen.controls.std(ddof=1) * math.sqrt(1 + 1 / n)
-        p_value = float(scipy.stats.t.cdf((seen.value - middle) / spread, n - 1))
+        [(name, one)] = evidence.items()
+        n = len(one.controls)
+        middle, spread = one.controls.mean(), one.controls.std(ddof=1) * math.sqrt(1 + 1 / n)
+        p_value = float(scipy.stats.t.cdf((one.value - middle) / spread, n - 1))
         limit = middle + scipy.stats.t.ppf(level, n - 1) * spread if threshold else None
         decision = Decision.COPY if p_value <= level else Decision.INDEPENDENT
         vote = Vote(p_value <= level, threshold=limit, p_value=p_value)
@@ -250,7 +251,7 @@ def by_t(*, threshold: bool) -> Rule:
 def test_a_rule_of_a_plugin_needs_no_threshold(suite: Suite, answers: list[Observation]) -> None:
     rows = suite.rows("adversarial")
     ours = suite.victim.probabilities[rows].argmax(axis=1)
-    shares = np.array([np.mean(seen.probabilities[rows].argmax(axis=1) != ours) for seen in answers])
+    shares = np.array([np.mean(answer.probabilities[rows].argmax(axis=1) != ours) for answer in answers])
     spread = shares.std(ddof=1) * math.sqrt(1 + 1 / len(shares))
     limit = shares.mean() + scipy.stats.t.ppf(0.25, len(shares) - 1) * spread
     size = int(rows.sum())
@@ -277,8 +278,8 @@ def by_limit(limit: float) -> Rule:
     """A rule that calls a copy what is at most so far."""
 
     def judge(evidence: Mapping[str, Evidence], *, level: float = 0.01) -> Judgement:
-        [(name, seen)] = evidence.items()
-        near = bool(seen.value <= limit)
+        [(name, one)] = evidence.items()
+        near = bool(one.value <= limit)
         vote, p_value = Vote(near, limit, limit, p_value=float(not near)), float(not near)
         decision = Decision.COPY if near else Decision.INDEPENDENT
         return Judgement(decision, None, {name: vote}, None, p_value, 0.0, "so")
@@ -397,11 +398,11 @@ def test_a_model_of_labels_alone_may_name_no_layers(suite: Suite, answers: list[
 
 
 def test_suspects_that_cannot_be_asked(suite: Suite, answers: list[Observation]) -> None:
-    found = report(suite, answers, "none.toy", toys.make_model(1, classes=3), toys.make_model(30)).suspects
-    assert [result.decision for result in found] == [Decision.FAILED] * 3
-    said = ("no such file", "expected 4 classes, found 3; map them with --classes", "found a control")
-    for result, part in zip(found, said, strict=True):
-        assert part in str(result.failure)
+    results = report(suite, answers, "none.toy", toys.make_model(1, classes=3), toys.make_model(30)).suspects
+    assert [result.decision for result in results] == [Decision.FAILED] * 3
+    facts = (("none.toy", "(not-a-file)"), ("4", "3", "--classes"), ("toy-30", "control"))
+    for result, words in zip(results, facts, strict=True):
+        expect_facts(str(result.failure), *words)
 
 
 @pytest.mark.parametrize(

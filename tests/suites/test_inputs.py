@@ -94,8 +94,10 @@ def test_pickles_are_never_read(save: Callable[..., Path], tmp_path: Path) -> No
 
 def test_what_is_no_npz(tmp_path: Path) -> None:
     path = tmp_path / "in.npz"
-    refuses(path, "no such file")
-    refuses(tmp_path, ".npz", "folder")
+    with refused(InputError, path, code="cannot-read"):
+        load_inputs(path)
+    with refused(InputError, tmp_path, ".npz", "folder", code="cannot-read"):
+        load_inputs(tmp_path)
     for content in (b"", b"no zip", b"PK\x03\x04", bytes(100)):
         path.write_bytes(content)
         refuses(path, ".npz")
@@ -232,7 +234,7 @@ def test_training_inputs(save: Callable[..., Path], tmp_path: Path) -> None:
         load_training_inputs(f"{path}:z")
     with refused(InputError, "in.npz", "q"):
         load_training_inputs(str(save(q=X)))
-    with refused(InputError, "none.npz"):
+    with refused(InputError, "none.npz", code="cannot-read"):
         load_training_inputs(f"{tmp_path / 'none.npz'}:x")
     with refused(UsageError, "scale", code="wrong-value"):
         load_training_inputs(str(path), scale=0)

@@ -144,9 +144,9 @@ def test_only_what_the_victim_misclassifies_is_kept(seeds: Seeds) -> None:
     others = np.setdiff1d(np.arange(20), [3, 7])
 
     def generate(task: Task) -> Cases:
-        made = task.seeds.inputs.copy()
-        made[others] = 1 - made[others]
-        return Cases.of_seeds(made)
+        x = task.seeds.inputs.copy()
+        x[others] = 1 - x[others]
+        return Cases.of_seeds(x)
 
     suite = build_suite(victim, seeds, ["mine"], registry=with_generator(generate))
     wrong = victim.predict(1 - seeds.inputs).argmax(axis=1) != seeds.labels
@@ -162,9 +162,9 @@ def test_too_few_adversarial_cases(seeds: Seeds) -> None:
 
     def make(count: int) -> Suite:
         def generate(task: Task) -> Cases:
-            made = task.seeds.inputs.copy()
-            made[wrong[:count]] = 1 - made[wrong[:count]]
-            return Cases.of_seeds(made)
+            x = task.seeds.inputs.copy()
+            x[wrong[:count]] = 1 - x[wrong[:count]]
+            return Cases.of_seeds(x)
 
         return build_suite(victim, seeds, ["mine"], registry=with_generator(generate))
 
@@ -286,20 +286,20 @@ def test_what_the_victim_must_give(seeds: Seeds) -> None:
 def test_training_inputs_reach_the_generator_in_the_victims_layout() -> None:
     victim = toys.make_model(shape=(3, 2, 4))
     x, y = toys.make_inputs(victim)
-    seen = []
+    received = []
 
     def generate(task: Task) -> Cases:
-        seen.append(task.training_inputs)
+        received.append(task.training_inputs)
         return Cases.of_seeds(1 - task.seeds.inputs)
 
     seeds = select_seeds(victim, x, y, n=20)
     registry = with_generator(generate)
     suite = build_suite(victim, seeds, ["mine"], training_inputs=np.moveaxis(x, 1, -1), registry=registry)
-    np.testing.assert_array_equal(seen[0], x)
+    np.testing.assert_array_equal(received[0], x)
     assert suite.notes == ()
     # A note on neuron ranges only where something was made of them.
     assert build_suite(victim, seeds, ["mine"], registry=registry).notes == ()
-    np.testing.assert_array_equal(seen[1], seeds.inputs)
+    np.testing.assert_array_equal(received[1], seeds.inputs)
 
 
 def test_layers(seeds: Seeds) -> None:

@@ -192,11 +192,11 @@ def test_a_zoo_is_made_gone_on_with_and_judged(job: Job, here: Cli, monkeypatch:
     # Interrupted in the third control, and gone on with.
     calls: list[str] = []
 
-    def interrupted(*given: Any, **options: Any) -> Any:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
         calls.append(options["label"])
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return train(*given, **options)
+        return train(*arguments, **options)
 
     monkeypatch.setattr(making, "train", interrupted)
     assert here(*zoo, "zoo")[::2] == (130, "deepjudge: interrupted\n")
@@ -228,9 +228,9 @@ def test_a_zoo_is_made_gone_on_with_and_judged(job: Job, here: Cli, monkeypatch:
     status, out, err = here("power", "suite.safetensors", "zoo", "-o", "power")
     assert (status, err) == (0, "")
     report = json.loads(Path("power/power.json").read_text())
-    found = {attack["attack"]: attack["copies"]["count"] for attack in report["attacks"]}
-    assert list(found) == list(job.attacks)
-    assert found[job.attacks[0]] == 1
+    copies = {attack["attack"]: attack["copies"]["count"] for attack in report["attacks"]}
+    assert list(copies) == list(job.attacks)
+    assert copies[job.attacks[0]] == 1
     assert report["controls"]["held_out_accused"]["count"] == 0
 
 

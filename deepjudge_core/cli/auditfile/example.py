@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from deepjudge_core.auditing.session import Session
 from deepjudge_core.cli.auditfile.keys import TITLES, Key, Table
+from deepjudge_core.components.kinds import Generator, Rule
 from deepjudge_core.components.options import Option, options_of
-from deepjudge_core.components.registry import Component, Registry
+from deepjudge_core.components.registry import Catalogue, Component
 from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.settings import Setting
 
@@ -20,26 +22,27 @@ _HEAD = """# What is audited, and how: deepjudge audit {file}
 """
 
 
-def example(table: Table, registry: Registry, schema: Path | None = None) -> str:
+def example(table: Table, session: Session, schema: Path | None = None) -> str:
     """A file with all keys, those that have to be there with names to be filled in.
 
     Args:
         table: Its tables and keys.
-        registry: Where the components are whose options it shows.
+        session: Where the components are whose options it shows.
         schema: The file of its schema, to be named in it.
     """
     lines = [f"#:schema {schema}"] if schema else []
     lines += _HEAD.format(file="audit.toml").splitlines()
-    lines += ["", *_keys(table, registry)]
+    rules = session.registry.rules
+    lines += ["", *_keys(table, rules)]
     for name in [*TITLES, *(name for name, entry in _tables(table) if entry.name not in TITLES)]:
         lines += ["", "", *_comment(TITLES.get(name, ""))]
         if name == "generators":
-            lines += _generators(table, registry)
+            lines += _generators(table, session.registry.generators)
             continue
         part = table.keys[name.removesuffix("[]")]
         if isinstance(part, Table):
             lines += [f"[[{part.name.removesuffix('[]')}]]" if part.many else f"[{part.name}]"]
-            lines += _keys(part, registry, _later(table, part))
+            lines += _keys(part, rules, _later(table, part))
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -54,14 +57,14 @@ def _later(table: Table, part: Table) -> set[str]:
     return {name for entry in after for name in entry.keys} - {"path"}
 
 
-def _keys(table: Table, registry: Registry, elsewhere: set[str] | None = None) -> Iterator[str]:
+def _keys(table: Table, rules: Catalogue[Rule], elsewhere: set[str] | None = None) -> Iterator[str]:
     subtables: list[str] = []
     for name, entry in sorted(table.keys.items(), key=lambda one: not _is_required(one[1])):
         declared = entry.setting
         if declared is None or name in (elsewhere or ()) or name == "generators":
             continue
         if name == "options" and isinstance(entry, Key):
-            subtables += ["", f"[{table.name}.options]", *_of_rule(registry, str(table.keys["name"].setting.default))]  # type: ignore[union-attr]
+            subtables += ["", f"[{table.name}.options]", *_of_rule(rules, str(table.keys["name"].setting.default))]  # type: ignore[union-attr]
             continue
         yield from _comment(_explained(declared))
         yield _line(name, *_shown(declared))
@@ -94,17 +97,17 @@ def _shown(declared: Setting) -> tuple[Any, bool]:
     return declared.default, True
 
 
-def _generators(table: Table, registry: Registry) -> Iterator[str]:
+def _generators(table: Table, generators: Catalogue[Generator]) -> Iterator[str]:
     declared = table.keys["generators"].setting
     for place, name in enumerate(declared.default if declared else ()):
-        if name in registry.generators:
+        if name in generators:
             yield from ["", f"[generators.{name}]"] if place else [f"[generators.{name}]"]
-            yield from _options(registry.generators[name])
+            yield from _options(generators[name])
 
 
-def _of_rule(registry: Registry, name: str) -> Iterator[str]:
-    if name in registry.rules:
-        yield from _options(registry.rules[name])
+def _of_rule(rules: Catalogue[Rule], name: str) -> Iterator[str]:
+    if name in rules:
+        yield from _options(rules[name])
 
 
 def _options(component: Component) -> Iterator[str]:

@@ -25,7 +25,7 @@ from deepjudge_core.cli.kinds import Assignments, Parsed, expected, kind_of_sett
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import options as component_options
-from deepjudge_core.components.registry import Adapters, Registry
+from deepjudge_core.components.registry import Adapters
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
 from deepjudge_core.files.reading import is_shallow, open_regular
 from deepjudge_core.judging.judge import Judge
@@ -76,7 +76,7 @@ def read_plan(path: Path, output: Path | None, session: Session, command: type[C
             raise FileFormatError(f"{path}: cannot be read: {error.strerror}", code="cannot-read") from None
         except UnicodeDecodeError:
             raise AuditFileError([f"{path}: expected a text in UTF-8, found other bytes"]) from None
-    reading = _Reading(_parse(path, text), session.registry, command)
+    reading = _Reading(_parse(path, text), session, command)
     sealed = output and output.absolute()
     with contextlib.chdir(path.parent):
         values = reading.table(document(command), reading.document, ())
@@ -136,8 +136,8 @@ _Check = Callable[[Mapping[str, Any]], object]
 class _Reading:
     # Reads a document, and collects what is wrong with it.
 
-    def __init__(self, document: Mapping[str, Any], registry: Registry, command: type[Command]) -> None:
-        self.document, self.registry, self.command = document, registry, command
+    def __init__(self, document: Mapping[str, Any], session: Session, command: type[Command]) -> None:
+        self.document, self.registry, self.command = document, session.registry, command
         self.mistakes: list[tuple[Keys, str]] = []
 
     def table(self, table: Table, value: Any, at: Keys) -> dict[str, Any]:

@@ -3,36 +3,37 @@
 from collections.abc import Iterable
 from typing import Any
 
+from deepjudge_core.auditing.session import Session
 from deepjudge_core.cli.auditfile.keys import TITLES, Key, Table
 from deepjudge_core.cli.kinds import kind_of
 from deepjudge_core.components.options import Option, options_of
-from deepjudge_core.components.registry import Catalogue, Registry
+from deepjudge_core.components.registry import Catalogue
 from deepjudge_core.settings import Setting
 
 Json = dict[str, Any]
 
 
-def schema(table: Table, registry: Registry) -> Json:
+def schema(table: Table, session: Session) -> Json:
     """The schema, with the components that are installed.
 
     Args:
         table: The tables and keys of the file.
-        registry: Where the components are.
+        session: Where the components are.
     """
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "AUDIT.toml"} | _table(table, registry)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "AUDIT.toml"} | _table(table, session)
 
 
-def _table(table: Table, registry: Registry) -> Json:
+def _table(table: Table, session: Session) -> Json:
     content: Json = {
         "type": "object",
-        "properties": {name: _entry(entry, registry) for name, entry in table.keys.items()},
+        "properties": {name: _entry(entry, session) for name, entry in table.keys.items()},
         "additionalProperties": False,
     }
     required = [name for name, entry in table.keys.items() if entry.required]
     if required:
         content["required"] = required
     if table.name == "rule":
-        content |= _rules(table, registry)
+        content |= _rules(table, session)
     said = table.setting.declared.help if table.setting else TITLES.get(table.name, "")
     described = {"description": said} if said else {}
     if table.many:
@@ -40,17 +41,17 @@ def _table(table: Table, registry: Registry) -> Json:
     return described | content
 
 
-def _entry(entry: Key | Table, registry: Registry) -> Json:
+def _entry(entry: Key | Table, session: Session) -> Json:
     if isinstance(entry, Table):
-        return _table(entry, registry)
+        return _table(entry, session)
     declared = entry.setting
     components = declared.declared.components
     if components == "generators":
-        content: Json = _chosen(registry.generators)
+        content: Json = _chosen(session.registry.generators)
     elif components == "metrics":
-        content = {"type": "array", "minItems": 1, "items": {"enum": ["all", *registry.metrics]}}
+        content = {"type": "array", "minItems": 1, "items": {"enum": ["all", *session.registry.metrics]}}
     elif components == "rules" and declared.declared.key == "name":
-        content = {"enum": list(registry.rules)}
+        content = {"enum": list(session.registry.rules)}
     else:
         content = entry.kind.schema()
     return _described(declared) | content
@@ -70,15 +71,15 @@ def _chosen(catalogue: "Catalogue[Any]") -> Json:
     }
 
 
-def _rules(table: Table, registry: Registry) -> Json:
+def _rules(table: Table, session: Session) -> Json:
     # Which options there are depends on the rule that is named, or else is the usual one.
     usual = table.keys["name"].setting.default if table.keys["name"].setting else None
     cases = []
-    for name in _usable(registry.rules):
+    for name in _usable(session.registry.rules):
         named: Json = {"properties": {"name": {"const": name}}}
         if name != usual:
             named["required"] = ["name"]
-        options = _options(options_of(registry.rules[name]))
+        options = _options(options_of(session.registry.rules[name]))
         cases.append({"if": named, "then": {"properties": {"options": options}}})
     return {"allOf": cases}
 

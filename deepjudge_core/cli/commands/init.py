@@ -33,12 +33,12 @@ class InitCommand(Command):
 
     def run(self) -> int:
         """Write the example, and the schema if it is asked for."""
-        registry, table = begun().registry, document(AuditCommand)
+        session, table = begun(), document(AuditCommand)
         named = Path(os.path.relpath(self.schema, self.file.parent)) if self.schema else None
-        write_example(self.file, example(table, registry, named))
+        write_example(self.file, example(table, session, named))
         out = display.console()
         if self.schema:
-            text = json.dumps(schema(table, registry), indent=2) + "\n"
+            text = json.dumps(schema(table, session), indent=2) + "\n"
             storage.write_bytes(self.schema, text.encode())
             display.say(out, f"schema: {self.schema}")
         display.say(out, f"{self.file}: name your files in it, then: deepjudge audit {self.file}")

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.options import Option, options_of
-from deepjudge_core.components.registry import Component, Registry, load_registry
+from deepjudge_core.components.registry import Component, Plugin, load_registry
 from deepjudge_core.files import storage
 from deepjudge_core.settings import setting
 
@@ -38,20 +38,23 @@ class PluginsCommand(Command):
         """List the plugins."""
         registry = load_registry()
         if self.json:
-            text = json.dumps({"plugins": list(_plugins(registry)), "failures": registry.failures()}, indent=2) + "\n"
+            text = (
+                json.dumps({"plugins": list(_plugins(registry.plugins)), "failures": registry.failures()}, indent=2)
+                + "\n"
+            )
             if str(self.json) == "-":
                 sys.stdout.write(text)
             else:
                 storage.write_bytes(self.json, text.encode())
         elif self.options:
-            display.show_options(display.console(), registry)
+            display.show_options(display.console(), registry.plugins, registry.failures())
         else:
-            display.show_plugins(display.console(), registry)
+            display.show_plugins(display.console(), registry.plugins, registry.failures())
         return FAILED if registry.failures() else NO_COPY
 
 
-def _plugins(registry: Registry) -> Iterator[dict[str, Any]]:
-    for plugin in registry.plugins:
+def _plugins(plugins: Iterable[Plugin]) -> Iterator[dict[str, Any]]:
+    for plugin in plugins:
         yield {
             "name": plugin.name,
             "distribution": plugin.distribution,
