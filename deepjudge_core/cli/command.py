@@ -1,5 +1,6 @@
 """What a command is: a frozen dataclass of its settings, with what it does and how it ends."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ class Command:
         read = {path.resolve() for one in settings if one.declared.reads for path in _files(self.value_of(one))}
         for one in settings:
             for path in _files(self.value_of(one)) if one.declared.writes else ():
-                if path.is_file() and path.resolve() in read:
+                if os.path.isfile(path) and path.resolve() in read:  # noqa: PTH113 - of any text
                     raise UsageError(
                         f"{path}: expected another file to write to, found one that is read", code="would-overwrite"
                     )

@@ -286,7 +286,9 @@ class Items(Kind):
     def of_words(self, words: Sequence[str]) -> Any:
         """See the base class."""
         parts = [part for word in (words if self.repeats else words[-1:]) for part in self._parts(word)]
-        return self.checked(self._all(parts, self.item.of_words, ",".join(words), [[part] for part in parts]), words)
+        return self.checked(
+            self._all(parts, self.item.of_words, ",".join(words), [[part] for part in parts]), ",".join(words)
+        )
 
     def _parts(self, word: str) -> list[str]:
         named = any(isinstance(one, Names) for one in self.constraints)
@@ -311,10 +313,6 @@ class Items(Kind):
             if isinstance(self.item, Parsed):  # which says it better
                 raise
             raise expected(self.words, source) from None
-
-    def checked(self, value: Any, source: object) -> Any:
-        """See the base class."""
-        return super().checked(value, source if not isinstance(source, tuple) else ",".join(source))
 
     def schema(self) -> Json:
         """See the base class."""

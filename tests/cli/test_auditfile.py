@@ -463,7 +463,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], int, str, tuple[str, ...]]] = {
     "arch": (('"copy.toy"', '"copy.toy"\narch = "nets.py"'), 24, "suspects[0].arch", ("module:function", "nets.py")),
     "input": (('"copy.toy"', '"copy.toy"\ninput = 255'), 24, "suspects[0].input", ("255",)),
     "mean": (('"copy.toy"', '"copy.toy"\ninput.mean = []'), 24, "suspects[0].input.mean", ("[]",)),
-    "deviation": (('"copy.toy"', '"copy.toy"\ninput.std = 0'), 24, "suspects[0].input.std", ("0",)),
+    "deviation": (('"copy.toy"', '"copy.toy"\ninput.std = 0'), 24, "suspects[0].input", ("std=0",)),
     "no such victim": (('"victim.toy"', '"none.toy"'), 5, "victim.path", ("none.toy",)),
     "no such folder": (('"controls"', '"control"'), 20, "controls[0].path", ("control: ",)),
     "no such glob": (('"controls"', '"x*.toy"'), 20, "controls[0].path", ("*.toy",)),
