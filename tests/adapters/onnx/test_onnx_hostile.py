@@ -409,7 +409,7 @@ print(opened)
 def exported(folder: Path) -> list[str]:
     """A network of convolutions and one of an LSTM, as PyTorch's exporter writes them."""
     torch = pytest.importorskip("torch", reason="PyTorch exports the networks")
-    from test_onnx import export_torch
+    from onnx_exports import export_torch
 
     class Sound(torch.nn.Module):
         def __init__(self) -> None:
