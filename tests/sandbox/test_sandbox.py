@@ -512,12 +512,13 @@ def test_what_it_says_that_it_runs_on_is_a_short_text(taken_over: Any) -> None:
         ('"cuda:0"', "cuda:0"),
         ("None", None),
         ('"\\x1b[31m" + "c" * 500', "\ufffd[31m" + "c" * 94 + "…"),
-        ("[{}]", "[{}]"),
     ):
         with taken_over(f'info["device"] = {said}; ' + DESCRIBED) as model:
             assert model.device == expected
     with taken_over(DESCRIBED) as model:
         assert model.device is None
+    with refused(ModelError, "classifier", code="bad-answer"), taken_over('info["device"] = [{}]; ' + DESCRIBED):
+        pass
 
 
 def test_names_that_look_the_same_stay_apart(taken_over: Any) -> None:
