@@ -268,7 +268,7 @@ def test_cw_returns_the_seed_where_nothing_is_found():
 def test_options_out_of_range(generator, options):
     ((option, value),) = options.items()
     with refused(UsageError, option, value, code="wrong-value"):
-        resolve(generator.__name__, generator, options)
+        resolve("mine", generator, options)
 
 
 # --- neuron corners

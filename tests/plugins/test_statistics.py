@@ -263,7 +263,7 @@ def test_a_smaller_distance_never_gives_a_larger_p(seed: int, one_: float, two: 
 def test_options_out_of_range(rule: Any, options: dict[str, float]) -> None:
     ((option, value),) = options.items()
     with refused(UsageError, option, value, code="wrong-value"):
-        resolve(rule.__name__, rule, options)
+        resolve("mine", rule, options)
 
 
 def test_odds_are_never_less_than_the_probability() -> None:

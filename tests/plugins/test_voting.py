@@ -123,13 +123,14 @@ def test_a_greater_value_is_never_more_of_a_copy(controls, one, other):
         {"confidence": 0.0},
         {"confidence": 1.0},
         {"confidence": math.nan},
-        {"alpha": {"jsd": 0.0}},
-        {"alpha": {"jsd": 1.1}},
-        {"alpha": {"jsd": math.nan}},
+        {"alpha.jsd": 0.0},
+        {"alpha.jsd": 1.1},
+        {"alpha.jsd": math.nan},
     ],
 )
 def test_options_out_of_range(options):
-    with refused(UsageError, f"voting.{next(iter(options))}", code="wrong-value"):
+    ((option, value),) = options.items()
+    with refused(UsageError, "voting", option, value, code="wrong-value"):
         resolve("voting", voting, options)
 
 

@@ -519,6 +519,8 @@ def test_what_it_says_that_it_runs_on_is_a_short_text(taken_over: Any) -> None:
         pass
     with taken_over(DESCRIBED) as model:
         assert model.device is None
+    with refused(ModelError, "classifier", code="bad-answer"), taken_over('info["device"] = [{}]; ' + DESCRIBED):
+        pass
 
 
 def test_names_that_look_the_same_stay_apart(taken_over: Any) -> None:
