@@ -389,7 +389,7 @@ def test_the_command(fleet: Cli) -> None:
     assert fleet(*shlex.split(again)[1:])[0] == 1
     assert Path("report-1.json").read_bytes() == Path("r.json").read_bytes()
     fleet.fails(2, "voting: expected a rule that gives p-values", *judged, "--rule", "voting")
-    fleet.fails(2, "expected 0 < fdr < 1, found 1.0", *judged, "--fdr", "1")
+    fleet.refuses(2, "wrong-value", *judged, "--fdr", "1", facts=("--fdr", "1"))
 
 
 def test_a_commitment_to_a_rate(fleet: Cli) -> None:
@@ -461,7 +461,7 @@ path = "copy.toy"
     assert fleet("audit", "a.toml")[0] == 1
     assert json.loads(Path("out/report.json").read_text())["fleet"]["fdr"] == 0.05
     for old, new, line, said in (
-        ("fdr = 0.05", "fdr = 5", 13, "rule.fdr: expected a share between 0 and 1, found 5"),
+        ("fdr = 0.05", "fdr = 5", 13, "rule.fdr: expected a number above 0, below 1, found 5"),
         ('name = "prediction-bound"', 'name = "nearest"', 13, "rule.fdr: nearest: expected a rule that gives p-values"),
         ("[[controls]]", "[rule.options]\nlevel = 0.1\n[[controls]]", 13, "found both"),
     ):

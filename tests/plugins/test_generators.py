@@ -16,6 +16,7 @@ from refusals import refused
 from scipy.special import softmax
 
 from deepjudge_core import progress
+from deepjudge_core.components.options import resolve
 from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.model import Access
@@ -264,10 +265,10 @@ def test_cw_returns_the_seed_where_nothing_is_found():
         *((neuron_corners, {name: 0}) for name in ("m", "step", "iterations", "per_neuron", "tries")),
     ],
 )
-def test_options_out_of_range(generator, options, task):
+def test_options_out_of_range(generator, options):
     ((option, value),) = options.items()
     with refused(UsageError, option, value, code="wrong-value"):
-        generator(task, **options)
+        resolve("mine", generator, options)
 
 
 # --- neuron corners

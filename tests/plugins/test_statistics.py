@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from refusals import expect_facts, refused
 
 from deepjudge_core.components.kinds import Rule
+from deepjudge_core.components.options import resolve
 from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.errors import UsageError
 from deepjudge_core.testing import check_rule
@@ -262,7 +263,7 @@ def test_a_smaller_distance_never_gives_a_larger_p(seed: int, one_: float, two: 
 def test_options_out_of_range(rule: Any, options: dict[str, float]) -> None:
     ((option, value),) = options.items()
     with refused(UsageError, option, value, code="wrong-value"):
-        rule(one(1.0, drawn()), **options)
+        resolve("mine", rule, options)
 
 
 def test_odds_are_never_less_than_the_probability() -> None:

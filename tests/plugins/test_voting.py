@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import expect_facts, refused
 
+from deepjudge_core.components.options import resolve
 from deepjudge_core.components.values import Decision, Evidence
 from deepjudge_core.errors import UsageError
 
@@ -128,8 +129,8 @@ def test_a_greater_value_is_never_more_of_a_copy(controls, one, other):
     ],
 )
 def test_options_out_of_range(options):
-    with refused(UsageError, "voting: ", next(iter(options)), code="wrong-value"):
-        voting(evidence(jsd=1.0), **options)
+    with refused(UsageError, "voting.", next(iter(options)), code="wrong-value"):
+        resolve("voting", voting, options)
 
 
 @pytest.mark.parametrize(
