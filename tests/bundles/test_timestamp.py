@@ -230,7 +230,7 @@ def test_an_audit_by_a_file(stamped: Cli) -> None:
     text = (
         'output = "out"\nmetrics = ["answers", "surety", "outputs"]\n[victim]\npath = "victim.toy"\n'
         '[inputs]\npath = "in.npz"\n[suite]\nseeds = 20\n[generators.shove]\n[generators.poke]\n'
-        '[rule]\nname = "nearest"\n[bundle]\ncommitment = "commitment.json"\ntsa = "commitment.tsr"\n'
+        '[rule]\nname = "nearest"\n[bundle]\ncommitment = "commitment.json"\ntsa_response = "commitment.tsr"\n'
         '[[controls]]\npath = "controls"\n[[suspects]]\npath = "copy.toy"\n'
     )
     Path("audit.toml").write_text(text)
