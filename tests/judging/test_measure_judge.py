@@ -620,7 +620,7 @@ def test_audit_is_the_whole_flow() -> None:
     assert all(m.value is not None for m in report.suspects[0].verdict.metrics.values())
     with refused(UsageError, "'x'", "nearest", code="unknown-name"):  # before anything is run
         audit("none.toy", [], inputs, settings=AuditSettings(judge=JudgeSettings(rule="x")), session=session)
-    with pytest.raises(UsageError, match=r"confidence: .* found 2"):
+    with pytest.raises(UsageError) as caught:
         audit("none.toy", [], inputs, settings=AuditSettings(judge=JudgeSettings(rule_options={"confidence": 2.0})))
     expect_facts(str(caught.value), "confidence", "2")
     unknown = dataclasses.replace(settings, suite=SuiteSettings(generators=["x"]))

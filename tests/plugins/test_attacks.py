@@ -666,7 +666,7 @@ def options() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "option"), list(options()))
 def test_an_option_out_of_range_is_one_line(name: str, option: str) -> None:
     for value in (0, -1):
-        with refused(UsageError, option, value, code="wrong-value"):
+        with refused(UsageError, name, option, value, code="wrong-value"):
             resolve(name, ATTACKS[name].steal, {option: value})
 
 

@@ -129,7 +129,8 @@ def test_a_greater_value_is_never_more_of_a_copy(controls, one, other):
     ],
 )
 def test_options_out_of_range(options):
-    with refused(UsageError, "voting.", next(iter(options)), code="wrong-value"):
+    ((option, value),) = options.items()
+    with refused(UsageError, "voting", option, value, code="wrong-value"):
         resolve("voting", voting, options)
 
 
