@@ -238,9 +238,9 @@ def test_init(cli: Cli) -> None:
     assert Path("audit.toml").read_text() == example()
     assert cli("init", "new/mine.toml")[0] == 0
     Path("mine.toml").write_text("mine")
-    cli.fails(2, "mine.toml: expected a new file, found one that is there already", "init", "mine.toml")
-    cli.fails(2, "audit.json: expected a name that ends in .toml", "init", "audit.json")
-    cli.fails(4, "in.npz/a.toml: cannot be written: ", "init", "in.npz/a.toml")
+    cli.refuses(2, "would-overwrite", "init", "mine.toml", facts=("mine.toml",))
+    cli.refuses(2, "wrong-value", "init", "audit.json", facts=("audit.json", ".toml"))
+    cli.refuses(4, "cannot-write", "init", "in.npz/a.toml", facts=("in.npz/a.toml",))
     # What is to be filled in is said, each with its line.
     _, _, err = cli("audit", "audit.toml")
     lines = example().splitlines()
@@ -356,7 +356,7 @@ stratum = "same-data"
 def test_what_does_not_fit_the_suite_is_said_before_a_model_answers_it(cli: Cli) -> None:
     kept = Path("out/suite.safetensors")  # which took its time
     write(WHOLE, ('"honest.toy"', '"honest.toy"\nlayers = { dense9 = "dense1" }'))
-    cli.fails(2, "honest.toy: the suite has no layer 'dense9'", "audit", "audit.toml", kept=kept)
+    cli.refuses(2, "unknown-name", "audit", "audit.toml", leaves=kept, facts=("honest.toy", "dense9"))
     write(WHOLE, ('"controls"', '"controls"\nclasses = [1, 0]'))
     said = "c1.toy: expected an output for each of the victim's 4 classes, found 2"
     cli.fails(2, said, "audit", "audit.toml", kept=kept)
@@ -532,15 +532,15 @@ def test_all_mistakes_are_reported_in_their_order(cli: Cli) -> None:
 
 
 def test_a_file_that_is_none(cli: Cli) -> None:
-    cli.fails(4, "none.toml: no such file", "audit", "none.toml")
+    cli.refuses(4, "cannot-read", "audit", "none.toml", facts=("none.toml",))
     Path("folder.toml").mkdir()
-    cli.fails(4, "folder.toml: expected the file of an audit, found a folder", "audit", "folder.toml")
+    cli.refuses(4, "cannot-read", "audit", "folder.toml", facts=("folder.toml",))
     Path("bytes.toml").write_bytes(b"\xff")
-    cli.fails(2, "bytes.toml: expected a text in UTF-8, found other bytes", "audit", "bytes.toml")
+    cli.refuses(2, "audit-file", "audit", "bytes.toml", facts=("bytes.toml",))
     Path("deep.toml").write_text(f"a = {'[' * 10_000}")
-    cli.fails(2, "deep.toml: expected an audit, found arrays within arrays without end", "audit", "deep.toml")
+    cli.refuses(2, "audit-file", "audit", "deep.toml", facts=("deep.toml",))
     write(WHOLE)
-    cli.fails(2, "in.npz: expected a folder to write to, found a file", "audit", "audit.toml", "-o", "in.npz")
+    cli.refuses(2, "would-overwrite", "audit", "audit.toml", "-o", "in.npz", facts=("in.npz",))
 
 
 @pytest.mark.parametrize(
@@ -701,7 +701,7 @@ def test_weights_in_safetensors(cli: Cli, zoo: Zoo) -> None:
     assert cli("suite", "weights.safetensors", *how, *arch, "-o", "s.safetensors")[0] == 0
     # Of an audit, --arch is said of suspects.
     audit = ("audit", "weights.safetensors", "weights.safetensors", *how, *arch, "-o", "out")
-    cli.fails(4, "for the victim of an audit, with 'deepjudge suite --arch' or in AUDIT.toml", *audit)
+    cli.refuses(4, "unusable-model", *audit, facts=("deepjudge suite --arch", "AUDIT.toml"))
     cli.fails(4, without, "observe", "s.safetensors", "weights.safetensors", "-o", "o.safetensors")
     # Found by what they hold: an observation, weights, a suite.
     assert cli("observe", "s.safetensors", "weights.safetensors", *arch, "-o", "o.safetensors")[0] == 0

@@ -219,15 +219,16 @@ def test_layer_map(ready: Cli) -> None:
         assert status == 0
         assert "by what it answers" not in table
         assert json.loads(Path("r.json").read_text())["suspects"][0]["layer_map"] == {"dense2": tap}
-    ready.fails(
+    ready.refuses(
         2,
-        "the suite has no layer 'dense9'",
+        "unknown-name",
         "judge",
         "s.safetensors",
         "deeper.toy",
         *HOW,
         "--layer-map",
         "dense9=dense3",
+        facts=("dense9",),
     )
 
 
@@ -262,8 +263,8 @@ def test_classes(ready: Cli) -> None:
     assert status == 2
     assert "4,x" in err
     kept = Path("never/suite.safetensors")  # which took its time
-    ready.fails(2, "each of the victim's 4 classes", *audit, "--classes", "4,1", "-o", "never", kept=kept)
-    ready.fails(2, "each of the victim's 4 classes", "judge", "s.safetensors", "five.toy", *HOW, "--classes", "4,1")
+    ready.refuses(2, "wrong-value", *audit, "--classes", "4,1", "-o", "never", leaves=kept, facts=("4", "2"))
+    ready.refuses(2, "wrong-value", "judge", "s.safetensors", "five.toy", *HOW, "--classes", "4,1", facts=("4", "2"))
 
 
 def test_preprocessing(ready: Cli) -> None:
@@ -285,7 +286,9 @@ def test_preprocessing(ready: Cli) -> None:
     jsonschema.validate(report, schema())
     assert report["suspects"][0]["preprocessing"] == {"scale": 2, "mean": [0], "std": [1]}
     assert {c["preprocessing"] for c in report["calibration"]["controls"]} == {None}
-    ready.fails(2, "expected scale=S,", "judge", "s.safetensors", "copy.toy", *HOW, "--suspect-input", "255")
+    ready.refuses(
+        2, "wrong-value", "judge", "s.safetensors", "copy.toy", *HOW, "--suspect-input", "255", facts=("scale=S", "255")
+    )
 
 
 def test_input_layout(cli: Cli) -> None:
@@ -302,9 +305,9 @@ def test_input_layout(cli: Cli) -> None:
     arguments = ("victim.toy", "--inputs", "cube.npz", "-n", "20", "-g", "shove", "--option", "shove.eps=1")
     training = ("--training-inputs", "cube.npz:x_train")
     first, last = (("--input-layout", f"channels_{place}") for place in ("first", "last"))
-    cli.fails(4, "victim.toy: inputs of shape 3x3x3 fit", "suite", *arguments, "-o", "s")
+    cli.refuses(4, "wrong-inputs", "suite", *arguments, "-o", "s", facts=("victim.toy", "3x3x3"))
     assert cli("suite", *arguments, *training, *first, "-o", "s")[0] == 0
-    cli.fails(4, "copy.toy: inputs of shape 3x3x3 fit", "observe", "s", "copy.toy", "-o", "o")
+    cli.refuses(4, "unusable-model", "observe", "s", "copy.toy", "-o", "o", facts=("copy.toy", "3x3x3"))
     assert cli("observe", "s", "copy.toy", *first, "-o", "o")[0] == 0
     assert cli("observe", "s", "copy.toy", *last, "-o", "p")[0] == 0
     found = [load_observation(Path(path)).probabilities for path in ("o", "p")]
@@ -329,7 +332,7 @@ def test_the_output_that_holds_the_scores(ready: Cli) -> None:
     assert judge(ready, "two.onnx", more=("--output-name", "logits"))[0] in (0, 3)
     calibrate = ("calibrate", "s.safetensors", "two.onnx", "--output-name")
     assert ready(*calibrate, "logits", "-o", "d.safetensors")[0] == 0
-    ready.fails(4, "two.onnx: expected an output 'x', found dense1, logits", *calibrate, "x", "-o", "out")
+    ready.refuses(4, "unusable-model", *calibrate, "x", "-o", "out", facts=("two.onnx", "x"))
     said = "copy.toy: models of its format have no option 'output_name'"
     ready.fails(4, said, "observe", "s.safetensors", "copy.toy", "--output-name", "x", "-o", "out")
     assert said.replace(": ", ": failed: ") in judge(ready, "copy.toy", more=("--output-name", "x"))[1]
@@ -347,14 +350,8 @@ def test_observe_and_judge_elsewhere(ready: Cli) -> None:
     assert status == 1
     assert json.loads(Path("r.json").read_text())["suspects"][0]["path"] == "copy.safetensors"
     # What is no model is not observed.
-    ready.fails(
-        2,
-        "expected a model, found a file of deepjudge's own",
-        "observe",
-        "s.safetensors",
-        "copy.safetensors",
-        "-o",
-        "again",
+    ready.refuses(
+        2, "wrong-usage", "observe", "s.safetensors", "copy.safetensors", "-o", "again", facts=("copy.safetensors",)
     )
 
 
@@ -538,42 +535,45 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "code", "facts"),
     [
-        (("--bounds", "0,0.5"), 4, "in.npz: 'x': expected inputs within 0..0.5, found 0"),
-        (("--x", "pictures"), 4, "in.npz: expected 'pictures', found x, y"),
-        (("--inputs", "none.npz"), 4, "none.npz: no such file"),
-        (("--inputs", "victim.toy"), 4, "victim.toy: expected an .npz file"),
-        (("--inputs", "empty.npz"), 4, "empty.npz: expected an .npz file"),
-        (("--inputs", "cut.npz"), 4, "cut.npz: expected an .npz file"),
-        (("--inputs", "high.npz"), 4, "victim.toy: expected labels 0..3, found labels 0..4"),
-        (("--inputs", "wrong.npz"), 4, "victim.toy: classifies none of the 60 inputs correctly"),
-        (("--inputs", "wide.npz"), 4, "victim.toy: expected inputs of shape 12, found 13"),
-        (("--training-inputs", "in.npz:z"), 4, "in.npz: expected 'z', found x, y"),
-        (("--training-inputs", "wide.npz:x"), 4, "victim.toy: expected inputs of shape 12, found 13"),
-        (("--option", "shove.eps=1e-9"), 4, "shove: victim.toy misclassifies 0 of 20 cases, expected at least 2"),
-        (("--option", "shove.eps=much"), 2, "shove.eps: expected number, found 'much'"),
-        (("--option", "shove.esp=1"), 2, "shove has no option 'esp'; its options: eps, upward; did you mean 'eps'?"),
-        (("--option", "cw.kappa=1"), 2, "options for cw, expected them for the generators"),
-        (("--option", "eps=1"), 2, 'expected an option as COMPONENT.NAME=VALUE, found "eps=1"'),
-        (("--option", "shove.eps"), 2, "expected an option as name=value, found 'shove.eps'"),
-        (("-g", "shovel"), 2, "no generator is called 'shovel'"),
-        (("--layers", "dense7"), 2, "victim.toy: no layer 'dense7'; its layers are dense1, dense2, logits"),
-        (("--seed", "-3"), 2, '--seed: expected a whole number of at least 0, found "-3"'),
-        (("-n", "0"), 2, '-n: expected a whole number of at least 1, found "0"'),
-        (("--bounds", "1,0"), 2, '--bounds: expected numbers as [0.0, 1.0], the least first, found "1,0"'),
-        (("--scale", "0"), 2, '--scale: expected a number other than 0, found "0"'),
-        (("-o", "in.npz/s"), 4, "in.npz/s: cannot be written: "),
+        (("--bounds", "0,0.5"), 4, "wrong-inputs", ("in.npz", "x", "0..0.5")),
+        (("--x", "pictures"), 4, "wrong-inputs", ("in.npz", "pictures")),
+        (("--inputs", "none.npz"), 4, "cannot-read", ("none.npz",)),
+        (("--inputs", "victim.toy"), 4, "wrong-inputs", ("victim.toy", ".npz")),
+        (("--inputs", "empty.npz"), 4, "wrong-inputs", ("empty.npz", ".npz")),
+        (("--inputs", "cut.npz"), 4, "wrong-inputs", ("cut.npz", ".npz")),
+        (("--inputs", "high.npz"), 4, "wrong-inputs", ("victim.toy", "0..3", "0..4")),
+        (("--inputs", "wrong.npz"), 4, "wrong-inputs", ("victim.toy", "60")),
+        (("--inputs", "wide.npz"), 4, "wrong-inputs", ("victim.toy", "12", "13")),
+        (("--training-inputs", "in.npz:z"), 4, "wrong-inputs", ("in.npz", "z")),
+        (("--training-inputs", "wide.npz:x"), 4, "wrong-inputs", ("victim.toy", "12", "13")),
+        (("--option", "shove.eps=1e-9"), 4, "no-cases", ("victim.toy", "20")),
+        (("--option", "shove.eps=much"), 2, "wrong-value", ("shove.eps", "much")),
+        (("--option", "shove.esp=1"), 2, "unknown-option", ("esp", "eps")),
+        (("--option", "cw.kappa=1"), 2, "conflict", ("cw",)),
+        (("--option", "eps=1"), 2, "wrong-value", ("COMPONENT.NAME", "eps=1")),
+        (("--option", "shove.eps"), 2, "wrong-value", ("shove.eps",)),
+        (("-g", "shovel"), 2, "unknown-name", ("shovel",)),
+        (("--layers", "dense7"), 2, "unknown-name", ("victim.toy", "dense7")),
+        (("--seed", "-3"), 2, "wrong-value", ("--seed", "-3")),
+        (("-n", "0"), 2, "wrong-value", ("-n", "0")),
+        (("--bounds", "1,0"), 2, "wrong-value", ("--bounds", "1,0")),
+        (("--scale", "0"), 2, "wrong-value", ("--scale", "0")),
+        (("-o", "in.npz/s"), 4, "cannot-write", ("in.npz/s",)),
     ],
 )
-def test_a_suite_that_cannot_be_made(cli: Cli, arguments: tuple[str, ...], status: int, said: str) -> None:
+def test_a_suite_that_cannot_be_made(
+    cli: Cli, arguments: tuple[str, ...], status: int, code: str, facts: tuple[str, ...]
+) -> None:
     x, y = toys.make_inputs(toys.make_model())
     np.savez("high.npz", x=x, y=np.maximum(y, 4 * (np.arange(60) == 7)))
     np.savez("wrong.npz", x=x, y=(toys.make_model().predict(x).argmax(axis=1) + 1) % 4)
     np.savez("wide.npz", x=np.pad(x, ((0, 0), (0, 1))), y=y)
     Path("empty.npz").write_bytes(b"")
     Path("cut.npz").write_bytes(Path("in.npz").read_bytes()[:-40])
-    cli.fails(status, said, "suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors", *arguments)
+    made = ("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors", *arguments)
+    cli.refuses(status, code, *made, facts=facts)
 
 
 def test_a_file_of_ours_that_cannot_be_used(ready: Cli) -> None:
@@ -592,15 +592,16 @@ def test_a_file_of_ours_that_cannot_be_used(ready: Cli) -> None:
     }.items():
         ready.fails(4, f"{file}: {said}", "judge", file, "copy.toy", *HOW)
         ready.fails(4, f"{file}: {said}", "calibrate", file, "controls", "-o", "out")
-    ready.fails(
+    ready.refuses(
         4,
-        "s.safetensors: expected a deepjudge calibration, found a deepjudge suite",
+        "wrong-file",
         "judge",
         "s.safetensors",
         "copy.toy",
         *HOW,
         "--calibration",
         "s.safetensors",
+        facts=("s.safetensors",),
     )
 
 
@@ -609,15 +610,16 @@ def test_a_calibration_of_another_victims_suite(ready: Cli) -> None:
     x, _ = toys.make_inputs(toys.make_model())
     np.savez("other.npz", x=x, y=toys.make_model(9).predict(x).argmax(axis=1))
     assert ready("suite", "other.toy", "--inputs", "other.npz", *MADE, "-o", "other.safetensors")[0] == 0
-    ready.fails(
+    ready.refuses(
         4,
-        "c.safetensors: calibrates the suite ",
+        "wrong-file",
         "judge",
         "other.safetensors",
         "copy.toy",
         *HOW,
         "--calibration",
         "c.safetensors",
+        facts=("c.safetensors",),
     )
 
 
@@ -867,14 +869,8 @@ def test_files_of_a_framework_with_what_comes_with_the_tool(cli: Cli) -> None:
     assert [s["decision"] for s in (same, other_format, copy)] == ["copy"] * 3
     assert honest["decision"] != "copy"
     # A control in another format than the victim is still the victim.
-    cli.fails(
-        4,
-        "victim.toy: expected a model independent of the victim",
-        "calibrate",
-        "out/suite.safetensors",
-        "victim.toy",
-        "-o",
-        "c",
+    cli.refuses(
+        4, "wrong-controls", "calibrate", "out/suite.safetensors", "victim.toy", "-o", "c", facts=("victim.toy",)
     )
 
 

@@ -83,10 +83,10 @@ def test_a_stored_report(cli: Cli) -> None:
 def test_nothing_is_added_to_a_bundle(cli: Cli, inside: str) -> None:
     for folder in ("out/observations", "out-withheld"):
         Path(folder).mkdir(parents=True)
-    cli.fails(2, "expected a file outside out", *AUDIT, "--html", inside, "-o", "out")
+    cli.refuses(2, "would-overwrite", *AUDIT, "--html", inside, "-o", "out", facts=(inside, "outside out"))
     report = f'[report]\nhtml = "{inside}"\n\n[[controls]]'
     Path("audit.toml").write_text(WHOLE.replace("[[controls]]", report))
-    cli.fails(2, "report.html: ", "audit", "audit.toml")
+    cli.refuses(2, "audit-file", "audit", "audit.toml", facts=("report.html",))
 
 
 def test_nor_through_a_link(cli: Cli) -> None:
@@ -124,10 +124,12 @@ def test_where_json_cannot_be_written_is_said_before_a_model_is_run(cli: Cli) ->
 
 
 def test_one_file_for_json_and_html(cli: Cli) -> None:
-    cli.fails(2, "found one for two", "judge", "none.safetensors", "x.toy", "--json", "r", "--html", "r")
+    cli.refuses(
+        2, "would-overwrite", "judge", "none.safetensors", "x.toy", "--json", "r", "--html", "r", facts=("r: ",)
+    )
     reports.save(Path("r.json"), reports.report())
-    cli.fails(2, "expected another file to write to", "report", "r.json", "--html", "./r.json")
-    cli.fails(2, "expected another file to write to", "report", "r.json", "--html", "controls/../r.json")
+    cli.refuses(2, "would-overwrite", "report", "r.json", "--html", "./r.json", facts=("r.json",))
+    cli.refuses(2, "would-overwrite", "report", "r.json", "--html", "controls/../r.json", facts=("controls/../r.json",))
     every = "--html, --markdown, --pdf, --sarif, --model-card"
     cli.fails(2, f"expected at least one of {every}, found none", "report", "r.json")
 
@@ -144,10 +146,10 @@ def test_a_damaged_report_is_one_line(cli: Cli) -> None:
     value = reports.report()
     value["suspects"][0]["decision"] = "guilty"
     reports.save(Path("r.json"), value)
-    cli.fails(4, "r.json: suspects[0].decision: expected", "report", "r.json", "--html", "r.html")
+    cli.refuses(4, "damaged-file", "report", "r.json", "--html", "r.html", facts=("r.json", "suspects[0].decision"))
     Path("r.json").write_text("{")
-    cli.fails(4, "expected a deepjudge report, found no JSON", "report", "r.json", "--html", "r.html")
-    cli.fails(4, "none.json: no such file", "report", "none.json", "--html", "r.html")
+    cli.refuses(4, "damaged-file", "report", "r.json", "--html", "r.html")
+    cli.refuses(4, "cannot-read", "report", "none.json", "--html", "r.html", facts=("none.json",))
 
 
 def test_each_mistake_of_a_file_has_its_line(cli: Cli) -> None:

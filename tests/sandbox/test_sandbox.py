@@ -641,7 +641,7 @@ def test_the_file_of_an_audit_says_so_too(cli: Cli) -> None:
     status, _, err = cli("audit", "audit.toml")
     assert status == 2
     assert "sandbox.memory: " in err
-    assert "'much'" in err
+    assert '"much"' in err
 
 
 def test_limits_that_cannot_be(cli: Cli) -> None:
