@@ -67,14 +67,18 @@ class Command:
             UsageError: When it would.
         """
         settings = self.settings()
-        read = {path.resolve() for one in settings if one.declared.reads for path in _files(self.value_of(one))}
+        read = {path.resolve() for one in settings if one.declared.reads for path in self._files_of(one)}
         for one in settings:
-            for path in _files(self.value_of(one)) if one.declared.writes else ():
-                if os.path.isfile(path) and path.resolve() in read:  # noqa: PTH113 - of any text
+            for path in self._files_of(one) if one.declared.writes else ():
+                if path.resolve() in read:
                     raise UsageError(
                         f"{path}: expected another file to write to, found one that is read", code="would-overwrite"
                     )
         return self
+
+    def _files_of(self, setting: Setting) -> Iterator[Path]:
+        # Those that there are: a name that is too long, or a link to itself, is said to be none when it is read.
+        return (path for path in _files(self.value_of(setting)) if os.path.isfile(path))  # noqa: PTH113 - of any text
 
     def value_of(self, setting: Setting) -> Any:
         """The value of one of its settings."""
