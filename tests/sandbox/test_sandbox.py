@@ -648,11 +648,11 @@ def test_limits_that_cannot_be(cli: Cli) -> None:
     cli.confined = True
     rest = ("--inputs", "in.npz", "-o", "s.safetensors")
     for option, value, fact in (
-        ("--memory", "lots", "'lots'"),
+        ("--memory", "lots", "lots"),
         ("--memory", "1", "1 MiB"),
         ("--timeout", "0", "found 0"),
         ("--timeout", "nan", "nan"),
-        ("--timeout", "x", "'x'"),
+        ("--timeout", "x", '"x"'),
         ("--no-sandbox", "--require-sandbox", "--no-sandbox"),
     ):
         status, out, err = cli("suite", "victim.toy", *rest, option, value)
