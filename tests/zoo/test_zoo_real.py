@@ -13,6 +13,7 @@ import pytest
 from commands import Cli
 from networks.formats import silenced
 from places import DATA
+from refusals import expect_facts
 from sklearn.datasets import load_digits
 
 from deepjudge_core import open_model
@@ -321,11 +322,8 @@ def test_what_goes_wrong_with_files(what: str, here: Cli, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(torch.export, "save", full)
     status, _, err = here(*zoo, "-o", "zoo")
-    assert (status, err) == (
-        4,
-        "deepjudge: zoo/controls/other-data-01.pt2: cannot be written: No space left on device; "
-        "what was made before is kept\n",
-    )
+    assert status == 4
+    expect_facts(err.strip(), "zoo/controls/other-data-01.pt2", "No space left on device", "(cannot-write)")
     assert list(weights("zoo")) == ["controls/same-data-01.pt2"]
     assert [path.name for path in Path("zoo/controls").iterdir()] == ["same-data-01.pt2"]
 
