@@ -29,7 +29,7 @@ from deepjudge_core.components import attack
 from deepjudge_core.components import hooks as hookspecs
 from deepjudge_core.components import kinds as components
 from deepjudge_core.components.options import options_of
-from deepjudge_core.components.registry import Plugin
+from deepjudge_core.components.registry import Plugin, Registry
 from deepjudge_core.models.network import Architecture, Network, Trainer
 from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.report.audit_json import schema
@@ -116,7 +116,8 @@ def test_the_listing_in_the_tutorial_is_what_is_printed(capsys: pytest.CaptureFi
     mine = dj.load_registry({"top1": module("")}).plugins[-1]
     plugins = [Plugin(p.name, "deepjudge 0.1.0", p.components) for p in own_plugins()]
     plugins.append(dataclasses.replace(mine, distribution="deepjudge-top1 0.1.0"))
-    display.show_plugins(display.console(), sorted(plugins, key=lambda p: p.name), ())
+    registry = Registry(tuple(sorted(plugins, key=lambda p: p.name)))
+    display.show_plugins(display.console(), registry.plugins, registry.failures())
     assert f"$ deepjudge plugins\n{capsys.readouterr().out}```" in PLUGINS
 
 
