@@ -177,8 +177,7 @@ def settings_of(owner: Any, command: str | None = None) -> tuple[Setting, ...]:
         owner: A frozen dataclass.
         command: Only those of this command.
     """
-    found = _all(owner)
-    return tuple(one for one in found if command is None or command in (one.declared.commands or (command,)))
+    return tuple(one for one in _all(owner) if command is None or command in (one.declared.commands or (command,)))
 
 
 @cache
@@ -229,8 +228,8 @@ def build(owner: type[T], values: Mapping[tuple[str, ...], Any]) -> T:
         elif (entry.name,) in values:
             options[entry.name] = values[entry.name,]
     make: Any = getattr(owner, "from_options", owner)
-    made: T = make(**options)
-    return made
+    settings: T = make(**options)
+    return settings
 
 
 # Constraints.

@@ -37,8 +37,8 @@ class Command:
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
         """Its settings, but for those that stand in files only."""
-        found = settings_of(cls, cls.called())
-        return tuple(one for one in found if one.declared.flags or one.declared.positional)
+        settings = settings_of(cls, cls.called())
+        return tuple(one for one in settings if one.declared.flags or one.declared.positional)
 
     @classmethod
     def instead(cls, words: Mapping[Setting, Sequence[str]]) -> "Command | None":

@@ -157,17 +157,19 @@ def show_cases(out: Console, suite: Suite) -> None:
     say(out, f"taps        {taps}")
 
 
-def show_observation(out: Console, seen: Observation) -> None:
+def show_observation(out: Console, observation: Observation) -> None:
     """What an observation holds."""
-    layers = ", ".join(f"{layer} = {tap}" for layer, tap in seen.layer_map.items()) or seen.unmatched or "none"
-    say(out, f"model       {seen.model.name} ({seen.model.framework})")
-    say(out, f"digest      {seen.model.digest}")
-    say(out, f"isolation   {seen.model.isolation}")
-    if seen.model.device:
-        say(out, f"device      {seen.model.device}")
-    say(out, f"answers     the suite {seen.suite}")
+    layers = (
+        ", ".join(f"{layer} = {tap}" for layer, tap in observation.layer_map.items()) or observation.unmatched or "none"
+    )
+    say(out, f"model       {observation.model.name} ({observation.model.framework})")
+    say(out, f"digest      {observation.model.digest}")
+    say(out, f"isolation   {observation.model.isolation}")
+    if observation.model.device:
+        say(out, f"device      {observation.model.device}")
+    say(out, f"answers     the suite {observation.suite}")
     say(out, f"layers      {layers}")
-    for note in filter(None, (seen.unmapped, *seen.notes, seen.unsteady)):
+    for note in filter(None, (observation.unmapped, *observation.notes, observation.unsteady)):
         say(out, f"note        {note}")
 
 
@@ -178,11 +180,11 @@ def show_calibration(out: Console, calibration: Calibration) -> None:
     say(out, f"controls    {len(calibration.controls)}")
     say(out, f"match       {calibration.match}")
     remarks: list[tuple[str, str]] = []
-    for seen, measured in zip(calibration.controls, calibration.measurements, strict=True):
-        cells = (number(measured[name].value) for name in names)
-        table.add_row(Text(clean(seen.model.name, LONGEST_LINE)), Text(clean(seen.model.framework)), *cells)
-        reasons = _reasons({name: measured[name].reason for name in names})
-        remarks += ((seen.model.name, reason) for reason in reasons)
+    for control, values in zip(calibration.controls, calibration.measurements, strict=True):
+        cells = (number(values[name].value) for name in names)
+        table.add_row(Text(clean(control.model.name, LONGEST_LINE)), Text(clean(control.model.framework)), *cells)
+        reasons = _reasons({name: values[name].reason for name in names})
+        remarks += ((control.model.name, reason) for reason in reasons)
     out.print(table)
     for remark in _gathered(remarks):
         say(out, remark)
@@ -190,9 +192,9 @@ def show_calibration(out: Console, calibration: Calibration) -> None:
 
 def show_control_notes(out: Console, calibration: Calibration) -> None:
     """What a reader should know of how the controls were asked."""
-    for seen in calibration.controls:
-        for note in seen.notes:
-            say(out, f"{seen.model.name}: {note}")
+    for control in calibration.controls:
+        for note in control.notes:
+            say(out, f"{control.model.name}: {note}")
 
 
 def show_report(out: Console, report: AuditOutcome) -> None:
@@ -230,7 +232,7 @@ def _gathered(said: Iterable[tuple[str, str]]) -> Iterator[str]:
             names[-1] += f", {model}"
         else:
             names.append(model)
-    yield from (f"{names}: {remark}" for remark, found in lines.items() for names in found)
+    yield from (f"{names}: {remark}" for remark, models in lines.items() for names in models)
 
 
 def _statements(report: AuditOutcome) -> Iterator[tuple[str, str]]:
@@ -248,8 +250,8 @@ def _limits(report: AuditOutcome) -> tuple[str, ...]:
 
 
 def _row_each(report: AuditOutcome) -> Table:
-    judged = [result.verdict for result in report.suspects if result.verdict]
-    names = list(judged[0].metrics) if judged else []
+    verdicts = [result.verdict for result in report.suspects if result.verdict]
+    names = list(verdicts[0].metrics) if verdicts else []
     table = Table("suspect", "framework", *names, "verdict", show_lines=True)
     for result in report.suspects:
         metrics = result.verdict.metrics if result.verdict else {}
@@ -351,8 +353,8 @@ def _points_to(result: SuspectResult) -> Text:
     text = POINTS_TO[points_to] if points_to else ""
     if result.verdict and points_to == "behaviour":
         # A copy of the behaviour may well be one of the weights, where these were not compared.
-        made = result.verdict.settings["white-box"].decision
-        text += "" if made is Decision.INDEPENDENT else "; layers were not compared"
+        white_box = result.verdict.settings["white-box"].decision
+        text += "" if white_box is Decision.INDEPENDENT else "; layers were not compared"
     return Text(text, "dim")
 
 
@@ -380,7 +382,7 @@ def _remarks(report: AuditOutcome) -> Iterator[tuple[str, str]]:
             setting = verdict.settings[group]
             if setting.decision is Decision.INCONCLUSIVE and result.decision is Decision.COPY:
                 yield result.path, f"{group}: inconclusive: {setting.reason}"
-        reasons = {name: found.reason for name, found in verdict.metrics.items() if found.reason != verdict.reason}
+        reasons = {name: metric.reason for name, metric in verdict.metrics.items() if metric.reason != verdict.reason}
         yield from ((result.path, reason) for reason in _reasons(reasons))
 
 

@@ -80,8 +80,8 @@ def program(commands: Sequence[type[Command]]) -> click.Group:
     )
 
 
-def _version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
-    if asked and not context.resilient_parsing:
+def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
         click.echo(f"{PROGRAM} {VERSION}")
         context.exit()
 
@@ -92,9 +92,9 @@ def _debug_option() -> click.Option:
     )
 
 
-def _debug(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+def _debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     # Before and behind the command alike.
-    if asked:
+    if value:
         context.find_root().meta[_DEBUG] = True
 
 
@@ -153,23 +153,23 @@ class _Command(click.Command):
     def of_words(self, **values: Any) -> Line:
         """The command with its settings, of the words that click found for each."""
         context = click.get_current_context()
-        given: dict[Setting, Sequence[str]] = {}
+        typed: dict[Setting, Sequence[str]] = {}
         for name, setting in self.own.items():
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and values[name] not in (None, ()):
-                given[setting] = values[name] if isinstance(values[name], tuple) else [values[name]]
-        command = self.owner.instead(given) or self.make(given)
+                typed[setting] = values[name] if isinstance(values[name], tuple) else [values[name]]
+        command = self.owner.instead(typed) or self.make(typed)
         return Line(command.checked(), context.find_root().meta.get(_DEBUG, False))
 
-    def make(self, given: Mapping[Setting, Sequence[str]]) -> Command:
+    def make(self, typed: Mapping[Setting, Sequence[str]]) -> Command:
         """The command.
 
         Raises:
             UsageError: For what is missing, and for values that cannot be.
         """
-        missing = [setting.name for setting in self.own.values() if setting.required and setting not in given]
+        missing = [setting.name for setting in self.own.values() if setting.required and setting not in typed]
         if missing:
             raise UsageError(f"{self.name}: expected {', '.join(missing)}, found none", code="missing-value")
-        return build(self.owner, {setting.path: _value(setting, words) for setting, words in given.items()})
+        return build(self.owner, {setting.path: _value(setting, words) for setting, words in typed.items()})
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What may be typed."""
@@ -341,8 +341,8 @@ def _of_click(error: click.ClickException) -> DeepJudgeError:
     if isinstance(error, click.exceptions.NoSuchCommand) and isinstance(command, click.Group):
         near = difflib.get_close_matches(error.command_name, command.commands, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        known = ", ".join(command.commands)
-        return UsageError(f"no command {error.command_name!r}; expected one of {known}{hint}", code="unknown-name")
+        commands = ", ".join(command.commands)
+        return UsageError(f"no command {error.command_name!r}; expected one of {commands}{hint}", code="unknown-name")
     text = error.format_message().rstrip(".")
     if isinstance(command, click.Group):
         return UsageError(f"expected a command: {', '.join(command.commands)}", code="missing-value")
@@ -367,7 +367,7 @@ def _unknown(name: str, command: click.Command | None) -> str:
         return f"no option {name}: it is now {renamed[0]}"
     if name in command.owner.hints:
         return f"no option {name}: {command.owner.hints[name]}"
-    known = [flag for one in settings for flag in one.declared.flags] + ["--debug", "--help"]
-    near = difflib.get_close_matches(name, known, n=1)
+    flags = [flag for one in settings for flag in one.declared.flags] + ["--debug", "--help"]
+    near = difflib.get_close_matches(name, flags, n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; see {PROGRAM} {command.name} --help"
     return f"no option {name}{hint}"

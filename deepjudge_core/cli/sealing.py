@@ -105,8 +105,8 @@ class BundleSession(Listener):
         """Keep the report, and seal the bundle."""
         self._writer.finish(report, self._terms, self._plugins)
 
-    def _found(self, stored: bool, **made: str | None) -> None:
-        self._terms = replace(self._terms, **made)
+    def _found(self, stored: bool, **digests: str | None) -> None:
+        self._terms = replace(self._terms, **digests)
         different = self._committed.differences(self._terms) if self._committed else ()
         if different:
             raise CommitmentError(different if stored else (*different, _MADE_ANEW))

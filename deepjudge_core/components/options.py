@@ -139,8 +139,8 @@ def resolve(owner: str, function: Callable[..., Any], options: Mapping[str, Any]
         if name not in parameters:
             near = difflib.get_close_matches(name, parameters, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            known = ", ".join(parameters) or "none"
-            raise UsageError(f"{owner} has no option {name!r}; its options: {known}{hint}", code="unknown-option")
+            names = ", ".join(parameters) or "none"
+            raise UsageError(f"{owner} has no option {name!r}; its options: {names}{hint}", code="unknown-option")
         annotation = parameters[name].annotation
         entries = _of_mapping(annotation)
         label = f"{owner}.{full}"
@@ -208,8 +208,8 @@ def _convert(label: str, value: Any, annotation: Any) -> Any:
         with suppress(TypeError, ValueError, OverflowError):
             converted = annotation(value)
             # Not 1 for 1.5 or for true; and no infinity, which no manifest can hold.
-            kept = isinstance(value, str) or (converted == value and isinstance(value, bool) <= (annotation is bool))
-            if kept and (annotation is not float or math.isfinite(converted)):
+            exact = isinstance(value, str) or (converted == value and isinstance(value, bool) <= (annotation is bool))
+            if exact and (annotation is not float or math.isfinite(converted)):
                 return converted
         raise _wrong(label, _TYPES[annotation], value)
     return value

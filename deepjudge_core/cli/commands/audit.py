@@ -80,7 +80,7 @@ class AuditCommand(Command):
         Raises:
             UsageError: When anything but its folder is said beside it: what is said twice would have to agree.
         """
-        models = [word for one, given in words.items() if one.path in (("victim",), ("suspects",)) for word in given]
+        models = [word for one, typed in words.items() if one.path in (("victim",), ("suspects",)) for word in typed]
         file = next((word for word in models if word.lower().endswith(".toml")), None)
         if file is None:
             return None
@@ -91,7 +91,7 @@ class AuditCommand(Command):
                 f"{file} says all of an audit: expected nothing but -o and --debug beside it, found {beside[0]}",
                 code="conflict",
             )
-        output = next((Path(given[-1]) for one, given in words.items() if one.path == ("output",)), None)
+        output = next((Path(typed[-1]) for one, typed in words.items() if one.path == ("output",)), None)
         return AuditOfFile(file=Path(file), output=output)
 
     def run(self) -> int:

@@ -79,8 +79,10 @@ def _show_power(out: Console, power: PowerEstimate) -> None:
         areas = ("-" if area is None else f"{area:.2f}" for area in (attack.auc[name] for name in metrics))
         table.add_row(Text(clean(attack.attack)), *map(_of, shares), *areas)
     out.print(table)
-    stolen = [found for found in power.results if found.counts and found.model.kind == "stolen"]
-    undecided = [str(found.verdict.reason) for found in stolen if found.verdict and _decision(found) == "inconclusive"]
+    stolen = [result for result in power.results if result.counts and result.model.kind == "stolen"]
+    undecided = [
+        str(result.verdict.reason) for result in stolen if result.verdict and _decision(result) == "inconclusive"
+    ]
     for reason, count in Counter(undecided).items():
         display.say(out, f"undecided   {count} of {len(stolen)} stolen models: {reason}")
     if power.accused.of:
@@ -93,15 +95,15 @@ def _show_power(out: Console, power: PowerEstimate) -> None:
     alone = len(power.calibration.controls) - power.accused.of
     if alone:
         display.say(out, f"not judged  {alone} of the controls: by the others alone nothing can be said of them")
-    left = [f"{found.model.label} ({_decision(found)})" for found in power.results if not found.counts]
+    left = [f"{result.model.label} ({_decision(result)})" for result in power.results if not result.counts]
     if left:
         display.say(out, f"not counted {', '.join(left)}: far from the victim's accuracy (--far counts them)")
     for note in (*power.calibration.notes, *power.failures):
         display.say(out, note)
 
 
-def _decision(found: ZooModelResult) -> str:
-    return str(found.verdict.decision if found.verdict else Decision.FAILED)
+def _decision(result: ZooModelResult) -> str:
+    return str(result.verdict.decision if result.verdict else Decision.FAILED)
 
 
 def _of(share: Share) -> str:
