@@ -651,7 +651,7 @@ def test_limits_that_cannot_be(cli: Cli) -> None:
         ("--memory", "lots", "lots"),
         ("--memory", "1", "--memory"),
         ("--timeout", "0", "--timeout"),
-        ("--timeout", "nan", "nan"),
+        ("--timeout", "nan", "NaN"),
         ("--timeout", "x", '"x"'),
         ("--no-sandbox", "--require-sandbox", "--no-sandbox"),
     ):
