@@ -97,11 +97,11 @@ class Terms(Document, frozen=True):
         ours, theirs = (dict(_flat(plain(terms))) for terms in (self, others))
         # Who gives a metric that is not measured at all in one of the two is no difference of its own.
         both = ours.keys() & theirs.keys()
-        names = [name for name in {**ours, **theirs} if name in both or not name.startswith("components.")]
+        names = [name for name in {**ours, **theirs} if name in both or name[0] != "components"]
         return tuple(
-            f"{name}: committed to {ours.get(name, _NOTHING)}, found {theirs.get(name, _NOTHING)}"
+            f"{'.'.join(name)}: committed to {_shown(ours.get(name))}, found {_shown(theirs.get(name))}"
             for name in names
-            if ours.get(name, _NOTHING) != theirs.get(name, _NOTHING)
+            if ours.get(name) != theirs.get(name)
         )
 
 
@@ -177,9 +177,14 @@ def check_terms(committed: Terms, terms: Terms) -> None:
         raise CommitmentError(different)
 
 
-def _flat(value: Json, before: str = "") -> Iterator[tuple[str, str]]:
+def _flat(value: Json, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    # By all names on the way, since a name may have a dot in it.
     for name, part in value.items():
         if isinstance(part, Mapping) and part:
-            yield from _flat(part, f"{before}{name}.")
+            yield from _flat(part, (*before, name))
         else:
-            yield f"{before}{name}", _NOTHING if part is None else json.dumps(part)
+            yield (*before, name), json.dumps(part)
+
+
+def _shown(value: str | None) -> str:
+    return _NOTHING if value in (None, "null") else value

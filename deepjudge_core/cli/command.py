@@ -17,12 +17,12 @@ class Command:
     Attributes:
         usage: What may be typed behind its name, where that is not what its settings say.
         hints: What is said of options that it does not have, where more is known of them.
-        ends: Whether its exit status says something of suspects or of a bundle.
+        statuses: What its exit status says, where that is more than whether it failed.
     """
 
     usage: ClassVar[Sequence[str]] = ()
     hints: ClassVar[Mapping[str, str]] = {}
-    ends: ClassVar[bool] = False
+    statuses: ClassVar[Mapping[int, str]] = {}
 
     @classmethod
     def called(cls) -> str:

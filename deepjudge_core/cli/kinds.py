@@ -286,9 +286,19 @@ class Items(Kind):
     def of_words(self, words: Sequence[str]) -> Any:
         """See the base class."""
         parts = [part for word in (words if self.repeats else words[-1:]) for part in self._parts(word)]
-        return self.checked(
-            self._all(parts, self.item.of_words, ",".join(words), [[part] for part in parts]), ",".join(words)
-        )
+        try:
+            return self.checked(self._all(parts, self.item.of_words, words, [[part] for part in parts]), words)
+        except UsageError:
+            if isinstance(self.item, Parsed):
+                raise
+            raise expected(self._typed, ",".join(words)) from None
+
+    @property
+    def _typed(self) -> str:
+        # What is expected on a command line.
+        kinds = {Whole: "whole numbers as 2,0,1", Number: "numbers as 0.0,1.0"}
+        said = in_words(self.constraints)
+        return kinds.get(type(self.item), "names with commas between them") + (f", {said}" if said else "")
 
     def _parts(self, word: str) -> list[str]:
         named = any(isinstance(one, Names) for one in self.constraints)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import sys
 import traceback
 import warnings
@@ -75,6 +76,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         display.say(errors, "deepjudge: interrupted")
         return INTERRUPTED
+    except SystemExit:
+        # How rich and click end where nobody reads the output any more. Their status is 1, too.
+        _close_output()
+        return FAILED
+    except BaseException as error:
+        _trace(line, errors)
+        display.say(errors, f"deepjudge: internal error (see --debug): {type(error).__name__}: {error}")
+        return FAILED
+
+
+def _close_output() -> None:
+    # What is left in the buffer would fail once more when Python ends.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(line: Line) -> int:
@@ -82,6 +97,8 @@ def _run(line: Line) -> int:
         return NO_COPY
     log = display.log_told() if line.debug else contextlib.nullcontext()
     with watched(display.Bars()), _warnings_in_lines(), log:
+        for remark in line.remarks:
+            display.warn(remark)
         return line.command.run()
 
 

@@ -1,6 +1,7 @@
 """The command line, made of the commands' settings with click: parsing, help, hints and completion."""
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.kinds import Items, Truth, kind_of_setting
+from deepjudge_core.cli.kinds import Items, Maybe, Truth, kind_of_setting
 from deepjudge_core.cli.status import INTERRUPTED, STATUSES
 from deepjudge_core.components.registry import load_registry
 from deepjudge_core.errors import DeepJudgeError, UsageError
@@ -22,7 +23,7 @@ _GENERAL = (
     ("--debug", "show where an error comes from, in front of the command or behind it"),
     ("-h, --help", "show this"),
 )
-_DEBUG = "debug"
+_DEBUG, _REMARKS = "debug", "remarks"
 _COMPLETION = """completion:
   bash  eval "$(_DEEPJUDGE_COMPLETE=bash_source deepjudge)"
   zsh   eval "$(_DEEPJUDGE_COMPLETE=zsh_source deepjudge)"
@@ -37,10 +38,12 @@ class Line:
     Attributes:
         command: What it asks for; None where it was for a help text, which is written already.
         debug: Whether errors are to be shown with where they come from.
+        remarks: What may be a mistake in it: a line for each.
     """
 
     command: Command | None
     debug: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 def parse(words: Sequence[str], commands: Sequence[type[Command]]) -> Line:
@@ -116,7 +119,7 @@ class _Program(click.Group):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What the exit status says, and how a shell completes commands."""
-        _format_statuses(formatter)
+        _format_statuses(formatter, STATUSES)
         formatter.write("\n" + _COMPLETION)
 
 
@@ -135,10 +138,31 @@ class _Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As the base class, but no option takes another one for its value."""
+        ctx.meta[_REMARKS] = tuple(self._spaced_lists(args))
         try:
             return super().parse_args(ctx, args)
         finally:
             self._refuse_options_as_values(ctx.params)
+
+    def _spaced_lists(self, words: Sequence[str]) -> Iterator[str]:
+        # A list whose commas were forgotten: what stands behind its first value is something else.
+        lists = {flag: one for one in self.own.values() for flag in one.declared.flags if _is_list(one)}
+        for option, first, behind in zip(words, words[1:], words[2:], strict=False):
+            if option not in lists or behind.startswith("-"):
+                continue
+            setting = lists[option]
+            if behind in _components(setting) and not os.path.exists(behind):  # noqa: PTH110 - of any text
+                raise UsageError(
+                    f"{self.name}: {behind} is no part of the list in front of it: write commas, as in {option} "
+                    f"{first},{behind}",
+                    code="wrong-usage",
+                )
+            if setting.declared.reads and not os.path.isdir(first):  # noqa: PTH112 - of any text
+                role = [_shown(one).strip("[].") for one in self.own.values() if one.declared.positional][-1]
+                yield (
+                    f"{behind} is taken as a {role}, not as part of the list in front of it: write commas if it is, "
+                    f"as in {option} {first},{behind}"
+                )
 
     def _refuse_options_as_values(self, values: Mapping[str, Any]) -> None:
         flags = {flag for one in self.own.values() for flag in one.declared.flags} | {f"--{_DEBUG}", "--help"}
@@ -158,7 +182,7 @@ class _Command(click.Command):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and values[name] not in (None, ()):
                 typed[setting] = values[name] if isinstance(values[name], tuple) else [values[name]]
         command = self.owner.instead(typed) or self.make(typed)
-        return Line(command.checked(), context.find_root().meta.get(_DEBUG, False))
+        return Line(command.checked(), context.find_root().meta.get(_DEBUG, False), context.meta.get(_REMARKS, ()))
 
     def make(self, typed: Mapping[Setting, Sequence[str]]) -> Command:
         """The command.
@@ -190,8 +214,12 @@ class _Command(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What the exit status says."""
-        if self.owner.ends:
-            _format_statuses(formatter)
+        if self.owner.statuses:
+            _format_statuses(formatter, self.owner.statuses)
+
+
+def _is_list(setting: Setting) -> bool:
+    return isinstance(kind_of_setting(setting), Items | Maybe) and kind_of_setting(setting).repeats
 
 
 class _Words(click.ParamType[str]):
@@ -323,9 +351,9 @@ def _row(setting: Setting) -> tuple[str, str]:
     return f"{', '.join(declared.flags)} {metavar(setting)}".strip(), explained(setting)
 
 
-def _format_statuses(formatter: click.HelpFormatter) -> None:
+def _format_statuses(formatter: click.HelpFormatter, statuses: Mapping[int, str]) -> None:
     with formatter.section("exit status"):
-        formatter.write_dl([(str(status), text) for status, text in STATUSES.items() if status != INTERRUPTED])
+        formatter.write_dl([(str(status), text) for status, text in statuses.items() if status != INTERRUPTED])
 
 
 # What cannot be understood.
@@ -346,6 +374,8 @@ def _of_click(error: click.ClickException) -> DeepJudgeError:
     text = error.format_message().rstrip(".")
     if isinstance(command, click.Group):
         return UsageError(f"expected a command: {', '.join(command.commands)}", code="missing-value")
+    if isinstance(error, click.BadOptionUsage) and "does not take a value" in text:
+        return UsageError(f"{where}{error.option_name}: expected no value behind it, found one", code="wrong-value")
     if isinstance(error, click.BadOptionUsage):
         return UsageError(f"{where}{error.option_name}: expected a value, found none", code="missing-value")
     if isinstance(command, _Command) and context and "extra argument" in text:

@@ -29,6 +29,7 @@ class Plan:
         bundle: How that is made fit to be checked by others.
         exports: Which forms of the report are written beside JSON, and where, from where the user is.
         folder: Where all other relative paths, and code of networks, are found from.
+        file: What says all this, from the root; None for a command line.
     """
 
     victim: Subject
@@ -43,3 +44,4 @@ class Plan:
     bundle: BundleSettings = field(default_factory=BundleSettings)
     exports: Mapping[str, Path] = field(default_factory=dict)
     folder: Path = Path()
+    file: Path | None = None

@@ -99,6 +99,39 @@ def expand(names: Iterable[str], adapters: Adapters) -> list[str]:
     return files
 
 
+def spare(read: Iterable[str | Path], written: Iterable[Path | None]) -> None:
+    """Refuse to write over a file that is read, however it was named: in a folder, by a glob, in a file.
+
+    Args:
+        read: Files that are read.
+        written: Where files go; None for none.
+
+    Raises:
+        UsageError: Naming it.
+    """
+    kept = {Path(path).resolve() for path in read if os.path.isfile(path)}  # noqa: PTH113 - of any text
+    for path in written:
+        if path is not None and os.path.isfile(path) and path.resolve() in kept:  # noqa: PTH113 - of any text
+            raise UsageError(
+                f"{path}: expected another file to write to, found one that is read", code="would-overwrite"
+            )
+
+
+def spare_folder(read: Iterable[str | Path], folder: Path) -> None:
+    """Refuse to write files into a folder in which models lie.
+
+    Raises:
+        UsageError: Naming it.
+    """
+    for path in read:
+        if os.path.exists(path) and Path(path).parent.resolve() == folder.resolve():  # noqa: PTH110 - of any text
+            raise UsageError(
+                f"{folder}: expected a folder to write to that holds no model, found {Path(path).name} in it: take "
+                "another folder",
+                code="would-overwrite",
+            )
+
+
 def load(settings: InputSettings) -> Inputs:
     """The inputs, after a word about what may be a mistake."""
     inputs = settings.load()

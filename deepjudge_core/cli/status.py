@@ -13,3 +13,10 @@ STATUSES: Mapping[int, str] = {
     INTERRUPTED: "interrupted",
 }
 """Each status, and what it says: the end of the help and a table of the documentation are made of this."""
+
+VERIFIED: Mapping[int, str] = {
+    NO_COPY: "nobody changed the bundle, whatever its verdicts are",
+    USAGE: "the command line is wrong",
+    FAILED: "the bundle is not verified",
+}
+"""The same of the check of a bundle."""

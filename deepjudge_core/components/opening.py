@@ -138,7 +138,7 @@ def _call(
         return _open_for(source, function, expected, options)
     except DeepJudgeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{label}: cannot be opened by the {adapter.name} adapter: {first_line(error)}") from error
 
 

@@ -15,7 +15,8 @@ from deepjudge_core.text import LONGEST_LINE, clean
 
 Json = Mapping[str, Any]
 """An object of JSON, whatever is in it."""
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+# The length too: $ also matches in front of a last line feed.
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 """In hex."""
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]

@@ -99,7 +99,7 @@ def _running(model: Model, inputs: Array) -> Iterator[None]:
             yield
     except DeepJudgeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = first_line(error)
         raise ModelError(f"{model.name}: cannot be run on inputs of shape {inputs.shape[1:]}: {reason}") from error
 

@@ -24,9 +24,11 @@ from places import ROOT
 from snapshots import Snapshots
 
 from deepjudge_core.bundles import signing
+from deepjudge_core.bundles.commitment import Terms
 from deepjudge_core.bundles.statement import File, Statement
 from deepjudge_core.bundles.verify import verify_bundle
 from deepjudge_core.files import storage
+from deepjudge_core.files.documents import parse
 from deepjudge_core.files.reading import LARGEST_JSON
 from deepjudge_core.suites.observation import load_observation, save_observation
 from deepjudge_core.suites.suite import load_suite
@@ -903,3 +905,17 @@ def test_an_audit_by_a_file_is_sealed_as_it_says(ready: Cli) -> None:
     status, _, err = ready("audit", "audit.toml")
     assert status == 2
     assert 'judging.rule: committed to "nearest", found "voting"' in err
+
+
+def test_a_commitment_says_each_thing_once() -> None:
+    """An option whose name has a dot, and one that is null, are others than those that they look like."""
+
+    def terms(**options: Any) -> Terms:
+        judging = {"metrics": ["answers"], "rule": "nearest", "rule_options": options, "groups": "separate"}
+        whole = {"deepjudge": "0.1.0", "suite": "1" * 64, "calibration": None, "judging": judging, "components": {}}
+        return parse(Terms, whole)
+
+    ours = terms(alpha={"answers": 0.5})
+    assert not ours.differences(terms(alpha={"answers": 0.5}))
+    assert ours.differences(terms(**{"alpha": {"answers": 0.9}, "alpha.answers": 0.5}))
+    assert ours.differences(terms(alpha={"answers": 0.5}, share=None))

@@ -743,3 +743,9 @@ def test_the_output_of_a_victim(cli: Cli, zoo: Zoo) -> None:
     typed = ("suite", "two.onnx", "--inputs", "pictures.npz", "-n", "30", "-g", "pgd", "--option", "pgd.eps=0.5")
     assert "(onnx, 5 classes)" in cli(*typed, "--output-name", "p", "-o", "s")[1]
     assert "(onnx, 5 classes)" not in cli(*typed, "-o", "s")[1]
+
+
+@pytest.mark.parametrize("path", ["victim.toy", "in.npz", "copy.toy", "controls/c1.toy", "audit.toml"])
+def test_a_form_of_the_report_goes_over_nothing_that_is_read(cli: Cli, path: str) -> None:
+    write(WHOLE, ("[[controls]]", f'[report]\nhtml = "{path}"\n\n[[controls]]'))
+    cli.refuses(2, "would-overwrite", "audit", "audit.toml", facts=(path,))

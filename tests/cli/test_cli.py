@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and how it ends."""
 
+import errno
 import io
 import json
 import os
@@ -904,3 +905,87 @@ def test_exit_status_of_real_runs(run: Callable[..., "subprocess.CompletedProces
     assert found.stderr.startswith("deepjudge: no rule is called 'x'")
     assert judge("--", "honest.toy").returncode == 3
     assert judge(*calibration, "--", "none.toy").returncode == 4
+
+
+# What must not happen by mistake.
+
+JUDGE = ("judge", "s.safetensors", "--calibration", "c.safetensors", *HOW)
+
+
+class Closed(io.TextIOWrapper):
+    """An output that nobody reads any more."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), "utf-8")
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+@pytest.mark.parametrize("words", [("plugins",), ("judge", "--help"), ("show", "s.safetensors")])
+def test_an_output_that_nobody_reads_is_no_verdict(
+    ready: Cli, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert main(words) == 4
+
+
+def test_a_variable_of_shells_is_no_verdict(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_DEEPJUDGE_COMPLETE", "xyz")
+    assert main(["judge", "s.safetensors"]) == 4
+
+
+@pytest.mark.parametrize("ending", [SystemExit(1), GeneratorExit(), BaseException("gone")], ids=repr)
+def test_whatever_ends_a_command_is_no_verdict(
+    ready: Cli, ending: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise ending
+
+    monkeypatch.setattr(show, "load_suite", end)
+    assert ready("show", "s.safetensors")[0] == 4
+
+
+def test_an_adapter_that_ends_the_program_fails_alone(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    opening = toys._open
+
+    def end(source: Path, **options: Any) -> Any:
+        return sys.exit(1) if "honest" in source.name else opening(source, **options)
+
+    monkeypatch.setattr(toys, "_open", end)
+    status, _, _ = ready(*JUDGE, "honest.toy", "copy.toy", "--json", "r.json")
+    decisions = [suspect["decision"] for suspect in json.loads(Path("r.json").read_text())["suspects"]]
+    assert (status, decisions) == (4, ["failed", "copy"])
+
+
+@pytest.mark.parametrize("suspects", ["controls", "controls/*.toy"])
+@pytest.mark.parametrize("option", ["--json", "--html", "--markdown"])
+def test_no_suspect_is_written_over_however_it_is_named(ready: Cli, suspects: str, option: str) -> None:
+    ready.refuses(2, "would-overwrite", *JUDGE, suspects, option, "controls/c1.toy", facts=("controls/c1.toy",))
+
+
+@pytest.mark.parametrize("controls", [("controls",), ("--stratum", "same-data=controls")])
+def test_no_control_is_written_over(ready: Cli, controls: tuple[str, ...]) -> None:
+    command = ("calibrate", "s.safetensors", *controls, "-o", "controls/c1.toy")
+    ready.refuses(2, "would-overwrite", *command, facts=("controls/c1.toy",))
+
+
+def test_an_audit_takes_no_folder_of_models_for_its_own(ready: Cli) -> None:
+    command = ("audit", "victim.toy", "copy.toy", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
+    ready.refuses(2, "would-overwrite", *command, "-o", "controls", facts=("controls", "c1.toy"))
+
+
+def test_a_list_without_commas_is_noticed(ready: Cli) -> None:
+    judge = ("judge", "s.safetensors", "--calibration", "c.safetensors", "--metric", "answers", "surety", "copy.toy")
+    ready.refuses(2, "wrong-usage", *judge, "--rule", "nearest", facts=("--metric answers,surety",))
+    audit = ("audit", "victim.toy", "copy.toy", "--inputs", "in.npz", *MADE, *HOW, "-o", "out")
+    status, _, err = ready(*audit, "--controls", "controls/c1.toy", "controls/c2.toy")
+    assert "--controls controls/c1.toy,controls/c2.toy" in err
+    assert status == 3
+    assert ready(*audit, "--controls", "controls", "honest.toy")[2] == ""
+
+
+def test_what_a_flag_and_a_list_are_told_on_the_command_line(ready: Cli) -> None:
+    ready.refuses(2, "wrong-value", *JUDGE, "copy.toy", "--sequential=1", facts=("--sequential",))
+    suite = ("suite", "victim.toy", "--inputs", "in.npz", "-o", "x.safetensors")
+    ready.refuses(2, "wrong-value", *suite, "--bounds", "1,0", facts=("--bounds", "0.0,1.0", "1,0"))

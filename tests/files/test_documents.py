@@ -105,3 +105,13 @@ def test_the_schema_is_that_of_what_is_read() -> None:
     validator.validate(VALUE)
     for change in ({"schema": "test/2"}, {"number": "1"}, {"more": None}, {"other": 1}, {"pair": [1]}):
         assert not validator.is_valid({**VALUE, **change})
+
+
+def test_a_digest_is_all_of_its_line() -> None:
+    class Digested(Part, frozen=True):
+        digest: Sha256
+
+    assert parse(Digested, {"digest": "a" * 64}).digest == "a" * 64
+    for text in ("a" * 64 + "\n", "\n" + "a" * 64, "A" * 64, "a" * 63):
+        with pytest.raises(ValueError, match="digest"):
+            parse(Digested, {"digest": text})

@@ -10,6 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,7 +84,7 @@ def read_plan(path: Path, output: Path | None, session: Session, command: type[C
         plan = reading.plan(values, path.parent, output, sealed)
     if plan is None:
         raise AuditFileError(_lines(path, text, reading.mistakes[:_MOST_MISTAKES]))
-    return plan
+    return replace(plan, file=path.absolute())
 
 
 def _parse(path: Path, text: str) -> Mapping[str, Any]:

@@ -18,7 +18,18 @@ from deepjudge_core.cli.commands.calibrate import STRATUM
 from deepjudge_core.cli.ending import seal, status_of, warn_of
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.cli.sealing import BundleSession
-from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of, expand, folder_to_write, load
+from deepjudge_core.cli.sources import (
+    MODELS,
+    StratumControls,
+    begun,
+    controls_of,
+    expand,
+    folder_to_write,
+    load,
+    spare,
+    spare_folder,
+)
+from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import Judge
@@ -37,7 +48,7 @@ class AuditCommand(Command):
     """Suite, calibrate and judge in one."""
 
     usage = ("VICTIM SUSPECT... --controls CONTROL,... --inputs FILE.npz [options] -o DIR", "AUDIT.toml [-o DIR]")
-    ends = True
+    statuses = STATUSES
 
     victim: Path = argument("VICTIM", "your model", key="path", tables=("victim",), sample="victim.onnx", reads=True)
     suspects: tuple[str, ...] = argument("SUSPECT", f"what is judged: {MODELS}", reads=True)
@@ -158,9 +169,14 @@ class _ShownBundle(BundleSession):
 def run_plan(plan: Plan, session: Session) -> int:
     """Audit, keep each part as soon as it is there, show the report and write it."""
     out, folder = display.console(), folder_to_write(plan.output).absolute()
+    written = [path.absolute() for path in plan.exports.values()]
     with contextlib.chdir(plan.folder):
+        models = [subject.name for subject in (plan.victim, *plan.controls, *plan.suspects)]
+        sealing = (plan.bundle.commitment, plan.bundle.tsa_response, plan.bundle.key)
+        spare([*models, plan.inputs.path, *filter(None, (*sealing, plan.file))], written)
         bundle = _ShownBundle(plan.bundle, plan.judge, folder, session)
         bundle.spare([*plan.controls, *plan.suspects])
+        spare_folder(models, folder)
         outcome = audit(
             plan.victim,
             plan.suspects,

@@ -8,7 +8,7 @@ from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import has_failed, warn_of
-from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of
+from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of, spare
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.calibration import save_calibration
@@ -48,6 +48,7 @@ class CalibrateCommand(Command):
         files = controls_of(self.controls, self.strata, session.registry.adapters)
         if not files:
             raise UsageError("expected at least one CONTROL, found none", code="missing-value")
+        spare([file for file, _ in files], [self.output])
         options = self.opening.options
         controls = [Subject.of(file, query=self.query, options=options, stratum=stratum) for file, stratum in files]
         for control in controls:

@@ -14,7 +14,8 @@ from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import seal, status_of
 from deepjudge_core.cli.sealing import BundleSession, committed
-from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write
+from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write, spare
+from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.judging.calibration import Calibration
@@ -35,7 +36,7 @@ class JudgeCommand(Command):
     """Judge suspects."""
 
     hints = {"--match": MATCHED}  # noqa: RUF012 - the base class says that it is one of the class
-    ends = True
+    statuses = STATUSES
 
     suite: Path = argument("SUITE", "from 'deepjudge suite'", reads=True)
     suspects: tuple[str, ...] = argument("SUSPECT", f"{MODELS}; or a stored observation", reads=True)
@@ -79,6 +80,7 @@ class JudgeCommand(Command):
         stored = self.calibration
         calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
         files = expand(self.suspects, session.registry.adapters)
+        spare(files, [self.json, *forms.values()])
         suspects = [Subject.of(file, query=self.query, options=self.opening.options) for file in files]
         bundle = self._bundle(suite, calibration, judge, session)
         session = replace(session, listener=bundle or session.listener)

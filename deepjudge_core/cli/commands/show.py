@@ -29,7 +29,9 @@ _SCHEMAS = (AUDIT, manifest.SCHEMA, POWER)
 class ShowCommand(Command):
     """Print what one of deepjudge's files holds."""
 
-    file: Path = argument("FILE", "a suite, an observation, a calibration or a report", reads=True)
+    file: Path = argument(
+        "FILE", "a suite, an observation, a calibration, a report, a zoo.json or a power.json", reads=True
+    )
 
     def run(self) -> int:
         """Print it."""

@@ -10,7 +10,7 @@ from deepjudge_core.bundles.verify import Verification, verify_bundle
 from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun
-from deepjudge_core.cli.status import FAILED, NO_COPY
+from deepjudge_core.cli.status import FAILED, NO_COPY, VERIFIED
 from deepjudge_core.errors import UsageError
 from deepjudge_core.settings import argument, part
 
@@ -21,7 +21,7 @@ _MOST_FINDINGS = 50  # that are told
 class VerifyCommand(Command):
     """Check the bundle of an audit, without any model."""
 
-    ends = True
+    statuses = VERIFIED
 
     bundle: Path = argument("DIR", "what 'deepjudge audit' wrote")
     origin: VerifySettings = part(VerifySettings)
