@@ -48,12 +48,13 @@ def divided(p: Array, tolerance: float | None = None) -> Array:
         p: What a model gave.
         tolerance: How far from 1 a sum may be; by default, what the resolution of the numbers allows.
     """
-    if p.ndim != 2 or not len(p):
+    if p.ndim != 2 or not p.size:
         return p
     sums = p.sum(axis=1, keepdims=True, dtype=np.float64)
     off = np.abs(sums - 1)
     if not (off > EXACT).any():
         return p
-    coarse = (off > EXACT) & (off <= (slack(p) if tolerance is None else tolerance)) & (p >= 0).all(axis=1)[:, None]
+    allowed = slack(p) if tolerance is None else tolerance
+    coarse = (off > EXACT) & (off <= allowed) & (p.min(axis=1, keepdims=True) >= 0)
     quotients: Array = np.divide(p, np.where(coarse, sums, 1)).astype(p.dtype)
     return quotients if coarse.any() else p
