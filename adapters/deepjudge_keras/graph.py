@@ -33,8 +33,11 @@ _ACTIVATIONS = {
 """TensorFlow operations that are an activation function, or the nonlinear part of one."""
 
 _OTHERS = {
-    **dict.fromkeys(("Abs", "Add", "AddN", "AddV2", "BiasAdd", "Exp", "Expm1", "Maximum", "Minimum"), Role.ELEMENTWISE),
-    **dict.fromkeys(("Neg", "Pow", "RealDiv", "Sqrt", "Square", "Sub"), Role.ELEMENTWISE),
+    **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "MatMul"), Role.PROJECTION),
+    **dict.fromkeys(("Conv2D", "Conv3D", "DepthwiseConv2dNative"), Role.PROJECTION),
+    **dict.fromkeys(("Add", "AddN", "AddV2", "BiasAdd", "Neg", "Sub"), Role.AFFINE),
+    **dict.fromkeys(("Abs", "Exp", "Expm1", "Maximum", "Minimum", "Pow"), Role.ELEMENTWISE),
+    **dict.fromkeys(("RealDiv", "Sqrt", "Square"), Role.ELEMENTWISE),
     **dict.fromkeys(("Greater", "GreaterEqual", "Less", "LessEqual"), Role.ELEMENTWISE),
     **dict.fromkeys(("Mul", "Select", "SelectV2"), Role.MULTIPLY),
     **dict.fromkeys(("AvgPool", "Cast", "ConcatV2", "FusedBatchNormV3", "Identity", "IdentityN"), Role.KEEP),
@@ -259,6 +262,8 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
         role = Role.ACTIVATION if _completes(operation) else Role.ELEMENTWISE
     elif _is_limit(operation):
         role = Role.ACTIVATION
+    elif len(inputs) == 1 and (operation.type == "Mul" or _is_quotient(operation, inputs[0])):
+        role = Role.AFFINE
     elif role is Role.TRANSPOSE:
         order = tf.get_static_value(operation.inputs[1])
         permutation = () if order is None else tuple(order.tolist())
@@ -270,6 +275,10 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
         permutation = _kept_axes(operation, output)
         role = Role.TRANSPOSE if permutation else role
     return Op(output.name, role, inputs, rank, permutation=permutation)
+
+
+def _is_quotient(operation: Any, dividend: str) -> bool:
+    return bool(operation.type == "RealDiv" and operation.inputs[0].name == dividend)
 
 
 def _completes(operation: Any) -> bool:

@@ -21,7 +21,8 @@ _GREATEST_NORM = 5.0
 _BATCH, _BATCH_VALUES = 512, 2**20  # as BatchedModel has them
 
 _LEAST = 1e-30  # probability whose logarithm is told from that of 0
-_SUM_TOLERANCE = 1e-3
+_LEAST_REST = 2.0**-24  # how near one of two comes to 1
+_SUM_TOLERANCE, _ROUNDING = 1e-3, 1e-6
 
 
 class Functions:
@@ -229,12 +230,16 @@ class KerasTrainer:
 def _logits(traced: Trace) -> Any:
     logits = tf.cast(traced.neurons(list(traced.taps)[-1]), tf.float32)
     if logits.shape[1] == 1:  # a sigmoid is a softmax of two logits
+        if traced.scores is Scores.UNKNOWN:  # it may be one that somebody spelt out
+            p = tf.clip_by_value(logits, _LEAST, 1 - _LEAST_REST)
+            inside = tf.reduce_all(tf.abs(logits - 0.5) <= 0.5 + _ROUNDING)
+            logits = tf.where(inside, tf.math.log(p) - tf.math.log1p(-p), logits)
         return tf.concat([tf.zeros_like(logits), logits], axis=1)
     if traced.output.op.type == "Sigmoid":
         raise ModelError(
             f"expected one sigmoid, or class probabilities that sum to 1, found {logits.shape[1]} sigmoids"
         )
-    if traced.scores is not Scores.LOGITS:
+    if traced.scores not in (Scores.LOGITS, Scores.UNKNOWN):
         return logits
     # With no softmax found they may be probabilities all the same, of one that somebody spelt out.
     sums = tf.abs(tf.reduce_sum(logits, axis=1) - 1)

@@ -22,7 +22,7 @@ from deepjudge_onnx.gelu import with_gelus
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised
 from deepjudge_onnx.operations import layout, operations
 from deepjudge_onnx.places import find_place, reduce
-from deepjudge_onnx.plain import plain
+from deepjudge_onnx.plain import plain, with_real_scores
 from deepjudge_onnx.runtime import onnxruntime
 from deepjudge_onnx.sizes import with_free_rows, without_sizes
 
@@ -101,7 +101,7 @@ class OnnxModel(BatchedModel):
         self._differentiable: dict[str, Differentiable] = {}
         self._source, shape, dtype = self._find_input()
         self._output, self._samples = self._find_output(output, shape, dtype)
-        self._model = cut(self._model, [self._output])
+        self._model = with_real_scores(cut(self._model, [self._output]))
         ops = operations(self._model, self._source, self._shapes())
         taps = find_taps(ops, self._output)
         self._places = self._find_places(taps.taps)

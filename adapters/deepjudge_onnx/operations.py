@@ -10,6 +10,7 @@ from onnx import ModelProto, NodeProto, numpy_helper
 from deepjudge_core.models.taps import Op, Role, axes_beside_one_place
 from deepjudge_core.types import Array, Layout
 from deepjudge_onnx.graph import Shapes, attribute, constants, dependents, reads
+from deepjudge_onnx.plain import QUANTISED_ENDS, real_score
 
 _ROLES = {
     kind: role
@@ -116,6 +117,9 @@ class _Translator:
         inputs, rank = tuple(dict.fromkeys(self._inputs(node))), self._rank(name)
         if name in self._recurrent:
             return Op(name, Role.RECURRENT, inputs, rank, self._recurrent[name])
+        before = self._producers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if before is not None and before.op_type in QUANTISED_ENDS:
+            return Op(name, _ROLES[before.op_type.removeprefix("QLinear")], (real_score(before),), rank)
         if self._completes(node):
             part = self._ops.pop(inputs[0])
             role = Role.ACTIVATION if part.role is Role.SIGMOID else part.role  # its logarithm ends no classifier
@@ -135,6 +139,8 @@ class _Translator:
         kind = node.op_type
         if kind == "Mul" and len(inputs) > 1:
             return Role.MULTIPLY
+        if self._is_affine(node):
+            return Role.AFFINE
         if kind == "LayerNormalization" and name == node.output[0]:
             last = attribute(node, "axis", -1) in (-1, self._rank(name) - 1)
             return Role.PROJECTION if last else Role.KEEP
@@ -145,6 +151,14 @@ class _Translator:
         # Unknown ones, pooling, padding, concatenation, ... keep the axes of a tensor, but not a matrix as it is.
         same = self._rank(name) == self._rank(inputs[0]) > 2
         return _ROLES.get(kind, Role.KEEP if same else Role.OTHER)
+
+    def _is_affine(self, node: NodeProto) -> bool:
+        if node.op_type in ("Add", "Neg", "Sub", "Sum"):
+            return True
+        factors = [name for name in node.input if name in self._dynamic]
+        return len(factors) == 1 and (
+            node.op_type == "Mul" or (node.op_type == "Div" and node.input[0] in self._dynamic)
+        )
 
     def _cuts_off(self, node: NodeProto) -> bool:
         # Whether it is what is left of a ReLU: quantisers drop one after a layer of weights where the integers that

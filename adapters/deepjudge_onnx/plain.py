@@ -14,6 +14,9 @@ _FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
 _PARAMETERS = {"HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",)}
 _ONE = "deepjudge/one"
 
+QUANTISED_ENDS = {"QLinearSigmoid", "QLinearSoftmax"}
+"""Operations of ``com.microsoft`` that may end a quantised classifier."""
+
 
 def plain(model: ModelProto) -> ModelProto:
     """The same model, with each of these operations in its parts; the one given where it has none of them.
@@ -34,6 +37,31 @@ def plain(model: ModelProto) -> ModelProto:
         kind = _element_type(model, next(node.output[0] for node in model.graph.node if node.op_type == "Erfc"))
         graph.initializer.append(numpy_helper.from_array(np.array(1, helper.tensor_dtype_to_np_dtype(kind)), _ONE))
     return changed
+
+
+def with_real_scores(model: ModelProto) -> ModelProto:
+    """The same model, with what goes into each quantised softmax and sigmoid as real numbers beside; nothing reads it.
+
+    The operations themselves stay, since ONNX Runtime computes them by tables of its own.
+    """
+    if not QUANTISED_ENDS & {node.op_type for node in model.graph.node}:
+        return model
+    changed = ModelProto()
+    changed.CopyFrom(model)
+    del changed.graph.node[:]
+    known: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type in QUANTISED_ENDS and real_score(node) not in known:
+            known.add(real_score(node))
+            numbers = [name for name in node.input[:3] if name]  # scale, and zero point if there is one
+            changed.graph.node.append(helper.make_node("DequantizeLinear", numbers, [real_score(node)]))
+        changed.graph.node.append(node)
+    return changed
+
+
+def real_score(node: NodeProto) -> str:
+    """Name of the real numbers that go into a quantised softmax or sigmoid."""
+    return f"{node.input[0]}/real"
 
 
 def _parts(node: NodeProto, graph: Any) -> Iterator[NodeProto]:

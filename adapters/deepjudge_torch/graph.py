@@ -230,6 +230,11 @@ def _role(node: fx.Node, inputs: Sequence[str], *, keeps: bool) -> Role:
         return Role.CONVOLUTION
     if name == "mul" and len(inputs) > 1:
         return Role.MULTIPLY
+    if name in ("add", "neg", "rsub", "sub"):
+        return Role.AFFINE
+    factors = [argument for argument in node.args[:2] if isinstance(argument, fx.Node) and argument.name in inputs]
+    if len(factors) == 1 and (name == "mul" or (name == "div" and factors[0] is node.args[0])):
+        return Role.AFFINE
     if name in ("maximum", "minimum") and len(inputs) == 1:
         return Role.ACTIVATION
     if name.endswith("layer_norm") and len(node.args[1]) > 1:

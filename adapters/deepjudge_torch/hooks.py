@@ -54,9 +54,10 @@ _CHANNELS = {
 }
 _ENDINGS = {
     "log_softmax": Scores.LOG_PROBABILITIES,
-    "sigmoid": Scores.PROBABILITIES,
+    "sigmoid": Scores.SIGMOIDS,
     "softmax": Scores.PROBABILITIES,
 }
+_LINEAR = {"addmm", "linear", "matmul", "mm"}
 _FEW = 2  # rows, to tell their axis from the others
 
 
@@ -98,8 +99,10 @@ class HookedModel(TensorModel):
             with contextlib.suppress(ModelError):
                 few = self._probe(first[:_FEW])
         self._order = run.order
-        ends = run.ending.scores if run.ending.gave(run.scores) else Scores.LOGITS
-        self._looked_through = ends is not Scores.LOGITS
+        self._looked_through = run.ending.gave(run.scores)
+        ends = run.ending.scores
+        if not self._looked_through:
+            ends = Scores.LOGITS if run.ending.linear is run.scores else Scores.UNKNOWN
         if not self._looked_through and are_probabilities(run.scores):
             ends = Scores.PROBABILITIES
         self._check_same(run, few, example)
@@ -235,10 +238,14 @@ class _Run:
 
 
 class _Ending(TorchFunctionMode):  # type: ignore[misc]  # torch ships no types here
-    """Keeps what went into the last softmax or sigmoid, be it called as a module or as a function."""
+    """Keeps what went into the last softmax or sigmoid, be it called as a module or as a function.
+
+    And what the last layer of weights gave, unless it was given the result of one of these.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.linear: torch.Tensor | None = None
         self.scores = Scores.LOGITS
         self.logits = self.result = torch.empty(0)
 
@@ -250,7 +257,10 @@ class _Ending(TorchFunctionMode):  # type: ignore[misc]  # torch ships no types 
         name = getattr(func, "__name__", "")
         scores = _ENDINGS.get(name.removesuffix("_"))
         if scores is None:
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            if name in _LINEAR:
+                self.linear = None if any(value is self.result for value in args) else result
+            return result
         operand = args[0] if args else kwargs["input"]
         if name.endswith("_"):
             operand = operand.clone()
@@ -262,6 +272,8 @@ class _Ending(TorchFunctionMode):  # type: ignore[misc]  # torch ships no types 
         """Whether these are its result, perhaps in another shape."""
         if self.result.numel() != scores.numel():
             return False
+        if scores.shape[1] == 1 and self.result.untyped_storage().data_ptr() != scores.untyped_storage().data_ptr():
+            return False  # it may be limited afterwards, and so the same for some inputs: its values tell as much
         return bool(torch.allclose(self.result.reshape(scores.shape), scores, equal_nan=True))
 
 

@@ -30,6 +30,8 @@ Author = Callable[[], Mapping[str, torch.Tensor]]
 _TRAINED = (torch.float32, torch.float64)
 # Rows of what it is tried with, and what free axes are tried with.
 _ROWS, _LENGTH = 4, 64
+# By what the inputs are multiplied that tell the range of an output, and its rounding.
+_FAR, _ROUNDING = (-1000, -10, 10, 1000), 1e-6
 
 
 def open_torch_network(
@@ -207,12 +209,21 @@ def _read(model: TorchModel, author: Author | None) -> TorchArchitecture:
     if halves:
         raise ModelError(f"{expected}, of float32 or float64, found weights of {', '.join(halves)}: convert it first")
     probabilities = False
-    if model.network.scores is Scores.LOGITS and model.layers[model.logits] > 1:
+    one = model.layers[model.logits] == 1
+    if model.network.scores is Scores.UNKNOWN or (model.network.scores is Scores.LOGITS and not one):
+        # Of one probability, far from all inputs too.
+        factors, test = ((1, *_FAR), _lie_in_0_to_1) if one else ((1,), are_probabilities)
         with torch.inference_mode():
             probabilities = all(
-                are_probabilities(model.run(x, [model.logits])[0]) for x in samples(_example(model), _ROWS)
+                test(model.run(factor * x, [model.logits])[0])
+                for x in samples(_example(model), _ROWS)
+                for factor in factors
             )
     return TorchArchitecture(model, weights, probabilities, author)
+
+
+def _lie_in_0_to_1(scores: torch.Tensor) -> bool:
+    return bool((scores.isnan() | ((scores >= -_ROUNDING) & (scores <= 1 + _ROUNDING))).all())
 
 
 def _example(model: TorchModel) -> torch.Tensor:

@@ -125,7 +125,7 @@ class ScriptModel(TensorModel):
             device=example.device,
             input=spec_of(example),
             layers={_LOGITS: outputs[0].shape[1]},
-            scores=Scores.PROBABILITIES if probabilities else Scores.LOGITS,
+            scores=Scores.PROBABILITIES if probabilities else Scores.UNKNOWN,
             batch_size=batch_size,
             fixed_batch=rows or None,
         )

@@ -18,6 +18,8 @@ from deepjudge_torch.weights import draws, training_graph
 _BETAS, _EPSILON = (0.9, 0.999), 1e-7
 # Of the gradients of a step, beyond which they are scaled down.
 _GREATEST_NORM = 5.0
+# Probability that is told from 0, of the class that is less probable.
+_LEAST_REST = 2.0**-24
 
 
 class Randomness:
@@ -128,6 +130,8 @@ class TorchTrainer:
     def _scores(self, x: torch.Tensor, *, training: bool = False) -> torch.Tensor:
         scores = self._run(self._model.logits, x, training=training)
         if scores.shape[1] == 1:  # of a sigmoid
+            if self._probabilities:
+                scores = scores.logit(_LEAST_REST)
             return torch.cat([torch.zeros_like(scores), scores], 1)
         return as_logits(scores) if self._probabilities else scores
 

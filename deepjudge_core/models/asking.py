@@ -9,6 +9,7 @@ from deepjudge_core import progress
 from deepjudge_core.errors import DeepJudgeError, ModelError, first_line
 from deepjudge_core.models.model import Model, softmax
 from deepjudge_core.models.preprocessing import Prepare
+from deepjudge_core.models.resolution import divided
 from deepjudge_core.models.steadiness import Responses, unsteadiness
 from deepjudge_core.types import Array
 
@@ -41,7 +42,7 @@ def ask(
             advance(len(chunk))
         if taps:
             # Unless the model's own output is no softmax, as of sigmoids for many labels: one row shows it.
-            _check_probabilities(model, 1, model.predict(chunk[:1]))
+            _check_probabilities(model, 1, divided(model.predict(chunk[:1])))
         answers, activations = Responses.join(parts)
         _check_probabilities(model, len(inputs), answers)
         if len(answers) > 1 and float(np.ptp(answers, axis=0).max()) < _NO_CHANGE:
@@ -106,7 +107,7 @@ def _running(model: Model, inputs: Array) -> Iterator[None]:
 
 def _respond(model: Model, inputs: Array, taps: Sequence[str]) -> Responses:
     if not taps:
-        return Responses(model.predict(inputs), {})
+        return Responses(divided(model.predict(inputs)), {})
     # One pass gives both: the probabilities are the softmax of the last tap, the logits.
     logits = list(model.layers)[-1]
     outputs = model.activations(inputs, list(dict.fromkeys([*taps, logits])))

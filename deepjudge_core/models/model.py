@@ -11,6 +11,7 @@ import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.isolation import Isolation
+from deepjudge_core.models.resolution import EXACT, divided, slack, slack_of_bits
 from deepjudge_core.types import Array, Layout
 
 Cotangent = Callable[[Array, slice], Array]
@@ -55,9 +56,11 @@ class InputSpec:
 class Scores(enum.Enum):
     """What a model's output is, so that it can be turned into class probabilities."""
 
-    LOGITS = "logits"
-    PROBABILITIES = "probabilities"
+    LOGITS = "logits"  # of one output, for certain; of several, unless the values show that they are probabilities
+    PROBABILITIES = "probabilities"  # of classes that exclude one another: a row sums to 1, as far as its bits allow
     LOG_PROBABILITIES = "log-probabilities"
+    SIGMOIDS = "sigmoids"  # one gives the probability of the second of two classes; rows of several need not sum to 1
+    UNKNOWN = "unknown"  # the graph does not tell: values do
 
 
 @runtime_checkable
@@ -158,20 +161,28 @@ class BatchedModel(Model, abc.ABC):
     A subclass runs single batches: :meth:`forward` and :meth:`backward`. Models exported with a fixed batch size get
     batches of exactly that size, the last one padded by repeating its last row, and so do those of a least size.
 
-    A model with one sigmoid output is a classifier of two classes, with logits ``(0, z)``.
+    A model with one output is a classifier of two classes, with logits ``(0, z)``. Its output is z, or p = sigmoid(z).
 
-    An adapter says that the output is logits when it finds no final softmax in the graph. It may be probabilities all
-    the same: of a softmax written by hand, a mean of several, a calibrated ensemble. This is told by the values of the
-    first batch; from then on the last tap is their logarithm, so that its softmax gives the probabilities back.
+    An adapter that finds no final softmax or sigmoid in the graph cannot always say that the output is no probability:
+    there are those written by hand, means of several, calibrated ensembles. This is told by the values of the first
+    batch: of several outputs, by sums of 1; of one, by all lying in 0..1, some below 0.5 and some above, since a logit
+    of that range would give all inputs one class. Where they lie on one side, inputs far from those that were asked
+    decide: a probability stays in 0..1 there.
+
+    From then on the last tap is what the softmax, or sigmoid, gives the probabilities back from: their logarithm, or
+    log(p / (1 - p)).
     """
 
     # Values per batch: bounds the memory of a forward and backward pass through deep models on large inputs.
     _BATCH_VALUES = 2**20
     _MAX_BATCH = 512
-    # Of a sum of probabilities: for a batch to be taken for some, and for later ones, where float16 may stray further.
-    _SUM_TOLERANCE, _LATER_TOLERANCE = 1e-3, 1e-2
-    # Least probability whose logarithm is told from that of 0; its inverse is a float32 by far.
-    _LEAST = 1e-30
+    # Of a sum of probabilities after the first batch, where float16 may stray further.
+    _LATER_TOLERANCE = 1e-2
+    # Least probability whose logarithm is told from that of 0; its inverse is a float32 by far. And how near one of two
+    # comes to 1: half a step of float32.
+    _LEAST, _LEAST_REST = 1e-30, 2.0**-25
+    # How far inputs are multiplied that tell the range of the output, and how many there are.
+    _FAR, _FEW = (10.0, 1000.0), 8
 
     _least_rows = 1  # of a batch: some exporters make programs for two and more
 
@@ -205,7 +216,9 @@ class BatchedModel(Model, abc.ABC):
         self._binary = width == 1
         self.classes = 2 if self._binary else width
         self._scores = scores
-        self._gives_probabilities: bool | None = None if scores is Scores.LOGITS and not self._binary else False
+        certain = scores is not Scores.UNKNOWN and (scores is not Scores.LOGITS or self._binary)
+        self._gives_probabilities: bool | None = False if certain else None
+        self._tolerance = self._LATER_TOLERANCE
         row = int(np.prod([axis or 1 for axis in input.shape]))
         default = max(1, min(self._MAX_BATCH, self._BATCH_VALUES // max(row, 1)))
         self.fixed_batch = fixed_batch
@@ -222,7 +235,7 @@ class BatchedModel(Model, abc.ABC):
     def predict(self, x: Array) -> Array:
         """See :class:`Model`."""
         raw = np.concatenate([self._answer(b, r, None)[0] for b, r in self._batches(x)])
-        self._recognise(raw)
+        self._recognise(raw, x)
         return self._probabilities(raw)
 
     def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
@@ -235,9 +248,9 @@ class BatchedModel(Model, abc.ABC):
         joined = (np.concatenate(column).astype(np.float32, copy=False) for column in zip(*parts, strict=True))
         outputs = dict(zip(layers, joined, strict=True))
         if self.logits in outputs:
-            self._recognise(outputs[self.logits])
+            self._recognise(outputs[self.logits], x)
             if self._gives_probabilities:
-                outputs[self.logits] = self._logarithms(outputs[self.logits])
+                outputs[self.logits] = self._from_probabilities(outputs[self.logits])
         return outputs
 
     def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
@@ -245,6 +258,10 @@ class BatchedModel(Model, abc.ABC):
         binary = self._binary and layer is None
         target = self.logits if layer is None else layer
         self._require(target)
+        if target == self.logits and self._gives_probabilities is None:
+            first = x[: self._MAX_BATCH]
+            self._recognise(np.concatenate([self._answer(b, r, [target])[0] for b, r in self._batches(first)]), first)
+        converted = self._gives_probabilities and target == self.logits
         parts = []
         for batch, rows in self._batches(x):
             size = rows.stop - rows.start
@@ -252,20 +269,15 @@ class BatchedModel(Model, abc.ABC):
             def padded(
                 scores: Array, rows: slice = rows, size: int = size
             ) -> Array:  # rows that only fill a batch have no loss
-                own = outputs = scores[:size]
-                if target == self.logits:
-                    self._recognise(own)
-                logarithm = self._gives_probabilities and target == self.logits
+                own = scores[:size]
+                outputs = self._from_probabilities(own) if converted else own
                 if binary:
-                    outputs = np.concatenate([np.zeros_like(own), own], axis=1)
-                elif logarithm:
-                    outputs = self._logarithms(own)
+                    outputs = np.concatenate([np.zeros_like(outputs), outputs], axis=1)
                 cot = np.asarray(cotangent(outputs, rows), dtype=scores.dtype)
                 if binary:
                     cot = cot[:, 1:]
-                elif logarithm:  # dL/dp = dL/dlog(p) / p, and 0 where the logarithm is that of the least probability
-                    least = max(self._LEAST, np.finfo(own.dtype).tiny)
-                    cot = np.where(own > least, cot / np.maximum(own, least), 0).astype(scores.dtype)
+                if converted:
+                    cot = self._through(cot, own)
                 out = np.zeros_like(scores)
                 out[:size] = cot
                 return out
@@ -280,21 +292,69 @@ class BatchedModel(Model, abc.ABC):
                 raise ModelError(f"{self.name}: expected answers to {len(batch)} inputs, found shape {output.shape}")
         return [output[: rows.stop - rows.start] for output in outputs]
 
-    def _recognise(self, outputs: Array) -> None:
+    def _recognise(self, outputs: Array, x: Array) -> None:
         # Once, whatever is asked first, for all answers to agree. With no softmax found, the last tap is the output.
-        if self._gives_probabilities is None:
-            self._gives_probabilities = self._are_probabilities(outputs[: self._batch_size], self._SUM_TOLERANCE)
+        if self._gives_probabilities is not None:
+            return
+        if self._binary:
+            # Of a fixed batch size, one batch may be one row.
+            self._gives_probabilities = self._is_one_probability(outputs[: self._MAX_BATCH], x)
+            return
+        first = outputs[: self._batch_size]
+        allowed = slack(first)
+        self._gives_probabilities = self._are_probabilities(first, max(EXACT, allowed))
+        self._tolerance = max(self._LATER_TOLERANCE, allowed)
+
+    def _is_one_probability(self, outputs: Array, x: Array) -> bool:
+        if not _lie_in_0_to_1(outputs):
+            return False
+        if outputs.min() < 0.5 < outputs.max():
+            return True
+        rows = np.asarray(x[: self._FEW], np.float32)
+        signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), rows.shape)
+        far = np.concatenate([factor * part for factor in self._FAR for part in (rows, -rows, signs)])
+        try:
+            with np.errstate(all="ignore"):
+                values = np.concatenate([self._answer(b, r, None)[0] for b, r in self._batches(far)])
+        except Exception as error:
+            raise self._undecided() from error
+        values = values[np.isfinite(values)]
+        if not len(values):
+            raise self._undecided()
+        return _lie_in_0_to_1(values)
+
+    def _undecided(self) -> ModelError:
+        return ModelError(
+            f"{self.name}: expected one output that is known as a logit or as a probability, found answers in 0..1 "
+            "that may be either: ask inputs of both classes first"
+        )
 
     @staticmethod
     def _are_probabilities(raw: Array, tolerance: float) -> bool:
         sums = raw.sum(axis=-1, dtype=np.float64)
         return bool((raw >= 0).all() and (np.abs(sums - 1) <= tolerance).all())
 
-    def _logarithms(self, p: Array) -> Array:
-        if not self._are_probabilities(p, self._LATER_TOLERANCE):
+    def _from_probabilities(self, p: Array) -> Array:
+        # What the softmax, or for one output the sigmoid, makes them of.
+        valid = _lie_in_0_to_1(p, EXACT) if self._binary else self._are_probabilities(p, self._tolerance)
+        if not valid:
             raise ModelError(f"{self.name}: expected probabilities, as its first answers were, found other numbers")
-        logarithm: Array = np.log(np.maximum(p.astype(np.float64), self._LEAST)).astype(np.float32)
-        return logarithm
+        wide = p.astype(np.float64)
+        scores = np.log(np.maximum(wide, self._LEAST))
+        if self._binary:
+            scores -= np.log(np.maximum(1 - wide, self._LEAST_REST))
+        logits: Array = scores.astype(np.float32)
+        return logits
+
+    def _through(self, cotangent: Array, p: Array) -> Array:
+        # dL/dp of the derivative at what they are made of; 0 where that stays at its limit. log p has the derivative
+        # 1 / p, log(p / (1 - p)) has 1 / (p (1 - p)).
+        least = max(self._LEAST, np.finfo(p.dtype).tiny)
+        inside, slope = p > least, np.maximum(p, least)
+        if self._binary:
+            inside, slope = inside & (p < 1), slope * np.maximum(1 - p, self._LEAST_REST)
+        derivative: Array = np.where(inside, cotangent / slope, 0).astype(cotangent.dtype)
+        return derivative
 
     def _require(self, layer: str) -> None:
         if layer not in self.layers:
@@ -320,9 +380,20 @@ class BatchedModel(Model, abc.ABC):
     def _probabilities(self, raw: Array) -> Array:
         if raw.ndim != 2 or raw.shape[1] != (1 if self._binary else self.classes):
             raise ModelError(f"{self.name}: expected an output of {self.classes} classes, found shape {raw.shape[1:]}")
-        if self._gives_probabilities:
-            return softmax(self._logarithms(raw))
-        if self._scores is Scores.LOGITS:
+        if self._gives_probabilities and not self._binary:
+            return softmax(self._from_probabilities(raw))
+        if self._scores in (Scores.LOGITS, Scores.UNKNOWN) and not self._gives_probabilities:
             return softmax(np.concatenate([np.zeros_like(raw), raw], axis=1) if self._binary else raw)
-        p = np.exp(raw) if self._scores is Scores.LOG_PROBABILITIES else raw
-        return (np.concatenate([1 - p, p], axis=1) if self._binary else p).astype(np.float32, copy=False)
+        if self._binary:
+            p = np.exp(raw) if self._scores is Scores.LOG_PROBABILITIES else raw
+            if self._gives_probabilities:
+                self._from_probabilities(raw)  # which refuses other numbers
+                p = np.clip(raw, 0, 1)
+            return np.concatenate([1 - p, p], axis=1).astype(np.float32, copy=False)
+        p = (np.exp(raw) if self._scores is Scores.LOG_PROBABILITIES else raw).astype(np.float32, copy=False)
+        return p if self._scores is Scores.SIGMOIDS else divided(p, slack_of_bits(self.classes))
+
+
+def _lie_in_0_to_1(values: Array, tolerance: float = 1e-6) -> bool:
+    # A mean of several, or a sum of a few terms, may be off in its last bit.
+    return bool((values >= -tolerance).all() and (values <= 1 + tolerance).all())

@@ -6,7 +6,7 @@ into :class:`Op` records; the rules that find the taps, and the channel axis of 
 """
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,15 @@ class Role(enum.Enum):
     LOG_SOFTMAX = "log-softmax"
     SIGMOID = "sigmoid"  # an activation, unless it is the output of a classifier
     KEEP = "keep"  # keeps axes as they are: pooling, normalisation, dropout, casts
-    ELEMENTWISE = "elementwise"  # keeps axes, changes each value by itself: addition, powers, scaling
+    AFFINE = "affine"  # keeps axes: addition, and scaling by numbers that do not depend on the input
+    ELEMENTWISE = "elementwise"  # keeps axes, changes each value by itself otherwise: powers, exponentials, limits
     OTHER = "other"
 
 
 _ACTIVATIONS = (Role.ACTIVATION, Role.SIGMOID)
-_ELEMENTWISE = (*_ACTIVATIONS, Role.MULTIPLY, Role.KEEP, Role.ELEMENTWISE)
+_ELEMENTWISE = (*_ACTIVATIONS, Role.MULTIPLY, Role.KEEP, Role.AFFINE, Role.ELEMENTWISE)
+_LAYERS = (Role.CONVOLUTION, Role.PROJECTION)
+_CARRIES = (Role.AFFINE, Role.KEEP, Role.RESHAPE, Role.SELECT, Role.TRANSPOSE)
 
 
 @dataclass(frozen=True)
@@ -159,15 +162,40 @@ def _find_logits(by_name: Mapping[str, Op], output: str) -> tuple[str, Scores]:
     name = output
     while True:
         op = by_name[name]
-        if op.role in (Role.SOFTMAX, Role.SIGMOID):
+        if op.role is Role.SOFTMAX:
             return _source(op, name), Scores.PROBABILITIES
+        if op.role is Role.SIGMOID:
+            return _source(op, name), Scores.SIGMOIDS
         if op.role is Role.LOG_SOFTMAX:
             return _source(op, name), Scores.LOG_PROBABILITIES
         source = by_name.get(op.inputs[0]) if len(op.inputs) == 1 else None
         # A reshape may come from a map of one pixel; from a larger one the number of classes will not agree.
         if source is None or not (op.role is Role.RESHAPE or (op.role is Role.KEEP and op.rank == source.rank == 2)):
-            return output, Scores.LOGITS
+            return output, Scores.LOGITS if _is_linear(by_name, output) else Scores.UNKNOWN
         name = source.name
+
+
+def _is_linear(by_name: Mapping[str, Op], output: str) -> bool:
+    # Whether layers of weights alone end the network, none of which may be a weighted mean of probabilities.
+    mixed = (Role.ELEMENTWISE, Role.SIGMOID, Role.SOFTMAX)
+    return all(
+        op.role in _LAYERS
+        and not any(before.role in mixed for before in _origins(by_name, op.inputs, (*_CARRIES, Role.OTHER)))
+        for op in _origins(by_name, [output], _CARRIES)
+    )
+
+
+def _origins(by_name: Mapping[str, Op], names: Sequence[str], through: Collection[Role]) -> list[Op]:
+    # The nearest operations behind those of some roles.
+    origins, reached, stack = [], set(names), list(names)
+    while stack:
+        op = by_name[stack.pop()]
+        if op.role not in through:
+            origins.append(op)
+            continue
+        stack.extend(name for name in op.inputs if name in by_name and name not in reached)
+        reached.update(op.inputs)
+    return origins
 
 
 def _source(op: Op, name: str) -> str:

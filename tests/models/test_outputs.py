@@ -5,6 +5,7 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -30,6 +31,9 @@ from deepjudge_core import (
 )
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.models.asking import ask
+from deepjudge_core.models.model import Scores
+from deepjudge_core.models.resolution import divided, slack
 from deepjudge_core.observing.classes import class_order
 from deepjudge_core.report.audit_json import dump_report, schema
 from deepjudge_core.testing import check_model
@@ -111,8 +115,8 @@ def test_they_answer_as_the_logits_do_whatever_is_asked_first(
     kind: type[Handmade], first: Callable[[toys.NumpyModel], Array]
 ) -> None:
     plain, other = pair(kind)
-    for ask in [first, *QUESTIONS]:
-        np.testing.assert_allclose(ask(other), ask(plain), atol=1e-5, rtol=1e-4)
+    for question in [first, *QUESTIONS]:
+        np.testing.assert_allclose(question(other), question(plain), atol=1e-5, rtol=1e-4)
 
 
 def test_an_onnx_model_with_a_softmax_written_by_hand_keeps_the_contract(tmp_path: Path) -> None:
@@ -191,6 +195,227 @@ def test_whole_numbers_are_rounded_for_a_model_that_takes_them() -> None:
     model.input = type(model.input)((4,), "uint8")
     near = np.array([[2.9999, 1.0001, 0, 5]], np.float32)
     np.testing.assert_array_equal(model.activations(near, ["logits"])["logits"], [[3, 1, 0, 5]])
+
+
+# One probability.
+
+
+class OneProbability(toys.NumpyModel):
+    """A model of one output whose graph tells nothing of it: p = sigmoid(z), or z itself."""
+
+    def __init__(self, weights: Sequence[tuple[Array, Array]], *, visible: bool = False, **options: int) -> None:
+        super().__init__(weights, toys.SHAPE, name="one", **options)
+        # As an adapter says.
+        self._scores, self._gives_probabilities = Scores.UNKNOWN, None
+        self.visible = visible
+
+    def output(self, z: Array) -> Array:
+        return z if self.visible else scipy.special.expit(z.astype(np.float64)).astype(np.float32)
+
+    def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
+        names = [self.logits] if layers is None else list(layers)
+        outputs = super().forward(x, names)
+        return [self.output(a) if name == self.logits else a for name, a in zip(names, outputs, strict=True)]
+
+    def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
+        def through(z: Array) -> Array:
+            p = self.output(z)
+            return cotangent(p) * (1 if self.visible else p * (1 - p))
+
+        return super().backward(x, through if layer == self.logits else cotangent, layer)
+
+
+def one(scale: float = 1, shift: float = 0, **options: Any) -> tuple[toys.NumpyModel, OneProbability]:
+    """A model that says that its output is a logit, and one of the same weights that says nothing."""
+    *hidden, (matrix, bias) = toys.make_model(3, classes=1).weights
+    hidden_only = toys.NumpyModel([*hidden, (matrix, bias)], toys.SHAPE)
+    middle = np.median(hidden_only.activations(X, ["logits"])["logits"])
+    weights = [*hidden, (matrix * scale, (bias - middle) * scale + shift)]
+    return toys.NumpyModel(weights, toys.SHAPE), OneProbability(weights, **options)
+
+
+ONE_QUESTIONS: list[Callable[[toys.NumpyModel], Array]] = [
+    lambda model: model.predict(X),
+    lambda model: model.activations(X, ["logits"])["logits"],
+    lambda model: model.gradient(X, lambda z, rows: scipy.special.softmax(z, axis=1) - [[1, 0]]),
+    lambda model: model.gradient(X, lambda z, rows: np.ones_like(z), layer="logits"),
+]
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 4}, {"fixed_batch": 4}, {"fixed_batch": 1}])
+@pytest.mark.parametrize("first", ONE_QUESTIONS)
+@pytest.mark.parametrize("shift", [0, 4, -4])  # answers on both sides of 0.5, and on one
+def test_one_probability_answers_as_the_logit_does(
+    first: Callable[[toys.NumpyModel], Array], options: dict[str, int], shift: float
+) -> None:
+    plain, other = one(shift=shift, **options)
+    for question in [first, *ONE_QUESTIONS]:
+        np.testing.assert_allclose(question(other), question(plain), atol=1e-4, rtol=1e-3)
+    p = other.predict(X)
+    np.testing.assert_array_equal(p[:, 1:], other.output(super(OneProbability, other).forward(X, ["logits"])[0]))
+    assert (p[:, 0] + p[:, 1] == 1).all()
+
+
+def test_one_probability_keeps_the_contract() -> None:
+    check_model(one()[1], X)
+    check_model(one(shift=3)[1], X)
+
+
+@pytest.mark.parametrize("rows", [1, 9])
+def test_a_logit_that_lies_in_0_to_1_is_a_logit(rows: int) -> None:
+    plain, other = one(scale=0.01, shift=0.7, visible=True)
+    z = plain.activations(X, ["logits"])["logits"]
+    assert ((z > 0.5) & (z < 1)).all()
+    np.testing.assert_array_equal(other.predict(X[:rows]), plain.predict(X[:rows]))
+
+
+def test_a_logit_that_an_adapter_knows_is_one_whatever_its_values() -> None:
+    plain = one(scale=0.01, shift=0.5)[0]
+    z = plain.activations(X, ["logits"])["logits"]
+    assert ((z > 0) & (z < 1)).all()
+    np.testing.assert_allclose(plain.predict(X)[:, 1:], scipy.special.expit(z), atol=1e-6)
+
+
+def test_what_nothing_tells_is_refused() -> None:
+    class Narrow(OneProbability):
+        def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
+            if np.abs(x).max() > 5:
+                raise ValueError("out of range")
+            return super().forward(x, layers)
+
+    with refused(ModelError, "one: "):
+        Narrow(one(shift=4)[1].weights).predict(X)
+    assert Narrow(one()[1].weights).predict(X).shape == (9, 2)
+
+
+def test_one_probability_that_is_none_later_is_refused() -> None:
+    class Fickle(OneProbability):
+        def output(self, z: Array) -> Array:
+            return super().output(z) * (1 if len(z) == len(X) else 3)
+
+    model = Fickle(one()[1].weights)
+    model.predict(X)
+    for question in (model.predict, lambda x: model.activations(x, ["logits"])):
+        with refused(ModelError, "one: ", "probabilities"):
+            question(X[:8])
+
+
+def test_saturated_probabilities_have_logits_and_no_gradient() -> None:
+    model = one(scale=1000)[1]
+    p = model.predict(X)[:, 1]
+    assert {0.0, 1.0} <= set(p.tolist())
+    assert np.isfinite(model.activations(X, ["logits"])["logits"]).all()
+    gradient = model.gradient(X, lambda z, rows: np.ones_like(z))
+    assert np.isfinite(gradient).all()
+    assert not gradient[(p == 0) | (p == 1)].any()
+
+
+# Low resolution.
+
+
+def rounded(p: Array, steps: int) -> Array:
+    return np.asarray(np.rint(p.astype(np.float64) * steps) / steps, np.float32)
+
+
+def bfloat16(p: Array) -> Array:
+    return (np.ascontiguousarray(p, np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)
+
+
+SMOOTH = toys.make_model().predict(np.random.default_rng(1).random((200, *toys.SHAPE), dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("p", "tolerance"),
+    [
+        (rounded(SMOOTH, 100), 0.02),
+        (rounded(SMOOTH, 127), 4 / 254),
+        (rounded(SMOOTH, 255), 4 / 510),
+        (rounded(SMOOTH, 256), 4 / 512),
+        (rounded(SMOOTH, 1000), 0.002),
+        (bfloat16(SMOOTH), 2**-7),
+        (SMOOTH, 0),
+        (np.full((1, 4), np.nan), 0),
+        (np.zeros((3, 1000)), 0.5),
+    ],
+)
+def test_how_far_sums_may_be_off_by_the_resolution(p: Array, tolerance: float) -> None:
+    assert slack(p) == pytest.approx(tolerance, abs=8e-3 if tolerance < 8e-3 and tolerance else 1e-9)
+
+
+def test_rows_are_divided_where_their_resolution_allows_it() -> None:
+    for coarse in (rounded(SMOOTH, 100), rounded(SMOOTH, 256), bfloat16(SMOOTH)):
+        sums = coarse.sum(axis=1)
+        assert np.abs(sums - 1).max() > 2e-3
+        quotients = divided(coarse)
+        np.testing.assert_allclose(quotients.sum(axis=1), 1, atol=1.1e-3)
+        np.testing.assert_allclose(quotients, SMOOTH, atol=0.02)
+    assert divided(SMOOTH) is SMOOTH
+    for other in (SMOOTH * 1.01, rounded(SMOOTH, 256) + 0.25, -rounded(SMOOTH, 100)):
+        np.testing.assert_array_equal(divided(other), other)
+
+
+class Coarse(Handmade):
+    """Its answers are rounded; what it says of them is set."""
+
+    says = Scores.UNKNOWN
+    steps = 100
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._scores = self.says
+
+    def output(self, z: Array) -> Array:
+        return rounded(np.exp(log_softmax(z)), self.steps)
+
+
+class Quantised(Coarse):
+    """As a graph that ends in a quantised softmax: the last tap is in front of it."""
+
+    says = Scores.PROBABILITIES
+    steps = 256
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._gives_probabilities = False
+
+    def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
+        return super().forward(x, None) if layers is None else toys.NumpyModel.forward(self, x, layers)
+
+
+class ManyLabels(Quantised):
+    """A sigmoid for each of several labels, whose sum happens to be near 1."""
+
+    says = Scores.SIGMOIDS
+
+
+@pytest.mark.parametrize("kind", [Coarse, Quantised])
+@pytest.mark.parametrize("layers", [{}, {"dense2": "dense2"}])
+def test_rounded_probabilities_are_answers(kind: type[Coarse], layers: dict[str, str]) -> None:
+    plain, other = pair(kind)
+    x = np.random.default_rng(2).random((60, *toys.SHAPE), dtype=np.float32)
+    raw = other.output(plain.activations(x, ["logits"])["logits"])
+    assert np.abs(raw.sum(axis=1) - 1).max() > 1e-3
+    probabilities, _ = ask(other, x, layers)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1.1e-3)
+    np.testing.assert_allclose(probabilities, plain.predict(x), atol=0.02)
+    observe(other, toys.suite())
+
+
+def test_sigmoids_of_many_labels_are_no_probabilities_of_classes() -> None:
+    model = pair(ManyLabels)[1]
+    x = np.random.default_rng(2).random((60, *toys.SHAPE), dtype=np.float32)
+    raw = model.output(pair(Handmade)[0].activations(x, ["logits"])["logits"])
+    np.testing.assert_array_equal(model.predict(x), raw)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1])
+def test_other_sums_are_refused_still(factor: float) -> None:
+    class Wrong(Quantised):
+        def output(self, z: Array) -> Array:
+            return np.exp(log_softmax(z)) * np.float32(factor)
+
+    with refused(ModelError, code="bad-answer"):
+        ask(pair(Wrong)[1], X, {})
 
 
 # The order of the classes.

@@ -214,7 +214,7 @@ def test_a_shortcut_is_no_part_of_an_activation() -> None:
     ("role", "kind"),
     [
         (Role.SOFTMAX, Scores.PROBABILITIES),
-        (Role.SIGMOID, Scores.PROBABILITIES),
+        (Role.SIGMOID, Scores.SIGMOIDS),
         (Role.LOG_SOFTMAX, Scores.LOG_PROBABILITIES),
     ],
 )
@@ -234,12 +234,32 @@ def test_what_keeps_probabilities_is_looked_through() -> None:
 
 def test_what_changes_probabilities_is_not_looked_through() -> None:
     graph = [DENSE, op("softmax", Role.SOFTMAX, "dense"), op("log", Role.ELEMENTWISE, "softmax")]
-    assert scores(*graph) == ("log", Scores.LOGITS)
+    assert scores(*graph) == ("log", Scores.UNKNOWN)
 
 
 def test_a_softmax_inside_is_no_end_of_a_classifier() -> None:
     graph = [DENSE, op("attention", Role.SOFTMAX, "dense"), op("logits", Role.PROJECTION, "attention")]
-    assert scores(*graph) == ("logits", Scores.LOGITS)
+    assert scores(*graph) == ("logits", Scores.UNKNOWN)  # it might be a weighted mean of probabilities
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        ([op("y", Role.AFFINE, "dense")], Scores.LOGITS),
+        ([op("other", Role.CONVOLUTION, "x"), op("y", Role.AFFINE, "dense", "other")], Scores.LOGITS),
+        ([op("relu", Role.ACTIVATION, "dense"), op("y", Role.PROJECTION, "relu")], Scores.LOGITS),
+        ([op("tanh", Role.ACTIVATION, "dense"), op("y", Role.AFFINE, "tanh")], Scores.UNKNOWN),
+        ([op("exp", Role.ELEMENTWISE, "dense"), op("y", Role.ELEMENTWISE, "exp")], Scores.UNKNOWN),
+        ([op("p", Role.SIGMOID, "dense"), op("y", Role.AFFINE, "p", "dense")], Scores.UNKNOWN),
+        (
+            [op("p", Role.SIGMOID, "dense"), op("both", Role.OTHER, "p"), op("y", Role.PROJECTION, "both")],
+            Scores.UNKNOWN,
+        ),
+        ([op("p", Role.OTHER, "dense")], Scores.UNKNOWN),
+    ],
+)
+def test_logits_are_known_by_layers_of_weights_at_the_end(end: list[Op], kind: Scores) -> None:
+    assert scores(DENSE, *end) == (end[-1].name, kind)
 
 
 def test_dropout_without_a_softmax_before_it_stays_the_logits() -> None:
