@@ -311,7 +311,7 @@ def show_options(out: Console, plugins: Iterable[Plugin], failures: Iterable[str
 def _by_kind(plugin: Plugin) -> Iterator[str]:
     named: dict[str, list[str]] = {}
     for component in plugin.components:
-        optional = isinstance(component, Metric) and not component.default
+        optional = isinstance(component, Metric) and not plugin.offers(component)
         named.setdefault(("optional " if optional else "") + kind(component), []).append(component.name)
     for word, names in named.items():
         yield f"{word} {', '.join(names)}"

@@ -70,7 +70,7 @@ class Judge:
         metrics = tuple(registry.metrics.select(settings.metrics))
         resolved = cls._of(settings, metrics, registry.rules[settings.rule])
         resolved._check()
-        providers = {f"metric {metric.name}": registry.metrics.provider(metric.name) for metric in metrics}
+        providers = {f"metric {metric.name}": registry.metrics.owner(metric).distribution for metric in metrics}
         providers[f"rule {settings.rule}"] = registry.rules.provider(settings.rule)
         return replace(resolved, providers=providers)
 
@@ -96,6 +96,10 @@ class Judge:
             )
         if settings.fdr is not None:
             check_fdr(settings.fdr, self.rule, self.options, settings.rule_options or {})
+
+    def provider(self, metric: Metric) -> str | None:
+        """The distribution that brought a metric, as ``name version``; None where no registry was asked."""
+        return self.providers.get(f"metric {metric.name}")
 
     @property
     def fixed_options(self) -> Mapping[str, Any]:

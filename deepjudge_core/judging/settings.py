@@ -19,7 +19,8 @@ class JudgeSettings:
     """How suspects, and the controls beside them, are measured and judged.
 
     Attributes:
-        metrics: Names, "all" for every installed one; None for those that are taken without a name.
+        metrics: Names, "all" for every installed one; None for those that are taken without a name, which none of other
+            installed distributions is.
         rule: Name of the rule.
         rule_options: Its options.
         groups: "joint" for one vote over all metrics.

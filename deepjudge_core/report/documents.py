@@ -205,6 +205,7 @@ class MetricEntry(Document, frozen=True):
     group: Group
     needs: Annotated[tuple[AccessName, ...], Meta(description="Access to a model without which it cannot be measured.")]
     upper: Annotated[Upper | None, Meta(description="The greatest value that there can be; null: there is none.")]
+    provider: Annotated[str, Meta(description="Distribution that gave the metric.")] | UnsetType = UNSET
 
 
 class SettingEntry(Document, frozen=True, kw_only=True):

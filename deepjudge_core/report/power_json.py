@@ -24,7 +24,7 @@ def power_report(power: PowerEstimate) -> PowerReport:
         rule=power.judge.rule.name,
         rule_options=dict(power.judge.options),
         groups=power.judge.settings.groups,
-        metrics=metric_entries(measurement.metric for measurement in measurements),
+        metrics=metric_entries((measurement.metric for measurement in measurements), power.judge),
         controls=HeldOut(
             count=len(power.calibration.controls),
             held_out_accused=_share(power.accused),
