@@ -226,6 +226,7 @@ def _read_report(folder: Path, manifest: Manifest) -> tuple[AuditReport, Json]:
         "rule": (report.rule, terms.judging.rule),
         "rule_options": (report.rule_options, terms.judging.rule_options),
         "groups": (report.groups, terms.judging.groups),
+        "require_layers": (report.require_layers, terms.judging.require_layers),
         "fdr": (report.fleet.fdr if report.fleet else UNSET, terms.judging.fdr),
         "metrics": ({**terms.components, **_providers(report)}, terms.components),
     }

@@ -376,8 +376,8 @@ def _remarks(report: AuditOutcome) -> Iterator[tuple[str, str]]:
             yield result.path, unsteady
         if verdict is None:
             continue
-        if result.decision is Decision.INCONCLUSIVE:
-            yield result.path, f"inconclusive: {verdict.reason}"
+        if verdict.reason:
+            yield result.path, f"{result.decision}: {verdict.reason}"
         for group in GROUPS:
             setting = verdict.settings[group]
             if setting.decision is Decision.INCONCLUSIVE and result.decision is Decision.COPY:

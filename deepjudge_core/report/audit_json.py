@@ -62,6 +62,7 @@ def audit_report(report: AuditOutcome) -> AuditReport:
         rule=report.rule,
         rule_options=dict(report.rule_options),
         groups=report.groups,
+        require_layers=report.judge.settings.require_layers or UNSET,
         fleet=_fleet(report.fleet),
         metrics=metric_entries(report.metrics, report.judge),
         suspects=tuple(_suspect(report, result) for result in report.suspects),

@@ -240,6 +240,7 @@ OTHER_TERMS: dict[str, tuple[Callable[[], object], tuple[str, ...], tuple[str, .
     ),
     "groups": (lambda: None, ("--groups", "joint"), ('judging.groups: committed to "separate", found "joint"',)),
     "metrics": (lambda: None, ("--metric", "jsd"), ("judging.metrics",)),
+    "layers": (lambda: None, ("--require-layers",), ("judging.require_layers: committed to nothing, found true",)),
     "suite": (lambda: shutil.copy("s2.safetensors", "s.safetensors"), (), ("suite", "calibration")),
     "calibration": (lambda: shutil.copy("c2.safetensors", "c.safetensors"), (), ("calibration",)),
 }
