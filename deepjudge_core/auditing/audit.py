@@ -12,10 +12,13 @@ from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, Subject, answer_each
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum
+from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import CalibrationError, DeepJudgeError, UsageError
 from deepjudge_core.judging.calibration import Calibration, calibrate_by, check_not_a_control
+from deepjudge_core.judging.facts import established, same_files, same_model
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import CalibrationSettings
+from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.observing.observe import accuracy_on_seeds
 from deepjudge_core.suites.generation import generate_suite, resolve_generators
@@ -115,7 +118,8 @@ def judge_suspects(
 
     Args:
         suite: The suite.
-        calibration: The controls; without any, values are given and the verdict is inconclusive.
+        calibration: The controls; without any, values are given and the verdict is inconclusive but of
+            a suspect that is the victim, unchanged.
         suspects: Paths of models or stored observations, live models, observations, or any of these as a
             :class:`Subject`, which says how it is opened and asked.
         judge: By what.
@@ -139,6 +143,7 @@ def judge_suspects(
         )
     if judge.settings.fdr is not None:
         results = _judge_together(results, calibration, judge, judge.settings.fdr)
+    results = tuple(_by_fact(result, suite, calibration) for result in results)
     return AuditOutcome(suite, calibration, judge, results, judge.doubts(calibration))
 
 
@@ -210,6 +215,13 @@ def _judge_one(
     )
 
 
+def _by_fact(result: SuspectResult, suite: Suite, calibration: Calibration) -> SuspectResult:
+    if result.verdict is None or result.observation is None:
+        return result
+    fact = same_model(suite, result.observation, calibration)
+    return replace(result, verdict=established(result.verdict, fact))
+
+
 def _ask_one_by_one(
     suite: Suite, calibration: Calibration, judge: Judge, suspect: Subject, session: Session
 ) -> SuspectResult:
@@ -219,6 +231,10 @@ def _ask_one_by_one(
             result = replace(result, model=model)
             if model.digest in {control.model.digest for control in calibration.controls}:
                 raise CalibrationError(f"{model.name}: expected a suspect, found a control; a model cannot be both")
+            fact = same_files(suite.victim.model, model)
+            if fact:  # which no answer could change
+                nothing: dict[str, Setting] = {group: Setting(None, reason=fact) for group in GROUPS}
+                return replace(result, verdict=Verdict(Decision.COPY, "weights", nothing, {}, fact))
             verdict, sequential = judge.judge_sequentially(suite, calibration, label)
     except UsageError:
         raise

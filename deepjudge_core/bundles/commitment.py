@@ -44,6 +44,7 @@ class JudgingTerms(Document, frozen=True, kw_only=True):
     rule: str
     rule_options: Json
     groups: GroupMode
+    require_layers: bool | UnsetType = UNSET
     fdr: Annotated[float, Meta(gt=0, lt=1)] | UnsetType = UNSET
     sequential: bool | UnsetType = UNSET
     budget: Positive | UnsetType = UNSET
@@ -85,6 +86,7 @@ class Terms(Document, frozen=True):
             rule=judge.settings.rule,
             rule_options=json.loads(json.dumps(judge.fixed_options)),
             groups=judge.settings.groups,
+            require_layers=judge.settings.require_layers or UNSET,
             fdr=judge.settings.fdr or UNSET,
             sequential=judge.settings.sequential or UNSET,
             budget=judge.settings.budget or UNSET,

@@ -226,12 +226,19 @@ def _read_report(folder: Path, manifest: Manifest) -> tuple[AuditReport, Json]:
         "rule": (report.rule, terms.judging.rule),
         "rule_options": (report.rule_options, terms.judging.rule_options),
         "groups": (report.groups, terms.judging.groups),
+        "require_layers": (report.require_layers, terms.judging.require_layers),
         "fdr": (report.fleet.fdr if report.fleet else UNSET, terms.judging.fdr),
+        "metrics": ({**terms.components, **_providers(report)}, terms.components),
     }
     others = [name for name, (here, there) in pairs.items() if here != there]
     if others:
         raise FileFormatError(f"{REPORT}: expected {', '.join(others)} as in the manifest, found others")
     return report, values
+
+
+def _providers(report: AuditReport) -> dict[str, str]:
+    # Who brought its metrics, as terms say it; not in reports of versions that did not say.
+    return {f"metric {name}": metric.provider for name, metric in report.metrics.items() if metric.provider}
 
 
 def _check_log(queries: Sequence[Query], manifest: Manifest, report: AuditReport) -> Iterator[str]:
@@ -327,6 +334,10 @@ def _recompute(
     stored = [answers for answers in observations if answers]
     outcome = judge_suspects(suite, calibration, stored, judge, session=replace(session, sandbox=None))
     again = report_to_json(_as_reported(outcome, observations, report)) | {"deepjudge": report.deepjudge}
+    for name, metric in again["metrics"].items():
+        # Another version may recompute. Whether it does is told by the terms, and what is said is compared with those.
+        metric.pop("provider", None)
+        metric.update({"provider": said} if (said := _providers(report).get(f"metric {name}")) else {})
     different = [*_differences(again, values)]
     yield from different
     versions = terms.differences(here)

@@ -311,7 +311,7 @@ def show_options(out: Console, plugins: Iterable[Plugin], failures: Iterable[str
 def _by_kind(plugin: Plugin) -> Iterator[str]:
     named: dict[str, list[str]] = {}
     for component in plugin.components:
-        optional = isinstance(component, Metric) and not component.default
+        optional = isinstance(component, Metric) and not plugin.offers(component)
         named.setdefault(("optional " if optional else "") + kind(component), []).append(component.name)
     for word, names in named.items():
         yield f"{word} {', '.join(names)}"
@@ -376,8 +376,8 @@ def _remarks(report: AuditOutcome) -> Iterator[tuple[str, str]]:
             yield result.path, unsteady
         if verdict is None:
             continue
-        if result.decision is Decision.INCONCLUSIVE:
-            yield result.path, f"inconclusive: {verdict.reason}"
+        if verdict.reason:
+            yield result.path, f"{result.decision}: {verdict.reason}"
         for group in GROUPS:
             setting = verdict.settings[group]
             if setting.decision is Decision.INCONCLUSIVE and result.decision is Decision.COPY:

@@ -111,8 +111,8 @@ class Metric:
             model and itself.
         alpha: Default share of the lower bound that makes the threshold, above 0 and at most 1 (paper, section IV-D).
         upper: Greatest possible value, infinite where there is none; scales charts.
-        default: Whether it is taken where no metrics are named. One more metric is one more vote: False keeps it out of
-            verdicts that did not ask for it.
+        default: Whether it is taken where no metrics are named, which metrics of other installed distributions never
+            are. One more metric is one more vote: False keeps it out of verdicts that did not ask for it.
     """
 
     name: str

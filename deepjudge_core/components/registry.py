@@ -41,6 +41,8 @@ class Plugin:
         components: What it gave.
         failure: One line that says why nothing of it can be used; None for a plugin that works.
         value: What the entry point names, as ``module`` or ``module:object``; None for a plugin of this program.
+        foreign: Whether a distribution other than this one brought it, and not this program: its metrics are taken by
+            name only.
     """
 
     name: str
@@ -48,6 +50,11 @@ class Plugin:
     components: tuple[Component, ...] = ()
     failure: str | None = None
     value: str | None = None
+    foreign: bool = False
+
+    def offers(self, metric: Metric) -> bool:
+        """Whether a metric of it is taken where no metrics are named."""
+        return metric.default and not self.foreign
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +83,7 @@ class Catalogue(Generic[T]):
     def __init__(self, kind: type[T], plugins: Sequence[Plugin]) -> None:
         self._label = kind.__name__.lower()
         self._claims: dict[str, list[tuple[Plugin, T]]] = {}
-        for plugin in plugins:
+        for plugin in sorted(plugins, key=lambda plugin: plugin.foreign):  # so that others do not change the order
             for component in plugin.components:
                 if isinstance(component, kind):
                     self._claims.setdefault(component.name, []).append((plugin, component))
@@ -108,8 +115,11 @@ class Catalogue(Generic[T]):
 
     def plugin(self, name: str) -> Plugin:
         """The plugin that gave the component."""
-        self[name]
-        return self._claims[name][0][0]
+        return self.owner(self[name])
+
+    def owner(self, component: T) -> Plugin:
+        """The plugin that gave this very component."""
+        return next(plugin for plugin, one in self._claims[component.name] if one is component)
 
     def claimed(self) -> list[T]:
         """Every component that was given, also those whose name is claimed twice."""
@@ -176,13 +186,17 @@ class Metrics(Catalogue[Metric]):
     """The metrics, of which some are taken by name only."""
 
     def select(self, names: Iterable[str] | None = None) -> list[Metric]:
-        """The named metrics, each once; for None those taken by default; "all" stands for every one.
+        """The named metrics, each once; "all" stands for every one.
+
+        For None they are those taken by default: of this distribution, and of plugins that a program handed over.
 
         Raises:
             UsageError, PluginError: As ``self[name]`` for a name that was given.
         """
         if names is None:
-            return [metric for metric in super().select() if metric.default]
+            # What others installed adds no vote, and takes none away by claiming its name.
+            own = ([(p, m) for p, m in claims if not p.foreign] for claims in self._claims.values())
+            return [metric for claims in own if len(claims) == 1 for plugin, metric in claims if plugin.offers(metric)]
         if isinstance(names, str):
             return super().select(names)
         names = list(names)
@@ -281,13 +295,15 @@ def load_registry(extra: Mapping[str, object] | None = None) -> Registry:
     A plugin that fails is kept, with its failure, and gives nothing; the others are not affected.
 
     Args:
-        extra: More plugins by name: modules or objects with hook implementations that are not installed.
+        extra: More plugins by name: modules or objects with hook implementations that are not installed. Who hands them
+            over has named them: their metrics are taken by default, as those of this distribution.
     """
     plugins: list[Plugin] = []
     for point in sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: (e.name, e.value)):
         dist = point.dist
         distribution = f"{dist.name} {dist.version}" if dist else "an unknown distribution"
-        plugins.append(_load(point, distribution))
+        foreign = dist is None or dist.name != hookspecs.PROJECT
+        plugins.append(replace(_load(point, distribution), foreign=foreign))
     for name, plugin in (extra or {}).items():
         plugins.append(_collect(name, "this program", plugin))
     return Registry(tuple(plugins))

@@ -70,7 +70,7 @@ class Judge:
         metrics = tuple(registry.metrics.select(settings.metrics))
         resolved = cls._of(settings, metrics, registry.rules[settings.rule])
         resolved._check()
-        providers = {f"metric {metric.name}": registry.metrics.provider(metric.name) for metric in metrics}
+        providers = {f"metric {metric.name}": registry.metrics.owner(metric).distribution for metric in metrics}
         providers[f"rule {settings.rule}"] = registry.rules.provider(settings.rule)
         return replace(resolved, providers=providers)
 
@@ -89,13 +89,20 @@ class Judge:
         try_rule(self.rule, self.options, [metric.name for metric in self.metrics])
         if settings.sequential:
             others = settings.metrics is not None or settings.groups != "separate" or settings.fdr is not None
+            others = others or settings.require_layers
             check_sequential(self.rule, self.options, settings.budget, others=others)
         elif settings.budget is not None:
             raise UsageError(
                 "expected a budget only beside sequential judging, which asks cases one by one", code="conflict"
             )
+        if settings.require_layers and not any(metric.group == "white-box" for metric in self.metrics):
+            raise UsageError("expected a white-box metric where layers are required, found none", code="conflict")
         if settings.fdr is not None:
             check_fdr(settings.fdr, self.rule, self.options, settings.rule_options or {})
+
+    def provider(self, metric: Metric) -> str | None:
+        """The distribution that brought a metric, as ``name version``; None where no registry was asked."""
+        return self.providers.get(f"metric {metric.name}")
 
     @property
     def fixed_options(self) -> Mapping[str, Any]:
@@ -160,11 +167,17 @@ class Judge:
         options = self.options if level is None else {**self.options, "level": level}
         joint = self.settings.groups == "joint"
         parts = {"joint": measurements} if joint else {group: _of_group(measurements, group) for group in GROUPS}
-        results = {name: _judge_group(part, calibration, self.rule, options) for name, part in parts.items()}
+        demanded = self.settings.require_layers
+        results = {name: _judge_group(part, calibration, self.rule, options, demanded) for name, part in parts.items()}
         settings = {name: setting for name, (setting, _) in results.items()}
         votes = {name: vote for _, cast in results.values() for name, vote in cast.items()}
+        if demanded and not joint and settings["white-box"].decision is None:
+            settings["white-box"] = replace(settings["white-box"], decision=Decision.INCONCLUSIVE)
         decision, reason = _overall(list(settings.values()))
         alone = Setting(None, reason="one vote is taken over all metrics")
+        unlike = next((m.reason for m in measurements.values() if m.incomparable), None)
+        if unlike and decision is Decision.INDEPENDENT:
+            reason = f"behaviour is independent; layers could not be compared: {unlike}"
         settings = dict.fromkeys(GROUPS, alone) | settings
         return Verdict(
             decision,
@@ -255,7 +268,7 @@ def _of_group(measurements: Measurements, group: Group) -> Measurements:
 
 
 def _judge_group(
-    measurements: Measurements, calibration: Calibration, rule: Rule, options: Mapping[str, Any]
+    measurements: Measurements, calibration: Calibration, rule: Rule, options: Mapping[str, Any], demanded: bool
 ) -> tuple[Setting, Mapping[str, Vote]]:
     votes = {name: _unmeasured(m, calibration) for name, m in measurements.items()}
     evidence = {
@@ -266,7 +279,7 @@ def _judge_group(
     settled = {name: vote for name, vote in votes.items() if vote is not None}
     if not measurements:
         return Setting(None, reason="no metric of this setting was chosen"), settled
-    if not any(m.allowed for m in measurements.values()):
+    if not any(m.allowed and not m.incomparable for m in measurements.values()):
         return Setting(None, reason=next(m.reason for m in measurements.values())), settled
     if not evidence:
         reasons = dict.fromkeys(vote.reason for vote in settled.values())
@@ -284,10 +297,16 @@ def _judge_group(
     # What the rule says of its decision is not said of another one.
     unclear = replace(setting, decision=Decision.INCONCLUSIVE, statement=None)
     cast = sum(vote.vote is not None for vote in settled.values())
-    if 2 * cast < len(settled) and judgement.decision is not Decision.INCONCLUSIVE:
+    # Layers that cannot be compared keep a model from being accused by few metrics. They keep it from being independent
+    # only where they are demanded.
+    unlike = [m for m in measurements.values() if m.incomparable and judgement.decision is Decision.INDEPENDENT]
+    if unlike and demanded:
+        return replace(unclear, reason=unlike[0].reason), settled
+    asked = len(settled) - len(unlike)
+    if 2 * cast < asked and judgement.decision is not Decision.INCONCLUSIVE:
         groups = {m.metric.group for m in measurements.values()}
         which = f"{groups.pop()} metrics" if len(groups) == 1 else "metrics"
-        return replace(unclear, reason=f"only {cast} of {len(settled)} {which} could vote"), settled
+        return replace(unclear, reason=f"only {cast} of {asked} {which} could vote"), settled
     unsteady = next((m.unsteady for m in measurements.values() if m.unsteady), None)
     if unsteady and judgement.decision is Decision.INDEPENDENT:
         # Whatever the rule: answers that change by themselves are far from the victim's, be it a copy or not.

@@ -26,6 +26,8 @@ class Measurement:
         reason: Why not.
         allowed: Whether the suite, made for some metrics only, and the access to the model allowed it.
         failed: Whether the metric itself failed.
+        incomparable: Whether the model's layers cannot be compared, since they cannot be seen or none is like the
+            victim's: that is a matter of its architecture or format, and says nothing about a copy.
         match: How the model's neurons were put beside the victim's.
         unsteady: What of the model's answers changed when it was asked again; None where nothing did.
     """
@@ -35,6 +37,7 @@ class Measurement:
     reason: str | None = None
     allowed: bool = True
     failed: bool = False
+    incomparable: bool = False
     match: Match = DEFAULT_MATCH
     unsteady: str | None = None
 
@@ -87,13 +90,16 @@ def _measure(
     missing = metric.needs & ~observation.model.access
     if missing:
         names = " and ".join(str(flag.name).lower() for flag in missing)
-        return Measurement(metric, None, f"needs the model's {names}", allowed=False)
+        unseen = Access.LAYERS in missing and bool(suite.layers)
+        return Measurement(metric, None, f"needs the model's {names}", allowed=False, incomparable=unseen)
     if metric.on not in {"clean", *(record.makes for record in suite.generators)}:
         how = "; make it with '--generator mistakes'" if metric.on == "mistakes" else ""
         reason = f"the suite was made without cases for the set {metric.on!r}{how}"
         return Measurement(metric, None, reason, allowed=False)
     if Access.LAYERS in metric.needs and not observation.activations:
-        return Measurement(metric, None, observation.unmatched or "no layers were observed", allowed=bool(suite.layers))
+        reason, compares = observation.unmatched or "no layers were observed", bool(suite.layers)
+        unlike = compares and observation.unmatched is not None
+        return Measurement(metric, None, reason, allowed=compares, incomparable=unlike)
     if metric.needs & Access.BLACK_BOX and observation.probabilities is None:
         return Measurement(metric, None, observation.unmapped or "no probabilities were observed")
     if not suite.rows(metric.on).any():

@@ -19,10 +19,12 @@ class JudgeSettings:
     """How suspects, and the controls beside them, are measured and judged.
 
     Attributes:
-        metrics: Names, "all" for every installed one; None for those that are taken without a name.
+        metrics: Names, "all" for every installed one; None for those that are taken without a name, which none of other
+            installed distributions is.
         rule: Name of the rule.
         rule_options: Its options.
         groups: "joint" for one vote over all metrics.
+        require_layers: Whether a model of independent behaviour whose layers cannot be compared is inconclusive.
         fdr: The false discovery rate over all suspects, 0..1, which then makes the level of the rule, one that gives
             p-values; None to judge each by itself.
         sequential: Whether suspects are asked case by case, for labels alone, until these say enough; not in an audit
@@ -67,6 +69,14 @@ class JudgeSettings:
         default="separate",
         group="judging",
         key="groups",
+        tables=("rule",),
+    )
+    require_layers: bool = setting(
+        "a suspect whose layers cannot be compared is inconclusive, though its behaviour is independent",
+        "--require-layers",
+        default=False,
+        group="judging",
+        key="require_layers",
         tables=("rule",),
     )
     fdr: Annotated[float, Gt(0), Lt(1)] | None = setting(

@@ -62,7 +62,8 @@ class Verdict:
             the behaviour changed since. None for no copy, or when one vote is taken over all metrics.
         settings: The decision in each of the two settings, and in "joint" where one vote is taken over all metrics.
         metrics: Metric name to its result.
-        reason: Why it is inconclusive.
+        reason: Why it is inconclusive; of a copy the fact that it rests on, where that is no statistics; of an
+            independent model that its layers could not be compared.
     """
 
     decision: Decision

@@ -14,7 +14,7 @@ from deepjudge_core.components.values import Decision
 from deepjudge_core.files.digests import root
 from deepjudge_core.files.documents import plain
 from deepjudge_core.judging.fdr import FdrResult, Fleet
-from deepjudge_core.judging.judge import GROUPS, MetricResult, Setting, Verdict
+from deepjudge_core.judging.judge import GROUPS, Judge, MetricResult, Setting, Verdict
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.neurons import matchings
 from deepjudge_core.judging.sequential import ORDER, SequentialResult
@@ -62,8 +62,9 @@ def audit_report(report: AuditOutcome) -> AuditReport:
         rule=report.rule,
         rule_options=dict(report.rule_options),
         groups=report.groups,
+        require_layers=report.judge.settings.require_layers or UNSET,
         fleet=_fleet(report.fleet),
-        metrics=metric_entries(report.metrics),
+        metrics=metric_entries(report.metrics, report.judge),
         suspects=tuple(_suspect(report, result) for result in report.suspects),
     )
 
@@ -89,13 +90,14 @@ def schema() -> dict[str, Any]:
     return documents.schema(documents.AUDIT)
 
 
-def metric_entries(metrics: Iterable[Metric]) -> dict[str, MetricEntry]:
+def metric_entries(metrics: Iterable[Metric], judge: Judge) -> dict[str, MetricEntry]:
     """What metrics are, by name: all that a reader of their values has to know."""
     return {
         metric.name: MetricEntry(
             group=metric.group,
             needs=access_names(metric.needs),
             upper=float(metric.upper) if math.isfinite(metric.upper) else None,
+            provider=judge.provider(metric) or UNSET,
         )
         for metric in metrics
     }

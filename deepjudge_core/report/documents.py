@@ -88,6 +88,13 @@ Unsteady = Annotated[
     str | None,
     Meta(description="What of the model's answers changed when some cases were asked again; null: nothing."),
 ]
+RequireLayers = (
+    Annotated[
+        bool,
+        Meta(description="Only where a model whose layers cannot be compared is inconclusive at best."),
+    ]
+    | UnsetType
+)
 SuspectDecision = Literal["copy", "independent", "inconclusive", "failed"]
 
 
@@ -205,6 +212,7 @@ class MetricEntry(Document, frozen=True):
     group: Group
     needs: Annotated[tuple[AccessName, ...], Meta(description="Access to a model without which it cannot be measured.")]
     upper: Annotated[Upper | None, Meta(description="The greatest value that there can be; null: there is none.")]
+    provider: Annotated[str, Meta(description="Distribution that gave the metric.")] | UnsetType = UNSET
 
 
 class SettingEntry(Document, frozen=True, kw_only=True):
@@ -212,7 +220,7 @@ class SettingEntry(Document, frozen=True, kw_only=True):
 
     decision: Annotated[
         Decided | None,
-        Meta(description="null: no metric of this setting was chosen, or the access does not allow one."),
+        Meta(description="null: no metric of this setting was chosen, or access or architecture does not allow one."),
     ]
     p_copy: Share | None
     p_value: Annotated[
@@ -361,6 +369,7 @@ class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=A
     rule: str
     rule_options: Json
     groups: GroupMode
+    require_layers: RequireLayers = UNSET
     fleet: FleetEntry | UnsetType = UNSET
     metrics: Annotated[
         Mapping[str, MetricEntry],
@@ -435,6 +444,7 @@ class PowerReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=P
     rule: str
     rule_options: Json
     groups: GroupMode
+    require_layers: RequireLayers = UNSET
     metrics: Mapping[str, MetricEntry]
     controls: HeldOut
     attacks: tuple[AttackEntry, ...]

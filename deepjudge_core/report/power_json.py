@@ -1,5 +1,7 @@
 """What an audit would see of thefts, as it stands in a file."""
 
+from msgspec import UNSET
+
 from deepjudge_core.auditing.power import AttackPower, PowerEstimate, Share, ZooModelResult
 from deepjudge_core.report.audit_json import dump, metric_entries, suite_entry, verdict_fields
 from deepjudge_core.report.documents import (
@@ -24,7 +26,8 @@ def power_report(power: PowerEstimate) -> PowerReport:
         rule=power.judge.rule.name,
         rule_options=dict(power.judge.options),
         groups=power.judge.settings.groups,
-        metrics=metric_entries(measurement.metric for measurement in measurements),
+        require_layers=power.judge.settings.require_layers or UNSET,
+        metrics=metric_entries((measurement.metric for measurement in measurements), power.judge),
         controls=HeldOut(
             count=len(power.calibration.controls),
             held_out_accused=_share(power.accused),

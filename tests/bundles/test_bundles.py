@@ -242,6 +242,7 @@ OTHER_TERMS: dict[str, tuple[Callable[[], object], tuple[str, ...], tuple[str, .
     ),
     "groups": (lambda: None, ("--groups", "joint"), ('judging.groups: committed to "separate", found "joint"',)),
     "metrics": (lambda: None, ("--metric", "jsd"), ("judging.metrics",)),
+    "layers": (lambda: None, ("--require-layers",), ("judging.require_layers: committed to nothing, found true",)),
     "suite": (lambda: shutil.copy("s2.safetensors", "s.safetensors"), (), ("suite", "calibration")),
     "calibration": (lambda: shutil.copy("c2.safetensors", "c.safetensors"), (), ("calibration",)),
 }
@@ -682,6 +683,10 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: edit_report(lambda report: report["rule_options"].update(share=0.4)),
         "report.json: expected rule_options as in the manifest, found others",
     ),
+    "another source of a metric": (
+        lambda: edit_report(lambda report: report["metrics"]["surety"].update(provider="others 1.0")),
+        "report.json: expected metrics as in the manifest, found others",
+    ),
     "a control's accuracy": (
         lambda: edit_report(lambda report: report["calibration"]["controls"][0].update(framework="torch")),
         'report.json: calibration.controls[0].framework: says "torch", recomputed "numpy"',
@@ -765,6 +770,12 @@ def test_what_was_forged_and_sealed_anew_is_recomputed(bundled: Cli, forgery: st
     forge()
     reseal()
     assert any(said in line for line in findings()), findings()
+
+
+def test_a_report_of_before_sources_were_said_is_recomputed(bundled: Cli) -> None:
+    edit_report(lambda report: [metric.pop("provider") for metric in report["metrics"].values()])
+    reseal()
+    assert findings() == ()
 
 
 def test_values_within_the_last_digits_are_the_same(bundled: Cli) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import deepjudge_blackbox
 import jsonschema
 import numpy as np
 import pytest
@@ -469,7 +470,8 @@ def test_plugins(cli: Cli) -> None:
     status, out, err = cli("plugins")
     assert (status, err) == (0, "")
     assert "toys 1.0" in out
-    assert "adapter toy; attack tune, listen, stumble; generator shove, poke; metric" in out
+    cells = " ".join(out.replace("│", " ").split())  # of more than one line
+    assert "adapter toy; attack tune, listen, stumble; generator shove, poke; optional metric answers" in cells
     status, out, err = cli("plugins", "--json")
     assert (status, err) == (0, "")
     found = json.loads(out)
@@ -674,10 +676,13 @@ def test_a_metric_that_fails(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     status, out, _ = judge(ready, "copy.toy", calibration=False)
     assert status == 4
     assert "copy.toy: surety: the metric failed: ValueError: no way" in out
-    status, out, _ = ready("calibrate", "s.safetensors", "controls", "-o", "d.safetensors")
+    # Controls are measured by the metrics that are taken by default.
+    with monkeypatch.context() as patched:
+        patched.setattr(deepjudge_blackbox, "jsd", fail)
+        status, out, _ = ready("calibrate", "s.safetensors", "controls", "-o", "d.safetensors")
     assert status == 4
     assert "controls/c1.toy, controls/c2.toy, " in out
-    assert ".toy: surety: the metric failed: ValueError: no way" in out
+    assert ".toy: jsd: the metric failed: ValueError: no way" in out
     # Of the controls only.
     monkeypatch.setattr(toys, "surety", lambda v, s: fail(v, s) if toys.answers(v, s) > 0.5 else 0.0)
     status, out, _ = judge(ready, "copy.toy", more=("--json", "r.json"))
@@ -989,3 +994,26 @@ def test_what_a_flag_and_a_list_are_told_on_the_command_line(ready: Cli) -> None
     ready.refuses(2, "wrong-value", *JUDGE, "copy.toy", "--sequential=1", facts=("--sequential",))
     suite = ("suite", "victim.toy", "--inputs", "in.npz", "-o", "x.safetensors")
     ready.refuses(2, "wrong-value", *suite, "--bounds", "1,0", facts=("--bounds", "0.0,1.0", "1,0"))
+
+
+def test_layers_are_required_where_that_is_said(ready: Cli) -> None:
+    toys.save_model(Path("narrow.toy"), seed=5, widths=(3,))
+    arguments = ("judge", "s.safetensors", "narrow.toy", "--calibration", "c.safetensors", *HOW, "--json", "r.json")
+    for more, status, decision in (((), 0, "independent"), (("--require-layers",), 3, "inconclusive")):
+        assert ready(*arguments, *more)[0] == status
+        report = json.loads(Path("r.json").read_text())
+        assert report["suspects"][0]["decision"] == decision
+        assert report["suspects"][0]["reason"]
+        assert report.get("require_layers", False) == bool(more)
+        jsonschema.validate(report, schema())
+    ready.fails(2, "layers", *arguments[:5], "--rule", "nearest", "--metric", "surety", "--require-layers")
+    ready.fails(2, "", *arguments[:5], "--sequential", "--require-layers")
+
+
+def test_the_victim_itself_needs_no_controls(ready: Cli) -> None:
+    shutil.copy("victim.toy", "same.toy")
+    status, out, _ = ready("judge", "s.safetensors", "same.toy", *HOW, "--json", "r.json", "--html", "r.html")
+    [suspect] = json.loads(Path("r.json").read_text())["suspects"]
+    assert (status, suspect["decision"], suspect["points_to"]) == (1, "copy", "weights")
+    assert suspect["reason"] in out
+    assert suspect["reason"].partition("'")[0] in Path("r.html").read_text()

@@ -70,7 +70,7 @@ TOP1 = ("--calibration", "calibration.safetensors", "--metric", "top1", "--rule"
 def test_the_plugin_is_found(top1: Path, tmp_path: Path) -> None:
     found = deepjudge("plugins", path=top1, cwd=tmp_path)
     assert "deepjudge-top1 0.1.0" in found.stdout
-    assert "metric top1; rule unanimous" in found.stdout
+    assert "optional metric top1; rule unanimous" in found.stdout
 
 
 def test_the_plugin_passes_its_own_tests(top1: Path) -> None:

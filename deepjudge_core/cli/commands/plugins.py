@@ -58,15 +58,15 @@ def _plugins(plugins: Iterable[Plugin]) -> Iterator[dict[str, Any]]:
         yield {
             "name": plugin.name,
             "distribution": plugin.distribution,
-            "components": [_component(component) for component in plugin.components],
+            "components": [_component(plugin, component) for component in plugin.components],
             "failure": plugin.failure,
         }
 
 
-def _component(component: Component) -> dict[str, Any]:
+def _component(plugin: Plugin, component: Component) -> dict[str, Any]:
     values: dict[str, Any] = {"kind": display.kind(component), "name": component.name}
     if isinstance(component, Metric):
-        values["default"] = component.default
+        values["default"] = plugin.offers(component)
     options = [_option(one) for one in options_of(component)]
     return values | ({"options": options} if options else {})
 

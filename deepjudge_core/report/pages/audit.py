@@ -225,7 +225,9 @@ def _measurements(report: AuditReport) -> Iterator[Section]:
             svg = charts.strip(f"strip-{place}", metric, suspects, rows, thresholds)
             upper = report.metrics[metric].upper
             reach = f"0 to {number(upper)}" if upper is not None else "0 upwards"
-            blocks.append(Figure(svg, (Name(metric), f", {report.metrics[metric].group}; {reach}")))
+            provider = report.metrics[metric].provider
+            source = ("; from ", Name(provider)) if provider else ()
+            blocks.append(Figure(svg, (Name(metric), f", {report.metrics[metric].group}; {reach}", *source)))
     if controls:
         blocks.append(
             Table(

@@ -87,6 +87,7 @@ def _judging(report: AnyReport) -> list[str]:
     budgets = [suspect.sequential.budget for suspect in suspects if suspect.sequential]
     if budgets:
         return [*words, "--sequential", "--budget", str(budgets[0])]
+    words += ["--require-layers"] if report.require_layers else []
     words += ["--groups", report.groups, *(["--fdr", repr(fleet.fdr)] if fleet else [])]
     return [*words, *(["--metric", ",".join(map(_named, report.metrics))] if report.metrics else [])]
 

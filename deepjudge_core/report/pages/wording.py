@@ -62,6 +62,8 @@ def verdict(suspect: SuspectEntry, report: AuditReport) -> str:
         return f"Could not be judged: {reason}."
     if decision == "inconclusive":
         return f"Nothing can be said: {reason}."
+    if decision == "copy" and reason:
+        return f"A copy: {POINTS_TO.get(suspect.points_to or '', 'it is the victim')}; {reason}."
     if decision == "copy":
         evidence = POINTS_TO.get(suspect.points_to or "", "it is nearer to the victim than honest models")
         by_layers = suspect.settings.white_box.decision
@@ -73,7 +75,7 @@ def verdict(suspect: SuspectEntry, report: AuditReport) -> str:
         start = f"Judged a copy: {evidence}"
     else:
         start = "Not told from honest models like the controls, which is no acquittal"
-    return f"{start}; {'; '.join(_rests_on(suspect, report))}."
+    return f"{'; '.join([start, *_rests_on(suspect, report), *([reason] if reason else [])])}."
 
 
 def _rests_on(suspect: SuspectEntry, report: AuditReport) -> Iterator[str]:
