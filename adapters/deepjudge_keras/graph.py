@@ -34,6 +34,9 @@ _ACTIVATIONS = {
 """TensorFlow operations that are an activation function, or the nonlinear part of one."""
 
 _OTHERS = {
+    **dict.fromkeys(("Conv", "Conv2D", "Conv2DBackpropInput", "Conv3D", "Conv3DBackpropInputV2"), Role.CONVOLUTION),
+    "DepthwiseConv2dNative": Role.CONVOLUTION,
+    **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "Einsum", "MatMul"), Role.PROJECTION),
     **dict.fromkeys(("Add", "AddN", "AddV2", "BiasAdd", "Exp", "Expm1"), Role.ELEMENTWISE),
     **dict.fromkeys(("Neg", "Pow", "RealDiv", "Sqrt", "Square", "Sub"), Role.ELEMENTWISE),
     **dict.fromkeys(("Abs", "Greater", "GreaterEqual", "Less", "LessEqual", "Sign"), Role.KINK),
@@ -295,6 +298,7 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
     role = _ACTIVATIONS.get(operation.type) or _OTHERS.get(operation.type, Role.OTHER)
     rank = output.shape.rank or 0
     permutation: tuple[int, ...] = ()
+    factor = _factor(operation)
     if _is_recurrent(operation, output):
         return Op(output.name, Role.RECURRENT, inputs, rank)
     if role is Role.MAX_POOL or data_format(operation).startswith("NC"):
@@ -304,7 +308,7 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
         role = Role.ACTIVATION if _completes(operation) else Role.ELEMENTWISE
     elif _is_limit(operation):
         role = Role.ACTIVATION
-    elif not math.isnan(factor := _factor(operation)):
+    elif not math.isnan(factor):
         return Op(output.name, Role.SCALE, inputs, rank, factor=factor)
     elif role is Role.TRANSPOSE:
         order = tf.get_static_value(operation.inputs[1])
@@ -470,9 +474,7 @@ def _is_keras_own(layer: Any) -> bool:
     return type(layer).__module__.startswith("keras.src.")
 
 
-def _name_taps(
-    taps: Sequence[Tap], graph: Any, calls: Sequence[Call], paths: Mapping[str, str]
-) -> dict[str, Heard]:
+def _name_taps(taps: Sequence[Tap], graph: Any, calls: Sequence[Call], paths: Mapping[str, str]) -> dict[str, Heard]:
     """Name taps by their ``paths``, else after the innermost layers; a layer that is called again gets a number."""
     places = {operation.name: place for place, operation in enumerate(graph.get_operations())}
     named: dict[str, Heard] = {}

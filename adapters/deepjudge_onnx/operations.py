@@ -148,7 +148,7 @@ class _Translator:
             return Role.PROJECTION if last else Role.KEEP
         if kind == "DequantizeLinear" and self._cuts_off(node):
             return Role.ACTIVATION
-        if (kind == "Clip" and len(inputs) == 1) or (kind in ("Max", "Min") and self._factor(node) is not None):
+        if (kind == "Clip" and len(inputs) == 1) or (kind in ("Max", "Min") and len(inputs) == 1 < len(node.input)):
             return Role.ACTIVATION
         # Unknown ones, pooling, padding, concatenation, ... keep the axes of a tensor, but not a matrix as it is.
         same = self._rank(name) == self._rank(inputs[0]) > 2

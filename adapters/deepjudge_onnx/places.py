@@ -25,7 +25,7 @@ def reduce(tensor: Any, place: Place, rows: int) -> Any:
 def find_unflattened(
     shapes: Sequence[tuple[int, ...]], wide: Sequence[tuple[int, ...]], rows: Sequence[int], channel: int
 ) -> Place | None:
-    """The same of a flattened tensor, given the shapes of the one whose axes it had; None if rows were flattened too."""
+    """The same of a flattened tensor, given the shapes of the one whose axes it had; None if rows were flattened."""
     axes = {shape[1:] for shape in wide}
     if len(axes) != 1 or any(shape != (n, math.prod(w[1:])) for shape, w, n in zip(shapes, wide, rows, strict=True)):
         return None

@@ -37,7 +37,8 @@ ROLES = {
         Role.LOG_SOFTMAX: "_log_softmax log_softmax",
         Role.MULTIPLY: "where",
         Role.RESHAPE: "_unsafe_view flatten reshape reshape_as unflatten view view_as",
-        Role.IDENTITY: "_to_copy alias alpha_dropout clone contiguous detach dropout feature_dropout lift_fresh_copy to",
+        Role.IDENTITY: """_to_copy alias alpha_dropout clone contiguous detach dropout feature_dropout
+            lift_fresh_copy to""",
         Role.KINK: "abs ge gt le lt sign",
         Role.EXTREMUM: "maximum minimum",
         Role.ELEMENTWISE: """add div eq exp expm1 log log1p logical_and logical_not logical_or mul ne neg pow
@@ -145,7 +146,9 @@ def extract(state: dict[str, Any], graph: fx.Graph, network: Network, names: Seq
             rows = part.call_function(torch.ops.aten.sym_size.int, (copies[node], 0))
         if node.name in names:
             place = network.places[node.name]
-            outputs[node.name] = part.call_function(neurons, (copies[node], rows, place.rows, place.channel, place.unflattened))
+            outputs[node.name] = part.call_function(
+                neurons, (copies[node], rows, place.rows, place.channel, place.unflattened)
+            )
             if outputs.keys() == set(names):
                 break
     part.output([outputs[name] for name in names])

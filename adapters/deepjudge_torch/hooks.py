@@ -1,8 +1,8 @@
 """Modules that torch.export cannot export, run as they are and listened to by forward hooks.
 
 Taps are the outputs of torch's own activation and recurrent modules, in the order in which they are called; of an
-activation that a max pooling module follows, the output of that. What a
-module computes by functions (``torch.relu(x)``) cannot be seen so, nor what happens in scripted or compiled parts.
+activation that a max pooling module follows, the output of that. What a module computes by functions
+(``torch.relu(x)``) cannot be seen so, nor what happens in scripted or compiled parts.
 """
 
 import contextlib
@@ -363,10 +363,7 @@ def _is_pooled(calls: Sequence[_Call], at: int, tensor: torch.Tensor) -> bool:
 
 def _pools(calls: Sequence[_Call], at: int, activations: set[str]) -> bool:
     return any(
-        tensor is calls[at].input
-        for call in calls[:at]
-        for tap, tensor in call.outputs.items()
-        if tap in activations
+        tensor is calls[at].input for call in calls[:at] for tap, tensor in call.outputs.items() if tap in activations
     )
 
 

@@ -318,9 +318,7 @@ def _composites(ops: Sequence[Op]) -> list[_Composite]:
     return composites
 
 
-def _completed(
-    by_name: Mapping[str, Op], users: Mapping[str, list[Op]], op: Op, composite: _Composite | None
-) -> str:
+def _completed(by_name: Mapping[str, Op], users: Mapping[str, list[Op]], op: Op, composite: _Composite | None) -> str:
     # With the number that an activation ends with: (x + |x|) / 2, x * (1 + erf(x)) * 0.5, x * relu6(x + 3) / 6,
     # -min(-x, 0). If the number is among its parts already, another one is no part of it.
     scale = _only_user(users, op.name)
