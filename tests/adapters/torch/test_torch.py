@@ -606,6 +606,8 @@ def test_copies_of_a_module_are_equal() -> None:
 class Ordered(nn.Module):
     """An activation before or after max pooling and flattening."""
 
+    shape = (1, 12, 12)
+
     def __init__(self, act: Callable[[torch.Tensor], torch.Tensor], *, late: bool) -> None:
         super().__init__()
         self.conv, self.conv2, self.linear = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 4, 3), nn.Linear(36, 4)
@@ -625,7 +627,7 @@ def leaky(x):
 def neurons_of(act: Callable[[torch.Tensor], torch.Tensor], *, late: bool) -> list[np.ndarray]:
     torch.manual_seed(0)
     module = Ordered(act, late=late).eval()
-    model = open_live(module, input_shape=(1, 12, 12))
+    model = open_live(module)
     x = np.random.default_rng(0).normal(size=(5, 1, 12, 12)).astype(np.float32)
     return list(model.activations(x, list(model.layers)).values())
 
