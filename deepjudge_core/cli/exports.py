@@ -82,7 +82,7 @@ def check(name: str, path: Path, bundle: Path | None, others: Iterable[Path]) ->
     """
     _expect_file(path)
     if not path.parent.is_dir():
-        text = f"{path}: expected a folder that there is to write the report to, found no {path.parent}"
+        text = f"{path}: expected a folder {path.parent} to write the report to, found none"
         raise UsageError(text, code="cannot-write")
     if bundle and belongs_to(path, bundle):
         raise UsageError(

@@ -20,7 +20,7 @@ from deepjudge_core.version import VERSION
 
 PROGRAM = "deepjudge"
 _GENERAL = (
-    ("--debug", "show where an error comes from, in front of the command or behind it"),
+    ("--debug", "show where an error comes from; stands before or after the command"),
     ("-h, --help", "show this"),
 )
 _DEBUG, _REMARKS = "debug", "remarks"

@@ -211,7 +211,7 @@ def _convert(label: str, value: Any, annotation: Any) -> Any:
             exact = isinstance(value, str) or (converted == value and isinstance(value, bool) <= (annotation is bool))
             if exact and (annotation is not float or math.isfinite(converted)):
                 return converted
-        raise _wrong(label, _TYPES[annotation], value)
+        raise _wrong(label, _TYPES[annotation] if annotation is bool else f"a {_TYPES[annotation]}", value)
     return value
 
 

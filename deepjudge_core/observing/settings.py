@@ -17,7 +17,7 @@ _WITH_VICTIM = ("victim", *_TABLES)
 def layout_setting() -> Any:
     """The field of a layout, of what is asked and of inputs alike."""
     return setting(
-        "where the channels of inputs are, for whatever does not say; needed for shapes that can be read both ways",
+        "which axis of the inputs holds the channels, if neither shape nor file tells",
         "--input-layout",
         default=None,
         group="model",
@@ -98,7 +98,7 @@ class OpeningSettings:
     """
 
     output_name: str | None = setting(
-        "which output holds the scores, of an ONNX model whose first that fits does not",
+        "the output that holds the scores, of an ONNX model with several",
         "--output-name",
         default=None,
         group="model",

@@ -179,7 +179,7 @@ class SuiteSettings:
         metavar="GENERATOR.NAME=VALUE",
     )
     seed: Annotated[int, Ge(0)] = setting(
-        "of all randomness",
+        "the seed of all random choices",
         "--seed",
         default=0,
         group="suite",

@@ -50,7 +50,9 @@ class ZooSettings:
         group="zoo",
         metavar="ATTACK.NAME=VALUE",
     )
-    seed: Annotated[int, Ge(0)] = setting("of all randomness", "--seed", default=0, group="zoo", metavar="SEED")
+    seed: Annotated[int, Ge(0)] = setting(
+        "the seed of all random choices", "--seed", default=0, group="zoo", metavar="SEED"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

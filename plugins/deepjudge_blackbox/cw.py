@@ -38,9 +38,9 @@ def cw(
         kappa: Confidence: how far the margin must fall below 0, in logits. At 0 cases lie on the decision boundary,
             where even a copy that was trained on a little answers half of them otherwise.
         steps: Steps of Adam for each constant.
-        rate: Adam's, in the tanh space.
+        rate: Learning rate of Adam, in the tanh space.
         searches: Constants tried for each seed.
-        constant: The first one.
+        constant: The first constant that is tried.
     """
     seeds = task.seeds
     block = max(1, _BLOCK_VALUES // seeds.inputs[0].size)

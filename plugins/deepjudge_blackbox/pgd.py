@@ -26,7 +26,7 @@ def pgd(
     Args:
         eps: Radius of the ball, as a share of the input range.
         step: Size of a step, as a share of the input range.
-        steps: How many.
+        steps: Number of steps.
         project: Back into the ball after every step. The authors' code of the paper never does, so that its cases come
             as far as ``eps + steps * step``; False is there to reproduce its numbers.
     """

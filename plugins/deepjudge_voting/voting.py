@@ -32,7 +32,7 @@ def voting(
     Args:
         bound: ``prediction``: an honest new model falls below the bound with the probability ``1 - confidence``;
             ``mean``: the controls' mean does, and an honest new model much more often (23 % at 12 controls).
-        confidence: Of the one-sided bound.
+        confidence: Confidence of the one-sided bound.
         alpha: Of a metric, the share of the bound that makes its threshold; by default the metric's own.
         strata: Whether each stratum of controls has a threshold of its own, of which the smallest counts. Otherwise all
             controls are pooled, as in the paper.

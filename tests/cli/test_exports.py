@@ -102,7 +102,7 @@ def test_nor_through_a_link(cli: Cli) -> None:
         (("--html", "controls"), "controls: expected a file to write the report to, found a folder"),
         (("--html", "pipe"), "pipe: expected a file to write the report to, found a device or a pipe"),
         (("--html", "x" * 300), f"{'x' * 300}: expected a file to write the report to: File name too long"),
-        (("--html", "no/r.html"), "no/r.html: expected a folder that there is to write the report to, found no no"),
+        (("--html", "no/r.html"), "no/r.html: expected a folder no to write the report to, found none"),
         (("--html", "r", "--markdown", "controls/../r"), "controls/../r: expected a file for each form"),
         (("--html", "r", "--markdown", "./r"), "r: expected a file for each form of the report, found one for two"),
     ],

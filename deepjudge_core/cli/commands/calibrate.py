@@ -19,8 +19,8 @@ from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.suite import load_suite
 
 STRATUM = (
-    "more controls, and what they have in common with the victim, what brings them nearest to it where it is more than "
-    "one: same-data, other-data, same-architecture, other-architecture or common-ancestor"
+    "more controls, with what they share with the victim: same-data, other-data, same-architecture, "
+    "other-architecture or common-ancestor; the closest of these if several are true"
 )
 
 

@@ -106,7 +106,7 @@ class JudgeCommand(Command):
             if self.bundle.key or not self.bundle.observations:
                 option = "--key" if self.bundle.key else "--without-observations"
                 raise UsageError(
-                    f"{option}: expected the folder of the bundle that it is said of (-o DIR), found none",
+                    f"{option}: expected a bundle to write, which -o DIR names, found none",
                     code="conflict",
                 )
             commitment, _ = committed(self.bundle)

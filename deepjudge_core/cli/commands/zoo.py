@@ -131,4 +131,4 @@ def _show_counts(out: Console, zoo: Zoo) -> None:
     display.say(out, f"zoo         {models}{missing}; the victim has {zoo.victim.accuracy:.1%}")
     far = sum(model.far for model in zoo.models)
     if far:
-        display.say(out, f"far         {far} with an accuracy far below the victim's, which thresholds do without")
+        display.say(out, f"far         {far} with an accuracy far below the victim's, which thresholds leave out")
