@@ -47,6 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.meta_path[sys.meta_path.index(PathFinder)] = _FinderWithoutFrameworks  # type: ignore[call-overload]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     """All installed components."""

@@ -147,10 +147,8 @@ def test_judge_writes_the_bundle_of_an_audit(bundled: Cli) -> None:
 
 
 def test_what_judge_refuses_of_bundles(bundled: Cli) -> None:
-    bundled.fails(
-        2, "--key: expected the folder of the bundle that it is said of (-o DIR)", *JUDGED, "--key", "owner.pem"
-    )
-    bundled.fails(2, "--without-observations: expected the folder", *JUDGED, "--without-observations")
+    bundled.refuses(2, "conflict", *JUDGED, "--key", "owner.pem", facts=("--key", "-o DIR"))
+    bundled.refuses(2, "conflict", *JUDGED, "--without-observations", facts=("--without-observations", "-o DIR"))
     inside = ("judge", "out/suite.safetensors", *JUDGED[2:], "-o", "out")
     bundled.fails(2, "out/suite.safetensors: expected a file outside out, which is written anew", *inside)
     bundled.fails(

@@ -101,7 +101,7 @@ def test_the_rule_of_sequential_judging() -> None:
         ((*SUITE, "--memory", "1KiB"), "wrong-value", ("--memory", "1KiB")),
         ((*SUITE, "--no-sandbox", "--require-sandbox"), "conflict", ("--no-sandbox",)),
         # As it was written before.
-        ((*SUITE, "-g", "pgd", "neuron-corners"), "wrong-usage", ("neuron-corners", "-g pgd,cw")),
+        ((*SUITE, "-g", "pgd", "neuron-corners"), "wrong-usage", ("neuron-corners", "-g pgd,neuron-corners")),
         ((*SUITE, "--bounds", "0", "1"), "wrong-usage", ("1",)),
         (("commit", "s", "-o", "c", "--tsa", "t"), "unknown-option", ("--tsa", "--tsa-request")),
         (("judge", "s", "m", "--tsa", "t"), "unknown-option", ("--tsa", "--tsa-response")),
