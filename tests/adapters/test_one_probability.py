@@ -279,6 +279,7 @@ def test_in_torch(end: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", [*ENDS, "logit"])
 def test_in_a_module_that_cannot_be_exported(end: str) -> None:
+    pytest.importorskip("torch")
     from deepjudge_torch.hooks import HookedModel
 
     ends = {**torch_ends(), "logit": lambda z: z}
