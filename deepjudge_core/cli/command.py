@@ -1,12 +1,11 @@
 """What a command is: a frozen dataclass of its settings, with what it does and how it ends."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from deepjudge_core.errors import UsageError
+from deepjudge_core.cli.sources import spare
 from deepjudge_core.settings import Setting, settings_of
 
 
@@ -67,18 +66,9 @@ class Command:
             UsageError: When it would.
         """
         settings = self.settings()
-        read = {path.resolve() for one in settings if one.declared.reads for path in self._files_of(one)}
-        for one in settings:
-            for path in self._files_of(one) if one.declared.writes else ():
-                if path.resolve() in read:
-                    raise UsageError(
-                        f"{path}: expected another file to write to, found one that is read", code="would-overwrite"
-                    )
+        read = [path for one in settings if one.declared.reads for path in _files(self.value_of(one))]
+        spare(read, [path for one in settings if one.declared.writes for path in _files(self.value_of(one))])
         return self
-
-    def _files_of(self, setting: Setting) -> Iterator[Path]:
-        # Those that there are: a name that is too long, or a link to itself, is said to be none when it is read.
-        return (path for path in _files(self.value_of(setting)) if os.path.isfile(path))  # noqa: PTH113 - of any text
 
     def value_of(self, setting: Setting) -> Any:
         """The value of one of its settings."""

@@ -68,11 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         _trace(line, errors)
         display.say(errors, f"deepjudge: the memory does not hold what was asked for: {error}")
         return FAILED
-    except Exception as error:
-        # Python's own exit status would be 1, which says that a suspect is a copy.
-        _trace(line, errors)
-        display.say(errors, f"deepjudge: internal error (see --debug): {type(error).__name__}: {error}")
-        return FAILED
     except KeyboardInterrupt:
         display.say(errors, "deepjudge: interrupted")
         return INTERRUPTED
@@ -81,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _close_output()
         return FAILED
     except BaseException as error:
+        # Python's own exit status would be 1, which says that a suspect is a copy.
         _trace(line, errors)
         display.say(errors, f"deepjudge: internal error (see --debug): {type(error).__name__}: {error}")
         return FAILED
