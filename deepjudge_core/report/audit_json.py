@@ -220,6 +220,8 @@ def _asked(observation: Observation) -> dict[str, Any]:
         "inferred": observation.inferred,
         "notes": observation.notes,
         "unsteady": observation.unsteady,
+        "tried": observation.tried or UNSET,
+        "accuracy_on_probes": UNSET if observation.accuracy is None else observation.accuracy,
     }
 
 

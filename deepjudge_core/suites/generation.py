@@ -23,6 +23,7 @@ from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.suites.inputs import check_bounds
+from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.settings import DEFAULT_GENERATORS, SuiteSettings
 from deepjudge_core.suites.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
@@ -134,6 +135,8 @@ def generate_suite(
         generators=tuple(records),
         victim=_own_answers(victim, table, taps, seeds.layout),
         notes=tuple(notes),
+        moments=Moments.of(training_inputs, seeds.bounds, victim.input.layout or seeds.layout),
+        probes=seeds.probes,
     )
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from deepjudge_core.components.values import Mistakes, Seeds
+from deepjudge_core.components.values import Mistakes, Probes, Seeds
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.models.asking import ask
 from deepjudge_core.models.layouts import arrangement
@@ -13,6 +13,7 @@ from deepjudge_core.suites.inputs import check_bounds
 from deepjudge_core.types import Array, Layout
 
 Order = Literal["high", "low", "balanced"]
+_PROBES = 400  # at most: enough to see that a model gets 3 % more of them right
 _LEAST_ACCURACY = 0.5  # below it, it is said: labels or inputs may not be what the victim was trained for
 
 
@@ -76,7 +77,7 @@ def select_seeds(
     ranked = right[np.argsort(score if order == "low" else -score, kind="stable")]
     if order == "balanced":
         ranked = _by_turns(ranked, y)
-    indices = ranked[:n]
+    indices, probes = ranked[:n], _spread(np.arange(len(y)), _PROBES)
     accuracy = len(right) / len(y)
     notes = []
     if accuracy < _LEAST_ACCURACY:
@@ -92,6 +93,7 @@ def select_seeds(
         tuple(notes),
         spec.layout,
         Mistakes(inputs[wrong], y[wrong]),
+        Probes(inputs[probes], y[probes]),
     )
 
 

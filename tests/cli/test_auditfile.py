@@ -306,6 +306,7 @@ input = { scale = 2, mean = [0.5] }
 [[suspects]]
 path = "deeper.toy"
 infer_input = false
+input = "0..255,invert=true"
 
 [suspects.layers]
 dense2 = "dense3"
@@ -320,7 +321,8 @@ dense2 = "dense3"
     assert (copy["classes"], copy["preprocessing"]) == (None, None)
     assert five["classes"] == [4, 1, 2, 3]
     assert five["preprocessing"] == {"scale": 2, "mean": [0.5], "std": [1]}
-    assert (deeper["layer_map"], deeper["classes"], deeper["preprocessing"]) == ({"dense2": "dense3"}, None, None)
+    assert (deeper["layer_map"], deeper["classes"]) == ({"dense2": "dense3"}, None)
+    assert deeper["preprocessing"] == {"scale": 255, "mean": [0], "std": [1], "invert": True}
     for control in report["calibration"]["controls"]:
         assert control["preprocessing"] == {"scale": 1, "mean": [0], "std": [2]}
 
@@ -462,6 +464,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], int, str, tuple[str, ...]]] = {
     "layer map": (('"copy.toy"', '"copy.toy"\nlayers = ["a"]'), 24, "suspects[0].layers", ('["a"]',)),
     "arch": (('"copy.toy"', '"copy.toy"\narch = "nets.py"'), 24, "suspects[0].arch", ("module:function", "nets.py")),
     "input": (('"copy.toy"', '"copy.toy"\ninput = 255'), 24, "suspects[0].input", ("255",)),
+    "preset": (('"copy.toy"', '"copy.toy"\ninput = "vgg"'), 24, "suspects[0].input", ("caffe", "vgg")),
     "mean": (('"copy.toy"', '"copy.toy"\ninput.mean = []'), 24, "suspects[0].input.mean", ("[]",)),
     "deviation": (('"copy.toy"', '"copy.toy"\ninput.std = 0'), 24, "suspects[0].input", ("std=0",)),
     "no such victim": (('"victim.toy"', '"none.toy"'), 5, "victim.path", ("none.toy",)),

@@ -99,8 +99,7 @@ def _asking(model: ControlEntry | SuspectEntry) -> list[str]:
         words += ["--classes", ",".join(map(str, model.classes))]
     preprocessing = model.preprocessing
     if preprocessing is not None and "preprocessing" not in inferred:
-        mean, std = (":".join(map(repr, values)) for values in (preprocessing.mean, preprocessing.std))
-        words += ["--suspect-input", f"scale={preprocessing.scale!r},mean={mean},std={std}"]
+        words += ["--suspect-input", preprocessing.typed()]
     return words
 
 
