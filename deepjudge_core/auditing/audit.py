@@ -20,34 +20,49 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.prepared import Prepared
+from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.observe import accuracy_on_seeds
 from deepjudge_core.suites.generation import generate_suite, resolve_generators
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
+from deepjudge_core.suites.standardised import plain_inputs
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.zoo.manifest import recorded_stratum
 
 
 def make_suite(
-    victim: Any, inputs: Inputs, settings: SuiteSettings | None = None, *, session: Session | None = None
+    victim: Any,
+    inputs: Inputs,
+    settings: SuiteSettings | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    session: Session | None = None,
 ) -> Suite:
     """Open the victim, select seeds and make test cases from them.
 
     Args:
         victim: The owner's model: a path, a live model, or a :class:`Subject`.
-        inputs: What seeds are selected from.
+        inputs: What seeds are selected from. Images that were standardised are brought back to 0..1, in which suites
+            keep them, so that each suspect's own preprocessing can be found.
         settings: How.
+        preprocessing: What the victim expects of inputs in 0..1; by default what its subject's query says, or how the
+            inputs were standardised.
         session: Where generators and adapters are, and how a victim's file is confined.
 
     Raises:
         DeepJudgeError: When the victim or the inputs cannot be used.
     """
     session, settings, victim = session or Session(), settings or SuiteSettings(), Subject.of(victim)
+    inputs, preprocessing, notes = plain_inputs(inputs, preprocessing or victim.query.preprocessing)
     # Before the victim is run, which may take long.
     generators = resolve_generators(settings, session.registry.generators)
     expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
-    with victim.opened(expected, session, gradients=True) as owner:
+    with victim.opened(expected, session, gradients=True) as opened:
+        owner = opened
+        if preprocessing is not None:
+            owner = Prepared.of(opened, preprocessing, inputs.x.shape[1:], inputs.bounds, inputs.layout)
         seeds = select_seeds(
             owner,
             inputs.x,
@@ -60,7 +75,7 @@ def make_suite(
         )
         return generate_suite(
             owner,
-            seeds,
+            replace(seeds, notes=(*notes, *seeds.notes)),
             generators,
             training_inputs=inputs.training,
             layout=inputs.layout,

@@ -76,12 +76,14 @@ class Expectation:
         tried: What was tried.
         accuracy: Share of the probes that it gets right so; None where that is not known.
         notes: What a reader should know of how it was found.
+        inferred: Whether its answers show it, and not those of the victim, or somebody's word.
     """
 
     preprocessing: Preprocessing | None
     tried: tuple[Trial, ...] = ()
     accuracy: float | None = None
     notes: tuple[str, ...] = ()
+    inferred: bool = False
 
 
 def probes_of(suite: Suite) -> Probes:
@@ -96,32 +98,32 @@ def find_expectation(
     probes: Probes,
     suite: Suite,
     choices: Mapping[str, Preprocessing],
-    given: Preprocessing | None,
+    usual: Preprocessing | None,
     asking: Asking,
     apart: Callable[[Preprocessing], float],
 ) -> Expectation:
-    """Ask the probes as they are, and if another preprocessing may be significantly better, with the choices.
+    """Ask the probes as usual, and if another preprocessing may be significantly better, with the choices.
 
     Args:
         probes: From :func:`probes_of`.
         suite: The suite.
         choices: Name to preprocessing; none where nothing is to be looked for.
-        given: What is done to the inputs in any case; None for nothing.
+        usual: What is done to the inputs unless another is found, as for the victim; None for nothing.
         asking: Asks the model.
         apart: See :meth:`Search.best`.
     """
-    plainly = "as they are"
+    plainly = "as they are" if usual is None else "as the victim takes them"
     try:
-        plain = asking(given, np.arange(len(probes.labels))).right
+        plain = asking(usual, np.arange(len(probes.labels))).right
         accuracy: float | None = float(plain.mean())
-        plainly = f"{accuracy:.1%} as they are"
+        plainly = f"{accuracy:.1%} {plainly}"
     except SameAnswerError:  # as of a model that is given a range that it does not expect
         plain, accuracy = probes.labels == np.bincount(probes.labels).argmax(), None
-        plainly = "which all get the same answer as they are"
+        plainly = f"which all get the same answer {plainly}"
     owner = suite.accuracy if suite.probes is not None else 1.0
     search = Search(plain, share_of_usual(probes.labels), owner, choices)
     if not search.hopeful:
-        return Expectation(given, accuracy=accuracy)
+        return Expectation(usual, accuracy=accuracy)
     name, tried = search.best(asking, apart)
     accuracies = {trial.name: trial.accuracy or 0.0 for trial in tried}
     if name is None:
@@ -130,12 +132,12 @@ def find_expectation(
             f"{len(tried)} preprocessings were tried, and none gets significantly more of {len(plain)} inputs of the "
             f"task right, {plainly}; the best is {best} with {accuracies[best]:.1%}"
         )
-        return Expectation(given, tried, accuracy, (note,))
+        return Expectation(usual, tried, accuracy, (note,))
     note = (
         f"its inputs are prepared by {name} ({choices[name]}), as its answers to {len(plain)} inputs of the task show: "
         f"{accuracies[name]:.1%} are classified correctly so, {plainly}; {len(tried)} preprocessings were tried"
     )
-    return Expectation(choices[name], tried, accuracies[name], (note,))
+    return Expectation(choices[name], tried, accuracies[name], (note,), inferred=True)
 
 
 def candidates(
@@ -144,8 +146,9 @@ def candidates(
     bounds: tuple[float, float],
     layout: Layout | None,
     moments: Moments | None = None,
+    usual: Preprocessing | None = None,
 ) -> dict[str, Preprocessing]:
-    """What may be what a model expects, other than the inputs as they come, by name.
+    """What may be what a model expects, other than what the victim does, by name.
 
     Args:
         spec: What the model takes.
@@ -153,16 +156,18 @@ def candidates(
         bounds: Of the inputs as they come.
         layout: Where the channels are.
         moments: Of the victim's training inputs.
+        usual: What the victim expects; None for the inputs as they come.
     """
+    as_they_come = Preprocessing(bounds[1] - bounds[0], (-bounds[0],))
     chosen: dict[Preprocessing, str] = {}
-    for name, preprocessing in _all(shape, moments):
+    for name, preprocessing in (*_all(shape, moments), ("as they are", as_they_come)):
         try:
             preparation = preprocessing.preparing("", shape, bounds, layout)
         except ModelError:  # of other channels
             continue
         span = np.abs(preparation.slope).max() * (bounds[1] - bounds[0])
         narrow = np.dtype(spec.dtype).kind in "iu" and span < _WIDE
-        if preprocessing.changes(bounds) and not narrow:
+        if not preprocessing.same_as(usual or as_they_come) and not narrow:
             chosen.setdefault(preprocessing, name)
     return {name: preprocessing for preprocessing, name in chosen.items()}
 

@@ -96,7 +96,7 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
         ModelError: When the model takes other inputs or has other classes; and what is returned, as :func:`ask`.
         UsageError: When ``asking`` names what does not exist.
     """
-    arrange, preprocessing = _arrangement(model, suite, asking), asking.preprocessing
+    arrange, preprocessing = _arrangement(model, suite, asking), asking.preprocessing or suite.victim.preprocessing
     prepare, inputs = _prepare(model, suite, asking, arrange, preprocessing), suite.cases.inputs
     expected = suite.victim.model.classes
     if asking.classes is None and model.classes != expected:
@@ -200,7 +200,7 @@ class _Questioner:
         )
         if given is not None:
             return replace(answers, notes=(f"its inputs are prepared by {given}, as was asked for",))
-        if expected.preprocessing is not None:
+        if expected.inferred:
             return replace(answers, inferred=("preprocessing",))
         if not self._telling:
             return answers
@@ -222,12 +222,13 @@ class _Questioner:
     def _expected(self) -> Expectation:
         # What it expects of its inputs, as its answers to the probes show where nobody says it.
         suite, given = self._suite, self._asking.preprocessing
+        usual = given or suite.victim.preprocessing
         if not (self._telling and self._asking.infer):
-            return Expectation(given)
+            return Expectation(usual)
         probes = probes_of(suite)
         shape = self._arrange(suite.cases.inputs[:1]).shape[1:]
         layout = self._model.input.layout or self._asking.layout
-        choices = candidates(self._model.input, shape, suite.bounds, layout, suite.moments)
+        choices = candidates(self._model.input, shape, suite.bounds, layout, suite.moments, usual)
 
         def answer(preprocessing: Preprocessing | None, places: Array) -> Correctness:
             return self._on(probes.inputs[places], probes.labels[places], preprocessing)
@@ -240,7 +241,7 @@ class _Questioner:
             own = self._on(suite.cases.inputs[self._clean[few]], self._labels[few], preprocessing).odds
             return float(np.abs(own - odds[few]).mean() / np.abs(odds[few]).mean())
 
-        expected = find_expectation(probes, suite, choices if given is None else {}, given, answer, apart)
+        expected = find_expectation(probes, suite, choices if given is None else {}, usual, answer, apart)
         return expected if suite.probes is not None else replace(expected, accuracy=None)
 
     def _on(self, inputs: Array, labels: Array, preprocessing: Preprocessing | None) -> Correctness:

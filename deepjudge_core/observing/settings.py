@@ -14,6 +14,18 @@ _TABLES = ("controls[]", "suspects[]")
 _WITH_VICTIM = ("victim", *_TABLES)
 
 
+def victim_input_setting() -> Any:
+    """The field of the victim's preprocessing; of ``AUDIT.toml`` the key is that of any model's."""
+    return setting(
+        "what the victim expects of inputs in 0..1, as --suspect-input; inputs are offered and kept without it",
+        "--victim-input",
+        default=None,
+        group="model",
+        metavar="PRESET|scale=S,mean=M:M:M,std=D:D:D",
+        usual="as they are, or as they were standardised",
+    )
+
+
 def layout_setting() -> Any:
     """The field of a layout, of what is asked and of inputs alike."""
     return setting(
@@ -33,8 +45,7 @@ class QuerySettings:
 
     Attributes:
         layers: The suite's layers to the model's taps, where places, widths and outputs do not find them.
-        preprocessing: What the model expects to be done to inputs in 0..1; by default it is given the suite's as they
-            are.
+        preprocessing: What the model expects to be done to inputs in 0..1; by default what the victim does.
         infer: Whether a standard preprocessing is looked for where the model errs more than the victim.
         classes: The model's own output for each of the victim's classes, in their order; its probabilities are scaled
             to sum to 1 over them. Without it, as many classes as the victim's are taken for the same, in the order
@@ -60,7 +71,7 @@ class QuerySettings:
         group="model",
         metavar="PRESET|scale=S,mean=M:M:M,std=D:D:D",
         key="input",
-        tables=_TABLES,
+        tables=_WITH_VICTIM,
         sample={
             "scale": 1.0,
             "mean": [0.485, 0.456, 0.406],

@@ -128,6 +128,13 @@ class VictimEntry(Document, frozen=True, kw_only=True):
     accuracy: Annotated[
         Share, Meta(description="Share of the inputs offered as seeds that the victim classifies correctly.")
     ]
+    preprocessing: (
+        Annotated[
+            PreprocessingHeader,
+            Meta(description="What the victim expects of the suite's inputs in 0..1; left out: nothing."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class CaseCounts(Document, frozen=True):

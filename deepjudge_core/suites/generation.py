@@ -22,6 +22,7 @@ from deepjudge_core.models.asking import ask, ask_again
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
+from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.suites.inputs import check_bounds
 from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation
@@ -49,7 +50,8 @@ def build_suite(
     """Make test cases from the victim and let it answer them.
 
     Args:
-        victim: The owner's model.
+        victim: The owner's model; behind its preprocessing (:class:`~deepjudge_core.models.prepared.Prepared`), if the
+            seeds are not as it takes them.
         seeds: From :func:`~deepjudge_core.suites.seeds.select_seeds`.
         generators: Names of generators.
         training_inputs: ``(m, *shape)`` inputs over which neuron ranges are taken (paper, Alg. 2); by default the
@@ -304,7 +306,10 @@ def _own_answers(victim: Model, cases: CaseTable, taps: Sequence[str], layout: L
     unsteady = ask_again(victim, cases.inputs, cases.sets, probabilities, activations)
     if unsteady:  # every distance would be one to answers that it gave by chance
         raise ModelError(f"{victim.name}: {unsteady}; expected a victim that keeps to its answers")
-    return Observation(ModelInfo.of(victim, layout), "", probabilities, activations, layer_map)
+    preprocessing = victim.preprocessing if isinstance(victim, Prepared) else None
+    return Observation(
+        ModelInfo.of(victim, layout), "", probabilities, activations, layer_map, preprocessing=preprocessing
+    )
 
 
 def _text(access: Access) -> str:

@@ -20,7 +20,18 @@ from models import Zoo, inputs
 from networks.architectures import BOUNDS, CLASSES
 from places import ROOT
 
-from deepjudge_core import Access, Cases, Generator, JudgeSettings, SuiteSettings, Task, hookimpl, load_registry
+from deepjudge_core import (
+    Access,
+    Cases,
+    Generator,
+    JudgeSettings,
+    Preprocessing,
+    SuiteSettings,
+    Task,
+    hookimpl,
+    load_registry,
+    load_suite,
+)
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.cli.auditfile import example as example_module
 from deepjudge_core.cli.auditfile.keys import Key, Table, document
@@ -325,6 +336,26 @@ dense2 = "dense3"
     assert deeper["preprocessing"] == {"scale": 255, "mean": [0], "std": [1], "invert": True}
     for control in report["calibration"]["controls"]:
         assert control["preprocessing"] == {"scale": 1, "mean": [0], "std": [2]}
+
+
+def test_the_victim_has_a_preprocessing(cli: Cli) -> None:
+    # Another scale leaves a network without first biases the same answers on few inputs: what counts is what is kept.
+    for said in ('input = "-1..1"', "input = { scale = 2, mean = [1] }"):
+        write(WHOLE, ('path = "victim.toy"', f'path = "victim.toy"\n{said}'))
+        plan = read_plan(Path("audit.toml"), None, Session(load_registry()))
+        assert plan.victim.query.preprocessing == Preprocessing(2, (1,))
+    write(WHOLE, ('path = "victim.toy"', 'path = "victim.toy"\ninput = "scale=1.05"'))
+    status, _, err = cli("audit", "audit.toml")
+    assert (status in (0, 1), err) == (True, "")
+    report = json.loads(Path("out/report.json").read_text())
+    asked = [report["victim"], *report["calibration"]["controls"], *report["suspects"]]
+    assert {json.dumps(model["preprocessing"]) for model in asked} == {'{"scale": 1.05, "mean": [0.0], "std": [1.0]}'}
+    assert cli("verify", "out")[0] == 0
+    arguments = ("victim.toy", "--inputs", "in.npz", "-n", "20", "-g", "shove", "-o", "s.safetensors")
+    cli("suite", *arguments, "--victim-input", "scale=1.1")
+    assert load_suite(Path("s.safetensors")).victim.preprocessing == Preprocessing(1.1)
+    assert "scale=1.1" in cli("show", "s.safetensors")[1]
+    cli.refuses(2, "wrong-value", "suite", *arguments, "--victim-input", "vgg", facts=("vgg", "caffe"))
 
 
 def test_strata_of_controls(cli: Cli) -> None:
