@@ -35,6 +35,7 @@ from deepjudge_core import (
     open_model,
     select_seeds,
 )
+from deepjudge_core.errors import ModelError
 
 RULES = ("voting", "prediction-bound", "tolerance-bound", "combine")
 GREY = ("0..1", "0..255", "-1..1", "-0.5..0.5", "mnist", "fashion-mnist", "0..1,invert=true", "mnist,invert=true")
@@ -123,14 +124,14 @@ def rows(name: str, study: Study, folder: Path, out: Path) -> Iterator[list[str]
         for typed in study.preprocessings:
             preprocessing, channels = Preprocessing.parse(typed), data.x_test.shape[1]
             behind = [Behind(model, preprocessing, channels).eval() for model in fleet]
-            observations = [_observed(model, suite, data) for model in behind]
+            observations = [one for one in (_tried(model, suite, data) for model in behind) if one is not None]
             measured = [measure(suite, one, match=calibration.match) for one in observations]
             found = sum(_same(one.preprocessing or Preprocessing(), preprocessing) for one in observations)
             accused = [
                 sum(judge.judge(one, calibration).decision is Decision.COPY for one in measured) for judge in judges
             ]
             yield [
-                *(name, kind, str(len(fleet)), f"`{typed}`", f"{found}"),
+                *(name, kind, str(len(observations)), f"`{typed}`", f"{found}"),
                 _range([_accuracy(model, suite) for model in behind]),
                 _range([one.accuracy for one in observations]),
                 *(_least([one[metric].value for one in measured]) for metric in ("robd", "jsd")),
@@ -184,6 +185,14 @@ def _train(module: nn.Module, x: torch.Tensor, y: torch.Tensor, epochs: int, rat
 
 def _observed(model: nn.Module, suite: Suite, data: Data) -> Observation:
     return observe(open_model(model, input_shape=tuple(data.x_test.shape[1:])), suite)
+
+
+def _tried(model: nn.Module, suite: Suite, data: Data) -> Observation | None:
+    # None of one that gives one answer to everything, which no audit judges.
+    try:
+        return _observed(model, suite, data)
+    except ModelError:
+        return None
 
 
 def _accuracy(model: nn.Module, suite: Suite) -> float:

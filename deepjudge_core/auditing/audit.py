@@ -13,16 +13,18 @@ from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
-from deepjudge_core.errors import CalibrationError, DeepJudgeError, UsageError
+from deepjudge_core.errors import CalibrationError, DeepJudgeError, ErringVictimError, UsageError
 from deepjudge_core.judging.calibration import Calibration, calibrate_by, check_not_a_control
 from deepjudge_core.judging.facts import established, same_files, same_model
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict
+from deepjudge_core.models.asking import SameAnswerError
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.observe import accuracy_on_seeds
+from deepjudge_core.observing.victims import advice
 from deepjudge_core.suites.generation import generate_suite, resolve_generators
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.seeds import select_seeds
@@ -63,16 +65,20 @@ def make_suite(
         owner = opened
         if preprocessing is not None:
             owner = Prepared.of(opened, preprocessing, inputs.x.shape[1:], inputs.bounds, inputs.layout)
-        seeds = select_seeds(
-            owner,
-            inputs.x,
-            inputs.y,
-            n=settings.n,
-            order=settings.order,
-            bounds=inputs.bounds,
-            layout=inputs.layout,
-            victim_layout=victim.query.layout,
-        )
+        try:
+            seeds = select_seeds(
+                owner,
+                inputs.x,
+                inputs.y,
+                n=settings.n,
+                order=settings.order,
+                bounds=inputs.bounds,
+                layout=inputs.layout,
+                victim_layout=victim.query.layout,
+                force=settings.force,
+            )
+        except (ErringVictimError, SameAnswerError) as error:
+            raise ErringVictimError(f"{error}; {advice(opened, inputs, preprocessing)}") from error
         return generate_suite(
             owner,
             replace(seeds, notes=(*notes, *seeds.notes)),
@@ -81,6 +87,7 @@ def make_suite(
             layout=inputs.layout,
             layers=settings.layers,
             seed=settings.seed,
+            force=settings.force,
         )
 
 

@@ -45,6 +45,7 @@ def build_suite(
     layers: Sequence[str] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    force: bool = False,
     registry: Registry | None = None,
 ) -> Suite:
     """Make test cases from the victim and let it answer them.
@@ -60,6 +61,7 @@ def build_suite(
         layers: Taps of the victim to compare; by default :func:`default_layers`.
         options: Generator name to its options.
         seed: Of all randomness.
+        force: Whether to go on, with a note, where a generator makes too few cases.
         registry: Where the generators are; by default every installed one.
 
     Raises:
@@ -68,7 +70,7 @@ def build_suite(
         PluginError: When a generator fails.
         UsageError: For an unknown generator, option or layer.
     """
-    settings = SuiteSettings(layers=layers, generators=generators, options=options or {}, seed=seed)
+    settings = SuiteSettings(layers=layers, generators=generators, options=options or {}, seed=seed, force=force)
     return generate_suite(
         complete(victim),
         seeds,
@@ -77,6 +79,7 @@ def build_suite(
         layout=layout,
         layers=settings.layers,
         seed=settings.seed,
+        force=settings.force,
     )
 
 
@@ -89,6 +92,7 @@ def generate_suite(
     layout: Layout | None = None,
     layers: Sequence[str] | None = None,
     seed: int = 0,
+    force: bool = False,
 ) -> Suite:
     """Make test cases from the victim and let it answer them; as :func:`build_suite`, by configured generators."""
     if seed < 0:
@@ -116,7 +120,11 @@ def generate_suite(
         rng = np.random.default_rng([seed, zlib.crc32(generator.name.encode())])
         task = Task(victim, seeds, taps, training_inputs, rng)
         cases = _generate(generator, task, options)
-        keep = _keep(generator, task, cases, options)
+        keep = _keep(generator, task, cases)
+        few = _too_few(generator, task, keep, options)
+        if few and not force:
+            raise GenerationError(f"{few}; --force makes the suite nevertheless")
+        notes += [f"made though {few}"] if few else []
         if generator.makes == "corners":
             unreached += [(int(layer), int(neuron)) for layer, neuron in cases.unreached]
         parts.append(_rows(cases, keep, seeds, generator, place))
@@ -237,25 +245,34 @@ def _labels(cases: Cases, seeds: Seeds) -> Array:
     return seeds.labels[cases.seeds] if cases.labels is None else cases.labels
 
 
-def _keep(generator: Generator, task: Task, cases: Cases, options: Mapping[str, Any]) -> Array:
+def _keep(generator: Generator, task: Task, cases: Cases) -> Array:
     # Adversarial cases are those that the victim misclassifies (paper, section IV-C1), and so are its mistakes.
     if generator.makes == "corners" or len(cases.inputs) == 0:
-        keep = np.ones(len(cases.inputs), dtype=bool)
-    else:
-        answers, _ = ask(task.victim, cases.inputs, {})
-        keep = answers.argmax(axis=1) != _labels(cases, task.seeds)
-    if generator.makes == "mistakes" and keep.sum() < _LEAST_MISTAKES:
-        raise GenerationError(
-            f"{generator.name}: {task.victim.name} misclassifies {int(keep.sum())} of the inputs offered as seeds, "
-            f"expected at least {_LEAST_MISTAKES}; offer more labelled inputs that it was not trained on"
-        )
-    least = -(-len(task.seeds.inputs) // _SEEDS_PER_CASE)
-    if generator.makes == "adversarial" and keep.sum() < least:
-        raise GenerationError(
-            f"{generator.name}: {task.victim.name} misclassifies {int(keep.sum())} of {len(keep)} cases, expected at "
-            f"least {least}; allow a larger change by its options: {', '.join(options) or 'none'}"
-        )
+        return np.ones(len(cases.inputs), dtype=bool)
+    answers, _ = ask(task.victim, cases.inputs, {})
+    keep: Array = answers.argmax(axis=1) != _labels(cases, task.seeds)
     return keep
+
+
+def _too_few(generator: Generator, task: Task, keep: Array, options: Mapping[str, Any]) -> str | None:
+    # Why nothing could be measured on the cases of a generator.
+    count, least = int(keep.sum()), -(-len(task.seeds.inputs) // _SEEDS_PER_CASE)
+    if generator.makes == "mistakes" and count < _LEAST_MISTAKES:
+        return (
+            f"{generator.name}: {task.victim.name} misclassifies {count} of the inputs offered as seeds, expected at "
+            f"least {_LEAST_MISTAKES}; offer more labelled inputs that it was not trained on"
+        )
+    if generator.makes == "adversarial" and count < least:
+        return (
+            f"{generator.name}: {task.victim.name} misclassifies {count} of {len(keep)} cases, expected at least "
+            f"{least}; allow a larger change by its options: {', '.join(options) or 'none'}"
+        )
+    if generator.makes == "corners" and count == 0:
+        return (
+            f"{generator.name}: no neuron of {', '.join(task.layers) or 'no layer'} has a case, expected at least one; "
+            f"ask for less by its options: {', '.join(options) or 'none'}"
+        )
+    return None
 
 
 def _thin(victim: Model, taps: Sequence[str], unreached: Sequence[tuple[int, int]]) -> list[str]:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toys
-from refusals import expect_facts
+from refusals import expect_facts, refused
 
 import deepjudge_core as dj
 from deepjudge_core import Inputs, Prepared, Preprocessing, QuerySettings, Subject, make_suite, observe
+from deepjudge_core.errors import ErringVictimError
 from deepjudge_core.models.preprocessing import PRESETS
 from deepjudge_core.observing.observe import labeller
 from deepjudge_core.suites.settings import SuiteSettings
@@ -144,7 +145,9 @@ def test_others_are_brought_back_where_all_bytes_occur() -> None:
 def test_what_the_user_says_is_not_undone() -> None:
     own = Preprocessing(1.0, (0.5,))
     inputs = standardised(PRESETS["imagenet"].preprocessing)
-    assert suite_of(plain(), replace(inputs, y=inputs.y), preprocessing=own).bounds == inputs.bounds
+    y = plain().predict((inputs.x - inputs.bounds[0]) / np.ptp(inputs.bounds) - 0.5).argmax(axis=1)
+    suite = suite_of(plain(), replace(inputs, y=y), preprocessing=own)
+    assert (suite.bounds, suite.victim.preprocessing) == (inputs.bounds, own)
 
 
 def test_the_report_says_it() -> None:
@@ -161,3 +164,25 @@ def test_the_report_says_it() -> None:
     assert report["victim"]["preprocessing"]["mean"] == list(imagenet.mean)
     lines = commands(audit_report(outcome))
     assert any(f"--victim-input {imagenet.header().typed()}" in line for line in lines)
+
+
+# Which preprocessing would make a victim right.
+
+
+def test_the_error_says_which_one_would_do() -> None:
+    for name in ("0..255", "-1..1", "caffe"):
+        with refused(ErringVictimError, f"--victim-input {name} it classifies", "--force", code="no-verdict"):
+            suite_of(expecting(Preprocessing.parse(name)))
+    x, y = toys.make_inputs(plain(), 600)
+    with refused(ErringVictimError, "none of", "preprocessings", code="no-verdict"):
+        suite_of(plain(), Inputs(x, np.roll(y, 7)))
+
+
+def test_a_victim_that_gives_one_answer_is_told_too() -> None:
+    class Deaf(toys.NumpyModel):
+        def _outputs(self, x):
+            return super()._outputs(np.where(x < 1.5, 0, x))
+
+    deaf = Deaf(expecting(PRESETS["0..255"].preprocessing).weights, SHAPE, name="deaf")
+    with refused(ErringVictimError, "deaf", "--victim-input 0..255", code="no-verdict"):
+        suite_of(deaf)

@@ -174,15 +174,19 @@ def test_too_few_adversarial_cases(seeds: Seeds) -> None:
             make(count)
 
 
-def test_no_corner_at_all_is_no_error(seeds: Seeds) -> None:
+def test_no_corner_at_all_is_refused_but_by_force(seeds: Seeds) -> None:
     def generate(task: Task) -> Cases:
         none = np.zeros(0, np.int64)
         places = tuple((0, np.int64(neuron)) for neuron in range(8))
         return Cases(task.seeds.inputs[:0], none, none, none, places)
 
-    suite = build_suite(toys.make_model(), seeds, ["mine"], registry=with_generator(generate, "corners"))
+    registry = with_generator(generate, "corners")
+    with refused(GenerationError, "mine", "dense2", "--force"):
+        build_suite(toys.make_model(), seeds, ["mine"], registry=registry)
+    suite = build_suite(toys.make_model(), seeds, ["mine"], registry=registry, force=True)
     assert suite.unreached == tuple((0, neuron) for neuron in range(8))
     assert not suite.rows("corners").any()
+    assert any("dense2 has a case" in note for note in suite.notes)
 
 
 def cases(**changes: Any) -> Any:

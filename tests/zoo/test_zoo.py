@@ -269,7 +269,18 @@ def test_what_is_wrong_is_one_line(
 
 def test_a_suite_of_another_victim_is_refused(data: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepjudge_core.zoo.making.ZooRecipe.needs_suite", True)
-    data("suite", "copy.toy", "--inputs", "in.npz", *MADE, "--option", "shove.eps=1", "-o", "suite.safetensors")
+    data(
+        "suite",
+        "copy.toy",
+        "--inputs",
+        "in.npz",
+        *MADE,
+        "--option",
+        "shove.eps=1",
+        "--force",
+        "-o",
+        "suite.safetensors",
+    )
     few = ("--control-count", "1", "--attacks", "tune", "--suite", "suite.safetensors")
     data.refuses(2, "conflict", *ZOO, *few, facts=("victim.toy", "copy.toy"))
 
