@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from models import Zoo, inputs
 from networks.architectures import BOUNDS, CLASSES
 from places import ROOT
+from refusals import expect_facts
 
 from deepjudge_core import Access, Cases, Generator, JudgeSettings, SuiteSettings, Task, hookimpl, load_registry
 from deepjudge_core.auditing.session import Session
@@ -358,8 +359,7 @@ def test_what_does_not_fit_the_suite_is_said_before_a_model_answers_it(cli: Cli)
     write(WHOLE, ('"honest.toy"', '"honest.toy"\nlayers = { dense9 = "dense1" }'))
     cli.refuses(2, "unknown-name", "audit", "audit.toml", leaves=kept, facts=("honest.toy", "dense9"))
     write(WHOLE, ('"controls"', '"controls"\nclasses = [1, 0]'))
-    said = "c1.toy: expected an output for each of the victim's 4 classes, found 2"
-    cli.fails(2, said, "audit", "audit.toml", kept=kept)
+    cli.refuses(2, "wrong-value", "audit", "audit.toml", leaves=kept, facts=("c1.toy: ", "4 classes", "found 2"))
 
 
 def test_what_an_earlier_audit_left_is_no_part_of_one_that_fails(cli: Cli) -> None:
@@ -692,17 +692,14 @@ def test_weights_in_safetensors(cli: Cli, zoo: Zoo) -> None:
     np.savez("pictures.npz", x=x, y=zoo.model("torch", 0).predict(x).argmax(axis=1))
     arch = ("--arch", "models:architecture")
     how = ("--inputs", "pictures.npz", "-n", "30", "-g", "pgd", "--option", "pgd.eps=0.5")
-    without = (
-        "weights.safetensors: expected the network that these weights are for, found a state dict alone: name what "
-    )
-    cli.fails(
-        4, without + "makes it with --arch package.module:factory", "suite", "weights.safetensors", *how, "-o", "s"
-    )
+    without = ("weights.safetensors: ", "state dict", "--arch package.module:factory")
+    cli.refuses(4, "unusable-model", "suite", "weights.safetensors", *how, "-o", "s", facts=without)
     assert cli("suite", "weights.safetensors", *how, *arch, "-o", "s.safetensors")[0] == 0
     # Of an audit, --arch is said of suspects.
     audit = ("audit", "weights.safetensors", "weights.safetensors", *how, *arch, "-o", "out")
     cli.refuses(4, "unusable-model", *audit, facts=("deepjudge suite --arch", "AUDIT.toml"))
-    cli.fails(4, without, "observe", "s.safetensors", "weights.safetensors", "-o", "o.safetensors")
+    observe = ("observe", "s.safetensors", "weights.safetensors", "-o", "o.safetensors")
+    cli.refuses(4, "unusable-model", *observe, facts=without)
     # Found by what they hold: an observation, weights, a suite.
     assert cli("observe", "s.safetensors", "weights.safetensors", *arch, "-o", "o.safetensors")[0] == 0
     Path("many").mkdir()
@@ -722,9 +719,10 @@ def test_weights_in_safetensors(cli: Cli, zoo: Zoo) -> None:
             assert all(not metric["value"] for metric in suspect["metrics"].values())
     assert "many/s.safetensors: failed: expected a deepjudge observation, found a deepjudge suite" in out
     _, out, _ = cli("judge", "s.safetensors", "weights.safetensors")
-    assert f"{without.replace(': ', ': failed: ', 1)}" in out
-    said = "o.safetensors: expected a model, found a file of deepjudge's own"
-    cli.fails(2, said, "suite", "o.safetensors", *how, "-o", "t")
+    [line] = (line for line in out.splitlines() if line.startswith("weights.safetensors: failed: "))
+    expect_facts(line, *without)
+    facts = ("o.safetensors: ", "a model", "a file of deepjudge's own")
+    cli.refuses(2, "wrong-usage", "suite", "o.safetensors", *how, "-o", "t", facts=facts)
     # A file of ours that was cut is no weights.
     Path("cut.safetensors").write_bytes(Path("o.safetensors").read_bytes()[:-9])
     _, out, _ = cli("judge", "s.safetensors", "cut.safetensors", *arch)

@@ -74,7 +74,7 @@ def test_strata_in_files(tmp_path: Path) -> None:
     # As files were before controls had any.
     assert rewritten(strata="none").strata == (None, None, None)
     for damaged in (["same-data"], ["same-data", None, "neighbours"], {"a": 1}, 5):
-        with pytest.raises(FileFormatError, match="not a complete calibration"):
+        with refused(FileFormatError, f"{path}: ", "calibration", "strata", code="damaged-file"):
             rewritten(strata=damaged)
 
 

@@ -101,7 +101,7 @@ def test_a_capital_is_no_more_on_average_under_the_hypothesis(size: int, most: i
 
 @pytest.mark.parametrize("most", [-1, 5])
 def test_hypotheses_that_are_none(most: int) -> None:
-    with pytest.raises(ValueError, match="expected 0 <= most < 5"):
+    with pytest.raises(ValueError, match=r"\bmost < 5\b"):
         Capital.start(5, most)
 
 
