@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.base import TensorModel, line
 from deepjudge_torch.files import Kind
 from deepjudge_torch.live import open_module
@@ -36,6 +37,7 @@ def open_state_dict(
     batch_size: int | None,
     input_shape: tuple[int, ...] | None,
     arch: str | None,
+    output: Choice = None,
 ) -> TensorModel:
     """Open a state dict, of ``torch.save`` or safetensors, as the network that ``arch`` makes.
 
@@ -48,6 +50,7 @@ def open_state_dict(
         input_shape: Of one input, without the batch axis; by default the network's attribute ``input_shape``.
         arch: ``package.module:factory``, a callable without arguments (a class, too) that gives a ``torch.nn.Module``;
             imported from ``sys.path`` and, before that, from the current directory, as ``python -m`` does.
+        output: The one that holds the scores, by its name or its number.
 
     Raises:
         ModelError: When the file or the network cannot be had, or do not fit one another.
@@ -69,7 +72,9 @@ def open_state_dict(
             f"{name}: expected the shape of one input, found none: input_shape=(1, 28, 28), "
             f"or an attribute input_shape of what {arch} makes"
         )
-    return open_module(module, name=name, batch_size=batch_size, input_shape=input_shape, digest=digest)
+    return open_module(
+        module, name=name, batch_size=batch_size, input_shape=input_shape, digest=digest, output=output
+    )
 
 
 def make_module(name: str, arch: str) -> nn.Module:

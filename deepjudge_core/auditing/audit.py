@@ -23,6 +23,7 @@ from deepjudge_core.models.model import InputSpec
 from deepjudge_core.observing.observe import accuracy_on_seeds
 from deepjudge_core.suites.generation import generate_suite, resolve_generators
 from deepjudge_core.suites.inputs import Inputs
+from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite
@@ -48,6 +49,9 @@ def make_suite(
     generators = resolve_generators(settings, session.registry.generators)
     expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
     with victim.opened(expected, session, gradients=True) as owner:
+        owner, note = output_by_labels(
+            owner, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
+        )
         seeds = select_seeds(
             owner,
             inputs.x,
@@ -58,6 +62,7 @@ def make_suite(
             layout=inputs.layout,
             victim_layout=victim.query.layout,
         )
+        seeds = replace(seeds, notes=(*filter(None, [note]), *seeds.notes))
         return generate_suite(
             owner,
             seeds,

@@ -45,7 +45,7 @@ def main(reading: int, writing: int) -> None:
 class _Worker:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._model: Model | None = None
+        self._models: dict[int | None, Model] = {}  # by the output that holds the scores, the one that was opened by None
 
     def serve(self) -> None:
         setup = self._channel.receive().values
@@ -54,6 +54,8 @@ class _Worker:
             request = self._channel.receive()
             if request.values["ask"] == "open":
                 self._report(self._open, adapter, path, request.values)
+            elif request.values["ask"] == "by output":
+                self._report(self._by_output, request.values)
             else:
                 self._report(self._answer, request)
 
@@ -98,15 +100,24 @@ class _Worker:
         spec = values["expected"]
         expected = None if spec is None else InputSpec(tuple(spec["shape"]), spec["dtype"], spec["layout"])
         model = open_by(adapter, path, values["label"], expected, {**values["options"], "name": values["label"]})
-        self._model = model
-        info = ModelInfo.of(model).to_json()
-        facts = {"unseen": model.unseen, "fixed_batch": model.fixed_batch}
-        self._channel.send(Message({"model": info, **facts}))
+        self._tell(None, model)
+
+    def _by_output(self, values: Mapping[str, Any]) -> None:
+        self._tell(values["output"], self._of(None).with_output(values["output"]))
+
+    def _tell(self, output: int | None, model: Model) -> None:
+        self._models[output] = model
+        outputs = model.outputs and model.outputs.to_json()
+        facts = {"unseen": model.unseen, "fixed_batch": model.fixed_batch, "outputs": outputs}
+        self._channel.send(Message({"model": ModelInfo.of(model).to_json(), **facts}))
+
+    def _of(self, output: int | None) -> Model:
+        if output not in self._models:
+            raise ModelError("the model was not opened")
+        return self._models[output]
 
     def _answer(self, request: Message) -> None:
-        if self._model is None:
-            raise ModelError("the model was not opened")
-        model, values, x = self._model, request.values, request.arrays[0]
+        model, values, x = self._of(request.values["output"]), request.values, request.arrays[0]
         names = [list(model.layers)[place] for place in values["layers"]]
         if values["ask"] == "predict":
             arrays = [model.predict(x)]
