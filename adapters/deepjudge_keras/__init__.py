@@ -12,8 +12,8 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
-from deepjudge_core.models.outputs import Choice
 from deepjudge_core.models.network import Network
+from deepjudge_core.models.outputs import Choice
 from deepjudge_keras.files import GRAPH, examine
 
 _EXTRA = Extra("TensorFlow and Keras", "tensorflow", ("tensorflow", "keras", "h5py"))

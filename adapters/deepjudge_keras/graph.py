@@ -156,9 +156,7 @@ def _trace(model: Any, x: Any, state: State, choice: Choice) -> tuple[Trace, lis
 def _describe(named: Sequence[tuple[str, Any]], ops: Sequence[Op]) -> list[Output]:
     tables = [tensor.name for _, tensor in named if _row(tensor)]
     softmax = {name for name in tables if len(tables) > 1 and find_taps(ops, name).scores in _SOFTMAX}
-    return [
-        Output(name, _shape(tensor), _row(tensor), softmax=tensor.name in softmax) for name, tensor in named
-    ]
+    return [Output(name, _shape(tensor), _row(tensor), softmax=tensor.name in softmax) for name, tensor in named]
 
 
 def _row(tensor: Any) -> int | None:

@@ -84,7 +84,8 @@ class TracedModel(BatchedModel):
             outputs=traced.outputs,
         )
 
-    def _by_output(self, place: int) -> "TracedModel":
+    def by_output(self, place: int) -> "TracedModel":
+        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
         if self._open_by_output is None:
             raise ModelError(f"{self.name}: expected a model that was opened, found one that is trained")
         return self._open_by_output(place)

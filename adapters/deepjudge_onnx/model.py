@@ -138,7 +138,8 @@ class OnnxModel(BatchedModel):
             self._differentiable[layer] = self._convert(layer)
         return self._differentiable[layer].backward(x, cotangent)
 
-    def _by_output(self, place: int) -> "OnnxModel":
+    def by_output(self, place: int) -> "OnnxModel":
+        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
         if self._whole is None:
             raise RuntimeError("the graph of a model of one output is not kept")
         size = self._batch_size if self.fixed_batch is None else None

@@ -13,8 +13,8 @@ from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
-from deepjudge_core.models.outputs import Choice
 from deepjudge_core.models.network import Network
+from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.files import examine
 
 _EXTRA = Extra("PyTorch", "torch", ("torch",))

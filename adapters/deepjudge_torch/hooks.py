@@ -130,7 +130,8 @@ class HookedModel(TensorModel):
             outputs=self._chosen,
         )
 
-    def _by_output(self, place: int) -> "HookedModel":
+    def by_output(self, place: int) -> "HookedModel":
+        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
         return HookedModel(
             self._module,
             name=self.name,
@@ -157,7 +158,7 @@ class HookedModel(TensorModel):
                     outputs[tap] = neurons(value, rows, place.rows, place.channel)
 
         with _listening(self._heard, note), _Ending() as ending:
-            scores = find_scores(self._module(x), rows, self._chosen and self._chosen.place)
+            scores = find_scores(self._module(x), rows, None if self._chosen is None else self._chosen.place)
         if order != self._order or (self._looked_through and not ending.gave(scores)):
             raise ModelError(
                 f"{self.name}: expected a module that calls {', '.join(self._order) or 'no activation'} for every "

@@ -127,7 +127,8 @@ class TorchModel(TensorModel):
         other._parts = {}
         return other
 
-    def _by_output(self, place: int) -> "TorchModel":
+    def by_output(self, place: int) -> "TorchModel":
+        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
         other = copy.copy(self)
         other._read(self.name, self.digest, self._batch_size, place + 1)
         return other

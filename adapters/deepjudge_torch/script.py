@@ -98,9 +98,7 @@ def open_script(
         stacklevel=2,
     )
     unseen = f"expected TorchScript that can be converted to a program of torch.export, found {reasons[0]}"
-    return ScriptModel(
-        module, example, name=name, digest=digest, batch_size=batch_size, outputs=chosen, unseen=unseen
-    )
+    return ScriptModel(module, example, name=name, digest=digest, batch_size=batch_size, outputs=chosen, unseen=unseen)
 
 
 class ScriptModel(TensorModel):
@@ -156,7 +154,8 @@ class ScriptModel(TensorModel):
             outputs=outputs,
         )
 
-    def _by_output(self, place: int) -> "ScriptModel":
+    def by_output(self, place: int) -> "ScriptModel":
+        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
         return ScriptModel(
             self._module,
             self._example,
@@ -295,7 +294,7 @@ def _by_tracing(module: torch.jit.ScriptModule, example: torch.Tensor) -> Export
 def _agree(model: TorchModel, module: torch.jit.ScriptModule, example: torch.Tensor, outputs: Outputs) -> bool:
     # In each output that can be scores.
     rows = len(example)
-    models = {place: model.with_output(place) for place in outputs.tables}
+    models = {place: model if place == outputs.place else model.by_output(place) for place in outputs.tables}
     for x in samples(example, rows):
         with torch.no_grad():
             answer = module(x.clone())

@@ -72,9 +72,7 @@ def open_state_dict(
             f"{name}: expected the shape of one input, found none: input_shape=(1, 28, 28), "
             f"or an attribute input_shape of what {arch} makes"
         )
-    return open_module(
-        module, name=name, batch_size=batch_size, input_shape=input_shape, digest=digest, output=output
-    )
+    return open_module(module, name=name, batch_size=batch_size, input_shape=input_shape, digest=digest, output=output)
 
 
 def make_module(name: str, arch: str) -> nn.Module:

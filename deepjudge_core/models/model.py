@@ -260,12 +260,12 @@ class BatchedModel(Model, abc.ABC):
             return super().with_output(place)
         if place == outputs.place:
             return self
-        other = self._by_output(place)
+        other = self.by_output(place)
         other.outputs, other.files = outputs.by(place), self.files
         return other
 
-    def _by_output(self, place: int) -> "BatchedModel":
-        # Of an adapter that knows of several.
+    def by_output(self, place: int) -> "BatchedModel":
+        """What :meth:`with_output` asks an adapter for: the same with its scores in another output."""
         raise NotImplementedError
 
     def predict(self, x: Array) -> Array:

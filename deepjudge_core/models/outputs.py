@@ -110,7 +110,8 @@ class Outputs:
         try:
             place, rows = value["place"], value["all"][: most + 1]
             outputs = tuple(
-                Output(clean(str(name)), clean(str(shape)), width, bool(softmax)) for name, shape, width, softmax in rows
+                Output(clean(str(name)), clean(str(shape)), width, bool(softmax))
+                for name, shape, width, softmax in rows
             )
             widths = [output.width for output in outputs if output.width is not None]
             fits = all(isinstance(width, int) and 0 < width <= most for width in widths)
@@ -166,7 +167,7 @@ def shape_text(shape: Sequence[int | None], dtype: str = "") -> str:
 
 
 def is_softmax(values: Array) -> bool:
-    """Whether rows ``(n, classes)`` are what a softmax gives, or the logarithms of that; a row of 0 and 1 says nothing."""
+    """Whether rows ``(n, classes)`` are what a softmax gives, or logarithms of that; 0 and 1 alone say nothing."""
     if values.ndim != 2 or values.shape[1] < 2 or not values.size or not np.isfinite(values).all():
         return False
     wide = values.astype(np.float64)

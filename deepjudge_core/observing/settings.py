@@ -98,8 +98,8 @@ class OpeningSettings:
     """
 
     output: Annotated[str, OrNumber()] | None = setting(
-        "which output of a model with several holds the scores: its name, or its number, counted from 1; by default the "
-        "one of as many classes that gets the inputs right",
+        "which output of a model with several holds the scores, by its name or its number from 1; by default the one "
+        "of as many classes that gets the inputs right",
         "--output",
         default=None,
         group="model",

@@ -43,7 +43,9 @@ class ZooCommand(Command):
     zoo: ZooSettings = part(ZooSettings)
     opening: OpeningSettings = part(OpeningSettings)
     layout: Layout | None = layout_setting()
-    output: Path = setting("folder of the zoo", "-o", "--out", group="output", metavar="ZOO", writes=True, formerly=("--output",))
+    output: Path = setting(
+        "folder of the zoo", "-o", "--out", group="output", metavar="ZOO", writes=True, formerly=("--output",)
+    )
 
     def run(self) -> int:
         """Make the models, and say of each that it is there."""
@@ -55,9 +57,7 @@ class ZooCommand(Command):
         expected = InputSpec(training.x.shape[1:], layout=training.layout)
         options: dict[str, Any] = dict(self.opening.options)
         model = open_model(self.victim, registry=session.registry, expected=expected, **options)
-        model, note = output_by_labels(
-            model, training.x, training.y, layout=training.layout, model_layout=self.layout
-        )
+        model, note = output_by_labels(model, training.x, training.y, layout=training.layout, model_layout=self.layout)
         if note and model.outputs:
             display.warn(f"{self.victim}: {note}")
             options = {**options, "output": model.outputs.place + 1}
