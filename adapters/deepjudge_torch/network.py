@@ -138,8 +138,8 @@ class TorchArchitecture:
                         _resize(module, name, tensor, axes[min(place, len(axes) - 1)], classes)
                 _end_at_logits(module, self.base)
                 program = export_module(module, _example(self.base))
-                place = self.base.network.outputs.place
-                changed = _read(TorchModel(program, name=self.base.name, output=place + 1), self.author)
+                output = self.base.network.outputs.place + 1
+                changed = _read(TorchModel(program, name=self.base.name, output=output), self.author)
             except Exception as error:  # whatever torch says of shapes that do not fit
                 problem = line(error)
                 continue

@@ -48,9 +48,9 @@ def make_suite(
     # Before the victim is run, which may take long.
     generators = resolve_generators(settings, session.registry.generators)
     expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
-    with victim.opened(expected, session, gradients=True) as owner:
+    with victim.opened(expected, session, gradients=True) as opened:
         owner, note = output_by_labels(
-            owner, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
+            opened, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
         )
         seeds = select_seeds(
             owner,

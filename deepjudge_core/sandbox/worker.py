@@ -45,9 +45,8 @@ def main(reading: int, writing: int) -> None:
 class _Worker:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._models: dict[
-            int | None, Model
-        ] = {}  # by the output that holds the scores, the one that was opened by None
+        # By the output that holds the scores; as it was opened by None.
+        self._models: dict[int | None, Model] = {}
 
     def serve(self) -> None:
         setup = self._channel.receive().values

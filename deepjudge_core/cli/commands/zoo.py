@@ -49,7 +49,7 @@ class ZooCommand(Command):
 
     def run(self) -> int:
         """Make the models, and say of each that it is there."""
-        session = begun()
+        session, out = begun(), display.console()
         recipe = ZooRecipe.of(self.zoo, session.registry.attacks)
         folder = folder_to_write(self.output)
         training, test = self._labelled(self.material.data, TRAINING_KEYS), self._test()
@@ -59,7 +59,7 @@ class ZooCommand(Command):
         model = open_model(self.victim, registry=session.registry, expected=expected, **options)
         model, note = output_by_labels(model, training.x, training.y, layout=training.layout, model_layout=self.layout)
         if note and model.outputs:
-            display.warn(f"{self.victim}: {note}")
+            display.say(out, f"outputs     {note}")
             options = {**options, "output": model.outputs.place + 1}
         network = open_network(self.victim, registry=session.registry, expected=expected, **options)
         material = divide(
@@ -72,7 +72,6 @@ class ZooCommand(Command):
         )
         victim = LiveModel(model, query=QuerySettings(layout=self.layout))
         suite = self._suite(victim, material, session) if recipe.needs_suite else None
-        out = display.console()
         zoo = make_zoo(
             network,
             material,
