@@ -454,6 +454,8 @@ def _name_taps(
     named: dict[str, tuple[Any, int]] = {}
     for tap in taps:
         tensor = graph.get_tensor_by_name(tap.name)
+        if tensor.dtype.is_complex:  # of whose numbers no metric knows what to make
+            continue
         innermost = (call.path for call in calls if places[tensor.op.name] in call.span)
         name = path = paths.get(tap.name) or next(innermost, "") or tensor.op.type.lower()
         again = 1

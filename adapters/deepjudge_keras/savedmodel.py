@@ -70,9 +70,8 @@ class Signature:
             output = output.op.inputs[0]
         output = self._scores(output)
         taps = find_taps(operations(x), output.name)
-        tensors = {
-            tap.name.removesuffix(":0"): (x.graph.get_tensor_by_name(tap.name), tap.channel) for tap in taps.taps
-        }
+        named = {tap.name: (x.graph.get_tensor_by_name(tap.name), tap.channel) for tap in taps.taps}
+        tensors = {name.removesuffix(":0"): tap for name, tap in named.items() if not tap[0].dtype.is_complex}
         return Trace(output, taps.scores, tensors, _layout(x.graph), self.outputs)
 
     def trace_as_one(self, x: Any) -> Trace:

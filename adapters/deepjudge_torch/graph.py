@@ -108,9 +108,12 @@ def read(graph: fx.Graph, names: Sequence[str] = (), choice: Choice = None) -> N
     nodes, outputs = _find_outputs(graph, rows, ops, names, choice)
     output = nodes[outputs.place].name
     taps = find_taps(ops, output)
-    shapes = {node.name: sizes(node.meta["val"]) for node in graph.nodes if node.name in rows}
+    values = {node.name: node.meta["val"] for node in graph.nodes if node.name in rows}
+    shapes = {name: sizes(value) for name, value in values.items()}
     places = {}
     for tap in taps.taps:
+        if values[tap.name].is_complex():  # of whose numbers no metric knows what to make
+            continue
         axis, width = rows[tap.name], shapes[tap.name][tap.channel]
         if axis is not None and axis != tap.channel and isinstance(width, int):
             places[tap.name] = Place(axis, tap.channel, width)

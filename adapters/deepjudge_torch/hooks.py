@@ -351,7 +351,7 @@ def _find_places(run: _Run, few: _Run | None, rows: int) -> tuple[dict[str, Plac
         for at, call in enumerate(run.calls)
         if isinstance(call.part, _HEARD)
         for tap, tensor in call.outputs.items()
-        if tensor is not logits and tensor is not run.scores
+        if tensor is not logits and tensor is not run.scores and not tensor.is_complex()
     }
     gradients = _gradients(run.scores, {tap: tensor for tap, (_, tensor) in candidates.items()})
     smaller = {} if few is None else {tap: tensor for call in few.calls for tap, tensor in call.outputs.items()}

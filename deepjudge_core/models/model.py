@@ -324,6 +324,8 @@ class BatchedModel(Model, abc.ABC):
     def _answer(self, batch: Array, rows: slice, layers: Sequence[str] | None) -> list[Array]:
         outputs = self.forward(batch, layers)
         for output in outputs:
+            if output.dtype.kind == "c":  # numpy would drop the imaginary parts
+                raise ModelError(f"{self.name}: expected real numbers, found {output.dtype}")
             if output.shape[:1] != (len(batch),):  # also where there are more, of which no one knows whose they are
                 raise ModelError(f"{self.name}: expected answers to {len(batch)} inputs, found shape {output.shape}")
         return [output[: rows.stop - rows.start] for output in outputs]

@@ -68,13 +68,16 @@ def only_output(model: Model, suite: Suite, asking: QuerySettings) -> Model:
 
 def other_classes(model: Model, expected: int) -> str:
     """Why the answers of a model with another number of classes cannot be compared, and what may help."""
-    found = f"expected {expected} classes, found {model.classes}"
-    if model.outputs is None or not model.outputs.several:
-        return f"{found}; if these are classes, and no features, map them with --classes"
-    return (
-        f"{found} in {model.outputs}, of {listed(model.outputs.all)}; name the one that answers the classes with "
-        "--output, or map its classes with --classes"
-    )
+    outputs = model.outputs
+    if outputs is None or not outputs.several:
+        return (
+            f"expected {expected} classes, found {model.classes}; if these are classes, and no features, map them with "
+            "--classes"
+        )
+    found = f"expected {expected} classes, found {outputs} with {model.classes}, of {listed(outputs.all)}"
+    if fitting(outputs, lambda classes: classes == expected):
+        return f"{found}; name the one that answers the classes with --output"
+    return f"{found}; if one of them answers classes, name it with --output and map them with --classes"
 
 
 def _places(model: Model, suite: Suite, asking: QuerySettings) -> tuple[int, ...]:
@@ -94,5 +97,5 @@ def _tried(models: Mapping[int, Model], suite: Suite, seeds: Seeds) -> dict[int,
             continue
         if asked is not None:
             rows, answers = asked
-            trials[place] = Trial.of(answers, labels[rows], None if known is None else known[clean][rows])
+            trials[place] = Trial.of(model, answers, labels[rows], None if known is None else known[clean][rows])
     return trials

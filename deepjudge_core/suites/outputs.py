@@ -18,6 +18,7 @@ _PROBES = 1000  # inputs at most, on which each output is tried
 POOR, GOOD = 0.25, 0.75
 # Of two that are right, the one so many times nearer to the answers that are known is that of the same function.
 _NEARER = 10
+_FEW = 0.02  # of the inputs: heads of one task differ by less
 _DIGITS = 6  # of a mean probability; what differs by less are answers of one function
 
 
@@ -29,19 +30,22 @@ class Trial:
         accuracy: Share of the inputs that it gets right, 0..1.
         certainty: Mean probability of the truth, 0..1.
         soft: Whether it gives anything but 0 and 1.
+        depth: Taps of the model up to it: an auxiliary head has fewer than the last one.
         distance: Mean total variation, 0..1, between it and answers that are known; None without any.
     """
 
     accuracy: float
     certainty: float
     soft: bool
+    depth: int = 0
     distance: float | None = None
 
     @classmethod
-    def of(cls, answers: Array, labels: Array, known: Array | None = None) -> "Trial":
+    def of(cls, model: Model, answers: Array, labels: Array, known: Array | None = None) -> "Trial":
         """Compare answers with labels.
 
         Args:
+            model: The model with its scores in that output.
             answers: ``(n, classes)`` probabilities.
             labels: ``(n,)`` classes.
             known: ``(n, classes)`` probabilities that another model gave.
@@ -51,6 +55,7 @@ class Trial:
             accuracy=float(np.mean(wide.argmax(axis=1) == labels)),
             certainty=float(wide[np.arange(len(wide)), labels].mean()),
             soft=bool(((wide > 0) & (wide < 1)).any()),
+            depth=len(model.layers),
             distance=None if known is None else float(np.abs(wide - known).sum(axis=1).mean() / 2),
         )
 
@@ -63,8 +68,9 @@ def chance(labels: Array) -> float:
 def best_output(outputs: Outputs, trials: Mapping[int, Trial], labels: Array, share: float) -> int | None:
     """The output that answers the labels; None where none does.
 
-    Of those that get most right, the one that answers as it is known, where it is nearer by far than all others; else
-    the one that gets the most right, and of equals the surest.
+    Of those that get most right, the one that answers as it is known, where it is nearer by far than all others. Else,
+    of those that get as many right as the best but for a few, the one that most of the network leads to, and then the
+    surest.
 
     Args:
         outputs: Those of the model.
@@ -80,11 +86,13 @@ def best_output(outputs: Outputs, trials: Mapping[int, Trial], labels: Array, sh
     if len(distances) > 1 and _NEARER * distances[0][0] < distances[1][0]:
         return distances[0][1]
 
-    def quality(place: int) -> tuple[float, bool, float, bool, int]:
-        trial = right[place]
-        return trial.accuracy, trial.soft, round(trial.certainty, _DIGITS), outputs.all[place].softmax, -place
+    most = max(trial.accuracy for trial in right.values())
 
-    return max(right, key=quality)
+    def quality(place: int) -> tuple[bool, int, float, float, bool, int]:
+        one = right[place]
+        return one.soft, one.depth, one.accuracy, round(one.certainty, _DIGITS), outputs.all[place].softmax, -place
+
+    return max((place for place, trial in right.items() if trial.accuracy >= most - _FEW), key=quality)
 
 
 def fitting(outputs: Outputs, fits: Callable[[int], bool]) -> tuple[int, ...]:
@@ -129,15 +137,16 @@ def output_by_labels(
     truth = labels[rows].astype(np.int64)
     spec = model.input.with_layout(model_layout or layout)
     inputs = arrangement(model.name, x.shape[1:], spec, layout)(np.asarray(x[rows], np.float32))
+    models = {place: model.with_output(place) for place in places}
     trials = {}
-    for place in places:
+    for place, other in models.items():
         try:
-            answers, _ = ask(model.with_output(place), inputs, {})
+            answers, _ = ask(other, inputs, {})
         except ModelError:  # such as the same answer to all inputs
             continue
-        trials[place] = Trial.of(answers, truth)
+        trials[place] = Trial.of(other, answers, truth)
     best = best_output(outputs, trials, truth, POOR)
-    chosen = model.with_output(first_of(outputs.all, places) if best is None else best)
+    chosen = models[first_of(outputs.all, places) if best is None else best]
     return chosen, f"the victim's scores are {chosen.outputs}{why(outputs, trials, best, 'inputs')}"
 
 
