@@ -187,7 +187,9 @@ def _fill(module: nn.Module, weights: Mapping[str, torch.Tensor], expected: str)
         if not _holds(value.dtype, weights[key])
     ]
     if others:  # torch would cast them in silence
-        raise ModelError(f"{expected}, found numbers of another kind: {_few(others)}: save them as the network has them")
+        raise ModelError(
+            f"{expected}, found numbers of another kind: {_few(others)}: save them as the network has them"
+        )
     try:
         module.load_state_dict(weights, strict=True)
     except Exception as error:

@@ -13,7 +13,7 @@ from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
-from deepjudge_core.errors import CalibrationError, DeepJudgeError, UsageError
+from deepjudge_core.errors import CalibrationError, DeepJudgeError, FileFormatError, UsageError
 from deepjudge_core.judging.calibration import Calibration, calibrate_by, check_not_a_control
 from deepjudge_core.judging.facts import established, same_files, same_model
 from deepjudge_core.judging.judge import Judge
@@ -27,7 +27,7 @@ from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite
-from deepjudge_core.zoo.manifest import recorded_stratum
+from deepjudge_core.zoo.manifest import recorded_stratum, zoo_of
 
 
 def make_suite(
@@ -97,18 +97,31 @@ def ask_controls(
     """
     session, settings = session or Session(), settings or CalibrationSettings()
     subjects = [Subject.of(control) for control in controls]
-    strata = [subject.stratum or _stratum_beside(subject) for subject in subjects]
+    strata, notes = _strata(subjects)
     answers = []
     with contextlib.closing(answer_each(subjects, suite, session)) as turns:
         for subject, answer in zip(subjects, turns, strict=True):
             answers.append(answer())
             session.listener.on_answer(QueryEvent("control", subject.name, answers[-1], subject.stored))
     metrics = session.registry.metrics.select() if metrics is None else metrics
-    return calibrate_by(metrics, suite, answers, match=settings.match, strata=strata)
+    return calibrate_by(metrics, suite, answers, match=settings.match, strata=strata, notes=notes)
 
 
-def _stratum_beside(control: Subject) -> Stratum | None:
-    return recorded_stratum(Path(control.path)) if isinstance(control, ModelFile | ObservationFile) else None
+def _strata(controls: Sequence[Subject]) -> tuple[list[Stratum | None], list[str]]:
+    # Of each the stratum that was said, or that the zoo records which it lies in; and notes on what is no zoo.
+    strata: list[Stratum | None] = []
+    notes: dict[str, None] = {}
+    for control in controls:
+        stratum = control.stratum
+        if stratum is None and isinstance(control, ModelFile | ObservationFile):
+            path = Path(control.path)
+            try:
+                zoo = zoo_of(path)
+                stratum = recorded_stratum(path, zoo) if zoo else None
+            except FileFormatError as error:  # nobody asked for it, and it may be somebody else's
+                notes[f"{error}; it is passed over, and says no strata"] = None
+        strata.append(stratum)
+    return strata, list(notes)
 
 
 def judge_suspects(

@@ -325,7 +325,7 @@ def _layer_notes(
 ) -> Iterator[str]:
     # What is to be said of layers that neither the user nor their place finds.
     for layer, tap in layer_map.items():
-        if layer not in chosen.fixed and tap != chosen.places.get(layer):
+        if layer not in chosen.fixed and tap not in (layer, chosen.places.get(layer)):
             count, width = len(chosen.taps[layer]), chosen.model[tap]
             among = f"the most alike of {count} taps" if count > 1 else "the only tap"
             yield (
