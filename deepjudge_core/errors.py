@@ -136,7 +136,7 @@ _LONGEST = 500  # characters of what a library says
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says first of an error, whose further lines are for its developers; its kind where it says less."""
+    """What a library says first of an error, whose further lines are for its developers; its kind where that helps."""
     lines = str(error).strip().splitlines()
     if not lines:
         return clean(type(error).__name__, _LONGEST)

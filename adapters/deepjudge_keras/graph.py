@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
-from deepjudge_core.models.outputs import Choice, Output, Outputs, name_of_path, shape_text
+from deepjudge_core.models.outputs import Choice, Output, Outputs, name_of_path
 from deepjudge_core.models.taps import Op, Role, Tap, axes_beside_one_place, find_taps
 from deepjudge_core.types import Layout
 
@@ -166,9 +166,11 @@ def _row(tensor: Any) -> int | None:
 
 
 def _shape(tensor: Any) -> str:
-    if tensor.shape.rank is None:
-        return "of any shape"
-    return shape_text(tensor.shape[1:], "" if tensor.dtype.is_floating else tensor.dtype.name)
+    width = _row(tensor)
+    if width is not None:
+        return f"(n, {width})"
+    shape = "of any shape" if tensor.shape.rank is None else str(tuple(tensor.shape))
+    return shape if tensor.dtype.is_floating else f"{shape} of {tensor.dtype.name}"
 
 
 def _call_model(

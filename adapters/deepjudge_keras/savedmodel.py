@@ -19,7 +19,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access
-from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax, shape_text
+from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
 from deepjudge_core.models.taps import find_taps
 from deepjudge_core.types import Array, Layout
 from deepjudge_keras.graph import Trace, data_format, operations
@@ -158,12 +158,10 @@ def _signature(path: Path, choice: Choice) -> Signature:
 
 
 def _output(name: str, answer: Array, rows: int) -> Output:
-    by_rows = answer.ndim > 0 and len(answer) == rows
     real = answer.dtype.kind in "fV"  # the kind of bfloat16 is V to numpy
-    shape = shape_text(answer.shape[1:]) if by_rows else f"{answer.shape} for n = {rows}"
-    if not (by_rows and real and answer.ndim == 2):
-        return Output(name, shape if real else f"{shape} of {answer.dtype}", None)
-    return Output(name, shape, answer.shape[1], is_softmax(answer.astype(np.float32)))
+    if real and answer.ndim == 2 and len(answer) == rows:
+        return Output(name, f"(n, {answer.shape[1]})", answer.shape[1], is_softmax(answer.astype(np.float32)))
+    return Output(name, f"{answer.dtype} {answer.shape} for n = {rows}", None)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, inliner
 from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.models.adapters import prefixed, readable
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
-from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax, shape_text
+from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
 from deepjudge_core.models.taps import Place, Tap, find_taps
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
@@ -297,13 +297,12 @@ def _output(name: str, values: Sequence[object], rows: Sequence[int]) -> Output:
     arrays = [value for value in values if isinstance(value, np.ndarray)]
     if len(arrays) < len(rows):
         return Output(name, f"a {type(values[0]).__name__}", None)
-    widths = {value.shape[1:] for value in arrays}
-    first = arrays[0]
-    by_rows = all(value.ndim and len(value) == n for value, n in zip(arrays, rows, strict=True))
-    real, kind = first.dtype.kind == "f", "" if first.dtype.kind == "f" else str(first.dtype)
-    shape = shape_text(first.shape[1:], kind) if by_rows else f"{first.shape} for n = {rows[0]}"
-    scores = by_rows and real and first.ndim == 2 and len(widths) == 1
-    return Output(name, shape, first.shape[1] if scores else None, scores and all(map(is_softmax, arrays)))
+    first, widths = arrays[0], {value.shape[1:] for value in arrays}
+    by_rows = all(value.ndim == 2 and len(value) == n for value, n in zip(arrays, rows, strict=True))
+    if by_rows and len(widths) == 1 and first.dtype.kind == "f":
+        return Output(name, f"(n, {first.shape[1]})", first.shape[1], all(map(is_softmax, arrays)))
+    kind = "" if first.dtype.kind == "f" else f" of {first.dtype}"
+    return Output(name, f"{first.shape}{kind} for n = {rows[0]}", None)
 
 
 def _load(path: Path, name: str) -> tuple[ModelProto, str]:

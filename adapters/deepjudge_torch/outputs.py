@@ -8,7 +8,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.outputs import Output, Outputs, is_softmax, name_of_path, shape_text
+from deepjudge_core.models.outputs import Output, Outputs, is_softmax, name_of_path
 
 T = TypeVar("T")
 
@@ -67,10 +67,12 @@ def _walk(value: Any, kind: type[T], path: tuple[str | int, ...]) -> Iterator[tu
 
 
 def _output(name: str, tensor: torch.Tensor, rows: int) -> Output:
+    shape = [str(size) for size in tensor.shape]
     by_rows = tensor.ndim > 0 and len(tensor) == rows
     real = tensor.dtype.is_floating_point
-    kind = "" if real else str(tensor.dtype).removeprefix("torch.")
-    shape = shape_text(tensor.shape[1:], kind) if by_rows else f"{tuple(tensor.shape)} for n = {rows}"
+    text = f"({', '.join(['n' if by_rows else shape[0], *shape[1:]] if shape else [])})"
+    if not real:
+        text += f" of {str(tensor.dtype).removeprefix('torch.')}"
     if not (by_rows and real and tensor.ndim == 2):
-        return Output(name, shape, None)
-    return Output(name, shape, tensor.shape[1], is_softmax(tensor.detach().float().cpu().numpy()))
+        return Output(name, text, None)
+    return Output(name, text, tensor.shape[1], is_softmax(tensor.detach().float().cpu().numpy()))

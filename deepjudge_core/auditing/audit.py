@@ -27,7 +27,7 @@ from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite
-from deepjudge_core.zoo.manifest import recorded_stratum, zoo_of
+from deepjudge_core.zoo.manifest import recorded_stratum
 
 
 def make_suite(
@@ -114,10 +114,8 @@ def _strata(controls: Sequence[Subject]) -> tuple[list[Stratum | None], list[str
     for control in controls:
         stratum = control.stratum
         if stratum is None and isinstance(control, ModelFile | ObservationFile):
-            path = Path(control.path)
             try:
-                zoo = zoo_of(path)
-                stratum = recorded_stratum(path, zoo) if zoo else None
+                stratum = recorded_stratum(Path(control.path))
             except FileFormatError as error:  # nobody asked for it, and it may be somebody else's
                 notes[f"{error}; it is passed over, and says no strata"] = None
         strata.append(stratum)

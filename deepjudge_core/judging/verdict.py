@@ -24,7 +24,7 @@ def open_layers(decision: str | None, values: Iterable[float | None]) -> str | N
     """
     if decision == Decision.INDEPENDENT:
         return None
-    measured = any(value is not None for value in values)
+    measured = decision is not None and any(value is not None for value in values)
     return "what layers say is inconclusive" if measured else "layers were not compared"
 
 

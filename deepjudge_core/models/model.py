@@ -231,7 +231,9 @@ class BatchedModel(Model, abc.ABC):
         if not layers:
             raise ModelError(f"{name}: no output layer was found")
         self.name, self.framework, self.digest = name, framework, digest
-        self.access, self.input, self.outputs = access, input, outputs
+        self.access, self.input = access, input
+        softmax = scores in (Scores.PROBABILITIES, Scores.LOG_PROBABILITIES)
+        self.outputs = outputs.behind_softmax() if outputs and softmax else outputs
         self.layers: Mapping[str, int] = MappingProxyType(dict(layers))
         self.logits, width = list(layers.items())[-1]
         self._binary = width == 1

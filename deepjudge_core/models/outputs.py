@@ -93,6 +93,11 @@ class Outputs:
         """The same with the scores in another one."""
         return replace(self, place=place)
 
+    def behind_softmax(self) -> "Outputs":
+        """The same where a softmax turns out to give the scores."""
+        scores = replace(self.all[self.place], softmax=True)
+        return replace(self, all=(*self.all[: self.place], scores, *self.all[self.place + 1 :]))
+
     def to_json(self) -> dict[str, Any]:
         """As a process says it that opened the model."""
         return {"all": [astuple(output) for output in self.all], "place": self.place, "named": self.named}
@@ -153,17 +158,6 @@ def name_of_path(path: Sequence[str | int]) -> str:
     if all(isinstance(step, int) for step in path):
         return ""
     return ".".join(str(step + 1) if isinstance(step, int) else step for step in path)
-
-
-def shape_text(shape: Sequence[int | None], dtype: str = "") -> str:
-    """A shape as messages say it, ``n`` for the rows.
-
-    Args:
-        shape: Without the axis of the rows; None for axes of any length.
-        dtype: What its numbers are, where they are no real ones.
-    """
-    axes = ", ".join(["n", *("?" if size is None else str(size) for size in shape)])
-    return f"({axes})" + (f" of {dtype}" if dtype else "")
 
 
 def is_softmax(values: Array) -> bool:

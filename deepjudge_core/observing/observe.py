@@ -325,10 +325,10 @@ def _layer_notes(
 ) -> Iterator[str]:
     # What is to be said of layers that neither the user nor their place finds.
     for layer, tap in layer_map.items():
-        if layer not in chosen.fixed and tap not in (layer, chosen.places.get(layer)):
+        if layer not in chosen.fixed and tap != chosen.places.get(layer):
             count, width = len(chosen.taps[layer]), chosen.model[tap]
             among = f"the most alike of {count} taps" if count > 1 else "the only tap"
-            yield (
-                f"{layer!r} is compared with {tap!r}, by what it answers and not by its place: {among} of {width} "
-                f"neurons (linear CKA {linear_cka(ours[layer], theirs[tap]):.3f})"
-            )
+            # A name may be the same in another network: it is what the tap answers that counts.
+            other = "the tap of the same name" if tap == layer else f"{tap!r}, by what it answers and not by its place"
+            cka = linear_cka(ours[layer], theirs[tap])
+            yield f"{layer!r} is compared with {other}: {among} of {width} neurons (linear CKA {cka:.3f})"

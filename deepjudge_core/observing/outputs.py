@@ -70,10 +70,9 @@ def other_classes(model: Model, expected: int) -> str:
     """Why the answers of a model with another number of classes cannot be compared, and what may help."""
     outputs = model.outputs
     if outputs is None or not outputs.several:
-        return (
-            f"expected {expected} classes, found {model.classes}; if these are classes, and no features, map them with "
-            "--classes"
-        )
+        sure = outputs is None or outputs.all[outputs.place].softmax
+        doubt = "" if sure else ", if these are classes and no features"
+        return f"expected {expected} classes, found {model.classes}; map them with --classes{doubt}"
     found = f"expected {expected} classes, found {outputs} with {model.classes}, of {listed(outputs.all)}"
     if fitting(outputs, lambda classes: classes == expected):
         return f"{found}; name the one that answers the classes with --output"

@@ -64,15 +64,14 @@ def as_inputs(source: str, values: object, dtype: type[np.generic] | None = np.f
         InputError: When the values are no numbers, or sequences of several lengths.
     """
     try:
-        array = np.asarray(values, dtype)
-    except (ValueError, TypeError):
+        array = np.asarray(values)
+    except ValueError:
         array = np.array(None)
-    if array.dtype.kind not in "biuf":
-        raise InputError(
-            f"{source}: expected one array of real numbers, all inputs of one shape, found sequences of several lengths, "
-            "or no real numbers: pad sequences to one length"
-        )
-    return array
+    if array.dtype.kind in "biuf":
+        return array if dtype is None else array.astype(dtype, copy=False)
+    ragged = "sequences of several lengths, or no numbers: pad sequences to one length"
+    found = ragged if array.dtype.kind == "O" else str(array.dtype)
+    raise InputError(f"{source}: expected one array of real numbers, found {found}")
 
 
 def load_inputs(

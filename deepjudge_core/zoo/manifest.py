@@ -174,21 +174,18 @@ def is_kept(zoo: Zoo, model: ZooModel) -> bool:
         return False
 
 
-def zoo_of(path: Path) -> Zoo | None:
-    """The zoo that a file lies in, in its folder or one above; None where there is none.
+def recorded_stratum(path: Path) -> Stratum | None:
+    """Of a control in a zoo its stratum; None for any other file, and for one that is not as it was made.
 
     Raises:
-        FileFormatError: When what is called like the manifest of a zoo is none.
+        FileFormatError: When what is called like the manifest of a zoo is none, or is damaged.
     """
-    folders = (folder for folder in (path.parent, path.parent.parent) if (folder / MANIFEST).is_file())
-    folder = next(folders, None)
-    return None if folder is None else load_zoo(folder)
-
-
-def recorded_stratum(path: Path, zoo: Zoo) -> Stratum | None:
-    """Of a control in a zoo its stratum; None for any other file, and for one that is not as it was made."""
-    controls = (m for m in zoo.of("control", far=True) if zoo.path(m).resolve() == path.resolve())
-    return next((model.stratum for model in controls if is_kept(zoo, model)), None)
+    for folder in (path.parent, path.parent.parent):
+        if (folder / MANIFEST).is_file():
+            zoo = load_zoo(folder)
+            controls = (m for m in zoo.of("control", far=True) if zoo.path(m).resolve() == path.resolve())
+            return next((model.stratum for model in controls if is_kept(zoo, model)), None)
+    return None
 
 
 def _is_inside(folder: Path, file: str) -> bool:
