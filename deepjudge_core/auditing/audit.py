@@ -13,7 +13,7 @@ from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
-from deepjudge_core.errors import CalibrationError, DeepJudgeError, UsageError
+from deepjudge_core.errors import CalibrationError, DeepJudgeError, FileFormatError, UsageError
 from deepjudge_core.judging.calibration import Calibration, calibrate_by, check_not_a_control
 from deepjudge_core.judging.facts import established, same_files, same_model
 from deepjudge_core.judging.judge import Judge
@@ -23,6 +23,7 @@ from deepjudge_core.models.model import InputSpec
 from deepjudge_core.observing.observe import accuracy_on_seeds
 from deepjudge_core.suites.generation import generate_suite, resolve_generators
 from deepjudge_core.suites.inputs import Inputs
+from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite
@@ -47,7 +48,10 @@ def make_suite(
     # Before the victim is run, which may take long.
     generators = resolve_generators(settings, session.registry.generators)
     expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
-    with victim.opened(expected, session, gradients=True) as owner:
+    with victim.opened(expected, session, gradients=True) as opened:
+        owner, note = output_by_labels(
+            opened, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
+        )
         seeds = select_seeds(
             owner,
             inputs.x,
@@ -58,6 +62,7 @@ def make_suite(
             layout=inputs.layout,
             victim_layout=victim.query.layout,
         )
+        seeds = replace(seeds, notes=(*filter(None, [note]), *seeds.notes))
         return generate_suite(
             owner,
             seeds,
@@ -92,18 +97,29 @@ def ask_controls(
     """
     session, settings = session or Session(), settings or CalibrationSettings()
     subjects = [Subject.of(control) for control in controls]
-    strata = [subject.stratum or _stratum_beside(subject) for subject in subjects]
+    strata, notes = _strata(subjects)
     answers = []
     with contextlib.closing(answer_each(subjects, suite, session)) as turns:
         for subject, answer in zip(subjects, turns, strict=True):
             answers.append(answer())
             session.listener.on_answer(QueryEvent("control", subject.name, answers[-1], subject.stored))
     metrics = session.registry.metrics.select() if metrics is None else metrics
-    return calibrate_by(metrics, suite, answers, match=settings.match, strata=strata)
+    return calibrate_by(metrics, suite, answers, match=settings.match, strata=strata, notes=notes)
 
 
-def _stratum_beside(control: Subject) -> Stratum | None:
-    return recorded_stratum(Path(control.path)) if isinstance(control, ModelFile | ObservationFile) else None
+def _strata(controls: Sequence[Subject]) -> tuple[list[Stratum | None], list[str]]:
+    # Of each the stratum that was said, or that the zoo records which it lies in; and notes on what is no zoo.
+    strata: list[Stratum | None] = []
+    notes: dict[str, None] = {}
+    for control in controls:
+        stratum = control.stratum
+        if stratum is None and isinstance(control, ModelFile | ObservationFile):
+            try:
+                stratum = recorded_stratum(Path(control.path))
+            except FileFormatError as error:  # nobody asked for it, and it may be somebody else's
+                notes[f"{error}; it is passed over, and says no strata"] = None
+        strata.append(stratum)
+    return strata, list(notes)
 
 
 def judge_suspects(

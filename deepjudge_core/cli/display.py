@@ -21,6 +21,7 @@ from deepjudge_core.components.strata import limits
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import GROUPS, POINTS_TO, MetricResult
+from deepjudge_core.judging.verdict import open_layers
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.progress import Advance
 from deepjudge_core.suites.observation import Observation
@@ -353,8 +354,9 @@ def _points_to(result: SuspectResult) -> Text:
     text = POINTS_TO[points_to] if points_to else ""
     if result.verdict and points_to == "behaviour":
         # A copy of the behaviour may well be one of the weights, where these were not compared.
-        white_box = result.verdict.settings["white-box"].decision
-        text += "" if white_box is Decision.INDEPENDENT else "; layers were not compared"
+        values = [metric.value for metric in result.verdict.metrics.values() if metric.group == "white-box"]
+        why = open_layers(result.verdict.settings["white-box"].decision, values)
+        text += f"; {why}" if why else ""
     return Text(text, "dim")
 
 

@@ -115,11 +115,16 @@ def calibrate_by(
     *,
     match: Match = DEFAULT_MATCH,
     strata: Sequence[Stratum | None] = (),
+    notes: Sequence[str] = (),
 ) -> Calibration:
-    """Measure the controls; as :func:`calibrate`, by metrics that were looked up."""
+    """Measure the controls; as :func:`calibrate`, by metrics that were looked up.
+
+    Args:
+        notes: What a reader should know of them, before what is found of them here.
+    """
     models: list[Observation] = []
     model_strata: list[Stratum | None] = []
-    notes = []
+    notes = list(notes)
     for control, stratum in zip(controls, strata or [None] * len(controls), strict=True):
         check_suite(suite, control)
         if _is_same(control, suite.victim):

@@ -178,7 +178,7 @@ def recorded_stratum(path: Path) -> Stratum | None:
     """Of a control in a zoo its stratum; None for any other file, and for one that is not as it was made.
 
     Raises:
-        FileFormatError: When the manifest of the zoo is damaged.
+        FileFormatError: When what is called like the manifest of a zoo is none, or is damaged.
     """
     for folder in (path.parent, path.parent.parent):
         if (folder / MANIFEST).is_file():

@@ -203,7 +203,7 @@ def test_the_example_is_valid_with_and_without_its_comments(named: Path, registr
     assert other.query.preprocessing is not None
     assert other.query.preprocessing.mean == (0.485, 0.456, 0.406)
     assert (other.query.layout, other.query.layers) == ("channels_first", {"relu_1": "activation_1"})
-    assert other.options == {"output_name": "logits", "arch": "networks:make"}
+    assert other.options == {"output": "logits", "arch": "networks:make"}
     assert plan.victim.options == other.options
 
 
@@ -559,7 +559,7 @@ def test_a_file_says_all(cli: Cli, more: tuple[str, ...]) -> None:
 def test_a_folder_may_be_called_like_a_file(cli: Cli) -> None:
     typed = ("audit", "victim.toy", "--inputs", "in.npz", *MADE, *HOW)
     assert cli(*typed, "-o", "out.toml", "copy.toy")[0] == 3
-    assert cli(*typed, "--output=other.toml", "copy.toy")[0] == 3
+    assert cli(*typed, "--out=other.toml", "copy.toy")[0] == 3
     write(WHOLE)
     assert cli("audit", "-o", "third.toml", "audit.toml")[0] == 1
     assert sorted(path.name for path in Path().glob("*.toml")) == [
@@ -739,8 +739,11 @@ def test_the_output_of_a_victim(cli: Cli, zoo: Zoo) -> None:
     x = inputs(60)
     np.savez("pictures.npz", x=x, y=zoo.model("torch", 0).predict(x).argmax(axis=1))
     typed = ("suite", "two.onnx", "--inputs", "pictures.npz", "-n", "30", "-g", "pgd", "--option", "pgd.eps=0.5")
-    assert "(onnx, 5 classes)" in cli(*typed, "--output-name", "p", "-o", "s")[1]
-    assert "(onnx, 5 classes)" not in cli(*typed, "-o", "s")[1]
+    for more in ((), ("--output", "p"), ("--output", "2")):
+        shown = cli(*typed, *more, "-o", "s")[1]
+        assert "(onnx, 5 classes)" in shown
+        assert "output 2 of 2 ('p')" in shown
+    assert "(onnx, 5 classes)" not in cli(*typed, "--output", "1", "-o", "s")[1]
 
 
 @pytest.mark.parametrize("path", ["victim.toy", "in.npz", "copy.toy", "controls/c1.toy", "audit.toml"])

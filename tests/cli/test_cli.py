@@ -334,19 +334,20 @@ def test_the_output_that_holds_the_scores(ready: Cli) -> None:
     model.graph.output.insert(0, onnx.helper.make_tensor_value_info("dense1", onnx.TensorProto.FLOAT, ["n", 8]))
     onnx.save(model, "two.onnx")
     found = {}
-    for more in ((), ("--output-name", "logits"), ("--output-name", "dense1")):
+    for more in ((), ("--output", "logits"), ("--output", "2"), ("--output", "dense1")):
         assert ready("observe", "s.safetensors", "two.onnx", *more, "-o", "o.safetensors")[0] == 0
         found[more] = load_observation(Path("o.safetensors"))
-    assert [seen.model.classes for seen in found.values()] == [8, 4, 8]
-    assert judge(ready, "two.onnx", more=("--output-name", "logits"))[0] in (0, 3)
-    calibrate = ("calibrate", "s.safetensors", "two.onnx", "--output-name")
+    assert [seen.model.classes for seen in found.values()] == [4, 4, 4, 8]
+    assert all(any("output 2 of 2 ('logits')" in note for note in seen.notes) for seen in list(found.values())[:3])
+    assert judge(ready, "two.onnx", more=("--output", "logits"))[0] in (0, 3)
+    calibrate = ("calibrate", "s.safetensors", "two.onnx", "--output")
     assert ready(*calibrate, "logits", "-o", "d.safetensors")[0] == 0
     ready.refuses(4, "unusable-model", *calibrate, "x", "-o", "out", facts=("two.onnx", "x"))
-    observe = ("observe", "s.safetensors", "copy.toy", "--output-name", "x", "-o", "out")
-    ready.refuses(4, "unusable-model", *observe, facts=("copy.toy: ", "'output_name'"))
-    expect_facts(failure("copy.toy", judge(ready, "copy.toy", more=("--output-name", "x"))[1]), "'output_name'")
+    observe = ("observe", "s.safetensors", "copy.toy", "--output", "x", "-o", "out")
+    ready.refuses(4, "unusable-model", *observe, facts=("copy.toy: ", "'output'"))
+    expect_facts(failure("copy.toy", judge(ready, "copy.toy", more=("--output", "x"))[1]), "'output'")
     audit = ("audit", "victim.toy", "two.onnx", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
-    assert ready(*audit, "--output-name", "logits", "-o", "out")[0] in (0, 3)
+    assert ready(*audit, "--output", "logits", "-o", "out")[0] in (0, 3)
 
 
 def test_observe_and_judge_elsewhere(ready: Cli) -> None:

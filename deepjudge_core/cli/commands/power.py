@@ -41,7 +41,9 @@ class PowerCommand(Command):
     )
     confinement: Confinement = part(Confinement)
     forms: ReportSettings = part(ReportSettings)
-    output: Path = setting("where the files go", "-o", "--output", group="output", metavar="DIR", writes=True)
+    output: Path = setting(
+        "where the files go", "-o", "--out", group="output", metavar="DIR", writes=True, formerly=("--output",)
+    )
 
     def run(self) -> int:
         """Judge the zoo, show what an audit sees of it and write that."""
