@@ -12,9 +12,10 @@ from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision, Evidence, Group, Vote
 from deepjudge_core.errors import CalibrationError, PluginError, UsageError
+from deepjudge_core.judging.accuracy import AccuracyGap, accuracy_gap
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration, calibrate_by, read_calibration
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
-from deepjudge_core.judging.measure import Measurement, Measurements, measure_by
+from deepjudge_core.judging.measure import Measurement, Measurements, accuracy_of, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.rules import apply_rule, resolve_options, try_rule
 from deepjudge_core.judging.sequential import SequentialResult, check_sequential, judge_sequentially
@@ -130,9 +131,10 @@ class Judge:
         *,
         match: Match = DEFAULT_MATCH,
         strata: Sequence[Stratum | None] = (),
+        far: bool = False,
     ) -> Calibration:
         """Measure the controls; see :func:`~deepjudge_core.judging.calibration.calibrate`."""
-        return calibrate_by(self.metrics, suite, controls, match=match, strata=strata)
+        return calibrate_by(self.metrics, suite, controls, match=match, strata=strata, far=far)
 
     def load_calibration(self, path: Path, suite: Suite) -> Calibration:
         """Read the controls' answers and measure them.
@@ -170,6 +172,9 @@ class Judge:
         demanded = self.settings.require_layers
         results = {name: _judge_group(part, calibration, self.rule, options, demanded) for name, part in parts.items()}
         settings = {name: setting for name, (setting, _) in results.items()}
+        gap = accuracy_gap(accuracy_of(measurements), map(accuracy_of, calibration.measurements))
+        if gap:
+            settings |= {name: _beyond_controls(settings[name], gap) for name in ("black-box", "joint") if name in settings}
         votes = {name: vote for _, cast in results.values() for name, vote in cast.items()}
         if demanded and not joint and settings["white-box"].decision is None:
             settings["white-box"] = replace(settings["white-box"], decision=Decision.INCONCLUSIVE)
@@ -312,6 +317,15 @@ def _judge_group(
         # Whatever the rule: answers that change by themselves are far from the victim's, be it a copy or not.
         return replace(unclear, reason=unsteady), settled
     return setting, settled
+
+
+def _beyond_controls(setting: Setting, gap: AccuracyGap) -> Setting:
+    # Of the behaviour of a suspect of which the controls show nothing.
+    accused = setting.decision is Decision.COPY
+    if not accused and not (gap.far and setting.decision is Decision.INDEPENDENT):
+        return setting
+    unclear = replace(setting, decision=Decision.INCONCLUSIVE, reason=gap.reason, statement=None)
+    return replace(unclear, p_value=None, least_p_value=None) if accused else unclear
 
 
 def _evidence(value: float, metric: Metric, calibration: Calibration) -> Evidence:

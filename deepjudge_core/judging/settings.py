@@ -121,6 +121,7 @@ class CalibrationSettings:
 
     Attributes:
         match: How neurons are put beside the victim's.
+        far: Whether controls far less accurate than the victim set thresholds, too.
     """
 
     match: Match = setting(
@@ -129,4 +130,11 @@ class CalibrationSettings:
         default=DEFAULT_MATCH,
         group="judging",
         key="match",
+    )
+    far: bool = setting(
+        "count models whose accuracy is far below the victim's, too",
+        "--far",
+        default=False,
+        group="judging",
+        key="far",
     )
