@@ -55,11 +55,21 @@ def accuracy_on_seeds(suite: Suite, observation: Observation) -> Accuracy | None
 def is_far(accuracy: Accuracy | None, suite: Suite) -> bool:
     """Whether a control is far less accurate than the victim: no honest rival, so that thresholds do without it.
 
-    The victim classifies all seeds correctly, since they were selected so. They are easier than the inputs that they
-    were selected from, so that a model as accurate as the victim classifies at least as large a share of the seeds
-    correctly as the victim does of those inputs.
+    The victim classifies all seeds correctly, since they were selected so. Mostly they are easier than the inputs that
+    they were selected from, so that a model as accurate as the victim classifies at least as large a share of them
+    correctly as the victim does of those inputs. Where they are harder (``order="low"``), how sure the victim is of them
+    says what share that is.
     """
-    return accuracy is not None and accuracy.share < suite.accuracy - FAR
+    return accuracy is not None and accuracy.share < min(suite.accuracy, _sureness(suite)) - FAR
+
+
+def _sureness(suite: Suite) -> float:
+    # The mean probability that the victim gives to the labels of the seeds.
+    clean = suite.rows("clean")
+    probabilities = suite.victim.probabilities
+    if probabilities is None:
+        return 1.0
+    return float(np.take_along_axis(probabilities[clean], suite.cases.labels[clean][:, None], axis=1).mean())
 
 
 @dataclass(frozen=True)

@@ -50,14 +50,14 @@ def test_every_key_of_the_description() -> None:
         "digest": suite.digest,
         "seed": 0,
         "bounds": [0, 1],
-        "cases": {"clean": 20, "adversarial": 10, "corners": 14},
+        "cases": {"clean": 20, "adversarial": 15, "corners": 14},
         "generators": [
             {
                 "name": "shove",
                 "provider": "this program",
                 "options": {"eps": 0.5, "upward": True},
                 "made": 20,
-                "kept": 10,
+                "kept": 15,
             },
             {"name": "poke", "provider": "this program", "options": {"count": 2}, "made": 14, "kept": 14},
         ],

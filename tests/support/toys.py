@@ -69,14 +69,18 @@ def make_model(
     access: Access = Access.FULL,
     layout: Layout | None = None,
     name: str | None = None,
+    knows: bool = True,
 ) -> NumpyModel:
     """A model that knows the task of :func:`make_inputs`; equal arguments give equal ones.
 
-    ``noise`` makes a copy that was changed. Hidden layers are random, the last one is fitted.
+    ``noise`` makes a copy that was changed. Hidden layers are random, the last one is fitted; of one that does not know
+    the task it is random, too.
     """
     (matrix, bias), *others = NumpyModel.random(shape, widths, classes, seed).weights
     centred = bias - matrix.sum(axis=0) / 2  # of inputs 0..1, so that all neurons are active at times
-    model = fitted(NumpyModel([(matrix, centred), *others], shape))
+    model = NumpyModel([(matrix, centred), *others], shape)
+    if knows:
+        model = fitted(model)
     if noise:
         model = model.perturbed(noise, seed=1)
     model.access, model.input = access, InputSpec(shape, layout=layout)

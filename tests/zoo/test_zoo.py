@@ -19,7 +19,7 @@ from deepjudge_core.auditing.power import Share, area
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.judging.calibration import load_controls
 from deepjudge_core.models.training import Schedule, train
-from deepjudge_core.zoo.manifest import load_zoo, recorded_stratum
+from deepjudge_core.zoo.manifest import load_zoo, recorded_control
 
 ZOO = ("zoo", "victim.toy", "--data", "train.npz", "--epochs", "2", "-o", "zoo")
 ALL = ("--control-count", "4", "--attacks", "tune,listen", "--repeat", "2", "--auxiliary", "other.npz")
@@ -182,7 +182,7 @@ def test_a_stolen_model_far_from_the_victim_is_judged_and_not_counted(data: Cli)
     options = ("--epochs", "20", "--rate", "0.02", "--auxiliary", "other.npz", "--option", "listen.epochs=1")
     data(*ZOO, "--control-count", "4", "--attacks", "listen", "--repeat", "1", *options)
     data("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "-o", "suite.safetensors")
-    assert "listen-01.toy (independent)" in data(*POWER)[1]
+    assert "listen-01.toy (inconclusive)" in data(*POWER)[1]  # nothing tells why it errs so much more than the controls
     report = json.loads(Path("power/power.json").read_text())
     [attack] = report["attacks"]
     assert (attack["copies"]["of"], attack["left_out"], attack["auc"]["outputs"]) == (0, 1, None)
@@ -317,8 +317,10 @@ def test_strata_of_a_zoo_reach_the_rule(zoo: Cli) -> None:
     changed = Path("zoo/controls/other-data-01.toy")
     changed.write_text(changed.read_text() + " ")
     for path in (changed, Path("victim.toy"), Path("zoo/stolen/tune-01.toy")):
-        assert recorded_stratum(path) is None
-    assert recorded_stratum(Path("zoo/controls/other-data-02.toy")) == "other-data"
+        assert recorded_control(path) is None
+    record = recorded_control(Path("zoo/controls/other-data-02.toy"))
+    assert record
+    assert (record.file, record.stratum) == ("controls/other-data-02.toy", "other-data")
 
 
 def test_power_says_what_an_audit_sees(zoo: Cli) -> None:
