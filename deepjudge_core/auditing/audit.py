@@ -98,8 +98,8 @@ def ask_controls(
         record = _record_beside(subject)
         if record and record.far and not settings.far:
             notes.append(
-                f"{subject.name}: is left out: it classifies {record.accuracy or 0:.1%} of its zoo's test data correctly, "
-                "which is far below the victim's accuracy; --far counts it"
+                f"{subject.name}: is left out: it classifies {record.accuracy or 0:.1%} of its zoo's test data "
+                "correctly, which is far below the victim's accuracy; --far counts it"
             )
             continue
         subjects.append(subject)

@@ -1,7 +1,7 @@
 """Accuracy on the seeds: of a model that errs more, or less, than all controls, the controls' distances say nothing.
 
-An honest model that was never trained, or trained on little, is wrong where the victim is wrong; so is one that is asked
-in a way that it does not expect. No control shows how near to the victim such a model may come.
+An honest model that was never trained, or trained on little, is wrong where the victim is wrong; so is one that is
+asked in a way that it does not expect. No control shows how near to the victim such a model may come.
 """
 
 from collections.abc import Iterable
@@ -57,8 +57,8 @@ def is_far(accuracy: Accuracy | None, suite: Suite) -> bool:
 
     The victim classifies all seeds correctly, since they were selected so. Mostly they are easier than the inputs that
     they were selected from, so that a model as accurate as the victim classifies at least as large a share of them
-    correctly as the victim does of those inputs. Where they are harder (``order="low"``), how sure the victim is of them
-    says what share that is.
+    correctly as the victim does of those inputs. Where they are harder (``order="low"``), how sure the victim is of
+    them says what share that is.
     """
     return accuracy is not None and accuracy.share < min(suite.accuracy, _sureness(suite)) - FAR
 
@@ -101,8 +101,8 @@ def accuracy_gap(suspect: Accuracy | None, controls: Iterable[Accuracy | None]) 
     if suspect.is_below(worst):
         return AccuracyGap(
             f"{how} every control at least {worst.share:.1%}: a model that errs more than they do may be near to the "
-            "victim by its errors alone. Controls of its accuracy would tell, or how it is to be asked (--suspect-input, "
-            "--classes), if it is not trained for inputs as the victim takes them",
+            "victim by its errors alone. Controls of its accuracy would tell, or how it is to be asked "
+            "(--suspect-input, --classes), if it is not trained for inputs as the victim takes them",
             suspect.share < worst.share - FAR,
         )
     if best.is_below(suspect) and suspect.share > best.share + FAR:

@@ -174,7 +174,9 @@ class Judge:
         settings = {name: setting for name, (setting, _) in results.items()}
         gap = accuracy_gap(accuracy_of(measurements), map(accuracy_of, calibration.measurements))
         if gap:
-            settings |= {name: _beyond_controls(settings[name], gap) for name in ("black-box", "joint") if name in settings}
+            settings |= {
+                name: _beyond_controls(settings[name], gap) for name in ("black-box", "joint") if name in settings
+            }
         votes = {name: vote for _, cast in results.values() for name, vote in cast.items()}
         if demanded and not joint and settings["white-box"].decision is None:
             settings["white-box"] = replace(settings["white-box"], decision=Decision.INCONCLUSIVE)

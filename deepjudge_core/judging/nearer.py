@@ -49,8 +49,8 @@ def explained(verdict: Verdict, nearer: str | None) -> Verdict:
     if nearer is None or verdict.decision is not Decision.COPY:
         return verdict
     reason = (
-        f"it is much nearer to the control {nearer} than to the victim, and than other honest models are: a copy of that "
-        "model is the nearer explanation of its likeness"
+        f"it is much nearer to the control {nearer} than to the victim, and than other honest models are: a copy of "
+        "that model is the nearer explanation of its likeness"
     )
     return replace(verdict, decision=Decision.INCONCLUSIVE, points_to=None, reason=reason)
 

@@ -1,8 +1,9 @@
 """Ask a suspect case by case, for labels alone, and stop as soon as these say enough.
 
 The adversarial cases of the suite are a finite population; the suspect errs as the victim on some of them: it gives the
-victim's label to the case, and the right one to the case's seed. The controls bound on how many an honest model does, and
-what is asked is whether the suspect does on more: by bets against either answer, which hold whenever the asking stops.
+victim's label to the case, and the right one to the case's seed. The controls bound on how many an honest model does,
+and what is asked is whether the suspect does on more: by bets against either answer, which hold whenever the asking
+stops.
 """
 
 import contextlib
@@ -46,8 +47,8 @@ class SequentialResult:
         cases: How many adversarial cases there are.
         budget: How many cases may be asked, seeds among them.
         most: On how many adversarial cases an honest model errs as the victim, at most.
-        rows: Rows of the suite's cases that were asked, in their order, each once: after an adversarial case that got the
-            victim's label, its seed.
+        rows: Rows of the suite's cases that were asked, in their order, each once: after an adversarial case that got
+            the victim's label, its seed.
         labels: What the suspect answered to each: a class of the victim's.
         e_copy: The greatest e-value against an honest model: at most ``most`` agreements.
         e_independent: That against more than so many.

@@ -42,7 +42,7 @@ REGISTRY = toys.registry_of(toys=toys, blackbox=deepjudge_blackbox)
 
 
 def offered(wrong: int = 12, n: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs, labels, and which of them the victim gets wrong: some that are unlike those that models were fitted to."""
+    """Inputs, labels, and which of them the victim gets wrong: some that are unlike what models were fitted to."""
     victim, rng = toys.make_model(), np.random.default_rng(3)
     x, _ = toys.make_inputs(victim, n)
     places = np.sort(rng.permutation(n)[:wrong])

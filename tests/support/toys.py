@@ -101,8 +101,8 @@ def fitted(model: NumpyModel) -> NumpyModel:
     """The same with a last layer by least squares, for the task."""
     shape = tuple(axis or 1 for axis in model.input.shape)
     x, y = draw(shape, model.classes, 400, 1)
-    *hidden, (last, _) = model.weights
-    features = model.activations(x, list(model.layers)[-2:])[list(model.layers)[-2]] if hidden else x.reshape(len(x), -1)
+    hidden, taps = model.weights[:-1], list(model.layers)
+    features = model.activations(x, taps[-2:-1])[taps[-2]] if hidden else x.reshape(len(x), -1)
     features = np.hstack([features, np.ones((len(x), 1))])
     one_output = model.layers[model.logits] == 1
     targets = (8 * y - 4)[:, None] if one_output else 8 * np.eye(model.classes)[y]
@@ -114,6 +114,13 @@ def fitted(model: NumpyModel) -> NumpyModel:
 def save_model(path: Path, **arguments: Any) -> Path:
     """Write a file that the toy adapter reads: the arguments of :func:`make_model`."""
     path.write_text(json.dumps(arguments))
+    return path
+
+
+def save_weights(path: Path, model: NumpyModel) -> Path:
+    """Write a file that the toy adapter reads: a model as it is."""
+    weights = [[array.tolist() for array in pair] for pair in model.weights]
+    path.write_text(json.dumps({"shape": model.input.shape, "weights": weights}))
     return path
 
 
@@ -210,8 +217,8 @@ class ToyArchitecture(NumpyArchitecture):
     suffix = ".toy"
 
     def save(self, weights: Weights, path: Path) -> None:
-        pairs = [[weights[f"{layer}.{part}"].tolist() for part in ("weight", "bias")] for layer in self.layers]
-        path.write_text(json.dumps({"shape": self.shape, "weights": pairs}))
+        pairs = [(weights[f"{layer}.weight"], weights[f"{layer}.bias"]) for layer in self.layers]
+        save_weights(path, NumpyModel(pairs, self.shape))
 
 
 def _network(source: Any, *, name: str | None = None) -> Network:
