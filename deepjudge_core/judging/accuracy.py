@@ -1,7 +1,7 @@
 """Accuracy on the seeds: of a model that errs more, or less, than all controls, the controls' distances say nothing.
 
-An honest model that was never trained, or trained on little, is wrong where the victim is wrong; so is one that is asked
-in a way that it does not expect. No control shows how near to the victim such a model may come.
+An honest model that was never trained, or trained on little, is wrong where the victim is wrong; so is one that is
+asked in a way that it does not expect. No control shows how near to the victim such a model may come.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from deepjudge_core.suites.suite import Suite
 
 FAR = 0.1
 """How much less accurate than another a model is that is no model of the same worth."""
-_LEVEL = 0.01  # of the test that a model errs more than the control that errs the most, and the like
+_LEVEL = 0.01  # of the tests that one share of the seeds is below another
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,12 @@ def is_far(accuracy: Accuracy | None, suite: Suite) -> bool:
 
     The victim classifies all seeds correctly, since they were selected so. They are easier than the inputs that they
     were selected from, so that a model as accurate as the victim classifies at least as large a share of the seeds
-    correctly as the victim does of those inputs.
+    correctly as the victim does of those inputs. Few seeds say little of it, and so little that none is left out.
     """
-    return accuracy is not None and accuracy.share < suite.accuracy - FAR
+    from scipy.stats import binom  # late, as above
+
+    least = max(suite.accuracy - FAR, 0.0)
+    return accuracy is not None and bool(binom.cdf(accuracy.right, accuracy.of, least) <= _LEVEL)
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ def accuracy_gap(suspect: Accuracy | None, controls: Iterable[Accuracy | None]) 
     if suspect.is_below(worst):
         return AccuracyGap(
             f"{how} every control at least {worst.share:.1%}: a model that errs more than they do may be near to the "
-            "victim by its errors alone. Controls of its accuracy would tell, or how it is to be asked (--suspect-input, "
-            "--classes), if it is not trained for inputs as the victim takes them",
+            "victim by its errors alone. Controls of its accuracy would tell; if it takes other inputs or classes than "
+            "the victim, say so with --suspect-input or --classes",
             suspect.share < worst.share - FAR,
         )
     if best.is_below(suspect) and suspect.share > best.share + FAR:

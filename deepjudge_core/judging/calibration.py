@@ -134,8 +134,8 @@ def calibrate_by(
         accuracy = accuracy_on_seeds(suite, control)
         if accuracy and is_far(accuracy, suite) and not far:
             notes.append(
-                f"{control.model.name}: is left out: it classifies {accuracy.share:.1%} of the seeds correctly, which is "
-                f"far below the victim's accuracy of {suite.accuracy:.1%}; --far counts it"
+                f"{control.model.name}: is left out: it classifies {accuracy.share:.1%} of the seeds correctly, which "
+                f"is far below the victim's accuracy of {suite.accuracy:.1%}; --far counts it"
             )
             continue
         place = next((place for place, model in enumerate(models) if _is_same(control, model)), None)

@@ -1,8 +1,9 @@
 """Ask a suspect case by case, for labels alone, and stop as soon as these say enough.
 
 The adversarial cases of the suite are a finite population; the suspect errs as the victim on some of them: it gives the
-victim's label to the case, and the right one to the case's seed. The controls bound on how many an honest model does, and
-what is asked is whether the suspect does on more: by bets against either answer, which hold whenever the asking stops.
+victim's label to the case, and the right one to the case's seed. The controls bound on how many an honest model does,
+and what is asked is whether the suspect does on more: by bets against either answer, which hold whenever the asking
+stops.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.judging.accuracy import Accuracy, accuracy_gap, accuracy_on_seeds
+from deepjudge_core.judging.architecture import MARGIN
 from deepjudge_core.judging.betting import Capital
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.judging.rules import apply_rule, expect_p_values
@@ -46,8 +48,8 @@ class SequentialResult:
         cases: How many adversarial cases there are.
         budget: How many cases may be asked, seeds among them.
         most: On how many adversarial cases an honest model errs as the victim, at most.
-        rows: Rows of the suite's cases that were asked, in their order, each once: after an adversarial case that got the
-            victim's label, its seed.
+        rows: Rows of the suite's cases that were asked, in their order, each once: after an adversarial case that got
+            the victim's label, its seed.
         labels: What the suspect answered to each: a class of the victim's.
         e_copy: The greatest e-value against an honest model: at most ``most`` agreements.
         e_independent: That against more than so many.
@@ -217,6 +219,8 @@ def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[
     # As the value grows, a rule never turns back to copy.
     near = bisect_left(range(1, size + 1), True, key=lambda count: judge_at(count).decision is not Decision.COPY)
     fewest = min(map(len, controls.by_stratum().values()))
+    # Of labels alone nothing is known of the suspect's architecture.
+    near = min(near, int(MARGIN * size * shares.min()))
     basis = (
         f"by the rule {rule.name}, from {len(places)} controls, which without what it assumes could show no more than "
         f"1 in {fewest + 1}"
