@@ -359,9 +359,9 @@ def _unknown_architecture(
     if any(near):
         return None
     return (
-        "no control is known to have its architecture, and it is not much nearer to the victim than the nearest control "
-        f"(expected at most {MARGIN:g} times its distance): honest models of another architecture may. Controls "
-        "of its architecture would tell (--stratum other-architecture=...)"
+        "no control is known to have its architecture, and it is not much nearer to the victim than the nearest "
+        f"control (expected at most {MARGIN:g} times its distance): honest models of another architecture may be as "
+        "near. Controls of its architecture would tell (--stratum other-architecture=...)"
     )
 
 
