@@ -1,4 +1,4 @@
-"""How often each rule accuses honest models that err, of which the controls know nothing; prints a table of docs/statistics.md.
+"""How often each rule accuses honest models that err, of whom controls show nothing; for docs/statistics.md.
 
 A platform's suspects are no models like the controls: some were never trained, or on few rows, on noise, for inputs of
 another range, by another architecture. Makes a victim, controls and copies with ``deepjudge suite`` and ``deepjudge
@@ -6,22 +6,22 @@ zoo``, trains honest models of all these kinds, and lets every rule judge each o
 """
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from real import RULES, command, is_copy, row, table
+from real import RULES, command, row, table
 from torch import nn
 
 import deepjudge_core as dj
-from deepjudge_core.auditing.power import estimate_power
 from deepjudge_core.components.values import Decision
-from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.judge import GROUPS, Judge, Verdict
-from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.judging.accuracy import accuracy_on_seeds
+from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.judge import Judge, Verdict
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.zoo.manifest import load_zoo
 
@@ -29,6 +29,7 @@ ATTACKS = ("ft-ll", "ft-al", "rt-al", "p-20", "p-60", "knockoff", "esa", "jba", 
 HALF = 20_000  # rows of the victim; as many others are the controls'
 Data = tuple[torch.Tensor, torch.Tensor]
 REGISTRY = dj.load_registry()
+USABLE = [rule for rule in RULES if rule[1] <= 12]  # those that say something with 12 controls of each stratum
 
 
 def lenet() -> nn.Module:
@@ -48,7 +49,7 @@ def deep() -> nn.Module:
     """Five convolutions, normalised."""
     widths = (1, 16, 16, 32, 32, 64)
     blocks: list[nn.Module] = []
-    for place, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+    for place, (before, after) in enumerate(itertools.pairwise(widths)):
         blocks += [nn.Conv2d(before, after, 3, stride=1 + place % 2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
@@ -119,7 +120,7 @@ def trained(kind: Kind, data: Data, seed: int) -> nn.Module:
     return model.eval()
 
 
-def make(data: Path, folder: Path, honest: int, repeat: int) -> Data:
+def make(data: Path, auxiliary: Path, folder: Path, honest: int, repeat: int) -> Data:
     """The victim, its suite, controls and copies; what is there already is not made again. Returns the other rows."""
     folder.mkdir(parents=True, exist_ok=True)
     with np.load(data) as rows:
@@ -132,14 +133,27 @@ def make(data: Path, folder: Path, honest: int, repeat: int) -> Data:
     if not (folder / "victim.pt2").exists():
         victim, batch = trained(Kind(), own, 0), torch.export.Dim("batch")
         torch.export.save(
-            torch.export.export(victim, (own[0][:2],), dynamic_shapes=({0: batch},)), folder / "victim.pt2"
+            torch.export.export(victim, (own[0][:2].clone(),), dynamic_shapes=({0: batch},)), folder / "victim.pt2"
         )
     if not (folder / "suite.safetensors").exists():
-        inputs = ("--inputs", "test.npz", "--training-inputs", "train.npz:x_train", "-n", 500, "--option", "pgd.eps=0.2", "--option", "pgd.step=0.02")
+        inputs = (
+            "--inputs",
+            "test.npz",
+            "--training-inputs",
+            "train.npz:x_train",
+            "-n",
+            500,
+            "--option",
+            "pgd.eps=0.2",
+            "--option",
+            "pgd.step=0.02",
+        )
         command(folder, "suite", "victim.pt2", *inputs, "-o", "suite.safetensors")
     counts = ("--control-count", honest, "--attacks", ",".join(ATTACKS), "--repeat", repeat)
-    auxiliary = ("--auxiliary", "auxiliary.npz") if (folder / "auxiliary.npz").exists() else ()
-    command(folder, "zoo", "victim.pt2", "--data", "train.npz", "--test", "test.npz", *counts, *auxiliary, "-o", "zoo")
+    with np.load(auxiliary) as rows:
+        np.savez(folder / "auxiliary.npz", x=rows["x_train"][:HALF, None].astype(np.float32) / np.float32(255))
+    data_of = ("--data", "train.npz", "--test", "test.npz", "--auxiliary", "auxiliary.npz")
+    command(folder, "zoo", "victim.pt2", *data_of, *counts, "-o", "zoo")
     return other
 
 
@@ -154,31 +168,63 @@ def observed(suite: dj.Suite, kind: str, data: Data, number: int, folder: Path) 
         yield dj.load_observation(path)
 
 
-def share(verdicts: Sequence[Verdict]) -> str:
-    """How many are called copies, and of how many nothing is said."""
-    copies = sum(is_copy(verdict)[-1] for verdict in verdicts)
-    unclear = sum(verdict.decision is Decision.INCONCLUSIVE for verdict in verdicts)
-    return f"{copies} / {unclear}"
+def letters(verdicts: Sequence[Verdict]) -> str:
+    """How many are called copies, inconclusive and independent."""
+    decisions = [verdict.decision for verdict in verdicts]
+    return " / ".join(str(decisions.count(d)) for d in (Decision.COPY, Decision.INCONCLUSIVE, Decision.INDEPENDENT))
+
+
+def show(title: str, kinds: Mapping[str, Sequence[Observation]], suite: dj.Suite, controls: Calibration) -> None:
+    """A row for each kind: accuracy, distances, and what each rule says."""
+    rules = [(label, Judge.of(JudgeSettings(rule=rule, rule_options=o), REGISTRY)) for label, _, rule, o in USABLE]
+    print(f"\n{title}; copy / inconclusive / independent:\n")
+    table("models", "number", "seeds right", "robd", "jsd", *(label for label, _ in rules))
+    for kind, answers in kinds.items():
+        measured = [rules[0][1].measure(suite, o) for o in answers]
+        cells = [[100 * accuracy.share for o in answers if (accuracy := accuracy_on_seeds(suite, o))]]
+        cells += [[m[name].value or 0.0 for m in measured] for name in ("robd", "jsd")]
+        row(
+            [
+                kind,
+                str(len(answers)),
+                *(f"{min(values):.3g}..{max(values):.3g}" for values in cells),
+                *(letters([judge.judge(m, controls) for m in measured]) for _, judge in rules),
+            ]
+        )
+
+
+def answers_of(folder: Path, suite: dj.Suite) -> tuple[Calibration, dict[str, list[Observation]]]:
+    """The controls of the zoo, measured, and the answers of its stolen models by attack."""
+    zoo, stored = load_zoo(folder / "zoo"), folder / "observations"
+    stored.mkdir(exist_ok=True)
+    asked: dict[str, Observation] = {}
+    for model in zoo.models:
+        path = stored / f"{zoo.path(model).stem}.safetensors"
+        if not path.exists():
+            dj.save_observation(path, dj.observe(dj.open_model(zoo.path(model)), suite))
+        asked[model.file] = dj.load_observation(path)
+    controls = zoo.of("control")
+    judge = Judge.of(JudgeSettings(), REGISTRY)
+    calibration = judge.calibrate(suite, [asked[c.file] for c in controls], strata=[c.stratum for c in controls])
+    stolen = {attack: [asked[m.file] for m in zoo.of("stolen", far=True) if m.attack == attack] for attack in ATTACKS}
+    return calibration, {attack: answers for attack, answers in stolen.items() if answers}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="MNIST: x_train, y_train, x_test, y_test in 0..255")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for models and answers")
+    parser.add_argument("--auxiliary", type=Path, required=True, help="inputs of another task, for thieves, in 0..255")
     parser.add_argument("--controls", type=int, default=24, help="half of them of each stratum")
-    parser.add_argument("--repeat", type=int, default=4, help="copies of each attack, honest models of each kind")
+    parser.add_argument("--repeat", type=int, default=3, help="copies of each attack, honest models of each kind")
     arguments = parser.parse_args()
     folder = arguments.output
-    other = make(arguments.data.resolve(), folder, arguments.controls, arguments.repeat)
+    other = make(arguments.data, arguments.auxiliary, folder, arguments.controls, arguments.repeat)
     suite = dj.load_suite(folder / "suite.safetensors")
-    zoo = load_zoo(folder / "zoo")
-    judge = Judge.of(JudgeSettings(), REGISTRY)
-    power = estimate_power(suite, zoo, judge, observations=folder / "observations", session=dj.Session(REGISTRY, None))
-    print(power.calibration.values("robd"), power.calibration.values("jsd"))
-    for kind in KINDS:
-        for o in observed(suite, kind, other, arguments.repeat, folder / "erring"):
-            m = judge.measure(suite, o)
-            print(kind, accuracy_on_seeds(suite, o), {n: v.value for n, v in m.items()}, o.preprocessing)
+    calibration, stolen = answers_of(folder, suite)
+    honest = {kind: [*observed(suite, kind, other, arguments.repeat, folder / "erring")] for kind in KINDS}
+    show("Honest models", honest, suite, calibration)
+    show("Copies", stolen, suite, calibration)
 
 
 if __name__ == "__main__":

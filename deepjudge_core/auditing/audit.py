@@ -210,7 +210,7 @@ def _judge_one(
         return SuspectResult(suspect.name, failure=str(error))
     session.listener.on_answer(QueryEvent("suspect", suspect.name, observation, suspect.stored))
     accuracy = accuracy_on_seeds(suite, observation)
-    result = SuspectResult(suspect.name, observation.model, accuracy and accuracy.share, observation)
+    result = SuspectResult(suspect.name, observation.model, accuracy.share if accuracy else None, observation)
     try:
         measurements = judge.measure(suite, observation, calibration.match)
         check_not_a_control(calibration, observation)

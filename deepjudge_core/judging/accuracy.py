@@ -14,7 +14,7 @@ from deepjudge_core.suites.suite import Suite
 
 FAR = 0.1
 """How much less accurate than another a model is that is no model of the same worth."""
-_LEVEL = 0.01  # of the test that a model errs more than the control that errs the most, and the like
+_LEVEL = 0.01  # of the tests that one share of the seeds is below another
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,18 @@ def is_far(accuracy: Accuracy | None, suite: Suite) -> bool:
 
     The victim classifies all seeds correctly, since they were selected so. Mostly they are easier than the inputs that
     they were selected from, so that a model as accurate as the victim classifies at least as large a share of them
-    correctly as the victim does of those inputs. Where they are harder (``order="low"``), how sure the victim is of
-    them says what share that is.
+    correctly as the victim does of those inputs; where they are harder (``order="low"``), at least such a share as the
+    victim is sure of. Few seeds say little of it, and so little that none is left out.
     """
-    return accuracy is not None and accuracy.share < min(suite.accuracy, _sureness(suite)) - FAR
+    from scipy.stats import binom  # late, as above
+
+    least = max(min(suite.accuracy, _sureness(suite)) - FAR, 0.0)
+    return accuracy is not None and bool(binom.cdf(accuracy.right, accuracy.of, least) <= _LEVEL)
 
 
 def _sureness(suite: Suite) -> float:
     # The mean probability that the victim gives to the labels of the seeds.
-    clean = suite.rows("clean")
-    probabilities = suite.victim.probabilities
+    clean, probabilities = suite.rows("clean"), suite.victim.probabilities
     if probabilities is None:
         return 1.0
     return float(np.take_along_axis(probabilities[clean], suite.cases.labels[clean][:, None], axis=1).mean())
@@ -101,8 +103,8 @@ def accuracy_gap(suspect: Accuracy | None, controls: Iterable[Accuracy | None]) 
     if suspect.is_below(worst):
         return AccuracyGap(
             f"{how} every control at least {worst.share:.1%}: a model that errs more than they do may be near to the "
-            "victim by its errors alone. Controls of its accuracy would tell, or how it is to be asked "
-            "(--suspect-input, --classes), if it is not trained for inputs as the victim takes them",
+            "victim by its errors alone. Controls of its accuracy would tell; if it takes other inputs or classes than "
+            "the victim, say so with --suspect-input or --classes",
             suspect.share < worst.share - FAR,
         )
     if best.is_below(suspect) and suspect.share > best.share + FAR:

@@ -49,8 +49,8 @@ def explained(verdict: Verdict, nearer: str | None) -> Verdict:
     if nearer is None or verdict.decision is not Decision.COPY:
         return verdict
     reason = (
-        f"it is much nearer to the control {nearer} than to the victim, and than other honest models are: a copy of "
-        "that model is the nearer explanation of its likeness"
+        f"it is much nearer to the control {nearer} than to the victim, and than other honest models are: that it is a "
+        "copy of that model is the nearer explanation"
     )
     return replace(verdict, decision=Decision.INCONCLUSIVE, points_to=None, reason=reason)
 
@@ -58,7 +58,8 @@ def explained(verdict: Verdict, nearer: str | None) -> Verdict:
 def _answers(observation: Observation, labels_alone: bool) -> Array:
     probabilities = np.asarray(observation.probabilities, np.float64)
     if labels_alone:
-        return np.eye(probabilities.shape[1])[probabilities.argmax(axis=1)]
+        onehot: Array = np.eye(probabilities.shape[1])[probabilities.argmax(axis=1)]
+        return onehot
     scaled: Array = probabilities / probabilities.sum(axis=1, keepdims=True)
     return scaled
 

@@ -21,6 +21,7 @@ from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.judging.accuracy import Accuracy, accuracy_gap, accuracy_on_seeds
+from deepjudge_core.judging.architecture import MARGIN
 from deepjudge_core.judging.betting import Capital
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.judging.rules import apply_rule, expect_p_values
@@ -218,6 +219,8 @@ def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[
     # As the value grows, a rule never turns back to copy.
     near = bisect_left(range(1, size + 1), True, key=lambda count: judge_at(count).decision is not Decision.COPY)
     fewest = min(map(len, controls.by_stratum().values()))
+    # Of labels alone nothing is known of the suspect's architecture.
+    near = min(near, int(MARGIN * size * shares.min()))
     basis = (
         f"by the rule {rule.name}, from {len(places)} controls, which without what it assumes could show no more than "
         f"1 in {fewest + 1}"

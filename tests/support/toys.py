@@ -101,8 +101,10 @@ def fitted(model: NumpyModel) -> NumpyModel:
     """The same with a last layer by least squares, for the task."""
     shape = tuple(axis or 1 for axis in model.input.shape)
     x, y = draw(shape, model.classes, 400, 1)
-    hidden, taps = model.weights[:-1], list(model.layers)
-    features = model.activations(x, taps[-2:-1])[taps[-2]] if hidden else x.reshape(len(x), -1)
+    hidden, features = model.weights[:-1], x.reshape(len(x), -1)
+    if hidden:
+        last = list(model.layers)[-2]
+        features = model.activations(x, [last])[last]
     features = np.hstack([features, np.ones((len(x), 1))])
     one_output = model.layers[model.logits] == 1
     targets = (8 * y - 4)[:, None] if one_output else 8 * np.eye(model.classes)[y]
