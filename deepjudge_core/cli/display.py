@@ -342,7 +342,7 @@ def _framework(result: SuspectResult) -> str:
 def _verdict(result: SuspectResult) -> list[Text]:
     tested, asked = result.tested, result.sequential
     among = Text(f"q = {number(tested.q_value)}" if tested else "", "dim")
-    queries = Text(f"{len(asked.rows)} of {asked.cases} cases asked" if asked else "", "dim")
+    queries = Text(f"{len(asked.rows)} of {asked.budget} cases asked" if asked else "", "dim")
     return [part for part in (_decision(result), _points_to(result), among, queries) if part]
 
 

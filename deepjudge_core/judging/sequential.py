@@ -6,7 +6,6 @@ and what is asked is whether the suspect does on more: by bets against either an
 stops.
 """
 
-import contextlib
 import hashlib
 import math
 from bisect import bisect_left
@@ -20,8 +19,8 @@ from deepjudge_core import progress
 from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.errors import FileFormatError, UsageError
-from deepjudge_core.judging.accuracy import Accuracy, accuracy_gap, accuracy_on_seeds
-from deepjudge_core.judging.architecture import MARGIN
+from deepjudge_core.judging.accuracy import FAR, Accuracy, accuracy_gap, accuracy_on_seeds
+from deepjudge_core.judging.architecture import MARGIN, is_shown, widths
 from deepjudge_core.judging.betting import Capital
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.judging.rules import apply_rule, expect_p_values
@@ -32,7 +31,7 @@ from deepjudge_core.types import Array
 
 ORDER = "sha256 of suite digest, colon, row"
 """In what order cases are asked: that of these digests."""
-_AGREEMENT = "agreement"
+_ALIKE = "erring alike"
 _SEEDS = 30  # that a suspect of another behaviour is asked, to see whether it knows the task
 _LABELS_ALONE = (
     "each case is asked once, for its label alone: layers are not compared, nothing of how the model is to be asked is "
@@ -51,7 +50,7 @@ class SequentialResult:
         rows: Rows of the suite's cases that were asked, in their order, each once: after an adversarial case that got
             the victim's label, its seed.
         labels: What the suspect answered to each: a class of the victim's.
-        e_copy: The greatest e-value against an honest model: at most ``most`` agreements.
+        e_copy: The greatest e-value against an honest model: at most ``most`` cases.
         e_independent: That against more than so many.
     """
 
@@ -82,7 +81,7 @@ def check_sequential(rule: Rule, options: Mapping[str, Any], budget: int | None,
         )
     if budget is not None and budget < 1:
         raise UsageError(f"expected a budget of at least 1 case, found {budget}", code="wrong-value")
-    expect_p_values(rule, options, "whose level bounds how often an honest model agrees with the victim")
+    expect_p_values(rule, options, "whose level bounds how often an honest model errs as the victim")
 
 
 def order_of(suite: Suite) -> tuple[int, ...]:
@@ -107,13 +106,14 @@ def judge_sequentially(
     """Judge a suspect by the labels that it gives to the adversarial cases, asked one by one.
 
     An honest model errs as the victim on more cases than the bound with a probability of at most half of the rule's
-    level; where it does not, the bets accuse it with a probability of at most the other half.
+    level; where it does not, the bets accuse it with a probability of at most the other half. Of a suspect that errs as
+    no control does the controls show nothing: it is inconclusive.
 
     Args:
         suite: The suite.
         calibration: The controls.
         label: Asks the suspect one case, by its row: the label, as a class of the victim's.
-        rule: Bounds the disagreement of honest models from the controls'.
+        rule: Bounds from the controls on how many cases an honest model does not err as the victim, at least.
         options: All of its options, with ``level``.
         budget: How many cases may be asked; None for all.
 
@@ -144,8 +144,10 @@ def judge_sequentially(
             advance(len(asked.labels) - before)
             if max(greatest) >= 2 / level:
                 break
-    is_other = greatest[1] >= 2 / level > greatest[0]
-    doubt = asked.doubt([seeds[row] for row in rows], calibration) if is_other else None
+    doubt = None
+    if max(greatest) >= 2 / level:
+        accused = greatest[0] >= 2 / level
+        doubt = asked.doubt([seeds[row] for row in rows], calibration, accused=accused)
     result = SequentialResult(size, allowed, most, tuple(asked.labels), tuple(asked.labels.values()), *greatest)
     return _verdict(_setting(result, copy, level, bound.basis, doubt)), result
 
@@ -171,18 +173,21 @@ class _Asked:
     def is_right(self, row: int) -> bool:
         return bool(self.label(row) == self._suite.cases.labels[row])
 
-    def doubt(self, seeds: Sequence[int], calibration: Calibration) -> str | None:
-        # A model that does not know the task, or is not asked as it expects, behaves like nobody.
-        chosen = list(dict.fromkeys(seeds))[:_SEEDS]
-        right = list[bool]()
-        with contextlib.suppress(_SpentError):
-            for row in chosen:
-                right.append(self.is_right(row))
-        if not right:
-            return None
-        controls = (accuracy_on_seeds(self._suite, control) for control in calibration.controls)
-        why = accuracy_gap(Accuracy(sum(right), len(right)), controls)
-        return why.reason if why and why.far else None
+    def doubt(self, seeds: Sequence[int], calibration: Calibration, *, accused: bool) -> str | None:
+        # Why its labels say nothing: it errs as no control does. Of a suspect of another behaviour seeds are asked,
+        # of an accused one only where it could be better than all controls.
+        known = (accuracy_on_seeds(self._suite, control) for control in calibration.controls)
+        controls = [accuracy for accuracy in known if accuracy]
+        distinct = dict.fromkeys(seeds)
+        sample = [row for row in distinct if row in self.labels]
+        if not accused or max(control.share for control in controls) < 1 - FAR:
+            sample = list(distinct)[:_SEEDS]
+        try:
+            right = sum(self.is_right(row) for row in sample)
+        except _SpentError:
+            return f"the budget of {self._budget} cases is spent before it is seen whether it errs as the controls do"
+        gap = accuracy_gap(Accuracy(right, len(sample)), controls)
+        return gap.reason if gap and (accused or gap.far) else None
 
 
 def _seeds(suite: Suite) -> dict[int, int]:
@@ -207,8 +212,8 @@ def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[
     strata = tuple(calibration.strata[place] for place in places) if calibration.strata else ()
     size, controls = int(rows.sum()), Evidence(0.0, shares, 1.0, strata, places)
 
-    def judge_at(disagreements: int) -> Judgement:
-        evidence = {_AGREEMENT: replace(controls, value=disagreements / size)}
+    def judge_at(others: int) -> Judgement:
+        evidence = {_ALIKE: replace(controls, value=others / size)}
         return apply_rule(rule, evidence, {**options, "level": options["level"] / 2})
 
     nearest = judge_at(0)
@@ -220,7 +225,8 @@ def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[
     near = bisect_left(range(1, size + 1), True, key=lambda count: judge_at(count).decision is not Decision.COPY)
     fewest = min(map(len, controls.by_stratum().values()))
     # Of labels alone nothing is known of the suspect's architecture.
-    near = min(near, int(MARGIN * size * shares.min()))
+    if not is_shown(None, [widths(calibration.controls[place].model) for place in places], strata):
+        near = min(near, int(MARGIN * size * shares.min()))
     basis = (
         f"by the rule {rule.name}, from {len(places)} controls, which without what it assumes could show no more than "
         f"1 in {fewest + 1}"
@@ -252,6 +258,10 @@ def _setting(result: SequentialResult, capital: Capital, level: float, basis: st
     # An honest model's p-value is at most u in one of two ways: the bound does not hold of it, or the bets went so far.
     p_value, least = min(1.0, level / 2 + 1 / result.e_copy), level / 2
     enough, queries = 2 / level, len(result.rows)
+    if doubt:
+        # There is no chance of an accusation that is none.
+        known = (None, None) if result.e_copy >= enough else (p_value, least)
+        return Setting(Decision.INCONCLUSIVE, None, doubt, *known)
     counted = (
         f"it errs as the victim on {capital.ones} of the {capital.drawn} adversarial cases asked, of {result.cases}, "
         f"with {queries} queries"
@@ -259,8 +269,6 @@ def _setting(result: SequentialResult, capital: Capital, level: float, basis: st
     if result.e_copy >= enough:
         decision, reason, against = Decision.COPY, None, _number(result.e_copy)
     elif result.e_independent >= enough:
-        if doubt:
-            return Setting(Decision.INCONCLUSIVE, None, doubt, p_value, least)
         decision, reason, against = Decision.INDEPENDENT, None, _number(result.e_independent)
     else:
         reason = (
