@@ -16,6 +16,7 @@ from deepjudge_core.files.documents import Lines, Part, parse, plain
 from deepjudge_core.judging.accuracy import accuracy_on_seeds, is_far
 from deepjudge_core.judging.measure import Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
+from deepjudge_core.judging.transfer import transfer
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation, ObservationHeader
 from deepjudge_core.suites.suite import Suite, check_suite
@@ -152,6 +153,7 @@ def calibrate_by(
         else:
             notes.append(f"{control.model.name}: is the same model as {models[place].model.name}, counted once")
             model_strata[place] = _one_stratum(control, model_strata[place], stratum)
+    notes += filter(None, [transfer(suite, models)])
     measurements = tuple(measure_by(metrics, suite, model, match) for model in models)
     calibration = Calibration(suite.digest, tuple(models), measurements, match=match, strata=tuple(model_strata))
     groups = {metric.name: two_groups(calibration.values(metric.name)) for metric in metrics}

@@ -131,9 +131,10 @@ class GeneratorEntry(Document, frozen=True):
 
     name: str
     provider: Annotated[str, Meta(description="Distribution that gave the generator.")]
-    options: Json
+    options: Annotated[Json, Meta(description="Those that it chose by itself among them.")]
     made: Count
     kept: Count
+    details: Annotated[Json, Meta(description="What else it keeps of how its cases were made.")] | UnsetType = UNSET
 
 
 class LayerEntry(Document, frozen=True):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from deepjudge_core.components.values import Answers, CaseSet
 from deepjudge_core.errors import FileFormatError
@@ -43,7 +44,10 @@ class CaseTable:
 
 
 class GeneratorRecord(Document, frozen=True):
-    """How one generator was run: its name, who gave it, all its options, and how many cases came of it."""
+    """How one generator was run: its name, who gave it, all its options, and how many cases came of it.
+
+    Options that it chose by itself are among them. Details are what else it keeps of how the cases were made.
+    """
 
     name: str
     makes: str
@@ -51,6 +55,7 @@ class GeneratorRecord(Document, frozen=True):
     options: Json
     made: int
     kept: int
+    details: Json | UnsetType = UNSET  # before there were any, files had none, and so had their digests
 
 
 @dataclass(frozen=True, eq=False)

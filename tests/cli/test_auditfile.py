@@ -216,7 +216,8 @@ def test_the_example_shows_the_defaults(named: Path, registry: Registry) -> None
     chosen = {**plan.suite.options, "voting": plan.judge.settings.rule_options}
     shown = [(owner, name, value) for owner, options in chosen.items() for name, value in options.items()]
     components = [*map(registry.generators.__getitem__, DEFAULT_GENERATORS), registry.rules["voting"]]
-    assert shown == [(one.name, option.name, option.default) for one in components for option in options_of(one)]
+    defaults = [(one.name, option.name, option.default) for one in components for option in options_of(one)]
+    assert shown == [(one, name, "none" if value is None else value) for one, name, value in defaults]
 
 
 def test_a_sandbox_that_is_required_has_to_be_used(cli: Cli) -> None:
@@ -667,7 +668,7 @@ classes = {order}
         ('path = "victim.onnx"', 'path = "victim.safetensors"\narch = "own_networks:make"'),
         ("inputs.npz", "digits.npz"),
         ("seeds = 1000", "seeds = 40"),
-        ("eps = 0.15", "eps = 0.5"),
+        ('eps = "none"', "eps = 0.5"),
         ("m = 3.0", "m = 1.1"),
         ("iterations = 1000", "iterations = 100"),
         ("#metrics = ", "metrics = "),

@@ -112,6 +112,26 @@ def test_a_control_that_is_given_twice_counts_once() -> None:
     assert run(one, shifted(one, 1e-3)).notes == ()
 
 
+def test_controls_that_the_cases_fool_as_the_victim_are_noted() -> None:
+    suite = toys.suite()
+    adversarial = np.flatnonzero(suite.rows("adversarial"))
+
+    def fooled(seed: int, count: int) -> Observation:
+        seen = toys.seen(seed)
+        p = seen.probabilities.copy()
+        rows = adversarial[p[adversarial].argmax(axis=1) != suite.victim.probabilities[adversarial].argmax(axis=1)]
+        rows = rows[: max(0, count - (len(adversarial) - len(rows)))]
+        p[rows] = suite.victim.probabilities[rows]
+        return dataclasses.replace(seen, probabilities=p)
+
+    assert run(*(toys.seen(seed) for seed in (1, 2, 3))).notes == ()
+    assert run(*(fooled(seed, len(adversarial)) for seed in (1, 2))).notes != ()
+    [note] = run(fooled(1, len(adversarial)), fooled(2, len(adversarial)), fooled(3, len(adversarial) - 1)).notes
+    assert "97%" in note
+    unmapped = dataclasses.replace(toys.seen(1), probabilities=None, unmapped="other classes")
+    assert run(unmapped).notes == ()
+
+
 def test_the_victim_is_no_control() -> None:
     victim = dataclasses.replace(toys.suite().victim, suite=toys.suite().digest)
     for control in (

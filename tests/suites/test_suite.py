@@ -25,6 +25,8 @@ from deepjudge_core import (
     select_seeds,
 )
 from deepjudge_core.errors import DeepJudgeError, GenerationError, InputError, ModelError, PluginError, UsageError
+from deepjudge_core.files.documents import plain
+from deepjudge_core.report.audit_json import suite_entry
 from deepjudge_core.suites.generation import default_layers
 from deepjudge_core.types import Array
 
@@ -174,6 +176,24 @@ def test_too_few_adversarial_cases(seeds: Seeds) -> None:
             make(count)
 
 
+def test_what_a_generator_chose_and_keeps_is_recorded(seeds: Seeds, tmp_path: Path) -> None:
+    def generate(task: Task, *, eps: float | None = None, far: bool = False) -> Cases:
+        made = Cases.of_seeds(1 - task.seeds.inputs, options={"eps": eps or 0.25})
+        return dataclasses.replace(made, details={"m": {"dense2": {"3": [0, 2]}}}, notes=("so it was",))
+
+    suite = build_suite(toys.make_model(), seeds, ["mine"], registry=with_generator(generate))
+    [record] = suite.generators
+    assert record.options == {"eps": 0.25, "far": False}
+    assert record.details == {"m": {"dense2": {"3": [0, 2]}}}
+    assert suite.notes == ("mine: so it was",)
+    save_suite(tmp_path / "a", suite)
+    equal(load_suite(tmp_path / "a"), suite)
+    [entry] = suite_entry(suite).generators
+    assert (entry.options, entry.details) == (record.options, record.details)
+    # Without any a suite is written as it was before there were any.
+    assert "details" not in plain(toys.suite().generators[0])
+
+
 def test_no_corner_at_all_is_no_error(seeds: Seeds) -> None:
     def generate(task: Task) -> Cases:
         none = np.zeros(0, np.int64)
@@ -222,6 +242,11 @@ def fails(task: Task) -> Cases:
         (cases(neurons=np.full(3, 10)), ("neuron 10", "layer 0")),
         (cases(neurons=np.full(3, -1)), ("neuron -1", "layer 0")),
         (cases(unreached=((7, 99),)), ("neuron 99", "layer 7")),
+        (cases(options={"eps": 1}), ("options",)),
+        (cases(details={"m": {1: 2}}), ("JSON",)),
+        (cases(details={"m": np.float32(1)}), ("JSON",)),
+        (cases(details={"m": float("nan")}), ("JSON",)),
+        (cases(notes=(1,)), ("notes",)),
     ],
 )
 def test_a_generator_that_fails(seeds: Seeds, generate: Any, facts: tuple[str, ...]) -> None:
