@@ -672,6 +672,7 @@ classes = {order}
         ("m = 3.0", "m = 1.1"),
         ("iterations = 1000", "iterations = 100"),
         ("#metrics = ", "metrics = "),
+        ("far = false", "far = true"),  # the controls are random networks
     )
     # Where the file is, and not where the user is.
     Path("work/audit.toml").write_text(text + own)
