@@ -16,6 +16,7 @@ class Prepared(Model):
     """A model behind its preprocessing. It is the same model, with the same digest; gradients go back to the inputs.
 
     Attributes:
+        model: The model itself.
         preprocessing: What is done to its inputs.
     """
 
@@ -24,7 +25,7 @@ class Prepared(Model):
             setattr(self, name, getattr(model, name))
         self.input = InputSpec(model.input.shape, layout=model.input.layout)
         self.preprocessing = preprocessing
-        self._model, self._preparation = model, preparation
+        self.model, self._preparation = model, preparation
 
     @classmethod
     def of(
@@ -54,12 +55,16 @@ class Prepared(Model):
 
     def predict(self, x: Array) -> Array:
         """See :class:`Model`."""
-        return self._model.predict(self._preparation(x))
+        return self.model.predict(self._preparation(x))
 
     def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
         """See :class:`Model`."""
-        return self._model.activations(self._preparation(x), layers)
+        return self.model.activations(self._preparation(x), layers)
 
     def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
         """See :class:`Model`."""
-        return self._preparation.back(self._model.gradient(self._preparation(x), cotangent, layer=layer))
+        return self._preparation.back(self.model.gradient(self._preparation(x), cotangent, layer=layer))
+
+    def with_output(self, place: int) -> "Prepared":
+        """See :class:`Model`."""
+        return type(self)(self.model.with_output(place), self.preprocessing, self._preparation)

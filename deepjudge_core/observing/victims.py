@@ -22,10 +22,11 @@ def advice(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str:
     """Which standard preprocessing would make a victim right, and the option that says it: a part of a message.
 
     Args:
-        victim: The victim, without its preprocessing.
+        victim: The victim, behind its preprocessing where it has one.
         inputs: What it errs on.
         usual: The preprocessing with which it does.
     """
+    inner = victim.model if isinstance(victim, Prepared) else victim
     rows = spread(np.arange(len(inputs.y)), _TRIED_ON)
     x, y = inputs.x[rows], inputs.y[rows].astype(np.int64)
     layout = victim.input.layout or inputs.layout
@@ -36,9 +37,9 @@ def advice(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str:
         return ""
 
     def asking(preprocessing: Preprocessing | None, places: Array) -> Correctness:
-        model = (
-            victim if preprocessing is None else Prepared.of(victim, preprocessing, x.shape[1:], inputs.bounds, layout)
-        )
+        model = inner
+        if preprocessing is not None:
+            model = Prepared.of(inner, preprocessing, x.shape[1:], inputs.bounds, layout)
         return Correctness.of(ask(model, x[places], {})[0], y[places])
 
     plain = np.zeros(len(y), bool)

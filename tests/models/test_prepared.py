@@ -21,7 +21,7 @@ NAMES = ("imagenet", "caffe", "-1..1", "0..255,invert=true")
 
 
 def plain() -> toys.NumpyModel:
-    return toys.make_model(20, shape=SHAPE, name="victim")
+    return toys.make_model(20, shape=SHAPE, name="victim", knows=False)
 
 
 def expecting(preprocessing: Preprocessing) -> toys.NumpyModel:
@@ -37,7 +37,9 @@ def expecting(preprocessing: Preprocessing) -> toys.NumpyModel:
 
 
 def offered() -> Inputs:
-    x, y = toys.make_inputs(plain(), 600)
+    x = np.random.default_rng(0).random((600, *SHAPE), dtype=np.float32)
+    y = plain().predict(x).argmax(axis=1)
+    y[::10] = (y[::10] + 1) % 4
     return Inputs(x, y)
 
 
@@ -173,9 +175,9 @@ def test_the_error_says_which_one_would_do() -> None:
     for name in ("0..255", "-1..1", "caffe"):
         with refused(ErringVictimError, f"--victim-input {name} it classifies", "--force", code="no-verdict"):
             suite_of(expecting(Preprocessing.parse(name)))
-    x, y = toys.make_inputs(plain(), 600)
+    inputs = offered()
     with refused(ErringVictimError, "none of", "preprocessings", code="no-verdict"):
-        suite_of(plain(), Inputs(x, np.roll(y, 7)))
+        suite_of(plain(), replace(inputs, y=np.roll(inputs.y, 7)))
 
 
 def test_a_victim_that_gives_one_answer_is_told_too() -> None:

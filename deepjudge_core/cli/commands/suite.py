@@ -30,7 +30,13 @@ class SuiteCommand(Command):
     preprocessing: Preprocessing | None = victim_input_setting()
     confinement: Confinement = part(Confinement)
     output: Path = setting(
-        "where the suite goes", "-o", "--output", group="output", metavar="SUITE.safetensors", writes=True
+        "where the suite goes",
+        "-o",
+        "--out",
+        group="output",
+        metavar="SUITE.safetensors",
+        writes=True,
+        formerly=("--output",),
     )
 
     def run(self) -> int:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -16,10 +17,12 @@ from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components.opening import open_model, open_network
 from deepjudge_core.errors import DeepJudgeError
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting, victim_input_setting
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load_inputs, load_training_inputs
+from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.settings import ArraySettings
 from deepjudge_core.suites.standardised import brought_back, plain_inputs
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
@@ -44,11 +47,13 @@ class ZooCommand(Command):
     opening: OpeningSettings = part(OpeningSettings)
     layout: Layout | None = layout_setting()
     preprocessing: Preprocessing | None = victim_input_setting()
-    output: Path = setting("folder of the zoo", "-o", "--output", group="output", metavar="ZOO", writes=True)
+    output: Path = setting(
+        "folder of the zoo", "-o", "--out", group="output", metavar="ZOO", writes=True, formerly=("--output",)
+    )
 
     def run(self) -> int:
         """Make the models, and say of each that it is there."""
-        session = begun()
+        session, out = begun(), display.console()
         recipe = ZooRecipe.of(self.zoo, session.registry.attacks)
         folder = folder_to_write(self.output)
         training, test = self._labelled(self.material.data, TRAINING_KEYS), self._test()
@@ -61,7 +66,19 @@ class ZooCommand(Command):
             display.warn(note)
         if preprocessing is not None and preprocessing != said:
             test, auxiliary = (one and brought_back(one, preprocessing) for one in (test, auxiliary))
-        expected, options = InputSpec(training.x.shape[1:], layout=training.layout), self.opening.options
+        expected = InputSpec(training.x.shape[1:], layout=training.layout)
+        options: dict[str, Any] = dict(self.opening.options)
+        model = open_model(self.victim, registry=session.registry, expected=expected, **options)
+        asked = model
+        if preprocessing is not None:
+            asked = Prepared.of(model, preprocessing, training.x.shape[1:], training.bounds, training.layout)
+        asked, chosen = output_by_labels(
+            asked, training.x, training.y, layout=training.layout, model_layout=self.layout
+        )
+        if chosen and asked.outputs:
+            display.say(out, f"outputs     {chosen}")
+            options = {**options, "output": asked.outputs.place + 1}
+            model = asked.model if isinstance(asked, Prepared) else asked
         network = open_network(self.victim, registry=session.registry, expected=expected, **options)
         material = divide(
             training,
@@ -71,7 +88,6 @@ class ZooCommand(Command):
             test=test,
             auxiliary=auxiliary,
         )
-        model = open_model(self.victim, registry=session.registry, expected=expected, **options)
         victim = LiveModel(model, query=QuerySettings(layout=self.layout, preprocessing=preprocessing))
         suite = (suite or self._suite(victim, material, session)) if recipe.needs_suite else None
         if preprocessing is not None:
@@ -79,7 +95,6 @@ class ZooCommand(Command):
             shape = material.own.x.shape[1:]
             prepare = preprocessing.preparing(str(self.victim), shape, material.bounds, layout)
             material = material.prepared(preprocessing, prepare)
-        out = display.console()
         zoo = make_zoo(
             network,
             material,
