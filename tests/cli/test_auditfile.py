@@ -360,6 +360,15 @@ def test_the_victim_has_a_preprocessing(cli: Cli) -> None:
     cli.refuses(2, "wrong-value", "suite", *arguments, "--victim-input", "vgg", facts=("vgg", "caffe"))
 
 
+def test_controls_far_from_the_victim(cli: Cli) -> None:
+    toys.save_model(Path("controls/far.toy"), seed=5, knows=False)
+    for far, count in ((False, 4), (True, 5)):
+        write(WHOLE, ('output = "out"', f'output = "out-{count}"\n{"far = true" if far else ""}'))
+        assert cli("audit", "audit.toml")[0] == 1
+        found = json.loads(Path(f"out-{count}/report.json").read_text())["calibration"]
+        assert (len(found["controls"]), len(found["notes"])) == (count, 0 if far else 1)
+
+
 def test_strata_of_controls(cli: Cli) -> None:
     own = """
 [[controls]]

@@ -107,6 +107,32 @@ def test_calibrate(ready: Cli) -> None:
     assert [c.model.name for c in found.controls] == [f"controls/c{i}.toy" for i in (1, 2, 3, 4)] + ["honest.toy"]
 
 
+def test_controls_far_from_the_victim(ready: Cli) -> None:
+    toys.save_model(Path("controls/far.toy"), seed=5, knows=False)
+    suite = load_suite(Path("s.safetensors"))
+    near = [f"controls/c{i}.toy" for i in (1, 2, 3, 4)]
+    audited = ("audit", "victim.toy", "copy.toy", "--inputs", "in.npz", "--controls", "controls", *MADE, *HOW)
+    for more, names in (((), near), (("--far",), [*near, "controls/far.toy"])):
+        status, out, err = ready("calibrate", "s.safetensors", "controls", *more, "-o", "d.safetensors")
+        assert status == 0
+        assert f"controls    {len(names)}" in out
+        found = load_calibration(Path("d.safetensors"), suite)
+        assert [control.model.name for control in found.controls] == names
+        status, _, warned = ready(*audited, *more, "-o", "out")
+        assert (status, warned) == (1, err)
+        calibration = json.loads(Path("out/report.json").read_text())["calibration"]
+        assert [control["path"] for control in calibration["controls"]] == names
+        assert ready("verify", "out")[0] == 0
+        shutil.rmtree("out")
+        if more:
+            assert err == ""
+            continue
+        [line] = err.splitlines()
+        [note] = calibration["notes"]
+        for text in (line, note):
+            expect_facts(text, "controls/far.toy", "90.0%", "--far")
+
+
 def test_strata_of_controls(ready: Cli) -> None:
     near, far = ("--stratum", "same-data=controls/c1.toy,controls/c2.toy"), ("--stratum", "other-data=far")
     Path("far").mkdir()

@@ -323,7 +323,7 @@ def test_each_key_of_a_zoo_and_of_its_power_is_documented(cli: Cli) -> None:
     fresh = Network.fresh(toys.ToyArchitecture((12,), (10, 8), 4), np.random.default_rng(0))
     train(fresh, x[:1000], y[:1000], np.random.default_rng(0), schedule=Schedule(10, 2e-2)).save(Path("victim.toy"))
     np.savez("train.npz", x=x, y=y)
-    few = ("--control-count", "3", "--repeat", "1", "--epochs", "4", "--rate", "0.02")
+    few = ("--control-count", "3", "--repeat", "1", "--epochs", "10", "--rate", "0.02")
     for words in (
         ("zoo", "victim.toy", "--data", "train.npz", "--attacks", "tune,listen", *few, "-o", "zoo"),
         ("suite", "victim.toy", "--inputs", "train.npz", *MADE, "--order", "low", "-o", "suite.safetensors"),

@@ -452,10 +452,8 @@ def test_a_model_that_does_not_know_the_task_is_inconclusive(
 
 def test_what_is_better_than_all_controls_is_not_accused(suite: Suite) -> None:
     # Controls that err on many seeds, so that they err as the victim on few cases.
-    poor = [toys.make_model(seed) for seed in range(42, 58)]
     noisy = []
-    for place, model in enumerate(poor):
-        observation = observe(model, suite)
+    for place, observation in enumerate(observe(toys.make_model(seed), suite) for seed in CONTROLS):
         assert observation.probabilities is not None
         probabilities = observation.probabilities.copy()
         clean = np.flatnonzero(suite.rows("clean"))
@@ -464,10 +462,8 @@ def test_what_is_better_than_all_controls_is_not_accused(suite: Suite) -> None:
         noisy.append(replace(observation, probabilities=probabilities))
     calibration = calibrate(suite, noisy, [], far=True, registry=statistics())
     rule, options = statistics().rules["prediction-bound"], {"level": 0.02}
-    ours, labels = suite.victim.probabilities.argmax(axis=1), toys.make_model(noise=0.05)
-    label = labels_of(labels, suite.cases.inputs)
-    assert (np.array(label)[suite.rows("clean")] == ours[suite.rows("clean")]).mean() > 0.9
-    verdict, result = judge_sequentially(suite, calibration, label.__getitem__, rule, options)
+    labels = labels_of(toys.make_model(noise=0.05), suite.cases.inputs)
+    verdict, result = judge_sequentially(suite, calibration, labels.__getitem__, rule, options)
     assert result
     assert result.e_copy >= 2 / 0.02
     assert verdict.decision is Decision.INCONCLUSIVE

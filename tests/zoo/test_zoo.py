@@ -373,7 +373,7 @@ def zoo(data: Cli) -> Cli:
 
 
 def test_strata_of_a_zoo_reach_the_rule(zoo: Cli) -> None:
-    assert zoo("calibrate", "suite.safetensors", "zoo/controls", "-o", "c.safetensors")[::2] == (0, "")
+    assert zoo("calibrate", "suite.safetensors", "zoo/controls", "-o", "c.safetensors")[0] == 0
     assert load_controls(Path("c.safetensors")).strata == ("other-data", "other-data", "same-data", "same-data")
     # One that is not as it was made, and one from elsewhere, are of no known stratum.
     changed = Path("zoo/controls/other-data-01.toy")
