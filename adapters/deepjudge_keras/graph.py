@@ -8,10 +8,11 @@ calls of Keras's layers are listened to while the model is traced; such a layer 
 
 import contextlib
 import itertools
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -33,21 +34,28 @@ _ACTIVATIONS = {
 """TensorFlow operations that are an activation function, or the nonlinear part of one."""
 
 _OTHERS = {
+    **dict.fromkeys(("Conv", "Conv2D", "Conv2DBackpropInput", "Conv3D", "Conv3DBackpropInputV2"), Role.CONVOLUTION),
+    "DepthwiseConv2dNative": Role.CONVOLUTION,
     **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "MatMul"), Role.PROJECTION),
-    **dict.fromkeys(("Conv2D", "Conv3D", "DepthwiseConv2dNative"), Role.PROJECTION),
     **dict.fromkeys(("Add", "AddN", "AddV2", "BiasAdd", "Neg", "Sub"), Role.AFFINE),
-    **dict.fromkeys(("Abs", "Exp", "Expm1", "Maximum", "Minimum", "Pow"), Role.ELEMENTWISE),
-    **dict.fromkeys(("RealDiv", "Sqrt", "Square"), Role.ELEMENTWISE),
-    **dict.fromkeys(("Greater", "GreaterEqual", "Less", "LessEqual"), Role.ELEMENTWISE),
+    **dict.fromkeys(("Exp", "Expm1", "Pow", "RealDiv", "Sqrt", "Square"), Role.ELEMENTWISE),
+    **dict.fromkeys(("Abs", "Greater", "GreaterEqual", "Less", "LessEqual", "Sign"), Role.KINK),
+    **dict.fromkeys(("Maximum", "Minimum"), Role.EXTREMUM),
     **dict.fromkeys(("Mul", "Select", "SelectV2"), Role.MULTIPLY),
-    **dict.fromkeys(("AvgPool", "Cast", "ConcatV2", "FusedBatchNormV3", "Identity", "IdentityN"), Role.KEEP),
-    **dict.fromkeys(("MaxPool", "Pad", "PadV2", "ReverseV2", "StopGradient"), Role.KEEP),
+    **dict.fromkeys(("Cast", "Identity", "IdentityN", "StopGradient"), Role.IDENTITY),
+    **dict.fromkeys(("MaxPool", "MaxPool3D", "MaxPoolV2"), Role.MAX_POOL),
+    **dict.fromkeys(("AvgPool", "ConcatV2", "FusedBatchNormV3", "Pad", "PadV2", "ReverseV2"), Role.KEEP),
     **dict.fromkeys(("ExpandDims", "Reshape", "Squeeze"), Role.RESHAPE),
     "Transpose": Role.TRANSPOSE,
 }
 
 _TAKES = ("GatherV2", "Split", "SplitV", "StridedSlice", "Unpack")
 """They take some places of an axis: where it is one, it is selected."""
+
+_SIZES = ("OnesLike", "Shape", "ZerosLike")
+"""What they give does not depend on the values of their input."""
+
+_MAX_POOLS = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
 
 _LOOPS = ("StatelessWhile", "While")
 
@@ -80,24 +88,60 @@ class Call:
 
 
 @dataclass(frozen=True, eq=False)
+class Heard:
+    """What is heard at a tap.
+
+    Attributes:
+        tensor: The tensor there.
+        channel: The axis of its neurons.
+        unflattened: Sizes of the axes beside the rows, where the tensor is to be given them first.
+    """
+
+    tensor: Any
+    channel: int
+    unflattened: tuple[int, ...] = ()
+
+    @classmethod
+    def at(cls, tap: Tap, graph: Any) -> "Heard":
+        """At a tap of a graph."""
+        tensor = graph.get_tensor_by_name(tap.name)
+        if not tap.unflattened:
+            return cls(tensor, tap.channel)
+        axes = graph.get_tensor_by_name(tap.unflattened).shape.as_list()[1:]
+        if None in axes or tensor.shape[1] != math.prod(axes):
+            return cls(tensor, 1)
+        return cls(tensor, tap.channel, tuple(axes))
+
+    @property
+    def width(self) -> int | None:
+        """Number of its neurons, if that is known."""
+        if self.unflattened:
+            return self.unflattened[self.channel - 1]
+        return None if self.tensor.shape.rank is None else self.tensor.shape[self.channel]
+
+
+@dataclass(frozen=True, eq=False)
 class Trace:
     """A model traced into the graph of its input.
 
     Attributes:
         output: Tensor of the scores ``(n, classes)``.
         scores: What they are.
-        taps: Layer name to the tensor there and the axis of its neurons, in forward order, the logits last.
+        taps: Layer name to what is heard there, in forward order, the logits last.
         layout: Where its layers expect the channels, where that is known.
     """
 
     output: Any
     scores: Scores
-    taps: Mapping[str, tuple[Any, int]]
+    taps: Mapping[str, Heard]
     layout: Layout | None
 
     def neurons(self, layer: str) -> Any:
         """Tensor of the neuron outputs ``(n, neurons)`` at a layer."""
-        tensor, channel = self.taps[layer]
+        tap = self.taps[layer]
+        tensor, channel = tap.tensor, tap.channel
+        if tap.unflattened:
+            tensor = tf.reshape(tensor, [-1, *tap.unflattened])
         axes = [axis for axis in range(1, tensor.shape.rank) if axis != channel]
         wide = tf.cast(tensor, tf.float32) if tensor.dtype.size < tf.float32.size else tensor
         return tf.reduce_mean(wide, axes) if axes else wide
@@ -130,7 +174,7 @@ def trace_training(model: Any, x: Any, state: State) -> tuple[Trace, list[Any]]:
     """
     used, before = _trace(model, x, state)
     output, after, values = _call_model(model, x, state, training=True)
-    taps = {name: (_counterpart(name, tensor, before, after), axis) for name, (tensor, axis) in used.taps.items()}
+    taps = {name: replace(tap, tensor=_counterpart(name, tap.tensor, before, after)) for name, tap in used.taps.items()}
     return Trace(output, used.scores, taps, used.layout), values
 
 
@@ -235,7 +279,7 @@ def operations(x: Any, layers: Mapping[str, Op] | None = None) -> list[Op]:
     ops = [Op(x.name, Role.INPUT, (), x.shape.rank)]
     for operation in x.graph.get_operations():
         inputs = tuple(t.name for t in operation.inputs if t.name in reached)
-        if not inputs or operation.type == "Shape":
+        if not inputs or operation.type in _SIZES:
             continue  # computed from constants and sizes only
         for output in operation.outputs:
             reached.add(output.name)
@@ -254,14 +298,18 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
     role = _ACTIVATIONS.get(operation.type) or _OTHERS.get(operation.type, Role.OTHER)
     rank = output.shape.rank or 0
     permutation: tuple[int, ...] = ()
+    factor = _factor(operation)
     if _is_recurrent(operation, output):
         return Op(output.name, Role.RECURRENT, inputs, rank)
-    if data_format(operation).startswith("NC"):
-        return Op(output.name, Role.CONVOLUTION, inputs, rank, channel=1)
+    if role is Role.MAX_POOL or data_format(operation).startswith("NC"):
+        channel = 1 if data_format(operation).startswith("NC") else -1
+        return Op(output.name, role if role is Role.MAX_POOL else Role.CONVOLUTION, inputs, rank, channel)
     if _completes(operation) or any(_completes(consumer) for consumer in output.consumers()):
         role = Role.ACTIVATION if _completes(operation) else Role.ELEMENTWISE
     elif _is_limit(operation):
         role = Role.ACTIVATION
+    elif not math.isnan(factor):
+        return Op(output.name, Role.SCALE, inputs, rank, factor=factor)
     elif len(inputs) == 1 and (operation.type == "Mul" or _is_quotient(operation, inputs[0])):
         role = Role.AFFINE
     elif role is Role.TRANSPOSE:
@@ -302,6 +350,22 @@ def _is_limit(operation: Any) -> bool:
 def _number(tensor: Any) -> Any:
     value = tf.get_static_value(tensor)
     return value if np.size(value) == 1 else None
+
+
+def _factor(operation: Any) -> float:
+    """The number that an operation scales by; NaN for others."""
+    if operation.type == "Neg":
+        return -1.0
+    if operation.type not in ("Mul", "RealDiv"):
+        return math.nan
+    left, right = map(_number, operation.inputs)
+    if operation.type == "RealDiv":
+        left = None
+    number = right if left is None else left
+    if number is None or (left is not None and right is not None) or not float(np.reshape(number, ())):
+        return math.nan
+    value = float(np.reshape(number, ()))
+    return value if operation.type == "Mul" else 1 / value
 
 
 def _is_scaled(operation: Any) -> bool:
@@ -394,7 +458,8 @@ def _layer_ops(call: Call) -> Iterator[Op]:
         yield Op(before, Role.CONVOLUTION, inputs, rank, channel)
         yield Op(output.name, role, (before,), rank)
     elif rank > 2 and _is_keras_own(layer) and hasattr(layer, "data_format"):
-        yield Op(output.name, Role.CONVOLUTION, inputs, rank, channel)
+        role = Role.MAX_POOL if isinstance(layer, _MAX_POOLS) else Role.CONVOLUTION
+        yield Op(output.name, role, inputs, rank, channel)
     elif depth:
         yield Op(output.name, Role.PROJECTION, inputs, rank)
 
@@ -415,19 +480,18 @@ def _is_keras_own(layer: Any) -> bool:
     return type(layer).__module__.startswith("keras.src.")
 
 
-def _name_taps(
-    taps: Sequence[Tap], graph: Any, calls: Sequence[Call], paths: Mapping[str, str]
-) -> dict[str, tuple[Any, int]]:
+def _name_taps(taps: Sequence[Tap], graph: Any, calls: Sequence[Call], paths: Mapping[str, str]) -> dict[str, Heard]:
     """Name taps by their ``paths``, else after the innermost layers; a layer that is called again gets a number."""
     places = {operation.name: place for place, operation in enumerate(graph.get_operations())}
-    named: dict[str, tuple[Any, int]] = {}
+    named: dict[str, Heard] = {}
     for tap in taps:
-        tensor = graph.get_tensor_by_name(tap.name)
+        heard = Heard.at(tap, graph)
+        tensor = heard.tensor
         innermost = (call.path for call in calls if places[tensor.op.name] in call.span)
         name = path = paths.get(tap.name) or next(innermost, "") or tensor.op.type.lower()
         again = 1
         while name in named:
             again += 1
             name = f"{path}:{again}"
-        named[name] = tensor, tap.channel
+        named[name] = heard
     return named

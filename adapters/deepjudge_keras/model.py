@@ -18,7 +18,7 @@ from deepjudge_core.models.adapters import name_of
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
 from deepjudge_core.types import Array
 from deepjudge_keras.derivative import Derivative
-from deepjudge_keras.graph import Trace, trace
+from deepjudge_keras.graph import Heard, Trace, trace
 from deepjudge_keras.loading import cause, load
 
 
@@ -74,7 +74,7 @@ class TracedModel(BatchedModel):
             digest=digest,
             access=Access.WHITE_BOX if self._refused else Access.FULL,
             input=InputSpec(tuple(shape), dtype.name, traced.layout if len(shape) > 1 else None),
-            layers={layer: _width(*tap, layer, name) for layer, tap in traced.taps.items()},
+            layers={layer: _width(tap, layer, name) for layer, tap in traced.taps.items()},
             scores=traced.scores,
             batch_size=batch_size,
             fixed_batch=fixed_batch,
@@ -186,11 +186,11 @@ def _not_real(dtype: Any) -> str:
     return f"expected real inputs to take a gradient at, found {dtype.name}"
 
 
-def _width(tensor: Any, channel: int, layer: str, name: str) -> int:
-    width: int | None = None if tensor.shape.rank is None else tensor.shape[channel]
-    if width is None:
-        raise ModelError(f"{name}: expected a known number of neurons in layer {layer!r}, found shape {tensor.shape}")
-    return width
+def _width(tap: Heard, layer: str, name: str) -> int:
+    if tap.width is None:
+        shape = tap.tensor.shape
+        raise ModelError(f"{name}: expected a known number of neurons in layer {layer!r}, found shape {shape}")
+    return tap.width
 
 
 def _live_digest(model: Any) -> str:

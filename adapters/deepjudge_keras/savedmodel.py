@@ -20,7 +20,7 @@ from deepjudge_core.files import digests
 from deepjudge_core.models.model import Access
 from deepjudge_core.models.taps import find_taps
 from deepjudge_core.types import Array, Layout
-from deepjudge_keras.graph import Trace, data_format, operations
+from deepjudge_keras.graph import Heard, Trace, data_format, operations
 from deepjudge_keras.inlining import CALLS, argument, inline
 from deepjudge_keras.loading import cause
 from deepjudge_keras.model import TracedModel
@@ -63,9 +63,7 @@ class Signature:
             output = output.op.inputs[0]
         output = self._scores(output)
         taps = find_taps(operations(x), output.name)
-        tensors = {
-            tap.name.removesuffix(":0"): (x.graph.get_tensor_by_name(tap.name), tap.channel) for tap in taps.taps
-        }
+        tensors = {tap.name.removesuffix(":0"): Heard.at(tap, x.graph) for tap in taps.taps}
         return Trace(output, taps.scores, tensors, _layout(x.graph))
 
     def trace_as_one(self, x: Any) -> Trace:
@@ -76,7 +74,7 @@ class Signature:
             raise ModelError(f"expected a graph that shows what its scores are, found a {called.pop()}")
         scores = find_taps(operations(argument(self.function)), self.function.outputs[self.output].name).scores
         output = self._scores(_call(self.function, self.input.name, x)[self.output])
-        return Trace(output, scores, {"output": (output, 1)}, None)
+        return Trace(output, scores, {"output": Heard(output, 1)}, None)
 
     def _scores(self, output: Any) -> Any:
         output.set_shape((None, self.answers.shape[1]))  # a graph need not say

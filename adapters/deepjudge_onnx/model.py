@@ -21,7 +21,7 @@ from deepjudge_onnx.contents import check, check_external
 from deepjudge_onnx.gelu import with_gelus
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised
 from deepjudge_onnx.operations import layout, operations
-from deepjudge_onnx.places import find_place, reduce
+from deepjudge_onnx.places import find_place, find_unflattened, reduce
 from deepjudge_onnx.plain import plain, with_real_scores
 from deepjudge_onnx.runtime import onnxruntime
 from deepjudge_onnx.sizes import with_free_rows, without_sizes
@@ -209,7 +209,14 @@ class OnnxModel(BatchedModel):
         names = [tap.name for tap in taps]
         shapes = [list(map(np.shape, self._run(names, x))) for x in self._samples]
         rows = [len(x) for x in self._samples]
-        places = {tap.name: find_place(of_tap, rows, tap.channel) for tap, *of_tap in zip(taps, *shapes, strict=True)}
+        places: dict[str, Place | None] = {}
+        for tap, *of_tap in zip(taps, *shapes, strict=True):
+            place = None
+            if tap.unflattened:
+                wide = [np.shape(self._run([tap.unflattened], x)[0]) for x in self._samples]
+                place = find_unflattened(of_tap, wide, rows, tap.channel)
+            channel = tap.channel if not tap.unflattened else -1 % len(of_tap[0])
+            places[tap.name] = place or find_place(of_tap, rows, channel)
         if places[names[-1]] is None:
             raise ModelError(f"{self.name}: expected logits with a row for each input, found {shapes[0][-1]}")
         return {name: place for name, place in places.items() if place is not None}

@@ -18,7 +18,8 @@ _ROLES = {
         # All that works on (batch, channels, ...).
         Role.CONVOLUTION: """AveragePool BatchNormalization Conv ConvInteger ConvTranspose DeformConv DepthToSpace
             GlobalAveragePool GlobalLpPool GlobalMaxPool GroupNormalization InstanceNormalization LRN LpPool
-            MaxPool QLinearAveragePool QLinearConv QLinearGlobalAveragePool SpaceToDepth""",
+            QLinearAveragePool QLinearConv QLinearGlobalAveragePool SpaceToDepth""",
+        Role.MAX_POOL: "MaxPool",
         Role.PROJECTION: "FusedMatMul Gemm MatMul MatMulInteger QGemm QLinearMatMul RMSNormalization",
         Role.ACTIVATION: """BiasGelu Celu Elu Erf FastGelu Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu QuickGelu
             Relu Selu Shrink Softplus Softsign Swish Tanh ThresholdedRelu""",
@@ -26,10 +27,12 @@ _ROLES = {
         Role.SOFTMAX: "Softmax",
         Role.LOG_SOFTMAX: "LogSoftmax",
         Role.RESHAPE: "Flatten Reshape Squeeze Unsqueeze",
-        Role.KEEP: "Cast CastLike DequantizeLinear Dropout Identity QuantizeLinear Split",
+        Role.IDENTITY: "Cast CastLike DequantizeLinear Dropout Identity QuantizeLinear",
+        Role.KEEP: "Split",
         Role.MULTIPLY: "Where",
-        Role.ELEMENTWISE: """Abs Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mul Neg Not Or Pow
-            Reciprocal Sqrt Sub Sum""",
+        Role.KINK: "Abs Greater GreaterOrEqual Less LessOrEqual Sign",
+        Role.EXTREMUM: "Max Min",
+        Role.ELEMENTWISE: "Add And Div Equal Mul Neg Not Or Pow Reciprocal Sqrt Sub Sum",
         # They keep the number of axes, but are not what they were.
         Role.OTHER: "ArgMax ArgMin CumSum Einsum Exp GRU If LSTM Log Loop MatMulNBits RNN Scan TopK",
     }.items()
@@ -61,7 +64,7 @@ def layout(ops: Sequence[Op]) -> Layout | None:
     """Where the first convolution sees the channels of the input, if that can be told."""
     by_name = {op.name: op for op in ops}
     rank = ops[0].rank
-    op = next((op for op in ops if op.role is Role.CONVOLUTION), None)
+    op = next((op for op in ops if op.role in (Role.CONVOLUTION, Role.MAX_POOL)), None)
     if op is None or rank < 3:
         return None
     axis = op.channel % rank
@@ -80,7 +83,7 @@ class _Translator:
     """Translates one graph.
 
     Exporters write some activations as several operations. Those that branch are put together in
-    :mod:`deepjudge_core.models.taps`; here, those that end in a scaling or clipping by constants, which only ONNX has.
+    :mod:`deepjudge_core.models.taps`; here, those in a row.
     """
 
     def __init__(self, model: ModelProto, source: str, shapes: Shapes) -> None:
@@ -130,9 +133,14 @@ class _Translator:
         axes = self._kept_axes(node)
         if axes is not None and rank > 2:
             return Op(name, Role.TRANSPOSE, inputs, rank, permutation=axes)
+        if _ROLES.get(node.op_type) is Role.MAX_POOL:
+            return Op(name, Role.MAX_POOL, inputs, rank, 1)
         channel = self._channel(node)
         if channel is not None:
             return Op(name, Role.CONVOLUTION, inputs, rank, channel)
+        factor = self._factor(node) if node.op_type in ("Div", "Mul", "Neg") else None
+        if factor is not None:
+            return Op(name, Role.SCALE, inputs, rank, factor=factor)
         return Op(name, self._role(node, name, inputs), inputs, rank)
 
     def _role(self, node: NodeProto, name: str, inputs: Sequence[str]) -> Role:
@@ -146,7 +154,7 @@ class _Translator:
             return Role.PROJECTION if last else Role.KEEP
         if kind == "DequantizeLinear" and self._cuts_off(node):
             return Role.ACTIVATION
-        if (kind == "Clip" and len(inputs) == 1) or (kind in ("Max", "Min") and self._factor(node) is not None):
+        if (kind == "Clip" and len(inputs) == 1) or (kind in ("Max", "Min") and len(inputs) == 1 < len(node.input)):
             return Role.ACTIVATION
         # Unknown ones, pooling, padding, concatenation, ... keep the axes of a tensor, but not a matrix as it is.
         same = self._rank(name) == self._rank(inputs[0]) > 2
@@ -186,24 +194,12 @@ class _Translator:
             return before.op_type in ("Relu", "Max", "Min")
         if node.op_type not in ("Mul", "Div"):
             return False
-        if before.op_type == "Clip":  # clip(x + 3, 0, 6) / 6
-            return math.isclose(factor, 1 / 6, rel_tol=1e-3)
-        return math.isclose(factor, 0.5) and self._is_twice_gelu(before)
-
-    def _is_twice_gelu(self, node: NodeProto) -> bool:
-        # x * (1 + erf(...)), where nothing has been halved yet.
-        names = self._inputs(node)
-        if node.op_type != "Mul" or len(names) != 2:
-            return False
-        for gate, value in (names, names[::-1]):
-            add, halved = self._producers.get(gate), self._producers.get(value)
-            inner = [self._producers.get(name) for name in self._inputs(add)] if add and add.op_type == "Add" else []
-            if len(inner) == 1 and inner[0] is not None and inner[0].op_type in ("Erf", "Tanh"):
-                return halved is None or halved.op_type not in ("Mul", "Div") or self._factor(halved) != 0.5
-        return False
+        return before.op_type == "Clip" and math.isclose(factor, 1 / 6, rel_tol=1e-3)  # clip(x + 3, 0, 6) / 6
 
     def _factor(self, node: NodeProto) -> float | None:
         # The one constant of an operation with a scalar; of a division, its inverse.
+        if node.op_type == "Neg":
+            return -1.0
         values = [self._value(name) for name in node.input if name not in self._dynamic]
         if len(node.input) != 2 or len(values) != 1 or values[0] is None or values[0].size != 1:
             return None

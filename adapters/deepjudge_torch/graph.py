@@ -6,6 +6,7 @@ Not found: activations that torch itself spells out in arithmetic (softsign; in 
 PReLU, hardswish, hardsigmoid, softplus, CELU), and those inside ``torch.autocast`` blocks and ``torch.cond`` branches.
 """
 
+import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
@@ -36,14 +37,18 @@ ROLES = {
         Role.LOG_SOFTMAX: "_log_softmax log_softmax",
         Role.MULTIPLY: "where",
         Role.RESHAPE: "_unsafe_view flatten reshape reshape_as unflatten view view_as",
-        Role.KEEP: "_to_copy alias alpha_dropout clone contiguous detach dropout feature_dropout lift_fresh_copy to",
-        Role.ELEMENTWISE: """abs add div eq exp expm1 ge gt le log log1p logical_and logical_not logical_or lt maximum
-            minimum mul ne neg pow reciprocal rsqrt rsub sign sqrt square sub""",
+        Role.IDENTITY: """_to_copy alias alpha_dropout clone contiguous detach dropout feature_dropout
+            lift_fresh_copy to""",
+        Role.KINK: "abs ge gt le lt sign",
+        Role.EXTREMUM: "maximum minimum",
+        Role.ELEMENTWISE: """add div eq exp expm1 log log1p logical_and logical_not logical_or mul ne neg pow
+            reciprocal rsqrt rsub sqrt square sub""",
     }.items()
     for name in names.split()
 }
 # All that works on (rows, channels, ...).
 _CHANNELS = re.compile("conv|pool|(batch|group|instance)_norm|pixel_(un)?shuffle")
+_MAX_POOLS = re.compile("(adaptive_)?max_pool[123]d")
 # Their values do not depend on those of their input.
 _CONSTANTS = re.compile("^new_|_like$")
 MOVES = {"adjoint", "mH", "mT", "movedim", "moveaxis", "numpy_T", "permute", "swapaxes", "swapdims", "t", "transpose"}
@@ -101,9 +106,13 @@ def read(graph: fx.Graph) -> Network:
     shapes = {node.name: sizes(node.meta["val"]) for node in graph.nodes if node.name in rows}
     places = {}
     for tap in taps.taps:
-        axis, width = rows[tap.name], shapes[tap.name][tap.channel]
+        wide = shapes.get(tap.unflattened, ())
+        if wide and rows[tap.name] == rows[tap.unflattened] == 0 and shapes[tap.name] == [batch, math.prod(wide[1:])]:
+            places[tap.name] = Place(0, tap.channel, wide[tap.channel], tuple(wide[1:]))
+            continue
+        axis, width = rows[tap.name], shapes[tap.name][-1 if wide else tap.channel]
         if axis is not None and axis != tap.channel and isinstance(width, int):
-            places[tap.name] = Place(axis, tap.channel, width)
+            places[tap.name] = Place(axis, 1 if wide else tap.channel, width)
     return Network(
         input=source.name,
         example=example,
@@ -137,7 +146,9 @@ def extract(state: dict[str, Any], graph: fx.Graph, network: Network, names: Seq
             rows = part.call_function(torch.ops.aten.sym_size.int, (copies[node], 0))
         if node.name in names:
             place = network.places[node.name]
-            outputs[node.name] = part.call_function(neurons, (copies[node], rows, place.rows, place.channel))
+            outputs[node.name] = part.call_function(
+                neurons, (copies[node], rows, place.rows, place.channel, place.unflattened)
+            )
             if outputs.keys() == set(names):
                 break
     part.output([outputs[name] for name in names])
@@ -220,12 +231,17 @@ def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op],
             # Its states come before its sequence, as other frameworks have them.
             sequences[origin] = node.name if item == 0 else sequences.get(origin, "")
             place = next((place for place, op in enumerate(ops) if op.name == sequences[origin]), place)
-        ops.insert(place, Op(node.name, role, inputs, rank, 1 if role is Role.CONVOLUTION else -1, permutation))
+        channel = 1 if role in (Role.CONVOLUTION, Role.MAX_POOL) else -1
+        factor = math.nan if permutation else _factor(origin)
+        role = role if math.isnan(factor) else Role.SCALE
+        ops.insert(place, Op(node.name, role, inputs, rank, channel, permutation, factor))
     return ops, rows
 
 
 def _role(node: fx.Node, inputs: Sequence[str], *, keeps: bool) -> Role:
     name = operation(node)
+    if _MAX_POOLS.match(name) and set(_list(arguments(node).get("output_size", 0))) != {1}:
+        return Role.MAX_POOL
     if _CHANNELS.search(name):
         return Role.CONVOLUTION
     if name == "mul" and len(inputs) > 1:
@@ -235,13 +251,28 @@ def _role(node: fx.Node, inputs: Sequence[str], *, keeps: bool) -> Role:
     factors = [argument for argument in node.args[:2] if isinstance(argument, fx.Node) and argument.name in inputs]
     if len(factors) == 1 and (name == "mul" or (name == "div" and factors[0] is node.args[0])):
         return Role.AFFINE
-    if name in ("maximum", "minimum") and len(inputs) == 1:
-        return Role.ACTIVATION
+    if name in ("maximum", "minimum") or (name in ("max", "min") and "other" in arguments(node)):
+        return Role.ACTIVATION if len(inputs) == 1 else Role.EXTREMUM
     if name.endswith("layer_norm") and len(node.args[1]) > 1:
         return Role.KEEP  # over channels and space
     # Unknown ones, concatenation, padding, interpolation, ... keep the axes of a tensor. Of a matrix, KEEP would say
     # more: that it still holds the same probabilities after a softmax.
     return ROLES.get(name, Role.KEEP if keeps else Role.OTHER)
+
+
+def _factor(node: fx.Node) -> float:
+    # The number that an operation scales by; NaN for others.
+    name = operation(node)
+    if name == "neg":
+        return -1.0
+    number = node.args[1] if name in ("mul", "div") and len(node.args) > 1 and not node.kwargs else None
+    if not isinstance(number, int | float) or not number:
+        return math.nan
+    return number if name == "mul" else 1 / number
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, ...]:
@@ -296,7 +327,7 @@ def _layout(ops: Sequence[Op]) -> Layout | None:
     # Where the first convolution sees the input's channels; where that cannot be told, torch's habit for images.
     by_name = {op.name: op for op in ops}
     rank = ops[0].rank
-    convolution = next((op for op in ops if op.role is Role.CONVOLUTION), None)
+    convolution = next((op for op in ops if op.role in (Role.CONVOLUTION, Role.MAX_POOL)), None)
     if convolution is not None and rank in (3, 4):
         axis, op = 1, by_name[convolution.inputs[0]]
         while op.rank == rank:

@@ -61,7 +61,7 @@ _BY_OPERATION = {
 _ARRANGING = {
     *MOVES,
     *TAKES,
-    *(name for name, role in ROLES.items() if role in (Role.KEEP, Role.RESHAPE)),
+    *(name for name, role in ROLES.items() if role in (Role.IDENTITY, Role.RESHAPE)),
     *("cat", "div", "expand", "flip", "mul", "squeeze", "stack", "unsqueeze"),
 }
 # Of positions and the like, which are added to features.

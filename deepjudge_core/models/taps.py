@@ -3,9 +3,14 @@
 Frameworks name, fuse and order layers differently, so neither names nor integer places match. The taps of a model
 are the outputs of its activation functions in forward order, then its logits. An adapter translates its own graph
 into :class:`Op` records; the rules that find the taps, and the channel axis of each, are the same for all.
+
+An activation commutes with max pooling (if it never falls) and with flattening: both orders are the same function, and
+have the same tap. It is behind the pooling, since only there both orders hold it; and it has the axes from before the
+flattening, since the order of flattened neurons is that of a framework's axes.
 """
 
 import enum
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,22 +28,30 @@ class Role(enum.Enum):
     RECURRENT = "recurrent"  # a whole recurrent layer; its output is a tap
     ACTIVATION = "activation"  # elementwise nonlinearity of its first input; its output is a tap
     MULTIPLY = "multiply"  # of two tensors, or a choice between them
+    SCALE = "scale"  # by one number: `factor`
+    KINK = "kink"  # comparison, sign, absolute value: with its own input it makes an activation, alone it is none
+    EXTREMUM = "extremum"  # the greater or lesser of two tensors: an activation if both are made of one
+    MAX_POOL = "max-pool"  # `channel` says which axis holds the channels
     TRANSPOSE = "transpose"
     SELECT = "select"  # one place of an axis, such as the last step of a sequence
     RESHAPE = "reshape"  # changes or flattens the axes: channels are on the last axis of a matrix, else unknown
     SOFTMAX = "softmax"
     LOG_SOFTMAX = "log-softmax"
     SIGMOID = "sigmoid"  # an activation, unless it is the output of a classifier
-    KEEP = "keep"  # keeps axes as they are: pooling, normalisation, dropout, casts
-    AFFINE = "affine"  # keeps axes: addition, and scaling by numbers that do not depend on the input
-    ELEMENTWISE = "elementwise"  # keeps axes, changes each value by itself otherwise: powers, exponentials, limits
+    IDENTITY = "identity"  # passes values on: dropout out of training, casts, copies
+    KEEP = "keep"  # keeps axes as they are: other pooling, normalisation
+    AFFINE = "affine"  # keeps axes: addition, and scaling by numbers of the model
+    ELEMENTWISE = "elementwise"  # keeps axes, changes each value by itself otherwise: powers, exponentials
     OTHER = "other"
 
 
 _ACTIVATIONS = (Role.ACTIVATION, Role.SIGMOID)
-_ELEMENTWISE = (*_ACTIVATIONS, Role.MULTIPLY, Role.KEEP, Role.AFFINE, Role.ELEMENTWISE)
+_SPELT = (Role.MULTIPLY, Role.SCALE, Role.KINK, Role.EXTREMUM, Role.AFFINE, Role.ELEMENTWISE)
+_ELEMENTWISE = (*_ACTIVATIONS, *_SPELT, Role.IDENTITY, Role.KEEP)
+_KEEPING = (Role.KEEP, Role.IDENTITY)
 _LAYERS = (Role.CONVOLUTION, Role.PROJECTION)
-_CARRIES = (Role.AFFINE, Role.KEEP, Role.RESHAPE, Role.SELECT, Role.TRANSPOSE)
+_WEIGHING = (*_LAYERS, Role.RECURRENT)
+_CARRIES = (Role.AFFINE, Role.SCALE, *_KEEPING, Role.RESHAPE, Role.SELECT, Role.TRANSPOSE)
 
 
 @dataclass(frozen=True)
@@ -50,8 +63,9 @@ class Op:
         role: What it does.
         inputs: Names of the tensors that are computed from the model's input (constants are left out).
         rank: Number of axes of the output, the batch axis counted.
-        channel: For CONVOLUTION and RECURRENT: the axis of the channels.
+        channel: For CONVOLUTION, RECURRENT and MAX_POOL: the axis of the channels.
         permutation: For TRANSPOSE and SELECT: output axis to input axis, -1 for a new one; input axes may be missing.
+        factor: For SCALE: the number.
     """
 
     name: str
@@ -60,6 +74,7 @@ class Op:
     rank: int
     channel: int = -1
     permutation: tuple[int, ...] = ()
+    factor: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -69,10 +84,12 @@ class Tap:
     Attributes:
         name: Of the tensor.
         channel: Axis of its neurons; all axes but this and the batch axis are averaged.
+        unflattened: Of a flattened tensor, the name of the one whose axes it had: ``channel`` is an axis of that.
     """
 
     name: str
     channel: int
+    unflattened: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,11 +100,13 @@ class Place:
         rows: Axis of the rows; ``k * rows`` long where the model folds another axis into it.
         channel: Axis of the neurons.
         neurons: Their number.
+        unflattened: Sizes of the axes beside the rows, where the tensor is to be given them first.
     """
 
     rows: int
     channel: int
     neurons: int
+    unflattened: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,10 +132,20 @@ def find_taps(ops: Sequence[Op], output: str) -> Taps:
         raise ModelError(f"expected the output {output!r} in the graph, found none of that name")
     logits, scores = _find_logits(by_name, output)
     used = _ancestors(by_name, logits)
-    composite = _composites(ops)
-    active = {composite.get(op.name, op.name) for op in ops if op.role in (*_ACTIVATIONS, Role.RECURRENT)}
-    hidden = [_select_step(by_name, used, op) for op in ops if op.name in active & used and op.name != logits]
-    return Taps(tuple(Tap(name, channel_axis(by_name, name)) for name in (*hidden, logits)), scores)
+    users = _users(by_name, used)
+    composites = _composites(ops)
+    ends = {part: composite.end for composite in composites for part in composite.parts}  # the widest one is the last
+    active = {ends.get(op.name, op.name) for op in ops if op.role in (*_ACTIVATIONS, Role.RECURRENT)}
+    widest = {composite.end: composite for composite in composites if composite.end in ends.values()}
+    hidden = []
+    for op in ops:
+        if op.name in (active | widest.keys()) & used and op.name != logits:
+            name = _completed(by_name, users, op, widest.get(op.name))
+            name = _pooled(by_name, users, _select_step(by_name, used, by_name[name]))
+            source = _unflattened(by_name, widest[op.name].start if op.name in widest else name)
+            hidden.append(Tap(name, channel_axis(by_name, source or name), source))
+    taps = [tap for tap in dict.fromkeys(hidden) if tap.name != logits]
+    return Taps((*taps, Tap(logits, channel_axis(by_name, logits))), scores)
 
 
 def axes_beside_one_place(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, ...]:
@@ -142,7 +171,7 @@ def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
     op = by_name[name]
     if op.rank <= 2:
         return op.rank - 1
-    if op.role in (Role.CONVOLUTION, Role.RECURRENT):
+    if op.role in (Role.CONVOLUTION, Role.RECURRENT, Role.MAX_POOL):
         return op.channel % op.rank
     if op.role in (Role.TRANSPOSE, Role.SELECT) and op.inputs:
         source = channel_axis(by_name, op.inputs[0])
@@ -170,14 +199,14 @@ def _find_logits(by_name: Mapping[str, Op], output: str) -> tuple[str, Scores]:
             return _source(op, name), Scores.LOG_PROBABILITIES
         source = by_name.get(op.inputs[0]) if len(op.inputs) == 1 else None
         # A reshape may come from a map of one pixel; from a larger one the number of classes will not agree.
-        if source is None or not (op.role is Role.RESHAPE or (op.role is Role.KEEP and op.rank == source.rank == 2)):
+        if source is None or not (op.role is Role.RESHAPE or (op.role in _KEEPING and op.rank == source.rank == 2)):
             return output, Scores.LOGITS if _is_linear(by_name, output) else Scores.UNKNOWN
         name = source.name
 
 
 def _is_linear(by_name: Mapping[str, Op], output: str) -> bool:
     # Whether layers of weights alone end the network, none of which may be a weighted mean of probabilities.
-    mixed = (Role.ELEMENTWISE, Role.SIGMOID, Role.SOFTMAX)
+    mixed = (Role.ELEMENTWISE, Role.EXTREMUM, Role.KINK, Role.SIGMOID, Role.SOFTMAX)
     return all(
         op.role in _LAYERS
         and not any(before.role in mixed for before in _origins(by_name, op.inputs, (*_CARRIES, Role.OTHER)))
@@ -228,20 +257,72 @@ def _select_step(by_name: Mapping[str, Op], used: set[str], op: Op) -> str:
             return users[0].name
         if users[0].role is Role.TRANSPOSE:  # an axis of one may come and go
             axes = tuple(-1 if axis < 0 else axes[axis] for axis in users[0].permutation)
-        if users[0].role not in (Role.KEEP, Role.TRANSPOSE) or not set(range(op.rank)) <= set(axes):
+        if users[0].role not in (*_KEEPING, Role.TRANSPOSE) or not set(range(op.rank)) <= set(axes):
             break
         name = users[0].name
     return op.name
 
 
-def _composites(ops: Sequence[Op]) -> dict[str, str]:
+def _users(by_name: Mapping[str, Op], used: set[str]) -> Mapping[str, list[Op]]:
+    users: dict[str, list[Op]] = {name: [] for name in used}
+    for op in by_name.values():
+        if op.name in used:
+            for name in dict.fromkeys(op.inputs):
+                users.setdefault(name, []).append(op)
+    return users
+
+
+def _only_user(users: Mapping[str, list[Op]], name: str) -> Op | None:
+    return users[name][0] if len(users.get(name, ())) == 1 else None
+
+
+def _pooled(by_name: Mapping[str, Op], users: Mapping[str, list[Op]], name: str) -> str:
+    # Behind the max pooling that is all that uses it. Whether a spelt-out activation never falls does not show, so this
+    # holds for all: they have one place, however they are written.
+    if by_name[name].role is Role.RECURRENT:
+        return name
+    user = _only_user(users, name)
+    while user and (user.role is Role.IDENTITY or (user.role is Role.TRANSPOSE and _keeps_axes(by_name, user))):
+        user = _only_user(users, user.name)
+    return user.name if user and user.role is Role.MAX_POOL else name
+
+
+def _keeps_axes(by_name: Mapping[str, Op], op: Op) -> bool:
+    return set(range(by_name[op.inputs[0]].rank)) <= set(op.permutation)
+
+
+def _unflattened(by_name: Mapping[str, Op], name: str) -> str:
+    # What was flattened right before an activation, whose output or start this is; empty where nothing was.
+    op = by_name[name]
+    while op.rank == 2 and op.role in (*_ACTIVATIONS, Role.SCALE, Role.IDENTITY) and len(op.inputs) == 1:
+        op = by_name.get(op.inputs[0], op)
+    source = by_name.get(op.inputs[0]) if op.role is Role.RESHAPE and op.rank == 2 and op.inputs else None
+    return source.name if source and source.rank > 2 else ""
+
+
+@dataclass(frozen=True)
+class _Composite:
+    """One activation of several operations: where it starts, where it ends, and the nonlinear ones among them."""
+
+    start: str
+    end: str
+    parts: frozenset[str]
+
+
+def _composites(ops: Sequence[Op]) -> list[_Composite]:
     # x * sigmoid(x) (SiLU), x * tanh(softplus(x)) (Mish), x * (1 + erf(x)) (GELU), ...: where elementwise branches from
     # one tensor meet again in a product, their activations are one, and the product is its output. A sum is one when
-    # there is an activation in every branch (a parametric ReLU); x + relu(x) is a shortcut.
+    # there is an activation in every branch (a parametric ReLU); x + relu(x) is a shortcut. A kink is no activation
+    # unless it meets: x * (x > 0), where(x > 0, x, 0), x + |x|; nor is the greater of two, as max(x, a * x). What is
+    # computed from the input without weights is preprocessing.
     by_name = {op.name: op for op in ops}
+    weighed: set[str] = set()
     origin: dict[str, str] = {}  # the nearest tensor that a tensor is an elementwise function of
-    composites: dict[str, str] = {}
+    composites: list[_Composite] = []
+    bound: set[str] = set()  # kinks that are parts of an activation
     for op in ops:
+        if op.role in _WEIGHING or weighed.intersection(op.inputs):
+            weighed.add(op.name)
         if op.role not in _ELEMENTWISE or not op.inputs:
             continue
         first, *others = [_path(origin, name) for name in op.inputs]
@@ -249,11 +330,44 @@ def _composites(ops: Sequence[Op]) -> dict[str, str]:
         if meeting is None:
             continue
         origin[op.name] = meeting
-        if others:
-            branches = [_activations(by_name, name, meeting) for name in op.inputs]
-            if any(branches) if op.role is Role.MULTIPLY else all(branches):
-                composites |= dict.fromkeys(set().union(*branches), op.name)
+        if not others:
+            continue
+        branches = [_nonlinear(by_name, name, meeting) for name in op.inputs]
+        parts = set[str]().union(*branches)
+        kinks = {name for name in parts if by_name[name].role is Role.KINK}
+        active = [bool(branch - (kinks - bound)) for branch in branches]
+        joined = any(active) if op.role is Role.MULTIPLY else all(active)
+        if meeting in weighed and op.role is not Role.KINK and (kinks - bound or op.role is Role.EXTREMUM):
+            joined = True
+            parts.add(op.name)
+        if joined:
+            bound |= kinks
+            composites.append(_Composite(meeting, op.name, frozenset(parts)))
     return composites
+
+
+def _completed(by_name: Mapping[str, Op], users: Mapping[str, list[Op]], op: Op, composite: _Composite | None) -> str:
+    # With the number that an activation ends with: (x + |x|) / 2, x * (1 + erf(x)) * 0.5, x * relu6(x + 3) / 6,
+    # -min(-x, 0). If the number is among its parts already, another one is no part of it.
+    scale = _only_user(users, op.name)
+    if scale is None or scale.role is not Role.SCALE:
+        return op.name
+
+    def is_(other: Op, factor: float) -> bool:
+        return other.role is Role.SCALE and math.isclose(other.factor, factor, rel_tol=1e-3)
+
+    if composite is None:
+        before = by_name.get(op.inputs[0]) if op.role in _ACTIVATIONS and len(op.inputs) == 1 else None
+        return scale.name if before and is_(before, -1) and is_(scale, -1) else op.name
+    inner = [by_name[name] for name in _ancestors(by_name, op.name, composite.start)]
+    kinked = any(part.role is Role.KINK for part in inner)
+    gated = op.role is Role.MULTIPLY and any(
+        by_name[name].role in (Role.AFFINE, Role.ELEMENTWISE) for name in op.inputs
+    )
+    sixth = op.role is Role.MULTIPLY and is_(scale, 1 / 6)
+    if (sixth or (is_(scale, 0.5) and (kinked or gated))) and not any(is_(part, scale.factor) for part in inner):
+        return scale.name
+    return op.name
 
 
 def _path(origin: Mapping[str, str], name: str) -> list[str]:
@@ -263,5 +377,6 @@ def _path(origin: Mapping[str, str], name: str) -> list[str]:
     return path
 
 
-def _activations(by_name: Mapping[str, Op], name: str, start: str) -> set[str]:
-    return {key for key in _ancestors(by_name, name, start) if by_name[key].role in _ACTIVATIONS}
+def _nonlinear(by_name: Mapping[str, Op], name: str, start: str) -> set[str]:
+    roles = (*_ACTIVATIONS, Role.KINK, Role.EXTREMUM)
+    return {key for key in _ancestors(by_name, name, start) if by_name[key].role in roles}

@@ -315,3 +315,113 @@ def test_a_projection_puts_features_last() -> None:
 def test_channels_of_broadcast_operands_are_those_of_the_full_one() -> None:
     added = op("added", Role.ELEMENTWISE, "bias", "conv", rank=4)
     assert after_conv(op("bias", Role.PROJECTION, "x"), added, last="added") == 1
+
+
+# One place for one function
+
+
+def unpooled(*ops: Op) -> list[Tap]:
+    return taps(CONV, *ops, op("logits", Role.PROJECTION, ops[-1].name))
+
+
+POOL = {"rank": 4, "channel": 1}
+
+
+def test_an_activation_is_heard_behind_the_max_pooling_in_either_order() -> None:
+    relu = op("relu", Role.ACTIVATION, "conv", rank=4)
+    assert unpooled(relu, op("pool", Role.MAX_POOL, "relu", **POOL))[0] == Tap("pool", 1)
+    pool = op("pool", Role.MAX_POOL, "conv", **POOL)
+    assert unpooled(pool, op("relu", Role.ACTIVATION, "pool", rank=4))[0] == Tap("relu", 1)
+
+
+def test_what_passes_values_on_may_stand_before_the_pooling() -> None:
+    relu = op("relu", Role.ACTIVATION, "conv", rank=4)
+    drop = op("drop", Role.IDENTITY, "relu", rank=4)
+    nhwc = op("nhwc", Role.TRANSPOSE, "drop", rank=4, permutation=(0, 2, 3, 1))
+    assert unpooled(relu, drop, nhwc, op("pool", Role.MAX_POOL, "nhwc", rank=4))[0] == Tap("pool", 3)
+
+
+@pytest.mark.parametrize("role", [Role.KEEP, Role.ELEMENTWISE])
+def test_what_changes_values_before_the_pooling_keeps_the_tap_where_it_is(role: Role) -> None:
+    relu, norm = op("relu", Role.ACTIVATION, "conv", rank=4), op("norm", role, "relu", rank=4)
+    assert unpooled(relu, norm, op("pool", Role.MAX_POOL, "norm", **POOL))[0] == Tap("relu", 1)
+
+
+def test_an_activation_that_is_used_beside_the_pooling_stays_where_it_is() -> None:
+    relu, pool = op("relu", Role.ACTIVATION, "conv", rank=4), op("pool", Role.MAX_POOL, "relu", **POOL)
+    assert taps(CONV, relu, pool, op("logits", Role.PROJECTION, "pool", "relu"))[0] == Tap("relu", 1)
+
+
+def test_a_flattened_activation_has_the_axes_of_before() -> None:
+    flat = op("flat", Role.RESHAPE, "conv")
+    assert unpooled(flat, op("relu", Role.ACTIVATION, "flat"))[0] == Tap("relu", 1, "conv")
+    gate = [op("sigmoid", Role.SIGMOID, "flat"), op("silu", Role.MULTIPLY, "flat", "sigmoid")]
+    assert unpooled(flat, *gate)[0] == Tap("silu", 1, "conv")
+    relu = op("relu", Role.ACTIVATION, "conv", rank=4)
+    assert unpooled(relu, op("flat", Role.RESHAPE, "relu"))[0] == Tap("relu", 1)
+
+
+# Activations spelt out
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        [op("kink", Role.KINK, "dense"), op("end", Role.MULTIPLY, "dense", "kink")],  # x * (x > 0)
+        [op("kink", Role.KINK, "dense"), op("end", Role.MULTIPLY, "kink", "dense")],  # where(x > 0, x, 0)
+        [op("part", Role.SCALE, "dense", factor=0.1), op("end", Role.EXTREMUM, "dense", "part")],  # max(x, a * x)
+        [  # -min(-x, 0)
+            op("minus", Role.SCALE, "dense", factor=-1),
+            op("least", Role.ACTIVATION, "minus"),
+            op("end", Role.SCALE, "least", factor=-1),
+        ],
+        [  # (x + |x|) / 2
+            op("abs", Role.KINK, "dense"),
+            op("sum", Role.ELEMENTWISE, "dense", "abs"),
+            op("end", Role.SCALE, "sum", factor=0.5),
+        ],
+        [  # x * relu6(x + 3) / 6
+            op("plus3", Role.ELEMENTWISE, "dense"),
+            op("relu6", Role.ACTIVATION, "plus3"),
+            op("product", Role.MULTIPLY, "dense", "relu6"),
+            op("end", Role.SCALE, "product", factor=1 / 6),
+        ],
+        [  # x * (1 + erf(x / sqrt(2))) / 2
+            op("scaled", Role.SCALE, "dense", factor=0.7071),
+            op("erf", Role.ACTIVATION, "scaled"),
+            op("plus1", Role.ELEMENTWISE, "erf"),
+            op("product", Role.MULTIPLY, "dense", "plus1"),
+            op("end", Role.SCALE, "product", factor=0.5),
+        ],
+    ],
+)
+def test_an_activation_spelt_out_is_one_tap_at_its_end(spelt: list[Op]) -> None:
+    assert names(DENSE, *spelt, op("logits", Role.PROJECTION, "end")) == ["end", "logits"]
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        [op("abs", Role.KINK, "dense"), op("end", Role.ELEMENTWISE, "abs")],
+        [op("other", Role.PROJECTION, "x"), op("end", Role.EXTREMUM, "dense", "other")],  # maxout
+    ],
+)
+def test_a_kink_or_the_greater_of_two_layers_alone_is_no_tap(spelt: list[Op]) -> None:
+    assert names(DENSE, *spelt, op("logits", Role.PROJECTION, "end")) == ["logits"]
+
+
+def test_a_shortcut_around_an_activation_spelt_out_is_no_part_of_it() -> None:
+    relu = [op("kink", Role.KINK, "dense"), op("relu", Role.MULTIPLY, "dense", "kink")]
+    added = op("sum", Role.ELEMENTWISE, "dense", "relu")
+    assert names(DENSE, *relu, added, op("logits", Role.PROJECTION, "sum")) == ["relu", "logits"]
+
+
+def test_a_number_behind_an_activation_that_is_whole_is_no_part_of_it() -> None:
+    silu = [op("sigmoid", Role.SIGMOID, "dense"), op("silu", Role.MULTIPLY, "dense", "sigmoid")]
+    half = op("half", Role.SCALE, "silu", factor=0.5)
+    assert names(DENSE, *silu, half, op("logits", Role.PROJECTION, "half")) == ["silu", "logits"]
+
+
+def test_preprocessing_without_weights_makes_no_activation() -> None:
+    choice = [op("mask", Role.KINK, "x", rank=4), op("chosen", Role.MULTIPLY, "mask", "x", rank=4)]
+    assert names(*choice, op("logits", Role.PROJECTION, "chosen")) == ["logits"]

@@ -150,7 +150,7 @@ def test_taps_of_a_pytorch_network(exporter: str, tmp_path: Path) -> None:
         "gelu": [nn.Flatten(), nn.Linear(5, 7), nn.GELU()],
     }
     module = nn.Sequential(*(m for part in hidden.values() for m in part), nn.Linear(7, 3), nn.Softmax(dim=1))
-    kinds = (nn.ReLU6, nn.SiLU, nn.ELU, nn.Hardswish, nn.GELU)
+    kinds = (nn.ReLU6, nn.MaxPool2d, nn.ELU, nn.Hardswish, nn.GELU)  # the pooling is heard for the SiLU before it
     taps = [str(i) for i, m in enumerate(module) if isinstance(m, kinds)] + [str(len(module) - 2)]
     module[1].running_mean.uniform_(-1, 1)
     x = torch.rand(ROWS, 3, 10, 9)
@@ -972,3 +972,77 @@ def test_nobody_is_told_what_is_run(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout == "1\n"
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- one function, one tap -------------------------------------------------------------------------------------------
+
+NUMBERS = {"zero": 0.0, "half": 0.5, "tenth": 0.1, "three": 3.0, "six": 6.0, "one": 1.0, "root": 2**0.5}
+SPELT: dict[str, list[tuple[str, str, str]]] = {
+    "Relu": [("Relu", "{}", "end")],
+    "where": [("Greater", "{} zero", "kink"), ("Where", "kink {} zero", "end")],
+    "mask": [("Greater", "{} zero", "kink"), ("Cast", "kink", "mask"), ("Mul", "{} mask", "end")],
+    "minus-min": [("Neg", "{}", "minus"), ("Min", "minus zero", "least"), ("Neg", "least", "end")],
+    "abs": [("Abs", "{}", "abs"), ("Add", "{} abs", "sum"), ("Mul", "sum half", "end")],
+    "HardSwish": [("HardSwish", "{}", "end")],
+    "hard-swish": [
+        *(("Add", "{} three", "plus"), ("Clip", "plus zero six", "clip")),
+        *(("Mul", "{} clip", "product"), ("Div", "product six", "end")),
+    ],
+    "LeakyRelu": [("LeakyRelu", "{}", "end")],
+    "max": [("Mul", "{} tenth", "part"), ("Max", "{} part", "end")],
+}
+
+
+def spelt(key: str, source: str, mark: str) -> tuple[list[Any], str]:
+    attributes = {"LeakyRelu": {"alpha": 0.1}, "Cast": {"to": TensorProto.FLOAT}}
+    inner = {output for _, _, output in SPELT[key]}
+    nodes = []
+    for kind, inputs, output in SPELT[key]:
+        names = " ".join(
+            source if name == "{}" else f"{mark}{name}" if name in inner else name for name in inputs.split()
+        )
+        nodes.append(node(kind, names, f"{mark}{output}", **attributes.get(kind, {})))
+    return nodes, f"{mark}end"
+
+
+def neurons_of(key: str, *, late: bool) -> list[Array]:
+    """Of a network with an activation before or after max pooling and flattening."""
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    nodes = [node("Conv", "x K", "a")]
+    if late:
+        nodes.append(node("MaxPool", "a", "pooled", **pool))
+        act, name = spelt(key, "pooled", "1")
+        nodes += act
+    else:
+        act, name = spelt(key, "a", "1")
+        nodes += [*act, node("MaxPool", name, "pooled", **pool)]
+        name = "pooled"
+    nodes.append(node("Conv", f"{name} K2", "b"))
+    act, name = spelt(key, "flat" if late else "b", "2")
+    nodes += [node("Flatten", "b", "flat"), *act] if late else [*act, node("Flatten", name, "flat")]
+    nodes.append(node("MatMul", f"{name if late else 'flat'} W", "y"))
+    weights = {"K": random(3, 1, 3, 3), "K2": random(4, 3, 3, 3), "W": random(36, 4)}
+    weights |= {key: np.array(value, np.float32) for key, value in NUMBERS.items()}
+    model = open_onnx(proto(nodes, weights, shape=("n", 1, 12, 12)), name="m")
+    return list(model.activations(random(5, 1, 12, 12), list(model.layers)).values())
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("act", "key"),
+    [
+        *(("Relu", key) for key in ("Relu", "where", "mask", "minus-min", "abs")),
+        ("LeakyRelu", "max"),
+    ],
+)
+def test_an_activation_has_one_tap_in_either_order_and_spelt_out(act: str, key: str, late: bool) -> None:
+    expected, actual = neurons_of(act, late=False), neurons_of(key, late=late)
+    assert [a.shape for a in actual] == [(5, 3), (5, 4), (5, 4)]
+    for mine, theirs in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_an_activation_that_ends_in_a_number_is_whole() -> None:
+    expected, actual = neurons_of("HardSwish", late=False), neurons_of("hard-swish", late=False)
+    for mine, theirs in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)

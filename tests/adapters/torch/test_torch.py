@@ -598,3 +598,67 @@ def test_without_torch_the_extra_is_named(monkeypatch, tmp_path: Path) -> None:
 def test_copies_of_a_module_are_equal() -> None:
     module, model = opened(Mlp)
     assert open_live(copy.deepcopy(module)).digest == model.digest
+
+
+# One function, one tap
+
+
+class Ordered(nn.Module):
+    """An activation before or after max pooling and flattening."""
+
+    shape = (1, 12, 12)
+
+    def __init__(self, act: Callable[[torch.Tensor], torch.Tensor], *, late: bool) -> None:
+        super().__init__()
+        self.conv, self.conv2, self.linear = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 4, 3), nn.Linear(36, 4)
+        self.act, self.late = act, late
+
+    def forward(self, x):
+        x, act = self.conv(x), self.act
+        x = act(nn.functional.max_pool2d(x, 2)) if self.late else nn.functional.max_pool2d(act(x), 2)
+        x = self.conv2(x)
+        return self.linear(act(x.flatten(1)) if self.late else act(x).flatten(1))
+
+
+def leaky(x):
+    return nn.functional.leaky_relu(x, 0.1)
+
+
+def neurons_of(act: Callable[[torch.Tensor], torch.Tensor], *, late: bool) -> list[np.ndarray]:
+    torch.manual_seed(0)
+    module = Ordered(act, late=late).eval()
+    model = open_live(module)
+    x = np.random.default_rng(0).normal(size=(5, 1, 12, 12)).astype(np.float32)
+    return list(model.activations(x, list(model.layers)).values())
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("act", "spelt"),
+    [
+        (torch.relu, torch.relu),
+        (torch.relu, lambda x: x * (x > 0)),
+        (torch.relu, lambda x: torch.where(x > 0, x, 0.0)),
+        (torch.relu, lambda x: -torch.clamp(-x, max=0)),
+        (torch.relu, lambda x: (x + x.abs()) / 2),
+        (leaky, lambda x: torch.max(x, 0.1 * x)),
+    ],
+)
+def test_an_activation_has_one_tap_in_either_order_and_spelt_out(act, spelt, late: bool) -> None:
+    expected, actual = neurons_of(act, late=False), neurons_of(spelt, late=late)
+    assert [a.shape for a in actual] == [(5, 3), (5, 4), (5, 4)]
+    for mine, theirs in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("act", "spelt"),
+    [
+        (nn.functional.hardswish, lambda x: x * nn.functional.relu6(x + 3) / 6),
+        (nn.functional.gelu, lambda x: x * (1 + torch.erf(x / 2**0.5)) * 0.5),
+    ],
+)
+def test_an_activation_that_ends_in_a_number_is_whole(act, spelt) -> None:
+    expected, actual = neurons_of(act, late=False), neurons_of(spelt, late=False)
+    for mine, theirs in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
