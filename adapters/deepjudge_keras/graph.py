@@ -23,6 +23,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
 from deepjudge_core.models.taps import Op, Role, Tap, axes_beside_one_place, find_taps
 from deepjudge_core.types import Layout
+from deepjudge_keras.values import ELEMENTWISE, PASSING, constant_of, function_of
 
 _ACTIVATIONS = {
     **dict.fromkeys(("Elu", "Erf", "Erfc", "LeakyRelu", "Relu", "Relu6", "Selu"), Role.ACTIVATION),
@@ -34,18 +35,17 @@ _ACTIVATIONS = {
 """TensorFlow operations that are an activation function, or the nonlinear part of one."""
 
 _OTHERS = {
+    **dict.fromkeys(ELEMENTWISE, Role.ELEMENTWISE),
+    **dict.fromkeys(PASSING, Role.IDENTITY),
     **dict.fromkeys(("Conv", "Conv2D", "Conv2DBackpropInput", "Conv3D", "Conv3DBackpropInputV2"), Role.CONVOLUTION),
     "DepthwiseConv2dNative": Role.CONVOLUTION,
     **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "MatMul"), Role.PROJECTION),
     **dict.fromkeys(("Add", "AddN", "AddV2", "BiasAdd", "Neg", "Sub"), Role.AFFINE),
-    **dict.fromkeys(("Exp", "Expm1", "Pow", "RealDiv", "Sqrt", "Square"), Role.ELEMENTWISE),
-    **dict.fromkeys(("Abs", "Greater", "GreaterEqual", "Less", "LessEqual", "Sign"), Role.KINK),
-    **dict.fromkeys(("Maximum", "Minimum"), Role.EXTREMUM),
     **dict.fromkeys(("Mul", "Select", "SelectV2"), Role.MULTIPLY),
-    **dict.fromkeys(("Cast", "Identity", "IdentityN", "StopGradient"), Role.IDENTITY),
     **dict.fromkeys(("MaxPool", "MaxPool3D", "MaxPoolV2"), Role.MAX_POOL),
-    **dict.fromkeys(("AvgPool", "ConcatV2", "FusedBatchNormV3", "Pad", "PadV2", "ReverseV2"), Role.KEEP),
+    **dict.fromkeys(("AvgPool", "ConcatV2", "FusedBatchNormV3", "MirrorPad", "PadV2", "ReverseV2"), Role.KEEP),
     **dict.fromkeys(("ExpandDims", "Reshape", "Squeeze"), Role.RESHAPE),
+    "Pad": Role.PAD,
     "Transpose": Role.TRANSPOSE,
 }
 
@@ -55,7 +55,9 @@ _TAKES = ("GatherV2", "Split", "SplitV", "StridedSlice", "Unpack")
 _SIZES = ("OnesLike", "Shape", "ZerosLike")
 """What they give does not depend on the values of their input."""
 
-_MAX_POOLS = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
+_MAX_POOLS = tuple(
+    getattr(keras.layers, f"{kind}MaxPooling{axes}D") for kind in ("", "Global") for axes in (1, 2, 3)
+)
 
 _LOOPS = ("StatelessWhile", "While")
 
@@ -295,86 +297,54 @@ def data_format(operation: Any) -> str:
 
 
 def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
-    role = _ACTIVATIONS.get(operation.type) or _OTHERS.get(operation.type, Role.OTHER)
+    kind = operation.type
+    role = _ACTIVATIONS.get(kind) or _OTHERS.get(kind, Role.OTHER)
     rank = output.shape.rank or 0
     permutation: tuple[int, ...] = ()
-    factor = _factor(operation)
     if _is_recurrent(operation, output):
         return Op(output.name, Role.RECURRENT, inputs, rank)
     if role is Role.MAX_POOL or data_format(operation).startswith("NC"):
         channel = 1 if data_format(operation).startswith("NC") else -1
         return Op(output.name, role if role is Role.MAX_POOL else Role.CONVOLUTION, inputs, rank, channel)
-    if _completes(operation) or any(_completes(consumer) for consumer in output.consumers()):
-        role = Role.ACTIVATION if _completes(operation) else Role.ELEMENTWISE
-    elif _is_limit(operation):
+    if kind == "ClipByValue" or (kind in ("Maximum", "Minimum") and len(inputs) == 1):
         role = Role.ACTIVATION
-    elif not math.isnan(factor):
-        return Op(output.name, Role.SCALE, inputs, rank, factor=factor)
-    elif len(inputs) == 1 and (operation.type == "Mul" or _is_quotient(operation, inputs[0])):
+    elif len(inputs) == 1 and (
+        kind == "Mul" or (kind in ("Div", "RealDiv") and operation.inputs[0].name == inputs[0])
+    ):
         role = Role.AFFINE
+    elif kind == "PadV2" and _is_zero(operation.inputs[2]):
+        role = Role.PAD
+    elif kind == "Max":
+        permutation = _reduced_axes(operation, output)
+        role = Role.MAX_POOL if permutation else role
     elif role is Role.TRANSPOSE:
         order = tf.get_static_value(operation.inputs[1])
         permutation = () if order is None else tuple(order.tolist())
-    elif operation.type in _TAKES:
+    elif kind in _TAKES:
         data = next(tensor for tensor in operation.inputs if tensor.name in inputs)
         permutation = _unselected_axes(operation, data, output)
         role = Role.SELECT if permutation else role
-    elif operation.type in ("ExpandDims", "Squeeze") and rank > 2:
+    elif kind in ("ExpandDims", "Squeeze") and rank > 2:
         permutation = _kept_axes(operation, output)
         role = Role.TRANSPOSE if permutation else role
-    return Op(output.name, role, inputs, rank, permutation=permutation)
+    function = function_of(output, inputs) if kind in ELEMENTWISE | PASSING else None
+    return Op(output.name, role, inputs, rank, permutation=permutation, function=function)
 
 
-def _is_quotient(operation: Any, dividend: str) -> bool:
-    return bool(operation.type == "RealDiv" and operation.inputs[0].name == dividend)
+def _is_zero(tensor: Any) -> bool:
+    value = constant_of(tensor)
+    return value is not None and not value.any()
 
 
-def _completes(operation: Any) -> bool:
-    """Whether it is the last operation of an activation of several, and its output that of the whole."""
-    return _is_scaled(operation) or _is_clipped(operation)
-
-
-def _is_clipped(operation: Any) -> bool:
-    """Of a ReLU with an upper limit, or of two limits."""
-    if not _is_limit(operation):
-        return False
-    (source,) = (tensor for tensor in operation.inputs if _number(tensor) is None)
-    return len(source.consumers()) == 1 and (source.op.type == "Relu" or _is_limit(source.op))
-
-
-def _is_limit(operation: Any) -> bool:
-    """Whether it is the greater, or the lesser, of its input and a number."""
-    return operation.type in ("Maximum", "Minimum") and [*map(_number, operation.inputs)].count(None) == 1
-
-
-def _number(tensor: Any) -> Any:
-    value = tf.get_static_value(tensor)
-    return value if np.size(value) == 1 else None
-
-
-def _factor(operation: Any) -> float:
-    """The number that an operation scales by; NaN for others."""
-    if operation.type == "Neg":
-        return -1.0
-    if operation.type not in ("Mul", "RealDiv"):
-        return math.nan
-    left, right = map(_number, operation.inputs)
-    if operation.type == "RealDiv":
-        left = None
-    number = right if left is None else left
-    if number is None or (left is not None and right is not None) or not float(np.reshape(number, ())):
-        return math.nan
-    value = float(np.reshape(number, ()))
-    return value if operation.type == "Mul" else 1 / value
-
-
-def _is_scaled(operation: Any) -> bool:
-    """Of a hard sigmoid, ``relu6(x + 3) / 6``."""
-    if operation.type not in ("Mul", "RealDiv") or operation.inputs[0].op.type != "Relu6":
-        return False
-    summands = operation.inputs[0].op.inputs[0].op.inputs
-    constants = [tf.get_static_value(operation.inputs[1]), *map(tf.get_static_value, summands)]
-    return constants[0] is not None and any(np.array_equal(constant, 3) for constant in constants[1:])
+def _reduced_axes(operation: Any, output: Any) -> tuple[int, ...]:
+    """Axes of the input that are left of a reduction, as a permutation; none if unknown."""
+    rank, axes = operation.inputs[0].shape.rank, tf.get_static_value(operation.inputs[1])
+    if rank is None or axes is None:
+        return ()
+    gone = {int(axis) % rank for axis in np.reshape(axes, -1)}
+    if operation.get_attr("keep_dims"):
+        return tuple(-1 if axis in gone else axis for axis in range(rank))
+    return tuple(axis for axis in range(rank) if axis not in gone)
 
 
 def _is_recurrent(operation: Any, output: Any) -> bool:
@@ -451,12 +421,13 @@ def _layer_ops(call: Call) -> Iterator[Op]:
         for state in call.outputs:
             yield Op(state.name, Role.RECURRENT, inputs, state.shape.rank or 0, channel)
     elif _is_activation(layer):
-        yield Op(output.name, role, inputs, rank)
+        yield Op(output.name, role, inputs, rank, function=function_of(output, inputs))
     elif _is_keras_own(layer) and _function(layer) is not keras.activations.linear:
         # The layer before its activation: a tensor where the activation is one operation, else only a name.
-        before = output.op.inputs[0].name if output.op.type in _ACTIVATIONS else f"{output.name}/before"
+        whole = output.op.type in _ACTIVATIONS
+        before = output.op.inputs[0].name if whole else f"{output.name}/before"
         yield Op(before, Role.CONVOLUTION, inputs, rank, channel)
-        yield Op(output.name, role, (before,), rank)
+        yield Op(output.name, role, (before,), rank, function=function_of(output, (before,)) if whole else None)
     elif rank > 2 and _is_keras_own(layer) and hasattr(layer, "data_format"):
         role = Role.MAX_POOL if isinstance(layer, _MAX_POOLS) else Role.CONVOLUTION
         yield Op(output.name, role, inputs, rank, channel)

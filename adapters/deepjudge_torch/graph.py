@@ -2,8 +2,7 @@
 
 A graph is that of ``ExportedProgram.module()``: one placeholder, ``get_attr`` nodes for the weights, aten operations.
 
-Not found: activations that torch itself spells out in arithmetic (softsign; in programs decomposed to core aten also
-PReLU, hardswish, hardsigmoid, softplus, CELU), and those inside ``torch.autocast`` blocks and ``torch.cond`` branches.
+Not found: activations inside ``torch.autocast`` blocks and ``torch.cond`` branches.
 """
 
 import math
@@ -21,6 +20,7 @@ from deepjudge_core.models.model import Scores
 from deepjudge_core.models.taps import Op, Place, Role, axes_beside_one_place, find_taps
 from deepjudge_core.types import Layout
 from deepjudge_torch.base import neurons
+from deepjudge_torch.values import constant, function_of
 
 # Names of aten operations, without the underscore of those that work in place.
 ROLES = {
@@ -35,22 +35,45 @@ ROLES = {
         Role.SIGMOID: "sigmoid",
         Role.SOFTMAX: "_safe_softmax _softmax softmax",
         Role.LOG_SOFTMAX: "_log_softmax log_softmax",
-        Role.MULTIPLY: "where",
+        Role.MULTIPLY: "index_put masked_fill where",
         Role.RESHAPE: "_unsafe_view flatten reshape reshape_as unflatten view view_as",
         Role.IDENTITY: """_to_copy alias alpha_dropout clone contiguous detach dropout feature_dropout
-            lift_fresh_copy to""",
-        Role.KINK: "abs ge gt le lt sign",
-        Role.EXTREMUM: "maximum minimum",
-        Role.ELEMENTWISE: """add div eq exp expm1 log log1p logical_and logical_not logical_or mul ne neg pow
-            reciprocal rsqrt rsub sqrt square sub""",
+            lift_fresh_copy to type_as""",
+        Role.ELEMENTWISE: """abs add addcdiv addcmul div eq erfc exp exp2 expm1 ge gt heaviside le lerp log log1p
+            logaddexp logical_and logical_not logical_or lt mul ne neg pow reciprocal rsqrt rsub sign sqrt square
+            sub""",
     }.items()
     for name in names.split()
+}
+_ALIASES = {
+    "absolute": "abs",
+    "clip": "clamp",
+    "divide": "div",
+    "fmax": "maximum",
+    "fmin": "minimum",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "less": "lt",
+    "less_equal": "le",
+    "multiply": "mul",
+    "negative": "neg",
+    "special_erf": "erf",
+    "special_expit": "sigmoid",
+    "special_expm1": "expm1",
+    "special_log1p": "log1p",
+    "sgn": "sign",
+    "subtract": "sub",
+    "true_divide": "div",
 }
 # All that works on (rows, channels, ...).
 _CHANNELS = re.compile("conv|pool|(batch|group|instance)_norm|pixel_(un)?shuffle")
 _MAX_POOLS = re.compile("(adaptive_)?max_pool[123]d")
+_MAXIMA = {"amax", "max"}
 # Their values do not depend on those of their input.
 _CONSTANTS = re.compile("^new_|_like$")
+# They keep the values of a number.
+_SAME = {"broadcast_to", "expand", "expand_as", "reshape", "squeeze", "unsqueeze", "view"}
+_COMPUTED = {Role.ACTIVATION, Role.AFFINE, Role.ELEMENTWISE, Role.IDENTITY, Role.MULTIPLY, Role.SIGMOID}
 MOVES = {"adjoint", "mH", "mT", "movedim", "moveaxis", "numpy_T", "permute", "swapaxes", "swapdims", "t", "transpose"}
 # Some places of an axis: where it is one, it is selected.
 TAKES = {"chunk", "index_select", "narrow", "select", "slice", "split", "split_with_sizes", "tensor_split", "unbind"}
@@ -83,10 +106,13 @@ class Network:
     recurrent: bool
 
 
-def read(graph: fx.Graph) -> Network:
+def read(graph: fx.Graph, state: Mapping[str, Any]) -> Network:
     """Find the input, the scores and the taps.
 
     A tap without rows or a fixed number of neurons of its own (one computed over the batch, say) is left out.
+
+    Args:
+        state: Weights by the names that the graph has for them.
 
     Raises:
         ModelError: When there is not one input and a matrix of scores, or the graph is one of training.
@@ -100,7 +126,7 @@ def read(graph: fx.Graph) -> Network:
     if example.ndim < 2:
         raise ModelError(f"expected an input (n, ...), found one of shape {_text(example)}")
     batch = sizes(example)[0]
-    ops, rows = _operations(graph, source, batch)
+    ops, rows = _operations(graph, source, batch, state)
     output = _find_output(graph, rows)
     taps = find_taps(ops, output)
     shapes = {node.name: sizes(node.meta["val"]) for node in graph.nodes if node.name in rows}
@@ -180,11 +206,11 @@ def inline_grad_modes(module: fx.GraphModule) -> None:
 
 
 def operation(node: fx.Node) -> str:
-    """Name of an aten operation, without the underscore of those that work in place; empty for other nodes."""
+    """Name of an aten operation, the plain one of several, and not in place; empty for other nodes."""
     if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
         return ""
-    name: str = node.target.name().removeprefix("aten::").split(".")[0]
-    return name.removesuffix("_")
+    name: str = node.target.name().removeprefix("aten::").split(".")[0].removesuffix("_")
+    return _ALIASES.get(name, name)
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
@@ -195,14 +221,19 @@ def arguments(node: fx.Node) -> dict[str, Any]:
     return {**values, **node.kwargs}
 
 
-def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op], dict[str, int | None]]:
+def _operations(
+    graph: fx.Graph, source: fx.Node, batch: Any, state: Mapping[str, Any]
+) -> tuple[list[Op], dict[str, int | None]]:
     # All tensors computed from the input, in forward order, and the axis of the rows of each.
     ops = [Op(source.name, Role.INPUT, (), source.meta["val"].ndim)]
     rows: dict[str, int | None] = {source.name: 0}
     ranks = {source.name: source.meta["val"].ndim}
     sequences: dict[fx.Node, str] = {}
+    constants: dict[str, torch.Tensor | None] = {}
     for node in graph.nodes:
         value = node.meta.get("val")
+        if node.op == "get_attr" and isinstance(state.get(node.target), torch.Tensor):
+            constants[node.name] = constant(state[node.target])
         if node.op != "call_function" or not isinstance(value, torch.Tensor):
             continue
         # An operation with several outputs is one Op for each of them that is used.
@@ -210,12 +241,14 @@ def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op],
         origin = node.args[0] if node.target is operator.getitem else node
         inputs = tuple(n.name for n in origin.all_input_nodes if n.name in rows)
         if not inputs or _CONSTANTS.search(operation(origin)):
+            constants[node.name] = _constant(node, constants)
             continue
         rank, rank_before = value.ndim, ranks[inputs[0]]
         axis = rows[inputs[0]]
         permutation = _permutation(origin, rank_before, value)
         if permutation:
             role = Role.SELECT if operation(origin) in TAKES else Role.TRANSPOSE
+            role = Role.MAX_POOL if operation(origin) in _MAXIMA else role
             axis = permutation.index(axis) if axis in permutation else None
         else:
             role = _role(origin, inputs, keeps=rank == rank_before and rank > 2)
@@ -232,15 +265,28 @@ def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op],
             sequences[origin] = node.name if item == 0 else sequences.get(origin, "")
             place = next((place for place, op in enumerate(ops) if op.name == sequences[origin]), place)
         channel = 1 if role in (Role.CONVOLUTION, Role.MAX_POOL) else -1
-        factor = math.nan if permutation else _factor(origin)
-        role = role if math.isnan(factor) else Role.SCALE
-        ops.insert(place, Op(node.name, role, inputs, rank, channel, permutation, factor))
+        function = function_of(node, inputs, constants) if origin is node and role in _COMPUTED else None
+        ops.insert(place, Op(node.name, role, inputs, rank, channel, permutation, function))
     return ops, rows
+
+
+def _constant(node: fx.Node, constants: Mapping[str, torch.Tensor | None]) -> torch.Tensor | None:
+    # Of what does not depend on the values of the input, such as zeros of its shape.
+    name = operation(node)
+    given = arguments(node) if name else {}
+    fills = {"zeros": 0.0, "ones": 1.0, "full": given.get("fill_value"), "scalar_tensor": given.get("s")}
+    fill = fills.get(name.removeprefix("new_").removesuffix("_like"))
+    if fill is not None:
+        return constant(fill) if isinstance(fill, int | float) else None
+    if name in _SAME or ROLES.get(name) is Role.IDENTITY:
+        return constants.get(node.args[0].name) if isinstance(node.args[0], fx.Node) else None
+    function = function_of(node, (), constants) if ROLES.get(name) in _COMPUTED else None
+    return None if function is None else constant(torch.from_numpy(function()))
 
 
 def _role(node: fx.Node, inputs: Sequence[str], *, keeps: bool) -> Role:
     name = operation(node)
-    if _MAX_POOLS.match(name) and set(_list(arguments(node).get("output_size", 0))) != {1}:
+    if _MAX_POOLS.match(name):
         return Role.MAX_POOL
     if _CHANNELS.search(name):
         return Role.CONVOLUTION
@@ -252,27 +298,14 @@ def _role(node: fx.Node, inputs: Sequence[str], *, keeps: bool) -> Role:
     if len(factors) == 1 and (name == "mul" or (name == "div" and factors[0] is node.args[0])):
         return Role.AFFINE
     if name in ("maximum", "minimum") or (name in ("max", "min") and "other" in arguments(node)):
-        return Role.ACTIVATION if len(inputs) == 1 else Role.EXTREMUM
+        return Role.ACTIVATION if len(inputs) == 1 else Role.ELEMENTWISE
+    if keeps and name in ("constant_pad_nd", "pad") and not arguments(node)["value"]:
+        return Role.PAD if arguments(node).get("mode", "constant") == "constant" else Role.KEEP
     if name.endswith("layer_norm") and len(node.args[1]) > 1:
         return Role.KEEP  # over channels and space
     # Unknown ones, concatenation, padding, interpolation, ... keep the axes of a tensor. Of a matrix, KEEP would say
     # more: that it still holds the same probabilities after a softmax.
     return ROLES.get(name, Role.KEEP if keeps else Role.OTHER)
-
-
-def _factor(node: fx.Node) -> float:
-    # The number that an operation scales by; NaN for others.
-    name = operation(node)
-    if name == "neg":
-        return -1.0
-    number = node.args[1] if name in ("mul", "div") and len(node.args) > 1 and not node.kwargs else None
-    if not isinstance(number, int | float) or not number:
-        return math.nan
-    return number if name == "mul" else 1 / number
-
-
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, ...]:
@@ -284,7 +317,7 @@ def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, 
         return tuple(node.target(probe, *node.args[1:], **node.kwargs).shape)
     if name in TAKES and rank == before:
         return axes_beside_one_place(sizes(node.args[0].meta["val"]), sizes(value))
-    if not name or rank == before or ROLES.get(name) is Role.RESHAPE:
+    if not name or (rank == before and name not in _MAXIMA) or ROLES.get(name) is Role.RESHAPE:
         return ()
     # squeeze, unsqueeze, select, unbind, stack, and reductions: mean, sum, amax, ...
     dims = arguments(node).get("dim")
@@ -293,6 +326,8 @@ def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, 
     if dims is None:
         return ()
     axes = {axis % max(before, rank) for axis in ([dims] if isinstance(dims, int) else dims)}
+    if rank == before:
+        return tuple(-1 if axis in axes else axis for axis in range(rank))
     if rank == before + len(axes):
         old = iter(range(before))
         return tuple(-1 if axis in axes else next(old) for axis in range(rank))
@@ -327,7 +362,8 @@ def _layout(ops: Sequence[Op]) -> Layout | None:
     # Where the first convolution sees the input's channels; where that cannot be told, torch's habit for images.
     by_name = {op.name: op for op in ops}
     rank = ops[0].rank
-    convolution = next((op for op in ops if op.role in (Role.CONVOLUTION, Role.MAX_POOL)), None)
+    channelled = (op for op in ops if op.role in (Role.CONVOLUTION, Role.MAX_POOL) and not op.permutation)
+    convolution = next(channelled, None)
     if convolution is not None and rank in (3, 4):
         axis, op = 1, by_name[convolution.inputs[0]]
         while op.rank == rank:

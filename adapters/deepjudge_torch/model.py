@@ -82,7 +82,7 @@ class TorchModel(TensorModel):
         self.program = program
         digest = digest or self._digest()
         with prefixed(name):
-            self.network = network = read(self.graph)
+            self.network = network = read(self.graph, self.state)
         self.recurrent = network.recurrent
         super().__init__(
             name=name,

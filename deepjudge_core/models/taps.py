@@ -4,19 +4,26 @@ Frameworks name, fuse and order layers differently, so neither names nor integer
 are the outputs of its activation functions in forward order, then its logits. An adapter translates its own graph
 into :class:`Op` records; the rules that find the taps, and the channel axis of each, are the same for all.
 
-An activation commutes with max pooling (if it never falls) and with flattening: both orders are the same function, and
-have the same tap. It is behind the pooling, since only there both orders hold it; and it has the axes from before the
-flattening, since the order of flattened neurons is that of a framework's axes.
+One function has one tap, however it is written:
+
+- An activation of several operations is known by what it computes (:mod:`deepjudge_core.models.activations`), and its
+  tap is where it ends.
+- An activation commutes with max pooling (if it never falls) and with flattening. Its tap is behind the pooling, since
+  only there both orders hold it; and it has the axes from before the flattening, since the order of flattened neurons
+  is that of a framework's axes. Mean pooling commutes with neither.
 """
 
 import enum
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.activations import PROBES, is_activation, is_straight
 from deepjudge_core.models.model import Scores
+from deepjudge_core.types import Array
 
 
 class Role(enum.Enum):
@@ -28,10 +35,8 @@ class Role(enum.Enum):
     RECURRENT = "recurrent"  # a whole recurrent layer; its output is a tap
     ACTIVATION = "activation"  # elementwise nonlinearity of its first input; its output is a tap
     MULTIPLY = "multiply"  # of two tensors, or a choice between them
-    SCALE = "scale"  # by one number: `factor`
-    KINK = "kink"  # comparison, sign, absolute value: with its own input it makes an activation, alone it is none
-    EXTREMUM = "extremum"  # the greater or lesser of two tensors: an activation if both are made of one
-    MAX_POOL = "max-pool"  # `channel` says which axis holds the channels
+    MAX_POOL = "max-pool"  # `channel` or, where axes go, `permutation` says where the channels are
+    PAD = "pad"  # zeros around a map
     TRANSPOSE = "transpose"
     SELECT = "select"  # one place of an axis, such as the last step of a sequence
     RESHAPE = "reshape"  # changes or flattens the axes: channels are on the last axis of a matrix, else unknown
@@ -40,18 +45,16 @@ class Role(enum.Enum):
     SIGMOID = "sigmoid"  # an activation, unless it is the output of a classifier
     IDENTITY = "identity"  # passes values on: dropout out of training, casts, copies
     KEEP = "keep"  # keeps axes as they are: other pooling, normalisation
-    AFFINE = "affine"  # keeps axes: addition, and scaling by numbers of the model
-    ELEMENTWISE = "elementwise"  # keeps axes, changes each value by itself otherwise: powers, exponentials
+    AFFINE = "affine"  # keeps axes: addition, and scaling by numbers that do not depend on the input
+    ELEMENTWISE = "elementwise"  # keeps axes, changes each value by itself otherwise: powers, limits, comparisons
     OTHER = "other"
 
 
 _ACTIVATIONS = (Role.ACTIVATION, Role.SIGMOID)
-_SPELT = (Role.MULTIPLY, Role.SCALE, Role.KINK, Role.EXTREMUM, Role.AFFINE, Role.ELEMENTWISE)
-_ELEMENTWISE = (*_ACTIVATIONS, *_SPELT, Role.IDENTITY, Role.KEEP)
-_KEEPING = (Role.KEEP, Role.IDENTITY)
+_KEEPING = (Role.KEEP, Role.IDENTITY, Role.PAD)
+_ELEMENTWISE = (*_ACTIVATIONS, Role.MULTIPLY, Role.AFFINE, Role.ELEMENTWISE, *_KEEPING)
 _LAYERS = (Role.CONVOLUTION, Role.PROJECTION)
-_WEIGHING = (*_LAYERS, Role.RECURRENT)
-_CARRIES = (Role.AFFINE, Role.SCALE, *_KEEPING, Role.RESHAPE, Role.SELECT, Role.TRANSPOSE)
+_CARRIES = (Role.AFFINE, *_KEEPING, Role.RESHAPE, Role.SELECT, Role.TRANSPOSE)
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,11 @@ class Op:
         inputs: Names of the tensors that are computed from the model's input (constants are left out).
         rank: Number of axes of the output, the batch axis counted.
         channel: For CONVOLUTION, RECURRENT and MAX_POOL: the axis of the channels.
-        permutation: For TRANSPOSE and SELECT: output axis to input axis, -1 for a new one; input axes may be missing.
-        factor: For SCALE: the number.
+        permutation: For TRANSPOSE, SELECT and MAX_POOL: output axis to input axis, -1 for a new one; input axes may be
+            missing.
+        function: Of an elementwise operation, what it makes of numbers: arrays ``(n, 1)`` for the inputs to ``(n, 1)``
+            or, where channels have numbers of their own, ``(n, k)``. It may raise whatever it likes for numbers that
+            it cannot take. None where it is not known.
     """
 
     name: str
@@ -74,7 +80,7 @@ class Op:
     rank: int
     channel: int = -1
     permutation: tuple[int, ...] = ()
-    factor: float = math.nan
+    function: Callable[..., Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,16 +139,11 @@ def find_taps(ops: Sequence[Op], output: str) -> Taps:
     logits, scores = _find_logits(by_name, output)
     used = _ancestors(by_name, logits)
     users = _users(by_name, used)
-    composites = _composites(ops)
-    ends = {part: composite.end for composite in composites for part in composite.parts}  # the widest one is the last
-    active = {ends.get(op.name, op.name) for op in ops if op.role in (*_ACTIVATIONS, Role.RECURRENT)}
-    widest = {composite.end: composite for composite in composites if composite.end in ends.values()}
     hidden = []
-    for op in ops:
-        if op.name in (active | widest.keys()) & used and op.name != logits:
-            name = _completed(by_name, users, op, widest.get(op.name))
-            name = _pooled(by_name, users, _select_step(by_name, used, by_name[name]))
-            source = _unflattened(by_name, widest[op.name].start if op.name in widest else name)
+    for start, end in _activations(ops, users):
+        if end != logits:
+            name = _pooled(by_name, users, _select_step(by_name, used, by_name[end]))
+            source = _unflattened(by_name, name if start is None else start)
             hidden.append(Tap(name, channel_axis(by_name, source or name), source))
     taps = [tap for tap in dict.fromkeys(hidden) if tap.name != logits]
     return Taps((*taps, Tap(logits, channel_axis(by_name, logits))), scores)
@@ -171,9 +172,9 @@ def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
     op = by_name[name]
     if op.rank <= 2:
         return op.rank - 1
-    if op.role in (Role.CONVOLUTION, Role.RECURRENT, Role.MAX_POOL):
+    if op.role in (Role.CONVOLUTION, Role.RECURRENT, Role.MAX_POOL) and not op.permutation:
         return op.channel % op.rank
-    if op.role in (Role.TRANSPOSE, Role.SELECT) and op.inputs:
+    if op.role in (Role.TRANSPOSE, Role.SELECT, Role.MAX_POOL) and op.inputs:
         source = channel_axis(by_name, op.inputs[0])
         if source in op.permutation:
             return op.permutation.index(source)
@@ -206,7 +207,7 @@ def _find_logits(by_name: Mapping[str, Op], output: str) -> tuple[str, Scores]:
 
 def _is_linear(by_name: Mapping[str, Op], output: str) -> bool:
     # Whether layers of weights alone end the network, none of which may be a weighted mean of probabilities.
-    mixed = (Role.ELEMENTWISE, Role.EXTREMUM, Role.KINK, Role.SIGMOID, Role.SOFTMAX)
+    mixed = (Role.ELEMENTWISE, Role.SIGMOID, Role.SOFTMAX)
     return all(
         op.role in _LAYERS
         and not any(before.role in mixed for before in _origins(by_name, op.inputs, (*_CARRIES, Role.OTHER)))
@@ -263,7 +264,31 @@ def _select_step(by_name: Mapping[str, Op], used: set[str], op: Op) -> str:
     return op.name
 
 
-def _users(by_name: Mapping[str, Op], used: set[str]) -> Mapping[str, list[Op]]:
+def _pooled(by_name: Mapping[str, Op], users: Mapping[str, Sequence[Op]], name: str) -> str:
+    # Behind the max pooling that is all that uses it. Some activations fall somewhere; this holds for all: they have
+    # one place, however they are written.
+    if by_name[name].role is Role.RECURRENT:
+        return name
+    user = _only_user(users, name)
+    while user:
+        if user.role is Role.MAX_POOL and channel_axis(by_name, user.inputs[0]) in (user.permutation or range(user.rank)):
+            name = user.name
+        elif user.role not in (Role.IDENTITY, Role.PAD) and not _moves_axes(by_name, user):
+            break
+        user = _only_user(users, user.name)
+    return name
+
+
+def _moves_axes(by_name: Mapping[str, Op], op: Op) -> bool:
+    return op.role is Role.TRANSPOSE and set(range(by_name[op.inputs[0]].rank)) <= set(op.permutation)
+
+
+def _only_user(users: Mapping[str, Sequence[Op]], name: str) -> Op | None:
+    return users[name][0] if len(users.get(name, ())) == 1 else None
+
+
+def _users(by_name: Mapping[str, Op], used: set[str]) -> Mapping[str, Sequence[Op]]:
+    # Of each tensor that the logits are computed from, what they are computed by.
     users: dict[str, list[Op]] = {name: [] for name in used}
     for op in by_name.values():
         if op.name in used:
@@ -272,57 +297,56 @@ def _users(by_name: Mapping[str, Op], used: set[str]) -> Mapping[str, list[Op]]:
     return users
 
 
-def _only_user(users: Mapping[str, list[Op]], name: str) -> Op | None:
-    return users[name][0] if len(users.get(name, ())) == 1 else None
-
-
-def _pooled(by_name: Mapping[str, Op], users: Mapping[str, list[Op]], name: str) -> str:
-    # Behind the max pooling that is all that uses it. Whether a spelt-out activation never falls does not show, so this
-    # holds for all: they have one place, however they are written.
-    if by_name[name].role is Role.RECURRENT:
-        return name
-    user = _only_user(users, name)
-    while user and (user.role is Role.IDENTITY or (user.role is Role.TRANSPOSE and _keeps_axes(by_name, user))):
-        user = _only_user(users, user.name)
-    return user.name if user and user.role is Role.MAX_POOL else name
-
-
-def _keeps_axes(by_name: Mapping[str, Op], op: Op) -> bool:
-    return set(range(by_name[op.inputs[0]].rank)) <= set(op.permutation)
-
-
 def _unflattened(by_name: Mapping[str, Op], name: str) -> str:
     # What was flattened right before an activation, whose output or start this is; empty where nothing was.
     op = by_name[name]
-    while op.rank == 2 and op.role in (*_ACTIVATIONS, Role.SCALE, Role.IDENTITY) and len(op.inputs) == 1:
+    while op.rank == 2 and op.role in (*_ACTIVATIONS, Role.IDENTITY) and len(op.inputs) == 1:
         op = by_name.get(op.inputs[0], op)
     source = by_name.get(op.inputs[0]) if op.role is Role.RESHAPE and op.rank == 2 and op.inputs else None
     return source.name if source and source.rank > 2 else ""
 
 
-@dataclass(frozen=True)
-class _Composite:
-    """One activation of several operations: where it starts, where it ends, and the nonlinear ones among them."""
-
-    start: str
-    end: str
-    parts: frozenset[str]
-
-
-def _composites(ops: Sequence[Op]) -> list[_Composite]:
-    # x * sigmoid(x) (SiLU), x * tanh(softplus(x)) (Mish), x * (1 + erf(x)) (GELU), ...: where elementwise branches from
-    # one tensor meet again in a product, their activations are one, and the product is its output. A sum is one when
-    # there is an activation in every branch (a parametric ReLU); x + relu(x) is a shortcut. A kink is no activation
-    # unless it meets: x * (x > 0), where(x > 0, x, 0), x + |x|; nor is the greater of two, as max(x, a * x). What is
-    # computed from the input without weights is preprocessing.
+def _activations(ops: Sequence[Op], users: Mapping[str, Sequence[Op]]) -> Iterator[tuple[str | None, str]]:
+    # Where activations and recurrent layers end, in forward order, and where those of several operations start.
     by_name = {op.name: op for op in ops}
-    weighed: set[str] = set()
-    origin: dict[str, str] = {}  # the nearest tensor that a tensor is an elementwise function of
-    composites: list[_Composite] = []
-    bound: set[str] = set()  # kinks that are parts of an activation
+    weighed: set[str] = set()  # what is computed without layers of weights, of which some are unknown, is preprocessing
     for op in ops:
-        if op.role in _WEIGHING or weighed.intersection(op.inputs):
+        if op.role in (*_LAYERS, Role.RECURRENT, Role.OTHER) or weighed.intersection(op.inputs):
             weighed.add(op.name)
+    single = {op.name for op in ops if op.role in _ACTIVATIONS and not _is_idle(op)}
+    single -= {op.name for op in ops if op.function is not None and op.name not in weighed}
+    inside: set[str] = set()
+    starts: dict[str, str] = {}
+    for start, end, parts in _composites(ops, weighed, single):
+        within = {
+            name for name in parts - {end} if name in users and all(user.name in parts for user in users[name])
+        }
+        inside |= within
+        starts[end] = start
+    for op in ops:
+        whole = op.name in starts or op.name in single or op.role is Role.RECURRENT
+        if whole and op.name in users and op.name not in inside:
+            yield starts.get(op.name), op.name
+
+
+def _is_idle(op: Op) -> bool:
+    # Limits that no number reaches, a leaky ReLU of slope 1.
+    values = _apply(op.function, [PROBES]) if op.function is not None and len(op.inputs) == 1 else None
+    return values is not None and is_straight(values)
+
+
+def _composites(ops: Sequence[Op], weighed: set[str], single: set[str]) -> Iterator[tuple[str, str, set[str]]]:
+    """Activations of several operations: the tensor that they are of, their end, and all from behind that to the end.
+
+    What has the values of an activation is one. So is x * f(x), whatever its values, where there is an activation in f,
+    since people make new ones. A sum is one where there is an activation in every branch (a parametric ReLU); x +
+    relu(x) is a shortcut.
+    """
+    by_name = {op.name: op for op in ops}
+    origin: dict[str, str] = {}  # the nearest tensor that a tensor is an elementwise function of
+    active = set(single)
+    memory: dict[tuple[str, str], Array | None] = {}
+    for op in ops:
         if op.role not in _ELEMENTWISE or not op.inputs:
             continue
         first, *others = [_path(origin, name) for name in op.inputs]
@@ -330,44 +354,45 @@ def _composites(ops: Sequence[Op]) -> list[_Composite]:
         if meeting is None:
             continue
         origin[op.name] = meeting
-        if not others:
+        if meeting not in weighed or op.role in _KEEPING:
             continue
-        branches = [_nonlinear(by_name, name, meeting) for name in op.inputs]
-        parts = set[str]().union(*branches)
-        kinks = {name for name in parts if by_name[name].role is Role.KINK}
-        active = [bool(branch - (kinks - bound)) for branch in branches]
-        joined = any(active) if op.role is Role.MULTIPLY else all(active)
-        if meeting in weighed and op.role is not Role.KINK and (kinks - bound or op.role is Role.EXTREMUM):
-            joined = True
-            parts.add(op.name)
-        if joined:
-            bound |= kinks
-            composites.append(_Composite(meeting, op.name, frozenset(parts)))
-    return composites
+        starts = [start for start in _path(origin, meeting) if others or start != meeting or op.name not in single]
+        known = (start for start in reversed(starts) if _is_whole(_values(by_name, op.name, start, memory)))
+        start = next(known, None)  # the farthest, so that the activation is the widest
+        branches = [active & _ancestors(by_name, name, meeting) for name in op.inputs]
+        if start is None and others and (any(branches) if op.role is Role.MULTIPLY else all(branches)):
+            start = meeting
+        if start is not None:
+            active.add(op.name)
+            yield start, op.name, _ancestors(by_name, op.name, start)
 
 
-def _completed(by_name: Mapping[str, Op], users: Mapping[str, list[Op]], op: Op, composite: _Composite | None) -> str:
-    # With the number that an activation ends with: (x + |x|) / 2, x * (1 + erf(x)) * 0.5, x * relu6(x + 3) / 6,
-    # -min(-x, 0). If the number is among its parts already, another one is no part of it.
-    scale = _only_user(users, op.name)
-    if scale is None or scale.role is not Role.SCALE:
-        return op.name
+def _is_whole(values: Array | None) -> bool:
+    return values is not None and is_activation(values)
 
-    def is_(other: Op, factor: float) -> bool:
-        return other.role is Role.SCALE and math.isclose(other.factor, factor, rel_tol=1e-3)
 
-    if composite is None:
-        before = by_name.get(op.inputs[0]) if op.role in _ACTIVATIONS and len(op.inputs) == 1 else None
-        return scale.name if before and is_(before, -1) and is_(scale, -1) else op.name
-    inner = [by_name[name] for name in _ancestors(by_name, op.name, composite.start)]
-    kinked = any(part.role is Role.KINK for part in inner)
-    gated = op.role is Role.MULTIPLY and any(
-        by_name[name].role in (Role.AFFINE, Role.ELEMENTWISE) for name in op.inputs
-    )
-    sixth = op.role is Role.MULTIPLY and is_(scale, 1 / 6)
-    if (sixth or (is_(scale, 0.5) and (kinked or gated))) and not any(is_(part, scale.factor) for part in inner):
-        return scale.name
-    return op.name
+def _values(
+    by_name: Mapping[str, Op], name: str, start: str, memory: dict[tuple[str, str], Array | None]
+) -> Array | None:
+    # Of an elementwise function of one tensor, where that has the values of the probes; None where it is not known.
+    if name == start:
+        return PROBES
+    key = name, start
+    if key not in memory:
+        memory[key] = None
+        op = by_name[name]
+        inputs = [_values(by_name, i, start, memory) for i in op.inputs]
+        if op.role in _ELEMENTWISE and op.function is not None and all(i is not None for i in inputs):
+            memory[key] = _apply(op.function, inputs)
+    return memory[key]
+
+
+def _apply(function: Callable[..., Array], inputs: Sequence[Array | None]) -> Array | None:
+    try:
+        with np.errstate(all="ignore"):
+            return np.asarray(function(*inputs))
+    except Exception:  # a framework's, of numbers that an operation does not take
+        return None
 
 
 def _path(origin: Mapping[str, str], name: str) -> list[str]:
@@ -375,8 +400,3 @@ def _path(origin: Mapping[str, str], name: str) -> list[str]:
     while path[-1] in origin:
         path.append(origin[path[-1]])
     return path
-
-
-def _nonlinear(by_name: Mapping[str, Op], name: str, start: str) -> set[str]:
-    roles = (*_ACTIVATIONS, Role.KINK, Role.EXTREMUM)
-    return {key for key in _ancestors(by_name, name, start) if by_name[key].role in roles}

@@ -1,11 +1,15 @@
 """The rules that find taps, on graphs written by hand."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 from refusals import refused
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
 from deepjudge_core.models.taps import Op, Role, Tap, find_taps
+from deepjudge_core.types import Array
 
 
 def op(name: str, role: Role, *inputs: str, rank: int = 2, **facts) -> Op:
@@ -364,64 +368,138 @@ def test_a_flattened_activation_has_the_axes_of_before() -> None:
 # Activations spelt out
 
 
-@pytest.mark.parametrize(
-    "spelt",
-    [
-        [op("kink", Role.KINK, "dense"), op("end", Role.MULTIPLY, "dense", "kink")],  # x * (x > 0)
-        [op("kink", Role.KINK, "dense"), op("end", Role.MULTIPLY, "kink", "dense")],  # where(x > 0, x, 0)
-        [op("part", Role.SCALE, "dense", factor=0.1), op("end", Role.EXTREMUM, "dense", "part")],  # max(x, a * x)
-        [  # -min(-x, 0)
-            op("minus", Role.SCALE, "dense", factor=-1),
-            op("least", Role.ACTIVATION, "minus"),
-            op("end", Role.SCALE, "least", factor=-1),
-        ],
-        [  # (x + |x|) / 2
-            op("abs", Role.KINK, "dense"),
-            op("sum", Role.ELEMENTWISE, "dense", "abs"),
-            op("end", Role.SCALE, "sum", factor=0.5),
-        ],
-        [  # x * relu6(x + 3) / 6
-            op("plus3", Role.ELEMENTWISE, "dense"),
-            op("relu6", Role.ACTIVATION, "plus3"),
-            op("product", Role.MULTIPLY, "dense", "relu6"),
-            op("end", Role.SCALE, "product", factor=1 / 6),
-        ],
-        [  # x * (1 + erf(x / sqrt(2))) / 2
-            op("scaled", Role.SCALE, "dense", factor=0.7071),
-            op("erf", Role.ACTIVATION, "scaled"),
-            op("plus1", Role.ELEMENTWISE, "erf"),
-            op("product", Role.MULTIPLY, "dense", "plus1"),
-            op("end", Role.SCALE, "product", factor=0.5),
-        ],
+def step(name: str, inputs: str, function: Callable[..., Array], role: Role = Role.ELEMENTWISE) -> Op:
+    return op(name, role, *inputs.split(), function=function)
+
+
+def relu6(name: str, source: str) -> Op:
+    return step(name, source, lambda x: np.clip(x, 0, 6), Role.ACTIVATION)
+
+
+SPELT = {
+    "x * (x > 0)": [
+        step("kink", "dense", lambda x: x > 0),
+        step("end", "dense kink", lambda x, k: x * k, Role.MULTIPLY),
     ],
-)
+    "where(x > 0, x, 0)": [
+        step("kink", "dense", lambda x: x > 0),
+        step("end", "kink dense", lambda k, x: np.where(k, x, 0), Role.MULTIPLY),
+    ],
+    "max(x, a * x)": [
+        step("part", "dense", lambda x: 0.1 * x, Role.AFFINE),
+        step("end", "dense part", np.maximum),
+    ],
+    "max(x, a * x), a for each channel": [
+        step("part", "dense", lambda x: x * np.array([[0.1, 0.2, 0.3]]), Role.AFFINE),
+        step("end", "dense part", np.maximum),
+    ],
+    "-min(-x, 0)": [
+        step("minus", "dense", lambda x: -x, Role.AFFINE),
+        step("least", "minus", lambda x: np.minimum(x, 0), Role.ACTIVATION),
+        step("end", "least", lambda x: -x, Role.AFFINE),
+    ],
+    "(x + |x|) / 2": [
+        step("abs", "dense", np.abs),
+        step("sum", "dense abs", np.add, Role.AFFINE),
+        step("end", "sum", lambda x: x / 2, Role.AFFINE),
+    ],
+    "x * relu6(x + 3) / 6": [
+        step("plus3", "dense", lambda x: x + 3, Role.AFFINE),
+        relu6("relu6", "plus3"),
+        step("product", "dense relu6", lambda x, y: x * y, Role.MULTIPLY),
+        step("end", "product", lambda x: x / 6, Role.AFFINE),
+    ],
+    "min(relu(x), 6)": [
+        step("relu", "dense", lambda x: np.maximum(x, 0), Role.ACTIVATION),
+        step("end", "relu", lambda x: np.minimum(x, 6), Role.ACTIVATION),
+    ],
+    "x / (1 + |x|)": [
+        step("abs", "dense", np.abs),
+        step("plus1", "abs", lambda x: 1 + x, Role.AFFINE),
+        step("end", "dense plus1", np.divide),
+    ],
+    "log(1 + exp(x))": [
+        step("exp", "dense", np.exp),
+        step("plus1", "exp", lambda x: 1 + x, Role.AFFINE),
+        step("end", "plus1", np.log),
+    ],
+    "x / (1 + exp(-x))": [
+        step("minus", "dense", lambda x: -x, Role.AFFINE),
+        step("exp", "minus", np.exp),
+        step("plus1", "exp", lambda x: 1 + x, Role.AFFINE),
+        step("end", "dense plus1", np.divide),
+    ],
+    "where(x > 0, x, exp(x) - 1)": [
+        step("kink", "dense", lambda x: x > 0),
+        step("exp", "dense", np.expm1),
+        step("end", "kink dense exp", np.where, Role.MULTIPLY),
+    ],
+    "2 / (1 + exp(-2 x)) - 1": [
+        step("twice", "dense", lambda x: -2 * x, Role.AFFINE),
+        step("exp", "twice", np.exp),
+        step("share", "exp", lambda x: 2 / (1 + x)),
+        step("end", "share", lambda x: x - 1, Role.AFFINE),
+    ],
+    "relu(relu(x))": [
+        step("relu", "dense", lambda x: np.maximum(x, 0), Role.ACTIVATION),
+        step("end", "relu", lambda x: np.maximum(x, 0), Role.ACTIVATION),
+    ],
+    "x * (1 + erf(x)) / 2, of unknown values": [
+        op("erf", Role.ACTIVATION, "dense"),
+        op("plus1", Role.AFFINE, "erf"),
+        op("end", Role.MULTIPLY, "dense", "plus1"),
+    ],
+}
+
+
+@pytest.mark.parametrize("spelt", SPELT.values(), ids=SPELT)
 def test_an_activation_spelt_out_is_one_tap_at_its_end(spelt: list[Op]) -> None:
     assert names(DENSE, *spelt, op("logits", Role.PROJECTION, "end")) == ["end", "logits"]
 
 
-@pytest.mark.parametrize(
-    "spelt",
-    [
-        [op("abs", Role.KINK, "dense"), op("end", Role.ELEMENTWISE, "abs")],
-        [op("other", Role.PROJECTION, "x"), op("end", Role.EXTREMUM, "dense", "other")],  # maxout
+NONE = {
+    "|x|": [step("abs", "dense", np.abs), step("end", "abs", lambda x: x + 1, Role.AFFINE)],
+    "maxout": [op("other", Role.PROJECTION, "x"), step("end", "dense other", np.maximum)],
+    "x ** 2": [step("end", "dense", np.square)],
+    "exp(x), of a softmax": [
+        step("exp", "dense", np.exp),
+        op("sum", Role.OTHER, "exp"),
+        step("end", "exp sum", np.divide),
     ],
-)
-def test_a_kink_or_the_greater_of_two_layers_alone_is_no_tap(spelt: list[Op]) -> None:
+    "clip(x, -1e4, 1e4)": [step("end", "dense", lambda x: np.clip(x, -1e4, 1e4), Role.ACTIVATION)],
+}
+
+
+@pytest.mark.parametrize("spelt", NONE.values(), ids=NONE)
+def test_arithmetic_that_is_no_activation_is_no_tap(spelt: list[Op]) -> None:
     assert names(DENSE, *spelt, op("logits", Role.PROJECTION, "end")) == ["logits"]
 
 
 def test_a_shortcut_around_an_activation_spelt_out_is_no_part_of_it() -> None:
-    relu = [op("kink", Role.KINK, "dense"), op("relu", Role.MULTIPLY, "dense", "kink")]
-    added = op("sum", Role.ELEMENTWISE, "dense", "relu")
-    assert names(DENSE, *relu, added, op("logits", Role.PROJECTION, "sum")) == ["relu", "logits"]
+    added = step("sum", "dense end", np.add, Role.AFFINE)
+    assert names(DENSE, *SPELT["x * (x > 0)"], added, op("logits", Role.PROJECTION, "sum")) == ["end", "logits"]
 
 
 def test_a_number_behind_an_activation_that_is_whole_is_no_part_of_it() -> None:
-    silu = [op("sigmoid", Role.SIGMOID, "dense"), op("silu", Role.MULTIPLY, "dense", "sigmoid")]
-    half = op("half", Role.SCALE, "silu", factor=0.5)
-    assert names(DENSE, *silu, half, op("logits", Role.PROJECTION, "half")) == ["silu", "logits"]
+    half = step("half", "end", lambda x: x / 2, Role.AFFINE)
+    assert names(DENSE, *SPELT["x * (x > 0)"], half, op("logits", Role.PROJECTION, "half")) == ["end", "logits"]
+
+
+def test_a_part_that_something_else_uses_is_a_tap_too() -> None:
+    graph = [*SPELT["min(relu(x), 6)"], op("logits", Role.PROJECTION, "end", "relu")]
+    assert names(DENSE, *graph) == ["relu", "end", "logits"]
 
 
 def test_preprocessing_without_weights_makes_no_activation() -> None:
-    choice = [op("mask", Role.KINK, "x", rank=4), op("chosen", Role.MULTIPLY, "mask", "x", rank=4)]
-    assert names(*choice, op("logits", Role.PROJECTION, "chosen")) == ["logits"]
+    mask = op("mask", Role.ELEMENTWISE, "x", rank=4, function=lambda x: x > 0)
+    chosen = op("chosen", Role.MULTIPLY, "mask", "x", rank=4, function=lambda k, x: x * k)
+    assert names(mask, chosen, op("logits", Role.PROJECTION, "chosen")) == ["logits"]
+    limits = op("limits", Role.ACTIVATION, "x", rank=4, function=lambda x: np.clip(x, 0, 1))
+    assert names(limits, op("logits", Role.PROJECTION, "limits")) == ["logits"]
+
+
+def test_a_function_that_cannot_be_computed_is_not_known() -> None:
+    def fails(x: Array) -> Array:
+        raise RuntimeError("no such kernel")
+
+    assert names(DENSE, step("end", "dense", fails), op("logits", Role.PROJECTION, "end")) == ["logits"]

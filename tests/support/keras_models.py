@@ -37,8 +37,8 @@ def before_activation(dense: Any, x: Any) -> Any:
 @builder
 def separate_activations() -> Built:
     x = keras.Input((8, 8, 3))
-    a = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3)(x)))
-    b = layers.LeakyReLU()(layers.Conv2D(5, 3, use_bias=False)(layers.MaxPooling2D()(a)))
+    a = layers.MaxPooling2D()(layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3)(x))))
+    b = layers.LeakyReLU()(layers.Conv2D(5, 3, use_bias=False)(a))
     z = layers.Dense(3)(layers.Dropout(0.5)(layers.GlobalAveragePooling2D()(b)))
     return keras.Model(x, layers.Activation("softmax")(z)), [a, b, z]
 
@@ -104,8 +104,8 @@ def residual() -> Built:
 def conv1d() -> Built:
     x = keras.Input((12, 3))
     a = layers.Conv1D(4, 3, activation="relu")(x)
-    b = layers.Activation("tanh")(layers.Conv1D(5, 3)(a))
-    z = layers.Dense(3)(layers.GlobalMaxPooling1D()(b))
+    b = layers.GlobalMaxPooling1D()(layers.Activation("tanh")(layers.Conv1D(5, 3)(a)))
+    z = layers.Dense(3)(b)
     return keras.Model(x, keras.activations.log_softmax(z)), [a, b, z]
 
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -340,11 +341,12 @@ def test_gelu_scaled_by_half_is_not_taken_for_another() -> None:
         last = [node("Mul", f"{value} p", y if half == "first" else "q")]
         return first + inner + last + ([node("Mul", "q half", y)] if half == "last" else [])
 
-    weights = {"half": np.float32(0.5), "one": np.float32(1), "root": np.float32(2**0.5), "V": random(4, 3)}
+    weights = {"half": np.float32(0.5), "one": np.float32(1), "root": np.float32(2**0.5)}
     weights = {name: np.asarray(value) for name, value in weights.items()}
+    weights |= {"W": random(4, 4), "V": random(4, 3)}
     for half in ("first", "last"):
         after = [node("Mul", "g half", "s"), node("MatMul", "s V", "y")]
-        model = open_onnx(proto(gelu("x", "g", half) + after, weights))
+        model = open_onnx(proto([node("MatMul", "x W", "a"), *gelu("a", "g", half), *after], weights))
         assert list(model.layers) == ["g", "y"]
 
 
@@ -733,10 +735,13 @@ def test_what_onnx_lacks_and_keras_writes() -> None:
     np.testing.assert_allclose(model.activations(x, ["g"])["g"], a * scipy.special.erfc(-a) / 2, atol=1e-5)
 
 
-@pytest.mark.parametrize("kinds", [("Sigmoid", "Log"), ("Softplus", "Neg")])
-def test_the_logarithm_of_a_sigmoid_is_one_activation(kinds: tuple[str, str]) -> None:
-    nodes = [node("MatMul", "x W", "a"), node(kinds[0], "a", "s"), node(kinds[1], "s", "l"), node("MatMul", "l V", "y")]
-    assert list(open_onnx(proto(nodes, {"W": random(4, 6), "V": random(6, 3)})).layers) == ["l", "y"]
+@pytest.mark.parametrize("kinds", [("Sigmoid", "Log"), ("Neg", "Softplus", "Neg")])
+def test_the_logarithm_of_a_sigmoid_is_one_activation(kinds: tuple[str, ...]) -> None:
+    names = ["a", *kinds]
+    steps = [node(kind, f"{before}{at}", f"{kind}{at + 1}") for at, (before, kind) in enumerate(pairwise(names))]
+    nodes = [node("MatMul", "x W", "a0"), *steps, node("MatMul", f"{kinds[-1]}{len(kinds)} V", "y")]
+    model = open_onnx(proto(nodes, {"W": random(4, 6), "V": random(6, 3)}))
+    assert list(model.layers) == [f"{kinds[-1]}{len(kinds)}", "y"]
 
 
 def test_convolutions_in_blocks_show_no_layers(tmp_path: Path) -> None:
