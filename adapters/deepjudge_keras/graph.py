@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
-from deepjudge_core.models.taps import Op, Role, Tap, axes_beside_one_place, find_taps
+from deepjudge_core.models.taps import Op, Role, Tap, axes_beside_one_place, axes_of_reshape, find_taps
 from deepjudge_core.types import Layout
 from deepjudge_keras.values import ELEMENTWISE, PASSING, constant_of, function_of
 
@@ -54,10 +54,6 @@ _TAKES = ("GatherV2", "Split", "SplitV", "StridedSlice", "Unpack")
 
 _SIZES = ("OnesLike", "Shape", "ZerosLike")
 """What they give does not depend on the values of their input."""
-
-_MAX_POOLS = tuple(
-    getattr(keras.layers, f"{kind}MaxPooling{axes}D") for kind in ("", "Global") for axes in (1, 2, 3)
-)
 
 _LOOPS = ("StatelessWhile", "While")
 
@@ -324,6 +320,8 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
         data = next(tensor for tensor in operation.inputs if tensor.name in inputs)
         permutation = _unselected_axes(operation, data, output)
         role = Role.SELECT if permutation else role
+    elif kind == "Reshape" and rank > 2 and operation.inputs[0].shape.rank:
+        permutation = axes_of_reshape(operation.inputs[0].shape.as_list(), output.shape.as_list())
     elif kind in ("ExpandDims", "Squeeze") and rank > 2:
         permutation = _kept_axes(operation, output)
         role = Role.TRANSPOSE if permutation else role
@@ -429,8 +427,9 @@ def _layer_ops(call: Call) -> Iterator[Op]:
         yield Op(before, Role.CONVOLUTION, inputs, rank, channel)
         yield Op(output.name, role, (before,), rank, function=function_of(output, (before,)) if whole else None)
     elif rank > 2 and _is_keras_own(layer) and hasattr(layer, "data_format"):
-        role = Role.MAX_POOL if isinstance(layer, _MAX_POOLS) else Role.CONVOLUTION
-        yield Op(output.name, role, inputs, rank, channel)
+        roles = {"MaxPool": Role.MAX_POOL, "ZeroPadding": Role.PAD}
+        own = (role for name, role in roles.items() if name in type(layer).__name__)
+        yield Op(output.name, next(own, Role.CONVOLUTION), inputs, rank, channel)
     elif depth:
         yield Op(output.name, Role.PROJECTION, inputs, rank)
 

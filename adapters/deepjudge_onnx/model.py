@@ -17,10 +17,11 @@ from deepjudge_core.models.model import Access, BatchedModel, InputSpec
 from deepjudge_core.models.taps import Place, Tap, find_taps
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
+from deepjudge_onnx.branches import undecided, without_branches
 from deepjudge_onnx.contents import check, check_external
 from deepjudge_onnx.gelu import with_gelus
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised
-from deepjudge_onnx.operations import layout, operations
+from deepjudge_onnx.operations import LAYERS, layout, operations
 from deepjudge_onnx.places import find_place, find_unflattened, reduce
 from deepjudge_onnx.plain import plain, with_real_scores
 from deepjudge_onnx.runtime import onnxruntime
@@ -96,10 +97,11 @@ class OnnxModel(BatchedModel):
     ) -> None:
         """Read the graph, and run it on a few random inputs to see what it takes and gives."""
         self.name = name
-        self._model = plain(inliner.inline_local_functions(model) if model.functions else model)
+        self._model = inliner.inline_local_functions(model) if model.functions else model
         self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = {}
         self._differentiable: dict[str, Differentiable] = {}
         self._source, shape, dtype = self._find_input()
+        self._model = plain(without_branches(self._model, self._source))
         self._output, self._samples = self._find_output(output, shape, dtype)
         self._model = with_real_scores(cut(self._model, [self._output]))
         ops = operations(self._model, self._source, self._shapes())
@@ -120,6 +122,10 @@ class OnnxModel(BatchedModel):
         if _BLOCKED in {node.domain for node in self._model.graph.node}:
             self.access &= ~Access.LAYERS
             self.unseen = f"expected operations of ONNX, found those of {_BLOCKED}, for one kind of processor"
+        choice = undecided(self._model, self._source, LAYERS)
+        if choice is not None:
+            self.access &= ~Access.LAYERS
+            self.unseen = f"expected the same layers for every input, found an If that depends on it: {choice!r}"
 
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
         """See :class:`BatchedModel`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from deepjudge_core.models.taps import Op, Role, axes_beside_one_place
+from deepjudge_core.models.taps import Op, Role, axes_beside_one_place, axes_of_reshape
 from deepjudge_core.types import Array, Layout
 from deepjudge_onnx.graph import Shapes, attribute, constants, dependents, reads
 from deepjudge_onnx.plain import QUANTISED_ENDS, real_score
@@ -38,6 +38,12 @@ _ROLES = {
     }.items()
     for kind in kinds.split()
 }
+
+LAYERS = {
+    *(kind for kind, role in _ROLES.items() if role in (Role.CONVOLUTION, Role.PROJECTION, Role.ACTIVATION)),
+    *("DynamicQuantizeLSTM", "GRU", "LSTM", "RNN"),
+}
+"""Operations that are layers, or activations of them."""
 
 _COMPUTED = (Role.ACTIVATION, Role.AFFINE, Role.ELEMENTWISE, Role.IDENTITY, Role.MULTIPLY, Role.SIGMOID)
 _ELEMENTWISE = {kind for kind, role in _ROLES.items() if role in _COMPUTED} | {"Clip"}
@@ -135,6 +141,9 @@ class _Translator:
         if channel is not None:
             return Op(name, Role.CONVOLUTION, inputs, rank, channel)
         role = self._role(node, name, inputs)
+        if node.op_type in ("Flatten", "Reshape"):
+            axes = axes_of_reshape(self._shapes[inputs[0]], self._shapes[name])
+            return Op(name, role, inputs, rank, permutation=axes)
         cut_off = node.op_type == "DequantizeLinear" and role is Role.ACTIVATION
         function = None if cut_off else self._values.function(node, inputs)
         return Op(name, role, inputs, rank, function=function)

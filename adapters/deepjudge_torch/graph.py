@@ -17,7 +17,7 @@ from torch import fx
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
-from deepjudge_core.models.taps import Op, Place, Role, axes_beside_one_place, find_taps
+from deepjudge_core.models.taps import Op, Place, Role, axes_beside_one_place, axes_of_reshape, find_taps
 from deepjudge_core.types import Layout
 from deepjudge_torch.base import neurons
 from deepjudge_torch.values import constant, function_of
@@ -249,6 +249,7 @@ def _operations(
         if permutation:
             role = Role.SELECT if operation(origin) in TAKES else Role.TRANSPOSE
             role = Role.MAX_POOL if operation(origin) in _MAXIMA else role
+            role = Role.RESHAPE if ROLES.get(operation(origin)) is Role.RESHAPE else role
             axis = permutation.index(axis) if axis in permutation else None
         else:
             role = _role(origin, inputs, keeps=rank == rank_before and rank > 2)
@@ -317,7 +318,9 @@ def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, 
         return tuple(node.target(probe, *node.args[1:], **node.kwargs).shape)
     if name in TAKES and rank == before:
         return axes_beside_one_place(sizes(node.args[0].meta["val"]), sizes(value))
-    if not name or (rank == before and name not in _MAXIMA) or ROLES.get(name) is Role.RESHAPE:
+    if ROLES.get(name) is Role.RESHAPE:
+        return axes_of_reshape(sizes(node.args[0].meta["val"]), sizes(value))
+    if not name or (rank == before and name not in _MAXIMA):
         return ()
     # squeeze, unsqueeze, select, unbind, stack, and reductions: mean, sum, amax, ...
     dims = arguments(node).get("dim")

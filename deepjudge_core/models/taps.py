@@ -67,8 +67,8 @@ class Op:
         inputs: Names of the tensors that are computed from the model's input (constants are left out).
         rank: Number of axes of the output, the batch axis counted.
         channel: For CONVOLUTION, RECURRENT and MAX_POOL: the axis of the channels.
-        permutation: For TRANSPOSE, SELECT and MAX_POOL: output axis to input axis, -1 for a new one; input axes may be
-            missing.
+        permutation: For TRANSPOSE, SELECT, RESHAPE and MAX_POOL: output axis to input axis, -1 for a new one; input axes
+            may be missing.
         function: Of an elementwise operation, what it makes of numbers: arrays ``(n, 1)`` for the inputs to ``(n, 1)``
             or, where channels have numbers of their own, ``(n, k)``. It may raise whatever it likes for numbers that
             it cannot take. None where it is not known.
@@ -164,6 +164,22 @@ def axes_beside_one_place(before: Sequence[Any], after: Sequence[Any]) -> tuple[
     return tuple(-1 if axis in changed else axis for axis in range(len(before)))
 
 
+def axes_of_reshape(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, ...]:
+    """The permutation of a RESHAPE that joins or splits axes and keeps others; empty where no channels can be kept.
+
+    Args:
+        before: Sizes of the input's axes, numbers or whatever stands for those that vary.
+        after: The same of the output.
+    """
+    if min(len(before), len(after)) < 3 or before[0] != after[0]:
+        return ()
+    most = min(len(before), len(after))
+    first = next((at for at in range(most) if before[at] != after[at]), most)
+    last = next((at for at in range(most - first) if before[-1 - at] != after[-1 - at]), most - first)
+    middle = len(after) - first - last
+    return (*range(first), *[-1] * middle, *range(len(before) - last, len(before)))
+
+
 def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
     """Axis of a tensor that holds its neurons.
 
@@ -174,7 +190,7 @@ def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
         return op.rank - 1
     if op.role in (Role.CONVOLUTION, Role.RECURRENT, Role.MAX_POOL) and not op.permutation:
         return op.channel % op.rank
-    if op.role in (Role.TRANSPOSE, Role.SELECT, Role.MAX_POOL) and op.inputs:
+    if op.role in (Role.TRANSPOSE, Role.SELECT, Role.RESHAPE, Role.MAX_POOL) and op.inputs:
         source = channel_axis(by_name, op.inputs[0])
         if source in op.permutation:
             return op.permutation.index(source)
@@ -280,6 +296,9 @@ def _pooled(by_name: Mapping[str, Op], users: Mapping[str, Sequence[Op]], name: 
 
 
 def _moves_axes(by_name: Mapping[str, Op], op: Op) -> bool:
+    # Or joins some, beside the channels.
+    if op.role is Role.RESHAPE:
+        return channel_axis(by_name, op.inputs[0]) in op.permutation
     return op.role is Role.TRANSPOSE and set(range(by_name[op.inputs[0]].rank)) <= set(op.permutation)
 
 

@@ -8,7 +8,7 @@ from refusals import refused
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
-from deepjudge_core.models.taps import Op, Role, Tap, find_taps
+from deepjudge_core.models.taps import Op, Role, Tap, axes_of_reshape, find_taps
 from deepjudge_core.types import Array
 
 
@@ -321,6 +321,29 @@ def test_channels_of_broadcast_operands_are_those_of_the_full_one() -> None:
     assert after_conv(op("bias", Role.PROJECTION, "x"), added, last="added") == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "axes"),
+    [
+        (["n", 4, 5, 6], ["n", 4, 30], (0, 1, -1)),
+        (["n", 5, 6, 4], ["n", 30, 4], (0, -1, 3)),
+        (["n", 30, 4], ["n", 5, 6, 4], (0, -1, -1, 2)),
+        (["n", 5, 8], ["n", 5, 2, 4], (0, 1, -1, -1)),
+        (["n", 4, 5, 6], ["n", 4, 5, 6], (0, 1, 2, 3)),
+        (["n", 4, 5, 6], ["n", 120], ()),
+        (["n", 4, 5], ["m", 5], ()),
+    ],
+)
+def test_what_a_reshape_keeps(before: list[object], after: list[object], axes: tuple[int, ...]) -> None:
+    assert axes_of_reshape(before, after) == axes
+
+
+def test_channels_stay_where_a_reshape_joins_the_other_axes() -> None:
+    joined = op("joined", Role.RESHAPE, "conv", rank=3, permutation=(0, 1, -1))
+    assert after_conv(joined, last="joined") == 1
+    moved = op("moved", Role.TRANSPOSE, "joined", rank=3, permutation=(0, 2, 1))
+    assert after_conv(joined, moved, last="moved") == 2
+
+
 # One place for one function
 
 
@@ -343,6 +366,20 @@ def test_what_passes_values_on_may_stand_before_the_pooling() -> None:
     drop = op("drop", Role.IDENTITY, "relu", rank=4)
     nhwc = op("nhwc", Role.TRANSPOSE, "drop", rank=4, permutation=(0, 2, 3, 1))
     assert unpooled(relu, drop, nhwc, op("pool", Role.MAX_POOL, "nhwc", rank=4))[0] == Tap("pool", 3)
+
+
+def test_zeros_around_and_joined_axes_may_stand_before_the_pooling() -> None:
+    relu, pad = op("relu", Role.ACTIVATION, "conv", rank=4), op("pad", Role.PAD, "relu", rank=4)
+    assert unpooled(relu, pad, op("pool", Role.MAX_POOL, "pad", **POOL))[0] == Tap("pool", 1)
+    joined = op("joined", Role.RESHAPE, "relu", rank=3, permutation=(0, 1, -1))
+    assert unpooled(relu, joined, op("most", Role.MAX_POOL, "joined", permutation=(0, 1)))[0] == Tap("most", 1)
+
+
+def test_several_poolings_are_looked_through_and_one_over_channels_is_not() -> None:
+    relu, pool = op("relu", Role.ACTIVATION, "conv", rank=4), op("pool", Role.MAX_POOL, "relu", **POOL)
+    assert unpooled(relu, pool, op("pool2", Role.MAX_POOL, "pool", **POOL))[0] == Tap("pool2", 1)
+    over = op("over", Role.MAX_POOL, "relu", rank=4, permutation=(0, -1, 2, 3))
+    assert unpooled(relu, over)[0] == Tap("relu", 1)
 
 
 @pytest.mark.parametrize("role", [Role.KEEP, Role.ELEMENTWISE])
