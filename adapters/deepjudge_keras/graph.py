@@ -23,6 +23,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
 from deepjudge_core.models.taps import Op, Role, Tap, axes_beside_one_place, axes_of_reshape, find_taps
 from deepjudge_core.types import Layout
+from deepjudge_keras.inlining import CHOICES
 from deepjudge_keras.values import ELEMENTWISE, PASSING, constant_of, function_of
 
 _ACTIVATIONS = {
@@ -48,6 +49,11 @@ _OTHERS = {
     "Pad": Role.PAD,
     "Transpose": Role.TRANSPOSE,
 }
+
+_LAYERS = {kind for kind, role in _OTHERS.items() if role in (Role.CONVOLUTION, Role.PROJECTION)} | {
+    kind for kind, role in _ACTIVATIONS.items() if role is Role.ACTIVATION
+}
+"""TensorFlow operations that are layers, or activations of them."""
 
 _TAKES = ("GatherV2", "Split", "SplitV", "StridedSlice", "Unpack")
 """They take some places of an axis: where it is one, it is selected."""
@@ -127,12 +133,14 @@ class Trace:
         scores: What they are.
         taps: Layer name to what is heard there, in forward order, the logits last.
         layout: Where its layers expect the channels, where that is known.
+        unseen: Why not all layers can be seen; empty where they can.
     """
 
     output: Any
     scores: Scores
     taps: Mapping[str, Heard]
     layout: Layout | None
+    unseen: str = ""
 
     def neurons(self, layer: str) -> Any:
         """Tensor of the neuron outputs ``(n, neurons)`` at a layer."""
@@ -182,7 +190,8 @@ def _trace(model: Any, x: Any, state: State) -> tuple[Trace, list[Call]]:
     taps = find_taps(operations(x, {name: op for name, (op, _) in layers.items()}), output.name)
     first = any(getattr(call.operation, "data_format", None) == "channels_first" for call in calls)
     named = _name_taps(taps.taps, x.graph, calls, {name: path for name, (_, path) in layers.items()})
-    return Trace(output, taps.scores, named, "channels_first" if first else "channels_last"), calls
+    layout: Layout = "channels_first" if first else "channels_last"
+    return Trace(output, taps.scores, named, layout, hidden_layers(x.graph)), calls
 
 
 def _call_model(model: Any, x: Any, state: State, *, training: bool) -> tuple[Any, list[Call], list[Any]]:
@@ -283,6 +292,25 @@ def operations(x: Any, layers: Mapping[str, Op] | None = None) -> list[Op]:
             reached.add(output.name)
             ops.append(layers.get(output.name) or _tensor_op(operation, output, inputs))
     return [*(op for name, op in layers.items() if name not in reached), *ops]  # those of no tensor: see `_layer_ops`
+
+
+def hidden_layers(graph: Any) -> str:
+    """Why layers of a graph cannot be seen: an operation that runs one of two functions with layers; empty if none does."""
+    choices = [operation for operation in graph.get_operations() if operation.type in CHOICES]
+    functions = {f.signature.name: f for f in graph.as_graph_def().library.function} if choices else {}
+
+    def kinds(name: str) -> Iterator[str]:
+        for node in functions[name].node_def:
+            yield node.op
+            for value in node.attr.values():
+                if value.func.name in functions:
+                    yield from kinds(value.func.name)
+
+    for choice in choices:
+        inside = {kind for branch in ("then_branch", "else_branch") for kind in kinds(choice.get_attr(branch).name)}
+        if inside & _LAYERS:
+            return f"expected the same layers for every input, found an If that depends on it: {choice.name!r}"
+    return ""
 
 
 def data_format(operation: Any) -> str:

@@ -79,6 +79,8 @@ class TracedModel(BatchedModel):
             batch_size=batch_size,
             fixed_batch=fixed_batch,
         )
+        if traced.unseen:
+            self.refuse(Access.LAYERS, traced.unseen)
 
     def with_weights(self, weights: Sequence[Any], *, name: str, digest: str) -> "TracedModel":
         """The same with other weights, run by the same functions."""

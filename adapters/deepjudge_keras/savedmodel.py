@@ -20,7 +20,7 @@ from deepjudge_core.files import digests
 from deepjudge_core.models.model import Access
 from deepjudge_core.models.taps import find_taps
 from deepjudge_core.types import Array, Layout
-from deepjudge_keras.graph import Heard, Trace, data_format, operations
+from deepjudge_keras.graph import Heard, Trace, data_format, hidden_layers, operations
 from deepjudge_keras.inlining import CALLS, argument, inline
 from deepjudge_keras.loading import cause
 from deepjudge_keras.model import TracedModel
@@ -64,7 +64,7 @@ class Signature:
         output = self._scores(output)
         taps = find_taps(operations(x), output.name)
         tensors = {tap.name.removesuffix(":0"): Heard.at(tap, x.graph) for tap in taps.taps}
-        return Trace(output, taps.scores, tensors, _layout(x.graph))
+        return Trace(output, taps.scores, tensors, _layout(x.graph), hidden_layers(x.graph))
 
     def trace_as_one(self, x: Any) -> Trace:
         """Trace it into the graph of ``x`` as a single call, in which only the output can be seen."""

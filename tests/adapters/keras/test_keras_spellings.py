@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special
 
 keras: Any = pytest.importorskip("keras", reason="Keras is not installed")
 tf: Any = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
@@ -15,6 +16,7 @@ from keras import layers, ops  # noqa: E402
 from spellings import FUNCTIONS, RISING, SPELLINGS, check_layers  # noqa: E402
 
 from deepjudge_core.components.opening import open_model  # noqa: E402
+from deepjudge_core.models.model import Access  # noqa: E402
 from deepjudge_core.types import Array  # noqa: E402
 
 Act = Callable[[Any], Any]
@@ -228,3 +230,37 @@ def test_the_greatest_number_of_a_map_is_pooling_too(own: bool, keep: bool, late
 
 def test_every_function_is_there() -> None:
     assert {name for name, _ in FORMS} == FUNCTIONS.keys()
+
+
+# -- branches
+
+
+def saved_with(condition: Act, folder: Path) -> tuple[Any, Any]:
+    """A SavedModel that runs one of two layers, and its variables."""
+    rng = np.random.default_rng(0)
+    module = tf.Module()
+    module.first = tf.Variable(rng.normal(size=(4, 6)).astype(np.float32))
+    module.last = tf.Variable(rng.normal(size=(6, 3)).astype(np.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4))])
+    def serve(x: Any) -> Any:
+        hidden = x @ module.first
+        return {"y": tf.cond(condition(x), lambda: tf.nn.relu(hidden), lambda: tf.tanh(hidden)) @ module.last}
+
+    tf.saved_model.save(module, str(folder), {"serving_default": serve})
+    return open_model(folder), module
+
+
+def test_a_branch_that_is_always_taken_is_seen(tmp_path: Path) -> None:
+    opened, module = saved_with(lambda x: tf.constant(True), tmp_path / "m")
+    x = inputs(9, 4)
+    check_layers(opened.activations(x, list(opened.layers)), x @ module.first.numpy(), "relu")
+
+
+def test_a_branch_that_depends_on_the_input_hides_the_layers_and_says_so(tmp_path: Path) -> None:
+    opened, module = saved_with(lambda x: tf.reduce_max(x) > 0, tmp_path / "m")
+    assert Access.LAYERS not in opened.access
+    assert "If" in opened.unseen
+    x = inputs(9, 4)
+    scores = np.maximum(x @ module.first.numpy(), 0) @ module.last.numpy()
+    np.testing.assert_allclose(opened.predict(x), scipy.special.softmax(scores, axis=1), atol=1e-5)
