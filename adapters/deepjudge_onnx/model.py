@@ -19,7 +19,6 @@ from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
 from deepjudge_onnx.branches import undecided, without_branches
 from deepjudge_onnx.contents import check, check_external
-from deepjudge_onnx.gelu import with_gelus
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised
 from deepjudge_onnx.operations import LAYERS, layout, operations
 from deepjudge_onnx.places import find_place, find_unflattened, reduce
@@ -155,7 +154,7 @@ class OnnxModel(BatchedModel):
         from deepjudge_onnx.network import export, run
 
         free = (0, *(axis for axis, size in enumerate(self.input.shape, 1) if size is None))
-        fixed = without_sizes(with_gelus(self._model), self._source, self._samples, self._run, self.name)
+        fixed = without_sizes(self._model, self._source, self._samples, self._run, self.name)
         program = export(cut(fixed, [self._output]), self._samples[0], free, self.name)
         self._check(lambda x: run(program, x), self._output, f"{self.name}: expected")
         return program

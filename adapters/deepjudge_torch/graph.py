@@ -1,8 +1,6 @@
 """What the graph of an exported program says: its input, its scores, its taps; and graphs that stop at some of them.
 
 A graph is that of ``ExportedProgram.module()``: one placeholder, ``get_attr`` nodes for the weights, aten operations.
-
-Not found: activations inside ``torch.autocast`` blocks and ``torch.cond`` branches.
 """
 
 import math
@@ -73,6 +71,7 @@ _MAXIMA = {"amax", "max"}
 _CONSTANTS = re.compile("^new_|_like$")
 # They keep the values of a number.
 _SAME = {"broadcast_to", "expand", "expand_as", "reshape", "squeeze", "unsqueeze", "view"}
+_LAYERS = {Role.ACTIVATION, Role.PROJECTION, Role.RECURRENT}
 _COMPUTED = {Role.ACTIVATION, Role.AFFINE, Role.ELEMENTWISE, Role.IDENTITY, Role.MULTIPLY, Role.SIGMOID}
 MOVES = {"adjoint", "mH", "mT", "movedim", "moveaxis", "numpy_T", "permute", "swapaxes", "swapdims", "t", "transpose"}
 # Some places of an axis: where it is one, it is selected.
@@ -189,13 +188,22 @@ def sizes(value: torch.Tensor) -> list[Any]:
     return [int(size) if not isinstance(size, int) and size.is_number else size for size in lengths]
 
 
-def inline_grad_modes(module: fx.GraphModule) -> None:
-    """Put the bodies of ``with torch.no_grad()`` where they are called: they would hide taps and stop gradients."""
+def inline_blocks(module: fx.GraphModule) -> None:
+    """Put the bodies of blocks where they are called that change nothing of what is computed.
+
+    These are ``with torch.no_grad()``, and ``torch.autocast`` that is not enabled: they would hide taps, and the first
+    stops gradients.
+    """
     graph = module.graph
-    for node in list(graph.find_nodes(op="call_function", target=torch.ops.higher_order.wrap_with_set_grad_enabled)):
-        _, body, *operands = node.args
+    for node in list(graph.nodes):
+        if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
+            _, body, *operands = node.args
+        elif node.target is torch.ops.higher_order.wrap_with_autocast and not node.args[2]:
+            *_, body, operands = *node.args[:5], node.args[5:]
+        else:
+            continue
         part = getattr(module, body.target)
-        inline_grad_modes(part)
+        inline_blocks(part)
         arguments = dict(zip(part.graph.find_nodes(op="placeholder"), operands, strict=True))
         with graph.inserting_before(node):
             outputs = graph.graph_copy(part.graph, arguments)
@@ -203,6 +211,44 @@ def inline_grad_modes(module: fx.GraphModule) -> None:
             item.replace_all_uses_with(outputs[item.args[1]])
             graph.erase_node(item)
         graph.erase_node(node)
+
+
+def overwrites_parts(graph: fx.Graph) -> bool:
+    """Whether an operation in place changes a part of a tensor that is used as a whole afterwards: ``y[:, 1] *= 2``.
+
+    Who uses the whole does not stand behind that operation in the graph.
+    """
+    places = {node: place for place, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        whole = node.args[0] if _writes(node, True) else None
+        while isinstance(whole, fx.Node) and _writes(whole, False):
+            whole = whole.args[0]
+        if isinstance(whole, fx.Node) and whole is not node.args[0]:
+            if any(places[user] > places[node] for user in whole.users):
+                return True
+    return False
+
+
+def _writes(node: fx.Node, changed: bool) -> bool:
+    # Whether an operation gives its first argument, changed; or else a part or another view of that.
+    schema = getattr(node.target, "_schema", None)
+    alias = schema.arguments[0].alias_info if schema is not None and schema.arguments and node.args else None
+    return alias is not None and alias.is_write is changed
+
+
+def hidden_layers(graph: fx.Graph, state: Mapping[str, Any]) -> str:
+    """Why layers of a graph cannot be seen: a block or a branch with layers inside; empty if there is none."""
+    blocks = [node for node in graph.nodes if isinstance(node.target, torch._ops.HigherOrderOperator)]
+    for node in blocks:
+        bodies = [state.get(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
+        inside = [n for body in bodies if isinstance(body, fx.GraphModule) for n in _all_nodes(body)]
+        if any(ROLES.get(name) in _LAYERS or _CHANNELS.search(name) for name in map(operation, inside)):
+            return f"expected layers outside branches and blocks, found some inside {node.target}"
+    return ""
+
+
+def _all_nodes(body: fx.GraphModule) -> list[fx.Node]:
+    return [node for part in body.modules() if isinstance(part, fx.GraphModule) for node in part.graph.nodes]
 
 
 def operation(node: fx.Node) -> str:

@@ -15,11 +15,11 @@ from torch.export import Dim, ExportedProgram
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.model import Access, InputSpec
 from deepjudge_torch.archive import hidden_code
 from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, quiet
 from deepjudge_torch.files import Kind, identify
-from deepjudge_torch.graph import Network, extract, inline_grad_modes, read, sizes
+from deepjudge_torch.graph import Network, extract, hidden_layers, inline_blocks, overwrites_parts, read, sizes
 
 # What is found in place of a program, in words that name what to look for.
 _OTHERS = {Kind.SAVED: "a file of torch.save or TorchScript", Kind.OLD_SAVED: Kind.OTHER.value}
@@ -72,7 +72,9 @@ class TorchModel(TensorModel):
         """
         # What its guards ask of the input stands in the InputSpec and, for the rows, below.
         module = program.module(check_guards=False)
-        inline_grad_modes(module)
+        if overwrites_parts(module.graph):
+            module = _out_of_place(program).module(check_guards=False)
+        inline_blocks(module)
         self.graph = module.graph
         self.graph.eliminate_dead_code()
         weights = {node.target for node in self.graph.find_nodes(op="get_attr")}
@@ -95,6 +97,10 @@ class TorchModel(TensorModel):
             batch_size=batch_size,
             fixed_batch=network.batch if isinstance(network.batch, int) else None,
         )
+        hidden = hidden_layers(self.graph, self.state)
+        if hidden:
+            self.access &= ~Access.LAYERS
+            self.unseen = hidden
         if network.batch in program.range_constraints:
             rows = program.range_constraints[network.batch]
             self._least_rows = int(rows.lower)
@@ -154,6 +160,13 @@ def export_module(module: nn.Module, example: torch.Tensor, *, rows_too: bool = 
             with contextlib.suppress(Exception):
                 return exported(dynamic_shapes=({0: Dim.AUTO},))
         return exported()
+
+
+def _out_of_place(program: ExportedProgram) -> ExportedProgram:
+    # The same without operations in place, and nothing else decomposed.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        return program.run_decompositions({})
 
 
 def _input_spec(network: Network) -> InputSpec:

@@ -15,7 +15,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
 from torch_modules import ADAPTER  # noqa: E402
 
-from deepjudge_core.models.model import Model  # noqa: E402
+from deepjudge_core.models.model import Access, Model  # noqa: E402
 
 
 def _tensor(function: Callable[..., torch.Tensor]) -> Callable[[torch.Tensor, float], torch.Tensor]:
@@ -213,3 +213,54 @@ def test_the_greatest_number_of_a_map_is_pooling_too(pool: Callable[..., torch.T
 
 def test_every_function_has_a_spelling() -> None:
     assert {name for name, _ in SPELLINGS.values()} == FUNCTIONS.keys()
+
+
+# -- what is hidden, and what is changed in place
+
+
+class Part(Dense):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        torch.relu_(y[:, :3])
+        y = self.last(y)
+        y[:, 1] *= 5
+        return y
+
+
+def test_a_change_of_a_part_in_place_is_a_change_of_the_whole() -> None:
+    module = Part(nn.Identity()).eval()
+    model = ADAPTER.open(module, input_shape=(4,))
+    x = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    with torch.no_grad():
+        expected = module(torch.tensor(x)).softmax(1).numpy()
+    np.testing.assert_allclose(model.predict(x), expected, atol=1e-6)
+    assert list(model.layers.values()) == [3, 3]
+
+
+class Branch(Dense):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        return self.last(torch.cond(y.sum() > 0, lambda t: torch.relu(t), lambda t: torch.tanh(t), (y,)))
+
+
+class Block(Dense):
+    def __init__(self, *, enabled: bool) -> None:
+        super().__init__(torch.relu)
+        self.enabled = enabled
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.enabled):
+            y = self.act(self.first(x))
+        return self.last(y.float())
+
+
+def test_branches_and_blocks_with_layers_inside_hide_them_and_say_so() -> None:
+    for module in (Branch(nn.Identity()), Block(enabled=True)):
+        model = ADAPTER.open(module.eval().requires_grad_(False), input_shape=(4,))
+        assert Access.LAYERS not in model.access
+        assert "cond" in model.unseen or "autocast" in model.unseen
+
+
+def test_a_block_that_changes_nothing_is_looked_into() -> None:
+    module = Block(enabled=False).eval()
+    check(ADAPTER.open(module, input_shape=(4,)), module, "relu")
