@@ -295,7 +295,7 @@ def operations(x: Any, layers: Mapping[str, Op] | None = None) -> list[Op]:
 
 
 def hidden_layers(graph: Any) -> str:
-    """Why layers of a graph cannot be seen: an operation that runs one of two functions with layers; empty if none does."""
+    """Why layers of a graph cannot be seen: they are in one of two functions of a choice; empty if none is."""
     choices = [operation for operation in graph.get_operations() if operation.type in CHOICES]
     functions = {f.signature.name: f for f in graph.as_graph_def().library.function} if choices else {}
 
@@ -332,9 +332,7 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
         return Op(output.name, role if role is Role.MAX_POOL else Role.CONVOLUTION, inputs, rank, channel)
     if kind == "ClipByValue" or (kind in ("Maximum", "Minimum") and len(inputs) == 1):
         role = Role.ACTIVATION
-    elif len(inputs) == 1 and (
-        kind == "Mul" or (kind in ("Div", "RealDiv") and operation.inputs[0].name == inputs[0])
-    ):
+    elif len(inputs) == 1 and (kind == "Mul" or (kind in ("Div", "RealDiv") and operation.inputs[0].name == inputs[0])):
         role = Role.AFFINE
     elif kind == "PadV2" and _is_zero(operation.inputs[2]):
         role = Role.PAD

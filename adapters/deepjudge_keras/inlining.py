@@ -2,9 +2,9 @@
 
 The signatures of a SavedModel call functions that call functions; what is inside a call can neither be listened to nor
 named. So the operations are created again, one by one, in the graph of whoever asks: those of a called function in the
-place of its call, those of a branch that never changes in the place of the choice, and none that the results do not need
-(a model may count its calls, or print). Variables are not frozen into constants: a copy costs no memory for weights, and there is no limit of 2 GB to a graph. Loops stay calls:
-TensorFlow has gradients of them.
+place of its call, those of a branch that never changes in the place of the choice, and none that the results do not
+need (a model may count its calls, or print). Variables are not frozen into constants: a copy costs no memory for
+weights, and there is no limit of 2 GB to a graph. Loops stay calls: TensorFlow has gradients of them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -12,10 +12,57 @@ from deepjudge_core.models.activations import numbers
 from deepjudge_core.types import Array
 
 ELEMENTWISE = frozenset(
-    """Abs Add AddN AddV2 Ceil ClipByValue Div DivNoNan Elu Equal Erf Erfc Exp Expm1 Greater GreaterEqual Inv LeakyRelu
-    Less LessEqual Log Log1p LogicalAnd LogicalNot LogicalOr Maximum Minimum Mul MulNoNan Neg NotEqual Pow RealDiv
-    Reciprocal Relu Relu6 Rsqrt Select SelectV2 Selu Sigmoid Sign Softplus Softsign Sqrt Square SquaredDifference Sub
-    Tanh""".split()
+    [
+        "Abs",
+        "Add",
+        "AddN",
+        "AddV2",
+        "Ceil",
+        "ClipByValue",
+        "Div",
+        "DivNoNan",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Erfc",
+        "Exp",
+        "Expm1",
+        "Greater",
+        "GreaterEqual",
+        "Inv",
+        "LeakyRelu",
+        "Less",
+        "LessEqual",
+        "Log",
+        "Log1p",
+        "LogicalAnd",
+        "LogicalNot",
+        "LogicalOr",
+        "Maximum",
+        "Minimum",
+        "Mul",
+        "MulNoNan",
+        "Neg",
+        "NotEqual",
+        "Pow",
+        "RealDiv",
+        "Reciprocal",
+        "Relu",
+        "Relu6",
+        "Rsqrt",
+        "Select",
+        "SelectV2",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Square",
+        "SquaredDifference",
+        "Sub",
+        "Tanh",
+    ]
 )
 """Operations that make each number of their output of one number of each input."""
 

@@ -66,7 +66,7 @@ def _condition(model: ModelProto, source: str, name: str) -> bool | None:
 
 
 def _sizes(axes: Mapping[str, Sequence[Any]], first: int, step: int) -> dict[str, Array]:
-    """Shapes of tensors, where those of axes that are not known count on from the first, and the same name is the same."""
+    """Shapes of tensors; lengths that are not known count on from the first, and those of one name are the same."""
     lengths, named = itertools.count(first, step), dict[str, int]()
 
     def length(axis: Any) -> int:
@@ -82,15 +82,10 @@ def _evaluate(model: ModelProto, name: str, dynamic: set[str], sizes: Mapping[st
     needed = {name}
     nodes: list[NodeProto] = []
     for node in reversed(model.graph.node):
-        if not needed.intersection(node.output):
-            continue
-        if node.op_type in SIZES and node.input[0] in dynamic:
-            shape = sizes[node.input[0]]
-            kept = slice(attribute(node, "start", None), attribute(node, "end", None))
-            value = shape[kept] if node.op_type == "Shape" else shape.prod()
-            node = helper.make_node("Constant", [], node.output, value=numpy_helper.from_array(np.asarray(value)))
-        nodes.append(node)
-        needed |= reads(node)
+        if needed.intersection(node.output):
+            of_sizes = node.op_type in SIZES and node.input[0] in dynamic
+            nodes.append(_constant(node, sizes[node.input[0]]) if of_sizes else node)
+            needed |= reads(nodes[-1])
     weights = [tensor for tensor in model.graph.initializer if tensor.name in needed]
     graph = helper.make_graph(nodes[::-1], "condition", [], [ValueInfoProto(name=name)], weights)
     part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
@@ -101,6 +96,13 @@ def _evaluate(model: ModelProto, name: str, dynamic: set[str], sizes: Mapping[st
     )
     (answer,) = session.run([name], {})
     return bool(np.reshape(answer, ()))
+
+
+def _constant(node: NodeProto, shape: Array) -> NodeProto:
+    """What a ``Shape`` or ``Size`` gives for a shape."""
+    kept = slice(attribute(node, "start", None), attribute(node, "end", None))
+    value = np.asarray(shape[kept] if node.op_type == "Shape" else shape.prod())
+    return helper.make_node("Constant", [], node.output, value=numpy_helper.from_array(value))
 
 
 def _with_body(model: ModelProto, choice: NodeProto, body: GraphProto) -> ModelProto:

@@ -31,8 +31,8 @@ _ROLES = {
         Role.IDENTITY: "Cast CastLike DequantizeLinear Dropout Identity QuantizeLinear",
         Role.KEEP: "Split",
         Role.MULTIPLY: "Where",
-        Role.ELEMENTWISE: """Abs Add And Div Equal Exp Greater GreaterOrEqual Less LessOrEqual Log Max Min Mul Neg Not Or
-            Pow Reciprocal Sign Sqrt Sub Sum""",
+        Role.ELEMENTWISE: """Abs Add And Div Equal Exp Greater GreaterOrEqual Less LessOrEqual Log Max Min Mul Neg Not
+            Or Pow Reciprocal Sign Sqrt Sub Sum""",
         # They keep the number of axes, but are not what they were.
         Role.OTHER: "ArgMax ArgMin CumSum Einsum GRU If LSTM Loop MatMulNBits RNN Scan TopK",
     }.items()

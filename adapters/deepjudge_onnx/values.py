@@ -40,8 +40,9 @@ class Values:
             return None
         if node.op_type in _PASSING:
             return lambda values, *_: np.asarray(values, np.float64)
-        known = {name: self._constant(name) for name in node.input if name and name not in inputs}
-        if any(value is None for value in known.values()):
+        others = {name: self._constant(name) for name in node.input if name and name not in inputs}
+        known = {name: value for name, value in others.items() if value is not None}
+        if known.keys() != others.keys():
             return None
 
         def function(*values: Array) -> Array:

@@ -197,9 +197,9 @@ def inline_blocks(module: fx.GraphModule) -> None:
     graph = module.graph
     for node in list(graph.nodes):
         if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
-            _, body, *operands = node.args
+            body, *operands = node.args[1:]
         elif node.target is torch.ops.higher_order.wrap_with_autocast and not node.args[2]:
-            *_, body, operands = *node.args[:5], node.args[5:]
+            body, *operands = node.args[4:]
         else:
             continue
         part = getattr(module, body.target)
@@ -220,20 +220,21 @@ def overwrites_parts(graph: fx.Graph) -> bool:
     """
     places = {node: place for place, node in enumerate(graph.nodes)}
     for node in graph.nodes:
-        whole = node.args[0] if _writes(node, True) else None
-        while isinstance(whole, fx.Node) and _writes(whole, False):
+        part = node.args[0] if _shares(node, written=True) else None
+        whole = part
+        while isinstance(whole, fx.Node) and _shares(whole, written=False):
             whole = whole.args[0]
-        if isinstance(whole, fx.Node) and whole is not node.args[0]:
-            if any(places[user] > places[node] for user in whole.users):
-                return True
+        later = whole.users if isinstance(whole, fx.Node) and whole is not part else ()
+        if any(places[user] > places[node] for user in later):
+            return True
     return False
 
 
-def _writes(node: fx.Node, changed: bool) -> bool:
-    # Whether an operation gives its first argument, changed; or else a part or another view of that.
+def _shares(node: fx.Node, *, written: bool) -> bool:
+    # Whether an operation gives the memory of its first argument: changed in place, or else a part or a view of it.
     schema = getattr(node.target, "_schema", None)
     alias = schema.arguments[0].alias_info if schema is not None and schema.arguments and node.args else None
-    return alias is not None and alias.is_write is changed
+    return alias is not None and alias.is_write is written
 
 
 def hidden_layers(graph: fx.Graph, state: Mapping[str, Any]) -> str:

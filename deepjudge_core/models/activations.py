@@ -14,7 +14,7 @@ from scipy import special
 from deepjudge_core.types import Array
 
 PROBES: Array = np.sort(np.append(20 * np.linspace(-1, 1, 80) ** 3, (-1.0, 0.0, 1.0)))[:, None]
-"""Numbers ``(probes, 1)`` that tell activations apart: many near 0, and some as far as all of them are nearly straight."""
+"""Numbers ``(probes, 1)`` that tell activations apart: many near 0, some so far that most are nearly straight there."""
 
 _COLUMNS = 16
 """So many channels stand for all, where each has a number of its own."""

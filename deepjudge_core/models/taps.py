@@ -46,7 +46,7 @@ class Role(enum.Enum):
     IDENTITY = "identity"  # passes values on: dropout out of training, casts, copies
     KEEP = "keep"  # keeps axes as they are: other pooling, normalisation
     AFFINE = "affine"  # keeps axes: addition, and scaling by numbers that do not depend on the input
-    ELEMENTWISE = "elementwise"  # keeps axes, changes each value by itself otherwise: powers, limits, comparisons
+    ELEMENTWISE = "elementwise"  # keeps axes, changes each value by itself otherwise: powers, comparisons
     OTHER = "other"
 
 
@@ -67,8 +67,8 @@ class Op:
         inputs: Names of the tensors that are computed from the model's input (constants are left out).
         rank: Number of axes of the output, the batch axis counted.
         channel: For CONVOLUTION, RECURRENT and MAX_POOL: the axis of the channels.
-        permutation: For TRANSPOSE, SELECT, RESHAPE and MAX_POOL: output axis to input axis, -1 for a new one; input axes
-            may be missing.
+        permutation: For TRANSPOSE, SELECT, RESHAPE and MAX_POOL: output axis to input axis, -1 for a new one; axes of
+            the input may be missing.
         function: Of an elementwise operation, what it makes of numbers: arrays ``(n, 1)`` for the inputs to ``(n, 1)``
             or, where channels have numbers of their own, ``(n, k)``. It may raise whatever it likes for numbers that
             it cannot take. None where it is not known.
@@ -287,7 +287,9 @@ def _pooled(by_name: Mapping[str, Op], users: Mapping[str, Sequence[Op]], name: 
         return name
     user = _only_user(users, name)
     while user:
-        if user.role is Role.MAX_POOL and channel_axis(by_name, user.inputs[0]) in (user.permutation or range(user.rank)):
+        if user.role is Role.MAX_POOL and channel_axis(by_name, user.inputs[0]) in (
+            user.permutation or range(user.rank)
+        ):
             name = user.name
         elif user.role not in (Role.IDENTITY, Role.PAD) and not _moves_axes(by_name, user):
             break
@@ -327,7 +329,6 @@ def _unflattened(by_name: Mapping[str, Op], name: str) -> str:
 
 def _activations(ops: Sequence[Op], users: Mapping[str, Sequence[Op]]) -> Iterator[tuple[str | None, str]]:
     # Where activations and recurrent layers end, in forward order, and where those of several operations start.
-    by_name = {op.name: op for op in ops}
     weighed: set[str] = set()  # what is computed without layers of weights, of which some are unknown, is preprocessing
     for op in ops:
         if op.role in (*_LAYERS, Role.RECURRENT, Role.OTHER) or weighed.intersection(op.inputs):
@@ -337,9 +338,7 @@ def _activations(ops: Sequence[Op], users: Mapping[str, Sequence[Op]]) -> Iterat
     inside: set[str] = set()
     starts: dict[str, str] = {}
     for start, end, parts in _composites(ops, weighed, single):
-        within = {
-            name for name in parts - {end} if name in users and all(user.name in parts for user in users[name])
-        }
+        within = {name for name in parts - {end} if name in users and all(user.name in parts for user in users[name])}
         inside |= within
         starts[end] = start
     for op in ops:

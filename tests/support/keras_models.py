@@ -34,6 +34,16 @@ def before_activation(dense: Any, x: Any) -> Any:
     return ops.matmul(x, dense.kernel) + dense.bias
 
 
+def taps_of(model: Any) -> list[Any]:
+    """What the taps of a sequence of layers must equal: what its ReLUs give, or the max pooling that follows one."""
+    following = [*model.layers[1:], None]
+    return [
+        after.output if isinstance(after, layers.MaxPooling2D) else layer.output
+        for layer, after in zip(model.layers, following, strict=True)
+        if getattr(getattr(layer, "activation", None), "__name__", "") == "relu"
+    ]
+
+
 @builder
 def separate_activations() -> Built:
     x = keras.Input((8, 8, 3))

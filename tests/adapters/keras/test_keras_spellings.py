@@ -28,7 +28,7 @@ KERAS = SimpleNamespace(
 TENSORFLOW = SimpleNamespace(
     **{name: getattr(tf.math, name) for name in NAMES if hasattr(tf.math, name)},
     relu=tf.nn.relu,
-    where=lambda condition, x, y: tf.where(condition, x, y),
+    where=tf.where,
     clip=tf.clip_by_value,
     number=lambda x: tf.cast(x, tf.float32),
 )
@@ -169,7 +169,7 @@ def layers_of(model: Any) -> list[Array]:
 
 KEYS = {name: key for key, (name, _) in reversed(SPELLINGS.items()) if name in RISING}
 POOLS: dict[str, Act] = {
-    "MaxPooling2D": lambda x: layers.MaxPooling2D()(x),
+    "MaxPooling2D": layers.MaxPooling2D(),
     "ops.max_pool": lambda x: ops.max_pool(x, 2),
     "Dropout": lambda x: layers.MaxPooling2D()(layers.Dropout(0.5)(x)),
 }

@@ -525,38 +525,3 @@ def test_the_authors_lenet_5(tmp_path: Path) -> None:
     assert list(exported.layers.values()) == [6, 16, 120, 84, 10]
     x = live.inputs_of(opened)
     assert_same(answers(exported, x), answers(opened, x))
-
-
-# One function, one tap
-
-
-def ordered(act: Callable[[Any], Any], *, late: bool) -> Any:
-    """An activation before or after max pooling and flattening."""
-    keras.utils.set_random_seed(1)
-    x = keras.Input((12, 12, 1))
-    y = layers.Conv2D(3, 3)(x)
-    y = act(layers.MaxPooling2D()(y)) if late else layers.MaxPooling2D()(act(y))
-    y = layers.Conv2D(4, 3)(y)
-    y = act(layers.Flatten()(y)) if late else layers.Flatten()(act(y))
-    return keras.Model(x, layers.Dense(4)(y))
-
-
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize(
-    ("act", "spelt"),
-    [
-        (keras.ops.relu, lambda x: keras.ops.where(x > 0, x, keras.ops.zeros_like(x))),
-        (keras.ops.relu, lambda x: (x + keras.ops.abs(x)) / 2),
-        (keras.ops.relu, lambda x: -keras.ops.minimum(-x, 0.0)),
-        (lambda x: keras.ops.leaky_relu(x, 0.1), lambda x: keras.ops.maximum(x, 0.1 * x)),
-    ],
-)
-def test_an_activation_has_one_tap_in_either_order_and_spelt_out(act, spelt, late: bool, tmp_path: Path) -> None:
-    x = np.random.default_rng(0).normal(size=(5, 12, 12, 1)).astype(np.float32)
-    other = ordered(spelt, late=late)
-    expected = open_model(ordered(act, late=False))
-    for model in (open_model(other), open_model(export(other, tmp_path))):
-        actual = list(model.activations(x, list(model.layers)).values())
-        assert [a.shape for a in actual] == [(5, 3), (5, 4), (5, 4)]
-        for mine, theirs in zip(actual, expected.activations(x, list(expected.layers)).values(), strict=True):
-            np.testing.assert_allclose(mine, theirs, atol=1e-5)

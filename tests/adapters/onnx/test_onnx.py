@@ -5,8 +5,8 @@ import hashlib
 import os
 import subprocess
 import sys
-from itertools import pairwise
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -431,6 +431,7 @@ def test_the_authors_victims(victim: str, widths: list[int], tmp_path: Path) -> 
     pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     pytest.importorskip("tf2onnx", reason="Keras exports to ONNX through tf2onnx")
     import keras
+    from keras_models import taps_of
 
     original = keras.models.load_model(VICTIMS / f"{victim}.h5", compile=False)
     with exporting():
@@ -438,13 +439,8 @@ def test_the_authors_victims(victim: str, widths: list[int], tmp_path: Path) -> 
         original.export(tmp_path / "victim.onnx", format="onnx", verbose=False)
     model = open_onnx(tmp_path / "victim.onnx")
     assert list(model.layers.values()) == widths
-    relu = [
-        layer.output
-        for layer in original.layers
-        if getattr(getattr(layer, "activation", None), "__name__", "") == "relu"
-    ]
     x = RNG.random((ROWS, *original.input_shape[1:]), dtype=np.float32)
-    expected = [np.asarray(t) for t in keras.Model(original.inputs, relu)([x])]
+    expected = [np.asarray(t) for t in keras.Model(original.inputs, taps_of(original))([x])]
     outputs = list(model.activations(x, list(model.layers)).values())
     for a, b in zip(outputs[:-1], expected, strict=True):
         np.testing.assert_allclose(a, b.mean(tuple(range(1, b.ndim - 1))), atol=1e-4)
@@ -977,77 +973,3 @@ def test_nobody_is_told_what_is_run(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout == "1\n"
     assert list(tmp_path.iterdir()) == []
-
-
-# ---- one function, one tap -------------------------------------------------------------------------------------------
-
-NUMBERS = {"zero": 0.0, "half": 0.5, "tenth": 0.1, "three": 3.0, "six": 6.0, "one": 1.0, "root": 2**0.5}
-SPELT: dict[str, list[tuple[str, str, str]]] = {
-    "Relu": [("Relu", "{}", "end")],
-    "where": [("Greater", "{} zero", "kink"), ("Where", "kink {} zero", "end")],
-    "mask": [("Greater", "{} zero", "kink"), ("Cast", "kink", "mask"), ("Mul", "{} mask", "end")],
-    "minus-min": [("Neg", "{}", "minus"), ("Min", "minus zero", "least"), ("Neg", "least", "end")],
-    "abs": [("Abs", "{}", "abs"), ("Add", "{} abs", "sum"), ("Mul", "sum half", "end")],
-    "HardSwish": [("HardSwish", "{}", "end")],
-    "hard-swish": [
-        *(("Add", "{} three", "plus"), ("Clip", "plus zero six", "clip")),
-        *(("Mul", "{} clip", "product"), ("Div", "product six", "end")),
-    ],
-    "LeakyRelu": [("LeakyRelu", "{}", "end")],
-    "max": [("Mul", "{} tenth", "part"), ("Max", "{} part", "end")],
-}
-
-
-def spelt(key: str, source: str, mark: str) -> tuple[list[Any], str]:
-    attributes = {"LeakyRelu": {"alpha": 0.1}, "Cast": {"to": TensorProto.FLOAT}}
-    inner = {output for _, _, output in SPELT[key]}
-    nodes = []
-    for kind, inputs, output in SPELT[key]:
-        names = " ".join(
-            source if name == "{}" else f"{mark}{name}" if name in inner else name for name in inputs.split()
-        )
-        nodes.append(node(kind, names, f"{mark}{output}", **attributes.get(kind, {})))
-    return nodes, f"{mark}end"
-
-
-def neurons_of(key: str, *, late: bool) -> list[Array]:
-    """Of a network with an activation before or after max pooling and flattening."""
-    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
-    nodes = [node("Conv", "x K", "a")]
-    if late:
-        nodes.append(node("MaxPool", "a", "pooled", **pool))
-        act, name = spelt(key, "pooled", "1")
-        nodes += act
-    else:
-        act, name = spelt(key, "a", "1")
-        nodes += [*act, node("MaxPool", name, "pooled", **pool)]
-        name = "pooled"
-    nodes.append(node("Conv", f"{name} K2", "b"))
-    act, name = spelt(key, "flat" if late else "b", "2")
-    nodes += [node("Flatten", "b", "flat"), *act] if late else [*act, node("Flatten", name, "flat")]
-    nodes.append(node("MatMul", f"{name if late else 'flat'} W", "y"))
-    weights = {"K": random(3, 1, 3, 3), "K2": random(4, 3, 3, 3), "W": random(36, 4)}
-    weights |= {key: np.array(value, np.float32) for key, value in NUMBERS.items()}
-    model = open_onnx(proto(nodes, weights, shape=("n", 1, 12, 12)), name="m")
-    return list(model.activations(random(5, 1, 12, 12), list(model.layers)).values())
-
-
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize(
-    ("act", "key"),
-    [
-        *(("Relu", key) for key in ("Relu", "where", "mask", "minus-min", "abs")),
-        ("LeakyRelu", "max"),
-    ],
-)
-def test_an_activation_has_one_tap_in_either_order_and_spelt_out(act: str, key: str, late: bool) -> None:
-    expected, actual = neurons_of(act, late=False), neurons_of(key, late=late)
-    assert [a.shape for a in actual] == [(5, 3), (5, 4), (5, 4)]
-    for mine, theirs in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=1e-5)
-
-
-def test_an_activation_that_ends_in_a_number_is_whole() -> None:
-    expected, actual = neurons_of("HardSwish", late=False), neurons_of("hard-swish", late=False)
-    for mine, theirs in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=1e-5)

@@ -117,11 +117,9 @@ def test_a_branch_in_a_branch() -> None:
 def test_outputs_that_the_branch_does_not_make() -> None:
     passing = body([node("Relu", "a", "r"), node("Identity", "r", "c")], "c", "r")
     other = body([node("Tanh", "a", "c"), node("Tanh", "a", "d")], "c", "d")
-    opened = model(
-        node("If", "q", "g k", then_branch=passing, else_branch=other), node("Add", "g k", "h"), q=TRUE
-    )
+    opened = model(node("If", "q", "g k", then_branch=passing, else_branch=other), node("Add", "g k", "h"), q=TRUE)
     hidden = np.maximum(X @ FIRST, 0)
-    np.testing.assert_allclose(list(opened.activations(X, list(opened.layers)).values())[0], hidden, atol=1e-5)
+    np.testing.assert_allclose(next(iter(opened.activations(X, list(opened.layers)).values())), hidden, atol=1e-5)
 
 
 ROWS = [node("Shape", "a", "s"), node("Gather", "s zero", "rows"), node("Greater", "rows many", "q")]

@@ -186,7 +186,7 @@ def test_normalisation_and_softmax_spelt_out_are_no_activations() -> None:
         weight = share / x.graph.add("ReduceL1", share, **axes)
         return M.relu(weight + centred)
 
-    model, x, _ = dense(Graph(17), norm)
+    model, *_ = dense(Graph(17), norm)
     assert len(model.layers) == 2
 
 

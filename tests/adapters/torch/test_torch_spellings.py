@@ -31,7 +31,13 @@ M = SimpleNamespace(
     where=torch.where,
 )
 NATIVE = {
-    "relu": [F.relu, nn.ReLU(), nn.LeakyReLU(0.0), lambda x: F.prelu(x, torch.zeros(1)), lambda x: F.threshold(x, 0, 0)],
+    "relu": [
+        F.relu,
+        nn.ReLU(),
+        nn.LeakyReLU(0.0),
+        lambda x: F.prelu(x, torch.zeros(1)),
+        lambda x: F.threshold(x, 0, 0),
+    ],
     "leaky": [nn.LeakyReLU(0.1), lambda x: F.prelu(x, torch.tensor([0.1]))],
     "relu6": [F.relu6, nn.Hardtanh(0, 6)],
     "hard sigmoid": [F.hardsigmoid],
@@ -240,7 +246,7 @@ def test_a_change_of_a_part_in_place_is_a_change_of_the_whole() -> None:
 class Branch(Dense):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.first(x)
-        return self.last(torch.cond(y.sum() > 0, lambda t: torch.relu(t), lambda t: torch.tanh(t), (y,)))
+        return self.last(torch.cond(y.sum() > 0, torch.relu, torch.tanh, (y,)))
 
 
 class Block(Dense):
