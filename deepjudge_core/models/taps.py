@@ -56,6 +56,9 @@ _ELEMENTWISE = (*_ACTIVATIONS, Role.MULTIPLY, Role.AFFINE, Role.ELEMENTWISE, *_K
 _LAYERS = (Role.CONVOLUTION, Role.PROJECTION)
 _CARRIES = (Role.AFFINE, *_KEEPING, Role.RESHAPE, Role.SELECT, Role.TRANSPOSE)
 
+_MOST = 32
+"""Operations that one activation is made of at most."""
+
 
 @dataclass(frozen=True)
 class Op:
@@ -349,7 +352,7 @@ def _activations(ops: Sequence[Op], users: Mapping[str, Sequence[Op]]) -> Iterat
 
 def _is_idle(op: Op) -> bool:
     # Limits that no number reaches, a leaky ReLU of slope 1.
-    values = _apply(op.function, [PROBES]) if op.function is not None and len(op.inputs) == 1 else None
+    values = _apply(op.function, [PROBES]) if len(op.inputs) == 1 else None
     return values is not None and is_straight(values)
 
 
@@ -363,7 +366,7 @@ def _composites(ops: Sequence[Op], weighed: set[str], single: set[str]) -> Itera
     by_name = {op.name: op for op in ops}
     origin: dict[str, str] = {}  # the nearest tensor that a tensor is an elementwise function of
     active = set(single)
-    memory: dict[tuple[str, str], Array | None] = {}
+    numbers = _Numbers(ops)
     for op in ops:
         if op.role not in _ELEMENTWISE or not op.inputs:
             continue
@@ -375,37 +378,44 @@ def _composites(ops: Sequence[Op], weighed: set[str], single: set[str]) -> Itera
         if meeting not in weighed or op.role in _KEEPING:
             continue
         starts = [start for start in _path(origin, meeting) if others or start != meeting or op.name not in single]
-        known = (start for start in reversed(starts) if _is_whole(_values(by_name, op.name, start, memory)))
-        start = next(known, None)  # the farthest, so that the activation is the widest
-        branches = [active & _ancestors(by_name, name, meeting) for name in op.inputs]
-        if start is None and others and (any(branches) if op.role is Role.MULTIPLY else all(branches)):
-            start = meeting
+        # The farthest, so that the activation is the widest.
+        start = next((start for start in reversed(starts) if numbers.make_activation(start, op.name)), None)
+        if start is None and others:
+            branches = [active & _ancestors(by_name, name, meeting) for name in op.inputs]
+            start = meeting if (any(branches) if op.role is Role.MULTIPLY else all(branches)) else None
         if start is not None:
             active.add(op.name)
             yield start, op.name, _ancestors(by_name, op.name, start)
 
 
-def _is_whole(values: Array | None) -> bool:
-    return values is not None and is_activation(values)
+class _Numbers:
+    """What elementwise operations make of the probes."""
+
+    def __init__(self, ops: Sequence[Op]) -> None:
+        self._ops = {op.name: op for op in ops}
+        self._places = {op.name: place for place, op in enumerate(ops)}
+        self._values: dict[tuple[str, str], Array | None] = {}
+
+    def make_activation(self, start: str, end: str) -> bool:
+        """Whether a tensor is an activation of another one, by its values."""
+        parts = _ancestors(self._ops, end, start)
+        if len(parts) > _MOST:
+            return False
+        for name in sorted(parts, key=self._places.__getitem__):
+            if (name, start) not in self._values:
+                self._values[name, start] = self._of(name, start)
+        values = self._values[end, start]
+        return values is not None and is_activation(values)
+
+    def _of(self, name: str, start: str) -> Array | None:
+        op = self._ops[name]
+        inputs = [PROBES if i == start else self._values.get((i, start)) for i in op.inputs]
+        return None if op.role not in _ELEMENTWISE else _apply(op.function, inputs)
 
 
-def _values(
-    by_name: Mapping[str, Op], name: str, start: str, memory: dict[tuple[str, str], Array | None]
-) -> Array | None:
-    # Of an elementwise function of one tensor, where that has the values of the probes; None where it is not known.
-    if name == start:
-        return PROBES
-    key = name, start
-    if key not in memory:
-        memory[key] = None
-        op = by_name[name]
-        inputs = [_values(by_name, i, start, memory) for i in op.inputs]
-        if op.role in _ELEMENTWISE and op.function is not None and all(i is not None for i in inputs):
-            memory[key] = _apply(op.function, inputs)
-    return memory[key]
-
-
-def _apply(function: Callable[..., Array], inputs: Sequence[Array | None]) -> Array | None:
+def _apply(function: Callable[..., Array] | None, inputs: Sequence[Array | None]) -> Array | None:
+    if function is None or any(values is None for values in inputs):
+        return None
     try:
         with np.errstate(all="ignore"):
             return np.asarray(function(*inputs))
@@ -415,6 +425,6 @@ def _apply(function: Callable[..., Array], inputs: Sequence[Array | None]) -> Ar
 
 def _path(origin: Mapping[str, str], name: str) -> list[str]:
     path = [name]
-    while path[-1] in origin:
+    while path[-1] in origin and len(path) < _MOST:
         path.append(origin[path[-1]])
     return path

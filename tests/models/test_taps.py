@@ -540,3 +540,18 @@ def test_a_function_that_cannot_be_computed_is_not_known() -> None:
         raise RuntimeError("no such kernel")
 
     assert names(DENSE, step("end", "dense", fails), op("logits", Role.PROJECTION, "end")) == ["logits"]
+
+
+def test_long_chains_of_arithmetic_are_looked_at_piece_by_piece() -> None:
+    calls = []
+
+    def plus(x: Array) -> Array:
+        calls.append(x)
+        return x + 1
+
+    last, chain = "dense", []
+    for place in range(600):
+        chain.append(step(f"plus{place}", last, plus))
+        last = f"plus{place}"
+    assert names(DENSE, *chain, op("logits", Role.PROJECTION, last)) == ["logits"]
+    assert len(calls) <= 32 * 600
