@@ -5,7 +5,6 @@ A graph is that of ``ExportedProgram.module()``: one placeholder, ``get_attr`` n
 
 import math
 import operator
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,65 +16,22 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
 from deepjudge_core.models.taps import Op, Place, Role, axes_beside_one_place, axes_of_reshape, find_taps
 from deepjudge_core.types import Layout
+from deepjudge_torch.aten import (
+    CHANNELS,
+    COMPUTED,
+    CONSTANTS,
+    MAX_POOLS,
+    MAXIMA,
+    MOVES,
+    ROLES,
+    TAKES,
+    arguments,
+    operation,
+)
 from deepjudge_torch.base import neurons
-from deepjudge_torch.values import constant, function_of
+from deepjudge_torch.values import Values
 
-# Names of aten operations, without the underscore of those that work in place.
-ROLES = {
-    name: role
-    for role, names in {
-        Role.PROJECTION: """addmm baddbmm bmm embedding layer_norm linear matmul mm native_layer_norm rms_norm
-            scaled_dot_product_attention""",
-        Role.RECURRENT: "gru lstm rnn_relu rnn_tanh",
-        Role.ACTIVATION: """celu clamp clamp_max clamp_min elu erf gelu glu gru_cell hardshrink hardsigmoid hardswish
-            hardtanh leaky_relu log_sigmoid log_sigmoid_forward lstm_cell mish prelu relu relu6 rnn_relu_cell
-            rnn_tanh_cell rrelu selu silu softplus softshrink tanh threshold""",
-        Role.SIGMOID: "sigmoid",
-        Role.SOFTMAX: "_safe_softmax _softmax softmax",
-        Role.LOG_SOFTMAX: "_log_softmax log_softmax",
-        Role.MULTIPLY: "index_put masked_fill where",
-        Role.RESHAPE: "_unsafe_view flatten reshape reshape_as unflatten view view_as",
-        Role.IDENTITY: """_to_copy alias alpha_dropout clone contiguous detach dropout feature_dropout
-            lift_fresh_copy to type_as""",
-        Role.ELEMENTWISE: """abs add addcdiv addcmul div eq erfc exp exp2 expm1 ge gt heaviside le lerp log log1p
-            logaddexp logical_and logical_not logical_or lt mul ne neg pow reciprocal rsqrt rsub sign sqrt square
-            sub""",
-    }.items()
-    for name in names.split()
-}
-_ALIASES = {
-    "absolute": "abs",
-    "clip": "clamp",
-    "divide": "div",
-    "fmax": "maximum",
-    "fmin": "minimum",
-    "greater": "gt",
-    "greater_equal": "ge",
-    "less": "lt",
-    "less_equal": "le",
-    "multiply": "mul",
-    "negative": "neg",
-    "special_erf": "erf",
-    "special_expit": "sigmoid",
-    "special_expm1": "expm1",
-    "special_log1p": "log1p",
-    "sgn": "sign",
-    "subtract": "sub",
-    "true_divide": "div",
-}
-# All that works on (rows, channels, ...).
-_CHANNELS = re.compile("conv|pool|(batch|group|instance)_norm|pixel_(un)?shuffle")
-_MAX_POOLS = re.compile("(adaptive_)?max_pool[123]d")
-_MAXIMA = {"amax", "max"}
-# Their values do not depend on those of their input.
-_CONSTANTS = re.compile("^new_|_like$")
-# They keep the values of a number.
-_SAME = {"broadcast_to", "expand", "expand_as", "reshape", "squeeze", "unsqueeze", "view"}
 _LAYERS = {Role.ACTIVATION, Role.PROJECTION, Role.RECURRENT}
-_COMPUTED = {Role.ACTIVATION, Role.AFFINE, Role.ELEMENTWISE, Role.IDENTITY, Role.MULTIPLY, Role.SIGMOID}
-MOVES = {"adjoint", "mH", "mT", "movedim", "moveaxis", "numpy_T", "permute", "swapaxes", "swapdims", "t", "transpose"}
-# Some places of an axis: where it is one, it is selected.
-TAKES = {"chunk", "index_select", "narrow", "select", "slice", "split", "split_with_sizes", "tensor_split", "unbind"}
 
 
 @dataclass(frozen=True)
@@ -243,29 +199,13 @@ def hidden_layers(graph: fx.Graph, state: Mapping[str, Any]) -> str:
     for node in blocks:
         bodies = [state.get(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
         inside = [n for body in bodies if isinstance(body, fx.GraphModule) for n in _all_nodes(body)]
-        if any(ROLES.get(name) in _LAYERS or _CHANNELS.search(name) for name in map(operation, inside)):
+        if any(ROLES.get(name) in _LAYERS or CHANNELS.search(name) for name in map(operation, inside)):
             return f"expected layers outside branches and blocks, found some inside {node.target}"
     return ""
 
 
 def _all_nodes(body: fx.GraphModule) -> list[fx.Node]:
     return [node for part in body.modules() if isinstance(part, fx.GraphModule) for node in part.graph.nodes]
-
-
-def operation(node: fx.Node) -> str:
-    """Name of an aten operation, the plain one of several, and not in place; empty for other nodes."""
-    if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
-        return ""
-    name: str = node.target.name().removeprefix("aten::").split(".")[0].removesuffix("_")
-    return _ALIASES.get(name, name)
-
-
-def arguments(node: fx.Node) -> dict[str, Any]:
-    """What an aten operation is given, by name, defaults included."""
-    schema = node.target._schema.arguments
-    values = {argument.name: argument.default_value for argument in schema}
-    values.update(zip(values, node.args, strict=False))
-    return {**values, **node.kwargs}
 
 
 def _operations(
@@ -276,26 +216,23 @@ def _operations(
     rows: dict[str, int | None] = {source.name: 0}
     ranks = {source.name: source.meta["val"].ndim}
     sequences: dict[fx.Node, str] = {}
-    constants: dict[str, torch.Tensor | None] = {}
+    values = Values(state)
     for node in graph.nodes:
         value = node.meta.get("val")
-        if node.op == "get_attr" and isinstance(state.get(node.target), torch.Tensor):
-            constants[node.name] = constant(state[node.target])
         if node.op != "call_function" or not isinstance(value, torch.Tensor):
             continue
         # An operation with several outputs is one Op for each of them that is used.
         item = node.args[1] if node.target is operator.getitem else 0
         origin = node.args[0] if node.target is operator.getitem else node
         inputs = tuple(n.name for n in origin.all_input_nodes if n.name in rows)
-        if not inputs or _CONSTANTS.search(operation(origin)):
-            constants[node.name] = _constant(node, constants)
+        if not inputs or CONSTANTS.search(operation(origin)):
             continue
         rank, rank_before = value.ndim, ranks[inputs[0]]
         axis = rows[inputs[0]]
         permutation = _permutation(origin, rank_before, value)
         if permutation:
             role = Role.SELECT if operation(origin) in TAKES else Role.TRANSPOSE
-            role = Role.MAX_POOL if operation(origin) in _MAXIMA else role
+            role = Role.MAX_POOL if operation(origin) in MAXIMA else role
             role = Role.RESHAPE if ROLES.get(operation(origin)) is Role.RESHAPE else role
             axis = permutation.index(axis) if axis in permutation else None
         else:
@@ -313,30 +250,16 @@ def _operations(
             sequences[origin] = node.name if item == 0 else sequences.get(origin, "")
             place = next((place for place, op in enumerate(ops) if op.name == sequences[origin]), place)
         channel = 1 if role in (Role.CONVOLUTION, Role.MAX_POOL) else -1
-        function = function_of(node, inputs, constants) if origin is node and role in _COMPUTED else None
+        function = values.function(node, inputs) if origin is node and role in COMPUTED else None
         ops.insert(place, Op(node.name, role, inputs, rank, channel, permutation, function))
     return ops, rows
 
 
-def _constant(node: fx.Node, constants: Mapping[str, torch.Tensor | None]) -> torch.Tensor | None:
-    # Of what does not depend on the values of the input, such as zeros of its shape.
-    name = operation(node)
-    given = arguments(node) if name else {}
-    fills = {"zeros": 0.0, "ones": 1.0, "full": given.get("fill_value"), "scalar_tensor": given.get("s")}
-    fill = fills.get(name.removeprefix("new_").removesuffix("_like"))
-    if fill is not None:
-        return constant(fill) if isinstance(fill, int | float) else None
-    if name in _SAME or ROLES.get(name) is Role.IDENTITY:
-        return constants.get(node.args[0].name) if isinstance(node.args[0], fx.Node) else None
-    function = function_of(node, (), constants) if ROLES.get(name) in _COMPUTED else None
-    return None if function is None else constant(torch.from_numpy(function()))
-
-
 def _role(node: fx.Node, inputs: Sequence[str], *, keeps: bool) -> Role:
     name = operation(node)
-    if _MAX_POOLS.match(name):
+    if MAX_POOLS.match(name):
         return Role.MAX_POOL
-    if _CHANNELS.search(name):
+    if CHANNELS.search(name):
         return Role.CONVOLUTION
     if name == "mul" and len(inputs) > 1:
         return Role.MULTIPLY
@@ -367,7 +290,7 @@ def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, 
         return axes_beside_one_place(sizes(node.args[0].meta["val"]), sizes(value))
     if ROLES.get(name) is Role.RESHAPE:
         return axes_of_reshape(sizes(node.args[0].meta["val"]), sizes(value))
-    if not name or (rank == before and name not in _MAXIMA):
+    if not name or (rank == before and name not in MAXIMA):
         return ()
     # squeeze, unsqueeze, select, unbind, stack, and reductions: mean, sum, amax, ...
     dims = arguments(node).get("dim")

@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
 from deepjudge_core.models.taps import Place
+from deepjudge_torch.aten import TAKES
 from deepjudge_torch.base import (
     ROWS,
     TensorModel,
@@ -35,11 +36,13 @@ from deepjudge_torch.base import (
     samples,
     spec_of,
 )
-from deepjudge_torch.graph import TAKES
 
 # Weights over a set, and no activations.
 _WEIGHTING = (nn.LogSoftmax, nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin)
-_MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_MAX_POOLS = (
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+)
 _HEARD = (
     *_MAX_POOLS,
     nn.RNNBase,

@@ -14,7 +14,7 @@ from torch import fx
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.taps import Role
 from deepjudge_core.types import Array
-from deepjudge_torch.graph import MOVES, ROLES, TAKES, arguments, operation
+from deepjudge_torch.aten import MOVES, ROLES, TAKES, arguments, operation
 
 
 class Part(enum.Enum):
