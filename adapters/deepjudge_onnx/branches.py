@@ -57,7 +57,10 @@ def _condition(model: ModelProto, source: str, name: str) -> bool | None:
     dynamic = {source}.union(*(node.output for node in dependents(model, source)))
     if name in dynamic:
         return None
-    axes = {value.name: value.type.tensor_type.shape.dim for value in infer_values(model)}
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    del bare.graph.value_info[:]  # what a file says of shapes need not be so
+    axes = {value.name: value.type.tensor_type.shape.dim for value in infer_values(bare)}
     try:
         answers = {_evaluate(model, name, dynamic, _sizes(axes, *trial)) for trial in _TRIALS}
     except Exception:  # ONNX Runtime's, and of tensors of which nobody knows the shape

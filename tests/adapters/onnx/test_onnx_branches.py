@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 onnx: Any = pytest.importorskip("onnx", reason="ONNX is not installed: pip install 'deepjudge[onnx]'")
-pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'deepjudge[onnx]'")
+onnxruntime: Any = pytest.importorskip(
+    "onnxruntime", reason="ONNX Runtime is not installed: pip install 'deepjudge[onnx]'"
+)
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
@@ -141,6 +143,26 @@ def test_a_branch_that_depends_on_the_input_hides_the_layers_and_says_so(
     assert Access.LAYERS not in opened.access
     assert "'h'" in opened.unseen
     assert opened.predict(X).shape == (5, 3)
+
+
+def test_what_a_file_says_of_shapes_need_not_be_so() -> None:
+    nodes = CONDITIONS["a number of channels"][0]
+    proto = helper.make_model(
+        helper.make_graph(
+            [node("MatMul", "x W", "a"), *nodes, choice("q"), node("MatMul", "h L", "y")],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("n", "wide"))],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("n", 3))],
+            tensors(W=FIRST, L=LAST, one=np.array(1), six=np.array(5)),
+            value_info=[helper.make_tensor_value_info("a", TensorProto.FLOAT, ("n", 5))],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    runtime = onnxruntime.InferenceSession(proto.SerializeToString())
+    np.testing.assert_allclose(np.tanh(X @ FIRST) @ LAST, runtime.run(None, {"x": X})[0], atol=1e-5)
+    proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
+    check(ADAPTER.open(proto), np.tanh(X @ FIRST))
 
 
 def test_a_branch_without_layers_hides_none() -> None:
