@@ -1,10 +1,12 @@
 """Make a suite: run the generators on the victim, keep the cases that serve, let the victim answer them."""
 
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 
 from deepjudge_core.components.kinds import Generator
 from deepjudge_core.components.registry import Catalogue, Configured, Registry, load_registry
@@ -22,7 +24,7 @@ from deepjudge_core.models.asking import ask, ask_again
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
-from deepjudge_core.suites.inputs import check_bounds
+from deepjudge_core.suites.inputs import as_inputs, check_bounds
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.settings import DEFAULT_GENERATORS, SuiteSettings
 from deepjudge_core.suites.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
@@ -104,7 +106,7 @@ def generate_suite(
         if any(generator.component.makes == "corners" for generator in generators):
             notes.append("neuron ranges were taken over the seeds, since no training inputs were given")
     else:
-        training_inputs = _check_training(victim, np.asarray(training_inputs, dtype=np.float32), seeds, layout)
+        training_inputs = _check_training(victim, as_inputs("training inputs", training_inputs), seeds, layout)
     parts = [_clean(seeds)]
     records = []
     unreached: list[tuple[int, int]] = []
@@ -117,8 +119,17 @@ def generate_suite(
         if generator.makes == "corners":
             unreached += [(int(layer), int(neuron)) for layer, neuron in cases.unreached]
         parts.append(_rows(cases, keep, seeds, generator, place))
+        notes += [f"{generator.name}: {note}" for note in cases.notes]
         records.append(
-            GeneratorRecord(generator.name, generator.makes, configured.provider, options, len(keep), int(keep.sum()))
+            GeneratorRecord(
+                name=generator.name,
+                makes=generator.makes,
+                provider=configured.provider,
+                options={**options, **cases.options},
+                made=len(keep),
+                kept=int(keep.sum()),
+                details=cases.details or UNSET,
+            )
         )
     if any(generator.component.makes == "corners" for generator in generators):
         notes += _thin(victim, taps, unreached)
@@ -183,6 +194,7 @@ def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> C
             raise ModelError(f"{task.victim.name}: does not give {_text(missing)}, which {generator.name} needs")
         cases = generator.generate(task, **options)
         _check(cases, generator, task)
+        _check_words(cases, generator, options)
     except DeepJudgeError:
         raise
     except (Exception, SystemExit) as error:
@@ -220,6 +232,19 @@ def _check(cases: object, generator: Generator, task: Task) -> None:
     for place in (*zip(cases.layers, cases.neurons, strict=True), *cases.unreached):
         if tuple(place) not in places:
             raise PluginError(f"{failed} expected a neuron of a layer, found neuron {place[1]} of layer {place[0]}")
+
+
+def _check_words(cases: Cases, generator: Generator, options: Mapping[str, Any]) -> None:
+    failed = f"the generator {generator.name!r} failed:"
+    if not set(cases.options) <= set(options):
+        raise PluginError(f"{failed} expected to choose options of {', '.join(options) or 'none'}, found others")
+    words = [dict(cases.options), dict(cases.details), list(cases.notes)]
+    try:
+        plain = json.loads(json.dumps(words, allow_nan=False))
+    except (TypeError, ValueError):
+        plain = None
+    if plain != words or not all(isinstance(note, str) for note in cases.notes):
+        raise PluginError(f"{failed} expected options and details that JSON holds, and notes that are texts")
 
 
 def _are_labels(labels: Array | None, n: int, classes: int) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from deepjudge_core.components.values import Answers, CaseSet
 from deepjudge_core.errors import FileFormatError
@@ -43,7 +44,10 @@ class CaseTable:
 
 
 class GeneratorRecord(Document, frozen=True):
-    """How one generator was run: its name, who gave it, all its options, and how many cases came of it."""
+    """How one generator was run: its name, who gave it, all its options, and how many cases came of it.
+
+    Options that it chose by itself are among them. Details are what else it keeps of how the cases were made.
+    """
 
     name: str
     makes: str
@@ -51,6 +55,7 @@ class GeneratorRecord(Document, frozen=True):
     options: Json
     made: int
     kept: int
+    details: Json | UnsetType = UNSET  # before there were any, files had none, and so had their digests
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +113,15 @@ class Suite:
             layer: np.where(self.cases.layers[rows] == place, self.cases.neurons[rows], -1)
             for place, layer in enumerate(self.layers)
         }
+        probabilities, seed_labels = observation.probabilities, None
+        if probabilities is not None and case_set != "mistakes":  # which were made from no seed
+            seed_labels = _fixed(probabilities[self.rows("clean")].argmax(axis=1)[self.cases.seeds[rows]])
         return Answers(
             labels=_fixed(self.cases.labels[rows]),
-            probabilities=None if observation.probabilities is None else _fixed(observation.probabilities[rows]),
+            probabilities=None if probabilities is None else _fixed(probabilities[rows]),
             activations={layer: _fixed(values[rows]) for layer, values in observation.activations.items()},
             made_for={layer: _fixed(neurons) for layer, neurons in made_for.items()},
+            seed_labels=seed_labels,
         )
 
 

@@ -1,6 +1,7 @@
 """What every generator must keep."""
 
 import dataclasses
+import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -52,6 +53,7 @@ def generator_checks(generator: Generator, task: Task, *, options: Mapping[str, 
     yield "leaves-task", trial.check_leaves_task
     yield "leaves-victim", trial.check_leaves_victim
     yield "repeatable", trial.check_repeatable
+    yield "choices", trial.check_choices
     yield "batches", trial.check_batches
     yield "units", trial.check_units
 
@@ -88,11 +90,13 @@ class _Trial:
             drew_global_numbers=numbers != global_numbers(),
         )
 
-    def _generate(self, task: Task) -> Cases:
+    def _generate(self, task: Task, choices: Mapping[str, Any] | None = None) -> Cases:
         # Of a fresh source of randomness, and a victim that gives what the generator says it needs and no more.
         victim = View(task.victim, access=self.generator.needs | Access.BLACK_BOX)
         rng = np.random.default_rng(0)
-        cases: Cases = self.generator.generate(dataclasses.replace(task, victim=victim, rng=rng), **self.options)
+        cases: Cases = self.generator.generate(
+            dataclasses.replace(task, victim=victim, rng=rng), **{**self.options, **(choices or {})}
+        )
         expect(isinstance(cases, Cases), f"{self._label}: expected Cases, found a {type(cases).__name__}")
         return cases
 
@@ -120,14 +124,14 @@ class _Trial:
 
     def check_repeatable(self) -> None:
         again = self._generate(_copied(self.task))
-        ours, theirs = (
-            (*_columns(cases), () if cases.labels is None else cases.labels) for cases in (self.cases, again)
-        )
-        same = all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
-        expect(
-            same and self.cases.unreached == again.unreached,
-            f"{self._label}: makes other cases for the same random numbers",
-        )
+        expect(_equal(self.cases, again), f"{self._label}: makes other cases for the same random numbers")
+
+    def check_choices(self) -> None:
+        chosen = self.cases.options
+        parameters = inspect.signature(self.generator.generate).parameters
+        expect(set(chosen) <= set(parameters), f"{self._label}: chose {', '.join(chosen)}, expected its own options")
+        again = self._generate(_copied(self.task), chosen)
+        expect(_equal(self.cases, again), f"{self._label}: makes other cases when it is given the options it chose")
 
     def check_batches(self) -> None:
         by_rows = dataclasses.replace(_copied(self.task), victim=View(self.task.victim, rows=3))
@@ -211,6 +215,12 @@ def _check_neurons(name: str, cases: Cases, task: Task) -> None:
     both = reached & set(cases.unreached)
     expect(not both, f"{name}: expected no cases for unreached neurons, found some for {sorted(both)}")
     expect(len(set(cases.unreached)) == len(cases.unreached), f"{name}: lists unreached neurons twice")
+
+
+def _equal(one: Cases, other: Cases) -> bool:
+    ours, theirs = ((*_columns(cases), () if cases.labels is None else cases.labels) for cases in (one, other))
+    same = all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    return same and one.unreached == other.unreached
 
 
 def _whole(places: Array | None, n: int) -> bool:

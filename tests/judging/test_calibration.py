@@ -74,7 +74,7 @@ def test_strata_in_files(tmp_path: Path) -> None:
     # As files were before controls had any.
     assert rewritten(strata="none").strata == (None, None, None)
     for damaged in (["same-data"], ["same-data", None, "neighbours"], {"a": 1}, 5):
-        with pytest.raises(FileFormatError, match="not a complete calibration"):
+        with refused(FileFormatError, f"{path}: ", "calibration", "strata", code="damaged-file"):
             rewritten(strata=damaged)
 
 
@@ -110,6 +110,26 @@ def test_a_control_that_is_given_twice_counts_once() -> None:
     )
     assert run(one, shifted(one, 1e-6)).notes == ("converted: is the same model as toy-1, counted once",)
     assert run(one, shifted(one, 1e-3)).notes == ()
+
+
+def test_controls_that_the_cases_fool_as_the_victim_are_noted() -> None:
+    suite = toys.suite()
+    adversarial = np.flatnonzero(suite.rows("adversarial"))
+
+    def fooled(seed: int, count: int) -> Observation:
+        seen = toys.seen(seed)
+        p = seen.probabilities.copy()
+        rows = adversarial[p[adversarial].argmax(axis=1) != suite.victim.probabilities[adversarial].argmax(axis=1)]
+        rows = rows[: max(0, count - (len(adversarial) - len(rows)))]
+        p[rows] = suite.victim.probabilities[rows]
+        return dataclasses.replace(seen, probabilities=p)
+
+    assert run(*(toys.seen(seed) for seed in (1, 2, 3))).notes == ()
+    assert run(*(fooled(seed, len(adversarial)) for seed in (1, 2))).notes != ()
+    [note] = run(fooled(1, len(adversarial)), fooled(2, len(adversarial)), fooled(3, len(adversarial) - 1)).notes
+    assert f"{1 - 1 / (3 * len(adversarial)):.0%}" in note
+    unmapped = dataclasses.replace(toys.seen(1), probabilities=None, unmapped="other classes")
+    assert run(unmapped).notes == ()
 
 
 def test_the_victim_is_no_control() -> None:
