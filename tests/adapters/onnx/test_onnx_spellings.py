@@ -150,6 +150,22 @@ def test_limits_that_were_attributes() -> None:
     check_layers(model.activations(x, list(model.layers)), before, "hard swish")
 
 
+def test_numbers_and_tensors_may_be_quantised() -> None:
+    def quantised(x: Tensor, scale: float) -> Tensor:
+        bounds = x.graph.weight(np.array(scale, np.float32)), x.graph.weight(np.array(128, np.uint8))
+        return x.graph.add("DequantizeLinear", x.graph.add("QuantizeLinear", x, *bounds), *bounds)
+
+    def act(x: Tensor) -> Tensor:
+        sixth = x.graph.add("DequantizeLinear", x.graph.weight(np.array(100, np.uint8)), x.graph.number(1 / 600))
+        inner = quantised(M.clip(quantised(x + 3, 0.1), 0.0, 6.0), 0.1)
+        return quantised(x * inner, 0.5) * sixth
+
+    model, x, before = dense(Graph(), act)
+    hidden, _ = model.activations(x, list(model.layers)).values()
+    np.testing.assert_allclose(hidden, before * np.clip(before / 6 + 0.5, 0, 1), atol=0.2)
+    assert next(iter(model.layers)).startswith("Mul")
+
+
 def test_zeros_of_the_tensor_s_own_shape() -> None:
     def act(x: Tensor) -> Tensor:
         zeros = x.graph.add("ConstantOfShape", x.graph.add("Shape", x))
