@@ -136,8 +136,12 @@ _LONGEST = 500  # characters of what a library says
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says first of an error, whose further lines are for its developers."""
-    return clean((str(error).strip().splitlines() or [type(error).__name__])[0], _LONGEST)
+    """What a library says first of an error, whose further lines are for its developers; its kind where that helps."""
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return clean(type(error).__name__, _LONGEST)
+    bare = isinstance(error, KeyError | AttributeError | TypeError | IndexError)  # of which the words alone say little
+    return clean(f"{type(error).__name__}: {lines[0]}" if bare else lines[0], _LONGEST)
 
 
 def one_line(error: BaseException) -> str:

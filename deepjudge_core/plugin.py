@@ -28,6 +28,7 @@ from deepjudge_core.files.storage import write_bytes
 from deepjudge_core.models.cka import linear_cka, unbiased_linear_cka
 from deepjudge_core.models.model import Access, BatchedModel, Cotangent, InputSpec, Model, Scores, softmax
 from deepjudge_core.models.network import Architecture, Network, ScoresCotangent, Trainer, Weights
+from deepjudge_core.models.outputs import Output, Outputs
 from deepjudge_core.models.taps import Op, Role, Tap, Taps, axes_beside_one_place, find_taps
 from deepjudge_core.models.training import Schedule, accuracy, cross_entropy, shifted, train
 from deepjudge_core.suites.seeds import select_seeds
@@ -62,6 +63,8 @@ __all__ = [
     "ModelError",
     "Network",
     "Op",
+    "Output",
+    "Outputs",
     "Role",
     "Rule",
     "Schedule",

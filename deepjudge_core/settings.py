@@ -55,6 +55,11 @@ class Matches(BaseMetadata):
 
 
 @dataclass(frozen=True)
+class OrNumber(BaseMetadata):
+    """A text, in place of which a file may have a whole number from 1, which is the text of its digits."""
+
+
+@dataclass(frozen=True)
 class Size(BaseMetadata):
     """A number of bytes, which is written as ``8GiB``."""
 

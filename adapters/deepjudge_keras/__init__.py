@@ -13,6 +13,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network
+from deepjudge_core.models.outputs import Choice
 from deepjudge_keras.files import GRAPH, examine
 
 _EXTRA = Extra("TensorFlow and Keras", "tensorflow", ("tensorflow", "keras", "h5py"))
@@ -42,16 +43,18 @@ def _accepts(source: object) -> bool:
     return any(cls.__name__ == "Model" and cls.__module__.partition(".")[0] == "keras" for cls in type(source).__mro__)
 
 
-def _open(source: Path | Any, *, name: str | None = None, batch_size: int | None = None) -> Model:
+def _open(
+    source: Path | Any, *, name: str | None = None, batch_size: int | None = None, output: Choice = None
+) -> Model:
     with _framework(name or name_of(source)):
         from deepjudge_keras.model import open_keras
         from deepjudge_keras.savedmodel import open_saved_model
     if _is_saved_model(source):
-        return open_saved_model(source, name=name, batch_size=batch_size)
-    return open_keras(source, name=name, batch_size=batch_size)
+        return open_saved_model(source, name=name, batch_size=batch_size, output=output)
+    return open_keras(source, name=name, batch_size=batch_size, output=output)
 
 
-def _network(source: Path | Any, *, name: str | None = None) -> Network:
+def _network(source: Path | Any, *, name: str | None = None, output: Choice = None) -> Network:
     if _is_saved_model(source):
         raise ModelError(
             f"{name or source}: expected a model that can be made anew, found a SavedModel, which holds operations and "
@@ -59,7 +62,7 @@ def _network(source: Path | Any, *, name: str | None = None) -> Network:
         )
     with _framework(name or name_of(source)):
         from deepjudge_keras.network import open_network
-    return open_network(source, name=name)
+    return open_network(source, name=name, output=output)
 
 
 def _warm_up(*, gradients: bool) -> None:

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
+from deepjudge_core.models.outputs import Choice, Output, Outputs, name_of_path
 from deepjudge_core.models.taps import Op, Role, Tap, axes_beside_one_place, find_taps
 from deepjudge_core.types import Layout
 
@@ -53,6 +54,8 @@ _LOOPS = ("StatelessWhile", "While")
 
 _FUNCTIONS = {name.replace("_", "") for name in dir(keras.activations)} - {"linear", "softmax", "logsoftmax"}
 """Keras's activation functions, spelt as the layers and operations of the same name are in lower case."""
+
+_SOFTMAX = (Scores.PROBABILITIES, Scores.LOG_PROBABILITIES)
 
 _LISTENING = threading.Lock()
 
@@ -88,12 +91,14 @@ class Trace:
         scores: What they are.
         taps: Layer name to the tensor there and the axis of its neurons, in forward order, the logits last.
         layout: Where its layers expect the channels, where that is known.
+        outputs: What it gives, and which of it are the scores.
     """
 
     output: Any
     scores: Scores
     taps: Mapping[str, tuple[Any, int]]
     layout: Layout | None
+    outputs: Outputs
 
     def neurons(self, layer: str) -> Any:
         """Tensor of the neuron outputs ``(n, neurons)`` at a layer."""
@@ -103,21 +108,22 @@ class Trace:
         return tf.reduce_mean(wide, axes) if axes else wide
 
 
-def trace(model: Any, x: Any, state: State = ()) -> Trace:
+def trace(model: Any, x: Any, state: State = (), choice: Choice = None) -> Trace:
     """Trace a model of one input, as it is in use, and find its taps.
 
     Args:
         model: A built ``keras.Model``. Nothing is changed in it.
         x: Its input, a tensor of the graph that it is traced into.
         state: Pairs of a variable and the tensor that stands for it.
+        choice: The output that holds the scores, where the user says it.
 
     Raises:
         ModelError: When it gives no scores ``(n, classes)``.
     """
-    return _trace(model, x, state)[0]
+    return _trace(model, x, state, choice)[0]
 
 
-def trace_training(model: Any, x: Any, state: State) -> tuple[Trace, list[Any]]:
+def trace_training(model: Any, x: Any, state: State, choice: Choice = None) -> tuple[Trace, list[Any]]:
     """Trace a model as it is in training.
 
     Its taps are those that it has in use: what training adds, such as dropout, makes none.
@@ -128,34 +134,61 @@ def trace_training(model: Any, x: Any, state: State) -> tuple[Trace, list[Any]]:
     Raises:
         ModelError: When it gives no scores ``(n, classes)``, or a tap is not there in training.
     """
-    used, before = _trace(model, x, state)
-    output, after, values = _call_model(model, x, state, training=True)
+    used, before = _trace(model, x, state, choice)
+    outputs, after, values = _call_model(model, x, state, training=True)
+    output = outputs[used.outputs.place][1]
     taps = {name: (_counterpart(name, tensor, before, after), axis) for name, (tensor, axis) in used.taps.items()}
-    return Trace(output, used.scores, taps, used.layout), values
+    return Trace(output, used.scores, taps, used.layout, used.outputs), values
 
 
-def _trace(model: Any, x: Any, state: State) -> tuple[Trace, list[Call]]:
-    output, calls, _ = _call_model(model, x, state, training=False)
+def _trace(model: Any, x: Any, state: State, choice: Choice) -> tuple[Trace, list[Call]]:
+    named, calls, _ = _call_model(model, x, state, training=False)
     layers = {op.name: (op, call.path) for call in calls for op in _layer_ops(call)}  # outer ones last, so they stay
-    taps = find_taps(operations(x, {name: op for name, (op, _) in layers.items()}), output.name)
+    ops = operations(x, {name: op for name, (op, _) in layers.items()})
+    outputs = Outputs.of(_describe(named, ops), choice)
+    output = named[outputs.place][1]
+    taps = find_taps(ops, output.name)
     first = any(getattr(call.operation, "data_format", None) == "channels_first" for call in calls)
-    named = _name_taps(taps.taps, x.graph, calls, {name: path for name, (_, path) in layers.items()})
-    return Trace(output, taps.scores, named, "channels_first" if first else "channels_last"), calls
+    tensors = _name_taps(taps.taps, x.graph, calls, {name: path for name, (_, path) in layers.items()})
+    return Trace(output, taps.scores, tensors, "channels_first" if first else "channels_last", outputs), calls
 
 
-def _call_model(model: Any, x: Any, state: State, *, training: bool) -> tuple[Any, list[Call], list[Any]]:
-    """The scores of a model, the calls inside it, and what becomes of the variables."""
+def _describe(named: Sequence[tuple[str, Any]], ops: Sequence[Op]) -> list[Output]:
+    tables = [tensor.name for _, tensor in named if _row(tensor)]
+    softmax = {name for name in tables if len(tables) > 1 and find_taps(ops, name).scores in _SOFTMAX}
+    return [Output(name, _shape(tensor), _row(tensor), softmax=tensor.name in softmax) for name, tensor in named]
+
+
+def _row(tensor: Any) -> int | None:
+    """How many real numbers an output gives for each input, where it gives a row of them."""
+    width: int | None = tensor.shape[1] if tensor.shape.rank == 2 and tensor.dtype.is_floating else None
+    return width
+
+
+def _shape(tensor: Any) -> str:
+    width = _row(tensor)
+    if width is not None:
+        return f"(n, {width})"
+    shape = "of any shape" if tensor.shape.rank is None else str(tuple(tensor.shape))
+    return shape if tensor.dtype.is_floating else f"{shape} of {tensor.dtype.name}"
+
+
+def _call_model(
+    model: Any, x: Any, state: State, *, training: bool
+) -> tuple[list[tuple[str, Any]], list[Call], list[Any]]:
+    """What a model gives, each with its name, the calls inside it, and what becomes of the variables."""
     structure = getattr(model, "input", None)  # a list or dict, where it was made with a list or dict of one input
     inputs = x if structure is None else keras.tree.pack_sequence_as(structure, [x])
     calls: list[Call] = []
     # Updates of variables and losses of regularisers go to the scope, not to the model.
     with keras.StatelessScope(state) as scope, _listening(calls, x.graph):
-        outputs = keras.tree.flatten(model(inputs, training=training))
-    output = next((output for output in outputs if output.shape.rank == 2), None)
-    if output is None:
-        shapes = ", ".join(str(tuple(output.shape)) for output in outputs)
-        raise ModelError(f"expected an output (n, classes), found {shapes}")
-    return output, calls, [scope.get_current_value(variable) for variable, _ in state]
+        outputs = keras.tree.flatten_with_path(model(inputs, training=training))
+    names = [name_of_path(path) for path, _ in outputs]
+    layers = getattr(model, "output_names", None) or []  # of the layers that give them
+    if not any(names) and len(set(layers)) == len(names):
+        names = list(layers)
+    named = [(name, tensor) for name, (_, tensor) in zip(names, outputs, strict=True) if tf.is_tensor(tensor)]
+    return named, calls, [scope.get_current_value(variable) for variable, _ in state]
 
 
 def _counterpart(tap: str, tensor: Any, before: Sequence[Call], after: Sequence[Call]) -> Any:
@@ -423,6 +456,8 @@ def _name_taps(
     named: dict[str, tuple[Any, int]] = {}
     for tap in taps:
         tensor = graph.get_tensor_by_name(tap.name)
+        if tensor.dtype.is_complex:  # of whose numbers no metric knows what to make
+            continue
         innermost = (call.path for call in calls if places[tensor.op.name] in call.span)
         name = path = paths.get(tap.name) or next(innermost, "") or tensor.op.type.lower()
         again = 1

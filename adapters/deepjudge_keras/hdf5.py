@@ -34,6 +34,15 @@ def elements(file: Any, size: int) -> int:
     return count
 
 
+def whole_tables(file: Any) -> dict[str, tuple[int, ...]]:
+    """The tables of whole numbers, or of true and false, among a model's weights: name to shape."""
+    return {
+        name: dataset.shape
+        for name, dataset in _datasets(file)
+        if dataset.dtype.kind in "biu" and dataset.shape and not name.startswith("/optimizer")
+    }
+
+
 def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
     groups, addresses = [("", file)], {h5py.h5o.get_info(file.id).addr}
     while groups:

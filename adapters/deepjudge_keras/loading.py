@@ -5,7 +5,8 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -70,6 +71,7 @@ def _of_archive(file: BinaryIO) -> Any:
         weights = _Weights(archive.read(files.WEIGHTS))
     with h5py.File(weights) as content:
         held = hdf5.elements(content, len(weights.getbuffer()))
+        whole = hdf5.whole_tables(content)
 
     def make() -> Any:
         with ObjectSharingScope():
@@ -78,6 +80,7 @@ def _of_archive(file: BinaryIO) -> Any:
     _expect_size(make, held)
     model = make()
     if model.built:
+        _expect_kinds(model, whole)
         model.load_weights(weights)
     return model
 
@@ -99,9 +102,32 @@ def _of_hdf5(file: BinaryIO) -> Any:
 
         _expect_size(make, held)
         model = make()
+        _expect_kinds(model, hdf5.whole_tables(content))
         with keras_option_scope(use_legacy_config=True), SafeModeScope(True):
             legacy_h5_format.load_weights_from_hdf5_group(content["model_weights"], model)
     return model
+
+
+def _expect_kinds(model: Any, whole: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse whole numbers for weights that are real ones, and the reverse, which Keras would cast in silence.
+
+    Args:
+        model: The model before its weights are loaded.
+        whole: Name to shape of the tables of whole numbers in its file.
+    """
+    held = Counter(whole.values())
+    room = Counter(shape for shape in map(_whole_shape, model.variables) if shape)
+    for name, shape in whole.items():
+        if held[shape] > room[shape]:
+            raise ModelError(f"expected real numbers as its layers have them, found whole ones in {name!r:.80} {shape}")
+    for shape, count in Counter(shape for shape in map(_whole_shape, model.weights) if shape).items():
+        if count > held[shape]:
+            raise ModelError(f"expected whole numbers as its layers have them, found real ones for {shape}")
+
+
+def _whole_shape(variable: Any) -> tuple[int, ...]:
+    # Of a variable of whole numbers; empty for others, and for single numbers, which count something.
+    return () if keras.backend.is_float_dtype(variable.dtype) else tuple(variable.shape)
 
 
 def _expect_size(make: Callable[[], Any], held: int) -> None:

@@ -16,6 +16,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests
 from deepjudge_core.models.adapters import name_of
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
+from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_keras.derivative import Derivative
 from deepjudge_keras.graph import Trace, trace
@@ -37,6 +38,7 @@ class TracedModel(BatchedModel):
         digest: str,
         batch_size: int | None = None,
         weights: Sequence[Any] = (),
+        by_output: Callable[[int], "TracedModel"] | None = None,
     ) -> None:
         """Trace the model, which is left as it is.
 
@@ -44,8 +46,9 @@ class TracedModel(BatchedModel):
             trace: Traces it into the graph of the input that it is given, and of the weights.
             signature: The ``tf.TensorSpec`` of its input.
             weights: Tensors of the weights that it does not hold itself.
+            by_output: Opens the same model with its scores in another output.
         """
-        self._trace = trace
+        self._trace, self._open_by_output = trace, by_output
         self._signature = signature
         self._weights = tuple(weights)
         traces: list[Trace] = []
@@ -78,7 +81,14 @@ class TracedModel(BatchedModel):
             scores=traced.scores,
             batch_size=batch_size,
             fixed_batch=fixed_batch,
+            outputs=traced.outputs,
         )
+
+    def by_output(self, place: int) -> "TracedModel":
+        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        if self._open_by_output is None:
+            raise ModelError(f"{self.name}: expected a model that was opened, found one that is trained")
+        return self._open_by_output(place)
 
     def with_weights(self, weights: Sequence[Any], *, name: str, digest: str) -> "TracedModel":
         """The same with other weights, run by the same functions."""
@@ -152,18 +162,32 @@ class TracedModel(BatchedModel):
             raise ModelError(f"{self.name}: expected {rows} rows from layer {layer!r}, found {len(output)}")
 
 
-def open_keras(source: Any, *, name: str | None = None, batch_size: int | None = None) -> TracedModel:
-    """Open a file, or a live ``keras.Model``."""
+def open_keras(
+    source: Any, *, name: str | None = None, batch_size: int | None = None, output: Choice = None
+) -> TracedModel:
+    """Open a file, or a live ``keras.Model``.
+
+    Args:
+        name: What to call it.
+        batch_size: Rows in a batch.
+        output: The one that holds the scores, by its name or its number.
+    """
     named = name or name_of(source)
     model = load(source, named)
     live = model is source
-    return TracedModel(
-        functools.partial(trace, model),
-        signature(model, named),
-        name=named,
-        digest=_live_digest(model) if live else digests.of_file(source).digest,
-        batch_size=batch_size,
-    )
+    spec, digest = signature(model, named), _live_digest(model) if live else digests.of_file(source).digest
+
+    def opened(choice: Choice) -> TracedModel:
+        return TracedModel(
+            functools.partial(trace, model, choice=choice),
+            spec,
+            name=named,
+            digest=digest,
+            batch_size=batch_size,
+            by_output=lambda place: opened(place + 1),
+        )
+
+    return opened(output)
 
 
 def signature(model: Any, name: str) -> Any:

@@ -16,6 +16,7 @@ from deepjudge_core.files import storage
 from deepjudge_core.models.adapters import name_of, prefixed
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.models.network import Network, Weights
+from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array, Layout
 from deepjudge_keras.blueprint import Blueprint, undisturbed
 from deepjudge_keras.loading import cause, load
@@ -35,7 +36,13 @@ class KerasArchitecture:
     suffix = ".keras"
 
     def __init__(
-        self, blueprint: Blueprint, *, name: str, names: Collection[str] = (), layout: Layout | None = None
+        self,
+        blueprint: Blueprint,
+        *,
+        name: str,
+        names: Collection[str] = (),
+        layout: Layout | None = None,
+        output: Choice = None,
     ) -> None:
         """Make the copy.
 
@@ -44,11 +51,12 @@ class KerasArchitecture:
             name: What it is called in messages.
             names: Of its weights; by default those that Keras has for them.
             layout: Where the channels of its input are, where its layers do not tell.
+            output: The one that holds the scores, by its name or its number.
 
         Raises:
             ModelError: When it cannot be made, or is none that can be trained.
         """
-        self._blueprint, self._name = blueprint, name
+        self._blueprint, self._name, self._output = blueprint, name, output
         self._model = self._make(np.random.default_rng(0))
         variables = self._variables(self._model)
         self._names = tuple(names) or _unique(variable.path for variable in variables)
@@ -56,7 +64,7 @@ class KerasArchitecture:
         spec = signature(self._model, name)
         if not spec.dtype.is_floating:
             raise ModelError(f"{name}: expected a network of real inputs to train, found one of {spec.dtype.name}")
-        self._functions = Functions(self._model, self._state, spec, name)
+        self._functions = Functions(self._model, self._state, spec, name, output)
         first = self._functions.tensors(self._values(self._model))
         self._opened = TracedModel(self._functions.trace, spec, name=name, digest="", weights=first)
         self._opened.input = replace(self._opened.input, layout=layout or self._opened.input.layout)
@@ -79,7 +87,9 @@ class KerasArchitecture:
         refused = f"{self._name}: cannot be given {classes} classes"
         try:
             blueprint = self._blueprint.with_units(head, classes)
-            architecture = KerasArchitecture(blueprint, name=self._name, names=self._names, layout=self.input.layout)
+            architecture = KerasArchitecture(
+                blueprint, name=self._name, names=self._names, layout=self.input.layout, output=self._output
+            )
         except ModelError as error:
             raise ModelError(f"{refused}: {str(error).removeprefix(f'{self._name}: ')}") from error
         others = [name for name in self._names if name not in self.head]
@@ -147,8 +157,12 @@ class KerasArchitecture:
         return {n: np.array(v.numpy()) for n, v in zip(self._names, self._variables(model), strict=True)}
 
 
-def open_network(source: Any, *, name: str | None = None) -> Network:
+def open_network(source: Any, *, name: str | None = None, output: Choice = None) -> Network:
     """Open a file, or a live ``keras.Model``, of which a copy is made.
+
+    Args:
+        name: What to call it.
+        output: The one that holds the scores, by its name or its number.
 
     Raises:
         ModelError: When it cannot be opened, made anew or trained.
@@ -159,7 +173,7 @@ def open_network(source: Any, *, name: str | None = None) -> Network:
     rows, *axes = signature(model, named).shape
     with prefixed(f"{named}: cannot be made anew"):
         blueprint = Blueprint.of(model)
-    architecture = KerasArchitecture(blueprint, name=named)
+    architecture = KerasArchitecture(blueprint, name=named, output=output)
     network = Network(architecture, architecture.weights_of(model))
     if rows is not None:
         try:

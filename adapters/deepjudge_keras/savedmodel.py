@@ -5,8 +5,8 @@ which only the plain ones are refused here, and TensorFlow's readers were not ma
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests
+from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access
+from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
 from deepjudge_core.models.taps import find_taps
 from deepjudge_core.types import Array, Layout
 from deepjudge_keras.graph import Trace, data_format, operations
@@ -45,28 +47,32 @@ class Signature:
         function: The concrete function.
         input: The ``tf.TensorSpec`` of its one input.
         samples: Random inputs.
-        answers: Its scores ``(n, classes)`` for them.
-        output: Place of these among its outputs.
+        answers: All that it gives for them.
+        outputs: What these are, and which of them are the scores.
     """
 
     loaded: Any
     function: Any
     input: Any
     samples: Array
-    answers: Array
-    output: int
+    answers: Sequence[Array]
+    outputs: Outputs
+
+    @property
+    def scores(self) -> Array:
+        """Its scores ``(n, classes)`` for the random inputs."""
+        return self.answers[self.outputs.place]
 
     def trace(self, x: Any) -> Trace:
         """Trace it into the graph of ``x``, operation by operation."""
-        output = inline(self.function, x, self.function.outputs[self.output])
+        output = inline(self.function, x, self.function.outputs[self.outputs.place])
         while output.op.type == "Identity":  # in which calls wrap their results
             output = output.op.inputs[0]
         output = self._scores(output)
         taps = find_taps(operations(x), output.name)
-        tensors = {
-            tap.name.removesuffix(":0"): (x.graph.get_tensor_by_name(tap.name), tap.channel) for tap in taps.taps
-        }
-        return Trace(output, taps.scores, tensors, _layout(x.graph))
+        named = {tap.name: (x.graph.get_tensor_by_name(tap.name), tap.channel) for tap in taps.taps}
+        tensors = {name.removesuffix(":0"): tap for name, tap in named.items() if not tap[0].dtype.is_complex}
+        return Trace(output, taps.scores, tensors, _layout(x.graph), self.outputs)
 
     def trace_as_one(self, x: Any) -> Trace:
         """Trace it into the graph of ``x`` as a single call, in which only the output can be seen."""
@@ -74,27 +80,40 @@ class Signature:
         called = {operation.type for operation in graph.get_operations()} & set(CALLS)
         if called:  # the last operation, which makes the scores, may be inside
             raise ModelError(f"expected a graph that shows what its scores are, found a {called.pop()}")
-        scores = find_taps(operations(argument(self.function)), self.function.outputs[self.output].name).scores
-        output = self._scores(_call(self.function, self.input.name, x)[self.output])
-        return Trace(output, scores, {"output": (output, 1)}, None)
+        scores = find_taps(operations(argument(self.function)), self.function.outputs[self.outputs.place].name).scores
+        output = self._scores(_call(self.function, self.input.name, x)[self.outputs.place])
+        return Trace(output, scores, {"output": (output, 1)}, None, self.outputs)
 
     def _scores(self, output: Any) -> Any:
-        output.set_shape((None, self.answers.shape[1]))  # a graph need not say
+        output.set_shape((None, self.scores.shape[1]))  # a graph need not say
         return output
 
 
-def open_saved_model(path: Path, *, name: str | None = None, batch_size: int | None = None) -> TracedModel:
+def open_saved_model(
+    path: Path, *, name: str | None = None, batch_size: int | None = None, output: Choice = None
+) -> TracedModel:
     """Open a SavedModel folder; see the module on those of people who may attack you.
 
     The signature ``serving_default`` is taken, or the only one. What is traced is run on random inputs and compared
     with what the signature itself gives.
+
+    Args:
+        name: What to call it.
+        batch_size: Rows in a batch.
+        output: The one that holds the scores, by its name or its number.
     """
-    named = name or str(path)
-    signature = _signature(path)
     digest = digests.of_folder(path).digest
+    return _open(_signature(path, output), path, name or str(path), digest, batch_size)
+
+
+def _open(signature: Signature, path: Path, named: str, digest: str, batch_size: int | None) -> TracedModel:
+    def by_output(place: int) -> TracedModel:
+        return _open(replace(signature, outputs=signature.outputs.by(place)), path, named, digest, batch_size)
 
     def opened(trace: Callable[[Any], Trace]) -> TracedModel:
-        return TracedModel(trace, signature.input, name=named, digest=digest, batch_size=batch_size)
+        return TracedModel(
+            trace, signature.input, name=named, digest=digest, batch_size=batch_size, by_output=by_output
+        )
 
     try:
         model = opened(signature.trace)
@@ -105,7 +124,7 @@ def open_saved_model(path: Path, *, name: str | None = None, batch_size: int | N
             raise error from None
         model.refuse(Access.LAYERS | Access.GRADIENTS, str(error).removeprefix(f"{named}: "))
     for _ in range(2):  # numbers drawn at random may begin alike
-        _compare(path, signature.answers, model.forward(signature.samples, None)[0])
+        _compare(path, signature.scores, model.forward(signature.samples, None)[0])
     if Access.GRADIENTS in model.access:
         try:
             model.backward(signature.samples, np.ones_like, model.logits)
@@ -115,7 +134,7 @@ def open_saved_model(path: Path, *, name: str | None = None, batch_size: int | N
     return model
 
 
-def _signature(path: Path) -> Signature:
+def _signature(path: Path, choice: Choice) -> Signature:
     meta = _meta_graph(path)
     key, spec = _choose_signature(path, meta)
     try:
@@ -129,18 +148,20 @@ def _signature(path: Path) -> Signature:
     except Exception as error:
         missing = "" if (path / _VARIABLES).is_file() else f" without {_VARIABLES}"
         raise _other(path, f"one{missing} that cannot be loaded: {cause(error)}") from error
-    samples, outputs = _run(path, function, spec)
-    tables = [  # of real numbers; the kind of bfloat16 is V to numpy
-        place
-        for place, output in enumerate(outputs)
-        if output.ndim == 2 and len(output) == len(samples) and output.shape[1] and output.dtype.kind in "fV"
-    ]
-    if not tables:
-        shapes = ", ".join(f"{output.dtype} {output.shape}" for output in outputs)
-        raise _other(path, f"outputs of {len(samples)} inputs without scores (n, classes): {shapes}")
-    # Of several, class probabilities rather than features, or the logits beside them.
-    output = next((place for place in tables if _sum_to_one(outputs[place])), tables[0])
-    return Signature(loaded, function, spec, samples, outputs[output], output)
+    samples, answers = _run(path, function, spec)
+    structure = function.structured_outputs
+    names = sorted(structure) if isinstance(structure, dict) else []  # as TensorFlow takes a dict apart
+    named = zip(names if len(names) == len(answers) else [""] * len(answers), answers, strict=True)
+    with prefixed(str(path)):
+        outputs = Outputs.of([_output(name, answer, len(samples)) for name, answer in named], choice)
+    return Signature(loaded, function, spec, samples, answers, outputs)
+
+
+def _output(name: str, answer: Array, rows: int) -> Output:
+    real = answer.dtype.kind in "fV"  # the kind of bfloat16 is V to numpy
+    if real and answer.ndim == 2 and len(answer) == rows:
+        return Output(name, f"(n, {answer.shape[1]})", answer.shape[1], is_softmax(answer.astype(np.float32)))
+    return Output(name, f"{answer.dtype} {answer.shape} for n = {rows}", None)
 
 
 @contextlib.contextmanager
@@ -213,10 +234,6 @@ def _run(path: Path, function: Any, spec: Any) -> tuple[Array, list[Array]]:
 def _call(function: Any, argument: str, x: Any) -> list[Any]:
     outputs: list[Any] = tf.nest.flatten(function(**{argument: x}))
     return outputs
-
-
-def _sum_to_one(output: Array) -> bool:
-    return bool((output >= 0).all() and np.allclose(output.astype(np.float32).sum(axis=1), 1, atol=1e-2))
 
 
 def _compare(path: Path, expected: Array, actual: Array) -> None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
 from deepjudge_core.models.network import ScoresCotangent, Weights
+from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_keras.derivative import Derivative
 from deepjudge_keras.graph import Trace, trace, trace_training
@@ -34,7 +35,9 @@ class Functions:
         derivative: Takes the gradients of those that have a loss in numpy.
     """
 
-    def __init__(self, model: Any, variables: Mapping[str, Any], signature: Any, name: str) -> None:
+    def __init__(
+        self, model: Any, variables: Mapping[str, Any], signature: Any, name: str, output: Choice = None
+    ) -> None:
         """Take a model.
 
         Args:
@@ -42,10 +45,11 @@ class Functions:
             variables: Name to variable, of its weights.
             signature: The ``tf.TensorSpec`` of its input.
             name: What it is called in messages.
+            output: The one that holds the scores, by its name or its number.
         """
         own = {id(variable) for variable in model.weights}
         self.derivative = Derivative()
-        self._model, self._name = model, name
+        self._model, self._name, self._output = model, name, output
         self._signature = signature
         self._variables = dict(variables)
         self._seeds = [v for v in model.variables if id(v) not in own]
@@ -53,7 +57,7 @@ class Functions:
 
     def trace(self, x: Any, *weights: Any) -> Trace:
         """Trace the model with some weights, as it is in use, into the graph of an input."""
-        return trace(self._model, x, list(zip(self._variables.values(), weights, strict=True)))
+        return trace(self._model, x, list(zip(self._variables.values(), weights, strict=True)), self._output)
 
     @functools.cached_property
     def logits(self) -> Any:
@@ -129,9 +133,10 @@ class Functions:
         *tensors: Any,
     ) -> list[Any]:
         state = list(zip([*self._variables.values(), *self._seeds], tensors, strict=True))
-        traced, values = (
-            (trace(self._model, x, state), list(tensors)) if in_use else trace_training(self._model, x, state)
-        )
+        if in_use:
+            traced, values = trace(self._model, x, state, self._output), list(tensors)
+        else:
+            traced, values = trace_training(self._model, x, state, self._output)
         if layer is not None and layer not in traced.taps:
             raise ModelError(f"no layer {layer!r}; its layers are {', '.join(traced.taps)}")
         scores = _logits(traced) if layer is None else tf.cast(traced.neurons(layer), tf.float32)

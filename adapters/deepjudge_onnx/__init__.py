@@ -7,6 +7,7 @@ from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
+from deepjudge_core.models.outputs import Choice
 from deepjudge_onnx.files import examine
 
 _EXTRA = Extra("ONNX Runtime", "onnx", ("onnx", "onnxruntime"))
@@ -38,21 +39,19 @@ def _accepts(source: object) -> bool:
     )
 
 
-def _open(
-    source: Any, *, name: str | None = None, batch_size: int | None = None, output_name: str | None = None
-) -> Model:
+def _open(source: Any, *, name: str | None = None, batch_size: int | None = None, output: Choice = None) -> Model:
     name = name or name_of(source)
     with _EXTRA.needed_by(name):
         from deepjudge_onnx.model import open_onnx
-    return open_onnx(source, name=name, batch_size=batch_size, output=output_name)
+    return open_onnx(source, name=name, batch_size=batch_size, output=output)
 
 
-def _network(source: Any, *, name: str | None = None, output_name: str | None = None) -> Any:
+def _network(source: Any, *, name: str | None = None, output: Choice = None) -> Any:
     # A program of torch.export, which another adapter trains.
     name = name or name_of(source)
     with _EXTRA.needed_by(name):
         from deepjudge_onnx.model import open_onnx_program
-    return open_onnx_program(source, name=name, output=output_name)
+    return open_onnx_program(source, name=name, output=output)
 
 
 def _warm_up(*, gradients: bool) -> None:

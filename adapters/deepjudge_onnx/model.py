@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, inliner
 from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.models.adapters import prefixed, readable
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
+from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
 from deepjudge_core.models.taps import Place, Tap, find_taps
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
@@ -53,13 +54,13 @@ _LENGTHS = (32, 224)
 _TOLERANCE, _HALF_TOLERANCE = 1e-3, 1e-2
 
 
-def open_onnx(source: Path | ModelProto, *, name: str, batch_size: int | None, output: str | None) -> "OnnxModel":
+def open_onnx(source: Path | ModelProto, *, name: str, batch_size: int | None, output: Choice) -> "OnnxModel":
     """Open a file or a live model.
 
     Args:
         name: What to call it.
         batch_size: Rows in a batch.
-        output: Name of the output that holds the scores; by default the first matrix among the outputs.
+        output: The one that holds the scores, by its name or its number.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
@@ -68,7 +69,7 @@ def open_onnx(source: Path | ModelProto, *, name: str, batch_size: int | None, o
     return OnnxModel(model, name=name, digest=digest, batch_size=batch_size, output=output)
 
 
-def open_onnx_program(source: Path | ModelProto, *, name: str, output: str | None) -> "ExportedProgram":
+def open_onnx_program(source: Path | ModelProto, *, name: str, output: Choice) -> "ExportedProgram":
     """Open a file or a live model as a program of torch.export, for any number of rows, even where it says one.
 
     Raises:
@@ -92,15 +93,17 @@ class OnnxModel(BatchedModel):
     """A graph, run from its input to whichever tensors are asked for, with a session for each set of them."""
 
     def __init__(
-        self, model: ModelProto, *, name: str, digest: str, batch_size: int | None = None, output: str | None = None
+        self, model: ModelProto, *, name: str, digest: str, batch_size: int | None = None, output: Choice = None
     ) -> None:
         """Read the graph, and run it on a few random inputs to see what it takes and gives."""
         self.name = name
-        self._model = plain(inliner.inline_local_functions(model) if model.functions else model)
+        self._model = whole = plain(inliner.inline_local_functions(model) if model.functions else model)
         self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = {}
         self._differentiable: dict[str, Differentiable] = {}
         self._source, shape, dtype = self._find_input()
-        self._output, self._samples = self._find_output(output, shape, dtype)
+        outputs, self._samples = self._find_outputs(output, shape, dtype)
+        self._output = outputs.all[outputs.place].name
+        self._whole = whole if len(outputs.tables) > 1 else None
         self._model = with_real_scores(cut(self._model, [self._output]))
         ops = operations(self._model, self._source, self._shapes())
         taps = find_taps(ops, self._output)
@@ -116,6 +119,7 @@ class OnnxModel(BatchedModel):
             scores=taps.scores,
             batch_size=batch_size,
             fixed_batch=len(self._samples[0]) if len(self._samples) == 1 else None,
+            outputs=outputs,
         )
         if _BLOCKED in {node.domain for node in self._model.graph.node}:
             self.access &= ~Access.LAYERS
@@ -133,6 +137,13 @@ class OnnxModel(BatchedModel):
         if layer not in self._differentiable:
             self._differentiable[layer] = self._convert(layer)
         return self._differentiable[layer].backward(x, cotangent)
+
+    def by_output(self, place: int) -> "OnnxModel":
+        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        if self._whole is None:
+            raise RuntimeError("the graph of a model of one output is not kept")
+        size = self._batch_size if self.fixed_batch is None else None
+        return OnnxModel(self._whole, name=self.name, digest=self.digest, batch_size=size, output=place + 1)
 
     def program(self) -> "ExportedProgram":
         """The same in PyTorch.
@@ -170,12 +181,11 @@ class OnnxModel(BatchedModel):
         shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
         return inputs[0].name, shape, _DTYPES[tensor.elem_type]
 
-    def _find_output(self, choice: str | None, shape: tuple[int | None, ...], dtype: str) -> tuple[str, list[Array]]:
-        # The output that holds the scores, and inputs that the model takes, each of another number of rows.
+    def _find_outputs(self, choice: Choice, shape: tuple[int | None, ...], dtype: str) -> tuple[Outputs, list[Array]]:
+        # All outputs, and inputs that the model takes, each of another number of rows.
         names = [value.name for value in self._model.graph.output]
-        if not names or (choice is not None and choice not in names):
-            kind = "(n, classes)" if choice is None else repr(choice)
-            raise ModelError(f"{self.name}: expected an output {kind}, found {_list(names)}")
+        if not names:
+            raise ModelError(f"{self.name}: expected an output (n, classes), found none")
         rng = np.random.default_rng(0)
         sizes = ((shape[0],),) if shape[0] else _ROWS
         lengths = _LENGTHS if None in shape[1:] else (0,)
@@ -185,16 +195,12 @@ class OnnxModel(BatchedModel):
             axes = [axis or length for axis in shape[1:]]
             samples = [rng.random((n, *axes)).astype(dtype) for n in rows]
             try:
-                results = [dict(zip(names, self._run(names, x), strict=True)) for x in samples]
+                results = zip(*(self._run(names, x) for x in samples), strict=True)
+                outputs = [_output(name, values, rows) for name, values in zip(names, results, strict=True)]
+                with prefixed(self.name):
+                    return Outputs.of(outputs, choice), samples
             except ModelError as error:
                 problems.append(error)
-                continue
-            for name in names if choice is None else [choice]:
-                if all(_are_scores(result[name], len(x)) for result, x in zip(results, samples, strict=True)):
-                    return name, samples
-            listing = _list(f"{name} {np.shape(value)}" for name, value in results[0].items())
-            text = f"{self.name}: expected an output (n, classes) for n = {rows[0]}, found {listing}"
-            problems.append(ModelError(text))
         raise problems[0]
 
     def _shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -286,8 +292,17 @@ class OnnxModel(BatchedModel):
         return None
 
 
-def _are_scores(value: object, rows: int) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2 and len(value) == rows
+def _output(name: str, values: Sequence[object], rows: Sequence[int]) -> Output:
+    # What it is by what the model gave for inputs of some numbers of rows.
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
+    if len(arrays) < len(rows):
+        return Output(name, f"a {type(values[0]).__name__}", None)
+    first, widths = arrays[0], {value.shape[1:] for value in arrays}
+    by_rows = all(value.ndim == 2 and len(value) == n for value, n in zip(arrays, rows, strict=True))
+    if by_rows and len(widths) == 1 and first.dtype.kind == "f":
+        return Output(name, f"(n, {first.shape[1]})", first.shape[1], all(map(is_softmax, arrays)))
+    kind = "" if first.dtype.kind == "f" else f" of {first.dtype}"
+    return Output(name, f"{first.shape}{kind} for n = {rows[0]}", None)
 
 
 def _load(path: Path, name: str) -> tuple[ModelProto, str]:

@@ -14,6 +14,7 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network
+from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.files import examine
 
 _EXTRA = Extra("PyTorch", "torch", ("torch",))
@@ -49,20 +50,26 @@ def _open(
     batch_size: int | None = None,
     input_shape: tuple[int, ...] | None = None,
     arch: str | None = None,
+    output: Choice = None,
 ) -> Model:
     name = name or name_of(source)
     with _torch(name):
         from deepjudge_torch.opening import open_source
-    return open_source(source, name=name, batch_size=batch_size, input_shape=input_shape, arch=arch)
+    return open_source(source, name=name, batch_size=batch_size, input_shape=input_shape, arch=arch, output=output)
 
 
 def _network(
-    source: Any, *, name: str | None = None, input_shape: tuple[int, ...] | None = None, arch: str | None = None
+    source: Any,
+    *,
+    name: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    arch: str | None = None,
+    output: Choice = None,
 ) -> Network:
     name = name or name_of(source)
     with _torch(name):
         from deepjudge_torch.network import open_torch_network
-    return open_torch_network(source, name=name, input_shape=input_shape, arch=arch)
+    return open_torch_network(source, name=name, input_shape=input_shape, arch=arch, output=output)
 
 
 def _warm_up(*, gradients: bool) -> None:

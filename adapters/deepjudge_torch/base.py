@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
@@ -72,8 +71,8 @@ class TensorModel(BatchedModel):
         with torch.inference_mode(False), torch.enable_grad(), plain:
             yield
 
-    def outputs(self, x: Array) -> Array:
-        """The model's own outputs ``(n, scores)``, before anything is made of them."""
+    def own_scores(self, x: Array) -> Array:
+        """The model's own scores ``(n, scores)``, before anything is made of them."""
         return np.concatenate([self.forward(b, None)[0][: r.stop - r.start] for b, r in self._batches(x)])
 
     def tensor(self, x: Array) -> torch.Tensor:
@@ -86,20 +85,6 @@ def neurons(tensor: torch.Tensor, rows: int, batch: int, channel: int) -> torch.
     """Average over all axes but those of the rows and of the neurons: ``(rows, neurons)``, float32 at least."""
     moved = tensor.movedim((batch, channel), (0, -1)).reshape(rows, -1, tensor.shape[channel])
     return moved.mean(1, dtype=torch.promote_types(tensor.dtype, torch.float32))
-
-
-def find_scores(answer: Any, rows: int) -> torch.Tensor:
-    """The first tensor ``(rows, classes)`` of what a model answers.
-
-    Raises:
-        ModelError: When there is none.
-    """
-    tensors = [leaf for leaf in pytree.tree_leaves(answer) if isinstance(leaf, torch.Tensor)]
-    for tensor in tensors:
-        if tensor.ndim == 2 and len(tensor) == rows:
-            return tensor
-    shapes = ", ".join(f"({', '.join('n' if s == rows else str(s) for s in tensor.shape)})" for tensor in tensors)
-    raise ModelError(f"expected an output (n, classes), found {shapes or 'none'}")
 
 
 def are_probabilities(scores: torch.Tensor) -> bool:

@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
+from deepjudge_core.models.outputs import Choice, Output, Outputs
 from deepjudge_core.models.taps import Op, Place, Role, axes_beside_one_place, find_taps
 from deepjudge_core.types import Layout
 from deepjudge_torch.base import neurons
@@ -47,6 +49,7 @@ _CHANNELS = re.compile("conv|pool|(batch|group|instance)_norm|pixel_(un)?shuffle
 # Their values do not depend on those of their input.
 _CONSTANTS = re.compile("^new_|_like$")
 MOVES = {"adjoint", "mH", "mT", "movedim", "moveaxis", "numpy_T", "permute", "swapaxes", "swapdims", "t", "transpose"}
+_SOFTMAX = (Scores.PROBABILITIES, Scores.LOG_PROBABILITIES)
 # Some places of an axis: where it is one, it is selected.
 TAKES = {"chunk", "index_select", "narrow", "select", "slice", "split", "split_with_sizes", "tensor_split", "unbind"}
 
@@ -60,6 +63,7 @@ class Network:
         example: Its fake tensor: shape and element type.
         batch: Number of rows that the graph takes: a number, or a sympy expression where it takes any.
         taps: Names of the taps in forward order, the logits last.
+        outputs: What it gives, and which of it are the scores.
         output: Name of the node that holds the scores.
         places: Where the neurons of the taps and of the output are.
         scores: What the scores are.
@@ -71,6 +75,7 @@ class Network:
     example: torch.Tensor
     batch: Any
     taps: tuple[str, ...]
+    outputs: Outputs
     output: str
     places: Mapping[str, Place]
     scores: Scores
@@ -78,10 +83,14 @@ class Network:
     recurrent: bool
 
 
-def read(graph: fx.Graph) -> Network:
+def read(graph: fx.Graph, names: Sequence[str] = (), choice: Choice = None) -> Network:
     """Find the input, the scores and the taps.
 
     A tap without rows or a fixed number of neurons of its own (one computed over the batch, say) is left out.
+
+    Args:
+        names: Of all that the graph gives, in order; empty where there are none.
+        choice: The output that holds the scores, where the user says it.
 
     Raises:
         ModelError: When there is not one input and a matrix of scores, or the graph is one of training.
@@ -96,11 +105,15 @@ def read(graph: fx.Graph) -> Network:
         raise ModelError(f"expected an input (n, ...), found one of shape {_text(example)}")
     batch = sizes(example)[0]
     ops, rows = _operations(graph, source, batch)
-    output = _find_output(graph, rows)
+    nodes, outputs = _find_outputs(graph, rows, ops, names, choice)
+    output = nodes[outputs.place].name
     taps = find_taps(ops, output)
-    shapes = {node.name: sizes(node.meta["val"]) for node in graph.nodes if node.name in rows}
+    values = {node.name: node.meta["val"] for node in graph.nodes if node.name in rows}
+    shapes = {name: sizes(value) for name, value in values.items()}
     places = {}
     for tap in taps.taps:
+        if values[tap.name].is_complex():  # of whose numbers no metric knows what to make
+            continue
         axis, width = rows[tap.name], shapes[tap.name][tap.channel]
         if axis is not None and axis != tap.channel and isinstance(width, int):
             places[tap.name] = Place(axis, tap.channel, width)
@@ -109,6 +122,7 @@ def read(graph: fx.Graph) -> Network:
         example=example,
         batch=batch,
         taps=tuple(places),
+        outputs=outputs,
         output=output,
         places={output: Place(0, 1, shapes[output][1]), **places},
         scores=taps.scores,
@@ -278,14 +292,36 @@ def _find_rows(value: torch.Tensor, batch: Any, likely: int | None, *, folded: b
     return 0 if folded and shape and shape[0] % batch == 0 else None
 
 
-def _find_output(graph: fx.Graph, rows: Mapping[str, int | None]) -> str:
-    outputs = [node for node in graph.output_node().all_input_nodes if isinstance(node.meta.get("val"), torch.Tensor)]
-    for node in outputs:
-        shape = sizes(node.meta["val"])
-        if rows.get(node.name) == 0 and len(shape) == 2 and isinstance(shape[1], int):
-            return str(node.name)
-    shapes = ", ".join(_text(node.meta["val"]) for node in outputs) or "none"
-    raise ModelError(f"expected an output (n, classes), found {shapes}")
+def _find_outputs(
+    graph: fx.Graph, rows: Mapping[str, int | None], ops: Sequence[Op], names: Sequence[str], choice: Choice
+) -> tuple[list[fx.Node], Outputs]:
+    # The tensors that the graph gives, and what they are.
+    values = pytree.tree_leaves(graph.output_node().args[0])
+    titles = names if len(names) == len(values) else [""] * len(values)
+    given = [
+        (node, title)
+        for node, title in zip(values, titles, strict=True)
+        if isinstance(node, fx.Node) and isinstance(node.meta.get("val"), torch.Tensor)
+    ]
+    tables = [node.name for node, _ in given if _width(node, rows)]
+    softmax = {name for name in tables if len(tables) > 1 and find_taps(ops, name).scores in _SOFTMAX}
+    outputs = [
+        Output(title, _described(node), _width(node, rows), softmax=node.name in softmax) for node, title in given
+    ]
+    return [node for node, _ in given], Outputs.of(outputs, choice)
+
+
+def _width(node: fx.Node, rows: Mapping[str, int | None]) -> int | None:
+    value = node.meta["val"]
+    shape = sizes(value)
+    table = rows.get(node.name) == 0 and len(shape) == 2 and isinstance(shape[1], int)
+    return shape[1] if table and value.dtype.is_floating_point else None
+
+
+def _described(node: fx.Node) -> str:
+    value = node.meta["val"]
+    kind = "" if value.dtype.is_floating_point else f" of {str(value.dtype).removeprefix('torch.')}"
+    return f"{_text(value)}{kind}"
 
 
 def _text(value: torch.Tensor) -> str:

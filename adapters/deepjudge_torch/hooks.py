@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
+from deepjudge_core.models.outputs import Choice, Outputs
 from deepjudge_core.models.taps import Place
 from deepjudge_torch.base import (
     ROWS,
@@ -28,13 +29,13 @@ from deepjudge_torch.base import (
     close,
     digest_of,
     example_for,
-    find_scores,
     line,
     neurons,
     samples,
     spec_of,
 )
 from deepjudge_torch.graph import TAKES
+from deepjudge_torch.outputs import describe, find_scores
 
 # Weights over a set, and no activations.
 _WEIGHTING = (nn.LogSoftmax, nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin)
@@ -75,11 +76,13 @@ class HookedModel(TensorModel):
         digest: str | None,
         batch_size: int | None,
         input_shape: tuple[int, ...],
+        output: Choice = None,
     ) -> None:
         """Run the module on examples to see what it calls.
 
         Args:
             module: The model's own: it is put in evaluation mode, its weights are not to be trained.
+            output: The one that holds the scores, by its name or its number.
 
         Raises:
             ModelError: When it cannot be run, or calls other modules for other inputs; without the name in front.
@@ -87,7 +90,8 @@ class HookedModel(TensorModel):
         for part in module.modules():
             part.training = False
         module.requires_grad_(False)
-        self._module = module
+        self._module, self._input_shape, self._choice = module, input_shape, output
+        self._chosen: Outputs | None = None
         self._heard = {key: part for key, part in module.named_modules() if isinstance(part, _HEARD)}
         self.recurrent = any(isinstance(part, nn.RNNBase) for part in self._heard.values())
 
@@ -123,6 +127,18 @@ class HookedModel(TensorModel):
             scores=ends,
             batch_size=batch_size,
             fixed_batch=1 if mixed else rows if few is None else None,
+            outputs=self._chosen,
+        )
+
+    def by_output(self, place: int) -> "HookedModel":
+        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        return HookedModel(
+            self._module,
+            name=self.name,
+            digest=self.digest,
+            batch_size=self._batch_size,
+            input_shape=self._input_shape,
+            output=place + 1,
         )
 
     def run(self, x: torch.Tensor, layers: Sequence[str] | None) -> Sequence[torch.Tensor]:
@@ -142,7 +158,7 @@ class HookedModel(TensorModel):
                     outputs[tap] = neurons(value, rows, place.rows, place.channel)
 
         with _listening(self._heard, note), _Ending() as ending:
-            scores = find_scores(self._module(x), rows)
+            scores = find_scores(self._module(x), rows, None if self._chosen is None else self._chosen.place)
         if order != self._order or (self._looked_through and not ending.gave(scores)):
             raise ModelError(
                 f"{self.name}: expected a module that calls {', '.join(self._order) or 'no activation'} for every "
@@ -184,7 +200,9 @@ class HookedModel(TensorModel):
             leaf = x.clone()
             inputs = leaf.requires_grad_().clone() if leaf.dtype.is_floating_point else leaf
             try:
-                scores = find_scores(self._module(inputs), len(x))
+                answer = self._module(inputs)
+                self._chosen = self._chosen or Outputs.of(describe(answer, len(x)), self._choice)
+                scores = find_scores(answer, len(x), self._chosen.place)
             except ModelError as error:
                 raise ModelError(f"expected a model that gives {str(error).removeprefix('expected ')}") from error
             except Exception as error:
@@ -333,7 +351,7 @@ def _find_places(run: _Run, few: _Run | None, rows: int) -> tuple[dict[str, Plac
         for at, call in enumerate(run.calls)
         if isinstance(call.part, _HEARD)
         for tap, tensor in call.outputs.items()
-        if tensor is not logits and tensor is not run.scores
+        if tensor is not logits and tensor is not run.scores and not tensor.is_complex()
     }
     gradients = _gradients(run.scores, {tap: tensor for tap, (_, tensor) in candidates.items()})
     smaller = {} if few is None else {tap: tensor for call in few.calls for tap, tensor in call.outputs.items()}

@@ -1,14 +1,20 @@
 """Live modules as the core sees them: exported where torch can do that, else listened to as they are."""
 
 import copy
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
-from deepjudge_torch.base import TensorModel, example_for, line
+from deepjudge_core.models.outputs import Choice
+from deepjudge_torch.base import TensorModel, evaluating, example_for, line
 from deepjudge_torch.hooks import HookedModel
 from deepjudge_torch.model import TorchModel, export_module
+from deepjudge_torch.outputs import leaves
 
 
 def open_module(
@@ -18,6 +24,7 @@ def open_module(
     batch_size: int | None,
     input_shape: tuple[int, ...] | None,
     digest: str | None = None,
+    output: Choice = None,
 ) -> TensorModel:
     """Open a module.
 
@@ -27,6 +34,7 @@ def open_module(
     Args:
         input_shape: Of one input, without the batch axis.
         digest: Of the file that the weights come from; by default, of the module's code and weights.
+        output: The one that holds the scores, by its name or its number.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
@@ -36,20 +44,47 @@ def open_module(
             f"{name}: expected the shape of one input to a live module, found none: "
             "open_model(module, input_shape=(1, 28, 28))"
         )
+    names: Sequence[str] | None = None
     try:
-        program = export_module(module, example_for(module, input_shape))
+        program, names = _export(module, example_for(module, input_shape))
     except Exception as error:
         unexportable = (
             f"{name}: expected a module that torch.export can export for inputs of {input_shape}, found {line(error)}"
         )
     else:
-        return TorchModel(program, name=name, digest=digest, batch_size=batch_size, shared=True)
+        return TorchModel(
+            program, name=name, digest=digest, batch_size=batch_size, shared=True, output=output, names=names
+        )
     try:
         with torch.no_grad():  # else the copied weights of scripted parts are no leaves
             module = copy.deepcopy(module)
     except Exception as error:
         raise ModelError(f"{unexportable}; as it is, it cannot be copied: {line(error)}") from error
     try:
-        return HookedModel(module, name=name, digest=digest, batch_size=batch_size, input_shape=input_shape)
+        return HookedModel(
+            module, name=name, digest=digest, batch_size=batch_size, input_shape=input_shape, output=output
+        )
     except ModelError as error:
         raise ModelError(f"{unexportable}; as it is, {error}") from error
+
+
+def _export(module: nn.Module, example: torch.Tensor) -> tuple[ExportedProgram, Sequence[str] | None]:
+    # The program, and the names of its outputs where it does not have them.
+    try:
+        return export_module(module, example), None
+    except Exception:
+        with evaluating(module), torch.no_grad():
+            answer = module(example.clone())
+        if all(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(answer)):
+            raise
+
+    def take_apart(module: nn.Module, inputs: Any, answer: Any) -> tuple[torch.Tensor, ...]:
+        return tuple(tensor for _, tensor in leaves(answer, torch.Tensor))
+
+    # A class of its author's own, such as a dataclass, of which torch does not know what is in it.
+    hook = module.register_forward_hook(take_apart)
+    try:
+        program = export_module(module, example)
+    finally:
+        hook.remove()
+    return program, [name for name, _ in leaves(answer, torch.Tensor)]

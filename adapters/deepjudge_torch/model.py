@@ -16,10 +16,12 @@ from torch.export import Dim, ExportedProgram
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.archive import hidden_code
 from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, quiet
 from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.graph import Network, extract, inline_grad_modes, read, sizes
+from deepjudge_torch.outputs import names_of
 
 # What is found in place of a program, in words that name what to look for.
 _OTHERS = {Kind.SAVED: "a file of torch.save or TorchScript", Kind.OLD_SAVED: Kind.OTHER.value}
@@ -27,7 +29,9 @@ _OTHERS[Kind.SCRIPT] = _OTHERS[Kind.SAVED]
 _OTHERS[Kind.TENSORS] = Kind.OTHER.value
 
 
-def open_program(source: Path | ExportedProgram, *, name: str, batch_size: int | None) -> "TorchModel":
+def open_program(
+    source: Path | ExportedProgram, *, name: str, batch_size: int | None, output: Choice = None
+) -> "TorchModel":
     """Open a file of ``torch.export`` or an exported program.
 
     What is opened is a snapshot: weights that change later change nothing. It runs where its program was exported.
@@ -39,8 +43,8 @@ def open_program(source: Path | ExportedProgram, *, name: str, batch_size: int |
     """
     if isinstance(source, Path):
         program, digest = _load(source, name)
-        return TorchModel(program, name=name, digest=digest, batch_size=batch_size)
-    return TorchModel(source, name=name, batch_size=batch_size, shared=True)
+        return TorchModel(program, name=name, digest=digest, batch_size=batch_size, output=output)
+    return TorchModel(source, name=name, batch_size=batch_size, shared=True, output=output)
 
 
 class TorchModel(TensorModel):
@@ -63,12 +67,16 @@ class TorchModel(TensorModel):
         digest: str | None = None,
         batch_size: int | None = None,
         shared: bool = False,
+        output: Choice = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         """Read the program.
 
         Args:
             digest: Of the file that it was loaded from; by default, of its graph and weights.
             shared: Whether the weights are somebody else's too, and have to be copied.
+            output: The one that holds the scores, by its name or its number.
+            names: Of its outputs; by default as the program has them.
         """
         # What its guards ask of the input stands in the InputSpec and, for the rows, below.
         module = program.module(check_guards=False)
@@ -80,9 +88,12 @@ class TorchModel(TensorModel):
         if shared:
             self.state = copy.deepcopy(self.state)
         self.program = program
-        digest = digest or self._digest()
+        self._names = names_of(program.call_spec.out_spec) if names is None else names
+        self._read(name, digest or self._digest(), batch_size, output)
+
+    def _read(self, name: str, digest: str, batch_size: int | None, output: Choice) -> None:
         with prefixed(name):
-            self.network = network = read(self.graph)
+            self.network = network = read(self.graph, self._names, output)
         self.recurrent = network.recurrent
         super().__init__(
             name=name,
@@ -94,9 +105,10 @@ class TorchModel(TensorModel):
             scores=network.scores,
             batch_size=batch_size,
             fixed_batch=network.batch if isinstance(network.batch, int) else None,
+            outputs=network.outputs,
         )
-        if network.batch in program.range_constraints:
-            rows = program.range_constraints[network.batch]
+        if network.batch in self.program.range_constraints:
+            rows = self.program.range_constraints[network.batch]
             self._least_rows = int(rows.lower)
             self._batch_size = int(min(self._batch_size, rows.upper))
         self._parts: dict[tuple[str, ...], fx.GraphModule] = {}
@@ -113,6 +125,12 @@ class TorchModel(TensorModel):
         other.state = {**self.state, **state}
         other.digest = other._digest()
         other._parts = {}
+        return other
+
+    def by_output(self, place: int) -> "TorchModel":
+        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        other = copy.copy(self)
+        other._read(self.name, self.digest, self._batch_size, place + 1)
         return other
 
     def run(self, x: torch.Tensor, layers: Sequence[str] | None) -> Sequence[torch.Tensor]:

@@ -16,6 +16,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import InputSpec, Scores
 from deepjudge_core.models.network import Network
+from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_torch.base import ROWS, are_probabilities, example_for, line, samples
 from deepjudge_torch.model import TorchModel, export_module
@@ -35,14 +36,19 @@ _FAR, _ROUNDING = (-1000, -10, 10, 1000), 1e-6
 
 
 def open_torch_network(
-    source: Path | nn.Module | ExportedProgram, *, name: str, input_shape: tuple[int, ...] | None, arch: str | None
+    source: Path | nn.Module | ExportedProgram,
+    *,
+    name: str,
+    input_shape: tuple[int, ...] | None,
+    arch: str | None,
+    output: Choice = None,
 ) -> Network:
     """Open what :func:`open_source` opens as an exported program.
 
     Raises:
         ModelError: When it cannot be opened, or not be trained.
     """
-    model = open_source(source, name=name, batch_size=None, input_shape=input_shape, arch=arch)
+    model = open_source(source, name=name, batch_size=None, input_shape=input_shape, arch=arch, output=output)
     if not isinstance(model, TorchModel):
         raise ModelError(
             f"{name}: expected a network that can be trained: a program of torch.export, or a module that "
@@ -132,7 +138,8 @@ class TorchArchitecture:
                         _resize(module, name, tensor, axes[min(place, len(axes) - 1)], classes)
                 _end_at_logits(module, self.base)
                 program = export_module(module, _example(self.base))
-                changed = _read(TorchModel(program, name=self.base.name), self.author)
+                output = self.base.network.outputs.place + 1
+                changed = _read(TorchModel(program, name=self.base.name, output=output), self.author)
             except Exception as error:  # whatever torch says of shapes that do not fit
                 problem = line(error)
                 continue

@@ -8,6 +8,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.base import TensorModel
 from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.live import open_module
@@ -30,6 +31,7 @@ def open_source(
     batch_size: int | None,
     input_shape: tuple[int, ...] | None,
     arch: str | None,
+    output: Choice = None,
 ) -> TensorModel:
     """Open a file or a live object.
 
@@ -43,6 +45,7 @@ def open_source(
         input_shape: Of one input to a live module, a state dict's network or TorchScript, without the batch axis;
             programs say it themselves, as do some of the others.
         arch: What makes the network of a state dict, as ``package.module:factory``.
+        output: The one that holds the scores, by its name or its number.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
@@ -50,19 +53,20 @@ def open_source(
     whole = not isinstance(source, Path) or source.suffix.lower() == ".pt2"
     if whole and arch is not None:
         raise _NeedsNoArchError(name, arch)
+    options: dict[str, Any] = {"name": name, "batch_size": batch_size, "output": output}
     if isinstance(source, torch.jit.ScriptModule):
-        return open_script(source, name=name, batch_size=batch_size, input_shape=input_shape)
+        return open_script(source, input_shape=input_shape, **options)
     if isinstance(source, nn.Module):
-        return open_module(source, name=name, batch_size=batch_size, input_shape=input_shape)
+        return open_module(source, input_shape=input_shape, **options)
     if isinstance(source, ExportedProgram) or source.suffix.lower() == ".pt2":
-        return open_program(source, name=name, batch_size=batch_size)
-    return _open_file(source, name=name, batch_size=batch_size, input_shape=input_shape, arch=arch)
+        return open_program(source, **options)
+    return _open_file(source, input_shape=input_shape, arch=arch, **options)
 
 
 def _open_file(
-    path: Path, *, name: str, arch: str | None, input_shape: tuple[int, ...] | None, batch_size: int | None
+    path: Path, *, name: str, arch: str | None, input_shape: tuple[int, ...] | None, **more: Any
 ) -> TensorModel:
-    options: dict[str, Any] = {"name": name, "batch_size": batch_size}
+    options = {"name": name, **more}
     weights = path.suffix.lower() == ".safetensors"
     expected = "a file of safetensors" if weights else "a state dict, TorchScript or a torch.export file"
     kind, digest = identify(path, name, expected)

@@ -15,7 +15,9 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Scores
+from deepjudge_core.models.outputs import Choice, Outputs
 from deepjudge_core.text import shortened
 from deepjudge_torch.base import (
     ROWS,
@@ -25,7 +27,6 @@ from deepjudge_torch.base import (
     close,
     digest_of,
     example_for,
-    find_scores,
     line,
     neurons,
     quiet,
@@ -34,6 +35,7 @@ from deepjudge_torch.base import (
 )
 from deepjudge_torch.files import identify
 from deepjudge_torch.model import TorchModel, export_module
+from deepjudge_torch.outputs import describe, find_scores
 
 _LOGITS = "logits"
 
@@ -44,6 +46,7 @@ def open_script(
     name: str,
     batch_size: int | None,
     input_shape: tuple[int, ...] | None,
+    output: Choice = None,
 ) -> TensorModel:
     """Open a file of ``torch.jit.save``, or a live scripted or traced module, of which a copy is taken.
 
@@ -55,6 +58,7 @@ def open_script(
 
     Args:
         input_shape: Of one input, without the batch axis; traced modules may say it themselves.
+        output: The one that holds the scores, by its name or its number.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
@@ -62,16 +66,30 @@ def open_script(
     with _undeprecated():
         module, digest, traced = _load(source, name)
         example = _find_example(module, name, input_shape, traced)
+        with torch.no_grad():
+            outputs = describe(module(next(samples(example, len(example)))), len(example))
+        with prefixed(name):
+            chosen = Outputs.of(outputs, output)
         reasons = []
         for convert in (_by_converter, _by_tracing):
             try:
                 program = convert(module, example)
-                model = TorchModel(program, name=name, digest=digest, batch_size=batch_size, shared=True)
+                names = [one.name for one in outputs]
+                model = TorchModel(
+                    program,
+                    name=name,
+                    digest=digest,
+                    batch_size=batch_size,
+                    shared=True,
+                    output=chosen.place + 1,
+                    names=names,
+                )
+                model.outputs = chosen
+                if _agree(model, module, example, chosen):
+                    return model
             except Exception as error:
                 reasons.append(line(error))
                 continue
-            if _agree(model, module, example):
-                return model
             reasons.append("the converted program gives other outputs")
     warnings.warn(
         f"{name}: its layers cannot be seen, only its logits: expected TorchScript that can be converted to a program "
@@ -79,9 +97,8 @@ def open_script(
         UserWarning,
         stacklevel=2,
     )
-    unconverted = ScriptModel(module, example, name=name, digest=digest, batch_size=batch_size)
-    unconverted.unseen = f"expected TorchScript that can be converted to a program of torch.export, found {reasons[0]}"
-    return unconverted
+    unseen = f"expected TorchScript that can be converted to a program of torch.export, found {reasons[0]}"
+    return ScriptModel(module, example, name=name, digest=digest, batch_size=batch_size, outputs=chosen, unseen=unseen)
 
 
 class ScriptModel(TensorModel):
@@ -101,38 +118,57 @@ class ScriptModel(TensorModel):
         name: str,
         digest: str,
         batch_size: int | None,
+        outputs: Outputs,
+        unseen: str,
     ) -> None:
         """Run the module on examples to see what it gives.
 
         Args:
             module: The model's own.
             example: An input that it takes.
+            outputs: What it gives.
+            unseen: Why nothing else of it can be seen.
         """
-        self._module = module
+        self._module, self._example, self._chosen = module, example, outputs
+        self.unseen = self._unseen = unseen
+        place = outputs.place
         rows = len(example)
         with torch.no_grad():
-            outputs = [find_scores(module(x.clone()), rows) for x in samples(example, rows)]
+            scores = [find_scores(module(x.clone()), rows, place) for x in samples(example, rows)]
             if rows == ROWS:
-                pairs = [find_scores(module(x[:2]), 2) for x in samples(example, rows)]
-                alone = all(close(a.cpu().numpy(), b[:2].cpu()) for a, b in zip(pairs, outputs, strict=True))
+                pairs = [find_scores(module(x[:2]), 2, place) for x in samples(example, rows)]
+                alone = all(close(a.cpu().numpy(), b[:2].cpu()) for a, b in zip(pairs, scores, strict=True))
                 rows = 0 if alone else 1
         # The module's last operation is not known, but what it gives is.
-        probabilities = all(are_probabilities(output) for output in outputs)
+        probabilities = all(are_probabilities(one) for one in scores)
         super().__init__(
             name=name,
             digest=digest,
             dtype=example.dtype,
             device=example.device,
             input=spec_of(example),
-            layers={_LOGITS: outputs[0].shape[1]},
+            layers={_LOGITS: scores[0].shape[1]},
             scores=Scores.PROBABILITIES if probabilities else Scores.UNKNOWN,
             batch_size=batch_size,
             fixed_batch=rows or None,
+            outputs=outputs,
+        )
+
+    def by_output(self, place: int) -> "ScriptModel":
+        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        return ScriptModel(
+            self._module,
+            self._example,
+            name=self.name,
+            digest=self.digest,
+            batch_size=self._batch_size,
+            outputs=self._chosen.by(place),
+            unseen=self._unseen,
         )
 
     def run(self, x: torch.Tensor, layers: Sequence[str] | None) -> Sequence[torch.Tensor]:
         """See :class:`TensorModel`."""
-        scores = neurons(find_scores(self._module(x), len(x)), len(x), 0, 1)
+        scores = neurons(find_scores(self._module(x), len(x), self._chosen.place), len(x), 0, 1)
         if layers is None:
             return [scores]
         return [as_logits(scores) if self._scores is Scores.PROBABILITIES else scores] * len(layers)
@@ -255,15 +291,19 @@ def _by_tracing(module: torch.jit.ScriptModule, example: torch.Tensor) -> Export
     return export_module(traced(example.clone()), example, rows_too=False)
 
 
-def _agree(model: TorchModel, module: torch.jit.ScriptModule, example: torch.Tensor) -> bool:
+def _agree(model: TorchModel, module: torch.jit.ScriptModule, example: torch.Tensor, outputs: Outputs) -> bool:
+    # In each output that can be scores.
     rows = len(example)
+    models = {place: model if place == outputs.place else model.by_output(place) for place in outputs.tables}
     for x in samples(example, rows):
         with torch.no_grad():
-            expected = find_scores(module(x.clone()), rows).cpu()
+            answer = module(x.clone())
         inputs = x.float().cpu().numpy()
-        # Another number of rows gives the same, too.
-        if not all(close(model.outputs(inputs[:part]), expected[:part]) for part in {2, rows}):
-            return False
+        for place, other in models.items():
+            expected = find_scores(answer, rows, place).cpu()
+            # Another number of rows gives the same, too.
+            if not all(close(other.own_scores(inputs[:part]), expected[:part]) for part in {2, rows}):
+                return False
     return True
 
 

@@ -5,6 +5,7 @@ import importlib
 import io
 import operator
 import pickle
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.base import TensorModel, line
 from deepjudge_torch.files import Kind
 from deepjudge_torch.live import open_module
@@ -23,6 +25,9 @@ from deepjudge_torch.live import open_module
 _KEYS = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
 _SHOWN = 3
+_WHOLE = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
+# How torch names what it does not load as weights.
+_PICKLED = re.compile(r"GLOBAL ([\w.]+)")
 # Characters of a name in a message, with the shapes behind it.
 _LONGEST = 100
 
@@ -36,6 +41,7 @@ def open_state_dict(
     batch_size: int | None,
     input_shape: tuple[int, ...] | None,
     arch: str | None,
+    output: Choice = None,
 ) -> TensorModel:
     """Open a state dict, of ``torch.save`` or safetensors, as the network that ``arch`` makes.
 
@@ -48,18 +54,19 @@ def open_state_dict(
         input_shape: Of one input, without the batch axis; by default the network's attribute ``input_shape``.
         arch: ``package.module:factory``, a callable without arguments (a class, too) that gives a ``torch.nn.Module``;
             imported from ``sys.path`` and, before that, from the current directory, as ``python -m`` does.
+        output: The one that holds the scores, by its name or its number.
 
     Raises:
         ModelError: When the file or the network cannot be had, or do not fit one another.
         UsageError: When ``arch`` is none.
     """
+    weights = _read(path, kind, name)
     if arch is None:
         raise ModelError(
             f"{name}: expected the network that these weights are for, found a state dict alone: "
             "name what makes it with --arch package.module:factory; "
             "for the victim of an audit, with 'deepjudge suite --arch' or in AUDIT.toml"
         )
-    weights = _read(path, kind, name)
     module = make_module(name, arch)
     _fill(module, weights, f"{name}: expected weights that fit {arch}")
     if input_shape is None:
@@ -69,7 +76,7 @@ def open_state_dict(
             f"{name}: expected the shape of one input, found none: input_shape=(1, 28, 28), "
             f"or an attribute input_shape of what {arch} makes"
         )
-    return open_module(module, name=name, batch_size=batch_size, input_shape=input_shape, digest=digest)
+    return open_module(module, name=name, batch_size=batch_size, input_shape=input_shape, digest=digest, output=output)
 
 
 def make_module(name: str, arch: str) -> nn.Module:
@@ -103,10 +110,9 @@ def _read(path: Path, kind: Kind, name: str) -> Mapping[str, Any]:
         with torch.sparse.check_sparse_tensor_invariants():
             content = _load(path, kind)
     except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{expected}, found one that holds more than weights, or a damaged one: "
-            "save module.state_dict(), not the module"
-        ) from error
+        pickled = _PICKLED.search(str(error))
+        found = f"a pickled {_start(pickled[1])}" if pickled else "one that holds more than weights, or a damaged one"
+        raise ModelError(f"{expected}, found {found}: save module.state_dict(), not the module") from error
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(f"{expected}, found one that torch {torch.__version__} cannot load: {line(error)}") from error
     inner = [content] + [content[key] for key in _KEYS if isinstance(content, Mapping) and key in content]
@@ -174,6 +180,16 @@ def _fill(module: nn.Module, weights: Mapping[str, torch.Tensor], expected: str)
     own = module.state_dict()
     while prefix := next((p for p in _PREFIXES if _all_start(weights, p) and not _all_start(own, p)), None):
         weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    others = [
+        f"{key} {_type(weights[key])} for {_type(value)}"
+        for key, value in own.items()
+        if isinstance(weights.get(key), torch.Tensor) and isinstance(value, torch.Tensor)
+        if not _holds(value.dtype, weights[key])
+    ]
+    if others:  # torch would cast them in silence
+        raise ModelError(
+            f"{expected}, found numbers of another kind: {_few(others)}: save them as the network has them"
+        )
     try:
         module.load_state_dict(weights, strict=True)
     except Exception as error:
@@ -189,6 +205,32 @@ def _fill(module: nn.Module, weights: Mapping[str, torch.Tensor], expected: str)
         }
         misfits = "; ".join(f"{what}: {_few(names)}" for what, names in differences.items() if names)
         raise ModelError(f"{expected}, found {misfits or line(error)}") from error
+
+
+def _holds(dtype: torch.dtype, value: torch.Tensor) -> bool:
+    # Whether a weight of this type may have these numbers: of another precision, but neither complex nor quantised.
+    if dtype == value.dtype:
+        return True
+    kinds = [_kind(dtype), _kind(value.dtype)]
+    if kinds[0] == kinds[1]:
+        return True
+    if kinds[0] not in ("whole", "bool") or kinds[1] not in ("whole", "bool", "real"):
+        return False
+    return bool((value.to(dtype).to(value.dtype) == value).all())  # such as a counter that was saved as a real number
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype.is_complex:
+        return "complex"
+    if dtype == torch.bool:
+        return "bool"
+    if dtype.is_floating_point and dtype.itemsize > 1:
+        return "real"
+    return "whole" if dtype in _WHOLE else str(dtype)
+
+
+def _type(value: torch.Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
 def _all_start(names: Iterable[str], prefix: str) -> bool:

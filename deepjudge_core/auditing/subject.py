@@ -57,7 +57,7 @@ class Subject(abc.ABC):
         Args:
             source: The path of a model or of a stored observation, a live model, or an observation.
             query: How it is asked.
-            options: Of the adapter that opens it, such as ``output_name`` of an ONNX model.
+            options: Of the adapter that opens it, such as ``arch`` of a file of weights.
             stratum: Of a control, what it has in common with the victim.
         """
         query, options = query or QuerySettings(), options or {}
@@ -168,7 +168,7 @@ class ModelFile(_Openable):
 
     Attributes:
         path: Where.
-        options: Of the adapter that opens it, such as ``output_name`` of an ONNX model.
+        options: Of the adapter that opens it, such as ``arch`` of a file of weights.
     """
 
     path: str | Path

@@ -21,6 +21,7 @@ from deepjudge_core.components.strata import limits
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import GROUPS, POINTS_TO, MetricResult
+from deepjudge_core.judging.verdict import open_layers
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.progress import Advance
 from deepjudge_core.suites.observation import Observation
@@ -200,6 +201,8 @@ def show_control_notes(out: Console, calibration: Calibration) -> None:
 
 def show_report(out: Console, report: AuditOutcome) -> None:
     """Each suspect's values, thresholds, votes and verdict; then why, where something is missing."""
+    for limit in _limits(report):
+        say(out, limit)
     table = _row_each(report)
     if table.__rich_measure__(out, out.options.update(max_width=_PIPE_WIDTH)).maximum <= out.width:
         out.print(table)
@@ -207,7 +210,7 @@ def show_report(out: Console, report: AuditOutcome) -> None:
         _show_one_by_one(out, report)
     show_control_notes(out, report.calibration)
     remarks, statements = _gathered(_remarks(report)), _gathered(_statements(report))
-    said = (_failures(report), remarks, _fleet(report), statements, _limits(report), _unconfined(report))
+    said = (_failures(report), remarks, _fleet(report), statements, _unconfined(report))
     for remark in (*report.doubts, *chain.from_iterable(said)):
         say(out, remark)
 
@@ -341,7 +344,7 @@ def _framework(result: SuspectResult) -> str:
 def _verdict(result: SuspectResult) -> list[Text]:
     tested, asked = result.tested, result.sequential
     among = Text(f"q = {number(tested.q_value)}" if tested else "", "dim")
-    queries = Text(f"{len(asked.rows)} of {asked.cases} cases asked" if asked else "", "dim")
+    queries = Text(f"{len(asked.rows)} of {asked.budget} cases asked" if asked else "", "dim")
     return [part for part in (_decision(result), _points_to(result), among, queries) if part]
 
 
@@ -354,8 +357,9 @@ def _points_to(result: SuspectResult) -> Text:
     text = POINTS_TO[points_to] if points_to else ""
     if result.verdict and points_to == "behaviour":
         # A copy of the behaviour may well be one of the weights, where these were not compared.
-        white_box = result.verdict.settings["white-box"].decision
-        text += "" if white_box is Decision.INDEPENDENT else "; layers were not compared"
+        values = [metric.value for metric in result.verdict.metrics.values() if metric.group == "white-box"]
+        why = open_layers(result.verdict.settings["white-box"].decision, values)
+        text += f"; {why}" if why else ""
     return Text(text, "dim")
 
 

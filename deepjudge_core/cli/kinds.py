@@ -22,6 +22,7 @@ from deepjudge_core.settings import (
     Names,
     OneOrEach,
     OneOrMore,
+    OrNumber,
     Setting,
     Size,
     as_schema,
@@ -123,13 +124,20 @@ class Text(Kind):
     @property
     def words(self) -> str:
         """See the base class."""
-        return next((one.words for one in self.constraints if isinstance(one, Matches)), "a text")
+        usual = "a text, or a whole number from 1" if self._numbered else "a text"
+        return next((one.words for one in self.constraints if isinstance(one, Matches)), usual)
+
+    @property
+    def _numbered(self) -> bool:
+        return any(isinstance(one, OrNumber) for one in self.constraints)
 
     def of_toml(self, value: Any) -> Any:
         """See the base class."""
+        if self._numbered and type(value) is int and value > 0:
+            return str(value)
         # No file has a name with a null character.
         if not isinstance(value, str) or not value or "\0" in value:
-            raise expected("a text", value)
+            raise expected(self.words if self._numbered else "a text", value)
         forms = [one.pattern for one in self.constraints if isinstance(one, Matches)]
         if not all(re.fullmatch(form, value) for form in forms):
             raise expected(self.words, value)
@@ -137,7 +145,8 @@ class Text(Kind):
 
     def schema(self) -> Json:
         """See the base class."""
-        return {"type": "string", "minLength": 1} | as_schema(self.constraints)
+        schema = {"type": "string", "minLength": 1} | as_schema(self.constraints)
+        return {"anyOf": [schema, {"type": "integer", "minimum": 1}]} if self._numbered else schema
 
 
 @dataclasses.dataclass(frozen=True)

@@ -190,9 +190,14 @@ class _Command(click.Command):
         Raises:
             UsageError: For what is missing, and for values that cannot be.
         """
-        missing = [setting.name for setting in self.own.values() if setting.required and setting not in typed]
+        missing = [setting for setting in self.own.values() if setting.required and setting not in typed]
         if missing:
-            raise UsageError(f"{self.name}: expected {', '.join(missing)}, found none", code="missing-value")
+            flags = {flag for one in typed for flag in one.declared.flags}
+            moved = [
+                f"; {one.name} was {old} before" for one in missing for old in one.declared.formerly if old in flags
+            ]
+            names = ", ".join(setting.name for setting in missing)
+            raise UsageError(f"{self.name}: expected {names}, found none{''.join(moved)}", code="missing-value")
         return build(self.owner, {setting.path: _value(setting, words) for setting, words in typed.items()})
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -14,6 +14,8 @@ from deepjudge_core.files import digests, storage
 from deepjudge_core.models.model import BatchedModel, Classifier, InputSpec, Model, complete
 from deepjudge_core.models.network import Network
 
+_FORMERLY = {"output_name": "output"}
+
 
 def open_model(
     source: Any, *, registry: Registry | None = None, expected: InputSpec | None = None, **options: Any
@@ -25,7 +27,8 @@ def open_model(
             What is a :class:`~deepjudge_core.models.model.Model` already is returned as it is.
         registry: Where the adapters are; by default every installed one.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
-        options: Of the adapter: ``name``, ``batch_size``, ``input_shape`` of a live PyTorch module.
+        options: Of the adapter: ``name``, ``batch_size``, ``output`` of a model with several, by its name or its number
+            from 1, ``input_shape`` of a live PyTorch module.
 
     Raises:
         ModelError: When it cannot be opened, or its adapter has no such option.
@@ -75,7 +78,8 @@ def open_network(
             returned as it is.
         registry: Where the adapters are; by default every installed one.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
-        options: Of the adapter: ``name``, ``arch`` of a file of PyTorch weights, ``input_shape`` of a live module.
+        options: Of the adapter: ``name``, ``output`` of a model with several, ``arch`` of a file of PyTorch weights,
+            ``input_shape`` of a live module.
 
     Raises:
         ModelError: When it cannot be opened or trained, or its adapter has no such option.
@@ -130,6 +134,8 @@ def _call(
 ) -> Any:
     parameters = inspect.signature(function).parameters
     for option in options:
+        if option in _FORMERLY:
+            raise ModelError(f"{label}: no option {option!r}: it is now {_FORMERLY[option]!r}")
         if option not in parameters:
             raise ModelError(f"{label}: models of its format have no option {option!r}")
     try:

@@ -133,12 +133,15 @@ class Answers:
         activations: Layer name (the victim's) to ``(n, neurons)`` outputs; empty where not asked for or not allowed.
         made_for: Layer name to ``(n,)`` neuron that each case was made for, -1 for a case that was made for another
             layer or none.
+        seed_labels: ``(n,)`` label that the model gives to the seed that each case was made from; None where that is
+            not known, or the cases were made from none.
     """
 
     labels: Array
     probabilities: Array | None = None
     activations: Mapping[str, Array] = field(default_factory=dict)
     made_for: Mapping[str, Array] = field(default_factory=dict)
+    seed_labels: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)

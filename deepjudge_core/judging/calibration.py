@@ -9,10 +9,11 @@ import numpy as np
 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Registry, load_registry
-from deepjudge_core.components.strata import Stratum
+from deepjudge_core.components.strata import Stratum, two_groups
 from deepjudge_core.errors import CalibrationError, FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Lines, Part, parse, plain
+from deepjudge_core.judging.accuracy import accuracy_on_seeds, is_far
 from deepjudge_core.judging.measure import Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.transfer import transfer
@@ -90,6 +91,7 @@ def calibrate(
     *,
     match: Match = DEFAULT_MATCH,
     strata: Sequence[Stratum | None] = (),
+    far: bool = False,
     registry: Registry | None = None,
 ) -> Calibration:
     """Measure the controls.
@@ -100,6 +102,7 @@ def calibrate(
         metrics: Names of metrics, "all" for every installed one; by default those that are taken without a name.
         match: How neurons are put beside the victim's, of the controls and later of every suspect.
         strata: Of each control its stratum, None where that is not known; by default of all.
+        far: Whether controls far less accurate than the victim set thresholds, too.
         registry: Where the metrics are; by default every installed one.
 
     Raises:
@@ -108,7 +111,7 @@ def calibrate(
         FileFormatError: When a control answered another suite.
     """
     return calibrate_by(
-        (registry or load_registry()).metrics.select(metrics), suite, controls, match=match, strata=strata
+        (registry or load_registry()).metrics.select(metrics), suite, controls, match=match, strata=strata, far=far
     )
 
 
@@ -119,11 +122,17 @@ def calibrate_by(
     *,
     match: Match = DEFAULT_MATCH,
     strata: Sequence[Stratum | None] = (),
+    far: bool = False,
+    notes: Sequence[str] = (),
 ) -> Calibration:
-    """Measure the controls; as :func:`calibrate`, by metrics that were looked up."""
+    """Measure the controls; as :func:`calibrate`, by metrics that were looked up.
+
+    Args:
+        notes: What a reader should know of them, before what is found of them here.
+    """
     models: list[Observation] = []
     model_strata: list[Stratum | None] = []
-    notes = []
+    notes = list(notes)
     for control, stratum in zip(controls, strata or [None] * len(controls), strict=True):
         check_suite(suite, control)
         if _is_same(control, suite.victim):
@@ -131,6 +140,13 @@ def calibrate_by(
                 f"{control.model.name}: expected a model independent of the victim, found one that answers exactly as "
                 "it"
             )
+        accuracy = accuracy_on_seeds(suite, control)
+        if accuracy and is_far(accuracy, suite) and not far:
+            notes.append(
+                f"{control.model.name}: is left out: it classifies {accuracy.share:.1%} of the seeds correctly, which "
+                f"is far below the victim's accuracy of {suite.accuracy:.1%}; --far counts it"
+            )
+            continue
         place = next((place for place, model in enumerate(models) if _is_same(control, model)), None)
         if place is None:
             models.append(control)
@@ -142,7 +158,10 @@ def calibrate_by(
             model_strata[place] = _one_stratum(control, model_strata[place], stratum)
     notes += filter(None, [transfer(suite, models)])
     measurements = tuple(measure_by(metrics, suite, model, match) for model in models)
-    return Calibration(suite.digest, tuple(models), measurements, tuple(notes), match, tuple(model_strata))
+    calibration = Calibration(suite.digest, tuple(models), measurements, match=match, strata=tuple(model_strata))
+    groups = {metric.name: two_groups(calibration.values(metric.name)) for metric in metrics}
+    notes += (f"by {name} {clause}: are they of two kinds?" for name, clause in groups.items() if clause)
+    return replace(calibration, notes=tuple(notes))
 
 
 def check_not_a_control(calibration: Calibration, suspect: Observation) -> None:
@@ -243,7 +262,10 @@ def read_calibration(metrics: Sequence[Metric], path: Path, suite: Suite) -> Cal
         raise FileFormatError(
             f"{path}: calibrates the suite {controls.suite[:12]}, expected this suite {suite.digest[:12]}"
         )
-    calibration = calibrate_by(metrics, suite, controls.observations, match=controls.match, strata=controls.strata)
+    # Who was left out is not in the file.
+    calibration = calibrate_by(
+        metrics, suite, controls.observations, match=controls.match, strata=controls.strata, far=True
+    )
     return replace(calibration, notes=controls.notes)
 
 

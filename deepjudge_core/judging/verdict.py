@@ -1,6 +1,6 @@
 """What is said of one suspect: the values that come of judging."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,21 @@ POINTS_TO: Mapping[str, str] = {
     "weights-changed-behaviour": "the weights were taken, the behaviour changed since",
 }
 """What each of them means, in words."""
+
+
+def open_layers(decision: str | None, values: Iterable[float | None]) -> str | None:
+    """Why it is open whether the weights were taken, too, where the behaviour was copied; None where it is not.
+
+    Args:
+        decision: What the metrics of the layers say.
+        values: Theirs.
+    """
+    if decision == Decision.INDEPENDENT:
+        return None
+    measured = decision is not None and any(value is not None for value in values)
+    return "what layers say is inconclusive" if measured else "layers were not compared"
+
+
 GROUPS: tuple[Group, ...] = ("black-box", "white-box")
 
 

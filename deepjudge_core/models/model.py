@@ -11,6 +11,7 @@ import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.isolation import Isolation
+from deepjudge_core.models.outputs import Outputs
 from deepjudge_core.models.resolution import EXACT, divided, slack, slack_of_bits
 from deepjudge_core.types import Array, Layout
 
@@ -110,6 +111,7 @@ class Model(Classifier, Protocol):
         files: SHA-256, in hex, of each file that it was opened from, as
             :class:`~deepjudge_core.files.digests.FileDigests` has them; empty where there was none.
         isolation: How it is kept from all but answering.
+        outputs: Its outputs, and the one that holds its scores; None where it has one, or the adapter does not know.
     """
 
     unseen: str | None = None
@@ -117,6 +119,18 @@ class Model(Classifier, Protocol):
     device: object = None
     files: Mapping[str, str] = MappingProxyType({})
     isolation: Isolation = Isolation.NONE
+    outputs: Outputs | None = None
+
+    def with_output(self, place: int) -> "Model":
+        """The same model, its scores in another of its outputs.
+
+        Args:
+            place: Of the output, from 0.
+
+        Raises:
+            ModelError: When that output cannot be scores.
+        """
+        raise ModelError(f"{self.name}: expected a model of several outputs, found none that are known")
 
 
 def complete(model: Classifier) -> Model:
@@ -144,6 +158,11 @@ class _CompletedModel(Model):
     def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
         """See :class:`Model`."""
         return self._model.gradient(x, cotangent, layer=layer)
+
+    def with_output(self, place: int) -> Model:
+        """See :class:`Model`."""
+        other: Classifier = getattr(self._model, "with_output", super().with_output)(place)
+        return complete(other)
 
 
 def softmax(logits: Array) -> Array:
@@ -198,6 +217,7 @@ class BatchedModel(Model, abc.ABC):
         scores: Scores,
         batch_size: int | None = None,
         fixed_batch: int | None = None,
+        outputs: Outputs | None = None,
     ) -> None:
         """Describe the model.
 
@@ -206,11 +226,14 @@ class BatchedModel(Model, abc.ABC):
             scores: What the model's own output is.
             batch_size: Rows in a batch; by default bounded by the size of an input.
             fixed_batch: The only batch size that the model takes, if it is fixed.
+            outputs: Those that it has, and the one that holds the scores.
         """
         if not layers:
             raise ModelError(f"{name}: no output layer was found")
         self.name, self.framework, self.digest = name, framework, digest
         self.access, self.input = access, input
+        softmax = scores in (Scores.PROBABILITIES, Scores.LOG_PROBABILITIES)
+        self.outputs = outputs.behind_softmax() if outputs and softmax else outputs
         self.layers: Mapping[str, int] = MappingProxyType(dict(layers))
         self.logits, width = list(layers.items())[-1]
         self._binary = width == 1
@@ -231,6 +254,21 @@ class BatchedModel(Model, abc.ABC):
     @abc.abstractmethod
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
         """Run one batch forward to ``layer`` and back: the gradient at ``x``, shaped like it."""
+
+    def with_output(self, place: int) -> "Model":
+        """See :class:`Model`."""
+        outputs = self.outputs
+        if outputs is None or place not in outputs.tables:
+            return super().with_output(place)
+        if place == outputs.place:
+            return self
+        other = self.by_output(place)
+        other.outputs, other.files = outputs.by(place), self.files
+        return other
+
+    def by_output(self, place: int) -> "BatchedModel":
+        """What :meth:`with_output` asks an adapter for: the same with its scores in another output."""
+        raise NotImplementedError
 
     def predict(self, x: Array) -> Array:
         """See :class:`Model`."""
@@ -288,6 +326,8 @@ class BatchedModel(Model, abc.ABC):
     def _answer(self, batch: Array, rows: slice, layers: Sequence[str] | None) -> list[Array]:
         outputs = self.forward(batch, layers)
         for output in outputs:
+            if output.dtype.kind == "c":  # numpy would drop the imaginary parts
+                raise ModelError(f"{self.name}: expected real numbers, found {output.dtype}")
             if output.shape[:1] != (len(batch),):  # also where there are more, of which no one knows whose they are
                 raise ModelError(f"{self.name}: expected answers to {len(batch)} inputs, found shape {output.shape}")
         return [output[: rows.stop - rows.start] for output in outputs]

@@ -17,6 +17,8 @@ _SAME = 1e-3
 # over the batch: up to 0.044 in one case, 0.027 in the mean over some. A case at a boundary may differ by more: so the
 # mean counts.
 _OTHER_BATCH = 0.1
+# Of the cases of a set, which may get another class though their probabilities change by less, as where these are flat.
+_OTHER_CLASS = 0.5
 
 
 class Responses(NamedTuple):
@@ -73,12 +75,22 @@ def unsteadiness(
             gap = max(float(differences[sets[rows] == which].mean()) for which in np.unique(sets))
             if gap > _OTHER_BATCH:
                 return f"answers a case differently {when}: {what} by {gap:.2g} in the mean"
+        changed = _changed(one, two)
+        if max(float(changed[sets[rows] == which].mean()) for which in np.unique(sets)) > _OTHER_CLASS:
+            return f"answers another class for the same input {when}: for {changed.sum()} of {len(changed)} cases"
     return None
 
 
 def _spread(rows: Array) -> Array:
     spread: Array = rows[np.unique(np.linspace(0, len(rows) - 1, _CASES).round().astype(int))]
     return spread
+
+
+def _changed(one: Responses, two: Responses) -> Array:
+    # Which cases get another class, and not by roundings alone.
+    classes, others = (answers.probabilities.argmax(axis=1) for answers in (one, two))
+    changed: Array = (classes != others) & (np.abs(one.probabilities - two.probabilities).max(axis=1) > _SAME)
+    return changed
 
 
 def _differences(one: Responses, two: Responses, spans: Mapping[str, float]) -> list[tuple[str, Array]]:

@@ -14,6 +14,7 @@ from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.models.preprocessing import Prepare, Preprocessing, candidates
 from deepjudge_core.observing.classes import ClassMapping, listed, map_classes
 from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates
+from deepjudge_core.observing.outputs import choose_output, only_output, other_classes
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.suites.observation import Guess, Observation
 from deepjudge_core.suites.suite import Suite
@@ -39,6 +40,7 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
         UsageError: When ``asking`` names what does not exist.
     """
     model, asking = complete(model), asking or QuerySettings()
+    model, output_notes = _choose_output(model, suite, asking)
     arrange = _arrangement(model, suite, asking)
     chosen, unmatched = _candidates(model, suite, asking.layers)
     questioner = _Questioner(model, suite, asking, arrange, {tap: tap for tap in chosen.all_taps})
@@ -62,10 +64,10 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
         layer_map=layer_map,
         unmatched=unmatched,
         classes=mapped.classes,
-        unmapped=mapped.unmapped,
+        unmapped=mapped.unmapped and other_classes(model, suite.victim.model.classes),
         preprocessing=answered.preprocessing,
         inferred=(*answered.inferred, *(("classes",) if mapped.inferred else ())),
-        notes=(*answered.notes, *mapped.notes, *_layer_notes(chosen, layer_map, *on_seeds)),
+        notes=(*output_notes, *answered.notes, *mapped.notes, *_layer_notes(chosen, layer_map, *on_seeds)),
         unsteady=unsteady,
     )
 
@@ -85,11 +87,12 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
         ModelError: When the model takes other inputs or has other classes; and what is returned, as :func:`ask`.
         UsageError: When ``asking`` names what does not exist.
     """
+    model = only_output(model, suite, asking)
     arrange, preprocessing = _arrangement(model, suite, asking), asking.preprocessing
     prepare, inputs = _prepare(model, suite, asking, arrange, preprocessing), suite.cases.inputs
     expected = suite.victim.model.classes
     if asking.classes is None and model.classes != expected:
-        raise ModelError(f"{model.name}: expected {expected} classes, found {model.classes}; map them with --classes")
+        raise ModelError(f"{model.name}: {other_classes(model, expected)}")
     columns = list(asking.classes or range(expected))
 
     def label(row: int) -> int:
@@ -97,6 +100,17 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
         return int(answers[0, columns].argmax())
 
     return label
+
+
+def _choose_output(model: Model, suite: Suite, asking: QuerySettings) -> tuple[Model, tuple[str, ...]]:
+    check_asking(asking, suite)
+
+    def questioner(candidate: Model) -> _Questioner:
+        return _Questioner(candidate, suite, asking, _arrangement(candidate, suite, asking), {})
+
+    return choose_output(
+        model, suite, asking, lambda one: questioner(one).few_seeds(), lambda one: questioner(one).all_seeds()
+    )
 
 
 def _arrangement(model: Model, suite: Suite, asking: QuerySettings) -> Prepare:
@@ -145,14 +159,6 @@ def check_asking(asking: QuerySettings, suite: Suite) -> None:
         raise UsageError(
             f"expected {expected} different outputs, counted from 0, found {listed(classes)}", code="wrong-value"
         )
-
-
-def accuracy_on_seeds(suite: Suite, observation: Observation) -> float | None:
-    """Share of the seeds that a model classifies correctly; None where its classes are not the victim's."""
-    if observation.probabilities is None:
-        return None
-    clean = suite.rows("clean")
-    return float(np.mean(observation.probabilities[clean].argmax(axis=1) == suite.cases.labels[clean]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +213,19 @@ class _Questioner:
             "than the victim, say so with --suspect-input or --classes"
         )
         return answers or replace(plain, notes=(doubt,))
+
+    def few_seeds(self) -> tuple[Array, Array] | None:
+        """What it answers to a few seeds, as the user says they are asked: their places, and the probabilities."""
+        places = np.arange(len(self._clean))[:: -(-len(self._clean) // _PROBES)]
+        inputs, prepare = self._suite.cases.inputs[self._clean[places]], self._prepare(self._asking.preprocessing)
+        answers, _ = ask(self._model, inputs, {}, prepare)
+        mapped = self._map(answers, np.arange(len(places)), self._labels[places]).probabilities
+        return None if mapped is None else (places, mapped)
+
+    def all_seeds(self) -> tuple[Array, Array] | None:
+        """The same of all seeds, as it turns out to expect them."""
+        mapped = self.ask().mapped.probabilities
+        return None if mapped is None else (np.arange(len(self._clean)), mapped[self._clean])
 
     def ask_again(self, answered: _Answers) -> str | None:
         """What changes when some cases are asked again as they were: one line; None where nothing does."""
@@ -301,7 +320,7 @@ def _layer_notes(
         if layer not in chosen.fixed and tap != chosen.places.get(layer):
             count, width = len(chosen.taps[layer]), chosen.model[tap]
             among = f"the most alike of {count} taps" if count > 1 else "the only tap"
-            yield (
-                f"{layer!r} is compared with {tap!r}, by what it answers and not by its place: {among} of {width} "
-                f"neurons (linear CKA {linear_cka(ours[layer], theirs[tap]):.3f})"
-            )
+            # A name may be the same in another network: it is what the tap answers that counts.
+            other = "the tap of the same name" if tap == layer else f"{tap!r}, by what it answers and not by its place"
+            cka = linear_cka(ours[layer], theirs[tap])
+            yield f"{layer!r} is compared with {other}: {among} of {width} neurons (linear CKA {cka:.3f})"

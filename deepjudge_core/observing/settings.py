@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, MinLen
 
 from deepjudge_core.models.preprocessing import Preprocessing
-from deepjudge_core.settings import Distinct, Matches, setting
+from deepjudge_core.settings import Distinct, Matches, OrNumber, setting
 from deepjudge_core.types import Layout
 
 _TABLES = ("controls[]", "suspects[]")
@@ -93,19 +93,21 @@ class OpeningSettings:
     """How a model's file is opened.
 
     Attributes:
-        output_name: Which output holds the scores; None for the first that fits.
+        output: Which output holds the scores; None for the one that answers the task.
         arch: ``module:function`` that makes the network of a file of weights; None for files that hold it.
     """
 
-    output_name: str | None = setting(
-        "the output that holds the scores, of an ONNX model with several",
-        "--output-name",
+    output: Annotated[str, OrNumber()] | None = setting(
+        "which output of a model with several holds the scores, by its name or its number from 1; by default the one "
+        "of as many classes that gets the inputs right",
+        "--output",
         default=None,
         group="model",
-        metavar="NAME",
-        key="output_name",
+        metavar="NAME|NUMBER",
+        key="output",
         tables=_WITH_VICTIM,
         sample="logits",
+        formerly=("--output-name", *(f"{table}.output_name" for table in _WITH_VICTIM)),
     )
     arch: Annotated[str, Matches(r"[\w.]+:[\w.]+", 'a function as "module:function"')] | None = setting(
         "your function without arguments that makes the PyTorch module of a file of weights (.safetensors, .pth, .pt)",

@@ -162,6 +162,8 @@ class Worker:
     def _failure(self, values: Mapping[str, Any], failing: str) -> ModelError | UsageError:
         # Words of a process that a hostile model may have taken over.
         said = str(values["failed"])[:_LONGEST_FAILURE].replace(str(self._model), self._label)
+        for folder in (self._scratch.model, self._scratch.work, self._scratch.folder):  # which are gone when it is read
+            said = said.replace(f"{folder}/", "").replace(str(folder), "its folder")
         text, code = clean(said, _LONGEST_FAILURE), str(values.get("code"))
         if code.startswith(USAGE):
             finer = code.removeprefix(USAGE)

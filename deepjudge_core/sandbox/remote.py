@@ -20,6 +20,7 @@ from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
+from deepjudge_core.models.outputs import Outputs
 from deepjudge_core.sandbox import confine, landlock
 from deepjudge_core.sandbox.channel import ArraySpec, ChannelError
 from deepjudge_core.sandbox.intake import Received, receive
@@ -118,7 +119,11 @@ def begin_isolated(
                     spec = expected and {"shape": expected.shape, "dtype": expected.dtype, "layout": expected.layout}
                     worker.send({"ask": "open", "label": label, "expected": spec, "options": options})
                     values = worker.receive(failing="cannot-open").values
-                return RemoteModel(worker, _describe(worker, values, label, adapter, received), isolation, values)
+
+                def described(values: Mapping[str, Any]) -> ModelInfo:
+                    return _describe(worker, values, label, adapter, received)
+
+                return RemoteModel(worker, described, isolation, values)
 
             yield opened
 
@@ -205,17 +210,26 @@ def _rows(values: Mapping[str, Any], count: int) -> slice:
 class RemoteModel(Model):
     """A :class:`~deepjudge_core.models.model.Model` that a worker runs, whose answers are checked."""
 
-    def __init__(self, worker: Worker, info: ModelInfo, isolation: Isolation, values: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        described: Callable[[Mapping[str, Any]], ModelInfo],
+        isolation: Isolation,
+        values: Mapping[str, Any],
+        output: int | None = None,
+    ) -> None:
         """Wrap a worker that has opened a model.
 
         Args:
             worker: The worker.
-            info: What the model is.
+            described: What the model is, of what it says of itself.
             isolation: How it is kept.
-            values: What else it says of itself: ``unseen`` and ``fixed_batch`` as
-                :class:`~deepjudge_core.models.model.BatchedModel` has them.
+            values: What it says of itself: beside the description ``unseen``, ``fixed_batch`` and ``outputs`` as
+                :class:`~deepjudge_core.models.model.Model` has them.
+            output: The output that it is asked by, if not the one that it was opened with.
         """
-        self._worker = worker
+        info = described(values)
+        self._worker, self._described, self._output = worker, described, output
         self.name, self.framework, self.digest = info.name, info.framework, info.digest
         self.access, self.input, self.classes = info.access, info.input, info.classes
         self.layers: Mapping[str, int] = MappingProxyType(dict(info.layers))
@@ -223,6 +237,21 @@ class RemoteModel(Model):
         unseen, fixed = values.get("unseen"), values.get("fixed_batch")
         self.unseen = None if unseen is None else clean(str(unseen), _LONGEST_REASON)
         self.fixed_batch = fixed if isinstance(fixed, int) and fixed > 0 else None
+        try:
+            said = values.get("outputs")
+            self.outputs = None if said is None else Outputs.from_json(said, _MOST_CLASSES)
+        except ValueError:
+            raise worker.refuse("no description of its outputs") from None
+
+    def with_output(self, place: int) -> Model:
+        """See :class:`~deepjudge_core.models.model.Model`."""
+        if self.outputs is None or place not in self.outputs.tables:
+            return super().with_output(place)
+        if place == self.outputs.place:
+            return self
+        self._worker.send({"ask": "by output", "output": place})
+        values = self._worker.receive(failing="cannot-open").values
+        return RemoteModel(self._worker, self._described, self.isolation, values, place)
 
     def predict(self, x: Array) -> Array:
         """See :class:`~deepjudge_core.models.model.Model`."""
@@ -266,7 +295,8 @@ class RemoteModel(Model):
 
     def _send(self, what: str, x: Array, layers: Sequence[str]) -> None:
         places = {name: place for place, name in enumerate(self.layers)}
-        self._worker.send({"ask": what, "layers": [places[layer] for layer in layers]}, [x])
+        layers_asked = [places[layer] for layer in layers]
+        self._worker.send({"ask": what, "layers": layers_asked, "output": self._output}, [x])
 
     def _width(self, layer: str) -> int:
         if layer not in self.layers:

@@ -6,7 +6,6 @@ The first message says how to confine itself; the second what to open; those aft
 
 import contextlib
 import importlib
-import itertools
 import os
 import sys
 import traceback
@@ -19,7 +18,7 @@ import numpy as np
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import open_by
 from deepjudge_core.components.registry import load_adapter
-from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
+from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import InputSpec, Model
 from deepjudge_core.sandbox import confine, limits
@@ -27,12 +26,10 @@ from deepjudge_core.sandbox.channel import Channel, ClosedError, Message
 from deepjudge_core.sandbox.held import HeldPath
 from deepjudge_core.sandbox.probe import probe
 from deepjudge_core.sandbox.process import THREADS, USAGE
-from deepjudge_core.text import clean
 from deepjudge_core.types import Array
 
 # How libraries say that memory is exhausted, where they do not raise MemoryError.
 _OUT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory", "resource exhausted", "resourceexhausted")
-_TOLD = 20  # characters by which a library's words are known again
 
 
 def main(reading: int, writing: int) -> None:
@@ -45,7 +42,8 @@ def main(reading: int, writing: int) -> None:
 class _Worker:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._model: Model | None = None
+        # By the output that holds the scores; as it was opened by None.
+        self._models: dict[int | None, Model] = {}
 
     def serve(self) -> None:
         setup = self._channel.receive().values
@@ -54,6 +52,8 @@ class _Worker:
             request = self._channel.receive()
             if request.values["ask"] == "open":
                 self._report(self._open, adapter, path, request.values)
+            elif request.values["ask"] == "by output":
+                self._report(self._by_output, request.values)
             else:
                 self._report(self._answer, request)
 
@@ -98,15 +98,24 @@ class _Worker:
         spec = values["expected"]
         expected = None if spec is None else InputSpec(tuple(spec["shape"]), spec["dtype"], spec["layout"])
         model = open_by(adapter, path, values["label"], expected, {**values["options"], "name": values["label"]})
-        self._model = model
-        info = ModelInfo.of(model).to_json()
-        facts = {"unseen": model.unseen, "fixed_batch": model.fixed_batch}
-        self._channel.send(Message({"model": info, **facts}))
+        self._tell(None, model)
+
+    def _by_output(self, values: Mapping[str, Any]) -> None:
+        self._tell(values["output"], self._of(None).with_output(values["output"]))
+
+    def _tell(self, output: int | None, model: Model) -> None:
+        self._models[output] = model
+        outputs = model.outputs and model.outputs.to_json()
+        facts = {"unseen": model.unseen, "fixed_batch": model.fixed_batch, "outputs": outputs}
+        self._channel.send(Message({"model": ModelInfo.of(model).to_json(), **facts}))
+
+    def _of(self, output: int | None) -> Model:
+        if output not in self._models:
+            raise ModelError("the model was not opened")
+        return self._models[output]
 
     def _answer(self, request: Message) -> None:
-        if self._model is None:
-            raise ModelError("the model was not opened")
-        model, values, x = self._model, request.values, request.arrays[0]
+        model, values, x = self._of(request.values["output"]), request.values, request.arrays[0]
         names = [list(model.layers)[place] for place in values["layers"]]
         if values["ask"] == "predict":
             arrays = [model.predict(x)]
@@ -135,24 +144,8 @@ def _code(error: BaseException | None) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    # What a library says may be the model's choice, and is kept for --debug: its kind of error stands for it.
-    if not isinstance(error, DeepJudgeError):
-        return type(error).__name__
-    text, cause = str(error), error.__cause__
-    while cause is not None and not isinstance(cause, DeepJudgeError):
-        for line in (str(cause), *str(cause).splitlines()):
-            text = _without(text, " ".join(clean(line, len(line)).split()), type(cause).__name__)
-        cause = cause.__cause__
-    return text
-
-
-def _without(text: str, said: str, kind: str) -> str:
-    # All of it, or as much of its beginning as an adapter has taken over.
-    start = text.find(said[:_TOLD]) if said else -1
-    if start < 0:
-        return text
-    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(text[start:], said, strict=False))
-    return f"{text[:start]}{kind} (--debug says more){text[start + len(list(same)) :]}"
+    # What a library says may be the model's choice: it is cleaned and cut there, and once more on the other side.
+    return str(error) if isinstance(error, DeepJudgeError) else first_line(error)
 
 
 def _import_own_code(label: str, code: str, folder: str) -> None:
@@ -161,6 +154,6 @@ def _import_own_code(label: str, code: str, folder: str) -> None:
     try:
         importlib.import_module(code)
     except Exception as error:
-        raise ModelError(f"{label}: expected {code} to make the network, found {error}") from error
+        raise ModelError(f"{label}: expected {code} to make the network, found {first_line(error)}") from error
     finally:
         sys.path.remove(folder)

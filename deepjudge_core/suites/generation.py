@@ -24,7 +24,7 @@ from deepjudge_core.models.asking import ask, ask_again
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
-from deepjudge_core.suites.inputs import check_bounds
+from deepjudge_core.suites.inputs import as_inputs, check_bounds
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.ranges import by_feature, hull, is_one
 from deepjudge_core.suites.settings import DEFAULT_GENERATORS, SuiteSettings
@@ -108,7 +108,7 @@ def generate_suite(
         if any(generator.component.makes == "corners" for generator in generators):
             notes.append("neuron ranges were taken over the seeds, since no training inputs were given")
     else:
-        training_inputs = _check_training(victim, np.asarray(training_inputs, dtype=np.float32), seeds, layout)
+        training_inputs = _check_training(victim, as_inputs("training inputs", training_inputs), seeds, layout)
     parts = [_clean(seeds)]
     records = []
     unreached: list[tuple[int, int]] = []

@@ -47,6 +47,34 @@ class Inputs:
     training: Array | None = None
     layout: Layout | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x", as_inputs("inputs", self.x))
+        object.__setattr__(self, "y", as_inputs("labels", self.y, None))
+        if self.training is not None:
+            object.__setattr__(self, "training", as_inputs("training inputs", self.training))
+
+
+def as_inputs(source: str, values: object, dtype: type[np.generic] | None = np.float32) -> Array:
+    """Whatever holds numbers as one array.
+
+    Args:
+        source: What messages call it.
+        values: An array, or sequences within one another.
+        dtype: Of the array; None for the one that the values have.
+
+    Raises:
+        InputError: When the values are no numbers, or sequences of several lengths.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.array(None)
+    if array.dtype.kind in "biuf":
+        return array if dtype is None else array.astype(dtype, copy=False)
+    ragged = "sequences of several lengths, or no numbers: pad sequences to one length"
+    found = ragged if array.dtype.kind == "O" else str(array.dtype)
+    raise InputError(f"{source}: expected one array of real numbers, found {found}")
+
 
 def load_inputs(
     path: Path | str,

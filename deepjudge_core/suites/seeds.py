@@ -9,7 +9,7 @@ from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.models.asking import ask
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model
-from deepjudge_core.suites.inputs import check_bounds
+from deepjudge_core.suites.inputs import as_inputs, check_bounds
 from deepjudge_core.suites.ranges import arranged_bounds, spread
 from deepjudge_core.types import Array, Bounds, Layout
 
@@ -53,8 +53,7 @@ def select_seeds(
     """
     if n < 1:
         raise UsageError(f"expected a positive number of seeds, found {n}", code="wrong-value")
-    x = np.asarray(x, dtype=np.float32)
-    y = np.asarray(y)
+    x, y = as_inputs("inputs", x), as_inputs("labels", y, None)
     if y.shape != x.shape[:1]:
         raise InputError(f"expected one label for each input, found inputs {x.shape} and labels {y.shape}")
     labels = y.astype(np.int64)

@@ -116,11 +116,15 @@ class Suite:
             layer: np.where(self.cases.layers[rows] == place, self.cases.neurons[rows], -1)
             for place, layer in enumerate(self.layers)
         }
+        probabilities, seed_labels = observation.probabilities, None
+        if probabilities is not None and case_set != "mistakes":  # which were made from no seed
+            seed_labels = _fixed(probabilities[self.rows("clean")].argmax(axis=1)[self.cases.seeds[rows]])
         return Answers(
             labels=_fixed(self.cases.labels[rows]),
-            probabilities=None if observation.probabilities is None else _fixed(observation.probabilities[rows]),
+            probabilities=None if probabilities is None else _fixed(probabilities[rows]),
             activations={layer: _fixed(values[rows]) for layer, values in observation.activations.items()},
             made_for={layer: _fixed(neurons) for layer, neurons in made_for.items()},
+            seed_labels=seed_labels,
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Access, Cotangent, Model, softmax
+from deepjudge_core.models.outputs import Outputs
 from deepjudge_core.testing.checks import Check, Checks, run
 from deepjudge_core.testing.expect import expect, expect_array, expect_close
 from deepjudge_core.types import Array
@@ -57,6 +58,8 @@ def model_checks(model: Model, x: Array, *, tolerance: float = 1e-4, gradient_to
         yield "gradients", named(_check_gradients, gradient_tolerance)
     else:
         yield "no-gradients", named(_check_no_gradients)
+    if getattr(model, "outputs", None) is not None:
+        yield "outputs", named(_check_outputs, first)
     yield "unchanged", named(_check_unchanged, first)
 
 
@@ -91,6 +94,23 @@ def _check_description(model: Model, x: Array) -> None:
         and all(w in (None, s) for w, s in zip(shape, x.shape[1:], strict=True)),
         f"{name}: expected at least 3 inputs of shape {model.input} to check it with, found {x.shape}",
     )
+
+
+def _check_outputs(model: Model, x: Array, first: Callable[[], Array]) -> None:
+    name, outputs, before = model.name, model.outputs, first()
+    if not isinstance(outputs, Outputs):
+        raise AssertionError(f"{name}: expected Outputs as its outputs, found a {type(outputs).__name__}")
+    expect(outputs.place in outputs.tables, f"{name}: expected scores in one of the outputs {outputs.tables}")
+    for place in outputs.tables:
+        other, width = model.with_output(place), outputs.all[place].width or 0
+        found = other.outputs and other.outputs.place
+        expect(found == place, f"{name}: expected scores in the output {place}, found them in {found}")
+        expect(
+            other.classes == max(width, 2), f"{name}: output {place}: expected {width} scores, found {other.classes}"
+        )
+        same = np.array_equal(other.predict(x), before)
+        expect(same or place != outputs.place, f"{name}: answers otherwise by its own output")
+    expect(np.array_equal(before, model.predict(x)), f"{name}: answers otherwise after another output was asked")
 
 
 def _check_leaves_inputs(model: Model, x: Array) -> None:

@@ -203,7 +203,7 @@ def test_the_example_is_valid_with_and_without_its_comments(named: Path, registr
     assert other.query.preprocessing is not None
     assert other.query.preprocessing.mean == (0.485, 0.456, 0.406)
     assert (other.query.layout, other.query.layers) == ("channels_first", {"relu_1": "activation_1"})
-    assert other.options == {"output_name": "logits", "arch": "networks:make"}
+    assert other.options == {"output": "logits", "arch": "networks:make"}
     assert plan.victim.options == other.options
 
 
@@ -312,7 +312,7 @@ infer_input = false
 [suspects.layers]
 dense2 = "dense3"
 """
-    write(WHOLE + own, ('path = "controls"', 'path = "controls/*"\ninput.std = 2'))
+    write(WHOLE + own, ('path = "controls"', 'path = "controls/*"\ninput.std = 1.02'))
     plan = read_plan(Path("audit.toml"), None, Session(load_registry()))
     assert [suspect.query.infer for suspect in plan.suspects] == [True, True, True, False]
     status, _, err = cli("audit", "audit.toml")
@@ -324,7 +324,7 @@ dense2 = "dense3"
     assert five["preprocessing"] == {"scale": 2, "mean": [0.5], "std": [1]}
     assert (deeper["layer_map"], deeper["classes"], deeper["preprocessing"]) == ({"dense2": "dense3"}, None, None)
     for control in report["calibration"]["controls"]:
-        assert control["preprocessing"] == {"scale": 1, "mean": [0], "std": [2]}
+        assert control["preprocessing"] == {"scale": 1, "mean": [0], "std": [1.02]}
 
 
 def test_strata_of_controls(cli: Cli) -> None:
@@ -377,9 +377,15 @@ def test_options_of_generators_and_the_rule(cli: Cli) -> None:
         ("[generators.shove]", "[generators.shove]\neps = 0.75\nupward = false"),
         ('name = "nearest"', 'name = "nearest"\ngroups = "joint"\n[rule.options]\nshare = 0.25\nalpha.outputs = 0.5'),
         ("seeds = 20", 'seeds = 15\norder = "balanced"\nlayers = ["dense1", "dense2"]\nseed = 7'),
-        ('path = "in.npz"', 'path = "in.npz"\nx = "x"\ny = "y"\nscale = 2\nbounds = [0, 0.5]\ntraining = "in.npz:x"'),
+        (
+            'path = "in.npz"',
+            'path = "in.npz"\nx = "x"\ny = "y"\nscale = 2\nbounds = [-1, 2]\ntraining = "in.npz:x"',
+        ),
     )
     write(WHOLE, *changes)
+    with np.load("in.npz") as rows:
+        x, y = rows["x"], rows["y"]
+    np.savez("in.npz", x=2 * x, y=y)
     cli("audit", "audit.toml")
     report = json.loads(Path("out/report.json").read_text())
     assert [(g["name"], g["options"]) for g in report["suite"]["generators"]] == [
@@ -388,14 +394,14 @@ def test_options_of_generators_and_the_rule(cli: Cli) -> None:
     ]
     assert (report["rule_options"], report["groups"]) == ({"share": 0.25, "alpha": {"outputs": 0.5}}, "joint")
     suite = report["suite"]
-    assert (suite["cases"]["clean"], suite["seed"], suite["bounds"], suite["notes"]) == (15, 7, [0, 0.5], [])
+    assert (suite["cases"]["clean"], suite["seed"], suite["bounds"], suite["notes"]) == (15, 7, [-1, 2], [])
     assert [layer["name"] for layer in suite["layers"]] == ["dense1", "dense2"]
 
 
 def test_layouts_of_inputs_and_victim(cli: Cli) -> None:
     for name, more in {"victim": {}, "copy": {"noise": 0.02}}.items():
-        toys.save_model(Path(f"{name}.toy"), seed=17, shape=[3, 3, 3], **more)
-    x, y = toys.make_inputs(toys.make_model(17, shape=(3, 3, 3)))
+        toys.save_model(Path(f"{name}.toy"), seed=4, shape=[3, 3, 3], **more)
+    x, y = toys.make_inputs(toys.make_model(4, shape=(3, 3, 3)))
     np.savez("in.npz", x=np.moveaxis(x, 1, -1), y=y)
     own = (
         ("[generators.poke]", ""),
@@ -560,7 +566,7 @@ def test_a_file_says_all(cli: Cli, more: tuple[str, ...]) -> None:
 def test_a_folder_may_be_called_like_a_file(cli: Cli) -> None:
     typed = ("audit", "victim.toy", "--inputs", "in.npz", *MADE, *HOW)
     assert cli(*typed, "-o", "out.toml", "copy.toy")[0] == 3
-    assert cli(*typed, "--output=other.toml", "copy.toy")[0] == 3
+    assert cli(*typed, "--out=other.toml", "copy.toy")[0] == 3
     write(WHOLE)
     assert cli("audit", "-o", "third.toml", "audit.toml")[0] == 1
     assert sorted(path.name for path in Path().glob("*.toml")) == [
@@ -666,6 +672,7 @@ classes = {order}
         ("m = 3.0", "m = 1.1"),
         ("iterations = 1000", "iterations = 100"),
         ("#metrics = ", "metrics = "),
+        ("far = false", "far = true"),  # the controls are random networks
     )
     # Where the file is, and not where the user is.
     Path("work/audit.toml").write_text(text + own)
@@ -740,8 +747,11 @@ def test_the_output_of_a_victim(cli: Cli, zoo: Zoo) -> None:
     x = inputs(60)
     np.savez("pictures.npz", x=x, y=zoo.model("torch", 0).predict(x).argmax(axis=1))
     typed = ("suite", "two.onnx", "--inputs", "pictures.npz", "-n", "30", "-g", "pgd", "--option", "pgd.eps=0.5")
-    assert "(onnx, 5 classes)" in cli(*typed, "--output-name", "p", "-o", "s")[1]
-    assert "(onnx, 5 classes)" not in cli(*typed, "-o", "s")[1]
+    for more in ((), ("--output", "p"), ("--output", "2")):
+        shown = cli(*typed, *more, "-o", "s")[1]
+        assert "(onnx, 5 classes)" in shown
+        assert "output 2 of 2 ('p')" in shown
+    assert "(onnx, 5 classes)" not in cli(*typed, "--output", "1", "-o", "s")[1]
 
 
 @pytest.mark.parametrize("path", ["victim.toy", "in.npz", "copy.toy", "controls/c1.toy", "audit.toml"])

@@ -68,7 +68,7 @@ def test_suite(cli: Cli) -> None:
         f"digest      {toys.make_model().digest}",
         "accuracy    90.0% of the inputs offered as seeds",
         "seeds       20",
-        "cases       shove: 10 cases of 20 made (eps=0.5 upward=True)",
+        "cases       shove: 15 cases of 20 made (eps=0.5 upward=True)",
         "cases       poke: 14 cases (count=2)",
         "layer       dense2: 8 neurons, 7 reached, unreached: 7",
         "note        neuron ranges were taken over the seeds, since no training inputs were given",
@@ -242,7 +242,9 @@ def test_layer_map(ready: Cli) -> None:
 
 
 def test_classes(ready: Cli) -> None:
-    toys.save_model(Path("five.toy"), seed=9, classes=5)
+    *hidden, (matrix, bias) = toys.make_model(9).weights  # a model that gives the victim's first class another number
+    another = np.hstack([np.zeros((len(matrix), 1)), matrix[:, 1:], matrix[:, :1]]), np.array([-9, *bias[1:], bias[0]])
+    toys.save_weights(Path("five.toy"), toys.NumpyModel([*hidden, another], toys.SHAPE))
     status, out, _ = judge(ready, "five.toy", more=("--json", "r.json"))
     assert status == 3
     assert "five.toy: inconclusive: expected 4 classes, found 5; map them with --classes" in out
@@ -281,11 +283,11 @@ def test_preprocessing(ready: Cli) -> None:
         judge(ready, "copy.toy", more=(*more, "--json", "r.json"))
         [suspect] = json.loads(Path("r.json").read_text())["suspects"]
         assert (suspect["preprocessing"] or {"scale": 1})["scale"] == scale
-    arguments = ("s.safetensors", "copy.toy", "--suspect-input", "mean=-1,scale=2", "--no-infer-input")
+    arguments = ("s.safetensors", "copy.toy", "--suspect-input", "mean=-0.1,scale=1.1", "--no-infer-input")
     ready("observe", *arguments, "-o", "o.safetensors")
     seen = load_observation(Path("o.safetensors"))
-    assert seen.preprocessing == Preprocessing(2, (-1,))
-    note = "its inputs are prepared by scale=2,mean=-1, as was asked for"
+    assert seen.preprocessing == Preprocessing(1.1, (-0.1,))
+    note = "its inputs are prepared by scale=1.1,mean=-0.1, as was asked for"
     assert f"note        {note}" in ready("show", "o.safetensors")[1]
     assert f"o.safetensors: {note}" in judge(ready, "o.safetensors")[1]
     # Said of suspects only.
@@ -301,7 +303,7 @@ def test_preprocessing(ready: Cli) -> None:
 
 
 def test_input_layout(cli: Cli) -> None:
-    cube = {"seed": 17, "shape": [3, 3, 3]}
+    cube = {"seed": 4, "shape": [3, 3, 3]}
     for path, more in {
         "victim": {},
         "copy": {"noise": 0.02},
@@ -309,7 +311,7 @@ def test_input_layout(cli: Cli) -> None:
     }.items():
         toys.save_model(Path(f"{path}.toy"), **(cube | more))
     Path("controls/c4.toy").unlink()
-    x, y = toys.make_inputs(toys.make_model(17, shape=(3, 3, 3)))
+    x, y = toys.make_inputs(toys.make_model(4, shape=(3, 3, 3)))
     np.savez("cube.npz", x=x, y=y, x_train=x)
     arguments = ("victim.toy", "--inputs", "cube.npz", "-n", "20", "-g", "shove", "--option", "shove.eps=1")
     training = ("--training-inputs", "cube.npz:x_train")
@@ -334,19 +336,20 @@ def test_the_output_that_holds_the_scores(ready: Cli) -> None:
     model.graph.output.insert(0, onnx.helper.make_tensor_value_info("dense1", onnx.TensorProto.FLOAT, ["n", 8]))
     onnx.save(model, "two.onnx")
     found = {}
-    for more in ((), ("--output-name", "logits"), ("--output-name", "dense1")):
+    for more in ((), ("--output", "logits"), ("--output", "2"), ("--output", "dense1")):
         assert ready("observe", "s.safetensors", "two.onnx", *more, "-o", "o.safetensors")[0] == 0
         found[more] = load_observation(Path("o.safetensors"))
-    assert [seen.model.classes for seen in found.values()] == [8, 4, 8]
-    assert judge(ready, "two.onnx", more=("--output-name", "logits"))[0] in (0, 3)
-    calibrate = ("calibrate", "s.safetensors", "two.onnx", "--output-name")
+    assert [seen.model.classes for seen in found.values()] == [4, 4, 4, 8]
+    assert all(any("output 2 of 2 ('logits')" in note for note in seen.notes) for seen in list(found.values())[:3])
+    assert judge(ready, "two.onnx", more=("--output", "logits"))[0] in (0, 3)
+    calibrate = ("calibrate", "s.safetensors", "two.onnx", "--output")
     assert ready(*calibrate, "logits", "-o", "d.safetensors")[0] == 0
     ready.refuses(4, "unusable-model", *calibrate, "x", "-o", "out", facts=("two.onnx", "x"))
-    observe = ("observe", "s.safetensors", "copy.toy", "--output-name", "x", "-o", "out")
-    ready.refuses(4, "unusable-model", *observe, facts=("copy.toy: ", "'output_name'"))
-    expect_facts(failure("copy.toy", judge(ready, "copy.toy", more=("--output-name", "x"))[1]), "'output_name'")
+    observe = ("observe", "s.safetensors", "copy.toy", "--output", "x", "-o", "out")
+    ready.refuses(4, "unusable-model", *observe, facts=("copy.toy: ", "'output'"))
+    expect_facts(failure("copy.toy", judge(ready, "copy.toy", more=("--output", "x"))[1]), "'output'")
     audit = ("audit", "victim.toy", "two.onnx", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
-    assert ready(*audit, "--output-name", "logits", "-o", "out")[0] in (0, 3)
+    assert ready(*audit, "--output", "logits", "-o", "out")[0] in (0, 3)
 
 
 def test_observe_and_judge_elsewhere(ready: Cli) -> None:
@@ -448,7 +451,7 @@ def test_show(ready: Cli) -> None:
     for file, lines in {
         "s.safetensors": [
             "victim      victim.toy (numpy, 4 classes)",
-            "sets        20 clean, 10 adversarial, 14 corners; inputs 12 in 0..1; seed 0",
+            "sets        20 clean, 15 adversarial, 14 corners; inputs 12 in 0..1; seed 0",
             "taps        dense1 (10), dense2 (8), logits (4)",
         ],
         "o.safetensors": [

@@ -94,7 +94,7 @@ def test_the_rule_of_sequential_judging() -> None:
         (("--deubg", "suite"), "unknown-option", ("--deubg",)),
         ((*SUITE, "--inptus", "x"), "unknown-option", ("--inptus", "--inputs")),
         ((*SUITE, "-q"), "unknown-option", ("-q",)),
-        (("suite",), "missing-value", ("VICTIM", "--inputs", "--output")),
+        (("suite",), "missing-value", ("VICTIM", "--inputs", "--out")),
         ((*SUITE, "-n"), "missing-value", ("-n",)),
         ((*SUITE, "--order", "--seed", "1"), "missing-value", ("--order", "--seed")),
         ((*SUITE, "-n", "many"), "wrong-value", ("-n", "many")),

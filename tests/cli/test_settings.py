@@ -154,7 +154,7 @@ def test_each_name_means_one_thing() -> None:
                 meanings.setdefault(flag, set()).add(metavar(one))
             assert one.declared.group in GROUPS
     # What the place is called that they write to.
-    several = {flag: words for flag, words in meanings.items() if len(words) > 1 and flag not in ("-o", "--output")}
+    several = {flag: words for flag, words in meanings.items() if len(words) > 1 and flag not in ("-o", "--out")}
     assert several.pop("--option") == {"GENERATOR.NAME=VALUE", "ATTACK.NAME=VALUE"}
     assert several.pop("--json") == {"FILE", "[FILE]"}
     assert not several

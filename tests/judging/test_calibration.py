@@ -127,7 +127,7 @@ def test_controls_that_the_cases_fool_as_the_victim_are_noted() -> None:
     assert run(*(toys.seen(seed) for seed in (1, 2, 3))).notes == ()
     assert run(*(fooled(seed, len(adversarial)) for seed in (1, 2))).notes != ()
     [note] = run(fooled(1, len(adversarial)), fooled(2, len(adversarial)), fooled(3, len(adversarial) - 1)).notes
-    assert "97%" in note
+    assert f"{1 - 1 / (3 * len(adversarial)):.0%}" in note
     unmapped = dataclasses.replace(toys.seen(1), probabilities=None, unmapped="other classes")
     assert run(unmapped).notes == ()
 

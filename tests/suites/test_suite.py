@@ -64,9 +64,9 @@ def test_rows_and_answers_belong_together() -> None:
     suite, victim = toys.suite(), toys.make_model()
     cases, n = suite.cases, len(suite.cases.inputs)
     clean, adversarial, corners = (suite.rows(name) for name in ("clean", "adversarial", "corners"))
-    assert [int(rows.sum()) for rows in (clean, adversarial, corners)] == [20, 10, 14]
+    assert [int(rows.sum()) for rows in (clean, adversarial, corners)] == [20, 15, 14]
     assert (clean | adversarial | corners).all()
-    assert n == 44
+    assert n == 49
 
     x, y = toys.make_inputs(victim)
     np.testing.assert_array_equal(cases.inputs[clean], x[suite.seed_indices])
@@ -103,7 +103,7 @@ def test_what_is_recorded() -> None:
     assert suite.notes == ("neuron ranges were taken over the seeds, since no training inputs were given",)
     first, second = suite.generators
     assert (first.name, first.makes, first.provider) == ("shove", "adversarial", "this program")
-    assert (first.options, first.made, first.kept) == ({"eps": 0.5, "upward": True}, 20, 10)
+    assert (first.options, first.made, first.kept) == ({"eps": 0.5, "upward": True}, 20, 15)
     assert (second.name, second.options, second.made, second.kept) == ("poke", {"count": 2}, 14, 14)
 
 
@@ -147,11 +147,11 @@ def test_only_what_the_victim_misclassifies_is_kept(seeds: Seeds) -> None:
 
     def generate(task: Task) -> Cases:
         x = task.seeds.inputs.copy()
-        x[others] = 1 - x[others]
+        x[others] = 0.6 - 0.2 * x[others]
         return Cases.of_seeds(x)
 
     suite = build_suite(victim, seeds, ["mine"], registry=with_generator(generate))
-    wrong = victim.predict(1 - seeds.inputs).argmax(axis=1) != seeds.labels
+    wrong = victim.predict(0.6 - 0.2 * seeds.inputs).argmax(axis=1) != seeds.labels
     expected = [i for i in others if wrong[i]]
     assert suite.cases.seeds[suite.rows("adversarial")].tolist() == expected
     assert 2 < len(expected) < 18

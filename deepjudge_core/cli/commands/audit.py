@@ -75,13 +75,14 @@ class AuditCommand(Command):
     output: Path = setting(
         "where the report, and all that it rests on, goes",
         "-o",
-        "--output",
+        "--out",
         group="output",
         metavar="DIR",
         key="output",
         sample="audit",
         optional_key=True,
         writes=True,
+        formerly=("--output",),
     )
 
     @classmethod

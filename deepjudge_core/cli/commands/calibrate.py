@@ -38,7 +38,13 @@ class CalibrateCommand(Command):
     opening: OpeningSettings = part(OpeningSettings)
     confinement: Confinement = part(Confinement)
     output: Path = setting(
-        "where the calibration goes", "-o", "--output", group="output", metavar="CALIBRATION.safetensors", writes=True
+        "where the calibration goes",
+        "-o",
+        "--out",
+        group="output",
+        metavar="CALIBRATION.safetensors",
+        writes=True,
+        formerly=("--output",),
     )
 
     def run(self) -> int:

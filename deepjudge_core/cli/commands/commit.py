@@ -43,7 +43,13 @@ class CommitCommand(Command):
         writes=True,
     )
     output: Path = setting(
-        "where the commitment goes", "-o", "--output", group="output", metavar="COMMITMENT.json", writes=True
+        "where the commitment goes",
+        "-o",
+        "--out",
+        group="output",
+        metavar="COMMITMENT.json",
+        writes=True,
+        formerly=("--output",),
     )
 
     def run(self) -> int:

@@ -65,11 +65,12 @@ class JudgeCommand(Command):
     output: Path | None = setting(
         "write a bundle, which others can check, to this folder",
         "-o",
-        "--output",
+        "--out",
         default=None,
         group="output",
         metavar="DIR",
         writes=True,
+        formerly=("--output",),
     )
 
     def run(self) -> int:

@@ -26,7 +26,13 @@ class ObserveCommand(Command):
     opening: OpeningSettings = part(OpeningSettings)
     confinement: Confinement = part(Confinement)
     output: Path = setting(
-        "where the observation goes", "-o", "--output", group="output", metavar="OBSERVATION.safetensors", writes=True
+        "where the observation goes",
+        "-o",
+        "--out",
+        group="output",
+        metavar="OBSERVATION.safetensors",
+        writes=True,
+        formerly=("--output",),
     )
 
     def run(self) -> int:

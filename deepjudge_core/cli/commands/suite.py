@@ -28,7 +28,13 @@ class SuiteCommand(Command):
     layout: Layout | None = layout_setting()
     confinement: Confinement = part(Confinement)
     output: Path = setting(
-        "where the suite goes", "-o", "--output", group="output", metavar="SUITE.safetensors", writes=True
+        "where the suite goes",
+        "-o",
+        "--out",
+        group="output",
+        metavar="SUITE.safetensors",
+        writes=True,
+        formerly=("--output",),
     )
 
     def run(self) -> int:

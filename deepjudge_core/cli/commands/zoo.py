@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -19,6 +20,7 @@ from deepjudge_core.models.model import InputSpec
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load_inputs, load_training_inputs
+from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.ranges import together
 from deepjudge_core.suites.settings import ArraySettings
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
@@ -42,18 +44,26 @@ class ZooCommand(Command):
     zoo: ZooSettings = part(ZooSettings)
     opening: OpeningSettings = part(OpeningSettings)
     layout: Layout | None = layout_setting()
-    output: Path = setting("folder of the zoo", "-o", "--output", group="output", metavar="ZOO", writes=True)
+    output: Path = setting(
+        "folder of the zoo", "-o", "--out", group="output", metavar="ZOO", writes=True, formerly=("--output",)
+    )
 
     def run(self) -> int:
         """Make the models, and say of each that it is there."""
-        session = begun()
+        session, out = begun(), display.console()
         recipe = ZooRecipe.of(self.zoo, session.registry.attacks)
         folder = folder_to_write(self.output)
         training, test = self._labelled(self.material.data, TRAINING_KEYS), self._test()
         if self.arrays.bounds is None and test is not None:
             training = replace(training, bounds=together(training.bounds, test.bounds))
         warn_of_bytes(training, self.material.data, self.arrays)
-        expected, options = InputSpec(training.x.shape[1:], layout=training.layout), self.opening.options
+        expected = InputSpec(training.x.shape[1:], layout=training.layout)
+        options: dict[str, Any] = dict(self.opening.options)
+        model = open_model(self.victim, registry=session.registry, expected=expected, **options)
+        model, note = output_by_labels(model, training.x, training.y, layout=training.layout, model_layout=self.layout)
+        if note and model.outputs:
+            display.say(out, f"outputs     {note}")
+            options = {**options, "output": model.outputs.place + 1}
         network = open_network(self.victim, registry=session.registry, expected=expected, **options)
         material = divide(
             training,
@@ -63,10 +73,8 @@ class ZooCommand(Command):
             test=test,
             auxiliary=self._auxiliary(),
         )
-        model = open_model(self.victim, registry=session.registry, expected=expected, **options)
         victim = LiveModel(model, query=QuerySettings(layout=self.layout))
         suite = self._suite(victim, material, session) if recipe.needs_suite else None
-        out = display.console()
         zoo = make_zoo(
             network,
             material,

@@ -101,6 +101,9 @@ def _verdicts(report: AuditReport) -> Section:
         for place, suspect in enumerate(report.suspects, 1)
     ]
     blocks: list[Block] = []
+    limits = report.calibration.limits
+    if limits and any(suspect.decision == "copy" for suspect in report.suspects):
+        blocks += [Paragraph("Of those judged copies, these controls do not exclude:"), Bullets(limits)]
     if rows:
         blocks.append(
             Table(
@@ -112,9 +115,6 @@ def _verdicts(report: AuditReport) -> Section:
             )
         )
     blocks.append(Paragraph(f"{of_the_whole(report)} {of_rates(report)}"))
-    limits = report.calibration.limits
-    if limits and any(suspect.decision == "copy" for suspect in report.suspects):
-        blocks += [Paragraph("Of those judged copies, these controls do not exclude:"), Bullets(limits)]
     return Section("Verdicts", "verdicts", blocks)
 
 

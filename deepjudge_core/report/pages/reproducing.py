@@ -79,7 +79,8 @@ def _calibrate(report: AuditReport) -> Iterator[str]:
     for stratum in sorted(dict.fromkeys(strata), key=lambda stratum: stratum is not None):
         of_it = [file for file, other in zip(files, strata, strict=True) if other == stratum]
         words += of_it if stratum is None else _of_stratum(stratum, of_it)
-    yield _line([*words, "--match", report.calibration.match, "-o", _CALIBRATION])
+    # All that are in the report counted, however far from the victim's their accuracy is.
+    yield _line([*words, "--match", report.calibration.match, "--far", "-o", _CALIBRATION])
 
 
 def _of_stratum(stratum: str, files: Sequence[str]) -> Iterator[str]:

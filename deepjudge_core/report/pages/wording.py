@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core.judging.judge import GROUPS, POINTS_TO
+from deepjudge_core.judging.verdict import open_layers
 from deepjudge_core.report.documents import AuditReport, SettingEntry, SuspectEntry
 
 DECISIONS = ("copy", "independent", "inconclusive", "failed")
@@ -66,16 +67,17 @@ def verdict(suspect: SuspectEntry, report: AuditReport) -> str:
         return f"A copy: {POINTS_TO.get(suspect.points_to or '', 'it is the victim')}; {reason}."
     if decision == "copy":
         evidence = POINTS_TO.get(suspect.points_to or "", "it is nearer to the victim than honest models")
-        by_layers = suspect.settings.white_box.decision
-        if suspect.points_to == "behaviour" and by_layers != "independent":  # it may well be a copy of the weights
-            why = "layers were not compared" if by_layers is None else "what layers say is inconclusive"
+        values = [metric.value for metric in suspect.metrics.values() if metric.group == "white-box"]
+        why = open_layers(suspect.settings.white_box.decision, values)
+        if suspect.points_to == "behaviour" and why:  # it may well be a copy of the weights
             evidence += f" (whether the weights were taken, too, is open: {why})"
         else:
             evidence += _FURTHER.get(suspect.points_to or "", "")
         start = f"Judged a copy: {evidence}"
     else:
         start = "Not told from honest models like the controls, which is no acquittal"
-    return f"{'; '.join([start, *_rests_on(suspect, report), *([reason] if reason else [])])}."
+    doubts = [text for text in (reason, suspect.unsteady) if text]
+    return f"{'; '.join([start, *_rests_on(suspect, report), *dict.fromkeys(doubts)])}."
 
 
 def _rests_on(suspect: SuspectEntry, report: AuditReport) -> Iterator[str]:
@@ -94,7 +96,7 @@ def _rests_on(suspect: SuspectEntry, report: AuditReport) -> Iterator[str]:
     if p_values:
         tested, sequential, fleet = suspect.tested, suspect.sequential, report.fleet
         if sequential:
-            yield f"asked {sequential.queries} of {sequential.cases} cases, for labels alone"
+            yield f"asked {sequential.queries} of {sequential.budget} cases, for labels alone"
         if tested and fleet:
             yield (
                 f"{_equals(tested.q_value, 'q')} among the {fleet.tested} suspects tested, where "

@@ -611,12 +611,12 @@ def test_weights_among_the_inputs_are_no_inputs() -> None:
     assert open_onnx(model).input.shape == (4,)
 
 
-def test_the_output_is_the_first_matrix_or_the_one_asked_for() -> None:
+def test_the_output_is_that_of_a_softmax_or_the_one_asked_for() -> None:
     extra = [node("ArgMax", "l", "label", axis=1, keepdims=0), node("Identity", "l", "logits")]
     nodes = [node("MatMul", "x V", "l"), *extra, node("Softmax", "l", "y")]
     many = proto(nodes, {"V": random(4, 3)}, outputs=("label", "y", "logits"))
     x = random(ROWS, 4)
-    first, second = open_onnx(many), open_onnx(many, output_name="logits")
+    first, second = open_onnx(many), open_onnx(many, output="logits")
     assert list(first.layers) == ["l"]
     assert first.digest == second.digest
     np.testing.assert_allclose(first.predict(x), second.predict(x), atol=1e-6)
@@ -918,7 +918,7 @@ def test_models_that_are_no_classifiers(model: Any, facts: tuple[str, ...]) -> N
 
 def test_an_output_that_is_not_there() -> None:
     with refused(ModelError, "m: ", "'z'", "y"):
-        open_onnx(perceptron(), name="m", output_name="z")
+        open_onnx(perceptron(), name="m", output="z")
 
 
 # ---- the plugin ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,180 @@
+"""The outputs of a model, and which of them holds its scores.
+
+A model may give features beside its scores, those of another task, weights of attention, boxes. Which one answers the
+classes its file does not say: what is known of the task tells it (``deepjudge_core.suites.outputs``); without that, the
+output that a softmax gives is taken, else the first that can be scores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from deepjudge_core.errors import ModelError
+from deepjudge_core.models.resolution import EXACT, slack
+from deepjudge_core.text import clean
+from deepjudge_core.types import Array
+
+Choice = str | int | None
+"""An output by its name, or by its number, counted from 1; None where nobody says."""
+
+_LISTED = 12  # outputs in a message
+_LONGEST = 60  # characters of a name in a message
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of a model.
+
+    Attributes:
+        name: As the model has it; empty where it has none, such as the places of a tuple.
+        shape: As a message says it, such as ``(n, 5, 5)``.
+        width: How many real numbers it gives for each input; None where it gives no row of them, and so no scores.
+        softmax: Whether a softmax gives it, or the logarithm of one.
+    """
+
+    name: str
+    shape: str
+    width: int | None
+    softmax: bool = False
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of a model, and the one that holds its scores.
+
+    Attributes:
+        all: In the model's own order.
+        place: Of the one that holds its scores, from 0.
+        named: Whether its user said which one.
+    """
+
+    all: tuple[Output, ...]
+    place: int
+    named: bool = False
+
+    @classmethod
+    def of(cls, outputs: Sequence[Output], choice: Choice = None) -> "Outputs":
+        """Choose the output that holds the scores.
+
+        Args:
+            outputs: All.
+            choice: The one that the user says.
+
+        Raises:
+            ModelError: When there is none that can be scores, or none of this name or number; without the model's name
+                in front.
+        """
+        tables = [place for place, output in enumerate(outputs) if output.width]
+        if choice is None:
+            if not tables:
+                raise ModelError(f"expected an output (n, classes), found {listed(outputs)}")
+            return cls(tuple(outputs), first_of(outputs, tables))
+        place = _find(outputs, choice)
+        if place is None:
+            raise ModelError(f"expected an output {choice!r}, a name or a number from 1, found {listed(outputs)}")
+        chosen = cls(tuple(outputs), place, named=True)
+        if place not in tables:
+            raise ModelError(f"expected an output (n, classes), found {chosen} of shape {outputs[place].shape}")
+        return chosen
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one."""
+        return len(self.all) > 1
+
+    @property
+    def tables(self) -> tuple[int, ...]:
+        """Places of those that can be scores."""
+        return tuple(place for place, output in enumerate(self.all) if output.width)
+
+    def by(self, place: int) -> "Outputs":
+        """The same with the scores in another one."""
+        return replace(self, place=place)
+
+    def behind_softmax(self) -> "Outputs":
+        """The same where a softmax turns out to give the scores."""
+        scores = replace(self.all[self.place], softmax=True)
+        return replace(self, all=(*self.all[: self.place], scores, *self.all[self.place + 1 :]))
+
+    def to_json(self) -> dict[str, Any]:
+        """As a process says it that opened the model."""
+        return {"all": [astuple(output) for output in self.all], "place": self.place, "named": self.named}
+
+    @classmethod
+    def from_json(cls, value: Any, most: int) -> "Outputs":
+        """The inverse of :meth:`to_json`, of a process that may say anything.
+
+        Args:
+            most: Outputs, and numbers that one may give.
+
+        Raises:
+            ValueError: When it is none.
+        """
+        try:
+            place, rows = value["place"], value["all"][: most + 1]
+            outputs = tuple(
+                Output(clean(str(name)), clean(str(shape)), width, bool(softmax))
+                for name, shape, width, softmax in rows
+            )
+            widths = [output.width for output in outputs if output.width is not None]
+            fits = all(isinstance(width, int) and 0 < width <= most for width in widths)
+            if len(rows) <= most and fits and outputs[place].width and place >= 0:
+                return cls(outputs, place, bool(value["named"]))
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError("no outputs") from error
+        raise ValueError("no outputs")
+
+    @property
+    def label(self) -> str:
+        """The output that holds the scores, beside others: its name, or its number."""
+        name = self.all[self.place].name
+        return repr(clean(name, _LONGEST)) if name else f"output {self.place + 1}"
+
+    def __str__(self) -> str:
+        named = f" ({self.label})" if self.all[self.place].name else ""
+        return f"output {self.place + 1} of {len(self.all)}{named}"
+
+
+def first_of(outputs: Sequence[Output], places: Sequence[int]) -> int:
+    """The first of some places whose output a softmax gives, else the first."""
+    return next((place for place in places if outputs[place].softmax), places[0])
+
+
+def listed(outputs: Sequence[Output]) -> str:
+    """Outputs in a message, in their order: of each its name and shape."""
+    said = [f"{clean(output.name, _LONGEST)} {output.shape}".strip() for output in outputs]
+    more = len(said) - _LISTED
+    return (", ".join(said[:_LISTED]) + (f", and {more} more" if more > 0 else "")) or "none"
+
+
+def name_of_path(path: Sequence[str | int]) -> str:
+    """The name of an output that stands in dicts, dataclasses or tuples within one another.
+
+    Args:
+        path: Names, and places in tuples from 0.
+    """
+    if all(isinstance(step, int) for step in path):
+        return ""
+    return ".".join(str(step + 1) if isinstance(step, int) else step for step in path)
+
+
+def is_softmax(values: Array) -> bool:
+    """Whether rows ``(n, classes)`` are what a softmax gives, or logarithms of that; 0 and 1 alone say nothing."""
+    if values.ndim != 2 or values.shape[1] < 2 or not values.size or not np.isfinite(values).all():
+        return False
+    wide = values.astype(np.float64)
+    if (wide <= 0).all():
+        wide = np.exp(wide)
+    if not ((wide >= 0).all() and ((wide > 0) & (wide < 1)).any()):
+        return False
+    return bool((np.abs(wide.sum(axis=1) - 1) <= max(EXACT, slack(values))).all())
+
+
+def _find(outputs: Sequence[Output], choice: str | int) -> int | None:
+    names = [output.name for output in outputs]
+    if isinstance(choice, str) and choice in names:
+        return names.index(choice)
+    number = int(choice) if isinstance(choice, int) or choice.isdecimal() else 0
+    return number - 1 if 1 <= number <= len(outputs) else None
