@@ -155,7 +155,8 @@ def show_cases(out: Console, suite: Suite) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in suite.counts().items())
     shape = "x".join(map(str, suite.cases.inputs.shape[1:]))
     low, high = suite.bounds
-    say(out, f"sets        {counts}; inputs {shape} in {low:g}..{high:g}; seed {suite.seed}")
+    each = ", each feature or channel within its own range" if suite.feature_bounds else ""
+    say(out, f"sets        {counts}; inputs {shape} in {low:g}..{high:g}{each}; seed {suite.seed}")
     taps = ", ".join(f"{name} ({width})" for name, width in suite.victim.model.layers.items())
     say(out, f"taps        {taps}")
 

@@ -52,7 +52,9 @@ class Seeds:
         inputs: ``(n, *shape)`` float32, in the victim's layout.
         labels: ``(n,)`` int64, the ground truth, which the victim gives too.
         indices: ``(n,)`` int64, their places in the inputs they were selected from.
-        bounds: Least and greatest value that an input may have; :attr:`span` is the width between.
+        bounds: Least and greatest value that an input may have; :attr:`span` is the width between. Two numbers, or two
+            float32 arrays of an input's shape where features or channels have ranges of their own: what is written with
+            either does for both.
         accuracy: Share of the inputs they were selected from that the victim classifies correctly, 0..1.
         notes: What a reader should know of how they were selected.
         layout: Where their channels are: ``channels_first`` or ``channels_last``, None where that is not known.
@@ -65,7 +67,7 @@ class Seeds:
     inputs: Array
     labels: Array
     indices: Array
-    bounds: tuple[float, float]
+    bounds: tuple[float, float] | tuple[Array, Array]
     accuracy: float = 1.0
     notes: tuple[str, ...] = ()
     layout: Layout | None = None
@@ -73,8 +75,8 @@ class Seeds:
     probes: Probes | None = None
 
     @property
-    def span(self) -> float:
-        """Width of the input range, the unit of step sizes and radii."""
+    def span(self) -> Any:
+        """Width of the input range, the unit of step sizes and radii; a number or an array, as the bounds are."""
         return self.bounds[1] - self.bounds[0]
 
 

@@ -23,7 +23,10 @@ from deepjudge_core.suites.suite import Suite, check_suite
 from deepjudge_core.types import Array
 
 LEAST_CONTROLS = 3
-_SAME = 1e-5  # answers whose probabilities differ by less come from one model, whatever the file format
+_SAME = (
+    1e-5  # answers whose probabilities differ by less come from one model, whatever the file format; layers likewise
+)
+_SATURATED = 0.999  # a probability above this is one that all good models give
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,4 +283,21 @@ def _is_same(one: Observation, other: Observation) -> bool:
     # Of models with other classes than the victim's, nothing but the digest tells.
     if not exact or one.probabilities is None or other.probabilities is None:
         return False
-    return float(np.abs(one.probabilities - other.probabilities).max()) < _SAME
+    if float(np.abs(one.probabilities - other.probabilities).max()) >= _SAME:
+        return False
+    return bool((one.probabilities.max(axis=1) < _SATURATED).any()) or _have_same_layers(one, other)
+
+
+def _have_same_layers(one: Observation, other: Observation) -> bool:
+    # What tells models apart whose probabilities are saturated.
+    layers = one.activations.keys() & other.activations.keys()
+    return bool(layers) and all(
+        one.activations[layer].shape == other.activations[layer].shape
+        and bool(
+            (
+                np.abs(one.activations[layer] - other.activations[layer])
+                <= _SAME * np.abs(one.activations[layer]).max()
+            ).all()
+        )
+        for layer in layers
+    )

@@ -13,6 +13,7 @@ from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.expectation import Correctness, Search, candidates, share_of_usual, spread
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.moments import Moments
+from deepjudge_core.suites.ranges import hull
 from deepjudge_core.types import Array
 
 _TRIED_ON = 400  # inputs
@@ -29,6 +30,7 @@ def remedy(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str | 
         usual: The preprocessing with which it does.
     """
     inner = victim.model if isinstance(victim, Prepared) else victim
+    bounds = hull(inputs.bounds)
     rows = spread(np.arange(len(inputs.y)), _TRIED_ON)
     x, y = inputs.x[rows], inputs.y[rows].astype(np.int64)
     layout = victim.input.layout or inputs.layout
@@ -41,14 +43,14 @@ def remedy(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str | 
     def asking(preprocessing: Preprocessing | None, places: Array) -> Correctness:
         model = inner
         if preprocessing is not None:
-            model = Prepared.of(inner, preprocessing, x.shape[1:], inputs.bounds, layout)
+            model = Prepared.of(inner, preprocessing, x.shape[1:], bounds, layout)
         return Correctness.of(ask(model, x[places], {})[0], y[places])
 
     plain = np.zeros(len(y), bool)
     with contextlib.suppress(ModelError):  # as of one answer to everything
         plain = asking(usual, np.arange(len(y))).right
-    moments = Moments.of(x if inputs.training is None else inputs.training, inputs.bounds, layout)
-    choices = candidates(victim.input, x.shape[1:], inputs.bounds, layout, moments, usual)
+    moments = Moments.of(x if inputs.training is None else inputs.training, bounds, layout)
+    choices = candidates(victim.input, x.shape[1:], bounds, layout, moments, usual)
     search = Search(plain, share_of_usual(y), 1.0, choices)
     name, tried = search.best(asking, lambda _: 1.0) if search.hopeful else (None, ())
     if name is None:

@@ -127,6 +127,7 @@ def suite_entry(suite: Suite) -> SuiteEntry:
             for place, name in enumerate(suite.layers)
         ),
         notes=suite.notes,
+        feature_bounds=suite.feature_bounds or UNSET,
     )
 
 

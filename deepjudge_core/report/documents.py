@@ -174,11 +174,20 @@ class SuiteEntry(Document, frozen=True):
 
     digest: Sha256
     seed: int
-    bounds: tuple[float, float]
+    bounds: Annotated[tuple[float, float], Meta(description="Least and greatest value of an input.")]
     cases: CaseCounts
     generators: tuple[GeneratorEntry, ...]
     layers: Annotated[tuple[LayerEntry, ...], Meta(description="Taps of the victim that are compared.")]
     notes: Lines
+    feature_bounds: (
+        Annotated[
+            tuple[tuple[float, ...], tuple[float, ...]],
+            Meta(
+                description="Least and greatest values of each feature or channel, where they have ranges of their own."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class ControlEntry(Document, frozen=True, kw_only=True):

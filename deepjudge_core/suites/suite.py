@@ -65,7 +65,7 @@ class Suite:
 
     Attributes:
         seed: What all randomness was derived from.
-        bounds: Least and greatest value of an input.
+        bounds: Least and greatest value of an input, of all features and channels together.
         accuracy: Share of the inputs offered as seeds that the victim classifies correctly.
         layers: Taps of the victim that are compared.
         seed_indices: ``(seeds,)`` int64 places of the seeds in the inputs they were selected from.
@@ -74,6 +74,8 @@ class Suite:
         generators: How the cases were made.
         victim: The victim's own answers; they have probabilities.
         notes: What a reader should know of how it was made.
+        feature_bounds: Least and greatest values of each feature of flat inputs, of each channel of others; None where
+            one range holds for all.
         moments: Mean and deviation of the training inputs, or of the seeds; None where nobody took them.
         probes: Inputs of the task as they come, on which it is tried what a model expects of them; None for none.
     """
@@ -88,6 +90,7 @@ class Suite:
     generators: tuple[GeneratorRecord, ...]
     victim: Observation
     notes: tuple[str, ...] = ()
+    feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     moments: Moments | None = None
     probes: Probes | None = None
 
@@ -169,6 +172,7 @@ class _SuiteHeader(Part, frozen=True):
     generators: tuple[GeneratorRecord, ...]
     victim: ObservationHeader
     notes: Lines
+    feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | UnsetType = UNSET  # where one holds for all
     moments: Moments | UnsetType = UNSET
 
 
@@ -182,6 +186,7 @@ def _content(suite: Suite) -> storage.Content:
         generators=suite.generators,
         victim=suite.victim.header(),
         notes=suite.notes,
+        feature_bounds=suite.feature_bounds or UNSET,
         # Not where nobody took them: so what was stored before has the digest that it had.
         moments=UNSET if suite.moments is None else suite.moments,
     )
@@ -204,6 +209,7 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         generators=header.generators,
         victim=Observation.of_header(header.victim, arrays, "victim."),
         notes=header.notes,
+        feature_bounds=None if header.feature_bounds is UNSET else header.feature_bounds,
         moments=header.moments or None,
         probes=Probes(arrays["probes.inputs"], arrays["probes.labels"]) if "probes.inputs" in arrays else None,
     )
@@ -225,6 +231,12 @@ def _check(suite: Suite) -> None:
         raise ValueError("the victim's answers are of other neurons")
     if not suite.bounds[0] < suite.bounds[1]:
         raise ValueError("its bounds are no range")
+    if suite.feature_bounds is not None:
+        low, high = (np.array(side) for side in suite.feature_bounds)
+        if low.shape != high.shape or not (low < high).all() or (low.min(), high.max()) != suite.bounds:
+            raise ValueError("the bounds of its features are not those of all")
+        if len(low) not in (cases.inputs.shape[1], cases.inputs.shape[-1]):
+            raise ValueError("it has bounds of other features than its inputs")
     if int(suite.rows("clean").sum()) != len(suite.seed_indices):
         raise ValueError("it does not have one clean case for each seed")
     widest = max(victim.model.layers.values(), default=0)

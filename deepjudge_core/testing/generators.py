@@ -12,6 +12,7 @@ import numpy as np
 from deepjudge_core.components.kinds import Generator
 from deepjudge_core.components.values import Cases, Task
 from deepjudge_core.models.model import Access
+from deepjudge_core.suites.ranges import hull
 from deepjudge_core.testing.checks import Checks, expect_name, run
 from deepjudge_core.testing.expect import expect, expect_array, expect_options
 from deepjudge_core.testing.randomness import global_numbers
@@ -56,6 +57,7 @@ def generator_checks(generator: Generator, task: Task, *, options: Mapping[str, 
     yield "choices", trial.check_choices
     yield "batches", trial.check_batches
     yield "units", trial.check_units
+    yield "feature-bounds", trial.check_feature_bounds
 
 
 def _check_needs(generator: Generator) -> None:
@@ -143,7 +145,7 @@ class _Trial:
         seeds = dataclasses.replace(
             self.task.seeds,
             inputs=self.task.seeds.inputs * _UNIT,
-            bounds=(low * _UNIT, high * _UNIT),
+            bounds=(low * _UNIT, high * _UNIT),  # type: ignore[arg-type]
             mistakes=mistakes and dataclasses.replace(mistakes, inputs=mistakes.inputs * _UNIT),
         )
         scaled = dataclasses.replace(
@@ -163,6 +165,13 @@ class _Trial:
             self.cases,
         )
 
+    def check_feature_bounds(self) -> None:
+        shape = self.task.seeds.inputs.shape[1:]
+        low, high = (np.broadcast_to(np.float32(side), shape).copy() for side in self.task.seeds.bounds)
+        seeds = dataclasses.replace(_copied(self.task).seeds, bounds=(low, high))
+        cases = self._generate(dataclasses.replace(self.task, seeds=seeds))
+        _compare(f"{self._label}: when bounds are arrays, of each value of an input", cases, self.cases)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Result:
@@ -174,13 +183,14 @@ class _Result:
 
 def _check_inputs(name: str, cases: Cases, task: Task) -> None:
     low, high = task.seeds.bounds
+    ends = hull(task.seeds.bounds)
     n = len(cases.inputs)
     expect(n > 0, f"{name}: made no case; give it a task or options with which it does")
     expect_array(f"{name}: inputs", cases.inputs, (n, *task.seeds.inputs.shape[1:]))
     least, greatest = cases.inputs.min(), cases.inputs.max()
     expect(
-        low <= least and greatest <= high,
-        f"{name}: expected inputs within {low:g}..{high:g}, found {least:g}..{greatest:g}",
+        ((low <= cases.inputs) & (cases.inputs <= high)).all(),
+        f"{name}: expected inputs within {ends[0]:g}..{ends[1]:g}, found {least:g}..{greatest:g}",
     )
 
 

@@ -47,8 +47,6 @@ def _step(step: float | None, eps: float) -> float:
 
 def _ascend(task: Task, eps: float, *, step: float | None, steps: int, project: bool) -> Array:
     seeds = task.seeds
-    low: float | Array
-    high: float | Array
     low, high = seeds.bounds
     radius, move = eps * seeds.span, _step(step, eps) * seeds.span
     start = task.rng.random(seeds.inputs.shape, dtype=np.float32)

@@ -154,7 +154,7 @@ def _search(
     neurons: Array,
     starts: Array,
     *,
-    step: float,
+    step: float | Array,
     iterations: int,
     per_neuron: int,
 ) -> dict[tuple[int, int], _Corner]:

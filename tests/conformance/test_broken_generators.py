@@ -150,6 +150,13 @@ def chooses_other_than_it_says(task: Task, *, part: float = 0.5) -> Cases:
     return Cases.of_seeds(x, options={"part": part / 2})
 
 
+def takes_numbers_for_bounds(task: Task) -> Cases:
+    low, high = task.seeds.bounds
+    x = task.seeds.inputs
+    moved = x + np.float32(0.1) * (high - low) if np.ndim(low) == 0 else x
+    return Cases.of_seeds(np.clip(moved, low, high))
+
+
 BROKEN_GENERATORS = {
     outside: "expected inputs within 0..1",
     float64: "expected float32, found float64",
@@ -177,6 +184,7 @@ BROKEN_GENERATORS = {
     option_without_type: "expected a type annotation",
     chooses_what_is_no_option: "chose eps, expected its own options",
     chooses_other_than_it_says: "when it is given the options it chose",
+    takes_numbers_for_bounds: "when bounds are arrays",
     option_of_another_type: "its default cannot be given as a text",
 }
 

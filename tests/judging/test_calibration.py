@@ -153,6 +153,27 @@ def test_the_victim_is_no_control() -> None:
     assert len(run(toys.seen(0, noise=0.05)).controls) == 1
 
 
+def test_models_whose_probabilities_are_saturated_are_told_apart_by_their_layers() -> None:
+    def saturated(observation: Observation, name: str) -> Observation:
+        p = np.where(np.arange(toys.CLASSES) == 1, 1, 0).astype(np.float32)
+        whole = np.broadcast_to(p, observation.probabilities.shape).copy()
+        return dataclasses.replace(renamed(observation, name, name[-1] * 64), probabilities=whole)
+
+    suite = dataclasses.replace(toys.suite(), victim=saturated(toys.suite().victim, "victim-0"))
+    seen = [dataclasses.replace(toys.seen(seed), suite=suite.digest) for seed in (1, 2, 3)]
+    honest = [saturated(one, f"honest-{place}") for place, one in enumerate(seen, 1)]
+    calibration = calibrate(suite, honest, registry=toys.registry())
+    assert len(calibration.controls) == 3
+    twice = calibrate(suite, [honest[0], saturated(seen[0], "again-7")], registry=toys.registry())
+    assert len(twice.controls) == 1
+    own = dataclasses.replace(honest[0], activations=suite.victim.activations)
+    with refused(CalibrationError, "honest-1"):
+        calibrate(suite, [own], registry=toys.registry())
+    # Without layers nothing tells, and nobody is accused of being another.
+    unseen = [dataclasses.replace(one, activations={}, layer_map={}) for one in honest]
+    assert len(calibrate(suite, unseen, registry=toys.registry()).controls) == 3
+
+
 def test_models_that_give_labels_only_may_agree() -> None:
     def labels_only(observation: Observation) -> Observation:
         onehot = np.eye(4, dtype=np.float32)[observation.probabilities.argmax(axis=1)]

@@ -194,6 +194,23 @@ def test_what_a_generator_chose_and_keeps_is_recorded(seeds: Seeds, tmp_path: Pa
     assert "details" not in plain(toys.suite().generators[0])
 
 
+def test_cases_of_which_the_victim_is_sure_alike_are_noted() -> None:
+    def noted(steepness: float) -> bool:
+        above_half = np.stack([np.zeros(12), np.full(12, steepness)], axis=1), np.array([0, -6 * steepness])
+        victim = toys.NumpyModel([above_half], (12,))
+        x = np.random.default_rng(0).random((20, 12), dtype=np.float32) * 0.4
+        low = select_seeds(victim, x, np.zeros(20, int), n=20, force=True)
+
+        def generate(task: Task) -> Cases:
+            return Cases.of_seeds(task.seeds.inputs + np.float32(0.6))
+
+        suite = build_suite(victim, low, ["mine"], layers=["logits"], registry=with_generator(generate))
+        return any("one class" in note for note in suite.notes)
+
+    assert noted(3)
+    assert not noted(0.5)
+
+
 def test_no_corner_at_all_is_refused_but_by_force(seeds: Seeds) -> None:
     def generate(task: Task) -> Cases:
         none = np.zeros(0, np.int64)

@@ -373,7 +373,9 @@ def zoo(data: Cli) -> Cli:
 
 
 def test_strata_of_a_zoo_reach_the_rule(zoo: Cli) -> None:
-    assert zoo("calibrate", "suite.safetensors", "zoo/controls", "-o", "c.safetensors")[0] == 0
+    status, _, err = zoo("calibrate", "suite.safetensors", "zoo/controls", "-o", "c.safetensors")
+    assert status == 0
+    assert "100%" in err  # the task is so easy that all are fooled alike
     assert load_controls(Path("c.safetensors")).strata == ("other-data", "other-data", "same-data", "same-data")
     # One that is not as it was made, and one from elsewhere, are of no known stratum.
     changed = Path("zoo/controls/other-data-01.toy")

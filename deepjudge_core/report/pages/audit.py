@@ -4,7 +4,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from deepjudge_core.files.documents import Json
-from deepjudge_core.report.documents import AuditReport, ControlEntry, ResultEntry, SuspectEntry, VictimEntry
+from deepjudge_core.report.documents import (
+    AuditReport,
+    ControlEntry,
+    ResultEntry,
+    SuiteEntry,
+    SuspectEntry,
+    VictimEntry,
+)
 from deepjudge_core.report.pages import charts
 from deepjudge_core.report.pages.document import (
     Beside,
@@ -111,6 +118,11 @@ def _verdicts(report: AuditReport) -> Section:
     return Section("Verdicts", "verdicts", blocks)
 
 
+def _inputs(suite: SuiteEntry) -> str:
+    low, high = map(number, suite.bounds)
+    return f"{low}..{high}" + (", each feature or channel within its own range" if suite.feature_bounds else "")
+
+
 def _compared(report: AuditReport) -> Section:
     victim, suite, calibration = report.victim, report.suite, report.calibration
     cases = ", ".join(f"{count} {kind}" for kind, count in suite.cases.named().items())
@@ -119,7 +131,7 @@ def _compared(report: AuditReport) -> Section:
     ]
     facts: list[tuple[str, Cell]] = [
         ("suite", digest(suite.digest)),
-        ("cases", Cell(f"{cases}; inputs within {number(suite.bounds[0])}..{number(suite.bounds[1])}", "prose")),
+        ("cases", Cell(f"{cases}; inputs within {_inputs(suite)}", "prose")),
         ("seed", text(str(suite.seed))),
         ("rule", Cell((Name(report.rule), "; ", *_with(report.rule_options)), "prose")),
         ("groups", text(report.groups)),

@@ -9,9 +9,18 @@ from itertools import groupby
 from msgspec import UNSET
 
 from deepjudge_core.files.documents import Json
-from deepjudge_core.report.documents import AnyReport, AuditReport, ControlEntry, PowerReport, SuspectEntry, VictimEntry
+from deepjudge_core.report.documents import (
+    AnyReport,
+    AuditReport,
+    ControlEntry,
+    PowerReport,
+    SuiteEntry,
+    SuspectEntry,
+    VictimEntry,
+)
 from deepjudge_core.text import LONGEST_LINE, clean
 
+_LISTED = 50  # features whose bounds are written out
 _SUITE, _CALIBRATION = "suite.safetensors", "calibration.safetensors"
 
 
@@ -37,7 +46,7 @@ def _digests(report: AuditReport) -> Iterator[str]:
 def _make(report: AnyReport) -> Iterator[str]:
     suite = report.suite
     words = ["suite", _path(report.victim.path), "--inputs", "INPUTS.npz", "-n", str(suite.cases.clean)]
-    words += ["--bounds", ",".join(f"{bound!r}" for bound in suite.bounds), *_prepared(report)]
+    words += ["--bounds", _bounds(suite), *_prepared(report)]
     words += ["--generator", ",".join(_named(generator.name) for generator in suite.generators)]
     for generator in suite.generators:
         words += _options("--option", generator.options, f"{_named(generator.name)}.")
@@ -50,6 +59,13 @@ def _make(report: AnyReport) -> Iterator[str]:
 def _prepared(report: AnyReport) -> list[str]:
     preprocessing = report.victim.preprocessing
     return ["--victim-input", preprocessing.typed()] if preprocessing else []
+
+
+def _bounds(suite: SuiteEntry) -> str:
+    sides = suite.feature_bounds or tuple((bound,) for bound in suite.bounds)
+    if len(sides[0]) > _LISTED:
+        return "LOW:LOW,HIGH:HIGH"
+    return ",".join(":".join(map(repr, side)) for side in sides)
 
 
 def _calibrate(report: AuditReport) -> Iterator[str]:
