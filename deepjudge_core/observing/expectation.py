@@ -26,7 +26,7 @@ LEVEL = 0.05
 """The chance, at most, that a preprocessing is taken that is no better than the inputs as they are."""
 _FEW, _REST = 50, 8  # probes that are asked at first, and preprocessings that are asked the others
 _MOST_SEEDS = 500  # in place of probes
-_ENOUGH = 0.25  # of the way from chance to the victim: a model that gets less does not know the task
+_ENOUGH = 0.75  # of the way from chance to the victim: a model that knows nothing gets further than half by luck
 _MENDED = 1 / 3 - 1e-9
 _SAME = 0.1  # of the victim's mean odds: as near are those of a model whose answers are the victim's
 _LEAST = 1e-37  # of a probability: float32 has no smaller ones

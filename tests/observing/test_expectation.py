@@ -65,8 +65,8 @@ def test_it_is_hopeful_where_enough_are_wrong() -> None:
         (90, 70, 0.9, True),
         (90, 71, 0.9, False),  # of the errors that the victim does not make
         (N, 0, 1, True),
-        (N, 200, 1, True),
-        (N, 204, 1, False),  # less than a quarter of the way from chance
+        (N, 66, 1, True),
+        (N, 69, 1, False),  # less than three quarters of the way from chance
     ],
 )
 def test_when_one_is_better(before: int, after: int, owner: float, better: bool) -> None:
