@@ -211,15 +211,19 @@ def test_cases_of_which_the_victim_is_sure_alike_are_noted() -> None:
     assert not noted(0.5)
 
 
-def test_no_corner_at_all_is_no_error(seeds: Seeds) -> None:
+def test_no_corner_at_all_is_refused_but_by_force(seeds: Seeds) -> None:
     def generate(task: Task) -> Cases:
         none = np.zeros(0, np.int64)
         places = tuple((0, np.int64(neuron)) for neuron in range(8))
         return Cases(task.seeds.inputs[:0], none, none, none, places)
 
-    suite = build_suite(toys.make_model(), seeds, ["mine"], registry=with_generator(generate, "corners"))
+    registry = with_generator(generate, "corners")
+    with refused(GenerationError, "mine", "dense2", "--force"):
+        build_suite(toys.make_model(), seeds, ["mine"], registry=registry)
+    suite = build_suite(toys.make_model(), seeds, ["mine"], registry=registry, force=True)
     assert suite.unreached == tuple((0, neuron) for neuron in range(8))
     assert not suite.rows("corners").any()
+    assert any("dense2 has a case" in note for note in suite.notes)
 
 
 def cases(**changes: Any) -> Any:
