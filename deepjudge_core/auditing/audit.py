@@ -29,6 +29,7 @@ from deepjudge_core.observing.victims import advice
 from deepjudge_core.suites.generation import generate_suite, resolve_generators
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.outputs import output_by_labels
+from deepjudge_core.suites.ranges import hull
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.standardised import plain_inputs
@@ -66,7 +67,7 @@ def make_suite(
     with victim.opened(expected, session, gradients=True) as opened:
         owner = opened
         if preprocessing is not None:
-            owner = Prepared.of(opened, preprocessing, inputs.x.shape[1:], inputs.bounds, inputs.layout)
+            owner = Prepared.of(opened, preprocessing, inputs.x.shape[1:], hull(inputs.bounds), inputs.layout)
         owner, note = output_by_labels(
             owner, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
         )

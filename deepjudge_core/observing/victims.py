@@ -13,6 +13,7 @@ from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.expectation import Correctness, Search, candidates, share_of_usual, spread
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.moments import Moments
+from deepjudge_core.suites.ranges import hull
 from deepjudge_core.types import Array
 
 _TRIED_ON = 400  # inputs
@@ -39,14 +40,14 @@ def advice(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str:
     def asking(preprocessing: Preprocessing | None, places: Array) -> Correctness:
         model = inner
         if preprocessing is not None:
-            model = Prepared.of(inner, preprocessing, x.shape[1:], inputs.bounds, layout)
+            model = Prepared.of(inner, preprocessing, x.shape[1:], hull(inputs.bounds), layout)
         return Correctness.of(ask(model, x[places], {})[0], y[places])
 
     plain = np.zeros(len(y), bool)
     with contextlib.suppress(ModelError):  # as of one answer to everything
         plain = asking(usual, np.arange(len(y))).right
-    moments = Moments.of(x if inputs.training is None else inputs.training, inputs.bounds, layout)
-    choices = candidates(victim.input, x.shape[1:], inputs.bounds, layout, moments, usual)
+    moments = Moments.of(x if inputs.training is None else inputs.training, hull(inputs.bounds), layout)
+    choices = candidates(victim.input, x.shape[1:], hull(inputs.bounds), layout, moments, usual)
     search = Search(plain, share_of_usual(y), 1.0, choices)
     if not search.hopeful:
         return "no other preprocessing could make it much better"

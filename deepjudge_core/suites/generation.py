@@ -161,7 +161,7 @@ def generate_suite(
         victim=answers,
         notes=tuple(notes),
         feature_bounds=by_feature(seeds.bounds),
-        moments=Moments.of(training_inputs, seeds.bounds, victim.input.layout or seeds.layout),
+        moments=Moments.of(training_inputs, hull(seeds.bounds), victim.input.layout or seeds.layout),
         probes=seeds.probes,
     )
 

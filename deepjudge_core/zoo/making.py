@@ -28,6 +28,7 @@ from deepjudge_core.errors import (
 from deepjudge_core.files import digests
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.training import Schedule, accuracy, train
+from deepjudge_core.suites.ranges import hull
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
 from deepjudge_core.zoo.manifest import MANIFEST, MissingModel, Zoo, ZooModel, ZooVictim, is_kept, load_zoo, save_zoo
@@ -317,7 +318,9 @@ def _known(suite: Suite | None, material: Material) -> Suite | None:
     if suite is None or material.prepare is None:
         return suite
     inputs = material.prepare(suite.cases.inputs)
-    return replace(suite, bounds=material.bounds, cases=replace(suite.cases, inputs=inputs), probes=None, moments=None)
+    return replace(
+        suite, bounds=hull(material.bounds), cases=replace(suite.cases, inputs=inputs), probes=None, moments=None
+    )
 
 
 def _steal(

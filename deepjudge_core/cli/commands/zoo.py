@@ -23,7 +23,7 @@ from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, la
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load_inputs, load_training_inputs
 from deepjudge_core.suites.outputs import output_by_labels
-from deepjudge_core.suites.ranges import together
+from deepjudge_core.suites.ranges import hull, together
 from deepjudge_core.suites.settings import ArraySettings
 from deepjudge_core.suites.standardised import brought_back, plain_inputs
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
@@ -63,7 +63,9 @@ class ZooCommand(Command):
         warn_of_bytes(training, self.material.data, self.arrays)
         auxiliary = self._auxiliary()
         suite = None if self.material.suite is None else load_suite(self.material.suite)
-        said = self.preprocessing or (suite.victim.preprocessing if suite and training.bounds == suite.bounds else None)
+        said = self.preprocessing or (
+            suite.victim.preprocessing if suite and hull(training.bounds) == suite.bounds else None
+        )
         training, preprocessing, notes = plain_inputs(training, said)
         for note in notes:
             display.warn(note)
@@ -74,7 +76,7 @@ class ZooCommand(Command):
         model = open_model(self.victim, registry=session.registry, expected=expected, **options)
         asked = model
         if preprocessing is not None:
-            asked = Prepared.of(model, preprocessing, training.x.shape[1:], training.bounds, training.layout)
+            asked = Prepared.of(model, preprocessing, training.x.shape[1:], hull(training.bounds), training.layout)
         asked, chosen = output_by_labels(
             asked, training.x, training.y, layout=training.layout, model_layout=self.layout
         )
@@ -96,7 +98,7 @@ class ZooCommand(Command):
         if preprocessing is not None:
             layout = network.architecture.input.layout or training.layout
             shape = material.own.x.shape[1:]
-            prepare = preprocessing.preparing(str(self.victim), shape, material.bounds, layout)
+            prepare = preprocessing.preparing(str(self.victim), shape, hull(material.bounds), layout)
             material = material.prepared(preprocessing, prepare)
         zoo = make_zoo(
             network,
