@@ -25,7 +25,7 @@ from deepjudge_core.models.asking import SameAnswerError
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
-from deepjudge_core.observing.victims import advice
+from deepjudge_core.observing.victims import remedy
 from deepjudge_core.suites.generation import generate_suite, resolve_generators
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.outputs import output_by_labels
@@ -84,7 +84,10 @@ def make_suite(
                 force=settings.force,
             )
         except (ErringVictimError, SameAnswerError) as error:
-            raise ErringVictimError(f"{error}; {advice(owner, inputs, preprocessing)}") from error
+            mend = remedy(owner, inputs, preprocessing)
+            if mend is None:
+                raise
+            raise ErringVictimError(f"{error}; {mend}") from error
         seeds = replace(seeds, notes=(*notes, *filter(None, [note]), *seeds.notes))
         return generate_suite(
             owner,

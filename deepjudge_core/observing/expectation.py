@@ -26,7 +26,8 @@ LEVEL = 0.05
 """The chance, at most, that a preprocessing is taken that is no better than the inputs as they are."""
 _FEW, _REST = 50, 8  # probes that are asked at first, and preprocessings that are asked the others
 _MOST_SEEDS = 500  # in place of probes
-_ENOUGH = 0.5  # of the way from chance to the victim: a model that gets less does not know the task
+_ENOUGH = 0.25  # of the way from chance to the victim: a model that gets less does not know the task
+_MENDED = 1 / 3 - 1e-9
 _SAME = 0.1  # of the victim's mean odds: as near are those of a model whose answers are the victim's
 _LEAST = 1e-37  # of a probability: float32 has no smaller ones
 _UNLIKELY = 16.0  # odds that count no more, lest one answer decide: e^-16 is what float32 keeps beside 1
@@ -264,12 +265,12 @@ class Search:
         return _chance(ahead, discordant) * len(self._choices) <= LEVEL
 
     def _is_better(self, right: Array) -> bool:
-        # By the exact McNemar test, and so that it has at most half as many errors more than the victim: the right
+        # By the exact McNemar test, and so that it mends a third of what it errs more than the victim: the right
         # preprocessing mends more than a few.
         mended, broken = int((right & ~self._plain).sum()), int((~right & self._plain).sum())
         significant = self._is_significant(mended, mended + broken)
-        halved = self._owner - right.mean() <= (self._owner - self._plain.mean()) / 2
-        return significant and bool(halved) and float(right.mean()) >= self._least
+        mends = right.mean() - self._plain.mean() >= (self._owner - self._plain.mean()) * _MENDED
+        return significant and bool(mends) and float(right.mean()) >= self._least
 
     def _sample(self) -> tuple[Array, Array]:
         # Of the probes right and wrong as they are, half each where there are as many; and what each stands for.

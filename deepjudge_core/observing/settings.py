@@ -17,12 +17,11 @@ _WITH_VICTIM = ("victim", *_TABLES)
 def victim_input_setting() -> Any:
     """The field of the victim's preprocessing; of ``AUDIT.toml`` the key is that of any model's."""
     return setting(
-        "what the victim expects of inputs in 0..1, as --suspect-input; inputs are offered and kept without it",
+        "what the victim expects of inputs in 0..1, as --suspect-input of others",
         "--victim-input",
         default=None,
         group="model",
-        metavar="PRESET|scale=S,mean=M:M:M,std=D:D:D",
-        usual="as they are, or as they were standardised",
+        metavar="HOW",
     )
 
 
@@ -64,12 +63,12 @@ class QuerySettings:
         sample={"relu_1": "activation_1"},
     )
     preprocessing: Preprocessing | None = setting(
-        "what the model expects of inputs in 0..1: a preset, or (input * scale - mean) / std, of one mean and std or "
-        "one for each channel; order=bgr reverses channels, invert=true takes 1 - input",
+        "what the model expects of inputs in 0..1: a preset, such as imagenet, or scale=S,mean=M,std=D for "
+        "(input * scale - mean) / std, with order=bgr, invert=true",
         "--suspect-input",
         default=None,
         group="model",
-        metavar="PRESET|scale=S,mean=M:M:M,std=D:D:D",
+        metavar="HOW",
         key="input",
         tables=_WITH_VICTIM,
         sample={

@@ -19,8 +19,10 @@ from deepjudge_core.types import Array
 _TRIED_ON = 400  # inputs
 
 
-def advice(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str:
-    """Which standard preprocessing would make a victim right, and the option that says it: a part of a message.
+def remedy(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str | None:
+    """Which standard preprocessing would make a victim right, and the option that says it, as a part of a message.
+
+    None where none would.
 
     Args:
         victim: The victim, behind its preprocessing where it has one.
@@ -28,6 +30,7 @@ def advice(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str:
         usual: The preprocessing with which it does.
     """
     inner = victim.model if isinstance(victim, Prepared) else victim
+    bounds = hull(inputs.bounds)
     rows = spread(np.arange(len(inputs.y)), _TRIED_ON)
     x, y = inputs.x[rows], inputs.y[rows].astype(np.int64)
     layout = victim.input.layout or inputs.layout
@@ -35,25 +38,23 @@ def advice(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str:
         arrange = arrangement(victim.name, x.shape[1:], victim.input.with_layout(layout), inputs.layout)
         x = np.ascontiguousarray(arrange(x))
     except InputError:  # which was said before
-        return ""
+        return None
 
     def asking(preprocessing: Preprocessing | None, places: Array) -> Correctness:
         model = inner
         if preprocessing is not None:
-            model = Prepared.of(inner, preprocessing, x.shape[1:], hull(inputs.bounds), layout)
+            model = Prepared.of(inner, preprocessing, x.shape[1:], bounds, layout)
         return Correctness.of(ask(model, x[places], {})[0], y[places])
 
     plain = np.zeros(len(y), bool)
     with contextlib.suppress(ModelError):  # as of one answer to everything
         plain = asking(usual, np.arange(len(y))).right
-    moments = Moments.of(x if inputs.training is None else inputs.training, hull(inputs.bounds), layout)
-    choices = candidates(victim.input, x.shape[1:], hull(inputs.bounds), layout, moments, usual)
+    moments = Moments.of(x if inputs.training is None else inputs.training, bounds, layout)
+    choices = candidates(victim.input, x.shape[1:], bounds, layout, moments, usual)
     search = Search(plain, share_of_usual(y), 1.0, choices)
-    if not search.hopeful:
-        return "no other preprocessing could make it much better"
-    name, tried = search.best(asking, lambda _: 1.0)
+    name, tried = search.best(asking, lambda _: 1.0) if search.hopeful else (None, ())
     if name is None:
-        return f"none of {len(tried)} standard preprocessings makes it much better"
+        return None
     accuracy = {trial.name: trial.accuracy for trial in tried}[name]
     return (
         f"with --victim-input {_typed(name, choices[name])} it classifies {accuracy:.1%} of {len(y)} inputs correctly"

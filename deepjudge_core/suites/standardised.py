@@ -6,7 +6,7 @@ import numpy as np
 
 from deepjudge_core.models.preprocessing import PRESETS, Preprocessing, preset_of
 from deepjudge_core.suites.inputs import Inputs
-from deepjudge_core.suites.ranges import hull
+from deepjudge_core.suites.ranges import hull, is_one
 from deepjudge_core.types import Array
 
 _RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # that are no sign of anything
@@ -35,8 +35,14 @@ def plain_inputs(
         inputs: As they are offered.
         preprocessing: What the victim expects of inputs in 0..1, where the user says it: then nothing is undone.
     """
-    low, high = bounds = hull(inputs.bounds)
-    if preprocessing is not None or bounds in _RANGES or inputs.x.ndim < 3 or low >= 0:
+    low, high = hull(inputs.bounds)
+    if (
+        preprocessing is not None
+        or not is_one(inputs.bounds)
+        or (low, high) in _RANGES
+        or inputs.x.ndim < 3
+        or low >= 0
+    ):
         return inputs, preprocessing, ()
     axis = _channel_axis(inputs)
     undone = _standardisation(inputs.x, axis)

@@ -318,8 +318,9 @@ def _known(suite: Suite | None, material: Material) -> Suite | None:
     if suite is None or material.prepare is None:
         return suite
     inputs = material.prepare(suite.cases.inputs)
-    plain = replace(suite, feature_bounds=None, probes=None, moments=None)
-    return replace(plain, bounds=hull(material.bounds), cases=replace(suite.cases, inputs=inputs))
+    return replace(
+        suite, bounds=hull(material.bounds), cases=replace(suite.cases, inputs=inputs), probes=None, moments=None
+    )
 
 
 def _steal(

@@ -59,7 +59,8 @@ class Material:
             prepare: What does it to batches.
         """
         own, other, test = (Rows(prepare(rows.x), rows.y) for rows in (self.own, self.other, self.test))
-        edges = [prepare(np.full((1, *self.own.x.shape[1:]), bound, np.float32)) for bound in self.bounds]
+        shape = (1, *self.own.x.shape[1:])
+        edges = [prepare(np.broadcast_to(np.asarray(side, np.float32), shape)) for side in self.bounds]
         return replace(
             self,
             own=own,

@@ -60,12 +60,13 @@ def test_it_is_hopeful_where_enough_are_wrong() -> None:
     ("before", "after", "owner", "better"),
     [
         (11, 0, 1, True),
-        (60, 30, 1, True),
-        (60, 31, 1, False),  # less than half of the errors are mended
-        (90, 60, 0.9, True),
-        (90, 61, 0.9, False),  # of the errors that the victim does not make
+        (60, 40, 1, True),
+        (60, 41, 1, False),  # less than a third of the errors is mended
+        (90, 70, 0.9, True),
+        (90, 71, 0.9, False),  # of the errors that the victim does not make
         (N, 0, 1, True),
-        (N, N // 2, 1, False),  # less than half of the way from chance
+        (N, 200, 1, True),
+        (N, 204, 1, False),  # less than a quarter of the way from chance
     ],
 )
 def test_when_one_is_better(before: int, after: int, owner: float, better: bool) -> None:

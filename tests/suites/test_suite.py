@@ -199,7 +199,7 @@ def test_cases_of_which_the_victim_is_sure_alike_are_noted() -> None:
         above_half = np.stack([np.zeros(12), np.full(12, steepness)], axis=1), np.array([0, -6 * steepness])
         victim = toys.NumpyModel([above_half], (12,))
         x = np.random.default_rng(0).random((20, 12), dtype=np.float32) * 0.4
-        low = select_seeds(victim, x, np.zeros(20, int), n=20, force=True)  # all of one class
+        low = select_seeds(victim, x, np.zeros(20, int), n=20, force=True)
 
         def generate(task: Task) -> Cases:
             return Cases.of_seeds(task.seeds.inputs + np.float32(0.6))

@@ -63,9 +63,9 @@ class ZooCommand(Command):
         warn_of_bytes(training, self.material.data, self.arrays)
         auxiliary = self._auxiliary()
         suite = None if self.material.suite is None else load_suite(self.material.suite)
-        said = self.preprocessing
-        if said is None and suite and hull(training.bounds) == suite.bounds:
-            said = suite.victim.preprocessing
+        said = self.preprocessing or (
+            suite.victim.preprocessing if suite and hull(training.bounds) == suite.bounds else None
+        )
         training, preprocessing, notes = plain_inputs(training, said)
         for note in notes:
             display.warn(note)

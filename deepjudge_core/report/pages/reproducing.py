@@ -56,16 +56,16 @@ def _make(report: AnyReport) -> Iterator[str]:
     yield _line([*words, "--seed", str(suite.seed), "-o", _SUITE])
 
 
+def _prepared(report: AnyReport) -> list[str]:
+    preprocessing = report.victim.preprocessing
+    return ["--victim-input", preprocessing.typed()] if preprocessing else []
+
+
 def _bounds(suite: SuiteEntry) -> str:
     sides = suite.feature_bounds or tuple((bound,) for bound in suite.bounds)
     if len(sides[0]) > _LISTED:
         return "LOW:LOW,HIGH:HIGH"
     return ",".join(":".join(map(repr, side)) for side in sides)
-
-
-def _prepared(report: AnyReport) -> list[str]:
-    preprocessing = report.victim.preprocessing
-    return ["--victim-input", preprocessing.typed()] if preprocessing else []
 
 
 def _calibrate(report: AuditReport) -> Iterator[str]:
