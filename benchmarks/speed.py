@@ -51,7 +51,7 @@ def corners(victim_path: Path, x: np.ndarray, y: np.ndarray, train: np.ndarray) 
     layer = next(name for name, width in victim.layers.items() if width == 16)
     generator = load_registry().generators["neuron-corners"]
     model = keras.models.load_model(victim_path, compile=False)
-    part = keras.Model(model.inputs, model.layers[3].output)
+    part = keras.Model(model.inputs, model.get_layer(layer).output)
     outputs = np.concatenate([part(train[i : i + 1000]).numpy().mean(axis=(1, 2)) for i in range(0, len(train), 1000)])
     thresholds = 3 * outputs.max(axis=0)
     starts = select_seeds(victim, x, y, n=100)
@@ -191,8 +191,7 @@ def judge(victim_path: Path, x: np.ndarray, y: np.ndarray, train: np.ndarray) ->
 
     corner_inputs = inputs[suite.rows("corners")]
     neurons = sorted(set(suite.cases.neurons[suite.rows("corners")].tolist()))
-    place = list(victim.layers).index(suite.layers[0])
-    layer = [la for la in keras_model.layers if getattr(la, "activation", None) is not None][place]
+    layer = keras_model.get_layer(suite.layers[0])
     loaded = open_model(victim_path)
 
     def rebuilt() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from dataclasses import replace as changed
 from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, MinLen
@@ -26,9 +27,13 @@ class Nonzero(BaseMetadata):
     """A number other than 0."""
 
 
+OneOrEach = float | tuple[float, ...]
+"""One number for all, or one for each; typed with colons between them."""
+
+
 @dataclass(frozen=True)
 class Increasing(BaseMetadata):
-    """Each value is above the one before."""
+    """Each value is above the one before, or each of its numbers, of which there are as many or one for all."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +281,13 @@ def _keeps(value: Any, constraint: Any) -> bool:
         case Nonzero():
             return bool(value != 0)
         case Increasing():
-            return all(math.isfinite(one) for one in value) and list(value) == sorted(set(value))
+            sides = [one if isinstance(one, tuple) else (one,) for one in value]
+            most = max(map(len, sides), default=0)
+            if any(len(side) not in (1, most) for side in sides):
+                return False
+            rows = [side * most if len(side) == 1 else side for side in sides]
+            finite = all(math.isfinite(number) for row in rows for number in row)
+            return finite and all(one < two for low, high in pairwise(rows) for one, two in zip(low, high, strict=True))
         case Distinct():
             return len(set(value)) == len(value)
     return True

@@ -32,7 +32,7 @@ def main() -> int:
 
     suite, zoo, test = folder / "suite.safetensors", folder / "zoo", folder / "test.npz"
     inputs = ("--inputs", test, "--scale", SCALE, "-n", 200, "--training-inputs", folder / "train.npz")
-    run("suite", folder / "victim.pt2", *inputs, "--option", "neuron-corners.m=1.5", "-o", suite)
+    run("suite", folder / "victim.pt2", *inputs, "-o", suite)
     data = ("--data", folder / "train.npz", "--test", test, "--auxiliary", folder / "photographs.npz")
     made = ("--scale", SCALE, "--control-count", 6, "--attacks", "all", "--repeat", 1, "--epochs", EPOCHS)
     # A fresh last layer takes longer on so few digits.

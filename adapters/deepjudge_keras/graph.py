@@ -8,10 +8,11 @@ calls of Keras's layers are listened to while the model is traced; such a layer 
 
 import contextlib
 import itertools
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -21,8 +22,10 @@ import tensorflow as tf
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
 from deepjudge_core.models.outputs import Choice, Output, Outputs, name_of_path
-from deepjudge_core.models.taps import Op, Role, Tap, axes_beside_one_place, find_taps
+from deepjudge_core.models.taps import Op, Role, Tap, axes_beside_one_place, axes_of_reshape, find_taps
 from deepjudge_core.types import Layout
+from deepjudge_keras.inlining import CHOICES
+from deepjudge_keras.values import ELEMENTWISE, PASSING, constant_of, function_of
 
 _ACTIVATIONS = {
     **dict.fromkeys(("Elu", "Erf", "Erfc", "LeakyRelu", "Relu", "Relu6", "Selu"), Role.ACTIVATION),
@@ -34,21 +37,30 @@ _ACTIVATIONS = {
 """TensorFlow operations that are an activation function, or the nonlinear part of one."""
 
 _OTHERS = {
+    **dict.fromkeys(ELEMENTWISE, Role.ELEMENTWISE),
+    **dict.fromkeys(PASSING, Role.IDENTITY),
+    **dict.fromkeys(("Conv", "Conv2D", "Conv2DBackpropInput", "Conv3D", "Conv3DBackpropInputV2"), Role.CONVOLUTION),
+    "DepthwiseConv2dNative": Role.CONVOLUTION,
     **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "MatMul"), Role.PROJECTION),
-    **dict.fromkeys(("Conv2D", "Conv3D", "DepthwiseConv2dNative"), Role.PROJECTION),
     **dict.fromkeys(("Add", "AddN", "AddV2", "BiasAdd", "Neg", "Sub"), Role.AFFINE),
-    **dict.fromkeys(("Abs", "Exp", "Expm1", "Maximum", "Minimum", "Pow"), Role.ELEMENTWISE),
-    **dict.fromkeys(("RealDiv", "Sqrt", "Square"), Role.ELEMENTWISE),
-    **dict.fromkeys(("Greater", "GreaterEqual", "Less", "LessEqual"), Role.ELEMENTWISE),
     **dict.fromkeys(("Mul", "Select", "SelectV2"), Role.MULTIPLY),
-    **dict.fromkeys(("AvgPool", "Cast", "ConcatV2", "FusedBatchNormV3", "Identity", "IdentityN"), Role.KEEP),
-    **dict.fromkeys(("MaxPool", "Pad", "PadV2", "ReverseV2", "StopGradient"), Role.KEEP),
+    **dict.fromkeys(("MaxPool", "MaxPool3D", "MaxPoolV2"), Role.MAX_POOL),
+    **dict.fromkeys(("AvgPool", "ConcatV2", "FusedBatchNormV3", "MirrorPad", "PadV2", "ReverseV2"), Role.KEEP),
     **dict.fromkeys(("ExpandDims", "Reshape", "Squeeze"), Role.RESHAPE),
+    "Pad": Role.PAD,
     "Transpose": Role.TRANSPOSE,
 }
 
+_LAYERS = {kind for kind, role in _OTHERS.items() if role in (Role.CONVOLUTION, Role.PROJECTION)} | {
+    kind for kind, role in _ACTIVATIONS.items() if role is Role.ACTIVATION
+}
+"""TensorFlow operations that are layers, or activations of them."""
+
 _TAKES = ("GatherV2", "Split", "SplitV", "StridedSlice", "Unpack")
 """They take some places of an axis: where it is one, it is selected."""
+
+_SIZES = ("OnesLike", "Shape", "ZerosLike")
+"""What they give does not depend on the values of their input."""
 
 _LOOPS = ("StatelessWhile", "While")
 
@@ -83,26 +95,64 @@ class Call:
 
 
 @dataclass(frozen=True, eq=False)
+class Heard:
+    """What is heard at a tap.
+
+    Attributes:
+        tensor: The tensor there.
+        channel: The axis of its neurons.
+        unflattened: Sizes of the axes beside the rows, where the tensor is to be given them first.
+    """
+
+    tensor: Any
+    channel: int
+    unflattened: tuple[int, ...] = ()
+
+    @classmethod
+    def at(cls, tap: Tap, graph: Any) -> "Heard":
+        """At a tap of a graph."""
+        tensor = graph.get_tensor_by_name(tap.name)
+        if not tap.unflattened:
+            return cls(tensor, tap.channel)
+        axes = graph.get_tensor_by_name(tap.unflattened).shape.as_list()[1:]
+        if None in axes or tensor.shape[1] != math.prod(axes):
+            return cls(tensor, 1)
+        return cls(tensor, tap.channel, tuple(axes))
+
+    @property
+    def width(self) -> int | None:
+        """Number of its neurons, if that is known."""
+        if self.unflattened:
+            return self.unflattened[self.channel - 1]
+        return None if self.tensor.shape.rank is None else self.tensor.shape[self.channel]
+
+
+@dataclass(frozen=True, eq=False)
 class Trace:
     """A model traced into the graph of its input.
 
     Attributes:
         output: Tensor of the scores ``(n, classes)``.
         scores: What they are.
-        taps: Layer name to the tensor there and the axis of its neurons, in forward order, the logits last.
+        taps: Layer name to what is heard there, in forward order, the logits last.
         layout: Where its layers expect the channels, where that is known.
         outputs: What it gives, and which of it are the scores.
+        unseen: Why not all layers can be seen; empty where they can.
     """
 
     output: Any
     scores: Scores
-    taps: Mapping[str, tuple[Any, int]]
+    taps: Mapping[str, Heard]
     layout: Layout | None
     outputs: Outputs
+    unseen: str = ""
 
     def neurons(self, layer: str) -> Any:
         """Tensor of the neuron outputs ``(n, neurons)`` at a layer."""
-        tensor, channel = self.taps[layer]
+        tap = self.taps[layer]
+        tensor, channel = tap.tensor, tap.channel
+        if tap.unflattened:
+            tensor = tf.reshape(tensor, [-1, *tap.unflattened])
         axes = [axis for axis in range(1, tensor.shape.rank) if axis != channel]
         wide = tf.cast(tensor, tf.float32) if tensor.dtype.size < tf.float32.size else tensor
         return tf.reduce_mean(wide, axes) if axes else wide
@@ -137,7 +187,7 @@ def trace_training(model: Any, x: Any, state: State, choice: Choice = None) -> t
     used, before = _trace(model, x, state, choice)
     outputs, after, values = _call_model(model, x, state, training=True)
     output = outputs[used.outputs.place][1]
-    taps = {name: (_counterpart(name, tensor, before, after), axis) for name, (tensor, axis) in used.taps.items()}
+    taps = {name: replace(tap, tensor=_counterpart(name, tap.tensor, before, after)) for name, tap in used.taps.items()}
     return Trace(output, used.scores, taps, used.layout, used.outputs), values
 
 
@@ -150,7 +200,8 @@ def _trace(model: Any, x: Any, state: State, choice: Choice) -> tuple[Trace, lis
     taps = find_taps(ops, output.name)
     first = any(getattr(call.operation, "data_format", None) == "channels_first" for call in calls)
     tensors = _name_taps(taps.taps, x.graph, calls, {name: path for name, (_, path) in layers.items()})
-    return Trace(output, taps.scores, tensors, "channels_first" if first else "channels_last", outputs), calls
+    layout: Layout = "channels_first" if first else "channels_last"
+    return Trace(output, taps.scores, tensors, layout, outputs, hidden_layers(x.graph)), calls
 
 
 def _describe(named: Sequence[tuple[str, Any]], ops: Sequence[Op]) -> list[Output]:
@@ -268,12 +319,31 @@ def operations(x: Any, layers: Mapping[str, Op] | None = None) -> list[Op]:
     ops = [Op(x.name, Role.INPUT, (), x.shape.rank)]
     for operation in x.graph.get_operations():
         inputs = tuple(t.name for t in operation.inputs if t.name in reached)
-        if not inputs or operation.type == "Shape":
+        if not inputs or operation.type in _SIZES:
             continue  # computed from constants and sizes only
         for output in operation.outputs:
             reached.add(output.name)
             ops.append(layers.get(output.name) or _tensor_op(operation, output, inputs))
     return [*(op for name, op in layers.items() if name not in reached), *ops]  # those of no tensor: see `_layer_ops`
+
+
+def hidden_layers(graph: Any) -> str:
+    """Why layers of a graph cannot be seen: they are in one of two functions of a choice; empty if none is."""
+    choices = [operation for operation in graph.get_operations() if operation.type in CHOICES]
+    functions = {f.signature.name: f for f in graph.as_graph_def().library.function} if choices else {}
+
+    def kinds(name: str) -> Iterator[str]:
+        for node in functions[name].node_def:
+            yield node.op
+            for value in node.attr.values():
+                if value.func.name in functions:
+                    yield from kinds(value.func.name)
+
+    for choice in choices:
+        inside = {kind for branch in ("then_branch", "else_branch") for kind in kinds(choice.get_attr(branch).name)}
+        if inside & _LAYERS:
+            return f"expected the same layers for every input, found an If that depends on it: {choice.name!r}"
+    return ""
 
 
 def data_format(operation: Any) -> str:
@@ -284,66 +354,54 @@ def data_format(operation: Any) -> str:
 
 
 def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
-    role = _ACTIVATIONS.get(operation.type) or _OTHERS.get(operation.type, Role.OTHER)
+    kind = operation.type
+    role = _ACTIVATIONS.get(kind) or _OTHERS.get(kind, Role.OTHER)
     rank = output.shape.rank or 0
     permutation: tuple[int, ...] = ()
     if _is_recurrent(operation, output):
         return Op(output.name, Role.RECURRENT, inputs, rank)
-    if data_format(operation).startswith("NC"):
-        return Op(output.name, Role.CONVOLUTION, inputs, rank, channel=1)
-    if _completes(operation) or any(_completes(consumer) for consumer in output.consumers()):
-        role = Role.ACTIVATION if _completes(operation) else Role.ELEMENTWISE
-    elif _is_limit(operation):
+    if role is Role.MAX_POOL or data_format(operation).startswith("NC"):
+        channel = 1 if data_format(operation).startswith("NC") else -1
+        return Op(output.name, role if role is Role.MAX_POOL else Role.CONVOLUTION, inputs, rank, channel)
+    if kind == "ClipByValue" or (kind in ("Maximum", "Minimum") and len(inputs) == 1):
         role = Role.ACTIVATION
-    elif len(inputs) == 1 and (operation.type == "Mul" or _is_quotient(operation, inputs[0])):
+    elif len(inputs) == 1 and (kind == "Mul" or (kind in ("Div", "RealDiv") and operation.inputs[0].name == inputs[0])):
         role = Role.AFFINE
+    elif kind == "PadV2" and _is_zero(operation.inputs[2]):
+        role = Role.PAD
+    elif kind == "Max":
+        permutation = _reduced_axes(operation, output)
+        role = Role.MAX_POOL if permutation else role
     elif role is Role.TRANSPOSE:
         order = tf.get_static_value(operation.inputs[1])
         permutation = () if order is None else tuple(order.tolist())
-    elif operation.type in _TAKES:
+    elif kind in _TAKES:
         data = next(tensor for tensor in operation.inputs if tensor.name in inputs)
         permutation = _unselected_axes(operation, data, output)
         role = Role.SELECT if permutation else role
-    elif operation.type in ("ExpandDims", "Squeeze") and rank > 2:
+    elif kind == "Reshape" and rank > 2 and operation.inputs[0].shape.rank:
+        permutation = axes_of_reshape(operation.inputs[0].shape.as_list(), output.shape.as_list())
+    elif kind in ("ExpandDims", "Squeeze") and rank > 2:
         permutation = _kept_axes(operation, output)
         role = Role.TRANSPOSE if permutation else role
-    return Op(output.name, role, inputs, rank, permutation=permutation)
+    function = function_of(output, inputs) if kind in ELEMENTWISE | PASSING else None
+    return Op(output.name, role, inputs, rank, permutation=permutation, function=function)
 
 
-def _is_quotient(operation: Any, dividend: str) -> bool:
-    return bool(operation.type == "RealDiv" and operation.inputs[0].name == dividend)
+def _is_zero(tensor: Any) -> bool:
+    value = constant_of(tensor)
+    return value is not None and not value.any()
 
 
-def _completes(operation: Any) -> bool:
-    """Whether it is the last operation of an activation of several, and its output that of the whole."""
-    return _is_scaled(operation) or _is_clipped(operation)
-
-
-def _is_clipped(operation: Any) -> bool:
-    """Of a ReLU with an upper limit, or of two limits."""
-    if not _is_limit(operation):
-        return False
-    (source,) = (tensor for tensor in operation.inputs if _number(tensor) is None)
-    return len(source.consumers()) == 1 and (source.op.type == "Relu" or _is_limit(source.op))
-
-
-def _is_limit(operation: Any) -> bool:
-    """Whether it is the greater, or the lesser, of its input and a number."""
-    return operation.type in ("Maximum", "Minimum") and [*map(_number, operation.inputs)].count(None) == 1
-
-
-def _number(tensor: Any) -> Any:
-    value = tf.get_static_value(tensor)
-    return value if np.size(value) == 1 else None
-
-
-def _is_scaled(operation: Any) -> bool:
-    """Of a hard sigmoid, ``relu6(x + 3) / 6``."""
-    if operation.type not in ("Mul", "RealDiv") or operation.inputs[0].op.type != "Relu6":
-        return False
-    summands = operation.inputs[0].op.inputs[0].op.inputs
-    constants = [tf.get_static_value(operation.inputs[1]), *map(tf.get_static_value, summands)]
-    return constants[0] is not None and any(np.array_equal(constant, 3) for constant in constants[1:])
+def _reduced_axes(operation: Any, output: Any) -> tuple[int, ...]:
+    """Axes of the input that are left of a reduction, as a permutation; none if unknown."""
+    rank, axes = operation.inputs[0].shape.rank, tf.get_static_value(operation.inputs[1])
+    if rank is None or axes is None:
+        return ()
+    gone = {int(axis) % rank for axis in np.reshape(axes, -1)}
+    if operation.get_attr("keep_dims"):
+        return tuple(-1 if axis in gone else axis for axis in range(rank))
+    return tuple(axis for axis in range(rank) if axis not in gone)
 
 
 def _is_recurrent(operation: Any, output: Any) -> bool:
@@ -420,14 +478,17 @@ def _layer_ops(call: Call) -> Iterator[Op]:
         for state in call.outputs:
             yield Op(state.name, Role.RECURRENT, inputs, state.shape.rank or 0, channel)
     elif _is_activation(layer):
-        yield Op(output.name, role, inputs, rank)
+        yield Op(output.name, role, inputs, rank, function=function_of(output, inputs))
     elif _is_keras_own(layer) and _function(layer) is not keras.activations.linear:
         # The layer before its activation: a tensor where the activation is one operation, else only a name.
-        before = output.op.inputs[0].name if output.op.type in _ACTIVATIONS else f"{output.name}/before"
+        whole = output.op.type in _ACTIVATIONS
+        before = output.op.inputs[0].name if whole else f"{output.name}/before"
         yield Op(before, Role.CONVOLUTION, inputs, rank, channel)
-        yield Op(output.name, role, (before,), rank)
+        yield Op(output.name, role, (before,), rank, function=function_of(output, (before,)) if whole else None)
     elif rank > 2 and _is_keras_own(layer) and hasattr(layer, "data_format"):
-        yield Op(output.name, Role.CONVOLUTION, inputs, rank, channel)
+        roles = {"MaxPool": Role.MAX_POOL, "ZeroPadding": Role.PAD}
+        own = (role for name, role in roles.items() if name in type(layer).__name__)
+        yield Op(output.name, next(own, Role.CONVOLUTION), inputs, rank, channel)
     elif depth:
         yield Op(output.name, Role.PROJECTION, inputs, rank)
 
@@ -448,14 +509,13 @@ def _is_keras_own(layer: Any) -> bool:
     return type(layer).__module__.startswith("keras.src.")
 
 
-def _name_taps(
-    taps: Sequence[Tap], graph: Any, calls: Sequence[Call], paths: Mapping[str, str]
-) -> dict[str, tuple[Any, int]]:
+def _name_taps(taps: Sequence[Tap], graph: Any, calls: Sequence[Call], paths: Mapping[str, str]) -> dict[str, Heard]:
     """Name taps by their ``paths``, else after the innermost layers; a layer that is called again gets a number."""
     places = {operation.name: place for place, operation in enumerate(graph.get_operations())}
-    named: dict[str, tuple[Any, int]] = {}
+    named: dict[str, Heard] = {}
     for tap in taps:
-        tensor = graph.get_tensor_by_name(tap.name)
+        heard = Heard.at(tap, graph)
+        tensor = heard.tensor
         if tensor.dtype.is_complex:  # of whose numbers no metric knows what to make
             continue
         innermost = (call.path for call in calls if places[tensor.op.name] in call.span)
@@ -464,5 +524,5 @@ def _name_taps(
         while name in named:
             again += 1
             name = f"{path}:{again}"
-        named[name] = tensor, tap.channel
+        named[name] = heard
     return named

@@ -2,9 +2,9 @@
 
 The signatures of a SavedModel call functions that call functions; what is inside a call can neither be listened to nor
 named. So the operations are created again, one by one, in the graph of whoever asks: those of a called function in the
-place of its call, and none that the results do not need (a model may count its calls, or print). Variables are not
-frozen into constants: a copy costs no memory for weights, and there is no limit of 2 GB to a graph. Loops stay calls:
-TensorFlow has gradients of them.
+place of its call, those of a branch that never changes in the place of the choice, and none that the results do not
+need (a model may count its calls, or print). Variables are not frozen into constants: a copy costs no memory for
+weights, and there is no limit of 2 GB to a graph. Loops stay calls: TensorFlow has gradients of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,9 @@ from deepjudge_core.errors import ModelError
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 """Operations that call a function."""
+
+CHOICES = ("If", "StatelessIf")
+"""Operations that call one of two functions."""
 
 
 def argument(function: Any) -> Any:
@@ -67,10 +70,15 @@ def _copy(
 
 
 def _call(operation: Any, inputs: Sequence[Any], functions: Mapping[str, Any], graph: Any) -> list[Any] | None:
-    if operation.type not in CALLS:
+    called = "f" if operation.type in CALLS else ""
+    if operation.type in CHOICES:
+        condition, *inputs = inputs
+        taken = tf.get_static_value(condition)
+        called = "" if taken is None else "then_branch" if taken else "else_branch"
+    if not called:
         return None
     with graph.as_default():  # where the functions are that it calls in turn
-        body = function_def_to_graph(functions[operation.get_attr("f").name])
+        body = function_def_to_graph(functions[operation.get_attr(called).name])
     arguments = {tensor.name: value for tensor, value in zip(body.inputs, inputs, strict=True)}
     return _copy(body, body.outputs, arguments, functions, graph)
 

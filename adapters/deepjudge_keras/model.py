@@ -19,7 +19,7 @@ from deepjudge_core.models.model import Access, BatchedModel, InputSpec
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_keras.derivative import Derivative
-from deepjudge_keras.graph import Trace, trace
+from deepjudge_keras.graph import Heard, Trace, trace
 from deepjudge_keras.loading import cause, load
 
 
@@ -77,12 +77,14 @@ class TracedModel(BatchedModel):
             digest=digest,
             access=Access.WHITE_BOX if self._refused else Access.FULL,
             input=InputSpec(tuple(shape), dtype.name, traced.layout if len(shape) > 1 else None),
-            layers={layer: _width(*tap, layer, name) for layer, tap in traced.taps.items()},
+            layers={layer: _width(tap, layer, name) for layer, tap in traced.taps.items()},
             scores=traced.scores,
             batch_size=batch_size,
             fixed_batch=fixed_batch,
             outputs=traced.outputs,
         )
+        if traced.unseen:
+            self.refuse(Access.LAYERS, traced.unseen)
 
     def by_output(self, place: int) -> "TracedModel":
         """See :class:`~deepjudge_core.models.model.BatchedModel`."""
@@ -210,11 +212,11 @@ def _not_real(dtype: Any) -> str:
     return f"expected real inputs to take a gradient at, found {dtype.name}"
 
 
-def _width(tensor: Any, channel: int, layer: str, name: str) -> int:
-    width: int | None = None if tensor.shape.rank is None else tensor.shape[channel]
-    if width is None:
-        raise ModelError(f"{name}: expected a known number of neurons in layer {layer!r}, found shape {tensor.shape}")
-    return width
+def _width(tap: Heard, layer: str, name: str) -> int:
+    if tap.width is None:
+        shape = tap.tensor.shape
+        raise ModelError(f"{name}: expected a known number of neurons in layer {layer!r}, found shape {shape}")
+    return tap.width
 
 
 def _live_digest(model: Any) -> str:

@@ -22,7 +22,7 @@ from deepjudge_core.models.model import Access
 from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
 from deepjudge_core.models.taps import find_taps
 from deepjudge_core.types import Array, Layout
-from deepjudge_keras.graph import Trace, data_format, operations
+from deepjudge_keras.graph import Heard, Trace, data_format, hidden_layers, operations
 from deepjudge_keras.inlining import CALLS, argument, inline
 from deepjudge_keras.loading import cause
 from deepjudge_keras.model import TracedModel
@@ -70,9 +70,9 @@ class Signature:
             output = output.op.inputs[0]
         output = self._scores(output)
         taps = find_taps(operations(x), output.name)
-        named = {tap.name: (x.graph.get_tensor_by_name(tap.name), tap.channel) for tap in taps.taps}
-        tensors = {name.removesuffix(":0"): tap for name, tap in named.items() if not tap[0].dtype.is_complex}
-        return Trace(output, taps.scores, tensors, _layout(x.graph), self.outputs)
+        named = {tap.name.removesuffix(":0"): Heard.at(tap, x.graph) for tap in taps.taps}
+        tensors = {name: heard for name, heard in named.items() if not heard.tensor.dtype.is_complex}
+        return Trace(output, taps.scores, tensors, _layout(x.graph), self.outputs, hidden_layers(x.graph))
 
     def trace_as_one(self, x: Any) -> Trace:
         """Trace it into the graph of ``x`` as a single call, in which only the output can be seen."""
@@ -82,7 +82,7 @@ class Signature:
             raise ModelError(f"expected a graph that shows what its scores are, found a {called.pop()}")
         scores = find_taps(operations(argument(self.function)), self.function.outputs[self.outputs.place].name).scores
         output = self._scores(_call(self.function, self.input.name, x)[self.outputs.place])
-        return Trace(output, scores, {"output": (output, 1)}, None, self.outputs)
+        return Trace(output, scores, {"output": Heard(output, 1)}, None, self.outputs)
 
     def _scores(self, output: Any) -> Any:
         output.set_shape((None, self.scores.shape[1]))  # a graph need not say

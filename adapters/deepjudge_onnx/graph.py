@@ -5,30 +5,35 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 Shapes = Mapping[str, tuple[int | None, ...]]
 """Tensor name to its shape, None for axes of unknown length."""
 
-# What their outputs are does not depend on the values of their input.
-_SHAPES = {"Shape", "Size"}
+SIZES = {"Shape", "Size"}
+"""What their outputs are does not depend on the values of their input."""
 
 
 def infer_shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:
     """Shapes of all tensors, as far as they are known without running the model."""
+    return {v.name: tuple(d.dim_value or None for d in v.type.tensor_type.shape.dim) for v in infer_values(model)}
+
+
+def infer_values(model: ModelProto) -> list[ValueInfoProto]:
+    """What is said of the tensors whose number of axes is known without running the model."""
     try:
         graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except onnx.shape_inference.InferenceError:
         graph = model.graph
-    values = [v for v in (*graph.input, *graph.value_info, *graph.output) if v.type.tensor_type.HasField("shape")]
-    return {v.name: tuple(d.dim_value or None for d in v.type.tensor_type.shape.dim) for v in values}
+    values = (*graph.input, *graph.value_info, *graph.output)
+    return [value for value in values if value.type.tensor_type.HasField("shape")]
 
 
 def dependents(model: ModelProto, source: str) -> list[NodeProto]:
     """Nodes whose outputs depend on the values of the tensor ``source``, not only on its shape."""
     names, nodes = {source}, []
     for node in model.graph.node:
-        if node.op_type not in _SHAPES and names & reads(node):
+        if node.op_type not in SIZES and names & reads(node):
             nodes.append(node)
             names.update(filter(None, node.output))
     return nodes

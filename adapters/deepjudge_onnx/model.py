@@ -18,11 +18,11 @@ from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
 from deepjudge_core.models.taps import Place, Tap, find_taps
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
+from deepjudge_onnx.branches import undecided, without_branches
 from deepjudge_onnx.contents import check, check_external
-from deepjudge_onnx.gelu import with_gelus
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised
-from deepjudge_onnx.operations import layout, operations
-from deepjudge_onnx.places import find_place, reduce
+from deepjudge_onnx.operations import LAYERS, layout, operations
+from deepjudge_onnx.places import find_place, find_unflattened, reduce
 from deepjudge_onnx.plain import plain, with_real_scores
 from deepjudge_onnx.runtime import onnxruntime
 from deepjudge_onnx.sizes import with_free_rows, without_sizes
@@ -97,10 +97,11 @@ class OnnxModel(BatchedModel):
     ) -> None:
         """Read the graph, and run it on a few random inputs to see what it takes and gives."""
         self.name = name
-        self._model = whole = plain(inliner.inline_local_functions(model) if model.functions else model)
+        self._model = inliner.inline_local_functions(model) if model.functions else model
         self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = {}
         self._differentiable: dict[str, Differentiable] = {}
         self._source, shape, dtype = self._find_input()
+        self._model = whole = plain(without_branches(self._model, self._source))
         outputs, self._samples = self._find_outputs(output, shape, dtype)
         self._output = outputs.all[outputs.place].name
         self._whole = whole if len(outputs.tables) > 1 else None
@@ -124,6 +125,10 @@ class OnnxModel(BatchedModel):
         if _BLOCKED in {node.domain for node in self._model.graph.node}:
             self.access &= ~Access.LAYERS
             self.unseen = f"expected operations of ONNX, found those of {_BLOCKED}, for one kind of processor"
+        choice = undecided(self._model, self._source, LAYERS)
+        if choice is not None:
+            self.access &= ~Access.LAYERS
+            self.unseen = f"expected the same layers for every input, found an If that depends on it: {choice!r}"
 
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
         """See :class:`BatchedModel`."""
@@ -160,7 +165,7 @@ class OnnxModel(BatchedModel):
         from deepjudge_onnx.network import export, run
 
         free = (0, *(axis for axis, size in enumerate(self.input.shape, 1) if size is None))
-        fixed = without_sizes(with_gelus(self._model), self._source, self._samples, self._run, self.name)
+        fixed = without_sizes(self._model, self._source, self._samples, self._run, self.name)
         program = export(cut(fixed, [self._output]), self._samples[0], free, self.name)
         self._check(lambda x: run(program, x), self._output, f"{self.name}: expected")
         return program
@@ -215,7 +220,14 @@ class OnnxModel(BatchedModel):
         names = [tap.name for tap in taps]
         shapes = [list(map(np.shape, self._run(names, x))) for x in self._samples]
         rows = [len(x) for x in self._samples]
-        places = {tap.name: find_place(of_tap, rows, tap.channel) for tap, *of_tap in zip(taps, *shapes, strict=True)}
+        places: dict[str, Place | None] = {}
+        for tap, *of_tap in zip(taps, *shapes, strict=True):
+            place = None
+            if tap.unflattened:
+                wide = [np.shape(self._run([tap.unflattened], x)[0]) for x in self._samples]
+                place = find_unflattened(of_tap, wide, rows, tap.channel)
+            channel = tap.channel if not tap.unflattened else -1 % len(of_tap[0])
+            places[tap.name] = place or find_place(of_tap, rows, channel)
         if places[names[-1]] is None:
             raise ModelError(f"{self.name}: expected logits with a row for each input, found {shapes[0][-1]}")
         return {name: place for name, place in places.items() if place is not None}

@@ -7,18 +7,20 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from deepjudge_core.models.taps import Op, Role, axes_beside_one_place
+from deepjudge_core.models.taps import Op, Role, axes_beside_one_place, axes_of_reshape
 from deepjudge_core.types import Array, Layout
 from deepjudge_onnx.graph import Shapes, attribute, constants, dependents, reads
 from deepjudge_onnx.plain import QUANTISED_ENDS, real_score
+from deepjudge_onnx.values import Values
 
 _ROLES = {
     kind: role
     for role, kinds in {
         # All that works on (batch, channels, ...).
         Role.CONVOLUTION: """AveragePool BatchNormalization Conv ConvInteger ConvTranspose DeformConv DepthToSpace
-            GlobalAveragePool GlobalLpPool GlobalMaxPool GroupNormalization InstanceNormalization LRN LpPool
-            MaxPool QLinearAveragePool QLinearConv QLinearGlobalAveragePool SpaceToDepth""",
+            GlobalAveragePool GlobalLpPool GroupNormalization InstanceNormalization LRN LpPool
+            QLinearAveragePool QLinearConv QLinearGlobalAveragePool SpaceToDepth""",
+        Role.MAX_POOL: "GlobalMaxPool MaxPool",
         Role.PROJECTION: "FusedMatMul Gemm MatMul MatMulInteger QGemm QLinearMatMul RMSNormalization",
         Role.ACTIVATION: """BiasGelu Celu Elu Erf FastGelu Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu QuickGelu
             Relu Selu Shrink Softplus Softsign Swish Tanh ThresholdedRelu""",
@@ -26,17 +28,25 @@ _ROLES = {
         Role.SOFTMAX: "Softmax",
         Role.LOG_SOFTMAX: "LogSoftmax",
         Role.RESHAPE: "Flatten Reshape Squeeze Unsqueeze",
-        Role.KEEP: "Cast CastLike DequantizeLinear Dropout Identity QuantizeLinear Split",
+        Role.IDENTITY: "Cast CastLike DequantizeLinear Dropout Identity QuantizeLinear",
+        Role.KEEP: "Split",
         Role.MULTIPLY: "Where",
-        Role.ELEMENTWISE: """Abs Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mul Neg Not Or Pow
-            Reciprocal Sqrt Sub Sum""",
+        Role.ELEMENTWISE: """Abs Add And Div Equal Exp Greater GreaterOrEqual Less LessOrEqual Log Max Min Mul Neg Not
+            Or Pow Reciprocal Sign Sqrt Sub Sum""",
         # They keep the number of axes, but are not what they were.
-        Role.OTHER: "ArgMax ArgMin CumSum Einsum Exp GRU If LSTM Log Loop MatMulNBits RNN Scan TopK",
+        Role.OTHER: "ArgMax ArgMin CumSum Einsum GRU If LSTM Loop MatMulNBits RNN Scan TopK",
     }.items()
     for kind in kinds.split()
 }
 
-_LOG_SIGMOIDS = {("Sigmoid", "Log"), ("Softplus", "Neg")}
+LAYERS = {
+    *(kind for kind, role in _ROLES.items() if role in (Role.CONVOLUTION, Role.PROJECTION, Role.ACTIVATION)),
+    *("DynamicQuantizeLSTM", "GRU", "LSTM", "RNN"),
+}
+"""Operations that are layers, or activations of them."""
+
+_COMPUTED = (Role.ACTIVATION, Role.AFFINE, Role.ELEMENTWISE, Role.IDENTITY, Role.MULTIPLY, Role.SIGMOID)
+_ELEMENTWISE = {kind for kind, role in _ROLES.items() if role in _COMPUTED} | {"Clip"}
 
 # The axes of a recurrent layer's outputs: t time, d directions, b batch, h hidden; g is h of one of two directions.
 # A loop is what Keras' exporter makes of layers that it does not know as LSTM.
@@ -61,7 +71,7 @@ def layout(ops: Sequence[Op]) -> Layout | None:
     """Where the first convolution sees the channels of the input, if that can be told."""
     by_name = {op.name: op for op in ops}
     rank = ops[0].rank
-    op = next((op for op in ops if op.role is Role.CONVOLUTION), None)
+    op = next((op for op in ops if op.role in (Role.CONVOLUTION, Role.MAX_POOL) and not op.permutation), None)
     if op is None or rank < 3:
         return None
     axis = op.channel % rank
@@ -77,17 +87,14 @@ def layout(ops: Sequence[Op]) -> Layout | None:
 
 
 class _Translator:
-    """Translates one graph.
-
-    Exporters write some activations as several operations. Those that branch are put together in
-    :mod:`deepjudge_core.models.taps`; here, those that end in a scaling or clipping by constants, which only ONNX has.
-    """
+    """Translates one graph."""
 
     def __init__(self, model: ModelProto, source: str, shapes: Shapes) -> None:
         self._source, self._shapes = source, shapes
         self._nodes = dependents(model, source)
         self._dynamic = {source}.union(*(node.output for node in self._nodes)) - {""}
         self._constants = constants(model)
+        self._values = Values(model, _ELEMENTWISE)
         self._producers = {name: node for node in self._nodes for name in node.output if name}
         self._uses = Counter(name for node in self._nodes for name in reads(node))
         self._uses.update(value.name for value in model.graph.output)
@@ -120,20 +127,26 @@ class _Translator:
         before = self._producers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
         if before is not None and before.op_type in QUANTISED_ENDS:
             return Op(name, _ROLES[before.op_type.removeprefix("QLinear")], (real_score(before),), rank)
-        if self._completes(node):
-            part = self._ops.pop(inputs[0])
-            role = Role.ACTIVATION if part.role is Role.SIGMOID else part.role  # its logarithm ends no classifier
-            return Op(name, role, part.inputs, rank)
         axes = self._unselected_axes(node, name)
         if axes is not None:
             return Op(name, Role.SELECT, inputs, rank, permutation=axes)
         axes = self._kept_axes(node)
+        if axes is not None and node.op_type == "ReduceMax":
+            return Op(name, Role.MAX_POOL, inputs, rank, permutation=axes)
         if axes is not None and rank > 2:
             return Op(name, Role.TRANSPOSE, inputs, rank, permutation=axes)
+        if _ROLES.get(node.op_type) is Role.MAX_POOL:
+            return Op(name, Role.MAX_POOL, inputs, rank, 1)
         channel = self._channel(node)
         if channel is not None:
             return Op(name, Role.CONVOLUTION, inputs, rank, channel)
-        return Op(name, self._role(node, name, inputs), inputs, rank)
+        role = self._role(node, name, inputs)
+        if node.op_type in ("Flatten", "Reshape"):
+            axes = axes_of_reshape(self._shapes[inputs[0]], self._shapes[name])
+            return Op(name, role, inputs, rank, permutation=axes)
+        cut_off = node.op_type == "DequantizeLinear" and role is Role.ACTIVATION
+        function = None if cut_off else self._values.function(node, inputs)
+        return Op(name, role, inputs, rank, function=function)
 
     def _role(self, node: NodeProto, name: str, inputs: Sequence[str]) -> Role:
         kind = node.op_type
@@ -146,9 +159,11 @@ class _Translator:
             return Role.PROJECTION if last else Role.KEEP
         if kind == "DequantizeLinear" and self._cuts_off(node):
             return Role.ACTIVATION
-        if (kind == "Clip" and len(inputs) == 1) or (kind in ("Max", "Min") and self._factor(node) is not None):
+        if (kind == "Clip" and len(inputs) == 1) or (kind in ("Max", "Min") and len(inputs) == 1 < len(node.input)):
             return Role.ACTIVATION
-        # Unknown ones, pooling, padding, concatenation, ... keep the axes of a tensor, but not a matrix as it is.
+        if kind == "Pad" and self._rank(name) > 2 and self._pads_zeros(node):
+            return Role.PAD
+        # Unknown ones, pooling, concatenation, ... keep the axes of a tensor, but not a matrix as it is.
         same = self._rank(name) == self._rank(inputs[0]) > 2
         return _ROLES.get(kind, Role.KEEP if same else Role.OTHER)
 
@@ -160,6 +175,10 @@ class _Translator:
             node.op_type == "Mul" or (node.op_type == "Div" and node.input[0] in self._dynamic)
         )
 
+    def _pads_zeros(self, node: NodeProto) -> bool:
+        value = self._value(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(())
+        return attribute(node, "mode", b"constant") == b"constant" and value is not None and not value.any()
+
     def _cuts_off(self, node: NodeProto) -> bool:
         # Whether it is what is left of a ReLU: quantisers drop one after a layer of weights where the integers that
         # follow begin at 0.
@@ -170,47 +189,6 @@ class _Translator:
         before = self._producers.get(quantise.input[0])
         weighing = before is not None and before.op_type in ("Add", "BatchNormalization", "Conv", "Gemm", "MatMul")
         return weighing and int(zero.reshape(())) == np.iinfo(zero.dtype).min
-
-    def _completes(self, node: NodeProto) -> bool:
-        # Whether what comes before is a part of the same activation, and used for nothing else.
-        names = self._inputs(node)
-        before = self._producers.get(names[0]) if len(names) == 1 else None
-        if before is None or self._uses[names[0]] > 1:
-            return False
-        if (before.op_type, node.op_type) in _LOG_SIGMOIDS:
-            return True
-        factor = self._factor(node)
-        if factor is None:
-            return False
-        if node.op_type in ("Max", "Min"):  # a ReLU with an upper limit
-            return before.op_type in ("Relu", "Max", "Min")
-        if node.op_type not in ("Mul", "Div"):
-            return False
-        if before.op_type == "Clip":  # clip(x + 3, 0, 6) / 6
-            return math.isclose(factor, 1 / 6, rel_tol=1e-3)
-        return math.isclose(factor, 0.5) and self._is_twice_gelu(before)
-
-    def _is_twice_gelu(self, node: NodeProto) -> bool:
-        # x * (1 + erf(...)), where nothing has been halved yet.
-        names = self._inputs(node)
-        if node.op_type != "Mul" or len(names) != 2:
-            return False
-        for gate, value in (names, names[::-1]):
-            add, halved = self._producers.get(gate), self._producers.get(value)
-            inner = [self._producers.get(name) for name in self._inputs(add)] if add and add.op_type == "Add" else []
-            if len(inner) == 1 and inner[0] is not None and inner[0].op_type in ("Erf", "Tanh"):
-                return halved is None or halved.op_type not in ("Mul", "Div") or self._factor(halved) != 0.5
-        return False
-
-    def _factor(self, node: NodeProto) -> float | None:
-        # The one constant of an operation with a scalar; of a division, its inverse.
-        values = [self._value(name) for name in node.input if name not in self._dynamic]
-        if len(node.input) != 2 or len(values) != 1 or values[0] is None or values[0].size != 1:
-            return None
-        value = float(values[0].reshape(()))
-        if node.op_type != "Div":
-            return value
-        return 1 / value if value and node.input[0] in self._dynamic else None
 
     def _kept_axes(self, node: NodeProto) -> tuple[int, ...] | None:
         # Output axis to input axis, for what moves, adds or takes away axes.
@@ -225,9 +203,12 @@ class _Translator:
             new = {axis % out for axis in self._axes(node)}
             axes = iter(range(rank))
             return tuple(-1 if axis in new else next(axes) for axis in range(out))
-        if kind == "Squeeze" or (kind.startswith("Reduce") and not attribute(node, "keepdims", 1)):
-            gone = {axis % rank for axis in self._axes(node)}
-        else:
+        if kind != "Squeeze" and not kind.startswith("Reduce"):
+            return None
+        gone = {axis % rank for axis in self._axes(node)}
+        if kind == "ReduceMax" and rank == out and gone:
+            return tuple(-1 if axis in gone else axis for axis in range(rank))
+        if kind != "Squeeze" and attribute(node, "keepdims", 1):
             return None
         rest = tuple(axis for axis in range(rank) if axis not in gone)
         return rest if len(rest) == out else None

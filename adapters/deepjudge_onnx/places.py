@@ -1,6 +1,8 @@
 """Where the neurons of a tensor are, and what they give."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from deepjudge_core.models.taps import Place
@@ -11,11 +13,24 @@ def reduce(tensor: Any, place: Place, rows: int) -> Any:
 
     Made of what numpy and torch have in common.
     """
+    if place.unflattened:
+        tensor = tensor.reshape(rows, *place.unflattened)
     before, after = tensor.shape[: place.rows], tensor.shape[place.rows + 1 :]
     split = tensor.reshape(*before, rows, -1, *after)
     channel = place.channel + (place.channel > place.rows)
     mean = split.mean(tuple(axis for axis in range(split.ndim) if axis not in (place.rows, channel)))
     return mean if place.rows < channel else mean.T
+
+
+def find_unflattened(
+    shapes: Sequence[tuple[int, ...]], wide: Sequence[tuple[int, ...]], rows: Sequence[int], channel: int
+) -> Place | None:
+    """The same of a flattened tensor, given the shapes of the one whose axes it had; None if rows were flattened."""
+    axes = {shape[1:] for shape in wide}
+    if len(axes) != 1 or any(shape != (n, math.prod(w[1:])) for shape, w, n in zip(shapes, wide, rows, strict=True)):
+        return None
+    place = find_place(wide, rows, channel)
+    return replace(place, unflattened=axes.pop()) if place and place.rows == 0 else None
 
 
 def find_place(shapes: Sequence[tuple[int, ...]], rows: Sequence[int], channel: int) -> Place | None:

@@ -81,8 +81,10 @@ class TensorModel(BatchedModel):
         return torch.tensor(x, dtype=self.dtype, device=self.device)
 
 
-def neurons(tensor: torch.Tensor, rows: int, batch: int, channel: int) -> torch.Tensor:
+def neurons(tensor: torch.Tensor, rows: int, batch: int, channel: int, unflattened: Sequence[int] = ()) -> torch.Tensor:
     """Average over all axes but those of the rows and of the neurons: ``(rows, neurons)``, float32 at least."""
+    if unflattened:
+        tensor = tensor.reshape(rows, *unflattened)
     moved = tensor.movedim((batch, channel), (0, -1)).reshape(rows, -1, tensor.shape[channel])
     return moved.mean(1, dtype=torch.promote_types(tensor.dtype, torch.float32))
 

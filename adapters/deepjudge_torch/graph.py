@@ -1,13 +1,10 @@
 """What the graph of an exported program says: its input, its scores, its taps; and graphs that stop at some of them.
 
 A graph is that of ``ExportedProgram.module()``: one placeholder, ``get_attr`` nodes for the weights, aten operations.
-
-Not found: activations that torch itself spells out in arithmetic (softsign; in programs decomposed to core aten also
-PReLU, hardswish, hardsigmoid, softplus, CELU), and those inside ``torch.autocast`` blocks and ``torch.cond`` branches.
 """
 
+import math
 import operator
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,39 +16,25 @@ from torch.utils import _pytree as pytree
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
 from deepjudge_core.models.outputs import Choice, Output, Outputs
-from deepjudge_core.models.taps import Op, Place, Role, axes_beside_one_place, find_taps
+from deepjudge_core.models.taps import Op, Place, Role, axes_beside_one_place, axes_of_reshape, find_taps
 from deepjudge_core.types import Layout
+from deepjudge_torch.aten import (
+    CHANNELS,
+    COMPUTED,
+    CONSTANTS,
+    MAX_POOLS,
+    MAXIMA,
+    MOVES,
+    ROLES,
+    TAKES,
+    arguments,
+    operation,
+)
 from deepjudge_torch.base import neurons
+from deepjudge_torch.values import Values
 
-# Names of aten operations, without the underscore of those that work in place.
-ROLES = {
-    name: role
-    for role, names in {
-        Role.PROJECTION: """addmm baddbmm bmm embedding layer_norm linear matmul mm native_layer_norm rms_norm
-            scaled_dot_product_attention""",
-        Role.RECURRENT: "gru lstm rnn_relu rnn_tanh",
-        Role.ACTIVATION: """celu clamp clamp_max clamp_min elu erf gelu glu gru_cell hardshrink hardsigmoid hardswish
-            hardtanh leaky_relu log_sigmoid log_sigmoid_forward lstm_cell mish prelu relu relu6 rnn_relu_cell
-            rnn_tanh_cell rrelu selu silu softplus softshrink tanh threshold""",
-        Role.SIGMOID: "sigmoid",
-        Role.SOFTMAX: "_safe_softmax _softmax softmax",
-        Role.LOG_SOFTMAX: "_log_softmax log_softmax",
-        Role.MULTIPLY: "where",
-        Role.RESHAPE: "_unsafe_view flatten reshape reshape_as unflatten view view_as",
-        Role.KEEP: "_to_copy alias alpha_dropout clone contiguous detach dropout feature_dropout lift_fresh_copy to",
-        Role.ELEMENTWISE: """abs add div eq exp expm1 ge gt le log log1p logical_and logical_not logical_or lt maximum
-            minimum mul ne neg pow reciprocal rsqrt rsub sign sqrt square sub""",
-    }.items()
-    for name in names.split()
-}
-# All that works on (rows, channels, ...).
-_CHANNELS = re.compile("conv|pool|(batch|group|instance)_norm|pixel_(un)?shuffle")
-# Their values do not depend on those of their input.
-_CONSTANTS = re.compile("^new_|_like$")
-MOVES = {"adjoint", "mH", "mT", "movedim", "moveaxis", "numpy_T", "permute", "swapaxes", "swapdims", "t", "transpose"}
+_LAYERS = {Role.ACTIVATION, Role.PROJECTION, Role.RECURRENT}
 _SOFTMAX = (Scores.PROBABILITIES, Scores.LOG_PROBABILITIES)
-# Some places of an axis: where it is one, it is selected.
-TAKES = {"chunk", "index_select", "narrow", "select", "slice", "split", "split_with_sizes", "tensor_split", "unbind"}
 
 
 @dataclass(frozen=True)
@@ -83,12 +66,13 @@ class Network:
     recurrent: bool
 
 
-def read(graph: fx.Graph, names: Sequence[str] = (), choice: Choice = None) -> Network:
+def read(graph: fx.Graph, state: Mapping[str, Any], names: Sequence[str] = (), choice: Choice = None) -> Network:
     """Find the input, the scores and the taps.
 
     A tap without rows or a fixed number of neurons of its own (one computed over the batch, say) is left out.
 
     Args:
+        state: Weights by the names that the graph has for them.
         names: Of all that the graph gives, in order; empty where there are none.
         choice: The output that holds the scores, where the user says it.
 
@@ -104,7 +88,7 @@ def read(graph: fx.Graph, names: Sequence[str] = (), choice: Choice = None) -> N
     if example.ndim < 2:
         raise ModelError(f"expected an input (n, ...), found one of shape {_text(example)}")
     batch = sizes(example)[0]
-    ops, rows = _operations(graph, source, batch)
+    ops, rows = _operations(graph, source, batch, state)
     nodes, outputs = _find_outputs(graph, rows, ops, names, choice)
     output = nodes[outputs.place].name
     taps = find_taps(ops, output)
@@ -114,9 +98,13 @@ def read(graph: fx.Graph, names: Sequence[str] = (), choice: Choice = None) -> N
     for tap in taps.taps:
         if values[tap.name].is_complex():  # of whose numbers no metric knows what to make
             continue
-        axis, width = rows[tap.name], shapes[tap.name][tap.channel]
+        wide = shapes.get(tap.unflattened, ())
+        if wide and rows[tap.name] == rows[tap.unflattened] == 0 and shapes[tap.name] == [batch, math.prod(wide[1:])]:
+            places[tap.name] = Place(0, tap.channel, wide[tap.channel], tuple(wide[1:]))
+            continue
+        axis, width = rows[tap.name], shapes[tap.name][-1 if wide else tap.channel]
         if axis is not None and axis != tap.channel and isinstance(width, int):
-            places[tap.name] = Place(axis, tap.channel, width)
+            places[tap.name] = Place(axis, 1 if wide else tap.channel, width)
     return Network(
         input=source.name,
         example=example,
@@ -151,7 +139,9 @@ def extract(state: dict[str, Any], graph: fx.Graph, network: Network, names: Seq
             rows = part.call_function(torch.ops.aten.sym_size.int, (copies[node], 0))
         if node.name in names:
             place = network.places[node.name]
-            outputs[node.name] = part.call_function(neurons, (copies[node], rows, place.rows, place.channel))
+            outputs[node.name] = part.call_function(
+                neurons, (copies[node], rows, place.rows, place.channel, place.unflattened)
+            )
             if outputs.keys() == set(names):
                 break
     part.output([outputs[name] for name in names])
@@ -166,13 +156,22 @@ def sizes(value: torch.Tensor) -> list[Any]:
     return [int(size) if not isinstance(size, int) and size.is_number else size for size in lengths]
 
 
-def inline_grad_modes(module: fx.GraphModule) -> None:
-    """Put the bodies of ``with torch.no_grad()`` where they are called: they would hide taps and stop gradients."""
+def inline_blocks(module: fx.GraphModule) -> None:
+    """Put the bodies of blocks where they are called that change nothing of what is computed.
+
+    These are ``with torch.no_grad()``, and ``torch.autocast`` that is not enabled: they would hide taps, and the first
+    stops gradients.
+    """
     graph = module.graph
-    for node in list(graph.find_nodes(op="call_function", target=torch.ops.higher_order.wrap_with_set_grad_enabled)):
-        _, body, *operands = node.args
+    for node in list(graph.nodes):
+        if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
+            body, *operands = node.args[1:]
+        elif node.target is torch.ops.higher_order.wrap_with_autocast and not node.args[2]:
+            body, *operands = node.args[4:]
+        else:
+            continue
         part = getattr(module, body.target)
-        inline_grad_modes(part)
+        inline_blocks(part)
         arguments = dict(zip(part.graph.find_nodes(op="placeholder"), operands, strict=True))
         with graph.inserting_before(node):
             outputs = graph.graph_copy(part.graph, arguments)
@@ -182,28 +181,54 @@ def inline_grad_modes(module: fx.GraphModule) -> None:
         graph.erase_node(node)
 
 
-def operation(node: fx.Node) -> str:
-    """Name of an aten operation, without the underscore of those that work in place; empty for other nodes."""
-    if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
-        return ""
-    name: str = node.target.name().removeprefix("aten::").split(".")[0]
-    return name.removesuffix("_")
+def overwrites_parts(graph: fx.Graph) -> bool:
+    """Whether an operation in place changes a part of a tensor that is used as a whole afterwards: ``y[:, 1] *= 2``.
+
+    Who uses the whole does not stand behind that operation in the graph.
+    """
+    places = {node: place for place, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        part = node.args[0] if _shares(node, written=True) else None
+        whole = part
+        while isinstance(whole, fx.Node) and _shares(whole, written=False):
+            whole = whole.args[0]
+        later = whole.users if isinstance(whole, fx.Node) and whole is not part else ()
+        if any(places[user] > places[node] for user in later):
+            return True
+    return False
 
 
-def arguments(node: fx.Node) -> dict[str, Any]:
-    """What an aten operation is given, by name, defaults included."""
-    schema = node.target._schema.arguments
-    values = {argument.name: argument.default_value for argument in schema}
-    values.update(zip(values, node.args, strict=False))
-    return {**values, **node.kwargs}
+def _shares(node: fx.Node, *, written: bool) -> bool:
+    # Whether an operation gives the memory of its first argument: changed in place, or else a part or a view of it.
+    schema = getattr(node.target, "_schema", None)
+    alias = schema.arguments[0].alias_info if schema is not None and schema.arguments and node.args else None
+    return alias is not None and alias.is_write is written
 
 
-def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op], dict[str, int | None]]:
+def hidden_layers(graph: fx.Graph, state: Mapping[str, Any]) -> str:
+    """Why layers of a graph cannot be seen: a block or a branch with layers inside; empty if there is none."""
+    blocks = [node for node in graph.nodes if isinstance(node.target, torch._ops.HigherOrderOperator)]
+    for node in blocks:
+        bodies = [state.get(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
+        inside = [n for body in bodies if isinstance(body, fx.GraphModule) for n in _all_nodes(body)]
+        if any(ROLES.get(name) in _LAYERS or CHANNELS.search(name) for name in map(operation, inside)):
+            return f"expected layers outside branches and blocks, found some inside {node.target}"
+    return ""
+
+
+def _all_nodes(body: fx.GraphModule) -> list[fx.Node]:
+    return [node for part in body.modules() if isinstance(part, fx.GraphModule) for node in part.graph.nodes]
+
+
+def _operations(
+    graph: fx.Graph, source: fx.Node, batch: Any, state: Mapping[str, Any]
+) -> tuple[list[Op], dict[str, int | None]]:
     # All tensors computed from the input, in forward order, and the axis of the rows of each.
     ops = [Op(source.name, Role.INPUT, (), source.meta["val"].ndim)]
     rows: dict[str, int | None] = {source.name: 0}
     ranks = {source.name: source.meta["val"].ndim}
     sequences: dict[fx.Node, str] = {}
+    values = Values(state)
     for node in graph.nodes:
         value = node.meta.get("val")
         if node.op != "call_function" or not isinstance(value, torch.Tensor):
@@ -212,13 +237,15 @@ def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op],
         item = node.args[1] if node.target is operator.getitem else 0
         origin = node.args[0] if node.target is operator.getitem else node
         inputs = tuple(n.name for n in origin.all_input_nodes if n.name in rows)
-        if not inputs or _CONSTANTS.search(operation(origin)):
+        if not inputs or CONSTANTS.search(operation(origin)):
             continue
         rank, rank_before = value.ndim, ranks[inputs[0]]
         axis = rows[inputs[0]]
         permutation = _permutation(origin, rank_before, value)
         if permutation:
             role = Role.SELECT if operation(origin) in TAKES else Role.TRANSPOSE
+            role = Role.MAX_POOL if operation(origin) in MAXIMA else role
+            role = Role.RESHAPE if ROLES.get(operation(origin)) is Role.RESHAPE else role
             axis = permutation.index(axis) if axis in permutation else None
         else:
             role = _role(origin, inputs, keeps=rank == rank_before and rank > 2)
@@ -234,13 +261,17 @@ def _operations(graph: fx.Graph, source: fx.Node, batch: Any) -> tuple[list[Op],
             # Its states come before its sequence, as other frameworks have them.
             sequences[origin] = node.name if item == 0 else sequences.get(origin, "")
             place = next((place for place, op in enumerate(ops) if op.name == sequences[origin]), place)
-        ops.insert(place, Op(node.name, role, inputs, rank, 1 if role is Role.CONVOLUTION else -1, permutation))
+        channel = 1 if role in (Role.CONVOLUTION, Role.MAX_POOL) else -1
+        function = values.function(node, inputs) if origin is node and role in COMPUTED else None
+        ops.insert(place, Op(node.name, role, inputs, rank, channel, permutation, function))
     return ops, rows
 
 
 def _role(node: fx.Node, inputs: Sequence[str], *, keeps: bool) -> Role:
     name = operation(node)
-    if _CHANNELS.search(name):
+    if MAX_POOLS.match(name):
+        return Role.MAX_POOL
+    if CHANNELS.search(name):
         return Role.CONVOLUTION
     if name == "mul" and len(inputs) > 1:
         return Role.MULTIPLY
@@ -249,8 +280,10 @@ def _role(node: fx.Node, inputs: Sequence[str], *, keeps: bool) -> Role:
     factors = [argument for argument in node.args[:2] if isinstance(argument, fx.Node) and argument.name in inputs]
     if len(factors) == 1 and (name == "mul" or (name == "div" and factors[0] is node.args[0])):
         return Role.AFFINE
-    if name in ("maximum", "minimum") and len(inputs) == 1:
-        return Role.ACTIVATION
+    if name in ("maximum", "minimum") or (name in ("max", "min") and "other" in arguments(node)):
+        return Role.ACTIVATION if len(inputs) == 1 else Role.ELEMENTWISE
+    if keeps and name in ("constant_pad_nd", "pad") and not arguments(node)["value"]:
+        return Role.PAD if arguments(node).get("mode", "constant") == "constant" else Role.KEEP
     if name.endswith("layer_norm") and len(node.args[1]) > 1:
         return Role.KEEP  # over channels and space
     # Unknown ones, concatenation, padding, interpolation, ... keep the axes of a tensor. Of a matrix, KEEP would say
@@ -267,7 +300,9 @@ def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, 
         return tuple(node.target(probe, *node.args[1:], **node.kwargs).shape)
     if name in TAKES and rank == before:
         return axes_beside_one_place(sizes(node.args[0].meta["val"]), sizes(value))
-    if not name or rank == before or ROLES.get(name) is Role.RESHAPE:
+    if ROLES.get(name) is Role.RESHAPE:
+        return axes_of_reshape(sizes(node.args[0].meta["val"]), sizes(value))
+    if not name or (rank == before and name not in MAXIMA):
         return ()
     # squeeze, unsqueeze, select, unbind, stack, and reductions: mean, sum, amax, ...
     dims = arguments(node).get("dim")
@@ -276,6 +311,8 @@ def _permutation(node: fx.Node, before: int, value: torch.Tensor) -> tuple[int, 
     if dims is None:
         return ()
     axes = {axis % max(before, rank) for axis in ([dims] if isinstance(dims, int) else dims)}
+    if rank == before:
+        return tuple(-1 if axis in axes else axis for axis in range(rank))
     if rank == before + len(axes):
         old = iter(range(before))
         return tuple(-1 if axis in axes else next(old) for axis in range(rank))
@@ -332,7 +369,8 @@ def _layout(ops: Sequence[Op]) -> Layout | None:
     # Where the first convolution sees the input's channels; where that cannot be told, torch's habit for images.
     by_name = {op.name: op for op in ops}
     rank = ops[0].rank
-    convolution = next((op for op in ops if op.role is Role.CONVOLUTION), None)
+    channelled = (op for op in ops if op.role in (Role.CONVOLUTION, Role.MAX_POOL) and not op.permutation)
+    convolution = next(channelled, None)
     if convolution is not None and rank in (3, 4):
         axis, op = 1, by_name[convolution.inputs[0]]
         while op.rank == rank:

@@ -1,7 +1,8 @@
 """Modules that torch.export cannot export, run as they are and listened to by forward hooks.
 
-Taps are the outputs of torch's own activation and recurrent modules, in the order in which they are called. What a
-module computes by functions (``torch.relu(x)``) cannot be seen so, nor what happens in scripted or compiled parts.
+Taps are the outputs of torch's own activation and recurrent modules, in the order in which they are called; of an
+activation that a max pooling module follows, the output of that. What a module computes by functions
+(``torch.relu(x)``) cannot be seen so, nor what happens in scripted or compiled parts.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
 from deepjudge_core.models.outputs import Choice, Outputs
 from deepjudge_core.models.taps import Place
+from deepjudge_torch.aten import TAKES
 from deepjudge_torch.base import (
     ROWS,
     TensorModel,
@@ -34,12 +36,16 @@ from deepjudge_torch.base import (
     samples,
     spec_of,
 )
-from deepjudge_torch.graph import TAKES
 from deepjudge_torch.outputs import describe, find_scores
 
 # Weights over a set, and no activations.
 _WEIGHTING = (nn.LogSoftmax, nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin)
+_MAX_POOLS = (
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+)
 _HEARD = (
+    *_MAX_POOLS,
     nn.RNNBase,
     nn.RNNCellBase,
     *(
@@ -353,6 +359,16 @@ def _find_places(run: _Run, few: _Run | None, rows: int) -> tuple[dict[str, Plac
         for tap, tensor in call.outputs.items()
         if tensor is not logits and tensor is not run.scores and not tensor.is_complex()
     }
+    pooled = {
+        tap
+        for tap, (at, tensor) in candidates.items()
+        if not isinstance(run.calls[at].part, nn.RNNBase) and _is_pooled(run.calls, at, tensor)
+    }
+    candidates = {
+        tap: (at, tensor)
+        for tap, (at, tensor) in candidates.items()
+        if tap not in pooled and (not isinstance(run.calls[at].part, _MAX_POOLS) or _pools(run.calls, at, pooled))
+    }
     gradients = _gradients(run.scores, {tap: tensor for tap, (_, tensor) in candidates.items()})
     smaller = {} if few is None else {tap: tensor for call in few.calls for tap, tensor in call.outputs.items()}
     places, steps = {}, {}
@@ -370,6 +386,18 @@ def _find_places(run: _Run, few: _Run | None, rows: int) -> tuple[dict[str, Plac
             if len(used) == 1:
                 steps[tap] = (3 - batch - channel, int(used))
     return places, steps
+
+
+def _is_pooled(calls: Sequence[_Call], at: int, tensor: torch.Tensor) -> bool:
+    # Whether max pooling alone uses the output of a call, as far as modules tell.
+    users = [call.part for call in calls[at + 1 :] if call.input is tensor]
+    return len(users) == 1 and isinstance(users[0], _MAX_POOLS)
+
+
+def _pools(calls: Sequence[_Call], at: int, activations: set[str]) -> bool:
+    return any(
+        tensor is calls[at].input for call in calls[:at] for tap, tensor in call.outputs.items() if tap in activations
+    )
 
 
 def _same(tensor: torch.Tensor, other: torch.Tensor) -> bool:

@@ -15,12 +15,12 @@ from torch.export import Dim, ExportedProgram
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.model import Access, InputSpec
 from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.archive import hidden_code
 from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, quiet
 from deepjudge_torch.files import Kind, identify
-from deepjudge_torch.graph import Network, extract, inline_grad_modes, read, sizes
+from deepjudge_torch.graph import Network, extract, hidden_layers, inline_blocks, overwrites_parts, read, sizes
 from deepjudge_torch.outputs import names_of
 
 # What is found in place of a program, in words that name what to look for.
@@ -80,7 +80,9 @@ class TorchModel(TensorModel):
         """
         # What its guards ask of the input stands in the InputSpec and, for the rows, below.
         module = program.module(check_guards=False)
-        inline_grad_modes(module)
+        if overwrites_parts(module.graph):
+            module = _out_of_place(program).module(check_guards=False)
+        inline_blocks(module)
         self.graph = module.graph
         self.graph.eliminate_dead_code()
         weights = {node.target for node in self.graph.find_nodes(op="get_attr")}
@@ -93,7 +95,7 @@ class TorchModel(TensorModel):
 
     def _read(self, name: str, digest: str, batch_size: int | None, output: Choice) -> None:
         with prefixed(name):
-            self.network = network = read(self.graph, self._names, output)
+            self.network = network = read(self.graph, self.state, self._names, output)
         self.recurrent = network.recurrent
         super().__init__(
             name=name,
@@ -107,6 +109,10 @@ class TorchModel(TensorModel):
             fixed_batch=network.batch if isinstance(network.batch, int) else None,
             outputs=network.outputs,
         )
+        hidden = hidden_layers(self.graph, self.state)
+        if hidden:
+            self.access &= ~Access.LAYERS
+            self.unseen = hidden
         if network.batch in self.program.range_constraints:
             rows = self.program.range_constraints[network.batch]
             self._least_rows = int(rows.lower)
@@ -172,6 +178,13 @@ def export_module(module: nn.Module, example: torch.Tensor, *, rows_too: bool = 
             with contextlib.suppress(Exception):
                 return exported(dynamic_shapes=({0: Dim.AUTO},))
         return exported()
+
+
+def _out_of_place(program: ExportedProgram) -> ExportedProgram:
+    # The same without operations in place, and nothing else decomposed.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        return program.run_decompositions({})
 
 
 def _input_spec(network: Network) -> InputSpec:

@@ -14,7 +14,7 @@ from torch import fx
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.taps import Role
 from deepjudge_core.types import Array
-from deepjudge_torch.graph import MOVES, ROLES, TAKES, arguments, operation
+from deepjudge_torch.aten import MOVES, ROLES, TAKES, arguments, operation
 
 
 class Part(enum.Enum):
@@ -61,7 +61,7 @@ _BY_OPERATION = {
 _ARRANGING = {
     *MOVES,
     *TAKES,
-    *(name for name, role in ROLES.items() if role in (Role.KEEP, Role.RESHAPE)),
+    *(name for name, role in ROLES.items() if role in (Role.IDENTITY, Role.RESHAPE)),
     *("cat", "div", "expand", "flip", "mul", "squeeze", "stack", "unsqueeze"),
 }
 # Of positions and the like, which are added to features.

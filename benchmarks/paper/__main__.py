@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from plots import draw_radar, draw_roc
-from studies import STUDIES, run
-from tables import METRICS, section
+from studies import METRICS, STUDIES, run
+from tables import section
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, FIGURES = "results.md", "results"

@@ -12,7 +12,6 @@ from studies import FAMILIES
 from tables import measured
 
 Models = Sequence[Mapping[str, Any]]
-BLACK_BOX = ("robd", "jsd")
 
 # The same file for the same figures, and text that can be searched.
 mpl.rcParams.update({"svg.hashsalt": "deepjudge", "svg.fonttype": "none", "font.size": 9})

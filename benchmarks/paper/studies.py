@@ -13,6 +13,10 @@ from unittest import mock
 
 import numpy as np
 
+# The paper's own distances.
+BLACK_BOX, WHITE_BOX = ("robd-reference", "jsd"), ("nod", "nad", "lod", "lad")
+METRICS = (*BLACK_BOX, *WHITE_BOX)
+
 FINE_TUNED = ("ft-ll", "ft-al", "rt-al", "p-20", "p-60")
 EXTRACTED = ("jba", "knockoff", "esa")
 ADAPTIVE = ("adapt-b", "adapt-w", "adv-train", "transfer")
@@ -100,7 +104,7 @@ def run(study: Study, data: Path, folder: Path) -> Commands:
             word for option in study.attacks if option.partition(".")[0] in attacks for word in ("--option", option)
         ]
         commands(*zoo, *common, "--attacks", ",".join(attacks), "--repeat", number, *options, "-o", "zoo")
-    commands("power", "suite.safetensors", "zoo", "-o", "power")
+    commands("power", "suite.safetensors", "zoo", "--metric", ",".join(METRICS), "-o", "power")
     return commands
 
 

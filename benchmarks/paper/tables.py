@@ -4,13 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from studies import FAMILIES, Study
+from studies import FAMILIES, METRICS, Study
 
 from deepjudge_core.auditing.power import area
 
 Report = Mapping[str, Any]
-BLACK_BOX, WHITE_BOX = ("robd", "jsd"), ("nod", "nad", "lod", "lad")
-METRICS = (*BLACK_BOX, *WHITE_BOX)
 STRATA = {"same-data": "Neg-1: same rows", "other-data": "Neg-2: other rows"}
 
 

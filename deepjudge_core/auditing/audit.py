@@ -14,20 +14,21 @@ from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import CalibrationError, DeepJudgeError, FileFormatError, UsageError
+from deepjudge_core.judging.accuracy import accuracy_on_seeds
 from deepjudge_core.judging.calibration import Calibration, calibrate_by, check_not_a_control
 from deepjudge_core.judging.facts import established, same_files, same_model
 from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.nearer import explained, nearer_model
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict
 from deepjudge_core.models.model import InputSpec
-from deepjudge_core.observing.observe import accuracy_on_seeds
 from deepjudge_core.suites.generation import generate_suite, resolve_generators
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite
-from deepjudge_core.zoo.manifest import recorded_stratum
+from deepjudge_core.zoo.manifest import ZooModel, recorded_control
 
 
 def make_suite(
@@ -87,7 +88,8 @@ def ask_controls(
     Args:
         suite: The suite.
         controls: Models known to be independent of the victim, as paths, live models, or :class:`Subject`. The stratum
-            of one that does not say is what the ``zoo.json`` beside it records.
+            of one that does not say is what the ``zoo.json`` beside it records; one that is far less accurate than the
+            victim, as that says or its answers to the seeds show, sets no thresholds.
         settings: How they are measured.
         metrics: What is measured; by default what is measured where no metrics are named.
         session: Where the adapters are, how files are confined, and who hears of each control that has answered.
@@ -96,30 +98,34 @@ def ask_controls(
         DeepJudgeError: When a control cannot be used.
     """
     session, settings = session or Session(), settings or CalibrationSettings()
-    subjects = [Subject.of(control) for control in controls]
-    strata, notes = _strata(subjects)
+    subjects, strata, notes = list[Subject](), list[Stratum | None](), dict[str, None]()
+    for subject in map(Subject.of, controls):
+        record = None
+        try:
+            record = _record_beside(subject)
+        except FileFormatError as error:  # nobody asked for it, and it may be somebody else's
+            notes[f"{error}; it is passed over, and says nothing of controls"] = None
+        if record and record.far and not settings.far:
+            notes[
+                f"{subject.name}: is left out: it classifies {record.accuracy or 0:.1%} of its zoo's test data "
+                "correctly, which is far below the victim's accuracy; --far counts it"
+            ] = None
+            continue
+        subjects.append(subject)
+        strata.append(subject.stratum or (record.stratum if record else None))
     answers = []
     with contextlib.closing(answer_each(subjects, suite, session)) as turns:
         for subject, answer in zip(subjects, turns, strict=True):
             answers.append(answer())
             session.listener.on_answer(QueryEvent("control", subject.name, answers[-1], subject.stored))
     metrics = session.registry.metrics.select() if metrics is None else metrics
-    return calibrate_by(metrics, suite, answers, match=settings.match, strata=strata, notes=notes)
+    return calibrate_by(
+        metrics, suite, answers, match=settings.match, strata=strata, far=settings.far, notes=tuple(notes)
+    )
 
 
-def _strata(controls: Sequence[Subject]) -> tuple[list[Stratum | None], list[str]]:
-    # Of each the stratum that was said, or that the zoo records which it lies in; and notes on what is no zoo.
-    strata: list[Stratum | None] = []
-    notes: dict[str, None] = {}
-    for control in controls:
-        stratum = control.stratum
-        if stratum is None and isinstance(control, ModelFile | ObservationFile):
-            try:
-                stratum = recorded_stratum(Path(control.path))
-            except FileFormatError as error:  # nobody asked for it, and it may be somebody else's
-                notes[f"{error}; it is passed over, and says no strata"] = None
-        strata.append(stratum)
-    return strata, list(notes)
+def _record_beside(control: Subject) -> ZooModel | None:
+    return recorded_control(Path(control.path)) if isinstance(control, ModelFile | ObservationFile) else None
 
 
 def judge_suspects(
@@ -159,7 +165,7 @@ def judge_suspects(
         )
     if judge.settings.fdr is not None:
         results = _judge_together(results, calibration, judge, judge.settings.fdr)
-    results = tuple(_by_fact(result, suite, calibration) for result in results)
+    results = tuple(_explained(result, suite, calibration) for result in results)
     return AuditOutcome(suite, calibration, judge, results, judge.doubts(calibration))
 
 
@@ -213,7 +219,8 @@ def _judge_one(
         session.listener.on_answer(QueryEvent("suspect", suspect.name, None, suspect.stored, str(error)))
         return SuspectResult(suspect.name, failure=str(error))
     session.listener.on_answer(QueryEvent("suspect", suspect.name, observation, suspect.stored))
-    result = SuspectResult(suspect.name, observation.model, observation=observation)
+    accuracy = accuracy_on_seeds(suite, observation)
+    result = SuspectResult(suspect.name, observation.model, accuracy.share if accuracy else None, observation)
     try:
         measurements = judge.measure(suite, observation, calibration.match)
         check_not_a_control(calibration, observation)
@@ -224,18 +231,22 @@ def _judge_one(
         return replace(result, failure=str(error))
     return replace(
         result,
-        accuracy=accuracy_on_seeds(suite, observation),
         measurements=measurements,
         verdict=verdict,
         errors=tuple(f"{name}: {m.reason}" for name, m in measurements.items() if m.failed),
     )
 
 
-def _by_fact(result: SuspectResult, suite: Suite, calibration: Calibration) -> SuspectResult:
+def _explained(result: SuspectResult, suite: Suite, calibration: Calibration) -> SuspectResult:
+    # What is known of a suspect beside its distances: that it is the victim, or a copy of another model.
     if result.verdict is None or result.observation is None:
         return result
     fact = same_model(suite, result.observation, calibration)
-    return replace(result, verdict=established(result.verdict, fact))
+    if fact:
+        return replace(result, verdict=established(result.verdict, fact))
+    if result.decision is not Decision.COPY:
+        return result
+    return replace(result, verdict=explained(result.verdict, nearer_model(suite, result.observation, calibration)))
 
 
 def _ask_one_by_one(

@@ -176,6 +176,7 @@ def estimate_power(
         [answer for answer in answers[: len(controls)] if isinstance(answer, Observation)],
         match=match,
         strata=[model.stratum for model in controls],
+        far=True,  # the zoo's test data told
     )
     places = {id(control): place for place, control in enumerate(calibration.controls)}
     results = []

@@ -153,7 +153,8 @@ def show_cases(out: Console, suite: Suite) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in suite.counts().items())
     shape = "x".join(map(str, suite.cases.inputs.shape[1:]))
     low, high = suite.bounds
-    say(out, f"sets        {counts}; inputs {shape} in {low:g}..{high:g}; seed {suite.seed}")
+    each = ", each feature or channel within its own range" if suite.feature_bounds else ""
+    say(out, f"sets        {counts}; inputs {shape} in {low:g}..{high:g}{each}; seed {suite.seed}")
     taps = ", ".join(f"{name} ({width})" for name, width in suite.victim.model.layers.items())
     say(out, f"taps        {taps}")
 
@@ -200,6 +201,8 @@ def show_control_notes(out: Console, calibration: Calibration) -> None:
 
 def show_report(out: Console, report: AuditOutcome) -> None:
     """Each suspect's values, thresholds, votes and verdict; then why, where something is missing."""
+    for limit in _limits(report):
+        say(out, limit)
     table = _row_each(report)
     if table.__rich_measure__(out, out.options.update(max_width=_PIPE_WIDTH)).maximum <= out.width:
         out.print(table)
@@ -207,7 +210,7 @@ def show_report(out: Console, report: AuditOutcome) -> None:
         _show_one_by_one(out, report)
     show_control_notes(out, report.calibration)
     remarks, statements = _gathered(_remarks(report)), _gathered(_statements(report))
-    said = (_failures(report), remarks, _fleet(report), statements, _limits(report), _unconfined(report))
+    said = (_failures(report), remarks, _fleet(report), statements, _unconfined(report))
     for remark in (*report.doubts, *chain.from_iterable(said)):
         say(out, remark)
 
@@ -341,7 +344,7 @@ def _framework(result: SuspectResult) -> str:
 def _verdict(result: SuspectResult) -> list[Text]:
     tested, asked = result.tested, result.sequential
     among = Text(f"q = {number(tested.q_value)}" if tested else "", "dim")
-    queries = Text(f"{len(asked.rows)} of {asked.cases} cases asked" if asked else "", "dim")
+    queries = Text(f"{len(asked.rows)} of {asked.budget} cases asked" if asked else "", "dim")
     return [part for part in (_decision(result), _points_to(result), among, queries) if part]
 
 

@@ -20,6 +20,7 @@ from deepjudge_core.errors import UsageError
 from deepjudge_core.settings import (
     Matches,
     Names,
+    OneOrEach,
     OneOrMore,
     OrNumber,
     Setting,
@@ -293,7 +294,11 @@ class Items(Kind):
     @property
     def words(self) -> str:
         """See the base class."""
-        named = {Whole: "whole numbers as [2, 0, 1]", Number: "numbers as [0.0, 1.0]"}
+        named = {
+            Whole: "whole numbers as [2, 0, 1]",
+            Number: "numbers as [0.0, 1.0]",
+            OneOrEachNumber: "numbers as [0.0, 1.0], or lists of as many numbers",
+        }
         said = in_words(self.constraints)
         words = named.get(type(self.item), "a list of texts") + (f", {said}" if said else "")
         return f"a number, or {words}" if self._one else words
@@ -315,7 +320,11 @@ class Items(Kind):
     @property
     def _typed(self) -> str:
         # What is expected on a command line.
-        kinds = {Whole: "whole numbers as 2,0,1", Number: "numbers as 0.0,1.0"}
+        kinds = {
+            Whole: "whole numbers as 2,0,1",
+            Number: "numbers as 0.0,1.0",
+            OneOrEachNumber: "numbers as 0.0,1.0 or 0:-1,1:2.5",
+        }
         said = in_words(self.constraints)
         return kinds.get(type(self.item), "names with commas between them") + (f", {said}" if said else "")
 
@@ -349,6 +358,33 @@ class Items(Kind):
         if self.length is not None:
             schema |= {"minItems": self.length, "maxItems": self.length}
         return {"anyOf": [self.item.schema(), schema]} if self._one else schema
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOrEachNumber(Kind):
+    """A number, or one for each of several: a list, which a command line has with colons between its values."""
+
+    item: Kind = dataclasses.field(default_factory=Number)
+
+    @property
+    def words(self) -> str:
+        """See the base class."""
+        return "a number, or a list of numbers"
+
+    def of_word(self, word: str) -> Any:
+        """See the base class."""
+        values = tuple(self.item.of_words([part.strip()]) for part in word.split(":"))
+        return values if len(values) > 1 else values[0]
+
+    def of_toml(self, value: Any) -> Any:
+        """See the base class."""
+        if isinstance(value, list) and value:
+            return tuple(map(self.item.of_value, value))
+        return self.item.of_value(value)
+
+    def schema(self) -> Json:
+        """See the base class."""
+        return {"anyOf": [self.item.schema(), {"type": "array", "items": self.item.schema(), "minItems": 1}]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -472,7 +508,9 @@ def _kinds(annotation: Any, outer: tuple[Any, ...]) -> Iterator[Kind]:
     inner, constraints = unannotated(annotation)
     constraints = (*constraints, *outer)
     origin, arguments = get_origin(inner), get_args(inner)
-    if origin in (Union, types.UnionType):
+    if inner == OneOrEach:
+        yield OneOrEachNumber(constraints)
+    elif origin in (Union, types.UnionType):
         for member in arguments:
             if member is not type(None):
                 yield from _kinds(member, constraints)

@@ -49,6 +49,8 @@ COMMANDS: tuple[type[Command], ...] = (
 )
 """In the order of ``--help``."""
 
+_UNFORESEEN = DeepJudgeError.code  # of what is no error that this package raises on purpose
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deepjudge``; returns the exit status (see ``deepjudge --help``)."""
@@ -66,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, UsageError) else FAILED
     except MemoryError as error:
         _trace(line, errors)
-        display.say(errors, f"deepjudge: the memory does not hold what was asked for: {error}")
+        display.say(errors, f"deepjudge: the memory does not hold what was asked for: {error} ({_UNFORESEEN})")
         return FAILED
     except KeyboardInterrupt:
         display.say(errors, "deepjudge: interrupted")
@@ -78,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:
         # Python's own exit status would be 1, which says that a suspect is a copy.
         _trace(line, errors)
-        display.say(errors, f"deepjudge: internal error (see --debug): {type(error).__name__}: {error}")
+        display.say(errors, f"deepjudge: internal error (see --debug): {type(error).__name__}: {error} ({_UNFORESEEN})")
         return FAILED
 
 

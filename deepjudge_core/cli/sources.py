@@ -14,6 +14,7 @@ from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Confinement
 from deepjudge_core.suites.inputs import Inputs
+from deepjudge_core.suites.ranges import hull, is_one
 from deepjudge_core.suites.settings import ArraySettings, InputSettings
 
 MODELS = "a model file; a folder or a quoted glob stands for all models in it"
@@ -141,7 +142,7 @@ def load(settings: InputSettings) -> Inputs:
 
 def warn_of_bytes(inputs: Inputs, path: Path, arrays: ArraySettings) -> None:
     """A word about inputs that may have to be divided."""
-    if inputs.bounds == (0.0, 255.0) and arrays.scale == 1 and arrays.bounds is None:
+    if is_one(inputs.bounds) and hull(inputs.bounds) == (0.0, 255.0) and arrays.scale == 1 and arrays.bounds is None:
         display.warn(f"{path}: taken as they are, 0..255; divide them by a scale of 255 if the victim expects 0..1")
 
 

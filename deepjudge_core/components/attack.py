@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from deepjudge_core.components.kinds import expect_one_of
 from deepjudge_core.models.network import Architecture, Network
@@ -27,7 +27,8 @@ class Loot:
         x: ``(n, *shape)`` float32 inputs like the victim's training data, which it was not trained on, arranged as the
             victim takes them.
         y: ``(n,)`` int64, their classes.
-        bounds: Least and greatest value that an input may have; :attr:`span` is the width between.
+        bounds: Least and greatest value that an input may have; :attr:`span` is the width between. Two numbers, or two
+            float32 arrays of an input's shape where features or channels have ranges of their own.
         architecture: Of the thief's own network, where one is trained from the victim's answers: the victim's.
             ``architecture.student()`` is another one.
         auxiliary: ``(m, *shape)`` float32 other inputs, not those of the victim's task; None without.
@@ -37,15 +38,15 @@ class Loot:
 
     x: Array
     y: Array
-    bounds: tuple[float, float]
+    bounds: tuple[float, float] | tuple[Array, Array]
     architecture: Architecture
     auxiliary: Array | None = None
     auxiliary_labels: Array | None = None
     suite: "Suite | None" = None
 
     @property
-    def span(self) -> float:
-        """Width of the input range, the unit of step sizes and radii."""
+    def span(self) -> Any:
+        """Width of the input range, the unit of step sizes and radii; a number or an array, as the bounds are."""
         return self.bounds[1] - self.bounds[0]
 
     @property

@@ -40,6 +40,11 @@ class Option:
         return self.default is MISSING
 
     @property
+    def optional(self) -> bool:
+        """Whether it takes ``none``, which stands for no value where a file has none."""
+        return type(None) in get_args(unannotated(self.annotation)[0])
+
+    @property
     def words(self) -> str:
         """Its type and constraints, as a person says them."""
         return _in_words(self.annotation)

@@ -3,6 +3,10 @@
 from collections.abc import Iterable
 from typing import Literal
 
+import numpy as np
+
+from deepjudge_core.types import Array
+
 Stratum = Literal["same-data", "other-data", "same-architecture", "other-architecture", "common-ancestor"]
 """Of a control, what makes it more or less like the victim: it was trained on the victim's own rows (the paper's Neg-1)
 or on others (Neg-2); it has the victim's architecture or another; it comes from the public model that the victim comes
@@ -30,3 +34,27 @@ def limits(strata: Iterable[Stratum | None]) -> tuple[str, ...]:
     """
     kinds = set(strata)
     return tuple(line for stratum, line in _NEEDED if kinds and stratum not in kinds)
+
+
+LEAST_OF_A_GROUP = 3
+"""Fewer controls are no kind of their own."""
+
+
+def two_groups(values: Array) -> str | None:
+    """That controls fall into two groups, which are of two kinds: one clause; None where they do not.
+
+    The gap between the groups is more than twice as wide as each of them.
+
+    Args:
+        values: ``(n,)`` of one metric.
+    """
+    ordered = np.sort(values)
+    if len(ordered) < 2 * LEAST_OF_A_GROUP or not np.isfinite(ordered).all():
+        return None
+    gaps = np.diff(ordered)[LEAST_OF_A_GROUP - 1 : 1 - LEAST_OF_A_GROUP]
+    place = LEAST_OF_A_GROUP + int(np.argmax(gaps))
+    groups = ordered[:place], ordered[place:]
+    if gaps.max() <= 2 * max(np.ptp(group) for group in groups):
+        return None
+    near, far = (f"{group[0]:.3g}..{group[-1]:.3g} ({len(group)} controls)" for group in groups)
+    return f"the controls fall into two groups, {near} and {far}"

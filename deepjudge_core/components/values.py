@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -39,7 +39,9 @@ class Seeds:
         inputs: ``(n, *shape)`` float32, in the victim's layout.
         labels: ``(n,)`` int64, the ground truth, which the victim gives too.
         indices: ``(n,)`` int64, their places in the inputs they were selected from.
-        bounds: Least and greatest value that an input may have; :attr:`span` is the width between.
+        bounds: Least and greatest value that an input may have; :attr:`span` is the width between. Two numbers, or two
+            float32 arrays of an input's shape where features or channels have ranges of their own: what is written with
+            either does for both.
         accuracy: Share of the inputs they were selected from that the victim classifies correctly, 0..1.
         notes: What a reader should know of how they were selected.
         layout: Where their channels are: ``channels_first`` or ``channels_last``, None where that is not known.
@@ -50,15 +52,15 @@ class Seeds:
     inputs: Array
     labels: Array
     indices: Array
-    bounds: tuple[float, float]
+    bounds: tuple[float, float] | tuple[Array, Array]
     accuracy: float = 1.0
     notes: tuple[str, ...] = ()
     layout: Layout | None = None
     mistakes: Mistakes | None = None
 
     @property
-    def span(self) -> float:
-        """Width of the input range, the unit of step sizes and radii."""
+    def span(self) -> Any:
+        """Width of the input range, the unit of step sizes and radii; a number or an array, as the bounds are."""
         return self.bounds[1] - self.bounds[0]
 
 
@@ -92,6 +94,9 @@ class Cases:
         neurons: ``(n,)`` neuron of that layer; -1 for none.
         unreached: ``(layer, neuron)`` pairs for which no case could be made.
         labels: ``(n,)`` ground truth of mistakes; None for others, whose seed has it.
+        options: Option to value, of those that the generator chose by itself: with them it makes the same cases again.
+        details: What else is worth keeping of how they were made: values of JSON.
+        notes: What a reader should know of it.
     """
 
     inputs: Array
@@ -100,12 +105,15 @@ class Cases:
     neurons: Array
     unreached: tuple[tuple[int, int], ...] = ()
     labels: Array | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of_seeds(cls, inputs: Array) -> "Cases":
+    def of_seeds(cls, inputs: Array, *, options: Mapping[str, Any] | None = None) -> "Cases":
         """One case for each seed, in their order, made for no neuron."""
         none = np.full(len(inputs), -1)
-        return cls(inputs.astype(np.float32, copy=False), np.arange(len(inputs)), none, none)
+        return cls(inputs.astype(np.float32, copy=False), np.arange(len(inputs)), none, none, options=options or {})
 
     @classmethod
     def of_mistakes(cls, mistakes: Mistakes) -> "Cases":
@@ -125,12 +133,15 @@ class Answers:
         activations: Layer name (the victim's) to ``(n, neurons)`` outputs; empty where not asked for or not allowed.
         made_for: Layer name to ``(n,)`` neuron that each case was made for, -1 for a case that was made for another
             layer or none.
+        seed_labels: ``(n,)`` label that the model gives to the seed that each case was made from; None where that is
+            not known, or the cases were made from none.
     """
 
     labels: Array
     probabilities: Array | None = None
     activations: Mapping[str, Array] = field(default_factory=dict)
     made_for: Mapping[str, Array] = field(default_factory=dict)
+    seed_labels: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,19 +9,24 @@ import numpy as np
 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Registry, load_registry
-from deepjudge_core.components.strata import Stratum
+from deepjudge_core.components.strata import Stratum, two_groups
 from deepjudge_core.errors import CalibrationError, FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Lines, Part, parse, plain
+from deepjudge_core.judging.accuracy import accuracy_on_seeds, is_far
 from deepjudge_core.judging.measure import Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
+from deepjudge_core.judging.transfer import transfer
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation, ObservationHeader
 from deepjudge_core.suites.suite import Suite, check_suite
 from deepjudge_core.types import Array
 
 LEAST_CONTROLS = 3
-_SAME = 1e-5  # answers whose probabilities differ by less come from one model, whatever the file format
+_SAME = (
+    1e-5  # answers whose probabilities differ by less come from one model, whatever the file format; layers likewise
+)
+_SATURATED = 0.999  # a probability above this is one that all good models give
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +91,7 @@ def calibrate(
     *,
     match: Match = DEFAULT_MATCH,
     strata: Sequence[Stratum | None] = (),
+    far: bool = False,
     registry: Registry | None = None,
 ) -> Calibration:
     """Measure the controls.
@@ -96,6 +102,7 @@ def calibrate(
         metrics: Names of metrics, "all" for every installed one; by default those that are taken without a name.
         match: How neurons are put beside the victim's, of the controls and later of every suspect.
         strata: Of each control its stratum, None where that is not known; by default of all.
+        far: Whether controls far less accurate than the victim set thresholds, too.
         registry: Where the metrics are; by default every installed one.
 
     Raises:
@@ -104,7 +111,7 @@ def calibrate(
         FileFormatError: When a control answered another suite.
     """
     return calibrate_by(
-        (registry or load_registry()).metrics.select(metrics), suite, controls, match=match, strata=strata
+        (registry or load_registry()).metrics.select(metrics), suite, controls, match=match, strata=strata, far=far
     )
 
 
@@ -115,6 +122,7 @@ def calibrate_by(
     *,
     match: Match = DEFAULT_MATCH,
     strata: Sequence[Stratum | None] = (),
+    far: bool = False,
     notes: Sequence[str] = (),
 ) -> Calibration:
     """Measure the controls; as :func:`calibrate`, by metrics that were looked up.
@@ -132,6 +140,13 @@ def calibrate_by(
                 f"{control.model.name}: expected a model independent of the victim, found one that answers exactly as "
                 "it"
             )
+        accuracy = accuracy_on_seeds(suite, control)
+        if accuracy and is_far(accuracy, suite) and not far:
+            notes.append(
+                f"{control.model.name}: is left out: it classifies {accuracy.share:.1%} of the seeds correctly, which "
+                f"is far below the victim's accuracy of {suite.accuracy:.1%}; --far counts it"
+            )
+            continue
         place = next((place for place, model in enumerate(models) if _is_same(control, model)), None)
         if place is None:
             models.append(control)
@@ -141,8 +156,12 @@ def calibrate_by(
         else:
             notes.append(f"{control.model.name}: is the same model as {models[place].model.name}, counted once")
             model_strata[place] = _one_stratum(control, model_strata[place], stratum)
+    notes += filter(None, [transfer(suite, models)])
     measurements = tuple(measure_by(metrics, suite, model, match) for model in models)
-    return Calibration(suite.digest, tuple(models), measurements, tuple(notes), match, tuple(model_strata))
+    calibration = Calibration(suite.digest, tuple(models), measurements, match=match, strata=tuple(model_strata))
+    groups = {metric.name: two_groups(calibration.values(metric.name)) for metric in metrics}
+    notes += (f"by {name} {clause}: are they of two kinds?" for name, clause in groups.items() if clause)
+    return replace(calibration, notes=tuple(notes))
 
 
 def check_not_a_control(calibration: Calibration, suspect: Observation) -> None:
@@ -243,7 +262,10 @@ def read_calibration(metrics: Sequence[Metric], path: Path, suite: Suite) -> Cal
         raise FileFormatError(
             f"{path}: calibrates the suite {controls.suite[:12]}, expected this suite {suite.digest[:12]}"
         )
-    calibration = calibrate_by(metrics, suite, controls.observations, match=controls.match, strata=controls.strata)
+    # Who was left out is not in the file.
+    calibration = calibrate_by(
+        metrics, suite, controls.observations, match=controls.match, strata=controls.strata, far=True
+    )
     return replace(calibration, notes=controls.notes)
 
 
@@ -261,4 +283,21 @@ def _is_same(one: Observation, other: Observation) -> bool:
     # Of models with other classes than the victim's, nothing but the digest tells.
     if not exact or one.probabilities is None or other.probabilities is None:
         return False
-    return float(np.abs(one.probabilities - other.probabilities).max()) < _SAME
+    if float(np.abs(one.probabilities - other.probabilities).max()) >= _SAME:
+        return False
+    return bool((one.probabilities.max(axis=1) < _SATURATED).any()) or _have_same_layers(one, other)
+
+
+def _have_same_layers(one: Observation, other: Observation) -> bool:
+    # What tells models apart whose probabilities are saturated.
+    layers = one.activations.keys() & other.activations.keys()
+    return bool(layers) and all(
+        one.activations[layer].shape == other.activations[layer].shape
+        and bool(
+            (
+                np.abs(one.activations[layer] - other.activations[layer])
+                <= _SAME * np.abs(one.activations[layer]).max()
+            ).all()
+        )
+        for layer in layers
+    )

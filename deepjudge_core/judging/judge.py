@@ -12,9 +12,11 @@ from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision, Evidence, Group, Vote
 from deepjudge_core.errors import CalibrationError, PluginError, UsageError
+from deepjudge_core.judging.accuracy import accuracy_gap
+from deepjudge_core.judging.architecture import MARGIN, is_nearer_by_far, is_shown
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration, calibrate_by, read_calibration
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
-from deepjudge_core.judging.measure import Measurement, Measurements, measure_by
+from deepjudge_core.judging.measure import Measurement, Measurements, accuracy_of, measure_by, widths_of
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.rules import apply_rule, resolve_options, try_rule
 from deepjudge_core.judging.sequential import SequentialResult, check_sequential, judge_sequentially
@@ -130,9 +132,10 @@ class Judge:
         *,
         match: Match = DEFAULT_MATCH,
         strata: Sequence[Stratum | None] = (),
+        far: bool = False,
     ) -> Calibration:
         """Measure the controls; see :func:`~deepjudge_core.judging.calibration.calibrate`."""
-        return calibrate_by(self.metrics, suite, controls, match=match, strata=strata)
+        return calibrate_by(self.metrics, suite, controls, match=match, strata=strata, far=far)
 
     def load_calibration(self, path: Path, suite: Suite) -> Calibration:
         """Read the controls' answers and measure them.
@@ -166,11 +169,15 @@ class Judge:
                 )
         options = self.options if level is None else {**self.options, "level": level}
         joint = self.settings.groups == "joint"
-        parts = {"joint": measurements} if joint else {group: _of_group(measurements, group) for group in GROUPS}
+        parts: dict[str, Measurements] = {group: _of_group(measurements, group) for group in GROUPS}
+        if joint:
+            parts = {"joint": measurements}
         demanded = self.settings.require_layers
         results = {name: _judge_group(part, calibration, self.rule, options, demanded) for name, part in parts.items()}
         settings = {name: setting for name, (setting, _) in results.items()}
         votes = {name: vote for _, cast in results.values() for name, vote in cast.items()}
+        for name, setting in settings.items():
+            settings[name] = _within_controls(setting, parts[name], votes, calibration, by_errors=name != "white-box")
         if demanded and not joint and settings["white-box"].decision is None:
             settings["white-box"] = replace(settings["white-box"], decision=Decision.INCONCLUSIVE)
         decision, reason = _overall(list(settings.values()))
@@ -312,6 +319,50 @@ def _judge_group(
         # Whatever the rule: answers that change by themselves are far from the victim's, be it a copy or not.
         return replace(unclear, reason=unsteady), settled
     return setting, settled
+
+
+def _within_controls(
+    setting: Setting,
+    measurements: Measurements,
+    votes: Mapping[str, Vote],
+    calibration: Calibration,
+    *,
+    by_errors: bool,
+) -> Setting:
+    # What is said of a suspect, where the controls show something of models like it. What rests on errors says nothing
+    # of one that errs as no control does.
+    accused, reason = setting.decision is Decision.COPY, None
+    if by_errors and measurements:
+        gap = accuracy_gap(accuracy_of(measurements), map(accuracy_of, calibration.measurements))
+        if gap and (accused or (gap.far and setting.decision is Decision.INDEPENDENT)):
+            reason = gap.reason
+    if accused and reason is None:
+        reason = _unknown_architecture(measurements, votes, calibration)
+    if reason is None:
+        return setting
+    # What the rule says of its decision is not said of another one, nor is there a chance of an accusation.
+    unclear = replace(setting, decision=Decision.INCONCLUSIVE, reason=reason, statement=None)
+    return replace(unclear, p_value=None, least_p_value=None) if accused else unclear
+
+
+def _unknown_architecture(
+    measurements: Measurements, votes: Mapping[str, Vote], calibration: Calibration
+) -> str | None:
+    controls = [widths_of(control) for control in calibration.measurements]
+    if is_shown(widths_of(measurements), controls, calibration.strata):
+        return None
+    near = [
+        is_nearer_by_far(m.value, calibration.values(name))
+        for name, m in measurements.items()
+        if votes[name].vote and m.value is not None
+    ]
+    if any(near):
+        return None
+    return (
+        "no control is known to have its architecture, and it is not much nearer to the victim than the nearest "
+        f"control (expected at most {MARGIN:g} times its distance): honest models of another architecture may be as "
+        "near. Controls of its architecture would tell (--stratum other-architecture=...)"
+    )
 
 
 def _evidence(value: float, metric: Metric, calibration: Calibration) -> Evidence:

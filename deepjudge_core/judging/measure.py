@@ -10,6 +10,8 @@ from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.values import Answers, CaseSet
 from deepjudge_core.errors import one_line
+from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds
+from deepjudge_core.judging.architecture import Widths, widths
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, match_observation
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation
@@ -30,6 +32,8 @@ class Measurement:
             victim's: that is a matter of its architecture or format, and says nothing about a copy.
         match: How the model's neurons were put beside the victim's.
         unsteady: What of the model's answers changed when it was asked again; None where nothing did.
+        accuracy: How many of the seeds the model classifies correctly; None where its classes are not the victim's.
+        widths: Of the model's architecture; None where its layers cannot be seen.
     """
 
     metric: Metric
@@ -40,9 +44,21 @@ class Measurement:
     incomparable: bool = False
     match: Match = DEFAULT_MATCH
     unsteady: str | None = None
+    accuracy: Accuracy | None = None
+    widths: Widths | None = None
 
 
 Measurements = Mapping[str, Measurement]
+
+
+def accuracy_of(measurements: Measurements) -> Accuracy | None:
+    """The accuracy on the seeds of the model that was measured; None where it is not known."""
+    return next((measurement.accuracy for measurement in measurements.values()), None)
+
+
+def widths_of(measurements: Measurements) -> Widths | None:
+    """The widths of the model that was measured; None where they are not known."""
+    return next((measurement.widths for measurement in measurements.values()), None)
 
 
 def measure(
@@ -78,8 +94,15 @@ def measure_by(metrics: Sequence[Metric], suite: Suite, observation: Observation
     def answers(case_set: CaseSet) -> tuple[Answers, Answers]:
         return suite.answers(suite.victim, case_set), suite.answers(beside, case_set)
 
+    accuracy, own_widths = accuracy_on_seeds(suite, observation), widths(observation.model)
     return {
-        metric.name: replace(_measure(suite, observation, metric, answers), match=match, unsteady=observation.unsteady)
+        metric.name: replace(
+            _measure(suite, observation, metric, answers),
+            match=match,
+            unsteady=observation.unsteady,
+            accuracy=accuracy,
+            widths=own_widths,
+        )
         for metric in metrics
     }
 

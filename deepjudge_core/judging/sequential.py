@@ -1,14 +1,15 @@
 """Ask a suspect case by case, for labels alone, and stop as soon as these say enough.
 
-The adversarial cases of the suite are a finite population; the suspect agrees with the victim on some of them. The
-controls bound on how many an honest model does, and what is asked is whether the suspect does on more: by bets against
-either answer, which hold whenever the asking stops.
+The adversarial cases of the suite are a finite population; the suspect errs as the victim on some of them: it gives the
+victim's label to the case, and the right one to the case's seed. The controls bound on how many an honest model does,
+and what is asked is whether the suspect does on more: by bets against either answer, which hold whenever the asking
+stops.
 """
 
 import hashlib
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from deepjudge_core import progress
 from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.errors import FileFormatError, UsageError
+from deepjudge_core.judging.accuracy import FAR, Accuracy, accuracy_gap, accuracy_on_seeds
+from deepjudge_core.judging.architecture import MARGIN, is_shown, widths
 from deepjudge_core.judging.betting import Capital
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.judging.rules import apply_rule, expect_p_values
@@ -28,7 +31,8 @@ from deepjudge_core.types import Array
 
 ORDER = "sha256 of suite digest, colon, row"
 """In what order cases are asked: that of these digests."""
-_AGREEMENT = "agreement"
+_ALIKE = "erring alike"
+_SEEDS = 30  # that a suspect of another behaviour is asked, to see whether it knows the task
 _LABELS_ALONE = (
     "each case is asked once, for its label alone: layers are not compared, nothing of how the model is to be asked is "
     "inferred, and whether it keeps to its answers is not looked at"
@@ -41,11 +45,12 @@ class SequentialResult:
 
     Attributes:
         cases: How many adversarial cases there are.
-        budget: How many may be asked.
-        most: On how many of them an honest model agrees with the victim, at most.
-        rows: Rows of the suite's cases that were asked, in their order.
+        budget: How many cases may be asked, seeds among them.
+        most: On how many adversarial cases an honest model errs as the victim, at most.
+        rows: Rows of the suite's cases that were asked, in their order, each once: after an adversarial case that got
+            the victim's label, its seed.
         labels: What the suspect answered to each: a class of the victim's.
-        e_copy: The greatest e-value against an honest model: at most ``most`` agreements.
+        e_copy: The greatest e-value against an honest model: at most ``most`` cases.
         e_independent: That against more than so many.
     """
 
@@ -76,7 +81,7 @@ def check_sequential(rule: Rule, options: Mapping[str, Any], budget: int | None,
         )
     if budget is not None and budget < 1:
         raise UsageError(f"expected a budget of at least 1 case, found {budget}", code="wrong-value")
-    expect_p_values(rule, options, "whose level bounds how often an honest model agrees with the victim")
+    expect_p_values(rule, options, "whose level bounds how often an honest model errs as the victim")
 
 
 def order_of(suite: Suite) -> tuple[int, ...]:
@@ -100,14 +105,15 @@ def judge_sequentially(
 ) -> tuple[Verdict, SequentialResult | None]:
     """Judge a suspect by the labels that it gives to the adversarial cases, asked one by one.
 
-    An honest model agrees with the victim on more cases than the bound with a probability of at most half of the rule's
-    level; where it does not, the bets accuse it with a probability of at most the other half.
+    An honest model errs as the victim on more cases than the bound with a probability of at most half of the rule's
+    level; where it does not, the bets accuse it with a probability of at most the other half. Of a suspect that errs as
+    no control does the controls show nothing: it is inconclusive.
 
     Args:
         suite: The suite.
         calibration: The controls.
         label: Asks the suspect one case, by its row: the label, as a class of the victim's.
-        rule: Bounds the disagreement of honest models from the controls'.
+        rule: Bounds from the controls on how many cases an honest model does not err as the victim, at least.
         options: All of its options, with ``level``.
         budget: How many cases may be asked; None for all.
 
@@ -120,25 +126,79 @@ def judge_sequentially(
         return _verdict(Setting(Decision.INCONCLUSIVE, reason=bound)), None
     size = len(rows)
     most = max(size - 1 - bound.near, 0)
-    allowed = min(size, budget or size)
+    seeds = _seeds(suite)
+    most_queries = size + len(set(seeds.values()))
+    allowed = min(most_queries, budget or most_queries)
+    asked = _Asked(suite, label, allowed)
     copy, independent = Capital.start(size, most), Capital.start(size, size - 1 - most)
-    expected, labels, greatest = _labels(suite.victim), list[int](), (1.0, 1.0)
+    expected, greatest = _labels(suite.victim), (1.0, 1.0)
     with progress.task("asking case by case", allowed) as advance:
-        for row in rows[:allowed]:
-            labels.append(label(row))
-            agrees = labels[-1] == expected[row]
-            copy, independent = copy.after(agrees), independent.after(not agrees)
+        for row in rows:
+            before = len(asked.labels)
+            try:
+                errs_alike = asked.label(row) == expected[row] and asked.is_right(seeds[row])
+            except _SpentError:
+                break
+            copy, independent = copy.after(errs_alike), independent.after(not errs_alike)
             greatest = max(greatest[0], copy.value), max(greatest[1], independent.value)
-            advance(1)
+            advance(len(asked.labels) - before)
             if max(greatest) >= 2 / level:
                 break
-    result = SequentialResult(size, allowed, most, rows[: len(labels)], tuple(labels), *greatest)
-    return _verdict(_setting(result, copy.ones, level, bound.basis)), result
+    doubt = None
+    if max(greatest) >= 2 / level:
+        accused = greatest[0] >= 2 / level
+        doubt = asked.doubt([seeds[row] for row in rows], calibration, accused=accused)
+    result = SequentialResult(size, allowed, most, tuple(asked.labels), tuple(asked.labels.values()), *greatest)
+    return _verdict(_setting(result, copy, level, bound.basis, doubt)), result
+
+
+class _SpentError(Exception):
+    """No case may be asked any more."""
+
+
+class _Asked:
+    # What a suspect was asked and answered, each case once.
+
+    def __init__(self, suite: Suite, label: Callable[[int], int], budget: int) -> None:
+        self._suite, self._label, self._budget = suite, label, budget
+        self.labels: dict[int, int] = {}
+
+    def label(self, row: int) -> int:
+        if row not in self.labels:
+            if len(self.labels) == self._budget:
+                raise _SpentError
+            self.labels[row] = self._label(row)
+        return self.labels[row]
+
+    def is_right(self, row: int) -> bool:
+        return bool(self.label(row) == self._suite.cases.labels[row])
+
+    def doubt(self, seeds: Sequence[int], calibration: Calibration, *, accused: bool) -> str | None:
+        # Why its labels say nothing: it errs as no control does. Of a suspect of another behaviour seeds are asked,
+        # of an accused one only where it could be better than all controls.
+        known = (accuracy_on_seeds(self._suite, control) for control in calibration.controls)
+        controls = [accuracy for accuracy in known if accuracy]
+        distinct = dict.fromkeys(seeds)
+        sample = [row for row in distinct if row in self.labels]
+        if not accused or max(control.share for control in controls) < 1 - FAR:
+            sample = list(distinct)[:_SEEDS]
+        try:
+            right = sum(self.is_right(row) for row in sample)
+        except _SpentError:
+            return f"the budget of {self._budget} cases is spent before it is seen whether it errs as the controls do"
+        gap = accuracy_gap(Accuracy(right, len(sample)), controls)
+        return gap.reason if gap and (accused or gap.far) else None
+
+
+def _seeds(suite: Suite) -> dict[int, int]:
+    # The row of the seed of each adversarial case.
+    clean = np.flatnonzero(suite.rows("clean"))
+    return {int(row): int(clean[suite.cases.seeds[row]]) for row in np.flatnonzero(suite.rows("adversarial"))}
 
 
 @dataclass(frozen=True)
 class _Bound:
-    near: int  # the greatest number of cases to disagree with the victim on that makes a copy
+    near: int  # the greatest number of cases that makes a copy, if it does not err as the victim on them
     basis: str  # what it rests on
 
 
@@ -148,23 +208,25 @@ def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[
     places = tuple(place for place, control in enumerate(calibration.controls) if control.probabilities is not None)
     if len(places) < LEAST_CONTROLS:
         return f"{len(places)} controls give labels of the victim's classes, expected at least {LEAST_CONTROLS}"
-    expected = _labels(suite.victim)[rows]
-    shares = np.array([np.mean(_labels(calibration.controls[place])[rows] != expected) for place in places])
+    shares = np.array([1 - np.mean(_err_alike(suite, calibration.controls[place])) for place in places])
     strata = tuple(calibration.strata[place] for place in places) if calibration.strata else ()
-    size, controls = len(expected), Evidence(0.0, shares, 1.0, strata, places)
+    size, controls = int(rows.sum()), Evidence(0.0, shares, 1.0, strata, places)
 
-    def judge_at(disagreements: int) -> Judgement:
-        evidence = {_AGREEMENT: replace(controls, value=disagreements / size)}
+    def judge_at(others: int) -> Judgement:
+        evidence = {_ALIKE: replace(controls, value=others / size)}
         return apply_rule(rule, evidence, {**options, "level": options["level"] / 2})
 
     nearest = judge_at(0)
     if nearest.decision is Decision.INCONCLUSIVE:
         return str(nearest.reason)
     if nearest.decision is not Decision.COPY:
-        return "by these controls an honest model may agree with the victim on all cases"
+        return "by these controls an honest model may err as the victim on all cases"
     # As the value grows, a rule never turns back to copy.
     near = bisect_left(range(1, size + 1), True, key=lambda count: judge_at(count).decision is not Decision.COPY)
     fewest = min(map(len, controls.by_stratum().values()))
+    # Of labels alone nothing is known of the suspect's architecture.
+    if not is_shown(None, [widths(calibration.controls[place].model) for place in places], strata):
+        near = min(near, int(MARGIN * size * shares.min()))
     basis = (
         f"by the rule {rule.name}, from {len(places)} controls, which without what it assumes could show no more than "
         f"1 in {fewest + 1}"
@@ -179,11 +241,31 @@ def _labels(observation: Observation) -> Array:
     return labels
 
 
-def _setting(result: SequentialResult, agreed: int, level: float, basis: str) -> Setting:
+def _err_alike(suite: Suite, observation: Observation) -> Array:
+    # (cases,) bool: on which of the adversarial cases a model errs as the victim.
+    rows = suite.rows("adversarial")
+    labels, right = _labels(observation), _labels(observation)[suite.rows("clean")] == _truth(suite)
+    alike: Array = (labels[rows] == _labels(suite.victim)[rows]) & right[suite.cases.seeds[rows]]
+    return alike
+
+
+def _truth(suite: Suite) -> Array:
+    labels: Array = suite.cases.labels[suite.rows("clean")]
+    return labels
+
+
+def _setting(result: SequentialResult, capital: Capital, level: float, basis: str, doubt: str | None) -> Setting:
     # An honest model's p-value is at most u in one of two ways: the bound does not hold of it, or the bets went so far.
     p_value, least = min(1.0, level / 2 + 1 / result.e_copy), level / 2
     enough, queries = 2 / level, len(result.rows)
-    counted = f"it gives the victim's label to {agreed} of the {queries} cases asked, of {result.cases}"
+    if doubt:
+        # There is no chance of an accusation that is none.
+        known = (None, None) if result.e_copy >= enough else (p_value, least)
+        return Setting(Decision.INCONCLUSIVE, None, doubt, *known)
+    counted = (
+        f"it errs as the victim on {capital.ones} of the {capital.drawn} adversarial cases asked, of {result.cases}, "
+        f"with {queries} queries"
+    )
     if result.e_copy >= enough:
         decision, reason, against = Decision.COPY, None, _number(result.e_copy)
     elif result.e_independent >= enough:
@@ -196,8 +278,8 @@ def _setting(result: SequentialResult, agreed: int, level: float, basis: str) ->
         return Setting(Decision.INCONCLUSIVE, None, reason, p_value, least)
     than = "more" if decision is Decision.COPY else "no more"
     statement = (
-        f"The suspect gives the victim's label to {than} than {result.most} of {result.cases} cases: {counted}, which "
-        f"makes the e-value against the contrary {against}; an honest model gives it to more than {result.most} with a "
+        f"The suspect errs as the victim on {than} than {result.most} of {result.cases} cases: {counted}, which "
+        f"makes the e-value against the contrary {against}; an honest model does on more than {result.most} with a "
         f"probability of at most {level / 2:.3g}, {basis}; where that holds, an honest model is called a copy with a "
         f"probability of at most {level:.3g}, whenever the asking stops"
     )

@@ -28,7 +28,7 @@ class JudgeSettings:
         fdr: The false discovery rate over all suspects, 0..1, which then makes the level of the rule, one that gives
             p-values; None to judge each by itself.
         sequential: Whether suspects are asked case by case, for labels alone, until these say enough; not in an audit
-            in one go. The rule, one that gives p-values, bounds how often honest models agree with the victim.
+            in one go. The rule, one that gives p-values, bounds how often honest models err as the victim.
         budget: How many cases may be asked then; None for all adversarial ones.
     """
 
@@ -92,7 +92,7 @@ class JudgeSettings:
     )
     sequential: bool = setting(
         "ask the adversarial cases one by one, for labels alone, and stop as soon as these say enough; the rule "
-        f"({SEQUENTIAL_RULE} unless another is given) bounds how often honest models agree with yours",
+        f"({SEQUENTIAL_RULE} unless another is given) bounds how often honest models err as yours",
         "--sequential",
         default=False,
         group="judging",
@@ -104,7 +104,7 @@ class JudgeSettings:
         default=None,
         group="judging",
         metavar="N",
-        usual="all adversarial ones",
+        usual="all adversarial ones and their seeds",
         commands=("judge", "commit"),
     )
 
@@ -121,6 +121,7 @@ class CalibrationSettings:
 
     Attributes:
         match: How neurons are put beside the victim's.
+        far: Whether controls far less accurate than the victim set thresholds, too.
     """
 
     match: Match = setting(
@@ -129,4 +130,11 @@ class CalibrationSettings:
         default=DEFAULT_MATCH,
         group="judging",
         key="match",
+    )
+    far: bool = setting(
+        "count models whose accuracy is far below the victim's, too",
+        "--far",
+        default=False,
+        group="judging",
+        key="far",
     )

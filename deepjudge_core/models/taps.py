@@ -3,15 +3,27 @@
 Frameworks name, fuse and order layers differently, so neither names nor integer places match. The taps of a model
 are the outputs of its activation functions in forward order, then its logits. An adapter translates its own graph
 into :class:`Op` records; the rules that find the taps, and the channel axis of each, are the same for all.
+
+One function has one tap, however it is written:
+
+- An activation of several operations is known by what it computes (:mod:`deepjudge_core.models.activations`), and its
+  tap is where it ends.
+- An activation commutes with max pooling (if it never falls) and with flattening. Its tap is behind the pooling, since
+  only there both orders hold it; and it has the axes from before the flattening, since the order of flattened neurons
+  is that of a framework's axes. Mean pooling commutes with neither.
 """
 
 import enum
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.activations import PROBES, is_activation, is_straight
 from deepjudge_core.models.model import Scores
+from deepjudge_core.types import Array
 
 
 class Role(enum.Enum):
@@ -23,22 +35,29 @@ class Role(enum.Enum):
     RECURRENT = "recurrent"  # a whole recurrent layer; its output is a tap
     ACTIVATION = "activation"  # elementwise nonlinearity of its first input; its output is a tap
     MULTIPLY = "multiply"  # of two tensors, or a choice between them
+    MAX_POOL = "max-pool"  # `channel` or, where axes go, `permutation` says where the channels are
+    PAD = "pad"  # zeros around a map
     TRANSPOSE = "transpose"
     SELECT = "select"  # one place of an axis, such as the last step of a sequence
     RESHAPE = "reshape"  # changes or flattens the axes: channels are on the last axis of a matrix, else unknown
     SOFTMAX = "softmax"
     LOG_SOFTMAX = "log-softmax"
     SIGMOID = "sigmoid"  # an activation, unless it is the output of a classifier
-    KEEP = "keep"  # keeps axes as they are: pooling, normalisation, dropout, casts
+    IDENTITY = "identity"  # passes values on: dropout out of training, casts, copies
+    KEEP = "keep"  # keeps axes as they are: other pooling, normalisation
     AFFINE = "affine"  # keeps axes: addition, and scaling by numbers that do not depend on the input
-    ELEMENTWISE = "elementwise"  # keeps axes, changes each value by itself otherwise: powers, exponentials, limits
+    ELEMENTWISE = "elementwise"  # keeps axes, changes each value by itself otherwise: powers, comparisons
     OTHER = "other"
 
 
 _ACTIVATIONS = (Role.ACTIVATION, Role.SIGMOID)
-_ELEMENTWISE = (*_ACTIVATIONS, Role.MULTIPLY, Role.KEEP, Role.AFFINE, Role.ELEMENTWISE)
+_KEEPING = (Role.KEEP, Role.IDENTITY, Role.PAD)
+_ELEMENTWISE = (*_ACTIVATIONS, Role.MULTIPLY, Role.AFFINE, Role.ELEMENTWISE, *_KEEPING)
 _LAYERS = (Role.CONVOLUTION, Role.PROJECTION)
-_CARRIES = (Role.AFFINE, Role.KEEP, Role.RESHAPE, Role.SELECT, Role.TRANSPOSE)
+_CARRIES = (Role.AFFINE, *_KEEPING, Role.RESHAPE, Role.SELECT, Role.TRANSPOSE)
+
+_MOST = 32
+"""Operations that one activation is made of at most."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +69,12 @@ class Op:
         role: What it does.
         inputs: Names of the tensors that are computed from the model's input (constants are left out).
         rank: Number of axes of the output, the batch axis counted.
-        channel: For CONVOLUTION and RECURRENT: the axis of the channels.
-        permutation: For TRANSPOSE and SELECT: output axis to input axis, -1 for a new one; input axes may be missing.
+        channel: For CONVOLUTION, RECURRENT and MAX_POOL: the axis of the channels.
+        permutation: For TRANSPOSE, SELECT, RESHAPE and MAX_POOL: output axis to input axis, -1 for a new one; axes of
+            the input may be missing.
+        function: Of an elementwise operation, what it makes of numbers: arrays ``(n, 1)`` for the inputs to ``(n, 1)``
+            or, where channels have numbers of their own, ``(n, k)``. It may raise whatever it likes for numbers that
+            it cannot take. None where it is not known.
     """
 
     name: str
@@ -60,6 +83,7 @@ class Op:
     rank: int
     channel: int = -1
     permutation: tuple[int, ...] = ()
+    function: Callable[..., Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +93,12 @@ class Tap:
     Attributes:
         name: Of the tensor.
         channel: Axis of its neurons; all axes but this and the batch axis are averaged.
+        unflattened: Of a flattened tensor, the name of the one whose axes it had: ``channel`` is an axis of that.
     """
 
     name: str
     channel: int
+    unflattened: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,11 +109,13 @@ class Place:
         rows: Axis of the rows; ``k * rows`` long where the model folds another axis into it.
         channel: Axis of the neurons.
         neurons: Their number.
+        unflattened: Sizes of the axes beside the rows, where the tensor is to be given them first.
     """
 
     rows: int
     channel: int
     neurons: int
+    unflattened: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,10 +141,15 @@ def find_taps(ops: Sequence[Op], output: str) -> Taps:
         raise ModelError(f"expected the output {output!r} in the graph, found none of that name")
     logits, scores = _find_logits(by_name, output)
     used = _ancestors(by_name, logits)
-    composite = _composites(ops)
-    active = {composite.get(op.name, op.name) for op in ops if op.role in (*_ACTIVATIONS, Role.RECURRENT)}
-    hidden = [_select_step(by_name, used, op) for op in ops if op.name in active & used and op.name != logits]
-    return Taps(tuple(Tap(name, channel_axis(by_name, name)) for name in (*hidden, logits)), scores)
+    users = _users(by_name, used)
+    hidden = []
+    for start, end in _activations(ops, users):
+        if end != logits:
+            name = _pooled(by_name, users, _select_step(by_name, used, by_name[end]))
+            source = _unflattened(by_name, name if start is None else start)
+            hidden.append(Tap(name, channel_axis(by_name, source or name), source))
+    taps = [tap for tap in dict.fromkeys(hidden) if tap.name != logits]
+    return Taps((*taps, Tap(logits, channel_axis(by_name, logits))), scores)
 
 
 def axes_beside_one_place(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, ...]:
@@ -134,6 +167,22 @@ def axes_beside_one_place(before: Sequence[Any], after: Sequence[Any]) -> tuple[
     return tuple(-1 if axis in changed else axis for axis in range(len(before)))
 
 
+def axes_of_reshape(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, ...]:
+    """The permutation of a RESHAPE that joins or splits axes and keeps others; empty where no channels can be kept.
+
+    Args:
+        before: Sizes of the input's axes, numbers or whatever stands for those that vary.
+        after: The same of the output.
+    """
+    if min(len(before), len(after)) < 3 or before[0] != after[0]:
+        return ()
+    most = min(len(before), len(after))
+    first = next((at for at in range(most) if before[at] != after[at]), most)
+    last = next((at for at in range(most - first) if before[-1 - at] != after[-1 - at]), most - first)
+    middle = len(after) - first - last
+    return (*range(first), *[-1] * middle, *range(len(before) - last, len(before)))
+
+
 def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
     """Axis of a tensor that holds its neurons.
 
@@ -142,9 +191,9 @@ def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
     op = by_name[name]
     if op.rank <= 2:
         return op.rank - 1
-    if op.role in (Role.CONVOLUTION, Role.RECURRENT):
+    if op.role in (Role.CONVOLUTION, Role.RECURRENT, Role.MAX_POOL) and not op.permutation:
         return op.channel % op.rank
-    if op.role in (Role.TRANSPOSE, Role.SELECT) and op.inputs:
+    if op.role in (Role.TRANSPOSE, Role.SELECT, Role.RESHAPE, Role.MAX_POOL) and op.inputs:
         source = channel_axis(by_name, op.inputs[0])
         if source in op.permutation:
             return op.permutation.index(source)
@@ -170,7 +219,7 @@ def _find_logits(by_name: Mapping[str, Op], output: str) -> tuple[str, Scores]:
             return _source(op, name), Scores.LOG_PROBABILITIES
         source = by_name.get(op.inputs[0]) if len(op.inputs) == 1 else None
         # A reshape may come from a map of one pixel; from a larger one the number of classes will not agree.
-        if source is None or not (op.role is Role.RESHAPE or (op.role is Role.KEEP and op.rank == source.rank == 2)):
+        if source is None or not (op.role is Role.RESHAPE or (op.role in _KEEPING and op.rank == source.rank == 2)):
             return output, Scores.LOGITS if _is_linear(by_name, output) else Scores.UNKNOWN
         name = source.name
 
@@ -228,19 +277,96 @@ def _select_step(by_name: Mapping[str, Op], used: set[str], op: Op) -> str:
             return users[0].name
         if users[0].role is Role.TRANSPOSE:  # an axis of one may come and go
             axes = tuple(-1 if axis < 0 else axes[axis] for axis in users[0].permutation)
-        if users[0].role not in (Role.KEEP, Role.TRANSPOSE) or not set(range(op.rank)) <= set(axes):
+        if users[0].role not in (*_KEEPING, Role.TRANSPOSE) or not set(range(op.rank)) <= set(axes):
             break
         name = users[0].name
     return op.name
 
 
-def _composites(ops: Sequence[Op]) -> dict[str, str]:
-    # x * sigmoid(x) (SiLU), x * tanh(softplus(x)) (Mish), x * (1 + erf(x)) (GELU), ...: where elementwise branches from
-    # one tensor meet again in a product, their activations are one, and the product is its output. A sum is one when
-    # there is an activation in every branch (a parametric ReLU); x + relu(x) is a shortcut.
+def _pooled(by_name: Mapping[str, Op], users: Mapping[str, Sequence[Op]], name: str) -> str:
+    # Behind the max pooling that is all that uses it. Some activations fall somewhere; this holds for all: they have
+    # one place, however they are written.
+    if by_name[name].role is Role.RECURRENT:
+        return name
+    user = _only_user(users, name)
+    while user:
+        if user.role is Role.MAX_POOL and channel_axis(by_name, user.inputs[0]) in (
+            user.permutation or range(user.rank)
+        ):
+            name = user.name
+        elif user.role not in (Role.IDENTITY, Role.PAD) and not _moves_axes(by_name, user):
+            break
+        user = _only_user(users, user.name)
+    return name
+
+
+def _moves_axes(by_name: Mapping[str, Op], op: Op) -> bool:
+    # Or joins some, beside the channels.
+    if op.role is Role.RESHAPE:
+        return channel_axis(by_name, op.inputs[0]) in op.permutation
+    return op.role is Role.TRANSPOSE and set(range(by_name[op.inputs[0]].rank)) <= set(op.permutation)
+
+
+def _only_user(users: Mapping[str, Sequence[Op]], name: str) -> Op | None:
+    return users[name][0] if len(users.get(name, ())) == 1 else None
+
+
+def _users(by_name: Mapping[str, Op], used: set[str]) -> Mapping[str, Sequence[Op]]:
+    # Of each tensor that the logits are computed from, what they are computed by.
+    users: dict[str, list[Op]] = {name: [] for name in used}
+    for op in by_name.values():
+        if op.name in used:
+            for name in dict.fromkeys(op.inputs):
+                users.setdefault(name, []).append(op)
+    return users
+
+
+def _unflattened(by_name: Mapping[str, Op], name: str) -> str:
+    # What was flattened right before an activation, whose output or start this is; empty where nothing was.
+    op = by_name[name]
+    while op.rank == 2 and op.role in (*_ACTIVATIONS, Role.IDENTITY) and len(op.inputs) == 1:
+        op = by_name.get(op.inputs[0], op)
+    source = by_name.get(op.inputs[0]) if op.role is Role.RESHAPE and op.rank == 2 and op.inputs else None
+    return source.name if source and source.rank > 2 else ""
+
+
+def _activations(ops: Sequence[Op], users: Mapping[str, Sequence[Op]]) -> Iterator[tuple[str | None, str]]:
+    # Where activations and recurrent layers end, in forward order, and where those of several operations start.
+    weighed: set[str] = set()  # what is computed without layers of weights, of which some are unknown, is preprocessing
+    for op in ops:
+        if op.role in (*_LAYERS, Role.RECURRENT, Role.OTHER) or weighed.intersection(op.inputs):
+            weighed.add(op.name)
+    single = {op.name for op in ops if op.role in _ACTIVATIONS and not _is_idle(op)}
+    single -= {op.name for op in ops if op.function is not None and op.name not in weighed}
+    inside: set[str] = set()
+    starts: dict[str, str] = {}
+    for start, end, parts in _composites(ops, weighed, single):
+        within = {name for name in parts - {end} if name in users and all(user.name in parts for user in users[name])}
+        inside |= within
+        starts[end] = start
+    for op in ops:
+        whole = op.name in starts or op.name in single or op.role is Role.RECURRENT
+        if whole and op.name in users and op.name not in inside:
+            yield starts.get(op.name), op.name
+
+
+def _is_idle(op: Op) -> bool:
+    # Limits that no number reaches, a leaky ReLU of slope 1.
+    values = _apply(op.function, [PROBES]) if len(op.inputs) == 1 else None
+    return values is not None and is_straight(values)
+
+
+def _composites(ops: Sequence[Op], weighed: set[str], single: set[str]) -> Iterator[tuple[str, str, set[str]]]:
+    """Activations of several operations: the tensor that they are of, their end, and all from behind that to the end.
+
+    What has the values of an activation is one. So is x * f(x), whatever its values, where there is an activation in f,
+    since people make new ones. A sum is one where there is an activation in every branch (a parametric ReLU); x +
+    relu(x) is a shortcut.
+    """
     by_name = {op.name: op for op in ops}
     origin: dict[str, str] = {}  # the nearest tensor that a tensor is an elementwise function of
-    composites: dict[str, str] = {}
+    active = set(single)
+    numbers = _Numbers(ops)
     for op in ops:
         if op.role not in _ELEMENTWISE or not op.inputs:
             continue
@@ -249,19 +375,56 @@ def _composites(ops: Sequence[Op]) -> dict[str, str]:
         if meeting is None:
             continue
         origin[op.name] = meeting
-        if others:
-            branches = [_activations(by_name, name, meeting) for name in op.inputs]
-            if any(branches) if op.role is Role.MULTIPLY else all(branches):
-                composites |= dict.fromkeys(set().union(*branches), op.name)
-    return composites
+        if meeting not in weighed or op.role in _KEEPING:
+            continue
+        starts = [start for start in _path(origin, meeting) if others or start != meeting or op.name not in single]
+        # The farthest, so that the activation is the widest.
+        start = next((start for start in reversed(starts) if numbers.make_activation(start, op.name)), None)
+        if start is None and others:
+            branches = [active & _ancestors(by_name, name, meeting) for name in op.inputs]
+            start = meeting if (any(branches) if op.role is Role.MULTIPLY else all(branches)) else None
+        if start is not None:
+            active.add(op.name)
+            yield start, op.name, _ancestors(by_name, op.name, start)
+
+
+class _Numbers:
+    """What elementwise operations make of the probes."""
+
+    def __init__(self, ops: Sequence[Op]) -> None:
+        self._ops = {op.name: op for op in ops}
+        self._places = {op.name: place for place, op in enumerate(ops)}
+        self._values: dict[tuple[str, str], Array | None] = {}
+
+    def make_activation(self, start: str, end: str) -> bool:
+        """Whether a tensor is an activation of another one, by its values."""
+        parts = _ancestors(self._ops, end, start)
+        if len(parts) > _MOST:
+            return False
+        for name in sorted(parts, key=self._places.__getitem__):
+            if (name, start) not in self._values:
+                self._values[name, start] = self._of(name, start)
+        values = self._values[end, start]
+        return values is not None and is_activation(values)
+
+    def _of(self, name: str, start: str) -> Array | None:
+        op = self._ops[name]
+        inputs = [PROBES if i == start else self._values.get((i, start)) for i in op.inputs]
+        return None if op.role not in _ELEMENTWISE else _apply(op.function, inputs)
+
+
+def _apply(function: Callable[..., Array] | None, inputs: Sequence[Array | None]) -> Array | None:
+    if function is None or any(values is None for values in inputs):
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            return np.asarray(function(*inputs))
+    except Exception:  # a framework's, of numbers that an operation does not take
+        return None
 
 
 def _path(origin: Mapping[str, str], name: str) -> list[str]:
     path = [name]
-    while path[-1] in origin:
+    while path[-1] in origin and len(path) < _MOST:
         path.append(origin[path[-1]])
     return path
-
-
-def _activations(by_name: Mapping[str, Op], name: str, start: str) -> set[str]:
-    return {key for key in _ancestors(by_name, name, start) if by_name[key].role in _ACTIVATIONS}

@@ -161,14 +161,6 @@ def check_asking(asking: QuerySettings, suite: Suite) -> None:
         )
 
 
-def accuracy_on_seeds(suite: Suite, observation: Observation) -> float | None:
-    """Share of the seeds that a model classifies correctly; None where its classes are not the victim's."""
-    if observation.probabilities is None:
-        return None
-    clean = suite.rows("clean")
-    return float(np.mean(observation.probabilities[clean].argmax(axis=1) == suite.cases.labels[clean]))
-
-
 @dataclass(frozen=True, eq=False)
 class _Answers:
     # What a model answered, and how it came to be asked so.

@@ -111,7 +111,7 @@ def suite_entry(suite: Suite) -> SuiteEntry:
         bounds=suite.bounds,
         cases=CaseCounts(**suite.counts()),
         generators=tuple(
-            GeneratorEntry(record.name, record.provider, record.options, record.made, record.kept)
+            GeneratorEntry(record.name, record.provider, record.options, record.made, record.kept, record.details)
             for record in suite.generators
         ),
         layers=tuple(
@@ -123,6 +123,7 @@ def suite_entry(suite: Suite) -> SuiteEntry:
             for place, name in enumerate(suite.layers)
         ),
         notes=suite.notes,
+        feature_bounds=suite.feature_bounds or UNSET,
     )
 
 

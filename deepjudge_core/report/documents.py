@@ -131,9 +131,10 @@ class GeneratorEntry(Document, frozen=True):
 
     name: str
     provider: Annotated[str, Meta(description="Distribution that gave the generator.")]
-    options: Json
+    options: Annotated[Json, Meta(description="Those that it chose by itself among them.")]
     made: Count
     kept: Count
+    details: Annotated[Json, Meta(description="What else it keeps of how its cases were made.")] | UnsetType = UNSET
 
 
 class LayerEntry(Document, frozen=True):
@@ -149,11 +150,20 @@ class SuiteEntry(Document, frozen=True):
 
     digest: Sha256
     seed: int
-    bounds: tuple[float, float]
+    bounds: Annotated[tuple[float, float], Meta(description="Least and greatest value of an input.")]
     cases: CaseCounts
     generators: tuple[GeneratorEntry, ...]
     layers: Annotated[tuple[LayerEntry, ...], Meta(description="Taps of the victim that are compared.")]
     notes: Lines
+    feature_bounds: (
+        Annotated[
+            tuple[tuple[float, ...], tuple[float, ...]],
+            Meta(
+                description="Least and greatest values of each feature or channel, where they have ranges of their own."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class ControlEntry(Document, frozen=True, kw_only=True):
@@ -300,13 +310,11 @@ class FdrEntry(Document, frozen=True):
 class SequentialEntry(Document, frozen=True):
     """What a suspect was asked, case by case."""
 
-    queries: Annotated[Positive, Meta(description="How many cases were asked, each once.")]
+    queries: Annotated[Positive, Meta(description="How many cases were asked, each once, seeds among them.")]
     budget: Annotated[Positive, Meta(description="How many might have been.")]
     cases: Annotated[Positive, Meta(description="How many adversarial cases there are.")]
-    order: Annotated[str, Meta(description="What the order of the cases is derived from.")]
-    most: Annotated[
-        Count, Meta(description="On how many of the cases an honest model agrees with the victim, at most.")
-    ]
+    order: Annotated[str, Meta(description="What the order of the adversarial cases is derived from.")]
+    most: Annotated[Count, Meta(description="On how many of those an honest model errs as the victim, at most.")]
     e_copy: Annotated[
         float | None,
         Meta(description="Greatest e-value against at most so many; null: infinite, there were more."),
@@ -316,7 +324,9 @@ class SequentialEntry(Document, frozen=True):
     ]
     asked: Annotated[
         tuple[Count, ...],
-        Meta(description="Rows of the suite's cases, in the order in which they were asked."),
+        Meta(
+            description="Rows of the suite's cases, in the order in which they were asked: adversarial ones, and seeds."
+        ),
     ]
     labels: Annotated[
         tuple[Count, ...], Meta(description="What the suspect answered to each, as a class of the victim's.")

@@ -1,10 +1,12 @@
 """Make a suite: run the generators on the victim, keep the cases that serve, let the victim answer them."""
 
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 
 from deepjudge_core.components.kinds import Generator
 from deepjudge_core.components.registry import Catalogue, Configured, Registry, load_registry
@@ -24,12 +26,14 @@ from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
 from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.ranges import by_feature, hull, is_one
 from deepjudge_core.suites.settings import DEFAULT_GENERATORS, SuiteSettings
 from deepjudge_core.suites.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
 from deepjudge_core.types import Array, Layout
 
 _SEEDS_PER_CASE = 10  # at most; where fewer seeds become cases that the victim misclassifies, they say too little
 _LEAST_MISTAKES = 10  # with fewer, one of them moves a share over them by more than 0.1
+_SATURATED, _NEARLY_ALL = 0.999, 0.95  # a probability that is said of every case; share of the adversarial cases
 _LEAST_RANGE = 0.1  # of the seeds' range that training inputs have
 
 
@@ -117,23 +121,35 @@ def generate_suite(
         if generator.makes == "corners":
             unreached += [(int(layer), int(neuron)) for layer, neuron in cases.unreached]
         parts.append(_rows(cases, keep, seeds, generator, place))
+        notes += [f"{generator.name}: {note}" for note in cases.notes]
         records.append(
-            GeneratorRecord(generator.name, generator.makes, configured.provider, options, len(keep), int(keep.sum()))
+            GeneratorRecord(
+                name=generator.name,
+                makes=generator.makes,
+                provider=configured.provider,
+                options={**options, **cases.options},
+                made=len(keep),
+                kept=int(keep.sum()),
+                details=cases.details or UNSET,
+            )
         )
     if any(generator.component.makes == "corners" for generator in generators):
         notes += _thin(victim, taps, unreached)
     table = CaseTable(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+    answers = _own_answers(victim, table, taps, seeds.layout)
+    notes += _saturated(answers, table)
     return Suite(
         seed=int(seed),
-        bounds=seeds.bounds,
+        bounds=hull(seeds.bounds),
         accuracy=seeds.accuracy,
         layers=taps,
         seed_indices=np.asarray(seeds.indices, dtype=np.int64),
         cases=table,
         unreached=tuple(unreached),
         generators=tuple(records),
-        victim=_own_answers(victim, table, taps, seeds.layout),
+        victim=answers,
         notes=tuple(notes),
+        feature_bounds=by_feature(seeds.bounds),
     )
 
 
@@ -153,7 +169,7 @@ def _check_training(victim: Model, training_inputs: Array, seeds: Seeds, layout:
     # Inputs on another scale than the seeds would give limits that no neuron reaches, or that all do.
     spec = victim.input.with_layout(seeds.layout)
     arranged = arrangement(victim.name, training_inputs.shape[1:], spec, layout)(training_inputs)
-    check_bounds("training inputs", training_inputs, seeds.bounds)
+    check_bounds("training inputs", arranged, seeds.bounds)
     span, expected = np.ptp(training_inputs), np.ptp(seeds.inputs)
     if span < expected * _LEAST_RANGE:
         raise InputError(
@@ -183,6 +199,7 @@ def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> C
             raise ModelError(f"{task.victim.name}: does not give {_text(missing)}, which {generator.name} needs")
         cases = generator.generate(task, **options)
         _check(cases, generator, task)
+        _check_words(cases, generator, options)
     except DeepJudgeError:
         raise
     except (Exception, SystemExit) as error:
@@ -195,11 +212,13 @@ def _check(cases: object, generator: Generator, task: Task) -> None:
     if not isinstance(cases, Cases):
         raise PluginError(f"{failed} expected Cases, found {type(cases).__name__}")
     inputs, shape, (low, high) = cases.inputs, task.seeds.inputs.shape[1:], task.seeds.bounds
+    least, greatest = hull(task.seeds.bounds)
     if inputs.shape[1:] != shape or inputs.dtype != np.float32:
         raise PluginError(f"{failed} expected float32 inputs of shape {shape}, found {inputs.dtype} {inputs.shape[1:]}")
-    if len(inputs) and not (low <= inputs.min() and inputs.max() <= high):
+    if not ((low <= inputs) & (inputs <= high)).all():
+        each = "" if is_one(task.seeds.bounds) else ", and each feature within its own range"
         raise PluginError(
-            f"{failed} expected inputs within {low:g}..{high:g}, found {inputs.min():g}..{inputs.max():g}"
+            f"{failed} expected inputs within {least:g}..{greatest:g}{each}, found {inputs.min():g}..{inputs.max():g}"
         )
     for column in ("seeds", "layers", "neurons"):
         if np.asarray(getattr(cases, column)).shape != inputs.shape[:1]:
@@ -220,6 +239,19 @@ def _check(cases: object, generator: Generator, task: Task) -> None:
     for place in (*zip(cases.layers, cases.neurons, strict=True), *cases.unreached):
         if tuple(place) not in places:
             raise PluginError(f"{failed} expected a neuron of a layer, found neuron {place[1]} of layer {place[0]}")
+
+
+def _check_words(cases: Cases, generator: Generator, options: Mapping[str, Any]) -> None:
+    failed = f"the generator {generator.name!r} failed:"
+    if not set(cases.options) <= set(options):
+        raise PluginError(f"{failed} expected to choose options of {', '.join(options) or 'none'}, found others")
+    words = [dict(cases.options), dict(cases.details), list(cases.notes)]
+    try:
+        plain = json.loads(json.dumps(words, allow_nan=False))
+    except (TypeError, ValueError):
+        plain = None
+    if plain != words or not all(isinstance(note, str) for note in cases.notes):
+        raise PluginError(f"{failed} expected options and details that JSON holds, and notes that are texts")
 
 
 def _are_labels(labels: Array | None, n: int, classes: int) -> bool:
@@ -261,6 +293,21 @@ def _thin(victim: Model, taps: Sequence[str], unreached: Sequence[tuple[int, int
         f"only {widths[tap] - count} of {widths[tap]} neurons of {tap!r} have cases"
         for tap, count in counts.items()
         if 2 * count > widths[tap]
+    ]
+
+
+def _saturated(victim: Observation, cases: CaseTable) -> list[str]:
+    # Cases to which every model may say the same.
+    rows = cases.sets == CASE_SETS.index("adversarial")
+    if victim.probabilities is None or not rows.any():
+        return []
+    answers = victim.probabilities[rows]
+    share = max(np.bincount(answers.argmax(axis=1)[answers.max(axis=1) >= _SATURATED], minlength=1)) / len(answers)
+    if share < _NEARLY_ALL:
+        return []
+    return [
+        f"the victim is sure of one class for {share:.0%} of the adversarial cases: where honest models are as well, "
+        "these tell nothing; should each feature have a range of its own (--bounds)?"
     ]
 
 

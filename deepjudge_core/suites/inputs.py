@@ -13,8 +13,9 @@ from numpy.lib.format import MAGIC_PREFIX, read_array_header_1_0, read_array_hea
 
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.files.reading import LARGEST_ARRAYS, open_regular
+from deepjudge_core.suites.ranges import is_one, own_ranges, spread
 from deepjudge_core.text import clean
-from deepjudge_core.types import Array, Layout
+from deepjudge_core.types import Array, Bounds, Layout
 
 USUAL_KEYS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"), ("X", "Y"), ("data", "target"))
 """Names under which inputs and labels are looked for, in this order."""
@@ -34,14 +35,15 @@ class Inputs:
     Attributes:
         x: ``(n, *shape)`` float32.
         y: ``(n,)`` int64.
-        bounds: Least and greatest value that an input may have.
+        bounds: Least and greatest value that an input may have: two numbers, or two arrays of an input's shape where
+            features or channels have ranges of their own.
         training: ``(n, *shape)`` float32, inputs of the victim's training set, where they are known.
         layout: Where the channels are, where that is known.
     """
 
     x: Array
     y: Array
-    bounds: tuple[float, float] = (0.0, 1.0)
+    bounds: Bounds = (0.0, 1.0)
     training: Array | None = None
     layout: Layout | None = None
 
@@ -80,7 +82,9 @@ def load_inputs(
     x: str | None = None,
     y: str | None = None,
     scale: float = 1.0,
-    bounds: tuple[float, float] | None = None,
+    bounds: Bounds | None = None,
+    training: Array | None = None,
+    layout: Layout | None = None,
     usual: Sequence[tuple[str, str]] = USUAL_KEYS,
 ) -> Inputs:
     """Read labelled inputs.
@@ -90,8 +94,12 @@ def load_inputs(
         x: Key of the inputs; by default the first of the usual ones.
         y: Key of the labels; by default the one that goes with ``x``.
         scale: What the stored inputs are divided by.
-        bounds: Range of the inputs after scaling; by default that of stored bytes (uint8), else the first of 0..1,
-            -1..1 and, for whole numbers, 0..255 that holds them, else their least and greatest value.
+        bounds: Range of the inputs after scaling: two numbers, or two sequences with a number for each feature of flat
+            inputs, each channel of others. By default that of stored bytes (uint8); else that of each feature or
+            channel, where the widest is more than ten times as wide as others; else the first of 0..1, -1..1 and, for
+            whole numbers, 0..255 that holds them; else their least and greatest value.
+        training: Inputs of the training set, after scaling; by default those beside inputs for tests.
+        layout: Where the channels are, where that is known.
         usual: Keys of inputs and labels that are looked for, in this order.
 
     Raises:
@@ -105,18 +113,21 @@ def load_inputs(
         found_x, found_y = _keys(path, keys, x, y, usual)
         raw = _array(path, archive, found_x)
         labels = _labels(path, found_y, _array(path, archive, found_y))
-        training = None
-        if found_x == "x_test" and TRAINING_KEY in keys:
-            training = _scaled(path, TRAINING_KEY, _array(path, archive, TRAINING_KEY), scale)
+        beside = None
+        if training is None and found_x == "x_test" and TRAINING_KEY in keys:
+            training = beside = _scaled(path, TRAINING_KEY, _array(path, archive, TRAINING_KEY), scale)
         inputs = _scaled(path, found_x, raw, scale)
     if len(raw) != len(labels):
         raise InputError(f"{path}: expected as many labels as inputs, found {len(raw)} inputs and {len(labels)} labels")
     source = f"{path}: {found_x!r}"
-    limits = _bounds(source, raw.dtype, inputs, training, scale) if bounds is None else bounds
+    if bounds is None:
+        limits = _bounds(source, raw.dtype, inputs, training, scale, layout)
+    else:
+        limits = spread(source, bounds, inputs.shape[1:], layout)
     check_bounds(source, inputs, limits)
-    if training is not None:
-        check_bounds(f"{path}: {TRAINING_KEY!r}", training, limits)
-    return Inputs(inputs, labels, limits, training)
+    if beside is not None:
+        check_bounds(f"{path}: {TRAINING_KEY!r}", beside, limits)
+    return Inputs(inputs, labels, limits, training, layout)
 
 
 def holds(path: Path, keys: Sequence[str]) -> bool:
@@ -152,7 +163,7 @@ def load_training_inputs(reference: str, *, scale: float = 1.0) -> Array:
 def check_bounds(
     source: str,
     inputs: Array,
-    bounds: tuple[float, float],
+    bounds: Bounds,
     *,
     advice: str = "state their range with --bounds, or divide them with --scale",
 ) -> None:
@@ -162,15 +173,28 @@ def check_bounds(
         InputError: Saying which range was expected and which was found; for NaN and for no inputs too.
         UsageError: For bounds that are none.
     """
-    low, high = bounds
-    if not (low < high and math.isfinite(low) and math.isfinite(high)):
-        raise UsageError(f"expected finite bounds LOW < HIGH, found {low:g} and {high:g}", code="wrong-value")
+    low, high = (np.asarray(side, np.float64) for side in bounds)
+    wrong = ~((low < high) & np.isfinite(low) & np.isfinite(high))
+    if wrong.any():
+        of = "" if is_one(bounds) else f" of {_place(wrong)}"
+        one, other = (np.broadcast_to(side, wrong.shape)[wrong].flat[0] for side in (low, high))
+        raise UsageError(f"expected finite bounds LOW < HIGH{of}, found {one:g} and {other:g}", code="wrong-value")
     if inputs.size == 0:
         raise InputError(f"{source}: expected inputs, found none")
-    least, greatest = inputs.min(), inputs.max()
+    axes = None if is_one(bounds) else 0
+    least, greatest = np.asarray(inputs.min(axis=axes)), np.asarray(inputs.max(axis=axes))
     # Compared in the inputs' own precision: 0.1 is no float32, and its nearest one lies above it.
-    if not (inputs.dtype.type(low) <= least and greatest <= inputs.dtype.type(high)):
-        raise InputError(f"{source}: expected inputs within {low:g}..{high:g}, found {least:g}..{greatest:g}; {advice}")
+    outside = ~((low.astype(inputs.dtype) <= least) & (greatest <= high.astype(inputs.dtype)))
+    if outside.any():
+        of = "" if is_one(bounds) else f" of {_place(outside)}"
+        ours, other, one, most = (side[outside].flat[0] for side in (low, high, least, greatest))
+        raise InputError(f"{source}: expected inputs{of} within {ours:g}..{other:g}, found {one:g}..{most:g}; {advice}")
+
+
+def _place(where: Array) -> str:
+    # The first value of an input that it is true of.
+    place = np.argwhere(where)[0]
+    return f"feature {place[0]}" if len(place) == 1 else f"the value at {', '.join(map(str, place))}"
 
 
 class _InParts(io.BufferedReader):
@@ -312,17 +336,23 @@ def _check_scale(scale: float) -> None:
 
 
 def _bounds(
-    source: str, dtype: np.dtype[np.generic], inputs: Array, training: Array | None, scale: float
-) -> tuple[float, float]:
+    source: str,
+    dtype: np.dtype[np.generic],
+    inputs: Array,
+    training: Array | None,
+    scale: float,
+    layout: Layout | None,
+) -> Bounds:
     if dtype == np.uint8:
         edge = float(np.float32(255) / np.float32(scale))
         return (0.0, edge) if edge > 0 else (edge, 0.0)
     least, greatest = float(inputs.min()), float(inputs.max())
-    for low, high in ((0.0, 1.0), (-1.0, 1.0)):
-        if low <= least and greatest <= high:
-            return low, high
-    if least >= 0 and 1 < greatest <= 255 and bool((inputs == np.round(inputs)).all()):
-        return 0.0, 255.0
+    usual = next(((low, high) for low, high in ((0.0, 1.0), (-1.0, 1.0)) if low <= least and greatest <= high), None)
+    if usual is None and least >= 0 and 1 < greatest <= 255 and bool((inputs == np.round(inputs)).all()):
+        usual = 0.0, 255.0
+    own = own_ranges(inputs, training, layout, usual=usual is not None)
+    if own or usual:
+        return own or usual  # type: ignore[return-value]
     if least == greatest:
         raise InputError(f"{source}: expected inputs that differ, found only {least:g}")
     if training is not None:

@@ -10,7 +10,8 @@ from deepjudge_core.models.asking import ask
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
-from deepjudge_core.types import Array, Layout
+from deepjudge_core.suites.ranges import arranged_bounds, spread
+from deepjudge_core.types import Array, Bounds, Layout
 
 Order = Literal["high", "low", "balanced"]
 _LEAST_ACCURACY = 0.5  # below it, it is said: labels or inputs may not be what the victim was trained for
@@ -23,7 +24,7 @@ def select_seeds(
     *,
     n: int = 1000,
     order: Order = "high",
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     layout: Layout | None = None,
     victim_layout: Layout | None = None,
 ) -> Seeds:
@@ -39,7 +40,8 @@ def select_seeds(
         n: How many to take; all correctly classified ones where they are fewer. Of those that the victim misclassifies
             at most as many are kept beside them, evenly spread over the inputs in their order.
         order: Highest scores, lowest scores, or highest scores of each class in turn.
-        bounds: Least and greatest value that an input may have.
+        bounds: Least and greatest value that an input may have: two numbers, or two arrays, of an input's shape or with
+            a number for each feature of flat inputs, each channel of others.
         layout: Where the channels of ``x`` are, and those of a victim that does not say; needed where the shape can be
             read both ways.
         victim_layout: Where they are in the inputs of a victim that does not say, if elsewhere than in ``x``.
@@ -58,9 +60,11 @@ def select_seeds(
     if not (labels == y).all():
         raise InputError("expected whole class numbers as labels, found others")
     y = labels
-    check_bounds("inputs", x, bounds)
+    limits = spread("inputs", bounds, x.shape[1:], layout)
+    check_bounds("inputs", x, limits)
     spec = victim.input.with_layout(victim_layout or layout)
-    inputs = np.ascontiguousarray(arrangement(victim.name, x.shape[1:], spec, layout)(x))
+    arrange = arrangement(victim.name, x.shape[1:], spec, layout)
+    inputs = np.ascontiguousarray(arrange(x))
     if y.min() < 0 or y.max() >= victim.classes:
         raise InputError(f"{victim.name}: expected labels 0..{victim.classes - 1}, found labels {y.min()}..{y.max()}")
     answers, _ = ask(victim, inputs, {})
@@ -86,7 +90,7 @@ def select_seeds(
         inputs[indices],
         y[indices],
         indices,
-        (float(bounds[0]), float(bounds[1])),
+        arranged_bounds(limits, arrange),
         accuracy,
         tuple(notes),
         spec.layout,

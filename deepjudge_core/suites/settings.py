@@ -1,13 +1,13 @@
 """How inputs are read, and how a suite is made of them: all that is said of it beforehand."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, MinLen
 
-from deepjudge_core.settings import Increasing, Nonzero, setting
+from deepjudge_core.settings import Increasing, Nonzero, OneOrEach, setting
 from deepjudge_core.suites.inputs import Inputs, load_inputs, load_training_inputs
 from deepjudge_core.suites.seeds import Order
 from deepjudge_core.types import Layout
@@ -57,8 +57,8 @@ class ArraySettings:
         key="scale",
         tables=("inputs",),
     )
-    bounds: Annotated[tuple[float, float], Increasing()] | None = setting(
-        "range of the inputs after scaling",
+    bounds: Annotated[tuple[OneOrEach, OneOrEach], Increasing()] | None = setting(
+        "their range after scaling, or LOW:LOW,HIGH:HIGH for each feature or channel",
         "--bounds",
         default=None,
         group="input",
@@ -66,7 +66,7 @@ class ArraySettings:
         key="bounds",
         tables=("inputs",),
         sample=[0.0, 1.0],
-        usual="that of uint8, the first of 0..1, -1..1 and 0..255 that holds them, or their own",
+        usual="what they imply",
     )
 
 
@@ -116,9 +116,16 @@ class InputSettings(ArraySettings):
         Raises:
             InputError, UsageError: As :func:`~deepjudge_core.suites.inputs.load_inputs`.
         """
-        inputs = load_inputs(self.path, x=self.x, y=self.y, scale=self.scale, bounds=self.bounds)
-        training = load_training_inputs(self.training, scale=self.scale) if self.training else inputs.training
-        return replace(inputs, training=training, layout=self.layout)
+        training = load_training_inputs(self.training, scale=self.scale) if self.training else None
+        return load_inputs(
+            self.path,
+            x=self.x,
+            y=self.y,
+            scale=self.scale,
+            bounds=self.bounds,
+            training=training,
+            layout=self.layout,
+        )
 
 
 @dataclass(frozen=True, eq=False)

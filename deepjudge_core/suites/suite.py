@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from deepjudge_core.components.values import Answers, CaseSet
 from deepjudge_core.errors import FileFormatError
@@ -43,7 +44,10 @@ class CaseTable:
 
 
 class GeneratorRecord(Document, frozen=True):
-    """How one generator was run: its name, who gave it, all its options, and how many cases came of it."""
+    """How one generator was run: its name, who gave it, all its options, and how many cases came of it.
+
+    Options that it chose by itself are among them. Details are what else it keeps of how the cases were made.
+    """
 
     name: str
     makes: str
@@ -51,6 +55,7 @@ class GeneratorRecord(Document, frozen=True):
     options: Json
     made: int
     kept: int
+    details: Json | UnsetType = UNSET  # before there were any, files had none, and so had their digests
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +64,7 @@ class Suite:
 
     Attributes:
         seed: What all randomness was derived from.
-        bounds: Least and greatest value of an input.
+        bounds: Least and greatest value of an input, of all features and channels together.
         accuracy: Share of the inputs offered as seeds that the victim classifies correctly.
         layers: Taps of the victim that are compared.
         seed_indices: ``(seeds,)`` int64 places of the seeds in the inputs they were selected from.
@@ -68,6 +73,8 @@ class Suite:
         generators: How the cases were made.
         victim: The victim's own answers; they have probabilities.
         notes: What a reader should know of how it was made.
+        feature_bounds: Least and greatest values of each feature of flat inputs, of each channel of others; None where
+            one range holds for all.
     """
 
     seed: int
@@ -80,6 +87,7 @@ class Suite:
     generators: tuple[GeneratorRecord, ...]
     victim: Observation
     notes: tuple[str, ...] = ()
+    feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -108,11 +116,15 @@ class Suite:
             layer: np.where(self.cases.layers[rows] == place, self.cases.neurons[rows], -1)
             for place, layer in enumerate(self.layers)
         }
+        probabilities, seed_labels = observation.probabilities, None
+        if probabilities is not None and case_set != "mistakes":  # which were made from no seed
+            seed_labels = _fixed(probabilities[self.rows("clean")].argmax(axis=1)[self.cases.seeds[rows]])
         return Answers(
             labels=_fixed(self.cases.labels[rows]),
-            probabilities=None if observation.probabilities is None else _fixed(observation.probabilities[rows]),
+            probabilities=None if probabilities is None else _fixed(probabilities[rows]),
             activations={layer: _fixed(values[rows]) for layer, values in observation.activations.items()},
             made_for={layer: _fixed(neurons) for layer, neurons in made_for.items()},
+            seed_labels=seed_labels,
         )
 
 
@@ -155,6 +167,7 @@ class _SuiteHeader(Part, frozen=True):
     generators: tuple[GeneratorRecord, ...]
     victim: ObservationHeader
     notes: Lines
+    feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | UnsetType = UNSET  # where one holds for all
 
 
 def _content(suite: Suite) -> storage.Content:
@@ -167,6 +180,7 @@ def _content(suite: Suite) -> storage.Content:
         generators=suite.generators,
         victim=suite.victim.header(),
         notes=suite.notes,
+        feature_bounds=suite.feature_bounds or UNSET,
     )
     arrays = {"inputs": suite.cases.inputs, "seed_indices": suite.seed_indices}
     arrays |= {column: getattr(suite.cases, column) for column in _COLUMNS}
@@ -185,6 +199,7 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         generators=header.generators,
         victim=Observation.of_header(header.victim, arrays, "victim."),
         notes=header.notes,
+        feature_bounds=None if header.feature_bounds is UNSET else header.feature_bounds,
     )
 
 
@@ -204,6 +219,12 @@ def _check(suite: Suite) -> None:
         raise ValueError("the victim's answers are of other neurons")
     if not suite.bounds[0] < suite.bounds[1]:
         raise ValueError("its bounds are no range")
+    if suite.feature_bounds is not None:
+        low, high = (np.array(side) for side in suite.feature_bounds)
+        if low.shape != high.shape or not (low < high).all() or (low.min(), high.max()) != suite.bounds:
+            raise ValueError("the bounds of its features are not those of all")
+        if len(low) not in (cases.inputs.shape[1], cases.inputs.shape[-1]):
+            raise ValueError("it has bounds of other features than its inputs")
     if int(suite.rows("clean").sum()) != len(suite.seed_indices):
         raise ValueError("it does not have one clean case for each seed")
     widest = max(victim.model.layers.values(), default=0)

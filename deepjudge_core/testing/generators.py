@@ -1,6 +1,7 @@
 """What every generator must keep."""
 
 import dataclasses
+import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -11,6 +12,7 @@ import numpy as np
 from deepjudge_core.components.kinds import Generator
 from deepjudge_core.components.values import Cases, Task
 from deepjudge_core.models.model import Access
+from deepjudge_core.suites.ranges import hull
 from deepjudge_core.testing.checks import Checks, expect_name, run
 from deepjudge_core.testing.expect import expect, expect_array, expect_options
 from deepjudge_core.testing.randomness import global_numbers
@@ -52,8 +54,10 @@ def generator_checks(generator: Generator, task: Task, *, options: Mapping[str, 
     yield "leaves-task", trial.check_leaves_task
     yield "leaves-victim", trial.check_leaves_victim
     yield "repeatable", trial.check_repeatable
+    yield "choices", trial.check_choices
     yield "batches", trial.check_batches
     yield "units", trial.check_units
+    yield "feature-bounds", trial.check_feature_bounds
 
 
 def _check_needs(generator: Generator) -> None:
@@ -88,11 +92,13 @@ class _Trial:
             drew_global_numbers=numbers != global_numbers(),
         )
 
-    def _generate(self, task: Task) -> Cases:
+    def _generate(self, task: Task, choices: Mapping[str, Any] | None = None) -> Cases:
         # Of a fresh source of randomness, and a victim that gives what the generator says it needs and no more.
         victim = View(task.victim, access=self.generator.needs | Access.BLACK_BOX)
         rng = np.random.default_rng(0)
-        cases: Cases = self.generator.generate(dataclasses.replace(task, victim=victim, rng=rng), **self.options)
+        cases: Cases = self.generator.generate(
+            dataclasses.replace(task, victim=victim, rng=rng), **{**self.options, **(choices or {})}
+        )
         expect(isinstance(cases, Cases), f"{self._label}: expected Cases, found a {type(cases).__name__}")
         return cases
 
@@ -120,14 +126,14 @@ class _Trial:
 
     def check_repeatable(self) -> None:
         again = self._generate(_copied(self.task))
-        ours, theirs = (
-            (*_columns(cases), () if cases.labels is None else cases.labels) for cases in (self.cases, again)
-        )
-        same = all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
-        expect(
-            same and self.cases.unreached == again.unreached,
-            f"{self._label}: makes other cases for the same random numbers",
-        )
+        expect(_equal(self.cases, again), f"{self._label}: makes other cases for the same random numbers")
+
+    def check_choices(self) -> None:
+        chosen = self.cases.options
+        parameters = inspect.signature(self.generator.generate).parameters
+        expect(set(chosen) <= set(parameters), f"{self._label}: chose {', '.join(chosen)}, expected its own options")
+        again = self._generate(_copied(self.task), chosen)
+        expect(_equal(self.cases, again), f"{self._label}: makes other cases when it is given the options it chose")
 
     def check_batches(self) -> None:
         by_rows = dataclasses.replace(_copied(self.task), victim=View(self.task.victim, rows=3))
@@ -139,7 +145,7 @@ class _Trial:
         seeds = dataclasses.replace(
             self.task.seeds,
             inputs=self.task.seeds.inputs * _UNIT,
-            bounds=(low * _UNIT, high * _UNIT),
+            bounds=(low * _UNIT, high * _UNIT),  # type: ignore[arg-type]
             mistakes=mistakes and dataclasses.replace(mistakes, inputs=mistakes.inputs * _UNIT),
         )
         scaled = dataclasses.replace(
@@ -159,6 +165,13 @@ class _Trial:
             self.cases,
         )
 
+    def check_feature_bounds(self) -> None:
+        shape = self.task.seeds.inputs.shape[1:]
+        low, high = (np.broadcast_to(np.float32(side), shape).copy() for side in self.task.seeds.bounds)
+        seeds = dataclasses.replace(_copied(self.task).seeds, bounds=(low, high))
+        cases = self._generate(dataclasses.replace(self.task, seeds=seeds))
+        _compare(f"{self._label}: when bounds are arrays, of each value of an input", cases, self.cases)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Result:
@@ -170,13 +183,14 @@ class _Result:
 
 def _check_inputs(name: str, cases: Cases, task: Task) -> None:
     low, high = task.seeds.bounds
+    ends = hull(task.seeds.bounds)
     n = len(cases.inputs)
     expect(n > 0, f"{name}: made no case; give it a task or options with which it does")
     expect_array(f"{name}: inputs", cases.inputs, (n, *task.seeds.inputs.shape[1:]))
     least, greatest = cases.inputs.min(), cases.inputs.max()
     expect(
-        low <= least and greatest <= high,
-        f"{name}: expected inputs within {low:g}..{high:g}, found {least:g}..{greatest:g}",
+        ((low <= cases.inputs) & (cases.inputs <= high)).all(),
+        f"{name}: expected inputs within {ends[0]:g}..{ends[1]:g}, found {least:g}..{greatest:g}",
     )
 
 
@@ -211,6 +225,12 @@ def _check_neurons(name: str, cases: Cases, task: Task) -> None:
     both = reached & set(cases.unreached)
     expect(not both, f"{name}: expected no cases for unreached neurons, found some for {sorted(both)}")
     expect(len(set(cases.unreached)) == len(cases.unreached), f"{name}: lists unreached neurons twice")
+
+
+def _equal(one: Cases, other: Cases) -> bool:
+    ours, theirs = ((*_columns(cases), () if cases.labels is None else cases.labels) for cases in (one, other))
+    same = all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    return same and one.unreached == other.unreached
 
 
 def _whole(places: Array | None, n: int) -> bool:

@@ -18,6 +18,7 @@ from deepjudge_core.types import Array
 
 _CASES, _INPUTS, _CLASSES = 96, 6, 4
 _WIDTHS = (8, 5)
+_POOL = 1000  # inputs that seeds are taken from
 
 
 def check_metric(metric: Metric) -> None:
@@ -173,10 +174,18 @@ class _Survey:
 
     def __init__(self, on: CaseSet) -> None:
         self._owner = owner = NumpyModel.random((_INPUTS,), _WIDTHS, _CLASSES, seed=0)
-        self._inputs = np.random.default_rng(0).uniform(size=(_CASES, _INPUTS)).astype(np.float32)
+        # In a range where the owner gives every class to some.
+        self._inputs, pool = (
+            np.random.default_rng(place).uniform(-2, 2, size=(count, _INPUTS)).astype(np.float32)
+            for place, count in enumerate((_CASES, _POOL))
+        )
         ranked = owner.predict(self._inputs).argsort(axis=1)
         # The victim misclassifies all adversarial cases, and its mistakes.
         self._labels = ranked[:, -2] if on in ("adversarial", "mistakes") else ranked[:, -1]
+        # It classifies all seeds correctly; mistakes were made from none.
+        of_class = [pool[owner.predict(pool).argmax(axis=1) == label] for label in range(_CLASSES)]
+        seeds = np.array([of_class[label][case % len(of_class[label])] for case, label in enumerate(self._labels)])
+        self._seeds = None if on == "mistakes" else seeds
         self._layers = list(owner.layers)[:-1]
         place = np.arange(_CASES) % len(self._layers) if on == "corners" else np.full(_CASES, -1)
         self._made_for = {
@@ -189,7 +198,8 @@ class _Survey:
 
     def _ask(self, model: NumpyModel) -> Answers:
         activations = model.activations(self._inputs, self._layers)
-        return Answers(self._labels.copy(), model.predict(self._inputs), activations, self._made_for)
+        seed_labels = None if self._seeds is None else model.predict(self._seeds).argmax(axis=1)
+        return Answers(self._labels.copy(), model.predict(self._inputs), activations, self._made_for, seed_labels)
 
 
 def _opposite(victim: Answers) -> Answers:
@@ -207,7 +217,7 @@ def _as_declared(metric: Metric, suspect: Answers) -> dict[str, Answers]:
     if Access.LAYERS not in metric.needs:
         less["the suspect's layers"] = dataclasses.replace(suspect, activations={})
     elif Access.LABELS not in metric.needs and Access.PROBABILITIES not in metric.needs:
-        less["the suspect's probabilities"] = dataclasses.replace(suspect, probabilities=None)
+        less["the suspect's probabilities"] = dataclasses.replace(suspect, probabilities=None, seed_labels=None)
     if Access.LABELS in metric.needs and Access.PROBABILITIES not in metric.needs:
         labels = np.eye(_CLASSES, dtype=np.float32)[_probabilities(suspect).argmax(axis=1)]
         less["all of the suspect's probabilities but the greatest"] = dataclasses.replace(suspect, probabilities=labels)
@@ -220,6 +230,7 @@ def _take(answers: Answers, rows: Array) -> Answers:
         _probabilities(answers)[rows],
         {layer: a[rows] for layer, a in answers.activations.items()},
         {layer: m[rows] for layer, m in answers.made_for.items()},
+        None if answers.seed_labels is None else answers.seed_labels[rows],
     )
 
 
@@ -236,6 +247,7 @@ def _arrays(*both: Answers) -> list[Array]:
             _probabilities(answers),
             *answers.activations.values(),
             *answers.made_for.values(),
+            *([] if answers.seed_labels is None else [answers.seed_labels]),
         )
     ]
 

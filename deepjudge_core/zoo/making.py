@@ -15,6 +15,7 @@ from deepjudge_core.components.attack import Attack, Loot, Need
 from deepjudge_core.components.registry import Catalogue, Configured
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import (
+    CalibrationError,
     DeepJudgeError,
     FileFormatError,
     InputError,
@@ -25,7 +26,7 @@ from deepjudge_core.errors import (
 )
 from deepjudge_core.files import digests
 from deepjudge_core.models.network import Network
-from deepjudge_core.models.training import accuracy, train
+from deepjudge_core.models.training import Schedule, accuracy, train
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
 from deepjudge_core.zoo.manifest import MANIFEST, MissingModel, Zoo, ZooModel, ZooVictim, is_kept, load_zoo, save_zoo
@@ -33,6 +34,9 @@ from deepjudge_core.zoo.material import Material, Rows
 from deepjudge_core.zoo.settings import ZooSettings
 
 _FAR = 0.1  # below the victim's accuracy
+# How many times as many epochs as asked for the first control is given until it is near the victim's accuracy, and what
+# twice as many have to gain for it to be worth while.
+_LONGER, _GAIN = (1, 2, 4, 8), 0.01
 _STRATA: tuple[Stratum, ...] = ("same-data", "other-data")
 _WITHOUT: Mapping[Need, str] = {
     "auxiliary": "needs inputs of another task: --auxiliary OTHER.npz",
@@ -136,6 +140,7 @@ def make_zoo(
         The zoo. An attack that fails is among :attr:`~Zoo.missing`; the others are made nevertheless.
 
     Raises:
+        CalibrationError: When the first control stays far below the victim's accuracy, however long it is trained.
         FileFormatError: When a file cannot be written.
         InputError: When the victim knows nothing of the test data's classes.
         ModelError: When the victim cannot be made anew.
@@ -162,7 +167,8 @@ def make_zoo(
         )
     if not zoo.models:
         save_zoo(zoo)  # said at once where nothing can be written
-    plans = [*_controls(victim, material, recipe.settings), *_thefts(victim, material, suite, recipe)]
+    zoo, schedule = _near_enough(zoo, victim, material, recipe.settings, on_model)
+    plans = [*_controls(victim, material, recipe.settings, schedule), *_thefts(victim, material, suite, recipe)]
     missing: list[MissingModel] = []
     with progress.task("zoo", len(plans)) as advance:
         for plan in plans:
@@ -201,7 +207,47 @@ def _begin(zoo: Zoo) -> Zoo:
     return replace(earlier, settings=settings)
 
 
-def _controls(victim: Network, material: Material, settings: ZooSettings) -> Iterator[_PlannedModel]:
+def _near_enough(
+    zoo: Zoo,
+    victim: Network,
+    material: Material,
+    settings: ZooSettings,
+    on_model: Callable[[ZooModel | MissingModel], None],
+) -> tuple[Zoo, Schedule]:
+    # How controls are trained, for them to be as good as an honest rival: the first of them shows how long. The zoo
+    # then has it, so that one that goes on finds the same.
+    own, best = zoo.victim.accuracy, 0.0
+    for times in _LONGER if settings.controls else ():
+        schedule = replace(settings.schedule, epochs=times * settings.schedule.epochs)
+        first = next(iter(_controls(victim, material, settings, schedule)))
+        there = next((model for model in zoo.models if Path(model.file).with_suffix("").as_posix() == first.stem), None)
+        if there is not None and is_kept(zoo, there):
+            if dict(there.options) == dict(first.options):
+                return zoo, schedule
+            continue
+        model = _make(zoo, first, material.test, own)
+        if isinstance(model, MissingModel):  # which is said where all are made
+            return zoo, settings.schedule
+        if not model.far:
+            zoo = zoo.with_model(model)
+            save_zoo(zoo)
+            on_model(model)
+            return zoo, schedule
+        zoo.path(model).unlink(missing_ok=True)
+        reached = model.accuracy or 0.0
+        if reached < best + _GAIN or times == _LONGER[-1]:
+            raise CalibrationError(
+                f"a control trained for {schedule.epochs} epochs classifies {max(reached, best):.1%} of the test data "
+                f"correctly, the victim {own:.1%}: expected at most {100 * _FAR:.0f} points less; train controls with "
+                "another --rate, more --epochs or more --data, or give --control-count 0 for thefts alone"
+            )
+        best = reached
+    return zoo, settings.schedule
+
+
+def _controls(
+    victim: Network, material: Material, settings: ZooSettings, schedule: Schedule
+) -> Iterator[_PlannedModel]:
     # In turns, so that few are half of each, too. Those on other rows get as many as the victim had.
     others = Rows(material.other.x[: len(material.own.x)], material.other.y[: len(material.own.x)])
     for place in range(settings.controls):
@@ -211,9 +257,9 @@ def _controls(victim: Network, material: Material, settings: ZooSettings) -> Ite
 
         def make(rng: np.random.Generator, rows: Rows = rows, name: str = name) -> Network:
             fresh = Network.fresh(victim.architecture, rng)
-            return train(fresh, rows.x, rows.y, rng, schedule=settings.schedule, label=name)
+            return train(fresh, rows.x, rows.y, rng, schedule=schedule, label=name)
 
-        yield _PlannedModel(name, _seed(settings, name), asdict(settings.schedule), make, stratum=stratum)
+        yield _PlannedModel(name, _seed(settings, name), asdict(schedule), make, stratum=stratum)
 
 
 def _thefts(

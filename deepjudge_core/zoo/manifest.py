@@ -174,8 +174,8 @@ def is_kept(zoo: Zoo, model: ZooModel) -> bool:
         return False
 
 
-def recorded_stratum(path: Path) -> Stratum | None:
-    """Of a control in a zoo its stratum; None for any other file, and for one that is not as it was made.
+def recorded_control(path: Path) -> ZooModel | None:
+    """What its zoo says of a control; None of any other file, and of one that is not as it was made.
 
     Raises:
         FileFormatError: When what is called like the manifest of a zoo is none, or is damaged.
@@ -184,7 +184,7 @@ def recorded_stratum(path: Path) -> Stratum | None:
         if (folder / MANIFEST).is_file():
             zoo = load_zoo(folder)
             controls = (m for m in zoo.of("control", far=True) if zoo.path(m).resolve() == path.resolve())
-            return next((model.stratum for model in controls if is_kept(zoo, model)), None)
+            return next((model for model in controls if is_kept(zoo, model)), None)
     return None
 
 

@@ -10,6 +10,7 @@ from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.network import Architecture
 from deepjudge_core.suites.inputs import Inputs, check_bounds
+from deepjudge_core.suites.ranges import Spread, arranged_bounds, spread
 from deepjudge_core.types import Array
 
 _HELD_OUT = 10  # one in so many rows, for tests where no others are given
@@ -31,7 +32,7 @@ class Material:
         own: The rows that the victim was trained on.
         other: Rows that it was not trained on: those of a thief.
         test: Rows that nobody is trained on.
-        bounds: Least and greatest value of an input.
+        bounds: Least and greatest value of an input, or of each of its values.
         auxiliary: ``(m, *shape)`` inputs of another task; None without.
         auxiliary_labels: ``(m,)`` their classes; None without.
     """
@@ -39,7 +40,7 @@ class Material:
     own: Rows
     other: Rows
     test: Rows
-    bounds: tuple[float, float]
+    bounds: Spread
     auxiliary: Array | None = None
     auxiliary_labels: Array | None = None
 
@@ -105,7 +106,10 @@ def divide(
                 f"{'0' if part is own else edge}..{edge if part is own else len(rows.x)}, found none of class "
                 f"{_text(lacking)}: shuffle the rows, or state the victim's part with --split"
             )
-    material = Material(own, other, tests, training.bounds)
+    spec = architecture.input.with_layout(training.layout)
+    arrange = arrangement(name, training.x.shape[1:], spec, training.layout)
+    limits = spread("training data", training.bounds, training.x.shape[1:], training.layout)
+    material = Material(own, other, tests, arranged_bounds(limits, arrange))
     if auxiliary is None:
         return material
     others = _arranged("auxiliary data", auxiliary, architecture, training, name)

@@ -125,10 +125,10 @@ def adv_train(
 
     def attacked(trainer: Trainer, x: Array, targets: Array) -> Array:
         least, greatest = (np.clip(x + side * radius, *loot.bounds).astype(np.float32) for side in (-1, 1))
-        moved = rng.uniform(least, greatest).astype(np.float32)
+        moved: Array = rng.uniform(least, greatest).astype(np.float32)
         for _ in range(steps):
             uphill = np.sign(trainer.gradient(moved, cross_entropy(targets)))
-            moved = np.clip(moved + np.float32(2.5 * radius / steps) * uphill, least, greatest)
+            moved = np.clip(moved + np.asarray(2.5 * radius / steps, np.float32) * uphill, least, greatest)
         return moved
 
     schedule = Schedule(epochs, rate, batch)

@@ -11,7 +11,7 @@ from deepjudge_core import progress
 from deepjudge_core.components.attack import Loot
 from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
 from deepjudge_core.models.training import Schedule, cross_entropy, train
-from deepjudge_core.types import Array
+from deepjudge_core.types import Array, Bounds
 
 _ROWS = 256  # inputs whose gradients are taken at a time
 _CONCENTRATION = 0.3  # of the Dirichlet distribution: most targets lean to one class, and some lie between several
@@ -59,7 +59,7 @@ def jba(
     return train(substitute, x, y, rng, schedule=schedule, label=f"jba, {len(x)} queries")
 
 
-def augment(trainer: Trainer, x: Array, classes: Array, *, step: float, bounds: tuple[float, float]) -> Array:
+def augment(trainer: Trainer, x: Array, classes: Array, *, step: float | Array, bounds: Bounds) -> Array:
     """Inputs ``x + step * sign(d z_c / d x)``, clipped to the bounds, for the logit z_c of the class of each input.
 
     The class is the victim's prediction, the logit the substitute's. (The authors' code of the paper differentiates
@@ -68,7 +68,7 @@ def augment(trainer: Trainer, x: Array, classes: Array, *, step: float, bounds: 
     new = np.empty_like(x)
     for rows in _parts(len(x)):
         gradient = trainer.gradient(x[rows], of_classes(classes[rows]))
-        new[rows] = np.clip(x[rows] + np.float32(step) * np.sign(gradient), *bounds)
+        new[rows] = np.clip(x[rows] + np.asarray(step, np.float32) * np.sign(gradient), *bounds)
     return new
 
 
@@ -152,7 +152,7 @@ def esa(
 
 
 def synthesise(
-    trainer: Trainer, start: Array, targets: Array, *, step: float, steps: int, bounds: tuple[float, float]
+    trainer: Trainer, start: Array, targets: Array, *, step: float | Array, steps: int, bounds: Bounds
 ) -> Array:
     """Inputs for which the substitute gives about the probabilities ``targets``.
 
@@ -162,7 +162,7 @@ def synthesise(
     for rows in _parts(len(x)):
         for _ in range(steps):
             gradient = trainer.gradient(x[rows], cross_entropy(targets[rows]))
-            x[rows] = np.clip(x[rows] - np.float32(step) * np.sign(gradient), *bounds)
+            x[rows] = np.clip(x[rows] - np.asarray(step, np.float32) * np.sign(gradient), *bounds)
     return x
 
 

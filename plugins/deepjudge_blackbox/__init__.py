@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from deepjudge_blackbox.cw import cw
 from deepjudge_blackbox.fgsm import fgsm
-from deepjudge_blackbox.metrics import LN_2, akh, cka, jsd, robd, sac
+from deepjudge_blackbox.metrics import LN_2, akh, cka, jsd, robd, robd_reference, sac
 from deepjudge_blackbox.mistakes import mistakes
 from deepjudge_blackbox.pgd import pgd
 from deepjudge_core.components.hooks import hookimpl
@@ -28,6 +28,15 @@ def deepjudge_metrics() -> Iterable[Metric]:
     return [
         Metric("robd", needs=Access.LABELS, on="adversarial", distance=robd, alpha=0.9, upper=1),
         Metric("jsd", needs=Access.PROBABILITIES, on="adversarial", distance=jsd, alpha=0.9, upper=LN_2),
+        Metric(
+            "robd-reference",
+            needs=Access.LABELS,
+            on="adversarial",
+            distance=robd_reference,
+            alpha=0.9,
+            upper=1,
+            default=False,
+        ),
         Metric("sac", needs=Access.PROBABILITIES, on="adversarial", distance=sac, alpha=0.9, upper=1, default=False),
         Metric("cka", needs=Access.PROBABILITIES, on="adversarial", distance=cka, alpha=0.9, upper=2, default=False),
         Metric("akh", needs=Access.LABELS, on="mistakes", distance=akh, alpha=0.9, upper=1, default=False),

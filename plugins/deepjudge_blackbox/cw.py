@@ -99,7 +99,7 @@ def _attack(
             nearest[nearer], least[surer] = distance[nearer], margin.values[surer]
             best[nearer | surer] = x[nearer | surer]
 
-            weight = (c * span).astype(np.float32).reshape(per_row)
+            weight = (c.reshape(per_row) * span).astype(np.float32)
             gradient = (weight * margin_gradient + 2 * offset) * (1 - unit**2) / 2
             first += (1 - _BETA_1) * (gradient - first)
             second += (1 - _BETA_2) * (gradient**2 - second)

@@ -13,16 +13,40 @@ LN_2 = math.log(2)
 _BLOCK = 256  # rows of a correlation matrix that are held at once: with 10,000 cases 20 MB each
 
 
-def robd(victim: Answers, suspect: Answers) -> float:
-    """Robustness distance: ``abs(Rob(suspect) - Rob(victim))``, 0..1.
+def robd(victim: Answers, suspect: Answers, *, reference: bool = False) -> float:
+    """Robustness distance: the share of cases in which the suspect does not err as the victim does, 0..1.
 
-    Rob is the share of cases that a model classifies as the ground truth. The authors' code gives Rob of the suspect
-    alone, which is the same where all cases fool the victim.
+    It errs as the victim where it classifies the seed correctly, and the case as the victim does, which gets it wrong.
+    A model that errs in any other way is the farther from the victim, the more it errs.
+
+    The paper's distance is ``abs(Rob(suspect) - Rob(victim))``, where Rob is the share of cases that a model classifies
+    as the ground truth: whatever errs is near to the victim, an untrained network too.
+
+    Args:
+        victim: The victim's answers.
+        suspect: The suspect's; where the labels of its seeds are not known, all count as correct.
+        reference: Take the paper's distance.
+
+    Raises:
+        ValueError: When there is no case, or none that the victim misclassifies.
+    """
+    if reference:
+        return abs(_robustness(suspect) - _robustness(victim))
+    ours, theirs = (_probabilities(answers).argmax(axis=1) for answers in (victim, suspect))
+    seeds, wrong = suspect.seed_labels, ours != victim.labels
+    if not wrong.any():
+        raise ValueError("expected a case that the victim misclassifies, found none")
+    knows = True if seeds is None else seeds == suspect.labels
+    return 1 - float(np.mean(((theirs == ours) & knows)[wrong]))
+
+
+def robd_reference(victim: Answers, suspect: Answers) -> float:
+    """The paper's robustness distance, 0..1: see :func:`robd`.
 
     Raises:
         ValueError: When there is no case.
     """
-    return abs(_robustness(suspect) - _robustness(victim))
+    return robd(victim, suspect, reference=True)
 
 
 def jsd(victim: Answers, suspect: Answers) -> float:

@@ -9,10 +9,16 @@ import numpy as np
 import scipy
 from annotated_types import Gt, Le, Lt
 
+from deepjudge_core.components.strata import two_groups
 from deepjudge_core.components.values import Decision, Evidence, Judgement, Vote
 from deepjudge_core.types import Array
 
 Bound = Literal["prediction", "mean"]
+# What to do with controls of several kinds, whether their strata are known or not.
+_APART: Mapping[bool, str] = {
+    True: "--rule-option strata=true takes each stratum by itself",
+    False: "calibrate by those of one kind, or name their strata (--stratum) and judge with --rule-option strata=true",
+}
 _NO_ALPHAS: Mapping[str, float] = {}
 
 
@@ -40,7 +46,7 @@ def voting(
     votes = {
         name: _strictest(e, bound, confidence, alpha.get(name, e.alpha))
         if strata
-        else _vote(e.value, e.controls, bound, confidence, alpha.get(name, e.alpha))
+        else _pooled(e, bound, confidence, alpha.get(name, e.alpha))
         for name, e in evidence.items()
     }
     cast = [vote.vote for vote in votes.values() if vote.vote is not None]
@@ -84,6 +90,15 @@ def _strictest(evidence: Evidence, bound: Bound, confidence: float, alpha: float
             return replace(vote, reason=f"stratum {stratum}: {vote.reason}" if stratum else vote.reason)
     smallest = min((vote for _, vote in votes), key=lambda vote: vote.threshold or 0)
     return replace(smallest, false_positive_rate=max(vote.false_positive_rate or 0 for _, vote in votes))
+
+
+def _pooled(evidence: Evidence, bound: Bound, confidence: float, alpha: float) -> Vote:
+    # Of controls of two kinds the bound of all says nothing, and that of each may.
+    vote = _vote(evidence.value, evidence.controls, bound, confidence, alpha)
+    groups = two_groups(evidence.controls) if vote.vote is None else None
+    if groups is None:
+        return vote
+    return replace(vote, reason=f"{groups}, which together say nothing: {_APART[bool(evidence.strata)]}")
 
 
 def _vote(value: float, values: Array, bound: Bound, confidence: float, alpha: float) -> Vote:

@@ -42,11 +42,12 @@ REGISTRY = toys.registry_of(toys=toys, blackbox=deepjudge_blackbox)
 
 
 def offered(wrong: int = 12, n: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs, labels, and which of them the victim gets wrong."""
-    victim = toys.make_model()
+    """Inputs, labels, and which of them the victim gets wrong: some that are unlike what models were fitted to."""
+    victim, rng = toys.make_model(), np.random.default_rng(3)
     x, _ = toys.make_inputs(victim, n)
+    places = np.sort(rng.permutation(n)[:wrong])
+    x[places] = rng.random((wrong, *toys.SHAPE))
     y = victim.predict(x).argmax(axis=1)
-    places = np.sort(np.random.default_rng(3).permutation(n)[:wrong])
     y[places] = (y[places] + 1) % toys.CLASSES
     return x, y, places
 
@@ -119,7 +120,7 @@ def test_a_suite_with_mistakes_is_stored(tmp_path: Path) -> None:
     save_suite(tmp_path / "suite.safetensors", suite)
     again = load_suite(tmp_path / "suite.safetensors")
     assert again.digest == suite.digest
-    assert again.counts() == {"clean": 20, "adversarial": 10, "corners": 14, "mistakes": 12} == suite.counts()
+    assert again.counts() == {"clean": 20, "adversarial": 12, "corners": 14, "mistakes": 12} == suite.counts()
 
 
 @pytest.mark.parametrize(("of", "seed"), [("mistakes", 0), ("clean", -1), ("adversarial", -1)])
@@ -241,7 +242,7 @@ def test_a_calibration_that_was_made_before_is_judged_by_other_metrics(cli: Cli)
     by_default = report_of(cli)["suspects"][0]["metrics"]
     assert set(by_default) == {"robd", "jsd", "nod", "nad", "lod", "lad"}
     everything = report_of(cli, "--metric", "all")["suspects"][0]["metrics"]
-    assert set(everything) == {*by_default, *METRICS, "akh", "sac", "cka", "nnod"}
+    assert set(everything) == {*by_default, *METRICS, "akh", "sac", "cka", "nnod", "robd-reference"}
     assert all(everything[name] == by_default[name] for name in by_default)
 
 
@@ -250,7 +251,7 @@ def test_a_suite_is_shown_with_them(cli: Cli) -> None:
     _, out, _ = cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "suite.safetensors")
     assert "cases       mistakes: 12 cases" in out.splitlines()
     _, out, _ = cli("show", "suite.safetensors")
-    assert "sets        20 clean, 10 adversarial, 14 corners, 12 mistakes; inputs 12 in 0..1; seed 0" in out
+    assert "sets        20 clean, 12 adversarial, 14 corners, 12 mistakes; inputs 12 in 0..1; seed 0" in out
 
 
 def test_a_bundle_is_verified(cli: Cli) -> None:

@@ -150,26 +150,20 @@ def test_what_judge_refuses_of_bundles(bundled: Cli) -> None:
     bundled.refuses(2, "conflict", *JUDGED, "--key", "owner.pem", facts=("--key", "-o DIR"))
     bundled.refuses(2, "conflict", *JUDGED, "--without-observations", facts=("--without-observations", "-o DIR"))
     inside = ("judge", "out/suite.safetensors", *JUDGED[2:], "-o", "out")
-    bundled.fails(2, "out/suite.safetensors: expected a file outside out, which is written anew", *inside)
-    bundled.fails(
-        2,
-        "out/observations/x: expected a file outside out",
-        *inside[:1],
-        "s.safetensors",
-        "out/observations/x",
-        "-o",
-        "out",
-    )
-    bundled.fails(2, "out/r.json: expected a file outside out", *JUDGED, "--json", "out/r.json", "-o", "out")
+    bundled.refuses(2, "would-overwrite", *inside, facts=("out/suite.safetensors: ", "outside out"))
+    stored = (*inside[:1], "s.safetensors", "out/observations/x", "-o", "out")
+    bundled.refuses(2, "would-overwrite", *stored, facts=("out/observations/x: ", "outside out"))
+    exported = (*JUDGED, "--json", "out/r.json", "-o", "out")
+    bundled.refuses(2, "would-overwrite", *exported, facts=("out/r.json: ", "outside out"))
     one_by_one = ("judge", "s.safetensors", "copy.toy", "--calibration", "c.safetensors", "--sequential")
-    bundled.fails(2, "--sequential: expected no -o", *one_by_one, "-o", "new")
+    bundled.refuses(2, "conflict", *one_by_one, "-o", "new", facts=("--sequential: ", "no -o"))
     assert findings() == ()
 
 
 def test_an_audit_removes_no_answers_that_it_is_going_to_read(bundled: Cli) -> None:
     stored = "out/observations/suspect-0001.safetensors"
     again = ("audit", "victim.toy", stored, *MODELS[MODELS.index("--controls") :], *HOW, "-o")
-    bundled.fails(2, f"{stored}: expected a file outside the folder that the audit writes to", *again, "out")
+    bundled.refuses(2, "would-overwrite", *again, "out", facts=(f"{stored}: ", "outside"))
     assert findings() == ()
     assert bundled(*again, "new")[0] == 1
 
@@ -216,12 +210,12 @@ def test_a_commitment(ready: Cli) -> None:
     ],
 )
 def test_what_is_read_is_not_written_over(ready: Cli, command: tuple[str, ...], over: str) -> None:
-    ready.fails(2, f"{Path(over)}: expected another file to write to, found one that is read", *command, over)
+    ready.refuses(2, "would-overwrite", *command, over, facts=(f"deepjudge: {Path(over)}: ", "is read"))
 
 
 def test_a_commitment_and_its_request_are_two_files(ready: Cli) -> None:
-    said = "new.json: expected a file for the commitment and one for the request, found one"
-    ready.fails(2, said, "commit", "s.safetensors", "--tsa-request", "new.json", "-o", "./new.json")
+    command = ("commit", "s.safetensors", "--tsa-request", "new.json", "-o", "./new.json")
+    ready.refuses(2, "would-overwrite", *command, facts=("new.json: ", "commitment", "request"))
 
 
 @pytest.mark.parametrize("committed", ["commitment.json", "unsigned.json"])
@@ -851,7 +845,7 @@ def test_files_that_are_too_large_are_not_read(bundled: Cli) -> None:
 
 def test_what_is_no_bundle(bundled: Cli) -> None:
     for name in ("missing", "in.npz"):
-        bundled.fails(2, f"{name}: expected the folder of a bundle, found none", "verify", name)
+        bundled.refuses(2, "wrong-usage", "verify", name, facts=(f"{name}: ", "folder", "bundle"))
     Path("empty").mkdir()
     status, out, err = bundled("verify", "empty")
     assert (status, err) == (4, "")

@@ -134,9 +134,9 @@ def test_the_request_in_place_of_its_response(stamped: Cli) -> None:
 
 
 def test_a_response_without_a_commitment(stamped: Cli) -> None:
-    said = "commitment.tsr: expected the commitment that it is the time-stamp of, found none"
-    stamped.fails(2, said, *JUDGED, "--tsa-response", "commitment.tsr")
-    stamped.fails(2, said, "audit", *MODELS, *HOW, "--tsa-response", "commitment.tsr", "-o", "out")
+    for command in (JUDGED, ("audit", *MODELS, *HOW, "-o", "out")):
+        given = (*command, "--tsa-response", "commitment.tsr")
+        stamped.refuses(2, "missing-value", *given, facts=("commitment.tsr: ", "the commitment"))
     command = (*JUDGED, "--commitment", "commitment.json", "--tsa-response", "missing.tsr")
     stamped.refuses(4, "cannot-read", *command, facts=("missing.tsr: ",))
 
@@ -237,7 +237,7 @@ def test_an_audit_by_a_file(stamped: Cli) -> None:
     assert stamped("audit", "audit.toml")[0] == 1
     assert Path("out/commitment.tsr").read_bytes() == Path("commitment.tsr").read_bytes()
     Path("audit.toml").write_text(text.replace('commitment = "commitment.json"\n', ""))
-    stamped.fails(2, "expected the commitment that it is the time-stamp of", "audit", "audit.toml")
+    stamped.refuses(2, "missing-value", "audit", "audit.toml", facts=("commitment.tsr: ", "the commitment"))
 
 
 def test_without_the_library(bundled: Cli) -> None:

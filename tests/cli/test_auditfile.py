@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from models import Zoo, inputs
 from networks.architectures import BOUNDS, CLASSES
 from places import ROOT
+from refusals import expect_facts
 
 from deepjudge_core import Access, Cases, Generator, JudgeSettings, SuiteSettings, Task, hookimpl, load_registry
 from deepjudge_core.auditing.session import Session
@@ -215,7 +216,8 @@ def test_the_example_shows_the_defaults(named: Path, registry: Registry) -> None
     chosen = {**plan.suite.options, "voting": plan.judge.settings.rule_options}
     shown = [(owner, name, value) for owner, options in chosen.items() for name, value in options.items()]
     components = [*map(registry.generators.__getitem__, DEFAULT_GENERATORS), registry.rules["voting"]]
-    assert shown == [(one.name, option.name, option.default) for one in components for option in options_of(one)]
+    defaults = [(one.name, option.name, option.default) for one in components for option in options_of(one)]
+    assert shown == [(one, name, "none" if value is None else value) for one, name, value in defaults]
 
 
 def test_a_sandbox_that_is_required_has_to_be_used(cli: Cli) -> None:
@@ -310,7 +312,7 @@ infer_input = false
 [suspects.layers]
 dense2 = "dense3"
 """
-    write(WHOLE + own, ('path = "controls"', 'path = "controls/*"\ninput.std = 2'))
+    write(WHOLE + own, ('path = "controls"', 'path = "controls/*"\ninput.std = 1.02'))
     plan = read_plan(Path("audit.toml"), None, Session(load_registry()))
     assert [suspect.query.infer for suspect in plan.suspects] == [True, True, True, False]
     status, _, err = cli("audit", "audit.toml")
@@ -322,7 +324,16 @@ dense2 = "dense3"
     assert five["preprocessing"] == {"scale": 2, "mean": [0.5], "std": [1]}
     assert (deeper["layer_map"], deeper["classes"], deeper["preprocessing"]) == ({"dense2": "dense3"}, None, None)
     for control in report["calibration"]["controls"]:
-        assert control["preprocessing"] == {"scale": 1, "mean": [0], "std": [2]}
+        assert control["preprocessing"] == {"scale": 1, "mean": [0], "std": [1.02]}
+
+
+def test_controls_far_from_the_victim(cli: Cli) -> None:
+    toys.save_model(Path("controls/far.toy"), seed=5, knows=False)
+    for far, count in ((False, 4), (True, 5)):
+        write(WHOLE, ('output = "out"', f'output = "out-{count}"\n{"far = true" if far else ""}'))
+        assert cli("audit", "audit.toml")[0] == 1
+        found = json.loads(Path(f"out-{count}/report.json").read_text())["calibration"]
+        assert (len(found["controls"]), len(found["notes"])) == (count, 0 if far else 1)
 
 
 def test_strata_of_controls(cli: Cli) -> None:
@@ -358,8 +369,7 @@ def test_what_does_not_fit_the_suite_is_said_before_a_model_answers_it(cli: Cli)
     write(WHOLE, ('"honest.toy"', '"honest.toy"\nlayers = { dense9 = "dense1" }'))
     cli.refuses(2, "unknown-name", "audit", "audit.toml", leaves=kept, facts=("honest.toy", "dense9"))
     write(WHOLE, ('"controls"', '"controls"\nclasses = [1, 0]'))
-    said = "c1.toy: expected an output for each of the victim's 4 classes, found 2"
-    cli.fails(2, said, "audit", "audit.toml", kept=kept)
+    cli.refuses(2, "wrong-value", "audit", "audit.toml", leaves=kept, facts=("c1.toy: ", "4 classes", "found 2"))
 
 
 def test_what_an_earlier_audit_left_is_no_part_of_one_that_fails(cli: Cli) -> None:
@@ -376,9 +386,15 @@ def test_options_of_generators_and_the_rule(cli: Cli) -> None:
         ("[generators.shove]", "[generators.shove]\neps = 0.75\nupward = false"),
         ('name = "nearest"', 'name = "nearest"\ngroups = "joint"\n[rule.options]\nshare = 0.25\nalpha.outputs = 0.5'),
         ("seeds = 20", 'seeds = 15\norder = "balanced"\nlayers = ["dense1", "dense2"]\nseed = 7'),
-        ('path = "in.npz"', 'path = "in.npz"\nx = "x"\ny = "y"\nscale = 2\nbounds = [0, 0.5]\ntraining = "in.npz:x"'),
+        (
+            'path = "in.npz"',
+            'path = "in.npz"\nx = "x"\ny = "y"\nscale = 2\nbounds = [-1, 2]\ntraining = "in.npz:x"',
+        ),
     )
     write(WHOLE, *changes)
+    with np.load("in.npz") as rows:
+        x, y = rows["x"], rows["y"]
+    np.savez("in.npz", x=2 * x, y=y)
     cli("audit", "audit.toml")
     report = json.loads(Path("out/report.json").read_text())
     assert [(g["name"], g["options"]) for g in report["suite"]["generators"]] == [
@@ -387,14 +403,14 @@ def test_options_of_generators_and_the_rule(cli: Cli) -> None:
     ]
     assert (report["rule_options"], report["groups"]) == ({"share": 0.25, "alpha": {"outputs": 0.5}}, "joint")
     suite = report["suite"]
-    assert (suite["cases"]["clean"], suite["seed"], suite["bounds"], suite["notes"]) == (15, 7, [0, 0.5], [])
+    assert (suite["cases"]["clean"], suite["seed"], suite["bounds"], suite["notes"]) == (15, 7, [-1, 2], [])
     assert [layer["name"] for layer in suite["layers"]] == ["dense1", "dense2"]
 
 
 def test_layouts_of_inputs_and_victim(cli: Cli) -> None:
     for name, more in {"victim": {}, "copy": {"noise": 0.02}}.items():
-        toys.save_model(Path(f"{name}.toy"), seed=17, shape=[3, 3, 3], **more)
-    x, y = toys.make_inputs(toys.make_model(17, shape=(3, 3, 3)))
+        toys.save_model(Path(f"{name}.toy"), seed=4, shape=[3, 3, 3], **more)
+    x, y = toys.make_inputs(toys.make_model(4, shape=(3, 3, 3)))
     np.savez("in.npz", x=np.moveaxis(x, 1, -1), y=y)
     own = (
         ("[generators.poke]", ""),
@@ -661,10 +677,11 @@ classes = {order}
         ('path = "victim.onnx"', 'path = "victim.safetensors"\narch = "own_networks:make"'),
         ("inputs.npz", "digits.npz"),
         ("seeds = 1000", "seeds = 40"),
-        ("eps = 0.15", "eps = 0.5"),
+        ('eps = "none"', "eps = 0.5"),
         ("m = 3.0", "m = 1.1"),
         ("iterations = 1000", "iterations = 100"),
         ("#metrics = ", "metrics = "),
+        ("far = false", "far = true"),  # the controls are random networks
     )
     # Where the file is, and not where the user is.
     Path("work/audit.toml").write_text(text + own)
@@ -692,17 +709,14 @@ def test_weights_in_safetensors(cli: Cli, zoo: Zoo) -> None:
     np.savez("pictures.npz", x=x, y=zoo.model("torch", 0).predict(x).argmax(axis=1))
     arch = ("--arch", "models:architecture")
     how = ("--inputs", "pictures.npz", "-n", "30", "-g", "pgd", "--option", "pgd.eps=0.5")
-    without = (
-        "weights.safetensors: expected the network that these weights are for, found a state dict alone: name what "
-    )
-    cli.fails(
-        4, without + "makes it with --arch package.module:factory", "suite", "weights.safetensors", *how, "-o", "s"
-    )
+    without = ("weights.safetensors: ", "state dict", "--arch package.module:factory")
+    cli.refuses(4, "unusable-model", "suite", "weights.safetensors", *how, "-o", "s", facts=without)
     assert cli("suite", "weights.safetensors", *how, *arch, "-o", "s.safetensors")[0] == 0
     # Of an audit, --arch is said of suspects.
     audit = ("audit", "weights.safetensors", "weights.safetensors", *how, *arch, "-o", "out")
     cli.refuses(4, "unusable-model", *audit, facts=("deepjudge suite --arch", "AUDIT.toml"))
-    cli.fails(4, without, "observe", "s.safetensors", "weights.safetensors", "-o", "o.safetensors")
+    observe = ("observe", "s.safetensors", "weights.safetensors", "-o", "o.safetensors")
+    cli.refuses(4, "unusable-model", *observe, facts=without)
     # Found by what they hold: an observation, weights, a suite.
     assert cli("observe", "s.safetensors", "weights.safetensors", *arch, "-o", "o.safetensors")[0] == 0
     Path("many").mkdir()
@@ -722,9 +736,10 @@ def test_weights_in_safetensors(cli: Cli, zoo: Zoo) -> None:
             assert all(not metric["value"] for metric in suspect["metrics"].values())
     assert "many/s.safetensors: failed: expected a deepjudge observation, found a deepjudge suite" in out
     _, out, _ = cli("judge", "s.safetensors", "weights.safetensors")
-    assert f"{without.replace(': ', ': failed: ', 1)}" in out
-    said = "o.safetensors: expected a model, found a file of deepjudge's own"
-    cli.fails(2, said, "suite", "o.safetensors", *how, "-o", "t")
+    [line] = (line for line in out.splitlines() if line.startswith("weights.safetensors: failed: "))
+    expect_facts(line, *without)
+    facts = ("o.safetensors: ", "a model", "a file of deepjudge's own")
+    cli.refuses(2, "wrong-usage", "suite", "o.safetensors", *how, "-o", "t", facts=facts)
     # A file of ours that was cut is no weights.
     Path("cut.safetensors").write_bytes(Path("o.safetensors").read_bytes()[:-9])
     _, out, _ = cli("judge", "s.safetensors", "cut.safetensors", *arch)

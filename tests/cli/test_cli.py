@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import toys
 from commands import HOW, MADE, Cli
+from refusals import expect_facts
 
 from deepjudge_core import Preprocessing, __version__, load_calibration, load_observation, load_suite
 from deepjudge_core.cli.commands import judge as judge_command
@@ -33,6 +34,12 @@ def ready(cli: Cli) -> Cli:
     assert cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors")[0] == 0
     assert cli("calibrate", "s.safetensors", "controls", "-o", "c.safetensors")[0] == 0
     return cli
+
+
+def failure(name: str, out: str) -> str:
+    """The line that says why this suspect failed."""
+    [line] = (line for line in out.splitlines() if line.startswith(f"{name}: failed: "))
+    return line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -61,7 +68,7 @@ def test_suite(cli: Cli) -> None:
         f"digest      {toys.make_model().digest}",
         "accuracy    90.0% of the inputs offered as seeds",
         "seeds       20",
-        "cases       shove: 10 cases of 20 made (eps=0.5 upward=True)",
+        "cases       shove: 15 cases of 20 made (eps=0.5 upward=True)",
         "cases       poke: 14 cases (count=2)",
         "layer       dense2: 8 neurons, 7 reached, unreached: 7",
         "note        neuron ranges were taken over the seeds, since no training inputs were given",
@@ -97,6 +104,32 @@ def test_calibrate(ready: Cli) -> None:
     assert "controls/c4.toy" in out
     found = load_calibration(Path("d.safetensors"), load_suite(Path("s.safetensors")))
     assert [c.model.name for c in found.controls] == [f"controls/c{i}.toy" for i in (1, 2, 3, 4)] + ["honest.toy"]
+
+
+def test_controls_far_from_the_victim(ready: Cli) -> None:
+    toys.save_model(Path("controls/far.toy"), seed=5, knows=False)
+    suite = load_suite(Path("s.safetensors"))
+    near = [f"controls/c{i}.toy" for i in (1, 2, 3, 4)]
+    audited = ("audit", "victim.toy", "copy.toy", "--inputs", "in.npz", "--controls", "controls", *MADE, *HOW)
+    for more, names in (((), near), (("--far",), [*near, "controls/far.toy"])):
+        status, out, err = ready("calibrate", "s.safetensors", "controls", *more, "-o", "d.safetensors")
+        assert status == 0
+        assert f"controls    {len(names)}" in out
+        found = load_calibration(Path("d.safetensors"), suite)
+        assert [control.model.name for control in found.controls] == names
+        status, _, warned = ready(*audited, *more, "-o", "out")
+        assert (status, warned) == (1, err)
+        calibration = json.loads(Path("out/report.json").read_text())["calibration"]
+        assert [control["path"] for control in calibration["controls"]] == names
+        assert ready("verify", "out")[0] == 0
+        shutil.rmtree("out")
+        if more:
+            assert err == ""
+            continue
+        [line] = err.splitlines()
+        [note] = calibration["notes"]
+        for text in (line, note):
+            expect_facts(text, "controls/far.toy", "90.0%", "--far")
 
 
 def test_strata_of_controls(ready: Cli) -> None:
@@ -235,7 +268,9 @@ def test_layer_map(ready: Cli) -> None:
 
 
 def test_classes(ready: Cli) -> None:
-    toys.save_model(Path("five.toy"), seed=9, classes=5)
+    *hidden, (matrix, bias) = toys.make_model(9).weights  # a model that gives the victim's first class another number
+    another = np.hstack([np.zeros((len(matrix), 1)), matrix[:, 1:], matrix[:, :1]]), np.array([-9, *bias[1:], bias[0]])
+    toys.save_weights(Path("five.toy"), toys.NumpyModel([*hidden, another], toys.SHAPE))
     status, out, _ = judge(ready, "five.toy", more=("--json", "r.json"))
     assert status == 3
     assert "five.toy: inconclusive: expected 4 classes, found 5; map them with --classes" in out
@@ -274,11 +309,11 @@ def test_preprocessing(ready: Cli) -> None:
         judge(ready, "copy.toy", more=(*more, "--json", "r.json"))
         [suspect] = json.loads(Path("r.json").read_text())["suspects"]
         assert (suspect["preprocessing"] or {"scale": 1})["scale"] == scale
-    arguments = ("s.safetensors", "copy.toy", "--suspect-input", "mean=-1,scale=2", "--no-infer-input")
+    arguments = ("s.safetensors", "copy.toy", "--suspect-input", "mean=-0.1,scale=1.1", "--no-infer-input")
     ready("observe", *arguments, "-o", "o.safetensors")
     seen = load_observation(Path("o.safetensors"))
-    assert seen.preprocessing == Preprocessing(2, (-1,))
-    note = "its inputs are prepared by scale=2,mean=-1, as was asked for"
+    assert seen.preprocessing == Preprocessing(1.1, (-0.1,))
+    note = "its inputs are prepared by scale=1.1,mean=-0.1, as was asked for"
     assert f"note        {note}" in ready("show", "o.safetensors")[1]
     assert f"o.safetensors: {note}" in judge(ready, "o.safetensors")[1]
     # Said of suspects only.
@@ -294,7 +329,7 @@ def test_preprocessing(ready: Cli) -> None:
 
 
 def test_input_layout(cli: Cli) -> None:
-    cube = {"seed": 17, "shape": [3, 3, 3]}
+    cube = {"seed": 4, "shape": [3, 3, 3]}
     for path, more in {
         "victim": {},
         "copy": {"noise": 0.02},
@@ -302,7 +337,7 @@ def test_input_layout(cli: Cli) -> None:
     }.items():
         toys.save_model(Path(f"{path}.toy"), **(cube | more))
     Path("controls/c4.toy").unlink()
-    x, y = toys.make_inputs(toys.make_model(17, shape=(3, 3, 3)))
+    x, y = toys.make_inputs(toys.make_model(4, shape=(3, 3, 3)))
     np.savez("cube.npz", x=x, y=y, x_train=x)
     arguments = ("victim.toy", "--inputs", "cube.npz", "-n", "20", "-g", "shove", "--option", "shove.eps=1")
     training = ("--training-inputs", "cube.npz:x_train")
@@ -336,9 +371,9 @@ def test_the_output_that_holds_the_scores(ready: Cli) -> None:
     calibrate = ("calibrate", "s.safetensors", "two.onnx", "--output")
     assert ready(*calibrate, "logits", "-o", "d.safetensors")[0] == 0
     ready.refuses(4, "unusable-model", *calibrate, "x", "-o", "out", facts=("two.onnx", "x"))
-    said = "copy.toy: models of its format have no option 'output'"
-    ready.fails(4, said, "observe", "s.safetensors", "copy.toy", "--output", "x", "-o", "out")
-    assert said.replace(": ", ": failed: ") in judge(ready, "copy.toy", more=("--output", "x"))[1]
+    observe = ("observe", "s.safetensors", "copy.toy", "--output", "x", "-o", "out")
+    ready.refuses(4, "unusable-model", *observe, facts=("copy.toy: ", "'output'"))
+    expect_facts(failure("copy.toy", judge(ready, "copy.toy", more=("--output", "x"))[1]), "'output'")
     audit = ("audit", "victim.toy", "two.onnx", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
     assert ready(*audit, "--output", "logits", "-o", "out")[0] in (0, 3)
 
@@ -378,12 +413,12 @@ def test_folders_and_globs(ready: Cli) -> None:
     assert suspects("odd[1].toy") == ["odd[1].toy"]
     Path("empty").mkdir()
     for name in ("empty", "many/*.md", "no/*"):
-        ready.fails(4, f"{name}: expected models (", "judge", "s.safetensors", name, *HOW)
+        ready.refuses(4, "unusable-model", "judge", "s.safetensors", name, *HOW, facts=(f"{name}: ", ".toy)", "none"))
     Path("stored").mkdir()
     shutil.copy("many/copy.safetensors", "stored")
     for name in ("stored", "stored/*"):
-        said = "found none; stored observations are taken as 'stored/*.safetensors'"
-        ready.fails(4, said, "judge", "s.safetensors", name, *HOW)
+        facts = (f"{name}: ", "none", "'stored/*.safetensors'")
+        ready.refuses(4, "unusable-model", "judge", "s.safetensors", name, *HOW, facts=facts)
     assert suspects("stored/*.safetensors") == ["stored/copy.safetensors"]
 
 
@@ -442,7 +477,7 @@ def test_show(ready: Cli) -> None:
     for file, lines in {
         "s.safetensors": [
             "victim      victim.toy (numpy, 4 classes)",
-            "sets        20 clean, 10 adversarial, 14 corners; inputs 12 in 0..1; seed 0",
+            "sets        20 clean, 15 adversarial, 14 corners; inputs 12 in 0..1; seed 0",
             "taps        dense1 (10), dense2 (8), logits (4)",
         ],
         "o.safetensors": [
@@ -458,13 +493,13 @@ def test_show(ready: Cli) -> None:
         assert set(lines) <= set(out.splitlines())
     Path("x.json").write_text('{"a": 1}')
     Path("y.json").write_text("{")
-    for file, said in {
-        "x.json": "x.json: expected one of deepjudge/report/1, deepjudge/zoo/1, deepjudge/power/1, found other JSON",
-        "y.json": "y.json: expected a deepjudge report, found no JSON",
-        "z.json": "z.json: ",
-        "in.npz": "in.npz: expected a deepjudge suite or observation or calibration, found a damaged or other file",
-    }.items():
-        ready.fails(4, said, "show", file)
+    for file, code, facts in (
+        ("x.json", "wrong-file", ("deepjudge/report/1", "deepjudge/zoo/1", "deepjudge/power/1", "other JSON")),
+        ("y.json", "damaged-file", ("report", "no JSON")),
+        ("z.json", "cannot-read", ()),
+        ("in.npz", "damaged-file", ("suite", "observation", "calibration")),
+    ):
+        ready.refuses(4, code, "show", file, facts=(f"{file}: ", *facts))
 
 
 def test_plugins(cli: Cli) -> None:
@@ -495,26 +530,31 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
-BAD_MODELS = {
-    "no model": (lambda path: path.write_text("hello"), "expected a toy model, found no JSON"),
-    "truncated": (lambda path: path.write_text(json.dumps({"seed": 3, "noise": 0.1})[:-5]), "found no JSON"),
-    "empty": (lambda path: path.write_text(""), "expected a model, found an empty file"),
-    "missing": (lambda path: None, "no such file"),
-    "shape": (lambda path: toys.save_model(path, shape=[4, 4]), "expected inputs of shape 4x4, found 12"),
-    "NaN": (lambda path: toys.save_model(path, broken="nan"), "expected probabilities, found NaN or infinity"),
-    "constant": (lambda path: toys.save_model(path, broken="0"), "found the same answer to every input"),
+BAD_MODELS: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
+    "no model": (lambda path: path.write_text("hello"), "unusable-model", ("toy model", "no JSON")),
+    "truncated": (
+        lambda path: path.write_text(json.dumps({"seed": 3, "noise": 0.1})[:-5]),
+        "unusable-model",
+        ("toy model", "no JSON"),
+    ),
+    "empty": (lambda path: path.write_text(""), "wrong-format", ("empty",)),
+    "missing": (lambda path: None, "not-a-file", ()),
+    "shape": (lambda path: toys.save_model(path, shape=[4, 4]), "unusable-model", ("4x4", "found 12")),
+    "NaN": (lambda path: toys.save_model(path, broken="nan"), "bad-answer", ("probabilities", "NaN")),
+    "constant": (lambda path: toys.save_model(path, broken="0"), "bad-answer", ("same answer", "every input")),
 }
 
 
 @pytest.mark.parametrize("case", BAD_MODELS)
 def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
-    make, said = BAD_MODELS[case]
+    make, code, own = BAD_MODELS[case]
+    facts = ("bad.toy: ", *own)
     make(Path("bad.toy"))
     for command in ("observe", "calibrate"):
-        ready.fails(4, said, command, "s.safetensors", "bad.toy", "-o", "out")
-    ready.fails(
+        ready.refuses(4, code, command, "s.safetensors", "bad.toy", "-o", "out", facts=facts)
+    ready.refuses(
         4,
-        "bad.toy: ",
+        code,
         "audit",
         "victim.toy",
         "copy.toy",
@@ -526,16 +566,18 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
         *HOW,
         "-o",
         "out",
+        facts=facts,
         # Making a suite may take long: it is not lost to a control that cannot be used.
-        kept=None if case == "missing" else Path("out/suite.safetensors"),
+        leaves=None if case == "missing" else Path("out/suite.safetensors"),
     )
     status, out, err = judge(ready, "bad.toy", "copy.toy", more=("--json", "r.json"))
     assert (status, err) == (4, "")
-    assert said in out
+    expect_facts(failure("bad.toy", out), *facts)
     decisions = [s["decision"] for s in json.loads(Path("r.json").read_text())["suspects"]]
     assert decisions == ["failed", "copy"]
     Path("r.json").unlink()
-    ready.fails(4, "bad.toy: ", "suite", "bad.toy", "--inputs", "in.npz", *MADE, "-o", "out")
+    code = "wrong-inputs" if case == "shape" else code  # the inputs do not fit this victim
+    ready.refuses(4, code, "suite", "bad.toy", "--inputs", "in.npz", *MADE, "-o", "out", facts=facts)
 
 
 @pytest.mark.parametrize(
@@ -563,6 +605,9 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
         (("--seed", "-3"), 2, "wrong-value", ("--seed", "-3")),
         (("-n", "0"), 2, "wrong-value", ("-n", "0")),
         (("--bounds", "1,0"), 2, "wrong-value", ("--bounds", "1,0")),
+        (("--bounds", "0:0,1:2:3"), 2, "wrong-value", ("--bounds", "0:0,1:2:3")),
+        (("--bounds", "0:3,1:2"), 2, "wrong-value", ("--bounds", "0:3,1:2")),
+        (("--bounds", "0:0,1:2"), 4, "wrong-inputs", ("in.npz", "12", "2")),
         (("--scale", "0"), 2, "wrong-value", ("--scale", "0")),
         (("-o", "in.npz/s"), 4, "cannot-write", ("in.npz/s",)),
     ],
@@ -586,16 +631,17 @@ def test_a_file_of_ours_that_cannot_be_used(ready: Cli) -> None:
     Path("changed").write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
     Path("cut").write_bytes(whole[:-1])
     Path("empty").write_bytes(b"")
-    for file, said in {
-        "changed": "was changed after it was written (its SHA-256 does not agree)",
-        "cut": "expected a deepjudge suite, found a damaged or other file",
-        "empty": "expected a deepjudge suite, found a damaged or other file",
-        "none": "no such file",
-        "victim.toy": "expected a deepjudge suite, found a damaged or other file",
-        "c.safetensors": "expected a deepjudge suite, found a deepjudge calibration",
-    }.items():
-        ready.fails(4, f"{file}: {said}", "judge", file, "copy.toy", *HOW)
-        ready.fails(4, f"{file}: {said}", "calibrate", file, "controls", "-o", "out")
+    for file, code, own in (
+        ("changed", "damaged-file", ("SHA-256",)),
+        ("cut", "damaged-file", ("a deepjudge suite",)),
+        ("empty", "damaged-file", ("a deepjudge suite",)),
+        ("none", "cannot-read", ()),
+        ("victim.toy", "damaged-file", ("a deepjudge suite",)),
+        ("c.safetensors", "wrong-file", ("a deepjudge suite", "a deepjudge calibration")),
+    ):
+        facts = (f"deepjudge: {file}: ", *own)
+        ready.refuses(4, code, "judge", file, "copy.toy", *HOW, facts=facts)
+        ready.refuses(4, code, "calibrate", file, "controls", "-o", "out", facts=facts)
     ready.refuses(
         4,
         "wrong-file",
@@ -631,16 +677,8 @@ def test_controls_that_are_none(ready: Cli) -> None:
     shutil.copy("victim.toy", "converted.toy")
     Path("converted.toy").write_text(Path("victim.toy").read_text() + " ")
     for control in ("victim.toy", "converted.toy"):
-        ready.fails(
-            4,
-            f"{control}: expected a model independent of the victim",
-            "calibrate",
-            "s.safetensors",
-            "controls",
-            control,
-            "-o",
-            "out",
-        )
+        calibrate = ("calibrate", "s.safetensors", "controls", control, "-o", "out")
+        ready.refuses(4, "wrong-controls", *calibrate, facts=(f"deepjudge: {control}: ", "victim"))
     shutil.copy("controls/c1.toy", "twin.toy")
     status, out, err = ready("calibrate", "s.safetensors", "controls", "twin.toy", "-o", "d.safetensors")
     assert status == 0
@@ -653,15 +691,15 @@ def test_controls_that_are_none(ready: Cli) -> None:
 
 
 def test_what_cannot_be_asked_for(ready: Cli) -> None:
-    for more, said in [
-        (("--rule", "x"), "no rule is called 'x'"),
-        (("--metric", "x"), "no metric is called 'x'"),
-        (("--rule-option", "x=1"), "nearest has no option 'x'"),
-        (("--rule-option", "share"), "expected an option as name=value"),
-        (("--rule-option", "alpha.x=1"), "nearest.alpha: expected metrics among answers, surety, outputs, found x"),
-        (("--layer-map", "dense2"), "expected an option as name=value"),
+    for more, code, facts in [
+        (("--rule", "x"), "unknown-name", ("rule", "'x'")),
+        (("--metric", "x"), "unknown-name", ("metric", "'x'")),
+        (("--rule-option", "x=1"), "unknown-option", ("nearest", "'x'")),
+        (("--rule-option", "share"), "wrong-value", ("--rule-option", "name=value", "'share'")),
+        (("--rule-option", "alpha.x=1"), "unknown-name", ("nearest.alpha: ", "answers, surety, outputs", "found x")),
+        (("--layer-map", "dense2"), "wrong-value", ("--layer-map", "name=value", "'dense2'")),
     ]:
-        ready.fails(2, said, "judge", "s.safetensors", "none.toy", *HOW, *more)
+        ready.refuses(2, code, "judge", "s.safetensors", "none.toy", *HOW, *more, facts=facts)
     for arguments in ((), ("judg",), ("judge",), ("judge", "s.safetensors", "copy.toy", "--groups", "x")):
         status, out, err = ready(*arguments)
         assert (status, out) == (2, "")
@@ -700,18 +738,22 @@ def test_a_mistake_of_our_own_is_no_verdict(ready: Cli, monkeypatch: pytest.Monk
 
     # Python's own exit status would be 1: a copy.
     monkeypatch.setattr(judge_command, "judge_suspects", mistake)
-    ready.fails(
-        4,
-        "internal error (see --debug): IndexError: list index out of range",
-        "judge",
-        "s.safetensors",
-        "copy.toy",
-        *HOW,
-    )
+    command = ("judge", "s.safetensors", "copy.toy", *HOW)
+    ready.refuses(4, "error", *command, facts=("--debug", "IndexError: list index out of range"))
     monkeypatch.setattr(
         judge_command, "judge_suspects", lambda *arguments, **options: (_ for _ in ()).throw(KeyboardInterrupt)
     )
-    ready.fails(130, "interrupted", "judge", "s.safetensors", "copy.toy", *HOW)
+    before = ready.content()
+    assert ready(*command) == (130, "", "deepjudge: interrupted\n")
+    assert ready.content() == before
+
+
+def test_more_than_the_memory_holds_is_no_verdict(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*arguments: object, **options: object) -> None:
+        raise MemoryError("Unable to allocate 8.00 EiB")
+
+    monkeypatch.setattr(judge_command, "judge_suspects", fill)
+    ready.refuses(4, "error", "judge", "s.safetensors", "copy.toy", *HOW, facts=("memory", "8.00 EiB"))
 
 
 def test_debug_shows_where_it_comes_from(ready: Cli, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1007,8 +1049,9 @@ def test_layers_are_required_where_that_is_said(ready: Cli) -> None:
         assert report["suspects"][0]["reason"]
         assert report.get("require_layers", False) == bool(more)
         jsonschema.validate(report, schema())
-    ready.fails(2, "layers", *arguments[:5], "--rule", "nearest", "--metric", "surety", "--require-layers")
-    ready.fails(2, "", *arguments[:5], "--sequential", "--require-layers")
+    surety = ("--rule", "nearest", "--metric", "surety", "--require-layers")
+    ready.refuses(2, "conflict", *arguments[:5], *surety, facts=("white-box", "layers"))
+    ready.refuses(2, "conflict", *arguments[:5], "--sequential", "--require-layers")
 
 
 def test_the_victim_itself_needs_no_controls(ready: Cli) -> None:

@@ -13,6 +13,7 @@ import pytest
 import reports
 import toys
 from commands import HOW, MADE, WHOLE, Cli
+from refusals import refused
 
 from deepjudge_core.cli.exports import EXPORTS
 from deepjudge_core.cli.main import COMMANDS
@@ -93,34 +94,37 @@ def test_nor_through_a_link(cli: Cli) -> None:
     Path("out").mkdir()
     Path("link").symlink_to("out")
     for one, other in (("link", "out"), ("out", "link")):
-        cli.fails(2, f"expected a file outside {other}", *AUDIT, "--html", f"{one}/r.html", "-o", other)
+        facts = (f"{one}/r.html: ", f"outside {other}")
+        cli.refuses(2, "would-overwrite", *AUDIT, "--html", f"{one}/r.html", "-o", other, facts=facts)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "code", "facts"),
     [
-        (("--html", "controls"), "controls: expected a file to write the report to, found a folder"),
-        (("--html", "pipe"), "pipe: expected a file to write the report to, found a device or a pipe"),
-        (("--html", "x" * 300), f"{'x' * 300}: expected a file to write the report to: File name too long"),
-        (("--html", "no/r.html"), "no/r.html: expected a folder no to write the report to, found none"),
-        (("--html", "r", "--markdown", "controls/../r"), "controls/../r: expected a file for each form"),
-        (("--html", "r", "--markdown", "./r"), "r: expected a file for each form of the report, found one for two"),
+        (("--html", "controls"), "cannot-write", ("controls: ", "a folder")),
+        (("--html", "pipe"), "cannot-write", ("pipe: ", "a device or a pipe")),
+        (("--html", "x" * 300), "cannot-write", (f"{'x' * 300}: ", "File name too long")),
+        (("--html", "no/r.html"), "cannot-write", ("no/r.html: ", "a folder no")),
+        (("--html", "r", "--markdown", "controls/../r"), "would-overwrite", ("controls/../r: ", "one for two")),
+        (("--html", "r", "--markdown", "./r"), "would-overwrite", ("deepjudge: r: ", "one for two")),
     ],
 )
-def test_what_cannot_be_written_is_said_before_a_model_is_run(cli: Cli, words: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_written_is_said_before_a_model_is_run(
+    cli: Cli, words: tuple[str, ...], code: str, facts: tuple[str, ...]
+) -> None:
     reports.save(Path("r.json"), reports.report())
     os.mkfifo("pipe")
     for command in (AUDIT, ("judge", "none.safetensors", "x.toy"), ("power", "none.safetensors", "zoo"), ("report",)):
         output = () if command[0] in ("judge", "report") else ("-o", "out")
         given = (*command, "r.json") if command == ("report",) else command
-        cli.fails(2, said, *given, *words, *output)
+        cli.refuses(2, code, *given, *words, *output, facts=facts)
 
 
 def test_where_json_cannot_be_written_is_said_before_a_model_is_run(cli: Cli) -> None:
     os.mkfifo("pipe")
     for place, found in (("pipe", "a device or a pipe"), ("controls", "a folder")):
-        said = f"{place}: expected a file to write the report to, found {found}"
-        cli.fails(2, said, "judge", "none.safetensors", "x.toy", "--json", place)
+        command = ("judge", "none.safetensors", "x.toy", "--json", place)
+        cli.refuses(2, "cannot-write", *command, facts=(f"{place}: ", found))
 
 
 def test_one_file_for_json_and_html(cli: Cli) -> None:
@@ -131,14 +135,14 @@ def test_one_file_for_json_and_html(cli: Cli) -> None:
     cli.refuses(2, "would-overwrite", "report", "r.json", "--html", "./r.json", facts=("r.json",))
     cli.refuses(2, "would-overwrite", "report", "r.json", "--html", "controls/../r.json", facts=("controls/../r.json",))
     every = "--html, --markdown, --pdf, --sarif, --model-card"
-    cli.fails(2, f"expected at least one of {every}, found none", "report", "r.json")
+    cli.refuses(2, "missing-value", "report", "r.json", facts=(every,))
 
 
 @pytest.mark.parametrize("name", ["--sarif", "--model-card"])
 def test_a_report_of_another_kind(cli: Cli, name: str) -> None:
     reports.save(Path("power.json"), reports.power())
-    said = f"{name}: expected a report deepjudge/report/1, found deepjudge/power/1"
-    cli.fails(2, said, "report", "power.json", "--html", "r.html", name, "r")
+    facts = (f"{name}: ", "deepjudge/report/1", "found deepjudge/power/1")
+    cli.refuses(2, "conflict", "report", "power.json", "--html", "r.html", name, "r", facts=facts)
     assert not Path("r.html").exists()
 
 
@@ -234,16 +238,16 @@ def test_no_name_becomes_an_option() -> None:
 def test_pdf_is_an_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     reports.save(Path("r.json"), reports.report())
     monkeypatch.setitem(sys.modules, "weasyprint", None)
-    said = "a report as PDF: needs WeasyPrint, which is not installed: pip install 'deepjudge[pdf]'"
-    cli.fails(4, said, "report", "r.json", "--pdf", "r.pdf")
-    cli.fails(4, said, *AUDIT, "--pdf", "r.pdf", "-o", "out")
+    facts = ("PDF", "WeasyPrint", "pip install 'deepjudge[pdf]'")
+    cli.refuses(4, "missing-extra", "report", "r.json", "--pdf", "r.pdf", facts=facts)
+    cli.refuses(4, "missing-extra", *AUDIT, "--pdf", "r.pdf", "-o", "out", facts=facts)
 
 
 def test_pdf_needs_pango(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "weasyprint.py").write_text("print('advice')\nraise OSError('cannot load library pango')\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "weasyprint", raising=False)
-    with pytest.raises(MissingExtraError, match="needs the library Pango, which is not installed: install it as"):
+    with refused(MissingExtraError, "PDF", "Pango", "apt-get install libpango"):
         pdf.check_pdf()
     assert capsys.readouterr() == ("", "")
 

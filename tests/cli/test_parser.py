@@ -52,6 +52,8 @@ def test_an_option_takes_one_word() -> None:
     assert command.query.classes == (2, 0, 1)
     assert parsed("judge", "--calibration", "c", "s", "--json", "-", "--", "-x.onnx").suspects == ("-x.onnx",)
     assert parsed(*SUITE, "--bounds", "-1,1").inputs.bounds == (-1.0, 1.0)
+    assert parsed(*SUITE, "--bounds", "0:-1:2,1:1:3.5").inputs.bounds == ((0, -1, 2), (1, 1, 3.5))
+    assert parsed(*SUITE, "--bounds", "0,1:2").inputs.bounds == (0, (1, 2))
     assert parsed(*SUITE, "--option", "pgd.eps=0.1", "--option", "pgd.steps=3").suite.options == {
         "pgd": {"eps": "0.1", "steps": "3"}
     }

@@ -180,10 +180,10 @@ def test_each_setting_is_a_field_with_one_sentence() -> None:
 
 def test_options_are_read_from_signature_and_docstring(registry: Registry) -> None:
     [eps, step, steps, project] = options_of(registry.generators["pgd"])
-    assert (eps.name, eps.default, eps.words) == ("eps", 0.15, "number above 0")
+    assert (eps.name, eps.default, eps.words) == ("eps", None, "number above 0 or none")
     assert steps.words == "whole number of at least 1"
     assert project.words == "true or false"
-    assert step.help == "Size of a step, as a share of the input range"
+    assert step.help == "Size of a step, as a share of the input range; none takes a fifth of `eps`"
     assert options_of(registry.metrics["jsd"]) == ()
 
 

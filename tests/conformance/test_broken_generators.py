@@ -140,6 +140,23 @@ def option_of_another_type(task: Task, *, eps: int = 0.1) -> Cases:
     return keep_seeds(task)
 
 
+def chooses_what_is_no_option(task: Task) -> Cases:
+    return dataclasses.replace(keep_seeds(task), options={"eps": 0.1})
+
+
+def chooses_other_than_it_says(task: Task, *, part: float = 0.5) -> Cases:
+    low, high = task.seeds.bounds
+    x = np.clip(task.seeds.inputs, low, low + part * (high - low))
+    return Cases.of_seeds(x, options={"part": part / 2})
+
+
+def takes_numbers_for_bounds(task: Task) -> Cases:
+    low, high = task.seeds.bounds
+    x = task.seeds.inputs
+    moved = x + np.float32(0.1) * (high - low) if np.ndim(low) == 0 else x
+    return Cases.of_seeds(np.clip(moved, low, high))
+
+
 BROKEN_GENERATORS = {
     outside: "expected inputs within 0..1",
     float64: "expected float32, found float64",
@@ -165,6 +182,9 @@ BROKEN_GENERATORS = {
     positional_option: "expected a keyword-only parameter",
     option_without_default: "expected a default",
     option_without_type: "expected a type annotation",
+    chooses_what_is_no_option: "chose eps, expected its own options",
+    chooses_other_than_it_says: "when it is given the options it chose",
+    takes_numbers_for_bounds: "when bounds are arrays",
     option_of_another_type: "its default cannot be given as a text",
 }
 

@@ -47,6 +47,15 @@ def changes_answers(victim: Answers, suspect: Answers) -> float:
     return total_variation(victim, suspect)
 
 
+def changes_seeds(victim: Answers, suspect: Answers) -> float:
+    suspect.seed_labels[:] = suspect.labels
+    return total_variation(victim, suspect)
+
+
+def undeclared_seeds(victim: Answers, suspect: Answers) -> float:
+    return undeclared_outputs(victim, suspect) * (suspect.seed_labels is not None)
+
+
 def other_each_time(victim: Answers, suspect: Answers) -> float:
     return total_variation(victim, suspect) * np.random.uniform(0.5, 1)  # noqa: NPY002
 
@@ -80,6 +89,7 @@ BROKEN_METRICS: dict[str, tuple[Metric, str]] = {
             (Metric("broken", Access.PROBABILITIES, "adversarial", upside_down, 0.9), "slightly changed copies nearer"),
             (Metric("broken", Access.PROBABILITIES, "adversarial", by_place, 0.9), "whatever the order of the cases"),
             (Metric("broken", Access.PROBABILITIES, "adversarial", changes_answers, 0.9), "changed the answers"),
+            (Metric("broken", Access.PROBABILITIES, "adversarial", changes_seeds, 0.9), "changed the answers"),
             (Metric("broken", Access.PROBABILITIES, "adversarial", other_each_time, 0.9), "the first time and"),
             (
                 Metric("broken", Access.PROBABILITIES, "corners", undeclared_outputs, 0.9),
@@ -87,6 +97,7 @@ BROKEN_METRICS: dict[str, tuple[Metric, str]] = {
             ),
             (Metric("broken", Access.LABELS, "adversarial", total_variation, 0.9), "probabilities but the greatest"),
             (Metric("broken", Access.LAYERS, "corners", total_variation, 0.9), "without the suspect's probabilities"),
+            (Metric("broken", Access.LAYERS, "corners", undeclared_seeds, 0.9), "without the suspect's probabilities"),
             (Metric("broken", Access.GRADIENTS, "adversarial", total_variation, 0.9), "expected to need no gradients"),
             (Metric("broken", Access(0), "adversarial", total_variation, 0.9), "expected to need some Access"),
             (

@@ -6,7 +6,7 @@ from conforming import CONTROLS, REGISTRY, VICTIM, arranged
 from models import KINDS, SHAPE, Zoo, inputs
 from networks.architectures import BOUNDS
 
-from deepjudge_core import AuditSettings, Inputs, Model, Session, SuiteSettings, audit, open_model
+from deepjudge_core import AuditSettings, CalibrationSettings, Inputs, Model, Session, SuiteSettings, audit, open_model
 
 
 def explode(scores: np.ndarray, rows: slice) -> np.ndarray:
@@ -88,7 +88,8 @@ def test_live_models_are_audited_as_they_are(victim: str, zoo: Zoo) -> None:
     report = audit(
         *(owner, suspects, Inputs(x, y, BOUNDS)),
         controls=controls,
-        settings=AuditSettings(SuiteSettings(n=30, generators=["pgd"])),
+        # Random networks know nothing of the task.
+        settings=AuditSettings(SuiteSettings(n=30, generators=["pgd"]), CalibrationSettings(far=True)),
         session=Session(REGISTRY),
     )
     assert [str(suspect.decision) for suspect in report.suspects] == ["copy", "copy", "independent"]

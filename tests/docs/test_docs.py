@@ -202,9 +202,8 @@ def deepjudge_generators(): return [Generator("make", makes="adversarial", needs
 """
     make = "" if "def make" in source else "\ndef make(task): return Cases.of_seeds(1 - task.seeds.inputs)\n"
     registry = dj.load_registry({"mine": module(source + make + hooks)})
-    models = [testing.NumpyModel.random((6,), (8,), 3, seed) for seed in range(5)]
-    x = np.random.default_rng(0).uniform(0, 0.5, size=(40, 6)).astype(np.float32)
-    seeds = dj.select_seeds(models[0], x, models[0].predict(x).argmax(axis=1))
+    models = [toys.make_model(seed, shape=(6,), widths=(8,), classes=3) for seed in range(5)]
+    seeds = dj.select_seeds(models[0], *toys.make_inputs(models[0], 40))
     options = {"make": {"eps": 0.2}} if "eps" in source else {}
     try:
         suite = dj.build_suite(models[0], seeds, ["make"], layers=["dense1"], options=options, registry=registry)
@@ -324,7 +323,7 @@ def test_each_key_of_a_zoo_and_of_its_power_is_documented(cli: Cli) -> None:
     fresh = Network.fresh(toys.ToyArchitecture((12,), (10, 8), 4), np.random.default_rng(0))
     train(fresh, x[:1000], y[:1000], np.random.default_rng(0), schedule=Schedule(10, 2e-2)).save(Path("victim.toy"))
     np.savez("train.npz", x=x, y=y)
-    few = ("--control-count", "3", "--repeat", "1", "--epochs", "1")
+    few = ("--control-count", "3", "--repeat", "1", "--epochs", "10", "--rate", "0.02")
     for words in (
         ("zoo", "victim.toy", "--data", "train.npz", "--attacks", "tune,listen", *few, "-o", "zoo"),
         ("suite", "victim.toy", "--inputs", "train.npz", *MADE, "--order", "low", "-o", "suite.safetensors"),

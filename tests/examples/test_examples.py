@@ -10,13 +10,12 @@ import sys
 from pathlib import Path
 
 import jsonschema
-import numpy as np
 import pytest
+import toys
 from places import ROOT
 
 import deepjudge_core as dj
 from deepjudge_core.report.audit_json import schema
-from deepjudge_core.testing import NumpyModel
 
 pytestmark = pytest.mark.slow
 EXAMPLES = ROOT / "examples"
@@ -48,17 +47,14 @@ def top1(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a suite, a calibration and two observations, of a copy and of an independent model."""
     folder = tmp_path_factory.mktemp("audit")
-    victim = NumpyModel.random(SHAPE, (16, 16), 4, seed=0)
-    x = np.random.default_rng(0).uniform(size=(100, *SHAPE)).astype(np.float32)
-    seeds = dj.select_seeds(victim, x, victim.predict(x).argmax(axis=1), n=50)
+    victim = toys.make_model(shape=SHAPE, widths=(16, 16))
+    seeds = dj.select_seeds(victim, *toys.make_inputs(victim, 100), n=50)
     suite = dj.build_suite(victim, seeds, ["fgsm"], options={"fgsm": {"eps": 0.5}})
-    controls = [dj.observe(NumpyModel.random(SHAPE, (16, 16), 4, seed), suite) for seed in range(1, 5)]
+    controls = [dj.observe(toys.make_model(seed, shape=SHAPE, widths=(16, 16)), suite) for seed in range(1, 5)]
     dj.save_suite(folder / "suite.safetensors", suite)
     dj.save_calibration(folder / "calibration.safetensors", dj.calibrate(suite, controls))
-    # One that gives every input another class than the victim does.
-    *hidden, (matrix, bias) = victim.weights
-    turned = NumpyModel([*hidden, (np.roll(matrix, 1, axis=1), np.roll(bias, 1))], SHAPE)
-    for name, model in {"copy": victim.perturbed(0.01, seed=1), "other": turned}.items():
+    other = toys.make_model(9, shape=SHAPE, widths=(16, 16))
+    for name, model in {"copy": victim.perturbed(0.01, seed=1), "other": other}.items():
         dj.save_observation(folder / f"{name}.safetensors", dj.observe(model, suite))
     return folder
 

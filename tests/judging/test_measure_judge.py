@@ -89,7 +89,7 @@ def test_each_metric_sees_its_own_cases() -> None:
     metrics = [metric(on, on=on, distance=count) for on in ("clean", "adversarial", "corners")]
     measurements = measure(toys.suite(), toys.seen(1), [m.name for m in metrics], registry=registry_with(*metrics))
     assert [m.value for m in measurements.values()] == [0, 0, 0]
-    assert sizes == [(20, 20, (20, 8)), (10, 10, (10, 8)), (14, 14, (14, 8))]
+    assert sizes == [(20, 20, (20, 8)), (15, 15, (15, 8)), (14, 14, (14, 8))]
 
 
 def test_the_chosen_metrics_in_their_order() -> None:
@@ -358,7 +358,7 @@ def test_fewer_than_three_controls_decide_nothing(controls: int) -> None:
 def test_points_to_on_real_models() -> None:
     verdict = verdict_on(toys.suite(), noise=0.05)
     assert (verdict.decision, verdict.points_to) == (Decision.COPY, "weights")
-    assert verdict_on(toys.suite(), noise=0.4).points_to == "weights-changed-behaviour"
+    assert verdict_on(toys.suite(), noise=0.1).points_to == "weights-changed-behaviour"
     assert verdict_on(toys.suite(), seed=9).decision is Decision.INDEPENDENT
     verdict = verdict_on(toys.suite(), noise=0.05, access=Access.LABELS)
     assert (verdict.decision, verdict.points_to) == (Decision.COPY, "behaviour")
@@ -544,9 +544,11 @@ def test_a_suspect_that_fails_does_not_keep_others_from_being_judged() -> None:
         ("toy-9", "independent", None),
         ("Toy", "independent", None),
     ]
-    assert report.suspects[3].accuracy is not None
-    assert report.suspects[3].accuracy >= 0.9
-    assert report.suspects[5].accuracy < 0.9  # type: ignore[operator]
+    x, y = (column[toys.suite().rows("clean")] for column in (toys.suite().cases.inputs, toys.suite().cases.labels))
+    for place, model in ((1, toys.make_model(2)), (3, toys.make_model(noise=0.05)), (6, toys.make_model(8))):
+        assert report.suspects[place].accuracy == np.mean(model.predict(x).argmax(axis=1) == y)
+    assert (report.suspects[0].accuracy, report.suspects[2].accuracy) == (None, None)
+    assert len({suspect.accuracy for suspect in report.suspects}) > 2
     assert report.suspects[1].model is not None
     assert report.rule_options == {"share": 0.5, "alpha": {}}
 
@@ -659,7 +661,7 @@ def test_every_decision_of_every_pair_of_votes() -> None:
 
 def test_a_copy_among_the_controls_is_pointed_out() -> None:
     honest = [toys.seen(seed) for seed in range(1, 6)]
-    for copies, expected in (([], 0), ([toys.seen(0, noise=0.2)], 1)):
+    for copies, expected in (([], 0), ([toys.seen(0, noise=0.07)], 1)):
         calibration = calibrate(toys.suite(), [*honest, *copies], registry=toys.registry())
         report = toys.outcome(
             toys.suite(),
@@ -672,7 +674,7 @@ def test_a_copy_among_the_controls_is_pointed_out() -> None:
         for doubt, copy in zip(report.doubts, copies, strict=True):
             expect_facts(doubt, copy.model.name)
         assert report_to_json(report)["calibration"]["notes"] == list(report.doubts)
-    few = calibrate(toys.suite(), [*honest[:2], toys.seen(0, noise=0.2)], registry=toys.registry())
+    few = calibrate(toys.suite(), [*honest[:2], toys.seen(0, noise=0.07)], registry=toys.registry())
     assert Judge.of(JudgeSettings(rule="nearest"), toys.registry()).doubts(few) == ()
 
 

@@ -42,9 +42,9 @@ Change = Callable[[int, Array, list[Array]], list[Array]]
 class Fickle(toys.NumpyModel):
     """Answers something else than its weights say, by the call and by the batch."""
 
-    def __init__(self, change: Change, seed: int = 7, **facts: Any) -> None:
-        honest = toys.make_model(seed)
-        super().__init__(honest.weights, toys.SHAPE, name="fickle", **facts)
+    def __init__(self, change: Change, seed: int = 7, noise: float = 0.0, **facts: Any) -> None:
+        steady = toys.make_model(seed, noise=noise)
+        super().__init__(steady.weights, toys.SHAPE, name="fickle", **facts)
         self.change, self.calls, self.rows = change, 0, 0
 
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
@@ -183,7 +183,8 @@ def audited(*models: Any, calibration: Calibration | None = None) -> tuple[Suspe
 
 def test_the_report_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    suspects = [toys.Toy(Fickle(noisy(3))), toys.Toy(Fickle(noisy(0.05), seed=0)), toys.Toy(toys.make_model(9))]
+    models = Fickle(noisy(3)), Fickle(noisy(0.05), seed=0, noise=0.05), toys.make_model(9)
+    suspects = [toys.Toy(model) for model in models]
     report = toys.outcome(
         toys.suite(), toys.calibration(), suspects, JudgeSettings(rule="nearest"), registry=toys.registry()
     )
@@ -202,7 +203,7 @@ def test_the_report_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_it_stands_in_files(tmp_path: Path) -> None:
-    observation = observe(Fickle(noisy(3)), toys.suite())
+    observation = observe(Fickle(noisy(0.5)), toys.suite())
     save_observation(tmp_path / "o", observation)
     assert load_observation(tmp_path / "o").unsteady == observation.unsteady
     calibration = calibrate(toys.suite(), [toys.seen(1), toys.seen(2), observation], registry=toys.registry())

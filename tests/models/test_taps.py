@@ -1,11 +1,15 @@
 """The rules that find taps, on graphs written by hand."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 from refusals import refused
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
-from deepjudge_core.models.taps import Op, Role, Tap, find_taps
+from deepjudge_core.models.taps import Op, Role, Tap, axes_of_reshape, find_taps
+from deepjudge_core.types import Array
 
 
 def op(name: str, role: Role, *inputs: str, rank: int = 2, **facts) -> Op:
@@ -315,3 +319,239 @@ def test_a_projection_puts_features_last() -> None:
 def test_channels_of_broadcast_operands_are_those_of_the_full_one() -> None:
     added = op("added", Role.ELEMENTWISE, "bias", "conv", rank=4)
     assert after_conv(op("bias", Role.PROJECTION, "x"), added, last="added") == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "axes"),
+    [
+        (["n", 4, 5, 6], ["n", 4, 30], (0, 1, -1)),
+        (["n", 5, 6, 4], ["n", 30, 4], (0, -1, 3)),
+        (["n", 30, 4], ["n", 5, 6, 4], (0, -1, -1, 2)),
+        (["n", 5, 8], ["n", 5, 2, 4], (0, 1, -1, -1)),
+        (["n", 4, 5, 6], ["n", 4, 5, 6], (0, 1, 2, 3)),
+        (["n", 4, 5, 6], ["n", 120], ()),
+        (["n", 4, 5], ["m", 5], ()),
+    ],
+)
+def test_what_a_reshape_keeps(before: list[object], after: list[object], axes: tuple[int, ...]) -> None:
+    assert axes_of_reshape(before, after) == axes
+
+
+def test_channels_stay_where_a_reshape_joins_the_other_axes() -> None:
+    joined = op("joined", Role.RESHAPE, "conv", rank=3, permutation=(0, 1, -1))
+    assert after_conv(joined, last="joined") == 1
+    moved = op("moved", Role.TRANSPOSE, "joined", rank=3, permutation=(0, 2, 1))
+    assert after_conv(joined, moved, last="moved") == 2
+
+
+# One place for one function
+
+
+def unpooled(*ops: Op) -> list[Tap]:
+    return taps(CONV, *ops, op("logits", Role.PROJECTION, ops[-1].name))
+
+
+POOL = {"rank": 4, "channel": 1}
+
+
+def test_an_activation_is_heard_behind_the_max_pooling_in_either_order() -> None:
+    relu = op("relu", Role.ACTIVATION, "conv", rank=4)
+    assert unpooled(relu, op("pool", Role.MAX_POOL, "relu", **POOL))[0] == Tap("pool", 1)
+    pool = op("pool", Role.MAX_POOL, "conv", **POOL)
+    assert unpooled(pool, op("relu", Role.ACTIVATION, "pool", rank=4))[0] == Tap("relu", 1)
+
+
+def test_what_passes_values_on_may_stand_before_the_pooling() -> None:
+    relu = op("relu", Role.ACTIVATION, "conv", rank=4)
+    drop = op("drop", Role.IDENTITY, "relu", rank=4)
+    nhwc = op("nhwc", Role.TRANSPOSE, "drop", rank=4, permutation=(0, 2, 3, 1))
+    assert unpooled(relu, drop, nhwc, op("pool", Role.MAX_POOL, "nhwc", rank=4))[0] == Tap("pool", 3)
+
+
+def test_zeros_around_and_joined_axes_may_stand_before_the_pooling() -> None:
+    relu, pad = op("relu", Role.ACTIVATION, "conv", rank=4), op("pad", Role.PAD, "relu", rank=4)
+    assert unpooled(relu, pad, op("pool", Role.MAX_POOL, "pad", **POOL))[0] == Tap("pool", 1)
+    joined = op("joined", Role.RESHAPE, "relu", rank=3, permutation=(0, 1, -1))
+    assert unpooled(relu, joined, op("most", Role.MAX_POOL, "joined", permutation=(0, 1)))[0] == Tap("most", 1)
+
+
+def test_several_poolings_are_looked_through_and_one_over_channels_is_not() -> None:
+    relu, pool = op("relu", Role.ACTIVATION, "conv", rank=4), op("pool", Role.MAX_POOL, "relu", **POOL)
+    assert unpooled(relu, pool, op("pool2", Role.MAX_POOL, "pool", **POOL))[0] == Tap("pool2", 1)
+    over = op("over", Role.MAX_POOL, "relu", rank=4, permutation=(0, -1, 2, 3))
+    assert unpooled(relu, over)[0] == Tap("relu", 1)
+
+
+@pytest.mark.parametrize("role", [Role.KEEP, Role.ELEMENTWISE])
+def test_what_changes_values_before_the_pooling_keeps_the_tap_where_it_is(role: Role) -> None:
+    relu, norm = op("relu", Role.ACTIVATION, "conv", rank=4), op("norm", role, "relu", rank=4)
+    assert unpooled(relu, norm, op("pool", Role.MAX_POOL, "norm", **POOL))[0] == Tap("relu", 1)
+
+
+def test_an_activation_that_is_used_beside_the_pooling_stays_where_it_is() -> None:
+    relu, pool = op("relu", Role.ACTIVATION, "conv", rank=4), op("pool", Role.MAX_POOL, "relu", **POOL)
+    assert taps(CONV, relu, pool, op("logits", Role.PROJECTION, "pool", "relu"))[0] == Tap("relu", 1)
+
+
+def test_a_flattened_activation_has_the_axes_of_before() -> None:
+    flat = op("flat", Role.RESHAPE, "conv")
+    assert unpooled(flat, op("relu", Role.ACTIVATION, "flat"))[0] == Tap("relu", 1, "conv")
+    gate = [op("sigmoid", Role.SIGMOID, "flat"), op("silu", Role.MULTIPLY, "flat", "sigmoid")]
+    assert unpooled(flat, *gate)[0] == Tap("silu", 1, "conv")
+    relu = op("relu", Role.ACTIVATION, "conv", rank=4)
+    assert unpooled(relu, op("flat", Role.RESHAPE, "relu"))[0] == Tap("relu", 1)
+
+
+# Activations spelt out
+
+
+def step(name: str, inputs: str, function: Callable[..., Array], role: Role = Role.ELEMENTWISE) -> Op:
+    return op(name, role, *inputs.split(), function=function)
+
+
+def relu6(name: str, source: str) -> Op:
+    return step(name, source, lambda x: np.clip(x, 0, 6), Role.ACTIVATION)
+
+
+SPELT = {
+    "x * (x > 0)": [
+        step("kink", "dense", lambda x: x > 0),
+        step("end", "dense kink", lambda x, k: x * k, Role.MULTIPLY),
+    ],
+    "where(x > 0, x, 0)": [
+        step("kink", "dense", lambda x: x > 0),
+        step("end", "kink dense", lambda k, x: np.where(k, x, 0), Role.MULTIPLY),
+    ],
+    "max(x, a * x)": [
+        step("part", "dense", lambda x: 0.1 * x, Role.AFFINE),
+        step("end", "dense part", np.maximum),
+    ],
+    "max(x, a * x), a for each channel": [
+        step("part", "dense", lambda x: x * np.array([[0.1, 0.2, 0.3]]), Role.AFFINE),
+        step("end", "dense part", np.maximum),
+    ],
+    "-min(-x, 0)": [
+        step("minus", "dense", lambda x: -x, Role.AFFINE),
+        step("least", "minus", lambda x: np.minimum(x, 0), Role.ACTIVATION),
+        step("end", "least", lambda x: -x, Role.AFFINE),
+    ],
+    "(x + |x|) / 2": [
+        step("abs", "dense", np.abs),
+        step("sum", "dense abs", np.add, Role.AFFINE),
+        step("end", "sum", lambda x: x / 2, Role.AFFINE),
+    ],
+    "x * relu6(x + 3) / 6": [
+        step("plus3", "dense", lambda x: x + 3, Role.AFFINE),
+        relu6("relu6", "plus3"),
+        step("product", "dense relu6", lambda x, y: x * y, Role.MULTIPLY),
+        step("end", "product", lambda x: x / 6, Role.AFFINE),
+    ],
+    "min(relu(x), 6)": [
+        step("relu", "dense", lambda x: np.maximum(x, 0), Role.ACTIVATION),
+        step("end", "relu", lambda x: np.minimum(x, 6), Role.ACTIVATION),
+    ],
+    "x / (1 + |x|)": [
+        step("abs", "dense", np.abs),
+        step("plus1", "abs", lambda x: 1 + x, Role.AFFINE),
+        step("end", "dense plus1", np.divide),
+    ],
+    "log(1 + exp(x))": [
+        step("exp", "dense", np.exp),
+        step("plus1", "exp", lambda x: 1 + x, Role.AFFINE),
+        step("end", "plus1", np.log),
+    ],
+    "x / (1 + exp(-x))": [
+        step("minus", "dense", lambda x: -x, Role.AFFINE),
+        step("exp", "minus", np.exp),
+        step("plus1", "exp", lambda x: 1 + x, Role.AFFINE),
+        step("end", "dense plus1", np.divide),
+    ],
+    "where(x > 0, x, exp(x) - 1)": [
+        step("kink", "dense", lambda x: x > 0),
+        step("exp", "dense", np.expm1),
+        step("end", "kink dense exp", np.where, Role.MULTIPLY),
+    ],
+    "2 / (1 + exp(-2 x)) - 1": [
+        step("twice", "dense", lambda x: -2 * x, Role.AFFINE),
+        step("exp", "twice", np.exp),
+        step("share", "exp", lambda x: 2 / (1 + x)),
+        step("end", "share", lambda x: x - 1, Role.AFFINE),
+    ],
+    "relu(relu(x))": [
+        step("relu", "dense", lambda x: np.maximum(x, 0), Role.ACTIVATION),
+        step("end", "relu", lambda x: np.maximum(x, 0), Role.ACTIVATION),
+    ],
+    "x * (1 + erf(x)) / 2, of unknown values": [
+        op("erf", Role.ACTIVATION, "dense"),
+        op("plus1", Role.AFFINE, "erf"),
+        op("end", Role.MULTIPLY, "dense", "plus1"),
+    ],
+}
+
+
+@pytest.mark.parametrize("spelt", SPELT.values(), ids=SPELT)
+def test_an_activation_spelt_out_is_one_tap_at_its_end(spelt: list[Op]) -> None:
+    assert names(DENSE, *spelt, op("logits", Role.PROJECTION, "end")) == ["end", "logits"]
+
+
+NONE = {
+    "|x|": [step("abs", "dense", np.abs), step("end", "abs", lambda x: x + 1, Role.AFFINE)],
+    "maxout": [op("other", Role.PROJECTION, "x"), step("end", "dense other", np.maximum)],
+    "x ** 2": [step("end", "dense", np.square)],
+    "exp(x), of a softmax": [
+        step("exp", "dense", np.exp),
+        op("sum", Role.OTHER, "exp"),
+        step("end", "exp sum", np.divide),
+    ],
+    "clip(x, -1e4, 1e4)": [step("end", "dense", lambda x: np.clip(x, -1e4, 1e4), Role.ACTIVATION)],
+}
+
+
+@pytest.mark.parametrize("spelt", NONE.values(), ids=NONE)
+def test_arithmetic_that_is_no_activation_is_no_tap(spelt: list[Op]) -> None:
+    assert names(DENSE, *spelt, op("logits", Role.PROJECTION, "end")) == ["logits"]
+
+
+def test_a_shortcut_around_an_activation_spelt_out_is_no_part_of_it() -> None:
+    added = step("sum", "dense end", np.add, Role.AFFINE)
+    assert names(DENSE, *SPELT["x * (x > 0)"], added, op("logits", Role.PROJECTION, "sum")) == ["end", "logits"]
+
+
+def test_a_number_behind_an_activation_that_is_whole_is_no_part_of_it() -> None:
+    half = step("half", "end", lambda x: x / 2, Role.AFFINE)
+    assert names(DENSE, *SPELT["x * (x > 0)"], half, op("logits", Role.PROJECTION, "half")) == ["end", "logits"]
+
+
+def test_a_part_that_something_else_uses_is_a_tap_too() -> None:
+    graph = [*SPELT["min(relu(x), 6)"], op("logits", Role.PROJECTION, "end", "relu")]
+    assert names(DENSE, *graph) == ["relu", "end", "logits"]
+
+
+def test_preprocessing_without_weights_makes_no_activation() -> None:
+    mask = op("mask", Role.ELEMENTWISE, "x", rank=4, function=lambda x: x > 0)
+    chosen = op("chosen", Role.MULTIPLY, "mask", "x", rank=4, function=lambda k, x: x * k)
+    assert names(mask, chosen, op("logits", Role.PROJECTION, "chosen")) == ["logits"]
+    limits = op("limits", Role.ACTIVATION, "x", rank=4, function=lambda x: np.clip(x, 0, 1))
+    assert names(limits, op("logits", Role.PROJECTION, "limits")) == ["logits"]
+
+
+def test_a_function_that_cannot_be_computed_is_not_known() -> None:
+    def fails(x: Array) -> Array:
+        raise RuntimeError("no such kernel")
+
+    assert names(DENSE, step("end", "dense", fails), op("logits", Role.PROJECTION, "end")) == ["logits"]
+
+
+def test_long_chains_of_arithmetic_are_looked_at_piece_by_piece() -> None:
+    calls = []
+
+    def plus(x: Array) -> Array:
+        calls.append(x)
+        return x + 1
+
+    last, chain = "dense", []
+    for place in range(600):
+        chain.append(step(f"plus{place}", last, plus))
+        last = f"plus{place}"
+    assert names(DENSE, *chain, op("logits", Role.PROJECTION, last)) == ["logits"]
+    assert len(calls) <= 32 * 600

@@ -11,7 +11,8 @@ from deepjudge_blackbox.fgsm import fgsm
 from deepjudge_blackbox.losses import Margin, cross_entropy
 from deepjudge_blackbox.mistakes import mistakes
 from deepjudge_blackbox.pgd import pgd
-from deepjudge_whitebox.neuron_corners import neuron_corners, thresholds
+from deepjudge_blackbox.radius import ENOUGH, RADII
+from deepjudge_whitebox.neuron_corners import ladder, neuron_corners, thresholds
 from refusals import refused
 from scipy.special import softmax
 
@@ -222,8 +223,61 @@ def test_pgd_without_projection_goes_as_far_as_its_steps():
 
 
 def test_pgd_passes_once_for_each_step(task, victim):
-    pgd(task, steps=7)
+    pgd(task, eps=0.1, steps=7)
     assert victim.passes == [20] * 7
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd])
+@pytest.mark.parametrize("range_", [0.1, 1, 10])
+def test_without_a_radius_the_least_is_taken_that_fools_enough(attack, range_):
+    model = linear(np.random.default_rng(0).normal(size=(12, 4)).tolist())
+    bounds = (-range_, 3 * range_)
+    cases = attack(make_task(model, n=50, bounds=bounds))
+
+    def fooled(radius: float) -> float:
+        task = make_task(model, n=50, bounds=bounds)
+        return np.mean(model.predict(attack(task, eps=radius).inputs).argmax(axis=1) != task.seeds.labels)
+
+    shares = [fooled(radius) for radius in RADII]
+    assert shares[0] < ENOUGH < shares[-1]
+    place = RADII.index(cases.options["eps"])
+    assert shares[place] > ENOUGH - 0.1  # pgd's start is another one while it tries
+    assert shares[place - 1] < ENOUGH + 0.1
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd])
+def test_where_no_radius_fools_as_many_the_least_is_taken_that_fools_nearly_the_most(attack):
+    # Class 0 where the input lies below 0.6, whatever else it is: the seeds at 0.5 are fooled by 0.1, those at 0 never.
+    model = linear([[-1.0, 1.0]], [0.6, -0.6])
+    task = make_task(model, n=30, bounds=(0, 1))
+    task.seeds.inputs[:] = np.where(np.arange(30) % 3, 0.0, 0.52)[:, None]
+    task.seeds.labels[:] = 0
+    assert attack(task).options["eps"] == 0.1
+    nowhere = linear([[0, 0], [0, 0]], [1, 0])
+    assert attack(make_task(nowhere)).options["eps"] == RADII[0]
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd])
+def test_the_radius_that_was_chosen_makes_the_same_cases(attack, victim):
+    cases = attack(make_task(victim))
+    assert cases.options["eps"] in RADII
+    again = attack(make_task(victim), **cases.options)
+    assert np.array_equal(again.inputs, cases.inputs)
+    assert again.options == cases.options
+
+
+def test_a_step_of_pgd_is_a_fifth_of_the_radius(victim):
+    assert pgd(make_task(victim), eps=0.15).options == {"eps": 0.15, "step": 0.03}
+    assert pgd(make_task(victim), eps=0.2, step=0.01).options == {"eps": 0.2, "step": 0.01}
+
+
+def test_choosing_a_radius_costs_a_few_seeds():
+    model = linear(np.random.default_rng(0).normal(size=(12, 4)).tolist(), kind=Counting)
+    pgd(make_task(model, n=1000), steps=2)
+    *tried, one, two = model.passes
+    assert (one, two) == (1000, 1000)
+    assert len(tried) <= 5 * 2  # bisecting nineteen radii
+    assert set(tried) == {100}
 
 
 @pytest.mark.parametrize("kappa", [0.0, 2.0])
@@ -274,9 +328,13 @@ def test_options_out_of_range(generator, options):
 # --- neuron corners
 
 
+def of_factors(task: Task, *factors: float) -> dict[str, np.ndarray]:
+    return thresholds(task.victim, task.layers, task.training_inputs, factors)
+
+
 def outputs_of(task: Task, cases: Cases) -> tuple[np.ndarray, np.ndarray]:
     """Of each case the output of its neuron, and the limit of that."""
-    limits = thresholds(task.victim, task.layers, task.training_inputs, 2.0)
+    limits = {layer: rows[0] for layer, rows in of_factors(task, 2.0).items()}
     activations = task.victim.activations(cases.inputs, task.layers)
     made_for = [(task.layers[layer], neuron) for layer, neuron in zip(cases.layers, cases.neurons, strict=True)]
     outputs = [activations[layer][i, neuron] for i, (layer, neuron) in enumerate(made_for)]
@@ -289,7 +347,7 @@ def places(cases: Cases) -> list[tuple[int, int, int]]:
 
 def test_cases_are_beyond_the_limits_and_within_the_bounds(task):
     before = task.seeds.inputs.copy()
-    cases = neuron_corners(task, m=2.0, iterations=200)
+    cases = neuron_corners(task, m=2.0, iterations=200, lower=False)
     outputs, limits = outputs_of(task, cases)
     assert len(outputs) > 20
     assert np.all(outputs > limits)
@@ -326,11 +384,11 @@ def test_all_pairs_at_once_find_what_one_at_a_time_finds(activation, m):
     victim = NumpyModel.random(SHAPE, [6, 5], 3, seed=4, activation=activation, batch_size=7)
     task = make_task(victim, n=8)
     options = {"step": 0.02, "iterations": 80}
-    cases = neuron_corners(task, m=m, per_neuron=8, tries=8, **options)
-    limits = thresholds(victim, task.layers, task.training_inputs, m)
+    cases = neuron_corners(task, m=m, per_neuron=8, tries=8, lower=False, **options)
+    limits = of_factors(task, m)
     expected = {}
     for i, layer in enumerate(task.layers):
-        for neuron, limit in enumerate(limits[layer]):
+        for neuron, limit in enumerate(limits[layer][0]):
             for seed in range(8):
                 x = one_pair_at_a_time(task, layer, neuron, seed, limit, **options)
                 if x is not None:
@@ -398,7 +456,7 @@ def test_a_dead_neuron_is_unreached_and_costs_one_pass():
 def test_pairs_in_a_corner_of_the_bounds_leave():
     victim = linear([[1, 0], [-1, 0]], kind=Counting)
     task = make_task(victim, bounds=(0, 1))
-    cases = neuron_corners(task, m=3, iterations=1000)
+    cases = neuron_corners(task, m=3, iterations=1000, lower=False)
     assert len(cases.inputs) == 0
     assert cases.inputs.shape == (0, 2)
     assert cases.unreached == ((0, 0), (0, 1))
@@ -410,13 +468,69 @@ def test_no_layer_makes_no_case(victim):
     assert (len(cases.inputs), cases.unreached) == (0, ())
 
 
+def test_the_ladder_goes_from_m_towards_1():
+    assert ladder(3.0) == (3, 2.5, 2, 1.5, 1.25, 1.125, 1.0625, 1.03125)
+    assert ladder(2.0) == (2, 1.75, 1.5, 1.25, 1.125, 1.0625, 1.03125, 1.015625)
+    assert ladder(1.0) == (1,)
+    assert ladder(0.5) == (0.5,)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_each_neuron_has_the_greatest_m_at_which_it_was_reached(activation):
+    victim = NumpyModel.random(SHAPE, [16, 8], 4, seed=0, activation=activation)
+    how = {"iterations": 150, "per_neuron": 2}
+    cases = neuron_corners(make_task(victim), m=3.0, **how)
+    by_factor = {m: neuron_corners(make_task(victim), m=m, lower=False, **how) for m in ladder(3.0)}
+    expected, unreached, reached = set(), set(), {}
+    for i, layer in enumerate(victim.layers):
+        for neuron in range(victim.layers[layer]):
+            found = {m: [p for p in places(one) if p[:2] == (i, neuron)] for m, one in by_factor.items()}
+            greatest = next((m for m, own in found.items() if own), None)
+            if greatest is None:
+                unreached.add((i, neuron))
+            else:
+                expected |= set(found[greatest])
+                reached.setdefault(layer, {}).setdefault(f"{greatest:.10g}", []).append(neuron)
+    assert set(places(cases)) == expected
+    assert set(cases.unreached) == unreached
+    assert cases.details == {"m": {layer: reached.get(layer, {}) for layer in victim.layers}}
+    assert len({m for own in reached.values() for m in own}) >= 2  # they differ
+    lookup = {m: dict(zip(places(one), one.inputs, strict=True)) for m, one in by_factor.items()}
+    for place, x in zip(places(cases), cases.inputs, strict=True):
+        layer = list(victim.layers)[place[0]]
+        [m] = [float(m) for m, own in reached[layer].items() if place[1] in own]
+        np.testing.assert_allclose(x, lookup[m][place], atol=1e-5)
+
+
+def test_what_was_lowered_is_noted():
+    victim = linear([[1, 0], [0, 1]])
+    task = make_task(victim, bounds=(0, 10))
+    task.training_inputs[:, 0] *= 0.3  # greatest about 3: within reach thrice; about 10: not at all
+    cases = neuron_corners(task)
+    assert cases.details == {"m": {"logits": {"3": [0]}}}
+    assert cases.notes == ()
+    task.training_inputs[:, 0] *= 2
+    cases = neuron_corners(task)
+    assert cases.details == {"m": {"logits": {"1.5": [0]}}}
+    [note] = cases.notes
+    assert "'logits' (1.5: 1)" in note
+    assert cases.unreached == ((0, 1),)
+
+
+def test_a_network_of_which_no_neuron_comes_to_three_times_its_greatest_has_cases_all_the_same():
+    victim = NumpyModel.random((8,), [12, 6], 3, seed=3)
+    task = make_task(victim, layers=("dense2",), bounds=(0, 1))
+    assert len(set(neuron_corners(task, lower=False).neurons)) < 2
+    assert len(set(neuron_corners(task).neurons)) >= 3
+
+
 @pytest.mark.parametrize("m", [3.0, 1.5])
 def test_thresholds(m, monkeypatch):
     monkeypatch.setattr(corners, "_TRAINING_ROWS", 7)
     weights = [(np.eye(3), np.zeros(3)), (np.diag([1.0, 1, -1]), np.array([0.0, -5, 0]))]
     victim = NumpyModel(weights, (3,))
     x = np.random.default_rng(0).uniform(-1, 1, (50, 3)).astype(np.float32)
-    limits = thresholds(victim, ["logits"], x, m)["logits"]
+    limits = thresholds(victim, ["logits"], x, (2 * m, m))["logits"][1]
     top, low = np.maximum(x, 0).max(axis=0), np.maximum(x, 0).min(axis=0)
     assert limits[0] == pytest.approx(m * top[0])
     assert limits[1] == pytest.approx(top[1] - 5 + (m - 1) * (top[1] - low[1]))  # all outputs are below 0

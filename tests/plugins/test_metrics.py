@@ -5,7 +5,7 @@ import deepjudge_whitebox
 import numpy as np
 import pytest
 from deepjudge_blackbox import metrics as blackbox
-from deepjudge_blackbox.metrics import akh, cka, jsd, robd, sac
+from deepjudge_blackbox.metrics import akh, cka, jsd, robd, robd_reference, sac
 from deepjudge_whitebox.metrics import is_active, lad, lod, nad, nnod, nod
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,10 +14,11 @@ from scipy.spatial.distance import jensenshannon
 from deepjudge_core.components.values import Answers
 from deepjudge_core.models.model import Access
 
-BLACK_BOX = (robd, jsd, sac, cka, akh)
+BLACK_BOX = (robd, robd_reference, jsd, sac, cka, akh)
 WHITE_BOX = (nod, nad, lod, lad, nnod)
 UPPER = {
     robd: 1,
+    robd_reference: 1,
     jsd: math.log(2),
     sac: 1,
     cka: 2,
@@ -52,10 +53,14 @@ def rows(a: Answers, order: np.ndarray) -> Answers:
         a.probabilities[order],
         {name: values[order] for name, values in a.activations.items()},
         {name: neurons[order] for name, neurons in a.made_for.items()},
+        None if a.seed_labels is None else a.seed_labels[order],
     )
 
 
-@pytest.mark.parametrize("metric", BLACK_BOX + WHITE_BOX)
+SYMMETRIC = [metric for metric in BLACK_BOX + WHITE_BOX if metric is not robd]
+
+
+@pytest.mark.parametrize("metric", SYMMETRIC)
 @given(one=st.integers(0, 10**6), other=st.integers(0, 10**6), cases=st.integers(1, 30))
 @settings(max_examples=25, deadline=None)
 def test_properties_of_a_distance(metric, one, other, cases):
@@ -90,13 +95,65 @@ def test_jsd_of_answers_that_differ_by_rounding_is_nearly_0_and_not_negative():
     assert 0 <= jsd(a, Answers(a.labels, nudged)) < 1e-12
 
 
-def test_robd_counts_how_many_more_cases_are_classified_as_the_ground_truth():
+def asked(seed: int, cases: int, classes: int = 4) -> tuple[Answers, Answers]:
+    """A victim that errs on most cases, and a suspect that agrees with it, knows the seeds, or both, here and there."""
+    rng, eye = np.random.default_rng(seed), np.eye(classes, dtype=np.float32)
+    labels = rng.integers(0, classes, cases)
+    ours = (labels + np.where(rng.random(cases) < 0.1, 0, rng.integers(1, classes, cases))) % classes
+    ours[0] = (labels[0] + 1) % classes
+    theirs = np.where(rng.random(cases) < 0.5, ours, rng.integers(0, classes, cases))
+    seeds = np.where(rng.random(cases) < 0.7, labels, rng.integers(0, classes, cases))
+    return Answers(labels, eye[ours], seed_labels=labels), Answers(labels, eye[theirs], seed_labels=seeds)
+
+
+@given(seed=st.integers(0, 10**6), cases=st.integers(1, 30))
+@settings(max_examples=50, deadline=None)
+def test_robd_case_by_case(seed, cases):
+    victim, suspect = asked(seed, cases)
+    counted = alike = 0
+    for case in range(cases):
+        truth = int(victim.labels[case])
+        ours, theirs = (list(a.probabilities[case]).index(1) for a in (victim, suspect))
+        if ours == truth:
+            continue
+        counted += 1
+        if theirs == ours and int(suspect.seed_labels[case]) == truth:
+            alike += 1
+    assert robd(victim, suspect) == pytest.approx(1 - alike / counted, abs=1e-12)
+    assert robd(victim, victim) == 0
+    order = np.random.default_rng(seed).permutation(cases)
+    assert robd(rows(victim, order), rows(suspect, order)) == pytest.approx(robd(victim, suspect), abs=1e-12)
+
+
+def test_robd_of_who_errs_as_the_victim_and_of_who_errs_otherwise():
+    eye = np.eye(3, dtype=np.float32)
+    labels = np.array([0, 1, 2, 0, 1])
+    victim = Answers(labels, eye[[1, 2, 0, 0, 2]], seed_labels=labels)  # it errs on four
+
+    def suspect(answered: list[int], seeds: list[int] | None) -> Answers:
+        return Answers(labels, eye[answered], seed_labels=None if seeds is None else np.array(seeds))
+
+    right = list(labels)
+    assert robd(victim, suspect([1, 2, 0, 2, 2], right)) == 0  # whatever it says where the victim is right
+    assert robd(victim, suspect(right, right)) == 1
+    assert robd(victim, suspect([2, 0, 1, 1, 0], right)) == 1  # it errs on all, and never as the victim
+    assert robd(victim, suspect([1, 2, 0, 2, 2], [1, 2, 0, 0, 2])) == 1  # it does not know the seeds of the cases
+    assert robd(victim, suspect([1, 2, 0, 2, 2], [0, 1, 0, 0, 2])) == 2 / 4
+    assert robd(victim, suspect([1, 2, 0, 2, 2], None)) == 0  # where nothing is known of the seeds
+    with pytest.raises(ValueError, match="case"):
+        robd(Answers(labels, eye[labels]), victim)
+
+
+def test_the_distance_of_the_paper_counts_how_many_more_cases_are_classified_as_the_ground_truth():
     eye = np.eye(3, dtype=np.float32)
     labels = np.array([0, 1, 2, 0, 1])
     victim = Answers(labels, eye[[1, 2, 0, 0, 2]])  # right once
     suspect = Answers(labels, eye[[0, 1, 2, 1, 2]])  # right three times
-    assert robd(victim, suspect) == pytest.approx(2 / 5)
-    assert robd(suspect, victim) == pytest.approx(2 / 5)
+    for distance in (robd_reference(victim, suspect), robd(victim, suspect, reference=True)):
+        assert distance == pytest.approx(2 / 5)
+    assert robd_reference(suspect, victim) == pytest.approx(2 / 5)
+    # One that errs in its own way is as near as one that errs as the victim does.
+    assert robd_reference(victim, Answers(labels, eye[[2, 0, 1, 0, 2]])) == 0
 
 
 @pytest.mark.parametrize("cases", [1, 2, 9, 30])
@@ -281,10 +338,11 @@ def test_no_case_is_an_error_of_one_line(metric):
 def test_what_the_plugins_register():
     metrics = [*deepjudge_blackbox.deepjudge_metrics(), *deepjudge_whitebox.deepjudge_metrics()]
     facts = {m.name: (m.needs, m.on, m.alpha, m.upper, m.group) for m in metrics}
-    assert {m.name for m in metrics if not m.default} == {"sac", "cka", "akh", "nnod"}
+    assert {m.name for m in metrics if not m.default} == {"robd-reference", "sac", "cka", "akh", "nnod"}
     corners = (Access.LAYERS, "corners", 0.6)
     assert facts == {
         "robd": (Access.LABELS, "adversarial", 0.9, 1, "black-box"),
+        "robd-reference": (Access.LABELS, "adversarial", 0.9, 1, "black-box"),
         "jsd": (Access.PROBABILITIES, "adversarial", 0.9, math.log(2), "black-box"),
         "nod": (*corners, math.inf, "white-box"),
         "nad": (*corners, 1, "white-box"),

@@ -151,6 +151,23 @@ def test_what_the_bound_says_of_honest_models(n, bound, rate):
         expect_facts(judgement.statement, f"{100 * judgement.votes['jsd'].false_positive_rate:.3g} %")
 
 
+@pytest.mark.parametrize(
+    ("strata", "advice"), [((), "--stratum"), (("same-data",) * 3 + ("other-data",) * 3, "strata=true")]
+)
+def test_controls_of_two_kinds_are_told_what_to_do(strata, advice):
+    controls = np.array([1.0, 1.1, 1.2, 9.0, 9.1, 9.2])
+    judgement = voting({"jsd": Evidence(0.1, controls, 0.9, strata)})
+    vote = judgement.votes["jsd"]
+    assert (judgement.decision, vote.vote) == (Decision.INCONCLUSIVE, None)
+    expect_facts(vote.reason, "1..1.2", "9..9.2", "3 controls", advice)
+    # Controls of one kind that say nothing have none, and those that say something need none.
+    wide = voting({"jsd": Evidence(0.1, np.array([1.0, 3.0, 5.0, 7.0, 9.0, 11.0]), 0.9)}).votes["jsd"]
+    assert wide.vote is None
+    assert "two groups" not in wide.reason
+    known = voting({"jsd": Evidence(0.1, np.array([8.0, 8.01, 8.02, 9.0, 9.01, 9.02]), 0.9)}).votes["jsd"]
+    assert known.vote is True
+
+
 def test_strata_are_pooled_unless_told_otherwise():
     near, far = np.array([4.0, 4.1, 4.2]), np.array([10.0, 10.1, 10.2])
     strata = ("same-data",) * 3 + ("other-data",) * 3

@@ -25,6 +25,8 @@ from deepjudge_core import (
     select_seeds,
 )
 from deepjudge_core.errors import DeepJudgeError, GenerationError, InputError, ModelError, PluginError, UsageError
+from deepjudge_core.files.documents import plain
+from deepjudge_core.report.audit_json import suite_entry
 from deepjudge_core.suites.generation import default_layers
 from deepjudge_core.types import Array
 
@@ -62,9 +64,9 @@ def test_rows_and_answers_belong_together() -> None:
     suite, victim = toys.suite(), toys.make_model()
     cases, n = suite.cases, len(suite.cases.inputs)
     clean, adversarial, corners = (suite.rows(name) for name in ("clean", "adversarial", "corners"))
-    assert [int(rows.sum()) for rows in (clean, adversarial, corners)] == [20, 10, 14]
+    assert [int(rows.sum()) for rows in (clean, adversarial, corners)] == [20, 15, 14]
     assert (clean | adversarial | corners).all()
-    assert n == 44
+    assert n == 49
 
     x, y = toys.make_inputs(victim)
     np.testing.assert_array_equal(cases.inputs[clean], x[suite.seed_indices])
@@ -101,7 +103,7 @@ def test_what_is_recorded() -> None:
     assert suite.notes == ("neuron ranges were taken over the seeds, since no training inputs were given",)
     first, second = suite.generators
     assert (first.name, first.makes, first.provider) == ("shove", "adversarial", "this program")
-    assert (first.options, first.made, first.kept) == ({"eps": 0.5, "upward": True}, 20, 10)
+    assert (first.options, first.made, first.kept) == ({"eps": 0.5, "upward": True}, 20, 15)
     assert (second.name, second.options, second.made, second.kept) == ("poke", {"count": 2}, 14, 14)
 
 
@@ -145,11 +147,11 @@ def test_only_what_the_victim_misclassifies_is_kept(seeds: Seeds) -> None:
 
     def generate(task: Task) -> Cases:
         x = task.seeds.inputs.copy()
-        x[others] = 1 - x[others]
+        x[others] = 0.6 - 0.2 * x[others]
         return Cases.of_seeds(x)
 
     suite = build_suite(victim, seeds, ["mine"], registry=with_generator(generate))
-    wrong = victim.predict(1 - seeds.inputs).argmax(axis=1) != seeds.labels
+    wrong = victim.predict(0.6 - 0.2 * seeds.inputs).argmax(axis=1) != seeds.labels
     expected = [i for i in others if wrong[i]]
     assert suite.cases.seeds[suite.rows("adversarial")].tolist() == expected
     assert 2 < len(expected) < 18
@@ -172,6 +174,41 @@ def test_too_few_adversarial_cases(seeds: Seeds) -> None:
     for count in (0, 1):
         with refused(GenerationError, "mine", "toy-0", count, 20, 2):
             make(count)
+
+
+def test_what_a_generator_chose_and_keeps_is_recorded(seeds: Seeds, tmp_path: Path) -> None:
+    def generate(task: Task, *, eps: float | None = None, far: bool = False) -> Cases:
+        made = Cases.of_seeds(1 - task.seeds.inputs, options={"eps": eps or 0.25})
+        return dataclasses.replace(made, details={"m": {"dense2": {"3": [0, 2]}}}, notes=("so it was",))
+
+    suite = build_suite(toys.make_model(), seeds, ["mine"], registry=with_generator(generate))
+    [record] = suite.generators
+    assert record.options == {"eps": 0.25, "far": False}
+    assert record.details == {"m": {"dense2": {"3": [0, 2]}}}
+    assert suite.notes == ("mine: so it was",)
+    save_suite(tmp_path / "a", suite)
+    equal(load_suite(tmp_path / "a"), suite)
+    [entry] = suite_entry(suite).generators
+    assert (entry.options, entry.details) == (record.options, record.details)
+    # Without any a suite is written as it was before there were any.
+    assert "details" not in plain(toys.suite().generators[0])
+
+
+def test_cases_of_which_the_victim_is_sure_alike_are_noted() -> None:
+    def noted(steepness: float) -> bool:
+        above_half = np.stack([np.zeros(12), np.full(12, steepness)], axis=1), np.array([0, -6 * steepness])
+        victim = toys.NumpyModel([above_half], (12,))
+        x = np.random.default_rng(0).random((20, 12), dtype=np.float32) * 0.4
+        low = select_seeds(victim, x, np.zeros(20, int), n=20)
+
+        def generate(task: Task) -> Cases:
+            return Cases.of_seeds(task.seeds.inputs + np.float32(0.6))
+
+        suite = build_suite(victim, low, ["mine"], layers=["logits"], registry=with_generator(generate))
+        return any("one class" in note for note in suite.notes)
+
+    assert noted(3)
+    assert not noted(0.5)
 
 
 def test_no_corner_at_all_is_no_error(seeds: Seeds) -> None:
@@ -222,6 +259,11 @@ def fails(task: Task) -> Cases:
         (cases(neurons=np.full(3, 10)), ("neuron 10", "layer 0")),
         (cases(neurons=np.full(3, -1)), ("neuron -1", "layer 0")),
         (cases(unreached=((7, 99),)), ("neuron 99", "layer 7")),
+        (cases(options={"eps": 1}), ("options",)),
+        (cases(details={"m": {1: 2}}), ("JSON",)),
+        (cases(details={"m": np.float32(1)}), ("JSON",)),
+        (cases(details={"m": float("nan")}), ("JSON",)),
+        (cases(notes=(1,)), ("notes",)),
     ],
 )
 def test_a_generator_that_fails(seeds: Seeds, generate: Any, facts: tuple[str, ...]) -> None:

@@ -110,20 +110,6 @@ class Cli:
         assert self.content() == before
         return line
 
-    def fails(self, status: int, said: str, *arguments: object, kept: Path | None = None) -> None:
-        """Run a command that says one line and leaves everything as it was, but for a suite it may have finished."""
-        before = self.content()
-        found, out, err = self(*arguments)
-        assert found == status
-        assert out == "" if kept is None else out.startswith("victim ")
-        [line] = err.splitlines()
-        assert line.startswith("deepjudge: ")
-        assert said in line
-        if kept is not None:
-            kept.unlink()
-            kept.with_name("queries.jsonl").unlink(missing_ok=True)  # of an audit
-        assert self.content() == before
-
     def content(self) -> dict[str, bytes]:
         return {str(p): p.read_bytes() for p in self.folder.rglob("*") if p.is_file() and PATH not in str(p)}
 

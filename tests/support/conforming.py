@@ -16,7 +16,7 @@ CONTROLS = (2, 3, 4, 5, 6, 7, 8, 9)
 NETWORKS = [kind for kind in KINDS if kind != "numpy"]
 # One kind of each framework, and the perceptron in numpy.
 FRAMEWORKS = ["numpy", "onnx-dynamo", "torch", "keras"]
-METRICS = {"robd", "jsd", "nod", "nad", "lod", "lad", "sac", "cka", "akh", "nnod"}
+METRICS = {"robd", "robd-reference", "jsd", "nod", "nad", "lod", "lad", "sac", "cka", "akh", "nnod"}
 GENERATOR_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "fgsm": {"eps": 0.2},
     "pgd": {"eps": 0.2, "step": 0.05, "steps": 4},

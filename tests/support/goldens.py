@@ -116,7 +116,7 @@ def label_only() -> Observation:
 def calibration(match: Any = "neurons", controls: int = 4) -> Calibration:
     strata = ("same-data", "other-data", None, "same-data")[:controls]
     seen = [answers(seed, suite().digest, info(f"control-{seed}", str(seed))) for seed in range(4, 4 + controls)]
-    return calibrate(suite(), seen, match=match, strata=strata, registry=toys.registry())
+    return calibrate(suite(), seen, match=match, strata=strata, far=True, registry=toys.registry())
 
 
 def judge_of(rule: str, options: Mapping[str, Any], **settings: Any) -> Judge:

@@ -34,11 +34,21 @@ def before_activation(dense: Any, x: Any) -> Any:
     return ops.matmul(x, dense.kernel) + dense.bias
 
 
+def taps_of(model: Any) -> list[Any]:
+    """What the taps of a sequence of layers must equal: what its ReLUs give, or the max pooling that follows one."""
+    following = [*model.layers[1:], None]
+    return [
+        after.output if isinstance(after, layers.MaxPooling2D) else layer.output
+        for layer, after in zip(model.layers, following, strict=True)
+        if getattr(getattr(layer, "activation", None), "__name__", "") == "relu"
+    ]
+
+
 @builder
 def separate_activations() -> Built:
     x = keras.Input((8, 8, 3))
-    a = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3)(x)))
-    b = layers.LeakyReLU()(layers.Conv2D(5, 3, use_bias=False)(layers.MaxPooling2D()(a)))
+    a = layers.MaxPooling2D()(layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3)(x))))
+    b = layers.LeakyReLU()(layers.Conv2D(5, 3, use_bias=False)(a))
     z = layers.Dense(3)(layers.Dropout(0.5)(layers.GlobalAveragePooling2D()(b)))
     return keras.Model(x, layers.Activation("softmax")(z)), [a, b, z]
 
@@ -104,8 +114,8 @@ def residual() -> Built:
 def conv1d() -> Built:
     x = keras.Input((12, 3))
     a = layers.Conv1D(4, 3, activation="relu")(x)
-    b = layers.Activation("tanh")(layers.Conv1D(5, 3)(a))
-    z = layers.Dense(3)(layers.GlobalMaxPooling1D()(b))
+    b = layers.GlobalMaxPooling1D()(layers.Activation("tanh")(layers.Conv1D(5, 3)(a)))
+    z = layers.Dense(3)(b)
     return keras.Model(x, keras.activations.log_softmax(z)), [a, b, z]
 
 

@@ -19,7 +19,7 @@ ROWS = 5
 
 class Conv2d(nn.Module):
     shape = (2, 9, 8)
-    hooked = ("gelu", "relu", "linear")
+    hooked = ("gelu", "pool", "linear")
 
     def __init__(self) -> None:
         super().__init__()

@@ -69,16 +69,48 @@ def make_model(
     access: Access = Access.FULL,
     layout: Layout | None = None,
     name: str | None = None,
+    knows: bool = True,
 ) -> NumpyModel:
-    """A model; equal arguments give equal ones. ``noise`` makes a copy that was changed."""
+    """A model that knows the task of :func:`make_inputs`; equal arguments give equal ones.
+
+    ``noise`` makes a copy that was changed. Hidden layers are random, the last one is fitted; of one that does not know
+    the task it is random, too.
+    """
     (matrix, bias), *others = NumpyModel.random(shape, widths, classes, seed).weights
-    centred = bias - matrix.sum(axis=0) / 2  # of inputs 0..1, so that all classes occur
+    centred = bias - matrix.sum(axis=0) / 2  # of inputs 0..1, so that all neurons are active at times
     model = NumpyModel([(matrix, centred), *others], shape)
+    if knows:
+        model = fitted(model)
     if noise:
         model = model.perturbed(noise, seed=1)
     model.access, model.input = access, InputSpec(shape, layout=layout)
     model.name = name or f"toy-{seed}" + (f"+{noise}" if noise else "")
     return model
+
+
+def draw(shape: tuple[int, ...], classes: int, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs 0..1 around one place for each class, and their classes: a task that is easy to learn."""
+    centres = np.random.default_rng([7, classes, int(np.prod(shape))]).random((classes, int(np.prod(shape))))
+    rng = np.random.default_rng(seed)
+    y = rng.integers(classes, size=n)
+    x = np.clip(centres[y] + rng.normal(0, 0.08, (n, centres.shape[1])), 0, 1)
+    return x.reshape(n, *shape).astype(np.float32), y
+
+
+def fitted(model: NumpyModel) -> NumpyModel:
+    """The same with a last layer by least squares, for the task."""
+    shape = tuple(axis or 1 for axis in model.input.shape)
+    x, y = draw(shape, model.classes, 400, 1)
+    hidden, features = model.weights[:-1], x.reshape(len(x), -1)
+    if hidden:
+        last = list(model.layers)[-2]
+        features = model.activations(x, [last])[last]
+    features = np.hstack([features, np.ones((len(x), 1))])
+    one_output = model.layers[model.logits] == 1
+    targets = (8 * y - 4)[:, None] if one_output else 8 * np.eye(model.classes)[y]
+    ridge = features.T @ features + 1e-2 * np.eye(features.shape[1])
+    solution = np.linalg.solve(ridge, features.T @ targets)
+    return NumpyModel([*hidden, (solution[:-1], solution[-1])], shape)
 
 
 def save_model(path: Path, **arguments: Any) -> Path:
@@ -87,10 +119,16 @@ def save_model(path: Path, **arguments: Any) -> Path:
     return path
 
 
+def save_weights(path: Path, model: NumpyModel) -> Path:
+    """Write a file that the toy adapter reads: a model as it is."""
+    weights = [[array.tolist() for array in pair] for pair in model.weights]
+    path.write_text(json.dumps({"shape": model.input.shape, "weights": weights}))
+    return path
+
+
 def make_inputs(model: Model, n: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs 0..1, and labels of which the model gets all but every tenth right."""
-    shape = tuple(axis or 1 for axis in model.input.shape)
-    x = np.random.default_rng(seed).random((n, *shape), dtype=np.float32)
+    """Inputs 0..1 of the task, and labels of which the model gets all but every tenth right."""
+    x, _ = draw(tuple(axis or 1 for axis in model.input.shape), model.classes, n, seed)
     y = model.predict(x).argmax(axis=1)
     y[::10] = (y[::10] + 1) % model.classes
     return x, y
@@ -181,8 +219,8 @@ class ToyArchitecture(NumpyArchitecture):
     suffix = ".toy"
 
     def save(self, weights: Weights, path: Path) -> None:
-        pairs = [[weights[f"{layer}.{part}"].tolist() for part in ("weight", "bias")] for layer in self.layers]
-        path.write_text(json.dumps({"shape": self.shape, "weights": pairs}))
+        pairs = [(weights[f"{layer}.weight"], weights[f"{layer}.bias"]) for layer in self.layers]
+        save_weights(path, NumpyModel(pairs, self.shape))
 
 
 def _network(source: Any, *, name: str | None = None) -> Network:

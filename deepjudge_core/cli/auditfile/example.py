@@ -113,7 +113,11 @@ def _of_rule(rules: Catalogue[Rule], name: str) -> Iterator[str]:
 def _options(component: Component) -> Iterator[str]:
     for option in options_of(component):
         yield from _comment(_sentence(option))
-        yield _line(option.name, {} if option.required else option.default, not option.required)
+        yield _line(option.name, {} if option.required else _default(option), not option.required)
+
+
+def _default(option: Option) -> Any:
+    return "none" if option.default is None else option.default  # for which TOML has no value
 
 
 def _sentence(option: Option) -> str:

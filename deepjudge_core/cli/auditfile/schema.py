@@ -94,9 +94,8 @@ def _options(options: Iterable[Option]) -> Json:
         described: Json = {"description": option.help} if option.help else {}
         if not option.required and isinstance(option.default, bool | int | float | str):
             described["default"] = option.default
-        properties[option.name] = described | (
-            kind_of(option.annotation).schema() if option.annotation is not Any else {}
-        )
+        values = kind_of(option.annotation).schema() if option.annotation is not Any else {}
+        properties[option.name] = described | ({"anyOf": [values, {"const": "none"}]} if option.optional else values)
         required += [option.name] if option.required else []
     content: Json = {"type": "object", "properties": properties, "additionalProperties": False}
     return content | ({"required": required} if required else {})

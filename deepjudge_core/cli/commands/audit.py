@@ -120,7 +120,7 @@ class AuditCommand(Command):
         files = controls_of(self.controls, self.strata, adapters)
         for file, _ in files:
             if not Path(file).exists():  # said before the suite is made, which may take long
-                raise ModelError(f"{file}: no such file")
+                raise ModelError(f"{file}: no such file", code="not-a-file")
         return Plan(
             victim=ModelFile(self.victim, query=QuerySettings(layout=self.query.layout)),
             suspects=suspects,

@@ -36,9 +36,6 @@ class PowerCommand(Command):
     zoo: Path = argument("ZOO", "a folder that 'deepjudge zoo' made")
     calibration: CalibrationSettings = part(CalibrationSettings)
     judging: JudgeSettings = part(JudgeSettings)
-    far: bool = setting(
-        "count models whose accuracy is far below the victim's, too", "--far", default=False, group="judging"
-    )
     confinement: Confinement = part(Confinement)
     forms: ReportSettings = part(ReportSettings)
     output: Path = setting(
@@ -54,7 +51,7 @@ class PowerCommand(Command):
             load_zoo(self.zoo),
             Judge.of(self.judging, session.registry),
             match=self.calibration.match,
-            far=self.far,
+            far=self.calibration.far,
             observations=folder / "observations",
             session=session,
         )

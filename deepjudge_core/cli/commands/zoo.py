@@ -1,6 +1,6 @@
 """``deepjudge zoo``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, la
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load_inputs, load_training_inputs
 from deepjudge_core.suites.outputs import output_by_labels
+from deepjudge_core.suites.ranges import together
 from deepjudge_core.suites.settings import ArraySettings
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.types import Layout
@@ -53,6 +54,8 @@ class ZooCommand(Command):
         recipe = ZooRecipe.of(self.zoo, session.registry.attacks)
         folder = folder_to_write(self.output)
         training, test = self._labelled(self.material.data, TRAINING_KEYS), self._test()
+        if self.arrays.bounds is None and test is not None:
+            training = replace(training, bounds=together(training.bounds, test.bounds))
         warn_of_bytes(training, self.material.data, self.arrays)
         expected = InputSpec(training.x.shape[1:], layout=training.layout)
         options: dict[str, Any] = dict(self.opening.options)

@@ -4,7 +4,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from deepjudge_core.files.documents import Json
-from deepjudge_core.report.documents import AuditReport, ControlEntry, ResultEntry, SuspectEntry, VictimEntry
+from deepjudge_core.report.documents import (
+    AuditReport,
+    ControlEntry,
+    ResultEntry,
+    SuiteEntry,
+    SuspectEntry,
+    VictimEntry,
+)
 from deepjudge_core.report.pages import charts
 from deepjudge_core.report.pages.document import (
     Beside,
@@ -94,6 +101,9 @@ def _verdicts(report: AuditReport) -> Section:
         for place, suspect in enumerate(report.suspects, 1)
     ]
     blocks: list[Block] = []
+    limits = report.calibration.limits
+    if limits and any(suspect.decision == "copy" for suspect in report.suspects):
+        blocks += [Paragraph("Of those judged copies, these controls do not exclude:"), Bullets(limits)]
     if rows:
         blocks.append(
             Table(
@@ -105,10 +115,12 @@ def _verdicts(report: AuditReport) -> Section:
             )
         )
     blocks.append(Paragraph(f"{of_the_whole(report)} {of_rates(report)}"))
-    limits = report.calibration.limits
-    if limits and any(suspect.decision == "copy" for suspect in report.suspects):
-        blocks += [Paragraph("Of those judged copies, these controls do not exclude:"), Bullets(limits)]
     return Section("Verdicts", "verdicts", blocks)
+
+
+def _inputs(suite: SuiteEntry) -> str:
+    low, high = map(number, suite.bounds)
+    return f"{low}..{high}" + (", each feature or channel within its own range" if suite.feature_bounds else "")
 
 
 def _compared(report: AuditReport) -> Section:
@@ -119,7 +131,7 @@ def _compared(report: AuditReport) -> Section:
     ]
     facts: list[tuple[str, Cell]] = [
         ("suite", digest(suite.digest)),
-        ("cases", Cell(f"{cases}; inputs within {number(suite.bounds[0])}..{number(suite.bounds[1])}", "prose")),
+        ("cases", Cell(f"{cases}; inputs within {_inputs(suite)}", "prose")),
         ("seed", text(str(suite.seed))),
         ("rule", Cell((Name(report.rule), "; ", *_with(report.rule_options)), "prose")),
         ("groups", text(report.groups)),

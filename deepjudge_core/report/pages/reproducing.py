@@ -8,9 +8,18 @@ from itertools import groupby
 from msgspec import UNSET
 
 from deepjudge_core.files.documents import Json
-from deepjudge_core.report.documents import AnyReport, AuditReport, ControlEntry, PowerReport, SuspectEntry, VictimEntry
+from deepjudge_core.report.documents import (
+    AnyReport,
+    AuditReport,
+    ControlEntry,
+    PowerReport,
+    SuiteEntry,
+    SuspectEntry,
+    VictimEntry,
+)
 from deepjudge_core.text import LONGEST_LINE, clean
 
+_LISTED = 50  # features whose bounds are written out
 _SUITE, _CALIBRATION = "suite.safetensors", "calibration.safetensors"
 
 
@@ -36,7 +45,7 @@ def _digests(report: AuditReport) -> Iterator[str]:
 def _make(report: AnyReport) -> Iterator[str]:
     suite = report.suite
     words = ["suite", _path(report.victim.path), "--inputs", "INPUTS.npz", "-n", str(suite.cases.clean)]
-    words += ["--bounds", ",".join(f"{bound!r}" for bound in suite.bounds)]
+    words += ["--bounds", _bounds(suite)]
     words += ["--generator", ",".join(_named(generator.name) for generator in suite.generators)]
     for generator in suite.generators:
         words += _options("--option", generator.options, f"{_named(generator.name)}.")
@@ -44,6 +53,13 @@ def _make(report: AnyReport) -> Iterator[str]:
         words += ["--layers", ",".join(layer.name for layer in suite.layers)]
     yield "# keys and scale of the inputs, the order of the seeds, and how files are opened, the report does not know"
     yield _line([*words, "--seed", str(suite.seed), "-o", _SUITE])
+
+
+def _bounds(suite: SuiteEntry) -> str:
+    sides = suite.feature_bounds or tuple((bound,) for bound in suite.bounds)
+    if len(sides[0]) > _LISTED:
+        return "LOW:LOW,HIGH:HIGH"
+    return ",".join(":".join(map(repr, side)) for side in sides)
 
 
 def _calibrate(report: AuditReport) -> Iterator[str]:
@@ -63,7 +79,8 @@ def _calibrate(report: AuditReport) -> Iterator[str]:
     for stratum in sorted(dict.fromkeys(strata), key=lambda stratum: stratum is not None):
         of_it = [file for file, other in zip(files, strata, strict=True) if other == stratum]
         words += of_it if stratum is None else _of_stratum(stratum, of_it)
-    yield _line([*words, "--match", report.calibration.match, "-o", _CALIBRATION])
+    # All that are in the report counted, however far from the victim's their accuracy is.
+    yield _line([*words, "--match", report.calibration.match, "--far", "-o", _CALIBRATION])
 
 
 def _of_stratum(stratum: str, files: Sequence[str]) -> Iterator[str]:

@@ -96,7 +96,7 @@ def _rests_on(suspect: SuspectEntry, report: AuditReport) -> Iterator[str]:
     if p_values:
         tested, sequential, fleet = suspect.tested, suspect.sequential, report.fleet
         if sequential:
-            yield f"asked {sequential.queries} of {sequential.cases} cases, for labels alone"
+            yield f"asked {sequential.queries} of {sequential.budget} cases, for labels alone"
         if tested and fleet:
             yield (
                 f"{_equals(tested.q_value, 'q')} among the {fleet.tested} suspects tested, where "

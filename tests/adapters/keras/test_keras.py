@@ -39,6 +39,7 @@ from keras_models import (  # noqa: E402
     same,
     seeded,
     small,
+    taps_of,
 )
 
 # TensorFlow 2.21's variables do not know the `copy` that numpy 2 passes them when Keras saves a model.
@@ -571,8 +572,7 @@ def test_the_authors_victims(name: str, widths: list[int]) -> None:
     assert list(opened.layers.values()) == widths
     x = inputs_of(opened, rows=8)
     np.testing.assert_array_equal(opened.predict(x), model.predict(x, verbose=0))
-    activations = [layer for layer in model.layers if getattr(layer, "activation", None) is keras.activations.relu]
-    expected = keras.Model(model.inputs, [layer.output for layer in activations])([x])
+    expected = keras.Model(model.inputs, taps_of(model))([x])
     outputs = opened.activations(x, list(opened.layers))
     for neurons, tensor in zip(list(outputs.values())[:-1], expected, strict=True):
         np.testing.assert_allclose(neurons, tensor.numpy().mean(tuple(range(1, tensor.ndim - 1))), atol=1e-5)

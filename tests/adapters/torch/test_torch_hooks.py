@@ -66,7 +66,7 @@ def test_the_network_is_the_network(softmax: bool) -> None:
     module = torch_module(1, softmax=softmax)
     model = open_model(Guarded(module), input_shape=SHAPE)
     assert isinstance(model, HookedModel)
-    assert dict(model.layers) == dict(zip(("net.relu1", "net.relu2", "net.tanh", "logits"), LAYERS, strict=True))
+    assert dict(model.layers) == dict(zip(("net.pool", "net.relu2", "net.tanh", "logits"), LAYERS, strict=True))
     same(model, ADAPTER.open(module, input_shape=SHAPE), inputs(8))
     check_model(model, inputs(8))
 

@@ -160,8 +160,10 @@ def test_a_conversion_that_differs_is_not_used(tmp_path: Path, monkeypatch: pyte
     reference = ADAPTER.open(torch_module(1), input_shape=SHAPE)
     same(ADAPTER.open(path, input_shape=SHAPE), reference, inputs(4))  # the second way
     monkeypatch.setattr(script_module, "_by_tracing", lambda module, example: other)
-    with pytest.warns(UserWarning, match="other outputs"):
+    with pytest.warns(UserWarning, match="outputs") as caught:
         model = ADAPTER.open(path, input_shape=SHAPE)
+    [warning] = caught
+    expect_facts(str(warning.message), "net.pt: ", "logits")
     np.testing.assert_allclose(model.predict(inputs(4)), reference.predict(inputs(4)), atol=1e-6)
     gradients = [m.gradient(inputs(4), lambda s, rows: s) for m in (model, reference)]
     np.testing.assert_allclose(*gradients, atol=1e-5)

@@ -1,0 +1,115 @@
+"""Accuracy on the seeds: of a model that errs more, or less, than all controls, the controls' distances say nothing.
+
+An honest model that was never trained, or trained on little, is wrong where the victim is wrong; so is one that is
+asked in a way that it does not expect. No control shows how near to the victim such a model may come.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.suite import Suite
+
+FAR = 0.1
+"""How much less accurate than another a model is that is no model of the same worth."""
+_LEVEL = 0.01  # of the tests that one share of the seeds is below another
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How many of the seeds a model classifies correctly; the victim all of them.
+
+    Attributes:
+        right: So many.
+        of: Number of seeds, at least 1.
+    """
+
+    right: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        """The share of the seeds, 0..1."""
+        return self.right / self.of
+
+    def is_below(self, other: "Accuracy") -> bool:
+        """Whether it is so much smaller that chance makes it so in one of a hundred cases (Fisher's exact test)."""
+        # Late: what opens strangers' models does without it.
+        from scipy.stats import hypergeom
+
+        right, seeds = self.right + other.right, self.of + other.of
+        return bool(hypergeom.cdf(self.right, seeds, right, self.of) <= _LEVEL)
+
+
+def accuracy_on_seeds(suite: Suite, observation: Observation) -> Accuracy | None:
+    """How many of the seeds a model classifies correctly; None where its classes are not the victim's."""
+    if observation.probabilities is None:
+        return None
+    clean = suite.rows("clean")
+    right = observation.probabilities[clean].argmax(axis=1) == suite.cases.labels[clean]
+    return Accuracy(int(right.sum()), len(right))
+
+
+def is_far(accuracy: Accuracy | None, suite: Suite) -> bool:
+    """Whether a control is far less accurate than the victim: no honest rival, so that thresholds do without it.
+
+    The victim classifies all seeds correctly, since they were selected so. Mostly they are easier than the inputs that
+    they were selected from, so that a model as accurate as the victim classifies at least as large a share of them
+    correctly as the victim does of those inputs; where they are harder (``order="low"``), at least such a share as the
+    victim is sure of. Few seeds say little of it, and so little that none is left out.
+    """
+    from scipy.stats import binom  # late, as above
+
+    least = max(min(suite.accuracy, _sureness(suite)) - FAR, 0.0)
+    return accuracy is not None and bool(binom.cdf(accuracy.right, accuracy.of, least) <= _LEVEL)
+
+
+def _sureness(suite: Suite) -> float:
+    # The mean probability that the victim gives to the labels of the seeds.
+    clean, probabilities = suite.rows("clean"), suite.victim.probabilities
+    if probabilities is None:
+        return 1.0
+    return float(np.take_along_axis(probabilities[clean], suite.cases.labels[clean][:, None], axis=1).mean())
+
+
+@dataclass(frozen=True)
+class AccuracyGap:
+    """That a suspect is not of the controls' accuracy.
+
+    Attributes:
+        reason: How that shows: one line.
+        far: Whether it errs so much more that even its distance says nothing: it may not be asked as it expects.
+    """
+
+    reason: str
+    far: bool = False
+
+
+def accuracy_gap(suspect: Accuracy | None, controls: Iterable[Accuracy | None]) -> AccuracyGap | None:
+    """Whether the controls' distances say nothing of a suspect, since it errs more, or much less, than all of them.
+
+    Args:
+        suspect: The suspect's accuracy; None where it is not known.
+        controls: The controls'.
+    """
+    known = [control for control in controls if control is not None]
+    if suspect is None or not known:
+        return None
+    shares = [control.share for control in known]
+    worst, best = known[int(np.argmin(shares))], known[int(np.argmax(shares))]
+    how = f"it classifies {suspect.share:.1%} of the seeds correctly, and"
+    if suspect.is_below(worst):
+        return AccuracyGap(
+            f"{how} every control at least {worst.share:.1%}: a model that errs more than they do may be near to the "
+            "victim by its errors alone. Controls of its accuracy would tell; if it takes other inputs or classes than "
+            "the victim, say so with --suspect-input or --classes",
+            suspect.share < worst.share - FAR,
+        )
+    if best.is_below(suspect) and suspect.share > best.share + FAR:
+        return AccuracyGap(
+            f"{how} no control more than {best.share:.1%}: they show nothing of a model as good as this. Controls near "
+            "the victim's accuracy would tell"
+        )
+    return None

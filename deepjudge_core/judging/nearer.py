@@ -1,0 +1,70 @@
+"""That a suspect is a copy of one of the controls: a nearer explanation of its likeness to the victim.
+
+Models that were trained on the same rows, from the same public network, or by the same recipe are nearer to one another
+than others are. A copy of one of them is then nearer to the victim than honest models, too, and no copy of the victim.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.special
+
+from deepjudge_core.components.values import Decision
+from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.verdict import Verdict
+from deepjudge_core.models.model import Access
+from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.suite import Suite
+from deepjudge_core.types import Array
+
+_MUCH = 0.5  # of the distance of the nearest other control, and of the victim
+
+
+def nearer_model(suite: Suite, suspect: Observation, calibration: Calibration) -> str | None:
+    """Of a control that the suspect is a copy of, its name; None where there is none.
+
+    The suspect is less than half as far from that control as from the victim, and as any other control is: by the
+    Jensen-Shannon divergence of the answers to all cases, or the share of labels that differ where one gives no more.
+
+    Args:
+        suite: The suite, with the victim's own answers.
+        suspect: The suspect's.
+        calibration: The controls; of fewer than two nothing follows.
+    """
+    known = [control for control in calibration.controls if control.probabilities is not None]
+    if suspect.probabilities is None or len(known) < 2:
+        return None
+    labels_alone = any(Access.PROBABILITIES not in one.model.access for one in (suite.victim, suspect, *known))
+    theirs = [_answers(control, labels_alone) for control in known]
+    own, victim = _answers(suspect, labels_alone), _answers(suite.victim, labels_alone)
+    distances = [_distance(own, answers) for answers in theirs]
+    nearest = int(np.argmin(distances))
+    others = [_distance(theirs[nearest], answers) for place, answers in enumerate(theirs) if place != nearest]
+    limit = _MUCH * min(_distance(own, victim), *others)
+    return known[nearest].model.name if distances[nearest] < limit else None
+
+
+def explained(verdict: Verdict, nearer: str | None) -> Verdict:
+    """The verdict on a suspect that is nearer to another model; the same where there is none."""
+    if nearer is None or verdict.decision is not Decision.COPY:
+        return verdict
+    reason = (
+        f"it is much nearer to the control {nearer} than to the victim, and than other honest models are: that it is a "
+        "copy of that model is the nearer explanation"
+    )
+    return replace(verdict, decision=Decision.INCONCLUSIVE, points_to=None, reason=reason)
+
+
+def _answers(observation: Observation, labels_alone: bool) -> Array:
+    probabilities = np.asarray(observation.probabilities, np.float64)
+    if labels_alone:
+        onehot: Array = np.eye(probabilities.shape[1])[probabilities.argmax(axis=1)]
+        return onehot
+    scaled: Array = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return scaled
+
+
+def _distance(one: Array, other: Array) -> float:
+    middle = (one + other) / 2
+    divergences = scipy.special.rel_entr(one, middle) + scipy.special.rel_entr(other, middle)
+    return float(divergences.sum(axis=1).mean() / 2)

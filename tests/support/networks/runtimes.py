@@ -1,0 +1,90 @@
+"""What a source answers by its own framework's means, without this project: the oracle of predictions."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.special
+
+
+def answers(source: Any, name: str, seed: int, x: np.ndarray, classes: int) -> np.ndarray:
+    """Class probabilities of a source: a file, a folder or a live object.
+
+    Args:
+        source: What a builder of :mod:`networks.formats` made.
+        name: Its architecture, for files that hold weights alone.
+        seed: Of these weights.
+        x: Inputs as the source takes them.
+        classes: Number of classes, by which an output is known.
+    """
+    raw = _of_path(source, name, seed, x) if isinstance(source, Path) else _of_live(source, x)
+    outputs = [np.asarray(output, np.float64) for output in raw]
+    [scores] = [output for output in outputs if output.shape == (len(x), classes)]
+    is_probability = scores.min() >= 0 and np.abs(scores.sum(axis=1) - 1).max() < 0.02
+    return scores / scores.sum(axis=1, keepdims=True) if is_probability else scipy.special.softmax(scores, axis=1)
+
+
+def _of_live(source: Any, x: np.ndarray) -> list[Any]:
+    if type(source).__module__.startswith(("keras", "networks.keras")):
+        return [np.asarray(source(x, training=False))]
+    import torch
+
+    with torch.no_grad():
+        return [source.eval()(torch.from_numpy(x)).numpy()]
+
+
+def _of_path(path: Path, name: str, seed: int, x: np.ndarray) -> list[Any]:
+    by_suffix = {".onnx": _onnx, ".pt2": _pt2, ".pt": _script, ".keras": _keras, ".h5": _keras, "": _saved}
+    if path.suffix in (".pth", ".safetensors"):
+        from networks import torch_networks
+
+        return _of_live(torch_networks.module(name, seed), x)
+    return by_suffix[path.suffix](path, x)
+
+
+def _onnx(path: Path, x: np.ndarray) -> list[Any]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    [given] = session.get_inputs()
+    dtype = np.float16 if given.type == "tensor(float16)" else np.float32
+    return list(session.run(None, {given.name: x.astype(dtype)}))
+
+
+def _pt2(path: Path, x: np.ndarray) -> list[Any]:
+    import torch
+
+    with torch.no_grad():
+        return [torch.export.load(path).module()(torch.from_numpy(x)).numpy()]
+
+
+def _script(path: Path, x: np.ndarray) -> list[Any]:
+    import torch
+
+    from networks.formats import _OLD, silenced
+
+    with torch.no_grad(), silenced(*_OLD):
+        return [torch.jit.load(path).eval()(torch.from_numpy(x)).numpy()]
+
+
+def _keras(path: Path, x: np.ndarray) -> list[Any]:
+    import h5py
+
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            if str(file.attrs["keras_version"]).startswith("2"):
+                import tf_keras
+
+                return [np.asarray(tf_keras.models.load_model(path, compile=False)(x, training=False))]
+    import keras
+
+    return [np.asarray(keras.models.load_model(path, compile=False)(x, training=False))]
+
+
+def _saved(path: Path, x: np.ndarray) -> list[Any]:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    function = loaded.signatures["serving_default"]
+    [given] = function.structured_input_signature[1]
+    return [output.numpy() for output in function(**{given: tf.constant(x)}).values()]
