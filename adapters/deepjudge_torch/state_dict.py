@@ -111,8 +111,11 @@ def _read(path: Path, kind: Kind, name: str) -> Mapping[str, Any]:
             content = _load(path, kind)
     except pickle.UnpicklingError as error:
         pickled = _PICKLED.search(str(error))
-        found = f"a pickled {_start(pickled[1])}" if pickled else "one that holds more than weights, or a damaged one"
-        raise ModelError(f"{expected}, found {found}: save module.state_dict(), not the module") from error
+        what = f" (a pickled {_start(pickled[1])})" if pickled else ""
+        raise ModelError(
+            f"{expected}, found one that holds more than weights, or a damaged one{what}: "
+            "save module.state_dict(), not the module"
+        ) from error
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(f"{expected}, found one that torch {torch.__version__} cannot load: {line(error)}") from error
     inner = [content] + [content[key] for key in _KEYS if isinstance(content, Mapping) and key in content]

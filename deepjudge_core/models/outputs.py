@@ -122,7 +122,7 @@ class Outputs:
             fits = all(isinstance(width, int) and 0 < width <= most for width in widths)
             if len(rows) <= most and fits and outputs[place].width and place >= 0:
                 return cls(outputs, place, bool(value["named"]))
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError("no outputs") from error
         raise ValueError("no outputs")
 

@@ -31,6 +31,7 @@ _MENDED = 1 / 3 - 1e-9
 _SAME = 0.1  # of the victim's mean odds: as near are those of a model whose answers are the victim's
 _LEAST = 1e-37  # of a probability: float32 has no smaller ones
 _UNLIKELY = 16.0  # odds that count no more, lest one answer decide: e^-16 is what float32 keeps beside 1
+_LEAST_PIXELS = 196  # of a flat image: 14 times 14
 _WIDE = 127.0  # range that whole numbers have to have, to hold a picture
 
 
@@ -176,10 +177,12 @@ def candidates(
 def _all(shape: tuple[int, ...], moments: Moments | None) -> Iterator[tuple[str, Preprocessing]]:
     # Images of three channels are tried in both orders, and all but the colours of a data set inverted as well.
     coloured = len(shape) == 3 and 3 in (shape[0], shape[-1])
+    # The colours of a data set of images are no matter of a table's features.
+    image = len(shape) > 1 or np.prod(shape) >= _LEAST_PIXELS
     bases = [
         (name, preset.preprocessing)
         for name, preset in PRESETS.items()
-        if preset.channels is None or (preset.channels == 3) == coloured
+        if preset.channels is None or (image and (preset.channels == 3) == coloured)
     ]
     bases += _of_data(moments) if moments else ()
     for order, invert, (name, base) in product(("rgb", "bgr"), (False, True), bases):

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from deepjudge_core.errors import InputError, ModelError, UsageError
-from deepjudge_core.models.asking import ask, ask_again
+from deepjudge_core.models.asking import SameAnswerError, ask, ask_again
 from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
@@ -35,6 +36,7 @@ _POOR = 0.25
 _SOME_SEEDS = 200  # at most, on which each output is tried
 _FEW_SEEDS = 50  # on which odds are compared with the victim's
 _MOST_CHANCE = 0.8  # where more of the seeds are of one class, accuracy says too little
+_ORDERED = 0.5  # share of the inputs that a model gets right whose classes are in order
 
 
 def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None) -> Observation:
@@ -121,7 +123,11 @@ def _choose_output(model: Model, suite: Suite, asking: QuerySettings) -> tuple[M
         return _Questioner(candidate, suite, asking, _arrangement(candidate, suite, asking), {})
 
     return choose_output(
-        model, suite, asking, lambda one: questioner(one).few_seeds(), lambda one: questioner(one).all_seeds()
+        model,
+        suite,
+        asking,
+        lambda one: (few := questioner(one).few_seeds()) and few[:2],
+        lambda one: questioner(one).all_seeds(),
     )
 
 
@@ -221,14 +227,18 @@ class _Questioner:
             return replace(answers, notes=(*answers.notes, doubt))
         return answers
 
-    def few_seeds(self) -> tuple[Array, Array] | None:
-        """What it answers to a few seeds, as the user says they are asked: their places, and the probabilities."""
+    def few_seeds(self) -> tuple[Array, Array, tuple[int, ...] | None] | None:
+        """What it answers to a few seeds, as the user says they are asked.
+
+        Returns:
+            Their places, the probabilities, and the order of its classes, where it is another; None of other classes.
+        """
         places = np.arange(len(self._clean))[:: -(-len(self._clean) // _SOME_SEEDS)]
         usual = self._asking.preprocessing or self._suite.victim.preprocessing
         inputs, prepare = self._suite.cases.inputs[self._clean[places]], self._prepare(usual)
         answers, _ = ask(self._model, inputs, {}, prepare)
-        mapped = self._map(answers, np.arange(len(places)), self._labels[places]).probabilities
-        return None if mapped is None else (places, mapped)
+        mapped = self._map(answers, np.arange(len(places)), self._labels[places])
+        return None if mapped.probabilities is None else (places, mapped.probabilities, mapped.classes)
 
     def all_seeds(self) -> tuple[Array, Array] | None:
         """The same of all seeds, as it turns out to expect them."""
@@ -268,7 +278,20 @@ class _Questioner:
     def _on(self, inputs: Array, labels: Array, preprocessing: Preprocessing | None) -> Correctness:
         answers, _ = ask(self._model, inputs, {}, self._prepare(preprocessing))
         rows = np.arange(len(labels))
-        return self._correctness(self._map(answers, rows, labels), rows, labels)
+        correctness = self._correctness(self._map(answers, rows, labels), rows, labels)
+        if correctness.right.mean() > _ORDERED or self._order is None:
+            return correctness
+        ordered = map_classes(answers, rows, labels, self._suite.victim.model.classes, self._order)
+        return max(correctness, self._correctness(ordered, rows, labels), key=lambda one: one.right.mean())
+
+    @cached_property
+    def _order(self) -> tuple[int, ...] | None:
+        # The order of its classes, as the seeds show it: on inputs as they come too many are wrong for that.
+        try:
+            few = self.few_seeds()
+        except SameAnswerError:
+            return None
+        return None if few is None else few[2]
 
     def _whole(self, preprocessing: Preprocessing | None) -> _Answers:
         inputs = self._suite.cases.inputs

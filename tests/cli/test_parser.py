@@ -107,6 +107,9 @@ def test_the_rule_of_sequential_judging() -> None:
         ((*SUITE, "--bounds", "0", "1"), "wrong-usage", ("1",)),
         (("commit", "s", "-o", "c", "--tsa", "t"), "unknown-option", ("--tsa", "--tsa-request")),
         (("judge", "s", "m", "--tsa", "t"), "unknown-option", ("--tsa", "--tsa-response")),
+        (("judge", "s", "m", "--output-name", "t"), "unknown-option", ("--output-name", "--output")),
+        (("commit", "s", "--output", "t"), "unknown-option", ("--output", "--out")),
+        (("suite", "v", "--inputs", "i", "--output", "s"), "missing-value", ("--out", "--output")),
         (
             ("zoo", "v", "--data", "d", "-o", "z", "--controls", "3"),
             "unknown-option",

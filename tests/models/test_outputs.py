@@ -535,7 +535,7 @@ def test_an_order_that_is_in_doubt_is_said() -> None:
     both = toys.NumpyModel([*hidden, (matrix[:, [0, 1, 1, 3]], bias[[0, 1, 1, 3]] + [0, 0, -0.1, 0])], toys.SHAPE)
     # Its class 1 is the victim's, and most inputs of class 3 are given to it as well.
     both.weights[-1][1][3] -= 100
-    observation = observe(both, suite())
+    observation = observe(both, suite(), QuerySettings(infer=False))
     assert (observation.classes, observation.inferred) == (None, ())
     [note] = [note for note in observation.notes if "preprocessing" not in note]
     assert note.endswith(

@@ -128,6 +128,23 @@ def test_who_does_not_change_is_judged_as_ever(facts: dict[str, Any], seed: int)
         assert verdict.decision is (Decision.INDEPENDENT if seed else Decision.COPY)
 
 
+def test_who_gives_another_class_in_another_batch_is_no_independent_model() -> None:
+    # Flat probabilities: what changes is little of them, and all of the class.
+    def flat(call: int, x: Array, outputs: list[Array]) -> list[Array]:
+        beside = 0.05 * np.array([0, 1, 0, 0], np.float32) * (len(x) > 1)
+        return [*outputs[:-1], 0.01 * outputs[-1] + beside]
+
+    observation = observe(Fickle(flat, 7), toys.suite(), QuerySettings(infer=False))
+    expect_facts(str(observation.unsteady), "another class", "same input", APART, "of 12 cases")
+    [result] = audited(Fickle(flat, 7))
+    assert result.decision is not Decision.INDEPENDENT
+    # Classes that are as likely may change places by roundings.
+    even = observe(
+        Fickle(lambda call, x, outputs: [*outputs[:-1], 1e-4 * outputs[-1] + 1e-5 * len(x)], 7), toys.suite()
+    )
+    assert even.unsteady is None
+
+
 def test_a_copy_that_changes_is_a_copy_still() -> None:
     [result] = audited(Fickle(noisy(0.05), seed=0))
     assert result.decision is Decision.COPY

@@ -290,10 +290,15 @@ def test_a_copy_of_the_behaviour_may_be_one_of_the_weights() -> None:
         (None, "(whether the weights were taken, too, is open: layers were not compared); "),
     ):
         white_box["decision"] = made
+        suspect["metrics"] = {**suspect["metrics"], "outputs": {**suspect["metrics"]["outputs"], "value": 0.5}}
         text = markdown(value)
         assert f"Judged a copy: the behaviour was copied {said}" in text
         assert ("distillation" in text.split("## What was compared")[0]) == (made == "independent")
     assert "Of 1 suspect: 1 judged a copy." in text
+    # What is inconclusive since nothing could be measured was not compared.
+    white_box["decision"] = "inconclusive"
+    suspect["metrics"] = {name: metric | {"value": None} for name, metric in suspect["metrics"].items()}
+    assert "is open: layers were not compared" in markdown(value)
 
 
 def test_rates_are_explained_by_what_was_given() -> None:

@@ -352,21 +352,46 @@ def test_code_of_others_is_not_run_without_landlock(
         pass
 
 
+def test_a_library_says_it_in_its_own_words() -> None:
+    error = ModelError("expected this, found no way")
+    error.__cause__ = ValueError("no way")
+    assert worker._reason(error) == "expected this, found no way"
+    assert worker._reason(RuntimeError("first\nsecond")) == "first"
+    assert worker._reason(ValueError()) == "ValueError"
+    assert worker._reason(KeyError("weight")) == "KeyError: 'weight'"
+    assert worker._reason(RuntimeError("a\x1b[2J\u202eb")).isprintable()
+    assert len(worker._reason(RuntimeError("ab" * 10_000))) <= 500
+
+
+@needs_landlock
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("broken", "facts"),
     [
-        ("expected this, found no way", "expected this, found ValueError (--debug says more)"),
-        ("expected this, found that", "expected this, found that"),
-        (f"expected this, found {'ab' * 50} ...", "expected this, found ValueError (--debug says more) ..."),
-        ("expected this, found in the end", "expected this, found ValueError (--debug says more)"),
+        ("operation", ("ONNX Runtime", "Nonsense")),
+        ("shape", ("ONNX Runtime", "Incompatible dimensions")),
     ],
 )
-def test_what_a_library_says_is_kept_for_debug(message: str, said: str) -> None:
-    cause = ValueError("no way" if "way" in message else f"first\n{'ab' * 200}\nin the end")
-    error = ModelError(message)
-    error.__cause__ = cause
-    assert worker._reason(error) == said
-    assert worker._reason(cause) == "ValueError"
+def test_what_onnx_runtime_says_reaches_the_line(
+    broken: str, facts: tuple[str, ...], tmp_path: Path, registry: Registry
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper, numpy_helper
+
+    kind = "Nonsense" if broken == "operation" else "MatMul"
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])
+    weight = numpy_helper.from_array(np.ones((9, 3), np.float32), "w")
+    graph = helper.make_graph([helper.make_node(kind, ["x", "w"], ["y"])], "g", [given], [], [weight])
+    graph.output.append(onnx.ValueInfoProto(name="y"))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(helper.make_model(graph, ir_version=8).SerializeToString())
+    with pytest.raises(ModelError) as confined, open_isolated(path, registry=registry, sandbox=QUICK):
+        pass
+    with pytest.raises(ModelError) as plain:
+        open_model(path, registry=registry)
+    said = [str(caught.value).removesuffix(" (cannot-open)") for caught in (confined, plain)]
+    expect_facts(said[0], str(path), *facts)
+    assert said[0] == said[1]  # in the sandbox as well as without
 
 
 def test_an_adapter_of_this_program_cannot_be_had_elsewhere(tmp_path: Path) -> None:

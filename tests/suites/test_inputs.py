@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import toys
 from refusals import refused
 
-from deepjudge_core import load_inputs
+from deepjudge_core import Inputs, load_inputs, select_seeds
 from deepjudge_core.errors import DeepJudgeError, InputError, UsageError
 from deepjudge_core.suites.inputs import check_bounds, load_training_inputs
 
@@ -150,6 +151,17 @@ def test_inputs_that_are_no_numbers(save: Callable[..., Path], wrong: float) -> 
     x[3, 1, 1] = wrong
     with warnings.catch_warnings(action="error"):
         refuses(save(x=x, y=Y), "'x'", "NaN")
+
+
+@pytest.mark.parametrize("x", [[[1, 2], [3]], [np.zeros(3), np.zeros(4)], ["a", "b"], [[1j, 2], [3, 4]], [None, None]])
+def test_inputs_that_are_no_one_array(x: Any) -> None:
+    victim = toys.make_model()
+    with refused(InputError, "inputs", "array of real numbers"):
+        select_seeds(victim, x, np.zeros(2, int))
+    with refused(InputError, "inputs", "array of real numbers"):
+        Inputs(x, np.zeros(2, int))
+    with refused(InputError, "labels", "array of real numbers"):
+        Inputs(np.zeros((2, 12)), [[0], [0, 1]])
 
 
 def test_inputs_of_another_kind(save: Callable[..., Path]) -> None:

@@ -387,6 +387,22 @@ def test_strata_of_a_zoo_reach_the_rule(zoo: Cli) -> None:
     assert (record.file, record.stratum) == ("controls/other-data-02.toy", "other-data")
 
 
+@pytest.mark.parametrize(
+    "content", ['{"schema": "of others", "models": []}', "[1, 2]", "no JSON", "", '{"a": 1, "a": 2}']
+)
+def test_a_manifest_of_somebody_else_is_passed_over(zoo: Cli, content: str) -> None:
+    Path("others").mkdir()
+    for name in ("other-data-01.toy", "same-data-01.toy", "other-data-02.toy"):
+        Path("others", name).write_bytes(Path("zoo/controls", name).read_bytes())
+    Path("others/zoo.json").write_text(content)
+    status, _, err = zoo("calibrate", "suite.safetensors", "others", "-o", "c.safetensors")
+    assert status == 0
+    [line] = err.splitlines()
+    expect_facts(line, "warning", "others/zoo.json", "passed over")
+    assert load_controls(Path("c.safetensors")).strata == (None, None, None)
+    assert any("zoo.json" in note for note in load_controls(Path("c.safetensors")).notes)
+
+
 def test_power_says_what_an_audit_sees(zoo: Cli) -> None:
     status, out, err = zoo(*POWER)
     assert (status, err) == (0, "")

@@ -305,6 +305,36 @@ def test_what_leads_out_of_hdf5(
     expect_refused(path, "HDF5", *facts)
 
 
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    ("dtype", "fact"),
+    [("f2", None), ("f8", None), ("i1", "whole"), ("i8", "whole"), ("?", "whole"), ("c8", "complex64")],
+)
+def test_numbers_are_not_cast_in_silence(dtype: str, fact: str | None, suffix: str, tmp_path: Path) -> None:
+    def cast(file: Any) -> None:
+        tables: list[str] = []
+        file.visititems(lambda name, item: tables.append(name) if getattr(item, "shape", None) == (4, 3) else None)
+        [name] = tables
+        values = (100 * file[name][()]).astype(dtype)
+        del file[name]
+        file[name] = values
+
+    path = saved(tmp_path / f"m{suffix}")
+    if suffix == ".h5":
+        with h5py.File(path, "r+") as file:
+            cast(file)
+    else:
+        with zipfile.ZipFile(path) as archive:
+            config, weights = json.loads(archive.read("config.json")), io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(weights, "r+") as file:
+            cast(file)
+        path = written(tmp_path / "n.keras", config, weights.getvalue())
+    if fact:
+        expect_refused(path, fact)
+    else:
+        answers(path, "Keras HDF5" if suffix == ".h5" else "Keras")
+
+
 def test_a_circle_of_groups_ends(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.h5")
     expected = answers(path, "Keras HDF5")

@@ -208,7 +208,7 @@ def test_bad_files_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str
     broken_sparse(tmp_path / "sparse.pt")
     (tmp_path / "folder.pt").mkdir()
     cases = {name: facts for name, (_, facts) in bad.items()} | {
-        "whole.pt": ("state dict", "more than weights"),
+        "whole.pt": ("state dict", "more than weights", "Whole"),
         "list.pt": ("state dict", "list"),
         "other.pt": ("state_dict, model, model_state_dict", "epoch (int), model (int)"),
         "nothing.pt": ("nothing",),
@@ -220,6 +220,68 @@ def test_bad_files_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str
         with refused(ModelError, f"{tmp_path / name}: ", *facts):
             open_path(tmp_path / name)
     assert capfd.readouterr() == ("", "")
+
+
+# What a weight may be, by what the network has: of another precision, and a counter or mask of whole numbers.
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("key", "dtype", "fits"),
+    [
+        ("1.weight", "float16", True),
+        ("1.weight", "bfloat16", True),
+        ("1.weight", "float64", True),
+        ("1.weight", "complex64", False),
+        ("1.weight", "float8_e4m3fn", False),
+        ("1.weight", "int8", False),
+        ("1.weight", "int64", False),
+        ("1.weight", "bool", False),
+        ("2.num_batches_tracked", "float32", True),
+        ("2.num_batches_tracked", "int32", True),
+        ("2.num_batches_tracked", "complex64", False),
+        ("2.running_mean", "int64", False),
+    ],
+)
+def test_weights_are_not_cast_in_silence(
+    key: str, dtype: str, fits: bool, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(name: str = "", arch: str = "") -> Any:
+        torch.manual_seed(0)
+        parts = (nn.Flatten(), nn.Linear(12, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3))
+        return nn.Sequential(*parts).eval()
+
+    monkeypatch.setattr("deepjudge_torch.state_dict.make_module", make)
+    state, path = make().state_dict(), tmp_path / f"w{ending}"
+    state[key] = state[key].to(getattr(torch, dtype))
+    (safetensors.torch.save_file if ending == ".safetensors" else torch.save)(state, path)
+    options = {"arch": "nets:make", "input_shape": (12,)}
+    if fits:
+        x = np.random.default_rng(0).normal(size=(5, 12)).astype(np.float32)
+        expected = ADAPTER.open(make(), input_shape=(12,)).predict(x)
+        np.testing.assert_allclose(ADAPTER.open(path, **options).predict(x), expected, atol=1e-2)
+    else:
+        with refused(ModelError, path, key, dtype, str(make().state_dict()[key].dtype).removeprefix("torch.")):
+            ADAPTER.open(path, **options)
+
+
+def test_complex_weights_of_a_network_that_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Waves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.waves = nn.Parameter(torch.randn(12, 8, dtype=torch.complex64))
+            self.act, self.last = nn.Tanh(), nn.Linear(8, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.last(self.act(x.to(torch.complex64) @ self.waves).abs())
+
+    monkeypatch.setattr("deepjudge_torch.state_dict.make_module", lambda name, arch: Waves())
+    torch.save(Waves().state_dict(), tmp_path / "w.pth")
+    x = np.random.default_rng(0).normal(size=(5, 12)).astype(np.float32)
+    model = ADAPTER.open(tmp_path / "w.pth", arch="nets:Waves", input_shape=(12,))
+    assert list(model.layers.values()) == [3]  # its complex activations are no tap
+    with torch.no_grad():
+        expected = Waves()(torch.tensor(x)).softmax(1).numpy()
+    np.testing.assert_allclose(model.predict(x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
