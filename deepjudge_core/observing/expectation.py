@@ -32,6 +32,7 @@ _SAME = 0.1  # of the victim's mean odds: as near are those of a model whose ans
 _LEAST = 1e-37  # of a probability: float32 has no smaller ones
 _UNLIKELY = 16.0  # odds that count no more, lest one answer decide: e^-16 is what float32 keeps beside 1
 _LEAST_PIXELS = 196  # of a flat image: 14 times 14
+_WORTH_SAYING = 0.05  # below the victim's accuracy: a user may know why
 _WIDE = 127.0  # range that whole numbers have to have, to hold a picture
 
 
@@ -129,6 +130,8 @@ def find_expectation(
     name, tried = search.best(asking, apart)
     accuracies = {trial.name: trial.accuracy or 0.0 for trial in tried}
     if name is None:
+        if accuracy is not None and accuracy >= owner - _WORTH_SAYING:  # as good as another of the task
+            return Expectation(usual, tried, accuracy)
         best = max(accuracies, key=lambda name: accuracies[name])
         note = (
             f"{len(tried)} preprocessings were tried, and none gets significantly more of {len(plain)} inputs of the "
