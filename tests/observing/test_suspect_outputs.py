@@ -12,7 +12,7 @@ from deepjudge_core.models.model import Model
 from deepjudge_core.observing.observe import labeller
 from deepjudge_core.testing.numpy_model import NumpyModel
 
-VICTIM, OTHER = toys.make_model(0), toys.make_model(3)
+VICTIM, OTHER = toys.make_model(0), toys.make_model(3, knows=False)
 FEATURES, BOXES = toys.make_model(5, classes=9), toys.make_model(6, classes=3)
 
 
@@ -58,7 +58,7 @@ def test_with_the_preprocessing_that_it_turns_out_to_expect() -> None:
 
 
 def test_the_one_behind_a_softmax_where_none_does() -> None:
-    strangers = {"a": toys.make_model(8), "b": toys.make_model(9)}
+    strangers = {name: toys.make_model(seed, knows=False) for name, seed in (("a", 8), ("b", 9))}
     _, note = asked(Heads(strangers, softmax=["b"]), QuerySettings(infer=False))
     expect_facts(note, "output 2 of 2 ('b')", "softmax", "--output")
 
