@@ -3,7 +3,7 @@
 The flow, each step a frozen value: inputs -> seeds -> suite -> observations -> measurements -> verdict.
 """
 
-from deepjudge_core.auditing.audit import audit
+from deepjudge_core.auditing.audit import audit, make_suite
 from deepjudge_core.auditing.outcome import AuditOutcome
 from deepjudge_core.auditing.session import Listener, Session
 from deepjudge_core.auditing.settings import AuditSettings
@@ -23,6 +23,7 @@ from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Access, InputSpec, Model
 from deepjudge_core.models.network import Architecture, Network, Trainer
+from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.observe import observe
 from deepjudge_core.observing.settings import QuerySettings
@@ -68,6 +69,7 @@ __all__ = [
     "ModelFile",
     "Network",
     "Observation",
+    "Prepared",
     "Preprocessing",
     "QuerySettings",
     "Rule",
@@ -93,6 +95,7 @@ __all__ = [
     "load_observation",
     "load_registry",
     "load_suite",
+    "make_suite",
     "measure",
     "observe",
     "open_isolated",

@@ -61,6 +61,16 @@ class InputError(DeepJudgeError):
     code = "wrong-inputs"
 
 
+class UnfitError(InputError):
+    """Victim and inputs are such that no verdict could rest on a suite of them; whoever knows better can insist."""
+
+    code = "no-verdict"
+
+
+class ErringVictimError(UnfitError):
+    """The victim classifies hardly any input correctly: labels or inputs may not be what it was trained for."""
+
+
 class GenerationError(DeepJudgeError):
     """A generator could not make the cases that a suite needs."""
 
@@ -102,6 +112,7 @@ CODES: Mapping[str, str] = {
     "cannot-read": "a file cannot be read",
     "cannot-write": "a file cannot be written",
     "wrong-inputs": "inputs or labels do not fit: missing keys, shapes, bounds or labels",
+    "no-verdict": "no verdict could rest on a suite of this victim and these inputs; `--force` makes it nevertheless",
     # Components and controls.
     "no-cases": "a generator made no cases that the suite could use",
     "wrong-controls": "the controls cannot serve as controls",

@@ -16,6 +16,7 @@ from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.components.options import options_of
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import CODES
+from deepjudge_core.models.preprocessing import PRESETS
 from deepjudge_core.settings import Setting
 
 _LITERAL = re.compile(
@@ -42,6 +43,12 @@ def commands() -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].lower() + text[1:].removesuffix(".")
+
+
+def presets() -> str:
+    """The presets of preprocessings, with their numbers."""
+    rows = ((f"`{name}`", f"`{one.preprocessing}`", one.words) for name, one in PRESETS.items())
+    return table(("name", "numbers", "what it is"), rows)
 
 
 def command(name: str) -> type[Command]:

@@ -13,7 +13,7 @@ from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
-from deepjudge_core.errors import CalibrationError, DeepJudgeError, FileFormatError, UsageError
+from deepjudge_core.errors import CalibrationError, DeepJudgeError, ErringVictimError, FileFormatError, UsageError
 from deepjudge_core.judging.accuracy import accuracy_on_seeds
 from deepjudge_core.judging.calibration import Calibration, calibrate_by, check_not_a_control
 from deepjudge_core.judging.facts import established, same_files, same_model
@@ -21,49 +21,74 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.nearer import explained, nearer_model
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict
+from deepjudge_core.models.asking import SameAnswerError
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.prepared import Prepared
+from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.observing.victims import remedy
 from deepjudge_core.suites.generation import generate_suite, resolve_generators
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.outputs import output_by_labels
+from deepjudge_core.suites.ranges import hull
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
+from deepjudge_core.suites.standardised import plain_inputs
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.zoo.manifest import ZooModel, recorded_control
 
 
 def make_suite(
-    victim: Any, inputs: Inputs, settings: SuiteSettings | None = None, *, session: Session | None = None
+    victim: Any,
+    inputs: Inputs,
+    settings: SuiteSettings | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    session: Session | None = None,
 ) -> Suite:
     """Open the victim, select seeds and make test cases from them.
 
     Args:
         victim: The owner's model: a path, a live model, or a :class:`Subject`.
-        inputs: What seeds are selected from.
+        inputs: What seeds are selected from. Images that were standardised are brought back to 0..1, in which suites
+            keep them, so that each suspect's own preprocessing can be found.
         settings: How.
+        preprocessing: What the victim expects of inputs in 0..1; by default what its subject's query says, or how the
+            inputs were standardised.
         session: Where generators and adapters are, and how a victim's file is confined.
 
     Raises:
         DeepJudgeError: When the victim or the inputs cannot be used.
     """
     session, settings, victim = session or Session(), settings or SuiteSettings(), Subject.of(victim)
+    inputs, preprocessing, notes = plain_inputs(inputs, preprocessing or victim.query.preprocessing)
     # Before the victim is run, which may take long.
     generators = resolve_generators(settings, session.registry.generators)
     expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
     with victim.opened(expected, session, gradients=True) as opened:
+        owner = opened
+        if preprocessing is not None:
+            owner = Prepared.of(opened, preprocessing, inputs.x.shape[1:], hull(inputs.bounds), inputs.layout)
         owner, note = output_by_labels(
-            opened, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
+            owner, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
         )
-        seeds = select_seeds(
-            owner,
-            inputs.x,
-            inputs.y,
-            n=settings.n,
-            order=settings.order,
-            bounds=inputs.bounds,
-            layout=inputs.layout,
-            victim_layout=victim.query.layout,
-        )
-        seeds = replace(seeds, notes=(*filter(None, [note]), *seeds.notes))
+        try:
+            seeds = select_seeds(
+                owner,
+                inputs.x,
+                inputs.y,
+                n=settings.n,
+                order=settings.order,
+                bounds=inputs.bounds,
+                layout=inputs.layout,
+                victim_layout=victim.query.layout,
+                force=settings.force,
+            )
+        except (ErringVictimError, SameAnswerError) as error:
+            mend = remedy(owner, inputs, preprocessing)
+            if mend is None:
+                raise
+            raise ErringVictimError(f"{error}; {mend}") from error
+        seeds = replace(seeds, notes=(*notes, *filter(None, [note]), *seeds.notes))
         return generate_suite(
             owner,
             seeds,
@@ -72,6 +97,7 @@ def make_suite(
             layout=inputs.layout,
             layers=settings.layers,
             seed=settings.seed,
+            force=settings.force,
         )
 
 

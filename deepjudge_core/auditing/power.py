@@ -156,6 +156,14 @@ def estimate_power(
             f"found one of {zoo.victim.path} with another digest",
             code="conflict",
         )
+    ours = suite.victim.preprocessing.header() if suite.victim.preprocessing else None
+    theirs = zoo.victim.preprocessing or None
+    if ours != theirs:
+        raise UsageError(
+            f"{zoo.folder}: expected a zoo whose models take inputs as the suite's victim, prepared by "
+            f"{ours or 'nothing'}, found {theirs or 'nothing'}: make both with the same --victim-input",
+            code="conflict",
+        )
     controls = zoo.of("control", far=far)
     if len(controls) < LEAST_CONTROLS:
         raise CalibrationError(

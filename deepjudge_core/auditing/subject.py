@@ -32,7 +32,7 @@ class Subject(abc.ABC):
     """A model that is looked at. It has a base of its own, so that any other object can be told from one.
 
     Attributes:
-        query: How it is asked; of a victim only the layout counts. What is stored was asked before.
+        query: How it is asked; of a victim only layout and preprocessing count. What is stored was asked before.
         stratum: Of a control, what it has in common with the victim; None where that is not known, or is looked up in
             the ``zoo.json`` beside it.
     """

@@ -127,6 +127,8 @@ def show_suite(out: Console, suite: Suite) -> None:
     victim = suite.victim.model
     say(out, f"victim      {victim.name} ({victim.framework}, {victim.classes} classes)")
     say(out, f"digest      {victim.digest}")
+    if suite.victim.preprocessing:
+        say(out, f"takes       inputs prepared by {suite.victim.preprocessing}")
     say(out, f"accuracy    {suite.accuracy:.1%} of the inputs offered as seeds")
     say(out, f"seeds       {int(suite.rows('clean').sum())}")
     for record in suite.generators:

@@ -32,6 +32,19 @@ class Mistakes:
 
 
 @dataclass(frozen=True, eq=False)
+class Probes:
+    """Inputs of the victim's task as they come, whether it classifies them correctly or not.
+
+    Attributes:
+        inputs: ``(n, *shape)`` float32, in the victim's layout.
+        labels: ``(n,)`` int64, the ground truth.
+    """
+
+    inputs: Array
+    labels: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Seeds:
     """Inputs that the victim classifies correctly, from which test cases are made.
 
@@ -47,6 +60,8 @@ class Seeds:
         layout: Where their channels are: ``channels_first`` or ``channels_last``, None where that is not known.
         mistakes: What the victim misclassifies of the inputs they were selected from, at most as many as seeds were
             asked for; None where that is not known.
+        probes: Some of the inputs they were selected from, as they come, which tell how well others know the task; None
+            where there are none.
     """
 
     inputs: Array
@@ -57,6 +72,7 @@ class Seeds:
     notes: tuple[str, ...] = ()
     layout: Layout | None = None
     mistakes: Mistakes | None = None
+    probes: Probes | None = None
 
     @property
     def span(self) -> Any:

@@ -37,6 +37,12 @@ __all__ = [
     "judge",
 ]
 
+_UNKNOWN_ARCHITECTURE = (
+    "no control is known to have its architecture, and it is not much nearer to the victim than the nearest control "
+    f"(expected at most {MARGIN:g} times its distance): honest models of another architecture may be as near. Controls "
+    "of its architecture would tell (--stratum other-architecture=...)"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Judge:
@@ -330,14 +336,15 @@ def _within_controls(
     by_errors: bool,
 ) -> Setting:
     # What is said of a suspect, where the controls show something of models like it. What rests on errors says nothing
-    # of one that errs as no control does.
+    # of one that errs as no control does; what does not has to find it much nearer than any control.
     accused, reason = setting.decision is Decision.COPY, None
-    if by_errors and measurements:
-        gap = accuracy_gap(accuracy_of(measurements), map(accuracy_of, calibration.measurements))
-        if gap and (accused or (gap.far and setting.decision is Decision.INDEPENDENT)):
-            reason = gap.reason
-    if accused and reason is None:
-        reason = _unknown_architecture(measurements, votes, calibration)
+    near = accused and _is_nearer_by_far(measurements, votes, calibration)
+    gap = accuracy_gap(accuracy_of(measurements), map(accuracy_of, calibration.measurements)) if measurements else None
+    if gap and (accused or (gap.far and by_errors and setting.decision is Decision.INDEPENDENT)):
+        reason = None if near and not by_errors else gap.reason
+    shown = is_shown(widths_of(measurements), list(map(widths_of, calibration.measurements)), calibration.strata)
+    if accused and reason is None and not near and not shown:
+        reason = _UNKNOWN_ARCHITECTURE
     if reason is None:
         return setting
     # What the rule says of its decision is not said of another one, nor is there a chance of an accusation.
@@ -345,23 +352,12 @@ def _within_controls(
     return replace(unclear, p_value=None, least_p_value=None) if accused else unclear
 
 
-def _unknown_architecture(
-    measurements: Measurements, votes: Mapping[str, Vote], calibration: Calibration
-) -> str | None:
-    controls = [widths_of(control) for control in calibration.measurements]
-    if is_shown(widths_of(measurements), controls, calibration.strata):
-        return None
-    near = [
+def _is_nearer_by_far(measurements: Measurements, votes: Mapping[str, Vote], calibration: Calibration) -> bool:
+    # Of a metric that votes copy.
+    return any(
         is_nearer_by_far(m.value, calibration.values(name))
         for name, m in measurements.items()
         if votes[name].vote and m.value is not None
-    ]
-    if any(near):
-        return None
-    return (
-        "no control is known to have its architecture, and it is not much nearer to the victim than the nearest "
-        f"control (expected at most {MARGIN:g} times its distance): honest models of another architecture may be as "
-        "near. Controls of its architecture would tell (--stratum other-architecture=...)"
     )
 
 

@@ -1,42 +1,63 @@
-"""What a model expects to be done to its inputs before it sees them: a scale, and a mean and deviation per channel."""
+"""What a model expects to be done to its inputs before it sees them: range, mean and deviation, order, inversion."""
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import MinLen
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.files.documents import Document
-from deepjudge_core.models.model import InputSpec
 from deepjudge_core.settings import Nonzero, OneOrMore, setting
 from deepjudge_core.types import Array, Layout
 
 Prepare = Callable[[Array], Array]
+ChannelOrder = Literal["rgb", "bgr"]
+_LONGEST = 8  # values of a mean that are shown
 
 
 class PreprocessingHeader(Document, frozen=True):
-    """A :class:`Preprocessing` as it stands in a file."""
+    """A :class:`Preprocessing` as it stands in a file; what is not done is left out."""
 
     scale: float
     mean: Annotated[tuple[float, ...], Meta(min_length=1)]
     std: Annotated[tuple[float, ...], Meta(min_length=1)]
+    order: Literal["bgr"] | UnsetType = UNSET
+    invert: Literal[True] | UnsetType = UNSET
+
+    def typed(self) -> str:
+        """As it is typed, to the last digit."""
+        return self._typed(lambda values: ":".join(map(repr, values)))
+
+    def __str__(self) -> str:
+        """As it is typed, with six digits and the first values of many."""
+        return self._typed(_short)
+
+    def _typed(self, text: Callable[[tuple[float, ...]], str]) -> str:
+        texts = [f"scale={text((self.scale,))}"]
+        texts += [f"mean={text(self.mean)}"] if self.mean != (0,) else []
+        texts += [f"std={text(self.std)}"] if self.std != (1,) else []
+        texts += [f"order={self.order}"] if self.order else []
+        texts += ["invert=true"] if self.invert else []
+        return ",".join(texts)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """``(u * scale - mean) / std`` of inputs ``u`` in 0..1.
+    """``(u * scale - mean) / std`` of inputs ``u`` in 0..1, or of ``1 - u``; at the end channels may be reversed.
 
     The inputs of a suite are brought to 0..1 by the suite's bounds, whatever the victim takes. Mean and std are
     therefore in units after scaling: ``scale=255, mean=127.5, std=127.5`` and ``scale=2, mean=1`` both give -1..1.
 
     Attributes:
         scale: Greatest value before mean and std.
-        mean: One value, or one for each channel.
-        std: One value, or one for each channel.
+        mean: One value, or one for each channel, in the order of the inputs.
+        std: One value, or one for each channel, in the order of the inputs.
+        order: ``bgr`` where the model takes the three channels in reverse.
+        invert: Whether dark is light to it.
     """
 
     scale: Annotated[float, Nonzero()] = setting("greatest value before mean and std", default=1.0, key="scale")
@@ -46,56 +67,70 @@ class Preprocessing:
     std: Annotated[tuple[float, ...], OneOrMore(), MinLen(1)] = setting(
         "what divides it then: one value, or one for each channel", default=(1.0,), key="std"
     )
+    order: ChannelOrder = setting(
+        "bgr if the model takes three channels in reverse; mean and std are in the order of the inputs all the same",
+        default="rgb",
+        key="order",
+    )
+    invert: bool = setting("1 - input in place of the input, before all else", default=False, key="invert")
 
     def __post_init__(self) -> None:
         numbers = (self.scale, *self.mean, *self.std)
         if not all(map(math.isfinite, numbers)) or 0 in (self.scale, *self.std):
             raise UsageError(f"expected finite numbers, scale and std other than 0, found {self}", code="wrong-value")
-        lengths = {len(self.mean), len(self.std)}
+        lengths = {len(self.mean), len(self.std), 3 if self.order == "bgr" else 1}
         if 0 in lengths or len(lengths - {1}) > 1:
             raise UsageError(
-                f"expected a mean and a std of one value or of one for each channel, found {self}", code="wrong-value"
+                f"expected a mean and a std of one value or of one for each channel, of three for bgr, found {self}",
+                code="wrong-value",
             )
 
     def __str__(self) -> str:
         """As it is typed, what is as usual left out."""
-        texts = [f"scale={self.scale:g}"]
-        texts += [f"mean={_text(self.mean)}"] if self.mean != (0,) else []
-        texts += [f"std={_text(self.std)}"] if self.std != (1,) else []
-        return ",".join(texts)
+        return str(self.header())
 
     @property
     def channels(self) -> int:
         """How many channels it is for; 1 for any."""
-        return max(len(self.mean), len(self.std))
+        return max(len(self.mean), len(self.std), 3 if self.order == "bgr" else 1)
 
     @classmethod
     def parse(cls, text: str) -> "Preprocessing":
-        """Read ``scale=S,mean=M,std=D``; values of several channels are separated by colons.
+        """Read the name of a preset, or ``scale=S,mean=M,std=D,order=bgr,invert=true``, or a preset changed so.
+
+        Values of several channels are separated by colons.
 
         Raises:
             UsageError: When it is none.
         """
-        values: dict[str, tuple[float, ...]] = {}
-        for part in text.split(","):
-            name, _, value = part.partition("=")
+        name, *parts = text.split(",")
+        values: dict[str, Any] = {}
+        base = PRESETS[name].preprocessing if name in PRESETS else None
+        for part in parts if base else [name, *parts]:
+            key, _, value = part.partition("=")
+            read = _READERS.get(key)
             try:
-                numbers = tuple(map(float, value.split(":")))
-            except ValueError:
-                numbers = ()
-            if name not in ("scale", "mean", "std") or name in values or not numbers:
+                if read is None or key in values:
+                    raise ValueError
+                values[key] = read(value)
+            except (ValueError, KeyError):
                 raise UsageError(
-                    f"expected scale=S,mean=M:M:M,std=D:D:D, each at most once, found {text!r}", code="wrong-value"
-                )
-            values[name] = numbers
-        scale = values.pop("scale", (1.0,))
-        if len(scale) != 1:
-            raise UsageError(f"expected one scale for all channels, found {text!r}", code="wrong-value")
-        return cls(scale[0], **values)
+                    f"expected one of {', '.join(PRESETS)}, or scale=S,mean=M:M:M,std=D:D:D,order=bgr,invert=true, "
+                    f"each at most once, found {text!r}",
+                    code="wrong-value",
+                ) from None
+        return replace(base or cls(), **values)
 
     def header(self) -> PreprocessingHeader:
         """As it stands in a file."""
-        return PreprocessingHeader(self.scale, self.mean, self.std)
+        return PreprocessingHeader(
+            self.scale,
+            self.mean,
+            self.std,
+            # Not where nothing is done: so what was stored before has the digest that it had.
+            order="bgr" if self.order == "bgr" else UNSET,
+            invert=True if self.invert else UNSET,
+        )
 
     @classmethod
     def of_header(cls, header: PreprocessingHeader) -> "Preprocessing":
@@ -105,19 +140,28 @@ class Preprocessing:
             ValueError: When it cannot be.
         """
         try:
-            return cls(header.scale, header.mean, header.std)
+            return cls(header.scale, header.mean, header.std, header.order or "rgb", bool(header.invert))
         except UsageError as error:
             raise ValueError(str(error)) from None
 
-    def of(self, bounds: tuple[float, float]) -> "Preprocessing":
-        """The same as a function of inputs in other bounds than 0..1: ``(x * scale - mean) / std``."""
+    def same_as(self, other: "Preprocessing") -> bool:
+        """Whether another does the same, as ``scale=2,mean=1`` and ``mean=0.5,std=0.5``."""
+        ours, theirs = (np.broadcast_arrays(*one.line((0.0, 1.0))) for one in (self, other))
+        fits = 1 in (len(ours[0]), len(theirs[0])) or len(ours[0]) == len(theirs[0])
+        return self.order == other.order and fits and all(map(np.allclose, ours, theirs))
+
+    def line(self, bounds: tuple[float, float]) -> tuple[Array, Array]:
+        """Slope and offset ``(channels,)``, float64, of what it does to inputs in these bounds, before reordering."""
         low, high = bounds
-        scale = self.scale / (high - low)
-        return Preprocessing(scale, tuple(mean + scale * low for mean in self.mean), self.std)
+        mean, std = (np.asarray(values, np.float64) for values in (self.mean, self.std))
+        scale, zero = self.scale / (high - low), low
+        if self.invert:
+            scale, zero = -scale, high
+        return scale / std, (-scale * zero - mean) / std
 
     def preparing(
         self, name: str, shape: tuple[int, ...], bounds: tuple[float, float], layout: Layout | None
-    ) -> Prepare:
+    ) -> "Preparation":
         """A function of batches ``(n, *shape)`` of inputs within bounds.
 
         Args:
@@ -130,12 +174,8 @@ class Preprocessing:
             ModelError: When the inputs do not have as many channels, or could have them in two places.
         """
         axis = self._axis(name, shape, layout)
-        whole = self.of(bounds)
-        mean, std = (
-            np.reshape(np.asarray(values, np.float64), (-1, *[1] * (len(shape) - 1 - axis)))
-            for values in (whole.mean, whole.std)
-        )
-        return lambda x: ((x * whole.scale - mean) / std).astype(np.float32)
+        slope, offset = (np.reshape(values, (-1, *[1] * (len(shape) - 1 - axis))) for values in self.line(bounds))
+        return Preparation(slope, offset, axis + 1 if self.order == "bgr" else None)
 
     def _axis(self, name: str, shape: tuple[int, ...], layout: Layout | None) -> int:
         last = len(shape) - 1
@@ -151,35 +191,104 @@ class Preprocessing:
         raise ModelError(f"{name}: expected inputs of {self.channels} channels for {self}, found shape {text}")
 
 
-STANDARD: Mapping[str, Preprocessing] = {
-    "0..255": Preprocessing(255.0),
-    "-1..1": Preprocessing(2.0, (1.0,)),
-    "0..1": Preprocessing(),
-    "ImageNet's mean and deviation": Preprocessing(1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """What a preprocessing does to batches of inputs of one shape: a line for each channel, then channels reversed.
+
+    Attributes:
+        slope: Of the line, float64, shaped to be multiplied with a batch.
+        offset: Likewise.
+        reversed: The axis of a batch that is reversed; None for none.
+    """
+
+    slope: Array
+    offset: Array
+    reversed: int | None
+
+    def __call__(self, x: Array) -> Array:
+        """The inputs ``(n, *shape)`` as the model takes them, float32."""
+        return self._reordered((x * self.slope + self.offset).astype(np.float32))
+
+    def back(self, gradient: Array) -> Array:
+        """The gradient at the inputs as they come, from that at the inputs as the model takes them."""
+        return (self._reordered(gradient) * self.slope).astype(np.float32)
+
+    def _reordered(self, x: Array) -> Array:
+        # Frameworks take no arrays that run backwards.
+        return x if self.reversed is None else np.ascontiguousarray(np.flip(x, self.reversed))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preprocessing that many models share.
+
+    Attributes:
+        preprocessing: The numbers.
+        words: What it is, in a few words.
+        channels: Of the images that it is for; None for any input.
+    """
+
+    preprocessing: Preprocessing
+    words: str
+    channels: Literal[1, 3] | None = None
+
+
+_CLIP = Preprocessing(1.0, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+PRESETS: Mapping[str, Preset] = {
+    "0..1": Preset(Preprocessing(), "the range itself"),
+    "0..255": Preset(Preprocessing(255.0), "bytes"),
+    "-1..1": Preset(Preprocessing(2.0, (1.0,)), "mean and deviation 0.5; TensorFlow's MobileNet, Inception"),
+    "-0.5..0.5": Preset(Preprocessing(1.0, (0.5,)), "0.5 subtracted; the models of Carlini and Wagner"),
+    "mnist": Preset(Preprocessing(1.0, (0.1307,), (0.3081,)), "mean and deviation of MNIST", 1),
+    "fashion-mnist": Preset(Preprocessing(1.0, (0.2860,), (0.3530,)), "mean and deviation of Fashion-MNIST", 1),
+    "imagenet": Preset(
+        Preprocessing(1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "mean and deviation of ImageNet", 3
+    ),
+    "cifar10": Preset(
+        Preprocessing(1.0, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)), "mean and deviation of CIFAR-10", 3
+    ),
+    "cifar10-batches": Preset(
+        Preprocessing(1.0, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        "the same, the deviation averaged over images; many PyTorch examples",
+        3,
+    ),
+    "cifar100": Preset(
+        Preprocessing(1.0, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)), "mean and deviation of CIFAR-100", 3
+    ),
+    "clip": Preset(_CLIP, "mean and deviation of CLIP's images", 3),
+    "0..255-mean": Preset(Preprocessing(255.0, (123.68, 116.779, 103.939)), "ImageNet's mean subtracted from bytes", 3),
+    "caffe": Preset(
+        Preprocessing(255.0, (123.68, 116.779, 103.939), order="bgr"),
+        "the same, blue first; Keras' VGG and ResNet, Caffe",
+        3,
+    ),
 }
-"""What models are usually given, by name."""
+"""What models are usually given, by the name that is typed: search, parser and documentation are made of it."""
 
 
-def candidates(
-    spec: InputSpec, shape: tuple[int, ...], bounds: tuple[float, float], layout: Layout | None
-) -> dict[str, Preprocessing]:
-    """What of the standard may be what a model expects, other than the inputs as they come."""
-    choices = {}
-    for name, preprocessing in STANDARD.items():
-        try:
-            preprocessing.preparing("", shape, bounds, layout)
-        except ModelError:  # of other channels
-            continue
-        whole = preprocessing.of(bounds)
-        as_they_come = np.allclose(
-            [whole.scale, *whole.mean, *whole.std], [1] + [0] * len(whole.mean) + [1] * len(whole.std)
-        )
-        # Whole numbers hold nothing of a range as narrow as 0..1.
-        narrow = np.dtype(spec.dtype).kind in "iu" and preprocessing.scale < 255
-        if not as_they_come and not narrow:
-            choices[name] = preprocessing
-    return choices
+def preset_of(preprocessing: Preprocessing) -> str | None:
+    """The name under which a preprocessing is known."""
+    return next((name for name, preset in PRESETS.items() if preset.preprocessing == preprocessing), None)
 
 
-def _text(values: tuple[float, ...]) -> str:
-    return ":".join(f"{value:g}" for value in values)
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(":")))
+
+
+def _order(text: str) -> ChannelOrder:
+    orders: dict[str, ChannelOrder] = {"rgb": "rgb", "bgr": "bgr"}
+    return orders[text]
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "scale": float,
+    "mean": _numbers,
+    "std": _numbers,
+    "order": _order,
+    "invert": {"true": True, "false": False}.__getitem__,
+}
+
+
+def _short(values: tuple[float, ...]) -> str:
+    shown = ":".join(f"{value:g}" for value in values[:_LONGEST])
+    return shown + (f":... ({len(values)} values)" if len(values) > _LONGEST else "")

@@ -332,12 +332,15 @@ def _unflattened(by_name: Mapping[str, Op], name: str) -> str:
 
 def _activations(ops: Sequence[Op], users: Mapping[str, Sequence[Op]]) -> Iterator[tuple[str | None, str]]:
     # Where activations and recurrent layers end, in forward order, and where those of several operations start.
+    alone = {op.name: _apply(op.function, [PROBES]) for op in ops if op.role in _ACTIVATIONS and len(op.inputs) == 1}
     weighed: set[str] = set()  # what is computed without layers of weights, of which some are unknown, is preprocessing
     for op in ops:
-        if op.role in (*_LAYERS, Role.RECURRENT, Role.OTHER) or weighed.intersection(op.inputs):
+        unknown = op.role is Role.ACTIVATION and alone.get(op.name) is None  # the cell of a recurrent layer, say
+        if op.role in (*_LAYERS, Role.RECURRENT, Role.OTHER) or unknown or weighed.intersection(op.inputs):
             weighed.add(op.name)
-    single = {op.name for op in ops if op.role in _ACTIVATIONS and not _is_idle(op)}
-    single -= {op.name for op in ops if op.function is not None and op.name not in weighed}
+    # Limits that no number reaches, and a leaky ReLU of slope 1, are no activations.
+    idle = {name for name, values in alone.items() if values is not None and is_straight(values)}
+    single = {op.name for op in ops if op.role in _ACTIVATIONS and op.name in weighed} - idle
     inside: set[str] = set()
     starts: dict[str, str] = {}
     for start, end, parts in _composites(ops, weighed, single):
@@ -348,12 +351,6 @@ def _activations(ops: Sequence[Op], users: Mapping[str, Sequence[Op]]) -> Iterat
         whole = op.name in starts or op.name in single or op.role is Role.RECURRENT
         if whole and op.name in users and op.name not in inside:
             yield starts.get(op.name), op.name
-
-
-def _is_idle(op: Op) -> bool:
-    # Limits that no number reaches, a leaky ReLU of slope 1.
-    values = _apply(op.function, [PROBES]) if len(op.inputs) == 1 else None
-    return values is not None and is_straight(values)
 
 
 def _composites(ops: Sequence[Op], weighed: set[str], single: set[str]) -> Iterator[tuple[str, str, set[str]]]:

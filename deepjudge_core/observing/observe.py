@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -11,20 +12,31 @@ from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
-from deepjudge_core.models.preprocessing import Prepare, Preprocessing, candidates
+from deepjudge_core.models.preprocessing import Prepare, Preprocessing
 from deepjudge_core.observing.classes import ClassMapping, listed, map_classes
+from deepjudge_core.observing.expectation import (
+    Correctness,
+    Expectation,
+    candidates,
+    find_expectation,
+    probes_of,
+    share_of_usual,
+    spread,
+)
 from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates
 from deepjudge_core.observing.outputs import choose_output, only_output, other_classes
 from deepjudge_core.observing.settings import QuerySettings
-from deepjudge_core.suites.observation import Guess, Observation
+from deepjudge_core.suites.observation import Guess, Observation, Trial
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
 
-_PROBES = 200  # seeds at most, on which a preprocessing is tried
-# Shares of the way from chance to the victim, which classifies all of its seeds correctly. Below a quarter a model has
-# not learnt the task, or is not asked as it expects; a model of the task gets most of what the victim is surest of.
-_POOR, _GOOD = 0.25, 0.75
+# Share of the way from chance to the victim, which classifies all of its seeds correctly, below which a model has not
+# learnt the task, or is not asked as it expects.
+_POOR = 0.25
+_SOME_SEEDS = 200  # at most, on which each output is tried
+_FEW_SEEDS = 50  # on which odds are compared with the victim's
 _MOST_CHANCE = 0.8  # where more of the seeds are of one class, accuracy says too little
+_ORDERED = 0.5  # share of the inputs that a model gets right whose classes are in order
 
 
 def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None) -> Observation:
@@ -69,6 +81,8 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
         inferred=(*answered.inferred, *(("classes",) if mapped.inferred else ())),
         notes=(*output_notes, *answered.notes, *mapped.notes, *_layer_notes(chosen, layer_map, *on_seeds)),
         unsteady=unsteady,
+        tried=answered.tried,
+        accuracy=answered.accuracy,
     )
 
 
@@ -88,7 +102,7 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
         UsageError: When ``asking`` names what does not exist.
     """
     model = only_output(model, suite, asking)
-    arrange, preprocessing = _arrangement(model, suite, asking), asking.preprocessing
+    arrange, preprocessing = _arrangement(model, suite, asking), asking.preprocessing or suite.victim.preprocessing
     prepare, inputs = _prepare(model, suite, asking, arrange, preprocessing), suite.cases.inputs
     expected = suite.victim.model.classes
     if asking.classes is None and model.classes != expected:
@@ -109,7 +123,11 @@ def _choose_output(model: Model, suite: Suite, asking: QuerySettings) -> tuple[M
         return _Questioner(candidate, suite, asking, _arrangement(candidate, suite, asking), {})
 
     return choose_output(
-        model, suite, asking, lambda one: questioner(one).few_seeds(), lambda one: questioner(one).all_seeds()
+        model,
+        suite,
+        asking,
+        lambda one: (few := questioner(one).few_seeds()) and few[:2],
+        lambda one: questioner(one).all_seeds(),
     )
 
 
@@ -170,6 +188,8 @@ class _Answers:
     preprocessing: Preprocessing | None = None
     inferred: tuple[Guess, ...] = ()
     notes: tuple[str, ...] = ()
+    tried: tuple[Trial, ...] = ()
+    accuracy: float | None = None
 
 
 class _Questioner:
@@ -180,47 +200,45 @@ class _Questioner:
     ) -> None:
         self._model, self._suite, self._asking = model, suite, asking
         self._arrange, self._layer_map = arrange, layer_map
-        self._shape = arrange(suite.cases.inputs[:1]).shape[1:]
-        self._layout = model.input.layout or asking.layout
         self._clean = np.flatnonzero(suite.rows("clean"))
-        self._labels = labels = suite.cases.labels[self._clean]
-        # Who always gives one class gets its share right; a model that is fed what it does not know does just this.
-        chance = float(np.bincount(labels).max() / len(labels))
-        self._poor, self._good = (chance + share * (1 - chance) for share in (_POOR, _GOOD))
+        self._labels = suite.cases.labels[self._clean]
         classes = asking.classes is not None or model.classes == suite.victim.model.classes
-        self._telling = classes and chance <= _MOST_CHANCE
+        self._telling = classes and share_of_usual(self._labels) <= _MOST_CHANCE
 
     def ask(self) -> _Answers:
-        preprocessing = self._asking.preprocessing
-        if preprocessing is not None:
-            return self._whole(preprocessing, (), (f"its inputs are prepared by {preprocessing}, as was asked for",))
-        infer = self._asking.infer and self._telling
-        try:
-            plain = self._whole(None, (), ())
-        except SameAnswerError:
-            answers = self._infer("which all get the same answer as they are") if infer else None
-            if answers is None:
-                raise
-            return answers
-        if not self._telling:
-            return plain
-        accuracy, _ = self._quality(plain.mapped, self._clean, self._labels)
-        if accuracy > self._poor:
-            return plain
-        answers = self._infer(f"{accuracy:.1%} as they are") if infer else None
-        doubt = (
-            f"classifies {accuracy:.1%} of the seeds correctly, near chance: if it expects other inputs or classes "
-            "than the victim, say so with --suspect-input or --classes"
+        given = self._asking.preprocessing
+        expected = self._expected()
+        answers = replace(
+            self._whole(expected.preprocessing), tried=expected.tried, accuracy=expected.accuracy, notes=expected.notes
         )
-        return answers or replace(plain, notes=(doubt,))
+        if given is not None:
+            return replace(answers, notes=(f"its inputs are prepared by {given}, as was asked for",))
+        if expected.inferred:
+            return replace(answers, inferred=("preprocessing",))
+        if not self._telling:
+            return answers
+        accuracy = float(self._correctness(answers.mapped, self._clean, self._labels).right.mean())
+        chance = share_of_usual(self._labels)
+        if accuracy <= chance + _POOR * (1 - chance):
+            doubt = (
+                f"classifies {accuracy:.1%} of the seeds correctly, near chance: if it expects other inputs or classes "
+                "than the victim, say so with --suspect-input or --classes"
+            )
+            return replace(answers, notes=(*answers.notes, doubt))
+        return answers
 
-    def few_seeds(self) -> tuple[Array, Array] | None:
-        """What it answers to a few seeds, as the user says they are asked: their places, and the probabilities."""
-        places = np.arange(len(self._clean))[:: -(-len(self._clean) // _PROBES)]
-        inputs, prepare = self._suite.cases.inputs[self._clean[places]], self._prepare(self._asking.preprocessing)
+    def few_seeds(self) -> tuple[Array, Array, tuple[int, ...] | None] | None:
+        """What it answers to a few seeds, as the user says they are asked.
+
+        Returns:
+            Their places, the probabilities, and the order of its classes, where it is another; None of other classes.
+        """
+        places = np.arange(len(self._clean))[:: -(-len(self._clean) // _SOME_SEEDS)]
+        usual = self._asking.preprocessing or self._suite.victim.preprocessing
+        inputs, prepare = self._suite.cases.inputs[self._clean[places]], self._prepare(usual)
         answers, _ = ask(self._model, inputs, {}, prepare)
-        mapped = self._map(answers, np.arange(len(places)), self._labels[places]).probabilities
-        return None if mapped is None else (places, mapped)
+        mapped = self._map(answers, np.arange(len(places)), self._labels[places])
+        return None if mapped.probabilities is None else (places, mapped.probabilities, mapped.classes)
 
     def all_seeds(self) -> tuple[Array, Array] | None:
         """The same of all seeds, as it turns out to expect them."""
@@ -232,38 +250,54 @@ class _Questioner:
         cases, prepare = self._suite.cases, self._prepare(answered.preprocessing)
         return ask_again(self._model, cases.inputs, cases.sets, answered.probabilities, answered.activations, prepare)
 
-    def _infer(self, plainly: str) -> _Answers | None:
-        # The standard preprocessing with which it classifies the most seeds correctly, and the most surely.
-        suite = self._suite
-        rows = self._clean[:: -(-len(self._clean) // _PROBES)]
-        tried = {}
-        for name, preprocessing in candidates(self._model.input, self._shape, suite.bounds, self._layout).items():
-            try:
-                answers, _ = ask(self._model, suite.cases.inputs[rows], {}, self._prepare(preprocessing))
-            except ModelError:
-                continue
-            places, labels = np.arange(len(rows)), suite.cases.labels[rows]
-            quality = self._quality(self._map(answers, places, labels), places, labels)
-            if quality[0] >= self._good:
-                tried[name] = (quality, preprocessing)
-        if not tried:
-            return None
-        best = max(tried, key=lambda name: tried[name][0])
-        (accuracy, _), preprocessing = tried[best]
-        others = "".join(f", {name} {tried[name][0][0]:.1%}" for name in tried if name != best)
-        note = (
-            f"its inputs are prepared to {best} ({preprocessing}), inferred from the seeds classified correctly: "
-            f"{accuracy:.1%} so, {plainly}{others}"
-        )
-        return self._whole(preprocessing, ("preprocessing",), (note,))
+    def _expected(self) -> Expectation:
+        # What it expects of its inputs, as its answers to the probes show where nobody says it.
+        suite, given = self._suite, self._asking.preprocessing
+        usual = given or suite.victim.preprocessing
+        if not (self._telling and self._asking.infer):
+            return Expectation(usual)
+        probes = probes_of(suite)
+        shape = self._arrange(suite.cases.inputs[:1]).shape[1:]
+        layout = self._model.input.layout or self._asking.layout
+        choices = candidates(self._model.input, shape, suite.bounds, layout, suite.moments, usual)
 
-    def _whole(
-        self, preprocessing: Preprocessing | None, inferred: tuple[Guess, ...], notes: tuple[str, ...]
-    ) -> _Answers:
+        def answer(preprocessing: Preprocessing | None, places: Array) -> Correctness:
+            return self._on(probes.inputs[places], probes.labels[places], preprocessing)
+
+        owner = suite.victim.probabilities
+        odds = Correctness.of(None if owner is None else owner[self._clean], self._labels).odds
+
+        def apart(preprocessing: Preprocessing) -> float:
+            few = spread(np.arange(len(self._clean)), _FEW_SEEDS)
+            own = self._on(suite.cases.inputs[self._clean[few]], self._labels[few], preprocessing).odds
+            return float(np.abs(own - odds[few]).mean() / np.abs(odds[few]).mean())
+
+        expected = find_expectation(probes, suite, choices if given is None else {}, usual, answer, apart)
+        return expected if suite.probes is not None else replace(expected, accuracy=None)
+
+    def _on(self, inputs: Array, labels: Array, preprocessing: Preprocessing | None) -> Correctness:
+        answers, _ = ask(self._model, inputs, {}, self._prepare(preprocessing))
+        rows = np.arange(len(labels))
+        correctness = self._correctness(self._map(answers, rows, labels), rows, labels)
+        if correctness.right.mean() > _ORDERED or self._order is None:
+            return correctness
+        ordered = map_classes(answers, rows, labels, self._suite.victim.model.classes, self._order)
+        return max(correctness, self._correctness(ordered, rows, labels), key=lambda one: one.right.mean())
+
+    @cached_property
+    def _order(self) -> tuple[int, ...] | None:
+        # The order of its classes, as the seeds show it: on inputs as they come too many are wrong for that.
+        try:
+            few = self.few_seeds()
+        except SameAnswerError:
+            return None
+        return None if few is None else few[2]
+
+    def _whole(self, preprocessing: Preprocessing | None) -> _Answers:
         inputs = self._suite.cases.inputs
         answers, activations = ask(self._model, inputs, self._layer_map, self._prepare(preprocessing))
         mapped = self._map(answers, self._clean, self._labels)
-        return _Answers(answers, mapped, activations, preprocessing, inferred, notes)
+        return _Answers(answers, mapped, activations, preprocessing)
 
     def _prepare(self, preprocessing: Preprocessing | None) -> Prepare:
         return _prepare(self._model, self._suite, self._asking, self._arrange, preprocessing)
@@ -272,12 +306,8 @@ class _Questioner:
         return map_classes(answers, clean, labels, self._suite.victim.model.classes, self._asking.classes)
 
     @staticmethod
-    def _quality(mapped: ClassMapping, rows: Array, labels: Array) -> tuple[float, float]:
-        # Of the seeds, which are these rows: the share classified correctly, and the mean probability of the truth.
-        if mapped.probabilities is None:
-            return 0.0, 0.0
-        p = mapped.probabilities[rows]
-        return float(np.mean(p.argmax(axis=1) == labels)), float(p[np.arange(len(p)), labels].mean())
+    def _correctness(mapped: ClassMapping, rows: Array, labels: Array) -> Correctness:
+        return Correctness.of(None if mapped.probabilities is None else mapped.probabilities[rows], labels)
 
 
 def _in_order(

@@ -14,6 +14,17 @@ _TABLES = ("controls[]", "suspects[]")
 _WITH_VICTIM = ("victim", *_TABLES)
 
 
+def victim_input_setting() -> Any:
+    """The field of the victim's preprocessing; of ``AUDIT.toml`` the key is that of any model's."""
+    return setting(
+        "what the victim expects of inputs in 0..1, as --suspect-input of others",
+        "--victim-input",
+        default=None,
+        group="model",
+        metavar="HOW",
+    )
+
+
 def layout_setting() -> Any:
     """The field of a layout, of what is asked and of inputs alike."""
     return setting(
@@ -33,9 +44,8 @@ class QuerySettings:
 
     Attributes:
         layers: The suite's layers to the model's taps, where places, widths and outputs do not find them.
-        preprocessing: What the model expects to be done to inputs in 0..1; by default it is given the suite's as they
-            are.
-        infer: Whether a standard preprocessing is looked for where its accuracy on the seeds is near chance.
+        preprocessing: What the model expects to be done to inputs in 0..1; by default what the victim does.
+        infer: Whether a standard preprocessing is looked for where the model errs more than the victim.
         classes: The model's own output for each of the victim's classes, in their order; its probabilities are scaled
             to sum to 1 over them. Without it, as many classes as the victim's are taken for the same, in the order
             that the answers to the seeds show.
@@ -53,18 +63,24 @@ class QuerySettings:
         sample={"relu_1": "activation_1"},
     )
     preprocessing: Preprocessing | None = setting(
-        "what the model expects of inputs in 0..1: (input * scale - mean) / std, of one mean and std or one for each "
-        "channel",
+        "what the model expects of inputs in 0..1: a preset, such as imagenet, or scale=S,mean=M,std=D for "
+        "(input * scale - mean) / std, with order=bgr, invert=true",
         "--suspect-input",
         default=None,
         group="model",
-        metavar="scale=S,mean=M:M:M,std=D:D:D",
+        metavar="HOW",
         key="input",
-        tables=_TABLES,
-        sample={"scale": 1.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+        tables=_WITH_VICTIM,
+        sample={
+            "scale": 1.0,
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "order": "rgb",
+            "invert": False,
+        },
     )
     infer: bool = setting(
-        "do not look for a standard preprocessing where a model's accuracy on the seeds is near chance",
+        "do not look for a standard preprocessing where a model errs more than the victim",
         "--no-infer-input",
         default=True,
         group="model",

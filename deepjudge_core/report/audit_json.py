@@ -51,7 +51,11 @@ def audit_report(report: AuditOutcome) -> AuditReport:
     controls = zip(calibration.controls, calibration.strata, calibration.measurements, strict=True)
     return AuditReport(
         deepjudge=VERSION,
-        victim=VictimEntry(**_model(report.suite.victim.model), accuracy=report.suite.accuracy),
+        victim=VictimEntry(
+            **_model(report.suite.victim.model),
+            accuracy=report.suite.accuracy,
+            preprocessing=expected.header() if (expected := report.suite.victim.preprocessing) else UNSET,
+        ),
         suite=suite_entry(report.suite),
         calibration=CalibrationEntry(
             controls=tuple(_control(report, *control) for control in controls),
@@ -221,6 +225,8 @@ def _asked(observation: Observation) -> dict[str, Any]:
         "inferred": observation.inferred,
         "notes": observation.notes,
         "unsteady": observation.unsteady,
+        "tried": observation.tried or UNSET,
+        "accuracy_on_probes": UNSET if observation.accuracy is None else observation.accuracy,
     }
 
 

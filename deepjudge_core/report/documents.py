@@ -29,7 +29,7 @@ from deepjudge_core.judging.neurons import Match
 from deepjudge_core.models.info import AccessName
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.preprocessing import PreprocessingHeader
-from deepjudge_core.suites.observation import Guess
+from deepjudge_core.suites.observation import Guess, Trial
 from deepjudge_core.zoo.manifest import Kind, ZooVictim
 
 AUDIT, POWER = "deepjudge/report/1", "deepjudge/power/1"
@@ -77,7 +77,10 @@ Classes = Annotated[
 ]
 Prepared = Annotated[
     PreprocessingHeader | None,
-    Meta(description="(u * scale - mean) / std of inputs u in 0..1; null: the suite's inputs as they are."),
+    Meta(
+        description="(u * scale - mean) / std of inputs u in 0..1, or of 1 - u (invert), channels reversed at the end "
+        "(order); null: the suite's inputs as they are."
+    ),
 ]
 Inferred = Annotated[
     tuple[Guess, ...],
@@ -88,6 +91,20 @@ Unsteady = Annotated[
     str | None,
     Meta(description="What of the model's answers changed when some cases were asked again; null: nothing."),
 ]
+Tried = (
+    Annotated[
+        tuple[Trial, ...],
+        Meta(description="Only where there was room for a better one: preprocessings that were tried on the probes."),
+    ]
+    | UnsetType
+)
+OnProbes = (
+    Annotated[
+        Share,
+        Meta(description="Share of the suite's probes, inputs as they come, that the model classifies correctly."),
+    ]
+    | UnsetType
+)
 RequireLayers = (
     Annotated[
         bool,
@@ -111,6 +128,13 @@ class VictimEntry(Document, frozen=True, kw_only=True):
     accuracy: Annotated[
         Share, Meta(description="Share of the inputs offered as seeds that the victim classifies correctly.")
     ]
+    preprocessing: (
+        Annotated[
+            PreprocessingHeader,
+            Meta(description="What the victim expects of the suite's inputs in 0..1; left out: nothing."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class CaseCounts(Document, frozen=True):
@@ -188,6 +212,8 @@ class ControlEntry(Document, frozen=True, kw_only=True):
     inferred: Inferred = ()
     notes: AskingNotes = ()
     unsteady: Unsteady = None
+    tried: Tried = UNSET
+    accuracy_on_probes: OnProbes = UNSET
 
 
 class CalibrationEntry(Document, frozen=True, kw_only=True):
@@ -363,6 +389,8 @@ class SuspectEntry(Document, frozen=True, kw_only=True):
     inferred: Inferred = ()
     notes: AskingNotes = ()
     unsteady: Unsteady = None
+    tried: Tried = UNSET
+    accuracy_on_probes: OnProbes = UNSET
 
     def __post_init__(self) -> None:
         if self.decision in ("inconclusive", "failed") and self.reason is None:

@@ -24,7 +24,9 @@ from deepjudge_core.models.asking import ask, ask_again
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
+from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
+from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.ranges import by_feature, hull, is_one
 from deepjudge_core.suites.settings import DEFAULT_GENERATORS, SuiteSettings
@@ -47,12 +49,14 @@ def build_suite(
     layers: Sequence[str] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    force: bool = False,
     registry: Registry | None = None,
 ) -> Suite:
     """Make test cases from the victim and let it answer them.
 
     Args:
-        victim: The owner's model.
+        victim: The owner's model; behind its preprocessing (:class:`~deepjudge_core.models.prepared.Prepared`), if the
+            seeds are not as it takes them.
         seeds: From :func:`~deepjudge_core.suites.seeds.select_seeds`.
         generators: Names of generators.
         training_inputs: ``(m, *shape)`` inputs over which neuron ranges are taken (paper, Alg. 2); by default the
@@ -61,6 +65,7 @@ def build_suite(
         layers: Taps of the victim to compare; by default :func:`default_layers`.
         options: Generator name to its options.
         seed: Of all randomness.
+        force: Whether to go on, with a note, where a generator makes too few cases.
         registry: Where the generators are; by default every installed one.
 
     Raises:
@@ -69,7 +74,7 @@ def build_suite(
         PluginError: When a generator fails.
         UsageError: For an unknown generator, option or layer.
     """
-    settings = SuiteSettings(layers=layers, generators=generators, options=options or {}, seed=seed)
+    settings = SuiteSettings(layers=layers, generators=generators, options=options or {}, seed=seed, force=force)
     return generate_suite(
         complete(victim),
         seeds,
@@ -78,6 +83,7 @@ def build_suite(
         layout=layout,
         layers=settings.layers,
         seed=settings.seed,
+        force=settings.force,
     )
 
 
@@ -90,6 +96,7 @@ def generate_suite(
     layout: Layout | None = None,
     layers: Sequence[str] | None = None,
     seed: int = 0,
+    force: bool = False,
 ) -> Suite:
     """Make test cases from the victim and let it answer them; as :func:`build_suite`, by configured generators."""
     if seed < 0:
@@ -117,7 +124,11 @@ def generate_suite(
         rng = np.random.default_rng([seed, zlib.crc32(generator.name.encode())])
         task = Task(victim, seeds, taps, training_inputs, rng)
         cases = _generate(generator, task, options)
-        keep = _keep(generator, task, cases, options)
+        keep = _keep(generator, task, cases)
+        few = _too_few(generator, task, keep, options)
+        if few and not force:
+            raise GenerationError(f"{few}; --force makes the suite nevertheless")
+        notes += [f"made though {few}"] if few else []
         if generator.makes == "corners":
             unreached += [(int(layer), int(neuron)) for layer, neuron in cases.unreached]
         parts.append(_rows(cases, keep, seeds, generator, place))
@@ -150,6 +161,8 @@ def generate_suite(
         victim=answers,
         notes=tuple(notes),
         feature_bounds=by_feature(seeds.bounds),
+        moments=Moments.of(training_inputs, hull(seeds.bounds), victim.input.layout or seeds.layout),
+        probes=seeds.probes,
     )
 
 
@@ -264,25 +277,34 @@ def _labels(cases: Cases, seeds: Seeds) -> Array:
     return seeds.labels[cases.seeds] if cases.labels is None else cases.labels
 
 
-def _keep(generator: Generator, task: Task, cases: Cases, options: Mapping[str, Any]) -> Array:
+def _keep(generator: Generator, task: Task, cases: Cases) -> Array:
     # Adversarial cases are those that the victim misclassifies (paper, section IV-C1), and so are its mistakes.
     if generator.makes == "corners" or len(cases.inputs) == 0:
-        keep = np.ones(len(cases.inputs), dtype=bool)
-    else:
-        answers, _ = ask(task.victim, cases.inputs, {})
-        keep = answers.argmax(axis=1) != _labels(cases, task.seeds)
-    if generator.makes == "mistakes" and keep.sum() < _LEAST_MISTAKES:
-        raise GenerationError(
-            f"{generator.name}: {task.victim.name} misclassifies {int(keep.sum())} of the inputs offered as seeds, "
-            f"expected at least {_LEAST_MISTAKES}; offer more labelled inputs that it was not trained on"
-        )
-    least = -(-len(task.seeds.inputs) // _SEEDS_PER_CASE)
-    if generator.makes == "adversarial" and keep.sum() < least:
-        raise GenerationError(
-            f"{generator.name}: {task.victim.name} misclassifies {int(keep.sum())} of {len(keep)} cases, expected at "
-            f"least {least}; allow a larger change by its options: {', '.join(options) or 'none'}"
-        )
+        return np.ones(len(cases.inputs), dtype=bool)
+    answers, _ = ask(task.victim, cases.inputs, {})
+    keep: Array = answers.argmax(axis=1) != _labels(cases, task.seeds)
     return keep
+
+
+def _too_few(generator: Generator, task: Task, keep: Array, options: Mapping[str, Any]) -> str | None:
+    # Why nothing could be measured on the cases of a generator.
+    count, least = int(keep.sum()), -(-len(task.seeds.inputs) // _SEEDS_PER_CASE)
+    if generator.makes == "mistakes" and count < _LEAST_MISTAKES:
+        return (
+            f"{generator.name}: {task.victim.name} misclassifies {count} of the inputs offered as seeds, expected at "
+            f"least {_LEAST_MISTAKES}; offer more labelled inputs that it was not trained on"
+        )
+    if generator.makes == "adversarial" and count < least:
+        return (
+            f"{generator.name}: {task.victim.name} misclassifies {count} of {len(keep)} cases, expected at least "
+            f"{least}; allow a larger change by its options: {', '.join(options) or 'none'}"
+        )
+    if generator.makes == "corners" and count == 0:
+        return (
+            f"{generator.name}: no neuron of {', '.join(task.layers) or 'no layer'} has a case, expected at least one; "
+            f"ask for less by its options: {', '.join(options) or 'none'}"
+        )
+    return None
 
 
 def _thin(victim: Model, taps: Sequence[str], unreached: Sequence[tuple[int, int]]) -> list[str]:
@@ -348,7 +370,10 @@ def _own_answers(victim: Model, cases: CaseTable, taps: Sequence[str], layout: L
     unsteady = ask_again(victim, cases.inputs, cases.sets, probabilities, activations)
     if unsteady:  # every distance would be one to answers that it gave by chance
         raise ModelError(f"{victim.name}: {unsteady}; expected a victim that keeps to its answers")
-    return Observation(ModelInfo.of(victim, layout), "", probabilities, activations, layer_map)
+    preprocessing = victim.preprocessing if isinstance(victim, Prepared) else None
+    return Observation(
+        ModelInfo.of(victim, layout), "", probabilities, activations, layer_map, preprocessing=preprocessing
+    )
 
 
 def _text(access: Access) -> str:

@@ -120,6 +120,11 @@ def load_inputs(
     if len(raw) != len(labels):
         raise InputError(f"{path}: expected as many labels as inputs, found {len(raw)} inputs and {len(labels)} labels")
     source = f"{path}: {found_x!r}"
+    if bounds is None and scale >= 2 and np.abs(raw.astype(np.float64)).max() <= 1:
+        raise InputError(
+            f"{source}: expected inputs to divide by {scale:g}, found {raw.min():g}..{raw.max():g}, no more than 1; "
+            "leave --scale out, or state the range of the outcome with --bounds"
+        )
     if bounds is None:
         limits = _bounds(source, raw.dtype, inputs, training, scale, layout)
     else:

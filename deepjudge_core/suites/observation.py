@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
-from deepjudge_core.files.documents import Lines, Part, parse, plain
+from deepjudge_core.files.documents import Document, Lines, Part, Share, parse, plain
 from deepjudge_core.models.info import ModelHeader, ModelInfo
 from deepjudge_core.models.preprocessing import Preprocessing, PreprocessingHeader
 from deepjudge_core.types import Array
@@ -19,6 +19,19 @@ from deepjudge_core.types import Array
 Guess = Literal["classes", "preprocessing"]
 """What may be found out about a model from its answers to the seeds."""
 _NEAR = 2e-3  # how exactly probabilities are positive and sum to 1: a little less than models are held to
+
+
+class Trial(Document, frozen=True):
+    """A preprocessing with which a model was tried on the suite's probes.
+
+    Attributes:
+        name: The preset, changed as it is typed; or which of the training inputs' own numbers it is made of.
+        accuracy: Share of them that it gets right so, by those that were asked; None where it gives no answers
+            that tell them apart.
+    """
+
+    name: str
+    accuracy: Share | None
 
 
 class ObservationHeader(Part, frozen=True, kw_only=True):
@@ -34,6 +47,8 @@ class ObservationHeader(Part, frozen=True, kw_only=True):
     inferred: tuple[Guess, ...]
     notes: Lines
     unsteady: str | UnsetType | None = UNSET
+    tried: tuple[Trial, ...] | UnsetType = UNSET
+    accuracy: Share | UnsetType = UNSET
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +70,8 @@ class Observation:
         inferred: What of it was not given but found from the answers to the seeds.
         notes: What a reader should know of how the model was asked.
         unsteady: What of its answers changed when some cases were asked again; None where nothing did.
+        tried: The preprocessings with which it was tried; none where there was no room for a better one.
+        accuracy: Share of the suite's probes that it classifies correctly, so asked; None where that is not known.
     """
 
     model: ModelInfo
@@ -69,6 +86,8 @@ class Observation:
     inferred: tuple[Guess, ...] = ()
     notes: tuple[str, ...] = ()
     unsteady: str | None = None
+    tried: tuple[Trial, ...] = ()
+    accuracy: float | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -89,6 +108,8 @@ class Observation:
             notes=self.notes,
             # Not where nothing changed: so the digests of suites stay what they were.
             unsteady=UNSET if self.unsteady is None else self.unsteady,
+            tried=self.tried or UNSET,
+            accuracy=UNSET if self.accuracy is None else self.accuracy,
         )
 
     def arrays(self, prefix: str) -> dict[str, Array]:
@@ -119,6 +140,8 @@ class Observation:
             inferred=header.inferred,
             notes=header.notes,
             unsteady=header.unsteady or None,
+            tried=header.tried or (),
+            accuracy=None if header.accuracy is UNSET else header.accuracy,
         )
         observation._check()
         return observation

@@ -1,11 +1,12 @@
 """Seeds: the inputs that test cases start from."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 
-from deepjudge_core.components.values import Mistakes, Seeds
-from deepjudge_core.errors import InputError, UsageError
+from deepjudge_core.components.values import Mistakes, Probes, Seeds
+from deepjudge_core.errors import ErringVictimError, InputError, UnfitError, UsageError
 from deepjudge_core.models.asking import ask
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model
@@ -14,6 +15,8 @@ from deepjudge_core.suites.ranges import arranged_bounds, spread
 from deepjudge_core.types import Array, Bounds, Layout
 
 Order = Literal["high", "low", "balanced"]
+_PROBES = 400  # at most: enough to see that a model gets 3 % more of them right
+_LEAST_KNOWLEDGE = 0.25  # of the way from chance to all: less is no model of the task, or is not given its inputs
 _LEAST_ACCURACY = 0.5  # below it, it is said: labels or inputs may not be what the victim was trained for
 
 
@@ -27,6 +30,7 @@ def select_seeds(
     bounds: Bounds = (0.0, 1.0),
     layout: Layout | None = None,
     victim_layout: Layout | None = None,
+    force: bool = False,
 ) -> Seeds:
     """Select the correctly classified inputs of which the victim is most (or least) certain.
 
@@ -45,9 +49,11 @@ def select_seeds(
         layout: Where the channels of ``x`` are, and those of a victim that does not say; needed where the shape can be
             read both ways.
         victim_layout: Where they are in the inputs of a victim that does not say, if elsewhere than in ``x``.
+        force: Whether to go on, with a note, where no verdict could rest on them.
 
     Raises:
-        InputError: When shapes, labels or values do not fit, or the victim classifies no input correctly.
+        InputError: When shapes, labels or values do not fit.
+        UnfitError: When the victim classifies hardly any input correctly, or the seeds are of one class.
         ModelError: When the victim cannot be run, or answers nonsense.
         UsageError: For a number of seeds or bounds that cannot be.
     """
@@ -72,16 +78,23 @@ def select_seeds(
     correct = p.argmax(axis=1) == y
     right, wrong = np.flatnonzero(correct), _spread(np.flatnonzero(~correct), n)
     if len(right) == 0:
-        raise InputError(
-            f"{victim.name}: classifies none of the {len(y)} inputs correctly; are they scaled as it expects (--scale)?"
+        raise ErringVictimError(
+            f"{victim.name}: classifies none of the {len(y)} inputs correctly: are labels and scale (--scale) right?"
         )
     score = (p[right] ** 2).sum(axis=1)
     ranked = right[np.argsort(score if order == "low" else -score, kind="stable")]
-    if order == "balanced":
+    alone = len(np.unique(y[ranked[:n]])) == 1 and len(np.unique(y[right])) > 1 and n > 1
+    if order == "balanced" or alone:
         ranked = _by_turns(ranked, y)
-    indices = ranked[:n]
+    indices, probes = ranked[:n], _spread(np.arange(len(y)), _PROBES)
     accuracy = len(right) / len(y)
-    notes = []
+    notes = list(_classes(y[right], y[indices]))
+    if alone and order != "balanced":
+        notes.append(f"seeds were taken of each class in turn: the first {n} by confidence are all of one class")
+    for reason, kind in ((_erring(correct, y), ErringVictimError), (_of_one_class(y, y[indices]), UnfitError)):
+        if reason and not force:
+            raise kind(f"{victim.name}: {reason}; --force makes the suite nevertheless")
+        notes += [f"made though {reason}"] if reason else []
     if accuracy < _LEAST_ACCURACY:
         notes.append(f"the victim classifies only {accuracy:.1%} of the inputs correctly: are labels and scale right?")
     if len(indices) < n:
@@ -95,7 +108,36 @@ def select_seeds(
         tuple(notes),
         spec.layout,
         Mistakes(inputs[wrong], y[wrong]),
+        Probes(inputs[probes], y[probes]),
     )
+
+
+def _of_one_class(y: Array, seeds: Array) -> str | None:
+    if len(np.unique(seeds)) > 1:
+        return None
+    if len(np.unique(y)) == 1:
+        return f"all inputs are of class {y[0]}, expected at least two classes: is the file a part of a sorted one?"
+    mend = "take more" if len(seeds) == 1 else "it classifies no input of another class correctly"
+    return f"all {len(seeds)} seeds are of class {seeds[0]}, expected at least two classes: {mend}"
+
+
+def _erring(correct: Array, y: Array) -> str | None:
+    # Of each class alike, since who always answers the usual one knows nothing.
+    classes = np.unique(y)
+    knowledge = float(np.mean([correct[y == label].mean() for label in classes]))
+    least = 1 / len(classes) + _LEAST_KNOWLEDGE * (1 - 1 / len(classes))
+    if knowledge >= least or len(classes) == 1:
+        return None
+    return (
+        f"the victim classifies {correct.mean():.1%} of the inputs correctly, {knowledge:.1%} of each class on "
+        f"average, expected at least {least:.1%}: are labels and scale (--scale) right?"
+    )
+
+
+def _classes(right: Array, seeds: Array) -> Iterator[str]:
+    known, taken = (len(np.unique(labels)) for labels in (right, seeds))
+    if 2 * taken <= known:
+        yield f"the seeds are of {taken} of {known} classes that the victim knows: --order balanced takes all"
 
 
 def _spread(rows: Array, n: int) -> Array:

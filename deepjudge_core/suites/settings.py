@@ -139,6 +139,7 @@ class SuiteSettings:
         generators: Names.
         options: Generator name to its options.
         seed: Of all randomness.
+        force: Whether a suite is made on which hardly a verdict can rest.
     """
 
     n: Annotated[int, Ge(1)] = setting(
@@ -192,5 +193,14 @@ class SuiteSettings:
         group="suite",
         metavar="SEED",
         key="seed",
+        tables=("suite",),
+    )
+    force: bool = setting(
+        "make the suite also if hardly a verdict can rest on it: if the victim errs on most inputs, if seeds are of "
+        "one class, or if a generator makes too few cases; the suite's notes say so",
+        "--force",
+        default=False,
+        group="suite",
+        key="force",
         tables=("suite",),
     )

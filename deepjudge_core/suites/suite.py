@@ -9,10 +9,11 @@ from typing import get_args
 import numpy as np
 from msgspec import UNSET, UnsetType
 
-from deepjudge_core.components.values import Answers, CaseSet
+from deepjudge_core.components.values import Answers, CaseSet, Probes
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Json, Lines, Part, Share, parse, plain
+from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation, ObservationHeader
 from deepjudge_core.types import Array
 
@@ -75,6 +76,8 @@ class Suite:
         notes: What a reader should know of how it was made.
         feature_bounds: Least and greatest values of each feature of flat inputs, of each channel of others; None where
             one range holds for all.
+        moments: Mean and deviation of the training inputs, or of the seeds; None where nobody took them.
+        probes: Inputs of the task as they come, on which it is tried what a model expects of them; None for none.
     """
 
     seed: int
@@ -88,6 +91,8 @@ class Suite:
     victim: Observation
     notes: tuple[str, ...] = ()
     feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    moments: Moments | None = None
+    probes: Probes | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -168,6 +173,7 @@ class _SuiteHeader(Part, frozen=True):
     victim: ObservationHeader
     notes: Lines
     feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | UnsetType = UNSET  # where one holds for all
+    moments: Moments | UnsetType = UNSET
 
 
 def _content(suite: Suite) -> storage.Content:
@@ -181,9 +187,13 @@ def _content(suite: Suite) -> storage.Content:
         victim=suite.victim.header(),
         notes=suite.notes,
         feature_bounds=suite.feature_bounds or UNSET,
+        # Not where nobody took them: so what was stored before has the digest that it had.
+        moments=UNSET if suite.moments is None else suite.moments,
     )
     arrays = {"inputs": suite.cases.inputs, "seed_indices": suite.seed_indices}
     arrays |= {column: getattr(suite.cases, column) for column in _COLUMNS}
+    if suite.probes is not None:
+        arrays |= {"probes.inputs": suite.probes.inputs, "probes.labels": suite.probes.labels}
     return storage.seal("suite", plain(header), arrays | suite.victim.arrays("victim."))
 
 
@@ -200,6 +210,8 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         victim=Observation.of_header(header.victim, arrays, "victim."),
         notes=header.notes,
         feature_bounds=None if header.feature_bounds is UNSET else header.feature_bounds,
+        moments=header.moments or None,
+        probes=Probes(arrays["probes.inputs"], arrays["probes.labels"]) if "probes.inputs" in arrays else None,
     )
 
 
@@ -242,8 +254,18 @@ def _check(suite: Suite) -> None:
             raise ValueError(f"{column!r} does not have one whole number per case")
         if not (first <= values.min() and values.max() < end):
             raise ValueError(f"{column!r} is not within {first}..{end - 1}")
+    if suite.probes is not None:
+        _check_probes(suite.probes, cases.inputs.shape[1:], victim.model.classes)
     if not np.array_equal(cases.seeds == -1, suite.rows("mistakes")):
         raise ValueError("it has cases of no seed that are no mistakes, or the reverse")
+
+
+def _check_probes(probes: Probes, shape: tuple[int, ...], classes: int) -> None:
+    inputs, labels = probes.inputs, probes.labels
+    if inputs.dtype != np.float32 or inputs.shape[1:] != shape or labels.dtype != np.int64:
+        raise ValueError("its probes are no batch of float32 with whole numbers")
+    if labels.shape != inputs.shape[:1] or not len(labels) or not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError("its probes do not have a class each")
 
 
 def check_suite(suite: Suite, observation: Observation) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 
 from deepjudge_core import progress
 from deepjudge_core.components.attack import Attack, Loot, Need
@@ -27,6 +28,7 @@ from deepjudge_core.errors import (
 from deepjudge_core.files import digests
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.training import Schedule, accuracy, train
+from deepjudge_core.suites.ranges import hull
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
 from deepjudge_core.zoo.manifest import MANIFEST, MissingModel, Zoo, ZooModel, ZooVictim, is_kept, load_zoo, save_zoo
@@ -150,9 +152,22 @@ def make_zoo(
         raise UsageError(
             f"{name}: expected a suite of this victim, found one of {suite.victim.model.name}", code="conflict"
         )
+    if suite is not None and suite.victim.preprocessing != material.preprocessing:
+        raise UsageError(
+            f"{name}: expected a suite whose victim takes inputs prepared by {material.preprocessing or 'nothing'}, as "
+            f"here, found {suite.victim.preprocessing or 'nothing'}",
+            code="conflict",
+        )
     victim.architecture.initial(np.random.default_rng(0))  # said at once where it cannot be made anew
     own = accuracy(victim, material.test.x, material.test.y)
-    about = ZooVictim(name, victim.architecture.framework, digest, victim.architecture.classes, own)
+    about = ZooVictim(
+        name,
+        victim.architecture.framework,
+        digest,
+        victim.architecture.classes,
+        own,
+        UNSET if material.preprocessing is None else material.preprocessing.header(),
+    )
     settings = {
         "seed": recipe.settings.seed,
         "material": material.digest,
@@ -275,7 +290,7 @@ def _thefts(
         architecture=victim.architecture,
         auxiliary=material.auxiliary,
         auxiliary_labels=material.auxiliary_labels,
-        suite=suite,
+        suite=_known(suite, material),
     )
     for configured in recipe.attacks:
         attack, options = configured.component, configured.options
@@ -296,6 +311,16 @@ def _thefts(
                 attack=attack.name,
                 without=_WITHOUT[lacking] if lacking else None,
             )
+
+
+def _known(suite: Suite | None, material: Material) -> Suite | None:
+    # What the thief knows of the cases, as the networks take them.
+    if suite is None or material.prepare is None:
+        return suite
+    inputs = material.prepare(suite.cases.inputs)
+    return replace(
+        suite, bounds=hull(material.bounds), cases=replace(suite.cases, inputs=inputs), probes=None, moments=None
+    )
 
 
 def _steal(

@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Json, Part, Positive, Share, parse, plain
 from deepjudge_core.files.reading import NO_LIMIT, open_regular, read_json
+from deepjudge_core.models.preprocessing import PreprocessingHeader
 from deepjudge_core.version import VERSION
 
 MANIFEST = "zoo.json"
@@ -78,6 +81,7 @@ class ZooVictim(Document, frozen=True):
         digest: SHA-256 of its file.
         classes: How many classes it tells apart.
         accuracy: Share of the test inputs that it classifies correctly.
+        preprocessing: What it expects of inputs in 0..1, as all models of the zoo do; unset for nothing.
     """
 
     path: str
@@ -85,6 +89,7 @@ class ZooVictim(Document, frozen=True):
     digest: str
     classes: Positive
     accuracy: Share
+    preprocessing: PreprocessingHeader | UnsetType = UNSET
 
 
 class _ZooManifest(Part, frozen=True, kw_only=True, tag_field="schema", tag=SCHEMA):

@@ -9,6 +9,7 @@ import numpy as np
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.network import Architecture
+from deepjudge_core.models.preprocessing import Preparation, Preprocessing
 from deepjudge_core.suites.inputs import Inputs, check_bounds
 from deepjudge_core.suites.ranges import Spread, arranged_bounds, spread
 from deepjudge_core.types import Array
@@ -35,6 +36,8 @@ class Material:
         bounds: Least and greatest value of an input, or of each of its values.
         auxiliary: ``(m, *shape)`` inputs of another task; None without.
         auxiliary_labels: ``(m,)`` their classes; None without.
+        preprocessing: What was done to all of it, since the victim expects it; None for nothing.
+        prepare: What does it; None for nothing.
     """
 
     own: Rows
@@ -43,6 +46,31 @@ class Material:
     bounds: Spread
     auxiliary: Array | None = None
     auxiliary_labels: Array | None = None
+    preprocessing: Preprocessing | None = None
+    prepare: Preparation | None = None
+
+    def prepared(self, preprocessing: Preprocessing, prepare: Preparation) -> "Material":
+        """The same as the victim takes it, which networks are trained with.
+
+        The bounds are then those of all channels together.
+
+        Args:
+            preprocessing: What the victim expects.
+            prepare: What does it to batches.
+        """
+        own, other, test = (Rows(prepare(rows.x), rows.y) for rows in (self.own, self.other, self.test))
+        shape = (1, *self.own.x.shape[1:])
+        edges = [prepare(np.broadcast_to(np.asarray(side, np.float32), shape)) for side in self.bounds]
+        return replace(
+            self,
+            own=own,
+            other=other,
+            test=test,
+            auxiliary=None if self.auxiliary is None else prepare(self.auxiliary),
+            bounds=(float(np.min(edges)), float(np.max(edges))),
+            preprocessing=preprocessing,
+            prepare=prepare,
+        )
 
     @property
     def digest(self) -> str:

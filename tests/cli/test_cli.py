@@ -24,6 +24,7 @@ from deepjudge_core.cli.commands import judge as judge_command
 from deepjudge_core.cli.commands import show
 from deepjudge_core.cli.display import Bars
 from deepjudge_core.cli.main import main
+from deepjudge_core.files.documents import plain
 from deepjudge_core.report.audit_json import schema
 
 COMMANDS = ("suite", "observe", "calibrate", "judge", "audit", "init", "plugins", "show")
@@ -316,6 +317,16 @@ def test_preprocessing(ready: Cli) -> None:
     note = "its inputs are prepared by scale=1.1,mean=-0.1, as was asked for"
     assert f"note        {note}" in ready("show", "o.safetensors")[1]
     assert f"o.safetensors: {note}" in judge(ready, "o.safetensors")[1]
+    for typed in ("-1..1", "0..1,invert=true", "imagenet"):
+        status, _, err = judge(ready, "copy.toy", more=("--suspect-input", typed, "--json", "r.json"))
+        [suspect] = json.loads(Path("r.json").read_text())["suspects"]
+        if typed == "imagenet":  # inputs of 12 features have no channels
+            expect_facts(suspect["reason"], "3 channels", "12")
+        else:
+            assert suspect["preprocessing"] == json.loads(json.dumps(plain(Preprocessing.parse(typed).header()))), (
+                status,
+                err,
+            )
     # Said of suspects only.
     audit = ("audit", "victim.toy", "copy.toy", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
     ready(*audit, "--suspect-input", "scale=2", "-o", "out")
@@ -590,7 +601,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
         (("--inputs", "empty.npz"), 4, "wrong-inputs", ("empty.npz", ".npz")),
         (("--inputs", "cut.npz"), 4, "wrong-inputs", ("cut.npz", ".npz")),
         (("--inputs", "high.npz"), 4, "wrong-inputs", ("victim.toy", "0..3", "0..4")),
-        (("--inputs", "wrong.npz"), 4, "wrong-inputs", ("victim.toy", "60")),
+        (("--inputs", "wrong.npz"), 4, "no-verdict", ("victim.toy", "60")),
         (("--inputs", "wide.npz"), 4, "wrong-inputs", ("victim.toy", "12", "13")),
         (("--training-inputs", "in.npz:z"), 4, "wrong-inputs", ("in.npz", "z")),
         (("--training-inputs", "wide.npz:x"), 4, "wrong-inputs", ("victim.toy", "12", "13")),

@@ -16,6 +16,7 @@ from deepjudge_core import (
     Answers,
     Metric,
     Observation,
+    QuerySettings,
     build_suite,
     calibrate,
     hookimpl,
@@ -305,7 +306,7 @@ def test_seeds_of_lowest_scores_are_hard_for_honest_models() -> None:
     models = [toys.make_model(seed) for seed in (1, 7, 12, 14, 15)]
     shares = [np.mean(model.predict(x).argmax(axis=1) == y) for model in models]
     assert min(shares) > np.mean(victim.predict(x).argmax(axis=1) == y) - 0.1
-    answered = [observe(model, low) for model in models]
+    answered = [observe(model, low, QuerySettings(infer=False)) for model in models]
     clean = low.rows("clean")
     right = [int((one.probabilities[clean].argmax(axis=1) == low.cases.labels[clean]).sum()) for one in answered]
     # By the victim's accuracy alone one would be far.

@@ -170,7 +170,7 @@ def test_it_costs_little() -> None:
     suite = build_suite(victim, seeds, ["shove", "poke"], registry=toys.registry())
     model = Fickle(lambda call, x, outputs: outputs, seed=0)
     observe(model, suite)
-    assert model.rows <= len(suite.cases.inputs) + 1 + 36
+    assert model.rows <= len(suite.cases.inputs) + len(suite.probes.labels) + 1 + 36
 
 
 def audited(*models: Any, calibration: Calibration | None = None) -> tuple[SuspectResult, ...]:

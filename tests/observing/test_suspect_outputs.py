@@ -58,7 +58,7 @@ def test_with_the_preprocessing_that_it_turns_out_to_expect() -> None:
 
 
 def test_the_one_behind_a_softmax_where_none_does() -> None:
-    strangers = {name: toys.make_model(seed, knows=False) for name, seed in (("a", 8), ("b", 9))}
+    strangers = {"a": toys.make_model(8, knows=False), "b": toys.make_model(9, knows=False)}
     _, note = asked(Heads(strangers, softmax=["b"]), QuerySettings(infer=False))
     expect_facts(note, "output 2 of 2 ('b')", "softmax", "--output")
 

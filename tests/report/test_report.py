@@ -69,7 +69,7 @@ def test_every_key_of_the_description() -> None:
     assert (found["rule"], found["groups"]) == ("nearest", "separate")
     assert found["rule_options"] == {"share": 0.5, "alpha": {}}
     copy, independent = found["suspects"]
-    assert copy.keys() == independent.keys()
+    assert copy.keys() | {"tried"} == independent.keys()  # only it errs on so many seeds
     assert (copy["path"], copy["digest"], copy["framework"]) == ("toy-0+0.05", COPY.digest, "numpy")
     assert (copy["decision"], copy["points_to"], copy["reason"]) == ("copy", "weights", None)
     assert copy["settings"] == {

@@ -254,3 +254,12 @@ def test_training_inputs(save: Callable[..., Path], tmp_path: Path) -> None:
     np.savez(odd, x=X)
     np.testing.assert_array_equal(load_training_inputs(str(odd)), X)
     np.testing.assert_array_equal(load_training_inputs(f"{odd}:x"), X)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_inputs_that_need_no_scale_are_not_divided(tmp_path: Path, dtype: type) -> None:
+    x = (np.random.default_rng(0).random((20, 4)) > 0.5).astype(dtype)
+    np.savez(tmp_path / "in.npz", x=x, y=np.arange(20) % 2)
+    with refused(InputError, "255", "0..1", "--scale", "--bounds"):
+        load_inputs(tmp_path / "in.npz", scale=255)
+    assert load_inputs(tmp_path / "in.npz", scale=255, bounds=(0, 1)).x.max() < 0.01

@@ -8,7 +8,7 @@ import toys
 from refusals import expect_facts, refused
 
 from deepjudge_core import select_seeds
-from deepjudge_core.errors import DeepJudgeError, InputError, ModelError, UsageError
+from deepjudge_core.errors import DeepJudgeError, ErringVictimError, InputError, ModelError, UnfitError, UsageError
 from deepjudge_core.types import Array
 
 
@@ -84,7 +84,7 @@ def test_inputs_are_arranged_for_the_victim() -> None:
     [
         ({"y": [0, 2]}, InputError, ("table", "0..1", "0..2")),
         ({"y": [-1, 0]}, InputError, ("table", "0..1", "-1..0")),
-        ({"y": [1, 0]}, InputError, ("table", "2", "--scale")),
+        ({"y": [1, 0]}, UnfitError, ("table", "2", "--scale")),
         ({"y": [0]}, InputError, ("(2, 2)", "(1,)")),
         ({"y": [[0, 1], [1, 0]]}, InputError, ("(2, 2)",)),
         ({"x": np.zeros((0, 2)), "y": []}, InputError, ("inputs",)),
@@ -106,7 +106,7 @@ def test_what_does_not_fit(changes: dict[str, Any], error: type[DeepJudgeError],
         "y": [0, 1],
     } | changes
     table = Table(arguments.pop("rows"))
-    codes = {InputError: "wrong-inputs", UsageError: "wrong-value", ModelError: "bad-answer"}
+    codes = {InputError: "wrong-inputs", UnfitError: "no-verdict", UsageError: "wrong-value", ModelError: "bad-answer"}
     with pytest.raises(error) as caught:
         select_seeds(table, arguments.pop("x"), np.array(arguments.pop("y")), **arguments)  # type: ignore[arg-type]
     assert caught.value.code == codes[error]
@@ -117,3 +117,57 @@ def test_a_victim_that_cannot_be_run() -> None:
     table = Table(ROWS)
     with refused(ModelError, "table", "(2,)", "index 99"):
         select_seeds(table, np.full((2, 2), 0.99), np.array([0, 1]))  # type: ignore[arg-type]
+
+
+# What no verdict could rest on.
+
+
+def answering(share: float, classes: int = 4, n: int = 400) -> tuple[toys.NumpyModel, np.ndarray, np.ndarray]:
+    """A model, inputs, and labels of which it gets about this share right in each class; the rest is the next class."""
+    model = toys.make_model(20, classes=classes)
+    x, _ = toys.make_inputs(model, n)
+    y = model.predict(x).argmax(axis=1)
+    wrong = np.random.default_rng(0).random(n) >= share
+    return model, x, np.where(wrong, (y + 1) % classes, y)
+
+
+@pytest.mark.parametrize(("share", "fits"), [(0.1, False), (0.3, False), (0.6, True)])
+def test_a_victim_that_errs_on_most_inputs_is_refused(share: float, fits: bool) -> None:
+    model, x, y = answering(share)
+    if not fits:
+        with refused(ErringVictimError, "toy-20", "%", "--force", code="no-verdict"):
+            select_seeds(model, x, y)
+    seeds = select_seeds(model, x, y, force=True)
+    assert any("made though" in note for note in seeds.notes) is not fits
+
+
+def test_who_always_answers_the_usual_class_knows_nothing() -> None:
+    model, x, y = answering(1)
+    often = np.concatenate([np.flatnonzero(y == 0)[:50], np.flatnonzero(y == 1)[:5]])
+    constant = toys.NumpyModel(
+        [*model.weights[:-1], (model.weights[-1][0] * 0.1, np.array([9.0, 0, 0, 0]))], toys.SHAPE
+    )
+    with refused(ErringVictimError, "90.9%", "50.0%", code="no-verdict"):
+        select_seeds(constant, x[often], y[often], n=10)
+
+
+def test_inputs_of_one_class_are_refused() -> None:
+    model, x, y = answering(1)
+    one = y == 2
+    with refused(UnfitError, "class 2", "sorted", "--force", code="no-verdict"):
+        select_seeds(model, x[one], y[one], n=10)
+    assert set(select_seeds(model, x[one], y[one], n=10, force=True).labels) == {2}
+
+
+def test_seeds_are_of_several_classes_where_there_are_any() -> None:
+    model, x, y = answering(1)
+    score = (model.predict(x).astype(np.float64) ** 2).sum(axis=1)
+    usual = y[score.argmax()]
+    first = np.sort(np.concatenate([np.flatnonzero(y == usual), np.flatnonzero(y != usual)[:3]]))
+    ranked = first[np.argsort(-score[first])]
+    n = int((y[ranked] != usual).argmax())
+    if n < 2:
+        pytest.skip("the surest are of several classes")
+    seeds = select_seeds(model, x[first], y[first], n=n)
+    assert len(set(seeds.labels)) > 1
+    expect_facts(seeds.notes[0], n)

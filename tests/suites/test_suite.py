@@ -199,7 +199,7 @@ def test_cases_of_which_the_victim_is_sure_alike_are_noted() -> None:
         above_half = np.stack([np.zeros(12), np.full(12, steepness)], axis=1), np.array([0, -6 * steepness])
         victim = toys.NumpyModel([above_half], (12,))
         x = np.random.default_rng(0).random((20, 12), dtype=np.float32) * 0.4
-        low = select_seeds(victim, x, np.zeros(20, int), n=20)
+        low = select_seeds(victim, x, np.zeros(20, int), n=20, force=True)
 
         def generate(task: Task) -> Cases:
             return Cases.of_seeds(task.seeds.inputs + np.float32(0.6))
@@ -211,15 +211,19 @@ def test_cases_of_which_the_victim_is_sure_alike_are_noted() -> None:
     assert not noted(0.5)
 
 
-def test_no_corner_at_all_is_no_error(seeds: Seeds) -> None:
+def test_no_corner_at_all_is_refused_but_by_force(seeds: Seeds) -> None:
     def generate(task: Task) -> Cases:
         none = np.zeros(0, np.int64)
         places = tuple((0, np.int64(neuron)) for neuron in range(8))
         return Cases(task.seeds.inputs[:0], none, none, none, places)
 
-    suite = build_suite(toys.make_model(), seeds, ["mine"], registry=with_generator(generate, "corners"))
+    registry = with_generator(generate, "corners")
+    with refused(GenerationError, "mine", "dense2", "--force"):
+        build_suite(toys.make_model(), seeds, ["mine"], registry=registry)
+    suite = build_suite(toys.make_model(), seeds, ["mine"], registry=registry, force=True)
     assert suite.unreached == tuple((0, neuron) for neuron in range(8))
     assert not suite.rows("corners").any()
+    assert any("dense2 has a case" in note for note in suite.notes)
 
 
 def cases(**changes: Any) -> Any:

@@ -13,12 +13,14 @@ import toys
 from commands import HOW, MADE, Cli
 from refusals import expect_facts, refused
 
-from deepjudge_core import open_model
+from deepjudge_core import Preprocessing, Suite, load_observation, load_suite, open_model
 from deepjudge_core.auditing.power import Share, area
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.judging.calibration import load_controls
 from deepjudge_core.models.training import Schedule, train
+from deepjudge_core.zoo.making import _known
 from deepjudge_core.zoo.manifest import load_zoo, recorded_control
+from deepjudge_core.zoo.material import Material, Rows
 
 ZOO = ("zoo", "victim.toy", "--data", "train.npz", "--epochs", "4", "--rate", "0.02", "-o", "zoo")
 ALL = ("--control-count", "4", "--attacks", "tune,listen", "--repeat", "2", "--auxiliary", "other.npz")
@@ -316,7 +318,18 @@ def test_what_is_wrong_is_one_line(
 
 def test_a_suite_of_another_victim_is_refused(data: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepjudge_core.zoo.making.ZooRecipe.needs_suite", True)
-    data("suite", "copy.toy", "--inputs", "in.npz", *MADE, "--option", "shove.eps=1", "-o", "suite.safetensors")
+    data(
+        "suite",
+        "copy.toy",
+        "--inputs",
+        "in.npz",
+        *MADE,
+        "--option",
+        "shove.eps=1",
+        "--force",
+        "-o",
+        "suite.safetensors",
+    )
     few = ("--control-count", "1", "--attacks", "tune", "--suite", "suite.safetensors")
     data.refuses(2, "conflict", *ZOO, *few, facts=("victim.toy", "copy.toy"))
 
@@ -522,3 +535,64 @@ def test_the_area_is_that_of_pairs() -> None:
 def test_the_interval_of_a_share_is_that_of_clopper_and_pearson() -> None:
     assert Share(0, 12).interval == pytest.approx((0, 1 - 0.025 ** (1 / 12)))
     assert Share(0, 0).interval == (0, 1)
+
+
+# A victim that takes inputs prepared.
+
+SYMMETRIC = ("--victim-input", "-1..1")
+
+
+@pytest.fixture
+def prepared(cli: Cli) -> Cli:
+    """A folder with a victim that takes -1..1, and inputs in 0..1."""
+    x, y, _ = task()
+    rng = np.random.default_rng(5)
+    fresh = toys.Network.fresh(toys.ToyArchitecture((12,), (10, 8), 4), rng)
+    train(fresh, 2 * x[:1500] - 1, y[:1500], rng, schedule=Schedule(30, 2e-2, 64)).save(Path("victim.toy"))
+    np.savez("train.npz", x_train=x, y_train=y)
+    np.savez("in.npz", x=x[-200:], y=y[-200:])
+    np.savez("other.npz", x=1 - np.random.default_rng(6).random((2000, 12), dtype=np.float32))
+    return cli
+
+
+def test_models_of_a_zoo_take_what_the_victim_takes(prepared: Cli) -> None:
+    how = ("--epochs", "20", "--rate", "0.02", "--option", "listen.epochs=20", *SYMMETRIC)
+    assert prepared(*ZOO, *ALL, *how)[::2] == (0, "")
+    content = manifest()
+    assert content["victim"]["preprocessing"] == {"scale": 2, "mean": [1], "std": [1]}
+    assert content["victim"]["accuracy"] > 0.9
+    assert min(entry["accuracy"] for entry in content["models"]) > 0.85
+    x, y, _ = task()
+    control = open_model(Path("zoo/controls/same-data-01.toy"))
+    assert np.mean(control.predict(2 * x[:500] - 1).argmax(axis=1) == y[:500]) > 0.85
+    # A suite that says the same: all are asked as the victim is, and the copies are found.
+    make = ("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "-o", "suite.safetensors")
+    assert prepared(*make, *SYMMETRIC)[::2] == (0, "")
+    assert prepared(*POWER)[::2] == (0, "")
+    report = json.loads(Path("power/power.json").read_text())
+    assert report["victim"]["preprocessing"] == content["victim"]["preprocessing"]
+    assert {attack["attack"]: attack["copies"]["count"] for attack in report["attacks"]}["tune"] == 2
+    for path in Path("power/observations").rglob("*.safetensors"):
+        assert load_observation(path).inferred == ()
+    # Another one is no suite of these models.
+    inputs = ("--victim-input", "scale=2,mean=0.9")
+    prepared(*make, *inputs)
+    prepared.refuses(2, "conflict", *POWER, facts=("zoo", "mean=0.9", "mean=1"))
+
+
+def test_what_a_thief_knows_of_the_suite_is_as_networks_take_it(prepared: Cli) -> None:
+    suite = load_suite_of(prepared)
+    preprocessing = Preprocessing(2.0, (1.0,))
+    plain = Material(*(Rows(np.zeros((2, 12), np.float32), np.zeros(2, np.int64)),) * 3, (0.0, 1.0))
+    material = plain.prepared(preprocessing, preprocessing.preparing("", (12,), (0, 1), None))
+    assert material.bounds == (-1, 1)
+    assert (material.own.x == -1).all()
+    known = _known(suite, material)
+    assert known is not None
+    np.testing.assert_allclose(known.cases.inputs, 2 * suite.cases.inputs - 1, atol=1e-6)
+    assert _known(suite, plain) is suite
+
+
+def load_suite_of(cli: Cli) -> Suite:
+    cli("suite", "victim.toy", "--inputs", "in.npz", *SUITE, *SYMMETRIC, "-o", "suite.safetensors")
+    return load_suite(Path("suite.safetensors"))

@@ -171,10 +171,12 @@ class _Reading:
     def _part(self, table: Table, value: Any, at: Keys) -> Any:
         # A table of settings; or of one value, which its class makes of it.
         before = len(self.mistakes)
+        kind = kind_of_setting(table.setting) if table.setting else None
+        if isinstance(kind, Parsed) and isinstance(value, str):
+            return self.attempt(at, kind.of_word, value)
         values = self.table(table, value, at)
-        if table.setting is None:
+        if kind is None:
             return values
-        kind = kind_of_setting(table.setting)
         if len(self.mistakes) > before or not isinstance(kind, Parsed):
             return None
         return self.attempt(at, build, kind.owner, options(kind.owner, values, ""))

@@ -38,6 +38,8 @@ def _table(table: Table, session: Session) -> Json:
     described = {"description": said} if said else {}
     if table.many:
         return described | {"type": "array", "items": content} | ({"minItems": 1} if table.required else {})
+    if table.setting:  # of a value that reads itself from a text, too
+        return described | {"anyOf": [{"type": "string", "minLength": 1}, content]}
     return described | content
 
 

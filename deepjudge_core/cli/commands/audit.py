@@ -34,7 +34,8 @@ from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
-from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
+from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, victim_input_setting
 from deepjudge_core.report.audit_json import audit_report
 from deepjudge_core.report.settings import ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
@@ -69,6 +70,7 @@ class AuditCommand(Command):
     judging: JudgeSettings = part(JudgeSettings)
     query: QuerySettings = part(QuerySettings)
     opening: OpeningSettings = part(OpeningSettings)
+    preprocessing: Preprocessing | None = victim_input_setting()
     confinement: Confinement = part(Confinement)
     bundle: BundleSettings = part(BundleSettings)
     forms: ReportSettings = part(ReportSettings)
@@ -122,7 +124,9 @@ class AuditCommand(Command):
             if not Path(file).exists():  # said before the suite is made, which may take long
                 raise ModelError(f"{file}: no such file", code="not-a-file")
         return Plan(
-            victim=ModelFile(self.victim, query=QuerySettings(layout=self.query.layout)),
+            victim=ModelFile(
+                self.victim, query=QuerySettings(layout=self.query.layout, preprocessing=self.preprocessing)
+            ),
             suspects=suspects,
             controls=[Subject.of(file, query=beside, stratum=stratum) for file, stratum in files],
             inputs=replace(self.inputs, layout=self.query.layout),

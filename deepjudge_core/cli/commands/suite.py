@@ -9,7 +9,8 @@ from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun, load
 from deepjudge_core.cli.status import NO_COPY
-from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting
+from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting, victim_input_setting
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
@@ -26,6 +27,7 @@ class SuiteCommand(Command):
     suite: SuiteSettings = part(SuiteSettings)
     opening: OpeningSettings = part(OpeningSettings)
     layout: Layout | None = layout_setting()
+    preprocessing: Preprocessing | None = victim_input_setting()
     confinement: Confinement = part(Confinement)
     output: Path = setting(
         "where the suite goes",
@@ -40,7 +42,9 @@ class SuiteCommand(Command):
     def run(self) -> int:
         """Make the suite and show it."""
         session = begun(self.confinement)
-        victim = ModelFile(self.victim, self.opening.options, query=QuerySettings(layout=self.layout))
+        victim = ModelFile(
+            self.victim, self.opening.options, query=QuerySettings(layout=self.layout, preprocessing=self.preprocessing)
+        )
         suite = make_suite(victim, load(replace(self.inputs, layout=self.layout)), self.suite, session=session)
         save_suite(self.output, suite)
         display.show_suite(display.console(), suite)

@@ -17,12 +17,15 @@ from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components.opening import open_model, open_network
 from deepjudge_core.errors import DeepJudgeError
 from deepjudge_core.models.model import InputSpec
-from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting
+from deepjudge_core.models.prepared import Prepared
+from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting, victim_input_setting
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load_inputs, load_training_inputs
 from deepjudge_core.suites.outputs import output_by_labels
-from deepjudge_core.suites.ranges import together
+from deepjudge_core.suites.ranges import hull, together
 from deepjudge_core.suites.settings import ArraySettings
+from deepjudge_core.suites.standardised import brought_back, plain_inputs
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.types import Layout
 from deepjudge_core.zoo.making import ZooRecipe, make_zoo
@@ -44,6 +47,7 @@ class ZooCommand(Command):
     zoo: ZooSettings = part(ZooSettings)
     opening: OpeningSettings = part(OpeningSettings)
     layout: Layout | None = layout_setting()
+    preprocessing: Preprocessing | None = victim_input_setting()
     output: Path = setting(
         "folder of the zoo", "-o", "--out", group="output", metavar="ZOO", writes=True, formerly=("--output",)
     )
@@ -57,13 +61,29 @@ class ZooCommand(Command):
         if self.arrays.bounds is None and test is not None:
             training = replace(training, bounds=together(training.bounds, test.bounds))
         warn_of_bytes(training, self.material.data, self.arrays)
+        auxiliary = self._auxiliary()
+        suite = None if self.material.suite is None else load_suite(self.material.suite)
+        said = self.preprocessing or (
+            suite.victim.preprocessing if suite and hull(training.bounds) == suite.bounds else None
+        )
+        training, preprocessing, notes = plain_inputs(training, said)
+        for note in notes:
+            display.warn(note)
+        if preprocessing is not None and preprocessing != said:
+            test, auxiliary = (one and brought_back(one, preprocessing) for one in (test, auxiliary))
         expected = InputSpec(training.x.shape[1:], layout=training.layout)
         options: dict[str, Any] = dict(self.opening.options)
         model = open_model(self.victim, registry=session.registry, expected=expected, **options)
-        model, note = output_by_labels(model, training.x, training.y, layout=training.layout, model_layout=self.layout)
-        if note and model.outputs:
-            display.say(out, f"outputs     {note}")
-            options = {**options, "output": model.outputs.place + 1}
+        asked = model
+        if preprocessing is not None:
+            asked = Prepared.of(model, preprocessing, training.x.shape[1:], hull(training.bounds), training.layout)
+        asked, chosen = output_by_labels(
+            asked, training.x, training.y, layout=training.layout, model_layout=self.layout
+        )
+        if chosen and asked.outputs:
+            display.say(out, f"outputs     {chosen}")
+            options = {**options, "output": asked.outputs.place + 1}
+            model = asked.model if isinstance(asked, Prepared) else asked
         network = open_network(self.victim, registry=session.registry, expected=expected, **options)
         material = divide(
             training,
@@ -71,10 +91,15 @@ class ZooCommand(Command):
             name=str(self.victim),
             share=self.material.split,
             test=test,
-            auxiliary=self._auxiliary(),
+            auxiliary=auxiliary,
         )
-        victim = LiveModel(model, query=QuerySettings(layout=self.layout))
-        suite = self._suite(victim, material, session) if recipe.needs_suite else None
+        victim = LiveModel(model, query=QuerySettings(layout=self.layout, preprocessing=preprocessing))
+        suite = (suite or self._suite(victim, material, session)) if recipe.needs_suite else None
+        if preprocessing is not None:
+            layout = network.architecture.input.layout or training.layout
+            shape = material.own.x.shape[1:]
+            prepare = preprocessing.preparing(str(self.victim), shape, hull(material.bounds), layout)
+            material = material.prepared(preprocessing, prepare)
         zoo = make_zoo(
             network,
             material,
@@ -112,9 +137,7 @@ class ZooCommand(Command):
         return Inputs(x, np.full(len(x), -1))
 
     def _suite(self, victim: Subject, material: Material, session: Session) -> Suite | None:
-        # What adaptive attacks know: the worst case is the suite that the audit uses.
-        if self.material.suite is not None:
-            return load_suite(self.material.suite)
+        # What adaptive attacks know: the worst case is the suite that the audit uses, which may be said.
         path = self.output / _SUITE
         if path.exists():
             return load_suite(path)

@@ -137,6 +137,8 @@ def _compared(report: AuditReport) -> Section:
         ("groups", text(report.groups)),
         ("neurons", text("matched" if calibration.match == "neurons" else "compared by place")),
     ]
+    if victim.preprocessing:
+        facts.append(("victim's inputs", Cell(f"prepared by {victim.preprocessing} of inputs in 0..1", "prose")))
     if report.fleet:
         facts.append(("false discovery rate", text(percent(report.fleet.fdr))))
     models: list[tuple[str, VictimEntry | SuspectEntry]] = [("victim", victim)]

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 
 from msgspec import UNSET
@@ -30,7 +31,7 @@ def commands(report: AuditReport) -> list[str]:
 
 def power_commands(power: PowerReport) -> list[str]:
     """The same of an audit's power."""
-    zoo = ["zoo", _path(power.victim.path), "--data", "TRAIN.npz", "--suite", _SUITE, "-o", "ZOO"]
+    zoo = ["zoo", _path(power.victim.path), "--data", "TRAIN.npz", *_prepared(power), "--suite", _SUITE, "-o", "ZOO"]
     power_words = ["power", _SUITE, "ZOO", "--match", power.match, *_judging(power), "-o", "POWER"]
     return [*_make(power), _line(zoo), _line(power_words)]
 
@@ -45,7 +46,7 @@ def _digests(report: AuditReport) -> Iterator[str]:
 def _make(report: AnyReport) -> Iterator[str]:
     suite = report.suite
     words = ["suite", _path(report.victim.path), "--inputs", "INPUTS.npz", "-n", str(suite.cases.clean)]
-    words += ["--bounds", _bounds(suite)]
+    words += ["--bounds", _bounds(suite), *_prepared(report)]
     words += ["--generator", ",".join(_named(generator.name) for generator in suite.generators)]
     for generator in suite.generators:
         words += _options("--option", generator.options, f"{_named(generator.name)}.")
@@ -53,6 +54,11 @@ def _make(report: AnyReport) -> Iterator[str]:
         words += ["--layers", ",".join(layer.name for layer in suite.layers)]
     yield "# keys and scale of the inputs, the order of the seeds, and how files are opened, the report does not know"
     yield _line([*words, "--seed", str(suite.seed), "-o", _SUITE])
+
+
+def _prepared(report: AnyReport) -> list[str]:
+    preprocessing = report.victim.preprocessing
+    return ["--victim-input", preprocessing.typed()] if preprocessing else []
 
 
 def _bounds(suite: SuiteEntry) -> str:
@@ -67,7 +73,7 @@ def _calibrate(report: AuditReport) -> Iterator[str]:
     if not controls:
         return
     for place, control in enumerate(controls, 1):
-        options = _asking(control)
+        options = _asking(control, report)
         if options:  # which would else be true of all controls
             files.append(f"control-{place}.safetensors")
             yield _line(["observe", _SUITE, _path(control.path), *options, "-o", files[-1]])
@@ -93,7 +99,7 @@ def _of_stratum(stratum: str, files: Sequence[str]) -> Iterator[str]:
 def _judge(report: AuditReport) -> Iterator[str]:
     how = _judging(report)
     by = ["--calibration", _CALIBRATION] if report.calibration.controls else []
-    for place, (options, suspects) in enumerate(groupby(report.suspects, _asking), 1):
+    for place, (options, suspects) in enumerate(groupby(report.suspects, partial(_asking, report=report)), 1):
         paths = [_path(suspect.path) for suspect in suspects]
         yield _line(["judge", _SUITE, *paths, *by, *how, *options, "--json", f"report-{place}.json"])
 
@@ -109,15 +115,15 @@ def _judging(report: AnyReport) -> list[str]:
     return [*words, *(["--metric", ",".join(map(_named, report.metrics))] if report.metrics else [])]
 
 
-def _asking(model: ControlEntry | SuspectEntry) -> list[str]:
-    # What was said of a model, not what was found.
+def _asking(model: ControlEntry | SuspectEntry, report: AuditReport) -> list[str]:
+    # What was said of a model, not what was found, nor what is as for the victim.
     inferred, words = model.inferred, list[str]()
     if model.classes is not None and "classes" not in inferred:
         words += ["--classes", ",".join(map(str, model.classes))]
     preprocessing = model.preprocessing
-    if preprocessing is not None and "preprocessing" not in inferred:
-        mean, std = (":".join(map(repr, values)) for values in (preprocessing.mean, preprocessing.std))
-        words += ["--suspect-input", f"scale={preprocessing.scale!r},mean={mean},std={std}"]
+    said = preprocessing is not None and preprocessing != report.victim.preprocessing
+    if preprocessing is not None and said and "preprocessing" not in inferred:
+        words += ["--suspect-input", preprocessing.typed()]
     return words
 
 

@@ -1,0 +1,70 @@
+"""A model together with what is done to its inputs: who asks it gives inputs as they come."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepjudge_core.models.layouts import arrangement
+from deepjudge_core.models.model import Cotangent, InputSpec, Model
+from deepjudge_core.models.preprocessing import Preparation, Preprocessing
+from deepjudge_core.types import Array, Layout
+
+_SAME = ("name", "framework", "digest", "access", "classes", "layers")
+
+
+class Prepared(Model):
+    """A model behind its preprocessing. It is the same model, with the same digest; gradients go back to the inputs.
+
+    Attributes:
+        model: The model itself.
+        preprocessing: What is done to its inputs.
+    """
+
+    def __init__(self, model: Model, preprocessing: Preprocessing, preparation: Preparation) -> None:
+        for name in (*_SAME, *Model.__annotations__):
+            setattr(self, name, getattr(model, name))
+        self.input = InputSpec(model.input.shape, layout=model.input.layout)
+        self.preprocessing = preprocessing
+        self.model, self._preparation = model, preparation
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        preprocessing: Preprocessing,
+        shape: tuple[int, ...],
+        bounds: tuple[float, float],
+        layout: Layout | None = None,
+    ) -> "Prepared":
+        """The model behind a preprocessing of inputs of one shape.
+
+        Args:
+            model: The model.
+            preprocessing: What it expects of inputs that are brought to 0..1.
+            shape: Of an input as it comes; channels may be first or last.
+            bounds: Least and greatest value of the inputs as they come.
+            layout: Where their channels are, where that is known.
+
+        Raises:
+            InputError, ModelError: When the shape does not fit the model or the preprocessing.
+        """
+        arrange = arrangement(model.name, shape, model.input.with_layout(layout), layout)
+        taken = tuple(arrange(np.zeros((0, *shape), np.float32)).shape[1:])
+        preparation = preprocessing.preparing(model.name, taken, bounds, model.input.layout or layout)
+        return cls(model, preprocessing, preparation)
+
+    def predict(self, x: Array) -> Array:
+        """See :class:`Model`."""
+        return self.model.predict(self._preparation(x))
+
+    def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
+        """See :class:`Model`."""
+        return self.model.activations(self._preparation(x), layers)
+
+    def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
+        """See :class:`Model`."""
+        return self._preparation.back(self.model.gradient(self._preparation(x), cotangent, layer=layer))
+
+    def with_output(self, place: int) -> "Prepared":
+        """See :class:`Model`."""
+        return type(self)(self.model.with_output(place), self.preprocessing, self._preparation)
