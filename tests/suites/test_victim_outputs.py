@@ -39,7 +39,8 @@ def test_the_best_of_several_outputs(trials: dict[int, Trial], best: int | None)
 
 
 def test_a_victim_answers_the_task_of_its_inputs() -> None:
-    right, other, wide = toys.make_model(0), toys.make_model(3), toys.make_model(5, classes=9)
+    right, other = toys.make_model(0), toys.make_model(3, knows=False)
+    wide = toys.make_model(5, classes=9)
     x, y = toys.make_inputs(right)
     inputs, settings = Inputs(x, y), SuiteSettings(n=20, generators=("shove", "poke"))
     heads = {"features": wide, "other": other, "scores": right, "boxes": toys.make_model(6, classes=3)}
@@ -53,7 +54,7 @@ def test_a_victim_answers_the_task_of_its_inputs() -> None:
 
 
 def test_what_no_output_answers_is_that_of_a_softmax() -> None:
-    heads = {"a": toys.make_model(1), "b": toys.make_model(2)}
+    heads = {name: toys.make_model(seed, knows=False) for name, seed in (("a", 1), ("b", 2))}
     x, y = toys.make_inputs(toys.make_model(0))
     model, note = output_by_labels(Heads(heads, softmax=["b"]), x, y)
     assert model.outputs is not None
