@@ -22,6 +22,7 @@ from deepjudge_core.judging.rules import apply_rule, resolve_options, try_rule
 from deepjudge_core.judging.sequential import SequentialResult, check_sequential, judge_sequentially
 from deepjudge_core.judging.settings import GroupMode, JudgeSettings
 from deepjudge_core.judging.verdict import GROUPS, POINTS_TO, MetricResult, PointsTo, Setting, Verdict
+from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 
@@ -41,6 +42,11 @@ _UNKNOWN_ARCHITECTURE = (
     "no control is known to have its architecture, and it is not much nearer to the victim than the nearest control "
     f"(expected at most {MARGIN:g} times its distance): honest models of another architecture may be as near. Controls "
     "of its architecture would tell (--stratum other-architecture=...)"
+)
+
+_SURENESS_ALONE = (
+    "it is near to the victim by how sure it is alone: by the labels that it gives it is no nearer than the nearest "
+    "control, nor is it much nearer by any metric. A model that is asked otherwise than it expects is less sure, too"
 )
 
 
@@ -345,11 +351,23 @@ def _within_controls(
     shown = is_shown(widths_of(measurements), list(map(widths_of, calibration.measurements)), calibration.strata)
     if accused and reason is None and not near and not shown:
         reason = _UNKNOWN_ARCHITECTURE
+    if accused and reason is None and by_errors and not near and not _labels_are_alike(measurements, calibration):
+        reason = _SURENESS_ALONE
     if reason is None:
         return setting
     # What the rule says of its decision is not said of another one, nor is there a chance of an accusation.
     unclear = replace(setting, decision=Decision.INCONCLUSIVE, reason=reason, statement=None)
     return replace(unclear, p_value=None, least_p_value=None) if accused else unclear
+
+
+def _labels_are_alike(measurements: Measurements, calibration: Calibration) -> bool:
+    # By a metric that looks at labels alone it is nearer than the nearest control; or none does.
+    values = [
+        (m.value, calibration.values(name))
+        for name, m in measurements.items()
+        if m.value is not None and m.metric.needs == Access.LABELS
+    ]
+    return not values or any(len(controls) and value < controls.min() for value, controls in values)
 
 
 def _is_nearer_by_far(measurements: Measurements, votes: Mapping[str, Vote], calibration: Calibration) -> bool:

@@ -271,3 +271,21 @@ def test_fishers_exact_test(right: int, of: int, more: int, total: int) -> None:
     table = [[right, of - right], [more, total - more]]
     p_value = scipy.stats.fisher_exact(table, alternative="less").pvalue
     assert Accuracy(right, of).is_below(Accuracy(more, total)) == (p_value <= 0.01)
+
+
+def test_how_sure_a_model_is_accuses_it_of_nothing_by_itself() -> None:
+    least = {name: float(calibration().values(name).min()) for name in ("robd", "jsd")}
+    honest = measure(suite(), seen("one class", 80, Access.BLACK_BOX), ("robd", "jsd"), registry=shipped())
+    like_a_control = next(iter(calibration().measurements[0].values()))
+
+    def said(robd: float, jsd: float) -> Decision:
+        values = {"robd": robd * least["robd"], "jsd": jsd * least["jsd"]}
+        of_model = {"accuracy": like_a_control.accuracy, "widths": like_a_control.widths}
+        measured = {name: replace(honest[name], value=value, **of_model) for name, value in values.items()}
+        settings = JudgeSettings(rule="prediction-bound", rule_options={"level": 0.5})
+        return judge(measured, calibration(), settings, registry=shipped()).settings["black-box"].decision
+
+    assert said(1.0, 0.75) is Decision.INCONCLUSIVE
+    assert said(0.99, 0.75) is Decision.COPY  # by its labels it is nearer than every control
+    assert said(1.0, 0.7) is Decision.COPY  # much nearer
+    assert said(3.0, 3.0) is Decision.INDEPENDENT
