@@ -73,6 +73,9 @@ def test_a_copy_of_a_control_is_no_copy_of_the_victim(access: Access, groups: An
     # Of labels and answers alone no architecture is known: the controls are of several.
     controls, strata = toys.calibration().controls, ("other-architecture",) * 4
     calibration = calibrate(toys.suite(), controls, strata=strata, registry=toys.registry())
+    # They are said to be farther than they are, for all suspects to be nearer by their labels.
+    farther = tuple({"answers": dataclasses.replace(m["answers"], value=1.0)} for m in calibration.measurements)
+    calibration = dataclasses.replace(calibration, measurements=farther)
     outcome = toys.outcome(toys.suite(), calibration, suspects, by, registry=toys.registry())
     copy, of_a_control, honest = outcome.suspects
     # The rule calls all of them copies; of one there is a nearer explanation.
