@@ -303,7 +303,7 @@ def test_a_victim_that_cannot_be_made_anew(
 def test_what_goes_wrong_with_files(what: str, here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     program_victim()
-    zoo = ("zoo", "victim.pt2", "--data", "train.npz", "--control-count", 2, "--attacks", "float16", "--epochs", 1)
+    zoo = ("zoo", "victim.pt2", "--data", "train.npz", "--control-count", 2, "--attacks", "float16", "--epochs", 8)
     if what == "class":
         with np.load("train.npz") as arrays:
             x, y = arrays["x_train"], arrays["y_train"]
