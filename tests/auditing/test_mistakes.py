@@ -64,7 +64,7 @@ def make_suite(generators: tuple[str, ...] = ("shove", "poke", "mistakes"), wron
 @pytest.mark.parametrize(("n", "expected"), [(20, range(12)), (12, range(12)), (3, (0, 6, 11)), (1, (0,))])
 def test_those_of_the_inputs_offered_evenly_spread_over_their_order(n: int, expected: Any) -> None:
     x, y, places = offered()
-    mistakes = select_seeds(toys.make_model(), x, y, n=n).mistakes
+    mistakes = select_seeds(toys.make_model(), x, y, n=n, force=True).mistakes
     assert mistakes is not None
     np.testing.assert_array_equal(mistakes.inputs, x[places[list(expected)]])
     np.testing.assert_array_equal(mistakes.labels, y[places[list(expected)]])
