@@ -11,6 +11,7 @@ import numpy as np
 
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
+from deepjudge_core.types import Array
 
 FAR = 0.1
 """How much less accurate than another a model is that is no model of the same worth."""
@@ -50,6 +51,20 @@ def accuracy_on_seeds(suite: Suite, observation: Observation) -> Accuracy | None
     clean = suite.rows("clean")
     right = observation.probabilities[clean].argmax(axis=1) == suite.cases.labels[clean]
     return Accuracy(int(right.sum()), len(right))
+
+
+def errs_alike(suite: Suite, observation: Observation) -> Array | None:
+    """``(cases,)`` bool: on which adversarial cases a model errs as the victim; None where its classes are others.
+
+    It does where it classifies the seed correctly, and the case as the victim, which is wrong.
+    """
+    if observation.probabilities is None or suite.victim.probabilities is None:
+        return None
+    rows, clean = suite.rows("adversarial"), suite.rows("clean")
+    own, victim = observation.probabilities.argmax(axis=1), suite.victim.probabilities.argmax(axis=1)
+    right = own[clean] == suite.cases.labels[clean]
+    alike: Array = (own[rows] == victim[rows]) & right[suite.cases.seeds[rows]]
+    return alike
 
 
 def is_far(accuracy: Accuracy | None, suite: Suite) -> bool:

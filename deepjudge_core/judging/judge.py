@@ -16,13 +16,12 @@ from deepjudge_core.judging.accuracy import accuracy_gap
 from deepjudge_core.judging.architecture import MARGIN, is_nearer_by_far, is_shown
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration, calibrate_by, read_calibration
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
-from deepjudge_core.judging.measure import Measurement, Measurements, accuracy_of, measure_by, widths_of
+from deepjudge_core.judging.measure import Measurement, Measurements, accuracy_of, alike_of, measure_by, widths_of
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.rules import apply_rule, resolve_options, try_rule
 from deepjudge_core.judging.sequential import SequentialResult, check_sequential, judge_sequentially
 from deepjudge_core.judging.settings import GroupMode, JudgeSettings
 from deepjudge_core.judging.verdict import GROUPS, POINTS_TO, MetricResult, PointsTo, Setting, Verdict
-from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 
@@ -351,7 +350,7 @@ def _within_controls(
     shown = is_shown(widths_of(measurements), list(map(widths_of, calibration.measurements)), calibration.strata)
     if accused and reason is None and not near and not shown:
         reason = _UNKNOWN_ARCHITECTURE
-    if accused and reason is None and by_errors and not near and not _labels_are_alike(measurements, calibration):
+    if accused and reason is None and by_errors and not near and not _errs_as_no_control(measurements, calibration):
         reason = _SURENESS_ALONE
     if reason is None:
         return setting
@@ -360,14 +359,11 @@ def _within_controls(
     return replace(unclear, p_value=None, least_p_value=None) if accused else unclear
 
 
-def _labels_are_alike(measurements: Measurements, calibration: Calibration) -> bool:
-    # By a metric that looks at labels alone it is nearer than the nearest control; or none does.
-    values = [
-        (m.value, calibration.values(name))
-        for name, m in measurements.items()
-        if m.value is not None and m.metric.needs == Access.LABELS
-    ]
-    return not values or any(len(controls) and value < controls.min() for value, controls in values)
+def _errs_as_no_control(measurements: Measurements, calibration: Calibration) -> bool:
+    # Whether it errs as the victim more often than every control; also where that is not known.
+    own, controls = alike_of(measurements), [alike_of(control) for control in calibration.measurements]
+    known = [control for control in controls if control is not None]
+    return own is None or not known or own > max(known)
 
 
 def _is_nearer_by_far(measurements: Measurements, votes: Mapping[str, Vote], calibration: Calibration) -> bool:

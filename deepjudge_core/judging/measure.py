@@ -10,7 +10,7 @@ from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.values import Answers, CaseSet
 from deepjudge_core.errors import one_line
-from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds
+from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds, errs_alike
 from deepjudge_core.judging.architecture import Widths, widths
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, match_observation
 from deepjudge_core.models.model import Access
@@ -33,6 +33,7 @@ class Measurement:
         match: How the model's neurons were put beside the victim's.
         unsteady: What of the model's answers changed when it was asked again; None where nothing did.
         accuracy: How many of the seeds the model classifies correctly; None where its classes are not the victim's.
+        alike: Share of the adversarial cases on which the model errs as the victim; None where that is not known.
         widths: Of the model's architecture; None where its layers cannot be seen.
     """
 
@@ -45,6 +46,7 @@ class Measurement:
     match: Match = DEFAULT_MATCH
     unsteady: str | None = None
     accuracy: Accuracy | None = None
+    alike: float | None = None
     widths: Widths | None = None
 
 
@@ -54,6 +56,11 @@ Measurements = Mapping[str, Measurement]
 def accuracy_of(measurements: Measurements) -> Accuracy | None:
     """The accuracy on the seeds of the model that was measured; None where it is not known."""
     return next((measurement.accuracy for measurement in measurements.values()), None)
+
+
+def alike_of(measurements: Measurements) -> float | None:
+    """On how many adversarial cases the model errs as the victim, 0..1; None where that is not known."""
+    return next((measurement.alike for measurement in measurements.values()), None)
 
 
 def widths_of(measurements: Measurements) -> Widths | None:
@@ -95,12 +102,14 @@ def measure_by(metrics: Sequence[Metric], suite: Suite, observation: Observation
         return suite.answers(suite.victim, case_set), suite.answers(beside, case_set)
 
     accuracy, own_widths = accuracy_on_seeds(suite, observation), widths(observation.model)
+    alike = errs_alike(suite, observation)
     return {
         metric.name: replace(
             _measure(suite, observation, metric, answers),
             match=match,
             unsteady=observation.unsteady,
             accuracy=accuracy,
+            alike=None if alike is None or not len(alike) else float(alike.mean()),
             widths=own_widths,
         )
         for metric in metrics

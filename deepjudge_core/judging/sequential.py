@@ -19,7 +19,7 @@ from deepjudge_core import progress
 from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.errors import FileFormatError, UsageError
-from deepjudge_core.judging.accuracy import FAR, Accuracy, accuracy_gap, accuracy_on_seeds
+from deepjudge_core.judging.accuracy import FAR, Accuracy, accuracy_gap, accuracy_on_seeds, errs_alike
 from deepjudge_core.judging.architecture import MARGIN, is_shown, widths
 from deepjudge_core.judging.betting import Capital
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
@@ -208,7 +208,8 @@ def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[
     places = tuple(place for place, control in enumerate(calibration.controls) if control.probabilities is not None)
     if len(places) < LEAST_CONTROLS:
         return f"{len(places)} controls give labels of the victim's classes, expected at least {LEAST_CONTROLS}"
-    shares = np.array([1 - np.mean(_err_alike(suite, calibration.controls[place])) for place in places])
+    alike = (errs_alike(suite, calibration.controls[place]) for place in places)
+    shares = np.array([1 - np.mean(one) for one in alike if one is not None])
     strata = tuple(calibration.strata[place] for place in places) if calibration.strata else ()
     size, controls = int(rows.sum()), Evidence(0.0, shares, 1.0, strata, places)
 
@@ -238,19 +239,6 @@ def _labels(observation: Observation) -> Array:
     if observation.probabilities is None:
         raise FileFormatError(f"{observation.model.name}: expected answers of the victim's classes, found others")
     labels: Array = observation.probabilities.argmax(axis=1)
-    return labels
-
-
-def _err_alike(suite: Suite, observation: Observation) -> Array:
-    # (cases,) bool: on which of the adversarial cases a model errs as the victim.
-    rows = suite.rows("adversarial")
-    labels, right = _labels(observation), _labels(observation)[suite.rows("clean")] == _truth(suite)
-    alike: Array = (labels[rows] == _labels(suite.victim)[rows]) & right[suite.cases.seeds[rows]]
-    return alike
-
-
-def _truth(suite: Suite) -> Array:
-    labels: Array = suite.cases.labels[suite.rows("clean")]
     return labels
 
 

@@ -52,12 +52,12 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
         UsageError: When ``asking`` names what does not exist.
     """
     model, asking = complete(model), asking or QuerySettings()
-    model, output_notes = _choose_output(model, suite, asking)
+    model, output_notes, doubt = _choose_output(model, suite, asking)
     arrange = _arrangement(model, suite, asking)
     chosen, unmatched = _candidates(model, suite, asking.layers)
     questioner = _Questioner(model, suite, asking, arrange, {tap: tap for tap in chosen.all_taps})
     answered = questioner.ask()
-    unsteady = questioner.ask_again(answered)
+    unsteady = "; ".join(filter(None, (doubt, questioner.ask_again(answered)))) or None
     on_seeds = suite.seed_outputs(suite.victim.activations), suite.seed_outputs(answered.activations)
     layer_map: dict[str, str] = {}
     try:
@@ -116,7 +116,7 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
     return label
 
 
-def _choose_output(model: Model, suite: Suite, asking: QuerySettings) -> tuple[Model, tuple[str, ...]]:
+def _choose_output(model: Model, suite: Suite, asking: QuerySettings) -> tuple[Model, tuple[str, ...], str | None]:
     check_asking(asking, suite)
 
     def questioner(candidate: Model) -> _Questioner:

@@ -6,18 +6,22 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.outputs import first_of, listed
 from deepjudge_core.observing.settings import QuerySettings
-from deepjudge_core.suites.outputs import GOOD, POOR, Trial, best_output, fitting, why
+from deepjudge_core.suites.outputs import GOOD, POOR, Trial, best_output, fitting, rivals, why
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
 
+_MOST_OUTPUTS = 16  # that are tried: each takes a search of its own
 Seeds = Callable[[Model], tuple[Array, Array] | None]
 """Asks a model seeds of the suite: their rows among the clean cases, and ``(n, classes)`` of the victim's classes."""
 
 
 def choose_output(
     model: Model, suite: Suite, asking: QuerySettings, plainly: Seeds, thoroughly: Seeds
-) -> tuple[Model, tuple[str, ...]]:
+) -> tuple[Model, tuple[str, ...], str | None]:
     """A model with its scores in the output that answers the victim's classes, and what a reader should know of that.
+
+    Last comes why the choice is in doubt, where several outputs answer them: a thief may put an honest network's beside
+    those of a copy.
 
     Args:
         model: Anybody's model.
@@ -28,15 +32,20 @@ def choose_output(
     """
     outputs = model.outputs
     if outputs is None or not outputs.several:
-        return model, ()
+        return model, (), None
     if outputs.named:
-        return model, (f"its scores are {outputs}, as was asked for",)
+        return model, (f"its scores are {outputs}, as was asked for",), None
     places = _places(model, suite, asking)
     if not places:
-        return model, (f"its scores are taken from {outputs}",)
+        return model, (f"its scores are taken from {outputs}",), None
     if len(places) == 1:
         chosen = model.with_output(places[0])
-        return chosen, (f"its scores are {chosen.outputs}, the only one with the victim's number of classes",)
+        return chosen, (f"its scores are {chosen.outputs}, the only one with the victim's number of classes",), None
+    if len(places) > _MOST_OUTPUTS:
+        raise ModelError(
+            f"{model.name}: expected at most {_MOST_OUTPUTS} outputs that may be the scores, found {len(places)}: "
+            "name one with --output"
+        )
     models = {place: model.with_output(place) for place in places}
     trials = _tried(models, suite, plainly)
     labels = suite.cases.labels[suite.rows("clean")]
@@ -45,7 +54,11 @@ def choose_output(
         trials = _tried(models, suite, thoroughly)
         best = best_output(outputs, trials, labels, POOR)
     chosen = models[first_of(outputs.all, places) if best is None else best]
-    return chosen, (f"its scores are {chosen.outputs}{why(outputs, trials, best, 'seeds')}",)
+    alike = [outputs.all[place] for place in rivals(trials, labels, GOOD)]
+    doubt = None
+    if len(alike) > 1:
+        doubt = f"only one of the outputs that answer the task was judged, of {listed(alike)}: judge each with --output"
+    return chosen, (f"its scores are {chosen.outputs}{why(outputs, trials, best, 'seeds')}",), doubt
 
 
 def only_output(model: Model, suite: Suite, asking: QuerySettings) -> Model:

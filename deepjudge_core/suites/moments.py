@@ -13,6 +13,10 @@ _CHUNK = 1024  # inputs
 _DIGITS = 6
 
 
+# Of a suite that somebody else wrote: features, and how far training inputs lie outside the range of the seeds.
+_MOST, _GREATEST = 100_000, 1e6
+
+
 class Moments(Document, frozen=True):
     """Mean and deviation of inputs in 0..1, over all of them or for each channel, or each feature of a table."""
 
@@ -22,6 +26,8 @@ class Moments(Document, frozen=True):
     def __post_init__(self) -> None:
         if not self.mean or len(self.std) != len(self.mean) or min(self.std) <= 0:
             raise ValueError("mean: expected one value or more, each with a deviation above 0")
+        if len(self.mean) > _MOST or not all(abs(value) <= _GREATEST for value in (*self.mean, *self.std)):
+            raise ValueError(f"mean: expected at most {_MOST} values of inputs in 0..1, of at most {_GREATEST:g}")
 
     @classmethod
     def of(cls, inputs: Array, bounds: tuple[float, float], layout: Layout | None) -> "Moments":

@@ -78,21 +78,31 @@ def best_output(outputs: Outputs, trials: Mapping[int, Trial], labels: Array, sh
         labels: ``(n,)`` the truth.
         share: What it has to get right at least: a share of the way from chance to all.
     """
-    least = chance(labels)
-    right = {p: trial for p, trial in trials.items() if trial.accuracy >= least + share * (1 - least)}
+    right = rivals(trials, labels, share)
     if not right:
         return None
     distances = sorted((trial.distance, place) for place, trial in right.items() if trial.distance is not None)
     if len(distances) > 1 and _NEARER * distances[0][0] < distances[1][0]:
         return distances[0][1]
 
-    most = max(trial.accuracy for trial in right.values())
-
     def quality(place: int) -> tuple[bool, int, float, float, bool, int]:
         one = right[place]
         return one.soft, one.depth, one.accuracy, round(one.certainty, _DIGITS), outputs.all[place].softmax, -place
 
+    most = max(trial.accuracy for trial in right.values())
     return max((place for place, trial in right.items() if trial.accuracy >= most - _FEW), key=quality)
+
+
+def rivals(trials: Mapping[int, Trial], labels: Array, share: float) -> Mapping[int, Trial]:
+    """The outputs that answer the labels.
+
+    Args:
+        trials: Place to what the output answers.
+        labels: ``(n,)`` the truth.
+        share: What each has to get right at least: a share of the way from chance to all.
+    """
+    least = chance(labels)
+    return {place: trial for place, trial in trials.items() if trial.accuracy >= least + share * (1 - least)}
 
 
 def fitting(outputs: Outputs, fits: Callable[[int], bool]) -> tuple[int, ...]:

@@ -12,10 +12,10 @@ from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
 from deepjudge_core.suites.ranges import arranged_bounds, spread
+from deepjudge_core.suites.suite import MOST_PROBES
 from deepjudge_core.types import Array, Bounds, Layout
 
 Order = Literal["high", "low", "balanced"]
-_PROBES = 400  # at most: enough to see that a model gets 3 % more of them right
 _LEAST_KNOWLEDGE = 0.25  # of the way from chance to all: less is no model of the task, or is not given its inputs
 _LEAST_ACCURACY = 0.5  # below it, it is said: labels or inputs may not be what the victim was trained for
 
@@ -86,7 +86,7 @@ def select_seeds(
     alone = len(np.unique(y[ranked[:n]])) == 1 and len(np.unique(y[right])) > 1 and n > 1
     if order == "balanced" or alone:
         ranked = _by_turns(ranked, y)
-    indices, probes = ranked[:n], _spread(np.arange(len(y)), _PROBES)
+    indices, probes = ranked[:n], _spread(np.arange(len(y)), MOST_PROBES)
     accuracy = len(right) / len(y)
     notes = list(_classes(y[right], y[indices]))
     if alone and order != "balanced":

@@ -17,6 +17,8 @@ from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation, ObservationHeader
 from deepjudge_core.types import Array
 
+MOST_PROBES = 400
+"""Ordinary inputs that a suite holds: enough to see that a model gets 3 % more of them right."""
 CASE_SETS: tuple[CaseSet, ...] = get_args(CaseSet)
 _COLUMNS = ("labels", "sets", "generators", "seeds", "layers", "neurons")
 
@@ -229,7 +231,7 @@ def _check(suite: Suite) -> None:
         raise ValueError("the victim's answers are of other layers")
     if any(values.shape[1] != victim.model.layers[layer] for layer, values in victim.activations.items()):
         raise ValueError("the victim's answers are of other neurons")
-    if not suite.bounds[0] < suite.bounds[1]:
+    if not suite.bounds[0] < suite.bounds[1] or not np.isfinite(np.float32(suite.bounds[1] - suite.bounds[0])):
         raise ValueError("its bounds are no range")
     if suite.feature_bounds is not None:
         low, high = (np.array(side) for side in suite.feature_bounds)
@@ -255,17 +257,24 @@ def _check(suite: Suite) -> None:
         if not (first <= values.min() and values.max() < end):
             raise ValueError(f"{column!r} is not within {first}..{end - 1}")
     if suite.probes is not None:
-        _check_probes(suite.probes, cases.inputs.shape[1:], victim.model.classes)
+        _check_probes(suite, suite.probes)
     if not np.array_equal(cases.seeds == -1, suite.rows("mistakes")):
         raise ValueError("it has cases of no seed that are no mistakes, or the reverse")
 
 
-def _check_probes(probes: Probes, shape: tuple[int, ...], classes: int) -> None:
+def _check_probes(suite: Suite, probes: Probes) -> None:
+    shape, classes = suite.cases.inputs.shape[1:], suite.victim.model.classes
     inputs, labels = probes.inputs, probes.labels
     if inputs.dtype != np.float32 or inputs.shape[1:] != shape or labels.dtype != np.int64:
         raise ValueError("its probes are no batch of float32 with whole numbers")
     if labels.shape != inputs.shape[:1] or not len(labels) or not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError("its probes do not have a class each")
+    if len(labels) > MOST_PROBES:
+        raise ValueError(f"it has {len(labels)} probes, more than {MOST_PROBES}")
+    low, high = suite.bounds
+    edge = 1e-5 * (high - low)
+    if not (low - edge <= inputs.min() and inputs.max() <= high + edge):
+        raise ValueError("its probes are not within its bounds")
 
 
 def check_suite(suite: Suite, observation: Observation) -> None:

@@ -280,12 +280,12 @@ def test_how_sure_a_model_is_accuses_it_of_nothing_by_itself() -> None:
 
     def said(robd: float, jsd: float) -> Decision:
         values = {"robd": robd * least["robd"], "jsd": jsd * least["jsd"]}
-        of_model = {"accuracy": like_a_control.accuracy, "widths": like_a_control.widths}
+        of_model = {"accuracy": like_a_control.accuracy, "widths": like_a_control.widths, "alike": 1 - values["robd"]}
         measured = {name: replace(honest[name], value=value, **of_model) for name, value in values.items()}
         settings = JudgeSettings(rule="prediction-bound", rule_options={"level": 0.5})
         return judge(measured, calibration(), settings, registry=shipped()).settings["black-box"].decision
 
-    assert said(1.0, 0.75) is Decision.INCONCLUSIVE
+    assert said(1.001, 0.75) is Decision.INCONCLUSIVE
     assert said(0.99, 0.75) is Decision.COPY  # by its labels it is nearer than every control
-    assert said(1.0, 0.7) is Decision.COPY  # much nearer
+    assert said(1.001, 0.7) is Decision.COPY  # much nearer
     assert said(3.0, 3.0) is Decision.INDEPENDENT

@@ -508,7 +508,7 @@ def test_a_rule_may_answer_in_numpys_numbers() -> None:
         votes = {name: Vote(np.bool_(True), np.float32(0.25), np.float64(0.5)) for name in evidence}  # type: ignore[arg-type]
         return Judgement("copy", np.float32(1), votes)  # type: ignore[arg-type]
 
-    values = measure(toys.suite(), toys.seen(9), ["surety"], registry=toys.registry())
+    values = measure(toys.suite(), toys.seen(0, 0.02), ["surety"], registry=toys.registry())
     verdict = judge(values, toys.calibration(), JudgeSettings(rule="mine"), registry=registry_with(rule=rule))
     assert verdict.decision is Decision.COPY
     assert type(verdict.settings["black-box"].p_copy) is float

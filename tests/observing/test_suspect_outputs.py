@@ -88,3 +88,15 @@ def test_case_by_case_nothing_is_tried() -> None:
         labeller(several, toys.suite(), QuerySettings())
     named = Heads({"other": OTHER, "boxes": BOXES, "scores": VICTIM}, "scores")
     assert labeller(named, toys.suite(), QuerySettings())(2) == toys.suite().victim.probabilities[2].argmax()
+
+
+def test_an_honest_output_beside_those_of_a_copy_acquits_nobody() -> None:
+    suspect = Heads({"scores": toys.make_model(noise=0.05), "other": toys.make_model(3)})
+    observation = observe(suspect, toys.suite())
+    expect_facts(str(observation.unsteady), "scores", "other", "--output")
+    assert observe(Heads({"scores": VICTIM, "other": OTHER}), toys.suite()).unsteady is None
+
+
+def test_more_outputs_than_are_tried_have_to_be_named() -> None:
+    with refused(ModelError, "17", "16", "--output"):
+        observe(Heads({f"o{place}": VICTIM for place in range(17)}), toys.suite())
