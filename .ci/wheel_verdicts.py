@@ -9,7 +9,7 @@ from pathlib import Path
 
 import deepjudge_core
 
-EXPECTED = {"suspects/near.onnx": "copy", "suspects/turned.onnx": "independent"}
+EXPECTED = {"suspects/near.onnx": "copy", "suspects/honest.onnx": "independent"}
 SHELVES = ("adapters", "plugins", "tests", "examples", "benchmarks")
 
 
