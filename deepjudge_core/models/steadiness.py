@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deepjudge_core.models.sampling import evenly
 from deepjudge_core.types import Array
 
 # Cases of each set that are asked again: in one batch, in the same once more, and each alone. Of three sets these are
@@ -54,7 +55,7 @@ def unsteadiness(
     Returns:
         One line, which the model's name can stand before.
     """
-    rows = np.concatenate([_spread(np.flatnonzero(sets == which)) for which in np.unique(sets)])
+    rows = np.concatenate([evenly(np.flatnonzero(sets == which), _CASES) for which in np.unique(sets)])
     # The same at once, so that answers that change by turns are not met at the same turn.
     together, again = answer(rows), answer(rows)
     if alone:
@@ -79,11 +80,6 @@ def unsteadiness(
         if max(float(changed[sets[rows] == which].mean()) for which in np.unique(sets)) > _OTHER_CLASS:
             return f"answers another class for the same input {when}: for {changed.sum()} of {len(changed)} cases"
     return None
-
-
-def _spread(rows: Array) -> Array:
-    spread: Array = rows[np.unique(np.linspace(0, len(rows) - 1, _CASES).round().astype(int))]
-    return spread
 
 
 def _changed(one: Responses, two: Responses) -> Array:

@@ -17,8 +17,10 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.asking import SameAnswerError
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.models.preprocessing import PRESETS, Preprocessing
+from deepjudge_core.models.sampling import evenly
 from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Trial
+from deepjudge_core.suites.outputs import chance
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array, Layout
 
@@ -93,7 +95,7 @@ def probes_of(suite: Suite) -> Probes:
     """What a preprocessing is tried on: the suite's probes, or seeds of one that was made without."""
     if suite.probes is not None:
         return suite.probes
-    seeds = spread(np.flatnonzero(suite.rows("clean")), _MOST_SEEDS)
+    seeds = evenly(np.flatnonzero(suite.rows("clean")), _MOST_SEEDS)
     return Probes(suite.cases.inputs[seeds], suite.cases.labels[seeds])
 
 
@@ -124,7 +126,7 @@ def find_expectation(
         plain, accuracy = probes.labels == np.bincount(probes.labels).argmax(), None
         plainly = f"which all get the same answer {plainly}"
     owner = suite.accuracy if suite.probes is not None else 1.0
-    search = Search(plain, share_of_usual(probes.labels), owner, choices)
+    search = Search(plain, chance(probes.labels), owner, choices)
     if not search.hopeful:
         return Expectation(usual, accuracy=accuracy)
     name, tried = search.best(asking, apart)
@@ -279,7 +281,7 @@ class Search:
         # Of the probes right and wrong as they are, half each where there are as many; and what each stands for.
         wrong, right = np.flatnonzero(~self._plain), np.flatnonzero(self._plain)
         few = min(len(wrong), max(_FEW // 2, _FEW - len(right)))
-        parts = [spread(wrong, few), spread(right, min(len(right), _FEW - few))]
+        parts = [evenly(wrong, few), evenly(right, min(len(right), _FEW - few))]
         weights = [
             np.full(len(part), len(whole) / len(part) / len(self._plain))
             for part, whole in zip(parts, (wrong, right), strict=True)
@@ -306,14 +308,3 @@ def _chance(successes: int, tries: int) -> float:
     from scipy.stats import binom  # late: the process of a stranger's model does without it
 
     return float(binom.sf(successes - 1, tries, 0.5))
-
-
-def spread(places: Array, n: int) -> Array:
-    """At most so many of them, evenly spread."""
-    chosen: Array = places[np.linspace(0, max(len(places) - 1, 0), min(n, len(places))).round().astype(np.int64)]
-    return chosen
-
-
-def share_of_usual(labels: Array) -> float:
-    """Share of the most frequent class: what who always answers one class gets right."""
-    return float(np.bincount(labels).max() / len(labels))

@@ -13,6 +13,7 @@ from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.models.preprocessing import Prepare, Preprocessing
+from deepjudge_core.models.sampling import evenly
 from deepjudge_core.observing.classes import ClassMapping, listed, map_classes
 from deepjudge_core.observing.expectation import (
     Correctness,
@@ -20,13 +21,12 @@ from deepjudge_core.observing.expectation import (
     candidates,
     find_expectation,
     probes_of,
-    share_of_usual,
-    spread,
 )
 from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates
 from deepjudge_core.observing.outputs import choose_output, only_output, other_classes
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.suites.observation import Guess, Observation, Trial
+from deepjudge_core.suites.outputs import chance
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
 
@@ -126,7 +126,7 @@ def _choose_output(model: Model, suite: Suite, asking: QuerySettings) -> tuple[M
         model,
         suite,
         asking,
-        lambda one: (few := questioner(one).few_seeds()) and few[:2],
+        lambda one: questioner(one).few_seeds(),
         lambda one: questioner(one).all_seeds(),
     )
 
@@ -203,7 +203,7 @@ class _Questioner:
         self._clean = np.flatnonzero(suite.rows("clean"))
         self._labels = suite.cases.labels[self._clean]
         classes = asking.classes is not None or model.classes == suite.victim.model.classes
-        self._telling = classes and share_of_usual(self._labels) <= _MOST_CHANCE
+        self._telling = classes and chance(self._labels) <= _MOST_CHANCE
 
     def ask(self) -> _Answers:
         given = self._asking.preprocessing
@@ -218,8 +218,8 @@ class _Questioner:
         if not self._telling:
             return answers
         accuracy = float(self._correctness(answers.mapped, self._clean, self._labels).right.mean())
-        chance = share_of_usual(self._labels)
-        if accuracy <= chance + _POOR * (1 - chance):
+        usual = chance(self._labels)
+        if accuracy <= usual + _POOR * (1 - usual):
             doubt = (
                 f"classifies {accuracy:.1%} of the seeds correctly, near chance: if it expects other inputs or classes "
                 "than the victim, say so with --suspect-input or --classes"
@@ -227,18 +227,18 @@ class _Questioner:
             return replace(answers, notes=(*answers.notes, doubt))
         return answers
 
-    def few_seeds(self) -> tuple[Array, Array, tuple[int, ...] | None] | None:
-        """What it answers to a few seeds, as the user says they are asked.
+    def few_seeds(self) -> tuple[Array, Array] | None:
+        """What it answers to a few seeds, as the user says they are asked: their places, and the probabilities."""
+        places, mapped = self._few
+        return None if mapped.probabilities is None else (places, mapped.probabilities)
 
-        Returns:
-            Their places, the probabilities, and the order of its classes, where it is another; None of other classes.
-        """
+    @cached_property
+    def _few(self) -> tuple[Array, ClassMapping]:
         places = np.arange(len(self._clean))[:: -(-len(self._clean) // _SOME_SEEDS)]
         usual = self._asking.preprocessing or self._suite.victim.preprocessing
         inputs, prepare = self._suite.cases.inputs[self._clean[places]], self._prepare(usual)
         answers, _ = ask(self._model, inputs, {}, prepare)
-        mapped = self._map(answers, np.arange(len(places)), self._labels[places])
-        return None if mapped.probabilities is None else (places, mapped.probabilities, mapped.classes)
+        return places, self._map(answers, np.arange(len(places)), self._labels[places])
 
     def all_seeds(self) -> tuple[Array, Array] | None:
         """The same of all seeds, as it turns out to expect them."""
@@ -268,7 +268,7 @@ class _Questioner:
         odds = Correctness.of(None if owner is None else owner[self._clean], self._labels).odds
 
         def apart(preprocessing: Preprocessing) -> float:
-            few = spread(np.arange(len(self._clean)), _FEW_SEEDS)
+            few = evenly(np.arange(len(self._clean)), _FEW_SEEDS)
             own = self._on(suite.cases.inputs[self._clean[few]], self._labels[few], preprocessing).odds
             return float(np.abs(own - odds[few]).mean() / np.abs(odds[few]).mean())
 
@@ -288,10 +288,9 @@ class _Questioner:
     def _order(self) -> tuple[int, ...] | None:
         # The order of its classes, as the seeds show it: on inputs as they come too many are wrong for that.
         try:
-            few = self.few_seeds()
+            return self._few[1].classes
         except SameAnswerError:
             return None
-        return None if few is None else few[2]
 
     def _whole(self, preprocessing: Preprocessing | None) -> _Answers:
         inputs = self._suite.cases.inputs

@@ -10,9 +10,11 @@ from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
-from deepjudge_core.observing.expectation import Correctness, Search, candidates, share_of_usual, spread
+from deepjudge_core.models.sampling import evenly
+from deepjudge_core.observing.expectation import Correctness, Search, candidates
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.moments import Moments
+from deepjudge_core.suites.outputs import chance
 from deepjudge_core.suites.ranges import hull
 from deepjudge_core.types import Array
 
@@ -31,7 +33,7 @@ def remedy(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str | 
     """
     inner = victim.model if isinstance(victim, Prepared) else victim
     bounds = hull(inputs.bounds)
-    rows = spread(np.arange(len(inputs.y)), _TRIED_ON)
+    rows = evenly(np.arange(len(inputs.y)), _TRIED_ON)
     x, y = inputs.x[rows], inputs.y[rows].astype(np.int64)
     layout = victim.input.layout or inputs.layout
     try:
@@ -51,7 +53,7 @@ def remedy(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str | 
         plain = asking(usual, np.arange(len(y))).right
     moments = Moments.of(x if inputs.training is None else inputs.training, bounds, layout)
     choices = candidates(victim.input, x.shape[1:], bounds, layout, moments, usual)
-    search = Search(plain, share_of_usual(y), 1.0, choices)
+    search = Search(plain, chance(y), 1.0, choices)
     name, tried = search.best(asking, lambda _: 1.0) if search.hopeful else (None, ())
     if name is None:
         return None

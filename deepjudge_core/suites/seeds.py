@@ -10,6 +10,7 @@ from deepjudge_core.errors import ErringVictimError, InputError, UnfitError, Usa
 from deepjudge_core.models.asking import ask
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model
+from deepjudge_core.models.sampling import evenly
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
 from deepjudge_core.suites.ranges import arranged_bounds, spread
 from deepjudge_core.suites.suite import MOST_PROBES
@@ -76,7 +77,8 @@ def select_seeds(
     answers, _ = ask(victim, inputs, {})
     p = answers.astype(np.float64)
     correct = p.argmax(axis=1) == y
-    right, wrong = np.flatnonzero(correct), _spread(np.flatnonzero(~correct), n)
+    # Evenly: the surest would be the inputs that are labelled wrong, and the first those of the first class.
+    right, wrong = np.flatnonzero(correct), evenly(np.flatnonzero(~correct), n)
     if len(right) == 0:
         raise ErringVictimError(
             f"{victim.name}: classifies none of the {len(y)} inputs correctly: are labels and scale (--scale) right?"
@@ -86,7 +88,7 @@ def select_seeds(
     alone = len(np.unique(y[ranked[:n]])) == 1 and len(np.unique(y[right])) > 1 and n > 1
     if order == "balanced" or alone:
         ranked = _by_turns(ranked, y)
-    indices, probes = ranked[:n], _spread(np.arange(len(y)), MOST_PROBES)
+    indices, probes = ranked[:n], evenly(np.arange(len(y)), MOST_PROBES)
     accuracy = len(right) / len(y)
     notes = list(_classes(y[right], y[indices]))
     if alone and order != "balanced":
@@ -138,12 +140,6 @@ def _classes(right: Array, seeds: Array) -> Iterator[str]:
     known, taken = (len(np.unique(labels)) for labels in (right, seeds))
     if 2 * taken <= known:
         yield f"the seeds are of {taken} of {known} classes that the victim knows: --order balanced takes all"
-
-
-def _spread(rows: Array, n: int) -> Array:
-    # At most n. The surest would be the inputs that are labelled wrong, and the first those of the first class.
-    spread: Array = rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(np.int64)]
-    return spread
 
 
 def _by_turns(ranked: Array, y: Array) -> Array:
