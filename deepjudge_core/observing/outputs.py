@@ -49,12 +49,12 @@ def choose_output(
     models = {place: model.with_output(place) for place in places}
     trials = _tried(models, suite, plainly)
     labels = suite.cases.labels[suite.rows("clean")]
-    best = best_output(outputs, trials, labels, GOOD)
+    share, best = GOOD, best_output(outputs, trials, labels, GOOD)
     if best is None:
-        trials = _tried(models, suite, thoroughly)
-        best = best_output(outputs, trials, labels, POOR)
+        trials, share = _tried(models, suite, thoroughly), POOR
+        best = best_output(outputs, trials, labels, share)
     chosen = models[first_of(outputs.all, places) if best is None else best]
-    alike = [outputs.all[place] for place in rivals(trials, labels, GOOD)]
+    alike = [outputs.all[place] for place in rivals(trials, labels, share)]
     doubt = None
     if len(alike) > 1:
         doubt = f"only one of the outputs that answer the task was judged, of {listed(alike)}: judge each with --output"
