@@ -150,7 +150,7 @@ def test_predictions_of_real_files_are_those_of_their_runtime(file: str, registr
     x = np.random.default_rng(0).random((20, *network.input_shape[1:]), np.float32)
     expected = network([x], training=False).numpy()
     sources = {"h5": places.VICTIMS / file, "keras": tmp_path / "model.keras", "saved": tmp_path / "saved"}
-    with formats.silenced(formats._COPIES):
+    with formats.silenced(formats.COPIES):
         network.save(sources["keras"])
     network.export(sources["saved"], verbose=False)
     for source in sources.values():

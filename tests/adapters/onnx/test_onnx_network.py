@@ -95,7 +95,7 @@ def test_all_weights_of_a_converted_network_are_trained(tmp_path: Path) -> None:
 def test_normalisation_has_statistics(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
     file = tmp_path / "m.onnx"
-    with formats.silenced(*formats._OLD):
+    with formats.silenced(*formats.OLD):
         torch.onnx.export(
             module,
             (torch.zeros(1, 1, 6, 6),),

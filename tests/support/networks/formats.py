@@ -11,11 +11,11 @@ import numpy as np
 from networks.architectures import ARCHITECTURES
 
 # Keras' variables, handed to numpy 2 while they are saved.
-_COPIES = (r"__array__ implementation doesn't accept a copy keyword", DeprecationWarning)
+COPIES = (r"__array__ implementation doesn't accept a copy keyword", DeprecationWarning)
 # Keras gives numpy back a name that tf2onnx asks for, after looking whether it is there.
 _OBJECT = (r"In the future `np\.object` will be defined", FutureWarning)
 # TorchScript, and what exports or reads it, say that they are old.
-_OLD = (
+OLD = (
     (r"`torch\.jit\.\w+` is (deprecated|not supported)", DeprecationWarning),
     (r"You are using the legacy TorchScript-based ONNX export", DeprecationWarning),
     (r"The feature will be removed", DeprecationWarning),
@@ -62,7 +62,7 @@ def traced(name: str, seed: int, path: Path) -> Path:
     import torch
 
     file = path.with_suffix(".pt")
-    with silenced(*_OLD):
+    with silenced(*OLD):
         torch.jit.save(torch.jit.trace(live(name, seed, path), _example(name, 2), check_trace=False), file)
     return file
 
@@ -71,7 +71,7 @@ def scripted(name: str, seed: int, path: Path) -> Path:
     import torch
 
     file = path.with_suffix(".pt")
-    with silenced(*_OLD):
+    with silenced(*OLD):
         torch.jit.save(torch.jit.script(live(name, seed, path)), file)
     return file
 
@@ -118,7 +118,7 @@ def old(name: str, seed: int, path: Path, **options: Any) -> Path:
 
     file = path.with_suffix(".onnx")
     names = {"input_names": ["x"], "output_names": ["z"], "dynamic_axes": {"x": {0: "rows"}, "z": {0: "rows"}}}
-    with silenced(*_OLD):
+    with silenced(*OLD):
         module = torch_networks.plain(name, seed) if options else torch_networks.module(name, seed)
         torch.onnx.export(module, (_example(name, 1),), file, dynamo=False, **names, **options)
     return file
@@ -226,7 +226,7 @@ def subclassed(name: str, seed: int, path: Path) -> Any:
 
 def keras_file(name: str, seed: int, path: Path, suffix: str) -> Path:
     file = path.with_suffix(suffix)
-    with silenced(_COPIES):
+    with silenced(COPIES):
         functional(name, seed, path).save(file)
     return file
 

@@ -61,9 +61,9 @@ def _pt2(path: Path, x: np.ndarray) -> list[Any]:
 def _script(path: Path, x: np.ndarray) -> list[Any]:
     import torch
 
-    from networks.formats import _OLD, silenced
+    from networks.formats import OLD, silenced
 
-    with torch.no_grad(), silenced(*_OLD):
+    with torch.no_grad(), silenced(*OLD):
         return [torch.jit.load(path).eval()(torch.from_numpy(x)).numpy()]
 
 
