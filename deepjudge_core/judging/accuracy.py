@@ -48,8 +48,7 @@ def accuracy_on_seeds(suite: Suite, observation: Observation) -> Accuracy | None
     """How many of the seeds a model classifies correctly; None where its classes are not the victim's."""
     if observation.probabilities is None:
         return None
-    clean = suite.rows("clean")
-    right = observation.probabilities[clean].argmax(axis=1) == suite.cases.labels[clean]
+    right = _right(suite, observation.probabilities.argmax(axis=1))
     return Accuracy(int(right.sum()), len(right))
 
 
@@ -60,11 +59,17 @@ def errs_alike(suite: Suite, observation: Observation) -> Array | None:
     """
     if observation.probabilities is None or suite.victim.probabilities is None:
         return None
-    rows, clean = suite.rows("adversarial"), suite.rows("clean")
+    rows = suite.rows("adversarial")
     own, victim = observation.probabilities.argmax(axis=1), suite.victim.probabilities.argmax(axis=1)
-    right = own[clean] == suite.cases.labels[clean]
-    alike: Array = (own[rows] == victim[rows]) & right[suite.cases.seeds[rows]]
+    alike: Array = (own[rows] == victim[rows]) & _right(suite, own)[suite.cases.seeds[rows]]
     return alike
+
+
+def _right(suite: Suite, labels: Array) -> Array:
+    # (seeds,) bool: which of the seeds get their class, by the labels of all cases.
+    clean = suite.rows("clean")
+    right: Array = labels[clean] == suite.cases.labels[clean]
+    return right
 
 
 def is_far(accuracy: Accuracy | None, suite: Suite) -> bool:
@@ -117,9 +122,9 @@ def accuracy_gap(suspect: Accuracy | None, controls: Iterable[Accuracy | None]) 
     how = f"it classifies {suspect.share:.1%} of the seeds correctly, and"
     if suspect.is_below(worst):
         return AccuracyGap(
-            f"{how} every control at least {worst.share:.1%}: a model that errs more than they do may be near to the "
-            "victim by its errors alone. Controls of its accuracy would tell; if it takes other inputs or classes than "
-            "the victim, say so with --suspect-input or --classes",
+            f"{how} every control at least {worst.share:.1%}: the controls show nothing of a model that errs so much "
+            "more. Controls of its accuracy would; if it takes other inputs or classes than the victim, say so with "
+            "--suspect-input or --classes",
             suspect.share < worst.share - FAR,
         )
     if best.is_below(suspect) and suspect.share > best.share + FAR:

@@ -13,8 +13,8 @@ from deepjudge_core.models.model import Access
 from deepjudge_core.types import Array
 
 MARGIN = 0.7
-"""At most this share of the nearest control's distance is nearer than honest models of other architectures come (those
-of docs/statistics.md: 0.8 and more)."""
+"""At most this share of the nearest control's distance is much nearer: honest models of other architectures, in
+docs/statistics.md, are not nearer than that control."""
 
 _SEVERAL = 3  # architectures, or controls of others than the victim's, that show what other models do
 Widths = tuple[int, ...]

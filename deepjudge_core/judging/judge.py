@@ -44,8 +44,9 @@ _UNKNOWN_ARCHITECTURE = (
 )
 
 _SURENESS_ALONE = (
-    "it is near to the victim by how sure it is alone: by the labels that it gives it is no nearer than the nearest "
-    "control, nor is it much nearer by any metric. A model that is asked otherwise than it expects is less sure, too"
+    "it resembles the victim in its confidence alone: it repeats the victim's errors no more often than one of the "
+    "controls does, and no metric finds it much nearer. A model that is given inputs it does not expect is less "
+    "confident, too"
 )
 
 

@@ -45,8 +45,8 @@ def nearer_model(suite: Suite, suspect: Observation, calibration: Calibration) -
 
 
 def explained(verdict: Verdict, nearer: str | None) -> Verdict:
-    """The verdict on a suspect that is nearer to another model; the same where there is none."""
-    if nearer is None or verdict.decision is not Decision.COPY:
+    """The verdict on a suspect that is called a copy, and is nearer to another model; the same where there is none."""
+    if nearer is None:
         return verdict
     reason = (
         f"it is much nearer to the control {nearer} than to the victim, and than other honest models are: that it is a "

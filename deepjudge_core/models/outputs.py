@@ -73,7 +73,9 @@ class Outputs:
             return cls(tuple(outputs), first_of(outputs, tables))
         place = _find(outputs, choice)
         if place is None:
-            raise ModelError(f"expected an output {choice!r}, a name or a number from 1, found {listed(outputs)}")
+            raise ModelError(
+                f"there is no output {choice!r}; name one of them, or its number from 1: {listed(outputs)}"
+            )
         chosen = cls(tuple(outputs), place, named=True)
         if place not in tables:
             raise ModelError(f"expected an output (n, classes), found {chosen} of shape {outputs[place].shape}")
