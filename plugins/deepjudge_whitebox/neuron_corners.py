@@ -109,8 +109,8 @@ def _text(factor: float) -> str:
 
 def _lowered(layer: str, reached: Mapping[str, Sequence[int]], asked: str) -> str | None:
     counts = {factor: len(neurons) for factor, neurons in reached.items() if factor != asked}
-    listed = ", ".join(f"{factor}: {count}" for factor, count in counts.items())
-    return f"m was lowered for neurons of {layer!r} ({listed})" if counts else None
+    listed = ", ".join(f"{count} at {factor}" for factor, count in counts.items())
+    return f"m was lowered for neurons of {layer!r} that {asked} does not reach: {listed}" if counts else None
 
 
 def thresholds(

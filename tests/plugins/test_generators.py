@@ -13,7 +13,7 @@ from deepjudge_blackbox.mistakes import mistakes
 from deepjudge_blackbox.pgd import pgd
 from deepjudge_blackbox.radius import ENOUGH, RADII
 from deepjudge_whitebox.neuron_corners import ladder, neuron_corners, thresholds
-from refusals import refused
+from refusals import expect_facts, refused
 from scipy.special import softmax
 
 from deepjudge_core import progress
@@ -513,7 +513,7 @@ def test_what_was_lowered_is_noted():
     cases = neuron_corners(task)
     assert cases.details == {"m": {"logits": {"1.5": [0]}}}
     [note] = cases.notes
-    assert "'logits' (1.5: 1)" in note
+    expect_facts(note, "'logits'", "3", "1 at 1.5")
     assert cases.unreached == ((0, 1),)
 
 
