@@ -25,7 +25,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             network=_network,
             examine=examine,
             # As PyTorch's exporter and the tools of ONNX Runtime call the weights of large models.
-            companions=(".data", "_data"),
+            companions=lambda path: (path.name + ".data", path.name + "_data"),
             imports=("deepjudge_onnx.model",),
             warm_up=_warm_up,
         )

@@ -76,7 +76,7 @@ class OpenVinoGraph(Graph):
         self.shape, self.dtype = sizes(self._source), _DTYPES[kind]
         self._tensors = dict(_named(model))
         self._names = {_key(tensor): name for name, tensor in self._tensors.items()}
-        self.outputs = tuple(self._names[_key(result.input(0).get_source_output())] for result in model.get_results())
+        self.outputs = tuple(self._names[_key(tensor)] for tensor in _results(model))
         self._requests: dict[tuple[str, ...], Any] = {}
         if any(node.get_type_name() == "If" for node in self._dependents()):
             self.hidden = "expected the same layers for every input, found an If that depends on it"
@@ -134,6 +134,10 @@ def _last_line(error: Exception) -> str:
     return shortened(next((line for line in reversed(lines) if line), type(error).__name__))
 
 
+def _results(model: Any) -> list[Any]:
+    return [result.input(0).get_source_output() for result in model.get_results()]
+
+
 def _has_rank(tensor: Any) -> bool:
     return bool(tensor.get_partial_shape().rank.is_static)
 
@@ -144,13 +148,16 @@ def _key(tensor: Any) -> tuple[str, int]:
 
 def _named(model: Any) -> Iterator[tuple[str, Any]]:
     # Tensors by the names that people know, each once. Those that OpenVINO itself gives go on with each file.
+    outputs = {_key(output): output for output in _results(model)}
     taken: set[str] = set()
     for node in model.get_ordered_ops():
         kind, friendly = node.get_type_name(), node.get_friendly_name()
         if kind in ("Assign", "Result"):
             continue
         for place, tensor in enumerate(node.outputs()):
-            name = base = (kind if _OWN.fullmatch(friendly) else friendly) + (f":{place}" if place else "")
+            known = outputs[_key(tensor)].get_names() if _key(tensor) in outputs else set()
+            base = (kind if _OWN.fullmatch(friendly) else friendly) + (f":{place}" if place else "")
+            name = base = min(known, key=lambda text: (len(text), text), default=base)
             again = 1
             while name in taken:
                 again += 1

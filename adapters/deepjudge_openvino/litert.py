@@ -85,10 +85,8 @@ class LiteRtGraph(Graph):
     def operations(self, x: Array) -> list[Op]:
         """See :class:`Graph`."""
         self.run([], x)
-        return operations(self._network.graphs[0], self._input["index"], self._names, self._shape, self.tensor)
-
-    def _shape(self, number: int) -> tuple[int, ...]:
-        return tuple(self._interpreter.get_tensor(number).shape)
+        shapes = {entry["index"]: tuple(entry["shape"].tolist()) for entry in self._interpreter.get_tensor_details()}
+        return operations(self._network.graphs[0], self._input["index"], self._names, shapes, self.tensor)
 
     def _open(self) -> Any:
         try:

@@ -104,7 +104,7 @@ def operations(
     graph: Sequence[Operator],
     source: int,
     names: Mapping[int, str],
-    shape: Callable[[int], tuple[int, ...]],
+    shapes: Mapping[int, tuple[int, ...]],
     tensor: Callable[[int], Array],
 ) -> list[Op]:
     """Translate what is computed from the tensor ``source``, in forward order.
@@ -113,10 +113,10 @@ def operations(
         graph: All operations, in the order in which they are run.
         source: Number of the model's input.
         names: Of all tensors.
-        shape: Gives that of a tensor.
+        shapes: Of all tensors.
         tensor: Gives the real numbers of one that does not depend on the input.
     """
-    return list(_Translator(graph, source, names, shape, tensor).operations())
+    return list(_Translator(graph, source, names, shapes, tensor).operations())
 
 
 class _Translator:
@@ -127,16 +127,16 @@ class _Translator:
         graph: Sequence[Operator],
         source: int,
         names: Mapping[int, str],
-        shape: Callable[[int], tuple[int, ...]],
+        shapes: Mapping[int, tuple[int, ...]],
         tensor: Callable[[int], Array],
     ) -> None:
         self._graph, self._source, self._names = graph, source, names
-        self._shape, self._tensor = shape, tensor
+        self._shapes, self._tensor = shapes, tensor
         self._dynamic = {source}
         self._producers = {number: operator for operator in graph for number in operator.outputs}
 
     def operations(self) -> Iterator[Op]:
-        yield Op(self._names[self._source], Role.INPUT, (), len(self._shape(self._source)))
+        yield Op(self._names[self._source], Role.INPUT, (), len(self._shapes[self._source]))
         for operator in self._graph:
             if operator.kind in _SIZES or not self._dynamic.intersection(operator.inputs):
                 continue
@@ -145,7 +145,7 @@ class _Translator:
                 yield from self._translate(operator, number)
 
     def _translate(self, operator: Operator, number: int) -> Iterator[Op]:
-        name, rank = self._names[number], len(self._shape(number))
+        name, rank = self._names[number], len(self._shapes[number])
         inputs = tuple(dict.fromkeys(self._names[n] for n in self._places(operator).values()))
         if not operator.fused:
             yield self._plain(operator, number, name, inputs, rank)
@@ -170,7 +170,7 @@ class _Translator:
             return Op(name, Role.TRANSPOSE, inputs, rank, permutation=axes)
         role = self._role(operator, rank)
         if kind == "RESHAPE":
-            axes = axes_of_reshape(self._shape(operator.inputs[0]), self._shape(number))
+            axes = axes_of_reshape(self._shapes[operator.inputs[0]], self._shapes[number])
             return Op(name, role, inputs, rank, permutation=axes)
         return Op(name, role, inputs, rank, function=self._function(operator))
 
@@ -186,7 +186,7 @@ class _Translator:
         if kind in _FUNCTIONS and kind not in _ROLES:
             return Role.ELEMENTWISE
         # Unknown ones, pooling, concatenation, ... keep the axes of a tensor, but not a matrix as it is.
-        same = rank == len(self._shape(next(iter(places.values())))) > 2
+        same = rank == len(self._shapes[next(iter(places.values()))]) > 2
         return _ROLES.get(kind, Role.KEEP if same else Role.OTHER)
 
     def _pads_zeros(self, operator: Operator) -> bool:
@@ -197,10 +197,10 @@ class _Translator:
         kind, options = operator.kind, operator.options
         if 0 not in self._places(operator):
             return None
-        rank, out = len(self._shape(operator.inputs[0])), len(self._shape(number))
+        rank, out = len(self._shapes[operator.inputs[0]]), len(self._shapes[number])
         if kind == "SQUEEZE":
             named = options.numbers(0).tolist() if options else []
-            sizes = self._shape(operator.inputs[0])
+            sizes = self._shapes[operator.inputs[0]]
             axes = named or [axis for axis, size in enumerate(sizes) if size == 1]
         elif kind in {"EXPAND_DIMS", "TRANSPOSE"} | _REDUCING:
             axes = self._tensor(operator.inputs[1]).reshape(-1).tolist()
@@ -223,7 +223,7 @@ class _Translator:
         data = 1 if kind == "SPLIT" else 0
         if kind not in _TAKING or data not in self._places(operator):
             return None
-        before, after = self._shape(operator.inputs[data]), self._shape(number)
+        before, after = self._shapes[operator.inputs[data]], self._shapes[number]
         rank = len(before)
         if len(after) == rank:
             return axes_beside_one_place(before, after) or None
