@@ -22,7 +22,8 @@ _BITS = {
     **dict.fromkeys(("i8", "u8", "boolean", "f8e4m3", "f8e5m2", "f8e8m0"), 8),
     **dict.fromkeys(("i4", "u4", "nf4", "f4e2m1"), 4),
     **dict.fromkeys(("u6", "u3"), 8),  # at most
-    **{"u2": 2, "u1": 1},
+    "u2": 2,
+    "u1": 1,
 }
 
 # Operations that read or write files, run Python or speak to others.

@@ -45,7 +45,9 @@ class Program:
         self._operations = [_operation("feed", {"X": "feed"}, {"Out": "x"}, {"col": 0})]
         self.last, self._rank = "x", len(shape) + 1
 
-    def add(self, kind: str, *, rank: int = 0, out: str = "Out", inputs: Mapping[str, Any] | None = None, **options: Any) -> None:
+    def add(
+        self, kind: str, *, rank: int = 0, out: str = "Out", inputs: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
         """Add an operation on what the last one gave.
 
         Args:
@@ -98,7 +100,9 @@ def write(name: str, seed: int, path: Path) -> Path:
             kernel = state[f"{layer}.weight"]
             flat = kernel[:, :, None] if kernel.ndim == 3 else kernel
             program.add("conv2d", out="Output", inputs={"Input": None, "Filter": flat}, **_CONVOLUTION)
-            program.add("elementwise_add", inputs={"X": None, "Y": state[f"{layer}.bias"].reshape(1, -1, 1, 1)}, axis=-1)
+            program.add(
+                "elementwise_add", inputs={"X": None, "Y": state[f"{layer}.bias"].reshape(1, -1, 1, 1)}, axis=-1
+            )
             program.add("relu")
             if layer == "conv1":
                 size = [1, 2] if name == "conv1d" else [2, 2]

@@ -35,8 +35,15 @@ def _of_live(source: Any, x: np.ndarray) -> list[Any]:
 
 def _of_path(path: Path, name: str, seed: int, x: np.ndarray) -> list[Any]:
     by_suffix = {
-        **{".onnx": _onnx, ".pt2": _pt2, ".pt": _script, ".keras": _keras, ".h5": _keras, "": _saved},
-        **{".xml": _openvino, ".pb": _frozen, ".tflite": _lite},
+        ".onnx": _onnx,
+        ".pt2": _pt2,
+        ".pt": _script,
+        ".keras": _keras,
+        ".h5": _keras,
+        "": _saved,
+        ".xml": _openvino,
+        ".pb": _frozen,
+        ".tflite": _lite,
     }
     if path.suffix in (".pth", ".safetensors", ".pdmodel"):  # whose own runtime is not here
         from networks import torch_networks
