@@ -10,11 +10,13 @@ from xml.parsers import expat
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.text import shortened
-from deepjudge_openvino.protobuf import fields, messages
+from deepjudge_openvino.nesting import expect_an_end
+from deepjudge_openvino.protobuf import fields, messages, numbers
 
 # Operations of OpenVINO's own sets; those of others are libraries, which are code.
 _OPSET = re.compile(r"opset\d{1,3}")
-_MOST_LAYERS = 100_000
+# Loops stand in loops, each some elements deeper.
+_MOST_LAYERS, _DEEPEST = 100_000, 200
 _BITS = {
     **dict.fromkeys(("i64", "u64", "f64"), 64),
     **dict.fromkeys(("i32", "u32", "f32"), 32),
@@ -33,10 +35,19 @@ _OUTSIDE = re.compile(
 )
 _PADDLE_OUTSIDE = re.compile("py_func|py_layer|^(load|save)(_combine)?$|print|read_file|^run_program$|send|recv|listen")
 
-# GraphDef (graph.proto): the nodes, and those of its functions; the operation of a node.
-_NODES, _FUNCTIONS_NODES, _OP = (1,), (2, 1, 3), 2
-# ProgramDesc (framework.proto): blocks, of these the operations; the kind of one. TensorDesc: axes.
-_OPS, _TYPE, _DIMS = (1, 4), 3, 2
+# GraphDef (graph.proto): its nodes and functions; of a function its name and nodes; of a node its operation, and the
+# names of functions among its attributes.
+_NODE, _FUNCTION, _FUNCTION_NAME, _FUNCTION_NODE, _OP, _CALLED = (
+    1,
+    (2, 1),
+    (1, 1),
+    3,
+    2,
+    ((5, 2, 10, 1), (5, 2, 1, 9, 1)),
+)
+# ProgramDesc (framework.proto): its blocks; of a block the operations; of these the kind, and numbers of blocks among
+# the attributes. TensorDesc: axes.
+_BLOCK, _PADDLE_OP, _TYPE, _INNER, _DIMS = 1, 4, 3, (4, 12), 2
 
 
 def check_ir(path: Path, weights: int) -> None:
@@ -50,7 +61,8 @@ def check_ir(path: Path, weights: int) -> None:
         ModelError: When it is damaged, or holds what no converter writes; without the model's name in front.
     """
     parser = expat.ParserCreate()
-    parser.StartElementHandler = _Layers(weights).start
+    layers = _Layers(weights)
+    parser.StartElementHandler, parser.EndElementHandler = layers.start, layers.end
     # Before they can be of any use: a file of a few lines may stand for gigabytes by them.
     parser.StartDoctypeDeclHandler = _refuse_doctype
     try:
@@ -67,10 +79,16 @@ def _refuse_doctype(*_: object) -> None:
 class _Layers:
     def __init__(self, weights: int) -> None:
         self._weights = weights
-        self._layers = 0
+        self._layers = self._depth = 0
         self._kind = ""
 
+    def end(self, tag: str) -> None:
+        self._depth -= 1
+
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise ModelError(f"expected at most {_DEEPEST} elements in one another, found more")
         if tag == "layer":
             self._layers += 1
             self._kind = attributes.get("type", "")
@@ -79,8 +97,8 @@ class _Layers:
                 raise ModelError(f"expected at most {_MOST_LAYERS} operations, found more")
             if not _OPSET.fullmatch(version):
                 raise ModelError(
-                    f"expected operations of OpenVINO, found {shortened(self._kind)!r} of {shortened(version)!r}, which "
-                    "needs a library of its author: convert it to OpenVINO's own operations"
+                    f"expected operations of OpenVINO, found {shortened(self._kind)!r} of {shortened(version)!r}, "
+                    "which needs a library of its author: convert it to OpenVINO's own operations"
                 )
         elif tag == "data" and self._kind == "Const":
             self._expect_weights(attributes)
@@ -109,14 +127,16 @@ def check_frozen(data: bytes) -> None:
         ModelError: When it is none, is damaged, or does more than compute; without the model's name in front.
     """
     whole = memoryview(data)
-    kinds = {
-        bytes(kind).decode("utf-8", "replace")
-        for path in (_NODES, _FUNCTIONS_NODES)
-        for kind in messages(whole, *path, _OP)
-    }
+    functions = [
+        (next(map(_text, messages(body, *_FUNCTION_NAME)), ""), list(messages(body, _FUNCTION_NODE)))
+        for body in messages(whole, *_FUNCTION)
+    ]
+    everywhere = [*messages(whole, _NODE), *(node for _, nodes in functions for node in nodes)]
+    kinds = {_text(kind) for node in everywhere for kind in messages(node, _OP)}
     if not kinds:
         raise ModelError("expected a frozen graph of TensorFlow, found one without operations")
     _expect_plain(kinds, _OUTSIDE)
+    expect_an_end({name: {called for node in nodes for called in _called(node)} for name, nodes in functions})
     variables = sorted(kind for kind in kinds if kind in ("VarHandleOp", "VariableV2", "Variable"))
     if variables:
         raise ModelError(
@@ -135,10 +155,13 @@ def check_paddle(data: bytes, weights: Path) -> None:
     Raises:
         ModelError: When it is damaged, or does more than compute; without the model's name in front.
     """
-    kinds = {bytes(kind).decode("utf-8", "replace") for kind in messages(memoryview(data), *_OPS, _TYPE)}
+    blocks = [list(messages(block, _PADDLE_OP)) for block in messages(memoryview(data), _BLOCK)]
+    kinds = {_text(kind) for block in blocks for operation in block for kind in messages(operation, _TYPE)}
     if not kinds:
         raise ModelError("expected a PaddlePaddle model, found one without operations")
     _expect_plain(kinds, _PADDLE_OUTSIDE)
+    inner = ({n for operation in block for n in numbers(operation, *_INNER)} for block in blocks)
+    expect_an_end(dict(enumerate(inner)))
     with weights.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
@@ -175,6 +198,14 @@ def _unpack(form: str, file: BinaryIO) -> tuple[Any, ...]:
     if len(data) < struct.calcsize(form):
         raise ModelError("expected weights of PaddlePaddle, found a truncated file beside the model")
     return struct.unpack(form, data)
+
+
+def _called(node: memoryview) -> set[str]:
+    return {_text(name) for path in _CALLED for name in messages(node, *path)}
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value).decode("utf-8", "replace")
 
 
 def _expect_plain(kinds: set[str], outside: re.Pattern[str]) -> None:

@@ -60,8 +60,8 @@ def refuse_coreml(path: Path) -> Format:
         ModelError: Always.
     """
     raise ModelError(
-        f"{path}: expected a model that runs here, found one of CoreML, which runs on Apple's systems alone: export the "
-        "network that it was made from to ONNX or TFLite; where there is only an .mlmodel of a neural network, "
+        f"{path}: expected a model that runs here, found one of CoreML, which runs on Apple's systems alone: export "
+        "the network that it was made from to ONNX or TFLite; where there is only an .mlmodel of a neural network, "
         "onnxmltools.convert_coreml writes it as ONNX"
     )
 

@@ -20,6 +20,9 @@ _DTYPES = {"f32": "float32", "f16": "float16", "f64": "float64", "u8": "uint8", 
 # Their results do not depend on the values of what they are given.
 _SIZES = {"ShapeOf"}
 
+# What its errors have around what they say.
+_AROUND = ("Check ", "Exception from ", "FrontEnd API failed", "Summary:", "To facilitate ")
+
 # Names that OpenVINO gives to what has none.
 _OWN = re.compile(r"[A-Z]\w*_\d+")
 
@@ -129,9 +132,10 @@ def sizes(tensor: Any) -> tuple[int | None, ...]:
 
 
 def _last_line(error: Exception) -> str:
-    """What an error of OpenVINO says, without where in its code."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return shortened(next((line for line in reversed(lines) if line), type(error).__name__))
+    # What an error of OpenVINO says, without where in its code, and without where to read on.
+    lines = [line.strip().removeprefix("-- ") for line in str(error).splitlines()]
+    said = (line for line in reversed(lines) if line and not line.startswith(_AROUND))
+    return shortened(next(said, type(error).__name__))
 
 
 def _results(model: Any) -> list[Any]:

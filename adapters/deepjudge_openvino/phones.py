@@ -1,5 +1,6 @@
 """Opens TFLite files: those of real numbers by OpenVINO, and the others by LiteRT, their own runtime."""
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -32,8 +33,8 @@ def open_tflite(
         data = path.read_bytes()
     with prefixed(name):
         network = tflite.read(data)
-        graph = None if network.quantised else _by_openvino(path, name)
-        graph = graph or _by_litert(data, network, name)
+    graph = None if network.quantised else _by_openvino(path, name)
+    graph = graph or _by_litert(data, network, name)
     return GraphModel(
         graph,
         name=name,
@@ -49,13 +50,13 @@ def _by_openvino(path: Path, name: str) -> Graph | None:
     """None where OpenVINO cannot read it."""
     with _OPENVINO.needed_by(name):
         from deepjudge_openvino.graph import OpenVinoGraph, UnreadableError
-    try:
+    with prefixed(name), contextlib.suppress(UnreadableError):
         return OpenVinoGraph.read(path)
-    except UnreadableError:
-        return None
+    return None
 
 
 def _by_litert(data: bytes, network: tflite.Network, name: str) -> Graph:
     with _LITERT.needed_by(name):
         from deepjudge_openvino.litert import LiteRtGraph
-    return LiteRtGraph(data, network)
+    with prefixed(name):
+        return LiteRtGraph(data, network)

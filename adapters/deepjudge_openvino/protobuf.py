@@ -46,6 +46,13 @@ def messages(message: memoryview, *path: int) -> Iterator[memoryview]:
                 yield value
 
 
+def numbers(message: memoryview, *path: int) -> Iterator[int]:
+    """The numbers that fields of these numbers lead to, each in the message before."""
+    *around, last = path
+    for inner in messages(message, *around):
+        yield from (value for field, value in fields(inner) if field == last and isinstance(value, int))
+
+
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
     # Seven bits a byte, the lowest first; the eighth says that there are more.
     value = 0

@@ -1,8 +1,8 @@
 """OpenVINO, which is told to tell nobody what it runs, and to compute in float32 in one order.
 
 On import its Python package sends a message to its maker, from a process of its own, by the package
-``openvino_telemetry``. It does without where that is missing, and here it is made to. An auditor's models are not theirs
-to tell of. A program that imported OpenVINO before has told already, and keeps what it has.
+``openvino_telemetry``. It does without where that is missing, and here it is made to: what an auditor runs is nobody
+else's affair. A program that imported OpenVINO before has told already, and keeps what it has.
 """
 
 import contextlib
