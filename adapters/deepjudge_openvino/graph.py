@@ -20,6 +20,9 @@ _DTYPES = {"f32": "float32", "f16": "float16", "f64": "float64", "u8": "uint8", 
 # Their results do not depend on the values of what they are given.
 _SIZES = {"ShapeOf"}
 
+# Compiled parts of a model, each with weights of its own.
+_KEPT = 4
+
 # What its errors have around what they say.
 _AROUND = ("Check ", "Exception from ", "FrontEnd API failed", "Summary:", "To facilitate ")
 
@@ -119,6 +122,8 @@ class OpenVinoGraph(Graph):
 
     def _request(self, names: tuple[str, ...]) -> Any:
         if names not in self._requests:
+            if len(self._requests) == _KEPT:
+                self._requests.pop(next(iter(self._requests)))
             results = [self._tensors[name] for name in names]
             # Without what is kept from one input to the next where nothing reads it.
             part = openvino.Model(results, self._model.get_sinks(), [self._source.get_node()])
