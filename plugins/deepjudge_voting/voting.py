@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
-from scipy import special  # scipy.stats takes longer to import than all else that a command loads
 from annotated_types import Gt, Le, Lt
+from scipy import special  # scipy.stats takes longer to import than all else that a command loads
 
 from deepjudge_core.components.strata import two_groups
 from deepjudge_core.components.values import Decision, Evidence, Judgement, Vote
