@@ -28,8 +28,11 @@ OLD = (
 _FLAT = (r"The tensor attributes (self\.[\w.]*_flat_weights\[\d+\](, )?)+ were assigned during export", UserWarning)
 # The exporter asks torch's own trees in a way that torch deprecates.
 _TREES = (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-# PyTorch's exporter asks it of tensors of its own, of recurrent layers.
-_LEAF = (r"The \.grad attribute of a Tensor that is not a leaf Tensor is being accessed", UserWarning)
+# The same of what it calls of torch for recurrent layers; said once in a process.
+_ONCE = (
+    (r"The \.grad attribute of a Tensor that is not a leaf Tensor is being accessed", UserWarning),
+    (r"_check_is_size will be removed", FutureWarning),
+)
 
 Build = Callable[[str, int, Path], Any]
 """Makes a source of an architecture and a seed; the path is a free name without a suffix."""
@@ -107,7 +110,7 @@ def _dynamo(module: Any, example: Any, path: Path, **options: Any) -> Path:
 
     file = path.with_suffix(".onnx")
     rows = ({0: torch.export.Dim("rows")},)
-    with silenced(_TREES, _FLAT, _LEAF):
+    with silenced(_TREES, _FLAT, *_ONCE):
         torch.onnx.export(module, (example,), file, dynamo=True, dynamic_shapes=rows, verbose=False, **options)
     return file
 
