@@ -160,7 +160,7 @@ class GraphModel(BatchedModel):
     def _trials(self, shape: tuple[int, ...] | None) -> tuple[list[tuple[int, ...]], list[list[int]]]:
         # Numbers of rows, and shapes of a row, that are tried.
         rows, *axes = self._graph.shape
-        numbers = [(rows,)] if rows else list(_ROWS)
+        numbers: list[tuple[int, ...]] = [(rows,)] if rows else list(_ROWS)
         if None not in axes:
             return numbers, [[axis or 0 for axis in axes]]
         if shape is None:

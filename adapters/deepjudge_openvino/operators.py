@@ -1,5 +1,6 @@
 """The operations of a TFLite file in the terms of :mod:`deepjudge_core.models.taps`."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -14,13 +15,13 @@ from deepjudge_openvino.tflite import Operator
 _FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "ABS": np.abs,
     "ADD": np.add,
-    "ADD_N": lambda *values: np.sum(np.broadcast_arrays(*values), axis=0),
+    "ADD_N": lambda *values: functools.reduce(np.add, values),
     "CAST": lambda x: x,
     "CEIL": np.ceil,
     "COS": np.cos,
     "DEQUANTIZE": lambda x: x,
     "DIV": np.divide,
-    "ELU": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "ELU": lambda x: np.maximum(x, 0) + np.expm1(np.minimum(x, 0)),
     "EQUAL": np.equal,
     "EXP": np.exp,
     "FAKE_QUANT": lambda x: x,

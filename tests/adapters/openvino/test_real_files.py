@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-for module in ("openvino", "onnxruntime"):
-    pytest.importorskip(module, reason=f"{module} is not installed")
+pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'deepjudge[openvino]'")
+pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'deepjudge[onnx]'")
 
 from deepjudge_core import InputSpec, open_model
 from deepjudge_core.components.registry import Registry
