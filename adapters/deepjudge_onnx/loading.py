@@ -50,7 +50,7 @@ def load(path: Path, name: str) -> tuple[ModelProto, Weights, str]:
     if not model.graph.node:
         raise ModelError(f"{expected}, found one without operations")
     for place, (start, length) in places.items():
-        refer(model.graph.initializer[place], *own.states, start, length)
+        refer(model.graph.initializer[place], next(iter(own.states)), start, length)
     with prefixed(name):
         check(model)
         model = in_order(model)
