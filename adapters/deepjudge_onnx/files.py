@@ -1,4 +1,4 @@
-"""What a file of an ONNX model is, by its fields: whether it is one, and which files hold its weights. Knows no ONNX."""
+"""What the fields of a file say: whether it is an ONNX model, and which files hold its weights. Knows no ONNX."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

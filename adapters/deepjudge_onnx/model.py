@@ -111,6 +111,8 @@ class OnnxModel(BatchedModel):
         self._model = inliner.inline_local_functions(model) if model.functions else model
         self._weights = weights
         self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = weights.sessions if weights else {}
+        # What one session gives of a large model, which has no room for another.
+        self._together: tuple[str, ...] = ()
         self._differentiable: dict[str, Differentiable] = {}
         self._source, shape, dtype = self._find_input()
         self._model = whole = plain(without_branches(self._model, self._source, self._weights))
@@ -120,8 +122,12 @@ class OnnxModel(BatchedModel):
         self._model = with_real_scores(cut(self._model, [self._output]))
         ops = operations(self._model, self._source, self._shapes(), self._weights)
         taps = find_taps(ops, self._output)
+        if weights:
+            own = (name for tap in taps.taps for name in (tap.name, tap.unflattened))
+            self._together = tuple(dict.fromkeys(filter(None, (*own, self._output))))
         self._places = self._find_places(taps.taps)
-        self._sessions.clear()  # those that only looked
+        if not weights:
+            self._sessions.clear()  # those that only looked
         super().__init__(
             name=name,
             framework="onnx",
@@ -261,11 +267,11 @@ class OnnxModel(BatchedModel):
         return tensors
 
     def _session(self, names: Sequence[str]) -> onnxruntime.InferenceSession:
-        key = tuple(names)
+        key = self._together if set(names) <= set(self._together) else tuple(names)
         with prefixed(self.name):
             self._weights.expect_unchanged()
         if key not in self._sessions:
-            if self._weights:  # of which there is no room for two
+            if self._weights:
                 self._sessions.clear()
             self._sessions[key] = self._open_session(key)
         return self._sessions[key]
@@ -287,6 +293,7 @@ class OnnxModel(BatchedModel):
         self._refuse_gradients()
         from deepjudge_onnx.gradient import Differentiable
 
+        self._weights.sessions.clear()  # room for what it is converted to
         function = Differentiable(self._weights.embedded(cut(self._model, [layer])), self._places[layer], self.name)
         self._check(function.forward, layer, f"{self.name}: no gradients at {layer!r}: expected")
         return function

@@ -115,7 +115,14 @@ def through_a_link(folder: Path) -> Path:
     return folder / "m.onnx"
 
 
-PLACES = [one_file, floats, beside, each_beside, in_constants, through_a_link]
+def through_a_linked_folder(folder: Path) -> Path:
+    (folder / "elsewhere").mkdir()
+    beside(folder / "elsewhere")
+    (folder / "linked").symlink_to("elsewhere")
+    return folder / "linked" / "m.onnx"
+
+
+PLACES = [one_file, floats, beside, each_beside, in_constants, through_a_link, through_a_linked_folder]
 
 
 @pytest.mark.parametrize("place", PLACES)
