@@ -164,7 +164,8 @@ def _named(model: Any) -> Iterator[tuple[str, Any]]:
         if kind in ("Assign", "Result"):
             continue
         for place, tensor in enumerate(node.outputs()):
-            known = outputs[_key(tensor)].get_names() if _key(tensor) in outputs else set()
+            named = outputs[_key(tensor)].get_names() if _key(tensor) in outputs else set()
+            known = [text for text in named if not _OWN.fullmatch(text)]
             base = (kind if _OWN.fullmatch(friendly) else friendly) + (f":{place}" if place else "")
             name = base = min(known, key=lambda text: (len(text), text), default=base)
             again = 1
