@@ -7,10 +7,10 @@ import torch
 from onnx import ModelProto
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.places import reduce
 from deepjudge_core.models.taps import Place
 from deepjudge_core.types import Array
 from deepjudge_onnx.conversion import conversion_error, convert
-from deepjudge_onnx.places import reduce
 
 
 class Differentiable:

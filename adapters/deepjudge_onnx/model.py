@@ -15,16 +15,16 @@ from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
 from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
-from deepjudge_core.models.taps import Place, Tap, find_taps
+from deepjudge_core.models.places import find_place, find_unflattened, reduce
+from deepjudge_core.models.taps import Place, Tap, find_taps, input_layout
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
 from deepjudge_onnx.branches import undecided, without_branches
 from deepjudge_onnx.contents import check
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, is_half, quantised
 from deepjudge_onnx.loading import load
-from deepjudge_onnx.operations import LAYERS, layout, operations
+from deepjudge_onnx.operations import LAYERS, operations
 from deepjudge_onnx.order import in_order
-from deepjudge_onnx.places import find_place, find_unflattened, reduce
 from deepjudge_onnx.plain import plain, with_real_scores
 from deepjudge_onnx.runtime import onnxruntime
 from deepjudge_onnx.sizes import with_free_rows, without_sizes
@@ -133,7 +133,7 @@ class OnnxModel(BatchedModel):
             framework="onnx",
             digest=digest,
             access=Access.WHITE_BOX if self._gradient_refusal(dtype) else Access.FULL,
-            input=InputSpec(shape[1:], dtype, layout(ops)),
+            input=InputSpec(shape[1:], dtype, input_layout(ops)),
             layers={tap: place.neurons for tap, place in self._places.items()},
             scores=taps.scores,
             batch_size=batch_size,

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from deepjudge_core.models.taps import Op, Role, axes_beside_one_place, axes_of_reshape
-from deepjudge_core.types import Array, Layout
+from deepjudge_core.types import Array
 from deepjudge_onnx.graph import Shapes, attribute, constants, dependents, reads
 from deepjudge_onnx.plain import QUANTISED_ENDS, real_score
 from deepjudge_onnx.values import Values
@@ -67,25 +67,6 @@ def operations(model: ModelProto, source: str, shapes: Shapes, weights: Weights)
         weights: The files that weights of the model stay in.
     """
     return _Translator(model, source, shapes, weights).operations()
-
-
-def layout(ops: Sequence[Op]) -> Layout | None:
-    """Where the first convolution sees the channels of the input, if that can be told."""
-    by_name = {op.name: op for op in ops}
-    rank = ops[0].rank
-    op = next((op for op in ops if op.role in (Role.CONVOLUTION, Role.MAX_POOL) and not op.permutation), None)
-    if op is None or rank < 3:
-        return None
-    axis = op.channel % rank
-    while op.role is not Role.INPUT:
-        if op.rank != rank or op.role is Role.RESHAPE:
-            return None
-        if op.role is Role.TRANSPOSE:
-            axis = op.permutation[axis]
-        op = by_name[op.inputs[0]]
-    if axis == rank - 1:
-        return "channels_last"
-    return "channels_first" if axis == 1 else None
 
 
 class _Translator:

@@ -23,7 +23,7 @@ import numpy as np
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.activations import PROBES, is_activation, is_straight
 from deepjudge_core.models.model import Scores
-from deepjudge_core.types import Array
+from deepjudge_core.types import Array, Layout
 
 
 class Role(enum.Enum):
@@ -204,6 +204,25 @@ def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
         if same:
             return channel_axis(by_name, same[0])
     return op.rank - 1
+
+
+def input_layout(ops: Sequence[Op]) -> Layout | None:
+    """Where the first convolution sees the channels of the input, if that can be told."""
+    by_name = {op.name: op for op in ops}
+    rank = ops[0].rank
+    op = next((op for op in ops if op.role in (Role.CONVOLUTION, Role.MAX_POOL) and not op.permutation), None)
+    if op is None or rank < 3:
+        return None
+    axis = op.channel % rank
+    while op.role is not Role.INPUT:
+        if op.rank != rank or op.role is Role.RESHAPE:
+            return None
+        if op.role is Role.TRANSPOSE:
+            axis = op.permutation[axis]
+        op = by_name[op.inputs[0]]
+    if axis == rank - 1:
+        return "channels_last"
+    return "channels_first" if axis == 1 else None
 
 
 def _find_logits(by_name: Mapping[str, Op], output: str) -> tuple[str, Scores]:

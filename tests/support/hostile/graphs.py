@@ -11,10 +11,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hostile.ground import CLASSES, FEATURES, SECRET, Case, Place
-from hostile.plain import ESCAPES
+from hostile.plain import ODD
 
 IMPORTS = [helper.make_opsetid(domain, version) for domain, version in (("", 17), ("own", 1))]
-ODD = f"a\nb{ESCAPES}\u202e\u2066<script>"
 
 
 def node(kind: str, inputs: str, outputs: str, **attributes: Any) -> Any:

@@ -169,6 +169,7 @@ def header(text: bytes, length: int | None = None) -> bytes:
 
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x1b[31m"
+ODD = f"a\nb{ESCAPES}\u202e\u2066<script>"
 NOT_ONNX = "expected an ONNX model, found "
 NOT_TORCH = "expected a state dict, TorchScript or a torch.export file, found "
 NOT_KERAS = "expected a Keras model, found "

@@ -33,6 +33,8 @@ _ONCE = (
     (r"The \.grad attribute of a Tensor that is not a leaf Tensor is being accessed", UserWarning),
     (r"_check_is_size will be removed", FutureWarning),
 )
+# TensorFlow's converter, which then takes the ranges from the inputs that it is given.
+_RANGES = (r"Statistics for quantized inputs were expected", UserWarning)
 
 Build = Callable[[str, int, Path], Any]
 """Makes a source of an architecture and a seed; the path is a free name without a suffix."""
@@ -274,6 +276,79 @@ def signature(name: str, seed: int, path: Path) -> Path:
     function = tf.function(lambda x: {"scores": holder.network(x)}, input_signature=[given])
     tf.saved_model.save(holder, path, {"serving_default": function})
     return path
+
+
+# What OpenVINO reads
+
+
+def ir(name: str, seed: int, path: Path, *, half: bool = False) -> Path:
+    """By OpenVINO's converter, its weights of float32 or, as by default, float16."""
+    from deepjudge_openvino.runtime import openvino
+
+    file = path.with_suffix(".xml")
+    model = openvino.Core().read_model(old(name, seed, path.with_name(f"{path.name}-origin")))
+    openvino.save_model(model, file, compress_to_fp16=half)
+    return file
+
+
+def frozen(name: str, seed: int, path: Path) -> Path:
+    """A graph of TensorFlow whose variables are constants."""
+    file = path.with_suffix(".pb")
+    file.write_bytes(_frozen(name, seed, path, None).graph.as_graph_def().SerializeToString())
+    return file
+
+
+def tflite(name: str, seed: int, path: Path, *, integers: bool = False) -> Path:
+    """By TensorFlow's converter; of integers alone, its input and output too, by the ranges over some inputs."""
+    import tensorflow as tf
+
+    recurrent = name in ("LSTM", "GRU")
+    if recurrent and integers:
+        network, function = _fused(name, seed)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], network)
+    elif recurrent:  # loops of any number of rows cannot be converted
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([_frozen(name, seed, path, 1)])
+    else:
+        converter = tf.lite.TFLiteConverter.from_keras_model(functional(name, seed, path))
+    if integers:
+        architecture = ARCHITECTURES[name]
+        x = architecture.arranged(architecture.inputs(64), architecture.keras_shape)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([row[None]] for row in x)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    file = path.with_suffix(".tflite")
+    with silenced(_RANGES):
+        file.write_bytes(converter.convert())
+    return file
+
+
+def paddle(name: str, seed: int, path: Path) -> Path:
+    """In PaddlePaddle's format, two files."""
+    from networks import paddle as writer
+
+    return writer.write(name, seed, path)
+
+
+def _frozen(name: str, seed: int, path: Path, rows: int | None) -> Any:
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    network = functional(name, seed, path)
+    given = tf.TensorSpec((rows, *ARCHITECTURES[name].keras_shape), tf.float32, name="x")
+    function = tf.function(lambda x: network(x, training=False)).get_concrete_function(given)
+    return convert_variables_to_constants_v2(function)
+
+
+def _fused(name: str, seed: int) -> tuple[Any, Any]:
+    # Of Keras 2, whose recurrent layers the converter knows; the function lives as long as its network.
+    import tensorflow as tf
+
+    from networks import keras_networks
+
+    network = keras_networks.keras2(name, seed)
+    given = tf.TensorSpec((1, *ARCHITECTURES[name].keras_shape), tf.float32)
+    return network, tf.function(lambda x: network(x, training=False)).get_concrete_function(given)
 
 
 def _example(name: str, rows: int) -> Any:

@@ -13,6 +13,7 @@ from networks.architectures import ARCHITECTURES
 from networks.formats import Build
 
 _TORCH, _KERAS = ("torch",), ("keras", "tensorflow")
+_OPENVINO = ("openvino",)
 _ONNX = ("onnx", "onnxruntime", "torch", "onnxscript", "onnx2fx")
 
 
@@ -58,6 +59,10 @@ _PERCEPTRON = dict.fromkeys(
     ("conv1d", "conv2d", "LSTM", "GRU", "attention"), "scikit-learn's classifiers are dense networks."
 )
 _KERAS_2 = {"attention": "Keras 3 does not read the attention layer of Keras 2; the error says so."}
+_GRU = {"GRU": "TensorFlow's converter does not quantise the loop that it makes of a GRU."}
+_PADDLE = dict.fromkeys(
+    ("LSTM", "GRU", "attention"), "PaddlePaddle is too large for the tests, which write its files of these alone."
+)
 _QOPERATOR = frozenset({"conv1d", "conv2d", "dense"})
 
 FORMS = {
@@ -108,6 +113,25 @@ FORMS = {
     "keras2-h5": Form("Keras 2, `.h5`", formats.keras2_file, (*_KERAS, "tf_keras"), without=_KERAS_2),
     "keras-saved": Form("SavedModel by Keras", formats.exported, _KERAS),
     "tf-saved": Form("SavedModel of a plain signature", formats.signature, _KERAS),
+    "tf-frozen": Form("TensorFlow, frozen graph", formats.frozen, (*_KERAS, *_OPENVINO), gradients=False),
+    "tflite": Form("TFLite", formats.tflite, (*_KERAS, *_OPENVINO, "ai_edge_litert"), gradients=False),
+    "tflite-int8": Form(
+        "TFLite of int8",
+        functools.partial(formats.tflite, integers=True),
+        (*_KERAS, *_OPENVINO, "ai_edge_litert", "tf_keras"),
+        None,
+        gradients=False,
+        without=_GRU,
+    ),
+    "openvino-ir": Form("OpenVINO IR", formats.ir, (*_ONNX, *_OPENVINO), gradients=False),
+    "openvino-half": Form(
+        "OpenVINO IR, weights of float16",
+        functools.partial(formats.ir, half=True),
+        (*_ONNX, *_OPENVINO),
+        bound=1e-2,
+        gradients=False,
+    ),
+    "paddle": Form("PaddlePaddle", formats.paddle, _OPENVINO, gradients=False, without=_PADDLE),
 }
 
 _UNSEEN = (

@@ -34,8 +34,18 @@ def _of_live(source: Any, x: np.ndarray) -> list[Any]:
 
 
 def _of_path(path: Path, name: str, seed: int, x: np.ndarray) -> list[Any]:
-    by_suffix = {".onnx": _onnx, ".pt2": _pt2, ".pt": _script, ".keras": _keras, ".h5": _keras, "": _saved}
-    if path.suffix in (".pth", ".safetensors"):
+    by_suffix = {
+        ".onnx": _onnx,
+        ".pt2": _pt2,
+        ".pt": _script,
+        ".keras": _keras,
+        ".h5": _keras,
+        "": _saved,
+        ".xml": _openvino,
+        ".pb": _frozen,
+        ".tflite": _lite,
+    }
+    if path.suffix in (".pth", ".safetensors", ".pdmodel"):  # whose own runtime is not here
         from networks import torch_networks
 
         return _of_live(torch_networks.module(name, seed), x)
@@ -88,3 +98,51 @@ def _saved(path: Path, x: np.ndarray) -> list[Any]:
     function = loaded.signatures["serving_default"]
     [given] = function.structured_input_signature[1]
     return [output.numpy() for output in function(**{given: tf.constant(x)}).values()]
+
+
+def _openvino(path: Path, x: np.ndarray) -> list[Any]:
+    from deepjudge_openvino.runtime import openvino
+
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return [compiled(x)[0]]
+
+
+def _frozen(path: Path, x: np.ndarray) -> list[Any]:
+    import tensorflow as tf
+
+    definition = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    function = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(definition, name=""), [])
+    nodes = [node.name for node in definition.node]
+    return [function.prune("x:0", f"{nodes[-1]}:0")(tf.constant(x)).numpy()]
+
+
+def _lite(path: Path, x: np.ndarray) -> list[Any]:
+    return [lite(path, x)]
+
+
+def lite(path: Path, x: np.ndarray, *, delegates: bool = False) -> np.ndarray:
+    """What LiteRT answers to each row, with its own kernels or with the delegates that it takes by default."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    kinds = (OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, OpResolverType.AUTO)
+    interpreter = Interpreter(str(path), num_threads=1, experimental_op_resolver_type=kinds[delegates])
+    interpreter.allocate_tensors()
+    [given], [answer] = interpreter.get_input_details(), interpreter.get_output_details()
+    rows = []
+    for row in x:
+        interpreter.reset_all_variables()
+        interpreter.set_tensor(given["index"], _taken(row[None], given))
+        interpreter.invoke()
+        values = interpreter.get_tensor(answer["index"]).astype(np.float64)
+        scale, zero = answer["quantization"]
+        rows.append((values - zero) * (scale or 1.0))
+    return np.concatenate(rows)
+
+
+def _taken(row: np.ndarray, given: Any) -> np.ndarray:
+    scale, zero = given["quantization"]
+    if not scale:
+        return row
+    limits, steps = np.iinfo(given["dtype"]), row / scale
+    halves_away = np.sign(steps) * np.floor(np.abs(steps) + 0.5)
+    return np.clip(halves_away + zero, limits.min, limits.max).astype(given["dtype"])
