@@ -5,11 +5,12 @@ import copy
 import io
 import operator
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.ao.quantization.fx._decomposed  # registers the operations that PT2E quantises with
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
@@ -17,7 +18,8 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, InputSpec
 from deepjudge_core.models.outputs import Choice
-from deepjudge_torch.archive import hidden_code
+from deepjudge_core.types import Array
+from deepjudge_torch.archive import for_this_machine, hidden_code
 from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, quiet
 from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.graph import Network, extract, hidden_layers, inline_blocks, overwrites_parts, read, sizes
@@ -34,7 +36,8 @@ def open_program(
 ) -> "TorchModel":
     """Open a file of ``torch.export`` or an exported program.
 
-    What is opened is a snapshot: weights that change later change nothing. It runs where its program was exported.
+    What is opened is a snapshot: weights that change later change nothing. It runs where its program was exported; on
+    the CPU where the machine has no such processor.
 
     A file with pickled parts or foreign operations is refused, see :mod:`deepjudge_torch.archive`.
 
@@ -109,6 +112,8 @@ class TorchModel(TensorModel):
             fixed_batch=network.batch if isinstance(network.batch, int) else None,
             outputs=network.outputs,
         )
+        if network.integers:
+            self.access &= ~Access.GRADIENTS
         hidden = hidden_layers(self.graph, self.state)
         if hidden:
             self.access &= ~Access.LAYERS
@@ -143,6 +148,14 @@ class TorchModel(TensorModel):
         """See :class:`TensorModel`."""
         outputs: Sequence[torch.Tensor] = self._part([self.network.output] if layers is None else layers)(x)
         return outputs
+
+    def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
+        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        if self.network.integers:
+            raise ModelError(
+                f"{self.name}: no gradients through the quantised operations {', '.join(self.network.integers)}"
+            )
+        return super().backward(x, cotangent, layer)
 
     def _digest(self) -> str:
         return digest_of(self.graph.python_code("self").src, self.state)
@@ -205,7 +218,7 @@ def _load(path: Path, name: str) -> tuple[ExportedProgram, str]:
         code = hidden_code(path)
         if code is None:
             # What it is unsure of is the rows, of which it says more where it matters.
-            with path.open("rb") as file, quiet("torch.export"), quiet("torch._export.serde.serialize"):
+            with for_this_machine(path) as file, quiet("torch.export"), quiet("torch._export.serde.serialize"):
                 return torch.export.load(file), digest
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(
