@@ -1,7 +1,7 @@
 """Opens PyTorch models: programs of torch.export, TorchScript, state dicts, live modules.
 
-Programs are ``.pt2`` files or live, the others ``.pt`` and ``.pth`` files or live modules. A state dict, which may also
-be in ``.safetensors``, needs ``arch="package.module:factory"``.
+What a file is, its content says, whatever its name ends in; but ``.safetensors`` holds weights alone. A state dict
+needs ``arch="package.module:factory"``.
 """
 
 import contextlib
@@ -28,7 +28,9 @@ def deepjudge_adapters() -> Iterable[Adapter]:
     return [
         Adapter(
             name="torch",
-            suffixes=(".pt", ".pt2", ".pth", ".safetensors"),
+            suffixes=(".jit", ".pt", ".pt2", ".pth", ".pth.tar", ".safetensors", ".torchscript"),
+            # Checkpoints of TensorFlow, and the weights beside many models, end so, too.
+            shared_suffixes=(".bin", ".ckpt"),
             accepts=_accepts,
             open=_open,
             network=_network,

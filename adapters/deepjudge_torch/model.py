@@ -21,18 +21,17 @@ from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_torch.archive import for_this_machine, hidden_code
 from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, quiet
-from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.graph import Network, extract, hidden_layers, inline_blocks, overwrites_parts, read, sizes
 from deepjudge_torch.outputs import names_of
 
-# What is found in place of a program, in words that name what to look for.
-_OTHERS = {Kind.SAVED: "a file of torch.save or TorchScript", Kind.OLD_SAVED: Kind.OTHER.value}
-_OTHERS[Kind.SCRIPT] = _OTHERS[Kind.SAVED]
-_OTHERS[Kind.TENSORS] = Kind.OTHER.value
-
 
 def open_program(
-    source: Path | ExportedProgram, *, name: str, batch_size: int | None, output: Choice = None
+    source: Path | ExportedProgram,
+    *,
+    name: str,
+    batch_size: int | None,
+    output: Choice = None,
+    digest: str | None = None,
 ) -> "TorchModel":
     """Open a file of ``torch.export`` or an exported program.
 
@@ -41,11 +40,14 @@ def open_program(
 
     A file with pickled parts or foreign operations is refused, see :mod:`deepjudge_torch.archive`.
 
+    Args:
+        digest: Of the file.
+
     Raises:
         ModelError: When it cannot be opened as a classifier.
     """
     if isinstance(source, Path):
-        program, digest = _load(source, name)
+        program = _load(source, name)
         return TorchModel(program, name=name, digest=digest, batch_size=batch_size, output=output)
     return TorchModel(source, name=name, batch_size=batch_size, shared=True, output=output)
 
@@ -208,18 +210,14 @@ def _input_spec(network: Network) -> InputSpec:
     )
 
 
-def _load(path: Path, name: str) -> tuple[ExportedProgram, str]:
-    # The program in a file, and the file's digest.
+def _load(path: Path, name: str) -> ExportedProgram:
     expected = "a torch.export file"
-    kind, digest = identify(path, name, expected)
-    if kind is not Kind.PROGRAM:
-        raise ModelError(f"{name}: expected {expected}, found {_OTHERS.get(kind, kind.value)}")
     try:
         code = hidden_code(path)
         if code is None:
             # What it is unsure of is the rows, of which it says more where it matters.
             with for_this_machine(path) as file, quiet("torch.export"), quiet("torch._export.serde.serialize"):
-                return torch.export.load(file), digest
+                return torch.export.load(file)
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(
             f"{name}: expected {expected}, found one that torch {torch.__version__} cannot load: {line(error)}"

@@ -163,6 +163,62 @@ def test_prefixes(tmp_path: Path, live: Model) -> None:
     np.testing.assert_array_equal(model.predict(inputs(3)), live.predict(inputs(3)))
 
 
+def prefixed(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+OWN, AVERAGES = torch_module(1).state_dict(), torch_module(2).state_dict()
+STEPS = {"state": {0: {"exp_avg": torch.zeros(3), "step": torch.tensor(9.0)}}, "param_groups": [{"lr": 0.1}]}
+WRITTEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "cifar scripts": ({"net": prefixed("module.", OWN), "acc": 93.1, "epoch": 17}, ()),
+    "torchvision's references": ({"model": OWN, "optimizer": STEPS, "lr_scheduler": {"last_epoch": 3}, "epoch": 2}, ()),
+    "Lightning": (
+        {
+            "state_dict": prefixed("model.", OWN) | {"loss.weight": torch.ones(5)},
+            "optimizer_states": [STEPS],
+            "global_step": 100,
+            "pytorch-lightning_version": "2.5.0",
+        },
+        ("'state_dict/model.*'", "loss.weight"),
+    ),
+    "Lightning, compiled, of several processes": ({"state_dict": prefixed("net._orig_mod.module.", OWN)}, ()),
+    "timm": (
+        {"arch": "net", "state_dict": OWN, "state_dict_ema": prefixed("module.", AVERAGES), "optimizer": STEPS},
+        ("'state_dict'", "'state_dict_ema/module.*'"),
+    ),
+    "averages in the module itself": (
+        {"state_dict": prefixed("model.", OWN) | prefixed("model_ema.module.", AVERAGES)},
+        ("'state_dict/model.*'", "'state_dict/model_ema.module.*'"),
+    ),
+    "averages in a callback": (
+        {"state_dict": prefixed("model.", OWN), "callbacks": {"EMA": {"decay": 0.9, "ema_state_dict": AVERAGES}}},
+        ("'state_dict/model.*'", "'callbacks/EMA/ema_state_dict'"),
+    ),
+    "the same twice": ({"model": OWN, "best_model": dict(OWN)}, ()),
+    "averages alone": ({"ema": OWN, "epoch": 3}, ("averages of 'ema'",)),
+    "a mean of the last": (prefixed("module.", OWN) | {"n_averaged": torch.tensor(7)}, ("n_averaged",)),
+    "numbers among the weights": (OWN | {"epoch": 3, "accuracy": 0.93}, ()),
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+@pytest.mark.parametrize("suffix", [".ckpt", ".pth.tar"])
+def test_what_training_code_writes(case: str, suffix: str, tmp_path: Path, live: Model) -> None:
+    content, facts = WRITTEN[case]
+    model = open_model(save(tmp_path, suffix, content), arch="user.nets:Shaped")
+    same(model, live)
+    if facts:
+        expect_facts("; ".join(model.notes), *facts)
+    else:
+        assert model.notes == ()
+
+
+def test_of_several_networks_none_is_taken(tmp_path: Path) -> None:
+    path = save(tmp_path, ".pt", {"student": OWN, "expert": AVERAGES})
+    with refused(ModelError, path, "'student'", "'expert'"):
+        open_path(path)
+
+
 def test_a_factory_may_give_the_same_module_twice(tmp_path: Path, live: Model) -> None:
     first = open_path(save(tmp_path, ".pt"), "user.nets:shared")
     open_path(save(tmp_path, ".pth", torch_module(2).state_dict()), "user.nets:shared")
@@ -210,7 +266,7 @@ def test_bad_files_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str
     cases = {name: facts for name, (_, facts) in bad.items()} | {
         "whole.pt": ("state dict", "more than weights", "Whole"),
         "list.pt": ("state dict", "list"),
-        "other.pt": ("state_dict, model, model_state_dict", "epoch (int), model (int)"),
+        "other.pt": ("epoch (int), model (int)"),
         "nothing.pt": ("nothing",),
         "sparse.pt": ("state dict", torch.__version__),
         "folder.pt": (os.strerror(errno.EISDIR),),

@@ -186,10 +186,10 @@ def test_what_was_exported_on_a_gpu_runs_on_the_cpu(kind: str, tmp_path: Path) -
 
     def move(entries: dict[str, bytes]) -> None:
         # As files from there have it: in descriptions of tensors, arguments of operations, and sample inputs.
-        for name in entries:
+        place = f'"type": "{kind}", "index": 1'.encode()
+        for name, data in entries.items():
             if name.endswith(".json"):
-                place = f'"type": "{kind}", "index": 1'.encode()
-                entries[name] = entries[name].replace(b'"type": "cpu", "index": null', place)
+                entries[name] = data.replace(b'"type": "cpu", "index": null', place)
         inputs = entry(entries, "sample_inputs/model.pt")
         entries[inputs] = moved(entries[inputs], kind)
 
