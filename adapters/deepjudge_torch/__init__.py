@@ -1,4 +1,4 @@
-"""Opens PyTorch models: programs of torch.export, TorchScript, state dicts, live modules.
+"""Opens PyTorch models: programs of torch.export, TorchScript, state dicts, live modules, Hugging Face folders.
 
 What a file is, its content says, whatever its name ends in; but ``.safetensors`` holds weights alone. A state dict
 needs ``arch="package.module:factory"``.
@@ -16,6 +16,8 @@ from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.files import examine
+from deepjudge_torch.folder import FOLDERS
+from deepjudge_torch.shards import SUFFIXES
 
 _EXTRA = Extra("PyTorch", "torch", ("torch",))
 # Told by name along the MRO: asking torch would import it.
@@ -28,9 +30,10 @@ def deepjudge_adapters() -> Iterable[Adapter]:
     return [
         Adapter(
             name="torch",
-            suffixes=(".jit", ".pt", ".pt2", ".pth", ".pth.tar", ".safetensors", ".torchscript"),
+            suffixes=(".jit", ".pt", ".pt2", ".pth", ".pth.tar", ".safetensors", ".torchscript", *SUFFIXES),
             # Checkpoints of TensorFlow, and the weights beside many models, end so, too.
             shared_suffixes=(".bin", ".ckpt"),
+            folders=FOLDERS,
             accepts=_accepts,
             open=_open,
             network=_network,

@@ -11,7 +11,10 @@ from typing import Any, BinaryIO
 
 from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
+from deepjudge_core.files import digests
 from deepjudge_core.models.adapters import readable
+from deepjudge_torch.folder import examine_folder
+from deepjudge_torch.shards import is_index, read_index
 
 
 class Kind(enum.Enum):
@@ -22,6 +25,7 @@ class Kind(enum.Enum):
     SAVED = "a file of torch.save"
     OLD_SAVED = "an old file of torch.save"
     TENSORS = "a file of safetensors"
+    INDEX = "an index of weights in several files"
     PACKAGE = "a file of torch.package, which holds code"
     PICKLE = "a pickle, which can hold code"
     TAR = "a tar archive"
@@ -61,11 +65,16 @@ _MODELS = {Kind.SCRIPT: "TorchScript", Kind.PROGRAM: "torch.export"}
 
 
 def examine(path: Path) -> Format:
-    """Say what a stranger's file is, from its first bytes and its table of contents.
+    """Say what a stranger's file or folder is, from its first bytes, its table of contents or its configuration.
 
     Raises:
         ModelError: When it is none of PyTorch's that are opened.
     """
+    if path.is_dir():
+        return examine_folder(path)
+    if is_index(path):
+        read_index(path, str(path))
+        return Format("safetensors" if ".safetensors." in path.name.lower() else "PyTorch state dict", runs_code=False)
     kind, _ = _inspect(path, str(path), lambda file: "")
     return Format(_WEIGHTS[kind], runs_code=False) if kind in _WEIGHTS else Format(_MODELS[kind])
 
@@ -79,6 +88,10 @@ def identify(path: Path, name: str) -> tuple[Kind, str]:
     Raises:
         ModelError: When it cannot be read, or is none of PyTorch's that are opened.
     """
+    if is_index(path):
+        beside = [path.with_name(file) for file in read_index(path, name)]
+        with readable(name, "an index of weights, with their files beside it"):
+            return Kind.INDEX, digests.of_file(path, beside).digest
     return _inspect(path, name, lambda file: hashlib.file_digest(file, "sha256").hexdigest())
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.adapters import Extra
 from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.base import TensorModel
 from deepjudge_torch.files import Kind, identify
@@ -16,7 +17,9 @@ from deepjudge_torch.model import open_program
 from deepjudge_torch.script import open_script
 from deepjudge_torch.state_dict import open_state_dict
 
-_WEIGHTS = {Kind.SAVED, Kind.OLD_SAVED, Kind.TENSORS}
+_WEIGHTS = {Kind.SAVED, Kind.OLD_SAVED, Kind.TENSORS, Kind.INDEX}
+
+_TRANSFORMERS = Extra("transformers", "huggingface", ("transformers", "huggingface_hub", "tokenizers"))
 
 
 class _NeedsNoArchError(ModelError):
@@ -58,7 +61,17 @@ def open_source(
         return open_module(source, input_shape=input_shape, **options)
     if isinstance(source, ExportedProgram):
         return open_program(source, **options)
+    if source.is_dir():
+        return _open_folder(source, input_shape=input_shape, arch=arch, **options)
     return _open_file(source, input_shape=input_shape, arch=arch, **options)
+
+
+def _open_folder(path: Path, *, name: str, arch: str | None, **options: Any) -> TensorModel:
+    if arch is not None:
+        raise _NeedsNoArchError(name, arch)
+    with _TRANSFORMERS.needed_by(name):
+        from deepjudge_torch.huggingface import open_folder
+    return open_folder(path, name=name, **options)
 
 
 def _open_file(

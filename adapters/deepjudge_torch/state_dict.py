@@ -19,8 +19,9 @@ from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.base import TensorModel, line
 from deepjudge_torch.checkpoint import SHOWN, choose, few, misfits, shortened, states
-from deepjudge_torch.files import Kind
+from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.live import open_module
+from deepjudge_torch.shards import read_index
 
 States = Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]
 """The state dicts in a file, each behind the keys to it."""
@@ -59,7 +60,7 @@ def open_state_dict(
         ModelError: When the file or the network cannot be had, or do not fit one another.
         UsageError: When ``arch`` is none.
     """
-    found = _read(path, kind, name)
+    found = _find(_read(path, kind, name), name)
     if arch is None:
         raise ModelError(
             f"{name}: expected the network that these weights are for, found a state dict alone: "
@@ -105,11 +106,30 @@ def make_module(name: str, arch: str) -> nn.Module:
     return module
 
 
-def _read(path: Path, kind: Kind, name: str) -> States:
+def read_weights(path: Path, name: str) -> dict[str, torch.Tensor]:
+    """The tensors in a file of weights alone, or in the files that an index names.
+
+    Args:
+        name: What to call it.
+
+    Raises:
+        ModelError: When they cannot be read, or the file holds something else.
+    """
+    expected = f"{name}: expected a file of weights"
+    content = _read(path, identify(path, f"{name}: {path.name}")[0], name)
+    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise ModelError(f"{expected}, found something else in {path.name}")
+    return {key: _plain(value, key, expected) for key, value in content.items()}
+
+
+def _read(path: Path, kind: Kind, name: str) -> Any:
+    # All that is in it.
+    if kind is Kind.INDEX:
+        return _read_shards(path, name)
     expected = f"{name}: expected a state dict"
     try:
         with torch.sparse.check_sparse_tensor_invariants():
-            content = _load(path, kind)
+            return _load(path, kind)
     except pickle.UnpicklingError as error:
         pickled = _PICKLED.search(str(error))
         what = f" (a pickled {shortened(pickled[1])})" if pickled else ""
@@ -119,6 +139,23 @@ def _read(path: Path, kind: Kind, name: str) -> States:
         ) from error
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(f"{expected}, found one that torch {torch.__version__} cannot load: {line(error)}") from error
+
+
+def _read_shards(path: Path, name: str) -> dict[str, Any]:
+    weights: dict[str, Any] = {}
+    for file, tensors in read_index(path, name).items():
+        title = f"{name}: {file}"
+        kind, _ = identify(path.with_name(file), title)
+        part = _read(path.with_name(file), kind, title)
+        if not isinstance(part, Mapping) or part.keys() != set(tensors):
+            others = sorted(map(str, set(tensors).symmetric_difference(part))) if isinstance(part, Mapping) else []
+            raise ModelError(f"{title}: expected the weights that the index names, found others: {few(others)}")
+        weights.update(part)
+    return weights
+
+
+def _find(content: Any, name: str) -> States:
+    expected = f"{name}: expected a state dict"
     found = states(content)
     if found:
         return found
@@ -188,7 +225,7 @@ def _fill(module: nn.Module, found: States, name: str, arch: str) -> tuple[str, 
         f"{key} {_type(weights[key])} for {_type(value)}"
         for key, value in own.items()
         if isinstance(weights.get(key), torch.Tensor) and isinstance(value, torch.Tensor)
-        if not _holds(value.dtype, weights[key])
+        if not holds(value.dtype, weights[key])
     ]
     if others:  # torch would cast them in silence
         raise ModelError(f"{expected}, found numbers of another kind: {few(others)}: save them as the network has them")
@@ -199,8 +236,8 @@ def _fill(module: nn.Module, found: States, name: str, arch: str) -> tuple[str, 
     return notes
 
 
-def _holds(dtype: torch.dtype, value: torch.Tensor) -> bool:
-    # Whether a weight of this type may have these numbers: of another precision, but neither complex nor quantised.
+def holds(dtype: torch.dtype, value: torch.Tensor) -> bool:
+    """Whether a weight of this type may have these numbers: of another precision, but neither complex nor quantised."""
     if dtype == value.dtype:
         return True
     kinds = [_kind(dtype), _kind(value.dtype)]

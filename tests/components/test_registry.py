@@ -15,7 +15,7 @@ from refusals import expect_facts, refused
 
 from deepjudge_core import Access, Adapter, Generator, Metric, hookimpl, load_registry, open_model
 from deepjudge_core.cli.main import main
-from deepjudge_core.components.kinds import Rule
+from deepjudge_core.components.kinds import Format, Rule
 from deepjudge_core.errors import ModelError, PluginError, UsageError
 
 
