@@ -92,7 +92,11 @@ def _make(contents: Contents, weights: Mapping[str, torch.Tensor], name: str) ->
             config = _configuration(contents, expected)
             kind = _class_of(config, expected)
             network, found = kind.from_pretrained(
-                None, config=config, state_dict=dict(weights), output_loading_info=True
+                None,
+                config=config,
+                state_dict=dict(weights),
+                ignore_mismatched_sizes=True,  # they are asked for, and refused
+                output_loading_info=True,
             )
     except ModelError:
         raise
