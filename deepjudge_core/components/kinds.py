@@ -1,6 +1,6 @@
 """What plugins hand over: adapters, generators, metrics and rules, and the values that pass between them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -53,7 +53,9 @@ class Adapter:
             contents; must not import the framework, nor read the whole. Raises
             :class:`~deepjudge_core.errors.ModelError` for what is never opened, and says how to convert it. Without it
             every file is taken for one that runs code.
-        companions: A file that is called like the model's, with one of these behind it, may hold its weights.
+        companions: ``companions(path) -> names`` of the files in the same folder that a stranger's file says hold its
+            weights; it must not import the framework, and what it says is taken for no more than a wish: those files
+            that are there, and are neither links nor too large, are taken along.
         imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through all that is going to be asked of one,
             gradients among it or not, so that no file is opened for it later. Without it files stay within reach of a
@@ -68,7 +70,7 @@ class Adapter:
     folders: tuple[str | tuple[str, ...], ...] = ()
     network: Callable[..., Any] | None = None
     examine: Callable[[Path], Format] | None = None
-    companions: tuple[str, ...] = ()
+    companions: Callable[[Path], Sequence[str]] | None = None
     imports: tuple[str, ...] = ()
     warm_up: Callable[..., None] | None = None
 
@@ -83,6 +85,20 @@ class Adapter:
             raise PluginError(f"{self.name}: expected examine, to tell what files of {self.shared_suffixes} are")
         if not isinstance(self.folders, tuple):
             raise PluginError(f"{self.name}: expected folders as a tuple of file names, found {self.folders!r}")
+        if self.companions is not None and not callable(self.companions):
+            raise PluginError(
+                f"{self.name}: expected companions as a function of a path, which gives the names of files, found "
+                f"{self.companions!r}"
+            )
+
+    def beside(self, path: Path) -> list[str]:
+        """Plain names of the files that a model's file says hold its weights, in alphabetical order; itself may be one.
+
+        Raises:
+            ModelError: When it is no model.
+        """
+        names = self.companions(path) if self.companions else ()
+        return sorted({name for name in names if name not in ("", "..") and name == Path(name).name and "\0" not in name})
 
     @property
     def all_suffixes(self) -> tuple[str, ...]:
