@@ -17,7 +17,7 @@ from deepjudge_core.models.network import Network
 from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.files import examine
 from deepjudge_torch.folder import FOLDERS
-from deepjudge_torch.shards import SUFFIXES
+from deepjudge_torch.shards import SUFFIXES, companions
 
 _EXTRA = Extra("PyTorch", "torch", ("torch",))
 # Told by name along the MRO: asking torch would import it.
@@ -38,6 +38,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             open=_open,
             network=_network,
             examine=examine,
+            companions=companions,
             imports=("torch", "safetensors.torch", "deepjudge_torch.opening"),
             warm_up=_warm_up,
         )

@@ -42,11 +42,13 @@ class Contents:
     """What a folder holds.
 
     Attributes:
+        path: Of the folder.
         kind: Of network, as ``model_type`` says it.
         config: All else that its configuration says, without what is not its own choice.
         weights: The file of the weights, or the index of several.
     """
 
+    path: Path
     kind: str
     config: Mapping[str, Any]
     weights: Path
@@ -84,7 +86,8 @@ def read_folder(path: Path, name: str) -> Contents:
             raise ModelError(f"{expected} of a network that transformers has, found {_REFUSED[key]}")
         if isinstance(value, int) and abs(value) > _LARGEST:
             raise ModelError(f"{expected}, found {key[:60]!r} = {value} in its {CONFIG}")
-    return Contents(config["model_type"], {key: _own(value) for key, value in config.items() if _is_own(key)}, weights)
+    own = {key: _own(value) for key, value in config.items() if _is_own(key)}
+    return Contents(path, config["model_type"], own, weights)
 
 
 def read_settings(path: Path, name: str) -> Any:

@@ -24,7 +24,7 @@ from deepjudge_core.models.outputs import Choice
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_torch.base import TensorModel, line
 from deepjudge_torch.checkpoint import few
-from deepjudge_torch.folder import PREPROCESSING, Contents, read_folder, read_settings
+from deepjudge_torch.folder import PREPROCESSING, Contents, read_settings
 from deepjudge_torch.live import open_module
 from deepjudge_torch.state_dict import holds, read_weights
 
@@ -43,29 +43,30 @@ _INTEGERS = (torch.int8, torch.uint8, *(dtype for name, dtype in vars(torch).ite
 
 
 def open_folder(
-    path: Path, *, name: str, batch_size: int | None, input_shape: tuple[int, ...] | None, output: Choice = None
+    contents: Contents, *, name: str, batch_size: int | None, input_shape: tuple[int, ...] | None, output: Choice = None
 ) -> TensorModel:
     """Open a folder of a classifier.
 
     Args:
+        contents: Of the folder.
         input_shape: Of one input, without the batch axis; by default as the configuration has it.
         output: The one that holds the scores, by its name or its number.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
     """
-    contents = read_folder(path, name)
-    digest = digests.of_folder(path).digest
+    digest = digests.of_folder(contents.path).digest
     weights = read_weights(contents.weights, name)
     network, notes = _make(contents, weights, name)
-    shape = input_shape or _shape(network.config, _preprocessing(path, name))
+    preprocessing = _preprocessing(contents.path, name)
+    shape = input_shape or _shape(network.config, preprocessing)
     if shape is None:
         raise ModelError(
             f"{name}: expected the shape of one input, found none in its configuration: input_shape=(3, 224, 224)"
         )
     options: dict[str, Any] = {"name": name, "batch_size": batch_size, "output": output}
     model = open_module(_Classifier(network), input_shape=shape, digest=digest, **options)
-    model.notes = (*notes, *_hints(_preprocessing(path, name)))
+    model.notes = (*notes, *_hints(preprocessing))
     return model
 
 

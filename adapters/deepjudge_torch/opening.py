@@ -12,6 +12,7 @@ from deepjudge_core.models.adapters import Extra
 from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.base import TensorModel
 from deepjudge_torch.files import Kind, identify
+from deepjudge_torch.folder import read_folder
 from deepjudge_torch.live import open_module
 from deepjudge_torch.model import open_program
 from deepjudge_torch.script import open_script
@@ -67,11 +68,12 @@ def open_source(
 
 
 def _open_folder(path: Path, *, name: str, arch: str | None, **options: Any) -> TensorModel:
+    contents = read_folder(path, name)
     if arch is not None:
         raise _NeedsNoArchError(name, arch)
     with _TRANSFORMERS.needed_by(name):
         from deepjudge_torch.huggingface import open_folder
-    return open_folder(path, name=name, **options)
+    return open_folder(contents, name=name, **options)
 
 
 def _open_file(

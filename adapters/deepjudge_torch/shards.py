@@ -1,7 +1,7 @@
 """Weights that lie in several files, as the index beside them says, which Hugging Face's libraries write. No torch."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deepjudge_core.errors import DeepJudgeError, ModelError
@@ -23,6 +23,15 @@ class _Index(Part, frozen=True):
 def is_index(path: Path) -> bool:
     """Whether a file is an index, by its name."""
     return path.name.lower().endswith(tuple(SUFFIXES))
+
+
+def companions(path: Path) -> Sequence[str]:
+    """Names of the files beside an index; none of what is no index.
+
+    Raises:
+        ModelError: When it is called like one, and is none.
+    """
+    return list(read_index(path, str(path))) if is_index(path) else ()
 
 
 def read_index(path: Path, name: str) -> dict[str, list[str]]:

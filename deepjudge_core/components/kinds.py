@@ -98,7 +98,9 @@ class Adapter:
             ModelError: When it is no model.
         """
         names = self.companions(path) if self.companions else ()
-        return sorted({name for name in names if name not in ("", "..") and name == Path(name).name and "\0" not in name})
+        return sorted(
+            {name for name in names if name not in ("", "..") and name == Path(name).name and "\0" not in name}
+        )
 
     @property
     def all_suffixes(self) -> tuple[str, ...]:

@@ -223,6 +223,12 @@ class Adapters(Catalogue[Adapter]):
             for adapter in self.claimed()
         )
 
+    def in_folder(self, folder: Path) -> list[Path]:
+        """The models in a folder, sorted; not the files that one of them says hold its weights."""
+        models = [path for path in sorted(folder.iterdir()) if self.reads(path)]
+        parts = {name for path in models for adapter in self.claimed() for name in _beside(path, adapter)}
+        return [path for path in models if path.name not in parts]
+
     def of_file(self, path: Path, label: str) -> Adapter:
         """The adapter that reads a file or a folder; ``label`` is what messages call it.
 
@@ -342,6 +348,15 @@ def _is_marked(path: Path, adapter: Adapter) -> bool:
 
 def _is_named(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffixes)
+
+
+def _beside(path: Path, adapter: Adapter) -> list[str]:
+    if not _is_named(path, adapter.all_suffixes) or not path.is_file():
+        return []
+    try:
+        return [name for name in adapter.beside(path) if name != path.name]
+    except Exception:  # which is said when it is opened
+        return []
 
 
 def _is_taken(path: Path, adapter: Adapter) -> bool:

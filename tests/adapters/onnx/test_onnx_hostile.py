@@ -394,7 +394,9 @@ def test_weights_are_found_wherever_a_tensor_may_be(tmp_path: Path) -> None:
     inner = graph(node("Identity", "a", "i"), outputs="i", weights=[located("branch")])
     source = model(
         node("Constant", "", "c", value=located("constant")),
-        helper.make_node("If", ["yes"], ["z"], then_branch=inner, else_branch=choice(node("Relu", "x", "r")).attribute[0].g),
+        helper.make_node(
+            "If", ["yes"], ["z"], then_branch=inner, else_branch=choice(node("Relu", "x", "r")).attribute[0].g
+        ),
         functions=[function("f", node("Constant", "", "b", value=located("function")))],
         weights=[located("initializer"), located("initializer"), located("../path"), located("")],
     )

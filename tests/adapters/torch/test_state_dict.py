@@ -2,9 +2,11 @@
 
 import errno
 import hashlib
+import json
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import safetensors.torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from deepjudge_core import InputSpec, Model, open_model  # noqa: E402
+from deepjudge_core.components.registry import Registry  # noqa: E402
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError  # noqa: E402
 from deepjudge_core.testing import check_model  # noqa: E402
 
@@ -213,6 +216,92 @@ def test_what_training_code_writes(case: str, suffix: str, tmp_path: Path, live:
         assert model.notes == ()
 
 
+def sharded(folder: Path, suffix: str, state: dict[str, Any]) -> Path:
+    """As Hugging Face's libraries write weights that are too large for one file."""
+    stem, names = f"model{suffix}"[: -len(suffix)], list(state)
+    halves = {f"{stem}-0000{i + 1}-of-00002{suffix}": names[i::2] for i in range(2)}
+    for file, part in halves.items():
+        weights = {name: state[name].contiguous() for name in part}
+        if suffix == ".safetensors":
+            safetensors.torch.save_file(weights, folder / file)
+        else:
+            torch.save(weights, folder / file)
+    index = folder / f"{stem}{suffix}.index.json"
+    where = {name: file for file, part in halves.items() for name in part}
+    index.write_text(json.dumps({"metadata": {"total_size": 4}, "weight_map": where}))
+    return index
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_weights_in_several_files(suffix: str, tmp_path: Path, live: Model, registry: Registry) -> None:
+    (tmp_path / "m").mkdir()
+    index = sharded(tmp_path / "m", suffix, prefixed("net.", OWN))
+    model = open_model(index, arch="user.nets:Shaped")
+    same(model, live)
+    assert len(model.files) == 3
+    # In a folder of models it is one.
+    save(tmp_path / "m", ".pt")
+    assert registry.adapters.in_folder(tmp_path / "m") == [index, tmp_path / "m" / "weights.pt"]
+
+
+def change_index(index: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(index.read_text())
+    change(content["weight_map"])
+    index.write_text(json.dumps(content))
+
+
+def missing_file(index: Path) -> None:
+    (index.parent / "model-00002-of-00002.safetensors").unlink()
+
+
+def swapped(index: Path) -> None:
+    one, two = sorted(index.parent.glob("*.safetensors"))
+    first = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(first)
+
+
+def pickled(index: Path) -> None:
+    torch.save(Whole(), index.parent / "model-00002-of-00002.safetensors")
+
+
+def many(index: Path) -> None:
+    change_index(index, lambda names: names.update({str(i): f"{i}.safetensors" for i in range(2000)}))
+
+
+SHARDS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
+    "a file that leads out": (
+        lambda index: change_index(index, lambda names: names.update({"x": "../secret.safetensors"})),
+        ("'../secret.safetensors'",),
+    ),
+    "a whole path": (
+        lambda index: change_index(index, lambda names: names.update({"x": "/etc/secret.safetensors"})),
+        ("'/etc/secret.safetensors'",),
+    ),
+    "a file of another kind": (
+        lambda index: change_index(index, lambda names: names.update({"x": "secret.pkl"})),
+        (".safetensors", "'secret.pkl'"),
+    ),
+    "a number": (lambda index: change_index(index, lambda names: names.update({"x": 3})), ("weight_map",)),
+    "none": (lambda index: change_index(index, dict.clear), ("1000", "found 0")),
+    "too many": (many, ("1000", "found 2002")),
+    "no index": (lambda index: index.write_text("[]"), ("object",)),
+    "no JSON": (lambda index: index.write_text("{"), ("index",)),
+    "a missing file": (missing_file, (os.strerror(errno.ENOENT),)),
+    "files of one another": (swapped, ("model-00001-of-00002.safetensors", "conv1.bias")),
+    "a pickle": (pickled, ("safetensors", "torch.save")),
+}
+
+
+@pytest.mark.parametrize("case", SHARDS)
+def test_an_index_that_does_not_fit(case: str, tmp_path: Path) -> None:
+    make, facts = SHARDS[case]
+    index = sharded(tmp_path, ".safetensors", OWN)
+    make(index)
+    with refused(ModelError, f"{index}: ", *facts):
+        open_model(index, arch="user.nets:Shaped")
+
+
 def test_of_several_networks_none_is_taken(tmp_path: Path) -> None:
     path = save(tmp_path, ".pt", {"student": OWN, "expert": AVERAGES})
     with refused(ModelError, path, "'student'", "'expert'"):
@@ -266,10 +355,10 @@ def test_bad_files_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str
     cases = {name: facts for name, (_, facts) in bad.items()} | {
         "whole.pt": ("state dict", "more than weights", "Whole"),
         "list.pt": ("state dict", "list"),
-        "other.pt": ("epoch (int), model (int)"),
+        "other.pt": ("epoch (int), model (int)",),
         "nothing.pt": ("nothing",),
         "sparse.pt": ("state dict", torch.__version__),
-        "folder.pt": (os.strerror(errno.EISDIR),),
+        "folder.pt": ("config.json",),
         "missing.pt": (os.strerror(errno.ENOENT),),
     }
     for name, facts in cases.items():

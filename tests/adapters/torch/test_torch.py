@@ -559,8 +559,6 @@ def bad_files(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
             if not item.filename.endswith("weight_0"):
                 lacking.writestr(item.filename, archive.read(item))
     yield "lacking", (torch.__version__,)
-    (folder / "folder.pt2").mkdir()
-    yield "folder", (os.strerror(errno.EISDIR),)
     yield "missing", (os.strerror(errno.ENOENT),)
 
 
