@@ -55,6 +55,17 @@ def network(name: str, *, seed: int = 0, **changes: Any) -> Any:
     return made
 
 
+class Logits(torch.nn.Module):
+    """What a network answers, alone."""
+
+    def __init__(self, made: Any) -> None:
+        super().__init__()
+        self.made = made
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.made(x).logits
+
+
 def save(made: Any, folder: Path, **options: Any) -> Path:
     """Save a network without a word; options are those of ``save_pretrained``."""
     logging = transformers.utils.logging

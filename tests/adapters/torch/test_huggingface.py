@@ -17,8 +17,17 @@ pytest.importorskip("transformers", reason="transformers is not installed: pip i
 import deepjudge_torch  # noqa: E402
 import hugging_face  # noqa: E402
 import safetensors.torch  # noqa: E402
+from networks import formats  # noqa: E402
 
-from deepjudge_core import Access, InputSpec, open_model  # noqa: E402
+from deepjudge_core import (  # noqa: E402
+    Access,
+    InputSpec,
+    build_suite,
+    measure,
+    observe,
+    open_model,
+    select_seeds,
+)
 from deepjudge_core.components.opening import open_network  # noqa: E402
 from deepjudge_core.errors import MissingExtraError, ModelError  # noqa: E402
 
@@ -186,3 +195,34 @@ def test_transformers_is_left_as_it_was(small: Path) -> None:
     after = logging.get_verbosity(), logging.is_progress_bar_enabled(), torch.random.get_rng_state()
     assert before[:2] == after[:2]
     assert torch.equal(before[2], after[2])
+
+
+def test_all_distances_to_the_same_network_in_other_formats_are_float_errors(
+    small: Path, tmp_path: Path, registry: Any
+) -> None:
+    pytest.importorskip("onnxscript", reason="PyTorch's exporter to ONNX needs it")
+    pytest.importorskip("onnx2fx", reason="ONNX is not installed: pip install 'deepjudge[onnx]'")
+    network = hugging_face.network("ConvNeXt")
+    # Its size in bytes is that of one weight: each has a file of its own.
+    hugging_face.save(network, tmp_path / "sharded", max_shard_size=200)
+    live = hugging_face.Logits(network).eval()
+    rows = ({0: torch.export.Dim("rows")},)
+    with formats.silenced(formats.TREES):
+        torch.export.save(
+            torch.export.export(live, (torch.zeros(2, 3, 16, 16),), dynamic_shapes=rows), tmp_path / "m.pt2"
+        )
+        example = (torch.zeros(2, 3, 16, 16),)
+        torch.onnx.export(live, example, tmp_path / "m.onnx", dynamo=True, dynamic_shapes=rows, verbose=False)
+    victim, x = open_model(small, registry=registry), np.random.default_rng(3).random((80, 3, 16, 16), np.float32)
+    seeds = select_seeds(victim, x, victim.predict(x).argmax(axis=1), n=12, bounds=(0, 1), force=True)
+    options = {
+        "pgd": {"eps": 0.3, "step": 0.05, "steps": 10},
+        "neuron-corners": {"iterations": 20, "tries": 2, "per_neuron": 1},
+    }
+    suite = build_suite(victim, seeds, list(options), training_inputs=x, options=options, force=True, registry=registry)
+    for name in ("sharded", "m.pt2", "m.onnx"):
+        measured = measure(suite, observe(open_model(tmp_path / name, registry=registry), suite), registry=registry)
+        assert len(measured) == 6
+        assert all(measurement.value is not None and measurement.value < 1e-4 for measurement in measured.values()), (
+            name
+        )

@@ -27,12 +27,17 @@ OLD = (
 # PyTorch's own recurrent layers do that, and export puts it back.
 _FLAT = (r"The tensor attributes (self\.[\w.]*_flat_weights\[\d+\](, )?)+ were assigned during export", UserWarning)
 # The exporter asks torch's own trees in a way that torch deprecates.
-_TREES = (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+TREES = (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
 # torchao is imported with what this machine has not, and takes the place of what torch had.
 _TORCHAO = ((r".*", DeprecationWarning), (r".*", UserWarning), (r".*", FutureWarning))
 
 Build = Callable[[str, int, Path], Any]
 """Makes a source of an architecture and a seed; the path is a free name without a suffix."""
+
+
+def nothing(name: str, seed: int, path: Path) -> Any:
+    """Of formats that hold none of these architectures."""
+    raise NotImplementedError
 
 
 # PyTorch
@@ -130,7 +135,7 @@ def _dynamo(module: Any, example: Any, path: Path, **options: Any) -> Path:
 
     file = path.with_suffix(".onnx")
     rows = ({0: torch.export.Dim("rows")},)
-    with silenced(_TREES, _FLAT):
+    with silenced(TREES, _FLAT):
         torch.onnx.export(module, (example,), file, dynamo=True, dynamic_shapes=rows, verbose=False, **options)
     return file
 
