@@ -48,7 +48,7 @@ def network(name: str, *, seed: int = 0, **changes: Any) -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = auto.from_config(make(num_labels=CLASSES, **changes)).eval()
+        made = auto.from_config(make(**{"num_labels": CLASSES} | changes)).eval()
         # As after training: none of its layers gives the same to all.
         for value in (*made.parameters(), *(b for b in made.buffers() if b.dtype.is_floating_point)):
             value.data += 0.2 * torch.rand_like(value)
