@@ -157,6 +157,13 @@ STATES = {
         "",
     ),
     "honest weights in two files": Case("pytorch_model.bin.index.json", sharded(honest_shard)),
+    "honest weights beside their averages": Case(
+        "m.ckpt",
+        lambda place: place.path.write_bytes(
+            saved({"net": state(), "ema": state(**{"dense.bias": torch.ones(CLASSES)})})
+        ),
+        words="not the averages of 'ema'",
+    ),
     "honest weights": Case("m.pt", weights()),
     "honest weights, in the old way": Case("m.pth", weights(True)),
 }
