@@ -87,6 +87,12 @@ FORMS = {
     ),
     "onnx-fused": Form("ONNX, fused by ONNX Runtime", formats.optimised, _ONNX),
     "onnx-float16": Form("ONNX of float16", formats.half, _ONNX, bound=1e-2),
+    "onnx-converted-float16": Form(
+        "ONNX of float16 by the usual converter (onnxconverter-common)",
+        formats.converted_to_half,
+        (*_ONNX, "onnxconverter_common"),
+        bound=1e-2,
+    ),
     "onnx-qdq": Form(
         "ONNX of int8: static, QDQ", functools.partial(formats.int8, scheme="QDQ"), _ONNX, None, gradients=False
     ),
