@@ -130,6 +130,8 @@ def _read(path: Path, kind: Kind, name: str) -> Any:
     if kind is Kind.INDEX:
         return _read_shards(path, name)
     expected = f"{name}: expected a state dict"
+    if kind in (Kind.SCRIPT, Kind.PROGRAM):
+        raise ModelError(f"{expected}, found {kind.value}")
     try:
         with torch.sparse.check_sparse_tensor_invariants(), torch.serialization.safe_globals(_PLAIN_OBJECTS):
             return _load(path, kind)

@@ -37,14 +37,8 @@ def pickled(folder: Path, place: Place) -> None:
     torch.save({"classifier.weight": Payload(place.marker)}, folder / "pytorch_model.bin")
 
 
-def cut(folder: Path, place: Place) -> None:
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-9])
-
-
 FOLDERS = {
     "a payload for weights": Case("m", folder(pickled), "cannot-open", MORE),
-    "truncated weights": Case("m", folder(cut), "cannot-open", ""),
     "huge layers": Case(
         "m", folder(lambda m, place: hugging_face.change(m, hidden_size=2 * 10**6)), "cannot-open", "numbers"
     ),
