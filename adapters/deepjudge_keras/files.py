@@ -11,11 +11,12 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import readable
 
 CONFIG = "config.json"
+METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
 GRAPH = "saved_model.pb"
 
 _NEEDED = {CONFIG, WEIGHTS}
-_ALLOWED = {*_NEEDED, "metadata.json"}
+_ALLOWED = {*_NEEDED, METADATA}
 _ASSETS = "assets/"
 
 _IN_FOLDER = {GRAPH, "fingerprint.pb", "keras_metadata.pb", "variables", "assets"}

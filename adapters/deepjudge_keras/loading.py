@@ -20,7 +20,8 @@ from keras.src.legacy.saving.saving_options import keras_option_scope
 from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
 
 from deepjudge_core.errors import ModelError
-from deepjudge_keras import configuration, files, hdf5
+from deepjudge_keras import configuration, files, hdf5, keras2
+from deepjudge_keras.weights import fill
 
 _UNSAVED = 2**20
 """Numbers that a model may have beside those in its file, such as the states of its sources of randomness."""
@@ -66,20 +67,18 @@ class _OtherError(Exception):
 
 def _of_archive(file: BinaryIO) -> Any:
     with zipfile.ZipFile(file) as archive:
+        old = keras2.is_keras_2(_version(archive))
         with archive.open(files.CONFIG) as entry:
-            config = configuration.read(entry.read(configuration.LENGTH + 1))
+            config = configuration.read(entry.read(configuration.LENGTH + 1), keras_2=old)
         weights = _Weights(archive.read(files.WEIGHTS))
     with h5py.File(weights) as content:
         held = hdf5.elements(content, len(weights.getbuffer()))
         whole = hdf5.whole_tables(content)
 
-    def make() -> Any:
-        with ObjectSharingScope():
-            return keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
-
-    _expect_size(make, held)
-    model = make()
+    model = _make(config, held)
     if model.built:
+        if old:
+            _expect_order(model, config)
         _expect_kinds(model, whole)
         model.load_weights(weights)
     return model
@@ -94,7 +93,12 @@ def _of_hdf5(file: BinaryIO) -> Any:
         held = hdf5.elements(content, file.seek(0, os.SEEK_END))
         if "model_config" not in content.attrs:
             raise _OtherError("an HDF5 file without a model's architecture, such as one of weights alone")
-        config = configuration.read(content.attrs["model_config"])
+        old = keras2.is_keras_2(content.attrs.get("keras_version"))
+        config = configuration.read(content.attrs["model_config"], keras_2=old)
+        if old:
+            model = _make(config, held)
+            _fill(model, content["model_weights"])
+            return model
 
         def make() -> Any:
             with keras_option_scope(use_legacy_config=True), SafeModeScope(True):
@@ -106,6 +110,66 @@ def _of_hdf5(file: BinaryIO) -> Any:
         with keras_option_scope(use_legacy_config=True), SafeModeScope(True):
             legacy_h5_format.load_weights_from_hdf5_group(content["model_weights"], model)
     return model
+
+
+def _make(config: Mapping[str, Any], held: int) -> Any:
+    """A model without its weights.
+
+    Args:
+        config: As Keras 3 writes it.
+        held: Numbers that its file holds.
+    """
+
+    def make() -> Any:
+        with ObjectSharingScope():
+            return keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
+
+    _expect_size(make, held)
+    return make()
+
+
+def _version(archive: zipfile.ZipFile) -> object:
+    if files.METADATA not in archive.namelist():
+        return "3"
+    with archive.open(files.METADATA) as entry:
+        metadata = configuration.parse(entry.read(configuration.LENGTH + 1))
+    return metadata.get("keras_version", "3") if isinstance(metadata, dict) else "3"
+
+
+def _fill(model: Any, group: Any) -> None:
+    """Give a model the weights that Keras 2 wrote, layer by layer."""
+    layers = {layer.name: layer for layer in model.layers}
+    filled = set()
+    for name in legacy_h5_format.load_attributes_from_hdf5_group(group, "layer_names"):
+        weights = _named(group[name])
+        layer = layers.get(keras2.plain_name(name))
+        if layer is None and weights:
+            raise ModelError(f"it has weights of {name!r:.80}, which is none of its layers")
+        if layer is not None:
+            fill(layer, weights)
+            filled.add(layer.name)
+    missing = [name for name, layer in layers.items() if name not in filled and layer.weights]
+    if missing:
+        raise ModelError(f"it has no weights for its layer {missing[0]!r:.80}")
+    if "top_level_model_weights" in group and _named(group["top_level_model_weights"]):
+        raise ModelError("it has weights of its own, beside those of its layers: export it to ONNX")
+
+
+def _named(group: Any) -> dict[str, Any]:
+    names = legacy_h5_format.load_attributes_from_hdf5_group(group, "weight_names")
+    return {name: group[name] for name in names}
+
+
+def _expect_order(model: Any, config: Mapping[str, Any]) -> None:
+    """Refuse a model whose layers Keras 3 has in another order than its file, in which weights have numbers only."""
+    listed = [entry["config"]["name"] for entry in config["config"]["layers"] if entry["module"] != "keras.src.ops"]
+    names = [layer.name for layer in model._layers if layer.name in listed]
+    if names != [name for name in listed if name in names]:
+        raise ModelError("its layers are in another order than Keras 3 has them: save it as .h5")
+    inner = {entry["config"]["name"]: entry for entry in config["config"]["layers"] if "layers" in entry["config"]}
+    for layer in model._layers:
+        if layer.name in inner:
+            _expect_order(layer, inner[layer.name])
 
 
 def _expect_kinds(model: Any, whole: Mapping[str, tuple[int, ...]]) -> None:
