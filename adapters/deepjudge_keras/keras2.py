@@ -29,12 +29,12 @@ _OFF: Mapping[str, tuple[Any, ...]] = {
     "softmax_robust_masking": (False,),
     "dynamic": (False,),
     "stateful": (False,),
-    "return_runtime": (False,),
+    "rng_type": ("legacy_stateful", "stateful", "stateless"),
 }
 """Switches of Keras 2 that Keras 3 no longer has everywhere, and the values with which they make no difference."""
 
 _UNUSED = frozenset(
-    "batch_input_shape input_shape input_dim input_length implementation fused experimental_run_tf_function weights "
+    "batch_input_shape input_length implementation fused experimental_run_tf_function weights "
     "renorm_clipping renorm_momentum query_shape key_shape value_shape build_input_shape".split()
 )
 """What Keras 2 says of layers that what they compute does not depend on."""
@@ -111,6 +111,10 @@ def _mend(kind: str, config: Config) -> Config:
     if kind == "InputLayer":
         mended = {key: value for key, value in mended.items() if key not in ("sparse", "ragged", "optional") or value}
         mended |= {"batch_shape": shape} if shape is not None else {}
+    if kind.startswith("SpatialDropout"):
+        mended = {key: value for key, value in mended.items() if key not in ("noise_shape", "trainable")}
+    if kind.startswith("Separable"):  # those of its two kernels have names of their own
+        mended = {key: value for key, value in mended.items() if not key.startswith("kernel_") or key == "kernel_size"}
     if kind == "LeakyReLU" and "alpha" in mended:
         mended["negative_slope"] = mended.pop("alpha")
     if kind == "BatchNormalization" and isinstance(mended.get("axis"), list) and len(mended["axis"]) == 1:
@@ -202,7 +206,8 @@ class _Calls:
             return [name, call - self._first[name] + first, place]
         if isinstance(tensors, dict):
             return {key: self.places(value) for key, value in tensors.items()}
-        return [self.places(item) for item in tensors]
+        places = [self.places(item) for item in tensors]
+        return places[0] if len(places) == 1 else places
 
     def _first_calls(self, config: Config) -> Mapping[str, int]:
         """The number of each layer's first call: 1 where a model, as it was made, counted as one itself."""

@@ -42,6 +42,7 @@ def operation(function: str, arguments: Arguments) -> Operation:
     Raises:
         ModelError: When there is none.
     """
+    function = function.removeprefix("compat.v1.")  # which had other arguments, of which the odd ones are refused
     if function not in _CALLS:
         raise ModelError(
             f"it calls the TensorFlow function {function!r:.80}, for which there is none of Keras's that is known to "
@@ -193,7 +194,6 @@ _CALLS: Mapping[str, _Call] = {
     "__operators__.getitem": _slice,
     "identity": _plain("keras.layers", "Identity"),
     "where": _plain(_NUMPY, "Where", "x", "y"),
-    "compat.v1.where": _plain(_NUMPY, "Where", "x", "y"),
     "nn.bias_add": _plain(_NUMPY, "Add", "bias", data_format="NHWC"),
     "nn.silu": _plain(_NN, "Silu", beta=1.0),
     "nn.swish": _plain(_NN, "Silu", beta=1.0),
