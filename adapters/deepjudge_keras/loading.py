@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import math
 import os
 import zipfile
@@ -18,6 +19,7 @@ import keras
 from keras.src.legacy.saving import legacy_h5_format, saving_utils
 from keras.src.legacy.saving.saving_options import keras_option_scope
 from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
+from keras.src.utils.naming import to_snake_case
 
 from deepjudge_core.errors import ModelError
 from deepjudge_keras import configuration, files, hdf5, keras2
@@ -25,6 +27,9 @@ from deepjudge_keras.weights import fill
 
 _UNSAVED = 2**20
 """Numbers that a model may have beside those in its file, such as the states of its sources of randomness."""
+
+
+_LAYERS_OF_2_13 = "_layer_checkpoint_dependencies"
 
 
 class _Weights(io.BytesIO):
@@ -79,6 +84,8 @@ def _of_archive(file: BinaryIO) -> Any:
     if model.built:
         if old:
             _expect_order(model, config)
+            with h5py.File(weights, "r+") as content:
+                _renumber(content, model)
         _expect_kinds(model, whole)
         model.load_weights(weights)
     return model
@@ -158,6 +165,31 @@ def _fill(model: Any, group: Any) -> None:
 def _named(group: Any) -> dict[str, Any]:
     names = legacy_h5_format.load_attributes_from_hdf5_group(group, "weight_names")
     return {name: group[name] for name in names}
+
+
+def _renumber(group: Any, model: Any) -> None:
+    """Name the groups of a model's layers as Keras does since 2.14: 2.12 and 2.13 counted those with weights twice."""
+    if _LAYERS_OF_2_13 in group:
+        group.move(_LAYERS_OF_2_13, "layers")
+        layers = [layer for layer in model.layers if layer.weights]
+        for kind, alike in itertools.groupby(sorted(layers, key=_kind), _kind):  # in the order of the model
+            for place, (layer, name) in enumerate(zip(list(alike), _filled(group["layers"], kind), strict=True)):
+                target = f"{kind}_{place}" if place else kind
+                if name != target:
+                    group["layers"].move(name, target)
+                _renumber(group["layers"][target], layer)
+
+
+def _kind(layer: Any) -> str:
+    name: str = to_snake_case(type(layer).__name__)
+    return name
+
+
+def _filled(group: Any, kind: str) -> list[str]:
+    """Names of the groups of one kind of layer that hold weights, in their order."""
+    numbered = {0: kind} | {int(n): name for name in group if (n := name.removeprefix(f"{kind}_")).isdigit()}
+    names = [name for _, name in sorted(numbered.items()) if name in group]
+    return [name for name in names if any(True for _ in hdf5.datasets(group[name]))]
 
 
 def _expect_order(model: Any, config: Mapping[str, Any]) -> None:
