@@ -8,7 +8,7 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.outputs import Choice
-from deepjudge_onnx.files import examine
+from deepjudge_onnx.files import companions, examine
 
 _EXTRA = Extra("ONNX Runtime", "onnx", ("onnx", "onnxruntime"))
 
@@ -24,8 +24,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             open=_open,
             network=_network,
             examine=examine,
-            # As PyTorch's exporter and the tools of ONNX Runtime call the weights of large models.
-            companions=(".data", "_data"),
+            companions=companions,
             imports=("deepjudge_onnx.model",),
             warm_up=_warm_up,
         )

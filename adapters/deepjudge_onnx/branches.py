@@ -13,24 +13,25 @@ from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper, nump
 
 from deepjudge_core.types import Array
 from deepjudge_onnx.graph import SIZES, attribute, bodies, dependents, infer_values, reads
-from deepjudge_onnx.runtime import onnxruntime
+from deepjudge_onnx.weights import Weights
 
 _TRIALS = ((1, 0), (2, 1), (1009, 2))
 """Lengths for axes of unknown length, and what is between any two of them: all one, all different, all long."""
 
 
-def without_branches(model: ModelProto, source: str) -> ModelProto:
+def without_branches(model: ModelProto, source: str, weights: Weights) -> ModelProto:
     """The same model, with what is run by each ``If`` whose condition never changes; the one given where none is there.
 
     Args:
         source: Name of the model's input.
+        weights: The files that weights of it stay in.
     """
     settled: set[str] = set()
     while True:
         choice = next((n for n in model.graph.node if n.op_type == "If" and n.output[0] not in settled), None)
         if choice is None:
             return model
-        taken = _condition(model, source, choice.input[0])
+        taken = _condition(model, source, choice.input[0], weights)
         body = attribute(choice, "then_branch" if taken else "else_branch", None)
         if taken is None or body.sparse_initializer:
             settled.add(choice.output[0])
@@ -52,7 +53,7 @@ def undecided(model: ModelProto, source: str, kinds: set[str]) -> str | None:
     return next(found, None)
 
 
-def _condition(model: ModelProto, source: str, name: str) -> bool | None:
+def _condition(model: ModelProto, source: str, name: str, weights: Weights) -> bool | None:
     """What a condition is for every input; None where it is not the same for all."""
     dynamic = {source}.union(*(node.output for node in dependents(model, source)))
     if name in dynamic:
@@ -62,7 +63,7 @@ def _condition(model: ModelProto, source: str, name: str) -> bool | None:
     del bare.graph.value_info[:]  # what a file says of shapes need not be so
     axes = {value.name: value.type.tensor_type.shape.dim for value in infer_values(bare)}
     try:
-        answers = {_evaluate(model, name, dynamic, _sizes(axes, *trial)) for trial in _TRIALS}
+        answers = {_evaluate(model, name, dynamic, _sizes(axes, *trial), weights) for trial in _TRIALS}
     except Exception:  # ONNX Runtime's, and of tensors of which nobody knows the shape
         return None
     return answers.pop() if len(answers) == 1 else None
@@ -80,7 +81,9 @@ def _sizes(axes: Mapping[str, Sequence[Any]], first: int, step: int) -> dict[str
     return {name: np.array([length(axis) for axis in of_one], np.int64) for name, of_one in axes.items()}
 
 
-def _evaluate(model: ModelProto, name: str, dynamic: set[str], sizes: Mapping[str, Array]) -> bool:
+def _evaluate(
+    model: ModelProto, name: str, dynamic: set[str], sizes: Mapping[str, Array], weights: Weights
+) -> bool:
     """What a tensor is that depends on shapes and weights alone."""
     needed = {name}
     nodes: list[NodeProto] = []
@@ -89,15 +92,10 @@ def _evaluate(model: ModelProto, name: str, dynamic: set[str], sizes: Mapping[st
             of_sizes = node.op_type in SIZES and node.input[0] in dynamic
             nodes.append(_constant(node, sizes[node.input[0]]) if of_sizes else node)
             needed |= reads(nodes[-1])
-    weights = [tensor for tensor in model.graph.initializer if tensor.name in needed]
-    graph = helper.make_graph(nodes[::-1], "condition", [], [ValueInfoProto(name=name)], weights)
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
+    graph = helper.make_graph(nodes[::-1], "condition", [], [ValueInfoProto(name=name)], constants)
     part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        part.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=False
-    )
-    (answer,) = session.run([name], {})
+    (answer,) = weights.session(part, ["CPUExecutionProvider"]).run([name], {})
     return bool(np.reshape(answer, ()))
 
 

@@ -10,6 +10,7 @@ import onnx
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from deepjudge_core.errors import ModelError
+from deepjudge_onnx.files import is_beside
 from deepjudge_onnx.graph import bodies, tensors
 
 # Of the operations that ONNX Runtime brings; those of others are libraries, which are code.
@@ -62,7 +63,7 @@ def check_external(names: Iterable[str], folder: Path) -> None:
         ModelError: Saying what was found.
     """
     for name in names:
-        if not name or name in (".", "..") or set(name) & set("/\\\0:"):
+        if not is_beside(name):
             raise ModelError(f"{name[:60]!r}, which is no name of a file in the same folder")
         try:
             status = (folder / name).lstat()

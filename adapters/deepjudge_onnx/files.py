@@ -1,19 +1,34 @@
-"""Tells ONNX models from other files, by their outermost fields. Knows no ONNX."""
+"""What a file of an ONNX model is, by its fields: whether it is one, and which files hold its weights. Knows no ONNX."""
 
-import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import readable
+from deepjudge_onnx.wire import BYTES, NUMBER, Field, Messages, WireError, framed
 
-# Fields of ModelProto (onnx.proto) and how each is written: 0 is a number, 2 are bytes with their length before them.
+# Fields of ModelProto (onnx.proto) and how each is written.
 _IR_VERSION, _GRAPH = 1, 7
-_NUMBER, _BYTES = 0, 2
-_FIELDS = {_IR_VERSION: _NUMBER, 5: _NUMBER, **dict.fromkeys((2, 3, 4, 6, _GRAPH, 8, 14, 20, 25, 26), _BYTES)}
+_FIELDS = {_IR_VERSION: NUMBER, 5: NUMBER, **dict.fromkeys((2, 3, 4, 6, _GRAPH, 8, 14, 20, 25, 26), BYTES)}
 # Far above what models have: operation sets, functions and notes are one each.
 _MOST_FIELDS = 10_000
+
+# The fields that lead to tensors, and what lies in each.
+_INSIDE = {
+    "model": {_GRAPH: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+_INITIALIZER, _DATA_TYPE, _FLOAT_DATA, _RAW_DATA, _KEY, _VALUE = 5, 2, 4, 9, 1, 2
+_FLOAT = 1
+# As deep as protobuf reads; of the fields some 20 an operation; files as no model has them; bytes of a file's name.
+_DEEPEST, _MOST_INSIDE, _MOST_FILES, _LONGEST = 100, 4_000_000, 10_000, 255
 
 _OTHERS = {
     b"PK\x03\x04": "a zip archive, as PyTorch and Keras write",
@@ -35,8 +50,104 @@ def examine(path: Path) -> Format:
         other = _other(file)
     if other:
         raise ModelError(f"{path}: expected an ONNX model, found {other}")
-    # It names no code, only operations; where its weights lie in other files is seen when it is opened.
+    # It names no code, only operations.
     return Format("ONNX", runs_code=False)
+
+
+def companions(path: Path) -> Sequence[str]:
+    """Names of the files beside a stranger's model that it says hold its weights, in alphabetical order.
+
+    Those that are no plain names are left out: it will not be opened.
+
+    Raises:
+        ModelError: When it is no model, or names more files than any model has.
+    """
+    with readable(str(path), "an ONNX model"), path.open("rb") as file:
+        messages, names = Messages(file, _MOST_INSIDE), set[str]()
+        try:
+            for name in _locations(messages, "model", 0, messages.size, _DEEPEST):
+                names.add(name)
+                if len(names) > _MOST_FILES:
+                    raise WireError("too many files")
+        except WireError as error:
+            raise ModelError(f"{path}: expected an ONNX model, found {error} in it") from error
+    return sorted(names)
+
+
+def is_beside(name: str) -> bool:
+    """Whether this is the name of a file in the same folder, and no path."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0:")
+
+
+def without_weights(file: BinaryIO, least: int) -> tuple[bytes, dict[int, tuple[int, int]]]:
+    """A model without the numbers of its large weights, and where in the file these are.
+
+    Args:
+        file: Of the model.
+        least: Bytes of a weight that is large.
+
+    Returns:
+        The model, and of each large weight, by its place among the initializers, where its numbers begin and how many
+        bytes they have.
+
+    Raises:
+        WireError: Where the file is no model.
+    """
+    messages = Messages(file, _MOST_INSIDE)
+    model, places, count = bytearray(), dict[int, tuple[int, int]](), 0
+    for field in messages.fields(0, messages.size):
+        if (field.number, field.kind) != (_GRAPH, BYTES):
+            model += messages.read(field.head, field.end)
+            continue
+        graph = bytearray()
+        for part in messages.fields(field.start, field.end):
+            numbers = None
+            if (part.number, part.kind) == (_INITIALIZER, BYTES):
+                if part.end - part.start >= least:
+                    numbers = _numbers(messages, part)
+                if numbers is not None and numbers.end - numbers.start >= least:
+                    places[count] = numbers.start, numbers.end - numbers.start
+                else:
+                    numbers = None
+                count += 1
+            if numbers is None:
+                graph += messages.read(part.head, part.end)
+            else:
+                before, behind = messages.read(part.start, numbers.head), messages.read(numbers.end, part.end)
+                graph += framed(_INITIALIZER, before + behind)
+        model += framed(_GRAPH, bytes(graph))
+    return bytes(model), places
+
+
+def _numbers(messages: Messages, tensor: Field) -> Field | None:
+    # The field of a tensor that holds its numbers as they are in memory.
+    fields = list(messages.fields(tensor.start, tensor.end))
+    raw = [field for field in fields if (field.number, field.kind) == (_RAW_DATA, BYTES)]
+    floats = [field for field in fields if field.number == _FLOAT_DATA]
+    if len(raw) == 1 and not floats:
+        return raw[0]
+    is_float = any(field.number == _DATA_TYPE and field.value == _FLOAT for field in fields)
+    return floats[0] if len(floats) == 1 and floats[0].kind == BYTES and is_float and not raw else None
+
+
+def _locations(messages: Messages, kind: str, start: int, end: int, deepest: int) -> Iterator[str]:
+    if not deepest:
+        raise WireError("messages too deep in one another")
+    inside = _INSIDE[kind]
+    for field in messages.fields(start, end):
+        if field.kind != BYTES or field.number not in inside:
+            continue
+        if inside[field.number] != "entry":
+            yield from _locations(messages, inside[field.number], field.start, field.end, deepest - 1)
+            continue
+        entry = {part.number: part for part in messages.fields(field.start, field.end) if part.kind == BYTES}
+        if not {_KEY, _VALUE} <= entry.keys():
+            continue
+        key, value = entry[_KEY], entry[_VALUE]
+        if key.end - key.start < _LONGEST >= value.end - value.start and messages.read(key.start, key.end) == b"location":
+            name = messages.read(value.start, value.end).decode("utf-8", "replace")
+            if is_beside(name):
+                yield name
 
 
 def _other(file: BinaryIO) -> str | None:
@@ -52,30 +163,12 @@ def _other(file: BinaryIO) -> str | None:
 
 
 def _is_model(file: BinaryIO) -> bool:
-    size = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    fields: set[int] = set()
-    for _ in range(_MOST_FIELDS):
-        if file.tell() == size:
-            return {_IR_VERSION, _GRAPH} <= fields
-        tag, value = _varint(file), _varint(file)
-        if tag is None or value is None or _FIELDS.get(tag >> 3) != tag & 7:
-            return False
-        fields.add(tag >> 3)
-        if tag & 7 == _BYTES and file.seek(value, io.SEEK_CUR) > size:
-            return False
-    return False
-
-
-def _varint(file: BinaryIO) -> int | None:
-    # Seven bits a byte, the lowest first; the eighth says that there are more.
-    value = 0
-    for shift in range(0, 64, 7):
-        byte = file.read(1)
-        if not byte:
-            return None
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            # Beyond this no file has bytes.
-            return value if value < 2**63 else None
-    return None
+    messages, numbers = Messages(file, _MOST_FIELDS), set[int]()
+    try:
+        for field in messages.fields(0, messages.size):
+            if _FIELDS.get(field.number) != field.kind:
+                return False
+            numbers.add(field.number)
+    except WireError:
+        return False
+    return {_IR_VERSION, _GRAPH} <= numbers

@@ -12,20 +12,23 @@ import onnx
 from onnx import ModelProto, TensorProto, inliner
 
 from deepjudge_core.errors import MissingExtraError, ModelError
-from deepjudge_core.models.adapters import prefixed, readable
+from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
 from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
 from deepjudge_core.models.taps import Place, Tap, find_taps
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
 from deepjudge_onnx.branches import undecided, without_branches
-from deepjudge_onnx.contents import check, check_external
+from deepjudge_onnx.contents import check
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised
+from deepjudge_onnx.loading import load
 from deepjudge_onnx.operations import LAYERS, layout, operations
+from deepjudge_onnx.order import in_order
 from deepjudge_onnx.places import find_place, find_unflattened, reduce
 from deepjudge_onnx.plain import plain, with_real_scores
 from deepjudge_onnx.runtime import onnxruntime
 from deepjudge_onnx.sizes import with_free_rows, without_sizes
+from deepjudge_onnx.weights import Weights
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -65,8 +68,8 @@ def open_onnx(source: Path | ModelProto, *, name: str, batch_size: int | None, o
     Raises:
         ModelError: When it cannot be opened as a classifier.
     """
-    model, digest = _read(source, name)
-    return OnnxModel(model, name=name, digest=digest, batch_size=batch_size, output=output)
+    model, weights, digest = _read(source, name)
+    return OnnxModel(model, name=name, digest=digest, weights=weights, batch_size=batch_size, output=output)
 
 
 def open_onnx_program(source: Path | ModelProto, *, name: str, output: Choice) -> "ExportedProgram":
@@ -75,38 +78,47 @@ def open_onnx_program(source: Path | ModelProto, *, name: str, output: Choice) -
     Raises:
         ModelError: When it cannot be opened or converted.
     """
-    model, digest = _read(source, name)
-    return OnnxModel(with_free_rows(model), name=name, digest=digest, output=output).program()
+    model, weights, digest = _read(source, name)
+    return OnnxModel(with_free_rows(model), name=name, digest=digest, weights=weights, output=output).program()
 
 
-def _read(source: Path | ModelProto, name: str) -> tuple[ModelProto, str]:
+def _read(source: Path | ModelProto, name: str) -> tuple[ModelProto, Weights, str]:
     if isinstance(source, Path):
-        return _load(source, name)
+        return load(source, name)
     if external_files(source):
         raise ModelError(f"{name}: expected a model with its weights, found external data: open the file instead")
     with prefixed(name):
         check(source)
-    return source, hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest()
+        model = in_order(source)
+    return model, Weights(), hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest()
 
 
 class OnnxModel(BatchedModel):
     """A graph, run from its input to whichever tensors are asked for, with a session for each set of them."""
 
     def __init__(
-        self, model: ModelProto, *, name: str, digest: str, batch_size: int | None = None, output: Choice = None
+        self,
+        model: ModelProto,
+        *,
+        name: str,
+        digest: str,
+        weights: Weights,
+        batch_size: int | None = None,
+        output: Choice = None,
     ) -> None:
         """Read the graph, and run it on a few random inputs to see what it takes and gives."""
         self.name = name
         self._model = inliner.inline_local_functions(model) if model.functions else model
-        self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = {}
+        self._weights = weights
+        self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = weights.sessions if weights else {}
         self._differentiable: dict[str, Differentiable] = {}
         self._source, shape, dtype = self._find_input()
-        self._model = whole = plain(without_branches(self._model, self._source))
+        self._model = whole = plain(without_branches(self._model, self._source, self._weights))
         outputs, self._samples = self._find_outputs(output, shape, dtype)
         self._output = outputs.all[outputs.place].name
         self._whole = whole if len(outputs.tables) > 1 else None
         self._model = with_real_scores(cut(self._model, [self._output]))
-        ops = operations(self._model, self._source, self._shapes())
+        ops = operations(self._model, self._source, self._shapes(), self._weights)
         taps = find_taps(ops, self._output)
         self._places = self._find_places(taps.taps)
         self._sessions.clear()  # those that only looked
@@ -148,7 +160,14 @@ class OnnxModel(BatchedModel):
         if self._whole is None:
             raise RuntimeError("the graph of a model of one output is not kept")
         size = self._batch_size if self.fixed_batch is None else None
-        return OnnxModel(self._whole, name=self.name, digest=self.digest, batch_size=size, output=place + 1)
+        return OnnxModel(
+            self._whole,
+            name=self.name,
+            digest=self.digest,
+            weights=self._weights,
+            batch_size=size,
+            output=place + 1,
+        )
 
     def program(self) -> "ExportedProgram":
         """The same in PyTorch.
@@ -166,7 +185,7 @@ class OnnxModel(BatchedModel):
 
         free = (0, *(axis for axis, size in enumerate(self.input.shape, 1) if size is None))
         fixed = without_sizes(self._model, self._source, self._samples, self._run, self.name)
-        program = export(cut(fixed, [self._output]), self._samples[0], free, self.name)
+        program = export(self._weights.embedded(cut(fixed, [self._output])), self._samples[0], free, self.name)
         self._check(lambda x: run(program, x), self._output, f"{self.name}: expected")
         return program
 
@@ -243,20 +262,19 @@ class OnnxModel(BatchedModel):
 
     def _session(self, names: Sequence[str]) -> onnxruntime.InferenceSession:
         key = tuple(names)
+        with prefixed(self.name):
+            self._weights.expect_unchanged()
         if key not in self._sessions:
+            if self._weights:  # of which there is no room for two
+                self._sessions.clear()
             self._sessions[key] = self._open_session(key)
         return self._sessions[key]
 
     def _open_session(self, names: tuple[str, ...]) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # errors are raised; nothing is printed
         there = onnxruntime.get_available_providers()
         providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
         try:
-            part = cut(self._model, names).SerializeToString()
-            # A fallback from the CPU to the CPU would only print.
-            fallback = len(providers) > 1
-            session = onnxruntime.InferenceSession(part, options, providers=providers, enable_fallback=fallback)
+            session = self._weights.session(cut(self._model, names), providers)
             self.device = ", ".join(session.get_providers())
             return session
         except Exception as error:
@@ -269,7 +287,7 @@ class OnnxModel(BatchedModel):
         self._refuse_gradients()
         from deepjudge_onnx.gradient import Differentiable
 
-        function = Differentiable(cut(self._model, [layer]), self._places[layer], self.name)
+        function = Differentiable(self._weights.embedded(cut(self._model, [layer])), self._places[layer], self.name)
         self._check(function.forward, layer, f"{self.name}: no gradients at {layer!r}: expected")
         return function
 
@@ -315,38 +333,6 @@ def _output(name: str, values: Sequence[object], rows: Sequence[int]) -> Output:
         return Output(name, f"(n, {first.shape[1]})", first.shape[1], all(map(is_softmax, arrays)))
     kind = "" if first.dtype.kind == "f" else f" of {first.dtype}"
     return Output(name, f"{first.shape}{kind} for n = {rows[0]}", None)
-
-
-def _load(path: Path, name: str) -> tuple[ModelProto, str]:
-    # The model in a file, its weights included, and the digest of the file and of those that hold its weights.
-    expected = f"{name}: expected an ONNX model"
-    with readable(name, "an ONNX model"):
-        data = path.read_bytes()
-    try:
-        model = onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf's
-        raise ModelError(f"{expected}, found another format or a truncated file") from error
-    if not data:
-        raise ModelError(f"{expected}, found an empty file")
-    if not model.graph.node:
-        raise ModelError(f"{expected}, found one without operations")
-    with prefixed(name):
-        check(model)
-    digest = hashlib.sha256(data)
-    files = external_files(model)
-    try:
-        check_external(files, path.parent)
-        # onnx asks that they are long enough.
-        onnx.load_external_data_for_model(model, str(path.parent))
-        for file_name in files:
-            with (path.parent / file_name).open("rb") as file:
-                digest.update(file_name.encode() + hashlib.file_digest(file, "sha256").digest())
-        if external_files(model):
-            raise ModelError("those of sparse tensors there")
-        check(model)  # again, now that they are there
-    except Exception as error:
-        raise ModelError(f"{expected} with the weights in {_list(files)}, found {_line(error)}") from error
-    return model, digest.hexdigest()
 
 
 def _line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from deepjudge_core.types import Array, Layout
 from deepjudge_onnx.graph import Shapes, attribute, constants, dependents, reads
 from deepjudge_onnx.plain import QUANTISED_ENDS, real_score
 from deepjudge_onnx.values import Values
+from deepjudge_onnx.weights import Weights
 
 _ROLES = {
     kind: role
@@ -57,14 +58,15 @@ _RECURRENT = {
 }
 
 
-def operations(model: ModelProto, source: str, shapes: Shapes) -> list[Op]:
+def operations(model: ModelProto, source: str, shapes: Shapes, weights: Weights) -> list[Op]:
     """Translate what is computed from the tensor ``source``, in forward order.
 
     Args:
         source: Name of the model's input.
         shapes: Of all tensors that are computed from it.
+        weights: The files that weights of the model stay in.
     """
-    return _Translator(model, source, shapes).operations()
+    return _Translator(model, source, shapes, weights).operations()
 
 
 def layout(ops: Sequence[Op]) -> Layout | None:
@@ -89,12 +91,12 @@ def layout(ops: Sequence[Op]) -> Layout | None:
 class _Translator:
     """Translates one graph."""
 
-    def __init__(self, model: ModelProto, source: str, shapes: Shapes) -> None:
+    def __init__(self, model: ModelProto, source: str, shapes: Shapes, weights: Weights) -> None:
         self._source, self._shapes = source, shapes
         self._nodes = dependents(model, source)
         self._dynamic = {source}.union(*(node.output for node in self._nodes)) - {""}
         self._constants = constants(model)
-        self._values = Values(model, _ELEMENTWISE)
+        self._values = Values(model, _ELEMENTWISE, weights)
         self._producers = {name: node for node in self._nodes for name in node.output if name}
         self._uses = Counter(name for node in self._nodes for name in reads(node))
         self._uses.update(value.name for value in model.graph.output)

@@ -10,6 +10,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.activations import numbers
 from deepjudge_core.types import Array
 from deepjudge_onnx.graph import attribute, constants
+from deepjudge_onnx.weights import Weights
 
 _SPREADING = {"Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 _PASSING = {"CastLike", "DequantizeLinear", "Dropout", "Identity", "QuantizeLinear"}
@@ -19,12 +20,14 @@ _REAL = {TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT, TensorProt
 class Values:
     """The constants of a graph, and the functions that its elementwise operations are of numbers."""
 
-    def __init__(self, model: ModelProto, kinds: Collection[str]) -> None:
+    def __init__(self, model: ModelProto, kinds: Collection[str], weights: Weights) -> None:
         """Look at a graph.
 
         Args:
             kinds: Of operations that are elementwise.
+            weights: The files that weights of it stay in.
         """
+        self._weights = weights
         self._opsets = list(model.opset_import)
         self._kinds = kinds
         self._tensors = constants(model)
@@ -61,7 +64,7 @@ class Values:
 
     def _find_constant(self, name: str) -> object:
         if name in self._tensors:
-            return numpy_helper.to_array(self._tensors[name])
+            return self._weights.array(self._tensors[name])
         node = self._producers[name]
         if node.op_type == "ConstantOfShape":
             value = attribute(node, "value", None)

@@ -22,6 +22,7 @@ from deepjudge_torch.aten import (
     CHANNELS,
     COMPUTED,
     CONSTANTS,
+    INTEGERS,
     MAX_POOLS,
     MAXIMA,
     MOVES,
@@ -52,6 +53,7 @@ class Network:
         scores: What the scores are.
         layout: Where the input's channels are.
         recurrent: Whether there is a recurrent layer.
+        integers: Names of the operations that make integers of numbers, through which there are no gradients.
     """
 
     input: str
@@ -64,6 +66,7 @@ class Network:
     scores: Scores
     layout: Layout | None
     recurrent: bool
+    integers: tuple[str, ...]
 
 
 def read(graph: fx.Graph, state: Mapping[str, Any], names: Sequence[str] = (), choice: Choice = None) -> Network:
@@ -116,6 +119,7 @@ def read(graph: fx.Graph, state: Mapping[str, Any], names: Sequence[str] = (), c
         scores=taps.scores,
         layout=_layout(ops),
         recurrent=any(op.role is Role.RECURRENT for op in ops),
+        integers=tuple(sorted({operation(node) for node in graph.nodes if node.name in rows} & INTEGERS)),
     )
 
 

@@ -85,7 +85,7 @@ def expand(names: Iterable[str], adapters: Adapters) -> list[str]:
     for name in names:
         path = Path(name)
         if path.is_dir() and not adapters.reads(path):
-            models = [str(child) for child in sorted(path.iterdir()) if adapters.reads(child)]
+            models = [str(child) for child in adapters.in_folder(path)]
         elif not path.exists() and glob.has_magic(name):
             stored = name.endswith(_OBSERVATION)
             models = sorted(match for match in glob.glob(name) if stored or adapters.reads(Path(match)))  # noqa: PTH207

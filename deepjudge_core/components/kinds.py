@@ -1,6 +1,6 @@
 """What plugins hand over: adapters, generators, metrics and rules, and the values that pass between them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -42,7 +42,10 @@ class Adapter:
         open: ``open(source, *, name=None, batch_size=None, **options) -> Model`` for a :class:`pathlib.Path` or a live
             object that it accepts. Imports the framework; raises :class:`~deepjudge_core.errors.ModelError` with one
             line otherwise.
-        folders: A folder that holds a file of one of these names is one model, and of this framework.
+        shared_suffixes: Like ``suffixes``, but of files of many kinds: what is in such a file, as ``examine`` says it,
+            tells whether it is read.
+        folders: A folder that holds a file of one of these names, or files of all names of a tuple, is one model, and
+            of this framework.
         network: ``network(source, *, name, **options) -> Network`` for what can be made anew and trained, with the
             options of ``open`` but ``batch_size``; or a live model that another adapter takes, made from it. None where
             the adapter trains nothing.
@@ -50,7 +53,9 @@ class Adapter:
             contents; must not import the framework, nor read the whole. Raises
             :class:`~deepjudge_core.errors.ModelError` for what is never opened, and says how to convert it. Without it
             every file is taken for one that runs code.
-        companions: A file that is called like the model's, with one of these behind it, may hold its weights.
+        companions: ``companions(path) -> names`` of the files in the same folder that a stranger's file says hold its
+            weights; it must not import the framework, and what it says is taken for no more than a wish: those files
+            that are there, and are neither links nor too large, are taken along.
         imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through all that is going to be asked of one,
             gradients among it or not, so that no file is opened for it later. Without it files stay within reach of a
@@ -61,21 +66,46 @@ class Adapter:
     suffixes: tuple[str, ...]
     accepts: Callable[[object], bool]
     open: Callable[..., Model]
-    folders: tuple[str, ...] = ()
+    shared_suffixes: tuple[str, ...] = ()
+    folders: tuple[str | tuple[str, ...], ...] = ()
     network: Callable[..., Any] | None = None
     examine: Callable[[Path], Format] | None = None
-    companions: tuple[str, ...] = ()
+    companions: Callable[[Path], Sequence[str]] | None = None
     imports: tuple[str, ...] = ()
     warm_up: Callable[..., None] | None = None
 
     def __post_init__(self) -> None:
         # A text in place of a tuple would claim every file that ends with one of its letters.
-        if not isinstance(self.suffixes, tuple) or not all(str(s).startswith(".") for s in self.suffixes):
-            raise PluginError(
-                f"{self.name}: expected suffixes as a tuple like ('.onnx',), each with its dot, found {self.suffixes!r}"
-            )
+        for suffixes in (self.suffixes, self.shared_suffixes):
+            if not isinstance(suffixes, tuple) or not all(str(s).startswith(".") for s in suffixes):
+                raise PluginError(
+                    f"{self.name}: expected suffixes as a tuple like ('.onnx',), each with its dot, found {suffixes!r}"
+                )
+        if self.shared_suffixes and self.examine is None:
+            raise PluginError(f"{self.name}: expected examine, to tell what files of {self.shared_suffixes} are")
         if not isinstance(self.folders, tuple):
             raise PluginError(f"{self.name}: expected folders as a tuple of file names, found {self.folders!r}")
+        if self.companions is not None and not callable(self.companions):
+            raise PluginError(
+                f"{self.name}: expected companions as a function of a path, which gives the names of files, found "
+                f"{self.companions!r}"
+            )
+
+    def beside(self, path: Path) -> list[str]:
+        """Plain names of the files that a model's file says hold its weights, in alphabetical order; itself may be one.
+
+        Raises:
+            ModelError: When it is no model.
+        """
+        names = self.companions(path) if self.companions else ()
+        return sorted(
+            {name for name in names if name not in ("", "..") and name == Path(name).name and "\0" not in name}
+        )
+
+    @property
+    def all_suffixes(self) -> tuple[str, ...]:
+        """Those that are its own, and those that it shares."""
+        return (*self.suffixes, *self.shared_suffixes)
 
 
 @dataclass(frozen=True)

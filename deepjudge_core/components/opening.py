@@ -47,13 +47,13 @@ def open_model(
 
 def _files(path: Path, adapter: Adapter, digest: str) -> Mapping[str, str]:
     # Only where they are those that the adapter read: they may be others by now, or more.
-    beside = [path.with_name(path.name + ending) for ending in adapter.companions]
     try:
         if path.is_dir():
             current = digests.of_folder(path)
         else:
+            beside = [path.with_name(name) for name in adapter.beside(path) if name != path.name]
             current = digests.of_file(path, [other for other in beside if other.is_file()])
-    except OSError:
+    except (OSError, ModelError):
         return {}
     return current.files if current.digest == digest else {}
 

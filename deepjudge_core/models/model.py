@@ -112,6 +112,7 @@ class Model(Classifier, Protocol):
             :class:`~deepjudge_core.files.digests.FileDigests` has them; empty where there was none.
         isolation: How it is kept from all but answering.
         outputs: Its outputs, and the one that holds its scores; None where it has one, or the adapter does not know.
+        notes: What a reader should know of how it was opened.
     """
 
     unseen: str | None = None
@@ -120,6 +121,7 @@ class Model(Classifier, Protocol):
     files: Mapping[str, str] = MappingProxyType({})
     isolation: Isolation = Isolation.NONE
     outputs: Outputs | None = None
+    notes: tuple[str, ...] = ()
 
     def with_output(self, place: int) -> "Model":
         """The same model, its scores in another of its outputs.
@@ -263,7 +265,7 @@ class BatchedModel(Model, abc.ABC):
         if place == outputs.place:
             return self
         other = self.by_output(place)
-        other.outputs, other.files = outputs.by(place), self.files
+        other.outputs, other.files, other.notes = outputs.by(place), self.files, self.notes
         return other
 
     def by_output(self, place: int) -> "BatchedModel":

@@ -1,9 +1,10 @@
 """Takes in a stranger's file: looks at what it is without opening it as a model, and makes the copy that is opened."""
 
+import contextlib
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -47,45 +48,55 @@ def receive(source: Path, label: str, adapter: Adapter, folder: Path, largest: i
     Raises:
         ModelError: When it is something else, is too large, or is of no format that is ever opened.
     """
-    # Names of weights' files stand in the model's own, which then has to keep its name.
+    # A model may name itself where it says where its weights are.
     name = source.name if _PLAIN.fullmatch(source.name) else f"model{_suffix(source, adapter)}"
     copy = folder / name
+    beside: list[Path] = []
     try:
         if stat.S_ISDIR(source.lstat().st_mode):
             _copy_folder(source, copy, label, largest)
+            file_format = _examine(copy, label, adapter)
             digested = digests.of_folder(copy)
-            beside = []
         else:
             size = _copy_file(source, copy, label, largest)
             if size == 0:
                 raise ModelError(f"{label}: expected a model, found an empty file", code="wrong-format")
+            file_format = _examine(copy, label, adapter)
             beside = _copy_companions(source, copy, label, adapter, largest - size)
             digested = digests.of_file(copy, beside)
     except OSError as error:
         raise ModelError(f"{label}: cannot be read: {error.strerror or error}", code="not-a-file") from error
-    return Received(copy, digested.digest, digested.files, _examine(copy, label, adapter, beside))
+    if beside:
+        file_format = Format(f"{file_format.name} with weights in other files")
+    return Received(copy, digested.digest, digested.files, file_format)
 
 
-def _examine(copy: Path, label: str, adapter: Adapter, beside: list[Path]) -> Format:
+def _examine(copy: Path, label: str, adapter: Adapter) -> Format:
     if adapter.examine is None:
         return Format(adapter.name)
+    with _examining(copy, label):
+        return adapter.examine(copy)
+
+
+@contextlib.contextmanager
+def _examining(copy: Path, label: str) -> Iterator[None]:
     try:
-        file_format = adapter.examine(copy)
+        yield
     except ModelError as error:
         raise ModelError(str(error).replace(str(copy), label), code="wrong-format") from error
     except Exception as error:
         raise ModelError(f"{label}: expected a model, found a damaged file", code="wrong-format") from error
-    # They were found by their names: whether the model refers to them is not known yet.
-    return Format(f"{file_format.name} with weights in other files") if beside else file_format
 
 
 def _copy_companions(source: Path, copy: Path, label: str, adapter: Adapter, largest: int) -> list[Path]:
+    with _examining(copy, label):
+        names = adapter.beside(copy)
     copied = []
-    for ending in adapter.companions:
-        companion = source.with_name(source.name + ending)
-        if os.path.lexists(companion):
-            target = copy.with_name(copy.name + ending)
-            largest -= _copy_file(companion, target, f"{label}{ending}", largest, alone=True)
+    for name in names:
+        companion = source.with_name(name)
+        if name != source.name and os.path.lexists(companion):  # where it is missing, the adapter says so
+            target = copy.with_name(name)
+            largest -= _copy_file(companion, target, f"{label}: {name}", largest, alone=True)
             copied.append(target)
     return copied
 
@@ -163,4 +174,4 @@ def _other(label: str, kind: int) -> ModelError:
 
 def _suffix(source: Path, adapter: Adapter) -> str:
     name = source.name.lower()
-    return next((suffix for suffix in adapter.suffixes if name.endswith(suffix)), "")
+    return next((suffix for suffix in adapter.all_suffixes if name.endswith(suffix)), "")

@@ -33,7 +33,7 @@ from deepjudge_core.types import Array
 # A classifier has fewer of each; what is more only takes the audit's memory.
 _MOST_CLASSES, _MOST_LAYERS = 2**16, 2**16
 _LARGEST_ANSWER = 2**31  # bytes
-_LONGEST_REASON = 1000  # characters
+_LONGEST_REASON, _MOST_NOTES = 1000, 10  # characters; lines
 # By its name: where no framework is imported, numpy does not know bfloat16.
 _NUMBERS = re.compile(r"(b?float|u?int)\d+")
 
@@ -200,6 +200,11 @@ def _clean_names(layers: Mapping[str, int]) -> dict[str, int]:
     return cleaned
 
 
+def _clean_notes(notes: Any) -> tuple[str, ...]:
+    few = notes[:_MOST_NOTES] if isinstance(notes, list) else ()
+    return tuple(clean(str(note), _LONGEST_REASON) for note in few)
+
+
 def _rows(values: Mapping[str, Any], count: int) -> slice:
     match values["rows"]:
         case [int(start), int(stop)] if 0 <= start < stop <= count:
@@ -224,8 +229,8 @@ class RemoteModel(Model):
             worker: The worker.
             described: What the model is, of what it says of itself.
             isolation: How it is kept.
-            values: What it says of itself: beside the description ``unseen``, ``fixed_batch`` and ``outputs`` as
-                :class:`~deepjudge_core.models.model.Model` has them.
+            values: What it says of itself: beside the description ``unseen``, ``fixed_batch``, ``outputs`` and
+                ``notes`` as :class:`~deepjudge_core.models.model.Model` has them.
             output: The output that it is asked by, if not the one that it was opened with.
         """
         info = described(values)
@@ -236,6 +241,7 @@ class RemoteModel(Model):
         self.isolation, self.device, self.files = isolation, info.device, info.files
         unseen, fixed = values.get("unseen"), values.get("fixed_batch")
         self.unseen = None if unseen is None else clean(str(unseen), _LONGEST_REASON)
+        self.notes = _clean_notes(values.get("notes"))
         self.fixed_batch = fixed if isinstance(fixed, int) and fixed > 0 else None
         try:
             said = values.get("outputs")

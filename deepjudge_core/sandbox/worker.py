@@ -106,7 +106,7 @@ class _Worker:
     def _tell(self, output: int | None, model: Model) -> None:
         self._models[output] = model
         outputs = model.outputs and model.outputs.to_json()
-        facts = {"unseen": model.unseen, "fixed_batch": model.fixed_batch, "outputs": outputs}
+        facts = {"unseen": model.unseen, "fixed_batch": model.fixed_batch, "outputs": outputs, "notes": model.notes}
         self._channel.send(Message({"model": ModelInfo.of(model).to_json(), **facts}))
 
     def _of(self, output: int | None) -> Model:

@@ -109,7 +109,7 @@ def generate_suite(
             raise UsageError(
                 f"{victim.name}: no layer {tap!r}; its layers are {', '.join(victim.layers)}", code="unknown-name"
             )
-    notes = list(seeds.notes)
+    notes = [*victim.notes, *seeds.notes]
     if training_inputs is None:
         training_inputs = seeds.inputs
         if any(generator.component.makes == "corners" for generator in generators):

@@ -29,7 +29,7 @@ from deepjudge_core import Adapter, Format, open_model
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import LiveModel, ModelFile, answer_each
 from deepjudge_core.components.registry import Registry, load_registry
-from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.errors import ModelError, PluginError, UsageError
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.sandbox import confine, intake, landlock, process, seccomp, worker
@@ -122,19 +122,39 @@ def test_what_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_files_of_weights_come_along(tmp_path: Path) -> None:
     plain = {"examine": lambda path: Format("any", runs_code=False)}
+    names = ["weights 1.bin", "absent", "a.any", "/etc/passwd", "../other", "..", ".", "", "a\0b"]
+    naming = {**plain, "companions": lambda path: names}
     (tmp_path / "a.any").write_bytes(b"model")
-    assert not take(tmp_path / "a.any", tmp_path / "alone", companions=(".data",), **plain).format.runs_code
-    (tmp_path / "a.any.data").write_bytes(b"weights")
+    assert not take(tmp_path / "a.any", tmp_path / "alone", **naming).format.runs_code
+    (tmp_path / "weights 1.bin").write_bytes(b"weights")
     (tmp_path / "other").write_bytes(b"of the auditor")
-    received = take(tmp_path / "a.any", tmp_path / "copy", companions=(".data",), **plain)
-    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["a.any", "a.any.data"]
+    received = take(tmp_path / "a.any", tmp_path / "copy", **naming)
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["a.any", "weights 1.bin"]
     assert received.format == Format("any with weights in other files")
+    assert received.files.keys() == {"a.any", "weights 1.bin"}
     assert received.digest != take(tmp_path / "a.any", tmp_path / "again", **plain).digest
-    expect_refused(tmp_path / "a.any", tmp_path / "less", "too-large", largest=8, companions=(".data",))
-    (tmp_path / "a.any.data").unlink()
-    (tmp_path / "a.any.data").symlink_to("other")
-    facts = ("it.data: ", "link")
-    expect_refused(tmp_path / "a.any", tmp_path / "linked", "not-a-file", *facts, companions=(".data",))
+    expect_refused(tmp_path / "a.any", tmp_path / "less", "too-large", largest=8, **naming)
+    (tmp_path / "weights 1.bin").unlink()
+    (tmp_path / "weights 1.bin").symlink_to("other")
+    facts = ("it: weights 1.bin: ", "link")
+    expect_refused(tmp_path / "a.any", tmp_path / "linked", "not-a-file", *facts, **naming)
+
+
+def test_weights_are_not_the_model_itself_under_another_name(tmp_path: Path) -> None:
+    # Its copy is called model.any, as its weights are.
+    (tmp_path / "ü.any").write_bytes(b"model")
+    (tmp_path / "model.any").write_bytes(b"weights")
+    expect_refused(tmp_path / "ü.any", tmp_path / "copy", "not-a-file", companions=lambda path: ["model.any"])
+
+
+def test_what_names_no_weights_is_damaged(tmp_path: Path) -> None:
+    def fail(path: Path) -> list[str]:
+        raise RecursionError
+
+    (tmp_path / "a.any").write_bytes(b"model")
+    expect_refused(tmp_path / "a.any", tmp_path / "copy", "wrong-format", "it: ", companions=fail)
+    with refused(PluginError, "any: ", "companions"):
+        adapter(companions=(".data",))
 
 
 def test_a_folder(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from refusals import refused
 onnx: Any = pytest.importorskip("onnx", reason="ONNX is not installed: pip install 'deepjudge[onnx]'")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'deepjudge[onnx]'")
 
-from deepjudge_onnx import deepjudge_adapters  # noqa: E402
+from deepjudge_onnx import deepjudge_adapters, files  # noqa: E402
+from deepjudge_onnx.graph import external_files  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from deepjudge_core.components.kinds import Format  # noqa: E402
@@ -25,6 +26,7 @@ from deepjudge_core.sandbox.held import HeldPath  # noqa: E402
 
 (ADAPTER,) = deepjudge_adapters()
 assert ADAPTER.examine is not None
+assert ADAPTER.companions is not None
 IMPORTS = [helper.make_opsetid(domain, version) for domain, version in (("", 17), ("own", 1))]
 
 
@@ -146,15 +148,16 @@ def test_what_is_no_model_is_refused_in_one_line(data: bytes, facts: tuple[str, 
 # ---- what is in it ---------------------------------------------------------------------------------------------------
 
 
+def field(number: int, content: bytes) -> bytes:
+    size, length = len(content), b""
+    while size >= 0x80:
+        length += bytes([size & 0x7F | 0x80])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
 def nested(depth: int) -> bytes:
     """Branches in branches, deeper than any library would write them."""
-
-    def field(number: int, content: bytes) -> bytes:
-        size, length = len(content), b""
-        while size >= 0x80:
-            length += bytes([size & 0x7F | 0x80])
-            size >>= 7
-        return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
     body = b""
     for _ in range(depth):
@@ -363,13 +366,72 @@ def test_weights_of_a_sparse_tensor_elsewhere(tmp_path: Path) -> None:
     indices = numpy_helper.from_array(np.arange(3), "i")
     source.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
     path = put(tmp_path, source.SerializeToString())
-    expect_refused(ADAPTER.open, path, "sparse")
+    assert ADAPTER.open(path).classes == 3
+    (tmp_path / "m.onnx.data").unlink()
+    expect_refused(ADAPTER.open, path, "m.onnx.data")
 
 
-@pytest.mark.parametrize("ending", ADAPTER.companions)
-def test_weights_beside_the_model_open(ending: str, tmp_path: Path) -> None:
-    put(tmp_path, np.ones((4, 3), np.float32).tobytes(), f"m.onnx{ending}")
-    assert ADAPTER.open(external(tmp_path, f"m.onnx{ending}", offset=0, length=48)).classes == 3
+@pytest.mark.parametrize("name", ["m.onnx.data", "m.onnx_data", "other.onnx.data", "weights.bin", "W", "Größe 1%.bin"])
+def test_weights_beside_the_model_open(name: str, tmp_path: Path) -> None:
+    put(tmp_path, np.ones((4, 3), np.float32).tobytes(), name)
+    path = external(tmp_path, name, offset=0, length=48)
+    assert ADAPTER.companions(path) == [name]
+    assert ADAPTER.open(path).classes == 3
+
+
+# ---- which files hold weights, said without onnx ---------------------------------------------------------------------
+
+
+def located(location: str) -> Any:
+    """A tensor that lies elsewhere, wherever a tensor may be."""
+    tensor = TensorProto(name="w", dims=[3], data_type=TensorProto.FLOAT, raw_data=bytes(12))
+    onnx.external_data_helper.set_external_data(tensor, location)
+    tensor.ClearField("raw_data")
+    return tensor
+
+
+def test_weights_are_found_wherever_a_tensor_may_be(tmp_path: Path) -> None:
+    inner = graph(node("Identity", "a", "i"), outputs="i", weights=[located("branch")])
+    source = model(
+        node("Constant", "", "c", value=located("constant")),
+        helper.make_node(
+            "If", ["yes"], ["z"], then_branch=inner, else_branch=choice(node("Relu", "x", "r")).attribute[0].g
+        ),
+        functions=[function("f", node("Constant", "", "b", value=located("function")))],
+        weights=[located("initializer"), located("initializer"), located("../path"), located("")],
+    )
+    sparse = source.graph.sparse_initializer.add(dims=[9])
+    sparse.values.CopyFrom(located("values"))
+    sparse.indices.CopyFrom(located("indices"))
+    source.graph.node[0].attribute.add(name="many", type=9).tensors.append(located("list"))
+    names = ["branch", "constant", "function", "indices", "initializer", "list", "values"]
+    assert ADAPTER.companions(put(tmp_path, source.SerializeToString())) == names
+    assert set(names) < set(external_files(source))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GOOD[:-1],
+        nested(2000),
+        b"\x08\x08" + field(7, b"\x08"),
+        b"\x08\x08" + field(7, b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"),
+        b"\x08\x08" + field(7, b"\x2b\x2c"),
+        b"\x08\x08" + field(7, field(1, field(5, field(6, b"\xff" * 11)))),
+    ],
+)
+def test_files_that_name_no_weights(data: bytes, tmp_path: Path) -> None:
+    expect_refused(ADAPTER.companions, put(tmp_path, data))
+
+
+def test_no_more_is_read_than_any_model_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(tmp_path, model(weights=[located(f"w{place}") for place in range(20)]).SerializeToString())
+    assert len(ADAPTER.companions(path)) == 20
+    monkeypatch.setattr(files, "_MOST_FILES", 19)
+    expect_refused(ADAPTER.companions, path, "files")
+    monkeypatch.undo()
+    monkeypatch.setattr(files, "_MOST_INSIDE", 50)
+    expect_refused(ADAPTER.companions, path, "fields")
 
 
 # ---- files in memory -------------------------------------------------------------------------------------------------

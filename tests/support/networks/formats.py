@@ -28,6 +28,8 @@ OLD = (
 _FLAT = (r"The tensor attributes (self\.[\w.]*_flat_weights\[\d+\](, )?)+ were assigned during export", UserWarning)
 # The exporter asks torch's own trees in a way that torch deprecates.
 _TREES = (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+# torchao is imported with what this machine has not, and takes the place of what torch had.
+_TORCHAO = ((r".*", DeprecationWarning), (r".*", UserWarning), (r".*", FutureWarning))
 
 Build = Callable[[str, int, Path], Any]
 """Makes a source of an architecture and a seed; the path is a free name without a suffix."""
@@ -51,10 +53,33 @@ def unexportable(name: str, seed: int, path: Path) -> Any:
 def pt2(name: str, seed: int, path: Path) -> Path:
     import torch
 
-    rows = ({0: torch.export.Dim("rows")},)
     file = path.with_suffix(".pt2")
+    torch.export.save(_exported(live(name, seed, path), name), file)
+    return file
+
+
+def _exported(module: Any, name: str) -> Any:
+    import torch
+
     with silenced(_FLAT):
-        torch.export.save(torch.export.export(live(name, seed, path), (_example(name, 2),), dynamic_shapes=rows), file)
+        return torch.export.export(module, (_example(name, 2),), dynamic_shapes=({0: torch.export.Dim("rows")},))
+
+
+def pt2e(name: str, seed: int, path: Path, *, dynamic: bool = False) -> Path:
+    """Of 8-bit integers, by torchao's quantiser for processors of x86."""
+    import torch
+
+    with silenced(*_TORCHAO):
+        from torchao.quantization.pt2e import quantize_pt2e
+        from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+        quantiser = x86.X86InductorQuantizer()
+        quantiser.set_global(x86.get_default_x86_inductor_quantization_config(is_dynamic=dynamic))
+        module = quantize_pt2e.prepare_pt2e(_exported(live(name, seed, path), name).module(), quantiser)
+        module(torch.from_numpy(ARCHITECTURES[name].inputs(32)))
+        module = quantize_pt2e.convert_pt2e(module)
+        file = path.with_suffix(".pt2")
+        torch.export.save(_exported(module, name), file)
     return file
 
 

@@ -1,0 +1,144 @@
+"""Weights that lie in files: beside a model, or in the model's own, which there is no room to hold twice."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from deepjudge_core.errors import ModelError
+from deepjudge_core.types import Array
+from deepjudge_onnx.runtime import onnxruntime
+
+_FOLDER = "session.model_external_initializers_file_folder_path"
+_LOCATION, _OFFSET, _LENGTH = "location", "offset", "length"
+
+
+class _State(NamedTuple):
+    # What tells a file from another one of its name.
+    number: int
+    size: int
+    time: int
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The files that tensors of a large model refer to; false where there is none, and the model has all its weights.
+
+    Attributes:
+        folder: Where they lie.
+        states: What tells whether each is still what it was, by its name.
+        sessions: Those that are open. Each takes as much memory as the weights: models that share these share them,
+            and have one at a time.
+    """
+
+    folder: Path = Path()
+    states: Mapping[str, _State] = field(default_factory=dict)
+    sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path, names: Iterable[str]) -> "Weights":
+        """Of files as they are now."""
+        return cls(folder, {name: _state(folder / name) for name in names})
+
+    def __bool__(self) -> bool:
+        return bool(self.states)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        return self.states[name].size
+
+    def expect_unchanged(self) -> None:
+        """Refuse to go on where a file is another one now.
+
+        Raises:
+            ModelError: Naming it, without the model's name in front.
+        """
+        for name, state in self.states.items():
+            try:
+                same = _state(self.folder / name) == state
+            except OSError:
+                same = False
+            if not same:
+                raise ModelError(f"expected {name[:60]!r} as it was when the model was opened, found another one")
+
+    def session(self, part: ModelProto, providers: Iterable[str]) -> onnxruntime.InferenceSession:
+        """Let ONNX Runtime open a part of the model.
+
+        Raises:
+            Exception: ONNX Runtime's, which have no base of their own.
+        """
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # errors are raised; nothing is printed
+        if self:
+            options.add_session_config_entry(_FOLDER, str(self.folder))
+        providers = list(providers)
+        # A fallback from the CPU to the CPU would only print.
+        return onnxruntime.InferenceSession(
+            part.SerializeToString(), options, providers=providers, enable_fallback=len(providers) > 1
+        )
+
+    def array(self, tensor: TensorProto) -> Array:
+        """The numbers of a tensor.
+
+        Raises:
+            ModelError: When its file is another one now.
+        """
+        if uses_external_data(tensor):
+            self.expect_unchanged()
+            whole = TensorProto()
+            whole.CopyFrom(tensor)
+            embed(whole, self.folder)
+            tensor = whole
+        return numpy_helper.to_array(tensor)
+
+    def embedded(self, part: ModelProto) -> ModelProto:
+        """A part of the model with its weights in it.
+
+        Args:
+            part: Is changed.
+
+        Raises:
+            ModelError: When a file is another one now.
+        """
+        self.expect_unchanged()
+        for tensor in part.graph.initializer:
+            if uses_external_data(tensor):
+                embed(tensor, self.folder)
+        return part
+
+
+def size_of(tensor: TensorProto) -> int | None:
+    """Bytes of its numbers; None where they are no plain numbers."""
+    try:
+        kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except (KeyError, TypeError):
+        return None
+    # Of those of less than a byte, several are in one.
+    return None if kind.kind not in "fiub" or kind.hasobject else math.prod(tensor.dims) * kind.itemsize
+
+
+def refer(tensor: TensorProto, location: str, offset: int, length: int) -> None:
+    """Say that the numbers of a tensor lie in a file."""
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in ((_LOCATION, location), (_OFFSET, str(offset)), (_LENGTH, str(length))):
+        tensor.external_data.add(key=key, value=value)
+
+
+def embed(tensor: TensorProto, folder: Path) -> None:
+    """Put the numbers of a tensor into it, from its file."""
+    info, size = ExternalDataInfo(tensor), size_of(tensor)
+    with (folder / info.location).open("rb") as file:
+        file.seek(info.offset or 0)
+        data = file.read(info.length if size is None else size)
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    tensor.raw_data = data
+
+
+def _state(path: Path) -> _State:
+    status = path.stat()
+    return _State(status.st_ino, status.st_size, status.st_mtime_ns)
