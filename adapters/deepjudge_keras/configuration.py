@@ -1,18 +1,13 @@
 """Reads what a stranger's model is made of, and refuses what is more than Keras's own layers and numbers."""
 
-import json
 from typing import Any
 
 import keras
 
 from deepjudge_core.errors import ModelError
+from deepjudge_keras import jsontext
 from deepjudge_keras.keras2 import HARD_SIGMOID, translate
 from deepjudge_keras.vocabulary import ACTIVATIONS, CLASSES, NAMES, NUMBERS
-
-LENGTH = 2**23
-"""Characters that a configuration may have; those of great models have some hundred thousand."""
-
-_DEPTH = 100
 
 _PLACES = ("__ellipsis__", "__keras_tensor__", "__slice__")
 _TABLES = ("__numpy__", "__tensor__")
@@ -38,11 +33,11 @@ def read(text: str | bytes, *, keras_2: bool = False) -> dict[str, Any]:
     Raises:
         ModelError: When it is none, or names something that is not of Keras.
     """
-    return admit(parse(text), keras_2=keras_2)
+    return admit(jsontext.parse(text), keras_2=keras_2)
 
 
 def admit(config: Any, *, keras_2: bool = False) -> dict[str, Any]:
-    """The configuration in what :func:`parse` gave, as Keras 3 writes it.
+    """The configuration that JSON holds, as Keras 3 writes it.
 
     Raises:
         ModelError: As :func:`read` does.
@@ -56,29 +51,6 @@ def admit(config: Any, *, keras_2: bool = False) -> dict[str, Any]:
             raise ModelError("its configuration is not one that Keras 2 writes") from error
     admitted: dict[str, Any] = _admit(config)
     return admitted
-
-
-def parse(text: str | bytes) -> Any:
-    """What a text of JSON holds, which is neither long nor deep.
-
-    Raises:
-        ModelError: When it is something else.
-    """
-    if len(text) > LENGTH:
-        raise ModelError(f"its configuration has more than {LENGTH} characters")
-    try:
-        content = json.loads(text)
-        _expect_depth(content, 0)
-    except (ValueError, RecursionError) as error:
-        raise ModelError("its configuration is not JSON, or nested without end") from error
-    return content
-
-
-def _expect_depth(node: Any, depth: int) -> None:
-    if depth > _DEPTH:
-        raise ModelError(f"its configuration is nested more than {_DEPTH} deep")
-    for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        _expect_depth(item, depth + 1)
 
 
 def _admit(node: Any) -> Any:

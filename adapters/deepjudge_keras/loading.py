@@ -1,5 +1,6 @@
 """Makes a Keras model of a file, after what stands in the file was looked through."""
 
+import contextlib
 import copy
 import io
 import itertools
@@ -7,7 +8,7 @@ import math
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +23,7 @@ from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
 from keras.src.utils.naming import to_snake_case
 
 from deepjudge_core.errors import ModelError
-from deepjudge_keras import configuration, files, hdf5, keras2
+from deepjudge_keras import configuration, files, hdf5, jsontext, keras2, tfjs
 from deepjudge_keras.weights import fill
 
 _UNSAVED = 2**20
@@ -49,8 +50,10 @@ def load(source: Any, name: str) -> Any:
     if not isinstance(source, Path):
         return source
     files.examine(source)
-    with source.open("rb") as file:
+    with tfjs.file_of(source).open("rb") as file:
         try:
+            if tfjs.is_model(source):
+                return _of_tfjs(source)
             return _of_archive(file) if source.suffix.lower() == ".keras" else _of_hdf5(file)
         except _OtherError as error:
             raise ModelError(f"{source}: expected a Keras model, found {error}") from error
@@ -74,7 +77,7 @@ def _of_archive(file: BinaryIO) -> Any:
     with zipfile.ZipFile(file) as archive:
         old = keras2.is_keras_2(_version(archive))
         with archive.open(files.CONFIG) as entry:
-            config = configuration.read(entry.read(configuration.LENGTH + 1), keras_2=old)
+            config = configuration.read(entry.read(jsontext.LENGTH + 1), keras_2=old)
         weights = _Weights(archive.read(files.WEIGHTS))
     with h5py.File(weights) as content:
         held = hdf5.elements(content, len(weights.getbuffer()))
@@ -102,32 +105,49 @@ def _of_hdf5(file: BinaryIO) -> Any:
             raise _OtherError("an HDF5 file without a model's architecture, such as one of weights alone")
         old = keras2.is_keras_2(content.attrs.get("keras_version"))
         config = configuration.read(content.attrs["model_config"], keras_2=old)
+        model = _make(config, held, legacy=not old)
         if old:
-            model = _make(config, held)
             _fill(model, content["model_weights"])
-            return model
-
-        def make() -> Any:
-            with keras_option_scope(use_legacy_config=True), SafeModeScope(True):
-                return saving_utils.model_from_config(copy.deepcopy(config))
-
-        _expect_size(make, held)
-        model = make()
-        _expect_kinds(model, hdf5.whole_tables(content))
-        with keras_option_scope(use_legacy_config=True), SafeModeScope(True):
-            legacy_h5_format.load_weights_from_hdf5_group(content["model_weights"], model)
+        else:
+            _expect_kinds(model, hdf5.whole_tables(content))
+            with _legacy():
+                legacy_h5_format.load_weights_from_hdf5_group(content["model_weights"], model)
     return model
 
 
-def _make(config: Mapping[str, Any], held: int) -> Any:
+def _of_tfjs(path: Path) -> Any:
+    contents = tfjs.read(path)
+    if contents.config is None:
+        raise _OtherError(
+            "a graph model of TensorFlow.js, which has no layers: give the model that it was made from, or make it a "
+            "SavedModel with tfjs_graph_converter"
+        )
+    old = keras2.is_keras_2(contents.version)
+    config = configuration.admit(contents.config, keras_2=old)
+    model = _make(config, contents.numbers, legacy=not old)
+    fill(model, dict(tfjs.arrays(path, contents)))
+    return model
+
+
+@contextlib.contextmanager
+def _legacy() -> Iterator[None]:
+    with keras_option_scope(use_legacy_config=True), SafeModeScope(True):
+        yield
+
+
+def _make(config: Mapping[str, Any], held: int, *, legacy: bool = False) -> Any:
     """A model without its weights.
 
     Args:
         config: As Keras 3 writes it.
         held: Numbers that its file holds.
+        legacy: Whether it is as Keras 3 writes it in HDF5.
     """
 
     def make() -> Any:
+        if legacy:
+            with _legacy():
+                return saving_utils.model_from_config(copy.deepcopy(config))
         with ObjectSharingScope():
             return keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
 
@@ -139,7 +159,7 @@ def _version(archive: zipfile.ZipFile) -> object:
     if files.METADATA not in archive.namelist():
         return "3"
     with archive.open(files.METADATA) as entry:
-        metadata = configuration.parse(entry.read(configuration.LENGTH + 1))
+        metadata = jsontext.parse(entry.read(jsontext.LENGTH + 1))
     return metadata.get("keras_version", "3") if isinstance(metadata, dict) else "3"
 
 
