@@ -125,8 +125,22 @@ def _of_tfjs(path: Path) -> Any:
     old = keras2.is_keras_2(contents.version)
     config = configuration.admit(contents.config, keras_2=old)
     model = _make(config, contents.numbers, legacy=not old)
+    _expect_same(model)
     fill(model, dict(tfjs.arrays(path, contents)))
     return model
+
+
+def _expect_same(model: Any) -> None:
+    """Refuse layers that TensorFlow.js computes otherwise than Keras."""
+    for layer in model._flatten_layers():
+        bilinear = isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation != "nearest"
+        across = isinstance(layer, keras.layers.BatchNormalization) and layer.axis not in (-1, layer.input_spec.ndim - 1)
+        if bilinear or across:
+            what = f"interpolation {layer.interpolation!r}" if bilinear else f"axis {layer.axis}"
+            raise ModelError(
+                f"its layer {layer.name!r:.80} has {what}, which TensorFlow.js computes otherwise than Keras: give the "
+                "model that it was made from"
+            )
 
 
 @contextlib.contextmanager

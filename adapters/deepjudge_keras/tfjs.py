@@ -182,10 +182,11 @@ def _groups(manifest: Any) -> list[Group]:
 def _shards(paths: Any) -> list[str]:
     if not isinstance(paths, list):
         raise ModelError(f"expected names of files in {_MANIFEST}, found none")
-    for path in paths:
-        if not isinstance(path, str) or not _PLAIN.fullmatch(path):
+    names = [path.removeprefix("./") if isinstance(path, str) else "" for path in paths]  # as browsers save it
+    for path, name in zip(paths, names, strict=True):
+        if not _PLAIN.fullmatch(name):
             raise ModelError(f"expected the name of a file beside it, found {path!r:.80}")
-    return paths
+    return names
 
 
 def _weights(entries: Any) -> list[Weight]:
