@@ -256,6 +256,8 @@ class _Calls:
                 return self._tensor(part)
             if isinstance(part, dict):
                 return {key: walk(value, depth + 1) for key, value in part.items()}
+            if not isinstance(part, list):
+                raise ModelError(f"its configuration calls a layer with {part!r:.80}, which is none of its tensors")
             items = [walk(item, depth + 1) for item in part]
             return items[0] if len(items) == 1 and depth == 0 else items
 

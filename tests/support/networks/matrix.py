@@ -57,7 +57,7 @@ _BRANCHES = {"attention": "A list of layers has no branches."}
 _PERCEPTRON = dict.fromkeys(
     ("conv1d", "conv2d", "LSTM", "GRU", "attention"), "scikit-learn's classifiers are dense networks."
 )
-_KERAS_2 = {"attention": "Keras 3 does not read the attention layer of Keras 2; the error says so."}
+_TFJS = {"attention": "TensorFlow.js has no attention layer."}
 _QOPERATOR = frozenset({"conv1d", "conv2d", "dense"})
 
 FORMS = {
@@ -99,7 +99,8 @@ FORMS = {
     "keras-subclassed": Form("live `keras.Model`, a class of its own", formats.subclassed, _KERAS),
     "keras-file": Form("Keras, `.keras`", functools.partial(formats.keras_file, suffix=".keras"), _KERAS),
     "keras-h5": Form("Keras 3, `.h5`", functools.partial(formats.keras_file, suffix=".h5"), _KERAS),
-    "keras2-h5": Form("Keras 2, `.h5`", formats.keras2_file, (*_KERAS, "tf_keras"), without=_KERAS_2),
+    "keras2-h5": Form("Keras 2, `.h5`", formats.keras2_file, (*_KERAS, "tf_keras")),
+    "tfjs": Form("TensorFlow.js, layers model", formats.tfjs_layers, (*_KERAS, "tf_keras"), without=_TFJS),
     "keras-saved": Form("SavedModel by Keras", formats.exported, _KERAS),
     "tf-saved": Form("SavedModel of a plain signature", formats.signature, _KERAS),
 }
