@@ -1,5 +1,4 @@
-"""Opens Keras models, ``.keras`` and ``.h5`` files and live objects, TensorFlow's SavedModel folders,
-and TensorFlow.js's layers models."""
+"""Opens models of Keras, in files and live, SavedModel folders of TensorFlow, and layers models of TensorFlow.js."""
 
 import contextlib
 import os

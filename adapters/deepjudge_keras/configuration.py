@@ -83,7 +83,11 @@ def _expect_kind(node: dict[str, Any]) -> None:
         )
     elif kind == "function" and not _is_registered(str(node.get("config"))):
         raise ModelError(f"it refers to a function, {node.get('config')!r:.80}: {_REBUILD}")
-    elif kind != "function" and not _is_registered(registered or kind) and not (registered in (None, kind) and _is_keras_own(module, kind)):
+    elif (
+        kind != "function"
+        and not _is_registered(registered or kind)
+        and not (registered in (None, kind) and _is_keras_own(module, kind))
+    ):
         full_name = registered if registered not in (None, kind) else f"{module}.{kind}" if module else kind
         raise ModelError(f"it holds {full_name!r:.80}, which is none of Keras's layers that only compute: {_REBUILD}")
 

@@ -134,7 +134,10 @@ def _expect_same(model: Any) -> None:
     """Refuse layers that TensorFlow.js computes otherwise than Keras."""
     for layer in model._flatten_layers():
         bilinear = isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation != "nearest"
-        across = isinstance(layer, keras.layers.BatchNormalization) and layer.axis not in (-1, layer.input_spec.ndim - 1)
+        across = isinstance(layer, keras.layers.BatchNormalization) and layer.axis not in (
+            -1,
+            layer.input_spec.ndim - 1,
+        )
         if bilinear or across:
             what = f"interpolation {layer.interpolation!r}" if bilinear else f"axis {layer.axis}"
             raise ModelError(

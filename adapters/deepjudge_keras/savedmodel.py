@@ -97,8 +97,8 @@ def open_saved_model(
     """Open a SavedModel folder; see the module on those of people who may attack you.
 
     The signature ``serving_default`` is taken, or the only one that takes numbers; where none does, as in those that
-    take images as files, what the model computes when it is called itself. What is traced is run on random inputs and compared
-    with what the signature itself gives.
+    take images as files, what the model computes when it is called itself. What is traced is run on random inputs and
+    compared with what the signature itself gives.
 
     Args:
         name: What to call it.
@@ -222,7 +222,9 @@ def _choose_signature(path: Path, meta: Any) -> tuple[str, Any] | None:
     if len(specs) == 1:  # what is served may take images as files, or records
         return next(iter(specs.items()))
     if specs or (_SERVED not in signatures and len(signatures) > 1):
-        raise ModelError(f"{path}: expected the signature {_SERVED} to take numbers, or only one that does, found {names}")
+        raise ModelError(
+            f"{path}: expected the signature {_SERVED} to take numbers, or only one that does, found {names}"
+        )
     return None
 
 
@@ -252,7 +254,8 @@ def _described(key: str, signature: Any) -> str:
 
 def _callable(loaded: Any) -> tuple[Any, Any]:
     """What a model computes that is called itself, as in use, and the ``tf.TensorSpec`` of its one input; else None."""
-    for function in getattr(getattr(loaded, "__call__", None), "concrete_functions", ()):
+    called = loaded.__call__ if callable(loaded) else None
+    for function in getattr(called, "concrete_functions", ()):
         given = function.structured_input_signature
         specs = [part for part in tf.nest.flatten(given) if isinstance(part, tf.TensorSpec)]
         if len(specs) != 1 or not _is_numbers(specs[0]) or any(part is True for part in tf.nest.flatten(given)):

@@ -181,7 +181,15 @@ _UNARY = {
     **dict.fromkeys(("stop_gradient",), (_CORE, "StopGradient")),
 }
 
-_REDUCTIONS = {"mean": "Mean", "sum": "Sum", "max": "Max", "min": "Min", "prod": "Prod", "std": "Std", "variance": "Var"}
+_REDUCTIONS = {
+    "mean": "Mean",
+    "sum": "Sum",
+    "max": "Max",
+    "min": "Min",
+    "prod": "Prod",
+    "std": "Std",
+    "variance": "Var",
+}
 
 _CALLS: Mapping[str, _Call] = {
     **{name: _plain(_NUMPY, kind, "y") for name, kind in _BINARY.items()},
@@ -197,17 +205,20 @@ _CALLS: Mapping[str, _Call] = {
     "nn.bias_add": _plain(_NUMPY, "Add", "bias", data_format="NHWC"),
     "nn.silu": _plain(_NN, "Silu", beta=1.0),
     "nn.swish": _plain(_NN, "Silu", beta=1.0),
-    **dict.fromkeys(("linalg.matmul", "matmul"), _plain(
-        _NUMPY,
-        "Matmul",
-        "b",
-        transpose_a=False,
-        transpose_b=False,
-        adjoint_a=False,
-        adjoint_b=False,
-        a_is_sparse=False,
-        b_is_sparse=False,
-    )),
+    **dict.fromkeys(
+        ("linalg.matmul", "matmul"),
+        _plain(
+            _NUMPY,
+            "Matmul",
+            "b",
+            transpose_a=False,
+            transpose_b=False,
+            adjoint_a=False,
+            adjoint_b=False,
+            a_is_sparse=False,
+            b_is_sparse=False,
+        ),
+    ),
     "nn.gelu": _made(_NN, "Gelu", {"approximate": "approximate"}, approximate=False),
     "nn.leaky_relu": _made(_NN, "LeakyRelu", {"alpha": "negative_slope"}, negative_slope=0.2),
     "nn.softmax": _made(_NN, "Softmax", {"axis": "axis"}, axis=-1),

@@ -162,7 +162,9 @@ def _size(shard: Path) -> int:
     except OSError:
         entry = None
     if entry is None or not stat.S_ISREG(entry.st_mode):
-        raise ModelError(f"expected the file {shard.name!r:.80} beside it, found {'none' if entry is None else 'a link'}")
+        raise ModelError(
+            f"expected the file {shard.name!r:.80} beside it, found {'none' if entry is None else 'a link'}"
+        )
     return entry.st_size
 
 
@@ -197,8 +199,8 @@ def _weights(entries: Any) -> list[Weight]:
 
 def _weight(entry: Any) -> Weight:
     match entry:
-        case {"name": str(name), "shape": list(shape), "dtype": str(dtype)} if (
-            dtype in _NUMBERS and all(type(axis) is int and axis >= 0 for axis in shape)
+        case {"name": str(name), "shape": list(shape), "dtype": str(dtype)} if dtype in _NUMBERS and all(
+            type(axis) is int and axis >= 0 for axis in shape
         ):
             stored, scale, offset = _storage(name, dtype, entry.get("quantization"))
             return Weight(name, tuple(shape), np.dtype(_NUMBERS[dtype]), np.dtype(stored), scale, offset)
@@ -211,7 +213,11 @@ def _storage(name: str, dtype: str, quantisation: Any) -> tuple[str, float, floa
             return _NUMBERS[dtype], 1.0, 0.0
         case {"dtype": "float16"}:
             return _QUANTISED["float16"], 1.0, 0.0
-        case {"dtype": "uint8" | "uint16" as stored, "scale": int() | float() as scale, "min": int() | float() as least}:
+        case {
+            "dtype": "uint8" | "uint16" as stored,
+            "scale": int() | float() as scale,
+            "min": int() | float() as least,
+        }:
             if math.isfinite(scale) and math.isfinite(least) and dtype != "bool":
                 return _QUANTISED[stored], float(scale), float(least)
     raise ModelError(f"expected {name!r:.80} as it is, or by uint8, uint16 or float16, found {quantisation!r:.80}")

@@ -30,7 +30,9 @@ class _Slot:
     def answers_to(self, name: str) -> bool:
         """Whether a weight of this name, without layers, may belong here."""
         own = self.variable.name
-        return name == own or (own == "kernel" and name == "depthwise_kernel" and "Depthwise" in type(self.owner).__name__)
+        return name == own or (
+            own == "kernel" and name == "depthwise_kernel" and "Depthwise" in type(self.owner).__name__
+        )
 
 
 def fill(layer: Any, arrays: Mapping[str, Any]) -> None:
@@ -66,7 +68,9 @@ def _slot(slots: list[_Slot], name: str) -> _Slot:
     nearest = [slot for slot, count in zip(possible, shared, strict=True) if count == max(shared)]
     if len(nearest) != 1:
         kind = "none" if not nearest else f"{len(nearest)} of them"
-        raise ModelError(f"expected one place for its weights {name!r:.80} by their name, found {kind}: export it to ONNX")
+        raise ModelError(
+            f"expected one place for its weights {name!r:.80} by their name, found {kind}: export it to ONNX"
+        )
     return nearest[0]
 
 

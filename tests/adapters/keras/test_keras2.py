@@ -66,7 +66,9 @@ def mobile(x: Any) -> Any:
 
 def augmented(x: Any) -> Any:
     y = keras2.Sequential([L.RandomFlip(), L.RandomRotation(0.1), L.RandomZoom(0.1), L.RandomContrast(0.1)])(x)
-    return L.UpSampling2D(2, interpolation="bilinear")(L.Resizing(5, 7)(L.Normalization(mean=[1.0, 2, 3], variance=[2.0, 1, 3])(y)))
+    return L.UpSampling2D(2, interpolation="bilinear")(
+        L.Resizing(5, 7)(L.Normalization(mean=[1.0, 2, 3], variance=[2.0, 1, 3])(y))
+    )
 
 
 def old_activations(x: Any) -> Any:
@@ -192,8 +194,10 @@ def test_a_list_of_models(frozen: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["MobileNet", "MobileNetV3Small"])
 def test_a_real_architecture(name: str, tmp_path: Path) -> None:
     make = getattr(keras2.applications, name)
-    expect_the_same(make(weights=None, input_shape=(32, 32, 3), classes=5, alpha=0.25 if name == "MobileNet" else 0.75),
-                    tmp_path / "m.h5")
+    expect_the_same(
+        make(weights=None, input_shape=(32, 32, 3), classes=5, alpha=0.25 if name == "MobileNet" else 0.75),
+        tmp_path / "m.h5",
+    )
 
 
 # -- as versions before wrote it
@@ -250,9 +254,9 @@ def test_an_archive_of_2_13_counts_layers_with_weights_twice(tmp_path: Path) -> 
     [
         (IMAGE, lambda x: tf.cumsum(x, 1), ["'math.cumsum'"]),
         (IMAGE, lambda x: tf.matmul(x, x, transpose_b=True), ["'linalg.matmul'", "'transpose_b'"]),
-        (IMAGE, lambda x: tf.reshape(x, [tf.shape(x)[0], 192]), ["'"]),
-        (IMAGE, lambda x: L.LocallyConnected2D(2, 3)(x), ["LocallyConnected2D"]),
-        (IMAGE, lambda x: L.Lambda(lambda y: y * 2)(x), ["Lambda"]),
+        (IMAGE, lambda x: tf.reshape(x, [tf.shape(x)[0], 192]), ["shape"]),
+        (IMAGE, L.LocallyConnected2D(2, 3), ["LocallyConnected2D"]),
+        (IMAGE, L.Lambda(lambda y: y * 2), ["Lambda"]),
         (IMAGE, lambda x: L.Dropout(0.5, name="doubt")(x, training=True), ["'doubt'", "training"]),
     ],
     ids=["a function", "a switch of a function", "a shape that is computed", "a layer", "code", "training"],

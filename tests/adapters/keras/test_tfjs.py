@@ -1,4 +1,4 @@
-"""TensorFlow.js's layers models, written by hand: the same answers as of what they were written from, and hostile ones."""
+"""TensorFlow.js's layers models, written by hand: the answers of what they were written from, and hostile ones."""
 
 import json
 import os
@@ -96,14 +96,26 @@ def test_names_as_browsers_save_them(model: Any, x: np.ndarray, tmp_path: Path) 
 def test_layers_that_say_no_more_than_their_shape(tmp_path: Path) -> None:
     """As JavaScript writes a list of layers: its first one has the shape, and cells have no name."""
     layers = [
-        {"class_name": "GRU", "config": {"name": "g", "units": 3, "recurrent_activation": "hard_sigmoid",
-                                         "reset_after": False, "batch_input_shape": [None, 5, 2]}},
+        {
+            "class_name": "GRU",
+            "config": {
+                "name": "g",
+                "units": 3,
+                "recurrent_activation": "hard_sigmoid",
+                "reset_after": False,
+                "batch_input_shape": [None, 5, 2],
+            },
+        },
         {"class_name": "Dense", "config": {"name": "d", "units": 2, "activation": "linear"}},
     ]
-    topology = {"class_name": "Sequential", "config": {"name": "s", "layers": layers}, "keras_version": "tfjs-layers 4.22.0"}
-    reference = keras2.Sequential([
-        L.GRU(3, recurrent_activation="hard_sigmoid", reset_after=False, input_shape=(5, 2)), L.Dense(2)
-    ])
+    topology = {
+        "class_name": "Sequential",
+        "config": {"name": "s", "layers": layers},
+        "keras_version": "tfjs-layers 4.22.0",
+    }
+    reference = keras2.Sequential(
+        [L.GRU(3, recurrent_activation="hard_sigmoid", reset_after=False, input_shape=(5, 2)), L.Dense(2)]
+    )
     rng = np.random.default_rng(0)
     reference.set_weights([rng.normal(size=weight.shape) for weight in reference.weights])
     names = ["g/kernel", "g/recurrent_kernel", "g/bias", "d/kernel", "d/bias"]
@@ -151,14 +163,19 @@ EDITS: dict[str, tuple[Callable[[Content], object], str]] = {
     "texts": (lambda c: first(c).update(dtype="string"), "'string'"),
     "another quantisation": (lambda c: first(c).update(quantization={"dtype": "int4"}), "int4"),
     "a scale that is none": (
-        lambda c: first(c).update(quantization={"dtype": "uint8", "scale": float("nan"), "min": 0}), "nan"
+        lambda c: first(c).update(quantization={"dtype": "uint8", "scale": float("nan"), "min": 0}),
+        "nan",
     ),
     "a weight twice": (lambda c: c["weightsManifest"][0]["weights"].append(first(c)), "twice"),
     "a weight of another name": (lambda c: first(c).update(name="elsewhere/moment"), "'elsewhere/moment'"),
     "a weight of another shape": (lambda c: first(c).update(shape=first(c)["shape"][::-1]), "(3, 3, 3, 4)"),
-    "layers of more weights": (lambda c: layers(c)[-1]["config"]["layers"][-2]["config"].update(units=2**40), "weights"),
+    "layers of more weights": (
+        lambda c: layers(c)[-1]["config"]["layers"][-2]["config"].update(units=2**40),
+        "weights",
+    ),
     "a Lambda": (
-        lambda c: layers(c).append({"class_name": "Lambda", "config": {"name": "l", "function": ["x", None, None]}}), "Lambda"
+        lambda c: layers(c).append({"class_name": "Lambda", "config": {"name": "l", "function": ["x", None, None]}}),
+        "Lambda",
     ),
     "somebody's own class": (lambda c: layers(c).append({"class_name": "Mine", "config": {"name": "m"}}), "'Mine'"),
     "layers in a loop": (looped, "Functional"),

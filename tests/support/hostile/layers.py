@@ -21,10 +21,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+from networks import tfjs
 
 from hostile.ground import CLASSES, FEATURES, SECRET, Case, Place
 from hostile.plain import ESCAPES
-from networks import tfjs
 
 Config = dict[str, Any]
 
@@ -153,7 +153,9 @@ def layered(change: Callable[[Config, Place], object] = lambda content, place: N
         rng, width = np.random.default_rng(0), 6
         shapes = {"hidden": (FEATURES, width), "last": (width, CLASSES)}
         listed = [{"class_name": "InputLayer", "config": {"batch_input_shape": [None, FEATURES], "name": "x"}}]
-        listed += [{"class_name": "Dense", "config": {"name": name, "units": shape[1]}} for name, shape in shapes.items()]
+        listed += [
+            {"class_name": "Dense", "config": {"name": name, "units": shape[1]}} for name, shape in shapes.items()
+        ]
         tables = []
         for name, (rows, columns) in shapes.items():
             tables += [(f"{name}/kernel", rng.normal(size=(rows, columns)).astype("f4"))]
@@ -228,7 +230,9 @@ SCRIPTS = {
     "a weight without end": Case("m.json", layered(vast_weight), "cannot-open", "bytes of weights"),
     "a layer without end": Case("m.json", layered(vast_layer), "cannot-open", "its layers have "),
     "a shard without end": Case("m.json", layered(shard_often), "wrong-format", "twice"),
-    "Lambda in JavaScript": Case("m.json", layered(own_layer("Lambda", function=["x"])), "cannot-open", "a Lambda layer"),
+    "Lambda in JavaScript": Case(
+        "m.json", layered(own_layer("Lambda", function=["x"])), "cannot-open", "a Lambda layer"
+    ),
     "somebody's layer": Case("m.json", layered(own_layer("Mine")), "cannot-open", "it holds 'Mine'"),
     "layers in a circle": Case("m.json", layered(in_a_circle), "cannot-open", "Functional"),
     "a graph of operations": Case("m.json", layered(of_operations), "cannot-open", "a graph model"),

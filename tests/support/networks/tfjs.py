@@ -21,7 +21,11 @@ def write(model: Any, folder: Path, *, quantised: str | None = None, shards: int
         Its ``model.json``.
     """
     topology = json.loads(model.to_json())
-    whole = {"keras_version": topology.pop("keras_version"), "backend": topology.pop("backend"), "model_config": topology}
+    whole = {
+        "keras_version": topology.pop("keras_version"),
+        "backend": topology.pop("backend"),
+        "model_config": topology,
+    }
     tables = [(weight.name.removesuffix(":0"), weight.numpy()) for weight in model.weights]
     return write_parts(folder, whole, tables, quantised=quantised, shards=shards)
 
