@@ -51,6 +51,11 @@ def external_files(model: ModelProto) -> list[str]:
     return sorted({onnx.external_data_helper.ExternalDataInfo(tensor).location for tensor in external})
 
 
+def is_half(model: ModelProto) -> bool:
+    """Whether a model computes with numbers of 16 bits, whatever it takes and gives."""
+    return any(tensor.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16) for tensor in model.graph.initializer)
+
+
 def cut(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
     """The part of a model that computes some of its tensors, and no more than that."""
     needed = set(outputs)

@@ -20,7 +20,7 @@ from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
 from deepjudge_onnx.branches import undecided, without_branches
 from deepjudge_onnx.contents import check
-from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised
+from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, is_half, quantised
 from deepjudge_onnx.loading import load
 from deepjudge_onnx.operations import LAYERS, layout, operations
 from deepjudge_onnx.order import in_order
@@ -297,7 +297,7 @@ class OnnxModel(BatchedModel):
             outputs = converted(x)
             off = np.abs(outputs - expected).max(initial=0) if outputs.shape == expected.shape else np.inf
             # So written, it refuses NaN.
-            tolerance = _HALF_TOLERANCE if expected.dtype == np.float16 else _TOLERANCE
+            tolerance = _HALF_TOLERANCE if is_half(self._model) or expected.dtype == np.float16 else _TOLERANCE
             if not off <= tolerance * np.abs(expected).max(initial=0):
                 raise ModelError(
                     f"{start} the outputs of ONNX Runtime from its conversion to PyTorch, "

@@ -117,8 +117,9 @@ def size_of(tensor: TensorProto) -> int | None:
         kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except (KeyError, TypeError):
         return None
-    # Of those of less than a byte, several are in one.
-    return None if kind.kind not in "fiub" or kind.hasobject else math.prod(tensor.dims) * kind.itemsize
+    # Of those of less than a byte, which numpy does not have, several are in one.
+    is_plain = kind.kind in "fiub" and all(size >= 0 for size in tensor.dims)
+    return math.prod(tensor.dims) * kind.itemsize if is_plain else None
 
 
 def refer(tensor: TensorProto, location: str, offset: int, length: int) -> None:

@@ -191,7 +191,7 @@ def _are_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _is_same(one: Any, other: Any) -> bool:
     if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
         return True  # what a module adds is none of its weights
-    return one.dtype == other.dtype and torch.equal(one, other)
+    return one.dtype == other.dtype and bool(torch.equal(one, other))
 
 
 def _shape(value: object) -> str:

@@ -38,7 +38,7 @@ _INPUTS = ("pixel_values", "input_values", "input_features")
 _FOREIGN = {"timm_wrapper"}
 # Numbers and parts of a network, for each that is in the file, and a few more: tables that are computed are in none.
 _PARTS, _MORE = 2, 2**24
-_MOST_MODULES = 100_000
+_MOST_MODULES = 20_000
 _INTEGERS = (torch.int8, torch.uint8, *(dtype for name, dtype in vars(torch).items() if name.startswith("float8_")))
 
 

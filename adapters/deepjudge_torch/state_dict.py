@@ -1,5 +1,6 @@
 """Files of weights alone, put into the network that the user's own code makes."""
 
+import argparse
 import contextlib
 import importlib
 import io
@@ -27,6 +28,8 @@ States = Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]
 """The state dicts in a file, each behind the keys to it."""
 
 _WHOLE = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
+# Beside weights, and no more than names and values: the settings of a training script.
+_PLAIN_OBJECTS = [argparse.Namespace]
 # How torch names what it does not load as weights.
 _PICKLED = re.compile(r"GLOBAL ([\w.]+)")
 
@@ -127,8 +130,10 @@ def _read(path: Path, kind: Kind, name: str) -> Any:
     if kind is Kind.INDEX:
         return _read_shards(path, name)
     expected = f"{name}: expected a state dict"
+    if kind in (Kind.SCRIPT, Kind.PROGRAM):
+        raise ModelError(f"{expected}, found {kind.value}")
     try:
-        with torch.sparse.check_sparse_tensor_invariants():
+        with torch.sparse.check_sparse_tensor_invariants(), torch.serialization.safe_globals(_PLAIN_OBJECTS):
             return _load(path, kind)
     except pickle.UnpicklingError as error:
         pickled = _PICKLED.search(str(error))

@@ -23,6 +23,7 @@ from deepjudge_core import (
     save_suite,
     select_seeds,
 )
+from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import FileFormatError, InputError, ModelError, UsageError
 from deepjudge_core.files.documents import plain
 from deepjudge_core.testing import NumpyModel
@@ -49,6 +50,17 @@ def test_the_victim_answers_as_it_did() -> None:
     observation = observe(toys.make_model(), suite)
     np.testing.assert_array_equal(observation.probabilities, suite.victim.probabilities)
     np.testing.assert_array_equal(observation.activations["dense2"], suite.victim.activations["dense2"])
+
+
+def test_what_is_to_be_known_of_a_model_is_noted(registry: Registry) -> None:
+    model, victim = toys.make_model(3), toys.make_model()
+    model.notes = victim.notes = ("opened so",)
+    assert observe(model, toys.suite()).notes[0] == "opened so"
+    x, _ = toys.make_inputs(victim)
+    seeds = select_seeds(victim, x, victim.predict(x).argmax(axis=1), n=8, bounds=(0, 1), force=True)
+    options = {"fgsm": {"eps": 1.0}}
+    suite = build_suite(victim, seeds, ["fgsm"], options=options, force=True, registry=registry)
+    assert suite.notes[0] == "opened so"
 
 
 def test_saved_and_read(tmp_path: Path) -> None:

@@ -48,11 +48,22 @@ def network(name: str, *, seed: int = 0, **changes: Any) -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = auto.from_config(make(num_labels=CLASSES, **changes)).eval()
+        made = auto.from_config(make(**{"num_labels": CLASSES} | changes)).eval()
         # As after training: none of its layers gives the same to all.
         for value in (*made.parameters(), *(b for b in made.buffers() if b.dtype.is_floating_point)):
             value.data += 0.2 * torch.rand_like(value)
     return made
+
+
+class Logits(torch.nn.Module):
+    """What a network answers, alone."""
+
+    def __init__(self, made: Any) -> None:
+        super().__init__()
+        self.made = made
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.made(x).logits
 
 
 def save(made: Any, folder: Path, **options: Any) -> Path:

@@ -17,8 +17,18 @@ pytest.importorskip("transformers", reason="transformers is not installed: pip i
 import deepjudge_torch  # noqa: E402
 import hugging_face  # noqa: E402
 import safetensors.torch  # noqa: E402
+from networks import formats  # noqa: E402
 
-from deepjudge_core import Access, InputSpec, open_model  # noqa: E402
+from deepjudge_core import (  # noqa: E402
+    Access,
+    InputSpec,
+    Model,
+    build_suite,
+    measure,
+    observe,
+    open_model,
+    select_seeds,
+)
 from deepjudge_core.components.opening import open_network  # noqa: E402
 from deepjudge_core.errors import MissingExtraError, ModelError  # noqa: E402
 
@@ -28,6 +38,11 @@ from deepjudge_core.errors import MissingExtraError, ModelError  # noqa: E402
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hugging_face.save(hugging_face.network("ConvNeXt"), tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def plain(small: Path) -> Model:
+    return open_model(small)
 
 
 @pytest.fixture
@@ -46,7 +61,7 @@ def answers(folder: Path, auto: Any, x: np.ndarray) -> np.ndarray:
         return own(torch.from_numpy(x)).logits.softmax(1).numpy()
 
 
-@pytest.mark.parametrize("name", ["ViT", "ResNet", "ConvNeXt", "Wav2Vec2", "AST"])
+@pytest.mark.parametrize("name", ["ViT", "ResNet", "Wav2Vec2", "AST"])
 def test_predictions_are_those_of_transformers(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     import transformers
 
@@ -67,9 +82,8 @@ def test_predictions_are_those_of_transformers(name: str, tmp_path: Path, capfd:
     assert set(model.files) == {"config.json", "model.safetensors"}
 
 
-@pytest.mark.parametrize("sharded", [False, True])
-@pytest.mark.parametrize("pickled", [False, True])
-def test_weights_in_other_files(sharded: bool, pickled: bool, small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sharded", "pickled"), [(True, False), (True, True), (False, True)])
+def test_weights_in_other_files(sharded: bool, pickled: bool, plain: Model, tmp_path: Path) -> None:
     network = hugging_face.network("ConvNeXt")
     folder = hugging_face.save(network, tmp_path / "m", max_shard_size="8KB" if sharded else "1GB")
     assert (len(list(folder.glob("*.safetensors"))) > 1) is sharded
@@ -82,7 +96,7 @@ def test_weights_in_other_files(sharded: bool, pickled: bool, small: Path, tmp_p
         (folder / "pytorch_model.bin.index.json").write_text(text)
         index.unlink()
     x = inputs((3, 16, 16))
-    np.testing.assert_array_equal(open_model(folder).predict(x), open_model(small).predict(x))
+    np.testing.assert_array_equal(open_model(folder).predict(x), plain.predict(x))
 
 
 def test_the_shape_is_that_of_the_folder(copied: Path, tmp_path: Path) -> None:
@@ -94,21 +108,20 @@ def test_the_shape_is_that_of_the_folder(copied: Path, tmp_path: Path) -> None:
     assert open_model(resnet).input.shape == (3, 16, 16)
 
 
-def test_what_it_says_of_inputs_is_said_and_not_done(copied: Path) -> None:
-    plain = open_model(copied)
+def test_what_it_says_of_inputs_is_said_and_not_done(plain: Model, copied: Path) -> None:
     settings = {"do_normalize": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.25], "do_rescale": True}
     (copied / "preprocessor_config.json").write_text(json.dumps(settings))
     model, x = open_model(copied), inputs((3, 16, 16))
     [note] = model.notes
     expect_facts(note, "scale=1,mean=0.5:0.4:0.3,std=0.2:0.2:0.25", "--suspect-input")
     np.testing.assert_array_equal(model.predict(x), plain.predict(x))
-    for other in ({"do_normalize": False}, {"do_normalize": True, "image_mean": "x", "image_std": 0}, []):
+    for other in ({"do_normalize": True, "image_mean": "x", "image_std": 0}, []):
         (copied / "preprocessor_config.json").write_text(json.dumps(other))
         assert open_model(copied).notes == ()
 
 
-def test_of_several_labels_at_once_each_has_its_probability(copied: Path) -> None:
-    plain, x = open_model(copied), inputs((3, 16, 16))
+def test_of_several_labels_at_once_each_has_its_probability(plain: Model, copied: Path) -> None:
+    x = inputs((3, 16, 16))
     logits = plain.activations(x, [list(plain.layers)[-1]])
     model = open_model(hugging_face.change(copied, problem_type="multi_label_classification"))
     [scores] = logits.values()
@@ -133,6 +146,17 @@ def without_a_weight(folder: Path) -> None:
     safetensors.torch.save_file(weights, folder / "model.safetensors")
 
 
+def cut(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def script(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with formats.silenced(*formats.OLD):
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), folder / "pytorch_model.bin")
+
+
 def quantised(folder: Path) -> None:
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     weights["classifier.weight"] = weights["classifier.weight"].to(torch.int8)
@@ -152,6 +176,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "an unknown network": (changed(model_type="no-such-network"), ("no-such-network",)),
     "more classes": (changed(id2label={str(i): str(i) for i in range(7)}, label2id={}), ("classifier.",)),
     "a weight less": (without_a_weight, ("missing", "classifier.weight")),
+    "truncated weights": (cut, (torch.__version__,)),
+    "a script for weights": (script, ("TorchScript",)),
     "integers": (quantised, ("quantised", "classifier.weight")),
 }
 
@@ -186,3 +212,34 @@ def test_transformers_is_left_as_it_was(small: Path) -> None:
     after = logging.get_verbosity(), logging.is_progress_bar_enabled(), torch.random.get_rng_state()
     assert before[:2] == after[:2]
     assert torch.equal(before[2], after[2])
+
+
+def test_all_distances_to_the_same_network_in_other_formats_are_float_errors(
+    small: Path, tmp_path: Path, registry: Any
+) -> None:
+    pytest.importorskip("onnxscript", reason="PyTorch's exporter to ONNX needs it")
+    pytest.importorskip("onnx2fx", reason="ONNX is not installed: pip install 'deepjudge[onnx]'")
+    network = hugging_face.network("ConvNeXt")
+    # Its size in bytes is that of one weight: each has a file of its own.
+    hugging_face.save(network, tmp_path / "sharded", max_shard_size=200)
+    live = hugging_face.Logits(network).eval()
+    rows = ({0: torch.export.Dim("rows")},)
+    with formats.silenced(*formats.DYNAMO):
+        torch.export.save(
+            torch.export.export(live, (torch.zeros(2, 3, 16, 16),), dynamic_shapes=rows), tmp_path / "m.pt2"
+        )
+        example = (torch.zeros(2, 3, 16, 16),)
+        torch.onnx.export(live, example, tmp_path / "m.onnx", dynamo=True, dynamic_shapes=rows, verbose=False)
+    victim, x = open_model(small, registry=registry), np.random.default_rng(3).random((80, 3, 16, 16), np.float32)
+    seeds = select_seeds(victim, x, victim.predict(x).argmax(axis=1), n=12, bounds=(0, 1), force=True)
+    options = {
+        "pgd": {"eps": 0.3, "step": 0.05, "steps": 10},
+        "neuron-corners": {"iterations": 20, "tries": 2, "per_neuron": 1},
+    }
+    suite = build_suite(victim, seeds, list(options), training_inputs=x, options=options, force=True, registry=registry)
+    for name in ("sharded", "m.pt2", "m.onnx"):
+        measured = measure(suite, observe(open_model(tmp_path / name, registry=registry), suite), registry=registry)
+        assert len(measured) == 6
+        assert all(measurement.value is not None and measurement.value < 1e-4 for measurement in measured.values()), (
+            name
+        )

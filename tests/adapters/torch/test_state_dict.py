@@ -1,5 +1,6 @@
 """State dicts, with the network that the user's own code makes."""
 
+import argparse
 import errno
 import hashlib
 import json
@@ -173,6 +174,7 @@ def prefixed(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
 OWN, AVERAGES = torch_module(1).state_dict(), torch_module(2).state_dict()
 STEPS = {"state": {0: {"exp_avg": torch.zeros(3), "step": torch.tensor(9.0)}}, "param_groups": [{"lr": 0.1}]}
 WRITTEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "DeiT": ({"model": OWN, "args": argparse.Namespace(lr=0.1, data="x"), "scaler": {"scale": 65536.0}}, ()),
     "cifar scripts": ({"net": prefixed("module.", OWN), "acc": 93.1, "epoch": 17}, ()),
     "torchvision's references": ({"model": OWN, "optimizer": STEPS, "lr_scheduler": {"last_epoch": 3}, "epoch": 2}, ()),
     "Lightning": (

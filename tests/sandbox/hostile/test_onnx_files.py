@@ -20,10 +20,9 @@ from hostile.ground import (
     rename,
 )
 
-# Beside some lies a file of weights, by whatever a model says of it.
-ALONE = CASES | {
-    name: rename(CASES[name], "needs-sandbox") for name in ("weights beside it", "weights behind their end")
-}
+# Beside some lies a file of weights.
+BESIDE = ("weights beside it", "weights of any name", "weights cut short", "weights behind their end")
+ALONE = CASES | {name: rename(CASES[name], "needs-sandbox") for name in BESIDE}
 LIMITS = ("--memory", "1GiB", "--timeout", "600")
 
 

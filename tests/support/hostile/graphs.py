@@ -83,6 +83,32 @@ def sibling(place: Place) -> str:
     return "other"
 
 
+def linked(place: Place) -> str:
+    place.path.with_name("weights.bin").symlink_to(place.canary)
+    return "weights.bin"
+
+
+def folder(place: Place) -> str:
+    place.path.with_name("weights").mkdir()
+    return "weights"
+
+
+def vast(place: Place) -> str:
+    with place.path.with_name("weights.bin").open("wb") as file:
+        file.truncate(2**36)
+    return "weights.bin"
+
+
+def short(place: Place) -> str:
+    place.path.with_name("weights.bin").write_bytes(bytes(40))
+    return "weights.bin"
+
+
+def named_freely(place: Place) -> str:
+    place.path.with_name("Größe 1%.bin").write_bytes(bytes(48))
+    return "Größe 1%.bin"
+
+
 def symbolic(place: Place) -> str:
     place.path.with_name("m.onnx.data").symlink_to(place.canary)
     return "m.onnx.data"
@@ -241,7 +267,12 @@ HOSTILE = {
     "traversal": Case("m.onnx", external(lambda p: upwards(p.canary)), "cannot-open", "no name of a file"),
     "absolute": Case("m.onnx", external(lambda p: str(p.canary)), "cannot-open", "no name of a file"),
     "through itself": Case("m.onnx", external(lambda p: f"./{upwards(p.canary)}"), "cannot-open", "no name"),
-    "sibling": Case("m.onnx", external(sibling), "cannot-open", "which cannot be read"),
+    "sibling": Case("m.onnx", external(sibling), "not-a-file", "found a hard link: give a copy"),
+    "symbolic link of any name": Case("m.onnx", external(linked), "not-a-file", "found a symbolic link"),
+    "folder for weights": Case("m.onnx", external(folder), "not-a-file", "found a folder"),
+    "vast weights beside it": Case("m.onnx", external(vast), "too-large", "allow more with --memory"),
+    "weights cut short": Case("m.onnx", external(short), "cannot-open", "'weights.bin' of 40 bytes, where 48"),
+    "weights left out": Case("m.onnx", external(lambda p: "absent.bin"), "cannot-open", "'absent.bin', which cannot be"),
     "symbolic link": Case("m.onnx", external(symbolic), "not-a-file", "found a symbolic link"),
     "hard link": Case("m.onnx", external(hard), "not-a-file", "found a hard link: give a copy"),
     "pipe for weights": Case("m.onnx", external(pipe), "not-a-file", "found a pipe"),
@@ -281,6 +312,7 @@ BENIGN = {
     "some doubling": Case("m.onnx", doubling(5)),
     "functions": Case("m.onnx", laughs(3, 3)),
     "weights beside it": Case("m.onnx", external(beside, offset=0, length=48)),
+    "weights of any name": Case("m.onnx", external(named_freely, offset=0, length=48)),
     "modules beside it": Case("m.onnx", beside_modules),
     "an honest one": Case("m.onnx", write(model())),
     "an honest one, last": Case("a b\u00e9.onnx", write(model())),

@@ -28,11 +28,22 @@ OLD = (
 _FLAT = (r"The tensor attributes (self\.[\w.]*_flat_weights\[\d+\](, )?)+ were assigned during export", UserWarning)
 # The exporter asks torch's own trees in a way that torch deprecates.
 _TREES = (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+# The same of what it calls of torch for recurrent layers; said once in a process.
+_ONCE = (
+    (r"The \.grad attribute of a Tensor that is not a leaf Tensor is being accessed", UserWarning),
+    (r"_check_is_size will be removed", FutureWarning),
+)
+DYNAMO = (_TREES, _FLAT, *_ONCE)
 # torchao is imported with what this machine has not, and takes the place of what torch had.
 _TORCHAO = ((r".*", DeprecationWarning), (r".*", UserWarning), (r".*", FutureWarning))
 
 Build = Callable[[str, int, Path], Any]
 """Makes a source of an architecture and a seed; the path is a free name without a suffix."""
+
+
+def nothing(name: str, seed: int, path: Path) -> Any:
+    """Of formats that hold none of these architectures."""
+    raise NotImplementedError
 
 
 # PyTorch
@@ -130,7 +141,7 @@ def _dynamo(module: Any, example: Any, path: Path, **options: Any) -> Path:
 
     file = path.with_suffix(".onnx")
     rows = ({0: torch.export.Dim("rows")},)
-    with silenced(_TREES, _FLAT):
+    with silenced(*DYNAMO):
         torch.onnx.export(module, (example,), file, dynamo=True, dynamic_shapes=rows, verbose=False, **options)
     return file
 
@@ -161,6 +172,16 @@ def converted(name: str, seed: int, path: Path, opset: int) -> Path:
 def half(name: str, seed: int, path: Path) -> Path:
     """Of float16, its input too."""
     return _dynamo(live(name, seed, path).half(), _example(name, 2).half(), path)
+
+
+def converted_to_half(name: str, seed: int, path: Path) -> Path:
+    """By the converter that most people take, which leaves inputs and outputs as they are if it is told to."""
+    import onnx
+    from onnxconverter_common import float16
+
+    file = dynamo(name, seed, path)
+    onnx.save(float16.convert_float_to_float16(onnx.load(file), keep_io_types=True), file)
+    return file
 
 
 def from_keras(name: str, seed: int, path: Path, **options: Any) -> Path:

@@ -57,6 +57,11 @@ _BRANCHES = {"attention": "A list of layers has no branches."}
 _PERCEPTRON = dict.fromkeys(
     ("conv1d", "conv2d", "LSTM", "GRU", "attention"), "scikit-learn's classifiers are dense networks."
 )
+_TRANSFORMERS = dict.fromkeys(
+    ARCHITECTURES,
+    "Networks of transformers' own: one of them, its `.pt2` and its ONNX are below 1e-4 from one another in all six "
+    "metrics (`tests/adapters/torch/test_huggingface.py`).",
+)
 _TFJS = {"attention": "TensorFlow.js has no attention layer."}
 _QOPERATOR = frozenset({"conv1d", "conv2d", "dense"})
 
@@ -66,10 +71,12 @@ FORMS = {
         "live `torch.nn.Module` that `torch.export` cannot export", formats.unexportable, _TORCH, shape=True
     ),
     "torch-pt2": Form("`torch.export`, `.pt2`", formats.pt2, _TORCH),
+    "torch-pt2e": Form("`torch.export` of int8: PT2E", formats.pt2e, (*_TORCH, "torchao"), None, gradients=False),
     "torch-traced": Form("TorchScript, traced", formats.traced, _TORCH, shape=True),
     "torch-scripted": Form("TorchScript, scripted", formats.scripted, _TORCH, shape=True),
     "torch-pth": Form("state dict, `.pth`", formats.state_dict, _TORCH, shape=True, arch=True),
     "torch-safetensors": Form("state dict, `.safetensors`", formats.safetensors, _TORCH, shape=True, arch=True),
+    "torch-huggingface": Form("Hugging Face folder", formats.nothing, (*_TORCH, "transformers"), without=_TRANSFORMERS),
     "onnx-dynamo": Form("ONNX by PyTorch's exporter", formats.dynamo, _ONNX),
     "onnx-old": Form("ONNX by PyTorch's old exporter", formats.old, _ONNX),
     "onnx-11": Form("ONNX of opset 11", functools.partial(formats.old, opset_version=11), _ONNX),
@@ -80,6 +87,12 @@ FORMS = {
     ),
     "onnx-fused": Form("ONNX, fused by ONNX Runtime", formats.optimised, _ONNX),
     "onnx-float16": Form("ONNX of float16", formats.half, _ONNX, bound=1e-2),
+    "onnx-converted-float16": Form(
+        "ONNX of float16 by the usual converter (onnxconverter-common)",
+        formats.converted_to_half,
+        (*_ONNX, "onnxconverter_common"),
+        bound=1e-2,
+    ),
     "onnx-qdq": Form(
         "ONNX of int8: static, QDQ", functools.partial(formats.int8, scheme="QDQ"), _ONNX, None, gradients=False
     ),

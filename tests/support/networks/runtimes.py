@@ -57,6 +57,7 @@ def _onnx(path: Path, x: np.ndarray) -> list[Any]:
 
 def _pt2(path: Path, x: np.ndarray) -> list[Any]:
     import torch
+    import torch.ao.quantization.fx._decomposed  # what PT2E quantises with
 
     with torch.no_grad():
         return [torch.export.load(path).module()(torch.from_numpy(x)).numpy()]
