@@ -616,18 +616,6 @@ def test_honest_files_of_other_makes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(answers(gzipped), expected)
 
 
-def test_a_file_of_keras_2(tmp_path: Path) -> None:
-    tf_keras = pytest.importorskip("tf_keras", reason="tf_keras is not installed")
-    x = tf_keras.Input((5, 3))
-    y = tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(4))(tf_keras.layers.GRU(4, return_sequences=True)(x))
-    model = tf_keras.Model(x, tf_keras.layers.Dense(3, activation="softmax")(tf_keras.layers.BatchNormalization()(y)))
-    with pytest.warns(UserWarning, match="HDF5"):
-        model.save(tmp_path / "m.h5")
-    opened = ADAPTER.open(tmp_path / "m.h5")
-    values = np.random.default_rng(0).random((3, 5, 3)).astype("float32")
-    np.testing.assert_allclose(opened.predict(values), model.predict(values, verbose=0), atol=1e-6)
-
-
 def test_the_vocabulary_is_of_classes_that_keras_has() -> None:
     for module, name in CLASSES:
         kind = vars(importlib.import_module(module)).get(name)

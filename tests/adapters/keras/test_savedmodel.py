@@ -496,7 +496,7 @@ def test_a_marked_folder_is_one_model(tmp_path: Path) -> None:
 
 def test_folders_are_names_in_a_tuple() -> None:
     (adapter,) = deepjudge_keras.deepjudge_adapters()
-    assert adapter.folders == ("saved_model.pb",)
+    assert adapter.folders == ("saved_model.pb", "model.json")
     with refused(PluginError, "a: ", "folders", "'model.pb'"):
         type(adapter)("a", suffixes=(), accepts=bool, open=open_model, folders="model.pb")  # type: ignore[arg-type]
 

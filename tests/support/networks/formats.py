@@ -289,6 +289,13 @@ def keras2_file(name: str, seed: int, path: Path) -> Path:
     return file
 
 
+def tfjs_layers(name: str, seed: int, path: Path) -> Path:
+    """As TensorFlow.js's converter writes a model of Keras 2: a file, and another one beside it, in a folder."""
+    from networks import keras_networks, tfjs
+
+    return tfjs.write(keras_networks.keras2(name, seed), path)
+
+
 def exported(name: str, seed: int, path: Path) -> Path:
     """By Keras' exporter to TensorFlow's format, a folder."""
     model = functional(name, seed, path)

@@ -63,11 +63,11 @@ _TRANSFORMERS = dict.fromkeys(
     "Networks of transformers' own: one of them, its `.pt2` and its ONNX are below 1e-4 from one another in all six "
     "metrics (`tests/adapters/torch/test_huggingface.py`).",
 )
-_KERAS_2 = {"attention": "Keras 3 does not read the attention layer of Keras 2; the error says so."}
 _GRU = {"GRU": "TensorFlow's converter does not quantise the loop that it makes of a GRU."}
 _PADDLE = dict.fromkeys(
     ("LSTM", "GRU", "attention"), "PaddlePaddle is too large for the tests, which write its files of these alone."
 )
+_TFJS = {"attention": "TensorFlow.js has no attention layer."}
 _QOPERATOR = frozenset({"conv1d", "conv2d", "dense"})
 
 FORMS = {
@@ -117,7 +117,8 @@ FORMS = {
     "keras-subclassed": Form("live `keras.Model`, a class of its own", formats.subclassed, _KERAS),
     "keras-file": Form("Keras, `.keras`", functools.partial(formats.keras_file, suffix=".keras"), _KERAS),
     "keras-h5": Form("Keras 3, `.h5`", functools.partial(formats.keras_file, suffix=".h5"), _KERAS),
-    "keras2-h5": Form("Keras 2, `.h5`", formats.keras2_file, (*_KERAS, "tf_keras"), without=_KERAS_2),
+    "keras2-h5": Form("Keras 2, `.h5`", formats.keras2_file, (*_KERAS, "tf_keras")),
+    "tfjs": Form("TensorFlow.js, layers model", formats.tfjs_layers, (*_KERAS, "tf_keras"), without=_TFJS),
     "keras-saved": Form("SavedModel by Keras", formats.exported, _KERAS),
     "tf-saved": Form("SavedModel of a plain signature", formats.signature, _KERAS),
     "tf-frozen": Form("TensorFlow, frozen graph", formats.frozen, (*_KERAS, *_OPENVINO), gradients=False),

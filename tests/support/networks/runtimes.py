@@ -49,6 +49,10 @@ def _of_path(path: Path, name: str, seed: int, x: np.ndarray) -> list[Any]:
         from networks import torch_networks
 
         return _of_live(torch_networks.module(name, seed), x)
+    if path.suffix == ".json":  # TensorFlow.js runs in browsers: what its file was written from
+        from networks import keras_networks
+
+        return [np.asarray(keras_networks.keras2(name, seed)(x, training=False))]
     return by_suffix[path.suffix](path, x)
 
 
