@@ -26,7 +26,8 @@ from deepjudge_core.models.model import InputSpec
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.victims import remedy
-from deepjudge_core.suites.generation import generate_suite, resolve_generators
+from deepjudge_core.suites.choice import GeneratorChoice
+from deepjudge_core.suites.generation import generate_suite
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.ranges import hull
@@ -62,7 +63,7 @@ def make_suite(
     session, settings, victim = session or Session(), settings or SuiteSettings(), Subject.of(victim)
     inputs, preprocessing, notes = plain_inputs(inputs, preprocessing or victim.query.preprocessing)
     # Before the victim is run, which may take long.
-    generators = resolve_generators(settings, session.registry.generators)
+    generators = GeneratorChoice.of(settings, session.registry.generators)
     expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
     with victim.opened(expected, session, gradients=True) as opened:
         owner = opened

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import UNSET
 
 from deepjudge_core.components.kinds import Generator
-from deepjudge_core.components.registry import Catalogue, Configured, Registry, load_registry
+from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.errors import (
     DeepJudgeError,
@@ -25,11 +25,12 @@ from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.models.prepared import Prepared
+from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
 from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.ranges import by_feature, hull, is_one
-from deepjudge_core.suites.settings import DEFAULT_GENERATORS, SuiteSettings
+from deepjudge_core.suites.settings import ANSWERING_GENERATORS, SuiteSettings
 from deepjudge_core.suites.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
 from deepjudge_core.types import Array, Layout
 
@@ -42,7 +43,7 @@ _LEAST_RANGE = 0.1  # of the seeds' range that training inputs have
 def build_suite(
     victim: Classifier,
     seeds: Seeds,
-    generators: Sequence[str] = DEFAULT_GENERATORS,
+    generators: Sequence[str] | None = None,
     *,
     training_inputs: Array | None = None,
     layout: Layout | None = None,
@@ -58,7 +59,8 @@ def build_suite(
         victim: The owner's model; behind its preprocessing (:class:`~deepjudge_core.models.prepared.Prepared`), if the
             seeds are not as it takes them.
         seeds: From :func:`~deepjudge_core.suites.seeds.select_seeds`.
-        generators: Names of generators.
+        generators: Names of generators; by default the usual ones, and of a victim without gradients one that needs
+            its answers alone.
         training_inputs: ``(m, *shape)`` inputs over which neuron ranges are taken (paper, Alg. 2); by default the
             seeds, which is noted in the suite.
         layout: Where the channels of the training inputs are, where that is known.
@@ -78,7 +80,7 @@ def build_suite(
     return generate_suite(
         complete(victim),
         seeds,
-        resolve_generators(settings, (registry or load_registry()).generators),
+        GeneratorChoice.of(settings, (registry or load_registry()).generators),
         training_inputs=training_inputs,
         layout=layout,
         layers=settings.layers,
@@ -90,7 +92,7 @@ def build_suite(
 def generate_suite(
     victim: Model,
     seeds: Seeds,
-    generators: Sequence[Configured[Generator]],
+    choice: GeneratorChoice,
     *,
     training_inputs: Array | None = None,
     layout: Layout | None = None,
@@ -98,7 +100,7 @@ def generate_suite(
     seed: int = 0,
     force: bool = False,
 ) -> Suite:
-    """Make test cases from the victim and let it answer them; as :func:`build_suite`, by configured generators."""
+    """Make test cases from the victim and let it answer them; as :func:`build_suite`, by generators that were looked up."""
     if seed < 0:
         raise UsageError(f"expected a seed of at least 0, found {seed}", code="wrong-value")
     taps = tuple(dict.fromkeys(layers)) if layers else default_layers(victim)
@@ -109,7 +111,8 @@ def generate_suite(
             raise UsageError(
                 f"{victim.name}: no layer {tap!r}; its layers are {', '.join(victim.layers)}", code="unknown-name"
             )
-    notes = list(seeds.notes)
+    generators, choice_notes = choice.for_victim(victim, seeds)
+    notes = [*seeds.notes, *choice_notes]
     if training_inputs is None:
         training_inputs = seeds.inputs
         if any(generator.component.makes == "corners" for generator in generators):
@@ -166,18 +169,6 @@ def generate_suite(
     )
 
 
-def resolve_generators(settings: SuiteSettings, generators: Catalogue[Generator]) -> tuple[Configured[Generator], ...]:
-    """The generators of a suite with all their options, looked up and checked before any model is run.
-
-    Raises:
-        UsageError: For a generator or an option that does not exist, or a value that cannot be.
-    """
-    configured = generators.configure(settings.generators, settings.options)
-    if not configured:
-        raise UsageError("expected at least one generator, found none", code="missing-value")
-    return configured
-
-
 def _check_training(victim: Model, training_inputs: Array, seeds: Seeds, layout: Layout | None) -> Array:
     # Inputs on another scale than the seeds would give limits that no neuron reaches, or that all do.
     spec = victim.input.with_layout(seeds.layout)
@@ -207,7 +198,13 @@ def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> C
     try:
         if Access.GRADIENTS in missing:
             # The adapter knows best why there are none: asking for one says it.
-            task.victim.gradient(task.seeds.inputs[:1], lambda scores, rows: np.zeros_like(scores))
+            try:
+                task.victim.gradient(task.seeds.inputs[:1], lambda scores, rows: np.zeros_like(scores))
+            except ModelError as error:
+                if error.code != ModelError.code:
+                    raise
+                way_out = " or ".join(ANSWERING_GENERATORS)
+                raise ModelError(f"{error}; of its answers alone {way_out} makes cases (--generator)") from error
         if missing:
             raise ModelError(f"{task.victim.name}: does not give {_text(missing)}, which {generator.name} needs")
         cases = generator.generate(task, **options)

@@ -13,6 +13,8 @@ from deepjudge_core.suites.seeds import Order
 from deepjudge_core.types import Layout
 
 DEFAULT_GENERATORS = ("pgd", "neuron-corners")
+ANSWERING_GENERATORS = ("square", "substitutions")
+"""What makes adversarial cases where nobody says it and the victim gives no gradients: of numbers, of tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ class SuiteSettings:
         n: Number of seeds.
         order: Which seeds.
         layers: Taps of the victim to compare; None for the default.
-        generators: Names.
+        generators: Names; None for the usual ones.
         options: Generator name to its options.
         seed: Of all randomness.
         force: Whether a suite is made on which hardly a verdict can rest.
@@ -169,11 +171,12 @@ class SuiteSettings:
         key="layers",
         tables=("suite",),
     )
-    generators: Annotated[Sequence[str], MinLen(1)] = setting(
+    generators: Annotated[Sequence[str], MinLen(1)] | None = setting(
         "what makes the test cases",
         "-g",
         "--generator",
-        default=DEFAULT_GENERATORS,
+        default=None,
+        usual=f"{','.join(DEFAULT_GENERATORS)}; {' or '.join(ANSWERING_GENERATORS)} if the victim gives no gradients",
         group="suite",
         metavar="NAME,...",
         key="generators",
