@@ -17,6 +17,7 @@ from deepjudge_core.errors import CalibrationError, DeepJudgeError, ErringVictim
 from deepjudge_core.judging.accuracy import accuracy_on_seeds
 from deepjudge_core.judging.calibration import Calibration, calibrate_by, check_not_a_control
 from deepjudge_core.judging.facts import established, same_files, same_model
+from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.nearer import explained, nearer_model
 from deepjudge_core.judging.settings import CalibrationSettings
@@ -145,7 +146,8 @@ def ask_controls(
         for subject, answer in zip(subjects, turns, strict=True):
             answers.append(answer())
             session.listener.on_answer(QueryEvent("control", subject.name, answers[-1], subject.stored))
-    metrics = session.registry.metrics.select() if metrics is None else metrics
+    if metrics is None:
+        metrics, _ = fitting_metrics(session.registry.metrics, None, Offer.of(suite))
     return calibrate_by(
         metrics, suite, answers, match=settings.match, strata=strata, far=settings.far, notes=tuple(notes)
     )
@@ -221,7 +223,10 @@ def audit(
         DeepJudgeError: When the victim, the inputs or a control cannot be used.
     """
     settings, session = settings or AuditSettings(), session or Session()
-    judge = settings.judge if isinstance(settings.judge, Judge) else Judge.of(settings.judge, session.registry)
+    judge = settings.judge
+    if not isinstance(judge, Judge):
+        offer = Offer(GeneratorChoice.of(settings.suite, session.registry.generators).makes)
+        judge = Judge.of(judge, session.registry, offer)
     if judge.settings.sequential:
         raise UsageError(
             "expected an audit of all answers, found one that asks case by case: judge suspects by a suite",

@@ -100,7 +100,7 @@ def generate_suite(
     seed: int = 0,
     force: bool = False,
 ) -> Suite:
-    """Make test cases from the victim and let it answer them; as :func:`build_suite`, by generators that were looked up."""
+    """Make test cases from the victim and let it answer them: :func:`build_suite` by generators looked up before."""
     if seed < 0:
         raise UsageError(f"expected a seed of at least 0, found {seed}", code="wrong-value")
     taps = tuple(dict.fromkeys(layers)) if layers else default_layers(victim)

@@ -89,6 +89,4 @@ def _vocabularies(task: Task) -> list[Array]:
         words = words[(low[0] <= words) & (words <= high[0])]
         return [words] * len(low)
     columns = (np.unique(column) for column in offered.T)
-    return [
-        words[(least <= words) & (words <= most)] for words, least, most in zip(columns, low, high, strict=True)
-    ]
+    return [words[(least <= words) & (words <= most)] for words, least, most in zip(columns, low, high, strict=True)]
