@@ -65,14 +65,24 @@ def make_suite(
     inputs, preprocessing, notes = plain_inputs(inputs, preprocessing or victim.query.preprocessing)
     # Before the victim is run, which may take long.
     generators = GeneratorChoice.of(settings, session.registry.generators)
+    if inputs.y is None and "mistakes" in {generator.component.makes for generator in generators.generators}:
+        raise UsageError(
+            "mistakes: expected inputs with labels, found the victim's own answers as labels, which are never wrong",
+            code="conflict",
+        )
     expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
     with victim.opened(expected, session, gradients=True) as opened:
         owner = opened
         if preprocessing is not None:
             owner = Prepared.of(opened, preprocessing, inputs.x.shape[1:], hull(inputs.bounds), inputs.layout)
-        owner, note = output_by_labels(
-            owner, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
-        )
+        note = None
+        if inputs.y is not None:
+            owner, note = output_by_labels(
+                owner, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
+            )
+        elif owner.outputs and owner.outputs.several:
+            way_out = "" if owner.outputs.named else ": no labels tell it; if it is another one, name it with --output"
+            note = f"the victim's scores are {owner.outputs}{way_out}"
         try:
             seeds = select_seeds(
                 owner,
@@ -86,7 +96,7 @@ def make_suite(
                 force=settings.force,
             )
         except (ErringVictimError, SameAnswerError) as error:
-            mend = remedy(owner, inputs, preprocessing)
+            mend = None if inputs.y is None else remedy(owner, inputs, preprocessing)
             if mend is None:
                 raise
             raise ErringVictimError(f"{error}; {mend}") from error

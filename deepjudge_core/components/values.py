@@ -62,6 +62,7 @@ class Seeds:
             asked for; None where that is not known.
         probes: Some of the inputs they were selected from, as they come, which tell how well others know the task; None
             where there are none.
+        own_labels: Whether all labels are the victim's own answers, since nobody knows the truth.
     """
 
     inputs: Array
@@ -73,6 +74,7 @@ class Seeds:
     layout: Layout | None = None
     mistakes: Mistakes | None = None
     probes: Probes | None = None
+    own_labels: bool = False
 
     @property
     def span(self) -> Any:

@@ -142,9 +142,10 @@ def calibrate_by(
             )
         accuracy = accuracy_on_seeds(suite, control)
         if accuracy and is_far(accuracy, suite) and not far:
+            whose = "" if suite.own_labels else f" accuracy of {suite.accuracy:.1%}"
             notes.append(
                 f"{control.model.name}: is left out: it classifies {accuracy.share:.1%} of the seeds correctly, which "
-                f"is far below the victim's accuracy of {suite.accuracy:.1%}; --far counts it"
+                f"is far below the victim's{whose}; --far counts it"
             )
             continue
         place = next((place for place, model in enumerate(models) if _is_same(control, model)), None)

@@ -188,6 +188,13 @@ class SuiteEntry(Document, frozen=True):
         ]
         | UnsetType
     ) = UNSET
+    labels: (
+        Annotated[
+            Literal["victim"],
+            Meta(description="That the labels are the victim's own answers; left out: those of the inputs."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class ControlEntry(Document, frozen=True, kw_only=True):

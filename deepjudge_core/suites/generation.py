@@ -166,6 +166,7 @@ def generate_suite(
         feature_bounds=by_feature(seeds.bounds),
         moments=Moments.of(training_inputs, hull(seeds.bounds), victim.input.layout or seeds.layout),
         probes=seeds.probes,
+        own_labels=seeds.own_labels,
     )
 
 

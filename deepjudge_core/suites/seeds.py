@@ -18,13 +18,17 @@ from deepjudge_core.types import Array, Bounds, Layout
 
 Order = Literal["high", "low", "balanced"]
 _LEAST_KNOWLEDGE = 0.25  # of the way from chance to all: less is no model of the task, or is not given its inputs
+_OWN_LABELS = (
+    "the labels are the victim's own answers (--labels victim): that it knows the task was not checked, and accuracies "
+    "say how often models agree with it"
+)
 _LEAST_ACCURACY = 0.5  # below it, it is said: labels or inputs may not be what the victim was trained for
 
 
 def select_seeds(
     victim: Model,
     x: Array,
-    y: Array,
+    y: Array | None,
     *,
     n: int = 1000,
     order: Order = "high",
@@ -41,7 +45,7 @@ def select_seeds(
     Args:
         victim: The owner's model.
         x: ``(m, *shape)``; channels may be first or last.
-        y: ``(m,)`` class numbers.
+        y: ``(m,)`` class numbers; None takes the victim's own answers.
         n: How many to take; all correctly classified ones where they are fewer. Of those that the victim misclassifies
             at most as many are kept beside them, evenly spread over the inputs in their order.
         order: Highest scores, lowest scores, or highest scores of each class in turn.
@@ -54,28 +58,23 @@ def select_seeds(
 
     Raises:
         InputError: When shapes, labels or values do not fit.
-        UnfitError: When the victim classifies hardly any input correctly, or the seeds are of one class.
+        UnfitError: When the victim classifies hardly any input correctly, or is hardly sure of its own answers where
+            these are the labels; or the seeds are of one class.
         ModelError: When the victim cannot be run, or answers nonsense.
         UsageError: For a number of seeds or bounds that cannot be.
     """
     if n < 1:
         raise UsageError(f"expected a positive number of seeds, found {n}", code="wrong-value")
-    x, y = as_inputs("inputs", x), as_inputs("labels", y, None)
-    if y.shape != x.shape[:1]:
-        raise InputError(f"expected one label for each input, found inputs {x.shape} and labels {y.shape}")
-    labels = y.astype(np.int64)
-    if not (labels == y).all():
-        raise InputError("expected whole class numbers as labels, found others")
-    y = labels
+    x = as_inputs("inputs", x)
+    labels = None if y is None else _class_numbers(x, as_inputs("labels", y, None), victim)
     limits = spread("inputs", bounds, x.shape[1:], layout)
     check_bounds("inputs", x, limits)
     spec = victim.input.with_layout(victim_layout or layout)
     arrange = arrangement(victim.name, x.shape[1:], spec, layout)
     inputs = np.ascontiguousarray(arrange(x))
-    if y.min() < 0 or y.max() >= victim.classes:
-        raise InputError(f"{victim.name}: expected labels 0..{victim.classes - 1}, found labels {y.min()}..{y.max()}")
     answers, _ = ask(victim, inputs, {})
     p = answers.astype(np.float64)
+    y = p.argmax(axis=1) if labels is None else labels
     correct = p.argmax(axis=1) == y
     # Evenly: the surest would be the inputs that are labelled wrong, and the first those of the first class.
     right, wrong = np.flatnonzero(correct), evenly(np.flatnonzero(~correct), n)
@@ -90,17 +89,20 @@ def select_seeds(
         ranked = _by_turns(ranked, y)
     indices, probes = ranked[:n], evenly(np.arange(len(y)), MOST_PROBES)
     accuracy = len(right) / len(y)
-    notes = list(_classes(y[right], y[indices]))
+    notes = [] if labels is not None else [_OWN_LABELS]
+    notes += _classes(y[right], y[indices])
     if alone and order != "balanced":
         notes.append(f"seeds were taken of each class in turn: the first {n} by confidence are all of one class")
-    for reason, kind in ((_erring(correct, y), ErringVictimError), (_of_one_class(y, y[indices]), UnfitError)):
+    garbled = _erring(correct, y) if labels is not None else _unsure(p)
+    for reason, kind in ((garbled, ErringVictimError), (_of_one_class(y, y[indices], own=labels is None), UnfitError)):
         if reason and not force:
             raise kind(f"{victim.name}: {reason}; --force makes the suite nevertheless")
         notes += [f"made though {reason}"] if reason else []
     if accuracy < _LEAST_ACCURACY:
         notes.append(f"the victim classifies only {accuracy:.1%} of the inputs correctly: are labels and scale right?")
     if len(indices) < n:
-        notes.append(f"{len(indices)} seeds instead of {n}: the victim classifies no more inputs correctly")
+        why = "there are no more inputs" if labels is None else "the victim classifies no more inputs correctly"
+        notes.append(f"{len(indices)} seeds instead of {n}: {why}")
     return Seeds(
         inputs[indices],
         y[indices],
@@ -109,14 +111,30 @@ def select_seeds(
         accuracy,
         tuple(notes),
         spec.layout,
-        Mistakes(inputs[wrong], y[wrong]),
+        None if labels is None else Mistakes(inputs[wrong], y[wrong]),
         Probes(inputs[probes], y[probes]),
+        own_labels=labels is None,
     )
 
 
-def _of_one_class(y: Array, seeds: Array) -> str | None:
+def _class_numbers(x: Array, y: Array, victim: Model) -> Array:
+    if y.shape != x.shape[:1]:
+        raise InputError(f"expected one label for each input, found inputs {x.shape} and labels {y.shape}")
+    labels = y.astype(np.int64)
+    if not (labels == y).all():
+        raise InputError("expected whole class numbers as labels, found others")
+    if labels.min() < 0 or labels.max() >= victim.classes:
+        raise InputError(
+            f"{victim.name}: expected labels 0..{victim.classes - 1}, found labels {labels.min()}..{labels.max()}"
+        )
+    return labels
+
+
+def _of_one_class(y: Array, seeds: Array, *, own: bool) -> str | None:
     if len(np.unique(seeds)) > 1:
         return None
+    if own and len(np.unique(y)) == 1:
+        return f"the victim gives all inputs the class {y[0]}, expected at least two classes: is their scale right?"
     if len(np.unique(y)) == 1:
         return f"all inputs are of class {y[0]}, expected at least two classes: is the file a part of a sorted one?"
     mend = "take more" if len(seeds) == 1 else "it classifies no input of another class correctly"
@@ -133,6 +151,18 @@ def _erring(correct: Array, y: Array) -> str | None:
     return (
         f"the victim classifies {correct.mean():.1%} of the inputs correctly, {knowledge:.1%} of each class on "
         f"average, expected at least {least:.1%}: are labels and scale (--scale) right?"
+    )
+
+
+def _unsure(p: Array) -> str | None:
+    # Of a victim that is right by construction: whether it knows the task can be told from its sureness alone.
+    sureness, classes = float(p.max(axis=1).mean()), p.shape[1]
+    least = 1 / classes + _LEAST_KNOWLEDGE * (1 - 1 / classes)
+    if sureness >= least:
+        return None
+    return (
+        f"the victim gives its own answers a probability of {sureness:.1%} on average, expected at least {least:.1%}: "
+        "is the scale of the inputs (--scale) right?"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, MinLen
 
 from deepjudge_core.settings import Increasing, Nonzero, OneOrEach, setting
-from deepjudge_core.suites.inputs import Inputs, load_inputs, load_training_inputs
+from deepjudge_core.suites.inputs import Inputs, LabelSource, load_inputs, load_training_inputs
 from deepjudge_core.suites.seeds import Order
 from deepjudge_core.types import Layout
 
@@ -78,12 +78,13 @@ class InputSettings(ArraySettings):
 
     Attributes:
         path: An ``.npz`` file.
+        labels: What says their classes: the file, or the victim.
         training: ``FILE.npz:KEY`` of inputs of the training set; None for those of the same file.
         layout: Where the channels of the inputs are, where their shape does not tell.
     """
 
     path: Path = setting(
-        "labelled inputs of the victim's task that it was not trained on",
+        "inputs of the victim's task that it was not trained on, with their labels",
         "--inputs",
         group="input",
         metavar="FILE.npz",
@@ -91,6 +92,14 @@ class InputSettings(ArraySettings):
         tables=("inputs",),
         sample="inputs.npz",
         reads=True,
+    )
+    labels: LabelSource = setting(
+        "what says the classes of the inputs: their file, or the victim by its own answers, if nobody knows them",
+        "--labels",
+        default="file",
+        group="input",
+        key="labels",
+        tables=("inputs",),
     )
     training: str | None = setting(
         "inputs that the victim was trained on, over which neuron ranges are taken",
@@ -127,6 +136,7 @@ class InputSettings(ArraySettings):
             bounds=self.bounds,
             training=training,
             layout=self.layout,
+            labels=self.labels,
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 from msgspec import UNSET, UnsetType
@@ -80,6 +80,8 @@ class Suite:
             one range holds for all.
         moments: Mean and deviation of the training inputs, or of the seeds; None where nobody took them.
         probes: Inputs of the task as they come, on which it is tried what a model expects of them; None for none.
+        own_labels: Whether all labels are the victim's own answers, so that its accuracy says nothing, and that of
+            others how often they agree with it.
     """
 
     seed: int
@@ -95,6 +97,7 @@ class Suite:
     feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     moments: Moments | None = None
     probes: Probes | None = None
+    own_labels: bool = False
 
     @cached_property
     def digest(self) -> str:
@@ -176,6 +179,7 @@ class _SuiteHeader(Part, frozen=True):
     notes: Lines
     feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | UnsetType = UNSET  # where one holds for all
     moments: Moments | UnsetType = UNSET
+    labels: Literal["victim"] | UnsetType = UNSET  # where the inputs had none
 
 
 def _content(suite: Suite) -> storage.Content:
@@ -191,6 +195,7 @@ def _content(suite: Suite) -> storage.Content:
         feature_bounds=suite.feature_bounds or UNSET,
         # Not where nobody took them: so what was stored before has the digest that it had.
         moments=UNSET if suite.moments is None else suite.moments,
+        labels="victim" if suite.own_labels else UNSET,
     )
     arrays = {"inputs": suite.cases.inputs, "seed_indices": suite.seed_indices}
     arrays |= {column: getattr(suite.cases, column) for column in _COLUMNS}
@@ -214,6 +219,7 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         feature_bounds=None if header.feature_bounds is UNSET else header.feature_bounds,
         moments=header.moments or None,
         probes=Probes(arrays["probes.inputs"], arrays["probes.labels"]) if "probes.inputs" in arrays else None,
+        own_labels=header.labels == "victim",
     )
 
 
