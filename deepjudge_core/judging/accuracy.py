@@ -26,8 +26,8 @@ class Accuracy:
     Attributes:
         right: So many.
         of: Number of seeds, at least 1.
-        agreement: Whether the labels are the victim's own answers: it then says how often the model agrees with the
-            victim, which a copy does more often than honest models.
+        agreement: Whether the labels are the victim's own answers, or its choice of an input's classes: it then says
+            how often the model agrees with the victim, which a copy does more often than honest models.
     """
 
     right: int
@@ -53,7 +53,7 @@ def accuracy_on_seeds(suite: Suite, observation: Observation) -> Accuracy | None
     if observation.probabilities is None:
         return None
     right = _right(suite, observation.probabilities.argmax(axis=1))
-    return Accuracy(int(right.sum()), len(right), suite.own_labels)
+    return Accuracy(int(right.sum()), len(right), suite.label_origin != "inputs")
 
 
 def errs_alike(suite: Suite, observation: Observation) -> Array | None:
@@ -86,8 +86,8 @@ def is_far(accuracy: Accuracy | None, suite: Suite) -> bool:
     """
     from scipy.stats import binom  # late, as above
 
-    # How often honest models agree with the victim nobody knows, where its answers are the labels.
-    known = _AGREEMENT if suite.own_labels else suite.accuracy
+    # How often honest models agree with the victim nobody knows, where it says or chooses the labels.
+    known = suite.accuracy if suite.label_origin == "inputs" else _AGREEMENT
     least = max(min(known, _sureness(suite)) - FAR, 0.0)
     return accuracy is not None and bool(binom.cdf(accuracy.right, accuracy.of, least) <= _LEVEL)
 

@@ -128,7 +128,7 @@ def suite_entry(suite: Suite) -> SuiteEntry:
         ),
         notes=suite.notes,
         feature_bounds=suite.feature_bounds or UNSET,
-        labels="victim" if suite.own_labels else UNSET,
+        labels=UNSET if suite.label_origin == "inputs" else suite.label_origin,
     )
 
 

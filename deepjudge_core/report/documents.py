@@ -190,8 +190,11 @@ class SuiteEntry(Document, frozen=True):
     ) = UNSET
     labels: (
         Annotated[
-            Literal["victim"],
-            Meta(description="That the labels are the victim's own answers; left out: those of the inputs."),
+            Literal["victim", "several"],
+            Meta(
+                description="Labels are the victim's own answers, or of several classes of an input the one that it "
+                "finds likeliest; left out: those of the inputs."
+            ),
         ]
         | UnsetType
     ) = UNSET

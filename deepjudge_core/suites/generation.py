@@ -27,6 +27,7 @@ from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
+from deepjudge_core.suites.labels import is_clear
 from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.ranges import by_feature, hull, is_one
@@ -37,6 +38,10 @@ from deepjudge_core.types import Array, Layout
 _SEEDS_PER_CASE = 10  # at most; where fewer seeds become cases that the victim misclassifies, they say too little
 _LEAST_MISTAKES = 10  # with fewer, one of them moves a share over them by more than 0.1
 _SATURATED, _NEARLY_ALL = 0.999, 0.95  # a probability that is said of every case; share of the adversarial cases
+_INDEPENDENT = (
+    "each class has a probability of its own: a case's label is the likeliest class, if it is clearly so, and jsd is "
+    "the mean over the classes"
+)
 _LEAST_RANGE = 0.1  # of the seeds' range that training inputs have
 
 
@@ -112,7 +117,7 @@ def generate_suite(
                 f"{victim.name}: no layer {tap!r}; its layers are {', '.join(victim.layers)}", code="unknown-name"
             )
     generators, choice_notes = choice.for_victim(victim, seeds)
-    notes = [*seeds.notes, *choice_notes]
+    notes = [*seeds.notes, *([_INDEPENDENT] if victim.independent else []), *choice_notes]
     if training_inputs is None:
         training_inputs = seeds.inputs
         if any(generator.component.makes == "corners" for generator in generators):
@@ -166,7 +171,7 @@ def generate_suite(
         feature_bounds=by_feature(seeds.bounds),
         moments=Moments.of(training_inputs, hull(seeds.bounds), victim.input.layout or seeds.layout),
         probes=seeds.probes,
-        own_labels=seeds.own_labels,
+        label_origin=seeds.label_origin,
     )
 
 
@@ -281,6 +286,8 @@ def _keep(generator: Generator, task: Task, cases: Cases) -> Array:
         return np.ones(len(cases.inputs), dtype=bool)
     answers, _ = ask(task.victim, cases.inputs, {})
     keep: Array = answers.argmax(axis=1) != _labels(cases, task.seeds)
+    if task.victim.independent:
+        keep &= is_clear(answers)
     return keep
 
 
@@ -370,7 +377,13 @@ def _own_answers(victim: Model, cases: CaseTable, taps: Sequence[str], layout: L
         raise ModelError(f"{victim.name}: {unsteady}; expected a victim that keeps to its answers")
     preprocessing = victim.preprocessing if isinstance(victim, Prepared) else None
     return Observation(
-        ModelInfo.of(victim, layout), "", probabilities, activations, layer_map, preprocessing=preprocessing
+        ModelInfo.of(victim, layout),
+        "",
+        probabilities,
+        activations,
+        layer_map,
+        preprocessing=preprocessing,
+        independent=bool(victim.independent),
     )
 
 

@@ -14,6 +14,7 @@ from numpy.lib.format import MAGIC_PREFIX, read_array_header_1_0, read_array_hea
 
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.files.reading import LARGEST_ARRAYS, open_regular
+from deepjudge_core.suites.labels import as_numbers
 from deepjudge_core.suites.ranges import is_one, own_ranges, spread
 from deepjudge_core.text import clean
 from deepjudge_core.types import Array, Bounds, Layout
@@ -37,7 +38,8 @@ class Inputs:
 
     Attributes:
         x: ``(n, *shape)`` float32.
-        y: ``(n,)`` int64; None where nobody knows them, and the victim's own answers are taken.
+        y: ``(n,)`` int64; ``(n, classes)`` of 0 and 1 where an input has several classes at once; None where nobody
+            knows them, and the victim's own answers are taken.
         bounds: Least and greatest value that an input may have: two numbers, or two arrays of an input's shape where
             features or channels have ranges of their own.
         training: ``(n, *shape)`` float32, inputs of the victim's training set, where they are known.
@@ -59,14 +61,14 @@ class Inputs:
 
     @property
     def labels(self) -> Array:
-        """Their labels, for what cannot do without.
+        """``(n,)`` their labels, for what cannot do without.
 
         Raises:
-            InputError: When there are none.
+            InputError: When there are none, or several for an input.
         """
         if self.y is None:
             raise InputError("expected a label for each input, found none")
-        return self.y
+        return as_numbers(self.y)
 
 
 def as_inputs(source: str, values: object, dtype: type[np.generic] | None = np.float32) -> Array:
@@ -130,11 +132,11 @@ def load_inputs(
     with _open(path) as archive:
         keys = archive.files
         if labels == "victim":
-            found_x, classes = _key(path, keys, x, usual), None
+            found_x, found_y = _key(path, keys, x, usual), None
         else:
             found_x, found_y = _keys(path, keys, x, y, usual)
-            classes = _labels(path, found_y, _array(path, archive, found_y))
         raw = _array(path, archive, found_x)
+        classes = None if found_y is None else _labels(path, found_y, _array(path, archive, found_y))
         beside = None
         if training is None and found_x == "x_test" and TRAINING_KEY in keys:
             training = beside = _scaled(path, TRAINING_KEY, _array(path, archive, TRAINING_KEY), scale)
@@ -364,9 +366,11 @@ def _scaled(path: Path, key: str, raw: Array, scale: float) -> Array:
 
 def _labels(path: Path, key: str, raw: Array) -> Array:
     labels = raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 1 else raw
-    if labels.ndim != 1:
-        advice = "; of one-hot rows store argmax(axis=1)" if labels.ndim == 2 else ""
-        raise InputError(f"{path}: expected one class number per input under {key!r}, found shape {raw.shape}{advice}")
+    if labels.ndim != 1 and not (labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all()):
+        raise InputError(
+            f"{path}: expected one class number per input under {key!r}, or 0 and 1 for each class, found shape "
+            f"{raw.shape}"
+        )
     with np.errstate(invalid="ignore"):  # NaN becomes some number, and is found by the comparison
         numbers = labels.astype(np.int64)
     if not (numbers == labels).all():

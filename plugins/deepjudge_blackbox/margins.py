@@ -6,6 +6,7 @@ from deepjudge_core.models.model import Model
 from deepjudge_core.types import Array
 
 _LEAST = 1e-30  # of a probability: float32 has hardly smaller ones
+_LEAST_REST = 2.0**-25  # of what is left of 1: half a step of float32
 _DIGITS = 3  # what differs by less is rounding, which must not lead a search elsewhere
 
 
@@ -24,12 +25,17 @@ class Questions:
     def margins(self, x: Array, labels: Array) -> Array:
         """``(n,)`` logarithm of the label's probability over that of the likeliest other class; below 0 it errs.
 
+        Of classes with a probability each it is the difference of their log-odds.
+
         Args:
             x: ``(n, *shape)``.
             labels: ``(n,)`` ground truth.
         """
         self.asked += len(x)
-        logs = np.log(np.maximum(self._victim.predict(x).astype(np.float64), _LEAST))
+        answers = self._victim.predict(x).astype(np.float64)
+        logs = np.log(np.maximum(answers, _LEAST))
+        if self._victim.independent:
+            logs -= np.log(np.maximum(1 - answers, _LEAST_REST))
         each = np.arange(len(labels))
         own = logs[each, labels]
         logs[each, labels] = -np.inf

@@ -61,10 +61,12 @@ _ACCURACY = (
     "Accuracy is that on the inputs offered as seeds for the victim, and on the seeds, which the victim classifies "
     "correctly, for suspects."
 )
-_OWN_LABELS = (
-    "Nobody knows the classes of the inputs: the labels are the victim's own answers. Accuracy says how often a model "
-    "agrees with it on the seeds."
-)
+_ORIGINS = {
+    "victim": "Nobody knows the classes of the inputs: the labels are the victim's own answers. Accuracy says how "
+    "often a model agrees with it on the seeds.",
+    "several": "Inputs have several classes, of which the victim's likeliest is the label. Accuracy says how often "
+    "that is a right one of the inputs offered as seeds, and for suspects, how often they find the same one likeliest.",
+}
 
 
 def audit_page(report: AuditReport) -> Page:
@@ -163,7 +165,7 @@ def _compared(report: AuditReport) -> Section:
             },
             tall=True,
         ),
-        Paragraph(_OWN_LABELS if report.suite.labels else _ACCURACY),
+        Paragraph(_ORIGINS[report.suite.labels] if report.suite.labels else _ACCURACY),
         Table("How they were compared", ["what", "as recorded"], [[text(what), cell] for what, cell in facts]),
         Paragraph("Test cases were made from the victim by:"),
         Bullets(generators),
