@@ -85,9 +85,9 @@ class Judge:
                 another, and metrics of which the suite offers none.
             PluginError: For a name that two distributions claim.
         """
-        if offer is None or settings.sequential:  # which goes by cases and not by metrics
-            metrics, note = registry.metrics.select(settings.metrics), None
-        else:
+        metrics: Sequence[Metric] = registry.metrics.select(settings.metrics)
+        note = None
+        if offer is not None and not settings.sequential:  # which goes by cases and not by metrics
             metrics, note = fitting_metrics(registry.metrics, settings.metrics, offer)
         resolved = cls._of(settings, metrics, registry.rules[settings.rule])
         resolved._check()

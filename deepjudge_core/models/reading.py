@@ -28,14 +28,11 @@ class Read(Model):
             model: The model.
             independent: Whether each class has a probability of its own.
         """
-        for name in (*_SAME, *Model.__annotations__):
+        self.name, self.framework, self.digest = model.name, model.framework, model.digest
+        self.access, self.input, self.classes, self.layers = model.access, model.input, model.classes, model.layers
+        for name in Model.__annotations__:
             setattr(self, name, getattr(model, name))
         self.model, self.independent = model, independent
-
-    @property
-    def differs(self) -> bool:
-        """Whether it is known to end in another function than it is read by."""
-        return self.model.independent is not None and self.model.independent != self.independent
 
     def predict(self, x: Array) -> Array:
         """See :class:`Model`."""
@@ -71,6 +68,3 @@ class Read(Model):
         if self.model.independent:
             scores -= np.log(np.maximum(1 - wide, _LEAST_REST))
         return scores
-
-
-_SAME = ("name", "framework", "digest", "access", "input", "classes", "layers")

@@ -179,11 +179,13 @@ def unsaturated(observation: Observation, limit: float) -> Array:
         observation: Whose probabilities are known.
         limit: A probability above this is all but sure.
     """
-    p = np.asarray(observation.probabilities)
+    p: Array = np.asarray(observation.probabilities)
     if not observation.independent:
-        return p[p.max(axis=1) < limit]
+        few: Array = p[p.max(axis=1) < limit]
+        return few
     open_ones = (p > 1 - limit) & (p < limit)
-    return np.where(open_ones, p, 0)[open_ones.any(axis=1)]
+    values: Array = np.where(open_ones, p, 0)[open_ones.any(axis=1)]
+    return values
 
 
 def save_observation(path: Path, observation: Observation) -> None:
