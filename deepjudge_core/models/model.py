@@ -380,7 +380,9 @@ class BatchedModel(Model, abc.ABC):
         return bool(outputs.min() < 0.5 < outputs.max()) or self._stays_in_0_to_1(x)
 
     def _are_sigmoids(self, outputs: Array, x: Array) -> bool:
-        if not _lie_in_0_to_1(outputs):
+        sums = outputs.sum(axis=1, dtype=np.float64)
+        # Sums that are one and the same are of probabilities that something was done to.
+        if not _lie_in_0_to_1(outputs) or (len(sums) > 1 and float(np.ptp(sums)) <= EXACT):
             return False
         try:
             return self._stays_in_0_to_1(x)
