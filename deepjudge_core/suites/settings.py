@@ -84,7 +84,7 @@ class InputSettings(ArraySettings):
     """
 
     path: Path = setting(
-        "inputs of the victim's task that it was not trained on, with their labels",
+        "labelled inputs of the victim's task that it was not trained on",
         "--inputs",
         group="input",
         metavar="FILE.npz",
@@ -94,7 +94,7 @@ class InputSettings(ArraySettings):
         reads=True,
     )
     labels: LabelSource = setting(
-        "what says the classes of the inputs: their file, or the victim by its own answers, if nobody knows them",
+        "labels of the file, or the victim's own answers",
         "--labels",
         default="file",
         group="input",

@@ -559,7 +559,7 @@ class Recorder:
         task = [total, 0]
         self.tasks.append(task)
 
-        def advance(units: int) -> None:
+        def advance(units: int, note: str = "") -> None:
             task[1] += units
 
         yield advance
