@@ -194,14 +194,20 @@ class Metrics(Catalogue[Metric]):
             UsageError, PluginError: As ``self[name]`` for a name that was given.
         """
         if names is None:
-            # What others installed adds no vote, and takes none away by claiming its name.
-            own = ([(p, m) for p, m in claims if not p.foreign] for claims in self._claims.values())
-            return [metric for claims in own if len(claims) == 1 for plugin, metric in claims if plugin.offers(metric)]
+            return [metric for metric in self.own() if self.owner(metric).offers(metric)]
         if isinstance(names, str):
             return super().select(names)
         names = list(names)
         every = [metric.name for metric in super().select()] if ALL_METRICS in names else []
         return super().select([*(name for name in names if name != ALL_METRICS), *every])
+
+    def own(self) -> list[Metric]:
+        """Those of this distribution, and of plugins that a program handed over, also such as are taken by name only.
+
+        What others installed adds no vote, and takes none away by claiming its name.
+        """
+        own = ([(p, m) for p, m in claims if not p.foreign] for claims in self._claims.values())
+        return [metric for claims in own if len(claims) == 1 for _, metric in claims]
 
 
 class Adapters(Catalogue[Adapter]):

@@ -113,6 +113,9 @@ class Model(Classifier, Protocol):
         isolation: How it is kept from all but answering.
         outputs: Its outputs, and the one that holds its scores; None where it has one, or the adapter does not know.
         notes: What a reader should know of how it was opened.
+        independent: Whether each class has a probability of its own, as of one sigmoid for each, so that several may be
+            likely at once; False where classes exclude one another; None where it gives scores and does not say, or
+            its first answers are going to tell.
     """
 
     unseen: str | None = None
@@ -122,6 +125,13 @@ class Model(Classifier, Protocol):
     isolation: Isolation = Isolation.NONE
     outputs: Outputs | None = None
     notes: tuple[str, ...] = ()
+    independent: bool | None = None
+
+    def reading(self, independent: bool) -> "Model":
+        """The same model, its scores read as those of classes with a probability each, or of such as exclude others."""
+        from deepjudge_core.models.reading import Read  # which is a model itself
+
+        return Read(self, independent)
 
     def with_output(self, place: int) -> "Model":
         """The same model, its scores in another of its outputs.
@@ -176,6 +186,14 @@ def softmax(logits: Array) -> Array:
     return probabilities
 
 
+def sigmoid(logits: Array) -> Array:
+    """The sigmoid of each value, in float64 inside and float32 outside."""
+    wide = logits.astype(np.float64)
+    # 1 / (1 + exp(-z)), without an overflow.
+    probabilities: Array = (0.5 * (1 + np.tanh(wide / 2))).astype(np.float32)
+    return probabilities
+
+
 class BatchedModel(Model, abc.ABC):
     """The part of a :class:`Model` that is the same for every framework: batches, padding, probabilities.
 
@@ -183,12 +201,13 @@ class BatchedModel(Model, abc.ABC):
     batches of exactly that size, the last one padded by repeating its last row, and so do those of a least size.
 
     A model with one output is a classifier of two classes, with logits ``(0, z)``. Its output is z, or p = sigmoid(z).
+    One that ends in several sigmoids gives each class a probability of its own.
 
     An adapter that finds no final softmax or sigmoid in the graph cannot always say that the output is no probability:
     there are those written by hand, means of several, calibrated ensembles. This is told by the values of the first
     batch: of several outputs, by sums of 1; of one, by all lying in 0..1, some below 0.5 and some above, since a logit
     of that range would give all inputs one class. Where they lie on one side, inputs far from those that were asked
-    decide: a probability stays in 0..1 there.
+    decide: a probability stays in 0..1 there. So do several sigmoids, whose sums are none of 1.
 
     From then on the last tap is what the softmax, or sigmoid, gives the probabilities back from: their logarithm, or
     log(p / (1 - p)).
@@ -243,6 +262,7 @@ class BatchedModel(Model, abc.ABC):
         self._scores = scores
         certain = scores is not Scores.UNKNOWN and (scores is not Scores.LOGITS or self._binary)
         self._gives_probabilities: bool | None = False if certain else None
+        self.independent = self._are_independent()
         self._tolerance = self._LATER_TOLERANCE
         row = int(np.prod([axis or 1 for axis in input.shape]))
         default = max(1, min(self._MAX_BATCH, self._BATCH_VALUES // max(row, 1)))
@@ -325,6 +345,11 @@ class BatchedModel(Model, abc.ABC):
             parts.append(self.backward(batch, padded, target)[:size])
         return np.concatenate(parts).astype(np.float32, copy=False)
 
+    def _are_independent(self) -> bool | None:
+        if self._binary or self._scores in (Scores.PROBABILITIES, Scores.LOG_PROBABILITIES):
+            return False
+        return True if self._scores is Scores.SIGMOIDS else None
+
     def _answer(self, batch: Array, rows: slice, layers: Sequence[str] | None) -> list[Array]:
         outputs = self.forward(batch, layers)
         for output in outputs:
@@ -346,12 +371,30 @@ class BatchedModel(Model, abc.ABC):
         allowed = slack(first)
         self._gives_probabilities = self._are_probabilities(first, max(EXACT, allowed))
         self._tolerance = max(self._LATER_TOLERANCE, allowed)
+        if self._gives_probabilities:
+            self.independent = False
+        elif self._scores is Scores.UNKNOWN and self._are_sigmoids(first, x):
+            self._gives_probabilities = self.independent = True
 
     def _is_one_probability(self, outputs: Array, x: Array) -> bool:
         if not _lie_in_0_to_1(outputs):
             return False
-        if outputs.min() < 0.5 < outputs.max():
-            return True
+        return bool(outputs.min() < 0.5 < outputs.max()) or self._stays_in_0_to_1(x)
+
+    def _are_sigmoids(self, outputs: Array, x: Array) -> bool:
+        sums = outputs.sum(axis=1, dtype=np.float64)
+        # Sums that are one and the same are of probabilities that something was done to.
+        if not _lie_in_0_to_1(outputs) or (len(sums) > 1 and float(np.ptp(sums)) <= EXACT):
+            return False
+        try:
+            return self._stays_in_0_to_1(x)
+        except ModelError:  # of inputs that cannot be taken so far, such as tokens
+            if outputs.min() < 0.25 and outputs.max() > 0.75:
+                return True
+            raise
+
+    def _stays_in_0_to_1(self, x: Array) -> bool:
+        # Also far from what it was asked, as probabilities do.
         rows = np.asarray(x[: self._FEW], np.float32)
         signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), rows.shape)
         far = np.concatenate([factor * part for factor in self._FAR for part in (rows, -rows, signs)])
@@ -367,8 +410,8 @@ class BatchedModel(Model, abc.ABC):
 
     def _undecided(self) -> ModelError:
         return ModelError(
-            f"{self.name}: expected one output that is known as a logit or as a probability, found answers in 0..1 "
-            "that may be either: ask inputs of both classes first"
+            f"{self.name}: expected an output that is known as scores or as probabilities, found answers in 0..1 that "
+            "may be either: ask inputs of all classes first"
         )
 
     @staticmethod
@@ -377,13 +420,14 @@ class BatchedModel(Model, abc.ABC):
         return bool((raw >= 0).all() and (np.abs(sums - 1) <= tolerance).all())
 
     def _from_probabilities(self, p: Array) -> Array:
-        # What the softmax, or for one output the sigmoid, makes them of.
-        valid = _lie_in_0_to_1(p, EXACT) if self._binary else self._are_probabilities(p, self._tolerance)
+        # What the softmax, or for one output or independent ones the sigmoid, makes them of.
+        each = self._binary or self.independent
+        valid = _lie_in_0_to_1(p, EXACT) if each else self._are_probabilities(p, self._tolerance)
         if not valid:
             raise ModelError(f"{self.name}: expected probabilities, as its first answers were, found other numbers")
         wide = p.astype(np.float64)
         scores = np.log(np.maximum(wide, self._LEAST))
-        if self._binary:
+        if each:
             scores -= np.log(np.maximum(1 - wide, self._LEAST_REST))
         logits: Array = scores.astype(np.float32)
         return logits
@@ -393,7 +437,7 @@ class BatchedModel(Model, abc.ABC):
         # 1 / p, log(p / (1 - p)) has 1 / (p (1 - p)).
         least = max(self._LEAST, np.finfo(p.dtype).tiny)
         inside, slope = p > least, np.maximum(p, least)
-        if self._binary:
+        if self._binary or self.independent:
             inside, slope = inside & (p < 1), slope * np.maximum(1 - p, self._LEAST_REST)
         derivative: Array = np.where(inside, cotangent / slope, 0).astype(cotangent.dtype)
         return derivative
@@ -423,7 +467,8 @@ class BatchedModel(Model, abc.ABC):
         if raw.ndim != 2 or raw.shape[1] != (1 if self._binary else self.classes):
             raise ModelError(f"{self.name}: expected an output of {self.classes} classes, found shape {raw.shape[1:]}")
         if self._gives_probabilities and not self._binary:
-            return softmax(self._from_probabilities(raw))
+            logits = self._from_probabilities(raw)
+            return np.clip(raw, 0, 1).astype(np.float32, copy=False) if self.independent else softmax(logits)
         if self._scores in (Scores.LOGITS, Scores.UNKNOWN) and not self._gives_probabilities:
             return softmax(np.concatenate([np.zeros_like(raw), raw], axis=1) if self._binary else raw)
         if self._binary:

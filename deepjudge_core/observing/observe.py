@@ -82,6 +82,7 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
         notes=(
             *model.notes,
             *output_notes,
+            *_reading_notes(model, suite),
             *answered.notes,
             *mapped.notes,
             *_layer_notes(chosen, layer_map, *on_seeds),
@@ -89,6 +90,7 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
         unsteady=unsteady,
         tried=answered.tried,
         accuracy=answered.accuracy,
+        independent=suite.victim.independent,
     )
 
 
@@ -107,7 +109,7 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
         ModelError: When the model takes other inputs or has other classes; and what is returned, as :func:`ask`.
         UsageError: When ``asking`` names what does not exist.
     """
-    model = only_output(model, suite, asking)
+    model = only_output(model, suite, asking).reading(suite.victim.independent)
     arrange, preprocessing = _arrangement(model, suite, asking), asking.preprocessing or suite.victim.preprocessing
     prepare, inputs = _prepare(model, suite, asking, arrange, preprocessing), suite.cases.inputs
     expected = suite.victim.model.classes
@@ -120,6 +122,17 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
         return int(answers[0, columns].argmax())
 
     return label
+
+
+def _reading_notes(model: Model, suite: Suite) -> tuple[str, ...]:
+    # Once it was asked: its first answers may tell what it ends in.
+    expected = suite.victim.independent
+    if model.independent is None and expected:
+        return ("its scores are read as a sigmoid for each class, as the victim's",)
+    if bool(model.independent) == expected:
+        return ()
+    ends, victim = ("a sigmoid for each class", "a softmax")[:: -1 if expected else 1]
+    return (f"it ends in {ends} and the victim in {victim}: its scores are read as the victim's",)
 
 
 def _choose_output(model: Model, suite: Suite, asking: QuerySettings) -> tuple[Model, tuple[str, ...], str | None]:
@@ -204,7 +217,7 @@ class _Questioner:
     def __init__(
         self, model: Model, suite: Suite, asking: QuerySettings, arrange: Prepare, layer_map: Mapping[str, str]
     ) -> None:
-        self._model, self._suite, self._asking = model, suite, asking
+        self._model, self._suite, self._asking = model.reading(suite.victim.independent), suite, asking
         self._arrange, self._layer_map = arrange, layer_map
         self._clean = np.flatnonzero(suite.rows("clean"))
         self._labels = suite.cases.labels[self._clean]
@@ -287,7 +300,7 @@ class _Questioner:
         correctness = self._correctness(self._map(answers, rows, labels), rows, labels)
         if correctness.right.mean() > _ORDERED or self._order is None:
             return correctness
-        ordered = map_classes(answers, rows, labels, self._suite.victim.model.classes, self._order)
+        ordered = self._map(answers, rows, labels, self._order)
         return max(correctness, self._correctness(ordered, rows, labels), key=lambda one: one.right.mean())
 
     @cached_property
@@ -307,8 +320,10 @@ class _Questioner:
     def _prepare(self, preprocessing: Preprocessing | None) -> Prepare:
         return _prepare(self._model, self._suite, self._asking, self._arrange, preprocessing)
 
-    def _map(self, answers: Array, clean: Array, labels: Array) -> ClassMapping:
-        return map_classes(answers, clean, labels, self._suite.victim.model.classes, self._asking.classes)
+    def _map(self, answers: Array, clean: Array, labels: Array, order: tuple[int, ...] | None = None) -> ClassMapping:
+        victim = self._suite.victim
+        order = order or self._asking.classes
+        return map_classes(answers, clean, labels, victim.model.classes, order, independent=victim.independent)
 
     @staticmethod
     def _correctness(mapped: ClassMapping, rows: Array, labels: Array) -> Correctness:

@@ -229,8 +229,8 @@ class RemoteModel(Model):
             worker: The worker.
             described: What the model is, of what it says of itself.
             isolation: How it is kept.
-            values: What it says of itself: beside the description ``unseen``, ``fixed_batch``, ``outputs`` and
-                ``notes`` as :class:`~deepjudge_core.models.model.Model` has them.
+            values: What it says of itself: beside the description ``unseen``, ``fixed_batch``, ``outputs``,
+                ``notes`` and ``independent`` as :class:`~deepjudge_core.models.model.Model` has them.
             output: The output that it is asked by, if not the one that it was opened with.
         """
         info = described(values)
@@ -242,6 +242,7 @@ class RemoteModel(Model):
         unseen, fixed = values.get("unseen"), values.get("fixed_batch")
         self.unseen = None if unseen is None else clean(str(unseen), _LONGEST_REASON)
         self.notes = _clean_notes(values.get("notes"))
+        self._learn(values)
         self.fixed_batch = fixed if isinstance(fixed, int) and fixed > 0 else None
         try:
             said = values.get("outputs")
@@ -285,6 +286,7 @@ class RemoteModel(Model):
         while "rows" in (message := self._worker.receive(expected)).values:
             [scores] = message.arrays
             self._worker.send({}, [np.asarray(cotangent(scores, _rows(message.values, len(x))), scores.dtype)])
+        self._learn(message.values)
         return message.arrays[0]
 
     def _ask(self, what: str, x: Array, layers: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> Sequence[Array]:
@@ -294,10 +296,18 @@ class RemoteModel(Model):
                 f"{self.name}: expected an answer of at most 2 GiB, found {size / 2**30:.1f}", code="too-large"
             )
         self._send(what, x, layers)
-        arrays = self._worker.receive(lambda values: [ArraySpec(shape) for shape in shapes]).arrays
+        message = self._worker.receive(lambda values: [ArraySpec(shape) for shape in shapes])
+        self._learn(message.values)
+        arrays = message.arrays
         if not all(np.isfinite(array).all() for array in arrays):
             raise ModelError(f"{self.name}: expected numbers, found NaN or infinity", code="bad-answer")
         return arrays
+
+    def _learn(self, values: Mapping[str, Any]) -> None:
+        # What kind of probabilities it gives; that is for once, whatever it says later.
+        independent = values.get("independent")
+        if self.independent is None and isinstance(independent, bool):
+            self.independent = independent
 
     def _send(self, what: str, x: Array, layers: Sequence[str]) -> None:
         places = {name: place for place, name in enumerate(self.layers)}

@@ -13,6 +13,7 @@ from deepjudge_core.components.values import Answers, CaseSet, Probes
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Json, Lines, Part, Share, parse, plain
+from deepjudge_core.suites.labels import LabelOrigin
 from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation, ObservationHeader
 from deepjudge_core.types import Array
@@ -80,6 +81,8 @@ class Suite:
             one range holds for all.
         moments: Mean and deviation of the training inputs, or of the seeds; None where nobody took them.
         probes: Inputs of the task as they come, on which it is tried what a model expects of them; None for none.
+        label_origin: Where the labels are from. If the victim says or chooses them, the accuracy of others says how
+            often they agree with it; if it says them, its own says nothing.
     """
 
     seed: int
@@ -95,6 +98,7 @@ class Suite:
     feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     moments: Moments | None = None
     probes: Probes | None = None
+    label_origin: LabelOrigin = "inputs"
 
     @cached_property
     def digest(self) -> str:
@@ -132,6 +136,7 @@ class Suite:
             activations={layer: _fixed(values[rows]) for layer, values in observation.activations.items()},
             made_for={layer: _fixed(neurons) for layer, neurons in made_for.items()},
             seed_labels=seed_labels,
+            independent=observation.independent,
         )
 
 
@@ -179,6 +184,7 @@ class _SuiteHeader(Part, frozen=True):
     notes: Lines
     feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | UnsetType = UNSET  # where one holds for all
     moments: Moments | UnsetType = UNSET
+    labels: LabelOrigin | UnsetType = UNSET  # where they are not those of the inputs
 
 
 def _content(suite: Suite) -> storage.Content:
@@ -194,6 +200,7 @@ def _content(suite: Suite) -> storage.Content:
         feature_bounds=suite.feature_bounds or UNSET,
         # Not where nobody took them: so what was stored before has the digest that it had.
         moments=UNSET if suite.moments is None else suite.moments,
+        labels=UNSET if suite.label_origin == "inputs" else suite.label_origin,
     )
     arrays = {"inputs": suite.cases.inputs, "seed_indices": suite.seed_indices}
     arrays |= {column: getattr(suite.cases, column) for column in _COLUMNS}
@@ -217,6 +224,7 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         feature_bounds=None if header.feature_bounds is UNSET else header.feature_bounds,
         moments=header.moments or None,
         probes=Probes(arrays["probes.inputs"], arrays["probes.labels"]) if "probes.inputs" in arrays else None,
+        label_origin="inputs" if header.labels is UNSET else header.labels,
     )
 
 
@@ -295,6 +303,12 @@ def check_suite(suite: Suite, observation: Observation) -> None:
             f"{observation.model.name}: answers the suite {observation.suite[:12]}, expected this suite "
             f"{suite.digest[:12]}"
         )
+    if observation.independent != suite.victim.independent:
+        kinds = [
+            f"classes {'each by itself' if one else 'that exclude one another'}"
+            for one in (suite.victim.independent, observation.independent)
+        ]
+        raise FileFormatError(f"{observation.model.name}: expected probabilities of {kinds[0]}, found {kinds[1]}")
     # An observation is somebody else's file: its parts agree with one another, but do they with the suite?
     if observation.activations and set(observation.activations) != set(suite.layers):
         raise FileFormatError(
