@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, inliner
 from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.models.adapters import prefixed, readable
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
-from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
+from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax, row_width
 from deepjudge_core.models.taps import Place, Tap, find_taps
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
@@ -22,7 +22,7 @@ from deepjudge_onnx.branches import undecided, without_branches
 from deepjudge_onnx.contents import check, check_external
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, quantised
 from deepjudge_onnx.operations import LAYERS, layout, operations
-from deepjudge_onnx.places import find_place, find_unflattened, reduce
+from deepjudge_onnx.places import find_place, find_scores, find_unflattened, reduce
 from deepjudge_onnx.plain import plain, with_real_scores
 from deepjudge_onnx.runtime import onnxruntime
 from deepjudge_onnx.sizes import with_free_rows, without_sizes
@@ -226,6 +226,8 @@ class OnnxModel(BatchedModel):
             if tap.unflattened:
                 wide = [np.shape(self._run([tap.unflattened], x)[0]) for x in self._samples]
                 place = find_unflattened(of_tap, wide, rows, tap.channel)
+            if tap is taps[-1] and len(of_tap[0]) != 2:
+                place = find_scores(of_tap, rows)
             channel = tap.channel if not tap.unflattened else -1 % len(of_tap[0])
             places[tap.name] = place or find_place(of_tap, rows, channel)
         if places[names[-1]] is None:
@@ -309,10 +311,11 @@ def _output(name: str, values: Sequence[object], rows: Sequence[int]) -> Output:
     arrays = [value for value in values if isinstance(value, np.ndarray)]
     if len(arrays) < len(rows):
         return Output(name, f"a {type(values[0]).__name__}", None)
-    first, widths = arrays[0], {value.shape[1:] for value in arrays}
-    by_rows = all(value.ndim == 2 and len(value) == n for value, n in zip(arrays, rows, strict=True))
-    if by_rows and len(widths) == 1 and first.dtype.kind == "f":
-        return Output(name, f"(n, {first.shape[1]})", first.shape[1], all(map(is_softmax, arrays)))
+    first, shapes = arrays[0], {value.shape[1:] for value in arrays}
+    by_rows = all(value.shape[:1] == (n,) for value, n in zip(arrays, rows, strict=True))
+    if by_rows and len(shapes) == 1 and first.dtype.kind == "f" and row_width(first.shape[1:]) is not None:
+        softmax = all(is_softmax(value.reshape(len(value), -1)) for value in arrays)
+        return Output.of_scores(name, first.shape[1:], softmax=softmax)
     kind = "" if first.dtype.kind == "f" else f" of {first.dtype}"
     return Output(name, f"{first.shape}{kind} for n = {rows[0]}", None)
 

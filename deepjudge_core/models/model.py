@@ -11,7 +11,7 @@ import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.isolation import Isolation
-from deepjudge_core.models.outputs import Outputs
+from deepjudge_core.models.outputs import Outputs, row_width
 from deepjudge_core.models.resolution import EXACT, divided, slack, slack_of_bits
 from deepjudge_core.types import Array, Layout
 
@@ -249,7 +249,10 @@ class BatchedModel(Model, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
-        """Run one batch: the neuron outputs ``(rows, neurons)`` at each tap, or ``[output]`` for None."""
+        """Run one batch: the neuron outputs ``(rows, neurons)`` at each tap, or for None ``[output]``.
+
+        The output is a row of scores for each input, perhaps with axes of one place, or without one for the classes.
+        """
 
     @abc.abstractmethod
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
@@ -330,6 +333,8 @@ class BatchedModel(Model, abc.ABC):
                 raise ModelError(f"{self.name}: expected real numbers, found {output.dtype}")
             if output.shape[:1] != (len(batch),):  # also where there are more, of which no one knows whose they are
                 raise ModelError(f"{self.name}: expected answers to {len(batch)} inputs, found shape {output.shape}")
+        if layers is None and row_width(outputs[0].shape[1:]) is not None:
+            outputs = [outputs[0].reshape(len(batch), -1)]
         return [output[: rows.stop - rows.start] for output in outputs]
 
     def _recognise(self, outputs: Array, x: Array) -> None:
