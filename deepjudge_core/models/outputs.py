@@ -2,7 +2,7 @@
 
 A model may give features beside its scores, those of another task, weights of attention, boxes. Which one answers the
 classes its file does not say: what is known of the task tells it (``deepjudge_core.suites.outputs``); without that, the
-output that a softmax gives is taken, else the first that can be scores.
+output that a softmax gives is taken, else the first that is ``(n, classes)``, else the first that can be scores.
 """
 
 from collections.abc import Sequence
@@ -159,14 +159,14 @@ class Outputs:
 
 
 def first_of(outputs: Sequence[Output], places: Sequence[int]) -> int:
-    """The first of some places whose output a softmax gives, else the first that is ``(n, classes)``, else the first."""
+    """The first of some places whose output a softmax gives, else that is ``(n, classes)``, else the first."""
     return min(places, key=lambda place: (not outputs[place].softmax, not outputs[place].plain, place))
 
 
 def row_width(sizes: Sequence[Any]) -> int | None:
     """How many numbers an output gives for each input, if these are one row of scores; None if they are none.
 
-    Scores are ``(n, classes)``, the same with axes of one place, such as ``(n, classes, 1, 1)``, or ``(n,)``: one number.
+    Scores are ``(n, classes)``, or that with axes of one place, such as ``(n, classes, 1, 1)``, or one number, ``(n,)``.
 
     Args:
         sizes: Of its axes without that of the rows: numbers, or whatever stands for those that vary.

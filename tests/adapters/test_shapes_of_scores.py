@@ -62,7 +62,7 @@ def module(kind: str) -> Any:
                 "map": lambda: scores,
                 "softmax map": lambda: scores.softmax(1),
                 "softmax, channels last": lambda: scores.softmax(1).permute(0, 2, 3, 1),
-                "number": lambda: scores.flatten(),
+                "number": scores.flatten,
                 "probability": lambda: torch.sigmoid(scores.flatten()),
             }
             return ends[kind]()
