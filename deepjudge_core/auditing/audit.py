@@ -22,7 +22,7 @@ from deepjudge_core.judging.nearer import explained, nearer_model
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict
 from deepjudge_core.models.asking import SameAnswerError
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.model import InputSpec, note_of_fixed
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.victims import remedy
@@ -88,7 +88,7 @@ def make_suite(
             if mend is None:
                 raise
             raise ErringVictimError(f"{error}; {mend}") from error
-        seeds = replace(seeds, notes=(*notes, *filter(None, [note]), *seeds.notes))
+        seeds = replace(seeds, notes=(*notes, *note_of_fixed(opened), *filter(None, [note]), *seeds.notes))
         return generate_suite(
             owner,
             seeds,

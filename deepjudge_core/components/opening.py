@@ -28,7 +28,7 @@ def open_model(
         registry: Where the adapters are; by default every installed one.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
         options: Of the adapter: ``name``, ``batch_size``, ``output`` of a model with several, by its name or its number
-            from 1, ``input_shape`` of a live PyTorch module.
+            from 1, ``fix`` of an ONNX model with several inputs, ``input_shape`` of a live PyTorch module.
 
     Raises:
         ModelError: When it cannot be opened, or its adapter has no such option.
@@ -65,7 +65,10 @@ def open_by(adapter: Adapter, source: Any, label: str, expected: InputSpec | Non
         ModelError: When it cannot be opened, or the adapter has no such option.
     """
     opened: Classifier = _call(adapter, adapter.open, source, label, expected, options)
-    return complete(opened)
+    model = complete(opened)
+    if options.get("fix"):
+        model.fixed = dict(options["fix"])
+    return model
 
 
 def open_network(

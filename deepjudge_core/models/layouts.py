@@ -13,6 +13,10 @@ from deepjudge_core.types import Array, Layout
 Arrange = Callable[[Array], Array]
 
 
+class AmbiguousLayoutError(InputError):
+    """Inputs fit a model with channels first and channels last, and nobody says which."""
+
+
 def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: Layout | None = None) -> Arrange:
     """How inputs of ``shape`` have to be arranged for a model.
 
@@ -26,9 +30,10 @@ def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: La
         A function from ``(n, *shape)`` to ``(n, *spec.shape)``.
 
     Raises:
-        InputError: When the shapes do not fit, or fit in more than one way.
+        AmbiguousLayoutError: When the shapes fit in more than one way.
+        InputError: When they do not fit.
     """
-    ambiguous = InputError(
+    ambiguous = AmbiguousLayoutError(
         f"{source}: inputs of shape {_text(shape)} fit {spec} with channels first and channels last; "
         "say which with --input-layout"
     )

@@ -13,6 +13,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.outputs import Outputs, row_width
 from deepjudge_core.models.resolution import EXACT, divided, slack, slack_of_bits
+from deepjudge_core.text import clean
 from deepjudge_core.types import Array, Layout
 
 Cotangent = Callable[[Array, slice], Array]
@@ -45,6 +46,12 @@ class InputSpec:
     shape: tuple[int | None, ...]
     dtype: str = "float32"
     layout: Layout | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether inputs are whole numbers that stand for something else, such as words; bytes are those of images."""
+        kind = self.dtype.lstrip("u")
+        return kind.startswith("int") and int(kind.removeprefix("int") or 64) >= 32
 
     def with_layout(self, layout: Layout | None) -> "InputSpec":
         """The same, with this layout where none is known."""
@@ -112,6 +119,7 @@ class Model(Classifier, Protocol):
             :class:`~deepjudge_core.files.digests.FileDigests` has them; empty where there was none.
         isolation: How it is kept from all but answering.
         outputs: Its outputs, and the one that holds its scores; None where it has one, or the adapter does not know.
+        fixed: Numbers that stand in the place of its other inputs, as its user says, by the names of these inputs.
     """
 
     unseen: str | None = None
@@ -120,6 +128,7 @@ class Model(Classifier, Protocol):
     files: Mapping[str, str] = MappingProxyType({})
     isolation: Isolation = Isolation.NONE
     outputs: Outputs | None = None
+    fixed: Mapping[str, float] = MappingProxyType({})
 
     def with_output(self, place: int) -> "Model":
         """The same model, its scores in another of its outputs.
@@ -136,6 +145,12 @@ class Model(Classifier, Protocol):
 def complete(model: Classifier) -> Model:
     """A model with all attributes of one: itself, or a view of it that adds the defaults of those that it lacks."""
     return model if isinstance(model, Model) else _CompletedModel(model)
+
+
+def note_of_fixed(model: Model) -> tuple[str, ...]:
+    """What a reader should know of inputs in whose place numbers stand: one line, if there are any."""
+    numbers = ", ".join(f"{clean(name)} = {value:g}" for name, value in model.fixed.items())
+    return (f"numbers stand in the place of its other inputs, as was asked for: {numbers}",) if numbers else ()
 
 
 class _CompletedModel(Model):
@@ -266,7 +281,7 @@ class BatchedModel(Model, abc.ABC):
         if place == outputs.place:
             return self
         other = self.by_output(place)
-        other.outputs, other.files = outputs.by(place), self.files
+        other.outputs, other.files, other.fixed = outputs.by(place), self.files, self.fixed
         return other
 
     def by_output(self, place: int) -> "BatchedModel":

@@ -166,7 +166,7 @@ def first_of(outputs: Sequence[Output], places: Sequence[int]) -> int:
 def row_width(sizes: Sequence[Any]) -> int | None:
     """How many numbers an output gives for each input, if these are one row of scores; None if they are none.
 
-    Scores are ``(n, classes)``, or that with axes of one place, such as ``(n, classes, 1, 1)``, or one number, ``(n,)``.
+    They are ``(n, classes)``, or that with axes of one place, such as ``(n, classes, 1, 1)``, or ``(n,)``: one number.
 
     Args:
         sizes: Of its axes without that of the rows: numbers, or whatever stands for those that vary.

@@ -110,6 +110,7 @@ class OpeningSettings:
 
     Attributes:
         output: Which output holds the scores; None for the one that answers the task.
+        fix: Numbers in the place of all inputs but one, by the names of these inputs.
         arch: ``module:function`` that makes the network of a file of weights; None for files that hold it.
     """
 
@@ -125,6 +126,16 @@ class OpeningSettings:
         sample="logits",
         formerly=("--output-name", *(f"{table}.output_name" for table in _WITH_VICTIM)),
     )
+    fix: Mapping[str, float] = setting(
+        "a number in the place of an input, for a model with several: it stands all over that input",
+        "--fix",
+        factory=dict,
+        group="model",
+        metavar="INPUT=NUMBER",
+        key="fix",
+        tables=_WITH_VICTIM,
+        sample={"sr": 16000.0},
+    )
     arch: Annotated[str, Matches(r"[\w.]+:[\w.]+", 'a function as "module:function"')] | None = setting(
         "your function without arguments that makes the PyTorch module of a file of weights (.safetensors, .pth, .pt)",
         "--arch",
@@ -137,6 +148,6 @@ class OpeningSettings:
     )
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """The options of the adapter that opens it."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return {name: value for name, value in vars(self).items() if value}
