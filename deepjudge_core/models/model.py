@@ -257,10 +257,9 @@ class BatchedModel(Model, abc.ABC):
         certain = scores is not Scores.UNKNOWN and (scores is not Scores.LOGITS or self._binary)
         self._gives_probabilities: bool | None = False if certain else None
         self._tolerance = self._LATER_TOLERANCE
-        row = int(np.prod([axis or 1 for axis in input.shape]))
-        default = max(1, min(self._MAX_BATCH, self._BATCH_VALUES // max(row, 1)))
         self.fixed_batch = fixed_batch
-        self._batch_size = fixed_batch or batch_size or default
+        self._batch_size = fixed_batch or batch_size or self._rows_of([axis or 1 for axis in input.shape])
+        self._any_length = None in input.shape and not fixed_batch and not batch_size
 
     @abc.abstractmethod
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
@@ -420,11 +419,16 @@ class BatchedModel(Model, abc.ABC):
         if layer not in self.layers:
             raise ModelError(f"{self.name}: no layer {layer!r}; its layers are {', '.join(self.layers)}")
 
+    def _rows_of(self, shape: Sequence[int]) -> int:
+        # As many inputs of a shape as make a batch.
+        return max(1, min(self._MAX_BATCH, self._BATCH_VALUES // max(int(np.prod(shape)), 1)))
+
     def _batches(self, x: Array) -> Iterator[tuple[Array, slice]]:
         if len(x) == 0:
             raise ModelError(f"{self.name}: expected at least one input, found none")
-        for start in range(0, len(x), self._batch_size):
-            rows = slice(start, min(start + self._batch_size, len(x)))
+        size = min(self._batch_size, self._rows_of(x.shape[1:])) if self._any_length else self._batch_size
+        for start in range(0, len(x), size):
+            rows = slice(start, min(start + size, len(x)))
             # A copy: some frameworks refuse views, even of one row, that run backwards through memory.
             values = x[rows]
             if np.dtype(self.input.dtype).kind in "iu":  # a cast would cut off, and wrap around
