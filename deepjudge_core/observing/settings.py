@@ -115,8 +115,8 @@ class OpeningSettings:
     """
 
     output: Annotated[str, OrNumber()] | None = setting(
-        "which output of a model with several holds the scores, by its name or its number from 1; by default the one "
-        "of as many classes that gets the inputs right",
+        "which of several outputs holds the scores, by name or number from 1; by default the one that gets the inputs "
+        "right",
         "--output",
         default=None,
         group="model",
@@ -127,7 +127,7 @@ class OpeningSettings:
         formerly=("--output-name", *(f"{table}.output_name" for table in _WITH_VICTIM)),
     )
     fix: Mapping[str, float] = setting(
-        "a number in the place of an input, for a model with several: it stands all over that input",
+        "a number all over an input, of a model with several",
         "--fix",
         factory=dict,
         group="model",
@@ -137,7 +137,7 @@ class OpeningSettings:
         sample={"sr": 16000.0},
     )
     arch: Annotated[str, Matches(r"[\w.]+:[\w.]+", 'a function as "module:function"')] | None = setting(
-        "your function without arguments that makes the PyTorch module of a file of weights (.safetensors, .pth, .pt)",
+        "your function without arguments that makes the PyTorch module of a file of weights",
         "--arch",
         default=None,
         group="model",
