@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         display.say(errors, "deepjudge: interrupted")
         return INTERRUPTED
-    except SystemExit:
-        # How rich and click end where nobody reads the output any more. Their status is 1, too.
+    except (SystemExit, BrokenPipeError):
+        # How it ends where nobody reads the output any more; the status of rich and click would be 1, too.
         _close_output()
         return FAILED
     except BaseException as error:

@@ -37,7 +37,8 @@ class Accuracy:
 
     def is_below(self, other: "Accuracy") -> bool:
         """Whether it is so much smaller that chance makes it so in one of a hundred cases (Fisher's exact test)."""
-        # Late: what opens strangers' models does without it.
+        if self.share >= other.share:
+            return False  # without the import, which takes longer than all else that a command loads
         from scipy.stats import hypergeom
 
         right, seeds = self.right + other.right, self.of + other.of
@@ -80,10 +81,10 @@ def is_far(accuracy: Accuracy | None, suite: Suite) -> bool:
     correctly as the victim does of those inputs; where they are harder (``order="low"``), at least such a share as the
     victim is sure of. Few seeds say little of it, and so little that none is left out.
     """
-    from scipy.stats import binom  # late, as above
+    from scipy.special import bdtr  # late: what opens strangers' models does without it
 
     least = max(min(suite.accuracy, _sureness(suite)) - FAR, 0.0)
-    return accuracy is not None and bool(binom.cdf(accuracy.right, accuracy.of, least) <= _LEVEL)
+    return accuracy is not None and bool(bdtr(accuracy.right, accuracy.of, least) <= _LEVEL)
 
 
 def _sureness(suite: Suite) -> float:

@@ -16,6 +16,10 @@ MARGIN = 0.7
 """At most this share of the nearest control's distance is much nearer: honest models of other architectures, in
 docs/statistics.md, are not nearer than that control."""
 
+BARELY = 0.9
+"""More than this share of the nearest control's distance is among the controls, whatever a rule makes of their spread:
+an honest model may happen to lie there."""
+
 _SEVERAL = 3  # architectures, or controls of others than the victim's, that show what other models do
 Widths = tuple[int, ...]
 """Number of neurons at each tap of a model, in forward order: what tells architectures apart in all frameworks."""
@@ -39,11 +43,13 @@ def is_shown(suspect: Widths | None, controls: Sequence[Widths | None], strata: 
     )
 
 
-def is_nearer_by_far(value: float, controls: Array) -> bool:
-    """Whether a suspect is much nearer to the victim than the nearest control.
+def is_nearer(value: float, controls: Array, share: float = MARGIN) -> bool:
+    """Whether a suspect is clearly nearer to the victim than the nearest control.
 
     Args:
         value: The suspect's distance.
         controls: ``(n,)`` the controls', n > 0.
+        share: At most this of the nearest control's distance, above 0.
     """
-    return bool(value <= MARGIN * controls.min())
+    least = controls.min()
+    return bool(value <= share * least and value < least)  # as near as one at 0 is not nearer

@@ -223,10 +223,13 @@ class Search:
 
     @property
     def hopeful(self) -> bool:
-        """Whether anything could be significantly better: enough are wrong, and more than the victim gets wrong."""
-        wrong = int((~self._plain).sum())
-        significant = bool(self._choices) and self._is_significant(wrong, wrong)
-        return significant and float(self._plain.mean()) < self._owner
+        """Whether anything could be significantly better: so much worse than the victim is it as it was asked.
+
+        A model that takes the place of the victim may be a little better than it: half of the victim's errors count.
+        """
+        share = float(self._plain.mean())
+        room = int(len(self._plain) * ((1 + self._owner) / 2 - share))
+        return bool(self._choices) and share < self._owner and self._is_significant(room, room)
 
     def best(self, asking: Asking, apart: Callable[[Preprocessing], float]) -> tuple[str | None, tuple[Trial, ...]]:
         """The preprocessing to take, None to leave the inputs as they are; and all that was tried.
@@ -244,7 +247,9 @@ class Search:
         few = self._asked(self._choices, asking, places)
         shares = {name: float(weights @ answers.right) for name, answers in few.items()}
         trials = {name: min(1.0, round(shares[name], 6)) if name in shares else None for name in self._choices}
-        order = sorted(shares, key=lambda name: -shares[name])[:_REST]
+        # Two of those that it gets right as they are may be lost by chance; what loses more need not be asked further.
+        least = self._plain.mean() - 2 * weights.max()
+        order = [name for name in sorted(shares, key=lambda name: -shares[name]) if shares[name] >= least][:_REST]
         whole = self._asked(order, asking, np.arange(len(self._plain)))
         trials |= {name: float(answers.right.mean()) for name, answers in whole.items()}
         better = {name: answers for name, answers in whole.items() if self._is_better(answers.right)}
@@ -315,6 +320,6 @@ def _discordant(one: Array, other: Array) -> tuple[int, int]:
 
 def _chance(successes: int, tries: int) -> float:
     # Of at least so many successes by tossing a coin.
-    from scipy.stats import binom  # late: the process of a stranger's model does without it
+    from scipy.special import bdtrc  # late: the process of a stranger's model does without it
 
-    return float(binom.sf(successes - 1, tries, 0.5))
+    return float(bdtrc(successes - 1, tries, 0.5)) if successes else 1.0

@@ -170,6 +170,9 @@ def load_suite(path: Path) -> Suite:
     return suite
 
 
+_LEAST_RIGHT = 0.95  # of the seeds, which were selected from those that the victim gets right; but for roundings
+
+
 class _SuiteHeader(Part, frozen=True):
     # A suite without its arrays.
     seed: int
@@ -262,6 +265,10 @@ def _check(suite: Suite) -> None:
             raise ValueError(f"{column!r} does not have one whole number per case")
         if not (first <= values.min() and values.max() < end):
             raise ValueError(f"{column!r} is not within {first}..{end - 1}")
+    clean = suite.rows("clean")
+    right = victim.probabilities[clean].argmax(axis=1) == cases.labels[clean]
+    if right.mean() < _LEAST_RIGHT:
+        raise ValueError("its victim does not classify the seeds as their labels say")
     if suite.probes is not None:
         _check_probes(suite, suite.probes)
     if not np.array_equal(cases.seeds == -1, suite.rows("mistakes")):

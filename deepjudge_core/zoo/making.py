@@ -290,7 +290,7 @@ def _thefts(
         architecture=victim.architecture,
         auxiliary=material.auxiliary,
         auxiliary_labels=material.auxiliary_labels,
-        suite=_known(suite, material),
+        suite=known_suite(suite, material),
     )
     for configured in recipe.attacks:
         attack, options = configured.component, configured.options
@@ -313,8 +313,13 @@ def _thefts(
             )
 
 
-def _known(suite: Suite | None, material: Material) -> Suite | None:
-    # What the thief knows of the cases, as the networks take them.
+def known_suite(suite: Suite | None, material: Material) -> Suite | None:
+    """What a thief knows of the cases, as the networks take them.
+
+    Args:
+        suite: What it knows; None for nothing.
+        material: Says what the networks' inputs are.
+    """
     if suite is None or material.prepare is None:
         return suite
     inputs = material.prepare(suite.cases.inputs)

@@ -26,6 +26,7 @@ from deepjudge_core.cli.display import Bars
 from deepjudge_core.cli.main import main
 from deepjudge_core.files.documents import plain
 from deepjudge_core.report.audit_json import schema
+from deepjudge_core.report.documents import AUDIT
 
 COMMANDS = ("suite", "observe", "calibrate", "judge", "audit", "init", "plugins", "show")
 
@@ -943,9 +944,15 @@ def run(ready: Cli) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     script = Path(sys.executable).with_name("deepjudge")
     environment = {**os.environ, "PYTHONPATH": f"{ready.folder}{os.pathsep}{Path(toys.__file__).parent}"}
 
-    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    def run(*arguments: str, stdout: Any = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [script, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120
+            [script, *arguments],
+            env=environment,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=120,
         )
 
     return run
@@ -1004,6 +1011,16 @@ def test_whatever_ends_a_command_is_no_verdict(
 
     monkeypatch.setattr(show, "load_suite", end)
     assert ready("show", "s.safetensors")[0] == 4
+
+
+def test_nothing_is_said_to_who_stopped_reading(run: Callable[..., "subprocess.CompletedProcess[str]"]) -> None:
+    # As `deepjudge show report.json | head -1` does, where the report is longer than what the pipe holds.
+    Path("report.json").write_text(json.dumps({"schema": AUDIT, "text": "x" * 2**20}))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        result = run("show", "report.json", stdout=closed)
+    assert (result.returncode, result.stderr) == (4, "")
 
 
 def test_an_adapter_that_ends_the_program_fails_alone(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,15 @@ from deepjudge_core import (
     save_suite,
     select_seeds,
 )
-from deepjudge_core.errors import DeepJudgeError, GenerationError, InputError, ModelError, PluginError, UsageError
+from deepjudge_core.errors import (
+    DeepJudgeError,
+    FileFormatError,
+    GenerationError,
+    InputError,
+    ModelError,
+    PluginError,
+    UsageError,
+)
 from deepjudge_core.files.documents import plain
 from deepjudge_core.report.audit_json import suite_entry
 from deepjudge_core.suites.generation import default_layers
@@ -114,6 +122,14 @@ def test_saved_and_read(tmp_path: Path) -> None:
     equal(loaded, suite)
     save_suite(tmp_path / "b", loaded)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_labels_that_are_not_those_of_the_victim_are_refused(tmp_path: Path) -> None:
+    suite = toys.suite()
+    shifted = dataclasses.replace(suite.cases, labels=(suite.cases.labels + 1) % 4)
+    save_suite(tmp_path / "a", dataclasses.replace(suite, cases=shifted))
+    with refused(FileFormatError, tmp_path / "a", "victim", "labels", code="damaged-file"):
+        load_suite(tmp_path / "a")
 
 
 def test_the_same_is_made_again(seeds: Seeds) -> None:

@@ -18,7 +18,7 @@ from deepjudge_core.auditing.power import Share, area
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.judging.calibration import load_controls
 from deepjudge_core.models.training import Schedule, train
-from deepjudge_core.zoo.making import _known
+from deepjudge_core.zoo.making import known_suite
 from deepjudge_core.zoo.manifest import load_zoo, recorded_control
 from deepjudge_core.zoo.material import Material, Rows
 
@@ -587,10 +587,10 @@ def test_what_a_thief_knows_of_the_suite_is_as_networks_take_it(prepared: Cli) -
     material = plain.prepared(preprocessing, preprocessing.preparing("", (12,), (0, 1), None))
     assert material.bounds == (-1, 1)
     assert (material.own.x == -1).all()
-    known = _known(suite, material)
+    known = known_suite(suite, material)
     assert known is not None
     np.testing.assert_allclose(known.cases.inputs, 2 * suite.cases.inputs - 1, atol=1e-6)
-    assert _known(suite, plain) is suite
+    assert known_suite(suite, plain) is suite
 
 
 def load_suite_of(cli: Cli) -> Suite:
