@@ -57,6 +57,7 @@ _BRANCHES = {"attention": "A list of layers has no branches."}
 _PERCEPTRON = dict.fromkeys(
     ("conv1d", "conv2d", "LSTM", "GRU", "attention"), "scikit-learn's classifiers are dense networks."
 )
+_FLAT = dict.fromkeys(("dense", "LSTM", "GRU", "attention"), "Networks of convolutions end so.")
 _KERAS_2 = {"attention": "Keras 3 does not read the attention layer of Keras 2; the error says so."}
 _QOPERATOR = frozenset({"conv1d", "conv2d", "dense"})
 
@@ -78,6 +79,13 @@ FORMS = {
     "onnx-sklearn": Form(
         "ONNX by skl2onnx", formats.from_sklearn, (*_ONNX, "sklearn", "skl2onnx"), without=_PERCEPTRON
     ),
+    "onnx-zipmap": Form(
+        "ONNX by skl2onnx, with dictionaries of probabilities (`ZipMap`)",
+        functools.partial(formats.from_sklearn, zipmap=True),
+        (*_ONNX, "sklearn", "skl2onnx"),
+        without=_PERCEPTRON,
+    ),
+    "onnx-map": Form("ONNX whose scores are `(n, classes, 1, 1)`", formats.scores_in_a_map, _ONNX, without=_FLAT),
     "onnx-fused": Form("ONNX, fused by ONNX Runtime", formats.optimised, _ONNX),
     "onnx-float16": Form("ONNX of float16", formats.half, _ONNX, bound=1e-2),
     "onnx-qdq": Form(
