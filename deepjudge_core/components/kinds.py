@@ -41,7 +41,8 @@ class Adapter:
             the names of classes along ``type(source).__mro__``.
         open: ``open(source, *, name=None, batch_size=None, **options) -> Model`` for a :class:`pathlib.Path` or a live
             object that it accepts. Imports the framework; raises :class:`~deepjudge_core.errors.ModelError` with one
-            line otherwise.
+            line otherwise. One that has a parameter ``expected`` is told the :class:`InputSpec` of the inputs that the
+            model will be given, where they are known.
         folders: A folder that holds a file of one of these names is one model, and of this framework.
         network: ``network(source, *, name, **options) -> Network`` for what can be made anew and trained, with the
             options of ``open`` but ``batch_size``; or a live model that another adapter takes, made from it. None where

@@ -16,12 +16,14 @@ pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip in
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx_exports import exporting  # noqa: E402
 
-from deepjudge_core import InputSpec, Subject, load_registry, observe  # noqa: E402
+from deepjudge_core import InputSpec, Subject, load_registry, observe, open_isolated  # noqa: E402
 from deepjudge_core.auditing.audit import make_suite  # noqa: E402
 from deepjudge_core.auditing.session import Session  # noqa: E402
 from deepjudge_core.components.opening import open_model  # noqa: E402
+from deepjudge_core.components.registry import Registry  # noqa: E402
 from deepjudge_core.errors import InputError, ModelError  # noqa: E402
 from deepjudge_core.models.model import Access, Model, softmax  # noqa: E402
+from deepjudge_core.sandbox import landlock  # noqa: E402
 from deepjudge_core.suites.inputs import Inputs  # noqa: E402
 from deepjudge_core.suites.settings import SuiteSettings  # noqa: E402
 from deepjudge_core.testing import check_model  # noqa: E402
@@ -200,6 +202,23 @@ def test_forests_have_predictions_alone(classes: int) -> None:
     check_model(model, x)
 
 
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.INT64])
+def test_the_scaling_of_pipelines_has_gradients(kind: int) -> None:
+    offset, scale = [1.0, 2.0, 0.5, -1.0], [0.5, 2.0, 1.0, 3.0]
+    nodes = [
+        node("Scaler", "x", "s", domain="ai.onnx.ml", offset=offset, scale=scale),
+        node("MatMul", "s W", "a"),
+        node("Tanh", "a", "h"),
+        node("MatMul", "h V", "y"),
+    ]
+    model = opened(graph(nodes, {"W": normal(4, 5), "V": normal(5, 3)}, {"x": (kind, ("n", 4))}))
+    x = np.round(2 * normal(5, 4))
+    logits = np.tanh((x - offset) * scale @ normal(4, 5)) @ normal(5, 3)
+    np.testing.assert_allclose(model.predict(x), softmax(logits), atol=1e-5)
+    assert list(model.layers) == ["h", "y"]
+    check_model(model, x)
+
+
 # Several inputs.
 
 
@@ -318,6 +337,18 @@ def test_words_that_a_suite_cannot_hold(add: float, facts: tuple[object, ...]) -
     limits = (0.0, float(2**24 + 50))
     with refused(InputError, "m: ", *facts):
         make_suite(Subject.of(model), Inputs(inputs.x.astype(np.float64) + add, inputs.y, limits), SuiteSettings(n=50))
+
+
+@pytest.mark.skipif(not landlock.version(), reason="no Landlock on this system")
+def test_a_process_of_its_own_is_told_shape_and_numbers(tmp_path: Path, registry: Registry) -> None:
+    onnx.save(masked(("b", "s"), ("b", "s")), tmp_path / "m.onnx")
+    x = words(5, 9)
+    for output in (None, "y"):
+        options = {"fix": {"mask": 1}, "output": output}
+        with open_isolated(tmp_path / "m.onnx", registry=registry, expected=InputSpec((9,)), **options) as model:
+            assert (model.fixed, model.input) == ({"mask": 1}, InputSpec((None,), "int64"))
+            here = opened(masked(("b", "s"), ("b", "s")), **options)
+            np.testing.assert_array_equal(model.predict(x), here.predict(x))
 
 
 # Gradients.
