@@ -24,8 +24,8 @@ def plain(model: ModelProto) -> ModelProto:
 
     - ``FusedConv`` and ``FusedGemm``, with their activation, in files that ONNX Runtime optimised;
     - ``Erfc``, which Keras' exporter writes for an exact GELU and ONNX does not have;
-    - ``Scaler``, with which pipelines of scikit-learn begin, and ``ZipMap``, which makes a dictionary of each row of their
-      probabilities.
+    - ``Scaler``, with which pipelines of scikit-learn begin, and ``ZipMap``, which makes a dictionary of each row of
+      their probabilities.
     """
     kinds = {node.op_type for node in model.graph.node}
     if not kinds & {"Erfc", "Scaler", "ZipMap", *_FUSED}:
