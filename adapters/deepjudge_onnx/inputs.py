@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.layouts import shapes_of
@@ -81,26 +82,7 @@ def with_constants(model: ModelProto, numbers: Mapping[str, float]) -> ModelProt
     nodes = list(graph.node)
     del graph.node[:]
     for name, number in numbers.items():
-        value = _element(inputs[name], number)
-        shape = _filled(inputs[name], rest[0])
-        if all(isinstance(size, int) for size in shape):
-            graph.initializer.append(numpy_helper.from_array(np.full([int(size) for size in shape], value), name))
-            continue
-        lengths = f"{name}/lengths"
-        graph.node.append(helper.make_node("Shape", [rest[0].name], [f"{lengths}/input"]))
-        parts = []
-        for axis, size in enumerate(shape):
-            part = f"{lengths}/{axis}"
-            if isinstance(size, int):
-                graph.initializer.append(numpy_helper.from_array(np.array([size]), part))
-            else:
-                place = f"{part}/place"
-                graph.initializer.append(numpy_helper.from_array(np.array([size.axis]), place))
-                graph.node.append(helper.make_node("Gather", [f"{lengths}/input", place], [part]))
-            parts.append(part)
-        graph.node.append(helper.make_node("Concat", parts, [lengths], axis=0))
-        filling = numpy_helper.from_array(value.reshape(1))
-        graph.node.append(helper.make_node("ConstantOfShape", [lengths], [name], value=filling))
+        _fill(graph, name, _element(inputs[name], number), _axes(inputs[name], rest[0]), rest[0].name)
     graph.node.extend(nodes)
     return changed
 
@@ -136,24 +118,39 @@ def sample(rows: int, shape: Sequence[int], dtype: str, rng: np.random.Generator
     return values.astype(dtype)
 
 
-class _Length:
-    # As long as an axis of the input that remains.
-    def __init__(self, axis: int) -> None:
-        self.axis = axis
+@dataclass(frozen=True)
+class _Axis:
+    # Its length, or without one the axis of the remaining input that it is as long as.
+    length: int = 0
+    like: int = 0
 
 
-def _filled(value: ValueInfoProto, rest: ValueInfoProto) -> list[int | _Length]:
+def _axes(value: ValueInfoProto, rest: ValueInfoProto) -> list[_Axis]:
     axes, others = value.type.tensor_type.shape.dim, rest.type.tensor_type.shape.dim
     names = {axis.dim_param: place for place, axis in enumerate(others) if axis.dim_param}
-    lengths: list[int | _Length] = []
-    for place, axis in enumerate(axes):
-        if axis.dim_value:
-            lengths.append(axis.dim_value)
-        elif axis.dim_param in names:
-            lengths.append(_Length(names[axis.dim_param]))
+    free = {place for place, axis in enumerate(others) if not axis.dim_value and len(axes) == len(others)}
+    return [
+        _Axis(axis.dim_value, names.get(axis.dim_param, place if place in free else 0))
+        for place, axis in enumerate(axes)
+    ]
+
+
+def _fill(graph: GraphProto, name: str, element: Array, axes: Sequence[_Axis], source: str) -> None:
+    # Give a tensor of this name, an element all over it.
+    if all(axis.length for axis in axes):
+        graph.initializer.append(numpy_helper.from_array(np.full([axis.length for axis in axes], element), name))
+        return
+    lengths = [f"{name}/length/{place}" for place in range(len(axes))]
+    graph.node.append(helper.make_node("Shape", [source], [f"{name}/like"]))
+    for axis, length in zip(axes, lengths, strict=True):
+        if axis.length:
+            graph.initializer.append(numpy_helper.from_array(np.array([axis.length]), length))
         else:
-            lengths.append(_Length(place if len(axes) == len(others) and not others[place].dim_value else 0))
-    return lengths
+            graph.initializer.append(numpy_helper.from_array(np.array([axis.like]), f"{length}/axis"))
+            graph.node.append(helper.make_node("Gather", [f"{name}/like", f"{length}/axis"], [length]))
+    graph.node.append(helper.make_node("Concat", lengths, [f"{name}/lengths"], axis=0))
+    value = numpy_helper.from_array(element.reshape(1))
+    graph.node.append(helper.make_node("ConstantOfShape", [f"{name}/lengths"], [name], value=value))
 
 
 def _element(value: ValueInfoProto, number: float) -> Array:

@@ -237,9 +237,9 @@ class RemoteModel(Model):
         self.access, self.input, self.classes = info.access, info.input, info.classes
         self.layers: Mapping[str, int] = MappingProxyType(dict(info.layers))
         self.isolation, self.device, self.files = isolation, info.device, info.files
-        unseen, fixed = values.get("unseen"), values.get("fixed_batch")
+        unseen, batch = values.get("unseen"), values.get("fixed_batch")
         self.unseen = None if unseen is None else clean(str(unseen), _LONGEST_REASON)
-        self.fixed_batch = fixed if isinstance(fixed, int) and fixed > 0 else None
+        self.fixed_batch = batch if isinstance(batch, int) and batch > 0 else None
         try:
             said = values.get("outputs")
             self.outputs = None if said is None else Outputs.from_json(said, _MOST_CLASSES)
