@@ -22,7 +22,15 @@ import tensorflow as tf
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
 from deepjudge_core.models.outputs import Choice, Output, Outputs, name_of_path, row_width
-from deepjudge_core.models.taps import Op, Role, Tap, axes_beside_one_place, axes_of_reshape, find_taps
+from deepjudge_core.models.taps import (
+    Op,
+    Role,
+    Tap,
+    axes_beside_one_place,
+    axes_of_reshape,
+    find_taps,
+    loses_axes_of_one,
+)
 from deepjudge_core.types import Layout
 from deepjudge_keras.inlining import CHOICES
 from deepjudge_keras.values import ELEMENTWISE, PASSING, constant_of, function_of
@@ -392,6 +400,9 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
     elif kind in ("ExpandDims", "Squeeze") and rank > 2:
         permutation = _kept_axes(operation, output)
         role = Role.TRANSPOSE if permutation else role
+    before = [tensor.shape for tensor in operation.inputs if tensor.name in inputs and tensor.shape.rank]
+    if len(before) == 1 and rank and loses_axes_of_one(before[0].as_list(), output.shape.as_list()):
+        role, permutation = Role.RESHAPE, ()
     function = function_of(output, inputs) if kind in ELEMENTWISE | PASSING else None
     return Op(output.name, role, inputs, rank, permutation=permutation, function=function)
 

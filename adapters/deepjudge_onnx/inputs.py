@@ -106,8 +106,8 @@ def shapes_to_try(taken: Shape, expected: InputSpec | None) -> Iterator[tuple[in
 
 
 def other_lengths(shape: tuple[int, ...], axis: int) -> Iterator[tuple[int, ...]]:
-    """Shapes that show whether a model takes other lengths of an axis, too: twice and half as many."""
-    for length in (2 * shape[axis], shape[axis] // 2):
+    """Shapes that show whether a model takes other lengths of an axis, too: half and twice as many."""
+    for length in (shape[axis] // 2, 2 * shape[axis]):
         if length:
             yield (*shape[:axis], length, *shape[axis + 1 :])
 

@@ -16,7 +16,15 @@ from torch.utils import _pytree as pytree
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
 from deepjudge_core.models.outputs import Choice, Output, Outputs, row_width
-from deepjudge_core.models.taps import Op, Place, Role, axes_beside_one_place, axes_of_reshape, find_taps
+from deepjudge_core.models.taps import (
+    Op,
+    Place,
+    Role,
+    axes_beside_one_place,
+    axes_of_reshape,
+    find_taps,
+    loses_axes_of_one,
+)
 from deepjudge_core.types import Layout
 from deepjudge_torch.aten import (
     CHANNELS,
@@ -251,6 +259,10 @@ def _operations(
             role = Role.MAX_POOL if operation(origin) in MAXIMA else role
             role = Role.RESHAPE if ROLES.get(operation(origin)) is Role.RESHAPE else role
             axis = permutation.index(axis) if axis in permutation else None
+            if loses_axes_of_one(sizes(origin.args[0].meta["val"]), sizes(value)):
+                role, permutation = Role.RESHAPE, ()
+        elif operation(origin) in ("narrow", "slice") and sizes(origin.args[0].meta["val"]) == sizes(value):
+            role = Role.IDENTITY  # all places, as the rows of y[:, 0]
         else:
             role = _role(origin, inputs, keeps=rank == rank_before and rank > 2)
         if role is Role.RECURRENT:

@@ -194,6 +194,16 @@ def axes_of_reshape(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, .
     return (*range(first), *[-1] * middle, *range(len(before) - last, len(before)))
 
 
+def loses_axes_of_one(before: Sequence[Any], after: Sequence[Any]) -> bool:
+    """Whether what has one number for each row loses some of its axes, as by a squeeze: a RESHAPE, whatever did it.
+
+    Args:
+        before: Sizes of the input's axes, that of the rows first.
+        after: The same of the output.
+    """
+    return len(after) < len(before) and all(size == 1 for size in (*before[1:], *after[1:]))
+
+
 def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
     """Axis of a tensor that holds its neurons.
 

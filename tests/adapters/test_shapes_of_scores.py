@@ -18,7 +18,8 @@ CLASSES = 3
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(5, 2, 4, 4)).astype(np.float32)
 WEIGHTS = {"a": RNG.normal(size=(32, 6)), "many": RNG.normal(size=(6, CLASSES)), "one": RNG.normal(size=(6, 1))}
-SHAPES = {"row": 3, "map": 3, "softmax map": 3, "softmax, channels last": 3, "number": 1, "probability": 1}
+MANY, ONE = ("row", "map", "softmax map", "softmax, channels last"), ("number", "probability", "squeezed", "column")
+SHAPES = {**dict.fromkeys(MANY, CLASSES), **dict.fromkeys(ONE, 1)}
 """What the scores are, and how many."""
 
 
@@ -64,6 +65,8 @@ def module(kind: str) -> Any:
                 "softmax, channels last": lambda: scores.softmax(1).permute(0, 2, 3, 1),
                 "number": scores.flatten,
                 "probability": lambda: torch.sigmoid(scores.flatten()),
+                "squeezed": lambda: torch.sigmoid(scores).squeeze(3).squeeze(2).squeeze(1),
+                "column": lambda: torch.sigmoid(scores.flatten(1))[:, 0],
             }
             return ends[kind]()
 
@@ -104,7 +107,7 @@ def test_onnx(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("saved", [False, True])
-@pytest.mark.parametrize("kind", ["map", "softmax map", "probability"])
+@pytest.mark.parametrize("kind", ["map", "softmax map", "probability", "column"])
 def test_keras(kind: str, saved: bool, tmp_path: Path) -> None:
     keras = pytest.importorskip("keras")
     pytest.importorskip("tensorflow")
@@ -116,6 +119,8 @@ def test_keras(kind: str, saved: bool, tmp_path: Path) -> None:
         scores = keras.layers.Softmax()(scores)
     if kind == "probability":
         scores = keras.ops.sigmoid(keras.ops.squeeze(keras.layers.Flatten()(scores), -1))
+    if kind == "column":
+        scores = keras.layers.Activation("sigmoid")(keras.layers.Flatten()(scores))[:, 0]
     model = keras.Model(x, scores)
     model.get_layer("a").set_weights([WEIGHTS["a"]])
     model.get_layer("b").set_weights([WEIGHTS["one" if SHAPES[kind] == 1 else "many"][None, None]])
