@@ -34,15 +34,27 @@ _OFF: Mapping[str, tuple[Any, ...]] = {
 """Switches of Keras 2 that Keras 3 no longer has everywhere, and the values with which they make no difference."""
 
 _UNUSED = frozenset(
-    """
-    batch_input_shape input_length implementation fused experimental_run_tf_function weights renorm_clipping
-    renorm_momentum query_shape key_shape value_shape build_input_shape
-    """.split()
+    [
+        "batch_input_shape",
+        "input_length",
+        "implementation",
+        "fused",
+        "experimental_run_tf_function",
+        "weights",
+        "renorm_clipping",
+        "renorm_momentum",
+        "query_shape",
+        "key_shape",
+        "value_shape",
+        "build_input_shape",
+    ]
 )
 """What Keras 2 says of layers that what they compute does not depend on."""
 
 _GROUPED = frozenset(("Conv1D", "Conv2D", "Conv3D"))
-_RECURRENT = frozenset(["Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "GRU", "LSTM", "RNN", "SimpleRNN", "StackedRNNCells"])
+_RECURRENT = frozenset(
+    ["Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "GRU", "LSTM", "RNN", "SimpleRNN", "StackedRNNCells"]
+)
 _MODELS = ("Functional", "Model", "Sequential")
 _ONLY_IN_TRAINING = ("RandomHeight", "RandomWidth")
 _INNER = ("backward_layer", "cell", "layer")

@@ -19,7 +19,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access
-from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
+from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax, row_width
 from deepjudge_core.models.taps import find_taps
 from deepjudge_core.types import Array, Layout
 from deepjudge_keras.graph import Heard, Trace, data_format, hidden_layers, operations
@@ -62,7 +62,7 @@ class Signature:
 
     @property
     def scores(self) -> Array:
-        """Its scores ``(n, classes)`` for the random inputs."""
+        """Its scores for the random inputs."""
         return self.answers[self.outputs.place]
 
     def trace(self, x: Any) -> Trace:
@@ -73,6 +73,9 @@ class Signature:
         output = self._scores(output)
         taps = find_taps(operations(x), output.name)
         named = {tap.name.removesuffix(":0"): Heard.at(tap, x.graph) for tap in taps.taps}
+        logits = named[taps.taps[-1].name.removesuffix(":0")]
+        if logits.tensor.shape.rank not in (None, 2):
+            named[taps.taps[-1].name.removesuffix(":0")] = Heard.of_scores(logits.tensor)
         tensors = {name: heard for name, heard in named.items() if not heard.tensor.dtype.is_complex}
         return Trace(output, taps.scores, tensors, _layout(x.graph), self.outputs, hidden_layers(x.graph))
 
@@ -84,10 +87,10 @@ class Signature:
             raise ModelError(f"expected a graph that shows what its scores are, found a {called.pop()}")
         scores = find_taps(operations(argument(self.function)), self.function.outputs[self.outputs.place].name).scores
         output = self._scores(_call(self.function, self.input.name, x)[self.outputs.place])
-        return Trace(output, scores, {"output": Heard(output, 1)}, None, self.outputs)
+        return Trace(output, scores, {"output": Heard.of_scores(output)}, None, self.outputs)
 
     def _scores(self, output: Any) -> Any:
-        output.set_shape((None, self.scores.shape[1]))  # a graph need not say
+        output.set_shape((None, *self.scores.shape[1:]))  # a graph need not say
         return output
 
 
@@ -172,8 +175,9 @@ def _signature(path: Path, choice: Choice) -> Signature:
 
 def _output(name: str, answer: Array, rows: int) -> Output:
     real = answer.dtype.kind in "fV"  # the kind of bfloat16 is V to numpy
-    if real and answer.ndim == 2 and len(answer) == rows:
-        return Output(name, f"(n, {answer.shape[1]})", answer.shape[1], is_softmax(answer.astype(np.float32)))
+    if real and answer.shape[:1] == (rows,) and row_width(answer.shape[1:]) is not None:
+        scores = answer.astype(np.float32).reshape(rows, -1)
+        return Output.of_scores(name, answer.shape[1:], softmax=is_softmax(scores))
     return Output(name, f"{answer.dtype} {answer.shape} for n = {rows}", None)
 
 

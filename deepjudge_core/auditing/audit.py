@@ -26,7 +26,7 @@ from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict
 from deepjudge_core.models.asking import SameAnswerError, ask
 from deepjudge_core.models.layouts import arrangement
-from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.models.model import InputSpec, Model, note_of_fixed
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.victims import remedy
@@ -108,7 +108,8 @@ def make_suite(
             if mend is None:
                 raise
             raise ErringVictimError(f"{error}; {mend}") from error
-        seeds = replace(seeds, notes=(*notes, *filter(None, [note, reading_note]), *seeds.notes))
+        notes = (*notes, *note_of_fixed(opened), *filter(None, [note, reading_note]))
+        seeds = replace(seeds, notes=(*notes, *seeds.notes))
         return generate_suite(
             owner,
             seeds,

@@ -41,7 +41,8 @@ class Adapter:
             the names of classes along ``type(source).__mro__``.
         open: ``open(source, *, name=None, batch_size=None, **options) -> Model`` for a :class:`pathlib.Path` or a live
             object that it accepts. Imports the framework; raises :class:`~deepjudge_core.errors.ModelError` with one
-            line otherwise.
+            line otherwise. One that has a parameter ``expected`` is told the :class:`InputSpec` of the inputs that the
+            model will be given, where they are known.
         shared_suffixes: Like ``suffixes``, but of files of many kinds: what is in such a file, as ``examine`` says it,
             tells whether it is read.
         folders: A folder that holds a file of one of these names, or files of all names of a tuple, is one model, and

@@ -11,8 +11,9 @@ import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.isolation import Isolation
-from deepjudge_core.models.outputs import Outputs
+from deepjudge_core.models.outputs import Outputs, row_width
 from deepjudge_core.models.resolution import EXACT, divided, slack, slack_of_bits
+from deepjudge_core.text import clean
 from deepjudge_core.types import Array, Layout
 
 Cotangent = Callable[[Array, slice], Array]
@@ -45,6 +46,12 @@ class InputSpec:
     shape: tuple[int | None, ...]
     dtype: str = "float32"
     layout: Layout | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether inputs are whole numbers that stand for something else, such as words; bytes are those of images."""
+        kind = self.dtype.lstrip("u")
+        return kind.startswith("int") and int(kind.removeprefix("int") or 64) >= 32
 
     def with_layout(self, layout: Layout | None) -> "InputSpec":
         """The same, with this layout where none is known."""
@@ -116,6 +123,7 @@ class Model(Classifier, Protocol):
         independent: Whether each class has a probability of its own, as of one sigmoid for each, so that several may be
             likely at once; False where classes exclude one another; None where it gives scores and does not say, or
             its first answers are going to tell.
+        fixed: Numbers that stand in the place of its other inputs, as its user says, by the names of these inputs.
     """
 
     unseen: str | None = None
@@ -133,6 +141,8 @@ class Model(Classifier, Protocol):
 
         return Read(self, independent)
 
+    fixed: Mapping[str, float] = MappingProxyType({})
+
     def with_output(self, place: int) -> "Model":
         """The same model, its scores in another of its outputs.
 
@@ -148,6 +158,12 @@ class Model(Classifier, Protocol):
 def complete(model: Classifier) -> Model:
     """A model with all attributes of one: itself, or a view of it that adds the defaults of those that it lacks."""
     return model if isinstance(model, Model) else _CompletedModel(model)
+
+
+def note_of_fixed(model: Model) -> tuple[str, ...]:
+    """What a reader should know of inputs in whose place numbers stand: one line, if there are any."""
+    numbers = ", ".join(f"{clean(name)} = {value:g}" for name, value in model.fixed.items())
+    return (f"numbers stand in the place of its other inputs, as was asked for: {numbers}",) if numbers else ()
 
 
 class _CompletedModel(Model):
@@ -264,14 +280,16 @@ class BatchedModel(Model, abc.ABC):
         self._gives_probabilities: bool | None = False if certain else None
         self.independent = self._are_independent()
         self._tolerance = self._LATER_TOLERANCE
-        row = int(np.prod([axis or 1 for axis in input.shape]))
-        default = max(1, min(self._MAX_BATCH, self._BATCH_VALUES // max(row, 1)))
         self.fixed_batch = fixed_batch
-        self._batch_size = fixed_batch or batch_size or default
+        self._batch_size = fixed_batch or batch_size or self._rows_of([axis or 1 for axis in input.shape])
+        self._any_length = None in input.shape and not fixed_batch and not batch_size
 
     @abc.abstractmethod
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
-        """Run one batch: the neuron outputs ``(rows, neurons)`` at each tap, or ``[output]`` for None."""
+        """Run one batch: the neuron outputs ``(rows, neurons)`` at each tap, or for None ``[output]``.
+
+        The output is a row of scores for each input, perhaps with axes of one place, or without one for the classes.
+        """
 
     @abc.abstractmethod
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
@@ -285,7 +303,8 @@ class BatchedModel(Model, abc.ABC):
         if place == outputs.place:
             return self
         other = self.by_output(place)
-        other.outputs, other.files, other.notes = outputs.by(place), self.files, self.notes
+        other.outputs, other.files = outputs.by(place), self.files
+        other.notes, other.fixed = self.notes, self.fixed
         return other
 
     def by_output(self, place: int) -> "BatchedModel":
@@ -357,6 +376,8 @@ class BatchedModel(Model, abc.ABC):
                 raise ModelError(f"{self.name}: expected real numbers, found {output.dtype}")
             if output.shape[:1] != (len(batch),):  # also where there are more, of which no one knows whose they are
                 raise ModelError(f"{self.name}: expected answers to {len(batch)} inputs, found shape {output.shape}")
+        if layers is None and row_width(outputs[0].shape[1:]) is not None:
+            outputs = [outputs[0].reshape(len(batch), -1)]
         return [output[: rows.stop - rows.start] for output in outputs]
 
     def _recognise(self, outputs: Array, x: Array) -> None:
@@ -446,11 +467,16 @@ class BatchedModel(Model, abc.ABC):
         if layer not in self.layers:
             raise ModelError(f"{self.name}: no layer {layer!r}; its layers are {', '.join(self.layers)}")
 
+    def _rows_of(self, shape: Sequence[int]) -> int:
+        # As many inputs of a shape as make a batch.
+        return max(1, min(self._MAX_BATCH, self._BATCH_VALUES // max(int(np.prod(shape)), 1)))
+
     def _batches(self, x: Array) -> Iterator[tuple[Array, slice]]:
         if len(x) == 0:
             raise ModelError(f"{self.name}: expected at least one input, found none")
-        for start in range(0, len(x), self._batch_size):
-            rows = slice(start, min(start + self._batch_size, len(x)))
+        size = min(self._batch_size, self._rows_of(x.shape[1:])) if self._any_length else self._batch_size
+        for start in range(0, len(x), size):
+            rows = slice(start, min(start + size, len(x)))
             # A copy: some frameworks refuse views, even of one row, that run backwards through memory.
             values = x[rows]
             if np.dtype(self.input.dtype).kind in "iu":  # a cast would cut off, and wrap around

@@ -31,6 +31,8 @@ def remedy(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str | 
         inputs: What it errs on.
         usual: The preprocessing with which it does.
     """
+    if victim.input.counts:
+        return None
     inner = victim.model if isinstance(victim, Prepared) else victim
     bounds = hull(inputs.bounds)
     rows = evenly(np.arange(len(inputs.labels)), _TRIED_ON)

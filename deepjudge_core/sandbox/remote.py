@@ -123,7 +123,7 @@ def begin_isolated(
                 def described(values: Mapping[str, Any]) -> ModelInfo:
                     return _describe(worker, values, label, adapter, received)
 
-                return RemoteModel(worker, described, isolation, values)
+                return RemoteModel(worker, described, isolation, values, fixed=options.get("fix", {}))
 
             yield opened
 
@@ -222,6 +222,8 @@ class RemoteModel(Model):
         isolation: Isolation,
         values: Mapping[str, Any],
         output: int | None = None,
+        *,
+        fixed: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Wrap a worker that has opened a model.
 
@@ -232,18 +234,19 @@ class RemoteModel(Model):
             values: What it says of itself: beside the description ``unseen``, ``fixed_batch``, ``outputs``,
                 ``notes`` and ``independent`` as :class:`~deepjudge_core.models.model.Model` has them.
             output: The output that it is asked by, if not the one that it was opened with.
+            fixed: As :class:`~deepjudge_core.models.model.Model` has it.
         """
         info = described(values)
-        self._worker, self._described, self._output = worker, described, output
+        self._worker, self._described, self._output, self.fixed = worker, described, output, fixed
         self.name, self.framework, self.digest = info.name, info.framework, info.digest
         self.access, self.input, self.classes = info.access, info.input, info.classes
         self.layers: Mapping[str, int] = MappingProxyType(dict(info.layers))
         self.isolation, self.device, self.files = isolation, info.device, info.files
-        unseen, fixed = values.get("unseen"), values.get("fixed_batch")
+        unseen, batch = values.get("unseen"), values.get("fixed_batch")
         self.unseen = None if unseen is None else clean(str(unseen), _LONGEST_REASON)
         self.notes = _clean_notes(values.get("notes"))
         self._learn(values)
-        self.fixed_batch = fixed if isinstance(fixed, int) and fixed > 0 else None
+        self.fixed_batch = batch if isinstance(batch, int) and batch > 0 else None
         try:
             said = values.get("outputs")
             self.outputs = None if said is None else Outputs.from_json(said, _MOST_CLASSES)
@@ -258,7 +261,7 @@ class RemoteModel(Model):
             return self
         self._worker.send({"ask": "by output", "output": place})
         values = self._worker.receive(failing="cannot-open").values
-        return RemoteModel(self._worker, self._described, self.isolation, values, place)
+        return RemoteModel(self._worker, self._described, self.isolation, values, place, fixed=self.fixed)
 
     def predict(self, x: Array) -> Array:
         """See :class:`~deepjudge_core.models.model.Model`."""

@@ -18,6 +18,7 @@ from deepjudge_core.suites.suite import MOST_PROBES
 from deepjudge_core.types import Array, Bounds, Layout
 
 Order = Literal["high", "low", "balanced"]
+_MOST_EXACT = 2**24  # the first whole number behind which float32 has gaps
 _LEAST_KNOWLEDGE = 0.25  # of the way from chance to all: less is no model of the task, or is not given its inputs
 _ORIGINS = {
     "victim": "the labels are the victim's own answers (--labels victim): that it knows the task was not checked, and "
@@ -72,6 +73,8 @@ def select_seeds(
     x = as_inputs("inputs", x)
     limits = spread("inputs", bounds, x.shape[1:], layout)
     check_bounds("inputs", x, limits)
+    if victim.input.counts:
+        _check_whole(victim, x)
     spec = victim.input.with_layout(victim_layout or layout)
     arrange = arrangement(victim.name, x.shape[1:], spec, layout)
     inputs = np.ascontiguousarray(arrange(x))
@@ -152,6 +155,17 @@ def _class_numbers(x: Array, y: Array, victim: Model) -> Array:
             f"{victim.name}: expected labels 0..{victim.classes - 1}, found labels {labels.min()}..{labels.max()}"
         )
     return labels
+
+
+def _check_whole(victim: Model, x: Array) -> None:
+    greatest = np.abs(x).max(initial=0)
+    if not (x % 1 == 0).all():
+        raise InputError(f"{victim.name}: expected whole numbers for inputs of {victim.input.dtype}, found others")
+    if greatest >= _MOST_EXACT:
+        raise InputError(
+            f"{victim.name}: expected whole numbers below {_MOST_EXACT}, which a suite keeps as they are, found "
+            f"{greatest:.0f}"
+        )
 
 
 def _of_one_class(y: Array, seeds: Array, *, own: bool) -> str | None:

@@ -1,7 +1,7 @@
 """The suite: test cases made from the victim, with the victim's own answers to them, as one file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import get_args
@@ -13,6 +13,7 @@ from deepjudge_core.components.values import Answers, CaseSet, Probes
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Json, Lines, Part, Share, parse, plain
+from deepjudge_core.models.model import InputSpec
 from deepjudge_core.suites.labels import LabelOrigin
 from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation, ObservationHeader
@@ -104,6 +105,11 @@ class Suite:
     def digest(self) -> str:
         """SHA-256, in hex, of all of it."""
         return _content(self).digest
+
+    @property
+    def input(self) -> InputSpec:
+        """What its cases are, as a model is told that does not say itself what it takes."""
+        return replace(self.victim.model.input, shape=self.cases.inputs.shape[1:])
 
     def rows(self, case_set: CaseSet) -> Array:
         """``(n,)`` bool: which cases belong to the set."""

@@ -325,5 +325,5 @@ def _expand(path: str, adapters: Adapters) -> list[str]:
     return files
 
 
-def _opening(values: Mapping[str, Any], table: str) -> dict[str, str]:
+def _opening(values: Mapping[str, Any], table: str) -> dict[str, Any]:
     return build(OpeningSettings, options(OpeningSettings, values, table)).options

@@ -196,7 +196,22 @@ def from_keras(name: str, seed: int, path: Path, **options: Any) -> Path:
     return file
 
 
-def from_sklearn(name: str, seed: int, path: Path) -> Path:
+def scores_in_a_map(name: str, seed: int, path: Path) -> Path:
+    """By PyTorch's old exporter, its scores as a map of one pixel."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    file = old(name, seed, path)
+    model = onnx.load(file)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
+    model.graph.node.append(helper.make_node("Unsqueeze", ["z", "axes"], ["map"]))
+    del model.graph.output[:]
+    model.graph.output.append(onnx.ValueInfoProto(name="map"))
+    onnx.save(model, file)
+    return file
+
+
+def from_sklearn(name: str, seed: int, path: Path, *, zipmap: bool = False) -> Path:
     """A classifier of scikit-learn, by skl2onnx."""
     from skl2onnx import to_onnx
     from sklearn.neural_network import MLPClassifier
@@ -209,7 +224,7 @@ def from_sklearn(name: str, seed: int, path: Path) -> Path:
     network.coefs_ = [state[f"dense{i}.weight"].T for i in (1, 2, 3)]
     network.intercepts_ = [state[f"dense{i}.bias"] for i in (1, 2, 3)]
     file = path.with_suffix(".onnx")
-    file.write_bytes(to_onnx(network, x[:1], options={"zipmap": False}).SerializeToString())
+    file.write_bytes(to_onnx(network, x[:1], options={"zipmap": zipmap}).SerializeToString())
     return file
 
 

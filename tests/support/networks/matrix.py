@@ -68,6 +68,7 @@ _PADDLE = dict.fromkeys(
     ("LSTM", "GRU", "attention"), "PaddlePaddle is too large for the tests, which write its files of these alone."
 )
 _TFJS = {"attention": "TensorFlow.js has no attention layer."}
+_FLAT = dict.fromkeys(("dense", "LSTM", "GRU", "attention"), "Networks of convolutions end so.")
 _QOPERATOR = frozenset({"conv1d", "conv2d", "dense"})
 
 FORMS = {
@@ -90,6 +91,13 @@ FORMS = {
     "onnx-sklearn": Form(
         "ONNX by skl2onnx", formats.from_sklearn, (*_ONNX, "sklearn", "skl2onnx"), without=_PERCEPTRON
     ),
+    "onnx-zipmap": Form(
+        "ONNX by skl2onnx, with dictionaries of probabilities (`ZipMap`)",
+        functools.partial(formats.from_sklearn, zipmap=True),
+        (*_ONNX, "sklearn", "skl2onnx"),
+        without=_PERCEPTRON,
+    ),
+    "onnx-map": Form("ONNX whose scores are `(n, classes, 1, 1)`", formats.scores_in_a_map, _ONNX, without=_FLAT),
     "onnx-fused": Form("ONNX, fused by ONNX Runtime", formats.optimised, _ONNX),
     "onnx-float16": Form("ONNX of float16", formats.half, _ONNX, bound=1e-2),
     "onnx-converted-float16": Form(

@@ -62,7 +62,14 @@ def _onnx(path: Path, x: np.ndarray) -> list[Any]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     [given] = session.get_inputs()
     dtype = np.float16 if given.type == "tensor(float16)" else np.float32
-    return list(session.run(None, {given.name: x.astype(dtype)}))
+    return [_without_map(value) for value in session.run(None, {given.name: x.astype(dtype)})]
+
+
+def _without_map(value: Any) -> Any:
+    # Of a row of probabilities in a dictionary, or of scores in a map of one pixel, the row.
+    if isinstance(value, list):
+        return np.array([list(row.values()) for row in value])
+    return value[:, :, 0, 0] if value.ndim == 4 else value
 
 
 def _pt2(path: Path, x: np.ndarray) -> list[Any]:
