@@ -10,15 +10,6 @@ from collections.abc import Sequence
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import Access
-from deepjudge_core.types import Array
-
-MARGIN = 0.7
-"""At most this share of the nearest control's distance is much nearer: honest models of other architectures, in
-docs/statistics.md, are not nearer than that control."""
-
-BARELY = 0.9
-"""More than this share of the nearest control's distance is among the controls, whatever a rule makes of their spread:
-an honest model may happen to lie there."""
 
 _SEVERAL = 3  # architectures, or controls of others than the victim's, that show what other models do
 Widths = tuple[int, ...]
@@ -41,15 +32,3 @@ def is_shown(suspect: Widths | None, controls: Sequence[Widths | None], strata: 
         or len(set(known)) >= _SEVERAL
         or strata.count("other-architecture") >= _SEVERAL
     )
-
-
-def is_nearer(value: float, controls: Array, share: float = MARGIN) -> bool:
-    """Whether a suspect is clearly nearer to the victim than the nearest control.
-
-    Args:
-        value: The suspect's distance.
-        controls: ``(n,)`` the controls', n > 0.
-        share: At most this of the nearest control's distance, above 0.
-    """
-    least = controls.min()
-    return bool(value <= share * least and value < least)  # as near as one at 0 is not nearer

@@ -12,11 +12,10 @@ from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision, Evidence, Group, Vote
 from deepjudge_core.errors import CalibrationError, PluginError, UsageError
-from deepjudge_core.judging.accuracy import accuracy_gap
-from deepjudge_core.judging.architecture import BARELY, MARGIN, is_nearer, is_shown
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration, calibrate_by, read_calibration
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
-from deepjudge_core.judging.measure import Measurement, Measurements, accuracy_of, alike_of, measure_by, widths_of
+from deepjudge_core.judging.guards import guarded
+from deepjudge_core.judging.measure import Measurement, Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.rules import apply_rule, resolve_options, try_rule
 from deepjudge_core.judging.sequential import SequentialResult, check_sequential, judge_sequentially
@@ -36,28 +35,6 @@ __all__ = [
     "Verdict",
     "judge",
 ]
-
-_UNKNOWN_ARCHITECTURE = (
-    "no control is known to have its architecture, and it is not much nearer to the victim than the nearest control "
-    f"(expected at most {MARGIN:g} times its distance): honest models of another architecture may be as near. Controls "
-    "of its architecture would tell (--stratum other-architecture=...)"
-)
-
-_BARELY_NEARER = (
-    "it is barely nearer to the victim than the nearest control, by all metrics that say so (expected at most "
-    f"{BARELY:g} times its distance): an honest model may be as near"
-)
-
-_LAYERS_DISAGREE = (
-    "most metrics of its layers do not find it much nearer to the victim than the nearest control (expected at most "
-    f"{MARGIN:g} times its distance). Copied layers are nearer by most of them; an honest model may be by one"
-)
-
-_SURENESS_ALONE = (
-    "it resembles the victim in its confidence alone: it repeats the victim's errors no more often than one of the "
-    "controls does, and no metric finds it much nearer. A model that is given inputs it does not expect is less "
-    "confident, too"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,13 +176,7 @@ class Judge:
         settings = {name: setting for name, (setting, _) in results.items()}
         votes = {name: vote for _, cast in results.values() for name, vote in cast.items()}
         for name, setting in settings.items():
-            settings[name] = _within_controls(setting, parts[name], votes, calibration, by_errors=name != "white-box")
-            if (
-                settings[name].decision is Decision.COPY
-                and name == "white-box"
-                and not _agree(parts[name], calibration)
-            ):
-                settings[name] = _not_accused(settings[name], _LAYERS_DISAGREE)
+            settings[name] = guarded(setting, parts[name], votes, calibration, by_errors=name != "white-box")
         if demanded and not joint and settings["white-box"].decision is None:
             settings["white-box"] = replace(settings["white-box"], decision=Decision.INCONCLUSIVE)
         decision, reason = _overall(list(settings.values()))
@@ -347,70 +318,6 @@ def _judge_group(
         # Whatever the rule: answers that change by themselves are far from the victim's, be it a copy or not.
         return replace(unclear, reason=unsteady), settled
     return setting, settled
-
-
-def _within_controls(
-    setting: Setting,
-    measurements: Measurements,
-    votes: Mapping[str, Vote],
-    calibration: Calibration,
-    *,
-    by_errors: bool,
-) -> Setting:
-    # What is said of a suspect, where the controls show something of models like it. What rests on errors says nothing
-    # of one that errs as no control does; what does not has to find it much nearer than any control.
-    accused, reason = setting.decision is Decision.COPY, None
-    near = accused and _is_nearer(measurements, votes, calibration, MARGIN)
-    gap = accuracy_gap(accuracy_of(measurements), map(accuracy_of, calibration.measurements)) if measurements else None
-    if gap and (accused or (gap.far and by_errors and setting.decision is Decision.INDEPENDENT)):
-        reason = None if near and not by_errors else gap.reason
-    shown = is_shown(widths_of(measurements), list(map(widths_of, calibration.measurements)), calibration.strata)
-    if accused and reason is None and not near and not shown:
-        reason = _UNKNOWN_ARCHITECTURE
-    if accused and reason is None and by_errors and not near and not _errs_as_no_control(measurements, calibration):
-        reason = _SURENESS_ALONE
-    if accused and reason is None and not _is_nearer(measurements, votes, calibration, BARELY):
-        reason = _BARELY_NEARER
-    if reason is None:
-        return setting
-    if accused:
-        return _not_accused(setting, reason)
-    # What the rule says of its decision is not said of another one.
-    return replace(setting, decision=Decision.INCONCLUSIVE, reason=reason, statement=None)
-
-
-def _not_accused(setting: Setting, reason: str) -> Setting:
-    # Nor is there a chance of an accusation then.
-    unclear = replace(setting, decision=Decision.INCONCLUSIVE, reason=reason, statement=None)
-    return replace(unclear, p_value=None, least_p_value=None)
-
-
-def _agree(measurements: Measurements, calibration: Calibration) -> bool:
-    # Whether most metrics find a suspect much nearer than any control.
-    controls = {name: calibration.values(name) for name in measurements}
-    nearer = [
-        is_nearer(m.value, controls[name])
-        for name, m in measurements.items()
-        if m.value is not None and len(controls[name])
-    ]
-    return 2 * sum(nearer) > len(nearer)
-
-
-def _errs_as_no_control(measurements: Measurements, calibration: Calibration) -> bool:
-    # Whether it errs as the victim more often than every control; also where that is not known.
-    own, controls = alike_of(measurements), [alike_of(control) for control in calibration.measurements]
-    known = [control for control in controls if control is not None]
-    return own is None or not known or own > max(known)
-
-
-def _is_nearer(measurements: Measurements, votes: Mapping[str, Vote], calibration: Calibration, share: float) -> bool:
-    # By a metric that votes copy, or by any where the rule combines metrics of which none does.
-    voting = [name for name, vote in votes.items() if vote.vote and name in measurements]
-    return any(
-        m.value is not None and is_nearer(m.value, calibration.values(name), share)
-        for name, m in measurements.items()
-        if (name in voting or not voting) and len(calibration.values(name))
-    )
 
 
 def _evidence(value: float, metric: Metric, calibration: Calibration) -> Evidence:

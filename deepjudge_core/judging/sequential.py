@@ -20,9 +20,10 @@ from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.judging.accuracy import FAR, Accuracy, accuracy_gap, accuracy_on_seeds, errs_alike
-from deepjudge_core.judging.architecture import MARGIN, is_shown, widths
+from deepjudge_core.judging.architecture import is_shown, widths
 from deepjudge_core.judging.betting import Capital
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
+from deepjudge_core.judging.guards import BY_FAR
 from deepjudge_core.judging.rules import apply_rule, expect_p_values
 from deepjudge_core.judging.verdict import Setting, Verdict
 from deepjudge_core.suites.observation import Observation
@@ -227,7 +228,7 @@ def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[
     fewest = min(map(len, controls.by_stratum().values()))
     # Of labels alone nothing is known of the suspect's architecture.
     if not is_shown(None, [widths(calibration.controls[place].model) for place in places], strata):
-        near = min(near, int(MARGIN * size * shares.min()))
+        near = min(near, int(BY_FAR * size * shares.min()))
     basis = (
         f"by the rule {rule.name}, from {len(places)} controls, which without what it assumes could show no more than "
         f"1 in {fewest + 1}"

@@ -226,11 +226,11 @@ def test_others_are_still_judged(ready: Cli) -> None:
 
 def test_rule_options_and_groups(ready: Cli) -> None:
     status, _, _ = judge(ready, "copy.toy", more=("--rule-option", "share=0", "--json", "r.json"))
-    assert status == 0
+    assert status == 3  # a rule that accuses nobody acquits no copy either
     report = json.loads(Path("r.json").read_text())
     assert report["rule_options"] == {"share": 0, "alpha": {}}
     more = ("--rule-option", "share=0", "--rule-option", "alpha.outputs=0.5", "--groups", "joint", "--json", "r.json")
-    assert judge(ready, "copy.toy", more=more)[0] == 0
+    assert judge(ready, "copy.toy", more=more)[0] == 3
     report = json.loads(Path("r.json").read_text())
     assert (report["rule_options"], report["groups"]) == ({"share": 0, "alpha": {"outputs": 0.5}}, "joint")
     assert [m["vote"] for m in report["suspects"][0]["metrics"].values()] == [False, False, True]

@@ -273,16 +273,15 @@ def test_fishers_exact_test(right: int, of: int, more: int, total: int) -> None:
     assert Accuracy(right, of).is_below(Accuracy(more, total)) == (p_value <= 0.01)
 
 
-def said_of(group: str, **shares: float) -> Decision:
-    """What a lax rule says of a model of a control's accuracy and architecture, at these shares of the least control's
-    distances."""
+def said_of(group: str, level: float = 0.5, **shares: float) -> Decision:
+    """What a rule, by default a lax one, says of a model like a control at these shares of the least distances."""
     like_a_control = next(iter(calibration().measurements[0].values()))
     values = {name: share * float(calibration().values(name).min()) for name, share in shares.items()}
     alike = 1 - values["robd"] if "robd" in values else None
     of_model = {"accuracy": like_a_control.accuracy, "widths": like_a_control.widths, "alike": alike}
     honest = measure(suite(), seen("one class", 80, Access.FULL), list(values), registry=shipped())
     measured = {name: replace(honest[name], value=value, **of_model) for name, value in values.items()}
-    settings = JudgeSettings(list(values), "prediction-bound", {"level": 0.5})
+    settings = JudgeSettings(list(values), "prediction-bound", {"level": level})
     decision = judge(measured, calibration(), settings, registry=shipped()).settings[group].decision
     assert decision is not None
     return decision
@@ -309,3 +308,13 @@ def test_one_of_several_metrics_of_layers_accuses_nobody_by_itself() -> None:
     assert said(nod=0.3, lad=0.8) is Decision.INCONCLUSIVE
     assert said(nod=0.3, lod=0.3, lad=0.8) is Decision.COPY
     assert said(lod=0.3) is Decision.COPY
+
+
+def test_who_is_much_nearer_than_all_controls_is_not_independent() -> None:
+    # Of few controls, or such as differ much, a rule's bound is near 0: then it calls no copy one.
+    strict = functools.partial(said_of, level=1e-40)
+    assert strict("black-box", robd=0.3, jsd=0.95) is Decision.INCONCLUSIVE
+    assert strict("black-box", robd=0.3) is Decision.INCONCLUSIVE
+    assert strict("black-box", robd=0.8, jsd=0.95) is Decision.INDEPENDENT
+    assert strict("white-box", nod=0.3, lod=0.3, lad=0.95) is Decision.INCONCLUSIVE
+    assert strict("white-box", nod=0.3, lod=0.95, lad=0.95) is Decision.INDEPENDENT

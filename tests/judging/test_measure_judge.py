@@ -219,7 +219,7 @@ def verdict_of(groups: Literal["separate", "joint"] = "separate", **says: str) -
         if say in ("unmeasured", "denied"):
             measurements[name] = Measurement(metrics[name], None, f"{name} {say}", allowed=say != "denied")
         else:
-            measurements[name] = Measurement(metrics[name], 0.5)
+            measurements[name] = Measurement(metrics[name], 1.0 if say == "no" else 0.5)
 
     def rule(evidence: Mapping[str, Evidence]) -> Judgement:
         votes = {
@@ -282,7 +282,8 @@ def test_two_settings_one_verdict(black: str | None, white: str | None, decision
     ("says", "decision", "p_copy"),
     [
         ("copy", "copy", 1),
-        ("copy no", "independent", 0.5),
+        ("copy no", "inconclusive", 0.5),
+        ("copy no no", "independent", 1 / 3),
         ("copy copy no", "copy", 2 / 3),
         ("copy unmeasured", "copy", 1),
         ("copy denied", "copy", 1),
@@ -358,7 +359,9 @@ def test_fewer_than_three_controls_decide_nothing(controls: int) -> None:
 def test_points_to_on_real_models() -> None:
     verdict = verdict_on(toys.suite(), noise=0.05)
     assert (verdict.decision, verdict.points_to) == (Decision.COPY, "weights")
-    assert verdict_on(toys.suite(), noise=0.1).points_to == "weights-changed-behaviour"
+    # Behaviour that is much nearer than that of all controls, and that no rule accuses, has not changed for certain.
+    verdict = verdict_on(toys.suite(), noise=0.1)
+    assert (verdict.settings["black-box"].decision, verdict.points_to) == (Decision.INCONCLUSIVE, "weights")
     assert verdict_on(toys.suite(), seed=9).decision is Decision.INDEPENDENT
     verdict = verdict_on(toys.suite(), noise=0.05, access=Access.LABELS)
     assert (verdict.decision, verdict.points_to) == (Decision.COPY, "behaviour")

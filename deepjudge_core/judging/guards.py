@@ -1,0 +1,156 @@
+"""Guards: what the controls do not show, whatever a rule makes of them, turns a decision into inconclusive."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from deepjudge_core.components.values import Decision, Vote
+from deepjudge_core.judging.accuracy import AccuracyGap, accuracy_gap
+from deepjudge_core.judging.architecture import is_shown
+from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.measure import Measurements, accuracy_of, alike_of, widths_of
+from deepjudge_core.judging.verdict import Setting
+from deepjudge_core.types import Array
+
+BY_FAR = 0.7
+"""At most this share of the nearest control's distance is much nearer: honest models of other architectures, in
+docs/statistics.md, are not nearer than that control."""
+
+BARELY = 0.9
+"""More than this share of the nearest control's distance is among the controls, whatever a rule makes of their spread:
+an honest model may happen to lie there."""
+
+_UNKNOWN_ARCHITECTURE = (
+    "no control is known to have its architecture, and it is not much nearer to the victim than the nearest control "
+    f"(expected at most {BY_FAR:g} times its distance): honest models of another architecture may be as near. Controls "
+    "of its architecture would tell (--stratum other-architecture=...)"
+)
+
+_SURENESS_ALONE = (
+    "it resembles the victim in its confidence alone: it repeats the victim's errors no more often than one of the "
+    "controls does, and no metric finds it much nearer. A model that is given inputs it does not expect is less "
+    "confident, too"
+)
+
+_BARELY_NEARER = (
+    "it is barely nearer to the victim than the nearest control, by all metrics that say so (expected at most "
+    f"{BARELY:g} times its distance): an honest model may be as near"
+)
+
+_LAYERS_DISAGREE = (
+    "most metrics of its layers do not find it much nearer to the victim than the nearest control (expected at most "
+    f"{BY_FAR:g} times its distance). Copied layers are nearer by most of them; an honest model may be by one"
+)
+
+_NEARER_BY_FAR = (
+    f"it is much nearer to the victim than the nearest control (at most {BY_FAR:g} times its distance) by {{}}, though "
+    "the rule does not call it a copy: the controls are too few, or differ too much among themselves, to tell. More "
+    "controls would"
+)
+
+
+def guarded(
+    setting: Setting,
+    measurements: Measurements,
+    votes: Mapping[str, Vote],
+    calibration: Calibration,
+    *,
+    by_errors: bool,
+) -> Setting:
+    """What is said of a suspect, where the controls show something of models like it.
+
+    Args:
+        setting: What the rule says.
+        measurements: The suspect's, of this setting.
+        votes: Those of all metrics.
+        calibration: The controls.
+        by_errors: Whether the metrics rest on the suspect's errors, as those of behaviour do.
+
+    Returns:
+        The same, or an inconclusive one with its reason.
+    """
+    if not measurements:
+        return setting
+    gap = accuracy_gap(accuracy_of(measurements), map(accuracy_of, calibration.measurements))
+    if setting.decision is Decision.COPY:
+        reason = _against_copy(gap, measurements, votes, calibration, by_errors=by_errors)
+    elif setting.decision is Decision.INDEPENDENT:
+        reason = _against_independent(gap, measurements, calibration, by_errors=by_errors)
+    else:
+        return setting
+    if reason is None:
+        return setting
+    # What the rule says of its decision is not said of another one.
+    unclear = replace(setting, decision=Decision.INCONCLUSIVE, reason=reason, statement=None)
+    # Nor is there a chance of an accusation that is not made.
+    return replace(unclear, p_value=None, least_p_value=None) if setting.decision is Decision.COPY else unclear
+
+
+def is_nearer(value: float, controls: Array, share: float = BY_FAR) -> bool:
+    """Whether a suspect is clearly nearer to the victim than the nearest control.
+
+    Args:
+        value: The suspect's distance.
+        controls: ``(n,)`` the controls', n > 0.
+        share: At most this of the nearest control's distance, above 0.
+    """
+    least = controls.min()
+    return bool(value <= share * least and value < least)  # as near as one at 0 is not nearer
+
+
+def _against_copy(
+    gap: AccuracyGap | None,
+    measurements: Measurements,
+    votes: Mapping[str, Vote],
+    calibration: Calibration,
+    *,
+    by_errors: bool,
+) -> str | None:
+    # What rests on errors says nothing of one that errs as no control does; what does not has to find it much nearer
+    # than any control.
+    voting = [name for name in measurements if votes[name].vote] or list(measurements)  # all, where they are combined
+    by_far, barely = (bool(_nearer(measurements, calibration, voting, share)) for share in (BY_FAR, BARELY))
+    if gap and (by_errors or not by_far):
+        return gap.reason
+    shown = is_shown(widths_of(measurements), list(map(widths_of, calibration.measurements)), calibration.strata)
+    if not by_far and not shown:
+        return _UNKNOWN_ARCHITECTURE
+    if by_errors and not by_far and not _errs_as_no_control(measurements, calibration):
+        return _SURENESS_ALONE
+    if not barely:
+        return _BARELY_NEARER
+    measured = _beside_controls(measurements, calibration)
+    if not by_errors and 2 * len(_nearer(measurements, calibration, measured, BY_FAR)) <= len(measured):
+        return _LAYERS_DISAGREE
+    return None
+
+
+def _against_independent(
+    gap: AccuracyGap | None, measurements: Measurements, calibration: Calibration, *, by_errors: bool
+) -> str | None:
+    if gap and gap.far and by_errors:
+        return gap.reason
+    measured = _beside_controls(measurements, calibration)
+    nearer = _nearer(measurements, calibration, measured, BY_FAR)
+    return _NEARER_BY_FAR.format(", ".join(nearer)) if nearer and 2 * len(nearer) >= len(measured) else None
+
+
+def _beside_controls(measurements: Measurements, calibration: Calibration) -> list[str]:
+    # The metrics that were measured of the suspect and of controls.
+    return [name for name, m in measurements.items() if m.value is not None and len(calibration.values(name))]
+
+
+def _nearer(measurements: Measurements, calibration: Calibration, names: list[str], share: float) -> list[str]:
+    # Those of some metrics that find a suspect clearly nearer than any control.
+    values = {name: measurements[name].value for name in names}
+    return [
+        name
+        for name, value in values.items()
+        if value is not None and len(controls := calibration.values(name)) and is_nearer(value, controls, share)
+    ]
+
+
+def _errs_as_no_control(measurements: Measurements, calibration: Calibration) -> bool:
+    # Whether it errs as the victim more often than every control; also where that is not known.
+    own, controls = alike_of(measurements), [alike_of(control) for control in calibration.measurements]
+    known = [control for control in controls if control is not None]
+    return own is None or not known or own > max(known)
