@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import importlib.util
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -49,6 +50,9 @@ _TOLERANCE, _HALF_TOLERANCE, _ABSOLUTE_TOLERANCE = 1e-3, 1e-2, 1e-5
 
 # Of each row they give what leaves of trees hold: there is nothing between.
 _TREES = {"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
+
+# What the layers of a large model may give for a batch, all of which is there at once.
+_BATCH_NEURONS = 2**25
 
 
 def open_onnx(
@@ -168,6 +172,8 @@ class OnnxModel(BatchedModel):
             fixed_batch=len(self._samples[0]) if len(self._samples) == 1 else None,
             outputs=outputs,
         )
+        if weights and batch_size is None and self.fixed_batch is None:
+            self._batch_size = min(self._batch_size, self._most_rows)
         if _BLOCKED in {node.domain for node in self._model.graph.node}:
             self.access &= ~Access.LAYERS
             self.unseen = f"expected operations of ONNX, found those of {_BLOCKED}, for one kind of processor"
@@ -277,6 +283,7 @@ class OnnxModel(BatchedModel):
         names = [tap.name for tap in taps]
         shapes = [list(map(np.shape, self._run(names, x))) for x in self._samples]
         rows = [len(x) for x in self._samples]
+        self._most_rows = max(1, _BATCH_NEURONS * rows[0] // max(1, sum(map(math.prod, shapes[0]))))
         places: dict[str, Place | None] = {}
         for tap, *of_tap in zip(taps, *shapes, strict=True):
             place = None
