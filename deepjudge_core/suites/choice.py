@@ -23,11 +23,13 @@ class GeneratorChoice:
     Attributes:
         generators: Those that are run.
         answering: Of numbers and of tokens, what is run in place of them if the victim gives no gradients; none where
-            the user named generators, or their options.
+            the user named generators.
+        optioned: Names of those for which the user gave options.
     """
 
     generators: tuple[Configured[Generator], ...]
     answering: tuple[Configured[Generator], ...] = ()
+    optioned: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, settings: SuiteSettings, generators: Catalogue[Generator]) -> "GeneratorChoice":
@@ -42,8 +44,13 @@ class GeneratorChoice:
             if not configured:
                 raise UsageError("expected at least one generator, found none", code="missing-value")
             return cls(configured)
-        usual = generators.configure(DEFAULT_GENERATORS, options)
-        return cls(usual, () if options else generators.configure(ANSWERING_GENERATORS, {}))
+        own = {name: chosen for name, chosen in options.items() if name in ANSWERING_GENERATORS}
+        others = {name: chosen for name, chosen in options.items() if name not in own}
+        return cls(
+            generators.configure(DEFAULT_GENERATORS, others),
+            generators.configure(ANSWERING_GENERATORS, own),
+            frozenset(options),
+        )
 
     @property
     def makes(self) -> frozenset[str]:
@@ -59,15 +66,27 @@ class GeneratorChoice:
 
         Raises:
             ModelError: When the victim fails at more than at gradients.
+            UsageError: For options of a generator that is not run, since the victim gives gradients.
         """
         reason = _without_gradients(victim, seeds) if self.answering else None
+        preferred = [generator for generator in self.answering if generator.name in self.optioned]
         if reason is None:
+            if preferred:
+                usual = ", ".join(generator.name for generator in self.generators)
+                raise UsageError(
+                    f"options for {preferred[0].name}, expected them for the generators that are used: {usual}; name "
+                    "it with --generator",
+                    code="conflict",
+                )
             return self.generators, ()
         numbers, tokens = self.answering
         chosen = tokens if _are_tokens(victim, seeds) else numbers
+        if len(preferred) == 1:
+            chosen = preferred[0]
+        unused = ", ".join(sorted(self.optioned - {chosen.name}))
         note = (
             f"{reason}; so adversarial cases are made of the victim's answers alone, by {chosen.name}, and none for "
-            "metrics of layers"
+            f"metrics of layers{f'; the options of {unused} are not used' if unused else ''}"
         )
         return (chosen,), (note,)
 

@@ -77,17 +77,24 @@ def test_others_get_one_that_needs_answers_alone_with_a_note(
         assert "victim" in note
 
 
-@pytest.mark.parametrize(
-    "said", [{"generators": ["pgd"]}, {"generators": ["pgd", "neuron-corners"]}, {"options": {"pgd": {"eps": 0.1}}}]
-)
-def test_what_was_asked_for_is_not_replaced(said: dict[str, Any]) -> None:
+@pytest.mark.parametrize("said", [["pgd"], ["pgd", "neuron-corners"]])
+def test_what_was_asked_for_is_not_replaced(said: list[str]) -> None:
     with refused(ModelError, "through a forest", "square", "substitutions"):
-        suite_of(Without, access=Access.WHITE_BOX, **said)
+        suite_of(Without, access=Access.WHITE_BOX, generators=said)
 
 
-def test_options_of_a_generator_that_nobody_named_are_a_mistake() -> None:
+def test_options_are_those_of_what_is_run_or_that_is_said() -> None:
+    suite = suite_of(Without, options={"neuron-corners": {"m": 1.5}, "pgd": {"eps": 0.1}})
+    [note] = [note for note in suite.notes if "square" in note]
+    assert all(name in note for name in ("neuron-corners", "pgd"))
+    for whole in (False, True):
+        suite = suite_of(Without, options={"square": {"eps": 0.35}}, whole=whole)
+        [record] = suite.generators
+        assert (record.name, record.options["eps"]) == ("square", 0.35)
     with refused(UsageError, "square", "pgd", code="conflict"):
-        suite_of(Without, options={"square": {"eps": 0.1}})
+        suite_of(NumpyModel, options={"square": {"eps": 0.1}})
+    with refused(UsageError, "epsilon", code="unknown-option"):
+        suite_of(Without, options={"square": {"epsilon": 0.1}})
 
 
 def test_a_forest_in_onnx_gets_cases_that_tell_it_from_others(tmp_path: Path) -> None:
