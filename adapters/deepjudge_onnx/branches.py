@@ -81,9 +81,7 @@ def _sizes(axes: Mapping[str, Sequence[Any]], first: int, step: int) -> dict[str
     return {name: np.array([length(axis) for axis in of_one], np.int64) for name, of_one in axes.items()}
 
 
-def _evaluate(
-    model: ModelProto, name: str, dynamic: set[str], sizes: Mapping[str, Array], weights: Weights
-) -> bool:
+def _evaluate(model: ModelProto, name: str, dynamic: set[str], sizes: Mapping[str, Array], weights: Weights) -> bool:
     """What a tensor is that depends on shapes and weights alone."""
     needed = {name}
     nodes: list[NodeProto] = []

@@ -1,4 +1,4 @@
-"""What a file of an ONNX model is, by its fields: whether it is one, and which files hold its weights. Knows no ONNX."""
+"""What the fields of a file say: whether it is an ONNX model, and which files hold its weights. Knows no ONNX."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -144,7 +144,10 @@ def _locations(messages: Messages, kind: str, start: int, end: int, deepest: int
         if not {_KEY, _VALUE} <= entry.keys():
             continue
         key, value = entry[_KEY], entry[_VALUE]
-        if key.end - key.start < _LONGEST >= value.end - value.start and messages.read(key.start, key.end) == b"location":
+        if (
+            key.end - key.start < _LONGEST >= value.end - value.start
+            and messages.read(key.start, key.end) == b"location"
+        ):
             name = messages.read(value.start, value.end).decode("utf-8", "replace")
             if is_beside(name):
                 yield name

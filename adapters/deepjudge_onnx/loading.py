@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -50,16 +51,17 @@ def load(path: Path, name: str) -> tuple[ModelProto, Weights, str]:
     if not model.graph.node:
         raise ModelError(f"{expected}, found one without operations")
     for place, (start, length) in places.items():
-        refer(model.graph.initializer[place], *own.states, start, length)
+        refer(model.graph.initializer[place], next(iter(own.states)), start, length)
     with prefixed(name):
         check(model)
         model = in_order(model)
     files = sorted(set(external_files(model)) - own.states.keys())
     try:
-        check_external(files, path.parent)
-        beside = Weights.of(path.parent, files)
+        folder = Path(os.path.realpath(path.parent))
+        check_external(files, folder)
+        beside = Weights.of(folder, files)
         for file_name in files:
-            with (path.parent / file_name).open("rb") as file:
+            with (folder / file_name).open("rb") as file:
                 digest.update(file_name.encode() + hashlib.file_digest(file, "sha256").digest())
         weights = _settle(model, own, beside)
         check(model)  # again, now that they are there

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,9 @@ _BLOCKED = "com.microsoft.nchwc"
 
 # Lengths that free axes (time, height, width) are tried with.
 _LENGTHS = (32, 224)
+
+# What the layers of a large model may give for a batch, all of which is there at once.
+_BATCH_NEURONS = 2**25
 
 # How far a conversion to PyTorch may be off, of the greatest output.
 _TOLERANCE, _HALF_TOLERANCE = 1e-3, 1e-2
@@ -111,6 +115,8 @@ class OnnxModel(BatchedModel):
         self._model = inliner.inline_local_functions(model) if model.functions else model
         self._weights = weights
         self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = weights.sessions if weights else {}
+        # What one session gives of a large model, which has no room for another.
+        self._together: tuple[str, ...] = ()
         self._differentiable: dict[str, Differentiable] = {}
         self._source, shape, dtype = self._find_input()
         self._model = whole = plain(without_branches(self._model, self._source, self._weights))
@@ -120,8 +126,12 @@ class OnnxModel(BatchedModel):
         self._model = with_real_scores(cut(self._model, [self._output]))
         ops = operations(self._model, self._source, self._shapes(), self._weights)
         taps = find_taps(ops, self._output)
+        if weights:
+            own = (name for tap in taps.taps for name in (tap.name, tap.unflattened))
+            self._together = tuple(dict.fromkeys(filter(None, (*own, self._output))))
         self._places = self._find_places(taps.taps)
-        self._sessions.clear()  # those that only looked
+        if not weights:
+            self._sessions.clear()  # those that only looked
         super().__init__(
             name=name,
             framework="onnx",
@@ -134,6 +144,8 @@ class OnnxModel(BatchedModel):
             fixed_batch=len(self._samples[0]) if len(self._samples) == 1 else None,
             outputs=outputs,
         )
+        if weights and batch_size is None and self.fixed_batch is None:
+            self._batch_size = min(self._batch_size, self._most_rows)
         if _BLOCKED in {node.domain for node in self._model.graph.node}:
             self.access &= ~Access.LAYERS
             self.unseen = f"expected operations of ONNX, found those of {_BLOCKED}, for one kind of processor"
@@ -239,6 +251,7 @@ class OnnxModel(BatchedModel):
         names = [tap.name for tap in taps]
         shapes = [list(map(np.shape, self._run(names, x))) for x in self._samples]
         rows = [len(x) for x in self._samples]
+        self._most_rows = max(1, _BATCH_NEURONS * rows[0] // max(1, sum(map(math.prod, shapes[0]))))
         places: dict[str, Place | None] = {}
         for tap, *of_tap in zip(taps, *shapes, strict=True):
             place = None
@@ -261,11 +274,11 @@ class OnnxModel(BatchedModel):
         return tensors
 
     def _session(self, names: Sequence[str]) -> onnxruntime.InferenceSession:
-        key = tuple(names)
+        key = self._together if set(names) <= set(self._together) else tuple(names)
         with prefixed(self.name):
             self._weights.expect_unchanged()
         if key not in self._sessions:
-            if self._weights:  # of which there is no room for two
+            if self._weights:
                 self._sessions.clear()
             self._sessions[key] = self._open_session(key)
         return self._sessions[key]
@@ -287,6 +300,7 @@ class OnnxModel(BatchedModel):
         self._refuse_gradients()
         from deepjudge_onnx.gradient import Differentiable
 
+        self._weights.sessions.clear()  # room for what it is converted to
         function = Differentiable(self._weights.embedded(cut(self._model, [layer])), self._places[layer], self.name)
         self._check(function.forward, layer, f"{self.name}: no gradients at {layer!r}: expected")
         return function

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
@@ -93,7 +94,7 @@ class Weights:
             whole.CopyFrom(tensor)
             embed(whole, self.folder)
             tensor = whole
-        return numpy_helper.to_array(tensor)
+        return np.asarray(numpy_helper.to_array(tensor))
 
     def embedded(self, part: ModelProto) -> ModelProto:
         """A part of the model with its weights in it.

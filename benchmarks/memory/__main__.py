@@ -1,12 +1,13 @@
 """What large ONNX models take: ``python benchmarks/memory [one-file|beside ...] -o FOLDER``.
 
-Networks of random weights are written to FOLDER once: one of VGG-19's shape, 575 MB in one file, and one of dense layers
-whose 2.6 GB lie beside it, since no ONNX file may be larger than 2 GiB. Each is then opened in a process of its own by
-ONNX Runtime alone, which answers some inputs, and by deepjudge, which answers the same, sees all layers, and at last
-takes gradients. Needs Linux and the extras of deepjudge.
+Networks of random weights are written to FOLDER once: one of VGG-19's shape, 575 MB in one file, and one of dense
+layers whose 2.6 GB lie beside it, since no ONNX file may be larger than 2 GiB. Each is then opened in a process of its
+own by ONNX Runtime alone, which answers some inputs, and by deepjudge, which answers the same, sees all layers, and at
+last takes gradients. Needs Linux and the extras of deepjudge.
 """
 
 import argparse
+import functools
 import json
 import resource
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 ROWS, CLASSES, SEED = 8, 1000, 0
-LIMIT = 2.5  # times the files
+LIMIT = "<= 2.5"  # times the files
 VGG = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512, 512, 512, 0)  # 0 is a pooling
 MiB = 2**20
 
@@ -167,6 +168,11 @@ def measured(way: str, path: Path) -> None:
     print(json.dumps({"seconds": seconds, "own": own, "worker": worker}))
 
 
+def row(model: str, size: float, alone: float, who: str, seconds: float, memory: float, limit: str = "") -> None:
+    ratios = f"{memory / size:.2f} | {limit} | {seconds / alone:.1f}"
+    print(f"| {model} | {who} | {ratios} | {memory:.0f} MiB, {seconds:.1f} s |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="|".join(MODELS), help="default: all")
@@ -189,12 +195,7 @@ def main() -> None:
             MODELS[name](path)
         size = sum(file.stat().st_size for file in folder.iterdir()) / MiB
         alone = measure("plain", path)
-
-        def show(who: str, seconds: float, memory: float, limit: float | None = None, name: str = name) -> None:
-            wanted = "" if limit is None else f"<= {limit}"
-            ratios = f"{memory / size:.2f} | {wanted} | {seconds / alone['seconds']:.1f}"
-            print(f"| {name}, {size:.0f} MiB | {who} | {ratios} | {memory:.0f} MiB, {seconds:.1f} s |", flush=True)
-
+        show = functools.partial(row, f"{name}, {size:.0f} MiB", size, alone["seconds"])
         show("ONNX Runtime alone", alone["seconds"], alone["own"])
         run = measure("ours", path)
         show("deepjudge, in its own process", run["seconds"], run["own"], LIMIT)

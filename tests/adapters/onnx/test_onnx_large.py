@@ -45,9 +45,7 @@ def network(kind: str = "raw", outputs: str = "y") -> Any:
     rng = np.random.default_rng(1)
     weights = [weight(name, rng.normal(scale=0.1, size=size).astype(np.float32), kind) for name, size in SIZES.items()]
     weights.append(numpy_helper.from_array(np.full((64, 64), 2, np.float32), "many"))
-    body = helper.make_graph(
-        [helper.make_node("Neg", ["p"], ["o"])], "b", [], [onnx.ValueInfoProto(name="o")]
-    )
+    body = helper.make_graph([helper.make_node("Neg", ["p"], ["o"])], "b", [], [onnx.ValueInfoProto(name="o")])
     nodes = [
         helper.make_node("Conv", ["x", "k", "b"], ["c1"]),
         helper.make_node("PRelu", ["c1", "slope"], ["p"]),
@@ -117,7 +115,14 @@ def through_a_link(folder: Path) -> Path:
     return folder / "m.onnx"
 
 
-PLACES = [one_file, floats, beside, each_beside, in_constants, through_a_link]
+def through_a_linked_folder(folder: Path) -> Path:
+    (folder / "elsewhere").mkdir()
+    beside(folder / "elsewhere")
+    (folder / "linked").symlink_to("elsewhere")
+    return folder / "linked" / "m.onnx"
+
+
+PLACES = [one_file, floats, beside, each_beside, in_constants, through_a_link, through_a_linked_folder]
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -1,4 +1,4 @@
-"""Operations in any order, as converters to float16 write them: ONNX Runtime opens such files, and so does the adapter."""
+"""Operations in any order, as converters to float16 write them: ONNX Runtime opens such files, and so do we."""
 
 from collections.abc import Callable
 from pathlib import Path

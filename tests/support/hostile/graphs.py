@@ -272,7 +272,9 @@ HOSTILE = {
     "folder for weights": Case("m.onnx", external(folder), "not-a-file", "found a folder"),
     "vast weights beside it": Case("m.onnx", external(vast), "too-large", "allow more with --memory"),
     "weights cut short": Case("m.onnx", external(short), "cannot-open", "'weights.bin' of 40 bytes, where 48"),
-    "weights left out": Case("m.onnx", external(lambda p: "absent.bin"), "cannot-open", "'absent.bin', which cannot be"),
+    "weights left out": Case(
+        "m.onnx", external(lambda p: "absent.bin"), "cannot-open", "'absent.bin', which cannot be"
+    ),
     "symbolic link": Case("m.onnx", external(symbolic), "not-a-file", "found a symbolic link"),
     "hard link": Case("m.onnx", external(hard), "not-a-file", "found a hard link: give a copy"),
     "pipe for weights": Case("m.onnx", external(pipe), "not-a-file", "found a pipe"),
