@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deepjudge_core.errors import ModelError
-from deepjudge_keras.tensorflow_calls import LAMBDAS, operation
+from deepjudge_keras.tensorflow_calls import GRAPH_OPERATION, LAMBDAS, graph_operation, operation
 from deepjudge_keras.vocabulary import LAYERS
 
 HARD_SIGMOID = "deepjudge>hard_sigmoid"
@@ -208,7 +208,7 @@ class _Calls:
 
     def layer(self, entry: Config) -> Config:
         nodes = entry.get("inbound_nodes", [])
-        if entry["class_name"] in LAMBDAS:
+        if entry["class_name"] in (*LAMBDAS, GRAPH_OPERATION):
             return self._lambda(entry, nodes)
         made = _layer(entry)
         called = [self._call(entry["name"], entry["class_name"], node) for node in nodes]
@@ -251,11 +251,12 @@ class _Calls:
         if len(nodes) != 1:
             raise ModelError(f"it calls a TensorFlow function in {entry['name']!r:.80} {len(nodes)} times")
         first, others = self._arguments(nodes[0])
-        given = {"": first, **others}
-        made = operation(
-            entry["config"]["function"],
-            {key: self._argument(value) for key, value in given.items() if value is not None},
-        )
+        if entry["class_name"] == GRAPH_OPERATION:
+            made = graph_operation(entry["config"], first if isinstance(first, list) else [first])
+        else:
+            given = {"": first, **others}
+            named = {key: self._argument(value) for key, value in given.items() if value is not None}
+            made = operation(entry["config"]["function"], named)
         config = {**made.config, "name": plain_name(entry["name"])}
         called = {"args": list(made.args), "kwargs": {}}
         return {**_entry(made.module, made.kind, config), "name": entry["name"], "inbound_nodes": [called]}
