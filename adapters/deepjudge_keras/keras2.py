@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deepjudge_core.errors import ModelError
-from deepjudge_keras.tensorflow_calls import LAMBDAS, operation
+from deepjudge_keras.tensorflow_calls import GRAPH_OPERATION, LAMBDAS, graph_operation, operation
 from deepjudge_keras.vocabulary import LAYERS
 
 HARD_SIGMOID = "deepjudge>hard_sigmoid"
@@ -34,20 +34,20 @@ _OFF: Mapping[str, tuple[Any, ...]] = {
 """Switches of Keras 2 that Keras 3 no longer has everywhere, and the values with which they make no difference."""
 
 _UNUSED = frozenset(
-    [
+    (
         "batch_input_shape",
-        "input_length",
-        "implementation",
-        "fused",
+        "build_input_shape",
         "experimental_run_tf_function",
-        "weights",
+        "fused",
+        "implementation",
+        "input_length",
+        "key_shape",
+        "query_shape",
         "renorm_clipping",
         "renorm_momentum",
-        "query_shape",
-        "key_shape",
         "value_shape",
-        "build_input_shape",
-    ]
+        "weights",
+    )
 )
 """What Keras 2 says of layers that what they compute does not depend on."""
 
@@ -88,28 +88,27 @@ def _whole(config: Any) -> Config:
 
 
 def _layer(entry: Config) -> Config:
-    kind, config, registered = entry["class_name"], _whole(entry["config"]), entry.get("registered_name")
-    if registered not in (None, kind) or kind not in LAYERS | set(_MODELS):
-        kind, config, known = _other_layer(kind, config)
-        if not known:
-            return entry
+    kind, config = entry["class_name"], _whole(entry["config"])
+    if entry.get("registered_name") not in (None, kind):
+        return entry
     if kind == "Sequential":
         return _entry("keras.models", kind, _sequential(config))
     if kind in _MODELS:
         return _entry("keras.src.models.functional", "Functional", _functional(config))
-    return _entry("keras.layers", kind, _mend(kind, config))
+    kind, config = _counterpart(kind, config)
+    return _entry("keras.layers", kind, _mend(kind, config)) if kind in LAYERS else entry
 
 
-def _other_layer(kind: str, config: Config) -> tuple[str, Config, bool]:
-    """Layers that Keras 3 has under another name; the last says whether it is one."""
+def _counterpart(kind: str, config: Config) -> tuple[str, Config]:
+    """A layer that Keras 3 has under another name."""
     if kind == "SyncBatchNormalization":
-        return "BatchNormalization", {**config, "synchronized": True}, True
+        return "BatchNormalization", {**config, "synchronized": True}
     if kind == "ThresholdedReLU":
         others = {key: value for key, value in config.items() if key != "theta"}
-        return "ReLU", {**others, "threshold": config["theta"]}, True
+        return "ReLU", {**others, "threshold": config["theta"]}
     if kind in _ONLY_IN_TRAINING:
-        return "Identity", {key: config[key] for key in ("name", "dtype") if key in config}, True
-    return kind, config, False
+        return "Identity", {key: config[key] for key in ("name", "dtype") if key in config}
+    return kind, config
 
 
 def _entry(module: str, kind: str, config: Config) -> Config:
@@ -151,6 +150,8 @@ def _value(key: str, value: Any) -> Any:
         return value["config"]["name"]
     if key.endswith("activation"):
         return _activation(value)
+    if key.endswith("initializer") and isinstance(value, dict):
+        return _initializer(value)
     if isinstance(value, dict) and value.get("class_name") == "__numpy__":
         return value["config"]["value"]
     return value
@@ -165,23 +166,25 @@ def _activation(value: Any) -> Any:
     return value
 
 
+def _initializer(value: Config) -> Config:
+    if value.get("registered_name") not in (None, value.get("class_name")):
+        return value
+    # TensorFlow's own are Keras's under another name; those of old said which type of numbers they were of.
+    config = {key: item for key, item in (value.get("config") or {}).items() if key != "dtype"}
+    return {"class_name": value["class_name"], "config": config}
+
+
 def _sequential(config: Config) -> Config:
     layers = [_layer(entry) for entry in config["layers"]]
-    first = config["layers"][0] if layers else {"class_name": "InputLayer"}
-    shape = first.get("config", {}).get("batch_input_shape") if first["class_name"] not in _MODELS else None
+    first: Config = config["layers"][0]
+    shape = first["config"].get("batch_input_shape") if first["class_name"] not in _MODELS else None
     if first["class_name"] != "InputLayer" and shape is not None:  # as TensorFlow 2.1 and TensorFlow.js write it
-        dtype = first["config"].get("dtype", "float32")
-        layers = [_input(shape, dtype), *layers]
+        dtype = "int32" if first["config"].get("dtype") == "int32" else "float32"
+        layers = [_entry("keras.layers", "InputLayer", {"batch_shape": shape, "dtype": dtype}), *layers]
     mended: Config = {"name": plain_name(config.get("name", "sequential")), "layers": layers}
     if isinstance(config.get("build_input_shape"), list):
         mended["build_input_shape"] = config["build_input_shape"]
     return mended
-
-
-def _input(shape: Any, dtype: Any) -> Config:
-    return _entry(
-        "keras.layers", "InputLayer", {"batch_shape": shape, "dtype": dtype if dtype == "int32" else "float32"}
-    )
 
 
 def _functional(config: Config) -> Config:
@@ -205,7 +208,7 @@ class _Calls:
 
     def layer(self, entry: Config) -> Config:
         nodes = entry.get("inbound_nodes", [])
-        if entry["class_name"] in LAMBDAS:
+        if entry["class_name"] in (*LAMBDAS, GRAPH_OPERATION):
             return self._lambda(entry, nodes)
         made = _layer(entry)
         called = [self._call(entry["name"], entry["class_name"], node) for node in nodes]
@@ -248,11 +251,12 @@ class _Calls:
         if len(nodes) != 1:
             raise ModelError(f"it calls a TensorFlow function in {entry['name']!r:.80} {len(nodes)} times")
         first, others = self._arguments(nodes[0])
-        given = {"": first, **others}
-        made = operation(
-            entry["config"]["function"],
-            {key: self._argument(value) for key, value in given.items() if value is not None},
-        )
+        if entry["class_name"] == GRAPH_OPERATION:
+            made = graph_operation(entry["config"], first if isinstance(first, list) else [first])
+        else:
+            given = {"": first, **others}
+            named = {key: self._argument(value) for key, value in given.items() if value is not None}
+            made = operation(entry["config"]["function"], named)
         config = {**made.config, "name": plain_name(entry["name"])}
         called = {"args": list(made.args), "kwargs": {}}
         return {**_entry(made.module, made.kind, config), "name": entry["name"], "inbound_nodes": [called]}

@@ -231,7 +231,7 @@ def _filled(group: Any, kind: str) -> list[str]:
 
 def _expect_order(model: Any, config: Mapping[str, Any]) -> None:
     """Refuse a model whose layers Keras 3 has in another order than its file, in which weights have numbers only."""
-    listed = [entry["config"]["name"] for entry in config["config"]["layers"] if entry["module"] != "keras.src.ops"]
+    listed = [entry["config"]["name"] for entry in config["config"]["layers"]]
     names = [layer.name for layer in model._layers if layer.name in listed]
     if names != [name for name in listed if name in names]:
         raise ModelError("its layers are in another order than Keras 3 has them: save it as .h5")

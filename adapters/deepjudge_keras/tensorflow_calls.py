@@ -12,6 +12,9 @@ from deepjudge_core.errors import ModelError
 LAMBDAS = ("SlicingOpLambda", "TFOpLambda")
 """Classes by which Keras 2 notes such calls."""
 
+GRAPH_OPERATION = "TensorFlowOpLayer"
+"""The class by which it noted the operation of a graph until TensorFlow 2.3."""
+
 Arguments = Mapping[str, Any]
 
 
@@ -57,6 +60,50 @@ def operation(function: str, arguments: Arguments) -> Operation:
             "export the model to ONNX"
         )
     return made
+
+
+def graph_operation(config: Mapping[str, Any], tensors: Sequence[Any]) -> Operation:
+    """The operation for one of a TensorFlow graph.
+
+    Args:
+        config: Of the layer that notes it: the node, and operands that are constants by their places.
+        tensors: The other operands.
+
+    Raises:
+        ModelError: As :func:`operation` does.
+    """
+    operands, kind = list(tensors), config["node_def"]["op"]
+    for place, constant in sorted(
+        (int(place), constant) for place, constant in (config.get("constants") or {}).items()
+    ):
+        operands.insert(place, constant)
+    names = ("", "bias" if kind == "BiasAdd" else "y")[: len(operands)]
+    return operation(_OF_GRAPHS.get(kind, kind), dict(zip(names, operands, strict=True)))
+
+
+_OF_GRAPHS = {
+    "Abs": "math.abs",
+    "Add": "math.add",
+    "AddV2": "math.add",
+    "BiasAdd": "nn.bias_add",
+    "Exp": "math.exp",
+    "Log": "math.log",
+    "Maximum": "math.maximum",
+    "Minimum": "math.minimum",
+    "Mul": "math.multiply",
+    "Neg": "math.negative",
+    "Pow": "math.pow",
+    "RealDiv": "math.truediv",
+    "Relu": "nn.relu",
+    "Relu6": "nn.relu6",
+    "Rsqrt": "math.rsqrt",
+    "Sigmoid": "math.sigmoid",
+    "Sqrt": "math.sqrt",
+    "Square": "math.square",
+    "Sub": "math.subtract",
+    "Tanh": "math.tanh",
+}
+"""Operations that take one or two tensors and have no other arguments, and their functions."""
 
 
 def _holds_tensor(value: Any) -> bool:
