@@ -202,7 +202,7 @@ class OnnxModel(BatchedModel):
         """See :class:`~deepjudge_core.models.model.BatchedModel`."""
         if self._whole is None:
             raise RuntimeError("the graph of a model of one output is not kept")
-        size = self._batch_size if self.fixed_batch is None else None
+        size = self._batch_size if self.fixed_batch is None and not self._any_length else None
         return OnnxModel(
             self._whole,
             name=self.name,

@@ -369,8 +369,8 @@ def test_other_inputs_and_outputs_are_refused(tmp_path: Path) -> None:
     expect_refused(text, "(n, ...)", "string (None, 4)")
     row = save(lambda x: {"z": x[None] @ table}, tmp_path / "row", tf.TensorSpec((4,)))
     expect_refused(row, "(n, ...)", "float32 (4,)")
-    deep = save(lambda x: {"z": x[:, None] @ table}, tmp_path / "deep", spec)
-    expect_refused(deep, "(n, classes)", "float32 (3, 1, 3)")
+    deep = save(lambda x: {"z": tf.stack([x, x], 1) @ table}, tmp_path / "deep", spec)
+    expect_refused(deep, "(n, classes)", "float32 (3, 2, 3)")
 
 
 def test_a_fixed_batch_is_padded_and_an_open_axis_stays_open(tmp_path: Path) -> None:
