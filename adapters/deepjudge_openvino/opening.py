@@ -32,10 +32,10 @@ def open_openvino(
     weights = path.with_suffix(WEIGHTS[suffix]) if suffix in WEIGHTS else None
     beside = [weights] if weights and weights.is_file() else []
     with readable(name, "a model"), prefixed(name):
-        if weights and not beside and suffix == ".pdmodel":  # where it is missing, weights are files of any name
+        if weights and not beside:  # PaddlePaddle's would then be files of any name
             raise ModelError(f"expected the weights beside it in {weights.name!r}, found no such file")
         if suffix == ".xml":
-            check_ir(path, beside[0].stat().st_size if beside else 0)
+            check_ir(path, beside[0].stat().st_size)
         elif suffix == ".pdmodel":
             check_paddle(path.read_bytes(), beside[0])
         else:

@@ -93,6 +93,9 @@ def _plain() -> Mapping[str, Array]:
         "sigmoid": sigmoid,
         "hard sigmoid": hard,
         "hard sigmoid of Keras 2": hard_fifth,
+        # Converters add the shift of these to the bias of the layer before.
+        "hard sigmoid, shifted": np.clip(x / 6, 0, 1),
+        "hard sigmoid of Keras 2, shifted": np.clip(x / 5, 0, 1),
         "log sigmoid": -np.logaddexp(0, -x),
         "tanh": np.tanh(x),
         "tanh shrink": x - np.tanh(x),

@@ -94,6 +94,8 @@ def _copy_companions(source: Path, copy: Path, label: str, adapter: Adapter, lar
     copied = []
     for name in names:
         companion = source.with_name(name)
+        if copy.name != source.name and name.startswith(f"{copy.stem}."):  # what is called after the model
+            companion = source.with_name(f"{source.stem}{name.removeprefix(copy.stem)}")
         if name != source.name and os.path.lexists(companion):  # where it is missing, the adapter says so
             target = copy.with_name(name)
             largest -= _copy_file(companion, target, f"{label}: {name}", largest, alone=True)

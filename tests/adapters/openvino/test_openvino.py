@@ -125,6 +125,8 @@ def test_what_a_model_remembers_is_forgotten_before_each_batch(registry: Registr
         lambda x: opset.hard_sigmoid(x, opset.constant(np.float32(1 / 6)), opset.constant(np.float32(0.5))),
         lambda x: opset.prelu(x, opset.constant(np.linspace(0.1, 0.5, 6, dtype=np.float32))),
         lambda x: opset.maximum(x, opset.constant(np.float32(0))),
+        # A hard sigmoid whose shift stands in the bias before it.
+        lambda x: opset.multiply(opset.clamp(x, 0.0, 6.0), opset.constant(np.float32(1 / 6))),
         lambda x: opset.multiply(x, opset.sigmoid(x)),
         lambda x: opset.multiply(x, opset.tanh(opset.log(opset.add(opset.exp(x), opset.constant(np.float32(1)))))),
         lambda x: opset.power(opset.relu(x), opset.constant(np.float32(2))),

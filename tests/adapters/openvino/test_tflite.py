@@ -14,6 +14,8 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip insta
 
 from ai_edge_litert import schema_py_generated as schema
 from deepjudge_openvino import tflite
+from deepjudge_openvino.litert import LiteRtGraph
+from deepjudge_openvino.model import GraphModel
 from hostile import phones
 from hostile.ground import Place
 from networks import formats, runtimes
@@ -125,6 +127,32 @@ def test_an_image_of_bytes_is_taken_as_it_is(registry: Registry, tmp_path: Path)
 
 
 # Which library
+
+
+def squeezed(network: phones.Network) -> None:
+    """The first activation is a hard sigmoid, whose shift stands in the bias before it."""
+    network.graph.operators[0].builtinOptions.fusedActivationFunction = schema.ActivationFunctionType.RELU6
+    sixth, after = network.tensor("sixth", [], 1 / 6), network.tensor("after", [1, 5])
+    hidden = network.graph.operators[0].outputs[0]
+    network.operator(KINDS.MUL, [hidden, sixth], [after], schema.MulOptionsT(), schema.BuiltinOptions.MulOptions)
+    network.graph.operators.insert(1, network.graph.operators.pop())
+    network.graph.operators[2].inputs[0] = after
+
+
+@pytest.mark.parametrize("change", [lambda network: None, squeezed, phones.negated])
+def test_both_libraries_see_the_same_layers(change: Any, registry: Registry, tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    phones.write(change)(Place(path, path, path))
+    data = path.read_bytes()
+    models = [
+        open_model(path, registry=registry),
+        GraphModel(LiteRtGraph(data, tflite.read(data)), name="m", framework="tflite", digest=""),
+    ]
+    assert [model.device for model in models] == ["OpenVINO CPU", "LiteRT CPU"]
+    x = np.random.default_rng(0).normal(0, 3, (20, phones.FEATURES)).astype(np.float32)
+    first, second = (model.activations(x, list(model.layers)).values() for model in models)
+    for mine, theirs in zip(first, second, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
 def test_real_numbers_are_read_by_openvino(registry: Registry, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ LIMITS = ("--memory", "1GiB", "--timeout", "600")
 # What reads these files opens them by name: none is opened where that cannot be held.
 ALONE = {
     name: rename(FILES[name], "needs-sandbox")
-    for name in ("IR: an honest one", "graph: an honest one", "paddle: an honest one", "an honest one")
+    for name in ("IR: an honest one", "graph: an honest one", "an honest one")
 }
 
 

@@ -146,7 +146,7 @@ IRS = {
     "IR: another file in it": Case("m.xml", write(ir(before=READING)), _OPEN, "definitions of XML"),
     "IR: weights of nothing": Case("m.xml", write(vast_constant()), _OPEN, "expected as many numbers"),
     "IR: weights behind their end": Case("m.xml", write(outside()), _OPEN, "expected as many numbers"),
-    "IR: no weights": Case("m.xml", alone, _OPEN, "expected as many numbers"),
+    "IR: no weights": Case("m.xml", alone, _OPEN, "expected the weights beside it in 'm.bin'"),
     "IR: cut": Case("m.xml", write(ir()[:-60]), _OPEN, "damaged or truncated"),
     "IR: cut weights": Case("m.xml", write(ir(), WEIGHTS[:-8]), _OPEN, "expected as many numbers"),
     "IR: linked weights": Case("m.xml", linked, "not-a-file", "found a symbolic link"),
@@ -289,6 +289,7 @@ BENIGN = {
     "IR: an honest one": Case("m.xml", write(ir())),
     "IR: an operation more": Case("m.xml", write(with_negative())),
     "graph: an honest one": Case("m.pb", plainly(frozen())),
+    "IR: an honest one of another name": Case("a b\u00e9.xml", write(ir())),
     "paddle: an honest one": Case("m.pdmodel", paddle()),
     "paddle: an operation more": Case("m.pdmodel", paddle(lambda made: made.add("tanh"))),
 }
