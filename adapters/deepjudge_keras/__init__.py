@@ -1,4 +1,4 @@
-"""Opens Keras models, ``.keras`` and ``.h5`` files and live objects, and TensorFlow's SavedModel folders."""
+"""Opens models of Keras, in files and live, SavedModel folders of TensorFlow, and layers models of TensorFlow.js."""
 
 import contextlib
 import os
@@ -14,7 +14,8 @@ from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.outputs import Choice
-from deepjudge_keras.files import GRAPH, examine
+from deepjudge_keras import tfjs
+from deepjudge_keras.files import GRAPH, beside, examine
 
 _EXTRA = Extra("TensorFlow and Keras", "tensorflow", ("tensorflow", "keras", "h5py"))
 _SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -29,9 +30,11 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             suffixes=_SUFFIXES,
             accepts=_accepts,
             open=_open,
-            folders=(GRAPH,),
+            shared_suffixes=(tfjs.SUFFIX,),
+            folders=(GRAPH, tfjs.FILE),
             network=_network,
             examine=examine,
+            companions=beside,
             imports=("deepjudge_keras.lean", "deepjudge_keras.model", "deepjudge_keras.savedmodel"),
             warm_up=_warm_up,
         )
@@ -72,7 +75,9 @@ def _warm_up(*, gradients: bool) -> None:
 
 
 def _is_saved_model(source: Path | Any) -> bool:
-    return isinstance(source, Path) and source.is_dir() and not _is_named_as_file(source)
+    if not isinstance(source, Path) or not source.is_dir() or _is_named_as_file(source):
+        return False
+    return (source / GRAPH).is_file() or not tfjs.is_model(source)
 
 
 def _is_named_as_file(folder: Path) -> bool:

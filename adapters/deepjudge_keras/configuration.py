@@ -1,17 +1,13 @@
 """Reads what a stranger's model is made of, and refuses what is more than Keras's own layers and numbers."""
 
-import json
 from typing import Any
 
 import keras
 
 from deepjudge_core.errors import ModelError
+from deepjudge_keras import jsontext
+from deepjudge_keras.keras2 import HARD_SIGMOID, translate
 from deepjudge_keras.vocabulary import ACTIVATIONS, CLASSES, NAMES, NUMBERS
-
-LENGTH = 2**23
-"""Characters that a configuration may have; those of great models have some hundred thousand."""
-
-_DEPTH = 100
 
 _PLACES = ("__ellipsis__", "__keras_tensor__", "__slice__")
 _TABLES = ("__numpy__", "__tensor__")
@@ -19,35 +15,48 @@ _TABLES = ("__numpy__", "__tensor__")
 _NOT_MADE = ("build_config", "compile_config")
 """What Keras does after it made an object. A model is built by what it is made of, and is not trained here."""
 
-_KERAS_2 = ("time_major",)
-"""Switches of Keras 2 that Keras 3 no longer has, and that make no difference where they are off."""
-
 _REBUILD = "rebuild the model from Keras's own layers and save it again, or export it to ONNX"
 
 
-def read(text: str | bytes) -> dict[str, Any]:
+@keras.saving.register_keras_serializable(*HARD_SIGMOID.split(">"))  # type: ignore[untyped-decorator]
+def hard_sigmoid(x: Any) -> Any:
+    """As Keras 2 has it: 0.2 x + 0.5 between 0 and 1. That of Keras 3 rises by 1/6."""
+    return keras.ops.clip(x * 0.2 + 0.5, 0.0, 1.0)
+
+
+def read(text: str | bytes, *, keras_2: bool = False) -> dict[str, Any]:
     """The configuration in a text of JSON, without what is not asked for.
+
+    Args:
+        keras_2: Whether Keras 2 wrote it, or what writes as it does.
 
     Raises:
         ModelError: When it is none, or names something that is not of Keras.
     """
-    if len(text) > LENGTH:
-        raise ModelError(f"its configuration has more than {LENGTH} characters")
-    try:
-        config = _admit(json.loads(text), 0)
-    except (ValueError, RecursionError) as error:
-        raise ModelError("its configuration is not JSON, or nested without end") from error
+    return admit(jsontext.parse(text), keras_2=keras_2)
+
+
+def admit(config: Any, *, keras_2: bool = False) -> dict[str, Any]:
+    """The configuration that JSON holds, as Keras 3 writes it.
+
+    Raises:
+        ModelError: As :func:`read` does.
+    """
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
         raise ModelError("its configuration is not that of a model")
-    return config
+    if keras_2:
+        try:
+            config = translate(config)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ModelError("its configuration is not one that Keras 2 writes") from error
+    admitted: dict[str, Any] = _admit(config)
+    return admitted
 
 
-def _admit(node: Any, depth: int) -> Any:
+def _admit(node: Any) -> Any:
     """A copy of what may be made."""
-    if depth > _DEPTH:
-        raise ModelError(f"its configuration is nested more than {_DEPTH} deep")
     if isinstance(node, list):
-        return [_admit(item, depth + 1) for item in node]
+        return [_admit(item) for item in node]
     if not isinstance(node, dict):
         return node
     if "class_name" in node:
@@ -56,7 +65,7 @@ def _admit(node: Any, depth: int) -> Any:
     for key, value in node.items():
         if key.endswith("activation") and isinstance(value, str):
             _expect_activation(value)
-    return {key: _admit(value, depth + 1) for key, value in node.items() if value or key not in _KERAS_2}
+    return {key: _admit(value) for key, value in node.items()}
 
 
 def _expect_kind(node: dict[str, Any]) -> None:
@@ -72,9 +81,13 @@ def _expect_kind(node: dict[str, Any]) -> None:
             "a Lambda layer holds code of its author: rebuild the layer without Lambda and save the model again, or "
             "export it to ONNX"
         )
-    elif kind == "function":
+    elif kind == "function" and not _is_registered(str(node.get("config"))):
         raise ModelError(f"it refers to a function, {node.get('config')!r:.80}: {_REBUILD}")
-    elif not _is_registered(registered or kind) and not (registered in (None, kind) and _is_keras_own(module, kind)):
+    elif (
+        kind != "function"
+        and not _is_registered(registered or kind)
+        and not (registered in (None, kind) and _is_keras_own(module, kind))
+    ):
         full_name = registered if registered not in (None, kind) else f"{module}.{kind}" if module else kind
         raise ModelError(f"it holds {full_name!r:.80}, which is none of Keras's layers that only compute: {_REBUILD}")
 

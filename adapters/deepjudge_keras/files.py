@@ -8,14 +8,17 @@ from typing import BinaryIO
 
 from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
+from deepjudge_core.files import digests
 from deepjudge_core.models.adapters import readable
+from deepjudge_keras import tfjs
 
 CONFIG = "config.json"
+METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
 GRAPH = "saved_model.pb"
 
 _NEEDED = {CONFIG, WEIGHTS}
-_ALLOWED = {*_NEEDED, "metadata.json"}
+_ALLOWED = {*_NEEDED, METADATA}
 _ASSETS = "assets/"
 
 _IN_FOLDER = {GRAPH, "fingerprint.pb", "keras_metadata.pb", "variables", "assets"}
@@ -44,6 +47,11 @@ def examine(path: Path) -> Format:
         ModelError: When it is none of Keras's formats.
     """
     suffix = path.suffix.lower()
+    if tfjs.is_model(path) and not (path / GRAPH).is_file():
+        with readable(str(path), "a TensorFlow.js model"):
+            tfjs.read(path)
+        # Of a graph model it is said how to convert it, when it is opened.
+        return Format("TensorFlow.js", runs_code=True)
     if path.is_dir():
         if suffix in (".keras", ".h5", ".hdf5") and not (path / GRAPH).is_file():
             raise _other(path, "a directory")
@@ -55,6 +63,22 @@ def examine(path: Path) -> Format:
             return Format("Keras", runs_code=False)
         _expect_hdf5(path, file)
         return Format("Keras HDF5", runs_code=False)
+
+
+def beside(path: Path) -> list[str]:
+    """Names of the files that a model's file says hold its weights: see the adapter's ``companions``.
+
+    Raises:
+        ModelError: When it is none of TensorFlow.js, though it is called so.
+    """
+    return tfjs.read(path).shards if tfjs.is_model(path) else []
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a model's file and of those that hold its weights, or of its folder."""
+    if path.is_dir():
+        return digests.of_folder(path).digest
+    return digests.of_file(path, [path.with_name(name) for name in beside(path)]).digest
 
 
 def _expect_hdf5(path: Path, file: BinaryIO) -> None:

@@ -21,8 +21,16 @@ import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
-from deepjudge_core.models.outputs import Choice, Output, Outputs, name_of_path
-from deepjudge_core.models.taps import Op, Role, Tap, axes_beside_one_place, axes_of_reshape, find_taps
+from deepjudge_core.models.outputs import Choice, Output, Outputs, name_of_path, row_width
+from deepjudge_core.models.taps import (
+    Op,
+    Role,
+    Tap,
+    axes_beside_one_place,
+    axes_of_reshape,
+    find_taps,
+    loses_axes_of_one,
+)
 from deepjudge_core.types import Layout
 from deepjudge_keras.inlining import CHOICES
 from deepjudge_keras.values import ELEMENTWISE, PASSING, constant_of, function_of
@@ -119,6 +127,12 @@ class Heard:
             return cls(tensor, 1)
         return cls(tensor, tap.channel, tuple(axes))
 
+    @classmethod
+    def of_scores(cls, tensor: Any) -> "Heard":
+        """Of a tensor that holds scores and nothing else."""
+        width = None if tensor.shape.rank in (None, 2) else row_width(tensor.shape.as_list()[1:])
+        return cls(tensor, 1) if width is None else cls(tensor, 1, (width,))
+
     @property
     def width(self) -> int | None:
         """Number of its neurons, if that is known."""
@@ -207,19 +221,21 @@ def _trace(model: Any, x: Any, state: State, choice: Choice) -> tuple[Trace, lis
 def _describe(named: Sequence[tuple[str, Any]], ops: Sequence[Op]) -> list[Output]:
     tables = [tensor.name for _, tensor in named if _row(tensor)]
     softmax = {name for name in tables if len(tables) > 1 and find_taps(ops, name).scores in _SOFTMAX}
-    return [Output(name, _shape(tensor), _row(tensor), softmax=tensor.name in softmax) for name, tensor in named]
+    return [_output(name, tensor, tensor.name in softmax) for name, tensor in named]
+
+
+def _output(name: str, tensor: Any, softmax: bool) -> Output:
+    if _row(tensor):
+        return Output.of_scores(name, tensor.shape.as_list()[1:], softmax=softmax)
+    return Output(name, _shape(tensor), None)
 
 
 def _row(tensor: Any) -> int | None:
     """How many real numbers an output gives for each input, where it gives a row of them."""
-    width: int | None = tensor.shape[1] if tensor.shape.rank == 2 and tensor.dtype.is_floating else None
-    return width
+    return row_width(tensor.shape.as_list()[1:]) if tensor.shape.rank and tensor.dtype.is_floating else None
 
 
 def _shape(tensor: Any) -> str:
-    width = _row(tensor)
-    if width is not None:
-        return f"(n, {width})"
     shape = "of any shape" if tensor.shape.rank is None else str(tuple(tensor.shape))
     return shape if tensor.dtype.is_floating else f"{shape} of {tensor.dtype.name}"
 
@@ -384,6 +400,9 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
     elif kind in ("ExpandDims", "Squeeze") and rank > 2:
         permutation = _kept_axes(operation, output)
         role = Role.TRANSPOSE if permutation else role
+    before = [tensor.shape for tensor in operation.inputs if tensor.name in inputs and tensor.shape.rank]
+    if len(before) == 1 and rank and loses_axes_of_one(before[0].as_list(), output.shape.as_list()):
+        role, permutation = Role.RESHAPE, ()
     function = function_of(output, inputs) if kind in ELEMENTWISE | PASSING else None
     return Op(output.name, role, inputs, rank, permutation=permutation, function=function)
 
@@ -515,6 +534,8 @@ def _name_taps(taps: Sequence[Tap], graph: Any, calls: Sequence[Call], paths: Ma
     named: dict[str, Heard] = {}
     for tap in taps:
         heard = Heard.at(tap, graph)
+        if tap is taps[-1] and heard.tensor.shape.rank != 2:
+            heard = Heard.of_scores(heard.tensor)
         tensor = heard.tensor
         if tensor.dtype.is_complex:  # of whose numbers no metric knows what to make
             continue

@@ -24,7 +24,7 @@ def elements(file: Any, size: int) -> int:
         ModelError: When it holds something else, in which case the message says what.
     """
     count = declared = 0
-    for name, dataset in _datasets(file):
+    for name, dataset in datasets(file):
         _expect_numbers(name, dataset)
         count += dataset.size
         chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
@@ -38,12 +38,17 @@ def whole_tables(file: Any) -> dict[str, tuple[int, ...]]:
     """The tables of whole numbers, or of true and false, among a model's weights: name to shape."""
     return {
         name: dataset.shape
-        for name, dataset in _datasets(file)
+        for name, dataset in datasets(file)
         if dataset.dtype.kind in "biu" and dataset.shape and not name.startswith("/optimizer")
     }
 
 
-def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
+def datasets(file: Any) -> Iterator[tuple[str, Any]]:
+    """Its tables, each once, by a name.
+
+    Raises:
+        ModelError: When it holds something else beside them.
+    """
     groups, addresses = [("", file)], {h5py.h5o.get_info(file.id).addr}
     while groups:
         path, group = groups.pop()

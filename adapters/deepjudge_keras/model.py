@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.files import digests
 from deepjudge_core.models.adapters import name_of
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
+from deepjudge_keras import files
 from deepjudge_keras.derivative import Derivative
 from deepjudge_keras.graph import Heard, Trace, trace
 from deepjudge_keras.loading import cause, load
@@ -177,7 +177,7 @@ def open_keras(
     named = name or name_of(source)
     model = load(source, named)
     live = model is source
-    spec, digest = signature(model, named), _live_digest(model) if live else digests.of_file(source).digest
+    spec, digest = signature(model, named), _live_digest(model) if live else files.digest(source)
 
     def opened(choice: Choice) -> TracedModel:
         return TracedModel(

@@ -19,7 +19,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access
-from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
+from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax, row_width
 from deepjudge_core.models.taps import find_taps
 from deepjudge_core.types import Array, Layout
 from deepjudge_keras.graph import Heard, Trace, data_format, hidden_layers, operations
@@ -49,6 +49,7 @@ class Signature:
         samples: Random inputs.
         answers: All that it gives for them.
         outputs: What these are, and which of them are the scores.
+        notes: What a reader should know of how it was chosen.
     """
 
     loaded: Any
@@ -57,10 +58,11 @@ class Signature:
     samples: Array
     answers: Sequence[Array]
     outputs: Outputs
+    notes: tuple[str, ...] = ()
 
     @property
     def scores(self) -> Array:
-        """Its scores ``(n, classes)`` for the random inputs."""
+        """Its scores for the random inputs."""
         return self.answers[self.outputs.place]
 
     def trace(self, x: Any) -> Trace:
@@ -71,6 +73,9 @@ class Signature:
         output = self._scores(output)
         taps = find_taps(operations(x), output.name)
         named = {tap.name.removesuffix(":0"): Heard.at(tap, x.graph) for tap in taps.taps}
+        logits = named[taps.taps[-1].name.removesuffix(":0")]
+        if logits.tensor.shape.rank not in (None, 2):
+            named[taps.taps[-1].name.removesuffix(":0")] = Heard.of_scores(logits.tensor)
         tensors = {name: heard for name, heard in named.items() if not heard.tensor.dtype.is_complex}
         return Trace(output, taps.scores, tensors, _layout(x.graph), self.outputs, hidden_layers(x.graph))
 
@@ -82,10 +87,10 @@ class Signature:
             raise ModelError(f"expected a graph that shows what its scores are, found a {called.pop()}")
         scores = find_taps(operations(argument(self.function)), self.function.outputs[self.outputs.place].name).scores
         output = self._scores(_call(self.function, self.input.name, x)[self.outputs.place])
-        return Trace(output, scores, {"output": Heard(output, 1)}, None, self.outputs)
+        return Trace(output, scores, {"output": Heard.of_scores(output)}, None, self.outputs)
 
     def _scores(self, output: Any) -> Any:
-        output.set_shape((None, self.scores.shape[1]))  # a graph need not say
+        output.set_shape((None, *self.scores.shape[1:]))  # a graph need not say
         return output
 
 
@@ -94,8 +99,9 @@ def open_saved_model(
 ) -> TracedModel:
     """Open a SavedModel folder; see the module on those of people who may attack you.
 
-    The signature ``serving_default`` is taken, or the only one. What is traced is run on random inputs and compared
-    with what the signature itself gives.
+    The signature ``serving_default`` is taken, or the only one that takes numbers; where none does, as in those that
+    take images as files, what the model computes when it is called itself. What is traced is run on random inputs and
+    compared with what the signature itself gives.
 
     Args:
         name: What to call it.
@@ -123,6 +129,7 @@ def _open(signature: Signature, path: Path, named: str, digest: str, batch_size:
         except ModelError:
             raise error from None
         model.refuse(Access.LAYERS | Access.GRADIENTS, str(error).removeprefix(f"{named}: "))
+    model.notes = signature.notes
     for _ in range(2):  # numbers drawn at random may begin alike
         _compare(path, signature.scores, model.forward(signature.samples, None)[0])
     if Access.GRADIENTS in model.access:
@@ -136,7 +143,7 @@ def _open(signature: Signature, path: Path, named: str, digest: str, batch_size:
 
 def _signature(path: Path, choice: Choice) -> Signature:
     meta = _meta_graph(path)
-    key, spec = _choose_signature(path, meta)
+    chosen = _choose_signature(path, meta)
     try:
         expect_plain(meta)
     except ModelError as error:
@@ -144,23 +151,33 @@ def _signature(path: Path, choice: Choice) -> Signature:
     try:
         with _without_warnings():
             loaded = tf.saved_model.load(str(path), tags=list(meta.meta_info_def.tags))
-        function = loaded.signatures[key]
+        function, spec = (loaded.signatures[chosen[0]], chosen[1]) if chosen else _callable(loaded)
     except Exception as error:
         missing = "" if (path / _VARIABLES).is_file() else f" without {_VARIABLES}"
         raise _other(path, f"one{missing} that cannot be loaded: {cause(error)}") from error
+    if function is None:
+        found = "; ".join(_described(key, value) for key, value in sorted(_signatures(meta).items()))
+        raise ModelError(
+            f"{path}: expected a signature with one input (n, ...) of numbers, or a model that can be called with one, "
+            f"found {found}: save it with signatures=... of a function that takes numbers"
+        )
     samples, answers = _run(path, function, spec)
     structure = function.structured_outputs
     names = sorted(structure) if isinstance(structure, dict) else []  # as TensorFlow takes a dict apart
     named = zip(names if len(names) == len(answers) else [""] * len(answers), answers, strict=True)
     with prefixed(str(path)):
         outputs = Outputs.of([_output(name, answer, len(samples)) for name, answer in named], choice)
-    return Signature(loaded, function, spec, samples, answers, outputs)
+    taken = f"the signature {chosen[0]}" if chosen else "what it computes when it is called itself"
+    note = f"its signature {_SERVED} takes no numbers: {taken} was asked"
+    served = _SERVED in _signatures(meta) and not (chosen and chosen[0] == _SERVED)
+    return Signature(loaded, function, spec, samples, answers, outputs, (note,) if served else ())
 
 
 def _output(name: str, answer: Array, rows: int) -> Output:
     real = answer.dtype.kind in "fV"  # the kind of bfloat16 is V to numpy
-    if real and answer.ndim == 2 and len(answer) == rows:
-        return Output(name, f"(n, {answer.shape[1]})", answer.shape[1], is_softmax(answer.astype(np.float32)))
+    if real and answer.shape[:1] == (rows,) and row_width(answer.shape[1:]) is not None:
+        scores = answer.astype(np.float32).reshape(rows, -1)
+        return Output.of_scores(name, answer.shape[1:], softmax=is_softmax(scores))
     return Output(name, f"{answer.dtype} {answer.shape} for n = {rows}", None)
 
 
@@ -193,25 +210,71 @@ def _meta_graph(path: Path) -> Any:
     return next((graph for graph in graphs if "serve" in graph.meta_info_def.tags), graphs[0])
 
 
-def _choose_signature(path: Path, meta: Any) -> tuple[str, Any]:
-    """Name of the signature to take, and the ``tf.TensorSpec`` of its one input."""
-    signatures = {key: value for key, value in meta.signature_def.items() if key != _INITIALISER}
-    names = ", ".join(sorted(signatures))
+def _signatures(meta: Any) -> dict[str, Any]:
+    return {key: value for key, value in meta.signature_def.items() if key != _INITIALISER}
+
+
+def _choose_signature(path: Path, meta: Any) -> tuple[str, Any] | None:
+    """Name of the signature to take, and the ``tf.TensorSpec`` of its one input; None where none takes numbers."""
+    signatures = _signatures(meta)
     if not signatures:
         raise _other(path, "a graph without signatures: save it with signatures=...")
-    if _SERVED not in signatures and len(signatures) > 1:
-        raise ModelError(f"{path}: expected the signature {_SERVED}, or only one, found {names}")
-    key = _SERVED if _SERVED in signatures else names
-    inputs = signatures[key].inputs
-    if len(inputs) != 1:
-        listing = f"{len(inputs)}: {', '.join(sorted(inputs))}" if inputs else "none"
-        raise ModelError(f"{path}: expected the signature {key} to have one input, found {listing}")
-    ((name, info),) = inputs.items()
+    specs = {key: spec for key, value in signatures.items() if (spec := _numbers(value)) is not None}
+    names = ", ".join(sorted(specs if len(specs) > 1 else signatures))
+    if _SERVED in specs:
+        return _SERVED, specs[_SERVED]
+    if len(specs) == 1:  # what is served may take images as files, or records
+        return next(iter(specs.items()))
+    if specs or (_SERVED not in signatures and len(signatures) > 1):
+        raise ModelError(
+            f"{path}: expected the signature {_SERVED} to take numbers, or only one that does, found {names}"
+        )
+    return None
+
+
+def _numbers(signature: Any) -> Any:
+    """The ``tf.TensorSpec`` of a signature's one input ``(n, ...)`` of numbers; None where it has others."""
+    if len(signature.inputs) != 1:
+        return None
+    ((name, info),) = signature.inputs.items()
     spec = tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype), name)
+    return spec if _is_numbers(spec) else None
+
+
+def _is_numbers(spec: Any) -> bool:
     numbers = spec.dtype.is_floating or spec.dtype.is_integer
-    if not numbers or spec.shape.rank is None or spec.shape.rank < 2:
-        raise ModelError(f"{path}: expected an input (n, ...) of numbers, found {spec.dtype.name} {spec.shape}")
-    return key, spec
+    return numbers and spec.shape.rank is not None and spec.shape.rank >= 2
+
+
+def _described(key: str, signature: Any) -> str:
+    """A signature and its inputs, in words."""
+    specs = {
+        name: f"{tf.as_dtype(info.dtype).name} {tf.TensorShape(info.tensor_shape)}"
+        for name, info in sorted(signature.inputs.items())
+    }
+    inputs = ", ".join(f"{name}: {spec}" for name, spec in specs.items()) or "none"
+    return f"{key} ({len(specs)}: {inputs})" if len(specs) > 1 else f"{key} ({inputs})"
+
+
+def _callable(loaded: Any) -> tuple[Any, Any]:
+    """What a model computes that is called itself, as in use, and the ``tf.TensorSpec`` of its one input; else None."""
+    called = loaded.__call__ if callable(loaded) else None
+    for function in getattr(called, "concrete_functions", ()):
+        given = function.structured_input_signature
+        specs = [part for part in tf.nest.flatten(given) if isinstance(part, tf.TensorSpec)]
+        if len(specs) != 1 or not _is_numbers(specs[0]) or any(part is True for part in tf.nest.flatten(given)):
+            continue  # True would be for training
+        spec = tf.TensorSpec(specs[0].shape, specs[0].dtype, "x")
+        return tf.function(_caller(loaded, given), [spec], autograph=False).get_concrete_function(), spec
+    return None, None
+
+
+def _caller(loaded: Any, given: Any) -> Callable[[Any], Any]:
+    def call(x: Any) -> Any:
+        args, keywords = tf.nest.map_structure(lambda part: x if isinstance(part, tf.TensorSpec) else part, given)
+        return loaded(*args, **keywords)
+
+    return call
 
 
 def _run(path: Path, function: Any, spec: Any) -> tuple[Array, list[Array]]:

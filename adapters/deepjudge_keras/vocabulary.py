@@ -75,6 +75,9 @@ _MODULES = {
 CLASSES = frozenset((module, name) for module, names in _MODULES.items() for name in names.split())
 """Module and name of each class."""
 
+LAYERS = frozenset(_LAYERS.split())
+"""Names of layers."""
+
 NAMES = frozenset(" ".join((_LAYERS, _IN_HDF5, _MODELS, _INITIALIZERS, _REGULARIZERS, _CONSTRAINTS, _POLICIES)).split())
 """Names of those of which Keras 2, and Keras 3 in HDF5, say no module."""
 

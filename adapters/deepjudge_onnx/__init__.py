@@ -1,12 +1,12 @@
 """Opens ONNX models: ``.onnx`` files, and live ``onnx.ModelProto`` objects."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.models.adapters import Extra, name_of
-from deepjudge_core.models.model import Model
+from deepjudge_core.models.model import InputSpec, Model
 from deepjudge_core.models.outputs import Choice
 from deepjudge_onnx.files import companions, examine
 
@@ -38,19 +38,34 @@ def _accepts(source: object) -> bool:
     )
 
 
-def _open(source: Any, *, name: str | None = None, batch_size: int | None = None, output: Choice = None) -> Model:
+def _open(
+    source: Any,
+    *,
+    name: str | None = None,
+    batch_size: int | None = None,
+    output: Choice = None,
+    fix: Mapping[str, float] | None = None,
+    expected: InputSpec | None = None,
+) -> Model:
     name = name or name_of(source)
     with _EXTRA.needed_by(name):
         from deepjudge_onnx.model import open_onnx
-    return open_onnx(source, name=name, batch_size=batch_size, output=output)
+    return open_onnx(source, name=name, batch_size=batch_size, output=output, fix=fix or {}, expected=expected)
 
 
-def _network(source: Any, *, name: str | None = None, output: Choice = None) -> Any:
+def _network(
+    source: Any,
+    *,
+    name: str | None = None,
+    output: Choice = None,
+    fix: Mapping[str, float] | None = None,
+    expected: InputSpec | None = None,
+) -> Any:
     # A program of torch.export, which another adapter trains.
     name = name or name_of(source)
     with _EXTRA.needed_by(name):
         from deepjudge_onnx.model import open_onnx_program
-    return open_onnx_program(source, name=name, output=output)
+    return open_onnx_program(source, name=name, output=output, fix=fix or {}, expected=expected)
 
 
 def _warm_up(*, gradients: bool) -> None:

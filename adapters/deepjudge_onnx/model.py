@@ -1,28 +1,29 @@
 """ONNX models as the core sees them, run by ONNX Runtime."""
 
+import contextlib
 import hashlib
 import importlib.util
-import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import ModelProto, TensorProto, inliner
+from onnx import ModelProto, inliner
 
 from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
-from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
-from deepjudge_core.models.places import find_place, find_unflattened, reduce
+from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax, row_width
+from deepjudge_core.models.places import find_place, find_scores, find_unflattened, reduce
 from deepjudge_core.models.taps import Place, Tap, find_taps, input_layout
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
 from deepjudge_onnx.branches import undecided, without_branches
 from deepjudge_onnx.contents import check
 from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, is_half, quantised
+from deepjudge_onnx.inputs import Shape, find_input, other_lengths, sample, shapes_to_try, with_constants
 from deepjudge_onnx.loading import load
 from deepjudge_onnx.operations import LAYERS, operations
 from deepjudge_onnx.order import in_order
@@ -36,13 +37,6 @@ if TYPE_CHECKING:
 
     from deepjudge_onnx.gradient import Differentiable
 
-_DTYPES = {
-    TensorProto.FLOAT: "float32",
-    TensorProto.FLOAT16: "float16",
-    TensorProto.DOUBLE: "float64",
-    TensorProto.UINT8: "uint8",
-}
-
 # A model is tried with two numbers of rows: they tell which axes are those of the rows. A graph that was traced for
 # one row and says otherwise takes only that.
 _ROWS = ((2, 3), (1,))
@@ -51,39 +45,68 @@ _ROWS = ((2, 3), (1,))
 # them, and tensors in blocks.
 _BLOCKED = "com.microsoft.nchwc"
 
-# Lengths that free axes (time, height, width) are tried with.
-_LENGTHS = (32, 224)
+# How far a conversion to PyTorch may be off, of the greatest output, and where all outputs are as good as 0.
+_TOLERANCE, _HALF_TOLERANCE, _ABSOLUTE_TOLERANCE = 1e-3, 1e-2, 1e-5
+
+# Of each row they give what leaves of trees hold: there is nothing between.
+_TREES = {"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
 
 # What the layers of a large model may give for a batch, all of which is there at once.
 _BATCH_NEURONS = 2**25
 
-# How far a conversion to PyTorch may be off, of the greatest output.
-_TOLERANCE, _HALF_TOLERANCE = 1e-3, 1e-2
 
-
-def open_onnx(source: Path | ModelProto, *, name: str, batch_size: int | None, output: Choice) -> "OnnxModel":
+def open_onnx(
+    source: Path | ModelProto,
+    *,
+    name: str,
+    batch_size: int | None,
+    output: Choice,
+    fix: Mapping[str, float] = MappingProxyType({}),
+    expected: InputSpec | None = None,
+) -> "OnnxModel":
     """Open a file or a live model.
 
     Args:
         name: What to call it.
         batch_size: Rows in a batch.
         output: The one that holds the scores, by its name or its number.
+        fix: Numbers for all inputs but one, by their names.
+        expected: The inputs that it will be given, which tell the lengths of axes that it leaves free.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
     """
     model, weights, digest = _read(source, name)
-    return OnnxModel(model, name=name, digest=digest, weights=weights, batch_size=batch_size, output=output)
+    return OnnxModel(
+        model,
+        name=name,
+        digest=digest,
+        weights=weights,
+        batch_size=batch_size,
+        output=output,
+        fix=fix,
+        expected=expected,
+    )
 
 
-def open_onnx_program(source: Path | ModelProto, *, name: str, output: Choice) -> "ExportedProgram":
+def open_onnx_program(
+    source: Path | ModelProto,
+    *,
+    name: str,
+    output: Choice,
+    fix: Mapping[str, float] = MappingProxyType({}),
+    expected: InputSpec | None = None,
+) -> "ExportedProgram":
     """Open a file or a live model as a program of torch.export, for any number of rows, even where it says one.
 
     Raises:
         ModelError: When it cannot be opened or converted.
     """
     model, weights, digest = _read(source, name)
-    return OnnxModel(with_free_rows(model), name=name, digest=digest, weights=weights, output=output).program()
+    model = with_free_rows(model)
+    return OnnxModel(
+        model, name=name, digest=digest, weights=weights, output=output, fix=fix, expected=expected
+    ).program()
 
 
 def _read(source: Path | ModelProto, name: str) -> tuple[ModelProto, Weights, str]:
@@ -109,18 +132,23 @@ class OnnxModel(BatchedModel):
         weights: Weights,
         batch_size: int | None = None,
         output: Choice = None,
+        fix: Mapping[str, float] = MappingProxyType({}),
+        expected: InputSpec | None = None,
     ) -> None:
         """Read the graph, and run it on a few random inputs to see what it takes and gives."""
-        self.name = name
+        self.name, self._expected = name, expected
         self._model = inliner.inline_local_functions(model) if model.functions else model
+        with prefixed(name):
+            self._model = with_constants(self._model, fix)
+            self._source, (fixed_rows, *taken), dtype = find_input(self._model)
         self._weights = weights
         self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = weights.sessions if weights else {}
         # What one session gives of a large model, which has no room for another.
         self._together: tuple[str, ...] = ()
         self._differentiable: dict[str, Differentiable] = {}
-        self._source, shape, dtype = self._find_input()
         self._model = whole = plain(without_branches(self._model, self._source, self._weights))
-        outputs, self._samples = self._find_outputs(output, shape, dtype)
+        outputs, self._samples = self._find_outputs(output, fixed_rows, tuple(taken), dtype)
+        shape = self._find_lengths(tuple(taken), [value.name for value in whole.graph.output])
         self._output = outputs.all[outputs.place].name
         self._whole = whole if len(outputs.tables) > 1 else None
         self._model = with_real_scores(cut(self._model, [self._output]))
@@ -137,7 +165,7 @@ class OnnxModel(BatchedModel):
             framework="onnx",
             digest=digest,
             access=Access.WHITE_BOX if self._gradient_refusal(dtype) else Access.FULL,
-            input=InputSpec(shape[1:], dtype, input_layout(ops)),
+            input=InputSpec(shape, dtype, input_layout(ops)),
             layers={tap: place.neurons for tap, place in self._places.items()},
             scores=taps.scores,
             batch_size=batch_size,
@@ -153,6 +181,9 @@ class OnnxModel(BatchedModel):
         if choice is not None:
             self.access &= ~Access.LAYERS
             self.unseen = f"expected the same layers for every input, found an If that depends on it: {choice!r}"
+        if self._trees():
+            self.access &= ~Access.LAYERS
+            self.unseen = f"expected layers, found trees: {self._trees()}"
 
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
         """See :class:`BatchedModel`."""
@@ -164,14 +195,14 @@ class OnnxModel(BatchedModel):
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
         """See :class:`BatchedModel`."""
         if layer not in self._differentiable:
-            self._differentiable[layer] = self._convert(layer)
+            self._differentiable[layer] = self._convert(layer, x)
         return self._differentiable[layer].backward(x, cotangent)
 
     def by_output(self, place: int) -> "OnnxModel":
         """See :class:`~deepjudge_core.models.model.BatchedModel`."""
         if self._whole is None:
             raise RuntimeError("the graph of a model of one output is not kept")
-        size = self._batch_size if self.fixed_batch is None else None
+        size = self._batch_size if self.fixed_batch is None and not self._any_length else None
         return OnnxModel(
             self._whole,
             name=self.name,
@@ -179,6 +210,7 @@ class OnnxModel(BatchedModel):
             weights=self._weights,
             batch_size=size,
             output=place + 1,
+            expected=InputSpec(self._samples[0].shape[1:]),
         )
 
     def program(self) -> "ExportedProgram":
@@ -198,46 +230,46 @@ class OnnxModel(BatchedModel):
         free = (0, *(axis for axis, size in enumerate(self.input.shape, 1) if size is None))
         fixed = without_sizes(self._model, self._source, self._samples, self._run, self.name)
         program = export(self._weights.embedded(cut(fixed, [self._output])), self._samples[0], free, self.name)
-        self._check(lambda x: run(program, x), self._output, f"{self.name}: expected")
+        self._check(lambda x: run(program, x), self._samples, self._output, f"{self.name}: expected")
         return program
 
-    def _find_input(self) -> tuple[str, tuple[int | None, ...], str]:
-        # Name, shape and numpy type of the one input that is not a weight.
-        weights = {tensor.name for tensor in self._model.graph.initializer}
-        inputs = [v for v in self._model.graph.input if v.name not in weights]
-        if len(inputs) != 1:
-            names = _list(v.name for v in inputs)
-            raise ModelError(f"{self.name}: expected a model of one input, found {len(inputs)}: {names}")
-        tensor = inputs[0].type.tensor_type
-        if tensor.elem_type not in _DTYPES:
-            kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
-            raise ModelError(f"{self.name}: expected an input of {', '.join(_DTYPES.values())}, found {kind}")
-        if len(tensor.shape.dim) < 2:
-            raise ModelError(f"{self.name}: expected an input (n, ...), found one of {len(tensor.shape.dim)} axes")
-        shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
-        return inputs[0].name, shape, _DTYPES[tensor.elem_type]
-
-    def _find_outputs(self, choice: Choice, shape: tuple[int | None, ...], dtype: str) -> tuple[Outputs, list[Array]]:
+    def _find_outputs(
+        self, choice: Choice, fixed_rows: int | None, taken: Shape, dtype: str
+    ) -> tuple[Outputs, list[Array]]:
         # All outputs, and inputs that the model takes, each of another number of rows.
         names = [value.name for value in self._model.graph.output]
         if not names:
             raise ModelError(f"{self.name}: expected an output (n, classes), found none")
         rng = np.random.default_rng(0)
-        sizes = ((shape[0],),) if shape[0] else _ROWS
-        lengths = _LENGTHS if None in shape[1:] else (0,)
         self._session(names)  # what it cannot run at all need not be tried
         problems = []
-        for rows, length in itertools.product(sizes, lengths):
-            axes = [axis or length for axis in shape[1:]]
-            samples = [rng.random((n, *axes)).astype(dtype) for n in rows]
-            try:
-                results = zip(*(self._run(names, x) for x in samples), strict=True)
-                outputs = [_output(name, values, rows) for name, values in zip(names, results, strict=True)]
-                with prefixed(self.name):
-                    return Outputs.of(outputs, choice), samples
-            except ModelError as error:
-                problems.append(error)
+        for rows in ((fixed_rows,),) if fixed_rows else _ROWS:
+            for shape in shapes_to_try(taken, self._expected):
+                samples = [sample(n, shape, dtype, rng) for n in rows]
+                try:
+                    results = zip(*(self._run(names, x) for x in samples), strict=True)
+                    outputs = [_output(name, values, rows) for name, values in zip(names, results, strict=True)]
+                    with prefixed(self.name):
+                        return Outputs.of(outputs, choice), samples
+                except ModelError as error:
+                    problems.append(error)
         raise problems[0]
+
+    def _find_lengths(self, taken: Shape, names: Sequence[str]) -> Shape:
+        # Of axes that it leaves free, those of which it takes one length alone get that.
+        x = self._samples[0]
+        return tuple(
+            size or (None if self._takes_others(names, x, axis) else x.shape[axis + 1])
+            for axis, size in enumerate(taken)
+        )
+
+    def _takes_others(self, names: Sequence[str], x: Array, axis: int) -> bool:
+        rng = np.random.default_rng(0)
+        for shape in other_lengths(x.shape[1:], axis):
+            with contextlib.suppress(ModelError):
+                self._run(names, sample(len(x), shape, x.dtype.name, rng))
+                return True
+        return False
 
     def _shapes(self) -> dict[str, tuple[int | None, ...]]:
         shapes = infer_shapes(self._model)
@@ -258,6 +290,8 @@ class OnnxModel(BatchedModel):
             if tap.unflattened:
                 wide = [np.shape(self._run([tap.unflattened], x)[0]) for x in self._samples]
                 place = find_unflattened(of_tap, wide, rows, tap.channel)
+            if tap is taps[-1] and len(of_tap[0]) != 2:
+                place = find_scores(of_tap, rows)
             channel = tap.channel if not tap.unflattened else -1 % len(of_tap[0])
             places[tap.name] = place or find_place(of_tap, rows, channel)
         if places[names[-1]] is None:
@@ -296,23 +330,25 @@ class OnnxModel(BatchedModel):
                 f"{self.name}: expected an ONNX model that ONNX Runtime {version} can run, found {_line(error)}"
             ) from error
 
-    def _convert(self, layer: str) -> "Differentiable":
+    def _convert(self, layer: str, x: Array) -> "Differentiable":
+        # Compared on the inputs that are asked about, of as many rows as the model was tried with.
         self._refuse_gradients()
         from deepjudge_onnx.gradient import Differentiable
 
         self._weights.sessions.clear()  # room for what it is converted to
         function = Differentiable(self._weights.embedded(cut(self._model, [layer])), self._places[layer], self.name)
-        self._check(function.forward, layer, f"{self.name}: no gradients at {layer!r}: expected")
+        inputs = [x[np.arange(len(one)) % len(x)] for one in self._samples]
+        self._check(function.forward, inputs, layer, f"{self.name}: no gradients at {layer!r}: expected")
         return function
 
-    def _check(self, converted: Callable[[Array], Array], name: str, start: str) -> None:
-        for x in self._samples:
+    def _check(self, converted: Callable[[Array], Array], inputs: Iterable[Array], name: str, start: str) -> None:
+        for x in inputs:
             (expected,) = self._run([name], x)
             outputs = converted(x)
             off = np.abs(outputs - expected).max(initial=0) if outputs.shape == expected.shape else np.inf
             # So written, it refuses NaN.
             tolerance = _HALF_TOLERANCE if is_half(self._model) or expected.dtype == np.float16 else _TOLERANCE
-            if not off <= tolerance * np.abs(expected).max(initial=0):
+            if not off <= tolerance * np.abs(expected).max(initial=0) + _ABSOLUTE_TOLERANCE:
                 raise ModelError(
                     f"{start} the outputs of ONNX Runtime from its conversion to PyTorch, "
                     f"found a difference of {off:.2g}"
@@ -323,13 +359,18 @@ class OnnxModel(BatchedModel):
         if refused:
             raise refused
 
+    def _trees(self) -> str:
+        return ", ".join(sorted(_TREES & {node.op_type for node in self._model.graph.node}))
+
     def _gradient_refusal(self, dtype: str) -> ModelError | None:
         if _BLOCKED in {node.domain for node in self._model.graph.node}:
             return ModelError(f"{self.name}: no gradients through the operations of {_BLOCKED}")
         kinds = quantised(self._model, self._source)
         if kinds:
             return ModelError(f"{self.name}: no gradients through the quantised operations {', '.join(kinds)}")
-        if dtype == "uint8":
+        if self._trees():
+            return ModelError(f"{self.name}: no gradients through trees: {self._trees()}")
+        if np.dtype(dtype).kind != "f":
             return ModelError(f"{self.name}: no gradients at an input of {dtype}")
         if not all(map(importlib.util.find_spec, ("torch", "onnx2fx"))):
             return MissingExtraError(self.name, "PyTorch and onnx2fx for the gradients of an ONNX model", "torch")
@@ -341,10 +382,11 @@ def _output(name: str, values: Sequence[object], rows: Sequence[int]) -> Output:
     arrays = [value for value in values if isinstance(value, np.ndarray)]
     if len(arrays) < len(rows):
         return Output(name, f"a {type(values[0]).__name__}", None)
-    first, widths = arrays[0], {value.shape[1:] for value in arrays}
-    by_rows = all(value.ndim == 2 and len(value) == n for value, n in zip(arrays, rows, strict=True))
-    if by_rows and len(widths) == 1 and first.dtype.kind == "f":
-        return Output(name, f"(n, {first.shape[1]})", first.shape[1], all(map(is_softmax, arrays)))
+    first, shapes = arrays[0], {value.shape[1:] for value in arrays}
+    by_rows = all(value.shape[:1] == (n,) for value, n in zip(arrays, rows, strict=True))
+    if by_rows and len(shapes) == 1 and first.dtype.kind == "f" and row_width(first.shape[1:]) is not None:
+        softmax = all(is_softmax(value.reshape(len(value), -1)) for value in arrays)
+        return Output.of_scores(name, first.shape[1:], softmax=softmax)
     kind = "" if first.dtype.kind == "f" else f" of {first.dtype}"
     return Output(name, f"{first.shape}{kind} for n = {rows[0]}", None)
 

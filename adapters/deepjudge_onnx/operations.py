@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from deepjudge_core.models.taps import Op, Role, axes_beside_one_place, axes_of_reshape
+from deepjudge_core.models.taps import Op, Role, axes_beside_one_place, axes_of_reshape, loses_axes_of_one
 from deepjudge_core.types import Array
 from deepjudge_onnx.graph import Shapes, attribute, constants, dependents, reads
 from deepjudge_onnx.plain import QUANTISED_ENDS, real_score
@@ -110,6 +110,8 @@ class _Translator:
         before = self._producers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
         if before is not None and before.op_type in QUANTISED_ENDS:
             return Op(name, _ROLES[before.op_type.removeprefix("QLinear")], (real_score(before),), rank)
+        if len(inputs) == 1 and loses_axes_of_one(self._shapes[inputs[0]], self._shapes[name]):
+            return Op(name, Role.RESHAPE, inputs, rank)
         axes = self._unselected_axes(node, name)
         if axes is not None:
             return Op(name, Role.SELECT, inputs, rank, permutation=axes)

@@ -13,6 +13,7 @@ _FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
 # The attributes that ONNX Runtime stores in a row for an activation inside a convolution.
 _PARAMETERS = {"HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",)}
 _ONE = "deepjudge/one"
+_OPSET = 13  # of ONNX's own operations, beside a graph that has none
 
 QUANTISED_ENDS = {"QLinearSigmoid", "QLinearSoftmax"}
 """Operations of ``com.microsoft`` that may end a quantised classifier."""
@@ -22,10 +23,12 @@ def plain(model: ModelProto) -> ModelProto:
     """The same model, with each of these operations in its parts; the one given where it has none of them.
 
     - ``FusedConv`` and ``FusedGemm``, with their activation, in files that ONNX Runtime optimised;
-    - ``Erfc``, which Keras' exporter writes for an exact GELU and ONNX does not have.
+    - ``Erfc``, which Keras' exporter writes for an exact GELU and ONNX does not have;
+    - ``Scaler``, with which pipelines of scikit-learn begin, and ``ZipMap``, which makes a dictionary of each row of
+      their probabilities.
     """
     kinds = {node.op_type for node in model.graph.node}
-    if not kinds & {"Erfc", *_FUSED}:
+    if not kinds & {"Erfc", "Scaler", "ZipMap", *_FUSED}:
         return model
     changed = ModelProto()
     changed.CopyFrom(model)
@@ -33,6 +36,12 @@ def plain(model: ModelProto) -> ModelProto:
     del graph.node[:]
     for node in model.graph.node:
         graph.node.extend(_parts(node, graph))
+    maps = {node.output[0] for node in model.graph.node if node.op_type == "ZipMap"}
+    for output in graph.output:
+        if output.name in maps:
+            output.ClearField("type")
+    if not {"", "ai.onnx"} & {opset.domain for opset in model.opset_import}:
+        changed.opset_import.append(helper.make_opsetid("", _OPSET))
     if "Erfc" in kinds:
         kind = _element_type(model, next(node.output[0] for node in model.graph.node if node.op_type == "Erfc"))
         graph.initializer.append(numpy_helper.from_array(np.array(1, helper.tensor_dtype_to_np_dtype(kind)), _ONE))
@@ -65,6 +74,19 @@ def real_score(node: NodeProto) -> str:
 
 
 def _parts(node: NodeProto, graph: Any) -> Iterator[NodeProto]:
+    if node.op_type == "ZipMap":
+        yield helper.make_node("Identity", node.input, node.output)
+        return
+    if node.op_type == "Scaler":
+        names = [f"{node.output[0]}/{part}" for part in ("offset", "scale", "real", "centred")]
+        for name, key, usual in zip(names, ("offset", "scale"), (0.0, 1.0), strict=False):
+            values = np.array(attribute(node, key, [usual]), np.float32)
+            graph.initializer.append(numpy_helper.from_array(values, name))
+        offset, scale, real, centred = names
+        yield helper.make_node("Cast", node.input, [real], to=TensorProto.FLOAT)
+        yield helper.make_node("Sub", [real, offset], [centred])
+        yield helper.make_node("Mul", [centred, scale], node.output)
+        return
     if node.op_type == "Erfc":
         inner = f"{node.output[0]}/erf"
         yield helper.make_node("Erf", node.input, [inner])

@@ -1,7 +1,7 @@
-"""Opens PyTorch models: programs of torch.export, TorchScript, state dicts, live modules.
+"""Opens PyTorch models: programs of torch.export, TorchScript, state dicts, live modules, Hugging Face folders.
 
-Programs are ``.pt2`` files or live, the others ``.pt`` and ``.pth`` files or live modules. A state dict, which may also
-be in ``.safetensors``, needs ``arch="package.module:factory"``.
+What a file is, its content says, whatever its name ends in; but ``.safetensors`` holds weights alone. A state dict
+needs ``arch="package.module:factory"``.
 """
 
 import contextlib
@@ -16,6 +16,8 @@ from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.files import examine
+from deepjudge_torch.folder import FOLDERS
+from deepjudge_torch.shards import SUFFIXES, companions
 
 _EXTRA = Extra("PyTorch", "torch", ("torch",))
 # Told by name along the MRO: asking torch would import it.
@@ -28,11 +30,15 @@ def deepjudge_adapters() -> Iterable[Adapter]:
     return [
         Adapter(
             name="torch",
-            suffixes=(".pt", ".pt2", ".pth", ".safetensors"),
+            suffixes=(".jit", ".pt", ".pt2", ".pth", ".pth.tar", ".safetensors", ".torchscript", *SUFFIXES),
+            # Checkpoints of TensorFlow, and the weights beside many models, end so, too.
+            shared_suffixes=(".bin", ".ckpt"),
+            folders=FOLDERS,
             accepts=_accepts,
             open=_open,
             network=_network,
             examine=examine,
+            companions=companions,
             imports=("torch", "safetensors.torch", "deepjudge_torch.opening"),
             warm_up=_warm_up,
         )

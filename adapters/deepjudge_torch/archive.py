@@ -1,4 +1,4 @@
-"""What a file of ``torch.export`` may hold so that loading it runs nothing but torch's own code.
+"""What a file of ``torch.export`` may hold so that loading it runs nothing but torch's own code, and where it runs.
 
 ``torch.export.load`` unpickles weights, constants and sample inputs where the file asks for it, evaluates texts as
 sympy expressions, and resolves the names of operations in torch's modules. Files that make use of that are refused.
@@ -6,14 +6,15 @@ Written against the archives of torch 2.13. A file that is let through may still
 """
 
 import ast
+import contextlib
 import io
 import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -30,7 +31,7 @@ _TENSORS = re.compile(r"(weight|tensor)_\d+")
 _SYMBOL = re.compile(r"[a-z]+\d+")
 # Operations are functions of tensors and numbers; ``from_file`` reads any file, ``save`` writes one.
 _OPERATIONS = re.compile(
-    r"torch\.ops\.(aten|prims|higher_order)\.(?!from_file|save\b)\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+"
+    r"torch\.ops\.(aten|prims|higher_order|quantized_decomposed)\.(?!from_file|save\b)\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+"
     r"|torch\.\w*sym_(not|max|min|sum|ite|int|float|sqrt)"
 )
 # sympy's and torch's, as they stand in the sizes of tensors.
@@ -79,11 +80,57 @@ def hidden_code(path: Path) -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def for_this_machine(path: Path) -> Iterator[BinaryIO]:
+    """The file, open, or one in memory that says the CPU wherever it says a processor that this machine does not have.
+
+    Weights stand in a file of ``torch.export`` as bytes; what names the processor are the descriptions of tensors, and
+    the arguments of operations that make some. Sample inputs, of which no one makes use, are left out then.
+    """
+    with path.open("rb") as file:
+        with zipfile.ZipFile(file) as archive:
+            texts = {name: archive.read(name) for name in archive.namelist() if name.endswith(".json")}
+            documents = {name: json.loads(text) for name, text in texts.items()}
+            foreign = [device for document in documents.values() for device in _devices(document) if _is_absent(device)]
+            if foreign:
+                for device in foreign:
+                    device.update(type="cpu", index=None)
+                texts = {name: json.dumps(document).encode() for name, document in documents.items()}
+                yield _rewritten(archive, texts)
+                return
+        file.seek(0)
+        yield file
+
+
+def _devices(document: Any) -> Iterator[dict[str, Any]]:
+    for key, value in _pairs(document):
+        if key in ("device", "as_device") and isinstance(value, dict):
+            yield value
+
+
+def _is_absent(device: dict[str, Any]) -> bool:
+    kind = device.get("type")
+    if kind in ("cpu", "meta"):
+        return False
+    own = torch.accelerator.current_accelerator(check_available=True)
+    return own is None or kind != own.type or (device.get("index") or 0) >= torch.accelerator.device_count()
+
+
+def _rewritten(archive: zipfile.ZipFile, texts: Mapping[str, bytes]) -> BinaryIO:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as copy:
+        for name in archive.namelist():
+            data = b"" if "/data/sample_inputs/" in name else texts.get(name)
+            copy.writestr(name, archive.read(name) if data is None else data)
+    buffer.seek(0)
+    return buffer
+
+
 def _is_plain(data: bytes) -> bool:
     if not data:
         return True
     try:
-        torch.load(io.BytesIO(data), weights_only=True)
+        torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception:  # torch would try again without the limit
         return False
     return True

@@ -8,6 +8,11 @@ from torch import fx
 
 from deepjudge_core.models.taps import Role
 
+INTEGERS = {
+    f"{prefix}quantize_per_{kind}" for prefix in ("", "de") for kind in ("tensor", "channel", "channel_group", "token")
+}
+"""They make 8-bit integers of numbers, and the reverse."""
+
 ROLES = {
     name: role
     for role, names in {
@@ -22,8 +27,9 @@ ROLES = {
         Role.LOG_SOFTMAX: "_log_softmax log_softmax",
         Role.MULTIPLY: "index_put masked_fill where",
         Role.RESHAPE: "_unsafe_view flatten reshape reshape_as unflatten view view_as",
-        Role.IDENTITY: """_to_copy alias alpha_dropout clone contiguous detach dropout feature_dropout
-            lift_fresh_copy to type_as""",
+        Role.IDENTITY: f"""_to_copy alias alpha_dropout clone contiguous detach dropout fake_quant_per_channel
+            fake_quantize_per_channel_affine fake_quantize_per_tensor_affine feature_dropout lift_fresh_copy to type_as
+            {" ".join(INTEGERS)}""",
         Role.ELEMENTWISE: """abs add addcdiv addcmul div eq erfc exp exp2 expm1 ge gt heaviside le lerp log log1p
             logaddexp logical_and logical_not logical_or lt mul ne neg pow reciprocal rsqrt rsub sign sqrt square
             sub""",
@@ -60,11 +66,14 @@ MAX_POOLS = re.compile("(adaptive_)?max_pool[123]d")
 MAXIMA = {"amax", "max"}
 """Of whole axes."""
 
-CONSTANTS = re.compile("^new_|_like$")
-"""Their values do not depend on those of their input."""
+CONSTANTS = re.compile("^new_|_like$|^choose_qparams")
+"""Their values do not depend on those of their input, or are the scale of what is quantised as it runs."""
 
 COMPUTED = {Role.ACTIVATION, Role.AFFINE, Role.ELEMENTWISE, Role.IDENTITY, Role.MULTIPLY, Role.SIGMOID}
 """They make each number of their output of one number of each input."""
+
+# Beside torch's own operations, those that PT2E quantises with.
+_NAMESPACES = ("aten", "quantized_decomposed")
 
 MOVES = {"adjoint", "mH", "mT", "movedim", "moveaxis", "numpy_T", "permute", "swapaxes", "swapdims", "t", "transpose"}
 TAKES = {"chunk", "index_select", "narrow", "select", "slice", "split", "split_with_sizes", "tensor_split", "unbind"}
@@ -72,15 +81,15 @@ TAKES = {"chunk", "index_select", "narrow", "select", "slice", "split", "split_w
 
 
 def operation(node: fx.Node) -> str:
-    """Name of an aten operation, the plain one of several, and not in place; empty for other nodes."""
-    if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
+    """Name of an operation of torch, the plain one of several, and not in place; empty for other nodes."""
+    if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace not in _NAMESPACES:
         return ""
-    name: str = node.target.name().removeprefix("aten::").split(".")[0].removesuffix("_")
+    name: str = node.target.name().partition("::")[2].split(".")[0].removesuffix("_")
     return _ALIASES.get(name, name)
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
-    """What an aten operation is given, by name, defaults included."""
+    """What an operation of torch is given, by name, defaults included."""
     schema = node.target._schema.arguments
     values = {argument.name: argument.default_value for argument in schema}
     values.update(zip(values, node.args, strict=False))

@@ -7,13 +7,14 @@ import struct
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
+from deepjudge_core.files import digests
 from deepjudge_core.models.adapters import readable
-
-T = TypeVar("T")
+from deepjudge_torch.folder import examine_folder
+from deepjudge_torch.shards import is_index, read_index
 
 
 class Kind(enum.Enum):
@@ -24,6 +25,7 @@ class Kind(enum.Enum):
     SAVED = "a file of torch.save"
     OLD_SAVED = "an old file of torch.save"
     TENSORS = "a file of safetensors"
+    INDEX = "an index of weights in several files"
     PACKAGE = "a file of torch.package, which holds code"
     PICKLE = "a pickle, which can hold code"
     TAR = "a tar archive"
@@ -63,44 +65,51 @@ _MODELS = {Kind.SCRIPT: "TorchScript", Kind.PROGRAM: "torch.export"}
 
 
 def examine(path: Path) -> Format:
-    """Say what a stranger's file is, from its first bytes and its table of contents.
+    """Say what a stranger's file or folder is, from its first bytes, its table of contents or its configuration.
 
     Raises:
         ModelError: When it is none of PyTorch's that are opened.
     """
-    suffix = path.suffix.lower()
-    expected, kinds = {
-        ".safetensors": ("a file of safetensors", {Kind.TENSORS}),
-        ".pt2": ("a torch.export file", {Kind.PROGRAM}),
-    }.get(suffix, ("a state dict, TorchScript or a torch.export file", {*_WEIGHTS, *_MODELS}))
-    kind = _inspect(path, str(path), expected, kind_of)
-    if kind not in kinds:
-        raise ModelError(
-            f"{path}: expected {expected}, found {kind.value}: ask for the weights, as "
-            "torch.save(model.state_dict(), path) or safetensors write them, or for the model as ONNX"
-        )
+    if path.is_dir():
+        return examine_folder(path)
+    if is_index(path):
+        read_index(path, str(path))
+        return Format("safetensors" if ".safetensors." in path.name.lower() else "PyTorch state dict", runs_code=False)
+    kind, _ = _inspect(path, str(path), lambda file: "")
     return Format(_WEIGHTS[kind], runs_code=False) if kind in _WEIGHTS else Format(_MODELS[kind])
 
 
-def identify(path: Path, name: str, expected: str) -> tuple[Kind, str]:
+def identify(path: Path, name: str) -> tuple[Kind, str]:
     """The kind of a file and its SHA-256.
 
     Args:
         name: What to call it.
-        expected: What was expected, for the error.
 
     Raises:
-        ModelError: When it cannot be read.
+        ModelError: When it cannot be read, or is none of PyTorch's that are opened.
     """
-    return _inspect(path, name, expected, lambda file: (kind_of(file), hashlib.file_digest(file, "sha256").hexdigest()))
+    if is_index(path):
+        beside = [path.with_name(file) for file in read_index(path, name)]
+        with readable(name, "an index of weights, with their files beside it"):
+            return Kind.INDEX, digests.of_file(path, beside).digest
+    return _inspect(path, name, lambda file: hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _inspect(path: Path, name: str, expected: str, look: Callable[[io.BufferedReader], T]) -> T:
+def _inspect(path: Path, name: str, digest: Callable[[io.BufferedReader], str]) -> tuple[Kind, str]:
+    # Whoever calls a file safetensors promises that it holds no code.
+    promised = path.suffix.lower() == ".safetensors"
+    expected = "a file of safetensors" if promised else "a state dict, TorchScript or a torch.export file"
     with readable(name, expected), path.open("rb") as file:
         try:
-            return look(file)
+            kind = kind_of(file)
         except ModelError as error:
             raise ModelError(f"{name}: expected {expected}, found {error}") from error
+        if kind is not Kind.TENSORS if promised else kind not in _WEIGHTS | _MODELS:
+            raise ModelError(
+                f"{name}: expected {expected}, found {kind.value}: ask for the weights, as "
+                "torch.save(model.state_dict(), path) or safetensors write them, or for the model as ONNX"
+            )
+        return kind, digest(file)
 
 
 def kind_of(file: BinaryIO) -> Kind:

@@ -15,13 +15,22 @@ from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
-from deepjudge_core.models.outputs import Choice, Output, Outputs
-from deepjudge_core.models.taps import Op, Place, Role, axes_beside_one_place, axes_of_reshape, find_taps
+from deepjudge_core.models.outputs import Choice, Output, Outputs, row_width
+from deepjudge_core.models.taps import (
+    Op,
+    Place,
+    Role,
+    axes_beside_one_place,
+    axes_of_reshape,
+    find_taps,
+    loses_axes_of_one,
+)
 from deepjudge_core.types import Layout
 from deepjudge_torch.aten import (
     CHANNELS,
     COMPUTED,
     CONSTANTS,
+    INTEGERS,
     MAX_POOLS,
     MAXIMA,
     MOVES,
@@ -52,6 +61,7 @@ class Network:
         scores: What the scores are.
         layout: Where the input's channels are.
         recurrent: Whether there is a recurrent layer.
+        integers: Names of the operations that make integers of numbers, through which there are no gradients.
     """
 
     input: str
@@ -64,6 +74,7 @@ class Network:
     scores: Scores
     layout: Layout | None
     recurrent: bool
+    integers: tuple[str, ...]
 
 
 def read(graph: fx.Graph, state: Mapping[str, Any], names: Sequence[str] = (), choice: Choice = None) -> Network:
@@ -98,6 +109,10 @@ def read(graph: fx.Graph, state: Mapping[str, Any], names: Sequence[str] = (), c
     for tap in taps.taps:
         if values[tap.name].is_complex():  # of whose numbers no metric knows what to make
             continue
+        scores = Place.of_scores(shapes[tap.name]) if tap is taps.taps[-1] and rows[tap.name] == 0 else None
+        if scores and len(shapes[tap.name]) != 2:
+            places[tap.name] = scores
+            continue
         wide = shapes.get(tap.unflattened, ())
         if wide and rows[tap.name] == rows[tap.unflattened] == 0 and shapes[tap.name] == [batch, math.prod(wide[1:])]:
             places[tap.name] = Place(0, tap.channel, wide[tap.channel], tuple(wide[1:]))
@@ -112,10 +127,11 @@ def read(graph: fx.Graph, state: Mapping[str, Any], names: Sequence[str] = (), c
         taps=tuple(places),
         outputs=outputs,
         output=output,
-        places={output: Place(0, 1, shapes[output][1]), **places},
+        places={output: Place(0, 1, outputs.width, (outputs.width,)), **places},
         scores=taps.scores,
         layout=_layout(ops),
         recurrent=any(op.role is Role.RECURRENT for op in ops),
+        integers=tuple(sorted({operation(node) for node in graph.nodes if node.name in rows} & INTEGERS)),
     )
 
 
@@ -247,6 +263,10 @@ def _operations(
             role = Role.MAX_POOL if operation(origin) in MAXIMA else role
             role = Role.RESHAPE if ROLES.get(operation(origin)) is Role.RESHAPE else role
             axis = permutation.index(axis) if axis in permutation else None
+            if loses_axes_of_one(sizes(origin.args[0].meta["val"]), sizes(value)):
+                role, permutation = Role.RESHAPE, ()
+        elif operation(origin) in ("narrow", "slice") and sizes(origin.args[0].meta["val"]) == sizes(value):
+            role = Role.IDENTITY  # all places, as the rows of y[:, 0]
         else:
             role = _role(origin, inputs, keeps=rank == rank_before and rank > 2)
         if role is Role.RECURRENT:
@@ -342,17 +362,19 @@ def _find_outputs(
     ]
     tables = [node.name for node, _ in given if _width(node, rows)]
     softmax = {name for name in tables if len(tables) > 1 and find_taps(ops, name).scores in _SOFTMAX}
-    outputs = [
-        Output(title, _described(node), _width(node, rows), softmax=node.name in softmax) for node, title in given
-    ]
-    return [node for node, _ in given], Outputs.of(outputs, choice)
+
+    def described(node: fx.Node, title: str) -> Output:
+        if _width(node, rows):
+            return Output.of_scores(title, sizes(node.meta["val"])[1:], softmax=node.name in softmax)
+        return Output(title, _described(node), None)
+
+    return [node for node, _ in given], Outputs.of([described(*one) for one in given], choice)
 
 
 def _width(node: fx.Node, rows: Mapping[str, int | None]) -> int | None:
     value = node.meta["val"]
-    shape = sizes(value)
-    table = rows.get(node.name) == 0 and len(shape) == 2 and isinstance(shape[1], int)
-    return shape[1] if table and value.dtype.is_floating_point else None
+    table = rows.get(node.name) == 0 and value.dtype.is_floating_point
+    return row_width(sizes(value)[1:]) if table else None
 
 
 def _described(node: fx.Node) -> str:

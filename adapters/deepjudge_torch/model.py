@@ -5,11 +5,12 @@ import copy
 import io
 import operator
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.ao.quantization.fx._decomposed  # registers the operations that PT2E quantises with
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
@@ -17,32 +18,36 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, InputSpec
 from deepjudge_core.models.outputs import Choice
-from deepjudge_torch.archive import hidden_code
+from deepjudge_core.types import Array
+from deepjudge_torch.archive import for_this_machine, hidden_code
 from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, quiet
-from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.graph import Network, extract, hidden_layers, inline_blocks, overwrites_parts, read, sizes
 from deepjudge_torch.outputs import names_of
 
-# What is found in place of a program, in words that name what to look for.
-_OTHERS = {Kind.SAVED: "a file of torch.save or TorchScript", Kind.OLD_SAVED: Kind.OTHER.value}
-_OTHERS[Kind.SCRIPT] = _OTHERS[Kind.SAVED]
-_OTHERS[Kind.TENSORS] = Kind.OTHER.value
-
 
 def open_program(
-    source: Path | ExportedProgram, *, name: str, batch_size: int | None, output: Choice = None
+    source: Path | ExportedProgram,
+    *,
+    name: str,
+    batch_size: int | None,
+    output: Choice = None,
+    digest: str | None = None,
 ) -> "TorchModel":
     """Open a file of ``torch.export`` or an exported program.
 
-    What is opened is a snapshot: weights that change later change nothing. It runs where its program was exported.
+    What is opened is a snapshot: weights that change later change nothing. It runs where its program was exported; on
+    the CPU where the machine has no such processor.
 
     A file with pickled parts or foreign operations is refused, see :mod:`deepjudge_torch.archive`.
+
+    Args:
+        digest: Of the file.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
     """
     if isinstance(source, Path):
-        program, digest = _load(source, name)
+        program = _load(source, name)
         return TorchModel(program, name=name, digest=digest, batch_size=batch_size, output=output)
     return TorchModel(source, name=name, batch_size=batch_size, shared=True, output=output)
 
@@ -109,6 +114,8 @@ class TorchModel(TensorModel):
             fixed_batch=network.batch if isinstance(network.batch, int) else None,
             outputs=network.outputs,
         )
+        if network.integers:
+            self.access &= ~Access.GRADIENTS
         hidden = hidden_layers(self.graph, self.state)
         if hidden:
             self.access &= ~Access.LAYERS
@@ -143,6 +150,14 @@ class TorchModel(TensorModel):
         """See :class:`TensorModel`."""
         outputs: Sequence[torch.Tensor] = self._part([self.network.output] if layers is None else layers)(x)
         return outputs
+
+    def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
+        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        if self.network.integers:
+            raise ModelError(
+                f"{self.name}: no gradients through the quantised operations {', '.join(self.network.integers)}"
+            )
+        return super().backward(x, cotangent, layer)
 
     def _digest(self) -> str:
         return digest_of(self.graph.python_code("self").src, self.state)
@@ -195,18 +210,14 @@ def _input_spec(network: Network) -> InputSpec:
     )
 
 
-def _load(path: Path, name: str) -> tuple[ExportedProgram, str]:
-    # The program in a file, and the file's digest.
+def _load(path: Path, name: str) -> ExportedProgram:
     expected = "a torch.export file"
-    kind, digest = identify(path, name, expected)
-    if kind is not Kind.PROGRAM:
-        raise ModelError(f"{name}: expected {expected}, found {_OTHERS.get(kind, kind.value)}")
     try:
         code = hidden_code(path)
         if code is None:
             # What it is unsure of is the rows, of which it says more where it matters.
-            with path.open("rb") as file, quiet("torch.export"), quiet("torch._export.serde.serialize"):
-                return torch.export.load(file), digest
+            with for_this_machine(path) as file, quiet("torch.export"), quiet("torch._export.serde.serialize"):
+                return torch.export.load(file)
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(
             f"{name}: expected {expected}, found one that torch {torch.__version__} cannot load: {line(error)}"

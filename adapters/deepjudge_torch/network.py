@@ -54,6 +54,11 @@ def open_torch_network(
             f"{name}: expected a network that can be trained: a program of torch.export, or a module that "
             "torch.export can export; found one that it cannot"
         )
+    if model.network.integers:
+        raise ModelError(
+            f"{name}: expected a network that can be trained, found the quantised operations "
+            f"{', '.join(model.network.integers)}: give the model that was quantised"
+        )
     author: Author | None = None
     if arch is not None:
         author = functools.partial(_fresh, name, arch)

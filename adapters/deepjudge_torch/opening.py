@@ -8,15 +8,19 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.adapters import Extra
 from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.base import TensorModel
 from deepjudge_torch.files import Kind, identify
+from deepjudge_torch.folder import read_folder
 from deepjudge_torch.live import open_module
 from deepjudge_torch.model import open_program
 from deepjudge_torch.script import open_script
 from deepjudge_torch.state_dict import open_state_dict
 
-_WEIGHTS = {Kind.SAVED, Kind.OLD_SAVED, Kind.TENSORS}
+_WEIGHTS = {Kind.SAVED, Kind.OLD_SAVED, Kind.TENSORS, Kind.INDEX}
+
+_TRANSFORMERS = Extra("transformers", "huggingface", ("transformers", "huggingface_hub", "tokenizers"))
 
 
 class _NeedsNoArchError(ModelError):
@@ -35,9 +39,8 @@ def open_source(
 ) -> TensorModel:
     """Open a file or a live object.
 
-    ``.pt2`` is a program of torch.export. What ``.pt`` and ``.pth`` are, a state dict, TorchScript or such a program,
-    their content says. TorchScript can hold code that runs when it is opened: do not open that of people who may attack
-    you.
+    What a file is, a state dict, TorchScript or a program of torch.export, its content says, whatever its name ends in.
+    TorchScript can hold code that runs when it is opened: do not open that of people who may attack you.
 
     Args:
         name: What to call it.
@@ -50,32 +53,38 @@ def open_source(
     Raises:
         ModelError: When it cannot be opened as a classifier.
     """
-    whole = not isinstance(source, Path) or source.suffix.lower() == ".pt2"
-    if whole and arch is not None:
+    if not isinstance(source, Path) and arch is not None:
         raise _NeedsNoArchError(name, arch)
     options: dict[str, Any] = {"name": name, "batch_size": batch_size, "output": output}
     if isinstance(source, torch.jit.ScriptModule):
         return open_script(source, input_shape=input_shape, **options)
     if isinstance(source, nn.Module):
         return open_module(source, input_shape=input_shape, **options)
-    if isinstance(source, ExportedProgram) or source.suffix.lower() == ".pt2":
+    if isinstance(source, ExportedProgram):
         return open_program(source, **options)
+    if source.is_dir():
+        return _open_folder(source, input_shape=input_shape, arch=arch, **options)
     return _open_file(source, input_shape=input_shape, arch=arch, **options)
+
+
+def _open_folder(path: Path, *, name: str, arch: str | None, **options: Any) -> TensorModel:
+    contents = read_folder(path, name)
+    if arch is not None:
+        raise _NeedsNoArchError(name, arch)
+    with _TRANSFORMERS.needed_by(name):
+        from deepjudge_torch.huggingface import open_folder
+    return open_folder(contents, name=name, **options)
 
 
 def _open_file(
     path: Path, *, name: str, arch: str | None, input_shape: tuple[int, ...] | None, **more: Any
 ) -> TensorModel:
     options = {"name": name, **more}
-    weights = path.suffix.lower() == ".safetensors"
-    expected = "a file of safetensors" if weights else "a state dict, TorchScript or a torch.export file"
-    kind, digest = identify(path, name, expected)
-    if kind in _WEIGHTS and not (weights and kind is not Kind.TENSORS):
+    kind, digest = identify(path, name)
+    if kind in _WEIGHTS:
         return open_state_dict(path, kind, digest, arch=arch, input_shape=input_shape, **options)
-    if kind in (Kind.SCRIPT, Kind.PROGRAM) and arch is not None:
+    if arch is not None:
         raise _NeedsNoArchError(name, arch)
-    if kind is Kind.SCRIPT and not weights:
-        return open_script(path, input_shape=input_shape, **options)
-    if kind is Kind.PROGRAM and not weights:
-        return open_program(path, **options)
-    raise ModelError(f"{name}: expected {expected}, found {kind.value}")
+    if kind is Kind.SCRIPT:
+        return open_script(path, digest=digest, input_shape=input_shape, **options)
+    return open_program(path, digest=digest, **options)

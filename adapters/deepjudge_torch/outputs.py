@@ -8,7 +8,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.outputs import Output, Outputs, is_softmax, name_of_path
+from deepjudge_core.models.outputs import Output, Outputs, is_softmax, name_of_path, row_width
 
 T = TypeVar("T")
 
@@ -46,9 +46,9 @@ def find_scores(answer: Any, rows: int, place: int | None = None) -> torch.Tenso
         place = Outputs.of(describe(answer, rows)).place
     tensors = [tensor for _, tensor in leaves(answer, torch.Tensor)]
     scores = tensors[place] if place < len(tensors) else torch.empty(0)
-    if scores.ndim != 2 or len(scores) != rows:
+    if scores.shape[:1] != (rows,) or row_width(scores.shape[1:]) is None:
         raise ModelError(f"expected an output (n, classes), found {tuple(scores.shape)} for n = {rows}")
-    return scores
+    return scores if scores.ndim == 2 else scores.reshape(rows, -1)
 
 
 def _walk(value: Any, kind: type[T], path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], T]]:
@@ -73,6 +73,7 @@ def _output(name: str, tensor: torch.Tensor, rows: int) -> Output:
     text = f"({', '.join(['n' if by_rows else shape[0], *shape[1:]] if shape else [])})"
     if not real:
         text += f" of {str(tensor.dtype).removeprefix('torch.')}"
-    if not (by_rows and real and tensor.ndim == 2):
+    if not (by_rows and real) or row_width(tensor.shape[1:]) is None:
         return Output(name, text, None)
-    return Output(name, text, tensor.shape[1], is_softmax(tensor.detach().float().cpu().numpy()))
+    scores = tensor.detach().float().cpu().numpy().reshape(rows, -1)
+    return Output.of_scores(name, tensor.shape[1:], softmax=is_softmax(scores))

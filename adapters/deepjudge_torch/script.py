@@ -33,7 +33,6 @@ from deepjudge_torch.base import (
     samples,
     spec_of,
 )
-from deepjudge_torch.files import identify
 from deepjudge_torch.model import TorchModel, export_module
 from deepjudge_torch.outputs import describe, find_scores
 
@@ -47,6 +46,7 @@ def open_script(
     batch_size: int | None,
     input_shape: tuple[int, ...] | None,
     output: Choice = None,
+    digest: str | None = None,
 ) -> TensorModel:
     """Open a file of ``torch.jit.save``, or a live scripted or traced module, of which a copy is taken.
 
@@ -59,12 +59,14 @@ def open_script(
     Args:
         input_shape: Of one input, without the batch axis; traced modules may say it themselves.
         output: The one that holds the scores, by its name or its number.
+        digest: Of the file.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
     """
     with _undeprecated():
-        module, digest, traced = _load(source, name)
+        module, traced = _load(source, name)
+        digest = digest or _digest(source)
         example = _find_example(module, name, input_shape, traced)
         with torch.no_grad():
             outputs = describe(module(next(samples(example, len(example)))), len(example))
@@ -174,18 +176,16 @@ class ScriptModel(TensorModel):
         return [as_logits(scores) if self._scores is Scores.PROBABILITIES else scores] * len(layers)
 
 
-def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.ScriptModule, str, torch.Tensor | None]:
-    # The module, its digest, and what it was traced with.
+def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.ScriptModule, torch.Tensor | None]:
+    # The module, and what it was traced with.
     try:
         if isinstance(source, Path):
-            digest = identify(source, name, "TorchScript")[1]
             with source.open("rb") as file:
                 with zipfile.ZipFile(file) as archive:
                     traced = any(path.endswith("/traced_inputs.pkl") for path in archive.namelist())
                 file.seek(0)
                 module = torch.jit.load(file, map_location="cpu", _restore_shapes=traced)
         else:
-            digest = _digest(source)
             module = _copy(source)
         # Modules without such a flag, frozen ones say, are what they are.
         with contextlib.suppress(AttributeError, RuntimeError):
@@ -202,7 +202,7 @@ def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.S
         raise ModelError(f"{name}: expected one input, found {len(inputs)}: {names or 'none used'}")
     kind = inputs[0].type()
     complete = isinstance(kind, torch._C.TensorType) and kind.sizes() and kind.dtype()
-    return module, digest, torch.zeros(kind.sizes(), dtype=kind.dtype()) if complete else None
+    return module, torch.zeros(kind.sizes(), dtype=kind.dtype()) if complete else None
 
 
 def _digest(module: torch.jit.ScriptModule) -> str:

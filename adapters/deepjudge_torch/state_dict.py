@@ -1,5 +1,6 @@
 """Files of weights alone, put into the network that the user's own code makes."""
 
+import argparse
 import contextlib
 import importlib
 import io
@@ -7,7 +8,7 @@ import operator
 import pickle
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,19 @@ from torch import nn
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.base import TensorModel, line
-from deepjudge_torch.files import Kind
+from deepjudge_torch.checkpoint import SHOWN, choose, few, misfits, shortened, states
+from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.live import open_module
+from deepjudge_torch.shards import read_index
 
-# Under which training loops file the weights among other things, and what wrappers of modules put before their names.
-_KEYS = ("state_dict", "model", "model_state_dict")
-_PREFIXES = ("module.", "_orig_mod.")
-_SHOWN = 3
+States = Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]
+"""The state dicts in a file, each behind the keys to it."""
+
 _WHOLE = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
+# Beside weights, and no more than names and values: the settings of a training script.
+_PLAIN_OBJECTS = [argparse.Namespace]
 # How torch names what it does not load as weights.
 _PICKLED = re.compile(r"GLOBAL ([\w.]+)")
-# Characters of a name in a message, with the shapes behind it.
-_LONGEST = 100
 
 
 def open_state_dict(
@@ -46,7 +48,8 @@ def open_state_dict(
     """Open a state dict, of ``torch.save`` or safetensors, as the network that ``arch`` makes.
 
     The weights are read as data (``weights_only=True``, safetensors): no code in the file runs. The network's code,
-    which does run, is the user's own. All weights have to fit, none may be missing or left.
+    which does run, is the user's own. All weights have to fit, none may be missing or left; they may stand among what
+    training code saves beside them, as :mod:`deepjudge_torch.checkpoint` finds them.
 
     Args:
         kind: Of the file.
@@ -60,7 +63,7 @@ def open_state_dict(
         ModelError: When the file or the network cannot be had, or do not fit one another.
         UsageError: When ``arch`` is none.
     """
-    weights = _read(path, kind, name)
+    found = _find(_read(path, kind, name), name)
     if arch is None:
         raise ModelError(
             f"{name}: expected the network that these weights are for, found a state dict alone: "
@@ -68,7 +71,7 @@ def open_state_dict(
             "for the victim of an audit, with 'deepjudge suite --arch' or in AUDIT.toml"
         )
     module = make_module(name, arch)
-    _fill(module, weights, f"{name}: expected weights that fit {arch}")
+    notes = _fill(module, found, name, arch)
     if input_shape is None:
         input_shape = _shape(module)
     if input_shape is None:
@@ -76,7 +79,9 @@ def open_state_dict(
             f"{name}: expected the shape of one input, found none: input_shape=(1, 28, 28), "
             f"or an attribute input_shape of what {arch} makes"
         )
-    return open_module(module, name=name, batch_size=batch_size, input_shape=input_shape, digest=digest, output=output)
+    model = open_module(module, name=name, batch_size=batch_size, input_shape=input_shape, digest=digest, output=output)
+    model.notes = notes
+    return model
 
 
 def make_module(name: str, arch: str) -> nn.Module:
@@ -104,28 +109,66 @@ def make_module(name: str, arch: str) -> nn.Module:
     return module
 
 
-def _read(path: Path, kind: Kind, name: str) -> Mapping[str, Any]:
+def read_weights(path: Path, name: str) -> dict[str, torch.Tensor]:
+    """The tensors in a file of weights alone, or in the files that an index names.
+
+    Args:
+        name: What to call it.
+
+    Raises:
+        ModelError: When they cannot be read, or the file holds something else.
+    """
+    expected = f"{name}: expected a file of weights"
+    content = _read(path, identify(path, f"{name}: {path.name}")[0], name)
+    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise ModelError(f"{expected}, found something else in {path.name}")
+    return {key: _plain(value, key, expected) for key, value in content.items()}
+
+
+def _read(path: Path, kind: Kind, name: str) -> Any:
+    # All that is in it.
+    if kind is Kind.INDEX:
+        return _read_shards(path, name)
     expected = f"{name}: expected a state dict"
+    if kind in (Kind.SCRIPT, Kind.PROGRAM):
+        raise ModelError(f"{expected}, found {kind.value}")
     try:
-        with torch.sparse.check_sparse_tensor_invariants():
-            content = _load(path, kind)
+        with torch.sparse.check_sparse_tensor_invariants(), torch.serialization.safe_globals(_PLAIN_OBJECTS):
+            return _load(path, kind)
     except pickle.UnpicklingError as error:
         pickled = _PICKLED.search(str(error))
-        what = f" (a pickled {_start(pickled[1])})" if pickled else ""
+        what = f" (a pickled {shortened(pickled[1])})" if pickled else ""
         raise ModelError(
             f"{expected}, found one that holds more than weights, or a damaged one{what}: "
             "save module.state_dict(), not the module"
         ) from error
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(f"{expected}, found one that torch {torch.__version__} cannot load: {line(error)}") from error
-    inner = [content] + [content[key] for key in _KEYS if isinstance(content, Mapping) and key in content]
-    for state in inner:
-        if isinstance(state, Mapping) and state and all(_is_entry(*entry) for entry in state.items()):
-            return {key: _plain(value, key, expected) for key, value in state.items()}
+
+
+def _read_shards(path: Path, name: str) -> dict[str, Any]:
+    weights: dict[str, Any] = {}
+    for file, tensors in read_index(path, name).items():
+        title = f"{name}: {file}"
+        kind, _ = identify(path.with_name(file), title)
+        part = _read(path.with_name(file), kind, title)
+        if not isinstance(part, Mapping) or part.keys() != set(tensors):
+            others = sorted(map(str, set(tensors).symmetric_difference(part))) if isinstance(part, Mapping) else []
+            raise ModelError(f"{title}: expected the weights that the index names, found others: {few(others)}")
+        weights.update(part)
+    return weights
+
+
+def _find(content: Any, name: str) -> States:
+    expected = f"{name}: expected a state dict"
+    found = states(content)
+    if found:
+        return found
     if isinstance(content, Mapping):
-        entries = [f"{_start(str(key))} ({type(value).__name__})" for key, value in list(content.items())[:_SHOWN]]
-        keys = ", ".join(entries) or "nothing"
-        raise ModelError(f"{expected}, by itself or under {', '.join(_KEYS)}, found a dict of {keys}")
+        entries = [f"{shortened(str(key))} ({type(value).__name__})" for key, value in list(content.items())[:SHOWN]]
+        raise ModelError(
+            f"{expected}, by itself or among other things, found a dict of {', '.join(entries) or 'nothing'}"
+        )
     raise ModelError(f"{expected}, found a {type(content).__name__}")
 
 
@@ -138,11 +181,6 @@ def _load(path: Path, kind: Kind) -> Any:
         return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     with path.open("rb") as file:
         return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _is_entry(key: object, value: object) -> bool:
-    # A module may add what it likes under its own name and this.
-    return isinstance(key, str) and (isinstance(value, torch.Tensor) or key.endswith("_extra_state"))
 
 
 def _plain(value: Any, key: str, expected: str) -> Any:
@@ -162,7 +200,7 @@ def _plain(value: Any, key: str, expected: str) -> Any:
             return torch.Tensor.detach(value)
         # Repeated rows, which take no memory until they are copied.
         problem = f"{value.numel()} numbers made of {value.untyped_storage().nbytes()} bytes"
-    raise ModelError(f"{expected} of dense tensors, found {problem} under {_start(key)!r}: save dense copies")
+    raise ModelError(f"{expected} of dense tensors, found {problem} under {shortened(key)!r}: save dense copies")
 
 
 @contextlib.contextmanager
@@ -179,39 +217,32 @@ def _current_directory() -> Iterator[None]:
             sys.path.remove(here)
 
 
-def _fill(module: nn.Module, weights: Mapping[str, torch.Tensor], expected: str) -> None:
-    own = module.state_dict()
-    while prefix := next((p for p in _PREFIXES if _all_start(weights, p) and not _all_start(own, p)), None):
-        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+def _fill(module: nn.Module, found: States, name: str, arch: str) -> tuple[str, ...]:
+    # Notes of where the weights were found.
+    expected, own = f"{name}: expected weights that fit {arch}", module.state_dict()
+    found = [
+        (place, {key: _plain(value, key, f"{name}: expected a state dict") for key, value in state.items()})
+        for place, state in found
+    ]
+    chosen, notes = choose(found, own, expected)
+    weights = chosen.weights
     others = [
         f"{key} {_type(weights[key])} for {_type(value)}"
         for key, value in own.items()
         if isinstance(weights.get(key), torch.Tensor) and isinstance(value, torch.Tensor)
-        if not _holds(value.dtype, weights[key])
+        if not holds(value.dtype, weights[key])
     ]
     if others:  # torch would cast them in silence
-        raise ModelError(
-            f"{expected}, found numbers of another kind: {_few(others)}: save them as the network has them"
-        )
+        raise ModelError(f"{expected}, found numbers of another kind: {few(others)}: save them as the network has them")
     try:
         module.load_state_dict(weights, strict=True)
     except Exception as error:
-        other = [
-            f"{key} {_text(weights[key])} for {_text(value)}"
-            for key, value in own.items()
-            if _text(weights.get(key)) != _text(value) and key in weights
-        ]
-        differences = {
-            "missing": [key for key in own if key not in weights],
-            "unexpected": [key for key in weights if key not in own],
-            "of another shape": other,
-        }
-        misfits = "; ".join(f"{what}: {_few(names)}" for what, names in differences.items() if names)
-        raise ModelError(f"{expected}, found {misfits or line(error)}") from error
+        raise ModelError(f"{expected}, found {misfits(weights, own) or line(error)}") from error
+    return notes
 
 
-def _holds(dtype: torch.dtype, value: torch.Tensor) -> bool:
-    # Whether a weight of this type may have these numbers: of another precision, but neither complex nor quantised.
+def holds(dtype: torch.dtype, value: torch.Tensor) -> bool:
+    """Whether a weight of this type may have these numbers: of another precision, but neither complex nor quantised."""
     if dtype == value.dtype:
         return True
     kinds = [_kind(dtype), _kind(value.dtype)]
@@ -234,23 +265,6 @@ def _kind(dtype: torch.dtype) -> str:
 
 def _type(value: torch.Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
-
-
-def _all_start(names: Iterable[str], prefix: str) -> bool:
-    return all(name.startswith(prefix) for name in names)
-
-
-def _text(value: object) -> str:
-    return str(tuple(getattr(value, "shape", ()))).replace(",)", ")")
-
-
-def _few(names: list[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(map(_start, names[:_SHOWN])) + (f" and {more} more" if more > 0 else "")
-
-
-def _start(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
 
 
 def _shape(module: nn.Module) -> tuple[int, ...] | None:

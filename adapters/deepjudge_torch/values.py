@@ -9,7 +9,7 @@ from torch import fx
 from deepjudge_core.models.activations import numbers
 from deepjudge_core.models.taps import Role
 from deepjudge_core.types import Array
-from deepjudge_torch.aten import COMPUTED, ROLES, arguments, operation
+from deepjudge_torch.aten import COMPUTED, INTEGERS, ROLES, arguments, operation
 
 # They spread a number over axes.
 _SPREADING = {"broadcast_to", "expand", "expand_as", "reshape", "squeeze", "unsqueeze", "view"}
@@ -34,6 +34,8 @@ class Values:
             inputs: Names of the nodes that are its arguments. The others are constants; where one is more than a
                 number for each channel, the function raises an error.
         """
+        if inputs and operation(node) in INTEGERS:  # the rounding is none of the function's
+            return lambda value, *_: value
 
         def function(*values: Array) -> Array:
             # Copies, for operations in place.
@@ -67,7 +69,7 @@ class Values:
         fill = fills.get(name.removeprefix("new_").removesuffix("_like"))
         if fill is not None:
             return _few(fill)
-        if name in _SPREADING or ROLES.get(name) is Role.IDENTITY:
+        if name in _SPREADING or (ROLES.get(name) is Role.IDENTITY and name not in INTEGERS):
             return self._constant(node.args[0])
         if ROLES.get(name) in COMPUTED:
             return _few(torch.from_numpy(self.function(node, ())()))

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
@@ -17,24 +19,31 @@ from deepjudge_core.errors import CalibrationError, DeepJudgeError, ErringVictim
 from deepjudge_core.judging.accuracy import accuracy_on_seeds
 from deepjudge_core.judging.calibration import Calibration, calibrate_by, check_not_a_control
 from deepjudge_core.judging.facts import established, same_files, same_model
+from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.nearer import explained, nearer_model
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict
-from deepjudge_core.models.asking import SameAnswerError
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.asking import SameAnswerError, ask
+from deepjudge_core.models.layouts import arrangement
+from deepjudge_core.models.model import InputSpec, Model, note_of_fixed
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.victims import remedy
-from deepjudge_core.suites.generation import generate_suite, resolve_generators
+from deepjudge_core.suites.choice import GeneratorChoice
+from deepjudge_core.suites.generation import generate_suite
 from deepjudge_core.suites.inputs import Inputs
+from deepjudge_core.suites.labels import has_several
 from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.ranges import hull
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.standardised import plain_inputs
 from deepjudge_core.suites.suite import Suite
+from deepjudge_core.types import Layout
 from deepjudge_core.zoo.manifest import ZooModel, recorded_control
+
+_FEW = 64  # inputs that show what kind of probabilities a victim gives
 
 
 def make_suite(
@@ -62,15 +71,26 @@ def make_suite(
     session, settings, victim = session or Session(), settings or SuiteSettings(), Subject.of(victim)
     inputs, preprocessing, notes = plain_inputs(inputs, preprocessing or victim.query.preprocessing)
     # Before the victim is run, which may take long.
-    generators = resolve_generators(settings, session.registry.generators)
+    generators = GeneratorChoice.of(settings, session.registry.generators)
+    if inputs.y is None and "mistakes" in {generator.component.makes for generator in generators.generators}:
+        raise UsageError(
+            "mistakes: expected inputs with labels, found the victim's own answers as labels, which are never wrong",
+            code="conflict",
+        )
     expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
     with victim.opened(expected, session, gradients=True) as opened:
         owner = opened
         if preprocessing is not None:
             owner = Prepared.of(opened, preprocessing, inputs.x.shape[1:], hull(inputs.bounds), inputs.layout)
-        owner, note = output_by_labels(
-            owner, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
-        )
+        note = None
+        if inputs.y is not None:
+            owner, note = output_by_labels(
+                owner, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
+            )
+        elif owner.outputs and owner.outputs.several:
+            way_out = "" if owner.outputs.named else ": no labels tell it; if it is another one, name it with --output"
+            note = f"the victim's scores are {owner.outputs}{way_out}"
+        owner, reading_note = _read(owner, inputs, victim.query.layout)
         try:
             seeds = select_seeds(
                 owner,
@@ -84,11 +104,12 @@ def make_suite(
                 force=settings.force,
             )
         except (ErringVictimError, SameAnswerError) as error:
-            mend = remedy(owner, inputs, preprocessing)
+            mend = None if inputs.y is None or has_several(inputs.y) else remedy(owner, inputs, preprocessing)
             if mend is None:
                 raise
             raise ErringVictimError(f"{error}; {mend}") from error
-        seeds = replace(seeds, notes=(*notes, *filter(None, [note]), *seeds.notes))
+        notes = (*notes, *note_of_fixed(opened), *filter(None, [note, reading_note]))
+        seeds = replace(seeds, notes=(*notes, *seeds.notes))
         return generate_suite(
             owner,
             seeds,
@@ -99,6 +120,19 @@ def make_suite(
             seed=settings.seed,
             force=settings.force,
         )
+
+
+def _read(victim: Model, inputs: Inputs, layout: Layout | None) -> tuple[Model, str | None]:
+    # A victim that gives scores and does not say of what, by the labels: inputs of several classes are for sigmoids.
+    if inputs.y is None or not has_several(inputs.y):
+        return victim, None
+    arrange = arrangement(
+        victim.name, inputs.x.shape[1:], victim.input.with_layout(layout or inputs.layout), inputs.layout
+    )
+    ask(victim, np.ascontiguousarray(arrange(inputs.x[:_FEW])), {})  # by which it may show what it gives
+    if victim.independent is not None:
+        return victim, None
+    return victim.reading(True), "inputs have several classes: the victim's scores are read as a sigmoid for each class"
 
 
 def ask_controls(
@@ -144,7 +178,8 @@ def ask_controls(
         for subject, answer in zip(subjects, turns, strict=True):
             answers.append(answer())
             session.listener.on_answer(QueryEvent("control", subject.name, answers[-1], subject.stored))
-    metrics = session.registry.metrics.select() if metrics is None else metrics
+    if metrics is None:
+        metrics, _ = fitting_metrics(session.registry.metrics, None, Offer.of(suite))
     return calibrate_by(
         metrics, suite, answers, match=settings.match, strata=strata, far=settings.far, notes=tuple(notes)
     )
@@ -226,6 +261,9 @@ def audit(
             "expected an audit of all answers, found one that asks case by case: judge suspects by a suite",
             code="conflict",
         )
+    if not isinstance(settings.judge, Judge):
+        offer = Offer(GeneratorChoice.of(settings.suite, session.registry.generators).makes)
+        judge = Judge.of(settings.judge, session.registry, offer)
     independents, accused = ([Subject.of(source) for source in sources] for sources in (controls, suspects))
     suite = make_suite(victim, inputs, settings.suite, session=session)
     session.listener.on_suite(suite)

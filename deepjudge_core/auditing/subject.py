@@ -130,12 +130,12 @@ class _Openable(Subject):
     @contextlib.contextmanager
     def labelling(self, suite: Suite, session: Session) -> Iterator[tuple[ModelInfo, Label]]:
         """See :class:`Subject`."""
-        with self.opened(suite.victim.model.input, session) as model:
+        with self.opened(suite.input, session) as model:
             yield ModelInfo.of(model, self.query.layout), labeller(model, suite, self.query)
 
     def _answer(self, suite: Suite, session: Session) -> Observation:
         """See :class:`Subject`."""
-        with self.opened(suite.victim.model.input, session) as model:
+        with self.opened(suite.input, session) as model:
             return observe(model, suite, self.query)
 
 
@@ -208,7 +208,7 @@ class ModelFile(_Openable):
                         self.path,
                         session.registry.adapters,
                         sandbox=session.sandbox,
-                        expected=suite.victim.model.input,
+                        expected=suite.input,
                         gradients=False,
                         **self.options,
                     )

@@ -129,7 +129,10 @@ def show_suite(out: Console, suite: Suite) -> None:
     say(out, f"digest      {victim.digest}")
     if suite.victim.preprocessing:
         say(out, f"takes       inputs prepared by {suite.victim.preprocessing}")
-    say(out, f"accuracy    {suite.accuracy:.1%} of the inputs offered as seeds")
+    if suite.label_origin == "victim":
+        say(out, "labels      the victim's own answers")
+    else:
+        say(out, f"accuracy    {suite.accuracy:.1%} of the inputs offered as seeds")
     say(out, f"seeds       {int(suite.rows('clean').sum())}")
     for record in suite.generators:
         options = " ".join(f"{name}={value}" for name, value in record.options.items())

@@ -402,11 +402,13 @@ class Assignments(Kind):
     @property
     def words(self) -> str:
         """See the base class."""
-        return 'a table as { NAME = "VALUE" }'
+        return "a table as { NAME = 1 }" if isinstance(self.item, Number) else 'a table as { NAME = "VALUE" }'
 
     def of_words(self, words: Sequence[str]) -> Any:
         """See the base class."""
         values = parse_assignments(words)
+        if self.item is not None:
+            return {name: self.item.of_words([value]) for name, value in values.items()}
         if not self.nested:
             return values
         options: dict[str, dict[str, str]] = {}

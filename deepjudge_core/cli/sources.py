@@ -12,6 +12,9 @@ from deepjudge_core.cli import display
 from deepjudge_core.components.registry import Adapters, load_registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.judging.fitting import Offer
+from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Confinement
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.ranges import hull, is_one
@@ -85,7 +88,7 @@ def expand(names: Iterable[str], adapters: Adapters) -> list[str]:
     for name in names:
         path = Path(name)
         if path.is_dir() and not adapters.reads(path):
-            models = [str(child) for child in sorted(path.iterdir()) if adapters.reads(child)]
+            models = [str(child) for child in adapters.in_folder(path)]
         elif not path.exists() and glob.has_magic(name):
             stored = name.endswith(_OBSERVATION)
             models = sorted(match for match in glob.glob(name) if stored or adapters.reads(Path(match)))  # noqa: PTH207
@@ -155,6 +158,18 @@ def folder_to_write(path: Path) -> Path:
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path}: expected a folder to write to, found a file", code="would-overwrite")
     return path
+
+
+def judge_of(settings: JudgeSettings, session: Session, offer: Offer) -> Judge:
+    """By what suspects are judged, after a word where other metrics than the usual ones fit the suite.
+
+    Raises:
+        UsageError, PluginError: As :meth:`~deepjudge_core.judging.judge.Judge.of`.
+    """
+    judge = Judge.of(settings, session.registry, offer)
+    if judge.note:
+        display.warn(judge.note)
+    return judge
 
 
 def begun(confinement: Confinement | None = None) -> Session:

@@ -41,8 +41,12 @@ class Adapter:
             the names of classes along ``type(source).__mro__``.
         open: ``open(source, *, name=None, batch_size=None, **options) -> Model`` for a :class:`pathlib.Path` or a live
             object that it accepts. Imports the framework; raises :class:`~deepjudge_core.errors.ModelError` with one
-            line otherwise.
-        folders: A folder that holds a file of one of these names is one model, and of this framework.
+            line otherwise. One that has a parameter ``expected`` is told the :class:`InputSpec` of the inputs that the
+            model will be given, where they are known.
+        shared_suffixes: Like ``suffixes``, but of files of many kinds: what is in such a file, as ``examine`` says it,
+            tells whether it is read.
+        folders: A folder that holds a file of one of these names, or files of all names of a tuple, is one model, and
+            of this framework.
         network: ``network(source, *, name, **options) -> Network`` for what can be made anew and trained, with the
             options of ``open`` but ``batch_size``; or a live model that another adapter takes, made from it. None where
             the adapter trains nothing.
@@ -63,7 +67,8 @@ class Adapter:
     suffixes: tuple[str, ...]
     accepts: Callable[[object], bool]
     open: Callable[..., Model]
-    folders: tuple[str, ...] = ()
+    shared_suffixes: tuple[str, ...] = ()
+    folders: tuple[str | tuple[str, ...], ...] = ()
     network: Callable[..., Any] | None = None
     examine: Callable[[Path], Format] | None = None
     companions: Callable[[Path], Sequence[str]] | None = None
@@ -72,10 +77,13 @@ class Adapter:
 
     def __post_init__(self) -> None:
         # A text in place of a tuple would claim every file that ends with one of its letters.
-        if not isinstance(self.suffixes, tuple) or not all(str(s).startswith(".") for s in self.suffixes):
-            raise PluginError(
-                f"{self.name}: expected suffixes as a tuple like ('.onnx',), each with its dot, found {self.suffixes!r}"
-            )
+        for suffixes in (self.suffixes, self.shared_suffixes):
+            if not isinstance(suffixes, tuple) or not all(str(s).startswith(".") for s in suffixes):
+                raise PluginError(
+                    f"{self.name}: expected suffixes as a tuple like ('.onnx',), each with its dot, found {suffixes!r}"
+                )
+        if self.shared_suffixes and self.examine is None:
+            raise PluginError(f"{self.name}: expected examine, to tell what files of {self.shared_suffixes} are")
         if not isinstance(self.folders, tuple):
             raise PluginError(f"{self.name}: expected folders as a tuple of file names, found {self.folders!r}")
         if self.companions is not None and not callable(self.companions):
@@ -94,6 +102,11 @@ class Adapter:
         return sorted(
             {name for name in names if name not in ("", "..") and name == Path(name).name and "\0" not in name}
         )
+
+    @property
+    def all_suffixes(self) -> tuple[str, ...]:
+        """Those that are its own, and those that it shares."""
+        return (*self.suffixes, *self.shared_suffixes)
 
 
 @dataclass(frozen=True)

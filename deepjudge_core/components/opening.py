@@ -1,6 +1,5 @@
 """Open a model, whatever it is: the adapter is chosen by the file's name or by the live object's type."""
 
-import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.files import digests, storage
+from deepjudge_core.models.layouts import shapes_of
 from deepjudge_core.models.model import BatchedModel, Classifier, InputSpec, Model, complete
 from deepjudge_core.models.network import Network
 
@@ -28,7 +28,7 @@ def open_model(
         registry: Where the adapters are; by default every installed one.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
         options: Of the adapter: ``name``, ``batch_size``, ``output`` of a model with several, by its name or its number
-            from 1, ``input_shape`` of a live PyTorch module.
+            from 1, ``fix`` of an ONNX model with several inputs, ``input_shape`` of a live PyTorch module.
 
     Raises:
         ModelError: When it cannot be opened, or its adapter has no such option.
@@ -65,7 +65,10 @@ def open_by(adapter: Adapter, source: Any, label: str, expected: InputSpec | Non
         ModelError: When it cannot be opened, or the adapter has no such option.
     """
     opened: Classifier = _call(adapter, adapter.open, source, label, expected, options)
-    return complete(opened)
+    model = complete(opened)
+    if options.get("fix"):
+        model.fixed = dict(options["fix"])
+    return model
 
 
 def open_network(
@@ -138,6 +141,8 @@ def _call(
             raise ModelError(f"{label}: no option {option!r}: it is now {_FORMERLY[option]!r}")
         if option not in parameters:
             raise ModelError(f"{label}: models of its format have no option {option!r}")
+    if "expected" in parameters:
+        options = {**options, "expected": expected}
     try:
         if expected is None or "input_shape" not in parameters or "input_shape" in options:
             return function(source, **options)
@@ -149,14 +154,14 @@ def _call(
 
 
 def _open_for(source: Any, function: Callable[..., Any], expected: InputSpec, options: Mapping[str, Any]) -> Any:
-    # Channels first is the habit of the frameworks whose models do not say what they take.
-    shape = expected.shape
-    shapes = [shape] if len(shape) < 2 else [shape, (*shape[-1:], *shape[:-1])]
-    if expected.layout == "channels_last":
-        shapes.reverse()
-    if len(shape) == 2:  # or pictures of one channel, whose axis is left out
-        shapes += [(*shape, 1), (1, *shape)]
-    for other in shapes[:-1]:
-        with contextlib.suppress(ModelError):
-            return function(source, input_shape=other, **options)
-    return function(source, input_shape=shapes[-1], **options)
+    failures: list[ModelError] = []
+    for shape in shapes_of(expected):
+        try:
+            return function(source, input_shape=shape, **options)
+        except ModelError as error:
+            failures.append(error)
+            if str(failures[0]) == str(failures[-1]) and len(failures) > 1:  # whatever the shape
+                break
+    if failures:
+        raise failures[0]
+    return function(source, **options)

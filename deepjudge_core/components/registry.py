@@ -194,14 +194,20 @@ class Metrics(Catalogue[Metric]):
             UsageError, PluginError: As ``self[name]`` for a name that was given.
         """
         if names is None:
-            # What others installed adds no vote, and takes none away by claiming its name.
-            own = ([(p, m) for p, m in claims if not p.foreign] for claims in self._claims.values())
-            return [metric for claims in own if len(claims) == 1 for plugin, metric in claims if plugin.offers(metric)]
+            return [metric for metric in self.own() if self.owner(metric).offers(metric)]
         if isinstance(names, str):
             return super().select(names)
         names = list(names)
         every = [metric.name for metric in super().select()] if ALL_METRICS in names else []
         return super().select([*(name for name in names if name != ALL_METRICS), *every])
+
+    def own(self) -> list[Metric]:
+        """Those of this distribution, and of plugins that a program handed over, also such as are taken by name only.
+
+        What others installed adds no vote, and takes none away by claiming its name.
+        """
+        own = ([(p, m) for p, m in claims if not p.foreign] for claims in self._claims.values())
+        return [metric for claims in own if len(claims) == 1 for _, metric in claims]
 
 
 class Adapters(Catalogue[Adapter]):
@@ -210,16 +216,24 @@ class Adapters(Catalogue[Adapter]):
     @property
     def suffixes(self) -> tuple[str, ...]:
         """File name endings that they read."""
-        return tuple(sorted({suffix for adapter in self.claimed() for suffix in adapter.suffixes}))
+        return tuple(sorted({suffix for adapter in self.claimed() for suffix in adapter.all_suffixes}))
 
     def reads(self, path: Path) -> bool:
-        """Whether a path is one model, by its name or, for a folder, by a file in it that says so.
+        """Whether a path is one model: by its name, by what is in it or, for a folder, by files in it that say so.
 
         A file of this tool is none, though weights may have its suffix.
         """
-        return (path.name.lower().endswith(self.suffixes) and not storage.is_own(path)) or any(
-            _is_marked(path, adapter) for adapter in self.claimed()
+        return any(
+            _is_marked(path, adapter)
+            or ((_is_named(path, adapter.suffixes) or _is_taken(path, adapter)) and not storage.is_own(path))
+            for adapter in self.claimed()
         )
+
+    def in_folder(self, folder: Path) -> list[Path]:
+        """The models in a folder, sorted; not the files that one of them says hold its weights."""
+        models = [path for path in sorted(folder.iterdir()) if self.reads(path)]
+        parts = {name for path in models for adapter in self.claimed() for name in _beside(path, adapter)}
+        return [path for path in models if path.name not in parts]
 
     def of_file(self, path: Path, label: str) -> Adapter:
         """The adapter that reads a file or a folder; ``label`` is what messages call it.
@@ -230,8 +244,11 @@ class Adapters(Catalogue[Adapter]):
         """
         # What is in a folder says more than its name.
         marked = [adapter for adapter in self.claimed() if _is_marked(path, adapter)]
-        named = [adapter for adapter in self.claimed() if path.name.lower().endswith(adapter.suffixes)]
-        return self._only(label, marked or named)
+        named = [adapter for adapter in self.claimed() if _is_named(path, adapter.suffixes)]
+        sharing = [adapter for adapter in self.claimed() if _is_named(path, adapter.shared_suffixes)]
+        taking = [adapter for adapter in sharing if _is_taken(path, adapter)]
+        # What none takes, the only one that might says of what it is.
+        return self._only(label, marked or named or taking or (sharing if len(sharing) == 1 else []))
 
     def of_object(self, model: object, label: str) -> Adapter | None:
         """The adapter that takes a live object, which messages call ``label``; None where there is none.
@@ -331,7 +348,32 @@ def _all_options(component: Component, chosen: Mapping[str, Any]) -> dict[str, A
 
 
 def _is_marked(path: Path, adapter: Adapter) -> bool:
-    return any((path / marker).is_file() for marker in adapter.folders)
+    markers = ((names,) if isinstance(names, str) else names for names in adapter.folders)
+    return any(all((path / name).is_file() for name in names) for names in markers)
+
+
+def _is_named(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.name.lower().endswith(suffixes)
+
+
+def _beside(path: Path, adapter: Adapter) -> list[str]:
+    if not _is_named(path, adapter.all_suffixes) or not path.is_file():
+        return []
+    try:
+        return [name for name in adapter.beside(path) if name != path.name]
+    except Exception:  # which is said when it is opened
+        return []
+
+
+def _is_taken(path: Path, adapter: Adapter) -> bool:
+    # Of a pipe or a device, nothing is read.
+    if adapter.examine is None or not _is_named(path, adapter.shared_suffixes) or not path.is_file():
+        return False
+    try:
+        adapter.examine(path)
+    except Exception:  # whatever a damaged file makes it stumble over
+        return False
+    return True
 
 
 def _load(point: EntryPoint, distribution: str) -> Plugin:

@@ -62,6 +62,8 @@ class Seeds:
             asked for; None where that is not known.
         probes: Some of the inputs they were selected from, as they come, which tell how well others know the task; None
             where there are none.
+        label_origin: ``inputs``; ``victim`` where the labels are the victim's own answers, since nobody knows the
+            truth; ``several`` where the label is that of the input's classes which the victim finds likeliest.
     """
 
     inputs: Array
@@ -73,6 +75,7 @@ class Seeds:
     layout: Layout | None = None
     mistakes: Mistakes | None = None
     probes: Probes | None = None
+    label_origin: Literal["inputs", "victim", "several"] = "inputs"
 
     @property
     def span(self) -> Any:
@@ -151,6 +154,8 @@ class Answers:
             layer or none.
         seed_labels: ``(n,)`` label that the model gives to the seed that each case was made from; None where that is
             not known, or the cases were made from none.
+        independent: Whether each class has a probability of its own, so that a row need not sum to 1. The label is the
+            likeliest class nevertheless.
     """
 
     labels: Array
@@ -158,6 +163,7 @@ class Answers:
     activations: Mapping[str, Array] = field(default_factory=dict)
     made_for: Mapping[str, Array] = field(default_factory=dict)
     seed_labels: Array | None = None
+    independent: bool = False
 
 
 @dataclass(frozen=True, eq=False)

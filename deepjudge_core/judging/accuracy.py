@@ -15,6 +15,7 @@ from deepjudge_core.types import Array
 
 FAR = 0.1
 """How much less accurate than another a model is that is no model of the same worth."""
+_AGREEMENT = 0.6  # the least share of the seeds on which a rival of a victim has its label; two of 80 % have 0.64
 _LEVEL = 0.01  # of the tests that one share of the seeds is below another
 
 
@@ -25,10 +26,13 @@ class Accuracy:
     Attributes:
         right: So many.
         of: Number of seeds, at least 1.
+        agreement: Whether the labels are the victim's own answers, or its choice of an input's classes: it then says
+            how often the model agrees with the victim, which a copy does more often than honest models.
     """
 
     right: int
     of: int
+    agreement: bool = False
 
     @property
     def share(self) -> float:
@@ -50,7 +54,7 @@ def accuracy_on_seeds(suite: Suite, observation: Observation) -> Accuracy | None
     if observation.probabilities is None:
         return None
     right = _right(suite, observation.probabilities.argmax(axis=1))
-    return Accuracy(int(right.sum()), len(right))
+    return Accuracy(int(right.sum()), len(right), suite.label_origin != "inputs")
 
 
 def errs_alike(suite: Suite, observation: Observation) -> Array | None:
@@ -83,7 +87,9 @@ def is_far(accuracy: Accuracy | None, suite: Suite) -> bool:
     """
     from scipy.special import bdtr  # late: what opens strangers' models does without it
 
-    least = max(min(suite.accuracy, _sureness(suite)) - FAR, 0.0)
+    # How often honest models agree with the victim nobody knows, where it says or chooses the labels.
+    known = suite.accuracy if suite.label_origin == "inputs" else _AGREEMENT
+    least = max(min(known, _sureness(suite)) - FAR, 0.0)
     return accuracy is not None and bool(bdtr(accuracy.right, accuracy.of, least) <= _LEVEL)
 
 
@@ -120,7 +126,7 @@ def accuracy_gap(suspect: Accuracy | None, controls: Iterable[Accuracy | None]) 
         return None
     shares = [control.share for control in known]
     worst, best = known[int(np.argmin(shares))], known[int(np.argmax(shares))]
-    how = f"it classifies {suspect.share:.1%} of the seeds correctly, and"
+    how = f"it classifies {suspect.share:.1%} of the seeds {'as the victim' if suspect.agreement else 'correctly'}, and"
     if suspect.is_below(worst):
         return AccuracyGap(
             f"{how} every control at least {worst.share:.1%}: the controls show nothing of a model that errs so much "
@@ -128,7 +134,7 @@ def accuracy_gap(suspect: Accuracy | None, controls: Iterable[Accuracy | None]) 
             "--suspect-input or --classes",
             suspect.share < worst.share - FAR,
         )
-    if best.is_below(suspect) and suspect.share > best.share + FAR:
+    if not suspect.agreement and best.is_below(suspect) and suspect.share > best.share + FAR:
         return AccuracyGap(
             f"{how} no control more than {best.share:.1%}: they show nothing of a model as good as this. Controls near "
             "the victim's accuracy would tell"

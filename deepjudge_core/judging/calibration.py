@@ -18,7 +18,7 @@ from deepjudge_core.judging.measure import Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.transfer import transfer
 from deepjudge_core.models.model import Access
-from deepjudge_core.suites.observation import Observation, ObservationHeader
+from deepjudge_core.suites.observation import Observation, ObservationHeader, unsaturated
 from deepjudge_core.suites.suite import Suite, check_suite
 from deepjudge_core.types import Array
 
@@ -142,9 +142,10 @@ def calibrate_by(
             )
         accuracy = accuracy_on_seeds(suite, control)
         if accuracy and is_far(accuracy, suite) and not far:
+            whose = f" accuracy of {suite.accuracy:.1%}" if suite.label_origin == "inputs" else ""
             notes.append(
                 f"{control.model.name}: is left out: it classifies {accuracy.share:.1%} of the seeds correctly, which "
-                f"is far below the victim's accuracy of {suite.accuracy:.1%}; --far counts it"
+                f"is far below the victim's{whose}; --far counts it"
             )
             continue
         place = next((place for place, model in enumerate(models) if _is_same(control, model)), None)
@@ -285,7 +286,7 @@ def _is_same(one: Observation, other: Observation) -> bool:
         return False
     if float(np.abs(one.probabilities - other.probabilities).max()) >= _SAME:
         return False
-    return bool((one.probabilities.max(axis=1) < _SATURATED).any()) or _have_same_layers(one, other)
+    return len(unsaturated(one, _SATURATED)) > 0 or _have_same_layers(one, other)
 
 
 def _have_same_layers(one: Observation, other: Observation) -> bool:

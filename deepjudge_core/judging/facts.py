@@ -10,7 +10,7 @@ from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.verdict import Verdict
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import Access
-from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.observation import Observation, unsaturated
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
 
@@ -71,7 +71,7 @@ def _answers_agree(victim: Observation, suspect: Observation) -> bool:
     exact = all(Access.PROBABILITIES in one.model.access for one in (victim, suspect))
     if not exact or ours is None or theirs is None or not _agree(ours, theirs, 1.0):
         return False
-    return _tells(ours[ours.max(axis=1) < _SATURATED])
+    return _tells(unsaturated(victim, _SATURATED))
 
 
 def _layers_agree(victim: Observation, suspect: Observation, calibration: Calibration) -> bool:

@@ -14,6 +14,7 @@ from deepjudge_core.components.values import Decision, Evidence, Group, Vote
 from deepjudge_core.errors import CalibrationError, PluginError, UsageError
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration, calibrate_by, read_calibration
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
+from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.judging.guards import guarded
 from deepjudge_core.judging.measure import Measurement, Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
@@ -47,6 +48,7 @@ class Judge:
         rule: What turns measurements into a decision.
         options: All options of the rule.
         providers: ``metric NAME`` and ``rule NAME`` to the distribution that brought it, as ``name version``.
+        note: What a reader should know where other metrics than the usual ones are measured; None otherwise.
     """
 
     settings: JudgeSettings
@@ -54,26 +56,31 @@ class Judge:
     rule: Rule
     options: Mapping[str, Any]
     providers: Mapping[str, str] = field(default_factory=dict)
+    note: str | None = None
 
     @classmethod
-    def of(cls, settings: JudgeSettings, registry: Registry) -> "Judge":
+    def of(cls, settings: JudgeSettings, registry: Registry, offer: Offer | None = None) -> "Judge":
         """Look up what the settings name, and refuse what cannot be, before any model is run.
 
         Args:
             settings: How suspects are measured and judged.
             registry: Where the metrics and rules are.
+            offer: What the suite has to be measured on; None where that is not known.
 
         Raises:
-            UsageError: For a metric, rule or option that does not exist, an impossible value, and settings that
-                exclude one another.
+            UsageError: For a metric, rule or option that does not exist, an impossible value, settings that exclude one
+                another, and metrics of which the suite offers none.
             PluginError: For a name that two distributions claim.
         """
-        metrics = tuple(registry.metrics.select(settings.metrics))
+        metrics: Sequence[Metric] = registry.metrics.select(settings.metrics)
+        note = None
+        if offer is not None and not settings.sequential:  # which goes by cases and not by metrics
+            metrics, note = fitting_metrics(registry.metrics, settings.metrics, offer)
         resolved = cls._of(settings, metrics, registry.rules[settings.rule])
         resolved._check()
         providers = {f"metric {metric.name}": registry.metrics.owner(metric).distribution for metric in metrics}
         providers[f"rule {settings.rule}"] = registry.rules.provider(settings.rule)
-        return replace(resolved, providers=providers)
+        return replace(resolved, providers=providers, note=note)
 
     @classmethod
     def _of(cls, settings: JudgeSettings, metrics: Sequence[Metric], rule: Rule) -> "Judge":

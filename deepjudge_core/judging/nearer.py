@@ -60,6 +60,9 @@ def _answers(observation: Observation, labels_alone: bool) -> Array:
     if labels_alone:
         onehot: Array = np.eye(probabilities.shape[1])[probabilities.argmax(axis=1)]
         return onehot
+    if observation.independent:  # of each class, that it is likely and that it is not
+        both: Array = np.concatenate([probabilities, 1 - probabilities], axis=1).clip(0, 1) / probabilities.shape[1]
+        return both
     scaled: Array = probabilities / probabilities.sum(axis=1, keepdims=True)
     return scaled
 

@@ -187,7 +187,7 @@ class _Asked:
             right = sum(self.is_right(row) for row in sample)
         except _SpentError:
             return f"the budget of {self._budget} cases is spent before it is seen whether it errs as the controls do"
-        gap = accuracy_gap(Accuracy(right, len(sample)), controls)
+        gap = accuracy_gap(Accuracy(right, len(sample), self._suite.label_origin != "inputs"), controls)
         return gap.reason if gap and (accused or gap.far) else None
 
 

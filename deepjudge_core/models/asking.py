@@ -7,7 +7,7 @@ import numpy as np
 
 from deepjudge_core import progress
 from deepjudge_core.errors import DeepJudgeError, ModelError, first_line
-from deepjudge_core.models.model import Model, softmax
+from deepjudge_core.models.model import Model, sigmoid, softmax
 from deepjudge_core.models.preprocessing import Prepare
 from deepjudge_core.models.resolution import divided
 from deepjudge_core.models.steadiness import Responses, unsteadiness
@@ -15,6 +15,7 @@ from deepjudge_core.types import Array
 
 _CHUNK = 512  # cases between two signs of progress
 _BAD = "bad-answer"  # the code of what no classifier answers
+_SLACK = 1e-6  # of a probability beside 0..1
 _NO_CHANGE = 1e-6  # between answers that are one; batches of other sizes differ by about 1e-8
 
 
@@ -41,8 +42,8 @@ def ask(
             parts.append(_respond(model, chunk, taps))
             advance(len(chunk))
         if taps:
-            # Unless the model's own output is no softmax, as of sigmoids for many labels: one row shows it.
-            _check_probabilities(model, 1, divided(model.predict(chunk[:1])))
+            # Unless the model's own output is nothing of the kind: one row shows it.
+            _check_probabilities(model, 1, _own_answers(model, chunk[:1]))
         answers, activations = Responses.join(parts)
         _check_probabilities(model, len(inputs), answers)
         if len(answers) > 1 and float(np.ptp(answers, axis=0).max()) < _NO_CHANGE:
@@ -107,11 +108,17 @@ def _running(model: Model, inputs: Array) -> Iterator[None]:
 
 def _respond(model: Model, inputs: Array, taps: Sequence[str]) -> Responses:
     if not taps:
-        return Responses(divided(model.predict(inputs)), {})
-    # One pass gives both: the probabilities are the softmax of the last tap, the logits.
+        return Responses(_own_answers(model, inputs), {})
+    # One pass gives both: the probabilities are the softmax of the last tap, the logits, or a sigmoid of each of them.
     logits = list(model.layers)[-1]
     outputs = model.activations(inputs, list(dict.fromkeys([*taps, logits])))
-    return Responses(_from_logits(outputs[logits]), {tap: outputs[tap] for tap in taps})
+    answers = _from_logits(outputs[logits], independent=bool(model.independent))
+    return Responses(answers, {tap: outputs[tap] for tap in taps})
+
+
+def _own_answers(model: Model, inputs: Array) -> Array:
+    answers = model.predict(inputs)
+    return answers if model.independent else divided(answers)
 
 
 class SameAnswerError(ModelError):
@@ -124,8 +131,16 @@ def _check_probabilities(model: Model, rows: int, probabilities: Array) -> None:
         raise ModelError(f"{name}: expected probabilities of shape {expected}, found {probabilities.shape}", code=_BAD)
     if not np.isfinite(probabilities).all():
         raise ModelError(f"{name}: expected probabilities, found NaN or infinity", code=_BAD)
+    if model.independent:
+        if probabilities.min() < -_SLACK or probabilities.max() > 1 + _SLACK:
+            raise ModelError(
+                f"{name}: expected a probability for each class, found {probabilities.min():.4g}.."
+                f"{probabilities.max():.4g}",
+                code=_BAD,
+            )
+        return
     sums = probabilities.sum(axis=1)
-    if not np.allclose(sums, 1, atol=1e-3) or probabilities.min() < -1e-6:
+    if not np.allclose(sums, 1, atol=1e-3) or probabilities.min() < -_SLACK:
         raise ModelError(
             f"{name}: expected probabilities that sum to 1, found sums {sums.min():.4g}..{sums.max():.4g}", code=_BAD
         )
@@ -142,5 +157,6 @@ def _check_activations(model: Model, rows: int, activations: Mapping[str, Array]
             raise ModelError(f"{name}: expected numbers at {tap!r}, found NaN or infinity", code=_BAD)
 
 
-def _from_logits(logits: Array) -> Array:
-    return softmax(np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits)
+def _from_logits(logits: Array, *, independent: bool) -> Array:
+    whole = np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
+    return sigmoid(whole) if independent else softmax(whole)

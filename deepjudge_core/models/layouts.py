@@ -1,6 +1,8 @@
-"""Inputs of one model, arranged for another: channels first or last, an axis of one channel more or less."""
+"""Inputs of one model, arranged for another: channels first or last, an axis of one channel more or less, rows."""
 
+import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -9,6 +11,10 @@ from deepjudge_core.models.model import InputSpec
 from deepjudge_core.types import Array, Layout
 
 Arrange = Callable[[Array], Array]
+
+
+class AmbiguousLayoutError(InputError):
+    """Inputs fit a model with channels first and channels last, and nobody says which."""
 
 
 def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: Layout | None = None) -> Arrange:
@@ -24,9 +30,10 @@ def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: La
         A function from ``(n, *shape)`` to ``(n, *spec.shape)``.
 
     Raises:
-        InputError: When the shapes do not fit, or fit in more than one way.
+        AmbiguousLayoutError: When the shapes fit in more than one way.
+        InputError: When they do not fit.
     """
-    ambiguous = InputError(
+    ambiguous = AmbiguousLayoutError(
         f"{source}: inputs of shape {_text(shape)} fit {spec} with channels first and channels last; "
         "say which with --input-layout"
     )
@@ -54,7 +61,54 @@ def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: La
         return lambda x: x[..., 0]
     if len(shape) > 2 and shape[0] == 1 and _fits(shape[1:], spec.shape):
         return lambda x: x[:, 0]
+    order = _order_in_rows(shape, spec, layout)
+    if order == "unknown":
+        raise ambiguous
+    if order is not None:
+        return order
     raise InputError(f"{source}: expected inputs of shape {spec}, found {_text(shape)}")
+
+
+def shapes_of(spec: InputSpec) -> tuple[tuple[int, ...], ...]:
+    """Shapes that inputs can be arranged to, the likeliest first, for a model that does not say which it takes.
+
+    Channels first is the habit of the frameworks whose models do not say it.
+
+    Args:
+        spec: The inputs; where an axis may have any length, there are none.
+    """
+    shape = tuple(size for size in spec.shape if size is not None)
+    if len(shape) < len(spec.shape):
+        return ()
+    shapes = [shape]
+    if len(shape) > 1:
+        shapes += [_to_first(shape), _to_last(shape)]
+        if spec.layout == "channels_last":
+            shapes[:2] = shapes[1::-1]
+    if len(shape) == 2:  # or pictures of one channel, whose axis is left out
+        shapes += [(*shape, 1), (1, *shape)]
+    if len(shape) > 2:
+        shapes += [shape[:-1]] if shape[-1] == 1 else [shape[1:]] if shape[0] == 1 else []
+    return tuple(dict.fromkeys([*shapes, (math.prod(shape),)]))
+
+
+def _order_in_rows(
+    shape: tuple[int, ...], spec: InputSpec, layout: Layout | None
+) -> Arrange | Literal["unknown"] | None:
+    # How inputs are put in a row, or taken out of one; None where neither fits. Of one channel there is one order.
+    target = tuple(size or 0 for size in spec.shape)
+    axes, theirs = ([size for size in sizes if size != 1] for sizes in (shape, target))
+    if math.prod(shape) != math.prod(target) or min(len(axes), len(theirs)) > 1:
+        return None
+    if max(len(axes), len(theirs)) < 3 or layout == spec.layout is not None:
+        return lambda x: x.reshape(len(x), *target)
+    if layout is None or spec.layout is None:
+        return "unknown"
+    moved = (-1, 1) if spec.layout == "channels_first" else (1, -1)
+    if len(theirs) < 2:
+        return lambda x: np.moveaxis(x, *moved).reshape(len(x), *target)
+    before = _to_last(target) if spec.layout == "channels_first" else _to_first(target)
+    return lambda x: np.moveaxis(x.reshape(len(x), *before), *moved)
 
 
 def _fits(shape: tuple[int, ...], target: tuple[int | None, ...]) -> bool:

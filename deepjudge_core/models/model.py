@@ -11,8 +11,9 @@ import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.isolation import Isolation
-from deepjudge_core.models.outputs import Outputs
+from deepjudge_core.models.outputs import Outputs, row_width
 from deepjudge_core.models.resolution import EXACT, divided, slack, slack_of_bits
+from deepjudge_core.text import clean
 from deepjudge_core.types import Array, Layout
 
 Cotangent = Callable[[Array, slice], Array]
@@ -45,6 +46,12 @@ class InputSpec:
     shape: tuple[int | None, ...]
     dtype: str = "float32"
     layout: Layout | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether inputs are whole numbers that stand for something else, such as words; bytes are those of images."""
+        kind = self.dtype.lstrip("u")
+        return kind.startswith("int") and int(kind.removeprefix("int") or 64) >= 32
 
     def with_layout(self, layout: Layout | None) -> "InputSpec":
         """The same, with this layout where none is known."""
@@ -112,6 +119,11 @@ class Model(Classifier, Protocol):
             :class:`~deepjudge_core.files.digests.FileDigests` has them; empty where there was none.
         isolation: How it is kept from all but answering.
         outputs: Its outputs, and the one that holds its scores; None where it has one, or the adapter does not know.
+        notes: What a reader should know of how it was opened.
+        independent: Whether each class has a probability of its own, as of one sigmoid for each, so that several may be
+            likely at once; False where classes exclude one another; None where it gives scores and does not say, or
+            its first answers are going to tell.
+        fixed: Numbers that stand in the place of its other inputs, as its user says, by the names of these inputs.
     """
 
     unseen: str | None = None
@@ -120,6 +132,16 @@ class Model(Classifier, Protocol):
     files: Mapping[str, str] = MappingProxyType({})
     isolation: Isolation = Isolation.NONE
     outputs: Outputs | None = None
+    notes: tuple[str, ...] = ()
+    independent: bool | None = None
+
+    def reading(self, independent: bool) -> "Model":
+        """The same model, its scores read as those of classes with a probability each, or of such as exclude others."""
+        from deepjudge_core.models.reading import Read  # which is a model itself
+
+        return Read(self, independent)
+
+    fixed: Mapping[str, float] = MappingProxyType({})
 
     def with_output(self, place: int) -> "Model":
         """The same model, its scores in another of its outputs.
@@ -136,6 +158,12 @@ class Model(Classifier, Protocol):
 def complete(model: Classifier) -> Model:
     """A model with all attributes of one: itself, or a view of it that adds the defaults of those that it lacks."""
     return model if isinstance(model, Model) else _CompletedModel(model)
+
+
+def note_of_fixed(model: Model) -> tuple[str, ...]:
+    """What a reader should know of inputs in whose place numbers stand: one line, if there are any."""
+    numbers = ", ".join(f"{clean(name)} = {value:g}" for name, value in model.fixed.items())
+    return (f"numbers stand in the place of its other inputs, as was asked for: {numbers}",) if numbers else ()
 
 
 class _CompletedModel(Model):
@@ -174,6 +202,14 @@ def softmax(logits: Array) -> Array:
     return probabilities
 
 
+def sigmoid(logits: Array) -> Array:
+    """The sigmoid of each value, in float64 inside and float32 outside."""
+    wide = logits.astype(np.float64)
+    # 1 / (1 + exp(-z)), without an overflow.
+    probabilities: Array = (0.5 * (1 + np.tanh(wide / 2))).astype(np.float32)
+    return probabilities
+
+
 class BatchedModel(Model, abc.ABC):
     """The part of a :class:`Model` that is the same for every framework: batches, padding, probabilities.
 
@@ -181,12 +217,13 @@ class BatchedModel(Model, abc.ABC):
     batches of exactly that size, the last one padded by repeating its last row, and so do those of a least size.
 
     A model with one output is a classifier of two classes, with logits ``(0, z)``. Its output is z, or p = sigmoid(z).
+    One that ends in several sigmoids gives each class a probability of its own.
 
     An adapter that finds no final softmax or sigmoid in the graph cannot always say that the output is no probability:
     there are those written by hand, means of several, calibrated ensembles. This is told by the values of the first
     batch: of several outputs, by sums of 1; of one, by all lying in 0..1, some below 0.5 and some above, since a logit
     of that range would give all inputs one class. Where they lie on one side, inputs far from those that were asked
-    decide: a probability stays in 0..1 there.
+    decide: a probability stays in 0..1 there. So do several sigmoids, whose sums are none of 1.
 
     From then on the last tap is what the softmax, or sigmoid, gives the probabilities back from: their logarithm, or
     log(p / (1 - p)).
@@ -241,15 +278,18 @@ class BatchedModel(Model, abc.ABC):
         self._scores = scores
         certain = scores is not Scores.UNKNOWN and (scores is not Scores.LOGITS or self._binary)
         self._gives_probabilities: bool | None = False if certain else None
+        self.independent = self._are_independent()
         self._tolerance = self._LATER_TOLERANCE
-        row = int(np.prod([axis or 1 for axis in input.shape]))
-        default = max(1, min(self._MAX_BATCH, self._BATCH_VALUES // max(row, 1)))
         self.fixed_batch = fixed_batch
-        self._batch_size = fixed_batch or batch_size or default
+        self._batch_size = fixed_batch or batch_size or self._rows_of([axis or 1 for axis in input.shape])
+        self._any_length = None in input.shape and not fixed_batch and not batch_size
 
     @abc.abstractmethod
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
-        """Run one batch: the neuron outputs ``(rows, neurons)`` at each tap, or ``[output]`` for None."""
+        """Run one batch: the neuron outputs ``(rows, neurons)`` at each tap, or for None ``[output]``.
+
+        The output is a row of scores for each input, perhaps with axes of one place, or without one for the classes.
+        """
 
     @abc.abstractmethod
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
@@ -264,6 +304,7 @@ class BatchedModel(Model, abc.ABC):
             return self
         other = self.by_output(place)
         other.outputs, other.files = outputs.by(place), self.files
+        other.notes, other.fixed = self.notes, self.fixed
         return other
 
     def by_output(self, place: int) -> "BatchedModel":
@@ -323,6 +364,11 @@ class BatchedModel(Model, abc.ABC):
             parts.append(self.backward(batch, padded, target)[:size])
         return np.concatenate(parts).astype(np.float32, copy=False)
 
+    def _are_independent(self) -> bool | None:
+        if self._binary or self._scores in (Scores.PROBABILITIES, Scores.LOG_PROBABILITIES):
+            return False
+        return True if self._scores is Scores.SIGMOIDS else None
+
     def _answer(self, batch: Array, rows: slice, layers: Sequence[str] | None) -> list[Array]:
         outputs = self.forward(batch, layers)
         for output in outputs:
@@ -330,6 +376,8 @@ class BatchedModel(Model, abc.ABC):
                 raise ModelError(f"{self.name}: expected real numbers, found {output.dtype}")
             if output.shape[:1] != (len(batch),):  # also where there are more, of which no one knows whose they are
                 raise ModelError(f"{self.name}: expected answers to {len(batch)} inputs, found shape {output.shape}")
+        if layers is None and row_width(outputs[0].shape[1:]) is not None:
+            outputs = [outputs[0].reshape(len(batch), -1)]
         return [output[: rows.stop - rows.start] for output in outputs]
 
     def _recognise(self, outputs: Array, x: Array) -> None:
@@ -344,12 +392,30 @@ class BatchedModel(Model, abc.ABC):
         allowed = slack(first)
         self._gives_probabilities = self._are_probabilities(first, max(EXACT, allowed))
         self._tolerance = max(self._LATER_TOLERANCE, allowed)
+        if self._gives_probabilities:
+            self.independent = False
+        elif self._scores is Scores.UNKNOWN and self._are_sigmoids(first, x):
+            self._gives_probabilities = self.independent = True
 
     def _is_one_probability(self, outputs: Array, x: Array) -> bool:
         if not _lie_in_0_to_1(outputs):
             return False
-        if outputs.min() < 0.5 < outputs.max():
-            return True
+        return bool(outputs.min() < 0.5 < outputs.max()) or self._stays_in_0_to_1(x)
+
+    def _are_sigmoids(self, outputs: Array, x: Array) -> bool:
+        sums = outputs.sum(axis=1, dtype=np.float64)
+        # Sums that are one and the same are of probabilities that something was done to.
+        if not _lie_in_0_to_1(outputs) or (len(sums) > 1 and float(np.ptp(sums)) <= EXACT):
+            return False
+        try:
+            return self._stays_in_0_to_1(x)
+        except ModelError:  # of inputs that cannot be taken so far, such as tokens
+            if outputs.min() < 0.25 and outputs.max() > 0.75:
+                return True
+            raise
+
+    def _stays_in_0_to_1(self, x: Array) -> bool:
+        # Also far from what it was asked, as probabilities do.
         rows = np.asarray(x[: self._FEW], np.float32)
         signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), rows.shape)
         far = np.concatenate([factor * part for factor in self._FAR for part in (rows, -rows, signs)])
@@ -365,8 +431,8 @@ class BatchedModel(Model, abc.ABC):
 
     def _undecided(self) -> ModelError:
         return ModelError(
-            f"{self.name}: expected one output that is known as a logit or as a probability, found answers in 0..1 "
-            "that may be either: ask inputs of both classes first"
+            f"{self.name}: expected an output that is known as scores or as probabilities, found answers in 0..1 that "
+            "may be either: ask inputs of all classes first"
         )
 
     @staticmethod
@@ -375,13 +441,14 @@ class BatchedModel(Model, abc.ABC):
         return bool((raw >= 0).all() and (np.abs(sums - 1) <= tolerance).all())
 
     def _from_probabilities(self, p: Array) -> Array:
-        # What the softmax, or for one output the sigmoid, makes them of.
-        valid = _lie_in_0_to_1(p, EXACT) if self._binary else self._are_probabilities(p, self._tolerance)
+        # What the softmax, or for one output or independent ones the sigmoid, makes them of.
+        each = self._binary or self.independent
+        valid = _lie_in_0_to_1(p, EXACT) if each else self._are_probabilities(p, self._tolerance)
         if not valid:
             raise ModelError(f"{self.name}: expected probabilities, as its first answers were, found other numbers")
         wide = p.astype(np.float64)
         scores = np.log(np.maximum(wide, self._LEAST))
-        if self._binary:
+        if each:
             scores -= np.log(np.maximum(1 - wide, self._LEAST_REST))
         logits: Array = scores.astype(np.float32)
         return logits
@@ -391,7 +458,7 @@ class BatchedModel(Model, abc.ABC):
         # 1 / p, log(p / (1 - p)) has 1 / (p (1 - p)).
         least = max(self._LEAST, np.finfo(p.dtype).tiny)
         inside, slope = p > least, np.maximum(p, least)
-        if self._binary:
+        if self._binary or self.independent:
             inside, slope = inside & (p < 1), slope * np.maximum(1 - p, self._LEAST_REST)
         derivative: Array = np.where(inside, cotangent / slope, 0).astype(cotangent.dtype)
         return derivative
@@ -400,11 +467,16 @@ class BatchedModel(Model, abc.ABC):
         if layer not in self.layers:
             raise ModelError(f"{self.name}: no layer {layer!r}; its layers are {', '.join(self.layers)}")
 
+    def _rows_of(self, shape: Sequence[int]) -> int:
+        # As many inputs of a shape as make a batch.
+        return max(1, min(self._MAX_BATCH, self._BATCH_VALUES // max(int(np.prod(shape)), 1)))
+
     def _batches(self, x: Array) -> Iterator[tuple[Array, slice]]:
         if len(x) == 0:
             raise ModelError(f"{self.name}: expected at least one input, found none")
-        for start in range(0, len(x), self._batch_size):
-            rows = slice(start, min(start + self._batch_size, len(x)))
+        size = min(self._batch_size, self._rows_of(x.shape[1:])) if self._any_length else self._batch_size
+        for start in range(0, len(x), size):
+            rows = slice(start, min(start + size, len(x)))
             # A copy: some frameworks refuse views, even of one row, that run backwards through memory.
             values = x[rows]
             if np.dtype(self.input.dtype).kind in "iu":  # a cast would cut off, and wrap around
@@ -421,7 +493,8 @@ class BatchedModel(Model, abc.ABC):
         if raw.ndim != 2 or raw.shape[1] != (1 if self._binary else self.classes):
             raise ModelError(f"{self.name}: expected an output of {self.classes} classes, found shape {raw.shape[1:]}")
         if self._gives_probabilities and not self._binary:
-            return softmax(self._from_probabilities(raw))
+            logits = self._from_probabilities(raw)
+            return np.clip(raw, 0, 1).astype(np.float32, copy=False) if self.independent else softmax(logits)
         if self._scores in (Scores.LOGITS, Scores.UNKNOWN) and not self._gives_probabilities:
             return softmax(np.concatenate([np.zeros_like(raw), raw], axis=1) if self._binary else raw)
         if self._binary:

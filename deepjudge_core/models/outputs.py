@@ -2,7 +2,7 @@
 
 A model may give features beside its scores, those of another task, weights of attention, boxes. Which one answers the
 classes its file does not say: what is known of the task tells it (``deepjudge_core.suites.outputs``); without that, the
-output that a softmax gives is taken, else the first that can be scores.
+output that a softmax gives is taken, else the first that is ``(n, classes)``, else the first that can be scores.
 """
 
 from collections.abc import Sequence
@@ -32,12 +32,26 @@ class Output:
         shape: As a message says it, such as ``(n, 5, 5)``.
         width: How many real numbers it gives for each input; None where it gives no row of them, and so no scores.
         softmax: Whether a softmax gives it, or the logarithm of one.
+        plain: Whether it is ``(n, classes)`` as it stands; others may be the features of a map of one pixel.
     """
 
     name: str
     shape: str
     width: int | None
     softmax: bool = False
+    plain: bool = True
+
+    @classmethod
+    def of_scores(cls, name: str, sizes: Sequence[int], *, softmax: bool = False) -> "Output":
+        """One that gives a row of numbers for each input.
+
+        Args:
+            name: As the model has it.
+            sizes: Of its axes without that of the rows, see :func:`row_width`.
+            softmax: Whether a softmax gives it.
+        """
+        shape = f"({', '.join(['n', *map(str, sizes)])}{'' if sizes else ','})"
+        return cls(name, shape, row_width(sizes), softmax, plain=len(sizes) == 1)
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,11 @@ class Outputs:
         return len(self.all) > 1
 
     @property
+    def width(self) -> int:
+        """How many numbers the one that holds the scores gives for each input."""
+        return self.all[self.place].width or 0
+
+    @property
     def tables(self) -> tuple[int, ...]:
         """Places of those that can be scores."""
         return tuple(place for place, output in enumerate(self.all) if output.width)
@@ -117,8 +136,8 @@ class Outputs:
         try:
             place, rows = value["place"], value["all"][: most + 1]
             outputs = tuple(
-                Output(clean(str(name)), clean(str(shape)), width, bool(softmax))
-                for name, shape, width, softmax in rows
+                Output(clean(str(name)), clean(str(shape)), width, bool(softmax), bool(plain))
+                for name, shape, width, softmax, plain in rows
             )
             widths = [output.width for output in outputs if output.width is not None]
             fits = all(isinstance(width, int) and 0 < width <= most for width in widths)
@@ -140,8 +159,22 @@ class Outputs:
 
 
 def first_of(outputs: Sequence[Output], places: Sequence[int]) -> int:
-    """The first of some places whose output a softmax gives, else the first."""
-    return next((place for place in places if outputs[place].softmax), places[0])
+    """The first of some places whose output a softmax gives, else that is ``(n, classes)``, else the first."""
+    return min(places, key=lambda place: (not outputs[place].softmax, not outputs[place].plain, place))
+
+
+def row_width(sizes: Sequence[Any]) -> int | None:
+    """How many numbers an output gives for each input, if these are one row of scores; None if they are none.
+
+    They are ``(n, classes)``, or that with axes of one place, such as ``(n, classes, 1, 1)``, or ``(n,)``: one number.
+
+    Args:
+        sizes: Of its axes without that of the rows: numbers, or whatever stands for those that vary.
+    """
+    long = [size for size in sizes if size != 1]
+    if not long:
+        return 1
+    return long[0] if len(long) == 1 and isinstance(long[0], int) and long[0] > 0 else None
 
 
 def listed(outputs: Sequence[Output]) -> str:

@@ -33,6 +33,12 @@ def find_unflattened(
     return replace(place, unflattened=axes.pop()) if place and place.rows == 0 else None
 
 
+def find_scores(shapes: Sequence[tuple[int, ...]], rows: Sequence[int]) -> Place | None:
+    """The same of a tensor that holds scores and nothing else; None if it is no row of them for each input."""
+    by_rows = all(shape[:1] == (n,) for shape, n in zip(shapes, rows, strict=True))
+    return Place.of_scores(shapes[0]) if by_rows and len({shape[1:] for shape in shapes}) == 1 else None
+
+
 def find_place(shapes: Sequence[tuple[int, ...]], rows: Sequence[int], channel: int) -> Place | None:
     """Find the axis of the rows in a tensor, given its shapes for several numbers of rows.
 

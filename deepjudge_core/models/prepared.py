@@ -21,7 +21,7 @@ class Prepared(Model):
     """
 
     def __init__(self, model: Model, preprocessing: Preprocessing, preparation: Preparation) -> None:
-        for name in (*_SAME, *Model.__annotations__):
+        for name in {*_SAME, *Model.__annotations__} - {"independent"}:
             setattr(self, name, getattr(model, name))
         self.input = InputSpec(model.input.shape, layout=model.input.layout)
         self.preprocessing = preprocessing
@@ -52,6 +52,15 @@ class Prepared(Model):
         taken = tuple(arrange(np.zeros((0, *shape), np.float32)).shape[1:])
         preparation = preprocessing.preparing(model.name, taken, bounds, model.input.layout or layout)
         return cls(model, preprocessing, preparation)
+
+    @property
+    def independent(self) -> bool | None:  # type: ignore[override]  # what its answers tell is known later
+        """See :class:`Model`."""
+        return self.model.independent
+
+    def reading(self, independent: bool) -> "Prepared":
+        """See :class:`Model`."""
+        return type(self)(self.model.reading(independent), self.preprocessing, self._preparation)
 
     def predict(self, x: Array) -> Array:
         """See :class:`Model`."""

@@ -23,6 +23,7 @@ import numpy as np
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.activations import PROBES, is_activation, is_straight
 from deepjudge_core.models.model import Scores
+from deepjudge_core.models.outputs import row_width
 from deepjudge_core.types import Array, Layout
 
 
@@ -117,6 +118,16 @@ class Place:
     neurons: int
     unflattened: tuple[int, ...] = ()
 
+    @classmethod
+    def of_scores(cls, sizes: Sequence[Any]) -> "Place | None":
+        """Where the scores are in a tensor that holds nothing else; None if it is no row of them for each input.
+
+        Args:
+            sizes: Of its axes, that of the rows first: see :func:`~deepjudge_core.models.outputs.row_width`.
+        """
+        width = row_width(sizes[1:])
+        return None if width is None else cls(0, 1, width, () if len(sizes) == 2 else (width,))
+
 
 @dataclass(frozen=True)
 class Taps:
@@ -183,6 +194,16 @@ def axes_of_reshape(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, .
     return (*range(first), *[-1] * middle, *range(len(before) - last, len(before)))
 
 
+def loses_axes_of_one(before: Sequence[Any], after: Sequence[Any]) -> bool:
+    """Whether what has one number for each row loses some of its axes, as by a squeeze: a RESHAPE, whatever did it.
+
+    Args:
+        before: Sizes of the input's axes, that of the rows first.
+        after: The same of the output.
+    """
+    return len(after) < len(before) and all(size == 1 for size in (*before[1:], *after[1:]))
+
+
 def channel_axis(by_name: Mapping[str, Op], name: str) -> int:
     """Axis of a tensor that holds its neurons.
 
@@ -238,7 +259,8 @@ def _find_logits(by_name: Mapping[str, Op], output: str) -> tuple[str, Scores]:
             return _source(op, name), Scores.LOG_PROBABILITIES
         source = by_name.get(op.inputs[0]) if len(op.inputs) == 1 else None
         # A reshape may come from a map of one pixel; from a larger one the number of classes will not agree.
-        if source is None or not (op.role is Role.RESHAPE or (op.role in _KEEPING and op.rank == source.rank == 2)):
+        moves = op.role is Role.RESHAPE or _moves_axes(by_name, op)
+        if source is None or not (moves or (op.role in _KEEPING and op.rank == source.rank == 2)):
             return output, Scores.LOGITS if _is_linear(by_name, output) else Scores.UNKNOWN
         name = source.name
 

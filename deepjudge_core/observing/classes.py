@@ -31,7 +31,13 @@ class ClassMapping:
 
 
 def map_classes(
-    answers: Array, clean: Array, labels: Array, expected: int, user_order: tuple[int, ...] | None
+    answers: Array,
+    clean: Array,
+    labels: Array,
+    expected: int,
+    user_order: tuple[int, ...] | None,
+    *,
+    independent: bool = False,
 ) -> ClassMapping:
     """Put a model's answers in the order of the victim's classes.
 
@@ -41,18 +47,22 @@ def map_classes(
         labels: ``(seeds,)`` their ground truth.
         expected: Number of the victim's classes.
         user_order: The model's own output for each of them, where the user says so.
+        independent: Whether each class has a probability of its own; of others, those that are left out are divided
+            among the rest.
     """
     own = answers.shape[1]
     if user_order is not None:
         return ClassMapping(
-            _columns(answers, user_order), user_order, notes=(f"its outputs {listed(user_order)} answer the classes",)
+            _columns(answers, user_order, independent),
+            user_order,
+            notes=(f"its outputs {listed(user_order)} answer the classes",),
         )
     if own != expected:
         return ClassMapping(None, unmapped=f"expected {expected} classes, found {own}; map them with --classes")
     order, renamed = class_order(answers[clean].argmax(axis=1), labels, expected)
     if order is not None:
         note = f"its classes stand in another order, found from its answers to the seeds: {_renaming(order)}"
-        return ClassMapping(_columns(answers, order), order, inferred=True, notes=(note,))
+        return ClassMapping(_columns(answers, order, independent), order, inferred=True, notes=(note,))
     if renamed:
         note = (
             f"most seeds of the classes {listed(renamed)} get another class, but no order of all classes was found; "
@@ -107,9 +117,9 @@ def listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _columns(answers: Array, order: tuple[int, ...]) -> Array:
+def _columns(answers: Array, order: tuple[int, ...], independent: bool) -> Array:
     chosen = answers[:, list(order)].astype(np.float64)
-    if set(order) == set(range(answers.shape[1])):
+    if independent or set(order) == set(range(answers.shape[1])):
         return chosen.astype(np.float32)
     sums = chosen.sum(axis=1, keepdims=True)
     # Where other classes leave nothing, nothing speaks for any of these.

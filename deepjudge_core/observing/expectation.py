@@ -189,7 +189,7 @@ def _all(shape: tuple[int, ...], moments: Moments | None) -> Iterator[tuple[str,
         for name, preset in PRESETS.items()
         if preset.channels is None or (image and (preset.channels == 3) == coloured)
     ]
-    bases += _of_data(moments) if moments else ()
+    bases += _of_data(moments, shape) if moments else ()
     for order, invert, (name, base) in product(("rgb", "bgr"), (False, True), bases):
         if (order == "bgr" and (not coloured or invert)) or (invert and base.channels == 3):
             continue
@@ -197,12 +197,12 @@ def _all(shape: tuple[int, ...], moments: Moments | None) -> Iterator[tuple[str,
         yield ",".join(texts), replace(base, order="bgr" if order == "bgr" else base.order, invert=invert)
 
 
-def _of_data(moments: Moments) -> Iterator[tuple[str, Preprocessing]]:
+def _of_data(moments: Moments, shape: tuple[int, ...]) -> Iterator[tuple[str, Preprocessing]]:
     whole = moments.overall()
     yield "mean and std of the training inputs", Preprocessing(1.0, whole.mean, whole.std)
     yield "mean of the training inputs", Preprocessing(1.0, whole.mean)
     yield "mean of the training inputs,scale=255", Preprocessing(255.0, tuple(255 * m for m in whole.mean))
-    if len(moments.mean) > 1:
+    if len(moments.mean) > 1 and len(moments.mean) in (shape[0], shape[-1]):  # not of rows, of images
         yield "mean and std of each channel", Preprocessing(1.0, moments.mean, moments.std)
         yield "mean of each channel,scale=255", Preprocessing(255.0, tuple(255 * m for m in moments.mean))
 
@@ -300,6 +300,16 @@ def _change(preprocessing: Preprocessing) -> float:
     slope, offset = preprocessing.line((0.0, 1.0))
     slope = slope - 1
     return float(np.sqrt(np.mean(slope**2 / 3 + slope * offset + offset**2)))
+
+
+def is_better(right: Array, other: Array) -> bool:
+    """Whether answers are right significantly more often than others to the same inputs, by the exact McNemar test.
+
+    Args:
+        right: ``(n,)`` bool, which are right.
+        other: ``(n,)`` bool, which of the others are.
+    """
+    return _chance(*_discordant(right, other)) <= LEVEL
 
 
 def _discordant(one: Array, other: Array) -> tuple[int, int]:

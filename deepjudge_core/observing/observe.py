@@ -1,8 +1,10 @@
 """Run a model on a suite, once; the only place where a suspect is run."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 
@@ -10,8 +12,8 @@ from deepjudge_core.errors import InputError, ModelError, UsageError
 from deepjudge_core.models.asking import SameAnswerError, ask, ask_again
 from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo
-from deepjudge_core.models.layouts import arrangement
-from deepjudge_core.models.model import Access, Classifier, Model, complete
+from deepjudge_core.models.layouts import AmbiguousLayoutError, arrangement
+from deepjudge_core.models.model import Access, Classifier, Model, complete, note_of_fixed
 from deepjudge_core.models.preprocessing import Prepare, Preprocessing
 from deepjudge_core.models.sampling import evenly
 from deepjudge_core.observing.classes import ClassMapping, listed, map_classes
@@ -20,6 +22,7 @@ from deepjudge_core.observing.expectation import (
     Expectation,
     candidates,
     find_expectation,
+    is_better,
     probes_of,
 )
 from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates
@@ -28,7 +31,7 @@ from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.suites.observation import Guess, Observation, Trial
 from deepjudge_core.suites.outputs import chance
 from deepjudge_core.suites.suite import Suite
-from deepjudge_core.types import Array
+from deepjudge_core.types import Array, Layout
 
 # Share of the way from chance to the victim, which classifies all of its seeds correctly, below which a model has not
 # learnt the task, or is not asked as it expects.
@@ -51,7 +54,8 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
         ModelError: When the model takes other inputs, cannot be run, or answers nonsense.
         UsageError: When ``asking`` names what does not exist.
     """
-    model, asking = complete(model), asking or QuerySettings()
+    model = complete(model)
+    asking, layout_notes = _find_layout(model, suite, asking or QuerySettings())
     model, output_notes, doubt = _choose_output(model, suite, asking)
     arrange = _arrangement(model, suite, asking)
     chosen, unmatched = _candidates(model, suite, asking.layers)
@@ -79,10 +83,20 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
         unmapped=mapped.unmapped and other_classes(model, suite.victim.model.classes),
         preprocessing=answered.preprocessing,
         inferred=(*answered.inferred, *(("classes",) if mapped.inferred else ())),
-        notes=(*output_notes, *answered.notes, *mapped.notes, *_layer_notes(chosen, layer_map, *on_seeds)),
+        notes=(
+            *model.notes,
+            *note_of_fixed(model),
+            *layout_notes,
+            *output_notes,
+            *_reading_notes(model, suite),
+            *answered.notes,
+            *mapped.notes,
+            *_layer_notes(chosen, layer_map, *on_seeds),
+        ),
         unsteady=unsteady,
         tried=answered.tried,
         accuracy=answered.accuracy,
+        independent=suite.victim.independent,
     )
 
 
@@ -101,7 +115,7 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
         ModelError: When the model takes other inputs or has other classes; and what is returned, as :func:`ask`.
         UsageError: When ``asking`` names what does not exist.
     """
-    model = only_output(model, suite, asking)
+    model = only_output(model, suite, asking).reading(suite.victim.independent)
     arrange, preprocessing = _arrangement(model, suite, asking), asking.preprocessing or suite.victim.preprocessing
     prepare, inputs = _prepare(model, suite, asking, arrange, preprocessing), suite.cases.inputs
     expected = suite.victim.model.classes
@@ -114,6 +128,17 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
         return int(answers[0, columns].argmax())
 
     return label
+
+
+def _reading_notes(model: Model, suite: Suite) -> tuple[str, ...]:
+    # Once it was asked: its first answers may tell what it ends in.
+    expected = suite.victim.independent
+    if model.independent is None and expected:
+        return ("its scores are read as a sigmoid for each class, as the victim's",)
+    if bool(model.independent) == expected:
+        return ()
+    ends, victim = ("a sigmoid for each class", "a softmax")[:: -1 if expected else 1]
+    return (f"it ends in {ends} and the victim in {victim}: its scores are read as the victim's",)
 
 
 def _choose_output(model: Model, suite: Suite, asking: QuerySettings) -> tuple[Model, tuple[str, ...], str | None]:
@@ -131,19 +156,56 @@ def _choose_output(model: Model, suite: Suite, asking: QuerySettings) -> tuple[M
     )
 
 
+def _find_layout(model: Model, suite: Suite, asking: QuerySettings) -> tuple[QuerySettings, tuple[str, ...]]:
+    # Where the model expects the channels, as its answers to the seeds show if it can be read both ways.
+    check_asking(asking, suite)
+    try:
+        _arrange(model, suite, asking)
+    except AmbiguousLayoutError:
+        pass
+    except InputError:
+        return asking, ()
+    else:
+        return asking, ()
+    labels, right = suite.cases.labels[suite.rows("clean")], dict[Layout, Array]()
+    for layout in get_args(Layout):
+        one = replace(asking, layout=layout)
+        with suppress(ModelError, InputError):
+            places, answers = _Questioner(model, suite, one, _arrange(model, suite, one), {}).few_seeds() or ([], None)
+            if answers is not None:
+                right[layout] = answers.argmax(axis=1) == labels[places]
+    if len(right) < 2:
+        return asking, ()
+    best, other = sorted(right, key=lambda layout: -right[layout].mean())
+    if not is_better(right[best], right[other]) or right[best].mean() <= _least(labels):
+        return asking, ()
+    shares = [f"{right[layout].mean():.1%}" for layout in (best, other)]
+    note = (
+        f"its inputs have their {best.replace('_', ' ')}, as its answers to {len(right[best])} seeds show: {shares[0]} "
+        f"are right so, {shares[1]} the other way"
+    )
+    return replace(asking, layout=best), (note,)
+
+
+def _least(labels: Array) -> float:
+    # Share of the seeds above which a model has learnt the task.
+    usual = chance(labels)
+    return usual + _POOR * (1 - usual)
+
+
 def _arrangement(model: Model, suite: Suite, asking: QuerySettings) -> Prepare:
     check_asking(asking, suite)
     if asking.classes and max(asking.classes) >= model.classes:
         raise ModelError(f"{model.name}: expected an output {max(asking.classes)}, found {model.classes} classes")
     try:
-        return arrangement(
-            model.name,
-            suite.cases.inputs.shape[1:],
-            model.input.with_layout(asking.layout),
-            suite.victim.model.input.layout,
-        )
+        return _arrange(model, suite, asking)
     except InputError as error:
         raise ModelError(str(error)) from None
+
+
+def _arrange(model: Model, suite: Suite, asking: QuerySettings) -> Prepare:
+    spec, ours = model.input.with_layout(asking.layout), suite.victim.model.input.layout
+    return arrangement(model.name, suite.cases.inputs.shape[1:], spec, ours)
 
 
 def _prepare(
@@ -198,7 +260,7 @@ class _Questioner:
     def __init__(
         self, model: Model, suite: Suite, asking: QuerySettings, arrange: Prepare, layer_map: Mapping[str, str]
     ) -> None:
-        self._model, self._suite, self._asking = model, suite, asking
+        self._model, self._suite, self._asking = model.reading(suite.victim.independent), suite, asking
         self._arrange, self._layer_map = arrange, layer_map
         self._clean = np.flatnonzero(suite.rows("clean"))
         self._labels = suite.cases.labels[self._clean]
@@ -218,8 +280,7 @@ class _Questioner:
         if not self._telling:
             return answers
         accuracy = float(self._correctness(answers.mapped, self._clean, self._labels).right.mean())
-        usual = chance(self._labels)
-        if accuracy <= usual + _POOR * (1 - usual):
+        if accuracy <= _least(self._labels):
             doubt = (
                 f"classifies {accuracy:.1%} of the seeds correctly, near chance: if it expects other inputs or classes "
                 "than the victim, say so with --suspect-input or --classes"
@@ -254,7 +315,7 @@ class _Questioner:
         # What it expects of its inputs, as its answers to the probes show where nobody says it.
         suite, given = self._suite, self._asking.preprocessing
         usual = given or suite.victim.preprocessing
-        if not (self._telling and self._asking.infer):
+        if not (self._telling and self._asking.infer) or self._counts():
             return Expectation(usual)
         probes = probes_of(suite)
         shape = self._arrange(suite.cases.inputs[:1]).shape[1:]
@@ -275,13 +336,18 @@ class _Questioner:
         expected = find_expectation(probes, suite, choices if given is None else {}, usual, answer, apart)
         return expected if suite.probes is not None else replace(expected, accuracy=None)
 
+    def _counts(self) -> bool:
+        # Whether the suite's inputs stand for something else, such as words, of which no number is another's double.
+        theirs = self._model.input.counts and bool((self._suite.cases.inputs % 1 == 0).all())
+        return theirs or self._suite.victim.model.input.counts
+
     def _on(self, inputs: Array, labels: Array, preprocessing: Preprocessing | None) -> Correctness:
         answers, _ = ask(self._model, inputs, {}, self._prepare(preprocessing))
         rows = np.arange(len(labels))
         correctness = self._correctness(self._map(answers, rows, labels), rows, labels)
         if correctness.right.mean() > _ORDERED or self._order is None:
             return correctness
-        ordered = map_classes(answers, rows, labels, self._suite.victim.model.classes, self._order)
+        ordered = self._map(answers, rows, labels, self._order)
         return max(correctness, self._correctness(ordered, rows, labels), key=lambda one: one.right.mean())
 
     @cached_property
@@ -301,8 +367,10 @@ class _Questioner:
     def _prepare(self, preprocessing: Preprocessing | None) -> Prepare:
         return _prepare(self._model, self._suite, self._asking, self._arrange, preprocessing)
 
-    def _map(self, answers: Array, clean: Array, labels: Array) -> ClassMapping:
-        return map_classes(answers, clean, labels, self._suite.victim.model.classes, self._asking.classes)
+    def _map(self, answers: Array, clean: Array, labels: Array, order: tuple[int, ...] | None = None) -> ClassMapping:
+        victim = self._suite.victim
+        order = order or self._asking.classes
+        return map_classes(answers, clean, labels, victim.model.classes, order, independent=victim.independent)
 
     @staticmethod
     def _correctness(mapped: ClassMapping, rows: Array, labels: Array) -> Correctness:

@@ -110,12 +110,13 @@ class OpeningSettings:
 
     Attributes:
         output: Which output holds the scores; None for the one that answers the task.
+        fix: Numbers in the place of all inputs but one, by the names of these inputs.
         arch: ``module:function`` that makes the network of a file of weights; None for files that hold it.
     """
 
     output: Annotated[str, OrNumber()] | None = setting(
-        "which output of a model with several holds the scores, by its name or its number from 1; by default the one "
-        "of as many classes that gets the inputs right",
+        "which of several outputs holds the scores, by name or number from 1; by default the one that gets the inputs "
+        "right",
         "--output",
         default=None,
         group="model",
@@ -125,8 +126,18 @@ class OpeningSettings:
         sample="logits",
         formerly=("--output-name", *(f"{table}.output_name" for table in _WITH_VICTIM)),
     )
+    fix: Mapping[str, float] = setting(
+        "a number all over an input, of a model with several",
+        "--fix",
+        factory=dict,
+        group="model",
+        metavar="INPUT=NUMBER",
+        key="fix",
+        tables=_WITH_VICTIM,
+        sample={"sr": 16000.0},
+    )
     arch: Annotated[str, Matches(r"[\w.]+:[\w.]+", 'a function as "module:function"')] | None = setting(
-        "your function without arguments that makes the PyTorch module of a file of weights (.safetensors, .pth, .pt)",
+        "your function without arguments that makes the PyTorch module of a file of weights",
         "--arch",
         default=None,
         group="model",
@@ -137,6 +148,6 @@ class OpeningSettings:
     )
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """The options of the adapter that opens it."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return {name: value for name, value in vars(self).items() if value}

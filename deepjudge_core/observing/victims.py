@@ -31,10 +31,12 @@ def remedy(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str | 
         inputs: What it errs on.
         usual: The preprocessing with which it does.
     """
+    if victim.input.counts:
+        return None
     inner = victim.model if isinstance(victim, Prepared) else victim
     bounds = hull(inputs.bounds)
-    rows = evenly(np.arange(len(inputs.y)), _TRIED_ON)
-    x, y = inputs.x[rows], inputs.y[rows].astype(np.int64)
+    rows = evenly(np.arange(len(inputs.labels)), _TRIED_ON)
+    x, y = inputs.x[rows], inputs.labels[rows].astype(np.int64)
     layout = victim.input.layout or inputs.layout
     try:
         arrange = arrangement(victim.name, x.shape[1:], victim.input.with_layout(layout), inputs.layout)

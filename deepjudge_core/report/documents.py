@@ -188,6 +188,16 @@ class SuiteEntry(Document, frozen=True):
         ]
         | UnsetType
     ) = UNSET
+    labels: (
+        Annotated[
+            Literal["victim", "several"],
+            Meta(
+                description="Labels are the victim's own answers, or of several classes of an input the one that it "
+                "finds likeliest; left out: those of the inputs."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class ControlEntry(Document, frozen=True, kw_only=True):

@@ -176,4 +176,4 @@ def _other(label: str, kind: int) -> ModelError:
 
 def _suffix(source: Path, adapter: Adapter) -> str:
     name = source.name.lower()
-    return next((suffix for suffix in adapter.suffixes if name.endswith(suffix)), "")
+    return next((suffix for suffix in adapter.all_suffixes if name.endswith(suffix)), "")

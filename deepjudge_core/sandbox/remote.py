@@ -33,7 +33,7 @@ from deepjudge_core.types import Array
 # A classifier has fewer of each; what is more only takes the audit's memory.
 _MOST_CLASSES, _MOST_LAYERS = 2**16, 2**16
 _LARGEST_ANSWER = 2**31  # bytes
-_LONGEST_REASON = 1000  # characters
+_LONGEST_REASON, _MOST_NOTES = 1000, 10  # characters; lines
 # By its name: where no framework is imported, numpy does not know bfloat16.
 _NUMBERS = re.compile(r"(b?float|u?int)\d+")
 
@@ -123,7 +123,7 @@ def begin_isolated(
                 def described(values: Mapping[str, Any]) -> ModelInfo:
                     return _describe(worker, values, label, adapter, received)
 
-                return RemoteModel(worker, described, isolation, values)
+                return RemoteModel(worker, described, isolation, values, fixed=options.get("fix", {}))
 
             yield opened
 
@@ -200,6 +200,11 @@ def _clean_names(layers: Mapping[str, int]) -> dict[str, int]:
     return cleaned
 
 
+def _clean_notes(notes: Any) -> tuple[str, ...]:
+    few = notes[:_MOST_NOTES] if isinstance(notes, list) else ()
+    return tuple(clean(str(note), _LONGEST_REASON) for note in few)
+
+
 def _rows(values: Mapping[str, Any], count: int) -> slice:
     match values["rows"]:
         case [int(start), int(stop)] if 0 <= start < stop <= count:
@@ -217,6 +222,8 @@ class RemoteModel(Model):
         isolation: Isolation,
         values: Mapping[str, Any],
         output: int | None = None,
+        *,
+        fixed: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Wrap a worker that has opened a model.
 
@@ -224,19 +231,22 @@ class RemoteModel(Model):
             worker: The worker.
             described: What the model is, of what it says of itself.
             isolation: How it is kept.
-            values: What it says of itself: beside the description ``unseen``, ``fixed_batch`` and ``outputs`` as
-                :class:`~deepjudge_core.models.model.Model` has them.
+            values: What it says of itself: beside the description ``unseen``, ``fixed_batch``, ``outputs``,
+                ``notes`` and ``independent`` as :class:`~deepjudge_core.models.model.Model` has them.
             output: The output that it is asked by, if not the one that it was opened with.
+            fixed: As :class:`~deepjudge_core.models.model.Model` has it.
         """
         info = described(values)
-        self._worker, self._described, self._output = worker, described, output
+        self._worker, self._described, self._output, self.fixed = worker, described, output, fixed
         self.name, self.framework, self.digest = info.name, info.framework, info.digest
         self.access, self.input, self.classes = info.access, info.input, info.classes
         self.layers: Mapping[str, int] = MappingProxyType(dict(info.layers))
         self.isolation, self.device, self.files = isolation, info.device, info.files
-        unseen, fixed = values.get("unseen"), values.get("fixed_batch")
+        unseen, batch = values.get("unseen"), values.get("fixed_batch")
         self.unseen = None if unseen is None else clean(str(unseen), _LONGEST_REASON)
-        self.fixed_batch = fixed if isinstance(fixed, int) and fixed > 0 else None
+        self.notes = _clean_notes(values.get("notes"))
+        self._learn(values)
+        self.fixed_batch = batch if isinstance(batch, int) and batch > 0 else None
         try:
             said = values.get("outputs")
             self.outputs = None if said is None else Outputs.from_json(said, _MOST_CLASSES)
@@ -251,7 +261,7 @@ class RemoteModel(Model):
             return self
         self._worker.send({"ask": "by output", "output": place})
         values = self._worker.receive(failing="cannot-open").values
-        return RemoteModel(self._worker, self._described, self.isolation, values, place)
+        return RemoteModel(self._worker, self._described, self.isolation, values, place, fixed=self.fixed)
 
     def predict(self, x: Array) -> Array:
         """See :class:`~deepjudge_core.models.model.Model`."""
@@ -279,6 +289,7 @@ class RemoteModel(Model):
         while "rows" in (message := self._worker.receive(expected)).values:
             [scores] = message.arrays
             self._worker.send({}, [np.asarray(cotangent(scores, _rows(message.values, len(x))), scores.dtype)])
+        self._learn(message.values)
         return message.arrays[0]
 
     def _ask(self, what: str, x: Array, layers: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> Sequence[Array]:
@@ -288,10 +299,18 @@ class RemoteModel(Model):
                 f"{self.name}: expected an answer of at most 2 GiB, found {size / 2**30:.1f}", code="too-large"
             )
         self._send(what, x, layers)
-        arrays = self._worker.receive(lambda values: [ArraySpec(shape) for shape in shapes]).arrays
+        message = self._worker.receive(lambda values: [ArraySpec(shape) for shape in shapes])
+        self._learn(message.values)
+        arrays = message.arrays
         if not all(np.isfinite(array).all() for array in arrays):
             raise ModelError(f"{self.name}: expected numbers, found NaN or infinity", code="bad-answer")
         return arrays
+
+    def _learn(self, values: Mapping[str, Any]) -> None:
+        # What kind of probabilities it gives; that is for once, whatever it says later.
+        independent = values.get("independent")
+        if self.independent is None and isinstance(independent, bool):
+            self.independent = independent
 
     def _send(self, what: str, x: Array, layers: Sequence[str]) -> None:
         places = {name: place for place, name in enumerate(self.layers)}

@@ -106,7 +106,13 @@ class _Worker:
     def _tell(self, output: int | None, model: Model) -> None:
         self._models[output] = model
         outputs = model.outputs and model.outputs.to_json()
-        facts = {"unseen": model.unseen, "fixed_batch": model.fixed_batch, "outputs": outputs}
+        facts = {
+            "unseen": model.unseen,
+            "fixed_batch": model.fixed_batch,
+            "outputs": outputs,
+            "notes": model.notes,
+            "independent": model.independent,
+        }
         self._channel.send(Message({"model": ModelInfo.of(model).to_json(), **facts}))
 
     def _of(self, output: int | None) -> Model:
@@ -124,7 +130,9 @@ class _Worker:
             arrays = [outputs[name] for name in names]
         else:
             arrays = [model.gradient(x, self._cotangent, layer=names[0] if names else None)]
-        self._channel.send(Message({}, [np.asarray(array, np.float32) for array in arrays]))
+        # Its first answers may have told.
+        told = {"independent": model.independent}
+        self._channel.send(Message(told, [np.asarray(array, np.float32) for array in arrays]))
 
     def _cotangent(self, scores: Array, rows: slice) -> Array:
         # The other side computes it, and sends it in place of the next question.

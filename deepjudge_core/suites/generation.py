@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import UNSET
 
 from deepjudge_core.components.kinds import Generator
-from deepjudge_core.components.registry import Catalogue, Configured, Registry, load_registry
+from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.errors import (
     DeepJudgeError,
@@ -25,24 +25,30 @@ from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.models.prepared import Prepared
+from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
+from deepjudge_core.suites.labels import is_clear
 from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.ranges import by_feature, hull, is_one
-from deepjudge_core.suites.settings import DEFAULT_GENERATORS, SuiteSettings
+from deepjudge_core.suites.settings import ANSWERING_GENERATORS, SuiteSettings
 from deepjudge_core.suites.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
 from deepjudge_core.types import Array, Layout
 
 _SEEDS_PER_CASE = 10  # at most; where fewer seeds become cases that the victim misclassifies, they say too little
 _LEAST_MISTAKES = 10  # with fewer, one of them moves a share over them by more than 0.1
 _SATURATED, _NEARLY_ALL = 0.999, 0.95  # a probability that is said of every case; share of the adversarial cases
+_INDEPENDENT = (
+    "each class has a probability of its own: a case's label is the likeliest class, if it is clearly so, and jsd is "
+    "the mean over the classes"
+)
 _LEAST_RANGE = 0.1  # of the seeds' range that training inputs have
 
 
 def build_suite(
     victim: Classifier,
     seeds: Seeds,
-    generators: Sequence[str] = DEFAULT_GENERATORS,
+    generators: Sequence[str] | None = None,
     *,
     training_inputs: Array | None = None,
     layout: Layout | None = None,
@@ -58,7 +64,8 @@ def build_suite(
         victim: The owner's model; behind its preprocessing (:class:`~deepjudge_core.models.prepared.Prepared`), if the
             seeds are not as it takes them.
         seeds: From :func:`~deepjudge_core.suites.seeds.select_seeds`.
-        generators: Names of generators.
+        generators: Names of generators; by default the usual ones, and of a victim without gradients one that needs
+            its answers alone.
         training_inputs: ``(m, *shape)`` inputs over which neuron ranges are taken (paper, Alg. 2); by default the
             seeds, which is noted in the suite.
         layout: Where the channels of the training inputs are, where that is known.
@@ -78,7 +85,7 @@ def build_suite(
     return generate_suite(
         complete(victim),
         seeds,
-        resolve_generators(settings, (registry or load_registry()).generators),
+        GeneratorChoice.of(settings, (registry or load_registry()).generators),
         training_inputs=training_inputs,
         layout=layout,
         layers=settings.layers,
@@ -90,7 +97,7 @@ def build_suite(
 def generate_suite(
     victim: Model,
     seeds: Seeds,
-    generators: Sequence[Configured[Generator]],
+    choice: GeneratorChoice,
     *,
     training_inputs: Array | None = None,
     layout: Layout | None = None,
@@ -98,7 +105,7 @@ def generate_suite(
     seed: int = 0,
     force: bool = False,
 ) -> Suite:
-    """Make test cases from the victim and let it answer them; as :func:`build_suite`, by configured generators."""
+    """Make test cases from the victim and let it answer them: :func:`build_suite` by generators looked up before."""
     if seed < 0:
         raise UsageError(f"expected a seed of at least 0, found {seed}", code="wrong-value")
     taps = tuple(dict.fromkeys(layers)) if layers else default_layers(victim)
@@ -109,7 +116,8 @@ def generate_suite(
             raise UsageError(
                 f"{victim.name}: no layer {tap!r}; its layers are {', '.join(victim.layers)}", code="unknown-name"
             )
-    notes = list(seeds.notes)
+    generators, choice_notes = choice.for_victim(victim, seeds)
+    notes = [*victim.notes, *seeds.notes, *([_INDEPENDENT] if victim.independent else []), *choice_notes]
     if training_inputs is None:
         training_inputs = seeds.inputs
         if any(generator.component.makes == "corners" for generator in generators):
@@ -163,19 +171,8 @@ def generate_suite(
         feature_bounds=by_feature(seeds.bounds),
         moments=Moments.of(training_inputs, hull(seeds.bounds), victim.input.layout or seeds.layout),
         probes=seeds.probes,
+        label_origin=seeds.label_origin,
     )
-
-
-def resolve_generators(settings: SuiteSettings, generators: Catalogue[Generator]) -> tuple[Configured[Generator], ...]:
-    """The generators of a suite with all their options, looked up and checked before any model is run.
-
-    Raises:
-        UsageError: For a generator or an option that does not exist, or a value that cannot be.
-    """
-    configured = generators.configure(settings.generators, settings.options)
-    if not configured:
-        raise UsageError("expected at least one generator, found none", code="missing-value")
-    return configured
 
 
 def _check_training(victim: Model, training_inputs: Array, seeds: Seeds, layout: Layout | None) -> Array:
@@ -207,7 +204,13 @@ def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> C
     try:
         if Access.GRADIENTS in missing:
             # The adapter knows best why there are none: asking for one says it.
-            task.victim.gradient(task.seeds.inputs[:1], lambda scores, rows: np.zeros_like(scores))
+            try:
+                task.victim.gradient(task.seeds.inputs[:1], lambda scores, rows: np.zeros_like(scores))
+            except ModelError as error:
+                if error.code != ModelError.code:
+                    raise
+                way_out = " or ".join(ANSWERING_GENERATORS)
+                raise ModelError(f"{error}; of its answers alone {way_out} makes cases (--generator)") from error
         if missing:
             raise ModelError(f"{task.victim.name}: does not give {_text(missing)}, which {generator.name} needs")
         cases = generator.generate(task, **options)
@@ -283,6 +286,8 @@ def _keep(generator: Generator, task: Task, cases: Cases) -> Array:
         return np.ones(len(cases.inputs), dtype=bool)
     answers, _ = ask(task.victim, cases.inputs, {})
     keep: Array = answers.argmax(axis=1) != _labels(cases, task.seeds)
+    if task.victim.independent:
+        keep &= is_clear(answers)
     return keep
 
 
@@ -372,7 +377,13 @@ def _own_answers(victim: Model, cases: CaseTable, taps: Sequence[str], layout: L
         raise ModelError(f"{victim.name}: {unsteady}; expected a victim that keeps to its answers")
     preprocessing = victim.preprocessing if isinstance(victim, Prepared) else None
     return Observation(
-        ModelInfo.of(victim, layout), "", probabilities, activations, layer_map, preprocessing=preprocessing
+        ModelInfo.of(victim, layout),
+        "",
+        probabilities,
+        activations,
+        layer_map,
+        preprocessing=preprocessing,
+        independent=bool(victim.independent),
     )
 
 

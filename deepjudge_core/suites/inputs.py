@@ -1,4 +1,4 @@
-"""Labelled inputs from ``.npz`` files, with the bounds that they declare or imply."""
+"""Inputs from ``.npz`` files, mostly labelled, with the bounds that they declare or imply."""
 
 import io
 import math
@@ -7,18 +7,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.lib.format import MAGIC_PREFIX, read_array_header_1_0, read_array_header_2_0, read_magic
 
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.files.reading import LARGEST_ARRAYS, open_regular
+from deepjudge_core.suites.labels import as_numbers
 from deepjudge_core.suites.ranges import is_one, own_ranges, spread
 from deepjudge_core.text import clean
 from deepjudge_core.types import Array, Bounds, Layout
 
 USUAL_KEYS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"), ("X", "Y"), ("data", "target"))
 """Names under which inputs and labels are looked for, in this order."""
+LabelSource = Literal["file", "victim"]
+"""What says the classes of inputs: their file, or the victim by its own answers."""
 TRAINING_KEY = "x_train"
 TRAINING_KEYS = (("x_train", "y_train"), *USUAL_KEYS[1:])
 """The same where inputs to train with are looked for: none that are for tests."""
@@ -34,7 +38,8 @@ class Inputs:
 
     Attributes:
         x: ``(n, *shape)`` float32.
-        y: ``(n,)`` int64.
+        y: ``(n,)`` int64; ``(n, classes)`` of 0 and 1 where an input has several classes at once; None where nobody
+            knows them, and the victim's own answers are taken.
         bounds: Least and greatest value that an input may have: two numbers, or two arrays of an input's shape where
             features or channels have ranges of their own.
         training: ``(n, *shape)`` float32, inputs of the victim's training set, where they are known.
@@ -42,16 +47,28 @@ class Inputs:
     """
 
     x: Array
-    y: Array
+    y: Array | None
     bounds: Bounds = (0.0, 1.0)
     training: Array | None = None
     layout: Layout | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "x", as_inputs("inputs", self.x))
-        object.__setattr__(self, "y", as_inputs("labels", self.y, None))
+        if self.y is not None:
+            object.__setattr__(self, "y", as_inputs("labels", self.y, None))
         if self.training is not None:
             object.__setattr__(self, "training", as_inputs("training inputs", self.training))
+
+    @property
+    def labels(self) -> Array:
+        """``(n,)`` their labels, for what cannot do without.
+
+        Raises:
+            InputError: When there are none, or several for an input.
+        """
+        if self.y is None:
+            raise InputError("expected a label for each input, found none")
+        return as_numbers(self.y)
 
 
 def as_inputs(source: str, values: object, dtype: type[np.generic] | None = np.float32) -> Array:
@@ -86,8 +103,9 @@ def load_inputs(
     training: Array | None = None,
     layout: Layout | None = None,
     usual: Sequence[tuple[str, str]] = USUAL_KEYS,
+    labels: LabelSource = "file",
 ) -> Inputs:
-    """Read labelled inputs.
+    """Read labelled inputs, or inputs whose labels the victim is going to say.
 
     Args:
         path: An ``.npz`` file, read without pickle.
@@ -101,24 +119,32 @@ def load_inputs(
         training: Inputs of the training set, after scaling; by default those beside inputs for tests.
         layout: Where the channels are, where that is known.
         usual: Keys of inputs and labels that are looked for, in this order.
+        labels: What says the labels; "victim" reads none.
 
     Raises:
         InputError: When the file cannot be read, keys are missing, shapes do not agree, or values are out of bounds.
-        UsageError: For a scale or bounds that cannot be.
+        UsageError: For a scale or bounds that cannot be, or a key of labels that are not read.
     """
     _check_scale(scale)
+    if labels == "victim" and y is not None:
+        raise UsageError(f"--y {y}: expected no key of labels where the victim says them (--labels)", code="conflict")
     path = Path(path)
     with _open(path) as archive:
         keys = archive.files
-        found_x, found_y = _keys(path, keys, x, y, usual)
+        if labels == "victim":
+            found_x, found_y = _key(path, keys, x, usual), None
+        else:
+            found_x, found_y = _keys(path, keys, x, y, usual)
         raw = _array(path, archive, found_x)
-        labels = _labels(path, found_y, _array(path, archive, found_y))
+        classes = None if found_y is None else _labels(path, found_y, _array(path, archive, found_y))
         beside = None
         if training is None and found_x == "x_test" and TRAINING_KEY in keys:
             training = beside = _scaled(path, TRAINING_KEY, _array(path, archive, TRAINING_KEY), scale)
         inputs = _scaled(path, found_x, raw, scale)
-    if len(raw) != len(labels):
-        raise InputError(f"{path}: expected as many labels as inputs, found {len(raw)} inputs and {len(labels)} labels")
+    if classes is not None and len(raw) != len(classes):
+        raise InputError(
+            f"{path}: expected as many labels as inputs, found {len(raw)} inputs and {len(classes)} labels"
+        )
     source = f"{path}: {found_x!r}"
     if bounds is None and scale >= 2 and np.abs(raw.astype(np.float64)).max() <= 1:
         raise InputError(
@@ -132,7 +158,7 @@ def load_inputs(
     check_bounds(source, inputs, limits)
     if beside is not None:
         check_bounds(f"{path}: {TRAINING_KEY!r}", beside, limits)
-    return Inputs(inputs, labels, limits, training, layout)
+    return Inputs(inputs, classes, limits, training, layout)
 
 
 def holds(path: Path, keys: Sequence[str]) -> bool:
@@ -287,7 +313,8 @@ def _keys(
         if not pairs:
             raise InputError(
                 f"{path}: expected inputs and labels under one of {', '.join('/'.join(p) for p in usual)}, "
-                f"found {_listed(keys)}; name them with --x KEY --y KEY"
+                f"found {_listed(keys)}; name them with --x KEY --y KEY, or without any labels, --labels victim takes "
+                "the victim's own answers"
             )
         return pairs[0]
     for key, place in ((x, 0), (y, 1)):
@@ -296,9 +323,23 @@ def _keys(
         if key is None:
             partner = next((p[place] for p in usual if p[1 - place] in (x, y) and p[place] in keys), None)
             if partner is None:
-                raise InputError(f"{path}: name the {'labels with --y' if place else 'inputs with --x'} KEY too")
+                without = ", or without any labels, --labels victim" if place else ""
+                raise InputError(
+                    f"{path}: name the {'labels with --y' if place else 'inputs with --x'} KEY too{without}"
+                )
             x, y = (partner, y) if place == 0 else (x, partner)
     return str(x), str(y)
+
+
+def _key(path: Path, keys: list[str], x: str | None, usual: Sequence[tuple[str, str]]) -> str:
+    # Of inputs without labels.
+    if x is not None and x not in keys:
+        raise _missing(path, x, keys)
+    found = x or next((pair[0] for pair in usual if pair[0] in keys), None) or (keys[0] if len(keys) == 1 else None)
+    if found is None:
+        named = ", ".join(pair[0] for pair in usual)
+        raise InputError(f"{path}: expected inputs under one of {named}, found {_listed(keys)}; name them with --x KEY")
+    return found
 
 
 def _missing(path: Path, key: str, keys: list[str]) -> InputError:
@@ -325,9 +366,11 @@ def _scaled(path: Path, key: str, raw: Array, scale: float) -> Array:
 
 def _labels(path: Path, key: str, raw: Array) -> Array:
     labels = raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 1 else raw
-    if labels.ndim != 1:
-        advice = "; of one-hot rows store argmax(axis=1)" if labels.ndim == 2 else ""
-        raise InputError(f"{path}: expected one class number per input under {key!r}, found shape {raw.shape}{advice}")
+    if labels.ndim != 1 and not (labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all()):
+        raise InputError(
+            f"{path}: expected one class number per input under {key!r}, or 0 and 1 for each class, found shape "
+            f"{raw.shape}"
+        )
     with np.errstate(invalid="ignore"):  # NaN becomes some number, and is found by the comparison
         numbers = labels.astype(np.int64)
     if not (numbers == labels).all():

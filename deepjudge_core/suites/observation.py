@@ -49,6 +49,7 @@ class ObservationHeader(Part, frozen=True, kw_only=True):
     unsteady: str | UnsetType | None = UNSET
     tried: tuple[Trial, ...] | UnsetType = UNSET
     accuracy: Share | UnsetType = UNSET
+    independent: bool | UnsetType = UNSET  # before there were such models, all classes excluded one another
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,7 @@ class Observation:
         unsteady: What of its answers changed when some cases were asked again; None where nothing did.
         tried: The preprocessings with which it was tried; none where there was no room for a better one.
         accuracy: Share of the suite's probes that it classifies correctly, so asked; None where that is not known.
+        independent: Whether the probabilities are those of classes with a probability each, as the victim's.
     """
 
     model: ModelInfo
@@ -88,6 +90,7 @@ class Observation:
     unsteady: str | None = None
     tried: tuple[Trial, ...] = ()
     accuracy: float | None = None
+    independent: bool = False
 
     @cached_property
     def digest(self) -> str:
@@ -110,6 +113,7 @@ class Observation:
             unsteady=UNSET if self.unsteady is None else self.unsteady,
             tried=self.tried or UNSET,
             accuracy=UNSET if self.accuracy is None else self.accuracy,
+            independent=self.independent or UNSET,
         )
 
     def arrays(self, prefix: str) -> dict[str, Array]:
@@ -142,6 +146,7 @@ class Observation:
             unsteady=header.unsteady or None,
             tried=header.tried or (),
             accuracy=None if header.accuracy is UNSET else header.accuracy,
+            independent=header.independent is True,
         )
         observation._check()
         return observation
@@ -158,8 +163,29 @@ class Observation:
         if not all(0 <= place < self.model.classes for place in self.classes or ()):
             raise ValueError("classes that the model does not have")
         p = self.probabilities
-        if p is not None and not (p.min() > -_NEAR and np.allclose(p.sum(axis=1), 1, atol=_NEAR)):
+        if p is not None and self.independent:
+            if not (p.min() > -_NEAR and p.max() < 1 + _NEAR):
+                raise ValueError("probabilities that are not within 0..1")
+        elif p is not None and not (p.min() > -_NEAR and np.allclose(p.sum(axis=1), 1, atol=_NEAR)):
             raise ValueError("probabilities that are negative or do not sum to 1")
+
+
+def unsaturated(observation: Observation, limit: float) -> Array:
+    """Of the answers ``(n, classes)`` those rows that not all good models give: without a class that is all but sure.
+
+    Of classes with a probability each, rows with a class of which neither yes nor no is all but sure, and 0 for others.
+
+    Args:
+        observation: Whose probabilities are known.
+        limit: A probability above this is all but sure.
+    """
+    p: Array = np.asarray(observation.probabilities)
+    if not observation.independent:
+        few: Array = p[p.max(axis=1) < limit]
+        return few
+    open_ones = (p > 1 - limit) & (p < limit)
+    values: Array = np.where(open_ones, p, 0)[open_ones.any(axis=1)]
+    return values
 
 
 def save_observation(path: Path, observation: Observation) -> None:

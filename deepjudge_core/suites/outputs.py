@@ -10,6 +10,7 @@ from deepjudge_core.models.asking import ask
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.outputs import Outputs, first_of, listed
+from deepjudge_core.suites.labels import likeliest
 from deepjudge_core.types import Array, Layout
 
 _PROBES = 1000  # inputs at most, on which each output is tried
@@ -118,7 +119,7 @@ def output_by_labels(
     Args:
         model: The model.
         x: ``(n, *shape)`` inputs; channels may be first or last.
-        y: ``(n,)`` class numbers.
+        y: ``(n,)`` class numbers, or ``(n, classes)`` of 0 and 1.
         layout: Where the channels of the inputs are, where that is known.
         model_layout: Where the model expects them, where it does not say.
 
@@ -135,9 +136,12 @@ def output_by_labels(
     if outputs.named:
         return model, f"the victim's scores are {outputs}, as was asked for"
     labels = np.asarray(y)
-    if labels.shape != x.shape[:1] or not labels.size or not (labels >= 0).all() or (labels % 1 != 0).any():
+    if labels.shape[:1] != x.shape[:1] or not labels.size or not (labels >= 0).all() or (labels % 1 != 0).any():
         return model, None  # what uses them says what is wrong
-    places = fitting(outputs, lambda classes: bool(labels.max() < classes))
+    if labels.ndim == 2:
+        places = fitting(outputs, lambda classes: classes == labels.shape[1])
+    else:
+        places = fitting(outputs, lambda classes: bool(labels.max() < classes))
     if not places:
         return model, f"the victim's scores are {outputs}: none has a class for each label, of {listed(outputs.all)}"
     if len(places) == 1:
@@ -154,8 +158,8 @@ def output_by_labels(
             answers, _ = ask(other, inputs, {})
         except ModelError:  # such as the same answer to all inputs
             continue
-        trials[place] = Trial.of(other, answers, truth)
-    best = best_output(outputs, trials, truth, POOR)
+        trials[place] = Trial.of(other, answers, likeliest(truth, answers))
+    best = best_output(outputs, trials, truth if truth.ndim == 1 else truth.argmax(axis=1), POOR)
     chosen = models[first_of(outputs.all, places) if best is None else best]
     return chosen, f"the victim's scores are {chosen.outputs}{why(outputs, trials, best, 'inputs')}"
 

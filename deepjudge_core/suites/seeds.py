@@ -12,19 +12,27 @@ from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.sampling import evenly
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
+from deepjudge_core.suites.labels import LabelOrigin, as_numbers, has_several, is_clear, likeliest
 from deepjudge_core.suites.ranges import arranged_bounds, spread
 from deepjudge_core.suites.suite import MOST_PROBES
 from deepjudge_core.types import Array, Bounds, Layout
 
 Order = Literal["high", "low", "balanced"]
+_MOST_EXACT = 2**24  # the first whole number behind which float32 has gaps
 _LEAST_KNOWLEDGE = 0.25  # of the way from chance to all: less is no model of the task, or is not given its inputs
+_ORIGINS = {
+    "victim": "the labels are the victim's own answers (--labels victim): that it knows the task was not checked, and "
+    "accuracies say how often models agree with it",
+    "several": "inputs have several classes: the label is the one that the victim finds likeliest, and accuracies of "
+    "others say how often they find the same one likeliest",
+}
 _LEAST_ACCURACY = 0.5  # below it, it is said: labels or inputs may not be what the victim was trained for
 
 
 def select_seeds(
     victim: Model,
     x: Array,
-    y: Array,
+    y: Array | None,
     *,
     n: int = 1000,
     order: Order = "high",
@@ -41,7 +49,8 @@ def select_seeds(
     Args:
         victim: The owner's model.
         x: ``(m, *shape)``; channels may be first or last.
-        y: ``(m,)`` class numbers.
+        y: ``(m,)`` class numbers, or ``(m, classes)`` of 0 and 1 where inputs have several classes at once, of which
+            the label is the one that the victim finds likeliest; None takes the victim's own answers.
         n: How many to take; all correctly classified ones where they are fewer. Of those that the victim misclassifies
             at most as many are kept beside them, evenly spread over the inputs in their order.
         order: Highest scores, lowest scores, or highest scores of each class in turn.
@@ -54,53 +63,66 @@ def select_seeds(
 
     Raises:
         InputError: When shapes, labels or values do not fit.
-        UnfitError: When the victim classifies hardly any input correctly, or the seeds are of one class.
+        UnfitError: When the victim classifies hardly any input correctly, or is hardly sure of its own answers where
+            these are the labels; or the seeds are of one class.
         ModelError: When the victim cannot be run, or answers nonsense.
         UsageError: For a number of seeds or bounds that cannot be.
     """
     if n < 1:
         raise UsageError(f"expected a positive number of seeds, found {n}", code="wrong-value")
-    x, y = as_inputs("inputs", x), as_inputs("labels", y, None)
-    if y.shape != x.shape[:1]:
-        raise InputError(f"expected one label for each input, found inputs {x.shape} and labels {y.shape}")
-    labels = y.astype(np.int64)
-    if not (labels == y).all():
-        raise InputError("expected whole class numbers as labels, found others")
-    y = labels
+    x = as_inputs("inputs", x)
     limits = spread("inputs", bounds, x.shape[1:], layout)
     check_bounds("inputs", x, limits)
+    if victim.input.counts:
+        _check_whole(victim, x)
     spec = victim.input.with_layout(victim_layout or layout)
     arrange = arrangement(victim.name, x.shape[1:], spec, layout)
     inputs = np.ascontiguousarray(arrange(x))
-    if y.min() < 0 or y.max() >= victim.classes:
-        raise InputError(f"{victim.name}: expected labels 0..{victim.classes - 1}, found labels {y.min()}..{y.max()}")
+    given = None if y is None else _class_numbers(x, as_inputs("labels", y, None), victim)
     answers, _ = ask(victim, inputs, {})
     p = answers.astype(np.float64)
-    correct = p.argmax(axis=1) == y
+    y = p.argmax(axis=1) if given is None else likeliest(given, p)
+    origin: LabelOrigin = "victim" if given is None else "several" if given.ndim == 2 else "inputs"
+    known = np.ones(len(y), bool) if given is None or given.ndim == 1 else given.any(axis=1)
+    if origin == "several" and not victim.independent:
+        raise InputError(
+            f"{victim.name}: expected one class for each input of a model whose classes exclude one another, found "
+            "inputs of several classes"
+        )
+    correct = (p.argmax(axis=1) == y) & known
+    if victim.independent:
+        correct &= is_clear(p)
     # Evenly: the surest would be the inputs that are labelled wrong, and the first those of the first class.
-    right, wrong = np.flatnonzero(correct), evenly(np.flatnonzero(~correct), n)
+    right, wrong = np.flatnonzero(correct), evenly(np.flatnonzero((p.argmax(axis=1) != y) & known), n)
     if len(right) == 0:
         raise ErringVictimError(
             f"{victim.name}: classifies none of the {len(y)} inputs correctly: are labels and scale (--scale) right?"
         )
     score = (p[right] ** 2).sum(axis=1)
+    if victim.independent:  # the same of each class by itself, likely or not
+        score = (p[right] ** 2 + (1 - p[right]) ** 2).mean(axis=1)
     ranked = right[np.argsort(score if order == "low" else -score, kind="stable")]
     alone = len(np.unique(y[ranked[:n]])) == 1 and len(np.unique(y[right])) > 1 and n > 1
     if order == "balanced" or alone:
         ranked = _by_turns(ranked, y)
-    indices, probes = ranked[:n], evenly(np.arange(len(y)), MOST_PROBES)
-    accuracy = len(right) / len(y)
-    notes = list(_classes(y[right], y[indices]))
+    indices, probes = ranked[:n], evenly(np.flatnonzero(known), MOST_PROBES)
+    accuracy = len(right) / int(known.sum())
+    notes = [_ORIGINS[origin]] if origin in _ORIGINS else []
+    if not known.all():
+        notes.append(f"{int((~known).sum())} inputs of no class were left out")
+    notes += _classes(y[right], y[indices])
     if alone and order != "balanced":
         notes.append(f"seeds were taken of each class in turn: the first {n} by confidence are all of one class")
-    for reason, kind in ((_erring(correct, y), ErringVictimError), (_of_one_class(y, y[indices]), UnfitError)):
+    garbled = _unsure(p) if given is None else _erring(correct[known], y[known])
+    for reason, kind in ((garbled, ErringVictimError), (_of_one_class(y, y[indices], own=given is None), UnfitError)):
         if reason and not force:
             raise kind(f"{victim.name}: {reason}; --force makes the suite nevertheless")
         notes += [f"made though {reason}"] if reason else []
     if accuracy < _LEAST_ACCURACY:
         notes.append(f"the victim classifies only {accuracy:.1%} of the inputs correctly: are labels and scale right?")
     if len(indices) < n:
-        notes.append(f"{len(indices)} seeds instead of {n}: the victim classifies no more inputs correctly")
+        why = "there are no more inputs" if given is None else "the victim classifies no more inputs correctly"
+        notes.append(f"{len(indices)} seeds instead of {n}: {why}")
     return Seeds(
         inputs[indices],
         y[indices],
@@ -109,14 +131,48 @@ def select_seeds(
         accuracy,
         tuple(notes),
         spec.layout,
-        Mistakes(inputs[wrong], y[wrong]),
+        None if given is None else Mistakes(inputs[wrong], y[wrong]),
         Probes(inputs[probes], y[probes]),
+        label_origin=origin,
     )
 
 
-def _of_one_class(y: Array, seeds: Array) -> str | None:
+def _class_numbers(x: Array, y: Array, victim: Model) -> Array:
+    if y.shape not in (x.shape[:1], (len(x), victim.classes)):
+        raise InputError(
+            f"{victim.name}: expected one label for each input, or {victim.classes} of 0 and 1, found inputs {x.shape} "
+            f"and labels {y.shape}"
+        )
+    labels = y.astype(np.int64)
+    if not (labels == y).all():
+        raise InputError("expected whole class numbers as labels, found others")
+    if labels.ndim == 2:
+        if labels.min() < 0 or labels.max() > 1 or not labels.any():
+            raise InputError(f"expected 0 and 1 for each class as labels, found {labels.min()}..{labels.max()}")
+        return labels if has_several(labels) else as_numbers(labels)
+    if labels.min() < 0 or labels.max() >= victim.classes:
+        raise InputError(
+            f"{victim.name}: expected labels 0..{victim.classes - 1}, found labels {labels.min()}..{labels.max()}"
+        )
+    return labels
+
+
+def _check_whole(victim: Model, x: Array) -> None:
+    greatest = np.abs(x).max(initial=0)
+    if not (x % 1 == 0).all():
+        raise InputError(f"{victim.name}: expected whole numbers for inputs of {victim.input.dtype}, found others")
+    if greatest >= _MOST_EXACT:
+        raise InputError(
+            f"{victim.name}: expected whole numbers below {_MOST_EXACT}, which a suite keeps as they are, found "
+            f"{greatest:.0f}"
+        )
+
+
+def _of_one_class(y: Array, seeds: Array, *, own: bool) -> str | None:
     if len(np.unique(seeds)) > 1:
         return None
+    if own and len(np.unique(y)) == 1:
+        return f"the victim gives all inputs the class {y[0]}, expected at least two classes: is their scale right?"
     if len(np.unique(y)) == 1:
         return f"all inputs are of class {y[0]}, expected at least two classes: is the file a part of a sorted one?"
     mend = "take more" if len(seeds) == 1 else "it classifies no input of another class correctly"
@@ -133,6 +189,18 @@ def _erring(correct: Array, y: Array) -> str | None:
     return (
         f"the victim classifies {correct.mean():.1%} of the inputs correctly, {knowledge:.1%} of each class on "
         f"average, expected at least {least:.1%}: are labels and scale (--scale) right?"
+    )
+
+
+def _unsure(p: Array) -> str | None:
+    # Of a victim that is right by construction: whether it knows the task can be told from its sureness alone.
+    sureness, classes = float(p.max(axis=1).mean()), p.shape[1]
+    least = 1 / classes + _LEAST_KNOWLEDGE * (1 - 1 / classes)
+    if sureness >= least:
+        return None
+    return (
+        f"the victim gives its own answers a probability of {sureness:.1%} on average, expected at least {least:.1%}: "
+        "is the scale of the inputs (--scale) right?"
     )
 
 

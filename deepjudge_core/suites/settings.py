@@ -8,11 +8,13 @@ from typing import Annotated, Any
 from annotated_types import Ge, MinLen
 
 from deepjudge_core.settings import Increasing, Nonzero, OneOrEach, setting
-from deepjudge_core.suites.inputs import Inputs, load_inputs, load_training_inputs
+from deepjudge_core.suites.inputs import Inputs, LabelSource, load_inputs, load_training_inputs
 from deepjudge_core.suites.seeds import Order
 from deepjudge_core.types import Layout
 
 DEFAULT_GENERATORS = ("pgd", "neuron-corners")
+ANSWERING_GENERATORS = ("square", "substitutions")
+"""What makes adversarial cases where nobody says it and the victim gives no gradients: of numbers, of tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ class InputSettings(ArraySettings):
 
     Attributes:
         path: An ``.npz`` file.
+        labels: What says their classes: the file, or the victim.
         training: ``FILE.npz:KEY`` of inputs of the training set; None for those of the same file.
         layout: Where the channels of the inputs are, where their shape does not tell.
     """
@@ -89,6 +92,14 @@ class InputSettings(ArraySettings):
         tables=("inputs",),
         sample="inputs.npz",
         reads=True,
+    )
+    labels: LabelSource = setting(
+        "labels of the file, or the victim's own answers",
+        "--labels",
+        default="file",
+        group="input",
+        key="labels",
+        tables=("inputs",),
     )
     training: str | None = setting(
         "inputs that the victim was trained on, over which neuron ranges are taken",
@@ -125,6 +136,7 @@ class InputSettings(ArraySettings):
             bounds=self.bounds,
             training=training,
             layout=self.layout,
+            labels=self.labels,
         )
 
 
@@ -136,7 +148,7 @@ class SuiteSettings:
         n: Number of seeds.
         order: Which seeds.
         layers: Taps of the victim to compare; None for the default.
-        generators: Names.
+        generators: Names; None for the usual ones.
         options: Generator name to its options.
         seed: Of all randomness.
         force: Whether a suite is made on which hardly a verdict can rest.
@@ -169,11 +181,12 @@ class SuiteSettings:
         key="layers",
         tables=("suite",),
     )
-    generators: Annotated[Sequence[str], MinLen(1)] = setting(
+    generators: Annotated[Sequence[str], MinLen(1)] | None = setting(
         "what makes the test cases",
         "-g",
         "--generator",
-        default=DEFAULT_GENERATORS,
+        default=None,
+        usual=f"{','.join(DEFAULT_GENERATORS)}; {' or '.join(ANSWERING_GENERATORS)} if the victim gives no gradients",
         group="suite",
         metavar="NAME,...",
         key="generators",

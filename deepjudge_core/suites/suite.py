@@ -1,7 +1,7 @@
 """The suite: test cases made from the victim, with the victim's own answers to them, as one file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import get_args
@@ -13,6 +13,8 @@ from deepjudge_core.components.values import Answers, CaseSet, Probes
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Json, Lines, Part, Share, parse, plain
+from deepjudge_core.models.model import InputSpec
+from deepjudge_core.suites.labels import LabelOrigin
 from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation, ObservationHeader
 from deepjudge_core.types import Array
@@ -80,6 +82,8 @@ class Suite:
             one range holds for all.
         moments: Mean and deviation of the training inputs, or of the seeds; None where nobody took them.
         probes: Inputs of the task as they come, on which it is tried what a model expects of them; None for none.
+        label_origin: Where the labels are from. If the victim says or chooses them, the accuracy of others says how
+            often they agree with it; if it says them, its own says nothing.
     """
 
     seed: int
@@ -95,11 +99,17 @@ class Suite:
     feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     moments: Moments | None = None
     probes: Probes | None = None
+    label_origin: LabelOrigin = "inputs"
 
     @cached_property
     def digest(self) -> str:
         """SHA-256, in hex, of all of it."""
         return _content(self).digest
+
+    @property
+    def input(self) -> InputSpec:
+        """What its cases are, as a model is told that does not say itself what it takes."""
+        return replace(self.victim.model.input, shape=self.cases.inputs.shape[1:])
 
     def rows(self, case_set: CaseSet) -> Array:
         """``(n,)`` bool: which cases belong to the set."""
@@ -132,6 +142,7 @@ class Suite:
             activations={layer: _fixed(values[rows]) for layer, values in observation.activations.items()},
             made_for={layer: _fixed(neurons) for layer, neurons in made_for.items()},
             seed_labels=seed_labels,
+            independent=observation.independent,
         )
 
 
@@ -179,6 +190,7 @@ class _SuiteHeader(Part, frozen=True):
     notes: Lines
     feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | UnsetType = UNSET  # where one holds for all
     moments: Moments | UnsetType = UNSET
+    labels: LabelOrigin | UnsetType = UNSET  # where they are not those of the inputs
 
 
 def _content(suite: Suite) -> storage.Content:
@@ -194,6 +206,7 @@ def _content(suite: Suite) -> storage.Content:
         feature_bounds=suite.feature_bounds or UNSET,
         # Not where nobody took them: so what was stored before has the digest that it had.
         moments=UNSET if suite.moments is None else suite.moments,
+        labels=UNSET if suite.label_origin == "inputs" else suite.label_origin,
     )
     arrays = {"inputs": suite.cases.inputs, "seed_indices": suite.seed_indices}
     arrays |= {column: getattr(suite.cases, column) for column in _COLUMNS}
@@ -217,6 +230,7 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         feature_bounds=None if header.feature_bounds is UNSET else header.feature_bounds,
         moments=header.moments or None,
         probes=Probes(arrays["probes.inputs"], arrays["probes.labels"]) if "probes.inputs" in arrays else None,
+        label_origin="inputs" if header.labels is UNSET else header.labels,
     )
 
 
@@ -295,6 +309,12 @@ def check_suite(suite: Suite, observation: Observation) -> None:
             f"{observation.model.name}: answers the suite {observation.suite[:12]}, expected this suite "
             f"{suite.digest[:12]}"
         )
+    if observation.independent != suite.victim.independent:
+        kinds = [
+            f"classes {'each by itself' if one else 'that exclude one another'}"
+            for one in (suite.victim.independent, observation.independent)
+        ]
+        raise FileFormatError(f"{observation.model.name}: expected probabilities of {kinds[0]}, found {kinds[1]}")
     # An observation is somebody else's file: its parts agree with one another, but do they with the suite?
     if observation.activations and set(observation.activations) != set(suite.layers):
         raise FileFormatError(

@@ -28,6 +28,7 @@ class View(Model):
         self.name, self.framework, self.digest = model.name, model.framework, model.digest
         self.access = model.access if access is None else access
         self.input, self.classes, self.layers = model.input, model.classes, model.layers
+        self.independent = model.independent
         self._model, self._rows, self._unit = model, rows, np.float32(unit)
 
     def predict(self, x: Array) -> Array:

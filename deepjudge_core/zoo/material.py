@@ -153,7 +153,7 @@ def _arranged(what: str, inputs: Inputs, architecture: Architecture, training: I
         arranged = arrangement(name, inputs.x.shape[1:], spec, training.layout)(inputs.x)
     except InputError as error:
         raise InputError(f"{what}: {error}") from None
-    return Rows(np.ascontiguousarray(arranged, np.float32), inputs.y)
+    return Rows(np.ascontiguousarray(arranged, np.float32), inputs.labels)
 
 
 def _text(classes: Sequence[int]) -> str:

@@ -7,6 +7,8 @@ from deepjudge_blackbox.fgsm import fgsm
 from deepjudge_blackbox.metrics import LN_2, akh, cka, jsd, robd, robd_reference, sac
 from deepjudge_blackbox.mistakes import mistakes
 from deepjudge_blackbox.pgd import pgd
+from deepjudge_blackbox.square import square
+from deepjudge_blackbox.substitutions import substitutions
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Generator, Metric
 from deepjudge_core.models.model import Access
@@ -14,10 +16,11 @@ from deepjudge_core.models.model import Access
 
 @hookimpl
 def deepjudge_generators() -> Iterable[Generator]:
-    """FGSM, PGD and the attack of Carlini and Wagner; what the victim gets wrong by itself."""
+    """Attacks by gradients; searches by answers alone; what the victim gets wrong by itself."""
     needs = Access.LABELS | Access.GRADIENTS
     return [
         *(Generator(f.__name__, makes="adversarial", needs=needs, generate=f) for f in (fgsm, pgd, cw)),
+        *(Generator(f.__name__, makes="adversarial", needs=Access.LABELS, generate=f) for f in (square, substitutions)),
         Generator("mistakes", makes="mistakes", needs=Access.LABELS, generate=mistakes),
     ]
 

@@ -52,15 +52,19 @@ def robd_reference(victim: Answers, suspect: Answers) -> float:
 def jsd(victim: Answers, suspect: Answers) -> float:
     """Jensen-Shannon divergence of the class probabilities, averaged over the cases, 0..ln 2 (nats, no square root).
 
-    Rows are scaled to sum to one in float64, since those of a float32 softmax do only nearly.
+    Rows are scaled to sum to one in float64, since those of a float32 softmax do only nearly. Where each class has a
+    probability of its own, it is the mean over the classes of the divergence of "likely" and "not likely".
 
     Raises:
         ValueError: When there is no case.
     """
     p, q = (_probabilities(answers).astype(np.float64) for answers in (victim, suspect))
-    p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
-    middle = (p + q) / 2
-    divergences = (scipy.special.rel_entr(p, middle) + scipy.special.rel_entr(q, middle)).sum(axis=1) / 2
+    if victim.independent:
+        p, q = p.clip(0, 1), q.clip(0, 1)
+        divergences = (_divergences(p, q) + _divergences(1 - p, 1 - q)).mean(axis=1)
+    else:
+        p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
+        divergences = _divergences(p, q).sum(axis=1)
     return float(np.clip(divergences.mean(), 0, LN_2))  # rounding can leave the range by 1e-17
 
 
@@ -104,6 +108,13 @@ def akh(victim: Answers, suspect: Answers) -> float:
         ValueError: When there is no case.
     """
     return float(np.mean(_probabilities(victim).argmax(axis=1) != _probabilities(suspect).argmax(axis=1)))
+
+
+def _divergences(p: Array, q: Array) -> Array:
+    # What each value adds to the Jensen-Shannon divergence.
+    middle = (p + q) / 2
+    parts: Array = (scipy.special.rel_entr(p, middle) + scipy.special.rel_entr(q, middle)) / 2
+    return parts
 
 
 def _robustness(answers: Answers) -> float:

@@ -197,9 +197,3 @@ def test_the_network_is_a_copy_of_itself_in_every_format(name: str, key: str, ga
     assert wrong == {}
     measured = measure(suite, observe(gallery.live(name, OTHER), suite), registry=gallery.registry)
     assert judge(measured, calibration, registry=gallery.registry).decision is Decision.INDEPENDENT
-
-
-def test_keras_3_says_that_it_does_not_read_attention_of_keras_2(gallery: Gallery) -> None:
-    need("keras2-h5")
-    with refused(ModelError, ".h5: ", "Attention"):
-        gallery.model("attention", "keras2-h5")

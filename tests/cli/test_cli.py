@@ -356,7 +356,8 @@ def test_input_layout(cli: Cli) -> None:
     first, last = (("--input-layout", f"channels_{place}") for place in ("first", "last"))
     cli.refuses(4, "wrong-inputs", "suite", *arguments, "-o", "s", facts=("victim.toy", "3x3x3"))
     assert cli("suite", *arguments, *training, *first, "-o", "s")[0] == 0
-    cli.refuses(4, "unusable-model", "observe", "s", "copy.toy", "-o", "o", facts=("copy.toy", "3x3x3"))
+    toys.save_model(Path("other.toy"), seed=5, shape=[3, 3, 3], knows=False)
+    cli.refuses(4, "unusable-model", "observe", "s", "other.toy", "-o", "o", facts=("other.toy", "3x3x3"))
     assert cli("observe", "s", "copy.toy", *first, "-o", "o")[0] == 0
     assert cli("observe", "s", "copy.toy", *last, "-o", "p")[0] == 0
     found = [load_observation(Path(path)).probabilities for path in ("o", "p")]

@@ -15,7 +15,7 @@ from refusals import expect_facts, refused
 
 from deepjudge_core import Access, Adapter, Generator, Metric, hookimpl, load_registry, open_model
 from deepjudge_core.cli.main import main
-from deepjudge_core.components.kinds import Rule
+from deepjudge_core.components.kinds import Format, Rule
 from deepjudge_core.errors import ModelError, PluginError, UsageError
 
 
@@ -250,6 +250,41 @@ def test_a_file_of_two_adapters_and_an_adapter_of_two_plugins(tmp_path: Path) ->
     (tmp_path / "m.free").write_text("{}")
     registry = toys.registry_of(toys=toys, other=adapter("toy", ".zip"), free=adapter("free", ".free"))
     assert open_model(tmp_path / "m.free", registry=registry).framework == "numpy"
+
+
+def test_of_an_ending_that_several_kinds_of_files_have_the_content_tells(tmp_path: Path) -> None:
+    def adapter(name: str, start: bytes) -> object:
+        def examine(path: Path) -> Format:
+            if not path.read_bytes().startswith(start):
+                raise ModelError(f"{path}: expected {start!r}")
+            return Format(name)
+
+        shared = {"shared_suffixes": (".bin",), "examine": examine, "folders": (("config.json", f"{name}.bin"),)}
+        return giving(
+            lambda: [
+                Adapter(name, (), lambda source: False, lambda source, **options: toys.make_model(name=name), **shared)
+            ],
+            "deepjudge_adapters",
+        )
+
+    registry = toys.registry_of(one=adapter("one", b"1"), two=adapter("two", b"12"))
+    for name, data in {"one": b"13", "both": b"12", "none": b"3"}.items():
+        (tmp_path / f"{name}.bin").write_bytes(data)
+    assert open_model(tmp_path / "one.bin", registry=registry).name == "one"
+    with refused(UsageError, "both.bin", "one and two", code="conflict"):
+        open_model(tmp_path / "both.bin", registry=registry)
+    with refused(UsageError, "none.bin", ".bin"):
+        open_model(tmp_path / "none.bin", registry=registry)
+    # The only one that might take it says what it is.
+    assert toys.registry_of(one=adapter("one", b"1")).adapters.of_file(tmp_path / "none.bin", "").name == "one"
+    assert [name for name in ("one", "both", "none") if registry.adapters.reads(tmp_path / f"{name}.bin")] == [
+        "one",
+        "both",
+    ]
+    # A folder of models is one, unless it has all that one consists of.
+    assert not registry.adapters.reads(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    assert open_model(tmp_path, registry=registry).name == "one"
 
 
 def test_open_model(tmp_path: Path) -> None:

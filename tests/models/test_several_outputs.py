@@ -71,7 +71,7 @@ def test_a_softmax_is_told_by_its_values() -> None:
 def test_a_process_may_say_anything_of_its_outputs() -> None:
     said = Outputs((FEATURES, LABEL, SCORES), 2, named=True)
     assert Outputs.from_json(said.to_json(), 100) == said
-    rows = [["a", "(n, 3)", 3, False]]
+    rows = [["a", "(n, 3)", 3, False, True]]
     hostile: list[Any] = [
         None,
         [],
@@ -81,14 +81,14 @@ def test_a_process_may_say_anything_of_its_outputs() -> None:
         {"all": rows, "place": -1, "named": False},
         {"all": rows, "place": "0", "named": False},
         {"all": rows * 200, "place": 0, "named": False},
-        {"all": [["a", "(n, 3)", 10**9, False]], "place": 0, "named": False},
-        {"all": [["a", "(n, 3)", "3", False]], "place": 0, "named": False},
-        {"all": [["a", "(n, 3)", 2.5, False]], "place": 0, "named": False},
-        {"all": [["a", "(n, 3)", None, False]], "place": 0, "named": False},
+        {"all": [["a", "(n, 3)", 10**9, False, True]], "place": 0, "named": False},
+        {"all": [["a", "(n, 3)", "3", False, True]], "place": 0, "named": False},
+        {"all": [["a", "(n, 3)", 2.5, False, True]], "place": 0, "named": False},
+        {"all": [["a", "(n, 3)", None, False, True]], "place": 0, "named": False},
         {"all": [["a", "(n, 3)", 3]], "place": 0, "named": False},
     ]
     for value in hostile:
         with pytest.raises(ValueError, match="outputs"):
             Outputs.from_json(value, 100)
-    shown = Outputs.from_json({"all": [["a\x1b[2J\nb", "(n, 3)", 3, False]], "place": 0, "named": False}, 100)
+    shown = Outputs.from_json({"all": [["a\x1b[2J\nb", "(n, 3)", 3, False, True]], "place": 0, "named": False}, 100)
     assert shown.all[0].name.isprintable()

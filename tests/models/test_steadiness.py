@@ -363,7 +363,7 @@ def nan_at_each_second(call: int, x: Array, outputs: list[Array]) -> list[Array]
         (lambda c, x, o: [*o[:-1], o[-1][0]], ()),
         (lambda c, x, o: [*o[:-1], np.float32(1)], ()),
         (lambda c, x, o: [*o[:-1], o[-1][:, :3]], ()),
-        (lambda c, x, o: [*o[:-1], o[-1][..., None]], ()),
+        (lambda c, x, o: [*o[:-1], np.stack([o[-1], o[-1]], axis=2)], ()),
         (lambda c, x, o: [*o[:-1], np.concatenate([o[-1], o[-1]], axis=1)], ()),
         (lambda c, x, o: [*o[:-1], o[-1] if len(x) > 1 else o[-1] * np.nan], ("probabilities", "NaN", "(bad-answer)")),
         (lambda c, x, o: [*o[:-1], o[-1] if len(x) > 1 else o[-1][:, :3]], ()),

@@ -15,6 +15,7 @@ from deepjudge_core import (
     Model,
     Preprocessing,
     QuerySettings,
+    Suite,
     build_suite,
     load_observation,
     load_suite,
@@ -23,6 +24,7 @@ from deepjudge_core import (
     save_suite,
     select_seeds,
 )
+from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import FileFormatError, InputError, ModelError, UsageError
 from deepjudge_core.files.documents import plain
 from deepjudge_core.testing import NumpyModel
@@ -49,6 +51,17 @@ def test_the_victim_answers_as_it_did() -> None:
     observation = observe(toys.make_model(), suite)
     np.testing.assert_array_equal(observation.probabilities, suite.victim.probabilities)
     np.testing.assert_array_equal(observation.activations["dense2"], suite.victim.activations["dense2"])
+
+
+def test_what_is_to_be_known_of_a_model_is_noted(registry: Registry) -> None:
+    model, victim = toys.make_model(3), toys.make_model()
+    model.notes = victim.notes = ("opened so",)
+    assert observe(model, toys.suite()).notes[0] == "opened so"
+    x, _ = toys.make_inputs(victim)
+    seeds = select_seeds(victim, x, victim.predict(x).argmax(axis=1), n=8, bounds=(0, 1), force=True)
+    options = {"fgsm": {"eps": 1.0}}
+    suite = build_suite(victim, seeds, ["fgsm"], options=options, force=True, registry=registry)
+    assert suite.notes[0] == "opened so"
 
 
 def test_saved_and_read(tmp_path: Path) -> None:
@@ -122,9 +135,11 @@ def test_a_cube_that_nothing_tells_how_to_read_needs_its_layout(tmp_path: Path) 
     assert suite.victim.model.input.layout == "channels_first"
     save_suite(tmp_path / "s", suite)
     suite = load_suite(tmp_path / "s")
-    with refused(ModelError, "--input-layout"):
-        observe(victim, suite)
+    with refused(ModelError, "--input-layout"):  # of which neither way shows in its answers
+        observe(toys.make_model(4, shape=(3, 3, 3), knows=False), suite)
     last = channels_last(victim)
+    for model, word in ((victim, "channels first"), (last, "channels last")):
+        assert any(word in note for note in observe(model, suite).notes)
     for model, layout in ((victim, "channels_first"), (last, "channels_last")):
         for preprocessing in (None, Preprocessing(mean=(0, 0, 0))):
             observation = observe(model, suite, QuerySettings(layout=layout, preprocessing=preprocessing))
@@ -134,6 +149,46 @@ def test_a_cube_that_nothing_tells_how_to_read_needs_its_layout(tmp_path: Path) 
     last.input = InputSpec((3, 3, 3), layout="channels_last")
     observation = observe(last, suite, QuerySettings(layout="channels_first"))
     np.testing.assert_allclose(observation.probabilities, suite.victim.probabilities, atol=1e-5)
+
+
+def suite_of(victim: NumpyModel) -> Suite:
+    seeds = select_seeds(victim, *toys.make_inputs(victim), n=40)
+    return build_suite(victim, seeds, ["shove"], options={"shove": {"eps": 1}}, force=True, registry=toys.registry())
+
+
+def rows_of(model: NumpyModel, order: tuple[int, ...], layout: Layout | None = None) -> NumpyModel:
+    # The same function of the values in a row, of pictures whose axes are in this order.
+    shape = tuple(int(axis or 0) for axis in model.input.shape)
+    places = np.arange(np.prod(shape)).reshape(shape).transpose(order).ravel()
+    (matrix, bias), *others = model.weights
+    flat = NumpyModel([(matrix[places], bias), *others], (len(places),), name="rows")
+    flat.input = InputSpec(flat.input.shape, layout=layout)
+    return flat
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4), (3, 4, 1), (3, 4)])
+def test_pictures_of_one_channel_go_in_rows_and_back(shape: tuple[int, ...]) -> None:
+    model = toys.make_model(shape=shape)
+    flat = rows_of(model, tuple(range(len(shape))))
+    suite = suite_of(model)
+    np.testing.assert_array_equal(observe(flat, suite).probabilities, suite.victim.probabilities)
+    rows = suite_of(flat)
+    assert rows.cases.inputs.ndim == 2
+    np.testing.assert_array_equal(observe(model, rows).probabilities, rows.victim.probabilities)
+
+
+@pytest.mark.parametrize(("order", "layout"), [((0, 1, 2), "channels_first"), ((1, 2, 0), "channels_last")])
+def test_the_order_of_several_channels_in_a_row_shows_in_the_answers(order: tuple[int, ...], layout: Layout) -> None:
+    model = toys.make_model(shape=(3, 4, 5), layout="channels_first")
+    suite = suite_of(model)
+    for flat in (rows_of(model, order), rows_of(model, order, layout)):
+        observation = observe(flat, suite)
+        assert observation.probabilities is not None
+        np.testing.assert_allclose(observation.probabilities, suite.victim.probabilities, atol=1e-6)
+        told = any(f"{layout.replace('_', ' ')}, as" in note for note in observation.notes)
+        assert (told, observation.model.input.layout) == (flat.input.layout is None, layout)
+    with refused(ModelError, "rows", "3x4x5", "--input-layout"):
+        observe(toys.make_model(shape=(60,), knows=False, name="rows"), suite)
 
 
 class Odd(toys.NumpyModel):
@@ -156,7 +211,7 @@ def fail(outputs: list[Array]) -> list[Array]:
     ("model", "code", "facts"),
     [
         (toys.make_model(shape=(13,)), "unusable-model", ("toy-0: ", "13", "12")),
-        (toys.make_model(shape=(12, 1)), "unusable-model", ("toy-0: ", "12x1", "found 12")),
+        (toys.make_model(shape=(6, 1)), "unusable-model", ("toy-0: ", "6x1", "found 12")),
         (Odd(fail), "unusable-model", ("odd: ", "(12,)", "shapes do")),
         (Odd(lambda outputs: [a * np.nan for a in outputs]), "bad-answer", ("odd: ", "NaN")),
         (

@@ -12,6 +12,8 @@ from deepjudge_blackbox.losses import Margin, cross_entropy
 from deepjudge_blackbox.mistakes import mistakes
 from deepjudge_blackbox.pgd import pgd
 from deepjudge_blackbox.radius import ENOUGH, RADII
+from deepjudge_blackbox.square import square
+from deepjudge_blackbox.substitutions import substitutions
 from deepjudge_whitebox.neuron_corners import ladder, neuron_corners, thresholds
 from refusals import expect_facts, refused
 from scipy.special import softmax
@@ -557,13 +559,13 @@ class Recorder:
         task = [total, 0]
         self.tasks.append(task)
 
-        def advance(units: int) -> None:
+        def advance(units: int, note: str = "") -> None:
             task[1] += units
 
         yield advance
 
 
-@pytest.mark.parametrize("generator", [pgd, cw, neuron_corners])
+@pytest.mark.parametrize("generator", [pgd, cw, neuron_corners, square, substitutions])
 def test_progress_comes_to_its_end(generator, task):
     recorder = Recorder()
     with progress.watched(recorder):
@@ -579,6 +581,8 @@ def test_what_the_plugins_register():
         "fgsm": (*adversarial, fgsm),
         "pgd": (*adversarial, pgd),
         "cw": (*adversarial, cw),
+        "square": ("adversarial", Access.LABELS, square),
+        "substitutions": ("adversarial", Access.LABELS, substitutions),
         "neuron-corners": ("corners", Access.LAYERS | Access.GRADIENTS, neuron_corners),
         "mistakes": ("mistakes", Access.LABELS, mistakes),
     }

@@ -180,7 +180,7 @@ def test_labels(save: Callable[..., Path]) -> None:
     with warnings.catch_warnings(action="error"):
         for wrong in (Y + 0.5, np.where(Y == 1, np.nan, Y), np.where(Y == 1, np.inf, Y), np.where(Y == 1, 1e30, Y)):
             refuses(save(x=X, y=wrong), "'y'")
-    refuses(save(x=X, y=np.eye(6)), "'y'", "(6, 6)")
+    refuses(save(x=X, y=2 * np.eye(6)), "'y'", "(6, 6)")
     refuses(save(x=X, y=np.int64(1)), "'y'", "()")
     refuses(save(x=X, y=Y[:5]), 6, 5)
 

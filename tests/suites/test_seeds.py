@@ -18,6 +18,7 @@ class Table:
     def __init__(self, rows: list[list[float]]) -> None:
         self.rows = np.array(rows, dtype=np.float32)
         self.__dict__ |= {"name": "table", "classes": self.rows.shape[1], "input": toys.make_model(shape=(2,)).input}
+        self.independent = None
 
     def predict(self, x: Array) -> Array:
         return self.rows[np.rint(x[:, 0] * 100).astype(int)]
@@ -86,7 +87,7 @@ def test_inputs_are_arranged_for_the_victim() -> None:
         ({"y": [-1, 0]}, InputError, ("table", "0..1", "-1..0")),
         ({"y": [1, 0]}, UnfitError, ("table", "2", "--scale")),
         ({"y": [0]}, InputError, ("(2, 2)", "(1,)")),
-        ({"y": [[0, 1], [1, 0]]}, InputError, ("(2, 2)",)),
+        ({"y": [[0, 1, 0], [1, 0, 0]]}, InputError, ("(2, 2)", "(2, 3)")),
         ({"x": np.zeros((0, 2)), "y": []}, InputError, ("inputs",)),
         ({"x": np.full((2, 2), 1.5)}, InputError, ("0..1", "1.5..1.5")),
         ({"x": np.full((2, 2), np.nan)}, InputError, ("0..1", "nan..nan")),

@@ -23,6 +23,8 @@ GENERATOR_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "cw": {"steps": 10, "searches": 2, "constant": 1.0},
     "neuron-corners": {"m": 1.2, "step": 0.05, "iterations": 30, "tries": 3, "per_neuron": 2},
     "mistakes": {},
+    "square": {"eps": 0.3, "queries": 40},
+    "substitutions": {"share": 0.3, "queries": 40},
 }
 
 

@@ -13,6 +13,7 @@ from deepjudge_core.components.options import Option, options_of
 from deepjudge_core.components.registry import Catalogue, Component
 from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.settings import Setting
+from deepjudge_core.suites.settings import DEFAULT_GENERATORS
 
 _WIDTH = 120
 _HEAD = """# What is audited, and how: deepjudge audit {file}
@@ -37,7 +38,7 @@ def example(table: Table, session: Session, schema: Path | None = None) -> str:
     for name in [*TITLES, *(name for name, entry in _tables(table) if entry.name not in TITLES)]:
         lines += ["", "", *_comment(TITLES.get(name, ""))]
         if name == "generators":
-            lines += _generators(table, session.registry.generators)
+            lines += _generators(session.registry.generators)
             continue
         part = table.keys[name.removesuffix("[]")]
         if isinstance(part, Table):
@@ -97,9 +98,8 @@ def _shown(declared: Setting) -> tuple[Any, bool]:
     return declared.default, True
 
 
-def _generators(table: Table, generators: Catalogue[Generator]) -> Iterator[str]:
-    declared = table.keys["generators"].setting
-    for place, name in enumerate(declared.default if declared else ()):
+def _generators(generators: Catalogue[Generator]) -> Iterator[str]:
+    for place, name in enumerate(DEFAULT_GENERATORS):
         if name in generators:
             yield from ["", f"[generators.{name}]"] if place else [f"[generators.{name}]"]
             yield from _options(generators[name])

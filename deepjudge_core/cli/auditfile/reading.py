@@ -27,8 +27,9 @@ from deepjudge_core.cli.plan import Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import options as component_options
 from deepjudge_core.components.registry import Adapters
-from deepjudge_core.errors import FileFormatError, ModelError, UsageError
+from deepjudge_core.errors import FileFormatError, ModelError, PluginError, UsageError
 from deepjudge_core.files.reading import is_shallow, open_regular
+from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.rules import check_options
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
@@ -36,7 +37,7 @@ from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
 from deepjudge_core.report.settings import ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import build, part_like, settings_of
-from deepjudge_core.suites.settings import InputSettings, SuiteSettings
+from deepjudge_core.suites.settings import DEFAULT_GENERATORS, InputSettings, SuiteSettings
 
 T = TypeVar("T")
 
@@ -191,7 +192,8 @@ class _Reading:
 
     def plan(self, values: Mapping[str, Any], folder: Path, output: Path | None, sealed: Path | None) -> Plan | None:
         """The plan that the values of the whole document make; None where there is any mistake."""
-        suite, judge = self._suite(values), self._judge(values)
+        suite = self._suite(values)
+        judge = self._judge(values, suite)
         confinement = self.attempt(("sandbox",), self._settings, Confinement, values)
         controls, suspects = (self._models(f"{name}[]", values.get(name, [])) for name in ("controls", "suspects"))
         if output is None and "output" not in self.document:
@@ -239,12 +241,21 @@ class _Reading:
             if self.attempt(at, Assignments().of_value, chosen) is not None and generator:
                 check = partial(component_options.resolve, name, generator.generate)
                 self._check_options(at, name, chosen, check)
-        # No table of a generator is as none at all: the usual ones.
-        more = {"generators": tuple(generators), "options": generators} if generators else {}
+        # No table of a generator, and the usual ones as the example has them, are as nothing said of generators.
+        usual = tuple(generators) == DEFAULT_GENERATORS and self._are_defaults(generators)
+        more = {"generators": tuple(generators), "options": generators} if generators and not usual else {}
         others = {name: value for name, value in values.items() if name != "generators"}
         return self._settings(SuiteSettings, others, **more)
 
-    def _judge(self, values: Mapping[str, Any]) -> Judge | None:
+    def _are_defaults(self, generators: Mapping[str, Mapping[str, Any]]) -> bool:
+        try:
+            plain = self.registry.generators.configure(generators, {})
+            said = self.registry.generators.configure(generators, generators)
+        except (UsageError, PluginError):  # which is said elsewhere
+            return False
+        return [one.options for one in plain] == [one.options for one in said]
+
+    def _judge(self, values: Mapping[str, Any], suite: SuiteSettings) -> Judge | None:
         settings = self._settings(JudgeSettings, values)
         metrics = self.attempt(("metrics",), self.registry.metrics.select, settings.metrics)
         rule = self.attempt(("rule", "name"), self.registry.rules.__getitem__, settings.rule)
@@ -255,7 +266,9 @@ class _Reading:
         self._check_options(("rule", "options"), settings.rule, settings.rule_options or {}, check)
         if len(self.mistakes) > before:
             return None
-        judge: Judge | None = self.attempt(("rule", "fdr"), Judge.of, settings, self.registry)
+        named = [self.registry.generators[name] for name in suite.generators or () if name in self.registry.generators]
+        offer = Offer({generator.makes for generator in named}) if named else None
+        judge: Judge | None = self.attempt(("rule", "fdr"), Judge.of, settings, self.registry, offer)
         return judge
 
     def _check_options(self, at: Keys, owner: str, chosen: Mapping[str, Any], check: _Check) -> None:
@@ -312,5 +325,5 @@ def _expand(path: str, adapters: Adapters) -> list[str]:
     return files
 
 
-def _opening(values: Mapping[str, Any], table: str) -> dict[str, str]:
+def _opening(values: Mapping[str, Any], table: str) -> dict[str, Any]:
     return build(OpeningSettings, options(OpeningSettings, values, table)).options

@@ -25,6 +25,7 @@ from deepjudge_core.cli.sources import (
     controls_of,
     expand,
     folder_to_write,
+    judge_of,
     load,
     spare,
     spare_folder,
@@ -32,7 +33,7 @@ from deepjudge_core.cli.sources import (
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, victim_input_setting
@@ -40,6 +41,7 @@ from deepjudge_core.report.audit_json import audit_report
 from deepjudge_core.report.settings import ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import Names, Setting, argument, part, setting
+from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
 from deepjudge_core.suites.suite import Suite
 
@@ -114,7 +116,8 @@ class AuditCommand(Command):
         return run_plan(self._plan(session), session)
 
     def _plan(self, session: Session) -> Plan:
-        judge, adapters = Judge.of(self.judging, session.registry), session.registry.adapters
+        offer = Offer(GeneratorChoice.of(self.suite, session.registry.generators).makes)
+        judge, adapters = judge_of(self.judging, session, offer), session.registry.adapters
         options = self.opening.options
         suspects = [Subject.of(file, query=self.query, options=options) for file in expand(self.suspects, adapters)]
         # What is said of the suspects' files is not true of the controls.

@@ -8,11 +8,11 @@ from deepjudge_core.bundles.signing import load_signer
 from deepjudge_core.bundles.timestamp import make_request
 from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.sources import begun
+from deepjudge_core.cli.sources import begun, judge_of
 from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
-from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.suite import load_suite
@@ -61,7 +61,8 @@ class CommitCommand(Command):
                 code="would-overwrite",
             )
         signer = load_signer(self.key) if self.key else None
-        suite, judge = load_suite(self.suite), Judge.of(self.judging, session.registry)
+        suite = load_suite(self.suite)
+        judge = judge_of(self.judging, session, Offer.of(suite))
         calibration = judge.load_calibration(self.calibration, suite) if self.calibration else None
         terms = Terms.of(suite.digest, calibration, judge)
         data = dump_commitment(terms, self.suite, self.calibration, signer)

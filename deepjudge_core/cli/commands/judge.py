@@ -14,11 +14,12 @@ from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import seal, status_of
 from deepjudge_core.cli.sealing import BundleSession, committed
-from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write, spare
+from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write, judge_of, spare
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
@@ -77,7 +78,7 @@ class JudgeCommand(Command):
         """Judge the suspects, show the report and write it."""
         session, forms = begun(self.confinement), exports.checked(self.forms, self.output, self.json)
         suite = load_suite(self.suite)
-        judge = Judge.of(self.judging, session.registry)
+        judge = judge_of(self.judging, session, Offer.of(suite))
         stored = self.calibration
         calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
         files = expand(self.suspects, session.registry.adapters)

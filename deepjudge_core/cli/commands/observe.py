@@ -39,7 +39,7 @@ class ObserveCommand(Command):
         """Ask the model and store its answers."""
         suite = load_suite(self.suite)
         subject = ModelFile(self.model, self.opening.options, query=self.query)
-        with subject.opened(suite.victim.model.input, begun(self.confinement)) as model:
+        with subject.opened(suite.input, begun(self.confinement)) as model:
             observation = observe(model, suite, subject.query)
         save_observation(self.output, observation)
         display.show_observation(display.console(), observation)

@@ -12,11 +12,12 @@ from rich.text import Text
 from deepjudge_core.auditing.power import CONFIDENCE, PowerEstimate, Share, ZooModelResult, estimate_power
 from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.sources import begun, folder_to_write
+from deepjudge_core.cli.sources import begun, folder_to_write, judge_of
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components.values import Decision
 from deepjudge_core.files import storage
-from deepjudge_core.judging.judge import GROUPS, Judge
+from deepjudge_core.judging.fitting import Offer
+from deepjudge_core.judging.judge import GROUPS
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.report.audit_json import dump
 from deepjudge_core.report.power_json import power_report
@@ -46,10 +47,11 @@ class PowerCommand(Command):
         """Judge the zoo, show what an audit sees of it and write that."""
         session, folder = begun(self.confinement), folder_to_write(self.output)
         files = exports.checked(self.forms)
+        suite = load_suite(self.suite)
         power = estimate_power(
-            load_suite(self.suite),
+            suite,
             load_zoo(self.zoo),
-            Judge.of(self.judging, session.registry),
+            judge_of(self.judging, session, Offer.of(suite)),
             match=self.calibration.match,
             far=self.calibration.far,
             observations=folder / "observations",

@@ -9,6 +9,7 @@ from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun, load
 from deepjudge_core.cli.status import NO_COPY
+from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting, victim_input_setting
 from deepjudge_core.sandbox.policy import Confinement
@@ -48,4 +49,7 @@ class SuiteCommand(Command):
         suite = make_suite(victim, load(replace(self.inputs, layout=self.layout)), self.suite, session=session)
         save_suite(self.output, suite)
         display.show_suite(display.console(), suite)
+        _, note = fitting_metrics(session.registry.metrics, None, Offer.of(suite))
+        if note:
+            display.say(display.console(), f"metrics     {note}")
         return NO_COPY

@@ -78,7 +78,7 @@ class ZooCommand(Command):
         if preprocessing is not None:
             asked = Prepared.of(model, preprocessing, training.x.shape[1:], hull(training.bounds), training.layout)
         asked, chosen = output_by_labels(
-            asked, training.x, training.y, layout=training.layout, model_layout=self.layout
+            asked, training.x, training.labels, layout=training.layout, model_layout=self.layout
         )
         if chosen and asked.outputs:
             display.say(out, f"outputs     {chosen}")

@@ -57,6 +57,16 @@ _NAMED = 10  # suspects whose names fit beside their marks
 _LONGEST_LABEL = 22
 _MANY = 25  # verdicts that a reader scrolls past
 _UNKNOWN = "unknown stratum"
+_ACCURACY = (
+    "Accuracy is that on the inputs offered as seeds for the victim, and on the seeds, which the victim classifies "
+    "correctly, for suspects."
+)
+_ORIGINS = {
+    "victim": "Nobody knows the classes of the inputs: the labels are the victim's own answers. Accuracy says how "
+    "often a model agrees with it on the seeds.",
+    "several": "Inputs have several classes, of which the victim's likeliest is the label. Accuracy says how often "
+    "that is a right one of the inputs offered as seeds, and for suspects, how often they find the same one likeliest.",
+}
 
 
 def audit_page(report: AuditReport) -> Page:
@@ -155,10 +165,7 @@ def _compared(report: AuditReport) -> Section:
             },
             tall=True,
         ),
-        Paragraph(
-            "Accuracy is that on the inputs offered as seeds for the victim, and on the seeds, which the victim "
-            "classifies correctly, for suspects."
-        ),
+        Paragraph(_ORIGINS[report.suite.labels] if report.suite.labels else _ACCURACY),
         Table("How they were compared", ["what", "as recorded"], [[text(what), cell] for what, cell in facts]),
         Paragraph("Test cases were made from the victim by:"),
         Bullets(generators),

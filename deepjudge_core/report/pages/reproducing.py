@@ -46,7 +46,12 @@ def _digests(report: AuditReport) -> Iterator[str]:
 def _make(report: AnyReport) -> Iterator[str]:
     suite = report.suite
     words = ["suite", _path(report.victim.path), "--inputs", "INPUTS.npz", "-n", str(suite.cases.clean)]
-    words += ["--bounds", _bounds(suite), *_prepared(report)]
+    words += [
+        "--bounds",
+        _bounds(suite),
+        *(["--labels", "victim"] if suite.labels == "victim" else []),
+        *_prepared(report),
+    ]
     words += ["--generator", ",".join(_named(generator.name) for generator in suite.generators)]
     for generator in suite.generators:
         words += _options("--option", generator.options, f"{_named(generator.name)}.")

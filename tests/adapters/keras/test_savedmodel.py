@@ -295,6 +295,57 @@ def test_the_signature_is_the_one_for_serving_or_the_only_one(tmp_path: Path) ->
     expect_refused(several, "serving_default", "score, train")
 
 
+class Served(tf.Module):  # type: ignore[misc]
+    """A model that may be called with numbers, and is served with records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = tf.Variable(weights(4, 3))
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def __call__(self, x: Any, training: bool = False) -> Any:
+        return tf.nn.relu(x) @ self.table + (100.0 if training else 0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="records")], autograph=False)  # type: ignore[untyped-decorator]
+    def records(self, records: Any) -> Any:
+        parsed = tf.io.parse_example(records, {"x": tf.io.FixedLenFeature((4,), tf.float32)})
+        return {"scores": self(parsed["x"])}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, name="x")], autograph=False)  # type: ignore[untyped-decorator]
+    def numbers(self, x: Any) -> Any:
+        return {"scores": self(x) * 2.0}
+
+
+def test_what_is_served_with_records_is_asked_with_numbers(tmp_path: Path) -> None:
+    served, x = Served(), np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    expected = np.maximum(x, 0) @ served.table.numpy()
+    both = {"serving_default": served.records, "raw": served.numbers}
+    tf.saved_model.save(served, tmp_path / "both", signatures=both)
+    by_signature = open_model(tmp_path / "both")
+    np.testing.assert_allclose(by_signature.forward(x, None)[0], 2 * expected, atol=1e-5)
+    [note] = by_signature.notes
+    expect_facts(note, "serving_default", "raw")
+    for training in (True, False):
+        served(tf.constant(x), training=training)  # so that it is saved with what it can be called with
+    tf.saved_model.save(served, tmp_path / "one", signatures={"serving_default": served.records})
+    called = open_model(tmp_path / "one")
+    np.testing.assert_allclose(called.forward(x, None)[0], expected, atol=1e-5)
+    [note] = called.notes
+    expect_facts(note, "serving_default")
+    assert open_model(module(tmp_path, serving_default=lambda x: {"y": x @ weights(4, 2)})).notes == ()
+
+
+def test_what_takes_records_alone_is_refused_with_its_signatures(tmp_path: Path) -> None:
+    table, spec = weights(1, 3), tf.TensorSpec([None], tf.string, name="records")
+
+    def scores(records: Any) -> Any:
+        return {"y": tf.cast(tf.strings.length(records), tf.float32)[:, None] @ table}
+
+    traced = tf.function(scores, input_signature=[spec], autograph=False).get_concrete_function()
+    tf.saved_model.save(tf.Module(), tmp_path / "m", signatures={"serving_default": traced, "more": traced})
+    expect_refused(tmp_path / "m", "serving_default (records: string (None,))", "more (records: string (None,))")
+
+
 def test_the_scores_are_chosen_by_what_they_are(tmp_path: Path) -> None:
     table = weights(4, 3)
 
@@ -310,7 +361,7 @@ def test_the_scores_are_chosen_by_what_they_are(tmp_path: Path) -> None:
 def test_other_inputs_and_outputs_are_refused(tmp_path: Path) -> None:
     table, spec = weights(4, 3), tf.TensorSpec((None, 4), name="x")
     two = save(lambda x, y: {"z": (x + y) @ table}, tmp_path / "two", spec, tf.TensorSpec((None, 4), name="y"))
-    expect_refused(two, "serving_default", "2: x, y")
+    expect_refused(two, "serving_default", "2: x: float32 (None, 4), y: float32 (None, 4)")
     none = save(lambda: {"z": table}, tmp_path / "none")
     expect_refused(none, "serving_default", "none")
     words = tf.TensorSpec((None, 4), tf.string)
@@ -318,8 +369,8 @@ def test_other_inputs_and_outputs_are_refused(tmp_path: Path) -> None:
     expect_refused(text, "(n, ...)", "string (None, 4)")
     row = save(lambda x: {"z": x[None] @ table}, tmp_path / "row", tf.TensorSpec((4,)))
     expect_refused(row, "(n, ...)", "float32 (4,)")
-    deep = save(lambda x: {"z": x[:, None] @ table}, tmp_path / "deep", spec)
-    expect_refused(deep, "(n, classes)", "float32 (3, 1, 3)")
+    deep = save(lambda x: {"z": tf.stack([x, x], 1) @ table}, tmp_path / "deep", spec)
+    expect_refused(deep, "(n, classes)", "float32 (3, 2, 3)")
 
 
 def test_a_fixed_batch_is_padded_and_an_open_axis_stays_open(tmp_path: Path) -> None:
@@ -496,7 +547,7 @@ def test_a_marked_folder_is_one_model(tmp_path: Path) -> None:
 
 def test_folders_are_names_in_a_tuple() -> None:
     (adapter,) = deepjudge_keras.deepjudge_adapters()
-    assert adapter.folders == ("saved_model.pb",)
+    assert adapter.folders == ("saved_model.pb", "model.json")
     with refused(PluginError, "a: ", "folders", "'model.pb'"):
         type(adapter)("a", suffixes=(), accepts=bool, open=open_model, folders="model.pb")  # type: ignore[arg-type]
 

@@ -898,12 +898,12 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         (perceptron(shape=("n",)), ("input (n, ...)", "1 axes")),
         (perceptron(outputs=()), ("output (n, classes)", "none")),
         (
-            proto([node("ReduceMax", "x", "y", axes=[1], keepdims=0)], {}),
-            ("output (n, classes)", "n = 2", "y (2,)"),
+            proto([node("ReduceMax", "x", "y", axes=[0], keepdims=0)], {}),
+            ("output (n, classes)", "n = 2", "y (4,)"),
         ),
         (
-            proto([node("Cast", "x", "y", to=1)], {}, dtype=TensorProto.INT64),
-            ("input", "float32, float16, float64, uint8", "int64"),
+            proto([node("Cast", "x", "y", to=1)], {}, dtype=TensorProto.BOOL),
+            ("input", "float32, float16, float64, uint8, int32, int64", "bool"),
         ),
         (
             proto([node("Nonsense", "x", "y")], {}),

@@ -1,10 +1,13 @@
 """State dicts, with the network that the user's own code makes."""
 
+import argparse
 import errno
 import hashlib
+import json
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import safetensors.torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from deepjudge_core import InputSpec, Model, open_model  # noqa: E402
+from deepjudge_core.components.registry import Registry  # noqa: E402
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError  # noqa: E402
 from deepjudge_core.testing import check_model  # noqa: E402
 
@@ -163,6 +167,149 @@ def test_prefixes(tmp_path: Path, live: Model) -> None:
     np.testing.assert_array_equal(model.predict(inputs(3)), live.predict(inputs(3)))
 
 
+def prefixed(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+OWN, AVERAGES = torch_module(1).state_dict(), torch_module(2).state_dict()
+STEPS = {"state": {0: {"exp_avg": torch.zeros(3), "step": torch.tensor(9.0)}}, "param_groups": [{"lr": 0.1}]}
+WRITTEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "DeiT": ({"model": OWN, "args": argparse.Namespace(lr=0.1, data="x"), "scaler": {"scale": 65536.0}}, ()),
+    "cifar scripts": ({"net": prefixed("module.", OWN), "acc": 93.1, "epoch": 17}, ()),
+    "torchvision's references": ({"model": OWN, "optimizer": STEPS, "lr_scheduler": {"last_epoch": 3}, "epoch": 2}, ()),
+    "Lightning": (
+        {
+            "state_dict": prefixed("model.", OWN) | {"loss.weight": torch.ones(5)},
+            "optimizer_states": [STEPS],
+            "global_step": 100,
+            "pytorch-lightning_version": "2.5.0",
+        },
+        ("'state_dict/model.*'", "loss.weight"),
+    ),
+    "Lightning, compiled, of several processes": ({"state_dict": prefixed("net._orig_mod.module.", OWN)}, ()),
+    "timm": (
+        {"arch": "net", "state_dict": OWN, "state_dict_ema": prefixed("module.", AVERAGES), "optimizer": STEPS},
+        ("'state_dict'", "'state_dict_ema/module.*'"),
+    ),
+    "averages in the module itself": (
+        {"state_dict": prefixed("model.", OWN) | prefixed("model_ema.module.", AVERAGES)},
+        ("'state_dict/model.*'", "'state_dict/model_ema.module.*'"),
+    ),
+    "averages in a callback": (
+        {"state_dict": prefixed("model.", OWN), "callbacks": {"EMA": {"decay": 0.9, "ema_state_dict": AVERAGES}}},
+        ("'state_dict/model.*'", "'callbacks/EMA/ema_state_dict'"),
+    ),
+    "the same twice": ({"model": OWN, "best_model": dict(OWN)}, ()),
+    "averages alone": ({"ema": OWN, "epoch": 3}, ("averages of 'ema'",)),
+    "a mean of the last": (prefixed("module.", OWN) | {"n_averaged": torch.tensor(7)}, ("n_averaged",)),
+    "numbers among the weights": (OWN | {"epoch": 3, "accuracy": 0.93}, ()),
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+@pytest.mark.parametrize("suffix", [".ckpt", ".pth.tar"])
+def test_what_training_code_writes(case: str, suffix: str, tmp_path: Path, live: Model) -> None:
+    content, facts = WRITTEN[case]
+    model = open_model(save(tmp_path, suffix, content), arch="user.nets:Shaped")
+    same(model, live)
+    if facts:
+        expect_facts("; ".join(model.notes), *facts)
+    else:
+        assert model.notes == ()
+
+
+def sharded(folder: Path, suffix: str, state: dict[str, Any]) -> Path:
+    """As Hugging Face's libraries write weights that are too large for one file."""
+    stem, names = f"model{suffix}"[: -len(suffix)], list(state)
+    halves = {f"{stem}-0000{i + 1}-of-00002{suffix}": names[i::2] for i in range(2)}
+    for file, part in halves.items():
+        weights = {name: state[name].contiguous() for name in part}
+        if suffix == ".safetensors":
+            safetensors.torch.save_file(weights, folder / file)
+        else:
+            torch.save(weights, folder / file)
+    index = folder / f"{stem}{suffix}.index.json"
+    where = {name: file for file, part in halves.items() for name in part}
+    index.write_text(json.dumps({"metadata": {"total_size": 4}, "weight_map": where}))
+    return index
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_weights_in_several_files(suffix: str, tmp_path: Path, live: Model, registry: Registry) -> None:
+    (tmp_path / "m").mkdir()
+    index = sharded(tmp_path / "m", suffix, prefixed("net.", OWN))
+    model = open_model(index, arch="user.nets:Shaped")
+    same(model, live)
+    assert len(model.files) == 3
+    # In a folder of models it is one.
+    save(tmp_path / "m", ".pt")
+    assert registry.adapters.in_folder(tmp_path / "m") == [index, tmp_path / "m" / "weights.pt"]
+
+
+def change_index(index: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(index.read_text())
+    change(content["weight_map"])
+    index.write_text(json.dumps(content))
+
+
+def missing_file(index: Path) -> None:
+    (index.parent / "model-00002-of-00002.safetensors").unlink()
+
+
+def swapped(index: Path) -> None:
+    one, two = sorted(index.parent.glob("*.safetensors"))
+    first = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(first)
+
+
+def pickled(index: Path) -> None:
+    torch.save(Whole(), index.parent / "model-00002-of-00002.safetensors")
+
+
+def many(index: Path) -> None:
+    change_index(index, lambda names: names.update({str(i): f"{i}.safetensors" for i in range(2000)}))
+
+
+SHARDS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
+    "a file that leads out": (
+        lambda index: change_index(index, lambda names: names.update({"x": "../secret.safetensors"})),
+        ("'../secret.safetensors'",),
+    ),
+    "a whole path": (
+        lambda index: change_index(index, lambda names: names.update({"x": "/etc/secret.safetensors"})),
+        ("'/etc/secret.safetensors'",),
+    ),
+    "a file of another kind": (
+        lambda index: change_index(index, lambda names: names.update({"x": "secret.pkl"})),
+        (".safetensors", "'secret.pkl'"),
+    ),
+    "a number": (lambda index: change_index(index, lambda names: names.update({"x": 3})), ("weight_map",)),
+    "none": (lambda index: change_index(index, dict.clear), ("1000", "found 0")),
+    "too many": (many, ("1000", "found 2002")),
+    "no index": (lambda index: index.write_text("[]"), ("object",)),
+    "no JSON": (lambda index: index.write_text("{"), ("index",)),
+    "a missing file": (missing_file, (os.strerror(errno.ENOENT),)),
+    "files of one another": (swapped, ("model-00001-of-00002.safetensors", "conv1.bias")),
+    "a pickle": (pickled, ("safetensors", "torch.save")),
+}
+
+
+@pytest.mark.parametrize("case", SHARDS)
+def test_an_index_that_does_not_fit(case: str, tmp_path: Path) -> None:
+    make, facts = SHARDS[case]
+    index = sharded(tmp_path, ".safetensors", OWN)
+    make(index)
+    with refused(ModelError, f"{index}: ", *facts):
+        open_model(index, arch="user.nets:Shaped")
+
+
+def test_of_several_networks_none_is_taken(tmp_path: Path) -> None:
+    path = save(tmp_path, ".pt", {"student": OWN, "expert": AVERAGES})
+    with refused(ModelError, path, "'student'", "'expert'"):
+        open_path(path)
+
+
 def test_a_factory_may_give_the_same_module_twice(tmp_path: Path, live: Model) -> None:
     first = open_path(save(tmp_path, ".pt"), "user.nets:shared")
     open_path(save(tmp_path, ".pth", torch_module(2).state_dict()), "user.nets:shared")
@@ -210,10 +357,10 @@ def test_bad_files_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str
     cases = {name: facts for name, (_, facts) in bad.items()} | {
         "whole.pt": ("state dict", "more than weights", "Whole"),
         "list.pt": ("state dict", "list"),
-        "other.pt": ("state_dict, model, model_state_dict", "epoch (int), model (int)"),
+        "other.pt": ("epoch (int), model (int)",),
         "nothing.pt": ("nothing",),
         "sparse.pt": ("state dict", torch.__version__),
-        "folder.pt": (os.strerror(errno.EISDIR),),
+        "folder.pt": ("config.json",),
         "missing.pt": (os.strerror(errno.ENOENT),),
     }
     for name, facts in cases.items():

@@ -529,12 +529,12 @@ def test_several_inputs_and_other_outputs_are_refused() -> None:
 
     class Square(nn.Module):
         def forward(self, x):
-            return [x[:, None], x.sum(1)]
+            return [x[:, None] * x[:, :, None], x.sum()]
 
     x, y = torch.zeros(3, 4), torch.ones(3, 4)
     with refused(ModelError, "2: x, y"):
         ADAPTER.open(torch.export.export(Two(), (x, y)))
-    with refused(ModelError, "(n, classes)", "(n, 1, 4), (n)"):
+    with refused(ModelError, "(n, classes)", "(n, 4, 4), ()"):
         ADAPTER.open(Square(), input_shape=(4,))
 
 
@@ -549,10 +549,6 @@ def bad_files(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     with zipfile.ZipFile(folder / "zip.pt2", "w") as archive:
         archive.writestr("a/b.txt", "hello")
     yield "zip", ("zip",)
-    torch.save(make(Mlp).state_dict(), folder / "pickle.pt2")
-    yield "pickle", ("torch.save", "TorchScript")
-    torch.save(make(Mlp).state_dict(), folder / "old.pt2", _use_new_zipfile_serialization=False)
-    yield "old", ("format",)
     with zipfile.ZipFile(folder / "good.pt2") as archive, zipfile.ZipFile(folder / "damaged.pt2", "w") as damaged:
         for item in archive.infolist():
             data = archive.read(item)
@@ -563,8 +559,6 @@ def bad_files(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
             if not item.filename.endswith("weight_0"):
                 lacking.writestr(item.filename, archive.read(item))
     yield "lacking", (torch.__version__,)
-    (folder / "folder.pt2").mkdir()
-    yield "folder", (os.strerror(errno.EISDIR),)
     yield "missing", (os.strerror(errno.ENOENT),)
 
 

@@ -7,12 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from refusals import refused
 
 torch = pytest.importorskip("torch", reason="PyTorch models need PyTorch")
 
-from deepjudge_core.components.opening import open_model  # noqa: E402
+from networks import formats, runtimes  # noqa: E402
+from networks.architectures import ARCHITECTURES  # noqa: E402
+
+from deepjudge_core import Access  # noqa: E402
+from deepjudge_core.components.opening import open_model, open_network  # noqa: E402
 from deepjudge_core.errors import ModelError  # noqa: E402
 
 Change = Callable[[dict[str, bytes]], None]
@@ -154,3 +159,82 @@ def test_a_program_that_opens_a_file_of_old_torch_is_refused(honest: Path, tmp_p
 
     with refused(ModelError, "torch.export"):
         open_model(rewritten(honest, tmp_path / "old.pt2", old))
+
+
+# ---- processors that this machine does not have
+
+
+class Placed(torch.nn.Module):
+    """Makes tensors of its own where its input is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = torch.nn.Linear(6, 4)
+        self.register_buffer("mean", torch.arange(6.0))
+
+    def forward(self, x: Any) -> Any:
+        x = (x - self.mean) * torch.tensor(0.5, device=x.device)
+        return torch.relu(self.dense(x)) + torch.arange(4, device=x.device, dtype=x.dtype)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has one")
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_what_was_exported_on_a_gpu_runs_on_the_cpu(kind: str, tmp_path: Path) -> None:
+    module, plain = Placed().eval(), tmp_path / "cpu.pt2"
+    rows = ({0: torch.export.Dim("rows", min=1)},)
+    torch.export.save(torch.export.export(module, (torch.zeros(2, 6),), dynamic_shapes=rows), plain)
+
+    def move(entries: dict[str, bytes]) -> None:
+        # As files from there have it: in descriptions of tensors, arguments of operations, and sample inputs.
+        place = f'"type": "{kind}", "index": 1'.encode()
+        for name, data in entries.items():
+            if name.endswith(".json"):
+                entries[name] = data.replace(b'"type": "cpu", "index": null', place)
+        inputs = entry(entries, "sample_inputs/model.pt")
+        entries[inputs] = moved(entries[inputs], kind)
+
+    path = rewritten(plain, tmp_path / "gpu.pt2", move)
+    with pytest.raises(Exception, match="not compiled with"):
+        torch.export.load(path)
+    model, x = open_model(path), np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    expected = torch.softmax(module(torch.from_numpy(x)), 1).detach().numpy()
+    np.testing.assert_allclose(model.predict(x), expected, rtol=0, atol=1e-6)
+    assert (str(model.device), list(model.layers.values())) == ("cpu", [4, 4])
+    same = open_model(plain)
+    np.testing.assert_array_equal(
+        model.gradient(x, lambda scores, rows: scores), same.gradient(x, lambda scores, rows: scores)
+    )
+
+
+def moved(data: bytes, kind: str) -> bytes:
+    """A file of torch.save whose tensors were on another processor."""
+    entries = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as before, zipfile.ZipFile(entries, "w") as after:
+        for name in before.namelist():
+            content, place = before.read(name), f"{kind}:1".encode()
+            # A short text of the pickle: its length stands before it.
+            after.writestr(name, content.replace(b"X\x03\0\0\0cpu", b"X%b\0\0\0%b" % (bytes([len(place)]), place)))
+    assert entries.getvalue() != data
+    return entries.getvalue()
+
+
+# ---- integers of PT2E
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_integers_of_pt2e(dynamic: bool, tmp_path: Path) -> None:
+    pytest.importorskip("torchao", reason="PT2E is torchao's: pip install torchao")
+    path = formats.pt2e("conv2d", 21, tmp_path / "m", dynamic=dynamic)
+    model, real = open_model(path), open_model(formats.pt2("conv2d", 21, tmp_path / "real"))
+    x = ARCHITECTURES["conv2d"].inputs(200)
+    expected = runtimes.answers(path, "conv2d", 21, x, model.classes)
+    # Of a scale of its own for each batch, in batches of the same size.
+    np.testing.assert_allclose(model.predict(x), expected, rtol=0, atol=1e-5)
+    assert list(model.layers.values()) == list(real.layers.values())
+    assert np.mean(model.predict(x).argmax(1) == real.predict(x).argmax(1)) >= 0.9
+    assert Access.LAYERS in model.access
+    assert Access.GRADIENTS not in model.access
+    with refused(ModelError, f"{path}: ", "quantised", "dequantize_per_tensor"):
+        model.gradient(x[:2], lambda scores, rows: scores)
+    with refused(ModelError, f"{path}: ", "quantised"):
+        open_network(path)

@@ -314,7 +314,7 @@ class Pathological(nn.Module):
 def refusals() -> Iterator[tuple[Any, tuple[str, ...]]]:
     yield lambda m, x: m.linear(m.relu(x) if x.sum() > 0 else m.tanh(x)), ("other activation modules",)
     yield lambda m, x: m.linear(torch.dropout(m.relu(x), 0.5, True)), ("other outputs", "second time")
-    yield lambda m, x: m.linear(x)[:, None], ("(n, classes)", "(n, 1, 3)")
+    yield lambda m, x: m.linear(x)[:, None].repeat(1, 2, 1), ("(n, classes)", "(n, 2, 3)")
     yield lambda m, x: m.linear(x[:, :3]), ("RuntimeError: ",)
 
 

@@ -120,6 +120,9 @@ def script() -> bytes:
         ("m.pt", lambda: safetensors.torch.save(state()), Format("safetensors", runs_code=False)),
         ("m.pt2", program, Format("torch.export")),
         ("m.pt", program, Format("torch.export")),
+        ("m.pt2", lambda: saved(state()), Format("PyTorch state dict", runs_code=False)),
+        ("pytorch_model.bin", lambda: saved(state()), Format("PyTorch state dict", runs_code=False)),
+        ("m.torchscript", program, Format("torch.export")),
     ],
 )
 def test_what_torch_writes_is_told(name: str, make: Callable[[], bytes], expected: Format, tmp_path: Path) -> None:
@@ -182,7 +185,6 @@ REFUSED: dict[str, tuple[str, Callable[[Path], bytes], tuple[str, ...]]] = {
     "nothing": ("m.pt", lambda marker: b"", ("empty",)),
     "text": ("m.pt", lambda marker: b"import os\n", ("another format",)),
     "onnx": ("m.pt", lambda marker: b"\x08\x08\x12\x07pytorch:\x02\n\0", ("another format",)),
-    "state dict as program": ("m.pt2", lambda marker: saved(state()), ("torch.export", "torch.save")),
     "program as weights": (
         "m.safetensors",
         lambda marker: program(),

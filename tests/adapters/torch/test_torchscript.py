@@ -225,7 +225,7 @@ class Two(nn.Module):
 
 class Square(nn.Module):
     def forward(self, x):
-        return x[:, None]
+        return x[:, None] * x[:, :, None]
 
 
 def test_bad_scripts_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -241,7 +241,7 @@ def test_bad_scripts_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[s
         ("good", None, ("input_shape=(1, 28, 28)",)),
         ("good", (3, 9), ("(3, 9)", "RuntimeError: ")),
         ("two", (3,), ("2: x, y",)),
-        ("square", (3,), ("(n, classes)", "(n, 1, 3)")),
+        ("square", (3,), ("(n, classes)", "(n, 3, 3)")),
         ("cut", SHAPE, ("truncated",)),
         ("damaged", SHAPE, ("TorchScript", torch.__version__)),
     ]

@@ -6,15 +6,16 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not installed: pip insta
 pytest.importorskip("keras", reason="Keras is not installed: pip install 'deepjudge[tensorflow]'")
 
 from hostile.ground import JudgedModel, needs_landlock, needs_seccomp, rename
-from hostile.layers import FILES, FOLDERS, HANGING
+from hostile.layers import FILES, FOLDERS, HANGING, SCRIPTS
 
-CASES = FILES | FOLDERS
+CASES = FILES | FOLDERS | SCRIPTS
 LIMITS = ("--memory", "1GiB", "--timeout", "600")
 # One of a kind: what looks at files is the same with Landlock and without.
 ALONE = {
     "Lambda": FILES["Lambda"],
     "an honest folder": rename(FOLDERS["an honest folder"], "needs-sandbox"),
     "an honest file of HDF5": FILES["an honest file of HDF5"],
+    "an honest script": rename(SCRIPTS["an honest script"], "needs-sandbox"),
 }
 
 

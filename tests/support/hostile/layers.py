@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+from networks import tfjs
 
 from hostile.ground import CLASSES, FEATURES, SECRET, Case, Place
 from hostile.plain import ESCAPES
@@ -138,6 +139,104 @@ FILES = {
     "NaN in weights": Case("m.h5", with_arrays(spoilt), "bad-answer", "NaN"),
     "an honest file": Case("m.keras", lambda place: place.path.write_bytes(honest(".keras"))),
     "an honest file of HDF5": Case("m.h5", lambda place: place.path.write_bytes(honest(".h5"))),
+}
+
+
+# ---- TensorFlow.js
+
+
+def layered(change: Callable[[Config, Place], object] = lambda content, place: None) -> Callable[[Place], object]:
+    """An honest layers model and its shard, but for what ``model.json`` says."""
+
+    def make(place: Place) -> None:
+        place.canary.write_bytes(SECRET)
+        rng, width = np.random.default_rng(0), 6
+        shapes = {"hidden": (FEATURES, width), "last": (width, CLASSES)}
+        listed = [{"class_name": "InputLayer", "config": {"batch_input_shape": [None, FEATURES], "name": "x"}}]
+        listed += [
+            {"class_name": "Dense", "config": {"name": name, "units": shape[1]}} for name, shape in shapes.items()
+        ]
+        tables = []
+        for name, (rows, columns) in shapes.items():
+            tables += [(f"{name}/kernel", rng.normal(size=(rows, columns)).astype("f4"))]
+            tables += [(f"{name}/bias", np.zeros(columns, "f4"))]
+        topology = {"class_name": "Sequential", "config": {"name": "m", "layers": listed}, "keras_version": "2.15.0"}
+        path = tfjs.write_parts(place.path.parent / "written", topology, tables)
+        content = json.loads(path.read_text())
+        change(content, place)
+        place.path.write_text(json.dumps(content))
+        shard = place.path.with_name(SHARD)
+        if not os.path.lexists(shard):
+            path.with_name(SHARD).rename(shard)
+
+    return make
+
+
+SHARD = "group1-shard1of1.bin"
+
+
+def from_elsewhere(content: Config, place: Place) -> None:
+    content["weightsManifest"][0]["paths"] = [os.path.relpath(place.canary, place.path.parent)]
+
+
+def from_the_root(content: Config, place: Place) -> None:
+    content["weightsManifest"][0]["paths"] = [str(place.canary)]
+
+
+def linked_shard(content: Config, place: Place) -> None:
+    place.path.with_name(SHARD).symlink_to(place.canary)
+
+
+def cut(content: Config, place: Place) -> None:
+    place.path.with_name(SHARD).write_bytes(b"\0" * 7)
+
+
+def vast_weight(content: Config, place: Place) -> None:
+    content["weightsManifest"][0]["weights"][0]["shape"] = [2**30, 2**30]
+
+
+def vast_layer(content: Config, place: Place) -> None:
+    content["modelTopology"]["config"]["layers"][1]["config"]["units"] = 2**40
+
+
+def shard_often(content: Config, place: Place) -> None:
+    content["weightsManifest"][0]["paths"] *= 2**16
+
+
+def own_layer(kind: str, **config: Any) -> Callable[[Config, Place], object]:
+    return lambda content, place: content["modelTopology"]["config"]["layers"].append(
+        {"class_name": kind, "config": {"name": "own", **config}}
+    )
+
+
+def in_a_circle(content: Config, place: Place) -> None:
+    config = content["modelTopology"]["config"]
+    for entry, before in zip(config["layers"], (None, "last", "hidden"), strict=True):
+        entry["name"] = entry["config"]["name"]
+        entry["inbound_nodes"] = [[[before, 0, 0, {}]]] if before else []
+    content["modelTopology"]["class_name"] = "Model"
+    config |= {"input_layers": [["x", 0, 0]], "output_layers": [["last", 0, 0]]}
+
+
+def of_operations(content: Config, place: Place) -> None:
+    content |= {"format": "graph-model", "modelTopology": {"node": [{"op": "ReadFile"}]}}
+
+
+SCRIPTS = {
+    "a shard elsewhere": Case("m.json", layered(from_elsewhere), "wrong-format", "the name of a file beside it"),
+    "a shard from the root": Case("m.json", layered(from_the_root), "wrong-format", "the name of a file beside it"),
+    "a shard that is a link": Case("m.json", layered(linked_shard), "not-a-file", "a symbolic link"),
+    "a shard that is cut": Case("m.json", layered(cut), "cannot-open", "bytes of weights"),
+    "a weight without end": Case("m.json", layered(vast_weight), "cannot-open", "bytes of weights"),
+    "a layer without end": Case("m.json", layered(vast_layer), "cannot-open", "its layers have "),
+    "a shard without end": Case("m.json", layered(shard_often), "wrong-format", "twice"),
+    "Lambda in JavaScript": Case(
+        "m.json", layered(own_layer("Lambda", function=["x"])), "cannot-open", "a Lambda layer"
+    ),
+    "somebody's layer": Case("m.json", layered(own_layer("Mine")), "cannot-open", "it holds 'Mine'"),
+    "layers in a circle": Case("m.json", layered(in_a_circle), "cannot-open", "Functional"),
+    "a graph of operations": Case("m.json", layered(of_operations), "cannot-open", "a graph model"),
+    "an honest script": Case("m.json", layered()),
 }
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import pickle
 import socket
@@ -144,6 +145,34 @@ def saved_model(change: Callable[[Path, Place], object]) -> Callable[[Place], ob
     return make
 
 
+def hub_folder(change: Callable[[Path, Place], object] = lambda folder, place: None, **settings: Any) -> Any:
+    """A folder of a classifier as transformers writes it, and something else in it."""
+
+    def make(place: Place) -> None:
+        place.path.mkdir()
+        config = {"model_type": "vit", "architectures": ["ViTForImageClassification"]} | settings
+        (place.path / "config.json").write_text(json.dumps(config))
+        (place.path / "model.safetensors").write_bytes(WEIGHTS)
+        change(place.path, place)
+
+    return make
+
+
+def own_code(folder: Path, place: Place) -> None:
+    (folder / "modeling.py").write_text(f"import os; os.mkdir({str(place.marker)!r})")
+
+
+def linked_weights(folder: Path, place: Place) -> None:
+    place.canary.write_bytes(b"secret")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(place.canary)
+
+
+def index(**files: str) -> Callable[[Place], object]:
+    """An index of weights, of which some lie in these files."""
+    return lambda place: place.path.write_text(json.dumps({"weight_map": files}))
+
+
 def linked_variables(folder: Path, place: Place) -> None:
     place.canary.write_bytes(b"secret")
     (folder / "variables" / "variables.index").symlink_to(place.canary)
@@ -187,6 +216,10 @@ FILES = {
     "array of objects": Case("m.pt", array_of_objects, "wrong-format", f"{NOT_TORCH}another format"),
     "arrays of objects": Case("m.pth", arrays_of_objects, "wrong-format", NOT_TORCH),
     "joblib": Case("m.pt", joblib, "wrong-format", f"{NOT_TORCH}a compressed file"),
+    "pickle called a checkpoint": Case("m.ckpt", pickled(2), "wrong-format", f"{NOT_TORCH}{PICKLE}"),
+    "pickle called weights": Case("pytorch_model.bin", pickled(4), "wrong-format", f"{NOT_TORCH}{PICKLE}"),
+    "tar called a checkpoint": Case("m.pth.tar", tarred, "wrong-format", f"{NOT_TORCH}a tar archive"),
+    "a pipe called weights": Case("m.bin", lambda place: os.mkfifo(place.path), "not-a-file", "found a pipe"),
     "tar": Case("m.pt", tarred, "wrong-format", f"{NOT_TORCH}a tar archive"),
     "torch.package": Case("m.pt", packaged, "wrong-format", "a file of torch.package, which holds code"),
     "torch.package called a program": Case("m.pt2", packaged, "wrong-format", "which holds code"),
@@ -196,7 +229,9 @@ FILES = {
         for suffix, words, kinds in (
             (".onnx", NOT_ONNX, ("HDF5", "Keras", "safetensors", "state dict", "text", "program", "nothing")),
             (".pt", NOT_TORCH, ("ONNX", "HDF5", "Keras", "text", "program", "nothing")),
-            (".pt2", "expected a torch.export file, found ", ("ONNX", "state dict", "Keras")),
+            (".pt2", NOT_TORCH, ("ONNX", "HDF5", "Keras")),
+            (".bin", NOT_TORCH, ("ONNX", "HDF5", "text", "nothing")),
+            (".ckpt", NOT_TORCH, ("Keras", "nothing")),
             (".safetensors", "expected a file of safetensors, found ", ("ONNX", "HDF5", "state dict")),
             (".keras", NOT_KERAS, ("ONNX", "HDF5", "safetensors", "state dict", "program", "nothing")),
             (".h5", NOT_KERAS, ("ONNX", "Keras", "safetensors", "state dict", "text", "nothing")),
@@ -254,6 +289,43 @@ FILES = {
     "a name that turns": Case("\u202etp.xnno\u2066.onnx", write(b"GIF89a" + bytes(99)), "wrong-format", "another"),
     "a name of markup": Case("[red]<b>&x[.keras", write(b"GIF89a" + bytes(99)), "wrong-format", "no zip archive"),
     "a name that is no text": Case("\udcff\udc9b.onnx", write(b"GIF89a" + bytes(99)), "wrong-format", "another"),
+    "code of its own in a folder": Case(
+        "m", hub_folder(own_code, auto_map={"AutoModel": "modeling.Net"}), "wrong-format", "found code of its own"
+    ),
+    "code of its own in a part of a folder": Case(
+        "m",
+        hub_folder(own_code, vision_config={"auto_map": {"AutoConfig": "o/r--modeling.Net"}}),
+        "wrong-format",
+        "code",
+    ),
+    "operations from elsewhere in a folder": Case(
+        "m", hub_folder(kernel_config={"Linear": "o/r"}), "wrong-format", "operations of its own"
+    ),
+    "another model in a folder": Case(
+        "m", hub_folder(backbone="/etc/model", use_pretrained_backbone=True), "wrong-format", "another model"
+    ),
+    "a huge folder": Case("m", hub_folder(num_hidden_layers=10**12), "wrong-format", "'num_hidden_layers'"),
+    "a folder without its kind": Case("m", hub_folder(model_type=3), "wrong-format", "no model_type"),
+    "a folder of arrays without end": Case(
+        "m",
+        hub_folder(lambda folder, place: (folder / "config.json").write_text("[" * 10**6)),
+        "wrong-format",
+        "config.json",
+    ),
+    "linked weights in a folder": Case("m", hub_folder(linked_weights), "not-a-file", "found a symbolic link"),
+    "an index that leads out": Case(
+        "model.safetensors.index.json", index(x="../../secret/canary.safetensors"), "wrong-format", "'../../secret"
+    ),
+    "an index of a whole path": Case("model.safetensors.index.json", index(x="/etc/passwd"), "wrong-format", "'/etc/"),
+    "an index of pickles": Case("model.safetensors.index.json", index(x="x.pkl"), "wrong-format", "'x.pkl'"),
+    "an index of many files": Case(
+        "model.safetensors.index.json",
+        index(**{f"x{number}": f"{number}.safetensors" for number in range(2000)}),
+        "wrong-format",
+        "found 2000",
+    ),
+    "an index of nothing": Case("pytorch_model.bin.index.json", write(b"{}"), "wrong-format", "weight_map"),
+    "a truncated index": Case("pytorch_model.bin.index.json", write(b'{"weight_map": {'), "wrong-format", "index"),
     "a pipe in a SavedModel": Case(
         "m", saved_model(lambda folder, place: os.mkfifo(folder / "variables" / "x")), "not-a-file", "found a pipe"
     ),

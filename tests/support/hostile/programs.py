@@ -4,6 +4,7 @@ import functools
 import io
 import itertools
 import json
+import os
 import pickle
 import warnings
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -75,6 +77,40 @@ def cyclic(place: Place) -> None:
     place.path.write_bytes(saved(found))
 
 
+def beside(place: Place) -> Path:
+    """The file that an index names."""
+    return place.path.with_name(place.path.name.replace(".index.json", "").replace(".", "-00001-of-00002.", 1))
+
+
+def sharded(make: Callable[[Place], object]) -> Callable[[Place], object]:
+    """An index of two files, of which the first is made so."""
+
+    def make_all(place: Place) -> None:
+        first = beside(place)
+        second = first.with_name(first.name.replace("00001-of", "00002-of"))
+        where = {"dense.weight": first.name, "dense.bias": second.name}
+        place.path.write_text(json.dumps({"weight_map": where}))
+        bias = {"dense.bias": torch.zeros(CLASSES)}
+        second.write_bytes(saved(bias) if second.suffix == ".bin" else safetensors.torch.save(bias))
+        make(place)
+
+    return make_all
+
+
+def honest_shard(place: Place) -> None:
+    beside(place).write_bytes(saved({"dense.weight": state()["dense.weight"]}))
+
+
+def linked(place: Place) -> None:
+    place.canary.write_bytes(SECRET)
+    beside(place).symlink_to(place.canary)
+
+
+def hard_linked(place: Place) -> None:
+    place.canary.write_bytes(SECRET)
+    beside(place).hardlink_to(place.canary)
+
+
 MORE = "found one that holds more than weights, or a damaged one"
 DENSE = "expected a state dict of dense tensors, found "
 
@@ -98,6 +134,36 @@ STATES = {
         "",
     ),
     "other weights": Case("m.safetensors", lambda place: place.path.write_bytes(WEIGHTS), "cannot-open", "missing"),
+    "an index of files that are not there": Case(
+        "model.safetensors.index.json", sharded(lambda place: None), "cannot-open", ""
+    ),
+    "an index of a link": Case("model.safetensors.index.json", sharded(linked), "not-a-file", "found a symbolic link"),
+    "an index of a hard link": Case(
+        "model.safetensors.index.json", sharded(hard_linked), "not-a-file", "found a hard link"
+    ),
+    "an index of a pipe": Case(
+        "model.safetensors.index.json", sharded(lambda place: os.mkfifo(beside(place))), "not-a-file", "found a pipe"
+    ),
+    "an index of a payload": Case(
+        "pytorch_model.bin.index.json",
+        sharded(lambda place: beside(place).write_bytes(saved({"dense.weight": Payload(place.marker)}))),
+        "cannot-open",
+        MORE,
+    ),
+    "an index of other weights": Case(
+        "model.safetensors.index.json",
+        sharded(lambda place: beside(place).write_bytes(WEIGHTS + bytes(4))),
+        "cannot-open",
+        "",
+    ),
+    "honest weights in two files": Case("pytorch_model.bin.index.json", sharded(honest_shard)),
+    "honest weights beside their averages": Case(
+        "m.ckpt",
+        lambda place: place.path.write_bytes(
+            saved({"net": state(), "ema": state(**{"dense.bias": torch.ones(CLASSES)})})
+        ),
+        words="not the averages of 'ema'",
+    ),
     "honest weights": Case("m.pt", weights()),
     "honest weights, in the old way": Case("m.pth", weights(True)),
 }

@@ -35,9 +35,17 @@ _ONCE = (
 )
 # TensorFlow's converter, which then takes the ranges from the inputs that it is given.
 _RANGES = (r"Statistics for quantized inputs were expected", UserWarning)
+DYNAMO = (_TREES, _FLAT, *_ONCE)
+# torchao is imported with what this machine has not, and takes the place of what torch had.
+_TORCHAO = ((r".*", DeprecationWarning), (r".*", UserWarning), (r".*", FutureWarning))
 
 Build = Callable[[str, int, Path], Any]
 """Makes a source of an architecture and a seed; the path is a free name without a suffix."""
+
+
+def nothing(name: str, seed: int, path: Path) -> Any:
+    """Of formats that hold none of these architectures."""
+    raise NotImplementedError
 
 
 # PyTorch
@@ -58,10 +66,33 @@ def unexportable(name: str, seed: int, path: Path) -> Any:
 def pt2(name: str, seed: int, path: Path) -> Path:
     import torch
 
-    rows = ({0: torch.export.Dim("rows")},)
     file = path.with_suffix(".pt2")
+    torch.export.save(_exported(live(name, seed, path), name), file)
+    return file
+
+
+def _exported(module: Any, name: str) -> Any:
+    import torch
+
     with silenced(_FLAT):
-        torch.export.save(torch.export.export(live(name, seed, path), (_example(name, 2),), dynamic_shapes=rows), file)
+        return torch.export.export(module, (_example(name, 2),), dynamic_shapes=({0: torch.export.Dim("rows")},))
+
+
+def pt2e(name: str, seed: int, path: Path, *, dynamic: bool = False) -> Path:
+    """Of 8-bit integers, by torchao's quantiser for processors of x86."""
+    import torch
+
+    with silenced(*_TORCHAO):
+        from torchao.quantization.pt2e import quantize_pt2e
+        from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+        quantiser = x86.X86InductorQuantizer()
+        quantiser.set_global(x86.get_default_x86_inductor_quantization_config(is_dynamic=dynamic))
+        module = quantize_pt2e.prepare_pt2e(_exported(live(name, seed, path), name).module(), quantiser)
+        module(torch.from_numpy(ARCHITECTURES[name].inputs(32)))
+        module = quantize_pt2e.convert_pt2e(module)
+        file = path.with_suffix(".pt2")
+        torch.export.save(_exported(module, name), file)
     return file
 
 
@@ -112,7 +143,7 @@ def _dynamo(module: Any, example: Any, path: Path, **options: Any) -> Path:
 
     file = path.with_suffix(".onnx")
     rows = ({0: torch.export.Dim("rows")},)
-    with silenced(_TREES, _FLAT, *_ONCE):
+    with silenced(*DYNAMO):
         torch.onnx.export(module, (example,), file, dynamo=True, dynamic_shapes=rows, verbose=False, **options)
     return file
 
@@ -165,7 +196,22 @@ def from_keras(name: str, seed: int, path: Path, **options: Any) -> Path:
     return file
 
 
-def from_sklearn(name: str, seed: int, path: Path) -> Path:
+def scores_in_a_map(name: str, seed: int, path: Path) -> Path:
+    """By PyTorch's old exporter, its scores as a map of one pixel."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    file = old(name, seed, path)
+    model = onnx.load(file)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
+    model.graph.node.append(helper.make_node("Unsqueeze", ["z", "axes"], ["map"]))
+    del model.graph.output[:]
+    model.graph.output.append(onnx.ValueInfoProto(name="map"))
+    onnx.save(model, file)
+    return file
+
+
+def from_sklearn(name: str, seed: int, path: Path, *, zipmap: bool = False) -> Path:
     """A classifier of scikit-learn, by skl2onnx."""
     from skl2onnx import to_onnx
     from sklearn.neural_network import MLPClassifier
@@ -178,7 +224,7 @@ def from_sklearn(name: str, seed: int, path: Path) -> Path:
     network.coefs_ = [state[f"dense{i}.weight"].T for i in (1, 2, 3)]
     network.intercepts_ = [state[f"dense{i}.bias"] for i in (1, 2, 3)]
     file = path.with_suffix(".onnx")
-    file.write_bytes(to_onnx(network, x[:1], options={"zipmap": False}).SerializeToString())
+    file.write_bytes(to_onnx(network, x[:1], options={"zipmap": zipmap}).SerializeToString())
     return file
 
 
@@ -256,6 +302,13 @@ def keras2_file(name: str, seed: int, path: Path) -> Path:
     with silenced((r"You are saving your model as an HDF5 file", UserWarning)):
         keras_networks.keras2(name, seed).save(file)
     return file
+
+
+def tfjs_layers(name: str, seed: int, path: Path) -> Path:
+    """As TensorFlow.js's converter writes a model of Keras 2: a file, and another one beside it, in a folder."""
+    from networks import keras_networks, tfjs
+
+    return tfjs.write(keras_networks.keras2(name, seed), path)
 
 
 def exported(name: str, seed: int, path: Path) -> Path:

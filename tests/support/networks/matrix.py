@@ -58,11 +58,17 @@ _BRANCHES = {"attention": "A list of layers has no branches."}
 _PERCEPTRON = dict.fromkeys(
     ("conv1d", "conv2d", "LSTM", "GRU", "attention"), "scikit-learn's classifiers are dense networks."
 )
-_KERAS_2 = {"attention": "Keras 3 does not read the attention layer of Keras 2; the error says so."}
+_TRANSFORMERS = dict.fromkeys(
+    ARCHITECTURES,
+    "Networks of transformers' own: one of them, its `.pt2` and its ONNX are below 1e-4 from one another in all six "
+    "metrics (`tests/adapters/torch/test_huggingface.py`).",
+)
 _GRU = {"GRU": "TensorFlow's converter does not quantise the loop that it makes of a GRU."}
 _PADDLE = dict.fromkeys(
     ("LSTM", "GRU", "attention"), "PaddlePaddle is too large for the tests, which write its files of these alone."
 )
+_TFJS = {"attention": "TensorFlow.js has no attention layer."}
+_FLAT = dict.fromkeys(("dense", "LSTM", "GRU", "attention"), "Networks of convolutions end so.")
 _QOPERATOR = frozenset({"conv1d", "conv2d", "dense"})
 
 FORMS = {
@@ -71,10 +77,12 @@ FORMS = {
         "live `torch.nn.Module` that `torch.export` cannot export", formats.unexportable, _TORCH, shape=True
     ),
     "torch-pt2": Form("`torch.export`, `.pt2`", formats.pt2, _TORCH),
+    "torch-pt2e": Form("`torch.export` of int8: PT2E", formats.pt2e, (*_TORCH, "torchao"), None, gradients=False),
     "torch-traced": Form("TorchScript, traced", formats.traced, _TORCH, shape=True),
     "torch-scripted": Form("TorchScript, scripted", formats.scripted, _TORCH, shape=True),
     "torch-pth": Form("state dict, `.pth`", formats.state_dict, _TORCH, shape=True, arch=True),
     "torch-safetensors": Form("state dict, `.safetensors`", formats.safetensors, _TORCH, shape=True, arch=True),
+    "torch-huggingface": Form("Hugging Face folder", formats.nothing, (*_TORCH, "transformers"), without=_TRANSFORMERS),
     "onnx-dynamo": Form("ONNX by PyTorch's exporter", formats.dynamo, _ONNX),
     "onnx-old": Form("ONNX by PyTorch's old exporter", formats.old, _ONNX),
     "onnx-11": Form("ONNX of opset 11", functools.partial(formats.old, opset_version=11), _ONNX),
@@ -83,6 +91,13 @@ FORMS = {
     "onnx-sklearn": Form(
         "ONNX by skl2onnx", formats.from_sklearn, (*_ONNX, "sklearn", "skl2onnx"), without=_PERCEPTRON
     ),
+    "onnx-zipmap": Form(
+        "ONNX by skl2onnx, with dictionaries of probabilities (`ZipMap`)",
+        functools.partial(formats.from_sklearn, zipmap=True),
+        (*_ONNX, "sklearn", "skl2onnx"),
+        without=_PERCEPTRON,
+    ),
+    "onnx-map": Form("ONNX whose scores are `(n, classes, 1, 1)`", formats.scores_in_a_map, _ONNX, without=_FLAT),
     "onnx-fused": Form("ONNX, fused by ONNX Runtime", formats.optimised, _ONNX),
     "onnx-float16": Form("ONNX of float16", formats.half, _ONNX, bound=1e-2),
     "onnx-converted-float16": Form(
@@ -110,7 +125,8 @@ FORMS = {
     "keras-subclassed": Form("live `keras.Model`, a class of its own", formats.subclassed, _KERAS),
     "keras-file": Form("Keras, `.keras`", functools.partial(formats.keras_file, suffix=".keras"), _KERAS),
     "keras-h5": Form("Keras 3, `.h5`", functools.partial(formats.keras_file, suffix=".h5"), _KERAS),
-    "keras2-h5": Form("Keras 2, `.h5`", formats.keras2_file, (*_KERAS, "tf_keras"), without=_KERAS_2),
+    "keras2-h5": Form("Keras 2, `.h5`", formats.keras2_file, (*_KERAS, "tf_keras")),
+    "tfjs": Form("TensorFlow.js, layers model", formats.tfjs_layers, (*_KERAS, "tf_keras"), without=_TFJS),
     "keras-saved": Form("SavedModel by Keras", formats.exported, _KERAS),
     "tf-saved": Form("SavedModel of a plain signature", formats.signature, _KERAS),
     "tf-frozen": Form("TensorFlow, frozen graph", formats.frozen, (*_KERAS, *_OPENVINO), gradients=False),

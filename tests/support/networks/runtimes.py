@@ -49,6 +49,10 @@ def _of_path(path: Path, name: str, seed: int, x: np.ndarray) -> list[Any]:
         from networks import torch_networks
 
         return _of_live(torch_networks.module(name, seed), x)
+    if path.suffix == ".json":  # TensorFlow.js runs in browsers: what its file was written from
+        from networks import keras_networks
+
+        return [np.asarray(keras_networks.keras2(name, seed)(x, training=False))]
     return by_suffix[path.suffix](path, x)
 
 
@@ -58,11 +62,19 @@ def _onnx(path: Path, x: np.ndarray) -> list[Any]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     [given] = session.get_inputs()
     dtype = np.float16 if given.type == "tensor(float16)" else np.float32
-    return list(session.run(None, {given.name: x.astype(dtype)}))
+    return [_without_map(value) for value in session.run(None, {given.name: x.astype(dtype)})]
+
+
+def _without_map(value: Any) -> Any:
+    # Of a row of probabilities in a dictionary, or of scores in a map of one pixel, the row.
+    if isinstance(value, list):
+        return np.array([list(row.values()) for row in value])
+    return value[:, :, 0, 0] if value.ndim == 4 else value
 
 
 def _pt2(path: Path, x: np.ndarray) -> list[Any]:
     import torch
+    import torch.ao.quantization.fx._decomposed  # what PT2E quantises with
 
     with torch.no_grad():
         return [torch.export.load(path).module()(torch.from_numpy(x)).numpy()]

@@ -1,0 +1,34 @@
+"""Reads what strangers write in JSON."""
+
+import json
+from typing import Any
+
+from deepjudge_core.errors import ModelError
+
+LENGTH = 2**23
+"""Characters that a text may have; the configurations of great models have some hundred thousand."""
+
+_DEPTH = 100
+
+
+def parse(text: str | bytes) -> Any:
+    """What a text holds, which is neither long nor deep.
+
+    Raises:
+        ModelError: When it is something else.
+    """
+    if len(text) > LENGTH:
+        raise ModelError(f"its configuration has more than {LENGTH} characters")
+    try:
+        content = json.loads(text)
+        _expect_depth(content, 0)
+    except (ValueError, RecursionError) as error:
+        raise ModelError("its configuration is not JSON, or nested without end") from error
+    return content
+
+
+def _expect_depth(node: Any, depth: int) -> None:
+    if depth > _DEPTH:
+        raise ModelError(f"its configuration is nested more than {_DEPTH} deep")
+    for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _expect_depth(item, depth + 1)

@@ -1,0 +1,125 @@
+"""Folders as Hugging Face's libraries write them: a configuration, and weights. Knows no torch and no transformers."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deepjudge_core.components.kinds import Format
+from deepjudge_core.errors import DeepJudgeError, ModelError
+from deepjudge_core.files.reading import read_json
+
+CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
+# In the order in which transformers looks for them.
+WEIGHTS = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
+
+FOLDERS = tuple((CONFIG, weights) for weights in WEIGHTS)
+"""The names of files that make a folder one model."""
+
+# Far above the sizes and numbers of parts that networks have.
+_LARGEST = 10**8
+_REFUSED = {
+    "auto_map": "code of its own (auto_map)",
+    "custom_pipelines": "code of its own (custom_pipelines)",
+    "quantization_config": "quantised weights",
+    "compression_config": "compressed weights",
+    "kernel_config": "operations of its own (kernel_config)",
+    "fusion_config": "operations of its own (fusion_config)",
+    "transformers_weights": "weights of another name (transformers_weights)",
+    "distributed_config": "parts in several processes",
+    "use_pretrained_backbone": "a backbone of another model",
+    "backbone": "a backbone of another model",
+}
+# What they say is for others: how it is run, which is not the file's choice, and where it came from.
+_PASSED_OVER = ("attn_implementation", "experts_implementation", "name_or_path", "torchscript")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a folder holds.
+
+    Attributes:
+        path: Of the folder.
+        kind: Of network, as ``model_type`` says it.
+        config: All else that its configuration says, without what is not its own choice.
+        weights: The file of the weights, or the index of several.
+    """
+
+    path: Path
+    kind: str
+    config: Mapping[str, Any]
+    weights: Path
+
+
+def examine_folder(path: Path) -> Format:
+    """Say whether a stranger's folder holds a network of transformers' own.
+
+    Raises:
+        ModelError: When it does not, or asks for more than that.
+    """
+    read_folder(path, str(path))
+    # Its configuration chooses among all that transformers does.
+    return Format("Hugging Face folder", runs_code=True)
+
+
+def read_folder(path: Path, name: str) -> Contents:
+    """The configuration of a folder, and where its weights are.
+
+    Args:
+        name: What to call it.
+
+    Raises:
+        ModelError: When there is none, or it asks for more than a network of transformers' own.
+    """
+    expected = f"{name}: expected a Hugging Face folder"
+    weights = next((path / file for file in WEIGHTS if (path / file).is_file()), None)
+    if weights is None:
+        raise ModelError(f"{expected} with {CONFIG} and one of {', '.join(WEIGHTS)}, found none of these")
+    config = read_settings(path / CONFIG, name)
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise ModelError(f"{expected}, found no model_type in its {CONFIG}")
+    for key, value in _entries(config):
+        if key in _REFUSED and value:
+            raise ModelError(f"{expected} of a network that transformers has, found {_REFUSED[key]}")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ModelError(f"{expected}, found {key[:60]!r} = {value} in its {CONFIG}")
+    own = {key: _own(value) for key, value in config.items() if _is_own(key)}
+    return Contents(path, config["model_type"], own, weights)
+
+
+def read_settings(path: Path, name: str) -> Any:
+    """The values in a JSON file of a folder, which messages call ``name``.
+
+    Raises:
+        ModelError: When it cannot be read.
+    """
+    try:
+        return read_json(path, path.name)
+    except DeepJudgeError as error:
+        raise ModelError(str(error).replace(str(path), f"{name}: {path.name}")) from error
+
+
+def _is_own(key: str) -> bool:
+    return key != "model_type" and not key.startswith("_") and key not in _PASSED_OVER
+
+
+def _own(value: Any) -> Any:
+    # Of the parts of a network as well, which keep their kinds.
+    if isinstance(value, dict):
+        return {key: _own(part) for key, part in value.items() if key == "model_type" or _is_own(key)}
+    return value
+
+
+def _entries(value: Any) -> Iterator[tuple[str, Any]]:
+    stack = [value]
+    while stack:
+        current = stack.pop()
+        if isinstance(current, dict):
+            yield from current.items()
+            stack.extend(current.values())
+        elif isinstance(current, list):
+            yield from (("", part) for part in current)
+            stack.extend(current)
