@@ -10,8 +10,8 @@ import numpy as np
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
-from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax
-from deepjudge_core.models.places import find_place, find_unflattened, reduce
+from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax, row_width
+from deepjudge_core.models.places import find_place, find_scores, find_unflattened, reduce
 from deepjudge_core.models.taps import Op, Place, Tap, find_taps, input_layout
 from deepjudge_core.types import Array
 
@@ -177,7 +177,9 @@ class GraphModel(BatchedModel):
         places: dict[str, Place | None] = {}
         for tap, *of_tap in zip(taps, *shapes, strict=True):
             place = None
-            if tap.unflattened:
+            if tap is taps[-1] and len(of_tap[0]) != 2:
+                place = find_scores(of_tap, rows)
+            elif tap.unflattened:
                 wide = [np.shape(self._run([tap.unflattened], x)[0]) for x in self._samples]
                 place = find_unflattened(of_tap, wide, rows, tap.channel)
             channel = tap.channel if not tap.unflattened else -1 % len(of_tap[0])
@@ -193,9 +195,10 @@ class GraphModel(BatchedModel):
 
 def _output(name: str, values: Sequence[Any], rows: Sequence[int]) -> Output:
     # What it is by what the model gave for inputs of some numbers of rows.
-    first, widths = values[0], {value.shape[1:] for value in values}
-    by_rows = all(value.ndim == 2 and len(value) == n for value, n in zip(values, rows, strict=True))
-    if by_rows and len(widths) == 1 and first.dtype.kind == "f":
-        return Output(name, f"(n, {first.shape[1]})", first.shape[1], all(map(is_softmax, values)))
+    first, shapes = values[0], {value.shape[1:] for value in values}
+    by_rows = all(value.shape[:1] == (n,) for value, n in zip(values, rows, strict=True))
+    if by_rows and len(shapes) == 1 and first.dtype.kind == "f" and row_width(first.shape[1:]) is not None:
+        softmax = all(is_softmax(value.reshape(len(value), -1)) for value in values)
+        return Output.of_scores(name, first.shape[1:], softmax=softmax)
     kind = "" if first.dtype.kind == "f" else f" of {first.dtype}"
     return Output(name, f"{first.shape}{kind} for n = {rows[0]}", None)

@@ -193,6 +193,21 @@ def test_axes_of_any_length_are_tried_as_the_inputs_have_them(registry: Registry
     np.testing.assert_allclose(model.predict(x), reference.predict(x), atol=1e-2)  # weights of float16
 
 
+@pytest.mark.parametrize("axes", [(-1, 5, 1, 1), (-1, 1, 1, 5), (-1,)])
+def test_scores_may_have_axes_of_one_place_or_none(axes: tuple[int, ...], registry: Registry, tmp_path: Path) -> None:
+    rng, width = np.random.default_rng(0), 5 if len(axes) > 1 else 1
+    weights = rng.normal(size=(width, 4)).astype(np.float32)
+    x = opset.parameter([-1, 4], openvino.Type.f32)
+    scores = opset.matmul(x, opset.constant(weights), False, True)
+    model = open_model(
+        save(tmp_path, opset.reshape(scores, opset.constant(np.array(axes)), False), x), registry=registry
+    )
+    rows = rng.normal(size=(6, 4)).astype(np.float32)
+    [logits] = model.activations(rows, list(model.layers)).values()
+    assert model.classes == max(width, 2)
+    np.testing.assert_allclose(logits, rows @ weights.T, atol=1e-5)
+
+
 # What is said
 
 
