@@ -13,7 +13,7 @@ from deepjudge_core.models.model import Model
 from deepjudge_core.models.sampling import evenly
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
 from deepjudge_core.suites.labels import LabelOrigin, as_numbers, has_several, is_clear, likeliest
-from deepjudge_core.suites.ranges import arranged_bounds, spread
+from deepjudge_core.suites.ranges import Spread, arranged_bounds, spread
 from deepjudge_core.suites.suite import MOST_PROBES
 from deepjudge_core.types import Array, Bounds, Layout
 
@@ -114,7 +114,12 @@ def select_seeds(
     if alone and order != "balanced":
         notes.append(f"seeds were taken of each class in turn: the first {n} by confidence are all of one class")
     garbled = _unsure(p) if given is None else _erring(correct[known], y[known])
-    for reason, kind in ((garbled, ErringVictimError), (_of_one_class(y, y[indices], own=given is None), UnfitError)):
+    narrow = _of_one_class(y, y[indices], own=given is None)
+    if narrow and given is not None and _knows_one_class(victim, inputs[probes], arranged_bounds(limits, arrange)):
+        # What was offered is not why: other inputs would be of no other class.
+        notes.append(f"all inputs are of class {y[0]}, and the victim gives their mirror images no other class, too")
+        narrow = None
+    for reason, kind in ((garbled, ErringVictimError), (narrow, UnfitError)):
         if reason and not force:
             raise kind(f"{victim.name}: {reason}; --force makes the suite nevertheless")
         notes += [f"made though {reason}"] if reason else []
@@ -166,6 +171,13 @@ def _check_whole(victim: Model, x: Array) -> None:
             f"{victim.name}: expected whole numbers below {_MOST_EXACT}, which a suite keeps as they are, found "
             f"{greatest:.0f}"
         )
+
+
+def _knows_one_class(victim: Model, x: Array, bounds: Spread) -> bool:
+    # Whether it answers inputs with small values for great ones, and great for small, as it does these.
+    low, high = bounds
+    answers, _ = ask(victim, np.concatenate([x, (low + high - x).astype(np.float32)]), {})
+    return len(np.unique(answers.argmax(axis=1))) == 1
 
 
 def _of_one_class(y: Array, seeds: Array, *, own: bool) -> str | None:

@@ -160,6 +160,15 @@ def test_inputs_of_one_class_are_refused() -> None:
     assert set(select_seeds(model, x[one], y[one], n=10, force=True).labels) == {2}
 
 
+def test_a_victim_that_gives_all_inputs_one_class_is_noted_and_no_inputs_are_to_blame() -> None:
+    model, x, _ = answering(1)
+    constant = toys.NumpyModel(
+        [*model.weights[:-1], (model.weights[-1][0] * 0.1, np.array([0, 0, 9.0, 0]))], toys.SHAPE
+    )
+    seeds = select_seeds(constant, x, np.full(len(x), 2), n=10)
+    assert any("class 2" in note and "mirror" in note for note in seeds.notes)
+
+
 def test_seeds_are_of_several_classes_where_there_are_any() -> None:
     model, x, y = answering(1)
     score = (model.predict(x).astype(np.float64) ** 2).sum(axis=1)
