@@ -28,8 +28,26 @@ States = Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]
 """The state dicts in a file, each behind the keys to it."""
 
 _WHOLE = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
-# Beside weights, and no more than names and values: the settings of a training script.
-_PLAIN_OBJECTS = [argparse.Namespace]
+
+
+class _Unread:
+    """In the place of an object that training code saves beside weights: what the file says of it is passed over."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Take anything, and keep nothing."""
+
+    def __setstate__(self, state: object) -> None:
+        """Keep nothing."""
+
+
+# Beside weights, and no more than names and values: the settings of a training script, and its figures (the best
+# accuracy as numpy's number, the state of numpy's randomness), folders and times, of which none is made.
+_UNREAD = (
+    *(f"numpy.{core}.multiarray.{maker}" for core in ("core", "_core") for maker in ("scalar", "_reconstruct")),
+    *("numpy.dtype", "numpy.ndarray", "datetime.datetime", "datetime.date", "datetime.timedelta"),
+    *(f"pathlib.{local}{path}" for local in ("", "_local.") for path in ("Path", "PosixPath", "WindowsPath")),
+)
+_PLAIN_OBJECTS = [argparse.Namespace, *((_Unread, name) for name in _UNREAD)]
 # How torch names what it does not load as weights.
 _PICKLED = re.compile(r"GLOBAL ([\w.]+)")
 

@@ -1,6 +1,7 @@
 """State dicts, with the network that the user's own code makes."""
 
 import argparse
+import datetime
 import errno
 import hashlib
 import json
@@ -174,6 +175,17 @@ def prefixed(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
 OWN, AVERAGES = torch_module(1).state_dict(), torch_module(2).state_dict()
 STEPS = {"state": {0: {"exp_avg": torch.zeros(3), "step": torch.tensor(9.0)}}, "param_groups": [{"lr": 0.1}]}
 WRITTEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "numpy's figures": (
+        {
+            "state_dict": OWN,
+            "best": np.float64(0.9),
+            "losses": np.arange(3.0),
+            "random": np.random.get_state(),  # noqa: NPY002
+            "out": Path("runs"),
+            "at": datetime.datetime(2024, 1, 1),
+        },
+        (),
+    ),
     "DeiT": ({"model": OWN, "args": argparse.Namespace(lr=0.1, data="x"), "scaler": {"scale": 65536.0}}, ()),
     "cifar scripts": ({"net": prefixed("module.", OWN), "acc": 93.1, "epoch": 17}, ()),
     "torchvision's references": ({"model": OWN, "optimizer": STEPS, "lr_scheduler": {"last_epoch": 3}, "epoch": 2}, ()),
