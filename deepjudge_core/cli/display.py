@@ -34,7 +34,7 @@ _STYLES = {
     Decision.INCONCLUSIVE: "yellow",
     Decision.FAILED: "bold magenta",
 }
-_LISTED = 12  # neurons that are named on one line
+_LISTED, _NAMED = 12, 4  # neurons, and models, that are named on one line
 _PIPE_WIDTH = 1000  # of tables that no terminal folds
 _GIVES_WIDTH = 72  # of what a plugin gives, which may be much
 
@@ -214,7 +214,8 @@ def show_report(out: Console, report: AuditOutcome) -> None:
     else:
         _show_one_by_one(out, report)
     show_control_notes(out, report.calibration)
-    remarks, statements = _gathered(_remarks(report)), _gathered(_statements(report))
+    everybody = len(report.suspects)
+    remarks, statements = (_gathered(said, everybody) for said in (_remarks(report), _statements(report)))
     said = (_failures(report), remarks, _fleet(report), statements, _unconfined(report))
     for remark in (*report.doubts, *chain.from_iterable(said)):
         say(out, remark)
@@ -232,16 +233,14 @@ def _fleet(report: AuditOutcome) -> Iterator[str]:
         )
 
 
-def _gathered(said: Iterable[tuple[str, str]]) -> Iterator[str]:
-    # Models of which the same is said stand on one line, or on as many as it takes to show each line as a whole.
+def _gathered(said: Iterable[tuple[str, str]], everybody: int = 0) -> Iterator[str]:
+    # Models of which the same is said stand on one line. The report names them all.
     lines: dict[str, list[str]] = {}
     for model, remark in said:
-        names = lines.setdefault(remark, [])
-        if names and len(names[-1]) + len(model) + len(remark) + 4 <= LONGEST_LINE:
-            names[-1] += f", {model}"
-        else:
-            names.append(model)
-    yield from (f"{names}: {remark}" for remark, models in lines.items() for names in models)
+        lines.setdefault(remark, []).append(model)
+    for remark, models in lines.items():
+        names = ", ".join(models[:_NAMED]) + (f" and {len(models) - _NAMED} more" if len(models) > _NAMED else "")
+        yield f"{f'all {everybody} suspects' if len(models) == everybody > 1 else names}: {remark}"
 
 
 def _statements(report: AuditOutcome) -> Iterator[tuple[str, str]]:
