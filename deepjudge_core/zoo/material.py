@@ -151,9 +151,9 @@ def _arranged(what: str, inputs: Inputs, architecture: Architecture, training: I
     spec = architecture.input.with_layout(training.layout)
     try:
         arranged = arrangement(name, inputs.x.shape[1:], spec, training.layout)(inputs.x)
+        return Rows(np.ascontiguousarray(arranged, np.float32), inputs.labels)
     except InputError as error:
         raise InputError(f"{what}: {error}") from None
-    return Rows(np.ascontiguousarray(arranged, np.float32), inputs.labels)
 
 
 def _text(classes: Sequence[int]) -> str:
