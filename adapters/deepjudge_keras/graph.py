@@ -383,6 +383,8 @@ def _tensor_op(operation: Any, output: Any, inputs: tuple[str, ...]) -> Op:
         role = Role.ACTIVATION
     elif len(inputs) == 1 and (kind == "Mul" or (kind in ("Div", "RealDiv") and operation.inputs[0].name == inputs[0])):
         role = Role.AFFINE
+    elif kind == "Cast" and not all(tensor.dtype.is_floating for tensor in (operation.inputs[0], output)):
+        role = Role.CONVERSION
     elif kind == "PadV2" and _is_zero(operation.inputs[2]):
         role = Role.PAD
     elif kind == "Max":

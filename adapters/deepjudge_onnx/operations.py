@@ -1,5 +1,6 @@
 """An ONNX graph in the terms of :mod:`deepjudge_core.models.taps`."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from deepjudge_core.models.taps import Op, Role, axes_beside_one_place, axes_of_
 from deepjudge_core.types import Array
 from deepjudge_onnx.graph import Shapes, attribute, constants, dependents, reads
 from deepjudge_onnx.plain import QUANTISED_ENDS, real_score
-from deepjudge_onnx.values import Values
+from deepjudge_onnx.values import REAL, Values
 from deepjudge_onnx.weights import Weights
 
 _ROLES = {
@@ -29,7 +30,9 @@ _ROLES = {
         Role.SOFTMAX: "Softmax",
         Role.LOG_SOFTMAX: "LogSoftmax",
         Role.RESHAPE: "Flatten Reshape Squeeze Unsqueeze",
-        Role.IDENTITY: "Cast CastLike DequantizeLinear Dropout Identity QuantizeLinear",
+        Role.IDENTITY: "Dropout Identity",
+        # Casts of real numbers, and what undoes a quantisation, pass them on: see `_translate`.
+        Role.CONVERSION: "Cast CastLike DequantizeLinear QuantizeLinear",
         Role.KEEP: "Split",
         Role.MULTIPLY: "Where",
         Role.ELEMENTWISE: """Abs Add And Div Equal Exp Greater GreaterOrEqual Less LessOrEqual Log Max Min Mul Neg Not
@@ -46,7 +49,9 @@ LAYERS = {
 }
 """Operations that are layers, or activations of them."""
 
-_COMPUTED = (Role.ACTIVATION, Role.AFFINE, Role.ELEMENTWISE, Role.IDENTITY, Role.MULTIPLY, Role.SIGMOID)
+_COMPUTED = (
+    *(Role.ACTIVATION, Role.AFFINE, Role.ELEMENTWISE, Role.IDENTITY, Role.CONVERSION, Role.MULTIPLY, Role.SIGMOID),
+)
 _ELEMENTWISE = {kind for kind, role in _ROLES.items() if role in _COMPUTED} | {"Clip"}
 
 # The axes of a recurrent layer's outputs: t time, d directions, b batch, h hidden; g is h of one of two directions.
@@ -108,10 +113,15 @@ class _Translator:
         if name in self._recurrent:
             return Op(name, Role.RECURRENT, inputs, rank, self._recurrent[name])
         before = self._producers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
-        if before is not None and before.op_type in QUANTISED_ENDS:
+        if before is not None and before.op_type in QUANTISED_ENDS and self._same(node.input[1:], before.input[3:5]):
             return Op(name, _ROLES[before.op_type.removeprefix("QLinear")], (real_score(before),), rank)
         if len(inputs) == 1 and loses_axes_of_one(self._shapes[inputs[0]], self._shapes[name]):
             return Op(name, Role.RESHAPE, inputs, rank)
+        if before is not None and before.op_type == "QuantizeLinear" and not self._cuts_off(node):
+            along = attribute(node, "axis", 1) == attribute(before, "axis", 1)
+            if along and self._same(node.input[1:], before.input[1:]):  # both in one
+                function = self._values.function(node, inputs)
+                return Op(name, Role.IDENTITY, (before.input[0],), rank, function=function)
         axes = self._unselected_axes(node, name)
         if axes is not None:
             return Op(name, Role.SELECT, inputs, rank, permutation=axes)
@@ -144,6 +154,10 @@ class _Translator:
             return Role.PROJECTION if last else Role.KEEP
         if kind == "DequantizeLinear" and self._cuts_off(node):
             return Role.ACTIVATION
+        if kind == "Cast" and attribute(node, "to", None) in REAL:
+            return Role.IDENTITY
+        if kind == "CastLike" and node.input[1] in self._constants:
+            return Role.IDENTITY if self._constants[node.input[1]].data_type in REAL else Role.CONVERSION
         if (kind == "Clip" and len(inputs) == 1) or (kind in ("Max", "Min") and len(inputs) == 1 < len(node.input)):
             return Role.ACTIVATION
         if kind == "Pad" and self._rank(name) > 2 and self._pads_zeros(node):
@@ -174,6 +188,16 @@ class _Translator:
         before = self._producers.get(quantise.input[0])
         weighing = before is not None and before.op_type in ("Add", "BatchNormalization", "Conv", "Gemm", "MatMul")
         return weighing and int(zero.reshape(())) == np.iinfo(zero.dtype).min
+
+    def _same(self, one: Sequence[str], other: Sequence[str]) -> bool:
+        # Whether two operations have the same numbers, such as a scale and a zero point, which may be left out.
+        def numbers(names: Sequence[str]) -> list[Array | None]:
+            return [self._value(name) for name in names if name]
+
+        if [*filter(None, one)] == [*filter(None, other)] and self._dynamic.isdisjoint(one):
+            return True
+        pairs = itertools.zip_longest(numbers(one), numbers(other), fillvalue=np.zeros(()))
+        return all(a is not None and b is not None and np.array_equal(a.reshape(-1), b.reshape(-1)) for a, b in pairs)
 
     def _kept_axes(self, node: NodeProto) -> tuple[int, ...] | None:
         # Output axis to input axis, for what moves, adds or takes away axes.

@@ -14,7 +14,8 @@ from deepjudge_onnx.weights import Weights
 
 _SPREADING = {"Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 _PASSING = {"CastLike", "DequantizeLinear", "Dropout", "Identity", "QuantizeLinear"}
-_REAL = {TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT, TensorProto.FLOAT16}
+REAL = {TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT, TensorProto.FLOAT16}
+"""Element types of real numbers, in which probabilities lose no more than their last digits."""
 
 
 class Values:
@@ -80,7 +81,7 @@ class Values:
         return function()
 
     def _evaluate(self, node: NodeProto, tensors: Mapping[str, Array]) -> Array:
-        if node.op_type == "Cast" and attribute(node, "to", None) in _REAL:
+        if node.op_type == "Cast" and attribute(node, "to", None) in REAL:
             return np.asarray(tensors[node.input[0]], np.float64)
         part = helper.make_graph(
             [node],

@@ -7,7 +7,7 @@ import numpy as np
 
 from deepjudge_core.models.taps import Op, Role, axes_beside_one_place, axes_of_reshape
 from deepjudge_core.types import Array
-from deepjudge_openvino.values import Values
+from deepjudge_openvino.values import Values, gives_real
 
 _ROLES = {
     kind: role
@@ -24,7 +24,8 @@ _ROLES = {
         Role.SOFTMAX: "Softmax",
         Role.LOG_SOFTMAX: "LogSoftmax",
         Role.RESHAPE: "Reshape Squeeze Unsqueeze",
-        Role.IDENTITY: "Convert ConvertLike FakeQuantize Identity",
+        Role.IDENTITY: "Identity",
+        Role.CONVERSION: "Convert ConvertLike FakeQuantize",  # but for those that `_role` tells
         Role.MULTIPLY: "Select",
         Role.ELEMENTWISE: """Abs Add Ceiling Cos Divide Equal Exp Floor Greater GreaterEqual Less LessEqual Log
             LogicalAnd LogicalNot LogicalOr Maximum Minimum Mod Multiply Negative NotEqual Power Round Sign Sin Sqrt
@@ -35,7 +36,9 @@ _ROLES = {
     for kind in kinds.split()
 }
 
-_COMPUTED = (Role.ACTIVATION, Role.AFFINE, Role.ELEMENTWISE, Role.IDENTITY, Role.MULTIPLY, Role.SIGMOID)
+_COMPUTED = (
+    *(Role.ACTIVATION, Role.AFFINE, Role.ELEMENTWISE, Role.IDENTITY, Role.CONVERSION, Role.MULTIPLY, Role.SIGMOID),
+)
 _ELEMENTWISE = {kind for kind, role in _ROLES.items() if role in _COMPUTED}
 
 # The axes of a recurrent layer's outputs: t time, d directions, b batch, h hidden; g is h of one of two directions.
@@ -118,6 +121,10 @@ class _Translator:
             return Role.ACTIVATION
         if kind == "Pad" and rank > 2 and self._pads_zeros(node):
             return Role.PAD
+        if kind in ("Convert", "ConvertLike") and gives_real(node):
+            return Role.IDENTITY
+        if kind == "FakeQuantize" and self._keeps_range(node):
+            return Role.IDENTITY
         # Unknown ones, pooling, concatenation, ... keep the axes of a tensor, but not a matrix as it is.
         same = rank == len(self._shapes[inputs[0]]) > 2
         return _ROLES.get(kind, Role.KEEP if same else Role.OTHER)
@@ -125,6 +132,12 @@ class _Translator:
     def _pads_zeros(self, node: Any) -> bool:
         value = _constant(node.input_value(3)) if node.get_input_size() > 3 else np.zeros(())
         return node.get_attributes().get("pad_mode") == "constant" and value is not None and not value.any()
+
+    def _keeps_range(self, node: Any) -> bool:
+        # Whether what is quantised comes out where it was: its range goes in and out as the same numbers.
+        low, high, *out = (_constant(node.input_value(place)) for place in range(1, 5))
+        pairs = zip((low, high), out, strict=True)
+        return all(a is not None and b is not None and np.array_equal(a.reshape(-1), b.reshape(-1)) for a, b in pairs)
 
     def _kept_axes(self, node: Any) -> tuple[int, ...] | None:
         # Output axis to input axis, for what moves, adds or takes away axes.

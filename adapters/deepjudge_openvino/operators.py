@@ -64,7 +64,8 @@ _FUNCTIONS: Mapping[str, Callable[..., Array]] = {
 }
 """What elementwise operations make of numbers; GELU and LEAKY_RELU have options."""
 
-_PASSING = {"CAST", "DEQUANTIZE", "FAKE_QUANT", "QUANTIZE"}
+# Scales are of tensors, so that both sides have the same.
+_PASSING = {"DEQUANTIZE", "FAKE_QUANT", "QUANTIZE"}
 
 _ROLES = {
     kind: role
@@ -82,6 +83,7 @@ _ROLES = {
         Role.LOG_SOFTMAX: "LOG_SOFTMAX",
         Role.RESHAPE: "EXPAND_DIMS RESHAPE SQUEEZE",
         Role.IDENTITY: " ".join(_PASSING),
+        Role.CONVERSION: "CAST",
         Role.AFFINE: "ADD ADD_N NEG SUB",
         Role.MULTIPLY: "SELECT SELECT_V2",
         Role.OTHER: "ARG_MAX ARG_MIN CALL_ONCE IF TOPK_V2",

@@ -38,7 +38,7 @@ class Values:
         kind = node.get_type_name()
         if kind not in self._kinds:
             return None
-        if kind in _PASSING or (kind == "Convert" and _gives_real(node)):
+        if kind in _PASSING or (kind == "Convert" and gives_real(node)):
             return lambda values, *_: np.asarray(values, np.float64)
         tensors = [(value.get_node().get_name(), value.get_index()) for value in node.input_values()]
         arguments = list(dict.fromkeys(tensors[place] for place in places))
@@ -70,7 +70,8 @@ class Values:
         return function()
 
 
-def _gives_real(node: Any) -> bool:
+def gives_real(node: Any) -> bool:
+    """Whether a node gives real numbers."""
     return node.output(0).get_element_type().get_type_name() in _REAL
 
 

@@ -69,7 +69,7 @@ MAXIMA = {"amax", "max"}
 CONSTANTS = re.compile("^new_|_like$|^choose_qparams")
 """Their values do not depend on those of their input, or are the scale of what is quantised as it runs."""
 
-COMPUTED = {Role.ACTIVATION, Role.AFFINE, Role.ELEMENTWISE, Role.IDENTITY, Role.MULTIPLY, Role.SIGMOID}
+COMPUTED = {Role.CONVERSION, Role.ACTIVATION, Role.AFFINE, Role.ELEMENTWISE, Role.IDENTITY, Role.MULTIPLY, Role.SIGMOID}
 """They make each number of their output of one number of each input."""
 
 # Beside torch's own operations, those that PT2E quantises with.
@@ -86,6 +86,23 @@ def operation(node: fx.Node) -> str:
         return ""
     name: str = node.target.name().partition("::")[2].split(".")[0].removesuffix("_")
     return _ALIASES.get(name, name)
+
+
+def quantised(node: fx.Node) -> fx.Node | None:
+    """What an operation gives back that was quantised with the very numbers it takes; None for other operations."""
+    before = node.args[0] if node.args else None
+    if operation(node) not in INTEGERS or not isinstance(before, fx.Node) or operation(before) not in INTEGERS:
+        return None
+    pair = operation(node) == f"de{operation(before)}"
+    same = pair and list(node.args[1:]) == list(before.args[1:])
+    source = before.args[0]
+    return source if same and isinstance(source, fx.Node) else None
+
+
+def is_real(node: fx.Node) -> bool:
+    """Whether a node makes real numbers of real numbers."""
+    values = [one.meta.get("val") for one in (node, *node.all_input_nodes[:1])]
+    return all(isinstance(value, torch.Tensor) and value.dtype.is_floating_point for value in values)
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:

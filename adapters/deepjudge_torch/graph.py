@@ -37,7 +37,9 @@ from deepjudge_torch.aten import (
     ROLES,
     TAKES,
     arguments,
+    is_real,
     operation,
+    quantised,
 )
 from deepjudge_torch.base import neurons
 from deepjudge_torch.values import Values
@@ -252,7 +254,8 @@ def _operations(
         # An operation with several outputs is one Op for each of them that is used.
         item = node.args[1] if node.target is operator.getitem else 0
         origin = node.args[0] if node.target is operator.getitem else node
-        inputs = tuple(n.name for n in origin.all_input_nodes if n.name in rows)
+        sources = [quantised(origin)] if quantised(origin) is not None else origin.all_input_nodes
+        inputs = tuple(n.name for n in sources if n.name in rows)
         if not inputs or CONSTANTS.search(operation(origin)):
             continue
         rank, rank_before = value.ndim, ranks[inputs[0]]
@@ -293,6 +296,8 @@ def _role(node: fx.Node, inputs: Sequence[str], *, keeps: bool) -> Role:
         return Role.MAX_POOL
     if CHANNELS.search(name):
         return Role.CONVOLUTION
+    if ROLES.get(name) is Role.IDENTITY and quantised(node) is None and not is_real(node):
+        return Role.CONVERSION
     if name == "mul" and len(inputs) > 1:
         return Role.MULTIPLY
     if name in ("add", "neg", "rsub", "sub"):

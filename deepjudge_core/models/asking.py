@@ -7,30 +7,41 @@ import numpy as np
 
 from deepjudge_core import progress
 from deepjudge_core.errors import DeepJudgeError, ModelError, first_line
+from deepjudge_core.models.agreement import disagreement
 from deepjudge_core.models.model import Model, sigmoid, softmax
 from deepjudge_core.models.preprocessing import Prepare
 from deepjudge_core.models.resolution import divided
+from deepjudge_core.models.sampling import evenly
 from deepjudge_core.models.steadiness import Responses, unsteadiness
 from deepjudge_core.types import Array
 
 _CHUNK = 512  # cases between two signs of progress
 _BAD = "bad-answer"  # the code of what no classifier answers
 _SLACK = 1e-6  # of a probability beside 0..1
+_OWN = 32  # cases of each set at most, of which the model's own output is compared with its scores
 _NO_CHANGE = 1e-6  # between answers that are one; batches of other sizes differ by about 1e-8
 
 
 def ask(
-    model: Model, inputs: Array, layer_map: Mapping[str, str], prepare: Prepare | None = None
+    model: Model,
+    inputs: Array,
+    layer_map: Mapping[str, str],
+    prepare: Prepare | None = None,
+    sets: Array | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Run a model once over inputs: probabilities ``(n, classes)``, and ``(n, neurons)`` for each layer of the map.
+
+    With layers, the probabilities are those of its scores, once its own output shows the same for some of each set.
 
     Args:
         model: The model.
         inputs: ``(n, *shape)``.
         layer_map: Layer to the model's tap.
         prepare: What is done to each batch of inputs before.
+        sets: ``(n,)`` which of the suite's sets each case is in; one for all by default.
 
     Raises:
+        OtherAnswersError: When its own output gives others than its scores.
         ModelError: When it cannot be run, or answers nonsense.
     """
     taps = list(dict.fromkeys(layer_map.values()))
@@ -41,11 +52,10 @@ def ask(
             chunk = prepare(chunk) if prepare else chunk
             parts.append(_respond(model, chunk, taps))
             advance(len(chunk))
-        if taps:
-            # Unless the model's own output is nothing of the kind: one row shows it.
-            _check_probabilities(model, 1, _own_answers(model, chunk[:1]))
         answers, activations = Responses.join(parts)
         _check_probabilities(model, len(inputs), answers)
+        if taps:
+            _check_own(model, inputs, answers, prepare, np.zeros(len(inputs)) if sets is None else sets)
         if len(answers) > 1 and float(np.ptp(answers, axis=0).max()) < _NO_CHANGE:
             raise SameAnswerError(
                 f"{model.name}: expected answers that depend on the input, found the same answer to every input",
@@ -119,6 +129,28 @@ def _respond(model: Model, inputs: Array, taps: Sequence[str]) -> Responses:
 def _own_answers(model: Model, inputs: Array) -> Array:
     answers = model.predict(inputs)
     return answers if model.independent else divided(answers)
+
+
+def _check_own(model: Model, inputs: Array, answers: Array, prepare: Prepare | None, sets: Array) -> None:
+    # A file may hold scores that are not those of what it answers.
+    independent = bool(model.independent)
+    for which in np.unique(sets):
+        rows = evenly(np.flatnonzero(sets == which), _OWN)
+        chunk = prepare(inputs[rows]) if prepare else inputs[rows]
+        own = _own_answers(model, chunk)
+        _check_probabilities(model, len(rows), own)
+        found = disagreement(own, answers[rows], independent=independent)
+        if found:  # unless they change by the batch, as where it is quantised as it runs
+            found = disagreement(
+                own, _respond(model, chunk, list(model.layers)[-1:]).probabilities, independent=independent
+            )
+        if found:
+            kind = "a sigmoid of each of its scores" if independent else "the softmax of its scores"
+            raise OtherAnswersError(f"{model.name}: expected an output that is {kind}, found {found}", code=_BAD)
+
+
+class OtherAnswersError(ModelError):
+    """A model's own output gives other answers than its scores do, so that its layers may be another network's."""
 
 
 class SameAnswerError(ModelError):

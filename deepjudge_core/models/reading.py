@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepjudge_core.models.agreement import disagreement
 from deepjudge_core.models.model import Access, Cotangent, Model, sigmoid, softmax
 from deepjudge_core.types import Array
 
@@ -62,7 +63,12 @@ class Read(Model):
         if Access.LAYERS in self.model.access:
             logits = list(self.model.layers)[-1]
             scores = self.model.activations(x, [logits])[logits]
-            return scores if scores.shape == p.shape else np.concatenate([np.zeros_like(scores), scores], axis=1)
+            if scores.shape[1] == 1:
+                scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
+            scored = sigmoid(scores) if self.model.independent else softmax(scores)
+            # Those of the file's own answers otherwise: what it holds may be another network's.
+            if disagreement(p, scored, independent=bool(self.model.independent)) is None:
+                return scores
         wide = p.astype(np.float64)
         scores = np.log(np.maximum(wide, _LEAST))
         if self.model.independent:

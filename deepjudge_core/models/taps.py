@@ -44,7 +44,8 @@ class Role(enum.Enum):
     SOFTMAX = "softmax"
     LOG_SOFTMAX = "log-softmax"
     SIGMOID = "sigmoid"  # an activation, unless it is the output of a classifier
-    IDENTITY = "identity"  # passes values on: dropout out of training, casts, copies
+    IDENTITY = "identity"  # passes values on but for their rounding: dropout out of training, casts of reals, copies
+    CONVERSION = "conversion"  # passes values on in other numbers, of which some may be lost: integers, other scales
     KEEP = "keep"  # keeps axes as they are: other pooling, normalisation
     AFFINE = "affine"  # keeps axes: addition, and scaling by numbers that do not depend on the input
     ELEMENTWISE = "elementwise"  # keeps axes, changes each value by itself otherwise: powers, comparisons
@@ -52,7 +53,7 @@ class Role(enum.Enum):
 
 
 _ACTIVATIONS = (Role.ACTIVATION, Role.SIGMOID)
-_KEEPING = (Role.KEEP, Role.IDENTITY, Role.PAD)
+_KEEPING = (Role.KEEP, Role.IDENTITY, Role.CONVERSION, Role.PAD)
 _ELEMENTWISE = (*_ACTIVATIONS, Role.MULTIPLY, Role.AFFINE, Role.ELEMENTWISE, *_KEEPING)
 _LAYERS = (Role.CONVOLUTION, Role.PROJECTION)
 _CARRIES = (Role.AFFINE, *_KEEPING, Role.RESHAPE, Role.SELECT, Role.TRANSPOSE)
@@ -260,7 +261,7 @@ def _find_logits(by_name: Mapping[str, Op], output: str) -> tuple[str, Scores]:
         source = by_name.get(op.inputs[0]) if len(op.inputs) == 1 else None
         # A reshape may come from a map of one pixel; from a larger one the number of classes will not agree.
         moves = op.role is Role.RESHAPE or _moves_axes(by_name, op)
-        if source is None or not (moves or (op.role in _KEEPING and op.rank == source.rank == 2)):
+        if source is None or not (moves or (op.role is Role.IDENTITY and op.rank == source.rank == 2)):
             return output, Scores.LOGITS if _is_linear(by_name, output) else Scores.UNKNOWN
         name = source.name
 
@@ -335,7 +336,7 @@ def _pooled(by_name: Mapping[str, Op], users: Mapping[str, Sequence[Op]], name: 
             user.permutation or range(user.rank)
         ):
             name = user.name
-        elif user.role not in (Role.IDENTITY, Role.PAD) and not _moves_axes(by_name, user):
+        elif user.role not in (Role.IDENTITY, Role.CONVERSION, Role.PAD) and not _moves_axes(by_name, user):
             break
         user = _only_user(users, user.name)
     return name
@@ -365,7 +366,7 @@ def _users(by_name: Mapping[str, Op], used: set[str]) -> Mapping[str, Sequence[O
 def _unflattened(by_name: Mapping[str, Op], name: str) -> str:
     # What was flattened right before an activation, whose output or start this is; empty where nothing was.
     op = by_name[name]
-    while op.rank == 2 and op.role in (*_ACTIVATIONS, Role.IDENTITY) and len(op.inputs) == 1:
+    while op.rank == 2 and op.role in (*_ACTIVATIONS, Role.IDENTITY, Role.CONVERSION) and len(op.inputs) == 1:
         op = by_name.get(op.inputs[0], op)
     source = by_name.get(op.inputs[0]) if op.role is Role.RESHAPE and op.rank == 2 and op.inputs else None
     return source.name if source and source.rank > 2 else ""

@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 
 from deepjudge_core.errors import InputError, ModelError, UsageError
-from deepjudge_core.models.asking import SameAnswerError, ask, ask_again
+from deepjudge_core.models.asking import OtherAnswersError, SameAnswerError, ask, ask_again
 from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import AmbiguousLayoutError, arrangement
@@ -60,7 +60,13 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
     arrange = _arrangement(model, suite, asking)
     chosen, unmatched = _candidates(model, suite, asking.layers)
     questioner = _Questioner(model, suite, asking, arrange, {tap: tap for tap in chosen.all_taps})
-    answered = questioner.ask()
+    try:
+        answered = questioner.ask()
+    except OtherAnswersError as error:
+        # What it answers is judged, and not the layers of what it does not answer.
+        chosen, unmatched = Candidates(chosen.owner, chosen.model, {}), _without_name(model, error)
+        questioner = _Questioner(model, suite, asking, arrange, {})
+        answered = questioner.ask()
     unsteady = "; ".join(filter(None, (doubt, questioner.ask_again(answered)))) or None
     on_seeds = suite.seed_outputs(suite.victim.activations), suite.seed_outputs(answered.activations)
     layer_map: dict[str, str] = {}
@@ -360,7 +366,9 @@ class _Questioner:
 
     def _whole(self, preprocessing: Preprocessing | None) -> _Answers:
         inputs = self._suite.cases.inputs
-        answers, activations = ask(self._model, inputs, self._layer_map, self._prepare(preprocessing))
+        answers, activations = ask(
+            self._model, inputs, self._layer_map, self._prepare(preprocessing), self._suite.cases.sets
+        )
         mapped = self._map(answers, self._clean, self._labels)
         return _Answers(answers, mapped, activations, preprocessing)
 
@@ -407,6 +415,10 @@ def _candidates(model: Model, suite: Suite, fixed: Mapping[str, str]) -> tuple[C
         return find_candidates(model.name, owner, model.layers, suite.layers, fixed), None
     except NoLayerError as error:
         return Candidates(owner, model.layers, {}), str(error)
+
+
+def _without_name(model: Model, error: ModelError) -> str:
+    return str(error).removeprefix(f"{model.name}: ")
 
 
 def _layer_notes(

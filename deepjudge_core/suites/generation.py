@@ -371,7 +371,7 @@ def _rows(cases: Cases, keep: Array, seeds: Seeds, generator: Generator, place: 
 
 def _own_answers(victim: Model, cases: CaseTable, taps: Sequence[str], layout: Layout | None) -> Observation:
     layer_map = {tap: tap for tap in taps}
-    probabilities, activations = ask(victim, cases.inputs, layer_map)
+    probabilities, activations = ask(victim, cases.inputs, layer_map, sets=cases.sets)
     unsteady = ask_again(victim, cases.inputs, cases.sets, probabilities, activations)
     if unsteady:  # every distance would be one to answers that it gave by chance
         raise ModelError(f"{victim.name}: {unsteady}; expected a victim that keeps to its answers")
