@@ -9,6 +9,8 @@ from deepjudge_core.types import Array
 _GAP = 0.05
 # Of the cases, which may get another class than the scores say, as such networks do at a boundary.
 _OTHER_CLASS = 0.1
+# Of the classes of a case, which may be likely by the one and not by the other, off by a step of 7 bits at most.
+_CROSSING, _STEP = 0.1, 1 / 100
 _TIE = 1e-6  # between probabilities that were rounded to one number
 
 
@@ -28,7 +30,8 @@ def disagreement(own: Array, scored: Array, *, independent: bool) -> str | None:
     rows = np.arange(len(wide))
     other = wide[rows, said.argmax(axis=1)] < wide.max(axis=1) - _TIE
     if independent:
-        other |= ((wide - 0.5) * (said - 0.5) < -_TIE).any(axis=1)
+        crossing = (wide > 0.5) != (said > 0.5)
+        other |= (crossing & (np.abs(wide - said) > _STEP)).any(axis=1) | (crossing.mean(axis=1) > _CROSSING)
         kept: Array | float = 1.0
     else:
         # Where small probabilities were rounded to 0, the rest was divided by its sum.

@@ -230,15 +230,16 @@ def test_what_keeps_probabilities_is_looked_through() -> None:
     graph = [
         DENSE,
         op("softmax", Role.SOFTMAX, "dense"),
-        op("drop", Role.KEEP, "softmax"),
+        op("drop", Role.IDENTITY, "softmax"),
         op("reshape", Role.RESHAPE, "drop"),
     ]
     assert scores(*graph) == ("dense", Scores.PROBABILITIES)
 
 
-def test_what_changes_probabilities_is_not_looked_through() -> None:
-    graph = [DENSE, op("softmax", Role.SOFTMAX, "dense"), op("log", Role.ELEMENTWISE, "softmax")]
-    assert scores(*graph) == ("log", Scores.UNKNOWN)
+@pytest.mark.parametrize("role", [Role.ELEMENTWISE, Role.CONVERSION, Role.KEEP, Role.PAD])
+def test_what_may_change_probabilities_is_not_looked_through(role: Role) -> None:
+    graph = [DENSE, op("softmax", Role.SOFTMAX, "dense"), op("end", role, "softmax")]
+    assert scores(*graph) == ("end", Scores.UNKNOWN)
 
 
 def test_a_softmax_inside_is_no_end_of_a_classifier() -> None:

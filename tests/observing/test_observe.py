@@ -11,14 +11,18 @@ from refusals import expect_facts, refused
 
 from deepjudge_core import (
     Access,
+    Decision,
     InputSpec,
+    JudgeSettings,
     Model,
     Preprocessing,
     QuerySettings,
     Suite,
     build_suite,
+    judge,
     load_observation,
     load_suite,
+    measure,
     observe,
     save_observation,
     save_suite,
@@ -215,7 +219,7 @@ def fail(outputs: list[Array]) -> list[Array]:
         (Odd(fail), "unusable-model", ("odd: ", "(12,)", "shapes do")),
         (Odd(lambda outputs: [a * np.nan for a in outputs]), "bad-answer", ("odd: ", "NaN")),
         (
-            Odd(lambda outputs: [a * 0 for a in outputs]),
+            toys.NumpyModel([(a * 0, b) for a, b in toys.make_model().weights], (12,), name="odd"),
             "bad-answer",
             ("odd: ", "input"),
         ),
@@ -241,6 +245,29 @@ def test_what_is_refused(model: Model, code: str, facts: tuple[str, ...]) -> Non
         observe(model, toys.suite())
     assert caught.value.code == code
     expect_facts(str(caught.value), *facts)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda scores: scores[:, ::-1],
+        lambda scores: scores * 0,
+        lambda scores: scores / 20,  # the same classes, much less sure
+        lambda scores: np.where(np.arange(len(scores))[:, None] % 4, scores, scores[:, ::-1]),
+        # So flat that no probability shows it.
+        lambda scores: scores[:, ::-1] / 1000,
+    ],
+)
+def test_it_is_judged_by_what_its_output_gives(change: Callable[[Array], Array]) -> None:
+    """Scores that are not those of the output, and layers beside them, may be another network's."""
+    model, suite = Odd(lambda outputs: [*outputs[:-1], change(outputs[-1])]), toys.suite()
+    observation = observe(model, suite)
+    np.testing.assert_allclose(observation.probabilities, model.predict(suite.cases.inputs), atol=1e-6)
+    assert (observation.layer_map, observation.activations) == ({}, {})
+    expect_facts(str(observation.unmatched), "softmax", "output")
+    measurements = measure(suite, observation, registry=toys.registry())
+    verdict = judge(measurements, toys.calibration(), JudgeSettings(rule="nearest"), registry=toys.registry())
+    assert verdict.decision is not Decision.INDEPENDENT
 
 
 @pytest.mark.parametrize("access", [Access.BLACK_BOX, Access.FULL])

@@ -88,6 +88,11 @@ def make_model(
     return model
 
 
+def asked_of_output(suite: Suite) -> int:
+    """How many cases a model is asked again for what its own output gives, where its layers are compared."""
+    return int(np.minimum(np.unique(suite.cases.sets, return_counts=True)[1], 32).sum())
+
+
 def draw(shape: tuple[int, ...], classes: int, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Inputs 0..1 around one place for each class, and their classes: a task that is easy to learn."""
     centres = np.random.default_rng([7, classes, int(np.prod(shape))]).random((classes, int(np.prod(shape))))
