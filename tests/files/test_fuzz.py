@@ -41,7 +41,7 @@ from deepjudge_core.text import clean
 from deepjudge_core.zoo.manifest import load_zoo
 
 pytestmark = pytest.mark.slow
-EXAMPLES = int(os.environ.get("DEEPJUDGE_FUZZ", "200"))
+EXAMPLES = int(os.environ.get("DEEPJUDGE_FUZZ", "120"))
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 CAP = 2**29  # bytes of memory beyond what there was before
 
