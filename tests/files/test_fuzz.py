@@ -1,6 +1,6 @@
 """Files that the other side may have made: whatever is in them, one line is said of it, and memory stays below a cap.
 
-Each test damages valid files at random, 200 times: less than a minute for all. By hand, ``DEEPJUDGE_FUZZ=20000 pytest
+Each test damages valid files at random, 120 times: less than a minute for all. By hand, ``DEEPJUDGE_FUZZ=20000 pytest
 tests/files/test_fuzz.py`` does so 20000 times in each test, which takes an hour or more.
 """
 
