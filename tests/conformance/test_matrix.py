@@ -70,7 +70,7 @@ def test_every_model_keeps_the_contract(kind: str, batch_size: int | None, zoo: 
     assert kind not in NETWORKS or tuple(model.layers.values()) == LAYERS
     # What it ran on, in the framework's own words.
     devices = {"onnx": r"(\w+ExecutionProvider(, )?)+", "torch": r"(cpu|cuda:\d+)", "keras": r"(CPU|GPU):\d+"}
-    devices |= dict.fromkeys(ANSWERING, "CPU")
+    devices |= dict.fromkeys(ANSWERING, "OpenVINO CPU")
     device = ModelInfo.of(model).device
     assert device is None if model.framework == "numpy" else re.fullmatch(devices[model.framework], device or "")
 
