@@ -254,7 +254,8 @@ def _operations(
         # An operation with several outputs is one Op for each of them that is used.
         item = node.args[1] if node.target is operator.getitem else 0
         origin = node.args[0] if node.target is operator.getitem else node
-        sources = [quantised(origin)] if quantised(origin) is not None else origin.all_input_nodes
+        before = quantised(origin)
+        sources = origin.all_input_nodes if before is None else [before]
         inputs = tuple(n.name for n in sources if n.name in rows)
         if not inputs or CONSTANTS.search(operation(origin)):
             continue
