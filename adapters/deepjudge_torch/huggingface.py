@@ -196,7 +196,9 @@ def _kind_of_part(kind: Any, key: str, value: Mapping[str, Any]) -> Any:
     if part is not None and issubclass(part.config_class, transformers.PreTrainedConfig):
         return part.config_class
     named = value.get("model_type", part and part.model_type)
-    return transformers.CONFIG_MAPPING[named] if named in transformers.CONFIG_MAPPING else None
+    if named not in transformers.CONFIG_MAPPING:
+        return None
+    return transformers.CONFIG_MAPPING[named]
 
 
 def _taken(kind: Any) -> set[str]:
