@@ -21,7 +21,7 @@ from deepjudge_torch.base import TensorModel, line
 from deepjudge_torch.checkpoint import SHOWN, Node, choose, few, misfits, shortened, walk
 from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.live import open_module
-from deepjudge_torch.shards import read_index
+from deepjudge_torch.shards import read_shards
 
 _WHOLE = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
@@ -165,7 +165,7 @@ def _read(path: Path, kind: Kind, name: str) -> Any:
 
 def _read_shards(path: Path, name: str) -> dict[str, Any]:
     weights: dict[str, Any] = {}
-    for file, tensors in read_index(path, name).items():
+    for file, tensors in read_shards(path, name).items():
         title = f"{name}: {file}"
         kind, _ = identify(path.with_name(file), title)
         part = _read(path.with_name(file), kind, title)
