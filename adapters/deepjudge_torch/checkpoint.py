@@ -128,7 +128,7 @@ def walk(content: Any) -> list[Node]:
     return nodes
 
 
-def _parts(value: Any) -> Mapping[Any, Any]:
+def _parts(value: Any) -> dict[Any, Any]:
     if isinstance(value, Mapping):
         parts = dict(value)
     elif isinstance(value, list | tuple | set | frozenset):
@@ -184,7 +184,10 @@ def choose(
     [chosen] = plain
     notes = [*_notes(chosen, [candidate for candidate in different if candidate is not chosen])]
     known = [value for candidate in fitting for value in candidate.weights.values()]
-    known += [value for place, state in found if place == chosen.place for value in state.values()]
+    # Those beside are in the notes; keys of two kinds may look alike.
+    taken = set(map(id, chosen.weights.values()))
+    beside = [state for _, state in found if not taken.isdisjoint(map(id, state.values()))]
+    known += [value for state in beside for value in state.values()]
     rest = _rest(nodes, known, _LEAST * sum(map(_numbers, own.values())))
     if rest:
         notes.append(

@@ -373,6 +373,7 @@ HALF = len(AVERAGES) // 2
 # What does not fit as it stands, and yet is as large as the network; and what is no network.
 BESIDE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "one tensor more": ({"y": AVERAGES | {"extra": torch.zeros(1)}, "x": OWN}, ("'x'", "'y'")),
+    "by a key that looks alike": ({7: AVERAGES | {"extra": torch.zeros(1)}, "7": OWN}, ("'7'",)),
     "of another name": ({"y": {f"{name}_": value for name, value in AVERAGES.items()}, "x": OWN}, ("'x'", "'y'")),
     "names left out": ({"y": list(AVERAGES.values()), "x": OWN}, ("'x'", "'y'")),
     "in one tensor": ({"y": {"z": torch.cat([v.flatten() for v in AVERAGES.values()])}, "x": OWN}, ("'y'",)),
