@@ -11,7 +11,7 @@ import numpy as np
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
-from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, Subject, answer_each
+from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, Subject, answer_each, failing
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
@@ -318,7 +318,7 @@ def _ask_one_by_one(
 ) -> SuspectResult:
     result = SuspectResult(suspect.name)
     try:
-        with suspect.labelling(suite, session) as (model, label):
+        with failing(suspect.name), suspect.labelling(suite, session) as (model, label):
             result = replace(result, model=model)
             if model.digest in {control.model.digest for control in calibration.controls}:
                 raise CalibrationError(f"{model.name}: expected a suspect, found a control; a model cannot be both")

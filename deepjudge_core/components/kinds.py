@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from deepjudge_core.components.values import Answers, Cases, CaseSet, Group, Judgement
 from deepjudge_core.errors import PluginError
 from deepjudge_core.models.model import Access, Model
+from deepjudge_core.text import is_utf8
 
 GeneratedSet = Literal["adversarial", "corners", "mistakes"]
 """The sets of cases that generators make."""
@@ -100,7 +101,7 @@ class Adapter:
         """
         names = self.companions(path) if self.companions else ()
         return sorted(
-            {name for name in names if name not in ("", "..") and name == Path(name).name and "\0" not in name}
+            {name for name in names if name not in ("", "..") and name == Path(name).name and "\0" not in name and is_utf8(name)}
         )
 
     @property

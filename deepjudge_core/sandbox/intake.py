@@ -12,6 +12,7 @@ from typing import BinaryIO
 from deepjudge_core.components.kinds import Adapter, Format
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests
+from deepjudge_core.text import is_utf8
 
 _CHUNK = 2**20
 _MOST_FILES, _DEEPEST = 1000, 8  # of a folder
@@ -109,33 +110,39 @@ def _copy_folder(source: Path, copy: Path, label: str, largest: int) -> None:
     pending = [(source, copy, 1)]
     while pending:
         folder, target, depth = pending.pop()
-        for entry in sorted(folder.iterdir()):
-            files += 1
-            if files > _MOST_FILES or depth > _DEEPEST:
-                raise ModelError(
-                    f"{label}: expected a model's folder, found one of more than {_MOST_FILES} files or {_DEEPEST} "
-                    "folders in one another",
-                    code="too-large",
-                )
-            if stat.S_ISDIR(entry.lstat().st_mode):
-                (target / entry.name).mkdir()
-                pending.append((entry, target / entry.name, depth + 1))
-            else:
-                left -= _copy_file(entry, target / entry.name, label, left, alone=True)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                files += 1
+                if files > _MOST_FILES or depth > _DEEPEST:
+                    raise ModelError(
+                        f"{label}: expected a model's folder, found one of more than {_MOST_FILES} files or {_DEEPEST} "
+                        "folders in one another",
+                        code="too-large",
+                    )
+                if not is_utf8(entry.name):
+                    raise ModelError(
+                        f"{label}: expected files whose names are UTF-8, found {entry.name[:60]!a}", code="not-a-file"
+                    )
+                if entry.is_dir(follow_symlinks=False):
+                    (target / entry.name).mkdir()
+                    pending.append((folder / entry.name, target / entry.name, depth + 1))
+                else:
+                    left -= _copy_file(folder / entry.name, target / entry.name, label, left, alone=True)
 
 
 def _copy_file(source: Path, copy: Path, label: str, largest: int, *, alone: bool = False) -> int:
     # What the user did not name, but lies beside it, may be another name of a file of the user's: ``alone`` refuses it.
-    entry = source.lstat()
-    kind = stat.S_IFMT(entry.st_mode)
-    if alone and kind == stat.S_IFREG and entry.st_nlink > 1:
-        raise ModelError(f"{label}: expected a file of one name, found a hard link: give a copy", code="not-a-file")
+    kind = stat.S_IFMT(source.lstat().st_mode)
     if kind == stat.S_IFREG:
-        # It may be another one now, but no link; and who writes to a pipe is not waited for.
+        # It may be another one now, but no link: what counts is what was opened. Who writes to a pipe is not waited for.
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file, copy.open("xb") as target:
             status = os.fstat(descriptor)
             kind = stat.S_IFMT(status.st_mode)
+            if alone and kind == stat.S_IFREG and status.st_nlink > 1:
+                raise ModelError(
+                    f"{label}: expected a file of one name, found a hard link: give a copy", code="not-a-file"
+                )
             if kind == stat.S_IFREG:
                 size = status.st_size
                 if size <= largest:

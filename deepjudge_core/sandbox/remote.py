@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +31,9 @@ from deepjudge_core.sandbox.scratch import make_scratch
 from deepjudge_core.text import clean
 from deepjudge_core.types import Array
 
-# A classifier has fewer of each; what is more only takes the audit's memory.
-_MOST_CLASSES, _MOST_LAYERS = 2**16, 2**16
+# A classifier has fewer of each, and the deepest networks some thousand layers; what is more only takes the audit's time
+# and memory.
+_MOST_CLASSES, _MOST_LAYERS = 2**16, 2**13
 _LARGEST_ANSWER = 2**31  # bytes
 _LONGEST_REASON, _MOST_NOTES = 1000, 10  # characters; lines
 # By its name: where no framework is imported, numpy does not know bfloat16.
@@ -174,12 +176,16 @@ def _describe(worker: Worker, values: Mapping[str, Any], label: str, adapter: Ad
     # What it says of itself, but for what is known better here.
     try:
         info = ModelInfo.from_json(values["model"])
-        if not 2 <= info.classes <= _MOST_CLASSES or not 1 <= len(info.layers) <= _MOST_LAYERS:
+        if not 2 <= info.classes <= _MOST_CLASSES or not info.layers:
             raise ValueError
         if min(info.layers.values()) < 1 or not _NUMBERS.fullmatch(info.input.dtype):
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise worker.refuse("no description of a classifier") from None
+    if len(info.layers) > _MOST_LAYERS:
+        raise ModelError(
+            f"{label}: expected a network of at most {_MOST_LAYERS} layers, found {len(info.layers)}", code="too-large"
+        )
     return replace(
         info,
         name=label,
@@ -191,11 +197,15 @@ def _describe(worker: Worker, values: Mapping[str, Any], label: str, adapter: Ad
 
 
 def _clean_names(layers: Mapping[str, int]) -> dict[str, int]:
+    # Names that differ in what cannot be seen are numbered. A name that is taken costs one step of one counter, so that
+    # all of it takes time in proportion to the names.
     cleaned: dict[str, int] = {}
+    numbers = Counter[str]()
     for name, width in layers.items():
-        shown = clean(name)
-        while shown in cleaned:  # two names that differ in what cannot be seen
-            shown += "'"
+        shown = plain = clean(name)
+        while shown in cleaned:
+            numbers[plain] += 1
+            shown = f"{plain} ({numbers[plain] + 1})"
         cleaned[shown] = width
     return cleaned
 

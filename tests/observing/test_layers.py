@@ -56,7 +56,7 @@ def test_the_best_of_all_choices_in_order(
     ]
     try:
         chosen = find_candidates("model", names, taps, layers, {})
-        layer_map = align(chosen, ours, theirs)
+        layer_map = align(chosen, ours, [theirs])
     except NoLayerError:
         assert not choices
         return
@@ -88,11 +88,11 @@ def test_a_tap_at_its_place_that_answers_something_else_is_passed_over() -> None
     shifted = {"x": outputs(1, 5), "y": outputs(2, 5), "z": 2 * outputs(0, 5)[:, ::-1]}
     chosen = find_candidates("model", owner, model, ["b"], {})
     assert chosen.places == {"b": "y"}
-    assert align(chosen, ours, shifted) == {"b": "z"}
+    assert align(chosen, ours, [shifted]) == {"b": "z"}
     # Neighbours that are nearly as alike do not matter.
     near = shifted | {"y": outputs(0, 5) + 0.05 * outputs(2, 5)}
     assert 0.99 < linear_cka(ours["b"], near["y"]) < 1
-    assert align(chosen, ours, near) == {"b": "y"}
+    assert align(chosen, ours, [near]) == {"b": "y"}
 
 
 def test_cka_of_the_greatest_numbers_is_a_number() -> None:
