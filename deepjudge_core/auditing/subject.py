@@ -191,6 +191,7 @@ class ModelFile(_Openable):
             sandbox=session.sandbox,
             expected=expected,
             gradients=gradients,
+            others=session.models,
             **self.options,
         ) as model:
             yield model
@@ -210,6 +211,7 @@ class ModelFile(_Openable):
                         sandbox=session.sandbox,
                         expected=suite.input,
                         gradients=False,
+                        others=session.models,
                         **self.options,
                     )
                 )

@@ -101,7 +101,11 @@ class Adapter:
         """
         names = self.companions(path) if self.companions else ()
         return sorted(
-            {name for name in names if name not in ("", "..") and name == Path(name).name and "\0" not in name and is_utf8(name)}
+            {
+                name
+                for name in names
+                if name not in ("", "..") and name == Path(name).name and "\0" not in name and is_utf8(name)
+            }
         )
 
     @property

@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from deepjudge_core.text import is_utf8
 
+FileKey = tuple[int, int]
+"""What tells files on this system apart, whatever they are called: device and number."""
 ITSELF = "."
 """The name of a file that is the whole model, as OpenSSF Model Signing has it."""
 # What OpenSSF Model Signing leaves out by default: what belongs to a repository and not to the model.
@@ -58,6 +60,15 @@ def of_folder(path: Path) -> FileDigests:
         digest.update(content)
         files[name] = content.hex()
     return FileDigests(digest.hexdigest(), files)
+
+
+def file_key(path: Path) -> FileKey | None:
+    """Of the file that a name leads to; None where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def root(files: Mapping[str, str]) -> str:

@@ -171,7 +171,9 @@ def _in_order(chosen: Candidates, likeness: Mapping[tuple[str, str], float]) -> 
 
 def _listed(widths: Iterable[int]) -> str:
     few = list(widths)
-    return ", ".join(map(str, few[:_SOME_WIDTHS])) + (f" and {len(few) - _SOME_WIDTHS} more" if few[_SOME_WIDTHS:] else "")
+    return ", ".join(map(str, few[:_SOME_WIDTHS])) + (
+        f" and {len(few) - _SOME_WIDTHS} more" if few[_SOME_WIDTHS:] else ""
+    )
 
 
 def _user_tap(name: str, owner: Widths, model: Widths, layer: str, tap: str) -> str:
