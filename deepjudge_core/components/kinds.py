@@ -100,13 +100,8 @@ class Adapter:
             ModelError: When it is no model.
         """
         names = self.companions(path) if self.companions else ()
-        return sorted(
-            {
-                name
-                for name in names
-                if name not in ("", "..") and name == Path(name).name and "\0" not in name and is_utf8(name)
-            }
-        )
+        plain = {name for name in names if name == Path(name).name and name not in ("", "..")}
+        return sorted(name for name in plain if "\0" not in name and is_utf8(name))
 
     @property
     def all_suffixes(self) -> tuple[str, ...]:

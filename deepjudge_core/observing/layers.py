@@ -150,8 +150,8 @@ def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Iterable[Mappin
 def _in_order(chosen: Candidates, likeness: Mapping[tuple[str, str], float]) -> dict[str, str]:
     depth = {tap: place for place, tap in enumerate(chosen.model)}
     ordered = sorted(chosen.taps, key=list(chosen.owner).index)
-    # Of the ways to answer the layers so far, the best that ends at each tap: its sum, and its taps. Ways and taps stand
-    # in the order of depth, so that the best way that ends before a tap is found in one walk along both.
+    # Of the ways to answer the layers so far, the best that ends at each tap: its sum, and its taps. Ways and taps
+    # stand in the order of depth, so that the best way that ends before a tap is found in one walk along both.
     ways: list[tuple[float, tuple[str, ...]]] = [(0.0, ())]
     for layer in ordered:
         longer, at = list[tuple[float, tuple[str, ...]]](), 0
@@ -170,10 +170,9 @@ def _in_order(chosen: Candidates, likeness: Mapping[tuple[str, str], float]) -> 
 
 
 def _listed(widths: Iterable[int]) -> str:
-    few = list(widths)
-    return ", ".join(map(str, few[:_SOME_WIDTHS])) + (
-        f" and {len(few) - _SOME_WIDTHS} more" if few[_SOME_WIDTHS:] else ""
-    )
+    shown = list(map(str, widths))
+    more = f" and {len(shown) - _SOME_WIDTHS} more" if shown[_SOME_WIDTHS:] else ""
+    return ", ".join(shown[:_SOME_WIDTHS]) + more
 
 
 def _user_tap(name: str, owner: Widths, model: Widths, layer: str, tap: str) -> str:

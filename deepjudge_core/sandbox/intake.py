@@ -158,7 +158,7 @@ def _copy_file(source: Path, copy: Path, label: str, largest: int, *, alone: boo
     # What the user did not name, but lies beside it, may be another name of a file of the user's: ``alone`` refuses it.
     kind = stat.S_IFMT(source.lstat().st_mode)
     if kind == stat.S_IFREG:
-        # It may be another one now, but no link: what counts is what was opened. Who writes to a pipe is not waited for.
+        # It may be another one now, but no link: what was opened counts. Who writes to a pipe is not waited for.
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file, copy.open("xb") as target:
             status = os.fstat(descriptor)

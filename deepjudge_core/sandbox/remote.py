@@ -32,8 +32,8 @@ from deepjudge_core.sandbox.scratch import make_scratch
 from deepjudge_core.text import clean
 from deepjudge_core.types import Array
 
-# A classifier has fewer of each, and the deepest networks some thousand layers; what is more only takes the audit's time
-# and memory.
+# A classifier has fewer of each, and the deepest networks some thousand layers; what is more only takes the audit's
+# time and memory.
 _MOST_CLASSES, _MOST_LAYERS = 2**16, 2**13
 _LARGEST_ANSWER = 2**31  # bytes
 _SOME_FILES = 5  # that a note names
