@@ -112,7 +112,7 @@ def _copy_companions(
             companion = source.with_name(f"{source.stem}{name.removeprefix(copy.stem)}")
         if name != source.name and os.path.lexists(companion):  # where it is missing, the adapter says so
             # A model is shown weights alone, whatever else lies in its folder.
-            if companion.name.startswith("."):
+            if name.startswith("."):
                 raise _no_weights(label, name, "a hidden file")
             if is_other(companion):
                 raise _no_weights(label, name, "another of the models")

@@ -72,6 +72,25 @@ def test_the_best_of_all_choices_in_order(
         assert sums[picked] == pytest.approx(max(sums.values()))
 
 
+def test_taps_of_the_width_are_more_than_are_compared() -> None:
+    owner, model = {"a": 5, "logits": 2}, {**{f"t{i}": 5 for i in range(1100)}, "logits": 2}
+    with pytest.raises(NoLayerError, match=r"'a'.*1024.*1100.*--layer-map"):
+        find_candidates("model", owner, model, ["a"], {})
+    assert find_candidates("model", owner, model, ["a"], {"a": "t7"}).taps == {"a": ("t7",)}
+
+
+def test_taps_in_parts_are_as_all_at_once() -> None:
+    owner, model = {"a": 5, "b": 5, "logits": 2}, {**{f"t{i}": 5 for i in range(9)}, "logits": 2}
+    ours, theirs = (
+        {tap: outputs(seed + i, 5) for i, tap in enumerate(taps)} for seed, taps in ((7, owner), (30, model))
+    )
+    chosen = find_candidates("model", owner, model, ["a", "b"], {})
+    parts = chosen.parts(10, 2 * 4 * 10 * 5)
+    assert [len(part) for part in parts] == [2, 2, 2, 2, 1]
+    each = ({tap: theirs[tap] for tap in part} for part in parts)
+    assert align(chosen, ours, each) == align(chosen, ours, [theirs])
+
+
 def test_logits_answer_logits_and_nothing_else() -> None:
     owner, model = {"a": 5, "logits": 5}, {"b": 5, "c": 5, "logits": 5}
     chosen = find_candidates("model", owner, model, ["a", "logits"], {})
