@@ -81,9 +81,8 @@ def test_taps_of_the_width_are_more_than_are_compared() -> None:
 
 def test_taps_in_parts_are_as_all_at_once() -> None:
     owner, model = {"a": 5, "b": 5, "logits": 2}, {**{f"t{i}": 5 for i in range(9)}, "logits": 2}
-    ours, theirs = (
-        {tap: outputs(seed + i, 5) for i, tap in enumerate(taps)} for seed, taps in ((7, owner), (30, model))
-    )
+    ours = {layer: outputs(7 + i, 5) for i, layer in enumerate(owner)}
+    theirs = {tap: outputs(30 + i, 5) for i, tap in enumerate(model)}
     chosen = find_candidates("model", owner, model, ["a", "b"], {})
     parts = chosen.parts(10, 2 * 4 * 10 * 5)
     assert [len(part) for part in parts] == [2, 2, 2, 2, 1]
