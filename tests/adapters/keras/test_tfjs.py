@@ -165,7 +165,7 @@ EDITS: dict[str, tuple[Callable[[Content], object], str]] = {
     "another quantisation": (lambda c: first(c).update(quantization={"dtype": "int4"}), "int4"),
     "a scale that is none": (
         lambda c: first(c).update(quantization={"dtype": "uint8", "scale": float("NaN"), "min": 0}),
-        "nan",
+        "NaN",
     ),
     "a weight twice": (lambda c: c["weightsManifest"][0]["weights"].append(first(c)), "twice"),
     "a weight of another name": (lambda c: first(c).update(name="elsewhere/moment"), "'elsewhere/moment'"),
