@@ -17,7 +17,8 @@ from deepjudge_core.components.registry import Registry
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 FRAMEWORKS = {
-    *("keras", "onnx", "onnx2fx", "onnxruntime", "onnxscript", "skl2onnx", "tensorflow", "tf2onnx", "tf_keras", "torch")
+    *("ai_edge_litert", "keras", "onnx", "onnx2fx", "onnxconverter_common", "onnxruntime", "onnxscript", "openvino"),
+    *("skl2onnx", "tensorflow", "tf2onnx", "tf_keras", "torch", "torchao", "transformers"),
 }
 
 

@@ -11,7 +11,18 @@ import deepjudge_core
 from deepjudge_core.cli.main import COMMANDS
 from deepjudge_core.components import hooks as hookspecs
 
-FRAMEWORKS = ("torch", "tensorflow", "keras", "onnx", "onnxruntime", "onnx2fx", "jax", "h5py")
+FRAMEWORKS = (
+    "torch",
+    "transformers",
+    "tensorflow",
+    "keras",
+    "onnx",
+    "onnxruntime",
+    "onnx2fx",
+    "openvino",
+    "jax",
+    "h5py",
+)
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, "deepjudge_spec")}
 
 

@@ -174,6 +174,8 @@ class OnnxModel(BatchedModel):
         )
         if weights and batch_size is None and self.fixed_batch is None:
             self._batch_size = min(self._batch_size, self._most_rows)
+        if self.fixed_batch is None and not self._takes_a_lone_row():
+            self._least_rows = 2
         if _BLOCKED in {node.domain for node in self._model.graph.node}:
             self.access &= ~Access.LAYERS
             self.unseen = f"expected operations of ONNX, found those of {_BLOCKED}, for one kind of processor"
@@ -270,6 +272,14 @@ class OnnxModel(BatchedModel):
                 self._run(names, sample(len(x), shape, x.dtype.name, rng))
                 return True
         return False
+
+    def _takes_a_lone_row(self) -> bool:
+        # `squeeze`, which should take away the axis of a single score, takes away that of a single row as well.
+        try:
+            (scores,) = self._run([self._output], self._samples[0][:1])
+        except ModelError:
+            return False
+        return np.shape(scores)[:1] == (1,)
 
     def _shapes(self) -> dict[str, tuple[int | None, ...]]:
         shapes = infer_shapes(self._model)

@@ -14,7 +14,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests
 from deepjudge_core.models.adapters import readable
 from deepjudge_torch.folder import examine_folder
-from deepjudge_torch.shards import is_index, read_index
+from deepjudge_torch.shards import is_index, read_index, read_shards
 
 
 class Kind(enum.Enum):
@@ -92,7 +92,7 @@ def identify(path: Path, name: str) -> tuple[Kind, str]:
         ModelError: When it cannot be read, or is none of PyTorch's that are opened.
     """
     if is_index(path):
-        beside = [path.with_name(file) for file in read_index(path, name)]
+        beside = [path.with_name(file) for file in read_shards(path, name)]
         with readable(name, "an index of weights, with their files beside it"):
             return Kind.INDEX, digests.of_file(path, beside).digest
     return _inspect(path, name, lambda file: hashlib.file_digest(file, "sha256").hexdigest())

@@ -60,3 +60,16 @@ def read_index(path: Path, name: str) -> dict[str, list[str]]:
     for tensor, file in index.weight_map.items():
         files[file].append(tensor)
     return files
+
+
+def read_shards(path: Path, name: str) -> dict[str, list[str]]:
+    """The same, where all files that it names are there.
+
+    Raises:
+        ModelError: As :func:`read_index`, and naming a file that is not.
+    """
+    files = read_index(path, name)
+    missing = next((file for file in files if not path.with_name(file).exists()), None)
+    if missing is not None:
+        raise ModelError(f"{name}: expected the files that {path.name} names beside it, found no {missing!r}")
+    return files

@@ -22,7 +22,7 @@ from deepjudge_torch.base import TensorModel, line
 from deepjudge_torch.checkpoint import SHOWN, choose, few, misfits, shortened, states
 from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.live import open_module
-from deepjudge_torch.shards import read_index
+from deepjudge_torch.shards import read_shards
 
 States = Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]
 """The state dicts in a file, each behind the keys to it."""
@@ -166,7 +166,7 @@ def _read(path: Path, kind: Kind, name: str) -> Any:
 
 def _read_shards(path: Path, name: str) -> dict[str, Any]:
     weights: dict[str, Any] = {}
-    for file, tensors in read_index(path, name).items():
+    for file, tensors in read_shards(path, name).items():
         title = f"{name}: {file}"
         kind, _ = identify(path.with_name(file), title)
         part = _read(path.with_name(file), kind, title)

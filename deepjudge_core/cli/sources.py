@@ -79,12 +79,12 @@ def expand(names: Iterable[str], adapters: Adapters) -> list[str]:
     A folder that is itself a model counts as a file.
     Stored observations are taken where they are named, or a glob ends as their names do: beside them may lie other
     files of this tool. A name that does not exist stays as it is, so that opening it says so while the others are still
-    judged.
+    judged; so does a folder or glob that holds no model.
 
     Raises:
-        ModelError: When a folder or glob holds no model.
+        ModelError: When there is no model at all.
     """
-    files: list[str] = []
+    files, empty = list[str](), list[tuple[str, str]]()
     for name in names:
         path = Path(name)
         if path.is_dir() and not adapters.reads(path):
@@ -98,9 +98,12 @@ def expand(names: Iterable[str], adapters: Adapters) -> list[str]:
         if not models:
             pattern = (path if path.is_dir() else path.parent) / f"*{_OBSERVATION}"
             hint = f"; stored observations are taken as '{pattern}'" if glob.glob(str(pattern)) else ""  # noqa: PTH207
-            raise ModelError(f"{name}: expected models ({', '.join(adapters.suffixes)}), found none{hint}")
+            empty.append((name, hint))
         files += models
-    return files
+    if empty and not files:
+        name, hint = empty[0]
+        raise ModelError(f"{name}: expected models ({', '.join(adapters.suffixes)}), found none{hint}")
+    return [*files, *(name for name, _ in empty)]
 
 
 def spare(read: Iterable[str | Path], written: Iterable[Path | None]) -> None:

@@ -202,7 +202,10 @@ def _arrangement(model: Model, suite: Suite, asking: QuerySettings) -> Prepare:
 
 def _arrange(model: Model, suite: Suite, asking: QuerySettings) -> Prepare:
     spec, ours = model.input.with_layout(asking.layout), suite.victim.model.input.layout
-    return arrangement(model.name, suite.cases.inputs.shape[1:], spec, ours)
+    shape = suite.cases.inputs.shape[1:]
+    if ours is None and len(shape) == 1:
+        ours = asking.layout  # of pictures in rows, what is said is their order
+    return arrangement(model.name, shape, spec, ours)
 
 
 def _prepare(
@@ -282,7 +285,7 @@ class _Questioner:
         if accuracy <= _least(self._labels):
             doubt = (
                 f"classifies {accuracy:.1%} of the seeds correctly, near chance: if it expects other inputs or classes "
-                "than the victim, say so with --suspect-input or --classes"
+                "than the victim, say so with --suspect-input, --input-layout or --classes"
             )
             return replace(answers, notes=(*answers.notes, doubt))
         return answers

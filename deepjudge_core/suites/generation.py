@@ -207,7 +207,7 @@ def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> C
             try:
                 task.victim.gradient(task.seeds.inputs[:1], lambda scores, rows: np.zeros_like(scores))
             except ModelError as error:
-                if error.code != ModelError.code:
+                if error.code not in (ModelError.code, "cannot-answer"):
                     raise
                 way_out = " or ".join(ANSWERING_GENERATORS)
                 raise ModelError(f"{error}; of its answers alone {way_out} makes cases (--generator)") from error

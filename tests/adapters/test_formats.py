@@ -1,5 +1,6 @@
 """The same network is the same network: every format of six architectures, as victim and as suspect of every other."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from deepjudge_core import (
     Calibration,
     Decision,
     Model,
+    Observation,
     Suite,
     build_suite,
     calibrate,
@@ -41,6 +43,7 @@ METRICS = {"robd", "jsd", "nod", "nad", "lod", "lad"}
 HELD = [
     (name, key) for name, (key, form) in itertools.product(ARCHITECTURES, FORMS.items()) if name not in form.without
 ]
+LIVE = "torch" if find_spec("torch") else "keras"
 VICTIMS = [(name, key) for name, key in HELD if FORMS[key].gradients]
 
 
@@ -67,7 +70,7 @@ class Gallery:
 
     def live(self, name: str, seed: int = VICTIM) -> Model:
         """In the form that is made fastest."""
-        return self.model(name, "torch" if find_spec("torch") else "keras", seed)
+        return self.model(name, LIVE, seed)
 
     def suite(self, name: str, key: str) -> Suite:
         victim, architecture = self.model(name, key), ARCHITECTURES[name]
@@ -172,28 +175,59 @@ def same(actual: np.ndarray, expected: np.ndarray, close: float) -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=close * float(np.abs(expected).max()))
 
 
-@pytest.mark.parametrize(("name", "key"), VICTIMS)
-def test_the_network_is_a_copy_of_itself_in_every_format(name: str, key: str, gallery: Gallery) -> None:
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_network_is_a_copy_of_itself_in_every_format(name: str, gallery: Gallery) -> None:
+    key = LIVE
     need(key)
     suite = gallery.suite(name, key)
-    calibration = gallery.calibration(name, suite)
-    wrong = {}
-    for suspect, form in FORMS.items():
-        if name in form.without or missing(suspect):
-            continue
-        measured = measure(suite, observe(gallery.model(name, suspect), suite), registry=gallery.registry)
+    calibration, wrong = gallery.calibration(name, suite), {}
+    observations = {one: observe(gallery.model(name, one), suite) for one in held(name)}
+    for suspect, observation in observations.items():
+        form, measured = FORMS[suspect], measure(suite, observation, registry=gallery.registry)
         verdict = judge(measured, calibration, registry=gallery.registry)
-        values = {metric: m.value for metric, m in measured.items()}
-        bounds = (FORMS[key].bound, form.bound)
-        near = None in bounds or all(value is not None and value < max(bounds) for value in values.values())
         if name in form.unseen:
-            near = {metric for metric, value in values.items() if value is None} == {"nod", "nad", "lod", "lad"}
             # The controls are random networks, whose behaviour alone accuses nobody: the votes are what there is.
             is_copy = all(verdict.metrics[metric].vote.vote for metric in ("robd", "jsd"))
         else:
             is_copy = verdict.decision is Decision.COPY
-        if not near or values.keys() != METRICS or not is_copy:
-            wrong[suspect] = verdict.decision, values
+        if not is_copy:
+            wrong[suspect] = verdict.decision
     assert wrong == {}
     measured = measure(suite, observe(gallery.live(name, OTHER), suite), registry=gallery.registry)
     assert judge(measured, calibration, registry=gallery.registry).decision is Decision.INDEPENDENT
+    # As anybody's victim: of any two, what one answers to the cases beside what the other does.
+    far = {}
+    for victim, suspect in itertools.combinations(observations, 2):
+        if name not in FORMS[victim].unseen:
+            values = distances(suite, observations[victim], observations[suspect], gallery.registry)
+            if not near(name, victim, suspect, values):
+                far[victim, suspect] = values
+    assert far == {}
+
+
+@pytest.mark.parametrize(("name", "key"), VICTIMS)
+def test_every_format_with_gradients_makes_a_suite(name: str, key: str, gallery: Gallery) -> None:
+    need(key)
+    suite = gallery.suite(name, key)
+    for suspect in {key, LIVE}:
+        measured = measure(suite, observe(gallery.model(name, suspect), suite), registry=gallery.registry)
+        assert near(name, key, suspect, {metric: m.value for metric, m in measured.items()})
+
+
+def held(name: str) -> list[str]:
+    return [key for key, form in FORMS.items() if name not in form.without and not missing(key)]
+
+
+def distances(suite: Suite, victim: Observation, suspect: Observation, registry: Registry) -> dict[str, float | None]:
+    """Those of one model's answers to a suite, with another's in the place of the victim's."""
+    beside = dataclasses.replace(suite, victim=dataclasses.replace(victim, suite=""))
+    measured = measure(beside, dataclasses.replace(suspect, suite=beside.digest), registry=registry)
+    return {metric: m.value for metric, m in measured.items()}
+
+
+def near(name: str, victim: str, suspect: str, values: Mapping[str, float | None]) -> bool:
+    if name in FORMS[suspect].unseen:
+        return {metric for metric, value in values.items() if value is None} == {"nod", "nad", "lod", "lad"}
+    bounds = FORMS[victim].bound, FORMS[suspect].bound
+    close = None in bounds or all(value is not None and value < max(bounds) for value in values.values())
+    return close and values.keys() == METRICS

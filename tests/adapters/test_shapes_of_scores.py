@@ -19,20 +19,25 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(5, 2, 4, 4)).astype(np.float32)
 WEIGHTS = {"a": RNG.normal(size=(32, 6)), "many": RNG.normal(size=(6, CLASSES)), "one": RNG.normal(size=(6, 1))}
 MANY, ONE = ("row", "map", "softmax map", "softmax, channels last"), ("number", "probability", "squeezed", "column")
+SQUEEZED = "squeezed of all axes"  # that of a lone row among them
 SHAPES = {**dict.fromkeys(MANY, CLASSES), **dict.fromkeys(ONE, 1)}
 """What the scores are, and how many."""
+
+
+def _width(kind: str) -> int:
+    return SHAPES.get(kind, 1)
 
 
 def expected(kind: str) -> tuple[Array, Array, Array]:
     """What the hidden layer gives, the logits, and the probabilities."""
     hidden = np.maximum(X.reshape(5, -1) @ WEIGHTS["a"], 0)
-    logits = hidden @ WEIGHTS["one" if SHAPES[kind] == 1 else "many"]
-    return hidden, logits, softmax(logits if SHAPES[kind] > 1 else np.hstack([0 * logits, logits]))
+    logits = hidden @ WEIGHTS["one" if _width(kind) == 1 else "many"]
+    return hidden, logits, softmax(logits if _width(kind) > 1 else np.hstack([0 * logits, logits]))
 
 
 def check(model: Model, kind: str) -> None:
     hidden, logits, probabilities = expected(kind)
-    assert list(model.layers.values()) == [6, SHAPES[kind]]
+    assert list(model.layers.values()) == [6, _width(kind)]
     x = X.reshape(5, *map(int, model.input.shape)) if model.framework != "keras" else np.moveaxis(X, 1, -1)
     np.testing.assert_allclose(model.predict(x), probabilities, atol=1e-5)
     outputs = model.activations(x, list(model.layers))
@@ -50,10 +55,10 @@ def module(kind: str) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.a = nn.Linear(32, 6, bias=False)
-            self.b = nn.Conv2d(6, SHAPES[kind], 1, bias=False)
+            self.b = nn.Conv2d(6, _width(kind), 1, bias=False)
             with torch.no_grad():
                 self.a.weight.copy_(torch.tensor(WEIGHTS["a"].T))
-                matrix = WEIGHTS["one" if SHAPES[kind] == 1 else "many"]
+                matrix = WEIGHTS["one" if _width(kind) == 1 else "many"]
                 self.b.weight.copy_(torch.tensor(matrix.T[..., None, None]))
 
         def forward(self, x: Any) -> Any:
@@ -66,6 +71,7 @@ def module(kind: str) -> Any:
                 "number": scores.flatten,
                 "probability": lambda: torch.sigmoid(scores.flatten()),
                 "squeezed": lambda: torch.sigmoid(scores).squeeze(3).squeeze(2).squeeze(1),
+                SQUEEZED: lambda: torch.sigmoid(scores).squeeze(),
                 "column": lambda: torch.sigmoid(scores.flatten(1))[:, 0],
             }
             return ends[kind]()
@@ -87,7 +93,7 @@ def test_torchscript(kind: str, tmp_path: Path) -> None:
     check(open_model(tmp_path / "m.pt", input_shape=(2, 4, 4)), kind)
 
 
-@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("kind", [*SHAPES, SQUEEZED])
 def test_onnx(kind: str, tmp_path: Path) -> None:
     torch, _ = pytest.importorskip("torch"), pytest.importorskip("onnx")
     from onnx_exports import exporting
@@ -114,7 +120,7 @@ def test_keras(kind: str, saved: bool, tmp_path: Path) -> None:
     x = keras.Input((4, 4, 2))
     flat = keras.layers.Flatten()(keras.layers.Permute((3, 1, 2))(x))
     hidden = keras.layers.Dense(6, "relu", use_bias=False, name="a")(flat)
-    scores = keras.layers.Conv2D(SHAPES[kind], 1, use_bias=False, name="b")(keras.layers.Reshape((1, 1, 6))(hidden))
+    scores = keras.layers.Conv2D(_width(kind), 1, use_bias=False, name="b")(keras.layers.Reshape((1, 1, 6))(hidden))
     if kind == "softmax map":
         scores = keras.layers.Softmax()(scores)
     if kind == "probability":
@@ -123,7 +129,7 @@ def test_keras(kind: str, saved: bool, tmp_path: Path) -> None:
         scores = keras.layers.Activation("sigmoid")(keras.layers.Flatten()(scores))[:, 0]
     model = keras.Model(x, scores)
     model.get_layer("a").set_weights([WEIGHTS["a"]])
-    model.get_layer("b").set_weights([WEIGHTS["one" if SHAPES[kind] == 1 else "many"][None, None]])
+    model.get_layer("b").set_weights([WEIGHTS["one" if _width(kind) == 1 else "many"][None, None]])
     if saved:
         model.export(tmp_path / "m", verbose=False)
     check(open_model(tmp_path / "m" if saved else model), kind)

@@ -426,13 +426,15 @@ def test_folders_and_globs(ready: Cli) -> None:
     assert suspects("odd[1].toy") == ["odd[1].toy"]
     Path("empty").mkdir()
     for name in ("empty", "many/*.md", "no/*"):
-        ready.refuses(4, "unusable-model", "judge", "s.safetensors", name, *HOW, facts=(f"{name}: ", ".toy)", "none"))
+        ready.refuses(4, "unusable-model", "judge", "s.safetensors", name, *HOW, facts=(f"{name}: ", ".toy, ", "none"))
     Path("stored").mkdir()
     shutil.copy("many/copy.safetensors", "stored")
     for name in ("stored", "stored/*"):
         facts = (f"{name}: ", "none", "'stored/*.safetensors'")
         ready.refuses(4, "unusable-model", "judge", "s.safetensors", name, *HOW, facts=facts)
     assert suspects("stored/*.safetensors") == ["stored/copy.safetensors"]
+    # Where there are others, they are judged.
+    assert suspects("empty", "copy.toy") == ["copy.toy", "empty"]
 
 
 def test_audit(cli: Cli) -> None:

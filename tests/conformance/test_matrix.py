@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from conforming import (
+    ANSWERING,
     CONTROLS,
     FRAMEWORKS,
     GENERATOR_OPTIONS,
@@ -17,6 +18,7 @@ from conforming import (
     NETWORKS,
     REGISTRY,
     VICTIM,
+    VICTIMS,
     arranged,
     make_seeds,
     make_suite,
@@ -68,6 +70,7 @@ def test_every_model_keeps_the_contract(kind: str, batch_size: int | None, zoo: 
     assert kind not in NETWORKS or tuple(model.layers.values()) == LAYERS
     # What it ran on, in the framework's own words.
     devices = {"onnx": r"(\w+ExecutionProvider(, )?)+", "torch": r"(cpu|cuda:\d+)", "keras": r"(CPU|GPU):\d+"}
+    devices |= dict.fromkeys(ANSWERING, "OpenVINO CPU")
     device = ModelInfo.of(model).device
     assert device is None if model.framework == "numpy" else re.fullmatch(devices[model.framework], device or "")
 
@@ -129,7 +132,7 @@ def suites(zoo: Zoo) -> Callable[[str], tuple[Suite, list[Observation]]]:
 
 
 @pytest.mark.parametrize("suspect", NETWORKS)
-@pytest.mark.parametrize("victim", NETWORKS)
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_a_network_in_another_format_is_a_copy_at_distance_0(
     victim: str, suspect: str, zoo: Zoo, suites: Callable[[str], tuple[Suite, list[Observation]]]
 ) -> None:
@@ -158,19 +161,31 @@ def test_a_network_with_other_weights_is_no_copy(
 # What the matrix covers
 
 
+# Other ways to write an ending, whose files are told by what is in them.
+OTHER_NAMES = {("keras", ".hdf5"), *(("torch", suffix) for suffix in (".jit", ".pth.tar", ".torchscript"))}
+# What is never opened, and formats of which tests/adapters holds each against the others.
+OTHER_TESTS = {
+    *(("coreml", suffix) for suffix in (".mlmodel", ".mlpackage")),
+    *(("openvino", suffix) for suffix in (".pdmodel", ".pb")),
+    *(("torch", suffix) for suffix in (".safetensors.index.json", ".bin.index.json")),
+}
+
+
 def test_the_matrix_covers_every_built_in_component() -> None:
     built_in = [plugin for plugin in REGISTRY.plugins if plugin.distribution.startswith("deepjudge ")]
     assert {plugin.name: plugin.failure for plugin in built_in} == dict.fromkeys(
-        ["attacks", "blackbox", "keras", "onnx", "statistics", "torch", "voting", "whitebox"]
+        ["attacks", "blackbox", "keras", "onnx", "openvino", "statistics", "torch", "voting", "whitebox"]
     )
     # Attacks have a matrix of their own: tests/plugins/test_attacks.py.
     components = [c for plugin in built_in for c in plugin.components if not isinstance(c, Attack)]
     adapters = [component for component in components if isinstance(component, Adapter)]
     opened = {(kind.adapter, kind.suffix) for kind in KINDS.values() if kind.adapter}
-    # .hdf5 is another way to write .h5.
-    suffixes = {(adapter.name, suffix) for adapter in adapters for suffix in adapter.suffixes} - {("keras", ".hdf5")}
-    assert opened == suffixes | {(adapter.name, None) for adapter in adapters}
-    assert {KINDS[kind].adapter for kind in FRAMEWORKS} == {None, *(adapter.name for adapter in adapters)}
+    suffixes = {(adapter.name, suffix) for adapter in adapters for suffix in adapter.suffixes}
+    live = {(adapter.name, None) for adapter in adapters if adapter.name in FRAMEWORKS or adapter.name == "onnx"}
+    assert opened == (suffixes - OTHER_NAMES - OTHER_TESTS) | live
+    assert {KINDS[kind].adapter for kind in (*FRAMEWORKS, *ANSWERING)} == {None, *(a.name for a in adapters)} - {
+        "coreml"
+    }
     assert GENERATOR_OPTIONS.keys() == {c.name for c in components if isinstance(c, Generator)}
     assert {c.name for c in components if isinstance(c, Metric)} == METRICS
     assert {c.name for c in components if isinstance(c, Rule)} == {"voting", "tolerance-bound", *DECIDING}

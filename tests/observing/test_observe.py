@@ -210,6 +210,15 @@ def test_the_order_of_several_channels_in_a_row_shows_in_the_answers(order: tupl
         observe(toys.make_model(shape=(60,), knows=False, name="rows"), suite)
 
 
+@pytest.mark.parametrize(("order", "layout"), [((0, 1, 2), "channels_first"), ((1, 2, 0), "channels_last")])
+def test_so_does_that_of_a_suite_of_rows(order: tuple[int, ...], layout: Layout) -> None:
+    model = toys.make_model(shape=(3, 4, 5), layout="channels_first")
+    suite = suite_of(rows_of(model, order))
+    for asking in (QuerySettings(), QuerySettings(layout=layout)):
+        observation = observe(model, suite, asking)
+        np.testing.assert_allclose(observation.probabilities, suite.victim.probabilities, atol=1e-6)
+
+
 class Odd(toys.NumpyModel):
     """Answers something else than its weights say."""
 

@@ -86,7 +86,7 @@ from deepjudge_core.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
-FRAMEWORKS = ("torch", "tensorflow", "keras", "onnx", "onnxruntime", "onnx2fx", "jax")
+FRAMEWORKS = ("torch", "transformers", "tensorflow", "keras", "onnx", "onnxruntime", "onnx2fx", "openvino", "jax")
 
 
 def elsewhere(folder: Path, *words: str, absent: tuple[str, ...] = FRAMEWORKS) -> "subprocess.CompletedProcess[str]":

@@ -14,6 +14,9 @@ REGISTRY = load_registry()
 VICTIM = 1
 CONTROLS = (2, 3, 4, 5, 6, 7, 8, 9)
 NETWORKS = [kind for kind in KINDS if kind != "numpy"]
+# What runs these has no gradients.
+ANSWERING = {"openvino", "tflite"}
+VICTIMS = [kind for kind in NETWORKS if kind not in ANSWERING]
 # One kind of each framework, and the perceptron in numpy.
 FRAMEWORKS = ["numpy", "onnx-dynamo", "torch", "keras"]
 METRICS = {"robd", "robd-reference", "jsd", "nod", "nad", "lod", "lad", "sac", "cka", "akh", "nnod"}

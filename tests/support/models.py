@@ -243,6 +243,25 @@ def onnx_keras(seed: int, path: Path) -> Path:
     return file
 
 
+def openvino_ir(seed: int, path: Path) -> Path:
+    """By OpenVINO's converter of an ONNX file."""
+    from deepjudge_openvino.runtime import openvino
+
+    file = path.with_suffix(".xml")
+    origin = onnx_legacy(seed, path.with_name(f"{path.name}-origin"))
+    openvino.save_model(openvino.Core().read_model(origin), file, compress_to_fp16=False)
+    return file
+
+
+def tflite(seed: int, path: Path) -> Path:
+    """By TensorFlow's converter, channels last."""
+    import tensorflow as tf
+
+    file = path.with_suffix(".tflite")
+    file.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras_model(seed)).convert())
+    return file
+
+
 def numpy_model(seed: int, path: Path) -> NumpyModel:
     """Another network, a perceptron."""
     return NumpyModel.random(SHAPE, (12, 7), CLASSES, seed)
@@ -267,6 +286,8 @@ KINDS = {
     "keras-file": Kind("keras", _KERAS, keras_file, {}, ".keras"),
     "keras-h5": Kind("keras", _KERAS, keras_h5, {}, ".h5"),
     "keras-saved": Kind("keras", _KERAS, saved_model, {}),
+    "openvino": Kind("openvino", (*_ONNX, "openvino"), openvino_ir, {}, ".xml"),
+    "tflite": Kind("tflite", (*_KERAS, "openvino"), tflite, {}, ".tflite"),
 }
 
 

@@ -301,7 +301,7 @@ SHARDS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "too many": (many, ("1000", "found 2002")),
     "no index": (lambda index: index.write_text("[]"), ("object",)),
     "no JSON": (lambda index: index.write_text("{"), ("index",)),
-    "a missing file": (missing_file, (os.strerror(errno.ENOENT),)),
+    "a missing file": (missing_file, ("model-00002-of-00002.safetensors",)),
     "files of one another": (swapped, ("model-00001-of-00002.safetensors", "conv1.bias")),
     "a pickle": (pickled, ("safetensors", "torch.save")),
 }
