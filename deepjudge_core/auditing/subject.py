@@ -307,6 +307,7 @@ def answer_each(subjects: Iterable[Subject], suite: Suite, session: Session) -> 
     waiting: Answer | None = None
     try:
         for subject in subjects:
+            answer: Answer
             try:
                 with failing(subject.name):
                     answer = partial(_answered, subject.name, ahead.enter_context(subject.answering(suite, session)))

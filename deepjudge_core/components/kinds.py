@@ -57,7 +57,8 @@ class Adapter:
             every file is taken for one that runs code.
         companions: ``companions(path) -> names`` of the files in the same folder that a stranger's file says hold its
             weights; it must not import the framework, and what it says is taken for no more than a wish: those files
-            that are there, and are neither links nor too large, are taken along.
+            that are there are taken along, if they are neither links, hidden, too large, deepjudge's own nor other
+            suspects.
         imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through all that is going to be asked of one,
             gradients among it or not, so that no file is opened for it later. Without it files stay within reach of a
