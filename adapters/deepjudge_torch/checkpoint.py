@@ -16,11 +16,55 @@ SHOWN = 3
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # How training code calls weights that it averages over its steps, and does not train.
 _AVERAGED = re.compile(r"(?:^|[^a-z])(ema|swa|swag|avg|averaged?|shadow|teacher|polyak)(?:$|[^a-z])")
-_DEEPEST = 4
 # Counted by batch normalisation, and not used; files from before 0.4.1 do not have it.
 _COUNTER = "num_batches_tracked"
 # Characters of a name in a message.
 _LONGEST = 100
+# The key of what is no entry.
+_ATTRIBUTES = object()
+# Of what an optimiser keeps for one weight, such as Adam's two averages of its gradients.
+_MOST_MOMENTS = 8
+# Numbers that may be those of another such network, for each of this one's.
+_LEAST = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """What stands somewhere in a file, and holds other things.
+
+    Attributes:
+        content: By the keys or numbers under which its parts stand.
+        key: Under which it stands itself.
+        parent: Where.
+    """
+
+    content: Mapping[Any, Any]
+    key: str = ""
+    parent: "Node | None" = None
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """The keys to it."""
+        keys, node = list[str](), self
+        while node.parent is not None:
+            keys.append(node.key)
+            node = node.parent
+        return tuple(reversed(keys))
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """Its own tensors, and what modules add to them; empty where there are none."""
+        entries = {key: value for key, value in self.content.items() if _is_entry(key, value)}
+        return entries if any(isinstance(value, torch.Tensor) for value in entries.values()) else {}
+
+    @property
+    def of_optimiser(self) -> bool:
+        """Whether it is what an optimiser of torch keeps for one weight."""
+        table = self.parent
+        whole = table.parent if table is not None and table.key == "state" else None
+        if whole is None or not isinstance(whole.content.get("param_groups"), list):
+            return False
+        return sum(isinstance(value, torch.Tensor) for value in self.content.values()) <= _MOST_MOMENTS
 
 
 @dataclass(frozen=True)
@@ -68,23 +112,36 @@ class Misfits:
         return "; ".join(f"{kind}: {few(names)}" for kind, names in kinds.items() if names)
 
 
-def states(content: Any) -> list[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """All state dicts in what a file holds: the keys to each, and its tensors; what else stands there is left out."""
-    return list(_states(content, (), set()))
+def walk(content: Any) -> list[Node]:
+    """All that holds something in what a file holds, each once, the outer before the inner."""
+    nodes, seen = list[Node](), set[int]()
+    stack: list[tuple[Any, str, Node | None]] = [(content, "", None)]
+    while stack:
+        value, key, parent = stack.pop()
+        parts = _parts(value)
+        if not parts or id(value) in seen:
+            continue
+        seen.add(id(value))
+        node = Node(parts, key, parent)
+        nodes.append(node)
+        stack += [(part, _title(name), node) for name, part in reversed(parts.items())]
+    return nodes
 
 
-def _states(
-    content: Any, place: tuple[str, ...], seen: set[int]
-) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    if not isinstance(content, Mapping) or id(content) in seen or len(place) > _DEEPEST:
-        return
-    seen.add(id(content))
-    tensors = {key: value for key, value in content.items() if _is_entry(key, value)}
-    if any(isinstance(value, torch.Tensor) for value in tensors.values()):
-        yield place, tensors
-    for key, value in content.items():
-        if isinstance(key, str) and not _is_entry(key, value):
-            yield from _states(value, (*place, key), seen)
+def _parts(value: Any) -> dict[Any, Any]:
+    if isinstance(value, Mapping):
+        parts = dict(value)
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = dict(enumerate(value))
+    else:
+        parts = {}
+    # What a file hung on a dict or a tensor.
+    attributes = getattr(value, "__dict__", {}) if isinstance(value, dict | torch.Tensor) else {}
+    return {**parts, _ATTRIBUTES: attributes} if attributes else parts
+
+
+def _title(key: object) -> str:
+    return str(key) if isinstance(key, str | int) else type(key).__name__
 
 
 def _is_entry(key: object, value: object) -> bool:
@@ -93,24 +150,26 @@ def _is_entry(key: object, value: object) -> bool:
 
 
 def choose(
-    found: Sequence[tuple[tuple[str, ...], Mapping[str, Any]]], own: Mapping[str, Any], expected: str
+    found: Sequence[tuple[tuple[str, ...], Mapping[str, Any]]],
+    own: Mapping[str, Any],
+    expected: str,
+    nodes: Sequence[Node] = (),
 ) -> tuple[Candidate, tuple[str, ...]]:
     """The weights that are a network's, and notes of a choice; where none fits, those that come nearest.
 
     Trained weights are taken where averages of them fit as well.
 
     Args:
-        found: Of :func:`states`, one at least.
+        found: State dicts, each behind the keys to it, one at least.
         own: The network's own state.
         expected: For the error.
+        nodes: Of the whole file: what else in it may be a network's is in the notes.
 
     Raises:
         ModelError: When several fit that are not the same.
     """
-    candidates, fitting = list[Candidate](), list[Candidate]()
-    for rename in (_as_they_are, _unwrapped):
-        candidates += [one for place, state in found for one in _candidates(place, rename(state, own), own)]
-        fitting = fitting or [one for one in candidates if not misfits(one.weights, own)]
+    candidates = [one for place, state in found for one in _candidates(place, state, own)]
+    fitting = [one for one in candidates if one.weights.keys() & own.keys() and not misfits(one.weights, own)]
     if not fitting:
         # The first of those that are alike: the outermost.
         return min(candidates, key=lambda candidate: len(misfits(candidate.weights, own))), ()
@@ -123,7 +182,44 @@ def choose(
         titles = few([repr(candidate.title) for candidate in plain])
         raise ModelError(f"{expected}, found several that fit: {titles}: save those that are meant alone")
     [chosen] = plain
-    return chosen, tuple(_notes(chosen, [candidate for candidate in different if candidate is not chosen]))
+    notes = [*_notes(chosen, [candidate for candidate in different if candidate is not chosen])]
+    known = [value for candidate in fitting for value in candidate.weights.values()]
+    # Those beside are in the notes; keys of two kinds may look alike.
+    taken = set(map(id, chosen.weights.values()))
+    beside = [state for _, state in found if not taken.isdisjoint(map(id, state.values()))]
+    known += [value for state in beside for value in state.values()]
+    rest = _rest(nodes, known, _LEAST * sum(map(_numbers, own.values())))
+    if rest:
+        notes.append(
+            f"its weights are those of {chosen.title!r}; about as many numbers or more, which are not used, stand in "
+            f"{few([repr(shortened(title)) for title in rest])}: to judge these, save them alone"
+        )
+    return chosen, tuple(notes)
+
+
+def _rest(nodes: Sequence[Node], known: Sequence[Any], least: float) -> list[str]:
+    # Where else at least so many numbers stand together, as far within as they do.
+    places, counted = {_identity(value) for value in known} - {None}, dict[Node, int]()
+    titles = list[str]()
+    for node in reversed(nodes):
+        tensors = () if node.of_optimiser else [part for part in node.content.values() if _identity(part) not in places]
+        numbers = sum(map(_numbers, tensors)) + counted.get(node, 0)
+        if numbers >= least > 0:
+            titles.append("/".join(node.place) or "the whole file")
+        elif node.parent is not None:
+            counted[node.parent] = counted.get(node.parent, 0) + numbers
+    return titles[::-1]
+
+
+def _numbers(value: Any) -> int:
+    # That weights may be: counters and the states of random numbers are none.
+    return value.numel() if isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex()) else 0
+
+
+def _identity(value: Any) -> tuple[Any, ...] | None:
+    if not isinstance(value, torch.Tensor) or value.is_nested or value.layout is not torch.strided:
+        return None
+    return value.data_ptr(), value.dtype, value.shape, value.stride()
 
 
 def _notes(chosen: Candidate, others: Sequence[Candidate]) -> Iterator[str]:
@@ -165,10 +261,6 @@ def shortened(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
 
 
-def _as_they_are(state: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
-    return state
-
-
 def _unwrapped(state: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
     wrappers = _WRAPPERS - {part for name in own for part in name.split(".")}
     names = {name: ".".join(part for part in name.split(".") if part not in wrappers) for name in state}
@@ -176,12 +268,15 @@ def _unwrapped(state: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str,
 
 
 def _candidates(place: tuple[str, ...], state: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[Candidate]:
+    # By their names as they are, and without those of wrappers.
     first = next(iter(own), "")
-    prefixes = {name.removesuffix(first) for name in state if name == first or name.endswith(f".{first}")}
-    # Without any, all of them are what does not fit.
-    for prefix in sorted(prefixes, key=len) or [""]:
-        weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        yield Candidate(place, prefix, weights, [name for name in state if not name.startswith(prefix)])
+    unwrapped = _unwrapped(state, own)
+    for names in [state] if unwrapped.keys() == state.keys() else [state, unwrapped]:
+        prefixes = {name.removesuffix(first) for name in names if name == first or name.endswith(f".{first}")}
+        # Without any, all of them are what does not fit.
+        for prefix in sorted(prefixes, key=len) or [""]:
+            weights = {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
+            yield Candidate(place, prefix, weights, [name for name in names if not name.startswith(prefix)])
 
 
 def _are_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

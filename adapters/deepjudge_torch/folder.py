@@ -22,6 +22,8 @@ FOLDERS = tuple((CONFIG, weights) for weights in WEIGHTS)
 # Far above the sizes and numbers of parts that networks have.
 _LARGEST = 10**8
 _REFUSED = {
+    "attribute_map": "settings under other names (attribute_map)",
+    "per_layer_config": "layers of several configurations (per_layer_config)",
     "auto_map": "code of its own (auto_map)",
     "custom_pipelines": "code of its own (custom_pipelines)",
     "quantization_config": "quantised weights",
@@ -110,7 +112,7 @@ def _own(value: Any) -> Any:
     # Of the parts of a network as well, which keep their kinds.
     if isinstance(value, dict):
         return {key: _own(part) for key, part in value.items() if key == "model_type" or _is_own(key)}
-    return value
+    return [_own(part) for part in value] if isinstance(value, list) else value
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:

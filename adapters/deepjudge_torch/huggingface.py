@@ -6,16 +6,22 @@ no pickles and no adapters in it, and asks nobody for any.
 """
 
 import contextlib
+import dataclasses
+import inspect
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
+import huggingface_hub
 import torch
 import transformers
 from torch import nn
 from torch.nn.modules import module as registration
+from transformers.integrations import hub_kernels
 from transformers.utils import logging
 
 from deepjudge_core.errors import ModelError, UsageError
@@ -42,6 +48,27 @@ _MOST_MODULES = 20_000
 _INTEGERS = (torch.int8, torch.uint8, *(dtype for name, dtype in vars(torch).items() if name.startswith("float8_")))
 
 
+# What a network's attention may be: transformers' own, by torch.
+_ATTENTION = (None, "eager", "sdpa")
+# Nobody is asked for anything while a folder is opened.
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "USE_HUB_KERNELS": "0"}
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    # The libraries read the environment once, when they are imported: it may have been before.
+    with contextlib.ExitStack() as stack:
+        for values, key, value in (
+            *((os.environ, key, value) for key, value in _OFFLINE.items()),
+            (vars(huggingface_hub.constants), "HF_HUB_OFFLINE", True),
+            (vars(hub_kernels), "_kernels_enabled", False),
+        ):
+            stack.callback(values.__setitem__, key, values[key]) if key in values else stack.callback(values.pop, key)
+            values[key] = value
+        yield
+
+
+@_offline()
 def open_folder(
     contents: Contents, *, name: str, batch_size: int | None, input_shape: tuple[int, ...] | None, output: Choice = None
 ) -> TensorModel:
@@ -90,7 +117,7 @@ def _make(contents: Contents, weights: Mapping[str, torch.Tensor], name: str) ->
         raise ModelError(f"{expected}, found quantised weights: {few(others)}")
     try:
         with _quiet(), torch.random.fork_rng(devices=[]), _bounded(weights, expected):
-            config = _configuration(contents, expected)
+            config, unknown = _configuration(contents, expected)
             kind = _class_of(config, expected)
             network, found = kind.from_pretrained(
                 None,
@@ -116,17 +143,84 @@ def _make(contents: Contents, weights: Mapping[str, torch.Tensor], name: str) ->
     wrong = [key for key, own in network.state_dict().items() if key in weights and not holds(own.dtype, weights[key])]
     if wrong:
         raise ModelError(f"{expected}, found numbers of another kind: {few(wrong)}")
-    unused = sorted(map(str, found["unexpected_keys"]))
-    return network.eval(), (f"weights that its network does not have are not used: {few(unused)}",) if unused else ()
+    unused = {"weights": sorted(map(str, found["unexpected_keys"])), "settings": unknown}
+    notes = (
+        f"{what} that its network does not have are not used: {few(names)}" for what, names in unused.items() if names
+    )
+    return network.eval(), tuple(notes)
 
 
-def _configuration(contents: Contents, expected: str) -> Any:
+def _configuration(contents: Contents, expected: str) -> tuple[Any, list[str]]:
+    # And the settings that it does not have.
     if contents.kind in _FOREIGN:
         raise ModelError(f"{expected}, found {contents.kind!r}, which is another library's")
+    if contents.kind not in transformers.CONFIG_MAPPING:
+        raise ModelError(
+            f"{expected}, found {contents.kind[:60]!r}, which transformers {transformers.__version__} has not"
+        )
+    kind, unknown = transformers.CONFIG_MAPPING[contents.kind], list[tuple[str, Any]]()
     try:
-        return transformers.AutoConfig.for_model(contents.kind, **contents.config)
+        config = kind(**_settings(kind, contents.config, unknown))
     except ValueError as error:
         raise ModelError(f"{expected}, found {contents.kind[:60]!r}: {line(error)}") from error
+    parts = list(_configurations(config))
+    for part in parts:
+        if part._attn_implementation not in _ATTENTION or getattr(part, "quantization_config", None) is not None:
+            raise ModelError(f"{expected} by its own code, found a configuration that asks for other code")
+    # Some it computes from others.
+    return config, [
+        key for key, value in unknown if not any(_as_json(vars(one).get(key)) == _as_json(value) for one in parts)
+    ]
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+def _settings(kind: Any, values: Mapping[str, Any], unknown: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Those that a kind of configuration has; any other would become an attribute, which its code may take for its own.
+    names = {field.name for field in dataclasses.fields(kind)} | kind.attribute_map.keys() | _taken(kind)
+    unknown += [(key, value) for key, value in values.items() if key not in names | {"model_type"} and value]
+    settings = {key: value for key, value in values.items() if key in names}
+    for key, value in settings.items():
+        part = _kind_of_part(kind, key, value) if isinstance(value, dict) else None
+        if part is not None:
+            own = {"model_type": value["model_type"]} if "model_type" in value else {}
+            settings[key] = own | _settings(part, value, unknown)
+    return settings
+
+
+def _kind_of_part(kind: Any, key: str, value: Mapping[str, Any]) -> Any:
+    # Early ones of CLIP have a part twice.
+    part = kind.sub_configs_defaults.get(key.removesuffix("_dict"))
+    if part is not None and issubclass(part.config_class, transformers.PreTrainedConfig):
+        return part.config_class
+    named = value.get("model_type", part and part.model_type)
+    if named not in transformers.CONFIG_MAPPING:
+        return None
+    return transformers.CONFIG_MAPPING[named]
+
+
+def _taken(kind: Any) -> set[str]:
+    # Names from before that a configuration still understands: they stand in the code that takes what is no field.
+    makers = [inspect.unwrap(base.__post_init__) for base in kind.__mro__ if "__post_init__" in vars(base)]
+    codes = [maker.__code__ for maker in makers]
+    return {name for code in codes for name in _strings(code) if name.isidentifier() and not name.startswith("_")}
+
+
+def _strings(code: CodeType) -> Iterator[str]:
+    for constant in code.co_consts:
+        if isinstance(constant, str):
+            yield constant
+        elif isinstance(constant, CodeType):
+            yield from _strings(constant)
+
+
+def _configurations(config: Any) -> Iterator[Any]:
+    yield config
+    for value in vars(config).values():
+        if isinstance(value, transformers.PreTrainedConfig):
+            yield from _configurations(value)
 
 
 def _class_of(config: Any, expected: str) -> Any:

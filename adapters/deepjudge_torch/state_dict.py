@@ -1,6 +1,5 @@
 """Files of weights alone, put into the network that the user's own code makes."""
 
-import argparse
 import contextlib
 import importlib
 import io
@@ -19,19 +18,19 @@ from torch import nn
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.outputs import Choice
 from deepjudge_torch.base import TensorModel, line
-from deepjudge_torch.checkpoint import SHOWN, choose, few, misfits, shortened, states
+from deepjudge_torch.checkpoint import SHOWN, Node, choose, few, misfits, shortened, walk
 from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.live import open_module
 from deepjudge_torch.shards import read_shards
-
-States = Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]
-"""The state dicts in a file, each behind the keys to it."""
 
 _WHOLE = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
 class _Unread:
     """In the place of an object that training code saves beside weights: what the file says of it is passed over."""
+
+    # It has no place where a file could put what torch's unpickler would call.
+    __slots__ = ()
 
     def __init__(self, *_: object, **__: object) -> None:
         """Take anything, and keep nothing."""
@@ -44,10 +43,10 @@ class _Unread:
 # accuracy as numpy's number, the state of numpy's randomness), folders and times, of which none is made.
 _UNREAD = (
     *(f"numpy.{core}.multiarray.{maker}" for core in ("core", "_core") for maker in ("scalar", "_reconstruct")),
-    *("numpy.dtype", "numpy.ndarray", "datetime.datetime", "datetime.date", "datetime.timedelta"),
+    *("argparse.Namespace", "numpy.dtype", "numpy.ndarray", "datetime.datetime", "datetime.date", "datetime.timedelta"),
     *(f"pathlib.{local}{path}" for local in ("", "_local.") for path in ("Path", "PosixPath", "WindowsPath")),
 )
-_PLAIN_OBJECTS = [argparse.Namespace, *((_Unread, name) for name in _UNREAD)]
+_PLAIN_OBJECTS = [(_Unread, name) for name in _UNREAD]
 # How torch names what it does not load as weights.
 _PICKLED = re.compile(r"GLOBAL ([\w.]+)")
 
@@ -81,7 +80,7 @@ def open_state_dict(
         ModelError: When the file or the network cannot be had, or do not fit one another.
         UsageError: When ``arch`` is none.
     """
-    found = _find(_read(path, kind, name), name)
+    nodes = _find(_read(path, kind, name), name)
     if arch is None:
         raise ModelError(
             f"{name}: expected the network that these weights are for, found a state dict alone: "
@@ -89,7 +88,7 @@ def open_state_dict(
             "for the victim of an audit, with 'deepjudge suite --arch' or in AUDIT.toml"
         )
     module = make_module(name, arch)
-    notes = _fill(module, found, name, arch)
+    notes = _fill(module, nodes, name, arch)
     if input_shape is None:
         input_shape = _shape(module)
     if input_shape is None:
@@ -177,11 +176,12 @@ def _read_shards(path: Path, name: str) -> dict[str, Any]:
     return weights
 
 
-def _find(content: Any, name: str) -> States:
+def _find(content: Any, name: str) -> Sequence[Node]:
+    # All that the file holds, state dicts among it.
     expected = f"{name}: expected a state dict"
-    found = states(content)
-    if found:
-        return found
+    nodes = walk(content)
+    if any(node.state for node in nodes):
+        return nodes
     if isinstance(content, Mapping):
         entries = [f"{shortened(str(key))} ({type(value).__name__})" for key, value in list(content.items())[:SHOWN]]
         raise ModelError(
@@ -235,14 +235,16 @@ def _current_directory() -> Iterator[None]:
             sys.path.remove(here)
 
 
-def _fill(module: nn.Module, found: States, name: str, arch: str) -> tuple[str, ...]:
+def _fill(module: nn.Module, nodes: Sequence[Node], name: str, arch: str) -> tuple[str, ...]:
     # Notes of where the weights were found.
     expected, own = f"{name}: expected weights that fit {arch}", module.state_dict()
-    found = [
-        (place, {key: _plain(value, key, f"{name}: expected a state dict") for key, value in state.items()})
-        for place, state in found
-    ]
-    chosen, notes = choose(found, own, expected)
+    found = list[tuple[tuple[str, ...], Mapping[str, Any]]]()
+    for node in nodes:
+        # What an optimiser keeps may be of any kind.
+        with contextlib.suppress(ModelError) if node.of_optimiser else contextlib.nullcontext():
+            state = {key: _plain(value, key, f"{name}: expected a state dict") for key, value in node.state.items()}
+            found += [(node.place, state)] if state else []
+    chosen, notes = choose(found, own, expected, nodes)
     weights = chosen.weights
     others = [
         f"{key} {_type(weights[key])} for {_type(value)}"

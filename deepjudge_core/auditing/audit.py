@@ -163,7 +163,7 @@ def ask_controls(
     for subject in map(Subject.of, controls):
         record = None
         try:
-            record = _record_beside(subject)
+            record = _record_beside(subject, suite.victim.model.digest)
         except FileFormatError as error:  # nobody asked for it, and it may be somebody else's
             notes[f"{error}; it is passed over, and says nothing of controls"] = None
         if record and record.far and not settings.far:
@@ -186,8 +186,8 @@ def ask_controls(
     )
 
 
-def _record_beside(control: Subject) -> ZooModel | None:
-    return recorded_control(Path(control.path)) if isinstance(control, ModelFile | ObservationFile) else None
+def _record_beside(control: Subject, victim: str) -> ZooModel | None:
+    return recorded_control(Path(control.path), victim) if isinstance(control, ModelFile | ObservationFile) else None
 
 
 def judge_suspects(

@@ -179,17 +179,27 @@ def is_kept(zoo: Zoo, model: ZooModel) -> bool:
         return False
 
 
-def recorded_control(path: Path) -> ZooModel | None:
+def recorded_control(path: Path, victim: str) -> ZooModel | None:
     """What its zoo says of a control; None of any other file, and of one that is not as it was made.
 
+    Args:
+        path: The control.
+        victim: SHA-256 of the victim: what it has in common with another one says nothing.
+
     Raises:
-        FileFormatError: When what is called like the manifest of a zoo is none, or is damaged.
+        FileFormatError: When what is called like the manifest of a zoo is none, is damaged, or is of another victim.
     """
     for folder in (path.parent, path.parent.parent):
         if (folder / MANIFEST).is_file():
             zoo = load_zoo(folder)
             controls = (m for m in zoo.of("control", far=True) if zoo.path(m).resolve() == path.resolve())
-            return next((model for model in controls if is_kept(zoo, model)), None)
+            record = next((model for model in controls if is_kept(zoo, model)), None)
+            if record and zoo.victim.digest != victim:
+                raise FileFormatError(
+                    f"{folder / MANIFEST}: expected the zoo of the victim {victim[:12]}, found that of "
+                    f"{zoo.victim.path}, {zoo.victim.digest[:12]}"
+                )
+            return record
     return None
 
 

@@ -378,11 +378,12 @@ def test_strata_of_a_zoo_reach_the_rule(zoo: Cli) -> None:
     assert "100%" in err  # the task is so easy that all are fooled alike
     assert load_controls(Path("c.safetensors")).strata == ("other-data", "other-data", "same-data", "same-data")
     # One that is not as it was made, and one from elsewhere, are of no known stratum.
+    victim = load_zoo(Path("zoo")).victim.digest
     changed = Path("zoo/controls/other-data-01.toy")
     changed.write_text(changed.read_text() + " ")
     for path in (changed, Path("victim.toy"), Path("zoo/stolen/tune-01.toy")):
-        assert recorded_control(path) is None
-    record = recorded_control(Path("zoo/controls/other-data-02.toy"))
+        assert recorded_control(path, victim) is None
+    record = recorded_control(Path("zoo/controls/other-data-02.toy"), victim)
     assert record
     assert (record.file, record.stratum) == ("controls/other-data-02.toy", "other-data")
 
@@ -401,6 +402,15 @@ def test_a_manifest_of_somebody_else_is_passed_over(zoo: Cli, content: str) -> N
     expect_facts(line, "warning", "others/zoo.json", "passed over")
     assert load_controls(Path("c.safetensors")).strata == (None, None, None)
     assert any("zoo.json" in note for note in load_controls(Path("c.safetensors")).notes)
+
+
+def test_what_controls_have_in_common_with_another_victim_says_nothing(zoo: Cli) -> None:
+    zoo("suite", "zoo/stolen/tune-01.toy", "--inputs", "in.npz", *SUITE, "-o", "other.safetensors")
+    status, _, err = zoo("calibrate", "other.safetensors", "zoo/controls", "-o", "c.safetensors")
+    assert status == 0
+    [line] = [line for line in err.splitlines() if "zoo.json" in line]
+    expect_facts(line, "warning", "zoo/zoo.json", "victim.toy", "passed over")
+    assert load_controls(Path("c.safetensors")).strata == (None,) * 4
 
 
 def test_power_says_what_an_audit_sees(zoo: Cli) -> None:

@@ -1,6 +1,7 @@
 """Folders of Hugging Face's classifiers."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -179,6 +180,16 @@ REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "truncated weights": (cut, (torch.__version__,)),
     "a script for weights": (script, ("TorchScript",)),
     "integers": (quantised, ("quantised", "classifier.weight")),
+    "settings under other names": (
+        changed(attribute_map={"zzz": "_attn_implementation"}, zzz="attacker/evil-flash-attn"),
+        ("attribute_map",),
+    ),
+    "settings under other names, of a part": (
+        changed(vision_config={"attribute_map": {"zzz": "quantization_config"}, "zzz": {"quant_method": "mxfp4"}}),
+        ("attribute_map",),
+    ),
+    "settings under other names, in a list": (changed(depths=[{"attribute_map": {"a": "b"}}]), ("attribute_map",)),
+    "layers of their own configurations": (changed(per_layer_config={"0": {"hidden_act": "relu"}}), ("per_layer",)),
 }
 
 
@@ -195,6 +206,58 @@ def test_a_weight_more_is_named(copied: Path) -> None:
     safetensors.torch.save_file(weights | {"convnext.more": torch.zeros(2)}, copied / "model.safetensors")
     [note] = open_model(copied).notes
     expect_facts(note, "convnext.more")
+
+
+def test_a_configuration_has_no_settings_but_its_own(
+    plain: Model, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepjudge_torch import huggingface
+
+    others = {"base_model_tp_plan": {"x": "y"}, "to_json_string": "a", "extra_files": ["x"], "use_kernels": True}
+    hugging_face.change(copied, **others, allow_all_kernels=True, stage_names=["stem", "stage1", "stage2"])
+    configurations, own = list[Any](), huggingface._class_of
+    monkeypatch.setattr(
+        huggingface, "_class_of", lambda config, *a: (configurations.append(config), own(config, *a))[1]
+    )
+    model, x = open_model(copied), inputs((3, 16, 16))
+    np.testing.assert_array_equal(model.predict(x), plain.predict(x))
+    expect_facts("; ".join(model.notes), "base_model_tp_plan", "to_json_string", "extra_files", "2 more")
+    [config] = configurations
+    assert not vars(config).keys() & {*others, "allow_all_kernels"}
+
+
+@pytest.mark.parametrize(
+    ("own", "value"), [("_attn_implementation", "attacker/evil-attn"), ("quantization_config", {"quant_method": "x"})]
+)
+def test_whatever_leads_to_other_code_is_refused(
+    own: str, value: Any, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    monkeypatch.setattr(transformers.ConvNextConfig, "attribute_map", {"zzz": own})
+    with refused(ModelError, f"{copied}: "):
+        open_model(hugging_face.change(copied, zzz=value))
+
+
+def test_nobody_is_asked_while_it_is_opened(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from deepjudge_torch import huggingface
+    from transformers.integrations import hub_kernels
+
+    def settings() -> tuple[Any, ...]:
+        names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "USE_HUB_KERNELS")
+        return (*map(os.environ.get, names), huggingface_hub.constants.is_offline_mode(), hub_kernels._kernels_enabled)
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("USE_HUB_KERNELS", "1")
+    monkeypatch.setattr(hub_kernels, "_kernels_enabled", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    seen, own = list[Any](), huggingface.open_module
+    monkeypatch.setattr(huggingface, "open_module", lambda *a, **k: (seen.append(settings()), own(*a, **k))[1])
+    before = settings()
+    open_model(small)
+    assert seen == [("1", "1", "0", True, False)]
+    assert settings() == before
 
 
 def test_without_transformers_the_extra_is_named(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

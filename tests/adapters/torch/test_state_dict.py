@@ -8,6 +8,8 @@ import json
 import os
 import sys
 import warnings
+import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -316,10 +318,138 @@ def test_an_index_that_does_not_fit(case: str, tmp_path: Path) -> None:
         open_model(index, arch="user.nets:Shaped")
 
 
-def test_of_several_networks_none_is_taken(tmp_path: Path) -> None:
-    path = save(tmp_path, ".pt", {"student": OWN, "expert": AVERAGES})
-    with refused(ModelError, path, "'student'", "'expert'"):
+def deep(value: Any, depth: int) -> Any:
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+def attributed(**attributes: Any) -> dict[str, Any]:
+    state = OrderedDict(OWN)
+    vars(state).update(attributes)
+    return state
+
+
+def optimiser(**more: Any) -> dict[str, Any]:
+    network = torch_module(1)
+    adam = torch.optim.Adam(network.parameters())
+    network(torch.ones(2, *SHAPE)).sum().backward()
+    adam.step()
+    state = adam.state_dict()
+    state["state"][0] |= more
+    return state
+
+
+MOVED = {name: value + 1 for name, value in AVERAGES.items()}
+# Of what is somebody's and what is to be measured in its place, both fit.
+SEVERAL: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "two": ({"student": OWN, "expert": AVERAGES}, ("'student'", "'expert'")),
+    "one of them wrapped": (
+        {"state_dict": prefixed("features.module.", AVERAGES), "best": prefixed("features.", OWN)},
+        ("'state_dict/features.", "'best/features.*'"),
+    ),
+    "in a list": ({"models": [3, AVERAGES], "x": OWN}, ("'models/1'", "'x'")),
+    "in a tuple": ({"models": (AVERAGES, 3), "x": OWN}, ("'models/0'", "'x'")),
+    "by a number": ({7: AVERAGES, "x": OWN}, ("'7'", "'x'")),
+    "deep": ({"b": deep(AVERAGES, 60), "x": OWN}, ("'b/a/a/", "'x'")),
+    "as a module's addition": ({"x": OWN, "y_extra_state": AVERAGES}, ("'x'", "'y_extra_state'")),
+    "in an optimiser": (
+        {"x": OWN, "optimizer": {"state": {0: {"model": AVERAGES}}, "param_groups": []}},
+        ("'x'", "'optimizer/state/0/model'"),
+    ),
+    "beside averages": ({"x": OWN, "y": AVERAGES, "ema": MOVED}, ("'x'", "'y'")),
+}
+
+
+@pytest.mark.parametrize("case", SEVERAL)
+def test_of_several_networks_none_is_taken(case: str, tmp_path: Path) -> None:
+    content, facts = SEVERAL[case]
+    path = save(tmp_path, ".pt", content)
+    with refused(ModelError, path, *facts):
         open_path(path)
+
+
+HALF = len(AVERAGES) // 2
+# What does not fit as it stands, and yet is as large as the network; and what is no network.
+BESIDE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "one tensor more": ({"y": AVERAGES | {"extra": torch.zeros(1)}, "x": OWN}, ("'x'", "'y'")),
+    "by a key that looks alike": ({7: AVERAGES | {"extra": torch.zeros(1)}, "7": OWN}, ("'7'",)),
+    "of another name": ({"y": {f"{name}_": value for name, value in AVERAGES.items()}, "x": OWN}, ("'x'", "'y'")),
+    "names left out": ({"y": list(AVERAGES.values()), "x": OWN}, ("'x'", "'y'")),
+    "in one tensor": ({"y": {"z": torch.cat([v.flatten() for v in AVERAGES.values()])}, "x": OWN}, ("'y'",)),
+    "a dict for each": ({"y": {name: {"w": value} for name, value in AVERAGES.items()}, "x": OWN}, ("'x'", "'y'")),
+    "in two parts": (
+        {
+            "x": OWN,
+            "y": [*AVERAGES.values()][:HALF],
+            "z": {"a": [*AVERAGES.values()][HALF:]},
+        },
+        ("'x'",),
+    ),
+    "as an attribute": (attributed(more={"y": [*AVERAGES.values()]}), ("more/y",)),
+    "in half precision": ({"x": OWN, "y": {"z": [v.half() for v in AVERAGES.values()]}}, ("'x'", "'y/z'")),
+    "in an optimiser": ({"x": OWN, "optimizer": optimiser(y=[*AVERAGES.values()])}, ("'optimizer/state/0/y'",)),
+    "called an optimiser's": ({"x": OWN, "state": {0: [*AVERAGES.values()]}}, ("'state/0'",)),
+    "averages too": ({"x": OWN, "ema": AVERAGES, "y": [*MOVED.values()]}, ("'ema'", "'y'")),
+    "an optimiser": ({"x": OWN, "optimizer": optimiser(), "optimizers": [optimiser()]}, ()),
+    "the same by other ways": ({"x": OWN, "list": [*OWN.values()], "tree": {k: {"w": v} for k, v in OWN.items()}}, ()),
+    "states of random numbers": ({"x": OWN, "random": torch.get_rng_state(), "counts": torch.arange(9999)}, ()),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_what_else_may_be_a_network_is_said(case: str, tmp_path: Path, live: Model) -> None:
+    content, facts = BESIDE[case]
+    model = open_path(save(tmp_path, ".pt", content))
+    np.testing.assert_array_equal(model.predict(inputs(4)), live.predict(inputs(4)))
+    assert bool(model.notes) == bool(facts)
+    if facts:
+        expect_facts("; ".join(model.notes), *facts)
+
+
+# Of an object that a file makes, in the words of pickle: what may be planted in it.
+_MADE = b"c%s\n)\x81"
+_STATE = b"}X\x0c\x00\x00\x00__setstate__ctorch._utils\n_rebuild_tensor_v2\ns"
+PLANTED = {
+    "a state": b"%sb" % _STATE,
+    "a state, used": b"%sbX\x01\x00\x00\x00xb" % _STATE,
+    "a state of slots": b"N%s\x86b" % _STATE,
+    "a state of slots, used": b"N%s\x86bX\x01\x00\x00\x00xb" % _STATE,
+}
+INTO = {
+    "an item": b"X\x01\x00\x00\x00aK\x01s",
+    "items": b"(X\x01\x00\x00\x00aK\x01u",
+    "a part": b"K\x01a",
+    "parts": b"(K\x01e",
+}
+
+
+def pickled_as(path: Path, data: bytes) -> Path:
+    """A file of ``torch.save`` whose pickle holds weights and, under "args", what the bytes make."""
+    torch.save({"x": OWN, "args": 3}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    [name] = [name for name in entries if name.endswith("data.pkl")]
+    number = b"K\x03"
+    before, found, after = entries[name].rpartition(number)
+    assert found
+    entries[name] = before + data + after
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, content in entries.items():
+            archive.writestr(entry, content)
+    return path
+
+
+@pytest.mark.parametrize("kind", [b"argparse\nNamespace", b"pathlib\nPosixPath", b"numpy\nndarray"])
+def test_nothing_can_be_planted_in_what_is_passed_over(kind: bytes, tmp_path: Path, live: Model) -> None:
+    for what in PLANTED.values():
+        model = open_path(pickled_as(tmp_path / "m.pt", _MADE % kind + what))
+        np.testing.assert_array_equal(model.predict(inputs(2)), live.predict(inputs(2)))
+    for what in INTO.values():
+        with refused(ModelError, tmp_path / "m.pt"):
+            open_path(pickled_as(tmp_path / "m.pt", _MADE % kind + what))
+    # As the key of a dict.
+    open_path(pickled_as(tmp_path / "m.pt", b"}" + _MADE % kind + b"K\x01s"))
 
 
 def test_a_factory_may_give_the_same_module_twice(tmp_path: Path, live: Model) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from refusals import refused
 
@@ -313,8 +312,6 @@ POISONED: dict[str, tuple[Callable[[Path], bytes], tuple[str, ...]]] = {
     "payload, old": (lambda marker: saved(state(x=Payload(marker)), _use_new_zipfile_serialization=False), PLAIN),
     "payload in an extra state": (lambda marker: saved(state(_extra_state=Payload(marker))), PLAIN),
     "module": (lambda marker: saved(Net()), PLAIN),
-    "numpy": (lambda marker: saved(state(x=np.zeros(3))), PLAIN),
-    "numpy number": (lambda marker: saved(state(x=np.float64(3))), PLAIN),
     "cyclic": (lambda marker: saved(cyclic()), ("model (dict), state_dict (dict)",)),
     "deep": (lambda marker: saved({"model": deep()}), ("model (list)",)),
     "long name": (lambda marker: saved({"x" * 10**6: 1}), (f"{'x' * 100}... (int)",)),
