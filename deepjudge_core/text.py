@@ -29,6 +29,15 @@ def clean(text: str, longest: int = 200) -> str:
     return "".join(_shown(character) for character in cut)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8, which the name of a file of other bytes cannot: it holds surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def shortened(text: str, longest: int = 240) -> str:
     """What a library or a file says on one line of a message, with an ellipsis where it is longer."""
     line = " ".join(text.split())

@@ -49,7 +49,7 @@ def examine(path: Path) -> Format:
     suffix = path.suffix.lower()
     if tfjs.is_model(path) and not (path / GRAPH).is_file():
         with readable(str(path), "a TensorFlow.js model"):
-            tfjs.read(path)
+            tfjs.shards(path)
         # Of a graph model it is said how to convert it, when it is opened.
         return Format("TensorFlow.js", runs_code=True)
     if path.is_dir():
@@ -71,7 +71,7 @@ def beside(path: Path) -> list[str]:
     Raises:
         ModelError: When it is none of TensorFlow.js, though it is called so.
     """
-    return tfjs.read(path).shards if tfjs.is_model(path) else []
+    return list(tfjs.shards(path)) if tfjs.is_model(path) else []
 
 
 def digest(path: Path) -> str:

@@ -3,6 +3,7 @@
 Nothing here imports a framework.
 """
 
+import functools
 import math
 import re
 import stat
@@ -123,19 +124,42 @@ def read(path: Path) -> Contents:
         ModelError: When it is something else.
         OSError: When it cannot be read.
     """
-    with file_of(path).open("rb") as file:
-        text = file.read(jsontext.LENGTH + 1)
     with prefixed(str(path)):
-        content = jsontext.parse(text)
-        if not isinstance(content, dict) or _TOPOLOGY not in content or _MANIFEST not in content:
-            raise ModelError(f"expected a TensorFlow.js model, found JSON without {_TOPOLOGY} and {_MANIFEST}")
-        groups = _groups(content[_MANIFEST])
-        topology = content[_TOPOLOGY]
-        if not isinstance(topology, dict):
-            raise ModelError(f"expected a TensorFlow.js model, found one whose {_TOPOLOGY} is none")
-        layered = "node" not in topology and content.get("format", "layers-model") == "layers-model"
-        config = topology.get("model_config", topology) if layered else None
-        return Contents(config, topology.get("keras_version"), groups)
+        return _contents(_text(path))
+
+
+def shards(path: Path) -> tuple[str, ...]:
+    """Names of the files that hold a model's weights; the same bytes are read through once.
+
+    Raises:
+        ModelError: When it is something else.
+        OSError: When it cannot be read.
+    """
+    with prefixed(str(path)):
+        return _shards_in(_text(path))
+
+
+def _text(path: Path) -> bytes:
+    with file_of(path).open("rb") as file:
+        return file.read(jsontext.LENGTH + 1)
+
+
+@functools.lru_cache(maxsize=1)
+def _shards_in(text: bytes) -> tuple[str, ...]:
+    return tuple(_contents(text).shards)
+
+
+def _contents(text: bytes) -> Contents:
+    content = jsontext.parse_strictly(text)
+    if not isinstance(content, dict) or _TOPOLOGY not in content or _MANIFEST not in content:
+        raise ModelError(f"expected a TensorFlow.js model, found JSON without {_TOPOLOGY} and {_MANIFEST}")
+    groups = _groups(content[_MANIFEST])
+    topology = content[_TOPOLOGY]
+    if not isinstance(topology, dict):
+        raise ModelError(f"expected a TensorFlow.js model, found one whose {_TOPOLOGY} is none")
+    layered = "node" not in topology and content.get("format", "layers-model") == "layers-model"
+    config = topology.get("model_config", topology) if layered else None
+    return Contents(config, topology.get("keras_version"), groups)
 
 
 def arrays(path: Path, contents: Contents) -> Iterator[tuple[str, Array]]:

@@ -27,8 +27,11 @@ _INSIDE = {
 }
 _INITIALIZER, _DATA_TYPE, _FLOAT_DATA, _RAW_DATA, _KEY, _VALUE = 5, 2, 4, 9, 1, 2
 _FLOAT = 1
-# As deep as protobuf reads; of the fields some 20 an operation; files as no model has them; bytes of a file's name.
-_DEEPEST, _MOST_INSIDE, _MOST_FILES, _LONGEST = 100, 4_000_000, 10_000, 255
+# As deep as protobuf reads; of the fields some 20 an operation, numbers of a list counted once, since each takes who
+# looks a microsecond or two; files as no model has them; bytes of a file's name.
+_DEEPEST, _MOST_INSIDE, _MOST_FILES, _LONGEST = 100, 1_000_000, 10_000, 255
+# Of what says where a tensor's numbers are: a key and a value.
+_MOST_OF_ENTRY = 100
 
 _OTHERS = {
     b"PK\x03\x04": "a zip archive, as PyTorch and Keras write",
@@ -134,16 +137,20 @@ def _locations(messages: Messages, kind: str, start: int, end: int, deepest: int
     if not deepest:
         raise WireError("messages too deep in one another")
     inside = _INSIDE[kind]
-    for field in messages.fields(start, end):
+    for field in messages.fields(start, end, skim=True):
         if field.kind != BYTES or field.number not in inside:
             continue
         if inside[field.number] != "entry":
             yield from _locations(messages, inside[field.number], field.start, field.end, deepest - 1)
             continue
-        entry = {part.number: part for part in messages.fields(field.start, field.end) if part.kind == BYTES}
-        if not {_KEY, _VALUE} <= entry.keys():
+        key = value = None  # the last ones count, as in every message
+        for count, part in enumerate(messages.fields(field.start, field.end)):
+            if count == _MOST_OF_ENTRY:
+                raise WireError("an entry of too many fields")
+            if part.kind == BYTES:
+                key, value = part if part.number == _KEY else key, part if part.number == _VALUE else value
+        if key is None or value is None:
             continue
-        key, value = entry[_KEY], entry[_VALUE]
         if (
             key.end - key.start < _LONGEST >= value.end - value.start
             and messages.read(key.start, key.end) == b"location"

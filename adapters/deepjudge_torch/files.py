@@ -53,6 +53,9 @@ _LONG_END = struct.Struct("<4sQ2H2L4Q")
 # Far above what models have, and far below what exhausts the memory of who reads the list.
 _LONGEST_LIST = 32 * 2**20
 _MOST_ENTRIES = 100_000
+# Bytes that an entry of the list may have beside its name: sizes above 4 GiB take 32.
+_MOST_BESIDE = 1024
+_ENTRY = struct.Struct("<4s4B4HL2L5H2L")
 # Of the code in TorchScript, which alone torch compresses.
 _MOST_CODE = 256 * 2**20
 
@@ -200,6 +203,27 @@ def _check_end(file: BinaryIO) -> None:
         raise ModelError(f"an archive of {count} entries; models have fewer than {_MOST_ENTRIES}")
     if offset + length != end:
         raise ModelError("an archive with other data before or behind it")
+    _check_list(file, count, offset, length)
+
+
+def _check_list(file: BinaryIO, count: int, offset: int, length: int) -> None:
+    # Python's reader goes by the bytes, not by the count, and takes time that grows with the square of what stands
+    # behind a name.
+    file.seek(offset)
+    entries, at, found = file.read(length), 0, 0
+    while at < length:
+        record = _ENTRY.unpack_from(entries, at)
+        name, *beside = record[12:15]
+        if record[0] != b"PK\x01\x02":
+            raise zipfile.BadZipFile
+        if sum(beside) > _MOST_BESIDE:
+            raise ModelError(f"an archive with an entry of {sum(beside)} bytes beside its name")
+        found += 1
+        if found > count:
+            break
+        at += _ENTRY.size + name + sum(beside)
+    if found != count or at != length:
+        raise ModelError(f"an archive that says that it has {count} entries, and has others")
 
 
 def _at(file: BinaryIO, offset: int, layout: struct.Struct) -> tuple[Any, ...]:

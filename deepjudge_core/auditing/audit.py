@@ -11,11 +11,12 @@ import numpy as np
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
-from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, Subject, answer_each
+from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, Subject, answer_each, failing
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import CalibrationError, DeepJudgeError, ErringVictimError, FileFormatError, UsageError
+from deepjudge_core.files.digests import file_key
 from deepjudge_core.judging.accuracy import accuracy_on_seeds
 from deepjudge_core.judging.calibration import Calibration, calibrate_by, check_not_a_control
 from deepjudge_core.judging.facts import established, same_files, same_model
@@ -216,6 +217,8 @@ def judge_suspects(
     subjects = [Subject.of(suspect) for suspect in suspects]
     for subject in subjects:
         subject.check(suite)
+    files = (file_key(Path(subject.path)) for subject in subjects if isinstance(subject, ModelFile))
+    session = replace(session, models=session.models | frozenset(filter(None, files)))
     if judge.settings.sequential:
         results = tuple(_ask_one_by_one(suite, calibration, judge, subject, session) for subject in subjects)
         return AuditOutcome(suite, calibration, judge, results)
@@ -318,7 +321,7 @@ def _ask_one_by_one(
 ) -> SuspectResult:
     result = SuspectResult(suspect.name)
     try:
-        with suspect.labelling(suite, session) as (model, label):
+        with failing(suspect.name), suspect.labelling(suite, session) as (model, label):
             result = replace(result, model=model)
             if model.digest in {control.model.digest for control in calibration.controls}:
                 raise CalibrationError(f"{model.name}: expected a suspect, found a control; a model cannot be both")

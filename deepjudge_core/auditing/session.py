@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.files.digests import FileKey
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.suites.observation import Observation
@@ -56,8 +57,10 @@ class Session:
         registry: The components; by default every installed one.
         sandbox: How models' files are confined; None to open them in this process.
         listener: Who hears of each part.
+        models: The files that are opened as models, of which no suspect may take one for its weights.
     """
 
     registry: Registry = field(default_factory=load_registry)
     sandbox: Sandbox | None = DEFAULT_SANDBOX
     listener: Listener = field(default_factory=Listener)
+    models: frozenset[FileKey] = frozenset()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NoReturn
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.components.opening import open_model
 from deepjudge_core.components.strata import Stratum
-from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError
+from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, one_line
 from deepjudge_core.files import storage
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import InputSpec, Model
@@ -191,6 +191,7 @@ class ModelFile(_Openable):
             sandbox=session.sandbox,
             expected=expected,
             gradients=gradients,
+            others=session.models,
             **self.options,
         ) as model:
             yield model
@@ -210,6 +211,7 @@ class ModelFile(_Openable):
                         sandbox=session.sandbox,
                         expected=suite.input,
                         gradients=False,
+                        others=session.models,
                         **self.options,
                     )
                 )
@@ -297,14 +299,20 @@ class KnownAnswers(_Stored):
 def answer_each(subjects: Iterable[Subject], suite: Suite, session: Session) -> Generator[Answer, None, None]:
     """For each subject in turn what is called to let it answer.
 
-    The process of the next one is started before: it imports its framework while this one answers.
+    The process of the next one is started before: it imports its framework while this one answers. Whatever is raised
+    while one is taken in, opened or asked is its own failure, and said in its turn: the others are not lost by it.
     """
     # Of the one whose turn it is, and of the next.
     turn, ahead = contextlib.ExitStack(), contextlib.ExitStack()
     waiting: Answer | None = None
     try:
         for subject in subjects:
-            answer = ahead.enter_context(subject.answering(suite, session))
+            answer: Answer
+            try:
+                with failing(subject.name):
+                    answer = partial(_answered, subject.name, ahead.enter_context(subject.answering(suite, session)))
+            except DeepJudgeError as error:
+                answer = partial(_fail, error)
             if waiting is not None:
                 yield waiting
                 turn.close()
@@ -314,6 +322,28 @@ def answer_each(subjects: Iterable[Subject], suite: Suite, session: Session) -> 
     finally:
         turn.close()
         ahead.close()
+
+
+@contextlib.contextmanager
+def failing(name: str) -> Iterator[None]:
+    """The one boundary of what is done with a stranger's model: an error that nobody foresaw is that model's failure.
+
+    Where the memory is used up, or somebody ends the audit, no other model could be asked either.
+
+    Raises:
+        DeepJudgeError: For every exception within, but ``MemoryError`` and what is no ``Exception``.
+    """
+    try:
+        yield
+    except (DeepJudgeError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(f"{name}: cannot be used, by an error that was not foreseen: {one_line(error)}") from error
+
+
+def _answered(name: str, answer: Answer) -> Observation:
+    with failing(name):
+        return answer()
 
 
 def _fail(error: DeepJudgeError) -> NoReturn:

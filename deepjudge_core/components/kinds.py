@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from deepjudge_core.components.values import Answers, Cases, CaseSet, Group, Judgement
 from deepjudge_core.errors import PluginError
 from deepjudge_core.models.model import Access, Model
+from deepjudge_core.text import is_utf8
 
 GeneratedSet = Literal["adversarial", "corners", "mistakes"]
 """The sets of cases that generators make."""
@@ -56,7 +57,8 @@ class Adapter:
             every file is taken for one that runs code.
         companions: ``companions(path) -> names`` of the files in the same folder that a stranger's file says hold its
             weights; it must not import the framework, and what it says is taken for no more than a wish: those files
-            that are there, and are neither links nor too large, are taken along.
+            that are there are taken along, if they are neither links, hidden, too large, deepjudge's own nor other
+            suspects.
         imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through all that is going to be asked of one,
             gradients among it or not, so that no file is opened for it later. Without it files stay within reach of a
@@ -99,9 +101,8 @@ class Adapter:
             ModelError: When it is no model.
         """
         names = self.companions(path) if self.companions else ()
-        return sorted(
-            {name for name in names if name not in ("", "..") and name == Path(name).name and "\0" not in name}
-        )
+        plain = {name for name in names if name == Path(name).name and name not in ("", "..")}
+        return sorted(name for name in plain if "\0" not in name and is_utf8(name))
 
     @property
     def all_suffixes(self) -> tuple[str, ...]:

@@ -1,10 +1,16 @@
 """What says which model was audited: SHA-256 of all of its files together, and of each."""
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from deepjudge_core.text import is_utf8
+
+FileKey = tuple[int, int]
+"""What tells files on this system apart, whatever they are called: device and number."""
 ITSELF = "."
 """The name of a file that is the whole model, as OpenSSF Model Signing has it."""
 # What OpenSSF Model Signing leaves out by default: what belongs to a repository and not to the model.
@@ -37,7 +43,7 @@ def of_file(path: Path, beside: Iterable[Path] = ()) -> FileDigests:
     for other in others:
         content = _content(other)
         files[other.name] = content.hex()
-        digest.update(other.name.encode() + content)
+        digest.update(_encoded(other.name) + content)
     return FileDigests(digest.hexdigest(), files)
 
 
@@ -50,10 +56,19 @@ def of_folder(path: Path) -> FileDigests:
     digest, files = hashlib.sha256(), {}
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         name, content = file.relative_to(path).as_posix(), _content(file)
-        digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+        digest.update(_encoded(name) + f"\0{file.stat().st_size}\0".encode())
         digest.update(content)
         files[name] = content.hex()
     return FileDigests(digest.hexdigest(), files)
+
+
+def file_key(path: Path) -> FileKey | None:
+    """Of the file that a name leads to; None where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def root(files: Mapping[str, str]) -> str:
@@ -65,6 +80,12 @@ def root(files: Mapping[str, str]) -> str:
     ordered = sorted((PurePosixPath(name), sha256) for name, sha256 in files.items())
     signed = [sha256 for path, sha256 in ordered if not path.parts or path.parts[0] not in _IGNORED]
     return hashlib.sha256(bytes.fromhex("".join(signed))).hexdigest()
+
+
+def _encoded(name: str) -> bytes:
+    if not is_utf8(name):
+        raise OSError(errno.EILSEQ, os.strerror(errno.EILSEQ), ascii(name))
+    return name.encode()
 
 
 def _content(path: Path) -> bytes:

@@ -98,12 +98,16 @@ def read_json(path: Path, what: str) -> Any:
             ) from None
 
 
-def parse_json(text: bytes | str) -> Any:
+def parse_json(text: bytes | str, deepest: int = _DEEPEST) -> Any:
     """JSON values, as this tool writes them.
 
     Refused are texts too long, of too many values or too deep, numbers that are not finite or have more digits than any
     that is written, and objects with a key twice: of those, two readers may read two things. So memory stays below
     some 200 MB, whatever the text is.
+
+    Args:
+        text: The text.
+        deepest: Arrays and objects that may stand within one another.
 
     Raises:
         ValueError: Saying why it was refused.
@@ -118,15 +122,15 @@ def parse_json(text: bytes | str) -> Any:
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
     except RecursionError:
         raise ValueError("arrays within arrays without end") from None
-    if not is_shallow(value):
-        raise ValueError(f"more than {_DEEPEST} arrays and objects within one another")
+    if not is_shallow(value, deepest):
+        raise ValueError(f"more than {deepest} arrays and objects within one another")
     return value
 
 
-def is_shallow(value: Any) -> bool:
+def is_shallow(value: Any, deepest: int = _DEEPEST) -> bool:
     """Whether lists and dictionaries stand within one another no deeper than who walks through them may go."""
     level = [value]
-    for _ in range(_DEEPEST + 1):
+    for _ in range(deepest + 1):
         level = [part for outer in level for part in _parts(outer)]
         if not level:
             return True

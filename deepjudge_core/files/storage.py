@@ -44,6 +44,9 @@ class Content:
     digest: str
 
 
+_START = 2**16  # bytes, in which JSON of this tool's names it
+
+
 def seal(kind: str, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Content:
     """Give a header and arrays their digest."""
     return Content(kind, header, arrays, _digest(kind, header, arrays))
@@ -132,6 +135,16 @@ def is_own(path: Path) -> bool:
         return _KEY.encode() in text and _KEY in parse_json(text)["__metadata__"]
     except (FileFormatError, OSError, ValueError, LookupError, TypeError):
         return False
+
+
+def is_own_text(path: Path) -> bool:
+    """Whether a file is a report, a manifest, a commitment or a log of this tool's: JSON that says so at its start."""
+    try:
+        with open_regular(path, "a file", NO_LIMIT) as file:
+            start = file.read(_START).lstrip()
+    except (FileFormatError, OSError):
+        return False
+    return start.startswith(b"{") and b"deepjudge" in start
 
 
 def read(path: Path, kinds: Collection[str]) -> Content:

@@ -1,6 +1,6 @@
 """Which taps of a model answer the layers of a suite."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deepjudge_core.errors import UsageError
@@ -13,6 +13,10 @@ Widths = Mapping[str, int]
 
 # Of CKA: the tap at a layer's place may be so much less alike than another, since neighbours are nearly as alike.
 _CLOSE = 0.05
+# Taps that a layer's answer is looked for among: a network of hundreds of equal blocks has fewer of one width.
+_MOST_TAPS = 1024
+_NUMBER = 4  # bytes of one number that a tap answers
+_SOME_WIDTHS = 40  # that a reason names
 
 
 class NoLayerError(Exception):
@@ -42,6 +46,18 @@ class Candidates:
         """All taps that answers are needed of."""
         return tuple(dict.fromkeys(tap for taps in self.taps.values() for tap in taps))
 
+    def parts(self, rows: int, largest: int) -> list[dict[str, str]]:
+        """All of them, in parts of which the answers to so many inputs fit into so many bytes; each tap to itself."""
+        parts, left = list[dict[str, str]](), 0
+        for tap in self.all_taps:
+            size = _NUMBER * rows * self.model[tap]
+            if not parts or size > left:
+                parts.append({})
+                left = largest
+            parts[-1][tap] = tap
+            left -= size
+        return parts
+
 
 def find_candidates(
     name: str, owner: Widths, model: Widths, layers: Sequence[str], fixed: Mapping[str, str]
@@ -59,19 +75,28 @@ def find_candidates(
         fixed: Layer to the tap that the user says.
 
     Raises:
-        NoLayerError: When no tap has a layer's width.
+        NoLayerError: When no tap has a layer's width, or more taps than are compared.
         UsageError: When what was given does not exist, or has another width.
     """
     names, taps = list(owner), list(model)
+    of_width: dict[int, list[str]] = {}
+    for tap in taps[:-1]:
+        of_width.setdefault(model[tap], []).append(tap)
     choices: dict[str, tuple[str, ...]] = {}
     for layer in layers:
         if layer in fixed:
             choices[layer] = (_user_tap(name, owner, model, layer, fixed[layer]),)
+        elif layer == names[-1]:
+            choices[layer] = tuple(tap for tap in taps[-1:] if model[tap] == owner[layer])
         else:
-            among = taps[-1:] if layer == names[-1] else taps[:-1]
-            choices[layer] = tuple(tap for tap in among if model[tap] == owner[layer])
+            choices[layer] = tuple(of_width.get(owner[layer], ()))
+        if len(choices[layer]) > _MOST_TAPS:
+            raise NoLayerError(
+                f"{layer!r} is not compared: expected at most {_MOST_TAPS} taps of {owner[layer]} neurons, found "
+                f"{len(choices[layer])}: name the one that answers it with --layer-map"
+            )
         if not choices[layer]:
-            widths = ", ".join(str(model[tap]) for tap in taps)
+            widths = _listed(model.values())
             raise NoLayerError(f"no layer answers {layer!r}: expected a tap of {owner[layer]} neurons, found {widths}")
     compared = max((names.index(layer) for layer in layers), default=-1) + 1
     alike = len(taps) == len(names) and list(model.values())[:compared] == list(owner.values())[:compared]
@@ -79,7 +104,7 @@ def find_candidates(
     return Candidates(owner, model, choices, places, frozenset(fixed))
 
 
-def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> dict[str, str]:
+def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Iterable[Mapping[str, Array]]) -> dict[str, str]:
     """Choose the candidates whose outputs are most like the layers', the deeper ones for the deeper layers.
 
     Of all choices that keep the order of depth, the one with the greatest sum of :func:`linear_cka`; but the taps at
@@ -88,7 +113,7 @@ def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Mapping[str, Ar
     Args:
         chosen: The candidates.
         ours: Layer to the victim's outputs ``(n, neurons)`` on the clean seeds.
-        theirs: Tap to the model's, on the same.
+        theirs: Tap to the model's, on the same: all of them, in one part or in several, of which one is held at a time.
 
     Returns:
         Layer to tap.
@@ -98,11 +123,19 @@ def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Mapping[str, Ar
     """
     if all(len(taps) == 1 for taps in chosen.taps.values()):
         layer_map = {layer: taps[0] for layer, taps in chosen.taps.items()}
-        depths = [list(chosen.model).index(layer_map[layer]) for layer in chosen.owner if layer in layer_map]
+        places = {tap: place for place, tap in enumerate(chosen.model)}
+        depths = [places[layer_map[layer]] for layer in chosen.owner if layer in layer_map]
         if chosen.fixed or depths == sorted(set(depths)):
             return layer_map
+    answering: dict[str, list[str]] = {}
+    for layer, taps in chosen.taps.items():
+        for tap in taps:
+            answering.setdefault(tap, []).append(layer)
     likeness = {
-        (layer, tap): linear_cka(ours[layer], theirs[tap]) for layer, taps in chosen.taps.items() for tap in taps
+        (layer, tap): linear_cka(ours[layer], outputs)
+        for part in theirs
+        for tap, outputs in part.items()
+        for layer in answering.get(tap, ())
     }
     best = _in_order(chosen, likeness)
     at_places = {layer: chosen.places.get(layer, tap) for layer, tap in best.items()}
@@ -117,20 +150,29 @@ def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Mapping[str, Ar
 def _in_order(chosen: Candidates, likeness: Mapping[tuple[str, str], float]) -> dict[str, str]:
     depth = {tap: place for place, tap in enumerate(chosen.model)}
     ordered = sorted(chosen.taps, key=list(chosen.owner).index)
-    # Of the ways to answer the layers so far, the best that ends at each tap: its sum, and its taps.
+    # Of the ways to answer the layers so far, the best that ends at each tap: its sum, and its taps. Ways and taps
+    # stand in the order of depth, so that the best way that ends before a tap is found in one walk along both.
     ways: list[tuple[float, tuple[str, ...]]] = [(0.0, ())]
     for layer in ordered:
-        longer = []
+        longer, at = list[tuple[float, tuple[str, ...]]](), 0
+        best: tuple[float, tuple[str, ...]] | None = None
         for tap in chosen.taps[layer]:
-            before = [way for way in ways if not way[1] or depth[way[1][-1]] < depth[tap]]
-            if before:
-                total, taps = max(before, key=lambda way: way[0])
-                longer.append((total + likeness[layer, tap], (*taps, tap)))
+            while at < len(ways) and (not ways[at][1] or depth[ways[at][1][-1]] < depth[tap]):
+                best = ways[at] if best is None or ways[at][0] > best[0] else best
+                at += 1
+            if best is not None:
+                longer.append((best[0] + likeness[layer, tap], (*best[1], tap)))
         ways = longer
     if not ways:
         raise NoLayerError(f"no layers answer {', '.join(map(repr, ordered))} in this order")
     layer_map = dict(zip(ordered, max(ways, key=lambda way: way[0])[1], strict=True))
     return {layer: layer_map[layer] for layer in chosen.taps}
+
+
+def _listed(widths: Iterable[int]) -> str:
+    shown = list(map(str, widths))
+    more = f" and {len(shown) - _SOME_WIDTHS} more" if shown[_SOME_WIDTHS:] else ""
+    return ", ".join(shown[:_SOME_WIDTHS]) + more
 
 
 def _user_tap(name: str, owner: Widths, model: Widths, layer: str, tap: str) -> str:

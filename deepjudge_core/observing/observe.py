@@ -38,6 +38,7 @@ from deepjudge_core.types import Array, Layout
 _POOR = 0.25
 _SOME_SEEDS = 200  # at most, on which each output is tried
 _FEW_SEEDS = 50  # on which odds are compared with the victim's
+_MOST_HELD = 2**28  # bytes of the answers of taps that are compared with the layers
 _MOST_CHANCE = 0.8  # where more of the seeds are of one class, accuracy says too little
 _ORDERED = 0.5  # share of the inputs that a model gets right whose classes are in order
 
@@ -59,21 +60,17 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
     model, output_notes, doubt = _choose_output(model, suite, asking)
     arrange = _arrangement(model, suite, asking)
     chosen, unmatched = _candidates(model, suite, asking.layers)
-    questioner = _Questioner(model, suite, asking, arrange, {tap: tap for tap in chosen.all_taps})
+    questioner = _Questioner(model, suite, asking, arrange, chosen)
     try:
         answered = questioner.ask()
     except OtherAnswersError as error:
         # What it answers is judged, and not the layers of what it does not answer.
         chosen, unmatched = Candidates(chosen.owner, chosen.model, {}), _without_name(model, error)
-        questioner = _Questioner(model, suite, asking, arrange, {})
+        questioner = _Questioner(model, suite, asking, arrange, chosen)
         answered = questioner.ask()
     unsteady = "; ".join(filter(None, (doubt, questioner.ask_again(answered)))) or None
+    layer_map, unmatched = answered.layer_map, unmatched or answered.unmatched
     on_seeds = suite.seed_outputs(suite.victim.activations), suite.seed_outputs(answered.activations)
-    layer_map: dict[str, str] = {}
-    try:
-        layer_map = align(chosen, *on_seeds)
-    except NoLayerError as error:
-        unmatched = str(error)
     activations = {layer: answered.activations[tap] for layer, tap in layer_map.items()}
     mapped = answered.mapped
     if unmatched and model.unseen:
@@ -151,7 +148,7 @@ def _choose_output(model: Model, suite: Suite, asking: QuerySettings) -> tuple[M
     check_asking(asking, suite)
 
     def questioner(candidate: Model) -> _Questioner:
-        return _Questioner(candidate, suite, asking, _arrangement(candidate, suite, asking), {})
+        return _Questioner(candidate, suite, asking, _arrangement(candidate, suite, asking))
 
     return choose_output(
         model,
@@ -177,7 +174,7 @@ def _find_layout(model: Model, suite: Suite, asking: QuerySettings) -> tuple[Que
     for layout in get_args(Layout):
         one = replace(asking, layout=layout)
         with suppress(ModelError, InputError):
-            places, answers = _Questioner(model, suite, one, _arrange(model, suite, one), {}).few_seeds() or ([], None)
+            places, answers = _Questioner(model, suite, one, _arrange(model, suite, one)).few_seeds() or ([], None)
             if answers is not None:
                 right[layout] = answers.argmax(axis=1) == labels[places]
     if len(right) < 2:
@@ -255,7 +252,9 @@ class _Answers:
     # What a model answered, and how it came to be asked so.
     probabilities: Array  # of its own classes
     mapped: ClassMapping
-    activations: dict[str, Array]
+    activations: dict[str, Array]  # by tap
+    layer_map: Mapping[str, str]  # layer to the tap that answers it
+    unmatched: str | None = None  # why none does
     preprocessing: Preprocessing | None = None
     inferred: tuple[Guess, ...] = ()
     notes: tuple[str, ...] = ()
@@ -267,10 +266,10 @@ class _Questioner:
     # Asks one model with the preprocessing that was given, or with none, or with the one that it turns out to expect.
 
     def __init__(
-        self, model: Model, suite: Suite, asking: QuerySettings, arrange: Prepare, layer_map: Mapping[str, str]
+        self, model: Model, suite: Suite, asking: QuerySettings, arrange: Prepare, chosen: Candidates | None = None
     ) -> None:
         self._model, self._suite, self._asking = model.reading(suite.victim.independent), suite, asking
-        self._arrange, self._layer_map = arrange, layer_map
+        self._arrange, self._chosen = arrange, chosen or Candidates({}, {}, {})
         self._clean = np.flatnonzero(suite.rows("clean"))
         self._labels = suite.cases.labels[self._clean]
         classes = asking.classes is not None or model.classes == suite.victim.model.classes
@@ -368,12 +367,28 @@ class _Questioner:
             return None
 
     def _whole(self, preprocessing: Preprocessing | None) -> _Answers:
-        inputs = self._suite.cases.inputs
-        answers, activations = ask(
-            self._model, inputs, self._layer_map, self._prepare(preprocessing), self._suite.cases.sets
-        )
+        # Taps of which all answers together are large are compared on the seeds before, some of them at a time; the
+        # other cases are asked of those alone that are chosen.
+        suite, chosen, prepare = self._suite, self._chosen, self._prepare(preprocessing)
+        inputs, taps = suite.cases.inputs, chosen.all_taps
+        ours, layer_map, unmatched = suite.seed_outputs(suite.victim.activations), dict[str, str](), None
+        parts = chosen.parts(len(inputs), _MOST_HELD)
+        try:
+            if len(parts) > 1:
+                seeds = inputs[self._clean]
+                each = (ask(self._model, seeds, part, prepare)[1] for part in chosen.parts(len(seeds), _MOST_HELD))
+                layer_map = align(chosen, ours, each)
+                taps = tuple(dict.fromkeys(layer_map.values()))
+        except NoLayerError as error:
+            unmatched, taps = str(error), ()
+        answers, activations = ask(self._model, inputs, {tap: tap for tap in taps}, prepare, suite.cases.sets)
+        try:
+            if len(parts) <= 1:
+                layer_map = align(chosen, ours, [suite.seed_outputs(activations)])
+        except NoLayerError as error:
+            unmatched = str(error)
         mapped = self._map(answers, self._clean, self._labels)
-        return _Answers(answers, mapped, activations, preprocessing)
+        return _Answers(answers, mapped, activations, layer_map, unmatched, preprocessing)
 
     def _prepare(self, preprocessing: Preprocessing | None) -> Prepare:
         return _prepare(self._model, self._suite, self._asking, self._arrange, preprocessing)

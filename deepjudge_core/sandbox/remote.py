@@ -4,7 +4,8 @@ import contextlib
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import resolve
 from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.files.digests import FileKey, file_key
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
@@ -30,9 +32,11 @@ from deepjudge_core.sandbox.scratch import make_scratch
 from deepjudge_core.text import clean
 from deepjudge_core.types import Array
 
-# A classifier has fewer of each; what is more only takes the audit's memory.
-_MOST_CLASSES, _MOST_LAYERS = 2**16, 2**16
+# A classifier has fewer of each, and the deepest networks some thousand layers; what is more only takes the audit's
+# time and memory.
+_MOST_CLASSES, _MOST_LAYERS = 2**16, 2**13
 _LARGEST_ANSWER = 2**31  # bytes
+_SOME_FILES = 5  # that a note names
 _LONGEST_REASON, _MOST_NOTES = 1000, 10  # characters; lines
 # By its name: where no framework is imported, numpy does not know bfloat16.
 _NUMBERS = re.compile(r"(b?float|u?int)\d+")
@@ -46,6 +50,7 @@ def open_isolated(
     sandbox: Sandbox = DEFAULT_SANDBOX,
     expected: InputSpec | None = None,
     gradients: bool = True,
+    others: Collection[FileKey] = (),
     **options: Any,
 ) -> Iterator[Model]:
     """Open a model in a process of its own, which ends with the context.
@@ -56,6 +61,7 @@ def open_isolated(
         sandbox: How it is confined.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
         gradients: Whether it is going to be asked for gradients.
+        others: The other files that are opened as models, of which it may take none for its weights.
         options: Of the adapter.
 
     Raises:
@@ -63,7 +69,9 @@ def open_isolated(
         UsageError: When no installed adapter, or more than one, reads it.
     """
     adapters = (registry or load_registry()).adapters
-    with begin_isolated(source, adapters, sandbox=sandbox, expected=expected, gradients=gradients, **options) as opened:
+    with begin_isolated(
+        source, adapters, sandbox=sandbox, expected=expected, gradients=gradients, others=others, **options
+    ) as opened:
         yield opened()
 
 
@@ -75,6 +83,7 @@ def begin_isolated(
     sandbox: Sandbox = DEFAULT_SANDBOX,
     expected: InputSpec | None = None,
     gradients: bool = True,
+    others: Collection[FileKey] = (),
     **options: Any,
 ) -> Iterator[Callable[[], Model]]:
     """Start the process of a model, which imports its framework until what the context gives is called to open it.
@@ -89,7 +98,13 @@ def begin_isolated(
     if plugin is None:
         raise UsageError(f"{label}: its adapter is not installed as a plugin, and cannot open it in another process")
     with make_scratch() as scratch:
-        received = receive(path, label, adapter, scratch.model, sandbox.memory)
+        # An index names other files of weights, each of which is a model by its content.
+        apart = others if path.suffix.lower() != ".json" else ()
+
+        def is_other(beside: Path) -> bool:
+            return file_key(beside) in apart and adapters.reads(beside)
+
+        received = receive(path, label, adapter, scratch.model, sandbox.memory, is_other)
         readable = tuple(
             dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin), scratch.model))
         )
@@ -123,9 +138,20 @@ def begin_isolated(
                 def described(values: Mapping[str, Any]) -> ModelInfo:
                     return _describe(worker, values, label, adapter, received)
 
-                return RemoteModel(worker, described, isolation, values, fixed=options.get("fix", {}))
+                return RemoteModel(
+                    worker, described, isolation, values, fixed=options.get("fix", {}), own_notes=_beside(received)
+                )
 
             yield opened
+
+
+def _beside(received: Received) -> tuple[str, ...]:
+    # Files that nobody named, and that a model read.
+    names = received.beside
+    if not names:
+        return ()
+    more = f" and {len(names) - _SOME_FILES} more" if names[_SOME_FILES:] else ""
+    return (f"its weights lie in other files, too: {', '.join(names[:_SOME_FILES])}{more}",)
 
 
 def _own_code(options: Mapping[str, Any]) -> str | None:
@@ -174,12 +200,16 @@ def _describe(worker: Worker, values: Mapping[str, Any], label: str, adapter: Ad
     # What it says of itself, but for what is known better here.
     try:
         info = ModelInfo.from_json(values["model"])
-        if not 2 <= info.classes <= _MOST_CLASSES or not 1 <= len(info.layers) <= _MOST_LAYERS:
+        if not 2 <= info.classes <= _MOST_CLASSES or not info.layers:
             raise ValueError
         if min(info.layers.values()) < 1 or not _NUMBERS.fullmatch(info.input.dtype):
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise worker.refuse("no description of a classifier") from None
+    if len(info.layers) > _MOST_LAYERS:
+        raise ModelError(
+            f"{label}: expected a network of at most {_MOST_LAYERS} layers, found {len(info.layers)}", code="too-large"
+        )
     return replace(
         info,
         name=label,
@@ -191,11 +221,15 @@ def _describe(worker: Worker, values: Mapping[str, Any], label: str, adapter: Ad
 
 
 def _clean_names(layers: Mapping[str, int]) -> dict[str, int]:
+    # Names that differ in what cannot be seen are numbered. A name that is taken costs one step of one counter, so that
+    # all of it takes time in proportion to the names.
     cleaned: dict[str, int] = {}
+    numbers = Counter[str]()
     for name, width in layers.items():
-        shown = clean(name)
-        while shown in cleaned:  # two names that differ in what cannot be seen
-            shown += "'"
+        shown = plain = clean(name)
+        while shown in cleaned:
+            numbers[plain] += 1
+            shown = f"{plain} ({numbers[plain] + 1})"
         cleaned[shown] = width
     return cleaned
 
@@ -224,6 +258,7 @@ class RemoteModel(Model):
         output: int | None = None,
         *,
         fixed: Mapping[str, float] = MappingProxyType({}),
+        own_notes: tuple[str, ...] = (),
     ) -> None:
         """Wrap a worker that has opened a model.
 
@@ -235,16 +270,18 @@ class RemoteModel(Model):
                 ``notes`` and ``independent`` as :class:`~deepjudge_core.models.model.Model` has them.
             output: The output that it is asked by, if not the one that it was opened with.
             fixed: As :class:`~deepjudge_core.models.model.Model` has it.
+            own_notes: What is known of it here, and stands before what it says itself.
         """
         info = described(values)
         self._worker, self._described, self._output, self.fixed = worker, described, output, fixed
+        self._own_notes = own_notes
         self.name, self.framework, self.digest = info.name, info.framework, info.digest
         self.access, self.input, self.classes = info.access, info.input, info.classes
         self.layers: Mapping[str, int] = MappingProxyType(dict(info.layers))
         self.isolation, self.device, self.files = isolation, info.device, info.files
         unseen, batch = values.get("unseen"), values.get("fixed_batch")
         self.unseen = None if unseen is None else clean(str(unseen), _LONGEST_REASON)
-        self.notes = _clean_notes(values.get("notes"))
+        self.notes = own_notes + _clean_notes(values.get("notes"))
         self._learn(values)
         self.fixed_batch = batch if isinstance(batch, int) and batch > 0 else None
         try:
@@ -261,7 +298,15 @@ class RemoteModel(Model):
             return self
         self._worker.send({"ask": "by output", "output": place})
         values = self._worker.receive(failing="cannot-open").values
-        return RemoteModel(self._worker, self._described, self.isolation, values, place, fixed=self.fixed)
+        return RemoteModel(
+            self._worker,
+            self._described,
+            self.isolation,
+            values,
+            place,
+            fixed=self.fixed,
+            own_notes=self._own_notes,
+        )
 
     def predict(self, x: Array) -> Array:
         """See :class:`~deepjudge_core.models.model.Model`."""

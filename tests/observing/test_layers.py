@@ -56,7 +56,7 @@ def test_the_best_of_all_choices_in_order(
     ]
     try:
         chosen = find_candidates("model", names, taps, layers, {})
-        layer_map = align(chosen, ours, theirs)
+        layer_map = align(chosen, ours, [theirs])
     except NoLayerError:
         assert not choices
         return
@@ -70,6 +70,24 @@ def test_the_best_of_all_choices_in_order(
         assert [depth(tap) for tap in picked] == [list(names).index(layer) for layer in ordered]
     else:
         assert sums[picked] == pytest.approx(max(sums.values()))
+
+
+def test_taps_of_the_width_are_more_than_are_compared() -> None:
+    owner, model = {"a": 5, "logits": 2}, {**{f"t{i}": 5 for i in range(1100)}, "logits": 2}
+    with pytest.raises(NoLayerError, match=r"'a'.*1024.*1100.*--layer-map"):
+        find_candidates("model", owner, model, ["a"], {})
+    assert find_candidates("model", owner, model, ["a"], {"a": "t7"}).taps == {"a": ("t7",)}
+
+
+def test_taps_in_parts_are_as_all_at_once() -> None:
+    owner, model = {"a": 5, "b": 5, "logits": 2}, {**{f"t{i}": 5 for i in range(9)}, "logits": 2}
+    ours = {layer: outputs(7 + i, 5) for i, layer in enumerate(owner)}
+    theirs = {tap: outputs(30 + i, 5) for i, tap in enumerate(model)}
+    chosen = find_candidates("model", owner, model, ["a", "b"], {})
+    parts = chosen.parts(10, 2 * 4 * 10 * 5)
+    assert [len(part) for part in parts] == [2, 2, 2, 2, 1]
+    each = ({tap: theirs[tap] for tap in part} for part in parts)
+    assert align(chosen, ours, each) == align(chosen, ours, [theirs])
 
 
 def test_logits_answer_logits_and_nothing_else() -> None:
@@ -88,11 +106,11 @@ def test_a_tap_at_its_place_that_answers_something_else_is_passed_over() -> None
     shifted = {"x": outputs(1, 5), "y": outputs(2, 5), "z": 2 * outputs(0, 5)[:, ::-1]}
     chosen = find_candidates("model", owner, model, ["b"], {})
     assert chosen.places == {"b": "y"}
-    assert align(chosen, ours, shifted) == {"b": "z"}
+    assert align(chosen, ours, [shifted]) == {"b": "z"}
     # Neighbours that are nearly as alike do not matter.
     near = shifted | {"y": outputs(0, 5) + 0.05 * outputs(2, 5)}
     assert 0.99 < linear_cka(ours["b"], near["y"]) < 1
-    assert align(chosen, ours, near) == {"b": "y"}
+    assert align(chosen, ours, [near]) == {"b": "y"}
 
 
 def test_cka_of_the_greatest_numbers_is_a_number() -> None:

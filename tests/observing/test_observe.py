@@ -50,6 +50,25 @@ def test_a_model_answers() -> None:
     assert (observation.model.name, observation.model.digest) == ("toy-3", model.digest)
 
 
+def test_taps_of_large_answers_are_compared_on_the_seeds_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = toys.suite()
+    at_once = observe(toys.make_model(3, widths=(8, 8, 8)), suite)
+    monkeypatch.setattr("deepjudge_core.observing.observe._MOST_HELD", 1)
+    model = toys.make_model(3, widths=(8, 8, 8))
+    asked, activations = list[tuple[int, int]](), model.activations
+
+    def noted(x: Array, layers: Sequence[str]) -> dict[str, Array]:
+        asked.append((len(x), len(layers)))
+        return activations(x, layers)
+
+    monkeypatch.setattr(model, "activations", noted)
+    in_parts = observe(model, suite)
+    assert in_parts.layer_map == at_once.layer_map
+    for layer, answers in at_once.activations.items():
+        np.testing.assert_array_equal(in_parts.activations[layer], answers)
+    assert max(taps for _, taps in asked) == 2  # one, and the logits
+
+
 def test_the_victim_answers_as_it_did() -> None:
     suite = toys.suite()
     observation = observe(toys.make_model(), suite)

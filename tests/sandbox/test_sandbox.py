@@ -25,14 +25,19 @@ from hypothesis.extra import numpy as hnp
 from models import KINDS, Zoo, inputs
 from refusals import expect_facts, refused
 
-from deepjudge_core import Adapter, Format, open_model
+from deepjudge_core import Adapter, Format, open_model, save_observation, save_suite
+from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import LiveModel, ModelFile, answer_each
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import ModelError, PluginError, UsageError
+from deepjudge_core.files import digests
+from deepjudge_core.files.digests import file_key
+from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
-from deepjudge_core.sandbox import confine, intake, landlock, process, seccomp, worker
+from deepjudge_core.sandbox import confine, intake, landlock, process, remote, seccomp, worker
 from deepjudge_core.sandbox.channel import ArraySpec, Channel, ChannelError, ClosedError, LateError, Message
 from deepjudge_core.sandbox.intake import receive
 from deepjudge_core.sandbox.policy import Sandbox
@@ -66,9 +71,9 @@ def adapter(**fields: Any) -> Adapter:
     return Adapter("any", (".any", ".more.any"), accepts=lambda source: False, open=lambda source: None, **fields)
 
 
-def take(path: Path, folder: Path, *, largest: int = 10**6, **fields: Any) -> Any:
+def take(path: Path, folder: Path, *, largest: int = 10**6, others: Any = (), **fields: Any) -> Any:
     folder.mkdir()
-    return receive(path, "it", adapter(**fields), folder, largest)
+    return receive(path, "it", adapter(**fields), folder, largest, lambda beside: beside in others)
 
 
 def expect_refused(path: Path, folder: Path, code: str, *facts: object, **options: Any) -> None:
@@ -138,6 +143,67 @@ def test_files_of_weights_come_along(tmp_path: Path) -> None:
     (tmp_path / "weights 1.bin").symlink_to("other")
     facts = ("it: weights 1.bin: ", "link")
     expect_refused(tmp_path / "a.any", tmp_path / "linked", "not-a-file", *facts, **naming)
+
+
+def test_what_is_no_weights_does_not_come_along(tmp_path: Path) -> None:
+    (tmp_path / "a.any").write_bytes(b"model")
+    (tmp_path / ".netrc").write_bytes(b"secret")
+    save_observation(tmp_path / "observed", toys.seen(1))
+    save_suite(tmp_path / "suite", toys.suite())
+    (tmp_path / "zoo.json").write_text('{"schema": "deepjudge/zoo/1"}')
+    (tmp_path / "b.any").write_bytes(b"another suspect")
+    others = [tmp_path / "b.any"]
+    for name in (".netrc", "observed", "suite", "zoo.json", "b.any"):
+        options = {"companions": lambda path, name=name: [name], "others": others}
+        expect_refused(tmp_path / "a.any", tmp_path / f"of {name}", "wrong-format", "it: ", name, **options)
+    # What is called after a model that the user names is the user's choice.
+    (tmp_path / ".a.any").write_bytes(b"model")
+    (tmp_path / ".a.data").write_bytes(b"weights")
+    received = take(tmp_path / ".a.any", tmp_path / "hidden", companions=lambda path: ["model.data"])
+    assert received.beside == ("model.data",)
+
+
+def test_a_suspect_takes_no_other_one_for_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    for path in (first, second, tmp_path / "w"):
+        path.write_bytes(b"model")
+    asked: list[list[bool]] = []
+
+    def noted(*arguments: Any) -> Any:
+        asked.append([arguments[-1](tmp_path / name) for name in ("b.onnx", "w", "absent")])
+        raise ModelError("stopped here")
+
+    monkeypatch.setattr(remote, "receive", noted)
+    everything = {file_key(path) for path in (first, second, tmp_path / "w")}
+    for others in ((), everything):
+        with refused(ModelError, "stopped"), open_isolated(first, registry=load_registry(), others=others):
+            pass
+    # A file that no adapter reads is weights, though a pattern of the user's names it too.
+    assert asked == [[False, False, False], [True, False, False]]
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xff.txt")).touch()
+    expect_refused(folder, tmp_path / "copy", "not-a-file", "it: ", "UTF-8", "udcff.txt")
+    with pytest.raises(OSError, match="udcff"):
+        digests.of_folder(folder)
+    assert adapter(companions=lambda path: ["\ud800", "w"]).beside(tmp_path / "a.any") == ["w"]
+
+
+def test_another_name_that_it_has_by_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved/a").write_bytes(b"1")
+    opening = os.open
+
+    def late(path: Any, *arguments: Any, **options: Any) -> int:
+        if Path(path).name == "a" and not (tmp_path / "secret").exists():
+            (tmp_path / "secret").hardlink_to(path)
+        return opening(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", late)
+    expect_refused(tmp_path / "saved", tmp_path / "copy", "not-a-file", "hard link")
 
 
 def test_weights_are_not_the_model_itself_under_another_name(tmp_path: Path) -> None:
@@ -576,6 +642,15 @@ def test_names_that_look_the_same_stay_apart(taken_over: Any) -> None:
     assert all(name.isprintable() and len(name) <= 200 for name in (first, second, third))
 
 
+def test_thousands_of_names_that_look_the_same(taken_over: Any) -> None:
+    code = 'layers[:] = [["\ufffd (2)", 1], *([chr(0xE000 + i % 6000) * (1 + i // 6000), 1] for i in range(N))]; '
+    with taken_over(code.replace("N", "6000") + DESCRIBED + "time.sleep(60)") as model:
+        assert len(model.layers) == 6001
+        assert list(model.layers)[:3] == ["\ufffd (2)", "\ufffd", "\ufffd (3)"]
+    with refused(ModelError, 8192, 9001, code="too-large"), taken_over(code.replace("N", "9000") + DESCRIBED):
+        pass
+
+
 def test_what_it_writes_is_bounded_and_read_to_the_end(taken_over: Any) -> None:
     code = 'sys.stdout.write("x" * 10**7); sys.stdout.flush(); ' + DESCRIBED
     code += 'say({}, [[[5, 2], "float32"]], bytes(40))'
@@ -646,6 +721,38 @@ def test_what_goes_wrong_at_the_start_is_said_in_its_turn(tmp_path: Path) -> Non
     with refused(ModelError, "none.x", code="not-a-file"):
         last()
     assert list(answers) == []
+
+
+def test_what_nobody_foresaw_is_one_suspect_s_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "hf"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "resnet"}')
+    (folder / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
+
+    class Odd(LiveModel):
+        @contextlib.contextmanager
+        def answering(self, *_: Any) -> Iterator[Any]:
+            def answer() -> Any:
+                raise self.model
+
+            yield answer
+
+    def judged(*suspects: Any) -> Any:
+        session = Session(load_registry(), QUICK)
+        judge = Judge.of(JudgeSettings(metrics=("robd",)), session.registry)
+        return judge_suspects(toys.suite(), toys.calibration(), suspects, judge, session=session).suspects
+
+    def fail(*_: Any) -> Any:
+        raise UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed")
+
+    monkeypatch.setattr(remote, "receive", fail)
+    first, second, third = judged(Odd(KeyError("x")), ModelFile(folder), toys.seen(9))
+    expect_facts(str(first.failure), "KeyError")
+    expect_facts(str(second.failure), str(folder), "UnicodeEncodeError")
+    assert third.failure is None
+    for end in (MemoryError, KeyboardInterrupt):
+        with pytest.raises(end):
+            judged(Odd(end()))
 
 
 # Commands.

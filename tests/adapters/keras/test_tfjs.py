@@ -9,6 +9,7 @@ from typing import Any
 import deepjudge_keras
 import numpy as np
 import pytest
+from deepjudge_keras import jsontext
 from refusals import refused
 
 from deepjudge_core import open_model
@@ -163,8 +164,8 @@ EDITS: dict[str, tuple[Callable[[Content], object], str]] = {
     "texts": (lambda c: first(c).update(dtype="string"), "'string'"),
     "another quantisation": (lambda c: first(c).update(quantization={"dtype": "int4"}), "int4"),
     "a scale that is none": (
-        lambda c: first(c).update(quantization={"dtype": "uint8", "scale": float("nan"), "min": 0}),
-        "nan",
+        lambda c: first(c).update(quantization={"dtype": "uint8", "scale": float("NaN"), "min": 0}),
+        "NaN",
     ),
     "a weight twice": (lambda c: c["weightsManifest"][0]["weights"].append(first(c)), "twice"),
     "a weight of another name": (lambda c: first(c).update(name="elsewhere/moment"), "'elsewhere/moment'"),
@@ -210,7 +211,22 @@ def test_shards_are_files(model: Any, tmp_path: Path) -> None:
         ADAPTER.open(path)
 
 
-@pytest.mark.parametrize("text", ["{]", "[" * 100_000, "[" * 300 + "]" * 300, " " * (2**23 + 1)])
+def test_names_of_shards_are_looked_for_once(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tfjs.write(model, tmp_path / "m", shards=2)
+    parsed, parse = list[int](), jsontext.parse_strictly
+    monkeypatch.setattr(jsontext, "parse_strictly", lambda text: parsed.append(len(text)) or parse(text))
+    assert ADAPTER.examine(path).name == "TensorFlow.js"
+    assert len(ADAPTER.beside(path)) == 2
+    assert len(parsed) == 1
+    path.write_bytes(path.read_bytes() + b" ")
+    assert len(ADAPTER.beside(path)) == 2
+    assert len(parsed) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{]", '{"a": 1, "a": 2}', "[1" + ",1" * 2**20 + "]", "[" * 100_000, "[" * 300 + "]" * 300, " " * (2**23 + 1)],
+)
 def test_what_is_no_json_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(text)
     with refused(ModelError, f"{tmp_path / 'model.json'}: ", "configuration"):

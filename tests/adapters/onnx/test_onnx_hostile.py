@@ -434,6 +434,30 @@ def test_no_more_is_read_than_any_model_has(tmp_path: Path, monkeypatch: pytest.
     expect_refused(ADAPTER.companions, path, "fields")
 
 
+def test_what_fields_an_entry_has_beside_key_and_value(tmp_path: Path) -> None:
+    entry = field(1, b"location") + field(2, b"w")
+    for others, names in ((90, ["w"]), (110, None)):
+        tensor = field(13, field(5, b"") * others + entry)
+        path = put(tmp_path, b"\x08\x08" + field(7, field(5, tensor)))
+        if names is None:
+            expect_refused(ADAPTER.companions, path, "fields")
+        else:
+            assert ADAPTER.companions(path) == names
+
+
+def test_a_forest_is_as_few_fields_as_it_has_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [*range(5000), 2**60, -1] * 4
+    trees = helper.make_node("Trees", ["x"], ["y"], ints=numbers, floats=[0.5] * 20_000, domain="ai.onnx.ml")
+    whole = model(weights=[located("w")])
+    whole.graph.node.append(trees)
+    path = put(tmp_path, whole.SerializeToString())
+    monkeypatch.setattr(files, "_MOST_INSIDE", 500)
+    assert ADAPTER.companions(path) == ["w"]
+    # A number without an end is none, wherever it stands.
+    attribute = field(5, b"\x40\x01" * 9 + b"\x40" + b"\xff" * 11)
+    expect_refused(ADAPTER.companions, put(tmp_path, b"\x08\x08" + field(7, field(1, attribute))), "number")
+
+
 # ---- files in memory -------------------------------------------------------------------------------------------------
 
 

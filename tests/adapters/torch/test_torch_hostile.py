@@ -167,6 +167,13 @@ def long_list() -> bytes:
     return data[:end] + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 9, 9, 2**32 - 2, 0, 0)
 
 
+def listed(entry: bytes, times: int, says: int, extra: bytes = b"") -> bytes:
+    """An archive of nothing but a list, of so many entries, which says that it has others."""
+    head = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", *[0] * 11, len(entry), len(extra), *[0] * 5)
+    start, whole = b"PK\3\4" + bytes(26), (head + entry + extra) * times
+    return start + whole + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, says, says, len(whole), len(start), 0)
+
+
 REFUSED: dict[str, tuple[str, Callable[[Path], bytes], tuple[str, ...]]] = {
     **{
         f"pickle {protocol}": (
@@ -232,6 +239,9 @@ REFUSED: dict[str, tuple[str, Callable[[Path], bytes], tuple[str, ...]]] = {
         lambda marker: added(saved(state()), *map(str, range(100_001))),
         ("100009 entries", "100000"),
     ),
+    "more than it says": ("m.pt", lambda marker: listed(b"", 700_000, 1), ("1 entries",)),
+    "fewer than it says": ("m.pt", lambda marker: listed(b"a", 1, 2), ("2 entries",)),
+    "much behind a name": ("m.pt", lambda marker: listed(b"a", 400, 400, bytes(65532)), ("65532",)),
     "long list": ("m.pt", lambda marker: long_list(), ("9 entries",)),
     "two archives": (
         "m.pt",
