@@ -154,19 +154,25 @@ def _copy_folder(source: Path, copy: Path, label: str, largest: int) -> None:
                     left -= _copy_file(folder / entry.name, target / entry.name, label, left, alone=True)
 
 
+def _expect_one_name(status: os.stat_result, label: str) -> None:
+    if status.st_nlink > 1:
+        raise ModelError(f"{label}: expected a file of one name, found a hard link: give a copy", code="not-a-file")
+
+
 def _copy_file(source: Path, copy: Path, label: str, largest: int, *, alone: bool = False) -> int:
     # What the user did not name, but lies beside it, may be another name of a file of the user's: ``alone`` refuses it.
-    kind = stat.S_IFMT(source.lstat().st_mode)
+    status = source.lstat()
+    kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFREG:
+        if alone:
+            _expect_one_name(status, label)
         # It may be another one now, but no link: what was opened counts. Who writes to a pipe is not waited for.
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file, copy.open("xb") as target:
             status = os.fstat(descriptor)
             kind = stat.S_IFMT(status.st_mode)
-            if alone and kind == stat.S_IFREG and status.st_nlink > 1:
-                raise ModelError(
-                    f"{label}: expected a file of one name, found a hard link: give a copy", code="not-a-file"
-                )
+            if alone and kind == stat.S_IFREG:
+                _expect_one_name(status, label)
             if kind == stat.S_IFREG:
                 size = status.st_size
                 if size <= largest:

@@ -32,7 +32,7 @@ def fit(model, rows, epochs):
 for number in range(10):
     keras.utils.set_random_seed(number)
     model = keras.models.clone_model(victim)
-    fit(model, slice(20000, 30000) if number % 2 else slice(0, 10000), 3)
+    fit(model, slice(20000, 35000) if number % 2 else slice(0, 15000), 3)
     model.save(folder / ("controls" if number < 6 else ".") / f"independent{number}.keras")
 keras.utils.set_random_seed(8)
 copy = keras.models.clone_model(victim)
@@ -106,8 +106,8 @@ def audited(zoo: Path) -> dict[str, Any]:
         *(VICTIMS / "mnist_lenet5.h5", zoo / "victim.onnx", zoo / "finetuned.keras"),
         *(zoo / "independent6.keras", zoo / "independent7.keras"),
         *("--controls", zoo / "controls"),
-        *("--inputs", DATA / "mnist.npz", "--scale", "255", "-n", "300"),
-        *("-g", "pgd,neuron-corners", "--option", "neuron-corners.iterations=150"),
+        *("--inputs", DATA / "mnist.npz", "--scale", "255", "-n", "500"),
+        *("-g", "pgd,neuron-corners", "--option", "neuron-corners.iterations=300"),
         *("-o", zoo / "audit"),
     )
     assert done.returncode == 1, done.stderr
