@@ -51,8 +51,9 @@ needs_landlock = pytest.mark.skipif(
 )
 QUICK = Sandbox(timeout=300)
 FILES = [name for name, kind in KINDS.items() if kind.suffix or name == "keras-saved"]
-# onnx-dynamo has its weights in another file.
-WITHOUT_CODE = [f for f in FILES if f not in ("torch-pt2", "torch-script", "keras-saved", "onnx-dynamo")]
+# Of tier B; onnx-dynamo has its weights in another file.
+_SANDBOXED = {"torch-pt2", "torch-script", "keras-saved", "onnx-dynamo", "openvino", "tflite"}
+WITHOUT_CODE = [f for f in FILES if f not in _SANDBOXED]
 
 
 @pytest.fixture
