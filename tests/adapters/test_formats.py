@@ -156,6 +156,15 @@ def test_predictions_of_real_files_are_those_of_their_runtime(file: str, registr
     with formats.silenced(formats.COPIES):
         network.save(sources["keras"])
     network.export(sources["saved"], verbose=False)
+    if all(map(find_spec, ("openvino", "tf2onnx"))):
+        import tensorflow as tf
+        from deepjudge_openvino.runtime import openvino
+
+        sources |= {end: tmp_path / f"model.{end}" for end in ("onnx", "xml", "tflite")}
+        with formats.silenced((r"In the future `np\.object` will be defined", FutureWarning)):
+            network.export(sources["onnx"], format="onnx", verbose=False)
+        openvino.save_model(openvino.Core().read_model(sources["onnx"]), sources["xml"], compress_to_fp16=False)
+        sources["tflite"].write_bytes(tf.lite.TFLiteConverter.from_keras_model(network).convert())
     for source in sources.values():
         np.testing.assert_allclose(open_model(source, registry=registry).predict(x), expected, rtol=0, atol=1e-5)
 
