@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from deepjudge_torch.documents import entries
+
 # What torch.export.save writes, below the folder that every archive has.
 _ENTRIES = re.compile(
     r"models/model\.json"
@@ -103,7 +105,7 @@ def for_this_machine(path: Path) -> Iterator[BinaryIO]:
 
 
 def _devices(document: Any) -> Iterator[dict[str, Any]]:
-    for key, value in _pairs(document):
+    for key, value in entries(document):
         if key in ("device", "as_device") and isinstance(value, dict):
             yield value
 
@@ -137,23 +139,12 @@ def _is_plain(data: bytes) -> bool:
 
 
 def _in_graph(model: Any) -> str | None:
-    for key, value in _pairs(model):
+    for key, value in entries(model):
         if key == "expr_str" and not _is_expression(value):
             return f"the expression {str(value)[:60]!r}"
         if key == "target" and not (isinstance(value, str) and _OPERATIONS.fullmatch(value)):
             return f"the operation {str(value)[:60]!r}"
     return None
-
-
-def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    stack = [value]
-    while stack:
-        current = stack.pop()
-        if isinstance(current, dict):
-            yield from current.items()
-            stack.extend(current.values())
-        elif isinstance(current, list):
-            stack.extend(current)
 
 
 def _is_expression(text: Any) -> bool:

@@ -1,6 +1,6 @@
 """Folders as Hugging Face's libraries write them: a configuration, and weights. Knows no torch and no transformers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import DeepJudgeError, ModelError
 from deepjudge_core.files.reading import read_json
+from deepjudge_torch.documents import entries
 
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
 # In the order in which transformers looks for them.
@@ -83,7 +84,7 @@ def read_folder(path: Path, name: str) -> Contents:
     config = read_settings(path / CONFIG, name)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{expected}, found no model_type in its {CONFIG}")
-    for key, value in _entries(config):
+    for key, value in entries(config):
         if key in _REFUSED and value:
             raise ModelError(f"{expected} of a network that transformers has, found {_REFUSED[key]}")
         if isinstance(value, int) and abs(value) > _LARGEST:
@@ -113,15 +114,3 @@ def _own(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _own(part) for key, part in value.items() if key == "model_type" or _is_own(key)}
     return [_own(part) for part in value] if isinstance(value, list) else value
-
-
-def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    stack = [value]
-    while stack:
-        current = stack.pop()
-        if isinstance(current, dict):
-            yield from current.items()
-            stack.extend(current.values())
-        elif isinstance(current, list):
-            yield from (("", part) for part in current)
-            stack.extend(current)
