@@ -15,8 +15,8 @@ from onnx import ModelProto, inliner
 from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
-from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax, row_width
-from deepjudge_core.models.places import find_place, find_scores, find_unflattened, reduce
+from deepjudge_core.models.outputs import Choice, Output, Outputs
+from deepjudge_core.models.places import find_places, reduce
 from deepjudge_core.models.taps import Place, Tap, find_taps, input_layout
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
@@ -290,23 +290,15 @@ class OnnxModel(BatchedModel):
         return shapes
 
     def _find_places(self, taps: Sequence[Tap]) -> dict[str, Place]:
-        names = [tap.name for tap in taps]
-        shapes = [list(map(np.shape, self._run(names, x))) for x in self._samples]
-        rows = [len(x) for x in self._samples]
-        self._most_rows = max(1, _BATCH_NEURONS * rows[0] // max(1, sum(map(math.prod, shapes[0]))))
-        places: dict[str, Place | None] = {}
-        for tap, *of_tap in zip(taps, *shapes, strict=True):
-            place = None
-            if tap.unflattened:
-                wide = [np.shape(self._run([tap.unflattened], x)[0]) for x in self._samples]
-                place = find_unflattened(of_tap, wide, rows, tap.channel)
-            if tap is taps[-1] and len(of_tap[0]) != 2:
-                place = find_scores(of_tap, rows)
-            channel = tap.channel if not tap.unflattened else -1 % len(of_tap[0])
-            places[tap.name] = place or find_place(of_tap, rows, channel)
-        if places[names[-1]] is None:
-            raise ModelError(f"{self.name}: expected logits with a row for each input, found {shapes[0][-1]}")
-        return {name: place for name, place in places.items() if place is not None}
+        rows, names = [len(x) for x in self._samples], [tap.name for tap in taps]
+        of_samples = [list(map(np.shape, self._run(names, x))) for x in self._samples]
+        shapes = list(zip(*of_samples, strict=True))
+        of_all = sum(map(math.prod, (of_tap[0] for of_tap in shapes)))
+        self._most_rows = max(1, _BATCH_NEURONS * rows[0] // max(1, of_all))
+        return find_places(taps, shapes, self._shapes_for, rows, self.name)
+
+    def _shapes_for(self, name: str) -> list[tuple[int, ...]]:
+        return [np.shape(self._run([name], x)[0]) for x in self._samples]
 
     def _run(self, names: Sequence[str], x: Array) -> list[Array]:
         session = self._session(names)
@@ -388,17 +380,10 @@ class OnnxModel(BatchedModel):
 
 
 def _output(name: str, values: Sequence[object], rows: Sequence[int]) -> Output:
-    # What it is by what the model gave for inputs of some numbers of rows.
     arrays = [value for value in values if isinstance(value, np.ndarray)]
     if len(arrays) < len(rows):
         return Output(name, f"a {type(values[0]).__name__}", None)
-    first, shapes = arrays[0], {value.shape[1:] for value in arrays}
-    by_rows = all(value.shape[:1] == (n,) for value, n in zip(arrays, rows, strict=True))
-    if by_rows and len(shapes) == 1 and first.dtype.kind == "f" and row_width(first.shape[1:]) is not None:
-        softmax = all(is_softmax(value.reshape(len(value), -1)) for value in arrays)
-        return Output.of_scores(name, first.shape[1:], softmax=softmax)
-    kind = "" if first.dtype.kind == "f" else f" of {first.dtype}"
-    return Output(name, f"{first.shape}{kind} for n = {rows[0]}", None)
+    return Output.of_answers(name, arrays, rows)
 
 
 def _line(error: Exception) -> str:

@@ -3,15 +3,14 @@
 import abc
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
-from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax, row_width
-from deepjudge_core.models.places import find_place, find_scores, find_unflattened, reduce
+from deepjudge_core.models.outputs import Choice, Output, Outputs
+from deepjudge_core.models.places import find_places, reduce
 from deepjudge_core.models.taps import Op, Place, Tap, find_taps, input_layout
 from deepjudge_core.types import Array
 
@@ -150,7 +149,7 @@ class GraphModel(BatchedModel):
             samples = [rng.random((n, *axes)).astype(graph.dtype) for n in rows]
             try:
                 results = zip(*(self._run(graph.outputs, x) for x in samples), strict=True)
-                outputs = [_output(name, values, rows) for name, values in zip(graph.outputs, results, strict=True)]
+                outputs = [Output.of_answers(*one, rows) for one in zip(graph.outputs, results, strict=True)]
                 with prefixed(self.name):
                     return Outputs.of(outputs, choice), samples
             except ModelError as error:
@@ -171,34 +170,14 @@ class GraphModel(BatchedModel):
         return numbers, [list(shape)]
 
     def _find_places(self, taps: Sequence[Tap]) -> dict[str, Place]:
-        names = [tap.name for tap in taps]
-        shapes = [list(map(np.shape, self._run(names, x))) for x in self._samples]
-        rows = [len(x) for x in self._samples]
-        places: dict[str, Place | None] = {}
-        for tap, *of_tap in zip(taps, *shapes, strict=True):
-            place = None
-            if tap is taps[-1] and len(of_tap[0]) != 2:
-                place = find_scores(of_tap, rows)
-            elif tap.unflattened:
-                wide = [np.shape(self._run([tap.unflattened], x)[0]) for x in self._samples]
-                place = find_unflattened(of_tap, wide, rows, tap.channel)
-            channel = tap.channel if not tap.unflattened else -1 % len(of_tap[0])
-            places[tap.name] = place or find_place(of_tap, rows, channel)
-        if places[names[-1]] is None:
-            raise ModelError(f"{self.name}: expected logits with a row for each input, found {shapes[0][-1]}")
-        return {name: place for name, place in places.items() if place is not None}
+        rows, names = [len(x) for x in self._samples], [tap.name for tap in taps]
+        of_samples = [list(map(np.shape, self._run(names, x))) for x in self._samples]
+        shapes = list(zip(*of_samples, strict=True))
+        return find_places(taps, shapes, self._shapes_for, rows, self.name)
+
+    def _shapes_for(self, name: str) -> list[tuple[int, ...]]:
+        return [np.shape(self._run([name], x)[0]) for x in self._samples]
 
     def _run(self, names: Sequence[str], x: Array) -> list[Array]:
         with prefixed(self.name):
             return self._graph.run(names, x)
-
-
-def _output(name: str, values: Sequence[Any], rows: Sequence[int]) -> Output:
-    # What it is by what the model gave for inputs of some numbers of rows.
-    first, shapes = values[0], {value.shape[1:] for value in values}
-    by_rows = all(value.shape[:1] == (n,) for value, n in zip(values, rows, strict=True))
-    if by_rows and len(shapes) == 1 and first.dtype.kind == "f" and row_width(first.shape[1:]) is not None:
-        softmax = all(is_softmax(value.reshape(len(value), -1)) for value in values)
-        return Output.of_scores(name, first.shape[1:], softmax=softmax)
-    kind = "" if first.dtype.kind == "f" else f" of {first.dtype}"
-    return Output(name, f"{first.shape}{kind} for n = {rows[0]}", None)

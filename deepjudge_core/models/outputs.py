@@ -53,6 +53,23 @@ class Output:
         shape = f"({', '.join(['n', *map(str, sizes)])}{'' if sizes else ','})"
         return cls(name, shape, row_width(sizes), softmax, plain=len(sizes) == 1)
 
+    @classmethod
+    def of_answers(cls, name: str, answers: Sequence[Array], rows: Sequence[int]) -> "Output":
+        """What an output is by what it gave for inputs of some numbers of rows.
+
+        Args:
+            name: As the model has it.
+            answers: For each number of rows.
+            rows: These numbers.
+        """
+        first, shapes = answers[0], {answer.shape[1:] for answer in answers}
+        by_rows = all(answer.shape[:1] == (n,) for answer, n in zip(answers, rows, strict=True))
+        if by_rows and len(shapes) == 1 and first.dtype.kind == "f" and row_width(first.shape[1:]) is not None:
+            softmax = all(is_softmax(answer.reshape(len(answer), -1)) for answer in answers)
+            return cls.of_scores(name, first.shape[1:], softmax=softmax)
+        kind = "" if first.dtype.kind == "f" else f" of {first.dtype}"
+        return cls(name, f"{first.shape}{kind} for n = {rows[0]}", None)
+
 
 @dataclass(frozen=True)
 class Outputs:

@@ -1,11 +1,15 @@
 """Where the neurons of a tensor are, and what they give."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from deepjudge_core.models.taps import Place
+from deepjudge_core.errors import ModelError
+from deepjudge_core.models.taps import Place, Tap
+
+Shapes = Sequence[tuple[int, ...]]
+"""Of one tensor, for several numbers of rows."""
 
 
 def reduce(tensor: Any, place: Place, rows: int) -> Any:
@@ -20,6 +24,35 @@ def reduce(tensor: Any, place: Place, rows: int) -> Any:
     channel = place.channel + (place.channel > place.rows)
     mean = split.mean(tuple(axis for axis in range(split.ndim) if axis not in (place.rows, channel)))
     return mean if place.rows < channel else mean.T
+
+
+def find_places(
+    taps: Sequence[Tap], shapes: Sequence[Shapes], shapes_of: Callable[[str], Shapes], rows: Sequence[int], name: str
+) -> dict[str, Place]:
+    """Where the neurons of taps are; those of which that cannot be told are left out.
+
+    Args:
+        taps: In forward order; the last one gives the scores.
+        shapes: Of each of them, for each number of rows.
+        shapes_of: Gives those of another tensor of the model.
+        rows: The numbers of rows.
+        name: What messages call the model.
+
+    Raises:
+        ModelError: When the scores are no row for each input.
+    """
+    places: dict[str, Place | None] = {}
+    for tap, of_tap in zip(taps, shapes, strict=True):
+        place = None
+        if tap.unflattened:
+            place = find_unflattened(of_tap, shapes_of(tap.unflattened), rows, tap.channel)
+        if tap is taps[-1] and len(of_tap[0]) != 2:
+            place = find_scores(of_tap, rows)
+        channel = tap.channel if not tap.unflattened else -1 % len(of_tap[0])
+        places[tap.name] = place or find_place(of_tap, rows, channel)
+    if places[taps[-1].name] is None:
+        raise ModelError(f"{name}: expected logits with a row for each input, found {shapes[-1][0]}")
+    return {tap: place for tap, place in places.items() if place is not None}
 
 
 def find_unflattened(
