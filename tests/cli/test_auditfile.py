@@ -56,7 +56,7 @@ def example() -> str:
     return example_module.example(SCHEMA, Session(load_registry()))
 
 
-DOCS = (ROOT / "docs" / "cli.md").read_text("utf-8")
+DOCS = (ROOT / "docs" / "reference" / "cli.md").read_text("utf-8")
 
 # The lines.
 

@@ -38,9 +38,9 @@ from deepjudge_core.zoo.material import Material, Rows
 from deepjudge_core.zoo.settings import ZooSettings
 
 PAGES = sorted(path for pattern in ("*.md", "[a-z]*/**/*.md") for path in ROOT.glob(pattern))
-PLUGINS = (ROOT / "docs" / "plugins.md").read_text("utf-8")
-CLI = (ROOT / "docs" / "cli.md").read_text("utf-8")
-ATTACKS = (ROOT / "docs" / "attacks.md").read_text("utf-8")
+PLUGINS = (ROOT / "docs" / "howto" / "plugins.md").read_text("utf-8")
+CLI = (ROOT / "docs" / "reference" / "cli.md").read_text("utf-8")
+ATTACKS = (ROOT / "docs" / "why" / "attacks.md").read_text("utf-8")
 TOP1 = ROOT / "examples" / "deepjudge-top1"
 
 
@@ -408,7 +408,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_tree_in_the_architecture_is_there() -> None:
-    text = section((ROOT / "docs" / "architecture.md").read_text("utf-8"), "The tree")
+    text = section((ROOT / "docs" / "why" / "architecture.md").read_text("utf-8"), "The tree")
     tree = "\n".join(line for line in text.splitlines() if line.startswith("    "))
     named = set(re.findall(r"\b[\w]+\.py\b", tree))
     assert named <= {path.name for path in (ROOT / "deepjudge_core").rglob("*.py")}
