@@ -17,7 +17,7 @@ from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.options import options_of
 from deepjudge_core.components.registry import Component, Plugin
-from deepjudge_core.components.strata import limits
+from deepjudge_core.components.strata import limits, narrow
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import GROUPS, POINTS_TO, MetricResult
@@ -186,6 +186,8 @@ def show_calibration(out: Console, calibration: Calibration) -> None:
     table = Table(Column("control", overflow="fold"), "framework", *names)
     say(out, f"controls    {len(calibration.controls)}")
     say(out, f"match       {calibration.match}")
+    for limit in narrow(calibration.strata):
+        say(out, f"limit       {limit}")
     remarks: list[tuple[str, str]] = []
     for control, values in zip(calibration.controls, calibration.measurements, strict=True):
         cells = (number(values[name].value) for name in names)
