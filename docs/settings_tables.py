@@ -37,7 +37,7 @@ def marked(text: str) -> str:
 
 def commands() -> str:
     """The commands, and what each does."""
-    rows = ((f"[`{one.called()}`](#{one.called()})", marked(_sentence(one.summary()))) for one in COMMANDS)
+    rows = ((f"[`{one.called()}`](commands/{one.called()}.md)", marked(_sentence(one.summary()))) for one in COMMANDS)
     return table(("command", "does"), rows)
 
 

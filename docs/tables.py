@@ -21,7 +21,7 @@ from cogapp import Cog
 
 _DOCS = Path(__file__).parent
 _SUPPORT = _DOCS.parent / "tests" / "support"  # what the tests of formats declare
-PAGES = [page for page in sorted(_DOCS.glob("*.md")) if "[[[cog" in page.read_text("utf-8")]
+PAGES = [page for page in sorted(_DOCS.rglob("*.md")) if "[[[cog" in page.read_text("utf-8")]
 
 
 def write(page: Path) -> None:

@@ -2,7 +2,7 @@
 
 The method's authors' LeNet-5 (MNIST) and ResNet-20 (CIFAR-10) are the victims. Copies, honest models, and honest models
 that err are put behind each standard preprocessing in turn, asked as anybody is, and judged by each rule with honest
-models that take the inputs as they are for controls. Prints the table of docs/evidence.md. What is in the folder
+models that take the inputs as they are for controls. Prints the table of docs/why/evidence.md. What is in the folder
 already is not trained again.
 """
 

@@ -1,7 +1,7 @@
 """The paper's studies in small: ``python benchmarks/paper -o FOLDER [mnist|cifar10|spoken ...]``.
 
 Makes the suite, the zoo and its power of each victim by the commands that a user types, draws the figures, and puts the
-study's section into docs/results.md. What is in the folder already is not made again.
+study's section into docs/why/results.md. What is in the folder already is not made again.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from plots import draw_radar, draw_roc
 from studies import METRICS, STUDIES, run
 from tables import section
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "why"
 PAGE, FIGURES = "results.md", "results"
 
 

@@ -1,4 +1,4 @@
-"""How often each rule would call an honest model a copy, by simulation; prints the tables of docs/statistics.md.
+"""How often each rule would call an honest model a copy, by simulation; prints the tables of docs/why/statistics.md.
 
 An honest suspect and n controls are drawn from one distribution of log distances, many times over. For speed the rules
 are applied to many draws at once; some are also given to the rules themselves, which have to say the same.

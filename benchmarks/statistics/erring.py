@@ -1,4 +1,4 @@
-"""How often each rule accuses honest models that err, of whom controls show nothing; for docs/statistics.md.
+"""How often each rule accuses honest models that err, of whom controls show nothing; for docs/why/statistics.md.
 
 A platform's suspects are no models like the controls: some were never trained, or on few rows, on noise, for inputs of
 another range, by another architecture. Makes a victim, controls and copies with ``deepjudge suite`` and ``deepjudge

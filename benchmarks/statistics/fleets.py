@@ -1,4 +1,4 @@
-"""How many of the suspects that are called copies are honest, by simulation; prints the tables of docs/statistics.md.
+"""How many of the suspects that are called copies are honest, by simulation; prints tables of docs/why/statistics.md.
 
 Fleets of suspects, some of them copies, and the controls that all of them are judged by are drawn many times over: two
 settings of one metric each, correlated. For speed many fleets are judged at once; some are also given to the rules and

@@ -2,7 +2,7 @@
 
 Makes a victim, honest models of two strata and copies with ``deepjudge suite`` and ``deepjudge zoo``, lets all answer
 once, and then judges again and again by the rules themselves: some of the honest models are drawn as controls, the
-others and the copies are the suspects. Prints the tables of docs/statistics.md.
+others and the copies are the suspects. Prints the tables of docs/why/statistics.md.
 """
 
 import argparse

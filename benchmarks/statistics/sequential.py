@@ -1,4 +1,4 @@
-"""How often asking case by case accuses an honest model, after how many queries; prints tables of docs/statistics.md.
+"""How often asking case by case accuses an honest model, and after how many queries; for docs/why/statistics.md.
 
 The e-value after so many cases depends on how many of them agreed, and not on their order: it is looked up in a table,
 which some draws of the core's own bets have to agree with.

@@ -13,7 +13,7 @@ from deepjudge_core.types import Array
 
 BY_FAR = 0.7
 """At most this share of the nearest control's distance is much nearer: honest models of other architectures, in
-docs/statistics.md, are not nearer than that control."""
+docs/why/statistics.md, are not nearer than that control."""
 
 BARELY = 0.9
 """More than this share of the nearest control's distance is among the controls, whatever a rule makes of their spread:

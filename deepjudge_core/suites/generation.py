@@ -191,7 +191,7 @@ def _check_training(victim: Model, training_inputs: Array, seeds: Seeds, layout:
 def default_layers(victim: Model) -> tuple[str, ...]:
     """The taps that ``--layers auto`` compares: the hidden one a third of the way, none without layers.
 
-    Deeper ones change more when a copy is trained on; the first have few neurons (docs/evidence.md).
+    Deeper ones change more when a copy is trained on; the first have few neurons (docs/why/evidence.md).
     """
     if Access.LAYERS not in victim.access:
         return ()

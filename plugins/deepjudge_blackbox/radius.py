@@ -32,7 +32,7 @@ RADII = (
 )
 """Those that are tried, as shares of the input range."""
 ENOUGH = 0.8
-"""Share of the cases that a victim has to misclassify: docs/evidence.md."""
+"""Share of the cases that a victim has to misclassify: docs/why/evidence.md."""
 _FEW = 100  # seeds that are tried; a share over them is known to 0.04
 
 

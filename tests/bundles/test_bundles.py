@@ -386,7 +386,7 @@ def test_the_log(bundled: Cli) -> None:
 
 
 def test_each_file_and_key_is_documented(bundled: Cli) -> None:
-    page = (ROOT / "docs" / "bundle.md").read_text("utf-8")
+    page = (ROOT / "docs" / "reference" / "bundle.md").read_text("utf-8")
     manifest = json.loads(Path("out/manifest.json").read_text())
     commitment = json.loads(base64.b64decode(json.loads(Path("commitment.json").read_text())["payload"]))
     keys = {*manifest["predicate"], *manifest["predicate"]["terms"], *manifest["predicate"]["terms"]["judging"]}

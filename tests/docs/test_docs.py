@@ -39,9 +39,10 @@ from deepjudge_core.zoo.plans import ZooRecipe
 from deepjudge_core.zoo.settings import ZooSettings
 
 PAGES = sorted(path for pattern in ("*.md", "[a-z]*/**/*.md") for path in ROOT.glob(pattern))
-PLUGINS = (ROOT / "docs" / "plugins.md").read_text("utf-8")
-CLI = (ROOT / "docs" / "cli.md").read_text("utf-8")
-ATTACKS = (ROOT / "docs" / "attacks.md").read_text("utf-8")
+PLUGINS = (ROOT / "docs" / "howto" / "plugins.md").read_text("utf-8")
+REFERENCE = ROOT / "docs" / "reference"
+COMMAND_PAGES = {page.stem: page.read_text("utf-8") for page in (REFERENCE / "commands").glob("*.md")}
+ATTACKS = (ROOT / "docs" / "why" / "attacks.md").read_text("utf-8")
 TOP1 = ROOT / "examples" / "deepjudge-top1"
 
 
@@ -264,10 +265,10 @@ def options(command: type[Command]) -> set[str]:
 NAMES = {command.called(): command for command in COMMANDS}
 
 
-def test_all_commands_have_a_section() -> None:
-    assert re.findall(r"^## ([a-z]+)$", CLI, re.MULTILINE) == list(NAMES)
-    for name in NAMES:
-        assert f"    deepjudge {name} " in section(CLI, name)
+def test_all_commands_have_a_page() -> None:
+    assert sorted(COMMAND_PAGES) == sorted(NAMES)
+    for name, page in COMMAND_PAGES.items():
+        assert f"    deepjudge {name} " in page
 
 
 def test_what_is_typed_in_the_docs_can_be_parsed() -> None:
@@ -298,15 +299,16 @@ def own_components() -> list[Any]:
 
 
 def test_each_option_of_a_component_says_what_it_is() -> None:
+    told = "".join(COMMAND_PAGES.values())
     for component in own_components():
         for option in options_of(component):
             assert option.help, (component.name, option.name)
             assert "any value" not in option.words, (component.name, option.name)
-            assert f"| `{component.name}` | `{option.name}` | {option.words} |" in CLI
+            assert f"| `{component.name}` | `{option.name}` | {option.words} |" in told
 
 
 def test_each_key_of_the_report_is_documented() -> None:
-    text = section(CLI, "The report")
+    text = (REFERENCE / "report-json.md").read_text("utf-8")
 
     def keys(part: Any) -> Iterator[str]:
         if isinstance(part, dict):
@@ -332,7 +334,7 @@ def test_each_key_of_a_zoo_and_of_its_power_is_documented(cli: Cli) -> None:
     ):
         status, _, err = cli(*words)
         assert (status, err) == (0, "")
-    for name, part in {"zoo/zoo.json": section(CLI, "zoo"), "power/power.json": section(CLI, "power")}.items():
+    for name, part in {"zoo/zoo.json": COMMAND_PAGES["zoo"], "power/power.json": COMMAND_PAGES["power"]}.items():
         written = json.loads(Path(name).read_text())
         assert f"`{written['schema']}`" in part
         for key in written:
@@ -343,8 +345,8 @@ def test_each_key_of_a_zoo_and_of_its_power_is_documented(cli: Cli) -> None:
     [missing] = json.loads(Path("zoo/zoo.json").read_text())["missing"]
     power = json.loads(Path("power/power.json").read_text())
     shares = power["attacks"][0]["copies"]
-    assert all(f"`{key}`" in section(CLI, "zoo.json") for key in missing)
-    assert all(f"`{key}`" in section(CLI, "power") for key in (*power["controls"], *power["attacks"][0], *shares))
+    assert all(f"`{key}`" in section(COMMAND_PAGES["zoo"], "zoo.json") for key in missing)
+    assert all(f"`{key}`" in COMMAND_PAGES["power"] for key in (*power["controls"], *power["attacks"][0], *shares))
 
 
 # The attacks.
@@ -409,7 +411,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_tree_in_the_architecture_is_there() -> None:
-    text = section((ROOT / "docs" / "architecture.md").read_text("utf-8"), "The tree")
+    text = section((ROOT / "docs" / "why" / "architecture.md").read_text("utf-8"), "The tree")
     tree = "\n".join(line for line in text.splitlines() if line.startswith("    "))
     named = set(re.findall(r"\b[\w]+\.py\b", tree))
     assert named <= {path.name for path in (ROOT / "deepjudge_core").rglob("*.py")}

@@ -1,6 +1,7 @@
 """Which format holds which network, how near to the others, and what can be asked of it.
 
-This is declared here once. The tests hold it against what they find, and the table in docs/formats.md is made from it.
+This is declared here once. The tests hold it against what they find, and the table in docs/reference/formats.md is made
+from it.
 """
 
 import functools
@@ -157,7 +158,7 @@ _UNSEEN = (
 
 
 def table() -> str:
-    """The table in docs/formats.md and its notes, in Markdown."""
+    """The table in docs/reference/formats.md and its notes, in Markdown."""
     notes: list[str] = []
 
     def noted(text: str, note: str) -> str:
