@@ -10,7 +10,7 @@ A page is one if it has the line ``<!-- tutorial -->``. In a folder of its own, 
 Blocks in HTML comments are run as well, and readers do not see them: there a page makes what its readers have.
 Other blocks (``sh``, ``text``) are not looked at. ``<!-- needs sklearn -->`` skips the page where a module is missing.
 
-If a page shows no output, none is compared. Else ``...`` on a line of its own stands for any number of lines, and within
+If a page shows no output, none is compared. Else ``...`` on its own line stands for any number of lines, and within
 a line for anything; decimals, digests and what draws tables are compared loosely, since processors round differently.
 A command has to end with the status 0, or 1 or 3 if it is ``deepjudge`` (verdicts), unless the next one is ``echo $?``.
 """
