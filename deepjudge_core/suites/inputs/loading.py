@@ -110,12 +110,19 @@ def load_inputs(
 def reads(path: Path) -> bool:
     """Whether a file or folder looks like inputs, by its name or by the names of what lies in it."""
     if path.is_dir():
-        return path.exists() and is_listed(path)
+        return is_listed(path)
     return path.suffix.lower() in (*ARCHIVES, *TABLES)
 
 
+def is_archive(path: Path) -> bool:
+    """Whether it is a file of arrays, or a folder of them: whatever has no other sign."""
+    if path.is_dir():
+        return any(path.glob("*.npy"))
+    return path.suffix.lower() not in TABLES
+
+
 def _of_folder(path: Path, reading: Reading) -> Offered:
-    if any(path.glob("*.npy")):
+    if is_archive(path):
         return _of_arrays(path, reading)
     table = next((path / name for name in METADATA if (path / name).is_file()), None)
     if table is not None and (has_labels(table, reading.y) or not reading.labelled):
@@ -151,11 +158,13 @@ def _of_arrays(path: Path, reading: Reading) -> Inputs:
 
 
 def holds(path: Path, keys: Sequence[str]) -> bool:
-    """Whether a file of arrays has some of these names.
+    """Whether it is a file of arrays that has these names.
 
     Raises:
         InputError: When it cannot be read.
     """
+    if not is_archive(path):
+        return False
     with open_archive(path) as archive:
         return set(keys) <= set(archive.keys)
 

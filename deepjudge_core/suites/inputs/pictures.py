@@ -97,6 +97,7 @@ class Pictures:
         for item in self.listing.items:
             with _opened(self.listing, item) as image:
                 found.append(_header(image))
+                image.verify()  # the checksums of a PNG, which decoding does not look at
         return tuple(found)
 
     @property
