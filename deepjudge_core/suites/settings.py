@@ -41,7 +41,7 @@ class ArraySettings:
         "key of the inputs",
         "--x",
         default=None,
-        group="input",
+        group="data",
         metavar="KEY",
         key="x",
         tables=("inputs",),
@@ -52,7 +52,7 @@ class ArraySettings:
         "key of the labels",
         "--y",
         default=None,
-        group="input",
+        group="data",
         metavar="KEY",
         key="y",
         tables=("inputs",),
@@ -63,17 +63,18 @@ class ArraySettings:
         "divides the inputs, as 255 does for images in 0..255",
         "--scale",
         default=None,
-        usual="255 for pictures in files, 1 for arrays",
-        group="input",
+        usual="255 for pictures, 1 for arrays",
+        group="data",
         metavar="SCALE",
         key="scale",
         tables=("inputs",),
+        sample=255.0,
     )
     bounds: Annotated[tuple[OneOrEach, OneOrEach], Increasing()] | None = setting(
         "their range after scaling, or LOW:LOW,HIGH:HIGH for each feature or channel",
         "--bounds",
         default=None,
-        group="input",
+        group="data",
         metavar="LOW,HIGH",
         key="bounds",
         tables=("inputs",),
@@ -81,16 +82,15 @@ class ArraySettings:
         usual="what they imply",
     )
     resize: Annotated[str, Matches(RESIZING, 'crop or stretch, with or without a size as "crop:224"')] | None = setting(
-        "how pictures are brought to the size that the victim takes: crop resizes the shorter side and cuts the centre "
-        "out, stretch resizes each side; crop:224 or crop:HxW if the victim takes any size",
+        "how pictures get the victim's size: crop or stretch, as crop:HxW if it takes any",
         "--resize",
         default=None,
-        group="input",
+        group="data",
         metavar="RULE",
         key="resize",
         tables=("inputs",),
         sample="crop",
-        usual="crop for pictures in files; arrays are not resized",
+        usual="crop; arrays stay as they are",
     )
 
     def offered(
@@ -129,21 +129,21 @@ class InputSettings(ArraySettings):
     """
 
     path: Path = setting(
-        "labelled inputs of the victim's task that it was not trained on: a folder of pictures per class, a table of "
-        "paths and labels, or arrays",
+        "labelled inputs of the victim's task that it was not trained on: a folder of pictures per class, a table, "
+        "or arrays",
         "--inputs",
         group="input",
         metavar="DATA",
         key="path",
         tables=("inputs",),
-        sample="photos",
+        sample="inputs.npz",
         reads=True,
     )
     labels: LabelSource = setting(
         "labels of the file, or the victim's own answers",
         "--labels",
         default="file",
-        group="input",
+        group="data",
         key="labels",
         tables=("inputs",),
     )
