@@ -40,14 +40,14 @@ class Schedule:
     """
 
     epochs: Annotated[int, Ge(1)] = setting(
-        "times that each input is seen in the training of a control",
+        "passes over the inputs in the training of a control",
         "--epochs",
         default=5,
         group="zoo",
         metavar="EPOCHS",
     )
     rate: Annotated[float, Gt(0)] = setting(
-        "Adam's greatest step in the training of a control", "--rate", default=2e-3, group="zoo", metavar="RATE"
+        "peak learning rate of Adam in the training of a control", "--rate", default=2e-3, group="zoo", metavar="RATE"
     )
     batch: int = 128
 
