@@ -179,7 +179,7 @@ class Catalogue(Generic[T]):
         if len(claims) == 1:
             return None
         owners = " and ".join(f"{plugin.distribution} (plugin {plugin.name!r})" for plugin, _ in claims)
-        return f"{owners} both provide the {self._label} {name!r}; uninstall one of them"
+        return f"the {self._label} name {name!r} is claimed by {owners}: uninstall one of them"
 
 
 class Metrics(Catalogue[Metric]):
@@ -401,7 +401,7 @@ def _components(manager: pluggy.PluginManager, plugin: object) -> Iterator[Compo
     for name in dir(plugin):
         # What is called like a hook is meant as one; pluggy would pass it over in silence.
         if name.startswith(f"{hookspecs.PROJECT}_") and _is_unmarked(getattr(plugin, name)):
-            raise PluginError(f"{name} lacks the mark @hookimpl")
+            raise PluginError(f"{name} is not marked with @hookimpl")
     if not callers:
         raise PluginError(f"implements none of the hooks {', '.join(_KINDS)}")
     for caller in callers:

@@ -102,7 +102,7 @@ def _plain(judgement: object, evidence: Collection[str]) -> Judgement:
         raise PluginError(f"expected votes for {', '.join(evidence)}, found {', '.join(judgement.votes) or 'none'}")
     decision, p_copy = Decision(judgement.decision), _share("p_copy", judgement.p_copy)
     if decision is Decision.FAILED or (decision is Decision.INCONCLUSIVE and not judgement.reason):
-        raise PluginError(f"expected a decision, or 'inconclusive' with a reason, found {decision}")
+        raise PluginError(f"expected a decision, or inconclusive with a reason, found {decision}")
     votes = {}
     for name, vote in judgement.votes.items():
         if vote.vote is None and not vote.reason:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
+from refusals import expect_facts
 from snapshots import Snapshots
 
 from deepjudge_core.bundles import signing
