@@ -9,7 +9,7 @@ from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.fdr import FdrResult, Fleet
-from deepjudge_core.judging.judge import GroupMode, Judge, MetricResult, Verdict
+from deepjudge_core.judging.judge import GroupMode, Judge, MetricResult, PointsTo, Verdict
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.sequential import SequentialResult
 from deepjudge_core.models.info import ModelInfo
@@ -49,6 +49,11 @@ class SuspectResult:
     def decision(self) -> Decision:
         """Copy, independent, inconclusive, or failed."""
         return self.verdict.decision if self.verdict else Decision.FAILED
+
+    @property
+    def points_to(self) -> PointsTo | None:
+        """What a copy points to; None for no copy."""
+        return self.verdict.points_to if self.verdict else None
 
     @property
     def metrics(self) -> Mapping[str, MetricResult]:

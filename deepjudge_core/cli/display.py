@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -19,20 +20,22 @@ from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.options import options_of
 from deepjudge_core.components.registry import Component, Plugin
-from deepjudge_core.components.strata import limits
+from deepjudge_core.components.strata import limits, narrow
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import GROUPS
 from deepjudge_core.judging.verdict import SAID, open_layers
 from deepjudge_core.models.isolation import Isolation
-from deepjudge_core.progress import Advance
+from deepjudge_core.progress import Advance, Finished
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
-from deepjudge_core.text import LONGEST_LINE, clean, number
+from deepjudge_core.text import LONGEST_LINE, clean, duration, number
 
 _LISTED, _NAMED = 12, 4  # neurons, and models, that are named on one line
 _FEW = 10  # suspects of which everything is said
 _PIPE_WIDTH = 1000  # of tables that no terminal folds
+_EVERY = 30  # seconds between two lines about progress
+_REMEMBERED = 3600  # seconds of which the time left is estimated: a model may take minutes
 _GIVES_WIDTH = 72  # of what a plugin gives, which may be much
 
 
@@ -76,24 +79,52 @@ def console(*, stderr: bool = False) -> Console:
     return probe if probe.is_terminal else Console(stderr=stderr, width=_PIPE_WIDTH)
 
 
+class _Log:
+    # The progress of a task, where there is no terminal.
+
+    def __init__(self, description: str, total: int) -> None:
+        self._description, self._total, self._done = description, total, 0
+        self._begun = self._said = time.monotonic()
+
+    def __call__(self, units: int, note: str = "") -> None:
+        self._done += units
+        now = time.monotonic()
+        left = duration((now - self._begun) * (self._total - self._done) / max(1, self._done))
+        if isinstance(note, Finished) and self._total > _FEW:
+            left = f" (about {left} left)" if self._done < self._total else ""
+            line = f"{self._description}: {self._done} of {self._total}: {note}{left}"
+            say(console(stderr=True), f"deepjudge: {line}")
+        elif now - self._said >= _EVERY and 0 < self._done < self._total:
+            share = self._done / self._total
+            say(console(stderr=True), f"deepjudge: {self._description}: {share:.0%} done, about {left} left")
+            self._said = now
+
+
 class Bars:
-    """Shows tasks as progress bars on a terminal, and nothing elsewhere."""
+    """Shows tasks as progress bars on a terminal; elsewhere a line every half minute for the outermost one."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._shown: Progress | None = None  # all bars together: what is printed meanwhile goes above them
+        self._logged = False
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
         """See :class:`deepjudge_core.progress.Watcher`."""
         if not self._console.is_terminal:
-            yield lambda units, note="": None
+            outermost, self._logged = not self._logged, True
+            try:
+                yield _Log(description, total) if outermost else lambda units, note="": None
+            finally:
+                self._logged = not outermost
             return
         bars = self._shown or self._begin()
         bar = bars.add_task(escape(clean(description)), total=total, note="")
 
         def advance(units: int, note: str = "") -> None:
             bars.advance(bar, units)
+            if isinstance(note, Finished):
+                note = f"{bars.tasks[bars.task_ids.index(bar)].completed:g} of {total}"
             if note:
                 bars.update(bar, note=escape(clean(note)))
 
@@ -114,7 +145,13 @@ class Bars:
         )
         # Results that go to a file or a pipe are not to be caught.
         caught = sys.stdout.isatty()
-        self._shown = Progress(*columns, console=self._console, transient=True, redirect_stdout=caught)
+        self._shown = Progress(
+            *columns,
+            console=self._console,
+            transient=True,
+            redirect_stdout=caught,
+            speed_estimate_period=_REMEMBERED,
+        )
         self._shown.start()
         return self._shown
 
@@ -182,6 +219,8 @@ def show_calibration(out: Console, calibration: Calibration) -> None:
     names = list(calibration.measurements[0]) if calibration.measurements else []
     say(out, f"controls    {len(calibration.controls)}")
     say(out, f"match       {calibration.match}")
+    for limit in narrow(calibration.strata):
+        say(out, f"limit       {limit}")
     if calibration.controls:
         tables.show_controls(out, calibration, partial(say, out))
     remarks: list[tuple[str, str]] = []

@@ -21,7 +21,7 @@ class FolderSettings:
         "look into the sub-folders of folders, too",
         "--recursive",
         default=False,
-        group="input",
+        group="suspects",
         key="recursive",
     )
 
@@ -40,14 +40,14 @@ class ManySettings:
         "the order of the table: most similar to the victim first, by name, or as given",
         "--sort",
         default="similarity",
-        group="report",
+        group="suspects",
         key="sort",
     )
     only: Annotated[tuple[Verdicts, ...], Distinct()] = setting(
         "show only suspects with these verdicts: copy, inconclusive, independent, failed; reports hold all",
         "--only",
         default=(),
-        group="report",
+        group="suspects",
         metavar="VERDICT,...",
         key="only",
         usual="all",
@@ -56,6 +56,6 @@ class ManySettings:
         "exit with 4 if any suspect failed or any file was skipped, even if a copy was found",
         "--strict",
         default=False,
-        group="report",
+        group="suspects",
         key="strict",
     )

@@ -1,6 +1,6 @@
 """The tables of suspects and controls: as wide as the terminal at most, 100 columns where there is none."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -31,7 +31,7 @@ _MARKS = {
     "?": "casts no vote",
     "-": "not measured",
 }
-_PLURALS = {Decision.COPY: "copies"}
+_PLURALS: dict[str, str] = {Decision.COPY: "copies"}
 _RATIO = "ratio: the value as a share of the threshold, median of the nearer group of metrics; copies have at most 1"
 
 
@@ -95,12 +95,11 @@ def show_controls(out: Console, calibration: Calibration, say: Callable[[str], N
     kinds = _Part("format", [Text(clean(control.model.framework)) for control in controls], right=False)
     strata = _Part("stratum", [Text(stratum or "unknown") for stratum in calibration.strata], right=False)
     known = [strata] if any(calibration.strata) else []
-    for layout in ([kinds, *known, *parts], [*known, *parts], parts):
-        table = _fitting(out, "control", paths, layout, say)
-        if table:
-            out.print(table)
-            return
-    say("the values of the controls need a wider terminal; they are in the calibration")
+    layouts = [[kinds, *known, *parts], [*known, *parts], parts, []]
+    shown, table = _first_fitting(out, "control", paths, layouts, say)
+    out.print(table)
+    if parts and not shown:
+        say("a wider terminal shows the values of the controls")
 
 
 def _show(out: Console, results: Sequence[SuspectResult], say: Callable[[str], None]) -> None:
@@ -113,14 +112,12 @@ def _show(out: Console, results: Sequence[SuspectResult], say: Callable[[str], N
     groups = [_Part(group, [_votes(result, group) for result in results]) for group in GROUPS if names]
     last = [*_further(results), _Part("verdict", [_decision(result) for result in results], right=False)]
     paths = [result.path for result in results]
-    whole = [(kinds + nears + metrics, True), (nears + metrics, True), (metrics, True), (nears + groups, False)]
-    for parts, values in whole if names else [(kinds, False)]:
-        table = _fitting(out, "suspect", paths, [*parts, *last], say)
-        if table or parts == whole[-1][0] or not names:
-            out.print(table or _folded("suspect", paths, [*parts, *last]))
-            for line in _legend(results, ratios=near in parts, values=values, groups=not values and bool(names)):
-                say(line)
-            return
+    layouts = [kinds + nears + metrics, nears + metrics, metrics, nears + groups, []] if names else [kinds, []]
+    parts, table = _first_fitting(out, "suspect", paths, [[*layout, *last] for layout in layouts], say)
+    out.print(table)
+    shown = {part.head for part in parts}
+    for line in _legend(results, shown, names):
+        say(line)
 
 
 def _metric(name: str, results: Sequence[SuspectResult]) -> _Part:
@@ -160,52 +157,50 @@ def _further(results: Sequence[SuspectResult]) -> Iterator[_Part]:
 
 
 def _decision(result: SuspectResult) -> Text:
-    points_to = result.verdict.points_to if result.verdict else None
-    return Text(in_words(result.decision, points_to), _STYLES[result.decision])
+    return Text(in_words(result.decision, result.points_to), _STYLES[result.decision])
 
 
-def _legend(results: Sequence[SuspectResult], *, ratios: bool, values: bool, groups: bool) -> Iterator[str]:
-    marks = {_mark(result.metrics.get(name)) for result in results for name in result.metrics} if values else set()
-    said = [f"{mark} {words}" for mark, words in _MARKS.items() if mark in marks]
-    if said:
-        yield "; ".join(said)
-    if ratios:
+def _legend(results: Sequence[SuspectResult], shown: Container[str], names: Sequence[str]) -> Iterator[str]:
+    if names and names[0] in shown:
+        marks = {_mark(result.metrics.get(name)) for result in results for name in names}
+        yield "; ".join(f"{mark} {words}" for mark, words in _MARKS.items() if mark in marks)
+    if "ratio" in shown:
         yield _RATIO
-    if groups:
+    if GROUPS[0] in shown:
         yield "black-box, white-box: metrics that vote for copy; a wider terminal or --csv shows their values"
 
 
-def _fitting(
-    out: Console, head: str, paths: Sequence[str], parts: Sequence[_Part], say: Callable[[str], None]
-) -> Table | None:
-    # The table with its names cut from the left as far as it takes; None where that is too far, or makes two alike.
+def _first_fitting(
+    out: Console,
+    head: str,
+    paths: Sequence[str],
+    layouts: Sequence[Sequence[_Part]],
+    say: Callable[[str], None],
+) -> tuple[Sequence[_Part], Table]:
+    # The first layout that leaves room for names; they are cut from the left, or folded if two would look alike.
     room = out.width if out.is_terminal else PAPER
     folder, names = without_common(paths)
     longest = max(map(len, names))
-    table = _table(head, names, parts)
-    excess = _width(out, table) - room
-    if excess > 0:
-        kept = max(longest - excess, 0)
-        names = [ending(name, kept) for name in names]
-        if kept < min(longest, _LEAST_NAME) or len(set(names)) < len(set(paths)):
-            return None
+    for parts in layouts:
         table = _table(head, names, parts)
+        kept = longest - max(_width(out, table) - room, 0)
+        if kept >= min(longest, _LEAST_NAME):
+            break
+    if kept < longest:
+        cut = [ending(name, max(kept, 1)) for name in names]
+        alike = len(set(cut)) < len(set(names))
+        table = _table(head, names if alike else cut, parts, folded=max(kept, 1) if alike else None)
     if folder:
         say(f"{head}s in {folder}")
-    return table
+    return parts, table
 
 
-def _folded(head: str, paths: Sequence[str], parts: Sequence[_Part]) -> Table:
-    return _table(head, [clean(path, LONGEST_LINE) for path in paths], parts, folds=True)
-
-
-def _table(head: str, names: Iterable[str], parts: Sequence[_Part], *, folds: bool = False) -> Table:
-    columns = [
-        Column(head, "thresholds" if any(part.foot for part in parts) else "", overflow="fold", no_wrap=not folds)
-    ]
-    columns += [Column(part.head, part.foot, justify="right" if part.right else "left", no_wrap=True) for part in parts]
-    table = Table(*columns, box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.show_footer = any(part.foot for part in parts)
+def _table(head: str, names: Iterable[str], parts: Sequence[_Part], *, folded: int | None = None) -> Table:
+    has_foot = any(part.foot for part in parts)
+    first = Column(head, "thresholds" if has_foot else "", overflow="fold", no_wrap=folded is None, max_width=folded)
+    columns = [Column(part.head, part.foot, justify="right" if part.right else "left", no_wrap=True) for part in parts]
+    table = Table(first, *columns, box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.show_footer = has_foot
     for row in zip(map(Text, names), *(part.cells for part in parts), strict=True):
         table.add_row(*row)
     return table
