@@ -35,6 +35,7 @@ from deepjudge_core.errors import DeepJudgeError, FileFormatError, MissingExtraE
 from deepjudge_core.files.documents import Json
 from deepjudge_core.files.reading import LARGEST_ARRAYS, LARGEST_JSON, open_regular
 from deepjudge_core.judging.judge import Judge
+from deepjudge_core.naming import option
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.report.documents import AuditReport, ControlEntry, SuspectEntry, VictimEntry, read_audit
 from deepjudge_core.suites.observation import Observation, load_observation
@@ -108,7 +109,9 @@ def verify_bundle(
     if not findings and manifest.signed_by is None:
         notes.append("not signed: whoever had it could have made all of it anew")
     elif signed_by and public_key is None:
-        notes.append("the signature is of a key that the bundle names itself: whose that is --public-key tells")
+        notes.append(
+            f"the signature is of a key that the bundle names itself: {option('public_key')} tells whose it is"
+        )
     findings += _check_files(folder, manifest)
     if certificates is not None and STAMP not in manifest.files:
         findings.append(f"{STAMP}: expected the time-stamp of a commitment, found none")
@@ -292,7 +295,8 @@ def _check_stamp(folder: Path, certificates: "Sequence[Certificate] | None", not
     stamp = read_response(_read(folder, STAMP), _read(folder, COMMITTED), STAMP, certificates)
     if not stamp.verified:
         notes.append(
-            "the time of the commitment is not verified, and anybody may have written it: --tsa-certificate checks it"
+            "the time of the commitment is not verified, and anybody may have written it: "
+            f"{option('tsa_certificate', python='certificates=')} checks it"
         )
     times = [time_of(query) for query in _of(read_log(folder / QUERIES), "suspect") if not query.stored]
     first = min(filter(None, times), default=None)

@@ -130,8 +130,8 @@ def accuracy_gap(suspect: Accuracy | None, controls: Iterable[Accuracy | None]) 
     if suspect.is_below(worst):
         return AccuracyGap(
             f"{how} every control at least {worst.share:.1%}: the controls show nothing of a model that errs so much "
-            "more. Controls of its accuracy would; if it takes other inputs or classes than the victim, say so with "
-            "--suspect-input or --classes",
+            "more. Controls of its accuracy would; if it takes other inputs or classes than the victim, state "
+            "its preprocessing or its classes",
             suspect.share < worst.share - FAR,
         )
     if not suspect.agreement and best.is_below(suspect) and suspect.share > best.share + FAR:

@@ -22,7 +22,7 @@ an honest model may happen to lie there."""
 _UNKNOWN_ARCHITECTURE = (
     "no control is known to have its architecture, and it is not much nearer to the victim than the nearest control "
     f"(expected at most {BY_FAR:g} times its distance): honest models of another architecture may be as near. Controls "
-    "of its architecture would tell (--stratum other-architecture=...)"
+    "of its architecture would tell, if their strata are named"
 )
 
 _SURENESS_ALONE = (

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.cka import linear_cka
+from deepjudge_core.naming import option
 from deepjudge_core.types import Array
 
 Widths = Mapping[str, int]
@@ -93,7 +94,7 @@ def find_candidates(
         if len(choices[layer]) > _MOST_TAPS:
             raise NoLayerError(
                 f"{layer!r} is not compared: expected at most {_MOST_TAPS} taps of {owner[layer]} neurons, found "
-                f"{len(choices[layer])}: name the one that answers it with --layer-map"
+                f"{len(choices[layer])}: name the one that answers it with {option('QuerySettings.layers')}"
             )
         if not choices[layer]:
             widths = _listed(model.values())

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.outputs import first_of, listed
+from deepjudge_core.naming import option
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.suites.outputs import GOOD, POOR, Trial, best_output, fitting, rivals, why
 from deepjudge_core.suites.suite import Suite
@@ -44,7 +45,7 @@ def choose_output(
     if len(places) > _MOST_OUTPUTS:
         raise ModelError(
             f"{model.name}: expected at most {_MOST_OUTPUTS} outputs that may be the scores, found {len(places)}: "
-            "name one with --output"
+            f"name one with {option('output')}"
         )
     models = {place: model.with_output(place) for place in places}
     trials = _tried(models, suite, plainly)
@@ -57,7 +58,8 @@ def choose_output(
     alike = [outputs.all[place] for place in rivals(trials, labels, share)]
     doubt = None
     if len(alike) > 1:
-        doubt = f"only one of the outputs that answer the task was judged, of {listed(alike)}: judge each with --output"
+        how = f"judge each with {option('output')}"
+        doubt = f"only one of the outputs that answer the task was judged, of {listed(alike)}: {how}"
     return chosen, (f"its scores are {chosen.outputs}{why(outputs, trials, best, 'seeds')}",), doubt
 
 
@@ -74,7 +76,8 @@ def only_output(model: Model, suite: Suite, asking: QuerySettings) -> Model:
     if len(places) > 1:
         raise ModelError(
             f"{model.name}: expected one output with the victim's {suite.victim.model.classes} classes, found "
-            f"{listed([outputs.all[place] for place in places])}: name it with --output"
+            f"{listed([outputs.all[place] for place in places])}: name it with "
+            f"{option('output')}"
         )
     return model.with_output(places[0]) if places else model
 
@@ -85,11 +88,13 @@ def other_classes(model: Model, expected: int) -> str:
     if outputs is None or not outputs.several:
         sure = outputs is None or outputs.all[outputs.place].softmax
         doubt = "" if sure else ", if these are classes and no features"
-        return f"expected {expected} classes, found {model.classes}; map them with --classes{doubt}"
+        how = f"map them with {option('QuerySettings.classes')}"
+        return f"expected {expected} classes, found {model.classes}; {how}{doubt}"
     found = f"expected {expected} classes, found {outputs} with {model.classes}, of {listed(outputs.all)}"
     if fitting(outputs, lambda classes: classes == expected):
-        return f"{found}; name the one that answers the classes with --output"
-    return f"{found}; if one of them answers classes, name it with --output and map them with --classes"
+        return f"{found}; name the one that answers the classes with {option('output')}"
+    how = f"name it with {option('output')} and map them with {option('QuerySettings.classes')}"
+    return f"{found}; if one of them answers classes, {how}"
 
 
 def _places(model: Model, suite: Suite, asking: QuerySettings) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt
 
 from deepjudge_core.errors import UsageError
+from deepjudge_core.naming import option
 from deepjudge_core.settings import Size, part, setting
 
 _MOST_MEMORY = 8 * 2**30
@@ -95,7 +96,8 @@ class Confinement:
     def __post_init__(self) -> None:
         if self.sandbox.required and not self.use:
             raise UsageError(
-                "expected a sandbox that is used where it is required, found use = false (--no-sandbox)",
+                "expected a sandbox that is used if it is required, found "
+                f"{option('Confinement.use', False, python='use=False')}",
                 code="conflict",
             )
 

@@ -14,6 +14,7 @@ from numpy.lib.format import MAGIC_PREFIX, read_array_header_1_0, read_array_hea
 
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.files.reading import LARGEST_ARRAYS, open_regular
+from deepjudge_core.naming import option
 from deepjudge_core.suites.labels import as_numbers
 from deepjudge_core.suites.ranges import is_one, own_ranges, spread
 from deepjudge_core.text import clean
@@ -127,7 +128,10 @@ def load_inputs(
     """
     _check_scale(scale)
     if labels == "victim" and y is not None:
-        raise UsageError(f"--y {y}: expected no key of labels where the victim says them (--labels)", code="conflict")
+        raise UsageError(
+            f"{option('y', y)}: expected no key of labels if the victim says them ({option('labels', 'victim')})",
+            code="conflict",
+        )
     path = Path(path)
     with _open(path) as archive:
         keys = archive.files
@@ -149,7 +153,7 @@ def load_inputs(
     if bounds is None and scale >= 2 and np.abs(raw.astype(np.float64)).max() <= 1:
         raise InputError(
             f"{source}: expected inputs to divide by {scale:g}, found {raw.min():g}..{raw.max():g}, no more than 1; "
-            "leave --scale out, or state the range of the outcome with --bounds"
+            f"leave {option('scale')} out, or state the range of the outcome with {option('bounds')}"
         )
     if bounds is None:
         limits = _bounds(source, raw.dtype, inputs, training, scale, layout)
@@ -196,7 +200,7 @@ def check_bounds(
     inputs: Array,
     bounds: Bounds,
     *,
-    advice: str = "state their range with --bounds, or divide them with --scale",
+    advice: str | None = None,
 ) -> None:
     """Refuse inputs outside their bounds; the advice says what to do then.
 
@@ -219,6 +223,7 @@ def check_bounds(
     if outside.any():
         of = "" if is_one(bounds) else f" of {_place(outside)}"
         ours, other, one, most = (side[outside].flat[0] for side in (low, high, least, greatest))
+        advice = advice or f"state their range with {option('bounds')}, or divide them with {option('scale')}"
         raise InputError(f"{source}: expected inputs{of} within {ours:g}..{other:g}, found {one:g}..{most:g}; {advice}")
 
 

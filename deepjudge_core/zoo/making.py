@@ -28,6 +28,7 @@ from deepjudge_core.errors import (
 from deepjudge_core.files import digests
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.training import Schedule, accuracy, train
+from deepjudge_core.naming import option
 from deepjudge_core.suites.ranges import hull
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
@@ -41,12 +42,12 @@ _FAR = 0.1  # below the victim's accuracy
 _LONGER, _GAIN = (1, 2, 4, 8), 0.01
 _STRATA: tuple[Stratum, ...] = ("same-data", "other-data")
 _WITHOUT: Mapping[Need, str] = {
-    "auxiliary": "needs inputs of another task: --auxiliary OTHER.npz",
-    "suite": "needs a suite that the thief knows: --suite SUITE",
+    "auxiliary": "needs inputs of another task: {}",
+    "suite": "needs a suite that the thief knows: {}",
 }
 _OTHER = {
     "seed": "another seed",
-    "material": "other training or test data, or another --split",
+    "material": "other training or test data, or another split",
     "auxiliary": "other auxiliary data",
     "suite": "another suite",
 }
@@ -254,7 +255,8 @@ def _near_enough(
             raise CalibrationError(
                 f"a control trained for {schedule.epochs} epochs classifies {max(reached, best):.1%} of the test data "
                 f"correctly, the victim {own:.1%}: expected at most {100 * _FAR:.0f} points less; train controls with "
-                "another --rate, more --epochs or more --data, or give --control-count 0 for thefts alone"
+                f"another {option('rate')}, more {option('epochs')} or more {option('data')}, or give "
+                f"{option('ZooSettings.controls', 0)} for thefts alone"
             )
         best = reached
     return zoo, settings.schedule
@@ -309,7 +311,7 @@ def _thefts(
                 options,
                 make,
                 attack=attack.name,
-                without=_WITHOUT[lacking] if lacking else None,
+                without=_WITHOUT[lacking].format(option(lacking)) if lacking else None,
             )
 
 

@@ -10,6 +10,7 @@ from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.network import Architecture
 from deepjudge_core.models.preprocessing import Preparation, Preprocessing
+from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs import Inputs, check_bounds
 from deepjudge_core.suites.ranges import Spread, arranged_bounds, spread
 from deepjudge_core.types import Array
@@ -132,7 +133,7 @@ def divide(
             raise InputError(
                 f"training data: expected rows of every class in {whose}, rows "
                 f"{'0' if part is own else edge}..{edge if part is own else len(rows.x)}, found none of class "
-                f"{_text(lacking)}: shuffle the rows, or state the victim's part with --split"
+                f"{_text(lacking)}: shuffle the rows, or state the victim's part with {option('split')}"
             )
     spec = architecture.input.with_layout(training.layout)
     arrange = arrangement(name, training.x.shape[1:], spec, training.layout)
@@ -146,7 +147,7 @@ def divide(
 
 
 def _arranged(what: str, inputs: Inputs, architecture: Architecture, training: Inputs, name: str) -> Rows:
-    advice = "bring them to the range of the training data, or state one for both with --bounds"
+    advice = f"bring them to the range of the training data, or state one for both with {option('bounds')}"
     check_bounds(what, inputs.x, training.bounds, advice=advice)
     spec = architecture.input.with_layout(training.layout)
     try:
