@@ -38,10 +38,9 @@ def pair_of_keys(
         if key is None:
             partner = next((p[place] for p in usual if p[1 - place] in (x, y) and p[place] in keys), None)
             if partner is None:
+                what, how = ("labels", option("y")) if place else ("inputs", option("x"))
                 without = f", or without any labels, {option('labels', 'victim')}" if place else ""
-                raise InputError(
-                    f"{path}: name the {'labels' if place else 'inputs'} too, with {option('y' if place else 'x')}{without}"
-                )
+                raise InputError(f"{path}: name the {what} too, with {how}{without}")
             x, y = (partner, y) if place == 0 else (x, partner)
     return str(x), str(y)
 
