@@ -36,7 +36,7 @@ _FAR = 0.1  # below the victim's accuracy
 _GAIN, _NEAR = 0.01, 0.02
 _OTHER = {
     "seed": "another seed",
-    "material": "other training or test data, or another split",
+    "material": "other training or test data, or another {split}",
     "auxiliary": "other auxiliary data",
     "suite": "another suite",
 }
@@ -171,7 +171,7 @@ def _begin(zoo: Zoo) -> Zoo:
     for name, value in zoo.settings.items():
         if value is not None and settings.setdefault(name, value) != value:
             raise UsageError(
-                f"{zoo.folder}: holds a zoo made with {_OTHER[name]}: expected {_short(value)}, "
+                f"{zoo.folder}: holds a zoo made with {_OTHER[name].format(split=option('split'))}: expected {_short(value)}, "
                 f"found {_short(settings[name])}; use another folder",
                 code="would-overwrite",
             )

@@ -27,8 +27,8 @@ LONGER = (1, 2, 4, 8)
 
 _STRATA: tuple[Stratum, ...] = ("same-data", "other-data")
 _WITHOUT: Mapping[Need, str] = {
-    "auxiliary": "needs inputs of another task: {}",
-    "suite": "needs a suite that the thief knows: {}",
+    "auxiliary": "needs inputs of another task",
+    "suite": "needs a suite that the thief knows",
 }
 
 
@@ -215,7 +215,7 @@ def _thefts(
                 make,
                 0 if lacking else options.get("epochs", 1) * Schedule().steps(len(loot.x)),
                 attack=attack.name,
-                without=_WITHOUT[lacking].format(option(lacking)) if lacking else None,
+                without=f"{_WITHOUT[lacking]}: {option(lacking)}" if lacking else None,
             )
 
 
