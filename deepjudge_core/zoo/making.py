@@ -170,8 +170,9 @@ def _begin(zoo: Zoo) -> Zoo:
     settings = {name: value for name, value in earlier.settings.items() if value is not None}
     for name, value in zoo.settings.items():
         if value is not None and settings.setdefault(name, value) != value:
+            other = _OTHER[name].format(split=option("split"))
             raise UsageError(
-                f"{zoo.folder}: holds a zoo made with {_OTHER[name].format(split=option('split'))}: expected {_short(value)}, "
+                f"{zoo.folder}: holds a zoo made with {other}: expected {_short(value)}, "
                 f"found {_short(settings[name])}; use another folder",
                 code="would-overwrite",
             )
