@@ -136,7 +136,7 @@ class Worker:
             except LateError:
                 self._bury(
                     _GoneError(
-                        f"expected an answer within {self._sandbox.timeout:g} s, found none: allow more with "
+                        f"expected an answer within {self._sandbox.timeout:g} s, found none; allow more with "
                         f"{option('Sandbox.timeout')}",
                         "timed-out",
                     )
@@ -192,8 +192,9 @@ class Worker:
 
     def _memory_error(self) -> "_GoneError":
         most = self._sandbox.memory / 2**20
-        how = f"allow more with {option('Sandbox.memory')}"
-        return _GoneError(f"expected {most:.0f} MiB of memory to be enough: {how}", "out-of-memory")
+        return _GoneError(
+            f"it needs more than {most:.0f} MiB of memory; allow more with {option('Sandbox.memory')}", "out-of-memory"
+        )
 
     def _cause_of_death(self) -> "_GoneError":
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -204,7 +205,7 @@ class Worker:
             return self._memory_error()
         with contextlib.suppress(ValueError, TypeError):
             return _GoneError(f"its process was ended by {signal.Signals(-status).name}", "crashed")
-        return _GoneError(f"its process ended with the status {status}", "crashed")
+        return _GoneError(f"its process ended with status {status}", "crashed")
 
     def _end(self) -> None:
         with contextlib.suppress(OSError):
