@@ -218,6 +218,11 @@ class Adapters(Catalogue[Adapter]):
         """File name endings that they read."""
         return tuple(sorted({suffix for adapter in self.claimed() for suffix in adapter.all_suffixes}))
 
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """File name endings of what can be made anew and trained."""
+        return tuple(sorted({suffix for one in self.claimed() if one.network for suffix in one.suffixes}))
+
     def reads(self, path: Path) -> bool:
         """Whether a path is one model: by its name, by what is in it or, for a folder, by files in it that say so.
 

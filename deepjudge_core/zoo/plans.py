@@ -213,10 +213,17 @@ def _thefts(
                 _seed(recipe.settings, name),
                 options,
                 make,
-                0 if lacking else options.get("epochs", 1) * Schedule().steps(len(loot.x)),
+                0 if lacking else _steps(options, len(loot.x)),
                 attack=attack.name,
                 without=f"{_WITHOUT[lacking]}: {option(lacking)}" if lacking else None,
             )
+
+
+def _steps(options: Mapping[str, Any], rows: int) -> int:
+    # About how many an attack takes, by the names that its options usually have.
+    schedule = Schedule(batch=options.get("batch", Schedule.batch))
+    seen = min(rows, options.get("memory", options.get("queries", rows)))
+    return int(options.get("rounds", 1) * options.get("epochs", 1) * schedule.steps(seen))
 
 
 def known_suite(suite: Suite | None, material: Material) -> Suite | None:

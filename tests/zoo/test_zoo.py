@@ -242,6 +242,28 @@ def test_an_estimate_is_of_what_is_not_there_yet(data: Cli) -> None:
     assert "making " not in data(*few, "5")[1]
 
 
+def _next_commands(out: str) -> list[list[str]]:
+    lines = [line.removeprefix("next").split() for line in out.splitlines() if line.startswith("next ")]
+    assert all(line[0] == "deepjudge" for line in lines)
+    return [line[1:] for line in lines]
+
+
+def test_the_next_commands_can_be_typed_as_they_are(data: Cli) -> None:
+    how = ("--epochs", "20", "--bounds", "0,1", "--x", "x_train", "--y", "y_train", "--control-count", "4")
+    [audit] = _next_commands(data(*ZOO, *how, "--controls-only")[1])
+    audit[audit.index("SUSPECT")] = "victim.toy"
+    assert data(*audit, "-n", "50", *SUITE)[0] == 1
+    report = json.loads(Path("audit/report.json").read_text())
+    assert report["suite"]["bounds"] == [0.0, 1.0]
+    assert len(report["calibration"]["controls"]) == 4
+    suite = ("--suite", "audit/suite.safetensors", "--attacks", "tune", "--repeat", "1")
+    calibrate, power = _next_commands(data(*ZOO, *how, *suite)[1])
+    assert data(*calibrate)[0] == 0
+    assert len(load_controls(Path("zoo/calibration.safetensors")).observations) == 4
+    assert data(*power)[0] == 0
+    assert Path("zoo/power/power.json").exists()
+
+
 def test_a_zoo_stops_where_no_training_brings_controls_near_the_victim(data: Cli) -> None:
     slow = (*ZOO, "--control-count", "4", "--attacks", "tune", "--repeat", "1", "--rate", "1e-9")
     status, _, err = data(*slow)
