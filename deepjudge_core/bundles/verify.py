@@ -342,6 +342,7 @@ def _recompute(
     stored = [answers for answers in observations if answers]
     outcome = judge_suspects(suite, calibration, stored, judge, session=replace(session, sandbox=None))
     again = report_to_json(_as_reported(outcome, observations, report)) | {"deepjudge": report.deepjudge}
+    again |= {"skipped": values["skipped"]} if "skipped" in values else {}  # which no answer could tell
     for name, metric in again["metrics"].items():
         # Another version may recompute. Whether it does is told by the terms, and what is said is compared with those.
         metric.pop("provider", None)
