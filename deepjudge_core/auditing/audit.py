@@ -31,6 +31,7 @@ from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model, note_of_fixed
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.naming import option
 from deepjudge_core.observing.victims import remedy
 from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.generation import generate_suite
@@ -91,7 +92,11 @@ def make_suite(
                 owner, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
             )
         elif owner.outputs and owner.outputs.several:
-            way_out = "" if owner.outputs.named else ": no labels tell it; if it is another one, name it with --output"
+            way_out = (
+                ""
+                if owner.outputs.named
+                else f": no labels tell it; if it is another one, name it with {option('output')}"
+            )
             note = f"the victim's scores are {owner.outputs}{way_out}"
         owner, reading_note = _read(owner, inputs, victim.query.layout)
         try:
@@ -172,7 +177,7 @@ def ask_controls(
         if record and record.far and not settings.far:
             notes[
                 f"{subject.name}: is left out: it classifies {record.accuracy or 0:.1%} of its zoo's test data "
-                "correctly, which is far below the victim's accuracy; --far counts it"
+                f"correctly, which is far below the victim's accuracy; {option('far', True)} counts it"
             ] = None
             continue
         subjects.append(subject)
