@@ -64,7 +64,8 @@ class QuerySettings:
     )
     preprocessing: Preprocessing | None = setting(
         "preprocessing that the model expects of inputs in 0..1: a preset, such as imagenet, or "
-        "scale=S,mean=M,std=D for (input * scale - mean) / std, with order=bgr, invert=true",
+        "scale=S,mean=M,std=D for (input * scale - mean) / std, with order=bgr, invert=true; for pictures of another "
+        "size resize=HxW, crop=HxW",
         "--suspect-input",
         default=None,
         group="model",
@@ -77,6 +78,9 @@ class QuerySettings:
             "std": [0.229, 0.224, 0.225],
             "order": "rgb",
             "invert": False,
+            "resize": [256, 256],
+            "crop": [224, 224],
+            "color": "rgb",
         },
     )
     infer: bool = setting(
