@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+from msgspec import UNSET
+
 from deepjudge_core.components.strata import limits
 from deepjudge_core.judging.judge import GROUPS
-from deepjudge_core.report.documents import PowerReport, ShareEntry, ZooModelEntry
+from deepjudge_core.report.documents import AttackEntry, PowerReport, ZooModelEntry
 from deepjudge_core.report.pages import charts
 from deepjudge_core.report.pages.document import (
     Block,
@@ -22,6 +24,7 @@ from deepjudge_core.report.pages.document import (
 )
 from deepjudge_core.report.pages.parts import decided, figure, foot, name, share, text, thresholds_of, value_of, word
 from deepjudge_core.report.pages.reproducing import power_commands
+from deepjudge_core.report.pages.rules import counted, rules_section
 
 _MOST_CURVES = 50  # attacks that have one each
 
@@ -30,6 +33,7 @@ def power_page(power: PowerReport) -> Page:
     """The page of the report of an audit's power."""
     sections = [
         _noticed(power),
+        *rules_section(power),
         *_curves(power),
         *_distances(power),
         _models(power),
@@ -60,8 +64,8 @@ def _lead(power: PowerReport) -> str:
     )
 
 
-def _counted(entry: ShareEntry) -> Cell:
-    return Cell(f"{entry.count} of {entry.of}", "number")
+def _undecided(attack: AttackEntry, group: str) -> int:
+    return 0 if attack.undecided is UNSET else attack.undecided.named()[group]
 
 
 def _noticed(power: PowerReport) -> Section:
@@ -74,9 +78,9 @@ def _noticed(power: PowerReport) -> Section:
             [
                 [
                     word(attack.attack),
-                    _counted(attack.copies),
+                    counted(attack.copies, attack.inconclusive),
                     Cell(" to ".join(map(share, attack.copies.interval)), "number"),
-                    *(_counted(attack.groups.named()[group]) for group in GROUPS),
+                    *(counted(attack.groups.named()[group], _undecided(attack, group)) for group in GROUPS),
                     Cell(str(attack.inconclusive), "number"),
                     Cell(str(attack.left_out), "number"),
                 ]
