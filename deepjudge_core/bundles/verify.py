@@ -334,10 +334,13 @@ def _recompute(
     stored = [answers for answers in observations if answers]
     outcome = judge_suspects(suite, calibration, stored, judge, session=replace(session, sandbox=None))
     again = report_to_json(_as_reported(outcome, observations, report)) | {"deepjudge": report.deepjudge}
+    again |= {"made": values["made"]} if "made" in values else {}  # when and by whom is not recomputed
     for name, metric in again["metrics"].items():
         # Another version may recompute. Whether it does is told by the terms, and what is said is compared with those.
-        metric.pop("provider", None)
-        metric.update({"provider": said} if (said := _providers(report).get(f"metric {name}")) else {})
+        reported = values["metrics"].get(name, {})
+        for told in ("provider", "title", "says"):
+            metric.pop(told, None)
+            metric.update({told: reported[told]} if told in reported else {})
     different = [*_differences(again, values)]
     yield from different
     versions = terms.differences(here)

@@ -38,7 +38,7 @@ from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, victim_input_setting
 from deepjudge_core.report.audit_json import audit_report
-from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import Names, Setting, argument, part, setting
 from deepjudge_core.suites.choice import GeneratorChoice
@@ -75,6 +75,7 @@ class AuditCommand(Command):
     preprocessing: Preprocessing | None = victim_input_setting()
     confinement: Confinement = part(Confinement)
     bundle: BundleSettings = part(BundleSettings)
+    kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
     output: Path = setting(
         "where the report, and all that it rests on, goes",
@@ -140,6 +141,7 @@ class AuditCommand(Command):
             output=self.output,
             bundle=self.bundle,
             exports=exports.checked(self.forms, self.output),
+            kept=self.kept,
         )
 
 
@@ -194,7 +196,7 @@ def run_plan(plan: Plan, session: Session) -> int:
             session=replace(session, sandbox=plan.sandbox, listener=bundle),
         )
     display.show_report(out, outcome)
-    report = audit_report(outcome)
+    report = audit_report(outcome, plan.kept.made())
     seal(bundle, report, plan.output, out)
     exports.write(plan.exports, report, out)
     return status_of(outcome)
