@@ -25,6 +25,10 @@ _NEEDED: tuple[tuple[Stratum, str], ...] = (
         "honest",
     ),
 )
+_SAME_DATA_ONLY = (
+    "all controls are trained on the victim's data (stratum same-data): how far honest models with other training "
+    "data are from it was not measured"
+)
 
 
 def limits(strata: Iterable[Stratum | None]) -> tuple[str, ...]:
@@ -33,7 +37,13 @@ def limits(strata: Iterable[Stratum | None]) -> tuple[str, ...]:
     Of no controls there is nothing to say: without them nothing is concluded.
     """
     kinds = set(strata)
-    return tuple(line for stratum, line in _NEEDED if kinds and stratum not in kinds)
+    missing = tuple(line for stratum, line in _NEEDED if kinds and stratum not in kinds)
+    return (*missing, *narrow(kinds))
+
+
+def narrow(strata: Iterable[Stratum | None]) -> tuple[str, ...]:
+    """What controls of these strata alone leave open: a line, or none."""
+    return (_SAME_DATA_ONLY,) if set(strata) == {"same-data"} else ()
 
 
 LEAST_OF_A_GROUP = 3
