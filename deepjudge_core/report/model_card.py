@@ -11,7 +11,7 @@ from deepjudge_core.files.documents import Json
 from deepjudge_core.report.documents import AuditReport, ControlEntry, SuspectEntry
 from deepjudge_core.report.markdown import markdown_of_section
 from deepjudge_core.report.pages.document import Bullets, Line, Name, Paragraph, Section
-from deepjudge_core.report.pages.wording import SIDES, counted, limits, rates, sentence, verdict
+from deepjudge_core.report.pages.wording import SIDES, limits, rates, sentence, verdict
 
 
 def render(report: AuditReport) -> bytes:

@@ -49,7 +49,7 @@ class CaseSettings:
         return MadeEntry(date=_now().strftime("%Y-%m-%dT%H:%M:%SZ"), case=self.case or UNSET, by=self.by or UNSET)
 
     def of(self, made: MadeEntry | None) -> MadeEntry | None:
-        """What a report says that was made before: its own date, and what is said now in place of what was said then."""
+        """What a report says that was made before: its own date, and what is said now for what was said then."""
         said = {name: value for name, value in (("case", self.case), ("by", self.by)) if value}
         return replace(made or MadeEntry(), **said) if said else made
 

@@ -69,7 +69,7 @@ def deepjudge_metrics() -> Iterable[Metric]:
             upper=1,
             default=False,
             title="sample correlation (SAC)",
-            says="how differently the two models relate the adversarial cases to one another, as a difference of cosines",
+            says="how differently the two models relate adversarial cases to one another, as a difference of cosines",
         ),
         Metric(
             "cka",

@@ -27,7 +27,7 @@ def deepjudge_metrics() -> Iterable[Metric]:
             distance=nod,
             alpha=0.6,
             title="neuron output distance (NOD)",
-            says="how far the outputs of single neurons differ on their corner cases, on average, in the neurons' units",
+            says="how far the outputs of single neurons differ on their corner cases, on average, in their own unit",
         ),
         Metric(
             "nad",
@@ -46,7 +46,7 @@ def deepjudge_metrics() -> Iterable[Metric]:
             distance=lod,
             alpha=0.6,
             title="layer output distance (LOD)",
-            says="how far the outputs of a whole layer differ on the corner cases, on average, in the neurons' units",
+            says="how far the outputs of a whole layer differ on the corner cases, on average, in their own unit",
         ),
         Metric(
             "lad",

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
+from deepjudge_core.components.values import Group
 from deepjudge_core.files.documents import Json
 from deepjudge_core.report.documents import (
     AuditReport,
@@ -149,12 +150,12 @@ def _answer(report: AuditReport) -> Section:
     numbered = _ranked(report)
     blocks: list[Block] = []
     if len(numbered) > MANY:
-        blocks += [_ranking(numbered, report), Paragraph(_RANKED)]
+        blocks += [_ranking(numbered, report), Paragraph(_RANKED), _reasons(numbered)]
     elif numbered:
         head = ["model", "answer", "why", "how sure"]
         blocks.append(Table(_EACH, head, list(_in_sentences(numbered, report)), stacked=True))
     parts = [
-        Section("What this rests on", "rests", [Bullets(_rests_on(report))]),
+        Section("What this rests on", "rests", [Bullets([*_rests_on(report)])]),
         Section("What this does not show", "limits", [Bullets(limits(report))]),
     ]
     said = rates(report)
@@ -217,6 +218,15 @@ def _ranking(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditReport) 
     )
 
 
+def _reasons(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
+    # Each sentence once: most hold for several.
+    said: dict[str, list[str]] = {}
+    for place, suspect in numbered:
+        said.setdefault(answer(suspect), []).append(str(place))
+    rows = [[Cell(why, "prose"), Cell(", ".join(places), "prose")] for why, places in said.items()]
+    return Table("Why", ["why", "models by their numbers"], rows)
+
+
 def _votes(suspect: SuspectEntry) -> str:
     cast = [metric for metric in suspect.metrics.values() if metric.vote is not None]
     return f"{sum(bool(metric.vote) for metric in cast)} of {len(cast)}" if cast else "-"
@@ -232,9 +242,9 @@ def _rests_on(report: AuditReport) -> Iterator[Line]:
     listed = "; ".join(f"{count} {_CASES[kind]}" for kind, count in cases.items() if count)
     yield f"{counted(sum(cases.values()), 'test input')}, made for this victim and given to every model: {listed}."
     groups = Counter(metric.group for metric in report.metrics.values())
-    compared = {
-        "black-box": "of behaviour, that is, of a model's answers",
-        "white-box": "of layers, that is, of what its neurons give inside",
+    compared: Mapping[Group, str] = {
+        "black-box": "of behaviour (a model's answers)",
+        "white-box": "of layers (the outputs of its neurons)",
     }
     each = [f"{groups[group]} {what}" for group, what in compared.items() if groups[group]]
     if each:
@@ -247,11 +257,11 @@ def _rests_on(report: AuditReport) -> Iterator[Line]:
     controls = report.calibration.controls
     if controls:
         yield (
-            f"{counted(len(controls), 'control')}: models that are known to be independent of the victim. They show "
+            f"{counted(len(controls), 'control')}: models that are said to be independent of the victim. They show "
             "how close independent models come to it."
         )
     else:
-        yield "No controls (models known to be independent of the victim), so distances prove nothing here."
+        yield "No controls (models that are independent of the victim), so distances prove nothing here."
 
 
 # The distances.
@@ -301,7 +311,9 @@ def _titled(report: AuditReport, metric: str) -> tuple[str, ...]:
 def _suspect_labels(report: AuditReport) -> list[str]:
     if len(report.suspects) > _NAMED:
         return [str(place) for place in range(1, len(report.suspects) + 1)]
-    return [f"{place} {base(suspect.path)}".strip()[:_LONGEST_LABEL] for place, suspect in enumerate(report.suspects, 1)]
+    return [
+        f"{place} {base(suspect.path)}".strip()[:_LONGEST_LABEL] for place, suspect in enumerate(report.suspects, 1)
+    ]
 
 
 def _by_stratum(controls: Sequence[ControlEntry], metric: str) -> list[charts.Row]:
@@ -322,8 +334,6 @@ def _suspects(report: AuditReport) -> Iterator[Section]:
     parts, shown, any_radar = [], 0, False
     for place, suspect in numbered:
         blocks = list(of_suspect(suspect, ranges, place))
-        if many:
-            blocks.insert(0, Paragraph(" ".join(filter(None, [answer(suspect), sureness(suspect, report)]))))
         if not blocks:
             continue
         accused = suspect.decision == "copy" and shown < MANY
@@ -337,8 +347,8 @@ def _suspects(report: AuditReport) -> Iterator[Section]:
 
 
 _COLUMNS = (
-    "Threshold: the greatest distance that gets a vote for copy. Controls: their smallest and greatest distance. A p is "
-    "the p-value of one measurement or comparison; the least possible p is the smallest that so many controls can give."
+    "Threshold: the greatest distance that gets a vote for copy. Controls: their smallest and greatest distance. The p "
+    "is the p-value of one measurement or comparison; the least possible p is the smallest that so many controls give."
 )
 _RADAR = (
     "In a radar chart each axis is a measurement, scaled by its threshold: the rim is the victim itself, the dashed "
@@ -453,7 +463,7 @@ def _inputs(suite: SuiteEntry) -> str:
 
 
 def _compared(report: AuditReport) -> Section:
-    blocks = [
+    blocks: list[Block] = [
         Paragraph(
             "A SHA-256 is the fingerprint of a file: if one byte changes, it changes. Isolation is how far a model was "
             "shut off from the computer while it ran."
@@ -544,9 +554,12 @@ def _ran(models: Sequence[VictimEntry | ControlEntry | SuspectEntry]) -> Mapping
 
 def _how_asked(report: AuditReport) -> Iterator[Line]:
     models: Sequence[SuspectEntry | ControlEntry] = (*report.suspects, *report.calibration.controls)
+    said: dict[str, list[str]] = {}
     for model in models:
         for note in [*model.notes, *filter(None, [model.unsteady])]:
-            yield (Name(base(model.path)), f": {note}")
+            said.setdefault(note, []).append(base(model.path))
+    for note, names in said.items():
+        yield (*_listed(list(dict.fromkeys(names))), f": {note}")
 
 
 def _with(options: Json) -> Iterator[str | Name]:
@@ -584,7 +597,7 @@ def _layers(report: AuditReport) -> Iterator[Section]:
         for place, suspect in enumerate(report.suspects, 1)
         for layer, tap in suspect.layer_map.items()
     ]
-    parts = []
+    parts = list[Section]()
     if rows:
         head = ["suspect", "No.", "victim's layer", "suspect's layer", "CKA", "moved neurons"]
         explained = (

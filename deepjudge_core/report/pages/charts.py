@@ -301,7 +301,12 @@ def radar(
         decision: What was decided of the model.
     """
     shown = ", ".join(f"{m} {'not drawn' if v is None else f'{v:.2f}'}" for m, v in zip(metrics, values, strict=True))
-    svg = _Svg(name, _RADAR, f"Similarity to the victim: {title}", f"From 0, far, over {AT_THRESHOLD:g}, the threshold, to 1, the victim: {shown}.")
+    svg = _Svg(
+        name,
+        _RADAR,
+        f"Similarity to the victim: {title}",
+        f"From 0, far, over {AT_THRESHOLD:g}, the threshold, to 1, the victim: {shown}.",
+    )
     middle, radius = _RADAR / 2, 78.0
     angles = [2 * math.pi * place / len(metrics) - math.pi / 2 for place in range(len(metrics))]
 

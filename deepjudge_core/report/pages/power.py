@@ -89,9 +89,9 @@ def _noticed(power: PowerReport) -> Section:
         },
     )
     parts = [
-        Section("What this rests on", "rests", [Bullets(_rests_on(power))]),
-        Section("What the rates mean", "rates", [Bullets(_rates(power))]),
-        Section("What this does not show", "limits", [Bullets(_limits(power))]),
+        Section("What this rests on", "rests", [Bullets([*_rests_on(power)])]),
+        Section("What the rates mean", "rates", [Bullets([*_rates(power)])]),
+        Section("What this does not show", "limits", [Bullets([*_limits(power)])]),
     ]
     return Section("Answer", "verdicts", [table], parts, columns=True)
 

@@ -1,7 +1,7 @@
 """Distances as similarities to the victim, for charts that show several metrics at once, and for rankings.
 
 The paper normalises values into the range 0 to 1, the larger the more similar (section V-B), and does not say how. Here
-it is t / (t + d) of a distance d and its threshold t: 1 for the victim itself, 1/2 at the threshold, towards 0 far away.
+it is t / (t + d) of a distance d and its threshold t: 1 for the victim itself, 1/2 at the threshold, near 0 far away.
 So the axes of a radar chart can be compared with one another, and what gets a vote for copy lies outside the middle
 ring.
 """

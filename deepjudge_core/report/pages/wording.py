@@ -65,8 +65,9 @@ def sentence(text: str) -> str:
 
 def verdict(suspect: SuspectEntry, report: AuditReport) -> str:
     """All that is said of one model, without its name: the answer, why, and how sure it is."""
-    parts = (sentence(ANSWERS[suspect.decision]), answer(suspect), sureness(suspect, report))
-    return " ".join(filter(None, parts))
+    decided = suspect.decision in ("copy", "independent")
+    label = sentence(ANSWERS[suspect.decision]) if decided else ""
+    return " ".join(filter(None, (label, answer(suspect), sureness(suspect, report))))
 
 
 def answer(suspect: SuspectEntry) -> str:
@@ -179,11 +180,11 @@ def _votes(name: str, suspect: SuspectEntry) -> tuple[int, int, str]:
 
 
 def _agreement(suspect: SuspectEntry, votes: Sequence[tuple[int, int, str]]) -> str:
-    copies, cast = (sum(vote[place] for vote in votes) for place in (0, 1))
+    copies, cast = sum(said for said, _, _ in votes), sum(of for _, of, _ in votes)
     each = f" ({', '.join(said for _, _, said in votes)})" if len(votes) > 1 else ""
     rate = _bound(suspect)
     if rate is not None and copies:
-        each += f"; each says so of at most {percent(rate)} of independent models"
+        each += f"; each would say so of at most {percent(rate)} of independent models"
     if cast and copies == cast:
         every = "The only measurement says" if cast == 1 else f"All {cast} measurements say"
         return f"{every} copy{each}."
@@ -296,7 +297,7 @@ def limits(report: AuditReport) -> list[str]:
             "No sign of copying is no proof of independence: a copy that was changed enough looks the same. How many "
             "copies this test would miss was not measured."
         )
-    lines.append("The answers hold for the files with the SHA-256 listed below, and for no other version of a model.")
+    lines.append("The answers hold for the files whose SHA-256 (fingerprint) is listed below, and for no others.")
     if report.calibration.controls:
         lines.append(
             "The controls are models that the auditor calls independent; this report does not prove that they are. "
