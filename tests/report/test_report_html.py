@@ -383,7 +383,7 @@ def test_a_copy_of_the_behaviour_may_be_one_of_the_weights() -> None:
     value["suspects"], white_box = [suspect], suspect["settings"]["white-box"]
     for made, said in (
         ("independent", "(extraction or distillation)."),
-        ("inconclusive", "Whether it also contains the victim's weights is open: what layers say is inconclusive."),
+        ("inconclusive", "Whether it also contains the victim's weights is open: the layers are inconclusive."),
         (None, "Whether it also contains the victim's weights is open: layers were not compared."),
     ):
         white_box["decision"] = made

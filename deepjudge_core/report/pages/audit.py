@@ -651,7 +651,7 @@ def _unmeasured(report: AuditReport) -> Iterator[Section]:
     yield Section("What was not measured", "unmeasured", blocks)
 
 
-def _listed(names: Sequence[str]) -> Line:
+def _listed(names: Sequence[str]) -> tuple[str | Name, ...]:
     return tuple(part for one in names for part in (", ", Name(one)))[1:]
 
 
