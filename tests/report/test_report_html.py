@@ -301,7 +301,7 @@ def test_the_level_is_that_of_a_setting() -> None:
         (3e-30, "Very strong evidence: at most 1 in 1,000,000"),
         (0.01, "Strong evidence: at most 1 in 100"),
         (0.05, "Moderate evidence"),
-        (0.4, "Weak evidence: at most 1 in 2 "),
+        (0.4, "Weak evidence: at most 1 in 2 independent"),
         (0.7, "Weak evidence: at most 70 %"),
     ],
 )
@@ -318,7 +318,9 @@ def test_a_setting_without_a_p_value_says_its_votes() -> None:
     report = reports.typed(value)
     said = verdict(report.suspects[0], report)
     assert "p = - " not in said
-    assert re.search(r"by behaviour \(p = \S+\) of independent models come this close\. \d of \d on layers\.", said)
+    assert re.search(
+        r"1 in \S+ independent models comes this close by behaviour \(p = \S+\)\. \d of \d on layers\.", said
+    )
 
 
 def test_p_values_are_explained_where_there_are_some() -> None:

@@ -150,8 +150,10 @@ def _evidence(suspect: SuspectEntry, report: AuditReport | None) -> Iterator[str
     decided = {name: s for name, s in suspect.settings.named().items() if s.decision in ("copy", "independent")}
     p_values = _p_values(decided)
     if p_values:
-        found = "; ".join(f"{odds(p)} by {SIDES[name]} ({_equals(p)})" for name, p in p_values.items())
-        yield f"{_strength(suspect, min(p_values.values()))}: at most {found} of independent models come this close."
+        (name, p_value), *others = p_values.items()
+        found = [f"{_models(p_value)} this close by {SIDES[name]} ({_equals(p_value)})"]
+        found += [f"{odds(p)} by {SIDES[side]} ({_equals(p)})" for side, p in others]
+        yield f"{_strength(suspect, min(p_values.values()))}: at most {', '.join(found)}."
     votes = [_votes(name, suspect) for name in decided if name not in p_values]
     if votes and not p_values:
         yield _agreement(suspect, votes)
@@ -163,6 +165,11 @@ def _evidence(suspect: SuspectEntry, report: AuditReport | None) -> Iterator[str
     fleet = report.fleet if report else None
     if fleet and suspect.tested:
         yield f"Among the {fleet.tested} suspects tested: {_equals(suspect.tested.q_value, 'q')}."
+
+
+def _models(p_value: float) -> str:
+    shown = odds(p_value)
+    return f"{shown} of independent models come" if shown.endswith("%") else f"{shown} independent models comes"
 
 
 def _strength(suspect: SuspectEntry, p_value: float) -> str:
