@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deepjudge_core.auditing.folders import Skipped
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.bundles.settings import BundleSettings
+from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.report.settings import CaseSettings
@@ -32,6 +34,9 @@ class Plan:
         kept: Under what the report is kept.
         folder: Where all other relative paths, and code of networks, are found from.
         file: What says all this, from the root; None for a command line.
+        many: What is shown of the suspects, and what the exit status says.
+        skipped: Files in the suspects' folders that are not taken as models.
+        beside_controls: The same of the controls' folders.
     """
 
     victim: Subject
@@ -48,3 +53,6 @@ class Plan:
     kept: CaseSettings = field(default_factory=CaseSettings)
     folder: Path = Path()
     file: Path | None = None
+    many: ManySettings = field(default_factory=ManySettings)
+    skipped: Sequence[Skipped] = ()
+    beside_controls: Sequence[Skipped] = ()

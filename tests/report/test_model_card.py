@@ -82,7 +82,7 @@ def test_its_numbers() -> None:
     for control, stratum in zip(found["calibration"]["controls"], ["same-data"] * 3 + [None], strict=True):
         control["stratum"] = stratum
     text = Page(card_of(found)).text
-    assert "1 in 4 by behaviour (p = 0.25)" in text
+    assert "1 in 4 independent models comes this close by behaviour (p = 0.25)" in text
     assert "Controls: 4 (3 same-data, 1 of unknown stratum)" in text
     assert f"OpenSSF Model Signing: digest {'4' * 64}" in text
     assert "behaviour and layers judged together" in text

@@ -4,10 +4,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
 
 from deepjudge_core.components.values import Group
 from deepjudge_core.files.documents import Json
+from deepjudge_core.judging.ranking import ranked, ratio
 from deepjudge_core.report.documents import (
     AuditReport,
     ControlEntry,
@@ -51,7 +51,6 @@ from deepjudge_core.report.pages.reproducing import commands
 from deepjudge_core.report.pages.similarity import axes_of, ranges_of
 from deepjudge_core.report.pages.wording import (
     ANSWERS,
-    DECISIONS,
     SIDES,
     answer,
     counted,
@@ -104,9 +103,15 @@ def audit_page(report: AuditReport) -> Page:
         title=_question(report),
         lead=_lead(report),
         sections=sections,
-        foot=foot(report),
+        foot=[*foot(report), *_skipped(report)],
         facts=kept_under(report),
     )
+
+
+def _skipped(report: AuditReport) -> Iterator[Line]:
+    # What of the suspects' folders was not taken.
+    for one in report.skipped or ():
+        yield ("Not judged: ", Name(one.name), f", {one.reason}.")
 
 
 def _question(report: AuditReport) -> Line:
@@ -150,7 +155,7 @@ def _answer(report: AuditReport) -> Section:
     numbered = _ranked(report)
     blocks: list[Block] = []
     if len(numbered) > MANY:
-        blocks += [_ranking(numbered, report), Paragraph(_RANKED), _reasons(numbered)]
+        blocks += [_ranking(numbered), Paragraph(_RANKED), _reasons(numbered)]
     elif numbered:
         head = ["model", "answer", "why", "how sure"]
         blocks.append(Table(_EACH, head, list(_in_sentences(numbered, report)), stacked=True))
@@ -166,9 +171,9 @@ def _answer(report: AuditReport) -> Section:
 
 _EACH = "The answer for each model"
 _RANKED = (
-    "Most similar first within each answer. Relative distance: the suspect's distance from the victim, divided by that "
-    "of the nearest control, as a median over the measurements; 0 is the victim itself, and below 1 no control is as "
-    "close."
+    "Most similar first. Relative distance: a suspect's distance from the victim divided by the threshold, as a median "
+    "over the measurements of behaviour or over those of layers, whichever is smaller. 0 is the victim itself; at 1 or "
+    "less it is as close as copies are."
 )
 
 
@@ -183,28 +188,12 @@ def _in_sentences(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditRep
 
 
 def _ranked(report: AuditReport) -> list[tuple[int, SuspectEntry]]:
-    # Suspects with their numbers, which are their places in the report: by answer, then the most similar first.
-    ranges = ranges_of(report)
-
-    def key(numbered: tuple[int, SuspectEntry]) -> tuple[int, float, int]:
-        place, suspect = numbered
-        distance = _relative(suspect, ranges)
-        return DECISIONS.index(suspect.decision), float("inf") if distance is None else distance, place
-
-    return sorted(enumerate(report.suspects, 1), key=key)
+    # Suspects with their numbers, which are their places in the report.
+    return [(place + 1, report.suspects[place]) for place in ranked(report.suspects)]
 
 
-def _relative(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]]) -> float | None:
-    shares = [
-        result.value / ranges[metric][0]
-        for metric, result in suspect.metrics.items()
-        if result.value is not None and metric in ranges and ranges[metric][0] > 0
-    ]
-    return median(shares) if shares else None
-
-
-def _ranking(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditReport) -> Table:
-    ranges, suspects = ranges_of(report), [suspect for _, suspect in numbered]
+def _ranking(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
+    suspects = [suspect for _, suspect in numbered]
     return table_of(
         _EACH,
         {
@@ -213,7 +202,7 @@ def _ranking(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditReport) 
             "answer": [decided(suspect.decision) for suspect in suspects],
             "say copy": [Cell(_votes(suspect), "number") for suspect in suspects],
             "smallest p": [Cell(probability(_least_p(suspect)), "number") for suspect in suspects],
-            "relative distance": [figure(_relative(suspect, ranges)) for suspect in suspects],
+            "relative distance": [figure(ratio(suspect)) for suspect in suspects],
         },
     )
 
