@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from deepjudge_core.auditing.folders import SkipCode
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Group
 from deepjudge_core.errors import FileFormatError
@@ -243,6 +244,22 @@ class CalibrationEntry(Document, frozen=True, kw_only=True):
     notes: Lines
 
 
+class MadeEntry(Document, frozen=True, kw_only=True):
+    """When a report was made, by whom, and in which case."""
+
+    date: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="Date and time, UTC; left out: not recorded."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    case: Annotated[str | UnsetType, Meta(description="What the case is called; left out: nobody said.")] = UNSET
+    by: Annotated[str | UnsetType, Meta(description="Who made the report; left out: nobody said.")] = UNSET
+
+
 class FleetEntry(Document, frozen=True):
     """All suspects together, where they were judged by a false discovery rate (Benjamini & Hochberg, 1995)."""
 
@@ -259,6 +276,8 @@ class MetricEntry(Document, frozen=True):
     needs: Annotated[tuple[AccessName, ...], Meta(description="Access to a model without which it cannot be measured.")]
     upper: Annotated[Upper | None, Meta(description="The greatest value that there can be; null: there is none.")]
     provider: Annotated[str, Meta(description="Distribution that gave the metric.")] | UnsetType = UNSET
+    title: Annotated[str, Meta(description="What the name stands for.")] | UnsetType = UNSET
+    says: Annotated[str, Meta(description="What its value says, and in which unit.")] | UnsetType = UNSET
 
 
 class SettingEntry(Document, frozen=True, kw_only=True):
@@ -407,10 +426,23 @@ class SuspectEntry(Document, frozen=True, kw_only=True):
             raise ValueError(f"reason: expected a string where the decision is {self.decision}, found null")
 
 
+Made = Annotated[MadeEntry, Meta(description="Left out: not recorded.")] | UnsetType
+
+
+class SkippedEntry(Document, frozen=True):
+    """A file in a folder of suspects that was not taken as a model."""
+
+    name: str
+    code: Annotated[SkipCode, Meta(description="Why.")]
+    reason: Annotated[str, Meta(description="Why, in words.")]
+    unjudged: Annotated[bool, Meta(description="Whether it may hold a model, which was not judged then.")]
+
+
 class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=AUDIT):
     """What came of an audit: one victim, one suite, any number of suspects."""
 
     deepjudge: Version
+    made: Made = UNSET
     victim: VictimEntry
     suite: SuiteEntry
     calibration: CalibrationEntry
@@ -424,6 +456,13 @@ class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=A
         Meta(description="What was measured: metric to what it is, whether any suspect could be judged or none."),
     ]
     suspects: tuple[Annotated[SuspectEntry, _UNDECIDED], ...]
+    skipped: (
+        Annotated[
+            tuple[SkippedEntry, ...],
+            Meta(description="Only where there are any: files in folders of suspects that were not taken as models."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class ShareEntry(Document, frozen=True):
@@ -517,6 +556,7 @@ class PowerReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=P
     """What an audit with a suite would see of a zoo's stolen models, and of whom it would accuse."""
 
     deepjudge: Version
+    made: Made = UNSET
     victim: ZooVictim
     suite: SuiteEntry
     match: Match

@@ -11,6 +11,7 @@ from deepjudge_core.report.documents import (
     GroupCounts,
     GroupShares,
     HeldOut,
+    MadeEntry,
     PowerReport,
     RuleAttackEntry,
     RuleEntry,
@@ -20,16 +21,20 @@ from deepjudge_core.report.documents import (
 from deepjudge_core.version import VERSION
 
 
-def power_report(power: PowerEstimate, others: Sequence[PowerEstimate] = ()) -> PowerReport:
+def power_report(
+    power: PowerEstimate, made: MadeEntry | None = None, others: Sequence[PowerEstimate] = ()
+) -> PowerReport:
     """The outcome as it stands in a file.
 
     Args:
-        power: By the first rule.
+        power: The outcome, by the first rule.
+        made: When the report was made, by whom, and in which case; None where that is not recorded.
         others: Of the same models, by other rules.
     """
     measurements = power.calibration.measurements[0].values()
     return PowerReport(
         deepjudge=VERSION,
+        made=made or UNSET,
         victim=power.zoo.victim,
         suite=suite_entry(power.suite),
         match=power.calibration.match,

@@ -25,7 +25,7 @@ from deepjudge_core.judging.judge import GROUPS
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.report.audit_json import dump
 from deepjudge_core.report.power_json import power_report
-from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import Distinct, argument, part, setting
 from deepjudge_core.suites.suite import load_suite
@@ -50,6 +50,7 @@ class PowerCommand(Command):
     )
     judging: JudgeSettings = part(JudgeSettings)
     confinement: Confinement = part(Confinement)
+    kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
     output: Path = setting(
         "where the files go", "-o", "--out", group="output", metavar="DIR", writes=True, formerly=("--output",)
@@ -76,7 +77,7 @@ class PowerCommand(Command):
             _show_power(out, power)
         for note in (*power.calibration.notes, *power.failures):
             display.say(out, note)
-        report, path = power_report(power, others), folder / "power.json"
+        report, path = power_report(power, self.kept.made(), others), folder / "power.json"
         storage.write_bytes(path, dump(report).encode())
         display.say(out, f"report: {path}")
         exports.write(files, report, out)

@@ -21,7 +21,7 @@ def rules_section(power: PowerReport) -> Iterator[Section]:
         [
             word(name),
             *(
-                counted(found[name].copies, found[name].inconclusive) if name in found else Cell("-", "number")
+                told(found[name].copies, found[name].inconclusive) if name in found else Cell("-", "number")
                 for found in by_name
             ),
         ]
@@ -48,6 +48,6 @@ def _accused(share: ShareEntry, undecided: int) -> Cell:
     return Cell(recognised(share.count, share.of + undecided, undecided), "number")
 
 
-def counted(share: ShareEntry, undecided: int) -> Cell:
+def told(share: ShareEntry, undecided: int) -> Cell:
     """So many of so many; those of which nothing could be said are told apart."""
     return Cell(recognised(share.count, share.of, undecided), "number")
