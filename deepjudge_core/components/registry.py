@@ -237,8 +237,17 @@ class Adapters(Catalogue[Adapter]):
     def in_folder(self, folder: Path) -> list[Path]:
         """The models in a folder, sorted; not the files that one of them says hold its weights."""
         models = [path for path in sorted(folder.iterdir()) if self.reads(path)]
-        parts = {name for path in models for adapter in self.claimed() for name in _beside(path, adapter)}
+        parts = self.parts(models)
         return [path for path in models if path.name not in parts]
+
+    def parts(self, models: Iterable[Path]) -> dict[str, Path]:
+        """Names of the files that models of one folder say hold their weights, each with the first that says so."""
+        owners: dict[str, Path] = {}
+        for path in models:
+            for adapter in self.claimed():
+                for name in _beside(path, adapter):
+                    owners.setdefault(name, path)
+        return owners
 
     def of_file(self, path: Path, label: str) -> Adapter:
         """The adapter that reads a file or a folder; ``label`` is what messages call it.
