@@ -1,9 +1,9 @@
 """What large ONNX models take: ``python benchmarks/memory [one-file|external ...] -o FOLDER``.
 
 Networks of random weights are written to FOLDER once: one of VGG-19's shape, 575 MB in one file, and one of dense
-layers whose 2.6 GB are in an external file, since no ONNX file may be larger than 2 GiB. Each is then opened in a process
-of its own by ONNX Runtime alone, which answers some inputs, and by deepjudge, which answers the same, sees all layers, and at
-last takes gradients. Needs Linux and the extras of deepjudge.
+layers whose 2.6 GB are in an external file, since no ONNX file may be larger than 2 GiB. A process of its own then
+opens each. In it, ONNX Runtime alone answers some inputs; deepjudge answers the same, sees all layers, and at last
+takes gradients. Needs Linux and the extras of deepjudge.
 """
 
 import argparse
