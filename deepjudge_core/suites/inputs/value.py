@@ -9,8 +9,8 @@ import numpy as np
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.models.geometry import Canvas, Fitting
 from deepjudge_core.models.model import InputSpec, Model
-from deepjudge_core.suites.inputs.resizing import Resizing, geometry_for, in_words
 from deepjudge_core.naming import option
+from deepjudge_core.suites.inputs.resizing import Resizing, geometry_for, in_words
 from deepjudge_core.suites.labels import as_numbers
 from deepjudge_core.suites.ranges import hull, is_one
 from deepjudge_core.types import Array, Bounds, Layout
