@@ -149,6 +149,9 @@ class Metric:
         upper: Greatest possible value, infinite where there is none; scales charts.
         default: Whether it is taken where no metrics are named, which metrics of other installed distributions never
             are. One more metric is one more vote: False keeps it out of verdicts that did not ask for it.
+        title: What the name stands for, such as "robustness distance"; reports explain it so.
+        says: What its value says, and in which unit: a clause without a full stop. That a smaller value is more alike,
+            and between which values it lies, need not be said.
     """
 
     name: str
@@ -158,6 +161,8 @@ class Metric:
     alpha: float
     upper: float = float("inf")
     default: bool = True
+    title: str = ""
+    says: str = ""
 
     def __post_init__(self) -> None:
         if self.name == ALL_METRICS:
