@@ -384,7 +384,12 @@ def test_generated_tables_are_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [TUTORIAL, PLUGINS, *((TOP1 / name).read_text("utf-8") for name in ("deepjudge_top1.py", "test_deepjudge_top1.py"))]
+    "text",
+    [
+        TUTORIAL,
+        PLUGINS,
+        *((TOP1 / name).read_text("utf-8") for name in ("deepjudge_top1.py", "test_deepjudge_top1.py")),
+    ],
 )
 def test_plugins_import_from_one_namespace(text: str) -> None:
     imported = set(re.findall(r"^from (deepjudge_core[\w.]*) import", text, re.MULTILINE))
