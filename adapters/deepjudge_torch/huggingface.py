@@ -324,8 +324,8 @@ def _hints(settings: Mapping[str, Any]) -> Iterator[str]:
         scale = round(255 * factor, 6)
         yield (
             f"its folder says that its inputs are prepared by {Preprocessing(scale, mean, std)}, but "
-            "the model gets the suite's inputs unchanged unless --victim-input or --suspect-input "
-            "says so or its answers show it"
+            "the model gets the suite's inputs unchanged unless you say how to prepare them "
+            "or its answers show it"
         )
 
 

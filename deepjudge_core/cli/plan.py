@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deepjudge_core.auditing.folders import Skipped
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.bundles.settings import BundleSettings
+from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.sandbox.policy import Sandbox
@@ -30,6 +32,9 @@ class Plan:
         exports: Which forms of the report are written beside JSON, and where, from where the user is.
         folder: Where all other relative paths, and code of networks, are found from.
         file: What says all this, from the root; None for a command line.
+        many: What is shown of the suspects, and what the exit status says.
+        skipped: Files in the suspects' folders that are not taken as models.
+        beside_controls: The same of the controls' folders.
     """
 
     victim: Subject
@@ -45,3 +50,6 @@ class Plan:
     exports: Mapping[str, Path] = field(default_factory=dict)
     folder: Path = Path()
     file: Path | None = None
+    many: ManySettings = field(default_factory=ManySettings)
+    skipped: Sequence[Skipped] = ()
+    beside_controls: Sequence[Skipped] = ()

@@ -25,6 +25,7 @@ from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.models.prepared import Prepared
+from deepjudge_core.naming import option
 from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
 from deepjudge_core.suites.labels import is_clear
@@ -136,7 +137,7 @@ def generate_suite(
         keep = _keep(generator, task, cases)
         few = _too_few(generator, task, keep, options)
         if few and not force:
-            raise GenerationError(f"{few}; --force makes the suite anyway")
+            raise GenerationError(f"{few}; {option('force', True)} makes the suite anyway")
         notes += [f"made although {few}"] if few else []
         if generator.makes == "corners":
             unreached += [(int(layer), int(neuron)) for layer, neuron in cases.unreached]
@@ -212,7 +213,9 @@ def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> C
                 if error.code not in (ModelError.code, "cannot-answer"):
                     raise
                 way_out = " or ".join(ANSWERING_GENERATORS)
-                raise ModelError(f"{error}; {way_out} can make cases from its answers alone (--generator)") from error
+                raise ModelError(
+                    f"{error}; {way_out} can make cases from its answers alone ({option('generators')})"
+                ) from error
         if missing:
             raise ModelError(f"{task.victim.name}: does not provide {_text(missing)}, which {generator.name} needs")
         cases = generator.generate(task, **options)
@@ -340,7 +343,7 @@ def _saturated(victim: Observation, cases: CaseTable) -> list[str]:
         (
             f"the victim is certain of one class for {share:.0%} of the adversarial cases; if honest "
             "models are certain too, these cases show nothing. Should each feature have its own "
-            "range (--bounds)?"
+            f"range ({option('bounds')})?"
         )
     ]
 

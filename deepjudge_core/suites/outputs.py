@@ -10,6 +10,7 @@ from deepjudge_core.models.asking import ask
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.outputs import Outputs, first_of, listed
+from deepjudge_core.naming import option
 from deepjudge_core.suites.labels import likeliest
 from deepjudge_core.types import Array, Layout
 
@@ -181,7 +182,7 @@ def why(outputs: Outputs, trials: Mapping[int, Trial], best: int | None, inputs:
         kind = "the output after a softmax" if any(one.softmax for one in outputs.all) else "the first"
         return (
             f": {kind}, because no output classifies the {inputs} correctly{tried}; if it is the "
-            "wrong one, name another with --output"
+            f"wrong one, name another with {option('output')}"
         )
     others = "".join(f", {text}" for place, text in shares.items() if place != best)
     return f", which classifies {trials[best].accuracy:.1%} of the {inputs} correctly{others}"

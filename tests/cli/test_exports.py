@@ -169,7 +169,7 @@ def test_each_mistake_of_a_file_has_its_line(cli: Cli) -> None:
 
 
 def test_every_export_is_checked_and_takes_the_dict_alone() -> None:
-    assert list(EXPORTS) == ["html", "markdown", "pdf", "sarif", "model_card"]
+    assert list(EXPORTS) == ["html", "markdown", "pdf", "sarif", "model_card", "csv"]
     for name, export in EXPORTS.items():
         if name != "pdf":
             assert export.render(reports.typed(reports.report()))
