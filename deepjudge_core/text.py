@@ -78,3 +78,8 @@ def _shown(character: str) -> str:
     if character.isspace():
         return " "
     return character if character.isprintable() and character not in _INVISIBLE else _REPLACED
+
+
+def capital(text: str) -> str:
+    """A text with a capital letter in front; what is no letter stays."""
+    return text[:1].upper() + text[1:]

@@ -148,6 +148,9 @@ class Metric:
         upper: Greatest possible value, or infinity; scales charts.
         default: Whether it is used if no metrics are named; metrics of other installed distributions never are. One
             more metric is one more vote: False keeps it out of verdicts that did not ask for it.
+        title: What the name is short for, such as "robustness distance"; reports show it.
+        says: What its value means, and its unit: a clause without a full stop. It can omit that smaller means more
+            alike, and the range of values.
     """
 
     name: str
@@ -157,6 +160,8 @@ class Metric:
     alpha: float
     upper: float = float("inf")
     default: bool = True
+    title: str = ""
+    says: str = ""
 
     def __post_init__(self) -> None:
         if self.name == ALL_METRICS:

@@ -244,6 +244,22 @@ class CalibrationEntry(Document, frozen=True, kw_only=True):
     notes: Lines
 
 
+class MadeEntry(Document, frozen=True, kw_only=True):
+    """When a report was made, by whom, and in which case."""
+
+    date: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="Date and time, UTC; left out: not recorded."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    case: Annotated[str | UnsetType, Meta(description="What the case is called; left out: nobody said.")] = UNSET
+    by: Annotated[str | UnsetType, Meta(description="Who made the report; left out: nobody said.")] = UNSET
+
+
 class FleetEntry(Document, frozen=True):
     """All suspects together, where they were judged by a false discovery rate (Benjamini & Hochberg, 1995)."""
 
@@ -260,6 +276,8 @@ class MetricEntry(Document, frozen=True):
     needs: Annotated[tuple[AccessName, ...], Meta(description="Access to a model without which it cannot be measured.")]
     upper: Annotated[Upper | None, Meta(description="The greatest value that there can be; null: there is none.")]
     provider: Annotated[str, Meta(description="Distribution that gave the metric.")] | UnsetType = UNSET
+    title: Annotated[str, Meta(description="What the name stands for.")] | UnsetType = UNSET
+    says: Annotated[str, Meta(description="What its value says, and in which unit.")] | UnsetType = UNSET
 
 
 class SettingEntry(Document, frozen=True, kw_only=True):
@@ -408,6 +426,9 @@ class SuspectEntry(Document, frozen=True, kw_only=True):
             raise ValueError(f"reason: expected a string where the decision is {self.decision}, found null")
 
 
+Made = Annotated[MadeEntry, Meta(description="Left out: not recorded.")] | UnsetType
+
+
 class SkippedEntry(Document, frozen=True):
     """A file in a folder of suspects that was not taken as a model."""
 
@@ -421,6 +442,7 @@ class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=A
     """What came of an audit: one victim, one suite, any number of suspects."""
 
     deepjudge: Version
+    made: Made = UNSET
     victim: VictimEntry
     suite: SuiteEntry
     calibration: CalibrationEntry
@@ -503,6 +525,7 @@ class PowerReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=P
     """What an audit with a suite would see of a zoo's stolen models, and of whom it would accuse."""
 
     deepjudge: Version
+    made: Made = UNSET
     victim: ZooVictim
     suite: SuiteEntry
     match: Match

@@ -8,6 +8,7 @@ from deepjudge_core.report.documents import (
     AttackEntry,
     GroupShares,
     HeldOut,
+    MadeEntry,
     PowerReport,
     ShareEntry,
     ZooModelEntry,
@@ -15,11 +16,17 @@ from deepjudge_core.report.documents import (
 from deepjudge_core.version import VERSION
 
 
-def power_report(power: PowerEstimate) -> PowerReport:
-    """The outcome as it stands in a file."""
+def power_report(power: PowerEstimate, made: MadeEntry | None = None) -> PowerReport:
+    """The outcome as it stands in a file.
+
+    Args:
+        power: The outcome.
+        made: When the report was made, by whom, and in which case; None where that is not recorded.
+    """
     measurements = power.calibration.measurements[0].values()
     return PowerReport(
         deepjudge=VERSION,
+        made=made or UNSET,
         victim=power.zoo.victim,
         suite=suite_entry(power.suite),
         match=power.calibration.match,

@@ -186,7 +186,7 @@ def test_arrays_are_resized_only_if_that_is_said(tmp_path: Path) -> None:
 def test_unlabelled_pictures(photos: Path) -> None:
     inputs = load_inputs(photos, labels="victim")
     assert (inputs.y, inputs.classes, len(inputs.x)) == (None, None, 6)
-    with refused(InputError, photos / "ant", "metadata.csv", "--labels victim"):
+    with refused(InputError, photos / "ant", "metadata.csv", "labels"):
         load_inputs(photos / "ant")
     assert len(load_inputs(photos / "ant", labels="victim").x) == 3
 
@@ -258,8 +258,8 @@ def test_tables_that_are_none(photos: Path) -> None:
     path = photos / "t.csv"
     for text, *facts in (
         ("", "found none"),
-        ("a,b\n1,2\n", "a, b", "--x"),
-        ("file,b\nant/0.png,2\n", "file, b", "--y"),
+        ("a,b\n1,2\n", "a, b", "x="),
+        ("file,b\nant/0.png,2\n", "file, b", "y="),
         ("file,label\nant/0.png\n", "row 2"),
         ("file,label\nant/0.png,\n", "'label'", "entry 1"),
         ("file,label\nant/0.png,-1\n", "-1"),

@@ -39,7 +39,7 @@ from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, victim_input_setting
 from deepjudge_core.report.audit_json import audit_report
-from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import Names, Setting, argument, part, setting
 from deepjudge_core.suites.choice import GeneratorChoice
@@ -77,6 +77,7 @@ class AuditCommand(Command):
     preprocessing: Preprocessing | None = victim_input_setting()
     confinement: Confinement = part(Confinement)
     bundle: BundleSettings = part(BundleSettings)
+    kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
     many: ManySettings = part(ManySettings)
     output: Path = setting(
@@ -144,6 +145,7 @@ class AuditCommand(Command):
             output=self.output,
             bundle=self.bundle,
             exports=exports.checked(self.forms, self.output),
+            kept=self.kept,
             many=self.many,
             skipped=found.skipped,
             beside_controls=beside_controls,
@@ -203,7 +205,7 @@ def run_plan(plan: Plan, session: Session) -> int:
     outcome = replace(outcome, skipped=tuple(plan.skipped))
     display.show_skipped(out, plan.beside_controls)
     display.show_report(out, outcome, plan.many)
-    report = audit_report(outcome)
+    report = audit_report(outcome, plan.kept.made())
     seal(bundle, report, plan.output, out)
     exports.write(plan.exports, report, out)
     return status_of(outcome, strict=plan.many.strict)

@@ -21,7 +21,7 @@ from deepjudge_core.judging.judge import GROUPS
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.report.audit_json import dump
 from deepjudge_core.report.power_json import power_report
-from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.suite import load_suite
@@ -38,6 +38,7 @@ class PowerCommand(Command):
     calibration: CalibrationSettings = part(CalibrationSettings)
     judging: JudgeSettings = part(JudgeSettings)
     confinement: Confinement = part(Confinement)
+    kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
     output: Path = setting(
         "where the files go", "-o", "--out", group="output", metavar="DIR", writes=True, formerly=("--output",)
@@ -59,7 +60,7 @@ class PowerCommand(Command):
         )
         out = display.console()
         _show_power(out, power)
-        report, path = power_report(power), folder / "power.json"
+        report, path = power_report(power, self.kept.made()), folder / "power.json"
         storage.write_bytes(path, dump(report).encode())
         display.say(out, f"report: {path}")
         exports.write(files, report, out)

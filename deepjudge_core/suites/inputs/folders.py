@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from deepjudge_core.errors import InputError
+from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.listing import MOST_FILES, PICTURES, SOUNDS, Item, Listing, unread
 from deepjudge_core.text import clean
 
@@ -47,7 +48,7 @@ def list_folder(path: Path, *, labelled: bool) -> Listing:
         raise InputError(
             f"{path}: expected a folder for each class, found {len(loose)} files without any; move them into folders "
             "named by class, add a metadata.csv with the columns file_name and label, or take the victim's own "
-            "answers with --labels victim"
+            f"answers with {option('labels', 'victim')}"
         )
     if {name.lower() for name in names} <= _PARTS:
         raise InputError(

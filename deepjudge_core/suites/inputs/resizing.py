@@ -8,6 +8,7 @@ from typing import cast
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.models.geometry import Canvas, Fitting, Geometry, Size, bringing, recolouring
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.naming import option
 
 RESIZING = r"(crop|stretch)(?::(\d{1,5})(?:x(\d{1,5}))?)?"
 """How it is typed."""
@@ -72,8 +73,8 @@ def target_of(resizing: Resizing, usual: Size, channels: int, spec: InputSpec, s
     target = canvas.height or said[0], canvas.width or said[1]
     if resizing.size is not None and target != resizing.size:
         raise InputError(
-            f"{source}: expected the size that the model takes, {_text(target)}, found --resize to "
-            f"{_text(resizing.size)}; leave the size out"
+            f"{source}: expected the size that the model takes, {_text(target)}, found "
+            f"{option('resize', f'{resizing.how}:{_text(resizing.size)}')}; leave the size out"
         )
     return target, canvas.channels
 
@@ -85,10 +86,10 @@ def in_words(geometry: Geometry, resizing: Resizing, sizes: Iterable[Size]) -> s
     said = []
     if geometry.size:
         rule = {"crop": "the shorter side resized, the centre cut out", "stretch": "each side resized by itself"}
-        said.append(f"from {found} to {_text(geometry.size)} pixels: {rule[resizing.how]} (bilinear)")
+        said.append(f"from {found} to {_text(geometry.size)} pixels ({resizing.how}, bilinear: {rule[resizing.how]})")
     if geometry.color:
         said.append("from colour to grey (BT.601)" if geometry.color == "grey" else "from grey to colour")
-    return f"pictures were brought {', and '.join(said)} (--resize {resizing.how})"
+    return f"pictures were brought {', and '.join(said)}"
 
 
 def _text(size: Size) -> str:

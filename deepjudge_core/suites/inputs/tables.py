@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 
 from deepjudge_core.errors import InputError
 from deepjudge_core.files.reading import open_regular, parse_json
+from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.keys import listed
 from deepjudge_core.suites.inputs.listing import MOST_FILES, Item, Listing, numbered
 from deepjudge_core.text import clean
@@ -40,12 +41,12 @@ def list_table(path: Path, x: str | None, y: str | None, *, labelled: bool) -> L
     if not rows:
         raise InputError(f"{path}: expected rows of a path and a label, found none")
     columns = tuple(rows[0])
-    names_files = _column(path, columns, x, _PATHS, "--x")
+    names_files = _column(path, columns, x, _PATHS, "x")
     paths = [_text(path, place, row, names_files) for place, row in enumerate(rows)]
     items = tuple(_item(path, text) for text in paths)
     if not labelled:
         return Listing(path, items, None)
-    column = _column(path, columns, y, _LABELS, "--y")
+    column = _column(path, columns, y, _LABELS, "y")
     labels = [_text(path, place, row, column) for place, row in enumerate(rows)]
     numbers, names = numbered(f"{path}: {column!r}", labels)
     return Listing(path, items, numbers, names)
@@ -107,14 +108,14 @@ def _check_count(path: Path, rows: Sequence[object]) -> None:
         raise InputError(f"{path}: expected at most {MOST_FILES} rows, found more", code="too-large")
 
 
-def _column(path: Path, columns: Sequence[str], named: str | None, usual: Sequence[str], option: str) -> str:
+def _column(path: Path, columns: Sequence[str], named: str | None, usual: Sequence[str], key: str) -> str:
     found = [column for name in usual for column in columns if column.strip().lower() == name]
     column = named or next(iter(found), None)
     if column not in columns:
         expected = repr(named) if named else f"one of {', '.join(usual)}"
-        what = "paths" if option == "--x" else "labels"
+        what = "paths" if key == "x" else "labels"
         raise InputError(
-            f"{path}: expected a column of {what}, {expected}, found {listed(columns)}; name it with {option} COLUMN"
+            f"{path}: expected a column of {what}, {expected}, found {listed(columns)}; name it with {option(key)}"
         )
     return str(column)
 
