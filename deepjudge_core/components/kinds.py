@@ -59,6 +59,8 @@ class Adapter:
             weights; it must not import the framework. The names are only a request: existing files come along unless
             they are links, hidden, too large, deepjudge's own or other suspects.
         imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
+        general: Whether it accepts objects of every kind, such as any callable. Such an adapter is asked last, and
+            never about an object that is a model already.
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through everything that a model will be asked,
             with or without gradients, so that no file is opened for it later. Without it, a stranger's model can still
             reach files on systems without Landlock.
@@ -75,6 +77,7 @@ class Adapter:
     companions: Callable[[Path], Sequence[str]] | None = None
     imports: tuple[str, ...] = ()
     warm_up: Callable[..., None] | None = None
+    general: bool = False
 
     def __post_init__(self) -> None:
         # A text instead of a tuple would claim every file that ends with one of its letters.
