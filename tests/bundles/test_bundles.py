@@ -707,7 +707,7 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "answers of another": (
         lambda: save_observation(Path("out/observations/suspect-0002.safetensors"), toys.seen(7)),
-        "expected this suite",
+        "expected answers to this suite",
     ),
     "a log that is cut": (
         lambda: rechain(lambda queries: queries.pop()),
