@@ -63,8 +63,8 @@ class QuerySettings:
         sample={"relu_1": "activation_1"},
     )
     preprocessing: Preprocessing | None = setting(
-        "how the model expects inputs in 0..1: a preset, such as imagenet, or scale=S,mean=M,std=D for "
-        "(input * scale - mean) / std, with order=bgr, invert=true; resize=HxW, crop=HxW for pictures of another size",
+        "how the model expects inputs in 0..1: a preset, such as imagenet, or scale=S,mean=M,std=D, order=bgr, "
+        "invert=true; resize=HxW, crop=HxW for other sizes",
         "--suspect-input",
         default=None,
         group="model",
