@@ -5,11 +5,12 @@ import keyword
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from typing import TYPE_CHECKING, Literal, get_args
 
 from deepjudge_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 PluginKind = Literal["metric", "rule", "generator", "adapter", "attack"]
 """The kinds of components that a skeleton has."""
@@ -147,6 +148,9 @@ class NewPlugin:
 
     def files(self) -> dict[str, str]:
         """Name to content of each file."""
+        # Not loaded by commands that write no plugin.
+        from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
         environment = Environment(
             loader=PackageLoader("deepjudge_core.cli.skeleton", ""),
             autoescape=select_autoescape(),  # of no file that there is: they are no HTML
@@ -164,12 +168,12 @@ class NewPlugin:
             f"test_{self.module}.py": _source(self._tests(environment)),
         }
 
-    def _module(self, environment: Environment) -> Iterator[str]:
+    def _module(self, environment: "Environment") -> Iterator[str]:
         yield f'"""A deepjudge plugin: {self.gives("``")}."""'
         yield _imports([_MODULE[kind] for kind in self.components])
         yield from self._parts(environment, "")
 
-    def _tests(self, environment: Environment) -> Iterator[str]:
+    def _tests(self, environment: "Environment") -> Iterator[str]:
         kinds = list(self.components)
         about = _listed([f"any {kind}" for kind in kinds])
         yield f'"""What {about} must keep, and what is particular to {"these" if len(kinds) > 1 else "this one"}."""'
@@ -180,7 +184,7 @@ class NewPlugin:
         for part in ("_helper", "_contract", "_test"):
             yield from self._parts(environment, part)
 
-    def _parts(self, environment: Environment, part: str) -> Iterator[str]:
+    def _parts(self, environment: "Environment", part: str) -> Iterator[str]:
         there = set(environment.list_templates())
         for kind, name in self.components.items():
             if f"{kind}{part}.py.jinja" in there:
