@@ -37,6 +37,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             companions=beside,
             imports=("deepjudge_keras.lean", "deepjudge_keras.model", "deepjudge_keras.savedmodel"),
             warm_up=_warm_up,
+            extra=_EXTRA,
         )
     ]
 

@@ -41,6 +41,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             companions=companions,
             imports=("torch", "safetensors.torch", "deepjudge_torch.opening"),
             warm_up=_warm_up,
+            extra=_EXTRA,
         )
     ]
 

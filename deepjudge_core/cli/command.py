@@ -1,7 +1,7 @@
 """What a command is: a frozen dataclass of its settings, with what it does and how it ends."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -9,7 +9,7 @@ from deepjudge_core.cli.sources import spare
 from deepjudge_core.settings import Setting, settings_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Command:
     """A command; its docstring's first sentence is its help, and its class is called by its name.
 
@@ -17,7 +17,10 @@ class Command:
         usage: What may be typed behind its name, where that is not what its settings say.
         hints: What is said of options that it does not have, where more is known of them.
         statuses: What its exit status says, where that is more than whether it failed.
+        words: What was typed after ``deepjudge``, for messages that say what to type next.
     """
+
+    words: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     usage: ClassVar[Sequence[str]] = ()
     hints: ClassVar[Mapping[str, str]] = {}

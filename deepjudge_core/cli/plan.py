@@ -11,6 +11,14 @@ from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
 
+OUTPUT = Path("audit")
+"""Where what comes of an audit goes, if nobody says it."""
+
+
+def work_folder(output: Path) -> Path:
+    """What an audit keeps for the next run, for its owner alone: a folder beside the one that others check."""
+    return output.with_name(f"{output.name}-work")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -30,6 +38,8 @@ class Plan:
         exports: Which forms of the report are written beside JSON, and where, from where the user is.
         folder: Where all other relative paths, and code of networks, are found from.
         file: What says all this, from the root; None for a command line.
+        chosen: Whether the user named the folder for what is written.
+        words: What was typed after ``deepjudge``.
     """
 
     victim: Subject
@@ -45,3 +55,5 @@ class Plan:
     exports: Mapping[str, Path] = field(default_factory=dict)
     folder: Path = Path()
     file: Path | None = None
+    chosen: bool = True
+    words: Sequence[str] = ()

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from deepjudge_core.components.values import Answers, Cases, CaseSet, Group, Judgement
 from deepjudge_core.errors import PluginError
+from deepjudge_core.models.adapters import Extra
 from deepjudge_core.models.model import Access, Model
 from deepjudge_core.text import is_utf8
 
@@ -25,10 +26,14 @@ class Format:
         name: As people call it.
         runs_code: Whether opening or running such a file may do what its author wrote, beside computing answers. Files
             of strangers that may are opened in a full sandbox only.
+        without: Options of the adapter that such a file does not take, such as ``arch`` if it holds its own network.
+        needs: Options that such a file cannot be opened without, such as ``arch`` if it holds weights alone.
     """
 
     name: str
     runs_code: bool = True
+    without: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Adapter:
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through all that is going to be asked of one,
             gradients among it or not, so that no file is opened for it later. Without it files stay within reach of a
             stranger's model where there is no Landlock.
+        extra: The framework, if it may be missing, so that this is said before any model is opened.
     """
 
     name: str
@@ -76,6 +82,7 @@ class Adapter:
     companions: Callable[[Path], Sequence[str]] | None = None
     imports: tuple[str, ...] = ()
     warm_up: Callable[..., None] | None = None
+    extra: Extra | None = None
 
     def __post_init__(self) -> None:
         # A text in place of a tuple would claim every file that ends with one of its letters.

@@ -19,6 +19,7 @@ from deepjudge_core.components.opening import resolve
 from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.files.digests import FileKey, file_key
+from deepjudge_core.models.code import OwnCode
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
@@ -93,7 +94,7 @@ def begin_isolated(
     path, name, adapter = resolve(Path(source), adapters)
     if adapter is None:
         raise UsageError(f"{name}: expected a model's file")
-    label = clean(name)
+    label, options = clean(name), _from_everywhere(options)
     plugin = adapters.plugin(adapter.name).value
     if plugin is None:
         raise UsageError(f"{label}: its adapter is not installed as a plugin, and cannot open it in another process")
@@ -114,7 +115,7 @@ def begin_isolated(
                     "label": label,
                     "plugin": plugin,
                     "adapter": adapter.name,
-                    "own_code": _own_code(options),
+                    "own_code": options.get("arch"),
                     "folder": str(Path.cwd()),
                     "model": str(received.path),
                     "readable": [str(path) for path in readable],
@@ -154,10 +155,10 @@ def _beside(received: Received) -> tuple[str, ...]:
     return (f"its weights lie in other files, too: {', '.join(names[:_SOME_FILES])}{more}",)
 
 
-def _own_code(options: Mapping[str, Any]) -> str | None:
-    # The module of the user's own that makes the network of a file of weights.
+def _from_everywhere(options: Mapping[str, Any]) -> dict[str, Any]:
+    # The worker is in another folder.
     arch = options.get("arch")
-    return arch.partition(":")[0] if isinstance(arch, str) else None
+    return {**options, "arch": str(OwnCode.parse(arch).absolute())} if isinstance(arch, str) else dict(options)
 
 
 def _isolation(worker: Worker) -> tuple[Isolation, str]:

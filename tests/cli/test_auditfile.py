@@ -214,7 +214,7 @@ def test_the_example_is_valid_with_and_without_its_comments(named: Path, registr
     assert other.query.preprocessing is not None
     assert other.query.preprocessing.mean == (0.485, 0.456, 0.406)
     assert (other.query.layout, other.query.layers) == ("channels_first", {"relu_1": "activation_1"})
-    assert other.options == {"output": "logits", "arch": "networks:make", "fix": {"sr": 16000}}
+    assert other.options == {"output": "logits", "arch": "networks.py:make", "fix": {"sr": 16000}}
     assert plan.victim.options == other.options
 
 
@@ -493,7 +493,6 @@ MISTAKES: dict[str, tuple[tuple[str, str], int, str, tuple[str, ...]]] = {
         "suspects",
         ("[[suspects]]",),
     ),
-    "no output": (('output = "out"', ""), 1, "output", ("-o",)),
     "text": (('"copy.toy"', "3"), 23, "suspects[0].path", ("3",)),
     "empty text": (('"out"', '""'), 1, "output", ()),
     "number": (("seeds = 20", 'seeds = "20"'), 11, "suite.seeds", ("1", "20")),
@@ -746,12 +745,13 @@ def test_weights_in_safetensors(cli: Cli, zoo: Zoo) -> None:
     np.savez("pictures.npz", x=x, y=zoo.model("torch", 0).predict(x).argmax(axis=1))
     arch = ("--arch", "models:architecture")
     how = ("--inputs", "pictures.npz", "-n", "30", "-g", "pgd", "--option", "pgd.eps=0.5")
-    without = ("weights.safetensors: ", "state dict", "--arch package.module:factory")
+    without = ("weights.safetensors: ", "state dict", "--arch file.py:function")
     cli.refuses(4, "unusable-model", "suite", "weights.safetensors", *how, "-o", "s", facts=without)
     assert cli("suite", "weights.safetensors", *how, *arch, "-o", "s.safetensors")[0] == 0
-    # Of an audit, --arch is said of suspects.
-    audit = ("audit", "weights.safetensors", "weights.safetensors", *how, *arch, "-o", "out")
-    cli.refuses(4, "unusable-model", *audit, facts=("deepjudge suite --arch", "AUDIT.toml"))
+    # Of an audit, --arch is said of all files of weights.
+    audit = ("audit", "weights.safetensors", "weights.safetensors", *how, "-o", "out")
+    cli.refuses(2, "missing-value", *audit, facts=("weights.safetensors", "--arch file.py:function"))
+    assert cli(*audit, *arch)[0] == 1
     observe = ("observe", "s.safetensors", "weights.safetensors", "-o", "o.safetensors")
     cli.refuses(4, "unusable-model", *observe, facts=without)
     # Found by what they hold: an observation, weights, a suite.

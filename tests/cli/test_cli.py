@@ -567,7 +567,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
     for command in ("observe", "calibrate"):
         ready.refuses(4, code, command, "s.safetensors", "bad.toy", "-o", "out", facts=facts)
     ready.refuses(
-        4,
+        2 if case == "missing" else 4,
         code,
         "audit",
         "victim.toy",

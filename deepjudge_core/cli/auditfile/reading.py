@@ -19,11 +19,12 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import exports
+from deepjudge_core.cli.applying import options_of_each
 from deepjudge_core.cli.auditfile.keys import Key, Table, document, existing_file, options
 from deepjudge_core.cli.auditfile.lines import Keys, line_of
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.kinds import Assignments, Parsed, expected, kind_of_setting
-from deepjudge_core.cli.plan import Plan
+from deepjudge_core.cli.plan import OUTPUT, Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import options as component_options
 from deepjudge_core.components.registry import Adapters
@@ -196,10 +197,8 @@ class _Reading:
         judge = self._judge(values, suite)
         confinement = self.attempt(("sandbox",), self._settings, Confinement, values)
         controls, suspects = (self._models(f"{name}[]", values.get(name, [])) for name in ("controls", "suspects"))
-        if output is None and "output" not in self.document:
-            self._add(("output",), "expected the folder to write to, here or with -o, found none")
-        if sealed is None and "output" in values:
-            sealed = Path(values["output"])
+        if sealed is None:
+            sealed = Path(values.get("output", OUTPUT))
         forms = self._settings(ReportSettings, values).files
         reports: dict[str, Path] = {}
         for name, path in forms.items():
@@ -218,7 +217,8 @@ class _Reading:
             calibration=self._settings(CalibrationSettings, values),
             judge=judge,
             sandbox=confinement.policy,
-            output=output or folder / values["output"],
+            output=output or folder / values.get("output", OUTPUT),
+            chosen=output is not None or "output" in values,
             bundle=self._settings(BundleSettings, values),
             exports={name: folder / path for name, path in reports.items()},
             folder=folder,
@@ -290,8 +290,10 @@ class _Reading:
             opening, stratum = _opening(values, table), values.get("stratum")
             if values.get("path"):
                 files = self.attempt((*at, "path"), _expand, values["path"], self.registry.adapters)
+                each = options_of_each(files or (), opening, self.registry.adapters)
                 subjects += [
-                    Subject.of(source, query=asking, options=opening, stratum=stratum) for source in files or ()
+                    Subject.of(source, query=asking, options=one, stratum=stratum)
+                    for source, one in zip(files or (), each, strict=True)
                 ]
         return subjects
 
