@@ -15,7 +15,7 @@ COVERED = tests/bundles tests/cli tests/components tests/docs tests/golden tests
 	tests/suites tests/zoo/test_zoo.py tests/auditing/test_mistakes.py tests/auditing/test_subject.py \
 	tests/test_architecture.py tests/test_errors.py tests/test_text.py
 
-.PHONY: help demo zoo-demo check test lint format docs clean
+.PHONY: help demo zoo-demo check test lint format docs site picture clean
 
 help:
 	@echo 'make demo      train small models, save them in three formats, audit the files (writes demo/)'
@@ -25,6 +25,8 @@ help:
 	@echo 'make lint      ruff, mypy, import-linter'
 	@echo 'make format    let ruff format the code and mend what it can'
 	@echo 'make docs      write the tables of the documentation from the code'
+	@echo 'make site      build the documentation as a site (writes build/site/); any warning is an error'
+	@echo 'make picture   take the picture of the report that README shows, of what make demo wrote (needs Chromium)'
 	@echo 'make clean     remove everything that these targets made, .venv too'
 	@echo 'PYTHON=...     which Python makes .venv, 3.11 or later (now: $(PYTHON))'
 
@@ -53,6 +55,13 @@ format: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/tables.py
+
+site: $(INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/site
+	@echo 'The site: build/site/index.html'
+
+picture: $(INSTALLED)
+	$(BIN)/python docs/screenshot.py demo/report.html docs/start/report.png
 
 # The stamp says that .venv has what these two files ask for.
 $(INSTALLED): pyproject.toml constraints.txt

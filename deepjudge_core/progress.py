@@ -43,5 +43,52 @@ def watched(watcher: Watcher) -> Iterator[None]:
         _watcher.reset(token)
 
 
+class _Part:
+    # Tasks that do not show themselves: each moves a part of another one.
+
+    def __init__(self, advance: Advance, units: int) -> None:
+        self._advance, self._units = advance, units
+        self._moved, self._depth = 0, 0
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Advance]:
+        done, outermost = 0, self._depth == 0
+
+        def advance(units: int, note: str = "") -> None:
+            nonlocal done
+            done += units
+            if outermost:
+                # A second task of the part begins where the first one has brought it.
+                self._move_to(self._units * done // max(1, total), f"{description} {note}".strip())
+
+        self._depth += 1
+        try:
+            yield advance
+        finally:
+            self._depth -= 1
+
+    def _move_to(self, place: int, note: str = "") -> None:
+        units = max(0, min(place, self._units) - self._moved)
+        self._moved += units
+        self._advance(units, note)
+
+    def finish(self) -> None:
+        self._move_to(self._units)
+
+
+@contextmanager
+def part(advance: Advance, units: int) -> Iterator[None]:
+    """Let the tasks inside the block move another one by so many units altogether, in place of showing themselves.
+
+    Args:
+        advance: Of the other task.
+        units: What the block is worth, however many tasks it has.
+    """
+    moving = _Part(advance, units)
+    with nullcontext() if _watcher.get() is None else watched(moving):
+        yield
+    moving.finish()
+
+
 def _ignore(units: int, note: str = "") -> None:
     pass

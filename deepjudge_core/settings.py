@@ -307,11 +307,11 @@ def in_words(constraints: Sequence[Any]) -> str:
             case Le(le=bound):
                 said.append(f"at most {bound}")
             case Nonzero():
-                said.append("other than 0")
+                said.append("not 0")
             case Increasing():
-                said.append("the least first")
+                said.append("in increasing order")
             case Distinct():
-                said.append("each once")
+                said.append("all different")
     return ", ".join(said)
 
 

@@ -49,6 +49,15 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
 
+def duration(seconds: float) -> str:
+    """A time as a person says it: ``8 s``, ``3 min``, ``2 h 10 min``."""
+    if seconds < 59.5:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    hours = f"{minutes // 60} h " if minutes >= 60 else ""
+    return f"{hours}{minutes % 60} min"
+
+
 def _shown(character: str) -> str:
     if character.isspace():
         return " "

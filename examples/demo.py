@@ -63,7 +63,9 @@ def train_all(folder: Path) -> None:
     torch.set_num_threads(1)  # networks this small gain nothing by more
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     ours, others, test = digits()
-    np.savez(folder / "digits.npz", x_train=ours[0], x_test=test[0], y_test=test[1])
+    # As for 'deepjudge zoo': the victim's half comes first.
+    x, y = (np.concatenate(pair) for pair in zip(ours, others, strict=True))
+    np.savez(folder / "digits.npz", x_train=x, y_train=y, x_test=test[0], y_test=test[1])
 
     victim = train_torch(torch_network(0), ours, seed=0)
     save_pt2(folder / "victim.pt2", victim)

@@ -101,7 +101,7 @@ class Terms(Document, frozen=True):
         both = ours.keys() & theirs.keys()
         names = [name for name in {**ours, **theirs} if name in both or name[0] != "components"]
         return tuple(
-            f"{'.'.join(name)}: committed to {_shown(ours.get(name))}, found {_shown(theirs.get(name))}"
+            (f"{'.'.join(name)}: committed to {_shown(ours.get(name))}, found {_shown(theirs.get(name))}")
             for name in names
             if ours.get(name) != theirs.get(name)
         )
@@ -163,7 +163,7 @@ def load_commitment(path: Path) -> Commitment:
         predicate = parse(_Predicate, Statement.parse(payload, COMMITMENT).predicate)
     except ValueError as error:
         raise FileFormatError(
-            f"{path}: expected a commitment, found one that is none: {error}", code="damaged-file"
+            f"{path}: expected a commitment, found another file: {error}", code="damaged-file"
         ) from None
     return Commitment(predicate.terms, key, data)
 

@@ -78,27 +78,27 @@ def read_log(path: Path) -> tuple[Query, ...]:
     Raises:
         FileFormatError: Naming the first line that does not.
     """
-    with open_regular(path, "a log of queries", LARGEST_JSON) as file:
+    with open_regular(path, "a query log", LARGEST_JSON) as file:
         data = file.read()
     *lines, rest = data.split(b"\n")
     if rest:
-        raise FileFormatError(f"{path}: line {len(lines) + 1}: is cut off", code="damaged-file")
+        raise FileFormatError(f"{path}: line {len(lines) + 1}: is incomplete", code="damaged-file")
     queries, last = [], _FIRST
     for number, line in enumerate(lines, 1):
         try:
             value = parse_json(line)
             if not isinstance(value, dict) or _dump(value) != line:
-                raise ValueError("it is not written as deepjudge writes it")
+                raise ValueError("deepjudge does not write queries in this form")
             entry = parse(_Line, value)
             query = Query(**{name: getattr(entry, name) for name in Query.__struct_fields__})
             if query.time is None:
                 raise ValueError("time: expected a string, found null")
             datetime.strptime(query.time, _TIME)
         except ValueError as error:
-            raise FileFormatError(f"{path}: line {number}: is no query: {error}", code="damaged-file") from None
+            raise FileFormatError(f"{path}: line {number}: is not a query: {error}", code="damaged-file") from None
         if entry.previous != last:
             raise FileFormatError(
-                f"{path}: line {number}: does not belong behind the line before it", code="damaged-file"
+                f"{path}: line {number}: does not belong after the line before it", code="damaged-file"
             )
         queries.append(query)
         last = hashlib.sha256(line).hexdigest()

@@ -75,15 +75,15 @@ class Manifest:
         )
         for place, name in enumerate(manifest.observations):
             if name not in (None, observation_name(place)):
-                raise ValueError(f"expected {observation_name(place)} or none, found {name!r}")
+                raise ValueError(f"expected {observation_name(place)} or null, found {name!r}")
         names, expected = set(manifest.files), _ALWAYS.union(filter(None, manifest.observations))
         if names - _SOMETIMES != expected:
             other = ", ".join(sorted((names - _SOMETIMES) ^ expected))
-            raise ValueError(f"expected the files of a bundle and no others; too many or too few: {other}")
+            raise ValueError(f"expected exactly the files of a bundle; missing or unexpected: {other}")
         if STAMP in names and COMMITTED not in names:
-            raise ValueError(f"expected {COMMITTED} beside {STAMP}")
+            raise ValueError(f"expected {COMMITTED} together with {STAMP}")
         if not set(manifest.withheld) <= {name for name in names if is_secret(name)}:
-            raise ValueError("expected only test cases and answers to be withheld")
+            raise ValueError("expected that only test cases and answers are withheld")
         if manifest.dump() != data:
-            raise ValueError("expected nothing else in it, found more")
+            raise ValueError("expected only the entries of a manifest, found more")
         return manifest

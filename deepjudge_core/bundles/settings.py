@@ -18,7 +18,7 @@ class BundleSettings:
     """
 
     commitment: Path | None = setting(
-        "what 'deepjudge commit' wrote: refuse to judge by anything else",
+        "commitment from 'deepjudge commit'; refuse to judge by anything else",
         "--commitment",
         default=None,
         group="bundle",
@@ -29,7 +29,7 @@ class BundleSettings:
         reads=True,
     )
     tsa_response: Path | None = setting(
-        "what an authority answered to the request of 'deepjudge commit': the time-stamp of the commitment",
+        "a time-stamping authority's response to the request of 'deepjudge commit'",
         "--tsa-response",
         default=None,
         group="bundle",
@@ -41,7 +41,7 @@ class BundleSettings:
         formerly=("--tsa", "bundle.tsa"),
     )
     key: Path | None = setting(
-        "sign what is written with this Ed25519 private key in PEM",
+        "sign the bundle with this Ed25519 private key in PEM",
         "--key",
         default=None,
         group="bundle",
@@ -52,7 +52,7 @@ class BundleSettings:
         reads=True,
     )
     observations: bool = setting(
-        "leave test cases and answers out of the bundle, for the other side: they go to the folder DIR-withheld",
+        "leave test cases and answers out of the bundle that you hand over; they go to the folder DIR-withheld",
         "--without-observations",
         default=True,
         group="bundle",
@@ -71,8 +71,8 @@ class VerifySettings:
     """
 
     public_key: Path | None = setting(
-        "who has to have signed it: an Ed25519 public key; without it the signature is checked by the key that the "
-        "bundle names itself",
+        "Ed25519 public key that must have signed the bundle; without it, the signature is "
+        "checked against the key named in the bundle itself",
         "--public-key",
         default=None,
         group="bundle",
@@ -80,8 +80,8 @@ class VerifySettings:
         reads=True,
     )
     tsa_certificate: Path | None = setting(
-        "which authority has to have stamped the commitment: its root certificate, and others that its responses do "
-        "not hold; without it the time is not verified",
+        "root certificate of the authority that must have stamped the commitment, with any "
+        "others missing from its response; without it, the time is not verified",
         "--tsa-certificate",
         default=None,
         group="bundle",

@@ -57,8 +57,8 @@ def load_signer(path: Path) -> Signer:
         key = None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise UsageError(
-            f"{path}: expected an Ed25519 private key in PEM without a password, as 'openssl genpkey -algorithm "
-            "ed25519' writes one, found another file",
+            f"{path}: expected an Ed25519 private key in PEM without a password, as written by "
+            "'openssl genpkey -algorithm ed25519', found another file",
             code="wrong-value",
         )
     return Signer(key.public_key().public_bytes_raw().hex(), key.sign)
@@ -79,7 +79,7 @@ def load_public_key(path: Path) -> str:
         key = None
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise UsageError(
-            f"{path}: expected an Ed25519 public key in PEM, as 'openssl pkey -pubout' writes one, found another file",
+            f"{path}: expected an Ed25519 public key in PEM, as written by 'openssl pkey -pubout', found another file",
             code="wrong-value",
         )
     return str(key.public_bytes_raw().hex())
@@ -112,12 +112,12 @@ def open_envelope(data: bytes, source: object) -> Signed:
         raise ValueError("expected a DSSE envelope with one signature, found another file") from None
     # One text for one envelope: base64 and JSON have several.
     if _dump(payload, key, signed) != data:
-        raise ValueError("was changed after it was written (it is not written as deepjudge writes it)")
+        raise ValueError("was changed after it was written (deepjudge writes it in another form)")
     _, ed25519 = _library(source)
     try:
         ed25519.Ed25519PublicKey.from_public_bytes(raw).verify(signed, encode(payload))
     except Exception:  # of the library: a key that is none, or a signature that is not its
-        raise ValueError("the signature does not agree with what was signed and the key that it names") from None
+        raise ValueError("the signature does not match the signed content and the key named with it") from None
     return Signed(payload, key)
 
 

@@ -104,11 +104,11 @@ class Statement:
         stated = parse(_InToto, value)
         files = tuple(File(part.name, part.digest.sha256, part.annotations.size) for part in stated.subject)
         if len({file.name for file in files}) < len(files):
-            raise ValueError("a file stands in it twice")
+            raise ValueError("it lists a file twice")
         statement = cls(kind, files, {key: part for key, part in stated.predicate.items() if key != _SEAL})
         if statement.dump() != data:
             own = statement._seal() == stated.predicate.get(_SEAL)
-            why = "it is not written as deepjudge writes it" if own else "its SHA-256 does not agree"
+            why = "deepjudge writes it in another form" if own else "its SHA-256 does not match"
             raise ValueError(f"was changed after it was written ({why})")
         return statement
 

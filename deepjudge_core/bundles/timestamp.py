@@ -104,16 +104,17 @@ def read_response(
         answer = library.decode_timestamp_response(response)
         if answer.status != _GRANTED:
             why = f" ({'; '.join(answer.status_string)})" if answer.status_string else ""
-            raise FileFormatError(f"{source}: expected a time-stamp, found a request that was refused{why}")
+            raise FileFormatError(f"{source}: expected a time-stamp, found a refusal of the request{why}")
         imprint, time = answer.tst_info.message_imprint, answer.tst_info.gen_time
         if (imprint.hash_algorithm.dotted_string, imprint.message) != (_SHA256, digest):
-            raise FileFormatError(f"{source}: expected the time-stamp of {digest.hex()}, found that of something else")
+            raise FileFormatError(
+                f"{source}: expected the time-stamp of {digest.hex()}, found the time-stamp of something else"
+            )
     except FileFormatError:
         raise
     except Exception:  # the library's, of many kinds, which name places in ASN.1
         raise FileFormatError(
-            f"{source}: expected a time-stamp response, which an authority makes of the request, found a damaged or "
-            "other file",
+            f"{source}: expected an authority's time-stamp response to the request, found a damaged or other file",
             code="damaged-file",
         ) from None
     if certificates is not None:
@@ -121,8 +122,7 @@ def read_response(
             library.VerifierBuilder(roots=list(certificates)).build().verify(answer, digest)
         except Exception as error:
             raise FileFormatError(
-                f"{source}: expected the signature of an authority with the certificate that was given: "
-                f"{first_line(error)}"
+                f"{source}: expected a signature by the authority whose certificate was given: {first_line(error)}"
             ) from None
     return Stamp(time, verified=certificates is not None)
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-7
+
+_SENTENCES = ("reason", "statement", "notes", "limits")  # keys of a report whose texts are sentences
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+_MOST_REWORDED = 20
 """How far recomputed numbers may be from those in the report: metrics may add up float32, and another processor or BLAS
 does so in another order. Decisions, votes and texts are compared exactly."""
 
@@ -109,15 +114,17 @@ def verify_bundle(
     findings = [*_check_signature(folder, data, manifest, public_key, notes)]
     signed_by = None if findings or notes else manifest.signed_by
     if not findings and manifest.signed_by is None:
-        notes.append("not signed: whoever had it could have made all of it anew")
+        notes.append("not signed: anyone could have replaced the whole bundle")
     elif signed_by and public_key is None:
-        notes.append("the signature is of a key that the bundle names itself: whose that is --public-key tells")
+        notes.append(
+            "the signature was checked against the key named in the bundle itself; --public-key checks whose key it is"
+        )
     findings += _check_files(folder, manifest)
     if certificates is not None and STAMP not in manifest.files:
         findings.append(f"{STAMP}: expected the time-stamp of a commitment, found none")
     absent = [name for name in manifest.withheld if not (folder / name).exists()]
     if findings:
-        notes.append("nothing was recomputed, since something is wrong before that")
+        notes.append("nothing was recomputed, because the checks before it failed")
     else:
         findings += _check_contents(folder, manifest, absent, session or Session(), notes)
     stamp = None
@@ -140,7 +147,7 @@ def _check_signature(
     there = os.path.lexists(folder / SIGNATURE)
     if manifest.signed_by is None:
         if there:
-            yield f"{SIGNATURE}: is there, though the manifest says that nobody signed it"
+            yield f"{SIGNATURE}: exists, although the manifest says that the bundle is unsigned"
         if public_key is not None:
             yield f"{MANIFEST}: expected the signature of {public_key}, found none"
         return
@@ -156,10 +163,10 @@ def _check_signature(
         yield f"{SIGNATURE}: {error}"
     else:
         if signed.payload != data:
-            yield f"{SIGNATURE}: is that of another manifest"
+            yield f"{SIGNATURE}: signs another manifest"
         expected = manifest.signed_by if public_key is None else public_key
         if (signed.key, manifest.signed_by) != (expected, expected):
-            yield f"{SIGNATURE}: expected that of {expected}, found that of {signed.key}"
+            yield f"{SIGNATURE}: expected a signature by {expected}, found one by {signed.key}"
 
 
 def _check_files(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -178,7 +185,7 @@ def _check_files(folder: Path, manifest: Manifest) -> Iterator[str]:
             if actual.size != file.size:
                 yield f"{name}: was changed (expected {file.size} bytes, found {actual.size})"
             elif actual != file:
-                yield f"{name}: was changed (its SHA-256 does not agree)"
+                yield f"{name}: was changed (its SHA-256 does not match)"
     listed = {*manifest.files, MANIFEST, SIGNATURE}
     try:
         yield from (f"{name}: is not in the manifest" for name in _names(folder) if name not in listed)
@@ -207,9 +214,7 @@ def _check_contents(
         yield from _check_commitment(folder, manifest, queries, notes)
         if absent:
             yield from _check_models(queries, report)
-            notes.append(
-                f"verdicts were not recomputed: {len(absent)} files, with test cases and answers, were withheld"
-            )
+            notes.append(f"verdicts were not recomputed: {len(absent)} files with test cases and answers were withheld")
         else:
             yield from _recompute(folder, manifest, report, values, queries, session, notes)
     except DeepJudgeError as error:
@@ -222,7 +227,7 @@ def _read_report(folder: Path, manifest: Manifest) -> tuple[AuditReport, Json]:
     if len(report.suspects) != len(manifest.observations):
         raise FileFormatError(f"{REPORT}: expected {len(manifest.observations)} suspects, found {len(report.suspects)}")
     if any(s.reason is None for s, name in zip(report.suspects, manifest.observations, strict=True) if name is None):
-        raise FileFormatError(f"{REPORT}: expected of each suspect an observation, or a reason why there is none")
+        raise FileFormatError(f"{REPORT}: expected an observation for each suspect, or a reason why it is missing")
     terms = manifest.terms
     pairs = {
         "deepjudge": (report.deepjudge, terms.deepjudge),
@@ -257,14 +262,14 @@ def _check_page(folder: Path, manifest: Manifest, report: AuditReport, notes: li
 
 def _check_log(queries: Sequence[Query], manifest: Manifest, report: AuditReport) -> Iterator[str]:
     if any(query.suite != manifest.terms.suite for query in queries):
-        yield f"{QUERIES}: a model in it was asked another suite"
+        yield f"{QUERIES}: one of its models was asked another suite"
     logged = [(query.model, query.observation is None, query.failure) for query in _of(queries, "suspect")]
     expected = [
         (suspect.path, name is None, suspect.reason if name is None else None)
         for suspect, name in zip(report.suspects, manifest.observations, strict=True)
     ]
     if logged != expected:
-        yield f"{QUERIES}: expected a line for each suspect of the report, in their order, found others"
+        yield f"{QUERIES}: expected one line per suspect of the report, in the same order, found others"
     if len(_of(queries, "victim")) != 1:
         yield f"{QUERIES}: expected one line for the victim, found {len(_of(queries, 'victim'))}"
 
@@ -279,7 +284,7 @@ def _check_models(queries: Sequence[Query], report: AuditReport) -> Iterator[str
     for role, model in models:
         logged = {(query.digest, query.model if role == "suspect" else None) for query in _of(queries, role)}
         if (model.digest, model.path if role == "suspect" else None) not in logged:
-            yield f"{QUERIES}: there is no line of a {role} of the report, {json.dumps(model.path)}, with its digest"
+            yield f"{QUERIES}: a {role} of the report, {json.dumps(model.path)}, has no line with its digest"
 
 
 def _check_commitment(folder: Path, manifest: Manifest, queries: Sequence[Query], notes: list[str]) -> Iterator[str]:
@@ -293,10 +298,10 @@ def _check_commitment(folder: Path, manifest: Manifest, queries: Sequence[Query]
     yield from (f"{COMMITTED}: {line}" for line in commitment.terms.differences(manifest.terms))
     signer = commitment.key or "nobody"
     if commitment.key != manifest.signed_by:
-        signer += ", not by whom the bundle is"
-    notes.append(f"judged as committed to; the commitment is signed by {signer}")
+        signer += ", not by the signer of the bundle"
+    notes.append(f"judged as committed; the commitment is signed by {signer}")
     notes += (
-        f"{query.model} had answered before the audit, and maybe before the commitment: the log does not say when"
+        (f"{query.model} had answered before the audit, and possibly before the commitment; the log does not say when")
         for query in _of(queries, "suspect")
         if query.stored
     )
@@ -306,12 +311,12 @@ def _check_stamp(folder: Path, certificates: "Sequence[Certificate] | None", not
     stamp = read_response(_read(folder, STAMP), _read(folder, COMMITTED), STAMP, certificates)
     if not stamp.verified:
         notes.append(
-            "the time of the commitment is not verified, and anybody may have written it: --tsa-certificate checks it"
+            "the time of the commitment is not verified, so anyone could have set it; --tsa-certificate verifies it"
         )
     times = [time_of(query) for query in _of(read_log(folder / QUERIES), "suspect") if not query.stored]
     first = min(filter(None, times), default=None)
     if first and first < stamp.time:
-        notes.append("by the log's clock a suspect was asked before the time of the commitment")
+        notes.append("according to the log's clock, a suspect was asked before the time of the commitment")
     return stamp
 
 
@@ -327,24 +332,24 @@ def _recompute(
     terms = manifest.terms
     total = sum(file.size for file in manifest.files.values() if is_secret(file.name))
     if total > LARGEST_ARRAYS:
-        yield f"{MANIFEST}: expected at most {LARGEST_ARRAYS} bytes of answers on this machine, found {total}"
+        yield (f"{MANIFEST}: expected at most {LARGEST_ARRAYS} bytes of answers on this machine, found {total}")
         return
     suite = load_suite(folder / SUITE)
     judge = Judge.of(terms.judging.settings, session.registry)
     calibration = judge.load_calibration(folder / CALIBRATION, suite)
     here = Terms.of(suite.digest, calibration, judge)
     if (here.suite, here.calibration) != (terms.suite, terms.calibration):
-        yield f"{MANIFEST}: expected the digests of the suite and the calibration that are there, found others"
+        yield (f"{MANIFEST}: expected the digests of the suite and the calibration in the bundle, found others")
         return
     observations = [None if name is None else load_observation(folder / name) for name in manifest.observations]
     lines, answered = [*_of(queries, "victim"), *_of(queries, "suspect")], [suite.victim, *observations]
     for query, answers in zip(lines, answered, strict=False):  # as many as there have to be was looked at before
         if answers and not _is_of(query, answers, len(suite.cases.inputs)):
-            yield f"{QUERIES}: the line of {query.model} is not of the answers that are there"
+            yield f"{QUERIES}: the line of {query.model} does not match its answers in the bundle"
     controls = _of(queries, "control")
     for control in calibration.controls:
         if not any(_is_of(query, control, len(suite.cases.inputs)) for query in controls):
-            yield f"{QUERIES}: there is no line of the answers of the control {control.model.name}"
+            yield f"{QUERIES}: the control {control.model.name} has no line that matches its answers"
     stored = [answers for answers in observations if answers]
     outcome = judge_suspects(suite, calibration, stored, judge, session=replace(session, sandbox=None))
     again = report_to_json(_as_reported(outcome, observations, report)) | {"deepjudge": report.deepjudge}
@@ -352,17 +357,24 @@ def _recompute(
         # Another version may recompute. Whether it does is told by the terms, and what is said is compared with those.
         metric.pop("provider", None)
         metric.update({"provider": said} if (said := _providers(report).get(f"metric {name}")) else {})
-    different = [*_differences(again, values)]
+    reworded: dict[tuple[str, str], str] = {}
+    different = [*_differences(again, values, reworded)]
     yield from different
+    for (ours, theirs), at in [*reworded.items()][:_MOST_REWORDED]:
+        notes.append(f"{REPORT}: {at}: worded {json.dumps(theirs)}; this version says {json.dumps(ours)}")
+    if len(reworded) > _MOST_REWORDED:
+        notes.append(f"{REPORT}: {len(reworded) - _MOST_REWORDED} more sentences are worded in another way")
     versions = terms.differences(here)
     if versions and different:
-        notes.append("not the versions that made the bundle, which may be why it differs")
+        notes.append("the bundle was made with other versions, which may explain the differences")
     notes += (f"recomputed with another version: {line}" for line in versions)
-    if again != values and not different:
-        notes.append(f"recomputed numbers agree within {RELATIVE:g} of each, or {ABSOLUTE:g}, but not in all digits")
+    if again != values and not different and not reworded:
+        notes.append(
+            f"recomputed numbers agree to within {RELATIVE:g} of each, or {ABSOLUTE:g}, but not in every digit"
+        )
     for suspect, answers in zip(report.suspects, observations, strict=True):
         if answers is None:
-            notes.append(f"{suspect.path} did not answer, so that nothing can be recomputed: {suspect.reason}")
+            notes.append(f"{suspect.path} did not answer, so there is nothing to recompute: {suspect.reason}")
 
 
 def _as_reported(
@@ -385,20 +397,30 @@ def _is_of(query: Query, answers: Observation, cases: int) -> bool:
     return (query.observation, query.digest, query.cases) == (answers.digest, answers.model.digest, cases)
 
 
-def _differences(recomputed: Any, reported: Any, at: str = "") -> Iterator[str]:
-    # Where a report says other things than were recomputed.
+def _differences(recomputed: Any, reported: Any, reworded: dict[tuple[str, str], str], at: str = "") -> Iterator[str]:
+    # Where a report says other things than were recomputed. A sentence with the same numbers in other words goes to
+    # ``reworded``, since versions improve their wording: who verifies reads both.
     if isinstance(recomputed, dict) and isinstance(reported, dict):
         for name in {**recomputed, **reported}:
             here = f"{at}.{name}" if at else name
             if name in recomputed and name in reported:
-                yield from _differences(recomputed[name], reported[name], here)
+                yield from _differences(recomputed[name], reported[name], reworded, here)
             else:
-                yield f"{REPORT}: {here}: {'is missing' if name in recomputed else 'has no place in this report'}"
+                yield f"{REPORT}: {here}: {'is missing' if name in recomputed else 'does not belong in this report'}"
     elif isinstance(recomputed, list) and isinstance(reported, list) and len(recomputed) == len(reported):
         for place, pair in enumerate(zip(recomputed, reported, strict=True)):
-            yield from _differences(*pair, f"{at}[{place}]")
+            yield from _differences(*pair, reworded, f"{at}[{place}]")
+    elif _is_reworded(recomputed, reported, at):
+        reworded.setdefault((recomputed, reported), at)
     elif not _agree(recomputed, reported):
-        yield f"{REPORT}: {at}: says {json.dumps(reported)}, recomputed {json.dumps(recomputed)}"
+        yield (f"{REPORT}: {at}: says {json.dumps(reported)}, recomputed {json.dumps(recomputed)}")
+
+
+def _is_reworded(recomputed: Any, reported: Any, at: str) -> bool:
+    if not (isinstance(recomputed, str) and isinstance(reported, str) and recomputed != reported):
+        return False
+    numbers = [sorted(_NUMBER.findall(text)) for text in (recomputed, reported)]
+    return at.rpartition(".")[2].partition("[")[0] in _SENTENCES and numbers[0] == numbers[1]
 
 
 def _agree(recomputed: Any, reported: Any) -> bool:

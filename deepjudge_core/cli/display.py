@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -17,7 +18,7 @@ from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.options import options_of
 from deepjudge_core.components.registry import Component, Plugin
-from deepjudge_core.components.strata import limits
+from deepjudge_core.components.strata import limits, narrow
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import GROUPS, POINTS_TO, MetricResult
@@ -26,7 +27,7 @@ from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.progress import Advance
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
-from deepjudge_core.text import LONGEST_LINE, clean, number
+from deepjudge_core.text import LONGEST_LINE, clean, duration, number
 
 _STYLES = {
     Decision.COPY: "bold red",
@@ -36,6 +37,7 @@ _STYLES = {
 }
 _LISTED, _NAMED = 12, 4  # neurons, and models, that are named on one line
 _PIPE_WIDTH = 1000  # of tables that no terminal folds
+_EVERY = 30  # seconds between two lines about progress
 _GIVES_WIDTH = 72  # of what a plugin gives, which may be much
 
 
@@ -79,18 +81,40 @@ def console(*, stderr: bool = False) -> Console:
     return probe if probe.is_terminal else Console(stderr=stderr, width=_PIPE_WIDTH)
 
 
+class _Log:
+    # The progress of a task, where there is no terminal.
+
+    def __init__(self, description: str, total: int) -> None:
+        self._description, self._total, self._done = description, total, 0
+        self._begun = self._said = time.monotonic()
+
+    def __call__(self, units: int, note: str = "") -> None:
+        self._done += units
+        now = time.monotonic()
+        if now - self._said >= _EVERY and 0 < self._done < self._total:
+            left = duration((now - self._begun) * (self._total - self._done) / self._done)
+            share = self._done / self._total
+            say(console(stderr=True), f"deepjudge: {self._description}: {share:.0%} done, about {left} left")
+            self._said = now
+
+
 class Bars:
-    """Shows tasks as progress bars on a terminal, and nothing elsewhere."""
+    """Shows tasks as progress bars on a terminal; elsewhere a line every half minute for the outermost one."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._shown: Progress | None = None  # all bars together: what is printed meanwhile goes above them
+        self._logged = False
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
         """See :class:`deepjudge_core.progress.Watcher`."""
         if not self._console.is_terminal:
-            yield lambda units, note="": None
+            outermost, self._logged = not self._logged, True
+            try:
+                yield _Log(description, total) if outermost else lambda units, note="": None
+            finally:
+                self._logged = not outermost
             return
         bars = self._shown or self._begin()
         bar = bars.add_task(escape(clean(description)), total=total, note="")
@@ -186,6 +210,8 @@ def show_calibration(out: Console, calibration: Calibration) -> None:
     table = Table(Column("control", overflow="fold"), "framework", *names)
     say(out, f"controls    {len(calibration.controls)}")
     say(out, f"match       {calibration.match}")
+    for limit in narrow(calibration.strata):
+        say(out, f"limit       {limit}")
     remarks: list[tuple[str, str]] = []
     for control, values in zip(calibration.controls, calibration.measurements, strict=True):
         cells = (number(values[name].value) for name in names)

@@ -89,15 +89,19 @@ class Adapter:
         for suffixes in (self.suffixes, self.shared_suffixes):
             if not isinstance(suffixes, tuple) or not all(str(s).startswith(".") for s in suffixes):
                 raise PluginError(
-                    f"{self.name}: expected suffixes as a tuple like ('.onnx',), each with its dot, found {suffixes!r}"
+                    f"{self.name}: expected suffixes as a tuple such as ('.onnx',), each starting with a dot, "
+                    f"found {suffixes!r}"
                 )
         if self.shared_suffixes and self.examine is None:
-            raise PluginError(f"{self.name}: expected examine, to tell what files of {self.shared_suffixes} are")
+            raise PluginError(
+                f"{self.name}: expected the function examine, which says what files ending in "
+                f"{self.shared_suffixes} hold"
+            )
         if not isinstance(self.folders, tuple):
             raise PluginError(f"{self.name}: expected folders as a tuple of file names, found {self.folders!r}")
         if self.companions is not None and not callable(self.companions):
             raise PluginError(
-                f"{self.name}: expected companions as a function of a path, which gives the names of files, found "
+                f"{self.name}: expected companions as a function of a path that returns file names, found "
                 f"{self.companions!r}"
             )
 
@@ -164,7 +168,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if self.name == ALL_METRICS:
-            raise PluginError(f"a metric is called {self.name!r}, which stands for every one; expected another name")
+            raise PluginError(f"a metric is named {self.name!r}, which means every metric; choose another name")
         expect_one_of(self.name, "on", self.on, get_args(CaseSet))
         if not 0 < self.alpha <= 1:
             raise PluginError(f"{self.name}: expected 0 < alpha <= 1, found {self.alpha!r}")

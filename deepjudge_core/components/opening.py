@@ -95,7 +95,7 @@ def open_network(
     registry = registry or load_registry()
     source, label, adapter = resolve(source, registry.adapters)
     if adapter is None or adapter.network is None:
-        raise ModelError(f"{label}: expected a model that can be trained, found one of {adapter and adapter.name}")
+        raise ModelError(f"{label}: expected a trainable model, found a model of {adapter and adapter.name}")
     with progress.task(f"opening {label}", 1):
         network = _call(adapter, adapter.network, source, label, expected, options)
     # What one adapter converts, another one trains.
@@ -153,9 +153,9 @@ def _call(
     parameters = inspect.signature(function).parameters
     for option in options:
         if option in _FORMERLY:
-            raise ModelError(f"{label}: no option {option!r}: it is now {_FORMERLY[option]!r}")
+            raise ModelError(f"{label}: the option {option!r} is now called {_FORMERLY[option]!r}")
         if option not in parameters:
-            raise ModelError(f"{label}: models of its format have no option {option!r}")
+            raise ModelError(f"{label}: models of this format have no option {option!r}")
     if "expected" in parameters:
         options = {**options, "expected": expected}
     try:
@@ -165,7 +165,7 @@ def _call(
     except DeepJudgeError:
         raise
     except (Exception, SystemExit) as error:
-        raise ModelError(f"{label}: cannot be opened by the {adapter.name} adapter: {first_line(error)}") from error
+        raise ModelError(f"{label}: the {adapter.name} adapter cannot open it: {first_line(error)}") from error
 
 
 def _open_for(source: Any, function: Callable[..., Any], expected: InputSpec, options: Mapping[str, Any]) -> Any:

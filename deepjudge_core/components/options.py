@@ -101,7 +101,7 @@ def _in_words(annotation: Any) -> str:
         return " or ".join(_in_words(kind) if kind is not type(None) else "none" for kind in get_args(inner))
     entries = _of_mapping(inner)
     if entries is not None:
-        return f"by name a {_in_words(entries)}"
+        return f"a {_in_words(entries)} for each name"
     words = _TYPES.get(inner, "any value")
     return f"{words}{' of ' if said.startswith('at ') else ' ' if said else ''}{said}"
 
@@ -154,10 +154,10 @@ def resolve(owner: str, function: Callable[..., Any], options: Mapping[str, Any]
         elif entries is not None:
             resolved[name] = {**(resolved.get(name) or {}), key: _convert(label, value, entries)}
         else:
-            raise _wrong(f"{owner}.{name} is one value", f"{name}=VALUE", full)
+            raise _wrong(f"{owner}.{name} takes a single value", f"{name}=VALUE", full)
     missing = [name for name in parameters if name not in resolved]
     if missing:
-        raise UsageError(f"{owner}: expected a value for the option {missing[0]!r}, found none", code="missing-value")
+        raise UsageError(f"{owner}: the option {missing[0]!r} needs a value", code="missing-value")
     return resolved
 
 
@@ -165,7 +165,7 @@ def _parameters(owner: str, function: Callable[..., Any]) -> dict[str, inspect.P
     try:
         parameters = inspect.signature(function, eval_str=True).parameters.values()
     except Exception as error:  # of any kind: annotations that are texts are evaluated
-        raise PluginError(f"{owner}: its options cannot be read: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{owner}: cannot read its options: {type(error).__name__}: {error}") from error
     return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 

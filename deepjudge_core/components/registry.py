@@ -157,7 +157,7 @@ class Catalogue(Generic[T]):
         others = sorted(set(options) - {component.name for component in components})
         if others:
             raise UsageError(
-                f"options for {', '.join(others)}, expected them for the {self._label}s that are used: "
+                f"found options for {', '.join(others)}, which are not among the {self._label}s in use: "
                 f"{', '.join(component.name for component in components) or 'none'}",
                 code="conflict",
             )
@@ -272,7 +272,9 @@ class Adapters(Catalogue[Adapter]):
             raise self.refuse(label)
         names = dict.fromkeys(adapter.name for adapter in adapters)
         if len(names) > 1:
-            raise UsageError(f"{label}: claimed by the adapters {' and '.join(names)}: uninstall one", code="conflict")
+            raise UsageError(
+                f"{label}: the adapters {' and '.join(names)} both claim it; uninstall one of them", code="conflict"
+            )
         return self[adapters[0].name]
 
 
@@ -380,7 +382,7 @@ def _load(point: EntryPoint, distribution: str) -> Plugin:
     try:
         module = point.load()
     except (Exception, SystemExit) as error:
-        return Plugin(point.name, distribution, failure=f"cannot be imported: {_line(error)}", value=point.value)
+        return Plugin(point.name, distribution, failure=f"import failed: {_line(error)}", value=point.value)
     return replace(_collect(point.name, distribution, module), value=point.value)
 
 

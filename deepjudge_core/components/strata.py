@@ -15,15 +15,22 @@ from. One that is of several is of the one that brings it nearest to the victim.
 _NEEDED: tuple[tuple[Stratum, str], ...] = (
     (
         "same-data",
-        "no control is known to be trained on the victim's data (stratum same-data): a model found to be a copy could "
-        "share training data with the victim and be honest",
+        (
+            "no control is known to be trained on the victim's data (stratum same-data), so an "
+            "honest model that shares training data with the victim could be taken for a copy"
+        ),
     ),
     (
         "common-ancestor",
-        "no control is known to come from where the victim comes from (stratum common-ancestor): a model found to be a "
-        "copy could share an ancestor with the victim, such as a public model that both were fine-tuned from, and be "
-        "honest",
+        (
+            "no control is known to share an ancestor with the victim (stratum common-ancestor), so "
+            "an honest model that was fine-tuned from the same public model could be taken for a copy"
+        ),
     ),
+)
+_SAME_DATA_ONLY = (
+    "all controls are trained on the victim's data (stratum same-data): how far honest models with other training "
+    "data are from it was not measured"
 )
 
 
@@ -33,7 +40,13 @@ def limits(strata: Iterable[Stratum | None]) -> tuple[str, ...]:
     Of no controls there is nothing to say: without them nothing is concluded.
     """
     kinds = set(strata)
-    return tuple(line for stratum, line in _NEEDED if kinds and stratum not in kinds)
+    missing = tuple(line for stratum, line in _NEEDED if kinds and stratum not in kinds)
+    return (*missing, *narrow(kinds))
+
+
+def narrow(strata: Iterable[Stratum | None]) -> tuple[str, ...]:
+    """What controls of these strata alone leave open: a line, or none."""
+    return (_SAME_DATA_ONLY,) if set(strata) == {"same-data"} else ()
 
 
 LEAST_OF_A_GROUP = 3

@@ -25,7 +25,7 @@ Lines = tuple[str, ...]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _LONGEST = 60  # characters of a value in a message
-_WHOLE = "the whole"
+_WHOLE = "the document"
 # What msgspec raises, also of a lone surrogate, and of an integer that no float is as great as.
 _REFUSED = (msgspec.ValidationError, ValueError, OverflowError)
 _T = TypeVar("_T")
@@ -72,7 +72,7 @@ def _mistake(kind: Any, value: Any, where: str, why: str) -> str:
             return f"{where or _WHOLE}: expected {name!r}, found none"
     for step, inner, part in _parts(kind, value):
         if inner is None:
-            return f"{where or _WHOLE}: expected no {step!r}: another version of deepjudge may have written it"
+            return f"{where or _WHOLE}: expected no {step!r}; another version of deepjudge may have written it"
         try:
             msgspec.convert(part, inner)
         except _REFUSED as error:
@@ -131,7 +131,7 @@ def _described(kind: inspect.Type) -> str:
             stated = " and ".join(f"{word} {bound}" for word, bound in bounds.items() if bound is not None)
             return f"{'an integer' if isinstance(kind, inspect.IntType) else 'a number'} {stated}".rstrip()
         case inspect.StrType(pattern=pattern):
-            return f"a text as {pattern}" if pattern else "a string"
+            return f"a string that matches {pattern}" if pattern else "a string"
         case inspect.TupleType(item_types=kinds):
             return f"an array of {len(kinds)} items"
         case inspect.VarTupleType(min_length=least):

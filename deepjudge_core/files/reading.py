@@ -94,7 +94,7 @@ def read_json(path: Path, what: str) -> Any:
             raise FileFormatError(f"{path}: cannot be read: {error.strerror}", code="cannot-read") from None
         except ValueError as error:
             raise FileFormatError(
-                f"{path}: expected {what}, found no JSON or one that is refused: {error}", code="damaged-file"
+                f"{path}: expected {what}, found no JSON that deepjudge accepts: {error}", code="damaged-file"
             ) from None
 
 
@@ -121,9 +121,9 @@ def parse_json(text: bytes | str, deepest: int = _DEEPEST) -> Any:
     try:
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
     except RecursionError:
-        raise ValueError("arrays within arrays without end") from None
+        raise ValueError("arrays nested without end") from None
     if not is_shallow(value, deepest):
-        raise ValueError(f"more than {deepest} arrays and objects within one another")
+        raise ValueError(f"arrays and objects nested more than {deepest} deep")
     return value
 
 
@@ -147,14 +147,14 @@ def _parts(value: Any) -> Iterator[Any]:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        raise ValueError("a key twice in one object")
+        raise ValueError("the same key twice in one object")
     return entries
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:_LONGEST_NUMBER]} is no finite number")
+        raise ValueError(f"{text[:_LONGEST_NUMBER]} is not a finite number")
     return value
 
 

@@ -67,7 +67,7 @@ def write(path: Path, content: Content) -> None:
             parse_json(part)
     except ValueError as error:
         raise FileFormatError(
-            f"{path}: is not written, since it could not be read: {error}", code="cannot-write"
+            f"{path}: not written, because it could not be read back: {error}", code="cannot-write"
         ) from None
     write_bytes(path, data)
 
@@ -173,15 +173,15 @@ def read(path: Path, kinds: Collection[str]) -> Content:
         if isinstance(error, OSError) and error.strerror:
             raise FileFormatError(f"{path}: cannot be read: {error.strerror}", code="cannot-read") from None
         raise FileFormatError(
-            f"{path}: expected {expected}, found a damaged or other file", code="damaged-file"
+            f"{path}: expected {expected}, found a damaged file or one of another kind", code="damaged-file"
         ) from error
     except MemoryError:
         raise FileFormatError(
-            f"{path}: expected {expected}, found one that the memory does not hold", code="too-large"
+            f"{path}: expected {expected}, found one that does not fit in memory", code="too-large"
         ) from None
     if actual != digest:
         raise FileFormatError(
-            f"{path}: was changed after it was written (its SHA-256 does not agree)", code="damaged-file"
+            f"{path}: was changed after it was written (its SHA-256 does not match)", code="damaged-file"
         )
     if kind not in kinds:
         raise FileFormatError(f"{path}: expected {expected}, found a deepjudge {kind}")
@@ -199,11 +199,11 @@ def _text(path: Path, expected: str) -> str | None:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(_LENGTH), "little")
         if not length <= min(size - _LENGTH, LARGEST_JSON):
-            raise ValueError("a header longer than the file, or than any that is written")
+            raise ValueError("a header longer than the file, or longer than any that deepjudge writes")
         header = parse_json(file.read(length))
     text = header.get("__metadata__", {}).get(_KEY)
     if not isinstance(text, str | None):
-        raise TypeError("a header that is no text")
+        raise TypeError("a header that is not text")
     return text
 
 
@@ -220,7 +220,7 @@ def _header(path: Path, text: str) -> tuple[str, Json, str]:
     except ValueError as error:
         raise FileFormatError(f"{path}: its header is damaged: {error}", code="damaged-file") from None
     if version != "1":
-        raise FileFormatError(f"{path}: expected schema version 1, found {version}: another release wrote it")
+        raise FileFormatError(f"{path}: expected schema version 1, found {version}; another release wrote it")
     return kind, whole.manifest, whole.sha256
 
 

@@ -126,17 +126,19 @@ def accuracy_gap(suspect: Accuracy | None, controls: Iterable[Accuracy | None]) 
         return None
     shares = [control.share for control in known]
     worst, best = known[int(np.argmin(shares))], known[int(np.argmax(shares))]
-    how = f"it classifies {suspect.share:.1%} of the seeds {'as the victim' if suspect.agreement else 'correctly'}, and"
+    how = f"it classifies {suspect.share:.1%} of the seeds {'as the victim' if suspect.agreement else 'correctly'};"
     if suspect.is_below(worst):
         return AccuracyGap(
-            f"{how} every control at least {worst.share:.1%}: the controls show nothing of a model that errs so much "
-            "more. Controls of its accuracy would; if it takes other inputs or classes than the victim, say so with "
-            "--suspect-input or --classes",
+            f"{how} every control reaches at least {worst.share:.1%}, so the controls do not show how "
+            "near to the victim an honest model with so many errors would be. Add controls of "
+            "similar accuracy; if the suspect takes other inputs or classes than the victim, say so "
+            "with --suspect-input or --classes",
             suspect.share < worst.share - FAR,
         )
     if not suspect.agreement and best.is_below(suspect) and suspect.share > best.share + FAR:
         return AccuracyGap(
-            f"{how} no control more than {best.share:.1%}: they show nothing of a model as good as this. Controls near "
-            "the victim's accuracy would tell"
+            f"{how} no control exceeds {best.share:.1%}, so the controls do not show how near to the "
+            "victim an honest model this accurate would be. Add controls with an accuracy near the "
+            "victim's"
         )
     return None

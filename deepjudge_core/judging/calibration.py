@@ -137,15 +137,15 @@ def calibrate_by(
         check_suite(suite, control)
         if _is_same(control, suite.victim):
             raise CalibrationError(
-                f"{control.model.name}: expected a model independent of the victim, found one that answers exactly as "
-                "it"
+                f"{control.model.name}: expected a model independent of the victim, found one that gives "
+                "exactly the victim's answers"
             )
         accuracy = accuracy_on_seeds(suite, control)
         if accuracy and is_far(accuracy, suite) and not far:
             whose = f" accuracy of {suite.accuracy:.1%}" if suite.label_origin == "inputs" else ""
             notes.append(
-                f"{control.model.name}: is left out: it classifies {accuracy.share:.1%} of the seeds correctly, which "
-                f"is far below the victim's{whose}; --far counts it"
+                f"{control.model.name}: left out: it classifies {accuracy.share:.1%} of the seeds "
+                f"correctly, which is far below the victim's{whose}; --far counts it"
             )
             continue
         place = next((place for place, model in enumerate(models) if _is_same(control, model)), None)
@@ -153,7 +153,7 @@ def calibrate_by(
             models.append(control)
             model_strata.append(stratum)
             if control.unsteady:
-                notes.append(f"{control.model.name}: {control.unsteady}; thresholds that rest on it are doubtful")
+                notes.append(f"{control.model.name}: {control.unsteady}; thresholds that depend on it are doubtful")
         else:
             notes.append(f"{control.model.name}: is the same model as {models[place].model.name}, counted once")
             model_strata[place] = _one_stratum(control, model_strata[place], stratum)
@@ -161,7 +161,7 @@ def calibrate_by(
     measurements = tuple(measure_by(metrics, suite, model, match) for model in models)
     calibration = Calibration(suite.digest, tuple(models), measurements, match=match, strata=tuple(model_strata))
     groups = {metric.name: two_groups(calibration.values(metric.name)) for metric in metrics}
-    notes += (f"by {name} {clause}: are they of two kinds?" for name, clause in groups.items() if clause)
+    notes += (f"{name}: {clause}. Are these two kinds of models?" for name, clause in groups.items() if clause)
     return replace(calibration, notes=tuple(notes))
 
 
@@ -174,8 +174,8 @@ def check_not_a_control(calibration: Calibration, suspect: Observation) -> None:
     for control in calibration.controls:
         if _is_same(suspect, control):
             raise CalibrationError(
-                f"{suspect.model.name}: expected a suspect, found the control {control.model.name}; a model cannot be "
-                "both"
+                f"{suspect.model.name}: expected a suspect, found the control {control.model.name}; a "
+                "model cannot be both"
             )
 
 
@@ -200,7 +200,9 @@ class _CalibrationHeader(Part, frozen=True):
 
     def __post_init__(self) -> None:
         if len(self.strata) not in (0, len(self.controls)):
-            raise ValueError(f"strata: expected {len(self.controls)}, as many as controls, found {len(self.strata)}")
+            raise ValueError(
+                f"strata: expected one for each of the {len(self.controls)} controls, found {len(self.strata)}"
+            )
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
@@ -240,7 +242,7 @@ def load_controls(path: Path) -> Controls:
             for place, control in enumerate(header.controls)
         )
     except (KeyError, ValueError) as error:
-        raise FileFormatError(f"{path}: not a complete calibration: {error}", code="damaged-file") from None
+        raise FileFormatError(f"{path}: the calibration is incomplete: {error}", code="damaged-file") from None
     return Controls(header.suite, observations, header.notes, header.match, header.strata)
 
 
@@ -261,7 +263,8 @@ def read_calibration(metrics: Sequence[Metric], path: Path, suite: Suite) -> Cal
     controls = load_controls(path)
     if controls.suite != suite.digest:
         raise FileFormatError(
-            f"{path}: calibrates the suite {controls.suite[:12]}, expected this suite {suite.digest[:12]}"
+            f"{path}: expected a calibration of the suite {suite.digest[:12]}, found one of the suite "
+            f"{controls.suite[:12]}"
         )
     # Who was left out is not in the file.
     calibration = calibrate_by(
@@ -272,7 +275,7 @@ def read_calibration(metrics: Sequence[Metric], path: Path, suite: Suite) -> Cal
 
 def _one_stratum(control: Observation, one: Stratum | None, other: Stratum | None) -> Stratum | None:
     if one and other and one != other:
-        raise CalibrationError(f"{control.model.name}: expected one stratum of a control, found {one} and {other}")
+        raise CalibrationError(f"{control.model.name}: expected one stratum, found {one} and {other}")
     return one or other
 
 

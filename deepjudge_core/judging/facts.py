@@ -26,7 +26,7 @@ def same_files(victim: ModelInfo, suspect: ModelInfo) -> str | None:
     if not victim.files or not suspect.files:
         return None
     if victim.digest == suspect.digest or root(victim.files) == root(suspect.files):
-        return "its files are the victim's, byte for byte, which is a fact and no statistics"
+        return "its files are identical to the victim's, byte for byte; this is a fact, not a statistical finding"
     return None
 
 
@@ -52,12 +52,12 @@ def same_model(suite: Suite, suspect: Observation, calibration: Calibration) -> 
         return None
     no_files = not (victim.model.files or suspect.model.files)
     if no_files and victim.model.digest == suspect.model.digest and bool((_labels(ours) == _labels(theirs)).all()):
-        return "the digest of its weights is the victim's, which is a fact and no statistics"
+        return "the digest of its weights is the victim's; this is a fact, not a statistical finding"
     if suspect.unsteady or not (_answers_agree(victim, suspect) and _layers_agree(victim, suspect, calibration)):
         return None
     return (
-        f"its answers and layers agree with the victim's on all {len(ours)} cases to {ROUNDING:g}, which is rounding: "
-        "a fact and no statistics"
+        f"its answers and layers agree with the victim's on all {len(ours)} cases to within "
+        f"{ROUNDING:g}, a rounding error; this is a fact, not a statistical finding"
     )
 
 

@@ -88,7 +88,8 @@ def check_fdr(fdr: float, rule: Rule, options: Mapping[str, Any], chosen: Collec
     expect_p_values(rule, options, "for a false discovery rate over all suspects")
     if "level" in chosen:
         raise UsageError(
-            f"{rule.name}: expected a level or a false discovery rate, found both: the rate makes the levels",
+            f"{rule.name}: expected either a level or a false discovery rate, found both; the rate "
+            "determines the levels",
             code="conflict",
         )
 
@@ -131,7 +132,7 @@ def judge_fleet(
             p_values[place] = replace(p, value=1.0)
     for verdict, tested in zip(verdicts, fleet.suspects, strict=True):
         if verdict and verdict.decision is Decision.COPY and not (tested and tested.rejected):
-            raise PluginError("expected the rule to call copies by their p-values and its level alone, found another")
+            raise PluginError("expected a rule that calls copies by their p-values and its level alone, found another")
     return tuple(verdicts), fleet
 
 
@@ -186,8 +187,8 @@ def _levels(p_values: Array, fdr: float) -> Array:
 def _with_level(verdict: Verdict, level: float, tested: int, fdr: float) -> Verdict:
     # A statement says at what level the rule accuses; here is said where that comes from.
     origin = (
-        f"the level of {100 * level:.3g} % is what the {tested} suspects tested leave to this one, for a false "
-        f"discovery rate of {100 * fdr:.3g} %"
+        f"the level of {100 * level:.3g} % is this suspect's share, among {tested} suspects "
+        f"tested, of a false discovery rate of {100 * fdr:.3g} %"
     )
     settings = {
         name: replace(setting, statement=setting.statement and f"{setting.statement}; {origin}")

@@ -53,10 +53,10 @@ def fitting_metrics(metrics: Metrics, names: Iterable[str] | None, offer: Offer)
     if not named or any(map(offer.fits, named)):
         return named, None
     others = [metric for metric in metrics.own() if offer.fits(metric)]
-    has = f"the suite has cases of {' and '.join(sorted(offer.makes)) or 'seeds'} alone"
+    has = f"the suite only has cases of {' and '.join(sorted(offer.makes)) or 'seeds'}"
     said = ", ".join(metric.name for metric in others)
     if names is not None or not others:
-        fit = f"{said} can (--metric {said.replace(' ', '')})" if others else "no metric that is installed can"
+        fit = f"{said} can (--metric {said.replace(' ', '')})" if others else "no installed metric can"
         lacking = ", ".join(metric.name for metric in named)
-        raise UsageError(f"{has}, on which {lacking} cannot be measured: {fit}", code="conflict")
-    return others, f"{has}: {said} is measured, and none of {', '.join(metric.name for metric in named)}"
+        raise UsageError(f"{has}, on which {lacking} cannot be measured; {fit}", code="conflict")
+    return others, f"{has}; {said} is measured instead of {', '.join(metric.name for metric in named)}"

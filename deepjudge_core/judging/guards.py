@@ -20,31 +20,33 @@ BARELY = 0.9
 an honest model may happen to lie there."""
 
 _UNKNOWN_ARCHITECTURE = (
-    "no control is known to have its architecture, and it is not much nearer to the victim than the nearest control "
-    f"(expected at most {BY_FAR:g} times its distance): honest models of another architecture may be as near. Controls "
-    "of its architecture would tell (--stratum other-architecture=...)"
+    "no control is known to have its architecture, and it is not much nearer to the victim "
+    f"than the nearest control (expected at most {BY_FAR:g} times its distance): an honest "
+    "model of another architecture may be as near. Add controls of its architecture "
+    "(--stratum other-architecture=...)"
 )
 
 _SURENESS_ALONE = (
-    "it resembles the victim in its confidence alone: it repeats the victim's errors no more often than one of the "
-    "controls does, and no metric finds it much nearer. A model that is given inputs it does not expect is less "
-    "confident, too"
+    "it resembles the victim only in its confidence: it repeats the victim's errors no more "
+    "often than one of the controls does, and no metric finds it much nearer. A model that "
+    "gets inputs it does not expect is less confident, too"
 )
 
 _BARELY_NEARER = (
-    "it is barely nearer to the victim than the nearest control, by all metrics that say so (expected at most "
-    f"{BARELY:g} times its distance): an honest model may be as near"
+    "it is barely nearer to the victim than the nearest control by every metric that votes "
+    f"copy (expected at most {BARELY:g} times its distance): an honest model may be as near"
 )
 
 _LAYERS_DISAGREE = (
-    "most metrics of its layers do not find it much nearer to the victim than the nearest control (expected at most "
-    f"{BY_FAR:g} times its distance). Copied layers are nearer by most of them; an honest model may be by one"
+    "most metrics of its layers do not find it much nearer to the victim than the nearest "
+    f"control (expected at most {BY_FAR:g} times its distance). Copied layers are nearer by "
+    "most of these metrics; an honest model may be nearer by one"
 )
 
 _NEARER_BY_FAR = (
-    f"it is much nearer to the victim than the nearest control (at most {BY_FAR:g} times its distance) by {{}}, though "
-    "the rule does not call it a copy: the controls are too few, or differ too much among themselves, to tell. More "
-    "controls would"
+    f"it is much nearer to the victim than the nearest control (at most {BY_FAR:g} times its "
+    f"distance) by {{}}, but the rule does not call it a copy: the controls are too few, or "
+    "differ too much among themselves, to decide. Add controls"
 )
 
 

@@ -100,11 +100,9 @@ class Judge:
             others = others or settings.require_layers
             check_sequential(self.rule, self.options, settings.budget, others=others)
         elif settings.budget is not None:
-            raise UsageError(
-                "expected a budget only beside sequential judging, which asks cases one by one", code="conflict"
-            )
+            raise UsageError("a budget needs sequential judging, which asks the cases one by one", code="conflict")
         if settings.require_layers and not any(metric.group == "white-box" for metric in self.metrics):
-            raise UsageError("expected a white-box metric where layers are required, found none", code="conflict")
+            raise UsageError("expected a white-box metric, because layers are required; found none", code="conflict")
         if settings.fdr is not None:
             check_fdr(settings.fdr, self.rule, self.options, settings.rule_options or {})
 
@@ -170,8 +168,8 @@ class Judge:
         for name, measurement in measurements.items():
             if measurement.match != calibration.match:
                 raise CalibrationError(
-                    f"{name}: expected neurons matched as the controls', {calibration.match!r}, found "
-                    f"{measurement.match!r}"
+                    f"{name}: expected neurons matched in the same way as the controls', "
+                    f"{calibration.match!r}, found {measurement.match!r}"
                 )
         options = self.options if level is None else {**self.options, "level": level}
         joint = self.settings.groups == "joint"
@@ -187,10 +185,10 @@ class Judge:
         if demanded and not joint and settings["white-box"].decision is None:
             settings["white-box"] = replace(settings["white-box"], decision=Decision.INCONCLUSIVE)
         decision, reason = _overall(list(settings.values()))
-        alone = Setting(None, reason="one vote is taken over all metrics")
+        alone = Setting(None, reason="the metrics were judged by one joint vote")
         unlike = next((m.reason for m in measurements.values() if m.incomparable), None)
         if unlike and decision is Decision.INDEPENDENT:
-            reason = f"behaviour is independent; layers could not be compared: {unlike}"
+            reason = f"the behaviour is independent; the layers could not be compared: {unlike}"
         settings = dict.fromkeys(GROUPS, alone) | settings
         return Verdict(
             decision,
@@ -244,8 +242,8 @@ class Judge:
             with contextlib.suppress(PluginError):  # which is said of the suspects
                 if self.judge(measurements, others).decision is Decision.COPY:
                     lines.append(
-                        f"the control {control.model.name} would be judged a copy by the other controls: is it "
-                        "independent of the victim? One that is not hides copies"
+                        f"the other controls would judge the control {control.model.name} a copy. Is it "
+                        "independent of the victim? A control that is not hides copies"
                     )
         return tuple(lines)
 

@@ -126,14 +126,14 @@ def _measure(
         return Measurement(metric, None, f"needs the model's {names}", allowed=False, incomparable=unseen)
     if metric.on not in {"clean", *(record.makes for record in suite.generators)}:
         how = "; make it with '--generator mistakes'" if metric.on == "mistakes" else ""
-        reason = f"the suite was made without cases for the set {metric.on!r}{how}"
+        reason = f"the suite has no cases in the set {metric.on!r}{how}"
         return Measurement(metric, None, reason, allowed=False)
     if Access.LAYERS in metric.needs and not observation.activations:
-        reason, compares = observation.unmatched or "no layers were observed", bool(suite.layers)
+        reason, compares = observation.unmatched or "the layers were not observed", bool(suite.layers)
         unlike = compares and observation.unmatched is not None
         return Measurement(metric, None, reason, allowed=compares, incomparable=unlike)
     if metric.needs & Access.BLACK_BOX and observation.probabilities is None:
-        return Measurement(metric, None, observation.unmapped or "no probabilities were observed")
+        return Measurement(metric, None, observation.unmapped or "the probabilities were not observed")
     if not suite.rows(metric.on).any():
         return Measurement(metric, None, f"the suite has no cases in the set {metric.on!r}")
     try:

@@ -49,8 +49,8 @@ def explained(verdict: Verdict, nearer: str | None) -> Verdict:
     if nearer is None:
         return verdict
     reason = (
-        f"it is much nearer to the control {nearer} than to the victim, and than other honest models are: that it is a "
-        "copy of that model is the nearer explanation"
+        f"it is much nearer to the control {nearer} than to the victim, and much nearer than "
+        "other honest models are, so it is more likely a copy of that control"
     )
     return replace(verdict, decision=Decision.INCONCLUSIVE, points_to=None, reason=reason)
 

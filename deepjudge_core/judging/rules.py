@@ -115,7 +115,7 @@ def _plain(judgement: object, evidence: Collection[str]) -> Judgement:
         raise PluginError(f"expected least_p_value <= p_value, found {least} and {p_value}")
     statement = judgement.statement
     if statement is not None and (not statement.strip() or clean(statement, LONGEST_LINE) != statement):
-        raise PluginError(f"expected a statement of one clean line, found {statement!r}")
+        raise PluginError(f"expected a statement on one clean line, found {statement!r}")
     return Judgement(decision, p_copy, votes, judgement.reason, p_value, least, statement)
 
 

@@ -35,8 +35,8 @@ ORDER = "sha256 of suite digest, colon, row"
 _ALIKE = "erring alike"
 _SEEDS = 30  # that a suspect of another behaviour is asked, to see whether it knows the task
 _LABELS_ALONE = (
-    "each case is asked once, for its label alone: layers are not compared, nothing of how the model is to be asked is "
-    "inferred, and whether it keeps to its answers is not looked at"
+    "cases are asked one by one, each once and for its label alone: layers are not compared, "
+    "preprocessing and classes are not inferred, and repeated answers are not checked"
 )
 
 
@@ -78,11 +78,12 @@ def check_sequential(rule: Rule, options: Mapping[str, Any], budget: int | None,
     """
     if others:
         raise UsageError(
-            "expected no metrics, groups or false discovery rate where cases are asked one by one", code="conflict"
+            "expected no metrics, groups or false discovery rate, because the cases are asked one by one",
+            code="conflict",
         )
     if budget is not None and budget < 1:
         raise UsageError(f"expected a budget of at least 1 case, found {budget}", code="wrong-value")
-    expect_p_values(rule, options, "whose level bounds how often an honest model errs as the victim")
+    expect_p_values(rule, options, "whose level bounds how often an honest model makes the victim's errors")
 
 
 def order_of(suite: Suite) -> tuple[int, ...]:
@@ -186,7 +187,10 @@ class _Asked:
         try:
             right = sum(self.is_right(row) for row in sample)
         except _SpentError:
-            return f"the budget of {self._budget} cases is spent before it is seen whether it errs as the controls do"
+            return (
+                f"the budget of {self._budget} cases was spent before it was clear whether it makes "
+                "errors like the controls"
+            )
         gap = accuracy_gap(Accuracy(right, len(sample), self._suite.label_origin != "inputs"), controls)
         return gap.reason if gap and (accused or gap.far) else None
 
@@ -208,7 +212,9 @@ def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[
     rows = suite.rows("adversarial")
     places = tuple(place for place, control in enumerate(calibration.controls) if control.probabilities is not None)
     if len(places) < LEAST_CONTROLS:
-        return f"{len(places)} controls give labels of the victim's classes, expected at least {LEAST_CONTROLS}"
+        return (
+            f"expected at least {LEAST_CONTROLS} controls that give labels of the victim's classes, found {len(places)}"
+        )
     alike = (errs_alike(suite, calibration.controls[place]) for place in places)
     shares = np.array([1 - np.mean(one) for one in alike if one is not None])
     strata = tuple(calibration.strata[place] for place in places) if calibration.strata else ()
@@ -222,7 +228,7 @@ def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[
     if nearest.decision is Decision.INCONCLUSIVE:
         return str(nearest.reason)
     if nearest.decision is not Decision.COPY:
-        return "by these controls an honest model may err as the victim on all cases"
+        return "judging by these controls, an honest model may make the victim's error on every case"
     # As the value grows, a rule never turns back to copy.
     near = bisect_left(range(1, size + 1), True, key=lambda count: judge_at(count).decision is not Decision.COPY)
     fewest = min(map(len, controls.by_stratum().values()))
@@ -230,15 +236,15 @@ def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[
     if not is_shown(None, [widths(calibration.controls[place].model) for place in places], strata):
         near = min(near, int(BY_FAR * size * shares.min()))
     basis = (
-        f"by the rule {rule.name}, from {len(places)} controls, which without what it assumes could show no more than "
-        f"1 in {fewest + 1}"
+        f"by the rule {rule.name} from {len(places)} controls; without its assumptions, they "
+        f"cannot show anything rarer than 1 in {fewest + 1}"
     )
     return _Bound(near, basis)
 
 
 def _labels(observation: Observation) -> Array:
     if observation.probabilities is None:
-        raise FileFormatError(f"{observation.model.name}: expected answers of the victim's classes, found others")
+        raise FileFormatError(f"{observation.model.name}: expected answers with the victim's classes, found others")
     labels: Array = observation.probabilities.argmax(axis=1)
     return labels
 
@@ -252,8 +258,8 @@ def _setting(result: SequentialResult, capital: Capital, level: float, basis: st
         known = (None, None) if result.e_copy >= enough else (p_value, least)
         return Setting(Decision.INCONCLUSIVE, None, doubt, *known)
     counted = (
-        f"it errs as the victim on {capital.ones} of the {capital.drawn} adversarial cases asked, of {result.cases}, "
-        f"with {queries} queries"
+        f"it makes the victim's error on {capital.ones} of the {capital.drawn} adversarial cases "
+        f"asked, out of {result.cases}, in {queries} queries"
     )
     if result.e_copy >= enough:
         decision, reason, against = Decision.COPY, None, _number(result.e_copy)
@@ -261,16 +267,18 @@ def _setting(result: SequentialResult, capital: Capital, level: float, basis: st
         decision, reason, against = Decision.INDEPENDENT, None, _number(result.e_independent)
     else:
         reason = (
-            f"{counted}, which does not decide (e-values {_number(result.e_copy)} and {_number(result.e_independent)}, "
-            f"expected {enough:g}): the budget of {result.budget} cases is spent"
+            f"{counted}, which does not decide (e-values {_number(result.e_copy)} and "
+            f"{_number(result.e_independent)}, expected {enough:g}); the budget of {result.budget} "
+            "cases is spent"
         )
         return Setting(Decision.INCONCLUSIVE, None, reason, p_value, least)
     than = "more" if decision is Decision.COPY else "no more"
     statement = (
-        f"The suspect errs as the victim on {than} than {result.most} of {result.cases} cases: {counted}, which "
-        f"makes the e-value against the contrary {against}; an honest model does on more than {result.most} with a "
-        f"probability of at most {level / 2:.3g}, {basis}; where that holds, an honest model is called a copy with a "
-        f"probability of at most {level:.3g}, whenever the asking stops"
+        f"The suspect makes the victim's error on {than} than {result.most} of {result.cases} "
+        f"cases: {counted}, so the e-value against the opposite is {against}; an honest model "
+        f"makes it on more than {result.most} with a probability of at most {level / 2:.3g} "
+        f"({basis}); if that holds, an honest model is called a copy with a probability of at "
+        f"most {level:.3g}, at whatever point the queries stop"
     )
     return Setting(decision, None, None, p_value, least, statement)
 

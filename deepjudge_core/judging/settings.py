@@ -33,18 +33,18 @@ class JudgeSettings:
     """
 
     metrics: Annotated[Sequence[str], MinLen(1)] | None = setting(
-        "which metrics; all for every installed one",
+        "metrics to use; all for every installed metric",
         "--metric",
         default=None,
         group="judging",
         metavar="NAME,...",
         key="metrics",
         sample=["robd", "jsd", "nod", "nad", "lod", "lad"],
-        usual="those that need not be named",
+        usual="the standard metrics",
         components="metrics",
     )
     rule: str = setting(
-        "what turns distances into a verdict",
+        "rule that turns distances into a verdict",
         "--rule",
         default="voting",
         group="judging",
@@ -54,7 +54,7 @@ class JudgeSettings:
         components="rules",
     )
     rule_options: Mapping[str, Any] | None = setting(
-        "an option of the rule, such as alpha.jsd=0.8 or bound=mean",
+        "option of the rule, such as alpha.jsd=0.8 or bound=mean",
         "--rule-option",
         default=None,
         group="judging",
@@ -64,7 +64,7 @@ class JudgeSettings:
         components="rules",
     )
     groups: GroupMode = setting(
-        "judge black-box and white-box metrics apart, or by one vote",
+        "judge black-box and white-box metrics separately, or by one joint vote",
         "--groups",
         default="separate",
         group="judging",
@@ -72,7 +72,7 @@ class JudgeSettings:
         tables=("rule",),
     )
     require_layers: bool = setting(
-        "a suspect whose layers cannot be compared is inconclusive, though its behaviour is independent",
+        "call a suspect inconclusive if its layers cannot be compared, even if its behaviour is independent",
         "--require-layers",
         default=False,
         group="judging",
@@ -80,7 +80,7 @@ class JudgeSettings:
         tables=("rule",),
     )
     fdr: Annotated[float, Gt(0), Lt(1)] | None = setting(
-        "false discovery rate over all suspects, in place of the level of a rule that gives p-values",
+        "false discovery rate over all suspects, instead of a level; needs a rule that gives p-values",
         "--fdr",
         default=None,
         group="judging",
@@ -91,20 +91,21 @@ class JudgeSettings:
         commands=("judge", "audit", "commit"),
     )
     sequential: bool = setting(
-        "ask the adversarial cases one by one, for labels alone, and stop as soon as these say enough; the rule "
-        f"({SEQUENTIAL_RULE} unless another is given) bounds how often honest models err as yours",
+        "ask the adversarial cases one by one, for their labels alone, and stop as soon as the "
+        f"answers decide; the rule ({SEQUENTIAL_RULE} unless you choose another) bounds how often "
+        "an honest model makes your model's errors",
         "--sequential",
         default=False,
         group="judging",
         commands=("judge", "commit"),
     )
     budget: Annotated[int, Ge(1)] | None = setting(
-        "how many cases --sequential may ask",
+        "most cases that --sequential may ask",
         "--budget",
         default=None,
         group="judging",
         metavar="N",
-        usual="all adversarial ones and their seeds",
+        usual="all adversarial cases and their seeds",
         commands=("judge", "commit"),
     )
 
@@ -125,14 +126,15 @@ class CalibrationSettings:
     """
 
     match: Match = setting(
-        "compare neurons of controls and suspects by place, or each with that of the victim's it is most like",
+        "compare neurons of controls and suspects by position, or match each with the victim's "
+        "neuron that it resembles most",
         "--match",
         default=DEFAULT_MATCH,
         group="judging",
         key="match",
     )
     far: bool = setting(
-        "count models whose accuracy is far below the victim's, too",
+        "also count models whose accuracy is far below the victim's",
         "--far",
         default=False,
         group="judging",

@@ -22,6 +22,7 @@ def transfer(suite: Suite, controls: Sequence[Observation]) -> str | None:
     if share < NEARLY_ALL:
         return None
     return (
-        f"the controls answer {share:.0%} of the adversarial cases as the victim does: that a suspect does is hardly a "
-        "sign of a copy; cases nearer to their seeds tell more, such as by a smaller pgd.eps"
+        f"the controls answer {share:.0%} of the adversarial cases as the victim does, so the "
+        "same answers from a suspect are weak evidence of a copy; cases nearer to their seeds "
+        "are stronger evidence (for instance a smaller pgd.eps)"
     )

@@ -10,7 +10,7 @@ PointsTo = Literal["weights", "behaviour", "weights-changed-behaviour"]
 POINTS_TO: Mapping[str, str] = {
     "weights": "the weights were taken",
     "behaviour": "the behaviour was copied",
-    "weights-changed-behaviour": "the weights were taken, the behaviour changed since",
+    "weights-changed-behaviour": "the weights were taken and the behaviour changed since",
 }
 """What each of them means, in words."""
 
@@ -25,7 +25,7 @@ def open_layers(decision: str | None, values: Iterable[float | None]) -> str | N
     if decision == Decision.INDEPENDENT:
         return None
     measured = decision is not None and any(value is not None for value in values)
-    return "what layers say is inconclusive" if measured else "layers were not compared"
+    return "the layers are inconclusive" if measured else "layers were not compared"
 
 
 GROUPS: tuple[Group, ...] = ("black-box", "white-box")

@@ -25,7 +25,7 @@ def disagreement(own: Array, scored: Array, *, independent: bool) -> str | None:
         independent: Whether each class has a probability of its own.
     """
     if own.shape != scored.shape:
-        return f"probabilities of shape {own.shape} for {scored.shape}"
+        return f"probabilities of shape {own.shape} instead of {scored.shape}"
     wide, said = own.astype(np.float64), scored.astype(np.float64)
     rows = np.arange(len(wide))
     other = wide[rows, said.argmax(axis=1)] < wide.max(axis=1) - _TIE
@@ -39,4 +39,4 @@ def disagreement(own: Array, scored: Array, *, independent: bool) -> str | None:
     if other.mean() > _OTHER_CLASS:
         return f"another class for {other.sum()} of {len(other)} cases"
     gap = float(np.abs(wide * kept - said).max(axis=1).mean())
-    return f"probabilities that differ by {gap:.2g} in the mean" if gap > _GAP else None
+    return f"probabilities that differ by {gap:.2g} on average" if gap > _GAP else None

@@ -14,7 +14,7 @@ from typing import Any
 from deepjudge_core.errors import UsageError
 
 _SUFFIX = ".py"
-FORM = 'a function as "module:function" or "file.py:function"'
+FORM = 'a function, written "file.py:function" or "module:function"'
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class InputHeader(Part, frozen=True):
     def __post_init__(self) -> None:
         # The name only: numpy does not know all types, bfloat16 for one, where no framework is installed.
         if not self.dtype.isidentifier():
-            raise ValueError(f"dtype: expected the name of a type of numbers, found {self.dtype!r}")
+            raise ValueError(f"dtype: expected the name of a number type, found {self.dtype!r}")
 
 
 class ModelHeader(Part, frozen=True, kw_only=True):

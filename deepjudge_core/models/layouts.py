@@ -34,8 +34,8 @@ def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: La
         InputError: When they do not fit.
     """
     ambiguous = AmbiguousLayoutError(
-        f"{source}: inputs of shape {_text(shape)} fit {spec} with channels first and channels last; "
-        "say which with --input-layout"
+        f"{source}: inputs of shape {_text(shape)} fit {spec} both with channels first and with "
+        "channels last; say which with --input-layout"
     )
     same = _fits(shape, spec.shape)
     moves = {"last": _fits(_to_last(shape), spec.shape), "first": _fits(_to_first(shape), spec.shape)}

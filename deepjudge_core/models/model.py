@@ -152,7 +152,7 @@ class Model(Classifier, Protocol):
         Raises:
             ModelError: When that output cannot be scores.
         """
-        raise ModelError(f"{self.name}: expected a model of several outputs, found none that are known")
+        raise ModelError(f"{self.name}: expected a model with several known outputs, found none")
 
 
 def complete(model: Classifier) -> Model:
@@ -163,7 +163,7 @@ def complete(model: Classifier) -> Model:
 def note_of_fixed(model: Model) -> tuple[str, ...]:
     """What a reader should know of inputs in whose place numbers stand: one line, if there are any."""
     numbers = ", ".join(f"{clean(name)} = {value:g}" for name, value in model.fixed.items())
-    return (f"numbers stand in the place of its other inputs, as was asked for: {numbers}",) if numbers else ()
+    return (f"its other inputs are held constant, as requested: {numbers}",) if numbers else ()
 
 
 class _CompletedModel(Model):
@@ -431,8 +431,8 @@ class BatchedModel(Model, abc.ABC):
 
     def _undecided(self) -> ModelError:
         return ModelError(
-            f"{self.name}: expected an output that is known as scores or as probabilities, found answers in 0..1 that "
-            "may be either: ask inputs of all classes first"
+            f"{self.name}: expected an output known to hold scores or probabilities, found answers in "
+            "0..1 that may be either; ask inputs of all classes first"
         )
 
     @staticmethod
@@ -445,7 +445,7 @@ class BatchedModel(Model, abc.ABC):
         each = self._binary or self.independent
         valid = _lie_in_0_to_1(p, EXACT) if each else self._are_probabilities(p, self._tolerance)
         if not valid:
-            raise ModelError(f"{self.name}: expected probabilities, as its first answers were, found other numbers")
+            raise ModelError(f"{self.name}: expected probabilities, like its first answers, found other numbers")
         wide = p.astype(np.float64)
         scores = np.log(np.maximum(wide, self._LEAST))
         if each:
@@ -465,7 +465,7 @@ class BatchedModel(Model, abc.ABC):
 
     def _require(self, layer: str) -> None:
         if layer not in self.layers:
-            raise ModelError(f"{self.name}: no layer {layer!r}; its layers are {', '.join(self.layers)}")
+            raise ModelError(f"{self.name}: there is no layer {layer!r}; its layers are {', '.join(self.layers)}")
 
     def _rows_of(self, shape: Sequence[int]) -> int:
         # As many inputs of a shape as make a batch.

@@ -105,7 +105,7 @@ class Outputs:
         place = _find(outputs, choice)
         if place is None:
             raise ModelError(
-                f"there is no output {choice!r}; name one of them, or its number from 1: {listed(outputs)}"
+                f"there is no output {choice!r}; choose one of these by name, or by number from 1: {listed(outputs)}"
             )
         chosen = cls(tuple(outputs), place, named=True)
         if place not in tables:

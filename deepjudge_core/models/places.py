@@ -51,7 +51,7 @@ def find_places(
         channel = tap.channel if not tap.unflattened else -1 % len(of_tap[0])
         places[tap.name] = place or find_place(of_tap, rows, channel)
     if places[taps[-1].name] is None:
-        raise ModelError(f"{name}: expected logits with a row for each input, found {shapes[-1][0]}")
+        raise ModelError(f"{name}: expected logits with one row per input, found {shapes[-1][0]}")
     return {tap: place for tap, place in places.items() if place is not None}
 
 

@@ -60,28 +60,28 @@ class Preprocessing:
         invert: Whether dark is light to it.
     """
 
-    scale: Annotated[float, Nonzero()] = setting("greatest value before mean and std", default=1.0, key="scale")
+    scale: Annotated[float, Nonzero()] = setting("factor for inputs in 0..1, such as 255", default=1.0, key="scale")
     mean: Annotated[tuple[float, ...], OneOrMore(), MinLen(1)] = setting(
-        "what is subtracted then: one value, or one for each channel", default=(0.0,), key="mean"
+        "subtracted after scaling: one value, or one per channel", default=(0.0,), key="mean"
     )
     std: Annotated[tuple[float, ...], OneOrMore(), MinLen(1)] = setting(
-        "what divides it then: one value, or one for each channel", default=(1.0,), key="std"
+        "divisor after subtracting the mean: one value, or one per channel", default=(1.0,), key="std"
     )
     order: ChannelOrder = setting(
-        "bgr if the model takes three channels in reverse; mean and std are in the order of the inputs all the same",
+        "bgr if the model takes its three channels in reverse; mean and std keep the order of the inputs",
         default="rgb",
         key="order",
     )
-    invert: bool = setting("1 - input in place of the input, before all else", default=False, key="invert")
+    invert: bool = setting("invert inputs to 1 - input, before everything else", default=False, key="invert")
 
     def __post_init__(self) -> None:
         numbers = (self.scale, *self.mean, *self.std)
         if not all(map(math.isfinite, numbers)) or 0 in (self.scale, *self.std):
-            raise UsageError(f"expected finite numbers, scale and std other than 0, found {self}", code="wrong-value")
+            raise UsageError(f"expected finite numbers, with scale and std not 0, found {self}", code="wrong-value")
         lengths = {len(self.mean), len(self.std), 3 if self.order == "bgr" else 1}
         if 0 in lengths or len(lengths - {1}) > 1:
             raise UsageError(
-                f"expected a mean and a std of one value or of one for each channel, of three for bgr, found {self}",
+                f"expected a mean and a std with one value, or one per channel (three for bgr), found {self}",
                 code="wrong-value",
             )
 
@@ -186,9 +186,9 @@ class Preprocessing:
         text = "x".join(map(str, shape))
         if places:
             raise ModelError(
-                f"{name}: inputs of shape {text} may have their channels first or last: see --input-layout"
+                f"{name}: inputs of shape {text} may have their channels first or last; say which with --input-layout"
             )
-        raise ModelError(f"{name}: expected inputs of {self.channels} channels for {self}, found shape {text}")
+        raise ModelError(f"{name}: expected inputs with {self.channels} channels for {self}, found shape {text}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,31 +235,29 @@ class Preset:
 
 _CLIP = Preprocessing(1.0, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 PRESETS: Mapping[str, Preset] = {
-    "0..1": Preset(Preprocessing(), "the range itself"),
+    "0..1": Preset(Preprocessing(), "inputs unchanged, in 0..1"),
     "0..255": Preset(Preprocessing(255.0), "bytes"),
-    "-1..1": Preset(Preprocessing(2.0, (1.0,)), "mean and deviation 0.5; TensorFlow's MobileNet, Inception"),
+    "-1..1": Preset(Preprocessing(2.0, (1.0,)), "mean and std 0.5; TensorFlow's MobileNet, Inception"),
     "-0.5..0.5": Preset(Preprocessing(1.0, (0.5,)), "0.5 subtracted; the models of Carlini and Wagner"),
-    "mnist": Preset(Preprocessing(1.0, (0.1307,), (0.3081,)), "mean and deviation of MNIST", 1),
-    "fashion-mnist": Preset(Preprocessing(1.0, (0.2860,), (0.3530,)), "mean and deviation of Fashion-MNIST", 1),
-    "imagenet": Preset(
-        Preprocessing(1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "mean and deviation of ImageNet", 3
-    ),
+    "mnist": Preset(Preprocessing(1.0, (0.1307,), (0.3081,)), "mean and std of MNIST", 1),
+    "fashion-mnist": Preset(Preprocessing(1.0, (0.2860,), (0.3530,)), "mean and std of Fashion-MNIST", 1),
+    "imagenet": Preset(Preprocessing(1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "mean and std of ImageNet", 3),
     "cifar10": Preset(
-        Preprocessing(1.0, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)), "mean and deviation of CIFAR-10", 3
+        Preprocessing(1.0, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)), "mean and std of CIFAR-10", 3
     ),
     "cifar10-batches": Preset(
         Preprocessing(1.0, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-        "the same, the deviation averaged over images; many PyTorch examples",
+        "the same, with the std averaged over images; many PyTorch examples",
         3,
     ),
     "cifar100": Preset(
-        Preprocessing(1.0, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)), "mean and deviation of CIFAR-100", 3
+        Preprocessing(1.0, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)), "mean and std of CIFAR-100", 3
     ),
-    "clip": Preset(_CLIP, "mean and deviation of CLIP's images", 3),
+    "clip": Preset(_CLIP, "mean and std of CLIP's images", 3),
     "0..255-mean": Preset(Preprocessing(255.0, (123.68, 116.779, 103.939)), "ImageNet's mean subtracted from bytes", 3),
     "caffe": Preset(
         Preprocessing(255.0, (123.68, 116.779, 103.939), order="bgr"),
-        "the same, blue first; Keras' VGG and ResNet, Caffe",
+        "the same in blue-green-red order; Keras' VGG and ResNet, Caffe",
         3,
     ),
 }

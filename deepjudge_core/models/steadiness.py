@@ -59,26 +59,26 @@ def unsteadiness(
     # The same at once, so that answers that change by turns are not met at the same turn.
     together, again = answer(rows), answer(rows)
     if alone:
-        apart, other = Responses.join([answer(row) for row in rows[:, None]]), "in a batch than alone"
+        apart, other = Responses.join([answer(row) for row in rows[:, None]]), "when asked alone"
     else:
-        apart, other = answer(rows[::-1]).of(slice(None, None, -1)), "in another order of cases"
+        apart, other = answer(rows[::-1]).of(slice(None, None, -1)), "when cases come in another order"
     spans = {tap: float(np.abs(values).max()) or 1.0 for tap, values in first.activations.items()}
 
     for what, differences in _differences(together, again, spans):
         if (gap := float(differences.max())) > _SAME:
-            return f"answers the same input differently: {what} by up to {gap:.2g}"
+            return f"gives different answers to the same input: {what} by up to {gap:.2g}"
     for one, two, when in (
         (together, apart, other),
-        (first.of(rows), together, "when it is asked again, beside others"),
+        (first.of(rows), together, "when asked again, together with others"),
     ):
         for what, differences in _differences(one, two, spans):
             # By set: metrics are means over one, and another set's cases would hide it.
             gap = max(float(differences[sets[rows] == which].mean()) for which in np.unique(sets))
             if gap > _OTHER_BATCH:
-                return f"answers a case differently {when}: {what} by {gap:.2g} in the mean"
+                return f"answers a case differently {when}: {what} by {gap:.2g} on average"
         changed = _changed(one, two)
         if max(float(changed[sets[rows] == which].mean()) for which in np.unique(sets)) > _OTHER_CLASS:
-            return f"answers another class for the same input {when}: for {changed.sum()} of {len(changed)} cases"
+            return f"gives the same input another class {when}: for {changed.sum()} of {len(changed)} cases"
     return None
 
 
@@ -95,5 +95,5 @@ def _differences(one: Responses, two: Responses, spans: Mapping[str, float]) -> 
     for tap, span in spans.items():
         # In float64: of numbers near the greatest, float32 has no difference.
         gap = np.abs(one.activations[tap].astype(np.float64) - two.activations[tap]).max(axis=1) / span
-        gaps.append((f"outputs at {tap!r} differ, in units of the greatest,", gap))
+        gaps.append((f"outputs at {tap!r} differ, as a share of the greatest,", gap))
     return gaps

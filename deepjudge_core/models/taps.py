@@ -150,7 +150,7 @@ def find_taps(ops: Sequence[Op], output: str) -> Taps:
     """
     by_name = {op.name: op for op in ops}
     if output not in by_name:
-        raise ModelError(f"expected the output {output!r} in the graph, found none of that name")
+        raise ModelError(f"expected the output {output!r} in the graph, found no output of this name")
     logits, scores = _find_logits(by_name, output)
     used = _ancestors(by_name, logits)
     users = _users(by_name, used)

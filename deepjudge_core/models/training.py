@@ -3,16 +3,13 @@
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Gt
 
 from deepjudge_core import progress
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.model import softmax
 from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
-from deepjudge_core.settings import setting
 from deepjudge_core.types import Array
 
 Augment = Callable[[Array, np.random.Generator], Array]
@@ -39,16 +36,8 @@ class Schedule:
         UsageError: For one that is not above 0.
     """
 
-    epochs: Annotated[int, Ge(1)] = setting(
-        "times that each input is seen in the training of a control",
-        "--epochs",
-        default=5,
-        group="zoo",
-        metavar="EPOCHS",
-    )
-    rate: Annotated[float, Gt(0)] = setting(
-        "Adam's greatest step in the training of a control", "--rate", default=2e-3, group="zoo", metavar="RATE"
-    )
+    epochs: int = 5
+    rate: float = 2e-3
     batch: int = 128
 
     def __post_init__(self) -> None:

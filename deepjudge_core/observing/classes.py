@@ -55,18 +55,18 @@ def map_classes(
         return ClassMapping(
             _columns(answers, user_order, independent),
             user_order,
-            notes=(f"its outputs {listed(user_order)} answer the classes",),
+            notes=(f"its outputs {listed(user_order)} correspond to the victim's classes",),
         )
     if own != expected:
         return ClassMapping(None, unmapped=f"expected {expected} classes, found {own}; map them with --classes")
     order, renamed = class_order(answers[clean].argmax(axis=1), labels, expected)
     if order is not None:
-        note = f"its classes stand in another order, found from its answers to the seeds: {_renaming(order)}"
+        note = f"its classes are in another order, inferred from its answers to the seeds: {_renaming(order)}"
         return ClassMapping(_columns(answers, order, independent), order, inferred=True, notes=(note,))
     if renamed:
         note = (
-            f"most seeds of the classes {listed(renamed)} get another class, but no order of all classes was found; "
-            "if they stand in another order, give it with --classes"
+            f"most seeds of the classes {listed(renamed)} get another class, but the answers show no "
+            "consistent order of all classes; if the order differs, give it with --classes"
         )
         return ClassMapping(answers, notes=(note,))
     return ClassMapping(answers)

@@ -117,14 +117,14 @@ def find_expectation(
         asking: Asks the model.
         apart: See :meth:`Search.best`.
     """
-    plainly = "as they are" if usual is None else "as the victim takes them"
+    plainly = "unprepared" if usual is None else "prepared as for the victim"
     try:
         plain = asking(usual, np.arange(len(probes.labels))).right
         accuracy: float | None = float(plain.mean())
         plainly = f"{accuracy:.1%} {plainly}"
     except SameAnswerError:  # as of a model that is given a range that it does not expect
         plain, accuracy = probes.labels == np.bincount(probes.labels).argmax(), None
-        plainly = f"which all get the same answer {plainly}"
+        plainly = f"all get the same answer if {plainly}"
     owner = suite.accuracy if suite.probes is not None else 1.0
     search = Search(plain, chance(probes.labels), owner, choices)
     if not search.hopeful:
@@ -136,13 +136,15 @@ def find_expectation(
             return Expectation(usual, tried, accuracy)
         best = max(accuracies, key=lambda name: accuracies[name])
         note = (
-            f"{len(tried)} preprocessings were tried, and none gets significantly more of {len(plain)} inputs of the "
-            f"task right, {plainly}; the best is {best} with {accuracies[best]:.1%}"
+            f"none of the {len(tried)} preprocessings tried classifies significantly more of "
+            f"{len(plain)} inputs of the task correctly ({plainly}); the best is {best} with "
+            f"{accuracies[best]:.1%}"
         )
         return Expectation(usual, tried, accuracy, (note,))
     note = (
-        f"its inputs are prepared by {name} ({choices[name]}), as its answers to {len(plain)} inputs of the task show: "
-        f"{accuracies[name]:.1%} are classified correctly so, {plainly}; {len(tried)} preprocessings were tried"
+        f"its inputs are prepared by {name} ({choices[name]}), inferred from its answers to "
+        f"{len(plain)} inputs of the task: it then classifies {accuracies[name]:.1%} correctly "
+        f"({plainly}); {len(tried)} preprocessings were tried"
     )
     return Expectation(choices[name], tried, accuracies[name], (note,), inferred=True)
 
@@ -167,7 +169,7 @@ def candidates(
     """
     as_they_come = Preprocessing(bounds[1] - bounds[0], (-bounds[0],))
     chosen: dict[Preprocessing, str] = {}
-    for name, preprocessing in (*_all(shape, moments), ("as they are", as_they_come)):
+    for name, preprocessing in (*_all(shape, moments), ("no preprocessing", as_they_come)):
         try:
             preparation = preprocessing.preparing("", shape, bounds, layout)
         except ModelError:  # of other channels

@@ -92,12 +92,15 @@ def find_candidates(
             choices[layer] = tuple(of_width.get(owner[layer], ()))
         if len(choices[layer]) > _MOST_TAPS:
             raise NoLayerError(
-                f"{layer!r} is not compared: expected at most {_MOST_TAPS} taps of {owner[layer]} neurons, found "
-                f"{len(choices[layer])}: name the one that answers it with --layer-map"
+                f"{layer!r} is not compared: expected at most {_MOST_TAPS} layers of {owner[layer]} "
+                f"neurons, found {len(choices[layer])}; name the one that corresponds to it with "
+                "--layer-map"
             )
         if not choices[layer]:
             widths = _listed(model.values())
-            raise NoLayerError(f"no layer answers {layer!r}: expected a tap of {owner[layer]} neurons, found {widths}")
+            raise NoLayerError(
+                f"no layer corresponds to {layer!r}: expected one with {owner[layer]} neurons, found {widths}"
+            )
     compared = max((names.index(layer) for layer in layers), default=-1) + 1
     alike = len(taps) == len(names) and list(model.values())[:compared] == list(owner.values())[:compared]
     places = {layer: taps[names.index(layer)] for layer in layers} if alike else {}
@@ -164,7 +167,7 @@ def _in_order(chosen: Candidates, likeness: Mapping[tuple[str, str], float]) -> 
                 longer.append((best[0] + likeness[layer, tap], (*best[1], tap)))
         ways = longer
     if not ways:
-        raise NoLayerError(f"no layers answer {', '.join(map(repr, ordered))} in this order")
+        raise NoLayerError(f"no layers correspond to {', '.join(map(repr, ordered))} in this order")
     layer_map = dict(zip(ordered, max(ways, key=lambda way: way[0])[1], strict=True))
     return {layer: layer_map[layer] for layer in chosen.taps}
 
@@ -177,7 +180,7 @@ def _listed(widths: Iterable[int]) -> str:
 
 def _user_tap(name: str, owner: Widths, model: Widths, layer: str, tap: str) -> str:
     if tap not in model:
-        raise UsageError(f"{name}: no layer {tap!r}; its layers are {', '.join(model)}", code="unknown-name")
+        raise UsageError(f"{name}: there is no layer {tap!r}; its layers are {', '.join(model)}", code="unknown-name")
     if model[tap] != owner[layer]:
         raise UsageError(
             f"{name}: layer {tap!r} has {model[tap]} neurons, expected {owner[layer]} as in {layer!r}",

@@ -137,11 +137,11 @@ def _reading_notes(model: Model, suite: Suite) -> tuple[str, ...]:
     # Once it was asked: its first answers may tell what it ends in.
     expected = suite.victim.independent
     if model.independent is None and expected:
-        return ("its scores are read as a sigmoid for each class, as the victim's",)
+        return ("its scores are read as one sigmoid per class, like the victim's",)
     if bool(model.independent) == expected:
         return ()
-    ends, victim = ("a sigmoid for each class", "a softmax")[:: -1 if expected else 1]
-    return (f"it ends in {ends} and the victim in {victim}: its scores are read as the victim's",)
+    ends, victim = ("one sigmoid per class", "a softmax")[:: -1 if expected else 1]
+    return (f"it ends in {ends} and the victim in {victim}; its scores are read like the victim's",)
 
 
 def _choose_output(model: Model, suite: Suite, asking: QuerySettings) -> tuple[Model, tuple[str, ...], str | None]:
@@ -184,8 +184,8 @@ def _find_layout(model: Model, suite: Suite, asking: QuerySettings) -> tuple[Que
         return asking, ()
     shares = [f"{right[layout].mean():.1%}" for layout in (best, other)]
     note = (
-        f"its inputs have their {best.replace('_', ' ')}, as its answers to {len(right[best])} seeds show: {shares[0]} "
-        f"are right so, {shares[1]} the other way"
+        f"its inputs have their {best.replace('_', ' ')}, inferred from its answers to "
+        f"{len(right[best])} seeds: {shares[0]} are correct this way, {shares[1]} the other way"
     )
     return replace(asking, layout=best), (note,)
 
@@ -199,7 +199,7 @@ def _least(labels: Array) -> float:
 def _arrangement(model: Model, suite: Suite, asking: QuerySettings) -> Prepare:
     check_asking(asking, suite)
     if asking.classes and max(asking.classes) >= model.classes:
-        raise ModelError(f"{model.name}: expected an output {max(asking.classes)}, found {model.classes} classes")
+        raise ModelError(f"{model.name}: expected an output {max(asking.classes)}, found only {model.classes} classes")
     try:
         return _arrange(model, suite, asking)
     except InputError as error:
@@ -239,7 +239,7 @@ def check_asking(asking: QuerySettings, suite: Suite) -> None:
     classes, expected = asking.classes, suite.victim.model.classes
     if classes is not None and len(classes) != expected:
         raise UsageError(
-            f"expected an output for each of the victim's {expected} classes, found {len(classes)}", code="wrong-value"
+            f"expected one output for each of the victim's {expected} classes, found {len(classes)}", code="wrong-value"
         )
     if classes is not None and (len(set(classes)) != expected or min(classes) < 0):
         raise UsageError(
@@ -282,7 +282,7 @@ class _Questioner:
             self._whole(expected.preprocessing), tried=expected.tried, accuracy=expected.accuracy, notes=expected.notes
         )
         if given is not None:
-            return replace(answers, notes=(f"its inputs are prepared by {given}, as was asked for",))
+            return replace(answers, notes=(f"its inputs are prepared by {given}, as requested",))
         if expected.inferred:
             return replace(answers, inferred=("preprocessing",))
         if not self._telling:
@@ -290,8 +290,9 @@ class _Questioner:
         accuracy = float(self._correctness(answers.mapped, self._clean, self._labels).right.mean())
         if accuracy <= _least(self._labels):
             doubt = (
-                f"classifies {accuracy:.1%} of the seeds correctly, near chance: if it expects other inputs or classes "
-                "than the victim, say so with --suspect-input, --input-layout or --classes"
+                f"classifies {accuracy:.1%} of the seeds correctly, near chance; if it expects other "
+                "inputs or classes than the victim, say so with --suspect-input, --input-layout or "
+                "--classes"
             )
             return replace(answers, notes=(*answers.notes, doubt))
         return answers
@@ -446,8 +447,12 @@ def _layer_notes(
     for layer, tap in layer_map.items():
         if layer not in chosen.fixed and tap != chosen.places.get(layer):
             count, width = len(chosen.taps[layer]), chosen.model[tap]
-            among = f"the most alike of {count} taps" if count > 1 else "the only tap"
+            among = f"the most similar of {count} layers" if count > 1 else "the only layer"
             # A name may be the same in another network: it is what the tap answers that counts.
-            other = "the tap of the same name" if tap == layer else f"{tap!r}, by what it answers and not by its place"
+            other = (
+                "the layer of the same name"
+                if tap == layer
+                else f"{tap!r}, because of its outputs and not its position"
+            )
             cka = linear_cka(ours[layer], theirs[tap])
-            yield f"{layer!r} is compared with {other}: {among} of {width} neurons (linear CKA {cka:.3f})"
+            yield f"{layer!r} is compared with {other}: {among} with {width} neurons (linear CKA {cka:.3f})"

@@ -34,17 +34,17 @@ def choose_output(
     if outputs is None or not outputs.several:
         return model, (), None
     if outputs.named:
-        return model, (f"its scores are {outputs}, as was asked for",), None
+        return model, (f"its scores are {outputs}, as requested",), None
     places = _places(model, suite, asking)
     if not places:
         return model, (f"its scores are taken from {outputs}",), None
     if len(places) == 1:
         chosen = model.with_output(places[0])
-        return chosen, (f"its scores are {chosen.outputs}, the only one with the victim's number of classes",), None
+        return chosen, (f"its scores are {chosen.outputs}, the only output with the victim's number of classes",), None
     if len(places) > _MOST_OUTPUTS:
         raise ModelError(
-            f"{model.name}: expected at most {_MOST_OUTPUTS} outputs that may be the scores, found {len(places)}: "
-            "name one with --output"
+            f"{model.name}: expected at most {_MOST_OUTPUTS} outputs that may hold the scores, found "
+            f"{len(places)}; name one with --output"
         )
     models = {place: model.with_output(place) for place in places}
     trials = _tried(models, suite, plainly)
@@ -57,7 +57,10 @@ def choose_output(
     alike = [outputs.all[place] for place in rivals(trials, labels, share)]
     doubt = None
     if len(alike) > 1:
-        doubt = f"only one of the outputs that answer the task was judged, of {listed(alike)}: judge each with --output"
+        doubt = (
+            f"several outputs solve the task ({listed(alike)}), and only one of them was judged; "
+            "judge each with --output"
+        )
     return chosen, (f"its scores are {chosen.outputs}{why(outputs, trials, best, 'seeds')}",), doubt
 
 
@@ -73,8 +76,8 @@ def only_output(model: Model, suite: Suite, asking: QuerySettings) -> Model:
     places = _places(model, suite, asking)
     if len(places) > 1:
         raise ModelError(
-            f"{model.name}: expected one output with the victim's {suite.victim.model.classes} classes, found "
-            f"{listed([outputs.all[place] for place in places])}: name it with --output"
+            f"{model.name}: expected one output with the victim's {suite.victim.model.classes} "
+            f"classes, found {listed([outputs.all[place] for place in places])}; name it with --output"
         )
     return model.with_output(places[0]) if places else model
 
@@ -84,12 +87,12 @@ def other_classes(model: Model, expected: int) -> str:
     outputs = model.outputs
     if outputs is None or not outputs.several:
         sure = outputs is None or outputs.all[outputs.place].softmax
-        doubt = "" if sure else ", if these are classes and no features"
+        doubt = "" if sure else ", if these are classes rather than features"
         return f"expected {expected} classes, found {model.classes}; map them with --classes{doubt}"
     found = f"expected {expected} classes, found {outputs} with {model.classes}, of {listed(outputs.all)}"
     if fitting(outputs, lambda classes: classes == expected):
-        return f"{found}; name the one that answers the classes with --output"
-    return f"{found}; if one of them answers classes, name it with --output and map them with --classes"
+        return f"{found}; name the output that holds the classes with --output"
+    return f"{found}; if one of them holds classes, name it with --output and map them with --classes"
 
 
 def _places(model: Model, suite: Suite, asking: QuerySettings) -> tuple[int, ...]:

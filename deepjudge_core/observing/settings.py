@@ -18,7 +18,7 @@ _WITH_VICTIM = ("victim", *_TABLES)
 def victim_input_setting() -> Any:
     """The field of the victim's preprocessing; of ``AUDIT.toml`` the key is that of any model's."""
     return setting(
-        "what the victim expects of inputs in 0..1, as --suspect-input of others",
+        "preprocessing that the victim expects of inputs in 0..1, in the form of --suspect-input",
         "--victim-input",
         default=None,
         group="model",
@@ -29,7 +29,7 @@ def victim_input_setting() -> Any:
 def layout_setting() -> Any:
     """The field of a layout, of what is asked and of inputs alike."""
     return setting(
-        "which axis of the inputs holds the channels, if neither shape nor file tells",
+        "axis of the inputs that holds the channels, if neither shape nor file tells",
         "--input-layout",
         default=None,
         group="model",
@@ -54,7 +54,7 @@ class QuerySettings:
     """
 
     layers: Mapping[str, str] = setting(
-        "which tap of the model answers a layer of the suite, if place, width and CKA do not tell",
+        "layer of the model (TAP) that corresponds to a layer of the suite, if position, width and CKA do not tell",
         "--layer-map",
         factory=dict,
         group="model",
@@ -64,8 +64,8 @@ class QuerySettings:
         sample={"relu_1": "activation_1"},
     )
     preprocessing: Preprocessing | None = setting(
-        "what the model expects of inputs in 0..1: a preset, such as imagenet, or scale=S,mean=M,std=D for "
-        "(input * scale - mean) / std, with order=bgr, invert=true",
+        "preprocessing that the model expects of inputs in 0..1: a preset, such as imagenet, or "
+        "scale=S,mean=M,std=D for (input * scale - mean) / std, with order=bgr, invert=true",
         "--suspect-input",
         default=None,
         group="model",
@@ -81,7 +81,7 @@ class QuerySettings:
         },
     )
     infer: bool = setting(
-        "do not look for a standard preprocessing where a model errs more than the victim",
+        "do not try standard preprocessings on a model that makes more errors than the victim",
         "--no-infer-input",
         default=True,
         group="model",
@@ -117,8 +117,8 @@ class OpeningSettings:
     """
 
     output: Annotated[str, OrNumber()] | None = setting(
-        "which of several outputs holds the scores, by name or number from 1; by default the one that gets the inputs "
-        "right",
+        "which of several outputs holds the scores, by name or by number from 1; by default the "
+        "output that solves the task",
         "--output",
         default=None,
         group="model",
@@ -129,7 +129,7 @@ class OpeningSettings:
         formerly=("--output-name", *(f"{table}.output_name" for table in _WITH_VICTIM)),
     )
     fix: Mapping[str, float] = setting(
-        "a number all over an input, of a model with several",
+        "constant value for an input of the model, if it has several",
         "--fix",
         factory=dict,
         group="model",
@@ -139,7 +139,7 @@ class OpeningSettings:
         sample={"sr": 16000.0},
     )
     arch: Annotated[str, Matches(r"[^:]+:[\w.]+", FORM)] | None = setting(
-        "your function or class that makes the PyTorch module of files of weights alone",
+        "your function or class that builds the PyTorch module for files of weights",
         "--arch",
         default=None,
         group="model",

@@ -113,7 +113,7 @@ class Channel:
             raise ChannelError(f"a header of {length} bytes")
         values, announced = _parse(bytes(self._read(length, deadline)))
         if expected is not None and announced != (specs := list(expected(values))):
-            raise ChannelError(f"answers of shape {_shapes(announced)} in place of {_shapes(specs)}")
+            raise ChannelError(f"answers of shape {_shapes(announced)} instead of {_shapes(specs)}")
         return Message(values, [self._array(one, deadline) for one in announced])
 
     def _array(self, announced: ArraySpec, deadline: float | None) -> Array:
@@ -171,9 +171,9 @@ def _parse(data: bytes) -> tuple[dict[str, Any], list[ArraySpec]]:
         values = header["values"]
         announced = [ArraySpec(tuple(map(int, shape)), str(dtype)) for shape, dtype in header["arrays"]]
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise ChannelError("a header that is no JSON of ours") from error
+        raise ChannelError("a header that is not JSON") from error
     if not isinstance(values, dict) or any(one.dtype not in _TYPES or min((0, *one.shape)) < 0 for one in announced):
-        raise ChannelError("a header that is no JSON of ours")
+        raise ChannelError("a header that is not JSON")
     return values, announced
 
 

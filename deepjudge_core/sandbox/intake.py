@@ -125,7 +125,7 @@ def _copy_companions(
 
 
 def _no_weights(label: str, name: str, what: str) -> ModelError:
-    return ModelError(f"{label}: expected weights in {name[:60]!r} beside it, found {what}", code="wrong-format")
+    return ModelError(f"{label}: expected weights in {name[:60]!r} next to it, found {what}", code="wrong-format")
 
 
 def _copy_folder(source: Path, copy: Path, label: str, largest: int) -> None:
@@ -139,13 +139,13 @@ def _copy_folder(source: Path, copy: Path, label: str, largest: int) -> None:
                 files += 1
                 if files > _MOST_FILES or depth > _DEEPEST:
                     raise ModelError(
-                        f"{label}: expected a model's folder, found one of more than {_MOST_FILES} files or {_DEEPEST} "
-                        "folders in one another",
+                        f"{label}: expected a model's folder, found one with more than {_MOST_FILES} files, or "
+                        f"nested more than {_DEEPEST} deep",
                         code="too-large",
                     )
                 if not is_utf8(entry.name):
                     raise ModelError(
-                        f"{label}: expected files whose names are UTF-8, found {entry.name[:60]!a}", code="not-a-file"
+                        f"{label}: expected file names in UTF-8, found {entry.name[:60]!a}", code="not-a-file"
                     )
                 if entry.is_dir(follow_symlinks=False):
                     (target / entry.name).mkdir()
@@ -156,7 +156,9 @@ def _copy_folder(source: Path, copy: Path, label: str, largest: int) -> None:
 
 def _expect_one_name(status: os.stat_result, label: str) -> None:
     if status.st_nlink > 1:
-        raise ModelError(f"{label}: expected a file of one name, found a hard link: give a copy", code="not-a-file")
+        raise ModelError(
+            f"{label}: expected a file with a single name, found a hard link; give a copy", code="not-a-file"
+        )
 
 
 def _copy_file(source: Path, copy: Path, label: str, largest: int, *, alone: bool = False) -> int:
@@ -179,8 +181,8 @@ def _copy_file(source: Path, copy: Path, label: str, largest: int, *, alone: boo
                     size = _copy(file, target, largest)
                 if size > largest:
                     raise ModelError(
-                        f"{label}: expected at most {largest / 2**20:.0f} MiB, found {size / 2**20:.0f} or more: "
-                        "allow more with --memory",
+                        f"{label}: expected at most {largest / 2**20:.0f} MiB, found {size / 2**20:.0f} or "
+                        "more; allow more with --memory",
                         code="too-large",
                     )
                 copy.chmod(0o400)
@@ -206,7 +208,7 @@ def _other(label: str, kind: int) -> ModelError:
         stat.S_IFCHR: "a device",
         stat.S_IFBLK: "a device",
     }
-    advice = ": name the file that it leads to" if kind == stat.S_IFLNK else ""
+    advice = "; name the file that it points to" if kind == stat.S_IFLNK else ""
     shown = kinds.get(kind, "something else")
     return ModelError(f"{label}: expected a regular file, found {shown}{advice}", code="not-a-file")
 

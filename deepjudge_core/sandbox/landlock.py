@@ -57,7 +57,7 @@ def restrict(readable: Iterable[Path], writable: Iterable[Path]) -> None:
         RuntimeError: When the process has other threads already, for which it would not hold.
     """
     if (threads := len(os.listdir("/proc/self/task"))) != 1:  # noqa: PTH208 - names are enough
-        raise RuntimeError(f"Landlock holds for one thread, and this process has {threads}: confine it earlier")
+        raise RuntimeError(f"Landlock applies to one thread, and this process has {threads}; confine it earlier")
     versions = _ADDED[: version() + 1]
     files, ports, scopes = (sum(column) for column in zip(*versions, strict=True))
     ruleset = call("syscall", _CREATE_RULESET, handled := struct.pack("=QQQ", files, ports, scopes), len(handled), 0)

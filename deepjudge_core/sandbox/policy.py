@@ -33,7 +33,7 @@ class Sandbox:
     """
 
     memory: Annotated[int, Size(), Ge(2**20)] = setting(
-        "what a model may take beside its framework, and its files in all, such as 2GiB",
+        "memory limit of a model in addition to its framework, and limit of its files in total, such as 2GiB",
         "--memory",
         factory=_default_memory,
         group="isolation",
@@ -44,7 +44,7 @@ class Sandbox:
         usual="8GiB, or half of the machine's memory if that is less",
     )
     timeout: Annotated[float, Gt(0)] = setting(
-        "seconds for opening a model, and for each batch of its answers",
+        "time limit in seconds for opening a model, and for each batch of its answers",
         "--timeout",
         default=300.0,
         group="isolation",
@@ -53,7 +53,7 @@ class Sandbox:
         tables=("sandbox",),
     )
     required: bool = setting(
-        "refuse models where this system does not have the full sandbox",
+        "refuse models if this system does not have the full sandbox",
         "--require-sandbox",
         default=False,
         group="isolation",
@@ -67,7 +67,7 @@ class Sandbox:
                 f"expected at least 1 MiB of memory for a model, found {self.memory} bytes", code="wrong-value"
             )
         if not 0 < self.timeout < float("inf"):
-            raise UsageError(f"expected a timeout of more than 0 seconds, found {self.timeout:g}", code="wrong-value")
+            raise UsageError(f"expected a timeout above 0 seconds, found {self.timeout:g}", code="wrong-value")
 
 
 DEFAULT_SANDBOX = Sandbox()
@@ -83,7 +83,7 @@ class Confinement:
     """
 
     use: bool = setting(
-        "open models in this process, where a file may do what you can: for your own files only",
+        "open models in this process, with all your rights; only for model files you trust",
         "--no-sandbox",
         default=True,
         group="isolation",
@@ -95,7 +95,7 @@ class Confinement:
     def __post_init__(self) -> None:
         if self.sandbox.required and not self.use:
             raise UsageError(
-                "expected a sandbox that is used where it is required, found use = false (--no-sandbox)",
+                "the sandbox is required, but also turned off by use = false (--no-sandbox); drop one of the two",
                 code="conflict",
             )
 

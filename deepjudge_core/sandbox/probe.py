@@ -43,7 +43,7 @@ def probe(forbidden: Path) -> Probe:
         forbidden: A file that this user may read and write, in such a folder, outside of what the worker may touch.
     """
     if sys.platform != "linux":
-        return Probe(Isolation.PROCESS, (f"no confinement that holds is known on {sys.platform}",))
+        return Probe(Isolation.PROCESS, (f"no effective confinement is known on {sys.platform}",))
     if leaks := tuple(name for name, act in (_on_files(forbidden) | _on_others()).items() if not _is_denied(act)):
         return Probe(Isolation.PROCESS, leaks)
     return Probe(Isolation.NO_OPEN if _is_denied(lambda: _close(os.open(_NULL, os.O_RDONLY))) else Isolation.FULL, ())

@@ -135,7 +135,7 @@ class Worker:
             except LateError:
                 self._bury(
                     _GoneError(
-                        f"expected an answer within {self._sandbox.timeout:g} s, found none: allow more with --timeout",
+                        f"expected an answer within {self._sandbox.timeout:g} s, found none; allow more with --timeout",
                         "timed-out",
                     )
                 )
@@ -190,7 +190,7 @@ class Worker:
 
     def _memory_error(self) -> "_GoneError":
         most = self._sandbox.memory / 2**20
-        return _GoneError(f"expected {most:.0f} MiB of memory to be enough: allow more with --memory", "out-of-memory")
+        return _GoneError(f"it needs more than {most:.0f} MiB of memory; allow more with --memory", "out-of-memory")
 
     def _cause_of_death(self) -> "_GoneError":
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -201,7 +201,7 @@ class Worker:
             return self._memory_error()
         with contextlib.suppress(ValueError, TypeError):
             return _GoneError(f"its process was ended by {signal.Signals(-status).name}", "crashed")
-        return _GoneError(f"its process ended with the status {status}", "crashed")
+        return _GoneError(f"its process ended with status {status}", "crashed")
 
     def _end(self) -> None:
         with contextlib.suppress(OSError):

@@ -97,7 +97,9 @@ def begin_isolated(
     label, options = clean(name), _from_everywhere(options)
     plugin = adapters.plugin(adapter.name).value
     if plugin is None:
-        raise UsageError(f"{label}: its adapter is not installed as a plugin, and cannot open it in another process")
+        raise UsageError(
+            f"{label}: its adapter is not installed as a plugin, so it cannot open the model in another process"
+        )
     with make_scratch() as scratch:
         # An index names other files of weights, each of which is a model by its content.
         apart = others if path.suffix.lower() != ".json" else ()
@@ -152,7 +154,7 @@ def _beside(received: Received) -> tuple[str, ...]:
     if not names:
         return ()
     more = f" and {len(names) - _SOME_FILES} more" if names[_SOME_FILES:] else ""
-    return (f"its weights lie in other files, too: {', '.join(names[:_SOME_FILES])}{more}",)
+    return (f"its weights are also in other files: {', '.join(names[:_SOME_FILES])}{more}",)
 
 
 def _from_everywhere(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,23 +169,23 @@ def _isolation(worker: Worker) -> tuple[Isolation, str]:
     try:
         return Isolation(values["isolation"]), clean(", ".join(map(str, values["leaks"])), _LONGEST_REASON)
     except (KeyError, ValueError, TypeError):
-        raise worker.refuse("no level of isolation") from None
+        raise worker.refuse("no isolation level") from None
 
 
 def _check(label: str, received: Received, isolation: Isolation, leaks: str, sandbox: Sandbox) -> None:
     if isolation is Isolation.FULL:
         return
-    level = f"{isolation}, where it can {leaks}" if leaks else str(isolation)
+    level = f"{isolation}, in which it can {leaks}" if leaks else str(isolation)
     if sandbox.required:
         raise ModelError(
-            f"{label}: expected the full sandbox ({Isolation.FULL}), found {level}: take a system that has it",
+            f"{label}: expected the full sandbox ({Isolation.FULL}), found {level}; use a system that has it",
             code="no-sandbox",
         )
     if received.format.runs_code:
         raise ModelError(
-            f"{label}: {received.format.name} may do more than compute and is opened in the full sandbox only, which "
-            f"this system does not have (found {level}): convert it to ONNX in one file, or if it is your own, "
-            "--no-sandbox",
+            f"{label}: {received.format.name} may do more than compute, so it is opened only in the "
+            f"full sandbox, which this system does not have (found {level}); convert it to ONNX in "
+            "one file, or use --no-sandbox if it is your own",
             code="needs-sandbox",
         )
 
@@ -244,7 +246,7 @@ def _rows(values: Mapping[str, Any], count: int) -> slice:
     match values["rows"]:
         case [int(start), int(stop)] if 0 <= start < stop <= count:
             return slice(start, stop)
-    raise ChannelError("rows that were not asked for")
+    raise ChannelError("rows that were not requested")
 
 
 class RemoteModel(Model):
@@ -365,5 +367,5 @@ class RemoteModel(Model):
 
     def _width(self, layer: str) -> int:
         if layer not in self.layers:
-            raise ModelError(f"{self.name}: no layer {layer!r}; its layers are {', '.join(self.layers)}")
+            raise ModelError(f"{self.name}: there is no layer {layer!r}; its layers are {', '.join(self.layers)}")
         return self.layers[layer]

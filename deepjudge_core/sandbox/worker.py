@@ -163,6 +163,6 @@ def _import_own_code(label: str, code: str, folder: str) -> None:
     try:
         OwnCode.parse(code).load()
     except Exception as error:
-        raise ModelError(f"{label}: expected {code} to make the network, found {first_line(error)}") from error
+        raise ModelError(f"{label}: expected {code} to build the network, found {first_line(error)}") from error
     finally:
         sys.path.remove(folder)

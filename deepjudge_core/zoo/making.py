@@ -2,9 +2,8 @@
 
 import secrets
 import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +11,28 @@ import numpy as np
 from msgspec import UNSET
 
 from deepjudge_core import progress
-from deepjudge_core.components.attack import Attack, Loot, Need
-from deepjudge_core.components.registry import Catalogue, Configured
-from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import (
     CalibrationError,
     DeepJudgeError,
     FileFormatError,
     InputError,
-    PluginError,
     UsageError,
     first_line,
-    one_line,
 )
 from deepjudge_core.files import digests
 from deepjudge_core.models.network import Network
-from deepjudge_core.models.training import Schedule, accuracy, train
-from deepjudge_core.suites.ranges import hull
+from deepjudge_core.models.training import Schedule, accuracy
 from deepjudge_core.suites.suite import Suite
-from deepjudge_core.types import Array
+from deepjudge_core.zoo.estimate import Estimate, estimate
 from deepjudge_core.zoo.manifest import MANIFEST, MissingModel, Zoo, ZooModel, ZooVictim, is_kept, load_zoo, save_zoo
 from deepjudge_core.zoo.material import Material, Rows
+from deepjudge_core.zoo.plans import LONGER, PlannedModel, ZooRecipe, controls_of, plans_of, schedule_of
 from deepjudge_core.zoo.settings import ZooSettings
 
 _FAR = 0.1  # below the victim's accuracy
-# How many times as many epochs as asked for the first control is given until it is near the victim's accuracy, and what
-# twice as many have to gain for it to be worth while.
-_LONGER, _GAIN = (1, 2, 4, 8), 0.01
-_STRATA: tuple[Stratum, ...] = ("same-data", "other-data")
-_WITHOUT: Mapping[Need, str] = {
-    "auxiliary": "needs inputs of another task: --auxiliary OTHER.npz",
-    "suite": "needs a suite that the thief knows: --suite SUITE",
-}
+# What twice as many epochs have to gain for it to be worth while, and how near the victim's accuracy is near where no
+# number of epochs was asked for.
+_GAIN, _NEAR = 0.01, 0.02
 _OTHER = {
     "seed": "another seed",
     "material": "other training or test data, or another --split",
@@ -53,63 +42,15 @@ _OTHER = {
 
 
 @dataclass(frozen=True, eq=False)
-class _PlannedModel:
-    # One model that is going to be made.
-    name: str
-    seed: int
-    options: Mapping[str, Any]
-    make: Callable[[np.random.Generator], Network]
-    stratum: Stratum | None = None
-    attack: str | None = None
-    without: str | None = None  # why it cannot be made
+class _Made:
+    # A network that was made, and is in no file yet.
+    network: Network
+    accuracy: float | None  # None where its classes are not the victim's
+    seconds: float
 
     @property
-    def stem(self) -> str:
-        return f"{'controls' if self.attack is None else 'stolen'}/{self.name}"
-
-
-class _Answers:
-    """A victim of which a thief has nothing but its answers."""
-
-    __slots__ = ("predict",)
-
-    def __init__(self, predict: Callable[[Array], Array]) -> None:
-        self.predict = predict
-
-
-@dataclass(frozen=True, eq=False)
-class ZooRecipe:
-    """What a zoo is made by: settings whose names and options were looked up and checked, once.
-
-    Attributes:
-        settings: What was asked for.
-        attacks: The attacks, with all their options.
-    """
-
-    settings: ZooSettings
-    attacks: tuple[Configured[Attack], ...]
-
-    @classmethod
-    def of(cls, settings: ZooSettings, attacks: Catalogue[Attack]) -> "ZooRecipe":
-        """Look up what the settings name, and refuse what cannot be, before any model is run.
-
-        Raises:
-            UsageError: For an attack or option that does not exist, or a number that cannot be.
-        """
-        configured = attacks.configure(settings.attacks, settings.options)
-        for label, number in (
-            ("controls", settings.controls),
-            ("models of each attack", settings.repeat),
-            ("seed", settings.seed),
-        ):
-            if number < 0:
-                raise UsageError(f"{label}: expected at least 0, found {number}", code="wrong-value")
-        return cls(settings, configured)
-
-    @property
-    def needs_suite(self) -> bool:
-        """Whether an attack works against a suite."""
-        return self.settings.repeat > 0 and any("suite" in attack.component.needs for attack in self.attacks)
+    def share(self) -> float:
+        return self.accuracy or 0.0
 
 
 def make_zoo(
@@ -121,6 +62,7 @@ def make_zoo(
     name: str,
     digest: str,
     suite: Suite | None = None,
+    on_estimate: Callable[[Estimate], None] | None = None,
     on_model: Callable[[ZooModel | MissingModel], None] = lambda model: None,
 ) -> Zoo:
     """Make what is not in the folder yet.
@@ -136,6 +78,7 @@ def make_zoo(
         name: Of the victim, for the manifest.
         digest: Of the victim's file.
         suite: What thieves know of the test cases.
+        on_estimate: Called before the first model is made, with how long all take; None to measure nothing.
         on_model: Called with each model as soon as it is made, or could not be.
 
     Returns:
@@ -168,13 +111,14 @@ def make_zoo(
         own,
         UNSET if material.preprocessing is None else material.preprocessing.header(),
     )
+    limits = material.limits(thefts=bool(recipe.attacks and recipe.settings.repeat))
     settings = {
         "seed": recipe.settings.seed,
         "material": material.digest,
         "auxiliary": material.auxiliary_digest,
         "suite": suite.digest if suite else None,
     }
-    zoo = _begin(Zoo(folder, about, settings))
+    zoo = replace(_begin(Zoo(folder, about, settings)), limits=limits)
     if own <= np.bincount(material.test.y).max() / len(material.test.y):
         raise InputError(
             f"{name}: expected data of its task, found that it classifies {own:.1%} of the test data correctly, "
@@ -182,23 +126,34 @@ def make_zoo(
         )
     if not zoo.models:
         save_zoo(zoo)  # said at once where nothing can be written
+    if on_estimate is not None:
+        ahead = estimate(victim, material, recipe, folder=folder, suite=suite)
+        if ahead.models:
+            on_estimate(ahead)
     zoo, schedule = _near_enough(zoo, victim, material, recipe.settings, on_model)
-    plans = [*_controls(victim, material, recipe.settings, schedule), *_thefts(victim, material, suite, recipe)]
+    plans = plans_of(victim, material, suite, recipe, schedule)
+    plans = [plan for plan in plans if not _is_there(zoo, plan)]
+    bar = _bar(zoo, material)
     missing: list[MissingModel] = []
-    with progress.task("zoo", len(plans)) as advance:
+    with progress.task("zoo", sum(plan.steps for plan in plans)) as advance:
         for plan in plans:
-            if not _is_there(zoo, plan):
-                model = _make(zoo, plan, material.test, own)
-                if isinstance(model, ZooModel):
-                    zoo = zoo.with_model(model)
-                else:
-                    missing.append(model)
-                save_zoo(replace(zoo, missing=tuple(missing)))
-                on_model(model)
-            advance(1)
+            with progress.part(advance, plan.steps):
+                model = _make(zoo, plan, material.test, bar)
+            if isinstance(model, ZooModel):
+                zoo = zoo.with_model(model)
+            else:
+                missing.append(model)
+            save_zoo(replace(zoo, missing=tuple(missing)))
+            on_model(model)
     zoo = replace(zoo, missing=tuple(missing))
     save_zoo(zoo)
     return zoo
+
+
+def _bar(zoo: Zoo, material: Material) -> float:
+    # The accuracy that models are held against: where the victim has seen the test data, its own says nothing.
+    controls = [model.accuracy for model in zoo.models if model.kind == "control" and model.accuracy is not None]
+    return controls[0] if material.seen and controls else zoo.victim.accuracy
 
 
 def _begin(zoo: Zoo) -> Zoo:
@@ -231,119 +186,40 @@ def _near_enough(
 ) -> tuple[Zoo, Schedule]:
     # How controls are trained, for them to be as good as an honest rival: the first of them shows how long. The zoo
     # then has it, so that one that goes on finds the same.
-    own, best = zoo.victim.accuracy, 0.0
-    for times in _LONGER if settings.controls else ():
-        schedule = replace(settings.schedule, epochs=times * settings.schedule.epochs)
-        first = next(iter(_controls(victim, material, settings, schedule)))
-        there = next((model for model in zoo.models if Path(model.file).with_suffix("").as_posix() == first.stem), None)
-        if there is not None and is_kept(zoo, there):
-            if dict(there.options) == dict(first.options):
-                return zoo, schedule
-            continue
-        model = _make(zoo, first, material.test, own)
-        if isinstance(model, MissingModel):  # which is said where all are made
+    found = schedule_of(zoo.models, victim, material, settings)
+    if found is not None and is_kept(zoo, found[0]):
+        return zoo, found[1]
+    own = zoo.victim.accuracy
+    enough = own - (_NEAR if settings.epochs is None else _FAR) if not material.seen else 1.0
+    best: _Made | None = None
+    schedules = [replace(settings.schedule, epochs=times * settings.schedule.epochs) for times in LONGER]
+    for schedule in schedules if settings.controls else ():
+        first = next(iter(controls_of(victim, material, settings, schedule)))
+        made = _made(first, zoo.victim.classes, material.test)
+        if isinstance(made, MissingModel):  # which is said where all are made
             return zoo, settings.schedule
-        if not model.far:
-            zoo = zoo.with_model(model)
-            save_zoo(zoo)
-            on_model(model)
-            return zoo, schedule
-        zoo.path(model).unlink(missing_ok=True)
-        reached = model.accuracy or 0.0
-        if reached < best + _GAIN or times == _LONGER[-1]:
-            raise CalibrationError(
-                f"a control trained for {schedule.epochs} epochs classifies {max(reached, best):.1%} of the test data "
-                f"correctly, the victim {own:.1%}: expected at most {100 * _FAR:.0f} points less; train controls with "
-                "another --rate, more --epochs or more --data, or give --control-count 0 for thefts alone"
-            )
-        best = reached
-    return zoo, settings.schedule
+        gains = best is None or made.share >= best.share + _GAIN
+        if gains:
+            best, chosen = made, (first, schedule)
+        if made.share >= enough or not gains or schedule is schedules[-1]:
+            break
+    if best is None:
+        return zoo, settings.schedule
+    first, schedule = chosen
+    if best.share < own - _FAR and not material.seen:
+        raise CalibrationError(
+            f"a control trained for {schedule.epochs} epochs classifies {best.share:.1%} of the test data "
+            f"correctly, the victim {own:.1%}: expected at most {100 * _FAR:.0f} points less; train controls with "
+            "another --rate, more --epochs or more --data, or give --control-count 0 for thefts alone"
+        )
+    model = _kept(zoo, first, best, best.share if material.seen else own)
+    zoo = zoo.with_model(model)
+    save_zoo(zoo)
+    on_model(model)
+    return zoo, schedule
 
 
-def _controls(
-    victim: Network, material: Material, settings: ZooSettings, schedule: Schedule
-) -> Iterator[_PlannedModel]:
-    # In turns, so that few are half of each, too. Those on other rows get as many as the victim had.
-    others = Rows(material.other.x[: len(material.own.x)], material.other.y[: len(material.own.x)])
-    for place in range(settings.controls):
-        stratum = _STRATA[place % 2]
-        rows = material.own if stratum == "same-data" else others
-        name = f"{stratum}-{place // 2 + 1:02}"
-
-        def make(rng: np.random.Generator, rows: Rows = rows, name: str = name) -> Network:
-            fresh = Network.fresh(victim.architecture, rng)
-            return train(fresh, rows.x, rows.y, rng, schedule=schedule, label=name)
-
-        yield _PlannedModel(name, _seed(settings, name), asdict(schedule), make, stratum=stratum)
-
-
-def _thefts(
-    victim: Network,
-    material: Material,
-    suite: Suite | None,
-    recipe: ZooRecipe,
-) -> Iterator[_PlannedModel]:
-    loot = Loot(
-        x=material.other.x,
-        y=material.other.y,
-        bounds=material.bounds,
-        architecture=victim.architecture,
-        auxiliary=material.auxiliary,
-        auxiliary_labels=material.auxiliary_labels,
-        suite=known_suite(suite, material),
-    )
-    for configured in recipe.attacks:
-        attack, options = configured.component, configured.options
-        lacking = next((need for need in attack.needs if getattr(loot, need) is None), None)
-        for place in range(recipe.settings.repeat):
-            name = f"{attack.name}-{place + 1:02}"
-
-            def make(
-                rng: np.random.Generator, attack: Attack = attack, options: Mapping[str, Any] = options
-            ) -> Network:
-                return _steal(attack, victim, loot, rng, options)
-
-            yield _PlannedModel(
-                name,
-                _seed(recipe.settings, name),
-                options,
-                make,
-                attack=attack.name,
-                without=_WITHOUT[lacking] if lacking else None,
-            )
-
-
-def known_suite(suite: Suite | None, material: Material) -> Suite | None:
-    """What a thief knows of the cases, as the networks take them.
-
-    Args:
-        suite: What it knows; None for nothing.
-        material: Says what the networks' inputs are.
-    """
-    if suite is None or material.prepare is None:
-        return suite
-    inputs = material.prepare(suite.cases.inputs)
-    return replace(
-        suite, bounds=hull(material.bounds), cases=replace(suite.cases, inputs=inputs), probes=None, moments=None
-    )
-
-
-def _steal(
-    attack: Attack, victim: Network, loot: Loot, rng: np.random.Generator, options: Mapping[str, Any]
-) -> Network:
-    source = victim if attack.takes == "weights" else _Answers(victim.predict)
-    try:
-        stolen = attack.steal(source, loot, rng, **options)
-    except DeepJudgeError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"the attack {attack.name!r} failed: {one_line(error)}") from error
-    if not isinstance(stolen, Network):
-        raise PluginError(f"the attack {attack.name!r} failed: expected a Network, found a {type(stolen).__name__}")
-    return stolen
-
-
-def _is_there(zoo: Zoo, plan: _PlannedModel) -> bool:
+def _is_there(zoo: Zoo, plan: PlannedModel) -> bool:
     # Whether it was made before, and so.
     model = next((model for model in zoo.models if Path(model.file).with_suffix("").as_posix() == plan.stem), None)
     if model is None or not is_kept(zoo, model):
@@ -357,19 +233,29 @@ def _is_there(zoo: Zoo, plan: _PlannedModel) -> bool:
     return True
 
 
-def _make(zoo: Zoo, plan: _PlannedModel, test: Rows, victims: float) -> ZooModel | MissingModel:
+def _make(zoo: Zoo, plan: PlannedModel, test: Rows, bar: float) -> ZooModel | MissingModel:
+    made = _made(plan, zoo.victim.classes, test)
+    return made if isinstance(made, MissingModel) else _kept(zoo, plan, made, bar)
+
+
+def _made(plan: PlannedModel, classes: int, test: Rows) -> "_Made | MissingModel":
     if plan.without:
         return MissingModel(plan.name, plan.without, failed=False)
     start = time.perf_counter()
     try:
         network = plan.make(np.random.default_rng(plan.seed))
         _check_finite(network)
-        same = network.architecture.classes == zoo.victim.classes
+        same = network.architecture.classes == classes
         share = accuracy(network, test.x, test.y) if same else None
     except DeepJudgeError as error:
         if isinstance(error, UsageError):  # an impossible value of an option
             raise UsageError(f"{plan.name}: {error}", code=error.code) from error
         return MissingModel(plan.name, str(error), failed=True)
+    return _Made(network, share, time.perf_counter() - start)
+
+
+def _kept(zoo: Zoo, plan: PlannedModel, made: "_Made", bar: float) -> ZooModel:
+    network, share = made.network, made.accuracy
     file = plan.stem + network.architecture.suffix
     digest = _save(network, zoo.folder / file)
     return ZooModel(
@@ -380,10 +266,10 @@ def _make(zoo: Zoo, plan: _PlannedModel, test: Rows, victims: float) -> ZooModel
         options=dict(plan.options),
         seed=plan.seed,
         accuracy=share,
-        far=share is not None and share < victims - _FAR,
+        far=share is not None and share < bar - _FAR,
         digest=digest,
         weights=network.digest,
-        seconds=round(time.perf_counter() - start, 3),
+        seconds=round(made.seconds, 3),
     )
 
 
@@ -410,10 +296,6 @@ def _save(network: Network, path: Path) -> str:
             f"{path}: cannot be written: {reason}; what was made before is kept", code="cannot-write"
         ) from error
     return digest
-
-
-def _seed(settings: ZooSettings, name: str) -> int:
-    return int(np.random.SeedSequence([settings.seed, zlib.crc32(name.encode())]).generate_state(1)[0])
 
 
 def _short(value: object) -> str:

@@ -98,6 +98,7 @@ class _ZooManifest(Part, frozen=True, kw_only=True, tag_field="schema", tag=SCHE
     settings: Json
     models: tuple[ZooModel, ...]
     missing: tuple[MissingModel, ...]
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,7 @@ class Zoo:
         settings: What all models were made with: seed, digests of the data, and so on.
         models: What was made.
         missing: What was not.
+        limits: What it cannot show: a line for each.
     """
 
     folder: Path
@@ -117,6 +119,7 @@ class Zoo:
     settings: Json
     models: tuple[ZooModel, ...] = ()
     missing: tuple[MissingModel, ...] = ()
+    limits: tuple[str, ...] = ()
 
     def with_model(self, model: ZooModel) -> "Zoo":
         """The same with one model more, or with another one in the same file."""
@@ -143,7 +146,9 @@ def save_zoo(zoo: Zoo) -> None:
     Raises:
         FileFormatError: When it cannot be written.
     """
-    manifest = _ZooManifest(victim=zoo.victim, settings=zoo.settings, models=zoo.models, missing=zoo.missing)
+    manifest = _ZooManifest(
+        victim=zoo.victim, settings=zoo.settings, models=zoo.models, missing=zoo.missing, limits=zoo.limits
+    )
     storage.write_bytes(zoo.folder / MANIFEST, (json.dumps(plain(manifest), indent=2, allow_nan=False) + "\n").encode())
 
 
@@ -161,7 +166,7 @@ def load_zoo(folder: Path) -> Zoo:
         raise FileFormatError(f"{path}: expected a {SCHEMA}, found other JSON")
     try:
         manifest = parse(_ZooManifest, content)
-        zoo = Zoo(folder, manifest.victim, manifest.settings, manifest.models, manifest.missing)
+        zoo = Zoo(folder, manifest.victim, manifest.settings, manifest.models, manifest.missing, manifest.limits)
         outside = [model.file for model in zoo.models if not _is_inside(folder, model.file)]
     except (ValueError, OSError, RuntimeError) as error:
         raise FileFormatError(f"{path}: is damaged: {error}", code="damaged-file") from None

@@ -34,6 +34,8 @@ class Material:
         other: Rows that it was not trained on: those of a thief.
         test: Rows that nobody is trained on.
         bounds: Least and greatest value of an input, or of each of its values.
+        whole: Whether the victim was trained on all of the training data, so that ``other`` is the same as ``own``.
+        seen: Whether ``test`` are rows that the victim was trained on, which only makes its accuracy too high.
         auxiliary: ``(m, *shape)`` inputs of another task; None without.
         auxiliary_labels: ``(m,)`` their classes; None without.
         preprocessing: What was done to all of it, since the victim expects it; None for nothing.
@@ -44,6 +46,8 @@ class Material:
     other: Rows
     test: Rows
     bounds: Spread
+    whole: bool = False
+    seen: bool = False
     auxiliary: Array | None = None
     auxiliary_labels: Array | None = None
     preprocessing: Preprocessing | None = None
@@ -72,6 +76,29 @@ class Material:
             prepare=prepare,
         )
 
+    def limits(self, *, thefts: bool) -> tuple[str, ...]:
+        """What a zoo made with it cannot show: a line for each.
+
+        Args:
+            thefts: Whether there are stolen models in it.
+        """
+        lines = []
+        if self.whole:
+            lines.append(
+                "the victim was trained on all of the training data, so all controls share its data: this zoo does not "
+                "show how far honest models with other training data are from it"
+            )
+        if self.whole and thefts:
+            lines.append(
+                "the thieves had the victim's own training data: a thief with other data may be harder to notice"
+            )
+        if self.seen:
+            lines.append(
+                "the test data are rows that the victim was trained on, so its accuracy on new data is unknown: "
+                "models are held against the first control's (give --test for rows that it has not seen)"
+            )
+        return tuple(lines)
+
     @property
     def digest(self) -> str:
         """SHA-256, in hex, of all of it but the auxiliary inputs."""
@@ -98,7 +125,7 @@ def divide(
         training: The first ``share`` of its rows are those that the victim was trained on.
         architecture: The victim's, for which all is arranged.
         name: The victim's, for messages.
-        share: More than 0, less than 1.
+        share: More than 0, at most 1, which leaves no other rows: thieves then have the victim's.
         test: By default every tenth row of the training data, which then trains nobody.
         auxiliary: Inputs of another task, whose labels may be -1 for none.
 
@@ -106,9 +133,10 @@ def divide(
         InputError: When shapes, labels or values do not fit, or a class has no rows.
         UsageError: For a share that cannot be.
     """
-    if not 0 < share < 1:
+    if not 0 < share <= 1:
         raise UsageError(
-            f"expected a share between 0 and 1 as the victim's part of the rows, found {share:g}", code="wrong-value"
+            f"expected a share above 0, at most 1, as the victim's part of the rows, found {share:g}",
+            code="wrong-value",
         )
     rows = _arranged("training data", training, architecture, training, name)
     if test is None:
@@ -125,7 +153,8 @@ def divide(
     if nowhere:
         raise InputError(f"training data: expected rows of every class, found none of class {_text(nowhere)}")
     edge = round(share * len(rows.x))
-    own, other = Rows(rows.x[:edge], rows.y[:edge]), Rows(rows.x[edge:], rows.y[edge:])
+    own = Rows(rows.x[:edge], rows.y[:edge])
+    other = own if share == 1 else Rows(rows.x[edge:], rows.y[edge:])
     for whose, part in (("the victim's part", own), ("the other part", other)):
         lacking = sorted(set(range(architecture.classes)) - set(part.y.tolist()))
         if lacking:
@@ -137,7 +166,8 @@ def divide(
     spec = architecture.input.with_layout(training.layout)
     arrange = arrangement(name, training.x.shape[1:], spec, training.layout)
     limits = spread("training data", training.bounds, training.x.shape[1:], training.layout)
-    material = Material(own, other, tests, arranged_bounds(limits, arrange))
+    whole, seen = share == 1, share == 1 and test is None
+    material = Material(own, other, tests, arranged_bounds(limits, arrange), whole=whole, seen=seen)
     if auxiliary is None:
         return material
     others = _arranged("auxiliary data", auxiliary, architecture, training, name)

@@ -1,11 +1,11 @@
 """What a zoo is made of, and how: all that is said of it beforehand."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 from deepjudge_core.models.training import Schedule
 from deepjudge_core.settings import setting
@@ -19,7 +19,9 @@ class ZooSettings:
         controls: Their number: half of them trained on the victim's rows, half on others.
         attacks: Names; None for every installed one.
         repeat: Models of each attack.
-        schedule: How controls are trained.
+        controls_only: Whether nothing is stolen.
+        epochs: Times that each input is seen in the training of a control; None for as many as the first control needs.
+        rate: Greatest length of a step of Adam in it.
         options: Attack name to its options.
         seed: Of all that is drawn.
     """
@@ -42,7 +44,23 @@ class ZooSettings:
         components="attacks",
     )
     repeat: Annotated[int, Ge(0)] = setting("models of each attack", "--repeat", default=3, group="zoo", metavar="N")
-    schedule: Schedule = field(default_factory=Schedule, metadata={"part": Schedule})
+    controls_only: bool = setting("make controls, and steal nothing", "--controls-only", default=False, group="zoo")
+    epochs: Annotated[int, Ge(1)] | None = setting(
+        "times that each input is seen in the training of a control; auto for as many as the first control needs to "
+        "come near the victim's accuracy",
+        "--epochs",
+        default=None,
+        word="auto",
+        group="zoo",
+        metavar="EPOCHS",
+    )
+    rate: Annotated[float, Gt(0)] = setting(
+        "Adam's greatest step in the training of a control",
+        "--rate",
+        default=Schedule.rate,
+        group="zoo",
+        metavar="RATE",
+    )
     options: Mapping[str, Mapping[str, Any]] = setting(
         "an option of an attack, such as ft-al.epochs=3",
         "--option",
@@ -53,6 +71,11 @@ class ZooSettings:
     seed: Annotated[int, Ge(0)] = setting(
         "the seed of all random choices", "--seed", default=0, group="zoo", metavar="SEED"
     )
+
+    @property
+    def schedule(self) -> Schedule:
+        """How controls are trained, if these epochs are enough."""
+        return Schedule(epochs=self.epochs or Schedule.epochs, rate=self.rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +108,9 @@ class MaterialSettings:
         metavar="OTHER.npz",
         reads=True,
     )
-    split: Annotated[float, Gt(0), Lt(1)] = setting(
-        "share of the training data, from its start, that the victim was trained on",
+    split: Annotated[float, Gt(0), Le(1)] = setting(
+        "share of the training data, from its start, that the victim was trained on; 1 if it was trained on all of it, "
+        "which makes controls of the same data only",
         "--split",
         default=0.5,
         group="input",

@@ -39,7 +39,7 @@ def adapt_b(
     suite = suite_of("adapt-b", loot)
     rows = np.flatnonzero(suite.rows("adversarial"))
     if len(rows) == 0:
-        raise InputError("adapt-b: expected a suite with adversarial cases, such as pgd makes, found none")
+        raise InputError("adapt-b: expected a suite with adversarial cases, such as those of pgd, found none")
     inputs, labels = suite.cases.inputs[rows], suite.cases.labels[rows]
 
     def unlearn(trainer: Trainer, rate: float) -> None:
@@ -76,7 +76,9 @@ def adapt_w(
     suite = suite_of("adapt-w", loot)
     rows = np.flatnonzero(suite.rows("corners"))
     if len(rows) == 0 or not suite.layers:
-        raise InputError("adapt-w: expected a suite with layers and corner cases, as of neuron-corners, found none")
+        raise InputError(
+            "adapt-w: expected a suite with layers and corner cases, such as those of neuron-corners, found none"
+        )
     inputs = suite.cases.inputs[rows]
     goals = {tap: away(suite.victim.activations[layer][rows], margin) for layer, tap in _taps(victim, suite).items()}
 

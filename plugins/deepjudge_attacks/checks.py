@@ -23,7 +23,7 @@ def auxiliary_of(attack: str, loot: Loot) -> Array:
     """
     if loot.auxiliary is None or len(loot.auxiliary) == 0:
         raise InputError(
-            f"{attack}: expected auxiliary inputs, which it asks the victim about, found none", code="missing-value"
+            f"{attack}: expected auxiliary inputs to ask the victim about, found none", code="missing-value"
         )
     return loot.auxiliary
 
@@ -35,5 +35,5 @@ def suite_of(attack: str, loot: Loot) -> Suite:
         InputError: When there is none.
     """
     if loot.suite is None:
-        raise InputError(f"{attack}: expected the suite, which it trains against, found none", code="missing-value")
+        raise InputError(f"{attack}: expected the suite to train against, found none", code="missing-value")
     return loot.suite

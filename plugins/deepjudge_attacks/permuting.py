@@ -113,8 +113,8 @@ def permute_rescale(
             advance(1)
     if not count:
         raise ModelError(
-            "permute-rescale: expected a layer whose neurons go into one other layer, found none that could be "
-            "permuted with the same answers"
+            "permute-rescale: expected a layer whose neurons feed exactly one other layer, found "
+            "none that can be permuted without changing the answers"
         )
     return changed
 

@@ -92,7 +92,7 @@ def _score(evidence: Mapping[str, Evidence], level: float) -> Judgement:
             reason = f"{of(stratum)}{shortage(len(controls), needed)} for a p-value of {level:.3g}"
             return inconclusive(dict.fromkeys(evidence, Vote(None, reason=reason)), p_value, least)
     votes = {name: rank(metric, level) for name, metric in evidence.items()}
-    condition = "this holds where the suspect, if honest, is one of their kind"
+    condition = "this assumes that the suspect, if honest, is a model of the same kind as the controls"
     return conclude(evidence, votes, p_value, least, level, condition)
 
 

@@ -91,7 +91,7 @@ def conformal(evidence: Mapping[str, Evidence], *, level: Annotated[float, Gt(0)
     each = level / len(evidence)
     votes = {name: rank(metric, each) for name, metric in evidence.items()}
     least = min(_least_p(metric) for metric in evidence.values())
-    condition = "this holds where the suspect, if honest, is one of their kind"
+    condition = "this assumes that the suspect, if honest, is a model of the same kind as the controls"
     return _bonferroni(evidence, votes, level, least=least, condition=condition)
 
 
@@ -143,7 +143,7 @@ def conclude(
     statement = wording.sentence(
         [
             wording.near(p_value),
-            f"a model is called a copy at {wording.percent(level)} or less",
+            f"the rule calls a model a copy at {wording.percent(level)} or less",
             f"from {wording.control_counts(evidence)}",
             condition,
         ]

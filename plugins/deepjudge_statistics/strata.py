@@ -26,13 +26,13 @@ def spread_out(evidence: Evidence, least: int) -> list[Array]:
                 f"{of(stratum)}a control is at the distance {values.min():g}, which has no logarithm"
             )
         if np.ptp(values) == 0:
-            raise InsufficientError(f"{of(stratum)}all controls are at the same distance: their spread is not known")
+            raise InsufficientError(f"{of(stratum)}all controls are at the same distance, so their spread is unknown")
     return list(strata.values())
 
 
 def shortage(count: int, least: int) -> str:
     """How many controls are missing."""
-    return f"expected at least {least} controls, found {count}: {least - count} are missing"
+    return f"expected at least {least} controls, found {count}; {least - count} more are needed"
 
 
 def of(stratum: Stratum | None) -> str:

@@ -8,8 +8,10 @@ _LEAST = 1e-6  # beyond it nothing is said: no distribution is known so well
 
 
 def near(p_value: float) -> str:
-    """What a p-value says of honest models."""
-    return f"of honest models like the controls at most {odds(p_value)} would be as near to the victim as this"
+    """What a p-value says about honest models."""
+    share = odds(p_value)
+    share += " of" if share.endswith("%") else ""
+    return f"at most {share} honest models like the controls would be as near to the victim as this suspect"
 
 
 def odds(p_value: float) -> str:
@@ -38,8 +40,8 @@ def lognormal(evidence: Mapping[str, Evidence]) -> str:
     """What a rule assumes that no controls can show, and what they say without it."""
     fewest = min(len(values) for metric in evidence.values() for values in metric.by_stratum().values())
     return (
-        "this holds where honest models' distances are log-normal; without that, such controls could show no more than "
-        f"1 in {fewest + 1}"
+        "this assumes that the distances of honest models are log-normally distributed; without "
+        f"that assumption, this many controls cannot show anything rarer than 1 in {fewest + 1}"
     )
 
 

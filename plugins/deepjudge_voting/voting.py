@@ -16,8 +16,10 @@ from deepjudge_core.types import Array
 Bound = Literal["prediction", "mean"]
 # What to do with controls of several kinds, whether their strata are known or not.
 _APART: Mapping[bool, str] = {
-    True: "--rule-option strata=true takes each stratum by itself",
-    False: "calibrate by those of one kind, or name their strata (--stratum) and judge with --rule-option strata=true",
+    True: "use --rule-option strata=true to judge by each stratum separately",
+    False: (
+        "calibrate with controls of one kind, or name their strata (--stratum) and judge with --rule-option strata=true"
+    ),
 }
 _NO_ALPHAS: Mapping[str, float] = {}
 
@@ -98,7 +100,9 @@ def _pooled(evidence: Evidence, bound: Bound, confidence: float, alpha: float) -
     groups = two_groups(evidence.controls) if vote.vote is None else None
     if groups is None:
         return vote
-    return replace(vote, reason=f"{groups}, which together say nothing: {_APART[bool(evidence.strata)]}")
+    return replace(
+        vote, reason=f"{groups}, and together they give no usable threshold; {_APART[bool(evidence.strata)]}"
+    )
 
 
 def _vote(value: float, values: Array, bound: Bound, confidence: float, alpha: float) -> Vote:
@@ -109,7 +113,14 @@ def _vote(value: float, values: Array, bound: Bound, confidence: float, alpha: f
         return Vote(None, reason="a control's value is not finite")
     limit = lower_bound(controls, bound, confidence)
     if limit <= 0:
-        return Vote(None, limit, reason=f"the controls say nothing: their lower bound is {limit:.4g}")
+        return Vote(
+            None,
+            limit,
+            reason=(
+                "the controls differ too much among themselves for this metric to tell a copy (lower "
+                f"bound {limit:.4g}; add controls, or use fewer strata)"
+            ),
+        )
     if not math.isfinite(value):
         return Vote(None, limit, alpha * limit, reason=f"the suspect's value is {value}")
     rate = false_positive_rate(len(controls), bound, confidence)
@@ -122,11 +133,12 @@ def _statement(votes: Mapping[str, Vote], evidence: Mapping[str, Evidence], *, s
     kinds = {stratum for metric in evidence.values() for stratum in metric.strata or (None,)}
     named = ", ".join(sorted(stratum or "unknown" for stratum in kinds))
     if kinds == {None}:
-        how = "controls of unknown strata, pooled"
+        how = "controls pooled; strata unknown"
     else:
-        how = f"each stratum of controls by itself ({named})" if strata else f"controls of all strata pooled ({named})"
+        how = f"each stratum judged separately: {named}" if strata else f"controls pooled across strata: {named}"
     copies = sum(vote.vote is True for vote in cast)
     return (
-        f"{copies} of {len(cast)} metrics vote copy; of honest models like the controls "
-        f"at most {100 * rate:.3g} % would get such a vote by one metric, where distances are normal; {how}"
+        f"{copies} of {len(cast)} metrics vote copy; if distances are normally distributed, at "
+        f'most {100 * rate:.3g} % of honest models like these controls would get a "copy" vote '
+        f"from any one metric ({how})"
     )

@@ -126,7 +126,7 @@ def thresholds(
     """
     if len(training_inputs) == 0:
         raise UsageError(
-            "neuron-corners: expected training inputs, from which limits are taken, found none", code="missing-value"
+            "neuron-corners: expected training inputs to derive the limits from, found none", code="missing-value"
         )
     least, greatest = ({layer: np.full(victim.layers[layer], s * np.inf) for layer in layers} for s in (1, -1))
     with progress.task("neuron ranges", len(training_inputs)) as advance:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
+from refusals import expect_facts
 from snapshots import Snapshots
 
 from deepjudge_core.bundles import signing
@@ -356,7 +357,7 @@ def test_a_bundle(bundled: Cli) -> None:
     assert (status, err) == (0, "")
     assert out.splitlines()[-1] == "out: verified, 2 verdicts recomputed"
     assert f"manifest    {hashlib.sha256((folder / 'manifest.json').read_bytes()).hexdigest()}\n" in out
-    assert "broken.toy did not answer, so that nothing can be recomputed: broken.toy: expected a toy model" in out
+    assert "broken.toy did not answer, so there is nothing to recompute: broken.toy: expected a toy model" in out
     assert "digits" not in out
     # Nothing that says whose machine it is.
     environment = (folder / "environment.json").read_text()
@@ -489,7 +490,7 @@ def test_who_was_asked_is_checked_without_observations(ready: Cli, role: str) ->
     rechain(other)
     reseal()
     [line] = findings()
-    assert line.startswith(f"queries.jsonl: there is no line of a {role} of the report")
+    assert line.startswith(f"queries.jsonl: a {role} of the report")
 
 
 def test_controls_that_nobody_asked_without_observations(ready: Cli) -> None:
@@ -497,7 +498,7 @@ def test_controls_that_nobody_asked_without_observations(ready: Cli) -> None:
     rechain(lambda queries: queries.remove(next(query for query in queries if query["role"] == "control")))
     reseal()
     [line] = findings()
-    assert "there is no line of a control of the report" in line
+    assert "a control of the report" in line
     edit_report(lambda report: report.update(calibration=[], victim=None))
     reseal()
     [line] = findings()
@@ -532,7 +533,7 @@ def test_the_command_names_what_was_changed(bundled: Cli) -> None:
     flip(Path("out/report.json"), 99)
     status, out, err = bundled("verify", "out")
     assert (status, err) == (4, "")
-    assert "wrong       report.json: was changed (its SHA-256 does not agree)\n" in out
+    assert "wrong       report.json: was changed (its SHA-256 does not match)\n" in out
     assert out.splitlines()[-1] == "out: NOT verified"
 
 
@@ -626,11 +627,11 @@ def test_only_the_key_tells_who_sealed_it(bundled: Cli) -> None:
     reseal(lambda manifest: manifest["predicate"].update(signed_by=other.public), signed=True)
     Path("out/signature.json").write_bytes(signing.sign(Path("out/manifest.json").read_bytes(), other))
     assert findings() == ()
-    assert findings(key=owner) == (f"signature.json: expected that of {owner}, found that of {other.public}",)
+    assert findings(key=owner) == (f"signature.json: expected a signature by {owner}, found one by {other.public}",)
 
 
 def test_it_is_said_where_somebody_else_committed(bundled: Cli) -> None:
-    said = ", not by whom the bundle is"
+    said = ", not by the signer of the bundle"
     assert said not in bundled("verify", "out")[1]
     assert bundled("commit", "s.safetensors", "c.safetensors", *HOW, "-o", "nobody.json")[0] == 0
     assert bundled("audit", *MODELS, *HOW, "--commitment", "nobody.json", "--key", "other.pem", "-o", "out")[0] == 4
@@ -646,7 +647,7 @@ def test_a_signature_of_another_bundle(bundled: Cli) -> None:
     signature = Path("out/signature.json").read_bytes()
     reseal(lambda manifest: manifest["predicate"]["withheld"].append("suite.safetensors"), signed=True)
     Path("out/signature.json").write_bytes(signature)
-    assert findings() == ("signature.json: is that of another manifest",)
+    assert findings() == ("signature.json: signs another manifest",)
 
 
 FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
@@ -676,7 +677,7 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "another name": (
         lambda: edit_report(lambda report: report["suspects"][0].update(path="x.toy")),
-        "queries.jsonl: expected a line for each suspect of the report, in their order, found others",
+        "queries.jsonl: expected one line per suspect of the report, in the same order, found others",
     ),
     "another rule": (
         lambda: edit_report(lambda report: report["rule_options"].update(share=0.4)),
@@ -696,7 +697,7 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "another reason": (
         lambda: edit_report(lambda report: report["suspects"][2].update(reason="ran away")),
-        "queries.jsonl: expected a line for each suspect",
+        "queries.jsonl: expected one line per suspect",
     ),
     "another page": (
         lambda: Path("out/report.html").write_text("<p>all is well"),
@@ -713,7 +714,7 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
             shutil.move("out/observations/suspect-0002.safetensors", "out/observations/suspect-0001.safetensors"),
             shutil.move("kept", "out/observations/suspect-0002.safetensors"),
         ],
-        "queries.jsonl: the line of copy.toy is not of the answers that are there",
+        "queries.jsonl: the line of copy.toy does not match its answers in the bundle",
     ),
     "answers of another": (
         lambda: save_observation(Path("out/observations/suspect-0002.safetensors"), toys.seen(7)),
@@ -721,7 +722,7 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a log that is cut": (
         lambda: rechain(lambda queries: queries.pop()),
-        "queries.jsonl: expected a line for each suspect of the report",
+        "queries.jsonl: expected one line per suspect of the report",
     ),
     "a log without the victim": (
         lambda: rechain(lambda queries: queries.pop(0)),
@@ -729,7 +730,7 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a log without a control": (
         lambda: rechain(lambda queries: queries.pop(2)),
-        "queries.jsonl: there is no line of the answers of the control controls/c2.toy",
+        "queries.jsonl: the control controls/c2.toy has no line that matches its answers",
     ),
     "a line that does not belong": (
         lambda: Path("out/queries.jsonl").write_bytes(
@@ -737,20 +738,23 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
                 line for place, line in enumerate(Path("out/queries.jsonl").read_bytes().splitlines(True)) if place != 2
             )
         ),
-        "queries.jsonl: line 3: does not belong behind the line before it",
+        "queries.jsonl: line 3: does not belong after the line before it",
     ),
-    "a log that is none": (lambda: Path("out/queries.jsonl").write_text("{}\n"), "queries.jsonl: line 1: is no query"),
+    "a log that is none": (
+        lambda: Path("out/queries.jsonl").write_text("{}\n"),
+        "queries.jsonl: line 1: is not a query",
+    ),
     "a log cut in a line": (
         lambda: Path("out/queries.jsonl").write_bytes(Path("out/queries.jsonl").read_bytes()[:-9]),
-        "queries.jsonl: line 8: is cut off",
+        "queries.jsonl: line 8: is incomplete",
     ),
     "another suite": (
         lambda: shutil.copy("s2.safetensors", "out/suite.safetensors"),
-        "calibrates the suite",
+        "expected a calibration of the suite",
     ),
     "other controls": (
         lambda: shutil.copy("c2.safetensors", "out/calibration.safetensors"),
-        "manifest.json: expected the digests of the suite and the calibration that are there, found others",
+        "manifest.json: expected the digests of the suite and the calibration in the bundle, found others",
     ),
     "no suite": (
         lambda: Path("out/suite.safetensors").write_bytes(b"x" * 99),
@@ -781,6 +785,25 @@ def test_a_report_of_before_sources_were_said_is_recomputed(bundled: Cli) -> Non
     assert findings() == ()
 
 
+def test_a_sentence_in_other_words_is_shown_and_one_with_other_numbers_is_wrong(bundled: Cli) -> None:
+    def reworded(old: str, new: str) -> None:
+        edit_report(lambda other: other["suspects"][0]["settings"]["black-box"].update(statement=new))
+        assert old != new
+        reseal()
+
+    report = json.loads(Path("out/report.json").read_text())
+    statement = report["suspects"][0]["settings"]["black-box"]["statement"]
+    numbers = re.findall(r"\d+", statement)
+    assert numbers
+    reworded(statement, f"In the words of before: {' '.join(numbers)}")
+    found = verify_bundle(Path("out"))
+    assert found.findings == ()
+    [note] = (note for note in found.notes if "In the words of before" in note)
+    expect_facts(note, "suspects[0].settings.black-box.statement", statement)
+    reworded(statement, f"In the words of before: {' '.join(numbers)} and 7")
+    assert any("suspects[0].settings.black-box.statement" in line for line in findings())
+
+
 def test_values_within_the_last_digits_are_the_same(bundled: Cli) -> None:
     def move(share: float) -> None:
         metric = report["suspects"][0]["metrics"]["surety"]
@@ -791,7 +814,7 @@ def test_values_within_the_last_digits_are_the_same(bundled: Cli) -> None:
     move(1e-6)
     found = verify_bundle(Path("out"))
     assert found.findings == ()
-    assert any("not in all digits" in note for note in found.notes)
+    assert any("not in every digit" in note for note in found.notes)
     move(1e-3)
     assert findings()
 

@@ -83,10 +83,10 @@ def test_a_bundle_with_the_time_of_its_commitment(bundled: Cli) -> None:
     assert "not verified" not in out
     # Without the certificate it is what anybody may have written.
     status, out, _ = bundled("verify", "out")
-    assert (status, "or before, not verified\n" in out, "--tsa-certificate checks it" in out) == (0, True, True)
+    assert (status, "or before, not verified\n" in out, "--tsa-certificate verifies it" in out) == (0, True, True)
     status, out, _ = bundled("verify", "out", "--tsa-certificate", "another/root.pem")
     assert status == 4
-    assert "wrong       commitment.tsr: expected the signature of an authority" in out
+    assert "wrong       commitment.tsr: expected a signature by the authority" in out
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_suspects_that_were_asked_before(stamped: Cli) -> None:
     assert stamped("audit", *MODELS, *HOW, *STAMPED, "-o", "out")[0] == 4
     response = Path("out/commitment.tsr").read_bytes()
     year = f"{datetime.datetime.now(datetime.UTC):%Y%m}".encode()
-    said = "by the log's clock a suspect was asked before the time of the commitment"
+    said = "according to the log's clock, a suspect was asked before the time of the commitment"
     assert said not in stamped("verify", "out")[1]
     Path("out/commitment.tsr").write_bytes(response.replace(year, b"209901"))
     reseal()
@@ -189,7 +189,7 @@ def test_answers_that_were_stored_before_have_no_time(stamped: Cli) -> None:
     assert stamped("audit", *models, *HOW, *STAMPED, "-o", "out")[0] == 1
     status, out, _ = stamped("verify", "out", "--tsa-certificate", "authority/root.pem")
     assert status == 0
-    assert "copy.safetensors had answered before the audit, and maybe before the commitment" in out
+    assert "copy.safetensors had answered before the audit, and possibly before the commitment" in out
     assert "honest.toy had answered" not in out
 
 
@@ -207,7 +207,7 @@ def test_a_time_stamp_of_nothing(bundled: Cli) -> None:
     Path("out/commitment.json").unlink()
     reseal(lambda m: m.update(subject=[s for s in m["subject"] if s["name"] != "commitment.json"]))
     [line] = verify_bundle(Path("out")).findings
-    assert "expected commitment.json beside commitment.tsr" in line
+    assert "expected commitment.json together with commitment.tsr" in line
 
 
 def test_a_changed_bit_of_the_response_is_named(bundled: Cli) -> None:

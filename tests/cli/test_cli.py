@@ -288,12 +288,12 @@ def test_classes(ready: Cli) -> None:
     assert line.startswith("000.toy, 001.toy, 002.toy, 003.toy and 26 more: ")
     status, out, _ = judge(ready, "five.toy", more=("--classes", "4,1,2,3", "--json", "r.json"))
     assert status == 0
-    assert "five.toy: its outputs 4, 1, 2, 3 answer the classes" in out
+    assert "five.toy: its outputs 4, 1, 2, 3 correspond to the victim's classes" in out
     [suspect] = json.loads(Path("r.json").read_text())["suspects"]
     assert (suspect["classes"], suspect["inferred"]) == ([4, 1, 2, 3], [])
     assert suspect["metrics"]["surety"]["value"] > 0
     ready("observe", "s.safetensors", "five.toy", "--classes", "4,1,2,3", "-o", "o.safetensors")
-    assert "note        its outputs 4, 1, 2, 3 answer the classes" in ready("show", "o.safetensors")[1]
+    assert "note        its outputs 4, 1, 2, 3 correspond to the victim's classes" in ready("show", "o.safetensors")[1]
     # Controls beside suspects have the victim's classes.
     audit = ("audit", "victim.toy", "five.toy", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
     assert ready(*audit, "--classes", "4,1,2,3", "-o", "out")[0] == 0
@@ -314,7 +314,7 @@ def test_preprocessing(ready: Cli) -> None:
     ready("observe", *arguments, "-o", "o.safetensors")
     seen = load_observation(Path("o.safetensors"))
     assert seen.preprocessing == Preprocessing(1.1, (-0.1,))
-    note = "its inputs are prepared by scale=1.1,mean=-0.1, as was asked for"
+    note = "its inputs are prepared by scale=1.1,mean=-0.1, as requested"
     assert f"note        {note}" in ready("show", "o.safetensors")[1]
     assert f"o.safetensors: {note}" in judge(ready, "o.safetensors")[1]
     for typed in ("-1..1", "0..1,invert=true", "imagenet"):

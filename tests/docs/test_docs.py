@@ -33,8 +33,9 @@ from deepjudge_core.components.registry import Plugin, Registry
 from deepjudge_core.models.network import Architecture, Network, Trainer
 from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.report.audit_json import schema
-from deepjudge_core.zoo.making import ZooRecipe, make_zoo
+from deepjudge_core.zoo.making import make_zoo
 from deepjudge_core.zoo.material import Material, Rows
+from deepjudge_core.zoo.plans import ZooRecipe
 from deepjudge_core.zoo.settings import ZooSettings
 
 PAGES = sorted(path for pattern in ("*.md", "[a-z]*/**/*.md") for path in ROOT.glob(pattern))

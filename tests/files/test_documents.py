@@ -73,7 +73,7 @@ def test_it_is_read_and_written() -> None:
         ({"header": {"size": -1}}, "header.size", ("of at least 0", "-1")),
         ({"digest": "A" * 64}, "digest", ("^[0-9a-f]{64}$",)),
         ({"digest": "a" * 4000}, "digest", ("...",)),
-        ({"other": 1}, "the whole", ("'other'",)),
+        ({"other": 1}, "the document", ("'other'",)),
     ],
 )
 def test_a_line_says_where(change: Mapping[str, Any], where: str, facts: tuple[str, ...]) -> None:

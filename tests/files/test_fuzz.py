@@ -544,9 +544,9 @@ RUN = """
 import resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 from deepjudge_core.files import storage
-from deepjudge_core.suites import inputs
+from deepjudge_core.suites.inputs import archives
 from deepjudge_core.cli.main import main
-inputs.LARGEST_ARRAYS = storage.LARGEST_ARRAYS = 2**28  # as where there is 1 GiB of memory
+archives.LARGEST_ARRAYS = storage.LARGEST_ARRAYS = 2**28  # as where there is 1 GiB of memory
 for line in sys.stdin.read().splitlines():
     begun = time.process_time()  # its own, whatever else the machine does
     status = main(line.split("\\t"))

@@ -89,7 +89,7 @@ def test_what_cannot_be_concluded_without_a_stratum() -> None:
     assert limits(()) == ()
     assert limits(("same-data", "common-ancestor")) == ()
     [line] = limits(("other-data", None, "common-ancestor"))
-    assert "could share training data with the victim" in line
+    assert "shares training data with the victim" in line
     assert len(limits((None,))) == 2
 
 

@@ -51,7 +51,7 @@ def test_honest_models_are_no_copies_by_facts(seed: int) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"activations": {}, "unmatched": "no layer answers"},
+        {"activations": {}, "unmatched": "no layer corresponds to"},
         {"activations": toys.seen(1).activations},
         {"probabilities": toys.seen(1).probabilities},
         {"probabilities": None, "unmapped": "other classes"},

@@ -359,7 +359,7 @@ def test_the_command(fleet: Cli) -> None:
     assert "fleet: 1 of 3 suspects tested are called copies, those with p-values up to " in out
     assert "at a false discovery rate of 5 % (Benjamini & Hochberg)" in out
     assert "q = " in out
-    assert "suspects tested leave to this one, for a false discovery rate of 5 %" in out
+    assert "suspects tested, of a false discovery rate of 5 %" in out
     assert json.loads(Path("r.json").read_text())["fleet"]["rejected"] == 1
     # The page says it, and how to make it again.
     exports = ("--html", "r.html", "--markdown", "r.md", "--sarif", "r.sarif", "--model-card", "card.md")

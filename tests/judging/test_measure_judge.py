@@ -125,7 +125,7 @@ def test_layers_that_do_not_correspond() -> None:
     measurement = measure(toys.suite(), observation, registry=toys.registry())["outputs"]
     assert (measurement.value, measurement.allowed, measurement.failed) == (None, True, False)
     assert measurement.reason == observation.unmatched
-    assert "no layer answers 'dense2'" in str(measurement.reason)
+    assert "no layer corresponds to 'dense2'" in str(measurement.reason)
 
 
 def raises(victim: Any, suspect: Any) -> float:
@@ -190,7 +190,7 @@ def test_a_suite_that_was_made_for_one_setting_decides_by_it() -> None:
             assert verdict.decision is decision
             assert verdict.settings[group].decision is decision
             assert verdict.settings[other].decision is None
-            assert "the suite was made without" in str(verdict.settings[other].reason)
+            assert "the suite has no cases in the set" in str(verdict.settings[other].reason)
 
 
 def test_corners_that_were_asked_for_and_not_reached_leave_it_open() -> None:
@@ -335,7 +335,7 @@ def test_one_vote_over_all_metrics() -> None:
     assert verdict.settings["joint"].p_copy == pytest.approx(2 / 6)
     for group in ("black-box", "white-box"):
         assert verdict.settings[group].decision is None
-        assert verdict.settings[group].reason == "one vote is taken over all metrics"
+        assert verdict.settings[group].reason == "the metrics were judged by one joint vote"
     verdict = verdict_of("joint", b1="copy", w1="copy", w2="no")
     assert (verdict.decision, verdict.points_to) == (Decision.COPY, None)
     assert "joint" not in verdict_of(b1="copy").settings

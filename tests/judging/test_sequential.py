@@ -247,7 +247,7 @@ def test_a_copy_and_an_honest_model(suite: Suite, answers: list[Observation]) ->
         expect_facts(setting["statement"], sum(drawn), len(drawn), cases, sequential["queries"])
         white = suspect["settings"]["white-box"]
         assert white["decision"] is None
-        assert "nothing of how the model is to be asked is inferred" in white["reason"]
+        assert "preprocessing and classes are not inferred" in white["reason"]
     assert value["suspects"][0]["points_to"] == "behaviour"
 
 
@@ -319,7 +319,7 @@ def test_a_rule_that_calls_nothing_a_copy_asks_nothing(suite: Suite, answers: li
     [result] = toys.outcome(suite, calibration, [model], judging, registry=registry).suspects
     assert (result.decision, model.asked, result.sequential) == (Decision.INCONCLUSIVE, [], None)
     assert result.verdict
-    expect_facts(str(result.verdict.reason), "controls", "all cases")
+    expect_facts(str(result.verdict.reason), "controls", "every case")
 
 
 def by_limit(limit: float) -> Rule:
@@ -351,7 +351,7 @@ def test_what_is_said_of_honest_models(suite: Suite, answers: list[Observation],
     [result] = report(suite, answers, toys.make_model(1), rule_options={"level": level}).suspects
     assert result.verdict
     statement = str(result.verdict.settings["black-box"].statement)
-    assert f" {half}, by the rule" in statement
+    assert f" {half} (by the rule" in statement
 
 
 def test_a_budget(suite: Suite, answers: list[Observation]) -> None:
@@ -506,15 +506,15 @@ def test_what_is_said_of_a_model_is_done_for_it(suite: Suite, answers: list[Obse
 @pytest.mark.parametrize(
     ("controls", "strata", "judging", "reason"),
     [
-        (slice(0, 0), (), {}, "0 controls give labels of the victim's classes, expected at least 3"),
-        (slice(0, 5), (), {}, "expected at least 6 controls, found 5: 1 are missing"),
+        (slice(0, 0), (), {}, "expected at least 3 controls that give labels of the victim's classes, found 0"),
+        (slice(0, 5), (), {}, "expected at least 6 controls, found 5; 1 more are needed"),
         (
             slice(0, 10),
             ("same-data",) * 7 + ("other-data",) * 3,
             {},
             "stratum other-data: expected at least 6 controls",
         ),
-        (slice(0, 16), (), {"rule": "conformal"}, "expected at least 199 controls, found 16: 183 are missing"),
+        (slice(0, 16), (), {"rule": "conformal"}, "expected at least 199 controls, found 16; 183 more are needed"),
     ],
 )
 def test_controls_that_say_too_little(
@@ -606,7 +606,7 @@ def test_the_command(ready: Cli) -> None:
     assert report_values["rule"] == "prediction-bound"
     for suspect in report_values["suspects"]:
         assert f"{suspect['sequential']['queries']} of {suspect['sequential']['budget']} cases asked" in out
-    assert "copy.toy: black-box: The suspect errs as the victim on more than " in out
+    assert "copy.toy: black-box: The suspect makes the victim's error on more than " in out
     # The page says it, and how to make it again.
     files = ("--html", "r.html", "--markdown", "r.md", "--sarif", "r.sarif", "--model-card", "card.md")
     assert ready("report", "r.json", *files)[0] == 0

@@ -465,7 +465,7 @@ def test_a_copy_with_its_classes_in_another_order_is_the_victim() -> None:
     observation = observe(reordered(victim()), suite())
     assert (observation.classes, observation.inferred) == (ORDER, ("classes",))
     [note] = observation.notes
-    assert note.endswith("found from its answers to the seeds: 0 is its 2, 1 is its 0, 2 is its 3, 3 is its 1")
+    assert note.endswith("inferred from its answers to the seeds: 0 is its 2, 1 is its 0, 2 is its 3, 3 is its 1")
     np.testing.assert_allclose(observation.probabilities, suite().victim.probabilities, atol=1e-6)
     assert all(
         m.value == pytest.approx(0, abs=1e-6) for m in measure(suite(), observation, registry=toys.registry()).values()
@@ -539,7 +539,7 @@ def test_an_order_that_is_in_doubt_is_said() -> None:
     assert (observation.classes, observation.inferred) == (None, ())
     [note] = [note for note in observation.notes if "preprocessing" not in note]
     assert note.endswith(
-        "get another class, but no order of all classes was found; if they stand in another order, "
+        "get another class, but the answers show no consistent order of all classes; if the order differs, "
         "give it with --classes"
     )
 

@@ -196,7 +196,7 @@ def test_the_victim_with_other_inputs_is_the_victim(
         observation.activations["dense2"], suite(*bounds).victim.activations["dense2"], atol=1e-3
     )
     assert (observation.preprocessing, observation.inferred) == (preprocessing, ())
-    assert observation.notes == (f"its inputs are prepared by {preprocessing}, as was asked for",)
+    assert observation.notes == (f"its inputs are prepared by {preprocessing}, as requested",)
     save_observation(tmp_path / "o", observation)
     assert load_observation(tmp_path / "o").preprocessing == preprocessing
 
@@ -236,7 +236,7 @@ def test_it_can_be_turned_off() -> None:
     observation = observe(expecting(BYTES), suite(), QuerySettings(infer=False))
     assert (observation.preprocessing, observation.inferred, observation.tried) == (None, (), ())
     note, *_ = observation.notes
-    assert "near chance: if it expects other inputs" in note
+    assert "near chance; if it expects other inputs" in note
 
 
 def test_what_is_given_is_not_doubted() -> None:
@@ -312,7 +312,7 @@ def test_a_model_that_gives_one_answer_to_inputs_as_they_are() -> None:
 
     observation = observe(deaf(), suite())
     assert (observation.preprocessing, observation.inferred) == (BYTES, ("preprocessing",))
-    assert "which all get the same answer as they are" in observation.notes[0]
+    assert "all get the same answer if unprepared" in observation.notes[0]
     with refused(SameAnswerError, "deaf: ", code="bad-answer"):
         observe(deaf(), suite(), QuerySettings(infer=False))
 

@@ -208,7 +208,7 @@ def test_the_order_of_several_channels_in_a_row_shows_in_the_answers(order: tupl
         observation = observe(flat, suite)
         assert observation.probabilities is not None
         np.testing.assert_allclose(observation.probabilities, suite.victim.probabilities, atol=1e-6)
-        told = any(f"{layout.replace('_', ' ')}, as" in note for note in observation.notes)
+        told = any(f"{layout.replace('_', ' ')}, inferred" in note for note in observation.notes)
         assert (told, observation.model.input.layout) == (flat.input.layout is None, layout)
     with refused(ModelError, "rows", "3x4x5", "--input-layout"):
         observe(toys.make_model(shape=(60,), knows=False, name="rows"), suite)
@@ -320,9 +320,9 @@ def test_probabilities_that_are_none(access: Access) -> None:
         ((5, 8), {"dense2": "dense2"}, "dense2"),
         ((8,), {"dense2": "dense1"}, "dense1"),
         ((5, 8), {}, "dense2"),
-        ((10, 9), {}, "expected a tap of 8 neurons, found 10, 9, 4"),
+        ((10, 9), {}, "expected one with 8 neurons, found 10, 9, 4"),
         ((8, 9), {"dense2": "dense1"}, "dense1"),
-        ((10,), {}, "expected a tap of 8 neurons, found 10, 4"),
+        ((10,), {}, "expected one with 8 neurons, found 10, 4"),
     ],
 )
 def test_layers_that_correspond(widths: tuple[int, ...], layer_map: dict[str, str], expected: str) -> None:
@@ -332,7 +332,7 @@ def test_layers_that_correspond(widths: tuple[int, ...], layer_map: dict[str, st
         assert observation.activations["dense2"].shape == (len(toys.suite().cases.inputs), 8)
     else:
         assert (observation.layer_map, observation.activations) == ({}, {})
-        assert observation.unmatched == f"no layer answers 'dense2': {expected}"
+        assert observation.unmatched == f"no layer corresponds to 'dense2': {expected}"
 
 
 @pytest.mark.parametrize(("place", "expected", "taps"), [(0, ("dense2", "dense3"), 2), (1, ("dense1", "dense3"), 3)])
@@ -348,8 +348,8 @@ def test_a_layer_more_is_found_by_what_the_others_answer(place: int, expected: t
     for layer in suite.layers:
         np.testing.assert_allclose(observation.activations[layer], suite.victim.activations[layer], atol=1e-5)
     for note, layer, tap in zip(observation.notes, suite.layers, expected, strict=True):
-        expect_facts(note, f"'{layer}'", "same name" if tap == layer else f"'{tap}'", f"{taps} taps", "CKA 1.000")
-        assert ("not by its place" in note) == (tap != layer)
+        expect_facts(note, f"'{layer}'", "same name" if tap == layer else f"'{tap}'", f"{taps} layers", "CKA 1.000")
+        assert ("not its position" in note) == (tap != layer)
 
 
 def test_some_layers_by_the_map_and_some_by_their_place() -> None:
@@ -362,11 +362,11 @@ def test_some_layers_by_the_map_and_some_by_their_place() -> None:
     other = observe(toys.make_model(1, widths=(10, 3, 7)), suite)
     assert (other.layer_map, other.unmatched) == (
         {},
-        "no layer answers 'dense2': expected a tap of 8 neurons, found 10, 3, 7, 4",
+        "no layer corresponds to 'dense2': expected one with 8 neurons, found 10, 3, 7, 4",
     )
     turned = observe(toys.make_model(1, widths=(8, 3, 10)), suite)
     assert (turned.layer_map, turned.activations) == ({}, {})
-    assert turned.unmatched == "no layers answer 'dense1', 'dense2' in this order"
+    assert turned.unmatched == "no layers correspond to 'dense1', 'dense2' in this order"
 
 
 @pytest.mark.parametrize(

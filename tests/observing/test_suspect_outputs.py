@@ -27,7 +27,7 @@ def asked(model: Model, asking: QuerySettings | None = None) -> tuple[float, str
 @pytest.mark.parametrize(
     ("heads", "softmax", "facts"),
     [
-        ({"features": FEATURES, "scores": VICTIM}, (), ("output 2 of 2 ('scores')", "only one")),
+        ({"features": FEATURES, "scores": VICTIM}, (), ("output 2 of 2 ('scores')", "the only output")),
         ({"other": OTHER, "boxes": BOXES, "scores": VICTIM}, ("other",), ("output 3 of 3 ('scores')", "100.0%")),
         ({"scores": VICTIM, "other": OTHER}, ("other",), ("output 1 of 2 ('scores')", "'other'")),
     ],
@@ -66,7 +66,7 @@ def test_the_one_behind_a_softmax_where_none_does() -> None:
 def test_the_one_that_the_user_says() -> None:
     distance, note = asked(Heads({"other": OTHER, "scores": VICTIM}, "other"))
     assert distance > 0.1
-    expect_facts(note, "output 1 of 2 ('other')", "as was asked for")
+    expect_facts(note, "output 1 of 2 ('other')", "as requested")
     observation = observe(Heads({"scores": VICTIM, "features": FEATURES}, 2), toys.suite())
     expect_facts(str(observation.unmapped), "output 2 of 2 ('features')", "9", "scores (n, 4)", "--output")
     assert "--classes" not in str(observation.unmapped)

@@ -80,8 +80,8 @@ def test_more_than_half_of_the_votes(values, p_copy, decision):
 @pytest.mark.parametrize(
     ("value", "controls", "facts"),
     [
-        (0.0, [0.0, 0.0, 0.0], ("bound is 0",)),
-        (0.0, [0.1, 1.0, 2.0], ("bound is -",)),
+        (0.0, [0.0, 0.0, 0.0], ("bound 0",)),
+        (0.0, [0.1, 1.0, 2.0], ("bound -",)),
         (0.0, [1.0, 1.1, math.nan], ("finite",)),
         (0.0, [1.0, 1.1, math.inf], ("finite",)),
         (math.nan, [1.0, 1.01, 1.02], ("nan",)),
@@ -176,9 +176,9 @@ def test_strata_are_pooled_unless_told_otherwise():
     pooled, divided = voting(metrics), voting(metrics, strata=True)
     assert pooled.votes["jsd"].vote is None  # their bound is below 0
     assert divided.votes["jsd"] == alone
-    expect_facts(divided.statement, "each stratum", "(other-data, same-data)")
+    expect_facts(divided.statement, "each stratum", "other-data, same-data")
     wide = {"jsd": Evidence(0.5, np.array([8.0, 8.1, 8.2, 10.0, 10.1, 10.2]), 0.9, strata)}
-    expect_facts(voting(wide).statement, "pooled", "(other-data, same-data)")
+    expect_facts(voting(wide).statement, "pooled", "other-data, same-data")
     few = {"jsd": Evidence(3.5, far, 0.9, ("same-data", "other-data", "other-data"))}
     assert voting(few, strata=True).decision is Decision.INCONCLUSIVE
     expect_facts(voting(few, strata=True).votes["jsd"].reason, "same-data", "3 controls", 1)

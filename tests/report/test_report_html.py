@@ -286,7 +286,7 @@ def test_a_copy_of_the_behaviour_may_be_one_of_the_weights() -> None:
     value["suspects"], white_box = [suspect], suspect["settings"]["white-box"]
     for made, said in (
         ("independent", "(extraction or distillation); "),
-        ("inconclusive", "(whether the weights were taken, too, is open: what layers say is inconclusive); "),
+        ("inconclusive", "(whether the weights were taken, too, is open: the layers are inconclusive); "),
         (None, "(whether the weights were taken, too, is open: layers were not compared); "),
     ):
         white_box["decision"] = made

@@ -46,7 +46,7 @@ def test_a_victim_answers_the_task_of_its_inputs() -> None:
     heads = {"features": wide, "other": other, "scores": right, "boxes": toys.make_model(6, classes=3)}
     for model, facts in (
         (Heads(heads, softmax=["other"]), ("output 3 of 4 ('scores')", "90.0%", "'other'")),
-        (Heads(heads, "scores"), ("output 3 of 4 ('scores')", "as was asked for")),
+        (Heads(heads, "scores"), ("output 3 of 4 ('scores')", "as requested")),
     ):
         suite = make_suite(model, inputs, settings, session=Session(toys.registry()))
         assert (suite.victim.model.classes, suite.accuracy) == (4, pytest.approx(0.9))

@@ -18,9 +18,9 @@ from deepjudge_core.auditing.power import Share, area
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.judging.calibration import load_controls
 from deepjudge_core.models.training import Schedule, train
-from deepjudge_core.zoo.making import known_suite
 from deepjudge_core.zoo.manifest import load_zoo, recorded_control
 from deepjudge_core.zoo.material import Material, Rows
+from deepjudge_core.zoo.plans import known_suite
 
 ZOO = ("zoo", "victim.toy", "--data", "train.npz", "--epochs", "4", "--rate", "0.02", "-o", "zoo")
 ALL = ("--control-count", "4", "--attacks", "tune,listen", "--repeat", "2", "--auxiliary", "other.npz")
@@ -132,7 +132,7 @@ def test_half_of_the_controls_share_no_rows_with_the_victim(data: Cli, monkeypat
         used[label] = x
         return network
 
-    monkeypatch.setattr("deepjudge_core.zoo.making.train", note)
+    monkeypatch.setattr("deepjudge_core.zoo.plans.train", note)
     monkeypatch.setattr("deepjudge_core.zoo.making.accuracy", lambda network, x, y: 1.0)
     data(*ZOO, "--control-count", "2", "--repeat", "0", "--split", "0.25")
     with np.load("train.npz") as rows:
@@ -196,6 +196,50 @@ def test_controls_are_trained_until_they_are_near_the_victim(data: Cli) -> None:
     assert data(*hasty, "--control-count", "4")[0] == 0  # which goes on with as many
     assert {name: weights()[name] for name in before} == before
     assert {entry["options"]["epochs"] for entry in manifest()["models"]} == {epochs}
+
+
+def test_without_a_number_controls_are_trained_for_as_long_as_the_first_needs(data: Cli) -> None:
+    auto = ("zoo", "victim.toy", "--data", "train.npz", "--rate", "0.002", "--controls-only", "-o", "zoo")
+    assert data(*auto, "--control-count", "1")[::2] == (0, "")
+    [first] = manifest()["models"]
+    epochs = first["options"]["epochs"]
+    assert epochs in (10, 20, 40)  # which this rate needs
+    # By its hypothesis: half as many were not enough, and would have been found so.
+    assert data(*auto, "--control-count", "1", "--epochs", str(epochs // 2), "-o", "half")[0] == 0
+    half = manifest("half")["models"][0]
+    assert half["accuracy"] < manifest("half")["victim"]["accuracy"] - 0.02
+    assert data(*auto, "--control-count", "4")[0] == 0  # which goes on with as many
+    assert [model["options"]["epochs"] for model in manifest()["models"]] == [epochs] * 4
+    assert manifest()["models"][0] == first
+    assert data(*auto, "--control-count", "4", "-o", "at-once")[0] == 0
+    assert weights("at-once") == weights()
+
+
+def test_a_victim_trained_on_everything_has_controls_of_its_data_only(data: Cli) -> None:
+    whole = (*ZOO, "--split", "1", "--control-count", "3", "--attacks", "tune", "--repeat", "1")
+    status, out, err = data(*whole)
+    assert (status, err) == (0, "")
+    content = manifest()
+    assert [entry["stratum"] for entry in content["models"]] == ["same-data"] * 3 + [None]
+    assert len(content["limits"]) == 3  # other data, thieves' data, and the accuracy on rows that it has seen
+    assert all(f"limit       {limit}" in out for limit in content["limits"])
+    tests = np.random.default_rng(7).random((300, 12), dtype=np.float32)
+    np.savez("new.npz", x=tests, y=open_model("victim.toy").predict(tests).argmax(axis=1))
+    assert data(*ZOO, "--split", "1", "--controls-only", "--test", "new.npz", "-o", "tested")[0] == 0
+    assert len(manifest("tested")["limits"]) == 1
+    data("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "-o", "suite.safetensors")
+    _, out, _ = data("calibrate", "suite.safetensors", "zoo/controls", "-o", "c.safetensors")
+    assert "other training data" in out
+    data("judge", "suite.safetensors", "victim.toy", "--calibration", "c.safetensors", "--json", "report.json")
+    limits = json.loads(Path("report.json").read_text())["calibration"]["limits"]
+    assert any("other training data" in limit for limit in limits)
+
+
+def test_an_estimate_is_of_what_is_not_there_yet(data: Cli) -> None:
+    few = (*ZOO, "--controls-only", "--control-count")
+    assert "making      2 controls: about " in data(*few, "2")[1]
+    assert "making      3 controls: about " in data(*few, "5")[1]
+    assert "making " not in data(*few, "5")[1]
 
 
 def test_a_zoo_stops_where_no_training_brings_controls_near_the_victim(data: Cli) -> None:
@@ -283,7 +327,8 @@ def _sorted_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             "wrong-inputs",
             ("auxiliary data", "labels", "0 to 1 classes"),
         ),
-        (None, ("--split", "1"), "wrong-value", ("--split", "1")),
+        (None, ("--split", "1.5"), "wrong-value", ("--split", "1.5")),
+        (None, ("--controls-only", *TUNE), "conflict", ("--controls-only", "--attacks")),
         (None, ("--control-count", "-1"), "wrong-value", ("--control-count", "-1")),
         (None, (*TUNE, "-o", "in.npz/zoo"), "cannot-write", ("in.npz/zoo/zoo.json", "Not a directory")),
         (None, ("--attacks", "tune, tun"), "unknown-name", ("attack", "'tun'")),
@@ -317,7 +362,7 @@ def test_what_is_wrong_is_one_line(
 
 
 def test_a_suite_of_another_victim_is_refused(data: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepjudge_core.zoo.making.ZooRecipe.needs_suite", True)
+    monkeypatch.setattr("deepjudge_core.zoo.plans.ZooRecipe.needs_suite", True)
     data(
         "suite",
         "copy.toy",
@@ -491,7 +536,7 @@ def test_a_rule_that_says_nothing_says_why(zoo: Cli) -> None:
     _, out, _ = zoo(*POWER, "--rule", "conformal", "--markdown", "power.md")
     stolen = sum(attack["copies"]["of"] for attack in json.loads(Path("power/power.json").read_text())["attacks"])
     assert f"undecided   {stolen} of {stolen} stolen models: " in out
-    assert "are missing for a p-value of" in out
+    assert "more are needed for a p-value of" in out
     lead = Path("power.md").read_text().splitlines()[2]
     assert f"judged copies, {stolen} inconclusive; of the controls nothing can be said by the others alone." in lead
 

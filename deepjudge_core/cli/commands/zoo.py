@@ -28,9 +28,10 @@ from deepjudge_core.suites.settings import ArraySettings
 from deepjudge_core.suites.standardised import brought_back, plain_inputs
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.types import Layout
-from deepjudge_core.zoo.making import ZooRecipe, make_zoo
+from deepjudge_core.zoo.making import make_zoo
 from deepjudge_core.zoo.manifest import MissingModel, Zoo, ZooModel
 from deepjudge_core.zoo.material import Material, divide
+from deepjudge_core.zoo.plans import ZooRecipe
 from deepjudge_core.zoo.settings import MaterialSettings, ZooSettings
 
 _SUITE = "suite.safetensors"
@@ -108,9 +109,12 @@ class ZooCommand(Command):
             name=str(self.victim),
             digest=model.digest,
             suite=suite,
+            on_estimate=lambda estimate: display.say(out, f"making      {estimate}"),
             on_model=lambda model: display.say(out, _line(model)),
         )
         _show_counts(out, zoo)
+        for limit in zoo.limits:
+            display.say(out, f"limit       {limit}")
         return FAILED if any(missing.failed for missing in zoo.missing) else NO_COPY
 
     def _labelled(self, path: Path, usual: tuple[tuple[str, str], ...]) -> Inputs:

@@ -260,13 +260,13 @@ def beside_modules(place: Place) -> None:
 
 
 BAD, OUT = "bad-answer", "out-of-memory"
-MEMORY = "expected 1024 MiB of memory to be enough: allow more with --memory"
+MEMORY = "needs more than 1024 MiB of memory; allow more with --memory"
 
 HOSTILE = {
     "traversal": Case("m.onnx", external(lambda p: upwards(p.canary)), "cannot-open", "no name of a file"),
     "absolute": Case("m.onnx", external(lambda p: str(p.canary)), "cannot-open", "no name of a file"),
     "through itself": Case("m.onnx", external(lambda p: f"./{upwards(p.canary)}"), "cannot-open", "no name"),
-    "sibling": Case("m.onnx", external(sibling), "not-a-file", "found a hard link: give a copy"),
+    "sibling": Case("m.onnx", external(sibling), "not-a-file", "found a hard link; give a copy"),
     "symbolic link of any name": Case("m.onnx", external(linked), "not-a-file", "found a symbolic link"),
     "folder for weights": Case("m.onnx", external(folder), "not-a-file", "found a folder"),
     "vast weights beside it": Case("m.onnx", external(vast), "too-large", "allow more with --memory"),
@@ -275,7 +275,7 @@ HOSTILE = {
         "m.onnx", external(lambda p: "absent.bin"), "cannot-open", "'absent.bin', which cannot be"
     ),
     "symbolic link": Case("m.onnx", external(symbolic), "not-a-file", "found a symbolic link"),
-    "hard link": Case("m.onnx", external(hard), "not-a-file", "found a hard link: give a copy"),
+    "hard link": Case("m.onnx", external(hard), "not-a-file", "found a hard link; give a copy"),
     "pipe for weights": Case("m.onnx", external(pipe), "not-a-file", "found a pipe"),
     "weights behind their end": Case("m.onnx", external(beside, offset=2**62), "cannot-open", ""),
     "custom operation": Case("m.onnx", custom("evil.domain"), "cannot-open", "'Evil' of 'evil.domain', which needs a"),
@@ -306,7 +306,7 @@ BENIGN = {
         "m.onnx",
         with_nodes(node("RandomNormalLike", "z", "end"), last="end"),
         None,
-        "answers the same input differently",
+        "gives different answers to the same input",
     ),
     "escapes in names": Case("m.onnx", named(ODD)),
     "a short loop": Case("m.onnx", loop(3)),

@@ -135,7 +135,7 @@ def sizes_of(data: bytes) -> list[int]:
 
 
 _OPEN, _FORMAT, _MEMORY = "cannot-open", "wrong-format", "out-of-memory"
-MEMORY = "expected 1024 MiB of memory to be enough: allow more with --memory"
+MEMORY = "needs more than 1024 MiB of memory; allow more with --memory"
 
 IRS = {
     "IR: a library's operation": Case("m.xml", write(with_negative("Evil", "evil")), _OPEN, "'Evil' of 'evil', which"),

@@ -1,0 +1,112 @@
+"""Inputs as one array, with their labels and the range that they may have."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from deepjudge_core.errors import InputError, UsageError
+from deepjudge_core.suites.labels import as_numbers
+from deepjudge_core.suites.ranges import is_one
+from deepjudge_core.types import Array, Bounds, Layout
+
+LabelSource = Literal["file", "victim"]
+"""What says the classes of inputs: their file, or the victim by its own answers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Inputs, their labels and their range.
+
+    Attributes:
+        x: ``(n, *shape)`` float32.
+        y: ``(n,)`` int64; ``(n, classes)`` of 0 and 1 where an input has several classes at once; None where nobody
+            knows them, and the victim's own answers are taken.
+        bounds: Least and greatest value that an input may have: two numbers, or two arrays of an input's shape where
+            features or channels have ranges of their own.
+        training: ``(n, *shape)`` float32, inputs of the victim's training set, where they are known.
+        layout: Where the channels are, where that is known.
+    """
+
+    x: Array
+    y: Array | None
+    bounds: Bounds = (0.0, 1.0)
+    training: Array | None = None
+    layout: Layout | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x", as_inputs("inputs", self.x))
+        if self.y is not None:
+            object.__setattr__(self, "y", as_inputs("labels", self.y, None))
+        if self.training is not None:
+            object.__setattr__(self, "training", as_inputs("training inputs", self.training))
+
+    @property
+    def labels(self) -> Array:
+        """``(n,)`` their labels, for what cannot do without.
+
+        Raises:
+            InputError: When there are none, or several for an input.
+        """
+        if self.y is None:
+            raise InputError("expected a label for each input, found none")
+        return as_numbers(self.y)
+
+
+def as_inputs(source: str, values: object, dtype: type[np.generic] | None = np.float32) -> Array:
+    """Whatever holds numbers as one array.
+
+    Args:
+        source: What messages call it.
+        values: An array, or sequences within one another.
+        dtype: Of the array; None for the one that the values have.
+
+    Raises:
+        InputError: When the values are no numbers, or sequences of several lengths.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.array(None)
+    if array.dtype.kind in "biuf":
+        return array if dtype is None else array.astype(dtype, copy=False)
+    ragged = "sequences of several lengths, or no numbers: pad sequences to one length"
+    found = ragged if array.dtype.kind == "O" else str(array.dtype)
+    raise InputError(f"{source}: expected one array of real numbers, found {found}")
+
+
+def check_bounds(
+    source: str,
+    inputs: Array,
+    bounds: Bounds,
+    *,
+    advice: str = "state their range with --bounds, or divide them with --scale",
+) -> None:
+    """Refuse inputs outside their bounds; the advice says what to do then.
+
+    Raises:
+        InputError: Saying which range was expected and which was found; for NaN and for no inputs too.
+        UsageError: For bounds that are none.
+    """
+    low, high = (np.asarray(side, np.float64) for side in bounds)
+    wrong = ~((low < high) & np.isfinite(low) & np.isfinite(high))
+    if wrong.any():
+        of = "" if is_one(bounds) else f" of {_place(wrong)}"
+        one, other = (np.broadcast_to(side, wrong.shape)[wrong].flat[0] for side in (low, high))
+        raise UsageError(f"expected finite bounds LOW < HIGH{of}, found {one:g} and {other:g}", code="wrong-value")
+    if inputs.size == 0:
+        raise InputError(f"{source}: expected inputs, found none")
+    axes = None if is_one(bounds) else 0
+    least, greatest = np.asarray(inputs.min(axis=axes)), np.asarray(inputs.max(axis=axes))
+    # Compared in the inputs' own precision: 0.1 is no float32, and its nearest one lies above it.
+    outside = ~((low.astype(inputs.dtype) <= least) & (greatest <= high.astype(inputs.dtype)))
+    if outside.any():
+        of = "" if is_one(bounds) else f" of {_place(outside)}"
+        ours, other, one, most = (side[outside].flat[0] for side in (low, high, least, greatest))
+        raise InputError(f"{source}: expected inputs{of} within {ours:g}..{other:g}, found {one:g}..{most:g}; {advice}")
+
+
+def _place(where: Array) -> str:
+    # The first value of an input that it is true of.
+    place = np.argwhere(where)[0]
+    return f"feature {place[0]}" if len(place) == 1 else f"the value at {', '.join(map(str, place))}"

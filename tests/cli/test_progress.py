@@ -1,0 +1,43 @@
+"""Progress of long steps: who sees what of it."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from deepjudge_core import progress
+from deepjudge_core.cli.display import Bars
+from deepjudge_core.progress import watched
+
+
+def test_without_a_terminal_a_long_step_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("deepjudge_core.cli.display.time.monotonic", lambda: now[0])
+    with watched(Bars()), progress.task("zoo", 100) as whole:
+        for _ in range(5):
+            with progress.task("inside", 10) as inside:
+                now[0] += 10
+                inside(5)
+            whole(15)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["deepjudge: zoo: 45% done, about 37 s left"]
+
+
+def test_tasks_inside_a_part_move_the_whole() -> None:
+    moved: list[int] = []
+
+    class Watcher:
+        @contextlib.contextmanager
+        def task(self, description: str, total: int) -> Iterator[progress.Advance]:
+            assert description == "whole"
+            yield lambda units, note="": moved.append(units)
+
+    with watched(Watcher()), progress.task("whole", 30) as whole:
+        with progress.part(whole, 20), progress.task("first", 4) as first:
+            first(1)
+            first(1)
+        with progress.part(whole, 10):
+            pass
+    assert moved == [5, 5, 10, 10]
