@@ -3,6 +3,8 @@
 And numbers, as they stand in tables.
 """
 
+import re
+
 LONGEST_LINE = 4000
 """Characters of a whole line, which may hold paths; a name alone has fewer."""
 
@@ -47,6 +49,20 @@ def shortened(text: str, longest: int = 240) -> str:
 def number(value: float | None) -> str:
     """A value as it stands in tables."""
     return "-" if value is None else f"{value:.4g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
+
+
+def compact(value: float | None) -> str:
+    """A value in few characters, for tables with many columns."""
+    if value is None:
+        return "-"
+    if value == 0 or abs(value) >= 0.01:
+        return f"{value:.3g}"
+    return re.sub(r"e([+-])0+(?=\d)", r"e\1", f"{value:.1e}")
+
+
+def ending(text: str, longest: int) -> str:
+    """The end of a text, such as a path, with an ellipsis where it was longer."""
+    return text if len(text) <= longest else f"…{text[len(text) - longest + 1 :]}"
 
 
 def duration(seconds: float) -> str:

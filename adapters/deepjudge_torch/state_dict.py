@@ -15,6 +15,7 @@ from torch import nn
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.code import OwnCode, on_path
 from deepjudge_core.models.outputs import Choice
+from deepjudge_core.naming import option
 from deepjudge_torch.base import TensorModel, line
 from deepjudge_torch.checkpoint import SHOWN, Node, choose, few, misfits, shortened, walk
 from deepjudge_torch.files import Kind, identify
@@ -83,7 +84,8 @@ def open_state_dict(
     if arch is None:
         raise ModelError(
             f"{name}: expected the network that these weights are for, found a state dict alone: "
-            "name the function or class that makes it with --arch file.py:function"
+            "name the function or class that makes it with "
+            f"{option('arch', 'file.py:function')}"
         )
     module = make_module(name, arch)
     notes = _fill(module, nodes, name, arch)

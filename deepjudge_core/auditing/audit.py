@@ -1,13 +1,14 @@
 """The whole flow: victim and suspects in, an outcome out."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deepjudge_core import progress
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
@@ -24,12 +25,13 @@ from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.nearer import explained, nearer_model
 from deepjudge_core.judging.settings import CalibrationSettings
-from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict
+from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict, in_words
 from deepjudge_core.models.asking import SameAnswerError, ask
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import InputSpec, Model, note_of_fixed
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.naming import option
 from deepjudge_core.observing.victims import remedy
 from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.generation import generate_suite
@@ -89,7 +91,11 @@ def make_suite(
                 owner, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
             )
         elif owner.outputs and owner.outputs.several:
-            way_out = "" if owner.outputs.named else ": no labels tell it; if it is another one, name it with --output"
+            way_out = (
+                ""
+                if owner.outputs.named
+                else f": no labels tell it; if it is another one, name it with {option('output')}"
+            )
             note = f"the victim's scores are {owner.outputs}{way_out}"
         owner, reading_note = _read(owner, inputs, victim.query.layout)
         try:
@@ -169,15 +175,17 @@ def ask_controls(
         if record and record.far and not settings.far:
             notes[
                 f"{subject.name}: is left out: it classifies {record.accuracy or 0:.1%} of its zoo's test data "
-                "correctly, which is far below the victim's accuracy; --far counts it"
+                f"correctly, which is far below the victim's accuracy; {option('far', True)} counts it"
             ] = None
             continue
         subjects.append(subject)
         strata.append(subject.stratum or (record.stratum if record else None))
     answers = []
-    with contextlib.closing(answer_each(subjects, suite, session)) as turns:
+    asking = progress.task(f"asking {len(subjects)} controls", len(subjects))
+    with asking as advance, contextlib.closing(answer_each(subjects, suite, session)) as turns:
         for subject, answer in zip(subjects, turns, strict=True):
             answers.append(answer())
+            advance(1, progress.Finished(f"{subject.name}: answered"))
             session.listener.on_answer(QueryEvent("control", subject.name, answers[-1], subject.stored))
     if metrics is None:
         metrics, _ = fitting_metrics(session.registry.metrics, None, Offer.of(suite))
@@ -219,18 +227,20 @@ def judge_suspects(
         subject.check(suite)
     files = (file_key(Path(subject.path)) for subject in subjects if isinstance(subject, ModelFile))
     session = replace(session, models=session.models | frozenset(filter(None, files)))
+    together, results = judge.settings.fdr, list[SuspectResult]()
+    with progress.task(f"judging {len(subjects)} suspects", len(subjects)) as advance:
+        for found in _each(suite, calibration, judge, subjects, session):
+            # All together are judged once more: what is said of one alone would not hold.
+            result = found if together else _explained(found, suite, calibration)
+            results.append(result)
+            said = "answered" if together and result.verdict else in_words(result.decision, result.points_to)
+            advance(1, progress.Finished(f"{result.path}: {said}"))
     if judge.settings.sequential:
-        results = tuple(_ask_one_by_one(suite, calibration, judge, subject, session) for subject in subjects)
-        return AuditOutcome(suite, calibration, judge, results)
-    with contextlib.closing(answer_each(subjects, suite, session)) as turns:
-        results = tuple(
-            _judge_one(suite, calibration, judge, subject, answer, session)
-            for subject, answer in zip(subjects, turns, strict=True)
-        )
-    if judge.settings.fdr is not None:
-        results = _judge_together(results, calibration, judge, judge.settings.fdr)
-    results = tuple(_explained(result, suite, calibration) for result in results)
-    return AuditOutcome(suite, calibration, judge, results, judge.doubts(calibration))
+        return AuditOutcome(suite, calibration, judge, tuple(results))
+    if together is not None:
+        results = _judge_together(results, calibration, judge, together)
+        results = [_explained(result, suite, calibration) for result in results]
+    return AuditOutcome(suite, calibration, judge, tuple(results), judge.doubts(calibration))
 
 
 def audit(
@@ -275,6 +285,18 @@ def audit(
     calibration = ask_controls(suite, independents, settings.calibration, metrics=judge.metrics, session=session)
     session.listener.on_calibration(calibration)
     return judge_suspects(suite, calibration, accused, judge, session=session)
+
+
+def _each(
+    suite: Suite, calibration: Calibration, judge: Judge, subjects: Sequence[Subject], session: Session
+) -> Iterator[SuspectResult]:
+    # What comes of each by itself.
+    if judge.settings.sequential:
+        yield from (_ask_one_by_one(suite, calibration, judge, subject, session) for subject in subjects)
+        return
+    with contextlib.closing(answer_each(subjects, suite, session)) as turns:
+        for subject, answer in zip(subjects, turns, strict=True):
+            yield _judge_one(suite, calibration, judge, subject, answer, session)
 
 
 def _judge_one(
@@ -338,11 +360,11 @@ def _ask_one_by_one(
 
 
 def _judge_together(
-    results: tuple[SuspectResult, ...], calibration: Calibration, judge: Judge, fdr: float
-) -> tuple[SuspectResult, ...]:
+    results: Sequence[SuspectResult], calibration: Calibration, judge: Judge, fdr: float
+) -> list[SuspectResult]:
     # Again, all that could be judged by themselves.
     verdicts, fleet = judge.judge_fleet([result.measurements for result in results], calibration, fdr)
-    return tuple(
+    return [
         replace(result, verdict=verdict, tested=tested)
         for result, verdict, tested in zip(results, verdicts, fleet.suspects, strict=True)
-    )
+    ]

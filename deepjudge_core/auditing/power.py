@@ -16,6 +16,7 @@ from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.judging.judge import GROUPS, Judge, Verdict
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
+from deepjudge_core.naming import option
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
@@ -161,7 +162,7 @@ def estimate_power(
     if ours != theirs:
         raise UsageError(
             f"{zoo.folder}: expected a zoo whose models take inputs as the suite's victim, prepared by "
-            f"{ours or 'nothing'}, found {theirs or 'nothing'}: make both with the same --victim-input",
+            f"{ours or 'nothing'}, found {theirs or 'nothing'}: make both with the same {option('preprocessing')}",
             code="conflict",
         )
     controls = zoo.of("control", far=far)

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deepjudge_core.auditing.folders import Skipped
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.bundles.settings import BundleSettings
+from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.sandbox.policy import Sandbox
@@ -40,6 +42,9 @@ class Plan:
         file: What says all this, from the root; None for a command line.
         chosen: Whether the user named the folder for what is written.
         words: What was typed after ``deepjudge``.
+        many: What is shown of the suspects, and what the exit status says.
+        skipped: Files in the suspects' folders that are not taken as models.
+        beside_controls: The same of the controls' folders.
     """
 
     victim: Subject
@@ -57,3 +62,6 @@ class Plan:
     file: Path | None = None
     chosen: bool = True
     words: Sequence[str] = ()
+    many: ManySettings = field(default_factory=ManySettings)
+    skipped: Sequence[Skipped] = ()
+    beside_controls: Sequence[Skipped] = ()

@@ -95,7 +95,12 @@ def open_network(
     registry = registry or load_registry()
     source, label, adapter = resolve(source, registry.adapters)
     if adapter is None or adapter.network is None:
-        raise ModelError(f"{label}: expected a trainable model, found a model of {adapter and adapter.name}")
+        found = f"one of {adapter.name}, which has no gradients" if adapter else "one that only answers"
+        kinds = ", ".join(registry.adapters.trainable) or "none is installed"
+        raise ModelError(
+            f"{label}: expected a trainable model, found {found}: give the file that it was converted from "
+            f"({kinds}), or independent models of your own as controls"
+        )
     with progress.task(f"opening {label}", 1):
         network = _call(adapter, adapter.network, source, label, expected, options)
     # What one adapter converts, another one trains.

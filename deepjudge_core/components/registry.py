@@ -218,6 +218,11 @@ class Adapters(Catalogue[Adapter]):
         """File name endings that they read."""
         return tuple(sorted({suffix for adapter in self.claimed() for suffix in adapter.all_suffixes}))
 
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """File name endings of what can be made anew and trained."""
+        return tuple(sorted({suffix for one in self.claimed() if one.network for suffix in one.suffixes}))
+
     def reads(self, path: Path) -> bool:
         """Whether a path is one model: by its name, by what is in it or, for a folder, by files in it that say so.
 
@@ -232,8 +237,17 @@ class Adapters(Catalogue[Adapter]):
     def in_folder(self, folder: Path) -> list[Path]:
         """The models in a folder, sorted; not the files that one of them says hold its weights."""
         models = [path for path in sorted(folder.iterdir()) if self.reads(path)]
-        parts = {name for path in models for adapter in self.claimed() for name in _beside(path, adapter)}
+        parts = self.parts(models)
         return [path for path in models if path.name not in parts]
+
+    def parts(self, models: Iterable[Path]) -> dict[str, Path]:
+        """Names of the files that models of one folder say hold their weights, each with the first that says so."""
+        owners: dict[str, Path] = {}
+        for path in models:
+            for adapter in self.claimed():
+                for name in _beside(path, adapter):
+                    owners.setdefault(name, path)
+        return owners
 
     def of_file(self, path: Path, label: str) -> Adapter:
         """The adapter that reads a file or a folder; ``label`` is what messages call it.

@@ -36,6 +36,7 @@ from deepjudge_core.report.documents import (
     SequentialEntry,
     SettingEntries,
     SettingEntry,
+    SkippedEntry,
     SuiteEntry,
     SuspectEntry,
     VictimEntry,
@@ -70,6 +71,7 @@ def audit_report(report: AuditOutcome) -> AuditReport:
         fleet=_fleet(report.fleet),
         metrics=metric_entries(report.metrics, report.judge),
         suspects=tuple(_suspect(report, result) for result in report.suspects),
+        skipped=tuple(SkippedEntry(one.name, one.code, one.reason, one.unjudged) for one in report.skipped) or UNSET,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from deepjudge_core.auditing.folders import SkipCode
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Group
 from deepjudge_core.errors import FileFormatError
@@ -407,6 +408,15 @@ class SuspectEntry(Document, frozen=True, kw_only=True):
             raise ValueError(f"reason: expected a string where the decision is {self.decision}, found null")
 
 
+class SkippedEntry(Document, frozen=True):
+    """A file in a folder of suspects that was not taken as a model."""
+
+    name: str
+    code: Annotated[SkipCode, Meta(description="Why.")]
+    reason: Annotated[str, Meta(description="Why, in words.")]
+    unjudged: Annotated[bool, Meta(description="Whether it may hold a model, which was not judged then.")]
+
+
 class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=AUDIT):
     """What came of an audit: one victim, one suite, any number of suspects."""
 
@@ -424,6 +434,13 @@ class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=A
         Meta(description="What was measured: metric to what it is, whether any suspect could be judged or none."),
     ]
     suspects: tuple[Annotated[SuspectEntry, _UNDECIDED], ...]
+    skipped: (
+        Annotated[
+            tuple[SkippedEntry, ...],
+            Meta(description="Only where there are any: files in folders of suspects that were not taken as models."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class ShareEntry(Document, frozen=True):

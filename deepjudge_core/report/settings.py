@@ -18,6 +18,7 @@ class ReportSettings:
         pdf: The page on paper.
         sarif: SARIF 2.1.0, of an audit's report.
         model_card: A section of a model card, of an audit's report.
+        csv: A table with a row for each suspect, of an audit's report.
     """
 
     html: Path | None = setting(
@@ -74,6 +75,18 @@ class ReportSettings:
         key="model_card",
         tables=("report",),
         sample="model-card.md",
+        writes=True,
+        commands=_OF_AUDITS,
+    )
+    csv: Path | None = setting(
+        "write a table for spreadsheets, with a row for each suspect",
+        "--csv",
+        default=None,
+        group="report",
+        metavar="FILE",
+        key="csv",
+        tables=("report",),
+        sample="report.csv",
         writes=True,
         commands=_OF_AUDITS,
     )

@@ -24,6 +24,7 @@ from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
 from deepjudge_core.models.outputs import Outputs
+from deepjudge_core.naming import current_flags, option
 from deepjudge_core.sandbox import confine, landlock
 from deepjudge_core.sandbox.channel import ArraySpec, ChannelError
 from deepjudge_core.sandbox.intake import Received, receive
@@ -135,7 +136,8 @@ def begin_isolated(
                     isolation, leaks = _isolation(worker)
                     _check(label, received, isolation, leaks, sandbox)
                     spec = expected and {"shape": expected.shape, "dtype": expected.dtype, "layout": expected.layout}
-                    worker.send({"ask": "open", "label": label, "expected": spec, "options": options})
+                    asked = {"ask": "open", "label": label, "expected": spec, "options": options}
+                    worker.send({**asked, "flags": current_flags()})
                     values = worker.receive(failing="cannot-open").values
 
                 def described(values: Mapping[str, Any]) -> ModelInfo:
@@ -185,7 +187,7 @@ def _check(label: str, received: Received, isolation: Isolation, leaks: str, san
         raise ModelError(
             f"{label}: {received.format.name} may do more than compute, so it is opened only in the "
             f"full sandbox, which this system does not have (found {level}); convert it to ONNX in "
-            "one file, or use --no-sandbox if it is your own",
+            f"one file, or use {option('Confinement.use', False, python='Session(sandbox=None)')} if it is your own",
             code="needs-sandbox",
         )
 

@@ -275,7 +275,7 @@ def test_an_audit_by_a_file_is_that_of_the_same_options(cli: Cli, match: str) ->
     write(whole)
     status, out, err = cli("audit", "audit.toml")
     assert (status, err) == (1, "")
-    assert out.splitlines()[-1] == "report: out/report.json"
+    assert out.splitlines()[-1] == "page: out/report.html"
     assert out == found[1].replace("typed/", "out/")
     for name in ("suite.safetensors", "calibration.safetensors", "report.json"):
         assert Path("out", name).read_bytes() == Path("typed", name).read_bytes()
@@ -296,7 +296,7 @@ def test_names_are_found_from_the_files_folder(cli: Cli, monkeypatch: pytest.Mon
     Path("elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
     status, out, _ = cli("audit", "../audit.toml")
-    assert (status, out.splitlines()[-1]) == (1, "report: ../out/report.json")
+    assert (status, out.splitlines()[-1]) == (1, "page: ../out/report.html")
     assert cli("audit", "../audit.toml", "-o", "mine")[0] == 1
     assert Path.cwd().name == "elsewhere"
     reports = [Path(folder, "report.json").read_bytes() for folder in ("../here", "../out", "mine")]
@@ -723,7 +723,7 @@ classes = {order}
     Path("work/audit.toml").write_text(text + own)
     status, out, err = cli("audit", "work/audit.toml")
     assert (status, err) == (1, "")
-    assert out.splitlines()[-1] == f"report: {os.path.join('work', 'audit', 'report.json')}"  # noqa: PTH118
+    assert out.splitlines()[-1] == f"page: {os.path.join('work', 'audit', 'report.html')}"  # noqa: PTH118
     report = json.loads(Path("work/audit/report.json").read_text())
     converted, honest, weights = report["suspects"]
     assert [s["path"] for s in report["suspects"]] == [

@@ -57,7 +57,12 @@ def test_judge(cli: Cli) -> None:
 def test_audit_and_its_file(cli: Cli) -> None:
     status, out, err = cli(*AUDIT, *ALL, "-o", "out")
     assert (status, err) == (1, "")
-    assert out.splitlines()[-3:] == ["report: out/report.json", "html: r.html", "markdown: r.md"]
+    assert out.splitlines()[-4:] == [
+        "report: out/report.json",
+        "html: r.html",
+        "markdown: r.md",
+        "page: out/report.html",
+    ]
     made = Path("r.html").read_bytes(), Path("r.md").read_bytes()
     assert matches(json.loads(Path("out/report.json").read_text()))
     assert cli("verify", "out")[0] == 0
@@ -169,7 +174,7 @@ def test_each_mistake_of_a_file_has_its_line(cli: Cli) -> None:
 
 
 def test_every_export_is_checked_and_takes_the_dict_alone() -> None:
-    assert list(EXPORTS) == ["html", "markdown", "pdf", "sarif", "model_card"]
+    assert list(EXPORTS) == ["html", "markdown", "pdf", "sarif", "model_card", "csv"]
     for name, export in EXPORTS.items():
         if name != "pdf":
             assert export.render(reports.typed(reports.report()))

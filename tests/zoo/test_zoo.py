@@ -146,7 +146,7 @@ def test_half_of_the_controls_share_no_rows_with_the_victim(data: Cli, monkeypat
 def test_what_is_missing_is_said_and_the_others_are_made(data: Cli) -> None:
     status, out, _ = data(*ZOO, "--control-count", "0", "--attacks", "listen,stumble,tune", "--repeat", "1")
     assert status == 4
-    assert "listen-01: left out: needs inputs of another task: --auxiliary OTHER.npz" in out
+    assert "listen-01: left out: needs inputs of another task: --auxiliary" in out
     assert "stumble-01: failed: stumbled" in out
     assert list(weights()) == ["stolen/tune-01.toy"]
     missing = {entry["name"]: entry["failed"] for entry in manifest()["missing"]}
@@ -240,6 +240,28 @@ def test_an_estimate_is_of_what_is_not_there_yet(data: Cli) -> None:
     assert "making      2 controls: about " in data(*few, "2")[1]
     assert "making      3 controls: about " in data(*few, "5")[1]
     assert "making " not in data(*few, "5")[1]
+
+
+def _next_commands(out: str) -> list[list[str]]:
+    lines = [line.removeprefix("next").split() for line in out.splitlines() if line.startswith("next ")]
+    assert all(line[0] == "deepjudge" for line in lines)
+    return [line[1:] for line in lines]
+
+
+def test_the_next_commands_can_be_typed_as_they_are(data: Cli) -> None:
+    how = ("--epochs", "20", "--bounds", "0,1", "--x", "x_train", "--y", "y_train", "--control-count", "4")
+    [audit] = _next_commands(data(*ZOO, *how, "--controls-only")[1])
+    audit[audit.index("SUSPECT")] = "victim.toy"
+    assert data(*audit, "-n", "50", *SUITE)[0] == 1
+    report = json.loads(Path("audit/report.json").read_text())
+    assert report["suite"]["bounds"] == [0.0, 1.0]
+    assert len(report["calibration"]["controls"]) == 4
+    suite = ("--suite", "audit/suite.safetensors", "--attacks", "tune", "--repeat", "1")
+    calibrate, power = _next_commands(data(*ZOO, *how, *suite)[1])
+    assert data(*calibrate)[0] == 0
+    assert len(load_controls(Path("zoo/calibration.safetensors")).observations) == 4
+    assert data(*power)[0] == 0
+    assert Path("zoo/power/power.json").exists()
 
 
 def test_a_zoo_stops_where_no_training_brings_controls_near_the_victim(data: Cli) -> None:

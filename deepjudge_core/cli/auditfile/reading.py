@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from deepjudge_core.auditing.folders import Found, Skipped
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.settings import BundleSettings
@@ -24,6 +25,7 @@ from deepjudge_core.cli.auditfile.keys import Key, Table, document, existing_fil
 from deepjudge_core.cli.auditfile.lines import Keys, line_of
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.kinds import Assignments, Parsed, expected, kind_of_setting
+from deepjudge_core.cli.many import FolderSettings, ManySettings
 from deepjudge_core.cli.plan import OUTPUT, Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import options as component_options
@@ -196,7 +198,10 @@ class _Reading:
         suite = self._suite(values)
         judge = self._judge(values, suite)
         confinement = self.attempt(("sandbox",), self._settings, Confinement, values)
-        controls, suspects = (self._models(f"{name}[]", values.get(name, [])) for name in ("controls", "suspects"))
+        folders = self._settings(FolderSettings, values)
+        (controls, beside), (suspects, skipped) = (
+            self._models(f"{name}[]", values.get(name, []), folders) for name in ("controls", "suspects")
+        )
         if sealed is None:
             sealed = Path(values.get("output", OUTPUT))
         forms = self._settings(ReportSettings, values).files
@@ -222,6 +227,9 @@ class _Reading:
             bundle=self._settings(BundleSettings, values),
             exports={name: folder / path for name, path in reports.items()},
             folder=folder,
+            many=self._settings(ManySettings, values),
+            skipped=skipped,
+            beside_controls=beside,
         )
 
     def _settings(self, owner: type[T], values: Mapping[str, Any], **more: Any) -> T:
@@ -282,20 +290,23 @@ class _Reading:
         if whole and not wrong:
             self._add(at, whole)
 
-    def _models(self, table: str, entries: Iterable[Mapping[str, Any]]) -> list[Subject]:
-        subjects = []
+    def _models(
+        self, table: str, entries: Iterable[Mapping[str, Any]], folders: FolderSettings
+    ) -> tuple[list[Subject], list[Skipped]]:
+        subjects, skipped = list[Subject](), list[Skipped]()
         for place, values in enumerate(entries):
             at = (table.removesuffix("[]"), place)
             asking = build(QuerySettings, options(QuerySettings, values, table))
             opening, stratum = _opening(values, table), values.get("stratum")
             if values.get("path"):
-                files = self.attempt((*at, "path"), _expand, values["path"], self.registry.adapters)
-                each = options_of_each(files or (), opening, self.registry.adapters)
+                found = self.attempt((*at, "path"), _expand, values["path"], self.registry.adapters, folders) or Found()
+                skipped += found.skipped
+                each = options_of_each(found.models, opening, self.registry.adapters)
                 subjects += [
                     Subject.of(source, query=asking, options=one, stratum=stratum)
-                    for source, one in zip(files or (), each, strict=True)
+                    for source, one in zip(found.models, each, strict=True)
                 ]
-        return subjects
+        return subjects, skipped
 
     def _add(self, at: Keys, message: str) -> None:
         self.mistakes.append((at, message))
@@ -320,11 +331,11 @@ def _refused(check: _Check, chosen: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _expand(path: str, adapters: Adapters) -> list[str]:
-    files = expand([path], adapters)
-    for file in files:
+def _expand(path: str, adapters: Adapters, folders: FolderSettings) -> Found:
+    found = expand([path], adapters, folders)
+    for file in found.models:
         existing_file(file)
-    return files
+    return found
 
 
 def _opening(values: Mapping[str, Any], table: str) -> dict[str, Any]:

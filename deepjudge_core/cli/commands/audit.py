@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from deepjudge_core.auditing.audit import audit
+from deepjudge_core.auditing.folders import Found, Skipped
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import ModelFile, Subject
@@ -18,6 +19,7 @@ from deepjudge_core.cli.checking import Problems, check_models, check_output, ch
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.calibrate import STRATUM
 from deepjudge_core.cli.ending import seal, show_page, status_of, warn_of
+from deepjudge_core.cli.many import FolderSettings, ManySettings
 from deepjudge_core.cli.nextsteps import after_audit, needs_controls
 from deepjudge_core.cli.plan import OUTPUT, Plan, work_folder
 from deepjudge_core.cli.sealing import BundleSession
@@ -35,6 +37,7 @@ from deepjudge_core.cli.sources import (
 )
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.components.registry import Adapters
+from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.fitting import Offer
@@ -75,6 +78,7 @@ class AuditCommand(Command):
     )
     inputs: InputSettings = part(InputSettings)
     suite: SuiteSettings = part(SuiteSettings)
+    folders: FolderSettings = part(FolderSettings)
     calibration: CalibrationSettings = part(CalibrationSettings)
     judging: JudgeSettings = part(JudgeSettings)
     query: QuerySettings = part(QuerySettings)
@@ -83,6 +87,7 @@ class AuditCommand(Command):
     confinement: Confinement = part(Confinement)
     bundle: BundleSettings = part(BundleSettings)
     forms: ReportSettings = part(ReportSettings)
+    many: ManySettings = part(ManySettings)
     output: Path | None = setting(
         "where the report, and all that it rests on, goes",
         "-o",
@@ -126,13 +131,16 @@ class AuditCommand(Command):
     def _plan(self, session: Session) -> Plan:
         # All that can be wrong is looked at before anything is run, and said at once.
         problems, adapters, output = Problems(), session.registry.adapters, self.output or OUTPUT
-        judge, suspects, controls, forms = None, list[Subject](), list[Subject](), dict[str, Path]()
+        judge, found, beside_controls, forms = None, Found(), tuple[Skipped, ...](), dict[str, Path]()
+        suspects, controls = list[Subject](), list[Subject]()
         victim = ModelFile(self.victim, query=QuerySettings(layout=self.query.layout, preprocessing=self.preprocessing))
         with problems.noted():
             offer = Offer(GeneratorChoice.of(self.suite, session.registry.generators).makes)
             judge = judge_of(self.judging, session, offer)
         with problems.noted():
-            victim, controls, suspects = self._subjects(victim, adapters)
+            found = expand(self.suspects, adapters, self.folders)
+            groups, beside_controls = controls_of(self.controls, self.strata, adapters, self.folders)
+            victim, controls, suspects = self._subjects(victim, groups, found.models, adapters)
             check_models(victim, controls, suspects, adapters, problems)
         with problems.noted():
             check_there(self.inputs.path, "labelled inputs")
@@ -156,13 +164,17 @@ class AuditCommand(Command):
             exports=forms,
             chosen=self.output is not None,
             words=self.words,
+            many=self.many,
+            skipped=found.skipped,
+            beside_controls=beside_controls,
         )
 
-    def _subjects(self, victim: ModelFile, adapters: Adapters) -> tuple[ModelFile, list[Subject], list[Subject]]:
+    def _subjects(
+        self, victim: ModelFile, groups: Sequence[tuple[str, Stratum | None]], names: Sequence[str], adapters: Adapters
+    ) -> tuple[ModelFile, list[Subject], list[Subject]]:
         # What makes the network of weights alone is said of all files of weights; all else of the suspects, which is
         # not true of the controls.
-        names, stated = expand(self.suspects, adapters), dict(self.opening.options)
-        groups = controls_of(self.controls, self.strata, adapters)
+        stated = dict(self.opening.options)
         files = [victim.name, *(name for name, _ in groups), *names]
         arch = {"arch": stated.pop("arch")} if "arch" in stated else {}
         codes = options_of_each(files, arch, adapters)
@@ -237,7 +249,9 @@ def run_plan(plan: Plan, session: Session) -> int:
             settings=AuditSettings(plan.suite, plan.calibration, plan.judge),
             session=replace(session, sandbox=plan.sandbox, listener=bundle),
         )
-    display.show_report(out, outcome)
+    outcome = replace(outcome, skipped=tuple(plan.skipped))
+    display.show_skipped(out, plan.beside_controls)
+    display.show_report(out, outcome, plan.many)
     if needs_controls(outcome):
         for line in after_audit(plan, work_folder(plan.output) / "zoo"):
             display.say(out, line)
@@ -245,4 +259,4 @@ def run_plan(plan: Plan, session: Session) -> int:
     seal(bundle, report, plan.output, out)
     exports.write(plan.exports, report, out)
     show_page(plan.output, out)
-    return status_of(outcome)
+    return status_of(outcome, strict=plan.many.strict)

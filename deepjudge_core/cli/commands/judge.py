@@ -14,6 +14,7 @@ from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.applying import options_of_each
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import seal, show_page, status_of
+from deepjudge_core.cli.many import FolderSettings, ManySettings
 from deepjudge_core.cli.nextsteps import after_judge, needs_controls
 from deepjudge_core.cli.sealing import BundleSession, committed
 from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write, judge_of, spare
@@ -51,6 +52,7 @@ class JudgeCommand(Command):
         metavar="CALIBRATION",
         reads=True,
     )
+    folders: FolderSettings = part(FolderSettings)
     judging: JudgeSettings = part(JudgeSettings)
     query: QuerySettings = part(QuerySettings)
     opening: OpeningSettings = part(OpeningSettings)
@@ -65,6 +67,7 @@ class JudgeCommand(Command):
         writes=True,
     )
     forms: ReportSettings = part(ReportSettings)
+    many: ManySettings = part(ManySettings)
     output: Path | None = setting(
         "write a bundle, which others can check, to this folder",
         "-o",
@@ -83,18 +86,20 @@ class JudgeCommand(Command):
         judge = judge_of(self.judging, session, Offer.of(suite))
         stored = self.calibration
         calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
-        files = expand(self.suspects, session.registry.adapters)
+        found = expand(self.suspects, session.registry.adapters, self.folders)
+        files = found.models
         spare(files, [self.json, *forms.values()])
         options = options_of_each(files, self.opening.options, session.registry.adapters)
         suspects = [Subject.of(file, query=self.query, options=one) for file, one in zip(files, options, strict=True)]
         bundle = self._bundle(suite, calibration, judge, session)
         session = replace(session, listener=bundle or session.listener)
         outcome = judge_suspects(suite, calibration, suspects, judge, session=session)
+        outcome = replace(outcome, skipped=found.skipped)
         # Neurons are matched once more for it: only where somebody reads it.
         report = audit_report(outcome) if self.json or bundle or forms else None
         to_stdout = str(self.json) == "-"
         out = display.console(stderr=to_stdout)
-        display.show_report(out, outcome)
+        display.show_report(out, outcome, self.many)
         if needs_controls(outcome) and not self.judging.sequential:
             for line in after_judge(self.words, self.suite, suite.victim.model.name):
                 display.say(out, line)
@@ -108,7 +113,7 @@ class JudgeCommand(Command):
             exports.write(forms, report, out)
         if bundle and self.output:
             show_page(self.output, out)
-        return status_of(outcome)
+        return status_of(outcome, strict=self.many.strict)
 
     def _bundle(self, suite: Suite, calibration: Calibration, judge: Judge, session: Session) -> BundleSession | None:
         # What keeps to what was committed to, and writes the bundle; None where there is none to write.

@@ -1,5 +1,6 @@
 """``deepjudge zoo``."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import LiveModel, Subject
 from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.commands.audit import AuditCommand
+from deepjudge_core.cli.retyping import command_line, shared_options
 from deepjudge_core.cli.sources import begun, folder_to_write, warn_of_bytes
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components.opening import open_model, open_network
@@ -115,7 +118,22 @@ class ZooCommand(Command):
         _show_counts(out, zoo)
         for limit in zoo.limits:
             display.say(out, f"limit       {limit}")
+        for line in self._next(zoo):
+            display.say(out, f"next        {line}")
         return FAILED if any(missing.failed for missing in zoo.missing) else NO_COPY
+
+    def _next(self, zoo: Zoo) -> Iterator[str]:
+        # What the zoo is for: lines for a shell, in which the suspect alone is left open.
+        controls, made = self.output / "controls", self.output / _SUITE
+        suite = self.material.suite or (made if made.exists() else None)
+        if zoo.of("control") and self.material.suite is not None:
+            calibration = self.output / "calibration.safetensors"
+            yield command_line("calibrate", self.material.suite, controls, "-o", calibration)
+        elif zoo.of("control"):
+            inputs = ("--inputs", self.material.test or self.material.data, *shared_options(self, AuditCommand))
+            yield command_line("audit", self.victim, "SUSPECT", "--controls", controls, *inputs, "-o", "audit")
+        if suite is not None and zoo.of("stolen"):
+            yield command_line("power", suite, self.output, "-o", self.output / "power")
 
     def _labelled(self, path: Path, usual: tuple[tuple[str, str], ...]) -> Inputs:
         arrays = self.arrays

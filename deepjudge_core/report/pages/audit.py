@@ -85,8 +85,14 @@ def audit_page(report: AuditReport) -> Page:
         title=("Is it a copy of ", Name(report.victim.path), "?"),
         lead=_lead(report),
         sections=sections,
-        foot=foot(report),
+        foot=[*foot(report), *_skipped(report)],
     )
+
+
+def _skipped(report: AuditReport) -> Iterator[Line]:
+    # What of the suspects' folders was not taken.
+    for one in report.skipped or ():
+        yield ("Not judged: ", Name(one.name), f", {one.reason}.")
 
 
 def _lead(report: AuditReport) -> str:

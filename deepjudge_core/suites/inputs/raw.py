@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepjudge_core.errors import InputError, UsageError
+from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.keys import USUAL_KEYS
 from deepjudge_core.suites.inputs.value import Inputs, LabelSource, check_bounds
 from deepjudge_core.suites.ranges import own_ranges, spread
@@ -30,7 +31,9 @@ class Reading:
         check_scale(self.scale)
         if self.labels == "victim" and self.y is not None:
             raise UsageError(
-                f"--y {self.y}: expected no key of labels where the victim says them (--labels)", code="conflict"
+                f"{option('y', self.y)}: expected no key of labels if the victim says them "
+                f"({option('labels', 'victim')})",
+                code="conflict",
             )
 
     def inputs(self, source: str, raw: Array, y: Array | None, *, beside: Array | None = None) -> Inputs:
@@ -58,7 +61,7 @@ class Reading:
         if self.bounds is None and scale >= 2 and np.abs(raw.astype(np.float64)).max() <= 1:
             raise InputError(
                 f"{source}: expected inputs to divide by {scale:g}, found {raw.min():g}..{raw.max():g}: "
-                "leave --scale out, or state their range with --bounds"
+                f"leave {option('scale')} out, or state their range with {option('bounds')}"
             )
         if self.bounds is None:
             limits = _bounds(source, raw.dtype, inputs, training, scale, self.layout)

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from deepjudge_core.errors import InputError, UsageError
+from deepjudge_core.naming import option
 from deepjudge_core.suites.labels import as_numbers
 from deepjudge_core.suites.ranges import is_one
 from deepjudge_core.types import Array, Bounds, Layout
@@ -75,13 +76,7 @@ def as_inputs(source: str, values: object, dtype: type[np.generic] | None = np.f
     raise InputError(f"{source}: expected one array of real numbers, found {found}")
 
 
-def check_bounds(
-    source: str,
-    inputs: Array,
-    bounds: Bounds,
-    *,
-    advice: str = "state their range with --bounds, or divide them with --scale",
-) -> None:
+def check_bounds(source: str, inputs: Array, bounds: Bounds, *, advice: str | None = None) -> None:
     """Refuse inputs outside their bounds; the advice says what to do then.
 
     Raises:
@@ -103,7 +98,9 @@ def check_bounds(
     if outside.any():
         of = "" if is_one(bounds) else f" of {_place(outside)}"
         ours, other, one, most = (side[outside].flat[0] for side in (low, high, least, greatest))
-        raise InputError(f"{source}: expected inputs{of} within {ours:g}..{other:g}, found {one:g}..{most:g}; {advice}")
+        found = f"expected inputs{of} within {ours:g}..{other:g}, found {one:g}..{most:g}"
+        advice = advice or f"state their range with {option('bounds')}, or divide them with {option('scale')}"
+        raise InputError(f"{source}: {found}; {advice}")
 
 
 def _place(where: Array) -> str:

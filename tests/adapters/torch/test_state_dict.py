@@ -579,7 +579,7 @@ def test_complex_weights_of_a_network_that_has_them(monkeypatch: pytest.MonkeyPa
         (
             None,
             ModelError,
-            ("--arch file.py:function",),
+            ("arch='file.py:function'",),
         ),
         ("user.nets", UsageError, ("module:function", "'user.nets'")),
         ("user/nets.py:Nest", ModelError, ("user/nets.py:Nest", "AttributeError: module")),
