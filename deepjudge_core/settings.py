@@ -18,7 +18,20 @@ from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, MinLe
 
 T = TypeVar("T")
 
-GROUPS = ("input", "suite", "model", "zoo", "judging", "isolation", "bundle", "suspects", "report", "output", "general")
+GROUPS = (
+    "input",
+    "data",
+    "suite",
+    "model",
+    "zoo",
+    "judging",
+    "isolation",
+    "bundle",
+    "suspects",
+    "report",
+    "output",
+    "general",
+)
 """The groups of options, in the order of ``--help``."""
 
 

@@ -28,14 +28,14 @@ from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict, in_words
 from deepjudge_core.models.asking import SameAnswerError, ask
 from deepjudge_core.models.layouts import arrangement
-from deepjudge_core.models.model import InputSpec, Model, note_of_fixed
+from deepjudge_core.models.model import Model, note_of_fixed
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.naming import option
 from deepjudge_core.observing.victims import remedy
 from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.generation import generate_suite
-from deepjudge_core.suites.inputs import Inputs
+from deepjudge_core.suites.inputs import Inputs, Offered, fitted
 from deepjudge_core.suites.labels import has_several
 from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.ranges import hull
@@ -51,7 +51,7 @@ _FEW = 64  # inputs that show what kind of probabilities a victim gives
 
 def make_suite(
     victim: Any,
-    inputs: Inputs,
+    inputs: Offered,
     settings: SuiteSettings | None = None,
     *,
     preprocessing: Preprocessing | None = None,
@@ -72,17 +72,18 @@ def make_suite(
         DeepJudgeError: When the victim or the inputs cannot be used.
     """
     session, settings, victim = session or Session(), settings or SuiteSettings(), Subject.of(victim)
-    inputs, preprocessing, notes = plain_inputs(inputs, preprocessing or victim.query.preprocessing)
+    offered, preprocessing = inputs, preprocessing or victim.query.preprocessing
     # Before the victim is run, which may take long.
     generators = GeneratorChoice.of(settings, session.registry.generators)
-    if inputs.y is None and "mistakes" in {generator.component.makes for generator in generators.generators}:
+    if offered.y is None and "mistakes" in {generator.component.makes for generator in generators.generators}:
         raise UsageError(
             "mistakes: expected inputs with labels, found the victim's own answers as labels, which are never wrong",
             code="conflict",
         )
-    expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
-    with victim.opened(expected, session, gradients=True) as opened:
+    with victim.opened(offered.expected, session, gradients=True) as opened:
         owner = opened
+        inputs = fitted(offered, opened, victim.query.layout)
+        inputs, preprocessing, notes = plain_inputs(inputs, preprocessing)
         if preprocessing is not None:
             owner = Prepared.of(opened, preprocessing, inputs.x.shape[1:], hull(inputs.bounds), inputs.layout)
         note = None
@@ -115,9 +116,9 @@ def make_suite(
             if mend is None:
                 raise
             raise ErringVictimError(f"{error}; {mend}") from error
-        notes = (*notes, *note_of_fixed(opened), *filter(None, [note, reading_note]))
+        notes = (*inputs.notes, *notes, *note_of_fixed(opened), *filter(None, [note, reading_note]))
         seeds = replace(seeds, notes=(*notes, *seeds.notes))
-        return generate_suite(
+        suite = generate_suite(
             owner,
             seeds,
             generators,
@@ -127,6 +128,7 @@ def make_suite(
             seed=settings.seed,
             force=settings.force,
         )
+        return replace(suite, fitting=inputs.fitting)
 
 
 def _read(victim: Model, inputs: Inputs, layout: Layout | None) -> tuple[Model, str | None]:
@@ -246,7 +248,7 @@ def judge_suspects(
 def audit(
     victim: Any,
     suspects: Iterable[Any],
-    inputs: Inputs,
+    inputs: Offered,
     *,
     controls: Iterable[Any] = (),
     settings: AuditSettings | None = None,

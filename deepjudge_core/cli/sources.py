@@ -18,7 +18,7 @@ from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Confinement
-from deepjudge_core.suites.inputs import Inputs
+from deepjudge_core.suites.inputs import Inputs, Offered
 from deepjudge_core.suites.ranges import hull, is_one
 from deepjudge_core.suites.settings import ArraySettings, InputSettings
 
@@ -151,16 +151,22 @@ def spare_folder(read: Iterable[str | Path], folder: Path) -> None:
             )
 
 
-def load(settings: InputSettings) -> Inputs:
+def load(settings: InputSettings) -> Offered:
     """The inputs, after a word about what may be a mistake."""
     inputs = settings.load()
-    warn_of_bytes(inputs, settings.path, settings)
+    if isinstance(inputs, Inputs):
+        warn_of_bytes(inputs, settings.path, settings)
     return inputs
 
 
 def warn_of_bytes(inputs: Inputs, path: Path, arrays: ArraySettings) -> None:
     """A word about inputs that may have to be divided."""
-    if is_one(inputs.bounds) and hull(inputs.bounds) == (0.0, 255.0) and arrays.scale == 1 and arrays.bounds is None:
+    if (
+        is_one(inputs.bounds)
+        and hull(inputs.bounds) == (0.0, 255.0)
+        and arrays.scale in (None, 1)
+        and arrays.bounds is None
+    ):
         display.warn(f"{path}: taken as they are, 0..255; divide them by a scale of 255 if the victim expects 0..1")
 
 

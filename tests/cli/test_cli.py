@@ -459,7 +459,7 @@ def test_audit(cli: Cli) -> None:
     ]
     report = json.loads(Path("out/report.json").read_text())
     jsonschema.validate(report, schema())
-    assert out.splitlines()[-1] == "report: out/report.json"
+    assert out.splitlines()[-1] == "page: out/report.html"
     # The same as its parts give.
     parts = cli(
         "judge",

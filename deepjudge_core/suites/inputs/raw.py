@@ -9,6 +9,7 @@ import numpy as np
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.keys import USUAL_KEYS
+from deepjudge_core.suites.inputs.resizing import Resizing
 from deepjudge_core.suites.inputs.value import Inputs, LabelSource, check_bounds
 from deepjudge_core.suites.ranges import own_ranges, spread
 from deepjudge_core.types import Array, Bounds, Layout
@@ -26,6 +27,12 @@ class Reading:
     layout: Layout | None = None
     usual: Sequence[tuple[str, str]] = USUAL_KEYS
     labels: LabelSource = "file"
+    resizing: Resizing | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the source says the classes."""
+        return self.labels == "file"
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
@@ -70,7 +77,7 @@ class Reading:
         check_bounds(source, inputs, limits)
         if beside is not None and training is not None:
             check_bounds(f"{source} (training inputs)", training, limits)
-        return Inputs(inputs, y, limits, training, self.layout)
+        return Inputs(inputs, y, limits, training, self.layout, resizing=self.resizing)
 
 
 def scaled(source: str, raw: Array, scale: float) -> Array:
