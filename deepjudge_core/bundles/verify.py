@@ -356,11 +356,14 @@ def _recompute(
     stored = [answers for answers in observations if answers]
     outcome = judge_suspects(suite, calibration, stored, judge, session=replace(session, sandbox=None))
     again = report_to_json(_as_reported(outcome, observations, report)) | {"deepjudge": report.deepjudge}
-    again |= {"skipped": values["skipped"]} if "skipped" in values else {}  # which no answer could tell
+    for told in ("made", "skipped"):  # which no answer could tell
+        again |= {told: values[told]} if told in values else {}
     for name, metric in again["metrics"].items():
         # Another version may recompute. Whether it does is told by the terms, and what is said is compared with those.
-        metric.pop("provider", None)
-        metric.update({"provider": said} if (said := _providers(report).get(f"metric {name}")) else {})
+        reported = values["metrics"].get(name, {})
+        for told in ("provider", "title", "says"):
+            metric.pop(told, None)
+            metric.update({told: reported[told]} if told in reported else {})
     reworded: dict[tuple[str, str], str] = {}
     different = [*_differences(again, values, reworded)]
     yield from different

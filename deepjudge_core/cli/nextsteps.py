@@ -70,7 +70,7 @@ def _victim(plan: Plan) -> Iterator[str]:
         yield from ("--input-layout", query.layout)
     if query.preprocessing:
         yield from ("--victim-input", query.preprocessing.header().typed())
-    if plan.inputs.scale != 1:
+    if plan.inputs.scale not in (None, 1):
         yield from ("--scale", f"{plan.inputs.scale:g}")
 
 

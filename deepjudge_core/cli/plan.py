@@ -10,6 +10,7 @@ from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import CalibrationSettings
+from deepjudge_core.report.settings import CaseSettings
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
 
@@ -38,6 +39,7 @@ class Plan:
         output: Folder for what is written, from where the user is.
         bundle: How that is made fit to be checked by others.
         exports: Which forms of the report are written beside JSON, and where, from where the user is.
+        kept: Under what the report is kept.
         folder: Where all other relative paths, and code of networks, are found from.
         file: What says all this, from the root; None for a command line.
         chosen: Whether the user named the folder for what is written.
@@ -58,6 +60,7 @@ class Plan:
     output: Path
     bundle: BundleSettings = field(default_factory=BundleSettings)
     exports: Mapping[str, Path] = field(default_factory=dict)
+    kept: CaseSettings = field(default_factory=CaseSettings)
     folder: Path = Path()
     file: Path | None = None
     chosen: bool = True

@@ -454,6 +454,7 @@ def test_audit(cli: Cli) -> None:
         "manifest.json",
         "observations",
         "queries.jsonl",
+        "report.html",
         "report.json",
         "suite.safetensors",
     ]

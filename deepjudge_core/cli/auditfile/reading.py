@@ -37,7 +37,7 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.rules import check_options
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
-from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import build, part_like, settings_of
 from deepjudge_core.suites.settings import DEFAULT_GENERATORS, InputSettings, SuiteSettings
@@ -226,6 +226,7 @@ class _Reading:
             chosen=output is not None or "output" in values,
             bundle=self._settings(BundleSettings, values),
             exports={name: folder / path for name, path in reports.items()},
+            kept=self._settings(CaseSettings, values),
             folder=folder,
             many=self._settings(ManySettings, values),
             skipped=skipped,

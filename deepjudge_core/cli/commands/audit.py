@@ -45,7 +45,7 @@ from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, victim_input_setting
 from deepjudge_core.report.audit_json import audit_report
-from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import Names, Setting, argument, part, setting
 from deepjudge_core.suites.choice import GeneratorChoice
@@ -86,6 +86,7 @@ class AuditCommand(Command):
     preprocessing: Preprocessing | None = victim_input_setting()
     confinement: Confinement = part(Confinement)
     bundle: BundleSettings = part(BundleSettings)
+    kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
     many: ManySettings = part(ManySettings)
     output: Path | None = setting(
@@ -164,6 +165,7 @@ class AuditCommand(Command):
             exports=forms,
             chosen=self.output is not None,
             words=self.words,
+            kept=self.kept,
             many=self.many,
             skipped=found.skipped,
             beside_controls=beside_controls,
@@ -255,7 +257,7 @@ def run_plan(plan: Plan, session: Session) -> int:
     if needs_controls(outcome):
         for line in after_audit(plan, work_folder(plan.output) / "zoo"):
             display.say(out, line)
-    report = audit_report(outcome)
+    report = audit_report(outcome, plan.kept.made())
     seal(bundle, report, plan.output, out)
     exports.write(plan.exports, report, out)
     show_page(plan.output, out)

@@ -27,7 +27,7 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
 from deepjudge_core.report.audit_json import audit_report, dump
-from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.suite import Suite, load_suite
@@ -66,6 +66,7 @@ class JudgeCommand(Command):
         metavar="FILE",
         writes=True,
     )
+    kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
     many: ManySettings = part(ManySettings)
     output: Path | None = setting(
@@ -96,7 +97,7 @@ class JudgeCommand(Command):
         outcome = judge_suspects(suite, calibration, suspects, judge, session=session)
         outcome = replace(outcome, skipped=found.skipped)
         # Neurons are matched once more for it: only where somebody reads it.
-        report = audit_report(outcome) if self.json or bundle or forms else None
+        report = audit_report(outcome, self.kept.made()) if self.json or bundle or forms else None
         to_stdout = str(self.json) == "-"
         out = display.console(stderr=to_stdout)
         display.show_report(out, outcome, self.many)
