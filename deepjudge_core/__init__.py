@@ -5,6 +5,7 @@ The flow, each step a frozen value: inputs -> seeds -> suite -> observations -> 
 
 from deepjudge_core.auditing.audit import audit, make_suite
 from deepjudge_core.auditing.outcome import AuditOutcome
+from deepjudge_core.auditing.power import PowerEstimate
 from deepjudge_core.auditing.session import Listener, Session
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import LiveModel, ModelFile, Subject
@@ -29,6 +30,7 @@ from deepjudge_core.observing.observe import observe
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.remote import open_isolated
+from deepjudge_core.sheets import draw_pages
 from deepjudge_core.suites.generation import build_suite
 from deepjudge_core.suites.inputs import Inputs, load_inputs
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
@@ -36,6 +38,16 @@ from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.version import VERSION as __version__  # noqa: N811
+
+
+def _page(outcome: AuditOutcome | PowerEstimate) -> str:
+    from deepjudge_core.report.outcomes import page_of_outcome  # not before a page is asked for: it loads jinja2
+
+    return page_of_outcome(outcome)
+
+
+draw_pages(AuditOutcome, _page)
+draw_pages(PowerEstimate, _page)
 
 __all__ = [
     "Access",

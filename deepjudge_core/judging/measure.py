@@ -14,6 +14,7 @@ from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds, errs_al
 from deepjudge_core.judging.architecture import Widths, widths
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, match_observation
 from deepjudge_core.models.model import Access
+from deepjudge_core.sheets import Sheet, Shown
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite, check_suite
 
@@ -51,6 +52,15 @@ class Measurement:
 
 
 Measurements = Mapping[str, Measurement]
+"""Metric name to what was measured."""
+
+
+class _Measured(Shown, dict[str, Measurement]):
+    # What prints as a table.
+
+    def sheet(self) -> Sheet:
+        rows = [(name, one.metric.group, one.value, one.reason) for name, one in self.items()]
+        return Sheet(f"{len(self)} metrics", {}, ("metric", "setting", "distance", "not measured since"), rows)
 
 
 def accuracy_of(measurements: Measurements) -> Accuracy | None:
@@ -103,7 +113,7 @@ def measure_by(metrics: Sequence[Metric], suite: Suite, observation: Observation
 
     accuracy, own_widths = accuracy_on_seeds(suite, observation), widths(observation.model)
     alike = errs_alike(suite, observation)
-    return {
+    measured = {
         metric.name: replace(
             _measure(suite, observation, metric, answers),
             match=match,
@@ -114,6 +124,7 @@ def measure_by(metrics: Sequence[Metric], suite: Suite, observation: Observation
         )
         for metric in metrics
     }
+    return _Measured(measured)
 
 
 def _measure(
