@@ -10,10 +10,12 @@ import numpy as np
 from deepjudge_core.errors import InputError
 from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.listing import MOST_FILES, PICTURES, SOUNDS, Item, Listing, unread
+from deepjudge_core.suites.inputs.parquet import COLUMNAR
 from deepjudge_core.text import clean
 
 _PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
 _LOOKED_AT = 100
+_OTHERS = (".npy", *COLUMNAR)
 _UNREAD = "hidden, or neither a picture nor a recording"
 
 
@@ -83,7 +85,7 @@ def is_listed(path: Path) -> bool:
     folders = [path, *[Path(entry.path) for entry in _entries(path) if entry.is_dir()][:_LOOKED_AT]]
     for folder in folders:
         with os.scandir(folder) as found:
-            if any(_is_item(entry.name) or entry.name.endswith(".npy") for entry in islice(found, _LOOKED_AT)):
+            if any(_is_item(entry.name) or entry.name.lower().endswith(_OTHERS) for entry in islice(found, _LOOKED_AT)):
                 return True
     return False
 
