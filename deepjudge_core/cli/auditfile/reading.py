@@ -74,13 +74,13 @@ def read_plan(path: Path, output: Path | None, session: Session, command: type[C
         FileFormatError: When it cannot be read.
     """
     # With the mark that Windows puts in front, or without.
-    with open_regular(path, "the file of an audit", _LARGEST) as opened, io.TextIOWrapper(opened, "utf-8-sig") as file:
+    with open_regular(path, "an AUDIT.toml file", _LARGEST) as opened, io.TextIOWrapper(opened, "utf-8-sig") as file:
         try:
             text = file.read()
         except OSError as error:
             raise FileFormatError(f"{path}: cannot be read: {error.strerror}", code="cannot-read") from None
         except UnicodeDecodeError:
-            raise AuditFileError([f"{path}: expected a text in UTF-8, found other bytes"]) from None
+            raise AuditFileError([f"{path}: expected text in UTF-8, found other bytes"]) from None
     reading = _Reading(_parse(path, text), session, command)
     sealed = output and output.absolute()
     with contextlib.chdir(path.parent):
@@ -92,7 +92,7 @@ def read_plan(path: Path, output: Path | None, session: Session, command: type[C
 
 
 def _parse(path: Path, text: str) -> Mapping[str, Any]:
-    endless = AuditFileError([f"{path}: expected an audit, found arrays within arrays without end"])
+    endless = AuditFileError([f"{path}: expected an AUDIT.toml file, found arrays nested without end"])
     if _ENDLESS.search(text):
         raise endless
     try:
@@ -107,7 +107,7 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
     except RecursionError:
         raise endless from None
     except ValueError:
-        raise AuditFileError([f"{path}: expected numbers, found one of thousands of digits"]) from None
+        raise AuditFileError([f"{path}: expected ordinary numbers, found one with thousands of digits"]) from None
     if not is_shallow(document):
         raise endless
     return document
@@ -318,7 +318,7 @@ def _unknown(table: Table, name: str) -> str:
     here = f"{table.name}.{name}".removeprefix(".")
     for key, declared in entries.items():
         if here in declared.declared.formerly:
-            return f"no such key: it is now {key!r}"
+            return f"no such key; it is now called {key!r}"
     near = difflib.get_close_matches(name, table.keys, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"no such key; expected one of {', '.join(table.keys)}{hint}"
