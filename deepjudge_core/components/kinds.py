@@ -60,6 +60,8 @@ class Adapter:
             that are there are taken along, if they are neither links, hidden, too large, deepjudge's own nor other
             suspects.
         imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
+        copyable: Whether a process that has imported them has one thread still, so that it can be copied for each model
+            in place of importing them for each.
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through all that is going to be asked of one,
             gradients among it or not, so that no file is opened for it later. Without it files stay within reach of a
             stranger's model where there is no Landlock.
@@ -75,6 +77,7 @@ class Adapter:
     examine: Callable[[Path], Format] | None = None
     companions: Callable[[Path], Sequence[str]] | None = None
     imports: tuple[str, ...] = ()
+    copyable: bool = False
     warm_up: Callable[..., None] | None = None
 
     def __post_init__(self) -> None:
