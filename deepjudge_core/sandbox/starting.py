@@ -310,7 +310,14 @@ class _Templates:
 
 
 _TEMPLATES = _Templates()
-atexit.register(_TEMPLATES.close)
+
+
+def end_templates() -> None:
+    """End the processes that others are copies of: when this process ends, at the latest."""
+    _TEMPLATES.close()
+
+
+atexit.register(end_templates)
 
 
 def _kill(pid: int) -> None:
