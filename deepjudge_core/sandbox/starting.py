@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from deepjudge_core.sandbox import landlock, macos
-from deepjudge_core.sandbox.scratch import make_scratch
 
 THREADS = "OPENBLAS_NUM_THREADS"
 _PYTHON = [sys.executable, "-I", "-B", "-c"]
@@ -36,6 +35,7 @@ _KEPT = (
     *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT"),
 )
 _HOMES = ("HOME", "TMPDIR", "TMP", "TEMP", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "KERAS_HOME")
+_NOWHERE = Path(os.devnull, "home")  # of the user, for a process that has no folder of its own
 _LONGEST_ANSWER = 2**12
 _PAUSE = 0.02  # seconds between two looks at a process
 _GRACE = 30.0  # seconds for a template to answer once it is ready to
@@ -190,14 +190,11 @@ class _Template:
     # The other side of `template.py`. Requests are answered in order; whoever waits keeps what is another's.
 
     def __init__(self, kind: Kind) -> None:
-        self._closing = contextlib.ExitStack()
         self._lock = threading.Lock()
         self._answers: dict[int, int | None] = {}
         self._last = 0
         self._copies, self._wanted = 0, True
-        scratch = self._closing.enter_context(make_scratch())
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._closing.callback(self._requests.close)
         self._requests.settimeout(_GRACE)
         setup = {
             "plugin": kind.plugin,
@@ -212,8 +209,8 @@ class _Template:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                cwd=scratch.work,
-                env=_environment(scratch.work),
+                cwd="/",
+                env={**_environment(_NOWHERE), "TMPDIR": tempfile.gettempdir()},
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
@@ -280,7 +277,7 @@ class _Template:
         with contextlib.suppress(OSError):
             self._process.kill()
         self._process.wait()
-        self._closing.close()
+        self._requests.close()
 
 
 class _Templates:
@@ -292,7 +289,8 @@ class _Templates:
 
     def of(self, kind: Kind) -> _Template:
         place = (kind.plugin, kind.adapter)
-        alike = (kind, _path(), tempfile.gettempdir(), {name: os.environ.get(name) for name in _KEPT})
+        environment = {name: os.environ.get(name) for name in _KEPT}
+        alike = (kind, _path(), tempfile.gettempdir(), landlock.version(), environment)
         with self._lock:
             if place in self._by_adapter:
                 known, template = self._by_adapter[place]

@@ -37,7 +37,7 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
-from deepjudge_core.sandbox import confine, intake, landlock, process, remote, seccomp, worker
+from deepjudge_core.sandbox import confine, intake, landlock, process, remote, seccomp, starting, worker
 from deepjudge_core.sandbox.channel import ArraySpec, Channel, ChannelError, ClosedError, LateError, Message
 from deepjudge_core.sandbox.intake import receive
 from deepjudge_core.sandbox.policy import Sandbox
@@ -517,8 +517,8 @@ def taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     registry = load_registry()
 
     def opened(code: str, timeout: float = 120) -> Any:
-        monkeypatch.setattr(process, "_START", f"{TAKEN_OVER}{code}\ntime.sleep(600)")
-        return open_isolated(path, registry=registry, sandbox=Sandbox(timeout=timeout))
+        monkeypatch.setattr(starting, "_WORKER", f"{TAKEN_OVER}{code}\ntime.sleep(600)")
+        return open_isolated(path, registry=registry, sandbox=Sandbox(timeout=timeout, template=False))
 
     return opened
 
