@@ -10,6 +10,10 @@ from contextvars import ContextVar
 from typing import Protocol
 
 
+class Finished(str):
+    """A note that one of several things is done, such as a suspect: worth a line of its own in a log."""
+
+
 class Advance(Protocol):
     """Says that so many more units of the task are done, and what a watcher should know of it now."""
 

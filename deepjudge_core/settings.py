@@ -18,7 +18,20 @@ from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, MinLe
 
 T = TypeVar("T")
 
-GROUPS = ("input", "suite", "model", "zoo", "judging", "isolation", "bundle", "report", "output", "general")
+GROUPS = (
+    "input",
+    "data",
+    "suite",
+    "model",
+    "zoo",
+    "judging",
+    "isolation",
+    "bundle",
+    "suspects",
+    "report",
+    "output",
+    "general",
+)
 """The groups of options, in the order of ``--help``."""
 
 
@@ -126,12 +139,14 @@ class Setting:
         annotation: Its type, with the constraints on its values.
         default: Its default; :data:`dataclasses.MISSING` where it has none and is required.
         declared: What else is declared of it.
+        owner: The name of the class that declares it.
     """
 
     path: tuple[str, ...]
     annotation: Any
     default: Any
     declared: Declaration
+    owner: str
 
     @property
     def required(self) -> bool:
@@ -203,7 +218,8 @@ def _declared(owner: type[Any], hints: Mapping[str, Any]) -> Iterator[Setting]:
             yield from (changed(one, path=(entry.name, *one.path)) for one in settings_of(inner))
         elif _KEY in entry.metadata:
             default = entry.default if entry.default_factory is MISSING else entry.default_factory()
-            yield Setting((entry.name,), hints[entry.name], default, entry.metadata[_KEY])
+            declaring = next(base for base in owner.__mro__ if entry.name in vars(base).get("__annotations__", ()))
+            yield Setting((entry.name,), hints[entry.name], default, entry.metadata[_KEY], declaring.__name__)
 
 
 def part_like(owner: type[Any], kind: type[T]) -> type[T]:

@@ -3,6 +3,8 @@
 And numbers, as they stand in tables.
 """
 
+import re
+
 LONGEST_LINE = 4000
 """Characters of a whole line, which may hold paths; a name alone has fewer."""
 
@@ -49,6 +51,20 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
 
+def compact(value: float | None) -> str:
+    """A value in few characters, for tables with many columns."""
+    if value is None:
+        return "-"
+    if value == 0 or abs(value) >= 0.01:
+        return f"{value:.3g}"
+    return re.sub(r"e([+-])0+(?=\d)", r"e\1", f"{value:.1e}")
+
+
+def ending(text: str, longest: int) -> str:
+    """The end of a text, such as a path, with an ellipsis where it was longer."""
+    return text if len(text) <= longest else f"…{text[len(text) - longest + 1 :]}"
+
+
 def duration(seconds: float) -> str:
     """A time as a person says it: ``8 s``, ``3 min``, ``2 h 10 min``."""
     if seconds < 59.5:
@@ -58,7 +74,25 @@ def duration(seconds: float) -> str:
     return f"{hours}{minutes % 60} min"
 
 
+def recognised(count: int, of: int, undecided: int) -> str:
+    """So many of so many; what is undecided is not taken for a no.
+
+    Args:
+        count: Those that were recognised.
+        of: All that were judged, the undecided ones too.
+        undecided: Those of which nothing could be said.
+    """
+    if undecided and undecided == of:
+        return "undecided"
+    return f"{count} of {of}" + (f", {undecided} undecided" if undecided else "")
+
+
 def _shown(character: str) -> str:
     if character.isspace():
         return " "
     return character if character.isprintable() and character not in _INVISIBLE else _REPLACED
+
+
+def capital(text: str) -> str:
+    """A text with a capital letter in front; what is no letter stays."""
+    return text[:1].upper() + text[1:]

@@ -15,6 +15,8 @@ from deepjudge_core.components.registry import Registry
 
 # The models are tiny: threads that wait for one another take many times longer than one. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Reports say when they were made: so two of the same audit are the same.
+os.environ.setdefault("SOURCE_DATE_EPOCH", "1770000000")
 
 FRAMEWORKS = {
     *("ai_edge_litert", "keras", "onnx", "onnx2fx", "onnxconverter_common", "onnxruntime", "onnxscript", "openvino"),

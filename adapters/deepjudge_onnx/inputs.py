@@ -11,6 +11,7 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, nu
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.layouts import shapes_of
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.naming import option
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
 
@@ -41,7 +42,7 @@ def find_input(model: ModelProto) -> tuple[str, Shape, str]:
     """
     inputs = _inputs(model)
     if len(inputs) != 1:
-        several = ": give the others a number each with --fix NAME=NUMBER" if inputs else ""
+        several = f": give the others a number each with {option('fix')}" if inputs else ""
         raise ModelError(f"expected a model of one input, found {len(inputs)}: {_listed(inputs)}{several}")
     tensor = inputs[0].type.tensor_type
     if tensor.elem_type not in DTYPES:

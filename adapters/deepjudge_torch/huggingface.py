@@ -322,7 +322,7 @@ def _hints(settings: Mapping[str, Any]) -> Iterator[str]:
         scale = round(255 * factor, 6)
         yield (
             f"its folder says that its inputs are prepared by {Preprocessing(scale, mean, std)}; they are given as the "
-            "suite has them, unless --victim-input or --suspect-input says it or the answers show it"
+            "suite has them, unless its user says how they are prepared or the answers show it"
         )
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.outputs import Choice
+from deepjudge_core.naming import option
 from deepjudge_torch.base import TensorModel, line
 from deepjudge_torch.checkpoint import SHOWN, Node, choose, few, misfits, shortened, walk
 from deepjudge_torch.files import Kind, identify
@@ -84,8 +85,7 @@ def open_state_dict(
     if arch is None:
         raise ModelError(
             f"{name}: expected the network that these weights are for, found a state dict alone: "
-            "name what makes it with --arch package.module:factory; "
-            "for the victim of an audit, with 'deepjudge suite --arch' or in AUDIT.toml"
+            f"name what makes it with {option('arch', 'package.module:factory')}"
         )
     module = make_module(name, arch)
     notes = _fill(module, nodes, name, arch)

@@ -1,13 +1,14 @@
 """The whole flow: victim and suspects in, an outcome out."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deepjudge_core import progress
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
@@ -24,16 +25,17 @@ from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.nearer import explained, nearer_model
 from deepjudge_core.judging.settings import CalibrationSettings
-from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict
+from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict, in_words
 from deepjudge_core.models.asking import SameAnswerError, ask
 from deepjudge_core.models.layouts import arrangement
-from deepjudge_core.models.model import InputSpec, Model, note_of_fixed
+from deepjudge_core.models.model import Model, note_of_fixed
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.naming import option
 from deepjudge_core.observing.victims import remedy
 from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.generation import generate_suite
-from deepjudge_core.suites.inputs import Inputs
+from deepjudge_core.suites.inputs import Inputs, Offered, fitted
 from deepjudge_core.suites.labels import has_several
 from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.ranges import hull
@@ -49,7 +51,7 @@ _FEW = 64  # inputs that show what kind of probabilities a victim gives
 
 def make_suite(
     victim: Any,
-    inputs: Inputs,
+    inputs: Offered,
     settings: SuiteSettings | None = None,
     *,
     preprocessing: Preprocessing | None = None,
@@ -70,17 +72,18 @@ def make_suite(
         DeepJudgeError: When the victim or the inputs cannot be used.
     """
     session, settings, victim = session or Session(), settings or SuiteSettings(), Subject.of(victim)
-    inputs, preprocessing, notes = plain_inputs(inputs, preprocessing or victim.query.preprocessing)
+    offered, preprocessing = inputs, preprocessing or victim.query.preprocessing
     # Before the victim is run, which may take long.
     generators = GeneratorChoice.of(settings, session.registry.generators)
-    if inputs.y is None and "mistakes" in {generator.component.makes for generator in generators.generators}:
+    if offered.y is None and "mistakes" in {generator.component.makes for generator in generators.generators}:
         raise UsageError(
             "mistakes: expected inputs with labels, found the victim's own answers as labels, which are never wrong",
             code="conflict",
         )
-    expected = InputSpec(inputs.x.shape[1:], layout=inputs.layout)
-    with victim.opened(expected, session, gradients=True) as opened:
+    with victim.opened(offered.expected, session, gradients=True) as opened:
         owner = opened
+        inputs = fitted(offered, opened, victim.query.layout)
+        inputs, preprocessing, notes = plain_inputs(inputs, preprocessing)
         if preprocessing is not None:
             owner = Prepared.of(opened, preprocessing, inputs.x.shape[1:], hull(inputs.bounds), inputs.layout)
         note = None
@@ -89,7 +92,11 @@ def make_suite(
                 owner, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
             )
         elif owner.outputs and owner.outputs.several:
-            way_out = "" if owner.outputs.named else ": no labels tell it; if it is another one, name it with --output"
+            way_out = (
+                ""
+                if owner.outputs.named
+                else f": no labels tell it; if it is another one, name it with {option('output')}"
+            )
             note = f"the victim's scores are {owner.outputs}{way_out}"
         owner, reading_note = _read(owner, inputs, victim.query.layout)
         try:
@@ -109,9 +116,9 @@ def make_suite(
             if mend is None:
                 raise
             raise ErringVictimError(f"{error}; {mend}") from error
-        notes = (*notes, *note_of_fixed(opened), *filter(None, [note, reading_note]))
+        notes = (*inputs.notes, *notes, *note_of_fixed(opened), *filter(None, [note, reading_note]))
         seeds = replace(seeds, notes=(*notes, *seeds.notes))
-        return generate_suite(
+        suite = generate_suite(
             owner,
             seeds,
             generators,
@@ -121,6 +128,7 @@ def make_suite(
             seed=settings.seed,
             force=settings.force,
         )
+        return replace(suite, fitting=inputs.fitting)
 
 
 def _read(victim: Model, inputs: Inputs, layout: Layout | None) -> tuple[Model, str | None]:
@@ -169,15 +177,17 @@ def ask_controls(
         if record and record.far and not settings.far:
             notes[
                 f"{subject.name}: is left out: it classifies {record.accuracy or 0:.1%} of its zoo's test data "
-                "correctly, which is far below the victim's accuracy; --far counts it"
+                f"correctly, which is far below the victim's accuracy; {option('far', True)} counts it"
             ] = None
             continue
         subjects.append(subject)
         strata.append(subject.stratum or (record.stratum if record else None))
     answers = []
-    with contextlib.closing(answer_each(subjects, suite, session)) as turns:
+    asking = progress.task(f"asking {len(subjects)} controls", len(subjects))
+    with asking as advance, contextlib.closing(answer_each(subjects, suite, session)) as turns:
         for subject, answer in zip(subjects, turns, strict=True):
             answers.append(answer())
+            advance(1, progress.Finished(f"{subject.name}: answered"))
             session.listener.on_answer(QueryEvent("control", subject.name, answers[-1], subject.stored))
     if metrics is None:
         metrics, _ = fitting_metrics(session.registry.metrics, None, Offer.of(suite))
@@ -219,24 +229,26 @@ def judge_suspects(
         subject.check(suite)
     files = (file_key(Path(subject.path)) for subject in subjects if isinstance(subject, ModelFile))
     session = replace(session, models=session.models | frozenset(filter(None, files)))
+    together, results = judge.settings.fdr, list[SuspectResult]()
+    with progress.task(f"judging {len(subjects)} suspects", len(subjects)) as advance:
+        for found in _each(suite, calibration, judge, subjects, session):
+            # All together are judged once more: what is said of one alone would not hold.
+            result = found if together else _explained(found, suite, calibration)
+            results.append(result)
+            said = "answered" if together and result.verdict else in_words(result.decision, result.points_to)
+            advance(1, progress.Finished(f"{result.path}: {said}"))
     if judge.settings.sequential:
-        results = tuple(_ask_one_by_one(suite, calibration, judge, subject, session) for subject in subjects)
-        return AuditOutcome(suite, calibration, judge, results)
-    with contextlib.closing(answer_each(subjects, suite, session)) as turns:
-        results = tuple(
-            _judge_one(suite, calibration, judge, subject, answer, session)
-            for subject, answer in zip(subjects, turns, strict=True)
-        )
-    if judge.settings.fdr is not None:
-        results = _judge_together(results, calibration, judge, judge.settings.fdr)
-    results = tuple(_explained(result, suite, calibration) for result in results)
-    return AuditOutcome(suite, calibration, judge, results, judge.doubts(calibration))
+        return AuditOutcome(suite, calibration, judge, tuple(results))
+    if together is not None:
+        results = _judge_together(results, calibration, judge, together)
+        results = [_explained(result, suite, calibration) for result in results]
+    return AuditOutcome(suite, calibration, judge, tuple(results), judge.doubts(calibration))
 
 
 def audit(
     victim: Any,
     suspects: Iterable[Any],
-    inputs: Inputs,
+    inputs: Offered,
     *,
     controls: Iterable[Any] = (),
     settings: AuditSettings | None = None,
@@ -275,6 +287,18 @@ def audit(
     calibration = ask_controls(suite, independents, settings.calibration, metrics=judge.metrics, session=session)
     session.listener.on_calibration(calibration)
     return judge_suspects(suite, calibration, accused, judge, session=session)
+
+
+def _each(
+    suite: Suite, calibration: Calibration, judge: Judge, subjects: Sequence[Subject], session: Session
+) -> Iterator[SuspectResult]:
+    # What comes of each by itself.
+    if judge.settings.sequential:
+        yield from (_ask_one_by_one(suite, calibration, judge, subject, session) for subject in subjects)
+        return
+    with contextlib.closing(answer_each(subjects, suite, session)) as turns:
+        for subject, answer in zip(subjects, turns, strict=True):
+            yield _judge_one(suite, calibration, judge, subject, answer, session)
 
 
 def _judge_one(
@@ -338,11 +362,11 @@ def _ask_one_by_one(
 
 
 def _judge_together(
-    results: tuple[SuspectResult, ...], calibration: Calibration, judge: Judge, fdr: float
-) -> tuple[SuspectResult, ...]:
+    results: Sequence[SuspectResult], calibration: Calibration, judge: Judge, fdr: float
+) -> list[SuspectResult]:
     # Again, all that could be judged by themselves.
     verdicts, fleet = judge.judge_fleet([result.measurements for result in results], calibration, fdr)
-    return tuple(
+    return [
         replace(result, verdict=verdict, tested=tested)
         for result, verdict, tested in zip(results, verdicts, fleet.suspects, strict=True)
-    )
+    ]

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deepjudge_core.auditing.folders import Skipped
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.fdr import FdrResult, Fleet
-from deepjudge_core.judging.judge import GroupMode, Judge, Verdict
+from deepjudge_core.judging.judge import GroupMode, Judge, MetricResult, PointsTo, Verdict
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.sequential import SequentialResult
 from deepjudge_core.models.info import ModelInfo
@@ -49,6 +50,16 @@ class SuspectResult:
         """Copy, independent, inconclusive, or failed."""
         return self.verdict.decision if self.verdict else Decision.FAILED
 
+    @property
+    def points_to(self) -> PointsTo | None:
+        """What a copy points to; None for no copy."""
+        return self.verdict.points_to if self.verdict else None
+
+    @property
+    def metrics(self) -> Mapping[str, MetricResult]:
+        """Metric name to its result; none where it failed."""
+        return self.verdict.metrics if self.verdict else {}
+
 
 @dataclass(frozen=True, eq=False)
 class AuditOutcome:
@@ -60,6 +71,7 @@ class AuditOutcome:
         judge: By what was judged.
         suspects: What came of each, in the order given.
         doubts: What speaks against a control: a line for each.
+        skipped: Files in the folders of the suspects that were not taken as models.
     """
 
     suite: Suite
@@ -67,6 +79,7 @@ class AuditOutcome:
     judge: Judge
     suspects: tuple[SuspectResult, ...]
     doubts: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def rule(self) -> str:

@@ -36,6 +36,7 @@ from deepjudge_core.errors import DeepJudgeError, FileFormatError, MissingExtraE
 from deepjudge_core.files.documents import Json
 from deepjudge_core.files.reading import LARGEST_ARRAYS, LARGEST_JSON, open_regular
 from deepjudge_core.judging.judge import Judge
+from deepjudge_core.naming import option
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.report.documents import AuditReport, ControlEntry, SuspectEntry, VictimEntry, read_audit
 from deepjudge_core.suites.observation import Observation, load_observation
@@ -114,7 +115,8 @@ def verify_bundle(
         notes.append("not signed: anyone could have replaced the whole bundle")
     elif signed_by and public_key is None:
         notes.append(
-            "the signature was checked against the key named in the bundle itself; --public-key checks whose key it is"
+            f"the signature was checked against the key named in the bundle itself; "
+            f"{option('public_key')} checks whose key it is"
         )
     findings += _check_files(folder, manifest)
     if certificates is not None and STAMP not in manifest.files:
@@ -297,7 +299,8 @@ def _check_stamp(folder: Path, certificates: "Sequence[Certificate] | None", not
     stamp = read_response(_read(folder, STAMP), _read(folder, COMMITTED), STAMP, certificates)
     if not stamp.verified:
         notes.append(
-            "the time of the commitment is not verified, so anyone could have set it; --tsa-certificate verifies it"
+            f"the time of the commitment is not verified, so anyone could have set it; "
+            f"{option('tsa_certificate', python='certificates=')} verifies it"
         )
     times = [time_of(query) for query in _of(read_log(folder / QUERIES), "suspect") if not query.stored]
     first = min(filter(None, times), default=None)
@@ -339,10 +342,14 @@ def _recompute(
     stored = [answers for answers in observations if answers]
     outcome = judge_suspects(suite, calibration, stored, judge, session=replace(session, sandbox=None))
     again = report_to_json(_as_reported(outcome, observations, report)) | {"deepjudge": report.deepjudge}
+    for told in ("made", "skipped"):  # which no answer could tell
+        again |= {told: values[told]} if told in values else {}
     for name, metric in again["metrics"].items():
         # Another version may recompute. Whether it does is told by the terms, and what is said is compared with those.
-        metric.pop("provider", None)
-        metric.update({"provider": said} if (said := _providers(report).get(f"metric {name}")) else {})
+        reported = values["metrics"].get(name, {})
+        for told in ("provider", "title", "says"):
+            metric.pop(told, None)
+            metric.update({told: reported[told]} if told in reported else {})
     reworded: dict[tuple[str, str], str] = {}
     different = [*_differences(again, values, reworded)]
     yield from different

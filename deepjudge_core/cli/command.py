@@ -9,6 +9,26 @@ from deepjudge_core.cli.sources import spare
 from deepjudge_core.settings import Setting, settings_of
 
 
+def flags_of(commands: Sequence[type["Command"]]) -> Mapping[str, str]:
+    """What commands call their settings, for :func:`~deepjudge_core.naming.flagged`.
+
+    Returns:
+        Field, alone and behind its class and a dot, to flag. Alone it is a keyword of a function: what a command itself
+        has comes before what its parts have, and where a command writes is none.
+    """
+    flags: dict[str, str] = {}
+    own: dict[str, str] = {}
+    parts: dict[str, set[str]] = {}
+    for setting in (one for command in commands for one in command.settings() if one.declared.flags):
+        field = setting.path[-1]
+        flags[f"{setting.owner}.{field}"] = setting.name
+        if len(setting.path) > 1:
+            parts.setdefault(field, set()).add(setting.name)
+        elif not setting.declared.writes:
+            own[field] = setting.name
+    return flags | {field: names.pop() for field, names in parts.items() if len(names) == 1} | own
+
+
 @dataclass(frozen=True)
 class Command:
     """A command; its docstring's first sentence is its help, and its class is called by its name.

@@ -5,39 +5,37 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
+from functools import partial
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from deepjudge_core.auditing.folders import SKIPPED, Skipped, by_code
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
+from deepjudge_core.cli import tables
+from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.options import options_of
 from deepjudge_core.components.registry import Component, Plugin
 from deepjudge_core.components.strata import limits, narrow
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.judge import GROUPS, POINTS_TO, MetricResult
-from deepjudge_core.judging.verdict import open_layers
+from deepjudge_core.judging.judge import GROUPS
+from deepjudge_core.judging.verdict import SAID, open_layers
 from deepjudge_core.models.isolation import Isolation
-from deepjudge_core.progress import Advance
+from deepjudge_core.progress import Advance, Finished
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.text import LONGEST_LINE, clean, duration, number
 
-_STYLES = {
-    Decision.COPY: "bold red",
-    Decision.INDEPENDENT: "green",
-    Decision.INCONCLUSIVE: "yellow",
-    Decision.FAILED: "bold magenta",
-}
 _LISTED, _NAMED = 12, 4  # neurons, and models, that are named on one line
+_FEW = 10  # suspects of which everything is said
 _PIPE_WIDTH = 1000  # of tables that no terminal folds
 _EVERY = 30  # seconds between two lines about progress
+_REMEMBERED = 3600  # seconds of which the time left is estimated: a model may take minutes
 _GIVES_WIDTH = 72  # of what a plugin gives, which may be much
 
 
@@ -91,8 +89,12 @@ class _Log:
     def __call__(self, units: int, note: str = "") -> None:
         self._done += units
         now = time.monotonic()
-        if now - self._said >= _EVERY and 0 < self._done < self._total:
-            left = duration((now - self._begun) * (self._total - self._done) / self._done)
+        left = duration((now - self._begun) * (self._total - self._done) / max(1, self._done))
+        if isinstance(note, Finished) and self._total > _FEW:
+            left = f" (about {left} left)" if self._done < self._total else ""
+            line = f"{self._description}: {self._done} of {self._total}: {note}{left}"
+            say(console(stderr=True), f"deepjudge: {line}")
+        elif now - self._said >= _EVERY and 0 < self._done < self._total:
             share = self._done / self._total
             say(console(stderr=True), f"deepjudge: {self._description}: {share:.0%} done, about {left} left")
             self._said = now
@@ -121,6 +123,8 @@ class Bars:
 
         def advance(units: int, note: str = "") -> None:
             bars.advance(bar, units)
+            if isinstance(note, Finished):
+                note = f"{bars.tasks[bars.task_ids.index(bar)].completed:g} of {total}"
             if note:
                 bars.update(bar, note=escape(clean(note)))
 
@@ -141,7 +145,13 @@ class Bars:
         )
         # Results that go to a file or a pipe are not to be caught.
         caught = sys.stdout.isatty()
-        self._shown = Progress(*columns, console=self._console, transient=True, redirect_stdout=caught)
+        self._shown = Progress(
+            *columns,
+            console=self._console,
+            transient=True,
+            redirect_stdout=caught,
+            speed_estimate_period=_REMEMBERED,
+        )
         self._shown.start()
         return self._shown
 
@@ -207,20 +217,26 @@ def show_observation(out: Console, observation: Observation) -> None:
 def show_calibration(out: Console, calibration: Calibration) -> None:
     """The controls and their values; then why, where one is missing."""
     names = list(calibration.measurements[0]) if calibration.measurements else []
-    table = Table(Column("control", overflow="fold"), "framework", *names)
     say(out, f"controls    {len(calibration.controls)}")
     say(out, f"match       {calibration.match}")
     for limit in narrow(calibration.strata):
         say(out, f"limit       {limit}")
+    if calibration.controls:
+        tables.show_controls(out, calibration, partial(say, out))
     remarks: list[tuple[str, str]] = []
     for control, values in zip(calibration.controls, calibration.measurements, strict=True):
-        cells = (number(values[name].value) for name in names)
-        table.add_row(Text(clean(control.model.name, LONGEST_LINE)), Text(clean(control.model.framework)), *cells)
         reasons = _reasons({name: values[name].reason for name in names})
         remarks += ((control.model.name, reason) for reason in reasons)
-    out.print(table)
     for remark in _gathered(remarks):
         say(out, remark)
+
+
+def show_skipped(out: Console, skipped: Iterable[Skipped]) -> None:
+    """What was not taken of folders, a line for each reason."""
+    for code, some in by_code(skipped):
+        names = ", ".join(one.name for one in some[:_NAMED])
+        more = f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
+        say(out, f"skipped     {SKIPPED[code]}: {names}{more}")
 
 
 def show_control_notes(out: Console, calibration: Calibration) -> None:
@@ -230,21 +246,29 @@ def show_control_notes(out: Console, calibration: Calibration) -> None:
             say(out, f"{control.model.name}: {note}")
 
 
-def show_report(out: Console, report: AuditOutcome) -> None:
-    """Each suspect's values, thresholds, votes and verdict; then why, where something is missing."""
+def show_report(out: Console, report: AuditOutcome, many: ManySettings | None = None) -> None:
+    """The suspects' values, votes and verdicts; then why, where something is missing, and what was skipped."""
+    many = many or ManySettings()
     for limit in _limits(report):
         say(out, limit)
-    table = _row_each(report)
-    if table.__rich_measure__(out, out.options.update(max_width=_PIPE_WIDTH)).maximum <= out.width:
-        out.print(table)
-    else:
-        _show_one_by_one(out, report)
-    show_control_notes(out, report.calibration)
-    everybody = len(report.suspects)
-    remarks, statements = (_gathered(said, everybody) for said in (_remarks(report), _statements(report)))
-    said = (_failures(report), remarks, _fleet(report), statements, _unconfined(report))
-    for remark in (*report.doubts, *chain.from_iterable(said)):
+    tables.show_suspects(out, report, many, partial(say, out))
+    everybody, shown = len(report.suspects), tables.in_order(report.suspects, many)
+    # Of many, notes only on what somebody has to look at; the reports hold all.
+    quiet = [result for result in shown if everybody > _FEW and _is_quiet(result)]
+    if everybody <= _FEW:
+        show_control_notes(out, report.calibration)
+    remarks, statements = (_gathered(said, everybody) for said in (_remarks(shown, len(quiet) > 0), _statements(shown)))
+    for remark in (*report.doubts, *_failures(shown), *remarks, *_fleet(report), *statements, *_unconfined(report)):
         say(out, remark)
+    if quiet:
+        say(out, f"notes       on {len(quiet)} suspects with no sign of copying are in the report (--json, --html)")
+    show_skipped(out, report.skipped)
+    if report.suspects or report.skipped:
+        say(out, tables.counts(report, many))
+
+
+def _is_quiet(result: SuspectResult) -> bool:
+    return result.decision is Decision.INDEPENDENT and result.observation is not None and bool(result.observation.notes)
 
 
 def _fleet(report: AuditOutcome) -> Iterator[str]:
@@ -269,9 +293,9 @@ def _gathered(said: Iterable[tuple[str, str]], everybody: int = 0) -> Iterator[s
         yield f"{f'all {everybody} suspects' if len(models) == everybody > 1 else names}: {remark}"
 
 
-def _statements(report: AuditOutcome) -> Iterator[tuple[str, str]]:
+def _statements(results: Iterable[SuspectResult]) -> Iterator[tuple[str, str]]:
     # What the rule found where it accuses.
-    for result in report.suspects:
+    for result in results:
         for group, setting in result.verdict.settings.items() if result.verdict else ():
             if setting.decision is Decision.COPY and setting.statement:
                 yield result.path, f"{group}: {setting.statement}"
@@ -281,30 +305,6 @@ def _limits(report: AuditOutcome) -> tuple[str, ...]:
     # Of an accusation, what it does not exclude.
     accused = any(result.decision is Decision.COPY for result in report.suspects)
     return limits(report.calibration.strata) if accused else ()
-
-
-def _row_each(report: AuditOutcome) -> Table:
-    verdicts = [result.verdict for result in report.suspects if result.verdict]
-    names = list(verdicts[0].metrics) if verdicts else []
-    table = Table("suspect", "framework", *names, "verdict", show_lines=True)
-    for result in report.suspects:
-        metrics = result.verdict.metrics if result.verdict else {}
-        cells = [Text("\n").join(filter(None, _cells(metrics[name]))) if metrics else Text("-") for name in names]
-        verdict = Text("\n").join(_verdict(result))
-        table.add_row(Text(clean(result.path, LONGEST_LINE)), Text(_framework(result)), *cells, verdict)
-    return table
-
-
-def _show_one_by_one(out: Console, report: AuditOutcome) -> None:
-    # For a terminal too narrow for a row each.
-    for result in report.suspects:
-        out.print(Text(clean(result.path, LONGEST_LINE), "bold"), overflow="fold")
-        out.print(Text(", ").join(filter(None, [Text(_framework(result)), *_verdict(result)])))
-        if result.verdict:
-            table = Table("metric", "value", "threshold", "vote", box=SIMPLE)
-            for name, metric in result.verdict.metrics.items():
-                table.add_row(name, *_cells(metric))
-            out.print(table)
 
 
 def _unconfined(report: AuditOutcome) -> Iterator[str]:
@@ -356,63 +356,37 @@ def kind(component: Component) -> str:
     return type(component).__name__.lower()
 
 
-def _cells(result: MetricResult) -> tuple[Text, Text, Text]:
-    # The value, what it is held against, and the vote.
-    if result.value is None:
-        return Text("-"), Text(), Text("not measured", "dim")
-    value, vote, threshold = Text(number(result.value)), result.vote.vote, result.vote.threshold
-    if vote is None:
-        return value, Text(), Text("no vote", "dim")
-    against = Text() if threshold is None else Text(f"{'<=' if vote else '>'} {number(threshold)}", "dim")
-    return value, against, Text("copy", "red") if vote else Text("no", "green")
+def _open(result: SuspectResult) -> str | None:
+    # A copy of the behaviour may well be one of the weights, where these were not compared.
+    if result.verdict is None or result.verdict.points_to != "behaviour":
+        return None
+    values = [metric.value for metric in result.verdict.metrics.values() if metric.group == "white-box"]
+    return open_layers(result.verdict.settings["white-box"].decision, values)
 
 
-def _framework(result: SuspectResult) -> str:
-    return clean(result.model.framework) if result.model else "-"
-
-
-def _verdict(result: SuspectResult) -> list[Text]:
-    tested, asked = result.tested, result.sequential
-    among = Text(f"q = {number(tested.q_value)}" if tested else "", "dim")
-    queries = Text(f"{len(asked.rows)} of {asked.budget} cases asked" if asked else "", "dim")
-    return [part for part in (_decision(result), _points_to(result), among, queries) if part]
-
-
-def _decision(result: SuspectResult) -> Text:
-    return Text(str(result.decision), _STYLES[result.decision])
-
-
-def _points_to(result: SuspectResult) -> Text:
-    points_to = result.verdict.points_to if result.verdict else None
-    text = POINTS_TO[points_to] if points_to else ""
-    if result.verdict and points_to == "behaviour":
-        # A copy of the behaviour may well be one of the weights, where these were not compared.
-        values = [metric.value for metric in result.verdict.metrics.values() if metric.group == "white-box"]
-        why = open_layers(result.verdict.settings["white-box"].decision, values)
-        text += f"; {why}" if why else ""
-    return Text(text, "dim")
-
-
-def _failures(report: AuditOutcome) -> Iterator[str]:
+def _failures(results: Iterable[SuspectResult]) -> Iterator[str]:
     # A line for each, also of those that failed alike: whoever uploaded a file wants to find its own.
-    for result in report.suspects:
+    for result in results:
         if result.verdict is None:
             # An error has the path as it is shown.
             said = str(result.failure).removeprefix(f"{clean(result.path, LONGEST_LINE)}: ")
             yield f"{result.path}: failed: {said}"
 
 
-def _remarks(report: AuditOutcome) -> Iterator[tuple[str, str]]:
-    for result in report.suspects:
-        yield from ((result.path, note) for note in (result.observation.notes if result.observation else ()))
+def _remarks(results: Iterable[SuspectResult], few: bool) -> Iterator[tuple[str, str]]:
+    for result in results:
+        if result.observation and not (few and _is_quiet(result)):
+            yield from ((result.path, note) for note in result.observation.notes)
         verdict = result.verdict
         unsteady = result.observation.unsteady if result.observation else None
         if unsteady and not (verdict and unsteady in (verdict.reason or "")):
             yield result.path, unsteady
         if verdict is None:
             continue
+        if why := _open(result):
+            yield result.path, f"the behaviour was copied; {why}"
         if verdict.reason:
-            yield result.path, f"{result.decision}: {verdict.reason}"
+            yield result.path, f"{SAID[result.decision]}: {verdict.reason}"
         for group in GROUPS:
             setting = verdict.settings[group]
             if setting.decision is Decision.INCONCLUSIVE and result.decision is Decision.COPY:

@@ -30,14 +30,26 @@ def warn_of(calibration: Calibration) -> None:
         display.warn(f"{len(calibration.controls)} controls; a verdict needs at least {LEAST_CONTROLS}")
 
 
-def status_of(report: AuditOutcome) -> int:
-    """The exit status of a report."""
+def status_of(report: AuditOutcome, *, strict: bool = False) -> int:
+    """The exit status of a report.
+
+    A copy that was found is not hidden by another suspect that failed.
+
+    Args:
+        report: What came of the suspects.
+        strict: Whether anything that failed or was skipped decides.
+    """
     decisions = {result.decision for result in report.suspects}
-    if Decision.FAILED in decisions or any(r.errors for r in report.suspects) or has_failed(report.calibration):
+    failed = Decision.FAILED in decisions or any(r.errors for r in report.suspects) or has_failed(report.calibration)
+    skipped = any(one.code != "part-of-model" for one in report.skipped)
+    if strict and (failed or skipped):
         return FAILED
     if Decision.COPY in decisions:
         return COPY
-    return INCONCLUSIVE if Decision.INCONCLUSIVE in decisions else NO_COPY
+    if failed:
+        return FAILED
+    unjudged = any(one.unjudged for one in report.skipped)
+    return INCONCLUSIVE if unjudged or Decision.INCONCLUSIVE in decisions else NO_COPY
 
 
 def has_failed(calibration: Calibration) -> bool:

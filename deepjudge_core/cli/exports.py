@@ -10,7 +10,7 @@ from deepjudge_core.bundles.bundle import belongs_to
 from deepjudge_core.cli import display
 from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
-from deepjudge_core.report import model_card, sarif
+from deepjudge_core.report import model_card, sarif, spreadsheet
 from deepjudge_core.report.documents import AUDIT, POWER, AnyReport
 from deepjudge_core.report.html import render_html
 from deepjudge_core.report.markdown import render_markdown
@@ -39,6 +39,7 @@ EXPORTS: Mapping[str, Export] = {
     "pdf": Export(render_pdf, check=check_pdf),
     "sarif": Export(sarif.render, of=(AUDIT,)),
     "model_card": Export(model_card.render, of=(AUDIT,)),
+    "csv": Export(spreadsheet.render, of=(AUDIT,)),
 }
 """By the key in an ``AUDIT.toml``."""
 

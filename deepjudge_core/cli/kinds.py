@@ -326,7 +326,8 @@ class Items(Kind):
             OneOrEachNumber: "numbers as 0.0,1.0 or 0:-1,1:2.5",
         }
         said = in_words(self.constraints)
-        return kinds.get(type(self.item), "names with commas between them") + (f", {said}" if said else "")
+        names = f"some of {', '.join(self.item.choices)}" if self.item.choices else "names"
+        return kinds.get(type(self.item), f"{names} with commas between them") + (f", {said}" if said else "")
 
     def _parts(self, word: str) -> list[str]:
         named = any(isinstance(one, Names) for one in self.constraints)

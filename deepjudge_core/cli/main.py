@@ -13,7 +13,7 @@ from rich.console import Console
 from deepjudge_core.bundles.commitment import CommitmentError
 from deepjudge_core.cli import display
 from deepjudge_core.cli.auditfile.reading import AuditFileError
-from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.command import Command, flags_of
 from deepjudge_core.cli.commands.audit import AuditCommand
 from deepjudge_core.cli.commands.calibrate import CalibrateCommand
 from deepjudge_core.cli.commands.commit import CommitCommand
@@ -30,6 +30,7 @@ from deepjudge_core.cli.commands.zoo import ZooCommand
 from deepjudge_core.cli.parser import Line, parse
 from deepjudge_core.cli.status import FAILED, INTERRUPTED, NO_COPY, USAGE
 from deepjudge_core.errors import DeepJudgeError, UsageError, with_code
+from deepjudge_core.naming import flagged
 from deepjudge_core.progress import watched
 
 COMMANDS: tuple[type[Command], ...] = (
@@ -59,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     line, errors = Line(None, debug="--debug" in words), display.console(stderr=True)
     try:
-        line = parse(words, COMMANDS)
-        return _run(line)
+        with flagged(flags_of(COMMANDS)):
+            line = parse(words, COMMANDS)
+            return _run(line)
     except DeepJudgeError as error:
         _trace(line, errors)
         for text in error.lines if isinstance(error, AuditFileError | CommitmentError) else [str(error)]:

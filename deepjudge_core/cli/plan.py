@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deepjudge_core.auditing.folders import Skipped
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.bundles.settings import BundleSettings
+from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import CalibrationSettings
+from deepjudge_core.report.settings import CaseSettings
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
 
@@ -28,8 +31,12 @@ class Plan:
         output: Folder for what is written, from where the user is.
         bundle: How that is made fit to be checked by others.
         exports: Which forms of the report are written beside JSON, and where, from where the user is.
+        kept: Under what the report is kept.
         folder: Where all other relative paths, and code of networks, are found from.
         file: What says all this, from the root; None for a command line.
+        many: What is shown of the suspects, and what the exit status says.
+        skipped: Files in the suspects' folders that are not taken as models.
+        beside_controls: The same of the controls' folders.
     """
 
     victim: Subject
@@ -43,5 +50,9 @@ class Plan:
     output: Path
     bundle: BundleSettings = field(default_factory=BundleSettings)
     exports: Mapping[str, Path] = field(default_factory=dict)
+    kept: CaseSettings = field(default_factory=CaseSettings)
     folder: Path = Path()
     file: Path | None = None
+    many: ManySettings = field(default_factory=ManySettings)
+    skipped: Sequence[Skipped] = ()
+    beside_controls: Sequence[Skipped] = ()

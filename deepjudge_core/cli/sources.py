@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from deepjudge_core.auditing.folders import Found, Skipped, by_code, look_at, look_into
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.cli import display
+from deepjudge_core.cli.many import FolderSettings
 from deepjudge_core.components.registry import Adapters, load_registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import ModelError, UsageError
@@ -16,7 +18,7 @@ from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Confinement
-from deepjudge_core.suites.inputs import Inputs
+from deepjudge_core.suites.inputs import Inputs, Offered
 from deepjudge_core.suites.ranges import hull, is_one
 from deepjudge_core.suites.settings import ArraySettings, InputSettings
 
@@ -62,19 +64,25 @@ def _listed(text: str) -> list[str]:
 
 
 def controls_of(
-    controls: Sequence[str], strata: Sequence[StratumControls], adapters: Adapters
-) -> list[tuple[str, Stratum | None]]:
-    """The files of controls, each with its stratum where that was said.
+    controls: Sequence[str],
+    strata: Sequence[StratumControls],
+    adapters: Adapters,
+    folders: FolderSettings | None = None,
+) -> tuple[list[tuple[str, Stratum | None]], tuple[Skipped, ...]]:
+    """The files of controls, each with its stratum where that was said, and what else was in their folders.
 
     Raises:
         ModelError: When a folder or glob holds no model.
     """
-    plain: list[tuple[str, Stratum | None]] = [(file, None) for file in expand(controls, adapters)]
-    return plain + [(file, group.stratum) for group in strata for file in expand(group.names, adapters)]
+    given: list[tuple[Sequence[str], Stratum | None]] = [(controls, None)]
+    given += [(group.names, group.stratum) for group in strata]
+    found = [(expand(names, adapters, folders), stratum) for names, stratum in given]
+    files = [(file, stratum) for one, stratum in found for file in one.models]
+    return files, tuple(skipped for one, _ in found for skipped in one.skipped)
 
 
-def expand(names: Iterable[str], adapters: Adapters) -> list[str]:
-    """Model files, in the order given; those of a folder or glob sorted.
+def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | None = None) -> Found:
+    """Model files, in the order given; those of a folder or glob sorted; and what else is in folders and globs.
 
     A folder that is itself a model counts as a file.
     Stored observations are taken where they are named, or a glob ends as their names do: beside them may lie other
@@ -84,26 +92,30 @@ def expand(names: Iterable[str], adapters: Adapters) -> list[str]:
     Raises:
         ModelError: When there is no model at all.
     """
-    files, empty = list[str](), list[tuple[str, str]]()
+    recursive = folders is not None and folders.recursive
+    found, empty = Found(), list[tuple[str, str]]()
     for name in names:
         path = Path(name)
         if path.is_dir() and not adapters.reads(path):
-            models = [str(child) for child in adapters.in_folder(path)]
+            here = look_into(path, adapters, recursive=recursive)
         elif not path.exists() and glob.has_magic(name):
-            stored = name.endswith(_OBSERVATION)
-            models = sorted(match for match in glob.glob(name) if stored or adapters.reads(Path(match)))  # noqa: PTH207
+            matches = sorted(glob.glob(name))  # noqa: PTH207
+            if name.endswith(_OBSERVATION):
+                here = Found(tuple(matches))
+            else:
+                here = look_at(map(Path, matches), adapters, recursive=recursive)
         else:
-            files.append(name)
-            continue
-        if not models:
+            here = Found((name,))
+        if not here.models:
             pattern = (path if path.is_dir() else path.parent) / f"*{_OBSERVATION}"
             hint = f"; stored observations are taken as '{pattern}'" if glob.glob(str(pattern)) else ""  # noqa: PTH207
-            empty.append((name, hint))
-        files += models
-    if empty and not files:
+            kinds = ", ".join(f"{len(some)} {code}" for code, some in by_code(here.skipped))
+            empty.append((name, f" but {kinds}{hint}" if kinds else hint))
+        found += here
+    if empty and not found.models:
         name, hint = empty[0]
         raise ModelError(f"{name}: expected models ({', '.join(adapters.suffixes)}), found none{hint}")
-    return [*files, *(name for name, _ in empty)]
+    return found + Found(tuple(name for name, _ in empty))
 
 
 def spare(read: Iterable[str | Path], written: Iterable[Path | None]) -> None:
@@ -139,16 +151,22 @@ def spare_folder(read: Iterable[str | Path], folder: Path) -> None:
             )
 
 
-def load(settings: InputSettings) -> Inputs:
+def load(settings: InputSettings) -> Offered:
     """The inputs, after a word about what may be a mistake."""
     inputs = settings.load()
-    warn_of_bytes(inputs, settings.path, settings)
+    if isinstance(inputs, Inputs):
+        warn_of_bytes(inputs, settings.path, settings)
     return inputs
 
 
 def warn_of_bytes(inputs: Inputs, path: Path, arrays: ArraySettings) -> None:
     """A word about inputs that may have to be divided."""
-    if is_one(inputs.bounds) and hull(inputs.bounds) == (0.0, 255.0) and arrays.scale == 1 and arrays.bounds is None:
+    if (
+        is_one(inputs.bounds)
+        and hull(inputs.bounds) == (0.0, 255.0)
+        and arrays.scale in (None, 1)
+        and arrays.bounds is None
+    ):
         display.warn(f"{path}: taken as they are, 0..255; divide them by a scale of 255 if the victim expects 0..1")
 
 

@@ -62,6 +62,8 @@ class Adapter:
         imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
         copyable: Whether a process that has imported them has one thread still, so that it can be copied for each model
             in place of importing them for each.
+        general: Whether it takes objects of all kinds, such as whatever can be called: it is asked after the others,
+            and not for what is a model already.
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through all that is going to be asked of one,
             gradients among it or not, so that no file is opened for it later. Without it files stay within reach of a
             stranger's model where there is no Landlock.
@@ -79,6 +81,7 @@ class Adapter:
     imports: tuple[str, ...] = ()
     copyable: bool = False
     warm_up: Callable[..., None] | None = None
+    general: bool = False
 
     def __post_init__(self) -> None:
         # A text in place of a tuple would claim every file that ends with one of its letters.
@@ -152,6 +155,9 @@ class Metric:
         upper: Greatest possible value, infinite where there is none; scales charts.
         default: Whether it is taken where no metrics are named, which metrics of other installed distributions never
             are. One more metric is one more vote: False keeps it out of verdicts that did not ask for it.
+        title: What the name stands for, such as "robustness distance"; reports explain it so.
+        says: What its value says, and in which unit: a clause without a full stop. That a smaller value is more alike,
+            and between which values it lies, need not be said.
     """
 
     name: str
@@ -161,6 +167,8 @@ class Metric:
     alpha: float
     upper: float = float("inf")
     default: bool = True
+    title: str = ""
+    says: str = ""
 
     def __post_init__(self) -> None:
         if self.name == ALL_METRICS:

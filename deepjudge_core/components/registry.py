@@ -17,6 +17,7 @@ from deepjudge_core.components.attack import Attack
 from deepjudge_core.components.kinds import ALL_METRICS, Adapter, Generator, Metric, Rule
 from deepjudge_core.errors import DeepJudgeError, PluginError, UsageError
 from deepjudge_core.files import storage
+from deepjudge_core.models.model import Classifier
 
 T = TypeVar("T", Adapter, Generator, Metric, Rule, Attack)
 Component = Adapter | Generator | Metric | Rule | Attack
@@ -218,6 +219,11 @@ class Adapters(Catalogue[Adapter]):
         """File name endings that they read."""
         return tuple(sorted({suffix for adapter in self.claimed() for suffix in adapter.all_suffixes}))
 
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """File name endings of what can be made anew and trained."""
+        return tuple(sorted({suffix for one in self.claimed() if one.network for suffix in one.suffixes}))
+
     def reads(self, path: Path) -> bool:
         """Whether a path is one model: by its name, by what is in it or, for a folder, by files in it that say so.
 
@@ -232,8 +238,17 @@ class Adapters(Catalogue[Adapter]):
     def in_folder(self, folder: Path) -> list[Path]:
         """The models in a folder, sorted; not the files that one of them says hold its weights."""
         models = [path for path in sorted(folder.iterdir()) if self.reads(path)]
-        parts = {name for path in models for adapter in self.claimed() for name in _beside(path, adapter)}
+        parts = self.parts(models)
         return [path for path in models if path.name not in parts]
+
+    def parts(self, models: Iterable[Path]) -> dict[str, Path]:
+        """Names of the files that models of one folder say hold their weights, each with the first that says so."""
+        owners: dict[str, Path] = {}
+        for path in models:
+            for adapter in self.claimed():
+                for name in _beside(path, adapter):
+                    owners.setdefault(name, path)
+        return owners
 
     def of_file(self, path: Path, label: str) -> Adapter:
         """The adapter that reads a file or a folder; ``label`` is what messages call it.
@@ -251,14 +266,17 @@ class Adapters(Catalogue[Adapter]):
         return self._only(label, marked or named or taking or (sharing if len(sharing) == 1 else []))
 
     def of_object(self, model: object, label: str) -> Adapter | None:
-        """The adapter that takes a live object, which messages call ``label``; None where there is none.
+        """The adapter that takes a live object, which messages call ``label``; None for a model, or if there is none.
 
         Raises:
             PluginError: When its name is claimed twice.
             UsageError: When there is more than one.
         """
         accepting = [adapter for adapter in self.claimed() if adapter.accepts(model)]
-        return self._only(label, accepting) if accepting else None
+        special = [adapter for adapter in accepting if not adapter.general]
+        if not special and isinstance(model, Classifier):
+            return None
+        return self._only(label, special or accepting) if accepting else None
 
     def refuse(self, label: str) -> UsageError:
         """What is said of something that no adapter opens."""
@@ -273,7 +291,9 @@ class Adapters(Catalogue[Adapter]):
         names = dict.fromkeys(adapter.name for adapter in adapters)
         if len(names) > 1:
             raise UsageError(
-                f"{label}: the adapters {' and '.join(names)} both claim it; uninstall one of them", code="conflict"
+                f"{label}: the adapters {' and '.join(names)} both claim it; choose one with adapter= in Python, or "
+                "uninstall one of them",
+                code="conflict",
             )
         return self[adapters[0].name]
 

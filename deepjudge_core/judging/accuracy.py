@@ -132,7 +132,7 @@ def accuracy_gap(suspect: Accuracy | None, controls: Iterable[Accuracy | None]) 
             f"{how} every control reaches at least {worst.share:.1%}, so the controls do not show how "
             "near to the victim an honest model with so many errors would be. Add controls of "
             "similar accuracy; if the suspect takes other inputs or classes than the victim, say so "
-            "with --suspect-input or --classes",
+            "through its preprocessing or its classes",
             suspect.share < worst.share - FAR,
         )
     if not suspect.agreement and best.is_below(suspect) and suspect.share > best.share + FAR:

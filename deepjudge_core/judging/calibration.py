@@ -18,6 +18,7 @@ from deepjudge_core.judging.measure import Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.transfer import transfer
 from deepjudge_core.models.model import Access
+from deepjudge_core.naming import option
 from deepjudge_core.suites.observation import Observation, ObservationHeader, unsaturated
 from deepjudge_core.suites.suite import Suite, check_suite
 from deepjudge_core.types import Array
@@ -145,7 +146,7 @@ def calibrate_by(
             whose = f" accuracy of {suite.accuracy:.1%}" if suite.label_origin == "inputs" else ""
             notes.append(
                 f"{control.model.name}: left out: it classifies {accuracy.share:.1%} of the seeds "
-                f"correctly, which is far below the victim's{whose}; --far counts it"
+                f"correctly, which is far below the victim's{whose}; {option('far', True)} counts it"
             )
             continue
         place = next((place for place, model in enumerate(models) if _is_same(control, model)), None)

@@ -7,6 +7,7 @@ from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Metrics
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.model import Access
+from deepjudge_core.naming import option
 from deepjudge_core.suites.suite import Suite
 
 _WITHOUT = "clean"  # cases that every suite has: the seeds
@@ -56,7 +57,11 @@ def fitting_metrics(metrics: Metrics, names: Iterable[str] | None, offer: Offer)
     has = f"the suite only has cases of {' and '.join(sorted(offer.makes)) or 'seeds'}"
     said = ", ".join(metric.name for metric in others)
     if names is not None or not others:
-        fit = f"{said} can (--metric {said.replace(' ', '')})" if others else "no installed metric can"
+        fit = (
+            f"{said} can ({option('metrics', [metric.name for metric in others])})"
+            if others
+            else "no installed metric can"
+        )
         lacking = ", ".join(metric.name for metric in named)
         raise UsageError(f"{has}, on which {lacking} cannot be measured; {fit}", code="conflict")
     return others, f"{has}; {said} is measured instead of {', '.join(metric.name for metric in named)}"

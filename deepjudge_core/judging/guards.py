@@ -22,8 +22,8 @@ an honest model may happen to lie there."""
 _UNKNOWN_ARCHITECTURE = (
     "no control is known to have its architecture, and it is not much nearer to the victim "
     f"than the nearest control (expected at most {BY_FAR:g} times its distance): an honest "
-    "model of another architecture may be as near. Add controls of its architecture "
-    "(--stratum other-architecture=...)"
+    "model of another architecture may be as near. Add controls of its architecture, and "
+    "name their strata"
 )
 
 _SURENESS_ALONE = (

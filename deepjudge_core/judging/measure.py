@@ -125,7 +125,7 @@ def _measure(
         unseen = Access.LAYERS in missing and bool(suite.layers)
         return Measurement(metric, None, f"needs the model's {names}", allowed=False, incomparable=unseen)
     if metric.on not in {"clean", *(record.makes for record in suite.generators)}:
-        how = "; make it with '--generator mistakes'" if metric.on == "mistakes" else ""
+        how = "; the generator mistakes makes them" if metric.on == "mistakes" else ""
         reason = f"the suite has no cases in the set {metric.on!r}{how}"
         return Measurement(metric, None, reason, allowed=False)
     if Access.LAYERS in metric.needs and not observation.activations:

@@ -14,6 +14,29 @@ POINTS_TO: Mapping[str, str] = {
 }
 """What each of them means, in words."""
 
+SAID: Mapping[str, str] = {
+    Decision.COPY: "copy",
+    Decision.INDEPENDENT: "no sign of copying",
+    Decision.INCONCLUSIVE: "inconclusive",
+    Decision.FAILED: "failed",
+}
+"""Each decision, as a person reads it."""
+_COPIED: Mapping[str, str] = {
+    "weights": "copy of the weights",
+    "behaviour": "copy of the behaviour",
+    "weights-changed-behaviour": "copy of the weights, changed since",
+}
+
+
+def in_words(decision: str, points_to: str | None) -> str:
+    """A verdict in a few words.
+
+    Args:
+        decision: Copy, independent, inconclusive or failed.
+        points_to: What a copy points to.
+    """
+    return _COPIED.get(points_to or "", SAID[Decision.COPY]) if decision == Decision.COPY else SAID[decision]
+
 
 def open_layers(decision: str | None, values: Iterable[float | None]) -> str | None:
     """Why it is open whether the weights were taken, too, where the behaviour was copied; None where it is not.
@@ -65,6 +88,11 @@ class MetricResult:
     def reason(self) -> str | None:
         """Why it was not measured, or casts no vote."""
         return self.vote.reason
+
+    @property
+    def threshold(self) -> float | None:
+        """The greatest value that votes for copy."""
+        return self.vote.threshold
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from deepjudge_core.errors import InputError
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.naming import option
 from deepjudge_core.types import Array, Layout
 
 Arrange = Callable[[Array], Array]
@@ -35,7 +36,7 @@ def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: La
     """
     ambiguous = AmbiguousLayoutError(
         f"{source}: inputs of shape {_text(shape)} fit {spec} both with channels first and with "
-        "channels last; say which with --input-layout"
+        f"channels last; say which with {option('QuerySettings.layout')}"
     )
     same = _fits(shape, spec.shape)
     moves = {"last": _fits(_to_last(shape), spec.shape), "first": _fits(_to_first(shape), spec.shape)}

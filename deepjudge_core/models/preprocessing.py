@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.files.documents import Document
+from deepjudge_core.naming import option
 from deepjudge_core.settings import Nonzero, OneOrMore, setting
 from deepjudge_core.types import Array, Layout
 
@@ -186,7 +187,8 @@ class Preprocessing:
         text = "x".join(map(str, shape))
         if places:
             raise ModelError(
-                f"{name}: inputs of shape {text} may have their channels first or last; say which with --input-layout"
+                f"{name}: inputs of shape {text} may have their channels first or last; say which with "
+                f"{option('QuerySettings.layout')}"
             )
         raise ModelError(f"{name}: expected inputs with {self.channels} channels for {self}, found shape {text}")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deepjudge_core.naming import option
 from deepjudge_core.types import Array
 
 _SHOWN = 20  # classes in a note
@@ -58,7 +59,9 @@ def map_classes(
             notes=(f"its outputs {listed(user_order)} correspond to the victim's classes",),
         )
     if own != expected:
-        return ClassMapping(None, unmapped=f"expected {expected} classes, found {own}; map them with --classes")
+        return ClassMapping(
+            None, unmapped=f"expected {expected} classes, found {own}; map them with {option('QuerySettings.classes')}"
+        )
     order, renamed = class_order(answers[clean].argmax(axis=1), labels, expected)
     if order is not None:
         note = f"its classes are in another order, inferred from its answers to the seeds: {_renaming(order)}"
@@ -66,7 +69,7 @@ def map_classes(
     if renamed:
         note = (
             f"most seeds of the classes {listed(renamed)} get another class, but the answers show no "
-            "consistent order of all classes; if the order differs, give it with --classes"
+            f"consistent order of all classes; if the order differs, give it with {option('QuerySettings.classes')}"
         )
         return ClassMapping(answers, notes=(note,))
     return ClassMapping(answers)

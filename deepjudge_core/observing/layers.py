@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.cka import linear_cka
+from deepjudge_core.naming import option
 from deepjudge_core.types import Array
 
 Widths = Mapping[str, int]
@@ -94,7 +95,7 @@ def find_candidates(
             raise NoLayerError(
                 f"{layer!r} is not compared: expected at most {_MOST_TAPS} layers of {owner[layer]} "
                 f"neurons, found {len(choices[layer])}; name the one that corresponds to it with "
-                "--layer-map"
+                f"{option('QuerySettings.layers')}"
             )
         if not choices[layer]:
             widths = _listed(model.values())

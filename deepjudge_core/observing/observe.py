@@ -16,6 +16,7 @@ from deepjudge_core.models.layouts import AmbiguousLayoutError, arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete, note_of_fixed
 from deepjudge_core.models.preprocessing import Prepare, Preprocessing
 from deepjudge_core.models.sampling import evenly
+from deepjudge_core.naming import option
 from deepjudge_core.observing.classes import ClassMapping, listed, map_classes
 from deepjudge_core.observing.expectation import (
     Correctness,
@@ -291,8 +292,9 @@ class _Questioner:
         if accuracy <= _least(self._labels):
             doubt = (
                 f"classifies {accuracy:.1%} of the seeds correctly, near chance; if it expects other "
-                "inputs or classes than the victim, say so with --suspect-input, --input-layout or "
-                "--classes"
+                f"inputs or classes than the victim, say so with {option('QuerySettings.preprocessing')}, "
+                f"{option('QuerySettings.layout')} or "
+                f"{option('QuerySettings.classes')}"
             )
             return replace(answers, notes=(*answers.notes, doubt))
         return answers

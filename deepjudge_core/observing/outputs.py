@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.outputs import first_of, listed
+from deepjudge_core.naming import option
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.suites.outputs import GOOD, POOR, Trial, best_output, fitting, rivals, why
 from deepjudge_core.suites.suite import Suite
@@ -44,7 +45,7 @@ def choose_output(
     if len(places) > _MOST_OUTPUTS:
         raise ModelError(
             f"{model.name}: expected at most {_MOST_OUTPUTS} outputs that may hold the scores, found "
-            f"{len(places)}; name one with --output"
+            f"{len(places)}; name one with {option('output')}"
         )
     models = {place: model.with_output(place) for place in places}
     trials = _tried(models, suite, plainly)
@@ -59,7 +60,7 @@ def choose_output(
     if len(alike) > 1:
         doubt = (
             f"several outputs solve the task ({listed(alike)}), and only one of them was judged; "
-            "judge each with --output"
+            f"judge each with {option('output')}"
         )
     return chosen, (f"its scores are {chosen.outputs}{why(outputs, trials, best, 'seeds')}",), doubt
 
@@ -77,7 +78,7 @@ def only_output(model: Model, suite: Suite, asking: QuerySettings) -> Model:
     if len(places) > 1:
         raise ModelError(
             f"{model.name}: expected one output with the victim's {suite.victim.model.classes} "
-            f"classes, found {listed([outputs.all[place] for place in places])}; name it with --output"
+            f"classes, found {listed([outputs.all[place] for place in places])}; name it with {option('output')}"
         )
     return model.with_output(places[0]) if places else model
 
@@ -88,11 +89,17 @@ def other_classes(model: Model, expected: int) -> str:
     if outputs is None or not outputs.several:
         sure = outputs is None or outputs.all[outputs.place].softmax
         doubt = "" if sure else ", if these are classes rather than features"
-        return f"expected {expected} classes, found {model.classes}; map them with --classes{doubt}"
+        return (
+            f"expected {expected} classes, found {model.classes}; map them with "
+            f"{option('QuerySettings.classes')}{doubt}"
+        )
     found = f"expected {expected} classes, found {outputs} with {model.classes}, of {listed(outputs.all)}"
     if fitting(outputs, lambda classes: classes == expected):
-        return f"{found}; name the output that holds the classes with --output"
-    return f"{found}; if one of them holds classes, name it with --output and map them with --classes"
+        return f"{found}; name the output that holds the classes with {option('output')}"
+    return (
+        f"{found}; if one of them holds classes, name it with {option('output')} and map them with "
+        f"{option('QuerySettings.classes')}"
+    )
 
 
 def _places(model: Model, suite: Suite, asking: QuerySettings) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from deepjudge_core.models.model import Model
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.models.sampling import evenly
+from deepjudge_core.naming import option
 from deepjudge_core.observing.expectation import Correctness, Search, candidates
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.moments import Moments
@@ -60,9 +61,8 @@ def remedy(victim: Model, inputs: Inputs, usual: Preprocessing | None) -> str | 
     if name is None:
         return None
     accuracy = {trial.name: trial.accuracy for trial in tried}[name]
-    return (
-        f"with --victim-input {_typed(name, choices[name])} it classifies {accuracy:.1%} of {len(y)} inputs correctly"
-    )
+    how = option("preprocessing", _typed(name, choices[name]))
+    return f"with {how} it classifies {accuracy:.1%} of {len(y)} inputs correctly"
 
 
 def _typed(name: str, preprocessing: Preprocessing) -> str:

@@ -31,11 +31,13 @@ from deepjudge_core.report.documents import (
     FleetEntry,
     GeneratorEntry,
     LayerEntry,
+    MadeEntry,
     MetricEntry,
     ResultEntry,
     SequentialEntry,
     SettingEntries,
     SettingEntry,
+    SkippedEntry,
     SuiteEntry,
     SuspectEntry,
     VictimEntry,
@@ -45,12 +47,18 @@ from deepjudge_core.suites.suite import Suite
 from deepjudge_core.version import VERSION
 
 
-def audit_report(report: AuditOutcome) -> AuditReport:
-    """The report as it stands in a file."""
+def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditReport:
+    """The report as it stands in a file.
+
+    Args:
+        report: What came of the audit.
+        made: When it was made, by whom, and in which case; None where that is not recorded.
+    """
     calibration = report.calibration
     controls = zip(calibration.controls, calibration.strata, calibration.measurements, strict=True)
     return AuditReport(
         deepjudge=VERSION,
+        made=made or UNSET,
         victim=VictimEntry(
             **_model(report.suite.victim.model),
             accuracy=report.suite.accuracy,
@@ -70,6 +78,7 @@ def audit_report(report: AuditOutcome) -> AuditReport:
         fleet=_fleet(report.fleet),
         metrics=metric_entries(report.metrics, report.judge),
         suspects=tuple(_suspect(report, result) for result in report.suspects),
+        skipped=tuple(SkippedEntry(one.name, one.code, one.reason, one.unjudged) for one in report.skipped) or UNSET,
     )
 
 
@@ -102,6 +111,8 @@ def metric_entries(metrics: Iterable[Metric], judge: Judge) -> dict[str, MetricE
             needs=access_names(metric.needs),
             upper=float(metric.upper) if math.isfinite(metric.upper) else None,
             provider=judge.provider(metric) or UNSET,
+            title=metric.title or UNSET,
+            says=metric.says or UNSET,
         )
         for metric in metrics
     }

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from deepjudge_core.auditing.folders import SkipCode
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Group
 from deepjudge_core.errors import FileFormatError
@@ -243,6 +244,22 @@ class CalibrationEntry(Document, frozen=True, kw_only=True):
     notes: Lines
 
 
+class MadeEntry(Document, frozen=True, kw_only=True):
+    """When a report was made, by whom, and in which case."""
+
+    date: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="Date and time, UTC; left out: not recorded."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    case: Annotated[str | UnsetType, Meta(description="What the case is called; left out: nobody said.")] = UNSET
+    by: Annotated[str | UnsetType, Meta(description="Who made the report; left out: nobody said.")] = UNSET
+
+
 class FleetEntry(Document, frozen=True):
     """All suspects together, where they were judged by a false discovery rate (Benjamini & Hochberg, 1995)."""
 
@@ -259,6 +276,8 @@ class MetricEntry(Document, frozen=True):
     needs: Annotated[tuple[AccessName, ...], Meta(description="Access to a model without which it cannot be measured.")]
     upper: Annotated[Upper | None, Meta(description="The greatest value that there can be; null: there is none.")]
     provider: Annotated[str, Meta(description="Distribution that gave the metric.")] | UnsetType = UNSET
+    title: Annotated[str, Meta(description="What the name stands for.")] | UnsetType = UNSET
+    says: Annotated[str, Meta(description="What its value says, and in which unit.")] | UnsetType = UNSET
 
 
 class SettingEntry(Document, frozen=True, kw_only=True):
@@ -407,10 +426,23 @@ class SuspectEntry(Document, frozen=True, kw_only=True):
             raise ValueError(f"reason: expected a string where the decision is {self.decision}, found null")
 
 
+Made = Annotated[MadeEntry, Meta(description="Left out: not recorded.")] | UnsetType
+
+
+class SkippedEntry(Document, frozen=True):
+    """A file in a folder of suspects that was not taken as a model."""
+
+    name: str
+    code: Annotated[SkipCode, Meta(description="Why.")]
+    reason: Annotated[str, Meta(description="Why, in words.")]
+    unjudged: Annotated[bool, Meta(description="Whether it may hold a model, which was not judged then.")]
+
+
 class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=AUDIT):
     """What came of an audit: one victim, one suite, any number of suspects."""
 
     deepjudge: Version
+    made: Made = UNSET
     victim: VictimEntry
     suite: SuiteEntry
     calibration: CalibrationEntry
@@ -424,6 +456,13 @@ class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=A
         Meta(description="What was measured: metric to what it is, whether any suspect could be judged or none."),
     ]
     suspects: tuple[Annotated[SuspectEntry, _UNDECIDED], ...]
+    skipped: (
+        Annotated[
+            tuple[SkippedEntry, ...],
+            Meta(description="Only where there are any: files in folders of suspects that were not taken as models."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class ShareEntry(Document, frozen=True):
@@ -446,6 +485,17 @@ class GroupShares(Document, frozen=True, rename="kebab"):
         return _named(self)
 
 
+class GroupCounts(Document, frozen=True, rename="kebab"):
+    """A number in each setting."""
+
+    black_box: Count
+    white_box: Count
+
+    def named(self) -> dict[str, int]:
+        """By setting."""
+        return _named(self)
+
+
 class AttackEntry(Document, frozen=True):
     """How well thefts by one attack are noticed."""
 
@@ -455,6 +505,7 @@ class AttackEntry(Document, frozen=True):
     inconclusive: Count
     left_out: Count
     auc: Mapping[str, Share | None]
+    undecided: GroupCounts | UnsetType = UNSET
 
 
 class HeldOut(Document, frozen=True):
@@ -482,10 +533,30 @@ class ZooModelEntry(Document, frozen=True):
     reason: str | None
 
 
+class RuleAttackEntry(Document, frozen=True):
+    """How well thefts by one attack are noticed by one rule."""
+
+    attack: str
+    copies: ShareEntry
+    inconclusive: Count
+
+
+class RuleEntry(Document, frozen=True):
+    """What one of several rules says of a zoo."""
+
+    rule: str
+    rule_options: Json
+    held_out_accused: ShareEntry
+    held_out_inconclusive: Count
+    attacks: tuple[RuleAttackEntry, ...]
+    decisions: Annotated[Mapping[str, SuspectDecision], Meta(description="File of a model to what the rule says.")]
+
+
 class PowerReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=POWER):
     """What an audit with a suite would see of a zoo's stolen models, and of whom it would accuse."""
 
     deepjudge: Version
+    made: Made = UNSET
     victim: ZooVictim
     suite: SuiteEntry
     match: Match
@@ -497,6 +568,10 @@ class PowerReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=P
     controls: HeldOut
     attacks: tuple[AttackEntry, ...]
     models: tuple[ZooModelEntry, ...]
+    rules: (
+        Annotated[tuple[RuleEntry, ...], Meta(description="Only with several rules; the first is that of all else.")]
+        | UnsetType
+    ) = UNSET
 
 
 AnyReport = AuditReport | PowerReport

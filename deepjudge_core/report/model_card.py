@@ -11,7 +11,7 @@ from deepjudge_core.files.documents import Json
 from deepjudge_core.report.documents import AuditReport, ControlEntry, SuspectEntry
 from deepjudge_core.report.markdown import markdown_of_section
 from deepjudge_core.report.pages.document import Bullets, Line, Name, Paragraph, Section
-from deepjudge_core.report.pages.wording import of_rates, of_the_whole, verdict
+from deepjudge_core.report.pages.wording import SIDES, limits, rates, sentence, verdict
 
 
 def render(report: AuditReport) -> bytes:
@@ -35,12 +35,11 @@ def _card(report: AuditReport) -> Section:
         "provenance",
         [
             Paragraph(
-                f"Checked with deepjudge {report.deepjudge}: whether a model is a copy of a reference model (the "
-                "victim), judged by how near their answers are, next to models that are said to be independent of it "
-                "(the controls)."
+                f"deepjudge {report.deepjudge} checked whether a model is a copy of a reference model (the victim): it "
+                "compared how close their answers are with how close those of independent models (the controls) come."
             ),
             Bullets(about),
-            Paragraph(f"{of_the_whole(report)} {of_rates(report)}"),
+            *([Bullets(rates(report))] if report.suspects else []),
         ],
         [*suspects, _limits(report), _verifying()],
     )
@@ -49,7 +48,7 @@ def _card(report: AuditReport) -> Section:
 def _suspect(suspect: SuspectEntry, report: AuditReport) -> Iterator[Paragraph | Bullets]:
     yield Paragraph(verdict(suspect, report))
     facts: list[Line] = [
-        f"By {name} metrics: {setting.statement}."
+        sentence(f"by {SIDES[name]}: {setting.statement}")
         for name, setting in suspect.settings.named().items()
         if setting.statement
     ]
@@ -62,22 +61,15 @@ def _suspect(suspect: SuspectEntry, report: AuditReport) -> Iterator[Paragraph |
 
 
 def _limits(report: AuditReport) -> Section:
-    decisions = {suspect.decision for suspect in report.suspects}
-    lines: list[Line] = [_sentence(limit) for limit in report.calibration.limits]
-    if "copy" in decisions:
-        lines.append("A copy is one of weights or behaviour. Who made it, and with what right, is not shown.")
-    if "independent" in decisions:
-        lines.append("A model that was not found to be a copy may be one: honest models come as near often enough.")
-    lines.append("What is said holds for the files with these SHA-256, and for honest models like the controls.")
-    return Section("What this does not show", "limits", [Bullets(lines)])
+    return Section("What this does not show", "limits", [Bullets(limits(report))])
 
 
 def _verifying() -> Section:
     how: Line = (
-        "The SHA-256 of a model's file (",
+        "The SHA-256 of the model's file (",
         Name("sha256sum"),
-        ") has to be the one above; of a model of several files it is that of all together. Whoever has the audit's "
-        "bundle recomputes the verdicts without any model, with ",
+        ") has to be the one above; if a model has several files, it is that of all of them together. Anyone who has "
+        "the folder of the audit recomputes the verdicts without any model by ",
         Name("deepjudge verify DIR"),
         ".",
     )
@@ -85,7 +77,7 @@ def _verifying() -> Section:
 
 
 def _controls(controls: Sequence[ControlEntry]) -> str:
-    strata: Counter[str] = Counter(control.stratum or "of no known stratum" for control in controls)
+    strata: Counter[str] = Counter(control.stratum or "of unknown stratum" for control in controls)
     named = ", ".join(f"{count} {stratum}" for stratum, count in strata.items())
     return f"{len(controls)} ({named})" if controls else "none"
 
@@ -96,9 +88,6 @@ def _options(options: Json) -> list[str]:
 
 def _judged(report: AuditReport) -> str:
     if any(suspect.sequential for suspect in report.suspects):
-        return "of the labels given to cases that were asked one by one"
-    return "one vote over all metrics" if report.groups == "joint" else "black-box and white-box metrics apart"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
+        return "on the labels given to cases that were asked one by one"
+    together = "together" if report.groups == "joint" else "separately"
+    return f"behaviour and layers judged {together}"

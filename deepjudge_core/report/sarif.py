@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from deepjudge_core.files.documents import plain
 from deepjudge_core.report.documents import AuditReport, ControlEntry, SuspectEntry, VictimEntry
-from deepjudge_core.report.pages.wording import verdict
+from deepjudge_core.report.pages.wording import SIDES, rates, sentence, verdict
 from deepjudge_core.text import LONGEST_LINE, clean
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -146,9 +146,11 @@ def _said(report: AuditReport, suspect: SuspectEntry) -> Iterator[str]:
     yield f"{clean(suspect.path)}: {verdict(suspect, report)}"
     for name, setting in suspect.settings.named().items():
         if setting.statement:
-            yield f"By {name} metrics: {setting.statement}."
+            yield sentence(f"by {SIDES[name]}: {setting.statement}")
+    if suspect.decision in ("copy", "independent"):
+        yield from rates(report)
     if suspect.decision == "copy":
-        yield from (f"Not excluded: {limit}." for limit in report.calibration.limits)
+        yield from (sentence(f"not excluded: {limit}") for limit in report.calibration.limits)
 
 
 def _notification(

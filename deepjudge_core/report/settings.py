@@ -1,11 +1,62 @@
 """In which forms a report is written beside its JSON."""
 
+import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from deepjudge_core.report.documents import MadeEntry
 from deepjudge_core.settings import setting
 
 _OF_AUDITS = ("judge", "audit", "report")
+
+
+@dataclass(frozen=True)
+class CaseSettings:
+    """Under what a report is kept.
+
+    Attributes:
+        case: What the case is called.
+        by: Who makes the report.
+    """
+
+    case: str | None = setting(
+        "name of the case, which the report then shows",
+        "--case",
+        default=None,
+        group="report",
+        metavar="NAME",
+        key="case",
+        tables=("report",),
+        sample="2026-117",
+    )
+    by: str | None = setting(
+        "who makes the report, which it then shows",
+        "--by",
+        default=None,
+        group="report",
+        metavar="NAME",
+        key="by",
+        tables=("report",),
+        sample="Jane Doe",
+    )
+
+    def made(self) -> MadeEntry:
+        """What a report says that is made now; ``SOURCE_DATE_EPOCH`` in the environment says another time."""
+        return MadeEntry(date=_now().strftime("%Y-%m-%dT%H:%M:%SZ"), case=self.case or UNSET, by=self.by or UNSET)
+
+    def of(self, made: MadeEntry | None) -> MadeEntry | None:
+        """What a report says that was made before: its own date, and what is said now for what was said then."""
+        said = {name: value for name, value in (("case", self.case), ("by", self.by)) if value}
+        return replace(made or MadeEntry(), **said) if said else made
+
+
+def _now() -> datetime:
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return datetime.fromtimestamp(int(epoch), UTC) if epoch.isdecimal() else datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -18,6 +69,7 @@ class ReportSettings:
         pdf: The page on paper.
         sarif: SARIF 2.1.0, of an audit's report.
         model_card: A section of a model card, of an audit's report.
+        csv: A table with a row for each suspect, of an audit's report.
     """
 
     html: Path | None = setting(
@@ -74,6 +126,18 @@ class ReportSettings:
         key="model_card",
         tables=("report",),
         sample="model-card.md",
+        writes=True,
+        commands=_OF_AUDITS,
+    )
+    csv: Path | None = setting(
+        "write a table for spreadsheets, with a row for each suspect",
+        "--csv",
+        default=None,
+        group="report",
+        metavar="FILE",
+        key="csv",
+        tables=("report",),
+        sample="report.csv",
         writes=True,
         commands=_OF_AUDITS,
     )

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from deepjudge_core.components.kinds import Adapter, Format
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests, storage
+from deepjudge_core.naming import option
 from deepjudge_core.text import clean, is_utf8
 
 _CHUNK = 2**20
@@ -182,7 +183,7 @@ def _copy_file(source: Path, copy: Path, label: str, largest: int, *, alone: boo
                 if size > largest:
                     raise ModelError(
                         f"{label}: expected at most {largest / 2**20:.0f} MiB, found {size / 2**20:.0f} or "
-                        "more; allow more with --memory",
+                        f"more; allow more with {option('Sandbox.memory')}",
                         code="too-large",
                     )
                 copy.chmod(0o400)

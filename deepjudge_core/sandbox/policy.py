@@ -8,6 +8,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt
 
 from deepjudge_core.errors import UsageError
+from deepjudge_core.naming import option
 from deepjudge_core.settings import Size, part, setting
 
 _MOST_MEMORY = 8 * 2**30
@@ -106,7 +107,8 @@ class Confinement:
     def __post_init__(self) -> None:
         if self.sandbox.required and not self.use:
             raise UsageError(
-                "the sandbox is required, but also turned off by use = false (--no-sandbox); drop one of the two",
+                "the sandbox is required, but also turned off by "
+                f"{option('Confinement.use', False, python='use=False')}; drop one of the two",
                 code="conflict",
             )
 

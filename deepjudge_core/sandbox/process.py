@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deepjudge_core.errors import CODES, ModelError, UsageError
+from deepjudge_core.naming import option
 from deepjudge_core.sandbox import limits
 from deepjudge_core.sandbox.channel import ArraySpec, Channel, ChannelError, ClosedError, Expected, LateError, Message
 from deepjudge_core.sandbox.policy import Sandbox
@@ -121,7 +122,8 @@ class Worker:
             except LateError:
                 self._bury(
                     _GoneError(
-                        f"expected an answer within {self._sandbox.timeout:g} s, found none; allow more with --timeout",
+                        f"expected an answer within {self._sandbox.timeout:g} s, found none; allow more with "
+                        f"{option('Sandbox.timeout')}",
                         "timed-out",
                     )
                 )
@@ -176,7 +178,9 @@ class Worker:
 
     def _memory_error(self) -> "_GoneError":
         most = self._sandbox.memory / 2**20
-        return _GoneError(f"it needs more than {most:.0f} MiB of memory; allow more with --memory", "out-of-memory")
+        return _GoneError(
+            f"it needs more than {most:.0f} MiB of memory; allow more with {option('Sandbox.memory')}", "out-of-memory"
+        )
 
     def _cause_of_death(self) -> "_GoneError":
         status = self._process.status(_GRACE)

@@ -23,6 +23,7 @@ from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
 from deepjudge_core.models.outputs import Outputs
+from deepjudge_core.naming import current_flags, option
 from deepjudge_core.sandbox import confine, landlock
 from deepjudge_core.sandbox.channel import ArraySpec, ChannelError
 from deepjudge_core.sandbox.intake import Received, receive
@@ -52,6 +53,7 @@ def open_isolated(
     expected: InputSpec | None = None,
     gradients: bool = True,
     others: Collection[FileKey] = (),
+    adapter: str | None = None,
     **options: Any,
 ) -> Iterator[Model]:
     """Open a model in a process of its own, which ends with the context.
@@ -63,6 +65,7 @@ def open_isolated(
         expected: The inputs that it will be given, for models that do not say themselves what they take.
         gradients: Whether it is going to be asked for gradients.
         others: The other files that are opened as models, of which it may take none for its weights.
+        adapter: Name of the adapter; by default the one that reads the file.
         options: Of the adapter.
 
     Raises:
@@ -71,7 +74,14 @@ def open_isolated(
     """
     adapters = (registry or load_registry()).adapters
     with begin_isolated(
-        source, adapters, sandbox=sandbox, expected=expected, gradients=gradients, others=others, **options
+        source,
+        adapters,
+        sandbox=sandbox,
+        expected=expected,
+        gradients=gradients,
+        others=others,
+        adapter=adapter,
+        **options,
     ) as opened:
         yield opened()
 
@@ -85,17 +95,18 @@ def begin_isolated(
     expected: InputSpec | None = None,
     gradients: bool = True,
     others: Collection[FileKey] = (),
+    adapter: str | None = None,
     **options: Any,
 ) -> Iterator[Callable[[], Model]]:
     """Start the process of a model, which imports its framework until what the context gives is called to open it.
 
     Arguments and errors are those of :func:`open_isolated`, with the installed ``adapters``.
     """
-    path, name, adapter = resolve(Path(source), adapters)
-    if adapter is None:
+    path, name, chosen = resolve(Path(source), adapters, adapter)
+    if chosen is None:
         raise UsageError(f"{name}: expected a model's file")
     label = clean(name)
-    plugin = adapters.plugin(adapter.name).value
+    plugin = adapters.plugin(chosen.name).value
     if plugin is None:
         raise UsageError(
             f"{label}: its adapter is not installed as a plugin, so it cannot open the model in another process"
@@ -107,18 +118,18 @@ def begin_isolated(
         def is_other(beside: Path) -> bool:
             return file_key(beside) in apart and adapters.reads(beside)
 
-        received = receive(path, label, adapter, scratch.model, sandbox.memory, is_other)
+        received = receive(path, label, chosen, scratch.model, sandbox.memory, is_other)
         common = tuple(dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin))))
         readable = (*common, scratch.model)
         own_code = _own_code(options)
         # The user's own code is imported into the process of one model, not into what all are copies of.
-        kind = None if own_code else Kind(plugin, adapter.name, common)
+        kind = None if own_code else Kind(plugin, chosen.name, common)
         with Worker(label, received.path, scratch, sandbox, readable, kind) as worker:
             worker.send(
                 {
                     "label": label,
                     "plugin": plugin,
-                    "adapter": adapter.name,
+                    "adapter": chosen.name,
                     "own_code": own_code,
                     "folder": str(Path.cwd()),
                     "model": str(received.path),
@@ -137,11 +148,12 @@ def begin_isolated(
                     isolation, leaks = _isolation(worker)
                     _check(label, received, isolation, leaks, sandbox)
                     spec = expected and {"shape": expected.shape, "dtype": expected.dtype, "layout": expected.layout}
-                    worker.send({"ask": "open", "label": label, "expected": spec, "options": options})
+                    asked = {"ask": "open", "label": label, "expected": spec, "options": options}
+                    worker.send({**asked, "flags": current_flags()})
                     values = worker.receive(failing="cannot-open").values
 
                 def described(values: Mapping[str, Any]) -> ModelInfo:
-                    return _describe(worker, values, label, adapter, received)
+                    return _describe(worker, values, label, chosen, received)
 
                 return RemoteModel(
                     worker, described, isolation, values, fixed=options.get("fix", {}), own_notes=_beside(received)
@@ -187,7 +199,7 @@ def _check(label: str, received: Received, isolation: Isolation, leaks: str, san
         raise ModelError(
             f"{label}: {received.format.name} may do more than compute, so it is opened only in the "
             f"full sandbox, which this system does not have (found {level}); convert it to ONNX in "
-            "one file, or use --no-sandbox if it is your own",
+            f"one file, or use {option('Confinement.use', False, python='Session(sandbox=None)')} if it is your own",
             code="needs-sandbox",
         )
 

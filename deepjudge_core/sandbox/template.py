@@ -30,9 +30,7 @@ def main(descriptor: int, setup: str) -> None:
     """Serve until the other side is gone."""
     values, template = json.loads(setup), _Template(socket.socket(fileno=descriptor))
     adapter = load_adapter(values["plugin"], values["adapter"])
-    confine.enter_template(
-        tuple(map(Path, values["readable"])), Path(values["writable"]), landlock=values["landlock"]
-    )
+    confine.enter_template(tuple(map(Path, values["readable"])), Path(values["writable"]), landlock=values["landlock"])
     for module in adapter.imports if adapter.copyable else ():
         # If a framework is missing, the adapter itself says so.
         with contextlib.suppress(ModuleNotFoundError):

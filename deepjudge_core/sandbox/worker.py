@@ -21,6 +21,7 @@ from deepjudge_core.components.registry import load_adapter
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.naming import flagged
 from deepjudge_core.sandbox import confine, limits
 from deepjudge_core.sandbox.channel import Channel, ClosedError, Message
 from deepjudge_core.sandbox.held import HeldPath
@@ -98,7 +99,9 @@ class _Worker:
     def _open(self, adapter: Adapter, path: Path, values: Mapping[str, Any]) -> None:
         spec = values["expected"]
         expected = None if spec is None else InputSpec(tuple(spec["shape"]), spec["dtype"], spec["layout"])
-        model = open_by(adapter, path, values["label"], expected, {**values["options"], "name": values["label"]})
+        options = {**values["options"], "name": values["label"]}
+        with flagged(values["flags"]):
+            model = open_by(adapter, path, values["label"], expected, options)
         self._tell(None, model)
 
     def _by_output(self, values: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from deepjudge_core.components.registry import Catalogue, Configured
 from deepjudge_core.components.values import Seeds
 from deepjudge_core.errors import MissingExtraError, ModelError, UsageError
 from deepjudge_core.models.model import Access, Model
+from deepjudge_core.naming import option
 from deepjudge_core.suites.settings import ANSWERING_GENERATORS, DEFAULT_GENERATORS, SuiteSettings
 from deepjudge_core.types import Array
 
@@ -75,7 +76,7 @@ class GeneratorChoice:
                 usual = ", ".join(generator.name for generator in self.generators)
                 raise UsageError(
                     f"options for {preferred[0].name}, expected them for the generators that are used: {usual}; name "
-                    "it with --generator",
+                    f"it with {option('generators')}",
                     code="conflict",
                 )
             return self.generators, ()

@@ -25,6 +25,7 @@ from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Access, Classifier, Model, complete
 from deepjudge_core.models.prepared import Prepared
+from deepjudge_core.naming import option
 from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
 from deepjudge_core.suites.labels import is_clear
@@ -135,7 +136,7 @@ def generate_suite(
         keep = _keep(generator, task, cases)
         few = _too_few(generator, task, keep, options)
         if few and not force:
-            raise GenerationError(f"{few}; --force makes the suite nevertheless")
+            raise GenerationError(f"{few}; {option('force', True)} makes the suite nevertheless")
         notes += [f"made though {few}"] if few else []
         if generator.makes == "corners":
             unreached += [(int(layer), int(neuron)) for layer, neuron in cases.unreached]
@@ -210,7 +211,9 @@ def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> C
                 if error.code not in (ModelError.code, "cannot-answer"):
                     raise
                 way_out = " or ".join(ANSWERING_GENERATORS)
-                raise ModelError(f"{error}; of its answers alone {way_out} makes cases (--generator)") from error
+                raise ModelError(
+                    f"{error}; of its answers alone {way_out} makes cases ({option('generators')})"
+                ) from error
         if missing:
             raise ModelError(f"{task.victim.name}: does not give {_text(missing)}, which {generator.name} needs")
         cases = generator.generate(task, **options)
@@ -334,7 +337,8 @@ def _saturated(victim: Observation, cases: CaseTable) -> list[str]:
         return []
     return [
         f"the victim is sure of one class for {share:.0%} of the adversarial cases: where honest models are as well, "
-        "these tell nothing; should each feature have a range of its own (--bounds)?"
+        "these tell nothing; should each feature have a range of its own "
+        f"({option('bounds')})?"
     ]
 
 

@@ -10,6 +10,7 @@ from deepjudge_core.models.asking import ask
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.outputs import Outputs, first_of, listed
+from deepjudge_core.naming import option
 from deepjudge_core.suites.labels import likeliest
 from deepjudge_core.types import Array, Layout
 
@@ -177,6 +178,7 @@ def why(outputs: Outputs, trials: Mapping[int, Trial], best: int | None, inputs:
     if best is None:
         tried = f" ({', '.join(shares.values())})" if shares else ""
         kind = "the one behind a softmax" if any(one.softmax for one in outputs.all) else "the first"
-        return f": {kind}, since none gets the {inputs} right{tried}; if it is another one, name it with --output"
+        way_out = f"if it is another one, name it with {option('output')}"
+        return f": {kind}, since none gets the {inputs} right{tried}; {way_out}"
     others = "".join(f", {text}" for place, text in shares.items() if place != best)
     return f", which gets {trials[best].accuracy:.1%} of the {inputs} right{others}"

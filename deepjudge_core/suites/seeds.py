@@ -11,6 +11,7 @@ from deepjudge_core.models.asking import ask
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.sampling import evenly
+from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
 from deepjudge_core.suites.labels import LabelOrigin, as_numbers, has_several, is_clear, likeliest
 from deepjudge_core.suites.ranges import Spread, arranged_bounds, spread
@@ -21,7 +22,7 @@ Order = Literal["high", "low", "balanced"]
 _MOST_EXACT = 2**24  # the first whole number behind which float32 has gaps
 _LEAST_KNOWLEDGE = 0.25  # of the way from chance to all: less is no model of the task, or is not given its inputs
 _ORIGINS = {
-    "victim": "the labels are the victim's own answers (--labels victim): that it knows the task was not checked, and "
+    "victim": "the labels are the victim's own answers ({labels}): that it knows the task was not checked, and "
     "accuracies say how often models agree with it",
     "several": "inputs have several classes: the label is the one that the victim finds likeliest, and accuracies of "
     "others say how often they find the same one likeliest",
@@ -96,7 +97,8 @@ def select_seeds(
     right, wrong = np.flatnonzero(correct), evenly(np.flatnonzero((p.argmax(axis=1) != y) & known), n)
     if len(right) == 0:
         raise ErringVictimError(
-            f"{victim.name}: classifies none of the {len(y)} inputs correctly: are labels and scale (--scale) right?"
+            f"{victim.name}: classifies none of the {len(y)} inputs correctly: are labels and "
+            f"scale ({option('scale')}) right?"
         )
     score = (p[right] ** 2).sum(axis=1)
     if victim.independent:  # the same of each class by itself, likely or not
@@ -107,7 +109,7 @@ def select_seeds(
         ranked = _by_turns(ranked, y)
     indices, probes = ranked[:n], evenly(np.flatnonzero(known), MOST_PROBES)
     accuracy = len(right) / int(known.sum())
-    notes = [_ORIGINS[origin]] if origin in _ORIGINS else []
+    notes = [_ORIGINS[origin].format(labels=option("labels", "victim"))] if origin in _ORIGINS else []
     if not known.all():
         notes.append(f"{int((~known).sum())} inputs of no class were left out")
     notes += _classes(y[right], y[indices])
@@ -121,7 +123,7 @@ def select_seeds(
         narrow = None
     for reason, kind in ((garbled, ErringVictimError), (narrow, UnfitError)):
         if reason and not force:
-            raise kind(f"{victim.name}: {reason}; --force makes the suite nevertheless")
+            raise kind(f"{victim.name}: {reason}; {option('force', True)} makes the suite nevertheless")
         notes += [f"made though {reason}"] if reason else []
     if accuracy < _LEAST_ACCURACY:
         notes.append(f"the victim classifies only {accuracy:.1%} of the inputs correctly: are labels and scale right?")
@@ -200,7 +202,7 @@ def _erring(correct: Array, y: Array) -> str | None:
         return None
     return (
         f"the victim classifies {correct.mean():.1%} of the inputs correctly, {knowledge:.1%} of each class on "
-        f"average, expected at least {least:.1%}: are labels and scale (--scale) right?"
+        f"average, expected at least {least:.1%}: are labels and scale ({option('scale')}) right?"
     )
 
 
@@ -212,14 +214,15 @@ def _unsure(p: Array) -> str | None:
         return None
     return (
         f"the victim gives its own answers a probability of {sureness:.1%} on average, expected at least {least:.1%}: "
-        "is the scale of the inputs (--scale) right?"
+        f"is the scale of the inputs ({option('scale')}) right?"
     )
 
 
 def _classes(right: Array, seeds: Array) -> Iterator[str]:
     known, taken = (len(np.unique(labels)) for labels in (right, seeds))
     if 2 * taken <= known:
-        yield f"the seeds are of {taken} of {known} classes that the victim knows: --order balanced takes all"
+        takes_all = option("order", "balanced")
+        yield f"the seeds are of {taken} of {known} classes that the victim knows: {takes_all} takes all"
 
 
 def _by_turns(ranked: Array, y: Array) -> Array:

@@ -7,10 +7,17 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, MinLen
 
-from deepjudge_core.settings import Increasing, Nonzero, OneOrEach, setting
-from deepjudge_core.suites.inputs import Inputs, LabelSource, load_inputs, load_training_inputs
+from deepjudge_core.settings import Increasing, Matches, Nonzero, OneOrEach, setting
+from deepjudge_core.suites.inputs import (
+    RESIZING,
+    USUAL_KEYS,
+    LabelSource,
+    Offered,
+    load_training_inputs,
+    open_inputs,
+)
 from deepjudge_core.suites.seeds import Order
-from deepjudge_core.types import Layout
+from deepjudge_core.types import Array, Layout
 
 DEFAULT_GENERATORS = ("pgd", "neuron-corners")
 ANSWERING_GENERATORS = ("square", "substitutions")
@@ -24,15 +31,17 @@ class ArraySettings:
     Attributes:
         x: Key of the inputs; None for the usual ones.
         y: Key of the labels; None for the usual ones.
-        scale: What the inputs are divided by.
+        scale: What the inputs are divided by; None for 255 for pictures in files, 1 for arrays.
         bounds: Their range after that; None for what they imply.
+        resize: How pictures are brought to the size that the victim takes; None for "crop" for those in files, and for
+            arrays as they are.
     """
 
     x: str | None = setting(
         "key of the inputs",
         "--x",
         default=None,
-        group="input",
+        group="data",
         metavar="KEY",
         key="x",
         tables=("inputs",),
@@ -43,33 +52,69 @@ class ArraySettings:
         "key of the labels",
         "--y",
         default=None,
-        group="input",
+        group="data",
         metavar="KEY",
         key="y",
         tables=("inputs",),
         sample="y_test",
         usual="the usual one",
     )
-    scale: Annotated[float, Nonzero()] = setting(
+    scale: Annotated[float, Nonzero()] | None = setting(
         "divides the inputs, as 255 does for images in 0..255",
         "--scale",
-        default=1.0,
-        group="input",
+        default=None,
+        usual="255 for pictures, 1 for arrays",
+        group="data",
         metavar="SCALE",
         key="scale",
         tables=("inputs",),
+        sample=255.0,
     )
     bounds: Annotated[tuple[OneOrEach, OneOrEach], Increasing()] | None = setting(
         "their range after scaling, or LOW:LOW,HIGH:HIGH for each feature or channel",
         "--bounds",
         default=None,
-        group="input",
+        group="data",
         metavar="LOW,HIGH",
         key="bounds",
         tables=("inputs",),
         sample=[0.0, 1.0],
         usual="what they imply",
     )
+    resize: Annotated[str, Matches(RESIZING, 'crop or stretch, with or without a size as "crop:224"')] | None = setting(
+        "how pictures get the victim's size: crop or stretch, as crop:HxW if it takes any",
+        "--resize",
+        default=None,
+        group="data",
+        metavar="RULE",
+        key="resize",
+        tables=("inputs",),
+        sample="crop",
+        usual="crop; arrays stay as they are",
+    )
+
+    def offered(
+        self,
+        path: Path,
+        *,
+        training: Array | None = None,
+        layout: Layout | None = None,
+        usual: Sequence[tuple[str, str]] = USUAL_KEYS,
+        labels: LabelSource = "file",
+    ) -> Offered:
+        """Read a file or folder so; see :func:`~deepjudge_core.suites.inputs.loading.load_inputs`."""
+        return open_inputs(
+            path,
+            x=self.x,
+            y=self.y,
+            scale=self.scale,
+            bounds=self.bounds,
+            training=training,
+            layout=layout,
+            usual=usual,
+            labels=labels,
+            resize=self.resize,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +122,18 @@ class InputSettings(ArraySettings):
     """Where the inputs are that seeds are selected from, and how they are read.
 
     Attributes:
-        path: An ``.npz`` file.
+        path: A folder or file of inputs.
         labels: What says their classes: the file, or the victim.
         training: ``FILE.npz:KEY`` of inputs of the training set; None for those of the same file.
         layout: Where the channels of the inputs are, where their shape does not tell.
     """
 
     path: Path = setting(
-        "labelled inputs of the victim's task that it was not trained on",
+        "labelled inputs of the victim's task that it was not trained on: a folder of pictures per class, a table, "
+        "or arrays",
         "--inputs",
         group="input",
-        metavar="FILE.npz",
+        metavar="DATA",
         key="path",
         tables=("inputs",),
         sample="inputs.npz",
@@ -97,7 +143,7 @@ class InputSettings(ArraySettings):
         "labels of the file, or the victim's own answers",
         "--labels",
         default="file",
-        group="input",
+        group="data",
         key="labels",
         tables=("inputs",),
     )
@@ -121,23 +167,14 @@ class InputSettings(ArraySettings):
         sample="channels_last",
     )
 
-    def load(self) -> Inputs:
+    def load(self) -> Offered:
         """Read them.
 
         Raises:
             InputError, UsageError: As :func:`~deepjudge_core.suites.inputs.load_inputs`.
         """
         training = load_training_inputs(self.training, scale=self.scale) if self.training else None
-        return load_inputs(
-            self.path,
-            x=self.x,
-            y=self.y,
-            scale=self.scale,
-            bounds=self.bounds,
-            training=training,
-            layout=self.layout,
-            labels=self.labels,
-        )
+        return self.offered(self.path, training=training, layout=self.layout, labels=self.labels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deepjudge_core.models.preprocessing import PRESETS, Preprocessing, preset_of
+from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.ranges import hull, is_one
 from deepjudge_core.types import Array
@@ -51,7 +52,7 @@ def plain_inputs(
             return inputs, None, ()
         note = (
             f"the images lie in {low:g}..{high:g}: if they were standardised, copies that do this inside are not "
-            "found; offer them in 0..1, and say with --victim-input what the victim expects"
+            f"found; offer them in 0..1, and say with {option('preprocessing')} what the victim expects"
         )
         return inputs, None, (note,)
     name = preset_of(undone)

@@ -13,6 +13,7 @@ from deepjudge_core.components.values import Answers, CaseSet, Probes
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Json, Lines, Part, Share, parse, plain
+from deepjudge_core.models.geometry import Fitting
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.suites.labels import LabelOrigin
 from deepjudge_core.suites.moments import Moments
@@ -84,6 +85,7 @@ class Suite:
         probes: Inputs of the task as they come, on which it is tried what a model expects of them; None for none.
         label_origin: Where the labels are from. If the victim says or chooses them, the accuracy of others says how
             often they agree with it; if it says them, its own says nothing.
+        fitting: How pictures were brought to the size that the victim takes; None if they were not.
     """
 
     seed: int
@@ -100,6 +102,7 @@ class Suite:
     moments: Moments | None = None
     probes: Probes | None = None
     label_origin: LabelOrigin = "inputs"
+    fitting: Fitting | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -191,6 +194,7 @@ class _SuiteHeader(Part, frozen=True):
     feature_bounds: tuple[tuple[float, ...], tuple[float, ...]] | UnsetType = UNSET  # where one holds for all
     moments: Moments | UnsetType = UNSET
     labels: LabelOrigin | UnsetType = UNSET  # where they are not those of the inputs
+    fitting: Fitting | UnsetType = UNSET  # if pictures had another shape
 
 
 def _content(suite: Suite) -> storage.Content:
@@ -207,6 +211,7 @@ def _content(suite: Suite) -> storage.Content:
         # Not where nobody took them: so what was stored before has the digest that it had.
         moments=UNSET if suite.moments is None else suite.moments,
         labels=UNSET if suite.label_origin == "inputs" else suite.label_origin,
+        fitting=suite.fitting or UNSET,
     )
     arrays = {"inputs": suite.cases.inputs, "seed_indices": suite.seed_indices}
     arrays |= {column: getattr(suite.cases, column) for column in _COLUMNS}
@@ -231,6 +236,7 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         moments=header.moments or None,
         probes=Probes(arrays["probes.inputs"], arrays["probes.labels"]) if "probes.inputs" in arrays else None,
         label_origin="inputs" if header.labels is UNSET else header.labels,
+        fitting=header.fitting or None,
     )
 
 

@@ -66,7 +66,7 @@ def estimate(
         ModelError: When the victim cannot be trained.
     """
     made = load_zoo(folder).models if folder and (folder / MANIFEST).exists() else ()
-    there = {Path(model.file).with_suffix("").as_posix() for model in made}
+    there = {Path(model.file).with_suffix("").as_posix() for model in made if folder and (folder / model.file).exists()}
     found = schedule_of(made, victim, material, recipe.settings)
     schedule = found[1] if found else recipe.settings.schedule
     planned = plans_of(victim, material, suite, recipe, schedule)

@@ -22,6 +22,7 @@ from deepjudge_core.errors import (
 from deepjudge_core.files import digests
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.training import Schedule, accuracy
+from deepjudge_core.naming import option
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.zoo.estimate import Estimate, estimate
 from deepjudge_core.zoo.manifest import MANIFEST, MissingModel, Zoo, ZooModel, ZooVictim, is_kept, load_zoo, save_zoo
@@ -35,7 +36,7 @@ _FAR = 0.1  # below the victim's accuracy
 _GAIN, _NEAR = 0.01, 0.02
 _OTHER = {
     "seed": "another seed",
-    "material": "other training or test data, or another --split",
+    "material": "other training or test data, or another {split}",
     "auxiliary": "other auxiliary data",
     "suite": "another suite",
 }
@@ -169,8 +170,9 @@ def _begin(zoo: Zoo) -> Zoo:
     settings = {name: value for name, value in earlier.settings.items() if value is not None}
     for name, value in zoo.settings.items():
         if value is not None and settings.setdefault(name, value) != value:
+            other = _OTHER[name].format(split=option("split"))
             raise UsageError(
-                f"{zoo.folder}: holds a zoo made with {_OTHER[name]}: expected {_short(value)}, "
+                f"{zoo.folder}: holds a zoo made with {other}: expected {_short(value)}, "
                 f"found {_short(settings[name])}; use another folder",
                 code="would-overwrite",
             )
@@ -210,7 +212,8 @@ def _near_enough(
         raise CalibrationError(
             f"a control trained for {schedule.epochs} epochs classifies {best.share:.1%} of the test data "
             f"correctly, the victim {own:.1%}: expected at most {100 * _FAR:.0f} points less; train controls with "
-            "another --rate, more --epochs or more --data, or give --control-count 0 for thefts alone"
+            f"another {option('rate')}, more {option('epochs')} or more {option('data')}, or give "
+            f"{option('ZooSettings.controls', 0)} for thefts alone"
         )
     model = _kept(zoo, first, best, best.share if material.seen else own)
     zoo = zoo.with_model(model)

@@ -10,6 +10,7 @@ from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.network import Architecture
 from deepjudge_core.models.preprocessing import Preparation, Preprocessing
+from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs import Inputs, check_bounds
 from deepjudge_core.suites.ranges import Spread, arranged_bounds, spread
 from deepjudge_core.types import Array
@@ -95,7 +96,7 @@ class Material:
         if self.seen:
             lines.append(
                 "the test data are rows that the victim was trained on, so its accuracy on new data is unknown: "
-                "models are held against the first control's (give --test for rows that it has not seen)"
+                f"models are held against the first control's (give {option('test')} for rows that it has not seen)"
             )
         return tuple(lines)
 
@@ -161,7 +162,7 @@ def divide(
             raise InputError(
                 f"training data: expected rows of every class in {whose}, rows "
                 f"{'0' if part is own else edge}..{edge if part is own else len(rows.x)}, found none of class "
-                f"{_text(lacking)}: shuffle the rows, or state the victim's part with --split"
+                f"{_text(lacking)}: shuffle the rows, or state the victim's part with {option('split')}"
             )
     spec = architecture.input.with_layout(training.layout)
     arrange = arrangement(name, training.x.shape[1:], spec, training.layout)
@@ -176,7 +177,7 @@ def divide(
 
 
 def _arranged(what: str, inputs: Inputs, architecture: Architecture, training: Inputs, name: str) -> Rows:
-    advice = "bring them to the range of the training data, or state one for both with --bounds"
+    advice = f"bring them to the range of the training data, or state one for both with {option('bounds')}"
     check_bounds(what, inputs.x, training.bounds, advice=advice)
     spec = architecture.input.with_layout(training.layout)
     try:

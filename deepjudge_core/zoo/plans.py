@@ -14,6 +14,7 @@ from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import DeepJudgeError, PluginError, UsageError, one_line
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.training import Schedule, train
+from deepjudge_core.naming import option
 from deepjudge_core.suites.ranges import hull
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
@@ -26,8 +27,8 @@ LONGER = (1, 2, 4, 8)
 
 _STRATA: tuple[Stratum, ...] = ("same-data", "other-data")
 _WITHOUT: Mapping[Need, str] = {
-    "auxiliary": "needs inputs of another task: --auxiliary OTHER.npz",
-    "suite": "needs a suite that the thief knows: --suite SUITE",
+    "auxiliary": "needs inputs of another task",
+    "suite": "needs a suite that the thief knows",
 }
 
 
@@ -92,7 +93,8 @@ class ZooRecipe:
         if settings.controls_only:
             if settings.attacks is not None or settings.options or not settings.controls:
                 raise UsageError(
-                    "--controls-only: expected controls and no thefts, found --attacks, --option or --control-count 0",
+                    f"{option('controls_only', True)}: expected controls and no thefts, found {option('attacks')}, "
+                    f"{option('ZooSettings.options')} or {option('ZooSettings.controls', 0)}",
                     code="conflict",
                 )
             configured: tuple[Configured[Attack], ...] = ()
@@ -211,10 +213,17 @@ def _thefts(
                 _seed(recipe.settings, name),
                 options,
                 make,
-                0 if lacking else options.get("epochs", 1) * Schedule().steps(len(loot.x)),
+                0 if lacking else _steps(options, len(loot.x)),
                 attack=attack.name,
-                without=_WITHOUT[lacking] if lacking else None,
+                without=f"{_WITHOUT[lacking]}: {option(lacking)}" if lacking else None,
             )
+
+
+def _steps(options: Mapping[str, Any], rows: int) -> int:
+    # About how many an attack takes, by the names that its options usually have.
+    schedule = Schedule(batch=options.get("batch", Schedule.batch))
+    seen = min(rows, options.get("memory", options.get("queries", rows)))
+    return int(options.get("rounds", 1) * options.get("epochs", 1) * schedule.steps(seen))
 
 
 def known_suite(suite: Suite | None, material: Material) -> Suite | None:

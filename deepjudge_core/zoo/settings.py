@@ -90,13 +90,19 @@ class MaterialSettings:
         suite: The suite that adaptive attacks know; None for one that is made.
     """
 
-    data: Path = setting("labelled training data", "--data", group="input", metavar="TRAIN.npz", reads=True)
+    data: Path = setting(
+        "labelled training data, in any form that --inputs of deepjudge suite takes",
+        "--data",
+        group="input",
+        metavar="DATA",
+        reads=True,
+    )
     test: Path | None = setting(
         "labelled test data",
         "--test",
         default=None,
         group="input",
-        metavar="TEST.npz",
+        metavar="DATA",
         usual="x_test beside x_train, unless --x or --y is given; else every tenth row of the training data",
         reads=True,
     )
@@ -105,7 +111,7 @@ class MaterialSettings:
         "--auxiliary",
         default=None,
         group="input",
-        metavar="OTHER.npz",
+        metavar="DATA",
         reads=True,
     )
     split: Annotated[float, Gt(0), Le(1)] = setting(

@@ -17,7 +17,18 @@ def top1(victim: Answers, suspect: Answers) -> float:
 @hookimpl
 def deepjudge_metrics() -> Iterable[Metric]:
     """Give the metric."""
-    return [Metric("top1", needs=Access.LABELS, on="adversarial", distance=top1, alpha=0.9, upper=1)]
+    return [
+        Metric(
+            "top1",
+            needs=Access.LABELS,
+            on="adversarial",
+            distance=top1,
+            alpha=0.9,
+            upper=1,
+            title="disagreement of the first label",
+            says="share of the adversarial cases that get another label",
+        )
+    ]
 
 
 def unanimous(evidence: Mapping[str, Evidence], *, alpha: float | None = None) -> Judgement:

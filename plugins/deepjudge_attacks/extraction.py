@@ -49,14 +49,16 @@ def jba(
     x = loot.x[rng.permutation(len(loot.x))[: min(seeds, queries)]]
     y = victim.predict(x).argmax(axis=1)
     substitute = Network.fresh(loot.architecture, rng)
-    for _ in range(rounds):
-        substitute = train(substitute, x, y, rng, schedule=schedule, label=f"jba, {len(x)} queries")
-        origins = rng.permutation(len(x))[: queries - len(x)]
-        if len(origins):
-            trainer = substitute.architecture.trainer(substitute.weights, in_use=True)
-            new = augment(trainer, x[origins], y[origins], step=step * loot.span, bounds=loot.bounds)
-            x, y = np.concatenate([x, new]), np.concatenate([y, victim.predict(new).argmax(axis=1)])
-    return train(substitute, x, y, rng, schedule=schedule, label=f"jba, {len(x)} queries")
+    with progress.task("jba", rounds + 1) as advance:
+        for _ in range(rounds):
+            substitute = train(substitute, x, y, rng, schedule=schedule, label=f"jba, {len(x)} queries")
+            origins = rng.permutation(len(x))[: queries - len(x)]
+            if len(origins):
+                trainer = substitute.architecture.trainer(substitute.weights, in_use=True)
+                new = augment(trainer, x[origins], y[origins], step=step * loot.span, bounds=loot.bounds)
+                x, y = np.concatenate([x, new]), np.concatenate([y, victim.predict(new).argmax(axis=1)])
+            advance(1)
+        return train(substitute, x, y, rng, schedule=schedule, label=f"jba, {len(x)} queries")
 
 
 def augment(trainer: Trainer, x: Array, classes: Array, *, step: float | Array, bounds: Bounds) -> Array:

@@ -16,10 +16,8 @@ from deepjudge_core.types import Array
 Bound = Literal["prediction", "mean"]
 # What to do with controls of several kinds, whether their strata are known or not.
 _APART: Mapping[bool, str] = {
-    True: "use --rule-option strata=true to judge by each stratum separately",
-    False: (
-        "calibrate with controls of one kind, or name their strata (--stratum) and judge with --rule-option strata=true"
-    ),
+    True: "use the rule option strata=true to judge by each stratum separately",
+    False: ("calibrate with controls of one kind, or name their strata and judge with the rule option strata=true"),
 }
 _NO_ALPHAS: Mapping[str, float] = {}
 

@@ -37,7 +37,7 @@ from deepjudge_core.files.documents import plain
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.report.audit_json import schema, suite_entry
 
-HOW = "the suite has no cases in the set 'mistakes'; make it with '--generator mistakes'"
+HOW = "the suite has no cases in the set 'mistakes'; the generator mistakes makes them"
 REGISTRY = toys.registry_of(toys=toys, blackbox=deepjudge_blackbox)
 
 

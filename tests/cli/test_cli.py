@@ -20,6 +20,7 @@ from commands import HOW, MADE, Cli
 from refusals import expect_facts
 
 from deepjudge_core import Preprocessing, __version__, load_calibration, load_observation, load_suite
+from deepjudge_core.cli import tables
 from deepjudge_core.cli.commands import judge as judge_command
 from deepjudge_core.cli.commands import show
 from deepjudge_core.cli.display import Bars
@@ -27,6 +28,7 @@ from deepjudge_core.cli.main import main
 from deepjudge_core.files.documents import plain
 from deepjudge_core.report.audit_json import schema
 from deepjudge_core.report.documents import AUDIT
+from deepjudge_core.text import compact
 
 COMMANDS = ("suite", "observe", "calibrate", "judge", "audit", "init", "plugins", "show")
 
@@ -180,7 +182,11 @@ def test_exit_status(ready: Cli) -> None:
     assert judge(ready, "honest.toy")[0] == 0
     assert judge(ready, "honest.toy", "copy.toy")[0] == 1
     assert judge(ready, "honest.toy", calibration=False)[0] == 3
-    assert judge(ready, "honest.toy", "copy.toy", "none.toy")[0] == 4
+    # One that fails hides no copy, unless that is asked for.
+    assert judge(ready, "honest.toy", "copy.toy", "none.toy")[0] == 1
+    assert judge(ready, "honest.toy", "copy.toy", "none.toy", more=("--strict",))[0] == 4
+    assert judge(ready, "honest.toy", "copy.toy", more=("--strict",))[0] == 1
+    assert judge(ready, "honest.toy", "none.toy")[0] == 4
     assert judge(ready, "honest.toy", "none.toy", calibration=False)[0] == 4
     assert judge(ready, more=("--x",))[0] == 2
 
@@ -188,7 +194,9 @@ def test_exit_status(ready: Cli) -> None:
 def test_judge(ready: Cli) -> None:
     status, out, err = judge(ready, "copy.toy", "honest.toy", "victim.toy", more=("--json", "r.json"))
     assert (status, err) == (1, "")
-    assert "the weights were taken" in out
+    assert "copy of the weights" in out
+    assert "no sign of copying" in out
+    assert "3 suspects: 2 copies, 1 no sign of copying" in out.splitlines()
     report = json.loads(Path("r.json").read_text())
     jsonschema.validate(report, schema())
     assert [(s["path"], s["decision"]) for s in report["suspects"]] == [
@@ -197,12 +205,12 @@ def test_judge(ready: Cli) -> None:
         ("victim.toy", "copy"),
     ]
     assert {m["value"] for m in report["suspects"][2]["metrics"].values()} == {0}
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
     for suspect in report["suspects"]:
-        assert suspect["path"] in out
         for name, metric in suspect["metrics"].items():
-            assert name in out
-            assert f"{metric['value']:.4g}" in out or f"{metric['value']:.1e}" in out
-            assert f"{'<=' if metric['vote'] else '>'} {metric['threshold']:.4g}" in out
+            assert name in rows["suspect"]
+            assert f"{compact(metric['value'])}{'*' if metric['vote'] else ''}" in rows[suspect["path"]]
+            assert compact(metric["threshold"]) in rows["thresholds"]
 
 
 def test_json_on_standard_output(ready: Cli) -> None:
@@ -215,7 +223,7 @@ def test_json_on_standard_output(ready: Cli) -> None:
 def test_others_are_still_judged(ready: Cli) -> None:
     Path("bad.toy").write_text("{")
     status, out, _ = judge(ready, "bad.toy", "none.toy", "README.md", "copy.toy", more=("--json", "r.json"))
-    assert status == 4
+    assert status == 1
     found = {s["path"]: (s["decision"], s["reason"]) for s in json.loads(Path("r.json").read_text())["suspects"]}
     assert found["copy.toy"] == ("copy", None)
     assert found["bad.toy"] == ("failed", "bad.toy: expected a toy model, found no JSON")
@@ -585,7 +593,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
         leaves=None if case == "missing" else Path("out/suite.safetensors"),
     )
     status, out, err = judge(ready, "bad.toy", "copy.toy", more=("--json", "r.json"))
-    assert (status, err) == (4, "")
+    assert (status, err) == (1, "")
     expect_facts(failure("bad.toy", out), *facts)
     decisions = [s["decision"] for s in json.loads(Path("r.json").read_text())["suspects"]]
     assert decisions == ["failed", "copy"]
@@ -700,7 +708,7 @@ def test_controls_that_are_none(ready: Cli) -> None:
     assert "controls    4" in out
     assert "note        twin.toy: is the same model" in ready("show", "d.safetensors")[1]
     status, out, _ = judge(ready, "twin.toy", "copy.toy")
-    assert status == 4
+    assert status == 1
     assert "twin.toy: failed: expected a suspect, found the control controls/c1.toy" in out
 
 
@@ -738,8 +746,9 @@ def test_a_metric_that_fails(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     assert ".toy: jsd: the metric failed: ValueError: no way" in out
     # Of the controls only.
     monkeypatch.setattr(toys, "surety", lambda v, s: fail(v, s) if toys.answers(v, s) > 0.5 else 0.0)
+    assert judge(ready, "copy.toy", more=("--strict",))[0] == 4
     status, out, _ = judge(ready, "copy.toy", more=("--json", "r.json"))
-    assert status == 4
+    assert status == 1
     [suspect] = json.loads(Path("r.json").read_text())["suspects"]
     assert suspect["decision"] == "copy"
     assert suspect["metrics"]["surety"]["value"] == 0
@@ -859,12 +868,18 @@ def test_bars_on_a_terminal_only(ready: Cli, monkeypatch: pytest.MonkeyPatch) ->
     assert "inner" in err
 
 
-def test_long_names_are_not_cut(ready: Cli) -> None:
+def test_long_names_are_cut_from_the_left_or_folded(ready: Cli) -> None:
     name = "n" * 200 + ".toy"
     shutil.copy("copy.toy", name)
-    out = judge(ready, name)[1]
-    assert out.count("n") > 200
+    out = judge(ready, name, more=("--json", "r.json"))[1]
+    assert "nnn.toy " in out
+    assert max(len(line.rstrip()) for line in out[out.index("suspect ") :].splitlines()[:4]) <= tables.PAPER
+    assert json.loads(Path("r.json").read_text())["suspects"][0]["path"] == name
+    # Two that would look alike are shown whole.
+    shutil.copy("copy.toy", f"m{name[1:]}")
+    out = judge(ready, name, f"m{name[1:]}")[1]
     assert "…" not in out
+    assert out.count("n") > 400
 
 
 def save_onnx(path: str, **arguments: Any) -> None:
@@ -967,7 +982,7 @@ def test_exit_status_of_real_runs(run: Callable[..., "subprocess.CompletedProces
     assert judge(*calibration, "--", "honest.toy").returncode == 0
     found = judge(*calibration, "--", "copy.toy")
     assert (found.returncode, found.stderr) == (1, "")
-    assert "the weights were taken" in found.stdout
+    assert "copy of the weights" in found.stdout
     found = judge("--rule", "x", "--", "copy.toy")
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr.startswith("deepjudge: no rule is called 'x'")
@@ -1033,7 +1048,7 @@ def test_an_adapter_that_ends_the_program_fails_alone(ready: Cli, monkeypatch: p
     monkeypatch.setattr(toys, "_open", end)
     status, _, _ = ready(*JUDGE, "honest.toy", "copy.toy", "--json", "r.json")
     decisions = [suspect["decision"] for suspect in json.loads(Path("r.json").read_text())["suspects"]]
-    assert (status, decisions) == (4, ["failed", "copy"])
+    assert (status, decisions) == (1, ["failed", "copy"])
 
 
 @pytest.mark.parametrize("suspects", ["controls", "controls/*.toy"])

@@ -276,7 +276,7 @@ def test_controls_far_from_the_victim_set_no_thresholds(tmp_path: Path) -> None:
     assert calibration.controls == (toys.seen(1), toys.seen(2))
     assert calibration.strata == ("same-data", None)
     [note] = calibration.notes
-    expect_facts(note, "untrained", f"{share:.1%}", "90.0%", "--far")
+    expect_facts(note, "untrained", f"{share:.1%}", "90.0%", "far=True")
     kept = calibrate(toys.suite(), controls, strata=strata, far=True, registry=toys.registry())
     assert (kept.controls, kept.strata, kept.notes) == (tuple(controls), strata, ())
     # What a file holds counts, as it did when it was written.

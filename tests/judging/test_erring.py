@@ -184,7 +184,7 @@ def test_what_is_said_of_them() -> None:
         np.mean(control.probabilities[suite().rows("clean")].argmax(axis=1) == clean_labels())
         for control in known.controls
     )
-    expect_facts(str(verdict.reason), f"{share:.1%}", f"{worst:.1%}", "--suspect-input", "--classes")
+    expect_facts(str(verdict.reason), f"{share:.1%}", f"{worst:.1%}", "preprocessing", "classes")
     # What rests on no errors accuses it still: here the victim with a last layer that says one class.
     *hidden, (matrix, _) = toys.make_model().weights
     last = 1e-3 * matrix, np.array([9.0, 0, 0, 0])

@@ -38,7 +38,7 @@ def test_those_that_fit_are_taken_in_place_of_none(makes: tuple[str, ...], layer
 
 def test_what_was_named_is_not_replaced() -> None:
     assert measured(["akh", "robd"], "mistakes") == (["akh", "robd"], None)
-    with refused(UsageError, "robd", "nod", "mistakes", "--metric akh", code="conflict"):
+    with refused(UsageError, "robd", "nod", "mistakes", "metrics=['akh']", code="conflict"):
         measured(["robd", "nod"], "mistakes")
 
 

@@ -87,7 +87,7 @@ def test_a_cube_is_told_by_the_layouts() -> None:
     np.testing.assert_array_equal(arrange(x, (3, 3, 3), LAST, FIRST), x.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(arrange(x, (3, 3, 3), FIRST, LAST), x.transpose(0, 2, 3, 1))
     for ours, theirs in ((None, None), (FIRST, None), (None, LAST)):
-        with refused(InputError, "3x3x3", "--input-layout"):
+        with refused(InputError, "3x3x3", "layout="):
             arrange(x, (3, 3, 3), ours, theirs)
 
 
@@ -110,7 +110,7 @@ def test_layouts_that_differ_where_only_one_way_fits() -> None:
 def test_both_moves_fit() -> None:
     x = numbered(3, 5, 3)
     spec = (None, 3, None)
-    with refused(InputError, "3x5x3", "?x3x?", "--input-layout"):
+    with refused(InputError, "3x5x3", "?x3x?", "layout="):
         arrange(x, spec)
     np.testing.assert_array_equal(arrange(x, spec, LAST), x.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(arrange(x, spec, FIRST), x.transpose(0, 2, 3, 1))

@@ -540,7 +540,7 @@ def test_an_order_that_is_in_doubt_is_said() -> None:
     [note] = [note for note in observation.notes if "preprocessing" not in note]
     assert note.endswith(
         "get another class, but the answers show no consistent order of all classes; if the order differs, "
-        "give it with --classes"
+        "give it with QuerySettings(classes=...)"
     )
 
 
@@ -562,7 +562,7 @@ def test_other_classes_are_compared_by_layers_only(tmp_path: Path) -> None:
     measurements = measure(suite(), load_observation(tmp_path / "o"), registry=toys.registry())
     for name in ("answers", "surety"):
         assert (measurements[name].value, measurements[name].failed, measurements[name].allowed) == (None, False, True)
-        assert measurements[name].reason == "expected 4 classes, found 6; map them with --classes"
+        assert measurements[name].reason == "expected 4 classes, found 6; map them with QuerySettings(classes=...)"
     assert measurements["outputs"].value == 0
     report = toys.outcome(suite(), calibration(), [observation], JudgeSettings(**STRICT), registry=toys.registry())
     [suspect] = json.loads(dump_report(report))["suspects"]
@@ -577,7 +577,7 @@ def test_controls_of_other_classes() -> None:
         suite(), [observations[0], observations[1], again, observations[2]], registry=toys.registry()
     )
     assert (len(calibration.controls), len(calibration.notes)) == (3, 1)
-    assert "map them with --classes" in calibration.shortage("surety")
+    assert "map them with QuerySettings(classes=...)" in calibration.shortage("surety")
 
 
 @pytest.mark.parametrize("classes", [4, 6])
@@ -596,7 +596,7 @@ def test_fewer_classes_cannot_be_mapped() -> None:
     model = toys.make_model(classes=3)
     with refused(ModelError, "toy-0: ", "output 3", "3 classes"):
         observe(model, suite(), QuerySettings(classes=(0, 1, 2, 3)))
-    assert observe(model, suite()).unmapped == "expected 4 classes, found 3; map them with --classes"
+    assert observe(model, suite()).unmapped == "expected 4 classes, found 3; map them with QuerySettings(classes=...)"
 
 
 @pytest.mark.parametrize(

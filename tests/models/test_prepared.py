@@ -141,7 +141,7 @@ def test_others_are_brought_back_where_all_bytes_occur() -> None:
     np.testing.assert_allclose(suite.victim.preprocessing.std, own.std, atol=1e-4)
     unknown = suite_of(expecting(own), standardised(own))
     assert unknown.victim.preprocessing is None
-    expect_facts(unknown.notes[0], "--victim-input")
+    expect_facts(unknown.notes[0], "preprocessing=")
 
 
 def test_what_the_user_says_is_not_undone() -> None:
@@ -173,12 +173,12 @@ def test_the_report_says_it() -> None:
 
 def test_the_error_says_which_one_would_do() -> None:
     for name in ("0..255", "-1..1", "caffe"):
-        with refused(ErringVictimError, f"--victim-input {name} it classifies", "--force", code="no-verdict"):
+        with refused(ErringVictimError, f"preprocessing='{name}' it classifies", "force=True", code="no-verdict"):
             suite_of(expecting(Preprocessing.parse(name)))
     inputs = offered()
-    with refused(ErringVictimError, "--force", code="no-verdict") as caught:
+    with refused(ErringVictimError, "force=True", code="no-verdict") as caught:
         suite_of(plain(), replace(inputs, y=np.roll(inputs.y, 7)))
-    assert "--victim-input" not in str(caught.value)
+    assert "preprocessing=" not in str(caught.value)
 
 
 def test_a_victim_that_gives_one_answer_is_told_too() -> None:
@@ -187,5 +187,5 @@ def test_a_victim_that_gives_one_answer_is_told_too() -> None:
             return super()._outputs(np.where(x < 1.5, 0, x))
 
     deaf = Deaf(expecting(PRESETS["0..255"].preprocessing).weights, SHAPE, name="deaf")
-    with refused(ErringVictimError, "deaf", "--victim-input 0..255", code="no-verdict"):
+    with refused(ErringVictimError, "deaf", "preprocessing='0..255'", code="no-verdict"):
         suite_of(deaf)

@@ -181,7 +181,7 @@ def test_channels_that_are_not_there() -> None:
     preprocessing = Preprocessing(mean=(0, 1, 2))
     with refused(ModelError, "m: ", "3 channels", "scale=1,mean=0:1:2", "4x5"):
         preprocessing.preparing("m", (4, 5), (0, 1), None)
-    with refused(ModelError, "m: ", "3x4x3", "--input-layout"):
+    with refused(ModelError, "m: ", "3x4x3", "layout="):
         preprocessing.preparing("m", (3, 4, 3), (0, 1), None)
 
 

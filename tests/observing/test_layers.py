@@ -74,7 +74,7 @@ def test_the_best_of_all_choices_in_order(
 
 def test_taps_of_the_width_are_more_than_are_compared() -> None:
     owner, model = {"a": 5, "logits": 2}, {**{f"t{i}": 5 for i in range(1100)}, "logits": 2}
-    with pytest.raises(NoLayerError, match=r"'a'.*1024.*1100.*--layer-map"):
+    with pytest.raises(NoLayerError, match=r"'a'.*1024.*1100.*layers="):
         find_candidates("model", owner, model, ["a"], {})
     assert find_candidates("model", owner, model, ["a"], {"a": "t7"}).taps == {"a": ("t7",)}
 

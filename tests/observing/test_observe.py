@@ -146,10 +146,10 @@ def test_a_cube_is_arranged_by_the_layouts_of_the_models() -> None:
 def test_a_cube_that_nothing_tells_how_to_read_needs_its_layout(tmp_path: Path) -> None:
     victim = toys.make_model(4, shape=(3, 3, 3))
     x, y = toys.make_inputs(victim, 200)
-    with refused(InputError, "3x3x3", "--input-layout"):
+    with refused(InputError, "3x3x3", "layout="):
         select_seeds(victim, x, y)
     seeds = select_seeds(victim, x, y, n=20, layout="channels_first")
-    with refused(InputError, "--input-layout"):
+    with refused(InputError, "layout="):
         build_suite(victim, seeds, ["shove"], training_inputs=x, registry=toys.registry())
     options = {"shove": {"eps": 1}}
     suite = build_suite(
@@ -158,7 +158,7 @@ def test_a_cube_that_nothing_tells_how_to_read_needs_its_layout(tmp_path: Path) 
     assert suite.victim.model.input.layout == "channels_first"
     save_suite(tmp_path / "s", suite)
     suite = load_suite(tmp_path / "s")
-    with refused(ModelError, "--input-layout"):  # of which neither way shows in its answers
+    with refused(ModelError, "layout="):  # of which neither way shows in its answers
         observe(toys.make_model(4, shape=(3, 3, 3), knows=False), suite)
     last = channels_last(victim)
     for model, word in ((victim, "channels first"), (last, "channels last")):
@@ -210,7 +210,7 @@ def test_the_order_of_several_channels_in_a_row_shows_in_the_answers(order: tupl
         np.testing.assert_allclose(observation.probabilities, suite.victim.probabilities, atol=1e-6)
         told = any(f"{layout.replace('_', ' ')}, inferred" in note for note in observation.notes)
         assert (told, observation.model.input.layout) == (flat.input.layout is None, layout)
-    with refused(ModelError, "rows", "3x4x5", "--input-layout"):
+    with refused(ModelError, "rows", "3x4x5", "layout="):
         observe(toys.make_model(shape=(60,), knows=False, name="rows"), suite)
 
 

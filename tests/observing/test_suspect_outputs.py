@@ -60,7 +60,7 @@ def test_with_the_preprocessing_that_it_turns_out_to_expect() -> None:
 def test_the_one_behind_a_softmax_where_none_does() -> None:
     strangers = {"a": toys.make_model(8, knows=False), "b": toys.make_model(9, knows=False)}
     _, note = asked(Heads(strangers, softmax=["b"]), QuerySettings(infer=False))
-    expect_facts(note, "output 2 of 2 ('b')", "softmax", "--output")
+    expect_facts(note, "output 2 of 2 ('b')", "softmax", "output=")
 
 
 def test_the_one_that_the_user_says() -> None:
@@ -68,8 +68,8 @@ def test_the_one_that_the_user_says() -> None:
     assert distance > 0.1
     expect_facts(note, "output 1 of 2 ('other')", "as requested")
     observation = observe(Heads({"scores": VICTIM, "features": FEATURES}, 2), toys.suite())
-    expect_facts(str(observation.unmapped), "output 2 of 2 ('features')", "9", "scores (n, 4)", "--output")
-    assert "--classes" not in str(observation.unmapped)
+    expect_facts(str(observation.unmapped), "output 2 of 2 ('features')", "9", "scores (n, 4)", "output=")
+    assert "classes=" not in str(observation.unmapped)
 
 
 def test_its_classes_are_of_that_output() -> None:
@@ -84,7 +84,7 @@ def test_case_by_case_nothing_is_tried() -> None:
         label = labeller(Heads(heads), toys.suite(), QuerySettings())
         assert label(row) == toys.suite().victim.probabilities[row].argmax()
     several = Heads({"other": OTHER, "boxes": BOXES, "scores": VICTIM})
-    with refused(ModelError, "other (n, 4), scores (n, 4)", "--output"):
+    with refused(ModelError, "other (n, 4), scores (n, 4)", "output="):
         labeller(several, toys.suite(), QuerySettings())
     named = Heads({"other": OTHER, "boxes": BOXES, "scores": VICTIM}, "scores")
     assert labeller(named, toys.suite(), QuerySettings())(2) == toys.suite().victim.probabilities[2].argmax()
@@ -93,10 +93,10 @@ def test_case_by_case_nothing_is_tried() -> None:
 def test_an_honest_output_beside_those_of_a_copy_acquits_nobody() -> None:
     suspect = Heads({"scores": toys.make_model(noise=0.05), "other": toys.make_model(3)})
     observation = observe(suspect, toys.suite())
-    expect_facts(str(observation.unsteady), "scores", "other", "--output")
+    expect_facts(str(observation.unsteady), "scores", "other", "output=")
     assert observe(Heads({"scores": VICTIM, "other": OTHER}), toys.suite()).unsteady is None
 
 
 def test_more_outputs_than_are_tried_have_to_be_named() -> None:
-    with refused(ModelError, "17", "16", "--output"):
+    with refused(ModelError, "17", "16", "output="):
         observe(Heads({f"o{place}": VICTIM for place in range(17)}), toys.suite())

@@ -152,7 +152,7 @@ def test_what_the_bound_says_of_honest_models(n, bound, rate):
 
 
 @pytest.mark.parametrize(
-    ("strata", "advice"), [((), "--stratum"), (("same-data",) * 3 + ("other-data",) * 3, "strata=true")]
+    ("strata", "advice"), [((), "name their strata"), (("same-data",) * 3 + ("other-data",) * 3, "strata=true")]
 )
 def test_controls_of_two_kinds_are_told_what_to_do(strata, advice):
     controls = np.array([1.0, 1.1, 1.2, 9.0, 9.1, 9.2])

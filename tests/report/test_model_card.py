@@ -55,15 +55,15 @@ def test_a_card() -> None:
     assert set(page.tags) == TAGS
     for said in (
         f"Reference model: SHA-256 {found['victim']['digest']}",
-        "Rule: nearest share=0.5, black-box and white-box metrics apart",
-        "Controls: 4 (4 of no known stratum)",
+        "Rule: nearest share=0.5, behaviour and layers judged separately",
+        "Controls: 4 (4 of unknown stratum)",
         f"Test cases: SHA-256 {found['suite']['digest']}",
-        "Judged a copy: the weights were taken (fine-tuned, pruned or converted)",
-        "By black-box metrics: 2 of 2 metrics are near.",
-        "Not told from honest models like the controls, which is no acquittal",
+        "Copy. It appears to contain the victim's weights, perhaps fine-tuned, pruned or converted:",
+        "By behaviour: 2 of 2 metrics are near.",
+        "No sign of copying found.",
         f"Model: SHA-256 {COPY.digest}",
-        "A copy is one of weights or behaviour.",
-        "A model that was not found to be a copy may be one",
+        "A copy is not necessarily stolen",
+        "No sign of copying is no proof of independence",
         "deepjudge verify DIR",
     ):
         assert said in page.text
@@ -82,16 +82,16 @@ def test_its_numbers() -> None:
     for control, stratum in zip(found["calibration"]["controls"], ["same-data"] * 3 + [None], strict=True):
         control["stratum"] = stratum
     text = Page(card_of(found)).text
-    assert "p = 0.25 black-box" in text
-    assert "Controls: 4 (3 same-data, 1 of no known stratum)" in text
+    assert "1 in 4 independent models comes this close by behaviour (p = 0.25)" in text
+    assert "Controls: 4 (3 same-data, 1 of unknown stratum)" in text
     assert f"OpenSSF Model Signing: digest {'4' * 64}" in text
-    assert "one vote over all metrics" in text
-    assert "A copy is one" not in text
+    assert "behaviour and layers judged together" in text
+    assert "A copy is not" not in text
 
 
 def test_what_could_not_be_judged() -> None:
     text = Page(card_of(report_to_json(report(["none.toy"], controls=0)))).text
-    assert "Could not be judged: none.toy: no such file (not-a-file)." in text
+    assert "It could not be tested: none.toy: no such file (not-a-file)." in text
     assert "Controls: none" in text
 
 

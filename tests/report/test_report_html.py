@@ -13,13 +13,15 @@ import pytest
 import reports
 from markdown_it import MarkdownIt
 
+from deepjudge_core.components.registry import load_registry
 from deepjudge_core.report.html import render_html
 from deepjudge_core.report.markdown import code, escape, render_markdown
 from deepjudge_core.report.pages import charts
+from deepjudge_core.report.pages.audit import MANY
 from deepjudge_core.report.pages.palette import DARK, LIGHT, PAINTS
 from deepjudge_core.report.pages.parts import thresholds_of
-from deepjudge_core.report.pages.similarity import axes_of
-from deepjudge_core.report.pages.wording import of_rates, of_the_whole, verdict
+from deepjudge_core.report.pages.similarity import AT_THRESHOLD, axes_of, ranges_of
+from deepjudge_core.report.pages.wording import ANSWERS, answer, limits, rates, sureness, verdict
 from deepjudge_core.text import clean
 
 VOID = {"meta", "br", "wbr", "hr", "img", "link", "input"}
@@ -27,6 +29,7 @@ TAGS = {
     *("html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "p", "nav", "ol", "li", "a", "ul"),
     *("main", "section", "div", "table", "caption", "thead", "tbody", "tr", "th", "td", "code", "wbr", "pre", "figure"),
     *("figcaption", "svg", "desc", "rect", "line", "text", "circle", "polygon", "polyline", "path", "footer"),
+    *("details", "summary", "dl", "dt", "dd"),
 }
 ALL = {
     "copies": reports.report,
@@ -168,54 +171,145 @@ def test_all_that_the_report_says_is_there() -> None:
             assert model["path"] in shown
             assert (model["digest"] or "") in shown
         for line in value["calibration"]["limits"]:
-            assert line in shown
+            assert line[1:] in shown
         assert all(metric in shown for metric in value["metrics"])
         assert value["suite"]["digest"] in shown
-        assert "needs the model's layers" in shown
+        assert "eeds the model's layers" in shown
         assert "none.toy: no such file" in shown
         assert "deepjudge verify DIR" in shown
         assert "at most 2 % in all" in shown
-        assert "no acquittal" in shown
+        assert "no proof of independence" in shown
+
+
+def test_the_question_and_its_answer_come_first() -> None:
+    value = reports.report("chance") | {"made": {"date": "2026-02-03T04:05:06Z", "case": "A <v> B", "by": "C & D"}}
+    page = Page(html(value))
+    [(_, question)] = page.all("h1")
+    [lead] = [text for attributes, text in page.all("p") if attributes.get("class") == "lead"]
+    assert question == "Is any of these models a copy of victim?"
+    assert lead == "Yes: 2 of 4 models appear to be copies. For 1, no sign of copying was found. 1 could not be tested."
+    assert [text for _, text in page.all("dd")] == ["A <v> B", "2026-02-03 04:05 UTC", "C & D"]
+    [first, *_] = page.all("table")
+    for suspect in value["suspects"]:
+        assert ANSWERS[suspect["decision"]] in first[1]
+    value["suspects"] = value["suspects"][:1]
+    [(_, question)] = Page(html(value)).all("h1")
+    assert re.fullmatch(r"Is toy\S+ a copy of victim\?", question)
+
+
+def test_the_first_screen_has_all_that_the_answer_depends_on() -> None:
+    text = html(reports.report("chance"))
+    first = text.split("<nav")[0]
+    for title in ("What this rests on", "What the rates mean", "What this does not show"):
+        assert f">{title}</h3>" in first
+    # What an abbreviation means is said later, so there is none here.
+    assert not re.search("RobD|JSD|CKA|AUC|ROC", first)
 
 
 def test_the_sections_stand_in_their_order() -> None:
     page = Page(html(reports.report()))
     assert [title for _, title in page.all("h2")] == [
-        "Verdicts",
-        "What was compared",
+        "Answer",
         "Distances from the victim",
         "Suspect by suspect",
+        "What the rule found",
+        "What was compared",
         "Layers",
         "What was not measured",
-        "What this does not show",
-        "How to reproduce it",
+        "How to make this report again",
     ]
     page = Page(html(reports.power()))
-    assert "ROC curves" in [title for _, title in page.all("h2")]
+    assert "How well each measurement tells them apart" in [title for _, title in page.all("h2")]
+
+
+@pytest.mark.parametrize("name", ["copies", "p-values", "joint", "many", "power"])
+def test_no_sentence_is_there_twice(name: str) -> None:
+    page = Page(html(ALL[name]()))
+    texts = [text for _, text in page.all("p", "li", "td", "figcaption", "caption")]
+    sentences = [part.strip() for text in texts for part in re.split(r"(?<=[.]) ", text)]
+    long = [part for part in sentences if len(re.findall("[a-z]{2,}", part)) > 5 and " " in part]
+    assert [part for part in dict.fromkeys(long) if long.count(part) > 1] == []
+
+
+def test_metrics_are_explained_where_they_first_stand() -> None:
+    value = reports.report()
+    value["metrics"]["surety"] |= {"title": "how sure <it> is", "says": "difference of the greatest probabilities"}
+    text = Page(html(value)).text
+    place = text.index("surety")
+    assert text.index("how sure <it> is") < text.index("Difference of the greatest probabilities")
+    assert text.index("how sure <it> is") - place < 50
+
+
+def test_the_registered_metrics_are_explained() -> None:
+    for metric in load_registry().metrics.select(["all"]):
+        assert metric.title, metric.name
+        assert metric.says, metric.name
+        assert not metric.says.endswith(".")
+
+
+def test_what_is_independent_is_so_within_a_scope() -> None:
+    report = reports.report()
+    suspect = report["suspects"][1]
+    assert suspect["decision"] == "independent"
+
+    def said() -> str:
+        return answer(reports.typed(report).suspects[1])
+
+    assert "Neither its behaviour nor its layers" in said()
+    suspect["settings"]["white-box"]["decision"] = None
+    assert "layers could not be compared" in said()
+    suspect["settings"]["white-box"]["decision"] = "independent"
+    suspect["settings"]["black-box"]["decision"] = None
+    assert "behaviour was not compared" in said()
+
+
+def test_a_fact_is_certain() -> None:
+    value = reports.report()
+    value["suspects"][0]["reason"] = "the files are the same"
+    suspect = reports.typed(value).suspects[0]
+    assert "the victim itself" in answer(suspect)
+    assert "the files are the same" in answer(suspect)
+    assert sureness(suspect).startswith("Certain")
 
 
 def test_a_vote_claims_no_error_rate_that_nobody_knows() -> None:
     value = reports.report()
-    assert "the rule nearest gives no error rate" in html(value)
+    assert "was not measured: the rule nearest gives no error rate" in markdown(value)
     for suspect in value["suspects"]:
         for found in suspect["metrics"].values():
             found["false_positive_rate"] = None if found["vote"] is None else 0.01
-    text = html(value)
-    assert (
-        "the vote as a whole has no known error rate, each metric&#39;s bound alone would be passed by at most 1 %"
-        in text
-    )
-    assert "the whole errs up to twice as often" in text
+    text = markdown(value)
+    assert "each would say so of at most 1 % of independent models" in text
+    assert "if their distances from the victim are normally distributed" in text
+    assert "How often the vote of all is wrong was not measured" in text
+    assert "up to twice as likely as by one of them." in text
     assert "in all" not in text
 
 
 def test_the_level_is_that_of_a_setting() -> None:
     text = markdown(reports.report("chance", rule_options={"level": 0.02}))
-    assert "at most 2 % would be judged copies in each setting" in text
+    assert "At most 2 % of independent models like the controls would be called copies, in each of the two" in text
     assert "at most 4 % in all" in text
     joint = markdown(reports.report("chance", groups="joint"))
-    assert "at most 1 % would be judged copies; what is rarer than" in joint
-    assert "judged apart" not in joint
+    assert "At most 1 % of independent models like the controls would be called copies." in joint
+    assert "judged separately" not in joint
+
+
+@pytest.mark.parametrize(
+    ("p_value", "said"),
+    [
+        (3e-30, "Very strong evidence: at most 1 in 1,000,000"),
+        (0.01, "Strong evidence: at most 1 in 100"),
+        (0.05, "Moderate evidence"),
+        (0.4, "Weak evidence: at most 1 in 2 independent"),
+        (0.7, "Weak evidence: at most 70 %"),
+    ],
+)
+def test_how_sure_in_words_and_as_a_rate(p_value: float, said: str) -> None:
+    value = reports.report("chance")
+    value["suspects"][0]["settings"]["black-box"] |= {"p_value": p_value, "least_p_value": 0}
+    value["suspects"][0]["settings"]["white-box"]["p_value"] = 0.9
+    assert sureness(reports.typed(value).suspects[0]).startswith(said)
 
 
 def test_a_setting_without_a_p_value_says_its_votes() -> None:
@@ -224,31 +318,38 @@ def test_a_setting_without_a_p_value_says_its_votes() -> None:
     report = reports.typed(value)
     said = verdict(report.suspects[0], report)
     assert "p = - " not in said
-    assert re.search(r"p = \S+ black-box; \d of \d white-box metrics say copy; of honest models", said)
+    assert re.search(
+        r"1 in \S+ independent models comes this close by behaviour \(p = \S+\)\. \d of \d on layers\.", said
+    )
 
 
 def test_p_values_are_explained_where_there_are_some() -> None:
-    with_p, fleet = reports.report("chance"), reports.report("chance", fdr=0.05)
-    assert of_rates(reports.typed(with_p)) == of_rates(reports.typed(fleet))
-    assert of_rates(reports.typed(with_p)).startswith("A p-value is")
+    with_p = reports.report("chance")
+    assert rates(reports.typed(with_p))[0].startswith("A p-value (p) is")
+    assert rates(reports.typed(reports.report("chance", fdr=0.05)))[0].startswith("A p-value (p) is")
     for suspect in with_p["suspects"]:
         for setting in suspect["settings"].values():
             setting["p_value"] = None
-    assert of_rates(reports.typed(with_p)).startswith("An error rate is a share of honest models")
-    assert of_rates(reports.typed(reports.report())).startswith("Rates of a bound hold as far as what the rule assumes")
+    assert rates(reports.typed(with_p))[0].startswith("At most 1 % of independent models")
 
 
 def test_rates_of_many_suspects_are_not_those_of_one() -> None:
     for judging in ({}, {"groups": "joint"}):
-        assert "many suspects, many chances" in of_the_whole(reports.typed(reports.report("chance", **judging)))
-    assert "and independent or positively dependent" in of_the_whole(reports.typed(reports.report("chance", fdr=0.05)))
+        assert "at least one false accusation" in rates(reports.typed(reports.report("chance", **judging)))[-1]
+    one = reports.report("chance")
+    one["suspects"] = one["suspects"][:1]
+    assert not any("false accusation is" in said and "suspects" in said for said in rates(reports.typed(one)))
+    [*_, fleet] = rates(reports.typed(reports.report("chance", fdr=0.05)))
+    assert "independent of one another or positively dependent" in fleet
+    assert "q-value (q) is" in fleet
 
 
-def test_what_is_not_excluded_is_said_of_copies_alone() -> None:
-    value, said = reports.report(), "Of those judged copies, these controls do not exclude:"
+def test_limits_are_those_of_the_answers() -> None:
+    value, said = reports.report(), "not necessarily stolen"
     assert said in markdown(value)
     value["suspects"] = [suspect for suspect in value["suspects"] if suspect["decision"] != "copy"]
     assert said not in markdown(value)
+    assert any("no proof of independence" in line for line in limits(reports.typed(value)))
 
 
 def test_accuracy_is_that_of_each_model() -> None:
@@ -263,13 +364,11 @@ def test_accuracy_is_that_of_each_model() -> None:
 
 def test_what_so_few_controls_cannot_show_is_said() -> None:
     value = reports.report("chance")
-    said = "what is rarer than 1 in 6 rests on how distances are distributed"
-    assert f"judged copies in each setting; {said}, not on the controls alone." in markdown(value)
-    assert f"There were 5 controls: {said}." in markdown(value)
+    assert "With 5 controls, any rate below 1 in 6 rests on how distances are assumed to be" in markdown(value)
     for place, control in enumerate(value["calibration"]["controls"]):
         control["stratum"] = "same-data" if place < 3 else "other-data"
     text = markdown(value)
-    assert f"There were 5 controls, of one stratum 2 only: {said.replace('6', '3')}." in text
+    assert "With 5 controls (only 2 of one stratum, that is, of one kind), any rate below 1 in 3 rests" in text
     # With as many as a level of 1 in 10 needs, none of it rests on a distribution.
     value["calibration"]["controls"] *= 12
     value["rule_options"] = {"level": 0.1}
@@ -285,16 +384,17 @@ def test_a_copy_of_the_behaviour_may_be_one_of_the_weights() -> None:
     suspect = value["suspects"][0] | {"decision": "copy", "points_to": "behaviour"}
     value["suspects"], white_box = [suspect], suspect["settings"]["white-box"]
     for made, said in (
-        ("independent", "(extraction or distillation); "),
-        ("inconclusive", "(whether the weights were taken, too, is open: the layers are inconclusive); "),
-        (None, "(whether the weights were taken, too, is open: layers were not compared); "),
+        ("independent", "(extraction or distillation)."),
+        ("inconclusive", "Whether it also contains the victim's weights is open: the layers are inconclusive."),
+        (None, "Whether it also contains the victim's weights is open: layers were not compared."),
     ):
         white_box["decision"] = made
         suspect["metrics"] = {**suspect["metrics"], "outputs": {**suspect["metrics"]["outputs"], "value": 0.5}}
-        text = markdown(value)
-        assert f"Judged a copy: the behaviour was copied {said}" in text
-        assert ("distillation" in text.split("## What was compared")[0]) == (made == "independent")
-    assert "Of 1 suspect: 1 judged a copy." in text
+        text = answer(reports.typed(value).suspects[0])
+        assert text.startswith("It behaves more like the victim")
+        assert said in text
+        assert ("distillation" in text) == (made == "independent")
+    assert "Yes, it appears to be a copy." in markdown(value)
     # What is inconclusive since nothing could be measured was not compared.
     white_box["decision"] = "inconclusive"
     suspect["metrics"] = {name: metric | {"value": None} for name, metric in suspect["metrics"].items()}
@@ -303,22 +403,38 @@ def test_a_copy_of_the_behaviour_may_be_one_of_the_weights() -> None:
 
 def test_rates_are_explained_by_what_was_given() -> None:
     value = reports.report("chance")
-    assert "A p-value is the probability" in markdown(value)
     for suspect in value["suspects"]:
         for setting in suspect["settings"].values():
             setting["p_value"] = setting["least_p_value"] = None
     value["rule_options"] = {"level": 0.01, "confidence": 0.95}
     text = markdown(value)
     assert "A p-value" not in text
-    assert "at most 2 % in all, with 90 % confidence. " in text
+    assert "at most 2 % in all, with 90 % confidence." in text
     value["rule_options"]["confidence"] = 7.5  # nobody's
     assert "% confidence" not in markdown(value)
 
 
-def test_tiny_p_values_are_not_believed() -> None:
-    value = reports.report("chance")
-    value["suspects"][0]["settings"]["black-box"] |= {"p_value": 3e-30, "least_p_value": 0}
-    assert "p < 0.000001 black-box" in markdown(value)
+def test_many_suspects_are_ranked_and_the_rest_is_folded() -> None:
+    value = reports.many(60)
+    text = html(value)
+    first, *rest = re.findall(r"<details.*?>", text)
+    folded = [tag for tag in (first, *rest) if "open" not in tag]
+    copies = sum(suspect["decision"] == "copy" for suspect in value["suspects"])
+    assert copies > MANY
+    assert len(folded) >= 60 - MANY
+    assert len(rest) + 1 - len(folded) == MANY  # the accused, and not all of so many
+    [table, *_] = Page(text).all("table")
+    order = re.findall(r"copy|no sign of copying found", table[1].split("relative distance")[1])
+    assert order == sorted(order, key=["copy", "no sign of copying found"].index)
+    # On paper what is folded is left out, by the browser and by WeasyPrint alike.
+    assert "details:not([open]) { display: none }" in text
+    few = re.findall(r"<details.*?>", html(reports.report()))
+    assert few
+    assert all("open" in tag for tag in few)
+
+
+def test_pages_are_numbered_on_paper() -> None:
+    assert 'counter(page) " of " counter(pages)' in html(reports.report())
 
 
 def test_equal_reports_give_equal_bytes(rendered: tuple[dict[str, Any], str]) -> None:
@@ -456,21 +572,39 @@ def test_the_curve_is_that_of_its_pairs() -> None:
     assert (curve.false[0], curve.true[0], curve.false[-1], curve.true[-1]) == (0, 0, 1, 1)
 
 
-def test_similarity() -> None:
+def test_curves_have_names() -> None:
+    parts = {f"attack-{place}": charts.roc_curve([0.1 * place, 0.2], [0.3, 0.4]) for place in range(4)}
+    svg = charts.roc("r", "m", charts.roc_curve([0.1, 0.2], [0.3]), parts)
+    texts = [text.text for text in marks(svg, "text")]
+    assert [any(text.startswith(attack) for text in texts) for attack in parts] == [True] * 4
+    assert "all attacks 1.00" in texts
+    # Each can be told from the others by its dashes.
+    assert len({line.get("class") for line in ElementTree.fromstring(svg) if "part" in line.get("class", "")}) == 4
+
+
+def test_similarity_is_scaled_by_the_threshold() -> None:
     value = reports.report()
-    axes = axes_of(reports.typed(value))
-    assert (axes["answers"].scale, axes["answers"].bounded) == (1, True)
-    assert axes["answers"].similarity(0.25) == 0.75
+    value["suspects"][0]["metrics"]["answers"] |= {"threshold": 0.2, "value": 0.2}
+    value["suspects"][0]["metrics"]["outputs"] |= {"threshold": 0.2, "value": 0.0}
+    value["suspects"][0]["metrics"]["surety"] |= {"threshold": None}
+    report = reports.typed(value)
+    axes = axes_of(report.suspects[0], ranges_of(report))
+    assert axes["answers"].similarity == AT_THRESHOLD
+    assert axes["outputs"].similarity == 1
+    assert "surety" not in axes
+    low, high = axes["outputs"].band
     found = sorted(control["metrics"]["outputs"] for control in value["calibration"]["controls"])
-    assert (axes["outputs"].scale, axes["outputs"].bounded) == (found[2], False)
-    assert axes["outputs"].similarity(found[2] / 2) == pytest.approx(0.5)
-    assert (axes["outputs"].similarity(1e300), axes["outputs"].similarity(0), axes["outputs"].similarity(None)) == (
-        0,
-        1,
-        None,
-    )
-    value["calibration"]["controls"] = []
-    assert axes_of(reports.typed(value))["outputs"].similarity(0.1) is None
+    assert (low, high) == pytest.approx((0.2 / (0.2 + found[-1]), 0.2 / (0.2 + found[0])))
+
+
+def test_an_honest_model_lies_within_the_ring_and_a_copy_outside() -> None:
+    value = reports.report()
+    report = reports.typed(value)
+    for suspect in report.suspects:
+        for metric, axis in axes_of(suspect, ranges_of(report)).items():
+            vote = suspect.metrics[metric].vote
+            if axis.similarity is not None and vote is not None:
+                assert vote == (axis.similarity >= AT_THRESHOLD)
 
 
 # Markdown.

@@ -122,7 +122,7 @@ def test_messages_say_where() -> None:
 @pytest.mark.parametrize(
     ("change", "facts"),
     [
-        (lambda v: v.pop("suite"), ("the whole", "'suite'")),
+        (lambda v: v.pop("suite"), ("the document", "'suite'")),
         (lambda v: v["suite"].pop("cases"), ("suite: ", "'cases'")),
         (lambda v: v["suite"].update(more=1), ("suite: ", "'more'")),
         (lambda v: v["suite"].update(bounds=[1]), ("suite.bounds: ", "2 items", "[1]")),

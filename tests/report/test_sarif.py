@@ -71,11 +71,11 @@ def test_a_copy_and_an_independent() -> None:
     assert (independent["kind"], independent["level"]) == ("pass", "none")
     assert copy["ruleId"] == "rule.nearest"
     said = copy["message"]["text"]
-    assert said.startswith("toy-0+0.05: Judged a copy: the weights were taken ")
-    assert "By black-box metrics: 2 of 2 metrics are near." in said
+    assert said.startswith("toy-0+0.05: Copy. It appears to contain the victim's weights")
+    assert "By behaviour: 2 of 2 metrics are near." in said
     for limit in found["calibration"]["limits"]:
         assert limit in said
-    assert "which is no acquittal" in independent["message"]["text"]
+    assert "No sign of copying found." in independent["message"]["text"]
     driver = run["tool"]["driver"]
     assert (driver["name"], driver["version"]) == ("deepjudge", found["deepjudge"])
     metrics = [f"metric.{name}" for name in found["suspects"][0]["metrics"]]
@@ -99,14 +99,14 @@ def test_a_p_value_is_said() -> None:
     found = given_report()
     found["suspects"][0]["settings"]["white-box"]["p_value"] = 0.00123
     said = checked(found)["results"][0]["message"]["text"]
-    assert "p = 0.00123 white-box" in said
+    assert "by layers (p = 0.00123)" in said
 
 
 def test_what_could_not_be_judged() -> None:
     run = checked(report_to_json(report(["none.toy", COPY])))
     failed, copy = run["results"]
     assert (failed["kind"], failed["level"]) == ("open", "none")
-    assert failed["message"]["text"] == "none.toy: Could not be judged: none.toy: no such file (not-a-file)."
+    assert failed["message"]["text"] == "none.toy: It could not be tested: none.toy: no such file (not-a-file)."
     assert "suspect/v1" not in failed["partialFingerprints"]
     [invocation] = run["invocations"]
     assert invocation["executionSuccessful"] is False
@@ -116,7 +116,7 @@ def test_what_could_not_be_judged() -> None:
     assert copy["kind"] == "fail"
     [inconclusive] = checked(report_to_json(report([COPY], controls=0)))["results"]
     assert (inconclusive["kind"], inconclusive["level"]) == ("open", "none")
-    assert "Nothing can be said: there are no controls." in inconclusive["message"]["text"]
+    assert "The comparison does not decide: there are no controls." in inconclusive["message"]["text"]
 
 
 def test_notes_of_controls_are_notifications() -> None:

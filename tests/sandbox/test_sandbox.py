@@ -116,7 +116,7 @@ def test_what_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.Monke
     with (tmp_path / "sparse.any").open("wb") as file:
         file.truncate(2**36)
     monkeypatch.setattr(intake, "_copy", None)  # what reads it
-    facts = ("it: ", "1 MiB", "65536", "--memory")
+    facts = ("it: ", "1 MiB", "65536", "memory=")
     expect_refused(tmp_path / "sparse.any", tmp_path / "copy", "too-large", *facts, largest=2**20)
     monkeypatch.undo()
     (tmp_path / "exact.any").write_bytes(bytes(10))
@@ -536,9 +536,9 @@ X = np.zeros((5, 4), np.float32)
         ("sys.exit()", ("status 0", "(crashed)")),
         ("os.abort()", ("SIGABRT", "(crashed)")),
         ("sys.exit(7)", ("status 7", "(crashed)")),
-        ("pass", ("1 s", "--timeout", "(timed-out)")),
+        ("pass", ("1 s", "timeout=", "(timed-out)")),
         ('os.write(writing, b"\\xff" * 100)', ("4294967295", "(bad-answer)")),
-        ('sys.stderr.write("std::bad_alloc"); sys.stderr.flush(); os.abort()', ("MiB", "--memory", "(out-of-memory)")),
+        ('sys.stderr.write("std::bad_alloc"); sys.stderr.flush(); os.abort()', ("MiB", "memory=", "(out-of-memory)")),
         (FULL + "say({})", ("classifier", "(bad-answer)")),
         *(
             (FULL + f'info["{key}"] = {value}; say({{"model": info}})', ("classifier", "(bad-answer)"))

@@ -82,7 +82,7 @@ def test_a_victim_that_is_right_by_construction_may_know_nothing() -> None:
     x = np.random.default_rng(0).random((60, *toys.SHAPE), dtype=np.float32)
     unsure = toys.make_model()
     unsure.weights[-1] = (unsure.weights[-1][0] * 1e-3, unsure.weights[-1][1] * 0)
-    with refused(ErringVictimError, "%", "--scale"):
+    with refused(ErringVictimError, "%", "scale="):
         select_seeds(unsure, x, None)
     assert any("%" in note for note in select_seeds(unsure, x, None, force=True).notes)
     one = toys.make_model()
@@ -101,7 +101,7 @@ def test_files_without_labels(tmp_path: Path) -> None:
     path, x = tmp_path / "in.npz", np.zeros((4, 2), np.float32) + np.arange(4)[:, None] / 4
     for keys in ({"x": x}, {"images": x, "other": x}, {"frames": x}):
         np.savez(path, **keys)
-        with refused(InputError, path, "--labels victim"):
+        with refused(InputError, path, "labels='victim'"):
             load_inputs(path)
         inputs = load_inputs(path, labels="victim")
         assert inputs.y is None
@@ -109,10 +109,10 @@ def test_files_without_labels(tmp_path: Path) -> None:
         with refused(InputError, "label"):
             _ = inputs.labels
     np.savez(path, a=x, b=x)
-    with refused(InputError, path, "--x"):
+    with refused(InputError, path, "x="):
         load_inputs(path, labels="victim")
     assert load_inputs(path, x="b", labels="victim").y is None
-    with refused(UsageError, "--y", "b", code="conflict"):
+    with refused(UsageError, "y='b'", code="conflict"):
         load_inputs(path, x="a", y="b", labels="victim")
 
 

@@ -85,7 +85,7 @@ def test_inputs_are_arranged_for_the_victim() -> None:
     [
         ({"y": [0, 2]}, InputError, ("table", "0..1", "0..2")),
         ({"y": [-1, 0]}, InputError, ("table", "0..1", "-1..0")),
-        ({"y": [1, 0]}, UnfitError, ("table", "2", "--scale")),
+        ({"y": [1, 0]}, UnfitError, ("table", "2", "scale=")),
         ({"y": [0]}, InputError, ("(2, 2)", "(1,)")),
         ({"y": [[0, 1, 0], [1, 0, 0]]}, InputError, ("(2, 2)", "(2, 3)")),
         ({"x": np.zeros((0, 2)), "y": []}, InputError, ("inputs",)),
@@ -136,7 +136,7 @@ def answering(share: float, classes: int = 4, n: int = 400) -> tuple[toys.NumpyM
 def test_a_victim_that_errs_on_most_inputs_is_refused(share: float, fits: bool) -> None:
     model, x, y = answering(share)
     if not fits:
-        with refused(ErringVictimError, "toy-20", "%", "--force", code="no-verdict"):
+        with refused(ErringVictimError, "toy-20", "%", "force=True", code="no-verdict"):
             select_seeds(model, x, y)
     seeds = select_seeds(model, x, y, force=True)
     assert any("made though" in note for note in seeds.notes) is not fits
@@ -155,7 +155,7 @@ def test_who_always_answers_the_usual_class_knows_nothing() -> None:
 def test_inputs_of_one_class_are_refused() -> None:
     model, x, y = answering(1)
     one = y == 2
-    with refused(UnfitError, "class 2", "sorted", "--force", code="no-verdict"):
+    with refused(UnfitError, "class 2", "sorted", "force=True", code="no-verdict"):
         select_seeds(model, x[one], y[one], n=10)
     assert set(select_seeds(model, x[one], y[one], n=10, force=True).labels) == {2}
 

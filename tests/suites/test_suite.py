@@ -234,7 +234,7 @@ def test_no_corner_at_all_is_refused_but_by_force(seeds: Seeds) -> None:
         return Cases(task.seeds.inputs[:0], none, none, none, places)
 
     registry = with_generator(generate, "corners")
-    with refused(GenerationError, "mine", "dense2", "--force"):
+    with refused(GenerationError, "mine", "dense2", "force=True"):
         build_suite(toys.make_model(), seeds, ["mine"], registry=registry)
     suite = build_suite(toys.make_model(), seeds, ["mine"], registry=registry, force=True)
     assert suite.unreached == tuple((0, neuron) for neuron in range(8))

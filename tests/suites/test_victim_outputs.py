@@ -59,7 +59,7 @@ def test_what_no_output_answers_is_that_of_a_softmax() -> None:
     model, note = output_by_labels(Heads(heads, softmax=["b"]), x, y)
     assert model.outputs is not None
     assert model.outputs.place == 1
-    expect_facts(str(note), "output 2 of 2 ('b')", "softmax", "--output")
+    expect_facts(str(note), "output 2 of 2 ('b')", "softmax", "output=")
 
 
 def test_nothing_is_said_of_one_output_and_of_labels_that_are_none() -> None:

@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 
 from deepjudge_core import open_model
 from deepjudge_core.models.training import train
-from deepjudge_core.zoo import making
+from deepjudge_core.zoo import plans
 
 # Set before TensorFlow is imported, as the adapter sets it: no word of its own on the terminal.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -199,7 +199,7 @@ def test_a_zoo_is_made_gone_on_with_and_judged(job: Job, here: Cli, monkeypatch:
             raise KeyboardInterrupt
         return train(*arguments, **options)
 
-    monkeypatch.setattr(making, "train", interrupted)
+    monkeypatch.setattr(plans, "train", interrupted)
     assert here(*zoo, "zoo")[::2] == (130, "deepjudge: interrupted\n")
     assert list(weights("zoo")) == [f"controls/{stratum}-01{job.suffix}" for stratum in ("same-data", "other-data")]
     status, out, err = here(*zoo, "zoo")

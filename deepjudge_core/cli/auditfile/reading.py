@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from deepjudge_core.auditing.folders import Found, Skipped
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.settings import BundleSettings
@@ -23,6 +24,7 @@ from deepjudge_core.cli.auditfile.keys import Key, Table, document, existing_fil
 from deepjudge_core.cli.auditfile.lines import Keys, line_of
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.kinds import Assignments, Parsed, expected, kind_of_setting
+from deepjudge_core.cli.many import FolderSettings, ManySettings
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import options as component_options
@@ -34,7 +36,7 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.rules import check_options
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
-from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import build, part_like, settings_of
 from deepjudge_core.suites.settings import DEFAULT_GENERATORS, InputSettings, SuiteSettings
@@ -195,7 +197,10 @@ class _Reading:
         suite = self._suite(values)
         judge = self._judge(values, suite)
         confinement = self.attempt(("sandbox",), self._settings, Confinement, values)
-        controls, suspects = (self._models(f"{name}[]", values.get(name, [])) for name in ("controls", "suspects"))
+        folders = self._settings(FolderSettings, values)
+        (controls, beside), (suspects, skipped) = (
+            self._models(f"{name}[]", values.get(name, []), folders) for name in ("controls", "suspects")
+        )
         if output is None and "output" not in self.document:
             self._add(("output",), "expected the folder to write to, here or with -o, found none")
         if sealed is None and "output" in values:
@@ -221,7 +226,11 @@ class _Reading:
             output=output or folder / values["output"],
             bundle=self._settings(BundleSettings, values),
             exports={name: folder / path for name, path in reports.items()},
+            kept=self._settings(CaseSettings, values),
             folder=folder,
+            many=self._settings(ManySettings, values),
+            skipped=skipped,
+            beside_controls=beside,
         )
 
     def _settings(self, owner: type[T], values: Mapping[str, Any], **more: Any) -> T:
@@ -282,18 +291,21 @@ class _Reading:
         if whole and not wrong:
             self._add(at, whole)
 
-    def _models(self, table: str, entries: Iterable[Mapping[str, Any]]) -> list[Subject]:
-        subjects = []
+    def _models(
+        self, table: str, entries: Iterable[Mapping[str, Any]], folders: FolderSettings
+    ) -> tuple[list[Subject], list[Skipped]]:
+        subjects, skipped = list[Subject](), list[Skipped]()
         for place, values in enumerate(entries):
             at = (table.removesuffix("[]"), place)
             asking = build(QuerySettings, options(QuerySettings, values, table))
             opening, stratum = _opening(values, table), values.get("stratum")
             if values.get("path"):
-                files = self.attempt((*at, "path"), _expand, values["path"], self.registry.adapters)
+                found = self.attempt((*at, "path"), _expand, values["path"], self.registry.adapters, folders) or Found()
+                skipped += found.skipped
                 subjects += [
-                    Subject.of(source, query=asking, options=opening, stratum=stratum) for source in files or ()
+                    Subject.of(source, query=asking, options=opening, stratum=stratum) for source in found.models
                 ]
-        return subjects
+        return subjects, skipped
 
     def _add(self, at: Keys, message: str) -> None:
         self.mistakes.append((at, message))
@@ -318,11 +330,11 @@ def _refused(check: _Check, chosen: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _expand(path: str, adapters: Adapters) -> list[str]:
-    files = expand([path], adapters)
-    for file in files:
+def _expand(path: str, adapters: Adapters, folders: FolderSettings) -> Found:
+    found = expand([path], adapters, folders)
+    for file in found.models:
         existing_file(file)
-    return files
+    return found
 
 
 def _opening(values: Mapping[str, Any], table: str) -> dict[str, Any]:

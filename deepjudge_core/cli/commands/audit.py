@@ -16,6 +16,7 @@ from deepjudge_core.cli.auditfile.reading import read_plan
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.calibrate import STRATUM
 from deepjudge_core.cli.ending import seal, status_of, warn_of
+from deepjudge_core.cli.many import FolderSettings, ManySettings
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.cli.sealing import BundleSession
 from deepjudge_core.cli.sources import (
@@ -38,7 +39,7 @@ from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, victim_input_setting
 from deepjudge_core.report.audit_json import audit_report
-from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import Names, Setting, argument, part, setting
 from deepjudge_core.suites.choice import GeneratorChoice
@@ -68,6 +69,7 @@ class AuditCommand(Command):
     )
     inputs: InputSettings = part(InputSettings)
     suite: SuiteSettings = part(SuiteSettings)
+    folders: FolderSettings = part(FolderSettings)
     calibration: CalibrationSettings = part(CalibrationSettings)
     judging: JudgeSettings = part(JudgeSettings)
     query: QuerySettings = part(QuerySettings)
@@ -75,7 +77,9 @@ class AuditCommand(Command):
     preprocessing: Preprocessing | None = victim_input_setting()
     confinement: Confinement = part(Confinement)
     bundle: BundleSettings = part(BundleSettings)
+    kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
+    many: ManySettings = part(ManySettings)
     output: Path = setting(
         "where the report, and all that it rests on, goes",
         "-o",
@@ -119,10 +123,11 @@ class AuditCommand(Command):
         offer = Offer(GeneratorChoice.of(self.suite, session.registry.generators).makes)
         judge, adapters = judge_of(self.judging, session, offer), session.registry.adapters
         options = self.opening.options
-        suspects = [Subject.of(file, query=self.query, options=options) for file in expand(self.suspects, adapters)]
+        found = expand(self.suspects, adapters, self.folders)
+        suspects = [Subject.of(file, query=self.query, options=options) for file in found.models]
         # What is said of the suspects' files is not true of the controls.
         beside = self.query.of_controls()
-        files = controls_of(self.controls, self.strata, adapters)
+        files, beside_controls = controls_of(self.controls, self.strata, adapters, self.folders)
         for file, _ in files:
             if not Path(file).exists():  # said before the suite is made, which may take long
                 raise ModelError(f"{file}: no such file", code="not-a-file")
@@ -140,6 +145,10 @@ class AuditCommand(Command):
             output=self.output,
             bundle=self.bundle,
             exports=exports.checked(self.forms, self.output),
+            kept=self.kept,
+            many=self.many,
+            skipped=found.skipped,
+            beside_controls=beside_controls,
         )
 
 
@@ -193,8 +202,10 @@ def run_plan(plan: Plan, session: Session) -> int:
             settings=AuditSettings(plan.suite, plan.calibration, plan.judge),
             session=replace(session, sandbox=plan.sandbox, listener=bundle),
         )
-    display.show_report(out, outcome)
-    report = audit_report(outcome)
+    outcome = replace(outcome, skipped=tuple(plan.skipped))
+    display.show_skipped(out, plan.beside_controls)
+    display.show_report(out, outcome, plan.many)
+    report = audit_report(outcome, plan.kept.made())
     seal(bundle, report, plan.output, out)
     exports.write(plan.exports, report, out)
-    return status_of(outcome)
+    return status_of(outcome, strict=plan.many.strict)

@@ -8,6 +8,7 @@ from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import has_failed, warn_of
+from deepjudge_core.cli.many import FolderSettings
 from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of, spare
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.errors import UsageError
@@ -33,6 +34,7 @@ class CalibrateCommand(Command):
     strata: tuple[StratumControls, ...] = setting(
         STRATUM, "--stratum", default=(), group="input", metavar="STRATUM=CONTROL,...", reads=True
     )
+    folders: FolderSettings = part(FolderSettings)
     calibration: CalibrationSettings = part(CalibrationSettings)
     query: QuerySettings = part(QuerySettings)
     opening: OpeningSettings = part(OpeningSettings)
@@ -51,7 +53,7 @@ class CalibrateCommand(Command):
         """Ask the controls, store their answers and show their distances."""
         session = begun(self.confinement)
         suite = load_suite(self.suite)
-        files = controls_of(self.controls, self.strata, session.registry.adapters)
+        files, skipped = controls_of(self.controls, self.strata, session.registry.adapters, self.folders)
         if not files:
             raise UsageError("expected at least one CONTROL, found none", code="missing-value")
         spare([file for file, _ in files], [self.output])
@@ -65,4 +67,5 @@ class CalibrateCommand(Command):
         out = display.console()
         display.show_calibration(out, calibration)
         display.show_control_notes(out, calibration)
+        display.show_skipped(out, skipped)
         return FAILED if has_failed(calibration) else NO_COPY

@@ -13,6 +13,7 @@ from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import seal, status_of
+from deepjudge_core.cli.many import FolderSettings, ManySettings
 from deepjudge_core.cli.sealing import BundleSession, committed
 from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write, judge_of, spare
 from deepjudge_core.cli.status import STATUSES
@@ -24,7 +25,7 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
 from deepjudge_core.report.audit_json import audit_report, dump
-from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.suite import Suite, load_suite
@@ -49,6 +50,7 @@ class JudgeCommand(Command):
         metavar="CALIBRATION",
         reads=True,
     )
+    folders: FolderSettings = part(FolderSettings)
     judging: JudgeSettings = part(JudgeSettings)
     query: QuerySettings = part(QuerySettings)
     opening: OpeningSettings = part(OpeningSettings)
@@ -62,7 +64,9 @@ class JudgeCommand(Command):
         metavar="FILE",
         writes=True,
     )
+    kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
+    many: ManySettings = part(ManySettings)
     output: Path | None = setting(
         "write a bundle, which others can check, to this folder",
         "-o",
@@ -81,17 +85,19 @@ class JudgeCommand(Command):
         judge = judge_of(self.judging, session, Offer.of(suite))
         stored = self.calibration
         calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
-        files = expand(self.suspects, session.registry.adapters)
+        found = expand(self.suspects, session.registry.adapters, self.folders)
+        files = found.models
         spare(files, [self.json, *forms.values()])
         suspects = [Subject.of(file, query=self.query, options=self.opening.options) for file in files]
         bundle = self._bundle(suite, calibration, judge, session)
         session = replace(session, listener=bundle or session.listener)
         outcome = judge_suspects(suite, calibration, suspects, judge, session=session)
+        outcome = replace(outcome, skipped=found.skipped)
         # Neurons are matched once more for it: only where somebody reads it.
-        report = audit_report(outcome) if self.json or bundle or forms else None
+        report = audit_report(outcome, self.kept.made()) if self.json or bundle or forms else None
         to_stdout = str(self.json) == "-"
         out = display.console(stderr=to_stdout)
-        display.show_report(out, outcome)
+        display.show_report(out, outcome, self.many)
         if report and to_stdout:
             sys.stdout.write(dump(report))
         elif report and self.json:
@@ -100,7 +106,7 @@ class JudgeCommand(Command):
             seal(bundle, report, self.output, out)
         if report:
             exports.write(forms, report, out)
-        return status_of(outcome)
+        return status_of(outcome, strict=self.many.strict)
 
     def _bundle(self, suite: Suite, calibration: Calibration, judge: Judge, session: Session) -> BundleSession | None:
         # What keeps to what was committed to, and writes the bundle; None where there is none to write.

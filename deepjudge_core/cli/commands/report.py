@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.errors import UsageError
 from deepjudge_core.report.documents import read_report, schema_of
-from deepjudge_core.report.settings import ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.settings import argument, part
 
 
@@ -17,6 +20,7 @@ class ReportCommand(Command):
     """Write a stored report as a page for people."""
 
     report: Path = argument("REPORT.json", "from 'judge --json', 'audit' or 'power'", reads=True)
+    kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
 
     def run(self) -> int:
@@ -26,6 +30,7 @@ class ReportCommand(Command):
             options = ", ".join(map(exports.option, exports.EXPORTS))
             raise UsageError(f"expected at least one of {options}, found none", code="missing-value")
         report = read_report(self.report)
+        report = replace(report, made=self.kept.of(report.made or None) or UNSET)
         for name in files:
             kinds = exports.EXPORTS[name].of
             if schema_of(report) not in kinds:

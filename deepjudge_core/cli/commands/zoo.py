@@ -1,5 +1,6 @@
 """``deepjudge zoo``."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,27 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import LiveModel, Subject
 from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.commands.audit import AuditCommand
+from deepjudge_core.cli.retyping import command_line, shared_options
 from deepjudge_core.cli.sources import begun, folder_to_write, warn_of_bytes
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components.opening import open_model, open_network
 from deepjudge_core.errors import DeepJudgeError
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.model import Model
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting, victim_input_setting
 from deepjudge_core.settings import argument, part, setting
-from deepjudge_core.suites.inputs import TRAINING_KEYS, USUAL_KEYS, Inputs, holds, load_inputs, load_training_inputs
+from deepjudge_core.suites.inputs import (
+    TRAINING_KEYS,
+    Inputs,
+    Offered,
+    fitted,
+    holds,
+    is_archive,
+    load_inputs,
+    load_training_inputs,
+)
 from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.ranges import hull, together
 from deepjudge_core.suites.settings import ArraySettings
@@ -58,23 +70,23 @@ class ZooCommand(Command):
         session, out = begun(), display.console()
         recipe = ZooRecipe.of(self.zoo, session.registry.attacks)
         folder = folder_to_write(self.output)
-        training, test = self._labelled(self.material.data, TRAINING_KEYS), self._test()
+        data = self.arrays.offered(self.material.data, layout=self.layout, usual=TRAINING_KEYS)
+        options: dict[str, Any] = dict(self.opening.options)
+        model = open_model(self.victim, registry=session.registry, expected=data.expected, **options)
+        training, test = self._fitted(data, model), self._test(model)
         if self.arrays.bounds is None and test is not None:
             training = replace(training, bounds=together(training.bounds, test.bounds))
         warn_of_bytes(training, self.material.data, self.arrays)
-        auxiliary = self._auxiliary()
+        auxiliary = self._auxiliary(model)
         suite = None if self.material.suite is None else load_suite(self.material.suite)
         said = self.preprocessing or (
             suite.victim.preprocessing if suite and hull(training.bounds) == suite.bounds else None
         )
         training, preprocessing, notes = plain_inputs(training, said)
-        for note in notes:
+        for note in (*training.notes, *notes):
             display.warn(note)
         if preprocessing is not None and preprocessing != said:
             test, auxiliary = (one and brought_back(one, preprocessing) for one in (test, auxiliary))
-        expected = InputSpec(training.x.shape[1:], layout=training.layout)
-        options: dict[str, Any] = dict(self.opening.options)
-        model = open_model(self.victim, registry=session.registry, expected=expected, **options)
         asked = model
         if preprocessing is not None:
             asked = Prepared.of(model, preprocessing, training.x.shape[1:], hull(training.bounds), training.layout)
@@ -85,7 +97,7 @@ class ZooCommand(Command):
             display.say(out, f"outputs     {chosen}")
             options = {**options, "output": asked.outputs.place + 1}
             model = asked.model if isinstance(asked, Prepared) else asked
-        network = open_network(self.victim, registry=session.registry, expected=expected, **options)
+        network = open_network(self.victim, registry=session.registry, expected=training.expected, **options)
         material = divide(
             training,
             network.architecture,
@@ -115,26 +127,43 @@ class ZooCommand(Command):
         _show_counts(out, zoo)
         for limit in zoo.limits:
             display.say(out, f"limit       {limit}")
+        for line in self._next(zoo):
+            display.say(out, f"next        {line}")
         return FAILED if any(missing.failed for missing in zoo.missing) else NO_COPY
 
-    def _labelled(self, path: Path, usual: tuple[tuple[str, str], ...]) -> Inputs:
-        arrays = self.arrays
-        inputs = load_inputs(path, x=arrays.x, y=arrays.y, scale=arrays.scale, bounds=arrays.bounds, usual=usual)
-        return Inputs(inputs.x, inputs.y, inputs.bounds, layout=self.layout)
+    def _fitted(self, offered: Offered, model: Model) -> Inputs:
+        return replace(fitted(offered, model, self.layout), training=None)
 
-    def _test(self) -> Inputs | None:
+    def _next(self, zoo: Zoo) -> Iterator[str]:
+        # What the zoo is for: lines for a shell, in which the suspect alone is left open.
+        controls, made = self.output / "controls", self.output / _SUITE
+        suite = self.material.suite or (made if made.exists() else None)
+        if zoo.of("control") and self.material.suite is not None:
+            calibration = self.output / "calibration.safetensors"
+            yield command_line("calibrate", self.material.suite, controls, "-o", calibration)
+        elif zoo.of("control"):
+            inputs = ("--inputs", self.material.test or self.material.data, *shared_options(self, AuditCommand))
+            yield command_line("audit", self.victim, "SUSPECT", "--controls", controls, *inputs, "-o", "audit")
+        if suite is not None and zoo.of("stolen"):
+            yield command_line("power", suite, self.output, "-o", self.output / "power")
+
+    def _test(self, model: Model) -> Inputs | None:
+        offered = self.arrays.offered
         if self.material.test is not None:
-            return self._labelled(self.material.test, USUAL_KEYS)
+            return self._fitted(offered(self.material.test, layout=self.layout), model)
         # Beside training data there is often what it is tested with.
         usual = self.arrays.x is None and self.arrays.y is None
         if usual and holds(self.material.data, _TEST_KEYS):
-            return self._labelled(self.material.data, (_TEST_KEYS,))
+            return self._fitted(offered(self.material.data, layout=self.layout, usual=(_TEST_KEYS,)), model)
         return None
 
-    def _auxiliary(self) -> Inputs | None:
+    def _auxiliary(self, model: Model) -> Inputs | None:
         path, scale = self.material.auxiliary, self.arrays.scale
         if path is None:
             return None
+        if not is_archive(path):
+            others = replace(self.arrays, x=None, y=None).offered(path, layout=self.layout)
+            return others.fitted(model.input.with_layout(self.layout))
         if any(holds(path, pair) for pair in TRAINING_KEYS):
             return load_inputs(path, scale=scale, usual=TRAINING_KEYS)
         x = load_training_inputs(str(path), scale=scale)

@@ -1,9 +1,13 @@
-"""The report of an audit, as a page."""
+"""The report of an audit, as a page: the answer first, then all that it rests on."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from deepjudge_core.components.values import Group
 from deepjudge_core.files.documents import Json
+from deepjudge_core.judging.ranking import ranked, ratio
 from deepjudge_core.report.documents import (
     AuditReport,
     ControlEntry,
@@ -28,10 +32,13 @@ from deepjudge_core.report.pages.document import (
     Table,
 )
 from deepjudge_core.report.pages.parts import (
+    base,
     decided,
+    definitions,
     digest,
     figure,
     foot,
+    kept_under,
     name,
     share,
     table_of,
@@ -41,154 +48,485 @@ from deepjudge_core.report.pages.parts import (
     word,
 )
 from deepjudge_core.report.pages.reproducing import commands
-from deepjudge_core.report.pages.similarity import Axis, axes_of
+from deepjudge_core.report.pages.similarity import axes_of, ranges_of
 from deepjudge_core.report.pages.wording import (
-    DECISIONS,
-    fewest_controls,
-    of_rates,
-    of_the_whole,
+    ANSWERS,
+    SIDES,
+    answer,
+    counted,
+    limits,
     percent,
     probability,
-    verdict,
+    rates,
+    sentence,
+    sureness,
 )
-from deepjudge_core.text import clean, number
+from deepjudge_core.text import capital, number
 
+MANY = 12
+"""More suspects are ranked in short lines; what else is said of them is folded."""
 _NAMED = 10  # suspects whose names fit beside their marks
 _LONGEST_LABEL = 22
-_MANY = 25  # verdicts that a reader scrolls past
-_UNKNOWN = "unknown stratum"
+_TALL = 25  # rows that a reader scrolls past
+_UNKNOWN = "unknown kind"
 _ACCURACY = (
-    "Accuracy is that on the inputs offered as seeds for the victim, and on the seeds, which the victim classifies "
-    "correctly, for suspects."
+    "Accuracy is how often a model is right: the victim on all inputs that were offered, a suspect on the seeds, which "
+    "are those among them that the victim classifies correctly."
 )
 _ORIGINS = {
-    "victim": "Nobody knows the classes of the inputs: the labels are the victim's own answers. Accuracy says how "
-    "often a model agrees with it on the seeds.",
-    "several": "Inputs have several classes, of which the victim's likeliest is the label. Accuracy says how often "
-    "that is a right one of the inputs offered as seeds, and for suspects, how often they find the same one likeliest.",
+    "victim": "The right answers to the inputs are not known, so the victim's own answers were taken as such. Accuracy "
+    "says how often a model agrees with the victim on the seeds.",
+    "several": "Each input can have several classes; the one that the victim finds likeliest was taken. Accuracy says "
+    "how often that is a right one, and for suspects how often they find the same one likeliest.",
+}
+_CASES = {
+    "clean": "ordinary inputs that the victim classifies correctly (seeds)",
+    "adversarial": "changed so that the victim errs (adversarial cases)",
+    "corners": "that drive single neurons of the victim to extremes (corner cases)",
+    "mistakes": "ordinary inputs that the victim gets wrong (mistakes)",
 }
 
 
 def audit_page(report: AuditReport) -> Page:
     """The page of an audit's report."""
     sections = [
-        _verdicts(report),
+        _answer(report),
+        *_distances(report),
+        *_suspects(report),
+        *_findings(report),
         _compared(report),
-        *_measurements(report),
-        _suspects(report),
         *_layers(report),
         *_unmeasured(report),
-        _limits(report),
         _reproduce(report),
     ]
     return Page(
-        title=("Is it a copy of ", Name(report.victim.path), "?"),
+        title=_question(report),
         lead=_lead(report),
         sections=sections,
-        foot=foot(report),
+        foot=[*foot(report), *_skipped(report)],
+        facts=kept_under(report),
     )
 
 
+def _skipped(report: AuditReport) -> Iterator[Line]:
+    # What of the suspects' folders was not taken.
+    for one in report.skipped or ():
+        yield ("Not judged: ", Name(one.name), f", {one.reason}.")
+
+
+def _question(report: AuditReport) -> Line:
+    victim = Name(base(report.victim.path))
+    if len(report.suspects) == 1:
+        return ("Is ", Name(base(report.suspects[0].path)), " a copy of ", victim, "?")
+    return ("Is any of these models a copy of ", victim, "?")
+
+
 def _lead(report: AuditReport) -> str:
-    decisions = [suspect.decision for suspect in report.suspects]
-    if not decisions:
-        return "No suspect was judged."
-    copies = "judged a copy" if decisions.count("copy") == 1 else "judged to be copies"
-    words = {"copy": copies, "independent": "judged independent", "inconclusive": "inconclusive"}
-    counts = {decision: decisions.count(decision) for decision in DECISIONS if decision in decisions}
-    parts = [f"{count} {words.get(decision, 'failed')}" for decision, count in counts.items()]
-    return f"Of {len(decisions)} suspect{'s' * (len(decisions) != 1)}: {', '.join(parts)}."
+    count = Counter(suspect.decision for suspect in report.suspects)
+    of = len(report.suspects)
+    if not of:
+        return "No model was judged."
+    if of == 1:
+        return {
+            "copy": "Yes, it appears to be a copy.",
+            "independent": "No sign of copying was found.",
+            "inconclusive": "The comparison does not decide.",
+            "failed": "It could not be tested.",
+        }[report.suspects[0].decision]
+    said = []
+    if count["copy"]:
+        appears = "appears to be a copy" if count["copy"] == 1 else "appear to be copies"
+        said.append(f"Yes: {count['copy']} of {of} models {appears}.")
+        if count["independent"]:
+            said.append(f"For {count['independent']}, no sign of copying was found.")
+    elif count["independent"]:
+        said.append(f"No sign of copying was found for {count['independent']} of {of} models.")
+    if count["inconclusive"]:
+        said.append(f"For {count['inconclusive']}, the comparison does not decide.")
+    if count["failed"]:
+        said.append(f"{count['failed']} could not be tested.")
+    return " ".join(said)
 
 
-def _verdicts(report: AuditReport) -> Section:
-    rows = [
-        [
-            Cell(str(place), "number", f"suspect-{place}"),
-            name(suspect.path),
-            decided(suspect.decision),
-            Cell(verdict(suspect, report), "prose"),
-        ]
-        for place, suspect in enumerate(report.suspects, 1)
-    ]
+# The first screen.
+
+
+def _answer(report: AuditReport) -> Section:
+    numbered = _ranked(report)
     blocks: list[Block] = []
-    limits = report.calibration.limits
-    if limits and any(suspect.decision == "copy" for suspect in report.suspects):
-        blocks += [Paragraph("Of those judged copies, these controls do not exclude:"), Bullets(limits)]
-    if rows:
+    if len(numbered) > MANY:
+        blocks += [_ranking(numbered), Paragraph(_RANKED), _reasons(numbered)]
+    elif numbered:
+        head = ["model", "answer", "why", "how sure"]
+        blocks.append(Table(_EACH, head, list(_in_sentences(numbered, report)), stacked=True))
+    parts = [
+        Section("What this rests on", "rests", [Bullets([*_rests_on(report)])]),
+        Section("What this does not show", "limits", [Bullets(limits(report))]),
+    ]
+    said = rates(report)
+    if said:
+        parts.insert(1, Section("What the rates mean", "rates", [Bullets(said)]))
+    return Section("Answer", "verdicts", blocks, parts, columns=True)
+
+
+_EACH = "The answer for each model"
+_RANKED = (
+    "Most similar first. Relative distance: a suspect's distance from the victim divided by the threshold, as a median "
+    "over the measurements of behaviour or over those of layers, whichever is smaller. 0 is the victim itself; at 1 or "
+    "less it is as close as copies are."
+)
+
+
+def _in_sentences(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditReport) -> Iterator[list[Cell]]:
+    # What was said of one model is not said again of the next.
+    said: dict[str, Name] = {}
+    for _, suspect in numbered:
+        called, row = Name(base(suspect.path)), [answer(suspect), sureness(suspect, report) or "-"]
+        cells = [Cell(("As for ", said[one], ".") if one in said else one, "prose") for one in row]
+        said |= {one: called for one in row if one != "-" and one not in said}
+        yield [name(called.text), decided(suspect.decision), *cells]
+
+
+def _ranked(report: AuditReport) -> list[tuple[int, SuspectEntry]]:
+    # Suspects with their numbers, which are their places in the report.
+    return [(place + 1, report.suspects[place]) for place in ranked(report.suspects)]
+
+
+def _ranking(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
+    suspects = [suspect for _, suspect in numbered]
+    return table_of(
+        _EACH,
+        {
+            "model": [Cell(Name(base(suspect.path)), "name", f"suspect-{place}") for place, suspect in numbered],
+            "No.": [Cell(str(place), "number") for place, _ in numbered],
+            "answer": [decided(suspect.decision) for suspect in suspects],
+            "say copy": [Cell(_votes(suspect), "number") for suspect in suspects],
+            "smallest p": [Cell(probability(_least_p(suspect)), "number") for suspect in suspects],
+            "relative distance": [figure(ratio(suspect)) for suspect in suspects],
+        },
+    )
+
+
+def _reasons(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
+    # Each sentence once: most hold for several.
+    said: dict[str, list[str]] = {}
+    for place, suspect in numbered:
+        said.setdefault(answer(suspect), []).append(str(place))
+    rows = [[Cell(why, "prose"), Cell(", ".join(places), "prose")] for why, places in said.items()]
+    return Table("Why", ["why", "models by their numbers"], rows)
+
+
+def _votes(suspect: SuspectEntry) -> str:
+    cast = [metric for metric in suspect.metrics.values() if metric.vote is not None]
+    return f"{sum(bool(metric.vote) for metric in cast)} of {len(cast)}" if cast else "-"
+
+
+def _least_p(suspect: SuspectEntry) -> float | None:
+    found = [setting.p_value for setting in suspect.settings.named().values() if setting.p_value is not None]
+    return min(found, default=None)
+
+
+def _rests_on(report: AuditReport) -> Iterator[Line]:
+    cases = report.suite.cases.named()
+    listed = "; ".join(f"{count} {_CASES[kind]}" for kind, count in cases.items() if count)
+    yield f"{counted(sum(cases.values()), 'test input')}, made for this victim and given to every model: {listed}."
+    groups = Counter(metric.group for metric in report.metrics.values())
+    compared: Mapping[Group, str] = {
+        "black-box": "of behaviour (a model's answers)",
+        "white-box": "of layers (the outputs of its neurons)",
+    }
+    each = [f"{groups[group]} {what}" for group, what in compared.items() if groups[group]]
+    if each:
+        yield (
+            f"{counted(sum(groups.values()), 'measurement')} of the distance between a suspect and the victim: ",
+            *(" and ".join(each), ". The rule ", Name(report.rule), " makes one answer of them."),
+        )
+    elif report.suspects:
+        yield ("The labels that a suspect gives, case by case, judged by the rule ", Name(report.rule), ".")
+    controls = report.calibration.controls
+    if controls:
+        yield (
+            f"{counted(len(controls), 'control')}: models that are said to be independent of the victim. They show "
+            "how close independent models come to it."
+        )
+    else:
+        yield "No controls (models that are independent of the victim), so distances prove nothing here."
+
+
+# The distances.
+
+
+def _distances(report: AuditReport) -> Iterator[Section]:
+    controls = report.calibration.controls
+    if not report.metrics:
+        return
+    labels = _suspect_labels(report)
+    blocks: list[Block] = [
+        Paragraph(
+            "Each measurement (metric) is a distance from the victim: the smaller, the more alike, and 0 for the "
+            "victim itself."
+        ),
+        definitions(report.metrics),
+    ]
+    figures = []
+    for place, metric in enumerate(report.metrics):
+        suspects = [
+            charts.Mark(value, label, suspect.decision)
+            for suspect, label in zip(report.suspects, labels, strict=True)
+            if (value := value_of(suspect, metric)) is not None
+        ]
+        rows = _by_stratum(controls, metric)
+        if suspects or rows:
+            thresholds = thresholds_of(report.suspects, metric)
+            svg = charts.strip(f"strip-{place}", metric, suspects, rows, thresholds)
+            figures.append(Figure(svg, (Name(metric), *_titled(report, metric))))
+    if figures:
         blocks.append(
-            Table(
-                "Verdict of each suspect",
-                ["No.", "suspect", "verdict", "in a sentence"],
-                rows,
-                tall=len(rows) > _MANY,
-                stacked=True,
+            Paragraph(
+                "Hollow marks are controls, with a row and a shape for each kind (stratum). Filled marks are suspects: "
+                "squares for copies, circles where no sign of copying was found, diamonds where undecided. A model in "
+                "the shaded part, at most as far as the dashed threshold, gets a vote for copy. If suspects have "
+                "different thresholds, the smallest and the greatest are drawn."
             )
         )
-    blocks.append(Paragraph(f"{of_the_whole(report)} {of_rates(report)}"))
-    return Section("Verdicts", "verdicts", blocks)
+    yield Section("Distances from the victim", "distances", [*blocks, *figures])
+
+
+def _titled(report: AuditReport, metric: str) -> tuple[str, ...]:
+    title = report.metrics[metric].title
+    return (f", {title}",) if title else ()
+
+
+def _suspect_labels(report: AuditReport) -> list[str]:
+    if len(report.suspects) > _NAMED:
+        return [str(place) for place in range(1, len(report.suspects) + 1)]
+    return [
+        f"{place} {base(suspect.path)}".strip()[:_LONGEST_LABEL] for place, suspect in enumerate(report.suspects, 1)
+    ]
+
+
+def _by_stratum(controls: Sequence[ControlEntry], metric: str) -> list[charts.Row]:
+    strata: dict[str, list[float]] = {}
+    for control in controls:
+        value = control.metrics.get(metric)
+        if value is not None:
+            strata.setdefault(control.stratum or _UNKNOWN, []).append(value)
+    return [charts.Row(stratum, values) for stratum, values in sorted(strata.items())]
+
+
+# Suspect by suspect.
+
+
+def _suspects(report: AuditReport) -> Iterator[Section]:
+    numbered, ranges = _ranked(report), ranges_of(report)
+    many = len(numbered) > MANY
+    parts, shown, any_radar = [], 0, False
+    for place, suspect in numbered:
+        blocks = list(of_suspect(suspect, ranges, place))
+        if not blocks:
+            continue
+        accused = suspect.decision == "copy" and shown < MANY
+        shown += accused
+        any_radar |= any(isinstance(block, Beside) for block in blocks)
+        title: Line = (f"{place} ", Name(base(suspect.path)), f": {ANSWERS[suspect.decision]}")
+        parts.append(Section(title, f"suspect-{place}", blocks, folded=not accused if many else False))
+    if parts:
+        intro = [Paragraph(_RADAR)] if any_radar else []
+        yield Section("Suspect by suspect", "suspects", [Paragraph(_COLUMNS), *intro], parts)
+
+
+_COLUMNS = (
+    "Threshold: the greatest distance that gets a vote for copy. Controls: their smallest and greatest distance. The p "
+    "is the p-value of one measurement or comparison; the least possible p is the smallest that so many controls give."
+)
+_RADAR = (
+    "In a radar chart each axis is a measurement, scaled by its threshold: the rim is the victim itself, the dashed "
+    "ring is the threshold, and the middle is infinitely far. A point outside the ring is a vote for copy. The shaded "
+    "band holds all controls."
+)
+
+
+def of_suspect(
+    suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]], place: int | None = None
+) -> Iterator[Block]:
+    """The numbers of one suspect.
+
+    Args:
+        suspect: The suspect.
+        ranges: Metric to the least and the greatest distance of the controls.
+        place: Its number; None for one alone.
+    """
+    measured, numbered = suspect.metrics, "" if place is None else f" of suspect {place}"
+    if measured:
+        table = table_of(
+            f"Measurements{numbered}",
+            {
+                "measurement": [word(metric) for metric in measured],
+                "of": [text(SIDES[result.group]) for result in measured.values()],
+                "distance": [figure(result.value) for result in measured.values()],
+                "threshold": [figure(result.threshold) for result in measured.values()],
+                "controls": [Cell(_range(ranges.get(metric)), "number") for metric in measured],
+                "vote": list(map(_vote, measured.values())),
+                "p": [Cell(probability(result.p_value), "number") for result in measured.values()],
+            },
+        )
+        radar = _radar(suspect, ranges, place)
+        yield Beside(table, radar) if radar else table
+    settings = {group: s for group, s in suspect.settings.named().items() if s.decision}
+    if settings:
+        yield table_of(
+            f"Comparisons{numbered}",
+            {
+                "compared": [text(SIDES[group]) for group in settings],
+                "answer": [decided(s.decision) for s in settings.values() if s.decision],
+                "share of votes": [Cell(share(s.p_copy), "number") for s in settings.values()],
+                "p": [Cell(probability(s.p_value), "number") for s in settings.values()],
+                "least possible p": [Cell(probability(s.least_p_value), "number") for s in settings.values()],
+                "why": [Cell(_own_reason(s.reason, suspect) or "-", "prose") for s in settings.values()],
+            },
+        )
+
+
+def _own_reason(reason: str | None, suspect: SuspectEntry) -> str | None:
+    # What the answer says already is not said again.
+    return reason if reason and reason not in (suspect.reason or "") else None
+
+
+def _range(controls: tuple[float, float] | None) -> str:
+    return " to ".join(map(number, controls)) if controls else "-"
+
+
+def _vote(result: ResultEntry) -> Cell:
+    if result.value is None:
+        return text("not measured")
+    if result.vote is None:
+        return text("no vote")
+    return Cell("copy", "copy") if result.vote else text("not copy")
+
+
+def _radar(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]], place: int | None) -> Figure | None:
+    axes = axes_of(suspect, ranges)
+    if sum(axis.value is not None for axis in axes.values()) < 3:
+        return None
+    svg = charts.radar(
+        f"radar-{place or 0}",
+        suspect.path,
+        list(axes),
+        [axis.similarity for axis in axes.values()],
+        [axis.band for axis in axes.values()],
+        suspect.decision,
+    )
+    return Figure(svg, "Similarity to the victim" if place is None else f"Similarity of suspect {place}")
+
+
+def _findings(report: AuditReport) -> Iterator[Section]:
+    # What the rule says of each suspect, every clause once: most hold for several.
+    clauses: dict[tuple[str, str], list[int]] = {}
+    for place, suspect in enumerate(report.suspects, 1):
+        for side, setting in suspect.settings.named().items():
+            for clause in re.split(r"; |\. ", setting.statement or ""):
+                if clause:
+                    clauses.setdefault((sentence(clause), side), []).append(place)
+    if clauses:
+        judged = [place for place, suspect in enumerate(report.suspects, 1) if suspect.decision != "failed"]
+        rows = [
+            [Cell(clause, "prose"), text(SIDES[side]), Cell(_numbers(places, judged), "prose")]
+            for (clause, side), places in clauses.items()
+        ]
+        head = ["finding", "by", "suspects"]
+        yield Section(
+            "What the rule found", "findings", [Table("In the rule's own words", head, rows, tall=len(rows) > _TALL)]
+        )
+
+
+def _numbers(places: Sequence[int], every: Sequence[int]) -> str:
+    return "all" if len(every) > 1 and list(places) == list(every) else ", ".join(map(str, places))
+
+
+# What was compared, and how.
 
 
 def _inputs(suite: SuiteEntry) -> str:
     low, high = map(number, suite.bounds)
-    return f"{low}..{high}" + (", each feature or channel within its own range" if suite.feature_bounds else "")
+    return f"{low} to {high}" + (", each feature or channel within its own range" if suite.feature_bounds else "")
 
 
 def _compared(report: AuditReport) -> Section:
-    victim, suite, calibration = report.victim, report.suite, report.calibration
-    cases = ", ".join(f"{count} {kind}" for kind, count in suite.cases.named().items())
-    generators: list[Line] = [
-        (Name(g.name), f": {g.kept} of {g.made} cases kept; ", *_with(g.options)) for g in suite.generators
-    ]
-    facts: list[tuple[str, Cell]] = [
-        ("suite", digest(suite.digest)),
-        ("cases", Cell(f"{cases}; inputs within {_inputs(suite)}", "prose")),
-        ("seed", text(str(suite.seed))),
-        ("rule", Cell((Name(report.rule), "; ", *_with(report.rule_options)), "prose")),
-        ("groups", text(report.groups)),
-        ("neurons", text("matched" if calibration.match == "neurons" else "compared by place")),
-    ]
-    if victim.preprocessing:
-        facts.append(("victim's inputs", Cell(f"prepared by {victim.preprocessing} of inputs in 0..1", "prose")))
-    if report.fleet:
-        facts.append(("false discovery rate", text(percent(report.fleet.fdr))))
-    models: list[tuple[str, VictimEntry | SuspectEntry]] = [("victim", victim)]
-    models += [(str(place), suspect) for place, suspect in enumerate(report.suspects, 1)]
     blocks: list[Block] = [
-        table_of(
-            "The victim, and the suspects by their numbers",
-            {
-                "No.": [text(role) for role, _ in models],
-                "model": [name(model.path) for _, model in models],
-                **_ran([model for _, model in models]),
-                "accuracy": [Cell(share(_accuracy(model)), "number") for _, model in models],
-                "SHA-256": [digest(model.digest) for _, model in models],
-            },
-            tall=True,
+        Paragraph(
+            "A SHA-256 is the fingerprint of a file: if one byte changes, it changes. Isolation is how far a model was "
+            "shut off from the computer while it ran."
         ),
+        _models(report),
         Paragraph(_ORIGINS[report.suite.labels] if report.suite.labels else _ACCURACY),
-        Table("How they were compared", ["what", "as recorded"], [[text(what), cell] for what, cell in facts]),
-        Paragraph("Test cases were made from the victim by:"),
-        Bullets(generators),
+        Table("How they were compared", ["what", "as recorded"], [[text(what), cell] for what, cell in _facts(report)]),
     ]
-    if calibration.controls:
-        blocks.append(
-            table_of(
-                "Controls: models that are said to be independent of the victim",
-                {
-                    "control": [name(control.path) for control in calibration.controls],
-                    "stratum": [text(control.stratum or "unknown") for control in calibration.controls],
-                    **_ran(calibration.controls),
-                    "SHA-256": [digest(control.digest) for control in calibration.controls],
-                },
-                tall=True,
-            )
-        )
-    else:
-        blocks.append(Paragraph("There were no controls, so that nothing can be concluded."))
-    notes = [*suite.notes, *calibration.notes, *_how_asked(report)]
+    parts = [*_controls(report)]
+    notes = [*report.suite.notes, *report.calibration.notes, *_how_asked(report)]
     if notes:
-        blocks += [Paragraph("What a reader should know of it:"), Bullets(notes)]
-    return Section("What was compared", "compared", blocks)
+        parts.append(Section("Notes", "notes", [Bullets(notes)]))
+    return Section("What was compared", "compared", blocks, parts)
+
+
+def _models(report: AuditReport) -> Table:
+    models: list[tuple[str, VictimEntry | SuspectEntry]] = [("victim", report.victim)]
+    models += [(str(place), suspect) for place, suspect in enumerate(report.suspects, 1)]
+    return table_of(
+        "The victim, and the suspects by their numbers",
+        {
+            "model": [name(model.path) for _, model in models],
+            "No.": [text(role) for role, _ in models],
+            "SHA-256": [digest(model.digest) for _, model in models],
+            "accuracy": [Cell(share(_accuracy(model)), "number") for _, model in models],
+            **_ran([model for _, model in models]),
+        },
+        tall=len(models) > _TALL,
+        stacked=True,
+    )
+
+
+def _facts(report: AuditReport) -> Iterator[tuple[str, Cell]]:
+    victim, suite, calibration = report.victim, report.suite, report.calibration
+    yield "SHA-256 of the test suite", digest(suite.digest)
+    yield "range of the inputs", text(_inputs(suite))
+    for generator in suite.generators:
+        made: Line = (f"{generator.kept} of {generator.made} kept; ", *_with(generator.options))
+        yield f"cases by {generator.name}", Cell(made, "prose")
+    yield "random seed (start of all random choices)", text(str(suite.seed))
+    yield "rule", Cell((Name(report.rule), "; ", *_with(report.rule_options)), "prose")
+    yield "behaviour and layers", text("judged separately" if report.groups == "separate" else "judged together")
+    matched = calibration.match == "neurons"
+    yield "neurons compared", text("by what they answer (matched)" if matched else "by their places")
+    if victim.preprocessing:
+        yield "preparation of the inputs", Cell(f"{victim.preprocessing} of inputs in 0..1", "prose")
+    if report.fleet:
+        yield "false discovery rate", text(percent(report.fleet.fdr))
+
+
+def _controls(report: AuditReport) -> Iterator[Section]:
+    controls = report.calibration.controls
+    if not controls:
+        return
+    files = table_of(
+        "Files of the controls",
+        {
+            "control": [name(control.path) for control in controls],
+            "stratum": [text(control.stratum or "unknown") for control in controls],
+            "SHA-256": [digest(control.digest) for control in controls],
+            **_ran(controls),
+        },
+        tall=len(controls) > _TALL,
+        stacked=True,
+    )
+    blocks: list[Block] = [Paragraph("A stratum is what a control has in common with the victim."), files]
+    if report.metrics:
+        rows = [
+            [name(base(control.path)), *(figure(control.metrics.get(metric)) for metric in report.metrics)]
+            for control in controls
+        ]
+        blocks.append(Table("Distances of the controls", ["control", *report.metrics], rows, tall=len(rows) > _TALL))
+    folded = len(report.suspects) > MANY or len(controls) > _TALL
+    yield Section(f"The {counted(len(controls), 'control')}", "controls", blocks, folded=folded)
 
 
 def _accuracy(model: VictimEntry | SuspectEntry) -> float | None:
@@ -205,9 +543,12 @@ def _ran(models: Sequence[VictimEntry | ControlEntry | SuspectEntry]) -> Mapping
 
 def _how_asked(report: AuditReport) -> Iterator[Line]:
     models: Sequence[SuspectEntry | ControlEntry] = (*report.suspects, *report.calibration.controls)
+    said: dict[str, list[str]] = {}
     for model in models:
         for note in [*model.notes, *filter(None, [model.unsteady])]:
-            yield (Name(model.path), f": {note}")
+            said.setdefault(note, []).append(base(model.path))
+    for note, names in said.items():
+        yield (*_listed(list(dict.fromkeys(names))), f": {note}")
 
 
 def _with(options: Json) -> Iterator[str | Name]:
@@ -219,165 +560,25 @@ def _with(options: Json) -> Iterator[str | Name]:
         yield "no options"
 
 
-def _measurements(report: AuditReport) -> Iterator[Section]:
-    controls = report.calibration.controls
-    if not report.metrics:
-        return
-    labels = _suspect_labels(report)
-    blocks: list[Block] = [
-        Paragraph(
-            "Each line below is one metric: 0 is the victim itself. Hollow marks are controls, with a shape for "
-            "each stratum; filled marks are suspects with their numbers: squares are judged copies, circles "
-            "independent, diamonds inconclusive. The dashed line is the threshold: what lies in the shaded part, at "
-            "most as far as it, is a vote for copy. Where suspects have thresholds of their own, the least and the "
-            "greatest are drawn. Marks stand above and below one another lest they hide each "
-            "other."
-        )
-    ]
-    for place, metric in enumerate(report.metrics):
-        suspects = [
-            charts.Mark(value, label, suspect.decision)
-            for suspect, label in zip(report.suspects, labels, strict=True)
-            if (value := value_of(suspect, metric)) is not None
-        ]
-        rows = _by_stratum(controls, metric)
-        if suspects or rows:
-            thresholds = thresholds_of(report.suspects, metric)
-            svg = charts.strip(f"strip-{place}", metric, suspects, rows, thresholds)
-            upper = report.metrics[metric].upper
-            reach = f"0 to {number(upper)}" if upper is not None else "0 upwards"
-            provider = report.metrics[metric].provider
-            source = ("; from ", Name(provider)) if provider else ()
-            blocks.append(Figure(svg, (Name(metric), f", {report.metrics[metric].group}; {reach}", *source)))
-    if controls:
-        blocks.append(
-            Table(
-                "Values of the controls",
-                ["control", "stratum", *report.metrics],
-                [
-                    [
-                        name(control.path),
-                        text(control.stratum or "unknown"),
-                        *(figure(control.metrics.get(metric)) for metric in report.metrics),
-                    ]
-                    for control in controls
-                ],
-                tall=True,
-            )
-        )
-    yield Section("Distances from the victim", "distances", blocks)
-
-
-def _suspect_labels(report: AuditReport) -> list[str]:
-    if len(report.suspects) > _NAMED:
-        return [str(place) for place in range(1, len(report.suspects) + 1)]
-    return [
-        f"{place} {_base(suspect.path)}".strip()[:_LONGEST_LABEL] for place, suspect in enumerate(report.suspects, 1)
-    ]
-
-
-def _base(path: str) -> str:
-    return clean(path).rstrip("/").rsplit("/", 1)[-1]
-
-
-def _by_stratum(controls: Sequence[ControlEntry], metric: str) -> list[charts.Row]:
-    strata: dict[str, list[float]] = {}
-    for control in controls:
-        value = control.metrics.get(metric)
-        if value is not None:
-            strata.setdefault(control.stratum or _UNKNOWN, []).append(value)
-    return [charts.Row(stratum, values) for stratum, values in sorted(strata.items())]
-
-
-def _suspects(report: AuditReport) -> Section:
-    axes = axes_of(report)
-    radars = [_radar(place, suspect, axes) for place, suspect in enumerate(report.suspects, 1)]
-    parts = [
-        Section((f"{place} ", Name(suspect.path)), f"suspect-{place}", list(_of_suspect(suspect, report, axes, radar)))
-        for place, (suspect, radar) in enumerate(zip(report.suspects, radars, strict=True), 1)
-    ]
-    return Section("Suspect by suspect", "suspects", [_normalised(axes)] if any(radars) else [], parts)
-
-
-def _normalised(axes: Mapping[str, Axis]) -> Paragraph:
-    relative = [Name(metric) for metric, axis in axes.items() if axis.scale and not axis.bounded]
-    how: list[str | Name] = [
-        "Radar charts show similarity, 1 at the rim for the victim itself and 0 in the middle: 1 - value / the "
-        "greatest value that the metric can have"
-    ]
-    if relative:
-        listed = [part for metric in relative for part in (", ", metric)][1:]
-        how += ["; of those without one (", *listed, "), 1 - value / the median of the controls, and not below 0"]
-    return Paragraph((*how, ". The shaded band holds all controls. A metric that was not measured has no point."))
-
-
-def _of_suspect(
-    suspect: SuspectEntry, report: AuditReport, axes: Mapping[str, Axis], radar: Figure | None
-) -> Iterator[Block]:
-    yield Paragraph(verdict(suspect, report))
-    measured = suspect.metrics
-    if measured:
-        table = table_of(
-            "Metrics",
-            {
-                "metric": [word(metric) for metric in measured],
-                "value": [figure(result.value) for result in measured.values()],
-                "threshold": [figure(result.threshold) for result in measured.values()],
-                "controls": [Cell(_range(axes.get(metric)), "number") for metric in measured],
-                "vote": list(map(_vote, measured.values())),
-                "p": [Cell(probability(result.p_value), "number") for result in measured.values()],
-                "why": [Cell(result.reason or "-", "prose") for result in measured.values()],
-            },
-        )
-        yield Beside(table, radar) if radar else table
-    settings = {group: s for group, s in suspect.settings.named().items() if s.decision or s.reason != suspect.reason}
-    if settings:
-        yield table_of(
-            "Settings",
-            {
-                "setting": [text(group) for group in settings],
-                "verdict": [decided(s.decision) if s.decision else text("-") for s in settings.values()],
-                "p_copy": [figure(s.p_copy) for s in settings.values()],
-                "p": [Cell(probability(s.p_value), "number") for s in settings.values()],
-                "least p": [Cell(probability(s.least_p_value), "number") for s in settings.values()],
-                "what was found": [Cell(s.statement or s.reason or "-", "prose") for s in settings.values()],
-            },
-        )
-
-
-def _range(axis: Axis | None) -> str:
-    return " to ".join(map(number, axis.controls)) if axis and axis.controls else "-"
-
-
-def _vote(result: ResultEntry) -> Cell:
-    if result.value is None:
-        return text("not measured")
-    if result.vote is None:
-        return text("no vote")
-    return Cell("copy", "copy") if result.vote else text("no")
-
-
-def _radar(place: int, suspect: SuspectEntry, axes: Mapping[str, Axis]) -> Figure | None:
-    drawn = {metric: axis for metric, axis in axes.items() if axis.scale}
-    values = [axis.similarity(value_of(suspect, metric)) for metric, axis in drawn.items()]
-    if sum(value is not None for value in values) < 3:
-        return None
-    band = []
-    for axis in drawn.values():
-        low, high = map(axis.similarity, reversed(axis.controls)) if axis.controls else (None, None)
-        band.append(None if low is None or high is None else (low, high))
-    svg = charts.radar(f"radar-{place}", suspect.path, list(drawn), values, band, suspect.decision)
-    return Figure(svg, f"Similarity of suspect {place}, over the band of the controls")
-
-
 def _layers(report: AuditReport) -> Iterator[Section]:
     widths = {layer.name: layer.neurons for layer in report.suite.layers}
+    blocks: list[Block] = []
+    if widths:
+        blocks.append(
+            Table(
+                "Layers of the victim that were compared",
+                ["layer", "neurons", "without a corner case"],
+                [
+                    [word(layer.name), *(Cell(str(n), "number") for n in (layer.neurons, len(layer.unreached)))]
+                    for layer in report.suite.layers
+                ],
+            )
+        )
     rows = [
         [
+            name(base(suspect.path)),
             text(str(place)),
-            name(suspect.path),
             word(layer),
-            Cell(str(widths.get(layer, "-")), "number"),
             word(tap),
             figure(suspect.layer_cka.get(layer)),
             Cell(str(suspect.neurons_moved.get(layer, "-")), "number"),
@@ -385,103 +586,82 @@ def _layers(report: AuditReport) -> Iterator[Section]:
         for place, suspect in enumerate(report.suspects, 1)
         for layer, tap in suspect.layer_map.items()
     ]
-    blocks: list[Block] = []
-    if widths:
-        listed: list[Line] = [
-            (
-                Name(layer.name),
-                f": {layer.neurons} neurons, {len(layer.unreached)} of them not reached by a case",
-            )
-            for layer in report.suite.layers
-        ]
-        blocks += [Paragraph("Layers of the victim that were compared:"), Bullets(listed)]
+    parts = list[Section]()
     if rows:
-        head = ["No.", "suspect", "victim's layer", "neurons", "suspect's layer", "CKA", "moved"]
-        blocks += [
-            Table("Which layer of a suspect answered which of the victim's", head, rows, tall=True),
-            Paragraph(
-                "CKA says how alike the outputs of the two are on the seeds, 0 to 1, whatever the order of neurons. "
-                "Moved neurons stand for one of the victim's at another place."
-            ),
-        ]
-    if blocks:
-        yield Section("Layers", "layers", blocks)
+        head = ["suspect", "No.", "victim's layer", "suspect's layer", "CKA", "moved neurons"]
+        explained = (
+            "CKA (centred kernel alignment) says how alike the outputs of two layers are on the seeds, whatever the "
+            "order of their neurons: 0 to 1, the greater, the more alike. Moved neurons correspond to one of the "
+            "victim's at another place."
+        )
+        table = Table("Which layer of a suspect was compared with which of the victim's", head, rows)
+        folded = len(report.suspects) > MANY
+        parts.append(Section("Corresponding layers", "layer-map", [Paragraph(explained), table], folded=folded))
+    if blocks or parts:
+        yield Section("Layers", "layers", blocks, parts)
 
 
 def _unmeasured(report: AuditReport) -> Iterator[Section]:
-    reasons: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[tuple[str, str], list[int]] = {}
     for place, suspect in enumerate(report.suspects, 1):
         for metric, result in suspect.metrics.items():
             if result.vote is None:
-                reasons.setdefault((metric, result.reason or ""), []).append(str(place))
+                reasons.setdefault((result.reason or "", metric), []).append(place)
+    grouped: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (reason, metric), places in reasons.items():
+        grouped.setdefault((reason, tuple(places)), []).append(metric)
     numbered = [(str(place), suspect) for place, suspect in enumerate(report.suspects, 1)]
     failed = [number for number, suspect in numbered if suspect.decision == "failed" and not suspect.metrics]
     sequential = [number for number, suspect in numbered if suspect.sequential]
     blocks: list[Block] = []
-    if reasons:
+    if grouped:
         rows = [
             [
-                word(metric),
-                text(report.metrics[metric].group if metric in report.metrics else "-"),
-                Cell(", ".join(numbers), "prose"),
-                Cell(reason, "prose"),
-                text(_access(report, metric)),
+                Cell(_listed(metrics), "prose"),
+                Cell(", ".join(map(str, places)), "prose"),
+                Cell(capital(reason), "prose"),
+                text(_access(report, metrics)),
             ]
-            for (metric, reason), numbers in reasons.items()
+            for (reason, places), metrics in grouped.items()
         ]
-        head = ["metric", "group", "suspects", "why", "access that it needs"]
-        blocks.append(Table("Metrics that were not measured, or cast no vote", head, rows))
+        head = ["measurement", "suspects", "why", "needs"]
+        blocks.append(Table("Measurements that were not made, or cast no vote", head, rows))
     if failed:
-        blocks.append(Paragraph(f"Nothing was measured of the suspects that failed: {', '.join(failed)}."))
+        blocks.append(Paragraph(f"Nothing was measured of the suspects that could not be tested: {', '.join(failed)}."))
     if sequential:
         blocks.append(
-            Paragraph(f"Asked case by case, for labels alone, so that no metric was measured: {', '.join(sequential)}.")
+            Paragraph(
+                "These suspects were asked case by case, for labels only, so no distance was measured: "
+                f"{', '.join(sequential)}."
+            )
         )
     if not blocks:
-        blocks.append(Paragraph("Every metric was measured on every suspect, and cast a vote."))
+        blocks.append(Paragraph("Every measurement was made on every suspect, and cast a vote."))
     yield Section("What was not measured", "unmeasured", blocks)
 
 
-def _access(report: AuditReport, metric: str) -> str:
-    needs = report.metrics[metric].needs if metric in report.metrics else ()
+def _listed(names: Sequence[str]) -> tuple[str | Name, ...]:
+    return tuple(part for one in names for part in (", ", Name(one)))[1:]
+
+
+def _access(report: AuditReport, metrics: Sequence[str]) -> str:
+    needs = dict.fromkeys(
+        need for metric in metrics if metric in report.metrics for need in report.metrics[metric].needs
+    )
     return f"the model's {' and '.join(needs)}" if needs else "-"
-
-
-def _limits(report: AuditReport) -> Section:
-    lines: list[Line] = [
-        *report.calibration.limits,
-        "A verdict is statistical: it holds for honest models like the controls. Of a kind of honest model that has "
-        "no controls nothing is said.",
-        "Independent is no acquittal: it says that honest models come as near often enough, not that the suspect is "
-        "one.",
-        "A copy is not shown to be a theft: a licence, a common ancestor or shared training data may explain it.",
-        "A model extracted through queries has weights of its own: only black-box metrics can tell, and by less.",
-        "Controls are what the auditor says they are: nothing here shows that they are independent of the victim.",
-    ]
-    fewest = fewest_controls(report)
-    if fewest:
-        count = len(report.calibration.controls)
-        least = f", of one stratum {fewest} only" if fewest < count else ""
-        lines.append(
-            f"There were {count} controls{least}: what is rarer than 1 in {fewest + 1} rests on how distances are "
-            "distributed."
-        )
-    return Section("What this does not show", "limits", [Bullets(lines)])
 
 
 def _reproduce(report: AuditReport) -> Section:
     return Section(
-        "How to reproduce it",
+        "How to make this report again",
         "reproduce",
         [
             Paragraph(
-                "What stands in capitals this report does not know. The same versions on the same machine give the "
+                "Words in capitals are not recorded in this report. The same versions on the same machine give the "
                 "same numbers; others may differ in the last digits."
             ),
             Commands(commands(report)),
-            Paragraph(
-                "If this report came with the folder of an audit, the verdicts are recomputed without any model by:"
-            ),
+            Paragraph("If this report came in the folder of an audit (a bundle), this checks it without any model:"),
             Commands(["deepjudge verify DIR"]),
         ],
     )

@@ -5,13 +5,14 @@ own, and lines differ by their dashes. Texts are escaped by the library that wri
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import numpy as np
 
 from deepjudge_core.report.pages.palette import PAINTS
+from deepjudge_core.report.pages.similarity import AT_THRESHOLD
 from deepjudge_core.text import clean, number
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', 'DejaVu Sans', sans-serif"
@@ -173,26 +174,23 @@ def strip(name: str, metric: str, suspects: Sequence[Mark], kinds: Sequence[Row]
     scale = _Scale([*distances, *(mark.value for mark in suspects)], references, _GUTTER, _STRIP - 26)
     labels = _labels([(scale.place(mark.value), mark) for mark in suspects])
     lanes = max((label.lane for label in labels), default=-1) + 1
-    top = 18 + lanes * _LANE
-    rows = [top + 12] if suspects else []
-    rows += [(rows[0] if suspects else 14) + 24 * (place + 1) for place in range(len(kinds))]
+    # No line but a label's own goes up to where labels stand.
+    top = 6 + lanes * _LANE
+    rows = [top + 14] if suspects else []
+    rows += [(rows[0] if suspects else top - 8) + 24 * (place + 1) for place in range(len(kinds))]
     bottom = (rows[-1] if rows else 20) + 18
     for threshold in sorted(thresholds)[:1]:
-        svg.add("rect", "zone", x=_GUTTER, y=14, width=scale.place(threshold) - _GUTTER, height=bottom - 14)
+        svg.add("rect", "zone", x=_GUTTER, y=top, width=scale.place(threshold) - _GUTTER, height=bottom - top)
     ticks = scale.ticks()
     for x, _ in ticks:
-        svg.line("grid", x, 14, x, bottom)
+        svg.line("grid", x, top, x, bottom)
     if suspects:
         svg.text(0, rows[0] + 4, "suspects", "text")
     for row, y in zip(kinds, rows[bool(suspects) :], strict=True):
         svg.text(0, y + 4, _short(row.label, 22), "text")
     for threshold in thresholds:
         x = scale.place(threshold)
-        svg.line("threshold", x, 14, x, bottom)
-    if thresholds:
-        x = scale.place(max(thresholds))
-        says = "threshold " + " to ".join(map(number, sorted(thresholds)))
-        svg.text(x, 10, says, "text", "middle" if x + 60 < _STRIP else "end")
+        svg.line("threshold", x, top, x, bottom)
     shapes = dict(zip((row.label for row in kinds if not row.stolen), _SHAPES, strict=False))
     for row, y in zip(kinds, rows[bool(suspects) :], strict=True):
         for x, lift in _spread([scale.place(value) for value in row.values], 4.2):
@@ -201,8 +199,7 @@ def strip(name: str, metric: str, suspects: Sequence[Mark], kinds: Sequence[Row]
         y = top - 4 - label.lane * _LANE
         svg.line("leader", label.x, y + 3, label.x, rows[0] - 6)
         beside = (label.x + 3, "start") if label.rightward else (label.x - 3, "end")
-        for paint in ("halo", "text"):  # which lines behind it do not strike through
-            svg.text(beside[0], y, label.text, paint, beside[1])
+        svg.text(beside[0], y, label.text, "text", beside[1])
     for mark in sorted(suspects, key=lambda mark: mark.decision == "copy"):
         svg.shape(DECISION_SHAPES[mark.decision], mark.decision, scale.place(mark.value), rows[0], 4.6)
     svg.line("axis", _GUTTER, bottom, _STRIP - 26, bottom)
@@ -210,7 +207,12 @@ def strip(name: str, metric: str, suspects: Sequence[Mark], kinds: Sequence[Row]
         svg.line("axis", x, bottom, x, bottom + 4)
         svg.text(x, bottom + 15, text, "note", "middle")
     svg.text(0, bottom + 15, f"{_short(metric, 14)}{', log' if scale.logarithmic else ''}", "text")
-    return svg.done(bottom + 22)
+    svg.text(_GUTTER, bottom + 31, "\u2190 more like the victim")
+    if thresholds:
+        x = min(max(scale.place(max(thresholds)), _GUTTER + 240), _STRIP - 100)
+        says = "dashed: threshold " + " to ".join(map(number, sorted(thresholds)))
+        svg.text(x, bottom + 31, says, "text", "middle")
+    return svg.done(bottom + 38)
 
 
 def _spread(places: Sequence[float], gap: float) -> list[tuple[float, float]]:
@@ -288,18 +290,23 @@ def radar(
     band: Sequence[tuple[float, float] | None],
     decision: str,
 ) -> str:
-    """How alike a model is to the victim, by each metric; the rim is the victim itself.
+    """How alike a model is to the victim, by each metric; the rim is the victim itself, the dashed ring the threshold.
 
     Args:
         name: Of the figure; unique on the page.
         title: Whose.
         metrics: An axis each.
-        values: Similarities, 0..1; None where there is none.
+        values: Similarities, 0..1, of which :data:`AT_THRESHOLD` is that of the threshold; None if there is none.
         band: The least and the greatest similarity of the controls.
         decision: What was decided of the model.
     """
     shown = ", ".join(f"{m} {'not drawn' if v is None else f'{v:.2f}'}" for m, v in zip(metrics, values, strict=True))
-    svg = _Svg(name, _RADAR, f"Similarity to the victim: {title}", f"From 0, far, to 1, the victim: {shown}.")
+    svg = _Svg(
+        name,
+        _RADAR,
+        f"Similarity to the victim: {title}",
+        f"From 0, far, over {AT_THRESHOLD:g}, the threshold, to 1, the victim: {shown}.",
+    )
     middle, radius = _RADAR / 2, 78.0
     angles = [2 * math.pi * place / len(metrics) - math.pi / 2 for place in range(len(metrics))]
 
@@ -317,8 +324,6 @@ def radar(
         outer, inner = rim(high for _, high in drawn), rim(low for low, _ in drawn)
         path = "".join("M" + "L".join(f"{_plain(x)} {_plain(y)}" for x, y in part) + "Z" for part in (outer, inner))
         svg.add("path", "band", d=path, fill_rule="evenodd")
-    for ring in (0.25, 0.5, 0.75):
-        svg.polygon("grid", rim([ring] * len(metrics)))
     svg.polygon("axis", rim([1.0] * len(metrics)))
     for place, metric in enumerate(metrics):
         svg.line("grid", *at(place, 0), *at(place, 1))
@@ -326,6 +331,7 @@ def radar(
         side = math.cos(angles[place])
         anchor = "middle" if abs(side) < 0.3 else "start" if side > 0 else "end"
         svg.text(x, y + 4, _short(metric, 10), "text", anchor)
+    svg.polygon("threshold", rim([AT_THRESHOLD] * len(metrics)))
     if len(drawn) != len(metrics):
         for place, part in enumerate(band):
             if part:
@@ -340,7 +346,10 @@ def radar(
     return svg.done(_RADAR - 18)
 
 
-_ROC, _PLOT = 220.0, 160.0
+_ROC, _PLOT, _SAMPLE = 380.0, 160.0, 22.0
+_DASHES = ("part", "part-dashed", "part-dotted", "part-mixed")
+NAMED_CURVES = 8
+"""More thin curves than these have no names, and are not drawn."""
 
 
 @dataclass(frozen=True)
@@ -365,8 +374,15 @@ def roc_curve(stolen: Sequence[float], controls: Sequence[float]) -> Curve:
     return Curve([0.0, *map(float, false)], [0.0, *map(float, true)])
 
 
-def roc(name: str, metric: str, whole: Curve, parts: Sequence[Curve]) -> str:
-    """ROC curves of a metric: a thick one of all stolen models, a thin one of each attack."""
+def roc(name: str, metric: str, whole: Curve, parts: Mapping[str, Curve]) -> str:
+    """ROC curves of a metric, with their names: a thick one of all stolen models, a thin one of each attack.
+
+    Args:
+        name: Of the figure; unique on the page.
+        metric: What was measured.
+        whole: The curve of all.
+        parts: That of each attack, at most :data:`NAMED_CURVES`.
+    """
     accused = "Stolen models noticed against controls accused"
     description = f"{accused}, by {metric}, at every threshold; the area is {whole.area:.3f}."
     svg = _Svg(name, _ROC, f"ROC of {metric}, AUC {whole.area:.3f}", description)
@@ -381,12 +397,22 @@ def roc(name: str, metric: str, whole: Curve, parts: Sequence[Curve]) -> str:
         svg.text(at(share, 0)[0], top + _PLOT + 14, f"{share:g}", "note", "middle")
         svg.text(left - 6, at(0, share)[1] + 4, f"{share:g}", "note", "end")
     svg.line("chance", *at(0, 0), *at(1, 1))
-    for curve, paint in (*((part, "part") for part in parts), (whole, "whole")):
+    drawn = [(attack, curve, _DASHES[place % len(_DASHES)]) for place, (attack, curve) in enumerate(parts.items())]
+    drawn.append(("all attacks", whole, "whole"))
+    for _, curve, paint in drawn:
         points = [at(x, y) for x, y in zip(curve.false, curve.true, strict=True)]
         svg.add("polyline", paint, points=" ".join(f"{_plain(x)},{_plain(y)}" for x, y in points))
-    svg.text(left + _PLOT / 2, top + _PLOT + 28, "controls accused", "note", "middle")
+    beside = left + _PLOT + 16
+    for place, (attack, curve, paint) in enumerate(reversed(drawn)):
+        y = top + 10 + 16 * place
+        svg.line(paint, beside, y, beside + _SAMPLE, y)
+        svg.text(beside + _SAMPLE + 6, y + 4, f"{_short(attack, 15)} {curve.area:.2f}", "text")
+    y = top + 10 + 16 * len(drawn)
+    svg.line("chance", beside, y, beside + _SAMPLE, y)
+    svg.text(beside + _SAMPLE + 6, y + 4, "chance 0.50")
+    svg.text(left + _PLOT / 2, top + _PLOT + 28, "share of controls accused", "note", "middle")
     label = svg.add(
         "text", "note", x=12, y=top + _PLOT / 2, text_anchor="middle", transform=f"rotate(-90 12 {top + _PLOT / 2:g})"
     )
-    label.text = "stolen models noticed"
+    label.text = "share of stolen models noticed"
     return svg.done(top + _PLOT + 34)

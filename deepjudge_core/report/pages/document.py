@@ -118,12 +118,17 @@ class Section:
         anchor: What links within the page lead to; of letters, digits and hyphens.
         blocks: What stands in it.
         parts: Sections within it.
+        columns: Whether the parts stand side by side where there is room.
+        folded: Whether its contents are shown only when a reader asks for them, and not printed; None for a section
+            that cannot be folded.
     """
 
     title: Line
     anchor: str
     blocks: Sequence[Block]
     parts: Sequence["Section"] = ()
+    columns: bool = False
+    folded: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,9 @@ class Page:
     """The whole.
 
     Attributes:
-        title: What it is.
-        lead: The outcome, in a sentence.
+        title: The question that it answers.
+        lead: The answer, in a sentence or two.
+        facts: What a file is kept under, such as a case and a date: each with its name.
         sections: In the order in which they are read.
         foot: What made it.
     """
@@ -141,3 +147,4 @@ class Page:
     lead: Line
     sections: Sequence[Section]
     foot: Sequence[Line]
+    facts: Sequence[tuple[str, Line]] = ()

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from deepjudge_core.report.documents import AnyReport, SuspectEntry, ZooModelEntry, schema_of
+from deepjudge_core.report.documents import AnyReport, MetricEntry, SuspectEntry, ZooModelEntry, schema_of
 from deepjudge_core.report.pages.document import Cell, Line, Name, Table
-from deepjudge_core.text import number
+from deepjudge_core.report.pages.wording import ANSWERS, SIDES
+from deepjudge_core.text import LONGEST_LINE, capital, clean, number
 
 Judged = SuspectEntry | ZooModelEntry
 """An entry of a model that was judged."""
@@ -13,6 +14,41 @@ Judged = SuspectEntry | ZooModelEntry
 def foot(report: AnyReport) -> list[Line]:
     """What made the report."""
     return [("Made from a report ", Name(schema_of(report)), " of deepjudge ", Name(report.deepjudge), ".")]
+
+
+def base(path: str) -> str:
+    """The last part of a path."""
+    shown = clean(path, LONGEST_LINE)
+    return shown.rstrip("/").rsplit("/", 1)[-1] or shown
+
+
+def kept_under(report: AnyReport) -> list[tuple[str, Line]]:
+    """Under what the report is kept: case, date, who made it."""
+    made = report.made
+    if not made:
+        return []
+    date = made.date and f"{made.date[:10]} {made.date[11:16]} UTC"
+    facts = {"Case": made.case, "Date": date, "Made by": made.by}
+    return [(what, Name(value)) for what, value in facts.items() if value]
+
+
+def definitions(metrics: Mapping[str, MetricEntry]) -> Table:
+    """What each metric measures."""
+    return table_of(
+        "What is measured",
+        {
+            "measurement": [word(metric) for metric in metrics],
+            "what it is": [Cell("-" if not m.title else m.title, "prose") for m in metrics.values()],
+            "distance": [Cell(capital(m.says) if m.says else "-", "prose") for m in metrics.values()],
+            "range": [text(_reach(m.upper)) for m in metrics.values()],
+            "compares": [text(SIDES[m.group]) for m in metrics.values()],
+            "from": [Cell(Name(m.provider) if m.provider else "-", "name") for m in metrics.values()],
+        },
+    )
+
+
+def _reach(upper: float | None) -> str:
+    return "0 upwards" if upper is None else f"0 to {number(upper)}"
 
 
 def text(line: Line) -> Cell:
@@ -42,7 +78,7 @@ def digest(value: str | None) -> Cell:
 
 def decided(decision: str) -> Cell:
     """A cell with a decision."""
-    return Cell(decision, decision)  # type: ignore[arg-type]
+    return Cell(ANSWERS[decision], decision)  # type: ignore[arg-type]
 
 
 def share(value: float | None) -> str:
@@ -50,10 +86,12 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-def table_of(caption: str, columns: Mapping[str, Sequence[Cell]], *, tall: bool = False) -> Table:
+def table_of(
+    caption: str, columns: Mapping[str, Sequence[Cell]], *, tall: bool = False, stacked: bool = False
+) -> Table:
     """A table without the columns that say nothing in any row."""
     shown = {head: cells for head, cells in columns.items() if any(cell.line != "-" for cell in cells)}
-    return Table(caption, list(shown), list(zip(*shown.values(), strict=True)), tall=tall)
+    return Table(caption, list(shown), list(zip(*shown.values(), strict=True)), tall=tall, stacked=stacked)
 
 
 def value_of(model: Judged, metric: str) -> float | None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+from msgspec import UNSET
+
 from deepjudge_core.components.strata import limits
 from deepjudge_core.judging.judge import GROUPS
-from deepjudge_core.report.documents import PowerReport, ShareEntry, ZooModelEntry
+from deepjudge_core.report.documents import AttackEntry, PowerReport, ZooModelEntry
 from deepjudge_core.report.pages import charts
 from deepjudge_core.report.pages.document import (
     Block,
@@ -20,27 +22,44 @@ from deepjudge_core.report.pages.document import (
     Section,
     Table,
 )
-from deepjudge_core.report.pages.parts import decided, figure, foot, name, share, text, thresholds_of, value_of, word
+from deepjudge_core.report.pages.parts import (
+    base,
+    decided,
+    definitions,
+    figure,
+    foot,
+    kept_under,
+    name,
+    share,
+    table_of,
+    text,
+    thresholds_of,
+    value_of,
+    word,
+)
 from deepjudge_core.report.pages.reproducing import power_commands
+from deepjudge_core.report.pages.rules import rules_section, told
+from deepjudge_core.report.pages.wording import SIDES, counted, sentence
 
-_MOST_CURVES = 50  # attacks that have one each
+_FOLDED = 25  # rows that are shown only when asked for
 
 
 def power_page(power: PowerReport) -> Page:
     """The page of the report of an audit's power."""
     sections = [
         _noticed(power),
-        *_curves(power),
+        *rules_section(power),
         *_distances(power),
+        *_curves(power),
         _models(power),
-        _limits(power),
-        Section("How to reproduce it", "reproduce", [Commands(power_commands(power))]),
+        Section("How to make this report again", "reproduce", [Commands(power_commands(power))]),
     ]
     return Page(
-        title=("Which thefts of ", Name(power.victim.path), " would be noticed?"),
+        title=("How many stolen copies of ", Name(base(power.victim.path)), " would an audit find?"),
         lead=_lead(power),
         sections=sections,
         foot=foot(power),
+        facts=kept_under(power),
     )
 
 
@@ -48,53 +67,76 @@ def _lead(power: PowerReport) -> str:
     copies = [attack.copies for attack in power.attacks]
     noticed, of = sum(attack.count for attack in copies), sum(attack.of for attack in copies)
     undecided = sum(attack.inconclusive for attack in power.attacks)
-    stolen = f"{noticed} of {of} stolen models are judged copies"
-    stolen += f", {undecided} inconclusive" if undecided else ""
+    found = f"{noticed} of {counted(of, 'stolen model')} {'is' if noticed == 1 else 'are'} found"
+    found += f", and {undecided} more {'is' if undecided == 1 else 'are'} left undecided." if undecided else "."
     accused = power.controls.held_out_accused
     if not accused.of:
-        return f"{stolen}; of the controls nothing can be said by the others alone."
-    low, high = accused.interval
-    return (
-        f"{stolen}, and {accused.count} of {accused.of} controls that were held out; of such controls "
-        f"{share(low)} to {share(high)} would be, with 95 % confidence."
-    )
+        return f"{found} False accusations could not be measured."
+    return f"{found} {accused.count} of {counted(accused.of, 'independent model')} would be accused falsely."
 
 
-def _counted(entry: ShareEntry) -> Cell:
-    return Cell(f"{entry.count} of {entry.of}", "number")
+def _undecided(attack: AttackEntry, group: str) -> int:
+    return 0 if attack.undecided is UNSET else attack.undecided.named()[group]
 
 
 def _noticed(power: PowerReport) -> Section:
-    metrics = list(power.metrics)
     attacks = power.attacks
-    blocks: list[Block] = [
-        Table(
-            "Stolen models that are judged copies",
-            ["attack", "copies", "95 % interval", *GROUPS, "inconclusive", "not counted"],
-            [
-                [
-                    word(attack.attack),
-                    _counted(attack.copies),
-                    Cell(" to ".join(map(share, attack.copies.interval)), "number"),
-                    *(_counted(attack.groups.named()[group]) for group in GROUPS),
-                    Cell(str(attack.inconclusive), "number"),
-                    Cell(str(attack.left_out), "number"),
-                ]
-                for attack in attacks
-            ],
-        ),
-        Table(
-            "Area under the ROC curve (AUC) of each metric, against the controls",
-            ["attack", *metrics],
-            [[word(a.attack), *(_auc(a.auc.get(metric)) for metric in metrics)] for a in attacks],
-        ),
-        Paragraph(
-            "The area is the share of pairs of a stolen model and a control in which the stolen one is nearer to "
-            "the victim: 1 where the metric tells all of them apart, 0.5 where it says nothing."
-        ),
-        *([Bullets(power.controls.notes)] if power.controls.notes else []),
+    table = table_of(
+        "Stolen models that the audit calls copies",
+        {
+            "attack": [word(attack.attack) for attack in attacks],
+            "found": [told(attack.copies, attack.inconclusive) for attack in attacks],
+            "95 % interval": [Cell(" to ".join(map(share, a.copies.interval)), "number") for a in attacks],
+            **{
+                f"by {SIDES[group]}": [told(a.groups.named()[group], _undecided(a, group)) for a in attacks]
+                for group in GROUPS
+            },
+            "undecided": [Cell(str(attack.inconclusive), "number") for attack in attacks],
+            "not counted": [Cell(str(attack.left_out), "number") for attack in attacks],
+        },
+    )
+    parts = [
+        Section("What this rests on", "rests", [Bullets([*_rests_on(power)])]),
+        Section("What the rates mean", "rates", [Bullets([*_rates(power)])]),
+        Section("What this does not show", "limits", [Bullets([*_limits(power)])]),
     ]
-    return Section("What would be noticed", "noticed", blocks)
+    return Section("Answer", "verdicts", [table], parts, columns=True)
+
+
+def _rests_on(power: PowerReport) -> Iterator[Line]:
+    stolen = sum(model.kind == "stolen" for model in power.models)
+    attacks = counted(len(power.attacks), "known attack")
+    yield f"{counted(stolen, 'model')} stolen from this victim on purpose, by {attacks}."
+    yield (
+        f"{counted(power.controls.count, 'control')}: models made independently of the victim. Each was also judged "
+        "as if it were a suspect, by the other controls (held out)."
+    )
+    yield (
+        f"{counted(len(power.metrics), 'measurement')} of the distance from the victim, judged by the rule ",
+        Name(power.rule),
+        ", as an audit does.",
+    )
+
+
+def _rates(power: PowerReport) -> Iterator[Line]:
+    accused = power.controls.held_out_accused
+    yield "A 95 % interval holds the true share of such thefts that would be found, with 95 % confidence."
+    if accused.of:
+        low, high = accused.interval
+        yield (
+            f"Of independent models like these controls, {share(low)} to {share(high)} would be accused, with the same "
+            "confidence."
+        )
+    if any(attack.left_out for attack in power.attacks):
+        yield "Not counted: stolen models that do the task much worse than the victim, so that nobody would use them."
+    yield from map(sentence, power.controls.notes)
+
+
+def _limits(power: PowerReport) -> Iterator[Line]:
+    yield from map(sentence, limits([model.stratum for model in power.models if model.kind == "control"]))
+    yield "These are known attacks. A thief who uses another one, or who knows the test inputs, may not be found."
+    yield "Each control was judged by one control fewer than a suspect would be."
+    yield "The fewer models there are of an attack, the wider is its interval."
 
 
 def _auc(value: float | None) -> Cell:
@@ -105,49 +147,67 @@ def _curves(power: PowerReport) -> Iterator[Section]:
     figures = []
     for place, metric in enumerate(power.metrics):
         controls: list[float] = []
-        attacks: dict[str | None, list[float]] = {}
+        attacks: dict[str, list[float]] = {}
         for model in power.models:
             value = value_of(model, metric)
             if value is not None and model.counts:
-                row = controls if model.kind == "control" else attacks.setdefault(model.attack, [])
+                row = controls if model.kind == "control" else attacks.setdefault(str(model.attack), [])
                 row.append(value)
         stolen = [value for values in attacks.values() for value in values]
         if controls and stolen:
             curve = charts.roc_curve(stolen, controls)
-            apart = attacks.values() if len(attacks) <= _MOST_CURVES else ()
-            parts = [charts.roc_curve(values, controls) for values in apart]
-            svg = charts.roc(f"roc-{place}", metric, curve, parts)
-            figures.append(Figure(svg, (Name(metric), f": AUC {curve.area:.3f} over all attacks")))
+            apart = attacks if len(attacks) <= charts.NAMED_CURVES else {}
+            parts = {attack: charts.roc_curve(values, controls) for attack, values in apart.items()}
+            figures.append(Figure(charts.roc(f"roc-{place}", metric, curve, parts), Name(metric)))
+    metrics, blocks = list(power.metrics), list[Block]()
+    if any(value is not None for attack in power.attacks for value in attack.auc.values()):
+        blocks = [
+            Paragraph(
+                "The area under the curve (AUC) is the share of pairs of a stolen model and a control in which the "
+                "stolen one is closer to the victim: 1 if the measurement tells all of them apart, 0.5 if it is no "
+                "better than chance."
+            ),
+            Table(
+                "Area under the ROC curve (AUC), against the controls",
+                ["attack", *metrics],
+                [[word(a.attack), *(_auc(a.auc.get(metric)) for metric in metrics)] for a in power.attacks],
+            ),
+        ]
     if figures:
         note = (
-            "A curve shows, for each threshold that there could be, the share of stolen models at most as far from the "
-            "victim against that of controls: thick for all stolen models together, thin for each attack, dashed for "
-            "chance. The area under it (AUC) is the share of pairs in which the stolen model is nearer."
+            "A ROC curve (receiver operating characteristic) shows what each possible threshold would do: upwards the "
+            "share of stolen models that it finds, to the right the share of controls that it accuses. The number "
+            "after a curve's name is its area."
         )
-        yield Section("ROC curves", "roc", [Paragraph(note), Gallery(figures)])
+        blocks += [Paragraph(note), Gallery(figures)]
+    if blocks:
+        yield Section("How well each measurement tells them apart", "roc", blocks)
 
 
 def _distances(power: PowerReport) -> Iterator[Section]:
     blocks: list[Block] = []
-    counted = [model for model in power.models if model.counts]
+    counts = [model for model in power.models if model.counts]
     for place, metric in enumerate(power.metrics):
         rows: dict[tuple[bool, str], list[float]] = {}
-        for model in counted:
+        for model in counts:
             value = value_of(model, metric)
             if value is not None:
                 rows.setdefault((model.kind == "control", _kind(model)), []).append(value)
         if rows:
             order = sorted(rows.items(), key=lambda row: row[0][0])
             kinds = [charts.Row(kind, values, stolen=not control) for (control, kind), values in order]
-            thresholds = thresholds_of([model for model in counted if model.kind == "stolen"], metric)
+            thresholds = thresholds_of([model for model in counts if model.kind == "stolen"], metric)
             svg = charts.strip(f"strip-{place}", metric, [], kinds, thresholds)
-            blocks.append(Figure(svg, (Name(metric), f", {power.metrics[metric].group}")))
+            title = power.metrics[metric].title
+            blocks.append(Figure(svg, (Name(metric), *([f", {title}"] if title else []))))
     if blocks:
         note = (
-            "A row for each attack, filled, then one for each stratum of controls, hollow; 0 is the victim itself. The "
-            "dashed line is the threshold: what lies in the shaded part, at most as far as it, is a vote for copy."
+            "The smaller the distance, the more alike; 0 is the victim itself. Filled marks are stolen models, a row "
+            "for each attack; hollow marks are controls, a row for each kind (stratum). A model in the shaded part, at "
+            "most as far as the dashed threshold, gets a vote for copy."
         )
-        yield Section("Distances from the victim", "distances", [Paragraph(note), *blocks])
+        defined = definitions(power.metrics)
+        yield Section("Distances from the victim", "distances", [defined, Paragraph(note), *blocks])
 
 
 def _kind(model: ZooModelEntry) -> str:
@@ -160,9 +220,9 @@ def _models(power: PowerReport) -> Section:
     suite, victim = power.suite, power.victim
     facts: list[Line] = [
         ("Victim: ", Name(victim.path), f" ({victim.framework}), accuracy {share(victim.accuracy)}"),
-        ("SHA-256 of the victim: ", Name(victim.digest)),
-        ("SHA-256 of the suite: ", Name(suite.digest)),
-        ("Rule: ", Name(power.rule), f", {power.groups}"),
+        ("SHA-256 (fingerprint) of the victim's file: ", Name(victim.digest)),
+        ("SHA-256 of the test suite: ", Name(suite.digest)),
+        f"Behaviour and layers are judged {'together' if power.groups == 'joint' else 'separately'}.",
     ]
     metrics = list(power.metrics)
     rows = [
@@ -176,18 +236,7 @@ def _models(power: PowerReport) -> Section:
         ]
         for model in power.models
     ]
-    head = ["model", "kind", "accuracy", "verdict", *metrics, "remark"]
-    return Section(
-        "What was judged", "models", [Bullets(facts), Table("Every model of the zoo", head, rows, tall=True)]
-    )
-
-
-def _limits(power: PowerReport) -> Section:
-    strata = [model.stratum for model in power.models if model.kind == "control"]
-    lines: list[Line] = [
-        *limits(strata),
-        "These are thefts by attacks that are known. A thief who knows the suite, or another way, may not be noticed.",
-        "Controls were held out one at a time, so that each was judged by one fewer than a suspect would be.",
-        "Curves are of the models that were counted: with few of an attack they have few steps.",
-    ]
-    return Section("What this does not show", "limits", [Bullets(lines)])
+    head = ["model", "kind", "accuracy", "answer", *metrics, "remark"]
+    table = Table("Distances and answers", head, rows)
+    every = Section("Every model", "every", [table], folded=len(rows) > _FOLDED)
+    return Section("What was judged", "models", [Bullets(facts)], [every])

@@ -1,14 +1,18 @@
-"""Distances as similarities to the victim, for charts that show several metrics at once.
+"""Distances as similarities to the victim, for charts that show several metrics at once, and for rankings.
 
 The paper normalises values into the range 0 to 1, the larger the more similar (section V-B), and does not say how. Here
-it is 1 - value / the greatest value that the metric can have; of a metric without one, 1 - value / the median of the
-controls, and not below 0.
+it is t / (t + d) of a distance d and its threshold t: 1 for the victim itself, 1/2 at the threshold, near 0 far away.
+So the axes of a radar chart can be compared with one another, and what gets a vote for copy lies outside the middle
+ring.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
 
-from deepjudge_core.report.documents import AuditReport
+from deepjudge_core.report.documents import AuditReport, SuspectEntry
+
+AT_THRESHOLD = 0.5
+"""The similarity of a model that is just as far from the victim as the threshold."""
 
 
 @dataclass(frozen=True)
@@ -16,26 +20,48 @@ class Axis:
     """A metric of a radar chart.
 
     Attributes:
-        scale: What its values are divided by; None where there is nothing to compare them with.
-        bounded: Whether that is the greatest value that there can be.
-        controls: The least and the greatest value of the controls; None without any.
+        threshold: At most so far from the victim a model gets a vote for copy; above 0.
+        value: The suspect's distance; None where it was not measured.
+        controls: The least and the greatest distance of the controls; None without any.
     """
 
-    scale: float | None
-    bounded: bool
+    threshold: float
+    value: float | None
     controls: tuple[float, float] | None
 
-    def similarity(self, value: float | None) -> float | None:
-        """0, far, to 1, the victim; None where there is no value or no scale."""
-        return None if value is None or not self.scale else min(1.0, max(0.0, 1 - value / self.scale))
+    @property
+    def similarity(self) -> float | None:
+        """The suspect's, 0, far, to 1, the victim; None where it was not measured."""
+        return None if self.value is None else self._of(self.value)
+
+    @property
+    def band(self) -> tuple[float, float] | None:
+        """The least and the greatest similarity of the controls."""
+        return None if self.controls is None else (self._of(self.controls[1]), self._of(self.controls[0]))
+
+    def _of(self, distance: float) -> float:
+        return self.threshold / (self.threshold + distance)
 
 
-def axes_of(report: AuditReport) -> dict[str, Axis]:
-    """Metric to its axis."""
-    axes = {}
-    for metric, facts in report.metrics.items():
-        values = [control.metrics.get(metric) for control in report.calibration.controls]
-        measured = [value for value in values if value is not None]
-        scale = facts.upper if facts.upper is not None else (median(measured) if measured else None)
-        axes[metric] = Axis(scale, facts.upper is not None, (min(measured), max(measured)) if measured else None)
-    return axes
+def axes_of(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Axis]:
+    """Metric to its axis: of those that have a threshold.
+
+    Args:
+        suspect: The suspect.
+        ranges: As of :func:`ranges_of`.
+    """
+    return {
+        metric: Axis(result.threshold, result.value, ranges.get(metric))
+        for metric, result in suspect.metrics.items()
+        if result.threshold is not None and result.threshold > 0
+    }
+
+
+def ranges_of(report: AuditReport) -> dict[str, tuple[float, float]]:
+    """Metric to the least and the greatest distance of the controls, where any was measured."""
+    ranges = {}
+    for metric in report.metrics:
+        values = [value for c in report.calibration.controls if (value := c.metrics.get(metric)) is not None]
+        if values:
+            ranges[metric] = (min(values), max(values))
+    return ranges

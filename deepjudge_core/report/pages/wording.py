@@ -1,27 +1,46 @@
-"""What a report says of a model that was judged, in a sentence with how often such a sentence is wrong."""
+"""What a report says of a model that was judged: the answer, how sure it is, and what the rates in it mean.
+
+Each is said in one place: the page, Markdown, model cards and SARIF take their sentences from here.
+"""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from deepjudge_core.judging.judge import GROUPS, POINTS_TO
 from deepjudge_core.judging.verdict import open_layers
 from deepjudge_core.report.documents import AuditReport, SettingEntry, SuspectEntry
+from deepjudge_core.text import capital
 
 DECISIONS = ("copy", "independent", "inconclusive", "failed")
-_LEAST = 1e-6  # no distribution is known so well that less could be said
-_FURTHER = {
-    "weights": " (fine-tuned, pruned or converted)",
-    "behaviour": " (extraction or distillation)",
-    "weights-changed-behaviour": "",
+ANSWERS: Mapping[str, str] = {
+    "copy": "copy",
+    "independent": "no sign of copying found",
+    "inconclusive": "undecided",
+    "failed": "not tested",
 }
+"""What a decision is called on the page."""
+SIDES: Mapping[str, str] = {
+    "black-box": "behaviour",
+    "white-box": "layers",
+    "joint": "behaviour and layers together",
+}
+"""What is compared in each of the settings."""
+_LEAST = 1e-6  # no distribution is known so well that less could be said
+_STRENGTHS = ((0.001, "Very strong"), (0.01, "Strong"), (0.05, "Moderate"))  # up to which p-value, as statistics books
 
 
 def percent(share: float) -> str:
     """A share, without zeros at its end."""
     return f"{100 * share:.3g} %"
+
+
+def odds(p_value: float) -> str:
+    """A probability, as people say it, never less than it is."""
+    if p_value < _LEAST:
+        return "1 in 1,000,000"
+    return f"1 in {int(1 / p_value):,}" if p_value <= 0.5 else percent(p_value)
 
 
 def probability(p_value: float | None) -> str:
@@ -31,6 +50,272 @@ def probability(p_value: float | None) -> str:
     if p_value < _LEAST:
         return f"< {_LEAST:.6f}"
     return np.format_float_positional(p_value, precision=3, unique=False, fractional=False, trim="-")
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """So many of something."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def sentence(text: str) -> str:
+    """A clause as a sentence of its own."""
+    whole = capital(text.strip())
+    return whole if whole.endswith((".", "?", "!")) else f"{whole}."
+
+
+def verdict(suspect: SuspectEntry, report: AuditReport) -> str:
+    """All that is said of one model, without its name: the answer, why, and how sure it is."""
+    decided = suspect.decision in ("copy", "independent")
+    label = sentence(ANSWERS[suspect.decision]) if decided else ""
+    return " ".join(filter(None, (label, answer(suspect), sureness(suspect, report))))
+
+
+def answer(suspect: SuspectEntry) -> str:
+    """Why the answer is what it is, in a sentence or two without the model's name."""
+    reason = suspect.reason or ""
+    if suspect.decision == "failed":
+        return f"It could not be tested: {reason.rstrip('.')}."
+    if suspect.decision == "inconclusive":
+        return f"The comparison does not decide: {reason.rstrip('.')}."
+    if suspect.decision == "copy":
+        return _is_fact(suspect) or _likeness(suspect)
+    return _unlikeness(suspect)
+
+
+def _is_fact(suspect: SuspectEntry) -> str:
+    reason = suspect.reason if suspect.decision == "copy" else None
+    return f"It is the victim itself, in the same or another file format: {reason.rstrip('.')}." if reason else ""
+
+
+def _likeness(suspect: SuspectEntry) -> str:
+    behaviour, layers = (suspect.settings.named()[side].decision for side in ("black-box", "white-box"))
+    if suspect.points_to == "weights":
+        closer = "its behaviour and its layers are" if behaviour == "copy" else "its layers are"
+        return (
+            "It appears to contain the victim's weights, perhaps fine-tuned, pruned or converted: "
+            f"{closer} closer to the victim's than those of independent models."
+        )
+    if suspect.points_to == "weights-changed-behaviour":
+        return (
+            "It appears to contain the victim's weights, with its behaviour changed since: its layers are closer to "
+            "the victim's than those of independent models, its behaviour is not."
+        )
+    if suspect.points_to == "behaviour":
+        closer = "It behaves more like the victim than independent models do"
+        values = [metric.value for metric in suspect.metrics.values() if metric.group == "white-box"]
+        why = open_layers(layers, values)
+        if why:  # it may well be a copy of the weights
+            return f"{closer}. Whether it also contains the victim's weights is open: {why}."
+        return (
+            f"{closer}, although its layers do not resemble the victim's: it appears to have been trained on the "
+            "victim's answers (extraction or distillation)."
+        )
+    return "It is closer to the victim than independent models are, all measurements taken together."
+
+
+def _unlikeness(suspect: SuspectEntry) -> str:
+    settings = suspect.settings.named()
+    if settings["black-box"].decision is None and settings["white-box"].decision is None:  # one vote over all
+        return "All measurements taken together do not set it apart from independent models."
+    if settings["white-box"].decision is None:
+        return (
+            "Its behaviour does not set it apart from independent models. This was judged by behaviour alone: its "
+            "layers could not be compared."
+        )
+    if settings["black-box"].decision is None:
+        return "Its layers do not set it apart from independent models. Its behaviour was not compared."
+    return "Neither its behaviour nor its layers set it apart from independent models." + (
+        f" {sentence(suspect.reason)}" if suspect.reason else ""
+    )
+
+
+def sureness(suspect: SuspectEntry, report: AuditReport | None = None) -> str:
+    """How strong the evidence is, in words and numbers; what the numbers mean, :func:`rates` says once for all.
+
+    Args:
+        suspect: The suspect.
+        report: The whole, where there is one.
+    """
+    if suspect.decision in ("inconclusive", "failed"):
+        return ""
+    if _is_fact(suspect):
+        return "Certain: this is a direct comparison, and rests on no statistics."
+    said = " ".join(_evidence(suspect, report))
+    doubt = suspect.reason if suspect.decision == "copy" else None
+    doubts = dict.fromkeys(text for text in (doubt, suspect.unsteady) if text)
+    return " ".join([said, *(f"Caution: {text.rstrip('.')}." for text in doubts)])
+
+
+def _evidence(suspect: SuspectEntry, report: AuditReport | None) -> Iterator[str]:
+    decided = {name: s for name, s in suspect.settings.named().items() if s.decision in ("copy", "independent")}
+    p_values = _p_values(decided)
+    if p_values:
+        (name, p_value), *others = p_values.items()
+        found = [f"{_models(p_value)} this close by {SIDES[name]} ({_equals(p_value)})"]
+        found += [f"{odds(p)} by {SIDES[side]} ({_equals(p)})" for side, p in others]
+        yield f"{_strength(suspect, min(p_values.values()))}: at most {', '.join(found)}."
+    votes = [_votes(name, suspect) for name in decided if name not in p_values]
+    if votes and not p_values:
+        yield _agreement(suspect, votes)
+    elif votes:
+        yield f"{capital('; '.join(said for _, _, said in votes))}."
+    if suspect.sequential:
+        asked = suspect.sequential
+        yield f"It was asked {asked.queries} of at most {asked.budget} cases, for labels only."
+    fleet = report.fleet if report else None
+    if fleet and suspect.tested:
+        yield f"Among the {fleet.tested} suspects tested: {_equals(suspect.tested.q_value, 'q')}."
+
+
+def _models(p_value: float) -> str:
+    shown = odds(p_value)
+    return f"{shown} of independent models come" if shown.endswith("%") else f"{shown} independent models comes"
+
+
+def _strength(suspect: SuspectEntry, p_value: float) -> str:
+    if suspect.decision != "copy":
+        return "No evidence of copying" if p_value > 0.05 else "Too little evidence of copying"
+    return f"{next((words for most, words in _STRENGTHS if p_value <= most), 'Weak')} evidence"
+
+
+def _votes(name: str, suspect: SuspectEntry) -> tuple[int, int, str]:
+    cast = [m for m in suspect.metrics.values() if m.vote is not None and name in (m.group, "joint")]
+    copies = sum(bool(m.vote) for m in cast)
+    if not cast:
+        return 0, 0, f"no measurement of its {SIDES[name]} could vote"
+    return copies, len(cast), f"{copies} of {len(cast)} on {SIDES[name]}"
+
+
+def _agreement(suspect: SuspectEntry, votes: Sequence[tuple[int, int, str]]) -> str:
+    copies, cast = sum(said for said, _, _ in votes), sum(of for _, of, _ in votes)
+    each = f" ({', '.join(said for _, _, said in votes)})" if len(votes) > 1 else ""
+    rate = _bound(suspect)
+    if rate is not None and copies:
+        each += f"; each would say so of at most {percent(rate)} of independent models"
+    if cast and copies == cast:
+        every = "The only measurement says" if cast == 1 else f"All {cast} measurements say"
+        return f"{every} copy{each}."
+    if not copies:
+        return f"None of {counted(cast, 'measurement')} says copy{each}."
+    return f"{copies} of {counted(cast, 'measurement')} say{'s' * (copies == 1)} copy{each}."
+
+
+def _bound(suspect: SuspectEntry) -> float | None:
+    # How often a measurement is wrong, at most.
+    stated = [m.false_positive_rate for m in suspect.metrics.values() if m.vote is not None]
+    return max((rate for rate in stated if rate is not None), default=None)
+
+
+def rates(report: AuditReport) -> list[str]:
+    """What the rates of a report mean, and how often such answers are wrong: a sentence or two each."""
+    if not report.suspects:
+        return []
+    return [*_of_one(report), *_assumed(report), *_of_settings(report), *_of_all(report)]
+
+
+def _of_one(report: AuditReport) -> Iterator[str]:
+    # How often an independent model is called a copy, as far as the rule and the controls say it.
+    with_p = any(_p_values(suspect.settings.named()) for suspect in report.suspects)
+    level, confidence, tested = level_of(report), _share(report, "confidence"), bool(report.fleet)
+    if with_p:
+        yield (
+            "A p-value (p) is the probability, at most, that an independent model like the controls comes as close to "
+            "the victim as the suspect does. It is not the probability that the suspect is independent."
+        )
+    if tested:
+        return
+    if level is not None:
+        separate = report.groups == "separate" and not _one_by_one(report)
+        each = ", in each of the two comparisons (behaviour and layers)" if separate else ""
+        sure = f", with {percent(confidence)} confidence in the controls" if confidence is not None else ""
+        yield f"At most {percent(level)} of independent models like the controls would be called copies{each}{sure}."
+        return
+    bounds = [rate for suspect in report.suspects if (rate := _bound(suspect)) is not None]
+    if bounds:
+        yield (
+            f"One measurement alone wrongly says copy of at most {percent(max(bounds))} of independent models like the "
+            "controls, if their distances from the victim are normally distributed. How often the vote of all is wrong "
+            "was not measured; the command deepjudge power measures it."
+        )
+    elif not with_p:
+        yield f"How often an answer is wrong was not measured: the rule {report.rule} gives no error rate."
+
+
+def _assumed(report: AuditReport) -> Iterator[str]:
+    # Of n controls none can be nearer, which happens once in n + 1 times: without a distribution no more can be said.
+    p_values = [p for s in report.suspects for p in _p_values(s.settings.named()).values()]
+    stated = [*p_values, *filter(None, [level_of(report)])]
+    fewest, count = fewest_controls(report), len(report.calibration.controls)
+    if fewest and stated and min(stated) < 1 / (fewest + 1):
+        of_one = f" (only {fewest} of one stratum, that is, of one kind)" if fewest < count else ""
+        yield (
+            f"With {counted(count, 'control')}{of_one}, any rate below 1 in {fewest + 1} rests on how distances are "
+            "assumed to be distributed, and not on the controls alone."
+        )
+
+
+def _of_settings(report: AuditReport) -> Iterator[str]:
+    if report.fleet or report.groups != "separate" or _one_by_one(report):
+        return
+    level, confidence = level_of(report), _share(report, "confidence")
+    rate = f": at most {percent(min(1, 2 * level))} in all" if level is not None else ""
+    if rate and confidence is not None and confidence > 0.5:
+        rate += f", with {percent(2 * confidence - 1)} confidence"
+    yield (
+        "Behaviour and layers are judged separately, and either can lead to the answer copy, so a false accusation is "
+        f"up to twice as likely as by one of them{rate}."
+    )
+
+
+def _of_all(report: AuditReport) -> Iterator[str]:
+    fleet = report.fleet
+    if fleet and not fleet.tested:
+        yield f"No suspect could be tested for a false discovery rate of {percent(fleet.fdr)}."
+    elif fleet:
+        yield (
+            f"{_were(fleet.tested)} tested together (procedure of Benjamini and Hochberg), with a false discovery rate "
+            f"of {percent(fleet.fdr)}: among the models called copies, at most that share is expected to be "
+            "independent, if their p-values are right and independent of one another or positively dependent. A "
+            "q-value (q) is the smallest such rate at which the suspect would be called a copy. It is a rate over all "
+            "suspects, not the error rate of one accusation."
+        )
+    elif len(report.suspects) > 1:
+        yield (
+            f"These rates hold for one suspect. With {len(report.suspects)} suspects, at least one false accusation is "
+            "more likely."
+        )
+
+
+def _were(count: int) -> str:
+    return "1 suspect was" if count == 1 else f"{count} suspects were"
+
+
+def limits(report: AuditReport) -> list[str]:
+    """What the report does not show, a sentence or two each: first what these controls leave open."""
+    decisions = {suspect.decision for suspect in report.suspects}
+    lines = list(map(sentence, report.calibration.limits)) if decisions - {"failed"} else []
+    if "copy" in decisions:
+        lines.append(
+            "A copy is not necessarily stolen: a licence, a common ancestor or shared training data may explain it. "
+            "Who made it, and with what right, is not shown."
+        )
+    if "independent" in decisions:
+        lines.append(
+            "No sign of copying is no proof of independence: a copy that was changed enough looks the same. How many "
+            "copies this test would miss was not measured."
+        )
+    lines.append("The answers hold for the files whose SHA-256 (fingerprint) is listed below, and for no others.")
+    if report.calibration.controls:
+        lines.append(
+            "The controls are models that the auditor calls independent; this report does not prove that they are. "
+            "Independent models of a kind that has no controls may come closer to the victim."
+        )
+    if any(metric.group == "black-box" for metric in report.metrics.values()):
+        lines.append(
+            "A model that was trained on the victim's answers has weights of its own: only measurements of behaviour "
+            "can find it, and less clearly."
+        )
+    return lines
 
 
 def level_of(report: AuditReport) -> float | None:
@@ -56,139 +341,14 @@ def fewest_controls(report: AuditReport) -> int:
     return min(counts.values(), default=0)
 
 
-def verdict(suspect: SuspectEntry, report: AuditReport) -> str:
-    """A sentence about one model, without its name."""
-    decision, reason = suspect.decision, suspect.reason
-    if decision == "failed":
-        return f"Could not be judged: {reason}."
-    if decision == "inconclusive":
-        return f"Nothing can be said: {reason}."
-    if decision == "copy" and reason:
-        return f"A copy: {POINTS_TO.get(suspect.points_to or '', 'it is the victim')}; {reason}."
-    if decision == "copy":
-        evidence = POINTS_TO.get(suspect.points_to or "", "it is nearer to the victim than honest models")
-        values = [metric.value for metric in suspect.metrics.values() if metric.group == "white-box"]
-        why = open_layers(suspect.settings.white_box.decision, values)
-        if suspect.points_to == "behaviour" and why:  # it may well be a copy of the weights
-            evidence += f" (whether the weights were taken, too, is open: {why})"
-        else:
-            evidence += _FURTHER.get(suspect.points_to or "", "")
-        start = f"Judged a copy: {evidence}"
-    else:
-        start = "Not told from honest models like the controls, which is no acquittal"
-    doubts = [text for text in (reason, suspect.unsteady) if text]
-    return f"{'; '.join([start, *_rests_on(suspect, report), *dict.fromkeys(doubts)])}."
-
-
-def _rests_on(suspect: SuspectEntry, report: AuditReport) -> Iterator[str]:
-    # What was found, and how often such a finding is wrong.
-    decided = {name: s for name, s in suspect.settings.named().items() if s.decision in ("copy", "independent")}
-    level, p_values = level_of(report), _p_values(decided)
-    if p_values:
-        yield ", ".join(f"{_equals(p_value)} {name}" for name, p_value in p_values.items())
-    for name in decided:
-        if name not in p_values:
-            cast = [m for m in suspect.metrics.values() if m.vote is not None and name in (m.group, "joint")]
-            kind = "metrics" if name == "joint" else f"{name} metrics"
-            yield (
-                f"{sum(bool(m.vote) for m in cast)} of {len(cast)} {kind} say copy" if cast else f"no {kind} could vote"
-            )
-    if p_values:
-        tested, sequential, fleet = suspect.tested, suspect.sequential, report.fleet
-        if sequential:
-            yield f"asked {sequential.queries} of {sequential.budget} cases, for labels alone"
-        if tested and fleet:
-            yield (
-                f"{_equals(tested.q_value, 'q')} among the {fleet.tested} suspects tested, where "
-                f"{percent(fleet.fdr)} decides"
-            )
-        else:
-            yield "the rule names no level" if level is None else _level(level, report, whole=bool(sequential))
-        rates = [*p_values.values(), level]
-        yield from _assumed(min(rate for rate in rates if rate is not None), report)
-        return
-    if level is not None:
-        confidence = _share(report, "confidence")
-        sure = f", with {percent(confidence)} confidence in the controls" if confidence is not None else ""
-        yield f"{_level(level, report)}{sure}"
-        yield from _assumed(level, report)
-        return
-    bounds = [m.false_positive_rate for m in suspect.metrics.values() if m.vote is not None]
-    stated = [rate for rate in bounds if rate is not None]
-    if stated:
-        yield (
-            "the vote as a whole has no known error rate, each metric's bound alone would be passed by at most "
-            f"{percent(max(stated))} of honest models like the controls"
-        )
-    else:
-        yield f"the rule {report.rule} gives no error rate"
+def _one_by_one(report: AuditReport) -> bool:
+    return any(suspect.sequential for suspect in report.suspects)
 
 
 def _p_values(settings: Mapping[str, SettingEntry]) -> dict[str, float]:
     return {name: s.p_value for name, s in settings.items() if s.p_value is not None}
 
 
-def _assumed(rate: float, report: AuditReport) -> Iterator[str]:
-    # Of n controls none can be nearer, which happens once in n + 1 times: without a distribution no more can be said.
-    fewest = fewest_controls(report)
-    if fewest and rate < 1 / (fewest + 1):
-        yield f"what is rarer than 1 in {fewest + 1} rests on how distances are distributed, not on the controls alone"
-
-
-def _level(level: float, report: AuditReport, *, whole: bool = False) -> str:
-    where = " in each setting" if report.groups == "separate" and not whole else ""
-    return f"of honest models like the controls at most {percent(level)} would be judged copies{where}"
-
-
 def _equals(value: float, name: str = "p") -> str:
     shown = probability(value)
     return f"{name} {shown}" if shown.startswith("<") else f"{name} = {shown}"
-
-
-def of_the_whole(report: AuditReport) -> str:
-    """How the error rates of settings and suspects add up."""
-    fleet = report.fleet
-    if fleet and not fleet.tested:
-        return f"No suspect could be tested for a false discovery rate of {percent(fleet.fdr)}."
-    if fleet:
-        return (
-            f"{_suspects(fleet.tested)} tested together by the procedure of Benjamini and Hochberg: of the models "
-            f"called copies a share of at most {percent(fleet.fdr)} is expected to be honest, as far as their "
-            "p-values are right, and independent or positively dependent on one another. It is a rate over these "
-            "suspects, and no error rate of one accusation."
-        )
-    each = "Error rates are those of one suspect: many suspects, many chances."
-    one_by_one = any(suspect.sequential for suspect in report.suspects)
-    if report.groups != "separate" or one_by_one:
-        return each
-    level = level_of(report)
-    rate = f": at most {percent(min(1, 2 * level))} in all" if level is not None else ""
-    confidence = _share(report, "confidence")
-    if rate and confidence is not None and confidence > 0.5:
-        rate += f", with {percent(2 * confidence - 1)} confidence"
-    return (
-        f"{' and '.join(GROUPS).capitalize()} metrics are judged apart, and either can accuse, so that the whole "
-        f"errs up to twice as often as one setting{rate}. {each}"
-    )
-
-
-def _suspects(count: int) -> str:
-    return "1 suspect was" if count == 1 else f"{count} suspects were"
-
-
-def of_rates(report: AuditReport) -> str:
-    """What the error rates are rates of."""
-    if any(_p_values(suspect.settings.named()) for suspect in report.suspects):
-        return (
-            "A p-value is the probability, at most, that an honest model like the controls comes as near to the victim "
-            "as the suspect did. It is not the probability that the suspect is honest."
-        )
-    if level_of(report) is not None:
-        return (
-            "An error rate is a share of honest models like the controls. It is not the probability that a suspect is "
-            "honest."
-        )
-    return (
-        "Rates of a bound hold as far as what the rule assumes of distances, such as that they are normal, and for "
-        "models like the controls; a threshold that is a share of the bound is passed less often."
-    )

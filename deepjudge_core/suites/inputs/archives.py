@@ -23,6 +23,8 @@ _LONGEST_HEADER = 1024  # characters that numpy evaluates; those of an array of 
 _HEADERS = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}
 _ENCRYPTED = 1  # the bit of an entry's flags
 _NPY, _TENSORS = ".npy", ".safetensors"
+ARCHIVES = (".npz", _NPY, _TENSORS)
+"""Suffixes of files of arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +65,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
     Raises:
         InputError: When it cannot be read, or is none.
     """
-    opened = _npy_files(path) if path.suffix == _NPY else _tensors(path) if path.suffix == _TENSORS else _npz(path)
-    with opened as archive:
+    kinds = {_NPY: _npy_files, _TENSORS: _tensors}
+    with (_npy_files if path.is_dir() else kinds.get(path.suffix.lower(), _npz))(path) as archive:
         try:
             yield archive
         except MemoryError:
@@ -108,8 +110,11 @@ def _npz(path: Path) -> Iterator[Archive]:
 @contextmanager
 def _npy_files(path: Path) -> Iterator[Archive]:
     # The arrays of one folder, as if they stood in one file.
-    with open_regular(path, "an .npy file", LARGEST_ARRAYS, InputError):
-        files: Mapping[str, Path] = {file.stem: file for file in sorted(path.parent.glob(f"*{_NPY}"))}
+    if not path.is_dir():
+        with open_regular(path, "an .npy file", LARGEST_ARRAYS, InputError):
+            pass
+    folder = path if path.is_dir() else path.parent
+    files: Mapping[str, Path] = {file.stem: file for file in sorted(folder.glob(f"*{_NPY}"))}
 
     def read(key: str) -> Array | str:
         with open_regular(files[key], "an .npy file", LARGEST_ARRAYS, InputError) as file:

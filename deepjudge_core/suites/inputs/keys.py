@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepjudge_core.errors import InputError
+from deepjudge_core.naming import option
 from deepjudge_core.text import clean
 
 USUAL_KEYS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"), ("X", "Y"), ("data", "target"))
@@ -26,7 +27,8 @@ def pair_of_keys(
         if not pairs:
             raise InputError(
                 f"{path}: expected inputs and labels under one of {', '.join('/'.join(p) for p in usual)}, "
-                f"found {listed(keys)}; name them with --x KEY --y KEY, or without any labels, --labels victim takes "
+                f"found {listed(keys)}; name them with {option('x')} and {option('y')}, or without any labels, "
+                f"{option('labels', 'victim')} takes "
                 "the victim's own answers"
             )
         return pairs[0]
@@ -36,10 +38,9 @@ def pair_of_keys(
         if key is None:
             partner = next((p[place] for p in usual if p[1 - place] in (x, y) and p[place] in keys), None)
             if partner is None:
-                without = ", or without any labels, --labels victim" if place else ""
-                raise InputError(
-                    f"{path}: name the {'labels with --y' if place else 'inputs with --x'} KEY too{without}"
-                )
+                what, how = ("labels", option("y")) if place else ("inputs", option("x"))
+                without = f", or without any labels, {option('labels', 'victim')}" if place else ""
+                raise InputError(f"{path}: name the {what} too, with {how}{without}")
             x, y = (partner, y) if place == 0 else (x, partner)
     return str(x), str(y)
 
@@ -55,7 +56,9 @@ def key_of_inputs(path: Path, keys: Sequence[str], x: str | None, usual: Sequenc
     found = x or next((pair[0] for pair in usual if pair[0] in keys), None) or (keys[0] if len(keys) == 1 else None)
     if found is None:
         named = ", ".join(pair[0] for pair in usual)
-        raise InputError(f"{path}: expected inputs under one of {named}, found {listed(keys)}; name them with --x KEY")
+        raise InputError(
+            f"{path}: expected inputs under one of {named}, found {listed(keys)}; name them with {option('x')}"
+        )
     return found
 
 

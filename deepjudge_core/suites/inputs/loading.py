@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepjudge_core.suites.inputs.archives import open_archive
+from deepjudge_core.errors import InputError
+from deepjudge_core.models.model import InputSpec
+from deepjudge_core.suites.inputs.archives import ARCHIVES, open_archive
+from deepjudge_core.suites.inputs.folders import is_listed, list_folder
 from deepjudge_core.suites.inputs.keys import (
     TRAINING_KEY,
     USUAL_KEYS,
@@ -11,9 +14,42 @@ from deepjudge_core.suites.inputs.keys import (
     missing_key,
     pair_of_keys,
 )
+from deepjudge_core.suites.inputs.listing import PICTURES, Listing
+from deepjudge_core.suites.inputs.pictures import Pictures
 from deepjudge_core.suites.inputs.raw import Reading, check_scale, class_numbers, scaled
-from deepjudge_core.suites.inputs.value import Inputs, LabelSource
+from deepjudge_core.suites.inputs.resizing import Resizing
+from deepjudge_core.suites.inputs.tables import METADATA, TABLES, has_labels, list_table
+from deepjudge_core.suites.inputs.value import Inputs, LabelSource, Offered
+from deepjudge_core.text import clean
 from deepjudge_core.types import Array, Bounds, Layout
+
+
+def open_inputs(
+    path: Path | str,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    scale: float | None = None,
+    bounds: Bounds | None = None,
+    training: Array | None = None,
+    layout: Layout | None = None,
+    usual: Sequence[tuple[str, str]] = USUAL_KEYS,
+    labels: LabelSource = "file",
+    resize: str | None = None,
+) -> Offered:
+    """Find inputs, and read those whose shape does not depend on a model; see :func:`load_inputs`.
+
+    Raises:
+        InputError, UsageError: As :func:`load_inputs`.
+    """
+    resizing = None if resize is None else Resizing.parse(resize)
+    reading = Reading(x, y, scale, bounds, training, layout, usual, labels, resizing)
+    path = Path(path)
+    if path.is_dir():
+        return _of_folder(path, reading)
+    if path.suffix.lower() in TABLES:
+        return _of_files(list_table(path, x, y, labelled=reading.labelled), reading)
+    return _of_arrays(path, reading)
 
 
 def load_inputs(
@@ -27,15 +63,18 @@ def load_inputs(
     layout: Layout | None = None,
     usual: Sequence[tuple[str, str]] = USUAL_KEYS,
     labels: LabelSource = "file",
+    resize: str | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> Inputs:
     """Read labelled inputs, or inputs whose labels the victim is going to say.
 
     Args:
-        path: An ``.npz`` file, an ``.npy`` file with the labels in another one in the same folder, or a
-            ``.safetensors`` file. Pickles are never read.
-        x: Key of the inputs; by default the first of the usual ones.
-        y: Key of the labels; by default the one that goes with ``x``.
-        scale: What the stored inputs are divided by; 1 by default.
+        path: Arrays: an ``.npz`` or ``.safetensors`` file, an ``.npy`` file with the labels in another one in its
+            folder, or a folder of them. Pictures: a folder with a folder for each class, or a table (CSV, TSV, JSON
+            Lines) of paths and labels. Pickles are never read.
+        x: Key of the inputs, or column of the paths; by default the first of the usual ones.
+        y: Key or column of the labels; by default the one that goes with ``x``.
+        scale: What the stored inputs are divided by; by default 255 for pictures, 1 for arrays.
         bounds: Range of the inputs after scaling: two numbers, or two sequences with a number for each feature of flat
             inputs, each channel of others. By default that of stored bytes (uint8); else that of each feature or
             channel, where the widest is more than ten times as wide as others; else the first of 0..1, -1..1 and, for
@@ -44,13 +83,61 @@ def load_inputs(
         layout: Where the channels are, where that is known.
         usual: Keys of inputs and labels that are looked for, in this order.
         labels: What says the labels; "victim" reads none.
+        resize: How pictures are brought to another size: "crop" or "stretch", or with a size as "crop:224". By default
+            "crop" for pictures in files, and never for arrays.
+        shape: Of an input; by default what is stored, and for pictures of several sizes the one that most of them have.
 
     Raises:
         InputError: When the file cannot be read, keys are missing, shapes do not agree, or values are out of bounds.
+        MissingExtraError: When a library is missing, such as Pillow for pictures.
         UsageError: For a scale or bounds that cannot be, or a key of labels that are not read.
     """
-    reading = Reading(x, y, scale, bounds, training, layout, usual, labels)
-    return _of_arrays(Path(path), reading)
+    offered = open_inputs(
+        path,
+        x=x,
+        y=y,
+        scale=scale,
+        bounds=bounds,
+        training=training,
+        layout=layout,
+        usual=usual,
+        labels=labels,
+        resize=resize,
+    )
+    return offered.fitted(offered.expected if shape is None else InputSpec(shape, layout=layout))
+
+
+def reads(path: Path) -> bool:
+    """Whether a file or folder looks like inputs, by its name or by the names of what lies in it."""
+    if path.is_dir():
+        return is_listed(path)
+    return path.suffix.lower() in (*ARCHIVES, *TABLES)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether it is a file of arrays, or a folder of them: whatever has no other sign."""
+    if path.is_dir():
+        return any(path.glob("*.npy"))
+    return path.suffix.lower() not in TABLES
+
+
+def _of_folder(path: Path, reading: Reading) -> Offered:
+    if is_archive(path):
+        return _of_arrays(path, reading)
+    table = next((path / name for name in METADATA if (path / name).is_file()), None)
+    if table is not None and (has_labels(table, reading.y) or not reading.labelled):
+        return _of_files(list_table(table, reading.x, reading.y, labelled=reading.labelled), reading)
+    return _of_files(list_folder(path, labelled=reading.labelled), reading)
+
+
+def _of_files(listing: Listing, reading: Reading) -> Offered:
+    others = [item.name for item in listing.items if not item.name.lower().endswith(PICTURES)]
+    if others:
+        raise InputError(
+            f"{listing.source}: expected pictures ({', '.join(PICTURES)}), found {clean(others[0])}",
+            code="wrong-inputs",
+        )
+    return Pictures(listing, reading)
 
 
 def _of_arrays(path: Path, reading: Reading) -> Inputs:
@@ -71,11 +158,13 @@ def _of_arrays(path: Path, reading: Reading) -> Inputs:
 
 
 def holds(path: Path, keys: Sequence[str]) -> bool:
-    """Whether a file of arrays has some of these names.
+    """Whether it is a file of arrays that has these names.
 
     Raises:
         InputError: When it cannot be read.
     """
+    if not is_archive(path):
+        return False
     with open_archive(path) as archive:
         return set(keys) <= set(archive.keys)
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepjudge_core.errors import InputError, UsageError
+from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.keys import USUAL_KEYS
+from deepjudge_core.suites.inputs.resizing import Resizing
 from deepjudge_core.suites.inputs.value import Inputs, LabelSource, check_bounds
 from deepjudge_core.suites.ranges import own_ranges, spread
 from deepjudge_core.types import Array, Bounds, Layout
@@ -25,12 +27,20 @@ class Reading:
     layout: Layout | None = None
     usual: Sequence[tuple[str, str]] = USUAL_KEYS
     labels: LabelSource = "file"
+    resizing: Resizing | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the source says the classes."""
+        return self.labels == "file"
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
         if self.labels == "victim" and self.y is not None:
             raise UsageError(
-                f"--y {self.y}: expected no key of labels where the victim says them (--labels)", code="conflict"
+                f"{option('y', self.y)}: expected no key of labels if the victim says them "
+                f"({option('labels', 'victim')})",
+                code="conflict",
             )
 
     def inputs(self, source: str, raw: Array, y: Array | None, *, beside: Array | None = None) -> Inputs:
@@ -58,7 +68,7 @@ class Reading:
         if self.bounds is None and scale >= 2 and np.abs(raw.astype(np.float64)).max() <= 1:
             raise InputError(
                 f"{source}: expected inputs to divide by {scale:g}, found {raw.min():g}..{raw.max():g}: "
-                "leave --scale out, or state their range with --bounds"
+                f"leave {option('scale')} out, or state their range with {option('bounds')}"
             )
         if self.bounds is None:
             limits = _bounds(source, raw.dtype, inputs, training, scale, self.layout)
@@ -67,7 +77,7 @@ class Reading:
         check_bounds(source, inputs, limits)
         if beside is not None and training is not None:
             check_bounds(f"{source} (training inputs)", training, limits)
-        return Inputs(inputs, y, limits, training, self.layout)
+        return Inputs(inputs, y, limits, training, self.layout, resizing=self.resizing)
 
 
 def scaled(source: str, raw: Array, scale: float) -> Array:

@@ -1,17 +1,46 @@
 """Inputs as one array, with their labels and the range that they may have."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import numpy as np
 
 from deepjudge_core.errors import InputError, UsageError
+from deepjudge_core.models.geometry import Canvas, Fitting
+from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.naming import option
+from deepjudge_core.suites.inputs.resizing import Resizing, geometry_for, in_words
 from deepjudge_core.suites.labels import as_numbers
-from deepjudge_core.suites.ranges import is_one
+from deepjudge_core.suites.ranges import hull, is_one
 from deepjudge_core.types import Array, Bounds, Layout
 
 LabelSource = Literal["file", "victim"]
 """What says the classes of inputs: their file, or the victim by its own answers."""
+_NAMED = 5  # classes in a message
+
+
+class Offered(Protocol):
+    """Inputs as they were found: those whose shape depends on the model are made once it is known."""
+
+    @property
+    def y(self) -> Array | None:
+        """As :attr:`Inputs.y`."""
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """As :attr:`Inputs.classes`."""
+
+    @property
+    def expected(self) -> InputSpec:
+        """What an input is, unless a model says that it takes another one."""
+
+    def fitted(self, spec: InputSpec) -> "Inputs":
+        """The inputs as a model takes them, but for where channels are.
+
+        Raises:
+            InputError: When they cannot become that.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +55,10 @@ class Inputs:
             features or channels have ranges of their own.
         training: ``(n, *shape)`` float32, inputs of the victim's training set, where they are known.
         layout: Where the channels are, where that is known.
+        classes: Names of the classes, in the order of their numbers; None where they have numbers alone.
+        notes: What a reader should know of how they were read.
+        fitting: How pictures were brought to another shape; None where they were not.
+        resizing: How they may be; None where they are what a model has to take.
     """
 
     x: Array
@@ -33,6 +66,10 @@ class Inputs:
     bounds: Bounds = (0.0, 1.0)
     training: Array | None = None
     layout: Layout | None = None
+    classes: Sequence[str] | None = None
+    notes: tuple[str, ...] = ()
+    fitting: Fitting | None = None
+    resizing: Resizing | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "x", as_inputs("inputs", self.x))
@@ -51,6 +88,54 @@ class Inputs:
         if self.y is None:
             raise InputError("expected a label for each input, found none")
         return as_numbers(self.y)
+
+    @property
+    def expected(self) -> InputSpec:
+        """See :class:`Offered`."""
+        return InputSpec(self.x.shape[1:], layout=self.layout)
+
+    def fitted(self, spec: InputSpec) -> "Inputs":
+        """See :class:`Offered`; arrays are resized if that was asked for, and given as they are otherwise."""
+        canvas = Canvas.of(self.expected)
+        if self.resizing is None or canvas is None or canvas.height is None or canvas.width is None:
+            return self
+        size = canvas.height, canvas.width
+        geometry = geometry_for(self.resizing, size, canvas.channels, spec, "the inputs")
+        if not geometry:
+            return self
+
+        def changed(x: Array) -> Array:
+            return geometry(x, canvas.axis, hull(self.bounds)[0])
+
+        return replace(
+            self,
+            x=changed(self.x),
+            training=None if self.training is None else changed(self.training),
+            notes=(*self.notes, in_words(geometry, self.resizing, [size])),
+            fitting=self.resizing.how,
+            layout=self.layout or ("channels_last" if canvas.axis is None and geometry.color == "rgb" else None),
+        )
+
+
+def fitted(offered: Offered, model: Model, layout: Layout | None = None) -> Inputs:
+    """Inputs as a model takes them.
+
+    Args:
+        offered: The inputs.
+        model: The model.
+        layout: Where the channels of its inputs are, if it does not say.
+
+    Raises:
+        InputError: When they do not fit it, or have names for other classes than it has.
+    """
+    names = offered.classes
+    if names is not None and len(names) != model.classes:
+        raise InputError(
+            f"{model.name}: expected inputs of its {model.classes} classes, found {len(names)}: "
+            f"{', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}. Add an empty folder "
+            "for each class without inputs, or give a table of paths and class numbers"
+        )
+    return offered.fitted(model.input.with_layout(layout))
 
 
 def as_inputs(source: str, values: object, dtype: type[np.generic] | None = np.float32) -> Array:
@@ -75,13 +160,7 @@ def as_inputs(source: str, values: object, dtype: type[np.generic] | None = np.f
     raise InputError(f"{source}: expected one array of real numbers, found {found}")
 
 
-def check_bounds(
-    source: str,
-    inputs: Array,
-    bounds: Bounds,
-    *,
-    advice: str = "state their range with --bounds, or divide them with --scale",
-) -> None:
+def check_bounds(source: str, inputs: Array, bounds: Bounds, *, advice: str | None = None) -> None:
     """Refuse inputs outside their bounds; the advice says what to do then.
 
     Raises:
@@ -103,7 +182,9 @@ def check_bounds(
     if outside.any():
         of = "" if is_one(bounds) else f" of {_place(outside)}"
         ours, other, one, most = (side[outside].flat[0] for side in (low, high, least, greatest))
-        raise InputError(f"{source}: expected inputs{of} within {ours:g}..{other:g}, found {one:g}..{most:g}; {advice}")
+        found = f"expected inputs{of} within {ours:g}..{other:g}, found {one:g}..{most:g}"
+        advice = advice or f"state their range with {option('bounds')}, or divide them with {option('scale')}"
+        raise InputError(f"{source}: {found}; {advice}")
 
 
 def _place(where: Array) -> str:

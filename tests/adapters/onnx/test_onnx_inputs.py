@@ -287,7 +287,7 @@ def test_words_and_a_mask_as_long_as_they_are(axes: Axes, mask: Axes) -> None:
 @pytest.mark.parametrize(
     ("fix", "facts"),
     [
-        ({}, ("3: x, state, sr", "--fix")),
+        ({}, ("3: x, state, sr", "fix=")),
         ({"state": 0}, ("2: x, sr",)),
         ({"state": 0, "sr": 1, "x": 1}, ("0: none",)),
         ({"stat": 0}, ("'stat'", "x, state, sr")),

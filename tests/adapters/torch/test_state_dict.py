@@ -579,7 +579,7 @@ def test_complex_weights_of_a_network_that_has_them(monkeypatch: pytest.MonkeyPa
         (
             None,
             ModelError,
-            ("--arch package.module:factory",),
+            ("arch='package.module:factory'",),
         ),
         ("user.nets", UsageError, ("package.module:factory", "'user.nets'")),
         ("user/nets.py:Net", UsageError, ("package.module:factory", "'user/nets.py:Net'")),

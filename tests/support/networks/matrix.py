@@ -61,7 +61,7 @@ _PERCEPTRON = dict.fromkeys(
 )
 _TRANSFORMERS = dict.fromkeys(
     ARCHITECTURES,
-    "Networks of transformers' own: one of them, its `.pt2` and its ONNX are below 1e-4 from one another in all six "
+    "Networks of transformers' own: one of them, its `.pt2` and its ONNX are within 1e-4 of each other in all six "
     "metrics (`tests/adapters/torch/test_huggingface.py`).",
 )
 _GRU = {"GRU": "TensorFlow's converter does not quantise the loop that it makes of a GRU."}

@@ -1,0 +1,61 @@
+"""What is said of many suspects: which files are taken, which rows are shown, and what the exit status says."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from deepjudge_core.settings import Distinct, setting
+
+Order = Literal["similarity", "name", "given"]
+Verdicts = Literal["copy", "inconclusive", "independent", "failed"]
+
+
+@dataclass(frozen=True)
+class FolderSettings:
+    """How folders are taken.
+
+    Attributes:
+        recursive: Whether sub-folders are looked into.
+    """
+
+    recursive: bool = setting(
+        "look into the sub-folders of folders, too",
+        "--recursive",
+        default=False,
+        group="suspects",
+        key="recursive",
+    )
+
+
+@dataclass(frozen=True)
+class ManySettings:
+    """What is shown of many suspects, and what the exit status says of them.
+
+    Attributes:
+        sort: The order of the table.
+        only: Verdicts of the suspects in the table; none for all.
+        strict: Whether anything that failed or was skipped decides the exit status.
+    """
+
+    sort: Order = setting(
+        "the order of the table: most similar to the victim first, by name, or as given",
+        "--sort",
+        default="similarity",
+        group="suspects",
+        key="sort",
+    )
+    only: Annotated[tuple[Verdicts, ...], Distinct()] = setting(
+        "show only suspects with these verdicts: copy, inconclusive, independent, failed; reports hold all",
+        "--only",
+        default=(),
+        group="suspects",
+        metavar="VERDICT,...",
+        key="only",
+        usual="all",
+    )
+    strict: bool = setting(
+        "exit with 4 if any suspect failed or any file was skipped, even if a copy was found",
+        "--strict",
+        default=False,
+        group="suspects",
+        key="strict",
+    )

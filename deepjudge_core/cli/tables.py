@@ -1,0 +1,219 @@
+"""The tables of suspects and controls: as wide as the terminal at most, 100 columns where there is none."""
+
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
+from deepjudge_core.cli.many import ManySettings
+from deepjudge_core.components.values import Decision
+from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.judge import GROUPS
+from deepjudge_core.judging.ranking import ranked, ratio
+from deepjudge_core.judging.verdict import SAID, MetricResult, in_words
+from deepjudge_core.text import LONGEST_LINE, clean, compact, ending, number
+
+PAPER = 100  # columns where there is no terminal
+_LEAST_NAME = 16
+_STYLES = {
+    Decision.COPY: "bold red",
+    Decision.INDEPENDENT: "green",
+    Decision.INCONCLUSIVE: "yellow",
+    Decision.FAILED: "bold magenta",
+}
+_MARKS = {
+    "*": "at most the threshold, which is a vote for copy",
+    "?": "casts no vote",
+    "-": "not measured",
+}
+_PLURALS: dict[str, str] = {Decision.COPY: "copies"}
+_RATIO = "ratio: the value as a share of the threshold, median of the nearer group of metrics; copies have at most 1"
+
+
+@dataclass(frozen=True)
+class _Part:
+    # A column, or several: a head, a cell for each row, and what stands at the foot.
+    head: str
+    cells: Sequence[Text]
+    foot: str = ""
+    right: bool = True
+
+
+def show_suspects(out: Console, report: AuditOutcome, many: ManySettings, say: Callable[[str], None]) -> None:
+    """The table of suspects, and what its marks say.
+
+    Args:
+        out: Where to.
+        report: What came of them.
+        many: Which are shown, and in which order.
+        say: What says a line.
+    """
+    results = in_order(report.suspects, many)
+    if results:
+        _show(out, results, say)
+
+
+def in_order(results: Sequence[SuspectResult], many: ManySettings) -> list[SuspectResult]:
+    """Those that are shown, in the order of the table."""
+    ordered = list(results)
+    if many.sort == "similarity":
+        ordered = [results[place] for place in ranked(results)]
+    elif many.sort == "name":
+        ordered.sort(key=lambda result: result.path)
+    return [result for result in ordered if not many.only or result.decision in many.only]
+
+
+def counts(report: AuditOutcome, many: ManySettings) -> str:
+    """How many suspects there are of each verdict, how many files were skipped, and how many suspects are not shown."""
+    decisions = [result.decision for result in report.suspects]
+    parts = [
+        f"{count} {_PLURALS.get(decision, SAID[decision]) if count != 1 else SAID[decision]}"
+        for decision in SAID
+        if (count := decisions.count(Decision(decision)))
+    ]
+    parts += [f"{_number_of(len(report.skipped), 'file')} skipped"] if report.skipped else []
+    hidden = len(decisions) - len(in_order(report.suspects, many))
+    left = f" (--only leaves {hidden} out above)" if hidden else ""
+    return f"{_number_of(len(decisions), 'suspect')}: {', '.join(parts)}{left}"
+
+
+def _number_of(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def show_controls(out: Console, calibration: Calibration, say: Callable[[str], None]) -> None:
+    """The table of controls and their values."""
+    controls, values = calibration.controls, calibration.measurements
+    names = list(values[0]) if values else []
+    paths = [control.model.name for control in controls]
+    parts = [_Part(name, [Text(compact(one[name].value)) for one in values], right=True) for name in names]
+    kinds = _Part("format", [Text(clean(control.model.framework)) for control in controls], right=False)
+    strata = _Part("stratum", [Text(stratum or "unknown") for stratum in calibration.strata], right=False)
+    known = [strata] if any(calibration.strata) else []
+    layouts = [[kinds, *known, *parts], [*known, *parts], parts, []]
+    shown, table = _first_fitting(out, "control", paths, layouts, say)
+    out.print(table)
+    if parts and not shown:
+        say("a wider terminal shows the values of the controls")
+
+
+def _show(out: Console, results: Sequence[SuspectResult], say: Callable[[str], None]) -> None:
+    names = list(dict.fromkeys(name for result in results for name in result.metrics))
+    ratios = [ratio(result) for result in results]
+    near = _Part("ratio", [Text("-" if one is None else compact(one)) for one in ratios])
+    nears = [near] if any(one is not None for one in ratios) else []
+    kinds = [_Part("format", [Text(clean(r.model.framework) if r.model else "-") for r in results], right=False)]
+    metrics = [_metric(name, results) for name in names]
+    groups = [_Part(group, [_votes(result, group) for result in results]) for group in GROUPS if names]
+    last = [*_further(results), _Part("verdict", [_decision(result) for result in results], right=False)]
+    paths = [result.path for result in results]
+    layouts = [kinds + nears + metrics, nears + metrics, metrics, nears + groups, []] if names else [kinds, []]
+    parts, table = _first_fitting(out, "suspect", paths, [[*layout, *last] for layout in layouts], say)
+    out.print(table)
+    shown = {part.head for part in parts}
+    for line in _legend(results, shown, names):
+        say(line)
+
+
+def _metric(name: str, results: Sequence[SuspectResult]) -> _Part:
+    measured = [result.metrics.get(name) for result in results]
+    thresholds = {one.threshold for one in measured if one and one.threshold is not None}
+    foot = "..".join(compact(one) for one in sorted({min(thresholds), max(thresholds)})) if thresholds else ""
+    return _Part(name, [_cell(one) for one in measured], foot)
+
+
+def _cell(result: MetricResult | None) -> Text:
+    mark = _mark(result)
+    if result is None or mark == "-":
+        return Text("- ", "dim")
+    style = {"*": "red", "?": "dim"}.get(mark, "")
+    return Text(f"{compact(result.value)}{mark or ' '}", style)
+
+
+def _mark(result: MetricResult | None) -> str:
+    if result is None or result.value is None:
+        return "-"
+    return "?" if result.vote.vote is None else "*" if result.vote.vote else ""
+
+
+def _votes(result: SuspectResult, group: str) -> Text:
+    cast = [one.vote.vote for one in result.metrics.values() if one.group == group and one.vote.vote is not None]
+    return Text(f"{sum(cast)} of {len(cast)}", "red" if any(cast) else "") if cast else Text("-", "dim")
+
+
+def _further(results: Sequence[SuspectResult]) -> Iterator[_Part]:
+    if any(result.tested for result in results):
+        yield _Part("q", [Text(number(r.tested.q_value) if r.tested else "-") for r in results])
+    if any(result.sequential for result in results):
+        asked = (
+            (result.sequential and f"{len(result.sequential.rows)} of {result.sequential.budget}") for result in results
+        )
+        yield _Part("cases asked", [Text(one or "-") for one in asked])
+
+
+def _decision(result: SuspectResult) -> Text:
+    return Text(in_words(result.decision, result.points_to), _STYLES[result.decision])
+
+
+def _legend(results: Sequence[SuspectResult], shown: Container[str], names: Sequence[str]) -> Iterator[str]:
+    if names and names[0] in shown:
+        marks = {_mark(result.metrics.get(name)) for result in results for name in names}
+        yield "; ".join(f"{mark} {words}" for mark, words in _MARKS.items() if mark in marks)
+    if "ratio" in shown:
+        yield _RATIO
+    if GROUPS[0] in shown:
+        yield "black-box, white-box: metrics that vote for copy; a wider terminal or --csv shows their values"
+
+
+def _first_fitting(
+    out: Console,
+    head: str,
+    paths: Sequence[str],
+    layouts: Sequence[Sequence[_Part]],
+    say: Callable[[str], None],
+) -> tuple[Sequence[_Part], Table]:
+    # The first layout that leaves room for names; they are cut from the left, or folded if two would look alike.
+    room = out.width if out.is_terminal else PAPER
+    folder, names = without_common(paths)
+    longest = max(map(len, names))
+    for parts in layouts:
+        table = _table(head, names, parts)
+        kept = longest - max(_width(out, table) - room, 0)
+        if kept >= min(longest, _LEAST_NAME):
+            break
+    if kept < longest:
+        cut = [ending(name, max(kept, 1)) for name in names]
+        alike = len(set(cut)) < len(set(names))
+        table = _table(head, names if alike else cut, parts, folded=max(kept, 1) if alike else None)
+    if folder:
+        say(f"{head}s in {folder}")
+    return parts, table
+
+
+def _table(head: str, names: Iterable[str], parts: Sequence[_Part], *, folded: int | None = None) -> Table:
+    has_foot = any(part.foot for part in parts)
+    first = Column(head, "thresholds" if has_foot else "", overflow="fold", no_wrap=folded is None, max_width=folded)
+    columns = [Column(part.head, part.foot, justify="right" if part.right else "left", no_wrap=True) for part in parts]
+    table = Table(first, *columns, box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.show_footer = has_foot
+    for row in zip(map(Text, names), *(part.cells for part in parts), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _width(out: Console, table: Table) -> int:
+    return table.__rich_measure__(out, out.options.update(max_width=10**6)).maximum
+
+
+def without_common(paths: Sequence[str]) -> tuple[str, list[str]]:
+    """The folder that several paths are in, and the paths from there; no folder for one path, or if there is none."""
+    shown = [clean(path, LONGEST_LINE) for path in paths]
+    folders = [path.split("/")[:-1] for path in shown]
+    same = takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False))
+    start = "".join(f"{parts[0]}/" for parts in same) if len(shown) > 1 else ""
+    return (start, [path[len(start) :] for path in shown]) if start.strip("/.") else ("", shown)
