@@ -239,7 +239,7 @@ def test_a_folder(tmp_path: Path) -> None:
     expect_refused(folder, tmp_path / "many", "too-large", "1000 files")
     inner = tmp_path / "nested"
     (inner / "/".join("123456789")).mkdir(parents=True)
-    expect_refused(inner, tmp_path / "deep", "too-large", "8 folders")
+    expect_refused(inner, tmp_path / "deep", "too-large", "8 deep")
 
 
 def test_what_examining_comes_to(tmp_path: Path) -> None:
@@ -772,7 +772,7 @@ def test_an_audit_says_how_models_were_kept(cli: Cli) -> None:
     cli.confined = False
     status, out, _ = cli("audit", "victim.toy", "copy.toy", "--controls", "controls", *more[:-4], "-o", "plain")
     assert status == 1
-    assert out.splitlines()[-2] == "isolation: none of 6 of 6 models"
+    assert "isolation: none of 6 of 6 models" in out.splitlines()
     plain = json.loads(Path("plain/report.json").read_text())
     assert plain["suspects"][0]["metrics"] == report["suspects"][0]["metrics"]
 
