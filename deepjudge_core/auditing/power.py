@@ -17,6 +17,7 @@ from deepjudge_core.judging.judge import GROUPS, Judge, Verdict
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.naming import option
+from deepjudge_core.sheets import Sheet, Shown, page_of
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
@@ -32,6 +33,9 @@ class Share:
 
     count: int
     of: int
+
+    def __str__(self) -> str:
+        return f"{self.count} of {self.of}"
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -89,8 +93,8 @@ class AttackPower:
     undecided: Mapping[Group, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class PowerEstimate:
+@dataclass(frozen=True, eq=False, repr=False)
+class PowerEstimate(Shown):
     """How much of a zoo an audit sees.
 
     Attributes:
@@ -110,6 +114,33 @@ class PowerEstimate:
     results: tuple[ZooModelResult, ...]
     attacks: tuple[AttackPower, ...]
     accused: Share
+
+    def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
+        rows = [
+            (
+                attack.attack,
+                str(attack.copies),
+                *(str(attack.groups[group]) for group in attack.groups),
+                str(attack.inconclusive),
+                str(attack.left_out),
+            )
+            for attack in self.attacks
+        ]
+        groups = list(self.attacks[0].groups) if self.attacks else []
+        facts = {
+            "victim": self.suite.victim.model.name,
+            "zoo": str(self.zoo.folder),
+            "controls": str(len(self.calibration.controls)),
+            "rule": self.judge.rule.name,
+            "accused": f"{self.accused} controls by the others, though honest",
+            "failures": "; ".join(self.failures),
+        }
+        return Sheet("power of an audit", facts, ("attack", "found", *groups, "inconclusive", "left out"), rows)
+
+    def to_html(self) -> str:
+        """The report, as ``deepjudge power`` writes it."""
+        return page_of(self)
 
     @property
     def undecided_controls(self) -> int:

@@ -17,7 +17,7 @@ _WITH_VICTIM = ("victim", *_TABLES)
 def victim_input_setting() -> Any:
     """The field of the victim's preprocessing; of ``AUDIT.toml`` the key is that of any model's."""
     return setting(
-        "preprocessing that the victim expects of inputs in 0..1, in the form of --suspect-input",
+        "how the victim expects inputs in 0..1, in the form of --suspect-input",
         "--victim-input",
         default=None,
         group="model",
@@ -63,8 +63,8 @@ class QuerySettings:
         sample={"relu_1": "activation_1"},
     )
     preprocessing: Preprocessing | None = setting(
-        "preprocessing that the model expects of inputs in 0..1: a preset, such as imagenet, or "
-        "scale=S,mean=M,std=D for (input * scale - mean) / std, with order=bgr, invert=true",
+        "how the model expects inputs in 0..1: a preset, such as imagenet, or scale=S,mean=M,std=D, order=bgr, "
+        "invert=true; resize=HxW, crop=HxW for other sizes",
         "--suspect-input",
         default=None,
         group="model",
@@ -77,6 +77,9 @@ class QuerySettings:
             "std": [0.229, 0.224, 0.225],
             "order": "rgb",
             "invert": False,
+            "resize": [256, 256],
+            "crop": [224, 224],
+            "color": "rgb",
         },
     )
     infer: bool = setting(
@@ -137,7 +140,7 @@ class OpeningSettings:
         sample={"sr": 16000.0},
     )
     arch: Annotated[str, Matches(r"[\w.]+:[\w.]+", 'a function, written "module:function"')] | None = setting(
-        "your function that takes no arguments and builds the PyTorch module for a file of weights",
+        "your function without arguments that builds the PyTorch module of a weights file",
         "--arch",
         default=None,
         group="model",

@@ -1,7 +1,6 @@
 """Starts a worker, talks to it within limits of time, and ends it."""
 
 import contextlib
-import json
 import logging
 import os
 import signal

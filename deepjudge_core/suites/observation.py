@@ -14,6 +14,7 @@ from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Lines, Part, Share, parse, plain
 from deepjudge_core.models.info import ModelHeader, ModelInfo
 from deepjudge_core.models.preprocessing import Preprocessing, PreprocessingHeader
+from deepjudge_core.sheets import Sheet, Shown
 from deepjudge_core.types import Array
 
 Guess = Literal["classes", "preprocessing"]
@@ -52,8 +53,8 @@ class ObservationHeader(Part, frozen=True, kw_only=True):
     independent: bool | UnsetType = UNSET  # before there were such models, all classes excluded one another
 
 
-@dataclass(frozen=True, eq=False)
-class Observation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Observation(Shown):
     """A model's answers to all cases of a suite, in the suite's order.
 
     Attributes:
@@ -96,6 +97,24 @@ class Observation:
     def digest(self) -> str:
         """SHA-256, in hex, of all of it."""
         return _content(self).digest
+
+    def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
+        layers = ", ".join(f"{layer} = {tap}" for layer, tap in self.layer_map.items())
+        cases = None if self.probabilities is None else len(self.probabilities)
+        facts = {
+            "framework": self.model.framework,
+            "classes": str(self.model.classes),
+            "answers": f"probabilities of {cases} cases" if cases else f"not compared: {self.unmapped}",
+            "layers": layers or f"not compared: {self.unmatched or 'none were observed'}",
+            "prepared": str(self.preprocessing) if self.preprocessing else "",
+            "isolation": str(self.model.isolation),
+            "device": self.model.device,
+            "notes": "; ".join((*self.notes, *filter(None, [self.unsteady]))),
+            "digest": self.model.digest,
+            "suite": self.suite,
+        }
+        return Sheet(f"answers of {self.model.name}", facts)
 
     def header(self) -> ObservationHeader:
         """All but the arrays."""
@@ -154,20 +173,20 @@ class Observation:
     def _check(self) -> None:
         answers = [*self.activations.values(), *([] if self.probabilities is None else [self.probabilities])]
         if any(a.dtype != np.float32 for a in answers):
-            raise ValueError("answers that are not float32")
+            raise ValueError("its answers are not float32")
         if any(a.ndim != 2 or len(a) != len(answers[0]) for a in answers):
-            raise ValueError("activations of another number of cases than the probabilities")
+            raise ValueError("its activations and probabilities have different numbers of cases")
         classes = self.model.classes if self.classes is None else len(self.classes)
         if self.probabilities is not None and self.probabilities.shape[1] != classes:
-            raise ValueError("probabilities of another shape than the model's classes")
+            raise ValueError("its probabilities do not have the shape of the model's classes")
         if not all(0 <= place < self.model.classes for place in self.classes or ()):
-            raise ValueError("classes that the model does not have")
+            raise ValueError("it names classes that the model does not have")
         p = self.probabilities
         if p is not None and self.independent:
             if not (p.min() > -_NEAR and p.max() < 1 + _NEAR):
-                raise ValueError("probabilities that are not within 0..1")
+                raise ValueError("some probabilities are outside 0..1")
         elif p is not None and not (p.min() > -_NEAR and np.allclose(p.sum(axis=1), 1, atol=_NEAR)):
-            raise ValueError("probabilities that are negative or do not sum to 1")
+            raise ValueError("some probabilities are negative or do not sum to 1")
 
 
 def unsaturated(observation: Observation, limit: float) -> Array:
@@ -211,4 +230,4 @@ def load_observation(path: Path) -> Observation:
     try:
         return Observation.of_header(parse(ObservationHeader, content.header), content.arrays, "")
     except (KeyError, ValueError) as error:
-        raise FileFormatError(f"{path}: not a complete observation: {error}", code="damaged-file") from None
+        raise FileFormatError(f"{path}: the observation is incomplete: {error}", code="damaged-file") from None
