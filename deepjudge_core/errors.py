@@ -1,6 +1,6 @@
 """Errors that a person can act on: what was expected, what was found, what to do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from deepjudge_core.text import LONGEST_LINE, clean
 
@@ -30,6 +30,25 @@ class UsageError(DeepJudgeError):
     """The call itself is wrong: an unknown name, option or key, or a combination that cannot be."""
 
     code = "wrong-usage"
+
+
+class RefusedError(UsageError):
+    """Several things are wrong at once, each of which is an error of its own.
+
+    Attributes:
+        errors: What is wrong.
+    """
+
+    def __init__(self, errors: Sequence[DeepJudgeError]) -> None:
+        """Gather errors; the code is that of the first one."""
+        self.errors = tuple(errors)
+        super().__init__("; ".join(map(str, errors)), code=errors[0].code)
+
+
+class WrongTypeError(UsageError, TypeError):
+    """Something of another kind was given: the line says what was expected, and what makes it."""
+
+    code = "wrong-type"
 
 
 class ModelError(DeepJudgeError):
@@ -100,6 +119,7 @@ CODES: Mapping[str, str] = {
     "wrong-usage": "the call or the command line is wrong; the message says what was expected",
     "unknown-name": "no component, layer, class or key has this name; the message lists those available",
     "unknown-option": "the component has no such option; the message lists its options",
+    "wrong-type": "something of another kind was given; the line says what was expected",
     "wrong-value": "the value of an option or key is impossible; the message says which values are allowed",
     "missing-value": "a required value is missing",
     "conflict": "two options exclude each other, or one needs another",

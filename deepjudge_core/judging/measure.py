@@ -55,12 +55,21 @@ Measurements = Mapping[str, Measurement]
 """Metric name to what was measured."""
 
 
-class _Measured(Shown, dict[str, Measurement]):
-    # What prints as a table.
+class Measured(Shown, dict[str, Measurement]):
+    """Measurements that print as a table, and know what they were taken by.
+
+    Attributes:
+        suite: The suite.
+    """
+
+    def __init__(self, values: Mapping[str, Measurement], suite: Suite) -> None:
+        super().__init__(values)
+        self.suite = suite
 
     def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
         rows = [(name, one.metric.group, one.value, one.reason) for name, one in self.items()]
-        return Sheet(f"{len(self)} metrics", {}, ("metric", "setting", "distance", "not measured since"), rows)
+        return Sheet(f"{len(self)} metrics", {}, ("metric", "setting", "distance", "why not measured"), rows)
 
 
 def accuracy_of(measurements: Measurements) -> Accuracy | None:
@@ -124,7 +133,7 @@ def measure_by(metrics: Sequence[Metric], suite: Suite, observation: Observation
         )
         for metric in metrics
     }
-    return _Measured(measured)
+    return Measured(measured, suite)
 
 
 def _measure(

@@ -121,7 +121,10 @@ class Verdict(Shown):
         """See :class:`~deepjudge_core.sheets.Shown`."""
         settings = {
             name: ": ".join(
-                filter(None, [setting.decision and SAID[setting.decision], setting.statement or setting.reason])
+                filter(
+                    None,
+                    [SAID[setting.decision] if setting.decision else "not judged", setting.statement or setting.reason],
+                )
             )
             for name, setting in self.settings.items()
         }

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, MinLen
 
+from deepjudge_core.models.code import FORM
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.settings import Distinct, Matches, OrNumber, setting
 from deepjudge_core.types import Layout
@@ -63,8 +64,8 @@ class QuerySettings:
         sample={"relu_1": "activation_1"},
     )
     preprocessing: Preprocessing | None = setting(
-        "how the model expects inputs in 0..1: a preset, such as imagenet, or "
-        "scale=S,mean=M,std=D for (input * scale - mean) / std, with order=bgr, invert=true",
+        "how the model expects inputs in 0..1: a preset, such as imagenet, or scale=S,mean=M,std=D, order=bgr, "
+        "invert=true, resize=HxW",
         "--suspect-input",
         default=None,
         group="model",
@@ -77,6 +78,9 @@ class QuerySettings:
             "std": [0.229, 0.224, 0.225],
             "order": "rgb",
             "invert": False,
+            "resize": [256, 256],
+            "crop": [224, 224],
+            "color": "rgb",
         },
     )
     infer: bool = setting(
@@ -111,7 +115,8 @@ class OpeningSettings:
     Attributes:
         output: Which output holds the scores; None for the one that answers the task.
         fix: Numbers in the place of all inputs but one, by the names of these inputs.
-        arch: ``module:function`` that makes the network of a file of weights; None for files that hold it.
+        arch: ``file.py:function`` or ``module:function`` that makes the network of files of weights alone; None for
+            files that hold it.
     """
 
     output: Annotated[str, OrNumber()] | None = setting(
@@ -136,15 +141,15 @@ class OpeningSettings:
         tables=_WITH_VICTIM,
         sample={"sr": 16000.0},
     )
-    arch: Annotated[str, Matches(r"[\w.]+:[\w.]+", 'a function, written "module:function"')] | None = setting(
-        "your function without arguments that builds the PyTorch module of a weights file",
+    arch: Annotated[str, Matches(r"[^:]+:[\w.]+", FORM)] | None = setting(
+        "your function or class without arguments that builds the PyTorch module of weights files",
         "--arch",
         default=None,
         group="model",
-        metavar="MODULE:FUNCTION",
+        metavar="FILE.py:FUNCTION",
         key="arch",
         tables=_WITH_VICTIM,
-        sample="networks:make",
+        sample="networks.py:make",
     )
 
     @property
