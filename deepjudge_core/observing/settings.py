@@ -64,7 +64,7 @@ class QuerySettings:
     )
     preprocessing: Preprocessing | None = setting(
         "how the model expects inputs in 0..1: a preset, such as imagenet, or scale=S,mean=M,std=D, order=bgr, "
-        "invert=true; resize=HxW, crop=HxW for other sizes",
+        "invert=true, resize=HxW",
         "--suspect-input",
         default=None,
         group="model",

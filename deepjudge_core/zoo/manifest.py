@@ -194,7 +194,7 @@ def load_zoo(folder: Path) -> Zoo:
     except (ValueError, OSError, RuntimeError) as error:
         raise FileFormatError(f"{path}: is damaged: {error}", code="damaged-file") from None
     if outside:
-        raise FileFormatError(f"{path}: expected files of the zoo's own folder, found {outside[0]}")
+        raise FileFormatError(f"{path}: expected files in the zoo's own folder, found {outside[0]}")
     return zoo
 
 

@@ -148,8 +148,8 @@ def fitted(offered: Offered, model: Model, layout: Layout | None = None) -> Inpu
     if names is not None and len(names) != model.classes:
         raise InputError(
             f"{model.name}: expected inputs of its {model.classes} classes, found {len(names)}: "
-            f"{', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}. Add an empty folder "
-            "for each class without inputs, or give a table of paths and class numbers"
+            f"{', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}. Add an empty "
+            "folder for each class without inputs, or give a table of paths and class numbers"
         )
     return offered.fitted(model.input.with_layout(layout))
 
@@ -179,7 +179,7 @@ def as_inputs(source: str, values: object, dtype: type[np.generic] | None = np.f
         array = np.array(None)
     if array.dtype.kind in "biuf":
         return array if dtype is None else array.astype(dtype, copy=False)
-    ragged = "sequences of several lengths, or no numbers: pad sequences to one length"
+    ragged = "sequences of different lengths, or values that are not numbers; pad sequences to one length"
     found = ragged if array.dtype.kind == "O" else str(array.dtype)
     raise InputError(f"{source}: expected one array of real numbers, found {found}")
 
