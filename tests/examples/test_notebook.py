@@ -1,4 +1,4 @@
-"""The notebook runs, and stores what running it gives; without Jupyter, whose display is that of the last expression."""
+"""The notebook runs, and stores what running it gives; without Jupyter, which displays the last expression of a cell."""
 
 import ast
 import json
