@@ -1,4 +1,4 @@
-"""The notebook runs, and stores what running it gives; without Jupyter, which displays the last expression of a cell."""
+"""The notebook runs, and stores what running it gives; without Jupyter, which shows the last expression of a cell."""
 
 import ast
 import json
