@@ -11,15 +11,17 @@ from xml.etree import ElementTree
 
 import pytest
 import reports
+import toys
 from markdown_it import MarkdownIt
 
+from deepjudge_core import JudgeSettings
 from deepjudge_core.components.registry import load_registry
-from deepjudge_core.report.html import render_html
+from deepjudge_core.report.html import render_html, render_verdict
 from deepjudge_core.report.markdown import code, escape, render_markdown
 from deepjudge_core.report.pages import charts
 from deepjudge_core.report.pages.audit import MANY
 from deepjudge_core.report.pages.palette import DARK, LIGHT, PAINTS
-from deepjudge_core.report.pages.parts import thresholds_of
+from deepjudge_core.report.pages.parts import below_common, thresholds_of
 from deepjudge_core.report.pages.similarity import AT_THRESHOLD, axes_of, ranges_of
 from deepjudge_core.report.pages.wording import ANSWERS, answer, limits, rates, sureness, verdict
 from deepjudge_core.text import clean
@@ -431,6 +433,26 @@ def test_many_suspects_are_ranked_and_the_rest_is_folded() -> None:
     few = re.findall(r"<details.*?>", html(reports.report()))
     assert few
     assert all("open" in tag for tag in few)
+
+
+def test_names_are_told_apart_by_the_folders_that_differ() -> None:
+    assert below_common(["a/b/1/m.onnx", "a/b/2/m.onnx"]) == {"a/b/1/m.onnx": "1/m.onnx", "a/b/2/m.onnx": "2/m.onnx"}
+    assert below_common(["/a/m", "/a/m"]) == {"/a/m": "m"}
+    assert below_common(["m", "a/m"]) == {"m": "m", "a/m": "a/m"}
+    assert below_common(["a/b/"]) == {"a/b/": "b"}
+    assert below_common([]) == {}
+
+
+def test_a_verdict_alone_is_a_part_of_a_page() -> None:
+    found = toys.outcome(
+        toys.suite(), toys.calibration(5), [toys.make_model(9)], JudgeSettings(rule="nearest"), registry=toys.registry()
+    )
+    verdict_of_one = found.suspects[0].verdict
+    assert verdict_of_one
+    text = render_verdict(verdict_of_one, "<b>x")
+    assert "&lt;b&gt;x: no sign of copying found" in re.sub("</?code>", "", text)
+    assert "<b>" not in text
+    ElementTree.fromstring(text)
 
 
 def test_pages_are_numbered_on_paper() -> None:

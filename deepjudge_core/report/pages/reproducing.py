@@ -20,6 +20,7 @@ from deepjudge_core.report.documents import (
 )
 from deepjudge_core.text import LONGEST_LINE, clean
 
+_SUMMED = 50  # files whose digests are printed
 _LISTED = 50  # features whose bounds are written out
 _SUITE, _CALIBRATION = "suite.safetensors", "calibration.safetensors"
 
@@ -39,8 +40,8 @@ def power_commands(power: PowerReport) -> list[str]:
 def _digests(report: AuditReport) -> Iterator[str]:
     models: Sequence[VictimEntry | ControlEntry | SuspectEntry]
     models = (report.victim, *report.calibration.controls, *report.suspects)
-    yield "# of models that are one file, this prints the digests that stand above"
-    yield _line([_path(model.path) for model in models if model.digest], "sha256sum")
+    yield "# prints the SHA-256 listed above, for models that are one file"
+    yield _line([_path(model.path) for model in models if model.digest][:_SUMMED], "sha256sum")
 
 
 def _make(report: AnyReport) -> Iterator[str]:
@@ -57,7 +58,7 @@ def _make(report: AnyReport) -> Iterator[str]:
         words += _options("--option", generator.options, f"{_named(generator.name)}.")
     if suite.layers:
         words += ["--layers", ",".join(layer.name for layer in suite.layers)]
-    yield "# keys and scale of the inputs, the order of the seeds, and how files are opened, the report does not know"
+    yield "# add how the inputs are read and the model files are opened, if you said so; this report does not record it"
     yield _line([*words, "--seed", str(suite.seed), "-o", _SUITE])
 
 
