@@ -74,6 +74,19 @@ def duration(seconds: float) -> str:
     return f"{hours}{minutes % 60} min"
 
 
+def recognised(count: int, of: int, undecided: int) -> str:
+    """So many of so many; what is undecided is not taken for a no.
+
+    Args:
+        count: Those that were recognised.
+        of: All that were judged, the undecided ones too.
+        undecided: Those of which nothing could be said.
+    """
+    if undecided and undecided == of:
+        return "undecided"
+    return f"{count} of {of}" + (f", {undecided} undecided" if undecided else "")
+
+
 def _shown(character: str) -> str:
     if character.isspace():
         return " "

@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data and victims/")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    heads = ["victim", "models", "number", "behind", "found", "right as they are", "right so"]
+    heads = ["victim", "models", "number", "behind", "found", "right, unchanged", "right, as found"]
     heads += ["least robd", "least jsd", "accused by a rule, most"]
     print(f"| {' | '.join(heads)} |", f"| {' | '.join(['---'] * len(heads))} |", sep="\n")
     for name in arguments.studies or STUDIES:

@@ -1,9 +1,9 @@
-"""What large ONNX models take: ``python benchmarks/memory [one-file|beside ...] -o FOLDER``.
+"""What large ONNX models take: ``python benchmarks/memory [one-file|external ...] -o FOLDER``.
 
 Networks of random weights are written to FOLDER once: one of VGG-19's shape, 575 MB in one file, and one of dense
-layers whose 2.6 GB lie beside it, since no ONNX file may be larger than 2 GiB. Each is then opened in a process of its
-own by ONNX Runtime alone, which answers some inputs, and by deepjudge, which answers the same, sees all layers, and at
-last takes gradients. Needs Linux and the extras of deepjudge.
+layers whose 2.6 GB are in an external file, since no ONNX file may be larger than 2 GiB. A process of its own then
+opens each. In it, ONNX Runtime alone answers some inputs; deepjudge answers the same, sees all layers, and at last
+takes gradients. Needs Linux and the extras of deepjudge.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def one_file(path: Path) -> None:
     onnx.save(graph(vgg(), (3, 224, 224), lambda name, values: onnx.numpy_helper.from_array(values, name)), path)
 
 
-def beside(path: Path) -> None:
+def external(path: Path) -> None:
     """Dense layers, whose weights are in another file."""
     from onnx import TensorProto
 
@@ -142,7 +142,7 @@ def ask(model: Any) -> None:
     model.activations(x, list(model.layers))
 
 
-MODELS: Mapping[str, Callable[[Path], None]] = {"one-file": one_file, "beside": beside}
+MODELS: Mapping[str, Callable[[Path], None]] = {"one-file": one_file, "external": external}
 WAYS: Mapping[str, Callable[[Path], None]] = {
     function.__name__: function for function in (plain, ours, confined, gradients)
 }
@@ -201,7 +201,7 @@ def main() -> None:
         show("deepjudge, in its own process", run["seconds"], run["own"], LIMIT)
         run = measure("confined", path)
         show("deepjudge, the worker", run["seconds"], run["worker"], LIMIT)
-        show("deepjudge, beside the worker", run["seconds"], run["own"])
+        show("deepjudge, the worker's parent", run["seconds"], run["own"])
         if not arguments.without_gradients:
             run = measure("gradients", path)
             show("gradients, in its own process", run["seconds"], run["own"])

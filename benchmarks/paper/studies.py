@@ -209,7 +209,7 @@ STUDIES: Mapping[str, Study] = {
         title="Spoken digits, LSTM(128)",
         prepare=_spoken,
         about=(
-            "In place of SpeechCommands: the Free Spoken Digit Dataset as log-mel spectra, 40 steps of 32 bands. The "
+            "The Free Spoken Digit Dataset replaces SpeechCommands, as log-mel spectra, 40 steps of 32 bands. The "
             "victim, an LSTM of 128 units, was trained by Keras on the first half of the rows. Auxiliary inputs are "
             "Fashion-MNIST, padded to 40x32."
         ),

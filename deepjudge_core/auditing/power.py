@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +77,7 @@ class AttackPower:
         left_out: Models that do not count.
         auc: Metric name to the area under its ROC curve, stolen models against controls: the share of pairs in which
             the stolen model is nearer to the victim, 0..1; None where it could not be measured.
+        undecided: As ``inconclusive``, in each setting.
     """
 
     attack: str
@@ -85,6 +86,7 @@ class AttackPower:
     inconclusive: int
     left_out: int
     auc: Mapping[str, float | None]
+    undecided: Mapping[Group, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,15 @@ class PowerEstimate:
     accused: Share
 
     @property
+    def undecided_controls(self) -> int:
+        """Controls of which the others can say nothing."""
+        return sum(
+            one.verdict is not None and not _was_judged(one)
+            for one in self.results
+            if one.counts and one.model.kind == "control"
+        )
+
+    @property
     def failures(self) -> tuple[str, ...]:
         """A line for each model that could not be judged."""
         return tuple(f"{result.model.file}: {result.failure}" for result in self.results if result.failure)
@@ -125,22 +136,42 @@ def estimate_power(
     observations: Path | None = None,
     session: Session | None = None,
 ) -> PowerEstimate:
-    """Judge every model of a zoo.
+    """Judge every model of a zoo; see :func:`compare_rules`."""
+    [power] = compare_rules(suite, zoo, [judge], match=match, far=far, observations=observations, session=session)
+    return power
+
+
+def compare_rules(
+    suite: Suite,
+    zoo: Zoo,
+    judges: Sequence[Judge],
+    *,
+    match: Match = DEFAULT_MATCH,
+    far: bool = False,
+    observations: Path | None = None,
+    session: Session | None = None,
+) -> tuple[PowerEstimate, ...]:
+    """Judge every model of a zoo by several rules. Each model is asked and measured once.
 
     Args:
         suite: The suite of the zoo's victim.
         zoo: From :func:`~deepjudge_core.zoo.manifest.load_zoo`.
-        judge: By what.
+        judges: At least one; they differ in rule and options alone.
         match: How neurons are put beside the victim's.
         far: Whether models whose accuracy is far below the victim's count.
         observations: A folder in which answers are kept, so that they need not be asked for again.
         session: Where the adapters are, and how the zoo's files are confined.
 
+    Returns:
+        What each judge sees, in their order.
+
     Raises:
         CalibrationError: When there are fewer than three controls, or one is the victim.
         UsageError: When the suite is another victim's, or models are not to be judged each by itself.
     """
-    session = session or Session()
+    session, judge = session or Session(), judges[0]
+    if any(one.metrics != judge.metrics for one in judges):
+        raise UsageError("expected rules that judge by the same metrics, found others", code="conflict")
     if judge.settings.sequential:
         raise UsageError(
             "expected models that answer all cases, found a judgement that asks case by case", code="conflict"
@@ -188,13 +219,21 @@ def estimate_power(
         far=True,  # the zoo's test data told
     )
     places = {id(control): place for place, control in enumerate(calibration.controls)}
-    results = []
+    results: list[list[ZooModelResult]] = [[] for _ in judges]
     for model, answer in zip((*controls, *others), answers, strict=True):
         place = places.get(id(answer))
         if model in controls and place is None:  # the same model twice: it counts once
             continue
         by = calibration if place is None else calibration.without(place)
-        results.append(replace(_judge(suite, model, answer, by, judge), counts=far or not model.far))
+        measured = _measure(suite, model, answer, by, judge)
+        for one, of_rule in zip(judges, results, strict=True):
+            of_rule.append(replace(_judge(measured, by, one), counts=far or not model.far))
+    return tuple(_estimate(suite, zoo, calibration, one, of_rule) for one, of_rule in zip(judges, results, strict=True))
+
+
+def _estimate(
+    suite: Suite, zoo: Zoo, calibration: Calibration, judge: Judge, results: Sequence[ZooModelResult]
+) -> PowerEstimate:
     return PowerEstimate(
         suite=suite,
         zoo=zoo,
@@ -255,19 +294,28 @@ def _subject(suite: Suite, zoo: Zoo, model: ZooModel, path: Path | None) -> Subj
     return KnownAnswers(stored) if stored and stored.suite == suite.digest else ModelFile(zoo.path(model))
 
 
-def _judge(
+def _measure(
     suite: Suite, model: ZooModel, answer: Observation | str, calibration: Calibration, judge: Judge
 ) -> ZooModelResult:
     if isinstance(answer, str):
         return ZooModelResult(model, failure=answer)
     try:
-        measurements = judge.measure(suite, answer, calibration.match)
-        verdict = judge.judge(measurements, calibration)
+        return ZooModelResult(model, judge.measure(suite, answer, calibration.match))
     except UsageError:
         raise
     except DeepJudgeError as error:
         return ZooModelResult(model, failure=str(error))
-    return ZooModelResult(model, measurements, verdict)
+
+
+def _judge(measured: ZooModelResult, calibration: Calibration, judge: Judge) -> ZooModelResult:
+    if measured.measurements is None:
+        return measured
+    try:
+        return replace(measured, verdict=judge.judge(measured.measurements, calibration))
+    except UsageError:
+        raise
+    except DeepJudgeError as error:
+        return ZooModelResult(measured.model, failure=str(error))
 
 
 def _by_attack(results: Sequence[ZooModelResult], metrics: Sequence[str]) -> Iterable[AttackPower]:
@@ -285,6 +333,9 @@ def _by_attack(results: Sequence[ZooModelResult], metrics: Sequence[str]) -> Ite
             },
             inconclusive=sum(verdict.decision is Decision.INCONCLUSIVE for verdict in verdicts),
             left_out=sum(result.model.attack == attack and not result.counts for result in results),
+            undecided={
+                group: sum(v.settings[group].decision is Decision.INCONCLUSIVE for v in verdicts) for group in GROUPS
+            },
             auc={metric: area(values(stolen, metric), values(controls, metric)) for metric in metrics},
         )
 

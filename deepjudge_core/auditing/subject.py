@@ -153,8 +153,9 @@ class LiveModel(_Openable):
 
     @property
     def name(self) -> str:
-        """The model's own, or its class."""
-        return str(getattr(self.model, "name", type(self.model).__name__))
+        """As its user says, the model's or function's own, or its class."""
+        said = self.options.get("name") or getattr(self.model, "name", None) or getattr(self.model, "__name__", None)
+        return str(said or type(self.model).__name__)
 
     @contextlib.contextmanager
     def opened(self, expected: InputSpec, session: Session, *, gradients: bool = False) -> Iterator[Model]:

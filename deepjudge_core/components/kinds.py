@@ -60,6 +60,8 @@ class Adapter:
             that are there are taken along, if they are neither links, hidden, too large, deepjudge's own nor other
             suspects.
         imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
+        general: Whether it takes objects of all kinds, such as whatever can be called: it is asked after the others,
+            and not for what is a model already.
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through all that is going to be asked of one,
             gradients among it or not, so that no file is opened for it later. Without it files stay within reach of a
             stranger's model where there is no Landlock.
@@ -76,6 +78,7 @@ class Adapter:
     companions: Callable[[Path], Sequence[str]] | None = None
     imports: tuple[str, ...] = ()
     warm_up: Callable[..., None] | None = None
+    general: bool = False
 
     def __post_init__(self) -> None:
         # A text in place of a tuple would claim every file that ends with one of its letters.

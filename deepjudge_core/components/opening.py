@@ -18,30 +18,38 @@ _FORMERLY = {"output_name": "output"}
 
 
 def open_model(
-    source: Any, *, registry: Registry | None = None, expected: InputSpec | None = None, **options: Any
+    source: Any,
+    *,
+    registry: Registry | None = None,
+    expected: InputSpec | None = None,
+    adapter: str | None = None,
+    **options: Any,
 ) -> Model:
     """Open a model.
 
     Args:
-        source: A path, or a live object that an installed adapter accepts (``torch.nn.Module``, ``keras.Model``, ...).
-            What is a :class:`~deepjudge_core.models.model.Model` already is returned as it is.
+        source: A path, or a live object that an installed adapter accepts: a ``torch.nn.Module``, a ``keras.Model``, an
+            estimator of scikit-learn, or any function from ``(n, *input_shape)`` to ``(n, classes)`` scores or
+            probabilities. What is a :class:`~deepjudge_core.models.model.Model` already is returned as it is.
         registry: Where the adapters are; by default every installed one.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
+        adapter: Name of the adapter; by default the one that reads or accepts the source.
         options: Of the adapter: ``name``, ``batch_size``, ``output`` of a model with several, by its name or its number
-            from 1, ``fix`` of an ONNX model with several inputs, ``input_shape`` of a live PyTorch module.
+            from 1, ``fix`` of an ONNX model with several inputs, ``input_shape`` of a live PyTorch module or a
+            function, ``classes`` and ``scores`` ("logits", "probabilities", ...) of a function.
 
     Raises:
         ModelError: When it cannot be opened, or its adapter has no such option.
         PluginError: When its adapter's name is claimed twice.
         UsageError: When no adapter, or more than one, reads it.
     """
-    source, label, adapter = resolve(source, (registry or load_registry()).adapters)
-    if adapter is None:
+    source, label, chosen = resolve(source, (registry or load_registry()).adapters, adapter)
+    if chosen is None:
         return complete(source)
     with progress.task(f"opening {label}", 1):
-        opened = open_by(adapter, source, label, expected, options)
+        opened = open_by(chosen, source, label, expected, options)
         if isinstance(source, Path) and isinstance(opened, BatchedModel):
-            opened.files = _files(source, adapter, opened.digest)
+            opened.files = _files(source, chosen, opened.digest)
         return opened
 
 
@@ -72,7 +80,12 @@ def open_by(adapter: Adapter, source: Any, label: str, expected: InputSpec | Non
 
 
 def open_network(
-    source: Any, *, registry: Registry | None = None, expected: InputSpec | None = None, **options: Any
+    source: Any,
+    *,
+    registry: Registry | None = None,
+    expected: InputSpec | None = None,
+    adapter: str | None = None,
+    **options: Any,
 ) -> Network:
     """Open a model as what can be made anew and trained.
 
@@ -81,6 +94,7 @@ def open_network(
             returned as it is.
         registry: Where the adapters are; by default every installed one.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
+        adapter: Name of the adapter; by default the one that reads or accepts the source.
         options: Of the adapter: ``name``, ``output`` of a model with several, ``arch`` of a file of PyTorch weights,
             ``input_shape`` of a live module.
 
@@ -92,22 +106,27 @@ def open_network(
     if isinstance(source, Network):
         return source
     registry = registry or load_registry()
-    source, label, adapter = resolve(source, registry.adapters)
-    if adapter is None or adapter.network is None:
-        found = f"one of {adapter.name}, which has no gradients" if adapter else "one that only answers"
+    source, label, chosen = resolve(source, registry.adapters, adapter)
+    if chosen is None or chosen.network is None:
+        found = f"one of {chosen.name}, which has no gradients" if chosen else "one that only answers"
         kinds = ", ".join(registry.adapters.trainable) or "none is installed"
         raise ModelError(
             f"{label}: expected a trainable model, found {found}: give the file that it was converted from "
             f"({kinds}), or independent models of your own as controls"
         )
     with progress.task(f"opening {label}", 1):
-        network = _call(adapter, adapter.network, source, label, expected, options)
+        network = _call(chosen, chosen.network, source, label, expected, options)
     # What one adapter converts, another one trains.
     return open_network(network, registry=registry, expected=expected, name=options.get("name", label))
 
 
-def resolve(source: Any, adapters: Adapters) -> tuple[Any, str, Adapter | None]:
+def resolve(source: Any, adapters: Adapters, adapter: str | None = None) -> tuple[Any, str, Adapter | None]:
     """What is opened, what it is called in messages, and by which adapter; by none where it is a model already.
+
+    Args:
+        source: A path or a live object.
+        adapters: Those that there are.
+        adapter: Name of the one that opens it; None for the one that reads or accepts it.
 
     Raises:
         ModelError: When there is no such file, or an empty one.
@@ -115,21 +134,24 @@ def resolve(source: Any, adapters: Adapters) -> tuple[Any, str, Adapter | None]:
         UsageError: When no adapter, or more than one, reads it.
     """
     if not isinstance(source, str | Path):
-        label = f"{type(source).__module__}.{type(source).__qualname__}"
-        adapter = adapters.of_object(source, label)
+        named = source if hasattr(source, "__qualname__") else type(source)  # a function, or what an object is
+        label = f"{named.__module__}.{named.__qualname__}"
+        if adapter is not None and not adapters[adapter].accepts(source):
+            raise UsageError(f"{label}: the adapter {adapter} does not open it", code="conflict")
+        chosen = adapters.of_object(source, label) if adapter is None else adapters[adapter]
         # Asked after the adapters, since looking for all of a model's attributes may fail in a framework's own model.
-        if adapter is None and not isinstance(source, Classifier):
+        if chosen is None and not isinstance(source, Classifier):
             raise adapters.refuse(label)
-        return source, label, adapter
+        return source, label, chosen
     path, label = Path(source), str(source)
     if not path.exists():
         raise ModelError(f"{label}: no such file", code="not-a-file")
     if storage.is_own(path):
         raise UsageError(f"{label}: expected a model, found a file of deepjudge's own")
-    adapter = adapters.of_file(path, label)
+    chosen = adapters.of_file(path, label) if adapter is None else adapters[adapter]
     if path.is_file() and path.stat().st_size == 0:
         raise ModelError(f"{label}: expected a model, found an empty file", code="wrong-format")
-    return path, label, adapter
+    return path, label, chosen
 
 
 def _call(
@@ -145,7 +167,8 @@ def _call(
         if option in _FORMERLY:
             raise ModelError(f"{label}: the option {option!r} is now called {_FORMERLY[option]!r}")
         if option not in parameters:
-            raise ModelError(f"{label}: models of this format have no option {option!r}")
+            known = f"they have {', '.join(one for one in parameters if one not in ('source', 'expected'))}"
+            raise ModelError(f"{label}: models of this format have no option {option!r}; {known}")
     if "expected" in parameters:
         options = {**options, "expected": expected}
     try:

@@ -17,6 +17,7 @@ from deepjudge_core.components.attack import Attack
 from deepjudge_core.components.kinds import ALL_METRICS, Adapter, Generator, Metric, Rule
 from deepjudge_core.errors import DeepJudgeError, PluginError, UsageError
 from deepjudge_core.files import storage
+from deepjudge_core.models.model import Classifier
 
 T = TypeVar("T", Adapter, Generator, Metric, Rule, Attack)
 Component = Adapter | Generator | Metric | Rule | Attack
@@ -265,14 +266,17 @@ class Adapters(Catalogue[Adapter]):
         return self._only(label, marked or named or taking or (sharing if len(sharing) == 1 else []))
 
     def of_object(self, model: object, label: str) -> Adapter | None:
-        """The adapter that takes a live object, which messages call ``label``; None where there is none.
+        """The adapter that takes a live object, which messages call ``label``; None for a model, or if there is none.
 
         Raises:
             PluginError: When its name is claimed twice.
             UsageError: When there is more than one.
         """
         accepting = [adapter for adapter in self.claimed() if adapter.accepts(model)]
-        return self._only(label, accepting) if accepting else None
+        special = [adapter for adapter in accepting if not adapter.general]
+        if not special and isinstance(model, Classifier):
+            return None
+        return self._only(label, special or accepting) if accepting else None
 
     def refuse(self, label: str) -> UsageError:
         """What is said of something that no adapter opens."""
@@ -287,7 +291,9 @@ class Adapters(Catalogue[Adapter]):
         names = dict.fromkeys(adapter.name for adapter in adapters)
         if len(names) > 1:
             raise UsageError(
-                f"{label}: the adapters {' and '.join(names)} both claim it; uninstall one of them", code="conflict"
+                f"{label}: the adapters {' and '.join(names)} both claim it; choose one with adapter= in Python, or "
+                "uninstall one of them",
+                code="conflict",
             )
         return self[adapters[0].name]
 

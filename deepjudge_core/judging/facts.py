@@ -52,7 +52,7 @@ def same_model(suite: Suite, suspect: Observation, calibration: Calibration) -> 
         return None
     no_files = not (victim.model.files or suspect.model.files)
     if no_files and victim.model.digest == suspect.model.digest and bool((_labels(ours) == _labels(theirs)).all()):
-        return "the digest of its weights is the victim's; this is a fact, not a statistical finding"
+        return "its digest is the victim's; this is a fact, not a statistical finding"
     if suspect.unsteady or not (_answers_agree(victim, suspect) and _layers_agree(victim, suspect, calibration)):
         return None
     return (

@@ -52,6 +52,7 @@ class JudgeSettings:
         key="name",
         tables=("rule",),
         components="rules",
+        commands=("judge", "audit", "commit"),
     )
     rule_options: Mapping[str, Any] | None = setting(
         "option of the rule, such as alpha.jsd=0.8 or bound=mean",

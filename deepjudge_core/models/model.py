@@ -213,8 +213,9 @@ def sigmoid(logits: Array) -> Array:
 class BatchedModel(Model, abc.ABC):
     """The part of a :class:`Model` that is the same for every framework: batches, padding, probabilities.
 
-    A subclass runs single batches: :meth:`forward` and :meth:`backward`. Models exported with a fixed batch size get
-    batches of exactly that size, the last one padded by repeating its last row, and so do those of a least size.
+    A subclass runs single batches: :meth:`forward`, and :meth:`backward` if it has gradients. Models exported
+    with a fixed batch size get batches of exactly that size, the last one padded by repeating its last row, and so do
+    those of a least size.
 
     A model with one output is a classifier of two classes, with logits ``(0, z)``. Its output is z, or p = sigmoid(z).
     One that ends in several sigmoids gives each class a probability of its own.
@@ -291,9 +292,15 @@ class BatchedModel(Model, abc.ABC):
         The output is a row of scores for each input, perhaps with axes of one place, or without one for the classes.
         """
 
-    @abc.abstractmethod
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
-        """Run one batch forward to ``layer`` and back: the gradient at ``x``, shaped like it."""
+        """Run one batch forward to ``layer`` and back: the gradient at ``x``, shaped like it.
+
+        Models whose access has no gradients need none.
+
+        Raises:
+            ModelError: Unless a subclass has them.
+        """
+        raise ModelError(f"{self.name}: does not give gradients")
 
     def with_output(self, place: int) -> "Model":
         """See :class:`Model`."""

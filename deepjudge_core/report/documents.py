@@ -485,6 +485,17 @@ class GroupShares(Document, frozen=True, rename="kebab"):
         return _named(self)
 
 
+class GroupCounts(Document, frozen=True, rename="kebab"):
+    """A number in each setting."""
+
+    black_box: Count
+    white_box: Count
+
+    def named(self) -> dict[str, int]:
+        """By setting."""
+        return _named(self)
+
+
 class AttackEntry(Document, frozen=True):
     """How well thefts by one attack are noticed."""
 
@@ -494,6 +505,7 @@ class AttackEntry(Document, frozen=True):
     inconclusive: Count
     left_out: Count
     auc: Mapping[str, Share | None]
+    undecided: GroupCounts | UnsetType = UNSET
 
 
 class HeldOut(Document, frozen=True):
@@ -521,6 +533,25 @@ class ZooModelEntry(Document, frozen=True):
     reason: str | None
 
 
+class RuleAttackEntry(Document, frozen=True):
+    """How well thefts by one attack are noticed by one rule."""
+
+    attack: str
+    copies: ShareEntry
+    inconclusive: Count
+
+
+class RuleEntry(Document, frozen=True):
+    """What one of several rules says of a zoo."""
+
+    rule: str
+    rule_options: Json
+    held_out_accused: ShareEntry
+    held_out_inconclusive: Count
+    attacks: tuple[RuleAttackEntry, ...]
+    decisions: Annotated[Mapping[str, SuspectDecision], Meta(description="File of a model to what the rule says.")]
+
+
 class PowerReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=POWER):
     """What an audit with a suite would see of a zoo's stolen models, and of whom it would accuse."""
 
@@ -537,6 +568,10 @@ class PowerReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=P
     controls: HeldOut
     attacks: tuple[AttackEntry, ...]
     models: tuple[ZooModelEntry, ...]
+    rules: (
+        Annotated[tuple[RuleEntry, ...], Meta(description="Only with several rules; the first is that of all else.")]
+        | UnsetType
+    ) = UNSET
 
 
 AnyReport = AuditReport | PowerReport

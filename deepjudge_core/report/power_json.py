@@ -1,27 +1,35 @@
 """What an audit would see of thefts, as it stands in a file."""
 
+from collections.abc import Sequence
+
 from msgspec import UNSET
 
 from deepjudge_core.auditing.power import AttackPower, PowerEstimate, Share, ZooModelResult
 from deepjudge_core.report.audit_json import dump, metric_entries, suite_entry, verdict_fields
 from deepjudge_core.report.documents import (
     AttackEntry,
+    GroupCounts,
     GroupShares,
     HeldOut,
     MadeEntry,
     PowerReport,
+    RuleAttackEntry,
+    RuleEntry,
     ShareEntry,
     ZooModelEntry,
 )
 from deepjudge_core.version import VERSION
 
 
-def power_report(power: PowerEstimate, made: MadeEntry | None = None) -> PowerReport:
+def power_report(
+    power: PowerEstimate, made: MadeEntry | None = None, others: Sequence[PowerEstimate] = ()
+) -> PowerReport:
     """The outcome as it stands in a file.
 
     Args:
-        power: The outcome.
+        power: The outcome, by the first rule.
         made: When the report was made, by whom, and in which case; None where that is not recorded.
+        others: Of the same models, by other rules.
     """
     measurements = power.calibration.measurements[0].values()
     return PowerReport(
@@ -42,6 +50,7 @@ def power_report(power: PowerEstimate, made: MadeEntry | None = None) -> PowerRe
         ),
         attacks=tuple(map(_attack, power.attacks)),
         models=tuple(map(_model, power.results)),
+        rules=tuple(map(_rule, (power, *others))) if others else UNSET,
     )
 
 
@@ -58,6 +67,23 @@ def _attack(attack: AttackPower) -> AttackEntry:
         inconclusive=attack.inconclusive,
         left_out=attack.left_out,
         auc=dict(attack.auc),
+        undecided=GroupCounts(black_box=attack.undecided["black-box"], white_box=attack.undecided["white-box"])
+        if attack.undecided
+        else UNSET,
+    )
+
+
+def _rule(power: PowerEstimate) -> RuleEntry:
+    return RuleEntry(
+        rule=power.judge.rule.name,
+        rule_options=dict(power.judge.options),
+        held_out_accused=_share(power.accused),
+        held_out_inconclusive=power.undecided_controls,
+        attacks=tuple(
+            RuleAttackEntry(attack=one.attack, copies=_share(one.copies), inconclusive=one.inconclusive)
+            for one in power.attacks
+        ),
+        decisions={one.model.file: _model(one).decision for one in power.results},
     )
 
 

@@ -52,6 +52,7 @@ def open_isolated(
     expected: InputSpec | None = None,
     gradients: bool = True,
     others: Collection[FileKey] = (),
+    adapter: str | None = None,
     **options: Any,
 ) -> Iterator[Model]:
     """Open a model in a process of its own, which ends with the context.
@@ -63,6 +64,7 @@ def open_isolated(
         expected: The inputs that it will be given, for models that do not say themselves what they take.
         gradients: Whether it is going to be asked for gradients.
         others: The other files that are opened as models, of which it may take none for its weights.
+        adapter: Name of the adapter; by default the one that reads the file.
         options: Of the adapter.
 
     Raises:
@@ -71,7 +73,14 @@ def open_isolated(
     """
     adapters = (registry or load_registry()).adapters
     with begin_isolated(
-        source, adapters, sandbox=sandbox, expected=expected, gradients=gradients, others=others, **options
+        source,
+        adapters,
+        sandbox=sandbox,
+        expected=expected,
+        gradients=gradients,
+        others=others,
+        adapter=adapter,
+        **options,
     ) as opened:
         yield opened()
 
@@ -85,17 +94,18 @@ def begin_isolated(
     expected: InputSpec | None = None,
     gradients: bool = True,
     others: Collection[FileKey] = (),
+    adapter: str | None = None,
     **options: Any,
 ) -> Iterator[Callable[[], Model]]:
     """Start the process of a model, which imports its framework until what the context gives is called to open it.
 
     Arguments and errors are those of :func:`open_isolated`, with the installed ``adapters``.
     """
-    path, name, adapter = resolve(Path(source), adapters)
-    if adapter is None:
+    path, name, chosen = resolve(Path(source), adapters, adapter)
+    if chosen is None:
         raise UsageError(f"{name}: expected a model's file")
     label = clean(name)
-    plugin = adapters.plugin(adapter.name).value
+    plugin = adapters.plugin(chosen.name).value
     if plugin is None:
         raise UsageError(
             f"{label}: its adapter is not installed as a plugin, so it cannot open the model in another process"
@@ -107,7 +117,7 @@ def begin_isolated(
         def is_other(beside: Path) -> bool:
             return file_key(beside) in apart and adapters.reads(beside)
 
-        received = receive(path, label, adapter, scratch.model, sandbox.memory, is_other)
+        received = receive(path, label, chosen, scratch.model, sandbox.memory, is_other)
         readable = tuple(
             dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin), scratch.model))
         )
@@ -116,7 +126,7 @@ def begin_isolated(
                 {
                     "label": label,
                     "plugin": plugin,
-                    "adapter": adapter.name,
+                    "adapter": chosen.name,
                     "own_code": _own_code(options),
                     "folder": str(Path.cwd()),
                     "model": str(received.path),
@@ -140,7 +150,7 @@ def begin_isolated(
                     values = worker.receive(failing="cannot-open").values
 
                 def described(values: Mapping[str, Any]) -> ModelInfo:
-                    return _describe(worker, values, label, adapter, received)
+                    return _describe(worker, values, label, chosen, received)
 
                 return RemoteModel(
                     worker, described, isolation, values, fixed=options.get("fix", {}), own_notes=_beside(received)

@@ -47,7 +47,7 @@ def test_each_source_is_a_subject_of_its_own_kind(tmp_path: Path) -> None:
         (ModelFile, str(path), False),
         (ModelFile, str(path), False),
         (ModelFile, str(tmp_path / "none.toy"), False),
-        (LiveModel, "Toy", False),
+        (LiveModel, "x", False),
         (ObservationFile, str(stored), True),
         (KnownAnswers, "toy-3", True),
     ]

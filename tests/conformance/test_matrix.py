@@ -174,7 +174,7 @@ OTHER_TESTS = {
 def test_the_matrix_covers_every_built_in_component() -> None:
     built_in = [plugin for plugin in REGISTRY.plugins if plugin.distribution.startswith("deepjudge ")]
     assert {plugin.name: plugin.failure for plugin in built_in} == dict.fromkeys(
-        ["attacks", "blackbox", "keras", "onnx", "openvino", "statistics", "torch", "voting", "whitebox"]
+        ["attacks", "blackbox", "callable", "keras", "onnx", "openvino", "statistics", "torch", "voting", "whitebox"]
     )
     # Attacks have a matrix of their own: tests/plugins/test_attacks.py.
     components = [c for plugin in built_in for c in plugin.components if not isinstance(c, Attack)]
@@ -183,9 +183,8 @@ def test_the_matrix_covers_every_built_in_component() -> None:
     suffixes = {(adapter.name, suffix) for adapter in adapters for suffix in adapter.suffixes}
     live = {(adapter.name, None) for adapter in adapters if adapter.name in FRAMEWORKS or adapter.name == "onnx"}
     assert opened == (suffixes - OTHER_NAMES - OTHER_TESTS) | live
-    assert {KINDS[kind].adapter for kind in (*FRAMEWORKS, *ANSWERING)} == {None, *(a.name for a in adapters)} - {
-        "coreml"
-    }
+    others = {"coreml", "callable"}  # which opens nothing, and which tests/adapters/callable holds to the contract
+    assert {KINDS[kind].adapter for kind in (*FRAMEWORKS, *ANSWERING)} == {None, *(a.name for a in adapters)} - others
     assert GENERATOR_OPTIONS.keys() == {c.name for c in components if isinstance(c, Generator)}
     assert {c.name for c in components if isinstance(c, Metric)} == METRICS
     assert {c.name for c in components if isinstance(c, Rule)} == {"voting", "tolerance-bound", *DECIDING}

@@ -39,7 +39,8 @@ from deepjudge_core.zoo.plans import ZooRecipe
 from deepjudge_core.zoo.settings import ZooSettings
 
 PAGES = sorted(path for pattern in ("*.md", "[a-z]*/**/*.md") for path in ROOT.glob(pattern))
-PLUGINS = (ROOT / "docs" / "howto" / "plugins.md").read_text("utf-8")
+TUTORIAL = (ROOT / "docs" / "howto" / "write-a-plugin.md").read_text("utf-8")
+PLUGINS = (ROOT / "docs" / "reference" / "plugins.md").read_text("utf-8")
 REFERENCE = ROOT / "docs" / "reference"
 COMMAND_PAGES = {page.stem: page.read_text("utf-8") for page in (REFERENCE / "commands").glob("*.md")}
 ATTACKS = (ROOT / "docs" / "why" / "attacks.md").read_text("utf-8")
@@ -104,10 +105,9 @@ def test_each_contract_is_documented() -> None:
 
 
 def test_the_tutorial_is_the_example() -> None:
-    tutorial = section(PLUGINS, "A plugin from nothing")
     files = [(TOP1 / name).read_text("utf-8") for name in ("deepjudge_top1.py", "test_deepjudge_top1.py")]
-    assert blocks(tutorial, "toml") == [(TOP1 / "pyproject.toml").read_text("utf-8")]
-    parts = blocks(tutorial, "python")
+    assert blocks(TUTORIAL, "toml") == [(TOP1 / "pyproject.toml").read_text("utf-8")]
+    parts = blocks(TUTORIAL, "python")
     for part in parts:
         assert any(part.strip() in file for file in files), part
     module = "\n".join(part.strip() for part in parts if part.strip() in files[0])
@@ -120,10 +120,10 @@ def test_the_listing_in_the_tutorial_is_what_is_printed(capsys: pytest.CaptureFi
     plugins.append(dataclasses.replace(mine, distribution="deepjudge-top1 0.1.0"))
     registry = Registry(tuple(sorted(plugins, key=lambda p: p.name)))
     display.show_plugins(display.console(), registry.plugins, registry.failures())
-    assert f"$ deepjudge plugins\n{capsys.readouterr().out}```" in PLUGINS
+    assert f"$ deepjudge plugins\n{capsys.readouterr().out}```" in TUTORIAL
 
 
-@pytest.mark.parametrize("source", blocks(section(PLUGINS, "Reference"), "python"))
+@pytest.mark.parametrize("source", blocks(PLUGINS, "python"))
 def test_the_examples_keep_the_contracts(source: str) -> None:
     names: dict[str, Any] = {"__name__": "example"}
     exec(source, names)
@@ -147,8 +147,8 @@ AT_DISCOVERY = {
     "a hook returns one component and no list": "@hookimpl\ndef deepjudge_metrics(): return GAP",
     "a hook forgets to return": "@hookimpl\ndef deepjudge_metrics(): [GAP]",
     "a hook returns another kind": "@hookimpl\ndef deepjudge_metrics(): return [Rule('zoo', zoo)]",
-    "a name that is none": "@hookimpl\ndef deepjudge_rules(): return [Rule('My rule', zoo)]",
-    "a set of cases that there is not": "@hookimpl\n"
+    "a name that is not allowed": "@hookimpl\ndef deepjudge_rules(): return [Rule('My rule', zoo)]",
+    "an unknown set of cases": "@hookimpl\n"
     "def deepjudge_metrics(): return [Metric('gap', needs=Access.LABELS, on='seeds', distance=gap, alpha=0.9)]",
     "suffixes as a text": "@hookimpl\ndef deepjudge_adapters(): return [Adapter('zoo', '.zoo', callable, zoo)]",
     "a thief that takes something else": "@hookimpl\n"
@@ -384,7 +384,12 @@ def test_generated_tables_are_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [PLUGINS, *((TOP1 / name).read_text("utf-8") for name in ("deepjudge_top1.py", "test_deepjudge_top1.py"))]
+    "text",
+    [
+        TUTORIAL,
+        PLUGINS,
+        *((TOP1 / name).read_text("utf-8") for name in ("deepjudge_top1.py", "test_deepjudge_top1.py")),
+    ],
 )
 def test_plugins_import_from_one_namespace(text: str) -> None:
     imported = set(re.findall(r"^from (deepjudge_core[\w.]*) import", text, re.MULTILINE))

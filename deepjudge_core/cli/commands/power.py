@@ -1,20 +1,24 @@
 """``deepjudge power``."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
+from annotated_types import MinLen
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from deepjudge_core.auditing.power import CONFIDENCE, PowerEstimate, Share, ZooModelResult, estimate_power
+from deepjudge_core.auditing.power import CONFIDENCE, PowerEstimate, Share, ZooModelResult, compare_rules
 from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun, folder_to_write, judge_of
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components.values import Decision
+from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import GROUPS
@@ -23,9 +27,9 @@ from deepjudge_core.report.audit_json import dump
 from deepjudge_core.report.power_json import power_report
 from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
-from deepjudge_core.settings import argument, part, setting
+from deepjudge_core.settings import Distinct, argument, part, setting
 from deepjudge_core.suites.suite import load_suite
-from deepjudge_core.text import clean
+from deepjudge_core.text import clean, recognised
 from deepjudge_core.zoo.manifest import load_zoo
 
 
@@ -36,6 +40,14 @@ class PowerCommand(Command):
     suite: Path = argument("SUITE", "from 'deepjudge suite'", reads=True)
     zoo: Path = argument("ZOO", "a folder that 'deepjudge zoo' made")
     calibration: CalibrationSettings = part(CalibrationSettings)
+    rules: Annotated[Sequence[str], MinLen(1), Distinct()] = setting(
+        "rules that turn distances into a verdict, to compare; with several, write --rule-option RULE.NAME=VALUE",
+        "--rule",
+        default=(JudgeSettings.rule,),
+        group="judging",
+        metavar="NAME,...",
+        components="rules",
+    )
     judging: JudgeSettings = part(JudgeSettings)
     confinement: Confinement = part(Confinement)
     kept: CaseSettings = part(CaseSettings)
@@ -49,22 +61,43 @@ class PowerCommand(Command):
         session, folder = begun(self.confinement), folder_to_write(self.output)
         files = exports.checked(self.forms)
         suite = load_suite(self.suite)
-        power = estimate_power(
+        power, *others = compare_rules(
             suite,
             load_zoo(self.zoo),
-            judge_of(self.judging, session, Offer.of(suite)),
+            [judge_of(settings, session, Offer.of(suite)) for settings in self._by_rule()],
             match=self.calibration.match,
             far=self.calibration.far,
             observations=folder / "observations",
             session=session,
         )
         out = display.console()
-        _show_power(out, power)
-        report, path = power_report(power, self.kept.made()), folder / "power.json"
+        if others:
+            _show_rules(out, [power, *others])
+        else:
+            _show_power(out, power)
+        for note in (*power.calibration.notes, *power.failures):
+            display.say(out, note)
+        report, path = power_report(power, self.kept.made(), others), folder / "power.json"
         storage.write_bytes(path, dump(report).encode())
         display.say(out, f"report: {path}")
         exports.write(files, report, out)
-        return FAILED if power.failures else NO_COPY
+        return FAILED if any(one.failures for one in (power, *others)) else NO_COPY
+
+    def _by_rule(self) -> Iterator[JudgeSettings]:
+        options: dict[str, dict[str, Any]] = {rule: {} for rule in self.rules}
+        for name, value in (self.judging.rule_options or {}).items():
+            rule, dot, rest = name.partition(".")
+            if len(self.rules) == 1:
+                options[self.rules[0]][name] = value
+            elif dot and rule in options:
+                options[rule][rest] = value
+            else:
+                raise UsageError(
+                    f"--rule-option {name}: expected RULE.NAME=VALUE, as there are several rules, such as "
+                    f"{self.rules[0]}.{name}={value}",
+                    code="wrong-value",
+                )
+        return (replace(self.judging, rule=rule, rule_options=said) for rule, said in options.items())
 
 
 def _show_power(out: Console, power: PowerEstimate) -> None:
@@ -77,16 +110,16 @@ def _show_power(out: Console, power: PowerEstimate) -> None:
         padding=(0, 1, 0, 0),
     )
     for attack in power.attacks:
-        shares = (attack.copies, *(attack.groups[group] for group in GROUPS))
+        shares = [(attack.copies, attack.inconclusive)]
+        shares += [(attack.groups[group], attack.undecided[group]) for group in GROUPS]
         areas = ("-" if area is None else f"{area:.2f}" for area in (attack.auc[name] for name in metrics))
-        table.add_row(Text(clean(attack.attack)), *map(_of, shares), *areas)
+        table.add_row(
+            Text(clean(attack.attack)),
+            *(recognised(share.count, share.of, undecided) for share, undecided in shares),
+            *areas,
+        )
     out.print(table)
-    stolen = [result for result in power.results if result.counts and result.model.kind == "stolen"]
-    undecided = [
-        str(result.verdict.reason) for result in stolen if result.verdict and _decision(result) == "inconclusive"
-    ]
-    for reason, count in Counter(undecided).items():
-        display.say(out, f"undecided   {count} of {len(stolen)} stolen models: {reason}")
+    _say_undecided(out, power)
     if power.accused.of:
         low, high = power.accused.interval
         display.say(
@@ -97,11 +130,42 @@ def _show_power(out: Console, power: PowerEstimate) -> None:
     alone = len(power.calibration.controls) - power.accused.of
     if alone:
         display.say(out, f"not judged  {alone} of the controls: by the others alone nothing can be said of them")
+    _say_left_out(out, power)
+
+
+def _show_rules(out: Console, powers: Sequence[PowerEstimate]) -> None:
+    rules = [power.judge.rule.name for power in powers]
+    display.say(out, "stolen models that are judged copies, and held-out controls that are accused, by rule")
+    columns = (Column(name, justify="right") for name in rules)
+    table = Table(Column("attack", no_wrap=True), *columns, box=SIMPLE, padding=(0, 1, 0, 0))
+    for of_attack in zip(*(power.attacks for power in powers), strict=True):
+        cells = (recognised(one.copies.count, one.copies.of, one.inconclusive) for one in of_attack)
+        table.add_row(Text(clean(of_attack[0].attack)), *cells)
+    table.add_section()
+    table.add_row("controls accused", *map(_accused, powers))
+    out.print(table)
+    for power in powers:
+        _say_undecided(out, power, f"{power.judge.rule.name}: ")
+    _say_left_out(out, powers[0])
+
+
+def _accused(power: PowerEstimate) -> str:
+    return recognised(power.accused.count, power.accused.of + power.undecided_controls, power.undecided_controls)
+
+
+def _say_undecided(out: Console, power: PowerEstimate, rule: str = "") -> None:
+    stolen = [result for result in power.results if result.counts and result.model.kind == "stolen"]
+    reasons = [
+        str(result.verdict.reason) for result in stolen if result.verdict and _decision(result) == "inconclusive"
+    ]
+    for reason, count in Counter(reasons).items():
+        display.say(out, f"undecided   {rule}{count} of {len(stolen)} stolen models: {reason}")
+
+
+def _say_left_out(out: Console, power: PowerEstimate) -> None:
     left = [f"{result.model.label} ({_decision(result)})" for result in power.results if not result.counts]
     if left:
         display.say(out, f"not counted {', '.join(left)}: far from the victim's accuracy (--far counts them)")
-    for note in (*power.calibration.notes, *power.failures):
-        display.say(out, note)
 
 
 def _decision(result: ZooModelResult) -> str:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+from msgspec import UNSET
+
 from deepjudge_core.components.strata import limits
 from deepjudge_core.judging.judge import GROUPS
-from deepjudge_core.report.documents import PowerReport, ShareEntry, ZooModelEntry
+from deepjudge_core.report.documents import AttackEntry, PowerReport, ZooModelEntry
 from deepjudge_core.report.pages import charts
 from deepjudge_core.report.pages.document import (
     Block,
@@ -36,6 +38,7 @@ from deepjudge_core.report.pages.parts import (
     word,
 )
 from deepjudge_core.report.pages.reproducing import power_commands
+from deepjudge_core.report.pages.rules import rules_section, told
 from deepjudge_core.report.pages.wording import SIDES, counted, sentence
 
 _FOLDED = 25  # rows that are shown only when asked for
@@ -45,6 +48,7 @@ def power_page(power: PowerReport) -> Page:
     """The page of the report of an audit's power."""
     sections = [
         _noticed(power),
+        *rules_section(power),
         *_distances(power),
         *_curves(power),
         _models(power),
@@ -71,8 +75,8 @@ def _lead(power: PowerReport) -> str:
     return f"{found} {accused.count} of {counted(accused.of, 'independent model')} would be accused falsely."
 
 
-def _counted(entry: ShareEntry) -> Cell:
-    return Cell(f"{entry.count} of {entry.of}", "number")
+def _undecided(attack: AttackEntry, group: str) -> int:
+    return 0 if attack.undecided is UNSET else attack.undecided.named()[group]
 
 
 def _noticed(power: PowerReport) -> Section:
@@ -81,9 +85,12 @@ def _noticed(power: PowerReport) -> Section:
         "Stolen models that the audit calls copies",
         {
             "attack": [word(attack.attack) for attack in attacks],
-            "found": [_counted(attack.copies) for attack in attacks],
+            "found": [told(attack.copies, attack.inconclusive) for attack in attacks],
             "95 % interval": [Cell(" to ".join(map(share, a.copies.interval)), "number") for a in attacks],
-            **{f"by {SIDES[group]}": [_counted(a.groups.named()[group]) for a in attacks] for group in GROUPS},
+            **{
+                f"by {SIDES[group]}": [told(a.groups.named()[group], _undecided(a, group)) for a in attacks]
+                for group in GROUPS
+            },
             "undecided": [Cell(str(attack.inconclusive), "number") for attack in attacks],
             "not counted": [Cell(str(attack.left_out), "number") for attack in attacks],
         },

@@ -111,7 +111,7 @@ def _judge(report: AuditReport) -> Iterator[str]:
 
 
 def _judging(report: AnyReport) -> list[str]:
-    words = ["--rule", _named(report.rule), *_options("--rule-option", report.rule_options)]
+    words = list(_rules(report))
     suspects, fleet = (report.suspects, report.fleet) if isinstance(report, AuditReport) else ((), UNSET)
     budgets = [suspect.sequential.budget for suspect in suspects if suspect.sequential]
     if budgets:
@@ -119,6 +119,16 @@ def _judging(report: AnyReport) -> list[str]:
     words += ["--require-layers"] if report.require_layers else []
     words += ["--groups", report.groups, *(["--fdr", repr(fleet.fdr)] if fleet else [])]
     return [*words, *(["--metric", ",".join(map(_named, report.metrics))] if report.metrics else [])]
+
+
+def _rules(report: AnyReport) -> Iterator[str]:
+    rules = report.rules if isinstance(report, PowerReport) else UNSET
+    if rules is UNSET or len(rules) < 2:
+        yield from ("--rule", _named(report.rule), *_options("--rule-option", report.rule_options))
+        return
+    yield from ("--rule", ",".join(_named(rule.rule) for rule in rules))
+    for rule in rules:
+        yield from _options("--rule-option", rule.rule_options, f"{_named(rule.rule)}.")
 
 
 def _asking(model: ControlEntry | SuspectEntry, report: AuditReport) -> list[str]:
