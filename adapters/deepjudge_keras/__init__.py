@@ -60,8 +60,9 @@ def _open(
 def _network(source: Path | Any, *, name: str | None = None, output: Choice = None) -> Network:
     if _is_saved_model(source):
         raise ModelError(
-            f"{name or source}: expected a model that can be made anew, found a SavedModel, which holds operations and "
-            "no layers: give the .keras file, or the live model, that it was exported from"
+            f"{name or source}: expected a model that can be retrained, found a SavedModel, which "
+            "holds operations and no layers; give the .keras file, or the live model, that it was "
+            "exported from"
         )
     with _framework(name or name_of(source)):
         from deepjudge_keras.network import open_network

@@ -70,12 +70,12 @@ class Blueprint:
         except Exception as error:
             raise ModelError(cause(error)) from error
         if not model.weights:
-            raise ModelError(f"its class {self.kind.__name__} has no weights when it is made from its configuration")
+            raise ModelError(f"its class {self.kind.__name__} creates no weights when built from its configuration")
         for place, array in self.fixed.items():
             model.weights[place].assign(array)
         for layer in _layers(model):
             if getattr(layer, "stateful", False):
-                raise ModelError(f"its layer {layer.name} remembers one batch in the next")
+                raise ModelError(f"its layer {layer.name} carries one batch over into the next")
             layer.trainable = True
             if hasattr(layer, "finalize_state"):
                 layer.finalize_state()

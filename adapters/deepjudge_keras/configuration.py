@@ -43,12 +43,12 @@ def admit(config: Any, *, keras_2: bool = False) -> dict[str, Any]:
         ModelError: As :func:`read` does.
     """
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
-        raise ModelError("its configuration is not that of a model")
+        raise ModelError("its configuration does not describe a model")
     if keras_2:
         try:
             config = translate(config)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise ModelError("its configuration is not one that Keras 2 writes") from error
+            raise ModelError("its configuration was not written by Keras 2") from error
     admitted: dict[str, Any] = _admit(config)
     return admitted
 
@@ -71,15 +71,15 @@ def _admit(node: Any) -> Any:
 def _expect_kind(node: dict[str, Any]) -> None:
     kind, module, registered = node["class_name"], node.get("module"), node.get("registered_name")
     if not isinstance(kind, str) or not all(isinstance(name, str | None) for name in (module, registered)):
-        raise ModelError(f"its configuration names something by other than a text: {_REBUILD}")
+        raise ModelError(f"its configuration contains a name that is not a string: {_REBUILD}")
     if kind in _PLACES:
         return
     if kind in _TABLES:
         _expect_table(node.get("config"))
     elif kind == "Lambda":
         raise ModelError(
-            "a Lambda layer holds code of its author: rebuild the layer without Lambda and save the model again, or "
-            "export it to ONNX"
+            "a Lambda layer holds its author's code; rebuild the layer without Lambda and save the "
+            "model again, or export it to ONNX"
         )
     elif kind == "function" and not _is_registered(str(node.get("config"))):
         raise ModelError(f"it refers to a function, {node.get('config')!r:.80}: {_REBUILD}")
@@ -89,7 +89,9 @@ def _expect_kind(node: dict[str, Any]) -> None:
         and not (registered in (None, kind) and _is_keras_own(module, kind))
     ):
         full_name = registered if registered not in (None, kind) else f"{module}.{kind}" if module else kind
-        raise ModelError(f"it holds {full_name!r:.80}, which is none of Keras's layers that only compute: {_REBUILD}")
+        raise ModelError(
+            f"it contains {full_name!r:.80}, which is not one of the Keras layers that only compute: {_REBUILD}"
+        )
 
 
 def _is_keras_own(module: str | None, name: str) -> bool:
@@ -103,12 +105,12 @@ def _is_registered(name: str) -> bool:
 
 def _expect_activation(name: str) -> None:
     if name not in ACTIVATIONS and not _is_registered(name):
-        raise ModelError(f"it has the activation {name!r:.80}, which is none of Keras's: {_REBUILD}")
+        raise ModelError(f"it uses the activation {name!r:.80}, which is not a Keras activation: {_REBUILD}")
 
 
 def _expect_table(config: Any) -> None:
     if not isinstance(config, dict) or config.get("dtype") not in NUMBERS or not _is_table(config.get("value")):
-        raise ModelError(f"it holds a constant that is no table of numbers: {_REBUILD}")
+        raise ModelError(f"it holds a constant that is not a table of numbers: {_REBUILD}")
 
 
 def _is_table(value: Any) -> bool:

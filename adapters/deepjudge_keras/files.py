@@ -84,23 +84,23 @@ def digest(path: Path) -> str:
 def _expect_hdf5(path: Path, file: BinaryIO) -> None:
     start = file.read(len(_HDF5))
     if start != _HDF5:
-        raise _other(path, _another(start) or "no HDF5 file, or a truncated one")
+        raise _other(path, _another(start) or "a truncated HDF5 file, or another file")
 
 
 def _expect_archive(path: Path, file: BinaryIO) -> None:
     start = file.read(len(_HDF5))
     if not start.startswith(_ZIP):
-        raise _other(path, _another(start) or "no zip archive, or a truncated one")
+        raise _other(path, _another(start) or "a truncated zip archive, or another file")
     size = _directory_size(file)
     if size is None:
-        raise _other(path, "no zip archive, or a truncated one")
+        raise _other(path, "a truncated zip archive, or another file")
     if size > _DIRECTORY:
         raise _other(path, f"a zip archive with a table of contents of {size} bytes: {_RESAVE}")
     try:
         with zipfile.ZipFile(file) as archive:
             _expect_contents(path, archive.infolist(), file.seek(0, os.SEEK_END))
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise _other(path, "no zip archive, or a truncated one") from error
+        raise _other(path, "a truncated zip archive, or another file") from error
 
 
 def _directory_size(file: BinaryIO) -> int | None:
@@ -124,15 +124,17 @@ def _expect_contents(path: Path, entries: list[zipfile.ZipInfo], size: int) -> N
     for entry in entries:
         name = entry.filename
         if name not in _ALLOWED and not name.startswith(_ASSETS):
-            raise _other(path, f"a zip archive that also holds {name!r:.80}: {_RESAVE}")
+            raise _other(path, f"a zip archive with the unexpected entry {name!r:.80}: {_RESAVE}")
         if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise _other(
-                path, f"a zip archive in which {name!r:.80} is encrypted, or packed as Keras packs none: {_RESAVE}"
+                path,
+                f"a zip archive in which {name!r:.80} is encrypted, or compressed in a way that Keras "
+                f"never uses: {_RESAVE}",
             )
         if entry.file_size > _SMALL + _INFLATION * entry.compress_size:
-            raise _other(path, f"a zip archive in which {entry.compress_size} bytes become {entry.file_size}")
+            raise _other(path, f"a zip archive in which {entry.compress_size} bytes expand to {entry.file_size}")
     if len(set(names)) != len(names):
-        raise _other(path, f"a zip archive with several entries of one name: {_RESAVE}")
+        raise _other(path, f"a zip archive with several entries of the same name: {_RESAVE}")
     if sum(entry.compress_size for entry in entries) > size:
         raise _other(path, f"a zip archive whose entries overlap: {_RESAVE}")
 
@@ -145,11 +147,11 @@ def _expect_saved_model(path: Path) -> None:
             file = Path(folder) / name
             place = file.relative_to(path)
             if place.parts[0] not in _IN_FOLDER:
-                raise _other(path, f"a folder that also holds {place.as_posix()!r:.80}: take it away", "SavedModel")
+                raise _other(path, f"a folder that also holds {place.as_posix()!r:.80}; move it out", "SavedModel")
             mode = file.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise _other(
-                    path, f"one in which {place.as_posix()!r:.80} is a link, or no file: copy it", "SavedModel"
+                    path, f"one in which {place.as_posix()!r:.80} is a link, or not a file; copy it", "SavedModel"
                 )
 
 
@@ -158,7 +160,7 @@ def _another(start: bytes) -> str | None:
     if not start:
         return "an empty file"
     if start.startswith(_PICKLES):
-        return f"a pickle, which is never opened, since it may run any code: {_RESAVE}"
+        return f"a pickle, which is never opened because it can run any code: {_RESAVE}"
     for magic, kind in _STARTS.items():
         if start.startswith(magic):
             return f"{kind} under this name: {_RESAVE}"

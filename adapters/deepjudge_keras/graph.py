@@ -272,7 +272,7 @@ def _counterpart(tap: str, tensor: Any, before: Sequence[Call], after: Sequence[
         place = own.index(tensor.op)
         if [op.type for op in own[: place + 1]] == [op.type for op in others[: place + 1]]:
             return others[place].outputs[tensor.value_index]
-    raise ModelError(f"expected layer {tap!r} to work in training as it does in use, found other operations")
+    raise ModelError(f"expected layer {tap!r} to compute the same in training as in use, found other operations")
 
 
 def _by_turn(calls: Sequence[Call]) -> dict[tuple[int, int], Call]:
@@ -358,7 +358,7 @@ def hidden_layers(graph: Any) -> str:
     for choice in choices:
         inside = {kind for branch in ("then_branch", "else_branch") for kind in kinds(choice.get_attr(branch).name)}
         if inside & _LAYERS:
-            return f"expected the same layers for every input, found an If that depends on it: {choice.name!r}"
+            return f"expected the same layers for every input, found an If that depends on the input: {choice.name!r}"
     return ""
 
 

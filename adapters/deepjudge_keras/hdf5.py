@@ -30,7 +30,7 @@ def elements(file: Any, size: int) -> int:
         chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
         declared += max(dataset.size * dataset.dtype.itemsize, chunk)
         if declared > _INFLATION * size:
-            raise ModelError(f"its HDF5 of {size} bytes declares {declared} bytes of numbers or more")
+            raise ModelError(f"its HDF5 of {size} bytes declares at least {declared} bytes of numbers")
     return count
 
 
@@ -56,7 +56,7 @@ def datasets(file: Any) -> Iterator[tuple[str, Any]]:
             name = f"{path}/{key}"
             if group.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
                 raise ModelError(
-                    f"its HDF5 has the link {name!r:.80}, which may lead to another file: save the model again"
+                    f"its HDF5 has the link {name!r:.80}, which may point to another file; save the model again"
                 )
             item = group[key]
             address = h5py.h5o.get_info(item.id).addr
@@ -68,17 +68,17 @@ def datasets(file: Any) -> Iterator[tuple[str, Any]]:
             elif isinstance(item, h5py.Dataset):
                 yield name, item
             else:
-                raise ModelError(f"its HDF5 has a named type, {name!r:.80}: save the model again")
+                raise ModelError(f"its HDF5 has the named type {name!r:.80}; save the model again")
 
 
 def _expect_numbers(name: str, dataset: Any) -> None:
     if dataset.shape is None or (dataset.dtype.kind not in "biuf" and not _is_bfloat16(dataset)):
-        raise ModelError(f"in its HDF5 {name!r:.80} holds {dataset.dtype}, not numbers")
+        raise ModelError(f"in its HDF5, {name!r:.80} holds {dataset.dtype} instead of numbers")
     created = dataset.id.get_create_plist()
     if dataset.is_virtual or created.get_external_count():
-        raise ModelError(f"in its HDF5 {name!r:.80} stands in another file: save the model again")
+        raise ModelError(f"in its HDF5, {name!r:.80} is stored in another file; save the model again")
     if any(created.get_filter(place)[0] not in _FILTERS for place in range(created.get_nfilters())):
-        raise ModelError(f"in its HDF5 {name!r:.80} is packed by a filter other than gzip: save the model again")
+        raise ModelError(f"in its HDF5, {name!r:.80} is compressed by another filter than gzip; save the model again")
 
 
 def _is_bfloat16(dataset: Any) -> bool:

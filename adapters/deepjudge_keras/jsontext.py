@@ -24,7 +24,7 @@ def parse(text: str | bytes) -> Any:
         content = json.loads(text)
         _expect_depth(content, 0)
     except (ValueError, RecursionError) as error:
-        raise ModelError("its configuration is not JSON, or nested without end") from error
+        raise ModelError("its configuration is not JSON, or is nested without end") from error
     return content
 
 
@@ -39,7 +39,7 @@ def parse_strictly(text: bytes) -> Any:
     try:
         return parse_json(text, _DEPTH)
     except ValueError as error:
-        raise ModelError(f"its configuration is not JSON, or one that is refused: {error}") from error
+        raise ModelError(f"its configuration is not valid JSON: {error}") from error
 
 
 def _expect_depth(node: Any, depth: int) -> None:

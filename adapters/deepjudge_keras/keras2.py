@@ -242,7 +242,7 @@ class _Calls:
         first, others = self._arguments(node)
         others = {key: self._argument(value) for key, value in others.items() if value is not None}
         if others.get("training"):
-            raise ModelError(f"its layer {name!r:.80} works as in training whenever it is used: export it to ONNX")
+            raise ModelError(f"its layer {name!r:.80} always works in training mode; export it to ONNX")
         if kind in _RECURRENT and isinstance(first, list) and len(first) > 1:
             others["initial_state"], first = first[1:], first[0]
         return {"args": [first], "kwargs": others}
@@ -275,7 +275,7 @@ class _Calls:
             if isinstance(part, dict):
                 return {key: walk(value, depth + 1) for key, value in part.items()}
             if not isinstance(part, list):
-                raise ModelError(f"its configuration calls a layer with {part!r:.80}, which is none of its tensors")
+                raise ModelError(f"its configuration calls a layer with {part!r:.80}, which is not one of its tensors")
             items = [walk(item, depth + 1) for item in part]
             return items[0] if len(items) == 1 and depth == 0 else items
 

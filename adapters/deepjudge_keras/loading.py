@@ -44,8 +44,8 @@ def load(source: Any, name: str) -> Any:
     """The ``keras.Model`` of a file; a live one is given back as it is."""
     if keras.backend.backend() != "tensorflow":
         raise ModelError(
-            f"{name}: expected Keras to run on TensorFlow, found {keras.backend.backend()}: "
-            "set KERAS_BACKEND=tensorflow in the environment"
+            f"{name}: expected Keras to run on TensorFlow, found {keras.backend.backend()}; set "
+            "KERAS_BACKEND=tensorflow in the environment"
         )
     if not isinstance(source, Path):
         return source
@@ -98,11 +98,11 @@ def _of_hdf5(file: BinaryIO) -> Any:
     try:
         content = h5py.File(file)
     except OSError as error:
-        raise _OtherError("no HDF5 file, or a truncated one") from error
+        raise _OtherError("a truncated HDF5 file, or another file") from error
     with content:
         held = hdf5.elements(content, file.seek(0, os.SEEK_END))
         if "model_config" not in content.attrs:
-            raise _OtherError("an HDF5 file without a model's architecture, such as one of weights alone")
+            raise _OtherError("an HDF5 file without a model's architecture, perhaps a file of weights only")
         old = keras2.is_keras_2(content.attrs.get("keras_version"))
         config = configuration.read(content.attrs["model_config"], keras_2=old)
         model = _make(config, held, legacy=not old)
@@ -119,8 +119,8 @@ def _of_tfjs(path: Path) -> Any:
     contents = tfjs.read(path)
     if contents.config is None:
         raise _OtherError(
-            "a graph model of TensorFlow.js, which has no layers: give the model that it was made from, or make it a "
-            "SavedModel with tfjs_graph_converter"
+            "a graph model of TensorFlow.js, which has no layers; give the original model, or "
+            "convert it to a SavedModel with tfjs_graph_converter"
         )
     old = keras2.is_keras_2(contents.version)
     config = configuration.admit(contents.config, keras_2=old)
@@ -141,8 +141,8 @@ def _expect_same(model: Any) -> None:
         if bilinear or across:
             what = f"interpolation {layer.interpolation!r}" if bilinear else f"axis {layer.axis}"
             raise ModelError(
-                f"its layer {layer.name!r:.80} has {what}, which TensorFlow.js computes otherwise than Keras: give the "
-                "model that it was made from"
+                f"its layer {layer.name!r:.80} has {what}, which TensorFlow.js computes differently from "
+                "Keras; give the original model"
             )
 
 
@@ -188,7 +188,7 @@ def _fill(model: Any, group: Any) -> None:
         weights = _named(group[name])
         layer = layers.get(keras2.plain_name(name))
         if layer is None and weights:
-            raise ModelError(f"it has weights of {name!r:.80}, which is none of its layers")
+            raise ModelError(f"it has weights of {name!r:.80}, which is not one of its layers")
         if layer is not None:
             fill(layer, weights)
             filled.add(layer.name)
@@ -196,7 +196,7 @@ def _fill(model: Any, group: Any) -> None:
     if missing:
         raise ModelError(f"it has no weights for its layer {missing[0]!r:.80}")
     if "top_level_model_weights" in group and _named(group["top_level_model_weights"]):
-        raise ModelError("it has weights of its own, beside those of its layers: export it to ONNX")
+        raise ModelError("it has weights of its own in addition to those of its layers; export it to ONNX")
 
 
 def _named(group: Any) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def _expect_order(model: Any, config: Mapping[str, Any]) -> None:
     listed = [entry["config"]["name"] for entry in config["config"]["layers"]]
     names = [layer.name for layer in model._layers if layer.name in listed]
     if names != [name for name in listed if name in names]:
-        raise ModelError("its layers are in another order than Keras 3 has them: save it as .h5")
+        raise ModelError("its layers are in another order than in Keras 3; save it as .h5")
     inner = {entry["config"]["name"]: entry for entry in config["config"]["layers"] if "layers" in entry["config"]}
     for layer in model._layers:
         if layer.name in inner:
@@ -252,10 +252,12 @@ def _expect_kinds(model: Any, whole: Mapping[str, tuple[int, ...]]) -> None:
     room = Counter(shape for shape in map(_whole_shape, model.variables) if shape)
     for name, shape in whole.items():
         if held[shape] > room[shape]:
-            raise ModelError(f"expected real numbers as its layers have them, found whole ones in {name!r:.80} {shape}")
+            raise ModelError(
+                f"expected real numbers, which its layers need, found whole numbers in {name!r:.80} {shape}"
+            )
     for shape, count in Counter(shape for shape in map(_whole_shape, model.weights) if shape).items():
         if count > held[shape]:
-            raise ModelError(f"expected whole numbers as its layers have them, found real ones for {shape}")
+            raise ModelError(f"expected whole numbers, which its layers need, found real numbers for {shape}")
 
 
 def _whole_shape(variable: Any) -> tuple[int, ...]:
@@ -277,4 +279,4 @@ def _expect_size(make: Callable[[], Any], held: int) -> None:
     with ThreadPoolExecutor(1) as thread:
         numbers = thread.submit(count).result()
     if numbers > held + _UNSAVED:
-        raise ModelError(f"its layers have {numbers} weights, its file {held}")
+        raise ModelError(f"its layers have {numbers} weights, but its file has {held}")

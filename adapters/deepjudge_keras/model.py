@@ -89,7 +89,7 @@ class TracedModel(BatchedModel):
     def by_output(self, place: int) -> "TracedModel":
         """See :class:`~deepjudge_core.models.model.BatchedModel`."""
         if self._open_by_output is None:
-            raise ModelError(f"{self.name}: expected a model that was opened, found one that is trained")
+            raise ModelError(f"{self.name}: expected a model that was opened for judging, found one being trained")
         return self._open_by_output(place)
 
     def with_weights(self, weights: Sequence[Any], *, name: str, digest: str) -> "TracedModel":
@@ -195,21 +195,21 @@ def open_keras(
 def signature(model: Any, name: str) -> Any:
     """The ``tf.TensorSpec`` of a model's one input."""
     if not model.built:
-        raise ModelError(f"{name}: expected a model that is built, found one that was never called on an input")
+        raise ModelError(f"{name}: expected a built model, found one that was never called on an input")
     inputs = getattr(model, "inputs", None)
     if inputs is None:  # a class of its own: it only knows what it was built with
         built = model.get_build_config()
         shape = (built or {}).get("input_shape")
         if shape is None or not all(axis is None or isinstance(axis, int) for axis in shape):
-            raise ModelError(f"{name}: expected a model that knows the shape of its one input, found {built}")
+            raise ModelError(f"{name}: expected a model with one input of known shape, found {built}")
         return tf.TensorSpec((None, *shape[1:]), model.variable_dtype)
     if len(inputs) != 1:
-        raise ModelError(f"{name}: expected a model of one input, found {len(inputs)}")
+        raise ModelError(f"{name}: expected a model with one input, found {len(inputs)}")
     return tf.TensorSpec(inputs[0].shape, inputs[0].dtype)
 
 
 def _not_real(dtype: Any) -> str:
-    return f"expected real inputs to take a gradient at, found {dtype.name}"
+    return f"expected real-valued inputs for a gradient, found {dtype.name}"
 
 
 def _width(tap: Heard, layer: str, name: str) -> int:

@@ -63,7 +63,9 @@ class KerasArchitecture:
         self._state = dict(zip(self._names, variables, strict=True))
         spec = signature(self._model, name)
         if not spec.dtype.is_floating:
-            raise ModelError(f"{name}: expected a network of real inputs to train, found one of {spec.dtype.name}")
+            raise ModelError(
+                f"{name}: expected a network with real-valued inputs to train, found one with {spec.dtype.name}"
+            )
         self._functions = Functions(self._model, self._state, spec, name, output)
         first = self._functions.tensors(self._values(self._model))
         self._opened = TracedModel(self._functions.trace, spec, name=name, digest="", weights=first)
@@ -72,7 +74,7 @@ class KerasArchitecture:
         self.parameters = tuple(n for n, variable in self._state.items() if variable.trainable)
         self.head = tuple(n for n in self._functions.head if n in self.parameters)
         if not self.head:
-            raise ModelError(f"{name}: expected a layer of weights that gives the logits, found none")
+            raise ModelError(f"{name}: expected a layer with weights that produces the logits, found none")
 
     def initial(self, rng: np.random.Generator) -> dict[str, Array]:
         """See :class:`~deepjudge_core.models.network.Architecture`; by the initialisers that stand in its layers."""
@@ -94,7 +96,9 @@ class KerasArchitecture:
             raise ModelError(f"{refused}: {str(error).removeprefix(f'{self._name}: ')}") from error
         others = [name for name in self._names if name not in self.head]
         if architecture.classes != classes or any(architecture._state[n].shape != self._state[n].shape for n in others):
-            raise ModelError(f"{refused}: its last layer does not say how many it has, or other layers follow from it")
+            raise ModelError(
+                f"{refused}: its last layer does not say how many classes it has, or other layers depend on it"
+            )
         return architecture
 
     def student(self) -> "KerasArchitecture":
@@ -143,11 +147,11 @@ class KerasArchitecture:
             ModelError: When a model that is made anew has others.
         """
         if [weight.shape for weight in model.weights] != [weight.shape for weight in self._model.weights]:
-            raise ModelError(f"{self._name}: cannot be made anew: its configuration gives a model of other weights")
+            raise ModelError(f"{self._name}: cannot be retrained: its configuration gives a model with other weights")
         return self._values(model)
 
     def _make(self, rng: np.random.Generator) -> Any:
-        with prefixed(f"{self._name}: cannot be made anew"):
+        with prefixed(f"{self._name}: cannot be retrained"):
             return self._blueprint.make(rng)
 
     def _variables(self, model: Any) -> list[Any]:
@@ -171,7 +175,7 @@ def open_network(source: Any, *, name: str | None = None, output: Choice = None)
     with undisturbed():
         model = load(source, named)
     rows, *axes = signature(model, named).shape
-    with prefixed(f"{named}: cannot be made anew"):
+    with prefixed(f"{named}: cannot be retrained"):
         blueprint = Blueprint.of(model)
     architecture = KerasArchitecture(blueprint, name=named, output=output)
     network = Network(architecture, architecture.weights_of(model))
@@ -180,8 +184,8 @@ def open_network(source: Any, *, name: str | None = None, output: Choice = None)
             network.predict(np.zeros((rows + 1, *(axis or _ANY for axis in axes)), np.float32))
         except Exception as error:
             raise ModelError(
-                f"{named}: expected a network that trains on any number of inputs, found one of {rows} at a time: "
-                f"{cause(error)}"
+                f"{named}: expected a network that trains on any number of inputs, found one that takes "
+                f"{rows} at a time: {cause(error)}"
             ) from error
     return network
 

@@ -29,11 +29,11 @@ def expect_plain(meta: Any) -> None:
     everywhere = [*meta.graph_def.node, *(node for function in functions.values() for node in function.node_def)]
     for node in everywhere:
         if _OUTSIDE.search(node.op) and node.op not in _TEXTS:
-            raise ModelError(f"a graph with the operation {node.op}, which does more than compute: export it to ONNX")
+            raise ModelError(f"a graph with the operation {node.op}, which does more than compute; export it to ONNX")
     for name in _reachable(meta.object_graph_def.concrete_functions, functions):
         for node in functions[name].node_def:
             if _CHECKPOINTS.search(node.op):
-                raise ModelError(f"a graph that uses {node.op} to answer its inputs: export it to ONNX")
+                raise ModelError(f"a graph that uses {node.op} to compute its answers; export it to ONNX")
 
 
 def _reachable(names: Iterable[str], functions: Mapping[str, Any]) -> Iterator[str]:

@@ -84,7 +84,7 @@ class Signature:
         graph = self.function.graph
         called = {operation.type for operation in graph.get_operations()} & set(CALLS)
         if called:  # the last operation, which makes the scores, may be inside
-            raise ModelError(f"expected a graph that shows what its scores are, found a {called.pop()}")
+            raise ModelError(f"expected a graph that shows how its scores are computed, found a {called.pop()}")
         scores = find_taps(operations(argument(self.function)), self.function.outputs[self.outputs.place].name).scores
         output = self._scores(_call(self.function, self.input.name, x)[self.outputs.place])
         return Trace(output, scores, {"output": Heard.of_scores(output)}, None, self.outputs)
@@ -158,8 +158,9 @@ def _signature(path: Path, choice: Choice) -> Signature:
     if function is None:
         found = "; ".join(_described(key, value) for key, value in sorted(_signatures(meta).items()))
         raise ModelError(
-            f"{path}: expected a signature with one input (n, ...) of numbers, or a model that can be called with one, "
-            f"found {found}: save it with signatures=... of a function that takes numbers"
+            f"{path}: expected a signature with one input (n, ...) of numbers, or a model that can be "
+            f"called with one, found {found}; save it with signatures=... of a function that takes "
+            "numbers"
         )
     samples, answers = _run(path, function, spec)
     structure = function.structured_outputs
@@ -167,8 +168,8 @@ def _signature(path: Path, choice: Choice) -> Signature:
     named = zip(names if len(names) == len(answers) else [""] * len(answers), answers, strict=True)
     with prefixed(str(path)):
         outputs = Outputs.of([_output(name, answer, len(samples)) for name, answer in named], choice)
-    taken = f"the signature {chosen[0]}" if chosen else "what it computes when it is called itself"
-    note = f"its signature {_SERVED} takes no numbers: {taken} was asked"
+    taken = f"the signature {chosen[0]}" if chosen else "what it computes when called directly"
+    note = f"its signature {_SERVED} takes no numbers, so {taken} was used"
     served = _SERVED in _signatures(meta) and not (chosen and chosen[0] == _SERVED)
     return Signature(loaded, function, spec, samples, answers, outputs, (note,) if served else ())
 
@@ -204,7 +205,7 @@ def _meta_graph(path: Path) -> Any:
     try:
         graphs = saved_model_pb2.SavedModel.FromString(content).meta_graphs
     except DecodeError as error:
-        raise _other(path, f"a {_GRAPH} that is truncated, or something else") from error
+        raise _other(path, f"a {_GRAPH} that is truncated, or another file") from error
     if not graphs:
         raise _other(path, f"a {_GRAPH} without a graph")
     return next((graph for graph in graphs if "serve" in graph.meta_info_def.tags), graphs[0])
@@ -227,7 +228,7 @@ def _choose_signature(path: Path, meta: Any) -> tuple[str, Any] | None:
         return next(iter(specs.items()))
     if specs or (_SERVED not in signatures and len(signatures) > 1):
         raise ModelError(
-            f"{path}: expected the signature {_SERVED} to take numbers, or only one that does, found {names}"
+            f"{path}: expected the signature {_SERVED}, or exactly one other, to take numbers, found {names}"
         )
     return None
 
@@ -306,7 +307,7 @@ def _compare(path: Path, expected: Array, actual: Array) -> None:
     if not same or not np.allclose(actual, expected, rtol=0, atol=tolerance, equal_nan=True):
         difference = f"a difference of {np.abs(actual - expected).max():.2g}" if same else f"the shape {actual.shape}"
         raise ModelError(
-            f"{path}: expected the graph inside it to give what its signature gives for random inputs, "
+            f"{path}: expected the graph to give the same answers as its signature for random inputs, "
             f"found {difference}"
         )
 

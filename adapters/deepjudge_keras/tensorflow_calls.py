@@ -48,16 +48,16 @@ def operation(function: str, arguments: Arguments) -> Operation:
     function = function.removeprefix("compat.v1.")  # which had other arguments, of which the odd ones are refused
     if function not in _CALLS:
         raise ModelError(
-            f"it calls the TensorFlow function {function!r:.80}, for which there is none of Keras's that is known to "
-            "compute the same: export the model to ONNX"
+            f"it calls the TensorFlow function {function!r:.80}, and Keras is not known to have an "
+            "equivalent; export the model to ONNX"
         )
     made, left = _CALLS[function](_Taken(arguments))
     computed = {name for name, value in made.config.items() if _holds_tensor(value)}
     if left | computed:
         names = ", ".join(map(repr, sorted(left | computed)))
         raise ModelError(
-            f"it calls the TensorFlow function {function!r:.80} with {names:.80}, which is not known here: "
-            "export the model to ONNX"
+            f"it calls the TensorFlow function {function!r:.80} with {names:.80}, which is not "
+            "supported; export the model to ONNX"
         )
     return made
 
@@ -176,7 +176,7 @@ def _place(item: Any) -> Any:
         return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(item, dict) and all(isinstance(item.get(key), int | None) for key in _ENDS):
         return {"class_name": "__slice__", "config": {key: item.get(key) for key in _ENDS}}
-    raise ModelError("it takes a part of a tensor at places that are computed: export it to ONNX")
+    raise ModelError("it slices a tensor at computed positions; export it to ONNX")
 
 
 _ENDS = ("start", "stop", "step")

@@ -156,7 +156,7 @@ def _contents(text: bytes) -> Contents:
     groups = _groups(content[_MANIFEST])
     topology = content[_TOPOLOGY]
     if not isinstance(topology, dict):
-        raise ModelError(f"expected a TensorFlow.js model, found one whose {_TOPOLOGY} is none")
+        raise ModelError(f"expected a TensorFlow.js model, found one with an invalid {_TOPOLOGY}")
     layered = "node" not in topology and content.get("format", "layers-model") == "layers-model"
     config = topology.get("model_config", topology) if layered else None
     return Contents(config, topology.get("keras_version"), groups)
@@ -187,7 +187,7 @@ def _size(shard: Path) -> int:
         entry = None
     if entry is None or not stat.S_ISREG(entry.st_mode):
         raise ModelError(
-            f"expected the file {shard.name!r:.80} beside it, found {'none' if entry is None else 'a link'}"
+            f"expected the file {shard.name!r:.80} next to it, found {'none' if entry is None else 'a link'}"
         )
     return entry.st_size
 
@@ -207,11 +207,11 @@ def _groups(manifest: Any) -> list[Group]:
 
 def _shards(paths: Any) -> list[str]:
     if not isinstance(paths, list):
-        raise ModelError(f"expected names of files in {_MANIFEST}, found none")
+        raise ModelError(f"expected file names in {_MANIFEST}, found none")
     names = [path.removeprefix("./") if isinstance(path, str) else "" for path in paths]  # as browsers save it
     for path, name in zip(paths, names, strict=True):
         if not _PLAIN.fullmatch(name):
-            raise ModelError(f"expected the name of a file beside it, found {path!r:.80}")
+            raise ModelError(f"expected the name of a file next to it, found {path!r:.80}")
     return names
 
 
@@ -244,4 +244,6 @@ def _storage(name: str, dtype: str, quantisation: Any) -> tuple[str, float, floa
         }:
             if math.isfinite(scale) and math.isfinite(least) and dtype != "bool":
                 return _QUANTISED[stored], float(scale), float(least)
-    raise ModelError(f"expected {name!r:.80} as it is, or by uint8, uint16 or float16, found {quantisation!r:.80}")
+    raise ModelError(
+        f"expected {name!r:.80} unquantised, or quantised to uint8, uint16 or float16, found {quantisation!r:.80}"
+    )

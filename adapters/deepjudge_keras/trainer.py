@@ -138,7 +138,7 @@ class Functions:
         else:
             traced, values = trace_training(self._model, x, state, self._output)
         if layer is not None and layer not in traced.taps:
-            raise ModelError(f"no layer {layer!r}; its layers are {', '.join(traced.taps)}")
+            raise ModelError(f"there is no layer {layer!r}; its layers are {', '.join(traced.taps)}")
         scores = _logits(traced) if layer is None else tf.cast(traced.neurons(layer), tf.float32)
         weights = dict(zip(self._variables, tensors, strict=False))
         trained = [weights[name] for name in names]

@@ -36,18 +36,18 @@ def check(model: ModelProto) -> None:
     """
     functions = {_key(function): function for function in model.functions}
     if len(functions) < len(model.functions):
-        raise ModelError("expected functions of different names, found two of one name")
+        raise ModelError("expected functions with different names, found two of the same name")
     for node in (*_all(model.graph), *(node for function in functions.values() for node in _all(function))):
         if node.domain not in _DOMAINS and _callee(node) not in functions:
             raise ModelError(
-                f"expected operations of ONNX, found {node.op_type[:60]!r} of {node.domain[:60]!r}, which needs a "
-                "library of its author: export it in ONNX's own operations"
+                f"expected ONNX operations, found {node.op_type[:60]!r} of {node.domain[:60]!r}, which "
+                "needs its author's library; export it with ONNX's own operations"
             )
     for tensor in tensors(model):
         if not onnx.external_data_helper.uses_external_data(tensor) and _lacks(tensor):
             raise ModelError(
-                f"expected as many numbers as the weights have places, found {tensor.ByteSize()} bytes for "
-                f"{list(tensor.dims)[:8]} in {tensor.name[:60]!r}"
+                f"expected data that matches the shape of its weights, found {tensor.ByteSize()} bytes "
+                f"for {list(tensor.dims)[:8]} in {tensor.name[:60]!r}"
             )
     if functions:
         _check_functions(model, functions)
@@ -64,16 +64,16 @@ def check_external(names: Iterable[str], folder: Path) -> None:
     """
     for name in names:
         if not is_beside(name):
-            raise ModelError(f"{name[:60]!r}, which is no name of a file in the same folder")
+            raise ModelError(f"{name[:60]!r}, which is not the name of a file in the same folder")
         try:
             status = (folder / name).lstat()
         except OSError as error:
             raise ModelError(
-                f"{name[:60]!r}, which cannot be read: {error.strerror}: give it beside the model, or save all in one "
-                "file: onnx.save(onnx.load(path), other)"
+                f"{name[:60]!r}, which cannot be read: {error.strerror}; put it next to the model, or "
+                "save all in one file: onnx.save(onnx.load(path), other)"
             ) from error
         if not S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise ModelError(f"{name[:60]!r}, which is a link or no file: give a copy")
+            raise ModelError(f"{name[:60]!r}, which is a link or not a file; give a copy")
 
 
 def _check_functions(model: ModelProto, functions: dict[_Key, FunctionProto]) -> None:
@@ -86,12 +86,13 @@ def _check_functions(model: ModelProto, functions: dict[_Key, FunctionProto]) ->
             break
         sizes |= done
     if len(sizes) < len(own):
-        raise ModelError(f"expected functions nested {_DEEPEST} deep at most, found more, or one that calls itself")
+        raise ModelError(f"expected functions nested at most {_DEEPEST} deep, found more, or one that calls itself")
     nodes, size = _total(*_size(model.graph, functions), sizes)
     if nodes > _MOST_NODES or size > _MOST_BYTES:
         raise ModelError(
-            f"expected at most {_MOST_NODES} operations and calls, and {_MOST_BYTES} bytes, with all functions in "
-            f"their places, found {_number(nodes)} and {_number(size)}: save the model without functions"
+            f"expected at most {_MOST_NODES} operations and calls, and {_MOST_BYTES} bytes, with all "
+            f"functions inlined, found {_number(nodes)} and {_number(size)}; save the model without "
+            "functions"
         )
 
 

@@ -32,7 +32,7 @@ def convert(model: ModelProto) -> fx.GraphModule:
     try:
         module = onnx2fx.convert(model).eval().requires_grad_(False)
     except onnx2fx.UnsupportedOpError as error:
-        raise ModelError(f"onnx2fx has no operation {error.op_type}") from error
+        raise ModelError(f"onnx2fx does not support the operation {error.op_type}") from error
     except Exception as error:
         raise conversion_error(error) from error
     _fix_integers(module)

@@ -34,8 +34,8 @@ _DEEPEST, _MOST_INSIDE, _MOST_FILES, _LONGEST = 100, 1_000_000, 10_000, 255
 _MOST_OF_ENTRY = 100
 
 _OTHERS = {
-    b"PK\x03\x04": "a zip archive, as PyTorch and Keras write",
-    b"\x89HDF": "an HDF5 file, as Keras writes",
+    b"PK\x03\x04": "a zip archive, as written by PyTorch and Keras",
+    b"\x89HDF": "an HDF5 file, as written by Keras",
     b"\x80": "a pickle, which can hold code",
     b"\x1f\x8b": "a compressed file",
 }
@@ -135,7 +135,7 @@ def _numbers(messages: Messages, tensor: Field) -> Field | None:
 
 def _locations(messages: Messages, kind: str, start: int, end: int, deepest: int) -> Iterator[str]:
     if not deepest:
-        raise WireError("messages too deep in one another")
+        raise WireError("messages nested too deep")
     inside = _INSIDE[kind]
     for field in messages.fields(start, end, skim=True):
         if field.kind != BYTES or field.number not in inside:
@@ -146,7 +146,7 @@ def _locations(messages: Messages, kind: str, start: int, end: int, deepest: int
         key = value = None  # the last ones count, as in every message
         for count, part in enumerate(messages.fields(field.start, field.end)):
             if count == _MOST_OF_ENTRY:
-                raise WireError("an entry of too many fields")
+                raise WireError("an entry with too many fields")
             if part.kind == BYTES:
                 key, value = part if part.number == _KEY else key, part if part.number == _VALUE else value
         if key is None or value is None:
@@ -165,10 +165,10 @@ def _other(file: BinaryIO) -> str | None:
     if not start:
         return "an empty file"
     if start[4:] == _RUNTIME:
-        return "a file of ONNX Runtime's own format (.ort): ask for the .onnx file that it was made from"
+        return "a file in ONNX Runtime's own format (.ort); give the .onnx file that it was made from"
     for magic, what in _OTHERS.items():
         if start.startswith(magic):
-            return f"{what}: export the model as ONNX"
+            return f"{what}; export the model as ONNX"
     return None if _is_model(file) else "another format or a truncated file"
 
 

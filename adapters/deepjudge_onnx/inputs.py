@@ -42,14 +42,14 @@ def find_input(model: ModelProto) -> tuple[str, Shape, str]:
     """
     inputs = _inputs(model)
     if len(inputs) != 1:
-        several = f": give the others a number each with {option('fix')}" if inputs else ""
-        raise ModelError(f"expected a model of one input, found {len(inputs)}: {_listed(inputs)}{several}")
+        several = f"; set each of the others to a number with {option('fix')}" if inputs else ""
+        raise ModelError(f"expected a model with one input, found {len(inputs)}: {_listed(inputs)}{several}")
     tensor = inputs[0].type.tensor_type
     if tensor.elem_type not in DTYPES:
         kind = TensorProto.DataType.Name(tensor.elem_type).lower()
         raise ModelError(f"expected an input of {', '.join(DTYPES.values())}, found {kind}")
     if len(tensor.shape.dim) < 2:
-        raise ModelError(f"expected an input (n, ...), found one of {len(tensor.shape.dim)} axes")
+        raise ModelError(f"expected an input (n, ...), found one with {len(tensor.shape.dim)} axes")
     return inputs[0].name, _shape(inputs[0]), DTYPES[tensor.elem_type]
 
 
@@ -74,7 +74,7 @@ def with_constants(model: ModelProto, numbers: Mapping[str, float]) -> ModelProt
         raise ModelError(f"there is no input {unknown[0]!r} to fix; its inputs are {_listed(inputs.values())}")
     rest = [value for name, value in inputs.items() if name not in numbers]
     if len(rest) != 1:
-        raise ModelError(f"expected one input that is not fixed, found {len(rest)}: {_listed(rest)}")
+        raise ModelError(f"expected exactly one input without a fixed number, found {len(rest)}: {_listed(rest)}")
     changed = ModelProto()
     changed.CopyFrom(model)
     graph = changed.graph

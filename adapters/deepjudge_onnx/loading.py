@@ -108,10 +108,10 @@ def _check_place(tensor: TensorProto, size: int | None, folder: Path) -> None:
     length = info.length if info.length is not None else size if size is not None else there - start
     what = f"{tensor.name[:60]!r}, of the shape {list(tensor.dims)[:8]}"
     if size is not None and length != size:
-        raise ModelError(f"{length} bytes in {info.location[:60]!r} for {what}, where {size} were expected")
+        raise ModelError(f"{length} bytes in {info.location[:60]!r} for {what}, instead of {size}")
     if not 0 <= start <= start + length <= there:
         raise ModelError(
-            f"{info.location[:60]!r} of {there} bytes, where {length} from byte {start} were expected for {what}"
+            f"{info.location[:60]!r} of {there} bytes, too short for {length} bytes from byte {start} for {what}"
         )
 
 

@@ -113,7 +113,9 @@ def _read(source: Path | ModelProto, name: str) -> tuple[ModelProto, Weights, st
     if isinstance(source, Path):
         return load(source, name)
     if external_files(source):
-        raise ModelError(f"{name}: expected a model with its weights, found external data: open the file instead")
+        raise ModelError(
+            f"{name}: expected a model that contains its weights, found external data; open the file instead"
+        )
     with prefixed(name):
         check(source)
         model = in_order(source)
@@ -178,11 +180,13 @@ class OnnxModel(BatchedModel):
             self._least_rows = 2
         if _BLOCKED in {node.domain for node in self._model.graph.node}:
             self.access &= ~Access.LAYERS
-            self.unseen = f"expected operations of ONNX, found those of {_BLOCKED}, for one kind of processor"
+            self.unseen = (
+                f"expected ONNX operations, found those of {_BLOCKED}, which are specific to one kind of processor"
+            )
         choice = undecided(self._model, self._source, LAYERS)
         if choice is not None:
             self.access &= ~Access.LAYERS
-            self.unseen = f"expected the same layers for every input, found an If that depends on it: {choice!r}"
+            self.unseen = f"expected the same layers for every input, found an If that depends on the input: {choice!r}"
         if self._trees():
             self.access &= ~Access.LAYERS
             self.unseen = f"expected layers, found trees: {self._trees()}"
@@ -203,7 +207,7 @@ class OnnxModel(BatchedModel):
     def by_output(self, place: int) -> "OnnxModel":
         """See :class:`~deepjudge_core.models.model.BatchedModel`."""
         if self._whole is None:
-            raise RuntimeError("the graph of a model of one output is not kept")
+            raise RuntimeError("a model with a single output has no graph to choose from")
         size = self._batch_size if self.fixed_batch is None and not self._any_length else None
         return OnnxModel(
             self._whole,
@@ -223,10 +227,13 @@ class OnnxModel(BatchedModel):
         """
         self._refuse_gradients()
         if len(self._samples) == 1:
-            raise ModelError(f"{self.name}: expected a model for any number of rows, found one for 1 alone")
+            raise ModelError(f"{self.name}: expected a model for any number of rows, found one for single rows")
         loops = sorted({"Loop", "Scan"} & {node.op_type for node in dependents(self._model, self._source)})
         if loops:
-            raise ModelError(f"{self.name}: expected layers to convert to PyTorch, found a {loops[0]}: open its origin")
+            raise ModelError(
+                f"{self.name}: expected layers that can be converted to PyTorch, found a {loops[0]}; open "
+                "the model it was made from"
+            )
         from deepjudge_onnx.network import export, run
 
         free = (0, *(axis for axis, size in enumerate(self.input.shape, 1) if size is None))

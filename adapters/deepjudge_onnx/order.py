@@ -63,7 +63,7 @@ def _sort(body: GraphProto | FunctionProto) -> None:
         stuck = next(node for node, count in zip(nodes, missing, strict=True) if count)
         name = next(filter(None, stuck.output), "")
         raise ModelError(
-            f"expected operations of which none needs its own output, found a cycle: {stuck.op_type[:60]} {name[:60]!r}"
+            f"expected operations that do not need their own output, found a cycle: {stuck.op_type[:60]} {name[:60]!r}"
         )
     copies = [type(node).FromString(node.SerializeToString()) for node in order]
     del body.node[:]

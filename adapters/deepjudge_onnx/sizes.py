@@ -65,7 +65,9 @@ def without_sizes(
                 continue
             node = _of_rows(tensor, source, (first, second), rows)
             if node is None:
-                raise ModelError(f"{name}: expected sizes that grow with the rows, found others in {tensor!r}")
+                raise ModelError(
+                    f"{name}: expected sizes that grow with the number of rows, found others in {tensor!r}"
+                )
             changed.graph.node.append(node)
     changed.graph.node.extend(nodes)
     return changed

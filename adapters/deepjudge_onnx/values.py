@@ -59,7 +59,7 @@ class Values:
         if name not in self._known:
             value = numbers(self._find_constant(name))
             if value is None:
-                raise ModelError(f"expected a number for each channel at most, found more in {name!r}")
+                raise ModelError(f"expected at most one number per channel, found more in {name!r}")
             self._known[name] = value
         return self._known[name]
 

@@ -64,7 +64,7 @@ class Weights:
             except OSError:
                 same = False
             if not same:
-                raise ModelError(f"expected {name[:60]!r} as it was when the model was opened, found another one")
+                raise ModelError(f"expected {name[:60]!r} unchanged since the model was opened, found it changed")
 
     def session(self, part: ModelProto, providers: Iterable[str]) -> onnxruntime.InferenceSession:
         """Let ONNX Runtime open a part of the model.

@@ -78,11 +78,11 @@ class Messages:
             elif kind in _FIXED:
                 size = _FIXED[kind]
             else:
-                raise WireError(f"a field of the kind {kind}")
+                raise WireError(f"a field of kind {kind}")
             begin = start + at - first
             stop = begin + size
             if stop > end:
-                raise WireError("a field that is longer than what it is in")
+                raise WireError("a field longer than the message that contains it")
             yield Field(key >> 3, kind, start, begin, stop, value)
             start = stop
             if skim and kind != BYTES and key < 0x80:
@@ -129,13 +129,13 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 64, 7):
         if at >= len(data):
-            raise WireError("a number without an end")
+            raise WireError("a number without end")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise WireError("a number of too many bytes")
+    raise WireError("a number with too many bytes")
 
 
 def _written(value: int) -> bytes:

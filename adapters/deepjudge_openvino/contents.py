@@ -73,7 +73,7 @@ def check_ir(path: Path, weights: int) -> None:
 
 
 def _refuse_doctype(*_: object) -> None:
-    raise ModelError("expected the layers of an OpenVINO IR, found definitions of XML")
+    raise ModelError("expected the layers of an OpenVINO IR, found XML definitions")
 
 
 class _Layers:
@@ -88,7 +88,7 @@ class _Layers:
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise ModelError(f"expected at most {_DEEPEST} elements in one another, found more")
+            raise ModelError(f"expected elements nested at most {_DEEPEST} deep, found more")
         if tag == "layer":
             self._layers += 1
             self._kind = attributes.get("type", "")
@@ -97,8 +97,9 @@ class _Layers:
                 raise ModelError(f"expected at most {_MOST_LAYERS} operations, found more")
             if not _OPSET.fullmatch(version):
                 raise ModelError(
-                    f"expected operations of OpenVINO, found {shortened(self._kind)!r} of {shortened(version)!r}, "
-                    "which needs a library of its author: convert it to OpenVINO's own operations"
+                    f"expected OpenVINO operations, found {shortened(self._kind)!r} of "
+                    f"{shortened(version)!r}, which needs its author's library; convert it with OpenVINO's "
+                    "own operations"
                 )
         elif tag == "data" and self._kind == "Const":
             self._expect_weights(attributes)
@@ -106,16 +107,16 @@ class _Layers:
     def _expect_weights(self, attributes: Mapping[str, str]) -> None:
         kind = attributes.get("element_type", "")
         if kind == "string":
-            raise ModelError("expected weights that are numbers, found texts")
+            raise ModelError("expected numeric weights, found strings")
         try:
             offset, size = int(attributes["offset"]), int(attributes["size"])
             shape = [int(axis) for axis in attributes.get("shape", "").split(",") if axis.strip()]
         except (KeyError, ValueError) as error:
-            raise ModelError("expected the place and shape of each weight, found none: it is damaged") from error
+            raise ModelError("expected offset and shape of each weight, found none; the file is damaged") from error
         needed = (prod(shape) * _BITS.get(kind, 1) + 7) // 8
         if min(offset, size, *shape, 0) < 0 or offset + size > self._weights or size < needed:
             raise ModelError(
-                f"expected as many numbers as the weights have places, found {size} bytes at {offset} of "
+                f"expected data that matches the shape of its weights, found {size} bytes at {offset} of "
                 f"{self._weights} for {shape[:8]}"
             )
 
@@ -134,14 +135,14 @@ def check_frozen(data: bytes) -> None:
     everywhere = [*messages(whole, _NODE), *(node for _, nodes in functions for node in nodes)]
     kinds = {_text(kind) for node in everywhere for kind in messages(node, _OP)}
     if not kinds:
-        raise ModelError("expected a frozen graph of TensorFlow, found one without operations")
+        raise ModelError("expected a frozen TensorFlow graph, found one without operations")
     _expect_plain(kinds, _OUTSIDE)
     expect_an_end({name: {called for node in nodes for called in _called(node)} for name, nodes in functions})
     variables = sorted(kind for kind in kinds if kind in ("VarHandleOp", "VariableV2", "Variable"))
     if variables:
         raise ModelError(
-            "expected a frozen graph, found one with variables, whose values are in other files: freeze it "
-            "(convert_variables_to_constants_v2)"
+            "expected a frozen graph, found one with variables, whose values are in other files; "
+            "freeze it (convert_variables_to_constants_v2)"
         )
 
 
@@ -173,18 +174,18 @@ def _pass_parameter(file: BinaryIO, size: int) -> None:
     # A version; lengths of sequences, of which weights have none; a version, the axes as a message, and the numbers.
     version, levels = _unpack("<IQ", file)
     if version or levels:
-        raise ModelError("expected weights of PaddlePaddle, found others: the file beside the model is damaged")
+        raise ModelError("expected PaddlePaddle weights, found others; the file next to the model is damaged")
     _, length = _unpack("<Ii", file)
     description = file.read(max(length, 0)) if length <= size else b""
     if len(description) != length:
-        raise ModelError("expected weights of PaddlePaddle, found others: the file beside the model is damaged")
+        raise ModelError("expected PaddlePaddle weights, found others; the file next to the model is damaged")
     values = list(fields(memoryview(description)))
     kind = next((value for number, value in values if number == 1), None)
     axes = [value for number, value in values if number == _DIMS and isinstance(value, int)]
     held = _PADDLE_SIZES.get(kind if isinstance(kind, int) else -1)
     if held is None or any(axis >= 2**63 for axis in axes) or file.tell() + held * prod(axes) > size:
         raise ModelError(
-            f"expected as many numbers as the weights have places, found {size - file.tell()} bytes left for {axes[:8]}"
+            f"expected data that matches the shape of its weights, found {size - file.tell()} bytes left for {axes[:8]}"
         )
     file.seek(held * prod(axes), 1)
 
@@ -196,7 +197,7 @@ _PADDLE_SIZES = {0: 1, 1: 2, 2: 4, 3: 8, 4: 2, 5: 4, 6: 8, 20: 1, 21: 1, 22: 2}
 def _unpack(form: str, file: BinaryIO) -> tuple[Any, ...]:
     data = file.read(struct.calcsize(form))
     if len(data) < struct.calcsize(form):
-        raise ModelError("expected weights of PaddlePaddle, found a truncated file beside the model")
+        raise ModelError("expected PaddlePaddle weights, found a truncated file next to the model")
     return struct.unpack(form, data)
 
 
@@ -212,5 +213,5 @@ def _expect_plain(kinds: set[str], outside: re.Pattern[str]) -> None:
     others = sorted(kind for kind in kinds if outside.search(kind))
     if others:
         raise ModelError(
-            f"expected operations that compute, found {shortened(others[0])!r}, which does more: export it to ONNX"
+            f"expected operations that only compute, found {shortened(others[0])!r}, which does more; export it to ONNX"
         )

@@ -33,7 +33,7 @@ def examine(path: Path) -> Format:
             return _IR
         raise ModelError(f"{path}: expected the .xml of an OpenVINO IR, found another format")
     if suffix == ".pb" and start.startswith(b"\x08"):
-        raise ModelError(f"{path}: expected a frozen graph, found part of a SavedModel: name its folder")
+        raise ModelError(f"{path}: expected a frozen graph, found part of a SavedModel; name its folder")
     if start.startswith(b"\x0a"):  # the first field of either, with its length behind it
         return _PADDLE if suffix == ".pdmodel" else _FROZEN
     expected = "a PaddlePaddle model" if suffix == ".pdmodel" else "a frozen graph of TensorFlow"
@@ -60,9 +60,9 @@ def refuse_coreml(path: Path) -> Format:
         ModelError: Always.
     """
     raise ModelError(
-        f"{path}: expected a model that runs here, found one of CoreML, which runs on Apple's systems alone: export "
-        "the network that it was made from to ONNX or TFLite; where there is only an .mlmodel of a neural network, "
-        "onnxmltools.convert_coreml writes it as ONNX"
+        f"{path}: expected a model that runs here, found a CoreML model, which runs only on "
+        "Apple's systems; export the original network to ONNX or TFLite, or, if all you have is "
+        "an .mlmodel of a neural network, convert it to ONNX with onnxmltools.convert_coreml"
     )
 
 

@@ -11,7 +11,7 @@ from deepjudge_core.types import Array
 
 # Of a vector, and of the fields of a table: no file that people make has more.
 _MOST = 1_000_000
-_DAMAGED = "expected offsets within the file, found others: it is damaged or truncated"
+_DAMAGED = "expected offsets within the file, found others; it is damaged or truncated"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Table:
             return
         start, length = self._vector(place, 4)
         if length > _MOST:
-            raise ModelError(f"expected at most {_MOST} entries of a list, found {length}")
+            raise ModelError(f"expected lists of at most {_MOST} entries, found {length}")
         for entry in range(start, start + 4 * length, 4):
             yield Table(self.data, self._follow(entry))
 

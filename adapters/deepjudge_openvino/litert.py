@@ -46,12 +46,12 @@ class LiteRtGraph(Graph):
         inputs = self._interpreter.get_input_details()
         if len(inputs) != 1:
             names = shortened(", ".join(entry["name"] for entry in inputs)) or "none"
-            raise ModelError(f"expected a model of one input, found {len(inputs)}: {names}")
+            raise ModelError(f"expected a model with one input, found {len(inputs)}: {names}")
         [self._input] = inputs
         kind = self._input["dtype"]
         quantised = len(self._input["quantization_parameters"]["scales"]) > 0
         if not quantised and kind not in (*_REAL, *_WHOLE):
-            raise ModelError(f"expected an input of numbers, found {np.dtype(kind).name}")
+            raise ModelError(f"expected a numeric input, found {np.dtype(kind).name}")
         self.dtype = "float32" if quantised else np.dtype(kind).name
         signature = self._input["shape_signature"]
         axes = signature if len(signature) == len(self._input["shape"]) else self._input["shape"]
@@ -61,7 +61,7 @@ class LiteRtGraph(Graph):
         self._numbers = {name: number for number, name in self._names.items()}
         self.outputs = tuple(self._names[entry["index"]] for entry in self._interpreter.get_output_details())
         if any(o.kind == "IF" and self._runs(o.calls, LAYERS) for o in network.graphs[0]):
-            self.hidden = "expected the same layers for every input, found an IF that depends on it"
+            self.hidden = "expected the same layers for every input, found an IF that depends on the input"
 
     def run(self, names: Sequence[str], x: Array) -> list[Array]:
         """See :class:`Graph`."""

@@ -120,8 +120,8 @@ class GraphModel(BatchedModel):
             ModelError: Always.
         """
         raise ModelError(
-            f"{self.name}: no gradients: {self._graph.device} has none; as a victim, take the model that this file was "
-            "made from"
+            f"{self.name}: no gradients: {self._graph.device} provides none; as a victim, use the "
+            "model that this file was made from"
         )
 
     def by_output(self, place: int) -> "GraphModel":
@@ -140,7 +140,7 @@ class GraphModel(BatchedModel):
         # All outputs, and inputs that the model takes, each of another number of rows.
         graph = self._graph
         if len(graph.shape) < 2:
-            raise ModelError(f"{self.name}: expected an input (n, ...), found one of {len(graph.shape)} axes")
+            raise ModelError(f"{self.name}: expected an input (n, ...), found one with {len(graph.shape)} axes")
         if not graph.outputs:
             raise ModelError(f"{self.name}: expected an output (n, classes), found none")
         rng = np.random.default_rng(0)

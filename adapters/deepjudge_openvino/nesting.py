@@ -21,7 +21,5 @@ def expect_an_end(calls: Mapping[T, Set[T]]) -> None:
     while len(ending) < len(calls):
         more = {part for part, called in calls.items() if part not in ending and called <= ending}
         if not more:
-            raise ModelError(
-                "expected graphs that do not run themselves, found one that does, or one that is not there"
-            )
+            raise ModelError("expected graphs that do not run themselves, found one that does, or a missing one")
         ending |= more

@@ -260,7 +260,7 @@ class _Translator:
             return self._constant(producer.inputs[0])
         value = numbers(self._tensor(number))
         if value is None:
-            raise ModelError(f"expected a number for each channel at most, found more in {self._names[number]!r}")
+            raise ModelError(f"expected at most one number per channel, found more in {self._names[number]!r}")
         return value
 
     def _places(self, operator: Operator) -> dict[int, int]:

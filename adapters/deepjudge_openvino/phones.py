@@ -10,7 +10,7 @@ from deepjudge_openvino import tflite
 from deepjudge_openvino.model import Graph, GraphModel
 
 _OPENVINO = Extra("OpenVINO", "openvino", ("openvino",))
-_LITERT = Extra("LiteRT, for TFLite of integers and what OpenVINO cannot read of it", "litert", ("ai_edge_litert",))
+_LITERT = Extra("LiteRT, for integer TFLite models and those that OpenVINO cannot read", "litert", ("ai_edge_litert",))
 
 
 def open_tflite(

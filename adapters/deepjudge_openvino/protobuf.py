@@ -68,4 +68,4 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
 
 
 def _damaged() -> ModelError:
-    return ModelError("expected fields within the file, found others: it is damaged or truncated")
+    return ModelError("expected fields within the file, found others; it is damaged or truncated")

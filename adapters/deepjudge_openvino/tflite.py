@@ -134,8 +134,8 @@ def _kind(table: Table) -> str:
     if name in _CODE or custom or not 0 <= code <= _LAST or code in (_PLACEHOLDER, _STABLEHLO_CALL):
         shown = shortened(custom) or name
         raise ModelError(
-            f"expected operations of TFLite, found {shown!r}, which needs a library of its author (Flex needs "
-            "TensorFlow): convert it with TFLite's own operations alone"
+            f"expected TFLite operations, found {shown!r}, which needs its author's library (Flex "
+            "needs TensorFlow); convert it with TFLite's own operations only"
         )
     return name
 
@@ -145,7 +145,7 @@ def _bytes(table: Table, size: int) -> int:
     offset, length = table.number(1, "Q"), table.number(2, "Q")
     if offset > 1:
         if offset + length > size:
-            raise ModelError("expected weights within the file, found others: it is damaged or truncated")
+            raise ModelError("expected weights within the file, found others; it is damaged or truncated")
         return length
     return len(table.numbers(0, "u1"))
 
@@ -157,14 +157,14 @@ def _check_tensors(graph: Table, buffers: Sequence[int]) -> bool:
         kind, buffer = tensor.number(1, "b"), tensor.number(2, "I")
         shape = [int(axis) for axis in tensor.numbers(0)]
         if buffer >= max(len(buffers), 1) or min(shape, default=0) < 0:
-            raise ModelError("expected tensors of weights that are there, found others: it is damaged")
+            raise ModelError("expected weight tensors that exist, found others; the file is damaged")
         held = buffers[buffer] if buffers else 0
         size = _SIZES.get(kind, 0)
         sparse = tensor.table(6) is not None
         if held and size and not sparse and held < size * prod(shape):
             raise ModelError(
-                f"expected as many numbers as the weights have places, found {held} bytes for {shape[:8]} in "
-                f"{shortened(tensor.text(3))!r}"
+                f"expected data that matches the shape of its weights, found {held} bytes for {shape[:8]} "
+                f"in {shortened(tensor.text(3))!r}"
             )
         scales = tensor.table(4)
         quantised |= kind in _INTEGERS and scales is not None and len(scales.numbers(2, "f4")) > 0
@@ -177,7 +177,7 @@ def _operators(graph: Table, kinds: Sequence[str]) -> Iterator[Operator]:
         code = table.number(0, "I")
         inputs, outputs = (tuple(int(n) for n in table.numbers(field)) for field in (1, 2))
         if code >= len(kinds) or not all(-1 <= n < tensors for n in (*inputs, *outputs)):
-            raise ModelError("expected operations of tensors that are there, found others: it is damaged")
+            raise ModelError("expected operations on tensors that exist, found others; the file is damaged")
         kind, options = kinds[code], table.table(4)
         fused = options.number(_FUSED[kind], "b") if options and kind in _FUSED else 0
         calls = tuple(options.number(field) for field in _CALLS.get(kind, ())) if options else ()

@@ -60,7 +60,7 @@ class Values:
         if kind == "Constant":
             value = numbers(node.get_data())
             if value is None:
-                raise ModelError("expected a number for each channel at most, found more")
+                raise ModelError("expected at most one number per channel, found more")
             return value
         if kind in _SPREADING or kind == "Convert":
             return self._constant(node.input_value(0))

@@ -60,7 +60,7 @@ def hidden_code(path: Path) -> str | None:
         names = archive.namelist()
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            return f"two entries of the name {twice[0]!r}"
+            return f"two entries named {twice[0]!r}"
         roots = {name.partition("/")[0] for name in names}
         if len(roots) != 1:
             return f"{len(roots)} folders"

@@ -51,9 +51,7 @@ class TensorModel(BatchedModel):
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
         """See :class:`BatchedModel`."""
         if Access.GRADIENTS not in self.access:
-            raise ModelError(
-                f"{self.name}: expected inputs of real numbers to take gradients at, found {self.input.dtype}"
-            )
+            raise ModelError(f"{self.name}: expected real-valued inputs for gradients, found {self.input.dtype}")
         with self.differentiable():
             leaf = self.tensor(x).requires_grad_()
             # A copy, for models that begin with an operation in place.

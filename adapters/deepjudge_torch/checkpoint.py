@@ -180,7 +180,7 @@ def choose(
     plain = [candidate for candidate in different if not candidate.averaged] or different
     if len(plain) > 1:
         titles = few([repr(candidate.title) for candidate in plain])
-        raise ModelError(f"{expected}, found several that fit: {titles}: save those that are meant alone")
+        raise ModelError(f"{expected}, found several that fit: {titles}; save only the ones you mean")
     [chosen] = plain
     notes = [*_notes(chosen, [candidate for candidate in different if candidate is not chosen])]
     known = [value for candidate in fitting for value in candidate.weights.values()]
@@ -191,8 +191,9 @@ def choose(
     rest = _rest(nodes, known, _LEAST * sum(map(_numbers, own.values())))
     if rest:
         notes.append(
-            f"its weights are those of {chosen.title!r}; about as many numbers or more, which are not used, stand in "
-            f"{few([repr(shortened(title)) for title in rest])}: to judge these, save them alone"
+            f"its weights are those of {chosen.title!r}; about as many numbers or more, in "
+            f"{few([repr(shortened(title)) for title in rest])}, are not used; to judge those, save "
+            "them separately"
         )
     return chosen, tuple(notes)
 
@@ -226,15 +227,15 @@ def _notes(chosen: Candidate, others: Sequence[Candidate]) -> Iterator[str]:
     if others:
         titles = few([repr(other.title) for other in others])
         yield (
-            f"its weights are those of {chosen.title!r}, not the averages of {titles}, which fit as well: to judge "
-            "these, save them alone"
+            f"its weights are those of {chosen.title!r}, not the averages of {titles}, which fit as "
+            "well; to judge those, save them separately"
         )
     elif chosen.averaged:
         yield f"its weights are the averages of {chosen.title!r}"
     prefixes = {other.prefix for other in others if other.place == chosen.place}
     beside = [name for name in chosen.beside if not any(prefix and name.startswith(prefix) for prefix in prefixes)]
     if beside:
-        yield f"its weights are those of {chosen.title!r}; what stands beside them is not used: {few(beside)}"
+        yield f"its weights are those of {chosen.title!r}; the rest is not used: {few(beside)}"
 
 
 def misfits(weights: Mapping[str, Any], own: Mapping[str, Any]) -> Misfits:

@@ -20,13 +20,13 @@ from deepjudge_torch.shards import is_index, read_index, read_shards
 class Kind(enum.Enum):
     """What a file is, as an error says it."""
 
-    PROGRAM = "a file of torch.export"
-    SCRIPT = "a file of TorchScript"
-    SAVED = "a file of torch.save"
-    OLD_SAVED = "an old file of torch.save"
-    TENSORS = "a file of safetensors"
+    PROGRAM = "a torch.export file"
+    SCRIPT = "a TorchScript file"
+    SAVED = "a torch.save file"
+    OLD_SAVED = "an old torch.save file"
+    TENSORS = "a safetensors file"
     INDEX = "an index of weights in several files"
-    PACKAGE = "a file of torch.package, which holds code"
+    PACKAGE = "a torch.package file, which holds code"
     PICKLE = "a pickle, which can hold code"
     TAR = "a tar archive"
     COMPRESSED = "a compressed file"
@@ -93,7 +93,7 @@ def identify(path: Path, name: str) -> tuple[Kind, str]:
     """
     if is_index(path):
         beside = [path.with_name(file) for file in read_shards(path, name)]
-        with readable(name, "an index of weights, with their files beside it"):
+        with readable(name, "an index of weights, with its files next to it"):
             return Kind.INDEX, digests.of_file(path, beside).digest
     return _inspect(path, name, lambda file: hashlib.file_digest(file, "sha256").hexdigest())
 
@@ -101,7 +101,7 @@ def identify(path: Path, name: str) -> tuple[Kind, str]:
 def _inspect(path: Path, name: str, digest: Callable[[io.BufferedReader], str]) -> tuple[Kind, str]:
     # Whoever calls a file safetensors promises that it holds no code.
     promised = path.suffix.lower() == ".safetensors"
-    expected = "a file of safetensors" if promised else "a state dict, TorchScript or a torch.export file"
+    expected = "a safetensors file" if promised else "a state dict, TorchScript or a torch.export file"
     with readable(name, expected), path.open("rb") as file:
         try:
             kind = kind_of(file)
@@ -109,8 +109,8 @@ def _inspect(path: Path, name: str, digest: Callable[[io.BufferedReader], str]) 
             raise ModelError(f"{name}: expected {expected}, found {error}") from error
         if kind is not Kind.TENSORS if promised else kind not in _WEIGHTS | _MODELS:
             raise ModelError(
-                f"{name}: expected {expected}, found {kind.value}: ask for the weights, as "
-                "torch.save(model.state_dict(), path) or safetensors write them, or for the model as ONNX"
+                f"{name}: expected {expected}, found {kind.value}; get its weights, saved by "
+                "torch.save(model.state_dict(), path) or as safetensors, or the model as ONNX"
             )
         return kind, digest(file)
 
@@ -171,16 +171,16 @@ def _entries(file: BinaryIO) -> list[zipfile.ZipInfo]:
     for entry in entries:
         name = entry.filename
         if entry.orig_filename != name or "\\" in name or name.startswith("/") or ".." in name.split("/"):
-            raise ModelError(f"an archive with an entry outside of it: {entry.orig_filename[:60]!r}")
+            raise ModelError(f"an archive with an entry outside it: {entry.orig_filename[:60]!r}")
         # Readers differ in whether capital letters are others.
         if name.lower() in names:
-            raise ModelError(f"an archive with two entries of the name {name[:60]!r}")
+            raise ModelError(f"an archive with two entries named {name[:60]!r}")
         names.add(name.lower())
         if entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size:
             continue
         inflated += entry.file_size
         if "/code/" not in name or entry.compress_type != zipfile.ZIP_DEFLATED:
-            raise ModelError(f"an archive with the compressed entry {name[:60]!r}: torch.save compresses nothing")
+            raise ModelError(f"an archive with the compressed entry {name[:60]!r}; torch.save never compresses")
         if inflated > _MOST_CODE:
             raise ModelError(f"an archive with more than {_MOST_CODE // 2**20} MiB of compressed code")
     return entries
@@ -200,9 +200,9 @@ def _check_end(file: BinaryIO) -> None:
             raise zipfile.BadZipFile
         count, length, offset = long[7:10]
     if count > _MOST_ENTRIES or length > _LONGEST_LIST:
-        raise ModelError(f"an archive of {count} entries; models have fewer than {_MOST_ENTRIES}")
+        raise ModelError(f"an archive with {count} entries; models have fewer than {_MOST_ENTRIES}")
     if offset + length != end:
-        raise ModelError("an archive with other data before or behind it")
+        raise ModelError("an archive with other data before or after it")
     _check_list(file, count, offset, length)
 
 
@@ -217,13 +217,13 @@ def _check_list(file: BinaryIO, count: int, offset: int, length: int) -> None:
         if record[0] != b"PK\x01\x02":
             raise zipfile.BadZipFile
         if sum(beside) > _MOST_BESIDE:
-            raise ModelError(f"an archive with an entry of {sum(beside)} bytes beside its name")
+            raise ModelError(f"an archive with an entry of {sum(beside)} bytes in addition to its name")
         found += 1
         if found > count:
             break
         at += _ENTRY.size + name + sum(beside)
     if found != count or at != length:
-        raise ModelError(f"an archive that says that it has {count} entries, and has others")
+        raise ModelError(f"an archive that claims to have {count} entries, but has others")
 
 
 def _at(file: BinaryIO, offset: int, layout: struct.Struct) -> tuple[Any, ...]:

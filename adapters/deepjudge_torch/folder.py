@@ -25,16 +25,16 @@ _LARGEST = 10**8
 _REFUSED = {
     "attribute_map": "settings under other names (attribute_map)",
     "per_layer_config": "layers of several configurations (per_layer_config)",
-    "auto_map": "code of its own (auto_map)",
-    "custom_pipelines": "code of its own (custom_pipelines)",
+    "auto_map": "its own code (auto_map)",
+    "custom_pipelines": "its own code (custom_pipelines)",
     "quantization_config": "quantised weights",
     "compression_config": "compressed weights",
-    "kernel_config": "operations of its own (kernel_config)",
-    "fusion_config": "operations of its own (fusion_config)",
+    "kernel_config": "its own operations (kernel_config)",
+    "fusion_config": "its own operations (fusion_config)",
     "transformers_weights": "weights of another name (transformers_weights)",
-    "distributed_config": "parts in several processes",
-    "use_pretrained_backbone": "a backbone of another model",
-    "backbone": "a backbone of another model",
+    "distributed_config": "parts spread over several processes",
+    "use_pretrained_backbone": "another model's backbone",
+    "backbone": "another model's backbone",
 }
 # What they say is for others: how it is run, which is not the file's choice, and where it came from.
 _PASSED_OVER = ("attn_implementation", "experts_implementation", "name_or_path", "torchscript")
@@ -86,7 +86,7 @@ def read_folder(path: Path, name: str) -> Contents:
         raise ModelError(f"{expected}, found no model_type in its {CONFIG}")
     for key, value in entries(config):
         if key in _REFUSED and value:
-            raise ModelError(f"{expected} of a network that transformers has, found {_REFUSED[key]}")
+            raise ModelError(f"{expected} with a network from transformers, found {_REFUSED[key]}")
         if isinstance(value, int) and abs(value) > _LARGEST:
             raise ModelError(f"{expected}, found {key[:60]!r} = {value} in its {CONFIG}")
     own = {key: _own(value) for key, value in config.items() if _is_own(key)}

@@ -418,5 +418,5 @@ def _refuse_training(graph: fx.Graph) -> None:
         harmless = options.get("dropout", 1) == 0 or options.get("p", 1) == 0 or name == "_native_batch_norm_legit"
         if training and not (harmless and options.get("running_mean") is None):
             raise ModelError(
-                f"expected a model in evaluation mode, found {name} in training mode: export after .eval()"
+                f"expected a model in evaluation mode, found {name} in training mode; export after .eval()"
             )

@@ -167,8 +167,8 @@ class HookedModel(TensorModel):
             scores = find_scores(self._module(x), rows, None if self._chosen is None else self._chosen.place)
         if order != self._order or (self._looked_through and not ending.gave(scores)):
             raise ModelError(
-                f"{self.name}: expected a module that calls {', '.join(self._order) or 'no activation'} for every "
-                f"input, as it did when it was opened, found {', '.join(order) or 'none'}"
+                f"{self.name}: expected a module that calls {', '.join(self._order) or 'no activation'} "
+                f"for every input, as when it was opened, found {', '.join(order) or 'none'}"
             )
         if layers is None:
             return [neurons(scores, rows, 0, 1)]

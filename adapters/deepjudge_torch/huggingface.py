@@ -89,7 +89,7 @@ def open_folder(
     shape = input_shape or _shape(network.config, preprocessing)
     if shape is None:
         raise ModelError(
-            f"{name}: expected the shape of one input, found none in its configuration: input_shape=(3, 224, 224)"
+            f"{name}: expected the input shape, found none in its configuration; give input_shape=(3, 224, 224)"
         )
     options: dict[str, Any] = {"name": name, "batch_size": batch_size, "output": output}
     model = open_module(_Classifier(network), input_shape=shape, digest=digest, **options)
@@ -153,10 +153,10 @@ def _make(contents: Contents, weights: Mapping[str, torch.Tensor], name: str) ->
 def _configuration(contents: Contents, expected: str) -> tuple[Any, list[str]]:
     # And the settings that it does not have.
     if contents.kind in _FOREIGN:
-        raise ModelError(f"{expected}, found {contents.kind!r}, which is another library's")
+        raise ModelError(f"{expected}, found {contents.kind!r}, which belongs to another library")
     if contents.kind not in transformers.CONFIG_MAPPING:
         raise ModelError(
-            f"{expected}, found {contents.kind[:60]!r}, which transformers {transformers.__version__} has not"
+            f"{expected}, found {contents.kind[:60]!r}, which transformers {transformers.__version__} does not have"
         )
     kind, unknown = transformers.CONFIG_MAPPING[contents.kind], list[tuple[str, Any]]()
     try:
@@ -166,7 +166,7 @@ def _configuration(contents: Contents, expected: str) -> tuple[Any, list[str]]:
     parts = list(_configurations(config))
     for part in parts:
         if part._attn_implementation not in _ATTENTION or getattr(part, "quantization_config", None) is not None:
-            raise ModelError(f"{expected} by its own code, found a configuration that asks for other code")
+            raise ModelError(f"{expected} without its own code, found a configuration that asks for it")
     # Some it computes from others.
     return config, [
         key for key, value in unknown if not any(_as_json(vars(one).get(key)) == _as_json(value) for one in parts)
@@ -245,13 +245,15 @@ def _bounded(weights: Mapping[str, torch.Tensor], expected: str) -> Iterator[Non
         nonlocal numbers
         numbers += 0 if tensor is None else tensor.numel()
         if numbers > most:
-            raise ModelError(f"{expected} as large as its weights, found a configuration of more than {most} numbers")
+            raise ModelError(
+                f"{expected} of the size of its weights, found a configuration with more than {most} numbers"
+            )
 
     def count_module(*_: Any) -> None:
         nonlocal modules
         modules += 1
         if modules > _MOST_MODULES:
-            raise ModelError(f"{expected}, found a configuration of more than {_MOST_MODULES} parts")
+            raise ModelError(f"{expected}, found a configuration with more than {_MOST_MODULES} parts")
 
     with contextlib.ExitStack() as stack:
         for handle in (
@@ -314,15 +316,16 @@ def _hints(settings: Mapping[str, Any]) -> Iterator[str]:
         return
     if "image_mean" not in settings:
         kind = str(settings.get("feature_extractor_type", "its feature extractor"))[:60]
-        yield f"its folder says that {kind} normalises its inputs: they are given as the suite has them"
+        yield (f"its folder says that {kind} normalises its inputs, but the model gets the suite's inputs unchanged")
         return
     with contextlib.suppress(UsageError, TypeError, ValueError):
         factor = float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0
         mean, std = (_numbers(settings[key]) for key in ("image_mean", "image_std"))
         scale = round(255 * factor, 6)
         yield (
-            f"its folder says that its inputs are prepared by {Preprocessing(scale, mean, std)}; they are given as the "
-            "suite has them, unless its user says how they are prepared or the answers show it"
+            f"its folder says that its inputs are prepared by {Preprocessing(scale, mean, std)}, but "
+            "the model gets the suite's inputs unchanged unless you say how to prepare them "
+            "or its answers show it"
         )
 
 

@@ -41,7 +41,7 @@ def open_module(
     """
     if input_shape is None:
         raise ModelError(
-            f"{name}: expected the shape of one input to a live module, found none: "
+            f"{name}: expected the input shape of a live module, found none; give it as "
             "open_model(module, input_shape=(1, 28, 28))"
         )
     names: Sequence[str] | None = None
@@ -59,13 +59,13 @@ def open_module(
         with torch.no_grad():  # else the copied weights of scripted parts are no leaves
             module = copy.deepcopy(module)
     except Exception as error:
-        raise ModelError(f"{unexportable}; as it is, it cannot be copied: {line(error)}") from error
+        raise ModelError(f"{unexportable}; nor can the module be copied: {line(error)}") from error
     try:
         return HookedModel(
             module, name=name, digest=digest, batch_size=batch_size, input_shape=input_shape, output=output
         )
     except ModelError as error:
-        raise ModelError(f"{unexportable}; as it is, {error}") from error
+        raise ModelError(f"{unexportable}; without the export, {error}") from error
 
 
 def _export(module: nn.Module, example: torch.Tensor) -> tuple[ExportedProgram, Sequence[str] | None]:

@@ -222,7 +222,7 @@ def _load(path: Path, name: str) -> ExportedProgram:
         raise ModelError(
             f"{name}: expected {expected}, found one that torch {torch.__version__} cannot load: {line(error)}"
         ) from error
-    raise ModelError(f"{name}: expected {expected} of tensors and torch's own operations, found {code}")
+    raise ModelError(f"{name}: expected {expected} with tensors and torch's own operations, found {code}")
 
 
 def _detach(value: Any) -> Any:

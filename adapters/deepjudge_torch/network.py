@@ -51,13 +51,13 @@ def open_torch_network(
     model = open_source(source, name=name, batch_size=None, input_shape=input_shape, arch=arch, output=output)
     if not isinstance(model, TorchModel):
         raise ModelError(
-            f"{name}: expected a network that can be trained: a program of torch.export, or a module that "
-            "torch.export can export; found one that it cannot"
+            f"{name}: expected a trainable network: a torch.export program, or a module that "
+            "torch.export can export; found one that it cannot export"
         )
     if model.network.integers:
         raise ModelError(
-            f"{name}: expected a network that can be trained, found the quantised operations "
-            f"{', '.join(model.network.integers)}: give the model that was quantised"
+            f"{name}: expected a trainable network, found the quantised operations "
+            f"{', '.join(model.network.integers)}; give the original model"
         )
     author: Author | None = None
     if arch is not None:
@@ -156,7 +156,7 @@ class TorchArchitecture:
         """See :class:`~deepjudge_core.models.network.Architecture`: two small convolutions, or a dense layer."""
         shape = self.input.shape
         if None in shape:
-            raise ModelError(f"{self.base.name}: expected inputs of one shape, to make another network, found {shape}")
+            raise ModelError(f"{self.base.name}: expected inputs of one shape, to build another network, found {shape}")
         like = self.base.network.example
         with Randomness(0, self.base.device)():
             module = _student(self.input, self.classes).to(self.base.device, like.dtype)
@@ -208,18 +208,18 @@ class TorchArchitecture:
 
 
 def _read(model: TorchModel, author: Author | None) -> TorchArchitecture:
-    expected = f"{model.name}: expected a network that can be trained"
+    expected = f"{model.name}: expected a trainable network"
     if model.dtype not in _TRAINED:
-        raise ModelError(f"{expected}, of inputs of float32 or float64, found {model.input.dtype}")
+        raise ModelError(f"{expected} with inputs of float32 or float64, found {model.input.dtype}")
     if isinstance(model.network.batch, int):
-        raise ModelError(f"{expected}, for any number of rows, found one for {model.network.batch} alone")
+        raise ModelError(f"{expected} for any number of rows, found one for {model.network.batch} only")
     parameters = model.program.graph_signature.parameters
     weights = find_weights(model.graph, model.network.input, model.logits, parameters)
     if not weights.head:
-        raise ModelError(f"{expected}, found no weights in front of its logits")
+        raise ModelError(f"{expected}, found no weights before its logits")
     halves = {str(model.state[name].dtype) for name in weights.uses if model.state[name].dtype not in _TRAINED}
     if halves:
-        raise ModelError(f"{expected}, of float32 or float64, found weights of {', '.join(halves)}: convert it first")
+        raise ModelError(f"{expected} with weights of float32 or float64, found {', '.join(halves)}; convert it first")
     probabilities = False
     one = model.layers[model.logits] == 1
     if model.network.scores is Scores.UNKNOWN or (model.network.scores is Scores.LOGITS and not one):

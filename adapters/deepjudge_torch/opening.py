@@ -25,7 +25,9 @@ _TRANSFORMERS = Extra("transformers", "huggingface", ("transformers", "huggingfa
 
 class _NeedsNoArchError(ModelError):
     def __init__(self, name: str, arch: str) -> None:
-        super().__init__(f"{name}: expected a file of weights for the network of {arch}, found a model with its own")
+        super().__init__(
+            f"{name}: expected a weights file for the network of {arch}, found a model with its own network"
+        )
 
 
 def open_source(

@@ -94,12 +94,12 @@ def open_script(
                 continue
             reasons.append("the converted program gives other outputs")
     warnings.warn(
-        f"{name}: its layers cannot be seen, only its logits: expected TorchScript that can be converted to a program "
-        f"of torch.export, found {reasons[0]}",
+        f"{name}: its layers cannot be seen, only its logits: expected TorchScript that can be "
+        f"converted to a torch.export program, found {reasons[0]}",
         UserWarning,
         stacklevel=2,
     )
-    unseen = f"expected TorchScript that can be converted to a program of torch.export, found {reasons[0]}"
+    unseen = f"expected TorchScript that can be converted to a torch.export program, found {reasons[0]}"
     return ScriptModel(module, example, name=name, digest=digest, batch_size=batch_size, outputs=chosen, unseen=unseen)
 
 
@@ -195,7 +195,7 @@ def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.S
         raise
     except Exception as error:
         raise ModelError(
-            f"{name}: expected TorchScript, found some that torch {torch.__version__} cannot load: {line(error)}"
+            f"{name}: expected TorchScript, found a file that torch {torch.__version__} cannot load: {line(error)}"
         ) from error
     if len(inputs) != 1:
         names = shortened(", ".join(value.debugName().removesuffix(".1") for value in inputs))
@@ -226,7 +226,7 @@ def _find_example(
     if input_shape is None:
         if traced is None:
             raise ModelError(
-                f"{name}: expected the shape of one input, found none in the script: input_shape=(1, 28, 28)"
+                f"{name}: expected the input shape, found none in the script; give input_shape=(1, 28, 28)"
             )
         input_shape = tuple(traced.shape[1:])
     shape = tuple(input_shape)

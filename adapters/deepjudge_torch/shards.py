@@ -71,5 +71,5 @@ def read_shards(path: Path, name: str) -> dict[str, list[str]]:
     files = read_index(path, name)
     missing = next((file for file in files if not path.with_name(file).exists()), None)
     if missing is not None:
-        raise ModelError(f"{name}: expected the files that {path.name} names beside it, found no {missing!r}")
+        raise ModelError(f"{name}: expected the files that {path.name} names next to it, found no {missing!r}")
     return files

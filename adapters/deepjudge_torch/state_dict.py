@@ -84,8 +84,8 @@ def open_state_dict(
     nodes = _find(_read(path, kind, name), name)
     if arch is None:
         raise ModelError(
-            f"{name}: expected the network that these weights are for, found a state dict alone: "
-            f"name what makes it with {option('arch', 'package.module:factory')}"
+            f"{name}: expected the network that these weights belong to, found only a state dict; "
+            f"name the function that builds the network with {option('arch', 'package.module:factory')}"
         )
     module = make_module(name, arch)
     notes = _fill(module, nodes, name, arch)
@@ -93,8 +93,8 @@ def open_state_dict(
         input_shape = _shape(module)
     if input_shape is None:
         raise ModelError(
-            f"{name}: expected the shape of one input, found none: input_shape=(1, 28, 28), "
-            f"or an attribute input_shape of what {arch} makes"
+            f"{name}: expected the input shape, found none; give input_shape=(1, 28, 28), or an "
+            f"attribute input_shape on the module that {arch} returns"
         )
     model = open_module(module, name=name, batch_size=batch_size, input_shape=input_shape, digest=digest, output=output)
     model.notes = notes
@@ -120,9 +120,9 @@ def make_module(name: str, arch: str) -> nn.Module:
             factory = operator.attrgetter(factory_name)(importlib.import_module(module_name))
             module = factory()
         except Exception as error:
-            raise ModelError(f"{name}: expected {arch} to make the network, found {line(error)}") from error
+            raise ModelError(f"{name}: expected {arch} to build the network, found {line(error)}") from error
     if not isinstance(module, nn.Module):
-        raise ModelError(f"{name}: expected {arch} to make a torch.nn.Module, found a {type(module).__name__}")
+        raise ModelError(f"{name}: expected {arch} to return a torch.nn.Module, found a {type(module).__name__}")
     return module
 
 
@@ -156,8 +156,8 @@ def _read(path: Path, kind: Kind, name: str) -> Any:
         pickled = _PICKLED.search(str(error))
         what = f" (a pickled {shortened(pickled[1])})" if pickled else ""
         raise ModelError(
-            f"{expected}, found one that holds more than weights, or a damaged one{what}: "
-            "save module.state_dict(), not the module"
+            f"{expected}, found a damaged file, or one that holds more than weights{what}; save "
+            "module.state_dict(), not the module"
         ) from error
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(f"{expected}, found one that torch {torch.__version__} cannot load: {line(error)}") from error
@@ -184,9 +184,7 @@ def _find(content: Any, name: str) -> Sequence[Node]:
         return nodes
     if isinstance(content, Mapping):
         entries = [f"{shortened(str(key))} ({type(value).__name__})" for key, value in list(content.items())[:SHOWN]]
-        raise ModelError(
-            f"{expected}, by itself or among other things, found a dict of {', '.join(entries) or 'nothing'}"
-        )
+        raise ModelError(f"{expected}, found a dict of {', '.join(entries) or 'nothing'}")
     raise ModelError(f"{expected}, found a {type(content).__name__}")
 
 
@@ -217,8 +215,8 @@ def _plain(value: Any, key: str, expected: str) -> Any:
             # Without what else the file may have hung on it.
             return torch.Tensor.detach(value)
         # Repeated rows, which take no memory until they are copied.
-        problem = f"{value.numel()} numbers made of {value.untyped_storage().nbytes()} bytes"
-    raise ModelError(f"{expected} of dense tensors, found {problem} under {shortened(key)!r}: save dense copies")
+        problem = f"{value.numel()} numbers spread over {value.untyped_storage().nbytes()} bytes"
+    raise ModelError(f"{expected} of dense tensors, found {problem} under {shortened(key)!r}; save dense copies")
 
 
 @contextlib.contextmanager
@@ -253,7 +251,7 @@ def _fill(module: nn.Module, nodes: Sequence[Node], name: str, arch: str) -> tup
         if not holds(value.dtype, weights[key])
     ]
     if others:  # torch would cast them in silence
-        raise ModelError(f"{expected}, found numbers of another kind: {few(others)}: save them as the network has them")
+        raise ModelError(f"{expected}, found numbers of another kind: {few(others)}; save them in the network's types")
     try:
         module.load_state_dict(weights, strict=True)
     except Exception as error:

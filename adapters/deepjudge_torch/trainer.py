@@ -147,8 +147,7 @@ class TorchTrainer:
                 (outputs,) = part(x)
             except (RuntimeError, ValueError) as error:
                 raise ModelError(
-                    f"{self._model.name}: expected a network that can be trained on {tuple(x.shape)}, "
-                    f"found {line(error)}"
+                    f"{self._model.name}: expected a network that trains on {tuple(x.shape)}, found {line(error)}"
                 ) from error
         return outputs
 

@@ -141,7 +141,7 @@ def class_axis(use: Use, shape: tuple[int, ...], classes: int) -> tuple[int, ...
 def _draw(use: Use, shape: tuple[int, ...], head: bool, rng: np.random.Generator) -> Array:
     before, after = use.fans
     if not use.plain or use.part is Part.OTHER:
-        raise ModelError(f"it cannot be made anew: it is not known how its weight {use.name!r} begins")
+        raise ModelError(f"it cannot be retrained: the initial values of its weight {use.name!r} are unknown")
     if use.part is Part.MATRIX:
         limit = math.sqrt(6 / (before + after if head else before))
         return rng.uniform(-limit, limit, shape)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core import progress
+from deepjudge_core.auditing.kept import recalled
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
@@ -182,7 +183,7 @@ def ask_controls(
             continue
         subjects.append(subject)
         strata.append(subject.stratum or (record.stratum if record else None))
-    answers = []
+    subjects, answers = recalled(subjects, suite, session), []
     asking = progress.task(f"asking {len(subjects)} controls", len(subjects))
     with asking as advance, contextlib.closing(answer_each(subjects, suite, session)) as turns:
         for subject, answer in zip(subjects, turns, strict=True):
@@ -229,8 +230,12 @@ def judge_suspects(
         subject.check(suite)
     files = (file_key(Path(subject.path)) for subject in subjects if isinstance(subject, ModelFile))
     session = replace(session, models=session.models | frozenset(filter(None, files)))
+    if not judge.settings.sequential:
+        subjects = recalled(subjects, suite, session)
+    stored = sum(subject.stored for subject in subjects)
+    before = f" ({stored} answered before)" if stored else ""
     together, results = judge.settings.fdr, list[SuspectResult]()
-    with progress.task(f"judging {len(subjects)} suspects", len(subjects)) as advance:
+    with progress.task(f"judging {len(subjects)} suspects{before}", len(subjects)) as advance:
         for found in _each(suite, calibration, judge, subjects, session):
             # All together are judged once more: what is said of one alone would not hold.
             result = found if together else _explained(found, suite, calibration)

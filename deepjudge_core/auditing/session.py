@@ -1,6 +1,7 @@
 """What every step of an audit needs beside its own input, in one value."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from deepjudge_core.components.registry import Registry, load_registry
@@ -58,9 +59,11 @@ class Session:
         sandbox: How models' files are confined; None to open them in this process.
         listener: Who hears of each part.
         models: The files that are opened as models, of which no suspect may take one for its weights.
+        kept: A folder of answers: what is there is not asked for again; None to keep none.
     """
 
     registry: Registry = field(default_factory=load_registry)
     sandbox: Sandbox | None = DEFAULT_SANDBOX
     listener: Listener = field(default_factory=Listener)
     models: frozenset[FileKey] = frozenset()
+    kept: Path | None = None

@@ -79,6 +79,10 @@ class Command:
         """
         raise NotImplementedError
 
+    def way_on(self) -> str:
+        """How to go on after an interruption; empty if the only way is from the start."""
+        return ""
+
     def checked(self) -> Self:
         """The command, if it writes over no file that it reads, such as the suite or a private key.
 

@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         display.say(errors, f"deepjudge: the memory does not hold what was asked for: {error} ({_UNFORESEEN})")
         return FAILED
     except KeyboardInterrupt:
-        display.say(errors, "deepjudge: interrupted")
+        way_on = line.command.way_on() if line.command else ""
+        display.say(errors, f"deepjudge: interrupted{way_on and f': {way_on}'}")
         return INTERRUPTED
     except (SystemExit, BrokenPipeError):
         # How it ends where nobody reads the output any more; the status of rich and click would be 1, too.

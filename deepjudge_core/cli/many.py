@@ -1,6 +1,7 @@
 """What is said of many suspects: which files are taken, which rows are shown, and what the exit status says."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from deepjudge_core.settings import Distinct, setting
@@ -23,6 +24,24 @@ class FolderSettings:
         default=False,
         group="suspects",
         key="recursive",
+    )
+
+
+@dataclass(frozen=True)
+class ResumeSettings:
+    """How an interrupted run is taken up again.
+
+    Attributes:
+        resume: Where answers are kept.
+    """
+
+    resume: Path | None = setting(
+        "keep the answers of suspects in this folder, and do not ask again those that answered before an interruption",
+        "--resume",
+        default=None,
+        group="suspects",
+        metavar="DIR",
+        writes=True,
     )
 
 

@@ -24,16 +24,16 @@ class Loot:
     """What a thief has besides the victim.
 
     Attributes:
-        x: ``(n, *shape)`` float32 inputs like the victim's training data, which it was not trained on, arranged as the
-            victim takes them.
+        x: ``(n, *shape)`` float32 inputs like the victim's training data, which it was not trained on, in the
+            victim's layout.
         y: ``(n,)`` int64, their classes.
         bounds: Least and greatest value that an input may have; :attr:`span` is the width between. Two numbers, or two
-            float32 arrays of an input's shape where features or channels have ranges of their own.
-        architecture: Of the thief's own network, where one is trained from the victim's answers: the victim's.
-            ``architecture.student()`` is another one.
-        auxiliary: ``(m, *shape)`` float32 other inputs, not those of the victim's task; None without.
+            float32 arrays of an input's shape if features or channels have their own ranges.
+        architecture: The architecture for the thief's own network, if one is trained from the victim's answers: the
+            victim's. ``architecture.student()`` is a smaller one.
+        auxiliary: ``(m, *shape)`` float32 inputs that do not belong to the victim's task, or None.
         auxiliary_labels: ``(m,)`` int64, their classes.
-        suite: The :class:`Suite` of test cases, where the thief has come to know them; None without.
+        suite: The :class:`Suite` of test cases, if the thief knows them, or None.
     """
 
     x: Array
@@ -60,16 +60,16 @@ class Loot:
 
 @dataclass(frozen=True)
 class Attack:
-    """Makes a model that is not independent of the victim: for knowing beforehand which thefts an audit notices.
+    """Makes a model that is not independent of the victim, to measure which thefts an audit would notice.
 
     Attributes:
         name: How the user chooses it, and what its models are called.
-        source: The paper that it is from; ``practice`` for what people do.
+        source: The paper it comes from; ``practice`` for a common practice.
         takes: What the thief has of the victim: all of it ("weights", a
             :class:`~deepjudge_core.models.network.Network`), or its answers ("answers", an object with ``predict(x)``
             alone).
-        needs: What it needs of the :class:`Loot` that may be missing there: "auxiliary", "suite". Without it the attack
-            is left out, and the reason said.
+        needs: The optional parts of the :class:`Loot` that it needs: "auxiliary", "suite". Without them the attack is
+            left out, with the reason.
         steal: ``steal(victim, loot, rng, **options) -> Network``; options are its keyword-only parameters with
             defaults.
     """

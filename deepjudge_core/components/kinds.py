@@ -22,9 +22,9 @@ class Format:
     """What a model's file turned out to be.
 
     Attributes:
-        name: As people call it.
-        runs_code: Whether opening or running such a file may do what its author wrote, beside computing answers. Files
-            of strangers that may are opened in a full sandbox only.
+        name: Its common name.
+        runs_code: Whether opening or running such a file may do more than compute answers, as its author wrote. Such
+            files from strangers are opened only in the full sandbox.
     """
 
     name: str
@@ -36,35 +36,34 @@ class Adapter:
     """Opens the models of one framework.
 
     Attributes:
-        name: Name of the framework, as it stands in reports.
+        name: Name of the framework, as shown in reports.
         suffixes: File names that it reads end with one of these (lower case, with the dot).
         accepts: Whether a live object is one of this framework's models. It must not import the framework: it looks at
             the names of classes along ``type(source).__mro__``.
         open: ``open(source, *, name=None, batch_size=None, **options) -> Model`` for a :class:`pathlib.Path` or a live
             object that it accepts. Imports the framework; raises :class:`~deepjudge_core.errors.ModelError` with one
-            line otherwise. One that has a parameter ``expected`` is told the :class:`InputSpec` of the inputs that the
-            model will be given, where they are known.
-        shared_suffixes: Like ``suffixes``, but of files of many kinds: what is in such a file, as ``examine`` says it,
-            tells whether it is read.
-        folders: A folder that holds a file of one of these names, or files of all names of a tuple, is one model, and
-            of this framework.
-        network: ``network(source, *, name, **options) -> Network`` for what can be made anew and trained, with the
-            options of ``open`` but ``batch_size``; or a live model that another adapter takes, made from it. None where
-            the adapter trains nothing.
+            line on failure. If it has a parameter ``expected``, it gets the :class:`InputSpec` of the inputs that the
+            model will receive, if they are known.
+        shared_suffixes: Like ``suffixes``, for endings that other kinds of files share: ``examine`` decides by the
+            content whether it reads the file.
+        folders: A folder with a file of one of these names, or with files of all names in a tuple, is one model of this
+            framework.
+        network: ``network(source, *, name, **options) -> Network`` for models that can be rebuilt and trained, with
+            the options of ``open`` except ``batch_size``; or a live model made from it, which another adapter accepts.
+            None if the adapter trains nothing.
         examine: ``examine(path) -> Format`` for a stranger's file or folder, from its first bytes or its table of
             contents; must not import the framework, nor read the whole. Raises
-            :class:`~deepjudge_core.errors.ModelError` for what is never opened, and says how to convert it. Without it
-            every file is taken for one that runs code.
+            :class:`~deepjudge_core.errors.ModelError` for files that are never opened, and says how to convert them.
+            Without it, every file counts as one that runs code.
         companions: ``companions(path) -> names`` of the files in the same folder that a stranger's file says hold its
-            weights; it must not import the framework, and what it says is taken for no more than a wish: those files
-            that are there are taken along, if they are neither links, hidden, too large, deepjudge's own nor other
-            suspects.
+            weights; it must not import the framework. The names are only a request: existing files come along unless
+            they are links, hidden, too large, deepjudge's own or other suspects.
         imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
-        general: Whether it takes objects of all kinds, such as whatever can be called: it is asked after the others,
-            and not for what is a model already.
-        warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through all that is going to be asked of one,
-            gradients among it or not, so that no file is opened for it later. Without it files stay within reach of a
-            stranger's model where there is no Landlock.
+        general: Whether it accepts objects of every kind, such as any callable. Such an adapter is asked last, and
+            never about an object that is a model already.
+        warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through everything that a model will be asked,
+            with or without gradients, so that no file is opened for it later. Without it, a stranger's model can still
+            reach files on systems without Landlock.
     """
 
     name: str
@@ -81,7 +80,7 @@ class Adapter:
     general: bool = False
 
     def __post_init__(self) -> None:
-        # A text in place of a tuple would claim every file that ends with one of its letters.
+        # A text instead of a tuple would claim every file that ends with one of its letters.
         for suffixes in (self.suffixes, self.shared_suffixes):
             if not isinstance(suffixes, tuple) or not all(str(s).startswith(".") for s in suffixes):
                 raise PluginError(
@@ -149,12 +148,12 @@ class Metric:
         distance: ``distance(victim, suspect) -> float`` of two :class:`Answers`: pure numpy, at least 0, and 0 for a
             model and itself.
         alpha: Default share of the lower bound that makes the threshold, above 0 and at most 1 (paper, section IV-D).
-        upper: Greatest possible value, infinite where there is none; scales charts.
-        default: Whether it is taken where no metrics are named, which metrics of other installed distributions never
-            are. One more metric is one more vote: False keeps it out of verdicts that did not ask for it.
-        title: What the name stands for, such as "robustness distance"; reports explain it so.
-        says: What its value says, and in which unit: a clause without a full stop. That a smaller value is more alike,
-            and between which values it lies, need not be said.
+        upper: Greatest possible value, or infinity; scales charts.
+        default: Whether it is used if no metrics are named; metrics of other installed distributions never are. One
+            more metric is one more vote: False keeps it out of verdicts that did not ask for it.
+        title: What the name is short for, such as "robustness distance"; reports show it.
+        says: What its value means, and its unit: a clause without a full stop. It can omit that smaller means more
+            alike, and the range of values.
     """
 
     name: str
@@ -197,7 +196,7 @@ class Rule:
 
 
 def expect_one_of(owner: str, attribute: str, value: str, expected: tuple[str, ...]) -> None:
-    """Refuse an attribute of a component that is none of its kinds.
+    """Refuse an attribute of a component with an unknown value.
 
     Raises:
         PluginError: Naming them.

@@ -53,14 +53,22 @@ def open_model(
         return opened
 
 
+def digested(path: Path, adapter: Adapter) -> digests.FileDigests:
+    """The digests of a model's files, as they are now: its own, and of those beside it that hold its weights.
+
+    Raises:
+        OSError, ModelError: When they cannot be read.
+    """
+    if path.is_dir():
+        return digests.of_folder(path)
+    beside = [path.with_name(name) for name in adapter.beside(path) if name != path.name]
+    return digests.of_file(path, [other for other in beside if other.is_file()])
+
+
 def _files(path: Path, adapter: Adapter, digest: str) -> Mapping[str, str]:
     # Only where they are those that the adapter read: they may be others by now, or more.
     try:
-        if path.is_dir():
-            current = digests.of_folder(path)
-        else:
-            beside = [path.with_name(name) for name in adapter.beside(path) if name != path.name]
-            current = digests.of_file(path, [other for other in beside if other.is_file()])
+        current = digested(path, adapter)
     except (OSError, ModelError):
         return {}
     return current.files if current.digest == digest else {}

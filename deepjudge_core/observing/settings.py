@@ -17,7 +17,7 @@ _WITH_VICTIM = ("victim", *_TABLES)
 def victim_input_setting() -> Any:
     """The field of the victim's preprocessing; of ``AUDIT.toml`` the key is that of any model's."""
     return setting(
-        "preprocessing that the victim expects of inputs in 0..1, in the form of --suspect-input",
+        "how the victim expects inputs in 0..1, in the form of --suspect-input",
         "--victim-input",
         default=None,
         group="model",
@@ -63,7 +63,7 @@ class QuerySettings:
         sample={"relu_1": "activation_1"},
     )
     preprocessing: Preprocessing | None = setting(
-        "preprocessing that the model expects of inputs in 0..1: a preset, such as imagenet, or "
+        "how the model expects inputs in 0..1: a preset, such as imagenet, or "
         "scale=S,mean=M,std=D for (input * scale - mean) / std, with order=bgr, invert=true",
         "--suspect-input",
         default=None,
@@ -137,7 +137,7 @@ class OpeningSettings:
         sample={"sr": 16000.0},
     )
     arch: Annotated[str, Matches(r"[\w.]+:[\w.]+", 'a function, written "module:function"')] | None = setting(
-        "your function that takes no arguments and builds the PyTorch module for a file of weights",
+        "your function without arguments that builds the PyTorch module of a weights file",
         "--arch",
         default=None,
         group="model",

@@ -75,8 +75,8 @@ class GeneratorChoice:
             if preferred:
                 usual = ", ".join(generator.name for generator in self.generators)
                 raise UsageError(
-                    f"options for {preferred[0].name}, expected them for the generators that are used: {usual}; name "
-                    f"it with {option('generators')}",
+                    f"options for {preferred[0].name}, which is not among the generators in use ({usual}); "
+                    f"add it with {option('generators')}",
                     code="conflict",
                 )
             return self.generators, ()
@@ -86,8 +86,8 @@ class GeneratorChoice:
             chosen = preferred[0]
         unused = ", ".join(sorted(self.optioned - {chosen.name}))
         note = (
-            f"{reason}; so adversarial cases are made of the victim's answers alone, by {chosen.name}, and none for "
-            f"metrics of layers{f'; the options of {unused} are not used' if unused else ''}"
+            f"{reason}; so {chosen.name} makes adversarial cases from the victim's answers alone, and "
+            f"layer metrics get no cases{f'; the options of {unused} are not used' if unused else ''}"
         )
         return (chosen,), (note,)
 
@@ -101,8 +101,8 @@ def _without_gradients(victim: Model, seeds: Seeds) -> str | None:
             raise
         return str(error)
     if Access.GRADIENTS not in victim.access:
-        return f"{victim.name}: does not give gradients"
-    return None if gradients.any() else f"{victim.name}: its gradients are 0, as where numbers are rounded"
+        return f"{victim.name}: provides no gradients"
+    return None if gradients.any() else f"{victim.name}: its gradients are 0, as happens if it rounds numbers"
 
 
 def _unequal(scores: Array, rows: slice) -> Array:

@@ -40,8 +40,8 @@ _SEEDS_PER_CASE = 10  # at most; where fewer seeds become cases that the victim 
 _LEAST_MISTAKES = 10  # with fewer, one of them moves a share over them by more than 0.1
 _SATURATED, _NEARLY_ALL = 0.999, 0.95  # a probability that is said of every case; share of the adversarial cases
 _INDEPENDENT = (
-    "each class has a probability of its own: a case's label is the likeliest class, if it is clearly so, and jsd is "
-    "the mean over the classes"
+    "each class has a probability of its own: a case's label is the likeliest class, if it "
+    "is clearly so, and jsd is the mean over the classes"
 )
 _LEAST_RANGE = 0.1  # of the seeds' range that training inputs have
 
@@ -111,18 +111,19 @@ def generate_suite(
         raise UsageError(f"expected a seed of at least 0, found {seed}", code="wrong-value")
     taps = tuple(dict.fromkeys(layers)) if layers else default_layers(victim)
     if taps and Access.LAYERS not in victim.access:
-        raise ModelError(f"{victim.name}: does not give its layers")
+        raise ModelError(f"{victim.name}: provides no layers")
     for tap in taps:
         if tap not in victim.layers:
             raise UsageError(
-                f"{victim.name}: no layer {tap!r}; its layers are {', '.join(victim.layers)}", code="unknown-name"
+                f"{victim.name}: no layer {tap!r}; its layers are {', '.join(victim.layers)}",
+                code="unknown-name",
             )
     generators, choice_notes = choice.for_victim(victim, seeds)
     notes = [*victim.notes, *seeds.notes, *([_INDEPENDENT] if victim.independent else []), *choice_notes]
     if training_inputs is None:
         training_inputs = seeds.inputs
         if any(generator.component.makes == "corners" for generator in generators):
-            notes.append("neuron ranges were taken over the seeds, since no training inputs were given")
+            notes.append("neuron ranges were measured on the seeds, because no training inputs were given")
     else:
         training_inputs = _check_training(victim, as_inputs("training inputs", training_inputs), seeds, layout)
     parts = [_clean(seeds)]
@@ -136,8 +137,8 @@ def generate_suite(
         keep = _keep(generator, task, cases)
         few = _too_few(generator, task, keep, options)
         if few and not force:
-            raise GenerationError(f"{few}; {option('force', True)} makes the suite nevertheless")
-        notes += [f"made though {few}"] if few else []
+            raise GenerationError(f"{few}; {option('force', True)} makes the suite anyway")
+        notes += [f"made although {few}"] if few else []
         if generator.makes == "corners":
             unreached += [(int(layer), int(neuron)) for layer, neuron in cases.unreached]
         parts.append(_rows(cases, keep, seeds, generator, place))
@@ -184,7 +185,8 @@ def _check_training(victim: Model, training_inputs: Array, seeds: Seeds, layout:
     span, expected = np.ptp(training_inputs), np.ptp(seeds.inputs)
     if span < expected * _LEAST_RANGE:
         raise InputError(
-            f"training inputs: expected a range like that of the seeds, {expected:g}, found {span:g}: scaled twice?"
+            f"training inputs: expected a range like that of the seeds, {expected:g}, found {span:g}; "
+            "were they scaled twice?"
         )
     return arranged
 
@@ -212,10 +214,10 @@ def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> C
                     raise
                 way_out = " or ".join(ANSWERING_GENERATORS)
                 raise ModelError(
-                    f"{error}; of its answers alone {way_out} makes cases ({option('generators')})"
+                    f"{error}; {way_out} can make cases from its answers alone ({option('generators')})"
                 ) from error
         if missing:
-            raise ModelError(f"{task.victim.name}: does not give {_text(missing)}, which {generator.name} needs")
+            raise ModelError(f"{task.victim.name}: does not provide {_text(missing)}, which {generator.name} needs")
         cases = generator.generate(task, **options)
         _check(cases, generator, task)
         _check_words(cases, generator, options)
@@ -235,23 +237,23 @@ def _check(cases: object, generator: Generator, task: Task) -> None:
     if inputs.shape[1:] != shape or inputs.dtype != np.float32:
         raise PluginError(f"{failed} expected float32 inputs of shape {shape}, found {inputs.dtype} {inputs.shape[1:]}")
     if not ((low <= inputs) & (inputs <= high)).all():
-        each = "" if is_one(task.seeds.bounds) else ", and each feature within its own range"
+        each = "" if is_one(task.seeds.bounds) else ", with each feature in its own range"
         raise PluginError(
             f"{failed} expected inputs within {least:g}..{greatest:g}{each}, found {inputs.min():g}..{inputs.max():g}"
         )
     for column in ("seeds", "layers", "neurons"):
         if np.asarray(getattr(cases, column)).shape != inputs.shape[:1]:
-            raise PluginError(f"{failed} expected one number in {column!r} for each case")
+            raise PluginError(f"{failed} expected one number per case in {column!r}")
     if generator.makes == "mistakes":
         if (np.asarray(cases.seeds) != -1).any():
-            raise PluginError(f"{failed} expected mistakes of no seed, -1")
+            raise PluginError(f"{failed} expected mistakes to have the seed -1")
         if not _are_labels(cases.labels, len(inputs), task.victim.classes):
             raise PluginError(f"{failed} expected a label in 0..{task.victim.classes - 1} for each mistake")
     else:
         if not all(0 <= seed < len(task.seeds.inputs) for seed in cases.seeds):
             raise PluginError(f"{failed} expected seeds in 0..{len(task.seeds.inputs) - 1}")
         if cases.labels is not None:
-            raise PluginError(f"{failed} expected no labels but those of the seeds")
+            raise PluginError(f"{failed} expected only the labels of the seeds")
     none = [(-1, -1)] if generator.makes != "corners" else []
     widths = enumerate(task.victim.layers[layer] for layer in task.layers)
     places = {*none, *((place, neuron) for place, width in widths for neuron in range(width))}
@@ -263,14 +265,14 @@ def _check(cases: object, generator: Generator, task: Task) -> None:
 def _check_words(cases: Cases, generator: Generator, options: Mapping[str, Any]) -> None:
     failed = f"the generator {generator.name!r} failed:"
     if not set(cases.options) <= set(options):
-        raise PluginError(f"{failed} expected to choose options of {', '.join(options) or 'none'}, found others")
+        raise PluginError(f"{failed} expected chosen options to be among {', '.join(options) or 'none'}, found others")
     words = [dict(cases.options), dict(cases.details), list(cases.notes)]
     try:
         plain = json.loads(json.dumps(words, allow_nan=False))
     except (TypeError, ValueError):
         plain = None
     if plain != words or not all(isinstance(note, str) for note in cases.notes):
-        raise PluginError(f"{failed} expected options and details that JSON holds, and notes that are texts")
+        raise PluginError(f"{failed} expected options and details that fit in JSON, and notes that are strings")
 
 
 def _are_labels(labels: Array | None, n: int, classes: int) -> bool:
@@ -299,18 +301,20 @@ def _too_few(generator: Generator, task: Task, keep: Array, options: Mapping[str
     count, least = int(keep.sum()), -(-len(task.seeds.inputs) // _SEEDS_PER_CASE)
     if generator.makes == "mistakes" and count < _LEAST_MISTAKES:
         return (
-            f"{generator.name}: {task.victim.name} misclassifies {count} of the inputs offered as seeds, expected at "
-            f"least {_LEAST_MISTAKES}; offer more labelled inputs that it was not trained on"
+            f"{generator.name}: {task.victim.name} misclassifies {count} of the inputs offered as "
+            f"seeds, expected at least {_LEAST_MISTAKES}; offer more labelled inputs that it was not "
+            "trained on"
         )
     if generator.makes == "adversarial" and count < least:
         return (
-            f"{generator.name}: {task.victim.name} misclassifies {count} of {len(keep)} cases, expected at least "
-            f"{least}; allow a larger change by its options: {', '.join(options) or 'none'}"
+            f"{generator.name}: {task.victim.name} misclassifies {count} of {len(keep)} cases, "
+            f"expected at least {least}; allow larger changes through its options: "
+            f"{', '.join(options) or 'none'}"
         )
     if generator.makes == "corners" and count == 0:
         return (
-            f"{generator.name}: no neuron of {', '.join(task.layers) or 'no layer'} has a case, expected at least one; "
-            f"ask for less by its options: {', '.join(options) or 'none'}"
+            f"{generator.name}: no neuron of {', '.join(task.layers) or 'no layer'} has a case, "
+            f"expected at least one; demand less through its options: {', '.join(options) or 'none'}"
         )
     return None
 
@@ -336,9 +340,11 @@ def _saturated(victim: Observation, cases: CaseTable) -> list[str]:
     if share < _NEARLY_ALL:
         return []
     return [
-        f"the victim is sure of one class for {share:.0%} of the adversarial cases: where honest models are as well, "
-        "these tell nothing; should each feature have a range of its own "
-        f"({option('bounds')})?"
+        (
+            f"the victim is certain of one class for {share:.0%} of the adversarial cases; if honest "
+            "models are certain too, these cases show nothing. Should each feature have its own "
+            f"range ({option('bounds')})?"
+        )
     ]
 
 
@@ -378,7 +384,7 @@ def _own_answers(victim: Model, cases: CaseTable, taps: Sequence[str], layout: L
     probabilities, activations = ask(victim, cases.inputs, layer_map, sets=cases.sets)
     unsteady = ask_again(victim, cases.inputs, cases.sets, probabilities, activations)
     if unsteady:  # every distance would be one to answers that it gave by chance
-        raise ModelError(f"{victim.name}: {unsteady}; expected a victim that keeps to its answers")
+        raise ModelError(f"{victim.name}: {unsteady}; expected a victim that gives the same answers each time")
     preprocessing = victim.preprocessing if isinstance(victim, Prepared) else None
     return Observation(
         ModelInfo.of(victim, layout),

@@ -28,7 +28,7 @@ def as_numbers(y: Array) -> Array:
     if has_several(y):
         counts = y.sum(axis=1)
         raise InputError(
-            f"labels: expected one class for each input, found rows of {counts.min():g} to {counts.max():g} classes"
+            f"labels: expected one class per input, found rows with {counts.min():g} to {counts.max():g} classes"
         )
     return y.argmax(axis=1) if y.ndim == 2 else y
 

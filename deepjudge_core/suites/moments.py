@@ -25,9 +25,9 @@ class Moments(Document, frozen=True):
 
     def __post_init__(self) -> None:
         if not self.mean or len(self.std) != len(self.mean) or min(self.std) <= 0:
-            raise ValueError("mean: expected one value or more, each with a deviation above 0")
+            raise ValueError("mean: expected one or more values, each with a standard deviation above 0")
         if len(self.mean) > _MOST or not all(abs(value) <= _GREATEST for value in (*self.mean, *self.std)):
-            raise ValueError(f"mean: expected at most {_MOST} values of inputs in 0..1, of at most {_GREATEST:g}")
+            raise ValueError(f"mean: expected at most {_MOST} values for inputs in 0..1, each at most {_GREATEST:g}")
 
     @classmethod
     def of(cls, inputs: Array, bounds: tuple[float, float], layout: Layout | None) -> "Moments":

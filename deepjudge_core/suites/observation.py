@@ -154,20 +154,20 @@ class Observation:
     def _check(self) -> None:
         answers = [*self.activations.values(), *([] if self.probabilities is None else [self.probabilities])]
         if any(a.dtype != np.float32 for a in answers):
-            raise ValueError("answers that are not float32")
+            raise ValueError("its answers are not float32")
         if any(a.ndim != 2 or len(a) != len(answers[0]) for a in answers):
-            raise ValueError("activations of another number of cases than the probabilities")
+            raise ValueError("its activations and probabilities have different numbers of cases")
         classes = self.model.classes if self.classes is None else len(self.classes)
         if self.probabilities is not None and self.probabilities.shape[1] != classes:
-            raise ValueError("probabilities of another shape than the model's classes")
+            raise ValueError("its probabilities do not have the shape of the model's classes")
         if not all(0 <= place < self.model.classes for place in self.classes or ()):
-            raise ValueError("classes that the model does not have")
+            raise ValueError("it names classes that the model does not have")
         p = self.probabilities
         if p is not None and self.independent:
             if not (p.min() > -_NEAR and p.max() < 1 + _NEAR):
-                raise ValueError("probabilities that are not within 0..1")
+                raise ValueError("some probabilities are outside 0..1")
         elif p is not None and not (p.min() > -_NEAR and np.allclose(p.sum(axis=1), 1, atol=_NEAR)):
-            raise ValueError("probabilities that are negative or do not sum to 1")
+            raise ValueError("some probabilities are negative or do not sum to 1")
 
 
 def unsaturated(observation: Observation, limit: float) -> Array:
@@ -211,4 +211,4 @@ def load_observation(path: Path) -> Observation:
     try:
         return Observation.of_header(parse(ObservationHeader, content.header), content.arrays, "")
     except (KeyError, ValueError) as error:
-        raise FileFormatError(f"{path}: not a complete observation: {error}", code="damaged-file") from None
+        raise FileFormatError(f"{path}: the observation is incomplete: {error}", code="damaged-file") from None

@@ -135,7 +135,7 @@ def output_by_labels(
     if outputs is None or not outputs.several:
         return model, None
     if outputs.named:
-        return model, f"the victim's scores are {outputs}, as was asked for"
+        return model, f"the victim's scores are {outputs}, as requested"
     labels = np.asarray(y)
     if labels.shape[:1] != x.shape[:1] or not labels.size or not (labels >= 0).all() or (labels % 1 != 0).any():
         return model, None  # what uses them says what is wrong
@@ -144,10 +144,12 @@ def output_by_labels(
     else:
         places = fitting(outputs, lambda classes: bool(labels.max() < classes))
     if not places:
-        return model, f"the victim's scores are {outputs}: none has a class for each label, of {listed(outputs.all)}"
+        return model, (
+            f"the victim's scores are {outputs}; no output has a class for each label: {listed(outputs.all)}"
+        )
     if len(places) == 1:
         chosen = model.with_output(places[0])
-        return chosen, f"the victim's scores are {chosen.outputs}, the only one with a class for each label"
+        return chosen, f"the victim's scores are {chosen.outputs}, the only output with a class for each label"
     rows = np.arange(len(x))[:: -(-len(x) // _PROBES)]
     truth = labels[rows].astype(np.int64)
     spec = model.input.with_layout(model_layout or layout)
@@ -177,8 +179,10 @@ def why(outputs: Outputs, trials: Mapping[int, Trial], best: int | None, inputs:
     shares = {place: f"{outputs.by(place).label} {trial.accuracy:.1%}" for place, trial in trials.items()}
     if best is None:
         tried = f" ({', '.join(shares.values())})" if shares else ""
-        kind = "the one behind a softmax" if any(one.softmax for one in outputs.all) else "the first"
-        way_out = f"if it is another one, name it with {option('output')}"
-        return f": {kind}, since none gets the {inputs} right{tried}; {way_out}"
+        kind = "the output after a softmax" if any(one.softmax for one in outputs.all) else "the first"
+        return (
+            f": {kind}, because no output classifies the {inputs} correctly{tried}; if it is the "
+            f"wrong one, name another with {option('output')}"
+        )
     others = "".join(f", {text}" for place, text in shares.items() if place != best)
-    return f", which gets {trials[best].accuracy:.1%} of the {inputs} right{others}"
+    return f", which classifies {trials[best].accuracy:.1%} of the {inputs} correctly{others}"

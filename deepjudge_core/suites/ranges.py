@@ -53,7 +53,7 @@ def spread(source: str, bounds: Bounds, shape: tuple[int, ...], layout: Layout |
     shapes = list(dict.fromkeys(side.shape for side in sides if side.size > 1)) or [()]
     if len(shapes) > 1 or (len(shapes[0]) > 1 and shapes[0] != shape):
         found = " and ".join("x".join(map(str, one)) for one in shapes)
-        raise UsageError(f"{source}: expected as many least values as greatest ones, found {found}", code="wrong-value")
+        raise UsageError(f"{source}: expected as many lower bounds as upper bounds, found {found}", code="wrong-value")
     across = list(shape)
     if shapes[0] not in ((), shape):
         axis = _axis_of(source, shapes[0][0], shape, layout)
@@ -136,6 +136,8 @@ def _axis_of(source: str, count: int, shape: tuple[int, ...], layout: Layout | N
         return said
     if len(places) != 1:
         text = "x".join(map(str, shape))
-        expected = "a layout that says where channels are" if places else "bounds of each feature or channel"
-        raise InputError(f"{source}: expected {expected} of inputs of shape {text}, found bounds of {count}")
+        expected = (
+            "a layout that says which axis holds the channels" if places else "bounds for each feature or channel"
+        )
+        raise InputError(f"{source}: expected {expected} of inputs of shape {text}, found bounds for {count}")
     return places[0]

@@ -22,10 +22,14 @@ Order = Literal["high", "low", "balanced"]
 _MOST_EXACT = 2**24  # the first whole number behind which float32 has gaps
 _LEAST_KNOWLEDGE = 0.25  # of the way from chance to all: less is no model of the task, or is not given its inputs
 _ORIGINS = {
-    "victim": "the labels are the victim's own answers ({labels}): that it knows the task was not checked, and "
-    "accuracies say how often models agree with it",
-    "several": "inputs have several classes: the label is the one that the victim finds likeliest, and accuracies of "
-    "others say how often they find the same one likeliest",
+    "victim": (
+        "the labels are the victim's own answers ({labels}), so it was not checked that "
+        "the victim knows the task, and accuracies say how often models agree with it"
+    ),
+    "several": (
+        "inputs have several classes: the label is the class that the victim finds likeliest, "
+        "and accuracies of other models say how often they find the same one likeliest"
+    ),
 }
 _LEAST_ACCURACY = 0.5  # below it, it is said: labels or inputs may not be what the victim was trained for
 
@@ -87,8 +91,8 @@ def select_seeds(
     known = np.ones(len(y), bool) if given is None or given.ndim == 1 else given.any(axis=1)
     if origin == "several" and not victim.independent:
         raise InputError(
-            f"{victim.name}: expected one class for each input of a model whose classes exclude one another, found "
-            "inputs of several classes"
+            f"{victim.name}: its classes exclude one another, so expected one class per input, found "
+            "inputs with several classes"
         )
     correct = (p.argmax(axis=1) == y) & known
     if victim.independent:
@@ -97,7 +101,7 @@ def select_seeds(
     right, wrong = np.flatnonzero(correct), evenly(np.flatnonzero((p.argmax(axis=1) != y) & known), n)
     if len(right) == 0:
         raise ErringVictimError(
-            f"{victim.name}: classifies none of the {len(y)} inputs correctly: are labels and "
+            f"{victim.name}: classifies none of the {len(y)} inputs correctly; are labels and "
             f"scale ({option('scale')}) right?"
         )
     score = (p[right] ** 2).sum(axis=1)
@@ -111,22 +115,24 @@ def select_seeds(
     accuracy = len(right) / int(known.sum())
     notes = [_ORIGINS[origin].format(labels=option("labels", "victim"))] if origin in _ORIGINS else []
     if not known.all():
-        notes.append(f"{int((~known).sum())} inputs of no class were left out")
+        notes.append(f"{int((~known).sum())} inputs without a class were left out")
     notes += _classes(y[right], y[indices])
     if alone and order != "balanced":
-        notes.append(f"seeds were taken of each class in turn: the first {n} by confidence are all of one class")
+        notes.append(
+            f"seeds were taken from each class in turn, because the {n} most confident inputs are all of one class"
+        )
     garbled = _unsure(p) if given is None else _erring(correct[known], y[known])
     narrow = _of_one_class(y, y[indices], own=given is None)
     if narrow and given is not None and _knows_one_class(victim, inputs[probes], arranged_bounds(limits, arrange)):
         # What was offered is not why: other inputs would be of no other class.
-        notes.append(f"all inputs are of class {y[0]}, and the victim gives their mirror images no other class, too")
+        notes.append(f"all inputs are of class {y[0]}, and the victim also gives their mirror images no other class")
         narrow = None
     for reason, kind in ((garbled, ErringVictimError), (narrow, UnfitError)):
         if reason and not force:
-            raise kind(f"{victim.name}: {reason}; {option('force', True)} makes the suite nevertheless")
-        notes += [f"made though {reason}"] if reason else []
+            raise kind(f"{victim.name}: {reason}; {option('force', True)} makes the suite anyway")
+        notes += [f"made although {reason}"] if reason else []
     if accuracy < _LEAST_ACCURACY:
-        notes.append(f"the victim classifies only {accuracy:.1%} of the inputs correctly: are labels and scale right?")
+        notes.append(f"the victim classifies only {accuracy:.1%} of the inputs correctly; are labels and scale right?")
     if len(indices) < n:
         why = "there are no more inputs" if given is None else "the victim classifies no more inputs correctly"
         notes.append(f"{len(indices)} seeds instead of {n}: {why}")
@@ -147,15 +153,15 @@ def select_seeds(
 def _class_numbers(x: Array, y: Array, victim: Model) -> Array:
     if y.shape not in (x.shape[:1], (len(x), victim.classes)):
         raise InputError(
-            f"{victim.name}: expected one label for each input, or {victim.classes} of 0 and 1, found inputs {x.shape} "
-            f"and labels {y.shape}"
+            f"{victim.name}: expected one label per input, or {victim.classes} labels of 0 and 1, "
+            f"found inputs {x.shape} and labels {y.shape}"
         )
     labels = y.astype(np.int64)
     if not (labels == y).all():
         raise InputError("expected whole class numbers as labels, found others")
     if labels.ndim == 2:
         if labels.min() < 0 or labels.max() > 1 or not labels.any():
-            raise InputError(f"expected 0 and 1 for each class as labels, found {labels.min()}..{labels.max()}")
+            raise InputError(f"expected labels of 0 and 1 for each class, found {labels.min()}..{labels.max()}")
         return labels if has_several(labels) else as_numbers(labels)
     if labels.min() < 0 or labels.max() >= victim.classes:
         raise InputError(
@@ -167,11 +173,11 @@ def _class_numbers(x: Array, y: Array, victim: Model) -> Array:
 def _check_whole(victim: Model, x: Array) -> None:
     greatest = np.abs(x).max(initial=0)
     if not (x % 1 == 0).all():
-        raise InputError(f"{victim.name}: expected whole numbers for inputs of {victim.input.dtype}, found others")
+        raise InputError(f"{victim.name}: expected whole numbers as inputs of {victim.input.dtype}, found others")
     if greatest >= _MOST_EXACT:
         raise InputError(
-            f"{victim.name}: expected whole numbers below {_MOST_EXACT}, which a suite keeps as they are, found "
-            f"{greatest:.0f}"
+            f"{victim.name}: expected whole numbers below {_MOST_EXACT}, which a suite stores "
+            f"exactly, found {greatest:.0f}"
         )
 
 
@@ -186,11 +192,11 @@ def _of_one_class(y: Array, seeds: Array, *, own: bool) -> str | None:
     if len(np.unique(seeds)) > 1:
         return None
     if own and len(np.unique(y)) == 1:
-        return f"the victim gives all inputs the class {y[0]}, expected at least two classes: is their scale right?"
+        return f"the victim gives all inputs the class {y[0]}, expected at least two classes; is their scale right?"
     if len(np.unique(y)) == 1:
-        return f"all inputs are of class {y[0]}, expected at least two classes: is the file a part of a sorted one?"
+        return f"all inputs are of class {y[0]}, expected at least two classes; is the file part of a sorted one?"
     mend = "take more" if len(seeds) == 1 else "it classifies no input of another class correctly"
-    return f"all {len(seeds)} seeds are of class {seeds[0]}, expected at least two classes: {mend}"
+    return f"all {len(seeds)} seeds are of class {seeds[0]}, expected at least two classes; {mend}"
 
 
 def _erring(correct: Array, y: Array) -> str | None:
@@ -201,8 +207,8 @@ def _erring(correct: Array, y: Array) -> str | None:
     if knowledge >= least or len(classes) == 1:
         return None
     return (
-        f"the victim classifies {correct.mean():.1%} of the inputs correctly, {knowledge:.1%} of each class on "
-        f"average, expected at least {least:.1%}: are labels and scale ({option('scale')}) right?"
+        f"the victim classifies {correct.mean():.1%} of the inputs correctly ({knowledge:.1%} per "
+        f"class on average), expected at least {least:.1%}; are labels and scale ({option('scale')}) right?"
     )
 
 
@@ -213,16 +219,18 @@ def _unsure(p: Array) -> str | None:
     if sureness >= least:
         return None
     return (
-        f"the victim gives its own answers a probability of {sureness:.1%} on average, expected at least {least:.1%}: "
-        f"is the scale of the inputs ({option('scale')}) right?"
+        f"the victim gives its own answers a probability of {sureness:.1%} on average, expected "
+        f"at least {least:.1%}; is the scale of the inputs ({option('scale')}) right?"
     )
 
 
 def _classes(right: Array, seeds: Array) -> Iterator[str]:
     known, taken = (len(np.unique(labels)) for labels in (right, seeds))
     if 2 * taken <= known:
-        takes_all = option("order", "balanced")
-        yield f"the seeds are of {taken} of {known} classes that the victim knows: {takes_all} takes all"
+        yield (
+            f"the seeds cover {taken} of the {known} classes that the victim knows; "
+            f"{option('order', 'balanced')} covers all"
+        )
 
 
 def _by_turns(ranked: Array, y: Array) -> Array:

@@ -38,7 +38,7 @@ class ArraySettings:
     """
 
     x: str | None = setting(
-        "key of the inputs",
+        "key of the inputs in the file",
         "--x",
         default=None,
         group="data",
@@ -46,10 +46,10 @@ class ArraySettings:
         key="x",
         tables=("inputs",),
         sample="x_test",
-        usual="the usual one",
+        usual="detected",
     )
     y: str | None = setting(
-        "key of the labels",
+        "key of the labels in the file",
         "--y",
         default=None,
         group="data",
@@ -57,10 +57,10 @@ class ArraySettings:
         key="y",
         tables=("inputs",),
         sample="y_test",
-        usual="the usual one",
+        usual="detected",
     )
     scale: Annotated[float, Nonzero()] | None = setting(
-        "divides the inputs, as 255 does for images in 0..255",
+        "divisor for the inputs, such as 255 for images in 0..255",
         "--scale",
         default=None,
         usual="255 for pictures, 1 for arrays",
@@ -71,7 +71,7 @@ class ArraySettings:
         sample=255.0,
     )
     bounds: Annotated[tuple[OneOrEach, OneOrEach], Increasing()] | None = setting(
-        "their range after scaling, or LOW:LOW,HIGH:HIGH for each feature or channel",
+        "range of the inputs after scaling, or LOW:LOW,HIGH:HIGH for each feature or channel",
         "--bounds",
         default=None,
         group="data",
@@ -79,7 +79,7 @@ class ArraySettings:
         key="bounds",
         tables=("inputs",),
         sample=[0.0, 1.0],
-        usual="what they imply",
+        usual="inferred from the inputs",
     )
     resize: Annotated[str, Matches(RESIZING, 'crop or stretch, with or without a size as "crop:224"')] | None = setting(
         "how pictures get the victim's size: crop or stretch, as crop:HxW if it takes any",
@@ -90,7 +90,7 @@ class ArraySettings:
         key="resize",
         tables=("inputs",),
         sample="crop",
-        usual="crop; arrays stay as they are",
+        usual="crop; arrays stay unchanged",
     )
 
     def offered(
@@ -140,7 +140,7 @@ class InputSettings(ArraySettings):
         reads=True,
     )
     labels: LabelSource = setting(
-        "labels of the file, or the victim's own answers",
+        "take labels from the file, or the victim's own answers as labels",
         "--labels",
         default="file",
         group="data",
@@ -148,7 +148,7 @@ class InputSettings(ArraySettings):
         tables=("inputs",),
     )
     training: str | None = setting(
-        "inputs that the victim was trained on, over which neuron ranges are taken",
+        "inputs that the victim was trained on; neuron ranges are measured on them",
         "--training-inputs",
         default=None,
         group="input",
@@ -156,11 +156,11 @@ class InputSettings(ArraySettings):
         key="training",
         tables=("inputs",),
         sample="inputs.npz:x_train",
-        usual="x_train beside x_test, else the seeds",
+        usual="x_train next to x_test, or else the seeds",
         reads=True,
     )
     layout: Layout | None = setting(
-        "where the channels of the inputs are, if shapes do not tell",
+        "axis of the inputs that holds the channels, if shapes do not tell",
         default=None,
         key="layout",
         tables=("inputs",),
@@ -192,7 +192,7 @@ class SuiteSettings:
     """
 
     n: Annotated[int, Ge(1)] = setting(
-        "how many inputs test cases are made from",
+        "number of inputs (seeds) that test cases are made from",
         "-n",
         default=1000,
         group="suite",
@@ -201,7 +201,7 @@ class SuiteSettings:
         tables=("suite",),
     )
     order: Order = setting(
-        "which inputs: those of highest or lowest confidence, or of highest in each class in turn",
+        "which inputs become seeds: those with the highest or lowest confidence, or the highest of each class in turn",
         "--order",
         default="high",
         group="suite",
@@ -209,7 +209,8 @@ class SuiteSettings:
         tables=("suite",),
     )
     layers: Annotated[Sequence[str], MinLen(1)] | None = setting(
-        "taps of the victim to compare; auto takes the hidden one a third of the way, 'deepjudge show SUITE' lists all",
+        "layers of the victim to compare; auto takes the hidden layer a third of the way "
+        "through; 'deepjudge show SUITE' lists all",
         "--layers",
         default=None,
         word="auto",
@@ -219,7 +220,7 @@ class SuiteSettings:
         tables=("suite",),
     )
     generators: Annotated[Sequence[str], MinLen(1)] | None = setting(
-        "what makes the test cases",
+        "generators that make the test cases",
         "-g",
         "--generator",
         default=None,
@@ -230,14 +231,14 @@ class SuiteSettings:
         components="generators",
     )
     options: Mapping[str, Mapping[str, Any]] = setting(
-        "an option of a generator, such as pgd.eps=0.1",
+        "option of a generator, such as pgd.eps=0.1",
         "--option",
         factory=dict,
         group="suite",
         metavar="GENERATOR.NAME=VALUE",
     )
     seed: Annotated[int, Ge(0)] = setting(
-        "the seed of all random choices",
+        "seed of all random choices",
         "--seed",
         default=0,
         group="suite",
@@ -246,8 +247,9 @@ class SuiteSettings:
         tables=("suite",),
     )
     force: bool = setting(
-        "make the suite also if hardly a verdict can rest on it: if the victim errs on most inputs, if seeds are of "
-        "one class, or if a generator makes too few cases; the suite's notes say so",
+        "make the suite even if it can hardly support a verdict: if the victim misclassifies "
+        "most inputs, if all seeds are of one class, or if a generator makes too few cases; the "
+        "suite's notes say so",
         "--force",
         default=False,
         group="suite",

@@ -51,14 +51,15 @@ def plain_inputs(
         if axis is None:  # not known to be an image
             return inputs, None, ()
         note = (
-            f"the images lie in {low:g}..{high:g}: if they were standardised, copies that do this inside are not "
-            f"found; offer them in 0..1, and say with {option('preprocessing')} what the victim expects"
+            f"the images lie in {low:g}..{high:g}; if they were standardised, copies that standardise "
+            f"inside the model are not found; provide images in 0..1, and say with "
+            f"{option('preprocessing')} how the victim expects them"
         )
         return inputs, None, (note,)
     name = preset_of(undone)
     note = (
-        f"the images were standardised by {f'{name} ({undone})' if name else undone}: the suite holds them in 0..1, "
-        "and this is how the victim takes them"
+        f"the images were standardised by {f'{name} ({undone})' if name else undone}; the suite "
+        "holds them in 0..1 and standardises them for the victim"
     )
     return brought_back(inputs, undone), undone, (note,)
 

@@ -174,7 +174,7 @@ def load_suite(path: Path) -> Suite:
         suite = _of_header(parse(_SuiteHeader, content.header), content.arrays)
         _check(suite)
     except (KeyError, ValueError) as error:
-        raise FileFormatError(f"{path}: not a complete suite: {error}", code="damaged-file") from None
+        raise FileFormatError(f"{path}: the suite is incomplete: {error}", code="damaged-file") from None
     return suite
 
 
@@ -243,27 +243,27 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
 def _check(suite: Suite) -> None:
     cases, victim = suite.cases, suite.victim
     if cases.inputs.dtype != np.float32 or cases.inputs.ndim < 2:
-        raise ValueError("its inputs are no batch of float32")
+        raise ValueError("its inputs are not a batch of float32")
     if suite.seed_indices.dtype != np.int64 or suite.seed_indices.ndim != 1:
-        raise ValueError("its seeds are no whole numbers")
+        raise ValueError("its seeds are not whole numbers")
     if victim.probabilities is None or victim.classes is not None:
-        raise ValueError("the victim's answers are not of its own classes")
+        raise ValueError("the victim's answers do not have its own classes")
     if len(victim.probabilities) != len(cases.inputs):
-        raise ValueError("the victim's answers are of another number of cases")
+        raise ValueError("the victim's answers have another number of cases")
     if tuple(victim.activations) != suite.layers or not set(suite.layers) <= set(victim.model.layers):
-        raise ValueError("the victim's answers are of other layers")
+        raise ValueError("the victim's answers have other layers")
     if any(values.shape[1] != victim.model.layers[layer] for layer, values in victim.activations.items()):
-        raise ValueError("the victim's answers are of other neurons")
+        raise ValueError("the victim's answers have other neurons")
     if not suite.bounds[0] < suite.bounds[1] or not np.isfinite(np.float32(suite.bounds[1] - suite.bounds[0])):
-        raise ValueError("its bounds are no range")
+        raise ValueError("its bounds are not a range")
     if suite.feature_bounds is not None:
         low, high = (np.array(side) for side in suite.feature_bounds)
         if low.shape != high.shape or not (low < high).all() or (low.min(), high.max()) != suite.bounds:
-            raise ValueError("the bounds of its features are not those of all")
+            raise ValueError("the bounds of its features do not match the overall bounds")
         if len(low) not in (cases.inputs.shape[1], cases.inputs.shape[-1]):
-            raise ValueError("it has bounds of other features than its inputs")
+            raise ValueError("its feature bounds do not match the features of its inputs")
     if int(suite.rows("clean").sum()) != len(suite.seed_indices):
-        raise ValueError("it does not have one clean case for each seed")
+        raise ValueError("it does not have exactly one clean case per seed")
     widest = max(victim.model.layers.values(), default=0)
     ranges = {
         "labels": (0, victim.model.classes),
@@ -282,20 +282,20 @@ def _check(suite: Suite) -> None:
     clean = suite.rows("clean")
     right = victim.probabilities[clean].argmax(axis=1) == cases.labels[clean]
     if right.mean() < _LEAST_RIGHT:
-        raise ValueError("its victim does not classify the seeds as their labels say")
+        raise ValueError("its victim does not classify the seeds as labelled")
     if suite.probes is not None:
         _check_probes(suite, suite.probes)
     if not np.array_equal(cases.seeds == -1, suite.rows("mistakes")):
-        raise ValueError("it has cases of no seed that are no mistakes, or the reverse")
+        raise ValueError("its cases without a seed are not exactly its mistakes")
 
 
 def _check_probes(suite: Suite, probes: Probes) -> None:
     shape, classes = suite.cases.inputs.shape[1:], suite.victim.model.classes
     inputs, labels = probes.inputs, probes.labels
     if inputs.dtype != np.float32 or inputs.shape[1:] != shape or labels.dtype != np.int64:
-        raise ValueError("its probes are no batch of float32 with whole numbers")
+        raise ValueError("its probes are not a batch of float32 with whole-number labels")
     if labels.shape != inputs.shape[:1] or not len(labels) or not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError("its probes do not have a class each")
+        raise ValueError("its probes do not have one class each")
     if len(labels) > MOST_PROBES:
         raise ValueError(f"it has {len(labels)} probes, more than {MOST_PROBES}")
     low, high = suite.bounds
@@ -312,20 +312,20 @@ def check_suite(suite: Suite, observation: Observation) -> None:
     """
     if observation.suite != suite.digest:
         raise FileFormatError(
-            f"{observation.model.name}: answers the suite {observation.suite[:12]}, expected this suite "
-            f"{suite.digest[:12]}"
+            f"{observation.model.name}: expected answers to this suite {suite.digest[:12]}, found "
+            f"answers to the suite {observation.suite[:12]}"
         )
     if observation.independent != suite.victim.independent:
         kinds = [
-            f"classes {'each by itself' if one else 'that exclude one another'}"
+            f"classes {'that are independent' if one else 'that exclude one another'}"
             for one in (suite.victim.independent, observation.independent)
         ]
         raise FileFormatError(f"{observation.model.name}: expected probabilities of {kinds[0]}, found {kinds[1]}")
     # An observation is somebody else's file: its parts agree with one another, but do they with the suite?
     if observation.activations and set(observation.activations) != set(suite.layers):
         raise FileFormatError(
-            f"{observation.model.name}: expected answers of the layers {', '.join(suite.layers) or 'none'}, found "
-            f"{', '.join(observation.activations)}"
+            f"{observation.model.name}: expected answers of the layers "
+            f"{', '.join(suite.layers) or 'none'}, found {', '.join(observation.activations)}"
         )
     expected, actual = _shapes(suite.victim), _shapes(observation)
     for name, shape in actual.items():

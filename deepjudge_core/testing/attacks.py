@@ -111,7 +111,8 @@ class _Trial:
     def check_own_randomness(self) -> None:
         expect(
             not self.theft.drew_global_numbers,
-            f"{self.attack.name}: draws from numpy's global random numbers, expected the rng that it is given",
+            f"{self.attack.name}: expected draws from the given rng only, found draws from numpy's "
+            "global random numbers",
         )
 
     def check_leaves_victim_and_loot(self) -> None:
@@ -211,7 +212,7 @@ class _Oracle:
 def _check_source(attack: Attack) -> None:
     expect(
         attack.source.strip(),
-        f"{attack.name}: expected the paper that it is from as source, or 'practice', found none",
+        f"{attack.name}: expected the paper it comes from as source, or 'practice', found none",
     )
 
 

@@ -56,5 +56,5 @@ def expect_options(name: str, function: Callable[..., Any], positional: int) -> 
             try:
                 value = options.resolve(name, function, {parameter.name: text})[parameter.name]
             except UsageError as error:
-                raise AssertionError(f"{label}: its default cannot be given as a text: {error}") from error
+                raise AssertionError(f"{label}: its default cannot be written as text: {error}") from error
             expect(value == parameter.default, f"{label}: the text {text!r} gives {value!r}, not its default")

@@ -114,7 +114,7 @@ class _Trial:
     def check_own_randomness(self) -> None:
         expect(
             not self.result.drew_global_numbers,
-            f"{self._label}: draws from numpy's global random numbers, expected the task's own",
+            f"{self._label}: expected draws from the task's rng only, found draws from numpy's global random numbers",
         )
 
     def check_leaves_task(self) -> None:
@@ -131,9 +131,11 @@ class _Trial:
     def check_choices(self) -> None:
         chosen = self.cases.options
         parameters = inspect.signature(self.generator.generate).parameters
-        expect(set(chosen) <= set(parameters), f"{self._label}: chose {', '.join(chosen)}, expected its own options")
+        expect(
+            set(chosen) <= set(parameters), f"{self._label}: chose {', '.join(chosen)}, expected only its own options"
+        )
         again = self._generate(_copied(self.task), chosen)
-        expect(_equal(self.cases, again), f"{self._label}: makes other cases when it is given the options it chose")
+        expect(_equal(self.cases, again), f"{self._label}: makes other cases when given the options it chose")
 
     def check_batches(self) -> None:
         by_rows = dataclasses.replace(_copied(self.task), victim=View(self.task.victim, rows=3))
@@ -159,8 +161,7 @@ class _Trial:
         _check_seeds(self.generator, cases, scaled)
         _check_neurons(self._label, cases, scaled)
         _compare(
-            f"{self._label}: when inputs and their bounds are {_UNIT} times as large (its options must be shares of "
-            "the range)",
+            f"{self._label}: with inputs and bounds {_UNIT} times as large (options must be shares of the range)",
             dataclasses.replace(cases, inputs=cases.inputs / np.float32(_UNIT)),
             self.cases,
         )
@@ -170,7 +171,7 @@ class _Trial:
         low, high = (np.broadcast_to(np.float32(side), shape).copy() for side in self.task.seeds.bounds)
         seeds = dataclasses.replace(_copied(self.task).seeds, bounds=(low, high))
         cases = self._generate(dataclasses.replace(self.task, seeds=seeds))
-        _compare(f"{self._label}: when bounds are arrays, of each value of an input", cases, self.cases)
+        _compare(f"{self._label}: with bounds given as arrays, one per value of an input", cases, self.cases)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +186,7 @@ def _check_inputs(name: str, cases: Cases, task: Task) -> None:
     low, high = task.seeds.bounds
     ends = hull(task.seeds.bounds)
     n = len(cases.inputs)
-    expect(n > 0, f"{name}: made no case; give it a task or options with which it does")
+    expect(n > 0, f"{name}: made no case; give it a task or options with which it makes some")
     expect_array(f"{name}: inputs", cases.inputs, (n, *task.seeds.inputs.shape[1:]))
     least, greatest = cases.inputs.min(), cases.inputs.max()
     expect(
@@ -201,14 +202,14 @@ def _check_seeds(generator: Generator, cases: Cases, task: Task) -> None:
         return
     first, last = cases.seeds.min(), cases.seeds.max()
     if generator.makes == "mistakes":
-        expect(first == last == -1, f"{name}: expected mistakes of no seed, -1, found {first}..{last}")
+        expect(first == last == -1, f"{name}: expected mistakes to have the seed -1, found {first}..{last}")
         expect(_whole(cases.labels, n), f"{name}: expected one whole number for each of {n} mistakes as labels")
     else:
         expect(
             first >= 0 and last < len(task.seeds.inputs),
             f"{name}: expected places among {len(task.seeds.inputs)} seeds, found {first}..{last}",
         )
-        expect(cases.labels is None, f"{name}: expected no labels but those of the seeds")
+        expect(cases.labels is None, f"{name}: expected only the labels of the seeds")
 
 
 def _check_neurons(name: str, cases: Cases, task: Task) -> None:

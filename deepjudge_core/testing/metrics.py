@@ -53,7 +53,7 @@ def _check_needs(metric: Metric) -> None:
     )
     expect(
         Access.GRADIENTS not in metric.needs,
-        f"{name}: expected to need no gradients: those of a suspect are never taken",
+        f"{name}: expected it not to need gradients, because a suspect's gradients are never taken",
     )
 
 
@@ -138,8 +138,8 @@ class _Trial:
         )
         expect(
             np.mean(near) < np.mean(far),
-            f"{self.metric.name}: expected slightly changed copies nearer than other models, found copies at "
-            f"{_text(near)} and others at {_text(far)}",
+            f"{self.metric.name}: expected slightly changed copies to be nearer than other models, "
+            f"found copies at {_text(near)} and others at {_text(far)}",
         )
 
     def check_order_of_cases(self) -> None:
@@ -147,8 +147,8 @@ class _Trial:
         shuffled = self._distance(*self._shuffled)
         expect(
             np.isclose(shuffled, straight, rtol=1e-6, atol=1e-9),
-            f"{self.metric.name}: expected the same whatever the order of the cases, found {straight:.6g} and "
-            f"{shuffled:.6g}",
+            f"{self.metric.name}: expected the same value for any order of the cases, found "
+            f"{straight:.6g} and {shuffled:.6g}",
         )
 
     def check_declared_needs(self) -> None:
@@ -160,7 +160,7 @@ class _Trial:
                 value = self._distance_without_traces(victim, suspect)
             except Exception as error:
                 raise AssertionError(f"{label} it fails: {type(error).__name__}: {error}") from error
-            expect(value == whole, f"{label} it is {value:.6g} in place of {whole:.6g}")
+            expect(value == whole, f"{label} it is {value:.6g} instead of {whole:.6g}")
 
 
 class _Survey:
@@ -220,7 +220,9 @@ def _as_declared(metric: Metric, suspect: Answers) -> dict[str, Answers]:
         less["the suspect's probabilities"] = dataclasses.replace(suspect, probabilities=None, seed_labels=None)
     if Access.LABELS in metric.needs and Access.PROBABILITIES not in metric.needs:
         labels = np.eye(_CLASSES, dtype=np.float32)[_probabilities(suspect).argmax(axis=1)]
-        less["all of the suspect's probabilities but the greatest"] = dataclasses.replace(suspect, probabilities=labels)
+        less["all of the suspect's probabilities except the greatest"] = dataclasses.replace(
+            suspect, probabilities=labels
+        )
     return less
 
 

@@ -64,7 +64,7 @@ def model_checks(model: Model, x: Array, *, tolerance: float = 1e-4, gradient_to
 
 
 def _check_description(model: Model, x: Array) -> None:
-    expect(isinstance(model, Model), f"expected a Model, found a {type(model).__name__} that lacks some of it")
+    expect(isinstance(model, Model), f"expected a Model, found a {type(model).__name__} without all of its attributes")
     name = model.name
     expect(isinstance(name, str) and name, f"expected a name, found {name!r}")
     expect(model.framework, f"{name}: expected the name of a framework, found {model.framework!r}")
@@ -75,7 +75,7 @@ def _check_description(model: Model, x: Array) -> None:
     expect(Access.LABELS in model.access, f"{name}: expected access to labels at least, found {model.access}")
     expect(
         Access.GRADIENTS not in model.access or Access.LAYERS in model.access,
-        f"{name}: expected a model that gives gradients to give layers",
+        f"{name}: expected a model with gradients to provide layers as well",
     )
     expect(model.classes >= 2, f"{name}: expected 2 classes or more, found {model.classes}")
     widths = list(model.layers.values())
@@ -109,8 +109,8 @@ def _check_outputs(model: Model, x: Array, first: Callable[[], Array]) -> None:
             other.classes == max(width, 2), f"{name}: output {place}: expected {width} scores, found {other.classes}"
         )
         same = np.array_equal(other.predict(x), before)
-        expect(same or place != outputs.place, f"{name}: answers otherwise by its own output")
-    expect(np.array_equal(before, model.predict(x)), f"{name}: answers otherwise after another output was asked")
+        expect(same or place != outputs.place, f"{name}: its answers change if its own output is chosen")
+    expect(np.array_equal(before, model.predict(x)), f"{name}: its answers change after another output was asked")
 
 
 def _check_leaves_inputs(model: Model, x: Array) -> None:
@@ -122,7 +122,7 @@ def _check_leaves_inputs(model: Model, x: Array) -> None:
 def _check_unchanged(model: Model, x: Array, first: Callable[[], Array]) -> None:
     before = first()
     _look_into(model, x)
-    expect(np.array_equal(before, model.predict(x)), f"{model.name}: answers otherwise after it was looked into")
+    expect(np.array_equal(before, model.predict(x)), f"{model.name}: its answers change after its layers were read")
 
 
 def _look_into(model: Model, x: Array) -> None:
@@ -205,7 +205,7 @@ def _check_cotangent(model: Model, x: Array, tolerance: float) -> None:
 
         gradient = model.gradient(x, cotangent, layer=layer)
         expect_array(f"{name}: gradient at {layer!r}", gradient, x.shape)
-        expect((times == 1).all(), f"{label}: expected to be given each row once, found {times.tolist()} times")
+        expect((times == 1).all(), f"{label}: expected each row to be given once, found {times.tolist()} times")
         expect_close(f"{label}: its scores and the activations", received, scores, tolerance)
     own, default = weights[:, -model.layers[logits] :], weights
     expect_close(
@@ -318,7 +318,7 @@ def _expect_model_error(label: str, call: Callable[[], Array | Mapping[str, Arra
     try:
         call()
     except ModelError as error:
-        expect(str(error), f"{label}: expected a ModelError that says why, found one without a text")
+        expect(str(error), f"{label}: expected a ModelError with a reason, found one without")
     except Exception as error:
         raise AssertionError(f"{label}: expected a ModelError, found a {type(error).__name__}: {error}") from error
     else:

@@ -49,14 +49,16 @@ def network_checks(network: Network, x: Array, y: Array, *, tolerance: float = 1
 
 def _check_unchanged(network: Network, before: Weights, x: Array, y: Array) -> None:
     _stepped(network, x, y)
-    expect(_same(network.weights, before), "expected the network's own weights to stay as they are, found them changed")
+    expect(_same(network.weights, before), "expected the network's own weights to stay unchanged, found them changed")
 
 
 def _check_description(network: Network) -> None:
     architecture = network.architecture
     names = tuple(network.weights)
     expect(architecture.classes >= 2, f"expected 2 classes or more, found {architecture.classes}")
-    expect(architecture.suffix.startswith("."), f"expected a suffix with its dot, found {architecture.suffix!r}")
+    expect(
+        architecture.suffix.startswith("."), f"expected a suffix that starts with a dot, found {architecture.suffix!r}"
+    )
     expect(
         tuple(name for name in names if name in architecture.parameters) == architecture.parameters,
         f"expected the parameters among the weights, in the same order, found {architecture.parameters} and {names}",
@@ -70,7 +72,7 @@ def _check_description(network: Network) -> None:
 def _check_model(network: Network, x: Array, tolerance: float) -> None:
     architecture = network.architecture
     model = architecture.model(network.weights, name="trained")
-    expect(model.name == "trained", f"expected the model to have the name it was given, found {model.name!r}")
+    expect(model.name == "trained", f"expected the model to have the given name, found {model.name!r}")
     expect(dict(model.layers) == dict(architecture.layers), "expected a model with the architecture's layers")
     expect(model.classes == architecture.classes, "expected a model with the architecture's number of classes")
     scores = architecture.trainer(network.weights).scores(x)
@@ -133,7 +135,7 @@ def _check_parameters(network: Network, x: Array, y: Array) -> None:
     after = _stepped(network, x, y, parameters=architecture.head, in_use=True)
     for name, array in network.weights.items():
         changed = not _equal(after[name], array)
-        expect(changed == (name in architecture.head), f"{name}: expected steps to change the head and nothing else")
+        expect(changed == (name in architecture.head), f"{name}: expected steps to change only the head")
 
 
 def _check_masks(network: Network, x: Array, y: Array) -> None:
@@ -168,7 +170,9 @@ def _check_other_classes(network: Network, x: Array, y: Array) -> None:
     expect(other.predict(x).shape == (len(x), classes), f"with_classes: expected probabilities of {classes} classes")
     for name, array in network.weights.items():
         if name not in network.architecture.head:
-            expect(_equal(other.weights[name], array), f"{name}: with_classes: expected all but the head to stay")
+            expect(
+                _equal(other.weights[name], array), f"{name}: with_classes: expected everything except the head to stay"
+            )
     _stepped(other, x, y)
 
 

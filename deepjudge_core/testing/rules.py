@@ -108,7 +108,7 @@ class _Trial:
         for case in self._cases():
             expect(
                 self._judge(case) == self._judge_anew(copy.deepcopy(case)),
-                f"{self.rule.name}: judges the same evidence otherwise the second time",
+                f"{self.rule.name}: judges the same evidence differently the second time",
             )
 
     def check_confidence(self) -> None:
@@ -122,14 +122,14 @@ class _Trial:
             votes = self._judge(case).votes
             expect(
                 set(votes) == set(case),
-                f"{name}: expected a vote of each of {', '.join(case)}, found {', '.join(votes) or 'none'}",
+                f"{name}: expected a vote from each of {', '.join(case)}, found {', '.join(votes) or 'none'}",
             )
             for metric, vote in votes.items():
                 value, threshold = case[metric].value, vote.threshold
                 expect(
                     vote.vote is None or threshold is None or vote.vote == (value <= threshold),
-                    f"{name}: expected {metric} to vote copy where its value is at most its threshold, found the vote "
-                    f"{vote.vote} at the value {value:.3g} and the threshold {threshold}",
+                    f"{name}: expected {metric} to vote copy if its value is at most its threshold, found the "
+                    f"vote {vote.vote} at the value {value:.3g} and the threshold {threshold}",
                 )
 
     def check_reasons(self) -> None:
@@ -154,7 +154,7 @@ class _Trial:
             )
             expect(
                 statement is None or clean(statement, LONGEST_LINE) == statement,
-                f"{self.rule.name}: expected a statement of one clean line, found {statement!r}",
+                f"{self.rule.name}: expected a statement on one clean line, found {statement!r}",
             )
 
     def check_p_values(self) -> None:
@@ -199,7 +199,7 @@ class _Trial:
             decision = self._judge(setting.honest).decision
             expect(
                 decision is Decision.INDEPENDENT or setting.n not in self.controls,
-                f"{self._label(setting)}: expected independent at values such as the controls', found {decision}",
+                f"{self._label(setting)}: expected independent at values like the controls', found {decision}",
             )
 
     def check_order(self) -> None:
@@ -223,7 +223,7 @@ class _Trial:
             decision = self._judge(setting.silent).decision
             expect(
                 decision is not Decision.COPY,
-                f"{self._label(setting)}: expected no copy where all controls are 0, found one",
+                f"{self._label(setting)}: expected no copy if all controls are 0, found one",
             )
             if setting.one_silent is not None:
                 decision = self._judge(setting.one_silent).decision

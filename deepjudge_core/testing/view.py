@@ -56,7 +56,9 @@ class View(Model):
     def _allow(self, needed: Access) -> None:
         if needed not in self.access:
             names = " and ".join(str(flag.name) for flag in needed & ~self.access)
-            raise AssertionError(f"the victim was asked for {names}, which is not among what the component needs")
+            raise AssertionError(
+                f"the victim was asked for {names}, which the component does not declare that it needs"
+            )
 
     def _slices(self, x: Array) -> list[slice]:
         # A first one by itself, so that they are never the batches that the model makes of all.

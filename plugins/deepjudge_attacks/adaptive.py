@@ -23,15 +23,15 @@ def adapt_b(
     rate: Annotated[float, Gt(0)] = 5e-4,
     batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
-    """Fine-tune, and learn the right classes of the suite's adversarial cases: against the black-box metrics.
+    """Fine-tune, and learn the correct classes of the suite's adversarial cases, to defeat the black-box metrics.
 
-    Each step of training is followed by one on as many adversarial cases with their ground truth, so that they fool the
-    copy no more: its answers to them become others than the victim's.
+    Each training step is followed by one on as many adversarial cases with their true labels. These cases then no
+    longer fool the copy, so its answers to them differ from the victim's.
 
     Args:
-        epochs: Times that each input is seen.
-        rate: Adam's greatest step.
-        batch: Inputs of one step.
+        epochs: Passes over the inputs.
+        rate: Peak learning rate of Adam.
+        batch: Inputs per step.
 
     Raises:
         InputError: When there is no suite, or it has no adversarial cases.
@@ -59,16 +59,16 @@ def adapt_w(
     rate: Annotated[float, Gt(0)] = 1e-3,
     batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
-    """Fine-tune, and move the neurons' outputs on the suite's corner cases: against the white-box metrics.
+    """Fine-tune, and move the neurons' outputs on the suite's corner cases, to defeat the white-box metrics.
 
-    Each step of training is followed by one at each layer of the suite, on as many corner cases, towards :func:`away`
-    from the victim's own outputs there. Normalisation works as in use: corner cases are like no other inputs.
+    Each training step is followed by one at each layer of the suite, on as many corner cases, which moves the outputs
+    :func:`away` from the victim's. Normalisation works as in use, because corner cases resemble no other inputs.
 
     Args:
         margin: How far outputs are moved, as a share of the range of the layer's outputs for the case.
-        epochs: Times that each input is seen.
-        rate: Adam's greatest step.
-        batch: Inputs of one step.
+        epochs: Passes over the inputs.
+        rate: Peak learning rate of Adam.
+        batch: Inputs per step.
 
     Raises:
         InputError: When there is no suite, or it has no corner cases of the victim's layers.
@@ -114,14 +114,14 @@ def adv_train(
     rate: Annotated[float, Gt(0)] = 1e-3,
     batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
-    """Fine-tune on adversarial examples of the network as it is at each step (Madry et al., ICLR 2018).
+    """Fine-tune on adversarial examples made from the current network at each step (Madry et al., ICLR 2018).
 
     Args:
         eps: Radius of the L-inf ball around an input, as a share of the input range.
         steps: Steps by the sign of the gradient, of ``2.5 * eps / steps`` each.
-        epochs: Times that each input is seen.
-        rate: Adam's greatest step.
-        batch: Inputs of one step.
+        epochs: Passes over the inputs.
+        rate: Peak learning rate of Adam.
+        batch: Inputs per step.
     """
     radius = eps * loot.span
 

@@ -9,17 +9,17 @@ from deepjudge_core.types import Array
 
 
 class Oracle(Protocol):
-    """A victim of which nothing but its answers is known."""
+    """A victim that only answers."""
 
     def predict(self, x: Array) -> Array:
         """Class probabilities ``(n, classes)`` of inputs ``(n, *shape)``."""
 
 
 def auxiliary_of(attack: str, loot: Loot) -> Array:
-    """Other inputs, not of the victim's task.
+    """Inputs that do not belong to the victim's task.
 
     Raises:
-        InputError: When there are none.
+        InputError: When they are missing.
     """
     if loot.auxiliary is None or len(loot.auxiliary) == 0:
         raise InputError(
@@ -32,7 +32,7 @@ def suite_of(attack: str, loot: Loot) -> Suite:
     """The suite that the thief knows.
 
     Raises:
-        InputError: When there is none.
+        InputError: When it is missing.
     """
     if loot.suite is None:
         raise InputError(f"{attack}: expected the suite to train against, found none", code="missing-value")

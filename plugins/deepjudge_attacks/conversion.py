@@ -18,14 +18,14 @@ _FLOAT16 = np.finfo(np.float16)
 def quantize_int8(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
     """Round each matrix to 8-bit integers times a scale (Jacob et al., CVPR 2018), symmetric, without training.
 
-    The weights are saved as the numbers that the integers stand for. One scale for each matrix: a scale for each output
-    would need to know which axis they are on. Biases and scales of normalisation stay as they are.
+    The weights are saved as the rounded numbers. Each matrix has one scale, because a scale per output would require
+    knowing their axis. Biases and normalisation scales stay unchanged.
     """
     return victim.with_weights({name: _round_to_levels(victim.weights[name]) for name in victim.matrices})
 
 
 def float16(victim: Network, loot: Loot, rng: np.random.Generator) -> Network:
-    """Round all weights to 16-bit floating point, numbers beyond its range to its greatest."""
+    """Round all weights to 16-bit floating point, and clip numbers beyond its range."""
     lowest, highest = float(_FLOAT16.min), float(_FLOAT16.max)
     return victim.with_weights(
         {name: np.clip(array, lowest, highest).astype(np.float16) for name, array in victim.weights.items()}
@@ -38,7 +38,7 @@ def weight_noise(
     """Add normal noise to each matrix.
 
     Args:
-        share: The noise's standard deviation, as a share of that of the matrix.
+        share: Standard deviation of the noise, as a share of the matrix's.
     """
     matrices = {name: victim.weights[name] for name in victim.matrices}
     return victim.with_weights(
@@ -55,12 +55,12 @@ def distill(
     rate: Annotated[float, Gt(0)] = 2e-3,
     batch: Annotated[int, Ge(1)] = 64,
 ) -> Network:
-    """Teach another, smaller architecture the victim's probabilities (Hinton et al., 2015), at temperature 1.
+    """Train a smaller architecture on the victim's probabilities (Hinton et al., 2015), at temperature 1.
 
     Args:
-        epochs: Times that each input is seen.
-        rate: Adam's greatest step.
-        batch: Inputs of one step.
+        epochs: Passes over the inputs.
+        rate: Peak learning rate of Adam.
+        batch: Inputs per step.
     """
     schedule = Schedule(epochs, rate, batch)
     student = Network.fresh(loot.architecture.student(), rng)

@@ -30,20 +30,20 @@ def jba(
     rate: Annotated[float, Gt(0)] = 2e-3,
     batch: Annotated[int, Ge(1)] = 64,
 ) -> Network:
-    """Jacobian-based augmentation (Papernot et al., AsiaCCS 2017): learn the victim's labels of ever more inputs.
+    """Jacobian-based augmentation (Papernot et al., AsiaCCS 2017): learn the victim's labels of more and more inputs.
 
-    The inputs are a few like the victim's own, and in each round one more for each that there is, see
-    :func:`augment`. The substitute is trained on all of them before the first round and after each.
+    The attack starts with a few inputs like the victim's own. Each round adds one new input for each existing one,
+    see :func:`augment`. The substitute is trained on all of them before the first round and after each.
 
     Args:
-        seeds: Inputs at the start.
-        rounds: How often the inputs are doubled.
+        seeds: Number of inputs at the start.
+        rounds: How many times the inputs are doubled.
         step: How far a new input is from its origin, as a share of the input range.
-        queries: Inputs that the victim is asked about at most; the new ones of a round are drawn from as many as there
-            would be (reservoir sampling, Papernot et al., 2016).
-        epochs: Times that each input is seen after each round.
-        rate: Adam's greatest step.
-        batch: Inputs of one step.
+        queries: Limit of the inputs sent to the victim; a round that would exceed it samples its new inputs (reservoir
+            sampling, Papernot et al., 2016).
+        epochs: Passes over the inputs after each round.
+        rate: Peak learning rate of Adam.
+        batch: Inputs per step.
     """
     schedule = Schedule(epochs, rate, batch)
     x = loot.x[rng.permutation(len(loot.x))[: min(seeds, queries)]]
@@ -92,10 +92,10 @@ def knockoff(
     """Knockoff nets (Orekondy et al., CVPR 2019), random policy: learn the victim's probabilities of other inputs.
 
     Args:
-        queries: Auxiliary inputs that the victim is asked about at most, drawn from all.
-        epochs: Times that each input is seen.
-        rate: Adam's greatest step.
-        batch: Inputs of one step.
+        queries: Limit of the auxiliary inputs sent to the victim, drawn at random.
+        epochs: Passes over the inputs.
+        rate: Peak learning rate of Adam.
+        batch: Inputs per step.
 
     Raises:
         InputError: When there are no auxiliary inputs.
@@ -120,20 +120,20 @@ def esa(
     rate: Annotated[float, Gt(0)] = 2e-3,
     batch: Annotated[int, Ge(1)] = 64,
 ) -> Network:
-    """ES attack (Yuan et al., TIFS 2022), OPT-SYN: learn the victim's probabilities of inputs made from nothing.
+    """ES attack (Yuan et al., TIFS 2022), OPT-SYN: learn the victim's probabilities of synthetic inputs.
 
-    Each round makes inputs, see :func:`synthesise`, asks the victim about them, and trains the substitute on those of
-    all rounds so far. The thief's own inputs are not looked at.
+    Each round makes inputs, see :func:`synthesise`, sends them to the victim, and trains the substitute on the inputs
+    of all rounds so far. The thief's own inputs are not used.
 
     Args:
-        rounds: How often.
-        queries: Inputs that are made in a round.
-        steps: Steps in which inputs are made.
+        rounds: Number of rounds.
+        queries: Inputs made per round.
+        steps: Steps to make the inputs of a round.
         step: Their size, as a share of the input range.
-        memory: Inputs that are trained on at most, the latest ones.
-        epochs: Times that each input is seen in a round.
-        rate: Adam's greatest step.
-        batch: Inputs of one step of training.
+        memory: Limit of the inputs trained on; the latest are kept.
+        epochs: Passes over the inputs in each round.
+        rate: Peak learning rate of Adam.
+        batch: Inputs per training step.
     """
     schedule = Schedule(epochs, rate, batch)
     low, high = loot.bounds

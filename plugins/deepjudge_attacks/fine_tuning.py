@@ -23,12 +23,12 @@ def ft_ll(
     rate: Annotated[float, Gt(0)] = 5e-4,
     batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
-    """Train the last layer on; all else, statistics of normalisation too, stays as it is to the last bit.
+    """Continue to train the last layer; everything else, including normalisation statistics, stays bit-identical.
 
     Args:
-        epochs: Times that each input is seen.
-        rate: Adam's greatest step.
-        batch: Inputs of one step.
+        epochs: Passes over the inputs.
+        rate: Peak learning rate of Adam.
+        batch: Inputs per step.
     """
     schedule = Schedule(epochs, rate, batch)
     return _tune("ft-ll", victim, loot, rng, schedule, parameters=victim.architecture.head, in_use=True)
@@ -43,12 +43,12 @@ def ft_al(
     rate: Annotated[float, Gt(0)] = 5e-4,
     batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
-    """Train all layers on.
+    """Continue to train all layers.
 
     Args:
-        epochs: Times that each input is seen.
-        rate: Adam's greatest step.
-        batch: Inputs of one step.
+        epochs: Passes over the inputs.
+        rate: Peak learning rate of Adam.
+        batch: Inputs per step.
     """
     return _tune("ft-al", victim, loot, rng, Schedule(epochs, rate, batch))
 
@@ -62,12 +62,12 @@ def rt_al(
     rate: Annotated[float, Gt(0)] = 1e-3,
     batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
-    """Give the last layer fresh weights, and train all layers.
+    """Reset the last layer's weights, and train all layers.
 
     Args:
-        epochs: Times that each input is seen.
-        rate: Adam's greatest step.
-        batch: Inputs of one step.
+        epochs: Passes over the inputs.
+        rate: Peak learning rate of Adam.
+        batch: Inputs per step.
     """
     return _tune("rt-al", victim.with_fresh_head(rng), loot, rng, Schedule(epochs, rate, batch))
 
@@ -81,15 +81,15 @@ def transfer(
     rate: Annotated[float, Gt(0)] = 1e-3,
     batch: Annotated[int, Ge(1)] = 128,
 ) -> Network:
-    """Give the victim a fresh last layer for another task, and train all layers on that (paper, section VI).
+    """Give the victim a new last layer for another task, and train all layers on it (paper, section VI).
 
-    The other task is that of the auxiliary inputs, where they have labels. Otherwise it is to tell the classes of the
-    victim's own inputs modulo ``max(2, classes // 2)``.
+    If the auxiliary inputs have labels, these define the other task. Otherwise the task is to predict the victim's own
+    classes modulo ``max(2, classes // 2)``.
 
     Args:
-        epochs: Times that each input is seen.
-        rate: Adam's greatest step.
-        batch: Inputs of one step.
+        epochs: Passes over the inputs.
+        rate: Peak learning rate of Adam.
+        batch: Inputs per step.
 
     Raises:
         InputError: When all auxiliary labels are the same.

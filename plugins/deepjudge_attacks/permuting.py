@@ -76,15 +76,14 @@ class Group:
 def permute_rescale(
     victim: Network, loot: Loot, rng: np.random.Generator, *, factor: Annotated[float, Ge(1)] = 2.0
 ) -> Network:
-    """Put the neurons of each layer in another order, and scale them, so that the answers stay the same.
+    """Reorder and rescale the neurons of each layer without changing the answers.
 
     A neuron of a layer with ReLU may be multiplied by a positive factor, and its weights in the next layer divided by
-    it (Neyshabur et al., NIPS 2015). Layers of whose neurons not all places are found, as of a long residual stream or
-    of a recurrent layer in both directions, stay as they are.
+    it (Neyshabur et al., NIPS 2015). Layers whose neurons cannot all be located, such as those of a long residual
+    stream or of a bidirectional recurrent layer, are left unchanged.
 
     Args:
-        factor: Neurons are multiplied by numbers between its inverse and itself; for 1 they are only
-            permuted.
+        factor: Neurons are multiplied by numbers between 1 / factor and factor; 1 only permutes them.
 
     Raises:
         ModelError: When no layer could be permuted.

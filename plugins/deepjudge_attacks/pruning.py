@@ -29,12 +29,12 @@ def _pruning(name: str, share: float) -> Callable[..., Network]:
         rate: Annotated[float, Gt(0)] = 5e-4,
         batch: Annotated[int, Ge(1)] = 128,
     ) -> Network:
-        """Set a share of the weights of each matrix to zero, see :func:`largest`, and train the others on.
+        """Set a share of each matrix's weights to zero, see :func:`largest`, and continue to train the others.
 
         Args:
-            epochs: Times that each input is seen.
-            rate: Adam's greatest step.
-            batch: Inputs of one step.
+            epochs: Passes over the inputs.
+            rate: Peak learning rate of Adam.
+            batch: Inputs per step.
         """
         masks = {matrix: largest(victim.weights[matrix], share) for matrix in victim.matrices}
         return train(victim, loot.x, loot.y, rng, schedule=Schedule(epochs, rate, batch), masks=masks, label=name)

@@ -16,7 +16,7 @@ from deepjudge_core.models.model import Access
 
 @hookimpl
 def deepjudge_generators() -> Iterable[Generator]:
-    """Attacks by gradients; searches by answers alone; what the victim gets wrong by itself."""
+    """Gradient attacks, searches that need only answers, and the victim's own mistakes."""
     needs = Access.LABELS | Access.GRADIENTS
     return [
         *(Generator(f.__name__, makes="adversarial", needs=needs, generate=f) for f in (fgsm, pgd, cw)),

@@ -27,20 +27,20 @@ def cw(
 ) -> Cases:
     """Make one case for each seed by minimising its squared L2 distance plus ``c`` times the margin.
 
-    The attack of Carlini & Wagner (S&P 2017) in L2, untargeted. The input is ``tanh(w)`` mapped to the bounds, ``w`` is
-    moved by Adam, and ``c`` is searched for each seed by itself: times 10 until a misclassified input is found, then by
-    bisection. Of all inputs met whose margin is below ``-kappa`` the nearest is kept; where there is none, the
-    misclassified one of the least margin; a seed for which no misclassified input was met is returned as it is.
+    The attack of Carlini & Wagner (S&P 2017) in L2, untargeted. The input is ``tanh(w)`` mapped to the bounds, Adam
+    moves ``w``, and each seed has its own search for ``c``: times 10 until a misclassified input is found, then
+    bisection. The result is the nearest input with a margin below ``-kappa``, or else the misclassified input with the
+    smallest margin, or else the unchanged seed.
 
-    Distances are taken in units of the input range, so that ``constant`` means the same for any range.
+    Distances are measured in units of the input range, so that ``constant`` means the same for any range.
 
     Args:
-        kappa: Confidence: how far the margin must fall below 0, in logits. At 0 cases lie on the decision boundary,
-            where even a copy that was trained on a little answers half of them otherwise.
+        kappa: Confidence: how far the margin must fall below 0, in logits. At 0, cases lie on the decision boundary,
+            and even a slightly fine-tuned copy answers half of them differently.
         steps: Steps of Adam for each constant.
         rate: Learning rate of Adam, in the tanh space.
         searches: Constants tried for each seed.
-        constant: The first constant that is tried.
+        constant: The first constant to try.
     """
     seeds = task.seeds
     block = max(1, _BLOCK_VALUES // seeds.inputs[0].size)

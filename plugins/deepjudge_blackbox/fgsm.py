@@ -17,7 +17,7 @@ def fgsm(task: Task, *, eps: Annotated[float, Gt(0)] | None = None) -> Cases:
 
     Args:
         eps: Size of the step, and so the L-inf distance of the case from its seed, as a share of the input range; none
-            takes the least of 0.005 to 0.5 at which the victim misclassifies 80 % of the cases.
+            uses the smallest value from 0.005 to 0.5 at which the victim misclassifies 80 % of the cases.
     """
     if eps is None:
         eps = least_radius(task, _step)

@@ -38,7 +38,7 @@ class Margin:
     """
 
     def __init__(self, labels: Array, kappa: float) -> None:
-        """Take the labels ``(n,)`` of all rows, and how far below 0 the margin is to be pushed, in logits."""
+        """Take the labels ``(n,)`` of all rows, and how far below 0 to push the margin, in logits."""
         self.values = np.full(len(labels), np.inf)
         self._labels, self._kappa = labels, kappa
 

@@ -14,17 +14,17 @@ _BLOCK = 256  # rows of a correlation matrix that are held at once: with 10,000 
 
 
 def robd(victim: Answers, suspect: Answers, *, reference: bool = False) -> float:
-    """Robustness distance: the share of cases in which the suspect does not err as the victim does, 0..1.
+    """Robustness distance: the share of cases on which the suspect does not make the victim's error, 0..1.
 
-    It errs as the victim where it classifies the seed correctly, and the case as the victim does, which gets it wrong.
-    A model that errs in any other way is the farther from the victim, the more it errs.
+    A suspect makes the victim's error if it classifies the seed correctly and the case in the same wrong way as the
+    victim. A model with other errors is the farther from the victim, the more errors it makes.
 
     The paper's distance is ``abs(Rob(suspect) - Rob(victim))``, where Rob is the share of cases that a model classifies
     as the ground truth: whatever errs is near to the victim, an untrained network too.
 
     Args:
         victim: The victim's answers.
-        suspect: The suspect's; where the labels of its seeds are not known, all count as correct.
+        suspect: The suspect's; if the labels of its seeds are unknown, all count as correct.
         reference: Take the paper's distance.
 
     Raises:
@@ -52,7 +52,7 @@ def robd_reference(victim: Answers, suspect: Answers) -> float:
 def jsd(victim: Answers, suspect: Answers) -> float:
     """Jensen-Shannon divergence of the class probabilities, averaged over the cases, 0..ln 2 (nats, no square root).
 
-    Rows are scaled to sum to one in float64, since those of a float32 softmax do only nearly. Where each class has a
+    Rows are scaled to sum to one in float64, since those of a float32 softmax do only nearly. If each class has a
     probability of its own, it is the mean over the classes of the divergence of "likely" and "not likely".
 
     Raises:
@@ -72,7 +72,7 @@ def sac(victim: Answers, suspect: Answers) -> float:
     """Sample correlation (SAC): the mean absolute difference of the models' correlation matrices, 0..1.
 
     A matrix has the cosine of the class probabilities of each two cases (Guan et al., NeurIPS 2022). The authors' code
-    takes it of scores, and halves it. Of all pairs of n cases, in time n^2 and memory n.
+    uses scores instead, and halves the result. It covers all pairs of n cases, in time n^2 and memory n.
 
     Raises:
         ValueError: When there is no case.
@@ -85,10 +85,10 @@ def sac(victim: Answers, suspect: Answers) -> float:
 
 
 def cka(victim: Answers, suspect: Answers) -> float:
-    """One minus the unbiased linear CKA of the class probabilities, 0..2: 1 in the mean where they are unrelated.
+    """One minus the unbiased linear CKA of the class probabilities, 0..2: 1 on average for unrelated models.
 
     See :func:`~deepjudge_core.models.cka.unbiased_linear_cka`. Fewer than 4 cases have no unbiased estimate: the
-    distance is 0 then, of the controls too, so that no rule takes it for a copy's.
+    distance is then 0 for suspects and controls alike, so no rule takes it for a copy's.
 
     Raises:
         ValueError: When there is no case.
@@ -100,9 +100,9 @@ def cka(victim: Answers, suspect: Answers) -> float:
 
 
 def akh(victim: Answers, suspect: Answers) -> float:
-    """Anna Karenina heuristic: the share of cases that get another label, 0..1 (Godinot et al., 2025).
+    """Anna Karenina heuristic: the share of cases with another label, 0..1 (Godinot et al., 2025).
 
-    Taken over what the victim gets wrong: models that are right agree, those that err do so each in its own way.
+    It is taken over the victim's mistakes: correct models agree, but each model makes its own errors.
 
     Raises:
         ValueError: When there is no case.

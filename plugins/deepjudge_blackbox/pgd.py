@@ -28,12 +28,12 @@ def pgd(
     Starts at a random point of the L-inf ball around the seed.
 
     Args:
-        eps: Radius of the ball, as a share of the input range; none takes the least of 0.005 to 0.5 at which the victim
-            misclassifies 80 % of the cases, since the farther they go, the more honest models they fool as well.
-        step: Size of a step, as a share of the input range; none takes a fifth of ``eps``.
+        eps: Radius of the ball, as a share of the input range; none uses the smallest value from 0.005 to 0.5 at which
+            the victim misclassifies 80 % of the cases, because farther cases fool more honest models as well.
+        step: Size of a step, as a share of the input range; none uses a fifth of ``eps``.
         steps: Number of steps.
-        project: Back into the ball after every step. The authors' code of the paper never does, so that its cases come
-            as far as ``eps + steps * step``; False is there to reproduce its numbers.
+        project: Project back into the ball after every step. The paper's own code never does, so its cases move up to
+            ``eps + steps * step``; use False to reproduce its numbers.
     """
     ascend = partial(_ascend, step=step, steps=steps, project=project)
     if eps is None:

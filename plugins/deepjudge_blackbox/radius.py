@@ -37,10 +37,10 @@ _FEW = 100  # seeds that are tried; a share over them is known to 0.04
 
 
 def least_radius(task: Task, attack: Callable[[Task, float], Array]) -> float:
-    """The least radius at which the victim misclassifies enough of the cases, tried on some of the seeds.
+    """The smallest radius at which the victim misclassifies enough of the cases, tried on some of the seeds.
 
-    The farther cases go, the more other models they fool as well, copies and honest ones alike, until they tell
-    nothing. Where no radius fools as many, enough is that share of the most that any fools.
+    Farther cases fool more models, copies and honest ones alike, until they show nothing. If no radius fools enough,
+    that share of the most that any radius fools is enough.
 
     Args:
         task: Its source of randomness is left as it was, so that with the radius as an option the same cases are made.

@@ -30,20 +30,20 @@ def square(
 ) -> Cases:
     """Make one case for each seed by random search in the L-inf ball (Square Attack: Andriushchenko et al., ECCV 2020).
 
-    Starts at a random corner of the ball, and moves patches of it to other sides of the ball where that brings the
-    victim no farther from an error: squares of images, pieces of sequences, some features of flat inputs. It needs
-    answers alone, and does where they change in steps: of trees, quantised networks, and where labels are all there is.
-    A victim that takes whole numbers gets them.
+    Starts at a random corner of the ball and moves patches to other sides of the ball, unless that takes the victim
+    farther from an error. Patches are squares of images, pieces of sequences, or some features of flat inputs. The
+    search needs only answers, and also works if they change in steps (trees, quantised networks, labels only). A victim
+    that takes whole numbers gets whole numbers.
 
     Args:
-        eps: Radius of the ball, as a share of the input range; none takes the least of 0.005 to 0.5 at which the victim
-            misclassifies 80 % of the cases, since the farther they go, the more honest models they fool as well.
-        queries: Inputs at most that the victim is asked for each seed. To find ``eps``, up to 100 seeds are tried for
-            each of some 5 radii, or of all 19 where none is enough.
-        patch: Share of an input that a patch has at first; later ones are smaller.
+        eps: Radius of the ball, as a share of the input range; none uses the smallest value from 0.005 to 0.5 at which
+            the victim misclassifies 80 % of the cases, because farther cases fool more honest models as well.
+        queries: Limit of the inputs sent to the victim for each seed. To find ``eps``, up to 100 seeds are tried with
+            about 5 radii, or with all 19 if none is enough.
+        patch: Share of the input that the first patches cover; later patches are smaller.
         kappa: Confidence: a case is done when the victim gives a wrong class e^kappa times the probability of the
-            truth. At 0 cases lie on the decision boundary, where even a copy that was trained on a little answers half
-            of them otherwise.
+            truth. At 0, cases lie on the decision boundary, and even a slightly fine-tuned copy answers half of them
+            differently.
     """
     questions = Questions(task.victim)
     search = partial(_search, questions=questions, queries=queries, patch=patch, kappa=kappa)
@@ -93,10 +93,10 @@ def _shares(patch: float, queries: int) -> Iterator[float]:
 
 
 class _Patches:
-    """Patches of inputs: across their spatial axes, or steps, in all channels; of flat inputs, some features."""
+    """Patches of inputs: parts of their spatial axes or steps, in all channels, or some features of flat inputs."""
 
     def __init__(self, shape: tuple[int, ...], layout: str | None) -> None:
-        """Take the shape ``(n, *shape)`` of the inputs, and where their channels are, where that is known."""
+        """Take the shape ``(n, *shape)`` of the inputs, and their layout, if it is known."""
         self._n, self._shape = shape[0], shape[1:]
         axes = range(len(self._shape))
         self._channel = _channel_axis(self._shape, layout)
@@ -110,7 +110,7 @@ class _Patches:
         return self._sides(rng, sizes)
 
     def draw(self, rng: np.random.Generator, share: float) -> tuple[Callable[[Array], Array], Array]:
-        """Where a patch of each input is, and ``(n, *shape)`` bool, broadcast: which side it moves to."""
+        """The place of a patch in each input, and ``(n, *shape)`` bool, broadcast: which side it moves to."""
         if not self._across:
             chosen = rng.random((self._n, *self._shape), dtype=np.float32) < share
             chosen[np.arange(self._n), rng.integers(self._shape[0], size=self._n)] = True

@@ -21,17 +21,17 @@ def substitutions(
     queries: Annotated[int, Ge(1), Le(100_000)] = 100,
     kappa: Annotated[float, Ge(0)] = 1.0,
 ) -> Cases:
-    """Make one case for each seed by putting other values in few places, for tokens and other whole numbers.
+    """Make one case for each seed by substituting a few values, for tokens and other whole numbers.
 
-    Values are those that the seeds and training inputs have anywhere; where features have ranges of their own, those
-    that they have there. A place and a value are drawn again and again, and kept where the victim comes no farther from
-    an error. It needs answers alone.
+    Values come from anywhere in the seeds and training inputs; if features have their own ranges, from the same
+    feature. A place and a value are drawn repeatedly, and kept unless that takes the victim farther from an error. The
+    search needs only answers.
 
     Args:
-        share: Places at most, as a share of an input, at least one place; none takes the least of 0.005 to 0.5 at which
-            the victim misclassifies 80 % of the cases.
-        queries: Inputs at most that the victim is asked for each seed. To find ``share``, up to 100 seeds are tried for
-            each of some 5 shares, or of all 19 where none is enough.
+        share: Limit of the places changed, as a share of an input, at least one; none uses the smallest value from
+            0.005 to 0.5 at which the victim misclassifies 80 % of the cases.
+        queries: Limit of the inputs sent to the victim for each seed. To find ``share``, up to 100 seeds are tried with
+            about 5 shares, or with all 19 if none is enough.
         kappa: Confidence: a case is done when the victim gives a wrong class e^kappa times the probability of the
             truth.
     """

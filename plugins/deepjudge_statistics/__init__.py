@@ -10,7 +10,7 @@ from deepjudge_statistics.rules import conformal, prediction_bound, tolerance_bo
 
 @hookimpl
 def deepjudge_rules() -> Iterable[Rule]:
-    """One rule for each way to hold a suspect against controls, and one for several metrics together."""
+    """Rules that compare a suspect with the controls, by metric or over several metrics."""
     return [
         Rule("prediction-bound", judge=prediction_bound),
         Rule("tolerance-bound", judge=tolerance_bound),

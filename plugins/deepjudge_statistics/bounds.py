@@ -15,8 +15,8 @@ def prediction_p(value: float, controls: Array) -> float:
     """Probability that one more draw is at most ``value``, by the prediction bound on logarithms.
 
     ``p = T_{n-1}((log d - m) / (s sqrt(1 + 1/n)))``, with mean m and standard deviation s of the controls' log
-    distances: exact where these and the suspect's come from one normal distribution (Hahn & Meeker, *Statistical
-    Intervals*, 1991). Of a distance of 0, which is below every log-normal one, p is 0.
+    distances: exact if these and the suspect's come from the same normal distribution (Hahn & Meeker, *Statistical
+    Intervals*, 1991). For a distance of 0, which is below every log-normal one, p is 0.
 
     Args:
         value: At least 0.
@@ -65,7 +65,7 @@ def is_at_most(p_value: float, level: float) -> bool:
 
 
 def conformal_rank(level: float, n: int) -> int:
-    """The greatest k with ``k / (n + 1) <= level``: a suspect is told from controls below the k-th least of them."""
+    """The greatest k with ``k / (n + 1) <= level``: suspects below the k-th smallest control stand out."""
     return math.floor(level * (n + 1) * _ROUNDING)
 
 

@@ -21,19 +21,19 @@ Method = Literal["score", "harmonic", "bonferroni"]
 def combine(
     evidence: Mapping[str, Evidence], *, method: Method = "score", level: Annotated[float, Gt(0), Lt(1)] = 0.01
 ) -> Judgement:
-    """Take all metrics together.
+    """Judge all metrics together.
 
-    ``score``: the suspect's ranks among the controls, summed over the metrics, are a distance of their own, which is
-    calibrated as a whole by :func:`~deepjudge_statistics.bounds.conformal_p`: no distribution is assumed, nor how the
-    metrics depend on one another, and no correction is needed. ``harmonic``: the harmonic mean of the metrics'
-    prediction p-values (Wilson, PNAS 2019), times the factor that makes it hold however they depend on one another.
-    ``bonferroni``: as the rule ``prediction-bound``.
+    ``score``: the sum over the metrics of the suspect's ranks among the controls is calibrated as one distance, by
+    :func:`~deepjudge_statistics.bounds.conformal_p`. It assumes no distribution and nothing about how the metrics
+    depend on each other, and needs no correction. ``harmonic``: the harmonic mean of the metrics'
+    prediction p-values (Wilson, PNAS 2019), times a factor that makes it valid however they depend on each
+    other. ``bonferroni``: like the rule ``prediction-bound``.
 
-    A metric's vote is what it says alone at the level; with ``bonferroni``, after the correction.
+    A metric's vote is its own decision at the level; with ``bonferroni``, after the correction.
 
     Args:
-        method: How.
-        level: Probability, at most, that an honest model is called a copy.
+        method: How the metrics are combined.
+        level: Upper limit of the probability that an honest model is called a copy.
     """
     if method == "score":
         return _score(evidence, level)

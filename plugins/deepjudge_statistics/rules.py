@@ -23,10 +23,10 @@ LEAST_TOLERATED = 3
 
 
 def prediction_bound(evidence: Mapping[str, Evidence], *, level: Annotated[float, Gt(0), Lt(1)] = 0.01) -> Judgement:
-    """Hold each distance against what one more control's would be, by Student's t on logarithms.
+    """Compare each distance with the prediction for one more control, by Student's t on log distances.
 
     Args:
-        level: Probability, at most, that an honest model is called a copy.
+        level: Upper limit of the probability that an honest model is called a copy.
     """
     strata, silent = usable(evidence, lambda metric: spread_out(metric, LEAST_PREDICTING))
     each = level / max(len(strata), 1)
@@ -45,15 +45,14 @@ def tolerance_bound(
     level: Annotated[float, Gt(0), Lt(1)] = 0.01,
     confidence: Annotated[float, Gt(0), Lt(1)] = 0.95,
 ) -> Judgement:
-    """Hold each distance against a bound above which, with some confidence, all but a share of honest models are.
+    """Compare each distance with a bound that most honest models exceed, with a stated confidence.
 
-    Where a prediction bound is right on the average over all controls that there could be, this one is for most of
-    them: with the ``confidence``, honest models are called copies with a probability of at most ``level``. There is no
-    p-value.
+    A prediction bound is right on average over all possible sets of controls; this one is right for most of them: with
+    the ``confidence``, honest models are called copies with a probability of at most ``level``. There is no p-value.
 
     Args:
-        level: Share of honest models, at most, that are called copies.
-        confidence: That this holds for these controls.
+        level: Upper limit of the share of honest models that are called copies.
+        confidence: Confidence that this holds for these controls.
     """
     strata, silent = usable(evidence, lambda metric: spread_out(metric, LEAST_TOLERATED))
     count = max(len(strata), 1)
@@ -81,12 +80,12 @@ def tolerance_bound(
 
 
 def conformal(evidence: Mapping[str, Evidence], *, level: Annotated[float, Gt(0), Lt(1)] = 0.01) -> Judgement:
-    """Hold each distance against the controls' by its rank among them; no distribution is assumed.
+    """Rank each distance among those of the controls; no distribution is assumed.
 
-    With n controls no p-value is below 1 / (n + 1): where that is above the level, nothing is concluded.
+    With n controls, no p-value is below 1 / (n + 1); if that is above the level, the rule is inconclusive.
 
     Args:
-        level: Probability, at most, that an honest model is called a copy.
+        level: Upper limit of the probability that an honest model is called a copy.
     """
     each = level / len(evidence)
     votes = {name: rank(metric, each) for name, metric in evidence.items()}

@@ -8,7 +8,7 @@ from deepjudge_core.types import Array
 
 
 class InsufficientError(Exception):
-    """Controls say nothing; the text says why."""
+    """The controls cannot decide; the text says why."""
 
 
 def spread_out(evidence: Evidence, least: int) -> list[Array]:

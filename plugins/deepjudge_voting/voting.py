@@ -33,15 +33,16 @@ def voting(
     """Let each metric vote copy or not, and call the suspect a copy when more than half of the votes say so.
 
     A metric votes copy when its value is at most ``alpha`` times the :func:`lower_bound` of the controls' values. It
-    casts no vote where the bound is not positive, since then not even a distance of 0 would tell a copy from a control.
+    casts no vote if the bound is not positive, because then even a distance of 0 would not distinguish a copy from a
+    control.
 
     Args:
-        bound: ``prediction``: an honest new model falls below the bound with the probability ``1 - confidence``;
-            ``mean``: the controls' mean does, and an honest new model much more often (23 % at 12 controls).
+        bound: ``prediction``: a new honest model falls below the bound with probability ``1 - confidence``; ``mean``:
+            the controls' true mean does, and a new honest model much more often (23 % with 12 controls).
         confidence: Confidence of the one-sided bound.
-        alpha: Of a metric, the share of the bound that makes its threshold; by default the metric's own.
-        strata: Whether each stratum of controls has a threshold of its own, of which the smallest counts. Otherwise all
-            controls are pooled, as in the paper.
+        alpha: Share of the bound that makes a metric's threshold; by default the metric's own.
+        strata: Give each stratum of controls its own threshold, and use the smallest. Otherwise all controls are
+            pooled, as in the paper.
     """
     votes = {
         name: _strictest(e, bound, confidence, alpha.get(name, e.alpha))

@@ -24,9 +24,9 @@ def nod(victim: Answers, suspect: Answers) -> float:
 
 
 def nnod(victim: Answers, suspect: Answers) -> float:
-    """Normalised neuron output distance: as :func:`nod`, of outputs in units of the neuron's greatest, 0 and up.
+    """Normalised neuron output distance: like :func:`nod`, with outputs in units of the neuron's greatest, 0 and up.
 
-    Each model has units of its own, so that neurons on other scales count alike, and one that was scaled is found.
+    Each model has its own units, so neurons on different scales count alike, and rescaled neurons are recognised.
 
     Raises:
         ValueError: When there is no case.
@@ -35,7 +35,7 @@ def nnod(victim: Answers, suspect: Answers) -> float:
 
 
 def nad(victim: Answers, suspect: Answers, *, reference: bool = False) -> float:
-    """Neuron activation distance: as :func:`nod`, of activation status (0 or 1) in place of output, 0..1.
+    """Neuron activation distance: like :func:`nod`, with activation status (0 or 1) instead of output, 0..1.
 
     Args:
         reference: Multiply by the number of neurons that have cases, as the authors' code does.
@@ -61,7 +61,7 @@ def lad(victim: Answers, suspect: Answers, *, reference: bool = False) -> float:
     """Layer activation distance: the share of a layer's neurons whose activation status differs, over all cases, 0..1.
 
     Args:
-        reference: Count the neurons, as the authors' code does, in place of their share.
+        reference: Count the neurons, like the authors' code, instead of their share.
 
     Raises:
         ValueError: When there is no case.
@@ -96,7 +96,7 @@ def _layers(victim: Answers, suspect: Answers) -> Iterator[tuple[Array, Array, A
 def _in_units_of_greatest(outputs: Array) -> Array:
     """``(cases, neurons)`` outputs, each neuron's divided by its greatest over all cases of the layer.
 
-    That is not over the neuron's own cases, as in the authors' code: of a single one it would leave 1 of every model. A
+    The authors' code uses only the neuron's own cases; a single one would leave 1 for every model. A
     neuron that is never above 0 is divided by its greatest absolute output; one that is always 0 stays so.
     """
     greatest, widest = outputs.max(axis=0), np.abs(outputs).max(axis=0)
@@ -108,7 +108,7 @@ def _in_units_of_greatest(outputs: Array) -> Array:
 def _neuron_means(victim: Answers, suspect: Answers, as_compared: Callable[[Array], Array] = np.asarray) -> Array:
     """``(neurons with cases,)`` mean absolute difference over the cases made for each neuron.
 
-    ``as_compared`` makes of a layer's outputs ``(cases, neurons)`` what is compared.
+    ``as_compared`` turns a layer's outputs ``(cases, neurons)`` into the compared values.
     """
     means = []
     for ours, theirs, neurons in _layers(victim, suspect):

@@ -31,22 +31,23 @@ def neuron_corners(
 ) -> Cases:
     """Make cases that push each neuron of each layer past its threshold (paper, Alg. 2).
 
-    From each of several seeds the neuron's output is climbed by Adam until it is above its limit, see
-    :func:`thresholds`. Inputs are clipped to the bounds after every step. All (seed, neuron) pairs of a layer move in
-    one batch, and leave it when they are done, when their neuron has all its cases, or when they can move no more.
+    Starting from several seeds, Adam raises the neuron's output until it exceeds its limit, see :func:`thresholds`.
+    Inputs are clipped to the bounds after every step. All (seed, neuron) pairs of a layer move in one batch, and leave
+    it when they are done, when their neuron has all its cases, or when they cannot move any further.
 
-    What a neuron can give beyond the training data differs much: of some networks no neuron comes to three times as
-    much. So each has the greatest m of :func:`ladder` at which it was reached, and its cases are those that got there.
+    How far neurons can exceed their outputs on the training data varies widely: in some networks no neuron reaches
+    three times as much. So each neuron gets the greatest m of :func:`ladder` that it reaches, and the cases that reach
+    it.
 
     Args:
-        m: How many times the greatest output on the training data the limit is.
+        m: The limit, as a multiple of the greatest output on the training data.
         step: Adam's step size, as a share of the input range.
-        iterations: Forward and backward passes at most.
-        per_neuron: Cases at most for a neuron; of seeds that get there at the same time the first count.
-        tries: Seeds tried for each neuron, drawn for each neuron anew; all where there are no more than that.
-            A neuron out of reach from ten seeds is hardly ever within reach from more; each costs all its iterations.
-        lower: Lower m for a neuron that is out of reach, by the ladder 3, 2.5, 2, 1.5, 1.25 and so on to 1.03, or the
-            like for another m. The paper does not: False is there to reproduce its numbers.
+        iterations: Limit of the forward and backward passes.
+        per_neuron: Limit of the cases per neuron; if several seeds get there together, the first count.
+        tries: Seeds tried for each neuron, drawn separately for each; all seeds, if there are no more. A neuron out of
+            reach from ten seeds is hardly ever reached from more, and each costs all its iterations.
+        lower: Lower m for a neuron that is out of reach, by the ladder 3, 2.5, 2, 1.5, 1.25 and so on to 1.03, or
+            similarly for another m. The paper does not; use False to reproduce its numbers.
 
     Returns:
         Cases ordered by layer, neuron and seed; as ``unreached`` the neurons that no tried seed could push past the
@@ -99,7 +100,7 @@ def neuron_corners(
 
 
 def ladder(m: float) -> tuple[float, ...]:
-    """The factors that are tried, greatest first: ``m``, and such as are nearer to 1; of 1 and less ``m`` alone."""
+    """The factors that are tried, greatest first: ``m`` and factors nearer to 1; only ``m`` if it is 1 or less."""
     return (m, *(1 + share * (m - 1) for share in _LOWER)) if m > 1 else (m,)
 
 
@@ -118,7 +119,7 @@ def thresholds(
 ) -> dict[str, Array]:
     """Limits ``(factors, neurons)`` that the neurons of each layer have to pass, in float64.
 
-    A factor m times the greatest output over the training inputs (paper, section IV-C2). Where that is not positive,
+    A factor m times the greatest output over the training inputs (paper, section IV-C2). If that is not positive,
     which the paper leaves open, the limit is as far above it as ``m - 1`` times the width of the range of outputs.
 
     Raises:
@@ -163,7 +164,7 @@ def _search(
     The limits ``(factors, neurons)`` fall; a pair that is above the first one has got there.
 
     Returns:
-        ``(neuron, seed)`` of those pairs of each neuron that passed the greatest limit that any passed.
+        ``(neuron, seed)`` of those pairs of each neuron that passed the greatest limit passed by any.
     """
     low, high = seeds.bounds
     epsilon = _EPSILON / seeds.span  # gradients are as much smaller as the range is wider

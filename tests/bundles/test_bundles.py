@@ -57,7 +57,7 @@ def bundled(ready: Cli, snapshots: Snapshots) -> Cli:
     def make() -> None:
         evidence = ("--commitment", "commitment.json", "--key", "owner.pem")
         status, _, err = ready("audit", *MODELS, *HOW, *evidence, "-o", "out")
-        assert (status, err) == (4, "")  # of broken.toy
+        assert (status, err) == (1, "")  # broken.toy hides no copy
 
     snapshots.fill("bundle", ready.folder, make)
     return ready
@@ -128,7 +128,7 @@ def test_a_statement_is_one_text(data: st.DataObject) -> None:
 
 def test_judge_writes_the_bundle_of_an_audit(bundled: Cli) -> None:
     status, out, err = bundled(*JUDGED, *SEALED, "-o", "judged")
-    assert (status, err) == (4, "")  # of broken.toy
+    assert (status, err) == (1, "")  # broken.toy hides no copy
     assert out.splitlines()[-1] == "report: judged/report.json"
     assert findings("judged") == ()
     assert verify_bundle(Path("judged")).recomputed == verify_bundle(Path("out")).recomputed > 0
@@ -141,7 +141,7 @@ def test_judge_writes_the_bundle_of_an_audit(bundled: Cli) -> None:
     assert [(query["role"], query["stored"]) for query in queries[:2]] == [("victim", True), ("control", True)]
     assert {query["stored"] for query in queries if query["role"] == "suspect"} == {False}
     # Once more, in its own place and for the other side.
-    assert bundled(*JUDGED, *SEALED, "--without-observations", "-o", "judged")[0] == 4
+    assert bundled(*JUDGED, *SEALED, "--without-observations", "-o", "judged")[0] == 1
     assert findings("judged") == ()
     assert not (Path("judged") / "suite.safetensors").exists()
     assert (Path("judged-withheld") / "suite.safetensors").exists()
@@ -452,7 +452,7 @@ def test_a_suspect_that_is_a_control_is_recomputed_as_such(ready: Cli) -> None:
 def test_without_observations(ready: Cli) -> None:
     evidence = ("--commitment", "commitment.json", "--key", "owner.pem", "--without-observations")
     status, out, _ = ready("audit", *MODELS, *HOW, *evidence, "-o", "out")
-    assert (status, "withheld: out-withheld: " in out) == (4, True)
+    assert (status, "withheld: out-withheld: " in out) == (1, True)
     assert names(Path("out")) == FILES - SECRET
     assert names(Path("out-withheld")) == SECRET
     status, out, _ = ready("verify", "out", "--public-key", "owner.pub")
@@ -476,7 +476,7 @@ def test_without_observations(ready: Cli) -> None:
 @pytest.mark.parametrize("role", ["victim", "control", "suspect"])
 def test_who_was_asked_is_checked_without_observations(ready: Cli, role: str) -> None:
     """Sealed anew, too: the digests are in the report and in the log."""
-    assert ready("audit", *MODELS, *HOW, "--without-observations", "-o", "out")[0] == 4
+    assert ready("audit", *MODELS, *HOW, "--without-observations", "-o", "out")[0] == 1
     assert findings() == ()
 
     def other(queries: list[dict[str, Any]]) -> None:
@@ -489,7 +489,7 @@ def test_who_was_asked_is_checked_without_observations(ready: Cli, role: str) ->
 
 
 def test_controls_that_nobody_asked_without_observations(ready: Cli) -> None:
-    assert ready("audit", *MODELS, *HOW, "--without-observations", "-o", "out")[0] == 4
+    assert ready("audit", *MODELS, *HOW, "--without-observations", "-o", "out")[0] == 1
     rechain(lambda queries: queries.remove(next(query for query in queries if query["role"] == "control")))
     reseal()
     [line] = findings()
@@ -627,7 +627,7 @@ def test_it_is_said_where_somebody_else_committed(bundled: Cli) -> None:
     said = ", not by the signer of the bundle"
     assert said not in bundled("verify", "out")[1]
     assert bundled("commit", "s.safetensors", "c.safetensors", *HOW, "-o", "nobody.json")[0] == 0
-    assert bundled("audit", *MODELS, *HOW, "--commitment", "nobody.json", "--key", "other.pem", "-o", "out")[0] == 4
+    assert bundled("audit", *MODELS, *HOW, "--commitment", "nobody.json", "--key", "other.pem", "-o", "out")[0] == 1
     assert f"the commitment is signed by nobody{said}" in bundled("verify", "out")[1]
 
 
@@ -707,7 +707,7 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "answers of another": (
         lambda: save_observation(Path("out/observations/suspect-0002.safetensors"), toys.seen(7)),
-        "expected this suite",
+        "expected answers to this suite",
     ),
     "a log that is cut": (
         lambda: rechain(lambda queries: queries.pop()),

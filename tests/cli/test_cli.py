@@ -75,7 +75,7 @@ def test_suite(cli: Cli) -> None:
         "cases       shove: 15 cases of 20 made (eps=0.5 upward=True)",
         "cases       poke: 14 cases (count=2)",
         "layer       dense2: 8 neurons, 7 reached, unreached: 7",
-        "note        neuron ranges were taken over the seeds, since no training inputs were given",
+        "note        neuron ranges were measured on the seeds, because no training inputs were given",
         f"suite       {load_suite(Path('new/s.safetensors')).digest}",
     ):
         assert line in out.splitlines()

@@ -172,7 +172,7 @@ def test_each_setting_is_a_field_with_one_sentence() -> None:
     for command in COMMANDS:
         for one in settings_of(command):
             assert not one.declared.help.endswith("."), one.path
-            assert not one.declared.help[0].isupper() or one.declared.help.startswith("Adam"), one.path
+            assert not one.declared.help[0].isupper() or one.declared.help.startswith(("Adam", "Ed25519")), one.path
 
 
 # Options of components.
@@ -183,7 +183,7 @@ def test_options_are_read_from_signature_and_docstring(registry: Registry) -> No
     assert (eps.name, eps.default, eps.words) == ("eps", None, "number above 0 or none")
     assert steps.words == "whole number of at least 1"
     assert project.words == "true or false"
-    assert step.help == "Size of a step, as a share of the input range; none takes a fifth of `eps`"
+    assert step.help == "Size of a step, as a share of the input range; none uses a fifth of `eps`"
     assert options_of(registry.metrics["jsd"]) == ()
 
 

@@ -182,10 +182,10 @@ BROKEN_GENERATORS = {
     positional_option: "expected a keyword-only parameter",
     option_without_default: "expected a default",
     option_without_type: "expected a type annotation",
-    chooses_what_is_no_option: "chose eps, expected its own options",
-    chooses_other_than_it_says: "when it is given the options it chose",
-    takes_numbers_for_bounds: "when bounds are arrays",
-    option_of_another_type: "its default cannot be given as a text",
+    chooses_what_is_no_option: "chose eps, expected only its own options",
+    chooses_other_than_it_says: "when given the options it chose",
+    takes_numbers_for_bounds: "with bounds given as arrays",
+    option_of_another_type: "its default cannot be written as text",
 }
 
 
@@ -219,8 +219,8 @@ def changes_labels(task: Task) -> Cases:
 
 
 BROKEN_MISTAKES = {
-    taken_for_seeds: "expected mistakes of no seed, -1, found 0..6",
-    of_seeds_and_mistakes: "expected mistakes of no seed, -1, found 0..19",
+    taken_for_seeds: "expected mistakes to have the seed -1, found 0..6",
+    of_seeds_and_mistakes: "expected mistakes to have the seed -1, found 0..19",
     half_labels: "expected one whole number for each of 20 mistakes as labels",
     other_labels_each_time: "other cases for the same random numbers",
     changes_labels: "changed the labels of mistakes of its task",
@@ -241,7 +241,7 @@ def test_seeds_have_their_own_labels() -> None:
     def labelled(task: Task) -> Cases:
         return dataclasses.replace(keep_seeds(task), labels=task.seeds.labels)
 
-    with pytest.raises(AssertionError, match="expected no labels but those of the seeds"):
+    with pytest.raises(AssertionError, match="expected only the labels of the seeds"):
         check_generator(Generator("broken", "adversarial", Access.LABELS, labelled), task_for(Healthy.make()))
 
 

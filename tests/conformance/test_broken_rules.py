@@ -115,10 +115,10 @@ def rule_without_default(evidence: Mapping[str, Evidence], *, share: float) -> J
 
 
 BROKEN_RULES = {
-    ignores_a_metric: "expected a vote of each of first, found none",
-    always_copy: "expected independent at values such as the controls'",
+    ignores_a_metric: "expected a vote from each of first, found none",
+    always_copy: "expected independent at values like the controls'",
     always_independent: "expected copy at values of 0",
-    takes_silence_for_a_copy: "expected no copy where all controls are 0",
+    takes_silence_for_a_copy: "expected no copy if all controls are 0",
     takes_one_silence_for_a_copy: "expected no copy by one metric whose controls are all 0",
     copies_in_between: "turns from independent to copy",
     surer_in_between: "p_copy grows from 0.6 to 1",
@@ -129,7 +129,7 @@ BROKEN_RULES = {
     fails: "expected one of copy, inconclusive, independent",
     inconclusive_without_reason: "is inconclusive without a reason",
     no_vote_without_reason: "casts no vote without a reason",
-    other_judgement_each_time: "otherwise the second time",
+    other_judgement_each_time: "differently the second time",
     no_judgement: "expected a Judgement, found a Decision",
     rule_without_default: "option 'share': expected a default",
 }
@@ -173,8 +173,8 @@ BROKEN_RULES |= {
     surer_than_can_be: "expected least_p_value <= p_value, found 0.02 and 0.01",
     no_probability: "expected p_value within 0..1, found 1.5",
     says_nothing: "expected a statement of its decision, found none",
-    names_another_threshold: "expected first to vote copy where its value is at most its threshold",
-    says_it_in_lines: "expected a statement of one clean line, found 'a.nb'",
+    names_another_threshold: "expected first to vote copy if its value is at most its threshold",
+    says_it_in_lines: "expected a statement on one clean line, found 'a.nb'",
 }
 
 

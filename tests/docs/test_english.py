@@ -21,7 +21,6 @@ DOCSTRINGS = (
     "deepjudge_core/components/attack.py",
     "deepjudge_core/components/hooks.py",
     "deepjudge_core/components/kinds.py",
-    "plugins/",
     "examples/",
 )
 
@@ -31,26 +30,14 @@ UNFINISHED: tuple[str, ...] = (
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
-    "adapters/",
     "benchmarks/",
     "deepjudge_core/auditing/",
-    "deepjudge_core/bundles/",
     "deepjudge_core/cli/",
-    "deepjudge_core/components/",
-    "deepjudge_core/errors.py",
-    "deepjudge_core/files/",
-    "deepjudge_core/judging/",
-    "deepjudge_core/models/",
-    "deepjudge_core/observing/",
     "deepjudge_core/report/",
-    "deepjudge_core/sandbox/",
-    "deepjudge_core/settings.py",
-    "deepjudge_core/suites/",
-    "deepjudge_core/testing/",
+    "deepjudge_core/suites/inputs/",
     "deepjudge_core/zoo/",
     "docs/",
     "examples/",
-    "plugins/",
 )
 
 

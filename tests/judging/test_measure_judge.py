@@ -543,7 +543,7 @@ def test_a_suspect_that_fails_does_not_keep_others_from_being_judged() -> None:
         ("toy-2", "failed", "toy-2: expected a suspect, found the control toy-2; a model cannot be both"),
         ("five", "copy", None),
         ("toy-0+0.05", "copy", None),
-        ("toy-9", "failed", f"toy-9: answers the suite 000000000000, expected this suite {digest}"),
+        ("toy-9", "failed", f"toy-9: expected answers to this suite {digest}, found answers to the suite 000000000000"),
         ("toy-9", "independent", None),
         ("Toy", "independent", None),
     ]

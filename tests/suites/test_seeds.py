@@ -139,7 +139,7 @@ def test_a_victim_that_errs_on_most_inputs_is_refused(share: float, fits: bool) 
         with refused(ErringVictimError, "toy-20", "%", "force=True", code="no-verdict"):
             select_seeds(model, x, y)
     seeds = select_seeds(model, x, y, force=True)
-    assert any("made though" in note for note in seeds.notes) is not fits
+    assert any("made although" in note for note in seeds.notes) is not fits
 
 
 def test_who_always_answers_the_usual_class_knows_nothing() -> None:

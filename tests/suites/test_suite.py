@@ -108,7 +108,7 @@ def test_what_is_recorded() -> None:
     assert suite.unreached == ((0, 7),)
     assert suite.accuracy == 0.9
     assert suite.bounds == (0.0, 1.0)
-    assert suite.notes == ("neuron ranges were taken over the seeds, since no training inputs were given",)
+    assert suite.notes == ("neuron ranges were measured on the seeds, because no training inputs were given",)
     first, second = suite.generators
     assert (first.name, first.makes, first.provider) == ("shove", "adversarial", "this program")
     assert (first.options, first.made, first.kept) == ({"eps": 0.5, "upward": True}, 20, 15)

@@ -13,7 +13,7 @@ from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import seal, status_of
-from deepjudge_core.cli.many import FolderSettings, ManySettings
+from deepjudge_core.cli.many import FolderSettings, ManySettings, ResumeSettings
 from deepjudge_core.cli.sealing import BundleSession, committed
 from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write, judge_of, spare
 from deepjudge_core.cli.status import STATUSES
@@ -51,6 +51,7 @@ class JudgeCommand(Command):
         reads=True,
     )
     folders: FolderSettings = part(FolderSettings)
+    resume: ResumeSettings = part(ResumeSettings)
     judging: JudgeSettings = part(JudgeSettings)
     query: QuerySettings = part(QuerySettings)
     opening: OpeningSettings = part(OpeningSettings)
@@ -81,7 +82,7 @@ class JudgeCommand(Command):
     def run(self) -> int:
         """Judge the suspects, show the report and write it."""
         session, forms = begun(self.confinement), exports.checked(self.forms, self.output, self.json)
-        suite = load_suite(self.suite)
+        kept, suite = self._kept(), load_suite(self.suite)
         judge = judge_of(self.judging, session, Offer.of(suite))
         stored = self.calibration
         calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
@@ -90,7 +91,7 @@ class JudgeCommand(Command):
         spare(files, [self.json, *forms.values()])
         suspects = [Subject.of(file, query=self.query, options=self.opening.options) for file in files]
         bundle = self._bundle(suite, calibration, judge, session)
-        session = replace(session, listener=bundle or session.listener)
+        session = replace(session, listener=bundle or session.listener, kept=kept)
         outcome = judge_suspects(suite, calibration, suspects, judge, session=session)
         outcome = replace(outcome, skipped=found.skipped)
         # Neurons are matched once more for it: only where somebody reads it.
@@ -107,6 +108,27 @@ class JudgeCommand(Command):
         if report:
             exports.write(forms, report, out)
         return status_of(outcome, strict=self.many.strict)
+
+    def way_on(self) -> str:
+        """See the base class."""
+        if self.judging.sequential:
+            return ""
+        if self.resume.resume:
+            return f"the same command goes on; {self.resume.resume} has the answers so far"
+        return "with --resume DIR, answers are kept, and the same command goes on after an interruption"
+
+    def _kept(self) -> Path | None:
+        # Where answers are kept; not in a folder whose files others check.
+        folder = self.resume.resume
+        if folder is None:
+            return None
+        if self.judging.sequential:
+            raise UsageError("--resume: expected no --sequential, which asks each case as it decides", code="conflict")
+        if self.output and belongs_to(folder / "answers", self.output):
+            raise UsageError(
+                f"--resume {folder}: expected a folder outside {self.output}, which is sealed", code="would-overwrite"
+            )
+        return folder_to_write(folder)
 
     def _bundle(self, suite: Suite, calibration: Calibration, judge: Judge, session: Session) -> BundleSession | None:
         # What keeps to what was committed to, and writes the bundle; None where there is none to write.

@@ -246,7 +246,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], bytes], tuple[str, ...]]] = {
     "two archives": (
         "m.pt",
         lambda marker: rezipped(saved(state())) + rezipped(saved(state())),
-        ("before or behind",),
+        ("before or after",),
     ),
     "comment": (
         "m.pt",

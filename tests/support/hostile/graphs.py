@@ -263,14 +263,14 @@ BAD, OUT = "bad-answer", "out-of-memory"
 MEMORY = "needs more than 1024 MiB of memory; allow more with --memory"
 
 HOSTILE = {
-    "traversal": Case("m.onnx", external(lambda p: upwards(p.canary)), "cannot-open", "no name of a file"),
-    "absolute": Case("m.onnx", external(lambda p: str(p.canary)), "cannot-open", "no name of a file"),
+    "traversal": Case("m.onnx", external(lambda p: upwards(p.canary)), "cannot-open", "not the name of a file"),
+    "absolute": Case("m.onnx", external(lambda p: str(p.canary)), "cannot-open", "not the name of a file"),
     "through itself": Case("m.onnx", external(lambda p: f"./{upwards(p.canary)}"), "cannot-open", "no name"),
     "sibling": Case("m.onnx", external(sibling), "not-a-file", "found a hard link; give a copy"),
     "symbolic link of any name": Case("m.onnx", external(linked), "not-a-file", "found a symbolic link"),
     "folder for weights": Case("m.onnx", external(folder), "not-a-file", "found a folder"),
     "vast weights beside it": Case("m.onnx", external(vast), "too-large", "allow more with --memory"),
-    "weights cut short": Case("m.onnx", external(short), "cannot-open", "'weights.bin' of 40 bytes, where 48"),
+    "weights cut short": Case("m.onnx", external(short), "cannot-open", "'weights.bin' of 40 bytes, too short for 48"),
     "weights left out": Case(
         "m.onnx", external(lambda p: "absent.bin"), "cannot-open", "'absent.bin', which cannot be"
     ),
@@ -280,14 +280,14 @@ HOSTILE = {
     "weights behind their end": Case("m.onnx", external(beside, offset=2**62), "cannot-open", ""),
     "custom operation": Case("m.onnx", custom("evil.domain"), "cannot-open", "'Evil' of 'evil.domain', which needs a"),
     "custom operation in a branch": Case("m.onnx", in_a_branch, "cannot-open", "'Evil' of 'evil'"),
-    "escapes in an operation": Case("m.onnx", custom(ODD, ODD), "cannot-open", "which needs a library"),
+    "escapes in an operation": Case("m.onnx", custom(ODD, ODD), "cannot-open", "which needs its author's library"),
     "a billion laughs": Case("m.onnx", laughs(10, 10), "cannot-open", "expected at most 100000 operations and calls"),
     "deep functions": Case("m.onnx", laughs(500, 1), "cannot-open", "expected functions nested 64 deep at most"),
     "doubling": Case("m.onnx", doubling(50), OUT, MEMORY),
     "terabytes of a constant": Case("m.onnx", filled(2**20, 2**20), OUT, MEMORY),
     "more than can be counted": Case("m.onnx", filled(2**40, 2**40), "cannot-open", ""),
     "a wide view": Case("m.onnx", expanded(2**40), OUT, MEMORY),
-    "weights of nothing": Case("m.onnx", vast_weights, "cannot-open", "expected as many numbers as the weights have"),
+    "weights of nothing": Case("m.onnx", vast_weights, "cannot-open", "expected data that matches the shape"),
     "sparse, out of range": Case("m.onnx", sparse, "cannot-open", ""),
     "many wide layers": Case("m.onnx", many_layers(40, 2**22), OUT, MEMORY),
     "cut": Case("m.onnx", cut(0.5), "wrong-format", "a truncated file"),

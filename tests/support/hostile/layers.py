@@ -119,8 +119,8 @@ def spoilt(file: Any, place: Place) -> None:
 
 CANNOT = "expected a Keras model, found one that cannot be loaded: "
 FILES = {
-    "Lambda": Case("m.keras", with_layer(marking), "cannot-open", f"{CANNOT}a Lambda layer holds code of its author"),
-    "Lambda in HDF5": Case("m.h5", with_layer(marking), "cannot-open", f"{CANNOT}a Lambda layer holds code"),
+    "Lambda": Case("m.keras", with_layer(marking), "cannot-open", f"{CANNOT}a Lambda layer holds its author's code"),
+    "Lambda in HDF5": Case("m.h5", with_layer(marking), "cannot-open", f"{CANNOT}a Lambda layer holds"),
     "somebody's own class": Case(
         "m.keras", with_layer(lambda _: layer("Mine", None, "theirs>Mine")), "cannot-open", "it holds 'theirs>Mine'"
     ),
@@ -223,8 +223,8 @@ def of_operations(content: Config, place: Place) -> None:
 
 
 SCRIPTS = {
-    "a shard elsewhere": Case("m.json", layered(from_elsewhere), "wrong-format", "the name of a file beside it"),
-    "a shard from the root": Case("m.json", layered(from_the_root), "wrong-format", "the name of a file beside it"),
+    "a shard elsewhere": Case("m.json", layered(from_elsewhere), "wrong-format", "the name of a file next to it"),
+    "a shard from the root": Case("m.json", layered(from_the_root), "wrong-format", "the name of a file next to it"),
     "a shard that is a link": Case("m.json", layered(linked_shard), "not-a-file", "a symbolic link"),
     "a shard that is cut": Case("m.json", layered(cut), "cannot-open", "bytes of weights"),
     "a weight without end": Case("m.json", layered(vast_weight), "cannot-open", "bytes of weights"),
@@ -307,7 +307,7 @@ def vast(place: Place, x: Any) -> Any:
     return tf.reduce_sum(tf.sin(tf.fill([2**40], tf.reduce_sum(x))))
 
 
-MORE = "which does more than compute: export it to ONNX"
+MORE = "which does more than compute; export it to ONNX"
 FOLDERS = {
     "reads when it is called": Case("m", exported(read), "cannot-open", f"the operation ReadFile, {MORE}"),
     "writes when it is called": Case("m", exported(write_when_called), "cannot-open", f"WriteFile, {MORE}"),

@@ -159,16 +159,18 @@ def looping(body: int, *, goes_on: bool) -> Callable[[Network], object]:
 _OPEN, _FORMAT = "cannot-open", "wrong-format"
 
 HOSTILE = {
-    "custom operation": Case("m.tflite", write(custom("Evil")), _OPEN, "found 'Evil', which needs a library"),
+    "custom operation": Case(
+        "m.tflite", write(custom("Evil")), _OPEN, "found 'Evil', which needs its author's library"
+    ),
     "operation of TensorFlow": Case("m.tflite", write(custom("FlexReadFile")), _OPEN, "found 'FlexReadFile'"),
-    "escapes in an operation": Case("m.tflite", write(custom(ODD)), _OPEN, "which needs a library"),
+    "escapes in an operation": Case("m.tflite", write(custom(ODD)), _OPEN, "which needs its author's library"),
     "cut": Case("m.tflite", patched(lambda data: data[:-40]), _OPEN, ""),
     "cut in the middle": Case("m.tflite", patched(lambda data: data[: len(data) // 2]), _OPEN, "within the file"),
     "begins behind its end": Case("m.tflite", patched(lambda data: b"\xff\xff\xff\x7f" + data[4:]), _OPEN, "within"),
     "nothing but the mark": Case("m.tflite", patched(lambda data: bytes(4) + data[4:8] + bytes(64)), _OPEN, ""),
     "another format": Case("m.tflite", patched(lambda data: b"PK\x03\x04" + bytes(64)), _FORMAT, "another format"),
-    "a tensor that is not there": Case("m.tflite", write(nowhere), _OPEN, "tensors that are there"),
-    "weights of nothing": Case("m.tflite", write(vast_weights), _OPEN, "expected as many numbers"),
+    "a tensor that is not there": Case("m.tflite", write(nowhere), _OPEN, "tensors that exist"),
+    "weights of nothing": Case("m.tflite", write(vast_weights), _OPEN, "expected data that matches the shape"),
     "a graph that runs itself": Case("m.tflite", write(looping(0, goes_on=False)), _OPEN, "do not run themselves"),
     "a graph that is not there": Case("m.tflite", write(looping(9, goes_on=False)), _OPEN, "do not run themselves"),
     "terabytes of an activation": Case("m.tflite", write(vast_activation), _OPEN, ""),

@@ -111,7 +111,7 @@ def hard_linked(place: Place) -> None:
     beside(place).hardlink_to(place.canary)
 
 
-MORE = "found one that holds more than weights, or a damaged one"
+MORE = "found a damaged file, or one that holds more than weights"
 DENSE = "expected a state dict of dense tensors, found "
 
 STATES = {
@@ -236,7 +236,7 @@ def library(entries: Entries, place: Place) -> None:
     entries[f"{root}data/aotinductor/model/model.so"] = b"\x7fELF" + bytes(64)
 
 
-NOT_PLAIN = "expected a torch.export file of tensors and torch's own operations, found "
+NOT_PLAIN = "expected a torch.export file with tensors and torch's own operations, found "
 CALL = "__import__('os').mkdir('{}')"
 
 PROGRAMS = {

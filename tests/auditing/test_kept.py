@@ -1,0 +1,144 @@
+"""Answers that are kept, so that an interrupted run does not ask again."""
+
+import json
+import shutil
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toys
+from commands import HOW, MADE, Cli
+
+from deepjudge_core import ModelFile, QuerySettings, Session, load_observation, load_suite
+from deepjudge_core.auditing.kept import recalled
+
+JUDGE = ("judge", "s.safetensors", "up", "--calibration", "c.safetensors", *HOW)
+RESUME = (*JUDGE, "--resume", "kept")
+
+
+@pytest.fixture
+def ready(cli: Cli) -> Cli:
+    assert cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors")[0] == 0
+    assert cli("calibrate", "s.safetensors", "controls", "-o", "c.safetensors")[0] == 0
+    Path("up").mkdir()
+    for seed in range(11, 17):
+        toys.save_model(Path(f"up/u{seed}.toy"), seed=seed)
+    shutil.copy("copy.toy", "up/u13.toy")
+    Path("up/u14.toy").write_text("{")
+    return cli
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the models that are opened, in turn."""
+    names: list[str] = []
+    opening = toys._open
+
+    def count(source: Path, **options: Any) -> Any:
+        names.append(Path(source).name)
+        if len(names) == 5 and not hasattr(count, "done"):
+            count.done = True  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        return opening(source, **options)
+
+    monkeypatch.setattr(toys, "_open", count)
+    return names
+
+
+def test_an_interrupted_run_goes_on_where_it_was(ready: Cli, opened: list[str]) -> None:
+    whole = ["u11.toy", "u12.toy", "u13.toy", "u14.toy", "u15.toy", "u16.toy"]
+    status, _, err = ready(*RESUME)
+    assert (status, opened) == (130, whole[:5])
+    assert "kept" in err
+    opened.clear()
+    # What has failed is asked again, since it may have been a matter of that day.
+    assert ready(*RESUME, "--json", "r.json")[0] == 1
+    assert opened == whole[3:]
+    opened.clear()
+    assert ready(*RESUME, "--json", "r.json")[0] == 1
+    assert opened == ["u14.toy"]
+    opened.clear()
+    assert ready(*JUDGE, "--json", "again.json")[0] == 1
+    assert opened == whole
+    assert Path("r.json").read_bytes() == Path("again.json").read_bytes()
+    assert "--resume" in ready_to_stop(ready)
+
+
+def ready_to_stop(ready: Cli) -> str:
+    def stop(source: Path, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    ready.monkeypatch.setattr(toys, "_open", stop)
+    status, _, err = ready(*JUDGE)
+    assert status == 130
+    return err
+
+
+def test_only_the_same_model_asked_in_the_same_way_is_recalled(ready: Cli) -> None:
+    suite, path = load_suite(Path("s.safetensors")), Path("up/u11.toy")
+    session = Session(toys.registry(), sandbox=None, kept=Path("kept"))
+
+    def stored(subject: ModelFile, session: Session = session) -> bool:
+        [found] = recalled([subject], suite, session)
+        return found.stored
+
+    def ask(subject: ModelFile) -> None:
+        [found] = recalled([subject], suite, session)
+        with found.answering(suite, session) as answer:
+            answer()
+
+    subject = ModelFile(path)
+    assert not stored(subject)
+    ask(subject)
+    assert stored(subject)
+    assert not stored(subject, replace(session, kept=None))
+    assert not stored(ModelFile(path, {"output": "2"}))
+    assert not stored(ModelFile(path, query=QuerySettings(infer=False)))
+    # The same bytes under another name are called by that.
+    shutil.copy(path, "other.toy")
+    [found] = recalled([ModelFile("other.toy")], suite, session)
+    assert (found.stored, found.name) == (True, "other.toy")
+    # Other bytes, and a file of answers that is damaged or not these.
+    [kept] = Path("kept").iterdir()
+    whole = kept.read_bytes()
+    assert load_observation(kept).model.name == str(path)
+    kept.write_bytes(whole[:-1])
+    assert not stored(subject)
+    ask(subject)
+    assert kept.read_bytes() == whole
+    toys.save_model(path, seed=12)
+    assert not stored(subject)
+
+
+def test_own_code_that_has_changed_is_asked_again(ready: Cli) -> None:
+    suite, session = load_suite(Path("s.safetensors")), Session(toys.registry(), sandbox=None, kept=Path("kept"))
+    subject = ModelFile("up/u11.toy", {"arch": "networks:make"})
+    Path("networks.py").write_text("a = 1")
+    [before] = recalled([subject], suite, session)
+    Path("networks.py").write_text("a = 2")
+    [after] = recalled([subject], suite, session)
+    assert before.place != after.place  # type: ignore[attr-defined]
+
+
+def test_a_folder_that_cannot_be_written_to_loses_no_verdict(ready: Cli) -> None:
+    Path("kept").mkdir()
+    for name in ("kept/x", "file"):
+        Path(name).write_text("x")
+    ready.refuses(2, "would-overwrite", *JUDGE, "--resume", "file", facts=("file",))
+    ready.refuses(2, "would-overwrite", *RESUME, "-o", "kept", facts=("kept",))
+    ready.refuses(2, "conflict", *RESUME, "--sequential", facts=("--resume", "--sequential"))
+    ready.monkeypatch.setattr("deepjudge_core.auditing.kept.save_observation", full)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        status, _, err = ready(*RESUME, "--json", "r.json")
+    assert status == 1
+    assert "no room" in err
+    assert [s["decision"] for s in json.loads(Path("r.json").read_text())["suspects"]].count("failed") == 1
+
+
+def full(*_: Any) -> None:
+    from deepjudge_core.errors import FileFormatError
+
+    raise FileFormatError("no room", code="cannot-write")
