@@ -143,9 +143,10 @@ def _lead(report: AuditReport) -> str:
     elif count["independent"]:
         said.append(f"No sign of copying was found for {count['independent']} of {of} models.")
     if count["inconclusive"]:
-        said.append(f"For {count['inconclusive']}, the comparison does not decide.")
+        whom = f"{count['inconclusive']}" if said else f"{count['inconclusive']} of {of} models"
+        said.append(f"For {whom}, the comparison does not decide.")
     if count["failed"]:
-        said.append(f"{count['failed']} could not be tested.")
+        said.append(f"{count['failed']} could not be tested." if said else f"None of {of} models could be tested.")
     return " ".join(said)
 
 
@@ -513,6 +514,9 @@ def _facts(report: AuditReport) -> Iterator[tuple[str, Cell]]:
     victim, suite, calibration = report.victim, report.suite, report.calibration
     yield "SHA-256 of the victim", digest(victim.digest)
     yield "SHA-256 of the test suite", digest(suite.digest)
+    if suite.inputs:
+        yield "inputs", name(suite.inputs.path)
+        yield "SHA-256 of the inputs", digest(suite.inputs.digest)
     yield "range of the inputs", text(_inputs(suite))
     for generator in suite.generators:
         made: Line = (f"{generator.kept} of {generator.made} kept; ", *_with(generator.options))

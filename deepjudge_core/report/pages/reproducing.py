@@ -46,7 +46,10 @@ def _digests(report: AuditReport) -> Iterator[str]:
 
 def _make(report: AnyReport) -> Iterator[str]:
     suite = report.suite
-    words = ["suite", _path(report.victim.path), "--inputs", "INPUTS.npz", "-n", str(suite.cases.clean)]
+    inputs = _path(suite.inputs.path) if suite.inputs else "INPUTS"
+    words = ["suite", _path(report.victim.path), "--inputs", inputs, "-n", str(suite.cases.clean)]
+    for option, value in (suite.inputs.options if suite.inputs else {}).items():
+        words += [f"--{option}", str(value)]
     words += [
         "--bounds",
         _bounds(suite),
@@ -58,7 +61,8 @@ def _make(report: AnyReport) -> Iterator[str]:
         words += _options("--option", generator.options, f"{_named(generator.name)}.")
     if suite.layers:
         words += ["--layers", ",".join(layer.name for layer in suite.layers)]
-    yield "# add how the inputs are read and the model files are opened, if you said so; this report does not record it"
+    reading = "" if suite.inputs else "how the inputs are read and "
+    yield f"# add {reading}how the model files are opened and seeds are ordered, if you said so: that is not recorded"
     yield _line([*words, "--seed", str(suite.seed), "-o", _SUITE])
 
 
