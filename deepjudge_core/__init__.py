@@ -3,8 +3,8 @@
 The flow, each step a frozen value: inputs -> seeds -> suite -> observations -> measurements -> verdict.
 """
 
-from deepjudge_core.auditing.audit import audit, make_suite
 from deepjudge_core.auditing.outcome import AuditOutcome
+from deepjudge_core.auditing.power import PowerEstimate
 from deepjudge_core.auditing.session import Listener, Session
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import LiveModel, ModelFile, Subject
@@ -16,19 +16,20 @@ from deepjudge_core.components.opening import open_model, open_network
 from deepjudge_core.components.registry import load_registry
 from deepjudge_core.components.values import Answers, Cases, Decision, Evidence, Judgement, Mistakes, Seeds, Task, Vote
 from deepjudge_core.errors import DeepJudgeError
-from deepjudge_core.judging.calibration import Calibration, calibrate, load_calibration, save_calibration
-from deepjudge_core.judging.judge import Judge, Verdict, judge
-from deepjudge_core.judging.measure import Measurement, measure
+from deepjudge_core.judging.calibration import Calibration, load_calibration, save_calibration
+from deepjudge_core.judging.judge import Judge, Verdict
+from deepjudge_core.judging.measure import Measurement
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Access, InputSpec, Model
 from deepjudge_core.models.network import Architecture, Network, Trainer
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
-from deepjudge_core.observing.observe import observe
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.remote import open_isolated
+from deepjudge_core.sheets import draw_pages
+from deepjudge_core.steps import audit, calibrate, judge, make_suite, measure, observe, power
 from deepjudge_core.suites.generation import build_suite
 from deepjudge_core.suites.inputs import Inputs, load_inputs
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
@@ -36,6 +37,17 @@ from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.version import VERSION as __version__  # noqa: N811
+from deepjudge_core.zoo.manifest import Zoo, load_zoo
+
+
+def _page(outcome: AuditOutcome | PowerEstimate) -> str:
+    from deepjudge_core.report.outcomes import page_of_outcome  # not before a page is asked for: it loads jinja2
+
+    return page_of_outcome(outcome)
+
+
+draw_pages(AuditOutcome, _page)
+draw_pages(PowerEstimate, _page)
 
 __all__ = [
     "Access",
@@ -69,6 +81,7 @@ __all__ = [
     "ModelFile",
     "Network",
     "Observation",
+    "PowerEstimate",
     "Prepared",
     "Preprocessing",
     "QuerySettings",
@@ -84,6 +97,7 @@ __all__ = [
     "Verdict",
     "Verification",
     "Vote",
+    "Zoo",
     "__version__",
     "audit",
     "build_suite",
@@ -95,12 +109,14 @@ __all__ = [
     "load_observation",
     "load_registry",
     "load_suite",
+    "load_zoo",
     "make_suite",
     "measure",
     "observe",
     "open_isolated",
     "open_model",
     "open_network",
+    "power",
     "save_calibration",
     "save_observation",
     "save_suite",

@@ -32,6 +32,12 @@ class UsageError(DeepJudgeError):
     code = "wrong-usage"
 
 
+class WrongTypeError(UsageError, TypeError):
+    """Something of another kind was given: the line says what was expected, and what makes it."""
+
+    code = "wrong-type"
+
+
 class ModelError(DeepJudgeError):
     """A model cannot be opened, or does not answer as a classifier of this suite must.
 
@@ -100,6 +106,7 @@ CODES: Mapping[str, str] = {
     "wrong-usage": "the call or the command line is wrong; the message says what was expected",
     "unknown-name": "no component, layer, class or key has this name; the message lists those available",
     "unknown-option": "the component has no such option; the message lists its options",
+    "wrong-type": "something of another kind was given; the line says what was expected",
     "wrong-value": "the value of an option or key is impossible; the message says which values are allowed",
     "missing-value": "a required value is missing",
     "conflict": "two options exclude each other, or one needs another",

@@ -12,7 +12,9 @@ from deepjudge_core.judging.fdr import FdrResult, Fleet
 from deepjudge_core.judging.judge import GroupMode, Judge, MetricResult, PointsTo, Verdict
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.sequential import SequentialResult
+from deepjudge_core.judging.verdict import in_words
 from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.sheets import Sheet, Shown, page_of
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 
@@ -61,8 +63,8 @@ class SuspectResult:
         return self.verdict.metrics if self.verdict else {}
 
 
-@dataclass(frozen=True, eq=False)
-class AuditOutcome:
+@dataclass(frozen=True, eq=False, repr=False)
+class AuditOutcome(Shown):
     """The outcome of an audit.
 
     Attributes:
@@ -80,6 +82,31 @@ class AuditOutcome:
     suspects: tuple[SuspectResult, ...]
     doubts: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+
+    def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
+        names = [metric.name for metric in self.metrics]
+        rows = []
+        for result in self.suspects:
+            measured = result.measurements or {}
+            values = [measured[name].value if name in measured else None for name in names]
+            points_to = result.verdict.points_to if result.verdict else None
+            rows.append((result.path, in_words(result.decision, points_to), *values))
+        facts = {
+            "victim": self.suite.victim.model.name,
+            "controls": str(len(self.calibration.controls)),
+            "rule": self.rule,
+            **{
+                result.path: result.failure or (result.verdict.reason if result.verdict else None)
+                for result in self.suspects
+            },
+            "doubts": "; ".join(self.doubts),
+        }
+        return Sheet(f"audit of {len(self.suspects)} suspects", facts, ("suspect", "verdict", *names), rows)
+
+    def to_html(self) -> str:
+        """The report, as ``deepjudge audit`` writes it."""
+        return page_of(self)
 
     @property
     def rule(self) -> str:

@@ -192,7 +192,7 @@ def show_cases(out: Console, suite: Suite) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in suite.counts().items())
     shape = "x".join(map(str, suite.cases.inputs.shape[1:]))
     low, high = suite.bounds
-    each = ", each feature or channel within its own range" if suite.feature_bounds else ""
+    each = ", each feature or channel in its own range" if suite.feature_bounds else ""
     say(out, f"sets        {counts}; inputs {shape} in {low:g}..{high:g}{each}; seed {suite.seed}")
     taps = ", ".join(f"{name} ({width})" for name, width in suite.victim.model.layers.items())
     say(out, f"taps        {taps}")
@@ -208,7 +208,7 @@ def show_observation(out: Console, observation: Observation) -> None:
     say(out, f"isolation   {observation.model.isolation}")
     if observation.model.device:
         say(out, f"device      {observation.model.device}")
-    say(out, f"answers     the suite {observation.suite}")
+    say(out, f"answers     to the suite {observation.suite}")
     say(out, f"layers      {layers}")
     for note in filter(None, (observation.unmapped, *observation.notes, observation.unsteady)):
         say(out, f"note        {note}")
@@ -278,8 +278,9 @@ def _fleet(report: AuditOutcome) -> Iterator[str]:
     elif fleet:
         up_to = f", those with p-values up to {number(fleet.cut)}" if fleet.rejected else ""
         yield (
-            f"fleet: {fleet.rejected} of {fleet.tested} suspects tested are called copies{up_to}, at a false discovery "
-            f"rate of {100 * fleet.fdr:.3g} % (Benjamini & Hochberg); the rule's own level does not decide"
+            f"fleet: {fleet.rejected} of {fleet.tested} suspects tested are called copies{up_to}, at "
+            f"a false discovery rate of {100 * fleet.fdr:.3g} % (Benjamini & Hochberg), which "
+            "replaces the rule's own level"
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.models.model import Model
+from deepjudge_core.sheets import Sheet, Shown, sizes
 from deepjudge_core.types import Array, Layout
 
 CaseSet = Literal["clean", "adversarial", "corners", "mistakes"]
@@ -44,8 +45,8 @@ class Probes:
     labels: Array
 
 
-@dataclass(frozen=True, eq=False)
-class Seeds:
+@dataclass(frozen=True, eq=False, repr=False)
+class Seeds(Shown):
     """Inputs that the victim classifies correctly, from which test cases are made.
 
     Attributes:
@@ -76,6 +77,21 @@ class Seeds:
     mistakes: Mistakes | None = None
     probes: Probes | None = None
     label_origin: Literal["inputs", "victim", "several"] = "inputs"
+
+    def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
+        low, high = (float(side) for side in (np.min(self.bounds[0]), np.max(self.bounds[1])))
+        facts = {
+            "each": f"{sizes(self.inputs.shape[1:])}, in {low:g}..{high:g}",
+            "classes": f"{len(np.unique(self.labels))}",
+            "labels": {"victim": "the victim's own answers", "several": "the likeliest of several"}.get(
+                self.label_origin
+            ),
+            "accuracy": f"the victim classifies {self.accuracy:.1%} of the inputs offered correctly",
+            "mistakes": "" if self.mistakes is None else f"{len(self.mistakes.inputs)} inputs that it misclassifies",
+            "notes": "; ".join(self.notes),
+        }
+        return Sheet(f"{len(self.inputs)} seeds", facts)
 
     @property
     def span(self) -> Any:

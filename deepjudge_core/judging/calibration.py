@@ -19,6 +19,7 @@ from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.transfer import transfer
 from deepjudge_core.models.model import Access
 from deepjudge_core.naming import option
+from deepjudge_core.sheets import Cell, Sheet, Shown
 from deepjudge_core.suites.observation import Observation, ObservationHeader, unsaturated
 from deepjudge_core.suites.suite import Suite, check_suite
 from deepjudge_core.types import Array
@@ -30,8 +31,8 @@ _SAME = (
 _SATURATED = 0.999  # a probability above this is one that all good models give
 
 
-@dataclass(frozen=True, eq=False)
-class Calibration:
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration(Shown):
     """The controls' answers and values.
 
     Attributes:
@@ -54,6 +55,17 @@ class Calibration:
     def digest(self) -> str:
         """SHA-256, in hex, of all of it but the values, which follow from the rest."""
         return _content(self).digest
+
+    def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
+        names = list(self.measurements[0]) if self.measurements else []
+        strata = self.strata or (None,) * len(self.controls)
+        rows: list[tuple[Cell, ...]] = [
+            (control.model.name, stratum or "-", *(values[name].value for name in names))
+            for control, stratum, values in zip(self.controls, strata, self.measurements, strict=True)
+        ]
+        facts = {"match": self.match, "notes": "; ".join(self.notes), "suite": self.suite}
+        return Sheet(f"calibration of {len(self.controls)} controls", facts, ("control", "stratum", *names), rows)
 
     def values(self, metric: str) -> Array:
         """``(n,)`` float64 values of a metric over the controls that it could be measured on."""

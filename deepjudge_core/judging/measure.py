@@ -14,6 +14,7 @@ from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds, errs_al
 from deepjudge_core.judging.architecture import Widths, widths
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, match_observation
 from deepjudge_core.models.model import Access
+from deepjudge_core.sheets import Sheet, Shown
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite, check_suite
 
@@ -51,6 +52,24 @@ class Measurement:
 
 
 Measurements = Mapping[str, Measurement]
+"""Metric name to what was measured."""
+
+
+class Measured(Shown, dict[str, Measurement]):
+    """Measurements that print as a table, and know what they were taken by.
+
+    Attributes:
+        suite: The suite.
+    """
+
+    def __init__(self, values: Mapping[str, Measurement], suite: Suite) -> None:
+        super().__init__(values)
+        self.suite = suite
+
+    def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
+        rows = [(name, one.metric.group, one.value, one.reason) for name, one in self.items()]
+        return Sheet(f"{len(self)} metrics", {}, ("metric", "setting", "distance", "why not measured"), rows)
 
 
 def accuracy_of(measurements: Measurements) -> Accuracy | None:
@@ -103,7 +122,7 @@ def measure_by(metrics: Sequence[Metric], suite: Suite, observation: Observation
 
     accuracy, own_widths = accuracy_on_seeds(suite, observation), widths(observation.model)
     alike = errs_alike(suite, observation)
-    return {
+    measured = {
         metric.name: replace(
             _measure(suite, observation, metric, answers),
             match=match,
@@ -114,6 +133,7 @@ def measure_by(metrics: Sequence[Metric], suite: Suite, observation: Observation
         )
         for metric in metrics
     }
+    return Measured(measured, suite)
 
 
 def _measure(

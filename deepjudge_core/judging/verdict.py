@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deepjudge_core.components.values import Decision, Group, Vote
+from deepjudge_core.sheets import Sheet, Shown
 
 PointsTo = Literal["weights", "behaviour", "weights-changed-behaviour"]
 POINTS_TO: Mapping[str, str] = {
@@ -51,6 +52,7 @@ def open_layers(decision: str | None, values: Iterable[float | None]) -> str | N
     return "the layers are inconclusive" if measured else "layers were not compared"
 
 
+_VOTES = {True: "copy", False: "no copy", None: "none"}
 GROUPS: tuple[Group, ...] = ("black-box", "white-box")
 
 
@@ -95,8 +97,8 @@ class MetricResult:
         return self.vote.threshold
 
 
-@dataclass(frozen=True)
-class Verdict:
+@dataclass(frozen=True, repr=False)
+class Verdict(Shown):
     """What is said of one suspect.
 
     Attributes:
@@ -114,3 +116,25 @@ class Verdict:
     settings: Mapping[str, Setting]
     metrics: Mapping[str, MetricResult]
     reason: str | None = None
+
+    def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
+        settings = {
+            name: ": ".join(
+                filter(
+                    None,
+                    [SAID[setting.decision] if setting.decision else "not judged", setting.statement or setting.reason],
+                )
+            )
+            for name, setting in self.settings.items()
+        }
+        rows = [
+            (name, one.value, one.threshold, _VOTES[one.vote.vote], one.reason) for name, one in self.metrics.items()
+        ]
+        head = ("metric", "distance", "copy up to", "vote", "remark")
+        facts = {**settings, "reason": self.reason}
+        return Sheet(f"verdict: {in_words(self.decision, self.points_to)}", facts, head, rows)
+
+    def to_html(self) -> str:
+        """A page of its own; the report of a whole audit has more."""
+        return self.sheet().page()

@@ -20,6 +20,8 @@ Color = Literal["grey", "rgb"]
 Fitting = Literal["crop", "stretch"]
 """How a picture of another shape is brought to a size: the shorter side resized and the centre cut out, or each side
 resized by itself."""
+LARGEST_SIDE = 2**14
+"""Pixels to which a picture may be resized."""
 _CHANNELS = (1, 3, 4)
 _LEAST_SIDE = 4  # pixels of a picture: two axes may be something else
 _LUMA = (0.299, 0.587, 0.114)
@@ -82,6 +84,11 @@ class Geometry:
 
     def __bool__(self) -> bool:
         return self != Geometry()
+
+    def __str__(self) -> str:
+        """As it is typed; empty for nothing."""
+        sizes = [f"{name}={size[0]}x{size[1]}" for name, size in (("resize", self.resize), ("crop", self.crop)) if size]
+        return ",".join([*sizes, *([f"color={self.color}"] if self.color else [])])
 
     @property
     def size(self) -> Size | None:

@@ -13,6 +13,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.outputs import Outputs, row_width
 from deepjudge_core.models.resolution import EXACT, divided, slack, slack_of_bits
+from deepjudge_core.sheets import MOST_ROWS, Sheet, sizes
 from deepjudge_core.text import clean
 from deepjudge_core.types import Array, Layout
 
@@ -135,6 +136,16 @@ class Model(Classifier, Protocol):
     notes: tuple[str, ...] = ()
     independent: bool | None = None
 
+    def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
+        return sheet_of_model(self)
+
+    def __repr__(self) -> str:
+        return self.sheet().text(MOST_ROWS)
+
+    def _repr_html_(self) -> str:
+        return self.sheet().html()
+
     def reading(self, independent: bool) -> "Model":
         """The same model, its scores read as those of classes with a probability each, or of such as exclude others."""
         from deepjudge_core.models.reading import Read  # which is a model itself
@@ -153,6 +164,27 @@ class Model(Classifier, Protocol):
             ModelError: When that output cannot be scores.
         """
         raise ModelError(f"{self.name}: expected a model with several known outputs, found none")
+
+
+def sheet_of_model(model: Model) -> Sheet:
+    """What is to be seen of a model."""
+    gives = [name.lower() for name in ("PROBABILITIES", "LAYERS", "GRADIENTS") if Access[name] in model.access]
+    facts = {
+        "framework": model.framework,
+        "takes": f"{sizes(model.input.shape)} {model.input.dtype}"
+        + (f", {model.input.layout.replace('_', ' ')}" if model.input.layout else ""),
+        "classes": str(model.classes),
+        "gives": ", ".join(gives) or "labels",
+        "output": str(model.outputs) if model.outputs else "",
+        "layers": model.unseen,
+        "batch": "" if model.fixed_batch is None else f"{model.fixed_batch} inputs, always",
+        "device": None if model.device is None else str(model.device),
+        "isolation": str(model.isolation),
+        "notes": "; ".join(model.notes),
+        "digest": model.digest,
+    }
+    rows = [(name, str(width)) for name, width in model.layers.items()]
+    return Sheet(f"model {model.name}", facts, ("layer", "neurons"), rows if Access.LAYERS in model.access else ())
 
 
 def complete(model: Classifier) -> Model:

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepjudge_core.errors import UsageError
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
 from deepjudge_core.models.preprocessing import Preparation, Preprocessing
+from deepjudge_core.naming import option
 from deepjudge_core.types import Array, Layout
 
 _SAME = ("name", "framework", "digest", "access", "classes", "layers")
@@ -47,7 +49,14 @@ class Prepared(Model):
 
         Raises:
             InputError, ModelError: When the shape does not fit the model or the preprocessing.
+            UsageError: When it resizes pictures, through which gradients are not taken.
         """
+        if preprocessing.geometry:
+            raise UsageError(
+                f"{model.name}: expected a preprocessing without {preprocessing.geometry}: the victim's pictures "
+                f"are resized when they are read ({option('resize')})",
+                code="conflict",
+            )
         arrange = arrangement(model.name, shape, model.input.with_layout(layout), layout)
         taken = tuple(arrange(np.zeros((0, *shape), np.float32)).shape[1:])
         preparation = preprocessing.preparing(model.name, taken, bounds, model.input.layout or layout)

@@ -1,4 +1,4 @@
-"""What a model expects to be done to its inputs before it sees them: range, mean and deviation, order, inversion."""
+"""What a model expects to be done to its inputs before it sees them: size, range, mean, deviation, order, inversion."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -6,17 +6,19 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import MinLen
+from annotated_types import Ge, MinLen
 from msgspec import UNSET, Meta, UnsetType
 
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.files.documents import Document
+from deepjudge_core.models.geometry import LARGEST_SIDE, Color, Geometry, Size
 from deepjudge_core.naming import option
 from deepjudge_core.settings import Nonzero, OneOrMore, setting
 from deepjudge_core.types import Array, Layout
 
 Prepare = Callable[[Array], Array]
 ChannelOrder = Literal["rgb", "bgr"]
+Side = Annotated[int, Meta(ge=1, le=LARGEST_SIDE)]
 _LONGEST = 8  # values of a mean that are shown
 
 
@@ -28,6 +30,9 @@ class PreprocessingHeader(Document, frozen=True):
     std: Annotated[tuple[float, ...], Meta(min_length=1)]
     order: Literal["bgr"] | UnsetType = UNSET
     invert: Literal[True] | UnsetType = UNSET
+    resize: Annotated[tuple[Side, Side], Meta(description="height and width")] | UnsetType = UNSET
+    crop: Annotated[tuple[Side, Side], Meta(description="height and width")] | UnsetType = UNSET
+    color: Color | UnsetType = UNSET
 
     def typed(self) -> str:
         """As it is typed, to the last digit."""
@@ -38,7 +43,9 @@ class PreprocessingHeader(Document, frozen=True):
         return self._typed(_short)
 
     def _typed(self, text: Callable[[tuple[float, ...]], str]) -> str:
-        texts = [f"scale={text((self.scale,))}"]
+        geometry = str(Geometry(self.resize or None, self.crop or None, self.color or None))
+        texts = [geometry] if geometry else []
+        texts += [f"scale={text((self.scale,))}"]
         texts += [f"mean={text(self.mean)}"] if self.mean != (0,) else []
         texts += [f"std={text(self.std)}"] if self.std != (1,) else []
         texts += [f"order={self.order}"] if self.order else []
@@ -50,6 +57,9 @@ class PreprocessingHeader(Document, frozen=True):
 class Preprocessing:
     """``(u * scale - mean) / std`` of inputs ``u`` in 0..1, or of ``1 - u``; at the end channels may be reversed.
 
+    Before all else, pictures may be resized, their centre cut out, and made grey or coloured: see
+    :mod:`~deepjudge_core.models.geometry`.
+
     The inputs of a suite are brought to 0..1 by the suite's bounds, whatever the victim takes. Mean and std are
     therefore in units after scaling: ``scale=255, mean=127.5, std=127.5`` and ``scale=2, mean=1`` both give -1..1.
 
@@ -59,6 +69,9 @@ class Preprocessing:
         std: One value, or one for each channel, in the order of the inputs.
         order: ``bgr`` where the model takes the three channels in reverse.
         invert: Whether dark is light to it.
+        resize: Height and width to which pictures are resized at first; None for those that they have.
+        crop: Height and width of the centre that is then cut out, black around what is smaller; None for all of it.
+        color: What pictures become then, grey or rgb; None for what they are.
     """
 
     scale: Annotated[float, Nonzero()] = setting("factor for inputs in 0..1, such as 255", default=1.0, key="scale")
@@ -73,12 +86,22 @@ class Preprocessing:
         default="rgb",
         key="order",
     )
-    invert: bool = setting("invert inputs to 1 - input, before everything else", default=False, key="invert")
+    invert: bool = setting("invert inputs to 1 - input, before scale", default=False, key="invert")
+    resize: tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]] | None = setting(
+        "height and width to which pictures are resized before all else", default=None, key="resize"
+    )
+    crop: tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]] | None = setting(
+        "height and width of the centre that is cut out then, black around a smaller picture", default=None, key="crop"
+    )
+    color: Color | None = setting("what pictures become then", default=None, key="color")
 
     def __post_init__(self) -> None:
         numbers = (self.scale, *self.mean, *self.std)
         if not all(map(math.isfinite, numbers)) or 0 in (self.scale, *self.std):
             raise UsageError(f"expected finite numbers, with scale and std not 0, found {self}", code="wrong-value")
+        sides = [side for size in (self.resize, self.crop) if size for side in size]
+        if not all(1 <= side <= LARGEST_SIDE for side in sides):
+            raise UsageError(f"expected sizes of 1 to {LARGEST_SIDE} pixels, found {self}", code="wrong-value")
         lengths = {len(self.mean), len(self.std), 3 if self.order == "bgr" else 1}
         if 0 in lengths or len(lengths - {1}) > 1:
             raise UsageError(
@@ -95,9 +118,20 @@ class Preprocessing:
         """How many channels it is for; 1 for any."""
         return max(len(self.mean), len(self.std), 3 if self.order == "bgr" else 1)
 
+    @property
+    def geometry(self) -> Geometry:
+        """What is done to pictures before all else."""
+        return Geometry(self.resize, self.crop, self.color)
+
+    def with_(self, geometry: Geometry) -> "Preprocessing":
+        """The same numbers for pictures that this is done to before."""
+        return replace(self, resize=geometry.resize, crop=geometry.crop, color=geometry.color)
+
     @classmethod
     def parse(cls, text: str) -> "Preprocessing":
         """Read the name of a preset, or ``scale=S,mean=M,std=D,order=bgr,invert=true``, or a preset changed so.
+
+        ``resize=HxW``, ``crop=HxW`` and ``color=grey`` or ``color=rgb`` stand among them.
 
         Values of several channels are separated by colons.
 
@@ -116,8 +150,8 @@ class Preprocessing:
                 values[key] = read(value)
             except (ValueError, KeyError):
                 raise UsageError(
-                    f"expected one of {', '.join(PRESETS)}, or scale=S,mean=M:M:M,std=D:D:D,order=bgr,invert=true, "
-                    f"each at most once, found {text!r}",
+                    f"expected one of {', '.join(PRESETS)}, or scale=S,mean=M:M:M,std=D:D:D,order=bgr,invert=true,"
+                    f"resize=HxW,crop=HxW,color=grey, each at most once, found {text!r}",
                     code="wrong-value",
                 ) from None
         return replace(base or cls(), **values)
@@ -131,6 +165,9 @@ class Preprocessing:
             # Not where nothing is done: so what was stored before has the digest that it had.
             order="bgr" if self.order == "bgr" else UNSET,
             invert=True if self.invert else UNSET,
+            resize=self.resize or UNSET,
+            crop=self.crop or UNSET,
+            color=self.color or UNSET,
         )
 
     @classmethod
@@ -141,7 +178,16 @@ class Preprocessing:
             ValueError: When it cannot be.
         """
         try:
-            return cls(header.scale, header.mean, header.std, header.order or "rgb", bool(header.invert))
+            return cls(
+                header.scale,
+                header.mean,
+                header.std,
+                header.order or "rgb",
+                bool(header.invert),
+                header.resize or None,
+                header.crop or None,
+                header.color or None,
+            )
         except UsageError as error:
             raise ValueError(str(error)) from None
 
@@ -149,7 +195,8 @@ class Preprocessing:
         """Whether another does the same, as ``scale=2,mean=1`` and ``mean=0.5,std=0.5``."""
         ours, theirs = (np.broadcast_arrays(*one.line((0.0, 1.0))) for one in (self, other))
         fits = 1 in (len(ours[0]), len(theirs[0])) or len(ours[0]) == len(theirs[0])
-        return self.order == other.order and fits and all(map(np.allclose, ours, theirs))
+        alike = self.order == other.order and self.geometry == other.geometry
+        return alike and fits and all(map(np.allclose, ours, theirs))
 
     def line(self, bounds: tuple[float, float]) -> tuple[Array, Array]:
         """Slope and offset ``(channels,)``, float64, of what it does to inputs in these bounds, before reordering."""
@@ -163,7 +210,7 @@ class Preprocessing:
     def preparing(
         self, name: str, shape: tuple[int, ...], bounds: tuple[float, float], layout: Layout | None
     ) -> "Preparation":
-        """A function of batches ``(n, *shape)`` of inputs within bounds.
+        """A function of batches ``(n, *shape)`` of inputs within bounds, after what is done to pictures.
 
         Args:
             name: The model's, for messages.
@@ -275,6 +322,16 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split(":")))
 
 
+def _size(text: str) -> Size:
+    height, _, width = text.partition("x")
+    return int(height), int(width or height)
+
+
+def _color(text: str) -> Color:
+    colors: dict[str, Color] = {"grey": "grey", "rgb": "rgb"}
+    return colors[text]
+
+
 def _order(text: str) -> ChannelOrder:
     orders: dict[str, ChannelOrder] = {"rgb": "rgb", "bgr": "bgr"}
     return orders[text]
@@ -285,6 +342,9 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "mean": _numbers,
     "std": _numbers,
     "order": _order,
+    "resize": _size,
+    "crop": _size,
+    "color": _color,
     "invert": {"true": True, "false": False}.__getitem__,
 }
 

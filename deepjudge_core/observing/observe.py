@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import get_args
 
 import numpy as np
@@ -12,11 +13,12 @@ from deepjudge_core.errors import InputError, ModelError, UsageError
 from deepjudge_core.models.asking import OtherAnswersError, SameAnswerError, ask, ask_again
 from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo
-from deepjudge_core.models.layouts import AmbiguousLayoutError, arrangement
+from deepjudge_core.models.layouts import AmbiguousLayoutError
 from deepjudge_core.models.model import Access, Classifier, Model, complete, note_of_fixed
 from deepjudge_core.models.preprocessing import Prepare, Preprocessing
 from deepjudge_core.models.sampling import evenly
 from deepjudge_core.naming import option
+from deepjudge_core.observing.arranging import Arranging
 from deepjudge_core.observing.classes import ClassMapping, listed, map_classes
 from deepjudge_core.observing.expectation import (
     Correctness,
@@ -37,6 +39,7 @@ from deepjudge_core.types import Array, Layout
 # Share of the way from chance to the victim, which classifies all of its seeds correctly, below which a model has not
 # learnt the task, or is not asked as it expects.
 _POOR = 0.25
+_SENSIBLE = 0.5  # the same of one whose pictures are resized, though nobody says how
 _SOME_SEEDS = 200  # at most, on which each output is tried
 _FEW_SEEDS = 50  # on which odds are compared with the victim's
 _MOST_HELD = 2**28  # bytes of the answers of taps that are compared with the layers
@@ -59,15 +62,15 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
     model = complete(model)
     asking, layout_notes = _find_layout(model, suite, asking or QuerySettings())
     model, output_notes, doubt = _choose_output(model, suite, asking)
-    arrange = _arrangement(model, suite, asking)
+    arranging = _arrangement(model, suite, asking)
     chosen, unmatched = _candidates(model, suite, asking.layers)
-    questioner = _Questioner(model, suite, asking, arrange, chosen)
+    questioner = _Questioner(model, suite, asking, arranging, chosen)
     try:
         answered = questioner.ask()
     except OtherAnswersError as error:
         # What it answers is judged, and not the layers of what it does not answer.
         chosen, unmatched = Candidates(chosen.owner, chosen.model, {}), _without_name(model, error)
-        questioner = _Questioner(model, suite, asking, arrange, chosen)
+        questioner = _Questioner(model, suite, asking, arranging, chosen)
         answered = questioner.ask()
     unsteady = "; ".join(filter(None, (doubt, questioner.ask_again(answered)))) or None
     layer_map, unmatched = answered.layer_map, unmatched or answered.unmatched
@@ -120,8 +123,11 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
         UsageError: When ``asking`` names what does not exist.
     """
     model = only_output(model, suite, asking).reading(suite.victim.independent)
-    arrange, preprocessing = _arrangement(model, suite, asking), asking.preprocessing or suite.victim.preprocessing
-    prepare, inputs = _prepare(model, suite, asking, arrange, preprocessing), suite.cases.inputs
+    arranging, preprocessing = _arrangement(model, suite, asking), asking.preprocessing or suite.victim.preprocessing
+    if arranging.ways and not arranging.given:
+        raise ModelError(f"{_other_shape(model, suite)}: {_say_how(arranging)}")
+    inputs = suite.cases.inputs
+    prepare = arranging.prepare(preprocessing, inputs, model.input.layout or asking.layout)
     expected = suite.victim.model.classes
     if asking.classes is None and model.classes != expected:
         raise ModelError(f"{model.name}: {other_classes(model, expected)}")
@@ -164,7 +170,7 @@ def _find_layout(model: Model, suite: Suite, asking: QuerySettings) -> tuple[Que
     # Where the model expects the channels, as its answers to the seeds show if it can be read both ways.
     check_asking(asking, suite)
     try:
-        _arrange(model, suite, asking)
+        Arranging.of(model, suite, asking)
     except AmbiguousLayoutError:
         pass
     except InputError:
@@ -175,7 +181,7 @@ def _find_layout(model: Model, suite: Suite, asking: QuerySettings) -> tuple[Que
     for layout in get_args(Layout):
         one = replace(asking, layout=layout)
         with suppress(ModelError, InputError):
-            places, answers = _Questioner(model, suite, one, _arrange(model, suite, one)).few_seeds() or ([], None)
+            places, answers = _Questioner(model, suite, one, Arranging.of(model, suite, one)).few_seeds() or ([], None)
             if answers is not None:
                 right[layout] = answers.argmax(axis=1) == labels[places]
     if len(right) < 2:
@@ -197,32 +203,24 @@ def _least(labels: Array) -> float:
     return usual + _POOR * (1 - usual)
 
 
-def _arrangement(model: Model, suite: Suite, asking: QuerySettings) -> Prepare:
+def _arrangement(model: Model, suite: Suite, asking: QuerySettings) -> Arranging:
     check_asking(asking, suite)
     if asking.classes and max(asking.classes) >= model.classes:
         raise ModelError(f"{model.name}: expected an output {max(asking.classes)}, found only {model.classes} classes")
     try:
-        return _arrange(model, suite, asking)
+        return Arranging.of(model, suite, asking)
     except InputError as error:
         raise ModelError(str(error)) from None
 
 
-def _arrange(model: Model, suite: Suite, asking: QuerySettings) -> Prepare:
-    spec, ours = model.input.with_layout(asking.layout), suite.victim.model.input.layout
-    shape = suite.cases.inputs.shape[1:]
-    if ours is None and len(shape) == 1:
-        ours = asking.layout  # of pictures in rows, what is said is their order
-    return arrangement(model.name, shape, spec, ours)
+def _other_shape(model: Model, suite: Suite) -> str:
+    shape = "x".join(map(str, suite.cases.inputs.shape[1:]))
+    return f"{model.name}: expected inputs of shape {model.input}, found those of the suite, {shape}"
 
 
-def _prepare(
-    model: Model, suite: Suite, asking: QuerySettings, arrange: Prepare, preprocessing: Preprocessing | None
-) -> Prepare:
-    if preprocessing is None:
-        return arrange
-    shape = arrange(suite.cases.inputs[:1]).shape[1:]
-    prepare = preprocessing.preparing(model.name, shape, suite.bounds, model.input.layout or asking.layout)
-    return lambda x: prepare(arrange(x))
+def _say_how(arranging: Arranging) -> str:
+    way = str(arranging.ways[0])
+    return f"say how it resizes pictures with {option('QuerySettings.preprocessing', way)}"
 
 
 def check_asking(asking: QuerySettings, suite: Suite) -> None:
@@ -267,10 +265,10 @@ class _Questioner:
     # Asks one model with the preprocessing that was given, or with none, or with the one that it turns out to expect.
 
     def __init__(
-        self, model: Model, suite: Suite, asking: QuerySettings, arrange: Prepare, chosen: Candidates | None = None
+        self, model: Model, suite: Suite, asking: QuerySettings, arranging: Arranging, chosen: Candidates | None = None
     ) -> None:
         self._model, self._suite, self._asking = model.reading(suite.victim.independent), suite, asking
-        self._arrange, self._chosen = arrange, chosen or Candidates({}, {}, {})
+        self._arranging, self._chosen = arranging, chosen or Candidates({}, {}, {})
         self._clean = np.flatnonzero(suite.rows("clean"))
         self._labels = suite.cases.labels[self._clean]
         classes = asking.classes is not None or model.classes == suite.victim.model.classes
@@ -282,13 +280,17 @@ class _Questioner:
         answers = replace(
             self._whole(expected.preprocessing), tried=expected.tried, accuracy=expected.accuracy, notes=expected.notes
         )
+        accuracy = float(self._correctness(answers.mapped, self._clean, self._labels).right.mean())
+        if self._arranging.ways and not self._arranging.given:
+            self._check_resized(accuracy, expected)
+            notes = (*self._resized(expected), *answers.notes)
+            return replace(answers, inferred=("preprocessing",), notes=notes)
         if given is not None:
-            return replace(answers, notes=(f"its inputs are prepared by {given}, as requested",))
+            return replace(answers, notes=(f"its inputs are prepared by {expected.preprocessing}, as requested",))
         if expected.inferred:
             return replace(answers, inferred=("preprocessing",))
         if not self._telling:
             return answers
-        accuracy = float(self._correctness(answers.mapped, self._clean, self._labels).right.mean())
         if accuracy <= _least(self._labels):
             doubt = (
                 f"classifies {accuracy:.1%} of the seeds correctly, near chance; if it expects other "
@@ -298,6 +300,27 @@ class _Questioner:
             )
             return replace(answers, notes=(*answers.notes, doubt))
         return answers
+
+    def _resized(self, expected: Expectation) -> Iterator[str]:
+        said = f"it takes inputs of shape {self._model.input}: the suite's are prepared by {expected.preprocessing}"
+        resized = any(way.size for way in self._arranging.ways)
+        yield f"{said}. Resizing weakens what the test cases show, of copies too" if resized else said
+
+    def _check_resized(self, accuracy: float, expected: Expectation) -> None:
+        # Of what resizing nobody stated: it has to make the model answer as one that knows the task.
+        where = _other_shape(self._model, self._suite)
+        if not self._telling:
+            raise ModelError(
+                f"{where}; its classes do not show whether it answers resized pictures sensibly: "
+                f"{_say_how(self._arranging)}, and name its classes ({option('QuerySettings.classes')})"
+            )
+        usual = chance(self._labels)
+        if accuracy < usual + _SENSIBLE * (1 - usual):
+            tried = len(expected.tried) + 1
+            raise ModelError(
+                f"{where}; prepared by {expected.preprocessing}, the best of {tried}, it classifies {accuracy:.1%} of "
+                f"the seeds correctly, which is too little to be judged: {_say_how(self._arranging)}"
+            )
 
     def few_seeds(self) -> tuple[Array, Array] | None:
         """What it answers to a few seeds, as the user says they are asked: their places, and the probabilities."""
@@ -325,13 +348,12 @@ class _Questioner:
     def _expected(self) -> Expectation:
         # What it expects of its inputs, as its answers to the probes show where nobody says it.
         suite, given = self._suite, self._asking.preprocessing
-        usual = given or suite.victim.preprocessing
+        plain = given or suite.victim.preprocessing
+        usual = self._arranging.completed(plain)
         if not (self._telling and self._asking.infer) or self._counts():
             return Expectation(usual)
         probes = probes_of(suite)
-        shape = self._arrange(suite.cases.inputs[:1]).shape[1:]
-        layout = self._model.input.layout or self._asking.layout
-        choices = candidates(self._model.input, shape, suite.bounds, layout, suite.moments, usual)
+        choices = self._choices(plain)
 
         def answer(preprocessing: Preprocessing | None, places: Array) -> Correctness:
             return self._on(probes.inputs[places], probes.labels[places], preprocessing)
@@ -344,8 +366,24 @@ class _Questioner:
             own = self._on(suite.cases.inputs[self._clean[few]], self._labels[few], preprocessing).odds
             return float(np.abs(own - odds[few]).mean() / np.abs(odds[few]).mean())
 
-        expected = find_expectation(probes, suite, choices if given is None else {}, usual, answer, apart)
+        expected = find_expectation(probes, suite, choices, usual, answer, apart)
         return expected if suite.probes is not None else replace(expected, accuracy=None)
+
+    def _choices(self, plain: Preprocessing | None) -> dict[str, Preprocessing]:
+        # What may be expected other than the usual: other numbers; of pictures of another size, other ways to it.
+        suite, given, ways = self._suite, self._asking.preprocessing, self._arranging.ways
+        if given is not None and (self._arranging.given or len(ways) < 2):
+            return {}
+        arrange = self._arranging.arrange(ways[0] if ways else None)
+        shape = arrange(suite.cases.inputs[:1]).shape[1:]
+        layout = self._model.input.layout or self._asking.layout
+        numbers = {} if given else candidates(self._model.input, shape, suite.bounds, layout, suite.moments, plain)
+        choices = {name: one.with_(ways[0]) for name, one in numbers.items()} if ways else dict(numbers)
+        usual = plain or self._arranging.as_they_come
+        bases = {"": usual, **{f"{name},": one for name, one in numbers.items() if "," not in name}}
+        for way, (name, one) in product(ways[1:], bases.items()):
+            choices[f"{name}{way}"] = one.with_(way)
+        return choices
 
     def _counts(self) -> bool:
         # Whether the suite's inputs stand for something else, such as words, of which no number is another's double.
@@ -394,7 +432,8 @@ class _Questioner:
         return _Answers(answers, mapped, activations, layer_map, unmatched, preprocessing)
 
     def _prepare(self, preprocessing: Preprocessing | None) -> Prepare:
-        return _prepare(self._model, self._suite, self._asking, self._arrange, preprocessing)
+        layout = self._model.input.layout or self._asking.layout
+        return self._arranging.prepare(preprocessing, self._suite.cases.inputs, layout)
 
     def _map(self, answers: Array, clean: Array, labels: Array, order: tuple[int, ...] | None = None) -> ClassMapping:
         victim = self._suite.victim

@@ -63,8 +63,8 @@ class QuerySettings:
         sample={"relu_1": "activation_1"},
     )
     preprocessing: Preprocessing | None = setting(
-        "how the model expects inputs in 0..1: a preset, such as imagenet, or "
-        "scale=S,mean=M,std=D for (input * scale - mean) / std, with order=bgr, invert=true",
+        "how the model expects inputs in 0..1: a preset, such as imagenet, or scale=S,mean=M,std=D, order=bgr, "
+        "invert=true, resize=HxW",
         "--suspect-input",
         default=None,
         group="model",
@@ -77,6 +77,9 @@ class QuerySettings:
             "std": [0.229, 0.224, 0.225],
             "order": "rgb",
             "invert": False,
+            "resize": [256, 256],
+            "crop": [224, 224],
+            "color": "rgb",
         },
     )
     infer: bool = setting(

@@ -14,6 +14,7 @@ from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Lines, Part, Share, parse, plain
 from deepjudge_core.models.info import ModelHeader, ModelInfo
 from deepjudge_core.models.preprocessing import Preprocessing, PreprocessingHeader
+from deepjudge_core.sheets import Sheet, Shown
 from deepjudge_core.types import Array
 
 Guess = Literal["classes", "preprocessing"]
@@ -52,8 +53,8 @@ class ObservationHeader(Part, frozen=True, kw_only=True):
     independent: bool | UnsetType = UNSET  # before there were such models, all classes excluded one another
 
 
-@dataclass(frozen=True, eq=False)
-class Observation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Observation(Shown):
     """A model's answers to all cases of a suite, in the suite's order.
 
     Attributes:
@@ -96,6 +97,24 @@ class Observation:
     def digest(self) -> str:
         """SHA-256, in hex, of all of it."""
         return _content(self).digest
+
+    def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
+        layers = ", ".join(f"{layer} = {tap}" for layer, tap in self.layer_map.items())
+        cases = None if self.probabilities is None else len(self.probabilities)
+        facts = {
+            "framework": self.model.framework,
+            "classes": str(self.model.classes),
+            "answers": f"probabilities of {cases} cases" if cases else f"not compared: {self.unmapped}",
+            "layers": layers or f"not compared: {self.unmatched or 'none were observed'}",
+            "prepared": str(self.preprocessing) if self.preprocessing else "",
+            "isolation": str(self.model.isolation),
+            "device": self.model.device,
+            "notes": "; ".join((*self.notes, *filter(None, [self.unsteady]))),
+            "digest": self.model.digest,
+            "suite": self.suite,
+        }
+        return Sheet(f"answers of {self.model.name}", facts)
 
     def header(self) -> ObservationHeader:
         """All but the arrays."""

@@ -15,6 +15,7 @@ from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Json, Lines, Part, Share, parse, plain
 from deepjudge_core.models.geometry import Fitting
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.sheets import Sheet, Shown, sizes
 from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.labels import LabelOrigin
 from deepjudge_core.suites.moments import Moments
@@ -65,8 +66,8 @@ class GeneratorRecord(Document, frozen=True):
     details: Json | UnsetType = UNSET  # before there were any, files had none, and so had their digests
 
 
-@dataclass(frozen=True, eq=False)
-class Suite:
+@dataclass(frozen=True, eq=False, repr=False)
+class Suite(Shown):
     """Everything that is needed to compare other models with the victim.
 
     Attributes:
@@ -112,6 +113,29 @@ class Suite:
         """SHA-256, in hex, of all of it."""
         return _content(self).digest
 
+    def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
+        victim, (low, high) = self.victim.model, self.bounds
+        own = ", each feature or channel within its own range" if self.feature_bounds else ""
+        facts = {
+            "victim": f"{victim.name} ({victim.framework}, {victim.classes} classes)",
+            "takes": f"inputs prepared by {self.victim.preprocessing}" if self.victim.preprocessing else "",
+            "cases": ", ".join(f"{count} {name}" for name, count in self.counts().items()),
+            "each": f"{sizes(self.cases.inputs.shape[1:])}, in {low:g}..{high:g}{own}",
+            "labels": "the victim's own answers" if self.label_origin == "victim" else "",
+            "accuracy": "" if self.label_origin == "victim" else f"{self.accuracy:.1%} of the inputs offered as seeds",
+            "layers": ", ".join(f"{layer} ({victim.layers[layer]} neurons)" for layer in self.layers) or "none",
+            "resized": "" if self.fitting is None else str(self.fitting),
+            "seed": str(self.seed),
+            "notes": "; ".join(self.notes),
+            "digest": self.digest,
+        }
+        rows = [
+            (record.name, record.makes, str(record.kept), str(record.made), _options(record.options))
+            for record in self.generators
+        ]
+        return Sheet("suite", facts, ("generator", "makes", "kept", "made", "options"), rows)
+
     @property
     def input(self) -> InputSpec:
         """What its cases are, as a model is told that does not say itself what it takes."""
@@ -155,6 +179,10 @@ class Suite:
 def _fixed(array: Array) -> Array:
     array.setflags(write=False)
     return array
+
+
+def _options(options: Json) -> str:
+    return " ".join(f"{name}={value}" for name, value in options.items())
 
 
 def save_suite(path: Path, suite: Suite) -> None:

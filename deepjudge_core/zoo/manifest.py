@@ -14,6 +14,7 @@ from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Json, Part, Positive, Share, parse, plain
 from deepjudge_core.files.reading import NO_LIMIT, open_regular, read_json
 from deepjudge_core.models.preprocessing import PreprocessingHeader
+from deepjudge_core.sheets import Sheet, Shown
 from deepjudge_core.version import VERSION
 
 MANIFEST = "zoo.json"
@@ -101,8 +102,8 @@ class _ZooManifest(Part, frozen=True, kw_only=True, tag_field="schema", tag=SCHE
     limits: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Zoo:
+@dataclass(frozen=True, eq=False, repr=False)
+class Zoo(Shown):
     """A folder of models made from one victim.
 
     Attributes:
@@ -120,6 +121,28 @@ class Zoo:
     models: tuple[ZooModel, ...] = ()
     missing: tuple[MissingModel, ...] = ()
     limits: tuple[str, ...] = ()
+
+    def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
+        rows = [
+            (
+                model.file,
+                model.attack or model.stratum or "-",
+                None if model.accuracy is None else f"{model.accuracy:.1%}",
+                "far below the victim" if model.far else "",
+            )
+            for model in self.models
+        ]
+        facts = {
+            "folder": str(self.folder),
+            "victim": f"{self.victim.path} ({self.victim.framework}, {self.victim.classes} classes, "
+            f"accuracy {self.victim.accuracy:.1%})",
+            "models": f"{len(self.of('control', far=True))} controls, {len(self.of('stolen', far=True))} stolen",
+            "missing": "; ".join(f"{one.name}: {one.reason}" for one in self.missing),
+            "limits": "; ".join(self.limits),
+            "digest": self.victim.digest,
+        }
+        return Sheet("zoo", facts, ("model", "made by", "accuracy", "remark"), rows)
 
     def with_model(self, model: ZooModel) -> "Zoo":
         """The same with one model more, or with another one in the same file."""
@@ -171,7 +194,7 @@ def load_zoo(folder: Path) -> Zoo:
     except (ValueError, OSError, RuntimeError) as error:
         raise FileFormatError(f"{path}: is damaged: {error}", code="damaged-file") from None
     if outside:
-        raise FileFormatError(f"{path}: expected files of the zoo's own folder, found {outside[0]}")
+        raise FileFormatError(f"{path}: expected files in the zoo's own folder, found {outside[0]}")
     return zoo
 
 

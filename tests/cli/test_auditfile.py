@@ -247,7 +247,7 @@ def test_the_file_in_the_documentation_has_no_other_keys() -> None:
 
 def test_init(cli: Cli) -> None:
     status, out, err = cli("init")
-    assert (status, out, err) == (0, "audit.toml: name your files in it, then: deepjudge audit audit.toml\n", "")
+    assert (status, out, err) == (0, "audit.toml: name your files in it, then run: deepjudge audit audit.toml\n", "")
     assert Path("audit.toml").read_text() == example()
     assert cli("init", "new/mine.toml")[0] == 0
     Path("mine.toml").write_text("mine")

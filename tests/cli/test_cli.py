@@ -504,7 +504,7 @@ def test_show(ready: Cli) -> None:
         ],
         "o.safetensors": [
             "model       copy.toy (numpy)",
-            f"answers     the suite {suite.digest}",
+            f"answers     to the suite {suite.digest}",
             "layers      dense2 = dense2",
         ],
         "c.safetensors": ["model       controls/c1.toy (numpy)", f"suite       {suite.digest}"],

@@ -105,9 +105,9 @@ def test_nor_through_a_link(cli: Cli) -> None:
         (("--html", "controls"), "cannot-write", ("controls: ", "a folder")),
         (("--html", "pipe"), "cannot-write", ("pipe: ", "a device or a pipe")),
         (("--html", "x" * 300), "cannot-write", (f"{'x' * 300}: ", "File name too long")),
-        (("--html", "no/r.html"), "cannot-write", ("no/r.html: ", "a folder no")),
-        (("--html", "r", "--markdown", "controls/../r"), "would-overwrite", ("controls/../r: ", "one for two")),
-        (("--html", "r", "--markdown", "./r"), "would-overwrite", ("deepjudge: r: ", "one for two")),
+        (("--html", "no/r.html"), "cannot-write", ("no/r.html: ", "folder no")),
+        (("--html", "r", "--markdown", "controls/../r"), "would-overwrite", ("controls/../r: ", "found it twice")),
+        (("--html", "r", "--markdown", "./r"), "would-overwrite", ("deepjudge: r: ", "found it twice")),
     ],
 )
 def test_what_cannot_be_written_is_said_before_a_model_is_run(

@@ -73,13 +73,13 @@ def read_plan(path: Path, output: Path | None, session: Session, command: type[C
         FileFormatError: When it cannot be read.
     """
     # With the mark that Windows puts in front, or without.
-    with open_regular(path, "the file of an audit", _LARGEST) as opened, io.TextIOWrapper(opened, "utf-8-sig") as file:
+    with open_regular(path, "an AUDIT.toml file", _LARGEST) as opened, io.TextIOWrapper(opened, "utf-8-sig") as file:
         try:
             text = file.read()
         except OSError as error:
             raise FileFormatError(f"{path}: cannot be read: {error.strerror}", code="cannot-read") from None
         except UnicodeDecodeError:
-            raise AuditFileError([f"{path}: expected a text in UTF-8, found other bytes"]) from None
+            raise AuditFileError([f"{path}: expected text in UTF-8, found other bytes"]) from None
     reading = _Reading(_parse(path, text), session, command)
     sealed = output and output.absolute()
     with contextlib.chdir(path.parent):
@@ -91,7 +91,7 @@ def read_plan(path: Path, output: Path | None, session: Session, command: type[C
 
 
 def _parse(path: Path, text: str) -> Mapping[str, Any]:
-    endless = AuditFileError([f"{path}: expected an audit, found arrays within arrays without end"])
+    endless = AuditFileError([f"{path}: expected an AUDIT.toml file, found arrays nested without end"])
     if _ENDLESS.search(text):
         raise endless
     try:
@@ -106,7 +106,7 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
     except RecursionError:
         raise endless from None
     except ValueError:
-        raise AuditFileError([f"{path}: expected numbers, found one of thousands of digits"]) from None
+        raise AuditFileError([f"{path}: expected ordinary numbers, found one with thousands of digits"]) from None
     if not is_shallow(document):
         raise endless
     return document
@@ -202,7 +202,7 @@ class _Reading:
             self._models(f"{name}[]", values.get(name, []), folders) for name in ("controls", "suspects")
         )
         if output is None and "output" not in self.document:
-            self._add(("output",), "expected the folder to write to, here or with -o, found none")
+            self._add(("output",), "expected an output folder, here or with -o, found none")
         if sealed is None and "output" in values:
             sealed = Path(values["output"])
         forms = self._settings(ReportSettings, values).files
@@ -316,7 +316,7 @@ def _unknown(table: Table, name: str) -> str:
     here = f"{table.name}.{name}".removeprefix(".")
     for key, declared in entries.items():
         if here in declared.declared.formerly:
-            return f"no such key: it is now {key!r}"
+            return f"no such key; it is now called {key!r}"
     near = difflib.get_close_matches(name, table.keys, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"no such key; expected one of {', '.join(table.keys)}{hint}"

@@ -20,17 +20,19 @@ from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.suite import load_suite
 
 STRATUM = (
-    "more controls, with what they share with the victim: same-data, other-data, same-architecture, "
-    "other-architecture or common-ancestor; the closest of these if several are true"
+    "more controls, with what they share with the victim: same-data, other-data, "
+    "same-architecture, other-architecture or common-ancestor; if several apply, the closest"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateCommand(Command):
-    """Let the controls answer a suite."""
+    """Record the controls' answers to a suite, which set the thresholds."""
 
-    suite: Path = argument("SUITE", "from 'deepjudge suite'", reads=True)
-    controls: tuple[str, ...] = argument("CONTROL", f"independent of the victim: {MODELS}", default=(), reads=True)
+    suite: Path = argument("SUITE", "the suite, from 'deepjudge suite'", reads=True)
+    controls: tuple[str, ...] = argument(
+        "CONTROL", f"models independent of the victim: {MODELS}", default=(), reads=True
+    )
     strata: tuple[StratumControls, ...] = setting(
         STRATUM, "--stratum", default=(), group="input", metavar="STRATUM=CONTROL,...", reads=True
     )
@@ -40,7 +42,7 @@ class CalibrateCommand(Command):
     opening: OpeningSettings = part(OpeningSettings)
     confinement: Confinement = part(Confinement)
     output: Path = setting(
-        "where the calibration goes",
+        "file for the calibration",
         "-o",
         "--out",
         group="output",

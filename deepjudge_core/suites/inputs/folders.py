@@ -10,10 +10,12 @@ import numpy as np
 from deepjudge_core.errors import InputError
 from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.listing import MOST_FILES, PICTURES, SOUNDS, Item, Listing, unread
+from deepjudge_core.suites.inputs.parquet import COLUMNAR
 from deepjudge_core.text import clean
 
 _PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
 _LOOKED_AT = 100
+_OTHERS = (".npy", *COLUMNAR)
 _UNREAD = "hidden, or neither a picture nor a recording"
 
 
@@ -52,8 +54,8 @@ def list_folder(path: Path, *, labelled: bool) -> Listing:
         )
     if {name.lower() for name in names} <= _PARTS:
         raise InputError(
-            f"{path}: expected a folder for each class, found the parts {', '.join(names)} of a data set; name one of "
-            f"them, such as {path / names[-1]}"
+            f"{path}: expected a folder for each class, found the parts {', '.join(names)} of a data "
+            f"set; name one of them, such as {path / names[-1]}"
         )
     items_of = [tuple(_inside(path, path / name, skipped)) for name in names]
     counts = [len(items) for items in items_of]
@@ -66,8 +68,8 @@ def list_folder(path: Path, *, labelled: bool) -> Listing:
     ]
     if all(name.isdecimal() for name in names) and names != sorted(names, key=int):
         notes.append(
-            f"class folders are numbered by the order of their names as texts, as ImageFolder does: {names[1]!r} is "
-            "class 1; a table of paths and labels says other numbers"
+            "class folders are numbered in the alphabetical order of their names, as ImageFolder "
+            f"does: {names[1]!r} is class 1; a table of paths and labels would use other numbers"
         )
     return Listing(
         path,
@@ -83,15 +85,15 @@ def is_listed(path: Path) -> bool:
     folders = [path, *[Path(entry.path) for entry in _entries(path) if entry.is_dir()][:_LOOKED_AT]]
     for folder in folders:
         with os.scandir(folder) as found:
-            if any(_is_item(entry.name) or entry.name.endswith(".npy") for entry in islice(found, _LOOKED_AT)):
+            if any(_is_item(entry.name) or entry.name.lower().endswith(_OTHERS) for entry in islice(found, _LOOKED_AT)):
                 return True
     return False
 
 
 def _nothing(path: Path) -> InputError:
     return InputError(
-        f"{path}: expected pictures ({', '.join(PICTURES)}) or recordings ({', '.join(SOUNDS)}), in a folder for each "
-        "class, found none"
+        f"{path}: expected pictures ({', '.join(PICTURES)}) or recordings ({', '.join(SOUNDS)}), "
+        "in a folder for each class, found none"
     )
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -28,10 +29,21 @@ class Item:
     Attributes:
         name: What messages call it.
         content: Its file, or its bytes.
+        suffix: That of its bytes, if it is known.
     """
 
     name: str
     content: Path | bytes
+    suffix: str = ""
+
+    @property
+    def kind(self) -> Literal["picture", "recording"] | None:
+        """What it is by its suffix, or by its first bytes; None for neither."""
+        suffix = (self.suffix if isinstance(self.content, bytes) else self.content.suffix).lower()
+        if isinstance(self.content, bytes) and suffix not in (*PICTURES, *SOUNDS):
+            is_sound = self.content[:4] == b"fLaC" or self.content[:4] + self.content[8:12] == b"RIFFWAVE"
+            return "recording" if is_sound else "picture"
+        return "picture" if suffix in PICTURES else "recording" if suffix in SOUNDS else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Inputs from whatever people have them in: the one door."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from deepjudge_core.errors import InputError
@@ -14,9 +15,11 @@ from deepjudge_core.suites.inputs.keys import (
     missing_key,
     pair_of_keys,
 )
-from deepjudge_core.suites.inputs.listing import PICTURES, Listing
+from deepjudge_core.suites.inputs.listing import PICTURES, SOUNDS, Listing
+from deepjudge_core.suites.inputs.parquet import COLUMNAR, Columnar, columnar_files
 from deepjudge_core.suites.inputs.pictures import Pictures
 from deepjudge_core.suites.inputs.raw import Reading, check_scale, class_numbers, scaled
+from deepjudge_core.suites.inputs.recordings import Recordings
 from deepjudge_core.suites.inputs.resizing import Resizing
 from deepjudge_core.suites.inputs.tables import METADATA, TABLES, has_labels, list_table
 from deepjudge_core.suites.inputs.value import Inputs, LabelSource, Offered
@@ -45,6 +48,9 @@ def open_inputs(
     resizing = None if resize is None else Resizing.parse(resize)
     reading = Reading(x, y, scale, bounds, training, layout, usual, labels, resizing)
     path = Path(path)
+    shards = columnar_files(path)
+    if shards:
+        return _of_columns(Columnar(path, shards, x, y, reading.labelled), reading)
     if path.is_dir():
         return _of_folder(path, reading)
     if path.suffix.lower() in TABLES:
@@ -70,8 +76,9 @@ def load_inputs(
 
     Args:
         path: Arrays: an ``.npz`` or ``.safetensors`` file, an ``.npy`` file with the labels in another one in its
-            folder, or a folder of them. Pictures: a folder with a folder for each class, or a table (CSV, TSV, JSON
-            Lines) of paths and labels. Pickles are never read.
+            folder, or a folder of them. Pictures or recordings (WAV, FLAC): a folder with a folder for each class, or a
+            table (CSV, TSV, JSON Lines) of paths and labels. Either: Parquet or Arrow files, or a folder of them, in
+            the layout of Hugging Face's ``datasets``. Pickles are never read.
         x: Key of the inputs, or column of the paths; by default the first of the usual ones.
         y: Key or column of the labels; by default the one that goes with ``x``.
         scale: What the stored inputs are divided by; by default 255 for pictures, 1 for arrays.
@@ -111,14 +118,14 @@ def reads(path: Path) -> bool:
     """Whether a file or folder looks like inputs, by its name or by the names of what lies in it."""
     if path.is_dir():
         return is_listed(path)
-    return path.suffix.lower() in (*ARCHIVES, *TABLES)
+    return path.suffix.lower() in (*ARCHIVES, *TABLES, *COLUMNAR)
 
 
 def is_archive(path: Path) -> bool:
     """Whether it is a file of arrays, or a folder of them: whatever has no other sign."""
     if path.is_dir():
         return any(path.glob("*.npy"))
-    return path.suffix.lower() not in TABLES
+    return path.suffix.lower() not in (*TABLES, *COLUMNAR)
 
 
 def _of_folder(path: Path, reading: Reading) -> Offered:
@@ -130,14 +137,25 @@ def _of_folder(path: Path, reading: Reading) -> Offered:
     return _of_files(list_folder(path, labelled=reading.labelled), reading)
 
 
+def _of_columns(columns: Columnar, reading: Reading) -> Offered:
+    found = columns.read()
+    if isinstance(found, Listing):
+        return _of_files(found, reading)
+    raw, y, classes = found
+    return replace(reading.inputs(str(columns.path), raw, y), classes=classes)
+
+
 def _of_files(listing: Listing, reading: Reading) -> Offered:
-    others = [item.name for item in listing.items if not item.name.lower().endswith(PICTURES)]
-    if others:
-        raise InputError(
-            f"{listing.source}: expected pictures ({', '.join(PICTURES)}), found {clean(others[0])}",
-            code="wrong-inputs",
-        )
-    return Pictures(listing, reading)
+    kinds = {item.kind: item.name for item in listing.items}
+    if set(kinds) == {"picture"}:
+        return Pictures(listing, reading)
+    if set(kinds) == {"recording"}:
+        return Recordings(listing, reading)
+    found = " and ".join(sorted(map(clean, kinds.values())))
+    raise InputError(
+        f"{listing.source}: expected pictures ({', '.join(PICTURES)}) or recordings ({', '.join(SOUNDS)}), all of one "
+        f"kind, found {found}"
+    )
 
 
 def _of_arrays(path: Path, reading: Reading) -> Inputs:

@@ -139,8 +139,8 @@ class Pictures:
         needed = count * math.prod(size) * channels * np.dtype(np.float32).itemsize
         if needed > LARGEST_ARRAYS:
             raise InputError(
-                f"{source}: expected pictures that need at most {LARGEST_ARRAYS} bytes as {size[0]}x{size[1]}, found "
-                f"{count}, which need {needed}: offer fewer of them",
+                f"{source}: expected pictures that need at most {LARGEST_ARRAYS} bytes as "
+                f"{size[0]}x{size[1]}, found {count}, which need {needed}; give fewer",
                 code="too-large",
             )
         pixels = np.empty((count, *size, channels), np.uint8)
@@ -176,9 +176,9 @@ class Pictures:
             yield in_words(geometry, self.resizing, [header.size for header in headers])
         turned, alpha = (sum(getattr(header, name) for header in headers) for name in ("turned", "alpha"))
         if turned:
-            yield f"{turned} pictures were turned as their EXIF orientation says"
+            yield f"{turned} pictures were rotated according to their EXIF orientation"
         if alpha and channels < 4:
-            yield f"the alpha channel of {alpha} pictures was left out"
+            yield f"the alpha channel of {alpha} pictures was dropped"
 
 
 @contextmanager

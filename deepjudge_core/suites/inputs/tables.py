@@ -17,8 +17,8 @@ TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 """Suffixes of tables that are read."""
 METADATA = ("metadata.csv", "metadata.jsonl")
 """The table of a folder in the layout of Hugging Face's ``imagefolder``."""
-_PATHS = ("file_name", "filename", "file", "path", "file_path", "filepath", "image", "image_path", "img", "audio")
-_LABELS = ("label", "labels", "class", "target", "category", "class_name", "label_name", "y")
+PATHS = ("file_name", "filename", "file", "path", "file_path", "filepath", "image", "image_path", "img", "audio")
+LABELS = ("label", "labels", "class", "target", "category", "class_name", "label_name", "y")
 _LARGEST = 2**28  # bytes of a table
 _DELIMITERS = ",\t;"
 
@@ -41,12 +41,12 @@ def list_table(path: Path, x: str | None, y: str | None, *, labelled: bool) -> L
     if not rows:
         raise InputError(f"{path}: expected rows of a path and a label, found none")
     columns = tuple(rows[0])
-    names_files = _column(path, columns, x, _PATHS, "x")
+    names_files = chosen_column(path, columns, x, PATHS, "x")
     paths = [_text(path, place, row, names_files) for place, row in enumerate(rows)]
-    items = tuple(_item(path, text) for text in paths)
+    items = tuple(item_of(path, text) for text in paths)
     if not labelled:
         return Listing(path, items, None)
-    column = _column(path, columns, y, _LABELS, "y")
+    column = chosen_column(path, columns, y, LABELS, "y")
     labels = [_text(path, place, row, column) for place, row in enumerate(rows)]
     numbers, names = numbered(f"{path}: {column!r}", labels)
     return Listing(path, items, numbers, names)
@@ -55,7 +55,7 @@ def list_table(path: Path, x: str | None, y: str | None, *, labelled: bool) -> L
 def has_labels(path: Path, y: str | None) -> bool:
     """Whether a table has a column of labels, by a usual name or by the one that was said."""
     rows = _rows(path)
-    return bool(rows) and any(name == y if y else str(name).lower() in _LABELS for name in rows[0])
+    return bool(rows) and any(name == y if y else str(name).lower() in LABELS for name in rows[0])
 
 
 def _rows(path: Path) -> Sequence[Mapping[str, object]]:
@@ -95,7 +95,7 @@ def _of_json(path: Path, text: str) -> Sequence[Mapping[str, object]]:
         try:
             row = parse_json(line)
         except ValueError as error:
-            raise InputError(f"{path}: expected JSON in line {number}, found none that is read: {error}") from None
+            raise InputError(f"{path}: expected JSON in line {number}, found no valid JSON: {error}") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}: expected an object in line {number}, found another value")
         rows.append(row)
@@ -108,7 +108,19 @@ def _check_count(path: Path, rows: Sequence[object]) -> None:
         raise InputError(f"{path}: expected at most {MOST_FILES} rows, found more", code="too-large")
 
 
-def _column(path: Path, columns: Sequence[str], named: str | None, usual: Sequence[str], key: str) -> str:
+def chosen_column(path: Path, columns: Sequence[str], named: str | None, usual: Sequence[str], key: str) -> str:
+    """The column of a table that was named, or the first of the usual ones.
+
+    Args:
+        path: The table.
+        columns: All that it has.
+        named: The one that was named; None for a usual one.
+        usual: Names that are looked for, in this order.
+        key: Which option names it, x or y.
+
+    Raises:
+        InputError: When there is none.
+    """
     found = [column for name in usual for column in columns if column.strip().lower() == name]
     column = named or next(iter(found), None)
     if column not in columns:
@@ -127,13 +139,18 @@ def _text(path: Path, place: int, row: Mapping[str, object], column: str) -> str
     return str(value)
 
 
-def _item(table: Path, text: str) -> Item:
+def item_of(table: Path, text: str) -> Item:
+    """A file that a table names; paths are relative to the table's folder, or that folder if it is one.
+
+    Raises:
+        InputError: When it is outside.
+    """
     pure = PurePath(text)
-    folder = os.path.abspath(table.parent)  # noqa: PTH100 - links are not followed
+    folder = os.path.abspath(table if table.is_dir() else table.parent)  # noqa: PTH100 - links are not followed
     whole = os.path.normpath(os.path.join(folder, pure))  # noqa: PTH118 - as above
     if "\0" in text or os.path.commonpath([folder, whole]) != folder or whole == folder:
         raise InputError(
-            f"{table}: expected paths inside its folder, found {clean(text)!r}; put the table into a folder that holds "
-            "all of the files"
+            f"{table}: expected paths inside its folder, found {clean(text)!r}; put the table into a "
+            "folder that contains all of the files"
         )
     return Item(text, Path(whole))

@@ -11,6 +11,7 @@ from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.models.geometry import Canvas, Fitting
 from deepjudge_core.models.model import InputSpec, Model
 from deepjudge_core.naming import option
+from deepjudge_core.sheets import Sheet, Shown, listed, sizes
 from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.inputs.resizing import Resizing, geometry_for, in_words
 from deepjudge_core.suites.labels import as_numbers
@@ -56,8 +57,8 @@ class Offered(Protocol):
         """
 
 
-@dataclass(frozen=True, eq=False)
-class Inputs:
+@dataclass(frozen=True, eq=False, repr=False)
+class Inputs(Shown):
     """Inputs, their labels and their range.
 
     Attributes:
@@ -92,6 +93,21 @@ class Inputs:
             object.__setattr__(self, "y", as_inputs("labels", self.y, None))
         if self.training is not None:
             object.__setattr__(self, "training", as_inputs("training inputs", self.training))
+
+    def sheet(self) -> Sheet:
+        """See :class:`~deepjudge_core.sheets.Shown`."""
+        low, high = hull(self.bounds)
+        facts = {
+            "each": f"{sizes(self.x.shape[1:])}, in {low:g}..{high:g}"
+            + ("" if is_one(self.bounds) else ", each feature or channel within its own range"),
+            "labels": "none: the victim says them" if self.y is None else _said_of_labels(self.y, self.classes),
+            "classes": listed(self.classes or ()),
+            "channels": str(self.layout or "").removeprefix("channels_"),
+            "training": "" if self.training is None else f"{len(self.training)} inputs of the training set",
+            "resized": "" if self.fitting is None else str(self.fitting),
+            "notes": "; ".join(self.notes),
+        }
+        return Sheet(f"{len(self.x)} inputs", facts)
 
     @property
     def listed(self) -> Sequence[Path]:
@@ -156,10 +172,18 @@ def fitted(offered: Offered, model: Model, layout: Layout | None = None) -> Inpu
     if names is not None and len(names) != model.classes:
         raise InputError(
             f"{model.name}: expected inputs of its {model.classes} classes, found {len(names)}: "
-            f"{', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}. Add an empty folder "
-            "for each class without inputs, or give a table of paths and class numbers"
+            f"{', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}. Add an empty "
+            "folder for each class without inputs, or give a table of paths and class numbers"
         )
     return offered.fitted(model.input.with_layout(layout))
+
+
+def _said_of_labels(y: Array, classes: Sequence[str] | None) -> str:
+    if y.ndim > 1:
+        return f"several of {y.shape[1]} classes at once, {float(y.sum(axis=1).mean()):.1f} on average"
+    found, counts = np.unique(y, return_counts=True)
+    known = f" of {len(classes)}" if classes and len(classes) != len(found) else ""
+    return f"{len(found)}{known} classes, {counts.min()} to {counts.max()} inputs of each"
 
 
 def as_inputs(source: str, values: object, dtype: type[np.generic] | None = np.float32) -> Array:
@@ -179,7 +203,7 @@ def as_inputs(source: str, values: object, dtype: type[np.generic] | None = np.f
         array = np.array(None)
     if array.dtype.kind in "biuf":
         return array if dtype is None else array.astype(dtype, copy=False)
-    ragged = "sequences of several lengths, or no numbers: pad sequences to one length"
+    ragged = "sequences of different lengths, or values that are not numbers; pad sequences to one length"
     found = ragged if array.dtype.kind == "O" else str(array.dtype)
     raise InputError(f"{source}: expected one array of real numbers, found {found}")
 

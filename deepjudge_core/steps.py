@@ -1,0 +1,336 @@
+"""The steps as a program calls them: what is stored may be named by its path, and what is no such thing is one line.
+
+The values stand in the order of the flow: the suite first, then what is held against it. :func:`observe` alone has the
+model first, and takes either order.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from deepjudge_core.auditing import audit as whole
+from deepjudge_core.auditing import power as powers
+from deepjudge_core.auditing.outcome import AuditOutcome
+from deepjudge_core.auditing.power import PowerEstimate
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.settings import AuditSettings
+from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.strata import Stratum
+from deepjudge_core.components.values import Seeds
+from deepjudge_core.errors import WrongTypeError
+from deepjudge_core.files import storage
+from deepjudge_core.judging import calibration as calibrating
+from deepjudge_core.judging import judge as judging
+from deepjudge_core.judging import measure as measuring
+from deepjudge_core.judging.calibration import Calibration, load_calibration
+from deepjudge_core.judging.judge import Judge, Verdict
+from deepjudge_core.judging.measure import Measured, Measurements
+from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
+from deepjudge_core.judging.settings import JudgeSettings
+from deepjudge_core.models.model import Model
+from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.observing import observe as observing
+from deepjudge_core.observing.settings import QuerySettings
+from deepjudge_core.suites.inputs import Inputs, Offered, open_inputs
+from deepjudge_core.suites.observation import Observation, load_observation
+from deepjudge_core.suites.settings import SuiteSettings
+from deepjudge_core.suites.suite import Suite, load_suite
+from deepjudge_core.zoo.manifest import Zoo, load_zoo
+
+T = TypeVar("T")
+Stored = str | Path
+
+
+def make_suite(
+    victim: Any,
+    inputs: Offered | Stored,
+    settings: SuiteSettings | None = None,
+    *,
+    preprocessing: Preprocessing | str | None = None,
+    session: Session | None = None,
+) -> Suite:
+    """Open the victim, select seeds and make test cases from them.
+
+    Args:
+        victim: The owner's model: a path, a live model or function, or a :class:`Subject`.
+        inputs: What seeds are selected from, or the path that :func:`load_inputs` reads. Images that were standardised
+            are brought back to 0..1, in which suites keep them, so that each suspect's own preprocessing can be found.
+        settings: How.
+        preprocessing: What the victim expects of inputs in 0..1, as a text too, such as "imagenet"; by default what its
+            subject's query says, or how the inputs were standardised.
+        session: Where generators and adapters are, and how a victim's file is confined.
+
+    Raises:
+        DeepJudgeError: When the victim or the inputs cannot be used.
+    """
+    offered = _inputs(inputs)
+    checked = _of("settings", settings or SuiteSettings(), SuiteSettings, "SuiteSettings(n=500)")
+    prepared = Preprocessing.parse(preprocessing) if isinstance(preprocessing, str) else preprocessing
+    return whole.make_suite(_model("victim", victim), offered, checked, preprocessing=prepared, session=session)
+
+
+def observe(
+    model: Any, suite: Any, asking: QuerySettings | None = None, *, session: Session | None = None
+) -> Observation:
+    """Let a model answer all cases of a suite.
+
+    Args:
+        model: Anybody's model: a path, which is opened in the sandbox, a live model or function, or a :class:`Subject`.
+        suite: The suite, or its path. Suite and model may stand in either order.
+        asking: How, if the model does not tell.
+        session: Where the adapters are, and how a file is confined.
+
+    Raises:
+        ModelError: When the model takes other inputs, cannot be run, or answers nonsense.
+        UsageError: When ``asking`` names what does not exist.
+    """
+    if isinstance(model, Suite) or (_is_own(model) and not isinstance(suite, Suite) and not _is_own(suite)):
+        model, suite = suite, model
+    given = _suite(suite)
+    _of("asking", asking or QuerySettings(), QuerySettings, "QuerySettings(classes=...)")
+    if isinstance(model, Model) and session is None:
+        return observing.observe(model, given, asking)
+    subject = Subject.of(_model("model", model), query=asking)
+    with subject.answering(given, session or Session()) as answer:
+        return answer()
+
+
+def measure(
+    suite: Suite | Stored,
+    observation: Observation | Stored,
+    metrics: Iterable[str] | None = None,
+    *,
+    match: Match = DEFAULT_MATCH,
+    registry: Registry | None = None,
+) -> Measurements:
+    """Measure a model against the victim.
+
+    Args:
+        suite: The suite, with the victim's own answers, or its path.
+        observation: The model's answers to it, or their path.
+        metrics: Names of metrics, "all" for every installed one; by default those that are taken without a name.
+        match: How the model's neurons are put beside the victim's; suspects and controls alike.
+        registry: Where the metrics are; by default every installed one.
+
+    Raises:
+        FileFormatError: When the answers are to another suite.
+        UsageError: For an unknown metric.
+    """
+    return measuring.measure(
+        _suite(suite), _observation("observation", observation), _names(metrics), match=match, registry=registry
+    )
+
+
+def calibrate(
+    suite: Suite | Stored,
+    controls: Sequence[Observation | Stored],
+    metrics: Iterable[str] | None = None,
+    *,
+    match: Match = DEFAULT_MATCH,
+    strata: Sequence[Stratum | None] = (),
+    far: bool = False,
+    registry: Registry | None = None,
+) -> Calibration:
+    """Measure the controls.
+
+    Args:
+        suite: The suite, or its path.
+        controls: Their answers, or the paths of these; a model that is given twice, in whatever formats, is counted
+            once.
+        metrics: Names of metrics, "all" for every installed one; by default those that are taken without a name.
+        match: How neurons are put beside the victim's, of the controls and later of every suspect.
+        strata: Of each control its stratum, None where that is not known; by default of all.
+        far: Whether controls far less accurate than the victim set thresholds, too.
+        registry: Where the metrics are; by default every installed one.
+
+    Raises:
+        CalibrationError: When a control is the victim, or its copy in another format; or one model is said to be of two
+            strata.
+        FileFormatError: When the answers are to another suite.
+        UsageError: For an unknown metric or stratum.
+    """
+    listed = _several("controls", controls, Observation)
+    return calibrating.calibrate(
+        _suite(suite),
+        [_observation("controls", control) for control in listed],
+        _names(metrics),
+        match=match,
+        strata=strata,
+        far=far,
+        registry=registry,
+    )
+
+
+def judge(
+    measurements: Measurements,
+    calibration: Calibration | Stored,
+    settings: JudgeSettings | None = None,
+    *,
+    registry: Registry | None = None,
+) -> Verdict:
+    """Judge a suspect.
+
+    Args:
+        measurements: The suspect's, from :func:`measure`.
+        calibration: The controls, or the path of their answers, which are measured as the suspect was.
+        settings: The rule, its options, and whether one vote is taken over all metrics; what was measured is judged.
+        registry: Where the rules are; by default every installed one.
+
+    Raises:
+        CalibrationError: When the suspect's neurons were not matched as those of the controls.
+        UsageError: For an unknown rule or option, or an impossible value.
+        PluginError: When the rule fails.
+    """
+    if not isinstance(measurements, dict) or not all(hasattr(one, "metric") for one in measurements.values()):
+        raise _wrong("measurements", "what measure(suite, observation) gives", measurements)
+
+    def load(path: Path) -> Calibration:
+        if not isinstance(measurements, Measured):
+            raise _wrong("calibration", "one that was loaded, load_calibration(path, suite)", calibration)
+        return load_calibration(path, measurements.suite, list(measurements), registry=registry)
+
+    controls = _loaded("calibration", calibration, Calibration, load, "calibrate(suite, controls)")
+    checked = _of("settings", settings or JudgeSettings(), JudgeSettings, 'JudgeSettings(rule="voting")')
+    return judging.judge(measurements, controls, checked, registry=registry)
+
+
+def power(
+    suite: Suite | Stored,
+    zoo: Zoo | Stored,
+    settings: JudgeSettings | Judge | None = None,
+    *,
+    match: Match = DEFAULT_MATCH,
+    far: bool = False,
+    observations: Stored | None = None,
+    session: Session | None = None,
+) -> PowerEstimate:
+    """Judge every model of a zoo, to say beforehand what an audit would see.
+
+    Args:
+        suite: The suite of the zoo's victim, or its path.
+        zoo: The zoo, or its folder.
+        settings: How suspects are measured and judged.
+        match: How neurons are put beside the victim's.
+        far: Whether models whose accuracy is far below the victim's count.
+        observations: A folder in which answers are kept, so that they need not be asked for again.
+        session: Where the adapters are, and how the zoo's files are confined.
+
+    Raises:
+        DeepJudgeError: When suite and zoo do not belong together, or nothing can be judged.
+    """
+    session = session or Session()
+    found = _loaded("zoo", zoo, Zoo, load_zoo, "the folder that deepjudge zoo made")
+    asked = settings or JudgeSettings()
+    resolved = asked if isinstance(asked, Judge) else Judge.of(asked, session.registry)
+    folder = None if observations is None else Path(observations)
+    return powers.estimate_power(
+        _suite(suite), found, resolved, match=match, far=far, observations=folder, session=session
+    )
+
+
+def audit(
+    victim: Any,
+    suspects: Any,
+    inputs: Offered | Stored,
+    *,
+    controls: Any = (),
+    settings: AuditSettings | None = None,
+    session: Session | None = None,
+) -> AuditOutcome:
+    """Audit suspects in one go: suite, controls, verdicts.
+
+    A model is a path, a live model or function, or a :class:`Subject`, which says how it is opened and asked.
+
+    Args:
+        victim: The owner's model.
+        suspects: What is judged, stored observations too; one, several, or a folder of files.
+        inputs: What seeds are selected from, or the path that :func:`load_inputs` reads.
+        controls: Models known to be independent of the victim, at least 3 for a verdict; several, or a folder of files.
+        settings: How the suite is made, controls are measured and suspects are judged.
+        session: Where the components are, how files are confined, and who hears of each part as soon as it is there.
+
+    Raises:
+        DeepJudgeError: When the victim, the inputs or a control cannot be used.
+    """
+    session = session or Session()
+    return whole.audit(
+        _model("victim", victim),
+        _models("suspects", suspects, session),
+        _inputs(inputs),
+        controls=_models("controls", controls, session),
+        settings=_of("settings", settings or AuditSettings(), AuditSettings, "AuditSettings(judge=...)"),
+        session=session,
+    )
+
+
+def _suite(value: Any) -> Suite:
+    return _loaded("suite", value, Suite, load_suite, "make_suite(victim, inputs)")
+
+
+def _observation(role: str, value: Any) -> Observation:
+    return _loaded(role, value, Observation, load_observation, "observe(model, suite)")
+
+
+def _inputs(value: Any) -> Offered:
+    if isinstance(value, Inputs) or hasattr(value, "fitted"):
+        offered: Offered = value
+        return offered
+    if isinstance(value, str | Path):
+        return open_inputs(value)
+    raise _wrong("inputs", "Inputs(x, y) or the path of a file or folder", value)
+
+
+def _model(role: str, value: Any) -> Any:
+    if value is None or isinstance(value, Suite | Seeds | Inputs | Calibration):
+        raise _wrong(role, "a model: a path, a live model or a function", value)
+    return value
+
+
+def _models(role: str, value: Any, session: Session) -> list[Any]:
+    if isinstance(value, str | Path):
+        path, adapters = Path(value), session.registry.adapters
+        return list(adapters.in_folder(path)) if path.is_dir() and not adapters.reads(path) else [value]
+    if isinstance(value, Subject | Observation) or not isinstance(value, Iterable):
+        return [_model(role, value)]
+    return [_model(role, one) for one in value]
+
+
+def _several(role: str, value: Any, kind: type[T]) -> list[Any]:
+    if isinstance(value, str | Path | kind) or not isinstance(value, Iterable):
+        raise _wrong(role, f"a list of {kind.__name__} values or paths", value)
+    return list(value)
+
+
+def _names(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _loaded(role: str, value: Any, kind: type[T], load: Callable[[Path], T], from_what: str) -> T:
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, str | Path):
+        return load(Path(value))
+    raise _wrong(role, f"a {kind.__name__} or its path ({from_what})", value)
+
+
+def _of(role: str, value: Any, kind: type[T], example: str) -> T:
+    if isinstance(value, kind):
+        return value
+    raise _wrong(role, f"{kind.__name__}, such as {example}", value)
+
+
+def _wrong(role: str, expected: str, value: Any) -> WrongTypeError:
+    kind = type(value)
+    name = (
+        kind.__qualname__
+        if kind.__module__ in ("builtins", "deepjudge_core")
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    if kind.__module__.startswith("deepjudge_core."):
+        name = kind.__qualname__.lstrip("_")
+    return WrongTypeError(f"{role}: expected {expected}, found {'None' if value is None else f'a {name}'}")
+
+
+def _is_own(value: Any) -> bool:
+    return isinstance(value, str | Path) and Path(value).is_file() and storage.is_own(Path(value))
