@@ -157,13 +157,6 @@ def verdict_fields(verdict: Verdict | None, failure: str | None) -> dict[str, An
     }
 
 
-def suspect_entry(verdict: Verdict, name: str) -> SuspectEntry:
-    """A verdict as an entry of a report, without what is known of the model but its name."""
-    unknown: dict[str, Any] = dict.fromkeys(("digest", "framework", "isolation", "accuracy_on_seeds"))
-    unknown["layer_map"] = {}
-    return SuspectEntry(path=name, **unknown, **verdict_fields(verdict, None))
-
-
 def _model(model: ModelInfo) -> dict[str, Any]:
     return {
         "path": model.name,

@@ -6,12 +6,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from deepjudge_core.judging.verdict import Verdict
-from deepjudge_core.report.audit_json import suspect_entry
 from deepjudge_core.report.documents import AnyReport
 from deepjudge_core.report.pages import palette
 from deepjudge_core.report.pages.any import page_of
-from deepjudge_core.report.pages.audit import verdict_section
 from deepjudge_core.report.pages.document import Name, Page
 from deepjudge_core.text import LONGEST_LINE, clean
 
@@ -24,20 +21,6 @@ def render_html(report: AnyReport) -> bytes:
 def html_of(page: Page) -> str:
     """The document."""
     return _environment().get_template("page.html.jinja").render(page=page, palette=palette)
-
-
-def render_verdict(verdict: Verdict, name: str) -> str:
-    """One verdict as an HTML section without a style, to stand in a page such as a notebook's.
-
-    Args:
-        verdict: The verdict.
-        name: What the suspect is called.
-    """
-    section = verdict_section(suspect_entry(verdict, name))
-    return _environment().from_string(_FRAGMENT).render(shown=section)
-
-
-_FRAGMENT = '{% from "parts.html.jinja" import section %}{{ section(shown, 3) }}'
 
 
 @cache

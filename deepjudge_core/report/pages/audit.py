@@ -338,7 +338,7 @@ def _suspects(report: AuditReport) -> Iterator[Section]:
     many = len(numbered) > MANY
     parts, shown, any_radar = [], 0, False
     for place, suspect in numbered:
-        blocks = list(of_suspect(suspect, ranges, place))
+        blocks = list(_of_suspect(suspect, ranges, place))
         if many and suspect.digest:
             blocks.insert(0, Paragraph(("SHA-256: ", Name(suspect.digest))))
         if not blocks:
@@ -364,17 +364,8 @@ _RADAR = (
 )
 
 
-def of_suspect(
-    suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]], place: int | None = None
-) -> Iterator[Block]:
-    """The numbers of one suspect.
-
-    Args:
-        suspect: The suspect.
-        ranges: Metric to the least and the greatest distance of the controls.
-        place: Its number; None for one alone.
-    """
-    measured, numbered = suspect.metrics, "" if place is None else f" of suspect {place}"
+def _of_suspect(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]], place: int) -> Iterator[Block]:
+    measured, numbered = suspect.metrics, f" of suspect {place}"
     if measured:
         table = table_of(
             f"Measurements{numbered}",
@@ -405,13 +396,6 @@ def of_suspect(
         )
 
 
-def verdict_section(suspect: SuspectEntry) -> Section:
-    """What is said of one suspect, where there is no report that it stands in."""
-    said = " ".join(filter(None, [answer(suspect), sureness(suspect)]))
-    title: Line = (Name(base(suspect.path)), f": {ANSWERS[suspect.decision]}")
-    return Section(title, "verdict", [Paragraph(said), *of_suspect(suspect, {})])
-
-
 def _own_reason(reason: str | None, suspect: SuspectEntry) -> str | None:
     # What the answer says already is not said again.
     return reason if reason and reason not in (suspect.reason or "") else None
@@ -429,19 +413,19 @@ def _vote(result: ResultEntry) -> Cell:
     return Cell("copy", "copy") if result.vote else text("not copy")
 
 
-def _radar(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]], place: int | None) -> Figure | None:
+def _radar(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]], place: int) -> Figure | None:
     axes = axes_of(suspect, ranges)
     if sum(axis.value is not None for axis in axes.values()) < 3:
         return None
     svg = charts.radar(
-        f"radar-{place or 0}",
+        f"radar-{place}",
         suspect.path,
         list(axes),
         [axis.similarity for axis in axes.values()],
         [axis.band for axis in axes.values()],
         suspect.decision,
     )
-    return Figure(svg, "Similarity to the victim" if place is None else f"Similarity of suspect {place}")
+    return Figure(svg, f"Similarity of suspect {place} to the victim")
 
 
 def _findings(report: AuditReport) -> Iterator[Section]:

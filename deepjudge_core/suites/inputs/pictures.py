@@ -77,7 +77,7 @@ class Pictures:
     @property
     def listed(self) -> Sequence[Path]:
         """See :class:`~deepjudge_core.suites.inputs.value.Offered`."""
-        return [item.content for item in self.listing.items if isinstance(item.content, Path)]
+        return self.listing.files
 
     def located(self, origin: Origin) -> "Pictures":
         """See :class:`~deepjudge_core.suites.inputs.value.Offered`."""
