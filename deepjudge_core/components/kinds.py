@@ -58,7 +58,9 @@ class Adapter:
         companions: ``companions(path) -> names`` of the files in the same folder that a stranger's file says hold its
             weights; it must not import the framework. The names are only a request: existing files come along unless
             they are links, hidden, too large, deepjudge's own or other suspects.
-        imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
+        imports: Modules that ``open`` needs. They are imported before a stranger's file is read.
+        copyable: Whether a process that has imported them still has one thread. Then it is copied for each model, and
+            they are imported once.
         general: Whether it accepts objects of every kind, such as any callable. Such an adapter is asked last, and
             never about an object that is a model already.
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through everything that a model will be asked,
@@ -76,6 +78,7 @@ class Adapter:
     examine: Callable[[Path], Format] | None = None
     companions: Callable[[Path], Sequence[str]] | None = None
     imports: tuple[str, ...] = ()
+    copyable: bool = False
     warm_up: Callable[..., None] | None = None
     general: bool = False
 

@@ -28,8 +28,9 @@ from deepjudge_core.sandbox import confine, landlock
 from deepjudge_core.sandbox.channel import ArraySpec, ChannelError
 from deepjudge_core.sandbox.intake import Received, receive
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
-from deepjudge_core.sandbox.process import THREADS, Worker
+from deepjudge_core.sandbox.process import Worker
 from deepjudge_core.sandbox.scratch import make_scratch
+from deepjudge_core.sandbox.starting import THREADS, Kind
 from deepjudge_core.text import clean
 from deepjudge_core.types import Array
 
@@ -118,16 +119,18 @@ def begin_isolated(
             return file_key(beside) in apart and adapters.reads(beside)
 
         received = receive(path, label, chosen, scratch.model, sandbox.memory, is_other)
-        readable = tuple(
-            dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin), scratch.model))
-        )
-        with Worker(label, received.path, scratch, sandbox, readable) as worker:
+        common = tuple(dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin))))
+        readable = (*common, scratch.model)
+        own_code = _own_code(options)
+        # The user's own code is imported into the process of one model, not into what all are copies of.
+        kind = None if own_code else Kind(plugin, chosen.name, common)
+        with Worker(label, received.path, scratch, sandbox, readable, kind) as worker:
             worker.send(
                 {
                     "label": label,
                     "plugin": plugin,
                     "adapter": chosen.name,
-                    "own_code": _own_code(options),
+                    "own_code": own_code,
                     "folder": str(Path.cwd()),
                     "model": str(received.path),
                     "readable": [str(path) for path in readable],

@@ -26,7 +26,8 @@ from deepjudge_core.sandbox import confine, limits
 from deepjudge_core.sandbox.channel import Channel, ClosedError, Message
 from deepjudge_core.sandbox.held import HeldPath
 from deepjudge_core.sandbox.probe import probe
-from deepjudge_core.sandbox.process import THREADS, USAGE
+from deepjudge_core.sandbox.process import USAGE
+from deepjudge_core.sandbox.starting import THREADS
 from deepjudge_core.types import Array
 
 # How libraries say that memory is exhausted, where they do not raise MemoryError.

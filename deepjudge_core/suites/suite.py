@@ -127,7 +127,7 @@ class Suite(Shown):
             "layers": ", ".join(f"{layer} ({victim.layers[layer]} neurons)" for layer in self.layers) or "none",
             "resized": "" if self.fitting is None else str(self.fitting),
             "seed": str(self.seed),
-            "notes": "; ".join(self.notes),
+            "note": self.notes,
             "digest": self.digest,
         }
         rows = [

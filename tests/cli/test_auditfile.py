@@ -389,7 +389,7 @@ stratum = "same-data"
     assert limit in out.splitlines()
     assert "copy.toy: black-box: 2 of 2 metrics are near" in out
     assert "honest.toy: black-box" not in out
-    assert cli("show", "out/calibration.safetensors")[1].count("stratum     same-data") == 2
+    assert cli("show", "out/calibration.safetensors")[1].count("same-data") == 2
     write(WHOLE.replace('path = "copy.toy"', 'path = "honest.toy"'))
     assert "(stratum common-ancestor)" not in cli("audit", "audit.toml")[1]
     write(WHOLE + own, ('stratum = "same-data"', 'stratum = "near"'))

@@ -105,7 +105,7 @@ class Inputs(Shown):
             "channels": str(self.layout or "").removeprefix("channels_"),
             "training": "" if self.training is None else f"{len(self.training)} inputs of the training set",
             "resized": "" if self.fitting is None else str(self.fitting),
-            "notes": "; ".join(self.notes),
+            "note": self.notes,
         }
         return Sheet(f"{len(self.x)} inputs", facts)
 
