@@ -38,6 +38,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             imports=("deepjudge_keras.lean", "deepjudge_keras.model", "deepjudge_keras.savedmodel"),
             copyable=True,
             warm_up=_warm_up,
+            extra=_EXTRA,
         )
     ]
 

@@ -42,6 +42,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             imports=("torch", "safetensors.torch", "deepjudge_torch.opening"),
             copyable=True,
             warm_up=_warm_up,
+            extra=_EXTRA,
         )
     ]
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from deepjudge_core.components.values import Answers, Cases, CaseSet, Group, Judgement
 from deepjudge_core.errors import PluginError
+from deepjudge_core.models.adapters import Extra
 from deepjudge_core.models.model import Access, Model
 from deepjudge_core.text import is_utf8
 
@@ -25,10 +26,14 @@ class Format:
         name: Its common name.
         runs_code: Whether opening or running such a file may do more than compute answers, as its author wrote. Such
             files from strangers are opened only in the full sandbox.
+        without: Options of the adapter that such a file does not take, such as ``arch`` if it holds its own network.
+        needs: Options that such a file cannot be opened without, such as ``arch`` if it holds weights alone.
     """
 
     name: str
     runs_code: bool = True
+    without: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Adapter:
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through everything that a model will be asked,
             with or without gradients, so that no file is opened for it later. Without it, a stranger's model can still
             reach files on systems without Landlock.
+        extra: The framework, if it may be missing, so that this is said before any model is opened.
     """
 
     name: str
@@ -80,6 +86,7 @@ class Adapter:
     imports: tuple[str, ...] = ()
     copyable: bool = False
     warm_up: Callable[..., None] | None = None
+    extra: Extra | None = None
     general: bool = False
 
     def __post_init__(self) -> None:
