@@ -28,14 +28,14 @@ SkipCode = Literal[
 ]
 SKIPPED: Mapping[SkipCode, str] = {
     "pickle": "pickles, which are never opened",
-    "archive": "archives, which have to be unpacked",
-    "sub-folder": "sub-folders, which --recursive looks into",
+    "archive": "archives, which must be unpacked first",
+    "sub-folder": "sub-folders, which --recursive searches",
     "hidden": "hidden files and folders",
     "link": "links, which are not followed",
     "not-a-file": "pipes, sockets and devices",
     "cannot-read": "files and folders that cannot be read",
-    "part-of-model": "files that hold weights of another model",
-    "own-file": "files of deepjudge's own",
+    "part-of-model": "files that hold another model's weights",
+    "own-file": "deepjudge's own files",
     "unknown-format": "files that no installed adapter reads",
 }
 """Why a file is skipped, in the words of the line that lists such files."""
@@ -130,7 +130,7 @@ class _Look:
             if path in models and path.name not in owners:
                 found.append(Found((str(path),)))
             elif path in models:  # what could be judged by itself
-                found.append(_skip(path, "part-of-model", f"holds weights of {owners[path.name].name}"))
+                found.append(_skip(path, "part-of-model", f"holds the weights of {owners[path.name].name}"))
             elif path.name not in owners or _is_hidden(path):
                 found.append(self._other(path, depth))
         return Found(
@@ -157,7 +157,7 @@ class _Look:
 
     def _folder(self, path: Path, depth: int) -> Found:
         if depth >= _DEEPEST:
-            return _skip(path, "sub-folder", f"more than {_DEEPEST} folders within one another")
+            return _skip(path, "sub-folder", f"folders nested more than {_DEEPEST} deep")
         if self.recursive:
             return self.into(path, depth + 1)
         try:
@@ -175,12 +175,12 @@ class _Look:
             start = file.read(2)
         # Protocols 2 to 5; what is older begins with letters.
         if suffix in _PICKLES or (start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05")):
-            return "pickle", "a pickle, which is never opened: ask for the model in another format"
+            return "pickle", "a pickle, which is never opened; get the model in another format"
         if suffix in _ARCHIVES:
-            return "archive", "an archive: unpack it"
+            return "archive", "an archive; unpack it"
         if storage.is_own(path) or storage.is_own_text(path):
-            return "own-file", "a file of deepjudge's own"
-        ending = f"ends in {suffix}" if suffix else "has no ending"
+            return "own-file", "one of deepjudge's own files"
+        ending = f"ends with {suffix}" if suffix else "has no suffix"
         return "unknown-format", f"no installed adapter reads a file whose name {ending}"
 
 

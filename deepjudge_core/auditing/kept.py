@@ -37,7 +37,7 @@ def recalled(subjects: Sequence[Subject], suite: Suite, session: Session) -> lis
     if session.kept is None:
         return list(subjects)
     found = list[Subject]()
-    with progress.task("looking for answers that were kept", len(subjects)) as advance:
+    with progress.task("loading stored answers", len(subjects)) as advance:
         for subject in subjects:
             found.append(_recalled(subject, suite, session, session.kept) if type(subject) is ModelFile else subject)
             advance(1)
@@ -110,7 +110,7 @@ class _Kept(ModelFile):
             if self._is_unchanged(observation):
                 save_observation(self.place, observation)
         except (DeepJudgeError, OSError) as error:
-            warnings.warn(f"answers are not kept: {error}", stacklevel=2)
+            warnings.warn(f"answers are not stored: {error}", stacklevel=2)
         return observation
 
     def _is_unchanged(self, observation: Observation) -> bool:

@@ -134,7 +134,7 @@ class PowerEstimate(Shown):
             "controls": str(len(self.calibration.controls)),
             "rule": self.judge.rule.name,
             "accused": f"{self.accused} controls by the others, though honest",
-            "failures": "; ".join(self.failures),
+            "failed": self.failures,
         }
         return Sheet("power of an audit", facts, ("attack", "found", *groups, "inconclusive", "left out"), rows)
 
@@ -205,33 +205,35 @@ def compare_rules(
         raise UsageError("expected rules that judge by the same metrics, found others", code="conflict")
     if judge.settings.sequential:
         raise UsageError(
-            "expected models that answer all cases, found a judgement that asks case by case", code="conflict"
+            "expected models that answer all cases, found sequential judging, which asks case by case", code="conflict"
         )
     if judge.settings.fdr is not None:
         raise UsageError(
-            "expected models judged each by itself, found a false discovery rate: what it finds depends on who else is "
-            "judged; a lone copy among n suspects is judged at the level fdr / n",
+            "expected each model to be judged alone, found a false discovery rate, whose result "
+            "depends on the other suspects; a lone copy among n suspects is judged at the level fdr "
+            "/ n",
             code="conflict",
         )
     if suite.victim.model.digest != zoo.victim.digest:
         raise UsageError(
-            f"{zoo.folder}: expected a zoo of the suite's victim {suite.victim.model.name}, "
-            f"found one of {zoo.victim.path} with another digest",
+            f"{zoo.folder}: expected a zoo of the suite's victim {suite.victim.model.name}, found one "
+            f"of {zoo.victim.path} with another digest",
             code="conflict",
         )
     ours = suite.victim.preprocessing.header() if suite.victim.preprocessing else None
     theirs = zoo.victim.preprocessing or None
     if ours != theirs:
         raise UsageError(
-            f"{zoo.folder}: expected a zoo whose models take inputs as the suite's victim, prepared by "
-            f"{ours or 'nothing'}, found {theirs or 'nothing'}: make both with the same {option('preprocessing')}",
+            f"{zoo.folder}: expected a zoo whose models take inputs like the suite's victim, prepared "
+            f"by {ours or 'nothing'}, found {theirs or 'nothing'}; make both with the same "
+            f"{option('preprocessing')}",
             code="conflict",
         )
     controls = zoo.of("control", far=far)
     if len(controls) < LEAST_CONTROLS:
         raise CalibrationError(
-            f"{zoo.folder}: expected at least {LEAST_CONTROLS} controls whose accuracy is near the victim's, "
-            f"found {len(controls)}: make more with 'deepjudge zoo', or train them longer"
+            f"{zoo.folder}: expected at least {LEAST_CONTROLS} controls with an accuracy near the "
+            f"victim's, found {len(controls)}; make more with 'deepjudge zoo', or train them longer"
         )
     others = tuple(model for model in zoo.models if model not in controls)
     with progress.task("asking the zoo", len(zoo.models)) as advance:
@@ -317,7 +319,7 @@ def _answers(
 
 def _subject(suite: Suite, zoo: Zoo, model: ZooModel, path: Path | None) -> Subject | str:
     if not is_kept(zoo, model):
-        return "expected the file that 'deepjudge zoo' made, found none or another: make it again"
+        return "expected the file that 'deepjudge zoo' made, found none or another one; make it again"
     try:
         stored = load_observation(path) if path and path.is_file() else None
     except DeepJudgeError as error:

@@ -238,7 +238,7 @@ class _Stored(Subject):
     @contextlib.contextmanager
     def opened(self, expected: InputSpec, session: Session, *, gradients: bool = False) -> Iterator[Model]:
         """See :class:`Subject`."""
-        raise UsageError(f"{self.name}: expected a model, found answers that were stored")
+        raise UsageError(f"{self.name}: expected a model, found stored answers")
         yield
 
     @contextlib.contextmanager
@@ -252,7 +252,7 @@ class _Stored(Subject):
         observation = self.read()
         check_suite(suite, observation)
         if observation.probabilities is None:
-            raise ModelError(f"{self.name}: {observation.unmapped or 'no probabilities were observed'}")
+            raise ModelError(f"{self.name}: {observation.unmapped or 'the probabilities were not observed'}")
         labels = observation.probabilities.argmax(axis=1)
         yield observation.model, lambda row: int(labels[row])
 
@@ -339,7 +339,7 @@ def failing(name: str) -> Iterator[None]:
     except (DeepJudgeError, MemoryError):
         raise
     except Exception as error:
-        raise ModelError(f"{name}: cannot be used, by an error that was not foreseen: {one_line(error)}") from error
+        raise ModelError(f"{name}: cannot be used, because of an unexpected error: {one_line(error)}") from error
 
 
 def _answered(name: str, answer: Answer) -> Observation:

@@ -83,17 +83,17 @@ def check(name: str, path: Path, bundle: Path | None, others: Iterable[Path]) ->
     """
     _expect_file(path)
     if not path.parent.is_dir():
-        text = f"{path}: expected a folder {path.parent} to write the report to, found none"
+        text = f"{path}: expected an existing folder {path.parent} for the report, found none"
         raise UsageError(text, code="cannot-write")
     if bundle and belongs_to(path, bundle):
         raise UsageError(
-            f"{path}: expected a file outside {bundle}, which is sealed with what the audit puts into it: take another "
-            "folder",
+            f"{path}: expected a file outside {bundle}, which is sealed with the audit's own files; "
+            "choose another folder",
             code="would-overwrite",
         )
     if path.resolve() in {other.resolve() for other in others}:
         raise UsageError(
-            f"{path}: expected a file for each form of the report, found one for two", code="would-overwrite"
+            f"{path}: expected a different file for each format of the report, found it twice", code="would-overwrite"
         )
     EXPORTS[name].check()
     return path

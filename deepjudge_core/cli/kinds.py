@@ -53,7 +53,7 @@ def size(text: str) -> int:
     """
     parts = re.fullmatch(_SIZE, text.strip())
     if not parts:
-        raise expected("a size as 8GiB or 512MiB", text)
+        raise expected("a size such as 8GiB or 512MiB", text)
     return int(float(parts[1]) * _UNITS[(parts[2] or "").upper()])
 
 
@@ -219,7 +219,7 @@ class Bytes(Kind):
     @property
     def words(self) -> str:
         """See the base class."""
-        return "a size as 8GiB, of at least 1MiB"
+        return "a size such as 8GiB, at least 1MiB"
 
     def of_toml(self, value: Any) -> Any:
         """See the base class."""
@@ -295,9 +295,9 @@ class Items(Kind):
     def words(self) -> str:
         """See the base class."""
         named = {
-            Whole: "whole numbers as [2, 0, 1]",
-            Number: "numbers as [0.0, 1.0]",
-            OneOrEachNumber: "numbers as [0.0, 1.0], or lists of as many numbers",
+            Whole: "whole numbers such as [2, 0, 1]",
+            Number: "numbers such as [0.0, 1.0]",
+            OneOrEachNumber: "numbers such as [0.0, 1.0], or two lists of equal length",
         }
         said = in_words(self.constraints)
         words = named.get(type(self.item), "a list of texts") + (f", {said}" if said else "")
@@ -321,13 +321,13 @@ class Items(Kind):
     def _typed(self) -> str:
         # What is expected on a command line.
         kinds = {
-            Whole: "whole numbers as 2,0,1",
-            Number: "numbers as 0.0,1.0",
-            OneOrEachNumber: "numbers as 0.0,1.0 or 0:-1,1:2.5",
+            Whole: "whole numbers such as 2,0,1",
+            Number: "numbers such as 0.0,1.0",
+            OneOrEachNumber: "numbers such as 0.0,1.0 or 0:-1,1:2.5",
         }
         said = in_words(self.constraints)
         names = f"some of {', '.join(self.item.choices)}" if self.item.choices else "names"
-        return kinds.get(type(self.item), f"{names} with commas between them") + (f", {said}" if said else "")
+        return kinds.get(type(self.item), f"{names} separated by commas") + (f", {said}" if said else "")
 
     def _parts(self, word: str) -> list[str]:
         named = any(isinstance(one, Names) for one in self.constraints)
@@ -403,7 +403,7 @@ class Assignments(Kind):
     @property
     def words(self) -> str:
         """See the base class."""
-        return "a table as { NAME = 1 }" if isinstance(self.item, Number) else 'a table as { NAME = "VALUE" }'
+        return "a table such as { NAME = 1 }" if isinstance(self.item, Number) else 'a table such as { NAME = "VALUE" }'
 
     def of_words(self, words: Sequence[str]) -> Any:
         """See the base class."""
@@ -416,7 +416,7 @@ class Assignments(Kind):
         for full, value in values.items():
             component, dot, name = full.partition(".")
             if not dot:
-                raise expected("an option as COMPONENT.NAME=VALUE", f"{full}={value}")
+                raise expected("an option written COMPONENT.NAME=VALUE", f"{full}={value}")
             options.setdefault(component, {})[name] = value
         return options
 

@@ -19,7 +19,7 @@ class FolderSettings:
     """
 
     recursive: bool = setting(
-        "look into the sub-folders of folders, too",
+        "also search the sub-folders of folders",
         "--recursive",
         default=False,
         group="suspects",
@@ -36,7 +36,8 @@ class ResumeSettings:
     """
 
     resume: Path | None = setting(
-        "keep the answers of suspects in this folder, and do not ask again those that answered before an interruption",
+        "store the suspects' answers in this folder, so that the same command goes on after an "
+        "interruption without asking again",
         "--resume",
         default=None,
         group="suspects",
@@ -56,14 +57,14 @@ class ManySettings:
     """
 
     sort: Order = setting(
-        "the order of the table: most similar to the victim first, by name, or as given",
+        "order of the table: most similar to the victim first, by name, or as given",
         "--sort",
         default="similarity",
         group="suspects",
         key="sort",
     )
     only: Annotated[tuple[Verdicts, ...], Distinct()] = setting(
-        "show only suspects with these verdicts: copy, inconclusive, independent, failed; reports hold all",
+        "show only suspects with these verdicts: copy, inconclusive, independent, failed; reports contain all",
         "--only",
         default=(),
         group="suspects",

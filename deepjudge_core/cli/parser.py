@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.kinds import Items, Maybe, Truth, kind_of_setting
+from deepjudge_core.cli.kinds import Items, Kind, Maybe, Truth, kind_of_setting
 from deepjudge_core.cli.status import INTERRUPTED, STATUSES
 from deepjudge_core.components.registry import load_registry
 from deepjudge_core.errors import DeepJudgeError, UsageError
@@ -23,7 +23,7 @@ _GENERAL = (
     ("--debug", "show where an error comes from; stands before or after the command"),
     ("-h, --help", "show this"),
 )
-_DEBUG, _REMARKS = "debug", "remarks"
+_DEBUG, _REMARKS, _WORDS = "debug", "remarks", "words"
 _COMPLETION = """completion:
   bash  eval "$(_DEEPJUDGE_COMPLETE=bash_source deepjudge)"
   zsh   eval "$(_DEEPJUDGE_COMPLETE=zsh_source deepjudge)"
@@ -138,7 +138,7 @@ class _Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As the base class, but no option takes another one for its value."""
-        ctx.meta[_REMARKS] = tuple(self._spaced_lists(args))
+        ctx.meta[_REMARKS], ctx.meta[_WORDS] = tuple(self._spaced_lists(args)), (str(self.name), *args)
         try:
             return super().parse_args(ctx, args)
         finally:
@@ -182,6 +182,7 @@ class _Command(click.Command):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and values[name] not in (None, ()):
                 typed[setting] = values[name] if isinstance(values[name], tuple) else [values[name]]
         command = self.owner.instead(typed) or self.make(typed)
+        command = replace(command, words=context.meta[_WORDS])
         return Line(command.checked(), context.find_root().meta.get(_DEBUG, False), context.meta.get(_REMARKS, ()))
 
     def make(self, typed: Mapping[Setting, Sequence[str]]) -> Command:
@@ -237,11 +238,17 @@ class _Words(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The words that there are, names of components, or files."""
         before, comma, last = incomplete.rpartition(",")
-        choices = [*self.kind.choices, *_components(self.setting)]
+        choices = [*_choices(self.kind), *_components(self.setting)]
         if choices:
             return [CompletionItem(f"{before}{comma}{word}") for word in choices if word.startswith(last)]
         declared = self.setting.declared
         return [CompletionItem(incomplete, type="file")] if declared.reads or declared.writes else []
+
+
+def _choices(kind: Kind) -> list[str]:
+    # Of a list, those of its values.
+    inner = getattr(kind, "item", None)
+    return list(dict.fromkeys([*kind.choices, *(_choices(inner) if isinstance(inner, Kind) else [])]))
 
 
 def _components(setting: Setting) -> list[str]:

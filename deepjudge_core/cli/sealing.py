@@ -19,8 +19,9 @@ from deepjudge_core.report.documents import AuditReport
 from deepjudge_core.suites.suite import Suite
 
 _MADE_ANEW = (
-    "an audit makes suite and calibration anew, which come out otherwise on other machines, with other versions or "
-    "names of files; by those committed to judges: deepjudge judge SUITE SUSPECT... --calibration CALIBRATION -o DIR"
+    "an audit makes a new suite and calibration, which can differ on other machines, with "
+    "other versions or other file names; to judge by those committed to, run: deepjudge "
+    "judge SUITE SUSPECT... --calibration CALIBRATION -o DIR"
 )
 
 
@@ -32,7 +33,7 @@ def committed(settings: BundleSettings) -> tuple[Commitment | None, bytes | None
     """
     if settings.commitment is None:
         if settings.tsa_response is not None:
-            text = f"{settings.tsa_response}: expected the commitment that it is the time-stamp of, found none"
+            text = f"{settings.tsa_response}: expected also the commitment that it time-stamps, found none"
             raise UsageError(text, code="missing-value")
         return None, None
     commitment = load_commitment(settings.commitment)
@@ -74,8 +75,8 @@ class BundleSession(Listener):
         for subject in subjects:
             if self._writer.replaces(Path(subject.name)):
                 raise UsageError(
-                    f"{subject.name}: expected a file outside the folder that the audit writes to, found one of an "
-                    "earlier audit there, which is removed: copy it to another folder",
+                    f"{subject.name}: expected a file outside the audit's output folder, found one of an "
+                    "earlier audit in it, which would be removed; copy it to another folder",
                     code="would-overwrite",
                 )
 

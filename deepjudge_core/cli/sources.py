@@ -22,7 +22,7 @@ from deepjudge_core.suites.inputs import Inputs, Offered
 from deepjudge_core.suites.ranges import hull, is_one
 from deepjudge_core.suites.settings import ArraySettings, InputSettings
 
-MODELS = "a model file; a folder or a quoted glob stands for all models in it"
+MODELS = "a model file; a folder or a quoted glob means all models in it"
 _OBSERVATION = ".safetensors"
 
 
@@ -50,7 +50,7 @@ class StratumControls:
             if name == stratum and controls:
                 return cls(stratum, tuple(_listed(controls)))
         if name in get_args(Stratum):
-            form = f"expected {name}=CONTROL,..., the controls that are of it, found {text!r}"
+            form = f"expected {name}=CONTROL,..., the controls of this stratum, found {text!r}"
             raise UsageError(form, code="wrong-value" if equals else "missing-value")
         raise UsageError(
             f"expected STRATUM=CONTROL,... with one of {', '.join(get_args(Stratum))}, found {text!r}",
@@ -108,7 +108,7 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
             here = Found((name,))
         if not here.models:
             pattern = (path if path.is_dir() else path.parent) / f"*{_OBSERVATION}"
-            hint = f"; stored observations are taken as '{pattern}'" if glob.glob(str(pattern)) else ""  # noqa: PTH207
+            hint = f"; stored observations are given as '{pattern}'" if glob.glob(str(pattern)) else ""  # noqa: PTH207
             kinds = ", ".join(f"{len(some)} {code}" for code, some in by_code(here.skipped))
             empty.append((name, f" but {kinds}{hint}" if kinds else hint))
         found += here
@@ -132,7 +132,7 @@ def spare(read: Iterable[str | Path], written: Iterable[Path | None]) -> None:
     for path in written:
         if path is not None and os.path.isfile(path) and path.resolve() in kept:  # noqa: PTH113 - of any text
             raise UsageError(
-                f"{path}: expected another file to write to, found one that is read", code="would-overwrite"
+                f"{path}: expected another file to write to, found one of the inputs", code="would-overwrite"
             )
 
 
@@ -145,8 +145,8 @@ def spare_folder(read: Iterable[str | Path], folder: Path) -> None:
     for path in read:
         if os.path.exists(path) and Path(path).parent.resolve() == folder.resolve():  # noqa: PTH110 - of any text
             raise UsageError(
-                f"{folder}: expected a folder to write to that holds no model, found {Path(path).name} in it: take "
-                "another folder",
+                f"{folder}: expected an output folder that holds no model, found {Path(path).name} in it; "
+                "choose another folder",
                 code="would-overwrite",
             )
 
@@ -167,7 +167,7 @@ def warn_of_bytes(inputs: Inputs, path: Path, arrays: ArraySettings) -> None:
         and arrays.scale in (None, 1)
         and arrays.bounds is None
     ):
-        display.warn(f"{path}: taken as they are, 0..255; divide them by a scale of 255 if the victim expects 0..1")
+        display.warn(f"{path}: used without scaling, as 0..255; if the victim expects 0..1, divide by a scale of 255")
 
 
 def folder_to_write(path: Path) -> Path:
@@ -177,7 +177,7 @@ def folder_to_write(path: Path) -> Path:
         UsageError: When there is a file in its place.
     """
     if path.exists() and not path.is_dir():
-        raise UsageError(f"{path}: expected a folder to write to, found a file", code="would-overwrite")
+        raise UsageError(f"{path}: expected an output folder, found a file", code="would-overwrite")
     return path
 
 

@@ -98,8 +98,9 @@ def make_zoo(
         )
     if suite is not None and suite.victim.preprocessing != material.preprocessing:
         raise UsageError(
-            f"{name}: expected a suite whose victim takes inputs prepared by {material.preprocessing or 'nothing'}, as "
-            f"here, found {suite.victim.preprocessing or 'nothing'}",
+            f"{name}: expected a suite whose victim takes inputs prepared by "
+            f"{material.preprocessing or 'nothing'}, as here, found "
+            f"{suite.victim.preprocessing or 'nothing'}",
             code="conflict",
         )
     victim.architecture.initial(np.random.default_rng(0))  # said at once where it cannot be made anew
@@ -122,8 +123,9 @@ def make_zoo(
     zoo = replace(_begin(Zoo(folder, about, settings)), limits=limits)
     if own <= np.bincount(material.test.y).max() / len(material.test.y):
         raise InputError(
-            f"{name}: expected data of its task, found that it classifies {own:.1%} of the test data correctly, "
-            "no more than who always answers the most frequent class: are labels and scale right?"
+            f"{name}: expected data of its task, found that it classifies {own:.1%} of the test data "
+            "correctly, no more than always answering the most frequent class would; are labels and "
+            "scale right?"
         )
     if not zoo.models:
         save_zoo(zoo)  # said at once where nothing can be written
@@ -163,7 +165,7 @@ def _begin(zoo: Zoo) -> Zoo:
     earlier = load_zoo(zoo.folder)
     if earlier.victim.digest != zoo.victim.digest:
         raise UsageError(
-            f"{zoo.folder}: holds a zoo of another victim, {earlier.victim.path}: use another folder",
+            f"{zoo.folder}: holds a zoo of another victim, {earlier.victim.path}; use another folder",
             code="would-overwrite",
         )
     # What is new since was asked for by no model that is there.
@@ -210,10 +212,10 @@ def _near_enough(
     first, schedule = chosen
     if best.share < own - _FAR and not material.seen:
         raise CalibrationError(
-            f"a control trained for {schedule.epochs} epochs classifies {best.share:.1%} of the test data "
-            f"correctly, the victim {own:.1%}: expected at most {100 * _FAR:.0f} points less; train controls with "
-            f"another {option('rate')}, more {option('epochs')} or more {option('data')}, or give "
-            f"{option('ZooSettings.controls', 0)} for thefts alone"
+            f"a control trained for {schedule.epochs} epochs classifies {best.share:.1%} of the test "
+            f"data correctly, the victim {own:.1%}; expected at most {100 * _FAR:.0f} points less. "
+            f"Train controls with another {option('rate')}, more {option('epochs')} or more "
+            f"{option('data')}, or give {option('ZooSettings.controls', 0)} to make only stolen models"
         )
     model = _kept(zoo, first, best, best.share if material.seen else own)
     zoo = zoo.with_model(model)
@@ -229,8 +231,8 @@ def _is_there(zoo: Zoo, plan: PlannedModel) -> bool:
         return False
     if dict(model.options) != dict(plan.options):
         raise UsageError(
-            f"{zoo.path(model)}: was made with {_text(model.options)}, expected {_text(plan.options)}: "
-            "use another folder, or remove the file",
+            f"{zoo.path(model)}: was made with {_text(model.options)}, expected "
+            f"{_text(plan.options)}; use another folder, or remove the file",
             code="would-overwrite",
         )
     return True
@@ -279,7 +281,7 @@ def _kept(zoo: Zoo, plan: PlannedModel, made: "_Made", bar: float) -> ZooModel:
 def _check_finite(network: Network) -> None:
     wrong = [name for name, array in network.weights.items() if not np.isfinite(array).all()]
     if wrong:
-        raise InputError(f"expected finite weights, found NaN or infinity in {wrong[0]}: lower the rate")
+        raise InputError(f"expected finite weights, found NaN or infinity in {wrong[0]}; lower the rate")
 
 
 def _save(network: Network, path: Path) -> str:
@@ -296,7 +298,7 @@ def _save(network: Network, path: Path) -> str:
     except Exception as error:  # each framework says in its own way that a disk is full
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise FileFormatError(
-            f"{path}: cannot be written: {reason}; what was made before is kept", code="cannot-write"
+            f"{path}: cannot be written: {reason}; models made earlier are kept", code="cannot-write"
         ) from error
     return digest
 

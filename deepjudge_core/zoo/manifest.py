@@ -138,8 +138,8 @@ class Zoo(Shown):
             "victim": f"{self.victim.path} ({self.victim.framework}, {self.victim.classes} classes, "
             f"accuracy {self.victim.accuracy:.1%})",
             "models": f"{len(self.of('control', far=True))} controls, {len(self.of('stolen', far=True))} stolen",
-            "missing": "; ".join(f"{one.name}: {one.reason}" for one in self.missing),
-            "limits": "; ".join(self.limits),
+            "missing": [f"{one.name}: {one.reason}" for one in self.missing],
+            "limit": self.limits,
             "digest": self.victim.digest,
         }
         return Sheet("zoo", facts, ("model", "made by", "accuracy", "remark"), rows)
@@ -194,7 +194,7 @@ def load_zoo(folder: Path) -> Zoo:
     except (ValueError, OSError, RuntimeError) as error:
         raise FileFormatError(f"{path}: is damaged: {error}", code="damaged-file") from None
     if outside:
-        raise FileFormatError(f"{path}: expected files of the zoo's own folder, found {outside[0]}")
+        raise FileFormatError(f"{path}: expected files in the zoo's own folder, found {outside[0]}")
     return zoo
 
 

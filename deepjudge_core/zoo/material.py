@@ -86,8 +86,9 @@ class Material:
         lines = []
         if self.whole:
             lines.append(
-                "the victim was trained on all of the training data, so all controls share its data: this zoo does not "
-                "show how far honest models with other training data are from it"
+                "the victim was trained on all of the training data, so all controls share its data: "
+                "this zoo does not show how far from the victim honest models with other training data "
+                "are"
             )
         if self.whole and thefts:
             lines.append(
@@ -95,8 +96,9 @@ class Material:
             )
         if self.seen:
             lines.append(
-                "the test data are rows that the victim was trained on, so its accuracy on new data is unknown: "
-                f"models are held against the first control's (give {option('test')} for rows that it has not seen)"
+                "the test data are rows that the victim was trained on, so its accuracy on new data is "
+                f"unknown: models are compared with the first control's (give {option('test')} for rows "
+                "that it has not seen)"
             )
         return tuple(lines)
 
@@ -136,7 +138,7 @@ def divide(
     """
     if not 0 < share <= 1:
         raise UsageError(
-            f"expected a share above 0, at most 1, as the victim's part of the rows, found {share:g}",
+            f"expected the victim's share of the rows to be above 0 and at most 1, found {share:g}",
             code="wrong-value",
         )
     rows = _arranged("training data", training, architecture, training, name)
@@ -161,8 +163,9 @@ def divide(
         if lacking:
             raise InputError(
                 f"training data: expected rows of every class in {whose}, rows "
-                f"{'0' if part is own else edge}..{edge if part is own else len(rows.x)}, found none of class "
-                f"{_text(lacking)}: shuffle the rows, or state the victim's part with {option('split')}"
+                f"{'0' if part is own else edge}..{edge if part is own else len(rows.x)}, found none of "
+                f"class {_text(lacking)}; shuffle the rows, or state the victim's part with "
+                f"{option('split')}"
             )
     spec = architecture.input.with_layout(training.layout)
     arrange = arrangement(name, training.x.shape[1:], spec, training.layout)

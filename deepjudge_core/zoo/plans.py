@@ -28,7 +28,7 @@ LONGER = (1, 2, 4, 8)
 _STRATA: tuple[Stratum, ...] = ("same-data", "other-data")
 _WITHOUT: Mapping[Need, str] = {
     "auxiliary": "needs inputs of another task",
-    "suite": "needs a suite that the thief knows",
+    "suite": "needs a suite, as known to the thief",
 }
 
 
@@ -93,7 +93,7 @@ class ZooRecipe:
         if settings.controls_only:
             if settings.attacks is not None or settings.options or not settings.controls:
                 raise UsageError(
-                    f"{option('controls_only', True)}: expected controls and no thefts, found {option('attacks')}, "
+                    f"{option('controls_only', True)}: expected only controls, found {option('attacks')}, "
                     f"{option('ZooSettings.options')} or {option('ZooSettings.controls', 0)}",
                     code="conflict",
                 )

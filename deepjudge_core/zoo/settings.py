@@ -35,7 +35,7 @@ class ZooSettings:
         formerly=("--controls",),
     )
     attacks: Annotated[Sequence[str], MinLen(1)] | None = setting(
-        "which attacks; all for every installed one",
+        "attacks to run; all for every installed attack",
         "--attacks",
         default=None,
         word="all",
@@ -43,11 +43,11 @@ class ZooSettings:
         metavar="NAME,...",
         components="attacks",
     )
-    repeat: Annotated[int, Ge(0)] = setting("models of each attack", "--repeat", default=3, group="zoo", metavar="N")
-    controls_only: bool = setting("make controls, and steal nothing", "--controls-only", default=False, group="zoo")
+    repeat: Annotated[int, Ge(0)] = setting("models per attack", "--repeat", default=3, group="zoo", metavar="N")
+    controls_only: bool = setting("make controls, but no stolen models", "--controls-only", default=False, group="zoo")
     epochs: Annotated[int, Ge(1)] | None = setting(
-        "times that each input is seen in the training of a control; auto for as many as the first control needs to "
-        "come near the victim's accuracy",
+        "passes over the inputs in the training of a control; auto for as many as the first "
+        "control needs to come near the victim's accuracy",
         "--epochs",
         default=None,
         word="auto",
@@ -55,21 +55,21 @@ class ZooSettings:
         metavar="EPOCHS",
     )
     rate: Annotated[float, Gt(0)] = setting(
-        "Adam's greatest step in the training of a control",
+        "peak learning rate of Adam in the training of a control",
         "--rate",
         default=Schedule.rate,
         group="zoo",
         metavar="RATE",
     )
     options: Mapping[str, Mapping[str, Any]] = setting(
-        "an option of an attack, such as ft-al.epochs=3",
+        "option of an attack, such as ft-al.epochs=3",
         "--option",
         factory=dict,
         group="zoo",
         metavar="ATTACK.NAME=VALUE",
     )
     seed: Annotated[int, Ge(0)] = setting(
-        "the seed of all random choices", "--seed", default=0, group="zoo", metavar="SEED"
+        "seed of all random choices", "--seed", default=0, group="zoo", metavar="SEED"
     )
 
     @property
@@ -103,11 +103,11 @@ class MaterialSettings:
         default=None,
         group="input",
         metavar="DATA",
-        usual="x_test beside x_train, unless --x or --y is given; else every tenth row of the training data",
+        usual=("x_test next to x_train, unless --x or --y is given; else every tenth row of the training data"),
         reads=True,
     )
     auxiliary: Path | None = setting(
-        "inputs of another task, which a thief has, of the victim's shape and range; labels are used if there are any",
+        "inputs of another task that a thief has, with the victim's shape and range; their labels are used if present",
         "--auxiliary",
         default=None,
         group="input",
@@ -115,19 +115,19 @@ class MaterialSettings:
         reads=True,
     )
     split: Annotated[float, Gt(0), Le(1)] = setting(
-        "share of the training data, from its start, that the victim was trained on; 1 if it was trained on all of it, "
-        "which makes controls of the same data only",
+        "share of the training data, from the start, that the victim was trained on; 1 if it was "
+        "trained on all of it, which allows only controls of the same data",
         "--split",
         default=0.5,
         group="input",
         metavar="SHARE",
     )
     suite: Path | None = setting(
-        "the suite of this victim that adaptive attacks know",
+        "the victim's suite, as known to adaptive attacks",
         "--suite",
         default=None,
         group="input",
         metavar="SUITE",
-        usual="one made from the test data, kept in the zoo",
+        usual="made from the test data and kept in the zoo",
         reads=True,
     )

@@ -58,7 +58,12 @@ def test_judge(cli: Cli) -> None:
 def test_audit_and_its_file(cli: Cli) -> None:
     status, out, err = cli(*AUDIT, *ALL, "-o", "out")
     assert (status, err) == (1, "")
-    assert out.splitlines()[-3:] == ["report: out/report.json", "html: r.html", "markdown: r.md"]
+    assert out.splitlines()[-4:] == [
+        "report: out/report.json",
+        "html: r.html",
+        "markdown: r.md",
+        "page: out/report.html",
+    ]
     made = Path("r.html").read_bytes(), Path("r.md").read_bytes()
     assert matches(json.loads(Path("out/report.json").read_text()))
     assert cli("verify", "out")[0] == 0
@@ -70,7 +75,7 @@ def test_audit_and_its_file(cli: Cli) -> None:
     Path("work/audit.toml").write_text(WHOLE.replace("[[controls]]", report))
     status, out, err = cli("audit", "work/audit.toml")
     assert (status, err) == (1, "")
-    assert out.splitlines()[-2:] == ["html: work/r.html", "markdown: work/../other.md"]
+    assert out.splitlines()[-3:-1] == ["html: work/r.html", "markdown: work/../other.md"]
     assert (Path("work/r.html").read_bytes(), Path("other.md").read_bytes()) == made
 
 
@@ -105,9 +110,9 @@ def test_nor_through_a_link(cli: Cli) -> None:
         (("--html", "controls"), "cannot-write", ("controls: ", "a folder")),
         (("--html", "pipe"), "cannot-write", ("pipe: ", "a device or a pipe")),
         (("--html", "x" * 300), "cannot-write", (f"{'x' * 300}: ", "File name too long")),
-        (("--html", "no/r.html"), "cannot-write", ("no/r.html: ", "a folder no")),
-        (("--html", "r", "--markdown", "controls/../r"), "would-overwrite", ("controls/../r: ", "one for two")),
-        (("--html", "r", "--markdown", "./r"), "would-overwrite", ("deepjudge: r: ", "one for two")),
+        (("--html", "no/r.html"), "cannot-write", ("no/r.html: ", "folder no")),
+        (("--html", "r", "--markdown", "controls/../r"), "would-overwrite", ("controls/../r: ", "found it twice")),
+        (("--html", "r", "--markdown", "./r"), "would-overwrite", ("deepjudge: r: ", "found it twice")),
     ],
 )
 def test_what_cannot_be_written_is_said_before_a_model_is_run(
@@ -241,7 +246,7 @@ def test_pdf_is_an_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "weasyprint", None)
     facts = ("PDF", "WeasyPrint", "pip install 'deepjudge[pdf]'")
     cli.refuses(4, "missing-extra", "report", "r.json", "--pdf", "r.pdf", facts=facts)
-    cli.refuses(4, "missing-extra", *AUDIT, "--pdf", "r.pdf", "-o", "out", facts=facts)
+    cli.refuses(2, "missing-extra", *AUDIT, "--pdf", "r.pdf", "-o", "out", facts=facts)
 
 
 def test_pdf_needs_pango(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

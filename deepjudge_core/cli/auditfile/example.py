@@ -16,11 +16,12 @@ from deepjudge_core.settings import Setting
 from deepjudge_core.suites.settings import DEFAULT_GENERATORS
 
 _WIDTH = 120
-_HEAD = """# What is audited, and how: deepjudge audit {file}
-#
-# Paths are found from this file's folder. A key that is written out has its default, but for the paths, which are
-# yours. A line that begins with # and no space is an example: take the # away to use it.
-"""
+_HEAD = (
+    "# What to audit, and how: deepjudge audit {file}\n#\n# Paths are relative to this "
+    "file's folder. The keys below have their default values, except for the paths, which "
+    "are\n# yours. A line that starts with # and no space is an example: remove the # to use "
+    "it.\n"
+)
 
 
 def example(table: Table, session: Session, schema: Path | None = None) -> str:
@@ -151,10 +152,10 @@ def write_example(path: Path, text: str) -> None:
     """
     if path.suffix.lower() != ".toml":
         raise UsageError(
-            f"{path}: expected a name that ends in .toml, by which 'deepjudge audit' knows it", code="wrong-value"
+            f"{path}: expected a name that ends in .toml, so that 'deepjudge audit' recognises it", code="wrong-value"
         )
     if path.exists():
-        raise UsageError(f"{path}: expected a new file, found one that is there already", code="would-overwrite")
+        raise UsageError(f"{path}: expected a new file, found an existing one", code="would-overwrite")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:

@@ -13,17 +13,21 @@ from deepjudge_core.settings import Setting, setting, settings_of
 
 TITLES: Mapping[str, str] = {
     "victim": "The model that suspects may be copies of.",
-    "inputs": "Labelled inputs, from which test cases are made.",
+    "inputs": "Labelled inputs to make test cases from.",
     "suite": "How test cases are made.",
-    "generators": "What makes the test cases, each with its options. These two if there is none.",
+    "generators": "Generators of test cases, each with its options. Without this table, these two are used.",
     "rule": "How suspects are judged.",
-    "sandbox": "Models are opened in processes of their own, which can do nothing but answer.",
-    "bundle": "What is written is a bundle that 'deepjudge verify' checks.",
-    "report": "The report as other files beside the report.json of the folder above, and outside of it.",
-    "controls[]": "Models known to be independent of yours, at least 3; more tables may follow, and each may have the "
-    "keys shown for suspects below.",
-    "suspects[]": "What is judged; more tables may follow, each key but the path only if a model has to be opened or "
-    "asked in its own way.",
+    "sandbox": "Each model runs in a process of its own that can only answer.",
+    "bundle": "The output is a bundle that 'deepjudge verify' can check.",
+    "report": ("The report in other formats, in addition to the report.json of the folder above; outside that folder."),
+    "controls[]": (
+        "Models known to be independent of yours, at least 3. You can add more such tables, each "
+        "with the keys shown for suspects below."
+    ),
+    "suspects[]": (
+        "Models to judge. You can add more such tables. Keys other than the path are only needed "
+        "if a model must be opened or asked in its own way."
+    ),
 }
 """The tables in the order of the example, and what is said of each."""
 
@@ -38,19 +42,20 @@ class ControlFiles:
     """
 
     path: str = setting(
-        "a model or a stored observation; a folder or a glob stands for all models in it",
+        "a model or a stored observation; a folder or a glob means all models in it",
         key="path",
         tables=("controls[]",),
         sample="controls",
     )
     stratum: Stratum | None = setting(
-        "what they have in common with your model, what brings them nearest to it where it is more than one: "
-        "same-data, other-data, same-architecture, other-architecture or common-ancestor",
+        "what these controls share with your model (if several apply, whatever brings them "
+        "closest to it): same-data, other-data, same-architecture, other-architecture or "
+        "common-ancestor",
         default=None,
         key="stratum",
         tables=("controls[]",),
         sample="same-data",
-        usual="as zoo.json beside them says",
+        usual="as zoo.json next to them says",
     )
 
 
@@ -63,7 +68,7 @@ class SuspectFiles:
     """
 
     path: str = setting(
-        "a model or a stored observation; a folder or a glob stands for all models in it",
+        "a model or a stored observation; a folder or a glob means all models in it",
         key="path",
         tables=("suspects[]",),
         sample="suspects",

@@ -20,12 +20,13 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import exports
+from deepjudge_core.cli.applying import options_of_each
 from deepjudge_core.cli.auditfile.keys import Key, Table, document, existing_file, options
 from deepjudge_core.cli.auditfile.lines import Keys, line_of
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.kinds import Assignments, Parsed, expected, kind_of_setting
 from deepjudge_core.cli.many import FolderSettings, ManySettings
-from deepjudge_core.cli.plan import Plan
+from deepjudge_core.cli.plan import OUTPUT, Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import options as component_options
 from deepjudge_core.components.registry import Adapters
@@ -73,13 +74,13 @@ def read_plan(path: Path, output: Path | None, session: Session, command: type[C
         FileFormatError: When it cannot be read.
     """
     # With the mark that Windows puts in front, or without.
-    with open_regular(path, "the file of an audit", _LARGEST) as opened, io.TextIOWrapper(opened, "utf-8-sig") as file:
+    with open_regular(path, "an AUDIT.toml file", _LARGEST) as opened, io.TextIOWrapper(opened, "utf-8-sig") as file:
         try:
             text = file.read()
         except OSError as error:
             raise FileFormatError(f"{path}: cannot be read: {error.strerror}", code="cannot-read") from None
         except UnicodeDecodeError:
-            raise AuditFileError([f"{path}: expected a text in UTF-8, found other bytes"]) from None
+            raise AuditFileError([f"{path}: expected text in UTF-8, found other bytes"]) from None
     reading = _Reading(_parse(path, text), session, command)
     sealed = output and output.absolute()
     with contextlib.chdir(path.parent):
@@ -91,7 +92,7 @@ def read_plan(path: Path, output: Path | None, session: Session, command: type[C
 
 
 def _parse(path: Path, text: str) -> Mapping[str, Any]:
-    endless = AuditFileError([f"{path}: expected an audit, found arrays within arrays without end"])
+    endless = AuditFileError([f"{path}: expected an AUDIT.toml file, found arrays nested without end"])
     if _ENDLESS.search(text):
         raise endless
     try:
@@ -106,7 +107,7 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
     except RecursionError:
         raise endless from None
     except ValueError:
-        raise AuditFileError([f"{path}: expected numbers, found one of thousands of digits"]) from None
+        raise AuditFileError([f"{path}: expected ordinary numbers, found one with thousands of digits"]) from None
     if not is_shallow(document):
         raise endless
     return document
@@ -201,10 +202,8 @@ class _Reading:
         (controls, beside), (suspects, skipped) = (
             self._models(f"{name}[]", values.get(name, []), folders) for name in ("controls", "suspects")
         )
-        if output is None and "output" not in self.document:
-            self._add(("output",), "expected the folder to write to, here or with -o, found none")
-        if sealed is None and "output" in values:
-            sealed = Path(values["output"])
+        if sealed is None:
+            sealed = Path(values.get("output", OUTPUT))
         forms = self._settings(ReportSettings, values).files
         reports: dict[str, Path] = {}
         for name, path in forms.items():
@@ -223,7 +222,8 @@ class _Reading:
             calibration=self._settings(CalibrationSettings, values),
             judge=judge,
             sandbox=confinement.policy,
-            output=output or folder / values["output"],
+            output=output or folder / values.get("output", OUTPUT),
+            chosen=output is not None or "output" in values,
             bundle=self._settings(BundleSettings, values),
             exports={name: folder / path for name, path in reports.items()},
             kept=self._settings(CaseSettings, values),
@@ -302,8 +302,10 @@ class _Reading:
             if values.get("path"):
                 found = self.attempt((*at, "path"), _expand, values["path"], self.registry.adapters, folders) or Found()
                 skipped += found.skipped
+                each = options_of_each(found.models, opening, self.registry.adapters)
                 subjects += [
-                    Subject.of(source, query=asking, options=opening, stratum=stratum) for source in found.models
+                    Subject.of(source, query=asking, options=one, stratum=stratum)
+                    for source, one in zip(found.models, each, strict=True)
                 ]
         return subjects, skipped
 
@@ -316,7 +318,7 @@ def _unknown(table: Table, name: str) -> str:
     here = f"{table.name}.{name}".removeprefix(".")
     for key, declared in entries.items():
         if here in declared.declared.formerly:
-            return f"no such key: it is now {key!r}"
+            return f"no such key; it is now called {key!r}"
     near = difflib.get_close_matches(name, table.keys, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"no such key; expected one of {', '.join(table.keys)}{hint}"

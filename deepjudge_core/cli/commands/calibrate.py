@@ -6,6 +6,7 @@ from pathlib import Path
 from deepjudge_core.auditing.audit import ask_controls
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.cli import display
+from deepjudge_core.cli.applying import options_of_each
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import has_failed, warn_of
 from deepjudge_core.cli.many import FolderSettings
@@ -20,17 +21,19 @@ from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.suite import load_suite
 
 STRATUM = (
-    "more controls, with what they share with the victim: same-data, other-data, same-architecture, "
-    "other-architecture or common-ancestor; the closest of these if several are true"
+    "more controls, with what they share with the victim: same-data, other-data, "
+    "same-architecture, other-architecture or common-ancestor; if several apply, the closest"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateCommand(Command):
-    """Let the controls answer a suite."""
+    """Record the controls' answers to a suite, which set the thresholds."""
 
-    suite: Path = argument("SUITE", "from 'deepjudge suite'", reads=True)
-    controls: tuple[str, ...] = argument("CONTROL", f"independent of the victim: {MODELS}", default=(), reads=True)
+    suite: Path = argument("SUITE", "the suite, from 'deepjudge suite'", reads=True)
+    controls: tuple[str, ...] = argument(
+        "CONTROL", f"models independent of the victim: {MODELS}", default=(), reads=True
+    )
     strata: tuple[StratumControls, ...] = setting(
         STRATUM, "--stratum", default=(), group="input", metavar="STRATUM=CONTROL,...", reads=True
     )
@@ -40,7 +43,7 @@ class CalibrateCommand(Command):
     opening: OpeningSettings = part(OpeningSettings)
     confinement: Confinement = part(Confinement)
     output: Path = setting(
-        "where the calibration goes",
+        "file for the calibration",
         "-o",
         "--out",
         group="output",
@@ -57,8 +60,11 @@ class CalibrateCommand(Command):
         if not files:
             raise UsageError("expected at least one CONTROL, found none", code="missing-value")
         spare([file for file, _ in files], [self.output])
-        options = self.opening.options
-        controls = [Subject.of(file, query=self.query, options=options, stratum=stratum) for file, stratum in files]
+        options = options_of_each([file for file, _ in files], self.opening.options, session.registry.adapters)
+        controls = [
+            Subject.of(file, query=self.query, options=one, stratum=stratum)
+            for (file, stratum), one in zip(files, options, strict=True)
+        ]
         for control in controls:
             control.check(suite)
         calibration = ask_controls(suite, controls, self.calibration, session=session)

@@ -20,13 +20,15 @@ from deepjudge_core.suites.suite import load_suite
 
 @dataclass(frozen=True, kw_only=True)
 class CommitCommand(Command):
-    """Write down by what suspects are going to be judged, before they are asked."""
+    """Record, before any suspect is queried, how suspects will be judged."""
 
-    suite: Path = argument("SUITE", "from 'deepjudge suite'", reads=True)
-    calibration: Path | None = argument("CALIBRATION", "from 'deepjudge calibrate'", default=None, reads=True)
+    suite: Path = argument("SUITE", "the suite, from 'deepjudge suite'", reads=True)
+    calibration: Path | None = argument(
+        "CALIBRATION", "the calibration, from 'deepjudge calibrate'", default=None, reads=True
+    )
     judging: JudgeSettings = part(JudgeSettings)
     key: Path | None = setting(
-        "sign what is written with this Ed25519 private key in PEM",
+        "sign the commitment with this Ed25519 private key in PEM",
         "--key",
         default=None,
         group="bundle",
@@ -34,7 +36,8 @@ class CommitCommand(Command):
         reads=True,
     )
     tsa_request: Path | None = setting(
-        "write what asks a time-stamping authority (RFC 3161) to say since when the commitment is there; you send it",
+        "also write a time-stamp request (RFC 3161), which you send to a time-stamping authority "
+        "to prove when the commitment existed",
         "--tsa-request",
         default=None,
         group="bundle",
@@ -43,7 +46,7 @@ class CommitCommand(Command):
         writes=True,
     )
     output: Path = setting(
-        "where the commitment goes",
+        "file for the commitment",
         "-o",
         "--out",
         group="output",
@@ -57,7 +60,7 @@ class CommitCommand(Command):
         session = begun()
         if self.tsa_request and self.tsa_request.absolute() == self.output.absolute():
             raise UsageError(
-                f"{self.output}: expected a file for the commitment and one for the request, found one",
+                f"{self.output}: expected two different files for the commitment and the request, found one",
                 code="would-overwrite",
             )
         signer = load_signer(self.key) if self.key else None
@@ -79,5 +82,5 @@ class CommitCommand(Command):
         display.say(out, f"signed by   {signer.public if signer else 'nobody'}")
         display.say(out, f"commitment: {self.output}")
         if request:
-            display.say(out, f"request of a time-stamp: {self.tsa_request}")
+            display.say(out, f"time-stamp request: {self.tsa_request}")
         return NO_COPY

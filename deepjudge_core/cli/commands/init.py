@@ -19,11 +19,11 @@ from deepjudge_core.settings import argument, setting
 
 @dataclass(frozen=True, kw_only=True)
 class InitCommand(Command):
-    """Write an example of a file for 'deepjudge audit', to be filled in."""
+    """Write an example AUDIT.toml file for you to fill in."""
 
-    file: Path = argument("FILE.toml", "the file", default=Path("audit.toml"), writes=True)
+    file: Path = argument("FILE.toml", "file to write", default=Path("audit.toml"), writes=True)
     schema: Path | None = setting(
-        "write a JSON Schema of such files, too, by which editors complete and check them; the example then names it",
+        "also write a JSON Schema of such files, with which editors complete and check them; the example refers to it",
         "--schema",
         default=None,
         group="output",
@@ -41,5 +41,5 @@ class InitCommand(Command):
             text = json.dumps(schema(table, session), indent=2) + "\n"
             storage.write_bytes(self.schema, text.encode())
             display.say(out, f"schema: {self.schema}")
-        display.say(out, f"{self.file}: name your files in it, then: deepjudge audit {self.file}")
+        display.say(out, f"{self.file}: name your files in it, then run: deepjudge audit {self.file}")
         return NO_COPY

@@ -18,15 +18,15 @@ from deepjudge_core.suites.suite import load_suite
 
 @dataclass(frozen=True, kw_only=True)
 class ObserveCommand(Command):
-    """Let a model answer a suite where it lives, to be judged elsewhere."""
+    """Record a model's answers to a suite where the model is, to judge them elsewhere."""
 
-    suite: Path = argument("SUITE", "from 'deepjudge suite'", reads=True)
-    model: str = argument("MODEL", "a model file", reads=True)
+    suite: Path = argument("SUITE", "the suite, from 'deepjudge suite'", reads=True)
+    model: str = argument("MODEL", "the model file", reads=True)
     query: QuerySettings = part(QuerySettings)
     opening: OpeningSettings = part(OpeningSettings)
     confinement: Confinement = part(Confinement)
     output: Path = setting(
-        "where the observation goes",
+        "file for the observation",
         "-o",
         "--out",
         group="output",

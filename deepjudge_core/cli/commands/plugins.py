@@ -19,13 +19,13 @@ from deepjudge_core.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class PluginsCommand(Command):
-    """List what is installed, and what of it fails."""
+    """List the installed plugins, and any that fail."""
 
     options: bool = setting(
-        "list the options of generators, rules and attacks", "--options", default=False, group="output"
+        "also list the options of generators, rules and attacks", "--options", default=False, group="output"
     )
     json: Path | None = setting(
-        "write it as JSON; - for standard output, as without a FILE",
+        "write the list as JSON; -, or no FILE, means standard output",
         "--json",
         default=None,
         group="output",

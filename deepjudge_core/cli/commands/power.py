@@ -37,11 +37,12 @@ from deepjudge_core.zoo.manifest import load_zoo
 class PowerCommand(Command):
     """Say how many of a zoo's stolen models an audit would notice."""
 
-    suite: Path = argument("SUITE", "from 'deepjudge suite'", reads=True)
-    zoo: Path = argument("ZOO", "a folder that 'deepjudge zoo' made")
+    suite: Path = argument("SUITE", "the suite, from 'deepjudge suite'", reads=True)
+    zoo: Path = argument("ZOO", "the zoo, a folder from 'deepjudge zoo'")
     calibration: CalibrationSettings = part(CalibrationSettings)
     rules: Annotated[Sequence[str], MinLen(1), Distinct()] = setting(
-        "rules that turn distances into a verdict, to compare; with several, write --rule-option RULE.NAME=VALUE",
+        "rules that turn distances into a verdict, to compare them; with several rules, write "
+        "--rule-option RULE.NAME=VALUE",
         "--rule",
         default=(JudgeSettings.rule,),
         group="judging",
@@ -53,7 +54,7 @@ class PowerCommand(Command):
     kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
     output: Path = setting(
-        "where the files go", "-o", "--out", group="output", metavar="DIR", writes=True, formerly=("--output",)
+        "folder for the results", "-o", "--out", group="output", metavar="DIR", writes=True, formerly=("--output",)
     )
 
     def run(self) -> int:
@@ -93,8 +94,8 @@ class PowerCommand(Command):
                 options[rule][rest] = value
             else:
                 raise UsageError(
-                    f"--rule-option {name}: expected RULE.NAME=VALUE, as there are several rules, such as "
-                    f"{self.rules[0]}.{name}={value}",
+                    f"--rule-option {name}: expected RULE.NAME=VALUE, because there are several rules, such "
+                    f"as {self.rules[0]}.{name}={value}",
                     code="wrong-value",
                 )
         return (replace(self.judging, rule=rule, rule_options=said) for rule, said in options.items())
@@ -102,7 +103,7 @@ class PowerCommand(Command):
 
 def _show_power(out: Console, power: PowerEstimate) -> None:
     metrics = list(power.attacks[0].auc) if power.attacks else []
-    display.say(out, "stolen models that are judged copies, and AUC of each metric against the controls")
+    display.say(out, "stolen models judged copies, and AUC of each metric against the controls")
     table = Table(
         Column("attack", no_wrap=True),
         *(Column(name, justify="right") for name in ("copies", *GROUPS, *metrics)),
@@ -124,18 +125,18 @@ def _show_power(out: Console, power: PowerEstimate) -> None:
         low, high = power.accused.interval
         display.say(
             out,
-            f"controls    {_of(power.accused)} held out are judged a copy by the others "
-            f"(of such models, {low:.1%} to {high:.1%} with {CONFIDENCE:.0%} confidence)",
+            f"controls    {_of(power.accused)} held out are judged a copy by the others ({low:.1%} to "
+            f"{high:.1%} of such models, with {CONFIDENCE:.0%} confidence)",
         )
     alone = len(power.calibration.controls) - power.accused.of
     if alone:
-        display.say(out, f"not judged  {alone} of the controls: by the others alone nothing can be said of them")
+        display.say(out, f"not judged  {alone} of the controls: the others alone cannot decide")
     _say_left_out(out, power)
 
 
 def _show_rules(out: Console, powers: Sequence[PowerEstimate]) -> None:
     rules = [power.judge.rule.name for power in powers]
-    display.say(out, "stolen models that are judged copies, and held-out controls that are accused, by rule")
+    display.say(out, "stolen models judged copies, and held-out controls accused, by rule")
     columns = (Column(name, justify="right") for name in rules)
     table = Table(Column("attack", no_wrap=True), *columns, box=SIMPLE, padding=(0, 1, 0, 0))
     for of_attack in zip(*(power.attacks for power in powers), strict=True):

@@ -17,9 +17,9 @@ from deepjudge_core.settings import argument, part
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand(Command):
-    """Write a stored report as a page for people."""
+    """Write a stored report in a form for people."""
 
-    report: Path = argument("REPORT.json", "from 'judge --json', 'audit' or 'power'", reads=True)
+    report: Path = argument("REPORT.json", "a report from 'judge --json', 'audit' or 'power'", reads=True)
     kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
 

@@ -21,7 +21,7 @@ from deepjudge_core.types import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteCommand(Command):
-    """Make test cases from the victim."""
+    """Make a suite of test cases from the victim."""
 
     victim: Path = argument("VICTIM", "your model", reads=True)
     inputs: InputSettings = part(InputSettings)
@@ -31,7 +31,7 @@ class SuiteCommand(Command):
     preprocessing: Preprocessing | None = victim_input_setting()
     confinement: Confinement = part(Confinement)
     output: Path = setting(
-        "where the suite goes",
+        "file for the suite",
         "-o",
         "--out",
         group="output",

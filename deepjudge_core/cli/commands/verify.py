@@ -19,11 +19,11 @@ _MOST_FINDINGS = 50  # that are told
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyCommand(Command):
-    """Check the bundle of an audit, without any model."""
+    """Check the bundle of an audit without any model."""
 
     statuses = VERIFIED
 
-    bundle: Path = argument("DIR", "what 'deepjudge audit' wrote")
+    bundle: Path = argument("DIR", "the folder that 'deepjudge audit' wrote")
     origin: VerifySettings = part(VerifySettings)
 
     def run(self) -> int:

@@ -62,7 +62,7 @@ class ZooCommand(Command):
     layout: Layout | None = layout_setting()
     preprocessing: Preprocessing | None = victim_input_setting()
     output: Path = setting(
-        "folder of the zoo", "-o", "--out", group="output", metavar="ZOO", writes=True, formerly=("--output",)
+        "folder for the zoo", "-o", "--out", group="output", metavar="ZOO", writes=True, formerly=("--output",)
     )
 
     def run(self) -> int:
@@ -198,4 +198,4 @@ def _show_counts(out: Console, zoo: Zoo) -> None:
     display.say(out, f"zoo         {models}{missing}; the victim has {zoo.victim.accuracy:.1%}")
     far = sum(model.far for model in zoo.models)
     if far:
-        display.say(out, f"far         {far} with an accuracy far below the victim's, which thresholds leave out")
+        display.say(out, f"far         {far} with an accuracy far below the victim's; they do not set thresholds")

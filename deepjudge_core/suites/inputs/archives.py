@@ -70,7 +70,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         try:
             yield archive
         except MemoryError:
-            raise InputError(f"{path}: expected arrays that the memory holds, found larger ones") from None
+            raise InputError(f"{path}: expected arrays that fit in memory, found larger ones") from None
 
 
 class _InParts(io.BufferedReader):
@@ -95,10 +95,10 @@ def _npz(path: Path) -> Iterator[Archive]:
             loaded = np.load(file, allow_pickle=False)
         except Exception:  # numpy and zipfile raise a dozen kinds at damaged files
             others = "" if path.suffix.lower() == _NPZ else f", or one of {', '.join(ARCHIVES[1:])} or other inputs"
-            raise InputError(f"{path}: expected an .npz file{others}, found something else or a damaged one") from None
+            raise InputError(f"{path}: expected an .npz file{others}, found another or a damaged file") from None
         with loaded:
             if len(set(loaded.files)) < len(loaded.files):
-                raise InputError(f"{path}: expected an .npz file, found one with two arrays of one name")
+                raise InputError(f"{path}: expected an .npz file, found one with two arrays of the same name")
 
             def read(key: str) -> Array | str:
                 # What numpy reads arrays from; None of an archive that is closed.
@@ -136,7 +136,7 @@ def _tensors(path: Path) -> Iterator[Archive]:
     try:
         opened = safetensors.safe_open(path, "numpy")
     except Exception:  # of a damaged file
-        raise InputError(f"{path}: expected a .safetensors file, found something else or a damaged one") from None
+        raise InputError(f"{path}: expected a .safetensors file, found another or a damaged file") from None
     with opened as file:
 
         def read(key: str) -> Array | str:
@@ -156,7 +156,7 @@ def _unfit_entry(archive: zipfile.ZipFile, key: str) -> str | None:
     if entry.flag_bits & _ENCRYPTED:
         return "an encrypted one"
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "one that numpy does not compress so"
+        return "one compressed in a way that numpy does not use"
     with archive.open(entry) as file:
         return _unfit(file, entry.file_size)
 

@@ -54,8 +54,8 @@ def list_folder(path: Path, *, labelled: bool) -> Listing:
         )
     if {name.lower() for name in names} <= _PARTS:
         raise InputError(
-            f"{path}: expected a folder for each class, found the parts {', '.join(names)} of a data set; name one of "
-            f"them, such as {path / names[-1]}"
+            f"{path}: expected a folder for each class, found the parts {', '.join(names)} of a data "
+            f"set; name one of them, such as {path / names[-1]}"
         )
     items_of = [tuple(_inside(path, path / name, skipped)) for name in names]
     counts = [len(items) for items in items_of]
@@ -68,8 +68,8 @@ def list_folder(path: Path, *, labelled: bool) -> Listing:
     ]
     if all(name.isdecimal() for name in names) and names != sorted(names, key=int):
         notes.append(
-            f"class folders are numbered by the order of their names as texts, as ImageFolder does: {names[1]!r} is "
-            "class 1; a table of paths and labels says other numbers"
+            "class folders are numbered in the alphabetical order of their names, as ImageFolder "
+            f"does: {names[1]!r} is class 1; a table of paths and labels would use other numbers"
         )
     return Listing(
         path,
@@ -92,8 +92,8 @@ def is_listed(path: Path) -> bool:
 
 def _nothing(path: Path) -> InputError:
     return InputError(
-        f"{path}: expected pictures ({', '.join(PICTURES)}) or recordings ({', '.join(SOUNDS)}), in a folder for each "
-        "class, found none"
+        f"{path}: expected pictures ({', '.join(PICTURES)}) or recordings ({', '.join(SOUNDS)}), "
+        "in a folder for each class, found none"
     )
 
 

@@ -26,10 +26,10 @@ def pair_of_keys(
         pairs = [pair for pair in usual if set(pair) <= set(keys)]
         if not pairs:
             raise InputError(
-                f"{path}: expected inputs and labels under one of {', '.join('/'.join(p) for p in usual)}, "
-                f"found {listed(keys)}; name them with {option('x')} and {option('y')}, or without any labels, "
-                f"{option('labels', 'victim')} takes "
-                "the victim's own answers"
+                f"{path}: expected inputs and labels under one of "
+                f"{', '.join('/'.join(p) for p in usual)}, found {listed(keys)}; name them with "
+                f"{option('x')} and {option('y')}, or, if there are no labels, use the victim's own "
+                f"answers with {option('labels', 'victim')}"
             )
         return pairs[0]
     for key, place in ((x, 0), (y, 1)):
@@ -39,7 +39,7 @@ def pair_of_keys(
             partner = next((p[place] for p in usual if p[1 - place] in (x, y) and p[place] in keys), None)
             if partner is None:
                 what, how = ("labels", option("y")) if place else ("inputs", option("x"))
-                without = f", or without any labels, {option('labels', 'victim')}" if place else ""
+                without = f", or, if there are no labels, use {option('labels', 'victim')}" if place else ""
                 raise InputError(f"{path}: name the {what} too, with {how}{without}")
             x, y = (partner, y) if place == 0 else (x, partner)
     return str(x), str(y)

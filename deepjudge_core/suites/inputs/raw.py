@@ -38,7 +38,7 @@ class Reading:
         check_scale(self.scale)
         if self.labels == "victim" and self.y is not None:
             raise UsageError(
-                f"{option('y', self.y)}: expected no key of labels if the victim says them "
+                f"{option('y', self.y)}: expected no key of labels, because the victim gives the labels "
                 f"({option('labels', 'victim')})",
                 code="conflict",
             )
@@ -67,7 +67,7 @@ class Reading:
             training = scaled(source, beside, scale)
         if self.bounds is None and scale >= 2 and np.abs(raw.astype(np.float64)).max() <= 1:
             raise InputError(
-                f"{source}: expected inputs to divide by {scale:g}, found {raw.min():g}..{raw.max():g}: "
+                f"{source}: expected inputs to divide by {scale:g}, found {raw.min():g}..{raw.max():g}; "
                 f"leave {option('scale')} out, or state their range with {option('bounds')}"
             )
         if self.bounds is None:
@@ -124,7 +124,7 @@ def check_scale(scale: float | None) -> None:
         UsageError: For it.
     """
     if scale is not None and (scale == 0 or not math.isfinite(scale)):
-        raise UsageError(f"expected a finite scale other than 0, found {scale:g}", code="wrong-value")
+        raise UsageError(f"expected a finite scale that is not 0, found {scale:g}", code="wrong-value")
 
 
 def _bounds(

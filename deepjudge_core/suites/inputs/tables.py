@@ -95,7 +95,7 @@ def _of_json(path: Path, text: str) -> Sequence[Mapping[str, object]]:
         try:
             row = parse_json(line)
         except ValueError as error:
-            raise InputError(f"{path}: expected JSON in line {number}, found none that is read: {error}") from None
+            raise InputError(f"{path}: expected JSON in line {number}, found no valid JSON: {error}") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}: expected an object in line {number}, found another value")
         rows.append(row)
@@ -150,7 +150,7 @@ def item_of(table: Path, text: str) -> Item:
     whole = os.path.normpath(os.path.join(folder, pure))  # noqa: PTH118 - as above
     if "\0" in text or os.path.commonpath([folder, whole]) != folder or whole == folder:
         raise InputError(
-            f"{table}: expected paths inside its folder, found {clean(text)!r}; put the table into a folder that holds "
-            "all of the files"
+            f"{table}: expected paths inside its folder, found {clean(text)!r}; put the table into a "
+            "folder that contains all of the files"
         )
     return Item(text, Path(whole))
