@@ -40,7 +40,7 @@ def main() -> int:
 
     say("The victim is a small network that reads handwritten digits. Three suspects were made from it: fine-tuned,")
     say("pruned, converted to another framework. Two others were trained from scratch. deepjudge gets all of them as")
-    say("files of three formats, beside eight models known to be independent, and has to tell which are copies.\n")
+    say("files in three formats, with eight models known to be independent, and has to tell which are copies.\n")
     started = time.monotonic()
     train_all(folder)
     say(f"trained and saved in {time.monotonic() - started:.0f} s\n")
