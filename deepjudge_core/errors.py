@@ -1,6 +1,6 @@
 """Errors that a person can act on: what was expected, what was found, what to do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from deepjudge_core.text import LONGEST_LINE, clean
 
@@ -30,6 +30,19 @@ class UsageError(DeepJudgeError):
     """The call itself is wrong: an unknown name, option or key, or a combination that cannot be."""
 
     code = "wrong-usage"
+
+
+class RefusedError(UsageError):
+    """Several things are wrong at once, each of which is an error of its own.
+
+    Attributes:
+        errors: What is wrong.
+    """
+
+    def __init__(self, errors: Sequence[DeepJudgeError]) -> None:
+        """Gather errors; the code is that of the first one."""
+        self.errors = tuple(errors)
+        super().__init__("; ".join(map(str, errors)), code=errors[0].code)
 
 
 class WrongTypeError(UsageError, TypeError):

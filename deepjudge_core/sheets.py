@@ -29,15 +29,23 @@ class Sheet:
 
     Attributes:
         title: What it is, in a few words.
-        facts: What is known of it, in order; what is empty or None is left out.
+        facts: What is known of it, in order: a cell, or several texts of which each has its line. What is empty or None
+            is left out.
         head: The heads of a table's columns; empty without one.
         rows: The table's rows.
     """
 
     title: str
-    facts: Mapping[str, Cell]
+    facts: Mapping[str, Cell | Sequence[str]]
     head: Sequence[str] = ()
     rows: Sequence[Sequence[Cell]] = ()
+
+    def lines(self) -> Iterable[tuple[str, str | float]]:
+        """The facts that are known, one by one."""
+        for name, value in self.facts.items():
+            for one in (value,) if isinstance(value, str | float | int | None) else value:
+                if one is not None and one != "":
+                    yield name, one
 
     def text(self, rows: int | None = None) -> str:
         """Lines of at most :data:`WIDTH` characters.
@@ -45,10 +53,10 @@ class Sheet:
         Args:
             rows: How many rows of the table at most; None for all.
         """
-        facts = {clean(name): _cell(value, _LONGEST) for name, value in self.facts.items() if value not in (None, "")}
-        wide = max(map(len, facts), default=0) + 2
+        facts = [(clean(name), _cell(value, _LONGEST)) for name, value in self.lines()]
+        wide = max((len(name) for name, _ in facts), default=0) + 2
         lines = [clean(self.title, WIDTH)]
-        for name, value in facts.items():
+        for name, value in facts:
             lines += textwrap.wrap(
                 value,
                 WIDTH,
@@ -74,8 +82,7 @@ class Sheet:
         left = "style='text-align:left'"
         facts = "".join(
             f"<tr><th {left}>{_escaped(name)}</th><td {left}>{_escaped(value)}</td></tr>"
-            for name, value in self.facts.items()
-            if value not in (None, "")
+            for name, value in self.lines()
         )
         head = "".join(f"<th {left}>{_escaped(name)}</th>" for name in self.head)
         rows = "".join(

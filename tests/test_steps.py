@@ -80,18 +80,18 @@ MODEL = toys.make_model()
 WRONG: list[tuple[Any, tuple[str, ...]]] = [
     (lambda: dj.observe(MODEL, dj.select_seeds(MODEL, *toys.make_inputs(MODEL), n=5)), ("suite", "Suite", "Seeds")),
     (lambda: dj.observe(None, toys.suite()), ("model", "None")),
-    (lambda: dj.observe(MODEL, toys.suite(), {"classes": [1]}), ("asking", "QuerySettings", "dict")),  # type: ignore[arg-type]
-    (lambda: dj.measure(toys.suite(), {}), ("observation", "Observation", "dict")),  # type: ignore[arg-type]
-    (lambda: dj.measure(toys.seen(2), toys.suite()), ("suite", "Observation")),  # type: ignore[arg-type]
-    (lambda: dj.calibrate(toys.suite(), toys.seen(2)), ("controls", "list")),  # type: ignore[arg-type]
+    (lambda: dj.observe(MODEL, toys.suite(), {"classes": [1]}), ("asking", "QuerySettings", "dict")),
+    (lambda: dj.measure(toys.suite(), {}), ("observation", "Observation", "dict")),
+    (lambda: dj.measure(toys.seen(2), toys.suite()), ("suite", "Observation")),
+    (lambda: dj.calibrate(toys.suite(), toys.seen(2)), ("controls", "list")),
     (lambda: dj.calibrate(toys.suite(), "a.safetensors"), ("controls", "list", "str")),
-    (lambda: dj.judge(toys.seen(2), toys.calibration()), ("measurements", "measure(")),  # type: ignore[arg-type]
-    (lambda: dj.judge(dj.measure(toys.suite(), toys.seen(2)), [toys.seen(3)]), ("calibration", "list")),  # type: ignore[arg-type]
-    (lambda: dj.make_suite(MODEL, np.zeros((3, 4))), ("inputs", "Inputs", "numpy.ndarray")),  # type: ignore[arg-type]
-    (lambda: dj.make_suite(MODEL, toys.make_inputs(MODEL)), ("inputs", "tuple")),  # type: ignore[arg-type]
+    (lambda: dj.judge(toys.seen(2), toys.calibration()), ("measurements", "measure(")),
+    (lambda: dj.judge(dj.measure(toys.suite(), toys.seen(2)), [toys.seen(3)]), ("calibration", "list")),
+    (lambda: dj.make_suite(MODEL, np.zeros((3, 4))), ("inputs", "Inputs", "numpy.ndarray")),
+    (lambda: dj.make_suite(MODEL, toys.make_inputs(MODEL)), ("inputs", "tuple")),
     (lambda: dj.make_suite(toys.suite(), dj.Inputs(*toys.make_inputs(MODEL))), ("victim", "Suite")),
     (lambda: dj.audit(MODEL, [toys.suite()], dj.Inputs(*toys.make_inputs(MODEL))), ("suspects", "Suite")),
-    (lambda: dj.power(toys.suite(), 7), ("zoo", "int")),  # type: ignore[arg-type]
+    (lambda: dj.power(toys.suite(), 7), ("zoo", "int")),
 ]
 
 

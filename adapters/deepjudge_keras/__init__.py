@@ -36,7 +36,9 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             examine=examine,
             companions=beside,
             imports=("deepjudge_keras.lean", "deepjudge_keras.model", "deepjudge_keras.savedmodel"),
+            copyable=True,
             warm_up=_warm_up,
+            extra=_EXTRA,
         )
     ]
 

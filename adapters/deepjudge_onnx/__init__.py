@@ -27,6 +27,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             companions=companions,
             imports=("deepjudge_onnx.model",),
             warm_up=_warm_up,
+            extra=_EXTRA,
         )
     ]
 

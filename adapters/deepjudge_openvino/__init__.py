@@ -27,6 +27,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             examine=examine,
             companions=companions,
             imports=("deepjudge_openvino.opening",),
+            extra=_EXTRA,
         ),
         Adapter(
             name="tflite",

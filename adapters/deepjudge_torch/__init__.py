@@ -40,7 +40,9 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             examine=examine,
             companions=companions,
             imports=("torch", "safetensors.torch", "deepjudge_torch.opening"),
+            copyable=True,
             warm_up=_warm_up,
+            extra=_EXTRA,
         )
     ]
 

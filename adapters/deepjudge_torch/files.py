@@ -77,9 +77,13 @@ def examine(path: Path) -> Format:
         return examine_folder(path)
     if is_index(path):
         read_index(path, str(path))
-        return Format("safetensors" if ".safetensors." in path.name.lower() else "PyTorch state dict", runs_code=False)
+        return _weights("safetensors" if ".safetensors." in path.name.lower() else "PyTorch state dict")
     kind, _ = _inspect(path, str(path), lambda file: "")
-    return Format(_WEIGHTS[kind], runs_code=False) if kind in _WEIGHTS else Format(_MODELS[kind])
+    return _weights(_WEIGHTS[kind]) if kind in _WEIGHTS else Format(_MODELS[kind], without=("arch",))
+
+
+def _weights(name: str) -> Format:
+    return Format(name, runs_code=False, needs=("arch",))
 
 
 def identify(path: Path, name: str) -> tuple[Kind, str]:

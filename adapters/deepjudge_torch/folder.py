@@ -65,7 +65,7 @@ def examine_folder(path: Path) -> Format:
     """
     read_folder(path, str(path))
     # Its configuration chooses among all that transformers does.
-    return Format("Hugging Face folder", runs_code=True)
+    return Format("Hugging Face folder", runs_code=True, without=("arch",))
 
 
 def read_folder(path: Path, name: str) -> Contents:

@@ -1,13 +1,10 @@
 """Files of weights alone, put into the network that the user's own code makes."""
 
 import contextlib
-import importlib
 import io
-import operator
 import pickle
 import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import torch
 from torch import nn
 
 from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.models.code import OwnCode, on_path
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.naming import option
 from deepjudge_torch.base import TensorModel, line
@@ -73,8 +71,9 @@ def open_state_dict(
         kind: Of the file.
         digest: Of the file's bytes, whatever ``arch`` is: equal weights have equal digests.
         input_shape: Of one input, without the batch axis; by default the network's attribute ``input_shape``.
-        arch: ``package.module:factory``, a callable without arguments (a class, too) that gives a ``torch.nn.Module``;
-            imported from ``sys.path`` and, before that, from the current directory, as ``python -m`` does.
+        arch: ``package.module:factory`` or ``file.py:factory``, a callable without arguments (a class, too) that gives
+            a ``torch.nn.Module``; a module is imported from ``sys.path`` and, before that, from the current directory,
+            as ``python -m`` does.
         output: The one that holds the scores, by its name or its number.
 
     Raises:
@@ -84,8 +83,8 @@ def open_state_dict(
     nodes = _find(_read(path, kind, name), name)
     if arch is None:
         raise ModelError(
-            f"{name}: expected the network that these weights belong to, found only a state dict; "
-            f"name the function that builds the network with {option('arch', 'package.module:factory')}"
+            f"{name}: expected the network that these weights belong to, found only a state dict; name the function or "
+            f"class that builds the network with {option('arch', 'file.py:function')}"
         )
     module = make_module(name, arch)
     notes = _fill(module, nodes, name, arch)
@@ -112,13 +111,13 @@ def make_module(name: str, arch: str) -> nn.Module:
         ModelError: When it makes none.
         UsageError: When ``arch`` is none.
     """
-    module_name, _, factory_name = arch.partition(":")
-    if not all(part.isidentifier() for text in (module_name, factory_name) for part in text.split(".")):
-        raise UsageError(f"{name}: expected arch as package.module:factory, found {arch!r}", code="wrong-value")
-    with _current_directory():
+    try:
+        code = OwnCode.parse(arch)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}", code=error.code) from None
+    with on_path(Path.cwd()):
         try:
-            factory = operator.attrgetter(factory_name)(importlib.import_module(module_name))
-            module = factory()
+            module = code.make()
         except Exception as error:
             raise ModelError(f"{name}: expected {arch} to build the network, found {line(error)}") from error
     if not isinstance(module, nn.Module):
@@ -217,20 +216,6 @@ def _plain(value: Any, key: str, expected: str) -> Any:
         # Repeated rows, which take no memory until they are copied.
         problem = f"{value.numel()} numbers spread over {value.untyped_storage().nbytes()} bytes"
     raise ModelError(f"{expected} of dense tensors, found {problem} under {shortened(key)!r}; save dense copies")
-
-
-@contextlib.contextmanager
-def _current_directory() -> Iterator[None]:
-    # Where the user is, before all else, as `python -m` has it; the command line has its own folder there.
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        # The user's code may have changed the path itself.
-        with contextlib.suppress(ValueError):
-            sys.path.remove(here)
 
 
 def _fill(module: nn.Module, nodes: Sequence[Node], name: str, arch: str) -> tuple[str, ...]:

@@ -132,7 +132,7 @@ def make_suite(
             seed=settings.seed,
             force=settings.force,
         )
-        return replace(suite, fitting=inputs.fitting)
+        return replace(suite, fitting=inputs.fitting, origin=offered.origin)
 
 
 def _read(victim: Model, inputs: Inputs, layout: Layout | None) -> tuple[Model, str | None]:

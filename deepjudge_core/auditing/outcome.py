@@ -100,7 +100,7 @@ class AuditOutcome(Shown):
                 result.path: result.failure or (result.verdict.reason if result.verdict else None)
                 for result in self.suspects
             },
-            "doubts": "; ".join(self.doubts),
+            "doubt": self.doubts,
         }
         return Sheet(f"audit of {len(self.suspects)} suspects", facts, ("suspect", "verdict", *names), rows)
 

@@ -134,7 +134,7 @@ class PowerEstimate(Shown):
             "controls": str(len(self.calibration.controls)),
             "rule": self.judge.rule.name,
             "accused": f"{self.accused} controls by the others, though honest",
-            "failures": "; ".join(self.failures),
+            "failed": self.failures,
         }
         return Sheet("power of an audit", facts, ("attack", "found", *groups, "inconclusive", "left out"), rows)
 

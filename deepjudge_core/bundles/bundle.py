@@ -13,6 +13,7 @@ from deepjudge_core.bundles.manifest import (
     ENVIRONMENT,
     MANIFEST,
     OBSERVATIONS,
+    PAGE,
     QUERIES,
     REPORT,
     SIGNATURE,
@@ -30,6 +31,7 @@ from deepjudge_core.files import storage
 from deepjudge_core.judging.calibration import Calibration, save_calibration
 from deepjudge_core.report.audit_json import dump
 from deepjudge_core.report.documents import AuditReport
+from deepjudge_core.report.html import render_html
 from deepjudge_core.suites.observation import Observation, save_observation
 from deepjudge_core.suites.suite import Suite, save_suite
 
@@ -136,7 +138,11 @@ class BundleWriter:
         Raises:
             FileFormatError: When it cannot be written.
         """
-        parts = {REPORT: dump(report).encode(), ENVIRONMENT: dump_json(describe_environment(plugins))}
+        parts = {
+            REPORT: dump(report).encode(),
+            PAGE: render_html(report),
+            ENVIRONMENT: dump_json(describe_environment(plugins)),
+        }
         if self._commitment:
             parts[COMMITTED] = self._commitment.data
         if self._stamp:
@@ -184,7 +190,7 @@ class BundleWriter:
 
     def _stale(self) -> Iterator[Path]:
         # The manifest first: without it nothing is taken for a bundle.
-        for name in (MANIFEST, SIGNATURE, COMMITTED, STAMP, REPORT, ENVIRONMENT, QUERIES):
+        for name in (MANIFEST, SIGNATURE, COMMITTED, STAMP, REPORT, PAGE, ENVIRONMENT, QUERIES):
             yield self._folder / name
         for folder in {self._folder, self._secrets}:
             yield folder / SUITE

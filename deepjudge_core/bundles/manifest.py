@@ -10,9 +10,10 @@ from deepjudge_core.files.documents import Document, parse, plain
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"
 SUITE, CALIBRATION, OBSERVATIONS = "suite.safetensors", "calibration.safetensors", "observations"
 REPORT, ENVIRONMENT, QUERIES, COMMITTED = "report.json", "environment.json", "queries.jsonl", "commitment.json"
-STAMP = "commitment.tsr"
+STAMP, PAGE = "commitment.tsr", "report.html"
 _KIND = "urn:deepjudge:bundle:1"
 _ALWAYS = frozenset({SUITE, CALIBRATION, REPORT, ENVIRONMENT, QUERIES})
+_SOMETIMES = frozenset({COMMITTED, STAMP, PAGE})  # the first bundles had no page
 
 
 def observation_name(place: int) -> str:
@@ -76,8 +77,8 @@ class Manifest:
             if name not in (None, observation_name(place)):
                 raise ValueError(f"expected {observation_name(place)} or null, found {name!r}")
         names, expected = set(manifest.files), _ALWAYS.union(filter(None, manifest.observations))
-        if names - {COMMITTED, STAMP} != expected:
-            other = ", ".join(sorted((names - {COMMITTED, STAMP}) ^ expected))
+        if names - _SOMETIMES != expected:
+            other = ", ".join(sorted((names - _SOMETIMES) ^ expected))
             raise ValueError(f"expected exactly the files of a bundle; missing or unexpected: {other}")
         if STAMP in names and COMMITTED not in names:
             raise ValueError(f"expected {COMMITTED} together with {STAMP}")

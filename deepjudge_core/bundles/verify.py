@@ -21,6 +21,7 @@ from deepjudge_core.bundles.manifest import (
     COMMITTED,
     MANIFEST,
     OBSERVATIONS,
+    PAGE,
     QUERIES,
     REPORT,
     SIGNATURE,
@@ -39,8 +40,10 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.naming import option
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.report.documents import AuditReport, ControlEntry, SuspectEntry, VictimEntry, read_audit
+from deepjudge_core.report.html import render_html
 from deepjudge_core.suites.observation import Observation, load_observation
 from deepjudge_core.suites.suite import load_suite
+from deepjudge_core.version import VERSION
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -208,6 +211,7 @@ def _check_contents(
     try:
         report, values = _read_report(folder, manifest)
         queries = read_log(folder / QUERIES)
+        yield from _check_page(folder, manifest, report, notes)
         yield from _check_log(queries, manifest, report)
         yield from _check_commitment(folder, manifest, queries, notes)
         if absent:
@@ -246,6 +250,16 @@ def _read_report(folder: Path, manifest: Manifest) -> tuple[AuditReport, Json]:
 def _providers(report: AuditReport) -> dict[str, str]:
     # Who brought its metrics, as terms say it; not in reports of versions that did not say.
     return {f"metric {name}": metric.provider for name, metric in report.metrics.items() if metric.provider}
+
+
+def _check_page(folder: Path, manifest: Manifest, report: AuditReport, notes: list[str]) -> Iterator[str]:
+    # People read the page, and it has to say what was verified.
+    if PAGE not in manifest.files or _read(folder, PAGE) == render_html(report):
+        return
+    if report.deepjudge == VERSION:
+        yield f"{PAGE}: expected the page of {REPORT}, found another one"
+    else:
+        notes.append(f"{PAGE} was not checked: version {report.deepjudge} made it, and this is {VERSION}")
 
 
 def _check_log(queries: Sequence[Query], manifest: Manifest, report: AuditReport) -> Iterator[str]:

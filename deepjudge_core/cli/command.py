@@ -1,7 +1,7 @@
 """What a command is: a frozen dataclass of its settings, with what it does and how it ends."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -29,7 +29,7 @@ def flags_of(commands: Sequence[type["Command"]]) -> Mapping[str, str]:
     return flags | {field: names.pop() for field, names in parts.items() if len(names) == 1} | own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Command:
     """A command; its docstring's first sentence is its help, and its class is called by its name.
 
@@ -37,7 +37,10 @@ class Command:
         usage: What may be typed behind its name, where that is not what its settings say.
         hints: What is said of options that it does not have, where more is known of them.
         statuses: What its exit status says, where that is more than whether it failed.
+        words: What was typed after ``deepjudge``, for messages that say what to type next.
     """
+
+    words: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     usage: ClassVar[Sequence[str]] = ()
     hints: ClassVar[Mapping[str, str]] = {}

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from deepjudge_core.auditing.outcome import AuditOutcome
 from deepjudge_core.bundles.bundle import withheld_folder
+from deepjudge_core.bundles.manifest import PAGE, REPORT
 from deepjudge_core.cli import display
 from deepjudge_core.cli.sealing import BundleSession
 from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, NO_COPY
@@ -19,7 +20,12 @@ def seal(session: BundleSession, report: AuditReport, folder: Path, out: Console
     session.finish(report)
     if not session.settings.observations:
         display.say(out, f"withheld: {withheld_folder(folder)}: test cases and answers, for you to keep")
-    display.say(out, f"report: {folder / 'report.json'}")
+    display.say(out, f"report: {folder / REPORT}")
+
+
+def show_page(folder: Path, out: Console) -> None:
+    """Say where the page for people is: the last line of a command."""
+    display.say(out, f"page: {folder / PAGE}")
 
 
 def warn_of(calibration: Calibration) -> None:

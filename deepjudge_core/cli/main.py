@@ -29,7 +29,7 @@ from deepjudge_core.cli.commands.verify import VerifyCommand
 from deepjudge_core.cli.commands.zoo import ZooCommand
 from deepjudge_core.cli.parser import Line, parse
 from deepjudge_core.cli.status import FAILED, INTERRUPTED, NO_COPY, USAGE
-from deepjudge_core.errors import DeepJudgeError, UsageError, with_code
+from deepjudge_core.errors import DeepJudgeError, RefusedError, UsageError, with_code
 from deepjudge_core.naming import flagged
 from deepjudge_core.progress import watched
 
@@ -65,8 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(line)
     except DeepJudgeError as error:
         _trace(line, errors)
-        for text in error.lines if isinstance(error, AuditFileError | CommitmentError) else [str(error)]:
-            display.say(errors, f"deepjudge: {with_code(text, error)}")
+        for one in error.errors if isinstance(error, RefusedError) else [error]:
+            for text in one.lines if isinstance(one, AuditFileError | CommitmentError) else [str(one)]:
+                display.say(errors, f"deepjudge: {with_code(text, one)}")
         return USAGE if isinstance(error, UsageError) else FAILED
     except MemoryError as error:
         _trace(line, errors)

@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -23,7 +23,7 @@ _GENERAL = (
     ("--debug", "show where an error comes from; works before and after the command"),
     ("-h, --help", "show this help"),
 )
-_DEBUG, _REMARKS = "debug", "remarks"
+_DEBUG, _REMARKS, _WORDS = "debug", "remarks", "words"
 _COMPLETION = """completion:
   bash  eval "$(_DEEPJUDGE_COMPLETE=bash_source deepjudge)"
   zsh   eval "$(_DEEPJUDGE_COMPLETE=zsh_source deepjudge)"
@@ -138,7 +138,7 @@ class _Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As the base class, but no option takes another one for its value."""
-        ctx.meta[_REMARKS] = tuple(self._spaced_lists(args))
+        ctx.meta[_REMARKS], ctx.meta[_WORDS] = tuple(self._spaced_lists(args)), (str(self.name), *args)
         try:
             return super().parse_args(ctx, args)
         finally:
@@ -181,6 +181,7 @@ class _Command(click.Command):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and values[name] not in (None, ()):
                 typed[setting] = values[name] if isinstance(values[name], tuple) else [values[name]]
         command = self.owner.instead(typed) or self.make(typed)
+        command = replace(command, words=context.meta[_WORDS])
         return Line(command.checked(), context.find_root().meta.get(_DEBUG, False), context.meta.get(_REMARKS, ()))
 
     def make(self, typed: Mapping[Setting, Sequence[str]]) -> Command:

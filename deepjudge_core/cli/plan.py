@@ -14,6 +14,14 @@ from deepjudge_core.report.settings import CaseSettings
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
 
+OUTPUT = Path("audit")
+"""Where what comes of an audit goes, if nobody says it."""
+
+
+def work_folder(output: Path) -> Path:
+    """What an audit keeps for the next run, for its owner alone: a folder beside the one that others check."""
+    return output.with_name(f"{output.name}-work")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -34,6 +42,8 @@ class Plan:
         kept: Under what the report is kept.
         folder: Where all other relative paths, and code of networks, are found from.
         file: What says all this, from the root; None for a command line.
+        chosen: Whether the user named the folder for what is written.
+        words: What was typed after ``deepjudge``.
         many: What is shown of the suspects, and what the exit status says.
         skipped: Files in the suspects' folders that are not taken as models.
         beside_controls: The same of the controls' folders.
@@ -53,6 +63,8 @@ class Plan:
     kept: CaseSettings = field(default_factory=CaseSettings)
     folder: Path = Path()
     file: Path | None = None
+    chosen: bool = True
+    words: Sequence[str] = ()
     many: ManySettings = field(default_factory=ManySettings)
     skipped: Sequence[Skipped] = ()
     beside_controls: Sequence[Skipped] = ()

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from deepjudge_core.components.values import Answers, Cases, CaseSet, Group, Judgement
 from deepjudge_core.errors import PluginError
+from deepjudge_core.models.adapters import Extra
 from deepjudge_core.models.model import Access, Model
 from deepjudge_core.text import is_utf8
 
@@ -25,10 +26,14 @@ class Format:
         name: Its common name.
         runs_code: Whether opening or running such a file may do more than compute answers, as its author wrote. Such
             files from strangers are opened only in the full sandbox.
+        without: Options of the adapter that such a file does not take, such as ``arch`` if it holds its own network.
+        needs: Options that such a file cannot be opened without, such as ``arch`` if it holds weights alone.
     """
 
     name: str
     runs_code: bool = True
+    without: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,15 @@ class Adapter:
         companions: ``companions(path) -> names`` of the files in the same folder that a stranger's file says hold its
             weights; it must not import the framework. The names are only a request: existing files come along unless
             they are links, hidden, too large, deepjudge's own or other suspects.
-        imports: Modules that ``open`` needs, which are imported before a stranger's file is read.
+        imports: Modules that ``open`` needs. They are imported before a stranger's file is read.
+        copyable: Whether a process that has imported them still has one thread. Then it is copied for each model, and
+            they are imported once.
         general: Whether it accepts objects of every kind, such as any callable. Such an adapter is asked last, and
             never about an object that is a model already.
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through everything that a model will be asked,
             with or without gradients, so that no file is opened for it later. Without it, a stranger's model can still
             reach files on systems without Landlock.
+        extra: The framework, if it may be missing, so that this is said before any model is opened.
     """
 
     name: str
@@ -76,7 +84,9 @@ class Adapter:
     examine: Callable[[Path], Format] | None = None
     companions: Callable[[Path], Sequence[str]] | None = None
     imports: tuple[str, ...] = ()
+    copyable: bool = False
     warm_up: Callable[..., None] | None = None
+    extra: Extra | None = None
     general: bool = False
 
     def __post_init__(self) -> None:

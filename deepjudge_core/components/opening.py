@@ -1,5 +1,6 @@
 """Open a model, whatever it is: the adapter is chosen by the file's name or by the live object's type."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -126,6 +127,20 @@ def open_network(
         network = _call(chosen, chosen.network, source, label, expected, options)
     # What one adapter converts, another one trains.
     return open_network(network, registry=registry, expected=expected, name=options.get("name", label))
+
+
+def options_taken(path: Path, adapter: Adapter, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that an adapter takes for a file or folder of this kind, out of those given.
+
+    A file that cannot be examined keeps all that the adapter takes: opening it says what is wrong.
+    """
+    parameters = inspect.signature(adapter.open).parameters
+    taken = {name: value for name, value in options.items() if name in parameters}
+    without: tuple[str, ...] = ()
+    if taken and adapter.examine is not None and (path.is_file() or path.is_dir()):
+        with contextlib.suppress(Exception):  # whatever a damaged file makes it stumble over
+            without = adapter.examine(path).without
+    return {name: value for name, value in taken.items() if name not in without}
 
 
 def resolve(source: Any, adapters: Adapters, adapter: str | None = None) -> tuple[Any, str, Adapter | None]:

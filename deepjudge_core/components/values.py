@@ -89,7 +89,7 @@ class Seeds(Shown):
             ),
             "accuracy": f"the victim classifies {self.accuracy:.1%} of the inputs offered correctly",
             "mistakes": "" if self.mistakes is None else f"{len(self.mistakes.inputs)} inputs that it misclassifies",
-            "notes": "; ".join(self.notes),
+            "note": self.notes,
         }
         return Sheet(f"{len(self.inputs)} seeds", facts)
 

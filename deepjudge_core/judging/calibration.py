@@ -64,7 +64,7 @@ class Calibration(Shown):
             (control.model.name, stratum or "-", *(values[name].value for name in names))
             for control, stratum, values in zip(self.controls, strata, self.measurements, strict=True)
         ]
-        facts = {"match": self.match, "notes": "; ".join(self.notes), "suite": self.suite}
+        facts = {"match": self.match, "note": self.notes, "suite": self.suite}
         return Sheet(f"calibration of {len(self.controls)} controls", facts, ("control", "stratum", *names), rows)
 
     def values(self, metric: str) -> Array:

@@ -4,6 +4,7 @@ Nothing here imports a framework.
 """
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ class Extra:
     framework: str
     name: str
     modules: tuple[str, ...]
+
+    @property
+    def missing(self) -> bool:
+        """Whether one of its modules is not installed; nothing is imported to find out."""
+        return any(importlib.util.find_spec(module) is None for module in self.modules)
 
     @contextlib.contextmanager
     def needed_by(self, model: str) -> Iterator[None]:

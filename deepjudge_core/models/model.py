@@ -180,7 +180,7 @@ def sheet_of_model(model: Model) -> Sheet:
         "batch": "" if model.fixed_batch is None else f"{model.fixed_batch} inputs, always",
         "device": None if model.device is None else str(model.device),
         "isolation": str(model.isolation),
-        "notes": "; ".join(model.notes),
+        "note": model.notes,
         "digest": model.digest,
     }
     rows = [(name, str(width)) for name, width in model.layers.items()]

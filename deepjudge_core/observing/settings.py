@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, MinLen
 
+from deepjudge_core.models.code import FORM
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.settings import Distinct, Matches, OrNumber, setting
 from deepjudge_core.types import Layout
@@ -114,7 +115,8 @@ class OpeningSettings:
     Attributes:
         output: Which output holds the scores; None for the one that answers the task.
         fix: Numbers in the place of all inputs but one, by the names of these inputs.
-        arch: ``module:function`` that makes the network of a file of weights; None for files that hold it.
+        arch: ``file.py:function`` or ``module:function`` that makes the network of files of weights alone; None for
+            files that hold it.
     """
 
     output: Annotated[str, OrNumber()] | None = setting(
@@ -139,15 +141,15 @@ class OpeningSettings:
         tables=_WITH_VICTIM,
         sample={"sr": 16000.0},
     )
-    arch: Annotated[str, Matches(r"[\w.]+:[\w.]+", 'a function, written "module:function"')] | None = setting(
-        "your function without arguments that builds the PyTorch module of a weights file",
+    arch: Annotated[str, Matches(r"[^:]+:[\w.]+", FORM)] | None = setting(
+        "your function or class without arguments that builds the PyTorch module of weights files",
         "--arch",
         default=None,
         group="model",
-        metavar="MODULE:FUNCTION",
+        metavar="FILE.py:FUNCTION",
         key="arch",
         tables=_WITH_VICTIM,
-        sample="networks:make",
+        sample="networks.py:make",
     )
 
     @property

@@ -30,6 +30,8 @@ class Sandbox:
         memory: Bytes that it may take beside its framework, and that its files may have; by default 8 GiB, or half of
             the machine's memory if that is less.
         timeout: Seconds for opening it, and for each batch of answers.
+        template: Whether a model's process may be a copy of one that has imported its framework, which takes a tenth of
+            the time; such copies share the layout of their memory.
         required: Whether a model is refused where the sandbox is not the full one.
     """
 
@@ -51,6 +53,15 @@ class Sandbox:
         group="isolation",
         metavar="SECONDS",
         key="timeout",
+        tables=("sandbox",),
+    )
+    template: bool = setting(
+        "start the process of each model from scratch, which takes longer; otherwise models of one framework share the "
+        "layout of their memory",
+        "--fresh-processes",
+        default=True,
+        group="isolation",
+        key="template",
         tables=("sandbox",),
     )
     required: bool = setting(

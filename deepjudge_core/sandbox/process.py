@@ -1,7 +1,6 @@
 """Starts a worker, talks to it within limits of time, and ends it."""
 
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -15,27 +14,16 @@ from typing import Any
 
 from deepjudge_core.errors import CODES, ModelError, UsageError
 from deepjudge_core.naming import option
-from deepjudge_core.sandbox import limits, macos
+from deepjudge_core.sandbox import limits
 from deepjudge_core.sandbox.channel import ArraySpec, Channel, ChannelError, ClosedError, Expected, LateError, Message
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.scratch import Scratch
+from deepjudge_core.sandbox.starting import Descriptors, Kind, start_alone, start_copy
 from deepjudge_core.text import clean
 from deepjudge_core.types import Array
 
 _LOGGER = logging.getLogger(__name__)
-_START = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[3]); from deepjudge_core.sandbox.worker import main; "
-    "main(int(sys.argv[1]), int(sys.argv[2]))"
-)
-THREADS = "OPENBLAS_NUM_THREADS"
 USAGE = "usage:"  # before the code of an error that is the user's, and not the model's
-# How many threads compute, and with which kernels, changes the last digits of answers: as in the audit's own process.
-_KEPT = (
-    *("OMP_NUM_THREADS", THREADS, "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
-    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS", "KERAS_BACKEND"),
-    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT"),
-)
-_HOMES = ("HOME", "TMPDIR", "TMP", "TEMP", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "KERAS_HOME")
 _LONGEST_LOG, _LONGEST_FAILURE = 2**14, 1000
 _FRAMEWORK = 2**30  # what importing one takes, where it is counted with the model
 _MOST_WRITTEN, _MOST_FILES = limits.FILE_SIZE, 10_000  # in the scratch folder
@@ -46,7 +34,15 @@ _GRACE = 5.0  # seconds for a process that closed its channel to end
 class Worker:
     """A process for one model."""
 
-    def __init__(self, label: str, model: Path, scratch: Scratch, sandbox: Sandbox, readable: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        label: str,
+        model: Path,
+        scratch: Scratch,
+        sandbox: Sandbox,
+        readable: Sequence[Path],
+        kind: Kind | None = None,
+    ) -> None:
         """Start it; use as a context, which ends it.
 
         Args:
@@ -55,6 +51,7 @@ class Worker:
             scratch: Its folders.
             sandbox: Its limits.
             readable: What it may read; held here on macOS only, elsewhere by the worker itself.
+            kind: Of the processes that it can be a copy of one of; None to start it from scratch.
         """
         self._label, self._model, self._scratch, self._sandbox = label, model, scratch, sandbox
         self._gone: _GoneError | None = None
@@ -62,24 +59,12 @@ class Worker:
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
         log_out, log_in = os.pipe()
-        path = json.dumps([folder for folder in sys.path if folder])
-        command = [sys.executable, "-I", "-B", "-c", _START, str(theirs_in), str(theirs_out), path]
-        if sys.platform == "darwin":
-            command = ["/usr/bin/sandbox-exec", "-p", macos.profile(readable, scratch.work), *command]
+        theirs = Descriptors(theirs_in, theirs_out, log_in)
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - this Python, with words of ours
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log_in,
-                stderr=log_in,
-                cwd=scratch.work,
-                env=_environment(scratch.work),
-                pass_fds=(theirs_in, theirs_out),
-                start_new_session=True,
-            )
+            copy = start_copy(kind, scratch.work, theirs) if kind and sandbox.template else None
+            self._process = copy or start_alone(scratch.work, readable, theirs)
         finally:
-            for descriptor in (theirs_in, theirs_out, log_in):
-                os.close(descriptor)
+            theirs.close()
         self._channel = Channel(ours_in, ours_out, self._watch)
         self._reader = threading.Thread(target=self._keep_log, args=(log_out,), daemon=True)
         self._reader.start()
@@ -197,20 +182,17 @@ class Worker:
         )
 
     def _cause_of_death(self) -> "_GoneError":
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE)
+        status = self._process.status(_GRACE)
         self._reader.join(_GRACE)
-        status = self._process.returncode
         if any(words in self._log for words in (b"bad_alloc", b"MemoryError", b"annot allocate memory")):
             return self._memory_error()
-        with contextlib.suppress(ValueError, TypeError):
-            return _GoneError(f"its process was ended by {signal.Signals(-status).name}", "crashed")
+        with contextlib.suppress(ValueError):
+            if status is not None:
+                return _GoneError(f"its process was ended by {signal.Signals(-status).name}", "crashed")
         return _GoneError(f"its process ended with status {status}", "crashed")
 
     def _end(self) -> None:
-        with contextlib.suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.end()
         self._reader.join(_GRACE)
 
     def _keep_log(self, descriptor: int) -> None:
@@ -234,21 +216,3 @@ class _GoneError(Exception):
     def __init__(self, text: str, code: str) -> None:
         super().__init__(text)
         self.code = code
-
-
-def _environment(work: Path) -> dict[str, str]:
-    return {
-        **{name: os.environ[name] for name in _KEPT if name in os.environ},
-        **dict.fromkeys(_HOMES, str(work)),
-        "PATH": os.defpath,
-        "LC_ALL": "C.UTF-8",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        # What is read of a user is in a file that cannot be read.
-        **dict.fromkeys(("USER", "LOGNAME"), "deepjudge"),
-        # Each arena of the C library reserves up to 128 MiB, which counts as used: one a thread would be too many.
-        "MALLOC_ARENA_MAX": "2",
-        # No device is within reach.
-        "CUDA_VISIBLE_DEVICES": "-1",
-        # numpy's; a process with a second thread cannot confine itself. The worker restores it then.
-        THREADS: "1",
-    }

@@ -19,6 +19,7 @@ from deepjudge_core.components.opening import resolve
 from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.files.digests import FileKey, file_key
+from deepjudge_core.models.code import OwnCode
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
@@ -28,8 +29,9 @@ from deepjudge_core.sandbox import confine, landlock
 from deepjudge_core.sandbox.channel import ArraySpec, ChannelError
 from deepjudge_core.sandbox.intake import Received, receive
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
-from deepjudge_core.sandbox.process import THREADS, Worker
+from deepjudge_core.sandbox.process import Worker
 from deepjudge_core.sandbox.scratch import make_scratch
+from deepjudge_core.sandbox.starting import THREADS, Kind
 from deepjudge_core.text import clean
 from deepjudge_core.types import Array
 
@@ -104,7 +106,7 @@ def begin_isolated(
     path, name, chosen = resolve(Path(source), adapters, adapter)
     if chosen is None:
         raise UsageError(f"{name}: expected a model's file")
-    label = clean(name)
+    label, options = clean(name), _from_everywhere(options)
     plugin = adapters.plugin(chosen.name).value
     if plugin is None:
         raise UsageError(
@@ -118,16 +120,18 @@ def begin_isolated(
             return file_key(beside) in apart and adapters.reads(beside)
 
         received = receive(path, label, chosen, scratch.model, sandbox.memory, is_other)
-        readable = tuple(
-            dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin), scratch.model))
-        )
-        with Worker(label, received.path, scratch, sandbox, readable) as worker:
+        common = tuple(dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin))))
+        readable = (*common, scratch.model)
+        own_code = options.get("arch")
+        # The user's own code is imported into the process of one model, not into what all are copies of.
+        kind = None if own_code else Kind(plugin, chosen.name, common)
+        with Worker(label, received.path, scratch, sandbox, readable, kind) as worker:
             worker.send(
                 {
                     "label": label,
                     "plugin": plugin,
                     "adapter": chosen.name,
-                    "own_code": _own_code(options),
+                    "own_code": own_code,
                     "folder": str(Path.cwd()),
                     "model": str(received.path),
                     "readable": [str(path) for path in readable],
@@ -168,10 +172,10 @@ def _beside(received: Received) -> tuple[str, ...]:
     return (f"its weights are also in other files: {', '.join(names[:_SOME_FILES])}{more}",)
 
 
-def _own_code(options: Mapping[str, Any]) -> str | None:
-    # The module of the user's own that makes the network of a file of weights.
+def _from_everywhere(options: Mapping[str, Any]) -> dict[str, Any]:
+    # The worker is in another folder.
     arch = options.get("arch")
-    return arch.partition(":")[0] if isinstance(arch, str) else None
+    return {**options, "arch": str(OwnCode.parse(arch).absolute())} if isinstance(arch, str) else dict(options)
 
 
 def _isolation(worker: Worker) -> tuple[Isolation, str]:

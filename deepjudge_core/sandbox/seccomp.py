@@ -42,6 +42,13 @@ _LOOK = "stat lstat newfstatat statx access faccessat faccessat2 readlink readli
 _CHANGE = "mkdir mkdirat rmdir unlink unlinkat link linkat rename renameat renameat2"
 _OPEN = "open openat"
 
+# What a process needs that starts copies of itself, each of which gives up the rest; it runs no other program.
+_START = """
+    clone fork vfork wait4 waitid kill tgkill setpgid recvmsg sendmsg sendto
+    prctl fcntl ioctl prlimit64 setrlimit sched_setaffinity capget capset
+    seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self
+"""
+
 # Denied like by a system that forbids it, so that a library says so or does without. `openat2`, whose flags no filter
 # sees, is not among them, but unknown as on an older system: libraries then take `openat`.
 _FORBIDDEN = """
@@ -88,6 +95,11 @@ def supported() -> bool:
 def forbid_all_but_computing() -> None:
     """Take away every call but those for computing and for files; ``no_new_privs`` must be set."""
     _install([*_guards(), *_all(f"{_COMPUTE}{_LOOK} {_CHANGE} {_OPEN}", Verdict.ALLOW)])
+
+
+def forbid_all_but_starting() -> None:
+    """Take away every call but those for computing, for files and for starting copies of the process."""
+    _install(list(_all(f"{_COMPUTE}{_LOOK} {_CHANGE} {_OPEN} {_START}", Verdict.ALLOW)))
 
 
 def forbid_files() -> None:

@@ -45,6 +45,8 @@ _X86_64 = """
     move_mount 429 fsopen 430 fsconfig 431 fsmount 432 fspick 433 pidfd_open 434 close_range 436 openat2 437
     pidfd_getfd 438 faccessat2 439 process_madvise 440 epoll_pwait2 441 mount_setattr 442 memfd_secret 447
     futex_waitv 449 fchmodat2 452 futex_wake 454 futex_wait 455 futex_requeue 456
+    wait4 61 capget 125 waitid 247
+    landlock_create_ruleset 444 landlock_add_rule 445 landlock_restrict_self 446
 """
 
 # Without the calls that newer ones have replaced: open, stat, fork, pipe ...
@@ -82,6 +84,8 @@ _AARCH64 = """
     fsconfig 431 fsmount 432 fspick 433 pidfd_open 434 close_range 436 openat2 437 pidfd_getfd 438 faccessat2 439
     process_madvise 440 epoll_pwait2 441 mount_setattr 442 memfd_secret 447 futex_waitv 449 fchmodat2 452
     futex_wake 454 futex_wait 455 futex_requeue 456
+    capget 90 waitid 95 wait4 260
+    landlock_create_ruleset 444 landlock_add_rule 445 landlock_restrict_self 446
 """
 
 

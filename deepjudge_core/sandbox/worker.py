@@ -19,6 +19,7 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import open_by
 from deepjudge_core.components.registry import load_adapter
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
+from deepjudge_core.models.code import OwnCode
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import InputSpec, Model
 from deepjudge_core.naming import flagged
@@ -26,7 +27,8 @@ from deepjudge_core.sandbox import confine, limits
 from deepjudge_core.sandbox.channel import Channel, ClosedError, Message
 from deepjudge_core.sandbox.held import HeldPath
 from deepjudge_core.sandbox.probe import probe
-from deepjudge_core.sandbox.process import THREADS, USAGE
+from deepjudge_core.sandbox.process import USAGE
+from deepjudge_core.sandbox.starting import THREADS
 from deepjudge_core.types import Array
 
 # How libraries say that memory is exhausted, where they do not raise MemoryError.
@@ -163,7 +165,7 @@ def _import_own_code(label: str, code: str, folder: str) -> None:
     # The user's own, which may lie beside the model: it is imported while it can be, behind all that is installed.
     sys.path.append(folder)
     try:
-        importlib.import_module(code)
+        OwnCode.parse(code).load()
     except Exception as error:
         raise ModelError(f"{label}: expected {code} to build the network, found {first_line(error)}") from error
     finally:

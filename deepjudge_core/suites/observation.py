@@ -110,7 +110,7 @@ class Observation(Shown):
             "prepared": str(self.preprocessing) if self.preprocessing else "",
             "isolation": str(self.model.isolation),
             "device": self.model.device,
-            "notes": "; ".join((*self.notes, *filter(None, [self.unsteady]))),
+            "note": (*self.notes, *filter(None, [self.unsteady])),
             "digest": self.model.digest,
             "suite": self.suite,
         }

@@ -138,8 +138,8 @@ class Zoo(Shown):
             "victim": f"{self.victim.path} ({self.victim.framework}, {self.victim.classes} classes, "
             f"accuracy {self.victim.accuracy:.1%})",
             "models": f"{len(self.of('control', far=True))} controls, {len(self.of('stolen', far=True))} stolen",
-            "missing": "; ".join(f"{one.name}: {one.reason}" for one in self.missing),
-            "limits": "; ".join(self.limits),
+            "missing": [f"{one.name}: {one.reason}" for one in self.missing],
+            "limit": self.limits,
             "digest": self.victim.digest,
         }
         return Sheet("zoo", facts, ("model", "made by", "accuracy", "remark"), rows)

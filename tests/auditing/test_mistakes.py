@@ -251,7 +251,7 @@ def test_a_suite_is_shown_with_them(cli: Cli) -> None:
     _, out, _ = cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "suite.safetensors")
     assert "cases       mistakes: 12 cases" in out.splitlines()
     _, out, _ = cli("show", "suite.safetensors")
-    assert "sets        20 clean, 12 adversarial, 14 corners, 12 mistakes; inputs 12 in 0..1; seed 0" in out
+    assert "20 clean, 12 adversarial, 14 corners, 12 mistakes" in out
 
 
 def test_a_bundle_is_verified(cli: Cli) -> None:

@@ -1,6 +1,7 @@
 """Bundles and commitments: what is changed is found and named, without a model and without a framework."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -28,9 +29,12 @@ from deepjudge_core.bundles import signing
 from deepjudge_core.bundles.commitment import Terms
 from deepjudge_core.bundles.statement import File, Statement
 from deepjudge_core.bundles.verify import verify_bundle
+from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import parse
 from deepjudge_core.files.reading import LARGEST_JSON
+from deepjudge_core.report.documents import read_audit
+from deepjudge_core.report.html import render_html
 from deepjudge_core.suites.observation import load_observation, save_observation
 from deepjudge_core.suites.suite import load_suite
 
@@ -43,6 +47,7 @@ FILES = {
     "observations/suspect-0001.safetensors",
     "observations/suspect-0002.safetensors",
     "queries.jsonl",
+    "report.html",
     "report.json",
     "signature.json",
     "suite.safetensors",
@@ -129,7 +134,7 @@ def test_a_statement_is_one_text(data: st.DataObject) -> None:
 def test_judge_writes_the_bundle_of_an_audit(bundled: Cli) -> None:
     status, out, err = bundled(*JUDGED, *SEALED, "-o", "judged")
     assert (status, err) == (1, "")  # broken.toy hides no copy
-    assert out.splitlines()[-1] == "report: judged/report.json"
+    assert out.splitlines()[-2:] == ["report: judged/report.json", "page: judged/report.html"]
     assert findings("judged") == ()
     assert verify_bundle(Path("judged")).recomputed == verify_bundle(Path("out")).recomputed > 0
     assert names(Path("judged")) == names(Path("out"))
@@ -606,6 +611,8 @@ def edit_report(change: Callable[[dict[str, Any]], object]) -> None:
     report = json.loads(Path("out/report.json").read_text())
     change(report)
     Path("out/report.json").write_text(json.dumps(report, indent=2) + "\n")
+    with contextlib.suppress(FileFormatError):  # of what is no report
+        Path("out/report.html").write_bytes(render_html(read_audit(Path("out/report.json"))[0]))
 
 
 def test_only_the_key_tells_who_sealed_it(bundled: Cli) -> None:
@@ -691,6 +698,10 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
     "another reason": (
         lambda: edit_report(lambda report: report["suspects"][2].update(reason="ran away")),
         "queries.jsonl: expected one line per suspect",
+    ),
+    "another page": (
+        lambda: Path("out/report.html").write_text("<p>all is well"),
+        "report.html: expected the page of report.json",
     ),
     "not a report": (lambda: Path("out/report.json").write_text("[]\n"), "report.json: expected a deepjudge/report/1"),
     "suspects that are none": (

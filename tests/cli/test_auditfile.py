@@ -214,7 +214,7 @@ def test_the_example_is_valid_with_and_without_its_comments(named: Path, registr
     assert other.query.preprocessing is not None
     assert other.query.preprocessing.mean == (0.485, 0.456, 0.406)
     assert (other.query.layout, other.query.layers) == ("channels_first", {"relu_1": "activation_1"})
-    assert other.options == {"output": "logits", "arch": "networks:make", "fix": {"sr": 16000}}
+    assert other.options == {"output": "logits", "arch": "networks.py:make", "fix": {"sr": 16000}}
     assert plan.victim.options == other.options
 
 
@@ -275,7 +275,7 @@ def test_an_audit_by_a_file_is_that_of_the_same_options(cli: Cli, match: str) ->
     write(whole)
     status, out, err = cli("audit", "audit.toml")
     assert (status, err) == (1, "")
-    assert out.splitlines()[-1] == "report: out/report.json"
+    assert out.splitlines()[-1] == "page: out/report.html"
     assert out == found[1].replace("typed/", "out/")
     for name in ("suite.safetensors", "calibration.safetensors", "report.json"):
         assert Path("out", name).read_bytes() == Path("typed", name).read_bytes()
@@ -296,7 +296,7 @@ def test_names_are_found_from_the_files_folder(cli: Cli, monkeypatch: pytest.Mon
     Path("elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
     status, out, _ = cli("audit", "../audit.toml")
-    assert (status, out.splitlines()[-1]) == (1, "report: ../out/report.json")
+    assert (status, out.splitlines()[-1]) == (1, "page: ../out/report.html")
     assert cli("audit", "../audit.toml", "-o", "mine")[0] == 1
     assert Path.cwd().name == "elsewhere"
     reports = [Path(folder, "report.json").read_bytes() for folder in ("../here", "../out", "mine")]
@@ -389,7 +389,7 @@ stratum = "same-data"
     assert limit in out.splitlines()
     assert "copy.toy: black-box: 2 of 2 metrics are near" in out
     assert "honest.toy: black-box" not in out
-    assert cli("show", "out/calibration.safetensors")[1].count("stratum     same-data") == 2
+    assert cli("show", "out/calibration.safetensors")[1].count("same-data") == 2
     write(WHOLE.replace('path = "copy.toy"', 'path = "honest.toy"'))
     assert "(stratum common-ancestor)" not in cli("audit", "audit.toml")[1]
     write(WHOLE + own, ('stratum = "same-data"', 'stratum = "near"'))
@@ -493,7 +493,6 @@ MISTAKES: dict[str, tuple[tuple[str, str], int, str, tuple[str, ...]]] = {
         "suspects",
         ("[[suspects]]",),
     ),
-    "no output": (('output = "out"', ""), 1, "output", ("-o",)),
     "text": (('"copy.toy"', "3"), 23, "suspects[0].path", ("3",)),
     "empty text": (('"out"', '""'), 1, "output", ()),
     "number": (("seeds = 20", 'seeds = "20"'), 11, "suite.seeds", ("1", "20")),
@@ -724,7 +723,7 @@ classes = {order}
     Path("work/audit.toml").write_text(text + own)
     status, out, err = cli("audit", "work/audit.toml")
     assert (status, err) == (1, "")
-    assert out.splitlines()[-1] == f"report: {os.path.join('work', 'audit', 'report.json')}"  # noqa: PTH118
+    assert out.splitlines()[-1] == f"page: {os.path.join('work', 'audit', 'report.html')}"  # noqa: PTH118
     report = json.loads(Path("work/audit/report.json").read_text())
     converted, honest, weights = report["suspects"]
     assert [s["path"] for s in report["suspects"]] == [
@@ -746,12 +745,13 @@ def test_weights_in_safetensors(cli: Cli, zoo: Zoo) -> None:
     np.savez("pictures.npz", x=x, y=zoo.model("torch", 0).predict(x).argmax(axis=1))
     arch = ("--arch", "models:architecture")
     how = ("--inputs", "pictures.npz", "-n", "30", "-g", "pgd", "--option", "pgd.eps=0.5")
-    without = ("weights.safetensors: ", "state dict", "--arch package.module:factory")
+    without = ("weights.safetensors: ", "state dict", "--arch file.py:function")
     cli.refuses(4, "unusable-model", "suite", "weights.safetensors", *how, "-o", "s", facts=without)
     assert cli("suite", "weights.safetensors", *how, *arch, "-o", "s.safetensors")[0] == 0
-    # Of an audit, --arch is said of suspects.
-    audit = ("audit", "weights.safetensors", "weights.safetensors", *how, *arch, "-o", "out")
-    cli.refuses(4, "unusable-model", *audit, facts=("deepjudge suite --arch", "AUDIT.toml"))
+    # Of an audit, --arch is said of all files of weights.
+    audit = ("audit", "weights.safetensors", "weights.safetensors", *how, "-o", "out")
+    cli.refuses(2, "missing-value", *audit, facts=("weights.safetensors", "--arch file.py:function"))
+    assert cli(*audit, *arch)[0] == 1
     observe = ("observe", "s.safetensors", "weights.safetensors", "-o", "o.safetensors")
     cli.refuses(4, "unusable-model", *observe, facts=without)
     # Found by what they hold: an observation, weights, a suite.

@@ -58,7 +58,12 @@ def test_judge(cli: Cli) -> None:
 def test_audit_and_its_file(cli: Cli) -> None:
     status, out, err = cli(*AUDIT, *ALL, "-o", "out")
     assert (status, err) == (1, "")
-    assert out.splitlines()[-3:] == ["report: out/report.json", "html: r.html", "markdown: r.md"]
+    assert out.splitlines()[-4:] == [
+        "report: out/report.json",
+        "html: r.html",
+        "markdown: r.md",
+        "page: out/report.html",
+    ]
     made = Path("r.html").read_bytes(), Path("r.md").read_bytes()
     assert matches(json.loads(Path("out/report.json").read_text()))
     assert cli("verify", "out")[0] == 0
@@ -70,7 +75,7 @@ def test_audit_and_its_file(cli: Cli) -> None:
     Path("work/audit.toml").write_text(WHOLE.replace("[[controls]]", report))
     status, out, err = cli("audit", "work/audit.toml")
     assert (status, err) == (1, "")
-    assert out.splitlines()[-2:] == ["html: work/r.html", "markdown: work/../other.md"]
+    assert out.splitlines()[-3:-1] == ["html: work/r.html", "markdown: work/../other.md"]
     assert (Path("work/r.html").read_bytes(), Path("other.md").read_bytes()) == made
 
 
@@ -241,7 +246,7 @@ def test_pdf_is_an_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "weasyprint", None)
     facts = ("PDF", "WeasyPrint", "pip install 'deepjudge[pdf]'")
     cli.refuses(4, "missing-extra", "report", "r.json", "--pdf", "r.pdf", facts=facts)
-    cli.refuses(4, "missing-extra", *AUDIT, "--pdf", "r.pdf", "-o", "out", facts=facts)
+    cli.refuses(2, "missing-extra", *AUDIT, "--pdf", "r.pdf", "-o", "out", facts=facts)
 
 
 def test_pdf_needs_pango(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

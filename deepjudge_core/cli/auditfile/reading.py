@@ -20,12 +20,13 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import exports
+from deepjudge_core.cli.applying import options_of_each
 from deepjudge_core.cli.auditfile.keys import Key, Table, document, existing_file, options
 from deepjudge_core.cli.auditfile.lines import Keys, line_of
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.kinds import Assignments, Parsed, expected, kind_of_setting
 from deepjudge_core.cli.many import FolderSettings, ManySettings
-from deepjudge_core.cli.plan import Plan
+from deepjudge_core.cli.plan import OUTPUT, Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import options as component_options
 from deepjudge_core.components.registry import Adapters
@@ -201,10 +202,8 @@ class _Reading:
         (controls, beside), (suspects, skipped) = (
             self._models(f"{name}[]", values.get(name, []), folders) for name in ("controls", "suspects")
         )
-        if output is None and "output" not in self.document:
-            self._add(("output",), "expected an output folder, here or with -o, found none")
-        if sealed is None and "output" in values:
-            sealed = Path(values["output"])
+        if sealed is None:
+            sealed = Path(values.get("output", OUTPUT))
         forms = self._settings(ReportSettings, values).files
         reports: dict[str, Path] = {}
         for name, path in forms.items():
@@ -223,7 +222,8 @@ class _Reading:
             calibration=self._settings(CalibrationSettings, values),
             judge=judge,
             sandbox=confinement.policy,
-            output=output or folder / values["output"],
+            output=output or folder / values.get("output", OUTPUT),
+            chosen=output is not None or "output" in values,
             bundle=self._settings(BundleSettings, values),
             exports={name: folder / path for name, path in reports.items()},
             kept=self._settings(CaseSettings, values),
@@ -302,8 +302,10 @@ class _Reading:
             if values.get("path"):
                 found = self.attempt((*at, "path"), _expand, values["path"], self.registry.adapters, folders) or Found()
                 skipped += found.skipped
+                each = options_of_each(found.models, opening, self.registry.adapters)
                 subjects += [
-                    Subject.of(source, query=asking, options=opening, stratum=stratum) for source in found.models
+                    Subject.of(source, query=asking, options=one, stratum=stratum)
+                    for source, one in zip(found.models, each, strict=True)
                 ]
         return subjects, skipped
 

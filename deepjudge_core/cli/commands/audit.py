@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Annotated
 
 from deepjudge_core.auditing.audit import audit
+from deepjudge_core.auditing.folders import Found, Skipped
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import display, exports
+from deepjudge_core.cli.applying import options_of_each
 from deepjudge_core.cli.auditfile.reading import read_plan
+from deepjudge_core.cli.checking import Problems, check_models, check_output, check_there
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.calibrate import STRATUM
-from deepjudge_core.cli.ending import seal, status_of, warn_of
+from deepjudge_core.cli.ending import seal, show_page, status_of, warn_of
 from deepjudge_core.cli.many import FolderSettings, ManySettings
-from deepjudge_core.cli.plan import Plan
+from deepjudge_core.cli.nextsteps import after_audit, needs_controls
+from deepjudge_core.cli.plan import OUTPUT, Plan, work_folder
 from deepjudge_core.cli.sealing import BundleSession
 from deepjudge_core.cli.sources import (
     MODELS,
@@ -32,7 +36,9 @@ from deepjudge_core.cli.sources import (
     spare_folder,
 )
 from deepjudge_core.cli.status import STATUSES
-from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.components.registry import Adapters
+from deepjudge_core.components.strata import Stratum
+from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
@@ -51,7 +57,10 @@ from deepjudge_core.suites.suite import Suite
 class AuditCommand(Command):
     """Suite, calibrate and judge in one."""
 
-    usage = ("VICTIM SUSPECT... --controls CONTROL,... --inputs FILE.npz [options] -o DIR", "AUDIT.toml [-o DIR]")
+    usage = (
+        "VICTIM SUSPECT... --inputs FILE.npz [--controls CONTROL,...] [options] [-o DIR]",
+        "AUDIT.toml [-o DIR]",
+    )
     statuses = STATUSES
 
     victim: Path = argument("VICTIM", "your model", key="path", tables=("victim",), sample="victim.onnx", reads=True)
@@ -80,15 +89,16 @@ class AuditCommand(Command):
     kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
     many: ManySettings = part(ManySettings)
-    output: Path = setting(
+    output: Path | None = setting(
         "where the report, and all that it rests on, goes",
         "-o",
         "--out",
+        default=None,
+        usual=str(OUTPUT),
         group="output",
         metavar="DIR",
         key="output",
         sample="audit",
-        optional_key=True,
         writes=True,
         formerly=("--output",),
     )
@@ -120,36 +130,67 @@ class AuditCommand(Command):
         return run_plan(self._plan(session), session)
 
     def _plan(self, session: Session) -> Plan:
-        offer = Offer(GeneratorChoice.of(self.suite, session.registry.generators).makes)
-        judge, adapters = judge_of(self.judging, session, offer), session.registry.adapters
-        options = self.opening.options
-        found = expand(self.suspects, adapters, self.folders)
-        suspects = [Subject.of(file, query=self.query, options=options) for file in found.models]
-        # What is said of the suspects' files is not true of the controls.
-        beside = self.query.of_controls()
-        files, beside_controls = controls_of(self.controls, self.strata, adapters, self.folders)
-        for file, _ in files:
-            if not Path(file).exists():  # said before the suite is made, which may take long
-                raise ModelError(f"{file}: no such file", code="not-a-file")
+        # All that can be wrong is looked at before anything is run, and said at once.
+        problems, adapters, output = Problems(), session.registry.adapters, self.output or OUTPUT
+        judge, found, beside_controls, forms = None, Found(), tuple[Skipped, ...](), dict[str, Path]()
+        suspects, controls = list[Subject](), list[Subject]()
+        victim = ModelFile(self.victim, query=QuerySettings(layout=self.query.layout, preprocessing=self.preprocessing))
+        with problems.noted():
+            offer = Offer(GeneratorChoice.of(self.suite, session.registry.generators).makes)
+            judge = judge_of(self.judging, session, offer)
+        with problems.noted():
+            found = expand(self.suspects, adapters, self.folders)
+            groups, beside_controls = controls_of(self.controls, self.strata, adapters, self.folders)
+            victim, controls, suspects = self._subjects(victim, groups, found.models, adapters)
+            check_models(victim, controls, suspects, adapters, problems)
+        with problems.noted():
+            check_there(self.inputs.path, "labelled inputs")
+        with problems.noted():
+            check_output(output, victim.name, chosen=self.output is not None)
+        with problems.noted():
+            forms = exports.checked(self.forms, output)
+        problems.refuse()
+        assert judge is not None  # noqa: S101 - refused otherwise
         return Plan(
-            victim=ModelFile(
-                self.victim, query=QuerySettings(layout=self.query.layout, preprocessing=self.preprocessing)
-            ),
+            victim=victim,
             suspects=suspects,
-            controls=[Subject.of(file, query=beside, stratum=stratum) for file, stratum in files],
+            controls=controls,
             inputs=replace(self.inputs, layout=self.query.layout),
             suite=self.suite,
             calibration=self.calibration,
             judge=judge,
             sandbox=self.confinement.policy,
-            output=self.output,
+            output=output,
             bundle=self.bundle,
-            exports=exports.checked(self.forms, self.output),
+            exports=forms,
+            chosen=self.output is not None,
+            words=self.words,
             kept=self.kept,
             many=self.many,
             skipped=found.skipped,
             beside_controls=beside_controls,
         )
+
+    def _subjects(
+        self, victim: ModelFile, groups: Sequence[tuple[str, Stratum | None]], names: Sequence[str], adapters: Adapters
+    ) -> tuple[ModelFile, list[Subject], list[Subject]]:
+        # What makes the network of weights alone is said of all files of weights; all else of the suspects, which is
+        # not true of the controls.
+        stated = dict(self.opening.options)
+        files = [victim.name, *(name for name, _ in groups), *names]
+        arch = {"arch": stated.pop("arch")} if "arch" in stated else {}
+        codes = options_of_each(files, arch, adapters)
+        others = options_of_each(names, stated, adapters)
+        beside = self.query.of_controls()
+        controls = [
+            Subject.of(name, query=beside, options=code, stratum=stratum)
+            for (name, stratum), code in zip(groups, codes[1:], strict=False)
+        ]
+        suspects = [
+            Subject.of(name, query=self.query, options=code | other)
+            for name, code, other in zip(names, codes[len(groups) + 1 :], others, strict=True)
+        ]
+        return replace(victim, options=codes[0]), controls, suspects
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +208,14 @@ class AuditOfFile(Command):
     def run(self) -> int:
         """Audit."""
         session = begun()
-        return run_plan(read_plan(self.file, self.output, session, AuditCommand), session)
+        plan = replace(read_plan(self.file, self.output, session, AuditCommand), words=self.words)
+        problems, adapters = Problems(), session.registry.adapters
+        with contextlib.chdir(plan.folder):
+            check_models(plan.victim, plan.controls, plan.suspects, adapters, problems)
+        with problems.noted():
+            check_output(plan.output, plan.victim.name, chosen=plan.chosen)
+        problems.refuse()
+        return run_plan(plan, session)
 
 
 class _ShownBundle(BundleSession):
@@ -180,7 +228,8 @@ class _ShownBundle(BundleSession):
     def on_calibration(self, calibration: Calibration) -> None:
         warn_of(calibration)
         super().on_calibration(calibration)
-        display.show_calibration(display.console(), calibration)
+        if calibration.controls:
+            display.show_calibration(display.console(), calibration)
 
 
 def run_plan(plan: Plan, session: Session) -> int:
@@ -205,7 +254,11 @@ def run_plan(plan: Plan, session: Session) -> int:
     outcome = replace(outcome, skipped=tuple(plan.skipped))
     display.show_skipped(out, plan.beside_controls)
     display.show_report(out, outcome, plan.many)
+    if needs_controls(outcome):
+        for line in after_audit(plan, work_folder(plan.output) / "zoo"):
+            display.say(out, line)
     report = audit_report(outcome, plan.kept.made())
     seal(bundle, report, plan.output, out)
     exports.write(plan.exports, report, out)
+    show_page(plan.output, out)
     return status_of(outcome, strict=plan.many.strict)

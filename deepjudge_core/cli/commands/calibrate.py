@@ -6,6 +6,7 @@ from pathlib import Path
 from deepjudge_core.auditing.audit import ask_controls
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.cli import display
+from deepjudge_core.cli.applying import options_of_each
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import has_failed, warn_of
 from deepjudge_core.cli.many import FolderSettings
@@ -59,8 +60,11 @@ class CalibrateCommand(Command):
         if not files:
             raise UsageError("expected at least one CONTROL, found none", code="missing-value")
         spare([file for file, _ in files], [self.output])
-        options = self.opening.options
-        controls = [Subject.of(file, query=self.query, options=options, stratum=stratum) for file, stratum in files]
+        options = options_of_each([file for file, _ in files], self.opening.options, session.registry.adapters)
+        controls = [
+            Subject.of(file, query=self.query, options=one, stratum=stratum)
+            for (file, stratum), one in zip(files, options, strict=True)
+        ]
         for control in controls:
             control.check(suite)
         calibration = ask_controls(suite, controls, self.calibration, session=session)

@@ -11,9 +11,11 @@ from deepjudge_core.bundles.bundle import belongs_to
 from deepjudge_core.bundles.commitment import Terms, check_terms
 from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import display, exports
+from deepjudge_core.cli.applying import options_of_each
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.ending import seal, status_of
+from deepjudge_core.cli.ending import seal, show_page, status_of
 from deepjudge_core.cli.many import FolderSettings, ManySettings, ResumeSettings
+from deepjudge_core.cli.nextsteps import after_judge, needs_controls
 from deepjudge_core.cli.sealing import BundleSession, committed
 from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write, judge_of, spare
 from deepjudge_core.cli.status import STATUSES
@@ -90,7 +92,8 @@ class JudgeCommand(Command):
         found = expand(self.suspects, session.registry.adapters, self.folders)
         files = found.models
         spare(files, [self.json, *forms.values()])
-        suspects = [Subject.of(file, query=self.query, options=self.opening.options) for file in files]
+        options = options_of_each(files, self.opening.options, session.registry.adapters)
+        suspects = [Subject.of(file, query=self.query, options=one) for file, one in zip(files, options, strict=True)]
         bundle = self._bundle(suite, calibration, judge, session)
         session = replace(session, listener=bundle or session.listener, kept=kept)
         outcome = judge_suspects(suite, calibration, suspects, judge, session=session)
@@ -100,6 +103,9 @@ class JudgeCommand(Command):
         to_stdout = str(self.json) == "-"
         out = display.console(stderr=to_stdout)
         display.show_report(out, outcome, self.many)
+        if needs_controls(outcome) and not self.judging.sequential:
+            for line in after_judge(self.words, self.suite, suite.victim.model.name):
+                display.say(out, line)
         if report and to_stdout:
             sys.stdout.write(dump(report))
         elif report and self.json:
@@ -108,6 +114,8 @@ class JudgeCommand(Command):
             seal(bundle, report, self.output, out)
         if report:
             exports.write(forms, report, out)
+        if bundle and self.output:
+            show_page(self.output, out)
         return status_of(outcome, strict=self.many.strict)
 
     def way_on(self) -> str:

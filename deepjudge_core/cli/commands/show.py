@@ -2,74 +2,107 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-
-from deepjudge_core.cli import display
+from deepjudge_core.bundles.manifest import MANIFEST as BUNDLE
+from deepjudge_core.cli import describing, display
 from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.commands.audit import AuditCommand
+from deepjudge_core.cli.sources import begun
 from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.reading import read_json
-from deepjudge_core.judging.calibration import load_controls
-from deepjudge_core.report.documents import AUDIT, POWER
-from deepjudge_core.settings import argument
+from deepjudge_core.observing.settings import OpeningSettings
+from deepjudge_core.report.documents import AUDIT, POWER, AuditReport, read_report
+from deepjudge_core.sandbox.policy import Confinement
+from deepjudge_core.settings import argument, part, setting
+from deepjudge_core.sheets import Sheet
+from deepjudge_core.suites import inputs
 from deepjudge_core.suites.observation import load_observation
 from deepjudge_core.suites.suite import load_suite
 from deepjudge_core.zoo import manifest
 
-_LARGEST_COLOURED = 2**18  # bytes of JSON
 _SCHEMAS = (AUDIT, manifest.SCHEMA, POWER)
+_OWN = ("suite", "observation", "calibration")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShowCommand(Command):
-    """Print what one of deepjudge's files holds."""
+    """Describe a file or folder: what deepjudge wrote, inputs, or a model."""
 
-    file: Path = argument(
-        "FILE", "a suite, an observation, a calibration, a report, a zoo.json or a power.json", reads=True
+    path: Path = argument(
+        "PATH",
+        "a suite, an observation, a calibration, a report, a zoo, a bundle, an AUDIT.toml, inputs, or a model",
+        reads=True,
     )
+    json: bool = setting(
+        "print JSON: a report as it is, other things as they are shown", "--json", default=False, group="output"
+    )
+    opening: OpeningSettings = part(OpeningSettings)
+    confinement: Confinement = part(Confinement)
 
     def run(self) -> int:
-        """Print it."""
-        path, out = self.file, display.console()
-        if path.suffix == ".json":
-            _show_json(out, path)
+        """Describe it."""
+        if not self.json:
+            print_sheets(self._sheets())
             return NO_COPY
-        content = storage.read(path, ["suite", "observation", "calibration"])
-        if content.kind == "suite":
-            suite = load_suite(path)
-            display.show_suite(out, suite)
-            display.show_cases(out, suite)
-        elif content.kind == "observation":
-            display.show_observation(out, load_observation(path))
-        else:
-            _show_controls(out, path)
+        document = _document(self.path) if self.path.suffix == ".json" else None
+        json.dump(describing.as_json(self._sheets()) if document is None else document, sys.stdout, indent=2)
+        sys.stdout.write("\n")
         return NO_COPY
 
+    def _sheets(self) -> Iterable[Sheet]:
+        path = self.path
+        if not path.exists():
+            raise FileFormatError(f"{path}: no such file or folder", code="cannot-read")
+        if path.is_dir() and (path / BUNDLE).is_file():
+            return describing.of_bundle(path)
+        if path.is_dir() and (path / manifest.MANIFEST).is_file():
+            return [manifest.load_zoo(path).sheet()]
+        if path.suffix == ".toml":
+            return describing.of_plan(path, begun(), AuditCommand)
+        document = _document(path) if path.suffix == ".json" else None
+        if document is not None:
+            return _of_document(path, document)
+        if storage.is_own(path):
+            return _of_own(path)
+        session = begun(self.confinement)
+        if session.registry.adapters.reads(path):
+            return describing.of_model(path, self.opening.options, session)
+        if inputs.reads(path):
+            return describing.of_inputs(path)
+        if path.is_file() and path.suffix == ".json":
+            raise FileFormatError(f"{path}: expected one of {', '.join(_SCHEMAS)}, found other JSON")
+        raise describing.refuse(path, session.registry.adapters.suffixes)
 
-def _show_controls(out: Console, path: Path) -> None:
-    controls = load_controls(path)
-    for control, stratum in zip_longest(controls.observations, controls.strata):
-        display.show_observation(out, control)
-        if stratum:
-            display.say(out, f"stratum     {stratum}")
-    for note in controls.notes:
-        display.say(out, f"note        {note}")
-    display.say(out, f"match       {controls.match}")
-    display.say(out, f"suite       {controls.suite}")
+
+def print_sheets(sheets: Iterable[Sheet]) -> None:
+    """Print sheets, an empty line between them."""
+    out = display.console()
+    for place, sheet in enumerate(sheets):
+        for line in ([""] if place else []) + sheet.text().splitlines():
+            display.say(out, line)
 
 
-def _show_json(out: Console, path: Path) -> None:
-    report = read_json(path, "a deepjudge report")
-    if not isinstance(report, dict) or report.get("schema") not in _SCHEMAS:
-        raise FileFormatError(f"{path}: expected one of {', '.join(_SCHEMAS)}, found other JSON")
-    # Both escape what controls a terminal. Colours take 400 times as much memory as the text.
-    if out.is_terminal and path.stat().st_size <= _LARGEST_COLOURED:
-        out.print_json(data=report, ensure_ascii=True)
-    else:
-        json.dump(report, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+def _document(path: Path) -> Any:
+    # What a document of deepjudge's holds; None for other JSON, which may be a model's.
+    document = read_json(path, "a deepjudge report")
+    return document if isinstance(document, dict) and document.get("schema") in _SCHEMAS else None
+
+
+def _of_document(path: Path, document: Any) -> Iterable[Sheet]:
+    if document["schema"] == manifest.SCHEMA:
+        return [manifest.load_zoo(path.parent).sheet()]
+    report = read_report(path)
+    return describing.of_report(report) if isinstance(report, AuditReport) else describing.of_power(report)
+
+
+def _of_own(path: Path) -> Iterable[Sheet]:
+    kind = storage.read(path, _OWN).kind
+    if kind == "suite":
+        return describing.of_suite(load_suite(path))
+    return [load_observation(path).sheet()] if kind == "observation" else describing.of_controls(path)

@@ -579,10 +579,11 @@ def test_complex_weights_of_a_network_that_has_them(monkeypatch: pytest.MonkeyPa
         (
             None,
             ModelError,
-            ("arch='package.module:factory'",),
+            ("arch='file.py:function'",),
         ),
-        ("user.nets", UsageError, ("package.module:factory", "'user.nets'")),
-        ("user/nets.py:Net", UsageError, ("package.module:factory", "'user/nets.py:Net'")),
+        ("user.nets", UsageError, ("module:function", "'user.nets'")),
+        ("user/nets.py:Nest", ModelError, ("user/nets.py:Nest", "AttributeError: module")),
+        ("user/none.py:Net", ModelError, ("user/none.py:Net", "none.py")),
         ("nowhere:Net", ModelError, ("nowhere:Net", "ModuleNotFoundError: No module")),
         (
             "user.nets:Nest",

@@ -108,20 +108,24 @@ def script() -> bytes:
 @pytest.mark.parametrize(
     ("name", "make", "expected"),
     [
-        ("m.pt", lambda: saved(state()), Format("PyTorch state dict", runs_code=False)),
-        ("m.PTH", lambda: saved(state()), Format("PyTorch state dict", runs_code=False)),
+        ("m.pt", lambda: saved(state()), Format("PyTorch state dict", runs_code=False, needs=("arch",))),
+        ("m.PTH", lambda: saved(state()), Format("PyTorch state dict", runs_code=False, needs=("arch",))),
         (
             "m.pth",
             lambda: saved(state(), _use_new_zipfile_serialization=False),
-            Format("PyTorch state dict", runs_code=False),
+            Format("PyTorch state dict", runs_code=False, needs=("arch",)),
         ),
-        ("m.safetensors", lambda: safetensors.torch.save(state()), Format("safetensors", runs_code=False)),
-        ("m.pt", lambda: safetensors.torch.save(state()), Format("safetensors", runs_code=False)),
-        ("m.pt2", program, Format("torch.export")),
-        ("m.pt", program, Format("torch.export")),
-        ("m.pt2", lambda: saved(state()), Format("PyTorch state dict", runs_code=False)),
-        ("pytorch_model.bin", lambda: saved(state()), Format("PyTorch state dict", runs_code=False)),
-        ("m.torchscript", program, Format("torch.export")),
+        (
+            "m.safetensors",
+            lambda: safetensors.torch.save(state()),
+            Format("safetensors", runs_code=False, needs=("arch",)),
+        ),
+        ("m.pt", lambda: safetensors.torch.save(state()), Format("safetensors", runs_code=False, needs=("arch",))),
+        ("m.pt2", program, Format("torch.export", without=("arch",))),
+        ("m.pt", program, Format("torch.export", without=("arch",))),
+        ("m.pt2", lambda: saved(state()), Format("PyTorch state dict", runs_code=False, needs=("arch",))),
+        ("pytorch_model.bin", lambda: saved(state()), Format("PyTorch state dict", runs_code=False, needs=("arch",))),
+        ("m.torchscript", program, Format("torch.export", without=("arch",))),
     ],
 )
 def test_what_torch_writes_is_told(name: str, make: Callable[[], bytes], expected: Format, tmp_path: Path) -> None:
@@ -129,7 +133,7 @@ def test_what_torch_writes_is_told(name: str, make: Callable[[], bytes], expecte
 
 
 def test_torchscript_may_be_compressed(script: bytes, tmp_path: Path) -> None:
-    assert ADAPTER.examine(put(tmp_path, "m.pt", script)) == Format("TorchScript")
+    assert ADAPTER.examine(put(tmp_path, "m.pt", script)) == Format("TorchScript", without=("arch",))
 
 
 def test_what_a_file_is_is_told_without_torch(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import toys
 from deepjudge_core.auditing.audit import make_suite
 from deepjudge_core.cli.main import main
 from deepjudge_core.sandbox import landlock, seccomp
+from deepjudge_core.sandbox.starting import end_templates
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite, save_suite
@@ -136,6 +137,7 @@ class JudgedModel:
             stack.enter_context(_adopting())
             stack.enter_context(contextlib.chdir(folder))
             self.status = main([*words, *options])
+            end_templates()
             self.strays = _children() - self._theirs
         self.out, self.err = out.getvalue(), err.getvalue()
         self.report = report.read_text() if report.exists() else ""

@@ -1,0 +1,192 @@
+"""What ``deepjudge show`` says of files: documents, folders, inputs and models, each as sheets."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.bundles.manifest import MANIFEST as BUNDLE
+from deepjudge_core.bundles.manifest import Manifest
+from deepjudge_core.cli.auditfile.reading import read_plan
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.plan import Plan
+from deepjudge_core.components.opening import open_model
+from deepjudge_core.errors import DeepJudgeError, FileFormatError, InputError, UsageError
+from deepjudge_core.files.reading import LARGEST_JSON, open_regular
+from deepjudge_core.judging.calibration import load_controls
+from deepjudge_core.judging.verdict import in_words
+from deepjudge_core.report.documents import AuditReport, PowerReport, ShareEntry
+from deepjudge_core.sandbox.remote import open_isolated
+from deepjudge_core.sheets import Cell, Sheet, listed
+from deepjudge_core.suites.inputs import load_inputs
+from deepjudge_core.suites.suite import Suite
+
+_SHOWN = 20  # names of one kind
+
+
+def of_suite(suite: Suite) -> Iterator[Sheet]:
+    """A suite, and all taps of its victim."""
+    yield suite.sheet()
+    victim = suite.victim.model
+    rows: list[tuple[Cell, ...]] = []
+    for name, width in victim.layers.items():
+        compared = name in suite.layers
+        place = suite.layers.index(name) if compared else -1
+        unreached = sum(at == place for at, _ in suite.unreached) if compared else 0
+        rows.append((name, str(width), "yes" if compared else "", f"{unreached} without a case" if unreached else ""))
+    yield Sheet("layers of the victim", {}, ("layer", "neurons", "compared", "remark"), rows)
+
+
+def of_controls(path: Path) -> Iterator[Sheet]:
+    """A calibration: each control, as it answered."""
+    controls = load_controls(path)
+    yield Sheet(
+        f"calibration of {len(controls.observations)} controls",
+        {"match": controls.match, "note": controls.notes, "suite": controls.suite},
+    )
+    for control, stratum in zip_longest(controls.observations, controls.strata):
+        sheet = control.sheet()
+        yield Sheet(sheet.title, {"stratum": stratum, **sheet.facts})
+
+
+def of_report(report: AuditReport) -> Iterator[Sheet]:
+    """The report of an audit."""
+    victim, cases = report.victim, report.suite.cases
+    made = report.made or None
+    facts: dict[str, Any] = {
+        "made": None if made is None else " ".join(str(one) for one in (made.date, made.case, made.by) if one),
+        "victim": f"{victim.path} ({victim.framework})",
+        "cases": f"{cases.clean} clean, {cases.adversarial} adversarial, {cases.corners} corners",
+        "layers": ", ".join(layer.name for layer in report.suite.layers),
+        "controls": str(len(report.calibration.controls)),
+        "rule": f"{report.rule} {_options(report.rule_options)}",
+        "note": [*report.suite.notes, *report.calibration.notes],
+        "skipped": [f"{one.name}: {one.reason}" for one in (report.skipped or ())],
+        "suite": report.suite.digest,
+    }
+    names = list(report.metrics)
+    rows = []
+    for suspect in report.suspects:
+        facts[suspect.path] = suspect.reason
+        values = [suspect.metrics[name].value if name in suspect.metrics else None for name in names]
+        rows.append((suspect.path, in_words(suspect.decision, suspect.points_to), *values))
+    yield Sheet(f"audit of {len(rows)} suspects", facts, ("suspect", "verdict", *names), rows)
+
+
+def of_power(report: PowerReport) -> Iterator[Sheet]:
+    """An estimate of power."""
+    facts: dict[str, Any] = {
+        "victim": f"{report.victim.path} ({report.victim.framework})",
+        "rule": f"{report.rule} {_options(report.rule_options)}",
+        "controls": str(report.controls.count),
+        "accused": f"{_share(report.controls.held_out_accused)} controls by the others, though honest",
+        "note": report.controls.notes,
+        "suite": report.suite.digest,
+    }
+    rows = [
+        (one.attack, _share(one.copies), *map(_share, one.groups.named().values()), str(one.inconclusive))
+        for one in report.attacks
+    ]
+    yield Sheet("power of an audit", facts, ("attack", "found", "by behaviour", "by layers", "inconclusive"), rows)
+    models = [
+        (one.file, "-" if one.accuracy is None else f"{one.accuracy:.1%}", in_words(one.decision, one.points_to))
+        for one in report.models
+    ]
+    yield Sheet("models of the zoo", {}, ("model", "accuracy", "verdict"), models)
+
+
+def of_bundle(folder: Path) -> Iterator[Sheet]:
+    """A bundle, as it says of itself: verifying it is another command."""
+    with open_regular(folder / BUNDLE, "the manifest of a bundle", LARGEST_JSON) as file:
+        data = file.read()
+    try:
+        manifest = Manifest.parse(data)
+    except ValueError as error:
+        raise FileFormatError(f"{folder / BUNDLE}: is damaged: {error}", code="damaged-file") from None
+    facts = {
+        "signed": f"by the key {manifest.signed_by}" if manifest.signed_by else "no",
+        "withheld": ", ".join(manifest.withheld),
+        "suite": manifest.terms.suite,
+        "checked": f"not yet: deepjudge verify {folder}",
+    }
+    rows = [(name, str(file.size), file.sha256) for name, file in manifest.files.items()]
+    yield Sheet(f"bundle of {len(rows)} files", facts, ("file", "bytes", "SHA-256"), rows)
+
+
+def of_plan(path: Path, session: Session, command: type[Command]) -> Iterator[Sheet]:
+    """An ``AUDIT.toml`` and what it names."""
+    plan: Plan = read_plan(path, None, session, command)
+    facts = {
+        "victim": plan.victim.name,
+        "inputs": str(plan.inputs.path),
+        "seeds": str(plan.suite.n),
+        "generators": listed(plan.suite.generators or ("the usual ones",)),
+        "rule": plan.judge.rule.name,
+        "metrics": listed(metric.name for metric in plan.judge.metrics),
+        "output": str(plan.output),
+        "skipped": [str(one) for one in plan.skipped[:_SHOWN]],
+    }
+    roles = (("suspect", plan.suspects), ("control", plan.controls))
+    rows = [(role, one.name, "stored answers" if one.stored else "") for role, ones in roles for one in ones]
+    yield Sheet("plan of an audit", facts, ("role", "model", "remark"), rows)
+
+
+def of_inputs(path: Path) -> Iterator[Sheet]:
+    """Inputs of any kind, with or without labels."""
+    try:
+        inputs = load_inputs(path)
+    except InputError as error:
+        try:
+            inputs = load_inputs(path, labels="victim")
+        except DeepJudgeError:
+            raise error from None
+    sheet = inputs.sheet()
+    yield Sheet(f"{path}: {sheet.title}", sheet.facts)
+
+
+def of_model(path: Path, options: Mapping[str, Any], session: Session) -> Iterator[Sheet]:
+    """A model's file, opened as any other, but for no inputs of a known shape."""
+    with contextlib.ExitStack() as stack:
+        if session.sandbox is None:
+            model = open_model(path, registry=session.registry, **options)
+        else:
+            isolated = open_isolated(
+                path, registry=session.registry, sandbox=session.sandbox, gradients=False, **options
+            )
+            model = stack.enter_context(isolated)
+        sheet = model.sheet()
+        facts = {**sheet.facts, "file": list(model.files) if len(model.files) > 1 else None}
+        yield Sheet(sheet.title, facts, sheet.head, sheet.rows)
+
+
+def as_json(sheets: Iterable[Sheet]) -> list[dict[str, Any]]:
+    """Sheets as JSON, where what is shown is none itself."""
+    return [
+        {
+            "title": sheet.title,
+            "facts": {name: value for name, value in sheet.facts.items() if value},
+            "rows": [dict(zip(sheet.head, row, strict=True)) for row in sheet.rows],
+        }
+        for sheet in sheets
+    ]
+
+
+def refuse(path: Path, suffixes: Iterable[str]) -> UsageError:
+    """What is said of something else."""
+    known = ", ".join(suffixes)
+    return UsageError(
+        f"{path}: found nothing that can be shown; expected a file of deepjudge's own, an AUDIT.toml, the folder of a "
+        f"zoo or a bundle, inputs, or a model ending in {known}",
+        code="wrong-value",
+    )
+
+
+def _options(options: Any) -> str:
+    said = " ".join(f"{name}={value}" for name, value in options.items())
+    return f"({said})" if said else ""
+
+
+def _share(share: ShareEntry) -> str:
+    return f"{share.count} of {share.of}"
