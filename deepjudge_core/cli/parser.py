@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.kinds import Items, Maybe, Truth, kind_of_setting
+from deepjudge_core.cli.kinds import Items, Kind, Maybe, Truth, kind_of_setting
 from deepjudge_core.cli.status import INTERRUPTED, STATUSES
 from deepjudge_core.components.registry import load_registry
 from deepjudge_core.errors import DeepJudgeError, UsageError
@@ -240,11 +240,17 @@ class _Words(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The words that there are, names of components, or files."""
         before, comma, last = incomplete.rpartition(",")
-        choices = [*self.kind.choices, *_components(self.setting)]
+        choices = [*_choices(self.kind), *_components(self.setting)]
         if choices:
             return [CompletionItem(f"{before}{comma}{word}") for word in choices if word.startswith(last)]
         declared = self.setting.declared
         return [CompletionItem(incomplete, type="file")] if declared.reads or declared.writes else []
+
+
+def _choices(kind: Kind) -> list[str]:
+    # Of a list, those of its values.
+    inner = getattr(kind, "item", None)
+    return list(dict.fromkeys([*kind.choices, *(_choices(inner) if isinstance(inner, Kind) else [])]))
 
 
 def _components(setting: Setting) -> list[str]:
