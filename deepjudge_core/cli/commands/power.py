@@ -34,7 +34,6 @@ from deepjudge_core.suites.suite import load_suite
 from deepjudge_core.text import clean, recognised
 from deepjudge_core.zoo.manifest import load_zoo
 
-
 _AREAS = 6  # columns of a table of AUC alone
 
 
