@@ -86,7 +86,7 @@ TURNS = (
         "layers whose neurons can be located",
     ),
     Turn(
-        r"\b(?:all|those|nothing|what) [\w ]{2,30} rests? on\b(?! [a-z])",
+        r"\ball (?:that )?[\w ]{2,30} rests? on\b",
         "all that it rests on",
         "everything it depends on",
     ),
