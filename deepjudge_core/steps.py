@@ -63,6 +63,11 @@ def make_suite(
 
     Raises:
         DeepJudgeError: When the victim or the inputs cannot be used.
+
+    Example:
+        >>> suite = dj.make_suite(victim, dj.Inputs(x, label(x)), dj.SuiteSettings(n=30, generators=["square"]))
+        >>> suite.counts()["clean"]
+        30
     """
     offered = _inputs(inputs)
     checked = _of("settings", settings or SuiteSettings(), SuiteSettings, "SuiteSettings(n=500)")
@@ -84,6 +89,11 @@ def observe(
     Raises:
         ModelError: When the model takes other inputs, cannot be run, or answers nonsense.
         UsageError: When ``asking`` names what does not exist.
+
+    Example:
+        >>> answers = dj.observe(thief, suite)
+        >>> answers.probabilities.shape[1]
+        3
     """
     if isinstance(model, Suite) or (_is_own(model) and not isinstance(suite, Suite) and not _is_own(suite)):
         model, suite = suite, model
@@ -116,6 +126,11 @@ def measure(
     Raises:
         FileFormatError: When the answers are to another suite.
         UsageError: For an unknown metric.
+
+    Example:
+        >>> measured = dj.measure(suite, dj.observe(thief, suite), ["robd", "jsd"])
+        >>> measured["jsd"].value < 0.01
+        True
     """
     return measuring.measure(
         _suite(suite), _observation("observation", observation), _names(metrics), match=match, registry=registry
@@ -149,6 +164,11 @@ def calibrate(
             strata.
         FileFormatError: When the answers are to another suite.
         UsageError: For an unknown metric or stratum.
+
+    Example:
+        >>> calibration = dj.calibrate(suite, [dj.observe(control, suite) for control in controls])
+        >>> len(calibration.controls)
+        12
     """
     listed = _several("controls", controls, Observation)
     return calibrating.calibrate(
@@ -181,6 +201,11 @@ def judge(
         CalibrationError: When the suspect's neurons were not matched as those of the controls.
         UsageError: For an unknown rule or option, or an impossible value.
         PluginError: When the rule fails.
+
+    Example:
+        >>> verdict = dj.judge(dj.measure(suite, dj.observe(thief, suite)), calibration)
+        >>> verdict.points_to
+        'behaviour'
     """
     if not isinstance(measurements, dict) or not all(hasattr(one, "metric") for one in measurements.values()):
         raise _wrong("measurements", "what measure(suite, observation) gives", measurements)
@@ -252,6 +277,12 @@ def audit(
 
     Raises:
         DeepJudgeError: When the victim, the inputs or a control cannot be used.
+
+    Example:
+        >>> settings = dj.AuditSettings(suite=dj.SuiteSettings(n=30))
+        >>> outcome = dj.audit(victim, [thief, honest], dj.Inputs(x, label(x)), controls=controls, settings=settings)
+        >>> [str(suspect.decision) for suspect in outcome.suspects]
+        ['copy', 'independent']
     """
     session = session or Session()
     return whole.audit(

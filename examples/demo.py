@@ -40,7 +40,7 @@ def main() -> int:
 
     say("The victim is a small network that reads handwritten digits. Three suspects were made from it: fine-tuned,")
     say("pruned, converted to another framework. Two others were trained from scratch. deepjudge gets all of them as")
-    say("files of three formats, beside eight models known to be independent, and has to tell which are copies.\n")
+    say("files of three formats, with eight models known to be independent, and has to find the copies.\n")
     started = time.monotonic()
     train_all(folder)
     say(f"trained and saved in {time.monotonic() - started:.0f} s\n")
@@ -49,12 +49,18 @@ def main() -> int:
     inputs = ("--inputs", folder / "digits.npz", "--scale", SCALE, "-n", 200)
     run("suite", folder / "victim.pt2", *inputs, "-o", suite)
     run("calibrate", suite, folder / "controls", "-o", calibration)
-    report, page = folder / "report.json", folder / "report.html"
-    judged = ("--calibration", calibration, "--json", report, "--html", page)
-    status = run("judge", suite, folder / "suspects", *judged, expected=(0, 1, 3))
-    say(f"A vote is 'copy' where the value is at most the threshold. Exit status {status}", end="")
-    say(": at least one suspect is a copy." if status == 1 else ".")
-    say(f"The whole took {time.monotonic() - started:.0f} s. The report: {report}, and for a browser: {page}")
+    page, audit = folder / "report.html", folder / "audit"
+    how = ("--calibration", calibration)
+    status = run("judge", suite, folder / "suspects", *how, "--html", page, "-o", audit, expected=(0, 1, 3))
+    run("verify", audit)
+    # The answers are stored: to judge them by another rule takes no model.
+    run(
+        "judge", suite, audit / "observations" / "*.safetensors", *how, "--rule", "prediction-bound", expected=(0, 1, 3)
+    )
+    say(f"The first judge ended with status {status}", end="")
+    say(", which means that at least one suspect is a copy." if status == 1 else ".")
+    say(f"This took {time.monotonic() - started:.0f} s.")
+    say(f"Open {page} in a browser: it begins with the answer for each model, how sure it is, and what it rests on.")
     return 0
 
 

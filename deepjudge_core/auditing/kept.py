@@ -112,8 +112,12 @@ def recalled_suite(
 def _model(subject: ModelFile, session: Session) -> tuple[Adapter, str, tuple[Any, ...]]:
     # What opens a model's file, the digest of its bytes, and all that its answers depend on beside what it is asked.
     path, adapters = Path(subject.path), session.registry.adapters
-    if path.is_symlink() or not (path.is_file() or path.is_dir()):
-        raise UnknownError("no file")
+    if (
+        not (path.is_file() or path.is_dir())
+        or path.is_symlink()
+        or any(inner.is_symlink() for inner in path.rglob("*"))
+    ):
+        raise UnknownError("no file")  # what is refused as a link is not recalled as a file with the same bytes
     adapter = adapters.of_file(path, subject.name)
     digest, asked = digested(path, adapter).digest, subject.query
     others = [

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.text import LONGEST_LINE, clean, duration, number
 
+_HANGING = "    "  # before the further lines of a remark
 _LISTED, _NAMED = 12, 4  # neurons, and models, that are named on one line
 _FEW = 10  # suspects of which everything is said
 _PIPE_WIDTH = 1000  # of tables that no terminal folds
@@ -45,6 +47,16 @@ def say(out: Console, text: str) -> None:
     stream = sys.stderr if out.stderr else sys.stdout
     stream.write(f"{clean(text, LONGEST_LINE)}\n")
     stream.flush()
+
+
+def tell(out: Console, text: str) -> None:
+    """Print one clean line, which a terminal shows in several that break between words; a pipe gets it as it is."""
+    if not out.is_terminal:
+        say(out, text)
+        return
+    words = clean(text, LONGEST_LINE)
+    for line in textwrap.wrap(words, out.width, subsequent_indent=_HANGING, break_on_hyphens=False) or [""]:
+        say(out, line)
 
 
 def warn(text: str) -> None:
@@ -217,18 +229,18 @@ def show_observation(out: Console, observation: Observation) -> None:
 def show_calibration(out: Console, calibration: Calibration) -> None:
     """The controls and their values; then why, where one is missing."""
     names = list(calibration.measurements[0]) if calibration.measurements else []
-    say(out, f"controls    {len(calibration.controls)}")
-    say(out, f"match       {calibration.match}")
+    tell(out, f"controls    {len(calibration.controls)}")
+    tell(out, f"match       {calibration.match}")
     for limit in narrow(calibration.strata):
-        say(out, f"limit       {limit}")
+        tell(out, f"limit       {limit}")
     if calibration.controls:
-        tables.show_controls(out, calibration, partial(say, out))
+        tables.show_controls(out, calibration, partial(tell, out))
     remarks: list[tuple[str, str]] = []
     for control, values in zip(calibration.controls, calibration.measurements, strict=True):
         reasons = _reasons({name: values[name].reason for name in names})
         remarks += ((control.model.name, reason) for reason in reasons)
     for remark in _gathered(remarks):
-        say(out, remark)
+        tell(out, remark)
 
 
 def show_skipped(out: Console, skipped: Iterable[Skipped]) -> None:
@@ -236,22 +248,22 @@ def show_skipped(out: Console, skipped: Iterable[Skipped]) -> None:
     for code, some in by_code(skipped):
         names = ", ".join(one.name for one in some[:_NAMED])
         more = f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
-        say(out, f"skipped     {SKIPPED[code]}: {names}{more}")
+        tell(out, f"skipped     {SKIPPED[code]}: {names}{more}")
 
 
 def show_control_notes(out: Console, calibration: Calibration) -> None:
     """What a reader should know of how the controls were asked."""
     for control in calibration.controls:
         for note in control.notes:
-            say(out, f"{control.model.name}: {note}")
+            tell(out, f"{control.model.name}: {note}")
 
 
 def show_report(out: Console, report: AuditOutcome, many: ManySettings | None = None) -> None:
     """The suspects' values, votes and verdicts; then why, where something is missing, and what was skipped."""
     many = many or ManySettings()
     for limit in _limits(report):
-        say(out, limit)
-    tables.show_suspects(out, report, many, partial(say, out))
+        tell(out, limit)
+    tables.show_suspects(out, report, many, partial(tell, out))
     everybody, shown = len(report.suspects), tables.in_order(report.suspects, many)
     # Of many, notes only on what somebody has to look at; the reports hold all.
     quiet = [result for result in shown if everybody > _FEW and _is_quiet(result)]
@@ -259,12 +271,12 @@ def show_report(out: Console, report: AuditOutcome, many: ManySettings | None = 
         show_control_notes(out, report.calibration)
     remarks, statements = (_gathered(said, everybody) for said in (_remarks(shown, len(quiet) > 0), _statements(shown)))
     for remark in (*report.doubts, *_failures(shown), *remarks, *_fleet(report), *statements, *_unconfined(report)):
-        say(out, remark)
+        tell(out, remark)
     if quiet:
-        say(out, f"notes       on {len(quiet)} suspects with no sign of copying are in the report (--json, --html)")
+        tell(out, f"notes       on {len(quiet)} suspects with no sign of copying are in the report (--json, --html)")
     show_skipped(out, report.skipped)
     if report.suspects or report.skipped:
-        say(out, tables.counts(report, many))
+        tell(out, tables.counts(report, many))
 
 
 def _is_quiet(result: SuspectResult) -> bool:

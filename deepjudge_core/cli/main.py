@@ -19,6 +19,7 @@ from deepjudge_core.cli.commands.calibrate import CalibrateCommand
 from deepjudge_core.cli.commands.commit import CommitCommand
 from deepjudge_core.cli.commands.init import InitCommand
 from deepjudge_core.cli.commands.judge import JudgeCommand
+from deepjudge_core.cli.commands.new_plugin import NewPluginCommand
 from deepjudge_core.cli.commands.observe import ObserveCommand
 from deepjudge_core.cli.commands.plugins import PluginsCommand
 from deepjudge_core.cli.commands.power import PowerCommand
@@ -46,6 +47,7 @@ COMMANDS: tuple[type[Command], ...] = (
     ReportCommand,
     InitCommand,
     PluginsCommand,
+    NewPluginCommand,
     ShowCommand,
 )
 """In the order of ``--help``."""
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, UsageError) else FAILED
     except MemoryError as error:
         _trace(line, errors)
-        display.say(errors, f"deepjudge: the memory does not hold what was asked for: {error} ({_UNFORESEEN})")
+        display.say(errors, f"deepjudge: not enough memory for this: {error} ({_UNFORESEEN})")
         return FAILED
     except KeyboardInterrupt:
         way_on = line.command.way_on() if line.command else ""

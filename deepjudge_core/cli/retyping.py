@@ -12,7 +12,12 @@ PROGRAM = "deepjudge"
 
 def command_line(*words: object) -> str:
     """A line for a shell, such as ``deepjudge power suite.safetensors zoo -o power``."""
-    return shlex.join([PROGRAM, *map(str, words)])
+    return shell_line(PROGRAM, *words)
+
+
+def shell_line(*words: object) -> str:
+    """The same of any program."""
+    return shlex.join(map(str, words))
 
 
 def shared_options(command: Command, other: type[Command]) -> list[str]:

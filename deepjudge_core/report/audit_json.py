@@ -140,6 +140,7 @@ def suite_entry(suite: Suite) -> SuiteEntry:
         notes=suite.notes,
         feature_bounds=suite.feature_bounds or UNSET,
         labels=UNSET if suite.label_origin == "inputs" else suite.label_origin,
+        inputs=suite.origin or UNSET,
     )
 
 

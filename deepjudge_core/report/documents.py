@@ -30,6 +30,7 @@ from deepjudge_core.judging.neurons import Match
 from deepjudge_core.models.info import AccessName
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.preprocessing import PreprocessingHeader
+from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.observation import Guess, Trial
 from deepjudge_core.zoo.manifest import Kind, ZooVictim
 
@@ -199,6 +200,7 @@ class SuiteEntry(Document, frozen=True):
         ]
         | UnsetType
     ) = UNSET
+    inputs: Annotated[Origin, Meta(description="Where the seeds are from; left out: not recorded.")] | UnsetType = UNSET
 
 
 class ControlEntry(Document, frozen=True, kw_only=True):

@@ -20,11 +20,11 @@ def render_html(report: AnyReport) -> bytes:
 
 def html_of(page: Page) -> str:
     """The document."""
-    return _template().render(page=page, palette=palette)
+    return _environment().get_template("page.html.jinja").render(page=page, palette=palette)
 
 
 @cache
-def _template() -> jinja2.Template:
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("deepjudge_core.report", ""),
         autoescape=True,
@@ -36,7 +36,7 @@ def _template() -> jinja2.Template:
     environment.filters |= {"parts": _parts, "breakable": _breakable}
     environment.tests["name"] = lambda part: isinstance(part, Name)
     environment.tests["block"] = lambda block, kind: type(block).__name__ == kind
-    return environment.get_template("page.html.jinja")
+    return environment
 
 
 def _shown(value: Any) -> Any:

@@ -39,7 +39,7 @@ def _card(report: AuditReport) -> Section:
                 "compared how close their answers are with how close those of independent models (the controls) come."
             ),
             Bullets(about),
-            *([Bullets(rates(report))] if report.suspects else []),
+            *([Bullets(said)] if (said := rates(report)) else []),
         ],
         [*suspects, _limits(report), _verifying()],
     )

@@ -16,6 +16,7 @@ from deepjudge_core.suites.inputs import (
     load_training_inputs,
     open_inputs,
 )
+from deepjudge_core.suites.inputs.origin import origin_of
 from deepjudge_core.suites.seeds import Order
 from deepjudge_core.types import Array, Layout
 
@@ -168,13 +169,23 @@ class InputSettings(ArraySettings):
     )
 
     def load(self) -> Offered:
-        """Read them.
+        """Read them, and look at where they are from.
 
         Raises:
             InputError, UsageError: As :func:`~deepjudge_core.suites.inputs.load_inputs`.
         """
         training = load_training_inputs(self.training, scale=self.scale) if self.training else None
-        return self.offered(self.path, training=training, layout=self.layout, labels=self.labels)
+        offered = self.offered(self.path, training=training, layout=self.layout, labels=self.labels)
+        given = {
+            "x": self.x,
+            "y": self.y,
+            "scale": self.scale,
+            "resize": self.resize,
+            "training-inputs": self.training,
+            "layout": self.layout,
+        }
+        options = {name: value for name, value in given.items() if value is not None}
+        return offered.located(origin_of(self.path, options, offered.listed))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from deepjudge_core.files.documents import Document, Json, Lines, Part, Share, p
 from deepjudge_core.models.geometry import Fitting
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.sheets import Sheet, Shown, sizes
+from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.labels import LabelOrigin
 from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation, ObservationHeader
@@ -87,6 +88,7 @@ class Suite(Shown):
         label_origin: Where the labels are from. If the victim says or chooses them, the accuracy of others says how
             often they agree with it; if it says them, its own says nothing.
         fitting: How pictures were brought to the size that the victim takes; None if they were not.
+        origin: Where the inputs are from that the seeds were selected from; None if that was not recorded.
     """
 
     seed: int
@@ -104,6 +106,7 @@ class Suite(Shown):
     probes: Probes | None = None
     label_origin: LabelOrigin = "inputs"
     fitting: Fitting | None = None
+    origin: Origin | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -223,6 +226,7 @@ class _SuiteHeader(Part, frozen=True):
     moments: Moments | UnsetType = UNSET
     labels: LabelOrigin | UnsetType = UNSET  # where they are not those of the inputs
     fitting: Fitting | UnsetType = UNSET  # if pictures had another shape
+    inputs: Origin | UnsetType = UNSET  # of suites that were made from a file or folder
 
 
 def _content(suite: Suite) -> storage.Content:
@@ -240,6 +244,7 @@ def _content(suite: Suite) -> storage.Content:
         moments=UNSET if suite.moments is None else suite.moments,
         labels=UNSET if suite.label_origin == "inputs" else suite.label_origin,
         fitting=suite.fitting or UNSET,
+        inputs=suite.origin or UNSET,
     )
     arrays = {"inputs": suite.cases.inputs, "seed_indices": suite.seed_indices}
     arrays |= {column: getattr(suite.cases, column) for column in _COLUMNS}
@@ -265,6 +270,7 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         probes=Probes(arrays["probes.inputs"], arrays["probes.labels"]) if "probes.inputs" in arrays else None,
         label_origin="inputs" if header.labels is UNSET else header.labels,
         fitting=header.fitting or None,
+        origin=header.inputs or None,
     )
 
 

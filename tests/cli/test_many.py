@@ -1,6 +1,7 @@
 """Many suspects on the command line: which are shown, in which order, and how the command ends."""
 
 import csv
+import itertools
 import json
 import os
 import pickle
@@ -32,12 +33,16 @@ def ready(cli: Cli) -> Cli:
     return cli
 
 
-def table(out: str) -> list[str]:
-    """The names in the table."""
+def rows(out: str) -> list[str]:
+    """The lines of the table, the head first."""
     lines = out.splitlines()
     start = next(place for place, line in enumerate(lines) if line.startswith("suspect "))
-    names = [line.split()[0] for line in lines[start + 2 :]]
-    return names[: next(place for place, name in enumerate(names) if set(name) == {"─"})]
+    return [lines[start], *itertools.takewhile(lambda line: re.match(r"\S+\.toy ", line), lines[start + 2 :])]
+
+
+def table(out: str) -> list[str]:
+    """The names in the table."""
+    return [line.split()[0] for line in rows(out)[1:]]
 
 
 def test_junk_in_a_folder_is_told_and_decides_what_it_should(ready: Cli) -> None:
@@ -124,16 +129,14 @@ def test_no_line_of_the_table_is_wider_than_the_terminal(ready: Cli, columns: in
     ready.monkeypatch.setenv("NO_COLOR", "1")
     ready.monkeypatch.setenv("TERM", "xterm")
     out = re.sub(r"\x1b\[\d*m", "", ready(*JUDGE, "up")[1])
-    lines = [line for line in out.splitlines() if ".toy" in line and ": " not in line]
+    head, *lines = rows(out)
     assert len(lines) == 10
-    assert max(map(len, lines)) <= columns
-    [head] = [line for line in out.splitlines() if line.startswith("suspect ")]
+    assert max(map(len, out.splitlines())) <= columns
     assert ("surety" in head, "black-box" in head) == (columns > 60, False)
 
 
 def test_without_a_terminal_the_table_fits_on_paper(ready: Cli) -> None:
-    lines = ready(*JUDGE, "up")[1].splitlines()
-    assert max(len(line) for line in lines if ".toy" in line and ": " not in line) <= PAPER
+    assert max(map(len, rows(ready(*JUDGE, "up")[1]))) <= PAPER
 
 
 def test_a_log_has_a_line_for_each_of_many_suspects(ready: Cli) -> None:

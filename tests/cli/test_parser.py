@@ -159,6 +159,7 @@ def test_nothing_is_written_over_what_is_read(cli: Cli) -> None:
         ("deepjudge suite v --order b", ["balanced"]),
         ("deepjudge suite v -g pgd,neu", ["pgd,neuron-corners"]),
         ("deepjudge judge s --rule voti", ["voting"]),
+        ("deepjudge new-plugin x --kind metric,ru", ["metric,rule"]),
     ],
 )
 def test_a_shell_completes(line: str, expected: list[str]) -> None:

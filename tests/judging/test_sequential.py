@@ -605,7 +605,8 @@ def test_the_command(ready: Cli) -> None:
     report_values = json.loads(Path("r.json").read_text())
     assert report_values["rule"] == "prediction-bound"
     for suspect in report_values["suspects"]:
-        assert f"{suspect['sequential']['queries']} of {suspect['sequential']['budget']} cases asked" in out
+        assert f"{suspect['sequential']['queries']} of {suspect['sequential']['budget']}" in out
+    assert "cases asked" in out
     assert "copy.toy: black-box: The suspect makes the victim's error on more than " in out
     # The page says it, and how to make it again.
     files = ("--html", "r.html", "--markdown", "r.md", "--sarif", "r.sarif", "--model-card", "card.md")

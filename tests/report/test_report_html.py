@@ -19,7 +19,7 @@ from deepjudge_core.report.markdown import code, escape, render_markdown
 from deepjudge_core.report.pages import charts
 from deepjudge_core.report.pages.audit import MANY
 from deepjudge_core.report.pages.palette import DARK, LIGHT, PAINTS
-from deepjudge_core.report.pages.parts import thresholds_of
+from deepjudge_core.report.pages.parts import below_common, thresholds_of
 from deepjudge_core.report.pages.similarity import AT_THRESHOLD, axes_of, ranges_of
 from deepjudge_core.report.pages.wording import ANSWERS, answer, limits, rates, sureness, verdict
 from deepjudge_core.text import clean
@@ -227,7 +227,7 @@ def test_no_sentence_is_there_twice(name: str) -> None:
     page = Page(html(ALL[name]()))
     texts = [text for _, text in page.all("p", "li", "td", "figcaption", "caption")]
     sentences = [part.strip() for text in texts for part in re.split(r"(?<=[.]) ", text)]
-    long = [part for part in sentences if len(re.findall("[a-z]{2,}", part)) > 5 and " " in part]
+    long = [part for part in sentences if len(re.findall(r"\b[a-z]{2,}\b", part)) > 5 and " " in part]
     assert [part for part in dict.fromkeys(long) if long.count(part) > 1] == []
 
 
@@ -431,6 +431,14 @@ def test_many_suspects_are_ranked_and_the_rest_is_folded() -> None:
     few = re.findall(r"<details.*?>", html(reports.report()))
     assert few
     assert all("open" in tag for tag in few)
+
+
+def test_names_are_told_apart_by_the_folders_that_differ() -> None:
+    assert below_common(["a/b/1/m.onnx", "a/b/2/m.onnx"]) == {"a/b/1/m.onnx": "1/m.onnx", "a/b/2/m.onnx": "2/m.onnx"}
+    assert below_common(["/a/m", "/a/m"]) == {"/a/m": "m"}
+    assert below_common(["m", "a/m"]) == {"m": "m", "a/m": "a/m"}
+    assert below_common(["a/b/"]) == {"a/b/": "b"}
+    assert below_common([]) == {}
 
 
 def test_pages_are_numbered_on_paper() -> None:

@@ -33,6 +33,7 @@ from deepjudge_core.report.pages.document import (
 )
 from deepjudge_core.report.pages.parts import (
     base,
+    below_common,
     decided,
     definitions,
     digest,
@@ -117,7 +118,7 @@ def _skipped(report: AuditReport) -> Iterator[Line]:
 def _question(report: AuditReport) -> Line:
     victim = Name(base(report.victim.path))
     if len(report.suspects) == 1:
-        return ("Is ", Name(base(report.suspects[0].path)), " a copy of ", victim, "?")
+        return ("Is ", Name(_names(report)[report.suspects[0].path]), " a copy of ", victim, "?")
     return ("Is any of these models a copy of ", victim, "?")
 
 
@@ -142,9 +143,10 @@ def _lead(report: AuditReport) -> str:
     elif count["independent"]:
         said.append(f"No sign of copying was found for {count['independent']} of {of} models.")
     if count["inconclusive"]:
-        said.append(f"For {count['inconclusive']}, the comparison does not decide.")
+        whom = f"{count['inconclusive']}" if said else f"{count['inconclusive']} of {of} models"
+        said.append(f"For {whom}, the comparison does not decide.")
     if count["failed"]:
-        said.append(f"{count['failed']} could not be tested.")
+        said.append(f"{count['failed']} could not be tested." if said else f"None of {of} models could be tested.")
     return " ".join(said)
 
 
@@ -177,14 +179,26 @@ _RANKED = (
 )
 
 
+def _names(report: AuditReport) -> dict[str, str]:
+    return below_common(suspect.path for suspect in report.suspects)
+
+
 def _in_sentences(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditReport) -> Iterator[list[Cell]]:
     # What was said of one model is not said again of the next.
-    said: dict[str, Name] = {}
+    names, said = _names(report), dict[str, str]()
     for _, suspect in numbered:
-        called, row = Name(base(suspect.path)), [answer(suspect), sureness(suspect, report) or "-"]
-        cells = [Cell(("As for ", said[one], ".") if one in said else one, "prose") for one in row]
-        said |= {one: called for one in row if one != "-" and one not in said}
-        yield [name(called.text), decided(suspect.decision), *cells]
+        why, sure = answer(suspect), sureness(suspect, report) or "-"
+        before, likewise = said.get(why), sure != "-" and said.get(sure)
+        said |= {one: suspect.path for one in (why, sure) if one not in said}
+        shown: list[Line] = [_as_for(names, before) or why, _as_for(names, likewise or None) or sure]
+        if before and before == likewise:
+            shown[1] = "Likewise."
+        cells = [Cell(line, "prose") for line in shown]
+        yield [name(names[suspect.path]), decided(suspect.decision), *cells]
+
+
+def _as_for(names: Mapping[str, str], path: str | None) -> Line:
+    return ("As for ", Name(names[path]), ".") if path else ""
 
 
 def _ranked(report: AuditReport) -> list[tuple[int, SuspectEntry]]:
@@ -194,16 +208,18 @@ def _ranked(report: AuditReport) -> list[tuple[int, SuspectEntry]]:
 
 def _ranking(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
     suspects = [suspect for _, suspect in numbered]
+    names = below_common(suspect.path for suspect in suspects)
     return table_of(
         _EACH,
         {
-            "model": [Cell(Name(base(suspect.path)), "name", f"suspect-{place}") for place, suspect in numbered],
+            "model": [Cell(Name(names[suspect.path]), "name", f"suspect-{place}") for place, suspect in numbered],
             "No.": [Cell(str(place), "number") for place, _ in numbered],
             "answer": [decided(suspect.decision) for suspect in suspects],
             "say copy": [Cell(_votes(suspect), "number") for suspect in suspects],
             "smallest p": [Cell(probability(_least_p(suspect)), "number") for suspect in suspects],
             "relative distance": [figure(ratio(suspect)) for suspect in suspects],
         },
+        dense=True,
     )
 
 
@@ -318,17 +334,19 @@ def _by_stratum(controls: Sequence[ControlEntry], metric: str) -> list[charts.Ro
 
 
 def _suspects(report: AuditReport) -> Iterator[Section]:
-    numbered, ranges = _ranked(report), ranges_of(report)
+    numbered, ranges, names = _ranked(report), ranges_of(report), _names(report)
     many = len(numbered) > MANY
     parts, shown, any_radar = [], 0, False
     for place, suspect in numbered:
-        blocks = list(of_suspect(suspect, ranges, place))
+        blocks = list(_of_suspect(suspect, ranges, place))
+        if many and suspect.digest:
+            blocks.insert(0, Paragraph(("SHA-256: ", Name(suspect.digest))))
         if not blocks:
             continue
         accused = suspect.decision == "copy" and shown < MANY
         shown += accused
         any_radar |= any(isinstance(block, Beside) for block in blocks)
-        title: Line = (f"{place} ", Name(base(suspect.path)), f": {ANSWERS[suspect.decision]}")
+        title: Line = (f"{place} ", Name(names[suspect.path]), f": {ANSWERS[suspect.decision]}")
         parts.append(Section(title, f"suspect-{place}", blocks, folded=not accused if many else False))
     if parts:
         intro = [Paragraph(_RADAR)] if any_radar else []
@@ -346,17 +364,8 @@ _RADAR = (
 )
 
 
-def of_suspect(
-    suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]], place: int | None = None
-) -> Iterator[Block]:
-    """The numbers of one suspect.
-
-    Args:
-        suspect: The suspect.
-        ranges: Metric to the least and the greatest distance of the controls.
-        place: Its number; None for one alone.
-    """
-    measured, numbered = suspect.metrics, "" if place is None else f" of suspect {place}"
+def _of_suspect(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]], place: int) -> Iterator[Block]:
+    measured, numbered = suspect.metrics, f" of suspect {place}"
     if measured:
         table = table_of(
             f"Measurements{numbered}",
@@ -404,19 +413,19 @@ def _vote(result: ResultEntry) -> Cell:
     return Cell("copy", "copy") if result.vote else text("not copy")
 
 
-def _radar(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]], place: int | None) -> Figure | None:
+def _radar(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]], place: int) -> Figure | None:
     axes = axes_of(suspect, ranges)
     if sum(axis.value is not None for axis in axes.values()) < 3:
         return None
     svg = charts.radar(
-        f"radar-{place or 0}",
+        f"radar-{place}",
         suspect.path,
         list(axes),
         [axis.similarity for axis in axes.values()],
         [axis.band for axis in axes.values()],
         suspect.decision,
     )
-    return Figure(svg, "Similarity to the victim" if place is None else f"Similarity of suspect {place}")
+    return Figure(svg, f"Similarity of suspect {place} to the victim")
 
 
 def _findings(report: AuditReport) -> Iterator[Section]:
@@ -457,11 +466,11 @@ def _compared(report: AuditReport) -> Section:
             "A SHA-256 is the fingerprint of a file: if one byte changes, it changes. Isolation is how far a model was "
             "shut off from the computer while it ran."
         ),
-        _models(report),
-        Paragraph(_ORIGINS[report.suite.labels] if report.suite.labels else _ACCURACY),
         Table("How they were compared", ["what", "as recorded"], [[text(what), cell] for what, cell in _facts(report)]),
     ]
-    parts = [*_controls(report)]
+    accuracy = Paragraph(_ORIGINS[report.suite.labels] if report.suite.labels else _ACCURACY)
+    folded = len(report.suspects) > MANY
+    parts = [Section("Files", "files", [_models(report), accuracy], folded=folded), *_controls(report)]
     notes = [*report.suite.notes, *report.calibration.notes, *_how_asked(report)]
     if notes:
         parts.append(Section("Notes", "notes", [Bullets(notes)]))
@@ -487,7 +496,11 @@ def _models(report: AuditReport) -> Table:
 
 def _facts(report: AuditReport) -> Iterator[tuple[str, Cell]]:
     victim, suite, calibration = report.victim, report.suite, report.calibration
+    yield "SHA-256 of the victim", digest(victim.digest)
     yield "SHA-256 of the test suite", digest(suite.digest)
+    if suite.inputs:
+        yield "inputs", name(suite.inputs.path)
+        yield "SHA-256 of the inputs", digest(suite.inputs.digest)
     yield "range of the inputs", text(_inputs(suite))
     for generator in suite.generators:
         made: Line = (f"{generator.kept} of {generator.made} kept; ", *_with(generator.options))
@@ -525,8 +538,12 @@ def _controls(report: AuditReport) -> Iterator[Section]:
             for control in controls
         ]
         blocks.append(Table("Distances of the controls", ["control", *report.metrics], rows, tall=len(rows) > _TALL))
-    folded = len(report.suspects) > MANY or len(controls) > _TALL
-    yield Section(f"The {counted(len(controls), 'control')}", "controls", blocks, folded=folded)
+    yield Section(
+        f"The {counted(len(controls), 'control')}",
+        "controls",
+        blocks,
+        folded=len(report.suspects) > MANY or len(controls) > _TALL,
+    )
 
 
 def _accuracy(model: VictimEntry | SuspectEntry) -> float | None:
@@ -561,9 +578,8 @@ def _with(options: Json) -> Iterator[str | Name]:
 
 
 def _layers(report: AuditReport) -> Iterator[Section]:
-    widths = {layer.name: layer.neurons for layer in report.suite.layers}
-    blocks: list[Block] = []
-    if widths:
+    names, blocks = _names(report), list[Block]()
+    if report.suite.layers:
         blocks.append(
             Table(
                 "Layers of the victim that were compared",
@@ -576,7 +592,7 @@ def _layers(report: AuditReport) -> Iterator[Section]:
         )
     rows = [
         [
-            name(base(suspect.path)),
+            name(names[suspect.path]),
             text(str(place)),
             word(layer),
             word(tap),

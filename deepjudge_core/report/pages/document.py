@@ -62,6 +62,7 @@ class Table:
         rows: As many cells each; the first one names the row.
         tall: Whether it may be longer than a reader wants to scroll past.
         stacked: Whether narrow screens show the cells of a row below one another.
+        dense: Whether its rows, of one line each, are printed as small as can be read.
     """
 
     caption: str
@@ -69,6 +70,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     tall: bool = False
     stacked: bool = False
+    dense: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What the pages of reports are put together from: cells, tables, and what both pages show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 
 from deepjudge_core.report.documents import AnyReport, MetricEntry, SuspectEntry, ZooModelEntry, schema_of
 from deepjudge_core.report.pages.document import Cell, Line, Name, Table
@@ -20,6 +21,14 @@ def base(path: str) -> str:
     """The last part of a path."""
     shown = clean(path, LONGEST_LINE)
     return shown.rstrip("/").rsplit("/", 1)[-1] or shown
+
+
+def below_common(paths: Iterable[str]) -> dict[str, str]:
+    """Each path to what tells it from the others: the part below the folder that all are in."""
+    cleaned = {path: clean(path, LONGEST_LINE).rstrip("/").split("/") for path in paths}
+    folders = [parts[:-1] for parts in cleaned.values()]
+    common = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False)))
+    return {path: "/".join(parts[common:]) for path, parts in cleaned.items()}
 
 
 def kept_under(report: AnyReport) -> list[tuple[str, Line]]:
@@ -44,6 +53,7 @@ def definitions(metrics: Mapping[str, MetricEntry]) -> Table:
             "compares": [text(SIDES[m.group]) for m in metrics.values()],
             "from": [Cell(Name(m.provider) if m.provider else "-", "name") for m in metrics.values()],
         },
+        stacked=True,
     )
 
 
@@ -87,11 +97,17 @@ def share(value: float | None) -> str:
 
 
 def table_of(
-    caption: str, columns: Mapping[str, Sequence[Cell]], *, tall: bool = False, stacked: bool = False
+    caption: str,
+    columns: Mapping[str, Sequence[Cell]],
+    *,
+    tall: bool = False,
+    stacked: bool = False,
+    dense: bool = False,
 ) -> Table:
     """A table without the columns that say nothing in any row."""
     shown = {head: cells for head, cells in columns.items() if any(cell.line != "-" for cell in cells)}
-    return Table(caption, list(shown), list(zip(*shown.values(), strict=True)), tall=tall, stacked=stacked)
+    rows = list(zip(*shown.values(), strict=True))
+    return Table(caption, list(shown), rows, tall=tall, stacked=stacked, dense=dense)
 
 
 def value_of(model: Judged, metric: str) -> float | None:

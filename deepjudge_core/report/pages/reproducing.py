@@ -20,6 +20,7 @@ from deepjudge_core.report.documents import (
 )
 from deepjudge_core.text import LONGEST_LINE, clean
 
+_SUMMED = 50  # files whose digests are printed
 _LISTED = 50  # features whose bounds are written out
 _SUITE, _CALIBRATION = "suite.safetensors", "calibration.safetensors"
 
@@ -39,13 +40,16 @@ def power_commands(power: PowerReport) -> list[str]:
 def _digests(report: AuditReport) -> Iterator[str]:
     models: Sequence[VictimEntry | ControlEntry | SuspectEntry]
     models = (report.victim, *report.calibration.controls, *report.suspects)
-    yield "# of models that are one file, this prints the digests that stand above"
-    yield _line([_path(model.path) for model in models if model.digest], "sha256sum")
+    yield "# prints the SHA-256 listed above, for models that are one file"
+    yield _line([_path(model.path) for model in models if model.digest][:_SUMMED], "sha256sum")
 
 
 def _make(report: AnyReport) -> Iterator[str]:
     suite = report.suite
-    words = ["suite", _path(report.victim.path), "--inputs", "INPUTS.npz", "-n", str(suite.cases.clean)]
+    inputs = _path(suite.inputs.path) if suite.inputs else "INPUTS"
+    words = ["suite", _path(report.victim.path), "--inputs", inputs, "-n", str(suite.cases.clean)]
+    for option, value in (suite.inputs.options if suite.inputs else {}).items():
+        words += [f"--{option}", str(value)]
     words += [
         "--bounds",
         _bounds(suite),
@@ -57,7 +61,8 @@ def _make(report: AnyReport) -> Iterator[str]:
         words += _options("--option", generator.options, f"{_named(generator.name)}.")
     if suite.layers:
         words += ["--layers", ",".join(layer.name for layer in suite.layers)]
-    yield "# keys and scale of the inputs, the order of the seeds, and how files are opened, the report does not know"
+    reading = "" if suite.inputs else "how the inputs are read and "
+    yield f"# add {reading}how the model files are opened and seeds are ordered, if you said so: that is not recorded"
     yield _line([*words, "--seed", str(suite.seed), "-o", _SUITE])
 
 

@@ -64,6 +64,11 @@ class Listing:
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def files(self) -> list[Path]:
+        """The items' files, for those that have one."""
+        return [item.content for item in self.items if isinstance(item.content, Path)]
+
 
 def numbered(source: str, labels: Sequence[str | int]) -> tuple[Array, tuple[str, ...] | None]:
     """Class numbers of labels, and the classes' names: whole numbers are taken as they are, names are sorted.

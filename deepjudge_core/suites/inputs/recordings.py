@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from deepjudge_core.errors import InputError, MissingExtraError
 from deepjudge_core.files.reading import LARGEST_ARRAYS, open_regular
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.suites.inputs.listing import Item, Listing
+from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.inputs.raw import Reading
 from deepjudge_core.suites.inputs.value import Inputs
 from deepjudge_core.text import clean
@@ -45,10 +47,21 @@ class Recordings:
     Attributes:
         listing: Which.
         reading: How.
+        origin: Where they are from; None if nobody looked.
     """
 
     listing: Listing
     reading: Reading
+    origin: Origin | None = None
+
+    @property
+    def listed(self) -> Sequence[Path]:
+        """See :class:`~deepjudge_core.suites.inputs.value.Offered`."""
+        return self.listing.files
+
+    def located(self, origin: Origin) -> "Recordings":
+        """See :class:`~deepjudge_core.suites.inputs.value.Offered`."""
+        return replace(self, origin=origin)
 
     @property
     def y(self) -> Array | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from deepjudge_core.models.geometry import Canvas, Fitting
 from deepjudge_core.models.model import InputSpec, Model
 from deepjudge_core.naming import option
 from deepjudge_core.sheets import Sheet, Shown, listed, sizes
+from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.inputs.resizing import Resizing, geometry_for, in_words
 from deepjudge_core.suites.labels import as_numbers
 from deepjudge_core.suites.ranges import hull, is_one
@@ -31,6 +33,17 @@ class Offered(Protocol):
     @property
     def classes(self) -> Sequence[str] | None:
         """As :attr:`Inputs.classes`."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where they are from; None if nobody looked."""
+
+    @property
+    def listed(self) -> Sequence[Path]:
+        """The files that they are read from one by one; none if they are all in one."""
+
+    def located(self, origin: Origin) -> "Offered":
+        """The same, with where they are from."""
 
     @property
     def expected(self) -> InputSpec:
@@ -60,6 +73,7 @@ class Inputs(Shown):
         notes: What a reader should know of how they were read.
         fitting: How pictures were brought to another shape; None where they were not.
         resizing: How they may be; None where they are what a model has to take.
+        origin: Where they are from; None if nobody looked.
     """
 
     x: Array
@@ -71,6 +85,7 @@ class Inputs(Shown):
     notes: tuple[str, ...] = ()
     fitting: Fitting | None = None
     resizing: Resizing | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "x", as_inputs("inputs", self.x))
@@ -93,6 +108,15 @@ class Inputs(Shown):
             "note": self.notes,
         }
         return Sheet(f"{len(self.x)} inputs", facts)
+
+    @property
+    def listed(self) -> Sequence[Path]:
+        """See :class:`Offered`."""
+        return ()
+
+    def located(self, origin: Origin) -> "Inputs":
+        """See :class:`Offered`."""
+        return replace(self, origin=origin)
 
     @property
     def labels(self) -> Array:
@@ -147,9 +171,9 @@ def fitted(offered: Offered, model: Model, layout: Layout | None = None) -> Inpu
     names = offered.classes
     if names is not None and len(names) != model.classes:
         raise InputError(
-            f"{model.name}: expected inputs of its {model.classes} classes, found {len(names)}: "
-            f"{', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}. Add an empty "
-            "folder for each class without inputs, or give a table of paths and class numbers"
+            f"{model.name}: expected inputs of its {model.classes} classes, found {len(names)} "
+            f"({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}); add an empty folder "
+            "for each class without inputs, or give a table of paths and class numbers"
         )
     return offered.fitted(model.input.with_layout(layout))
 
