@@ -97,7 +97,10 @@ def recalled_suite(
 
     try:
         before = key()
-    except (DeepJudgeError, OSError, UnknownError):
+    except (DeepJudgeError, OSError):  # which is said when it is opened
+        return make()
+    except UnknownError as error:
+        warnings.warn(f"the suite is not kept for the next run, since it depends on {error}", stacklevel=2)
         return make()
     for suite in _read(folder, before, load_suite):
         session.listener.on_suite_reused(suite)
@@ -117,7 +120,7 @@ def _model(subject: ModelFile, session: Session) -> tuple[Adapter, str, tuple[An
         or path.is_symlink()
         or any(inner.is_symlink() for inner in path.rglob("*"))
     ):
-        raise UnknownError("no file")  # what is refused as a link is not recalled as a file with the same bytes
+        raise UnknownError(f"a link, {path}")  # what is refused as a link is not recalled as a file with the same bytes
     adapter = adapters.of_file(path, subject.name)
     digest, asked = digested(path, adapter).digest, subject.query
     others = [

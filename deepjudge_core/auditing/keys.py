@@ -14,6 +14,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, UnsetType
 
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.registry import Component, Registry
@@ -45,7 +46,7 @@ def fingerprint(*parts: Any) -> str:
 def _parts(value: Any) -> Iterator[bytes]:
     yield type(value).__name__.encode()
     match value:
-        case None | bool() | int() | float() | str() | np.generic():
+        case None | UnsetType() | bool() | int() | float() | str() | np.generic():
             yield repr(value).encode("utf-8", "surrogatepass")
         case bytes():
             yield value
@@ -67,6 +68,9 @@ def _parts(value: Any) -> Iterator[bytes]:
         case _ if dataclasses.is_dataclass(value):
             for entry in dataclasses.fields(value):
                 yield from (entry.name.encode(), *_parts(getattr(value, entry.name)))
+        case Struct():
+            for name in value.__struct_fields__:
+                yield from (name.encode(), *_parts(getattr(value, name)))
         case _:
             raise UnknownError(f"a {type(value).__name__}")
 
