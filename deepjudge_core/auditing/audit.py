@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core import progress
-from deepjudge_core.auditing.kept import recalled
+from deepjudge_core.auditing.kept import recalled, recalled_suite
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
@@ -318,7 +318,8 @@ def audit(
         offer = Offer(GeneratorChoice.of(settings.suite, session.registry.generators).makes)
         judge = Judge.of(settings.judge, session.registry, offer)
     independents, accused = ([Subject.of(source) for source in sources] for sources in (controls, suspects))
-    suite = make_suite(victim, inputs, settings.suite, session=session)
+    owner, chosen = Subject.of(victim), settings.suite
+    suite = recalled_suite(owner, inputs, chosen, session, lambda: make_suite(owner, inputs, chosen, session=session))
     session.listener.on_suite(suite)
     for subject in (*independents, *accused):
         subject.check(suite)
