@@ -27,7 +27,6 @@ DOCSTRINGS = (
 UNFINISHED: tuple[str, ...] = (
     "CHANGELOG.md",
     "README.md",
-    "deepjudge_core/cli/",
     "deepjudge_core/report/",
     "docs/",
 )

@@ -55,18 +55,20 @@ from deepjudge_core.suites.suite import Suite
 
 @dataclass(frozen=True, kw_only=True)
 class AuditCommand(Command):
-    """Suite, calibrate and judge in one."""
+    """Make a suite, calibrate and judge suspects, all in one command."""
 
     usage = (
-        "VICTIM SUSPECT... --inputs FILE.npz [--controls CONTROL,...] [options] [-o DIR]",
+        "VICTIM SUSPECT... --inputs DATA [--controls CONTROL,...] [options] [-o DIR]",
         "AUDIT.toml [-o DIR]",
     )
     statuses = STATUSES
 
-    victim: Path = argument("VICTIM", "your model", key="path", tables=("victim",), sample="victim.onnx", reads=True)
-    suspects: tuple[str, ...] = argument("SUSPECT", f"what is judged: {MODELS}", reads=True)
+    victim: Path = argument(
+        "VICTIM", "your model, the victim", key="path", tables=("victim",), sample="victim.onnx", reads=True
+    )
+    suspects: tuple[str, ...] = argument("SUSPECT", f"models to judge: {MODELS}", reads=True)
     controls: Annotated[tuple[str, ...], Names()] = setting(
-        f"independent of the victim, at least 3 for a verdict: {MODELS}",
+        f"models independent of the victim, at least 3 for a statistical verdict: {MODELS}",
         "--controls",
         default=(),
         group="input",
@@ -90,7 +92,7 @@ class AuditCommand(Command):
     forms: ReportSettings = part(ReportSettings)
     many: ManySettings = part(ManySettings)
     output: Path | None = setting(
-        "where the report, and all that it rests on, goes",
+        "folder for the report and everything it rests on",
         "-o",
         "--out",
         default=None,
@@ -108,7 +110,7 @@ class AuditCommand(Command):
         """A file that says all of the audit, if one is named.
 
         Raises:
-            UsageError: When anything but its folder is said beside it: what is said twice would have to agree.
+            UsageError: When anything except its output folder is given as well: two statements of it could differ.
         """
         models = [word for one, typed in words.items() if one.path in (("victim",), ("suspects",)) for word in typed]
         file = next((word for word in models if word.lower().endswith(".toml")), None)
@@ -118,7 +120,7 @@ class AuditCommand(Command):
         beside += [one.name for one in words if one.declared.flags and one.path != ("output",)]
         if beside:
             raise UsageError(
-                f"{file} says all of an audit: expected nothing but -o and --debug beside it, found {beside[0]}",
+                f"{file} describes the whole audit: expected only -o and --debug with it, found {beside[0]}",
                 code="conflict",
             )
         output = next((Path(typed[-1]) for one, typed in words.items() if one.path == ("output",)), None)
