@@ -24,12 +24,7 @@ DOCSTRINGS = (
 )
 
 # Files or folders, by the start of their path, that are still to be rewritten.
-UNFINISHED: tuple[str, ...] = (
-    "CHANGELOG.md",
-    "README.md",
-    "deepjudge_core/report/",
-    "docs/",
-)
+UNFINISHED: tuple[str, ...] = ("deepjudge_core/report/",)
 
 
 @dataclass(frozen=True)
