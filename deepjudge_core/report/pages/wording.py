@@ -157,6 +157,7 @@ def _evidence(suspect: SuspectEntry, report: AuditReport | None) -> Iterator[str
     votes = [_votes(name, suspect) for name in decided if name not in p_values]
     if votes and not p_values:
         yield _agreement(suspect, votes)
+        yield from _silent(suspect)
     elif votes:
         yield f"{capital('; '.join(said for _, _, said in votes))}."
     if suspect.sequential:
@@ -203,6 +204,12 @@ def _agreement(suspect: SuspectEntry, votes: Sequence[tuple[int, int, str]]) -> 
             whole = f"All {cast} measurements say" if copies else f"None of {cast} measurements says"
         return f"{whole} copy{each}."
     return f"{copies} of {cast} measurements say{'s' * (copies == 1)} copy{each}."
+
+
+def _silent(suspect: SuspectEntry) -> Iterator[str]:
+    silent = sum(m.value is not None and m.vote is None for m in suspect.metrics.values())
+    if silent:
+        yield f"{silent} more could not vote."
 
 
 def _bound(suspect: SuspectEntry) -> float | None:
