@@ -59,10 +59,9 @@ def after_judge(words: Sequence[str], suite: Path, victim: str) -> Iterator[str]
 
 
 def _why(open_data: bool) -> Iterator[str]:
-    yield f"next: without {LEAST_CONTROLS} controls only an unchanged copy of the victim can be recognised"
-    yield "  controls are models of the same task that do not come from the victim: name yours with --controls,"
-    stands = f", which {_DATA} stands for" if open_data else ""
-    yield f"  or make some from the data that the victim was trained on{stands}:"
+    yield f"next: without {LEAST_CONTROLS} controls, only an unchanged copy of the victim can be recognised"
+    yield "  controls are models of the same task that do not come from the victim; name yours with --controls,"
+    yield f"  or make some from the victim's training data{f' (here called {_DATA})' if open_data else ''}:"
 
 
 def _victim(plan: Plan) -> Iterator[str]:
