@@ -221,7 +221,7 @@ def _bound(suspect: SuspectEntry) -> float | None:
 def rates(report: AuditReport) -> list[str]:
     """What the rates of a report mean, and how often such answers are wrong: a sentence or two each."""
     if not any(s.decision in ("copy", "independent") and not _is_fact(s) for s in report.suspects):
-        return []
+        return [*_of_all(report)] if report.fleet else []
     return [*_of_one(report), *_assumed(report), *_of_settings(report), *_of_all(report)]
 
 
