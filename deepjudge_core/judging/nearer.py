@@ -7,7 +7,7 @@ than others are. A copy of one of them is then nearer to the victim than honest 
 from dataclasses import replace
 
 import numpy as np
-import scipy.special
+import scipy  # which loads its parts when they are first used
 
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration

@@ -9,7 +9,7 @@ Each is a whole: half a ReLU is none, since the same network may have the factor
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from scipy import special
+import scipy  # which loads its parts when they are first used
 
 from deepjudge_core.types import Array
 
@@ -71,7 +71,7 @@ def _candidates(values: Array) -> Iterable[Array]:
     yield np.where(x > 0, x, -least * np.expm1(x / -least))  # CELU
     sharp = np.log(2) / zero
     yield np.logaddexp(0, sharp * x) / sharp  # softplus
-    yield x * special.expit(special.logit(one) * x)  # swish, GELU by a sigmoid
+    yield x * scipy.special.expit(scipy.special.logit(one) * x)  # swish, GELU by a sigmoid
     yield (x + np.sqrt(x**2 + 4 * zero**2)) / 2  # squareplus
     yield np.sign(x) * np.maximum(np.abs(x) - (x[-1] - most), 0)  # soft shrink
     for limit in _far_zero(values):
@@ -87,7 +87,7 @@ def _far_zero(values: Array) -> Iterable[float]:
 
 def _plain() -> Mapping[str, Array]:
     x = PROBES
-    sigmoid, softplus, normal = special.expit(x), np.logaddexp(0, x), special.ndtr(x)
+    sigmoid, softplus, normal = scipy.special.expit(x), np.logaddexp(0, x), scipy.special.ndtr(x)
     hard, hard_fifth = np.clip(x / 6 + 0.5, 0, 1), np.clip(x / 5 + 0.5, 0, 1)
     return {
         "sigmoid": sigmoid,

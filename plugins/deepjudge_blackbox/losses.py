@@ -1,7 +1,7 @@
 """What the attacks ascend or descend: derivatives of losses at the logits, row by row."""
 
 import numpy as np
-import scipy.special
+import scipy  # which loads its parts when they are first used
 
 from deepjudge_core.models.model import Cotangent
 from deepjudge_core.types import Array

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-import scipy.special
+import scipy  # which loads its parts when they are first used
 
 from deepjudge_core.components.values import Answers
 from deepjudge_core.models.cka import unbiased_linear_cka

@@ -3,8 +3,7 @@
 import math
 
 import numpy as np
-import scipy
-from scipy import special  # scipy.stats takes long to import
+import scipy  # which loads its parts when they are first used
 
 from deepjudge_core.types import Array
 
@@ -24,13 +23,13 @@ def prediction_p(value: float, controls: Array) -> float:
     """
     centre, spread = _log_moments(controls)
     t = (_log(value) - centre) / (spread * math.sqrt(1 + 1 / len(controls)))
-    return float(special.stdtr(len(controls) - 1, t))
+    return float(scipy.special.stdtr(len(controls) - 1, t))
 
 
 def prediction_limit(level: float, controls: Array) -> float:
     """The value of which :func:`prediction_p` is ``level``."""
     centre, spread = _log_moments(controls)
-    t = float(special.stdtrit(len(controls) - 1, level))
+    t = float(scipy.special.stdtrit(len(controls) - 1, level))
     return math.exp(centre + t * spread * math.sqrt(1 + 1 / len(controls)))
 
 
@@ -40,7 +39,7 @@ def tolerance_factor(n: int, content: float, confidence: float) -> float:
     ``k = t'(confidence; n - 1, z sqrt(n)) / sqrt(n)``, a quantile of the noncentral t distribution, with z the standard
     normal quantile of ``content`` (Hahn & Meeker, 1991, section 4.6).
     """
-    noncentrality = float(special.ndtri(content)) * math.sqrt(n)
+    noncentrality = float(scipy.special.ndtri(content)) * math.sqrt(n)
     return float(scipy.stats.nct.ppf(confidence, n - 1, noncentrality)) / math.sqrt(n)
 
 

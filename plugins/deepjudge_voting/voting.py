@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Gt, Le, Lt
-from scipy import special  # scipy.stats takes longer to import than all else that a command loads
+import scipy  # which loads its parts when they are first used
 
 from deepjudge_core.components.strata import two_groups
 from deepjudge_core.components.values import Decision, Evidence, Judgement, Vote
@@ -65,7 +65,7 @@ def lower_bound(controls: Array, bound: Bound, confidence: float) -> float:
     """
     n = len(controls)
     factor = math.sqrt((1 if bound == "prediction" else 0) + 1 / n)
-    quantile = float(special.stdtrit(n - 1, confidence))
+    quantile = float(scipy.special.stdtrit(n - 1, confidence))
     return float(np.mean(controls) - quantile * np.std(controls, ddof=1) * factor)
 
 
@@ -76,8 +76,8 @@ def false_positive_rate(n: int, bound: Bound, confidence: float) -> float:
     one of the mean: 23 % at n = 12. A threshold that is a share of a positive bound is lower, and so is its rate; by
     how much depends on the distribution's mean and deviation, which controls only estimate.
     """
-    quantile = float(special.stdtrit(n - 1, confidence))
-    return float(special.stdtr(n - 1, -(quantile if bound == "prediction" else quantile / math.sqrt(n + 1))))
+    quantile = float(scipy.special.stdtrit(n - 1, confidence))
+    return float(scipy.special.stdtr(n - 1, -(quantile if bound == "prediction" else quantile / math.sqrt(n + 1))))
 
 
 def _strictest(evidence: Evidence, bound: Bound, confidence: float, alpha: float) -> Vote:
