@@ -96,7 +96,10 @@ def make_suite(
             way_out = (
                 ""
                 if owner.outputs.named
-                else f": no labels tell it; if it is another one, name it with {option('output')}"
+                else (
+                    ", because no labels tell which output holds the scores; if it is another one, name it "
+                    f"with {option('output')}"
+                )
             )
             note = f"the victim's scores are {owner.outputs}{way_out}"
         owner, reading_note = _read(owner, inputs, victim.query.layout)
@@ -142,7 +145,7 @@ def _read(victim: Model, inputs: Inputs, layout: Layout | None) -> tuple[Model, 
     ask(victim, np.ascontiguousarray(arrange(inputs.x[:_FEW])), {})  # by which it may show what it gives
     if victim.independent is not None:
         return victim, None
-    return victim.reading(True), "inputs have several classes: the victim's scores are read as a sigmoid for each class"
+    return victim.reading(True), "inputs have several classes, so the victim's scores are read as one sigmoid per class"
 
 
 def ask_controls(
@@ -174,11 +177,14 @@ def ask_controls(
         try:
             record = _record_beside(subject, suite.victim.model.digest)
         except FileFormatError as error:  # nobody asked for it, and it may be somebody else's
-            notes[f"{error}; it is passed over, and says nothing of controls"] = None
+            notes[f"{error}; the record was ignored"] = None
         if record and record.far and not settings.far:
             notes[
-                f"{subject.name}: is left out: it classifies {record.accuracy or 0:.1%} of its zoo's test data "
-                f"correctly, which is far below the victim's accuracy; {option('far', True)} counts it"
+                (
+                    f"{subject.name}: left out: it classifies {record.accuracy or 0:.1%} of its zoo's test "
+                    f"data correctly, which is far below the victim's accuracy; {option('far', True)} counts "
+                    "it"
+                )
             ] = None
             continue
         subjects.append(subject)
@@ -278,7 +284,8 @@ def audit(
     judge = settings.judge if isinstance(settings.judge, Judge) else Judge.of(settings.judge, session.registry)
     if judge.settings.sequential:
         raise UsageError(
-            "expected an audit of all answers, found one that asks case by case: judge suspects by a suite",
+            "expected an audit, which asks for all answers, found sequential judging; use a suite "
+            "and judge its suspects",
             code="conflict",
         )
     if not isinstance(settings.judge, Judge):

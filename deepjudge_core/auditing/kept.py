@@ -47,6 +47,8 @@ def recalled(subjects: Sequence[Subject], suite: Suite, session: Session) -> lis
 def _recalled(subject: ModelFile, suite: Suite, session: Session, folder: Path) -> Subject:
     try:
         path, adapters = Path(subject.path), session.registry.adapters
+        if path.is_symlink() or any(inner.is_symlink() for inner in path.rglob("*")):
+            return subject  # what is refused as a link is not recalled as a file with the same bytes
         adapter = adapters.of_file(path, subject.name)
         digest = digested(path, adapter).digest
     except (DeepJudgeError, OSError):  # which is said when it is asked

@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, UsageError) else FAILED
     except MemoryError as error:
         _trace(line, errors)
-        display.say(errors, f"deepjudge: the memory does not hold what was asked for: {error} ({_UNFORESEEN})")
+        display.say(errors, f"deepjudge: not enough memory for this: {error} ({_UNFORESEEN})")
         return FAILED
     except KeyboardInterrupt:
         way_on = line.command.way_on() if line.command else ""

@@ -20,8 +20,8 @@ from deepjudge_core.version import VERSION
 
 PROGRAM = "deepjudge"
 _GENERAL = (
-    ("--debug", "show where an error comes from; stands before or after the command"),
-    ("-h, --help", "show this"),
+    ("--debug", "show where an error comes from; works before and after the command"),
+    ("-h, --help", "show this help"),
 )
 _DEBUG, _REMARKS, _WORDS = "debug", "remarks", "words"
 _COMPLETION = """completion:
@@ -153,15 +153,14 @@ class _Command(click.Command):
             setting = lists[option]
             if behind in _components(setting) and not os.path.exists(behind):  # noqa: PTH110 - of any text
                 raise UsageError(
-                    f"{self.name}: {behind} is no part of the list in front of it: write commas, as in {option} "
-                    f"{first},{behind}",
+                    f"{self.name}: write lists with commas: {option} {first},{behind}",
                     code="wrong-usage",
                 )
             if setting.declared.reads and not os.path.isdir(first):  # noqa: PTH112 - of any text
                 role = [_shown(one).strip("[].") for one in self.own.values() if one.declared.positional][-1]
                 yield (
-                    f"{behind} is taken as a {role}, not as part of the list in front of it: write commas if it is, "
-                    f"as in {option} {first},{behind}"
+                    f"{behind} is taken as a {role}; if it belongs to the list before it, write commas: "
+                    f"{option} {first},{behind}"
                 )
 
     def _refuse_options_as_values(self, values: Mapping[str, Any]) -> None:
@@ -195,7 +194,10 @@ class _Command(click.Command):
         if missing:
             flags = {flag for one in typed for flag in one.declared.flags}
             moved = [
-                f"; {one.name} was {old} before" for one in missing for old in one.declared.formerly if old in flags
+                f"; {one.name} was called {old} before"
+                for one in missing
+                for old in one.declared.formerly
+                if old in flags
             ]
             names = ", ".join(setting.name for setting in missing)
             raise UsageError(f"{self.name}: expected {names}, found none{''.join(moved)}", code="missing-value")
@@ -387,12 +389,15 @@ def _of_click(error: click.ClickException) -> DeepJudgeError:
     if isinstance(command, click.Group):
         return UsageError(f"expected a command: {', '.join(command.commands)}", code="missing-value")
     if isinstance(error, click.BadOptionUsage) and "does not take a value" in text:
-        return UsageError(f"{where}{error.option_name}: expected no value behind it, found one", code="wrong-value")
+        return UsageError(f"{where}{error.option_name}: takes no value, found one", code="wrong-value")
     if isinstance(error, click.BadOptionUsage):
-        return UsageError(f"{where}{error.option_name}: expected a value, found none", code="missing-value")
+        return UsageError(f"{where}{error.option_name}: needs a value, found none", code="missing-value")
     if isinstance(command, _Command) and context and "extra argument" in text:
         extra = text.partition("(")[2].rstrip(")")
-        text = f"expected no more than {_positionals(command.owner)}, found {extra}; lists are written as -g pgd,cw"
+        text = (
+            f"expected no more than {_positionals(command.owner)}, found {extra}; write lists with "
+            "commas, as in -g pgd,cw"
+        )
     return UsageError(f"{where}{text[:1].lower()}{text[1:]}")
 
 
@@ -402,11 +407,11 @@ def _positionals(owner: type[Command]) -> str:
 
 def _unknown(name: str, command: click.Command | None) -> str:
     if not isinstance(command, _Command):
-        return f"no option {name}; expected --version, --debug or --help in front of the command"
+        return f"no option {name}; before the command, expected --version, --debug or --help"
     settings = command.own.values()
     renamed = [one.name for one in settings if name in one.declared.formerly]
     if renamed:
-        return f"no option {name}: it is now {renamed[0]}"
+        return f"no option {name}; it is now called {renamed[0]}"
     if name in command.owner.hints:
         return f"no option {name}: {command.owner.hints[name]}"
     flags = [flag for one in settings for flag in one.declared.flags] + ["--debug", "--help"]

@@ -36,8 +36,16 @@ _RATIO = "ratio: the value as a share of the threshold, median of the nearer gro
 
 
 @dataclass(frozen=True)
-class _Part:
-    # A column, or several: a head, a cell for each row, and what stands at the foot.
+class Part:
+    """A column.
+
+    Attributes:
+        head: What stands above it.
+        cells: A cell for each row.
+        foot: What stands below it.
+        right: Whether cells stand on the right.
+    """
+
     head: str
     cells: Sequence[Text]
     foot: str = ""
@@ -91,13 +99,12 @@ def show_controls(out: Console, calibration: Calibration, say: Callable[[str], N
     controls, values = calibration.controls, calibration.measurements
     names = list(values[0]) if values else []
     paths = [control.model.name for control in controls]
-    parts = [_Part(name, [Text(compact(one[name].value)) for one in values], right=True) for name in names]
-    kinds = _Part("format", [Text(clean(control.model.framework)) for control in controls], right=False)
-    strata = _Part("stratum", [Text(stratum or "unknown") for stratum in calibration.strata], right=False)
+    parts = [Part(name, [Text(compact(one[name].value)) for one in values], right=True) for name in names]
+    kinds = Part("format", [Text(clean(control.model.framework)) for control in controls], right=False)
+    strata = Part("stratum", [Text(stratum or "unknown") for stratum in calibration.strata], right=False)
     known = [strata] if any(calibration.strata) else []
     layouts = [[kinds, *known, *parts], [*known, *parts], parts, []]
-    shown, table = _first_fitting(out, "control", paths, layouts, say)
-    out.print(table)
+    shown = show(out, "control", paths, layouts, say)
     if parts and not shown:
         say("a wider terminal shows the values of the controls")
 
@@ -105,26 +112,25 @@ def show_controls(out: Console, calibration: Calibration, say: Callable[[str], N
 def _show(out: Console, results: Sequence[SuspectResult], say: Callable[[str], None]) -> None:
     names = list(dict.fromkeys(name for result in results for name in result.metrics))
     ratios = [ratio(result) for result in results]
-    near = _Part("ratio", [Text("-" if one is None else compact(one)) for one in ratios])
+    near = Part("ratio", [Text("-" if one is None else compact(one)) for one in ratios])
     nears = [near] if any(one is not None for one in ratios) else []
-    kinds = [_Part("format", [Text(clean(r.model.framework) if r.model else "-") for r in results], right=False)]
+    kinds = [Part("format", [Text(clean(r.model.framework) if r.model else "-") for r in results], right=False)]
     metrics = [_metric(name, results) for name in names]
-    groups = [_Part(group, [_votes(result, group) for result in results]) for group in GROUPS if names]
-    last = [*_further(results), _Part("verdict", [_decision(result) for result in results], right=False)]
+    groups = [Part(group, [_votes(result, group) for result in results]) for group in GROUPS if names]
+    last = [*_further(results), Part("verdict", [_decision(result) for result in results], right=False)]
     paths = [result.path for result in results]
     layouts = [kinds + nears + metrics, nears + metrics, metrics, nears + groups, []] if names else [kinds, []]
-    parts, table = _first_fitting(out, "suspect", paths, [[*layout, *last] for layout in layouts], say)
-    out.print(table)
+    parts = show(out, "suspect", paths, [[*layout, *last] for layout in layouts], say)
     shown = {part.head for part in parts}
     for line in _legend(results, shown, names):
         say(line)
 
 
-def _metric(name: str, results: Sequence[SuspectResult]) -> _Part:
+def _metric(name: str, results: Sequence[SuspectResult]) -> Part:
     measured = [result.metrics.get(name) for result in results]
     thresholds = {one.threshold for one in measured if one and one.threshold is not None}
     foot = "..".join(compact(one) for one in sorted({min(thresholds), max(thresholds)})) if thresholds else ""
-    return _Part(name, [_cell(one) for one in measured], foot)
+    return Part(name, [_cell(one) for one in measured], foot)
 
 
 def _cell(result: MetricResult | None) -> Text:
@@ -146,14 +152,14 @@ def _votes(result: SuspectResult, group: str) -> Text:
     return Text(f"{sum(cast)} of {len(cast)}", "red" if any(cast) else "") if cast else Text("-", "dim")
 
 
-def _further(results: Sequence[SuspectResult]) -> Iterator[_Part]:
+def _further(results: Sequence[SuspectResult]) -> Iterator[Part]:
     if any(result.tested for result in results):
-        yield _Part("q", [Text(number(r.tested.q_value) if r.tested else "-") for r in results])
+        yield Part("q", [Text(number(r.tested.q_value) if r.tested else "-") for r in results])
     if any(result.sequential for result in results):
         asked = (
             (result.sequential and f"{len(result.sequential.rows)} of {result.sequential.budget}") for result in results
         )
-        yield _Part("cases asked", [Text(one or "-") for one in asked])
+        yield Part("cases asked", [Text(one or "-") for one in asked])
 
 
 def _decision(result: SuspectResult) -> Text:
@@ -170,32 +176,46 @@ def _legend(results: Sequence[SuspectResult], shown: Container[str], names: Sequ
         yield "black-box, white-box: metrics that vote for copy; a wider terminal or --csv shows their values"
 
 
-def _first_fitting(
+def show(
     out: Console,
     head: str,
-    paths: Sequence[str],
-    layouts: Sequence[Sequence[_Part]],
+    names: Sequence[str],
+    layouts: Sequence[Sequence[Part]],
     say: Callable[[str], None],
-) -> tuple[Sequence[_Part], Table]:
-    # The first layout that leaves room for names; they are cut from the left, or folded if two would look alike.
+) -> Sequence[Part]:
+    """Print a table that fits, with a row for each name.
+
+    Names are cut from the left, or folded if two would look alike; the folder that all paths share stands above.
+
+    Args:
+        out: Where to.
+        head: What the rows are, in the singular.
+        names: Of each row its name, or path.
+        layouts: Columns to choose from, the first that leaves room for the names.
+        say: What says a line.
+
+    Returns:
+        The layout that was chosen.
+    """
     room = out.width if out.is_terminal else PAPER
-    folder, names = without_common(paths)
-    longest = max(map(len, names))
+    folder, shown = without_common(names)
+    longest = max(map(len, shown), default=0)
     for parts in layouts:
-        table = _table(head, names, parts)
-        kept = longest - max(_width(out, table) - room, 0)
-        if kept >= min(longest, _LEAST_NAME):
+        table = _table(head, shown, parts)
+        left = longest - max(_width(out, table) - room, 0)
+        if left >= min(longest, _LEAST_NAME):
             break
-    if kept < longest:
-        cut = [ending(name, max(kept, 1)) for name in names]
-        alike = len(set(cut)) < len(set(names))
-        table = _table(head, names if alike else cut, parts, folded=max(kept, 1) if alike else None)
+    if left < longest:
+        cut = [ending(name, max(left, 1)) for name in shown]
+        alike = len(set(cut)) < len(set(shown))
+        table = _table(head, shown if alike else cut, parts, folded=max(left, 1) if alike else None)
     if folder:
         say(f"{head}s in {folder}")
-    return parts, table
+    out.print(table)
+    return parts
 
 
-def _table(head: str, names: Iterable[str], parts: Sequence[_Part], *, folded: int | None = None) -> Table:
+def _table(head: str, names: Iterable[str], parts: Sequence[Part], *, folded: int | None = None) -> Table:
     has_foot = any(part.foot for part in parts)
     first = Column(head, "thresholds" if has_foot else "", overflow="fold", no_wrap=folded is None, max_width=folded)
     columns = [Column(part.head, part.foot, justify="right" if part.right else "left", no_wrap=True) for part in parts]

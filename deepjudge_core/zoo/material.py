@@ -138,7 +138,7 @@ def divide(
     """
     if not 0 < share <= 1:
         raise UsageError(
-            f"expected the victim's share of the rows to be above 0 and at most 1, found {share:g}",
+            f"expected the victim's share of the rows as a number above 0, up to 1, found {share:g}",
             code="wrong-value",
         )
     rows = _arranged("training data", training, architecture, training, name)

@@ -100,6 +100,8 @@ def test_only_the_same_model_asked_in_the_same_way_is_recalled(ready: Cli) -> No
     shutil.copy(path, "other.toy")
     [found] = recalled([ModelFile("other.toy")], suite, session)
     assert (found.stored, found.name) == (True, "other.toy")
+    Path("link.toy").symlink_to("other.toy")
+    assert not stored(ModelFile("link.toy"))
     # Other bytes, and a file of answers that is damaged or not these.
     [kept] = Path("kept").iterdir()
     whole = kept.read_bytes()

@@ -139,3 +139,10 @@ def test_damaged_files(tmp_path: Path, name: str) -> None:
                 load_inputs(path)
             except InputError as error:
                 assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_files_among_folders_are_not_chosen(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "in.parquet", pictures())
+    (tmp_path / "in" / "cat").mkdir()
+    with refused(InputError, "in.parquet", "cat"):
+        load_inputs(tmp_path / "in")

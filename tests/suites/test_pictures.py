@@ -324,3 +324,9 @@ def test_canvases() -> None:
     assert Canvas.of(InputSpec((3, 32, 3))) is None
     assert Canvas.of(InputSpec((784,))) is None
     assert issubclass(InputError, DeepJudgeError)
+
+
+def test_a_folder_has_no_keys(photos: Path) -> None:
+    for options in ({"x": "image"}, {"y": "label"}):
+        with refused(UsageError, photos, *options.values(), code="conflict"):
+            load_inputs(photos, **options)

@@ -468,7 +468,7 @@ def test_a_manifest_of_somebody_else_is_passed_over(zoo: Cli, content: str) -> N
     status, _, err = zoo("calibrate", "suite.safetensors", "others", "-o", "c.safetensors")
     assert status == 0
     [line] = [line for line in err.splitlines() if "zoo.json" in line]  # once, not for each control
-    expect_facts(line, "warning", "others/zoo.json", "passed over")
+    expect_facts(line, "warning", "others/zoo.json", "ignored")
     assert load_controls(Path("c.safetensors")).strata == (None, None, None)
     assert any("zoo.json" in note for note in load_controls(Path("c.safetensors")).notes)
 
@@ -478,7 +478,7 @@ def test_what_controls_have_in_common_with_another_victim_says_nothing(zoo: Cli)
     status, _, err = zoo("calibrate", "other.safetensors", "zoo/controls", "-o", "c.safetensors")
     assert status == 0
     [line] = [line for line in err.splitlines() if "zoo.json" in line]
-    expect_facts(line, "warning", "zoo/zoo.json", "victim.toy", "passed over")
+    expect_facts(line, "warning", "zoo/zoo.json", "victim.toy", "ignored")
     assert load_controls(Path("c.safetensors")).strata == (None,) * 4
 
 

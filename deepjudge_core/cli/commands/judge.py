@@ -32,7 +32,7 @@ from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.suite import Suite, load_suite
 
-MATCHED = "neurons are matched as 'deepjudge calibrate --match' says, of suspects as of controls"
+MATCHED = "neurons of suspects are matched like those of the controls, by 'deepjudge calibrate --match'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,11 @@ class JudgeCommand(Command):
     hints = {"--match": MATCHED}  # noqa: RUF012 - the base class says that it is one of the class
     statuses = STATUSES
 
-    suite: Path = argument("SUITE", "from 'deepjudge suite'", reads=True)
+    suite: Path = argument("SUITE", "the suite, from 'deepjudge suite'", reads=True)
     suspects: tuple[str, ...] = argument("SUSPECT", f"{MODELS}; or a stored observation", reads=True)
     calibration: Path | None = setting(
-        "from 'deepjudge calibrate'; without it there are values and no thresholds, and verdicts are inconclusive",
+        "the calibration, from 'deepjudge calibrate'; without it, the report has values but no "
+        "thresholds, and verdicts are inconclusive",
         "--calibration",
         default=None,
         group="input",
@@ -60,7 +61,7 @@ class JudgeCommand(Command):
     confinement: Confinement = part(Confinement)
     bundle: BundleSettings = part(BundleSettings)
     json: Path | None = setting(
-        "write the report as JSON; - for standard output, the table then goes to standard error",
+        "write the report as JSON; - means standard output, and the table then goes to standard error",
         "--json",
         default=None,
         group="report",
@@ -71,7 +72,7 @@ class JudgeCommand(Command):
     forms: ReportSettings = part(ReportSettings)
     many: ManySettings = part(ManySettings)
     output: Path | None = setting(
-        "write a bundle, which others can check, to this folder",
+        "folder for a bundle that others can verify",
         "-o",
         "--out",
         default=None,
@@ -123,7 +124,7 @@ class JudgeCommand(Command):
             return ""
         if self.resume.resume:
             return f"the same command goes on; {self.resume.resume} has the answers so far"
-        return "with --resume DIR, answers are kept, and the same command goes on after an interruption"
+        return "with --resume DIR, answers are stored, and the same command goes on after an interruption"
 
     def _kept(self) -> Path | None:
         # Where answers are kept; not in a folder whose files others check.
@@ -131,10 +132,13 @@ class JudgeCommand(Command):
         if folder is None:
             return None
         if self.judging.sequential:
-            raise UsageError("--resume: expected no --sequential, which asks each case as it decides", code="conflict")
+            raise UsageError(
+                "--resume does not work with --sequential, which asks each case as it decides", code="conflict"
+            )
         if self.output and belongs_to(folder / "answers", self.output):
             raise UsageError(
-                f"--resume {folder}: expected a folder outside {self.output}, which is sealed", code="would-overwrite"
+                f"--resume {folder}: expected a folder outside {self.output}, which will be sealed",
+                code="would-overwrite",
             )
         return folder_to_write(folder)
 
@@ -142,17 +146,16 @@ class JudgeCommand(Command):
         # What keeps to what was committed to, and writes the bundle; None where there is none to write.
         if self.output is None:
             if self.bundle.key or not self.bundle.observations:
-                option = "--key" if self.bundle.key else "--without-observations"
-                raise UsageError(
-                    f"{option}: expected a bundle to write, which -o DIR names, found none",
-                    code="conflict",
-                )
+                purpose = "--key signs a bundle" if self.bundle.key else "--without-observations concerns a bundle"
+                raise UsageError(f"{purpose}, so it needs -o DIR", code="conflict")
             commitment, _ = committed(self.bundle)
             if commitment:
                 check_terms(commitment.terms, Terms.of(suite.digest, calibration, judge))
             return None
         if self.judging.sequential:
-            raise UsageError("--sequential: expected no -o: a bundle holds the answers to all cases", code="conflict")
+            raise UsageError(
+                "--sequential does not work with -o, because a bundle holds the answers to all cases", code="conflict"
+            )
         folder = folder_to_write(self.output)
         self._spare(folder)
         bundle = BundleSession(self.bundle, judge, folder, session)
@@ -165,11 +168,11 @@ class JudgeCommand(Command):
         for path in [*filter(None, read), *map(Path, self.suspects)]:
             if belongs_to(path, folder):
                 raise UsageError(
-                    f"{path}: expected a file outside {folder}, which is written anew; take another folder",
+                    f"{path}: expected a file outside {folder}, which will be replaced; choose another folder",
                     code="would-overwrite",
                 )
         if self.json and belongs_to(self.json, folder):
             raise UsageError(
-                f"{self.json}: expected a file outside {folder}, which gets a report.json of its own",
+                f"{self.json}: expected a file outside {folder}, which has its own report.json",
                 code="would-overwrite",
             )

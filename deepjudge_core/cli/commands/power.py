@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +14,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from deepjudge_core.auditing.power import CONFIDENCE, PowerEstimate, Share, ZooModelResult, compare_rules
-from deepjudge_core.cli import display, exports
+from deepjudge_core.cli import display, exports, tables
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun, folder_to_write, judge_of
 from deepjudge_core.cli.status import FAILED, NO_COPY
+from deepjudge_core.cli.tables import Part
 from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
@@ -31,6 +33,8 @@ from deepjudge_core.settings import Distinct, argument, part, setting
 from deepjudge_core.suites.suite import load_suite
 from deepjudge_core.text import clean, recognised
 from deepjudge_core.zoo.manifest import load_zoo
+
+_AREAS = 6  # columns of a table of AUC alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,22 +108,17 @@ class PowerCommand(Command):
 def _show_power(out: Console, power: PowerEstimate) -> None:
     metrics = list(power.attacks[0].auc) if power.attacks else []
     display.say(out, "stolen models judged copies, and AUC of each metric against the controls")
-    table = Table(
-        Column("attack", no_wrap=True),
-        *(Column(name, justify="right") for name in ("copies", *GROUPS, *metrics)),
-        box=SIMPLE,
-        padding=(0, 1, 0, 0),
-    )
-    for attack in power.attacks:
-        shares = [(attack.copies, attack.inconclusive)]
-        shares += [(attack.groups[group], attack.undecided[group]) for group in GROUPS]
-        areas = ("-" if area is None else f"{area:.2f}" for area in (attack.auc[name] for name in metrics))
-        table.add_row(
-            Text(clean(attack.attack)),
-            *(recognised(share.count, share.of, undecided) for share, undecided in shares),
-            *areas,
-        )
-    out.print(table)
+    attacks, said = power.attacks, partial(display.say, out)
+    names = [one.attack for one in attacks]
+    shares = [Part("copies", [_recognised(one.copies, one.inconclusive) for one in attacks])]
+    shares += [
+        Part(group, [_recognised(one.groups[group], one.undecided[group]) for one in attacks]) for group in GROUPS
+    ]
+    areas = [Part(name, [_area(one.auc[name]) for one in attacks]) for name in metrics]
+    shown = tables.show(out, "attack", names, [[*shares, *areas], shares], said)
+    if len(shown) < len(shares) + len(areas):
+        for start in range(0, len(areas), _AREAS):
+            tables.show(out, "attack", names, [areas[start : start + _AREAS]], said)
     _say_undecided(out, power)
     if power.accused.of:
         low, high = power.accused.interval
@@ -132,6 +131,14 @@ def _show_power(out: Console, power: PowerEstimate) -> None:
     if alone:
         display.say(out, f"not judged  {alone} of the controls: the others alone cannot decide")
     _say_left_out(out, power)
+
+
+def _recognised(share: Share, undecided: int) -> Text:
+    return Text(recognised(share.count, share.of, undecided))
+
+
+def _area(area: float | None) -> Text:
+    return Text("-" if area is None else f"{area:.2f}")
 
 
 def _show_rules(out: Console, powers: Sequence[PowerEstimate]) -> None:

@@ -40,7 +40,7 @@ class ShowCommand(Command):
         reads=True,
     )
     json: bool = setting(
-        "print JSON: a report as it is, other things as they are shown", "--json", default=False, group="output"
+        "print JSON: a report unchanged, other things as shown", "--json", default=False, group="output"
     )
     opening: OpeningSettings = part(OpeningSettings)
     confinement: Confinement = part(Confinement)

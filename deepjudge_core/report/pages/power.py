@@ -160,12 +160,18 @@ def _curves(power: PowerReport) -> Iterator[Section]:
             parts = {attack: charts.roc_curve(values, controls) for attack, values in apart.items()}
             figures.append(Figure(charts.roc(f"roc-{place}", metric, curve, parts), Name(metric)))
     metrics, blocks = list(power.metrics), list[Block]()
+    if figures:
+        note = (
+            "A ROC curve (receiver operating characteristic) shows what each possible threshold would do: upwards the "
+            "share of stolen models that it finds, to the right the share of controls that it accuses. The number "
+            "after a curve's name is the area under it (AUC)."
+        )
+        blocks += [Paragraph(note), Gallery(figures)]
     if any(value is not None for attack in power.attacks for value in attack.auc.values()):
-        blocks = [
+        blocks += [
             Paragraph(
-                "The area under the curve (AUC) is the share of pairs of a stolen model and a control in which the "
-                "stolen one is closer to the victim: 1 if the measurement tells all of them apart, 0.5 if it is no "
-                "better than chance."
+                "The AUC is the share of pairs of a stolen model and a control in which the stolen one is closer to "
+                "the victim: 1 if the measurement tells all of them apart, 0.5 if it is no better than chance."
             ),
             Table(
                 "Area under the ROC curve (AUC), against the controls",
@@ -173,13 +179,6 @@ def _curves(power: PowerReport) -> Iterator[Section]:
                 [[word(a.attack), *(_auc(a.auc.get(metric)) for metric in metrics)] for a in power.attacks],
             ),
         ]
-    if figures:
-        note = (
-            "A ROC curve (receiver operating characteristic) shows what each possible threshold would do: upwards the "
-            "share of stolen models that it finds, to the right the share of controls that it accuses. The number "
-            "after a curve's name is its area."
-        )
-        blocks += [Paragraph(note), Gallery(figures)]
     if blocks:
         yield Section("How well each measurement tells them apart", "roc", blocks)
 

@@ -22,8 +22,8 @@ _MOST_AT_ONCE = 2**20  # bytes
 _LONGEST_HEADER = 1024  # characters that numpy evaluates; those of an array of numbers are a tenth of it
 _HEADERS = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}
 _ENCRYPTED = 1  # the bit of an entry's flags
-_NPY, _TENSORS = ".npy", ".safetensors"
-ARCHIVES = (".npz", _NPY, _TENSORS)
+_NPZ, _NPY, _TENSORS = ".npz", ".npy", ".safetensors"
+ARCHIVES = (_NPZ, _NPY, _TENSORS)
 """Suffixes of files of arrays."""
 
 
@@ -94,7 +94,8 @@ def _npz(path: Path) -> Iterator[Archive]:
         try:
             loaded = np.load(file, allow_pickle=False)
         except Exception:  # numpy and zipfile raise a dozen kinds at damaged files
-            raise InputError(f"{path}: expected an .npz file, found another or a damaged file") from None
+            others = "" if path.suffix.lower() == _NPZ else f", or one of {', '.join(ARCHIVES[1:])} or other inputs"
+            raise InputError(f"{path}: expected an .npz file{others}, found another or a damaged file") from None
         with loaded:
             if len(set(loaded.files)) < len(loaded.files):
                 raise InputError(f"{path}: expected an .npz file, found one with two arrays of the same name")

@@ -48,7 +48,7 @@ def list_folder(path: Path, *, labelled: bool) -> Listing:
         if not loose:
             raise _nothing(path)
         raise InputError(
-            f"{path}: expected a folder for each class, found {len(loose)} files without any; move them into folders "
+            f"{path}: expected a folder for each class, found {len(loose)} without any; move them into folders "
             "named by class, add a metadata.csv with the columns file_name and label, or take the victim's own "
             f"answers with {option('labels', 'victim')}"
         )

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deepjudge_core.errors import InputError
+from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.archives import ARCHIVES, open_archive
 from deepjudge_core.suites.inputs.folders import is_listed, list_folder
 from deepjudge_core.suites.inputs.keys import (
@@ -134,6 +135,13 @@ def _of_folder(path: Path, reading: Reading) -> Offered:
     table = next((path / name for name in METADATA if (path / name).is_file()), None)
     if table is not None and (has_labels(table, reading.y) or not reading.labelled):
         return _of_files(list_table(table, reading.x, reading.y, labelled=reading.labelled), reading)
+    for key in ("x", "y"):
+        name = getattr(reading, key)
+        if name is not None:
+            raise UsageError(
+                f"{path}: expected no {option(key, name)} for class folders, which have neither keys nor columns",
+                code="conflict",
+            )
     return _of_files(list_folder(path, labelled=reading.labelled), reading)
 
 

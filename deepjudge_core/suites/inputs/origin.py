@@ -19,7 +19,7 @@ class Origin(Document, frozen=True):
     digest: Annotated[
         Sha256,
         Meta(
-            description="SHA-256 of the file; of a folder or a table, that of the names and contents of all files read."
+            description="SHA-256 of the file, or, for a folder or a table, of the names and contents of all files read."
         ),
     ]
     options: Annotated[Json, Meta(description="How they were read, by the option: those that were given.")]

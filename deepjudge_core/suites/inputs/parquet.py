@@ -42,6 +42,12 @@ def columnar_files(path: Path) -> tuple[Path, ...]:
         )
     files = [one for folder in (path, path / "data") if folder.is_dir() for one in folder.iterdir()]
     found = sorted(one for one in files if one.suffix.lower() in COLUMNAR)
+    folders = sorted(one.name for one in path.iterdir() if one.is_dir() and one.name[:1] != "." and one.name != "data")
+    if found and folders:
+        raise InputError(
+            f"{path}: expected Parquet or Arrow files, or class folders, found {clean(found[0].name)} and the folder "
+            f"{clean(folders[0])}; name one of them"
+        )
     stems = {one.name.split("-")[0] for one in found if "-of-" in one.name}
     if len(stems) > 1:  # as train-00000-of-00002.parquet
         raise InputError(

@@ -171,9 +171,9 @@ def fitted(offered: Offered, model: Model, layout: Layout | None = None) -> Inpu
     names = offered.classes
     if names is not None and len(names) != model.classes:
         raise InputError(
-            f"{model.name}: expected inputs of its {model.classes} classes, found {len(names)}: "
-            f"{', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}. Add an empty "
-            "folder for each class without inputs, or give a table of paths and class numbers"
+            f"{model.name}: expected inputs of its {model.classes} classes, found {len(names)} "
+            f"({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}); add an empty folder "
+            "for each class without inputs, or give a table of paths and class numbers"
         )
     return offered.fitted(model.input.with_layout(layout))
 
