@@ -36,7 +36,7 @@ class Sheet:
     """
 
     title: str
-    facts: Mapping[str, Cell | Sequence[str]]
+    facts: Mapping[str, Cell | Sequence[str | None]]
     head: Sequence[str] = ()
     rows: Sequence[Sequence[Cell]] = ()
 
@@ -134,6 +134,11 @@ def page_of(value: Shown) -> str:
 def sizes(shape: Sequence[int | None]) -> str:
     """A shape, as a person reads it."""
     return " x ".join("?" if size is None else str(size) for size in shape) or "one number"
+
+
+def remark(name: str, text: str | None) -> str | None:
+    """What is to be said of one of several, behind its name; errors begin with it already."""
+    return text if text is None or text.startswith(f"{clean(name)}: ") else f"{name}: {text}"
 
 
 def listed(items: Iterable[object], most: int = 8) -> str:

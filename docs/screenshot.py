@@ -16,7 +16,7 @@ from PIL import Image
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _WIDTH, _HEIGHT = 1100, 860  # of the window, in CSS pixels
-_COLOURS = 64  # a page has few; this keeps the picture small
+_COLOURS = 64  # a page has few, and the rarest tell the answers; this keeps the picture small
 
 
 def main() -> int:
@@ -37,7 +37,7 @@ def main() -> int:
         flags = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", size, f"--screenshot={taken}")
         subprocess.run([browser, *flags, given.page.resolve().as_uri()], check=True, capture_output=True)
         with Image.open(taken) as picture:
-            picture.convert("RGB").quantize(_COLOURS).save(given.picture, optimize=True)
+            picture.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE).save(given.picture, optimize=True)
     print(f"{given.picture}: {given.picture.stat().st_size // 1024} KiB")
     return 0
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core import progress
-from deepjudge_core.auditing.kept import recalled
+from deepjudge_core.auditing.kept import recalled, recalled_suite
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
@@ -17,7 +17,14 @@ from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
-from deepjudge_core.errors import CalibrationError, DeepJudgeError, ErringVictimError, FileFormatError, UsageError
+from deepjudge_core.errors import (
+    CalibrationError,
+    DeepJudgeError,
+    ErringVictimError,
+    FileFormatError,
+    ModelError,
+    UsageError,
+)
 from deepjudge_core.files.digests import file_key
 from deepjudge_core.judging.accuracy import accuracy_on_seeds
 from deepjudge_core.judging.calibration import Calibration, calibrate_by, check_not_a_control
@@ -37,6 +44,7 @@ from deepjudge_core.observing.victims import remedy
 from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.generation import generate_suite
 from deepjudge_core.suites.inputs import Inputs, Offered, fitted
+from deepjudge_core.suites.inputs.pictures import Pictures
 from deepjudge_core.suites.labels import has_several
 from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.ranges import hull
@@ -47,6 +55,7 @@ from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Layout
 from deepjudge_core.zoo.manifest import ZooModel, recorded_control
 
+_SIZES = ("unusable-model", "cannot-open", "cannot-answer")  # what a wrong size may lead to
 _FEW = 64  # inputs that show what kind of probabilities a victim gives
 
 
@@ -81,7 +90,11 @@ def make_suite(
             "mistakes: expected inputs with labels, found the victim's own answers as labels, which are never wrong",
             code="conflict",
         )
-    with victim.opened(offered.expected, session, gradients=True) as opened:
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = stack.enter_context(victim.opened(offered.expected, session, gradients=True))
+        except ModelError as error:
+            raise _with_size(error, offered) from None
         owner = opened
         inputs = fitted(offered, opened, victim.query.layout)
         inputs, preprocessing, notes = plain_inputs(inputs, preprocessing)
@@ -133,6 +146,19 @@ def make_suite(
             force=settings.force,
         )
         return replace(suite, fitting=inputs.fitting, origin=offered.origin)
+
+
+def _with_size(error: ModelError, offered: Offered) -> ModelError:
+    # A model that does not say what it takes is opened for pictures of the size that they have.
+    if error.code not in _SIZES or not isinstance(offered, Pictures) or offered.resizing.size is not None:
+        return error
+    shape = "x".join(map(str, offered.expected.shape))
+    told = ModelError(
+        f"{error}; it was opened for pictures of {shape}: if it takes another size, name it with "
+        f"{option('resize', 'crop:HxW')}"
+    )
+    told.code = error.code
+    return told
 
 
 def _read(victim: Model, inputs: Inputs, layout: Layout | None) -> tuple[Model, str | None]:
@@ -292,7 +318,8 @@ def audit(
         offer = Offer(GeneratorChoice.of(settings.suite, session.registry.generators).makes)
         judge = Judge.of(settings.judge, session.registry, offer)
     independents, accused = ([Subject.of(source) for source in sources] for sources in (controls, suspects))
-    suite = make_suite(victim, inputs, settings.suite, session=session)
+    owner, chosen = Subject.of(victim), settings.suite
+    suite = recalled_suite(owner, inputs, chosen, session, lambda: make_suite(owner, inputs, chosen, session=session))
     session.listener.on_suite(suite)
     for subject in (*independents, *accused):
         subject.check(suite)

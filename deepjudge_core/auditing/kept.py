@@ -1,33 +1,37 @@
-"""Answers that are kept in a folder, so that an interrupted run does not ask again who has answered."""
+"""Suites and answers that are kept in a folder, so that nobody is asked again who has answered."""
 
 import contextlib
-import dataclasses
-import hashlib
-import json
+import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from deepjudge_core import progress
+from deepjudge_core.auditing.keys import UnknownError, environment, fingerprint, own_code
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import Answer, KnownAnswers, ModelFile, Subject
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import digested
-from deepjudge_core.errors import DeepJudgeError
+from deepjudge_core.errors import DeepJudgeError, FileFormatError
+from deepjudge_core.files.digests import file_key
+from deepjudge_core.suites.choice import GeneratorChoice
+from deepjudge_core.suites.inputs import Offered
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
-from deepjudge_core.suites.suite import Suite
-from deepjudge_core.version import VERSION
+from deepjudge_core.suites.settings import SuiteSettings
+from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 
-_MOST_CODE = 1000  # Python files beside a function of the user's own
+_T = TypeVar("_T", Suite, Observation)
+_SHORT = 32  # digits of a digest in a name
 
 
 def recalled(subjects: Sequence[Subject], suite: Suite, session: Session) -> list[Subject]:
     """The subjects, those that answered before as what they answered; the others keep what they are going to answer.
 
     Answers are those to the same suite, of a model with the same bytes, opened and asked in the same way by the same
-    version, in a process of its own or not. Failures are not kept. A folder that cannot be written to is a warning.
+    versions and code, in a process of its own or not. Failures are not kept. A folder that cannot be written to is a
+    warning.
 
     Args:
         subjects: Who is asked; only files are kept.
@@ -46,58 +50,140 @@ def recalled(subjects: Sequence[Subject], suite: Suite, session: Session) -> lis
 
 def _recalled(subject: ModelFile, suite: Suite, session: Session, folder: Path) -> Subject:
     try:
-        path, adapters = Path(subject.path), session.registry.adapters
-        if path.is_symlink() or any(inner.is_symlink() for inner in path.rglob("*")):
-            return subject  # what is refused as a link is not recalled as a file with the same bytes
-        adapter = adapters.of_file(path, subject.name)
-        digest = digested(path, adapter).digest
-    except (DeepJudgeError, OSError):  # which is said when it is asked
+        adapter, digest, asking = _model(subject, session)
+        key = fingerprint("answers", suite.digest, asking)
+    except (DeepJudgeError, OSError, UnknownError):  # what is wrong is said when it is asked
         return subject
-    key = {
-        "deepjudge": VERSION,
-        "suite": suite.digest,
-        "model": digest,
-        "adapter": [adapter.name, adapters.provider(adapter.name)],
-        "query": dataclasses.asdict(subject.query),
-        "options": subject.options,
-        "code": _code(subject.options.get("arch")),
-        "sandbox": session.sandbox is not None,
-    }
-    text = json.dumps(key, sort_keys=True, default=str)
-    place = folder / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
-    with contextlib.suppress(DeepJudgeError):  # a damaged one is written anew
-        observation = load_observation(place)
-        if observation.suite == suite.digest:
+    for found in _read(folder, key, load_observation):
+        if found.suite == suite.digest:
             # The same bytes may have been asked under another name.
-            observation = replace(observation, model=replace(observation.model, name=subject.name))
+            observation = replace(found, model=replace(found.model, name=subject.name))
             return KnownAnswers(observation, query=subject.query, stratum=subject.stratum)
     return _Kept(
         subject.path,
         subject.options,
         query=subject.query,
         stratum=subject.stratum,
-        place=place,
+        folder=folder,
+        key=key,
         digest=digest,
         adapter=adapter,
     )
 
 
-def _code(arch: Any) -> dict[str, str]:
-    # The user's own code that makes a network: the Python files of its folder.
-    if arch is None:
-        return {}
-    module = str(arch).rpartition(":")[0]
-    path = Path(module if module.endswith(".py") else f"{module.replace('.', '/')}.py")
-    with contextlib.suppress(OSError):
-        files = sorted(path.parent.glob("*.py"))[:_MOST_CODE]
-        return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    return {}
+def recalled_suite(
+    victim: Subject, inputs: Offered, settings: SuiteSettings, session: Session, make: Callable[[], Suite]
+) -> Suite:
+    """The suite that was made before of the same victim and inputs in the same way, or else one that is made and kept.
+
+    Args:
+        victim: The owner's model; only that of a file is kept.
+        inputs: What seeds are selected from.
+        settings: How the suite is made.
+        session: Where suites are kept, if anywhere, and who hears that one was.
+        make: Makes it.
+    """
+    folder = session.kept
+    if folder is None or type(victim) is not ModelFile:
+        return make()
+
+    def key() -> str:
+        _, _, asking = _model(victim, session)
+        choice = GeneratorChoice.of(settings, session.registry.generators)
+        generators = [(one.name, one.options, one.provider) for one in (*choice.generators, *choice.answering)]
+        optioned = choice.optioned if choice.answering else ()
+        how = (settings.n, settings.order, settings.layers, settings.seed, settings.force)
+        return fingerprint("suite", asking, victim.name, inputs, how, generators, optioned)
+
+    try:
+        before = key()
+    except (DeepJudgeError, OSError):  # which is said when it is opened
+        return make()
+    except UnknownError as error:
+        warnings.warn(f"the suite is not kept for the next run, since it depends on {error}", stacklevel=2)
+        return make()
+    for suite in _read(folder, before, load_suite):
+        session.listener.on_suite_reused(suite)
+        return suite
+    suite = make()
+    with contextlib.suppress(DeepJudgeError, OSError, UnknownError):
+        if key() == before:  # nothing was changed meanwhile
+            _write(lambda: save_suite(_place(folder, before, suite.digest), suite))
+    return suite
+
+
+def _model(subject: ModelFile, session: Session) -> tuple[Adapter, str, tuple[Any, ...]]:
+    # What opens a model's file, the digest of its bytes, and all that its answers depend on beside what it is asked.
+    path, adapters = Path(subject.path), session.registry.adapters
+    if (
+        not (path.is_file() or path.is_dir())
+        or path.is_symlink()
+        or any(inner.is_symlink() for inner in path.rglob("*"))
+    ):
+        raise UnknownError(f"a link, {path}")  # what is refused as a link is not recalled as a file with the same bytes
+    adapter = adapters.of_file(path, subject.name)
+    digest, asked = digested(path, adapter).digest, subject.query
+    others = [
+        file_key(path.with_name(name)) in session.models for name in ([] if path.is_dir() else adapter.beside(path))
+    ]
+    code = own_code(subject.options.get("arch"))
+    provider = adapters.provider(adapter.name)
+    return (
+        adapter,
+        digest,
+        (
+            *(digest, provider, asked, subject.options, code, others, session.sandbox is not None),
+            environment(session.registry, adapter),
+        ),
+    )
+
+
+def _place(folder: Path, key: str, digest: str) -> Path:
+    # The name says what is in it, so that another file is not taken for it.
+    return folder / f"{key[:_SHORT]}-{digest[:_SHORT]}.safetensors"
+
+
+def _read(folder: Path, key: str, load: Callable[[Path], _T]) -> Iterator[_T]:
+    for place in sorted(folder.glob(f"{key[:_SHORT]}-*.safetensors")):
+        try:
+            value = load(place)
+            if _place(folder, key, value.digest) != place:
+                raise FileFormatError(f"{place}: expected what its name says, found something else")
+        except DeepJudgeError as error:
+            warnings.warn(f"{error}; it is made again", stacklevel=2)
+            with contextlib.suppress(OSError):
+                place.unlink()
+        else:
+            with contextlib.suppress(OSError):
+                os.utime(place)  # so that it is seen to be of use
+            yield value
+
+
+def _write(write: Callable[[], None]) -> None:
+    try:
+        write()
+    except (DeepJudgeError, OSError) as error:
+        warnings.warn(f"nothing is kept for the next run: {error}", stacklevel=2)
+
+
+def forget(folder: Path, before: float = float("inf")) -> None:
+    """Remove what is kept in a folder.
+
+    Args:
+        folder: The folder.
+        before: Only what was not of use since then, as a time in seconds.
+    """
+    for place in folder.glob("*-*.safetensors"):
+        with contextlib.suppress(OSError):
+            if place.stat().st_mtime < before:
+                place.unlink()
 
 
 @dataclass(frozen=True)
 class _Kept(ModelFile):
     # A file whose answers are kept, if it is then still what it was.
-    place: Path = Path()
+    folder: Path = Path()
+    key: str = ""
     digest: str = ""
     adapter: Adapter | None = None
 
@@ -108,11 +194,10 @@ class _Kept(ModelFile):
             yield lambda: self._keep(answer())
 
     def _keep(self, observation: Observation) -> Observation:
-        try:
+        with contextlib.suppress(DeepJudgeError, OSError):
             if self._is_unchanged(observation):
-                save_observation(self.place, observation)
-        except (DeepJudgeError, OSError) as error:
-            warnings.warn(f"answers are not stored: {error}", stacklevel=2)
+                place = _place(self.folder, self.key, observation.digest)
+                _write(lambda: save_observation(place, observation))
         return observation
 
     def _is_unchanged(self, observation: Observation) -> bool:

@@ -14,7 +14,7 @@ from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.sequential import SequentialResult
 from deepjudge_core.judging.verdict import in_words
 from deepjudge_core.models.info import ModelInfo
-from deepjudge_core.sheets import Sheet, Shown, page_of
+from deepjudge_core.sheets import Sheet, Shown, page_of, remark
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 
@@ -96,10 +96,9 @@ class AuditOutcome(Shown):
             "victim": self.suite.victim.model.name,
             "controls": str(len(self.calibration.controls)),
             "rule": self.rule,
-            **{
-                result.path: result.failure or (result.verdict.reason if result.verdict else None)
-                for result in self.suspects
-            },
+            "remark": [
+                remark(one.path, one.failure or (one.verdict.reason if one.verdict else None)) for one in self.suspects
+            ],
             "doubt": self.doubts,
         }
         return Sheet(f"audit of {len(self.suspects)} suspects", facts, ("suspect", "verdict", *names), rows)

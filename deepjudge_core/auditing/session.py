@@ -40,6 +40,9 @@ class Listener:
     def on_suite(self, suite: Suite) -> None:
         """The suite was made."""
 
+    def on_suite_reused(self, suite: Suite) -> None:
+        """The suite was made before, and is taken as it was kept; :meth:`on_suite` follows."""
+
     def on_answer(self, event: QueryEvent) -> None:
         """A control or a suspect answered all cases, or failed to."""
 
@@ -59,7 +62,7 @@ class Session:
         sandbox: How models' files are confined; None to open them in this process.
         listener: Who hears of each part.
         models: The files that are opened as models, of which no suspect may take one for its weights.
-        kept: A folder of answers: what is there is not asked for again; None to keep none.
+        kept: A folder of suites and answers: what is there is not made, or asked for, again; None to keep none.
     """
 
     registry: Registry = field(default_factory=load_registry)

@@ -19,7 +19,7 @@ from deepjudge_core.judging.calibration import load_controls
 from deepjudge_core.judging.verdict import in_words
 from deepjudge_core.report.documents import AuditReport, PowerReport, ShareEntry
 from deepjudge_core.sandbox.remote import open_isolated
-from deepjudge_core.sheets import Cell, Sheet, listed
+from deepjudge_core.sheets import Cell, Sheet, listed, remark
 from deepjudge_core.suites.inputs import load_inputs
 from deepjudge_core.suites.suite import Suite
 
@@ -64,12 +64,12 @@ def of_report(report: AuditReport) -> Iterator[Sheet]:
         "rule": f"{report.rule} {_options(report.rule_options)}",
         "note": [*report.suite.notes, *report.calibration.notes],
         "skipped": [f"{one.name}: {one.reason}" for one in (report.skipped or ())],
+        "remark": [remark(one.path, one.reason) for one in report.suspects],
         "suite": report.suite.digest,
     }
     names = list(report.metrics)
     rows = []
     for suspect in report.suspects:
-        facts[suspect.path] = suspect.reason
         values = [suspect.metrics[name].value if name in suspect.metrics else None for name in names]
         rows.append((suspect.path, in_words(suspect.decision, suspect.points_to), *values))
     yield Sheet(f"audit of {len(rows)} suspects", facts, ("suspect", "verdict", *names), rows)
@@ -111,7 +111,7 @@ def of_bundle(folder: Path) -> Iterator[Sheet]:
         "suite": manifest.terms.suite,
         "checked": f"not yet: deepjudge verify {folder}",
     }
-    rows = [(name, str(file.size), file.sha256) for name, file in manifest.files.items()]
+    rows = [(name, str(file.size), f"{file.sha256[:16]}...") for name, file in manifest.files.items()]
     yield Sheet(f"bundle of {len(rows)} files", facts, ("file", "bytes", "SHA-256"), rows)
 
 

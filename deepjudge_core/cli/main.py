@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     line, errors = Line(None, debug="--debug" in words), display.console(stderr=True)
     try:
+        line = parse(words, COMMANDS)
         with flagged(flags_of(COMMANDS)):
-            line = parse(words, COMMANDS)
             return _run(line)
     except DeepJudgeError as error:
         _trace(line, errors)

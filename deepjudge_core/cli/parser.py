@@ -10,11 +10,12 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.command import Command, flags_of
 from deepjudge_core.cli.kinds import Items, Kind, Maybe, Truth, kind_of_setting
 from deepjudge_core.cli.status import INTERRUPTED, STATUSES
 from deepjudge_core.components.registry import load_registry
 from deepjudge_core.errors import DeepJudgeError, UsageError
+from deepjudge_core.naming import flagged
 from deepjudge_core.settings import GROUPS, Setting, build
 from deepjudge_core.version import VERSION
 
@@ -54,7 +55,8 @@ def parse(words: Sequence[str], commands: Sequence[type[Command]]) -> Line:
     """
     group = program(commands)
     try:
-        line = group.main(list(words), PROGRAM, complete_var="_DEEPJUDGE_COMPLETE", standalone_mode=False)
+        with flagged(flags_of(commands)):
+            line = group.main(list(words), PROGRAM, complete_var="_DEEPJUDGE_COMPLETE", standalone_mode=False)
     except click.ClickException as error:
         raise _of_click(error) from None
     return line if isinstance(line, Line) else Line(None)

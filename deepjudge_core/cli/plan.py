@@ -44,6 +44,7 @@ class Plan:
         file: What says all this, from the root; None for a command line.
         chosen: Whether the user named the folder for what is written.
         words: What was typed after ``deepjudge``.
+        fresh: Whether nothing of an earlier run is used.
         many: What is shown of the suspects, and what the exit status says.
         skipped: Files in the suspects' folders that are not taken as models.
         beside_controls: The same of the controls' folders.
@@ -65,6 +66,7 @@ class Plan:
     file: Path | None = None
     chosen: bool = True
     words: Sequence[str] = ()
+    fresh: bool = False
     many: ManySettings = field(default_factory=ManySettings)
     skipped: Sequence[Skipped] = ()
     beside_controls: Sequence[Skipped] = ()

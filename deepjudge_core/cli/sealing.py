@@ -52,7 +52,7 @@ class BundleSession(Listener):
 
     def __init__(self, settings: BundleSettings, judge: Judge, folder: Path, session: Session) -> None:
         self.settings = settings
-        self._plugins = session.registry.plugins
+        self._plugins, self._reused = session.registry.plugins, False
         commitment, stamp = committed(settings)
         signer = load_signer(settings.key) if settings.key else None
         self._committed = commitment.terms if commitment else None
@@ -81,8 +81,12 @@ class BundleSession(Listener):
                 )
 
     def on_suite(self, suite: Suite) -> None:
-        """Keep the suite that was made."""
-        self.keep_suite(suite)
+        """Keep the suite, and log whether the victim was asked now."""
+        self.keep_suite(suite, stored=self._reused)
+
+    def on_suite_reused(self, suite: Suite) -> None:
+        """Remember that the victim was asked before."""
+        self._reused = True
 
     def on_answer(self, event: QueryEvent) -> None:
         """Keep what was answered."""

@@ -211,7 +211,13 @@ def show(
         table = _table(head, shown if alike else cut, parts, folded=max(left, 1) if alike else None)
     if folder:
         say(f"{head}s in {folder}")
-    out.print(table)
+    if out.is_terminal:
+        out.print(table)
+        return parts
+    with out.capture() as printed:
+        out.print(table)
+    for line in printed.get().splitlines():
+        say(line.rstrip())
     return parts
 
 

@@ -61,10 +61,10 @@ class Seeds(Shown):
         layout: Where their channels are: ``channels_first`` or ``channels_last``, None where that is not known.
         mistakes: What the victim misclassifies of the inputs they were selected from, at most as many as seeds were
             asked for; None where that is not known.
-        probes: Some of the inputs they were selected from, as they come, which tell how well others know the task; None
-            where there are none.
-        label_origin: ``inputs``; ``victim`` where the labels are the victim's own answers, since nobody knows the
-            truth; ``several`` where the label is that of the input's classes which the victim finds likeliest.
+        probes: Some of the inputs they were selected from, unchanged, which show how well others know the task, or
+            None.
+        label_origin: ``inputs``; ``victim`` if the labels are the victim's own answers, since the truth is unknown;
+            ``several`` if the label is the likeliest of the input's classes by the victim.
     """
 
     inputs: Array
@@ -190,10 +190,9 @@ class Evidence:
         value: The suspect's.
         controls: ``(n,)`` the controls', n >= 3.
         alpha: The metric's default share of the bound.
-        strata: Of each control what it has in common with the victim, such as ``same-data``; None where that is not
-            known; empty where none is known.
-        places: Of each control its place among all controls, by which metrics that were measured on different ones are
-            put side by side; empty where they were measured on all.
+        strata: Each control's stratum, such as ``same-data``; None if it is unknown; empty if none is known.
+        places: Each control's place among all controls, which aligns metrics that were measured on different controls;
+            empty if they were measured on all.
     """
 
     value: float
@@ -222,9 +221,9 @@ class Vote:
     """What a rule makes of one metric.
 
     Attributes:
-        vote: For copy or not; None, with the reason, where the controls say nothing.
-        lower_bound: What the threshold was taken from, where there is such a thing.
-        threshold: The greatest value that is voted a copy, where there is such a thing.
+        vote: For copy or not; None, with the reason, if the controls cannot decide.
+        lower_bound: The bound from which the threshold was computed, if the rule has one.
+        threshold: The greatest value that gets a vote for copy, if the rule has one.
         reason: Why no vote is cast; required where ``vote`` is None.
         p_value: Probability that an honest model's value is as small as this, by this metric alone; 0..1.
         false_positive_rate: Probability, at most, that an honest model gets a vote for copy, 0..1.
@@ -246,7 +245,7 @@ class Judgement:
         decision: ``COPY``, ``INDEPENDENT`` or ``INCONCLUSIVE``; ``FAILED`` is the core's.
         p_copy: The rule's confidence, 0..1; None where it could not be had.
         votes: A :class:`Vote` for every metric of the evidence, and no other.
-        reason: Why, where the decision is inconclusive; None otherwise.
+        reason: Why the decision is inconclusive; None for other decisions.
         p_value: Probability, at most, that an honest model comes as near to the victim as the suspect, all metrics
             together; 0..1. None for rules that give none.
         least_p_value: The smallest p-value that this number of controls could have given (the minimum attainable

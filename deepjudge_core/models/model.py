@@ -175,7 +175,7 @@ def sheet_of_model(model: Model) -> Sheet:
         + (f", {model.input.layout.replace('_', ' ')}" if model.input.layout else ""),
         "classes": str(model.classes),
         "gives": ", ".join(gives) or "labels",
-        "output": str(model.outputs) if model.outputs else "",
+        "output": str(model.outputs) if model.outputs and model.outputs.several else "",
         "layers": model.unseen,
         "batch": "" if model.fixed_batch is None else f"{model.fixed_batch} inputs, always",
         "device": None if model.device is None else str(model.device),

@@ -8,6 +8,8 @@ from pathlib import Path
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from deepjudge_core.errors import UsageError
+from deepjudge_core.naming import option
 from deepjudge_core.report.documents import MadeEntry
 from deepjudge_core.settings import setting
 
@@ -43,6 +45,17 @@ class CaseSettings:
         tables=("report",),
         sample="Jane Doe",
     )
+
+    def refuse(self) -> None:
+        """Say that there is no report to show them, if there are any.
+
+        Raises:
+            UsageError: Naming one.
+        """
+        for name, value in (("case", self.case), ("by", self.by)):
+            if value:
+                text = f"{option(name)}: expected a report to show it, such as --html report.html, found none"
+                raise UsageError(text, code="conflict")
 
     def made(self) -> MadeEntry:
         """What a report says that is made now; ``SOURCE_DATE_EPOCH`` in the environment says another time."""

@@ -142,7 +142,7 @@ class Zoo(Shown):
             "limit": self.limits,
             "digest": self.victim.digest,
         }
-        return Sheet("zoo", facts, ("model", "made by", "accuracy", "remark"), rows)
+        return Sheet("zoo", facts, ("model", "attack or data", "accuracy", "remark"), rows)
 
     def with_model(self, model: ZooModel) -> "Zoo":
         """The same with one model more, or with another one in the same file."""

@@ -161,11 +161,16 @@ def divide(
     for whose, part in (("the victim's part", own), ("the other part", other)):
         lacking = sorted(set(range(architecture.classes)) - set(part.y.tolist()))
         if lacking:
+            rows_of = f"{'0' if part is own else edge}..{edge if part is own else len(rows.x)}"
+            way_out = f"shuffle the rows, or state the victim's part with {option('split')}"
+            if training.classes:  # sorted by class, as folders are
+                way_out = (
+                    f"give {option('split', 1)} if the victim was trained on all of it, or a table of paths and "
+                    "labels in the order of training"
+                )
             raise InputError(
-                f"training data: expected rows of every class in {whose}, rows "
-                f"{'0' if part is own else edge}..{edge if part is own else len(rows.x)}, found none of "
-                f"class {_text(lacking)}; shuffle the rows, or state the victim's part with "
-                f"{option('split')}"
+                f"training data: expected rows of every class in {whose}, rows {rows_of}, found none of class "
+                f"{_text(lacking)}; {way_out}"
             )
     spec = architecture.input.with_layout(training.layout)
     arrange = arrangement(name, training.x.shape[1:], spec, training.layout)

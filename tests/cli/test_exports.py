@@ -238,6 +238,21 @@ def test_no_name_becomes_an_option() -> None:
     assert any(line.startswith("deepjudge judge") and "--rule NAME" in line for line in lines)
 
 
+def test_a_report_says_its_case_and_who_made_it(cli: Cli) -> None:
+    said = ("--case", "A v. B", "--by", "C")
+    assert cli(*AUDIT, "-o", "out", *said)[0] == 1
+    made = json.loads(Path("out/report.json").read_text())["made"]
+    assert (made["case"], made["by"]) == ("A v. B", "C")
+    assert cli("verify", "out")[0] == 0
+    # Later words stand in place of earlier ones; the date is that of the report.
+    assert cli("report", "out/report.json", "--html", "page.html", "--case", "other")[0] == 0
+    page = Path("page.html").read_text()
+    assert "<dd>other</dd>" in page
+    assert "<dd>C</dd>" in page
+    assert made["date"][:10] in page
+    cli.refuses(2, "conflict", "judge", "out/suite.safetensors", "copy.toy", "--by", "C", facts=("--by",))
+
+
 # PDF.
 
 

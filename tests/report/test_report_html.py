@@ -286,6 +286,28 @@ def test_a_vote_claims_no_error_rate_that_nobody_knows() -> None:
     assert "in all" not in text
 
 
+@pytest.mark.parametrize(
+    ("votes", "said"),
+    [
+        ([], "No measurement could vote"),
+        ([True], "The only measurement says copy"),
+        ([False], "The only measurement does not"),
+        ([True, True], "Both measurements say copy"),
+        ([False, False], "Neither measurement says"),
+        ([True, False], "1 of 2 measurements says copy"),
+        ([True] * 3, "All 3 measurements say copy"),
+        ([False] * 3, "None of 3 measurements says copy"),
+    ],
+)
+def test_votes_are_counted_in_words(votes: list[bool], said: str) -> None:
+    value = reports.report()
+    suspect = value["suspects"][0]
+    suspect["settings"]["white-box"]["decision"] = None
+    one = suspect["metrics"]["answers"]
+    suspect["metrics"] = {f"m{place}": one | {"vote": vote} for place, vote in enumerate(votes)}
+    assert sureness(reports.typed(value).suspects[0]).startswith(said)
+
+
 def test_the_level_is_that_of_a_setting() -> None:
     text = markdown(reports.report("chance", rule_options={"level": 0.02}))
     assert "At most 2 % of independent models like the controls would be called copies, in each of the two" in text

@@ -16,7 +16,7 @@ from refusals import refused
 from deepjudge_core import Inputs, InputSpec, load_inputs
 from deepjudge_core.errors import DeepJudgeError, InputError, UsageError
 from deepjudge_core.models.geometry import Canvas, Geometry, bringing
-from deepjudge_core.suites.inputs import fitted, open_inputs, pictures, reads
+from deepjudge_core.suites.inputs import fitted, load_training_inputs, open_inputs, pictures, reads
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -330,3 +330,8 @@ def test_a_folder_has_no_keys(photos: Path) -> None:
     for options in ({"x": "image"}, {"y": "label"}):
         with refused(UsageError, photos, *options.values(), code="conflict"):
             load_inputs(photos, **options)
+
+
+def test_training_inputs_are_arrays(photos: Path) -> None:
+    with refused(InputError, photos, ".npz"):
+        load_training_inputs(str(photos))

@@ -1,6 +1,8 @@
 """``deepjudge audit``."""
 
 import contextlib
+import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +10,8 @@ from typing import Annotated
 
 from deepjudge_core.auditing.audit import audit
 from deepjudge_core.auditing.folders import Found, Skipped
-from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.kept import forget
+from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.settings import BundleSettings
@@ -52,6 +55,8 @@ from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
 from deepjudge_core.suites.suite import Suite
 
+_WITH_FILE = (("output",), ("fresh",))  # what may be typed beside a file: it is of the run, and not of the audit
+
 
 @dataclass(frozen=True, kw_only=True)
 class AuditCommand(Command):
@@ -59,7 +64,7 @@ class AuditCommand(Command):
 
     usage = (
         "VICTIM SUSPECT... --inputs FILE.npz [--controls CONTROL,...] [options] [-o DIR]",
-        "AUDIT.toml [-o DIR]",
+        "AUDIT.toml [-o DIR] [--fresh]",
     )
     statuses = STATUSES
 
@@ -89,6 +94,12 @@ class AuditCommand(Command):
     kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
     many: ManySettings = part(ManySettings)
+    fresh: bool = setting(
+        "make the suite again and ask every model again, even if an earlier run kept what it needs",
+        "--fresh",
+        default=False,
+        group="output",
+    )
     output: Path | None = setting(
         "where the report, and all that it rests on, goes",
         "-o",
@@ -115,19 +126,23 @@ class AuditCommand(Command):
         if file is None:
             return None
         beside = [word for word in models if word != file]
-        beside += [one.name for one in words if one.declared.flags and one.path != ("output",)]
+        beside += [one.name for one in words if one.declared.flags and one.path not in _WITH_FILE]
         if beside:
             raise UsageError(
-                f"{file} says all of an audit: expected nothing but -o and --debug beside it, found {beside[0]}",
+                f"{file} says all of an audit: expected only -o, --fresh and --debug with it, found {beside[0]}",
                 code="conflict",
             )
         output = next((Path(typed[-1]) for one, typed in words.items() if one.path == ("output",)), None)
-        return AuditOfFile(file=Path(file), output=output)
+        return AuditOfFile(file=Path(file), output=output, fresh=any(one.path == ("fresh",) for one in words))
 
     def run(self) -> int:
         """Audit."""
         session = begun(self.confinement)
         return run_plan(self._plan(session), session)
+
+    def way_on(self) -> str:
+        """See the base class."""
+        return _way_on(self.output or OUTPUT)
 
     def _plan(self, session: Session) -> Plan:
         # All that can be wrong is looked at before anything is run, and said at once.
@@ -165,6 +180,7 @@ class AuditCommand(Command):
             exports=forms,
             chosen=self.output is not None,
             words=self.words,
+            fresh=self.fresh,
             kept=self.kept,
             many=self.many,
             skipped=found.skipped,
@@ -200,15 +216,17 @@ class AuditOfFile(Command):
     Attributes:
         file: The ``AUDIT.toml``.
         output: Where the outcome goes, if not where the file says.
+        fresh: Whether nothing of an earlier run is used.
     """
 
     file: Path
     output: Path | None = None
+    fresh: bool = False
 
     def run(self) -> int:
         """Audit."""
         session = begun()
-        plan = replace(read_plan(self.file, self.output, session, AuditCommand), words=self.words)
+        plan = replace(read_plan(self.file, self.output, session, AuditCommand), words=self.words, fresh=self.fresh)
         problems, adapters = Problems(), session.registry.adapters
         with contextlib.chdir(plan.folder):
             check_models(plan.victim, plan.controls, plan.suspects, adapters, problems)
@@ -217,9 +235,23 @@ class AuditOfFile(Command):
         problems.refuse()
         return run_plan(plan, session)
 
+    def way_on(self) -> str:
+        """See the base class."""
+        return "the same command goes on with what was made and answered so far"
+
 
 class _ShownBundle(BundleSession):
-    # Each part is kept, and shown, as soon as it is there.
+    # Each part is kept, and shown, as soon as it is there; how many answers were there before is counted.
+
+    stored = 0
+
+    def on_suite_reused(self, suite: Suite) -> None:
+        super().on_suite_reused(suite)
+        display.say(display.console(), "suite: reused from an earlier run (--fresh makes it again)")
+
+    def on_answer(self, event: QueryEvent) -> None:
+        super().on_answer(event)
+        self.stored += event.stored
 
     def on_suite(self, suite: Suite) -> None:
         display.show_suite(display.console(), suite)
@@ -232,25 +264,50 @@ class _ShownBundle(BundleSession):
             display.show_calibration(display.console(), calibration)
 
 
+def kept_folder(plan: Plan) -> Path:
+    """Where suite and answers are kept for the next run of the same audit, from where the user is.
+
+    Under another commitment, or none, they have a folder of their own: what was answered before it is asked again.
+    """
+    folder, commitment = work_folder(plan.output) / "kept", plan.bundle.commitment
+    if commitment is None:
+        return folder
+    path = plan.folder / commitment
+    return folder / (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none")
+
+
+def _way_on(output: Path) -> str:
+    folder = work_folder(output)
+    return f"the same command goes on; {folder} has what was made and answered so far" if folder.is_dir() else ""
+
+
 def run_plan(plan: Plan, session: Session) -> int:
     """Audit, keep each part as soon as it is there, show the report and write it."""
     out, folder = display.console(), folder_to_write(plan.output).absolute()
     written = [path.absolute() for path in plan.exports.values()]
+    start, kept = time.time() - 1, kept_folder(plan).absolute()
     with contextlib.chdir(plan.folder):
         models = [subject.name for subject in (plan.victim, *plan.controls, *plan.suspects)]
         sealing = (plan.bundle.commitment, plan.bundle.tsa_response, plan.bundle.key)
         spare([*models, plan.inputs.path, *filter(None, (*sealing, plan.file))], written)
         bundle = _ShownBundle(plan.bundle, plan.judge, folder, session)
-        bundle.spare([*plan.controls, *plan.suspects])
+        asked = [*plan.controls, *plan.suspects]
+        bundle.spare(asked)
         spare_folder(models, folder)
+        if plan.fresh:
+            forget(kept)
         outcome = audit(
             plan.victim,
             plan.suspects,
             load(plan.inputs),
             controls=plan.controls,
             settings=AuditSettings(plan.suite, plan.calibration, plan.judge),
-            session=replace(session, sandbox=plan.sandbox, listener=bundle),
+            session=replace(session, sandbox=plan.sandbox, listener=bundle, kept=kept),
         )
+    forget(kept, before=start)
+    reused = bundle.stored - sum(subject.stored for subject in asked)
+    if reused:
+        display.say(out, f"answers: {reused} of {len(asked)} reused from an earlier run (--fresh asks again)")
     outcome = replace(outcome, skipped=tuple(plan.skipped))
     display.show_skipped(out, plan.beside_controls)
     display.show_report(out, outcome, plan.many)

@@ -85,6 +85,8 @@ class JudgeCommand(Command):
     def run(self) -> int:
         """Judge the suspects, show the report and write it."""
         session, forms = begun(self.confinement), exports.checked(self.forms, self.output, self.json)
+        if not (forms or self.json or self.output):
+            self.kept.refuse()
         kept, suite = self._kept(), load_suite(self.suite)
         judge = judge_of(self.judging, session, Offer.of(suite))
         stored = self.calibration

@@ -42,6 +42,7 @@ class NewPluginCommand(Command):
         group="output",
         metavar="DIR",
         usual="NAME",
+        writes=True,
     )
 
     @classmethod

@@ -171,6 +171,7 @@ def _answer(report: AuditReport) -> Section:
     return Section("Answer", "verdicts", blocks, parts, columns=True)
 
 
+_UNSURE = "Not known."
 _EACH = "The answer for each model"
 _RANKED = (
     "Most similar first. Relative distance: a suspect's distance from the victim divided by the threshold, as a median "
@@ -187,8 +188,8 @@ def _in_sentences(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditRep
     # What was said of one model is not said again of the next.
     names, said = _names(report), dict[str, str]()
     for _, suspect in numbered:
-        why, sure = answer(suspect), sureness(suspect, report) or "-"
-        before, likewise = said.get(why), sure != "-" and said.get(sure)
+        why, sure = answer(suspect), sureness(suspect, report) or _UNSURE
+        before, likewise = said.get(why), sure != _UNSURE and said.get(sure)
         said |= {one: suspect.path for one in (why, sure) if one not in said}
         shown: list[Line] = [_as_for(names, before) or why, _as_for(names, likewise or None) or sure]
         if before and before == likewise:

@@ -188,16 +188,21 @@ def _votes(name: str, suspect: SuspectEntry) -> tuple[int, int, str]:
 
 def _agreement(suspect: SuspectEntry, votes: Sequence[tuple[int, int, str]]) -> str:
     copies, cast = sum(said for said, _, _ in votes), sum(of for _, of, _ in votes)
+    if not cast:
+        return "No measurement could vote."
     each = f" ({', '.join(said for _, _, said in votes)})" if len(votes) > 1 else ""
     rate = _bound(suspect)
     if rate is not None and copies:
-        each += f"; each would say so of at most {percent(rate)} of independent models"
-    if cast and copies == cast:
-        every = "The only measurement says" if cast == 1 else f"All {cast} measurements say"
-        return f"{every} copy{each}."
-    if not copies:
-        return f"None of {counted(cast, 'measurement')} says copy{each}."
-    return f"{copies} of {counted(cast, 'measurement')} say{'s' * (copies == 1)} copy{each}."
+        so = "it would say so" if cast == 1 else "each would say so"
+        each += f"; {so} of at most {percent(rate)} of independent models"
+    if cast == 1:
+        return f"The only measurement {'says' if copies else 'does not say'} copy{each}."
+    if copies in (0, cast):
+        whole = {True: "Both measurements say", False: "Neither measurement says"}[bool(copies)]
+        if cast > 2:
+            whole = f"All {cast} measurements say" if copies else f"None of {cast} measurements says"
+        return f"{whole} copy{each}."
+    return f"{copies} of {cast} measurements say{'s' * (copies == 1)} copy{each}."
 
 
 def _bound(suspect: SuspectEntry) -> float | None:

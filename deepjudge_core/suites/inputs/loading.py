@@ -206,6 +206,10 @@ def load_training_inputs(reference: str, *, scale: float | None = None) -> Array
     if not colon or Path(reference).exists():
         file, key = reference, ""
     path = Path(file)
+    if not is_archive(path):
+        raise InputError(
+            f"{path}: expected training inputs in a file of arrays ({', '.join(ARCHIVES)}), found other inputs"
+        )
     with open_archive(path) as archive:
         if not key:
             candidates = (TRAINING_KEY, *(pair[0] for pair in USUAL_KEYS))
