@@ -27,7 +27,7 @@ GROUPS = (
     "judging",
     "isolation",
     "bundle",
-    "suspects",
+    "suspect",
     "report",
     "output",
     "general",

@@ -42,6 +42,7 @@ SKIPPED: Mapping[SkipCode, str] = {
 _NO_MODELS = frozenset[SkipCode]({"not-a-file", "own-file", "part-of-model", "unknown-format"})
 _PICKLES = (".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle")
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_WEIGHTS = (".safetensors", ".bin")  # of models in several files, as a rule
 _PEEK, _DEEPEST = 10_000, 64  # files of a sub-folder that is only told of, and folders within one another
 
 
@@ -125,6 +126,9 @@ class _Look:
         rest = list(paths)
         models = {path for path in rest if not _is_hidden(path) and self.adapters.reads(path)}
         owners = self.adapters.parts(sorted(models)) if claims else {}
+        # Whoever claims another model as weights may mean to hide it: only what looks like weights alone is believed.
+        named = {path.name for path in models}
+        owners = {n: owner for n, owner in owners.items() if n not in named or n.lower().endswith(_WEIGHTS)}
         found = []
         for path in rest:
             if path in models and path.name not in owners:

@@ -141,5 +141,5 @@ def own_code(arch: str | None) -> tuple[Any, ...]:
         return ("installed",)  # as all that is installed, known by its version
     files = [*Path().glob("*.py"), *path.parent.glob("*.py"), *(package.rglob("*.py") if package.is_dir() else ())]
     if len(files) > _MOST_CODE:
-        raise UnknownError(f"more than {_MOST_CODE} files of code beside {path}")
+        raise UnknownError(f"more than {_MOST_CODE} files of code next to {path}")
     return tuple(sorted({file.resolve() for file in files}))

@@ -259,7 +259,7 @@ def _check_page(folder: Path, manifest: Manifest, report: AuditReport, notes: li
     if report.deepjudge == VERSION:
         yield f"{PAGE}: expected the page of {REPORT}, found another one"
     else:
-        notes.append(f"{PAGE} was not checked: version {report.deepjudge} made it, and this is {VERSION}")
+        notes.append(f"{PAGE} was not checked, because version {report.deepjudge} made it, and this is {VERSION}")
 
 
 def _check_log(queries: Sequence[Query], manifest: Manifest, report: AuditReport) -> Iterator[str]:

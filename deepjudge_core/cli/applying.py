@@ -44,8 +44,8 @@ def check_options(subjects: Iterable[Subject], adapters: Adapters) -> None:
                 files.setdefault(name, []).append(subject.name)
     for name, named in files.items():
         some = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if named[_NAMED:] else "")
-        kind = "a file of PyTorch weights alone" if name == "arch" else "a model whose format takes it"
-        raise UsageError(f"--{name}: expected {kind}, found {some}: leave --{name} out", code="conflict")
+        kind = "a file of PyTorch weights" if name == "arch" else "a model whose format supports it"
+        raise UsageError(f"--{name}: expected {kind}, found {some}; leave --{name} out", code="conflict")
 
 
 def _taken(path: Path, options: Mapping[str, Any], adapters: Adapters) -> dict[str, Any]:

@@ -119,8 +119,8 @@ def check_needs(subject: Subject, adapters: Adapters) -> None:
             needs = adapter.examine(path).needs
     if "arch" in needs and not subject.options.get("arch"):
         raise ModelError(
-            f"{label}: expected the network that these weights are for, found weights alone: name the function or "
-            "class that makes it with --arch file.py:function",
+            f"{label}: expected the network that these weights belong to, found only weights; name "
+            "the function or class that builds it with --arch file.py:function",
             code="missing-value",
         )
 
@@ -136,8 +136,8 @@ def check_code(code: OwnCode) -> None:
         return
     if not path.is_file():
         raise UsageError(
-            f"--arch {code}: expected a Python file or module, found no {code.module} here: the path of a file is "
-            "written as --arch folder/file.py:function",
+            f"--arch {code}: expected a Python file or module, found no {code.module} here; give the "
+            "path of a file as --arch folder/file.py:function",
             code="cannot-read",
         )
     try:
@@ -198,12 +198,10 @@ def check_output(folder: Path, victim: str, *, chosen: bool) -> None:
         UsageError: Naming it.
     """
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: expected a folder to write to, found a file", code="would-overwrite")
+        raise UsageError(f"{folder}: expected an output folder, found a file", code="would-overwrite")
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(
-            f"{folder}: expected a folder that can be written to, found none: name one with -o DIR", code="cannot-write"
-        )
+        raise UsageError(f"{folder}: expected a writable folder, found none; name one with -o DIR", code="cannot-write")
     if not chosen and folder.is_dir() and any(folder.iterdir()) and Path(victim).exists():
         _expect_own(folder, victim)
 
@@ -216,12 +214,12 @@ def _expect_own(folder: Path, victim: str) -> None:
         first = None
     if first is None and not storage.is_own(folder / SUITE) and not storage.is_own(withheld_folder(folder) / SUITE):
         raise UsageError(
-            f"{folder}: expected a new folder, or that of an earlier audit, found one with other files: {another}",
+            f"{folder}: expected a new folder, or one of an earlier audit, found one with other files; {another}",
             code="would-overwrite",
         )
     if first is not None and first != victim:
         raise UsageError(
-            f"{folder}: expected a new folder, or an earlier audit of {victim}, found one of {first}: {another}",
+            f"{folder}: expected a new folder, or an earlier audit of {victim}, found one of {first}; {another}",
             code="would-overwrite",
         )
 

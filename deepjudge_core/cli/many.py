@@ -22,7 +22,7 @@ class FolderSettings:
         "also search the sub-folders of folders",
         "--recursive",
         default=False,
-        group="suspects",
+        group="suspect",
         key="recursive",
     )
 
@@ -40,7 +40,7 @@ class ResumeSettings:
         "interruption without asking again",
         "--resume",
         default=None,
-        group="suspects",
+        group="suspect",
         metavar="DIR",
         writes=True,
     )
@@ -60,14 +60,14 @@ class ManySettings:
         "order of the table: most similar to the victim first, by name, or as given",
         "--sort",
         default="similarity",
-        group="suspects",
+        group="suspect",
         key="sort",
     )
     only: Annotated[tuple[Verdicts, ...], Distinct()] = setting(
         "show only suspects with these verdicts: copy, inconclusive, independent, failed; reports contain all",
         "--only",
         default=(),
-        group="suspects",
+        group="suspect",
         metavar="VERDICT,...",
         key="only",
         usual="all",
@@ -76,6 +76,6 @@ class ManySettings:
         "exit with 4 if any suspect failed or any file was skipped, even if a copy was found",
         "--strict",
         default=False,
-        group="suspects",
+        group="suspect",
         key="strict",
     )

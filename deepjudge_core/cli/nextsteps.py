@@ -54,9 +54,9 @@ def after_judge(words: Sequence[str], suite: Path, victim: str) -> Iterator[str]
 
 
 def _why() -> Iterator[str]:
-    yield f"next: without {LEAST_CONTROLS} controls only an unchanged copy of the victim can be recognised"
-    yield "  controls are models of the same task that do not come from the victim: name yours with --controls,"
-    yield f"  or make some from the data that the victim was trained on, which {_DATA} stands for:"
+    yield (f"next: without {LEAST_CONTROLS} controls, only an unchanged copy of the victim can be recognised")
+    yield ("  controls are models of the same task that do not come from the victim; name yours with --controls,")
+    yield f"  or make some from the victim's training data (here called {_DATA}):"
 
 
 def _victim(plan: Plan) -> Iterator[str]:

@@ -142,7 +142,7 @@ class OpeningSettings:
         sample={"sr": 16000.0},
     )
     arch: Annotated[str, Matches(r"[^:]+:[\w.]+", FORM)] | None = setting(
-        "your function or class without arguments that builds the PyTorch module of weights files",
+        "function or class without arguments that builds the module for PyTorch weights",
         "--arch",
         default=None,
         group="model",

@@ -44,73 +44,88 @@ Upper = Annotated[float, Meta(gt=0)]
 Version = Annotated[str, Meta(description="Version of deepjudge that wrote the report.")]
 Device = Annotated[
     str | None,
-    Meta(description="What its framework ran the model on, in the framework's own words; null: not known."),
+    Meta(description="Device that its framework ran the model on, in the framework's own words; null: unknown."),
 ]
 Files = Annotated[
     Mapping[str, Sha256],
     Meta(
-        description="SHA-256 of each of the model's files, by its path in the model's folder; of a single file as '.'. "
-        "Empty: not known."
+        description=(
+            "SHA-256 of each file of the model, by its path in the model's folder, or '.' if it is a "
+            "single file. Empty: unknown."
+        )
     ),
 ]
 ModelSigning = Annotated[
     Sha256 | None,
     Meta(
-        description="Of these files the digest that a signature of OpenSSF Model Signing has as its subject; null: not "
-        "known."
+        description=(
+            "Digest of these files that a signature of OpenSSF Model Signing has as its subject; null: unknown."
+        )
     ),
 ]
-LayerMap = Annotated[Mapping[str, str], Meta(description="The suite's layer to the tap of the model that answered it.")]
+LayerMap = Annotated[
+    Mapping[str, str], Meta(description="The suite's layer to the model's layer (tap) that corresponds to it.")
+]
 LayerCka = Annotated[
     Mapping[str, Share],
     Meta(
-        description="Linear CKA of each layer and the tap that answered it, on the clean seeds (Kornblith et al. 2019)."
+        description=(
+            "Linear CKA of each layer and its corresponding layer, on the clean seeds (Kornblith et al. 2019)."
+        )
     ),
 ]
 NeuronsMoved = Annotated[
     Mapping[str, Count],
-    Meta(description="Where neurons were matched: how many of a layer's stand for one at another place."),
+    Meta(
+        description=("If neurons were matched: how many neurons of each layer correspond to one at another position.")
+    ),
 ]
 Classes = Annotated[
     tuple[Count, ...] | None,
     Meta(
-        description="The model's own output for each of the victim's classes; null: the same, or not compared.",
+        description=("The model's own output for each of the victim's classes; null: identical, or not compared."),
     ),
 ]
 Prepared = Annotated[
     PreprocessingHeader | None,
     Meta(
-        description="(u * scale - mean) / std of inputs u in 0..1, or of 1 - u (invert), channels reversed at the end "
-        "(order); null: the suite's inputs as they are."
+        description=(
+            "(u * scale - mean) / std of inputs u in 0..1, or of 1 - u (invert), channels reversed "
+            "at the end (order); null: the suite's inputs unchanged."
+        )
     ),
 ]
 Inferred = Annotated[
     tuple[Guess, ...],
-    Meta(description="What was not given but found from the model's answers to the seeds."),
+    Meta(description="Settings that were not given, but inferred from the model's answers to the seeds."),
 ]
-AskingNotes = Annotated[Lines, Meta(description="How the model was asked, where that is not as the victim.")]
+AskingNotes = Annotated[Lines, Meta(description="How the model was asked, if that differs from the victim.")]
 Unsteady = Annotated[
     str | None,
-    Meta(description="What of the model's answers changed when some cases were asked again; null: nothing."),
+    Meta(description="Which of the model's answers changed when some cases were asked again; null: none."),
 ]
 Tried = (
     Annotated[
         tuple[Trial, ...],
-        Meta(description="Only where there was room for a better one: preprocessings that were tried on the probes."),
+        Meta(
+            description=(
+                "Preprocessings that were tried on the probes; present only if there was room for improvement."
+            )
+        ),
     ]
     | UnsetType
 )
 OnProbes = (
     Annotated[
         Share,
-        Meta(description="Share of the suite's probes, inputs as they come, that the model classifies correctly."),
+        Meta(description="Share of the suite's probes, without preprocessing, that the model classifies correctly."),
     ]
     | UnsetType
 )
 RequireLayers = (
     Annotated[
         bool,
-        Meta(description="Only where a model whose layers cannot be compared is inconclusive at best."),
+        Meta(description="Present only if a model whose layers cannot be compared is inconclusive at best."),
     ]
     | UnsetType
 )
@@ -133,7 +148,7 @@ class VictimEntry(Document, frozen=True, kw_only=True):
     preprocessing: (
         Annotated[
             PreprocessingHeader,
-            Meta(description="What the victim expects of the suite's inputs in 0..1; left out: nothing."),
+            Meta(description="Preprocessing that the victim expects of the suite's inputs in 0..1; absent: none."),
         ]
         | UnsetType
     ) = UNSET
@@ -145,7 +160,7 @@ class CaseCounts(Document, frozen=True):
     clean: Positive
     adversarial: Count
     corners: Count
-    mistakes: Annotated[Positive, Meta(description="Of a suite that was made with them only.")] | UnsetType = UNSET
+    mistakes: Annotated[Positive, Meta(description="Present only in suites made with mistakes.")] | UnsetType = UNSET
 
     def named(self) -> dict[str, int]:
         """By set."""
@@ -156,11 +171,11 @@ class GeneratorEntry(Document, frozen=True):
     """A generator of a suite's cases."""
 
     name: str
-    provider: Annotated[str, Meta(description="Distribution that gave the generator.")]
-    options: Annotated[Json, Meta(description="Those that it chose by itself among them.")]
+    provider: Annotated[str, Meta(description="Distribution that provided the generator.")]
+    options: Annotated[Json, Meta(description="Options that the generator chose by itself.")]
     made: Count
     kept: Count
-    details: Annotated[Json, Meta(description="What else it keeps of how its cases were made.")] | UnsetType = UNSET
+    details: Annotated[Json, Meta(description="Other details that it recorded about its cases.")] | UnsetType = UNSET
 
 
 class LayerEntry(Document, frozen=True):
@@ -179,14 +194,12 @@ class SuiteEntry(Document, frozen=True):
     bounds: Annotated[tuple[float, float], Meta(description="Least and greatest value of an input.")]
     cases: CaseCounts
     generators: tuple[GeneratorEntry, ...]
-    layers: Annotated[tuple[LayerEntry, ...], Meta(description="Taps of the victim that are compared.")]
+    layers: Annotated[tuple[LayerEntry, ...], Meta(description="Layers (taps) of the victim that are compared.")]
     notes: Lines
     feature_bounds: (
         Annotated[
             tuple[tuple[float, ...], tuple[float, ...]],
-            Meta(
-                description="Least and greatest values of each feature or channel, where they have ranges of their own."
-            ),
+            Meta(description="Least and greatest values of each feature or channel, if these have their own ranges."),
         ]
         | UnsetType
     ) = UNSET
@@ -194,13 +207,15 @@ class SuiteEntry(Document, frozen=True):
         Annotated[
             Literal["victim", "several"],
             Meta(
-                description="Labels are the victim's own answers, or of several classes of an input the one that it "
-                "finds likeliest; left out: those of the inputs."
+                description=(
+                    "Labels are the victim's own answers, or, for inputs with several classes, the class "
+                    "that it finds likeliest; absent: the labels of the inputs."
+                )
             ),
         ]
         | UnsetType
     ) = UNSET
-    inputs: Annotated[Origin, Meta(description="Where the seeds are from; left out: not recorded.")] | UnsetType = UNSET
+    inputs: Annotated[Origin, Meta(description="Origin of the seeds; absent: not recorded.")] | UnsetType = UNSET
 
 
 class ControlEntry(Document, frozen=True, kw_only=True):
@@ -213,9 +228,9 @@ class ControlEntry(Document, frozen=True, kw_only=True):
     device: Device = None
     files: Files = field(default_factory=dict)
     model_signing: ModelSigning = None
-    stratum: Annotated[Stratum | None, Meta(description="What it has in common with the victim; null: not known.")] = (
-        None
-    )
+    stratum: Annotated[
+        Stratum | None, Meta(description="Stratum: what the control shares with the victim; null: unknown.")
+    ] = None
     metrics: Annotated[Mapping[str, Distance | None], Meta(description="Metric to its value; null: not measured.")]
     layer_map: LayerMap = field(default_factory=dict)
     layer_cka: LayerCka = field(default_factory=dict)
@@ -236,12 +251,13 @@ class CalibrationEntry(Document, frozen=True, kw_only=True):
     match: Annotated[
         Match,
         Meta(
-            description="How neurons of controls and suspects were put beside the victim's: by place, or by what they "
-            "answer."
+            description=(
+                "How neurons of controls and suspects were matched with the victim's: by position, or by their outputs."
+            )
         ),
     ]
     limits: Annotated[
-        Lines, Meta(description="What cannot be concluded, since controls of a stratum are missing.")
+        Lines, Meta(description="What cannot be concluded because controls of a stratum are missing.")
     ] = ()
     notes: Lines
 
@@ -252,34 +268,34 @@ class MadeEntry(Document, frozen=True, kw_only=True):
     date: (
         Annotated[
             str,
-            Meta(
-                pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="Date and time, UTC; left out: not recorded."
-            ),
+            Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="Date and time, UTC; absent: not recorded."),
         ]
         | UnsetType
     ) = UNSET
-    case: Annotated[str | UnsetType, Meta(description="What the case is called; left out: nobody said.")] = UNSET
-    by: Annotated[str | UnsetType, Meta(description="Who made the report; left out: nobody said.")] = UNSET
+    case: Annotated[str | UnsetType, Meta(description="Name of the case; absent: not given.")] = UNSET
+    by: Annotated[str | UnsetType, Meta(description="Who made the report; absent: not given.")] = UNSET
 
 
 class FleetEntry(Document, frozen=True):
     """All suspects together, where they were judged by a false discovery rate (Benjamini & Hochberg, 1995)."""
 
-    fdr: Annotated[Share, Meta(description="Expected share, at most, of honest models among those called copies.")]
+    fdr: Annotated[
+        Share, Meta(description="Upper limit of the expected share of honest models among those called copies.")
+    ]
     tested: Count
-    rejected: Annotated[Count, Meta(description="Of those tested, how many are called copies.")]
-    cut: Annotated[Share, Meta(description="The greatest p-value that is called a copy; 0 where none is.")]
+    rejected: Annotated[Count, Meta(description="How many of the tested suspects are called copies.")]
+    cut: Annotated[Share, Meta(description="The greatest p-value that is called a copy; 0 if there is none.")]
 
 
 class MetricEntry(Document, frozen=True):
     """What a metric is."""
 
     group: Group
-    needs: Annotated[tuple[AccessName, ...], Meta(description="Access to a model without which it cannot be measured.")]
-    upper: Annotated[Upper | None, Meta(description="The greatest value that there can be; null: there is none.")]
-    provider: Annotated[str, Meta(description="Distribution that gave the metric.")] | UnsetType = UNSET
-    title: Annotated[str, Meta(description="What the name stands for.")] | UnsetType = UNSET
-    says: Annotated[str, Meta(description="What its value says, and in which unit.")] | UnsetType = UNSET
+    needs: Annotated[tuple[AccessName, ...], Meta(description="Access to a model that the metric needs.")]
+    upper: Annotated[Upper | None, Meta(description="The greatest possible value; null: unlimited.")]
+    provider: Annotated[str, Meta(description="Distribution that provided the metric.")] | UnsetType = UNSET
+    title: Annotated[str, Meta(description="The name, spelt out.")] | UnsetType = UNSET
+    says: Annotated[str, Meta(description="What its value means, and its unit.")] | UnsetType = UNSET
 
 
 class SettingEntry(Document, frozen=True, kw_only=True):
@@ -287,20 +303,22 @@ class SettingEntry(Document, frozen=True, kw_only=True):
 
     decision: Annotated[
         Decided | None,
-        Meta(description="null: no metric of this setting was chosen, or access or architecture does not allow one."),
+        Meta(description=("null: no metric of this setting was chosen, or access or architecture does not allow one.")),
     ]
     p_copy: Share | None
     p_value: Annotated[
         Share | None,
         Meta(
-            description="Probability, at most, that an honest model comes as near to the victim; null: the rule gives "
-            "none."
+            description=(
+                "Upper limit of the probability that an honest model comes as near to the victim; null: "
+                "the rule gives none."
+            )
         ),
     ] = None
     least_p_value: Annotated[
         Share | None, Meta(description="The smallest p-value that this number of controls could have given.")
     ] = None
-    statement: Annotated[str | None, Meta(description="What the rule found, for a reader who is no statistician.")] = (
+    statement: Annotated[str | None, Meta(description="The rule's finding, for readers who are not statisticians.")] = (
         None
     )
     reason: str | None
@@ -311,9 +329,10 @@ class SettingEntries(Document, frozen=True, rename="kebab"):
 
     black_box: SettingEntry
     white_box: SettingEntry
-    joint: Annotated[SettingEntry, Meta(description="Only where one vote is taken over all metrics.")] | UnsetType = (
-        UNSET
-    )
+    joint: (
+        Annotated[SettingEntry, Meta(description="Present only if all metrics are judged by one joint vote.")]
+        | UnsetType
+    ) = UNSET
 
     def named(self) -> dict[str, SettingEntry]:
         """By name."""
@@ -329,14 +348,14 @@ class ResultEntry(Document, frozen=True, kw_only=True):
     threshold: float | None
     p_value: Annotated[Share | None, Meta(description="By this metric alone.")] = None
     false_positive_rate: Annotated[
-        Share | None, Meta(description="Probability, at most, that an honest model gets a vote for copy.")
+        Share | None, Meta(description="Upper limit of the probability that an honest model gets a vote for copy.")
     ] = None
     vote: Annotated[bool | None, Meta(description="true: for copy; null: the metric casts no vote; see reason.")]
     reason: str | None
 
     def __post_init__(self) -> None:
         if self.vote is None and self.reason is None:
-            raise ValueError("reason: expected a string where no vote is cast, found null")
+            raise ValueError("reason: expected a string, because no vote is cast, found null")
 
 
 # What the checks of whole objects say, in the words of JSON Schema.
@@ -354,27 +373,30 @@ class FdrEntry(Document, frozen=True):
     p_value: Annotated[
         Share,
         Meta(
-            description="The smallest of its settings, times their number; 1 where the rule has nothing to say at the "
-            "level that would decide."
+            description=(
+                "The smallest p-value of its settings, times their number; 1 if the rule cannot decide "
+                "at the level that applies."
+            )
         ),
     ]
-    q_value: Annotated[Share, Meta(description="The least rate at which it would be called a copy.")]
+    q_value: Annotated[Share, Meta(description="The lowest rate at which it would be called a copy.")]
     level: Annotated[
-        Share, Meta(description="What the others leave it: it is a copy where its p-value is at most this.")
+        Share,
+        Meta(description="The level that the other suspects leave it: it is a copy if its p-value is at most this."),
     ]
 
 
 class SequentialEntry(Document, frozen=True):
     """What a suspect was asked, case by case."""
 
-    queries: Annotated[Positive, Meta(description="How many cases were asked, each once, seeds among them.")]
-    budget: Annotated[Positive, Meta(description="How many might have been.")]
-    cases: Annotated[Positive, Meta(description="How many adversarial cases there are.")]
-    order: Annotated[str, Meta(description="What the order of the adversarial cases is derived from.")]
-    most: Annotated[Count, Meta(description="On how many of those an honest model errs as the victim, at most.")]
+    queries: Annotated[Positive, Meta(description="How many cases were asked, each once, including seeds.")]
+    budget: Annotated[Positive, Meta(description="How many cases could have been asked.")]
+    cases: Annotated[Positive, Meta(description="How many adversarial cases the suite has.")]
+    order: Annotated[str, Meta(description="What determines the order of the adversarial cases.")]
+    most: Annotated[Count, Meta(description="On how many of those an honest model makes the victim's error, at most.")]
     e_copy: Annotated[
         float | None,
-        Meta(description="Greatest e-value against at most so many; null: infinite, there were more."),
+        Meta(description="Greatest e-value against at most that many; null: infinite, there were more."),
     ]
     e_independent: Annotated[
         float | None, Meta(description="Greatest e-value against more; null: infinite, there cannot be more.")
@@ -382,12 +404,12 @@ class SequentialEntry(Document, frozen=True):
     asked: Annotated[
         tuple[Count, ...],
         Meta(
-            description="Rows of the suite's cases, in the order in which they were asked: adversarial ones, and seeds."
+            description=(
+                "Rows of the suite's cases in the order in which they were asked: adversarial cases and seeds."
+            )
         ),
     ]
-    labels: Annotated[
-        tuple[Count, ...], Meta(description="What the suspect answered to each, as a class of the victim's.")
-    ]
+    labels: Annotated[tuple[Count, ...], Meta(description="The suspect's answer to each, as a class of the victim.")]
 
 
 class SuspectEntry(Document, frozen=True, kw_only=True):
@@ -407,11 +429,14 @@ class SuspectEntry(Document, frozen=True, kw_only=True):
     metrics: Results
     reason: str | None
     tested: (
-        Annotated[FdrEntry | None, Meta(description="Only with a fleet; null: it could not be tested.")] | UnsetType
+        Annotated[
+            FdrEntry | None, Meta(description="Present only with a false discovery rate; null: it could not be tested.")
+        ]
+        | UnsetType
     ) = UNSET
-    sequential: Annotated[SequentialEntry, Meta(description="Only where cases were asked one by one.")] | UnsetType = (
-        UNSET
-    )
+    sequential: (
+        Annotated[SequentialEntry, Meta(description="Present only if cases were asked one by one.")] | UnsetType
+    ) = UNSET
     layer_map: LayerMap
     layer_cka: LayerCka = field(default_factory=dict)
     neurons_moved: NeuronsMoved = field(default_factory=dict)
@@ -425,10 +450,10 @@ class SuspectEntry(Document, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.decision in ("inconclusive", "failed") and self.reason is None:
-            raise ValueError(f"reason: expected a string where the decision is {self.decision}, found null")
+            raise ValueError(f"reason: expected a string, because the decision is {self.decision}, found null")
 
 
-Made = Annotated[MadeEntry, Meta(description="Left out: not recorded.")] | UnsetType
+Made = Annotated[MadeEntry, Meta(description="Absent: not recorded.")] | UnsetType
 
 
 class SkippedEntry(Document, frozen=True):
@@ -436,8 +461,8 @@ class SkippedEntry(Document, frozen=True):
 
     name: str
     code: Annotated[SkipCode, Meta(description="Why.")]
-    reason: Annotated[str, Meta(description="Why, in words.")]
-    unjudged: Annotated[bool, Meta(description="Whether it may hold a model, which was not judged then.")]
+    reason: Annotated[str, Meta(description="The reason in words.")]
+    unjudged: Annotated[bool, Meta(description="Whether it may hold a model, which was then not judged.")]
 
 
 class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=AUDIT):
@@ -455,13 +480,17 @@ class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=A
     fleet: FleetEntry | UnsetType = UNSET
     metrics: Annotated[
         Mapping[str, MetricEntry],
-        Meta(description="What was measured: metric to what it is, whether any suspect could be judged or none."),
+        Meta(
+            description=(
+                "What was measured: each metric with its description, whether or not a suspect could be judged."
+            )
+        ),
     ]
     suspects: tuple[Annotated[SuspectEntry, _UNDECIDED], ...]
     skipped: (
         Annotated[
             tuple[SkippedEntry, ...],
-            Meta(description="Only where there are any: files in folders of suspects that were not taken as models."),
+            Meta(description="Present only if some files in folders of suspects were not used as models."),
         ]
         | UnsetType
     ) = UNSET
@@ -551,7 +580,7 @@ class RuleEntry(Document, frozen=True):
     held_out_accused: ShareEntry
     held_out_inconclusive: Count
     attacks: tuple[RuleAttackEntry, ...]
-    decisions: Annotated[Mapping[str, SuspectDecision], Meta(description="File of a model to what the rule says.")]
+    decisions: Annotated[Mapping[str, SuspectDecision], Meta(description="Each model's file to the rule's decision.")]
 
 
 class PowerReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=POWER):
@@ -571,7 +600,10 @@ class PowerReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=P
     attacks: tuple[AttackEntry, ...]
     models: tuple[ZooModelEntry, ...]
     rules: (
-        Annotated[tuple[RuleEntry, ...], Meta(description="Only with several rules; the first is that of all else.")]
+        Annotated[
+            tuple[RuleEntry, ...],
+            Meta(description="Present only with several rules; the first is the one used elsewhere in the report."),
+        ]
         | UnsetType
     ) = UNSET
 

@@ -26,7 +26,7 @@ class CaseSettings:
     """
 
     case: str | None = setting(
-        "name of the case, which the report then shows",
+        "name of the case, shown in the report",
         "--case",
         default=None,
         group="report",
@@ -36,7 +36,7 @@ class CaseSettings:
         sample="2026-117",
     )
     by: str | None = setting(
-        "who makes the report, which it then shows",
+        "name of the person who makes the report, shown in it",
         "--by",
         default=None,
         group="report",
@@ -86,7 +86,7 @@ class ReportSettings:
     """
 
     html: Path | None = setting(
-        "write the report as a page for a browser: one file, without scripts",
+        "write the report as a page for a browser: one file without scripts",
         "--html",
         default=None,
         group="report",
@@ -97,7 +97,7 @@ class ReportSettings:
         writes=True,
     )
     markdown: Path | None = setting(
-        "write the report as text with Markdown, as for an issue",
+        "write the report as Markdown text, for instance for an issue",
         "--markdown",
         default=None,
         group="report",

@@ -56,8 +56,8 @@ class Sandbox:
         tables=("sandbox",),
     )
     template: bool = setting(
-        "start the process of each model from scratch, which takes longer; otherwise models of one framework share the "
-        "layout of their memory",
+        "start each model's process from scratch, which takes longer; otherwise, models of one "
+        "framework share their memory layout",
         "--fresh-processes",
         default=True,
         group="isolation",

@@ -96,14 +96,17 @@ def test_reasons_name_what_helps(uploads: Path, registry: Registry) -> None:
 def test_weights_of_another_model_are_told_of_if_they_could_be_judged(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("decoy.toy", "stolen.toy"):
+    for name in ("decoy.toy", "shard.bin", "stolen.toy"):
         toys.save_model(tmp_path / name, seed=3)
     (tmp_path / "decoy.data").write_text("x")
-    owner = {"stolen.toy": tmp_path / "decoy.toy", "decoy.data": tmp_path / "decoy.toy"}
-    monkeypatch.setattr(type(registry.adapters), "parts", lambda self, models: owner)
+    decoy = tmp_path / "decoy.toy"
+    owners = dict.fromkeys(("stolen.toy", "decoy.data", "shard.bin"), decoy)
+    monkeypatch.setattr(type(registry.adapters), "parts", lambda self, models: owners)
+    monkeypatch.setattr(type(registry.adapters), "reads", lambda self, path: path.suffix in (".toy", ".bin"))
     found = look_into(tmp_path, registry.adapters)
-    assert found.models == (str(tmp_path / "decoy.toy"),)
-    assert [(one.name, one.code) for one in found.skipped] == [(str(tmp_path / "stolen.toy"), "part-of-model")]
+    # A model is not hidden by another one that claims it.
+    assert found.models == (str(decoy), str(tmp_path / "stolen.toy"))
+    assert [(one.name, one.code) for one in found.skipped] == [(str(tmp_path / "shard.bin"), "part-of-model")]
     assert "decoy.toy" in found.skipped[0].reason
 
 

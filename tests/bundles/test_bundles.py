@@ -162,7 +162,7 @@ def test_what_judge_refuses_of_bundles(bundled: Cli) -> None:
     exported = (*JUDGED, "--json", "out/r.json", "-o", "out")
     bundled.refuses(2, "would-overwrite", *exported, facts=("out/r.json: ", "outside out"))
     one_by_one = ("judge", "s.safetensors", "copy.toy", "--calibration", "c.safetensors", "--sequential")
-    bundled.refuses(2, "conflict", *one_by_one, "-o", "new", facts=("--sequential: ", "no -o"))
+    bundled.refuses(2, "conflict", *one_by_one, "-o", "new", facts=("--sequential", "-o"))
     assert findings() == ()
 
 
@@ -216,7 +216,7 @@ def test_a_commitment(ready: Cli) -> None:
     ],
 )
 def test_what_is_read_is_not_written_over(ready: Cli, command: tuple[str, ...], over: str) -> None:
-    ready.refuses(2, "would-overwrite", *command, over, facts=(f"deepjudge: {Path(over)}: ", "is read"))
+    ready.refuses(2, "would-overwrite", *command, over, facts=(f"deepjudge: {Path(over)}: ", "one of the inputs"))
 
 
 def test_a_commitment_and_its_request_are_two_files(ready: Cli) -> None:
@@ -293,7 +293,7 @@ def test_an_audit_keeps_to_its_commitment(ready: Cli) -> None:
     status, out, err = ready(*audit, *HOW, "--seed", "1")
     assert status == 2
     assert err.startswith("deepjudge: suite: committed to ")
-    assert err.splitlines()[-1].startswith("deepjudge: an audit makes suite and calibration anew")
+    assert err.splitlines()[-1].startswith("deepjudge: an audit makes a new suite and calibration")
     assert not Path("out/queries.jsonl").exists()
     Path("controls/c4.toy").unlink()
     status, out, err = ready(*audit, *HOW)

@@ -604,7 +604,7 @@ def test_a_file_says_all(cli: Cli, more: tuple[str, ...]) -> None:
     for words in (("audit.toml", *more), (*more, "./audit.toml")):
         status, out, err = cli("audit", *words)
         assert (status, out) == (2, "")
-        assert "audit.toml says all of an audit: expected nothing but -o and --debug beside it, found " in err
+        assert "audit.toml describes the whole audit: expected only -o, --fresh and --debug with it, found " in err
     assert not Path("out").exists()
 
 

@@ -370,9 +370,12 @@ def test_the_command(fleet: Cli) -> None:
         "",
     )
     page = Path("r.md").read_text()
-    assert "3 suspects were tested together by the procedure of Benjamini and Hochberg" in page
-    assert "is expected to be honest, as far as their p-values are right" in page
-    assert "among the 3 suspects tested, where 5 % decides" in page
+    assert (
+        "3 suspects were tested together (procedure of Benjamini and Hochberg), with a false discovery rate of 5 %"
+        in page
+    )
+    assert "is expected to be independent, if their p-values are right" in page
+    assert "Among the 3 suspects tested: q = " in page
     # Controls that are too few for anything.
     status, out, _ = fleet(*judge_all, "--rule", "conformal", "--markdown", "none.md")
     assert status == 3

@@ -612,16 +612,14 @@ def test_the_command(ready: Cli) -> None:
     files = ("--html", "r.html", "--markdown", "r.md", "--sarif", "r.sarif", "--model-card", "card.md")
     assert ready("report", "r.json", *files)[0] == 0
     page, sequential = Path("r.md").read_text(), report_values["suspects"][0]["sequential"]
-    assert (
-        "the behaviour was copied (whether the weights were taken, too, is open: layers were not compared); p = "
-        in page
-    )
+    assert "Whether it also contains the victim's weights is open: layers were not compared." in page
+    assert "independent models comes this close by behaviour (p = " in page
     assert "extraction or distillation" not in page
     card = Path("card.md").read_text()
-    assert "`prediction-bound level=0.01`, of the labels given to cases that were asked one by one" in card
-    assert f"asked {sequential['queries']} of {sequential['budget']} cases, for labels alone" in page
-    assert "Asked case by case, for labels alone, so that no metric was measured: 1, 2." in page
-    assert "twice as often" not in page
+    assert "`prediction-bound level=0.01`, on the labels given to cases that were asked one by one" in card
+    assert f"asked {sequential['queries']} of at most {sequential['budget']} cases, for labels only" in page
+    assert "asked case by case, for labels only, so no distance was measured: 1, 2." in page
+    assert "twice as likely" not in page
     shutil.copy("s.safetensors", "suite.safetensors")
     shutil.copy("c.safetensors", "calibration.safetensors")
     [line] = (line for line in commands(reports.typed(report_values)) if line.startswith("deepjudge judge"))

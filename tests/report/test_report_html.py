@@ -308,6 +308,13 @@ def test_votes_are_counted_in_words(votes: list[bool], said: str) -> None:
     assert sureness(reports.typed(value).suspects[0]).startswith(said)
 
 
+def test_measurements_without_a_vote_are_told_of() -> None:
+    value = reports.report()
+    assert "could not vote" not in sureness(reports.typed(value).suspects[0])
+    value["suspects"][0]["metrics"]["surety"] |= {"vote": None, "reason": "the controls differ too much"}
+    assert "1 more could not vote" in sureness(reports.typed(value).suspects[0])
+
+
 def test_the_level_is_that_of_a_setting() -> None:
     text = markdown(reports.report("chance", rule_options={"level": 0.02}))
     assert "At most 2 % of independent models like the controls would be called copies, in each of the two" in text

@@ -60,18 +60,20 @@ _WITH_FILE = (("output",), ("fresh",))  # what may be typed beside a file: it is
 
 @dataclass(frozen=True, kw_only=True)
 class AuditCommand(Command):
-    """Suite, calibrate and judge in one."""
+    """Make a suite, calibrate and judge suspects, all in one command."""
 
     usage = (
-        "VICTIM SUSPECT... --inputs FILE.npz [--controls CONTROL,...] [options] [-o DIR]",
+        "VICTIM SUSPECT... --inputs DATA [--controls CONTROL,...] [options] [-o DIR]",
         "AUDIT.toml [-o DIR] [--fresh]",
     )
     statuses = STATUSES
 
-    victim: Path = argument("VICTIM", "your model", key="path", tables=("victim",), sample="victim.onnx", reads=True)
-    suspects: tuple[str, ...] = argument("SUSPECT", f"what is judged: {MODELS}", reads=True)
+    victim: Path = argument(
+        "VICTIM", "your model, the victim", key="path", tables=("victim",), sample="victim.onnx", reads=True
+    )
+    suspects: tuple[str, ...] = argument("SUSPECT", f"models to judge: {MODELS}", reads=True)
     controls: Annotated[tuple[str, ...], Names()] = setting(
-        f"independent of the victim, at least 3 for a verdict: {MODELS}",
+        f"models independent of the victim, at least 3 for a statistical verdict: {MODELS}",
         "--controls",
         default=(),
         group="input",
@@ -101,7 +103,7 @@ class AuditCommand(Command):
         group="output",
     )
     output: Path | None = setting(
-        "where the report, and all that it rests on, goes",
+        "folder for the report and everything it rests on",
         "-o",
         "--out",
         default=None,
@@ -119,7 +121,7 @@ class AuditCommand(Command):
         """A file that says all of the audit, if one is named.
 
         Raises:
-            UsageError: When anything but its folder is said beside it: what is said twice would have to agree.
+            UsageError: When anything except its output folder is given as well: two statements of it could differ.
         """
         models = [word for one, typed in words.items() if one.path in (("victim",), ("suspects",)) for word in typed]
         file = next((word for word in models if word.lower().endswith(".toml")), None)
@@ -129,7 +131,7 @@ class AuditCommand(Command):
         beside += [one.name for one in words if one.declared.flags and one.path not in _WITH_FILE]
         if beside:
             raise UsageError(
-                f"{file} says all of an audit: expected only -o, --fresh and --debug with it, found {beside[0]}",
+                f"{file} describes the whole audit: expected only -o, --fresh and --debug with it, found {beside[0]}",
                 code="conflict",
             )
         output = next((Path(typed[-1]) for one, typed in words.items() if one.path == ("output",)), None)
@@ -267,7 +269,7 @@ class _ShownBundle(BundleSession):
 def kept_folder(plan: Plan) -> Path:
     """Where suite and answers are kept for the next run of the same audit, from where the user is.
 
-    Under another commitment, or none, they have a folder of their own: what was answered before it is asked again.
+    Each commitment, and no commitment, has a folder of its own, so earlier answers are not reused under a new one.
     """
     folder, commitment = work_folder(plan.output) / "kept", plan.bundle.commitment
     if commitment is None:

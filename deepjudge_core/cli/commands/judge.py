@@ -37,7 +37,7 @@ MATCHED = "neurons of suspects are matched like those of the controls, by 'deepj
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeCommand(Command):
-    """Judge suspects."""
+    """Judge whether suspects are copies of the victim."""
 
     hints = {"--match": MATCHED}  # noqa: RUF012 - the base class says that it is one of the class
     statuses = STATUSES

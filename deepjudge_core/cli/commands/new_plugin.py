@@ -25,9 +25,9 @@ from deepjudge_core.settings import argument, setting
 class NewPluginCommand(Command):
     """Write the skeleton of a plugin, with its tests."""
 
-    name: str = argument("NAME", "what the plugin is called, such as my-metric")
+    name: str = argument("NAME", "name of the plugin, such as my-metric")
     kinds: Annotated[Sequence[PluginKind], MinLen(1)] | None = setting(
-        "what the plugin adds; all for one component of each kind",
+        "kinds of components that the plugin adds; all for one of each kind",
         "--kind",
         default=("metric",),
         word="all",
@@ -35,7 +35,7 @@ class NewPluginCommand(Command):
         metavar="KIND,...",
     )
     output: Path | None = setting(
-        "folder of the plugin",
+        "folder for the plugin",
         "-o",
         "--out",
         default=None,
@@ -67,10 +67,10 @@ class NewPluginCommand(Command):
 
 def _check_free(plugin: NewPlugin, folder: Path, registry: Registry) -> None:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UsageError(f"{folder}: expected a new or empty folder, found something there", code="would-overwrite")
+        raise UsageError(f"{folder}: expected a new or empty folder, found one with files", code="would-overwrite")
     if importlib.util.find_spec(plugin.module) is not None:
         raise UsageError(
-            f"{plugin.name}: expected a name that is free, found a module {plugin.module} installed: take another name",
+            f"{plugin.name}: expected an unused name, found an installed module {plugin.module}; choose another name",
             code="conflict",
         )
     taken: dict[PluginKind, set[str]] = {
@@ -83,7 +83,7 @@ def _check_free(plugin: NewPlugin, folder: Path, registry: Registry) -> None:
     for kind, name in plugin.components.items():
         if name in taken[kind]:
             raise UsageError(
-                f"{plugin.name}: expected a name that is free, found a {kind} {name}: take another name",
+                f"{plugin.name}: expected an unused name, found a {kind} {name}; choose another name",
                 code="conflict",
             )
 

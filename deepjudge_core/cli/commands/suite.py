@@ -23,7 +23,7 @@ from deepjudge_core.types import Layout
 class SuiteCommand(Command):
     """Make a suite of test cases from the victim."""
 
-    victim: Path = argument("VICTIM", "your model", reads=True)
+    victim: Path = argument("VICTIM", "your model, the victim", reads=True)
     inputs: InputSettings = part(InputSettings)
     suite: SuiteSettings = part(SuiteSettings)
     opening: OpeningSettings = part(OpeningSettings)

@@ -54,7 +54,7 @@ _TEST_KEYS = ("x_test", "y_test")
 class ZooCommand(Command):
     """Make controls and stolen models of the victim."""
 
-    victim: Path = argument("VICTIM", "your model", reads=True)
+    victim: Path = argument("VICTIM", "your model, the victim", reads=True)
     material: MaterialSettings = part(MaterialSettings)
     arrays: ArraySettings = part(ArraySettings)
     zoo: ZooSettings = part(ZooSettings)

@@ -157,6 +157,7 @@ def _evidence(suspect: SuspectEntry, report: AuditReport | None) -> Iterator[str
     votes = [_votes(name, suspect) for name in decided if name not in p_values]
     if votes and not p_values:
         yield _agreement(suspect, votes)
+        yield from _silent(suspect)
     elif votes:
         yield f"{capital('; '.join(said for _, _, said in votes))}."
     if suspect.sequential:
@@ -205,6 +206,12 @@ def _agreement(suspect: SuspectEntry, votes: Sequence[tuple[int, int, str]]) -> 
     return f"{copies} of {cast} measurements say{'s' * (copies == 1)} copy{each}."
 
 
+def _silent(suspect: SuspectEntry) -> Iterator[str]:
+    silent = sum(m.value is not None and m.vote is None for m in suspect.metrics.values())
+    if silent:
+        yield f"{silent} more could not vote."
+
+
 def _bound(suspect: SuspectEntry) -> float | None:
     # How often a measurement is wrong, at most.
     stated = [m.false_positive_rate for m in suspect.metrics.values() if m.vote is not None]
@@ -214,7 +221,7 @@ def _bound(suspect: SuspectEntry) -> float | None:
 def rates(report: AuditReport) -> list[str]:
     """What the rates of a report mean, and how often such answers are wrong: a sentence or two each."""
     if not any(s.decision in ("copy", "independent") and not _is_fact(s) for s in report.suspects):
-        return []
+        return [*_of_all(report)] if report.fleet else []
     return [*_of_one(report), *_assumed(report), *_of_settings(report), *_of_all(report)]
 
 

@@ -22,7 +22,7 @@ class Origin(Document, frozen=True):
             description="SHA-256 of the file, or, for a folder or a table, of the names and contents of all files read."
         ),
     ]
-    options: Annotated[Json, Meta(description="How they were read, by the option: those that were given.")]
+    options: Annotated[Json, Meta(description="How they were read: the options given.")]
 
 
 def origin_of(path: Path, options: Json, listed: Iterable[Path] = ()) -> Origin:

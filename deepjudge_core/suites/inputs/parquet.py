@@ -279,6 +279,8 @@ def _in_one_line(source: Path) -> Iterator[None]:
         raise MissingExtraError(str(source), "pyarrow", "parquet") from None
     try:
         yield
+    except MemoryError:
+        raise InputError(f"{source}: expected a table that the memory holds, found one that needs more") from None
     except (pa.ArrowException, OSError, ValueError, KeyError, EOFError, OverflowError) as error:
         first = (str(error).splitlines() or [""])[0]
         raise InputError(

@@ -208,8 +208,10 @@ def _opened(listing: Listing, item: Item) -> "Iterator[Image]":
                         code="too-large",
                     )
                 yield image
-        except (InputError, MemoryError, KeyboardInterrupt):
+        except InputError:
             raise
+        except MemoryError:
+            raise InputError(f"{where}: expected a picture that the memory holds, found one that needs more") from None
         except UnidentifiedImageError:
             raise InputError(f"{where}: expected a picture, found another file or a damaged one") from None
         except Image.DecompressionBombError:

@@ -90,7 +90,7 @@ def scaled(source: str, raw: Array, scale: float) -> Array:
         raise InputError(f"{source}: expected inputs with a batch axis, found shape {raw.shape}")
     if raw.size == 0:
         raise InputError(f"{source}: expected inputs, found none")
-    with np.errstate(over="ignore"):  # what becomes infinite is refused
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite, or is no number, is refused
         inputs = raw.astype(np.float32)
         if scale != 1.0:
             inputs /= np.float32(scale)

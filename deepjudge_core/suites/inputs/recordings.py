@@ -156,7 +156,11 @@ def _opened(listing: Listing, item: Item) -> Iterator[Any]:
                 if opened.format not in _FORMATS or not 0 < opened.channels <= _MOST_CHANNELS or opened.frames < 1:
                     raise InputError(f"{where}: expected a recording as WAV or FLAC, found {clean(opened.format)}")
                 yield opened
-        except (InputError, MemoryError):
+        except InputError:
             raise
+        except MemoryError:
+            raise InputError(
+                f"{where}: expected a recording that the memory holds, found one that needs more"
+            ) from None
         except Exception as error:  # the library raises several kinds at damaged files
             raise InputError(f"{where}: expected a recording, found a damaged one: {error}") from None
