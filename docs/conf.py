@@ -44,6 +44,8 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
 html_title = f"deepjudge {__version__}"
 html_extra_path = ["site"]  # index.html, which leads to docs/
 html_show_sourcelink = False

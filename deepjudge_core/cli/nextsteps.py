@@ -27,9 +27,14 @@ def after_audit(plan: Plan, zoo: Path) -> Iterator[str]:
         plan: The audit.
         zoo: Where controls may go.
     """
-    yield from _why()
+    data = _DATA if plan.data is None else str(plan.data)
+    yield from _why(plan.data is None)
+    if plan.data is not None and plan.file is None:
+        yield f"    {_line([*plan.words, '--make-controls'])}"
+        return
     controls = zoo / "controls"
-    yield f"    {_line(['zoo', *_victim(plan), '--data', _DATA, '-o', str(zoo)], plan.folder)}"
+    making = ["zoo", *_victim(plan), "--data", data, "--controls-only", "--split", "1", "-o", str(zoo)]
+    yield f"    {_line(making, plan.folder)}"
     if plan.file is None:
         yield f"    {_line([*plan.words, '--controls', str(controls)])}"
     else:
@@ -46,17 +51,17 @@ def after_judge(words: Sequence[str], suite: Path, victim: str) -> Iterator[str]
         suite: The suite's file.
         victim: The victim's path.
     """
-    yield from _why()
+    yield from _why(True)
     calibration = "calibration.safetensors"
     yield f"    {_line(['zoo', victim, '--data', _DATA, '--suite', str(suite), '-o', 'zoo'])}"
     yield f"    {_line(['calibrate', str(suite), 'zoo/controls', '-o', calibration])}"
     yield f"    {_line([*words, '--calibration', calibration])}"
 
 
-def _why() -> Iterator[str]:
-    yield (f"next: without {LEAST_CONTROLS} controls, only an unchanged copy of the victim can be recognised")
-    yield ("  controls are models of the same task that do not come from the victim; name yours with --controls,")
-    yield f"  or make some from the victim's training data (here called {_DATA}):"
+def _why(open_data: bool) -> Iterator[str]:
+    yield f"next: without {LEAST_CONTROLS} controls, only an unchanged copy of the victim can be recognised"
+    yield "  controls are models of the same task that do not come from the victim; name yours with --controls,"
+    yield f"  or make some from the victim's training data{f' (here called {_DATA})' if open_data else ''}:"
 
 
 def _victim(plan: Plan) -> Iterator[str]:

@@ -45,6 +45,7 @@ class Plan:
         chosen: Whether the user named the folder for what is written.
         words: What was typed after ``deepjudge``.
         fresh: Whether nothing of an earlier run is used.
+        data: Training data of the victim, from which controls may be made if there are none.
         many: What is shown of the suspects, and what the exit status says.
         skipped: Files in the suspects' folders that are not taken as models.
         beside_controls: The same of the controls' folders.
@@ -67,6 +68,7 @@ class Plan:
     chosen: bool = True
     words: Sequence[str] = ()
     fresh: bool = False
+    data: Path | None = None
     many: ManySettings = field(default_factory=ManySettings)
     skipped: Sequence[Skipped] = ()
     beside_controls: Sequence[Skipped] = ()

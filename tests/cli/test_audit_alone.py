@@ -260,3 +260,23 @@ def test_options_go_to_the_files_whose_format_takes_them(cli: Cli) -> None:
     assert suspect["decision"] == "copy"
     cli.refuses(2, "conflict", "audit", "same.onnx", *words[2:], "--arch", "nets:make", "-o", "o", facts=("same.onnx",))
     assert "nets" not in sys.modules
+
+
+def test_controls_are_made_of_training_data_if_the_user_agrees(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = toys.draw((12,), 4, 200, 5)
+    toys.np.savez("train.npz", x=x, y=y)
+    words = (*AUDIT, "--data", "train.npz")
+    asked: list[str] = []
+    status, out, _ = cli(*words)
+    assert (status, "--make-controls" in out) == (3, True)
+    assert not Path("audit-work/zoo/controls").exists()
+    monkeypatch.setattr("deepjudge_core.cli.controls._has_terminal", lambda: True)
+    monkeypatch.setattr("click.confirm", lambda text, **_: bool(asked.append(text)))
+    assert cli(*words)[0] == 3
+    assert len(asked) == 1
+    cli(*words, "--make-controls")
+    report = json.loads(Path("audit/report.json").read_text())
+    assert len(report["calibration"]["controls"]) >= 3
+    cli(*words)  # what was made is taken without a question
+    assert json.loads(Path("audit/report.json").read_text())["calibration"] == report["calibration"]
+    assert len(asked) == 1

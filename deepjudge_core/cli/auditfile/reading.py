@@ -224,6 +224,7 @@ class _Reading:
             sandbox=confinement.policy,
             output=output or folder / values.get("output", OUTPUT),
             chosen=output is not None or "output" in values,
+            data=Path(values["inputs"]["data"]) if values.get("inputs", {}).get("data") else None,
             bundle=self._settings(BundleSettings, values),
             exports={name: folder / path for name, path in reports.items()},
             kept=self._settings(CaseSettings, values),

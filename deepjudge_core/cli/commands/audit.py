@@ -55,7 +55,11 @@ from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
 from deepjudge_core.suites.suite import Suite
 
-_WITH_FILE = (("output",), ("fresh",))  # what may be typed beside a file: it is of the run, and not of the audit
+_WITH_FILE = (
+    ("output",),
+    ("fresh",),
+    ("make_controls",),
+)  # what may be typed beside a file: it is of the run, and not of the audit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,7 @@ class AuditCommand(Command):
 
     usage = (
         "VICTIM SUSPECT... --inputs DATA [--controls CONTROL,...] [options] [-o DIR]",
-        "AUDIT.toml [-o DIR] [--fresh]",
+        "AUDIT.toml [-o DIR] [--fresh] [--make-controls]",
     )
     statuses = STATUSES
 
@@ -84,6 +88,20 @@ class AuditCommand(Command):
         STRATUM, "--stratum", default=(), group="input", metavar="STRATUM=CONTROL,...", reads=True
     )
     inputs: InputSettings = part(InputSettings)
+    data: Path | None = setting(
+        "labelled data that the victim was trained on, from which controls are made if there are none",
+        "--data",
+        default=None,
+        group="input",
+        metavar="DATA",
+        key="data",
+        tables=("inputs",),
+        sample="train.npz",
+        reads=True,
+    )
+    make_controls: bool = setting(
+        "make controls from --data without asking", "--make-controls", default=False, group="input"
+    )
     suite: SuiteSettings = part(SuiteSettings)
     folders: FolderSettings = part(FolderSettings)
     calibration: CalibrationSettings = part(CalibrationSettings)
@@ -131,16 +149,19 @@ class AuditCommand(Command):
         beside += [one.name for one in words if one.declared.flags and one.path not in _WITH_FILE]
         if beside:
             raise UsageError(
-                f"{file} describes the whole audit: expected only -o, --fresh and --debug with it, found {beside[0]}",
+                f"{file} describes the whole audit: expected only -o, --fresh, --make-controls and --debug with it, "
+                f"found {beside[0]}",
                 code="conflict",
             )
         output = next((Path(typed[-1]) for one, typed in words.items() if one.path == ("output",)), None)
-        return AuditOfFile(file=Path(file), output=output, fresh=any(one.path == ("fresh",) for one in words))
+        named = {one.path for one in words}
+        fresh, make = ("fresh",) in named, ("make_controls",) in named
+        return AuditOfFile(file=Path(file), output=output, fresh=fresh, make_controls=make)
 
     def run(self) -> int:
         """Audit."""
         session = begun(self.confinement)
-        return run_plan(self._plan(session), session)
+        return run_plan(_controlled(self._plan(session), self.make_controls), session)
 
     def way_on(self) -> str:
         """See the base class."""
@@ -163,6 +184,9 @@ class AuditCommand(Command):
         with problems.noted():
             check_there(self.inputs.path, "labelled inputs")
         with problems.noted():
+            if self.data is not None:
+                check_there(self.data, "training data")
+        with problems.noted():
             check_output(output, victim.name, chosen=self.output is not None)
         with problems.noted():
             forms = exports.checked(self.forms, output)
@@ -183,6 +207,7 @@ class AuditCommand(Command):
             chosen=self.output is not None,
             words=self.words,
             fresh=self.fresh,
+            data=self.data,
             kept=self.kept,
             many=self.many,
             skipped=found.skipped,
@@ -219,11 +244,13 @@ class AuditOfFile(Command):
         file: The ``AUDIT.toml``.
         output: Where the outcome goes, if not where the file says.
         fresh: Whether nothing of an earlier run is used.
+        make_controls: Whether controls are made without asking.
     """
 
     file: Path
     output: Path | None = None
     fresh: bool = False
+    make_controls: bool = False
 
     def run(self) -> int:
         """Audit."""
@@ -235,7 +262,7 @@ class AuditOfFile(Command):
         with problems.noted():
             check_output(plan.output, plan.victim.name, chosen=plan.chosen)
         problems.refuse()
-        return run_plan(plan, session)
+        return run_plan(_controlled(plan, self.make_controls), session)
 
     def way_on(self) -> str:
         """See the base class."""
@@ -276,6 +303,12 @@ def kept_folder(plan: Plan) -> Path:
         return folder
     path = plan.folder / commitment
     return folder / (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none")
+
+
+def _controlled(plan: Plan, agreed: bool) -> Plan:
+    from deepjudge_core.cli.controls import with_controls  # which knows this command, to name it
+
+    return with_controls(plan, work_folder(plan.output) / "zoo", agreed=agreed)
 
 
 def _way_on(output: Path) -> str:

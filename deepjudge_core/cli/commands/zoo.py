@@ -40,6 +40,7 @@ from deepjudge_core.suites.settings import ArraySettings
 from deepjudge_core.suites.standardised import brought_back, plain_inputs
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.types import Layout
+from deepjudge_core.zoo.estimate import Estimate
 from deepjudge_core.zoo.making import make_zoo
 from deepjudge_core.zoo.manifest import MissingModel, Zoo, ZooModel
 from deepjudge_core.zoo.material import Material, divide
@@ -121,21 +122,25 @@ class ZooCommand(Command):
             name=str(self.victim),
             digest=model.digest,
             suite=suite,
-            on_estimate=lambda estimate: display.say(out, f"making      {estimate}"),
+            on_estimate=self.estimated,
             on_model=lambda model: display.say(out, _line(model)),
         )
         _show_counts(out, zoo)
         for limit in zoo.limits:
             display.say(out, f"limit       {limit}")
-        for line in self._next(zoo):
+        for line in self.following(zoo):
             display.say(out, f"next        {line}")
         return FAILED if any(missing.failed for missing in zoo.missing) else NO_COPY
 
     def _fitted(self, offered: Offered, model: Model) -> Inputs:
         return replace(fitted(offered, model, self.layout), training=None)
 
-    def _next(self, zoo: Zoo) -> Iterator[str]:
-        # What the zoo is for: lines for a shell, in which the suspect alone is left open.
+    def estimated(self, estimate: Estimate) -> None:
+        """Say how long it takes, before anything is made; what is raised ends the command."""
+        display.say(display.console(), f"making      {estimate}")
+
+    def following(self, zoo: Zoo) -> Iterator[str]:
+        """What the zoo is for: lines for a shell, in which the suspect alone is left open."""
         controls, made = self.output / "controls", self.output / _SUITE
         suite = self.material.suite or (made if made.exists() else None)
         if zoo.of("control") and self.material.suite is not None:
