@@ -301,7 +301,7 @@ def _distances(report: AuditReport) -> Iterator[Section]:
         blocks.append(
             Paragraph(
                 "Hollow marks are controls, with a row and a shape for each kind (stratum). Filled marks are suspects: "
-                "squares for copies, circles where no sign of copying was found, diamonds where undecided. A model in "
+                "squares for copies, circles for no sign of copying, diamonds for undecided. A model in "
                 "the shaded part, at most as far as the dashed threshold, gets a vote for copy. If suspects have "
                 "different thresholds, the smallest and the greatest are drawn."
             )
@@ -510,7 +510,7 @@ def _facts(report: AuditReport) -> Iterator[tuple[str, Cell]]:
     yield "rule", Cell((Name(report.rule), "; ", *_with(report.rule_options)), "prose")
     yield "behaviour and layers", text("judged separately" if report.groups == "separate" else "judged together")
     matched = calibration.match == "neurons"
-    yield "neurons compared", text("by what they answer (matched)" if matched else "by their places")
+    yield "neurons compared", text("by their outputs (matched)" if matched else "by their places")
     if victim.preprocessing:
         yield "preparation of the inputs", Cell(f"{victim.preprocessing} of inputs in 0..1", "prose")
     if report.fleet:

@@ -124,7 +124,7 @@ def _rates(power: PowerReport) -> Iterator[Line]:
     if accused.of:
         low, high = accused.interval
         yield (
-            f"Of independent models like these controls, {share(low)} to {share(high)} would be accused, with the same "
+            f"{share(low)} to {share(high)} of independent models like these controls would be accused, with the same "
             "confidence."
         )
     if any(attack.left_out for attack in power.attacks):
