@@ -186,6 +186,7 @@ def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (
         "victim.onnx",
         "inputs.npz",
+        "train.npz",
         "controls/c.onnx",
         "suspects/s.onnx",
         "other/suspect.safetensors",
@@ -604,7 +605,7 @@ def test_a_file_says_all(cli: Cli, more: tuple[str, ...]) -> None:
     for words in (("audit.toml", *more), (*more, "./audit.toml")):
         status, out, err = cli("audit", *words)
         assert (status, out) == (2, "")
-        assert "audit.toml describes the whole audit: expected only -o, --fresh and --debug with it, found " in err
+        assert "audit.toml describes the whole audit: " in err
     assert not Path("out").exists()
 
 
@@ -780,7 +781,7 @@ def test_weights_in_safetensors(cli: Cli, zoo: Zoo) -> None:
     # A file of ours that was cut is no weights.
     Path("cut.safetensors").write_bytes(Path("o.safetensors").read_bytes()[:-9])
     _, out, _ = cli("judge", "s.safetensors", "cut.safetensors", *arch)
-    assert "cut.safetensors: failed: expected a deepjudge observation, found a damaged or other file" in out
+    assert "cut.safetensors: failed: expected a deepjudge observation, found a damaged file" in out
 
 
 def test_the_output_of_a_victim(cli: Cli, zoo: Zoo) -> None:

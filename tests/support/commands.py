@@ -1,5 +1,6 @@
 """Runs commands in a folder with models of the toy framework."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -107,6 +108,7 @@ class Cli:
         if leaves is not None:
             leaves.unlink()
             leaves.with_name("queries.jsonl").unlink(missing_ok=True)  # of an audit
+            shutil.rmtree(f"{leaves.parent}-work", ignore_errors=True)
         assert self.content() == before
         return line
 
