@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Gt, Le, Lt
 import scipy  # which loads its parts when they are first used
+from annotated_types import Gt, Le, Lt
 
 from deepjudge_core.components.strata import two_groups
 from deepjudge_core.components.values import Decision, Evidence, Judgement, Vote
