@@ -74,8 +74,8 @@ class Arranging:
             ways = tuple(way for way in found if _largest(way) <= _MOST_PIXELS)
             if not ways:
                 raise InputError(
-                    f"{model.name}: expected a model of pictures of at most {_MOST_PIXELS} pixels, found one of inputs of "
-                    f"shape {spec}; export it for smaller ones"
+                    f"{model.name}: expected a model of pictures of at most {_MOST_PIXELS} pixels, found one of inputs "
+                    f"of shape {spec}; export it for smaller ones"
                 ) from None
             return replace(arranging, ways=ways)
         return arranging
