@@ -23,7 +23,7 @@ from deepjudge_core import (
     open_model,
     save_observation,
 )
-from deepjudge_core.auditing.kept import _place, recalled
+from deepjudge_core.auditing.kept import _place, _tell_if_outdated, recalled
 from deepjudge_core.sandbox.policy import Sandbox
 
 JUDGE = ("judge", "s.safetensors", "up", "--calibration", "c.safetensors", *HOW)
@@ -149,7 +149,8 @@ def test_answers_under_the_name_of_another_model_are_not_its_own(ready: Cli) -> 
     [found] = recalled([one], suite, session)
     assert found.stored
     # Not if the full sandbox is required by now, and these were given without.
-    [found] = recalled([one], suite, replace(session, sandbox=Sandbox(required=True)))
+    with pytest.warns(UserWarning, match="kept"):
+        [found] = recalled([one], suite, replace(session, sandbox=Sandbox(required=True)))
     assert not found.stored
     place = keep(other, answers("up/u11.toy"))
     with pytest.warns(UserWarning, match=place.name):
@@ -188,3 +189,16 @@ def full(*_: Any) -> None:
     from deepjudge_core.errors import FileFormatError
 
     raise FileFormatError("no room", code="cannot-write")
+
+
+def test_who_updates_in_between_is_told_why_everything_is_asked_again(ready: Cli) -> None:
+    suite, session = load_suite(Path("s.safetensors")), Session(toys.registry(), sandbox=None, kept=Path("kept"))
+    assert ready(*RESUME)[2] == ""
+    ready.monkeypatch.setattr("deepjudge_core.auditing.keys.VERSION", "another")
+    found = recalled([ModelFile("up/u11.toy")], suite, session)
+    assert not any(subject.stored for subject in found)
+    # The toys have digests of their own; of others it is that of the file.
+    answered = {load_observation(place).model.digest for place in Path("kept").iterdir()}
+    alike = [replace(subject, digest=digest) for subject in found for digest in answered]  # type: ignore[type-var]
+    with pytest.warns(UserWarning, match="kept: "):
+        _tell_if_outdated(alike, suite, Path("kept"))
