@@ -45,7 +45,25 @@ def recalled(subjects: Sequence[Subject], suite: Suite, session: Session) -> lis
         for subject in subjects:
             found.append(_recalled(subject, suite, session, session.kept) if type(subject) is ModelFile else subject)
             advance(1)
+    _tell_if_outdated(found, suite, session.kept)
     return found
+
+
+def _tell_if_outdated(subjects: Sequence[Subject], suite: Suite, folder: Path) -> None:
+    # Who interrupted an audit, and updated something, would wonder why it begins again.
+    asked = {subject.digest for subject in subjects if isinstance(subject, _Kept)}
+    if any(isinstance(subject, KnownAnswers) for subject in subjects):
+        return
+    for place in folder.glob("*-*.safetensors") if asked else ():
+        with contextlib.suppress(DeepJudgeError):
+            stored = load_observation(place)
+            if stored.suite == suite.digest and stored.model.digest in asked:
+                warnings.warn(
+                    f"{folder}: the answers stored here are not used, since the options, the "
+                    "environment, deepjudge or an installed package changed; the models are asked again",
+                    stacklevel=3,
+                )
+                return
 
 
 def _recalled(subject: ModelFile, suite: Suite, session: Session, folder: Path) -> Subject:

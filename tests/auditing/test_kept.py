@@ -12,7 +12,7 @@ import toys
 from commands import HOW, MADE, Cli
 
 from deepjudge_core import ModelFile, QuerySettings, Session, load_observation, load_suite
-from deepjudge_core.auditing.kept import recalled
+from deepjudge_core.auditing.kept import _tell_if_outdated, recalled
 
 JUDGE = ("judge", "s.safetensors", "up", "--calibration", "c.safetensors", *HOW)
 RESUME = (*JUDGE, "--resume", "kept")
@@ -145,3 +145,16 @@ def full(*_: Any) -> None:
     from deepjudge_core.errors import FileFormatError
 
     raise FileFormatError("no room", code="cannot-write")
+
+
+def test_who_updates_in_between_is_told_why_everything_is_asked_again(ready: Cli) -> None:
+    suite, session = load_suite(Path("s.safetensors")), Session(toys.registry(), sandbox=None, kept=Path("kept"))
+    assert ready(*RESUME)[2] == ""
+    ready.monkeypatch.setattr("deepjudge_core.auditing.keys.VERSION", "another")
+    found = recalled([ModelFile("up/u11.toy")], suite, session)
+    assert not any(subject.stored for subject in found)
+    # The toys have digests of their own; of others it is that of the file.
+    answered = {load_observation(place).model.digest for place in Path("kept").iterdir()}
+    alike = [replace(subject, digest=digest) for subject in found for digest in answered]  # type: ignore[type-var]
+    with pytest.warns(UserWarning, match="kept: "):
+        _tell_if_outdated(alike, suite, Path("kept"))
