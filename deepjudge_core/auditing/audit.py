@@ -132,7 +132,8 @@ def make_suite(
             mend = None if inputs.y is None or has_several(inputs.y) else remedy(owner, inputs, preprocessing)
             if mend is None:
                 raise
-            raise ErringVictimError(f"{error}; {mend}") from error
+            found = error.found if isinstance(error, ErringVictimError) else str(error)
+            raise ErringVictimError(found, mend) from error
         notes = (*inputs.notes, *notes, *note_of_fixed(opened), *filter(None, [note, reading_note]))
         seeds = replace(seeds, notes=(*notes, *seeds.notes))
         suite = generate_suite(

@@ -15,6 +15,7 @@ from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Json, Lines, Part, Share, parse, plain
 from deepjudge_core.models.geometry import Fitting
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.naming import command
 from deepjudge_core.sheets import Sheet, Shown, sizes
 from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.labels import LabelOrigin
@@ -347,7 +348,8 @@ def check_suite(suite: Suite, observation: Observation) -> None:
     if observation.suite != suite.digest:
         raise FileFormatError(
             f"{observation.model.name}: expected answers to this suite {suite.digest[:12]}, found "
-            f"answers to the suite {observation.suite[:12]}"
+            f"answers to the suite {observation.suite[:12]}; name the suite that was answered, or ask the model again: "
+            f"{command('observe SUITE MODEL -o FILE', 'observe(model, suite)')}"
         )
     if observation.independent != suite.victim.independent:
         kinds = [

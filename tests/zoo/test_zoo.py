@@ -502,7 +502,7 @@ def test_power_says_what_an_audit_sees(zoo: Cli) -> None:
     assert "2 of 2" in out
     assert "report: power/power.json" in out
     for file in ("power/power.json", "zoo/zoo.json"):
-        assert json.loads(zoo("show", file)[1]) == json.loads(Path(file).read_text())
+        assert json.loads(zoo("show", "--json", file)[1]) == json.loads(Path(file).read_text())
     # As judged one by one.
     zoo("calibrate", "suite.safetensors", "zoo/controls", "-o", "c.safetensors")
     judge = ("judge", "suite.safetensors", "zoo/stolen", "--calibration", "c.safetensors", *HOW, "--json", "r.json")
