@@ -134,7 +134,10 @@ class _Look:
             if path in models and path.name not in owners:
                 found.append(Found((str(path),)))
             elif path in models:  # what could be judged by itself
-                found.append(_skip(path, "part-of-model", f"holds the weights of {owners[path.name].name}"))
+                owner = owners[path.name]
+                # An index is opened with all of its files; any other model may name what is somebody else's.
+                unjudged = owner.suffix.lower() != ".json"
+                found.append(_skip(path, "part-of-model", f"holds the weights of {owner.name}", unjudged=unjudged))
             elif path.name not in owners or _is_hidden(path):
                 found.append(self._other(path, depth))
         return Found(

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,11 +17,14 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import digested
 from deepjudge_core.errors import DeepJudgeError, FileFormatError
 from deepjudge_core.files.digests import file_key
+from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.inputs import Offered
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
+from deepjudge_core.text import clean
 
 _T = TypeVar("_T", Suite, Observation)
 _SHORT = 32  # digits of a digest in a name
@@ -45,7 +49,25 @@ def recalled(subjects: Sequence[Subject], suite: Suite, session: Session) -> lis
         for subject in subjects:
             found.append(_recalled(subject, suite, session, session.kept) if type(subject) is ModelFile else subject)
             advance(1)
+    _tell_if_outdated(found, suite, session.kept)
     return found
+
+
+def _tell_if_outdated(subjects: Sequence[Subject], suite: Suite, folder: Path) -> None:
+    # Who interrupted an audit, and updated something, would wonder why it begins again.
+    asked = {subject.digest for subject in subjects if isinstance(subject, _Kept)}
+    if any(isinstance(subject, KnownAnswers) for subject in subjects):
+        return
+    for place in folder.glob("*-*.safetensors") if asked else ():
+        with contextlib.suppress(DeepJudgeError):
+            stored = load_observation(place)
+            if stored.suite == suite.digest and stored.model.digest in asked:
+                warnings.warn(
+                    f"{folder}: the answers stored here are not used, since the options, the "
+                    "environment, deepjudge or an installed package changed; the models are asked again",
+                    stacklevel=3,
+                )
+                return
 
 
 def _recalled(subject: ModelFile, suite: Suite, session: Session, folder: Path) -> Subject:
@@ -54,8 +76,8 @@ def _recalled(subject: ModelFile, suite: Suite, session: Session, folder: Path) 
         key = fingerprint("answers", suite.digest, asking)
     except (DeepJudgeError, OSError, UnknownError):  # what is wrong is said when it is asked
         return subject
-    for found in _read(folder, key, load_observation):
-        if found.suite == suite.digest:
+    for found in _read(folder, key, partial(_answers_of, digest, session)):
+        if found.suite == suite.digest and _is_confined(found, session):
             # The same bytes may have been asked under another name.
             observation = replace(found, model=replace(found.model, name=subject.name))
             return KnownAnswers(observation, query=subject.query, stratum=subject.stratum)
@@ -87,29 +109,53 @@ def recalled_suite(
     if folder is None or type(victim) is not ModelFile:
         return make()
 
-    def key() -> str:
-        _, _, asking = _model(victim, session)
+    def key() -> tuple[str, str]:
+        _, digest, asking = _model(victim, session)
         choice = GeneratorChoice.of(settings, session.registry.generators)
         generators = [(one.name, one.options, one.provider) for one in (*choice.generators, *choice.answering)]
         optioned = choice.optioned if choice.answering else ()
         how = (settings.n, settings.order, settings.layers, settings.seed, settings.force)
-        return fingerprint("suite", asking, victim.name, inputs, how, generators, optioned)
+        return fingerprint("suite", asking, victim.name, inputs, how, generators, optioned), digest
 
     try:
-        before = key()
+        before, digest = key()
     except (DeepJudgeError, OSError):  # which is said when it is opened
         return make()
     except UnknownError as error:
         warnings.warn(f"the suite is not kept for the next run, since it depends on {error}", stacklevel=2)
         return make()
-    for suite in _read(folder, before, load_suite):
+    for suite in _read(folder, before, partial(_suite_of, digest, session)):
         session.listener.on_suite_reused(suite)
         return suite
     suite = make()
     with contextlib.suppress(DeepJudgeError, OSError, UnknownError):
-        if key() == before:  # nothing was changed meanwhile
+        if key() == (before, digest):  # nothing was changed meanwhile
             _write(lambda: save_suite(_place(folder, before, suite.digest), suite))
     return suite
+
+
+def _answers_of(digest: str, session: Session, place: Path) -> Observation:
+    found = load_observation(place)
+    _check_model(found.model, digest, session, place)
+    return found
+
+
+def _suite_of(digest: str, session: Session, place: Path) -> Suite:
+    found = load_suite(place)
+    _check_model(found.victim.model, digest, session, place)
+    return found
+
+
+def _check_model(model: ModelInfo, digest: str, session: Session, place: Path) -> None:
+    # A file may have been given another one's name. Without a sandbox, adapters have digests of their own.
+    if session.sandbox is not None and model.digest != digest:
+        raise FileFormatError(f"{place}: expected the model {digest}, found {clean(model.digest)}")
+
+
+def _is_confined(found: Observation, session: Session) -> bool:
+    # As it would have to be if it was asked now.
+    required = session.sandbox is not None and session.sandbox.required
+    return not required or found.model.isolation is Isolation.FULL
 
 
 def _model(subject: ModelFile, session: Session) -> tuple[Adapter, str, tuple[Any, ...]]:

@@ -358,20 +358,21 @@ def _recompute(
     again = report_to_json(_as_reported(outcome, observations, report)) | {"deepjudge": report.deepjudge}
     for told in ("made", "skipped"):  # which no answer could tell
         again |= {told: values[told]} if told in values else {}
+    versions, other_words = terms.differences(here), report.deepjudge != VERSION
     for name, metric in again["metrics"].items():
-        # Another version may recompute. Whether it does is told by the terms, and what is said is compared with those.
+        # Another version may recompute. The terms tell whether it does, and older reports do not say it here.
         reported = values["metrics"].get(name, {})
         for told in ("provider", "title", "says"):
-            metric.pop(told, None)
-            metric.update({told: reported[told]} if told in reported else {})
+            if told not in reported or versions or other_words:
+                metric.pop(told, None)
+                metric.update({told: reported[told]} if told in reported else {})
     reworded: dict[tuple[str, str], str] = {}
-    different = [*_differences(again, values, reworded)]
+    different = [*_differences(again, values, reworded if other_words else None)]
     yield from different
     for (ours, theirs), at in [*reworded.items()][:_MOST_REWORDED]:
         notes.append(f"{REPORT}: {at}: worded {json.dumps(theirs)}; this version says {json.dumps(ours)}")
     if len(reworded) > _MOST_REWORDED:
         notes.append(f"{REPORT}: {len(reworded) - _MOST_REWORDED} more sentences are worded in another way")
-    versions = terms.differences(here)
     if versions and different:
         notes.append("the bundle was made with other versions, which may explain the differences")
     notes += (f"recomputed with another version: {line}" for line in versions)
@@ -404,9 +405,11 @@ def _is_of(query: Query, answers: Observation, cases: int) -> bool:
     return (query.observation, query.digest, query.cases) == (answers.digest, answers.model.digest, cases)
 
 
-def _differences(recomputed: Any, reported: Any, reworded: dict[tuple[str, str], str], at: str = "") -> Iterator[str]:
-    # Where a report says other things than were recomputed. A sentence with the same numbers in other words goes to
-    # ``reworded``, since versions improve their wording: who verifies reads both.
+def _differences(
+    recomputed: Any, reported: Any, reworded: dict[tuple[str, str], str] | None, at: str = ""
+) -> Iterator[str]:
+    # What a report says that differs from what was recomputed. Another version may have said the same in other words:
+    # then ``reworded`` is there, and takes sentences with the same numbers, so that whoever verifies reads both.
     if isinstance(recomputed, dict) and isinstance(reported, dict):
         for name in {**recomputed, **reported}:
             here = f"{at}.{name}" if at else name
@@ -417,7 +420,7 @@ def _differences(recomputed: Any, reported: Any, reworded: dict[tuple[str, str],
     elif isinstance(recomputed, list) and isinstance(reported, list) and len(recomputed) == len(reported):
         for place, pair in enumerate(zip(recomputed, reported, strict=True)):
             yield from _differences(*pair, reworded, f"{at}[{place}]")
-    elif _is_reworded(recomputed, reported, at):
+    elif reworded is not None and _is_reworded(recomputed, reported, at):
         reworded.setdefault((recomputed, reported), at)
     elif not _agree(recomputed, reported):
         yield (f"{REPORT}: {at}: says {json.dumps(reported)}, recomputed {json.dumps(recomputed)}")

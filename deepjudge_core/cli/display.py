@@ -37,6 +37,7 @@ _LISTED, _NAMED = 12, 4  # neurons, and models, that are named on one line
 _FEW = 10  # suspects of which everything is said
 _PIPE_WIDTH = 1000  # of tables that no terminal folds
 _EVERY = 30  # seconds between two lines about progress
+_EARLY = 10  # seconds, before which it is not known how long the rest takes
 _REMEMBERED = 3600  # seconds of which the time left is estimated: a model may take minutes
 _GIVES_WIDTH = 72  # of what a plugin gives, which may be much
 
@@ -103,8 +104,8 @@ class _Log:
         now = time.monotonic()
         left = duration((now - self._begun) * (self._total - self._done) / max(1, self._done))
         if isinstance(note, Finished) and self._total > _FEW:
-            left = f" (about {left} left)" if self._done < self._total else ""
-            line = f"{self._description}: {self._done} of {self._total}: {note}{left}"
+            known = self._done < self._total and now - self._begun >= _EARLY
+            line = f"{self._description}: {self._done} of {self._total}: {note}{f' (about {left} left)' * known}"
             say(console(stderr=True), f"deepjudge: {line}")
         elif now - self._said >= _EVERY and 0 < self._done < self._total:
             share = self._done / self._total
@@ -404,7 +405,9 @@ def _remarks(results: Iterable[SuspectResult], few: bool) -> Iterator[tuple[str,
             setting = verdict.settings[group]
             if setting.decision is Decision.INCONCLUSIVE and result.decision is Decision.COPY:
                 yield result.path, f"{group}: inconclusive: {setting.reason}"
-        reasons = {name: metric.reason for name, metric in verdict.metrics.items() if metric.reason != verdict.reason}
+        # What the verdict's reason says already is not said once more.
+        said = verdict.reason or ""
+        reasons = {name: metric.reason for name, metric in verdict.metrics.items() if (metric.reason or "") not in said}
         yield from ((result.path, reason) for reason in _reasons(reasons))
 
 

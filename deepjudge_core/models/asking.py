@@ -16,6 +16,7 @@ from deepjudge_core.models.steadiness import Responses, unsteadiness
 from deepjudge_core.types import Array
 
 _CHUNK = 512  # cases between two signs of progress
+_MOST_PREPARED = 2**29  # bytes of the inputs of one batch: a suspect says to which size pictures are brought for it
 _BAD = "bad-answer"  # the code of what no classifier answers
 _SLACK = 1e-6  # of a probability beside 0..1
 _OWN = 32  # cases of each set at most, of which the model's own output is compared with its scores
@@ -47,9 +48,7 @@ def ask(
     taps = list(dict.fromkeys(layer_map.values()))
     parts: list[Responses] = []
     with _running(model, inputs), progress.task(f"asking {model.name}", len(inputs)) as advance:
-        for start in range(0, len(inputs), _CHUNK):
-            chunk = inputs[start : start + _CHUNK]
-            chunk = prepare(chunk) if prepare else chunk
+        for chunk in _batches(inputs, prepare):
             parts.append(_respond(model, chunk, taps))
             advance(len(chunk))
         answers, activations = Responses.join(parts)
@@ -88,8 +87,7 @@ def ask_again(
     """
 
     def answer(rows: Array) -> Responses:
-        chunk = inputs[rows]
-        responses = _respond(model, prepare(chunk) if prepare else chunk, list(activations))
+        responses = _respond_to_all(model, inputs[rows], list(activations), prepare)
         _check_probabilities(model, len(rows), responses.probabilities)
         _check_activations(model, len(rows), responses.activations)
         return responses
@@ -116,6 +114,20 @@ def _running(model: Model, inputs: Array) -> Iterator[None]:
         raise ModelError(f"{model.name}: cannot be run on inputs of shape {inputs.shape[1:]}: {reason}") from error
 
 
+def _batches(inputs: Array, prepare: Prepare | None) -> Iterator[Array]:
+    # Inputs as the model takes them, of which few enough are in memory at once.
+    size = _CHUNK
+    if prepare is not None and len(inputs):
+        size = max(1, min(_CHUNK, _MOST_PREPARED // max(prepare(inputs[:1]).nbytes, 1)))
+    for start in range(0, len(inputs), size):
+        batch = inputs[start : start + size]
+        yield prepare(batch) if prepare else batch
+
+
+def _respond_to_all(model: Model, inputs: Array, taps: Sequence[str], prepare: Prepare | None) -> Responses:
+    return Responses.join([_respond(model, batch, taps) for batch in _batches(inputs, prepare)])
+
+
 def _respond(model: Model, inputs: Array, taps: Sequence[str]) -> Responses:
     if not taps:
         return Responses(_own_answers(model, inputs), {})
@@ -134,8 +146,8 @@ def _own_answers(model: Model, inputs: Array) -> Array:
 def _check_own(model: Model, inputs: Array, answers: Array, prepare: Prepare | None, sets: Array) -> None:
     # A file may hold scores that are not those of what it answers.
     rows = np.concatenate([evenly(np.flatnonzero(sets == which), _OWN) for which in np.unique(sets)])
-    chunk = prepare(inputs[rows]) if prepare else inputs[rows]
-    own, independent = _own_answers(model, chunk), bool(model.independent)
+    own = np.concatenate([_own_answers(model, batch) for batch in _batches(inputs[rows], prepare)])
+    independent = bool(model.independent)
     _check_probabilities(model, len(rows), own)
 
     def difference(scored: Array) -> str | None:
@@ -146,7 +158,7 @@ def _check_own(model: Model, inputs: Array, answers: Array, prepare: Prepare | N
     # Some answers change by the batch, as where it is quantised as it runs: so the same one is asked.
     if difference(answers[rows]) is None:
         return
-    found = difference(_respond(model, chunk, list(model.layers)[-1:]).probabilities)
+    found = difference(_respond_to_all(model, inputs[rows], list(model.layers)[-1:], prepare).probabilities)
     if found:
         kind = "a sigmoid of each of its scores" if independent else "the softmax of its scores"
         raise OtherAnswersError(f"{model.name}: expected an output that is {kind}, found {found}", code=_BAD)

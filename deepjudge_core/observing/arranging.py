@@ -1,5 +1,6 @@
 """How a suite's inputs become those that a model takes: arranged, and as pictures of another size or other channels."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array, Layout
 
 _NEAR = 2  # times a size: what differs more is no crop of the other
+_MOST_PIXELS = 2**22  # of a picture that is made for a model: it may be a stranger's, and would have all made large
 _ZOOM = 256 / 224  # the usual share of a picture of which the centre is cut out
 
 
@@ -66,9 +68,15 @@ class Arranging:
         except AmbiguousLayoutError:
             raise
         except InputError:
-            ways = () if canvas is None or theirs is None else tuple(dict.fromkeys(_ways(canvas, theirs, suite)))
-            if not ways:
+            found = () if canvas is None or theirs is None else tuple(dict.fromkeys(_ways(canvas, theirs, suite)))
+            if not found:
                 raise
+            ways = tuple(way for way in found if _largest(way) <= _MOST_PIXELS)
+            if not ways:
+                raise InputError(
+                    f"{model.name}: expected a model of pictures of at most {_MOST_PIXELS} pixels, found one of inputs "
+                    f"of shape {spec}; export it for smaller ones"
+                ) from None
             return replace(arranging, ways=ways)
         return arranging
 
@@ -112,6 +120,11 @@ class Arranging:
         arrange = self.arrange(whole.geometry)
         prepare = whole.preparing(self.name, arrange(x[:1]).shape[1:], self.bounds, layout)
         return lambda x: prepare(arrange(x))
+
+
+def _largest(way: Geometry) -> int:
+    # Pixels of the largest picture on the way.
+    return max(math.prod(size) for size in (way.resize, way.crop, (1, 1)) if size)
 
 
 def _ways(canvas: Canvas, theirs: Canvas, suite: Suite) -> Iterator[Geometry]:

@@ -108,6 +108,11 @@ def test_weights_of_another_model_are_told_of_if_they_could_be_judged(
     assert found.models == (str(decoy), str(tmp_path / "stolen.toy"))
     assert [(one.name, one.code) for one in found.skipped] == [(str(tmp_path / "shard.bin"), "part-of-model")]
     assert "decoy.toy" in found.skipped[0].reason
+    assert found.skipped[0].unjudged
+    # An index of weights is opened with them.
+    monkeypatch.setattr(type(registry.adapters), "parts", lambda self, models: {"shard.bin": tmp_path / "index.json"})
+    [part] = [one for one in look_into(tmp_path, registry.adapters).skipped if one.code == "part-of-model"]
+    assert not part.unjudged
 
 
 def test_sub_folders_have_an_end(uploads: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Answers that are kept, so that an interrupted run does not ask again."""
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -11,8 +12,19 @@ import pytest
 import toys
 from commands import HOW, MADE, Cli
 
-from deepjudge_core import ModelFile, QuerySettings, Session, load_observation, load_suite
-from deepjudge_core.auditing.kept import recalled
+from deepjudge_core import (
+    ModelFile,
+    Observation,
+    QuerySettings,
+    Session,
+    load_observation,
+    load_suite,
+    observe,
+    open_model,
+    save_observation,
+)
+from deepjudge_core.auditing.kept import _place, _tell_if_outdated, recalled
+from deepjudge_core.sandbox.policy import Sandbox
 
 JUDGE = ("judge", "s.safetensors", "up", "--calibration", "c.safetensors", *HOW)
 RESUME = (*JUDGE, "--resume", "kept")
@@ -57,8 +69,9 @@ def test_an_interrupted_run_goes_on_where_it_was(ready: Cli, opened: list[str]) 
     assert ready(*RESUME, "--json", "r.json")[0] == 1
     assert opened == whole[3:]
     opened.clear()
-    assert ready(*RESUME, "--json", "r.json")[0] == 1
-    assert opened == ["u14.toy"]
+    status, out, _ = ready(*RESUME, "--json", "r.json")
+    assert (status, opened) == (1, ["u14.toy"])
+    assert "5 of 6" in out
     opened.clear()
     assert ready(*JUDGE, "--json", "again.json")[0] == 1
     assert opened == whole
@@ -115,6 +128,37 @@ def test_only_the_same_model_asked_in_the_same_way_is_recalled(ready: Cli) -> No
     assert not stored(subject)
 
 
+def test_answers_under_the_name_of_another_model_are_not_its_own(ready: Cli) -> None:
+    suite = load_suite(Path("s.safetensors"))
+    session = Session(toys.registry(), kept=Path("kept"))  # with the sandbox, where the digest is that of the file
+    one, other = ModelFile("up/u11.toy"), ModelFile("up/u12.toy")
+    Path("kept").mkdir()
+
+    def answers(name: str) -> Observation:
+        observation = observe(open_model(name, registry=toys.registry()), suite)
+        digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+        return replace(observation, model=replace(observation.model, digest=digest, files={}))
+
+    def keep(subject: ModelFile, observation: Observation) -> Path:
+        [kept] = recalled([subject], suite, session)
+        place = _place(Path("kept"), kept.key, observation.digest)  # type: ignore[attr-defined]
+        save_observation(place, observation)
+        return place
+
+    keep(one, answers("up/u11.toy"))
+    [found] = recalled([one], suite, session)
+    assert found.stored
+    # Not if the full sandbox is required by now, and these were given without.
+    with pytest.warns(UserWarning, match="kept"):
+        [found] = recalled([one], suite, replace(session, sandbox=Sandbox(required=True)))
+    assert not found.stored
+    place = keep(other, answers("up/u11.toy"))
+    with pytest.warns(UserWarning, match=place.name):
+        [found] = recalled([other], suite, session)
+    assert not found.stored
+    assert not place.exists()
+
+
 def test_own_code_that_has_changed_is_asked_again(ready: Cli) -> None:
     suite, session = load_suite(Path("s.safetensors")), Session(toys.registry(), sandbox=None, kept=Path("kept"))
     subject = ModelFile("up/u11.toy", {"arch": "networks:make"})
@@ -145,3 +189,16 @@ def full(*_: Any) -> None:
     from deepjudge_core.errors import FileFormatError
 
     raise FileFormatError("no room", code="cannot-write")
+
+
+def test_who_updates_in_between_is_told_why_everything_is_asked_again(ready: Cli) -> None:
+    suite, session = load_suite(Path("s.safetensors")), Session(toys.registry(), sandbox=None, kept=Path("kept"))
+    assert ready(*RESUME)[2] == ""
+    ready.monkeypatch.setattr("deepjudge_core.auditing.keys.VERSION", "another")
+    found = recalled([ModelFile("up/u11.toy")], suite, session)
+    assert not any(subject.stored for subject in found)
+    # The toys have digests of their own; of others it is that of the file.
+    answered = {load_observation(place).model.digest for place in Path("kept").iterdir()}
+    alike = [replace(subject, digest=digest) for subject in found for digest in answered]  # type: ignore[type-var]
+    with pytest.warns(UserWarning, match="kept: "):
+        _tell_if_outdated(alike, suite, Path("kept"))

@@ -785,23 +785,32 @@ def test_a_report_of_before_sources_were_said_is_recomputed(bundled: Cli) -> Non
     assert findings() == ()
 
 
-def test_a_sentence_in_other_words_is_shown_and_one_with_other_numbers_is_wrong(bundled: Cli) -> None:
-    def reworded(old: str, new: str) -> None:
+def test_a_sentence_of_another_version_is_shown_and_one_with_other_numbers_is_wrong(
+    bundled: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reworded(new: str) -> None:
         edit_report(lambda other: other["suspects"][0]["settings"]["black-box"].update(statement=new))
-        assert old != new
         reseal()
 
-    report = json.loads(Path("out/report.json").read_text())
-    statement = report["suspects"][0]["settings"]["black-box"]["statement"]
+    place = "suspects[0].settings.black-box.statement"
+    statement = json.loads(Path("out/report.json").read_text())["suspects"][0]["settings"]["black-box"]["statement"]
     numbers = re.findall(r"\d+", statement)
     assert numbers
-    reworded(statement, f"In the words of before: {' '.join(numbers)}")
+    reworded(f"In the words of before: {' '.join(numbers)}")
+    assert any(place in line for line in findings())
+    monkeypatch.setattr("deepjudge_core.bundles.verify.VERSION", "9.9")
     found = verify_bundle(Path("out"))
     assert found.findings == ()
     [note] = (note for note in found.notes if "In the words of before" in note)
-    expect_facts(note, "suspects[0].settings.black-box.statement", statement)
-    reworded(statement, f"In the words of before: {' '.join(numbers)} and 7")
-    assert any("suspects[0].settings.black-box.statement" in line for line in findings())
+    expect_facts(note, place, statement)
+    reworded(f"In the words of before: {' '.join(numbers)} and 7")
+    assert any(place in line for line in findings())
+
+
+def test_an_explanation_of_a_metric_is_that_of_its_version(bundled: Cli) -> None:
+    edit_report(lambda report: report["metrics"]["surety"].update(says="the share of stolen neurons"))
+    reseal()
+    assert any("metrics.surety.says" in line for line in findings())
 
 
 def test_values_within_the_last_digits_are_the_same(bundled: Cli) -> None:

@@ -107,8 +107,9 @@ def test_the_report_names_the_files_of_each_model(cli: Cli) -> None:
     cli.confined = True
     cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors")
     cli("observe", "s.safetensors", "honest.toy", "-o", "seen.safetensors")
-    audited = ("audit", "victim.toy", "copy.toy", "seen.safetensors", "none.toy", "--controls", "controls")
-    assert cli(*audited, "--inputs", "in.npz", *MADE, *HOW, "-o", "out")[0] == 4
+    Path("broken.toy").write_bytes(b"nothing")
+    audited = ("audit", "victim.toy", "copy.toy", "seen.safetensors", "broken.toy", "--controls", "controls")
+    assert cli(*audited, "--inputs", "in.npz", *MADE, *HOW, "-o", "out")[0] == 1
     report = json.loads(Path("out/report.json").read_text())
     [copy, stored, missing] = report["suspects"]
     for model in (report["victim"], *report["calibration"]["controls"], copy, stored):

@@ -13,8 +13,10 @@ from refusals import expect_facts, refused
 
 from deepjudge_core import InputSpec, Preprocessing, QuerySettings, Suite, build_suite, observe, select_seeds
 from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.models import asking
 from deepjudge_core.models.geometry import Geometry
 from deepjudge_core.models.prepared import Prepared
+from deepjudge_core.observing.arranging import Arranging
 from deepjudge_core.observing.observe import labeller
 from deepjudge_core.suites.suite import load_suite, save_suite
 from deepjudge_core.testing import NumpyModel
@@ -98,6 +100,38 @@ def test_who_answers_nothing_sensible_is_refused(suite: Suite) -> None:
         observe(stranger, suite)
     with refused(ModelError, "8x8", "QuerySettings"):  # whose classes cannot be told either
         observe(toys.make_model(5, shape=(16, 16), classes=6), suite)
+
+
+def test_a_suspect_cannot_have_pictures_made_large_without_end(victim: NumpyModel, suite: Suite) -> None:
+    endless = behind(victim, Geometry((16, 16)))
+    endless.input = InputSpec((2**14, 2**14))
+    with refused(ModelError, endless.input, "4194304"):
+        observe(endless, suite)
+    endless.input = InputSpec((4, 2**14))
+    ways = Arranging.of(endless, suite, QuerySettings()).ways
+    assert Geometry((4, 2**14)) in ways
+    assert Geometry((2**14, 2**14), (4, 2**14)) not in ways  # the shorter side resized and the centre cut out
+
+
+def test_few_large_pictures_are_in_memory_at_once(
+    victim: NumpyModel, suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, most = behind(victim, Geometry((16, 16))), 5
+    usual = observe(copy, suite)
+    monkeypatch.setattr(asking, "_MOST_PREPARED", most * 16 * 16 * 4)
+    rows = list[int]()
+    respond = copy.predict
+
+    def counted(x: np.ndarray) -> np.ndarray:
+        rows.append(len(x))
+        return respond(x)
+
+    monkeypatch.setattr(copy, "predict", counted)
+    few = observe(copy, suite)
+    assert max(rows) <= most
+    assert few.probabilities is not None
+    assert usual.probabilities is not None
+    np.testing.assert_allclose(few.probabilities, usual.probabilities, atol=1e-6)
 
 
 def test_shapes_that_are_no_pictures_are_refused(suite: Suite) -> None:

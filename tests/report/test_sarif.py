@@ -106,7 +106,7 @@ def test_what_could_not_be_judged() -> None:
     run = checked(report_to_json(report(["none.toy", COPY])))
     failed, copy = run["results"]
     assert (failed["kind"], failed["level"]) == ("open", "none")
-    assert failed["message"]["text"] == "none.toy: It could not be tested: none.toy: no such file (not-a-file)."
+    assert failed["message"]["text"] == "none.toy: It could not be tested: no such file (not-a-file)."
     assert "suspect/v1" not in failed["partialFingerprints"]
     [invocation] = run["invocations"]
     assert invocation["executionSuccessful"] is False

@@ -2,6 +2,8 @@
 
 import io
 import json
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from refusals import refused
 
 from deepjudge_core import load_inputs
 from deepjudge_core.errors import InputError
-from deepjudge_core.suites.inputs import reads
+from deepjudge_core.suites.inputs import parquet, reads
+from deepjudge_core.suites.inputs.listing import Listing
+from deepjudge_core.suites.inputs.parquet import Columnar
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -146,3 +150,33 @@ def test_files_among_folders_are_not_chosen(tmp_path: Path) -> None:
     (tmp_path / "in" / "cat").mkdir()
     with refused(InputError, "in.parquet", "cat"):
         load_inputs(tmp_path / "in")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to a limit of memory")
+@pytest.mark.parametrize("name", ["in.parquet", "in.arrow"])
+def test_a_small_file_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    # Some kilobytes, which become 320 MiB only while the library unpacks them.
+    monkeypatch.setattr(parquet, "_UNPACKED", 2**27)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    table = pa.table({"image": pa.array([bytes(2**25)] * 10, pa.binary()), "label": [0] * 10})
+    if name.endswith(".parquet"):
+        pq.write_table(table, tmp_path / name, compression="zstd")
+    else:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_file(tmp_path / name, table.schema, options=options) as writer:
+            writer.write_table(table)
+    assert (tmp_path / name).stat().st_size < 2**20
+    with refused(InputError, name, "memory", code="too-large"):
+        load_inputs(tmp_path / name)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_rows_share_what_a_dictionary_holds_once(tmp_path: Path) -> None:
+    rows = pa.DictionaryArray.from_arrays(pa.array([1, 0, 1, 1, 0], pa.int8()), [png(PIXELS[0]), png(PIXELS[1])])
+    path = write(tmp_path / "in.arrow", pa.table({"image": rows, "label": LABELS}))
+    listing = Columnar(path, (path,), None, None, True).read()
+    assert isinstance(listing, Listing)
+    first, second, third, fourth, _ = (item.content for item in listing.items)
+    assert third is fourth  # of one batch
+    assert first != second
+    np.testing.assert_array_equal((load_inputs(path).x * 255).round(), PIXELS[[1, 0, 1, 1, 0]])

@@ -303,6 +303,14 @@ def test_a_bomb_is_not_decoded(photos: Path, monkeypatch: pytest.MonkeyPatch) ->
         load_inputs(photos)
 
 
+def test_a_strip_is_not_enlarged_without_end(photos: Path) -> None:
+    # 20 KB of file, which would become 224 x 29 million pixels.
+    save(photos / "ant" / "strip.png", np.zeros((1, 2**17), np.uint8))
+    with refused(InputError, "ant/strip.png", "224x", code="too-large"):
+        load_inputs(photos, shape=(224, 224))
+    assert load_inputs(photos, shape=(224, 224), resize="stretch").x.shape == (7, 224, 224)
+
+
 def test_pickles_and_other_formats_are_not_decoded(photos: Path) -> None:
     tiff = io.BytesIO()
     Image.fromarray(GREY[0, 0]).save(tiff, "TIFF")

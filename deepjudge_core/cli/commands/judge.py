@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deepjudge_core.auditing.audit import judge_suspects
-from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.session import Listener, QueryEvent, Session
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.bundles.bundle import belongs_to
 from deepjudge_core.bundles.commitment import Terms, check_terms
@@ -33,6 +33,17 @@ from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.suite import Suite, load_suite
 
 MATCHED = "neurons of suspects are matched like those of the controls, by 'deepjudge calibrate --match'"
+
+
+class _Heard(Listener):
+    # How many suspects had answered before; what is heard goes on to another one.
+
+    def __init__(self, to: Listener) -> None:
+        self._to, self.stored = to, 0
+
+    def on_answer(self, event: QueryEvent) -> None:
+        self.stored += event.stored
+        self._to.on_answer(event)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +108,17 @@ class JudgeCommand(Command):
         options = options_of_each(files, self.opening.options, session.registry.adapters)
         suspects = [Subject.of(file, query=self.query, options=one) for file, one in zip(files, options, strict=True)]
         bundle = self._bundle(suite, calibration, judge, session)
-        session = replace(session, listener=bundle or session.listener, kept=kept)
+        heard = _Heard(bundle or session.listener)
+        session = replace(session, listener=heard, kept=kept)
         outcome = judge_suspects(suite, calibration, suspects, judge, session=session)
         outcome = replace(outcome, skipped=found.skipped)
         # Neurons are matched once more for it: only where somebody reads it.
         report = audit_report(outcome, self.kept.made()) if self.json or bundle or forms else None
         to_stdout = str(self.json) == "-"
         out = display.console(stderr=to_stdout)
+        reused = heard.stored - sum(subject.stored for subject in suspects)
+        if reused:
+            display.say(out, f"answers: {reused} of {len(suspects)} reused from {kept}")
         display.show_report(out, outcome, self.many)
         if needs_controls(outcome) and not self.judging.sequential:
             for line in after_judge(self.words, self.suite, suite):

@@ -98,21 +98,16 @@ def audit_page(report: AuditReport) -> Page:
         _compared(report),
         *_layers(report),
         *_unmeasured(report),
+        *_skipped(report),
         _reproduce(report),
     ]
     return Page(
         title=_question(report),
         lead=_lead(report),
         sections=sections,
-        foot=[*foot(report), *_skipped(report)],
+        foot=foot(report),
         facts=kept_under(report),
     )
-
-
-def _skipped(report: AuditReport) -> Iterator[Line]:
-    # What of the suspects' folders was not taken.
-    for one in report.skipped or ():
-        yield ("Not judged: ", Name(one.name), f", {one.reason}.")
 
 
 def _question(report: AuditReport) -> Line:
@@ -123,6 +118,14 @@ def _question(report: AuditReport) -> Line:
 
 
 def _lead(report: AuditReport) -> str:
+    unjudged = sum(one.unjudged for one in report.skipped or ())
+    if not unjudged:
+        return _answers(report)
+    which = "which may hold a model, was" if unjudged == 1 else "which may hold models, were"
+    return f"{_answers(report)} {counted(unjudged, 'other file')}, {which} not judged."
+
+
+def _answers(report: AuditReport) -> str:
     count = Counter(suspect.decision for suspect in report.suspects)
     of = len(report.suspects)
     if not of:
@@ -655,6 +658,21 @@ def _unmeasured(report: AuditReport) -> Iterator[Section]:
     if not blocks:
         blocks.append(Paragraph("Every measurement was made on every suspect, and cast a vote."))
     yield Section("What was not measured", "unmeasured", blocks)
+
+
+def _skipped(report: AuditReport) -> Iterator[Section]:
+    # What of the suspects' folders was not taken.
+    if not report.skipped:
+        return
+    files: dict[str, list[str]] = {}
+    for one in sorted(report.skipped, key=lambda one: not one.unjudged):
+        files.setdefault(one.reason, []).append(one.name)
+    rows = [[Cell(capital(why), "prose"), Cell(_listed(names), "prose")] for why, names in files.items()]
+    yield Section(
+        "Files that were not judged",
+        "skipped",
+        [Table("Files next to the suspects that were not taken as models", ["why", "files"], rows)],
+    )
 
 
 def _listed(names: Sequence[str]) -> tuple[str | Name, ...]:

@@ -74,7 +74,8 @@ def answer(suspect: SuspectEntry) -> str:
     """Why the answer is what it is, in a sentence or two without the model's name."""
     reason = suspect.reason or ""
     if suspect.decision == "failed":
-        return f"It could not be tested: {reason.rstrip('.')}."
+        # Without the path, so that the same is said of several models in the same words.
+        return f"It could not be tested: {reason.removeprefix(f'{suspect.path}: ').rstrip('.')}."
     if suspect.decision == "inconclusive":
         return f"The comparison does not decide: {reason.rstrip('.')}."
     if suspect.decision == "copy":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core.errors import InputError, MissingExtraError
+from deepjudge_core.files import memory
 from deepjudge_core.files.reading import LARGEST_ARRAYS, open_regular, parse_json
 from deepjudge_core.suites.inputs.listing import MOST_FILES, Item, Listing, numbered
 from deepjudge_core.suites.inputs.raw import class_numbers
@@ -24,6 +25,8 @@ _PARTS = "dataset_dict.json"
 _SHARDS = 10_000
 _AT_ONCE = 256  # rows
 _DEEPEST = 8  # lists within one another
+# Of memory while a file is unpacked: the table and one copy of it, and what the library reserves without using it.
+_UNPACKED = 2 * LARGEST_ARRAYS + 2**30
 
 
 def columnar_files(path: Path) -> tuple[Path, ...]:
@@ -82,7 +85,7 @@ class Columnar:
             InputError: When it is damaged, or has no such columns.
             MissingExtraError: Without pyarrow.
         """
-        with _in_one_line(self.path):
+        with _in_one_line(self.path), memory.bounded(_UNPACKED):
             return self._read()
 
     def _read(self) -> "Listing | tuple[Array, Array | None, tuple[str, ...] | None]":
@@ -164,11 +167,11 @@ class Columnar:
             kind = kind.value_type
         text, binary = ((pa.types.is_string(kind) or pa.types.is_large_string(kind)), _is_binary(kind))
         if text:
-            return tuple(item_of(self.path, str(value)) for value in column.to_pylist())
+            return tuple(item_of(self.path, str(value)) for value in _values(column))
         if not binary and not (pa.types.is_struct(kind) and {"bytes", "path"} & {field.name for field in kind}):
             return None
         items = []
-        for place, value in enumerate(column.to_pylist()):
+        for place, value in enumerate(_values(column)):
             content, path = (value, None) if binary else ((value or {}).get("bytes"), (value or {}).get("path"))
             if isinstance(content, bytes):
                 suffix = Path(str(path)).suffix if path else ""
@@ -208,16 +211,29 @@ class Columnar:
         return array.reshape(shape)
 
 
+def _values(column: Any) -> Iterator[Any]:
+    # Row by row; what a dictionary holds once and many rows share is in memory once.
+    import pyarrow as pa
+
+    for chunk in column.chunks:
+        if isinstance(chunk, pa.DictionaryArray):
+            shared = chunk.dictionary.to_pylist()
+            yield from (None if place is None else shared[place] for place in chunk.indices.to_pylist())
+        else:
+            yield from chunk.to_pylist()
+
+
 def _is_regular(column: Any, shape: Sequence[int]) -> bool:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    values = pa.concat_arrays(column.chunks)
-    for size in shape:
-        values = values.storage if isinstance(values, pa.ExtensionArray) else values
-        if not bool(pc.all(pc.equal(pc.list_value_length(values), size)).as_py()):
-            return False
-        values = values.flatten()
+    for chunk in column.chunks:
+        values = chunk
+        for size in shape:
+            values = values.storage if isinstance(values, pa.ExtensionArray) else values
+            if not bool(pc.all(pc.equal(pc.list_value_length(values), size)).as_py()):
+                return False
+            values = values.flatten()
     return True
 
 
@@ -280,7 +296,10 @@ def _in_one_line(source: Path) -> Iterator[None]:
     try:
         yield
     except MemoryError:
-        raise InputError(f"{source}: expected a table that the memory holds, found one that needs more") from None
+        raise InputError(
+            f"{source}: expected a table that needs at most {_UNPACKED} bytes of memory, found one that needs more",
+            code="too-large",
+        ) from None
     except (pa.ArrowException, OSError, ValueError, KeyError, EOFError, OverflowError) as error:
         first = (str(error).splitlines() or [""])[0]
         raise InputError(

@@ -21,6 +21,7 @@ from deepjudge_core.errors import InputError, MissingExtraError
 from deepjudge_core.files.reading import LARGEST_ARRAYS, open_regular
 from deepjudge_core.models.geometry import Color, Geometry, Size, bringing, cut_out
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.listing import Item, Listing
 from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.inputs.raw import Reading
@@ -250,6 +251,12 @@ def _decoded(listing: Listing, item: Item, header: Header, geometry: Geometry, c
         image = image.convert(_MODES[channels])  # noqa: PLW2901
         if geometry.resize is not None:
             height, width = geometry.resize
+            if height * width > MOST_PIXELS:  # of a strip whose short side is enlarged
+                raise InputError(
+                    f"{listing.source}: {clean(item.name)}: expected a picture that has at most {MOST_PIXELS} pixels "
+                    f"when it is resized, found {height}x{width}; remove it, or use {option('resize', 'stretch')}",
+                    code="too-large",
+                )
             image = image.resize((width, height), Image.Resampling.BILINEAR)  # noqa: PLW2901
         pixels = np.asarray(image)
     if geometry.crop is not None:

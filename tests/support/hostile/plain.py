@@ -268,7 +268,7 @@ FILES = {
     "archives in archives": Case("m.pt", write(quine(4)), "wrong-format", NOT_TORCH),
     "overlapping entries": Case("m.pt", write(overlapping()), "wrong-format", NOT_TORCH),
     "entry that leads out": Case("m.pt", write(zipped({"net/../../../x": b""})), "wrong-format", "an entry outside it"),
-    "module in a Keras archive": Case("m.keras", write(keras(**{"json.py": b"1"})), "wrong-format", "also holds"),
+    "module in a Keras archive": Case("m.keras", write(keras(**{"json.py": b"1"})), "wrong-format", "unexpected entry"),
     "two archives": Case("m.pt", write(state() + state()), "wrong-format", "other data before or after it"),
     "too large": Case("m.onnx", sparse, "too-large", "expected at most 1024 MiB, found 65536 or more"),
     "pipe": Case("m.onnx", lambda place: os.mkfifo(place.path), "not-a-file", "found a pipe"),
@@ -276,7 +276,7 @@ FILES = {
     "device": Case("m.keras", device, "not-a-file", "expected a regular file, found a"),
     "folder": Case("m.onnx", lambda place: place.path.mkdir(), "wrong-format", "a"),
     "folder of weights": Case("m.pt", lambda place: place.path.mkdir(), "wrong-format", "a"),
-    "link": Case("m.onnx", linked, "not-a-file", "found a symbolic link: name the"),
+    "link": Case("m.onnx", linked, "not-a-file", "found a symbolic link; name the"),
     "link to a device": Case("m.pt", lambda place: place.path.symlink_to("/dev/zero"), "not-a-file", "a symbolic link"),
     "link to nothing": Case("m.pt", lambda place: place.path.symlink_to("nothing"), "not-a-file", ""),
     "link to itself": Case("m.pt", lambda place: place.path.symlink_to(place.path), "not-a-file", ""),
@@ -290,7 +290,7 @@ FILES = {
     ),
     "a name that is no text": Case("\udcff\udc9b.onnx", write(b"GIF89a" + bytes(99)), "wrong-format", "another"),
     "code of its own in a folder": Case(
-        "m", hub_folder(own_code, auto_map={"AutoModel": "modeling.Net"}), "wrong-format", "found code of its own"
+        "m", hub_folder(own_code, auto_map={"AutoModel": "modeling.Net"}), "wrong-format", "found its own code"
     ),
     "code of its own in a part of a folder": Case(
         "m",
@@ -331,8 +331,10 @@ FILES = {
     ),
     "a link in a SavedModel": Case("m", saved_model(linked_variables), "not-a-file", "found a symbolic link"),
     "a hard link in a SavedModel": Case("m", saved_model(hard_variables), "not-a-file", "found a hard link"),
-    "a deep SavedModel": Case("m", saved_model(deep), "too-large", "found one of more than 1000 files or 8 folders"),
-    "a SavedModel of many files": Case("m", saved_model(many), "too-large", "found one of more than 1000 files"),
+    "a deep SavedModel": Case(
+        "m", saved_model(deep), "too-large", "found one with more than 1000 files, or nested more than 8 deep"
+    ),
+    "a SavedModel of many files": Case("m", saved_model(many), "too-large", "found one with more than 1000 files"),
     "a module in a SavedModel": Case(
         "m", saved_model(lambda folder, place: (folder / "json.py").touch()), "wrong-format", "also holds 'json.py'"
     ),
