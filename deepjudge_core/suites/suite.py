@@ -15,7 +15,6 @@ from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Json, Lines, Part, Share, parse, plain
 from deepjudge_core.models.geometry import Fitting
 from deepjudge_core.models.model import InputSpec
-from deepjudge_core.naming import command
 from deepjudge_core.sheets import Sheet, Shown, sizes
 from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.labels import LabelOrigin
@@ -348,8 +347,7 @@ def check_suite(suite: Suite, observation: Observation) -> None:
     if observation.suite != suite.digest:
         raise FileFormatError(
             f"{observation.model.name}: expected answers to this suite {suite.digest[:12]}, found "
-            f"answers to the suite {observation.suite[:12]}; name the suite that was answered, or ask the model again: "
-            f"{command('observe SUITE MODEL -o FILE', 'observe(model, suite)')}"
+            f"answers to the suite {observation.suite[:12]}; ask the model again, with this suite"
         )
     if observation.independent != suite.victim.independent:
         kinds = [
