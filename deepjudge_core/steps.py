@@ -360,7 +360,8 @@ def _wrong(role: str, expected: str, value: Any) -> WrongTypeError:
     )
     if kind.__module__.startswith("deepjudge_core."):
         name = kind.__qualname__.lstrip("_")
-    return WrongTypeError(f"{role}: expected {expected}, found {'None' if value is None else f'a {name}'}")
+    article = "an" if name[:1].lower() in "aeiou" else "a"
+    return WrongTypeError(f"{role}: expected {expected}, found {'None' if value is None else f'{article} {name}'}")
 
 
 def _is_own(value: Any) -> bool:

@@ -17,9 +17,9 @@ SESSION = dj.Session(registry=toys.registry(), sandbox=None)
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stored")
-    dj.save_suite(folder / "suite.safetensors", toys.suite())
-    dj.save_observation(folder / "suspect.safetensors", toys.seen(42))
-    dj.save_calibration(folder / "calibration.safetensors", toys.calibration())
+    dj.save_suite(str(folder / "suite.safetensors"), toys.suite())
+    dj.save_observation(str(folder / "suspect.safetensors"), toys.seen(42))
+    dj.save_calibration(str(folder / "calibration.safetensors"), toys.calibration())
     for seed in (2, 3, 4):
         dj.save_observation(folder / f"control-{seed}.safetensors", toys.seen(seed))
     toys.save_model(folder / "copy.toy")
@@ -34,6 +34,7 @@ def test_paths_stand_for_what_is_stored(stored: Path) -> None:
     by_path = dj.measure(
         stored / "suite.safetensors", str(stored / "suspect.safetensors"), ["answers"], registry=registry
     )
+    assert dj.load_suite(str(stored / "suite.safetensors")).digest == suite.digest
     by_value = dj.measure(suite, toys.seen(42), "answers", registry=registry)
     assert {name: one.value for name, one in by_path.items()} == {name: one.value for name, one in by_value.items()}
     controls = [stored / f"control-{seed}.safetensors" for seed in (2, 3, 4)]

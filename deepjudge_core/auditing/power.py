@@ -153,8 +153,18 @@ class PowerEstimate(Shown):
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """A line for each model that could not be judged."""
-        return tuple(f"{result.model.file}: {result.failure}" for result in self.results if result.failure)
+        """A line for each reason why models could not be judged, and for each metric that failed."""
+        reasons: dict[str, str] = {}
+        files: dict[str, list[str]] = {}
+        for result in self.results:
+            # The numbers in what a metric says differ from model to model.
+            said = {name: f"{name}: {m.reason}" for name, m in (result.measurements or {}).items() if m.failed}
+            if result.failure:
+                said[result.failure] = result.failure
+            for about, reason in said.items():
+                reasons.setdefault(about, reason)
+                files.setdefault(about, []).append(result.model.file)
+        return tuple(f"{_first(files[about])}: {reason}" for about, reason in reasons.items())
 
 
 def estimate_power(
@@ -371,6 +381,10 @@ def _by_attack(results: Sequence[ZooModelResult], metrics: Sequence[str]) -> Ite
             },
             auc={metric: area(values(stolen, metric), values(controls, metric)) for metric in metrics},
         )
+
+
+def _first(files: Sequence[str]) -> str:
+    return files[0] + (f" and {len(files) - 1} more" if files[1:] else "")
 
 
 def _was_judged(result: ZooModelResult) -> bool:

@@ -30,6 +30,8 @@ _KINDS: Mapping[str, type[Component]] = {
     "deepjudge_attacks": Attack,
 }
 _USUAL = 2  # endings of each adapter
+# From here on, two names are so alike that one is the other with a slip.
+_MISSPELT = 0.8
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -104,6 +106,8 @@ class Catalogue(Generic[T]):
         if not claims:
             near = difflib.get_close_matches(name, self._claims, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
+            if not difflib.get_close_matches(name, self._claims, n=1, cutoff=_MISSPELT):
+                hint += "; if a plugin of yours has it, install the plugin first"
             names = ", ".join(sorted(self._claims)) or "none"
             raise UsageError(f"no {self._label} is called {name!r}; installed: {names}{hint}", code="unknown-name")
         conflict = self._conflict(name)

@@ -218,13 +218,13 @@ class _CalibrationHeader(Part, frozen=True):
             )
 
 
-def save_calibration(path: Path, calibration: Calibration) -> None:
+def save_calibration(path: Path | str, calibration: Calibration) -> None:
     """Write the controls' answers; their values are computed anew by whoever reads them.
 
     Raises:
         FileFormatError: When it cannot be written.
     """
-    storage.write(path, _content(calibration))
+    storage.write(Path(path), _content(calibration))
 
 
 def _content(calibration: Calibration) -> storage.Content:
@@ -241,13 +241,13 @@ def _content(calibration: Calibration) -> storage.Content:
     return storage.seal("calibration", plain(header), arrays)
 
 
-def load_controls(path: Path) -> Controls:
+def load_controls(path: Path | str) -> Controls:
     """Read the controls' answers, without measuring them.
 
     Raises:
         FileFormatError: When the file is damaged or another.
     """
-    content = storage.read(path, ["calibration"])
+    content = storage.read(Path(path), ["calibration"])
     try:
         header = parse(_CalibrationHeader, content.header)
         observations = tuple(
@@ -260,7 +260,7 @@ def load_controls(path: Path) -> Controls:
 
 
 def load_calibration(
-    path: Path, suite: Suite, metrics: Iterable[str] | None = None, *, registry: Registry | None = None
+    path: Path | str, suite: Suite, metrics: Iterable[str] | None = None, *, registry: Registry | None = None
 ) -> Calibration:
     """Read the controls' answers and measure them.
 
@@ -268,7 +268,7 @@ def load_calibration(
         FileFormatError: When the file is damaged, another, or of another suite.
         CalibrationError: As :func:`calibrate`.
     """
-    return read_calibration((registry or load_registry()).metrics.select(metrics), path, suite)
+    return read_calibration((registry or load_registry()).metrics.select(metrics), Path(path), suite)
 
 
 def read_calibration(metrics: Sequence[Metric], path: Path, suite: Suite) -> Calibration:

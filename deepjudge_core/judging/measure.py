@@ -69,7 +69,12 @@ class Measured(Shown, dict[str, Measurement]):
     def sheet(self) -> Sheet:
         """See :class:`~deepjudge_core.sheets.Shown`."""
         rows = [(name, one.metric.group, one.value, one.reason) for name, one in self.items()]
-        return Sheet(f"{len(self)} metrics", {}, ("metric", "setting", "distance", "why not measured"), rows)
+        return Sheet(
+            "1 metric" if len(self) == 1 else f"{len(self)} metrics",
+            {},
+            ("metric", "setting", "distance", "why not measured"),
+            rows,
+        )
 
 
 def accuracy_of(measurements: Measurements) -> Accuracy | None:

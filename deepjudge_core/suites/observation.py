@@ -207,26 +207,26 @@ def unsaturated(observation: Observation, limit: float) -> Array:
     return values
 
 
-def save_observation(path: Path, observation: Observation) -> None:
+def save_observation(path: Path | str, observation: Observation) -> None:
     """Write an observation, to be judged elsewhere.
 
     Raises:
         FileFormatError: When it cannot be written.
     """
-    storage.write(path, _content(observation))
+    storage.write(Path(path), _content(observation))
 
 
 def _content(observation: Observation) -> storage.Content:
     return storage.seal("observation", plain(observation.header()), observation.arrays(""))
 
 
-def load_observation(path: Path) -> Observation:
+def load_observation(path: Path | str) -> Observation:
     """Read an observation.
 
     Raises:
         FileFormatError: When the file is damaged or another.
     """
-    content = storage.read(path, ["observation"])
+    content = storage.read(Path(path), ["observation"])
     try:
         return Observation.of_header(parse(ObservationHeader, content.header), content.arrays, "")
     except (KeyError, ValueError) as error:

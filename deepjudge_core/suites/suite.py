@@ -185,22 +185,22 @@ def _options(options: Json) -> str:
     return " ".join(f"{name}={value}" for name, value in options.items())
 
 
-def save_suite(path: Path, suite: Suite) -> None:
+def save_suite(path: Path | str, suite: Suite) -> None:
     """Write a suite; equal suites give equal bytes.
 
     Raises:
         FileFormatError: When it cannot be written.
     """
-    storage.write(path, _content(suite))
+    storage.write(Path(path), _content(suite))
 
 
-def load_suite(path: Path) -> Suite:
+def load_suite(path: Path | str) -> Suite:
     """Read a suite.
 
     Raises:
         FileFormatError: When the file is damaged or another.
     """
-    content = storage.read(path, ["suite"])
+    content = storage.read(Path(path), ["suite"])
     try:
         suite = _of_header(parse(_SuiteHeader, content.header), content.arrays)
         _check(suite)

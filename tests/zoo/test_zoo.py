@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ import toys
 from commands import HOW, MADE, Cli
 from refusals import expect_facts, refused
 
+import deepjudge_core as dj
 from deepjudge_core import Preprocessing, Suite, load_observation, load_suite, open_model
 from deepjudge_core.auditing.power import Share, area
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.judging.calibration import load_controls
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.models.training import Schedule, train
+from deepjudge_core.plugin import Access, Metric, Rule, hookimpl
 from deepjudge_core.zoo.manifest import load_zoo, recorded_control
 from deepjudge_core.zoo.material import Material, Rows
 from deepjudge_core.zoo.plans import known_suite
@@ -263,6 +266,10 @@ def test_the_next_commands_can_be_typed_as_they_are(data: Cli) -> None:
     assert len(load_controls(Path("zoo/calibration.safetensors")).observations) == 4
     assert data(*power)[0] == 0
     assert Path("zoo/power/power.json").exists()
+    stolen = ("--attacks", "tune", "--repeat", "1", "-o", "other")
+    _, suite, power = _next_commands(data(*ZOO[:-2], *how, *stolen)[1])
+    assert data(*suite, *SUITE)[0] == 0
+    assert data(*power)[0] == 0
 
 
 def test_a_zoo_stops_where_no_training_brings_controls_near_the_victim(data: Cli) -> None:
@@ -513,6 +520,24 @@ def test_power_says_what_an_audit_sees(zoo: Cli) -> None:
         assert {k: m["value"] for k, m in suspect["metrics"].items()} == {
             k: m["value"] for k, m in entry["metrics"].items()
         }
+
+
+def test_power_says_which_components_failed(zoo: Cli) -> None:
+    def fail(*_: object) -> Any:
+        raise RuntimeError("out of order")
+
+    metric = Metric("gap", needs=Access.LABELS, on="adversarial", distance=lambda *_: -0.5, alpha=0.9)
+    mine = SimpleNamespace(
+        deepjudge_metrics=hookimpl(lambda: [metric], specname="deepjudge_metrics"),
+        deepjudge_rules=hookimpl(lambda: [Rule("balk", judge=fail)], specname="deepjudge_rules"),
+    )
+    session = dj.Session(registry=toys.registry_of(toys=toys, mine=mine), sandbox=None)
+    for rule, failing in (("nearest", "gap"), ("balk", "'balk'")):
+        settings = dj.JudgeSettings(rule=rule, metrics=["answers", "gap"])
+        found = dj.power("suite.safetensors", "zoo", settings, session=session)
+        [line] = [line for line in found.failures if failing in line]  # once, and not for each of 8 models
+        expect_facts(line, found.results[0].model.file, "7 more")
+        assert [attack.copies.of for attack in found.attacks] == ([0, 0] if rule == "balk" else [2, 2])
 
 
 def test_rules_side_by_side_judge_as_each_alone(zoo: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,18 +75,18 @@ class PowerCommand(Command):
             observations=folder / "observations",
             session=session,
         )
-        out = display.console()
+        out, failures = display.console(), [line for one in (power, *others) for line in one.failures]
         if others:
             _show_rules(out, [power, *others])
         else:
             _show_power(out, power)
-        for note in (*power.calibration.notes, *power.failures):
+        for note in dict.fromkeys((*power.calibration.notes, *failures)):
             display.say(out, note)
         report, path = power_report(power, self.kept.made(), others), folder / "power.json"
         storage.write_bytes(path, dump(report).encode())
         display.say(out, f"report: {path}")
         exports.write(files, report, out)
-        return FAILED if any(one.failures for one in (power, *others)) else NO_COPY
+        return FAILED if failures else NO_COPY
 
     def _by_rule(self) -> Iterator[JudgeSettings]:
         options: dict[str, dict[str, Any]] = {rule: {} for rule in self.rules}
@@ -147,7 +147,7 @@ def _show_rules(out: Console, powers: Sequence[PowerEstimate]) -> None:
     columns = (Column(name, justify="right") for name in rules)
     table = Table(Column("attack", no_wrap=True), *columns, box=SIMPLE, padding=(0, 1, 0, 0))
     for of_attack in zip(*(power.attacks for power in powers), strict=True):
-        cells = (recognised(one.copies.count, one.copies.of, one.inconclusive) for one in of_attack)
+        cells = (_found(one.copies.count, one.copies.of, one.inconclusive) for one in of_attack)
         table.add_row(Text(clean(of_attack[0].attack)), *cells)
     table.add_section()
     table.add_row("controls accused", *map(_accused, powers))
@@ -158,7 +158,11 @@ def _show_rules(out: Console, powers: Sequence[PowerEstimate]) -> None:
 
 
 def _accused(power: PowerEstimate) -> str:
-    return recognised(power.accused.count, power.accused.of + power.undecided_controls, power.undecided_controls)
+    return _found(power.accused.count, power.accused.of + power.undecided_controls, power.undecided_controls)
+
+
+def _found(count: int, of: int, undecided: int) -> str:
+    return recognised(count, of, undecided) if of else "-"  # the rule failed, or no model counts
 
 
 def _say_undecided(out: Console, power: PowerEstimate, rule: str = "") -> None:

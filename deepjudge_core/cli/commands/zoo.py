@@ -14,6 +14,7 @@ from deepjudge_core.auditing.subject import LiveModel, Subject
 from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.audit import AuditCommand
+from deepjudge_core.cli.commands.suite import SuiteCommand
 from deepjudge_core.cli.retyping import command_line, shared_options
 from deepjudge_core.cli.sources import begun, folder_to_write, warn_of_bytes
 from deepjudge_core.cli.status import FAILED, NO_COPY
@@ -141,15 +142,19 @@ class ZooCommand(Command):
 
     def following(self, zoo: Zoo) -> Iterator[str]:
         """What the zoo is for: lines for a shell, in which the suspect alone is left open."""
-        controls, made = self.output / "controls", self.output / _SUITE
-        suite = self.material.suite or (made if made.exists() else None)
+        controls, suite = self.output / "controls", self.material.suite or self.output / _SUITE
+        tests = self.material.test or self.material.data
         if zoo.of("control") and self.material.suite is not None:
             calibration = self.output / "calibration.safetensors"
             yield command_line("calibrate", self.material.suite, controls, "-o", calibration)
         elif zoo.of("control"):
-            inputs = ("--inputs", self.material.test or self.material.data, *shared_options(self, AuditCommand))
+            inputs = ("--inputs", tests, *shared_options(self, AuditCommand))
             yield command_line("audit", self.victim, "SUSPECT", "--controls", controls, *inputs, "-o", "audit")
-        if suite is not None and zoo.of("stolen"):
+        if zoo.of("stolen"):
+            if not suite.exists():
+                yield command_line(
+                    "suite", self.victim, "--inputs", tests, *shared_options(self, SuiteCommand), "-o", suite
+                )
             yield command_line("power", suite, self.output, "-o", self.output / "power")
 
     def _test(self, model: Model) -> Inputs | None:
