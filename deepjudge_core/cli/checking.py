@@ -120,7 +120,7 @@ def check_needs(subject: Subject, adapters: Adapters) -> None:
     if "arch" in needs and not subject.options.get("arch"):
         raise ModelError(
             f"{label}: expected the network that these weights belong to, found only weights; name "
-            "the function or class that builds it with --arch file.py:function",
+            "the function or class that builds it, and takes no arguments, with --arch file.py:function",
             code="missing-value",
         )
 
