@@ -263,9 +263,7 @@ def _check_page(folder: Path, manifest: Manifest, report: AuditReport, notes: li
         notes.append(f"{PAGE} was not checked, because version {report.deepjudge} made it, and this is {VERSION}")
 
 
-def _check_log(
-    queries: Sequence[Query], manifest: Manifest, report: AuditReport, notes: list[str]
-) -> Iterator[str]:
+def _check_log(queries: Sequence[Query], manifest: Manifest, report: AuditReport, notes: list[str]) -> Iterator[str]:
     if any(query.suite != manifest.terms.suite for query in queries):
         yield f"{QUERIES}: one of its models was asked another suite"
     logged = [(query.model, query.observation is None, query.failure) for query in _of(queries, "suspect")]
