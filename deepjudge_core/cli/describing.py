@@ -15,6 +15,7 @@ from deepjudge_core.cli.auditfile.reading import read_plan
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.components.opening import open_model
+from deepjudge_core.components.registry import Adapters
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, InputError, UsageError
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular
 from deepjudge_core.judging.calibration import load_controls
@@ -180,12 +181,11 @@ def as_json(sheets: Iterable[Sheet]) -> list[dict[str, Any]]:
     ]
 
 
-def refuse(path: Path, suffixes: Iterable[str]) -> UsageError:
+def refuse(path: Path, adapters: Adapters) -> UsageError:
     """What is said of something else."""
-    known = ", ".join(suffixes)
     return UsageError(
         f"{path}: found nothing that can be shown; expected a file of deepjudge's own, an AUDIT.toml, the folder of a "
-        f"zoo or a bundle, inputs, or a model ending in {known}",
+        f"zoo or a bundle, inputs, or a model; {adapters.way_out(path)}",
         code="wrong-value",
     )
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deepjudge_core.errors import InputError, UsageError
+from deepjudge_core.files import storage
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.archives import ARCHIVES, open_archive
@@ -49,6 +50,8 @@ def open_inputs(
     resizing = None if resize is None else Resizing.parse(resize)
     reading = Reading(x, y, scale, bounds, training, layout, usual, labels, resizing)
     path = Path(path)
+    if path.is_file() and storage.is_own(path):
+        raise InputError(f"{path}: expected inputs, found a file of deepjudge's own; give the data of the model's task")
     shards = columnar_files(path)
     if shards:
         return _of_columns(Columnar(path, shards, x, y, reading.labelled), reading)
