@@ -87,7 +87,16 @@ class UnfitError(InputError):
 
 
 class ErringVictimError(UnfitError):
-    """The victim classifies hardly any input correctly: labels or inputs may not be what it was trained for."""
+    """The victim classifies hardly any input correctly: labels or inputs may not be what it was trained for.
+
+    Attributes:
+        found: What was found, without what to do.
+    """
+
+    def __init__(self, found: str, way_out: str) -> None:
+        """Say what was found, and what to do."""
+        super().__init__(f"{found}; {way_out}")
+        self.found = found
 
 
 class GenerationError(DeepJudgeError):

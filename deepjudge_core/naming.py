@@ -39,6 +39,16 @@ def _typed(value: Any) -> Iterator[str]:
         yield str(value)
 
 
+def command(typed: str, python: str) -> str:
+    """How whoever reads the message makes something: by a command, or by a call in Python.
+
+    Args:
+        typed: What follows the program's name.
+        python: The call.
+    """
+    return python if _flags.get() is None else f"'deepjudge {typed}'"
+
+
 def current_flags() -> Mapping[str, str] | None:
     """What :func:`flagged` set; None in Python."""
     return _flags.get()

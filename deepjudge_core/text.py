@@ -82,6 +82,8 @@ def recognised(count: int, of: int, undecided: int) -> str:
         of: All that were judged, the undecided ones too.
         undecided: Those of which nothing could be said.
     """
+    if not of:
+        return "not measured"
     if undecided and undecided == of:
         return "undecided"
     return f"{count} of {of}" + (f", {undecided} undecided" if undecided else "")

@@ -4,6 +4,7 @@ An estimator is told by its methods, as scikit-learn has them: no framework is i
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from deepjudge_core.components.hooks import hookimpl
@@ -11,11 +12,23 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import InputSpec, Model
 
+_PICKLES = (".joblib", ".pkl", ".pickle", ".sav")
+
 
 @hookimpl
 def deepjudge_adapters() -> Iterable[Adapter]:
     """Give the adapter. It reads no files: running a stranger's Python is not opening a model."""
-    return [Adapter(name="callable", suffixes=(), accepts=_accepts, open=_open, general=True)]
+    return [Adapter(name="callable", suffixes=(), accepts=_accepts, open=_open, general=True, conversion=_conversion)]
+
+
+def _conversion(path: Path) -> str | None:
+    if path.suffix.lower() not in _PICKLES:
+        return None
+    target = f"{path.name.partition('.')[0] or 'model'}.onnx"
+    return (
+        "if it holds an estimator of scikit-learn, load it in your own program and judge it from Python, or export it: "
+        f"open({target!r}, 'wb').write(skl2onnx.to_onnx(estimator, inputs[:1]).SerializeToString())"
+    )
 
 
 def _accepts(source: object) -> bool:

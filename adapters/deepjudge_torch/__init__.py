@@ -15,6 +15,7 @@ from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.outputs import Choice
+from deepjudge_torch.advice import conversion
 from deepjudge_torch.files import examine
 from deepjudge_torch.folder import FOLDERS
 from deepjudge_torch.shards import SUFFIXES, companions
@@ -30,7 +31,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
     return [
         Adapter(
             name="torch",
-            suffixes=(".jit", ".pt", ".pt2", ".pth", ".pth.tar", ".safetensors", ".torchscript", *SUFFIXES),
+            suffixes=(".pt", ".pth", ".pt2", ".pth.tar", ".safetensors", ".jit", ".torchscript", *SUFFIXES),
             # Checkpoints of TensorFlow, and the weights beside many models, end so, too.
             shared_suffixes=(".bin", ".ckpt"),
             folders=FOLDERS,
@@ -43,6 +44,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             copyable=True,
             warm_up=_warm_up,
             extra=_EXTRA,
+            conversion=conversion,
         )
     ]
 

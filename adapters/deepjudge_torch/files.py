@@ -13,6 +13,7 @@ from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests
 from deepjudge_core.models.adapters import readable
+from deepjudge_torch.advice import way_out
 from deepjudge_torch.folder import examine_folder
 from deepjudge_torch.shards import is_index, read_index, read_shards
 
@@ -112,10 +113,9 @@ def _inspect(path: Path, name: str, digest: Callable[[io.BufferedReader], str]) 
         except ModelError as error:
             raise ModelError(f"{name}: expected {expected}, found {error}") from error
         if kind is not Kind.TENSORS if promised else kind not in _WEIGHTS | _MODELS:
-            raise ModelError(
-                f"{name}: expected {expected}, found {kind.value}; get its weights, saved by "
-                "torch.save(model.state_dict(), path) or as safetensors, or the model as ONNX"
-            )
+            broken = kind in (Kind.EMPTY, Kind.TRUNCATED)
+            advice = "copy it again from where it was saved" if broken else way_out(name)
+            raise ModelError(f"{name}: expected {expected}, found {kind.value}; {advice}")
         return kind, digest(file)
 
 

@@ -16,6 +16,7 @@ from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.code import OwnCode, on_path
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.naming import option
+from deepjudge_torch.advice import way_out
 from deepjudge_torch.base import TensorModel, line
 from deepjudge_torch.checkpoint import SHOWN, Node, choose, few, misfits, shortened, walk
 from deepjudge_torch.files import Kind, identify
@@ -84,7 +85,7 @@ def open_state_dict(
     if arch is None:
         raise ModelError(
             f"{name}: expected the network that these weights belong to, found only a state dict; name the function or "
-            f"class that builds the network with {option('arch', 'file.py:function')}"
+            f"class that builds the network, and takes no arguments, with {option('arch', 'file.py:function')}"
         )
     module = make_module(name, arch)
     notes = _fill(module, nodes, name, arch)
@@ -155,8 +156,7 @@ def _read(path: Path, kind: Kind, name: str) -> Any:
         pickled = _PICKLED.search(str(error))
         what = f" (a pickled {shortened(pickled[1])})" if pickled else ""
         raise ModelError(
-            f"{expected}, found a damaged file, or one that holds more than weights{what}; save "
-            "module.state_dict(), not the module"
+            f"{expected}, found a damaged file, or one that holds more than weights{what}; {way_out(name)}"
         ) from error
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(f"{expected}, found one that torch {torch.__version__} cannot load: {line(error)}") from error

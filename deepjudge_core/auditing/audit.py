@@ -51,7 +51,7 @@ from deepjudge_core.suites.ranges import hull
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.standardised import plain_inputs
-from deepjudge_core.suites.suite import Suite
+from deepjudge_core.suites.suite import Suite, check_suite
 from deepjudge_core.types import Layout
 from deepjudge_core.zoo.manifest import ZooModel, recorded_control
 
@@ -129,10 +129,15 @@ def make_suite(
                 force=settings.force,
             )
         except (ErringVictimError, SameAnswerError) as error:
-            mend = None if inputs.y is None or has_several(inputs.y) else remedy(owner, inputs, preprocessing)
+            mend = (
+                None
+                if inputs.y is None or has_several(inputs.y)
+                else remedy(owner, inputs, preprocessing, offered.classes)
+            )
             if mend is None:
                 raise
-            raise ErringVictimError(f"{error}; {mend}") from error
+            found = error.found if isinstance(error, ErringVictimError) else str(error)
+            raise ErringVictimError(found, mend) from error
         notes = (*inputs.notes, *notes, *note_of_fixed(opened), *filter(None, [note, reading_note]))
         seeds = replace(seeds, notes=(*notes, *seeds.notes))
         suite = generate_suite(
@@ -349,9 +354,11 @@ def _judge_one(
         session.listener.on_answer(QueryEvent("suspect", suspect.name, None, suspect.stored, str(error)))
         return SuspectResult(suspect.name, failure=str(error))
     session.listener.on_answer(QueryEvent("suspect", suspect.name, observation, suspect.stored))
-    accuracy = accuracy_on_seeds(suite, observation)
-    result = SuspectResult(suspect.name, observation.model, accuracy.share if accuracy else None, observation)
+    result = SuspectResult(suspect.name, observation.model, observation=observation)
     try:
+        check_suite(suite, observation)  # before anything compares case by case
+        accuracy = accuracy_on_seeds(suite, observation)
+        result = replace(result, accuracy=accuracy.share if accuracy else None)
         measurements = judge.measure(suite, observation, calibration.match)
         check_not_a_control(calibration, observation)
         verdict = judge.judge(measurements, calibration)

@@ -6,6 +6,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
+
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.bundles.manifest import MANIFEST as BUNDLE
 from deepjudge_core.bundles.manifest import Manifest
@@ -13,15 +15,17 @@ from deepjudge_core.cli.auditfile.reading import read_plan
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.components.opening import open_model
+from deepjudge_core.components.registry import Adapters
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, InputError, UsageError
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular
 from deepjudge_core.judging.calibration import load_controls
 from deepjudge_core.judging.verdict import in_words
-from deepjudge_core.report.documents import AuditReport, PowerReport, ShareEntry
+from deepjudge_core.report.documents import AttackEntry, AuditReport, PowerReport, ShareEntry
 from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.sheets import Cell, Sheet, listed, remark
 from deepjudge_core.suites.inputs import load_inputs
 from deepjudge_core.suites.suite import Suite
+from deepjudge_core.text import recognised
 
 _SHOWN = 20  # names of one kind
 
@@ -85,16 +89,20 @@ def of_power(report: PowerReport) -> Iterator[Sheet]:
         "note": report.controls.notes,
         "suite": report.suite.digest,
     }
-    rows = [
-        (one.attack, _share(one.copies), *map(_share, one.groups.named().values()), str(one.inconclusive))
-        for one in report.attacks
-    ]
-    yield Sheet("power of an audit", facts, ("attack", "found", "by behaviour", "by layers", "inconclusive"), rows)
+    rows = [(one.attack, *_found(one)) for one in report.attacks]
+    yield Sheet("power of an audit", facts, ("attack", "found", "by behaviour", "by layers"), rows)
     models = [
         (one.file, "-" if one.accuracy is None else f"{one.accuracy:.1%}", in_words(one.decision, one.points_to))
         for one in report.models
     ]
     yield Sheet("models of the zoo", {}, ("model", "accuracy", "verdict"), models)
+
+
+def _found(attack: AttackEntry) -> Iterator[str]:
+    yield recognised(attack.copies.count, attack.copies.of, attack.inconclusive)
+    undecided = {} if attack.undecided is UNSET else attack.undecided.named()
+    for group, share in attack.groups.named().items():
+        yield recognised(share.count, share.of, undecided.get(group, 0))
 
 
 def of_bundle(folder: Path) -> Iterator[Sheet]:
@@ -173,12 +181,11 @@ def as_json(sheets: Iterable[Sheet]) -> list[dict[str, Any]]:
     ]
 
 
-def refuse(path: Path, suffixes: Iterable[str]) -> UsageError:
+def refuse(path: Path, adapters: Adapters) -> UsageError:
     """What is said of something else."""
-    known = ", ".join(suffixes)
     return UsageError(
         f"{path}: found nothing that can be shown; expected a file of deepjudge's own, an AUDIT.toml, the folder of a "
-        f"zoo or a bundle, inputs, or a model ending in {known}",
+        f"zoo or a bundle, inputs, or a model; {adapters.way_out(path)}",
         code="wrong-value",
     )
 

@@ -9,9 +9,12 @@ from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import LEAST_CONTROLS
+from deepjudge_core.suites.suite import Suite
 
 _PROGRAM = "deepjudge"
 _DATA = "TRAIN.npz"
+_ZOO = "zoo"
+_CALIBRATION = "calibration.safetensors"
 
 
 def needs_controls(outcome: AuditOutcome) -> bool:
@@ -43,24 +46,56 @@ def after_audit(plan: Plan, zoo: Path) -> Iterator[str]:
         yield f'    path = "{controls}"'
 
 
-def after_judge(words: Sequence[str], suite: Path, victim: str) -> Iterator[str]:
+def after_judge(words: Sequence[str], path: Path, suite: Suite) -> Iterator[str]:
     """How suspects that were judged without a calibration get one: a sentence, then lines for a shell.
 
     Args:
         words: What was typed.
-        suite: The suite's file.
-        victim: The victim's path.
+        path: The suite's file.
+        suite: The suite.
     """
-    yield from _why(True)
-    calibration = "calibration.safetensors"
-    yield f"    {_line(['zoo', victim, '--data', _DATA, '--suite', str(suite), '-o', 'zoo'])}"
-    yield f"    {_line(['calibrate', str(suite), 'zoo/controls', '-o', calibration])}"
-    yield f"    {_line([*words, '--calibration', calibration])}"
+    yield from _why(True, "calibrate with yours")
+    yield from _calibrating(path, suite, ())
+    yield f"    {_line([*_without(words, '--calibration'), '--calibration', _CALIBRATION])}"
 
 
-def _why(open_data: bool) -> Iterator[str]:
+def after_calibrate(controls: Sequence[str], path: Path, suite: Suite) -> Iterator[str]:
+    """How a calibration gets enough controls: a sentence, then lines for a shell.
+
+    Args:
+        controls: What was named as controls.
+        path: The suite's file.
+        suite: The suite.
+    """
+    yield from _why(True, "name yours as well" if controls else "name yours")
+    yield from _calibrating(path, suite, controls)
+
+
+def making_controls(suite: Suite) -> str:
+    """The command that makes controls for a suite."""
+    victim, preparing = suite.victim, list[str]()
+    if victim.preprocessing:
+        preparing = ["--victim-input", victim.preprocessing.header().typed()]
+    return _line(["zoo", victim.model.name, *preparing, "--data", _DATA, "--controls-only", "--split", "1", "-o", _ZOO])
+
+
+def _calibrating(path: Path, suite: Suite, controls: Sequence[str]) -> Iterator[str]:
+    yield f"    {making_controls(suite)}"
+    yield f"    {_line(['calibrate', str(path), *controls, f'{_ZOO}/controls', '-o', _CALIBRATION])}"
+
+
+def _without(words: Sequence[str], option: str) -> Iterator[str]:
+    # What was typed, without an option and its value.
+    skip = False
+    for word in words:
+        if not skip and word != option and not word.startswith(f"{option}="):
+            yield word
+        skip = not skip and word == option
+
+
+def _why(open_data: bool, yours: str = "name yours with --controls") -> Iterator[str]:
     yield f"next: without {LEAST_CONTROLS} controls, only an unchanged copy of the victim can be recognised"
-    yield "  controls are models of the same task that do not come from the victim; name yours with --controls,"
+    yield f"  controls are models of the same task that do not come from the victim; {yours},"
     yield f"  or make some from the victim's training data{f' (here called {_DATA})' if open_data else ''}:"
 
 

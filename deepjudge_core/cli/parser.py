@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -108,6 +109,14 @@ class _Program(click.Group):
         """The commands in the order of work."""
         return list(self.commands)
 
+    def _completed(self, missing: Sequence[Setting]) -> str:
+        # What was typed, with what it lacks.
+        context = click.get_current_context(silent=True)
+        if context is None:
+            return ""
+        words = [_shown(one) if one.declared.positional else option(one)[0] for one in missing]
+        return f"; type: {shlex.join([PROGRAM, *context.meta[_WORDS]])} {' '.join(words)}"
+
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What may be typed."""
         formatter.write_usage(PROGRAM, "[--help] [--version] [--debug] COMMAND ...", prefix="usage: ")
@@ -202,8 +211,19 @@ class _Command(click.Command):
                 if old in flags
             ]
             names = ", ".join(setting.name for setting in missing)
-            raise UsageError(f"{self.name}: expected {names}, found none{''.join(moved)}", code="missing-value")
+            raise UsageError(
+                f"{self.name}: expected {names}, found none{''.join(moved) or self._completed(missing)}",
+                code="missing-value",
+            )
         return build(self.owner, {setting.path: _value(setting, words) for setting, words in typed.items()})
+
+    def _completed(self, missing: Sequence[Setting]) -> str:
+        # What was typed, with what it lacks.
+        context = click.get_current_context(silent=True)
+        if context is None:
+            return ""
+        words = [_shown(one) if one.declared.positional else option(one)[0] for one in missing]
+        return f"; type: {shlex.join([PROGRAM, *context.meta[_WORDS]])} {' '.join(words)}"
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What may be typed."""

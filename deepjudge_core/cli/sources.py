@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from deepjudge_core.auditing.folders import Found, Skipped, by_code, look_at, look_into
+from deepjudge_core.auditing.folders import SKIPPED, Found, Skipped, by_code, look_at, look_into
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.cli import display
 from deepjudge_core.cli.many import FolderSettings
 from deepjudge_core.components.registry import Adapters, load_registry
 from deepjudge_core.components.strata import Stratum
-from deepjudge_core.errors import ModelError, UsageError
+from deepjudge_core.errors import FileFormatError, ModelError, UsageError
 from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
@@ -109,12 +109,14 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
         if not here.models:
             pattern = (path if path.is_dir() else path.parent) / f"*{_OBSERVATION}"
             hint = f"; stored observations are given as '{pattern}'" if glob.glob(str(pattern)) else ""  # noqa: PTH207
-            kinds = ", ".join(f"{len(some)} {code}" for code, some in by_code(here.skipped))
-            empty.append((name, f" but {kinds}{hint}" if kinds else hint))
+            kinds = "; ".join(f"{SKIPPED[code]}: {len(some)}" for code, some in by_code(here.skipped))
+            empty.append((name, f" ({kinds}){hint}" if kinds else hint))
         found += here
     if empty and not found.models:
         name, hint = empty[0]
-        raise ModelError(f"{name}: expected models ({', '.join(adapters.suffixes)}), found none{hint}")
+        raise ModelError(
+            f"{name}: expected a model, such as a file ending in {', '.join(adapters.usual_suffixes)}, found none{hint}"
+        )
     return found + Found(tuple(name for name, _ in empty))
 
 
@@ -168,6 +170,26 @@ def warn_of_bytes(inputs: Inputs, path: Path, arrays: ArraySettings) -> None:
         and arrays.bounds is None
     ):
         display.warn(f"{path}: used without scaling, as 0..255; if the victim expects 0..1, divide by a scale of 255")
+
+
+def file_to_write(path: Path) -> Path:
+    """Where a file is written to, which is looked at before anything long is done.
+
+    Raises:
+        FileFormatError: When a folder is in its place, or nothing can be written there.
+    """
+    if path.is_dir():
+        raise FileFormatError(
+            f"{path}: expected a file to write, found a folder; name a file in it, such as {path / 'FILE'}",
+            code="cannot-write",
+        )
+    there = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise FileFormatError(
+            f"{path}: cannot be written: {there} is not a folder that you may write to; name another place",
+            code="cannot-write",
+        )
+    return path
 
 
 def folder_to_write(path: Path) -> Path:

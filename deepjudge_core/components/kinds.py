@@ -66,6 +66,9 @@ class Adapter:
         imports: Modules that ``open`` needs. They are imported before a stranger's file is read.
         copyable: Whether a process that has imported them still has one thread. Then it is copied for each model, and
             they are imported once.
+        conversion: ``conversion(path) -> text`` for a file that the adapter never opens but that may hold such a model,
+            such as a pickle: how its owner converts it, as a part of a message. None for other files. It looks at the
+            name only.
         general: Whether it accepts objects of every kind, such as any callable. Such an adapter is asked last, and
             never about an object that is a model already.
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through everything that a model will be asked,
@@ -88,6 +91,7 @@ class Adapter:
     warm_up: Callable[..., None] | None = None
     extra: Extra | None = None
     general: bool = False
+    conversion: Callable[[Path], str | None] | None = None
 
     def __post_init__(self) -> None:
         # A text instead of a tuple would claim every file that ends with one of its letters.

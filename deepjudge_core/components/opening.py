@@ -170,7 +170,7 @@ def resolve(source: Any, adapters: Adapters, adapter: str | None = None) -> tupl
     if not path.exists():
         raise ModelError(f"{label}: no such file", code="not-a-file")
     if storage.is_own(path):
-        raise UsageError(f"{label}: expected a model, found a file of deepjudge's own")
+        raise UsageError(f"{label}: expected a model, found a file of deepjudge's own; name the model's own file")
     chosen = adapters.of_file(path, label) if adapter is None else adapters[adapter]
     if path.is_file() and path.stat().st_size == 0:
         raise ModelError(f"{label}: expected a model, found an empty file", code="wrong-format")

@@ -29,6 +29,7 @@ _KINDS: Mapping[str, type[Component]] = {
     "deepjudge_rules": Rule,
     "deepjudge_attacks": Attack,
 }
+_USUAL = 2  # endings of each adapter
 # From here on, two names are so alike that one is the other with a slip.
 _MISSPELT = 0.8
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -267,7 +268,7 @@ class Adapters(Catalogue[Adapter]):
         sharing = [adapter for adapter in self.claimed() if _is_named(path, adapter.shared_suffixes)]
         taking = [adapter for adapter in sharing if _is_taken(path, adapter)]
         # What none takes, the only one that might says of what it is.
-        return self._only(label, marked or named or taking or (sharing if len(sharing) == 1 else []))
+        return self._only(label, marked or named or taking or (sharing if len(sharing) == 1 else []), path)
 
     def of_object(self, model: object, label: str) -> Adapter | None:
         """The adapter that takes a live object, which messages call ``label``; None for a model, or if there is none.
@@ -282,16 +283,39 @@ class Adapters(Catalogue[Adapter]):
             return None
         return self._only(label, special or accepting) if accepting else None
 
-    def refuse(self, label: str) -> UsageError:
-        """What is said of something that no adapter opens."""
-        return UsageError(
-            f"{label}: no installed adapter reads it; expected a live model or a file ending in "
-            f"{', '.join(self.suffixes)}"
-        )
+    @property
+    def usual_suffixes(self) -> tuple[str, ...]:
+        """The first file name endings of each adapter: enough to show what a model's file looks like."""
+        first = (suffix for adapter in self.claimed() for suffix in adapter.suffixes[:_USUAL])
+        return tuple(dict.fromkeys(first))
 
-    def _only(self, label: str, adapters: Sequence[Adapter]) -> Adapter:
+    def refuse(self, label: str, path: Path | None = None) -> UsageError:
+        """What is said of something that no adapter opens.
+
+        Args:
+            label: What messages call it.
+            path: Where it is; None for a live object.
+        """
+        if path is None:
+            return UsageError(
+                f"{label}: no installed adapter takes it; expected a path, a function from inputs to scores, "
+                "or a model of an installed framework"
+            )
+        return UsageError(f"{label}: no installed adapter reads it; {self.way_out(path)}")
+
+    def way_out(self, path: Path) -> str:
+        """What to do about a file or folder that no adapter opens, as a part of a message."""
+        kinds = ", ".join(self.usual_suffixes)
+        if path.is_dir():
+            return f"name a model in it, such as a file ending in {kinds}"
+        ways = [way for way in (one.conversion(path) for one in self.claimed() if one.conversion) if way]
+        if ways:
+            return f"such files can run code and are never opened: {'; '.join(ways)}"
+        return f"convert it to one of the formats that are read, such as {kinds}"
+
+    def _only(self, label: str, adapters: Sequence[Adapter], path: Path | None = None) -> Adapter:
         if not adapters:
-            raise self.refuse(label)
+            raise self.refuse(label, path)
         names = dict.fromkeys(adapter.name for adapter in adapters)
         if len(names) > 1:
             raise UsageError(

@@ -19,11 +19,18 @@ from safetensors.numpy import save
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files.documents import Json, Part, parse
 from deepjudge_core.files.reading import LARGEST_ARRAYS, LARGEST_JSON, NO_LIMIT, abandoned, open_regular, parse_json
+from deepjudge_core.naming import command
 from deepjudge_core.types import Array
 
 _KEY = "deepjudge"
 _PREFIX = "deepjudge/"
 _LENGTH = 8  # bytes before the header, which say how long it is
+_MAKERS = {
+    "suite": ("suite VICTIM --inputs DATA -o SUITE", "make_suite(victim, inputs)"),
+    "observation": ("observe SUITE MODEL -o FILE", "observe(model, suite)"),
+    "calibration": ("calibrate SUITE CONTROL... -o FILE", "calibrate(controls, suite)"),
+}
+"""By kind of file, what makes one: on the command line, and in Python."""
 _RANDOM = 4  # bytes, in temporary names
 
 
@@ -164,7 +171,7 @@ def read(path: Path, kinds: Collection[str]) -> Content:
     try:
         text = _text(path, expected)
         if text is None:
-            raise FileFormatError(f"{path}: expected {expected}, found another safetensors file")
+            raise FileFormatError(f"{path}: expected {expected}, found another safetensors file; {_makes(kinds)}")
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
         kind, header, digest = _header(path, text)
@@ -173,7 +180,8 @@ def read(path: Path, kinds: Collection[str]) -> Content:
         if isinstance(error, OSError) and error.strerror:
             raise FileFormatError(f"{path}: cannot be read: {error.strerror}", code="cannot-read") from None
         raise FileFormatError(
-            f"{path}: expected {expected}, found a damaged file or one of another kind", code="damaged-file"
+            f"{path}: expected {expected}, found a damaged file or one of another kind; {_makes(kinds)}",
+            code="damaged-file",
         ) from error
     except MemoryError:
         raise FileFormatError(
@@ -181,16 +189,22 @@ def read(path: Path, kinds: Collection[str]) -> Content:
         ) from None
     if actual != digest:
         raise FileFormatError(
-            f"{path}: was changed after it was written (its SHA-256 does not match)", code="damaged-file"
+            f"{path}: was changed after it was written (its SHA-256 does not match); copy it again, or make it again",
+            code="damaged-file",
         )
     if kind not in kinds:
-        raise FileFormatError(f"{path}: expected {expected}, found a deepjudge {kind}")
+        raise FileFormatError(f"{path}: expected {expected}, found a deepjudge {kind}; {_makes(kinds)}")
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise FileFormatError(
                 f"{path}: expected finite numbers in {name!r}, found NaN or infinity", code="damaged-file"
             )
     return Content(kind, header, arrays, digest)
+
+
+def _makes(kinds: Collection[str]) -> str:
+    # What writes such files.
+    return f"{' or '.join(command(*_MAKERS[kind]) for kind in kinds)} makes one"
 
 
 def _text(path: Path, expected: str) -> str | None:
@@ -220,7 +234,10 @@ def _header(path: Path, text: str) -> tuple[str, Json, str]:
     except ValueError as error:
         raise FileFormatError(f"{path}: its header is damaged: {error}", code="damaged-file") from None
     if version != "1":
-        raise FileFormatError(f"{path}: expected schema version 1, found {version}; another release wrote it")
+        raise FileFormatError(
+            f"{path}: expected schema version 1, found {version}; another "
+            "release wrote it: install the newest (pip install --upgrade deepjudge), or make the file again"
+        )
     return kind, whole.manifest, whole.sha256
 
 

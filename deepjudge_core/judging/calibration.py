@@ -18,7 +18,7 @@ from deepjudge_core.judging.measure import Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.transfer import transfer
 from deepjudge_core.models.model import Access
-from deepjudge_core.naming import option
+from deepjudge_core.naming import command, option
 from deepjudge_core.sheets import Cell, Sheet, Shown
 from deepjudge_core.suites.observation import Observation, ObservationHeader, unsaturated
 from deepjudge_core.suites.suite import Suite, check_suite
@@ -151,7 +151,7 @@ def calibrate_by(
         if _is_same(control, suite.victim):
             raise CalibrationError(
                 f"{control.model.name}: expected a model independent of the victim, found one that gives "
-                "exactly the victim's answers"
+                "exactly the victim's answers; leave it out of the controls, and judge it as a suspect"
             )
         accuracy = accuracy_on_seeds(suite, control)
         if accuracy and is_far(accuracy, suite) and not far:
@@ -188,7 +188,7 @@ def check_not_a_control(calibration: Calibration, suspect: Observation) -> None:
         if _is_same(suspect, control):
             raise CalibrationError(
                 f"{suspect.model.name}: expected a suspect, found the control {control.model.name}; a "
-                "model cannot be both"
+                "model cannot be both: leave it out of the controls to judge it"
             )
 
 
@@ -277,7 +277,8 @@ def read_calibration(metrics: Sequence[Metric], path: Path, suite: Suite) -> Cal
     if controls.suite != suite.digest:
         raise FileFormatError(
             f"{path}: expected a calibration of the suite {suite.digest[:12]}, found one of the suite "
-            f"{controls.suite[:12]}"
+            f"{controls.suite[:12]}; name the suite that it was made for, or ask the controls again: "
+            f"{command('calibrate SUITE CONTROL... -o FILE', 'calibrate(controls, suite)')}"
         )
     # Who was left out is not in the file.
     calibration = calibrate_by(

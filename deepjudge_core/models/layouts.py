@@ -67,7 +67,10 @@ def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: La
         raise ambiguous
     if order is not None:
         return order
-    raise InputError(f"{source}: expected inputs of shape {spec}, found {_text(shape)}")
+    raise InputError(
+        f"{source}: expected inputs of shape {spec}, found {_text(shape)}; "
+        "check that these inputs are of the model's task, and give them in its shape"
+    )
 
 
 def shapes_of(spec: InputSpec) -> tuple[tuple[int, ...], ...]:

@@ -30,6 +30,7 @@ from deepjudge_core.judging.neurons import Match
 from deepjudge_core.models.info import AccessName
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.preprocessing import PreprocessingHeader
+from deepjudge_core.naming import command
 from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.observation import Guess, Trial
 from deepjudge_core.zoo.manifest import Kind, ZooVictim
@@ -620,7 +621,8 @@ def read_report(path: Path) -> AnyReport:
     Raises:
         FileFormatError: When it is no such file, or says something that no report says: where, and what was expected.
     """
-    return report_of(read_json(path, "a deepjudge report"), str(path))
+    what = f"a deepjudge report, such as report.json from {command('audit', 'audit()')}"
+    return report_of(read_json(path, what), str(path))
 
 
 def read_audit(path: Path) -> tuple[AuditReport, Json]:

@@ -111,7 +111,10 @@ def generate_suite(
         raise UsageError(f"expected a seed of at least 0, found {seed}", code="wrong-value")
     taps = tuple(dict.fromkeys(layers)) if layers else default_layers(victim)
     if taps and Access.LAYERS not in victim.access:
-        raise ModelError(f"{victim.name}: provides no layers")
+        raise ModelError(
+            f"{victim.name}: expected layers to compare, found a model without any; leave {option('layers')} out, and "
+            "only its answers are compared"
+        )
     for tap in taps:
         if tap not in victim.layers:
             raise UsageError(
@@ -217,7 +220,10 @@ def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> C
                     f"{error}; {way_out} can make cases from its answers alone ({option('generators')})"
                 ) from error
         if missing:
-            raise ModelError(f"{task.victim.name}: does not provide {_text(missing)}, which {generator.name} needs")
+            raise ModelError(
+                f"{task.victim.name}: does not provide {_text(missing)}, which "
+                f"{generator.name} needs; choose others with {option('generators')}"
+            )
         cases = generator.generate(task, **options)
         _check(cases, generator, task)
         _check_words(cases, generator, options)

@@ -20,7 +20,8 @@ from deepjudge_core.types import Array, Bounds, Layout
 
 Order = Literal["high", "low", "balanced"]
 _MOST_EXACT = 2**24  # the first whole number behind which float32 has gaps
-_LEAST_KNOWLEDGE = 0.25  # of the way from chance to all: less is no model of the task, or is not given its inputs
+LEAST_KNOWLEDGE = 0.25
+"""Of the way from chance to all: less is no model of the task, or is not given its inputs."""
 _ORIGINS = {
     "victim": (
         "the labels are the victim's own answers ({labels}), so it was not checked that "
@@ -31,6 +32,10 @@ _ORIGINS = {
         "and accuracies of other models say how often they find the same one likeliest"
     ),
 }
+_LEAST_RENUMBERED = 2  # classes
+_LEAST_ROWS = 5  # of each class on average
+_RENUMBERED = 0.8  # of the answers that are what the label of their input usually gets
+_SHOWN = 3  # classes
 _LEAST_ACCURACY = 0.5  # below it, it is said: labels or inputs may not be what the victim was trained for
 
 
@@ -101,8 +106,8 @@ def select_seeds(
     right, wrong = np.flatnonzero(correct), evenly(np.flatnonzero((p.argmax(axis=1) != y) & known), n)
     if len(right) == 0:
         raise ErringVictimError(
-            f"{victim.name}: classifies none of the {len(y)} inputs correctly; are labels and "
-            f"scale ({option('scale')}) right?"
+            f"{victim.name}: classifies none of the {len(y)} inputs correctly",
+            f"{_renumbered(p[known], y[known]) or _checks()}; {_own_answers()}",
         )
     score = (p[right] ** 2).sum(axis=1)
     if victim.independent:  # the same of each class by itself, likely or not
@@ -127,10 +132,14 @@ def select_seeds(
         # What was offered is not why: other inputs would be of no other class.
         notes.append(f"all inputs are of class {y[0]}, and the victim also gives their mirror images no other class")
         narrow = None
-    for reason, kind in ((garbled, ErringVictimError), (narrow, UnfitError)):
-        if reason and not force:
-            raise kind(f"{victim.name}: {reason}; {option('force', True)} makes the suite anyway")
-        notes += [f"made although {reason}"] if reason else []
+    insist = f"{option('force', True)} makes the suite anyway"
+    if garbled and not force:
+        checks = _checks_of_scale() if given is None else _renumbered(p[known], y[known]) or _checks()
+        others = "" if given is None else f"; {_own_answers()}"
+        raise ErringVictimError(f"{victim.name}: {garbled}", f"{checks}{others}; {insist}")
+    if narrow and not force:
+        raise UnfitError(f"{victim.name}: {narrow}; {insist}")
+    notes += [f"made although {reason}" for reason in (garbled, narrow) if reason]
     if accuracy < _LEAST_ACCURACY:
         notes.append(f"the victim classifies only {accuracy:.1%} of the inputs correctly; are labels and scale right?")
     if len(indices) < n:
@@ -165,7 +174,8 @@ def _class_numbers(x: Array, y: Array, victim: Model) -> Array:
         return labels if has_several(labels) else as_numbers(labels)
     if labels.min() < 0 or labels.max() >= victim.classes:
         raise InputError(
-            f"{victim.name}: expected labels 0..{victim.classes - 1}, found labels {labels.min()}..{labels.max()}"
+            f"{victim.name}: expected labels 0..{victim.classes - 1}, found labels "
+            f"{labels.min()}..{labels.max()}; {_way_out_of(labels, victim)}"
         )
     return labels
 
@@ -192,9 +202,12 @@ def _of_one_class(y: Array, seeds: Array, *, own: bool) -> str | None:
     if len(np.unique(seeds)) > 1:
         return None
     if own and len(np.unique(y)) == 1:
-        return f"the victim gives all inputs the class {y[0]}, expected at least two classes; is their scale right?"
+        return f"the victim gives all inputs the class {y[0]}, expected at least two classes; {_checks_of_scale()}"
     if len(np.unique(y)) == 1:
-        return f"all inputs are of class {y[0]}, expected at least two classes; is the file part of a sorted one?"
+        return (
+            f"all inputs are of class {y[0]}, expected at least two classes; give inputs of all classes, not a part "
+            "of a sorted file"
+        )
     mend = "take more" if len(seeds) == 1 else "it classifies no input of another class correctly"
     return f"all {len(seeds)} seeds are of class {seeds[0]}, expected at least two classes; {mend}"
 
@@ -203,25 +216,63 @@ def _erring(correct: Array, y: Array) -> str | None:
     # Of each class alike, since who always answers the usual one knows nothing.
     classes = np.unique(y)
     knowledge = float(np.mean([correct[y == label].mean() for label in classes]))
-    least = 1 / len(classes) + _LEAST_KNOWLEDGE * (1 - 1 / len(classes))
+    least = 1 / len(classes) + LEAST_KNOWLEDGE * (1 - 1 / len(classes))
     if knowledge >= least or len(classes) == 1:
         return None
     return (
         f"the victim classifies {correct.mean():.1%} of the inputs correctly ({knowledge:.1%} per "
-        f"class on average), expected at least {least:.1%}; are labels and scale ({option('scale')}) right?"
+        f"class on average), expected at least {least:.1%}"
     )
+
+
+def _checks() -> str:
+    return (
+        "check the labels (numbers from 0, in the order of the victim's classes), that the inputs are what it was "
+        f"trained for, and how it takes them ({option('preprocessing')}, {option('scale')}, "
+        f"{option('QuerySettings.layout')})"
+    )
+
+
+def _checks_of_scale() -> str:
+    return (
+        f"check that the inputs are what it was trained for, and how it takes them ({option('preprocessing')}, "
+        f"{option('scale')})"
+    )
+
+
+def _own_answers() -> str:
+    return f"{option('labels', 'victim')} uses its own answers as labels"
+
+
+def _renumbered(p: Array, y: Array) -> str | None:
+    # Whether the labels are the victim's classes under other numbers, each of which it gives another class.
+    answers, numbers = p.argmax(axis=1), np.unique(y)
+    if len(y) < _LEAST_ROWS * len(numbers):
+        return None
+    usual = {int(label): int(np.bincount(answers[y == label]).argmax()) for label in numbers}
+    agreeing = np.mean([usual[int(label)] == answer for label, answer in zip(y, answers, strict=True)])
+    others = [f"{label} for its class {one}" for label, one in usual.items() if label != one]
+    if len(usual) < _LEAST_RENUMBERED or len(set(usual.values())) < len(usual) or agreeing < _RENUMBERED or not others:
+        return None
+    listed = ", ".join(others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
+    return f"the labels seem to be in another order than the victim's classes ({listed}): renumber them"
+
+
+def _way_out_of(labels: Array, victim: Model) -> str:
+    if labels.min() == 1 and labels.max() <= victim.classes:
+        first = "subtract 1 from the labels"
+    else:
+        first = "check that inputs and labels belong to this victim, and number its classes from 0"
+    return f"{first}, or use its own answers as labels with {option('labels', 'victim')}"
 
 
 def _unsure(p: Array) -> str | None:
     # Of a victim that is right by construction: whether it knows the task can be told from its sureness alone.
     sureness, classes = float(p.max(axis=1).mean()), p.shape[1]
-    least = 1 / classes + _LEAST_KNOWLEDGE * (1 - 1 / classes)
+    least = 1 / classes + LEAST_KNOWLEDGE * (1 - 1 / classes)
     if sureness >= least:
         return None
-    return (
-        f"the victim gives its own answers a probability of {sureness:.1%} on average, expected "
-        f"at least {least:.1%}; is the scale of the inputs ({option('scale')}) right?"
-    )
+    return f"the victim gives its own answers a probability of {sureness:.1%} on average, expected at least {least:.1%}"
 
 
 def _classes(right: Array, seeds: Array) -> Iterator[str]:

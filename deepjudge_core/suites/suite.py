@@ -347,7 +347,7 @@ def check_suite(suite: Suite, observation: Observation) -> None:
     if observation.suite != suite.digest:
         raise FileFormatError(
             f"{observation.model.name}: expected answers to this suite {suite.digest[:12]}, found "
-            f"answers to the suite {observation.suite[:12]}"
+            f"answers to the suite {observation.suite[:12]}; ask the model again, with this suite"
         )
     if observation.independent != suite.victim.independent:
         kinds = [

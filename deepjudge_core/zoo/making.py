@@ -124,8 +124,9 @@ def make_zoo(
     if own <= np.bincount(material.test.y).max() / len(material.test.y):
         raise InputError(
             f"{name}: expected data of its task, found that it classifies {own:.1%} of the test data "
-            "correctly, no more than always answering the most frequent class would; are labels and "
-            "scale right?"
+            "correctly, no more than always answering the most frequent class would; check the labels "
+            f"(numbers from 0, in the order of the victim's classes) and how it takes inputs ({option('scale')}, "
+            f"{option('preprocessing')})"
         )
     if not zoo.models:
         save_zoo(zoo)  # said at once where nothing can be written

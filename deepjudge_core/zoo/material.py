@@ -150,11 +150,15 @@ def divide(
     for label, part in (("training data", rows), ("test data", tests)):
         if part.y.min() < 0 or part.y.max() >= architecture.classes:
             raise InputError(
-                f"{label}: expected labels 0..{architecture.classes - 1}, found {part.y.min()}..{part.y.max()}"
+                f"{label}: expected labels 0..{architecture.classes - 1}, found "
+                f"{part.y.min()}..{part.y.max()}; number the victim's classes from 0, in its order"
             )
     nowhere = sorted(set(range(architecture.classes)) - set(rows.y.tolist()))
     if nowhere:
-        raise InputError(f"training data: expected rows of every class, found none of class {_text(nowhere)}")
+        raise InputError(
+            f"training data: expected rows of every class, found none of class {_text(nowhere)}; "
+            "give data of all of the victim's classes, with its numbers of them"
+        )
     edge = round(share * len(rows.x))
     own = Rows(rows.x[:edge], rows.y[:edge])
     other = own if share == 1 else Rows(rows.x[edge:], rows.y[edge:])

@@ -602,7 +602,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
     assert decisions == ["failed", "copy"]
     Path("r.json").unlink()
     code = "wrong-inputs" if case == "shape" else code  # the inputs do not fit this victim
-    ready.refuses(4, code, "suite", "bad.toy", "--inputs", "in.npz", *MADE, "-o", "out", facts=facts)
+    ready.refuses(4, code, "suite", "bad.toy", "--inputs", "in.npz", *MADE, "-o", "out.safetensors", facts=facts)
 
 
 @pytest.mark.parametrize(

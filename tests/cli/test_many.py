@@ -76,7 +76,7 @@ def test_junk_in_a_folder_is_told_and_decides_what_it_should(ready: Cli) -> None
 def test_a_folder_of_junk_alone_says_what_is_in_it(ready: Cli) -> None:
     Path("junk").mkdir()
     Path("junk/a.pkl").write_bytes(b"")
-    ready.refuses(4, "unusable-model", *JUDGE, "junk", facts=("junk: ", "1 pickle"))
+    ready.refuses(4, "unusable-model", *JUDGE, "junk", facts=("junk: ", "pickles", "1"))
 
 
 def test_the_order_and_the_rows(ready: Cli) -> None:

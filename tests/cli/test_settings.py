@@ -156,7 +156,7 @@ def test_each_name_means_one_thing() -> None:
     # What the place is called that they write to.
     several = {flag: words for flag, words in meanings.items() if len(words) > 1 and flag not in ("-o", "--out")}
     assert several.pop("--option") == {"GENERATOR.NAME=VALUE", "ATTACK.NAME=VALUE"}
-    assert several.pop("--json") == {"FILE", "[FILE]"}
+    assert several.pop("--json") == {"FILE", "[FILE]", ""}  # show prints it
     assert several.pop("--rule") == {"NAME", "NAME,..."}  # which are compared
     assert not several
 

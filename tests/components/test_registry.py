@@ -296,8 +296,8 @@ def test_open_model(tmp_path: Path) -> None:
     assert open_model(str(file), registry=registry).digest == toys.make_model(3).digest
     with refused(ModelError, "none.toy", code="not-a-file"):
         open_model(tmp_path / "none.toy", registry=registry)
-    for source, name in ((tmp_path, tmp_path), (object(), "builtins.object"), (b"a.toy", "builtins.bytes")):
-        with refused(UsageError, name, ".toy"):
+    for source, *facts in ((tmp_path, tmp_path, ".toy"), (object(), "builtins.object"), (b"a.toy", "builtins.bytes")):
+        with refused(UsageError, *facts):
             open_model(source, registry=registry)
     file.write_text("")
     with refused(ModelError, "A.TOY", code="wrong-format"):

@@ -29,10 +29,13 @@ def test_the_demo_prints_the_power_of_an_audit(tmp_path: Path) -> None:
     assert list(attacks) == list(load_registry().attacks)
     assert report["controls"]["count"] == 6
     assert report["controls"]["held_out_accused"]["count"] == 0
-    table = re.findall(r"^ *(\S+) +(\d) of (\d) +\d of \d ", printed, re.MULTILINE)
-    assert [name for name, *_ in table] == list(attacks)
-    for name, copies, of in table:
-        assert (int(copies), int(of)) == (attacks[name]["copies"]["count"], attacks[name]["copies"]["of"])
+    table = dict(re.findall(r"^ *(\S+) +(\d of \d|undecided|not measured) ", printed, re.MULTILINE))
+    assert list(table) == list(attacks)
+    for name, cell in table.items():
+        copies = attacks[name]["copies"]
+        told = f"{copies['count']} of {copies['of']}"
+        undecided = "undecided" if copies["of"] else "not measured"
+        assert cell == (undecided if copies["of"] == attacks[name]["inconclusive"] else told), name
     # What is done to the weights is noticed; so is what is nearly nothing.
     for name in ("ft-ll", "ft-al", "rt-al", "p-20", "p-60", "quantize-int8", "float16", "permute-rescale"):
         assert attacks[name]["copies"]["count"] == 1, name

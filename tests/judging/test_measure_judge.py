@@ -535,11 +535,12 @@ def test_a_suspect_that_fails_does_not_keep_others_from_being_judged() -> None:
     report = toys.outcome(
         toys.suite(), toys.calibration(), suspects, JudgeSettings(rule="nearest"), registry=toys.registry()
     )
-    result = [(s.path, str(s.decision), s.failure) for s in report.suspects]
+    # Without what to do, of which more may be said.
+    result = [(s.path, str(s.decision), s.failure and s.failure.split("; a")[0]) for s in report.suspects]
     digest = toys.suite().digest[:12]
     assert result == [
         ("none.toy", "failed", "none.toy: no such file (not-a-file)"),
-        ("toy-2", "failed", "toy-2: expected a suspect, found the control toy-2; a model cannot be both"),
+        ("toy-2", "failed", "toy-2: expected a suspect, found the control toy-2"),
         ("five", "copy", None),
         ("toy-0+0.05", "copy", None),
         ("toy-9", "failed", f"toy-9: expected answers to this suite {digest}, found answers to the suite 000000000000"),

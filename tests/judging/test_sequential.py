@@ -577,7 +577,7 @@ def test_an_audit_takes_all_answers() -> None:
     x, y = toys.make_inputs(toys.make_model())
     judging = JudgeSettings(rule="prediction-bound", sequential=True)
     settings = AuditSettings(SuiteSettings(n=20), judge=judging)
-    with refused(UsageError, "case by case", code="conflict"):
+    with refused(UsageError, "sequential", code="conflict"):
         audit(toys.make_model(), [], Inputs(x, y), settings=settings, session=Session(statistics()))
 
 

@@ -10,10 +10,11 @@ from deepjudge_core.cli.applying import options_of_each
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import has_failed, warn_of
 from deepjudge_core.cli.many import FolderSettings
-from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of, spare
+from deepjudge_core.cli.nextsteps import after_calibrate, making_controls
+from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of, file_to_write, spare
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.errors import UsageError
-from deepjudge_core.judging.calibration import save_calibration
+from deepjudge_core.judging.calibration import LEAST_CONTROLS, save_calibration
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
 from deepjudge_core.sandbox.policy import Confinement
@@ -55,10 +56,14 @@ class CalibrateCommand(Command):
     def run(self) -> int:
         """Ask the controls, store their answers and show their distances."""
         session = begun(self.confinement)
+        file_to_write(self.output)
         suite = load_suite(self.suite)
         files, skipped = controls_of(self.controls, self.strata, session.registry.adapters, self.folders)
         if not files:
-            raise UsageError("expected at least one CONTROL, found none", code="missing-value")
+            raise UsageError(
+                f"expected at least one CONTROL, found none; this makes some in zoo/controls: {making_controls(suite)}",
+                code="missing-value",
+            )
         spare([file for file, _ in files], [self.output])
         options = options_of_each([file for file, _ in files], self.opening.options, session.registry.adapters)
         controls = [
@@ -74,4 +79,7 @@ class CalibrateCommand(Command):
         display.show_calibration(out, calibration)
         display.show_control_notes(out, calibration)
         display.show_skipped(out, skipped)
+        if len(calibration.controls) < LEAST_CONTROLS:
+            for line in after_calibrate(self.controls, self.suite, suite):
+                display.say(out, line)
         return FAILED if has_failed(calibration) else NO_COPY

@@ -121,7 +121,7 @@ class JudgeCommand(Command):
             display.say(out, f"answers: {reused} of {len(suspects)} reused from {kept}")
         display.show_report(out, outcome, self.many)
         if needs_controls(outcome) and not self.judging.sequential:
-            for line in after_judge(self.words, self.suite, suite.victim.model.name):
+            for line in after_judge(self.words, self.suite, suite):
                 display.say(out, line)
         if report and to_stdout:
             sys.stdout.write(dump(report))

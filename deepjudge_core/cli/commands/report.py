@@ -1,5 +1,6 @@
 """``deepjudge report``."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,11 @@ class ReportCommand(Command):
         files = exports.checked(self.forms)
         if not files:
             options = ", ".join(map(exports.option, exports.EXPORTS))
-            raise UsageError(f"expected at least one of {options}, found none", code="missing-value")
+            raise UsageError(
+                f"expected at least one of {options}, found none; type: "
+                f"deepjudge report {shlex.quote(str(self.report))} {exports.option('html')} report.html",
+                code="missing-value",
+            )
         report = read_report(self.report)
         report = replace(report, made=self.kept.of(report.made or None) or UNSET)
         for name in files:

@@ -77,7 +77,7 @@ class ShowCommand(Command):
             return describing.of_inputs(path)
         if path.is_file() and path.suffix == ".json":
             raise FileFormatError(f"{path}: expected one of {', '.join(_SCHEMAS)}, found other JSON")
-        raise describing.refuse(path, session.registry.adapters.suffixes)
+        raise describing.refuse(path, session.registry.adapters)
 
 
 def print_sheets(sheets: Iterable[Sheet]) -> None:

@@ -7,7 +7,7 @@ from deepjudge_core.auditing.audit import make_suite
 from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.sources import begun, load
+from deepjudge_core.cli.sources import begun, file_to_write, load
 from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.models.preprocessing import Preprocessing
@@ -43,6 +43,7 @@ class SuiteCommand(Command):
     def run(self) -> int:
         """Make the suite and show it."""
         session = begun(self.confinement)
+        file_to_write(self.output)
         victim = ModelFile(
             self.victim, self.opening.options, query=QuerySettings(layout=self.layout, preprocessing=self.preprocessing)
         )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from deepjudge_core.bundles.manifest import MANIFEST
 from deepjudge_core.bundles.settings import VerifySettings
 from deepjudge_core.bundles.signing import load_public_key
 from deepjudge_core.bundles.timestamp import load_certificates
@@ -29,7 +30,10 @@ class VerifyCommand(Command):
     def run(self) -> int:
         """Verify the bundle, and say what is wrong with it."""
         if not self.bundle.is_dir():
-            raise UsageError(f"{self.bundle}: expected the folder of a bundle, found none")
+            raise UsageError(
+                f"{self.bundle}: expected the folder of a bundle, found none; 'deepjudge audit' and "
+                "'deepjudge judge -o DIR' write one"
+            )
         key, certificate = self.origin.public_key, self.origin.tsa_certificate
         public_key = load_public_key(key) if key else None
         certificates = load_certificates(certificate) if certificate else None
@@ -48,6 +52,8 @@ class VerifyCommand(Command):
             display.say(out, f"committed   {verification.stamp.time:%Y-%m-%dT%H:%M:%SZ} or before{checked}")
         for line in verification.notes:
             display.say(out, f"note        {line}")
+        if not (self.bundle / MANIFEST).is_file():
+            display.say(out, "note        expected a folder that 'deepjudge audit' or 'deepjudge judge -o DIR' wrote")
         for line in verification.findings[:_MOST_FINDINGS]:
             display.say(out, f"wrong       {line}")
         if len(verification.findings) > _MOST_FINDINGS:

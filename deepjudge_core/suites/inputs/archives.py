@@ -90,12 +90,18 @@ def _npz(path: Path) -> Iterator[Archive]:
     # Opened here, since numpy leaves files open that it cannot read, and waits for pipes.
     with open_regular(path, "an .npz file", LARGEST_ARRAYS, InputError) as opened, _InParts(opened.raw) as file:
         if file.peek(len(MAGIC_PREFIX)).startswith(MAGIC_PREFIX):
-            raise InputError(f"{path}: expected an .npz file with inputs and labels, found a single array (.npy)")
+            raise InputError(
+                f"{path}: expected an .npz file with inputs and labels, found a single array (.npy); "
+                "end its name in .npy, and put the labels into y.npy in its folder"
+            )
         try:
             loaded = np.load(file, allow_pickle=False)
         except Exception:  # numpy and zipfile raise a dozen kinds at damaged files
             others = "" if path.suffix.lower() == _NPZ else f", or one of {', '.join(ARCHIVES[1:])} or other inputs"
-            raise InputError(f"{path}: expected an .npz file{others}, found another or a damaged file") from None
+            raise InputError(
+                f"{path}: expected an .npz file{others}, found another or a damaged file; write it again in Python, as "
+                "numpy.savez('inputs.npz', x=inputs, y=labels)"
+            ) from None
         with loaded:
             if len(set(loaded.files)) < len(loaded.files):
                 raise InputError(f"{path}: expected an .npz file, found one with two arrays of the same name")
@@ -136,7 +142,10 @@ def _tensors(path: Path) -> Iterator[Archive]:
     try:
         opened = safetensors.safe_open(path, "numpy")
     except Exception:  # of a damaged file
-        raise InputError(f"{path}: expected a .safetensors file, found another or a damaged file") from None
+        raise InputError(
+            f"{path}: expected a .safetensors file, found another or a damaged file; copy it again, or write an .npz "
+            "file with numpy.savez('inputs.npz', x=inputs, y=labels)"
+        ) from None
     with opened as file:
 
         def read(key: str) -> Array | str:

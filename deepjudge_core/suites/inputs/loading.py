@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deepjudge_core.errors import InputError, UsageError
+from deepjudge_core.files import storage
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.archives import ARCHIVES, open_archive
@@ -16,7 +17,7 @@ from deepjudge_core.suites.inputs.keys import (
     missing_key,
     pair_of_keys,
 )
-from deepjudge_core.suites.inputs.listing import PICTURES, SOUNDS, Listing
+from deepjudge_core.suites.inputs.listing import PICTURES, SOUNDS, Listing, from_elsewhere
 from deepjudge_core.suites.inputs.parquet import COLUMNAR, Columnar, columnar_files
 from deepjudge_core.suites.inputs.pictures import Pictures
 from deepjudge_core.suites.inputs.raw import Reading, check_scale, class_numbers, scaled
@@ -49,6 +50,8 @@ def open_inputs(
     resizing = None if resize is None else Resizing.parse(resize)
     reading = Reading(x, y, scale, bounds, training, layout, usual, labels, resizing)
     path = Path(path)
+    if path.is_file() and storage.is_own(path):
+        raise InputError(f"{path}: expected inputs, found a file of deepjudge's own; give the data of the model's task")
     shards = columnar_files(path)
     if shards:
         return _of_columns(Columnar(path, shards, x, y, reading.labelled), reading)
@@ -154,6 +157,7 @@ def _of_columns(columns: Columnar, reading: Reading) -> Offered:
 
 
 def _of_files(listing: Listing, reading: Reading) -> Offered:
+    listing = replace(listing, notes=(*listing.notes, *from_elsewhere(listing)))
     kinds = {item.kind: item.name for item in listing.items}
     if set(kinds) == {"picture"}:
         return Pictures(listing, reading)

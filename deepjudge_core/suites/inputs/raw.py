@@ -60,7 +60,8 @@ class Reading:
         inputs = scaled(source, raw, scale)
         if y is not None and len(raw) != len(y):
             raise InputError(
-                f"{source}: expected as many labels as inputs, found {len(raw)} inputs and {len(y)} labels"
+                f"{source}: expected as many labels as inputs, found {len(raw)} inputs and {len(y)} labels; "
+                f"name the two that belong together with {option('x')} and {option('y')}"
             )
         training = self.training
         if beside is not None:
