@@ -126,7 +126,7 @@ def test_a_copy_has_nothing_open_but_its_own(ground: Ground) -> None:
         for model in (one, other):
             folder = Path(f"/proc/{model._worker._process.pid}/fd")
             try:
-                opened.append({os.readlink(link) for link in folder.iterdir()} - {os.devnull})
+                opened.append({str(link.readlink()) for link in folder.iterdir()} - {os.devnull})
             except PermissionError:
                 pytest.skip("only root sees what such a process has open")
     # Not the template's socket, and nothing of the other copy: requests, answers and a log for each.
