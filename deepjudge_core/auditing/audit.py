@@ -129,7 +129,11 @@ def make_suite(
                 force=settings.force,
             )
         except (ErringVictimError, SameAnswerError) as error:
-            mend = None if inputs.y is None or has_several(inputs.y) else remedy(owner, inputs, preprocessing)
+            mend = (
+                None
+                if inputs.y is None or has_several(inputs.y)
+                else remedy(owner, inputs, preprocessing, offered.classes)
+            )
             if mend is None:
                 raise
             found = error.found if isinstance(error, ErringVictimError) else str(error)

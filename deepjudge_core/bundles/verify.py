@@ -41,6 +41,7 @@ from deepjudge_core.naming import option
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.report.documents import AuditReport, ControlEntry, SuspectEntry, VictimEntry, read_audit
 from deepjudge_core.report.html import render_html
+from deepjudge_core.sheets import listed
 from deepjudge_core.suites.observation import Observation, load_observation
 from deepjudge_core.suites.suite import load_suite
 from deepjudge_core.version import VERSION
@@ -212,7 +213,7 @@ def _check_contents(
         report, values = _read_report(folder, manifest)
         queries = read_log(folder / QUERIES)
         yield from _check_page(folder, manifest, report, notes)
-        yield from _check_log(queries, manifest, report)
+        yield from _check_log(queries, manifest, report, notes)
         yield from _check_commitment(folder, manifest, queries, notes)
         if absent:
             yield from _check_models(queries, report)
@@ -262,7 +263,7 @@ def _check_page(folder: Path, manifest: Manifest, report: AuditReport, notes: li
         notes.append(f"{PAGE} was not checked, because version {report.deepjudge} made it, and this is {VERSION}")
 
 
-def _check_log(queries: Sequence[Query], manifest: Manifest, report: AuditReport) -> Iterator[str]:
+def _check_log(queries: Sequence[Query], manifest: Manifest, report: AuditReport, notes: list[str]) -> Iterator[str]:
     if any(query.suite != manifest.terms.suite for query in queries):
         yield f"{QUERIES}: one of its models was asked another suite"
     logged = [(query.model, query.observation is None, query.failure) for query in _of(queries, "suspect")]
@@ -272,6 +273,13 @@ def _check_log(queries: Sequence[Query], manifest: Manifest, report: AuditReport
     ]
     if logged != expected:
         yield f"{QUERIES}: expected one line per suspect of the report, in the same order, found others"
+    # A commitment has a note for each of them.
+    stored = [query.model for query in _of(queries, "suspect") if query.stored]
+    if stored and COMMITTED not in manifest.files:
+        notes.append(
+            f"{len(stored)} of {len(logged)} suspects had answered before the audit, and the log does not say when: "
+            f"{listed(stored)}"
+        )
     if len(_of(queries, "victim")) != 1:
         yield f"{QUERIES}: expected one line for the victim, found {len(_of(queries, 'victim'))}"
 

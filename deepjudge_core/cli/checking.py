@@ -186,12 +186,13 @@ def _makers(tree: ast.Module) -> Iterator[str]:
     yield from (node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef))
 
 
-def check_output(folder: Path, victim: str, *, chosen: bool) -> None:
-    """Refuse a folder that cannot be written, or by default one that is somebody else's.
+def check_output(folder: Path, victim: str, read: Iterable[Path | None], *, chosen: bool) -> None:
+    """Refuse a folder that cannot be written or holds inputs, or by default one that is somebody else's.
 
     Args:
         folder: Where the outcome goes.
         victim: The victim's name.
+        read: Files and folders of inputs; None for none.
         chosen: Whether the user named the folder.
 
     Raises:
@@ -199,6 +200,13 @@ def check_output(folder: Path, victim: str, *, chosen: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: expected an output folder, found a file", code="would-overwrite")
+    for source in read:
+        # A folder of pictures would get one more class.
+        if source is not None and source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+            raise UsageError(
+                f"{folder}: expected an output folder outside of the inputs, found {source}; choose another folder",
+                code="would-overwrite",
+            )
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"{folder}: expected a writable folder, found none; name one with -o DIR", code="cannot-write")

@@ -20,7 +20,8 @@ OUTPUT = Path("audit")
 
 def work_folder(output: Path) -> Path:
     """What an audit keeps for the next run, for its owner alone: a folder beside the one that others check."""
-    return output.with_name(f"{output.name}-work")
+    folder = output if output.name.strip(".") else output.resolve()  # "." and ".." have no name of their own
+    return folder.with_name(f"{folder.name}-work")
 
 
 @dataclass(frozen=True)

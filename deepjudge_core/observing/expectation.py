@@ -217,11 +217,19 @@ class Search:
         chance: Share of them that who always answers one class gets right.
         owner: Share of them that the victim gets right.
         choices: Name to preprocessing.
+        least: Share of them that it has to get right; by default most of what the victim does.
     """
 
-    def __init__(self, plain: Array, chance: float, owner: float, choices: Mapping[str, Preprocessing]) -> None:
+    def __init__(
+        self,
+        plain: Array,
+        chance: float,
+        owner: float,
+        choices: Mapping[str, Preprocessing],
+        least: float | None = None,
+    ) -> None:
         self._plain, self._owner, self._choices = plain, owner, choices
-        self._least = chance + _ENOUGH * (owner - chance)
+        self._least = chance + _ENOUGH * (owner - chance) if least is None else least
 
     @property
     def hopeful(self) -> bool:

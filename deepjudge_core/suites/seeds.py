@@ -20,7 +20,8 @@ from deepjudge_core.types import Array, Bounds, Layout
 
 Order = Literal["high", "low", "balanced"]
 _MOST_EXACT = 2**24  # the first whole number behind which float32 has gaps
-_LEAST_KNOWLEDGE = 0.25  # of the way from chance to all: less is no model of the task, or is not given its inputs
+LEAST_KNOWLEDGE = 0.25
+"""Of the way from chance to all: less is no model of the task, or is not given its inputs."""
 _ORIGINS = {
     "victim": (
         "the labels are the victim's own answers ({labels}), so it was not checked that "
@@ -215,7 +216,7 @@ def _erring(correct: Array, y: Array) -> str | None:
     # Of each class alike, since who always answers the usual one knows nothing.
     classes = np.unique(y)
     knowledge = float(np.mean([correct[y == label].mean() for label in classes]))
-    least = 1 / len(classes) + _LEAST_KNOWLEDGE * (1 - 1 / len(classes))
+    least = 1 / len(classes) + LEAST_KNOWLEDGE * (1 - 1 / len(classes))
     if knowledge >= least or len(classes) == 1:
         return None
     return (
@@ -268,7 +269,7 @@ def _way_out_of(labels: Array, victim: Model) -> str:
 def _unsure(p: Array) -> str | None:
     # Of a victim that is right by construction: whether it knows the task can be told from its sureness alone.
     sureness, classes = float(p.max(axis=1).mean()), p.shape[1]
-    least = 1 / classes + _LEAST_KNOWLEDGE * (1 - 1 / classes)
+    least = 1 / classes + LEAST_KNOWLEDGE * (1 - 1 / classes)
     if sureness >= least:
         return None
     return f"the victim gives its own answers a probability of {sureness:.1%} on average, expected at least {least:.1%}"

@@ -429,6 +429,8 @@ def test_stored_observations_are_taken_as_such(ready: Cli) -> None:
     assert (query["model"], query["stored"]) == ("seen.safetensors", True)
     assert Path("out/observations/suspect-0001.safetensors").read_bytes() == Path("seen.safetensors").read_bytes()
     assert findings() == ()
+    status, out, _ = ready("verify", "out")
+    assert (status, "1 of 1" in out, "seen.safetensors" in out) == (0, True, True)
 
 
 def test_answers_to_another_suite_are_recomputed_as_a_failure(ready: Cli) -> None:

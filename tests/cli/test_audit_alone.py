@@ -280,3 +280,14 @@ def test_controls_are_made_of_training_data_if_the_user_agrees(cli: Cli, monkeyp
     cli(*words)  # what was made is taken without a question
     assert json.loads(Path("audit/report.json").read_text())["calibration"] == report["calibration"]
     assert len(asked) == 1
+
+
+def test_nothing_is_written_among_the_inputs_or_the_models(cli: Cli) -> None:
+    Path("photos/cat").mkdir(parents=True)
+    what = ("audit", "victim.toy", "honest.toy", "--inputs", "photos", *MADE, *HOW)
+    for folder in ("photos", "photos/audit", "controls/../photos"):
+        cli.refuses(2, "would-overwrite", *what, "-o", folder, facts=(f"{folder}: ", "outside of the inputs"))
+    data = ("audit", "victim.toy", "honest.toy", "--inputs", "in.npz", "--data", "photos", *MADE, *HOW)
+    cli.refuses(2, "would-overwrite", *data, "-o", "photos", facts=("photos: ", "outside of the inputs"))
+    cli.refuses(2, "would-overwrite", *AUDIT, "-o", ".", facts=("holds no model", ".toy"))
+    assert list(Path("photos").iterdir()) == [Path("photos/cat")]

@@ -181,6 +181,23 @@ def test_the_error_says_which_one_would_do() -> None:
     assert "preprocessing=" not in str(caught.value)
 
 
+def test_a_victim_that_is_no_perfect_model_is_told_too() -> None:
+    inputs = offered()
+    y = inputs.y.copy()
+    y[::2] = np.random.default_rng(1).integers(4, size=len(y[::2]))
+    with refused(ErringVictimError, "preprocessing='-1..1' it classifies", code="no-verdict"):
+        suite_of(expecting(Preprocessing.parse("-1..1")), replace(inputs, y=y))
+
+
+def test_the_error_says_which_order_of_the_classes_would_do() -> None:
+    inputs = offered()
+    renumbered = np.array([2, 0, 3, 1])[inputs.y]
+    with refused(ErringVictimError, "label 2, label 0, label 3, label 1", code="no-verdict"):
+        suite_of(plain(), replace(inputs, y=renumbered))
+    with refused(ErringVictimError, "cat, ant, dog, bee", code="no-verdict"):
+        suite_of(plain(), replace(inputs, y=renumbered, classes=("ant", "bee", "cat", "dog")))
+
+
 def test_a_victim_that_gives_one_answer_is_told_too() -> None:
     class Deaf(toys.NumpyModel):
         def _outputs(self, x):

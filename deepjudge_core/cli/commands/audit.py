@@ -187,7 +187,7 @@ class AuditCommand(Command):
             if self.data is not None:
                 check_there(self.data, "training data")
         with problems.noted():
-            check_output(output, victim.name, chosen=self.output is not None)
+            check_output(output, victim.name, (self.inputs.path, self.data), chosen=self.output is not None)
         with problems.noted():
             forms = exports.checked(self.forms, output)
         problems.refuse()
@@ -260,7 +260,7 @@ class AuditOfFile(Command):
         with contextlib.chdir(plan.folder):
             check_models(plan.victim, plan.controls, plan.suspects, adapters, problems)
         with problems.noted():
-            check_output(plan.output, plan.victim.name, chosen=plan.chosen)
+            check_output(plan.output, plan.victim.name, (plan.inputs.path, plan.data), chosen=plan.chosen)
         problems.refuse()
         return run_plan(_controlled(plan, self.make_controls), session)
 

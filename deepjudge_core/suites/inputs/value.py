@@ -170,10 +170,12 @@ def fitted(offered: Offered, model: Model, layout: Layout | None = None) -> Inpu
     """
     names = offered.classes
     if names is not None and len(names) != model.classes:
+        few = len(names) < model.classes
+        mend = "add an empty folder for each class without inputs" if few else "move the folders of other classes away"
         raise InputError(
             f"{model.name}: expected inputs of its {model.classes} classes, found {len(names)} "
-            f"({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}); add an empty folder "
-            "for each class without inputs, or give a table of paths and class numbers"
+            f"({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}); {mend}, "
+            "or give a table of paths and class numbers"
         )
     return offered.fitted(model.input.with_layout(layout))
 
