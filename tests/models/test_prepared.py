@@ -173,12 +173,12 @@ def test_the_report_says_it() -> None:
 
 def test_the_error_says_which_one_would_do() -> None:
     for name in ("0..255", "-1..1", "caffe"):
-        with refused(ErringVictimError, f"preprocessing='{name}' it classifies", "force=True", code="no-verdict"):
+        with refused(ErringVictimError, f"preprocessing='{name}' it classifies", code="no-verdict"):
             suite_of(expecting(Preprocessing.parse(name)))
     inputs = offered()
     with refused(ErringVictimError, "force=True", code="no-verdict") as caught:
         suite_of(plain(), replace(inputs, y=np.roll(inputs.y, 7)))
-    assert "preprocessing=" not in str(caught.value)
+    assert "with preprocessing=" not in str(caught.value)
 
 
 def test_a_victim_that_is_no_perfect_model_is_told_too() -> None:

@@ -121,6 +121,22 @@ def test_a_framework_is_imported_once_for_models_that_each_have_a_process(ground
         np.testing.assert_array_equal(answer, answers[0])
 
 
+def test_a_copy_has_nothing_open_but_its_own(ground: Ground) -> None:
+    with ground.opened() as one, ground.opened() as other:
+        opened = []
+        for model in (one, other):
+            folder = Path(f"/proc/{model._worker._process.pid}/fd")
+            try:
+                opened.append({str(link.readlink()) for link in folder.iterdir()} - {os.devnull})
+            except PermissionError:
+                pytest.skip("only root sees what such a process has open")
+    # Not the template's socket, and nothing of the other copy: requests, answers and a log for each.
+    for links in opened:
+        assert len(links) == 3
+        assert all(link.startswith("pipe:") for link in links)
+    assert not opened[0] & opened[1]
+
+
 def test_the_framework_is_imported_in_confinement(ground: Ground) -> None:
     with ground.opened() as model:
         model.predict(X)

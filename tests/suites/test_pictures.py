@@ -303,6 +303,20 @@ def test_a_bomb_is_not_decoded(photos: Path, monkeypatch: pytest.MonkeyPatch) ->
         load_inputs(photos)
 
 
+def test_links_that_lead_out_of_the_folder_are_told_of(photos: Path, tmp_path: Path) -> None:
+    assert not load_inputs(photos).notes
+    save(tmp_path / "private" / "secret.png", GREY[0, 0])
+    (photos / "ant" / "inside.png").symlink_to("0.png")
+    (photos / "bee" / "link.png").symlink_to("../../private/secret.png")
+    (photos / "cat").symlink_to(tmp_path / "private")
+    [note] = load_inputs(photos).notes
+    assert note.startswith("2 files")
+    assert {"bee/link.png", "cat/secret.png"} <= set(note.replace(",", " ").split())
+    (photos / "table.csv").write_text("path,label\nant/0.png,0\nbee/link.png,1\n")
+    [note] = load_inputs(photos / "table.csv").notes
+    assert note.startswith("1 file")
+
+
 def test_a_strip_is_not_enlarged_without_end(photos: Path) -> None:
     # 20 KB of file, which would become 224 x 29 million pixels.
     save(photos / "ant" / "strip.png", np.zeros((1, 2**17), np.uint8))

@@ -1,5 +1,6 @@
 """Files of inputs that are read one by one, each with its class."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -89,9 +90,34 @@ def numbered(source: str, labels: Sequence[str | int]) -> tuple[Array, tuple[str
     return np.array([places[text] for text in texts], np.int64), tuple(clean(name, _LONGEST_NAME) for name in names)
 
 
+def from_elsewhere(listing: Listing) -> Iterable[str]:
+    """A note of files that links bring in from outside the folder; none if there are none."""
+    folder = os.path.realpath(listing.source if listing.source.is_dir() else listing.source.parent)
+    inside = dict[Path, bool]()
+    names = []
+    for item in listing.items:
+        path = item.content
+        if isinstance(path, bytes):
+            continue
+        if path.parent not in inside:
+            inside[path.parent] = _is_in(folder, path.parent)
+        if not (inside[path.parent] and (not path.is_symlink() or _is_in(folder, path))):
+            names.append(item.name)
+    if names:
+        files = "1 file is" if len(names) == 1 else f"{len(names)} files are"
+        yield f"{files} outside {clean(listing.source.name)}, where links lead: {_some(names)}"
+
+
+def _is_in(folder: str, path: Path) -> bool:
+    return os.path.commonpath([folder, os.path.realpath(path)]) == folder
+
+
 def unread(what: str, names: Sequence[str]) -> Iterable[str]:
     """A note of files that were not read; none if there are none."""
     if names:
         files = "1 file was" if len(names) == 1 else f"{len(names)} files were"
-        shown = ", ".join(clean(name, _LONGEST_NAME) for name in names[:_NAMED])
-        yield f"{files} not read ({what}): {shown}{', ...' if len(names) > _NAMED else ''}"
+        yield f"{files} not read ({what}): {_some(names)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(clean(name, _LONGEST_NAME) for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

@@ -17,7 +17,7 @@ from deepjudge_core.suites.inputs.keys import (
     missing_key,
     pair_of_keys,
 )
-from deepjudge_core.suites.inputs.listing import PICTURES, SOUNDS, Listing
+from deepjudge_core.suites.inputs.listing import PICTURES, SOUNDS, Listing, from_elsewhere
 from deepjudge_core.suites.inputs.parquet import COLUMNAR, Columnar, columnar_files
 from deepjudge_core.suites.inputs.pictures import Pictures
 from deepjudge_core.suites.inputs.raw import Reading, check_scale, class_numbers, scaled
@@ -157,6 +157,7 @@ def _of_columns(columns: Columnar, reading: Reading) -> Offered:
 
 
 def _of_files(listing: Listing, reading: Reading) -> Offered:
+    listing = replace(listing, notes=(*listing.notes, *from_elsewhere(listing)))
     kinds = {item.kind: item.name for item in listing.items}
     if set(kinds) == {"picture"}:
         return Pictures(listing, reading)
