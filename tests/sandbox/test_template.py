@@ -19,6 +19,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.sandbox import landlock, seccomp
 from deepjudge_core.sandbox.policy import Sandbox
+from deepjudge_core.sandbox.remote import begin_isolated
 from deepjudge_core.sandbox.starting import Kind, end_templates, start_copy
 
 pytestmark = pytest.mark.skipif(
@@ -149,6 +150,16 @@ def test_the_framework_is_imported_in_confinement(ground: Ground) -> None:
     }
     assert record["fork"] == "done"  # which is what it is for
     assert not Path(record["home"]).exists()
+
+
+def test_who_stops_while_a_framework_is_imported_does_not_wait_for_it(ground: Ground, tmp_path: Path) -> None:
+    (tmp_path / "site-packages" / "framework.py").write_text(
+        f"import time\ntime.sleep(8)\nopen({str(ground.log)!r}, 'w').close()\n"
+    )
+    adapters = load_registry().adapters
+    with begin_isolated(ground.model, adapters), begin_isolated(ground.model, adapters):
+        pass
+    assert not ground.log.exists()
 
 
 def test_another_one_is_started_if_what_workers_are_given_changes(
