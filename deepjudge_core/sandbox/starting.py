@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -179,7 +180,10 @@ class _Copy:
     def end(self) -> None:
         if self._status is None:
             try:
-                _kill(self.pid)  # nobody else has this number before the template is asked what became of it
+                if self._template.has_answered():
+                    _kill(self.pid)  # nobody else has this number before the template is asked what became of it
+                else:  # who stops an audit does not wait until its framework is imported
+                    self._template.close()
             except OSError:
                 self._template.close()
             if self.status(_GRACE) is None:
@@ -194,6 +198,7 @@ class _Template:
         self._answers: dict[int, int | None] = {}
         self._last = 0
         self._copies, self._wanted = 0, True
+        self._answered = False
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._requests.settimeout(_GRACE)
         setup = {
@@ -263,12 +268,31 @@ class _Template:
         """
         with self._lock:
             while request not in self._answers:
-                data = self._requests.recv(_LONGEST_ANSWER)
-                if not data:
-                    raise ConnectionResetError("the template is gone")
-                message = json.loads(data)
-                self._answers[message["request"]] = message["answer"]
+                self._receive()
             return self._answers.pop(request)
+
+    def has_answered(self) -> bool:
+        """Whether it has answered anything yet; before, it still imports, and has no copy.
+
+        Raises:
+            OSError: When it is gone.
+        """
+        with self._lock:
+            if self._requests.fileno() < 0:
+                raise ConnectionResetError("the template was closed")
+            ready = select.poll()
+            ready.register(self._requests, select.POLLIN)
+            if not self._answered and ready.poll(0):
+                self._receive()
+            return self._answered
+
+    def _receive(self) -> None:
+        data = self._requests.recv(_LONGEST_ANSWER)
+        if not data:
+            raise ConnectionResetError("the template is gone")
+        message = json.loads(data)
+        self._answers[message["request"]] = message["answer"]
+        self._answered = True
 
     def close(self) -> None:
         """End it, and with it its copies."""

@@ -19,6 +19,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.sandbox import landlock, seccomp
 from deepjudge_core.sandbox.policy import Sandbox
+from deepjudge_core.sandbox.remote import begin_isolated
 from deepjudge_core.sandbox.starting import Kind, end_templates, start_copy
 
 pytestmark = pytest.mark.skipif(
@@ -120,6 +121,22 @@ def test_a_framework_is_imported_once_for_models_that_each_have_a_process(ground
         np.testing.assert_array_equal(answer, answers[0])
 
 
+def test_a_copy_has_nothing_open_but_its_own(ground: Ground) -> None:
+    with ground.opened() as one, ground.opened() as other:
+        opened = []
+        for model in (one, other):
+            folder = Path(f"/proc/{model._worker._process.pid}/fd")
+            try:
+                opened.append({str(link.readlink()) for link in folder.iterdir()} - {os.devnull})
+            except PermissionError:
+                pytest.skip("only root sees what such a process has open")
+    # Not the template's socket, and nothing of the other copy: requests, answers and a log for each.
+    for links in opened:
+        assert len(links) == 3
+        assert all(link.startswith("pipe:") for link in links)
+    assert not opened[0] & opened[1]
+
+
 def test_the_framework_is_imported_in_confinement(ground: Ground) -> None:
     with ground.opened() as model:
         model.predict(X)
@@ -133,6 +150,16 @@ def test_the_framework_is_imported_in_confinement(ground: Ground) -> None:
     }
     assert record["fork"] == "done"  # which is what it is for
     assert not Path(record["home"]).exists()
+
+
+def test_who_stops_while_a_framework_is_imported_does_not_wait_for_it(ground: Ground, tmp_path: Path) -> None:
+    (tmp_path / "site-packages" / "framework.py").write_text(
+        f"import time\ntime.sleep(8)\nopen({str(ground.log)!r}, 'w').close()\n"
+    )
+    adapters = load_registry().adapters
+    with begin_isolated(ground.model, adapters), begin_isolated(ground.model, adapters):
+        pass
+    assert not ground.log.exists()
 
 
 def test_another_one_is_started_if_what_workers_are_given_changes(
