@@ -405,9 +405,13 @@ def _remarks(results: Iterable[SuspectResult], few: bool) -> Iterator[tuple[str,
             setting = verdict.settings[group]
             if setting.decision is Decision.INCONCLUSIVE and result.decision is Decision.COPY:
                 yield result.path, f"{group}: inconclusive: {setting.reason}"
-        # What the verdict's reason says already is not said once more.
+        # What the verdict's reason says already is not said once more, except which metric it was that failed.
         said = verdict.reason or ""
-        reasons = {name: metric.reason for name, metric in verdict.metrics.items() if (metric.reason or "") not in said}
+        reasons = {
+            name: metric.reason
+            for name, metric in verdict.metrics.items()
+            if (metric.reason or "") not in said or f"{name}: {metric.reason}" in result.errors
+        }
         yield from ((result.path, reason) for reason in _reasons(reasons))
 
 

@@ -32,10 +32,6 @@ _ORIGINS = {
         "and accuracies of other models say how often they find the same one likeliest"
     ),
 }
-_LEAST_RENUMBERED = 2  # classes
-_LEAST_ROWS = 5  # of each class on average
-_RENUMBERED = 0.8  # of the answers that are what the label of their input usually gets
-_SHOWN = 3  # classes
 _LEAST_ACCURACY = 0.5  # below it, it is said: labels or inputs may not be what the victim was trained for
 
 
@@ -107,7 +103,7 @@ def select_seeds(
     if len(right) == 0:
         raise ErringVictimError(
             f"{victim.name}: classifies none of the {len(y)} inputs correctly",
-            f"{_renumbered(p[known], y[known]) or _checks()}; {_own_answers()}",
+            f"{_checks()}; {_own_answers()}",
         )
     score = (p[right] ** 2).sum(axis=1)
     if victim.independent:  # the same of each class by itself, likely or not
@@ -134,7 +130,7 @@ def select_seeds(
         narrow = None
     insist = f"{option('force', True)} makes the suite anyway"
     if garbled and not force:
-        checks = _checks_of_scale() if given is None else _renumbered(p[known], y[known]) or _checks()
+        checks = _checks_of_scale() if given is None else _checks()
         others = "" if given is None else f"; {_own_answers()}"
         raise ErringVictimError(f"{victim.name}: {garbled}", f"{checks}{others}; {insist}")
     if narrow and not force:
@@ -242,20 +238,6 @@ def _checks_of_scale() -> str:
 
 def _own_answers() -> str:
     return f"{option('labels', 'victim')} uses its own answers as labels"
-
-
-def _renumbered(p: Array, y: Array) -> str | None:
-    # Whether the labels are the victim's classes under other numbers, each of which it gives another class.
-    answers, numbers = p.argmax(axis=1), np.unique(y)
-    if len(y) < _LEAST_ROWS * len(numbers):
-        return None
-    usual = {int(label): int(np.bincount(answers[y == label]).argmax()) for label in numbers}
-    agreeing = np.mean([usual[int(label)] == answer for label, answer in zip(y, answers, strict=True)])
-    others = [f"{label} for its class {one}" for label, one in usual.items() if label != one]
-    if len(usual) < _LEAST_RENUMBERED or len(set(usual.values())) < len(usual) or agreeing < _RENUMBERED or not others:
-        return None
-    listed = ", ".join(others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
-    return f"the labels seem to be in another order than the victim's classes ({listed}): renumber them"
 
 
 def _way_out_of(labels: Array, victim: Model) -> str:

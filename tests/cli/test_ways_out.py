@@ -25,7 +25,7 @@ def save(**arrays: np.ndarray) -> None:
     ("change", "code", "facts"),
     [
         # Another order of the classes, of which the victim knows each: the labels are at fault, not its inputs.
-        (lambda x, y, classes: (x, (y + 1) % classes), "no-verdict", ("0 for its class", "--labels victim")),
+        (lambda x, y, classes: (x, (y + 1) % classes), "no-verdict", ("order", "number the labels")),
         (lambda x, y, classes: (x, y + 1), "wrong-inputs", ("subtract 1", "--labels victim")),
         (lambda x, y, classes: (x, y + 5), "wrong-inputs", ("from 0", "--labels victim")),
         (lambda x, y, classes: (x, y[:-1]), "wrong-inputs", ("--x", "--y")),
