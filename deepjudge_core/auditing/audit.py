@@ -36,7 +36,7 @@ from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict, in_words
 from deepjudge_core.models.asking import SameAnswerError, ask
 from deepjudge_core.models.layouts import arrangement
-from deepjudge_core.models.model import Model, note_of_fixed
+from deepjudge_core.models.model import InputSpec, Model, note_of_fixed
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.naming import option
@@ -91,10 +91,7 @@ def make_suite(
             code="conflict",
         )
     with contextlib.ExitStack() as stack:
-        try:
-            opened = stack.enter_context(victim.opened(offered.expected, session, gradients=True))
-        except ModelError as error:
-            raise _with_size(error, offered) from None
+        opened = _opened(victim, offered, session, stack)
         owner = opened
         inputs = fitted(offered, opened, victim.query.layout)
         inputs, preprocessing, notes = plain_inputs(inputs, preprocessing)
@@ -151,6 +148,21 @@ def make_suite(
             force=settings.force,
         )
         return replace(suite, fitting=inputs.fitting, origin=offered.origin)
+
+
+def _opened(victim: Subject, offered: Offered, session: Session, stack: contextlib.ExitStack) -> Model:
+    try:
+        return stack.enter_context(victim.opened(offered.expected, session, gradients=True))
+    except ModelError as error:
+        failed = _with_size(error, offered)
+        if error.code not in _SIZES or not isinstance(offered, Pictures) or offered.usual[1] != 1:
+            raise failed from None
+    # A model that does not say what it takes, and grey pictures: it may take colours.
+    try:
+        spec = InputSpec((*offered.usual[0], 3), layout="channels_last")
+        return stack.enter_context(victim.opened(spec, session, gradients=True))
+    except ModelError:
+        raise failed from None
 
 
 def _with_size(error: ModelError, offered: Offered) -> ModelError:

@@ -1,22 +1,27 @@
 """Pictures as inputs: from class folders and tables, against pixels that the test wrote, and against Pillow."""
 
+import contextlib
 import csv
 import io
 import json
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import toys
 from refusals import refused
 
-from deepjudge_core import Inputs, InputSpec, load_inputs
-from deepjudge_core.errors import DeepJudgeError, InputError, UsageError
+from deepjudge_core import Inputs, InputSpec, Session, load_inputs
+from deepjudge_core.auditing.audit import make_suite
+from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.errors import DeepJudgeError, InputError, ModelError, UsageError
 from deepjudge_core.models.geometry import Canvas, Geometry, bringing
 from deepjudge_core.suites.inputs import fitted, load_training_inputs, open_inputs, pictures, reads
+from deepjudge_core.suites.settings import SuiteSettings
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -357,3 +362,20 @@ def test_a_folder_has_no_keys(photos: Path) -> None:
 def test_training_inputs_are_arrays(photos: Path) -> None:
     with refused(InputError, photos, ".npz"):
         load_training_inputs(str(photos))
+
+
+def test_grey_pictures_for_a_victim_that_takes_colours_and_does_not_say_so(photos: Path) -> None:
+    @contextlib.contextmanager
+    def opened(expected: InputSpec, *_: Any, **__: Any) -> Iterator[toys.NumpyModel]:
+        if len(expected.shape) < len(COLOUR.shape[2:]):
+            raise ModelError("expected 3 channels, found none", code="cannot-open")
+        yield toys.make_model(2, shape=expected.shape, name="victim", knows=False)
+
+    for empty in ("cat", "dog"):
+        (photos / empty).mkdir()
+    victim = Subject.of(toys.make_model())
+    object.__setattr__(victim, "opened", opened)
+    settings = SuiteSettings(n=4, generators=["shove"], force=True)
+    suite = make_suite(victim, open_inputs(photos), settings, session=Session(toys.registry(), None))
+    assert suite.cases.inputs.shape[1:] == (5, 4, 3)
+    assert any("grey" in note for note in suite.notes)
