@@ -111,9 +111,10 @@ def generate_suite(
         raise UsageError(f"expected a seed of at least 0, found {seed}", code="wrong-value")
     taps = tuple(dict.fromkeys(layers)) if layers else default_layers(victim)
     if taps and Access.LAYERS not in victim.access:
+        setting = option("SuiteSettings.layers", python="layers=")
         raise ModelError(
-            f"{victim.name}: expected layers to compare, found a model without any; leave {option('layers')} out, and "
-            "only its answers are compared"
+            f"{victim.name}: expected layers to compare, found a model without any; leave {setting} out, and only its "
+            "answers are compared"
         )
     for tap in taps:
         if tap not in victim.layers:
