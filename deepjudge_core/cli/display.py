@@ -328,7 +328,7 @@ def _unconfined(report: AuditOutcome) -> Iterator[str]:
     for level in (Isolation.NO_OPEN, Isolation.PROCESS, Isolation.NONE):
         count = sum(model.isolation is level for model in models)
         if count:
-            yield f"isolation: {level} of {count} of {len(models)} models"
+            yield f"isolation: {count} of {len(models)} models ran at the level {str(level)!r}, not in the full sandbox"
 
 
 def show_plugins(out: Console, plugins: Iterable[Plugin], failures: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Confinement
+from deepjudge_core.sandbox.scratch import sweep
 from deepjudge_core.suites.inputs import Inputs, Offered
 from deepjudge_core.suites.ranges import hull, is_one
 from deepjudge_core.suites.settings import ArraySettings, InputSettings
@@ -221,6 +222,7 @@ def begun(confinement: Confinement | None = None) -> Session:
     Args:
         confinement: Whether, and how, models' files are confined; None for commands that open none.
     """
+    sweep()  # even if all answers are stored, so that no model is opened
     registry = load_registry()
     for line in registry.failures():
         display.warn(line)

@@ -70,7 +70,7 @@ def make_scratch() -> Iterator[Scratch]:
 
     Those of audits that were killed are removed, too: theirs have a lock that nobody holds.
     """
-    _sweep()
+    sweep()
     scratch = Scratch(Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve())
     lock = os.open(scratch.folder / _UNLOCKED, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
@@ -88,7 +88,8 @@ def make_scratch() -> Iterator[Scratch]:
             os.close(lock)
 
 
-def _sweep() -> None:
+def sweep() -> None:
+    """Remove the folders of audits that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if folder.lstat().st_uid != os.getuid():

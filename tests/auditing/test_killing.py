@@ -27,7 +27,7 @@ KILLS = 5
 LONG = 120.0  # seconds, which nothing here takes: they keep a test from hanging
 AUDIT = ("audit", "victim.toy", "copy.toy", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
 SHOWN = {"suite.safetensors", "calibration.safetensors", "report.json"}
-FILES = {*SHOWN, "observations", "environment.json", "queries.jsonl", "manifest.json"}
+FILES = {*SHOWN, "report.html", "observations", "environment.json", "queries.jsonl", "manifest.json"}
 
 # A model that never finishes opening, and says in its folder that it has begun.
 TRAP = """
@@ -90,7 +90,8 @@ class Ground:
     def _is_worker(self, cmdline: Path) -> bool:
         with contextlib.suppress(OSError):
             command = cmdline.read_bytes()
-            return b"deepjudge_core.sandbox.worker" in command and str(self.folder).encode() in command
+            started = (b"deepjudge_core.sandbox.worker", b"deepjudge_core.sandbox.template")
+            return any(module in command for module in started) and str(self.folder).encode() in command
         return False
 
     def wait(self, until: Callable[[], object], seconds: float) -> bool:
@@ -151,6 +152,8 @@ def test_killed_at_any_moment(ground: Ground, cli: Cli) -> None:
             assert path.name in FILES
             if path.name in SHOWN:
                 assert cli("show", path)[0] == 0
+            elif path.suffix == ".html":
+                assert path.read_text().rstrip().endswith("</html>")
             elif path.is_file():
                 for line in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
                     json.loads(line)

@@ -284,7 +284,7 @@ def fixed_program() -> None:
         ("victim.pt", torch_script, TORCH, "victim.pt"),
         ("victim", saved_model, ("tensorflow", "keras"), "victim"),
         ("victim-int8.onnx", quantised_onnx, ONNX, "victim-int8.onnx"),
-        ("victim.pt2", fixed_program, TORCH, "2 alone"),
+        ("victim.pt2", fixed_program, TORCH, "2 only"),
     ],
 )
 def test_a_victim_that_cannot_be_made_anew(

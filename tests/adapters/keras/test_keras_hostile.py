@@ -148,7 +148,7 @@ LAYERS: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     "a type of TensorFlow": (lambda _: {"class_name": "TypeSpec", "type_spec": "x"}, "'TypeSpec'"),
     "no text as a name": (
         lambda _: {"class_name": ["Dense"], "config": {}},
-        "text",
+        "string",
     ),
     "a table of great texts": (
         lambda _: {"class_name": "__numpy__", "config": {"value": ["a"], "dtype": "U1000000000"}},
@@ -393,7 +393,7 @@ def test_archives_that_are_more_than_a_model(tmp_path: Path) -> None:
     expect_refused(archive_of(path, HONEST | {"../config.json": b""}), "'../config.json'", read=examine)
     bomb = archive_of(path, HONEST | {"config.json": bytes(10**7)})
     expect_refused(bomb, "10000000", read=examine)
-    expect_refused(archive_of(path, HONEST, zipfile.ZIP_LZMA), "packed", read=examine)
+    expect_refused(archive_of(path, HONEST, zipfile.ZIP_LZMA), "compressed", read=examine)
     many = archive_of(path, HONEST | {f"assets/{number}": b"" for number in range(2000)})
     expect_refused(many, "table of contents", read=examine)
     archive_of(path, HONEST)

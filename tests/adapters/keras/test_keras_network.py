@@ -400,14 +400,14 @@ def unbuilt() -> Any:
 @pytest.mark.parametrize(
     ("build", "facts"),
     [
-        (closure, ("anew",)),
+        (closure, ("retrained", "Lambda")),
         (tokens, ("int32",)),
-        (remembering, ("anew",)),
+        (remembering, ("retrained", "lstm")),
         (folding, ("4 at a time",)),
         (unbuilt, ("built",)),
-        (forgetful, ("anew", "configuration", "weights")),
+        (forgetful, ("configuration", "weights")),
         (sigmoids, ("one sigmoid", "3 sigmoids")),
-        (lambda: keras_networks.subclassed("dense", 0), ("anew", "Subclassed", "get_config")),
+        (lambda: keras_networks.subclassed("dense", 0), ("Subclassed", "get_config")),
     ],
 )
 def test_refused(build: Callable[[], Any], facts: tuple[str, ...]) -> None:

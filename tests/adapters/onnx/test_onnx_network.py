@@ -139,7 +139,7 @@ def test_a_fixed_number_of_rows_is_set_free_where_that_works() -> None:
     shaped = [helper.make_node("Reshape", ["x", "s"], ["x2"]), *nodes]
     shaped[1] = helper.make_node("Gemm", ["x2", "w", "b"], ["h"])
     model = proto(shaped, {**weights, "s": np.array([1, 4])}, shape=(1, 4))
-    with refused(ModelError, "m: ", "rows", 1):
+    with refused(ModelError, "m: ", "rows", "single"):
         open_network(model, name="m")
 
 

@@ -168,7 +168,7 @@ class JudgedModel:
             [line] = lines
             assert line.startswith("failed: "), line
             assert line.endswith(f" ({case.code})" if case.code else ""), line
-            assert case.words in line
+            assert case.words in line, line
             assert result["decision"] == "failed"
             assert not _CONTROLS.search(str(result["reason"]))
 

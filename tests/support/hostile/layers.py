@@ -122,19 +122,19 @@ FILES = {
     "Lambda": Case("m.keras", with_layer(marking), "cannot-open", f"{CANNOT}a Lambda layer holds its author's code"),
     "Lambda in HDF5": Case("m.h5", with_layer(marking), "cannot-open", f"{CANNOT}a Lambda layer holds"),
     "somebody's own class": Case(
-        "m.keras", with_layer(lambda _: layer("Mine", None, "theirs>Mine")), "cannot-open", "it holds 'theirs>Mine'"
+        "m.keras", with_layer(lambda _: layer("Mine", None, "theirs>Mine")), "cannot-open", "contains 'theirs>Mine'"
     ),
     "a class of Python": Case(
         "m.keras",
         with_layer(lambda place: layer("Popen", "subprocess", args=["mkdir", str(place.marker)])),
         "cannot-open",
-        "it holds 'subprocess.Popen'",
+        "contains 'subprocess.Popen'",
     ),
-    "escapes in a layer": Case("m.keras", with_layer(lambda _: layer(ESCAPES, ESCAPES)), "cannot-open", "it holds '"),
+    "escapes in a layer": Case("m.keras", with_layer(lambda _: layer(ESCAPES, ESCAPES)), "cannot-open", "contains '"),
     "a link": Case("m.h5", with_arrays(linked), "cannot-open", "has the link '/link'"),
     "a link in an archive": Case("m.keras", with_arrays(linked), "cannot-open", "has the link '/link'"),
-    "arrays elsewhere": Case("m.h5", with_arrays(stored_outside), "cannot-open", "'/table' stands in another file"),
-    "virtual arrays": Case("m.hdf5", with_arrays(virtual), "cannot-open", "'/table' stands in another file"),
+    "arrays elsewhere": Case("m.h5", with_arrays(stored_outside), "cannot-open", "'/table' is stored in another file"),
+    "virtual arrays": Case("m.hdf5", with_arrays(virtual), "cannot-open", "'/table' is stored in another file"),
     "more weights than there are": Case("m.keras", wide(2**40), "cannot-open", "its layers have "),
     "NaN in weights": Case("m.h5", with_arrays(spoilt), "bad-answer", "NaN"),
     "an honest file": Case("m.keras", lambda place: place.path.write_bytes(honest(".keras"))),
@@ -233,7 +233,7 @@ SCRIPTS = {
     "Lambda in JavaScript": Case(
         "m.json", layered(own_layer("Lambda", function=["x"])), "cannot-open", "a Lambda layer"
     ),
-    "somebody's layer": Case("m.json", layered(own_layer("Mine")), "cannot-open", "it holds 'Mine'"),
+    "somebody's layer": Case("m.json", layered(own_layer("Mine")), "cannot-open", "contains 'Mine'"),
     "layers in a circle": Case("m.json", layered(in_a_circle), "cannot-open", "Functional"),
     "a graph of operations": Case("m.json", layered(of_operations), "cannot-open", "a graph model"),
     "an honest script": Case("m.json", layered()),
