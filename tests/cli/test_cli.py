@@ -979,6 +979,7 @@ def run(ready: Cli) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     return run
 
 
+@pytest.mark.slow
 def test_exit_status_of_real_runs(run: Callable[..., "subprocess.CompletedProcess[str]"]) -> None:
     def judge(*more: str) -> "subprocess.CompletedProcess[str]":
         return run("judge", "s.safetensors", *HOW, *more)

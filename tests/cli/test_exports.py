@@ -256,6 +256,7 @@ def test_a_report_says_its_case_and_who_made_it(cli: Cli) -> None:
 # PDF.
 
 
+@pytest.mark.slow
 def test_pdf_is_an_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     reports.save(Path("r.json"), reports.report())
     monkeypatch.setitem(sys.modules, "weasyprint", None)

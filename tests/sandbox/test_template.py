@@ -22,9 +22,10 @@ from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.remote import begin_isolated
 from deepjudge_core.sandbox.starting import Kind, end_templates, start_copy
 
-pytestmark = pytest.mark.skipif(
-    not landlock.version() or not seccomp.supported(), reason="no Linux with Landlock and seccomp"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not landlock.version() or not seccomp.supported(), reason="no Linux with Landlock and seccomp"),
+]
 
 # A framework that writes what it could do while it was imported.
 FRAMEWORK = """

@@ -152,6 +152,7 @@ def test_files_among_folders_are_not_chosen(tmp_path: Path) -> None:
         load_inputs(tmp_path / "in")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to a limit of memory")
 @pytest.mark.parametrize("name", ["in.parquet", "in.arrow"])
 def test_a_small_file_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
