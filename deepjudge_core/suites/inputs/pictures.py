@@ -8,11 +8,10 @@ import io
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -22,9 +21,8 @@ from deepjudge_core.files.reading import LARGEST_ARRAYS, open_regular
 from deepjudge_core.models.geometry import Color, Geometry, Size, bringing, cut_out
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.naming import option
+from deepjudge_core.suites.inputs.listed import ListedInputs
 from deepjudge_core.suites.inputs.listing import Item, Listing
-from deepjudge_core.suites.inputs.origin import Origin
-from deepjudge_core.suites.inputs.raw import Reading
 from deepjudge_core.suites.inputs.resizing import Resizing, in_words, target_of
 from deepjudge_core.suites.inputs.value import Inputs
 from deepjudge_core.text import clean
@@ -62,37 +60,8 @@ class Header:
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """Pictures that become inputs.
-
-    Attributes:
-        listing: Which.
-        reading: How.
-        origin: Where they are from; None if nobody looked.
-    """
-
-    listing: Listing
-    reading: Reading
-    origin: Origin | None = None
-
-    @property
-    def listed(self) -> Sequence[Path]:
-        """See :class:`~deepjudge_core.suites.inputs.value.Offered`."""
-        return self.listing.files
-
-    def located(self, origin: Origin) -> "Pictures":
-        """See :class:`~deepjudge_core.suites.inputs.value.Offered`."""
-        return replace(self, origin=origin)
-
-    @property
-    def y(self) -> Array | None:
-        """See :class:`~deepjudge_core.suites.inputs.value.Offered`."""
-        return self.listing.y
-
-    @property
-    def classes(self) -> Sequence[str] | None:
-        """See :class:`~deepjudge_core.suites.inputs.value.Offered`."""
-        return self.listing.classes
+class Pictures(ListedInputs):
+    """Pictures that become inputs."""
 
     @property
     def notes(self) -> tuple[str, ...]:

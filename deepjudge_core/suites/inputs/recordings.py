@@ -6,11 +6,10 @@ too short gets zeros behind it. Nothing is resampled.
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -18,12 +17,10 @@ import numpy as np
 from deepjudge_core.errors import InputError, MissingExtraError
 from deepjudge_core.files.reading import LARGEST_ARRAYS, open_regular
 from deepjudge_core.models.model import InputSpec
+from deepjudge_core.suites.inputs.listed import ListedInputs
 from deepjudge_core.suites.inputs.listing import Item, Listing
-from deepjudge_core.suites.inputs.origin import Origin
-from deepjudge_core.suites.inputs.raw import Reading
 from deepjudge_core.suites.inputs.value import Inputs
 from deepjudge_core.text import clean
-from deepjudge_core.types import Array
 
 LARGEST_RECORDING = 2**28
 """Bytes of one file."""
@@ -41,37 +38,8 @@ class Sound:
 
 
 @dataclass(frozen=True, eq=False)
-class Recordings:
-    """Recordings that become inputs.
-
-    Attributes:
-        listing: Which.
-        reading: How.
-        origin: Where they are from; None if nobody looked.
-    """
-
-    listing: Listing
-    reading: Reading
-    origin: Origin | None = None
-
-    @property
-    def listed(self) -> Sequence[Path]:
-        """See :class:`~deepjudge_core.suites.inputs.value.Offered`."""
-        return self.listing.files
-
-    def located(self, origin: Origin) -> "Recordings":
-        """See :class:`~deepjudge_core.suites.inputs.value.Offered`."""
-        return replace(self, origin=origin)
-
-    @property
-    def y(self) -> Array | None:
-        """See :class:`~deepjudge_core.suites.inputs.value.Offered`."""
-        return self.listing.y
-
-    @property
-    def classes(self) -> Sequence[str] | None:
-        """See :class:`~deepjudge_core.suites.inputs.value.Offered`."""
-        return self.listing.classes
+class Recordings(ListedInputs):
+    """Recordings that become inputs."""
 
     @cached_property
     def sounds(self) -> tuple[Sound, ...]:
