@@ -149,17 +149,20 @@ class _Alone:
 
 class _Copy:
     def __init__(self, template: "_Template", work: Path, descriptors: Descriptors) -> None:
-        self._template = template.hold()
         environment = dict.fromkeys(_HOMES, str(work))
         passed = (descriptors.reading, descriptors.writing, descriptors.log)
         self._request = template.ask({"work": str(work), "environment": environment}, passed)
+        self._template = template
+        template.hold()
         self._pid: int | None = None
         self._status: int | None = None
 
     @property
     def pid(self) -> int:
         if self._pid is None:
-            self._pid = int(self._template.answer(self._request) or 0)
+            self._pid = self._template.answer(self._request)
+        if not self._pid:  # the number 0 would stand for the audit's own process
+            raise ConnectionError("the template started no process")
         return self._pid
 
     def status(self, patience: float) -> int | None:
@@ -226,10 +229,9 @@ class _Template:
         """Whether it can be asked by this process."""
         return self._owner == os.getpid() and self._process.poll() is None
 
-    def hold(self) -> "_Template":
+    def hold(self) -> None:
         """Count one more copy."""
         self._copies += 1
-        return self
 
     def release(self) -> None:
         """Count one copy less."""
