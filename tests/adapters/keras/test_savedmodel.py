@@ -420,7 +420,7 @@ def saved_by_tensorflow_1(folder: Path, *, steps: int, signed: bool = True) -> P
     v1 = tf.compat.v1
     with tf.Graph().as_default():
         x = v1.placeholder(tf.float32, (None, 4), name="x")
-        table = v1.get_variable("w", (4, 4), use_resource=bool(steps))
+        table = v1.get_variable("w", initializer=weights(4, 4), use_resource=bool(steps))
         v1.disable_control_flow_v2()
         try:
             h = tf.nn.relu(x @ table)
