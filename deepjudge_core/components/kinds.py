@@ -10,7 +10,10 @@ from deepjudge_core.errors import PluginError
 from deepjudge_core.models.adapters import Extra
 from deepjudge_core.models.model import Access, Model
 from deepjudge_core.text import is_utf8
+from deepjudge_core.weights.values import StoredWeights
 
+Subject = CaseSet | Literal["weights"]
+"""What a metric is taken over."""
 GeneratedSet = Literal["adversarial", "corners", "mistakes"]
 """The sets of cases that generators make."""
 
@@ -74,6 +77,8 @@ class Adapter:
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through everything that a model will be asked,
             with or without gradients, so that no file is opened for it later. Without it, a stranger's model can still
             reach files on systems without Landlock.
+        weights: ``weights(path, *, name) -> StoredWeights`` reads the weights of a file or folder and runs nothing; it
+            imports no framework unless the format cannot be read without one. None if the adapter reads none.
         extra: The framework, if it may be missing, so that this is said before any model is opened.
     """
 
@@ -92,6 +97,7 @@ class Adapter:
     extra: Extra | None = None
     general: bool = False
     conversion: Callable[[Path], str | None] | None = None
+    weights: Callable[..., StoredWeights] | None = None
 
     def __post_init__(self) -> None:
         # A text instead of a tuple would claim every file that ends with one of its letters.
@@ -158,7 +164,8 @@ class Metric:
     Attributes:
         name: How the user chooses it, and its key in reports.
         needs: What must be known of the suspect: an :class:`Access`.
-        on: The cases that it is taken over: ``clean`` (the seeds), ``adversarial``, ``corners`` or ``mistakes``.
+        on: The cases that it is taken over: ``clean`` (the seeds), ``adversarial``, ``corners`` or ``mistakes``; or
+            ``weights``, whose sketches are compared.
         distance: ``distance(victim, suspect) -> float`` of two :class:`Answers`: pure numpy, at least 0, and 0 for a
             model and itself.
         alpha: Default share of the lower bound that makes the threshold, above 0 and at most 1 (paper, section IV-D).
@@ -168,22 +175,26 @@ class Metric:
         title: What the name is short for, such as "robustness distance"; reports show it.
         says: What its value means, and its unit: a clause without a full stop. It can omit that smaller means more
             alike, and the range of values.
+        p_value: ``p_value(victim, suspect) -> float``, the logarithm to base 10 of the greatest probability
+            with which a model made independently of the victim comes as near, whatever the controls. None if controls
+            have to tell.
     """
 
     name: str
     needs: Access
-    on: CaseSet
+    on: Subject
     distance: Callable[[Answers, Answers], float]
     alpha: float
     upper: float = float("inf")
     default: bool = True
     title: str = ""
     says: str = ""
+    p_value: Callable[[Answers, Answers], float] | None = None
 
     def __post_init__(self) -> None:
         if self.name == ALL_METRICS:
             raise PluginError(f"a metric is named {self.name!r}, which means every metric; choose another name")
-        expect_one_of(self.name, "on", self.on, get_args(CaseSet))
+        expect_one_of(self.name, "on", self.on, (*get_args(CaseSet), "weights"))
         if not 0 < self.alpha <= 1:
             raise PluginError(f"{self.name}: expected 0 < alpha <= 1, found {self.alpha!r}")
         if not self.upper > 0:
@@ -192,6 +203,8 @@ class Metric:
     @property
     def group(self) -> Group:
         """The setting that the metric belongs to."""
+        if Access.WEIGHTS in self.needs:
+            return "weights"
         return "white-box" if Access.LAYERS in self.needs else "black-box"
 
 

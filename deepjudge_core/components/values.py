@@ -11,12 +11,14 @@ from deepjudge_core.components.strata import Stratum
 from deepjudge_core.models.model import Model
 from deepjudge_core.sheets import Sheet, Shown, sizes
 from deepjudge_core.types import Array, Layout
+from deepjudge_core.weights.values import Sketch
 
 CaseSet = Literal["clean", "adversarial", "corners", "mistakes"]
 """The sets of cases in a suite: the seeds themselves, seeds changed so that the victim misclassifies them, neuron
 corners, and inputs that it misclassifies as they are."""
-Group = Literal["black-box", "white-box"]
-"""The paper's two settings: does the suspect behave like the victim, and is it made like it."""
+Group = Literal["black-box", "white-box", "weights"]
+"""The paper's two settings, does the suspect behave like the victim and is it made like it, and whether its weights,
+read and never run, descend from the victim's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +174,7 @@ class Answers:
             not known, or the cases were made from none.
         independent: Whether each class has a probability of its own, so that a row need not sum to 1. The label is the
             likeliest class nevertheless.
+        weights: The sketch of the model's weights; None where it was not asked for or not allowed.
     """
 
     labels: Array
@@ -180,6 +183,7 @@ class Answers:
     made_for: Mapping[str, Array] = field(default_factory=dict)
     seed_labels: Array | None = None
     independent: bool = False
+    weights: Sketch | None = None
 
 
 @dataclass(frozen=True, eq=False)

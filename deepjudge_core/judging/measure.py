@@ -149,6 +149,8 @@ def _measure(
         names = " and ".join(str(flag.name).lower() for flag in missing)
         unseen = Access.LAYERS in missing and bool(suite.layers)
         return Measurement(metric, None, f"needs the model's {names}", allowed=False, incomparable=unseen)
+    if metric.on == "weights":
+        return Measurement(metric, None, "the suite has no sketch of the victim's weights", allowed=False)
     if metric.on not in {"clean", *(record.makes for record in suite.generators)}:
         how = "; the generator mistakes makes them" if metric.on == "mistakes" else ""
         reason = f"the suite has no cases in the set {metric.on!r}{how}"

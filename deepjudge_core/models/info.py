@@ -13,7 +13,7 @@ from deepjudge_core.models.model import Access, InputSpec, Model
 from deepjudge_core.text import clean
 from deepjudge_core.types import Layout
 
-AccessName = Literal["labels", "probabilities", "layers", "gradients"]
+AccessName = Literal["labels", "probabilities", "layers", "gradients", "weights"]
 _LONGEST_DEVICE = 100  # characters
 
 

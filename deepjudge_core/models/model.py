@@ -28,6 +28,7 @@ class Access(enum.Flag):
     PROBABILITIES = enum.auto()
     LAYERS = enum.auto()
     GRADIENTS = enum.auto()
+    WEIGHTS = enum.auto()
 
     BLACK_BOX = LABELS | PROBABILITIES
     WHITE_BOX = LABELS | PROBABILITIES | LAYERS

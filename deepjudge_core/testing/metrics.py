@@ -8,8 +8,8 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from deepjudge_core.components.kinds import Metric
-from deepjudge_core.components.values import Answers, CaseSet
+from deepjudge_core.components.kinds import Metric, Subject
+from deepjudge_core.components.values import Answers
 from deepjudge_core.models.model import Access
 from deepjudge_core.testing.checks import Checks, expect_name, run
 from deepjudge_core.testing.expect import expect
@@ -172,7 +172,7 @@ class _Survey:
         others: Those of models with other weights.
     """
 
-    def __init__(self, on: CaseSet) -> None:
+    def __init__(self, on: Subject) -> None:
         self._owner = owner = NumpyModel.random((_INPUTS,), _WIDTHS, _CLASSES, seed=0)
         # In a range where the owner gives every class to some.
         self._inputs, pool = (

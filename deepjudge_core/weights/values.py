@@ -1,0 +1,294 @@
+"""The weights of one model as they stand in a file, what each tensor is for, and the sketch that is made of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from deepjudge_core.files.documents import Count, Document, Json, Lines, Positive
+from deepjudge_core.types import Array
+
+LayerKind = Literal["mlp", "value", "residual", "dense", "convolutional", "recurrent"]
+"""What the neurons of a layer are: hidden units of a transformer's MLP; dimensions of a head's values; dimensions of
+the residual stream; units of a dense layer; channels of a convolution; units of a recurrent layer."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor in a file.
+
+    Attributes:
+        shape: Its axes.
+        dtype: Element type by the format's own name, such as ``BF16`` or ``Q4_K``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class View:
+    """A matrix of which the neurons of a layer are the rows.
+
+    Attributes:
+        tensor: The tensor that it is a part of.
+        axes: The tensor's axes in the order in which they are read: first that of the neurons; the others become one.
+        shape: What the tensor is reshaped to before that, such as the pictures that a dense layer flattens; None for
+            its own shape.
+        rows: First neuron along its axis and the one behind the last, of tensors that hold several matrices; None for
+            all.
+        basis: What the columns stand for: ``inputs``, ``outputs``, ``residual``, or the name of the layer whose
+            neurons they are.
+        gain: A tensor by which the columns are multiplied, such as the gain of the normalisation before; None for none.
+        signed: Whether a neuron's sign is fixed. If not, ``w`` and ``-w`` are the same neuron.
+    """
+
+    tensor: str
+    axes: tuple[int, ...]
+    basis: str
+    shape: tuple[int, ...] | None = None
+    rows: tuple[int, int] | None = None
+    gain: str | None = None
+    signed: bool = True
+
+
+@dataclass(frozen=True)
+class NeuronLayer:
+    """Neurons that may stand in any order: if all views are permuted together, the network computes the same.
+
+    Attributes:
+        name: By which other layers refer to it.
+        block: Its place in forward order, counted over layers of its kind; blocks of a transformer from 0.
+        kind: What its neurons are.
+        width: Number of neurons.
+        views: Its matrices, in an order that depends on the kind alone.
+    """
+
+    name: str
+    block: int
+    kind: LayerKind
+    width: int
+    views: tuple[View, ...]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What each tensor of a model is for.
+
+    Attributes:
+        family: Name of the kind of network, such as ``llama`` or ``graph``.
+        layers: In forward order.
+        embedding: Tensor ``(tokens, residual)``; None where there is none.
+        unembedding: Tensor ``(tokens, residual)``; the embedding where the two are tied; None where there is none.
+        fixed_residual: Whether something, such as sinusoidal positions, fixes the order of the residual dimensions.
+    """
+
+    family: str
+    layers: tuple[NeuronLayer, ...]
+    embedding: str | None = None
+    unembedding: str | None = None
+    fixed_residual: bool = False
+
+
+class StoredWeights(Protocol):
+    """The weights of one model, read a part at a time; nothing of the model is run.
+
+    Attributes:
+        name: What a person calls it.
+        format: Name of the format, such as ``GGUF``.
+        tensors: Name to shape and element type, in the order of the file.
+        config: The configuration that stands beside or among them; empty where there is none.
+        roles: What the tensors are for, if the format's own graph says it; otherwise their names have to tell.
+    """
+
+    name: str
+    format: str
+    tensors: Mapping[str, TensorSpec]
+    config: Json
+    roles: Roles | None
+
+    def tokens(self) -> tuple[str, ...] | None:
+        """The vocabulary, by the tokens' numbers; None where there is none."""
+
+    def read(self, tensor: str, rows: slice | None = None) -> Array:
+        """Rows along the first axis, float32, copied.
+
+        Args:
+            tensor: One of :attr:`tensors`.
+            rows: A slice of step 1; None for all.
+
+        Raises:
+            ModelError: When the file is damaged.
+        """
+
+    def close(self) -> None:
+        """Give the file back."""
+
+
+class LayerPlan(Document, frozen=True):
+    """A layer of the victim that is compared: how many neurons, and which are picked stands in the plan's arrays."""
+
+    name: str
+    block: Count
+    kind: LayerKind
+    width: Positive
+
+
+class PlanHeader(Document, frozen=True):
+    """A :class:`WeightPlan` without its arrays, as it stands in a file."""
+
+    seed: int
+    rank: Positive
+    family: str
+    layers: tuple[LayerPlan, ...]
+    tokens: Lines = ()
+
+
+@dataclass(frozen=True, eq=False)
+class WeightPlan:
+    """How weights are sketched: the same for the victim and for all that are compared with it.
+
+    Attributes:
+        seed: What all randomness is derived from.
+        rank: Numbers that are kept of a row.
+        family: Of the victim.
+        layers: The victim's layers that are compared.
+        neurons: For each of them ``(k,)`` int64, the neurons that are picked, in rising order.
+        tokens: Strings of the tokens whose embeddings say what the residual dimensions mean.
+    """
+
+    seed: int
+    rank: int
+    family: str
+    layers: tuple[LayerPlan, ...]
+    neurons: tuple[Array, ...]
+    tokens: tuple[str, ...] = ()
+
+    def header(self) -> PlanHeader:
+        """All but the arrays."""
+        return PlanHeader(self.seed, self.rank, self.family, self.layers, self.tokens)
+
+    def arrays(self, prefix: str) -> dict[str, Array]:
+        """The arrays, by names that begin with ``prefix``."""
+        return {f"{prefix}neurons.{place}": neurons for place, neurons in enumerate(self.neurons)}
+
+    @classmethod
+    def of_header(cls, header: PlanHeader, arrays: Mapping[str, Array], prefix: str) -> "WeightPlan":
+        """The inverse of :meth:`header` and :meth:`arrays`.
+
+        Raises:
+            KeyError, ValueError: When arrays are missing, or do not fit the rest.
+        """
+        neurons = tuple(arrays[f"{prefix}neurons.{place}"] for place in range(len(header.layers)))
+        for layer, picked in zip(header.layers, neurons, strict=True):
+            if picked.ndim != 1 or picked.dtype != np.int64 or not 0 < len(picked) <= layer.width:
+                raise ValueError(f"the neurons of {layer.name!r} are not a list of whole numbers")
+            if not ((np.diff(picked) > 0).all() and picked[0] >= 0 and picked[-1] < layer.width):
+                raise ValueError(f"the neurons of {layer.name!r} are not neurons of it in rising order")
+        return cls(header.seed, header.rank, header.family, header.layers, neurons, header.tokens)
+
+
+class LayerSketchHeader(Document, frozen=True):
+    """A :class:`LayerSketch` without its arrays, as it stands in a file."""
+
+    name: str
+    block: Count
+    kind: LayerKind
+    width: Positive
+    invariant: bool
+
+
+class SketchHeader(Document, frozen=True):
+    """A :class:`Sketch` without its arrays, as it stands in a file."""
+
+    family: str
+    layers: tuple[LayerSketchHeader, ...]
+    notes: Lines = ()
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSketch:
+    """Neurons of one layer as short vectors.
+
+    Attributes:
+        name: The layer's name in its own model.
+        block: Its place among those of its kind.
+        kind: What its neurons are.
+        width: How many neurons the layer has.
+        neurons: ``(rows,)`` int64, which of them are here, in rising order: those that the plan picks, of the victim;
+            all, of others.
+        raw: ``(rows, views, rank)`` float16 unit vectors: each neuron's rows in the model's own coordinates.
+        invariant: The same in coordinates that turn with the residual stream, ``(rows, views, rank)``; None where there
+            are none.
+    """
+
+    name: str
+    block: int
+    kind: LayerKind
+    width: int
+    neurons: Array
+    raw: Array
+    invariant: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sketch:
+    """What is kept of a model's weights.
+
+    Attributes:
+        family: What kind of network it is.
+        layers: Its layers, in forward order.
+        flat: ``(n,)`` float32, a random linear image of all weights together, by which differences from a common
+            ancestor are compared; None where it was not asked for.
+        notes: What a reader should know of how it was made.
+    """
+
+    family: str
+    layers: tuple[LayerSketch, ...]
+    flat: Array | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def header(self) -> SketchHeader:
+        """All but the arrays."""
+        layers = tuple(
+            LayerSketchHeader(one.name, one.block, one.kind, one.width, one.invariant is not None)
+            for one in self.layers
+        )
+        return SketchHeader(self.family, layers, self.notes)
+
+    def arrays(self, prefix: str) -> dict[str, Array]:
+        """The arrays, by names that begin with ``prefix``."""
+        named: dict[str, Any] = {} if self.flat is None else {f"{prefix}flat": self.flat}
+        for place, layer in enumerate(self.layers):
+            named |= {f"{prefix}{place}.neurons": layer.neurons, f"{prefix}{place}.raw": layer.raw}
+            if layer.invariant is not None:
+                named[f"{prefix}{place}.invariant"] = layer.invariant
+        return named
+
+    @classmethod
+    def of_header(cls, header: SketchHeader, arrays: Mapping[str, Array], prefix: str) -> "Sketch":
+        """The inverse of :meth:`header` and :meth:`arrays`.
+
+        Raises:
+            KeyError, ValueError: When arrays are missing, or do not fit the rest.
+        """
+        layers = []
+        for place, one in enumerate(header.layers):
+            names = [f"{prefix}{place}.{part}" for part in ("neurons", "raw", "invariant")]
+            neurons, raw = arrays[names[0]], arrays[names[1]]
+            invariant = arrays[names[2]] if one.invariant else None
+            if neurons.dtype != np.int64 or neurons.ndim != 1 or not 0 < len(neurons) <= one.width:
+                raise ValueError(f"the neurons of {one.name!r} are not a list of whole numbers")
+            if not ((np.diff(neurons) > 0).all() and neurons[0] >= 0 and neurons[-1] < one.width):
+                raise ValueError(f"the neurons of {one.name!r} are not neurons of it in rising order")
+            for array in (raw, *([] if invariant is None else [invariant])):
+                if array.dtype != np.float16 or array.ndim != 3 or len(array) != len(neurons):
+                    raise ValueError(f"the sketch of {one.name!r} does not have one row per neuron")
+                if not np.isfinite(array).all():
+                    raise ValueError(f"the sketch of {one.name!r} has numbers that are not finite")
+            layers.append(LayerSketch(one.name, one.block, one.kind, one.width, neurons, raw, invariant))
+        flat = arrays.get(f"{prefix}flat")
+        if flat is not None and (flat.dtype != np.float32 or flat.ndim != 1 or not np.isfinite(flat).all()):
+            raise ValueError("the image of all weights is not a list of finite float32")
+        return cls(header.family, tuple(layers), flat, header.notes)
