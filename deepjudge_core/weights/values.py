@@ -166,6 +166,7 @@ class PlanHeader(Document, frozen=True):
     family: str
     layers: tuple[LayerPlan, ...]
     tokens: Lines = ()
+    flat: Count = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +180,7 @@ class WeightPlan:
         layers: The victim's layers that are compared.
         neurons: For each of them ``(k,)`` int64, the neurons that are picked, in rising order.
         tokens: Strings of the tokens whose embeddings say what the residual dimensions mean.
+        flat: Length of the image of all weights that sketches have; 0 if they have none.
     """
 
     seed: int
@@ -187,10 +189,11 @@ class WeightPlan:
     layers: tuple[LayerPlan, ...]
     neurons: tuple[Array, ...]
     tokens: tuple[str, ...] = ()
+    flat: int = 0
 
     def header(self) -> PlanHeader:
         """All but the arrays."""
-        return PlanHeader(self.seed, self.rank, self.family, self.layers, self.tokens)
+        return PlanHeader(self.seed, self.rank, self.family, self.layers, self.tokens, self.flat)
 
     def arrays(self, prefix: str) -> dict[str, Array]:
         """The arrays, by names that begin with ``prefix``."""
@@ -209,7 +212,7 @@ class WeightPlan:
                 raise ValueError(f"the neurons of {layer.name!r} are not a list of whole numbers")
             if not ((np.diff(picked) > 0).all() and picked[0] >= 0 and picked[-1] < layer.width):
                 raise ValueError(f"the neurons of {layer.name!r} are not neurons of it in rising order")
-        return cls(header.seed, header.rank, header.family, header.layers, neurons, header.tokens)
+        return cls(header.seed, header.rank, header.family, header.layers, neurons, header.tokens, header.flat)
 
 
 class LayerSketchHeader(Document, frozen=True):
