@@ -47,13 +47,18 @@ class Taken:
         """Names of the files beside it."""
         return tuple(clean(path.name) for path in self.beside)
 
-    def digested(self) -> digests.FileDigests:
+    def digested(self, stopped: Callable[[], bool] = lambda: False) -> digests.FileDigests:
         """The digests of the copy, of which each byte is read.
 
+        Args:
+            stopped: Asked from time to time whether nobody waits for them any more.
+
         Raises:
-            OSError: When it cannot be read.
+            OSError: When it cannot be read, or nobody waits.
         """
-        return digests.of_folder(self.path) if self.path.is_dir() else digests.of_file(self.path, self.beside)
+        if self.path.is_dir():
+            return digests.of_folder(self.path, stopped)
+        return digests.of_file(self.path, self.beside, stopped)
 
 
 @dataclass(frozen=True)

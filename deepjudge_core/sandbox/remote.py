@@ -171,10 +171,11 @@ def _check(label: str, received: Received, isolation: Isolation, leaks: str, san
         return
     check_required(label, isolation, leaks, sandbox)
     if received.format.runs_code:
+        found = found_level(isolation, leaks)
         raise ModelError(
             f"{label}: {received.format.name} may do more than compute, so it is opened only in the "
-            f"full sandbox, which this system does not have (found {found_level(isolation, leaks)}); convert it to "
-            f"ONNX in one file, or use {option('Confinement.use', False, python='Session(sandbox=None)')} if it is your own",
+            f"full sandbox, which this system does not have (found {found}); convert it to ONNX in "
+            f"one file, or use {option('Confinement.use', False, python='Session(sandbox=None)')} if it is your own",
             code="needs-sandbox",
         )
 

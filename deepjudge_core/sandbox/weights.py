@@ -13,23 +13,22 @@ import numpy as np
 
 from deepjudge_core import progress
 from deepjudge_core.components.opening import resolve
-from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.components.weights import info_of_weights, unreadable
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files.digests import FileDigests, FileKey, file_key
 from deepjudge_core.files.documents import parse, plain
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.sketcher import Sketcher
-from deepjudge_core.naming import current_flags
+from deepjudge_core.naming import current_flags, option
 from deepjudge_core.sandbox import landlock
 from deepjudge_core.sandbox.channel import ArraySpec, ChannelError
 from deepjudge_core.sandbox.intake import Held, Taken, take
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.sandbox.process import Worker
-from deepjudge_core.sandbox.scratch import make_scratch
+from deepjudge_core.sandbox.scratch import Scratch, make_scratch
 from deepjudge_core.sandbox.setup import begun, check_required, isolation_of, plugin_of
 from deepjudge_core.text import clean
-from deepjudge_core.types import Array
 from deepjudge_core.weights.values import PlanHeader, Sketch, SketchHeader, WeightPlan
 
 # Far above what any network has; what is more only takes the audit's time and memory.
@@ -80,12 +79,28 @@ def open_weights_isolated(
 
     with make_scratch() as scratch, Held() as held:
         holding = held if landlock.version() > 0 else None
-        taken = take(path, label, chosen, scratch.model, sandbox.memory, is_other, holding)
+        taken = take(path, label, chosen, _folder(scratch, "weights"), sandbox.memory, is_other, holding)
+        if options.get("base"):
+            options["base"] = _take_base(options["base"], label, adapters, _folder(scratch, "base"), sandbox, holding)
         with (
             _Digesting(taken, label) as digesting,
             begun(label, taken.path, chosen, plugin, scratch, sandbox, frameworks=False, held=held) as worker,
         ):
             yield _Confined(worker, label, chosen.name, sandbox, options, digesting, held)
+
+
+def _folder(scratch: Scratch, name: str) -> Path:
+    folder = scratch.model / name
+    folder.mkdir()
+    return folder
+
+
+def _take_base(base: Any, label: str, adapters: Adapters, folder: Path, sandbox: Sandbox, held: Held | None) -> str:
+    # What differences of weights are added to.
+    path, name, adapter = resolve(Path(base), adapters)
+    if adapter is None or adapter.weights is None:
+        raise unreadable(clean(name))
+    return str(take(path, f"{label}: its base {clean(name)}", adapter, folder, sandbox.memory, held=held).path)
 
 
 class _Digesting:
@@ -115,8 +130,15 @@ class _Digesting:
         self._thread.join(timeout)
         if isinstance(self._found, FileDigests):
             return self._found
-        why = f": {self._found.strerror or self._found}" if self._found else f" within {timeout:g} s"
-        raise ModelError(f"{self._label}: its files cannot be read{why}", code="not-a-file" if self._found else "timed-out")
+        if self._found is None:
+            raise ModelError(
+                f"{self._label}: expected files that are read within {timeout:g} s, found larger ones; allow more with "
+                f"{option('Sandbox.timeout')}",
+                code="timed-out",
+            )
+        raise ModelError(
+            f"{self._label}: cannot be read: {self._found.strerror or self._found}", code="not-a-file"
+        ) from self._found
 
 
 class RemoteSketcher(Sketcher):
@@ -164,7 +186,8 @@ class RemoteSketcher(Sketcher):
             expected.check(sketch)
         except (KeyError, ValueError) as error:
             raise self._worker.refuse(f"no sketch: {error}") from None
-        return _cleaned(sketch)
+        # Of a victim, names are those of the plan.
+        return sketch if victim else _cleaned(sketch)
 
     @cached_property
     def _opened(self) -> bool:
