@@ -165,7 +165,7 @@ class RemoteSketcher(Sketcher):
         self._open()
         self._worker.send({"ask": "plan", "seed": seed, "ancestry": ancestry})
         message = self._worker.receive(_expect_plan)
-        named = {f"neurons.{place}": array for place, array in enumerate(message.arrays)}
+        named = dict(zip(message.values["shapes"], message.arrays, strict=True))
         try:
             return WeightPlan.of_header(parse(PlanHeader, message.values["plan"]), named, "")
         except (KeyError, ValueError) as error:
@@ -174,15 +174,13 @@ class RemoteSketcher(Sketcher):
     def sketch(self, plan: WeightPlan, *, victim: bool = False) -> Sketch:
         """See :class:`~deepjudge_core.models.sketcher.Sketcher`."""
         self._open()
-        expected = _Expected(plan, victim)
-        self._worker.send(
-            {"ask": "sketch", "plan": plain(plan.header()), "victim": victim},
-            [np.asarray(neurons, np.int64) for neurons in plan.neurons],
-        )
+        expected, arrays = _Expected(plan, victim), plan.arrays("")
+        asked = {"ask": "sketch", "plan": plain(plan.header()), "names": list(arrays), "victim": victim}
+        self._worker.send(asked, list(arrays.values()))
         message = self._worker.receive(expected)
         try:
             header = parse(SketchHeader, message.values["sketch"])
-            sketch = Sketch.of_header(header, dict(zip(expected.names, message.arrays, strict=True)), "")
+            sketch = Sketch.of_header(header, dict(zip(message.values["shapes"], message.arrays, strict=True)), "")
             expected.check(sketch)
         except (KeyError, ValueError) as error:
             raise self._worker.refuse(f"no sketch: {error}") from None
@@ -244,53 +242,50 @@ class _Confined(RemoteSketcher):
 def _expect_plan(values: Mapping[str, Any]) -> Sequence[ArraySpec]:
     try:
         header, shapes = parse(PlanHeader, values["plan"]), _shapes(values)
-        if not 0 < len(header.layers) <= _MOST_LAYERS or len(header.tokens) > _MOST_TOKENS:
+        if not 0 < len(header.layers) <= _MOST_LAYERS or not 0 <= header.flat <= _WIDEST:
             raise ValueError
-        if max(map(len, header.tokens), default=0) > _LONGEST_TOKEN or not 0 <= header.flat <= _WIDEST:
+        if len(header.tokens) > _MOST_TOKENS or max(map(len, header.tokens), default=0) > _LONGEST_TOKEN:
             raise ValueError
-        if any(not 0 < count <= layer.width <= _WIDEST for layer, [count] in zip(header.layers, shapes, strict=True)):
+        if not len(header.layers) <= len(shapes) <= len(header.layers) + 1:
+            raise ValueError
+        if any(not 0 <= count <= _WIDEST for [count] in shapes.values()):
             raise ValueError
     except (KeyError, TypeError, ValueError):
         raise ChannelError("no plan of weights") from None
-    return [ArraySpec(shape, "int64") for shape in shapes]
+    return [ArraySpec(shape, "int64") for shape in shapes.values()]
 
 
 class _Expected:
     # Which arrays a sketch has, and what they may be.
 
     def __init__(self, plan: WeightPlan, victim: bool) -> None:
-        self._plan, self._victim, self.names = plan, victim, list[str]()
+        self._plan, self._victim = plan, victim
 
     def __call__(self, values: Mapping[str, Any]) -> Sequence[ArraySpec]:
         try:
             header, shapes = parse(SketchHeader, values["sketch"]), _shapes(values)
             if len(header.layers) > _MOST_LAYERS or len(header.notes) > _MOST_NOTES:
                 raise ValueError
-            flat = len(shapes) > sum(3 if layer.invariant else 2 for layer in header.layers)
-            specs = {"flat": ArraySpec((self._plan.flat,))} if flat and self._plan.flat else {}
-            at = len(specs)
-            for place, layer in enumerate(header.layers):
-                parts = ["neurons", "raw", *(["invariant"] if layer.invariant else [])]
-                for part, shape in zip(parts, shapes[at : at + len(parts)], strict=True):
-                    specs[f"{place}.{part}"] = self._spec(part, shape, layer.width)
-                at += len(parts)
-            size = sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in specs.values())
-            if at != len(shapes) or size > _LARGEST_ANSWER:
-                raise ValueError
-        except (KeyError, TypeError, ValueError):
+            widths = [layer.width for layer in header.layers]
+            specs = [self._spec(name, shape, widths) for name, shape in shapes.items()]
+        except (KeyError, TypeError, ValueError, IndexError):
             raise ChannelError("no sketch of weights") from None
-        self.names = list(specs)
-        return list(specs.values())
+        if sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in specs) > _LARGEST_ANSWER:
+            raise ChannelError("a sketch of more than 2 GiB")
+        return specs
 
-    def _spec(self, part: str, shape: tuple[int, ...], width: int) -> ArraySpec:
+    def _spec(self, name: str, shape: tuple[int, ...], widths: Sequence[int]) -> ArraySpec:
+        if name == "flat":
+            return ArraySpec((self._plan.flat,))
+        place, _, part = name.partition(".")
+        width = widths[int(place)]
         # Of a victim the picked neurons alone.
-        if not (0 < shape[0] <= width <= _WIDEST) or (not self._victim and shape[0] != width):
+        if not 0 < shape[0] <= width <= _WIDEST or (not self._victim and shape[0] != width):
             raise ValueError
         if part == "neurons":
-            [_] = shape
-            return ArraySpec(shape, "int64")
+            return ArraySpec(shape[:1], "int64")
         _, views, rank = shape
-        if not 0 < views <= _MOST_VIEWS or rank != self._plan.rank:
+        if not 0 < views <= _MOST_VIEWS or rank > self._plan.rank:
             raise ValueError
         return ArraySpec(shape, "float16")
 
@@ -306,15 +301,18 @@ class _Expected:
                     raise ValueError("vectors that are too long")
         if not self._victim:
             return
-        planned = {layer.name: neurons for layer, neurons in zip(self._plan.layers, self._plan.neurons, strict=True)}
+        planned = {
+            (layer.kind, layer.block): neurons
+            for layer, neurons in zip(self._plan.layers, self._plan.neurons, strict=True)
+        }
         for layer in sketch.layers:
-            if not np.array_equal(layer.neurons, planned.get(layer.name, np.zeros(0))):
+            if not np.array_equal(layer.neurons, planned.get((layer.kind, layer.block), ())):
                 raise ValueError("other neurons than those of the plan")
 
 
-def _shapes(values: Mapping[str, Any]) -> list[tuple[int, ...]]:
-    shapes = [tuple(shape) for shape in values["shapes"]]
-    if not all(type(axis) is int for shape in shapes for axis in shape):
+def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
+    if not all(type(axis) is int for shape in shapes.values() for axis in shape):
         raise ValueError
     return shapes
 

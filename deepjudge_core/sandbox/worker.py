@@ -142,17 +142,17 @@ class _Worker:
 
     def _plan(self, values: Mapping[str, Any]) -> None:
         plan = plan_weights(self._stored(), seed=values["seed"], ancestry=values["ancestry"])
-        arrays = [np.asarray(neurons, np.int64) for neurons in plan.neurons]
-        self._channel.send(Message({"plan": plain(plan.header()), "shapes": [a.shape for a in arrays]}, arrays))
+        arrays = plan.arrays("")
+        told = {"plan": plain(plan.header()), "shapes": {name: array.shape for name, array in arrays.items()}}
+        self._channel.send(Message(told, list(arrays.values())))
 
     def _sketch(self, request: Message) -> None:
         # The plan is this side's own, of another worker's making, which was checked.
-        header = parse(PlanHeader, request.values["plan"])
-        named = {f"neurons.{place}": neurons for place, neurons in enumerate(request.arrays)}
-        plan = WeightPlan.of_header(header, named, "")
+        named = dict(zip(request.values["names"], request.arrays, strict=True))
+        plan = WeightPlan.of_header(parse(PlanHeader, request.values["plan"]), named, "")
         made = sketch(self._stored(), plan, victim=request.values["victim"])
         arrays = made.arrays("")
-        told = {"sketch": plain(made.header()), "names": list(arrays), "shapes": [a.shape for a in arrays.values()]}
+        told = {"sketch": plain(made.header()), "shapes": {name: array.shape for name, array in arrays.items()}}
         self._channel.send(Message(told, list(arrays.values())))
 
     def _stored(self) -> StoredWeights:
