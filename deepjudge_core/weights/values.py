@@ -104,7 +104,7 @@ class Roles:
             something fixed, or for neurons of a layer before.
         notes: What a reader should know: layers that are left out, and why.
         embedding: The matrix ``(tokens, residual)``, or of patches ``(pixels, residual)``; None where there is none.
-        unembedding: The matrix ``(tokens, residual)`` of the output; None where there is none, or it is the embedding.
+        unembedding: The matrix ``(tokens, residual)`` of the output, which may be the same; None where there is none.
         fixed_residual: Whether something, such as sinusoidal positions, fixes the order of the residual dimensions.
         centred: Whether all that reads the residual stream subtracts its mean first, as LayerNorm does before a block.
         guessed: Whether the layers were found by shapes in order alone, so that several may share one order of neurons.
