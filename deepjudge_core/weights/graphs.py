@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from deepjudge_core.weights.values import LayerKind, NeuronLayer, Roles, Scale, TensorSpec, View
+from deepjudge_core.weights.values import LayerKind, NeuronLayer, Roles, Scale, View
 
 FAMILY = "graph"
 """Family of the roles that are found here."""
@@ -444,53 +444,6 @@ class Graph:
             if basis and not order.left_out:
                 yield View(table.tensor, axes, basis, shape, table.rows, columns, scales)
             start += part.size
-
-
-def chain(tensors: Mapping[str, TensorSpec]) -> Roles:
-    """The roles of weights without a graph, by their order and shapes alone.
-
-    These do not tell whether layers of one width have one order, as in residual networks. So of each width only the
-    first layer is compared, and only if it is computed from another width.
-
-    Args:
-        tensors: In the order in which the network uses them, as PyTorch has them: the outputs on the first axis.
-    """
-    graph = Graph()
-    matrices = [(name, spec.shape) for name, spec in tensors.items() if len(spec.shape) >= 2 and min(spec.shape) > 0]
-    seen: dict[int, Traced] = {}
-    last: Traced | None = None
-    left = []
-    for place, (name, shape) in enumerate(matrices):
-        outputs, inputs = shape[:2]
-        places = math.prod(shape[2:])
-        final = place == len(matrices) - 1
-        if last is None:
-            last = graph.start([None, inputs])
-            source: Traced | None = last
-        else:
-            width = next((width for width in (_width(last), *reversed(seen)) if width and inputs % width == 0), None)
-            fits = width is not None and (inputs == width or (places == 1 and len(shape) == 2))
-            source = seen.get(width or 0) if fits else None
-            if source is not None and source.axes is not None and inputs != width:
-                source = Traced((source.axes[0], (*source.axes[1], _Factor(inputs // (width or 1)))), source.depth)
-        if source is None or (not final and (outputs in seen or outputs == inputs)):
-            left.append(name)
-            continue
-        kind: LayerKind = "convolutional" if len(shape) > 2 else "dense"
-        last = graph.layer(source, [Table(name, shape, tuple(range(len(shape))))], 1, kind)
-        seen.setdefault(outputs, last)
-    roles = graph.finish(last) if last is not None else Roles(FAMILY, ())
-    if not left:
-        return roles
-    note = (
-        f"left out {len(left)} of {len(matrices)} matrices, such as {left[0]!r}: without a graph, layers of one "
-        "width may have one order"
-    )
-    return replace(roles, notes=(note, *roles.notes))
-
-
-def _width(x: Traced) -> int | None:
-    return None if x.axes is None else x.axes[1][0].size
 
 
 def _arrange(table: Table, factors: _Axis) -> tuple[tuple[int, ...], tuple[int, ...], tuple[_Part, ...]] | None:
