@@ -23,7 +23,8 @@ def cosines(victim: Array, suspect: Array) -> Array:
     total = np.zeros((len(victim), len(suspect)))
     for ours, theirs in zip(_exact(victim), _exact(suspect), strict=True):
         total += np.abs(ours @ theirs.T)
-    return total / max(1, victim.shape[1])
+    means: Array = total / max(1, victim.shape[1])
+    return means
 
 
 def _exact(sketch: Array) -> Sequence[Array]:

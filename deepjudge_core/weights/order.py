@@ -1,8 +1,8 @@
 """The exact test of the order of neurons, which needs no controls.
 
 The neurons of a layer can stand in any order, and independent initialisation draws one of them uniformly. Training
-does not change that: it treats all alike. So if a suspect was made independently of the victim, then each neuron of
-its is at the place of its most similar neuron of the victim with the chance of a random order, whatever the similarities.
+does not change that: it treats all alike. So if a suspect was made independently of the victim, then its neurons stand
+at the places of the victim's most similar ones as often as in a random order, whatever the similarities are.
 """
 
 from dataclasses import dataclass

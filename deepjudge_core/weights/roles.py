@@ -148,14 +148,18 @@ def _hidden(
     for axis in (1, 0) if transposed else (0, 1):
         residual, hidden = shapes[write][axis], shapes[write][1 - axis]
         parts = shapes[reads[0]][axis] // hidden
-        fits = all(
-            shapes[matrix][1 - axis] == residual and shapes[matrix][axis] == parts * hidden for matrix in reads
-        )
+        fits = all(shapes[matrix][1 - axis] == residual and shapes[matrix][axis] == parts * hidden for matrix in reads)
         if fits and (parts == 1 or (parts == 2 and len(reads) == 1)):
             axes = (axis, 1 - axis)
             folded = gain if gain is not None and shapes[gain] == (residual,) else None
             views = [
-                View(matrix, axes, "residual", rows=(part * hidden, (part + 1) * hidden) if parts > 1 else None, gain=folded)
+                View(
+                    matrix,
+                    axes,
+                    "residual",
+                    rows=(part * hidden, (part + 1) * hidden) if parts > 1 else None,
+                    gain=folded,
+                )
                 for matrix in reads
                 for part in range(parts)
             ]
@@ -225,8 +229,8 @@ def _by_shapes(shapes: Shapes) -> Roles | None:
         best = max(best, layers, key=len)
     if len(best) < 2 or len({layer.width for layer in best}) > 1:
         return None
-    layers = tuple(replace(layer, block=block) for block, layer in enumerate(best))
-    return _with_embeddings(Roles("shapes", layers, fixed_residual=True, guessed=True), shapes, {})
+    numbered_layers = tuple(replace(layer, block=block) for block, layer in enumerate(best))
+    return _with_embeddings(Roles("shapes", numbered_layers, fixed_residual=True, guessed=True), shapes, {})
 
 
 def _pair(key: str, names: Iterable[str], shapes: Shapes) -> NeuronLayer | None:

@@ -135,8 +135,8 @@ def _spread(layers: Sequence[NeuronLayer], weights: StoredWeights) -> list[Neuro
     """Some layers, evenly over depth."""
     if layers[0].kind != "mlp":
         return [layers[place] for place in _evenly(len(layers), _LAYERS)]
-    size = max(1, max(sum(prod(weights.tensors[view.tensor].shape) for view in layer.views) for layer in layers))
-    return [layers[place] for place in _evenly(len(layers), max(1, min(_BLOCKS, _READ // size)))]
+    size = max(sum(prod(weights.tensors[view.tensor].shape) for view in layer.views) for layer in layers)
+    return [layers[place] for place in _evenly(len(layers), max(1, min(_BLOCKS, _READ // max(1, size))))]
 
 
 def _evenly(count: int, most: int) -> list[int]:
@@ -345,7 +345,7 @@ class _Residual:
 
     def dimensions(self, plan: WeightPlan) -> LayerSketch:
         """The residual dimensions as neurons, of which the tokens' embeddings are the weights."""
-        known = self.embeddings.any(axis=1)
+        known = (self.embeddings != 0).any(axis=1)
         rows = np.where(known[:, None], self.embeddings - self.embeddings[known].mean(axis=0), 0).T
         images = rows @ _projection(plan.seed, "raw", rows.shape[1], plan.rank)
         raw = _unit(images, np.ones(len(images)))
@@ -354,7 +354,7 @@ class _Residual:
 
 def _unit64(rows: Array) -> Array:
     with np.errstate(all="ignore"):
-        units = rows.astype(np.float64) / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+        units: Array = rows.astype(np.float64) / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     units[~np.isfinite(units).all(axis=1)] = 0
     return units
 
@@ -369,16 +369,14 @@ def _polar_product(rows: Array, signs: Array) -> Array:
         if wide
         else vectors @ (roots[:, None] * (vectors.T @ (rows.T @ signs)))
     )
-    return product.astype(np.float32)
+    return np.asarray(product, np.float32)
 
 
 def _residual_width(weights: StoredWeights, roles: Roles) -> int:
     return 0 if roles.embedding is None else _Matrix.of(weights, roles.embedding).columns
 
 
-def _pick_tokens(
-    weights: StoredWeights, roles: Roles, random: np.random.Generator
-) -> tuple[Array, tuple[str, ...]]:
+def _pick_tokens(weights: StoredWeights, roles: Roles, random: np.random.Generator) -> tuple[Array, tuple[str, ...]]:
     """Rows of the embedding, in runs, and their strings where there is a vocabulary."""
     if roles.embedding is None:
         return np.empty(0, np.int64), ()
@@ -409,7 +407,7 @@ def _rows(weights: StoredWeights, view: View, places: Array) -> Array:
     """Rows of an embedding, folded with its gain, float32; 0 for those that are missing."""
     matrix = _Matrix.of(weights, view)
     known = np.flatnonzero(places >= 0)
-    rows = np.zeros((len(places), matrix.columns), np.float32)
+    rows: Array = np.zeros((len(places), matrix.columns), np.float32)
     if view.axes[0] == 0 and matrix.streams:
         order = known[np.argsort(places[known], kind="stable")]
         for run in np.split(order, np.flatnonzero(np.diff(places[order]) > 1) + 1):

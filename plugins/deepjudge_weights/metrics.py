@@ -86,7 +86,7 @@ def _layers(ours: LayerSketch, theirs: LayerSketch, basis: str) -> float:
         return -1
     scores = cosines(a, b)
     rows, columns = assign(scores)
-    alive = a.any(axis=(1, 2))[rows]
+    alive = (a != 0).any(axis=(1, 2))[rows]
     return float(scores[rows, columns][alive].mean()) if alive.any() else -1
 
 

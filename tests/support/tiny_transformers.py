@@ -1,6 +1,7 @@
 """Tiny transformers with random weights, and rewrites of them that compute the same."""
 
 import numpy as np
+
 from deepjudge_core.testing.weights import ArrayWeights
 
 TOKENS = tuple(f"token {number}" for number in range(200))
