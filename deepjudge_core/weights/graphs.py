@@ -452,8 +452,8 @@ def _arrange(table: Table, factors: _Axis) -> tuple[tuple[int, ...], tuple[int, 
     groups: list[_Factor] = []
     for factor in factors:
         if groups and not groups[-1].parts and not factor.parts:
-            sizes = groups[-1].size, factor.size
-            groups[-1] = _Factor(None if None in sizes else math.prod(size or 0 for size in sizes))
+            both = groups[-1].size, factor.size
+            groups[-1] = _Factor(None if None in both else math.prod(size or 0 for size in both))
         else:
             groups.append(factor)
     wide = [at for at, factor in enumerate(groups) if factor.parts]

@@ -2,9 +2,9 @@
 
 A neuron is a row of each of its layer's matrices. A row is kept as its direction, projected to a few dimensions by
 signs that the plan's seed gives: once in the model's own coordinates (``raw``), once in coordinates that turn with the
-residual stream (``invariant``), or, of a classifier, in which neurons are matched layer by layer
-(:mod:`deepjudge_core.weights.aligning`). Those that turn are products with the polar factor of the embeddings of some tokens: what
-those tokens mean is the same in a copy, however its residual stream was turned.
+residual stream (``invariant``). The latter are products with the polar factor of the embeddings of some tokens: what
+those tokens mean is the same in a copy, however its residual stream was turned. Of a classifier they are coordinates in
+which the neurons are matched layer by layer: see :mod:`deepjudge_core.weights.aligning`.
 """
 
 import hashlib
