@@ -11,6 +11,9 @@ from deepjudge_core.weights.matching import assign, cosines, directions
 from deepjudge_core.weights.order import OrderTest, order_test
 from deepjudge_core.weights.values import LayerSketch, Sketch
 
+_CLASSIFIERS = ("dense", "convolutional", "recurrent")
+_EARLY = 2  # matrices
+
 
 def order(victim: Answers, suspect: Answers) -> float:
     """Share of the compared neurons whose place is not that of the victim's most similar neuron, 0..1.
@@ -50,6 +53,35 @@ def neuron_sketch(victim: Answers, suspect: Answers) -> float:
         raise IncomparableError("the suspect has no layer that can be compared with one of the victim's")
     # Cosines are of float32, so what is behind the sixth digit is rounding.
     return float(np.clip(1 - max(found), 0, 1).round(6))
+
+
+def wcos(victim: Answers, suspect: Answers) -> float:
+    """1 minus the matched-weight cosine of the first matrices between hidden layers of a classifier, 0..1.
+
+    Of each matrix counts the median over its neurons, since neurons that never answer drift away in training; of the
+    matrices the mean over the first two, since later ones are changed more.
+
+    Raises:
+        IncomparableError: When the neurons of the victim's or the suspect's first layers cannot be matched.
+    """
+    ours, theirs = _sketches(victim, suspect)
+    inner = {(layer.kind, layer.block): layer for layer in theirs.layers}
+    values = []
+    for layer in [layer for layer in ours.layers[1:] if layer.kind in _CLASSIFIERS and layer.invariant is not None]:
+        other = inner.get((layer.kind, layer.block))
+        a, b = layer.invariant, None if other is None else other.invariant
+        if a is None or b is None or a.shape[1:] != b.shape[1:] or 2 * len(b) < len(a):
+            continue
+        scores = cosines(a, b)
+        rows, columns = assign(scores)
+        alive = (a != 0).any(axis=(1, 2))[rows]
+        if alive.any():
+            values.append(float(np.median(scores[rows, columns][alive])))
+        if len(values) == _EARLY:
+            break
+    if not values:
+        raise IncomparableError("no matrix between hidden layers of both has neurons that can be matched")
+    return float(np.clip(1 - np.mean(values), 0, 1))
 
 
 def _sketches(victim: Answers, suspect: Answers) -> tuple[Sketch, Sketch]:
