@@ -202,7 +202,7 @@ def _part(matrix: str, shape: tuple[int, ...], out: int, part: int, hidden: int,
 
 def _with_embeddings(roles: Roles, shapes: Shapes, config: Json) -> Roles:
     write = roles.layers[0].views[-1]
-    residual = shapes[write.tensor][write.axes[1]]
+    residual = write.columns[1] - write.columns[0] if write.columns else shapes[write.tensor][write.axes[1]]
     kind = str(config.get("model_type", ""))
     gains = {view.gain for layer in roles.layers for view in layer.views if view.gain}
     embedding = _table(_EMBEDDINGS, residual, shapes) or _patches(residual, shapes)

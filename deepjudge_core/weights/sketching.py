@@ -142,7 +142,7 @@ def _spread(layers: Sequence[NeuronLayer], weights: StoredWeights) -> list[Neuro
     """Some layers, evenly over depth."""
     if layers[0].kind != "mlp":
         return list(layers[:_LAYERS])  # the first ones, since each is matched by those before
-    size = max(sum(prod(weights.tensors[view.tensor].shape) for view in layer.views) for layer in layers)
+    size = max(layer.width * sum(_Matrix.of(weights, view).columns for view in layer.views) for layer in layers)
     return [layers[place] for place in _evenly(len(layers), max(1, min(_BLOCKS, _READ // max(1, size))))]
 
 
