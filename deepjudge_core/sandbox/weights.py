@@ -311,10 +311,7 @@ class _Expected:
 
 
 def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
-    if not all(type(axis) is int for shape in shapes.values() for axis in shape):
-        raise ValueError
-    return shapes
+    return parse(dict[str, tuple[int, ...]], values["shapes"])
 
 
 def _cleaned(sketch: Sketch) -> Sketch:
