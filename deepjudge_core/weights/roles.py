@@ -89,15 +89,15 @@ NOT_FOUND = (
 
 
 def find_roles(weights: StoredWeights) -> Roles:
-    """Say what each tensor is for: as the format says it, by names, or by shapes.
+    """Say what each tensor is for: by names, as the format's own graph says it, or by shapes.
+
+    Names come first: they tell what a block of a transformer is, in all formats alike.
 
     Raises:
         ModelError: When none of them tells.
     """
-    if weights.roles is not None:
-        return weights.roles
     shapes = {name: spec.shape for name, spec in weights.tensors.items()}
-    roles = _by_names(shapes, weights.config) or _by_shapes(shapes) or _chain(shapes)
+    roles = _by_names(shapes, weights.config) or weights.roles or _by_shapes(shapes) or _chain(shapes)
     if roles is None:
         count = sum(len(shape) >= 2 for shape in shapes.values())
         raise ModelError(f"{weights.name}: {NOT_FOUND.format(count=count)}", code="wrong-format")
@@ -290,39 +290,74 @@ def _pair(key: str, names: Iterable[str], shapes: Shapes) -> NeuronLayer | None:
 def _chain(shapes: Shapes) -> Roles | None:
     """Dense and convolutional layers, each of which reads what the one before it gives."""
     names = [name for name, shape in shapes.items() if len(shape) >= 2 and 0 not in shape]
+    # What a recurrent layer makes of its own state is in one order on both sides, which no shape says.
+    if len(names) < 2 or any(re.search(r"weight_hh|recurrent", name) for name in names):
+        return None
     for out in (0, -1):
-        layers = _links(names, shapes, out)
-        if layers:
-            return Roles("chain", tuple(layers), guessed=True)
+        for order in (names, sorted(names, key=_natural), _by_sides(names, shapes, out)):
+            if order and all(_follows(after, before, shapes, out) for before, after in pairwise(order)):
+                return Roles("chain", tuple(_links(order, shapes, out)), guessed=True)
     return None
 
 
-def _links(names: Sequence[str], shapes: Shapes, out: int) -> list[NeuronLayer]:
-    """The hidden layers of a chain whose matrices have their outputs along the axis ``out``; none if it is no chain."""
+def _sides(name: str, shapes: Shapes, out: int) -> tuple[int, int]:
+    """How many inputs and outputs a matrix has, the outputs along the axis ``out``."""
+    shape = shapes[name]
+    return (shape[1], shape[0]) if out == 0 else (shape[-2], shape[-1])
 
-    def sides(name: str) -> tuple[int, int]:
-        shape = shapes[name]
-        return (shape[1], shape[0]) if out == 0 else (shape[-2], shape[-1])
 
-    def follows(after: str, before: str) -> bool:
-        given, read = sides(before)[1], sides(after)[0]
-        flattened = len(shapes[before]) > 2 and len(shapes[after]) == 2
-        return read % given == 0 if flattened else read == given
+def _follows(after: str, before: str, shapes: Shapes, out: int) -> bool:
+    given, read = _sides(before, shapes, out)[1], _sides(after, shapes, out)[0]
+    flattened = len(shapes[before]) > 2 and len(shapes[after]) == 2
+    return read % given == 0 if flattened else read == given and len(shapes[before]) == len(shapes[after])
 
-    if len(names) < 2 or not all(follows(after, before) for before, after in pairwise(names)):
+
+def _by_sides(names: Sequence[str], shapes: Shapes, out: int) -> list[str]:
+    """The only order in which each matrix reads what the one before gives; empty if there is none, or several.
+
+    Some formats sort tensors by their names.
+    """
+    after = {one: [other for other in names if other != one and _follows(other, one, shapes, out)] for one in names}
+    starts = [one for one in names if not any(one in others for others in after.values())]
+    if len(starts) != 1:
         return []
+    order = starts
+    while len(order) < len(names):
+        rest = [one for one in after[order[-1]] if one not in order]
+        # Of a matrix that several fit behind, nobody knows which one it is.
+        if len(rest) != 1:
+            return []
+        order = [*order, rest[0]]
+    return order
+
+
+def _links(names: Sequence[str], shapes: Shapes, out: int) -> list[NeuronLayer]:
+    """The hidden layers of a chain whose matrices have their outputs along the axis ``out``."""
     layers: list[NeuronLayer] = []
     counts: dict[LayerKind, int] = {}
     for place, name in enumerate(names[:-1]):
-        axes = len(shapes[name])
+        axes, width = len(shapes[name]), _sides(name, shapes, out)[1]
         kind: LayerKind = "dense" if axes == 2 else "convolutional"
-        order = tuple(range(axes)) if out == 0 else (axes - 1, *range(axes - 1))
-        views = [View(name, order, layers[-1].name if layers else "inputs")]
+        views = [_reading(name, shapes[name], layers[-1] if layers else None, out)]
         if place == len(names) - 2:
-            views.append(_leaving(names[-1], shapes[names[-1]], sides(name)[1], out))
-        layers.append(NeuronLayer(name, counts.get(kind, 0), kind, sides(name)[1], tuple(views)))
+            views.append(_leaving(names[-1], shapes[names[-1]], width, out))
+        layers.append(NeuronLayer(name, counts.get(kind, 0), kind, width, tuple(views)))
         counts[kind] = counts.get(kind, 0) + 1
     return layers
+
+
+def _reading(name: str, shape: tuple[int, ...], before: NeuronLayer | None, out: int) -> View:
+    """The matrix by whose rows a layer reads another, whose neurons come first among the columns."""
+    basis = before.name if before else "inputs"
+    if before and len(shape) == 2 and shape[1 - abs(out)] != before.width:
+        width = before.width
+        # Pictures are flattened channel by channel, or place by place.
+        if out == 0:
+            return View(name, (0, 1, 2), basis, shape=(shape[0], width, shape[1] // width))
+        return View(name, (2, 1, 0), basis, shape=(shape[0] // width, width, shape[1]))
+    axes = len(shape)
+    order = tuple(range(axes)) if out == 0 else (axes - 1, axes - 2, *range(axes - 2))
+    return View(name, order, basis)
 
 
 def _leaving(name: str, shape: tuple[int, ...], width: int, out: int) -> View:
