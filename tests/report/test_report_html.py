@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -28,6 +29,7 @@ from deepjudge_core.report.pages.similarity import AT_THRESHOLD, axes_of, ranges
 from deepjudge_core.report.pages.wording import ANSWERS, answer, limits, rates, sureness, verdict
 from deepjudge_core.text import clean
 
+DOCS = Path(__file__).parents[2] / "docs"
 VOID = {"meta", "br", "wbr", "hr", "img", "link", "input"}
 TAGS = {
     *("html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "p", "nav", "ol", "li", "a", "ul"),
@@ -225,6 +227,17 @@ def test_the_sections_stand_in_their_order() -> None:
     ]
     page = Page(html(reports.power()))
     assert "How well each measurement tells them apart" in [title for _, title in page.all("h2")]
+
+
+@pytest.mark.parametrize("name", ["start/reading-a-report.md", "reference/report.md"])
+def test_the_documentation_explains_each_part(name: str) -> None:
+    skipped = {"name": "c.pkl", "code": "pickle", "reason": "a pickle", "unjudged": True}
+    text = html(reports.report() | {"skipped": [skipped]})
+    first, rest = text.split("<nav")
+    parts = [*re.findall(r"<h3[^>]*>(.*?)</h3>", first), *re.findall(r"<h2[^>]*>(.*?)</h2>", rest)]
+    assert len(parts) == 12
+    explained = (DOCS / name).read_text("utf-8").casefold()
+    assert [part for part in parts if f"\n| {part.casefold()} |" not in explained] == []
 
 
 @pytest.mark.parametrize("name", ["copies", "p-values", "joint", "many", "power"])
