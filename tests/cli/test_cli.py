@@ -285,7 +285,7 @@ def test_classes(ready: Cli) -> None:
     assert "five.toy: inconclusive: expected 4 classes, found 5; map them with --classes" in out
     toys.save_model(Path("other.toy"), seed=8, classes=5)
     _, out, _ = judge(ready, "five.toy", "other.toy")
-    assert "all 2 suspects: inconclusive: expected 4 classes, found 5" in out
+    assert "both suspects: inconclusive: expected 4 classes, found 5" in out
     assert "\nother.toy: " not in out
     # Few of many are named.
     for place in range(30):
