@@ -117,6 +117,12 @@ class CalibrationError(DeepJudgeError):
     code = "wrong-controls"
 
 
+class IncomparableError(DeepJudgeError):
+    """A metric cannot compare these two models: its value would mean nothing. The text says why."""
+
+    code = "not-comparable"
+
+
 class PluginError(DeepJudgeError):
     """A plugin failed, or two plugins claim one name."""
 
@@ -145,6 +151,7 @@ CODES: Mapping[str, str] = {
     # Components and controls.
     "no-cases": "a generator made no usable cases",
     "wrong-controls": "the controls cannot serve as controls",
+    "not-comparable": "a metric cannot compare two models; the message says why",
     "plugin-failed": "a plugin failed, or two plugins claim the same name",
     "missing-extra": "a library is not installed; the message says how to install it",
     # Models.

@@ -14,6 +14,7 @@ from deepjudge_core.components.values import (
     Answers,
     Cases,
     CaseSet,
+    Chance,
     Decision,
     Evidence,
     Judgement,
@@ -22,7 +23,14 @@ from deepjudge_core.components.values import (
     Task,
     Vote,
 )
-from deepjudge_core.errors import DeepJudgeError, InputError, MissingExtraError, ModelError, UsageError
+from deepjudge_core.errors import (
+    DeepJudgeError,
+    IncomparableError,
+    InputError,
+    MissingExtraError,
+    ModelError,
+    UsageError,
+)
 from deepjudge_core.files import digests
 from deepjudge_core.files.storage import write_bytes
 from deepjudge_core.models.cka import linear_cka, unbiased_linear_cka
@@ -45,12 +53,14 @@ __all__ = [
     "BatchedModel",
     "CaseSet",
     "Cases",
+    "Chance",
     "Cotangent",
     "Decision",
     "DeepJudgeError",
     "Evidence",
     "Format",
     "Generator",
+    "IncomparableError",
     "InputError",
     "InputSpec",
     "Judgement",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from deepjudge_core.components.values import Answers, Cases, CaseSet, Group, Judgement
+from deepjudge_core.components.values import Answers, Cases, CaseSet, Chance, Group, Judgement
 from deepjudge_core.errors import PluginError
 from deepjudge_core.models.adapters import Extra
 from deepjudge_core.models.model import Access, Model
@@ -167,7 +167,7 @@ class Metric:
         on: The cases that it is taken over: ``clean`` (the seeds), ``adversarial``, ``corners`` or ``mistakes``; or
             ``weights``, whose sketches are compared.
         distance: ``distance(victim, suspect) -> float`` of two :class:`Answers`: pure numpy, at least 0, and 0 for a
-            model and itself.
+            model and itself. It raises :class:`~deepjudge_core.errors.IncomparableError` where it would mean nothing.
         alpha: Default share of the lower bound that makes the threshold, above 0 and at most 1 (paper, section IV-D).
         upper: Greatest possible value, or infinity; scales charts.
         default: Whether it is used if no metrics are named; metrics of other installed distributions never are. One
@@ -175,9 +175,8 @@ class Metric:
         title: What the name is short for, such as "robustness distance"; reports show it.
         says: What its value means, and its unit: a clause without a full stop. It can omit that smaller means more
             alike, and the range of values.
-        p_value: ``p_value(victim, suspect) -> float``, the logarithm to base 10 of the greatest probability
-            with which a model made independently of the victim comes as near, whatever the controls. None if controls
-            have to tell.
+        p_value: ``p_value(victim, suspect) -> Chance``: the greatest probability with which a model made independently
+            of the victim comes as near, whatever the controls. None if controls have to tell.
     """
 
     name: str
@@ -189,7 +188,7 @@ class Metric:
     default: bool = True
     title: str = ""
     says: str = ""
-    p_value: Callable[[Answers, Answers], float] | None = None
+    p_value: Callable[[Answers, Answers], Chance] | None = None
 
     def __post_init__(self) -> None:
         if self.name == ALL_METRICS:

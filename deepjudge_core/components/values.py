@@ -175,6 +175,9 @@ class Answers:
         independent: Whether each class has a probability of its own, so that a row need not sum to 1. The label is the
             likeliest class nevertheless.
         weights: The sketch of the model's weights; None where it was not asked for or not allowed.
+        ancestor: Of the victim's answers, the sketch of the model that it was made from; None where none was named.
+        siblings: Of the victim's answers, the sketches of the controls that were made from the same ancestor, without
+            the model that is measured.
     """
 
     labels: Array
@@ -184,6 +187,26 @@ class Answers:
     seed_labels: Array | None = None
     independent: bool = False
     weights: Sketch | None = None
+    ancestor: Sketch | None = None
+    siblings: tuple[Sketch, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chance:
+    """How likely it is that a model made independently of the victim comes as near to it, whatever the controls.
+
+    Probabilities are logarithms to base 10, since they may be too small for a number.
+
+    Attributes:
+        log10_p: The greatest such probability, 0 or less.
+        least: The least ``log10_p`` that could have been found; 0 where nothing could have been.
+        counted: What was found: a clause that begins with what it is about and has no full stop, such as "the order of
+            3,072 of 3,072 neurons agrees with the victim's".
+    """
+
+    log10_p: float
+    least: float
+    counted: str
 
 
 @dataclass(frozen=True, eq=False)

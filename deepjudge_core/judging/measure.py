@@ -9,7 +9,7 @@ import numpy as np
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.values import Answers, CaseSet
-from deepjudge_core.errors import one_line
+from deepjudge_core.errors import IncomparableError, one_line
 from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds, errs_alike
 from deepjudge_core.judging.architecture import Widths, widths
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, match_observation
@@ -165,6 +165,8 @@ def _measure(
         return Measurement(metric, None, f"the suite has no cases in the set {metric.on!r}")
     try:
         value = float(metric.distance(*answers(metric.on)))
+    except IncomparableError as error:
+        return Measurement(metric, None, str(error))
     except (Exception, SystemExit) as error:
         return Measurement(metric, None, f"the metric failed: {one_line(error)}", failed=True)
     if not np.isfinite(value) or value < 0:

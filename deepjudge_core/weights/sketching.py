@@ -6,8 +6,14 @@ RANK = 128
 """Numbers that are kept of a row, where nobody says otherwise."""
 
 
-def plan_weights(weights: StoredWeights, *, seed: int = 0, rank: int = RANK) -> WeightPlan:
+def plan_weights(weights: StoredWeights, *, seed: int = 0, rank: int = RANK, ancestry: bool = False) -> WeightPlan:
     """Choose what is compared of a victim: layers, neurons and tokens.
+
+    Args:
+        weights: Of the victim.
+        seed: What all randomness is derived from.
+        rank: Numbers that are kept of a row.
+        ancestry: Whether sketches have an image of all weights, by which a common ancestor is taken into account.
 
     Raises:
         ModelError: When nothing of it can be compared, with the reason.

@@ -1,0 +1,75 @@
+"""Read the weights of a model, whatever it is stored in: the adapter is chosen as for models that are run."""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deepjudge_core import progress
+from deepjudge_core.components.kinds import Adapter
+from deepjudge_core.components.opening import digested, resolve
+from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.errors import DeepJudgeError, ModelError, first_line
+from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.models.model import Access, InputSpec
+from deepjudge_core.models.sketcher import StoredSketcher
+from deepjudge_core.weights.values import StoredWeights
+
+
+def info_of_weights(name: str, framework: str) -> ModelInfo:
+    """What a model is of which nothing but its weights is looked at; who knows its digest and files adds them."""
+    return ModelInfo(name, framework, "", Access.WEIGHTS, 0, InputSpec(()), {})
+
+
+@contextlib.contextmanager
+def open_weights(
+    source: str | Path, *, registry: Registry | None = None, adapter: str | None = None, **options: Any
+) -> Iterator[StoredSketcher]:
+    """Open the weights of a file or folder in this process, until the context ends. Nothing of the model is run.
+
+    Args:
+        source: A path.
+        registry: Where the adapters are; by default every installed one.
+        adapter: Name of the adapter; by default the one that reads the file.
+        options: Of the adapter's ``weights``.
+
+    Raises:
+        ModelError: When they cannot be read.
+        UsageError: When no installed adapter, or more than one, reads it.
+    """
+    path, label, chosen = resolve(Path(source), (registry or load_registry()).adapters, adapter)
+    if chosen is None or chosen.weights is None:
+        raise unreadable(label)
+    with progress.task(f"opening {label}", 1):
+        weights = read_by(chosen, path, label, options)
+    try:
+        found = digested(path, chosen)
+        info = replace(info_of_weights(label, chosen.name), digest=found.digest, files=found.files)
+        yield StoredSketcher(info, weights)
+    finally:
+        weights.close()
+
+
+def unreadable(label: str) -> ModelError:
+    """What is said of a model whose weights no installed adapter reads."""
+    return ModelError(f"{label}: expected a file whose weights can be read without running it, found another format")
+
+
+def read_by(adapter: Adapter, path: Path, label: str, options: dict[str, Any]) -> StoredWeights:
+    """Read weights with an adapter that has ``weights``; ``label`` is what messages call the model.
+
+    Raises:
+        ModelError: When they cannot be read; options that the adapter does not take for weights are left out.
+    """
+    read = adapter.weights
+    if read is None:
+        raise unreadable(label)
+    taken = {name: value for name, value in options.items() if name in inspect.signature(read).parameters}
+    try:
+        return read(path, **{**taken, "name": label})
+    except DeepJudgeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"{label}: the {adapter.name} adapter cannot read its weights: {first_line(error)}") from error
