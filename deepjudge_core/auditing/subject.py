@@ -340,7 +340,7 @@ def turns(doing: str, subjects: Sequence[Subject], what: str) -> Iterator[Callab
     """
     stored = sum(subject.stored for subject in subjects)
     asked = len(subjects) - stored
-    others = f" ({counted(stored, "other")} answered before)" if stored else ""
+    others = f" ({counted(stored, 'other')} answered before)" if stored else ""
     said = f"{doing} {counted(asked, what)}{others}" if asked else f"reading the answers of {counted(stored, what)}"
 
     with progress.task(said, asked or stored) as advance:

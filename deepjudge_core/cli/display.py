@@ -276,7 +276,9 @@ def show_report(out: Console, report: AuditOutcome, many: ManySettings | None = 
     quiet = [result for result in shown if everybody > _FEW and _is_quiet(result)]
     if everybody <= _FEW:
         show_control_notes(out, report.calibration)
-    remarks, statements = (_gathered(said, everybody, "suspects") for said in (_remarks(shown, len(quiet) > 0), _statements(shown)))
+    remarks, statements = (
+        _gathered(said, everybody, "suspects") for said in (_remarks(shown, len(quiet) > 0), _statements(shown))
+    )
     for remark in (*report.doubts, *_failures(shown), *remarks, *_fleet(report), *statements, *_unconfined(report)):
         tell(out, remark)
     if quiet:

@@ -37,7 +37,17 @@ def after_audit(plan: Plan, zoo: Path) -> Iterator[str]:
         yield f"    {_line([*plan.words, '--make-controls'])}"
         return
     controls = zoo / "controls"
-    making = ["zoo", *_victim(plan), "--data", str(data or _like(plan.inputs.path)), "--controls-only", "--split", "1", "-o", str(zoo)]
+    making = [
+        "zoo",
+        *_victim(plan),
+        "--data",
+        str(data or _like(plan.inputs.path)),
+        "--controls-only",
+        "--split",
+        "1",
+        "-o",
+        str(zoo),
+    ]
     yield f"    {_line(making, plan.folder)}"
     if plan.file is None:
         yield f"    {_line([*plan.words, '--controls', str(controls)])}"
