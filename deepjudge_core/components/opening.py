@@ -14,7 +14,6 @@ from deepjudge_core.files import digests, storage
 from deepjudge_core.models.layouts import shapes_of
 from deepjudge_core.models.model import BatchedModel, Classifier, InputSpec, Model, complete
 from deepjudge_core.models.network import Network
-from deepjudge_core.weights.values import StoredWeights
 
 _FORMERLY = {"output_name": "output"}
 
@@ -130,33 +129,6 @@ def open_network(
     return open_network(network, registry=registry, expected=expected, name=options.get("name", label))
 
 
-def open_weights(
-    source: str | Path, *, registry: Registry | None = None, adapter: str | None = None, **options: Any
-) -> StoredWeights:
-    """Open the weights of a model that is not run: a file or folder of weights alone is enough.
-
-    Args:
-        source: A path.
-        registry: Where the adapters are; by default every installed one.
-        adapter: Name of the adapter; by default the one that reads the source.
-        options: Of the adapter: ``name``, ``base`` of a LoRA.
-
-    Raises:
-        ModelError: When they cannot be read, or the adapter reads none, or has no such option.
-        PluginError: When its adapter's name is claimed twice.
-        UsageError: When no adapter, or more than one, reads it.
-    """
-    adapters = (registry or load_registry()).adapters
-    path, label, chosen = resolve(Path(source), adapters, adapter)
-    if chosen is None or chosen.weights is None:
-        kinds = ", ".join(adapters.weighing)
-        raise ModelError(
-            f"{label}: expected a file whose weights can be read without running it ({kinds}), found another"
-        )
-    weights: StoredWeights = _call(chosen, chosen.weights, path, label, None, {"name": label, **options})
-    return weights
-
-
 def options_taken(path: Path, adapter: Adapter, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that an adapter takes for a file or folder of this kind, out of those given.
 
@@ -218,7 +190,7 @@ def _call(
         if option in _FORMERLY:
             raise ModelError(f"{label}: the option {option!r} is now called {_FORMERLY[option]!r}")
         if option not in parameters:
-            known = f"they have {', '.join(one for one in parameters if one not in ('source', 'path', 'expected'))}"
+            known = f"they have {', '.join(one for one in parameters if one not in ('source', 'expected'))}"
             raise ModelError(f"{label}: models of this format have no option {option!r}; {known}")
     if "expected" in parameters:
         options = {**options, "expected": expected}

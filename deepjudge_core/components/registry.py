@@ -229,11 +229,6 @@ class Adapters(Catalogue[Adapter]):
         """File name endings of what can be made anew and trained."""
         return tuple(sorted({suffix for one in self.claimed() if one.network for suffix in one.suffixes}))
 
-    @property
-    def weighing(self) -> tuple[str, ...]:
-        """File name endings of what has weights that are read and never run."""
-        return tuple(sorted({suffix for one in self.claimed() if one.weights for suffix in one.all_suffixes}))
-
     def reads(self, path: Path) -> bool:
         """Whether a path is one model: by its name, by what is in it or, for a folder, by files in it that say so.
 
