@@ -389,10 +389,11 @@ class OnnxModel(BatchedModel):
 
 
 def _parameters(model: ModelProto) -> int | None:
-    # Real numbers alone, as integers are shapes and places; None where some are quantised, beside which there are scales.
-    if any(one.data_type in QUANTISED for one in model.graph.initializer if one.dims):
+    # Real numbers alone, as integers are shapes and places; beside quantised ones there are scales.
+    whole = [one for one in model.graph.initializer if one.dims]
+    if any(one.data_type in QUANTISED for one in whole):
         return None
-    return sum(math.prod(one.dims) for one in model.graph.initializer if one.dims and one.data_type in REAL)
+    return sum(int(math.prod(one.dims)) for one in whole if one.data_type in REAL)
 
 
 def _output(name: str, values: Sequence[object], rows: Sequence[int]) -> Output:

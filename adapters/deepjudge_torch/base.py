@@ -26,10 +26,10 @@ _QUANTISED = (torch.int8, torch.uint8)
 
 def parameters_of(weights: Iterable[torch.Tensor]) -> int | None:
     """How many real numbers weights hold; None where some are quantised, beside which there are scales."""
-    weights = [weight for weight in weights if weight.ndim]
-    if any(weight.is_quantized or weight.dtype in _QUANTISED for weight in weights):
+    whole = [weight for weight in weights if weight.ndim]
+    if any(weight.is_quantized or weight.dtype in _QUANTISED for weight in whole):
         return None
-    return sum(weight.numel() for weight in weights if weight.is_floating_point())
+    return sum(int(weight.numel()) for weight in whole if weight.is_floating_point())
 
 
 class TensorModel(BatchedModel):
