@@ -61,7 +61,10 @@ def find_quantisations(model: ModelProto) -> dict[str, Quantisation]:
             across = -1 if kind == "QLinearMatMul" or (kind == "QGemm" and not attribute(node, "transB", 0)) else 0
             found[node.input[3]] = Quantisation(node.input[4], _third(node, 5), across)
         elif kind in ("ConvInteger", "MatMulInteger") and _third(node, 3):
-            found[node.input[1]] = Quantisation("", _third(node, 3), -1 if kind == "MatMulInteger" else 0)
+            # Its scale is multiplied with that of the input, somewhere behind: known by the name that it is given.
+            scale = f"{node.input[1].removesuffix('_quantized')}_scale"
+            axis = -1 if kind == "MatMulInteger" else 0
+            found[node.input[1]] = Quantisation(scale if scale in held else "", _third(node, 3), axis)
     return {
         name: one for name, one in found.items() if name in held and {one.scale, one.zero} - {"", None} <= set(held)
     }
