@@ -295,10 +295,10 @@ def _chain(shapes: Shapes) -> Roles | None:
     # What a recurrent layer makes of its own state is in one order on both sides, which no shape says.
     if len(names) < 2 or any(re.search(r"weight_hh|recurrent", name) for name in names):
         return None
-    for out in (0, -1):
-        for order in (names, sorted(names, key=_natural), _by_sides(names, shapes, out)):
-            if order and all(_follows(after, before, shapes, out) for before, after in pairwise(order)):
-                return Roles("chain", tuple(_links(order, shapes, out)), guessed=True)
+    given = [(order, out) for order in (names, sorted(names, key=_natural)) for out in (0, -1)]
+    for order, out in (*given, *((_by_sides(names, shapes, out), out) for out in (0, -1))):
+        if order and all(_follows(after, before, shapes, out) for before, after in pairwise(order)):
+            return Roles("chain", tuple(_links(order, shapes, out)), guessed=True)
     return None
 
 
