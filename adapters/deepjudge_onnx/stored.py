@@ -15,6 +15,7 @@ from deepjudge_core.weights.reading.stored import Bytes, Stored
 from deepjudge_core.weights.values import TensorSpec
 from deepjudge_onnx.graph import constants
 from deepjudge_onnx.loading import load
+from deepjudge_onnx.modules import module_names
 from deepjudge_onnx.roles import Quantisation, find_quantisations, roles_of
 from deepjudge_onnx.weights import Weights
 
@@ -41,10 +42,14 @@ class OnnxWeights(Stored):
 
     def __init__(self, name: str, model: ModelProto, weights: Weights) -> None:
         """Describe the weights of a model that :func:`deepjudge_onnx.loading.load` gave."""
-        self._tensors = {key: held for key, held in constants(model).items() if held.data_type not in _OTHER}
+        roles = roles_of(model)
+        # Where the graph tells what tensors are for, it does so by the names that they have in it.
+        usual = {} if roles is not None and roles.layers else module_names(model)
+        held = {key: held for key, held in constants(model).items() if held.data_type not in _OTHER}
+        self._tensors = {usual.get(key, key): tensor for key, tensor in held.items()}
         tensors = {key: _spec(held) for key, held in self._tensors.items()}
-        super().__init__(name, FORMAT, tensors, roles=roles_of(model))
-        self._quantisations = find_quantisations(model)
+        super().__init__(name, FORMAT, tensors, roles=roles)
+        self._quantisations = {usual.get(key, key): found for key, found in find_quantisations(model).items()}
         self._weights = weights
         self._files: Mapping[str, Bytes] = {}
         if weights:

@@ -120,7 +120,7 @@ def main() -> int:
             write(folder / name, size, seed, filled, noise)
     parameters = sum(prod(shape) for _, shape in size.tensors())
     print(f"{settings.shape}: {parameters / 1e9:.2f} billion parameters, {2 * parameters / 2**30:.1f} GiB a file")
-    command = [sys.executable, "-m", "deepjudge_core.cli", "compare", str(folder / "victim")]
+    command = [str(Path(sys.executable).with_name("deepjudge")), "compare", str(folder / "victim")]
     for name in ("copy", "independent"):
         start = time.perf_counter()
         process = subprocess.Popen([*command, str(folder / name), "--no-sandbox"])
