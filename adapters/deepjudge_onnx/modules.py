@@ -39,7 +39,8 @@ def _module(node: NodeProto) -> str:
     scopes = next((pair.value for pair in node.metadata_props if pair.key == _SCOPES), "")
     if scopes and len(scopes) <= _LONGEST:
         # A list of paths as Python writes it, from the whole model to the operation itself.
-        return (["", *re.findall(r"'([^']*)'", scopes)][-2:])[0]
+        paths: list[str] = ["", *re.findall(r"'([^']*)'", scopes)]
+        return paths[-2] if len(paths) > 1 else ""
     if node.name.startswith("/") and len(node.name) <= _LONGEST:
         return ".".join(node.name.split("/")[1:-1])
     return ""
