@@ -309,6 +309,25 @@ def test_a_state_dict_of_layers_that_follow_one_another_is_a_chain(name: str) ->
     assert test.log10_p < -20
 
 
+def test_tensors_without_numbers_are_passed_over() -> None:
+    family = FAMILIES["gguf"]
+    plain = make(family, 0)
+    for name in ("token_embd.weight", "output_norm.weight"):
+        weights = ArrayWeights({**plain.arrays, name: np.ones((0, D))})
+        assert len(find_roles(weights).layers) == BLOCKS
+        sketch(weights, plan_weights(weights))
+
+
+@pytest.mark.parametrize("name", ["1" * 100_000, "1." * 50_000, "layers.²", "²", "٣.٤", "", ".", "weight"])
+def test_no_name_is_taken_for_more_than_a_name(name: str) -> None:
+    family = FAMILIES["gguf"]
+    plain = make(family, 0)
+    odd = ArrayWeights({name: np.ones((M, D)), **plain.arrays, name + ".weight": np.ones((D, M))})
+    assert find_roles(odd).layers == find_roles(plain).layers
+    with pytest.raises(ModelError):
+        find_roles(ArrayWeights({name: np.ones((M, D))}))
+
+
 @pytest.mark.parametrize(
     "shapes",
     [

@@ -1,5 +1,6 @@
 """Sketches of weights: the same for whatever computes the same, far apart for others, and never large."""
 
+import msgspec
 import numpy as np
 import pytest
 from deepjudge_weights.metrics import neuron_sketch, order, order_chance, sibling_slope
@@ -136,6 +137,29 @@ def test_a_plan_and_a_sketch_come_back_from_a_file() -> None:
         np.testing.assert_array_equal(ours.raw, theirs.raw)
         if ours.invariant is not None:
             np.testing.assert_array_equal(ours.invariant, theirs.invariant)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"p.ids": np.arange(10**6)},
+        {"p.ids": np.full(len(PLAN.ids), -1)},
+        {"p.ids": PLAN.ids[1:]},
+        {"p.neurons.1": np.array([3, 2])},
+        {"p.neurons.1": np.array([96])},
+        {"p.neurons.1": np.zeros(0, np.int64)},
+        {"p.neurons.1": np.arange(5.0)},
+    ],
+)
+def test_a_damaged_plan_is_refused(damaged: dict[str, np.ndarray]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        WeightPlan.of_header(PLAN.header(), PLAN.arrays("p.") | damaged, "p.")
+
+
+def test_a_plan_that_asks_for_too_much_is_refused() -> None:
+    header = msgspec.structs.replace(PLAN.header(), rank=10**9)
+    with pytest.raises(ValueError, match="1024"):
+        WeightPlan.of_header(header, PLAN.arrays("p."), "p.")
 
 
 def test_another_seed_makes_another_sketch() -> None:
