@@ -10,6 +10,7 @@ import pytest
 from stored import stored
 
 from deepjudge_core.components.attack import Loot
+from deepjudge_core.components.weights import open_weights
 from deepjudge_core.errors import ModelError
 from deepjudge_core.weights.order import order_test
 from deepjudge_core.weights.sketching import plan_weights, sketch
@@ -208,6 +209,19 @@ def test_the_same_network_in_keras_gives_the_same_sketches(program: Path, suffix
     with warnings.catch_warnings(action="ignore"):
         keras_model(program.stem).save(path)
     expect_same(compared(program, path))
+
+
+def test_live_models_show_their_weights_and_graphs(program: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    made = module(program.stem)
+    lives = [(made, {"input_shape": made.shape}), (onnx.load(onnx_file(program)), {})]
+    lives += [] if program.stem == "residual" else [(keras_model(program.stem), {})]
+    with open_weights(program) as own:
+        plan = own.plan()
+        victim = own.sketch(plan, victim=True)
+    for live, options in lives:
+        with open_weights(live, **options) as other:
+            expect_same((victim, other.sketch(plan)))
 
 
 @pytest.mark.parametrize("way", ["QDQ", "QOperator", "dynamic"])
