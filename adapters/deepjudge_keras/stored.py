@@ -74,7 +74,7 @@ class LiveWeights(Stored):
 
     def __init__(self, name: str, model: Any) -> None:
         """Copy the weights of a ``keras.Model`` that is built, which stays as it is."""
-        self._arrays = {weight.path: np.array(weight, np.float32) for weight in model.weights}
+        self._arrays = {weight.path: np.asarray(weight.numpy(), np.float32) for weight in model.weights}
         tensors = {path: TensorSpec(array.shape, str(array.dtype)) for path, array in self._arrays.items()}
         super().__init__(name, "Keras", tensors, roles=roles_of_live(model))
 
