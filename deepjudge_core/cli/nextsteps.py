@@ -9,10 +9,11 @@ from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import LEAST_CONTROLS
+from deepjudge_core.suites.inputs import TRAINING_KEYS, holds
 from deepjudge_core.suites.suite import Suite
 
 _PROGRAM = "deepjudge"
-_DATA = "TRAIN.npz"
+_DATA = "TRAIN"  # what the user's training data are called in the commands
 _ZOO = "zoo"
 _CALIBRATION = "calibration.safetensors"
 
@@ -30,13 +31,23 @@ def after_audit(plan: Plan, zoo: Path) -> Iterator[str]:
         plan: The audit.
         zoo: Where controls may go.
     """
-    data = _DATA if plan.data is None else str(plan.data)
-    yield from _why(plan.data is None)
+    data = plan.data or _training_data(plan)
+    yield from _why("" if data else _like(plan.inputs.path))
     if plan.data is not None and plan.file is None:
         yield f"    {_line([*plan.words, '--make-controls'])}"
         return
     controls = zoo / "controls"
-    making = ["zoo", *_victim(plan), "--data", data, "--controls-only", "--split", "1", "-o", str(zoo)]
+    making = [
+        "zoo",
+        *_victim(plan),
+        "--data",
+        str(data or _like(plan.inputs.path)),
+        "--controls-only",
+        "--split",
+        "1",
+        "-o",
+        str(zoo),
+    ]
     yield f"    {_line(making, plan.folder)}"
     if plan.file is None:
         yield f"    {_line([*plan.words, '--controls', str(controls)])}"
@@ -54,7 +65,7 @@ def after_judge(words: Sequence[str], path: Path, suite: Suite) -> Iterator[str]
         path: The suite's file.
         suite: The suite.
     """
-    yield from _why(True, "calibrate with yours")
+    yield from _why(_of(suite), "calibrate with yours")
     yield from _calibrating(path, suite, ())
     yield f"    {_line([*_without(words, '--calibration'), '--calibration', _CALIBRATION])}"
 
@@ -67,7 +78,7 @@ def after_calibrate(controls: Sequence[str], path: Path, suite: Suite) -> Iterat
         path: The suite's file.
         suite: The suite.
     """
-    yield from _why(True, "name yours as well" if controls else "name yours")
+    yield from _why(_of(suite), "name yours as well" if controls else "name yours")
     yield from _calibrating(path, suite, controls)
 
 
@@ -76,7 +87,8 @@ def making_controls(suite: Suite) -> str:
     victim, preparing = suite.victim, list[str]()
     if victim.preprocessing:
         preparing = ["--victim-input", victim.preprocessing.header().typed()]
-    return _line(["zoo", victim.model.name, *preparing, "--data", _DATA, "--controls-only", "--split", "1", "-o", _ZOO])
+    more = ("--controls-only", "--split", "1", "-o", _ZOO)
+    return _line(["zoo", victim.model.name, *preparing, "--data", _of(suite), *more])
 
 
 def _calibrating(path: Path, suite: Suite, controls: Sequence[str]) -> Iterator[str]:
@@ -93,10 +105,25 @@ def _without(words: Sequence[str], option: str) -> Iterator[str]:
         skip = not skip and word == option
 
 
-def _why(open_data: bool, yours: str = "name yours with --controls") -> Iterator[str]:
+def _of(suite: Suite) -> str:
+    return _like(Path(suite.origin.path) if suite.origin else Path())
+
+
+def _like(inputs: Path) -> str:
+    # Training data are probably of the same form as the inputs: a file of this kind, or a folder.
+    return f"{_DATA}{inputs.suffix}"
+
+
+def _training_data(plan: Plan) -> Path | None:
+    # Beside the inputs there are often those that the victim was trained on.
+    path = plan.inputs.path
+    return path if holds(plan.folder / path, TRAINING_KEYS[0]) else None
+
+
+def _why(unknown: str, yours: str = "name yours with --controls") -> Iterator[str]:
     yield f"next: without {LEAST_CONTROLS} controls, only an unchanged copy of the victim can be recognised"
     yield f"  controls are models of the same task that do not come from the victim; {yours},"
-    yield f"  or make some from the victim's training data{f' (here called {_DATA})' if open_data else ''}:"
+    yield f"  or make some from the victim's training data{f' (here called {unknown})' * bool(unknown)}:"
 
 
 def _victim(plan: Plan) -> Iterator[str]:

@@ -57,7 +57,6 @@ from deepjudge_core.report.pages.wording import (
     ANSWERS,
     SIDES,
     answer,
-    counted,
     limits,
     percent,
     probability,
@@ -65,7 +64,7 @@ from deepjudge_core.report.pages.wording import (
     sentence,
     sureness,
 )
-from deepjudge_core.text import capital, number
+from deepjudge_core.text import capital, counted, number
 
 MANY = 12
 """More suspects are ranked in short lines; what else is said of them is folded."""
