@@ -1,7 +1,6 @@
 """Opens ONNX models: ``.onnx`` files, and live ``onnx.ModelProto`` objects."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from deepjudge_core.components.hooks import hookimpl
