@@ -17,6 +17,7 @@ from stored import stored
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files.memory import bounded
+from deepjudge_core.testing import check_weights
 
 ROOM = 2**26
 
@@ -34,6 +35,7 @@ def state() -> dict[str, Any]:
 
 def expect(path: Path, expected: Mapping[str, Any], tolerance: float = 0.0, **options: Any) -> None:
     weights = stored(path, **options)
+    check_weights(weights)
     for name, array in expected.items():
         assert weights.tensors[name].shape == array.shape
         np.testing.assert_allclose(weights.read(name), array, atol=tolerance)

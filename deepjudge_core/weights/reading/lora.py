@@ -133,7 +133,7 @@ class LoraWeights(Stored):
         if change is not None:
             a, b = self._adapter.read(change.a), self._adapter.read(change.b, None if change.turned else rows)
             flat = a.reshape(len(a), -1)
-            b = b.reshape(len(b), -1)
+            b = b.reshape(len(b), len(a))
             added = flat[:, start:stop].T @ b.T if change.turned else b @ flat
             values += np.float32(change.scale) * added.reshape(values.shape)
         return values

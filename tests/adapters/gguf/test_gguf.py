@@ -17,6 +17,7 @@ from deepjudge_core.components.opening import open_model
 from deepjudge_core.components.registry import load_registry
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files.memory import bounded
+from deepjudge_core.testing import check_weights
 
 gguf = pytest.importorskip("gguf")
 quants = pytest.importorskip("gguf.quants")
@@ -59,6 +60,7 @@ def random_rows(kind: str, rows: int, rng: np.random.Generator) -> tuple[Any, An
 def test_rows_of_every_type_are_the_packages(tmp_path: Path, kind: str) -> None:
     data, values = random_rows(kind, 40, np.random.default_rng(0))
     weights = stored(write(tmp_path / "w.gguf", {"w": (data, kind)}))
+    check_weights(weights)
     assert weights.tensors["w"] == type(weights.tensors["w"])(values.shape, kind)
     assert np.array_equal(weights.read("w"), values)
     assert np.array_equal(weights.read("w", slice(3, 7)), values[3:7])
@@ -118,6 +120,7 @@ def test_the_configuration_and_the_vocabulary_are_the_files_own(tmp_path: Path) 
     }
     assert expected.items() <= dict(weights.config).items()
     assert weights.tokens() == ("<s>", "Ġa", "é")
+    check_weights(weights)
     weights.close()
     weights = stored(write(tmp_path / "none.gguf", {"w": (np.ones((2, 2), np.float32), "F32")}))
     assert weights.tokens() is None
