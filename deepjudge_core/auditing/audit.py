@@ -371,7 +371,7 @@ def _judge_one(
         check_suite(suite, observation)  # before anything compares case by case
         accuracy = accuracy_on_seeds(suite, observation)
         result = replace(result, accuracy=accuracy.share if accuracy else None)
-        measurements = judge.measure(suite, observation, calibration.match)
+        measurements = judge.measure(suite, observation, calibration.match, calibration.siblings())
         check_not_a_control(calibration, observation)
         verdict = judge.judge(measurements, calibration)
     except UsageError:  # an impossible value of a rule's option

@@ -343,7 +343,7 @@ def _measure(
     if isinstance(answer, str):
         return ZooModelResult(model, failure=answer)
     try:
-        return ZooModelResult(model, judge.measure(suite, answer, calibration.match))
+        return ZooModelResult(model, judge.measure(suite, answer, calibration.match, calibration.siblings()))
     except UsageError:
         raise
     except DeepJudgeError as error:

@@ -7,10 +7,16 @@ import numpy as np
 
 from deepjudge_core.types import Array
 
-Stratum = Literal["same-data", "other-data", "same-architecture", "other-architecture", "common-ancestor"]
+Stratum = Literal[
+    "same-data", "other-data", "same-architecture", "other-architecture", "common-ancestor", "common-initialisation"
+]
 """Of a control, what makes it more or less like the victim: it was trained on the victim's own rows (the paper's Neg-1)
 or on others (Neg-2); it has the victim's architecture or another; it comes from the public model that the victim comes
-from. One that is of several is of the one that brings it nearest to the victim."""
+from; it was trained from the same first weights, such as from the same seed. One that is of several is of the one that
+brings it nearest to the victim."""
+
+SHARING: tuple[Stratum, ...] = ("common-ancestor", "common-initialisation")
+"""Strata of models whose weights are like the victim's for an honest reason."""
 
 _NEEDED: tuple[tuple[Stratum, str], ...] = (
     (
