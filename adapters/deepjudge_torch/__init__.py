@@ -7,6 +7,7 @@ needs ``arch="package.module:factory"``.
 import contextlib
 import importlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from deepjudge_core.components.hooks import hookimpl
@@ -15,10 +16,11 @@ from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.outputs import Choice
+from deepjudge_core.weights.reading.shards import SUFFIXES, companions
+from deepjudge_core.weights.values import StoredWeights
 from deepjudge_torch.advice import conversion
 from deepjudge_torch.files import examine
 from deepjudge_torch.folder import FOLDERS
-from deepjudge_torch.shards import SUFFIXES, companions
 
 _EXTRA = Extra("PyTorch", "torch", ("torch",))
 # Told by name along the MRO: asking torch would import it.
@@ -45,6 +47,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             warm_up=_warm_up,
             extra=_EXTRA,
             conversion=conversion,
+            weights=_weights,
         )
     ]
 
@@ -80,6 +83,12 @@ def _network(
     with _torch(name):
         from deepjudge_torch.network import open_torch_network
     return open_torch_network(source, name=name, input_shape=input_shape, arch=arch, output=output)
+
+
+def _weights(path: Path, *, name: str | None = None) -> StoredWeights:
+    from deepjudge_torch.stored import open_stored
+
+    return open_stored(path, name=name or name_of(path))
 
 
 def _warm_up(*, gradients: bool) -> None:

@@ -13,9 +13,9 @@ from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests
 from deepjudge_core.models.adapters import readable
+from deepjudge_core.weights.reading.shards import is_index, read_index, read_shards
 from deepjudge_torch.advice import way_out
 from deepjudge_torch.folder import examine_folder
-from deepjudge_torch.shards import is_index, read_index, read_shards
 
 
 class Kind(enum.Enum):

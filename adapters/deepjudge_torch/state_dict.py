@@ -16,12 +16,12 @@ from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.models.code import OwnCode, on_path
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.naming import option
+from deepjudge_core.weights.reading.shards import read_shards
 from deepjudge_torch.advice import way_out
 from deepjudge_torch.base import TensorModel, line
 from deepjudge_torch.checkpoint import SHOWN, Node, choose, few, misfits, shortened, walk
 from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.live import open_module
-from deepjudge_torch.shards import read_shards
 
 _WHOLE = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
 

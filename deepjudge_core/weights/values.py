@@ -28,6 +28,21 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Numbers by which the rows of a matrix are multiplied, such as those of a batch normalisation behind it.
+
+    Attributes:
+        tensor: ``(neurons,)``; what they are multiplied by. None for 1.
+        variance: ``(neurons,)``; they are divided by the root of it. None for 1.
+        epsilon: What is added to the variance.
+    """
+
+    tensor: str | None
+    variance: str | None = None
+    epsilon: float = 0.0
+
+
+@dataclass(frozen=True)
 class View:
     """A matrix of which the neurons of a layer are the rows.
 
@@ -38,8 +53,11 @@ class View:
             its own shape.
         rows: First neuron along its axis and the one behind the last, of tensors that hold several matrices; None for
             all.
-        basis: What the columns stand for: ``inputs``, ``outputs``, ``residual``, or the name of the layer whose
-            neurons they are.
+        columns: First place along the second of the axes and the one behind the last, where the others are of another
+            basis, as after a concatenation; None for all.
+        scales: What the rows are multiplied by. Of no matter for their directions, but for the sign.
+        basis: What the columns stand for: ``inputs``, ``outputs``, ``residual``, ``kernel`` (places of a depthwise
+            convolution), or the name of the layer, one before this in the list of layers, whose neurons they are.
         gain: A tensor by which the columns are multiplied, such as the gain of the normalisation before; None for none.
         signed: Whether a neuron's sign is fixed. If not, ``w`` and ``-w`` are the same neuron.
     """
@@ -49,6 +67,8 @@ class View:
     basis: str
     shape: tuple[int, ...] | None = None
     rows: tuple[int, int] | None = None
+    columns: tuple[int, int] | None = None
+    scales: tuple[Scale, ...] = ()
     gain: str | None = None
     signed: bool = True
 
@@ -78,7 +98,9 @@ class Roles:
 
     Attributes:
         family: Name of the kind of network, such as ``llama`` or ``graph``.
-        layers: In forward order.
+        layers: In forward order. A test may go through them in this order: the columns of each view stand for
+            something fixed, or for neurons of a layer before.
+        notes: What a reader should know: layers that are left out, and why.
         embedding: Tensor ``(tokens, residual)``; None where there is none.
         unembedding: Tensor ``(tokens, residual)``; the embedding where the two are tied; None where there is none.
         fixed_residual: Whether something, such as sinusoidal positions, fixes the order of the residual dimensions.
@@ -89,6 +111,7 @@ class Roles:
     embedding: str | None = None
     unembedding: str | None = None
     fixed_residual: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class StoredWeights(Protocol):

@@ -1,4 +1,4 @@
-"""Weights that lie in several files, as the index beside them says, which Hugging Face's libraries write. No torch."""
+"""Weights that lie in several files, as the index beside them says, which Hugging Face's libraries write."""
 
 import re
 from collections.abc import Mapping, Sequence

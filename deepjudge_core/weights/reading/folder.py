@@ -1,0 +1,52 @@
+"""Folders as Hugging Face's libraries write them: weights, with their configuration and vocabulary beside them."""
+
+from pathlib import Path
+from typing import Any
+
+from deepjudge_core.errors import DeepJudgeError, ModelError
+from deepjudge_core.files.reading import read_json
+from deepjudge_core.weights.reading.stored import Stored, Wrapped
+from deepjudge_core.weights.reading.vocabulary import read_tokens
+
+CONFIG = "config.json"
+FORMAT = "Hugging Face folder"
+
+
+class FolderWeights(Wrapped):
+    """Weights in a folder that has a configuration."""
+
+    def __init__(self, weights: Stored, folder: Path) -> None:
+        """Read the configuration of a folder whose weights are open.
+
+        Raises:
+            ModelError: When it cannot be read.
+        """
+        super().__init__(weights, FORMAT, read_config(folder / CONFIG, weights.name))
+        self._folder = folder
+
+    def tokens(self) -> tuple[str, ...] | None:
+        """The vocabulary that lies beside them, by the tokens' numbers; None where there is none.
+
+        Raises:
+            ModelError: When its file is damaged.
+        """
+        return read_tokens(self._folder, self.name)
+
+
+def read_config(path: Path, name: str) -> dict[str, Any]:
+    """The configuration in a JSON file of a model's folder.
+
+    Args:
+        path: The file.
+        name: What messages call the model.
+
+    Raises:
+        ModelError: When it cannot be read, or is no object.
+    """
+    try:
+        config = read_json(path, "a configuration")
+    except DeepJudgeError as error:
+        raise ModelError(str(error).replace(str(path), f"{name}: {path.name}")) from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{name}: expected an object in {path.name}, found another value", code="wrong-format")
+    return config
