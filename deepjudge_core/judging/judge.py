@@ -115,6 +115,17 @@ class Judge:
         if settings.fdr is not None:
             check_fdr(settings.fdr, self.rule, self.options, settings.rule_options or {})
 
+    def fitted(self, registry: Registry, offer: Offer) -> "Judge":
+        """The same for a suite that has been made, which may have weights that nobody was sure of before.
+
+        Args:
+            registry: Where the metrics are.
+            offer: What the suite has to be measured on.
+        """
+        if self.settings.metrics is not None or self.settings.sequential or not self.providers:
+            return self
+        return replace(Judge.of(self.settings, registry, offer), note=self.note)
+
     def provider(self, metric: Metric) -> str | None:
         """The distribution that brought a metric, as ``name version``; None where no registry was asked."""
         return self.providers.get(f"metric {metric.name}")
