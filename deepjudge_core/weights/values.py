@@ -59,6 +59,7 @@ class View:
         basis: What the columns stand for: ``inputs``, ``outputs``, ``residual``, ``kernel`` (places of a depthwise
             convolution), or the name of the layer, one before this in the list of layers, whose neurons they are.
         gain: A tensor by which the columns are multiplied, such as the gain of the normalisation before; None for none.
+        gain_plus: What is added to the gain first: 1 where a model stores the gain less 1.
         signed: Whether a neuron's sign is fixed. If not, ``w`` and ``-w`` are the same neuron.
     """
 
@@ -70,6 +71,7 @@ class View:
     columns: tuple[int, int] | None = None
     scales: tuple[Scale, ...] = ()
     gain: str | None = None
+    gain_plus: float = 0.0
     signed: bool = True
 
 
@@ -101,16 +103,20 @@ class Roles:
         layers: In forward order. A test may go through them in this order: the columns of each view stand for
             something fixed, or for neurons of a layer before.
         notes: What a reader should know: layers that are left out, and why.
-        embedding: Tensor ``(tokens, residual)``; None where there is none.
-        unembedding: Tensor ``(tokens, residual)``; the embedding where the two are tied; None where there is none.
+        embedding: The matrix ``(tokens, residual)``, or of patches ``(pixels, residual)``; None where there is none.
+        unembedding: The matrix ``(tokens, residual)`` of the output, which may be the same; None where there is none.
         fixed_residual: Whether something, such as sinusoidal positions, fixes the order of the residual dimensions.
+        centred: Whether all that reads the residual stream subtracts its mean first, as LayerNorm does before a block.
+        guessed: Whether the layers were found by shapes in order alone, so that several may share one order of neurons.
     """
 
     family: str
     layers: tuple[NeuronLayer, ...]
-    embedding: str | None = None
-    unembedding: str | None = None
+    embedding: View | None = None
+    unembedding: View | None = None
     fixed_residual: bool = False
+    centred: bool = False
+    guessed: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -164,6 +170,7 @@ class PlanHeader(Document, frozen=True):
     seed: int
     rank: Positive
     family: str
+    depth: Positive
     layers: tuple[LayerPlan, ...]
     tokens: Lines = ()
     flat: Count = 0
@@ -177,27 +184,32 @@ class WeightPlan:
         seed: What all randomness is derived from.
         rank: Numbers that are kept of a row.
         family: Of the victim.
+        depth: How many layers of the first one's kind the victim has.
         layers: The victim's layers that are compared.
         neurons: For each of them ``(k,)`` int64, the neurons that are picked, in rising order.
-        tokens: Strings of the tokens whose embeddings say what the residual dimensions mean.
+        ids: ``(t,)`` int64, rows of the victim's embedding that say what the residual dimensions mean.
+        tokens: Their strings; empty where the victim has no vocabulary.
         flat: Length of the image of all weights that sketches have; 0 if they have none.
     """
 
     seed: int
     rank: int
     family: str
+    depth: int
     layers: tuple[LayerPlan, ...]
     neurons: tuple[Array, ...]
+    ids: Array
     tokens: tuple[str, ...] = ()
     flat: int = 0
 
     def header(self) -> PlanHeader:
         """All but the arrays."""
-        return PlanHeader(self.seed, self.rank, self.family, self.layers, self.tokens, self.flat)
+        return PlanHeader(self.seed, self.rank, self.family, self.depth, self.layers, self.tokens, self.flat)
 
     def arrays(self, prefix: str) -> dict[str, Array]:
         """The arrays, by names that begin with ``prefix``."""
-        return {f"{prefix}neurons.{place}": neurons for place, neurons in enumerate(self.neurons)}
+        picked = {f"{prefix}neurons.{place}": neurons for place, neurons in enumerate(self.neurons)}
+        return picked | {f"{prefix}ids": self.ids}
 
     @classmethod
     def of_header(cls, header: PlanHeader, arrays: Mapping[str, Array], prefix: str) -> "WeightPlan":
@@ -212,7 +224,13 @@ class WeightPlan:
                 raise ValueError(f"the neurons of {layer.name!r} are not a list of whole numbers")
             if not ((np.diff(picked) > 0).all() and picked[0] >= 0 and picked[-1] < layer.width):
                 raise ValueError(f"the neurons of {layer.name!r} are not neurons of it in rising order")
-        return cls(header.seed, header.rank, header.family, header.layers, neurons, header.tokens, header.flat)
+        ids = arrays[f"{prefix}ids"]
+        if ids.ndim != 1 or ids.dtype != np.int64 or (ids < 0).any():
+            raise ValueError("the rows of the embedding are not a list of whole numbers")
+        if header.tokens and len(header.tokens) != len(ids):
+            raise ValueError("there is not one token for each row of the embedding")
+        named = header.seed, header.rank, header.family, header.depth, header.layers
+        return cls(*named, neurons, ids, header.tokens, header.flat)
 
 
 class LayerSketchHeader(Document, frozen=True):
@@ -230,6 +248,7 @@ class SketchHeader(Document, frozen=True):
 
     family: str
     layers: tuple[LayerSketchHeader, ...]
+    guessed: bool = False
     notes: Lines = ()
 
 
@@ -265,14 +284,16 @@ class Sketch:
     Attributes:
         family: What kind of network it is.
         layers: Its layers, in forward order.
-        flat: ``(n,)`` float32, a random linear image of all weights together, by which differences from a common
-            ancestor are compared; None where it was not asked for.
+        flat: ``(n,)`` float32, a random linear image of the layers that the plan names, by which differences from a
+            common ancestor are compared; None where it was not asked for, or the model's layers have other shapes.
+        guessed: See :class:`Roles`.
         notes: What a reader should know of how it was made.
     """
 
     family: str
     layers: tuple[LayerSketch, ...]
     flat: Array | None = None
+    guessed: bool = False
     notes: tuple[str, ...] = field(default=())
 
     def header(self) -> SketchHeader:
@@ -281,7 +302,7 @@ class Sketch:
             LayerSketchHeader(one.name, one.block, one.kind, one.width, one.invariant is not None)
             for one in self.layers
         )
-        return SketchHeader(self.family, layers, self.notes)
+        return SketchHeader(self.family, layers, self.guessed, self.notes)
 
     def arrays(self, prefix: str) -> dict[str, Array]:
         """The arrays, by names that begin with ``prefix``."""
@@ -317,4 +338,4 @@ class Sketch:
         flat = arrays.get(f"{prefix}flat")
         if flat is not None and (flat.dtype != np.float32 or flat.ndim != 1 or not np.isfinite(flat).all()):
             raise ValueError("the image of all weights is not a list of finite float32")
-        return cls(header.family, tuple(layers), flat, header.notes)
+        return cls(header.family, tuple(layers), flat, header.guessed, header.notes)

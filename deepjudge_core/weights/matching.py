@@ -1,0 +1,47 @@
+"""Which neuron of one model is which of another's."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from deepjudge_core.types import Array
+
+
+def cosines(victim: Array, suspect: Array) -> Array:
+    """Absolute cosines of all pairs of neurons, means over views.
+
+    Absolute since in many networks a neuron can be negated together with what reads it.
+
+    Args:
+        victim: ``(k, views, rank)``, rows of length 1 or 0.
+        suspect: ``(m, views, rank)``.
+
+    Returns:
+        ``(k, m)`` float64, 0..1.
+    """
+    total = np.zeros((len(victim), len(suspect)))
+    for ours, theirs in zip(_exact(victim), _exact(suspect), strict=True):
+        total += np.abs(ours @ theirs.T)
+    means: Array = total / max(1, victim.shape[1])
+    return means
+
+
+def _exact(sketch: Array) -> Sequence[Array]:
+    """Views of a sketch, float64, of length 1 in spite of float16; rows of 0 stay so."""
+    views = np.moveaxis(sketch.astype(np.float64), 1, 0)
+    lengths = np.linalg.norm(views, axis=2, keepdims=True)
+    return list(views / np.where(lengths > 0, lengths, 1))
+
+
+def assign(scores: Array, seed: int = 0) -> tuple[Array, Array]:
+    """Assign rows to different columns, so that the sum of their scores is greatest.
+
+    Among equal sums chance decides, not the place: columns are shuffled first.
+
+    Returns:
+        Rows in rising order, and the column of each.
+    """
+    order = np.random.default_rng(seed).permutation(scores.shape[1])
+    rows, columns = linear_sum_assignment(scores[:, order], maximize=True)
+    return rows, order[columns]
