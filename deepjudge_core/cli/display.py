@@ -335,7 +335,7 @@ def _statements(results: Iterable[SuspectResult]) -> Iterator[tuple[str, str]]:
 def _limits(report: AuditOutcome) -> tuple[str, ...]:
     # Of an accusation, what it does not exclude.
     accused = any(result.decision is Decision.COPY for result in report.suspects)
-    return limits(report.calibration.strata) if accused else ()
+    return limits(report.calibration.strata, weights=report.suite.may_share_weights) if accused else ()
 
 
 def _unconfined(report: AuditOutcome) -> Iterator[str]:
