@@ -19,7 +19,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SOURCE_DATE_EPOCH", "1770000000")
 
 FRAMEWORKS = {
-    *("ai_edge_litert", "keras", "onnx", "onnx2fx", "onnxconverter_common", "onnxruntime", "onnxscript", "openvino"),
+    *(
+        "ai_edge_litert",
+        "gguf",
+        "keras",
+        "onnx",
+        "onnx2fx",
+        "onnxconverter_common",
+        "onnxruntime",
+        "onnxscript",
+        "openvino",
+    ),
     *("skl2onnx", "tensorflow", "tf2onnx", "tf_keras", "torch", "torchao", "transformers"),
 }
 

@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +15,11 @@ ITSELF = "."
 """The name of a file that is the whole model, as OpenSSF Model Signing has it."""
 # What OpenSSF Model Signing leaves out by default: what belongs to a repository and not to the model.
 _IGNORED = (".git", ".gitattributes", ".github", ".gitignore")
+_CHUNK = 2**20
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -30,32 +35,40 @@ class FileDigests:
     files: Mapping[str, str]
 
 
-def of_file(path: Path, beside: Iterable[Path] = ()) -> FileDigests:
+def of_file(path: Path, beside: Iterable[Path] = (), stopped: Callable[[], bool] = _never) -> FileDigests:
     """Of a file, and of others that hold its weights.
 
+    Args:
+        path: The file.
+        beside: The others.
+        stopped: Asked from time to time whether nobody waits for it any more.
+
     Raises:
-        OSError: When one cannot be read.
+        OSError: When one cannot be read, or nobody waits.
     """
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
+    digest = _sha256(path, stopped)
     others = sorted(beside)
     files = {path.name if others else ITSELF: digest.hexdigest()}
     for other in others:
-        content = _content(other)
+        content = _sha256(other, stopped).digest()
         files[other.name] = content.hex()
         digest.update(_encoded(other.name) + content)
     return FileDigests(digest.hexdigest(), files)
 
 
-def of_folder(path: Path) -> FileDigests:
+def of_folder(path: Path, stopped: Callable[[], bool] = _never) -> FileDigests:
     """Of the names, sizes and contents of all files in a folder.
 
+    Args:
+        path: The folder.
+        stopped: Asked from time to time whether nobody waits for it any more.
+
     Raises:
-        OSError: When one cannot be read.
+        OSError: When one cannot be read, or nobody waits.
     """
     digest, files = hashlib.sha256(), {}
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        name, content = file.relative_to(path).as_posix(), _content(file)
+        name, content = file.relative_to(path).as_posix(), _sha256(file, stopped).digest()
         digest.update(_encoded(name) + f"\0{file.stat().st_size}\0".encode())
         digest.update(content)
         files[name] = content.hex()
@@ -88,6 +101,12 @@ def _encoded(name: str) -> bytes:
     return name.encode()
 
 
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def _sha256(path: Path, stopped: Callable[[], bool]) -> "hashlib._Hash":
+    digest, buffer = hashlib.sha256(), bytearray(_CHUNK)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            if stopped():
+                raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+            digest.update(view[:count])
+    return digest

@@ -24,7 +24,7 @@ _LENGTH = struct.Struct("<I")
 _LONGEST_HEADER = 2**22  # bytes; of a model with thousands of layers
 _CHUNK = 2**20
 _PATIENCE = 0.5  # seconds between two looks at the other side
-_TYPES = {name: np.dtype(name).newbyteorder("<") for name in ("float16", "float32", "float64")}
+_TYPES = {name: np.dtype(name).newbyteorder("<") for name in ("float16", "float32", "float64", "int64")}
 
 
 class ChannelError(Exception):
@@ -41,7 +41,7 @@ class LateError(ChannelError):
 
 @dataclass(frozen=True, eq=False)
 class Message:
-    """JSON values, and arrays of floats."""
+    """JSON values, and arrays of numbers."""
 
     values: Mapping[str, Any]
     arrays: Sequence[Array] = field(default_factory=tuple)

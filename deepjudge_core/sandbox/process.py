@@ -42,6 +42,7 @@ class Worker:
         sandbox: Sandbox,
         readable: Sequence[Path],
         kind: Kind | None = None,
+        held: Sequence[int] = (),
     ) -> None:
         """Start it; use as a context, which ends it.
 
@@ -52,6 +53,8 @@ class Worker:
             sandbox: Its limits.
             readable: What it may read; held here on macOS only, elsewhere by the worker itself.
             kind: Of the processes that it can be a copy of one of; None to start it from scratch.
+            held: Open files that it reads. With any, it is started from scratch: a copy may open no file again that
+                the process does not see that it is a copy of.
         """
         self._label, self._model, self._scratch, self._sandbox = label, model, scratch, sandbox
         self._gone: _GoneError | None = None
@@ -61,8 +64,8 @@ class Worker:
         log_out, log_in = os.pipe()
         theirs = Descriptors(theirs_in, theirs_out, log_in)
         try:
-            copy = start_copy(kind, scratch.work, theirs) if kind and sandbox.template else None
-            self._process = copy or start_alone(scratch.work, readable, theirs)
+            copy = start_copy(kind, scratch.work, theirs) if kind and sandbox.template and not held else None
+            self._process = copy or start_alone(scratch.work, readable, theirs, held)
         finally:
             theirs.close()
         self._channel = Channel(ours_in, ours_out, self._watch)

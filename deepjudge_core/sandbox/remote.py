@@ -1,8 +1,6 @@
 """Models that are opened and run in a process of their own."""
 
 import contextlib
-import importlib.util
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,13 +23,20 @@ from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
 from deepjudge_core.models.outputs import Outputs
 from deepjudge_core.naming import current_flags, option
-from deepjudge_core.sandbox import confine, landlock
 from deepjudge_core.sandbox.channel import ArraySpec, ChannelError
 from deepjudge_core.sandbox.intake import Received, receive
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.sandbox.process import Worker
 from deepjudge_core.sandbox.scratch import make_scratch
-from deepjudge_core.sandbox.starting import THREADS, Kind
+from deepjudge_core.sandbox.setup import (
+    LONGEST_REASON,
+    begun,
+    check_required,
+    clean_notes,
+    found_level,
+    isolation_of,
+    plugin_of,
+)
 from deepjudge_core.text import clean
 from deepjudge_core.types import Array
 
@@ -40,7 +45,6 @@ from deepjudge_core.types import Array
 _MOST_CLASSES, _MOST_LAYERS = 2**16, 2**13
 _LARGEST_ANSWER = 2**31  # bytes
 _SOME_FILES = 5  # that a note names
-_LONGEST_REASON, _MOST_NOTES = 1000, 10  # characters; lines
 # By its name: where no framework is imported, numpy does not know bfloat16.
 _NUMBERS = re.compile(r"(b?float|u?int)\d+")
 
@@ -107,11 +111,7 @@ def begin_isolated(
     if chosen is None:
         raise UsageError(f"{name}: expected a model's file")
     label, options = clean(name), _from_everywhere(options)
-    plugin = adapters.plugin(chosen.name).value
-    if plugin is None:
-        raise UsageError(
-            f"{label}: its adapter is not installed as a plugin, so it cannot open the model in another process"
-        )
+    plugin = plugin_of(chosen, adapters, label)
     with make_scratch() as scratch:
         # An index names other files of weights, each of which is a model by its content.
         apart = others if path.suffix.lower() != ".json" else ()
@@ -120,33 +120,21 @@ def begin_isolated(
             return file_key(beside) in apart and adapters.reads(beside)
 
         received = receive(path, label, chosen, scratch.model, sandbox.memory, is_other)
-        common = tuple(dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin))))
-        readable = (*common, scratch.model)
-        own_code = options.get("arch")
-        # The user's own code is imported into the process of one model, not into what all are copies of.
-        kind = None if own_code else Kind(plugin, chosen.name, common)
-        with Worker(label, received.path, scratch, sandbox, readable, kind) as worker:
-            worker.send(
-                {
-                    "label": label,
-                    "plugin": plugin,
-                    "adapter": chosen.name,
-                    "own_code": own_code,
-                    "folder": str(Path.cwd()),
-                    "model": str(received.path),
-                    "readable": [str(path) for path in readable],
-                    "writable": str(scratch.work),
-                    "forbidden": str(scratch.forbidden),
-                    "landlock": landlock.version() > 0,
-                    "memory": sandbox.memory,
-                    "gradients": gradients,
-                    "threads": os.environ.get(THREADS),
-                }
-            )
+        starting = begun(
+            label,
+            received.path,
+            chosen,
+            plugin,
+            scratch,
+            sandbox,
+            gradients=gradients,
+            own_code=options.get("arch"),
+        )
+        with starting as worker:
 
             def opened() -> RemoteModel:
                 with progress.task(f"opening {label}", 1):
-                    isolation, leaks = _isolation(worker)
+                    isolation, leaks = isolation_of(worker)
                     _check(label, received, isolation, leaks, sandbox)
                     spec = expected and {"shape": expected.shape, "dtype": expected.dtype, "layout": expected.layout}
                     asked = {"ask": "open", "label": label, "expected": spec, "options": options}
@@ -178,40 +166,18 @@ def _from_everywhere(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "arch": str(OwnCode.parse(arch).absolute())} if isinstance(arch, str) else dict(options)
 
 
-def _isolation(worker: Worker) -> tuple[Isolation, str]:
-    # Its level, and what it could do and should not.
-    values = worker.receive(failing="cannot-open").values
-    try:
-        return Isolation(values["isolation"]), clean(", ".join(map(str, values["leaks"])), _LONGEST_REASON)
-    except (KeyError, ValueError, TypeError):
-        raise worker.refuse("no isolation level") from None
-
-
 def _check(label: str, received: Received, isolation: Isolation, leaks: str, sandbox: Sandbox) -> None:
     if isolation is Isolation.FULL:
         return
-    level = f"{isolation}, in which it can {leaks}" if leaks else str(isolation)
-    if sandbox.required:
-        raise ModelError(
-            f"{label}: expected the full sandbox ({Isolation.FULL}), found {level}; use a system that has it",
-            code="no-sandbox",
-        )
+    check_required(label, isolation, leaks, sandbox)
     if received.format.runs_code:
+        found = found_level(isolation, leaks)
         raise ModelError(
             f"{label}: {received.format.name} may do more than compute, so it is opened only in the "
-            f"full sandbox, which this system does not have (found {level}); convert it to ONNX in "
+            f"full sandbox, which this system does not have (found {found}); convert it to ONNX in "
             f"one file, or use {option('Confinement.use', False, python='Session(sandbox=None)')} if it is your own",
             code="needs-sandbox",
         )
-
-
-def _packages(plugin: str) -> Iterator[Path]:
-    # The code that the worker runs, wherever it is installed; not the folders that it lies in.
-    for name in ("deepjudge_core", plugin.partition(":")[0].partition(".")[0]):
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            continue
-        yield from map(Path, spec.submodule_search_locations or [spec.origin])
 
 
 def _describe(worker: Worker, values: Mapping[str, Any], label: str, adapter: Adapter, received: Received) -> ModelInfo:
@@ -250,11 +216,6 @@ def _clean_names(layers: Mapping[str, int]) -> dict[str, int]:
             shown = f"{plain} ({numbers[plain] + 1})"
         cleaned[shown] = width
     return cleaned
-
-
-def _clean_notes(notes: Any) -> tuple[str, ...]:
-    few = notes[:_MOST_NOTES] if isinstance(notes, list) else ()
-    return tuple(clean(str(note), _LONGEST_REASON) for note in few)
 
 
 def _rows(values: Mapping[str, Any], count: int) -> slice:
@@ -298,8 +259,8 @@ class RemoteModel(Model):
         self.layers: Mapping[str, int] = MappingProxyType(dict(info.layers))
         self.isolation, self.device, self.files = isolation, info.device, info.files
         unseen, batch = values.get("unseen"), values.get("fixed_batch")
-        self.unseen = None if unseen is None else clean(str(unseen), _LONGEST_REASON)
-        self.notes = own_notes + _clean_notes(values.get("notes"))
+        self.unseen = None if unseen is None else clean(str(unseen), LONGEST_REASON)
+        self.notes = own_notes + clean_notes(values.get("notes"))
         self._learn(values)
         self.fixed_batch = batch if isinstance(batch, int) and batch > 0 else None
         try:

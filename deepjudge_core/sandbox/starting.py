@@ -82,20 +82,24 @@ class Kind:
         plugin: The entry point of the plugin that gives the adapter.
         adapter: Its name.
         readable: What each may read beside its model.
+        frameworks: Whether they import what the adapter needs to open models. To read weights, none is imported unless
+            a file cannot be read without one.
     """
 
     plugin: str
     adapter: str
     readable: tuple[Path, ...]
+    frameworks: bool = True
 
 
-def start_alone(work: Path, readable: Sequence[Path], descriptors: Descriptors) -> Started:
+def start_alone(work: Path, readable: Sequence[Path], descriptors: Descriptors, held: Sequence[int] = ()) -> Started:
     """Start a process from scratch.
 
     Args:
         work: Where it may write.
         readable: What it may read; held here on macOS only, elsewhere by the worker itself.
         descriptors: Its own.
+        held: Open files that it has by the same numbers.
     """
     command = [*_PYTHON, _WORKER, str(descriptors.reading), str(descriptors.writing), _path()]
     if sys.platform == "darwin":
@@ -107,7 +111,7 @@ def start_alone(work: Path, readable: Sequence[Path], descriptors: Descriptors) 
         stderr=descriptors.log,
         cwd=work,
         env=_environment(work),
-        pass_fds=(descriptors.reading, descriptors.writing),
+        pass_fds=(descriptors.reading, descriptors.writing, *held),
         start_new_session=True,
     )
     return _Alone(process)
@@ -210,6 +214,7 @@ class _Template:
             "readable": list(map(str, kind.readable)),
             "writable": tempfile.gettempdir(),
             "landlock": landlock.version() > 0,
+            "frameworks": kind.frameworks,
         }
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - this Python, with words of ours
@@ -307,14 +312,15 @@ class _Template:
 
 
 class _Templates:
-    # One for each adapter, and another one if what its workers are given at their start has changed.
+    # One for each adapter, with and without its framework, and another one if what its workers are given at their start
+    # has changed.
 
     def __init__(self) -> None:
-        self._by_adapter: dict[tuple[str, str], tuple[object, _Template]] = {}
+        self._by_adapter: dict[tuple[str, str, bool], tuple[object, _Template]] = {}
         self._lock = threading.Lock()
 
     def of(self, kind: Kind) -> _Template:
-        place = (kind.plugin, kind.adapter)
+        place = (kind.plugin, kind.adapter, kind.frameworks)
         environment = {name: os.environ.get(name) for name in _KEPT}
         alike = (kind, _path(), tempfile.gettempdir(), landlock.version(), environment)
         with self._lock:

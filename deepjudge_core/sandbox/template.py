@@ -31,7 +31,7 @@ def main(descriptor: int, setup: str) -> None:
     values, template = json.loads(setup), _Template(socket.socket(fileno=descriptor))
     adapter = load_adapter(values["plugin"], values["adapter"])
     confine.enter_template(tuple(map(Path, values["readable"])), Path(values["writable"]), landlock=values["landlock"])
-    for module in adapter.imports if adapter.copyable else ():
+    for module in adapter.imports if adapter.copyable and values["frameworks"] else ():
         # If a framework is missing, the adapter itself says so.
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(module)

@@ -1,14 +1,42 @@
 """Weights that are read in a process of their own, which gives plans and sketches of them and runs nothing."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+import math
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deepjudge_core.components.registry import Registry
-from deepjudge_core.files.digests import FileKey
+import numpy as np
+
+from deepjudge_core import progress
+from deepjudge_core.components.opening import resolve
+from deepjudge_core.components.registry import Adapters, Registry, load_registry
+from deepjudge_core.components.weights import info_of_weights, unreadable
+from deepjudge_core.errors import ModelError
+from deepjudge_core.files.digests import FileDigests, FileKey, file_key
+from deepjudge_core.files.documents import parse, plain
+from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.sketcher import Sketcher
+from deepjudge_core.naming import current_flags, option
+from deepjudge_core.sandbox import landlock
+from deepjudge_core.sandbox.channel import ArraySpec, ChannelError
+from deepjudge_core.sandbox.intake import Held, Taken, take
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
+from deepjudge_core.sandbox.process import Worker
+from deepjudge_core.sandbox.scratch import Scratch, make_scratch
+from deepjudge_core.sandbox.setup import begun, check_required, isolation_of, plugin_of
+from deepjudge_core.text import clean
+from deepjudge_core.weights.values import PlanHeader, Sketch, SketchHeader, WeightPlan
+
+# Far above what any network has; what is more only takes the audit's time and memory.
+_MOST_LAYERS, _MOST_VIEWS, _MOST_TOKENS, _LONGEST_TOKEN = 2**13, 16, 2**14, 2**10
+_WIDEST = 2**24
+_LARGEST_ANSWER = 2**31  # bytes
+_LONGEST_NOTE, _MOST_NOTES = 1000, 10
+_UNIT = 1.01  # greatest number of a unit vector, for roundings of float16
 
 
 @contextlib.contextmanager
@@ -23,6 +51,9 @@ def open_weights_isolated(
 ) -> Iterator[Sketcher]:
     """Open the weights of a model in a process of its own, which ends with the context.
 
+    Large files are not copied: see :class:`~deepjudge_core.sandbox.intake.Held`. The process starts at once; whatever
+    is wrong with the weights is raised when they are asked for something.
+
     Args:
         source: A path.
         registry: Where the adapters are; by default every installed one.
@@ -35,5 +66,256 @@ def open_weights_isolated(
         ModelError: When they cannot be read, or its isolation is not enough.
         UsageError: When no installed adapter, or more than one, reads it.
     """
-    raise NotImplementedError
-    yield
+    adapters = (registry or load_registry()).adapters
+    path, name, chosen = resolve(Path(source), adapters, adapter)
+    label = clean(name)
+    if chosen is None or chosen.weights is None:
+        raise unreadable(label)
+    plugin = plugin_of(chosen, adapters, label)
+    apart = others if path.suffix.lower() != ".json" else ()
+
+    def is_other(beside: Path) -> bool:
+        return file_key(beside) in apart and adapters.reads(beside)
+
+    with make_scratch() as scratch, Held() as held:
+        holding = held if landlock.version() > 0 else None
+        taken = take(path, label, chosen, _folder(scratch, "weights"), sandbox.memory, is_other, holding)
+        if options.get("base"):
+            options["base"] = _take_base(options["base"], label, adapters, _folder(scratch, "base"), sandbox, holding)
+        with (
+            _Digesting(taken, label) as digesting,
+            begun(label, taken.path, chosen, plugin, scratch, sandbox, frameworks=False, held=held) as worker,
+        ):
+            yield _Confined(worker, label, chosen.name, sandbox, options, digesting, held)
+
+
+def _folder(scratch: Scratch, name: str) -> Path:
+    folder = scratch.model / name
+    folder.mkdir()
+    return folder
+
+
+def _take_base(base: Any, label: str, adapters: Adapters, folder: Path, sandbox: Sandbox, held: Held | None) -> str:
+    # What differences of weights are added to.
+    path, name, adapter = resolve(Path(base), adapters)
+    if adapter is None or adapter.weights is None:
+        raise unreadable(clean(name))
+    return str(take(path, f"{label}: its base {clean(name)}", adapter, folder, sandbox.memory, held=held).path)
+
+
+class _Digesting:
+    # Computes the digests of a model's files while its weights are read.
+
+    def __init__(self, taken: Taken, label: str) -> None:
+        self._taken, self._label = taken, label
+        self._found: FileDigests | OSError | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._digest, daemon=True)
+
+    def __enter__(self) -> "_Digesting":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _digest(self) -> None:
+        try:
+            self._found = self._taken.digested(self._stop.is_set)
+        except OSError as error:
+            self._found = error
+
+    def found(self, timeout: float) -> FileDigests:
+        self._thread.join(timeout)
+        if isinstance(self._found, FileDigests):
+            return self._found
+        if self._found is None:
+            raise ModelError(
+                f"{self._label}: expected files that are read within {timeout:g} s, found larger ones; allow more with "
+                f"{option('Sandbox.timeout')}",
+                code="timed-out",
+            )
+        raise ModelError(
+            f"{self._label}: cannot be read: {self._found.strerror or self._found}", code="not-a-file"
+        ) from self._found
+
+
+class RemoteSketcher(Sketcher):
+    """Weights that a worker reads, whose plans and sketches are checked."""
+
+    def __init__(self, worker: Worker, name: str, model: Callable[[], ModelInfo], options: Mapping[str, Any]) -> None:
+        """Wrap a worker that knows the model's copy.
+
+        Args:
+            worker: The worker.
+            name: What messages call the model.
+            model: What the model is.
+            options: Of the adapter's ``weights``.
+        """
+        self._worker, self._name, self._model, self._options = worker, name, model, options
+
+    @property
+    def model(self) -> ModelInfo:  # type: ignore[override]
+        """See :class:`~deepjudge_core.models.sketcher.Sketcher`."""
+        return self._model()
+
+    def plan(self, *, seed: int = 0, ancestry: bool = False) -> WeightPlan:
+        """See :class:`~deepjudge_core.models.sketcher.Sketcher`."""
+        self._open()
+        self._worker.send({"ask": "plan", "seed": seed, "ancestry": ancestry})
+        message = self._worker.receive(_expect_plan)
+        named = dict(zip(message.values["shapes"], message.arrays, strict=True))
+        try:
+            return WeightPlan.of_header(parse(PlanHeader, message.values["plan"]), named, "")
+        except (KeyError, ValueError) as error:
+            raise self._worker.refuse(f"no plan: {error}") from None
+
+    def sketch(self, plan: WeightPlan, *, victim: bool = False) -> Sketch:
+        """See :class:`~deepjudge_core.models.sketcher.Sketcher`."""
+        self._open()
+        expected, arrays = _Expected(plan, victim), plan.arrays("")
+        asked = {"ask": "sketch", "plan": plain(plan.header()), "names": list(arrays), "victim": victim}
+        self._worker.send(asked, list(arrays.values()))
+        message = self._worker.receive(expected)
+        try:
+            header = parse(SketchHeader, message.values["sketch"])
+            sketch = Sketch.of_header(header, dict(zip(message.values["shapes"], message.arrays, strict=True)), "")
+            expected.check(sketch)
+        except (KeyError, ValueError) as error:
+            raise self._worker.refuse(f"no sketch: {error}") from None
+        # Of a victim, names are those of the plan.
+        return sketch if victim else _cleaned(sketch)
+
+    @cached_property
+    def _opened(self) -> bool:
+        self._worker.send({"ask": "weights", "label": self._name, "options": self._options, "flags": current_flags()})
+        self._worker.receive(failing="cannot-open")
+        return True
+
+    def _open(self) -> None:
+        with progress.task(f"reading {self._name}", 1):
+            _ = self._opened
+
+
+class _Confined(RemoteSketcher):
+    # Of a worker that does nothing else, which has not said yet how it is confined.
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        worker: Worker,
+        label: str,
+        adapter: str,
+        sandbox: Sandbox,
+        options: Mapping[str, Any],
+        digesting: _Digesting,
+        held: Held,
+    ) -> None:
+        super().__init__(worker, label, self._describe, options)
+        self._label, self._adapter, self._sandbox = label, adapter, sandbox
+        self._digesting, self._held = digesting, held
+
+    def sketch(self, plan: WeightPlan, *, victim: bool = False) -> Sketch:
+        sketch = super().sketch(plan, victim=victim)
+        self._held.check(self._label)
+        return sketch
+
+    def _describe(self) -> ModelInfo:
+        found = self._digesting.found(self._sandbox.timeout)
+        self._held.check(self._label)
+        info = info_of_weights(self._label, self._adapter)
+        return replace(info, digest=found.digest, files=found.files, isolation=self._isolation)
+
+    @cached_property
+    def _isolation(self) -> Any:
+        isolation, leaks = isolation_of(self._worker)
+        check_required(self._label, isolation, leaks, self._sandbox)
+        return isolation
+
+    def _open(self) -> None:
+        _ = self._isolation
+        super()._open()
+
+
+def _expect_plan(values: Mapping[str, Any]) -> Sequence[ArraySpec]:
+    try:
+        header, shapes = parse(PlanHeader, values["plan"]), _shapes(values)
+        if not 0 < len(header.layers) <= _MOST_LAYERS or not 0 <= header.flat <= _WIDEST:
+            raise ValueError
+        if len(header.tokens) > _MOST_TOKENS or max(map(len, header.tokens), default=0) > _LONGEST_TOKEN:
+            raise ValueError
+        if not len(header.layers) <= len(shapes) <= len(header.layers) + 1:
+            raise ValueError
+        if any(not 0 <= count <= _WIDEST for [count] in shapes.values()):
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise ChannelError("no plan of weights") from None
+    return [ArraySpec(shape, "int64") for shape in shapes.values()]
+
+
+class _Expected:
+    # Which arrays a sketch has, and what they may be.
+
+    def __init__(self, plan: WeightPlan, victim: bool) -> None:
+        self._plan, self._victim = plan, victim
+
+    def __call__(self, values: Mapping[str, Any]) -> Sequence[ArraySpec]:
+        try:
+            header, shapes = parse(SketchHeader, values["sketch"]), _shapes(values)
+            if len(header.layers) > _MOST_LAYERS or len(header.notes) > _MOST_NOTES:
+                raise ValueError
+            widths = [layer.width for layer in header.layers]
+            specs = [self._spec(name, shape, widths) for name, shape in shapes.items()]
+        except (KeyError, TypeError, ValueError, IndexError):
+            raise ChannelError("no sketch of weights") from None
+        if sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in specs) > _LARGEST_ANSWER:
+            raise ChannelError("a sketch of more than 2 GiB")
+        return specs
+
+    def _spec(self, name: str, shape: tuple[int, ...], widths: Sequence[int]) -> ArraySpec:
+        if name == "flat":
+            return ArraySpec((self._plan.flat,))
+        place, _, part = name.partition(".")
+        width = widths[int(place)]
+        # Of a victim the picked neurons alone.
+        if not 0 < shape[0] <= width <= _WIDEST or (not self._victim and shape[0] != width):
+            raise ValueError
+        if part == "neurons":
+            return ArraySpec(shape[:1], "int64")
+        _, views, rank = shape
+        if not 0 < views <= _MOST_VIEWS or rank > self._plan.rank:
+            raise ValueError
+        return ArraySpec(shape, "float16")
+
+    def check(self, sketch: Sketch) -> None:
+        """Refuse what no sketch by the plan is.
+
+        Raises:
+            ValueError: Saying what is wrong.
+        """
+        for layer in sketch.layers:
+            for vectors in (layer.raw, *([] if layer.invariant is None else [layer.invariant])):
+                if np.abs(vectors).max() > _UNIT:
+                    raise ValueError("vectors that are too long")
+        if not self._victim:
+            return
+        planned = {
+            (layer.kind, layer.block): neurons
+            for layer, neurons in zip(self._plan.layers, self._plan.neurons, strict=True)
+        }
+        for layer in sketch.layers:
+            if not np.array_equal(layer.neurons, planned.get((layer.kind, layer.block), ())):
+                raise ValueError("other neurons than those of the plan")
+
+
+def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return parse(dict[str, tuple[int, ...]], values["shapes"])
+
+
+def _cleaned(sketch: Sketch) -> Sketch:
+    # Of a model that may be a stranger's: what it says reaches reports.
+    layers = tuple(replace(layer, name=clean(layer.name)) for layer in sketch.layers)
+    notes = tuple(clean(note, _LONGEST_NOTE) for note in sketch.notes)
+    return replace(sketch, family=clean(sketch.family), layers=layers, notes=notes)

@@ -1,7 +1,8 @@
-"""The process in which a stranger's model is opened and run: it gives up its rights first, and then answers.
+"""The process in which a stranger's model is opened and run, or its weights are read: it gives up its rights first.
 
 Started by :mod:`deepjudge_core.sandbox.process` as ``main(reading, writing)`` with the file descriptors of a channel.
-The first message says how to confine itself; the second what to open; those after it what to compute.
+The first message says how to confine itself; the second what to open, if it is run; those after it what to compute, or
+what to say of its weights.
 """
 
 import contextlib
@@ -18,7 +19,9 @@ import numpy as np
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import open_by
 from deepjudge_core.components.registry import load_adapter
+from deepjudge_core.components.weights import read_by
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
+from deepjudge_core.files.documents import parse, plain
 from deepjudge_core.models.code import OwnCode
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import InputSpec, Model
@@ -30,6 +33,8 @@ from deepjudge_core.sandbox.probe import probe
 from deepjudge_core.sandbox.process import USAGE
 from deepjudge_core.sandbox.starting import THREADS
 from deepjudge_core.types import Array
+from deepjudge_core.weights.sketching import plan_weights, sketch
+from deepjudge_core.weights.values import PlanHeader, StoredWeights, WeightPlan
 
 # How libraries say that memory is exhausted, where they do not raise MemoryError.
 _OUT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory", "resource exhausted", "resourceexhausted")
@@ -47,18 +52,26 @@ class _Worker:
         self._channel = channel
         # By the output that holds the scores; as it was opened by None.
         self._models: dict[int | None, Model] = {}
+        self._weights: StoredWeights | None = None
 
     def serve(self) -> None:
         setup = self._channel.receive().values
         adapter, path = self._report(self._confine, setup)
         while True:
             request = self._channel.receive()
-            if request.values["ask"] == "open":
-                self._report(self._open, adapter, path, request.values)
-            elif request.values["ask"] == "by output":
-                self._report(self._by_output, request.values)
-            else:
-                self._report(self._answer, request)
+            match request.values["ask"]:
+                case "open":
+                    self._report(self._open, adapter, path, request.values)
+                case "by output":
+                    self._report(self._by_output, request.values)
+                case "weights":
+                    self._report(self._read, adapter, path, request.values)
+                case "plan":
+                    self._report(self._plan, request.values)
+                case "sketch":
+                    self._report(self._sketch, request)
+                case _:
+                    self._report(self._answer, request)
 
     def _report(self, function: Any, *arguments: Any) -> Any:
         # What a model brings about is said, and the next question waited for.
@@ -82,11 +95,11 @@ class _Worker:
         os.environ.pop(THREADS)
         if setup["threads"] is not None:
             os.environ[THREADS] = setup["threads"]
-        for module in adapter.imports:
+        for module in adapter.imports if setup["frameworks"] else ():
             # Where a framework is missing, the adapter itself says so.
             with contextlib.suppress(ModuleNotFoundError):
                 importlib.import_module(module)
-        closing = not setup["landlock"] and adapter.warm_up is not None and path.is_file()
+        closing = not setup["landlock"] and setup["frameworks"] and adapter.warm_up is not None and path.is_file()
         if closing and adapter.warm_up is not None:
             path = HeldPath.holding(path, path.read_bytes())
             adapter.warm_up(gradients=setup["gradients"])
@@ -119,6 +132,33 @@ class _Worker:
             "independent": model.independent,
         }
         self._channel.send(Message({"model": ModelInfo.of(model).to_json(), **facts}))
+
+    def _read(self, adapter: Adapter, path: Path, values: Mapping[str, Any]) -> None:
+        if self._weights is not None:
+            self._weights.close()
+        with flagged(values["flags"]):
+            self._weights = read_by(adapter, path, values["label"], values["options"])
+        self._channel.send(Message({}))
+
+    def _plan(self, values: Mapping[str, Any]) -> None:
+        plan = plan_weights(self._stored(), seed=values["seed"], ancestry=values["ancestry"])
+        arrays = plan.arrays("")
+        told = {"plan": plain(plan.header()), "shapes": {name: array.shape for name, array in arrays.items()}}
+        self._channel.send(Message(told, list(arrays.values())))
+
+    def _sketch(self, request: Message) -> None:
+        # The plan is this side's own, of another worker's making, which was checked.
+        named = dict(zip(request.values["names"], request.arrays, strict=True))
+        plan = WeightPlan.of_header(parse(PlanHeader, request.values["plan"]), named, "")
+        made = sketch(self._stored(), plan, victim=request.values["victim"])
+        arrays = made.arrays("")
+        told = {"sketch": plain(made.header()), "shapes": {name: array.shape for name, array in arrays.items()}}
+        self._channel.send(Message(told, list(arrays.values())))
+
+    def _stored(self) -> StoredWeights:
+        if self._weights is None:
+            raise ModelError("the weights were not opened")
+        return self._weights
 
     def _of(self, output: int | None) -> Model:
         if output not in self._models:

@@ -1,11 +1,16 @@
 """Which neuron of one model is which of another's."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from deepjudge_core.types import Array
+
+
+def directions(sketch: Array) -> Array:
+    """The rows of a sketch with length 1 in spite of float16, ``(views, rows, rank)`` float32; rows of 0 stay so."""
+    views = np.moveaxis(sketch.astype(np.float64), 1, 0)
+    lengths = np.linalg.norm(views, axis=2, keepdims=True)
+    return (views / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 def cosines(victim: Array, suspect: Array) -> Array:
@@ -14,24 +19,16 @@ def cosines(victim: Array, suspect: Array) -> Array:
     Absolute since in many networks a neuron can be negated together with what reads it.
 
     Args:
-        victim: ``(k, views, rank)``, rows of length 1 or 0.
-        suspect: ``(m, views, rank)``.
+        victim: ``(views, k, rank)`` directions.
+        suspect: ``(views, m, rank)`` directions.
 
     Returns:
-        ``(k, m)`` float64, 0..1.
+        ``(k, m)`` float32, 0..1.
     """
-    total = np.zeros((len(victim), len(suspect)))
-    for ours, theirs in zip(_exact(victim), _exact(suspect), strict=True):
+    total = np.zeros((victim.shape[1], suspect.shape[1]), np.float32)
+    for ours, theirs in zip(victim, suspect, strict=True):
         total += np.abs(ours @ theirs.T)
-    means: Array = total / max(1, victim.shape[1])
-    return means
-
-
-def _exact(sketch: Array) -> Sequence[Array]:
-    """Views of a sketch, float64, of length 1 in spite of float16; rows of 0 stay so."""
-    views = np.moveaxis(sketch.astype(np.float64), 1, 0)
-    lengths = np.linalg.norm(views, axis=2, keepdims=True)
-    return list(views / np.where(lengths > 0, lengths, 1))
+    return total / np.float32(max(1, len(victim)))
 
 
 def assign(scores: Array, seed: int = 0) -> tuple[Array, Array]:

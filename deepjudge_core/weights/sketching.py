@@ -3,7 +3,8 @@
 A neuron is a row of each of its layer's matrices. A row is kept as its direction, projected to a few dimensions by
 signs that the plan's seed gives: once in the model's own coordinates (``raw``), once in coordinates that turn with the
 residual stream (``invariant``). The latter are products with the polar factor of the embeddings of some tokens: what
-those tokens mean is the same in a copy, however its residual stream was turned.
+those tokens mean is the same in a copy, however its residual stream was turned. Of a classifier they are coordinates in
+which the neurons are matched layer by layer: see :mod:`deepjudge_core.weights.aligning`.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import numpy as np
 from deepjudge_core import progress
 from deepjudge_core.errors import ModelError
 from deepjudge_core.types import Array
+from deepjudge_core.weights.aligning import Alignment
 from deepjudge_core.weights.roles import find_roles
 from deepjudge_core.weights.values import (
     LayerKind,
@@ -74,7 +76,12 @@ def plan_weights(weights: StoredWeights, *, seed: int = 0, rank: int = RANK, anc
     )
     depth = sum(layer.kind == picked[0].kind for layer in layers)
     flat = sum(_FLAT * len(layer.views) * rank for layer in picked) if ancestry else 0
-    return WeightPlan(seed, rank, roles.family, depth, tuple(plans), neurons, ids, tokens, flat)
+    plan = WeightPlan(seed, rank, roles.family, depth, tuple(plans), neurons, ids, tokens, flat)
+    if roles.embedding is not None:
+        return plan
+    places = {(layer.kind, layer.block): place for place, layer in enumerate(plans)}
+    own = {places[one.kind, one.block]: one.invariant for one in sketch(weights, plan, victim=True).layers}
+    return replace(plan, anchors={place: rows for place, rows in own.items() if rows is not None})
 
 
 def sketch(weights: StoredWeights, plan: WeightPlan, *, victim: bool = False) -> Sketch:
@@ -90,6 +97,7 @@ def sketch(weights: StoredWeights, plan: WeightPlan, *, victim: bool = False) ->
     """
     roles = find_roles(weights)
     residual = _Residual.of(weights, roles, plan)
+    alignment = Alignment(plan, victim=victim) if roles.embedding is None else None
     chosen = _candidates(_comparable(weights, roles), plan)
     picked = {(layer.kind, layer.block): neurons for layer, neurons in zip(plan.layers, plan.neurons, strict=True)}
     sketches = []
@@ -98,7 +106,7 @@ def sketch(weights: StoredWeights, plan: WeightPlan, *, victim: bool = False) ->
     images: dict[tuple[LayerKind, int], Array] = {}
     with progress.task(f"sketching {weights.name}", len(chosen)) as advance:
         for layer in chosen:
-            made, image = _sketch_layer(weights, layer, plan, residual, centred=roles.centred)
+            made, image = _sketch_layer(weights, layer, plan, residual, alignment, centred=roles.centred)
             sketches.append(made)
             images[layer.kind, layer.block] = image
             advance(1)
@@ -134,7 +142,7 @@ def _comparable(weights: StoredWeights, roles: Roles) -> list[NeuronLayer]:
 def _spread(layers: Sequence[NeuronLayer], weights: StoredWeights) -> list[NeuronLayer]:
     """Some layers, evenly over depth."""
     if layers[0].kind != "mlp":
-        return [layers[place] for place in _evenly(len(layers), _LAYERS)]
+        return list(layers[:_LAYERS])  # the first ones, since each is matched by those before
     size = max(sum(prod(weights.tensors[view.tensor].shape) for view in layer.views) for layer in layers)
     return [layers[place] for place in _evenly(len(layers), max(1, min(_BLOCKS, _READ // max(1, size))))]
 
@@ -169,25 +177,40 @@ def _only(one: LayerSketch, neurons: Array) -> LayerSketch:
 
 
 def _sketch_layer(
-    weights: StoredWeights, layer: NeuronLayer, plan: WeightPlan, residual: "_Residual | None", *, centred: bool
+    weights: StoredWeights,
+    layer: NeuronLayer,
+    plan: WeightPlan,
+    residual: "_Residual | None",
+    alignment: Alignment | None,
+    *,
+    centred: bool,
 ) -> tuple[LayerSketch, Array]:
     """A layer's sketch, and the image of its weights."""
     turned = residual if residual is not None and all(view.basis == _RESIDUAL for view in layer.views) else None
-    raws, turns, images = [], [], []
+    raws, turns, images, squares = [], [], [], []
+
+    def project(columns: int) -> Array:
+        return _projection(plan.seed, "raw", columns, plan.rank)
+
     for view in layer.views:
-        columns = _Matrix.of(weights, view).columns
-        onto = [_projection(plan.seed, "raw", columns, plan.rank)]
-        if turned is not None and turned.onto.shape[0] == columns:
+        matrix = _Matrix.of(weights, view)
+        onto = [project(matrix.columns)]
+        if turned is not None and turned.onto.shape[0] == matrix.columns:
             onto.append(turned.onto)
+        if alignment is not None and (aligned := alignment.onto(view, matrix.sizes, project)) is not None:
+            onto.append(aligned)
         images_of, norms = _project(
             weights, view, np.concatenate(onto, axis=1), layer.width, centred=centred and view.basis == _RESIDUAL
         )
         raws.append(_unit(images_of[:, : plan.rank], norms))
+        squares.append(norms)
         if len(onto) > 1:
             turns.append(_unit(images_of[:, plan.rank :], norms))
         if plan.flat:
             images.append(_sums(plan.seed, np.nan_to_num(images_of[:, : plan.rank], posinf=0, neginf=0)))
-    invariant = np.stack(turns, axis=1) if turned is not None and len(turns) == len(layer.views) else None
+    invariant = np.stack(turns, axis=1) if len(turns) == len(layer.views) else None
+    if alignment is not None and invariant is not None:
+        alignment.add(weights, layer, invariant, squares[0])
     made = LayerSketch(
         layer.name, layer.block, layer.kind, layer.width, np.arange(layer.width), np.stack(raws, axis=1), invariant
     )

@@ -174,6 +174,7 @@ class PlanHeader(Document, frozen=True):
     layers: tuple[LayerPlan, ...]
     tokens: Lines = ()
     flat: Count = 0
+    anchored: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +191,8 @@ class WeightPlan:
         ids: ``(t,)`` int64, rows of the victim's embedding that say what the residual dimensions mean.
         tokens: Their strings; empty where the victim has no vocabulary.
         flat: Length of the image of all weights that sketches have; 0 if they have none.
+        anchors: Place of a layer to the sketch of its picked neurons ``(k, views, rank)``, float16, of a victim whose
+            neurons are matched layer by layer.
     """
 
     seed: int
@@ -201,15 +204,18 @@ class WeightPlan:
     ids: Array
     tokens: tuple[str, ...] = ()
     flat: int = 0
+    anchors: Mapping[int, Array] = field(default_factory=dict)
 
     def header(self) -> PlanHeader:
         """All but the arrays."""
-        return PlanHeader(self.seed, self.rank, self.family, self.depth, self.layers, self.tokens, self.flat)
+        named = self.seed, self.rank, self.family, self.depth, self.layers, self.tokens, self.flat
+        return PlanHeader(*named, tuple(self.anchors))
 
     def arrays(self, prefix: str) -> dict[str, Array]:
         """The arrays, by names that begin with ``prefix``."""
         picked = {f"{prefix}neurons.{place}": neurons for place, neurons in enumerate(self.neurons)}
-        return picked | {f"{prefix}ids": self.ids}
+        anchors = {f"{prefix}anchors.{place}": anchor for place, anchor in self.anchors.items()}
+        return picked | anchors | {f"{prefix}ids": self.ids}
 
     @classmethod
     def of_header(cls, header: PlanHeader, arrays: Mapping[str, Array], prefix: str) -> "WeightPlan":
@@ -230,7 +236,13 @@ class WeightPlan:
         if header.tokens and len(header.tokens) != len(ids):
             raise ValueError("there is not one token for each row of the embedding")
         named = header.seed, header.rank, header.family, header.depth, header.layers
-        return cls(*named, neurons, ids, header.tokens, header.flat)
+        anchors = {place: arrays[f"{prefix}anchors.{place}"] for place in header.anchored}
+        for place, anchor in anchors.items():
+            if place >= len(neurons) or anchor.ndim != 3 or anchor.dtype != np.float16:
+                raise ValueError("the sketch of the victim's neurons is not one of its layers")
+            if anchor.shape[::2] != (len(neurons[place]), header.rank) or not np.isfinite(anchor).all():
+                raise ValueError("the sketch of the victim's neurons does not have one row for each that is picked")
+        return cls(*named, neurons, ids, header.tokens, header.flat, anchors)
 
 
 class LayerSketchHeader(Document, frozen=True):
@@ -264,8 +276,8 @@ class LayerSketch:
         neurons: ``(rows,)`` int64, which of them are here, in rising order: those that the plan picks, of the victim;
             all, of others.
         raw: ``(rows, views, rank)`` float16 unit vectors: each neuron's rows in the model's own coordinates.
-        invariant: The same in coordinates that turn with the residual stream, ``(rows, views, rank)``; None where there
-            are none.
+        invariant: The same in coordinates that turn with the residual stream, or, of a classifier, with the columns of
+            each matrix in the order of the victim's neurons, ``(rows, views, rank)``; None where there are none.
     """
 
     name: str

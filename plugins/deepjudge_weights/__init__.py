@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.models.model import Access
-from deepjudge_weights.metrics import neuron_sketch, order, order_chance
+from deepjudge_weights.metrics import neuron_sketch, order, order_chance, wcos
 
 
 @hookimpl
@@ -32,5 +32,15 @@ def deepjudge_metrics() -> Iterable[Metric]:
             upper=1,
             title="distance of matched neurons",
             says="1 minus the cosine of the weights of matched neurons, in whatever order and coordinates they are",
+        ),
+        Metric(
+            "wcos",
+            needs=Access.WEIGHTS,
+            on="weights",
+            distance=wcos,
+            alpha=0.6,
+            upper=1,
+            title="distance of matched early weights",
+            says="1 minus the cosine of the weights between the first hidden layers of a classifier, neurons matched",
         ),
     ]

@@ -1,13 +1,18 @@
 """Metrics over sketches of weights: numpy functions of the victim's sketch and a suspect's."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from deepjudge_core.components.values import Answers, Chance
 from deepjudge_core.errors import IncomparableError
 from deepjudge_core.types import Array
-from deepjudge_core.weights.matching import assign, cosines
+from deepjudge_core.weights.matching import assign, cosines, directions
 from deepjudge_core.weights.order import OrderTest, order_test
 from deepjudge_core.weights.values import LayerSketch, Sketch
+
+_CLASSIFIERS = ("dense", "convolutional", "recurrent")
+_EARLY = 2  # matrices
 
 
 def order(victim: Answers, suspect: Answers) -> float:
@@ -40,13 +45,43 @@ def neuron_sketch(victim: Answers, suspect: Answers) -> float:
     Raises:
         IncomparableError: When no layer of the suspect is of a kind that the victim has.
     """
-    ours, theirs = _sketches(victim, suspect)
-    raw = _similarity([layer for layer in ours.layers if _matched(layer)], theirs, "raw")
-    turned = _similarity([layer for layer in ours.layers if layer.invariant is not None], theirs, "invariant")
-    found = [value for value in (raw, turned) if value is not None]
+    ours, theirs = (_layers(one) for one in _sketches(victim, suspect))
+    own = _similarity(ours, theirs, [layer.raw for layer in ours], [layer.raw for layer in theirs])
+    turned = _similarity(ours, theirs, [layer.invariant for layer in ours], [layer.invariant for layer in theirs])
+    found = [value for value in (own, turned) if value is not None]
     if not found:
         raise IncomparableError("the suspect has no layer that can be compared with one of the victim's")
-    return float(np.clip(1 - max(found), 0, 1))
+    # Cosines are of float32, so what is behind the sixth digit is rounding.
+    return float(np.clip(1 - max(found), 0, 1).round(6))
+
+
+def wcos(victim: Answers, suspect: Answers) -> float:
+    """1 minus the matched-weight cosine of the first matrices between hidden layers of a classifier, 0..1.
+
+    Of each matrix counts the median over its neurons, since neurons that never answer drift away in training; of the
+    matrices the mean over the first two, since later ones are changed more.
+
+    Raises:
+        IncomparableError: When the neurons of the victim's or the suspect's first layers cannot be matched.
+    """
+    ours, theirs = _sketches(victim, suspect)
+    inner = {(layer.kind, layer.block): layer for layer in theirs.layers}
+    values = []
+    for layer in [layer for layer in ours.layers[1:] if layer.kind in _CLASSIFIERS and layer.invariant is not None]:
+        other = inner.get((layer.kind, layer.block))
+        a, b = layer.invariant, None if other is None else other.invariant
+        if a is None or b is None or a.shape[1:] != b.shape[1:] or 2 * len(b) < len(a):
+            continue
+        scores = cosines(a, b)
+        rows, columns = assign(scores)
+        alive = (a != 0).any(axis=(1, 2))[rows]
+        if alive.any():
+            values.append(float(np.median(scores[rows, columns][alive])))
+        if len(values) == _EARLY:
+            break
+    if not values:
+        raise IncomparableError("no matrix between hidden layers of both has neurons that can be matched")
+    return float(np.clip(1 - np.mean(values), 0, 1))
 
 
 def _sketches(victim: Answers, suspect: Answers) -> tuple[Sketch, Sketch]:
@@ -62,33 +97,52 @@ def _tested(victim: Answers, suspect: Answers) -> OrderTest:
     return test
 
 
-def _matched(layer: LayerSketch) -> bool:
-    """Whether its neurons have weights of their own. Residual dimensions are those of the tokens' embeddings."""
-    return layer.kind != "residual"
+def _layers(sketch: Sketch) -> list[LayerSketch]:
+    """Layers whose neurons have weights of their own; those of residual dimensions are the tokens' embeddings."""
+    return [layer for layer in sketch.layers if layer.kind != "residual"]
 
 
-def _similarity(ours: list[LayerSketch], suspect: Sketch, basis: str) -> float | None:
-    """Mean over the victim's layers of the similarity of the layers that are matched with them; None without any."""
-    theirs = [layer for layer in suspect.layers if _matched(layer)]
-    if not ours or not theirs:
+def _similarity(
+    ours: Sequence[LayerSketch], theirs: Sequence[LayerSketch], a: Sequence[Array | None], b: Sequence[Array | None]
+) -> float | None:
+    """Mean over the victim's layers of the similarity of the layers that are matched with them, by their rows.
+
+    None if no two can be compared. A layer that is matched with none counts as 0.
+    """
+    rows_a, rows_b = ([None if rows is None else directions(rows) for rows in side] for side in (a, b))
+    table = np.zeros((len(ours), len(theirs)))
+    bounds = np.zeros(table.shape, bool)
+    for i, j in np.ndindex(table.shape):
+        x, y = rows_a[i], rows_b[j]
+        # Of a layer with few neurons each is somebody's most similar one.
+        if x is not None and y is not None and ours[i].kind == theirs[j].kind and _alike(x, y):
+            table[i, j], bounds[i, j] = _bound(cosines(x, y), _alive(x)), True
+    if not bounds.any():
         return None
-    table = np.array([[_layers(a, b, basis) for b in theirs] for a in ours])
-    if not (table >= 0).any():
-        return None
-    rows, columns = assign(np.maximum(table, 0))
-    return float(np.maximum(table[rows, columns], 0).sum() / len(ours))
+    # A similarity takes long, a bound does not. Once all layers that are matched by bounds and similarities have their
+    # similarities, no other match is better.
+    while True:
+        matched = list(zip(*assign(table), strict=True))
+        open_ = [pair for pair in matched if bounds[pair]]
+        if not open_:
+            return float(sum(table[pair] for pair in matched)) / len(ours)
+        for i, j in open_:
+            x, y = rows_a[i], rows_b[j]
+            if x is not None and y is not None:
+                scores = cosines(x, y)
+                table[i, j], bounds[i, j] = scores[assign(scores)].sum() / min(_alive(x), scores.shape[1]), False
 
 
-def _layers(ours: LayerSketch, theirs: LayerSketch, basis: str) -> float:
-    """Mean cosine of matched neurons of two layers; -1 if they cannot be compared."""
-    a, b = _rows(ours, basis), _rows(theirs, basis)
-    if a is None or b is None or ours.kind != theirs.kind or a.shape[1:] != b.shape[1:] or 2 * len(b) < len(a):
-        return -1
-    scores = cosines(a, b)
-    rows, columns = assign(scores)
-    alive = (a != 0).any(axis=(1, 2))[rows]
-    return float(scores[rows, columns][alive].mean()) if alive.any() else -1
+def _alike(ours: Array, theirs: Array) -> bool:
+    return len(ours) == len(theirs) and ours.shape[2] == theirs.shape[2] and ours.shape[1] <= 2 * theirs.shape[1]
 
 
-def _rows(layer: LayerSketch, basis: str) -> Array | None:
-    return layer.raw if basis == "raw" else layer.invariant
+def _alive(rows: Array) -> int:
+    """Neurons with any weight; at least 1."""
+    return max(1, int((rows != 0).any(axis=(0, 2)).sum()))
+
+
+def _bound(scores: Array, alive: int) -> float:
+    """At least the mean score of any assignment of the neurons with weights."""
+    most = min(alive, scores.shape[1])
+    return float(np.sort(scores.max(axis=1))[-most:].sum() / most)

@@ -318,7 +318,7 @@ def test_what_is_sent_is_received(values: dict[str, Any], arrays: list[np.ndarra
 
 def test_more_than_a_pipe_holds(pair: tuple[Channel, Channel, int]) -> None:
     first, second, _ = pair
-    x = np.arange(10**6, dtype=np.int64)
+    x = np.arange(10**6, dtype=np.int32)
     sending = threading.Thread(target=first.send, args=(Message({}, [x[::-1]]),))
     sending.start()
     [array] = second.receive().arrays

@@ -68,7 +68,7 @@ class Stored(abc.ABC):
         shape = self.tensors[tensor].shape
         start, stop, step = (rows or slice(None)).indices(shape[0]) if shape else (0, 1, 1)
         if step != 1:
-            raise ValueError(f"expected rows behind one another, found {rows}")
+            raise ValueError(f"expected a slice of step 1, found {rows}")
         values = self._rows(tensor, start, max(start, stop))
         if not np.isfinite(values).all():
             raise ModelError(

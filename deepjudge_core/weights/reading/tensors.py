@@ -137,7 +137,9 @@ def _located(file: Bytes, entries: dict[str, _Entry], begin: int) -> dict[str, _
         if bits is None or count is None:
             raise file.damaged(f"{shown(name)} is of the type {entry.dtype[:20]!r} and the shape {entry.shape[:8]}")
         if start != at or count * bits != 8 * (stop - start):
-            raise file.damaged(f"the bytes of {shown(name)} are others than its shape and the tensor before it say")
+            raise file.damaged(
+                f"the bytes of {shown(name)} do not match its shape, or do not follow the tensor before it"
+            )
         at = stop
         found[name] = _Tensor(entry.dtype, entry.shape, begin + start, count)
     if begin + at != file.size:
