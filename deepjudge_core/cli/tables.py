@@ -174,7 +174,9 @@ def _decision(result: SuspectResult) -> Text:
 def _legend(results: Sequence[SuspectResult], shown: Container[str], names: Sequence[str]) -> Iterator[str]:
     if names and names[0] in shown:
         marks = {_mark(result.metrics.get(name)) for result in results for name in names}
-        yield "; ".join(f"{mark} {words}" for mark, words in _MARKS.items() if mark in marks)
+        exact = any(metric.vote.log10_p is not None for result in results for metric in result.metrics.values())
+        words = _MARKS | ({"*": "votes for copy"} if exact else {})  # which needs no threshold
+        yield "; ".join(f"{mark} {said}" for mark, said in words.items() if mark in marks)
     if "ratio" in shown:
         yield _RATIO
     if GROUPS[0] in shown:
