@@ -281,10 +281,9 @@ class _Reading:
         if len(self.mistakes) > before:
             return None
         named = [self.registry.generators[name] for name in suite.generators or () if name in self.registry.generators]
-        weights = suite.weights or suite.ancestor is not None
-        cases = "inputs" in values
+        cases, ancestor = "inputs" in values, suite.ancestor is not None
         makes = {generator.makes for generator in named}
-        offer = Offer(makes, cases, weights, suite.ancestor is not None, cases) if named or weights else None
+        offer = Offer(makes, cases, suite.weights or ancestor, ancestor, cases) if named or not cases else None
         judge: Judge | None = self.attempt(("rule", "fdr"), Judge.of, settings, self.registry, offer)
         return judge
 

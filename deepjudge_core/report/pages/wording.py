@@ -291,7 +291,7 @@ def _of_one(report: AuditReport) -> Iterator[str]:
         yield (
             "The p-value of weights is the probability, at most, that a model whose first weights were drawn "
             "independently of the victim's has its neurons in the victim's order as often as the suspect has. It rests "
-            "on no controls. It says nothing of models that share the victim's first weights."
+            "on no controls, and does not hold for models that share the victim's first weights."
         )
     if tested or (exactly and not with_p and _of_weights_alone(report)):
         return
