@@ -59,7 +59,6 @@ from deepjudge_core.report.pages.wording import (
     ANSWERS,
     SIDES,
     answer,
-    counted,
     limits,
     percent,
     probability,
@@ -67,7 +66,7 @@ from deepjudge_core.report.pages.wording import (
     sentence,
     sureness,
 )
-from deepjudge_core.text import capital, number
+from deepjudge_core.text import capital, counted, number
 
 MANY = 12
 """More suspects are ranked in short lines; what else is said of them is folded."""

@@ -39,7 +39,8 @@ from deepjudge_core.report.pages.parts import (
 )
 from deepjudge_core.report.pages.reproducing import power_commands
 from deepjudge_core.report.pages.rules import rules_section, told
-from deepjudge_core.report.pages.wording import SIDES, counted, sentence
+from deepjudge_core.report.pages.wording import SIDES, sentence
+from deepjudge_core.text import counted
 
 _FOLDED = 25  # rows that are shown only when asked for
 

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.verdict import open_layers
 from deepjudge_core.report.documents import AuditReport, SettingEntry, SuspectEntry
-from deepjudge_core.text import capital
+from deepjudge_core.text import capital, counted
 
 DECISIONS = ("copy", "independent", "inconclusive", "failed")
 ANSWERS: Mapping[str, str] = {
@@ -61,11 +61,6 @@ def probability(p_value: float | None, log10_p: float | UnsetType = UNSET) -> st
     if p_value < _LEAST:
         return f"< {_LEAST:.6f}"
     return np.format_float_positional(p_value, precision=3, unique=False, fractional=False, trim="-")
-
-
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """So many of something."""
-    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def sentence(text: str) -> str:
