@@ -219,6 +219,11 @@ def _kind(model: ZooModelEntry) -> str:
     return str(model.attack)
 
 
+def _remark(model: ZooModelEntry) -> Cell:
+    said = "; ".join(filter(None, ["" if model.counts else "not counted", model.reason]))
+    return Cell(said, "prose") if said else text("-")
+
+
 def _models(power: PowerReport) -> Section:
     suite, victim = power.suite, power.victim
     facts: list[Line] = [
@@ -235,7 +240,7 @@ def _models(power: PowerReport) -> Section:
             Cell(share(model.accuracy), "number"),
             decided(model.decision),
             *(figure(value_of(model, metric)) for metric in metrics),
-            Cell("; ".join(filter(None, ["" if model.counts else "not counted", model.reason])) or "-", "prose"),
+            _remark(model),
         ]
         for model in power.models
     ]
