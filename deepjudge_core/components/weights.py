@@ -60,7 +60,8 @@ def unreadable(label: str, adapters: Adapters) -> ModelError:
     kinds = ", ".join(sorted({suffix for one in adapters.claimed() if one.weights for suffix in one.suffixes}))
     return ModelError(
         f"{label}: expected a file whose weights can be read without running it, such as one ending in {kinds}, found "
-        "another format"
+        "another format",
+        code="no-weights",
     )
 
 
