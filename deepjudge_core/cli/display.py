@@ -24,7 +24,6 @@ from deepjudge_core.components.registry import Component, Plugin
 from deepjudge_core.components.strata import limits, narrow
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.judge import GROUPS
 from deepjudge_core.judging.verdict import SAID, open_layers
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.progress import Advance, Finished
@@ -172,8 +171,23 @@ class Bars:
 def show_suite(out: Console, suite: Suite) -> None:
     """What a suite holds."""
     victim = suite.victim.model
-    say(out, f"victim      {victim.name} ({victim.framework}, {victim.classes} classes)")
+    classes = f", {victim.classes} classes" if suite.has_cases else ""
+    say(out, f"victim      {victim.name} ({victim.framework}{classes})")
     say(out, f"digest      {victim.digest}")
+    if suite.has_cases:
+        _show_cases(out, suite)
+    if suite.weights is not None:
+        neurons = sum(map(len, suite.weights.neurons))
+        say(out, f"weights     sketches of {neurons:,} neurons of {len(suite.weights.layers)} layers")
+    if suite.ancestor is not None:
+        say(out, f"ancestor    {suite.ancestor.model.name}")
+    for note in suite.notes:
+        say(out, f"note        {note}")
+    say(out, f"suite       {suite.digest}")
+
+
+def _show_cases(out: Console, suite: Suite) -> None:
+    victim = suite.victim.model
     if suite.victim.preprocessing:
         say(out, f"takes       inputs prepared by {suite.victim.preprocessing}")
     if suite.label_origin == "victim":
@@ -195,9 +209,6 @@ def show_suite(out: Console, suite: Suite) -> None:
             some = ", ".join(map(str, unreached[:_LISTED]))
             text += f", unreached: {some}" + (f" and {len(unreached) - _LISTED} more" * (len(unreached) > _LISTED))
         say(out, text)
-    for note in suite.notes:
-        say(out, f"note        {note}")
-    say(out, f"suite       {suite.digest}")
 
 
 def show_cases(out: Console, suite: Suite) -> None:
@@ -222,7 +233,13 @@ def show_observation(out: Console, observation: Observation) -> None:
     if observation.model.device:
         say(out, f"device      {observation.model.device}")
     say(out, f"answers     to the suite {observation.suite}")
-    say(out, f"layers      {layers}")
+    if observation.model.classes:
+        say(out, f"layers      {layers}")
+    if observation.weights is not None:
+        neurons = sum(len(layer.neurons) for layer in observation.weights.layers)
+        say(out, f"weights     sketches of {neurons:,} neurons of {len(observation.weights.layers)} layers")
+    elif observation.unsketched:
+        say(out, f"weights     not compared: {observation.unsketched}")
     for note in filter(None, (observation.unmapped, *observation.notes, observation.unsteady)):
         say(out, f"note        {note}")
 
@@ -318,7 +335,7 @@ def _statements(results: Iterable[SuspectResult]) -> Iterator[tuple[str, str]]:
 def _limits(report: AuditOutcome) -> tuple[str, ...]:
     # Of an accusation, what it does not exclude.
     accused = any(result.decision is Decision.COPY for result in report.suspects)
-    return limits(report.calibration.strata) if accused else ()
+    return limits(report.calibration.strata, weights=report.suite.may_share_weights) if accused else ()
 
 
 def _unconfined(report: AuditOutcome) -> Iterator[str]:
@@ -401,8 +418,7 @@ def _remarks(results: Iterable[SuspectResult], few: bool) -> Iterator[tuple[str,
             yield result.path, f"the behaviour was copied; {why}"
         if verdict.reason:
             yield result.path, f"{SAID[result.decision]}: {verdict.reason}"
-        for group in GROUPS:
-            setting = verdict.settings[group]
+        for group, setting in verdict.settings.items():
             if setting.decision is Decision.INCONCLUSIVE and result.decision is Decision.COPY:
                 yield result.path, f"{group}: inconclusive: {setting.reason}"
         # What the verdict's reason says already is not said once more, except which metric it was that failed.

@@ -13,7 +13,7 @@ from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.judge import GROUPS
+from deepjudge_core.judging.judge import ALL_GROUPS, GROUPS
 from deepjudge_core.judging.ranking import ranked, ratio
 from deepjudge_core.judging.verdict import SAID, MetricResult, in_words
 from deepjudge_core.text import LONGEST_LINE, clean, compact, ending, number
@@ -116,7 +116,7 @@ def _show(out: Console, results: Sequence[SuspectResult], say: Callable[[str], N
     nears = [near] if any(one is not None for one in ratios) else []
     kinds = [Part("format", [Text(clean(r.model.framework) if r.model else "-") for r in results], right=False)]
     metrics = [_metric(name, results) for name in names]
-    groups = [Part(group, [_votes(result, group) for result in results]) for group in GROUPS if names]
+    groups = [Part(group, [_votes(result, group) for result in results]) for group in _groups(results) if names]
     last = [*_further(results), Part("verdict", [_decision(result) for result in results], right=False)]
     paths = [result.path for result in results]
     layouts = [kinds + nears + metrics, nears + metrics, metrics, nears + groups, []] if names else [kinds, []]
@@ -147,6 +147,11 @@ def _mark(result: MetricResult | None) -> str:
     return "?" if result.vote.vote is None else "*" if result.vote.vote else ""
 
 
+def _groups(results: Sequence[SuspectResult]) -> list[str]:
+    measured = {metric.group for result in results for metric in result.metrics.values()}
+    return [group for group in ALL_GROUPS if group in GROUPS or group in measured]
+
+
 def _votes(result: SuspectResult, group: str) -> Text:
     cast = [one.vote.vote for one in result.metrics.values() if one.group == group and one.vote.vote is not None]
     return Text(f"{sum(cast)} of {len(cast)}", "red" if any(cast) else "") if cast else Text("-", "dim")
@@ -173,7 +178,8 @@ def _legend(results: Sequence[SuspectResult], shown: Container[str], names: Sequ
     if "ratio" in shown:
         yield _RATIO
     if GROUPS[0] in shown:
-        yield "black-box, white-box: metrics that vote for copy; a wider terminal or --csv shows their values"
+        groups = ", ".join(group for group in ALL_GROUPS if group in shown)
+        yield f"{groups}: metrics that vote for copy; a wider terminal or --csv shows their values"
 
 
 def show(

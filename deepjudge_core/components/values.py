@@ -215,11 +215,13 @@ class Evidence:
 
     Attributes:
         value: The suspect's.
-        controls: ``(n,)`` the controls', n >= 3.
+        controls: ``(n,)`` the controls', n >= 3; any number for rules that need none.
         alpha: The metric's default share of the bound.
         strata: Each control's stratum, such as ``same-data``; None if it is unknown; empty if none is known.
         places: Each control's place among all controls, which aligns metrics that were measured on different controls;
             empty if they were measured on all.
+        chance: How likely so small a value is of a model made independently, whatever the controls; None for metrics
+            that leave this to the controls.
     """
 
     value: float
@@ -227,6 +229,7 @@ class Evidence:
     alpha: float
     strata: tuple[Stratum | None, ...] = ()
     places: tuple[int, ...] = ()
+    chance: Chance | None = None
 
     def by_stratum(self) -> dict[Stratum | None, Array]:
         """Stratum to the values of its controls; None to those of which it is not known."""
@@ -254,6 +257,7 @@ class Vote:
         reason: Why no vote is cast; required where ``vote`` is None.
         p_value: Probability that an honest model's value is as small as this, by this metric alone; 0..1.
         false_positive_rate: Probability, at most, that an honest model gets a vote for copy, 0..1.
+        log10_p: The logarithm of the p-value to base 10, where it may be too small for a number; 0 or less.
     """
 
     vote: bool | None
@@ -262,6 +266,7 @@ class Vote:
     reason: str | None = None
     p_value: float | None = None
     false_positive_rate: float | None = None
+    log10_p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -279,6 +284,7 @@ class Judgement:
             p-value: Tarone, 1990); None where there is no p-value.
         statement: What was found, on one line, for a reader who is no statistician; may be None where the decision is
             inconclusive.
+        log10_p: The logarithm of the p-value to base 10, where it may be too small for a number; 0 or less.
     """
 
     decision: Decision
@@ -288,3 +294,4 @@ class Judgement:
     p_value: float | None = None
     least_p_value: float | None = None
     statement: str | None = None
+    log10_p: float | None = None

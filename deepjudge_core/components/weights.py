@@ -54,7 +54,10 @@ def open_weights(
 
 def unreadable(label: str) -> ModelError:
     """What is said of a model whose weights no installed adapter reads."""
-    return ModelError(f"{label}: expected a file whose weights can be read without running it, found another format")
+    return ModelError(
+        f"{label}: expected a file whose weights can be read without running it, found another format",
+        code="no-weights",
+    )
 
 
 def read_by(adapter: Adapter, path: Path, label: str, options: dict[str, Any]) -> StoredWeights:

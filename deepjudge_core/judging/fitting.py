@@ -20,19 +20,47 @@ class Offer:
     Attributes:
         makes: The sets of cases beside the seeds.
         layers: Whether layers are compared.
+        weights: Whether it has the sketch of the victim's weights.
+        ancestor: Whether it has that of the victim's ancestor, too.
+        cases: Whether it has any cases.
     """
 
     makes: Collection[str]
     layers: bool = True
+    weights: bool = False
+    ancestor: bool = False
+    cases: bool = True
 
     @classmethod
     def of(cls, suite: Suite) -> "Offer":
         """That of a suite."""
-        return cls({record.makes for record in suite.generators}, bool(suite.layers))
+        makes, weights = {record.makes for record in suite.generators}, suite.weights is not None
+        return cls(makes, bool(suite.layers), weights, suite.ancestor is not None, suite.has_cases)
+
+    @property
+    def of_weights(self) -> tuple[str, ...]:
+        """What metrics of weights can be taken over."""
+        return (*(["weights"] if self.weights else []), *(["ancestry"] if self.ancestor else []))
 
     def fits(self, metric: Metric) -> bool:
         """Whether a metric can be measured on it, if the model allows it."""
-        return metric.on in {_WITHOUT, *self.makes} and (self.layers or Access.LAYERS not in metric.needs)
+        if metric.of_weights:
+            return metric.on in self.of_weights
+        fits = metric.on in {_WITHOUT, *self.makes} and (self.layers or Access.LAYERS not in metric.needs)
+        return self.cases and fits
+
+    def usual(self, metrics: Metrics) -> list[Metric]:
+        """The metrics that are taken without a name: of a suite of weights alone, those of weights."""
+        return [metric for metric in metrics.usual(self.of_weights) if self.cases or metric.of_weights]
+
+
+def metrics_for(metrics: Metrics, names: Iterable[str] | None, suite: Suite) -> list[Metric]:
+    """The named metrics, or the usual ones of a suite.
+
+    Raises:
+        UsageError, PluginError: As :meth:`~deepjudge_core.components.registry.Metrics.select`.
+    """
+    return Offer.of(suite).usual(metrics) if names is None else metrics.select(names)
 
 
 def fitting_metrics(metrics: Metrics, names: Iterable[str] | None, offer: Offer) -> tuple[Sequence[Metric], str | None]:
@@ -50,11 +78,14 @@ def fitting_metrics(metrics: Metrics, names: Iterable[str] | None, offer: Offer)
         UsageError: Where nothing that was named, or nothing at all, can be measured; and as
             :meth:`~deepjudge_core.components.registry.Metrics.select`.
     """
-    named = metrics.select(names)
-    if not named or any(map(offer.fits, named)):
+    named = offer.usual(metrics) if names is None else metrics.select(names)
+    # Of usual metrics, those of weights are no reason to leave the cases unmeasured.
+    needed = [metric for metric in named if names is not None or not offer.cases or not metric.of_weights]
+    if not named or any(map(offer.fits, needed)):
         return named, None
-    others = [metric for metric in metrics.own() if offer.fits(metric)]
+    others = [one for one in metrics.own() if offer.fits(one) and (one in named or not one.of_weights)]
     has = f"the suite only has cases of {' and '.join(sorted(offer.makes)) or 'seeds'}"
+    has = has if offer.cases else "the suite only has weights"
     said = ", ".join(metric.name for metric in others)
     if names is not None or not others:
         fit = (

@@ -23,7 +23,7 @@ from deepjudge_core.suites.suite import load_suite
 
 STRATUM = (
     "more controls, with what they share with the victim: same-data, other-data, "
-    "same-architecture, other-architecture or common-ancestor; if several apply, the closest"
+    "same-architecture, other-architecture, common-ancestor or common-initialisation; if several apply, the closest"
 )
 
 

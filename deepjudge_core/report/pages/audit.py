@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from msgspec import UNSET
+
 from deepjudge_core.components.values import Group
 from deepjudge_core.files.documents import Json
 from deepjudge_core.judging.ranking import ranked, ratio
@@ -220,7 +222,7 @@ def _ranking(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
             "No.": [Cell(str(place), "number") for place, _ in numbered],
             "answer": [decided(suspect.decision) for suspect in suspects],
             "say copy": [Cell(_votes(suspect), "number") for suspect in suspects],
-            "smallest p": [Cell(probability(_least_p(suspect)), "number") for suspect in suspects],
+            "smallest p": [Cell(_least_p(suspect), "number") for suspect in suspects],
             "relative distance": [figure(ratio(suspect)) for suspect in suspects],
         },
         dense=True,
@@ -241,25 +243,35 @@ def _votes(suspect: SuspectEntry) -> str:
     return f"{sum(bool(metric.vote) for metric in cast)} of {len(cast)}" if cast else "-"
 
 
-def _least_p(suspect: SuspectEntry) -> float | None:
-    found = [setting.p_value for setting in suspect.settings.named().values() if setting.p_value is not None]
-    return min(found, default=None)
+def _least_p(suspect: SuspectEntry) -> str:
+    found = [setting for setting in suspect.settings.named().values() if setting.p_value is not None]
+    least = min(found, key=lambda setting: setting.p_value or 0.0, default=None)
+    return "-" if least is None else probability(least.p_value, least.log10_p)
 
 
 def _rests_on(report: AuditReport) -> Iterator[Line]:
     cases = report.suite.cases.named()
     listed = "; ".join(f"{count} {_CASES[kind]}" for kind, count in cases.items() if count)
-    yield f"{counted(sum(cases.values()), 'test input')}, made for this victim and given to every model: {listed}."
+    if listed:
+        yield f"{counted(sum(cases.values()), 'test input')}, made for this victim and given to every model: {listed}."
+    weights = report.suite.weights
+    if weights:
+        picked = sum(layer.picked for layer in weights.layers)
+        yield (
+            f"The weights of {counted(picked, 'neuron')} in {counted(len(weights.layers), 'layer')} of the victim. "
+            "Weights are read from the files, and no model is run for it."
+        )
     groups = Counter(metric.group for metric in report.metrics.values())
     compared: Mapping[Group, str] = {
         "black-box": "of behaviour (a model's answers)",
         "white-box": "of layers (the outputs of its neurons)",
+        "weights": "of weights",
     }
     each = [f"{groups[group]} {what}" for group, what in compared.items() if groups[group]]
     if each:
         yield (
             f"{counted(sum(groups.values()), 'measurement')} of the distance between a suspect and the victim: ",
-            *(" and ".join(each), ". The rule ", Name(report.rule), " makes one answer of them."),
+            *(_enumerated(each), ". The rule ", Name(report.rule), " makes one answer of them."),
         )
     elif report.suspects:
         yield ("The labels that a suspect gives, case by case, judged by the rule ", Name(report.rule), ".")
@@ -270,7 +282,13 @@ def _rests_on(report: AuditReport) -> Iterator[Line]:
             "how close independent models come to it."
         )
     else:
-        yield "No controls (models that are independent of the victim), so distances prove nothing here."
+        exact = any(metric.log10_p is not UNSET for one in report.suspects for metric in one.metrics.values())
+        needs = ". The order of neurons needs none" if exact else ""
+        yield f"No controls (models that are independent of the victim), so distances prove nothing here{needs}."
+
+
+def _enumerated(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 # The distances.
@@ -380,7 +398,7 @@ def _of_suspect(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]]
                 "threshold": [figure(result.threshold) for result in measured.values()],
                 "controls": [Cell(_range(ranges.get(metric)), "number") for metric in measured],
                 "vote": list(map(_vote, measured.values())),
-                "p": [Cell(probability(result.p_value), "number") for result in measured.values()],
+                "p": [Cell(probability(result.p_value, result.log10_p), "number") for result in measured.values()],
             },
         )
         radar = _radar(suspect, ranges, place)
@@ -393,7 +411,7 @@ def _of_suspect(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]]
                 "compared": [text(SIDES[group]) for group in settings],
                 "answer": [decided(s.decision) for s in settings.values() if s.decision],
                 "share of votes": [Cell(share(s.p_copy), "number") for s in settings.values()],
-                "p": [Cell(probability(s.p_value), "number") for s in settings.values()],
+                "p": [Cell(probability(s.p_value, s.log10_p), "number") for s in settings.values()],
                 "least possible p": [Cell(probability(s.least_p_value), "number") for s in settings.values()],
                 "why": [Cell(_own_reason(s.reason, suspect) or "-", "prose") for s in settings.values()],
             },
@@ -460,7 +478,7 @@ def _numbers(places: Sequence[int], every: Sequence[int]) -> str:
 
 
 def _inputs(suite: SuiteEntry) -> str:
-    low, high = map(number, suite.bounds)
+    low, high = map(number, suite.bounds or (0.0, 0.0))
     return f"{low} to {high}" + (", each feature or channel within its own range" if suite.feature_bounds else "")
 
 
@@ -505,15 +523,24 @@ def _facts(report: AuditReport) -> Iterator[tuple[str, Cell]]:
     if suite.inputs:
         yield "inputs", name(suite.inputs.path)
         yield "SHA-256 of the inputs", digest(suite.inputs.digest)
-    yield "range of the inputs", text(_inputs(suite))
+    if suite.bounds is not None:
+        yield "range of the inputs", text(_inputs(suite))
     for generator in suite.generators:
         made: Line = (f"{generator.kept} of {generator.made} kept; ", *_with(generator.options))
         yield f"cases by {generator.name}", Cell(made, "prose")
     yield "random seed (start of all random choices)", text(str(suite.seed))
     yield "rule", Cell((Name(report.rule), "; ", *_with(report.rule_options)), "prose")
-    yield "behaviour and layers", text("judged separately" if report.groups == "separate" else "judged together")
-    matched = calibration.match == "neurons"
-    yield "neurons compared", text("by their outputs (matched)" if matched else "by their places")
+    if suite.weights:
+        yield (
+            "weights",
+            text(f"{counted(len(suite.weights.layers), 'layer')}, network of the kind {suite.weights.family}"),
+        )
+    if suite.weights and suite.weights.ancestor:
+        yield "ancestor of the victim, as its owner says", name(suite.weights.ancestor)
+    if suite.bounds is not None:
+        yield "behaviour and layers", text("judged separately" if report.groups == "separate" else "judged together")
+        matched = calibration.match == "neurons"
+        yield "neurons compared", text("by their outputs (matched)" if matched else "by their places")
     if victim.preprocessing:
         yield "preparation of the inputs", Cell(f"{victim.preprocessing} of inputs in 0..1", "prose")
     if report.fleet:
@@ -591,6 +618,21 @@ def _layers(report: AuditReport) -> Iterator[Section]:
                 [
                     [word(layer.name), *(Cell(str(n), "number") for n in (layer.neurons, len(layer.unreached)))]
                     for layer in report.suite.layers
+                ],
+            )
+        )
+    if report.suite.weights:
+        blocks.append(
+            Table(
+                "Layers of the victim whose weights were compared",
+                ["layer", "kind", "neurons", "compared"],
+                [
+                    [
+                        word(layer.name),
+                        text(layer.kind),
+                        *(Cell(str(n), "number") for n in (layer.neurons, layer.picked)),
+                    ]
+                    for layer in report.suite.weights.layers
                 ],
             )
         )

@@ -89,7 +89,7 @@ def _noticed(power: PowerReport) -> Section:
             "95 % interval": [Cell(" to ".join(map(share, a.copies.interval)), "number") for a in attacks],
             **{
                 f"by {SIDES[group]}": [told(a.groups.named()[group], _undecided(a, group)) for a in attacks]
-                for group in GROUPS
+                for group in (attacks[0].groups.named() if attacks else GROUPS)
             },
             "undecided": [Cell(str(attack.inconclusive), "number") for attack in attacks],
             "not counted": [Cell(str(attack.left_out), "number") for attack in attacks],
