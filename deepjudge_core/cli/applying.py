@@ -31,6 +31,39 @@ def options_of_each(files: Sequence[str], options: Mapping[str, Any], adapters: 
     return each
 
 
+def weight_options_of_each(
+    files: Sequence[str], options: Mapping[str, Any], adapters: Adapters
+) -> list[dict[str, Any]]:
+    """The same of options without which the weights of some formats cannot be read, such as ``base`` of a LoRA.
+
+    Args:
+        files: Models and stored observations, of which weights alone are read.
+        options: Of adapters, by name.
+        adapters: The installed ones.
+
+    Raises:
+        UsageError: For an option that no file needs.
+    """
+    each = [{name: options[name] for name in _needed(Path(file), adapters) if name in options} for file in files]
+    for name in options:
+        if not any(name in taken for taken in each):
+            raise UsageError(
+                f"--{name}: expected a model that cannot be read without it, found none; leave --{name} out",
+                code="conflict",
+            )
+    return each
+
+
+def _needed(path: Path, adapters: Adapters) -> tuple[str, ...]:
+    if not path.exists() or storage.is_own(path):
+        return ()
+    try:
+        adapter = adapters.of_file(path, str(path))
+        return adapter.examine(path).needs if adapter.examine else ()
+    except Exception:  # what is wrong is said when it is opened
+        return ()
+
+
 def check_options(subjects: Iterable[Subject], adapters: Adapters) -> None:
     """Refuse options that a file does not take.
 

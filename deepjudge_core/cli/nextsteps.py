@@ -15,6 +15,7 @@ _PROGRAM = "deepjudge"
 _DATA = "TRAIN.npz"
 _ZOO = "zoo"
 _CALIBRATION = "calibration.safetensors"
+_ANCESTOR, _CONTROLS = "BASE", "CONTROLS"
 
 
 def needs_controls(outcome: AuditOutcome) -> bool:
@@ -57,6 +58,25 @@ def after_judge(words: Sequence[str], path: Path, suite: Suite) -> Iterator[str]
     yield from _why(True, "calibrate with yours")
     yield from _calibrating(path, suite, ())
     yield f"    {_line([*_without(words, '--calibration'), '--calibration', _CALIBRATION])}"
+
+
+def after_compare(words: Sequence[str], outcome: AuditOutcome) -> Iterator[str]:
+    """What says more of suspects whose weights were compared: sentences, and lines for a shell.
+
+    Args:
+        words: What was typed.
+        outcome: What came of it.
+    """
+    decisions = {result.decision for result in outcome.suspects}
+    descent = any(result.points_to == "descent" for result in outcome.suspects)
+    if descent and outcome.suite.ancestor is None:
+        yield "next: if your model was made from another one, such as a public base model, name that, which is then"
+        yield "  no longer taken for likeness; first weights that were kept do as well:"
+        yield f"    {_line([*words, '--ancestor', _ANCESTOR])}"
+    if Decision.INCONCLUSIVE in decisions and len(outcome.calibration.controls) < LEAST_CONTROLS:
+        yield f"next: with at least {LEAST_CONTROLS} independent models of its kind as controls, distances are judged,"
+        yield "  too, which find weights whose neurons were put into another order:"
+        yield f"    {_line([*words, '--controls', _CONTROLS])}"
 
 
 def after_calibrate(controls: Sequence[str], path: Path, suite: Suite) -> Iterator[str]:
