@@ -1,5 +1,6 @@
 """What the weights of a Keras model are for, told by its configuration. Knows neither Keras nor TensorFlow."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ _KEEPING = {
 _PLACES = ("AveragePooling", "MaxPooling", "ZeroPadding", "Cropping", "UpSampling")
 _ODD = ("tanh", "softsign", "hard_tanh")
 _MODELS = ("Functional", "Model", "Sequential")
+_LAYERS = "layers"
+# Groups in which a layer keeps its weights, in Keras's order.
+_PARTS = ("", "cell/", "layer/", "forward_layer/cell/", "backward_layer/cell/")
 
 
 @dataclass(frozen=True)
@@ -253,3 +257,62 @@ def _tensors(node: Any) -> list[tuple[str, int]]:
             return [(name, call)]
         return [key for part in node.values() for key in _tensors(part)]
     return []
+
+
+def lookup_of_archive(config: Mapping[str, Any], tables: Mapping[str, tuple[int, ...]]) -> Lookup:
+    """How to find the weights of layers in the HDF5 of a ``.keras`` file.
+
+    Args:
+        config: As Keras 3 writes it.
+        tables: Path in the file to shape.
+    """
+    groups: dict[tuple[str, ...], str] = {}
+
+    def name_groups(entry: Mapping[str, Any], path: tuple[str, ...], group: str) -> None:
+        counts: dict[str, int] = {}
+        for layer in entry["config"]["layers"]:
+            kind = _snake(layer["class_name"])
+            count = counts.get(kind, 0)
+            counts[kind] = count + 1
+            inner = (*path, layer["config"]["name"])
+            groups[inner] = f"{group}{_LAYERS}/{kind}_{count}" if count else f"{group}{_LAYERS}/{kind}"
+            if layer["class_name"] in _MODELS:
+                name_groups(layer, inner, f"{groups[inner]}/")
+
+    name_groups(config, (), "")
+
+    def lookup(path: tuple[str, ...]) -> Held:
+        prefixes = [f"{groups[path]}/{part}vars/" for part in _PARTS]
+        return [
+            (name, tables[name])
+            for prefix in prefixes
+            for name in sorted((n for n in tables if n.startswith(prefix)), key=lambda n: (len(n), n))
+        ]
+
+    return lookup
+
+
+def lookup_of_hdf5(weights: Any, tables: Mapping[str, tuple[int, ...]]) -> Lookup:
+    """How to find the weights of layers in an ``.h5`` file.
+
+    Args:
+        weights: The group ``model_weights``, whose groups say the order of their weights.
+        tables: Path in the file to shape.
+    """
+
+    def lookup(path: tuple[str, ...]) -> Held:
+        if len(path) != 1 or path[0] not in weights:  # models inside list theirs in an order of their own
+            return []
+        group = weights[path[0]]
+        names = group.attrs.get("weight_names", ())
+        texts = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+        paths = [f"{group.name}/{text}".removeprefix("/") for text in texts]
+        return [(name, tables[name]) for name in paths]
+
+    return lookup
+
+
+def _snake(name: str) -> str:
+    # As Keras names the groups of a file.
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

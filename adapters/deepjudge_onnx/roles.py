@@ -146,6 +146,8 @@ class _Walk:
             return self._multiply(node, sources, sizes)
         if kind in _GATES:
             return self._recur(node, x)
+        if kind == "DynamicQuantizeLinear":  # its scale and its zero are those of all numbers together
+            return [self._graph.keep(x), Traced(()), Traced(())]
         if kind == "BatchNormalization" and all(name in self._held for name in node.input[1:5]):
             return [self._graph.scale(x, Scale(node.input[1], node.input[4], attribute(node, "epsilon", 1e-5)), 1)]
         if kind in ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"):
@@ -193,7 +195,8 @@ class _Walk:
     def _multiply(self, node: NodeProto, sources: Sequence[Traced], sizes: Sequence[int | None]) -> Sequence[Traced]:
         table, x = self._tables.get(node.input[_PRODUCTS[node.op_type]]), sources[0]
         gemm = node.op_type in ("Gemm", "QGemm")
-        if table is None or len(table.axes) != 2 or len(sources) != 1 or node.input[0] not in self._traced:
+        own = [source for source in sources if source.rank != 0]
+        if table is None or len(table.axes) != 2 or len(own) != 1 or node.input[0] not in self._traced:
             return self._unknown(node, sources)
         if attribute(node, "transA", 0) or attribute(node, "transBatchA", 0):
             return self._unknown(node, sources)
@@ -233,6 +236,8 @@ class _Walk:
         x = sources[0]
         if x.axes is None:
             return x
+        if x.rank == 0:  # the scale of a quantisation times that of weights
+            return Traced(tuple(self._graph.start([1] * len(sizes)).axes or ()))
         if len(sizes) != len(x.axes) or any(a != b for a, b in zip(sizes, x.sizes, strict=True) if a and b):
             return self._graph.unknown([x], f"{node.op_type} gives it other axes")
         if node.op_type in ("Add", "Sub", "QLinearAdd", "Sum"):

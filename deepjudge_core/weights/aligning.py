@@ -22,6 +22,7 @@ FIXED = ("inputs", "outputs", "kernel")
 class _Matched:
     # Of a model's own layer: which of its neurons are which of the victim's, of how many, and their sizes.
     own: Array
+    own_width: int
     victims: Array
     width: int
     sizes: Array
@@ -53,7 +54,7 @@ class Alignment:
         if view.basis in FIXED:
             return projection(columns)
         matched = self._found.get(view.basis)
-        if matched is None:
+        if matched is None or matched.own_width != sizes[0]:
             return None
         places = columns // sizes[0]
         theirs = projection(matched.width * places)
@@ -85,7 +86,9 @@ class Alignment:
             products = anchors[first, 0].astype(np.float64) * rows[own, 0].astype(np.float64)
             victims, signs = victims[first], np.where(products.sum(axis=1) < 0, -1.0, 1.0)
         signs = np.ones(len(own)) if layer.views[0].signed else signs
-        self._found[layer.name] = _Matched(own, victims, self._plan.layers[place].width, signs * sizes[own])
+        self._found[layer.name] = _Matched(
+            own, layer.width, victims, self._plan.layers[place].width, signs * sizes[own]
+        )
 
 
 def _sizes(weights: StoredWeights, layer: NeuronLayer, squares: Array) -> Array:

@@ -6,29 +6,29 @@ from scipy.optimize import linear_sum_assignment
 from deepjudge_core.types import Array
 
 
-def directions(sketch: Array) -> Array:
-    """The rows of a sketch with length 1 in spite of float16, ``(views, rows, rank)`` float32; rows of 0 stay so."""
-    views = np.moveaxis(sketch.astype(np.float64), 1, 0)
-    lengths = np.linalg.norm(views, axis=2, keepdims=True)
-    return (views / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-
-
 def cosines(victim: Array, suspect: Array) -> Array:
     """Absolute cosines of all pairs of neurons, means over views.
 
     Absolute since in many networks a neuron can be negated together with what reads it.
 
     Args:
-        victim: ``(views, k, rank)`` directions.
-        suspect: ``(views, m, rank)`` directions.
+        victim: ``(k, views, rank)``, rows of length 1 or 0 up to rounding.
+        suspect: ``(m, views, rank)``.
 
     Returns:
         ``(k, m)`` float32, 0..1.
     """
-    total = np.zeros((victim.shape[1], suspect.shape[1]), np.float32)
-    for ours, theirs in zip(victim, suspect, strict=True):
+    total = np.zeros((len(victim), len(suspect)), np.float32)
+    for ours, theirs in zip(_directions(victim), _directions(suspect), strict=True):
         total += np.abs(ours @ theirs.T)
-    return total / np.float32(max(1, len(victim)))
+    return total / np.float32(max(1, victim.shape[1]))
+
+
+def _directions(sketch: Array) -> Array:
+    """The views of a sketch, rows of length 1 in spite of float16, ``(views, rows, rank)``; rows of 0 stay so."""
+    views = np.moveaxis(sketch.astype(np.float32), 1, 0)
+    lengths = np.linalg.norm(views, axis=2, keepdims=True)
+    return np.asarray(views / np.where(lengths > 0, lengths, 1), np.float32)
 
 
 def assign(scores: Array, seed: int = 0) -> tuple[Array, Array]:

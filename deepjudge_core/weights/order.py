@@ -12,7 +12,7 @@ from math import comb, lgamma, log, log10
 import numpy as np
 from scipy.special import logsumexp
 
-from deepjudge_core.weights.matching import assign, cosines, directions
+from deepjudge_core.weights.matching import assign, cosines
 from deepjudge_core.weights.values import LayerSketch, Sketch
 
 
@@ -66,7 +66,7 @@ def _alike(ours: LayerSketch, theirs: LayerSketch) -> bool:
 
 def _test_layer(ours: LayerSketch, theirs: LayerSketch) -> tuple[int, int, int]:
     """Neurons that agree, neurons that were compared, and the width of the layer."""
-    rows, columns = assign(cosines(directions(ours.raw), directions(theirs.raw)))
+    rows, columns = assign(cosines(ours.raw, theirs.raw))
     return int((ours.neurons[rows] == columns).sum()), len(rows), ours.width
 
 

@@ -37,7 +37,7 @@ class _Naming:
 
 _GATED = ("gate_proj", "up_proj", "down_proj")
 _LLAMA_GAINS = ("pre_feedforward_layernorm", "post_attention_layernorm", "input_layernorm")
-_EXPERT = r"(?:mlp|block_sparse_moe)\.experts\.\d+\."
+_EXPERT = r"(?:mlp|block_sparse_moe)\.(?:experts\.\d+|shared_experts?)\."
 _T5 = r"layer\.\d+\.DenseReluDense\."
 _NAMINGS = (
     _Naming("llama", tuple(rf"mlp\.{name}" for name in _GATED), _LLAMA_GAINS, free=True),
@@ -45,9 +45,11 @@ _NAMINGS = (
     _Naming("llama", tuple(rf"feed_forward\.w{number}" for number in (1, 3, 2)), ("ffn_norm",), free=True),
     _Naming("llama", tuple(_EXPERT + name for name in _GATED), _LLAMA_GAINS, free=True),
     _Naming("llama", tuple(f"{_EXPERT}w{number}" for number in (1, 3, 2)), _LLAMA_GAINS, free=True),
+    _Naming("llama", (r"mlp\.experts\.gate_up_proj", r"mlp\.experts\.down_proj"), _LLAMA_GAINS, free=True),
     _Naming("gguf", ("ffn_gate", "ffn_up", "ffn_down"), ("ffn_norm",), free=True),
     _Naming("gguf", ("ffn_up", "ffn_down"), ("ffn_norm",), free=True),
-    _Naming("gpt2", (r"mlp\.c_fc", r"mlp\.c_proj"), ("ln_2",), free=True),
+    _Naming("gguf", ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"), ("ffn_norm",), free=True),
+    _Naming("gpt2", (r"mlp\.c_fc", r"mlp\.c_proj"), ("ln_2", "post_attention_layernorm"), free=True),
     _Naming("gpt2", (r"mlp\.fc_in", r"mlp\.fc_out"), ("ln_1",), free=True),
     _Naming(
         "gpt-neox",
@@ -57,16 +59,22 @@ _NAMINGS = (
     ),
     _Naming("bert", (r"intermediate\.dense", r"output\.dense"), ("layernorm_after",), free=True),
     _Naming("bert", (r"ffn\.lin1", r"ffn\.lin2"), free=True),
+    _Naming("bert", ("ffn", "ffn_output"), free=True),
+    _Naming("bert", (r"mlp\.Wi", r"mlp\.Wo"), ("mlp_norm",), free=True),
+    _Naming("mamba", (r"mixer\.in_proj", r"mixer\.out_proj"), ("norm",), free=True),
     _Naming("mpt", (r"ffn\.up_proj", r"ffn\.down_proj"), ("norm_2",), free=True),
     _Naming("t5", (_T5 + "wi_0", _T5 + "wi_1", _T5 + "wo"), free=True),
     _Naming("t5", (_T5 + "wi", _T5 + "wo"), free=True),
-    _Naming("vit", (r"mlp\.fc1", r"mlp\.fc2"), ("norm2", "layer_norm2", "input_layernorm")),
+    _Naming("vit", (r"mlp\.fc1", r"mlp\.fc2"), ("norm2", "layer_norm2", "layernorm_after", "input_layernorm")),
     _Naming("vit", (r"mlp\.0", r"mlp\.3"), ("ln_2",)),
     _Naming("vit", (r"mlp\.linear_1", r"mlp\.linear_2"), ("ln_2",)),
     _Naming("opt", ("fc1", "fc2"), ("final_layer_norm",)),
     _Naming("torch", ("linear1", "linear2"), ("norm2",)),
 )
-_EMBEDDINGS = r"(.*\.)?(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|token_embd|shared)"
+_EMBEDDINGS = (
+    r"(.*\.)?(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|token_embedding|token_embd|shared)"
+    r"|backbone\.embeddings"
+)
 _PATCHES = r"(.*\.)?(patch_embed\.proj|patch_embeddings\.projection|patch_embedding|conv_proj)"
 _UNEMBEDDINGS = r"(.*\.)?(lm_head|embed_out)|output"
 _FINAL_GAINS = (
@@ -81,15 +89,15 @@ NOT_FOUND = (
 
 
 def find_roles(weights: StoredWeights) -> Roles:
-    """Say what each tensor is for: as the format says it, by names, or by shapes.
+    """Say what each tensor is for: by names, as the format's own graph says it, or by shapes.
+
+    Names come first: they tell what a block of a transformer is, in all formats alike.
 
     Raises:
         ModelError: When none of them tells.
     """
-    if weights.roles is not None:
-        return weights.roles
     shapes = {name: spec.shape for name, spec in weights.tensors.items()}
-    roles = _by_names(shapes, weights.config) or _by_shapes(shapes) or _chain(shapes)
+    roles = _by_names(shapes, weights.config) or weights.roles or _by_shapes(shapes) or _chain(shapes)
     if roles is None:
         count = sum(len(shape) >= 2 for shape in shapes.values())
         raise ModelError(f"{weights.name}: {NOT_FOUND.format(count=count)}", code="wrong-format")
@@ -103,33 +111,43 @@ def _plain(name: str) -> str:
 
 def _by_names(shapes: Shapes, config: Json) -> Roles | None:
     plain = {_plain(name): name for name in shapes}
-    for naming in _NAMINGS:
-        blocks = list(_blocks(naming, plain, shapes))
-        if blocks:
-            layers = tuple(replace(layer, block=block) for block, layer in enumerate(blocks))
-            return _with_embeddings(Roles(naming.family, layers, fixed_residual=not naming.free), shapes, config)
-    return None
+    found: dict[str, tuple[_Naming, NeuronLayer]] = {}
+    for naming in _NAMINGS:  # of which one model may have several, as where the first blocks have no experts
+        for layer in _blocks(naming, plain, shapes):
+            found.setdefault(layer.name, (naming, layer))
+    if not found:
+        return None
+    names = sorted(found, key=_natural)
+    layers = tuple(replace(found[name][1], block=block) for block, name in enumerate(names))
+    namings = [found[name][0] for name in names]
+    roles = Roles(namings[0].family, layers, fixed_residual=not all(naming.free for naming in namings))
+    return _with_embeddings(roles, shapes, config)
 
 
 def _blocks(naming: _Naming, plain: Mapping[str, str], shapes: Shapes) -> Iterator[NeuronLayer]:
     # Experts of one block are layers of their own: the number of the expert stays in what identifies a layer.
     patterns = [re.compile(rf"(.*?\d+\.)({ending})") for ending in naming.matrices]
     found: dict[str, dict[int, str]] = {}
+    heads: dict[str, str] = {}
     for name in plain:
         for place, pattern in enumerate(patterns):
             if match := pattern.fullmatch(name):
                 leaf = match[2].rpartition(".")[0]
-                expert = leaf if re.search(r"\d", leaf) else ""
-                found.setdefault(match[1] + expert, {})[place] = name
+                key = match[1] + (leaf if re.search(r"\d|expert", leaf) else "")
+                found.setdefault(key, {})[place] = name
+                heads[key] = match[1]
     for key in sorted(found, key=_natural):
         if len(found[key]) == len(patterns):
             names = [plain[found[key][place]] for place in range(len(patterns))]
-            block = re.match(r".*?\d+\.", key)
-            gains = (plain.get(block[0] + gain) for gain in naming.gains) if block else ()
-            gain = next((name for name in gains if name), None)
-            layer = _hidden(key.rstrip("."), names, shapes, gain, transposed=naming.family == "gpt2")
-            if layer is not None:
-                yield layer
+            yield from _hidden(key.rstrip("."), names, shapes, _gain(naming, heads[key], plain))
+
+
+def _gain(naming: _Naming, block: str, plain: Mapping[str, str]) -> str | None:
+    """The gain of the normalisation before the hidden units of a block, whose names begin so."""
+    gain = next((gain for gain in naming.gains if block + gain in plain), None)
+    if gain == "post_attention_layernorm" and block + "input_layernorm" not in plain:
+        return None  # with nothing before attention, what is normalised is what attention and hidden units give
+    return plain.get(block + gain) if gain else None
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -137,39 +155,54 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _hidden(
-    name: str, matrices: Sequence[str], shapes: Shapes, gain: str | None, *, transposed: bool
-) -> NeuronLayer | None:
-    """The hidden units of a block, by the matrices that read the residual stream and the last, which writes to it."""
+def _hidden(name: str, matrices: Sequence[str], shapes: Shapes, gain: str | None) -> Iterator[NeuronLayer]:
+    """The hidden units of a block, by the matrices that read the residual stream and the last, which writes to it.
+
+    Those of experts that lie in one tensor are a layer for each.
+    """
     *reads, write = matrices
-    if any(len(shapes[matrix]) != 2 or 0 in shapes[matrix] for matrix in matrices):
-        return None
-    # Linear layers hold (out, in); those of GPT-2 hold (in, out), in the model's first release and in what follows it.
-    for axis in (1, 0) if transposed else (0, 1):
-        residual, hidden = shapes[write][axis], shapes[write][1 - axis]
-        parts = shapes[reads[0]][axis] // hidden
-        fits = all(shapes[matrix][1 - axis] == residual and shapes[matrix][axis] == parts * hidden for matrix in reads)
-        if fits and (parts == 1 or (parts == 2 and len(reads) == 1)):
-            axes = (axis, 1 - axis)
-            folded = gain if gain is not None and shapes[gain] == (residual,) else None
+    axes = {len(shapes[matrix]) for matrix in matrices}
+    if axes not in ({2}, {3}) or any(0 in shapes[matrix] for matrix in matrices):
+        return
+    stacked = axes == {3}
+    experts = shapes[write][0] if stacked else 1
+    # Linear layers hold (out, in); those of GPT-2 hold (in, out), and who rewrites it keeps the names.
+    for out in (0, 1):
+        sides = {matrix: (shapes[matrix][-2 + out], shapes[matrix][-1 - out]) for matrix in matrices}
+        residual, hidden = sides[write]
+        parts = sides[reads[0]][0] // hidden
+        fits = all(sides[matrix] == (parts * hidden, residual) for matrix in reads)
+        known = shapes[gain] == (residual,) if gain else hidden >= residual or out == 1
+        if not fits or not known or parts not in ((1, 2) if len(reads) == 1 else (1,)):
+            continue
+        if stacked and (out == 1 or any(shapes[matrix][0] != experts for matrix in reads)):
+            return
+        for expert in range(experts):
             views = [
-                View(
-                    matrix,
-                    axes,
-                    "residual",
-                    rows=(part * hidden, (part + 1) * hidden) if parts > 1 else None,
-                    gain=folded,
-                )
+                _part(matrix, shapes[matrix], out, expert * parts + part, hidden, gain)
                 for matrix in reads
                 for part in range(parts)
             ]
-            return NeuronLayer(name, 0, "mlp", hidden, (*views, View(write, axes[::-1], "residual")))
-    return None
+            writes = View(write, (1 - out, out), "residual")
+            if stacked:
+                columns = (expert * residual, (expert + 1) * residual)
+                writes = View(write, (1, 0), "residual", shape=(experts * residual, hidden), columns=columns)
+            yield NeuronLayer(f"{name}.{expert}" if stacked else name, 0, "mlp", hidden, (*views, writes))
+        return
+
+
+def _part(matrix: str, shape: tuple[int, ...], out: int, part: int, hidden: int, gain: str | None) -> View:
+    """One of the matrices, below one another, that a tensor holds."""
+    if len(shape) == 3:
+        shape = (shape[0] * shape[1], shape[2])
+        return View(matrix, (0, 1), "residual", shape, (part * hidden, (part + 1) * hidden), gain=gain)
+    rows = (part * hidden, (part + 1) * hidden) if shape[out] > hidden else None
+    return View(matrix, (out, 1 - out), "residual", rows=rows, gain=gain)
 
 
 def _with_embeddings(roles: Roles, shapes: Shapes, config: Json) -> Roles:
     write = roles.layers[0].views[-1]
-    residual = shapes[write.tensor][write.axes[1]]
+    residual = write.columns[1] - write.columns[0] if write.columns else shapes[write.tensor][write.axes[1]]
     kind = str(config.get("model_type", ""))
     gains = {view.gain for layer in roles.layers for view in layer.views if view.gain}
     embedding = _table(_EMBEDDINGS, residual, shapes) or _patches(residual, shapes)
@@ -184,7 +217,8 @@ def _with_embeddings(roles: Roles, shapes: Shapes, config: Json) -> Roles:
         embedding=embedding,
         unembedding=None if embedding is None else unembedding,
         centred=any(gain.removesuffix("weight") + "bias" in shapes for gain in gains),
-        fixed_residual=(roles.fixed_residual and kind != "opt") or bool(config.get("sinusoidal_pos_embds")),
+        fixed_residual=(roles.fixed_residual and kind not in ("opt", "phi"))
+        or bool(config.get("sinusoidal_pos_embds")),
     )
     # Gemma stores its gains less 1; llama.cpp adds it.
     return _plus_one(roles) if kind.startswith("gemma") and roles.family != "gguf" else roles
@@ -256,39 +290,74 @@ def _pair(key: str, names: Iterable[str], shapes: Shapes) -> NeuronLayer | None:
 def _chain(shapes: Shapes) -> Roles | None:
     """Dense and convolutional layers, each of which reads what the one before it gives."""
     names = [name for name, shape in shapes.items() if len(shape) >= 2 and 0 not in shape]
+    # What a recurrent layer makes of its own state is in one order on both sides, which no shape says.
+    if len(names) < 2 or any(re.search(r"weight_hh|recurrent", name) for name in names):
+        return None
     for out in (0, -1):
-        layers = _links(names, shapes, out)
-        if layers:
-            return Roles("chain", tuple(layers), guessed=True)
+        for order in (names, sorted(names, key=_natural), _by_sides(names, shapes, out)):
+            if order and all(_follows(after, before, shapes, out) for before, after in pairwise(order)):
+                return Roles("chain", tuple(_links(order, shapes, out)), guessed=True)
     return None
 
 
-def _links(names: Sequence[str], shapes: Shapes, out: int) -> list[NeuronLayer]:
-    """The hidden layers of a chain whose matrices have their outputs along the axis ``out``; none if it is no chain."""
+def _sides(name: str, shapes: Shapes, out: int) -> tuple[int, int]:
+    """How many inputs and outputs a matrix has, the outputs along the axis ``out``."""
+    shape = shapes[name]
+    return (shape[1], shape[0]) if out == 0 else (shape[-2], shape[-1])
 
-    def sides(name: str) -> tuple[int, int]:
-        shape = shapes[name]
-        return (shape[1], shape[0]) if out == 0 else (shape[-2], shape[-1])
 
-    def follows(after: str, before: str) -> bool:
-        given, read = sides(before)[1], sides(after)[0]
-        flattened = len(shapes[before]) > 2 and len(shapes[after]) == 2
-        return read % given == 0 if flattened else read == given
+def _follows(after: str, before: str, shapes: Shapes, out: int) -> bool:
+    given, read = _sides(before, shapes, out)[1], _sides(after, shapes, out)[0]
+    flattened = len(shapes[before]) > 2 and len(shapes[after]) == 2
+    return read % given == 0 if flattened else read == given and len(shapes[before]) == len(shapes[after])
 
-    if len(names) < 2 or not all(follows(after, before) for before, after in pairwise(names)):
+
+def _by_sides(names: Sequence[str], shapes: Shapes, out: int) -> list[str]:
+    """The only order in which each matrix reads what the one before gives; empty if there is none, or several.
+
+    Some formats sort tensors by their names.
+    """
+    after = {one: [other for other in names if other != one and _follows(other, one, shapes, out)] for one in names}
+    starts = [one for one in names if not any(one in others for others in after.values())]
+    if len(starts) != 1:
         return []
+    order = starts
+    while len(order) < len(names):
+        rest = [one for one in after[order[-1]] if one not in order]
+        # Of a matrix that several fit behind, nobody knows which one it is.
+        if len(rest) != 1:
+            return []
+        order = [*order, rest[0]]
+    return order
+
+
+def _links(names: Sequence[str], shapes: Shapes, out: int) -> list[NeuronLayer]:
+    """The hidden layers of a chain whose matrices have their outputs along the axis ``out``."""
     layers: list[NeuronLayer] = []
     counts: dict[LayerKind, int] = {}
     for place, name in enumerate(names[:-1]):
-        axes = len(shapes[name])
+        axes, width = len(shapes[name]), _sides(name, shapes, out)[1]
         kind: LayerKind = "dense" if axes == 2 else "convolutional"
-        order = tuple(range(axes)) if out == 0 else (axes - 1, *range(axes - 1))
-        views = [View(name, order, layers[-1].name if layers else "inputs")]
+        views = [_reading(name, shapes[name], layers[-1] if layers else None, out)]
         if place == len(names) - 2:
-            views.append(_leaving(names[-1], shapes[names[-1]], sides(name)[1], out))
-        layers.append(NeuronLayer(name, counts.get(kind, 0), kind, sides(name)[1], tuple(views)))
+            views.append(_leaving(names[-1], shapes[names[-1]], width, out))
+        layers.append(NeuronLayer(name, counts.get(kind, 0), kind, width, tuple(views)))
         counts[kind] = counts.get(kind, 0) + 1
     return layers
+
+
+def _reading(name: str, shape: tuple[int, ...], before: NeuronLayer | None, out: int) -> View:
+    """The matrix by whose rows a layer reads another, whose neurons come first among the columns."""
+    basis = before.name if before else "inputs"
+    if before and len(shape) == 2 and shape[1 - abs(out)] != before.width:
+        width = before.width
+        # Pictures are flattened channel by channel, or place by place.
+        if out == 0:
+            return View(name, (0, 1, 2), basis, shape=(shape[0], width, shape[1] // width))
+        return View(name, (2, 1, 0), basis, shape=(shape[0] // width, width, shape[1]))
+    axes = len(shape)
+    order = tuple(range(axes)) if out == 0 else (axes - 1, axes - 2, *range(axes - 2))
+    return View(name, order, basis)
 
 
 def _leaving(name: str, shape: tuple[int, ...], width: int, out: int) -> View:

@@ -43,7 +43,7 @@ _READ = 450_000_000  # weights that are read of the picked blocks, at most, unle
 _LAYERS = 32  # of other networks
 _MORE_BLOCKS = 12  # that are sketched of a model with more or fewer blocks than the victim, at most
 _CHUNK = 1 << 23  # weights that are read at a time
-_GREATEST = {"columns": 1 << 19, "width": 1 << 17, "whole": 1 << 27}  # so that a sketch takes less than 1.5 GB
+_GREATEST = {"columns": 1 << 19, "width": 1 << 17, "at once": 1 << 27}  # so that a sketch takes less than 1.5 GB
 _FLAT = 32  # sums over neurons of each number that is kept of a row
 _RESIDUAL = "residual"
 
@@ -128,9 +128,8 @@ def _comparable(weights: StoredWeights, roles: Roles) -> list[NeuronLayer]:
     """The layers that are small enough to be sketched within the memory that is allowed."""
 
     def small(view: View) -> bool:
-        shape = _Matrix.of(weights, view)
-        whole = 0 if shape.streams else prod(shape.shape)
-        return 0 < shape.columns <= _GREATEST["columns"] and whole <= _GREATEST["whole"]
+        matrix = _Matrix.of(weights, view)
+        return 0 < matrix.columns <= _GREATEST["columns"] and matrix.at_once <= _GREATEST["at once"]
 
     return [
         layer
@@ -143,7 +142,7 @@ def _spread(layers: Sequence[NeuronLayer], weights: StoredWeights) -> list[Neuro
     """Some layers, evenly over depth."""
     if layers[0].kind != "mlp":
         return list(layers[:_LAYERS])  # the first ones, since each is matched by those before
-    size = max(sum(prod(weights.tensors[view.tensor].shape) for view in layer.views) for layer in layers)
+    size = max(layer.width * sum(_Matrix.of(weights, view).columns for view in layer.views) for layer in layers)
     return [layers[place] for place in _evenly(len(layers), max(1, min(_BLOCKS, _READ // max(1, size))))]
 
 
@@ -246,12 +245,13 @@ class _Matrix:
     Attributes:
         shape: What the tensor is reshaped to.
         sizes: Of the axes that become columns, cut to the view's columns.
-        streams: Whether rows of the tensor are rows of ``shape``, so that it can be read a part at a time.
+        steps: So many rows of ``shape`` are so many rows of the tensor, which is read in such steps; None if it has to
+            be read as a whole.
     """
 
     shape: tuple[int, ...]
     sizes: tuple[int, ...]
-    streams: bool
+    steps: tuple[int, int] | None
 
     @classmethod
     def of(cls, weights: StoredWeights, view: View) -> "_Matrix":
@@ -260,7 +260,13 @@ class _Matrix:
         sizes = [shape[axis] for axis in view.axes[1:]]
         if view.columns and sizes:
             sizes[0] = view.columns[1] - view.columns[0]
-        return cls(shape, tuple(sizes), shape[0] == own[0])
+        steps = max(1, shape[0] // own[0]), max(1, own[0] // shape[0])
+        return cls(shape, tuple(sizes), steps if shape[0] * steps[1] == own[0] * steps[0] else None)
+
+    @property
+    def at_once(self) -> int:
+        """Numbers that are read at once, at least."""
+        return prod(self.shape) if self.steps is None else self.steps[0] * prod(self.shape[1:])
 
     @property
     def columns(self) -> int:
@@ -302,14 +308,14 @@ def _parts(weights: StoredWeights, view: View) -> Iterator[tuple[slice, slice | 
         low, high = view.rows
     elif others and others[0] == 0 and view.columns:
         low, high = view.columns
-    step = max(1, _CHUNK // max(1, prod(shape[1:]))) if matrix.streams else high - low
+    rows, own = matrix.steps or (shape[0], weights.tensors[view.tensor].shape[0])
+    step = rows * max(1, _CHUNK // max(1, rows * prod(shape[1:])))
     places = np.arange(matrix.columns).reshape(matrix.sizes)
-    for start in range(low, high, step):
-        stop = min(high, start + step)
-        if matrix.streams:
-            part = weights.read(view.tensor, slice(start, stop)).reshape(stop - start, *shape[1:])
-        else:
-            part = weights.read(view.tensor).reshape(shape)[start:stop]
+    for begin in range(low - low % rows, high, step):
+        end = min(shape[0], begin + step)
+        part = weights.read(view.tensor, slice(begin // rows * own, end // rows * own)).reshape(-1, *shape[1:])
+        start, stop = max(low, begin), min(high, end)
+        part = part[start - begin : stop - begin]
         part = part.transpose(view.axes)
         if first != 0 and view.rows:
             part = part[slice(*view.rows)]
@@ -431,7 +437,7 @@ def _rows(weights: StoredWeights, view: View, places: Array) -> Array:
     matrix = _Matrix.of(weights, view)
     known = np.flatnonzero(places >= 0)
     rows: Array = np.zeros((len(places), matrix.columns), np.float32)
-    if view.axes[0] == 0 and matrix.streams:
+    if view.axes[0] == 0 and view.shape is None:
         order = known[np.argsort(places[known], kind="stable")]
         for run in np.split(order, np.flatnonzero(np.diff(places[order]) > 1) + 1):
             if len(run):

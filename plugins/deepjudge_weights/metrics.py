@@ -7,7 +7,7 @@ import numpy as np
 from deepjudge_core.components.values import Answers, Chance
 from deepjudge_core.errors import IncomparableError
 from deepjudge_core.types import Array
-from deepjudge_core.weights.matching import assign, cosines, directions
+from deepjudge_core.weights.matching import assign, cosines
 from deepjudge_core.weights.order import OrderTest, order_test
 from deepjudge_core.weights.values import LayerSketch, Sketch
 
@@ -109,12 +109,10 @@ def _similarity(
 
     None if no two can be compared. A layer that is matched with none counts as 0.
     """
-    rows_a, rows_b = ([None if rows is None else directions(rows) for rows in side] for side in (a, b))
     table = np.zeros((len(ours), len(theirs)))
     bounds = np.zeros(table.shape, bool)
     for i, j in np.ndindex(table.shape):
-        x, y = rows_a[i], rows_b[j]
-        # Of a layer with few neurons each is somebody's most similar one.
+        x, y = a[i], b[j]
         if x is not None and y is not None and ours[i].kind == theirs[j].kind and _alike(x, y):
             table[i, j], bounds[i, j] = _bound(cosines(x, y), _alive(x)), True
     if not bounds.any():
@@ -127,19 +125,20 @@ def _similarity(
         if not open_:
             return float(sum(table[pair] for pair in matched)) / len(ours)
         for i, j in open_:
-            x, y = rows_a[i], rows_b[j]
+            x, y = a[i], b[j]
             if x is not None and y is not None:
                 scores = cosines(x, y)
-                table[i, j], bounds[i, j] = scores[assign(scores)].sum() / min(_alive(x), scores.shape[1]), False
+                table[i, j], bounds[i, j] = scores[assign(scores)].sum() / min(_alive(x), len(y)), False
 
 
 def _alike(ours: Array, theirs: Array) -> bool:
-    return len(ours) == len(theirs) and ours.shape[2] == theirs.shape[2] and ours.shape[1] <= 2 * theirs.shape[1]
+    # Of a layer with few neurons each is somebody's most similar one.
+    return ours.shape[1:] == theirs.shape[1:] and len(ours) <= 2 * len(theirs)
 
 
 def _alive(rows: Array) -> int:
     """Neurons with any weight; at least 1."""
-    return max(1, int((rows != 0).any(axis=(0, 2)).sum()))
+    return max(1, int((rows != 0).any(axis=(1, 2)).sum()))
 
 
 def _bound(scores: Array, alive: int) -> float:
