@@ -109,7 +109,14 @@ def contracts() -> str:
     samples = {
         testing.metric_checks: [
             testing.metric_checks(
-                plugin.Metric("m", needs=plugin.Access.LABELS, on="clean", distance=nothing, alpha=0.9)
+                plugin.Metric(
+                    "m",
+                    needs=plugin.Access.LABELS,
+                    on="clean",
+                    distance=nothing,
+                    alpha=0.9,
+                    p_value=lambda *_: plugin.Chance(0, 0, ""),
+                )
             )
         ],
         testing.rule_checks: [testing.rule_checks(plugin.Rule("r", judge=nothing))],

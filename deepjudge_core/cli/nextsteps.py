@@ -13,7 +13,7 @@ from deepjudge_core.suites.suite import Suite
 
 _PROGRAM = "deepjudge"
 _DATA = "TRAIN.npz"
-_ZOO = "zoo"
+_ZOO, _CONTROLS = "zoo", "CONTROLS"
 _CALIBRATION = "calibration.safetensors"
 _ANCESTOR, _CONTROLS = "BASE", "CONTROLS"
 
@@ -31,6 +31,11 @@ def after_audit(plan: Plan, zoo: Path) -> Iterator[str]:
         plan: The audit.
         zoo: Where controls may go.
     """
+    if plan.inputs.path is None:
+        yield from _why_of_weights()
+        if plan.file is None:
+            yield f"    {_line([*plan.words, '--controls', _CONTROLS])}"
+        return
     data = _DATA if plan.data is None else str(plan.data)
     yield from _why(plan.data is None)
     if plan.data is not None and plan.file is None:
@@ -55,7 +60,10 @@ def after_judge(words: Sequence[str], path: Path, suite: Suite) -> Iterator[str]
         path: The suite's file.
         suite: The suite.
     """
-    yield from _why(True, "calibrate with yours")
+    if suite.has_cases:
+        yield from _why(True, "calibrate with yours")
+    else:
+        yield from _why_of_weights()
     yield from _calibrating(path, suite, ())
     yield f"    {_line([*_without(words, '--calibration'), '--calibration', _CALIBRATION])}"
 
@@ -87,7 +95,10 @@ def after_calibrate(controls: Sequence[str], path: Path, suite: Suite) -> Iterat
         path: The suite's file.
         suite: The suite.
     """
-    yield from _why(True, "name yours as well" if controls else "name yours")
+    if suite.has_cases:
+        yield from _why(True, "name yours as well" if controls else "name yours")
+    else:
+        yield from _why_of_weights()
     yield from _calibrating(path, suite, controls)
 
 
@@ -100,8 +111,10 @@ def making_controls(suite: Suite) -> str:
 
 
 def _calibrating(path: Path, suite: Suite, controls: Sequence[str]) -> Iterator[str]:
-    yield f"    {making_controls(suite)}"
-    yield f"    {_line(['calibrate', str(path), *controls, f'{_ZOO}/controls', '-o', _CALIBRATION])}"
+    made = f"{_ZOO}/controls" if suite.has_cases else _CONTROLS
+    if suite.has_cases:
+        yield f"    {making_controls(suite)}"
+    yield f"    {_line(['calibrate', str(path), *controls, made, '-o', _CALIBRATION])}"
 
 
 def _without(words: Sequence[str], option: str) -> Iterator[str]:
@@ -117,6 +130,11 @@ def _why(open_data: bool, yours: str = "name yours with --controls") -> Iterator
     yield f"next: without {LEAST_CONTROLS} controls, only an unchanged copy of the victim can be recognised"
     yield f"  controls are models of the same task that do not come from the victim; {yours},"
     yield f"  or make some from the victim's training data{f' (here called {_DATA})' if open_data else ''}:"
+
+
+def _why_of_weights() -> Iterator[str]:
+    yield f"next: without {LEAST_CONTROLS} controls, weights accuse by the order of their neurons alone"
+    yield f"  controls are models of the same kind that do not come from the victim (here called {_CONTROLS}):"
 
 
 def _victim(plan: Plan) -> Iterator[str]:

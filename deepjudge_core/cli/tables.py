@@ -177,7 +177,10 @@ def _further(results: Sequence[SuspectResult]) -> Iterator[Part]:
 def marks(results: Sequence[SuspectResult], names: Sequence[str]) -> Iterator[str]:
     """What the marks behind the values of some metrics say: a line, if there are any."""
     there = {_mark(result.metrics.get(name)) for result in results for name in names}
-    if said := [f"{mark} {words}" for mark, words in _MARKS.items() if mark in there]:
+    found = [result.metrics[name].vote for result in results for name in names if name in result.metrics]
+    exact = any(vote.log10_p is not None for vote in found)
+    words = _MARKS | ({"*": "votes for copy"} if exact else {})  # which needs no threshold
+    if said := [f"{mark} {text}" for mark, text in words.items() if mark in there]:
         yield "; ".join(said)
 
 

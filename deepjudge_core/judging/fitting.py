@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Metrics
-from deepjudge_core.errors import UsageError
+from deepjudge_core.components.values import Answers
+from deepjudge_core.errors import IncomparableError, UsageError
 from deepjudge_core.models.model import Access
 from deepjudge_core.naming import option
 from deepjudge_core.suites.suite import Suite
@@ -23,6 +24,7 @@ class Offer:
         weights: Whether it has the sketch of the victim's weights.
         ancestor: Whether it has that of the victim's ancestor, too.
         cases: Whether it has any cases.
+        itself: What metrics of weights see of the victim beside itself; None where that is not known.
     """
 
     makes: Collection[str]
@@ -30,12 +32,14 @@ class Offer:
     weights: bool = False
     ancestor: bool = False
     cases: bool = True
+    itself: tuple[Answers, Answers] | None = None
 
     @classmethod
     def of(cls, suite: Suite) -> "Offer":
         """That of a suite."""
         makes, weights = {record.makes for record in suite.generators}, suite.weights is not None
-        return cls(makes, bool(suite.layers), weights, suite.ancestor is not None, suite.has_cases)
+        itself = suite.weight_answers(suite.victim) if weights else None
+        return cls(makes, bool(suite.layers), weights, suite.ancestor is not None, suite.has_cases, itself)
 
     @property
     def of_weights(self) -> tuple[str, ...]:
@@ -50,8 +54,24 @@ class Offer:
         return self.cases and fits
 
     def usual(self, metrics: Metrics) -> list[Metric]:
-        """The metrics that are taken without a name: of a suite of weights alone, those of weights."""
-        return [metric for metric in metrics.usual(self.of_weights) if self.cases or metric.of_weights]
+        """The metrics that are taken without a name: of a suite of weights alone, those of weights.
+
+        Metrics of weights that cannot compare the victim with itself, which is of another kind of network, are not
+        among them.
+        """
+        taken = [metric for metric in metrics.usual(self.of_weights) if self.cases or metric.of_weights]
+        return [metric for metric in taken if metric.on != "weights" or self._compares(metric)]
+
+    def _compares(self, metric: Metric) -> bool:
+        if self.itself is None:
+            return True
+        try:
+            metric.distance(*self.itself)
+        except IncomparableError:
+            return False
+        except (Exception, SystemExit):  # which is said of each model
+            return True
+        return True
 
 
 def metrics_for(metrics: Metrics, names: Iterable[str] | None, suite: Suite) -> list[Metric]:

@@ -380,9 +380,11 @@ def _judge_group(
     cast = sum(vote.vote is not None for vote in settled.values())
     # Layers that cannot be compared keep a model from being accused by few metrics. They keep it from being independent
     # only where they are demanded.
-    unlike = [m for m in measurements.values() if m.incomparable and judgement.decision is Decision.INDEPENDENT]
-    if unlike and demanded:
-        return replace(unclear, reason=unlike[0].reason), settled
+    independent = judgement.decision is Decision.INDEPENDENT
+    unlike = [m for m in measurements.values() if m.incomparable and (independent or m.metric.of_weights)]
+    unseen = [m for m in unlike if not m.metric.of_weights]
+    if unseen and demanded:
+        return replace(unclear, reason=unseen[0].reason), settled
     asked = len(settled) - len(unlike)
     if 2 * cast < asked and judgement.decision is not Decision.INCONCLUSIVE:
         groups = {m.metric.group for m in measurements.values()}

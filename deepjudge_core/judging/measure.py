@@ -151,7 +151,7 @@ def measure_by(
             if metric.of_weights
             else _measure(suite, observation, metric, answers),
             match=match,
-            unsteady=observation.unsteady,
+            unsteady=None if metric.of_weights else observation.unsteady,
             accuracy=accuracy,
             alike=None if alike is None or not len(alike) else float(alike.mean()),
             widths=own_widths,

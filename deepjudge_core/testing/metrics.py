@@ -3,21 +3,27 @@
 import copy
 import dataclasses
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from itertools import pairwise
 
 import numpy as np
 
 from deepjudge_core.components.kinds import Metric, Subject
-from deepjudge_core.components.values import Answers
+from deepjudge_core.components.values import Answers, Chance
 from deepjudge_core.models.model import Access
 from deepjudge_core.testing.checks import Checks, expect_name, run
 from deepjudge_core.testing.expect import expect
 from deepjudge_core.testing.numpy_model import NumpyModel
+from deepjudge_core.testing.weights import ArrayWeights
 from deepjudge_core.types import Array
+from deepjudge_core.weights.sketching import plan_weights, sketch
+from deepjudge_core.weights.values import Sketch
 
 _CASES, _INPUTS, _CLASSES = 96, 6, 4
 _WIDTHS = (8, 5)
+_HIDDEN = (40, 32, 24)  # of the networks whose weights are sketched
+_LEAST = -3  # log10 of a p-value that few of many independent models have
 _POOL = 1000  # inputs that seeds are taken from
 
 
@@ -41,8 +47,11 @@ def metric_checks(metric: Metric) -> Checks:
     yield "repeatable", trial.check_repeatable
     yield "zero-for-itself", trial.check_zero_for_itself
     yield "copies-nearer", trial.check_copies_nearer
-    yield "order-of-cases", trial.check_order_of_cases
+    if metric.on != "weights":
+        yield "order-of-cases", trial.check_order_of_cases
     yield "declared-needs", trial.check_declared_needs
+    if metric.p_value is not None:
+        yield "p-value", partial(trial.check_p_value, metric.p_value)
 
 
 def _check_needs(metric: Metric) -> None:
@@ -72,13 +81,15 @@ class _Trial:
         self.metric = metric
 
     @cached_property
-    def _survey(self) -> "_Survey":
-        return _Survey(self.metric.on)
+    def _survey(self) -> "_Survey | _WeightsSurvey":
+        return _WeightsSurvey() if self.metric.on == "weights" else _Survey(self.metric.on)
 
     @cached_property
     def _pairs(self) -> list[tuple[Answers, Answers]]:
         # All answers that the metric is tried on with all that may be known of a suspect.
         survey = self._survey
+        if isinstance(survey, _WeightsSurvey):
+            return [(survey.victim, suspect) for suspect in (*survey.near, *survey.others, survey.again)]
         opposite = _opposite(survey.victim)
         far = [*survey.others, opposite, _take(survey.others[0], np.arange(1)), _take(opposite, np.arange(1))]
         return [
@@ -142,6 +153,27 @@ class _Trial:
             f"found copies at {_text(near)} and others at {_text(far)}",
         )
 
+    def check_p_value(self, p_value: Callable[[Answers, Answers], Chance]) -> None:
+        name, survey = self.metric.name, self._survey
+        strangers = survey.strangers if isinstance(survey, _WeightsSurvey) else survey.others
+        chances = [p_value(*copy.deepcopy((survey.victim, one))) for one in (survey.again, *survey.near, *strangers)]
+        for chance in chances:
+            expect(
+                chance.least <= chance.log10_p <= 0,
+                f"{name}: expected the logarithm of a probability, from {chance.least:.4g} to 0, found "
+                f"{chance.log10_p:.4g}",
+            )
+        own, *others = (chance.log10_p for chance in (chances[0], *chances[1 + len(survey.near) :]))
+        expect(
+            own < min(others),
+            f"{name}: expected less of the victim itself than of independent models, found {own:.4g} and "
+            f"{_text(others)} (logarithms)",
+        )
+        expect(
+            min(others) > _LEAST,
+            f"{name}: expected more than 1e{_LEAST} of independent models, found {_text(others)} (logarithms)",
+        )
+
     def check_order_of_cases(self) -> None:
         straight = self._distance(self._survey.victim, self._survey.others[0])
         shuffled = self._distance(*self._shuffled)
@@ -161,6 +193,46 @@ class _Trial:
             except Exception as error:
                 raise AssertionError(f"{label} it fails: {type(error).__name__}: {error}") from error
             expect(value == whole, f"{label} it is {value:.6g} instead of {whole:.6g}")
+
+
+class _WeightsSurvey:
+    """Sketches of the weights of small dense networks.
+
+    Attributes:
+        victim, again: The victim's, once as its owner keeps it, once as that of any model; it has an ancestor.
+        near: Those of slightly changed copies.
+        others: Those of models that were made from the same ancestor.
+        strangers: Those of models that were made independently.
+    """
+
+    def __init__(self) -> None:
+        base, own, *ways = (_random_weights(seed) for seed in range(12))
+        owner = _sum(base, own)
+        plan = plan_weights(owner, ancestry=True)
+        siblings = tuple(sketch(_sum(base, way), plan) for way in ways[:3])
+        self.victim = dataclasses.replace(
+            _of_weights(sketch(owner, plan, victim=True)), ancestor=sketch(base, plan), siblings=siblings
+        )
+        self.again = _of_weights(sketch(owner, plan))
+        self.near = [_of_weights(sketch(_sum(owner, way, 0.02), plan)) for way in ways[:4]]
+        self.others = [_of_weights(sketch(_sum(base, way), plan)) for way in ways[3:7]]
+        self.strangers = [_of_weights(sketch(way, plan)) for way in ways]
+
+
+def _random_weights(seed: int) -> ArrayWeights:
+    random = np.random.default_rng(seed)
+    sizes = (_INPUTS, *_HIDDEN, _CLASSES)
+    return ArrayWeights(
+        {f"dense.{place}": random.normal(size=pair[::-1]) for place, pair in enumerate(pairwise(sizes))}
+    )
+
+
+def _sum(weights: ArrayWeights, others: ArrayWeights, share: float = 1) -> ArrayWeights:
+    return ArrayWeights({name: array + share * others.arrays[name] for name, array in weights.arrays.items()})
+
+
+def _of_weights(weights: Sketch) -> Answers:
+    return Answers(np.empty(0, np.int64), weights=weights)
 
 
 class _Survey:
@@ -246,12 +318,18 @@ def _arrays(*both: Answers) -> list[Array]:
         for answers in both
         for array in (
             answers.labels,
+            *_sketched(answers),
             _probabilities(answers),
             *answers.activations.values(),
             *answers.made_for.values(),
             *([] if answers.seed_labels is None else [answers.seed_labels]),
         )
     ]
+
+
+def _sketched(answers: Answers) -> list[Array]:
+    sketches = [one for one in (answers.weights, answers.ancestor, *answers.siblings) if one is not None]
+    return [array for one in sketches for array in one.arrays("").values()]
 
 
 def _text(values: Sequence[float]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.models.model import Access
-from deepjudge_weights.metrics import neuron_sketch, order, order_chance, wcos
+from deepjudge_weights.metrics import neuron_sketch, order, order_chance, sibling_slope, wcos
 
 
 @hookimpl
@@ -42,5 +42,14 @@ def deepjudge_metrics() -> Iterable[Metric]:
             upper=1,
             title="distance of matched early weights",
             says="1 minus the cosine of the weights between the first hidden layers of a classifier, neurons matched",
+        ),
+        Metric(
+            "sibling-slope",
+            needs=Access.WEIGHTS,
+            on="weights",
+            distance=sibling_slope,
+            alpha=0.6,
+            title="distance along the victim's way from its ancestor",
+            says="1 minus the share of the victim's own way from the ancestor's weights that the suspect went, too",
         ),
     ]

@@ -13,6 +13,9 @@ from deepjudge_core.weights.values import LayerSketch, Sketch
 
 _CLASSIFIERS = ("dense", "convolutional", "recurrent")
 _EARLY = 2  # matrices
+_NEAR = 0.25  # cosine with the ancestor's weights; that of other models is about 0
+_RESOLVED = 1e-12  # of the ancestor's weights, squared
+_ERRORS = 4  # standard errors
 
 
 def order(victim: Answers, suspect: Answers) -> float:
@@ -82,6 +85,55 @@ def wcos(victim: Answers, suspect: Answers) -> float:
     if not values:
         raise IncomparableError("no matrix between hidden layers of both has neurons that can be matched")
     return float(np.clip(1 - np.mean(values), 0, 1))
+
+
+def sibling_slope(victim: Answers, suspect: Answers) -> float:
+    """How little of the victim's own way from the ancestor the suspect went: 0 if all of it, 1 if nothing, and up.
+
+    The way is a vector in an image of all weights, without what siblings have of it: they were made from the same
+    ancestor, and share what any training on such a task gives. The suspect's own way is regressed on it. From the slope
+    four standard errors are taken, so that a way as long as another model's does not pass for the victim's by chance.
+
+    Raises:
+        IncomparableError: When no ancestor was named, or when the suspect or the victim is not near it.
+    """
+    ours, theirs = _sketches(victim, suspect)
+    if victim.ancestor is None:
+        raise IncomparableError("no ancestor was named")
+    base, own, other = (_image(sketch) for sketch in (victim.ancestor, ours, theirs))
+    siblings = [_image(sketch) - base for sketch in victim.siblings]
+    if not _near(own, base):
+        raise IncomparableError("the victim's weights are not near the ancestor's")
+    if not _near(other, base):
+        raise IncomparableError("the suspect's weights are not near the ancestor's, or in other coordinates")
+    ours_alone, theirs_alone = _without(siblings, own - base), _without(siblings, other - base)
+    length = float(ours_alone @ ours_alone)
+    if length <= _RESOLVED * float(base @ base):
+        raise IncomparableError("the victim's weights are the ancestor's, or what siblings have in common")
+    slope = float(theirs_alone @ ours_alone) / length
+    rest = theirs_alone - slope * ours_alone
+    error = float(np.sqrt(rest @ rest / length / len(rest)))
+    return max(0.0, 1 - slope + _ERRORS * error)
+
+
+def _image(sketch: Sketch) -> Array:
+    if sketch.flat is None:
+        raise IncomparableError("there is no image of the weights, since other layers have other sizes")
+    return sketch.flat.astype(np.float64)
+
+
+def _near(image: Array, base: Array) -> bool:
+    return float(image @ base) > _NEAR * float(np.linalg.norm(image) * np.linalg.norm(base))
+
+
+def _without(others: Sequence[Array], way: Array) -> Array:
+    """What of a way none of the others goes."""
+    if not others:
+        return way
+    basis, sizes, _ = np.linalg.svd(np.stack(others, axis=1), full_matrices=False)
+    basis = basis[:, sizes > sizes[0] * 1e-9]
+    rest: Array = way - basis @ (basis.T @ way)
+    return rest
 
 
 def _sketches(victim: Answers, suspect: Answers) -> tuple[Sketch, Sketch]:

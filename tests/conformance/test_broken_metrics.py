@@ -7,6 +7,7 @@ import pytest
 from contracts import failures
 
 from deepjudge_core import Access, Answers, Metric
+from deepjudge_core.components.values import Chance
 from deepjudge_core.testing import check_metric, metric_checks
 
 
@@ -69,6 +70,36 @@ def with_argument(victim: Answers, suspect: Answers, order: int) -> float:
     return total_variation(victim, suspect)
 
 
+def weights_apart(victim: Answers, suspect: Answers) -> float:
+    ours, theirs = victim.weights.layers[0], suspect.weights.layers[0]
+    return float(np.abs(ours.raw - theirs.raw[ours.neurons]).mean())
+
+
+def chance(log10_p: float, least: float = -50.0) -> Chance:
+    return Chance(log10_p, least, "something agrees")
+
+
+def always_likely(victim: Answers, suspect: Answers) -> Chance:
+    return chance(0)
+
+
+def never_likely(victim: Answers, suspect: Answers) -> Chance:
+    return chance(-40 - 1 / (1 + weights_apart(victim, suspect)))
+
+
+def no_logarithm(victim: Answers, suspect: Answers) -> Chance:
+    return chance(0.05)
+
+
+def changes_sketches(victim: Answers, suspect: Answers) -> float:
+    suspect.weights.layers[0].raw[:] = 0
+    return weights_apart(victim, suspect)
+
+
+def on_weights(distance=weights_apart, p_value=None) -> Metric:
+    return Metric("broken", Access.WEIGHTS, "weights", distance, 0.9, p_value=p_value)
+
+
 BROKEN_METRICS: dict[str, tuple[Metric, str]] = {
     metric.distance.__name__ + str(place): (metric, match)
     for place, (metric, match) in enumerate(
@@ -111,6 +142,10 @@ BROKEN_METRICS: dict[str, tuple[Metric, str]] = {
                 "expected a name in lower case",
             ),
             (Metric("broken", Access.PROBABILITIES, "adversarial", with_argument, 0.9), "a default for 'order'"),
+            (on_weights(p_value=always_likely), "expected less of the victim itself"),
+            (on_weights(p_value=never_likely), "expected more than 1e-3 of independent models"),
+            (on_weights(p_value=no_logarithm), "expected the logarithm of a probability"),
+            (on_weights(changes_sketches), "changed the answers"),
         ]
     )
 }
@@ -127,9 +162,13 @@ def test_the_contract_of_metrics_fails(name: str) -> None:
         check_metric(metric)
 
 
+def test_a_healthy_metric_on_weights_keeps_the_contract() -> None:
+    check_metric(on_weights())
+
+
 def test_each_check_of_metrics_fails_for_a_metric() -> None:
     healthy = Metric("total-variation", Access.PROBABILITIES, "adversarial", total_variation, 0.9, 1)
-    idle = {name for name, _ in metric_checks(healthy)}
+    idle = {name for name, _ in (*metric_checks(healthy), *metric_checks(on_weights(p_value=always_likely)))}
     for metric, _ in BROKEN_METRICS.values():
         idle -= failures(metric_checks(metric)).keys()
     assert idle == set()

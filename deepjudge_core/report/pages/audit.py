@@ -492,7 +492,8 @@ def _compared(report: AuditReport) -> Section:
     ]
     accuracy = Paragraph(_ORIGINS[report.suite.labels] if report.suite.labels else _ACCURACY)
     folded = len(report.suspects) > MANY
-    parts = [Section("Files", "files", [_models(report), accuracy], folded=folded), *_controls(report)]
+    files: list[Block] = [_models(report), *([accuracy] if report.suite.bounds is not None else [])]
+    parts = [Section("Files", "files", files, folded=folded), *_controls(report)]
     notes = [*report.suite.notes, *report.calibration.notes, *_how_asked(report)]
     if notes:
         parts.append(Section("Notes", "notes", [Bullets(notes)]))
