@@ -14,10 +14,12 @@ from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.outputs import Choice
+from deepjudge_core.weights.values import StoredWeights
 from deepjudge_keras import tfjs
 from deepjudge_keras.files import GRAPH, beside, examine
 
 _EXTRA = Extra("TensorFlow and Keras", "tensorflow", ("tensorflow", "keras", "h5py"))
+_HDF5 = Extra("h5py", "tensorflow", ("h5py",))  # all that weights alone need
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
@@ -39,6 +41,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             copyable=True,
             warm_up=_warm_up,
             extra=_EXTRA,
+            weights=_weights,
         )
     ]
 
@@ -69,6 +72,13 @@ def _network(source: Path | Any, *, name: str | None = None, output: Choice = No
     with _framework(name or name_of(source)):
         from deepjudge_keras.network import open_network
     return open_network(source, name=name, output=output)
+
+
+def _weights(path: Path, *, name: str | None = None) -> StoredWeights:
+    name = name or name_of(path)
+    with _HDF5.needed_by(name):
+        from deepjudge_keras.stored import open_stored
+    return open_stored(path, name=name)
 
 
 def _warm_up(*, gradients: bool) -> None:

@@ -1,6 +1,7 @@
 """Opens ONNX models: ``.onnx`` files, and live ``onnx.ModelProto`` objects."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from deepjudge_core.components.hooks import hookimpl
@@ -8,6 +9,7 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.models.adapters import Extra, name_of
 from deepjudge_core.models.model import InputSpec, Model
 from deepjudge_core.models.outputs import Choice
+from deepjudge_core.weights.values import StoredWeights
 from deepjudge_onnx.files import companions, examine
 
 _EXTRA = Extra("ONNX Runtime", "onnx", ("onnx", "onnxruntime"))
@@ -28,6 +30,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             imports=("deepjudge_onnx.model",),
             warm_up=_warm_up,
             extra=_EXTRA,
+            weights=_weights,
         )
     ]
 
@@ -67,6 +70,13 @@ def _network(
     with _EXTRA.needed_by(name):
         from deepjudge_onnx.model import open_onnx_program
     return open_onnx_program(source, name=name, output=output, fix=fix or {}, expected=expected)
+
+
+def _weights(path: Path, *, name: str | None = None) -> StoredWeights:
+    name = name or name_of(path)
+    with _EXTRA.needed_by(name):
+        from deepjudge_onnx.stored import open_stored
+    return open_stored(path, name=name)
 
 
 def _warm_up(*, gradients: bool) -> None:

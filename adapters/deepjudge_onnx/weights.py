@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -12,7 +12,9 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.types import Array
-from deepjudge_onnx.runtime import onnxruntime
+
+if TYPE_CHECKING:
+    from deepjudge_onnx.runtime import onnxruntime
 
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _LOCATION, _OFFSET, _LENGTH = "location", "offset", "length"
@@ -38,7 +40,7 @@ class Weights:
 
     folder: Path = Path()
     states: Mapping[str, _State] = field(default_factory=dict)
-    sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = field(default_factory=dict)
+    sessions: dict[tuple[str, ...], "onnxruntime.InferenceSession"] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path, names: Iterable[str]) -> "Weights":
@@ -66,12 +68,14 @@ class Weights:
             if not same:
                 raise ModelError(f"expected {name[:60]!r} unchanged since the model was opened, found it changed")
 
-    def session(self, part: ModelProto, providers: Iterable[str]) -> onnxruntime.InferenceSession:
+    def session(self, part: ModelProto, providers: Iterable[str]) -> "onnxruntime.InferenceSession":
         """Let ONNX Runtime open a part of the model.
 
         Raises:
             Exception: ONNX Runtime's, which have no base of their own.
         """
+        from deepjudge_onnx.runtime import onnxruntime  # which reading weights alone does not need
+
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised; nothing is printed
         if self:

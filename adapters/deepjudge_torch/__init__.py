@@ -4,15 +4,13 @@ What a file is, its content says, whatever its name ends in; but ``.safetensors`
 needs ``arch="package.module:factory"``.
 """
 
-import contextlib
-import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter
-from deepjudge_core.models.adapters import Extra, name_of
+from deepjudge_core.models.adapters import name_of
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.outputs import Choice
@@ -21,8 +19,8 @@ from deepjudge_core.weights.values import StoredWeights
 from deepjudge_torch.advice import conversion
 from deepjudge_torch.files import examine
 from deepjudge_torch.folder import FOLDERS
+from deepjudge_torch.framework import EXTRA, torch_for
 
-_EXTRA = Extra("PyTorch", "torch", ("torch",))
 # Told by name along the MRO: asking torch would import it.
 _LIVE = {("torch.nn.modules.module", "Module"), ("torch.export.exported_program", "ExportedProgram")}
 
@@ -45,7 +43,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             imports=("torch", "safetensors.torch", "deepjudge_torch.opening"),
             copyable=True,
             warm_up=_warm_up,
-            extra=_EXTRA,
+            extra=EXTRA,
             conversion=conversion,
             weights=_weights,
         )
@@ -66,7 +64,7 @@ def _open(
     output: Choice = None,
 ) -> Model:
     name = name or name_of(source)
-    with _torch(name):
+    with torch_for(name):
         from deepjudge_torch.opening import open_source
     return open_source(source, name=name, batch_size=batch_size, input_shape=input_shape, arch=arch, output=output)
 
@@ -80,26 +78,18 @@ def _network(
     output: Choice = None,
 ) -> Network:
     name = name or name_of(source)
-    with _torch(name):
+    with torch_for(name):
         from deepjudge_torch.network import open_torch_network
     return open_torch_network(source, name=name, input_shape=input_shape, arch=arch, output=output)
 
 
-def _weights(path: Path, *, name: str | None = None) -> StoredWeights:
+def _weights(path: Path, *, name: str | None = None, base: str | None = None) -> StoredWeights:
     from deepjudge_torch.stored import open_stored
 
-    return open_stored(path, name=name or name_of(path))
+    return open_stored(path, name=name or name_of(path), base=base)
 
 
 def _warm_up(*, gradients: bool) -> None:
     from deepjudge_torch.warming import warm_up
 
     warm_up(gradients=gradients)
-
-
-@contextlib.contextmanager
-def _torch(name: str) -> Iterator[None]:
-    with _EXTRA.needed_by(name):
-        # Asked for by itself: what follows may have been imported while there was a torch.
-        importlib.import_module("torch")
-        yield

@@ -67,7 +67,7 @@ class Node:
         return sum(isinstance(value, torch.Tensor) for value in self.content.values()) <= _MOST_MOMENTS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """Weights that may be a network's.
 
@@ -196,6 +196,50 @@ def choose(
             "them separately"
         )
     return chosen, tuple(notes)
+
+
+def choose_alone(found: Sequence[tuple[tuple[str, ...], Mapping[str, Any]]], expected: str) -> Mapping[str, Any]:
+    """The weights that are a network's, where nobody says which network that is: those of most numbers.
+
+    What training code averages is left where the same weights stand beside it as they were trained; what an optimiser
+    keeps is not in ``found``.
+
+    Args:
+        found: State dicts, each behind the keys to it, one at least.
+        expected: For the error.
+
+    Raises:
+        ModelError: When others have as many numbers, or nearly.
+    """
+    different: list[Candidate] = []
+    for place, state in found:
+        whole = Candidate(place, "", _without_averages(_unwrapped(state, {})), ())
+        if not any(_are_same(whole.weights, other.weights) for other in different):
+            different.append(whole)
+    trained = {_shapes(one.weights) for one in different if not one.averaged}
+    different = [one for one in different if not one.averaged or _shapes(one.weights) not in trained]
+    sizes = {one: sum(map(_numbers, one.weights.values())) for one in different}
+    first, *others = sorted(different, key=lambda one: -sizes[one])
+    rivals = [one for one in others if sizes[one] >= max(1, _LEAST * sizes[first])]
+    if rivals:
+        titles = few([repr(one.title) for one in (first, *rivals)])
+        raise ModelError(f"{expected} of one network, found several: {titles}; save only the one you mean")
+    return first.weights
+
+
+def _shapes(state: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, _shape(value)) for name, value in state.items()))
+
+
+def _without_averages(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Under one name averages, under another the same weights as they were trained.
+    parts: dict[str, set[str]] = {}
+    for name in state:
+        first, _, rest = name.partition(".")
+        parts.setdefault(first, set()).add(rest)
+    averaged = {first for first in parts if _AVERAGED.search(first.lower())}
+    gone = {one for one in averaged if any(parts[one] <= parts[other] for other in parts.keys() - averaged)}
+    return {name: value for name, value in state.items() if name.partition(".")[0] not in gone}
 
 
 def _rest(nodes: Sequence[Node], known: Sequence[Any], least: float) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 from deepjudge_core.components.kinds import Format
 from deepjudge_core.errors import DeepJudgeError, ModelError
 from deepjudge_core.files.reading import read_json
+from deepjudge_core.naming import command
+from deepjudge_core.weights.reading import lora
 from deepjudge_torch.documents import entries
 
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
@@ -17,7 +19,10 @@ WEIGHTS = (
     *("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
 
-FOLDERS = tuple((CONFIG, weights) for weights in WEIGHTS)
+FOLDERS = (
+    *((CONFIG, weights) for weights in WEIGHTS),
+    *((lora.ADAPTER, weights) for weights in lora.WEIGHTS),
+)
 """The names of files that make a folder one model."""
 
 # Far above the sizes and numbers of parts that networks have.
@@ -63,6 +68,8 @@ def examine_folder(path: Path) -> Format:
     Raises:
         ModelError: When it does not, or asks for more than that.
     """
+    if lora.is_lora(path):
+        return Format(lora.FORMAT, runs_code=False, without=("arch",))
     read_folder(path, str(path))
     # Its configuration chooses among all that transformers does.
     return Format("Hugging Face folder", runs_code=True, without=("arch",))
@@ -78,6 +85,11 @@ def read_folder(path: Path, name: str) -> Contents:
         ModelError: When there is none, or it asks for more than a network of transformers' own.
     """
     expected = f"{name}: expected a Hugging Face folder"
+    if lora.is_lora(path):
+        raise ModelError(
+            f"{expected}, found a LoRA, which changes another model: merge it into its base with PEFT, or let "
+            f"{command('compare VICTIM SUSPECT', 'compare(victim, suspect)')} compare its weights"
+        )
     weights = next((path / file for file in WEIGHTS if (path / file).is_file()), None)
     if weights is None:
         raise ModelError(f"{expected} with {CONFIG} and one of {', '.join(WEIGHTS)}, found none of these")

@@ -47,7 +47,7 @@ def open_program(
         ModelError: When it cannot be opened as a classifier.
     """
     if isinstance(source, Path):
-        program = _load(source, name)
+        program = load_program(source, name)
         return TorchModel(program, name=name, digest=digest, batch_size=batch_size, output=output)
     return TorchModel(source, name=name, batch_size=batch_size, shared=True, output=output)
 
@@ -210,7 +210,15 @@ def _input_spec(network: Network) -> InputSpec:
     )
 
 
-def _load(path: Path, name: str) -> ExportedProgram:
+def load_program(path: Path, name: str) -> ExportedProgram:
+    """The program in a file of ``torch.export`` that holds nothing but tensors and torch's own operations.
+
+    Args:
+        name: What to call it.
+
+    Raises:
+        ModelError: When it cannot be loaded, or holds more than that.
+    """
     expected = "a torch.export file"
     try:
         code = hidden_code(path)

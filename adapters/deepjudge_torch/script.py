@@ -176,8 +176,29 @@ class ScriptModel(TensorModel):
         return [as_logits(scores) if self._scores is Scores.PROBABILITIES else scores] * len(layers)
 
 
+def read_state(path: Path, name: str) -> dict[str, torch.Tensor]:
+    """The weights in a file of TorchScript, which is loaded and not run; code in it may run, as when it is opened.
+
+    Raises:
+        ModelError: When it cannot be loaded.
+    """
+    with _undeprecated():
+        return dict(_loaded(path, name)[0].state_dict())
+
+
 def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.ScriptModule, torch.Tensor | None]:
     # The module, and what it was traced with.
+    module, inputs = _loaded(source, name)
+    if len(inputs) != 1:
+        names = shortened(", ".join(value.debugName().removesuffix(".1") for value in inputs))
+        raise ModelError(f"{name}: expected one input, found {len(inputs)}: {names or 'none used'}")
+    kind = inputs[0].type()
+    complete = isinstance(kind, torch._C.TensorType) and kind.sizes() and kind.dtype()
+    return module, torch.zeros(kind.sizes(), dtype=kind.dtype()) if complete else None
+
+
+def _loaded(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.ScriptModule, list[Any]]:
+    # The module and its inputs.
     try:
         if isinstance(source, Path):
             with source.open("rb") as file:
@@ -190,19 +211,13 @@ def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.S
         # Modules without such a flag, frozen ones say, are what they are.
         with contextlib.suppress(AttributeError, RuntimeError):
             module.eval()
-        inputs = list(module.graph.inputs())[1:]
+        return module, list(module.graph.inputs())[1:]
     except ModelError:
         raise
     except Exception as error:
         raise ModelError(
             f"{name}: expected TorchScript, found a file that torch {torch.__version__} cannot load: {line(error)}"
         ) from error
-    if len(inputs) != 1:
-        names = shortened(", ".join(value.debugName().removesuffix(".1") for value in inputs))
-        raise ModelError(f"{name}: expected one input, found {len(inputs)}: {names or 'none used'}")
-    kind = inputs[0].type()
-    complete = isinstance(kind, torch._C.TensorType) and kind.sizes() and kind.dtype()
-    return module, torch.zeros(kind.sizes(), dtype=kind.dtype()) if complete else None
 
 
 def _digest(module: torch.jit.ScriptModule) -> str:

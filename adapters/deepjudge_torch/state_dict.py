@@ -19,7 +19,7 @@ from deepjudge_core.naming import option
 from deepjudge_core.weights.reading.shards import read_shards
 from deepjudge_torch.advice import way_out
 from deepjudge_torch.base import TensorModel, line
-from deepjudge_torch.checkpoint import SHOWN, Node, choose, few, misfits, shortened, walk
+from deepjudge_torch.checkpoint import SHOWN, Node, choose, choose_alone, few, misfits, shortened, walk
 from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.live import open_module
 
@@ -142,16 +142,33 @@ def read_weights(path: Path, name: str) -> dict[str, torch.Tensor]:
     return {key: _plain(value, key, expected) for key, value in content.items()}
 
 
-def _read(path: Path, kind: Kind, name: str) -> Any:
+def find_alone(path: Path, kind: Kind, name: str) -> Mapping[str, torch.Tensor]:
+    """The weights of a network of which nothing is known, in a file of ``torch.save``; they stay in the file.
+
+    Args:
+        kind: Of the file, or of an index of several.
+        name: What to call it.
+
+    Raises:
+        ModelError: When there are none, or those of several networks.
+    """
+    nodes = _find(_read(path, kind, name, mapped=True), name)
+    found = [(node.place, node.state) for node in nodes if not node.of_optimiser]
+    expected = f"{name}: expected a state dict"
+    state = choose_alone([(place, state) for place, state in found if state], expected)
+    return {key: _plain(value, key, expected) for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def _read(path: Path, kind: Kind, name: str, *, mapped: bool = False) -> Any:
     # All that is in it.
     if kind is Kind.INDEX:
-        return _read_shards(path, name)
+        return _read_shards(path, name, mapped=mapped)
     expected = f"{name}: expected a state dict"
     if kind in (Kind.SCRIPT, Kind.PROGRAM):
         raise ModelError(f"{expected}, found {kind.value}")
     try:
         with torch.sparse.check_sparse_tensor_invariants(), torch.serialization.safe_globals(_PLAIN_OBJECTS):
-            return _load(path, kind)
+            return _load(path, kind, mapped=mapped)
     except pickle.UnpicklingError as error:
         pickled = _PICKLED.search(str(error))
         what = f" (a pickled {shortened(pickled[1])})" if pickled else ""
@@ -162,12 +179,12 @@ def _read(path: Path, kind: Kind, name: str) -> Any:
         raise ModelError(f"{expected}, found one that torch {torch.__version__} cannot load: {line(error)}") from error
 
 
-def _read_shards(path: Path, name: str) -> dict[str, Any]:
+def _read_shards(path: Path, name: str, *, mapped: bool) -> dict[str, Any]:
     weights: dict[str, Any] = {}
     for file, tensors in read_shards(path, name).items():
         title = f"{name}: {file}"
         kind, _ = identify(path.with_name(file), title)
-        part = _read(path.with_name(file), kind, title)
+        part = _read(path.with_name(file), kind, title, mapped=mapped)
         if not isinstance(part, Mapping) or part.keys() != set(tensors):
             others = sorted(map(str, set(tensors).symmetric_difference(part))) if isinstance(part, Mapping) else []
             raise ModelError(f"{title}: expected the weights that the index names, found others: {few(others)}")
@@ -187,13 +204,15 @@ def _find(content: Any, name: str) -> Sequence[Node]:
     raise ModelError(f"{expected}, found a {type(content).__name__}")
 
 
-def _load(path: Path, kind: Kind) -> Any:
+def _load(path: Path, kind: Kind, *, mapped: bool) -> Any:
     # From the bytes: where the file is in memory, none has to be opened.
     if kind is Kind.TENSORS:
         return safetensors.torch.load(path.read_bytes())
     if kind is Kind.OLD_SAVED:
         # What has no place on the disk torch does not try to unpack as a tar archive.
         return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    if mapped and kind is Kind.SAVED:
+        return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     with path.open("rb") as file:
         return torch.load(file, map_location="cpu", weights_only=True)
 

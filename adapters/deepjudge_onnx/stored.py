@@ -1,0 +1,83 @@
+"""The weights in ONNX files, read without running anything. Needs no ONNX Runtime."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, inliner
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from deepjudge_core.types import Array
+from deepjudge_core.weights.reading.numbers import as_float32
+from deepjudge_core.weights.reading.stored import Bytes, Stored
+from deepjudge_core.weights.values import TensorSpec
+from deepjudge_onnx.graph import constants
+from deepjudge_onnx.loading import load
+from deepjudge_onnx.weights import Weights
+
+FORMAT = "ONNX"
+# Of numbers that stay in files, which have whole bytes.
+_KINDS = {
+    TensorProto.BFLOAT16: "BF16",
+    TensorProto.BOOL: "BOOL",
+    TensorProto.FLOAT8E4M3FN: "F8_E4M3",
+    TensorProto.FLOAT8E5M2: "F8_E5M2",
+    **{getattr(TensorProto, name): f"F{bits}" for name, bits in {"FLOAT16": 16, "FLOAT": 32, "DOUBLE": 64}.items()},
+    **{
+        getattr(TensorProto, f"{sign}INT{bits}"): f"{sign or 'I'}{bits}"
+        for sign in ("", "U")
+        for bits in (8, 16, 32, 64)
+    },
+}
+# What is not made of real numbers.
+_OTHER = {TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128, TensorProto.UNDEFINED}
+
+
+class OnnxWeights(Stored):
+    """The constants of a graph by their names in it: those of large models stay in their files."""
+
+    def __init__(self, name: str, model: ModelProto, weights: Weights) -> None:
+        """Describe the weights of a model that :func:`deepjudge_onnx.loading.load` gave."""
+        self._tensors = {key: held for key, held in constants(model).items() if held.data_type not in _OTHER}
+        super().__init__(name, FORMAT, {key: _spec(held) for key, held in self._tensors.items()})
+        self._weights = weights
+        self._files: Mapping[str, Bytes] = {}
+        if weights:
+            self._files = {file: Bytes(weights.folder / file, f"{name}: {file}", "weights") for file in weights.states}
+
+    def _rows(self, tensor: str, start: int, stop: int) -> Array:
+        held = self._tensors[tensor]
+        if not uses_external_data(held) or held.data_type not in _KINDS:
+            whole = self._weights.array(held)
+            with np.errstate(over="ignore"):
+                return np.array(whole[start:stop] if held.dims else whole, np.float32)
+        self._weights.expect_unchanged()
+        row = math.prod(held.dims[1:]) * helper.tensor_dtype_to_np_dtype(held.data_type).itemsize
+        place = ExternalDataInfo(held)
+        rows = stop - start if held.dims else 1
+        data = self._files[place.location].read((place.offset or 0) + start * row, rows * row)
+        return as_float32(data, _KINDS[held.data_type]).reshape((rows, *held.dims[1:])[: len(held.dims)])
+
+    def close(self) -> None:
+        """Give the files back."""
+        for file in self._files.values():
+            file.close()
+
+
+def open_stored(path: Path, *, name: str) -> Stored:
+    """Open the weights of a file, and of those beside it that it says hold them.
+
+    Args:
+        path: The file.
+        name: What messages call it.
+
+    Raises:
+        ModelError: When it is no model, or one that is not opened.
+    """
+    model, weights, _ = load(path, name)
+    return OnnxWeights(name, inliner.inline_local_functions(model) if model.functions else model, weights)
+
+
+def _spec(held: TensorProto) -> TensorSpec:
+    return TensorSpec(tuple(held.dims), TensorProto.DataType.Name(held.data_type))

@@ -1,0 +1,57 @@
+"""The weights in PyTorch's own files. Behind this file torch is imported, in front of it never."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deepjudge_core.types import Array
+from deepjudge_core.weights.reading.stored import Stored
+from deepjudge_core.weights.values import Roles, TensorSpec
+from deepjudge_torch.files import Kind, identify
+from deepjudge_torch.model import load_program
+from deepjudge_torch.script import read_state
+from deepjudge_torch.state_dict import find_alone
+
+
+class TensorWeights(Stored):
+    """Tensors that torch has read, or has mapped from a file."""
+
+    def __init__(self, name: str, kind: str, state: Mapping[str, torch.Tensor], roles: Roles | None = None) -> None:
+        """Describe tensors; complex ones, which are no weights of the kinds that are compared, are left out."""
+        self._state = {key: value for key, value in state.items() if not value.is_complex()}
+        super().__init__(name, kind, {key: _spec(value) for key, value in self._state.items()}, roles=roles)
+
+    def _rows(self, tensor: str, start: int, stop: int) -> Array:
+        held = self._state[tensor]
+        part = held[start:stop] if held.ndim else held
+        return np.asarray(part.detach().to(torch.float32, copy=True).contiguous().numpy())
+
+    def close(self) -> None:
+        """Give the tensors back."""
+        self._state = {}
+
+
+def open_file(path: Path, *, name: str) -> Stored:
+    """Open the weights of a state dict, of TorchScript or of a program of ``torch.export``.
+
+    Of a state dict nothing is run, and the numbers stay in the file. The others are loaded as when they are opened.
+
+    Args:
+        path: The file, or the index of several.
+        name: What messages call it.
+
+    Raises:
+        ModelError: When it cannot be loaded, or holds the weights of several networks.
+    """
+    kind, _ = identify(path, name)
+    if kind is Kind.SCRIPT:
+        return TensorWeights(name, "TorchScript", read_state(path, name))
+    if kind is Kind.PROGRAM:
+        return TensorWeights(name, "torch.export", load_program(path, name).state_dict)
+    return TensorWeights(name, "PyTorch state dict", find_alone(path, kind, name))
+
+
+def _spec(tensor: torch.Tensor) -> TensorSpec:
+    return TensorSpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
