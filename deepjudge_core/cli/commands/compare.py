@@ -61,7 +61,9 @@ class CompareCommand(Command):
         metavar="MODEL",
         reads=True,
     )
-    seed: int = setting("seed of the choice of neurons and of all else that is random", "--seed", default=0)
+    seed: int = setting(
+        "seed of the choice of neurons and of all else that is random", "--seed", default=0, group="suite"
+    )
     folders: FolderSettings = part(FolderSettings)
     resume: ResumeSettings = part(ResumeSettings)
     confinement: Confinement = part(Confinement)
