@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deepjudge_core.errors import ModelError
 from deepjudge_core.weights.graphs import Graph, Table, Traced
 from deepjudge_core.weights.values import Roles, Scale
+from deepjudge_keras.keras2 import translate
 
 Held = Sequence[tuple[str, tuple[int, ...]]]
 """Name and shape of each weight of a layer, in Keras's order."""
@@ -25,6 +27,7 @@ _PLACES = ("AveragePooling", "MaxPooling", "ZeroPadding", "Cropping", "UpSamplin
 _ODD = ("tanh", "softsign", "hard_tanh")
 _MODELS = ("Functional", "Model", "Sequential")
 _LAYERS = "layers"
+_MOST = 2**12  # layers of one model
 # Groups in which a layer keeps its weights, in Keras's order.
 _PARTS = ("", "cell/", "layer/", "forward_layer/cell/", "backward_layer/cell/")
 
@@ -65,6 +68,8 @@ class _Walk:
     def model(self, entry: Mapping[str, Any], path: tuple[str, ...], x: Traced | None) -> Traced:
         """Follow a whole model; its input begins where ``x`` is None."""
         layers = entry["config"]["layers"]
+        if len(layers) > _MOST:
+            raise ValueError(f"more than {_MOST} layers")
         if entry["class_name"] == "Sequential":
             shape = entry["config"].get("build_input_shape")
             for layer in layers:
@@ -259,6 +264,25 @@ def _tensors(node: Any) -> list[tuple[str, int]]:
     return []
 
 
+def roles_of_file(config: Mapping[str, Any], content: Any, tables: Mapping[str, tuple[int, ...]]) -> Roles | None:
+    """What the tables of a file are for; None where its configuration does not say it.
+
+    Args:
+        config: As it stands in the file.
+        content: The open HDF5.
+        tables: Path in it to shape.
+    """
+    try:
+        layers = config["config"]["layers"] if isinstance(config["config"], dict) else []
+        new = any("module" in layer for layer in layers)
+        config = config if new else translate(dict(config))
+        own = content.get("model_weights")
+        lookup = lookup_of_archive(config, tables) if own is None else lookup_of_hdf5(own, tables)
+        return find_roles(config, lookup)
+    except (ArithmeticError, AttributeError, IndexError, KeyError, ModelError, TypeError, ValueError):
+        return None
+
+
 def lookup_of_archive(config: Mapping[str, Any], tables: Mapping[str, tuple[int, ...]]) -> Lookup:
     """How to find the weights of layers in the HDF5 of a ``.keras`` file.
 
@@ -304,12 +328,19 @@ def lookup_of_hdf5(weights: Any, tables: Mapping[str, tuple[int, ...]]) -> Looku
         if len(path) != 1 or path[0] not in weights:  # models inside list theirs in an order of their own
             return []
         group = weights[path[0]]
-        names = group.attrs.get("weight_names", ())
+        keys = ["weight_names"] if "weight_names" in group.attrs else _chunks(group.attrs)
+        names = [name for key in keys for name in group.attrs[key]]
         texts = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
         paths = [f"{group.name}/{text}".removeprefix("/") for text in texts]
         return [(name, tables[name]) for name in paths]
 
     return lookup
+
+
+def _chunks(attributes: Any) -> list[str]:
+    # Keras divides long lists of names.
+    keys = [key for key in attributes if re.fullmatch(r"weight_names\d+", key)]
+    return sorted(keys, key=lambda key: int(key.removeprefix("weight_names")))
 
 
 def _snake(name: str) -> str:

@@ -19,6 +19,7 @@ from deepjudge_core.weights.reading.numbers import as_float32
 from deepjudge_core.weights.reading.stored import Stored
 from deepjudge_core.weights.values import TensorSpec
 from deepjudge_keras import files, hdf5, jsontext
+from deepjudge_keras.roles import roles_of_file
 
 _FORMATS = {".keras": "Keras", ".h5": "Keras HDF5", ".hdf5": "Keras HDF5"}
 # What training keeps beside the weights.
@@ -45,7 +46,9 @@ class KerasWeights(Stored):
             for path, table in hdf5.datasets(content)
             if not path.startswith(_BESIDE) and table.dtype.kind in "fiubV"
         }
-        super().__init__(name, kind, {path: _spec(table) for path, table in self._tables.items()}, config)
+        tensors = {path: _spec(table) for path, table in self._tables.items()}
+        roles = roles_of_file(config, content, {path: spec.shape for path, spec in tensors.items()})
+        super().__init__(name, kind, tensors, config, roles)
 
     def _rows(self, tensor: str, start: int, stop: int) -> Array:
         table = self._tables[tensor]

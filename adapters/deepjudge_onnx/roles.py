@@ -67,8 +67,16 @@ def find_quantisations(model: ModelProto) -> dict[str, Quantisation]:
     }
 
 
+def roles_of(model: ModelProto) -> Roles | None:
+    """What the weights of a model are for; None where its graph does not say it, as where it has several inputs."""
+    try:
+        return find_roles(model)
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return None
+
+
 def find_roles(model: ModelProto) -> Roles:
-    """What the weights of a model with one input and one output of scores are for.
+    """What the weights of a model with one input are for, whose first output are the scores.
 
     Raises:
         ValueError: When the graph is not one of a model of one input.

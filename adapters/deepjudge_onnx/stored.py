@@ -8,12 +8,14 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, inliner
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
+from deepjudge_core.errors import ModelError
 from deepjudge_core.types import Array
 from deepjudge_core.weights.reading.numbers import as_float32
 from deepjudge_core.weights.reading.stored import Bytes, Stored
 from deepjudge_core.weights.values import TensorSpec
 from deepjudge_onnx.graph import constants
 from deepjudge_onnx.loading import load
+from deepjudge_onnx.roles import Quantisation, find_quantisations, roles_of
 from deepjudge_onnx.weights import Weights
 
 FORMAT = "ONNX"
@@ -40,13 +42,40 @@ class OnnxWeights(Stored):
     def __init__(self, name: str, model: ModelProto, weights: Weights) -> None:
         """Describe the weights of a model that :func:`deepjudge_onnx.loading.load` gave."""
         self._tensors = {key: held for key, held in constants(model).items() if held.data_type not in _OTHER}
-        super().__init__(name, FORMAT, {key: _spec(held) for key, held in self._tensors.items()})
+        tensors = {key: _spec(held) for key, held in self._tensors.items()}
+        super().__init__(name, FORMAT, tensors, roles=roles_of(model))
+        self._quantisations = find_quantisations(model)
         self._weights = weights
         self._files: Mapping[str, Bytes] = {}
         if weights:
             self._files = {file: Bytes(weights.folder / file, f"{name}: {file}", "weights") for file in weights.states}
 
     def _rows(self, tensor: str, start: int, stop: int) -> Array:
+        values = self._stored_rows(tensor, start, stop)
+        quantisation = self._quantisations.get(tensor)
+        return values if quantisation is None else self._real(values, quantisation, tensor, slice(start, stop))
+
+    def _real(self, values: Array, quantisation: Quantisation, tensor: str, rows: slice) -> Array:
+        # What the integers of some rows stand for.
+        def numbers(name: str | None) -> Array | None:
+            if not name or name not in self._tensors:
+                return None
+            held = self._stored_rows(name, 0, (self._tensors[name].dims or [1])[0]).reshape(-1)
+            axis = quantisation.axis % max(1, values.ndim)
+            if len(held) == 1 or not values.ndim:
+                return held[:1]
+            if len(held) != self.tensors[tensor].shape[axis]:
+                raise ModelError(
+                    f"{self.name}: expected one scale for each place, found {len(held)}", code="wrong-format"
+                )
+            held = held[rows] if axis == 0 else held
+            return held.reshape([-1 if at == axis else 1 for at in range(values.ndim)])
+
+        zero, scale = numbers(quantisation.zero), numbers(quantisation.scale)
+        values = values if zero is None else values - zero
+        return values if scale is None else values * scale
+
+    def _stored_rows(self, tensor: str, start: int, stop: int) -> Array:
         held = self._tensors[tensor]
         if not uses_external_data(held) or held.data_type not in _KINDS:
             whole = self._weights.array(held)

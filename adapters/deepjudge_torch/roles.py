@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from deepjudge_core.models.taps import Role
 from deepjudge_core.weights.graphs import Graph, Table, Traced
 from deepjudge_core.weights.values import Roles, Scale
 from deepjudge_torch.aten import CONSTANTS, MOVES, ROLES, TAKES, arguments, operation
-from deepjudge_torch.graph import sizes
+from deepjudge_torch.graph import inline_blocks, sizes
 
 # Gates as other formats have them: input, forget, cell, output; update, reset, hidden.
 _GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
@@ -26,6 +28,21 @@ _POOLS = (
 _UNARY = {Role.ACTIVATION, Role.SIGMOID, Role.SOFTMAX, Role.LOG_SOFTMAX, Role.IDENTITY, Role.ELEMENTWISE, Role.MULTIPLY}
 _NOT_UNARY = {"glu", "gru_cell", "lstm_cell", "rnn_relu_cell", "rnn_tanh_cell", "index_put"}
 _REDUCTIONS = {"mean", "sum", "amax", "amin", "max", "min", "std", "var"}
+
+
+def roles_of(program: ExportedProgram) -> Roles | None:
+    """What the weights of a program are for, by their names in its state dict; None where its graph does not say it."""
+    module = program.module(check_guards=False)
+    inline_blocks(module)
+    inputs = [node for node in module.graph.find_nodes(op="placeholder") if node.users]
+    (output,) = module.graph.find_nodes(op="output")
+    scores = pytree.tree_leaves(output.args[0])
+    if len(inputs) != 1 or not scores or not isinstance(scores[0], fx.Node):
+        return None
+    try:
+        return find_roles(module.graph, inputs[0].name, scores[0].name, program.state_dict)
+    except (ArithmeticError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return None
 
 
 def find_roles(graph: fx.Graph, source: str, output: str, state: Mapping[str, Any]) -> Roles:

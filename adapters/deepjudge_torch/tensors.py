@@ -11,6 +11,7 @@ from deepjudge_core.weights.reading.stored import Stored
 from deepjudge_core.weights.values import Roles, TensorSpec
 from deepjudge_torch.files import Kind, identify
 from deepjudge_torch.model import load_program
+from deepjudge_torch.roles import roles_of
 from deepjudge_torch.script import read_state
 from deepjudge_torch.state_dict import find_alone
 
@@ -49,7 +50,8 @@ def open_file(path: Path, *, name: str) -> Stored:
     if kind is Kind.SCRIPT:
         return TensorWeights(name, "TorchScript", read_state(path, name))
     if kind is Kind.PROGRAM:
-        return TensorWeights(name, "torch.export", load_program(path, name).state_dict)
+        program = load_program(path, name)
+        return TensorWeights(name, "torch.export", program.state_dict, roles_of(program))
     return TensorWeights(name, "PyTorch state dict", find_alone(path, kind, name))
 
 

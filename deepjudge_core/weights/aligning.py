@@ -62,20 +62,20 @@ class Alignment:
         onto[matched.own] = theirs.reshape(matched.width, places, -1)[matched.victims] * matched.sizes[:, None, None]
         return onto.reshape(columns, -1)
 
-    def add(self, weights: StoredWeights, layer: NeuronLayer, rows: Array, squares: Array) -> None:
+    def add(self, weights: StoredWeights, layer: NeuronLayer, rows: Array, lengths: Array) -> None:
         """Match the neurons of a layer.
 
         Args:
             weights: Of the model.
             layer: Its layer.
             rows: ``(neurons, views, rank)``, the sketch whose columns are matched already.
-            squares: ``(neurons,)``, of the lengths of the first view's rows.
+            lengths: ``(neurons,)``, of the rows of its first view before they became directions.
         """
         place = self._places.get((layer.kind, layer.block))
         if place is None:
             return
         victims = self._plan.neurons[place]
-        sizes = _sizes(weights, layer, squares)
+        sizes = _sizes(weights, layer, lengths)
         if self._victim:
             own, signs = victims, np.ones(len(victims))
         else:
@@ -91,12 +91,12 @@ class Alignment:
         )
 
 
-def _sizes(weights: StoredWeights, layer: NeuronLayer, squares: Array) -> Array:
+def _sizes(weights: StoredWeights, layer: NeuronLayer, lengths: Array) -> Array:
     # By how much more the next layer sees of a neuron than its columns say; those of a tanh or a gate cannot be moved.
     view = layer.views[0]
     if not view.signed or layer.kind == "recurrent":
         return np.ones(layer.width)
-    sizes = np.sqrt(np.maximum(squares, 0))
+    sizes = lengths.astype(np.float64)
     for scale in view.scales:
         if scale.tensor is not None:
             sizes = sizes * np.abs(weights.read(scale.tensor).reshape(-1))

@@ -19,6 +19,7 @@ from deepjudge_core.weights.values import LayerKind, NeuronLayer, Roles, Scale, 
 FAMILY = "graph"
 """Family of the roles that are found here."""
 
+_MOST = 2**12  # matrices of one network, and layers that are joined in one tensor
 _MOST_NOTES = 8
 _MOST_VIEWS = 8  # of one layer: streams of residual networks are made of many
 _INPUTS, _OUTPUTS, _KERNEL = "inputs", "outputs", "kernel"
@@ -121,7 +122,7 @@ class Traced:
 
 
 class Graph:
-    """Follows the neurons through a network."""
+    """Follows the neurons through a network. It raises a ``ValueError`` for more matrices than any has."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -283,6 +284,8 @@ class Graph:
             if not all(len(factors) == 1 and factors[0].parts for factors in along):
                 return self.unknown(tensors, "it is joined with something unknown")
             parts = tuple(part for factors in along for part in factors[0].parts)
+            if len(parts) > _MOST:
+                return self.unknown(tensors, "too many layers are joined")
             joined = _Factor(sum(part.size for part in parts), parts)
         else:
             sizes = [_size(factors) for factors in along]
@@ -387,6 +390,8 @@ class Graph:
         return self._used[key]
 
     def _note(self, table: Table, order: _Order, factors: _Axis, depth: int) -> _Matrix:
+        if len(self._matrices) == _MOST:
+            raise ValueError(f"more than {_MOST} matrices")
         self._matrices.append(_Matrix(table, order, factors, depth, len(self._matrices)))
         return self._matrices[-1]
 

@@ -82,6 +82,8 @@ _FINAL_GAINS = (
     r"|norm|ln_f|output_norm|final_layer_norm"
 )
 
+_TRIES = 10_000  # beginnings of a chain
+
 NOT_FOUND = (
     "expected the blocks of a transformer, or dense and convolutional layers that follow one another, found {count} "
     "matrices whose names and shapes say neither"
@@ -318,17 +320,17 @@ def _by_sides(names: Sequence[str], shapes: Shapes, out: int) -> list[str]:
     Some formats sort tensors by their names.
     """
     after = {one: [other for other in names if other != one and _follows(other, one, shapes, out)] for one in names}
-    starts = [one for one in names if not any(one in others for others in after.values())]
-    if len(starts) != 1:
-        return []
-    order = starts
-    while len(order) < len(names):
-        rest = [one for one in after[order[-1]] if one not in order]
-        # Of a matrix that several fit behind, nobody knows which one it is.
-        if len(rest) != 1:
-            return []
-        order = [*order, rest[0]]
-    return order
+    reached = set().union(*after.values())
+    stack = [[one] for one in names if one not in reached]
+    found: list[list[str]] = []
+    for _ in range(_TRIES):
+        if not stack or len(found) > 1:
+            break
+        path = stack.pop()
+        if len(path) == len(names):
+            found.append(path)
+        stack += [[*path, one] for one in after[path[-1]] if one not in path]
+    return found[0] if len(found) == 1 and not stack else []
 
 
 def _links(names: Sequence[str], shapes: Shapes, out: int) -> list[NeuronLayer]:

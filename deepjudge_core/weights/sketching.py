@@ -186,7 +186,7 @@ def _sketch_layer(
 ) -> tuple[LayerSketch, Array]:
     """A layer's sketch, and the image of its weights."""
     turned = residual if residual is not None and all(view.basis == _RESIDUAL for view in layer.views) else None
-    raws, turns, images, squares = [], [], [], []
+    raws, turns, images, lengths = [], [], [], []
 
     def project(columns: int) -> Array:
         return _projection(plan.seed, "raw", columns, plan.rank)
@@ -202,14 +202,14 @@ def _sketch_layer(
             weights, view, np.concatenate(onto, axis=1), layer.width, centred=centred and view.basis == _RESIDUAL
         )
         raws.append(_unit(images_of[:, : plan.rank], norms))
-        squares.append(norms)
         if len(onto) > 1:
             turns.append(_unit(images_of[:, plan.rank :], norms))
+            lengths.append(np.linalg.norm(images_of[:, plan.rank :], axis=1))
         if plan.flat:
             images.append(_sums(plan.seed, np.nan_to_num(images_of[:, : plan.rank], posinf=0, neginf=0)))
     invariant = np.stack(turns, axis=1) if len(turns) == len(layer.views) else None
     if alignment is not None and invariant is not None:
-        alignment.add(weights, layer, invariant, squares[0])
+        alignment.add(weights, layer, invariant, lengths[0])
     made = LayerSketch(
         layer.name, layer.block, layer.kind, layer.width, np.arange(layer.width), np.stack(raws, axis=1), invariant
     )

@@ -65,26 +65,25 @@ def wcos(victim: Answers, suspect: Answers) -> float:
     matrices the mean over the first two, since later ones are changed more.
 
     Raises:
-        IncomparableError: When the neurons of the victim's or the suspect's first layers cannot be matched.
+        IncomparableError: When the neurons of the first layers cannot be matched.
     """
     ours, theirs = _sketches(victim, suspect)
-    inner = {(layer.kind, layer.block): layer for layer in theirs.layers}
-    values = []
-    for layer in [layer for layer in ours.layers[1:] if layer.kind in _CLASSIFIERS and layer.invariant is not None]:
-        other = inner.get((layer.kind, layer.block))
+    places = {(layer.kind, layer.block): layer for layer in theirs.layers}
+    medians = []
+    # The first layer reads the input: what it sees is much the same in all models of a task.
+    inner = [layer for layer in ours.layers[1:] if layer.kind in _CLASSIFIERS and layer.invariant is not None]
+    for layer in inner[:_EARLY]:
+        other = places.get((layer.kind, layer.block))
         a, b = layer.invariant, None if other is None else other.invariant
         if a is None or b is None or a.shape[1:] != b.shape[1:] or 2 * len(b) < len(a):
-            continue
+            raise IncomparableError(f"the neurons before {layer.name!r} cannot be matched with the suspect's")
         scores = cosines(a, b)
         rows, columns = assign(scores)
         alive = (a != 0).any(axis=(1, 2))[rows]
-        if alive.any():
-            values.append(float(np.median(scores[rows, columns][alive])))
-        if len(values) == _EARLY:
-            break
-    if not values:
-        raise IncomparableError("no matrix between hidden layers of both has neurons that can be matched")
-    return float(np.clip(1 - np.mean(values), 0, 1))
+        medians.append(float(np.median(scores[rows, columns][alive])) if alive.any() else 0.0)
+    if not medians:
+        raise IncomparableError("the victim has no matrix between hidden layers whose neurons can be matched")
+    return float(np.clip(1 - np.mean(medians), 0, 1).round(6))
 
 
 def sibling_slope(victim: Answers, suspect: Answers) -> float:
