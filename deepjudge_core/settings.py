@@ -22,6 +22,7 @@ GROUPS = (
     "input",
     "data",
     "suite",
+    "weights",
     "model",
     "zoo",
     "judging",

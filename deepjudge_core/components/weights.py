@@ -10,7 +10,7 @@ from typing import Any
 from deepjudge_core import progress
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import digested, resolve
-from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, ModelError, first_line
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import Access, InputSpec
@@ -39,9 +39,10 @@ def open_weights(
         ModelError: When they cannot be read.
         UsageError: When no installed adapter, or more than one, reads it.
     """
-    path, label, chosen = resolve(Path(source), (registry or load_registry()).adapters, adapter)
+    adapters = (registry or load_registry()).adapters
+    path, label, chosen = resolve(Path(source), adapters, adapter)
     if chosen is None or chosen.weights is None:
-        raise unreadable(label)
+        raise unreadable(label, adapters)
     with progress.task(f"opening {label}", 1):
         weights = read_by(chosen, path, label, options)
     try:
@@ -52,10 +53,12 @@ def open_weights(
         weights.close()
 
 
-def unreadable(label: str) -> ModelError:
+def unreadable(label: str, adapters: Adapters) -> ModelError:
     """What is said of a model whose weights no installed adapter reads."""
+    kinds = ", ".join(sorted({suffix for one in adapters.claimed() if one.weights for suffix in one.suffixes}))
     return ModelError(
-        f"{label}: expected a file whose weights can be read without running it, found another format",
+        f"{label}: expected a file whose weights can be read without running it, such as one ending in {kinds}, found "
+        "another format",
         code="no-weights",
     )
 
@@ -68,7 +71,7 @@ def read_by(adapter: Adapter, path: Path, label: str, options: dict[str, Any]) -
     """
     read = adapter.weights
     if read is None:
-        raise unreadable(label)
+        raise ModelError(f"{label}: expected an adapter that reads weights, found {adapter.name}, which reads none")
     taken = {name: value for name, value in options.items() if name in inspect.signature(read).parameters}
     try:
         return read(path, **{**taken, "name": label})

@@ -107,7 +107,7 @@ class QuerySettings:
         "read nothing but the model's weights, and never run it; the suite has to compare weights",
         "--weights",
         default=False,
-        group="model",
+        group="weights",
         commands=("observe", "calibrate", "judge"),
     )
 

@@ -162,6 +162,8 @@ def take(
     largest: int,
     is_other: Callable[[Path], bool] = lambda beside: False,
     held: Held | None = None,
+    *,
+    weights: bool = False,
 ) -> Taken:
     """Copy a model into a folder, and say what it is.
 
@@ -173,6 +175,8 @@ def take(
         largest: Bytes that all of it may have.
         is_other: Whether a file beside it is another model, and no model's weights.
         held: Where large files stay open that are not copied; they do not count. None to copy all.
+        weights: Whether its weights alone are read, which of some models is possible that are never opened. What reads
+            them says what is wrong.
 
     Raises:
         ModelError: When it is something else, is too large, or is of no format that is ever opened.
@@ -184,12 +188,12 @@ def take(
     with _legible(label):
         if stat.S_ISDIR(source.lstat().st_mode):
             copying.folder(source, copy, largest)
-            file_format = _examine(copy, label, adapter)
+            file_format = Format(adapter.name) if weights else _examine(copy, label, adapter)
         else:
             size = copying.file(source, copy, largest)
             if copy.stat().st_size == 0:
                 raise ModelError(f"{label}: expected a model, found an empty file", code="wrong-format")
-            file_format = _examine(copy, label, adapter)
+            file_format = Format(adapter.name) if weights else _examine(copy, label, adapter)
             beside = copying.companions(source, copy, adapter, largest - size, is_other)
     if beside:
         file_format = Format(f"{file_format.name} with weights in other files")

@@ -29,6 +29,7 @@ from deepjudge_core.sandbox.process import Worker
 from deepjudge_core.sandbox.scratch import Scratch, make_scratch
 from deepjudge_core.sandbox.setup import begun, check_required, isolation_of, plugin_of
 from deepjudge_core.text import clean
+from deepjudge_core.weights.reading import lora
 from deepjudge_core.weights.values import PlanHeader, Sketch, SketchHeader, WeightPlan
 
 # Far above what any network has; what is more only takes the audit's time and memory.
@@ -70,7 +71,7 @@ def open_weights_isolated(
     path, name, chosen = resolve(Path(source), adapters, adapter)
     label = clean(name)
     if chosen is None or chosen.weights is None:
-        raise unreadable(label)
+        raise unreadable(label, adapters)
     plugin = plugin_of(chosen, adapters, label)
     apart = others if path.suffix.lower() != ".json" else ()
 
@@ -79,9 +80,10 @@ def open_weights_isolated(
 
     with make_scratch() as scratch, Held() as held:
         holding = held if landlock.version() > 0 else None
-        taken = take(path, label, chosen, _folder(scratch, "weights"), sandbox.memory, is_other, holding)
-        if options.get("base"):
-            options["base"] = _take_base(options["base"], label, adapters, _folder(scratch, "base"), sandbox, holding)
+        taken = take(path, label, chosen, _folder(scratch, "weights"), sandbox.memory, is_other, holding, weights=True)
+        base = options.get("base") or _base_beside(path, taken.path, label)
+        if base:
+            options["base"] = _take_base(base, label, adapters, _folder(scratch, "base"), sandbox, holding)
         with (
             _Digesting(taken, label) as digesting,
             begun(label, taken.path, chosen, plugin, scratch, sandbox, frameworks=False, held=held) as worker,
@@ -99,8 +101,14 @@ def _take_base(base: Any, label: str, adapters: Adapters, folder: Path, sandbox:
     # What differences of weights are added to.
     path, name, adapter = resolve(Path(base), adapters)
     if adapter is None or adapter.weights is None:
-        raise unreadable(clean(name))
-    return str(take(path, f"{label}: its base {clean(name)}", adapter, folder, sandbox.memory, held=held).path)
+        raise unreadable(clean(name), adapters)
+    taken = take(path, f"{label}: its base {clean(name)}", adapter, folder, sandbox.memory, held=held, weights=True)
+    return str(taken.path)
+
+
+def _base_beside(source: Path, copy: Path, label: str) -> Path | None:
+    # Of a LoRA, whose copy has nothing beside it.
+    return lora.base_beside(source, lora.read_lora(copy, label)) if copy.is_dir() and lora.is_lora(copy) else None
 
 
 class _Digesting:

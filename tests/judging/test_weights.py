@@ -123,6 +123,19 @@ def test_an_honest_relative_is_told_by_the_ancestor_alone() -> None:
     assert judged(known, SIBLING, others).decision is not Decision.COPY
 
 
+def test_what_came_through_the_victim_is_told_from_its_siblings() -> None:
+    known = suite_of(OWNER, ancestor=BASE)
+    siblings = [seen(noisy(BASE, 0.3, seed=seed), known, f"sibling {seed}") for seed in range(10, 18)]
+    strata: list[Stratum | None] = ["common-ancestor"] * len(siblings)
+    thief = judged(known, noisy(OWNER, 0.1, seed=5), siblings, strata)
+    assert (thief.decision, thief.points_to) == (Decision.COPY, "weights")
+    assert thief.metrics["sibling-slope"].vote.vote
+    assert thief.metrics["order"].vote.vote is None
+    assert judged(known, SIBLING, siblings, strata).decision is Decision.INDEPENDENT
+    # Without siblings nothing shows how far they would have come.
+    assert judged(known, noisy(OWNER, 0.1, seed=5), siblings).decision is Decision.INCONCLUSIVE
+
+
 def test_an_ancestor_that_is_none_explains_nothing() -> None:
     assert judged(suite_of(OWNER, ancestor=llama(99)), noisy(OWNER, 0.1)).decision is Decision.COPY
 

@@ -58,7 +58,7 @@ def test_a_card() -> None:
         "Rule: nearest share=0.5, behaviour and layers judged separately",
         "Controls: 4 (4 of unknown stratum)",
         f"Test cases: SHA-256 {found['suite']['digest']}",
-        "Copy. It appears to contain the victim's weights, perhaps fine-tuned, pruned or converted:",
+        "Copy. It appears to contain the victim's weights",
         "By behaviour: 2 of 2 metrics are near.",
         "No sign of copying found.",
         f"Model: SHA-256 {COPY.digest}",

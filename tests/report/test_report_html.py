@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import goldens
 import pytest
 import reports
 from markdown_it import MarkdownIt
@@ -18,18 +20,22 @@ from deepjudge_core.report.html import render_html
 from deepjudge_core.report.markdown import code, escape, render_markdown
 from deepjudge_core.report.pages import charts
 from deepjudge_core.report.pages.audit import MANY
+from deepjudge_core.report.pages.document import Bullets, Commands, Name
+from deepjudge_core.report.pages.nextsteps import next_steps
 from deepjudge_core.report.pages.palette import DARK, LIGHT, PAINTS
 from deepjudge_core.report.pages.parts import below_common, thresholds_of
+from deepjudge_core.report.pages.reproducing import commands
 from deepjudge_core.report.pages.similarity import AT_THRESHOLD, axes_of, ranges_of
 from deepjudge_core.report.pages.wording import ANSWERS, answer, limits, rates, sureness, verdict
 from deepjudge_core.text import clean
 
+DOCS = Path(__file__).parents[2] / "docs"
 VOID = {"meta", "br", "wbr", "hr", "img", "link", "input"}
 TAGS = {
     *("html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "p", "nav", "ol", "li", "a", "ul"),
     *("main", "section", "div", "table", "caption", "thead", "tbody", "tr", "th", "td", "code", "wbr", "pre", "figure"),
     *("figcaption", "svg", "desc", "rect", "line", "text", "circle", "polygon", "polyline", "path", "footer"),
-    *("details", "summary", "dl", "dt", "dd"),
+    *("details", "summary", "dl", "dt", "dd", "span"),
 }
 ALL = {
     "copies": reports.report,
@@ -189,7 +195,7 @@ def test_the_question_and_its_answer_come_first() -> None:
     [lead] = [text for attributes, text in page.all("p") if attributes.get("class") == "lead"]
     assert question == "Is any of these models a copy of victim?"
     assert lead == "Yes: 2 of 4 models appear to be copies. For 1, no sign of copying was found. 1 could not be tested."
-    assert [text for _, text in page.all("dd")] == ["A <v> B", "2026-02-03 04:05 UTC", "C & D"]
+    assert [text for _, text in page.all("dd")] == ["victim", "A <v> B", "2026-02-03 04:05 UTC", "C & D"]
     [first, *_] = page.all("table")
     for suspect in value["suspects"]:
         assert ANSWERS[suspect["decision"]] in first[1]
@@ -201,8 +207,8 @@ def test_the_question_and_its_answer_come_first() -> None:
 def test_the_first_screen_has_all_that_the_answer_depends_on() -> None:
     text = html(reports.report("chance"))
     first = text.split("<nav")[0]
-    for title in ("What this rests on", "What the rates mean", "What this does not show"):
-        assert f">{title}</h3>" in first
+    titles = [text for _, text in Page(f"<div>{first.split('</header>')[1].split('<main>')[1]}</div>").all("h3")]
+    assert titles == ["What this does not show", "What to do next", "What this rests on", "What the rates mean"]
     # What an abbreviation means is said later, so there is none here.
     assert not re.search("RobD|JSD|CKA|AUC|ROC", first)
 
@@ -221,6 +227,17 @@ def test_the_sections_stand_in_their_order() -> None:
     ]
     page = Page(html(reports.power()))
     assert "How well each measurement tells them apart" in [title for _, title in page.all("h2")]
+
+
+@pytest.mark.parametrize("name", ["start/reading-a-report.md", "reference/report.md"])
+def test_the_documentation_explains_each_part(name: str) -> None:
+    skipped = {"name": "c.pkl", "code": "pickle", "reason": "a pickle", "unjudged": True}
+    text = html(reports.report() | {"skipped": [skipped]})
+    first, rest = text.split("<nav")
+    parts = [*re.findall(r"<h3[^>]*>(.*?)</h3>", first), *re.findall(r"<h2[^>]*>(.*?)</h2>", rest)]
+    assert len(parts) == 12
+    explained = (DOCS / name).read_text("utf-8").casefold()
+    assert [part for part in parts if f"\n| {part.casefold()} |" not in explained] == []
 
 
 @pytest.mark.parametrize("name", ["copies", "p-values", "joint", "many", "power"])
@@ -380,6 +397,98 @@ def test_limits_are_those_of_the_answers() -> None:
     value["suspects"] = [suspect for suspect in value["suspects"] if suspect["decision"] != "copy"]
     assert said not in markdown(value)
     assert any("no proof of independence" in line for line in limits(reports.typed(value)))
+
+
+def test_the_first_screen_says_of_which_kinds_the_controls_are() -> None:
+    value = reports.report()
+    for control in value["calibration"]["controls"]:
+        control["stratum"] = None
+    assert "kind (stratum) is unknown" in markdown(value)
+    for control in value["calibration"]["controls"][:2]:
+        control["stratum"] = "same-data"
+    assert "2 same-data, 3 unknown" in markdown(value)
+
+
+def test_only_suspects_that_were_judged_multiply_the_rates() -> None:
+    value = reports.report("chance")
+    assert [suspect["decision"] for suspect in value["suspects"]].count("failed") == 1
+    assert "With 3 suspects" in rates(reports.typed(value))[-1]
+
+
+def steps(value: Any) -> tuple[str, list[str]]:
+    """What to do next: the commands within the sentences, and those on lines of their own."""
+    blocks = next_steps(reports.typed(value))
+    lines = [line for block in blocks if isinstance(block, Bullets) for line in block.lines]
+    names = [part.text for line in lines if isinstance(line, tuple) for part in line if isinstance(part, Name)]
+    return " ".join(names), [line for block in blocks if isinstance(block, Commands) for line in block.lines]
+
+
+def test_controls_decide_where_there_are_none() -> None:
+    value = json.loads((goldens.GOLDEN / "report-no-controls.json").read_text())
+    assert "inconclusive" in {suspect["decision"] for suspect in value["suspects"]}
+    said, made = steps(value)
+    assert "--controls" in said
+    assert [line.split()[:2] for line in made] == [["deepjudge", "zoo"], ["deepjudge", "calibrate"]]
+    for line in made:
+        spoken = [" ".join(text.split()) for _, text in Page(html(value)).all("code")]
+        assert line in spoken
+    assert any("Without controls" in line for line in limits(reports.typed(value)))
+    # Nothing is open that they could decide.
+    for suspect in value["suspects"]:
+        suspect["decision"] = "failed"
+    assert steps(value) == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("decision", "said"), [("copy", "verify"), ("independent", "power"), ("inconclusive", ""), ("failed", "")]
+)
+def test_the_next_steps_are_those_of_the_answers(decision: str, said: str) -> None:
+    value = reports.report()
+    for suspect in value["suspects"]:
+        suspect |= {"decision": decision, "reason": "whatever"}
+    names, made = steps(value)
+    assert not made  # the controls suffice
+    assert {word for word in ("verify", "power") if word in names} == {said} - {""}
+    assert len(next_steps(reports.typed(value))) == 1
+    assert next_steps(reports.typed(value | {"suspects": []})) == []
+
+
+def test_a_finding_is_parted_only_outside_of_brackets() -> None:
+    value = reports.report()
+    value["suspects"] = value["suspects"][:1]
+    value["suspects"][0]["settings"]["black-box"]["statement"] = "one; two (of these; not those. nor any). three"
+    [table] = [text for _, text in Page(html(value)).all("tbody") if "Two (" in text]
+    for finding in ("One.", "Two (of these; not those. nor any).", "Three."):
+        assert finding in table
+
+
+def test_files_that_were_not_judged_stand_by_their_reasons() -> None:
+    files = [("a.md", ".md"), ("b.json", ".json")]
+    unread = [
+        {"name": name, "code": "unknown-format", "reason": f"no adapter reads {end}", "unjudged": False}
+        for name, end in files
+    ]
+    pickled = {"name": "c.pkl", "code": "pickle", "reason": "a pickle", "unjudged": True}
+    value = reports.report() | {"skipped": [*unread, pickled]}
+    page = Page(html(value))
+    [table] = [text for _, text in page.all("tbody") if "c.pkl" in text]
+    rows = [" ".join(text.split()) for _, text in Page(f"<div>{section_of(html(value), 'skipped')}</div>").all("tr")]
+    assert len(rows) == 3
+    assert re.search(r"A pickle ?yes ?c\.pkl", rows[1])
+    assert re.search(r"no ?a\.md, b\.json", rows[2])
+    assert table.index("c.pkl") < table.index("a.md")
+    assert "1 other file, which may hold a model, was not judged" in page.text
+
+
+def section_of(text: str, anchor: str) -> str:
+    """A section that has no other within it."""
+    return re.search(rf'<section id="{anchor}".*?</section>', text, re.DOTALL)[0]
+
+
+def test_commands_are_what_a_shell_takes() -> None:
+    value = reports.report()
+    shown = [text for _, text in Page(html(value)).all("pre")]
+    assert "\n".join([*commands(reports.typed(value)), ""]) in shown
 
 
 def test_accuracy_is_that_of_each_model() -> None:

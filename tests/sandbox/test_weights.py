@@ -129,6 +129,27 @@ def test_shards_and_a_folder(held: None, tmp_path: Path, here: tuple[WeightPlan,
             assert there.model.digest == found.digest
 
 
+def test_a_lora_and_its_base(tmp_path: Path, victim: Path, here: tuple[WeightPlan, Sketch]) -> None:
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    base.mkdir()
+    adapter.mkdir()
+    (base / "model.safetensors").write_bytes(victim.read_bytes())
+    (base / "config.json").write_text('{"model_type": "llama", "auto_map": {"AutoModel": "own.Code"}}')
+    module = "base_model.model.model.layers.0.mlp.up_proj"
+    factors = {f"{module}.lora_A.weight": np.zeros((1, 32)), f"{module}.lora_B.weight": np.zeros((96, 1))}
+    save_file(
+        {name: array.astype(np.float32) for name, array in factors.items()}, adapter / "adapter_model.safetensors"
+    )
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "hub/base"}')
+    with opened(adapter) as there:  # the folder next to it
+        expect_equal(there.sketch(here[0]), here[1])
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "../base/.."}')
+    with refused(ModelError, "base", code="cannot-open"), opened(adapter) as there:
+        there.sketch(here[0])
+    with opened(adapter, base=str(base)) as there:
+        expect_equal(there.sketch(here[0]), here[1])
+
+
 def test_links_of_a_cache_and_no_others(tmp_path: Path, victim: Path, here: tuple[WeightPlan, Sketch]) -> None:
     snapshot, blobs = tmp_path / "snapshots/one", tmp_path / "blobs"
     snapshot.mkdir(parents=True)

@@ -11,7 +11,8 @@ from deepjudge_core.weights.values import StoredWeights
 
 def stored(path: Path, **options: Any) -> StoredWeights:
     """Open the weights of a file or folder."""
-    path, label, adapter = resolve(path, load_registry().adapters)
+    adapters = load_registry().adapters
+    path, label, adapter = resolve(path, adapters)
     if adapter is None:
-        raise unreadable(label)
+        raise unreadable(label, adapters)
     return read_by(adapter, path, label, options)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import UNSET
 
+from deepjudge_core.auditing.folders import SKIPPED, SkipCode
 from deepjudge_core.components.values import Group
 from deepjudge_core.files.documents import Json
 from deepjudge_core.judging.ranking import ranked, ratio
@@ -14,6 +15,7 @@ from deepjudge_core.report.documents import (
     AuditReport,
     ControlEntry,
     ResultEntry,
+    SkippedEntry,
     SuiteEntry,
     SuspectEntry,
     VictimEntry,
@@ -33,6 +35,7 @@ from deepjudge_core.report.pages.document import (
     Section,
     Table,
 )
+from deepjudge_core.report.pages.nextsteps import next_steps
 from deepjudge_core.report.pages.parts import (
     base,
     below_common,
@@ -71,7 +74,7 @@ MANY = 12
 _NAMED = 10  # suspects whose names fit beside their marks
 _LONGEST_LABEL = 22
 _TALL = 25  # rows that a reader scrolls past
-_UNKNOWN = "unknown kind"
+_UNKNOWN = "controls, unknown kind"
 _ACCURACY = (
     "Accuracy is how often a model is right: the victim on all inputs that were offered, a suspect on the seeds, which "
     "are those among them that the victim classifies correctly."
@@ -108,7 +111,7 @@ def audit_page(report: AuditReport) -> Page:
         lead=_lead(report),
         sections=sections,
         foot=foot(report),
-        facts=kept_under(report),
+        facts=[("Victim, perhaps copied", Name(base(report.victim.path))), *kept_under(report)],
     )
 
 
@@ -165,14 +168,15 @@ def _answer(report: AuditReport) -> Section:
         blocks += [_ranking(numbered), Paragraph(_RANKED), _reasons(numbered)]
     elif numbered:
         head = ["model", "answer", "why", "how sure"]
-        blocks.append(Table(_EACH, head, list(_in_sentences(numbered, report)), stacked=True))
-    parts = [
-        Section("What this rests on", "rests", [Bullets([*_rests_on(report)])]),
-        Section("What this does not show", "limits", [Bullets(limits(report))]),
-    ]
+        blocks.append(Table(_EACH, head, list(_in_sentences(numbered, report))))
     said = rates(report)
-    if said:
-        parts.insert(1, Section("What the rates mean", "rates", [Bullets(said)]))
+    parts = [
+        Section("What this does not show", "limits", [Bullets(limits(report))]),
+        Section("What to do next", "next", next_steps(report)),
+        Section("What this rests on", "rests", [Bullets([*_rests_on(report)])]),
+        Section("What the rates mean", "rates", [Bullets(said)] if said else []),
+    ]
+    parts = [part for part in parts if part.blocks]
     return Section("Answer", "verdicts", blocks, parts, columns=True)
 
 
@@ -279,7 +283,7 @@ def _rests_on(report: AuditReport) -> Iterator[Line]:
     if controls:
         yield (
             f"{counted(len(controls), 'control')}: models that are said to be independent of the victim. They show "
-            "how close independent models come to it."
+            f"how close independent models come to it. {_kinds(controls)}"
         )
     else:
         exact = any(metric.log10_p is not UNSET for one in report.suspects for metric in one.metrics.values())
@@ -289,6 +293,13 @@ def _rests_on(report: AuditReport) -> Iterator[Line]:
 
 def _enumerated(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+
+
+def _kinds(controls: Sequence[ControlEntry]) -> str:
+    kinds = Counter(control.stratum or "unknown" for control in controls)
+    if set(kinds) == {"unknown"}:
+        return "Their kind (stratum) is unknown."
+    return f"Their kinds (strata): {', '.join(f'{count} {kind}' for kind, count in kinds.items())}."
 
 
 # The distances.
@@ -450,18 +461,21 @@ def _radar(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]], pla
     return Figure(svg, f"Similarity of suspect {place} to the victim")
 
 
+_CLAUSES = re.compile(r"(?:; |\. )(?![^(]*\))")  # what is in brackets stays whole
+
+
 def _findings(report: AuditReport) -> Iterator[Section]:
     # What the rule says of each suspect, every clause once: most hold for several.
     clauses: dict[tuple[str, str], list[int]] = {}
     for place, suspect in enumerate(report.suspects, 1):
         for side, setting in suspect.settings.named().items():
-            for clause in re.split(r"; |\. ", setting.statement or ""):
+            for clause in _CLAUSES.split(setting.statement or ""):
                 if clause:
                     clauses.setdefault((sentence(clause), side), []).append(place)
     if clauses:
         judged = [place for place, suspect in enumerate(report.suspects, 1) if suspect.decision != "failed"]
         rows = [
-            [Cell(clause, "prose"), text(SIDES[side]), Cell(_numbers(places, judged), "prose")]
+            [Cell(clause, "prose"), text(SIDES[side]), text(_numbers(places, judged))]
             for (clause, side), places in clauses.items()
         ]
         head = ["finding", "by", "suspects"]
@@ -513,7 +527,6 @@ def _models(report: AuditReport) -> Table:
             **_ran([model for _, model in models]),
         },
         tall=len(models) > _TALL,
-        stacked=True,
     )
 
 
@@ -561,7 +574,6 @@ def _controls(report: AuditReport) -> Iterator[Section]:
             **_ran(controls),
         },
         tall=len(controls) > _TALL,
-        stacked=True,
     )
     blocks: list[Block] = [Paragraph("A stratum is what a control has in common with the victim."), files]
     if report.metrics:
@@ -707,15 +719,35 @@ def _skipped(report: AuditReport) -> Iterator[Section]:
     # What of the suspects' folders was not taken.
     if not report.skipped:
         return
-    files: dict[str, list[str]] = {}
+    alike: dict[tuple[bool, SkipCode], list[SkippedEntry]] = {}
     for one in sorted(report.skipped, key=lambda one: not one.unjudged):
-        files.setdefault(one.reason, []).append(one.name)
-    rows = [[Cell(capital(why), "prose"), Cell(_listed(names), "prose")] for why, names in files.items()]
+        alike.setdefault((one.unjudged, one.code), []).append(one)
+    rows = [
+        [
+            Cell(_why_skipped(code, some), "prose"),
+            text("yes" if unjudged else "no"),
+            Cell(_listed([one.name for one in some]), "prose"),
+        ]
+        for (unjudged, code), some in alike.items()
+    ]
+    head = ["why", "may hold a model", "files"]
     yield Section(
         "Files that were not judged",
         "skipped",
-        [Table("Files next to the suspects that were not taken as models", ["why", "files"], rows)],
+        [Paragraph(_SKIPPED), Table("Files next to the suspects that were not taken as models", head, rows)],
     )
+
+
+_SKIPPED = (
+    "An adapter is the part of deepjudge that reads one kind of model file. A file that may hold a model may hold a "
+    "copy, and this report does not say whether it does."
+)
+
+
+def _why_skipped(code: SkipCode, some: Sequence[SkippedEntry]) -> str:
+    # What is true of them all.
+    reasons = {one.reason for one in some}
+    return capital(reasons.pop() if len(reasons) == 1 else SKIPPED[code])
 
 
 def _listed(names: Sequence[str]) -> tuple[str | Name, ...]:

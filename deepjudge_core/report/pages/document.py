@@ -61,7 +61,6 @@ class Table:
         head: Names of the columns.
         rows: As many cells each; the first one names the row.
         tall: Whether it may be longer than a reader wants to scroll past.
-        stacked: Whether narrow screens show the cells of a row below one another.
         dense: Whether its rows, of one line each, are printed as small as can be read.
     """
 
@@ -69,7 +68,6 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     tall: bool = False
-    stacked: bool = False
     dense: bool = False
 
 

@@ -49,11 +49,10 @@ def definitions(metrics: Mapping[str, MetricEntry]) -> Table:
             "measurement": [word(metric) for metric in metrics],
             "what it is": [Cell("-" if not m.title else m.title, "prose") for m in metrics.values()],
             "distance": [Cell(capital(m.says) if m.says else "-", "prose") for m in metrics.values()],
-            "range": [text(_reach(m.upper)) for m in metrics.values()],
+            "range": [Cell(_reach(m.upper), "number") for m in metrics.values()],
             "compares": [text(SIDES[m.group]) for m in metrics.values()],
             "from": [Cell(Name(m.provider) if m.provider else "-", "name") for m in metrics.values()],
         },
-        stacked=True,
     )
 
 
@@ -101,13 +100,12 @@ def table_of(
     columns: Mapping[str, Sequence[Cell]],
     *,
     tall: bool = False,
-    stacked: bool = False,
     dense: bool = False,
 ) -> Table:
     """A table without the columns that say nothing in any row."""
     shown = {head: cells for head, cells in columns.items() if any(cell.line != "-" for cell in cells)}
     rows = list(zip(*shown.values(), strict=True))
-    return Table(caption, list(shown), rows, tall=tall, stacked=stacked, dense=dense)
+    return Table(caption, list(shown), rows, tall=tall, dense=dense)
 
 
 def value_of(model: Judged, metric: str) -> float | None:

@@ -106,7 +106,10 @@ def _noticed(power: PowerReport) -> Section:
 def _rests_on(power: PowerReport) -> Iterator[Line]:
     stolen = sum(model.kind == "stolen" for model in power.models)
     attacks = counted(len(power.attacks), "known attack")
-    yield f"{counted(stolen, 'model')} stolen from this victim on purpose, by {attacks}."
+    yield (
+        f"{counted(stolen, 'model')} stolen from this victim on purpose, by {attacks}: ways to steal, which the "
+        "documentation's page Attacks explains."
+    )
     yield (
         f"{counted(power.controls.count, 'control')}: models made independently of the victim. Each was also judged "
         "as if it were a suspect, by the other controls (held out)."

@@ -30,6 +30,15 @@ def commands(report: AuditReport) -> list[str]:
     return [*_digests(report), *_make(report), *_calibrate(report), *_judge(report)]
 
 
+def control_commands(report: AuditReport) -> list[str]:
+    """Lines for a shell that make controls of the victim, and calibrate with them."""
+    making = ["zoo", _path(report.victim.path), *_prepared(report), "--data", "TRAIN.npz", "--controls-only"]
+    return [
+        _line([*making, "--split", "1", "-o", "zoo"]),
+        _line(["calibrate", _SUITE, "zoo/controls", "-o", _CALIBRATION]),
+    ]
+
+
 def power_commands(power: PowerReport) -> list[str]:
     """The same of an audit's power."""
     zoo = ["zoo", _path(power.victim.path), "--data", "TRAIN.npz", *_prepared(power), "--suite", _SUITE, "-o", "ZOO"]

@@ -117,7 +117,8 @@ def _likeness(suspect: SuspectEntry) -> str:
     if suspect.points_to == "weights":
         closer = "its behaviour and its layers are" if behaviour == "copy" else "its layers are"
         return (
-            "It appears to contain the victim's weights, perhaps fine-tuned, pruned or converted: "
+            "It appears to contain the victim's weights (the numbers that training gave it), perhaps trained further "
+            "(fine-tuned), thinned out (pruned) or converted: "
             f"{closer} closer to the victim's than those of independent models."
         )
     if suspect.points_to == "weights-changed-behaviour":
@@ -375,10 +376,10 @@ def _of_all(report: AuditReport) -> Iterator[str]:
             "q-value (q) is the smallest such rate at which the suspect would be called a copy. It is a rate over all "
             "suspects, not the error rate of one accusation."
         )
-    elif len(report.suspects) > 1:
+    judged = sum(suspect.decision != "failed" for suspect in report.suspects)
+    if not fleet and judged > 1:
         yield (
-            f"These rates hold for one suspect. With {len(report.suspects)} suspects, at least one false accusation is "
-            "more likely."
+            f"These rates hold for one suspect. With {judged} suspects, at least one false accusation is more likely."
         )
 
 
@@ -389,7 +390,19 @@ def _were(count: int) -> str:
 def limits(report: AuditReport) -> list[str]:
     """What the report does not show, a sentence or two each: first what these controls leave open."""
     decisions = {suspect.decision for suspect in report.suspects}
-    lines = list(map(sentence, report.calibration.limits)) if decisions - {"failed"} else []
+    lines = list[str]()
+    if report.calibration.controls:
+        lines.append(
+            "The controls are models that the auditor calls independent of the victim; this report does not prove that "
+            "they are. Independent models of a kind that has no controls may come closer to the victim."
+        )
+    elif "inconclusive" in decisions:
+        lines.append(
+            "Without controls (models that are independent of the victim), only the victim itself is recognised: how "
+            "close independent models come to it is not known."
+        )
+    if decisions - {"failed"}:
+        lines += map(sentence, report.calibration.limits)
     if "copy" in decisions:
         lines.append(
             "A copy is not necessarily stolen: a licence, a common ancestor or shared training data may explain it. "
@@ -401,12 +414,8 @@ def limits(report: AuditReport) -> list[str]:
             "copies this test would miss was not measured."
         )
     lines.append("The answers hold for the files whose SHA-256 (fingerprint) is listed below, and for no others.")
-    if report.calibration.controls:
-        lines.append(
-            "The controls are models that the auditor calls independent; this report does not prove that they are. "
-            "Independent models of a kind that has no controls may come closer to the victim."
-        )
-    if any(metric.group == "black-box" for metric in report.metrics.values()):
+    behaviour = any(metric.group == "black-box" for metric in report.metrics.values())
+    if behaviour and decisions & {"independent", "inconclusive"}:
         lines.append(
             "A model that was trained on the victim's answers has weights of its own: only measurements of behaviour "
             "can find it, and less clearly."
