@@ -5,6 +5,7 @@ does not change that: it treats all alike. So if a suspect was made independentl
 at the places of the victim's most similar ones as often as in a random order, whatever the similarities are.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from math import comb, lgamma, log, log10
@@ -48,6 +49,7 @@ def order_test(victim: Sketch, suspect: Sketch) -> OrderTest | None:
     theirs = {(layer.kind, layer.block): layer for layer in suspect.layers}
     pairs = [(ours, theirs[ours.kind, ours.block]) for ours in victim.layers if (ours.kind, ours.block) in theirs]
     tests = [_test_layer(ours, other) for ours, other in pairs if _alike(ours, other)]
+    tests = [test for test in tests if test[1]]
     if not tests:
         return None
     combine = _least_of if victim.guessed or suspect.guessed else _fisher
@@ -65,9 +67,16 @@ def _alike(ours: LayerSketch, theirs: LayerSketch) -> bool:
 
 
 def _test_layer(ours: LayerSketch, theirs: LayerSketch) -> tuple[int, int, int]:
-    """Neurons that agree, neurons that were compared, and the width of the layer."""
-    rows, columns = assign(cosines(ours.raw, theirs.raw))
-    return int((ours.neurons[rows] == columns).sum()), len(rows), ours.width
+    """Neurons that agree, neurons that were compared, and the width of the layer.
+
+    Neurons without weights are like no other, so they are not compared. Neurons that are like one another, to the last
+    bit, are told apart by chance: by the order of the suspect's, which is what chance gives under the hypothesis.
+    """
+    scores = cosines(ours.raw, theirs.raw)
+    seed = int.from_bytes(hashlib.sha256(theirs.raw.tobytes()).digest()[:8], "little")
+    rows, columns = assign(scores, seed)
+    like = scores[rows, columns] > 0
+    return int((ours.neurons[rows] == columns)[like].sum()), int(like.sum()), ours.width
 
 
 @cache
