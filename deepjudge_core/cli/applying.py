@@ -9,6 +9,7 @@ from deepjudge_core.components.opening import options_taken
 from deepjudge_core.components.registry import Adapters
 from deepjudge_core.errors import DeepJudgeError, UsageError
 from deepjudge_core.files import storage
+from deepjudge_core.weights.reading import lora
 
 _NAMED = 3  # files in a message
 
@@ -31,37 +32,20 @@ def options_of_each(files: Sequence[str], options: Mapping[str, Any], adapters: 
     return each
 
 
-def weight_options_of_each(
-    files: Sequence[str], options: Mapping[str, Any], adapters: Adapters
-) -> list[dict[str, Any]]:
-    """The same of options without which the weights of some formats cannot be read, such as ``base`` of a LoRA.
+def bases(files: Sequence[str], base: Path | None) -> list[dict[str, Any]]:
+    """The options by which the weights of each file are read: a LoRA gets the base that it changes.
 
     Args:
-        files: Models and stored observations, of which weights alone are read.
-        options: Of adapters, by name.
-        adapters: The installed ones.
+        files: Models and stored observations.
+        base: The base; None where it was not named.
 
     Raises:
-        UsageError: For an option that no file needs.
+        UsageError: When it was named and no file is a LoRA.
     """
-    each = [{name: options[name] for name in _needed(Path(file), adapters) if name in options} for file in files]
-    for name in options:
-        if not any(name in taken for taken in each):
-            raise UsageError(
-                f"--{name}: expected a model that cannot be read without it, found none; leave --{name} out",
-                code="conflict",
-            )
+    each = [{"base": str(base)} if base and lora.is_lora(Path(file)) else {} for file in files]
+    if base and not any(each):
+        raise UsageError("--base: expected a LoRA among the models, found none; leave --base out", code="conflict")
     return each
-
-
-def _needed(path: Path, adapters: Adapters) -> tuple[str, ...]:
-    if not path.exists() or storage.is_own(path):
-        return ()
-    try:
-        adapter = adapters.of_file(path, str(path))
-        return adapter.examine(path).needs if adapter.examine else ()
-    except Exception:  # what is wrong is said when it is opened
-        return ()
 
 
 def check_options(subjects: Iterable[Subject], adapters: Adapters) -> None:

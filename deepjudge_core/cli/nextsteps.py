@@ -87,7 +87,7 @@ def after_compare(words: Sequence[str], outcome: AuditOutcome) -> Iterator[str]:
         yield "  are judged, too: they find weights whose neurons were put into another order"
         yield f"    {_line([*words, '--controls', _CONTROLS])}"
     if not all(measured):
-        yield "next: where no weights can be compared, answers and layers can, if both models can be run:"
+        yield "next: weights of another shape cannot be compared; answers and layers can, if both models run"
         yield f"    {_line(['audit', *_models(outcome), '--inputs', _INPUTS])}"
 
 

@@ -9,7 +9,7 @@ from deepjudge_core.auditing.audit import audit
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.cli import comparison, display, exports
-from deepjudge_core.cli.applying import weight_options_of_each
+from deepjudge_core.cli.applying import bases
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.calibrate import STRATUM
 from deepjudge_core.cli.ending import status_of, warn_of
@@ -54,7 +54,7 @@ class CompareCommand(Command):
         reads=True,
     )
     base: Path | None = setting(
-        "model whose weights a LoRA changes, for the LoRA folders among the models",
+        "model that the LoRA folders among the models change; by default the folder next to each that has its name",
         "--base",
         default=None,
         group="model",
@@ -89,8 +89,7 @@ class CompareCommand(Command):
         groups, beside_controls = controls_of(self.controls, self.strata, adapters, self.folders)
         files = [str(self.victim), *(file for file, _ in groups), *found.models]
         spare(files, [self.json, *forms.values()])
-        options = weight_options_of_each(files, {"base": str(self.base)} if self.base else {}, adapters)
-        taken = dict(zip(files, options, strict=True))
+        taken = dict(zip(files, bases(files, self.base), strict=True))
         outcome = audit(
             ModelFile(self.victim, taken[str(self.victim)]),
             [Subject.of(file, options=taken[file]) for file in found.models],
