@@ -49,20 +49,21 @@ def _table(out: Console, results: Sequence[SuspectResult], say: partial[None]) -
     chances = [_chance(result) for result in results]
     counted = [chance if chance and chance.compared is not None else None for chance in chances]
     formats = tables.Part("format", [Text(clean(r.model.framework) if r.model else "-") for r in results], right=False)
-    compared = tables.Part("neurons", [Text(f"{one.compared:,}" if one else "-") for one in counted])
-    agreeing = tables.Part("agreeing", [Text(f"{one.agreeing:,}" if one else "-") for one in counted])
+    agreeing = tables.Part(
+        "agreeing", [Text(f"{one.agreeing:,} of {one.compared:,}" if one else "-") for one in counted]
+    )
     p_values = tables.Part("p", [Text(power_of_ten(one.log10_p) if one else "-") for one in chances])
     found = dict.fromkeys(name for r in results for name, one in r.metrics.items() if one.value is not None)
     distances = [tables.metric(name, results) for name in found if name not in _exact(results)]
     last = tables.verdicts(results)
     layouts = [
-        [formats, compared, agreeing, p_values, *distances, last],
-        [compared, agreeing, p_values, *distances, last],
+        [formats, agreeing, p_values, *distances, last],
+        [agreeing, p_values, *distances, last],
         [agreeing, p_values, last],
         [p_values, last],
     ]
-    tables.show(out, "suspect", [result.path for result in results], layouts, say)
-    for line in tables.marks(results, [part.head for part in distances]):
+    shown = tables.show(out, "suspect", [result.path for result in results], layouts, say)
+    for line in tables.marks(results, [part.head for part in distances if part in shown]):
         say(line)
 
 
