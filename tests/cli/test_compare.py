@@ -166,6 +166,14 @@ def test_a_suspect_that_cannot_be_read_is_a_line_and_the_others_are_compared(com
     expect_said(out, "skipped", "notes.md")
 
 
+def test_of_many_neurons_some_are_compared(compare: Any) -> None:
+    wide = llama(1, blocks=1, residual=16, hidden=600)
+    save("victim.safetensors", wide)
+    save("wide.safetensors", noisy(wide, 0.1))
+    assert compare("wide.safetensors", "--json", "r.json")[0] == 1
+    assert reported()["wide"]["metrics"]["order"]["value"] == 0
+
+
 def test_json_on_standard_output_is_nothing_else(compare: Any) -> None:
     status, out, err = compare("suspects/copy.safetensors", "--json", "-")
     assert status == 1
