@@ -74,6 +74,11 @@ def duration(seconds: float) -> str:
     return f"{hours}{minutes % 60} min"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """So many of something."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def recognised(count: int, of: int, undecided: int) -> str:
     """So many of so many; what is undecided is not taken for a no.
 

@@ -180,7 +180,7 @@ def open_keras(
     spec, digest = signature(model, named), _live_digest(model) if live else files.digest(source)
 
     def opened(choice: Choice) -> TracedModel:
-        return TracedModel(
+        traced = TracedModel(
             functools.partial(trace, model, choice=choice),
             spec,
             name=named,
@@ -188,6 +188,8 @@ def open_keras(
             batch_size=batch_size,
             by_output=lambda place: opened(place + 1),
         )
+        traced.parameters = int(model.count_params())
+        return traced
 
     return opened(output)
 

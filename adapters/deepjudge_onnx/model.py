@@ -30,6 +30,7 @@ from deepjudge_onnx.order import in_order
 from deepjudge_onnx.plain import plain, with_real_scores
 from deepjudge_onnx.runtime import onnxruntime
 from deepjudge_onnx.sizes import with_free_rows, without_sizes
+from deepjudge_onnx.values import QUANTISED, REAL
 from deepjudge_onnx.weights import Weights
 
 if TYPE_CHECKING:
@@ -174,6 +175,7 @@ class OnnxModel(BatchedModel):
             fixed_batch=len(self._samples[0]) if len(self._samples) == 1 else None,
             outputs=outputs,
         )
+        self.parameters = _parameters(model)
         if weights and batch_size is None and self.fixed_batch is None:
             self._batch_size = min(self._batch_size, self._most_rows)
         if self.fixed_batch is None and not self._takes_a_lone_row():
@@ -384,6 +386,14 @@ class OnnxModel(BatchedModel):
         if not all(map(importlib.util.find_spec, ("torch", "onnx2fx"))):
             return MissingExtraError(self.name, "PyTorch and onnx2fx for the gradients of an ONNX model", "torch")
         return None
+
+
+def _parameters(model: ModelProto) -> int | None:
+    # Real numbers alone, as integers are shapes and places; beside quantised ones there are scales.
+    whole = [one for one in model.graph.initializer if one.dims]
+    if any(one.data_type in QUANTISED for one in whole):
+        return None
+    return sum(int(math.prod(one.dims)) for one in whole if one.data_type in REAL)
 
 
 def _output(name: str, values: Sequence[object], rows: Sequence[int]) -> Output:

@@ -9,12 +9,15 @@ from onnx import ModelProto, TensorProto, helper, inliner
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.types import Array
 from deepjudge_core.weights.reading.numbers import as_float32
 from deepjudge_core.weights.reading.stored import Bytes, Stored
 from deepjudge_core.weights.values import TensorSpec
+from deepjudge_onnx.contents import check
 from deepjudge_onnx.graph import constants
 from deepjudge_onnx.loading import load
+from deepjudge_onnx.order import in_order
 from deepjudge_onnx.roles import Quantisation, find_quantisations, roles_of
 from deepjudge_onnx.weights import Weights
 
@@ -94,17 +97,22 @@ class OnnxWeights(Stored):
             file.close()
 
 
-def open_stored(path: Path, *, name: str) -> Stored:
-    """Open the weights of a file, and of those beside it that it says hold them.
+def open_stored(source: Path | ModelProto, *, name: str) -> Stored:
+    """Open the weights of a model, and of the files beside it that it says hold them.
 
     Args:
-        path: The file.
+        source: The file, or a live model, which holds all of its weights.
         name: What messages call it.
 
     Raises:
         ModelError: When it is no model, or one that is not opened.
     """
-    model, weights, _ = load(path, name)
+    if isinstance(source, Path):
+        model, weights, _ = load(source, name)
+    else:
+        with prefixed(name):
+            check(source)
+            model, weights = in_order(source), Weights()
     return OnnxWeights(name, inliner.inline_local_functions(model) if model.functions else model, weights)
 
 

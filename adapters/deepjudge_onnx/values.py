@@ -15,6 +15,7 @@ from deepjudge_onnx.weights import Weights
 _SPREADING = {"Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 _PASSING = {"CastLike", "DequantizeLinear", "Dropout", "Identity", "QuantizeLinear"}
 REAL = {TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT, TensorProto.FLOAT16}
+QUANTISED = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4}
 """Element types of real numbers, in which probabilities lose no more than their last digits."""
 
 

@@ -4,7 +4,7 @@ import abc
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,17 @@ from deepjudge_core.types import Array
 # Rows of an example: two or more, since one is taken for a constant; a number that no other axis is likely to have, so
 # that the two are not taken for one. Modules that cannot be exported for any number get this one.
 ROWS = 17
+
+
+_QUANTISED = (torch.int8, torch.uint8)
+
+
+def parameters_of(weights: Iterable[torch.Tensor]) -> int | None:
+    """How many real numbers weights hold; None where some are quantised, beside which there are scales."""
+    whole = [weight for weight in weights if weight.ndim]
+    if any(weight.is_quantized or weight.dtype in _QUANTISED for weight in whole):
+        return None
+    return sum(int(weight.numel()) for weight in whole if weight.is_floating_point())
 
 
 class TensorModel(BatchedModel):

@@ -33,6 +33,7 @@ from deepjudge_torch.base import (
     example_for,
     line,
     neurons,
+    parameters_of,
     samples,
     spec_of,
 )
@@ -135,6 +136,7 @@ class HookedModel(TensorModel):
             fixed_batch=1 if mixed else rows if few is None else None,
             outputs=self._chosen,
         )
+        self.parameters = parameters_of(state.values())
 
     def by_output(self, place: int) -> "HookedModel":
         """See :class:`~deepjudge_core.models.model.BatchedModel`."""

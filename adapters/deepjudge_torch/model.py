@@ -20,7 +20,7 @@ from deepjudge_core.models.model import Access, InputSpec
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_torch.archive import for_this_machine, hidden_code
-from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, quiet
+from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, parameters_of, quiet
 from deepjudge_torch.graph import Network, extract, hidden_layers, inline_blocks, overwrites_parts, read, sizes
 from deepjudge_torch.outputs import names_of
 
@@ -114,6 +114,7 @@ class TorchModel(TensorModel):
             fixed_batch=network.batch if isinstance(network.batch, int) else None,
             outputs=network.outputs,
         )
+        self.parameters = parameters_of(self.state.values())
         if network.integers:
             self.access &= ~Access.GRADIENTS
         hidden = hidden_layers(self.graph, self.state)

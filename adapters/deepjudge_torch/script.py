@@ -29,6 +29,7 @@ from deepjudge_torch.base import (
     example_for,
     line,
     neurons,
+    parameters_of,
     quiet,
     samples,
     spec_of,
@@ -155,6 +156,7 @@ class ScriptModel(TensorModel):
             fixed_batch=rows or None,
             outputs=outputs,
         )
+        self.parameters = parameters_of([*module.parameters(), *module.buffers()])
 
     def by_output(self, place: int) -> "ScriptModel":
         """See :class:`~deepjudge_core.models.model.BatchedModel`."""

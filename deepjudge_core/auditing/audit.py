@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core import progress
 from deepjudge_core.auditing.kept import recalled, recalled_suite
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.sketches import suite_of_weights, suite_with_weights
-from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, Subject, answer_each, failing
+from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, Subject, answer_each, failing, turns
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
@@ -244,11 +243,11 @@ def ask_controls(
         subjects.append(subject)
         strata.append(subject.stratum or (record.stratum if record else None))
     subjects, answers = recalled(subjects, suite, session), []
-    asking = progress.task(f"asking {len(subjects)} controls", len(subjects))
-    with asking as advance, contextlib.closing(answer_each(subjects, suite, session)) as turns:
-        for subject, answer in zip(subjects, turns, strict=True):
+    asking = turns("asking", subjects, "control")
+    with asking as turn, contextlib.closing(answer_each(subjects, suite, session)) as answering:
+        for subject, answer in zip(subjects, answering, strict=True):
             answers.append(answer())
-            advance(1, progress.Finished(f"{subject.name}: answered"))
+            turn(subject, "answered before" if subject.stored else "answered")
             session.listener.on_answer(QueryEvent("control", subject.name, answers[-1], subject.stored))
     if metrics is None:
         metrics, _ = fitting_metrics(session.registry.metrics, None, Offer.of(suite))
@@ -294,16 +293,14 @@ def judge_suspects(
         raise UsageError("expected a suite with cases to ask one by one, found one of weights alone", code="conflict")
     if not judge.settings.sequential:
         subjects = recalled(subjects, suite, session)
-    stored = sum(subject.stored for subject in subjects)
-    before = f" ({stored} answered before)" if stored else ""
     together, results = judge.settings.fdr, list[SuspectResult]()
-    with progress.task(f"judging {len(subjects)} suspects{before}", len(subjects)) as advance:
-        for found in _each(suite, calibration, judge, subjects, session):
+    with turns("judging", subjects, "suspect") as turn:
+        for subject, found in zip(subjects, _each(suite, calibration, judge, subjects, session), strict=True):
             # All together are judged once more: what is said of one alone would not hold.
             result = found if together else _explained(found, suite, calibration)
             results.append(result)
             said = "answered" if together and result.verdict else in_words(result.decision, result.points_to)
-            advance(1, progress.Finished(f"{result.path}: {said}"))
+            turn(subject, said)
     if judge.settings.sequential:
         return AuditOutcome(suite, calibration, judge, tuple(results))
     if together is not None:
@@ -379,8 +376,8 @@ def _each(
     if judge.settings.sequential:
         yield from (_ask_one_by_one(suite, calibration, judge, subject, session) for subject in subjects)
         return
-    with contextlib.closing(answer_each(subjects, suite, session)) as turns:
-        for subject, answer in zip(subjects, turns, strict=True):
+    with contextlib.closing(answer_each(subjects, suite, session)) as answering:
+        for subject, answer in zip(subjects, answering, strict=True):
             yield _judge_one(suite, calibration, judge, subject, answer, session)
 
 

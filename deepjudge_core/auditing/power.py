@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deepjudge_core import progress
 from deepjudge_core.auditing.session import Session
-from deepjudge_core.auditing.subject import KnownAnswers, ModelFile, Subject, answer_each
+from deepjudge_core.auditing.subject import KnownAnswers, ModelFile, Subject, answer_each, turns
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.values import Decision, Group
 from deepjudge_core.errors import CalibrationError, DeepJudgeError, UsageError
@@ -247,11 +246,7 @@ def compare_rules(
             f"victim's, found {len(controls)}; make more with 'deepjudge zoo', or train them longer"
         )
     others = tuple(model for model in zoo.models if model not in controls)
-    with progress.task("asking the zoo", len(zoo.models)) as advance:
-        answers = []
-        for answer in _answers(suite, zoo, (*controls, *others), observations, session):
-            answers.append(answer)
-            advance(1)
+    answers = list(_answers(suite, zoo, (*controls, *others), observations, session))
     failures = [f"{m.file}: {answer}" for m, answer in zip(controls, answers, strict=False) if isinstance(answer, str)]
     if failures:
         raise CalibrationError(f"{zoo.folder}: a control cannot be asked: {failures[0]}")
@@ -313,18 +308,21 @@ def _answers(
     paths = [folder and folder / f"{zoo.path(model).stem}-{model.digest[:12]}.safetensors" for model in models]
     subjects = [_subject(suite, zoo, model, path) for model, path in zip(models, paths, strict=True)]
     askable = [subject for subject in subjects if isinstance(subject, Subject)]
-    with contextlib.closing(answer_each(askable, suite, session)) as turns:
+    asking = turns("asking", askable, "model")
+    with asking as turn, contextlib.closing(answer_each(askable, suite, session)) as answering:
         for subject, path in zip(subjects, paths, strict=True):
             if isinstance(subject, str):
                 yield subject
                 continue
             try:
-                observation = next(turns)()
+                observation = next(answering)()
                 if path and not subject.stored:
                     save_observation(path, observation)
             except DeepJudgeError as error:
+                turn(subject, "failed")
                 yield str(error)
             else:
+                turn(subject, "answered")
                 yield observation
 
 

@@ -2,12 +2,13 @@
 
 import abc
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+from deepjudge_core import progress
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.components.opening import open_model
 from deepjudge_core.components.strata import Stratum
@@ -25,6 +26,7 @@ from deepjudge_core.sandbox.remote import begin_isolated, open_isolated
 from deepjudge_core.sandbox.weights import open_weights_isolated
 from deepjudge_core.suites.observation import Observation, load_observation
 from deepjudge_core.suites.suite import Suite, check_suite
+from deepjudge_core.text import counted
 
 Answer = Callable[[], Observation]
 """Lets a model answer a suite."""
@@ -393,6 +395,31 @@ def answer_each(subjects: Iterable[Subject], suite: Suite, session: Session) -> 
     finally:
         turn.close()
         ahead.close()
+
+
+@contextlib.contextmanager
+def turns(doing: str, subjects: Sequence[Subject], what: str) -> Iterator[Callable[[Subject, str], None]]:
+    """Show that each subject has its turn; what it yields says of one what came of it.
+
+    Those that answered before take no time: where others are asked, these alone are counted.
+
+    Args:
+        doing: Such as "asking".
+        subjects: Whose turn it is going to be.
+        what: What each is.
+    """
+    stored = sum(subject.stored for subject in subjects)
+    asked = len(subjects) - stored
+    others = f" ({counted(stored, 'other')} answered before)" if stored else ""
+    said = f"{doing} {counted(asked, what)}{others}" if asked else f"reading the answers of {counted(stored, what)}"
+
+    with progress.task(said, asked or stored) as advance:
+
+        def turn(subject: Subject, outcome: str) -> None:
+            counts = not (asked and subject.stored)
+            advance(int(counts), progress.Finished(f"{subject.name}: {outcome}"))
+
+        yield turn
 
 
 @contextlib.contextmanager

@@ -37,7 +37,11 @@ def show(out: Console, report: AuditOutcome, many: ManySettings) -> None:
         _table(out, shown, say)
     everybody = len(report.suspects)
     few = everybody <= _FEW
-    for line in (*report.doubts, *display.failures(shown), *display.gathered(_said(shown, few=few), everybody)):
+    for line in (
+        *report.doubts,
+        *display.failures(shown),
+        *display.gathered(_said(shown, few=few), everybody, "suspects"),
+    ):
         say(line)
     for line in display.unconfined(report):
         say(line)

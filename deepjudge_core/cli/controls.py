@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +34,7 @@ class _Controls(ZooCommand):
         out = display.console()
         if estimate.models == 0:
             return
-        display.say(out, f"controls    to be made: {estimate}")
+        display.say(out, f"to make     {estimate}")
         if self.agreed:
             return
         if not _has_terminal():
@@ -43,9 +42,8 @@ class _Controls(ZooCommand):
         if not click.confirm("Make them now?", default=True):
             raise _DeclinedError("not wanted; --make-controls makes them without asking")
 
-    def following(self, zoo: Zoo) -> Iterator[str]:
-        """Nothing: the audit goes on."""
-        yield from ()
+    def close(self, zoo: Zoo) -> None:
+        """Say nothing: the audit goes on, and says itself what its controls do not show."""
 
 
 def _has_terminal() -> bool:

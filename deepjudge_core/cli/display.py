@@ -61,7 +61,7 @@ def tell(out: Console, text: str) -> None:
 
 def warn(text: str) -> None:
     """Say one line on standard error that is no error."""
-    say(console(stderr=True), f"deepjudge: warning: {text}")
+    tell(console(stderr=True), f"deepjudge: warning: {text}")
 
 
 class _Lines(logging.Handler):
@@ -172,33 +172,33 @@ def show_suite(out: Console, suite: Suite) -> None:
     """What a suite holds."""
     victim = suite.victim.model
     classes = f", {victim.classes} classes" if suite.has_cases else ""
-    say(out, f"victim      {victim.name} ({victim.framework}{classes})")
-    say(out, f"digest      {victim.digest}")
+    tell(out, f"victim      {victim.name} ({victim.framework}{classes})")
+    tell(out, f"digest      {victim.digest}")
     if suite.has_cases:
         _show_cases(out, suite)
     if suite.weights is not None:
         neurons = sum(map(len, suite.weights.neurons))
-        say(out, f"weights     sketches of {neurons:,} neurons of {len(suite.weights.layers)} layers")
+        tell(out, f"weights     sketches of {neurons:,} neurons of {len(suite.weights.layers)} layers")
     if suite.ancestor is not None:
-        say(out, f"ancestor    {suite.ancestor.model.name}")
+        tell(out, f"ancestor    {suite.ancestor.model.name}")
     for note in suite.notes:
-        say(out, f"note        {note}")
-    say(out, f"suite       {suite.digest}")
+        tell(out, f"note        {note}")
+    tell(out, f"suite       {suite.digest}")
 
 
 def _show_cases(out: Console, suite: Suite) -> None:
     victim = suite.victim.model
     if suite.victim.preprocessing:
-        say(out, f"takes       inputs prepared by {suite.victim.preprocessing}")
+        tell(out, f"takes       inputs prepared by {suite.victim.preprocessing}")
     if suite.label_origin == "victim":
-        say(out, "labels      the victim's own answers")
+        tell(out, "labels      the victim's own answers")
     else:
-        say(out, f"accuracy    {suite.accuracy:.1%} of the inputs offered as seeds")
-    say(out, f"seeds       {int(suite.rows('clean').sum())}")
+        tell(out, f"accuracy    {suite.accuracy:.1%} of the inputs offered as seeds")
+    tell(out, f"seeds       {int(suite.rows('clean').sum())}")
     for record in suite.generators:
         options = " ".join(f"{name}={value}" for name, value in record.options.items())
         kept = f"{record.kept} cases" + (f" of {record.made} made" if record.kept != record.made else "")
-        say(out, f"cases       {record.name}: {kept}" + (f" ({options})" if options else ""))
+        tell(out, f"cases       {record.name}: {kept}" + (f" ({options})" if options else ""))
     for place, layer in enumerate(suite.layers):
         neurons = victim.layers[layer]
         unreached = [neuron for at, neuron in suite.unreached if at == place]
@@ -208,7 +208,7 @@ def _show_cases(out: Console, suite: Suite) -> None:
         if unreached:
             some = ", ".join(map(str, unreached[:_LISTED]))
             text += f", unreached: {some}" + (f" and {len(unreached) - _LISTED} more" * (len(unreached) > _LISTED))
-        say(out, text)
+        tell(out, text)
 
 
 def show_cases(out: Console, suite: Suite) -> None:
@@ -244,12 +244,18 @@ def show_observation(out: Console, observation: Observation) -> None:
         say(out, f"note        {note}")
 
 
-def show_calibration(out: Console, calibration: Calibration) -> None:
-    """The controls and their values; then why, where one is missing."""
+def show_calibration(out: Console, calibration: Calibration, *, limited: bool = True) -> None:
+    """The controls and their values; then why, where one is missing.
+
+    Args:
+        out: Where to.
+        calibration: The controls.
+        limited: Whether it is said what they leave open; a report of suspects says it itself.
+    """
     names = list(calibration.measurements[0]) if calibration.measurements else []
     tell(out, f"controls    {len(calibration.controls)}")
     tell(out, f"match       {calibration.match}")
-    for limit in narrow(calibration.strata):
+    for limit in narrow(calibration.strata) if limited else ():
         tell(out, f"limit       {limit}")
     if calibration.controls:
         tables.show_controls(out, calibration, partial(tell, out))
@@ -257,7 +263,7 @@ def show_calibration(out: Console, calibration: Calibration) -> None:
     for control, values in zip(calibration.controls, calibration.measurements, strict=True):
         reasons = _reasons({name: values[name].reason for name in names})
         remarks += ((control.model.name, reason) for reason in reasons)
-    for remark in gathered(remarks):
+    for remark in gathered(remarks, len(calibration.controls), "controls"):
         tell(out, remark)
 
 
@@ -287,7 +293,9 @@ def show_report(out: Console, report: AuditOutcome, many: ManySettings | None = 
     quiet = [result for result in shown if everybody > _FEW and _is_quiet(result)]
     if everybody <= _FEW:
         show_control_notes(out, report.calibration)
-    remarks, statements = (gathered(said, everybody) for said in (_remarks(shown, len(quiet) > 0), _statements(shown)))
+    remarks, statements = (
+        gathered(said, everybody, "suspects") for said in (_remarks(shown, len(quiet) > 0), _statements(shown))
+    )
     for remark in (*report.doubts, *failures(shown), *remarks, *_fleet(report), *statements, *unconfined(report)):
         tell(out, remark)
     if quiet:
@@ -314,19 +322,21 @@ def _fleet(report: AuditOutcome) -> Iterator[str]:
         )
 
 
-def gathered(said: Iterable[tuple[str, str]], everybody: int = 0) -> Iterator[str]:
+def gathered(said: Iterable[tuple[str, str]], everybody: int, what: str) -> Iterator[str]:
     """A line for each remark, behind the models of which it is said; the report names them all.
 
     Args:
         said: Of each model what is said.
-        everybody: How many models there are; 0 where nothing can be said of all.
+        everybody: How many models there are.
+        what: What they are, in the plural.
     """
     lines: dict[str, list[str]] = {}
     for model, remark in said:
         lines.setdefault(remark, []).append(model)
     for remark, models in lines.items():
         names = ", ".join(models[:_NAMED]) + (f" and {len(models) - _NAMED} more" if len(models) > _NAMED else "")
-        yield f"{f'all {everybody} suspects' if len(models) == everybody > 1 else names}: {remark}"
+        everyone = f"both {what}" if everybody == 2 else f"all {everybody} {what}"
+        yield f"{everyone if len(models) == everybody > 1 else names}: {remark}"
 
 
 def _statements(results: Iterable[SuspectResult]) -> Iterator[tuple[str, str]]:

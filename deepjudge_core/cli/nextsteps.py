@@ -9,13 +9,14 @@ from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import LEAST_CONTROLS
+from deepjudge_core.suites.inputs import TRAINING_KEYS, holds
 from deepjudge_core.suites.suite import Suite
 
 _PROGRAM = "deepjudge"
-_DATA = "TRAIN.npz"
+_DATA = "TRAIN"  # what the user's training data are called in the commands
 _ZOO, _CONTROLS = "zoo", "CONTROLS"
 _CALIBRATION = "calibration.safetensors"
-_ANCESTOR, _CONTROLS, _INPUTS = "BASE", "CONTROLS", "DATA"
+_ANCESTOR, _INPUTS = "BASE", "DATA"
 
 
 def needs_controls(outcome: AuditOutcome) -> bool:
@@ -36,13 +37,23 @@ def after_audit(plan: Plan, zoo: Path) -> Iterator[str]:
         if plan.file is None:
             yield f"    {_line([*plan.words, '--controls', _CONTROLS])}"
         return
-    data = _DATA if plan.data is None else str(plan.data)
-    yield from _why(plan.data is None)
+    data = plan.data or _training_data(plan, plan.inputs.path)
+    yield from _why("" if data else _like(plan.inputs.path))
     if plan.data is not None and plan.file is None:
         yield f"    {_line([*plan.words, '--make-controls'])}"
         return
     controls = zoo / "controls"
-    making = ["zoo", *_victim(plan), "--data", data, "--controls-only", "--split", "1", "-o", str(zoo)]
+    making = [
+        "zoo",
+        *_victim(plan),
+        "--data",
+        str(data or _like(plan.inputs.path)),
+        "--controls-only",
+        "--split",
+        "1",
+        "-o",
+        str(zoo),
+    ]
     yield f"    {_line(making, plan.folder)}"
     if plan.file is None:
         yield f"    {_line([*plan.words, '--controls', str(controls)])}"
@@ -61,7 +72,7 @@ def after_judge(words: Sequence[str], path: Path, suite: Suite) -> Iterator[str]
         suite: The suite.
     """
     if suite.has_cases:
-        yield from _why(True, "calibrate with yours")
+        yield from _why(_of(suite), "calibrate with yours")
     else:
         yield from _why_of_weights()
     yield from _calibrating(path, suite, ())
@@ -106,7 +117,7 @@ def after_calibrate(controls: Sequence[str], path: Path, suite: Suite) -> Iterat
         suite: The suite.
     """
     if suite.has_cases:
-        yield from _why(True, "name yours as well" if controls else "name yours")
+        yield from _why(_of(suite), "name yours as well" if controls else "name yours")
     else:
         yield from _why_of_weights()
     yield from _calibrating(path, suite, controls)
@@ -117,7 +128,8 @@ def making_controls(suite: Suite) -> str:
     victim, preparing = suite.victim, list[str]()
     if victim.preprocessing:
         preparing = ["--victim-input", victim.preprocessing.header().typed()]
-    return _line(["zoo", victim.model.name, *preparing, "--data", _DATA, "--controls-only", "--split", "1", "-o", _ZOO])
+    more = ("--controls-only", "--split", "1", "-o", _ZOO)
+    return _line(["zoo", victim.model.name, *preparing, "--data", _of(suite), *more])
 
 
 def _calibrating(path: Path, suite: Suite, controls: Sequence[str]) -> Iterator[str]:
@@ -136,10 +148,24 @@ def _without(words: Sequence[str], option: str) -> Iterator[str]:
         skip = not skip and word == option
 
 
-def _why(open_data: bool, yours: str = "name yours with --controls") -> Iterator[str]:
+def _of(suite: Suite) -> str:
+    return _like(Path(suite.origin.path) if suite.origin else Path())
+
+
+def _like(inputs: Path) -> str:
+    # Training data are probably of the same form as the inputs: a file of this kind, or a folder.
+    return f"{_DATA}{inputs.suffix}"
+
+
+def _training_data(plan: Plan, path: Path) -> Path | None:
+    # Beside the inputs there are often those that the victim was trained on.
+    return path if holds(plan.folder / path, TRAINING_KEYS[0]) else None
+
+
+def _why(unknown: str, yours: str = "name yours with --controls") -> Iterator[str]:
     yield f"next: without {LEAST_CONTROLS} controls, only an unchanged copy of the victim can be recognised"
     yield f"  controls are models of the same task that do not come from the victim; {yours},"
-    yield f"  or make some from the victim's training data{f' (here called {_DATA})' if open_data else ''}:"
+    yield f"  or make some from the victim's training data{f' (here called {unknown})' * bool(unknown)}:"
 
 
 def _why_of_weights() -> Iterator[str]:

@@ -16,7 +16,7 @@ from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import ALL_GROUPS, GROUPS
 from deepjudge_core.judging.ranking import ranked, ratio
 from deepjudge_core.judging.verdict import SAID, MetricResult, in_words
-from deepjudge_core.text import LONGEST_LINE, clean, compact, ending, number
+from deepjudge_core.text import LONGEST_LINE, clean, compact, counted, ending, number
 
 PAPER = 100  # columns where there is no terminal
 _LEAST_NAME = 16
@@ -84,14 +84,10 @@ def counts(report: AuditOutcome, many: ManySettings) -> str:
         for decision in SAID
         if (count := decisions.count(Decision(decision)))
     ]
-    parts += [f"{_number_of(len(report.skipped), 'file')} skipped"] if report.skipped else []
+    parts += [f"{counted(len(report.skipped), 'file')} skipped"] if report.skipped else []
     hidden = len(decisions) - len(in_order(report.suspects, many))
     left = f" (--only leaves {hidden} out above)" if hidden else ""
-    return f"{_number_of(len(decisions), 'suspect')}: {', '.join(parts)}{left}"
-
-
-def _number_of(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
+    return f"{counted(len(decisions), 'suspect')}: {', '.join(parts)}{left}"
 
 
 def show_controls(out: Console, calibration: Calibration, say: Callable[[str], None]) -> None:

@@ -78,8 +78,9 @@ class Adapter:
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through everything that a model will be asked,
             with or without gradients, so that no file is opened for it later. Without it, a stranger's model can still
             reach files on systems without Landlock.
-        weights: ``weights(path, *, name) -> StoredWeights`` reads the weights of a file or folder and runs nothing; it
-            imports no framework unless the format cannot be read without one. None if the adapter reads none.
+        weights: ``weights(source, *, name) -> StoredWeights`` reads the weights of a file, a folder or a live object
+            that it accepts, with the options of ``open`` that it has a parameter for. It runs nothing, and imports no
+            framework unless the format cannot be read without one. None if the adapter reads none.
         extra: The framework, if it may be missing, so that this is said before any model is opened.
     """
 

@@ -175,9 +175,9 @@ class Answers:
         independent: Whether each class has a probability of its own, so that a row need not sum to 1. The label is the
             likeliest class nevertheless.
         weights: The sketch of the model's weights; None where it was not asked for or not allowed.
-        ancestor: Of the victim's answers, the sketch of the model that it was made from; None where none was named.
-        siblings: Of the victim's answers, the sketches of the controls that were made from the same ancestor, without
-            the model that is measured.
+        ancestor: The sketch of the model that the victim was made from, on the victim's side; None if none was named.
+        siblings: The sketches of the controls that were made from the same ancestor, without the model that is
+            measured, on the victim's side.
     """
 
     labels: Array
@@ -261,7 +261,7 @@ class Vote:
         reason: Why no vote is cast; required where ``vote`` is None.
         p_value: Probability that an honest model's value is as small as this, by this metric alone; 0..1.
         false_positive_rate: Probability, at most, that an honest model gets a vote for copy, 0..1.
-        log10_p: The logarithm of the p-value to base 10, where it may be too small for a number; 0 or less.
+        log10_p: The logarithm of the p-value to base 10, 0 or less; None for rules whose p-values are never that small.
     """
 
     vote: bool | None
@@ -288,7 +288,7 @@ class Judgement:
             p-value: Tarone, 1990); None where there is no p-value.
         statement: What was found, on one line, for a reader who is no statistician; may be None where the decision is
             inconclusive.
-        log10_p: The logarithm of the p-value to base 10, where it may be too small for a number; 0 or less.
+        log10_p: The logarithm of the p-value to base 10, 0 or less; None for rules whose p-values are never that small.
     """
 
     decision: Decision

@@ -79,7 +79,7 @@ def _vote(chance: Chance, each: float) -> Vote:
         reason = f"so few can be compared that no p-value is below {power_of_ten(chance.least)}; {ACQUITS_NOBODY}"
     else:
         reason = (
-            f"{chance.counted}, which chance explains (p = {power_of_ten(chance.log10_p)}): no order is left to "
-            f"compare; {ACQUITS_NOBODY}"
+            f"{chance.counted}, which chance explains (p = {power_of_ten(chance.log10_p)}); a copy can have been "
+            f"scrambled until no order remains to compare: {ACQUITS_NOBODY}"
         )
     return Vote(None, reason=reason, p_value=p_value, log10_p=chance.log10_p)

@@ -126,6 +126,8 @@ class Model(Classifier, Protocol):
             likely at once; False where classes exclude one another; None where it gives scores and does not say, or
             its first answers are going to tell.
         fixed: Numbers that stand in the place of its other inputs, as its user says, by the names of these inputs.
+        parameters: How many numbers its weights hold, statistics of normalisation among them; None where the adapter
+            does not know, or they are quantised.
     """
 
     unseen: str | None = None
@@ -136,6 +138,7 @@ class Model(Classifier, Protocol):
     outputs: Outputs | None = None
     notes: tuple[str, ...] = ()
     independent: bool | None = None
+    parameters: int | None = None
 
     def sheet(self) -> Sheet:
         """See :class:`~deepjudge_core.sheets.Shown`."""
@@ -175,6 +178,7 @@ def sheet_of_model(model: Model) -> Sheet:
         "takes": f"{sizes(model.input.shape)} {model.input.dtype}"
         + (f", {model.input.layout.replace('_', ' ')}" if model.input.layout else ""),
         "classes": str(model.classes),
+        "parameters": "" if model.parameters is None else f"{model.parameters:,}",
         "gives": ", ".join(gives) or "labels",
         "output": str(model.outputs) if model.outputs and model.outputs.several else "",
         "layers": model.unseen,
@@ -344,7 +348,7 @@ class BatchedModel(Model, abc.ABC):
             return self
         other = self.by_output(place)
         other.outputs, other.files = outputs.by(place), self.files
-        other.notes, other.fixed = self.notes, self.fixed
+        other.notes, other.fixed, other.parameters = self.notes, self.fixed, self.parameters
         return other
 
     def by_output(self, place: int) -> "BatchedModel":

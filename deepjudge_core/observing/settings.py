@@ -51,7 +51,7 @@ class QuerySettings:
             to sum to 1 over them. Without it, as many classes as the victim's are taken for the same, in the order
             that the answers to the seeds show.
         layout: Where the channels of the model's inputs are, where the model does not say.
-        weights: Whether nothing but the model's weights is read, so that it is never run.
+        weights: Whether only the model's weights are read, so that it is never run.
     """
 
     layers: Mapping[str, str] = setting(
@@ -104,7 +104,7 @@ class QuerySettings:
     )
     layout: Layout | None = layout_setting()
     weights: bool = setting(
-        "read nothing but the model's weights, and never run it; the suite has to compare weights",
+        "read only the model's weights, and never run it; the suite has to compare weights",
         "--weights",
         default=False,
         group="weights",

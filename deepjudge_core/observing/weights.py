@@ -8,7 +8,7 @@ from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.weights.values import WeightPlan
 
-NOT_RUN = "the model was not run: nothing but its weights was read"
+NOT_RUN = "the model was not run: only its weights were read"
 
 
 def weights_alone(sketcher: Sketcher, plan: WeightPlan, *, victim: bool = False) -> Observation:

@@ -43,6 +43,7 @@ from deepjudge_core.types import Array
 # A classifier has fewer of each, and the deepest networks some thousand layers; what is more only takes the audit's
 # time and memory.
 _MOST_CLASSES, _MOST_LAYERS = 2**16, 2**13
+_MOST_PARAMETERS = 2**50
 _LARGEST_ANSWER = 2**31  # bytes
 _SOME_FILES = 5  # that a note names
 # By its name: where no framework is imported, numpy does not know bfloat16.
@@ -246,7 +247,7 @@ class RemoteModel(Model):
             described: What the model is, of what it says of itself.
             isolation: How it is kept.
             values: What it says of itself: beside the description ``unseen``, ``fixed_batch``, ``outputs``,
-                ``notes`` and ``independent`` as :class:`~deepjudge_core.models.model.Model` has them.
+                ``notes``, ``independent`` and ``parameters`` as :class:`~deepjudge_core.models.model.Model` has them.
             output: The output that it is asked by, if not the one that it was opened with.
             fixed: As :class:`~deepjudge_core.models.model.Model` has it.
             own_notes: What is known of it here, and stands before what it says itself.
@@ -263,6 +264,8 @@ class RemoteModel(Model):
         self.notes = own_notes + clean_notes(values.get("notes"))
         self._learn(values)
         self.fixed_batch = batch if isinstance(batch, int) and batch > 0 else None
+        count = values.get("parameters")
+        self.parameters = count if isinstance(count, int) and 0 <= count < _MOST_PARAMETERS else None
         try:
             said = values.get("outputs")
             self.outputs = None if said is None else Outputs.from_json(said, _MOST_CLASSES)

@@ -130,6 +130,7 @@ class _Worker:
             "outputs": outputs,
             "notes": model.notes,
             "independent": model.independent,
+            "parameters": model.parameters,
         }
         self._channel.send(Message({"model": ModelInfo.of(model).to_json(), **facts}))
 

@@ -186,7 +186,7 @@ class InputSettings(ArraySettings):
             "y": self.y,
             "scale": self.scale,
             "resize": self.resize,
-            "training-inputs": self.training,
+            "training-inputs": self.training and Path(self.training),
             "layout": self.layout,
         }
         options = {name: value for name, value in given.items() if value is not None}

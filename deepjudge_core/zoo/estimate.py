@@ -9,7 +9,7 @@ import numpy as np
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.training import Schedule, cross_entropy
 from deepjudge_core.suites.suite import Suite
-from deepjudge_core.text import duration
+from deepjudge_core.text import counted, duration
 from deepjudge_core.zoo.manifest import MANIFEST, load_zoo
 from deepjudge_core.zoo.material import Material
 from deepjudge_core.zoo.plans import LONGER, PlannedModel, ZooRecipe, plans_of, schedule_of
@@ -41,7 +41,7 @@ class Estimate:
     def __str__(self) -> str:
         """One line for a person, such as ``12 controls and 51 stolen models: about 2 to 7 min``."""
         counts = ((self.controls, "control"), (self.stolen, "stolen model"))
-        made = " and ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in counts if count)
+        made = " and ".join(counted(count, name) for count, name in counts if count)
         least, most = duration(self.least), duration(self.most)
         return f"{made or 'nothing'}: about {least if least == most else f'{least} to {most}'}"
 

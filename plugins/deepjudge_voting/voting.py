@@ -136,8 +136,11 @@ def _statement(votes: Mapping[str, Vote], evidence: Mapping[str, Evidence], *, s
     else:
         how = f"each stratum judged separately: {named}" if strata else f"controls pooled across strata: {named}"
     copies = sum(vote.vote is True for vote in cast)
+    if len(cast) == 1:
+        said, which = f"the only metric {'votes' if copies else 'does not vote'} copy", "it"
+    else:
+        said, which = f"{copies} of {len(cast)} metrics vote copy", "any one metric"
     return (
-        f"{copies} of {len(cast)} metrics vote copy; if distances are normally distributed, at "
-        f'most {100 * rate:.3g} % of honest models like these controls would get a "copy" vote '
-        f"from any one metric ({how})"
+        f"{said}; if distances are normally distributed, at most {100 * rate:.3g} % of honest models "
+        f'like these controls would get a "copy" vote from {which} ({how})'
     )

@@ -115,6 +115,11 @@ def test_a_format_gives_what_the_table_says(name: str, key: str, gallery: Galler
     widths = tuple(model.layers.values())
     assert (widths == architecture.layers) is (name not in form.unseen)
     assert (Access.GRADIENTS in model.access) is form.gradients
+    if name == "conv2d" and model.parameters is not None:
+        assert model.parameters == sum(array.size for array in architecture.weights(VICTIM).values())
+    # Those of a SavedModel, of OpenVINO and TFLite and quantised ones are not known.
+    counts = form.bound is not None and key.startswith(("torch", "onnx", "keras", "tfjs")) and key != "keras-saved"
+    assert (model.parameters is not None) is counts
     x = architecture.inputs(5)
     arranged, own = (architecture.arranged(x, m.input.shape) for m in (model, reference))
     # Relative to the greatest; of int8, what is left of it.

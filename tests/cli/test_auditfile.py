@@ -190,6 +190,7 @@ def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "controls/c.onnx",
         "suspects/s.onnx",
         "other/suspect.safetensors",
+        "base.safetensors",
         *SEALED,
     ):
         Path(name).parent.mkdir(exist_ok=True)
@@ -480,12 +481,28 @@ def test_layouts_of_inputs_and_victim(cli: Cli) -> None:
 
 # The change, the line, the key, and what else a person needs.
 MISTAKES: dict[str, tuple[tuple[str, str], int, str, tuple[str, ...]]] = {
+    "backslash": (('"victim.toy"', r'"models\victim.toy"'), 5, "", ("TOML", "/")),
+    "no quotes": (('"victim.toy"', "victim.toy"), 5, "", ("TOML", "quotes")),
+    "colon": (("seeds = 20", "seeds: 20"), 11, "", ("TOML", "=")),
+    "capital": (("seeds = 20", "force = True"), 11, "", ("TOML", "true")),
+    "JSON": (('output = "out"', '{"output": "out"'), 1, "", ("TOML", "path = ")),
+    "table twice": (("[rule]", "[inputs]\nx = 'x'\n[rule]"), 16, "", ("TOML", "twice")),
     "no TOML": (("[suite]", "[suite"), 10, "", ("TOML",)),
     "cut": (('path = "honest.toy"', "path = [1,"), 26, "", ("TOML",)),
     "twice": (("seeds = 20", "seeds = 20\nseeds = 30"), 12, "", ("TOML",)),
     "unknown table": (("[suite]", "[suit]"), 10, "suit", ("output", "match", "suite")),
     "unknown key": (("seeds = 20", "\n# many\nsead = 20"), 13, "suite.sead", ("seed",)),
     "of a suspect": (('"honest.toy"', '"honest.toy"\nclases = [1]'), 27, "suspects[1].clases", ("classes",)),
+    "a word for a table": (
+        ('[victim]\npath = "victim.toy"', 'victim = "victim.toy"'),
+        4,
+        "victim",
+        ("[victim]", 'path = "victim.toy"'),
+    ),
+    "one table": (("[[controls]]", "[controls]"), 19, "controls", ("[[controls]]", "two brackets")),
+    "home": (('"victim.toy"', '"~/victim.toy"'), 5, "victim.path", ("~/victim.toy", "whole path")),
+    "tab": (('"victim.toy"', r'"models\tvictim.toy"'), 5, "victim.path", (r"\t", "/")),
+    "near": (('"victim.toy"', '"victm.toy"'), 5, "victim.path", ("'victim.toy'",)),
     "no victim": (('[victim]\npath = "victim.toy"', ""), 1, "victim", ("[victim]",)),
     "no path": (('path = "victim.toy"', ""), 4, "victim.path", ()),
     "no suspects": (
@@ -548,6 +565,17 @@ def test_a_mistake_has_its_line(cli: Cli, case: str) -> None:
     Path("victim.toy").write_text("")
     text = cli.refuses(2, "audit-file", "audit", "audit.toml", facts=facts)
     assert text.startswith(f"deepjudge: audit.toml:{line}: {key}{': ' * bool(key)}")
+
+
+def test_words_in_the_place_of_tables(cli: Cli) -> None:
+    Path("audit.toml").write_text('suspects = ["copy.toy"]\n[victim]\npath = "victim.toy"\n[inputs]\npath = "in.npz"\n')
+    cli.refuses(
+        2,
+        "audit-file",
+        "audit",
+        "audit.toml",
+        facts=("audit.toml:1", "suspects[0]", "[[suspects]]", 'path = "copy.toy"'),
+    )
 
 
 def test_an_option_that_has_to_be_given(cli: Cli) -> None:

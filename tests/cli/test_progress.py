@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from deepjudge_core import progress
+from deepjudge_core.auditing.subject import ModelFile, ObservationFile, turns
 from deepjudge_core.cli.display import Bars
 from deepjudge_core.progress import watched
 
@@ -41,3 +42,21 @@ def test_tasks_inside_a_part_move_the_whole() -> None:
         with progress.part(whole, 10):
             pass
     assert moved == [5, 5, 10, 10]
+
+
+def test_answers_that_are_stored_take_no_time() -> None:
+    moved: list[tuple[str, int, list[int]]] = []
+
+    class Watcher:
+        @contextlib.contextmanager
+        def task(self, description: str, total: int) -> Iterator[progress.Advance]:
+            moved.append((description, total, []))
+            yield lambda units, note="": moved[-1][2].append(units)
+
+    asked, stored = ModelFile("asked"), ObservationFile("stored")
+    for subjects in ([stored, asked, stored, asked], [stored, stored], [asked]):
+        with watched(Watcher()), turns("asking", subjects, "control") as turn:
+            for subject in subjects:
+                turn(subject, "answered")
+    assert [(total, units) for _, total, units in moved] == [(2, [0, 1, 0, 1]), (2, [1, 1]), (1, [1])]
+    assert ["asking" in description for description, *_ in moved] == [True, False, True]

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 import toys
 from refusals import refused
 
@@ -30,13 +31,31 @@ def test_a_suite_knows_the_file_that_it_was_made_from(tmp_path: Path) -> None:
     suite = make_suite(toys.make_model(), offered, settings, session=session)
     assert suite.origin
     assert suite.origin.digest == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert (suite.origin.path, suite.origin.options) == (str(path), {"scale": 2.0})
+    assert (suite.origin.path, suite.origin.options) == (path.name, {"scale": 2.0})
     save_suite(tmp_path / "s.safetensors", suite)
     assert load_suite(tmp_path / "s.safetensors").origin == suite.origin
     # What nobody looked at has the digest that it had before origins were recorded.
     live = make_suite(toys.make_model(), offered.located(None), settings, session=session)  # type: ignore[arg-type]
     assert live.origin is None
     assert live.digest != suite.digest
+
+
+def test_the_digest_of_a_suite_does_not_depend_on_where_its_inputs_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = toys.make_model()
+    x, y = toys.make_inputs(victim)
+    digests = set()
+    for folder in ("here", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        np.savez("inputs.npz", x=x, y=y, more=x)
+        for path in (Path("inputs.npz"), Path("inputs.npz").absolute(), Path("..") / folder / "inputs.npz"):
+            offered = InputSettings(path=path, training=f"{path}:more").load()
+            settings = SuiteSettings(n=20, generators=("poke",))
+            suite = make_suite(victim, offered, settings, session=Session(toys.registry(), sandbox=None))
+            digests.add(suite.digest)
+    assert len(digests) == 1
 
 
 def test_the_digest_is_of_all_files_that_were_read(tmp_path: Path) -> None:

@@ -229,7 +229,10 @@ def test_a_victim_trained_on_everything_has_controls_of_its_data_only(data: Cli)
     assert all(f"limit       {limit}" in out for limit in content["limits"])
     tests = np.random.default_rng(7).random((300, 12), dtype=np.float32)
     np.savez("new.npz", x=tests, y=open_model("victim.toy").predict(tests).argmax(axis=1))
-    assert data(*ZOO, "--split", "1", "--controls-only", "--test", "new.npz", "-o", "tested")[0] == 0
+    status, out, _ = data(*ZOO, "--split", "1", "--controls-only", "--test", "new.npz", "-o", "tested")
+    assert status == 0
+    assert "deepjudge audit victim.toy SUSPECT --controls tested/controls --inputs new.npz" in out
+    assert "INPUTS" not in out
     assert len(manifest("tested")["limits"]) == 1
     data("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "-o", "suite.safetensors")
     _, out, _ = data("calibrate", "suite.safetensors", "zoo/controls", "-o", "c.safetensors")
@@ -249,7 +252,10 @@ def test_an_estimate_is_of_what_is_not_there_yet(data: Cli) -> None:
 def _next_commands(out: str) -> list[list[str]]:
     lines = [line.removeprefix("next").split() for line in out.splitlines() if line.startswith("next ")]
     assert all(line[0] == "deepjudge" for line in lines)
-    return [line[1:] for line in lines]
+    # Nobody said which inputs the victim was not trained on.
+    assert [line[1] for line in lines if "INPUTS" in line] == [line[1] for line in lines if "--inputs" in line]
+    assert ("not trained on" in out) is any("INPUTS" in line for line in lines)
+    return [["train.npz" if word == "INPUTS" else word for word in line[1:]] for line in lines]
 
 
 def test_the_next_commands_can_be_typed_as_they_are(data: Cli) -> None:

@@ -1,5 +1,7 @@
 """What may stand in the file of an audit: its tables and keys, as the settings of ``audit`` declare them."""
 
+import contextlib
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
@@ -184,7 +186,21 @@ def existing_file(value: str) -> None:
         UsageError: Naming it.
     """
     if not Path(value).exists():
-        raise UsageError(f"{value}: no such file", code="cannot-read")
+        raise UsageError(f"{value}: no such file or folder; {_place_of(value)}", code="cannot-read")
+
+
+def _place_of(value: str) -> str:
+    # What a person may have meant by a path where nothing is.
+    if value.startswith("~"):
+        return "write the whole path, because ~ does not stand for your home folder here"
+    if not value.isprintable():
+        return r"it has a character that is not shown, such as the tab that \t stands for: write / in paths"
+    path = Path(value)
+    with contextlib.suppress(OSError, ValueError):
+        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
+        if near:
+            return f"did you mean {str(path.parent / near[0])!r}?"
+    return "check its name" if path.is_absolute() else f"paths start in {Path.cwd()}, the folder of this file"
 
 
 def _existing_file_with_key(value: str) -> None:

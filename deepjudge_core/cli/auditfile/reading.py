@@ -103,7 +103,8 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
         at = re.match(r"line (\d+)", place)
         # Otherwise at the end of the document.
         line = int(at[1]) if at else text.rstrip("\n").count("\n") + 1
-        raise AuditFileError([f"{path}:{line}: not valid TOML: {said}"]) from None
+        hint = _toml_hint(said, [*text.splitlines(), ""][line - 1])
+        raise AuditFileError([f"{path}:{line}: not valid TOML: {said}{hint}"]) from None
     except RecursionError:
         raise endless from None
     except ValueError:
@@ -111,6 +112,44 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
     if not is_shallow(document):
         raise endless
     return document
+
+
+_LINES = (
+    (r"""[^'#]*"[^"']*\\""", "between double quotes, \\ has a meaning of its own: use / in paths, or single quotes"),
+    (r"\s*[\w.-]+\s*=\s*(?i:true|false)\b", "write true or false in lower case"),
+    (r"\s*[\w.-]+\s*=\s*[A-Za-z./~]", "put texts in quotes"),
+    (r"\s*[\w.-]+\s*:", "write = between a key and its value"),
+    (r"\s*[{}]", 'expected lines such as path = "victim.onnx"'),
+)
+"""How lines look that are not TOML, and what their writer may do."""
+
+
+def _toml_hint(said: str, line: str) -> str:
+    # What the parser says does not always tell what to do.
+    if said.startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate")):
+        return "; it is there twice: leave one out"
+    return next((f"; {hint}" for pattern, hint in _LINES if re.match(pattern, line)), "")
+
+
+def _meant(check: Callable[[Any], object], value: Any) -> str:
+    # What would be right in place of a value, if only its form is wrong.
+    for other in _other_forms(value):
+        with contextlib.suppress(UsageError):
+            check(other)
+            return f"; write {json.dumps(other)}"
+    return ""
+
+
+def _other_forms(value: Any) -> Iterator[Any]:
+    if isinstance(value, list) and len(value) == 1:
+        yield value[0]
+    if not isinstance(value, str):
+        return
+    parts = [part.strip() for part in value.split(",")]
+    for one in (value, value.lower(), f"[{','.join(parts)}]"):
+        with contextlib.suppress(ValueError, RecursionError):
+            yield json.loads(one)
+    yield from ([value], parts)
 
 
 def _lines(path: Path, text: str, mistakes: Iterable[tuple[Keys, str]]) -> Iterator[str]:
@@ -127,8 +166,17 @@ def _nearest_line(text: str, keys: Keys) -> int:
 
 def _in_words(name: str, entry: Key | Table) -> str:
     if isinstance(entry, Key):
-        return "a value"
+        sample = entry.setting.declared.sample
+        return "a value" if sample is None else f"{name} = {json.dumps(sample)}"
     return f"tables [[{name}]]" if entry.many else f"a table [{name}]"
+
+
+def _under(table: Table, header: str, value: Any) -> str:
+    # How a table is written whose value is another one.
+    key = next((key for key in ("path", "name") if key in table.keys), None)
+    if isinstance(value, str) and key:
+        return f"; write {header}, and {key} = {json.dumps(value, ensure_ascii=False)} below it"
+    return f"; write {header}, with two brackets" if isinstance(value, dict) else ""
 
 
 def _dotted(keys: Keys) -> str:
@@ -148,7 +196,9 @@ class _Reading:
     def table(self, table: Table, value: Any, at: Keys) -> dict[str, Any]:
         """What was made of the values of a table, those that are wrong left out."""
         if not isinstance(value, dict):
-            self._add(at, str(expected("a table", value)))
+            many = isinstance(at[-1], int)
+            header = f"[[{_dotted(at[:-1])}]]" if many else f"[{_dotted(at)}]"
+            self._add(at, f"{expected(f'a table {header}', value)}{_under(table, header, value)}")
             return {}
         for name in value:
             if name not in table.keys:
@@ -163,11 +213,13 @@ class _Reading:
                 try:
                     read[name] = entry.check(value[name])
                 except UsageError as error:
-                    self._add(here, str(error))
+                    self._add(here, f"{error}{_meant(entry.check, value[name])}")
             elif not entry.many:
                 read[name] = self._part(entry, value[name], here)
             elif not isinstance(value[name], list) or (entry.required and not value[name]):
-                self._add(here, str(expected(_in_words(name, entry), value[name])))
+                self._add(
+                    here, f"{expected(_in_words(name, entry), value[name])}{_under(entry, f'[[{name}]]', value[name])}"
+                )
             else:
                 read[name] = [self.table(entry, one, (*here, i)) for i, one in enumerate(value[name])]
         return read
@@ -281,10 +333,9 @@ class _Reading:
         if len(self.mistakes) > before:
             return None
         named = [self.registry.generators[name] for name in suite.generators or () if name in self.registry.generators]
-        weights = suite.weights or suite.ancestor is not None
-        cases = "inputs" in values
+        cases, ancestor = "inputs" in values, suite.ancestor is not None
         makes = {generator.makes for generator in named}
-        offer = Offer(makes, cases, weights, suite.ancestor is not None, cases) if named or weights else None
+        offer = Offer(makes, cases, suite.weights or ancestor, ancestor, cases) if named or not cases else None
         judge: Judge | None = self.attempt(("rule", "fdr"), Judge.of, settings, self.registry, offer)
         return judge
 

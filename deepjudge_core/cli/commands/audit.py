@@ -290,7 +290,7 @@ class _ShownBundle(BundleSession):
         warn_of(calibration)
         super().on_calibration(calibration)
         if calibration.controls:
-            display.show_calibration(display.console(), calibration)
+            display.show_calibration(display.console(), calibration, limited=False)
 
 
 def kept_folder(plan: Plan) -> Path:

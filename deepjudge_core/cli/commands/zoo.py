@@ -1,5 +1,6 @@
 """``deepjudge zoo``."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from deepjudge_core.suites.ranges import hull, together
 from deepjudge_core.suites.settings import ArraySettings
 from deepjudge_core.suites.standardised import brought_back, plain_inputs
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
+from deepjudge_core.text import counted
 from deepjudge_core.types import Layout
 from deepjudge_core.zoo.estimate import Estimate
 from deepjudge_core.zoo.making import make_zoo
@@ -49,6 +51,7 @@ from deepjudge_core.zoo.plans import ZooRecipe
 from deepjudge_core.zoo.settings import MaterialSettings, ZooSettings
 
 _SUITE = "suite.safetensors"
+_INPUTS = "INPUTS"  # what stands for inputs that are not known here
 _TEST_KEYS = ("x_test", "y_test")
 
 
@@ -127,10 +130,7 @@ class ZooCommand(Command):
             on_model=lambda model: display.say(out, _line(model)),
         )
         _show_counts(out, zoo)
-        for limit in zoo.limits:
-            display.say(out, f"limit       {limit}")
-        for line in self.following(zoo):
-            display.say(out, f"next        {line}")
+        self.close(zoo)
         return FAILED if any(missing.failed for missing in zoo.missing) else NO_COPY
 
     def _fitted(self, offered: Offered, model: Model) -> Inputs:
@@ -140,20 +140,37 @@ class ZooCommand(Command):
         """Say how long it takes, before anything is made; what is raised ends the command."""
         display.say(display.console(), f"making      {estimate}")
 
-    def following(self, zoo: Zoo) -> Iterator[str]:
-        """What the zoo is for: lines for a shell, in which the suspect alone is left open."""
+    def close(self, zoo: Zoo) -> None:
+        """Say what the zoo does not show, and what it is for."""
+        out = display.console()
+        for limit in zoo.limits:
+            display.tell(out, f"limit       {limit}")
+        lines = list(self._commands(zoo))
+        for line in lines:
+            display.say(out, f"next        {line}")
+        if any(_INPUTS in shlex.split(line) for line in lines):
+            display.tell(
+                out,
+                f"{_INPUTS}      stands for labelled inputs that the victim was not trained on: on its training data, "
+                "honest models err more often than it does, so what they have in common with it says less",
+            )
+
+    def _commands(self, zoo: Zoo) -> Iterator[str]:
+        # Lines for a shell; the suspect is left open, and the inputs where none were held out.
         controls, suite = self.output / "controls", self.material.suite or self.output / _SUITE
-        tests = self.material.test or self.material.data
+        tests = self.material.test
+        if tests is None and self._has_tests():
+            tests = self.material.data
         if zoo.of("control") and self.material.suite is not None:
             calibration = self.output / "calibration.safetensors"
             yield command_line("calibrate", self.material.suite, controls, "-o", calibration)
         elif zoo.of("control"):
-            inputs = ("--inputs", tests, *shared_options(self, AuditCommand))
+            inputs = ("--inputs", tests or _INPUTS, *shared_options(self, AuditCommand))
             yield command_line("audit", self.victim, "SUSPECT", "--controls", controls, *inputs, "-o", "audit")
         if zoo.of("stolen"):
             if not suite.exists():
                 yield command_line(
-                    "suite", self.victim, "--inputs", tests, *shared_options(self, SuiteCommand), "-o", suite
+                    "suite", self.victim, "--inputs", tests or _INPUTS, *shared_options(self, SuiteCommand), "-o", suite
                 )
             yield command_line("power", suite, self.output, "-o", self.output / "power")
 
@@ -161,11 +178,13 @@ class ZooCommand(Command):
         offered = self.arrays.offered
         if self.material.test is not None:
             return self._fitted(offered(self.material.test, layout=self.layout), model)
-        # Beside training data there is often what it is tested with.
-        usual = self.arrays.x is None and self.arrays.y is None
-        if usual and holds(self.material.data, _TEST_KEYS):
+        if self._has_tests():
             return self._fitted(offered(self.material.data, layout=self.layout, usual=(_TEST_KEYS,)), model)
         return None
+
+    def _has_tests(self) -> bool:
+        # Beside training data there is often what it is tested with.
+        return self.arrays.x is None and self.arrays.y is None and holds(self.material.data, _TEST_KEYS)
 
     def _auxiliary(self, model: Model) -> Inputs | None:
         path, scale = self.material.auxiliary, self.arrays.scale
@@ -203,7 +222,7 @@ def _line(model: ZooModel | MissingModel) -> str:
 
 def _show_counts(out: Console, zoo: Zoo) -> None:
     counts = [(zoo.of("control", far=True), "control"), (zoo.of("stolen", far=True), "stolen model")]
-    models = ", ".join(f"{len(those)} {name}{'s' * (len(those) != 1)}" for those, name in counts)
+    models = ", ".join(counted(len(those), name) for those, name in counts if those) or "no models"
     missing = f", {len(zoo.missing)} could not be made" if zoo.missing else ""
     display.say(out, f"zoo         {models}{missing}; the victim has {zoo.victim.accuracy:.1%}")
     far = sum(model.far for model in zoo.models)

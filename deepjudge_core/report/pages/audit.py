@@ -59,7 +59,6 @@ from deepjudge_core.report.pages.wording import (
     ANSWERS,
     SIDES,
     answer,
-    counted,
     limits,
     percent,
     probability,
@@ -67,7 +66,7 @@ from deepjudge_core.report.pages.wording import (
     sentence,
     sureness,
 )
-from deepjudge_core.text import capital, number
+from deepjudge_core.text import capital, counted, number
 
 MANY = 12
 """More suspects are ranked in short lines; what else is said of them is folded."""
@@ -229,6 +228,7 @@ def _ranking(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
             "smallest p": [Cell(_least_p(suspect), "number") for suspect in suspects],
             "relative distance": [figure(ratio(suspect)) for suspect in suspects],
         },
+        tall=len(suspects) > _TALL,
         dense=True,
     )
 
@@ -256,8 +256,11 @@ def _least_p(suspect: SuspectEntry) -> str:
 def _rests_on(report: AuditReport) -> Iterator[Line]:
     cases = report.suite.cases.named()
     listed = "; ".join(f"{count} {_CASES[kind]}" for kind, count in cases.items() if count)
+    given = ", made for this victim and given to every model"
+    if any(suspect.sequential for suspect in report.suspects):
+        given = ", made for this victim; a suspect was asked only as many as it took to decide"
     if listed:
-        yield f"{counted(sum(cases.values()), 'test input')}, made for this victim and given to every model: {listed}."
+        yield f"{counted(sum(cases.values()), 'test input')}{given}: {listed}."
     weights = report.suite.weights
     if weights:
         picked = sum(layer.picked for layer in weights.layers)
@@ -330,15 +333,25 @@ def _distances(report: AuditReport) -> Iterator[Section]:
             svg = charts.strip(f"strip-{place}", metric, suspects, rows, thresholds)
             figures.append(Figure(svg, (Name(metric), *_titled(report, metric))))
     if figures:
-        blocks.append(
-            Paragraph(
-                "Hollow marks are controls, with a row and a shape for each kind (stratum). Filled marks are suspects: "
-                "squares for copies, circles for no sign of copying, diamonds for undecided. A model in "
-                "the shaded part, at most as far as the dashed threshold, gets a vote for copy. If suspects have "
-                "different thresholds, the smallest and the greatest are drawn."
-            )
-        )
+        blocks.append(Paragraph(" ".join(_legend(report))))
     yield Section("Distances from the victim", "distances", [*blocks, *figures])
+
+
+def _legend(report: AuditReport) -> Iterator[str]:
+    if report.calibration.controls:
+        yield "Hollow marks are controls, with a row and a shape for each kind (stratum)."
+    yield ("Filled marks are suspects: squares for copies, circles for no sign of copying, diamonds for undecided.")
+    if _has_thresholds(report):
+        yield (
+            "A model in the shaded part, at most as far as the dashed threshold, gets a vote for copy. If suspects "
+            "have different thresholds, the smallest and the greatest are drawn."
+        )
+    else:
+        yield "Without a threshold, no distance counts as near or far."
+
+
+def _has_thresholds(report: AuditReport) -> bool:
+    return any(thresholds_of(report.suspects, metric) for metric in report.metrics)
 
 
 def _titled(report: AuditReport, metric: str) -> tuple[str, ...]:
@@ -382,14 +395,23 @@ def _suspects(report: AuditReport) -> Iterator[Section]:
         title: Line = (f"{place} ", Name(names[suspect.path]), f": {ANSWERS[suspect.decision]}")
         parts.append(Section(title, f"suspect-{place}", blocks, folded=not accused if many else False))
     if parts:
-        intro = [Paragraph(_RADAR)] if any_radar else []
-        yield Section("Suspect by suspect", "suspects", [Paragraph(_COLUMNS), *intro], parts)
+        intro = [Paragraph(text) for text in (" ".join(_columns(report)), _RADAR if any_radar else "") if text]
+        yield Section("Suspect by suspect", "suspects", intro, parts)
 
 
-_COLUMNS = (
-    "Threshold: the greatest distance that gets a vote for copy. Controls: their smallest and greatest distance. The p "
-    "is the p-value of one measurement or comparison; the least possible p is the smallest that so many controls give."
-)
+def _columns(report: AuditReport) -> Iterator[str]:
+    # What the columns of the tables are, as far as they are there.
+    if _has_thresholds(report):
+        yield "Threshold: the greatest distance that gets a vote for copy."
+    if report.metrics and report.calibration.controls:
+        yield "Controls: their smallest and greatest distance."
+    if any(_least_p(suspect) is not None for suspect in report.suspects):
+        yield (
+            "The p is the p-value of one measurement or comparison; the least possible p is the smallest that so many "
+            "controls give."
+        )
+
+
 _RADAR = (
     "In a radar chart each axis is a measurement, scaled by its threshold: the rim is the victim itself, the dashed "
     "ring is the threshold, and the middle is infinitely far. A point outside the ring is a vote for copy. The shaded "
@@ -545,13 +567,11 @@ def _facts(report: AuditReport) -> Iterator[tuple[str, Cell]]:
     yield "random seed (start of all random choices)", text(str(suite.seed))
     yield "rule", Cell((Name(report.rule), "; ", *_with(report.rule_options)), "prose")
     if suite.weights:
-        yield (
-            "weights",
-            text(f"{counted(len(suite.weights.layers), 'layer')}, network of the kind {suite.weights.family}"),
-        )
+        compared = counted(len(suite.weights.layers), "layer")
+        yield "weights", text(f"{compared}, network of the kind {suite.weights.family}")
     if suite.weights and suite.weights.ancestor:
         yield "ancestor of the victim, as its owner says", name(suite.weights.ancestor)
-    if suite.bounds is not None:
+    if report.metrics and suite.bounds is not None:
         yield "behaviour and layers", text("judged separately" if report.groups == "separate" else "judged together")
         matched = calibration.match == "neurons"
         yield "neurons compared", text("by their outputs (matched)" if matched else "by their places")
@@ -623,7 +643,7 @@ def _with(options: Json) -> Iterator[str | Name]:
 
 def _layers(report: AuditReport) -> Iterator[Section]:
     names, blocks = _names(report), list[Block]()
-    if report.suite.layers:
+    if report.suite.layers and any(metric.group == "white-box" for metric in report.metrics.values()):
         blocks.append(
             Table(
                 "Layers of the victim that were compared",

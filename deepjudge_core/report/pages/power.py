@@ -39,7 +39,8 @@ from deepjudge_core.report.pages.parts import (
 )
 from deepjudge_core.report.pages.reproducing import power_commands
 from deepjudge_core.report.pages.rules import rules_section, told
-from deepjudge_core.report.pages.wording import SIDES, counted, sentence
+from deepjudge_core.report.pages.wording import SIDES, sentence
+from deepjudge_core.text import counted
 
 _FOLDED = 25  # rows that are shown only when asked for
 
@@ -218,6 +219,11 @@ def _kind(model: ZooModelEntry) -> str:
     return str(model.attack)
 
 
+def _remark(model: ZooModelEntry) -> Cell:
+    said = "; ".join(filter(None, ["" if model.counts else "not counted", model.reason]))
+    return Cell(said, "prose") if said else text("-")
+
+
 def _models(power: PowerReport) -> Section:
     suite, victim = power.suite, power.victim
     facts: list[Line] = [
@@ -234,7 +240,7 @@ def _models(power: PowerReport) -> Section:
             Cell(share(model.accuracy), "number"),
             decided(model.decision),
             *(figure(value_of(model, metric)) for metric in metrics),
-            Cell("; ".join(filter(None, ["" if model.counts else "not counted", model.reason])) or "-", "prose"),
+            _remark(model),
         ]
         for model in power.models
     ]

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.verdict import open_layers
 from deepjudge_core.report.documents import AuditReport, SettingEntry, SuspectEntry
-from deepjudge_core.text import capital
+from deepjudge_core.text import capital, counted
 
 DECISIONS = ("copy", "independent", "inconclusive", "failed")
 ANSWERS: Mapping[str, str] = {
@@ -61,11 +61,6 @@ def probability(p_value: float | None, log10_p: float | UnsetType = UNSET) -> st
     if p_value < _LEAST:
         return f"< {_LEAST:.6f}"
     return np.format_float_positional(p_value, precision=3, unique=False, fractional=False, trim="-")
-
-
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """So many of something."""
-    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def sentence(text: str) -> str:
@@ -291,7 +286,7 @@ def _of_one(report: AuditReport) -> Iterator[str]:
         yield (
             "The p-value of weights is the probability, at most, that a model whose first weights were drawn "
             "independently of the victim's has its neurons in the victim's order as often as the suspect has. It rests "
-            "on no controls. It says nothing of models that share the victim's first weights."
+            "on no controls, and does not hold for models that share the victim's first weights."
         )
     if tested or (exactly and not with_p and _of_weights_alone(report)):
         return

@@ -1,9 +1,9 @@
 """Where inputs are from: what a report says of them, so that others can find and check the same."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -15,7 +15,9 @@ from deepjudge_core.files.documents import Document, Json, Sha256
 class Origin(Document, frozen=True):
     """Where inputs are from, as it stands in a suite."""
 
-    path: Annotated[str, Meta(description="What the user called the file or folder.")]
+    path: Annotated[
+        str, Meta(description="Name of the file or folder. Suites of earlier versions have the path that was given.")
+    ]
     digest: Annotated[
         Sha256,
         Meta(
@@ -25,12 +27,12 @@ class Origin(Document, frozen=True):
     options: Annotated[Json, Meta(description="How they were read: the options given.")]
 
 
-def origin_of(path: Path, options: Json, listed: Iterable[Path] = ()) -> Origin:
-    """Where inputs are from.
+def origin_of(path: Path, options: Mapping[str, Any], listed: Iterable[Path] = ()) -> Origin:
+    """Where inputs are from; the same wherever the same data lie, since it is part of a suite's digest.
 
     Args:
         path: A file, or a folder.
-        options: How they are read.
+        options: How they are read; of a path in them, its last part is kept.
         listed: Files that it names, which were read.
 
     Raises:
@@ -45,7 +47,8 @@ def origin_of(path: Path, options: Json, listed: Iterable[Path] = ()) -> Origin:
                 digest = _together(digest, others)
     except OSError as error:
         raise InputError(f"{path}: expected inputs that can be read, found none: {error.strerror}") from None
-    return Origin(str(path), digest, options)
+    named = {option: value.name if isinstance(value, Path) else value for option, value in options.items()}
+    return Origin(path.resolve().name, digest, named)
 
 
 def _arrays_beside(path: Path) -> list[Path]:
