@@ -156,9 +156,9 @@ def _layers(sketch: Sketch) -> list[LayerSketch]:
 def _similarity(
     ours: Sequence[LayerSketch], theirs: Sequence[LayerSketch], a: Sequence[Array | None], b: Sequence[Array | None]
 ) -> float | None:
-    """Mean over the victim's layers of the similarity of the layers that are matched with them, by their rows.
+    """Mean similarity of matched layers, by their rows; None if no two can be compared.
 
-    None if no two can be compared. A layer that is matched with none counts as 0.
+    As many are matched as the model with fewer has, so that dropped ones do not count.
     """
     table = np.zeros((len(ours), len(theirs)))
     bounds = np.zeros(table.shape, bool)
@@ -174,7 +174,7 @@ def _similarity(
         matched = list(zip(*assign(table), strict=True))
         open_ = [pair for pair in matched if bounds[pair]]
         if not open_:
-            return float(sum(table[pair] for pair in matched)) / len(ours)
+            return float(np.mean([table[pair] for pair in matched]))
         for i, j in open_:
             x, y = a[i], b[j]
             if x is not None and y is not None:
