@@ -36,7 +36,7 @@ def order_chance(victim: Answers, suspect: Answers) -> Chance:
     """
     test = _tested(victim, suspect)
     counted = f"the order of {test.agreeing:,} of {test.compared:,} neurons agrees with the victim's"
-    return Chance(test.log10_p, test.least, counted)
+    return Chance(test.log10_p, test.least, counted, test.agreeing, test.compared)
 
 
 def neuron_sketch(victim: Answers, suspect: Answers) -> float:
