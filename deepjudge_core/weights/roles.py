@@ -231,11 +231,8 @@ def _with_embeddings(roles: Roles, shapes: Shapes, config: Json) -> Roles:
 
 def _table(pattern: str, residual: int, shapes: Shapes) -> View | None:
     names = [name for name, shape in shapes.items() if re.fullmatch(pattern, _plain(name)) and len(shape) == 2]
-    for axes in ((0, 1), (1, 0)):  # exporters to ONNX transpose what is multiplied with
-        for name in names:
-            if shapes[name][axes[1]] == residual:
-                return View(name, axes, "residual")
-    return None
+    found = next((name for name in names if shapes[name][1] == residual), None)
+    return None if found is None else View(found, (0, 1), "residual")
 
 
 def _patches(residual: int, shapes: Shapes) -> View | None:
