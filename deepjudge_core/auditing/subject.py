@@ -249,11 +249,16 @@ class ModelFile(_Openable):
     @contextlib.contextmanager
     def answering(self, suite: Suite, session: Session) -> Iterator[Answer]:
         """See :class:`Subject`."""
+        plan = suite.weights
         with contextlib.ExitStack() as stack:
-            if session.sandbox is None or not self._is_run(suite):
+            if session.sandbox is None or not (self._is_run(suite) or plan):
                 yield lambda: self._answer(suite, session)
                 return
             try:
+                if plan and not self._is_run(suite):
+                    sketcher = stack.enter_context(self.sketching(session))
+                    yield lambda: observe_weights(sketcher, suite, plan)
+                    return
                 opened = stack.enter_context(
                     begin_isolated(
                         self.path,

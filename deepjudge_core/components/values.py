@@ -202,11 +202,15 @@ class Chance:
         least: The least ``log10_p`` that could have been found; 0 where nothing could have been.
         counted: What was found: a clause that begins with what it is about and has no full stop, such as "the order of
             3,072 of 3,072 neurons agrees with the victim's".
+        agreeing: How many of those that were compared agree, for tables; None where nothing was counted.
+        compared: How many were compared.
     """
 
     log10_p: float
     least: float
     counted: str
+    agreeing: int | None = None
+    compared: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,7 @@ class Offer:
         return [metric for metric in taken if metric.on != "weights" or self._compares(metric)]
 
     def _compares(self, metric: Metric) -> bool:
-        if self.itself is None:
+        if self.itself is None or metric.p_value is not None:  # of a victim's picked neurons no order can be told
             return True
         try:
             metric.distance(*self.itself)
