@@ -42,6 +42,7 @@ from deepjudge_core.models.training import Schedule, accuracy, cross_entropy, sh
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array, Layout
+from deepjudge_core.weights.values import NeuronLayer, Roles, StoredWeights, TensorSpec, View
 
 __all__ = [
     "Access",
@@ -72,22 +73,27 @@ __all__ = [
     "Model",
     "ModelError",
     "Network",
+    "NeuronLayer",
     "Op",
     "Output",
     "Outputs",
     "Role",
+    "Roles",
     "Rule",
     "Schedule",
     "Scores",
     "ScoresCotangent",
     "Seeds",
+    "StoredWeights",
     "Stratum",
     "Suite",
     "Tap",
     "Taps",
     "Task",
+    "TensorSpec",
     "Trainer",
     "UsageError",
+    "View",
     "Vote",
     "Weights",
     "accuracy",

@@ -130,6 +130,7 @@ def contracts() -> str:
             testing.attack_checks(plugin.Attack("a", source="practice", takes="answers", steal=nothing))
         ],
         testing.model_checks: [testing.model_checks(model, x) for model in (victim, blind)],
+        testing.weights_checks: [testing.weights_checks(nothing)],
         testing.network_checks: [testing.network_checks(small_victim(), x, x)],
     }
     rows = []

@@ -273,14 +273,19 @@ def roles_of_file(config: Mapping[str, Any], content: Any, tables: Mapping[str, 
         tables: Path in it to shape.
     """
     try:
-        layers = config["config"]["layers"] if isinstance(config["config"], dict) else []
-        new = any("module" in layer for layer in layers)
-        config = config if new else translate(dict(config))
+        config = translate(dict(config)) if _is_old(config) else config
         own = content.get("model_weights")
         lookup = lookup_of_archive(config, tables) if own is None else lookup_of_hdf5(own, tables)
         return find_roles(config, lookup)
     except (ArithmeticError, AttributeError, IndexError, KeyError, ModelError, TypeError, ValueError):
         return None
+
+
+def _is_old(config: Mapping[str, Any]) -> bool:
+    # Whether Keras 2 says how its layers are called.
+    layers = config["config"] if isinstance(config["config"], list) else config["config"].get("layers", ())
+    called = any(isinstance(node, list) for layer in layers for node in layer.get("inbound_nodes", ()))
+    return called or isinstance(config["config"], list)
 
 
 def lookup_of_archive(config: Mapping[str, Any], tables: Mapping[str, tuple[int, ...]]) -> Lookup:

@@ -61,7 +61,10 @@ def find_quantisations(model: ModelProto) -> dict[str, Quantisation]:
             across = -1 if kind == "QLinearMatMul" or (kind == "QGemm" and not attribute(node, "transB", 0)) else 0
             found[node.input[3]] = Quantisation(node.input[4], _third(node, 5), across)
         elif kind in ("ConvInteger", "MatMulInteger") and _third(node, 3):
-            found[node.input[1]] = Quantisation("", _third(node, 3), -1 if kind == "MatMulInteger" else 0)
+            # Its scale is multiplied with that of the input, somewhere behind: known by the name that it is given.
+            scale = f"{node.input[1].removesuffix('_quantized')}_scale"
+            axis = -1 if kind == "MatMulInteger" else 0
+            found[node.input[1]] = Quantisation(scale if scale in held else "", _third(node, 3), axis)
     return {
         name: one for name, one in found.items() if name in held and {one.scale, one.zero} - {"", None} <= set(held)
     }
@@ -246,16 +249,19 @@ class _Walk:
             return x
         if x.rank == 0:  # the scale of a quantisation times that of weights
             return Traced(tuple(self._graph.start([1] * len(sizes)).axes or ()))
+        # Shapes behind operations of ONNX Runtime's own are not known.
+        wide = [size for name in held for size in self._tables[name].shape if size != 1]
+        sizes = sizes or (x.sizes if set(wide) <= set(x.sizes) else ())
         if len(sizes) != len(x.axes) or any(a != b for a, b in zip(sizes, x.sizes, strict=True) if a and b):
             return self._graph.unknown([x], f"{node.op_type} gives it other axes")
         if node.op_type in ("Add", "Sub", "QLinearAdd", "Sum"):
             return self._graph.shift(x)
         if node.op_type == "Mul" and len(held) == 1:
             shape = (1,) * (len(x.axes) - len(self._tables[held[0]].shape)) + self._tables[held[0]].shape
-            wide = [axis for axis, size in enumerate(shape) if size != 1]
-            if len(wide) == 1:
-                return self._graph.scale(x, Scale(held[0]), wide[0])
-            if not wide:
+            axes = [axis for axis, size in enumerate(shape) if size != 1]
+            if len(axes) == 1:
+                return self._graph.scale(x, Scale(held[0]), axes[0])
+            if not axes:
                 return x
         return self._graph.keep(x)
 
@@ -300,6 +306,9 @@ class _Walk:
             table = self._tables[node.input[0]]
             if len(table.axes) == 2:
                 return [self._graph.embed(x, Table(table.tensor, table.shape, table.axes[::-1]))]
+        if kind == "Pad" and x.axes is not None and None in self._shapes.get(node.output[0], (None, None))[1:]:
+            # By numbers that are computed. Channels that were added would not fit what follows.
+            return [self._graph.keep(x, [None if axis else size for axis, size in enumerate(x.sizes)])]
         before = self._shapes.get(node.input[0])
         afters = [self._shapes.get(name) for name in node.output]
         if x.rank is None or before is None or len(before) != x.rank or len(sources) != 1:

@@ -7,6 +7,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.naming import option
 from deepjudge_core.weights.reading import lora
 from deepjudge_core.weights.reading.folder import FolderWeights
+from deepjudge_core.weights.reading.scaled import scaled
 from deepjudge_core.weights.reading.stored import Stored
 from deepjudge_core.weights.reading.tensors import open_tensors
 from deepjudge_torch.folder import CONFIG, WEIGHTS
@@ -32,11 +33,9 @@ def open_stored(path: Path, *, name: str, base: str | None = None) -> Stored:
         raise ModelError(f"{name}: expected a LoRA folder, which alone has a base, found whole weights")
     if is_lora:
         return _open_lora(path, name, base)
-    if not path.is_dir():
-        return _open_file(path, name)
-    weights = _open_file(_one_of(path, (CONFIG,), WEIGHTS, name), name)
+    weights = _open_file(_one_of(path, (CONFIG,), WEIGHTS, name) if path.is_dir() else path, name)
     try:
-        return FolderWeights(weights, path)
+        return FolderWeights(weights, path) if path.is_dir() else scaled(weights, {})
     except BaseException:
         weights.close()
         raise

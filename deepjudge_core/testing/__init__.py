@@ -25,6 +25,7 @@ from deepjudge_core.testing.networks import check_network, network_checks
 from deepjudge_core.testing.numpy_model import NumpyModel
 from deepjudge_core.testing.numpy_network import NumpyArchitecture
 from deepjudge_core.testing.rules import check_rule, rule_checks
+from deepjudge_core.testing.stored import check_weights, weights_checks
 
 __all__ = [
     "Check",
@@ -38,10 +39,12 @@ __all__ = [
     "check_model",
     "check_network",
     "check_rule",
+    "check_weights",
     "generator_checks",
     "metric_checks",
     "model_checks",
     "network_checks",
     "parametrize_with_checks",
     "rule_checks",
+    "weights_checks",
 ]

@@ -39,7 +39,7 @@ class ArrayWeights(StoredWeights):
 
     def read(self, tensor: str, rows: slice | None = None) -> Array:
         """See :class:`StoredWeights`."""
-        return np.array(self.arrays[tensor][rows if rows is not None else slice(None)], np.float32)
+        return np.array(self.arrays[tensor] if rows is None else self.arrays[tensor][rows], np.float32)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -84,6 +84,7 @@ _FINAL_GAINS = (
 
 _TRIES = 10_000  # beginnings of a chain
 
+_LONGEST_NAME = 300  # of a tensor that is looked at: patterns take long on what somebody made to take long
 NOT_FOUND = (
     "expected the blocks of a transformer, or dense and convolutional layers that follow one another, found {count} "
     "matrices whose names and shapes say neither"
@@ -98,7 +99,9 @@ def find_roles(weights: StoredWeights) -> Roles:
     Raises:
         ModelError: When none of them tells.
     """
-    shapes = {name: spec.shape for name, spec in weights.tensors.items()}
+    shapes = {
+        name: spec.shape for name, spec in weights.tensors.items() if len(name) <= _LONGEST_NAME and 0 not in spec.shape
+    }
     roles = _by_names(shapes, weights.config) or weights.roles or _by_shapes(shapes) or _chain(shapes)
     if roles is None:
         count = sum(len(shape) >= 2 for shape in shapes.values())
@@ -154,7 +157,7 @@ def _gain(naming: _Naming, block: str, plain: Mapping[str, str]) -> str | None:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """A key by which names are sorted as people number things."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _hidden(name: str, matrices: Sequence[str], shapes: Shapes, gain: str | None) -> Iterator[NeuronLayer]:
@@ -164,7 +167,7 @@ def _hidden(name: str, matrices: Sequence[str], shapes: Shapes, gain: str | None
     """
     *reads, write = matrices
     axes = {len(shapes[matrix]) for matrix in matrices}
-    if axes not in ({2}, {3}) or any(0 in shapes[matrix] for matrix in matrices):
+    if axes not in ({2}, {3}):
         return
     stacked = axes == {3}
     experts = shapes[write][0] if stacked else 1
@@ -291,14 +294,14 @@ def _pair(key: str, names: Iterable[str], shapes: Shapes) -> NeuronLayer | None:
 
 def _chain(shapes: Shapes) -> Roles | None:
     """Dense and convolutional layers, each of which reads what the one before it gives."""
-    names = [name for name, shape in shapes.items() if len(shape) >= 2 and 0 not in shape]
+    names = [name for name, shape in shapes.items() if len(shape) >= 2]
     # What a recurrent layer makes of its own state is in one order on both sides, which no shape says.
     if len(names) < 2 or any(re.search(r"weight_hh|recurrent", name) for name in names):
         return None
-    for out in (0, -1):
-        for order in (names, sorted(names, key=_natural), _by_sides(names, shapes, out)):
-            if order and all(_follows(after, before, shapes, out) for before, after in pairwise(order)):
-                return Roles("chain", tuple(_links(order, shapes, out)), guessed=True)
+    given = [(order, out) for order in (names, sorted(names, key=_natural)) for out in (0, -1)]
+    for order, out in (*given, *((_by_sides(names, shapes, out), out) for out in (0, -1))):
+        if order and all(_follows(after, before, shapes, out) for before, after in pairwise(order)):
+            return Roles("chain", tuple(_links(order, shapes, out)), guessed=True)
     return None
 
 

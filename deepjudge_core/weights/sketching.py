@@ -204,9 +204,9 @@ def _sketch_layer(
         raws.append(_unit(images_of[:, : plan.rank], norms))
         if len(onto) > 1:
             turns.append(_unit(images_of[:, plan.rank :], norms))
-            lengths.append(np.linalg.norm(images_of[:, plan.rank :], axis=1))
+            lengths.append(np.linalg.norm(images_of[:, plan.rank :].astype(np.float64), axis=1))
         if plan.flat:
-            images.append(_sums(plan.seed, np.nan_to_num(images_of[:, : plan.rank], posinf=0, neginf=0)))
+            images.append(_sums(plan.seed, images_of[:, : plan.rank]))
     invariant = np.stack(turns, axis=1) if len(turns) == len(layer.views) else None
     if alignment is not None and invariant is not None:
         alignment.add(weights, layer, invariant, lengths[0])
@@ -217,9 +217,10 @@ def _sketch_layer(
 
 
 def _sums(seed: int, images: Array) -> Array:
-    signs = _signs(seed, "sums", len(images), _FLAT)
-    sums: Array = (signs.T @ images).ravel() / np.sqrt(_FLAT * images.shape[1])
-    return sums.astype(np.float32)
+    finite = np.where(np.isfinite(images), images, 0).astype(np.float64)
+    sums: Array = (_signs(seed, "sums", len(images), _FLAT).T @ finite).ravel() / np.sqrt(_FLAT * images.shape[1])
+    with np.errstate(over="ignore"):  # which leaves no image: see where they are put together
+        return sums.astype(np.float32)
 
 
 def _flat(plan: WeightPlan, images: Mapping[tuple[LayerKind, int], Array]) -> Array | None:

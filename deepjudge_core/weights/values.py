@@ -155,6 +155,10 @@ class StoredWeights(Protocol):
         """Give the file back."""
 
 
+_MOST = {"rank": 1024, "neurons": 4096, "tokens": 4096}
+"""What a plan may ask for, so that a suite from anybody takes neither time nor memory of whoever observes by it."""
+
+
 class LayerPlan(Document, frozen=True):
     """A layer of the victim that is compared: how many neurons, and which are picked stands in the plan's arrays."""
 
@@ -225,13 +229,16 @@ class WeightPlan:
             KeyError, ValueError: When arrays are missing, or do not fit the rest.
         """
         neurons = tuple(arrays[f"{prefix}neurons.{place}"] for place in range(len(header.layers)))
+        if header.rank > _MOST["rank"]:
+            raise ValueError(f"expected at most {_MOST['rank']} numbers of a row, found {header.rank}")
         for layer, picked in zip(header.layers, neurons, strict=True):
-            if picked.ndim != 1 or picked.dtype != np.int64 or not 0 < len(picked) <= layer.width:
+            most = min(layer.width, _MOST["neurons"])
+            if picked.ndim != 1 or picked.dtype != np.int64 or not 0 < len(picked) <= most:
                 raise ValueError(f"the neurons of {layer.name!r} are not a list of whole numbers")
             if not ((np.diff(picked) > 0).all() and picked[0] >= 0 and picked[-1] < layer.width):
                 raise ValueError(f"the neurons of {layer.name!r} are not neurons of it in rising order")
         ids = arrays[f"{prefix}ids"]
-        if ids.ndim != 1 or ids.dtype != np.int64 or (ids < 0).any():
+        if ids.ndim != 1 or ids.dtype != np.int64 or (ids < 0).any() or len(ids) > _MOST["tokens"]:
             raise ValueError("the rows of the embedding are not a list of whole numbers")
         if header.tokens and len(header.tokens) != len(ids):
             raise ValueError("there is not one token for each row of the embedding")

@@ -17,6 +17,7 @@ from stored import stored
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files.memory import bounded
+from deepjudge_core.testing import check_weights
 
 ROOM = 2**26
 
@@ -34,6 +35,7 @@ def state() -> dict[str, Any]:
 
 def expect(path: Path, expected: Mapping[str, Any], tolerance: float = 0.0, **options: Any) -> None:
     weights = stored(path, **options)
+    check_weights(weights)
     for name, array in expected.items():
         assert weights.tensors[name].shape == array.shape
         np.testing.assert_allclose(weights.read(name), array, atol=tolerance)
@@ -309,7 +311,7 @@ def test_a_lora_is_added_to_its_base_as_rows_are_read(tmp_path: Path, given: str
         "base_model.model.score.weight": factor(rng, 2, 4),
         "base_model.model.model.b.weight": factor(rng, 4, 6),
     }
-    adapter = lora(tmp_path / "adapter", factors, base_model_name_or_path=name, alpha_pattern={"embed": 12})
+    adapter = lora(tmp_path / "adapter", factors, base_model_name_or_path=name, alpha_pattern={"embed": 12}, **SCORE)
     a = base["model.a.weight"] + 3 * factors[f"{start}.a.lora_B.weight"] @ factors[f"{start}.a.lora_A.weight"]
     embed = (
         base["model.embed.weight"]
@@ -346,6 +348,16 @@ def test_the_scale_and_the_direction_are_those_of_peft(tmp_path: Path) -> None:
     expect(adapter, {"model.b.weight": base["model.b.weight"] + 3 * (b @ a).T}, 1e-5)  # 6 / sqrt(4)
 
 
+def test_an_embedding_is_saved_with_its_change(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    folder(tmp_path / "base", base_of(rng))
+    own, a, b = factor(rng, 9, 4), factor(rng, 2, 9), factor(rng, 4, 2)
+    start = "base_model.model.model.embed"
+    factors = {f"{start}.base_layer.weight": own, f"{start}.lora_embedding_A": a, f"{start}.lora_embedding_B": b}
+    adapter = lora(tmp_path / "adapter", factors, base_model_name_or_path="base")
+    expect(adapter, {"model.embed.weight": own + 3 * (b @ a).T}, 1e-5)
+
+
 def test_a_base_that_was_saved_without_its_head_is_found(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     base = {name.removeprefix("model."): array for name, array in base_of(rng).items()}
@@ -362,6 +374,7 @@ def test_a_base_that_was_saved_without_its_head_is_found(tmp_path: Path) -> None
     )
 
 
+SCORE = {"modules_to_save": ["score"]}
 GOOD = {
     "base_model.model.model.a.lora_A.weight": np.zeros((2, 4), np.float32),
     "base_model.model.model.a.lora_B.weight": np.zeros((6, 2), np.float32),
@@ -378,6 +391,8 @@ GOOD = {
         (GOOD, {"base_model_name_or_path": "adapter"}),
         (GOOD, {"peft_type": "LOHA"}),
         (GOOD, {"use_dora": True}),
+        (GOOD, {"layer_replication": [[0, 1]]}),
+        ({**GOOD, "base_model.model.model.a.lora_magnitude_vector": np.ones(6, np.float32)}, {}),
         (GOOD, {"alpha_pattern": {"(a+)+$": 1}}),
         (GOOD, {"lora_alpha": "much"}),
         ({"base_model.model.model.a.lora_A.weight": np.zeros((2, 4), np.float32)}, {}),

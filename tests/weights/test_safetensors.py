@@ -247,3 +247,76 @@ def test_tokens_that_are_none_are_refused_in_one_line(tmp_path: Path, texts: Map
 def test_a_configuration_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ModelError, match=r"config\.json"):
         stored(folder(tmp_path / "model", config__json=text))
+
+
+def quantised(height: int, width: int, layout: str) -> tuple[dict[str, Any], Any]:
+    """A matrix of 8 bits with its scales, and the numbers that they stand for."""
+    rng = np.random.default_rng(0)
+    if layout == "SCB":
+        data, scales = rng.integers(-127, 128, (height, width)).astype(np.int8), rng.uniform(1, 2, height)
+        scales = scales.astype(np.float32)
+        return {"a.weight": data, "a.SCB": scales}, data * scales[:, None] / np.float32(127)
+    data = rng.normal(size=(height, width)).astype(ml_dtypes.float8_e4m3fn)
+    values = data.astype(np.float32)
+    rows, columns = {"tensor": (height, width), "row": (1, width), "block": (128, 128), "own": (3, 5)}[layout]
+    scales = rng.uniform(1, 2, () if layout == "tensor" else (-(-height // rows), -(-width // columns)))
+    scales = scales.astype(np.float32)
+    table = scales.reshape(-(-height // rows), -(-width // columns))
+    # Number by number, as the layout is defined.
+    for row in range(height):
+        values[row] *= table[row // rows][np.arange(width) // columns]
+    return {"a.weight": data, f"a.weight_scale{'_inv' if layout == 'block' else ''}": scales}, values
+
+
+@pytest.mark.parametrize("layout", ["tensor", "row", "block", "own", "SCB"])
+def test_numbers_of_8_bits_are_multiplied_by_their_scales(tmp_path: Path, layout: str) -> None:
+    arrays, values = quantised(200, 260, layout)
+    path = folder(
+        tmp_path / "model",
+        config__json=json.dumps(
+            {"quantization_config": {"quant_method": "fp8", "weight_block_size": [3, 5] if layout == "own" else None}}
+        ),
+    )
+    (path / "model.safetensors").write_bytes(save({**arrays, "b.weight": np.ones((2, 2), np.float32)}))
+    for source in [path, path / "model.safetensors"][: 1 if layout == "own" else 2]:
+        weights = stored(source)
+        assert set(weights.tensors) == {"a.weight", "b.weight"}
+        for rows in (slice(None), slice(127, 131), slice(199, 200)):
+            np.testing.assert_allclose(weights.read("a.weight", rows), values[rows], rtol=1e-6)
+        weights.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["a.qweight", "a.weight_packed", "a.weight.quant_state.bitsandbytes__nf4", "a.up_proj_blocks"]
+)
+def test_packed_weights_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(save({name: np.zeros((4, 4), np.uint8)}))
+    with pytest.raises(ModelError, match="GGUF"):
+        stored(path)
+
+
+def test_scales_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(save({"a.weight": np.zeros((4, 4), np.int8), "a.weight_scale": np.zeros((3, 2), np.float32)}))
+    with pytest.raises(ModelError, match="scale"):
+        stored(path)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    """Any bytes of a header may change: what is wrong is one line, and nothing is read beyond the file."""
+    whole = bytearray(save({"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float16)}, metadata={"x": "y"}))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(whole) - 1))
+        whole[place] = data.draw(st.sampled_from([*b'0123456789"{}[]:,-eEF\\', 0, 255]))
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(whole[: data.draw(st.sampled_from([None, 5, 40, -1]))])
+    with (
+        bounded(ROOM),
+        contextlib.suppress(ModelError),
+        contextlib.closing(open_tensors(path, name="damaged")) as weights,
+    ):
+        for name in weights.tensors:
+            weights.read(name)

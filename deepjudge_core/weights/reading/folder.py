@@ -5,6 +5,7 @@ from typing import Any
 
 from deepjudge_core.errors import DeepJudgeError, ModelError
 from deepjudge_core.files.reading import read_json
+from deepjudge_core.weights.reading.scaled import scaled
 from deepjudge_core.weights.reading.stored import Stored, Wrapped
 from deepjudge_core.weights.reading.vocabulary import read_tokens
 
@@ -19,9 +20,10 @@ class FolderWeights(Wrapped):
         """Read the configuration of a folder whose weights are open.
 
         Raises:
-            ModelError: When it cannot be read.
+            ModelError: When it cannot be read, or the weights are packed.
         """
-        super().__init__(weights, FORMAT, read_config(folder / CONFIG, weights.name))
+        config = read_config(folder / CONFIG, weights.name)
+        super().__init__(scaled(weights, config), FORMAT, config)
         self._folder = folder
 
     def tokens(self) -> tuple[str, ...] | None:

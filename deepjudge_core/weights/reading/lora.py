@@ -28,6 +28,7 @@ _PREFIX = "base_model.model."
 # How PEFT names the parts of a change.
 _PARTS = re.compile(r"(?P<module>.+?)\.lora_(?P<embedding>embedding_)?(?P<part>[AB])(?:\.default)?(?:\.weight)?")
 _PLAIN = re.compile(r"[\w\-][\w.\-]{0,199}", re.ASCII)  # the name of a folder
+_MERGE = "merge it into its base with PEFT"
 _MODULE = re.compile(r"[\w.]+", re.ASCII)
 
 
@@ -42,6 +43,10 @@ class LoraConfig(Part, frozen=True):
     use_dora: bool = False
     lora_bias: bool = False
     alpha_pattern: Mapping[str, float] = {}  # msgspec copies it
+    modules_to_save: tuple[str, ...] = ()
+    layer_replication: Any = None
+    trainable_token_indices: Any = None
+    target_parameters: Any = None
 
     def scale(self, module: str, rank: int) -> float:
         """By which B A is multiplied in a module."""
@@ -77,12 +82,19 @@ class LoraWeights(Stored):
             match = _PARTS.fullmatch(key)
             if match:
                 halves.setdefault((match["module"], bool(match["embedding"])), {})[match["part"]] = key
-            else:  # a whole tensor, such as a new head
-                whole = key.removeprefix(_PREFIX).replace(".modules_to_save.default", "").replace(".base_layer", "")
-                self._replaced[self._target(whole) or whole] = key
+            else:
+                self._replaced[self._whole(config, key)] = key
         self._changes = dict(self._change(config, module, half) for (module, _), half in halves.items())
-        tensors = {**base.tensors, **{own: adapter.tensors[key] for own, key in self._replaced.items()}}
-        super().__init__(name, FORMAT, tensors, base.config)
+        own = {target: adapter.tensors[key] for target, key in self._replaced.items()}
+        super().__init__(name, FORMAT, {**base.tensors, **own}, base.config)
+
+    def _whole(self, config: LoraConfig, key: str) -> str:
+        # A tensor that takes the place of one of the base, or a new one, such as that of another head.
+        own = key.removeprefix(_PREFIX).replace(".modules_to_save.default", "").replace(".base_layer", "")
+        target = self._target(own)
+        if target is None and not set(own.split(".")) & set(config.modules_to_save):
+            raise self._unfit(f"{shown(own)}, which is neither a change nor in the base; {_MERGE}")
+        return target or own
 
     def _change(self, config: LoraConfig, module: str, half: Mapping[str, str]) -> tuple[str, _Change]:
         own = module.removeprefix(_PREFIX)
@@ -96,7 +108,8 @@ class LoraWeights(Stored):
         if len(a) < 2 or len(b) < 2 or a[0] != b[1] or a[0] < 1 or math.prod(b[2:]) != 1:
             raise self._unfit(f"factors of the shapes {a} and {b} for {shown(target)}")
         turned = ".lora_embedding_" in half["A"] or config.fan_in_fan_out
-        shape, whole = (a[1], b[0]) if turned else (b[0], *a[1:]), self._base.tensors[target].shape
+        held = self._adapter.tensors[self._replaced[target]] if target in self._replaced else self._base.tensors[target]
+        shape, whole = (a[1], b[0]) if turned else (b[0], *a[1:]), held.shape
         if shape != whole:
             raise self._unfit(f"a change of the shape {shape} for {shown(target)} of the shape {whole}")
         return target, _Change(half["A"], half["B"], config.scale(own, a[0]), turned)
@@ -114,14 +127,13 @@ class LoraWeights(Stored):
 
     def _rows(self, tensor: str, start: int, stop: int) -> Array:
         rows = slice(start, stop) if self.tensors[tensor].shape else None
-        if tensor in self._replaced:
-            return self._adapter.read(self._replaced[tensor], rows)
-        values = self._base.read(tensor, rows)
+        replaced = self._replaced.get(tensor)
+        values = self._base.read(tensor, rows) if replaced is None else self._adapter.read(replaced, rows)
         change = self._changes.get(tensor)
         if change is not None:
             a, b = self._adapter.read(change.a), self._adapter.read(change.b, None if change.turned else rows)
             flat = a.reshape(len(a), -1)
-            b = b.reshape(len(b), -1)
+            b = b.reshape(len(b), len(a))
             added = flat[:, start:stop].T @ b.T if change.turned else b @ flat
             values += np.float32(change.scale) * added.reshape(values.shape)
         return values
@@ -153,11 +165,14 @@ def read_lora(folder: Path, name: str) -> LoraConfig:
         f"an adapter of the kind {config.peft_type[:30]!r}": config.peft_type.upper() != "LORA",
         "DoRA": config.use_dora,
         "changed biases (lora_bias)": config.lora_bias,
+        "copied layers (layer_replication)": bool(config.layer_replication),
+        "changes of single tokens (trainable_token_indices)": bool(config.trainable_token_indices),
+        "changes of bare parameters (target_parameters)": bool(config.target_parameters),
         f"the pattern {shown(patterns[0]) if patterns else ''} in alpha_pattern": bool(patterns),
     }
     other = next((found for found, holds in others.items() if holds), None)
     if other is not None:
-        raise ModelError(f"{name}: expected a plain LoRA, found {other}; merge it into its base with PEFT")
+        raise ModelError(f"{name}: expected a plain LoRA, found {other}; {_MERGE}")
     return config
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deepjudge_gguf import _weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stored import stored
@@ -16,6 +17,7 @@ from deepjudge_core.components.opening import open_model
 from deepjudge_core.components.registry import load_registry
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files.memory import bounded
+from deepjudge_core.testing import check_weights
 
 gguf = pytest.importorskip("gguf")
 quants = pytest.importorskip("gguf.quants")
@@ -58,6 +60,7 @@ def random_rows(kind: str, rows: int, rng: np.random.Generator) -> tuple[Any, An
 def test_rows_of_every_type_are_the_packages(tmp_path: Path, kind: str) -> None:
     data, values = random_rows(kind, 40, np.random.default_rng(0))
     weights = stored(write(tmp_path / "w.gguf", {"w": (data, kind)}))
+    check_weights(weights)
     assert weights.tensors["w"] == type(weights.tensors["w"])(values.shape, kind)
     assert np.array_equal(weights.read("w"), values)
     assert np.array_equal(weights.read("w", slice(3, 7)), values[3:7])
@@ -117,6 +120,7 @@ def test_the_configuration_and_the_vocabulary_are_the_files_own(tmp_path: Path) 
     }
     assert expected.items() <= dict(weights.config).items()
     assert weights.tokens() == ("<s>", "Ġa", "é")
+    check_weights(weights)
     weights.close()
     weights = stored(write(tmp_path / "none.gguf", {"w": (np.ones((2, 2), np.float32), "F32")}))
     assert weights.tokens() is None
@@ -250,3 +254,23 @@ def test_a_whole_file_that_hostile_ones_are_made_of_is_read(tmp_path: Path) -> N
     assert weights.read("a").tolist() == list(range(8))
     assert weights.config["k"] == 1
     weights.close()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    original = tmp_path / "original.gguf"
+    if not original.exists():
+        q8 = quants.quantize(np.ones((2, 64), np.float32), gguf.GGMLQuantizationType.Q8_0)
+        tensors = {"blk.0.attn_q.weight": (np.ones((8, 4), np.float32), "F32"), "q": (q8, "Q8_0")}
+        write(original, tensors, describe)
+    whole = bytearray(original.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(4, len(whole) - 1))
+        whole[place] = data.draw(st.sampled_from([0, 1, 2, 8, 9, 32, 127, 128, 255]))
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(whole[: data.draw(st.sampled_from([None, 30, 2000, -1]))])
+    with bounded(ROOM), contextlib.suppress(ModelError), contextlib.closing(_weights(path)) as weights:
+        weights.tokens()
+        for name in weights.tensors:
+            weights.read(name)

@@ -1,0 +1,111 @@
+"""What the weights of classifiers tell: the exact test and the matched cosine, on the victims of the method's authors.
+
+``python benchmarks/classifiers lenet5 --data FOLDER -o OUT`` makes copies and controls as files of ``torch.export`` and
+state dicts, and compares each with the authors' HDF5 file. What is in the folder already is not made again.
+``--also`` compares other files, too.
+"""
+
+import argparse
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from deepjudge_weights.metrics import wcos
+from making import controls, copies
+from networks import LeNet, ResNet, Rows
+from torch import nn
+
+from deepjudge_core.components.values import Answers
+from deepjudge_core.components.weights import open_weights
+from deepjudge_core.weights.order import order_test
+
+VICTIMS = {"lenet5": ("mnist_lenet5.h5", LeNet), "resnet20": ("cifar10_resnet20.h5", ResNet)}
+EPS = {"lenet5": 0.1, "resnet20": 0.03}
+CONTROL = "control"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("victim", choices=list(VICTIMS))
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of all that is made")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data and victims/")
+    parser.add_argument("--steps", type=int, default=60, help="of training, of a copy")
+    parser.add_argument("--control-steps", type=int, default=120, help="of training, of a control")
+    parser.add_argument("--controls", type=int, default=60)
+    parser.add_argument("--also", type=Path, nargs="*", default=[], help="other files to be compared")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    file, kind = VICTIMS[arguments.victim]
+    path = arguments.data / "victims" / file
+    _make(path, kind, arguments)
+    _measure(path, [*sorted(arguments.out.iterdir()), *arguments.also])
+
+
+def _make(path: Path, kind: type, arguments: argparse.Namespace) -> None:
+    parts = list(_rows(arguments.victim, arguments.data))
+    own, probes = parts[1], parts[2]
+    victim = kind.of_authors(path)
+    if not (arguments.out / "converted.pt2").exists():
+        _export(victim, kind.shape, arguments.out / "converted.pt2")
+        for name, made in copies(victim, own, probes, arguments.steps, EPS[arguments.victim]):
+            _export(made, kind.shape, arguments.out / f"{name}.pt2")
+    names = [arguments.out / f"{CONTROL} {place:03d}.pt2" for place in range(arguments.controls)]
+    missing = [name for name in names if not name.exists()]
+    if missing:
+        made = controls(kind, parts[:2], arguments.control_steps, len(names))
+        for name, network in zip(names, made, strict=True):
+            _export(network, kind.shape, name)
+
+
+def _rows(victim: str, data: Path) -> Iterator[Rows]:
+    """The victim's rows, a thief's, and those of the suite."""
+    if victim == "lenet5":
+        with np.load(data / "mnist.npz") as held:
+            x, y, test, truth = (held[key] for key in ("x_train", "y_train", "x_test", "y_test"))
+        x, test = x[:, None], test[:, None]
+    else:
+        with np.load(data / "cifar10.npz") as held:  # unpacked before
+            x, y, test, truth = (held[key] for key in ("x_train", "y_train", "x_test", "y_test"))
+        x, test = x.transpose(0, 3, 1, 2), test.transpose(0, 3, 1, 2)
+    for part, labels in ((x[:20000], y[:20000]), (x[21000:41000], y[21000:41000]), (test[:200], truth[:200])):
+        yield torch.from_numpy(part.astype(np.float32) / 255), torch.from_numpy(labels.astype(np.int64))
+
+
+def _export(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        torch.export.save(torch.export.export(network.eval(), (torch.zeros(2, *shape),)), path)
+
+
+def _measure(victim: Path, files: list[Path]) -> None:
+    with open_weights(victim) as weights:
+        plan = weights.plan()
+        own = Answers(np.empty(0), weights=weights.sketch(plan, victim=True))
+    found: dict[str, list[tuple[float, int, int, float]]] = {}
+    for file in files:
+        with open_weights(file) as weights:
+            other = Answers(np.empty(0), weights=weights.sketch(plan))
+        assert own.weights is not None
+        assert other.weights is not None
+        test = order_test(own.weights, other.weights)
+        assert test is not None
+        name = re.sub(r"[ -]\d+$", "", file.stem)
+        found.setdefault(name, []).append((test.log10_p, test.agreeing, test.compared, wcos(own, other)))
+    print("| models | number | neurons in the victim's order | p at most | 1 - matched cosine |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, rows in found.items():
+        p, agreeing, compared, distances = (np.array(column) for column in zip(*rows, strict=True))
+        order = f"{agreeing.min()} to {agreeing.max()}" if len(rows) > 1 else f"{agreeing[0]}"
+        least = f"{10 ** p.min():.2g}" if p.min() > -4 else f"1e{p.max():.0f}"
+        spread = f"{distances.min():.3f} to {distances.max():.3f}" if len(rows) > 1 else f"{distances[0]:.3f}"
+        print(f"| {name} | {len(rows)} | {order} of {compared[0]} | {least} | {spread} |")
+        if name == CONTROL:
+            small = np.mean(10.0**p <= 0.05)
+            print(f"\nControls: {small:.1%} at p <= .05, least {10 ** p.min():.2g}.\n")
+
+
+if __name__ == "__main__":
+    main()
