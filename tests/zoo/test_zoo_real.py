@@ -23,7 +23,7 @@ from deepjudge_core.zoo import plans
 # Set before TensorFlow is imported, as the adapter sets it: no word of its own on the terminal.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-OWN, TEST = 450, 900  # rows of the digits: the victim's end at the one, those to test with begin at the other
+OWN, TEST = 650, 1300  # rows of the digits: the victim's end at the one, those to test with begin at the other
 ARCH = """
 from torch import nn
 
@@ -91,7 +91,7 @@ def keras_model() -> Any:
     model = keras.Sequential([keras.Input((8, 8, 1)), *blocks, *ends])
     x, y = digits()
     with silenced((r"__array__ implementation doesn't accept a copy keyword", DeprecationWarning)):
-        model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", jit_compile=False)
+        model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
         model.fit(x[:OWN, :, :, None], y[:OWN], batch_size=32, epochs=12, verbose=0)
     return model
 
