@@ -22,6 +22,7 @@ GROUPS = (
     "input",
     "data",
     "suite",
+    "weights",
     "model",
     "zoo",
     "judging",
@@ -109,6 +110,8 @@ class Declaration:
         components: The kind of components that it names: ``generators``, ``metrics``, ``rules``, ``attacks``.
         bare: The value of an option that is given without one; None where it takes one.
         optional_key: Whether the key may be left out though the setting is required.
+        unless: The flag and the dotted key of a truth with which the setting may be left out; without it, it is
+            required though it has a default.
     """
 
     help: str
@@ -128,6 +131,7 @@ class Declaration:
     components: str | None = None
     bare: str | None = None
     optional_key: bool = False
+    unless: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +154,8 @@ class Setting:
 
     @property
     def required(self) -> bool:
-        """Whether it has to be given."""
-        return self.default is MISSING
+        """Whether it has to be given, if nothing makes it unnecessary."""
+        return self.default is MISSING or self.declared.unless is not None
 
     @property
     def name(self) -> str:

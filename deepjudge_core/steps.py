@@ -24,6 +24,7 @@ from deepjudge_core.judging import calibration as calibrating
 from deepjudge_core.judging import judge as judging
 from deepjudge_core.judging import measure as measuring
 from deepjudge_core.judging.calibration import Calibration, load_calibration
+from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge, Verdict
 from deepjudge_core.judging.measure import Measured, Measurements
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
@@ -44,17 +45,18 @@ Stored = str | Path
 
 def make_suite(
     victim: Any,
-    inputs: Offered | Stored,
+    inputs: Offered | Stored | None = None,
     settings: SuiteSettings | None = None,
     *,
     preprocessing: Preprocessing | str | None = None,
     session: Session | None = None,
 ) -> Suite:
-    """Open the victim, select seeds and make test cases from them.
+    """Open the victim, select seeds and make test cases from them; and sketch its weights, if they can be read.
 
     Args:
         victim: The owner's model: a path, a live model or function, or a :class:`Subject`.
-        inputs: What seeds are selected from, or the path that :func:`load_inputs` reads. Images that were standardised
+        inputs: What seeds are selected from, or the path that :func:`load_inputs` reads; None for a suite of weights
+            alone, for which nobody is run. Images that were standardised
             are brought back to 0..1, in which suites keep them, so that each suspect's own preprocessing can be found.
         settings: How.
         preprocessing: What the victim expects of inputs in 0..1, as a text too, such as "imagenet"; by default what its
@@ -69,7 +71,7 @@ def make_suite(
         >>> suite.counts()["clean"]
         30
     """
-    offered = _inputs(inputs)
+    offered = None if inputs is None else _inputs(inputs)
     checked = _of("settings", settings or SuiteSettings(), SuiteSettings, "SuiteSettings(n=500)")
     prepared = Preprocessing.parse(preprocessing) if isinstance(preprocessing, str) else preprocessing
     return whole.make_suite(_model("victim", victim), offered, checked, preprocessing=prepared, session=session)
@@ -113,6 +115,7 @@ def measure(
     *,
     match: Match = DEFAULT_MATCH,
     registry: Registry | None = None,
+    calibration: Calibration | None = None,
 ) -> Measurements:
     """Measure a model against the victim.
 
@@ -122,6 +125,8 @@ def measure(
         metrics: Names of metrics, "all" for every installed one; by default those that are taken without a name.
         match: How the model's neurons are put beside the victim's; suspects and controls alike.
         registry: Where the metrics are; by default every installed one.
+        calibration: The controls, for metrics that take a common ancestor into account; their neurons' way of matching
+            counts.
 
     Raises:
         FileFormatError: When the answers are to another suite.
@@ -133,7 +138,12 @@ def measure(
         True
     """
     return measuring.measure(
-        _suite(suite), _observation("observation", observation), _names(metrics), match=match, registry=registry
+        _suite(suite),
+        _observation("observation", observation),
+        _names(metrics),
+        match=calibration.match if calibration else match,
+        registry=registry,
+        siblings=calibration.siblings() if calibration else (),
     )
 
 
@@ -247,17 +257,17 @@ def power(
     session = session or Session()
     found = _loaded("zoo", zoo, Zoo, load_zoo, "the folder that deepjudge zoo made")
     asked = settings or JudgeSettings()
+    given = _suite(suite)
     resolved = asked if isinstance(asked, Judge) else Judge.of(asked, session.registry)
+    resolved = resolved.fitted(session.registry, Offer.of(given))
     folder = None if observations is None else Path(observations)
-    return powers.estimate_power(
-        _suite(suite), found, resolved, match=match, far=far, observations=folder, session=session
-    )
+    return powers.estimate_power(given, found, resolved, match=match, far=far, observations=folder, session=session)
 
 
 def audit(
     victim: Any,
     suspects: Any,
-    inputs: Offered | Stored,
+    inputs: Offered | Stored | None = None,
     *,
     controls: Any = (),
     settings: AuditSettings | None = None,
@@ -270,7 +280,7 @@ def audit(
     Args:
         victim: The owner's model.
         suspects: What is judged, stored observations too; one, several, or a folder of files.
-        inputs: What seeds are selected from, or the path that :func:`load_inputs` reads.
+        inputs: What seeds are selected from, or the path that :func:`load_inputs` reads; None to compare weights alone.
         controls: Models known to be independent of the victim, at least 3 for a verdict; several, or a folder of files.
         settings: How the suite is made, controls are measured and suspects are judged.
         session: Where the components are, how files are confined, and who hears of each part as soon as it is there.
@@ -288,11 +298,43 @@ def audit(
     return whole.audit(
         _model("victim", victim),
         _models("suspects", suspects, session),
-        _inputs(inputs),
+        None if inputs is None else _inputs(inputs),
         controls=_models("controls", controls, session),
         settings=_of("settings", settings or AuditSettings(), AuditSettings, "AuditSettings(judge=...)"),
         session=session,
     )
+
+
+def compare(
+    victim: Any,
+    suspects: Any,
+    *,
+    controls: Any = (),
+    ancestor: Stored | None = None,
+    seed: int = 0,
+    session: Session | None = None,
+) -> AuditOutcome:
+    """Compare the weights of suspects with the victim's: nothing is run, and neither data nor controls are needed.
+
+    Args:
+        victim: The owner's model: a path.
+        suspects: What is compared with it: paths, or a folder of files.
+        controls: Models known to be independent of the victim, by whose distances suspects are judged, too.
+        ancestor: A model that the victim was made from, or its first weights: what others have of it accuses nobody.
+        seed: Of the choice of neurons, and of all else that is random.
+        session: Where the components are, how files are confined, and who hears of each part as soon as it is there.
+
+    Raises:
+        DeepJudgeError: When the weights of the victim, the ancestor or a control cannot be compared.
+
+    Example:
+        >>> outcome = dj.compare("victim.safetensors", ["suspect.safetensors"])  # doctest: +SKIP
+        >>> outcome.suspects[0].verdict.settings["weights"].log10_p  # doctest: +SKIP
+        -486.46
+    """
+    known = None if ancestor is None else Path(ancestor)
+    settings = AuditSettings(suite=SuiteSettings(weights=True, ancestor=known, seed=seed))
+    return audit(victim, suspects, None, controls=controls, settings=settings, session=session)
 
 
 def _suite(value: Any) -> Suite:

@@ -112,6 +112,8 @@ def _values(key: Key) -> str:
 
 def _default(key: Key) -> str:
     declared = key.setting
+    if declared.declared.unless:
+        return f"required without `{declared.declared.unless[1]}`"
     if declared.required:
         return "required" if key.required else "required, here or with `-o`"
     if declared.declared.usual or declared.default is None or isinstance(declared.default, Mapping):

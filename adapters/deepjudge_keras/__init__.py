@@ -74,11 +74,11 @@ def _network(source: Path | Any, *, name: str | None = None, output: Choice = No
     return open_network(source, name=name, output=output)
 
 
-def _weights(path: Path, *, name: str | None = None) -> StoredWeights:
-    name = name or name_of(path)
+def _weights(source: Path | Any, *, name: str | None = None) -> StoredWeights:
+    name = name or name_of(source)
     with _HDF5.needed_by(name):
-        from deepjudge_keras.stored import open_stored
-    return open_stored(path, name=name)
+        from deepjudge_keras.stored import LiveWeights, open_stored
+    return open_stored(source, name=name) if isinstance(source, Path) else LiveWeights(name, source)
 
 
 def _warm_up(*, gradients: bool) -> None:

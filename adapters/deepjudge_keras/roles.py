@@ -254,7 +254,7 @@ def _places(layers: Any) -> list[tuple[str, int]]:
 
 def _tensors(node: Any) -> list[tuple[str, int]]:
     # What a layer is called with.
-    if isinstance(node, list):
+    if isinstance(node, list | tuple):
         return [key for part in node for key in _tensors(part)]
     if isinstance(node, dict):
         if node.get("class_name") == "__keras_tensor__":
@@ -278,6 +278,22 @@ def roles_of_file(config: Mapping[str, Any], content: Any, tables: Mapping[str, 
         lookup = lookup_of_archive(config, tables) if own is None else lookup_of_hdf5(own, tables)
         return find_roles(config, lookup)
     except (ArithmeticError, AttributeError, IndexError, KeyError, ModelError, TypeError, ValueError):
+        return None
+
+
+def roles_of_live(model: Any) -> Roles | None:
+    """What the weights of a live ``keras.Model`` are for, by their paths; None where its class does not say it."""
+
+    def lookup(path: tuple[str, ...]) -> Held:
+        layer = model
+        for name in path:
+            layer = layer.get_layer(name)
+        return [(weight.path, tuple(weight.shape)) for weight in layer.weights]
+
+    try:
+        kind = next(cls.__name__ for cls in type(model).__mro__ if cls.__name__ in _MODELS)
+        return find_roles({"class_name": kind, "config": model.get_config()}, lookup)
+    except (AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError):
         return None
 
 

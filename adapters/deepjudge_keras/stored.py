@@ -19,7 +19,7 @@ from deepjudge_core.weights.reading.numbers import as_float32
 from deepjudge_core.weights.reading.stored import Stored
 from deepjudge_core.weights.values import TensorSpec
 from deepjudge_keras import files, hdf5, jsontext
-from deepjudge_keras.roles import roles_of_file
+from deepjudge_keras.roles import roles_of_file, roles_of_live
 
 _FORMATS = {".keras": "Keras", ".h5": "Keras HDF5", ".hdf5": "Keras HDF5"}
 # What training keeps beside the weights.
@@ -67,6 +67,23 @@ class KerasWeights(Stored):
         """Give the file back."""
         self._content.close()
         self._owned.close()
+
+
+class LiveWeights(Stored):
+    """The weights of a live model, as they are now."""
+
+    def __init__(self, name: str, model: Any) -> None:
+        """Copy the weights of a ``keras.Model`` that is built, which stays as it is."""
+        self._arrays = {weight.path: np.asarray(weight.numpy(), np.float32) for weight in model.weights}
+        tensors = {path: TensorSpec(array.shape, str(array.dtype)) for path, array in self._arrays.items()}
+        super().__init__(name, "Keras", tensors, roles=roles_of_live(model))
+
+    def _rows(self, tensor: str, start: int, stop: int) -> Array:
+        array = self._arrays[tensor]
+        return np.array(array[start:stop] if array.ndim else array)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def open_stored(path: Path, *, name: str) -> Stored:

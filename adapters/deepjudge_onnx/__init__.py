@@ -1,7 +1,6 @@
 """Opens ONNX models: ``.onnx`` files, and live ``onnx.ModelProto`` objects."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from deepjudge_core.components.hooks import hookimpl
@@ -72,11 +71,11 @@ def _network(
     return open_onnx_program(source, name=name, output=output, fix=fix or {}, expected=expected)
 
 
-def _weights(path: Path, *, name: str | None = None) -> StoredWeights:
-    name = name or name_of(path)
+def _weights(source: Any, *, name: str | None = None) -> StoredWeights:
+    name = name or name_of(source)
     with _EXTRA.needed_by(name):
         from deepjudge_onnx.stored import open_stored
-    return open_stored(path, name=name)
+    return open_stored(source, name=name)
 
 
 def _warm_up(*, gradients: bool) -> None:

@@ -83,10 +83,21 @@ def _network(
     return open_torch_network(source, name=name, input_shape=input_shape, arch=arch, output=output)
 
 
-def _weights(path: Path, *, name: str | None = None, base: str | None = None) -> StoredWeights:
-    from deepjudge_torch.stored import open_stored
+def _weights(
+    source: Any,
+    *,
+    name: str | None = None,
+    base: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> StoredWeights:
+    name = name or name_of(source)
+    if isinstance(source, Path):
+        from deepjudge_torch.stored import open_stored
 
-    return open_stored(path, name=name or name_of(path), base=base)
+        return open_stored(source, name=name, base=base)
+    with torch_for(name):
+        from deepjudge_torch.tensors import open_live
+    return open_live(source, name=name, input_shape=input_shape)
 
 
 def _warm_up(*, gradients: bool) -> None:

@@ -1,16 +1,20 @@
 """The weights in PyTorch's own files. Behind this file torch is imported, in front of it never."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+from torch.export import ExportedProgram
 
 from deepjudge_core.types import Array
 from deepjudge_core.weights.reading.stored import Stored
 from deepjudge_core.weights.values import Roles, TensorSpec
+from deepjudge_torch.base import example_for
 from deepjudge_torch.files import Kind, identify
-from deepjudge_torch.model import load_program
+from deepjudge_torch.model import export_module, load_program
 from deepjudge_torch.roles import roles_of
 from deepjudge_torch.script import read_state
 from deepjudge_torch.state_dict import find_alone
@@ -53,6 +57,25 @@ def open_file(path: Path, *, name: str) -> Stored:
         program = load_program(path, name)
         return TensorWeights(name, "torch.export", program.state_dict, roles_of(program))
     return TensorWeights(name, "PyTorch state dict", find_alone(path, kind, name))
+
+
+def open_live(
+    source: nn.Module | ExportedProgram, *, name: str, input_shape: tuple[int, ...] | None = None
+) -> TensorWeights:
+    """The weights of a live module or program, as they are now. Its graph tells what they are for, if it has one.
+
+    Args:
+        source: Stays as it is.
+        name: What messages call it.
+        input_shape: Of one input to a module, without the batch axis; without it, there is no graph.
+    """
+    program = source if isinstance(source, ExportedProgram) else None
+    if isinstance(source, nn.Module) and input_shape is not None:
+        with contextlib.suppress(Exception):  # what cannot be exported has no graph
+            program = export_module(source, example_for(source, input_shape))
+    state = source.state_dict() if isinstance(source, nn.Module) else source.state_dict
+    copied = {key: value.detach().clone() for key, value in state.items() if isinstance(value, torch.Tensor)}
+    return TensorWeights(name, "PyTorch", copied, None if program is None else roles_of(program))
 
 
 def _spec(tensor: torch.Tensor) -> TensorSpec:

@@ -53,12 +53,17 @@ def _make(path: Path, kind: type, arguments: argparse.Namespace) -> None:
         _export(victim, kind.shape, arguments.out / "converted.pt2")
         for name, made in copies(victim, own, probes, arguments.steps, EPS[arguments.victim]):
             _export(made, kind.shape, arguments.out / f"{name}.pt2")
-    names = [arguments.out / f"{CONTROL} {place:03d}.pt2" for place in range(arguments.controls)]
+    # A chain of layers is found without a graph, which takes longer to make than to train these.
+    suffix = ".pth" if kind is LeNet else ".pt2"
+    names = [arguments.out / f"{CONTROL} {place:03d}{suffix}" for place in range(arguments.controls)]
     missing = [name for name in names if not name.exists()]
     if missing:
         made = controls(kind, parts[:2], arguments.control_steps, len(names))
         for name, network in zip(names, made, strict=True):
-            _export(network, kind.shape, name)
+            if suffix == ".pth":
+                torch.save(network.state_dict(), name)
+            else:
+                _export(network, kind.shape, name)
 
 
 def _rows(victim: str, data: Path) -> Iterator[Rows]:

@@ -12,6 +12,7 @@ from deepjudge_core.auditing.kept import recalled, recalled_suite
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
+from deepjudge_core.auditing.sketches import suite_of_weights, suite_with_weights
 from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, Subject, answer_each, failing, turns
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum
@@ -60,18 +61,19 @@ _FEW = 64  # inputs that show what kind of probabilities a victim gives
 
 def make_suite(
     victim: Any,
-    inputs: Offered,
+    inputs: Offered | None,
     settings: SuiteSettings | None = None,
     *,
     preprocessing: Preprocessing | None = None,
     session: Session | None = None,
 ) -> Suite:
-    """Open the victim, select seeds and make test cases from them.
+    """Open the victim, select seeds and make test cases from them; and sketch its weights, if they can be read.
 
     Args:
         victim: The owner's model: a path, a live model, or a :class:`Subject`.
-        inputs: What seeds are selected from. Images that were standardised are brought back to 0..1, in which suites
-            keep them, so that each suspect's own preprocessing can be found.
+        inputs: What seeds are selected from; None for a suite of weights alone, for which nobody is run. Images that
+            were standardised are brought back to 0..1, in which suites keep them, so that each suspect's own
+            preprocessing can be found.
         settings: How.
         preprocessing: What the victim expects of inputs in 0..1; by default what its subject's query says, or how the
             inputs were standardised.
@@ -81,6 +83,15 @@ def make_suite(
         DeepJudgeError: When the victim or the inputs cannot be used.
     """
     session, settings, victim = session or Session(), settings or SuiteSettings(), Subject.of(victim)
+    if inputs is None:
+        return suite_of_weights(victim, settings, session)
+    suite = _make_cases(victim, inputs, settings, preprocessing, session)
+    return suite_with_weights(suite, victim, settings, session)
+
+
+def _make_cases(
+    victim: Subject, inputs: Offered, settings: SuiteSettings, preprocessing: Preprocessing | None, session: Session
+) -> Suite:
     offered, preprocessing = inputs, preprocessing or victim.query.preprocessing
     # Before the victim is run, which may take long.
     generators = GeneratorChoice.of(settings, session.registry.generators)
@@ -278,6 +289,8 @@ def judge_suspects(
         subject.check(suite)
     files = (file_key(Path(subject.path)) for subject in subjects if isinstance(subject, ModelFile))
     session = replace(session, models=session.models | frozenset(filter(None, files)))
+    if judge.settings.sequential and not suite.has_cases:
+        raise UsageError("expected a suite with cases to ask one by one, found one of weights alone", code="conflict")
     if not judge.settings.sequential:
         subjects = recalled(subjects, suite, session)
     together, results = judge.settings.fdr, list[SuspectResult]()
@@ -299,7 +312,7 @@ def judge_suspects(
 def audit(
     victim: Any,
     suspects: Iterable[Any],
-    inputs: Offered,
+    inputs: Offered | None,
     *,
     controls: Iterable[Any] = (),
     settings: AuditSettings | None = None,
@@ -312,7 +325,7 @@ def audit(
     Args:
         victim: The owner's model.
         suspects: What is judged; stored observations too.
-        inputs: What seeds are selected from.
+        inputs: What seeds are selected from; None to compare weights alone.
         controls: Models known to be independent of the victim, at least 3 for a verdict.
         settings: How the suite is made, controls are measured and suspects are judged.
         session: Where the components are, how files are confined, and who hears of each part as soon as it is there.
@@ -329,17 +342,31 @@ def audit(
             code="conflict",
         )
     if not isinstance(settings.judge, Judge):
-        offer = Offer(GeneratorChoice.of(settings.suite, session.registry.generators).makes)
-        judge = Judge.of(settings.judge, session.registry, offer)
+        judge = Judge.of(settings.judge, session.registry, offer_of(settings.suite, session, cases=inputs is not None))
     independents, accused = ([Subject.of(source) for source in sources] for sources in (controls, suspects))
     owner, chosen = Subject.of(victim), settings.suite
     suite = recalled_suite(owner, inputs, chosen, session, lambda: make_suite(owner, inputs, chosen, session=session))
+    judge = judge.fitted(session.registry, Offer.of(suite))
+    session.listener.on_judge(judge)
     session.listener.on_suite(suite)
     for subject in (*independents, *accused):
         subject.check(suite)
     calibration = ask_controls(suite, independents, settings.calibration, metrics=judge.metrics, session=session)
     session.listener.on_calibration(calibration)
     return judge_suspects(suite, calibration, accused, judge, session=session)
+
+
+def offer_of(settings: SuiteSettings, session: Session, *, cases: bool) -> Offer:
+    """What a suite is going to have to be measured on, as far as that is known before it is made.
+
+    Args:
+        settings: How it is made.
+        session: Where the generators are.
+        cases: Whether there are inputs.
+    """
+    makes = GeneratorChoice.of(settings, session.registry.generators).makes if cases else ()
+    ancestor = settings.ancestor is not None
+    return Offer(makes, cases, settings.weights or ancestor or not cases, ancestor, cases)
 
 
 def _each(
@@ -368,7 +395,7 @@ def _judge_one(
         check_suite(suite, observation)  # before anything compares case by case
         accuracy = accuracy_on_seeds(suite, observation)
         result = replace(result, accuracy=accuracy.share if accuracy else None)
-        measurements = judge.measure(suite, observation, calibration.match)
+        measurements = judge.measure(suite, observation, calibration.match, calibration.siblings())
         check_not_a_control(calibration, observation)
         verdict = judge.judge(measurements, calibration)
     except UsageError:  # an impossible value of a rule's option

@@ -94,7 +94,7 @@ def _recalled(subject: ModelFile, suite: Suite, session: Session, folder: Path) 
 
 
 def recalled_suite(
-    victim: Subject, inputs: Offered, settings: SuiteSettings, session: Session, make: Callable[[], Suite]
+    victim: Subject, inputs: Offered | None, settings: SuiteSettings, session: Session, make: Callable[[], Suite]
 ) -> Suite:
     """The suite that was made before of the same victim and inputs in the same way, or else one that is made and kept.
 
@@ -115,7 +115,8 @@ def recalled_suite(
         generators = [(one.name, one.options, one.provider) for one in (*choice.generators, *choice.answering)]
         optioned = choice.optioned if choice.answering else ()
         how = (settings.n, settings.order, settings.layers, settings.seed, settings.force)
-        return fingerprint("suite", asking, victim.name, inputs, how, generators, optioned), digest
+        weights = (settings.weights, settings.sketch, _digest_of(settings.ancestor, session))
+        return fingerprint("suite", asking, victim.name, inputs, how, weights, generators, optioned), digest
 
     try:
         before, digest = key()
@@ -132,6 +133,12 @@ def recalled_suite(
         if key() == (before, digest):  # nothing was changed meanwhile
             _write(lambda: save_suite(_place(folder, before, suite.digest), suite))
     return suite
+
+
+def _digest_of(ancestor: Path | None, session: Session) -> str | None:
+    if ancestor is None:
+        return None
+    return digested(ancestor, session.registry.adapters.of_file(ancestor, str(ancestor))).digest
 
 
 def _answers_of(digest: str, session: Session, place: Path) -> Observation:

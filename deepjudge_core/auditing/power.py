@@ -10,11 +10,12 @@ from msgspec import structs
 
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import KnownAnswers, ModelFile, Subject, answer_each, turns
+from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.values import Decision, Group
 from deepjudge_core.errors import CalibrationError, DeepJudgeError, UsageError
 from deepjudge_core.files.digests import of_file
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
-from deepjudge_core.judging.judge import GROUPS, Judge, Verdict
+from deepjudge_core.judging.judge import ALL_GROUPS, GROUPS, Judge, Verdict
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.naming import option
@@ -283,7 +284,7 @@ def _estimate(
         calibration=calibration,
         judge=judge,
         results=tuple(results),
-        attacks=tuple(_by_attack(results, [metric.name for metric in judge.metrics])),
+        attacks=tuple(_by_attack(results, judge.metrics)),
         accused=_share(r.verdict for r in results if r.counts and r.model.kind == "control" and _was_judged(r)),
     )
 
@@ -359,7 +360,7 @@ def _measure(
     if isinstance(answer, str):
         return ZooModelResult(model, failure=answer)
     try:
-        return ZooModelResult(model, judge.measure(suite, answer, calibration.match))
+        return ZooModelResult(model, judge.measure(suite, answer, calibration.match, calibration.siblings()))
     except UsageError:
         raise
     except DeepJudgeError as error:
@@ -377,7 +378,9 @@ def _judge(measured: ZooModelResult, calibration: Calibration, judge: Judge) -> 
         return ZooModelResult(measured.model, failure=str(error))
 
 
-def _by_attack(results: Sequence[ZooModelResult], metrics: Sequence[str]) -> Iterable[AttackPower]:
+def _by_attack(results: Sequence[ZooModelResult], metrics: Sequence[Metric]) -> Iterable[AttackPower]:
+    measured = {metric.group for metric in metrics}
+    groups = [group for group in ALL_GROUPS if group in GROUPS or group in measured]
     counting = [result for result in results if result.counts]
     controls = [result for result in counting if result.model.kind == "control"]
     for attack in dict.fromkeys(result.model.attack for result in results if result.model.attack):
@@ -387,16 +390,18 @@ def _by_attack(results: Sequence[ZooModelResult], metrics: Sequence[str]) -> Ite
             attack=attack,
             copies=_share(verdicts),
             groups={
-                group: Share(sum(v.settings[group].decision is Decision.COPY for v in verdicts), len(verdicts))
-                for group in GROUPS
+                group: Share(sum(_says(v, group) is Decision.COPY for v in verdicts), len(verdicts)) for group in groups
             },
             inconclusive=sum(verdict.decision is Decision.INCONCLUSIVE for verdict in verdicts),
             left_out=sum(result.model.attack == attack and not result.counts for result in results),
-            undecided={
-                group: sum(v.settings[group].decision is Decision.INCONCLUSIVE for v in verdicts) for group in GROUPS
-            },
-            auc={metric: area(values(stolen, metric), values(controls, metric)) for metric in metrics},
+            undecided={group: sum(_says(v, group) is Decision.INCONCLUSIVE for v in verdicts) for group in groups},
+            auc={one.name: area(values(stolen, one.name), values(controls, one.name)) for one in metrics},
         )
+
+
+def _says(verdict: Verdict, group: str) -> Decision | None:
+    setting = verdict.settings.get(group)
+    return setting.decision if setting else None
 
 
 def _first(files: Sequence[str]) -> str:

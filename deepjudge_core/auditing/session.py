@@ -7,6 +7,7 @@ from typing import Literal
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.files.digests import FileKey
 from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.judge import Judge
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
@@ -42,6 +43,9 @@ class Listener:
 
     def on_suite_reused(self, suite: Suite) -> None:
         """The suite was made before, and is taken as it was kept; :meth:`on_suite` follows."""
+
+    def on_judge(self, judge: Judge) -> None:
+        """By what is judged, whose metrics depend on the suite where none were named; :meth:`on_suite` follows."""
 
     def on_answer(self, event: QueryEvent) -> None:
         """A control or a suspect answered all cases, or failed to."""

@@ -3,7 +3,7 @@
 import abc
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -12,13 +12,18 @@ from deepjudge_core import progress
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.components.opening import open_model
 from deepjudge_core.components.strata import Stratum
+from deepjudge_core.components.weights import open_weights
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, one_line
 from deepjudge_core.files import storage
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.models.sketcher import Sketcher
+from deepjudge_core.naming import option
 from deepjudge_core.observing.observe import check_asking, labeller, observe
 from deepjudge_core.observing.settings import QuerySettings
+from deepjudge_core.observing.weights import observe_weights, with_weights
 from deepjudge_core.sandbox.remote import begin_isolated, open_isolated
+from deepjudge_core.sandbox.weights import open_weights_isolated
 from deepjudge_core.suites.observation import Observation, load_observation
 from deepjudge_core.suites.suite import Suite, check_suite
 from deepjudge_core.text import counted
@@ -94,6 +99,15 @@ class Subject(abc.ABC):
         """
 
     @abc.abstractmethod
+    def sketching(self, session: Session) -> contextlib.AbstractContextManager[Sketcher]:
+        """What reads its weights and runs nothing, for as long as the context is open.
+
+        Raises:
+            DeepJudgeError: When they cannot be read; a :class:`~deepjudge_core.errors.ModelError` of the code
+                ``no-weights`` for a format of which they never can.
+        """
+
+    @abc.abstractmethod
     def answering(self, suite: Suite, session: Session) -> contextlib.AbstractContextManager[Answer]:
         """Start the process that is going to open it, where it gets one; what the context gives lets it answer.
 
@@ -115,6 +129,8 @@ class Subject(abc.ABC):
             UsageError: Naming the model.
         """
         try:
+            if self.query.weights and suite.weights is None:
+                raise UsageError(_no_plan(), code="conflict")
             check_asking(self.query, suite)
         except UsageError as error:
             raise UsageError(f"{self.name}: {error}", code=error.code) from None
@@ -135,10 +151,32 @@ class _Openable(Subject):
         with self.opened(suite.input, session) as model:
             yield ModelInfo.of(model, self.query.layout), labeller(model, suite, self.query)
 
+    def _is_run(self, suite: Suite) -> bool:
+        return suite.has_cases and not self.query.weights
+
     def _answer(self, suite: Suite, session: Session) -> Observation:
-        """See :class:`Subject`."""
+        if not self._is_run(suite):
+            return self._with_weights(None, suite, session)
         with self.opened(suite.input, session) as model:
-            return observe(model, suite, self.query)
+            observation = observe(model, suite, self.query)
+        return self._with_weights(observation, suite, session)
+
+    def _with_weights(self, observation: Observation | None, suite: Suite, session: Session) -> Observation:
+        # What it answered if it was run, with a sketch of its weights if the suite asks for one.
+        plan = suite.weights
+        if plan is None:
+            if observation is None:
+                raise UsageError(f"{self.name}: {_no_plan()}", code="conflict")
+            return observation
+        try:
+            with self.sketching(session) as sketcher:
+                if observation is None:
+                    return observe_weights(sketcher, suite, plan)
+                return with_weights(observation, sketcher, plan)
+        except ModelError as error:
+            if observation is None:
+                raise
+            return replace(observation, unsketched=str(error).removeprefix(f"{self.name}: "))
 
 
 @dataclass(frozen=True)
@@ -163,6 +201,15 @@ class LiveModel(_Openable):
     def opened(self, expected: InputSpec, session: Session, *, gradients: bool = False) -> Iterator[Model]:
         """See :class:`Subject`."""
         yield open_model(self.model, registry=session.registry, expected=expected, **self.options)
+
+    @contextlib.contextmanager
+    def sketching(self, session: Session) -> Iterator[Sketcher]:
+        """See :class:`Subject`."""
+        raise ModelError(
+            f"{self.name}: expected a file, whose weights can be read, found a live model; save it, and name the file",
+            code="no-weights",
+        )
+        yield
 
 
 @dataclass(frozen=True)
@@ -202,11 +249,16 @@ class ModelFile(_Openable):
     @contextlib.contextmanager
     def answering(self, suite: Suite, session: Session) -> Iterator[Answer]:
         """See :class:`Subject`."""
+        plan = suite.weights
         with contextlib.ExitStack() as stack:
-            if session.sandbox is None:
+            if session.sandbox is None or not (self._is_run(suite) or plan):
                 yield lambda: self._answer(suite, session)
                 return
             try:
+                if plan and not self._is_run(suite):
+                    sketcher = stack.enter_context(self.sketching(session))
+                    yield lambda: observe_weights(sketcher, suite, plan)
+                    return
                 opened = stack.enter_context(
                     begin_isolated(
                         self.path,
@@ -221,7 +273,19 @@ class ModelFile(_Openable):
             except DeepJudgeError as error:
                 yield partial(_fail, error)
                 return
-            yield lambda: observe(opened(), suite, self.query)
+            yield lambda: self._with_weights(observe(opened(), suite, self.query), suite, session)
+
+    @contextlib.contextmanager
+    def sketching(self, session: Session) -> Iterator[Sketcher]:
+        """See :class:`Subject`."""
+        if session.sandbox is None:
+            with open_weights(self.path, registry=session.registry, **self.options) as sketcher:
+                yield sketcher
+            return
+        with open_weights_isolated(
+            self.path, registry=session.registry, sandbox=session.sandbox, others=session.models, **self.options
+        ) as remote:
+            yield remote
 
 
 @dataclass(frozen=True)
@@ -239,6 +303,12 @@ class _Stored(Subject):
 
     @contextlib.contextmanager
     def opened(self, expected: InputSpec, session: Session, *, gradients: bool = False) -> Iterator[Model]:
+        """See :class:`Subject`."""
+        raise UsageError(f"{self.name}: expected a model, found stored answers")
+        yield
+
+    @contextlib.contextmanager
+    def sketching(self, session: Session) -> Iterator[Sketcher]:
         """See :class:`Subject`."""
         raise UsageError(f"{self.name}: expected a model, found stored answers")
         yield
@@ -372,6 +442,11 @@ def failing(name: str) -> Iterator[None]:
 def _answered(name: str, answer: Answer) -> Observation:
     with failing(name):
         return answer()
+
+
+def _no_plan() -> str:
+    made = option("SuiteSettings.weights", True)
+    return f"expected a suite that compares weights, found one of cases alone; make one with {made}"
 
 
 def _fail(error: DeepJudgeError) -> NoReturn:

@@ -33,6 +33,12 @@ _SHOWN = 20  # names of one kind
 def of_suite(suite: Suite) -> Iterator[Sheet]:
     """A suite, and all taps of its victim."""
     yield suite.sheet()
+    if suite.weights is not None:
+        picked = zip(suite.weights.layers, suite.weights.neurons, strict=True)
+        of_layers = [(one.name, one.kind, str(one.width), str(len(neurons))) for one, neurons in picked]
+        yield Sheet("weights that are compared", {}, ("layer", "kind", "neurons", "picked"), of_layers)
+    if not suite.has_cases:
+        return
     victim = suite.victim.model
     rows: list[tuple[Cell, ...]] = []
     for name, width in victim.layers.items():
@@ -62,7 +68,9 @@ def of_report(report: AuditReport) -> Iterator[Sheet]:
     facts: dict[str, Any] = {
         "made": None if made is None else " ".join(str(one) for one in (made.date, made.case, made.by) if one),
         "victim": f"{victim.path} ({victim.framework})",
-        "cases": f"{cases.clean} clean, {cases.adversarial} adversarial, {cases.corners} corners",
+        "cases": f"{cases.clean} clean, {cases.adversarial} adversarial, {cases.corners} corners"
+        if cases.clean
+        else "",
         "layers": ", ".join(layer.name for layer in report.suite.layers),
         "controls": str(len(report.calibration.controls)),
         "rule": f"{report.rule} {_options(report.rule_options)}",
@@ -123,14 +131,19 @@ def of_bundle(folder: Path) -> Iterator[Sheet]:
     yield Sheet(f"bundle of {len(rows)} files", facts, ("file", "bytes", "SHA-256"), rows)
 
 
+def _cases_of(plan: Plan) -> dict[str, str]:
+    if plan.inputs.path is None:
+        return {"compares": "weights alone"}
+    generators = listed(plan.suite.generators or ("the usual ones",))
+    return {"inputs": str(plan.inputs.path), "seeds": str(plan.suite.n), "generators": generators}
+
+
 def of_plan(path: Path, session: Session, command: type[Command]) -> Iterator[Sheet]:
     """An ``AUDIT.toml`` and what it names."""
     plan: Plan = read_plan(path, None, session, command)
     facts = {
         "victim": plan.victim.name,
-        "inputs": str(plan.inputs.path),
-        "seeds": str(plan.suite.n),
-        "generators": listed(plan.suite.generators or ("the usual ones",)),
+        **_cases_of(plan),
         "rule": plan.judge.rule.name,
         "metrics": listed(metric.name for metric in plan.judge.metrics),
         "output": str(plan.output),

@@ -24,7 +24,6 @@ from deepjudge_core.components.registry import Component, Plugin
 from deepjudge_core.components.strata import limits, narrow
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.judge import GROUPS
 from deepjudge_core.judging.verdict import SAID, open_layers
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.progress import Advance, Finished
@@ -172,8 +171,23 @@ class Bars:
 def show_suite(out: Console, suite: Suite) -> None:
     """What a suite holds."""
     victim = suite.victim.model
-    tell(out, f"victim      {victim.name} ({victim.framework}, {victim.classes} classes)")
+    classes = f", {victim.classes} classes" if suite.has_cases else ""
+    tell(out, f"victim      {victim.name} ({victim.framework}{classes})")
     tell(out, f"digest      {victim.digest}")
+    if suite.has_cases:
+        _show_cases(out, suite)
+    if suite.weights is not None:
+        neurons = sum(map(len, suite.weights.neurons))
+        tell(out, f"weights     sketches of {neurons:,} neurons of {len(suite.weights.layers)} layers")
+    if suite.ancestor is not None:
+        tell(out, f"ancestor    {suite.ancestor.model.name}")
+    for note in suite.notes:
+        tell(out, f"note        {note}")
+    tell(out, f"suite       {suite.digest}")
+
+
+def _show_cases(out: Console, suite: Suite) -> None:
+    victim = suite.victim.model
     if suite.victim.preprocessing:
         tell(out, f"takes       inputs prepared by {suite.victim.preprocessing}")
     if suite.label_origin == "victim":
@@ -195,9 +209,6 @@ def show_suite(out: Console, suite: Suite) -> None:
             some = ", ".join(map(str, unreached[:_LISTED]))
             text += f", unreached: {some}" + (f" and {len(unreached) - _LISTED} more" * (len(unreached) > _LISTED))
         tell(out, text)
-    for note in suite.notes:
-        tell(out, f"note        {note}")
-    tell(out, f"suite       {suite.digest}")
 
 
 def show_cases(out: Console, suite: Suite) -> None:
@@ -222,7 +233,13 @@ def show_observation(out: Console, observation: Observation) -> None:
     if observation.model.device:
         say(out, f"device      {observation.model.device}")
     say(out, f"answers     to the suite {observation.suite}")
-    say(out, f"layers      {layers}")
+    if observation.model.classes:
+        say(out, f"layers      {layers}")
+    if observation.weights is not None:
+        neurons = sum(len(layer.neurons) for layer in observation.weights.layers)
+        say(out, f"weights     sketches of {neurons:,} neurons of {len(observation.weights.layers)} layers")
+    elif observation.unsketched:
+        say(out, f"weights     not compared: {observation.unsketched}")
     for note in filter(None, (observation.unmapped, *observation.notes, observation.unsteady)):
         say(out, f"note        {note}")
 
@@ -246,7 +263,7 @@ def show_calibration(out: Console, calibration: Calibration, *, limited: bool = 
     for control, values in zip(calibration.controls, calibration.measurements, strict=True):
         reasons = _reasons({name: values[name].reason for name in names})
         remarks += ((control.model.name, reason) for reason in reasons)
-    for remark in _gathered(remarks, len(calibration.controls), "controls"):
+    for remark in gathered(remarks, len(calibration.controls), "controls"):
         tell(out, remark)
 
 
@@ -277,9 +294,9 @@ def show_report(out: Console, report: AuditOutcome, many: ManySettings | None = 
     if everybody <= _FEW:
         show_control_notes(out, report.calibration)
     remarks, statements = (
-        _gathered(said, everybody, "suspects") for said in (_remarks(shown, len(quiet) > 0), _statements(shown))
+        gathered(said, everybody, "suspects") for said in (_remarks(shown, len(quiet) > 0), _statements(shown))
     )
-    for remark in (*report.doubts, *_failures(shown), *remarks, *_fleet(report), *statements, *_unconfined(report)):
+    for remark in (*report.doubts, *failures(shown), *remarks, *_fleet(report), *statements, *unconfined(report)):
         tell(out, remark)
     if quiet:
         tell(out, f"notes       on {len(quiet)} suspects with no sign of copying are in the report (--json, --html)")
@@ -305,8 +322,14 @@ def _fleet(report: AuditOutcome) -> Iterator[str]:
         )
 
 
-def _gathered(said: Iterable[tuple[str, str]], everybody: int, what: str) -> Iterator[str]:
-    # Models of which the same is said stand on one line. The report names them all.
+def gathered(said: Iterable[tuple[str, str]], everybody: int, what: str) -> Iterator[str]:
+    """A line for each remark, behind the models of which it is said; the report names them all.
+
+    Args:
+        said: Of each model what is said.
+        everybody: How many models there are.
+        what: What they are, in the plural.
+    """
     lines: dict[str, list[str]] = {}
     for model, remark in said:
         lines.setdefault(remark, []).append(model)
@@ -327,11 +350,11 @@ def _statements(results: Iterable[SuspectResult]) -> Iterator[tuple[str, str]]:
 def _limits(report: AuditOutcome) -> tuple[str, ...]:
     # Of an accusation, what it does not exclude.
     accused = any(result.decision is Decision.COPY for result in report.suspects)
-    return limits(report.calibration.strata) if accused else ()
+    return limits(report.calibration.strata, weights=report.suite.may_share_weights) if accused else ()
 
 
-def _unconfined(report: AuditOutcome) -> Iterator[str]:
-    # What a reader should know who was told that strangers' models are confined.
+def unconfined(report: AuditOutcome) -> Iterator[str]:
+    """What a reader should know who was told that strangers' models are confined: a line for each level below."""
     results = [result.model for result in report.suspects if result.model]
     models = [report.suite.victim.model, *(c.model for c in report.calibration.controls), *results]
     for level in (Isolation.NO_OPEN, Isolation.PROCESS, Isolation.NONE):
@@ -387,8 +410,8 @@ def _open(result: SuspectResult) -> str | None:
     return open_layers(result.verdict.settings["white-box"].decision, values)
 
 
-def _failures(results: Iterable[SuspectResult]) -> Iterator[str]:
-    # A line for each, also of those that failed alike: whoever uploaded a file wants to find its own.
+def failures(results: Iterable[SuspectResult]) -> Iterator[str]:
+    """A line for each that failed, also of those that failed alike: whoever uploaded a file wants to find its own."""
     for result in results:
         if result.verdict is None:
             # An error has the path as it is shown.
@@ -410,8 +433,7 @@ def _remarks(results: Iterable[SuspectResult], few: bool) -> Iterator[tuple[str,
             yield result.path, f"the behaviour was copied; {why}"
         if verdict.reason:
             yield result.path, f"{SAID[result.decision]}: {verdict.reason}"
-        for group in GROUPS:
-            setting = verdict.settings[group]
+        for group, setting in verdict.settings.items():
             if setting.decision is Decision.INCONCLUSIVE and result.decision is Decision.COPY:
                 yield result.path, f"{group}: inconclusive: {setting.reason}"
         # What the verdict's reason says already is not said once more, except which metric it was that failed.

@@ -14,8 +14,9 @@ from deepjudge_core.suites.suite import Suite
 
 _PROGRAM = "deepjudge"
 _DATA = "TRAIN"  # what the user's training data are called in the commands
-_ZOO = "zoo"
+_ZOO, _CONTROLS = "zoo", "CONTROLS"
 _CALIBRATION = "calibration.safetensors"
+_ANCESTOR, _INPUTS = "BASE", "DATA"
 
 
 def needs_controls(outcome: AuditOutcome) -> bool:
@@ -31,7 +32,12 @@ def after_audit(plan: Plan, zoo: Path) -> Iterator[str]:
         plan: The audit.
         zoo: Where controls may go.
     """
-    data = plan.data or _training_data(plan)
+    if plan.inputs.path is None:
+        yield from _why_of_weights()
+        if plan.file is None:
+            yield f"    {_line([*plan.words, '--controls', _CONTROLS])}"
+        return
+    data = plan.data or _training_data(plan, plan.inputs.path)
     yield from _why("" if data else _like(plan.inputs.path))
     if plan.data is not None and plan.file is None:
         yield f"    {_line([*plan.words, '--make-controls'])}"
@@ -65,9 +71,41 @@ def after_judge(words: Sequence[str], path: Path, suite: Suite) -> Iterator[str]
         path: The suite's file.
         suite: The suite.
     """
-    yield from _why(_of(suite), "calibrate with yours")
+    if suite.has_cases:
+        yield from _why(_of(suite), "calibrate with yours")
+    else:
+        yield from _why_of_weights()
     yield from _calibrating(path, suite, ())
     yield f"    {_line([*_without(words, '--calibration'), '--calibration', _CALIBRATION])}"
+
+
+def after_compare(words: Sequence[str], outcome: AuditOutcome) -> Iterator[str]:
+    """What says more of suspects whose weights were compared: sentences, and lines for a shell.
+
+    Args:
+        words: What was typed.
+        outcome: What came of it.
+    """
+    descent = any(result.points_to == "descent" for result in outcome.suspects)
+    if descent and outcome.suite.ancestor is None:
+        yield "next: if your model was made from another one, such as a public base model, name it with --ancestor:"
+        yield "  what a suspect has in common with that one, too, then accuses nobody"
+        yield f"    {_line([*words, '--ancestor', _ANCESTOR])}"
+    unclear = [result for result in outcome.suspects if result.decision is Decision.INCONCLUSIVE]
+    measured = [any(one.value is not None for one in result.metrics.values()) for result in unclear]
+    if any(measured) and len(outcome.calibration.controls) < LEAST_CONTROLS:
+        yield f"next: with at least {LEAST_CONTROLS} controls, which are independent models of the same kind, distances"
+        yield "  are judged, too: they find weights whose neurons were put into another order"
+        yield f"    {_line([*words, '--controls', _CONTROLS])}"
+    if not all(measured):
+        yield "next: weights of another shape cannot be compared; answers and layers can, if both models run"
+        yield f"    {_line(['audit', *_models(outcome), '--inputs', _INPUTS])}"
+
+
+def _models(outcome: AuditOutcome) -> list[str]:
+    unclear = [one for one in outcome.suspects if one.decision is Decision.INCONCLUSIVE]
+    apart = [one.path for one in unclear if all(metric.value is None for metric in one.metrics.values())]
+    return [outcome.suite.victim.model.name, *apart]
 
 
 def after_calibrate(controls: Sequence[str], path: Path, suite: Suite) -> Iterator[str]:
@@ -78,7 +116,10 @@ def after_calibrate(controls: Sequence[str], path: Path, suite: Suite) -> Iterat
         path: The suite's file.
         suite: The suite.
     """
-    yield from _why(_of(suite), "name yours as well" if controls else "name yours")
+    if suite.has_cases:
+        yield from _why(_of(suite), "name yours as well" if controls else "name yours")
+    else:
+        yield from _why_of_weights()
     yield from _calibrating(path, suite, controls)
 
 
@@ -92,8 +133,10 @@ def making_controls(suite: Suite) -> str:
 
 
 def _calibrating(path: Path, suite: Suite, controls: Sequence[str]) -> Iterator[str]:
-    yield f"    {making_controls(suite)}"
-    yield f"    {_line(['calibrate', str(path), *controls, f'{_ZOO}/controls', '-o', _CALIBRATION])}"
+    made = f"{_ZOO}/controls" if suite.has_cases else _CONTROLS
+    if suite.has_cases:
+        yield f"    {making_controls(suite)}"
+    yield f"    {_line(['calibrate', str(path), *controls, made, '-o', _CALIBRATION])}"
 
 
 def _without(words: Sequence[str], option: str) -> Iterator[str]:
@@ -114,9 +157,8 @@ def _like(inputs: Path) -> str:
     return f"{_DATA}{inputs.suffix}"
 
 
-def _training_data(plan: Plan) -> Path | None:
+def _training_data(plan: Plan, path: Path) -> Path | None:
     # Beside the inputs there are often those that the victim was trained on.
-    path = plan.inputs.path
     return path if holds(plan.folder / path, TRAINING_KEYS[0]) else None
 
 
@@ -124,6 +166,11 @@ def _why(unknown: str, yours: str = "name yours with --controls") -> Iterator[st
     yield f"next: without {LEAST_CONTROLS} controls, only an unchanged copy of the victim can be recognised"
     yield f"  controls are models of the same task that do not come from the victim; {yours},"
     yield f"  or make some from the victim's training data{f' (here called {unknown})' * bool(unknown)}:"
+
+
+def _why_of_weights() -> Iterator[str]:
+    yield f"next: without {LEAST_CONTROLS} controls, weights accuse by the order of their neurons alone"
+    yield f"  controls are models of the same kind that do not come from the victim (here called {_CONTROLS}):"
 
 
 def _victim(plan: Plan) -> Iterator[str]:

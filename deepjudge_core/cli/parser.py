@@ -201,9 +201,13 @@ class _Command(click.Command):
         Raises:
             UsageError: For what is missing, and for values that cannot be.
         """
-        missing = [setting for setting in self.own.values() if setting.required and setting not in typed]
+        flags = {flag for one in typed for flag in one.declared.flags}
+        missing = [
+            setting
+            for setting in self.own.values()
+            if setting.required and setting not in typed and (setting.declared.unless or ("",))[0] not in flags
+        ]
         if missing:
-            flags = {flag for one in typed for flag in one.declared.flags}
             moved = [
                 f"; {one.name} was called {old} before"
                 for one in missing
@@ -375,6 +379,8 @@ def grouped(settings: Any) -> Iterator[tuple[str, list[Setting]]]:
 def explained(setting: Setting) -> str:
     """What an option does, and what holds without it."""
     usual = "required" if setting.required else f"default: {default(setting)}" if default(setting) else ""
+    if setting.declared.unless:
+        usual = f"required without {setting.declared.unless[0]}"
     text = setting.declared.help + ("; may be repeated" if kind_of_setting(setting).repeats else "")
     return f"{text} ({usual})" if usual else text
 

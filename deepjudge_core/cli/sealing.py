@@ -60,6 +60,9 @@ class BundleSession(Listener):
         if self._committed:
             # What is not made yet is taken to be what was promised.
             promised = replace(self._terms, suite=self._committed.suite, calibration=self._committed.calibration)
+            if judge.settings.metrics is None:  # which depend on the suite
+                judging = replace(promised.judging, metrics=self._committed.judging.metrics)
+                promised = replace(promised, judging=judging, components=self._committed.components)
             check_terms(self._committed, promised)
             self._terms = promised
         self._writer = BundleWriter(
@@ -87,6 +90,11 @@ class BundleSession(Listener):
     def on_suite_reused(self, suite: Suite) -> None:
         """Remember that the victim was asked before."""
         self._reused = True
+
+    def on_judge(self, judge: Judge) -> None:
+        """Keep by what is judged."""
+        terms = Terms.of("", None, judge)
+        self._terms = replace(self._terms, judging=terms.judging, components=terms.components)
 
     def on_answer(self, event: QueryEvent) -> None:
         """Keep what was answered."""

@@ -154,8 +154,10 @@ def spare_folder(read: Iterable[str | Path], folder: Path) -> None:
             )
 
 
-def load(settings: InputSettings) -> Offered:
-    """The inputs, after a word about what may be a mistake."""
+def load(settings: InputSettings) -> Offered | None:
+    """The inputs, after a word about what may be a mistake; None where there are to be none."""
+    if settings.path is None:
+        return None
     inputs = settings.load()
     if isinstance(inputs, Inputs):
         warn_of_bytes(inputs, settings.path, settings)

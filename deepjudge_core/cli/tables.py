@@ -13,7 +13,7 @@ from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.judge import GROUPS
+from deepjudge_core.judging.judge import ALL_GROUPS, GROUPS
 from deepjudge_core.judging.ranking import ranked, ratio
 from deepjudge_core.judging.verdict import SAID, MetricResult, in_words
 from deepjudge_core.text import LONGEST_LINE, clean, compact, counted, ending, number
@@ -111,9 +111,9 @@ def _show(out: Console, results: Sequence[SuspectResult], say: Callable[[str], N
     near = Part("ratio", [Text("-" if one is None else compact(one)) for one in ratios])
     nears = [near] if any(one is not None for one in ratios) else []
     kinds = [Part("format", [Text(clean(r.model.framework) if r.model else "-") for r in results], right=False)]
-    metrics = [_metric(name, results) for name in names]
-    groups = [Part(group, [_votes(result, group) for result in results]) for group in GROUPS if names]
-    last = [*_further(results), Part("verdict", [_decision(result) for result in results], right=False)]
+    metrics = [metric(name, results) for name in names]
+    groups = [Part(group, [_votes(result, group) for result in results]) for group in _groups(results) if names]
+    last = [*_further(results), verdicts(results)]
     paths = [result.path for result in results]
     layouts = [kinds + nears + metrics, nears + metrics, metrics, nears + groups, []] if names else [kinds, []]
     parts = show(out, "suspect", paths, [[*layout, *last] for layout in layouts], say)
@@ -122,7 +122,14 @@ def _show(out: Console, results: Sequence[SuspectResult], say: Callable[[str], N
         say(line)
 
 
-def _metric(name: str, results: Sequence[SuspectResult]) -> Part:
+def verdicts(results: Sequence[SuspectResult]) -> Part:
+    """The column of verdicts."""
+    cells = [Text(in_words(result.decision, result.points_to), _STYLES[result.decision]) for result in results]
+    return Part("verdict", cells, right=False)
+
+
+def metric(name: str, results: Sequence[SuspectResult]) -> Part:
+    """The column of a metric: values with their marks, and the thresholds."""
     measured = [result.metrics.get(name) for result in results]
     thresholds = {one.threshold for one in measured if one and one.threshold is not None}
     foot = "..".join(compact(one) for one in sorted({min(thresholds), max(thresholds)})) if thresholds else ""
@@ -143,6 +150,11 @@ def _mark(result: MetricResult | None) -> str:
     return "?" if result.vote.vote is None else "*" if result.vote.vote else ""
 
 
+def _groups(results: Sequence[SuspectResult]) -> list[str]:
+    measured = {metric.group for result in results for metric in result.metrics.values()}
+    return [group for group in ALL_GROUPS if group in GROUPS or group in measured]
+
+
 def _votes(result: SuspectResult, group: str) -> Text:
     cast = [one.vote.vote for one in result.metrics.values() if one.group == group and one.vote.vote is not None]
     return Text(f"{sum(cast)} of {len(cast)}", "red" if any(cast) else "") if cast else Text("-", "dim")
@@ -158,18 +170,24 @@ def _further(results: Sequence[SuspectResult]) -> Iterator[Part]:
         yield Part("cases asked", [Text(one or "-") for one in asked])
 
 
-def _decision(result: SuspectResult) -> Text:
-    return Text(in_words(result.decision, result.points_to), _STYLES[result.decision])
+def marks(results: Sequence[SuspectResult], names: Sequence[str]) -> Iterator[str]:
+    """What the marks behind the values of some metrics say: a line, if there are any."""
+    there = {_mark(result.metrics.get(name)) for result in results for name in names}
+    found = [result.metrics[name].vote for result in results for name in names if name in result.metrics]
+    exact = any(vote.log10_p is not None for vote in found)
+    words = _MARKS | ({"*": "votes for copy"} if exact else {})  # which needs no threshold
+    if said := [f"{mark} {text}" for mark, text in words.items() if mark in there]:
+        yield "; ".join(said)
 
 
 def _legend(results: Sequence[SuspectResult], shown: Container[str], names: Sequence[str]) -> Iterator[str]:
     if names and names[0] in shown:
-        marks = {_mark(result.metrics.get(name)) for result in results for name in names}
-        yield "; ".join(f"{mark} {words}" for mark, words in _MARKS.items() if mark in marks)
+        yield from marks(results, names)
     if "ratio" in shown:
         yield _RATIO
     if GROUPS[0] in shown:
-        yield "black-box, white-box: metrics that vote for copy; a wider terminal or --csv shows their values"
+        groups = ", ".join(group for group in ALL_GROUPS if group in shown)
+        yield f"{groups}: metrics that vote for copy; a wider terminal or --csv shows their values"
 
 
 def show(

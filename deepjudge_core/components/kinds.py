@@ -12,8 +12,9 @@ from deepjudge_core.models.model import Access, Model
 from deepjudge_core.text import is_utf8
 from deepjudge_core.weights.values import StoredWeights
 
-Subject = CaseSet | Literal["weights"]
+Subject = CaseSet | Literal["weights", "ancestry"]
 """What a metric is taken over."""
+_OF_WEIGHTS = ("weights", "ancestry")
 GeneratedSet = Literal["adversarial", "corners", "mistakes"]
 """The sets of cases that generators make."""
 
@@ -77,8 +78,9 @@ class Adapter:
         warm_up: ``warm_up(*, gradients)`` runs a tiny model of its own through everything that a model will be asked,
             with or without gradients, so that no file is opened for it later. Without it, a stranger's model can still
             reach files on systems without Landlock.
-        weights: ``weights(path, *, name) -> StoredWeights`` reads the weights of a file or folder and runs nothing; it
-            imports no framework unless the format cannot be read without one. None if the adapter reads none.
+        weights: ``weights(source, *, name) -> StoredWeights`` reads the weights of a file, a folder or a live object
+            that it accepts, with the options of ``open`` that it has a parameter for. It runs nothing, and imports no
+            framework unless the format cannot be read without one. None if the adapter reads none.
         extra: The framework, if it may be missing, so that this is said before any model is opened.
     """
 
@@ -165,7 +167,8 @@ class Metric:
         name: How the user chooses it, and its key in reports.
         needs: What must be known of the suspect: an :class:`Access`.
         on: The cases that it is taken over: ``clean`` (the seeds), ``adversarial``, ``corners`` or ``mistakes``; or
-            ``weights``, whose sketches are compared.
+            ``weights``, whose sketches are compared, or ``ancestry``, if the victim's known ancestor and other models
+            that come from it are taken into account.
         distance: ``distance(victim, suspect) -> float`` of two :class:`Answers`: pure numpy, at least 0, and 0 for a
             model and itself. It raises :class:`~deepjudge_core.errors.IncomparableError` where it would mean nothing.
         alpha: Default share of the lower bound that makes the threshold, above 0 and at most 1 (paper, section IV-D).
@@ -193,11 +196,16 @@ class Metric:
     def __post_init__(self) -> None:
         if self.name == ALL_METRICS:
             raise PluginError(f"a metric is named {self.name!r}, which means every metric; choose another name")
-        expect_one_of(self.name, "on", self.on, (*get_args(CaseSet), "weights"))
+        expect_one_of(self.name, "on", self.on, (*get_args(CaseSet), *_OF_WEIGHTS))
         if not 0 < self.alpha <= 1:
             raise PluginError(f"{self.name}: expected 0 < alpha <= 1, found {self.alpha!r}")
         if not self.upper > 0:
             raise PluginError(f"{self.name}: expected upper > 0, found {self.upper!r}")
+
+    @property
+    def of_weights(self) -> bool:
+        """Whether it compares weights that are never run."""
+        return self.on in _OF_WEIGHTS
 
     @property
     def group(self) -> Group:
@@ -215,10 +223,13 @@ class Rule:
         name: How the user chooses it.
         judge: ``judge(evidence, **options) -> Judgement`` for a mapping of metric name to :class:`Evidence`, never
             empty; options are its keyword-only parameters with defaults.
+        needs_controls: Whether it says nothing without controls. If so, it is not given metrics that were measured on
+            fewer than 3 of them; otherwise all that were measured of the suspect.
     """
 
     name: str
     judge: Callable[..., Judgement]
+    needs_controls: bool = True
 
 
 def expect_one_of(owner: str, attribute: str, value: str, expected: tuple[str, ...]) -> None:

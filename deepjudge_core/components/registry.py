@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -189,18 +189,28 @@ class Catalogue(Generic[T]):
 
 
 class Metrics(Catalogue[Metric]):
-    """The metrics, of which some are taken by name only."""
+    """The metrics, of which some are taken by name only, and some only of suites that compare weights."""
+
+    def usual(self, of_weights: Collection[str]) -> list[Metric]:
+        """Those taken without a name, of a suite that compares some kinds of weights beside its cases.
+
+        Args:
+            of_weights: What a suite has for metrics of weights: of ``weights`` and ``ancestry`` those that it has.
+        """
+        taken = [metric for metric in self.own() if self.owner(metric).offers(metric)]
+        return [metric for metric in taken if not metric.of_weights or metric.on in of_weights]
 
     def select(self, names: Iterable[str] | None = None) -> list[Metric]:
         """The named metrics, each once; "all" stands for every one.
 
-        For None they are those taken by default: of this distribution, and of plugins that a program handed over.
+        For None they are those taken by default of a suite without weights: of this distribution, and of plugins that
+        a program handed over.
 
         Raises:
             UsageError, PluginError: As ``self[name]`` for a name that was given.
         """
         if names is None:
-            return [metric for metric in self.own() if self.owner(metric).offers(metric)]
+            return self.usual(())
         if isinstance(names, str):
             return super().select(names)
         names = list(names)

@@ -7,10 +7,16 @@ import numpy as np
 
 from deepjudge_core.types import Array
 
-Stratum = Literal["same-data", "other-data", "same-architecture", "other-architecture", "common-ancestor"]
+Stratum = Literal[
+    "same-data", "other-data", "same-architecture", "other-architecture", "common-ancestor", "common-initialisation"
+]
 """Of a control, what makes it more or less like the victim: it was trained on the victim's own rows (the paper's Neg-1)
 or on others (Neg-2); it has the victim's architecture or another; it comes from the public model that the victim comes
-from. One that is of several is of the one that brings it nearest to the victim."""
+from; it was trained from the same first weights, such as from the same seed. One that is of several is of the one that
+brings it nearest to the victim."""
+
+SHARING: tuple[Stratum, ...] = ("common-ancestor", "common-initialisation")
+"""Strata of models whose weights are like the victim's for an honest reason."""
 
 _NEEDED: tuple[tuple[Stratum, str], ...] = (
     (
@@ -34,14 +40,25 @@ _SAME_DATA_ONLY = (
 )
 
 
-def limits(strata: Iterable[Stratum | None]) -> tuple[str, ...]:
+_SHARED_WEIGHTS = (
+    "weights alone do not tell a copy from an honest model that shares the victim's initialisation: one that was "
+    "trained from the same first weights, or from the same public model"
+)
+
+
+def limits(strata: Iterable[Stratum | None], *, weights: bool = False) -> tuple[str, ...]:
     """What cannot be concluded from controls of these strata: a line for each kind that is missing.
 
-    Of no controls there is nothing to say: without them nothing is concluded.
+    Of no controls there is nothing to say: without them nothing is concluded but by weights.
+
+    Args:
+        strata: Of each control its stratum; None where that is not known.
+        weights: Whether weights may accuse, and the victim's ancestor is not known.
     """
     kinds = set(strata)
     missing = tuple(line for stratum, line in _NEEDED if kinds and stratum not in kinds)
-    return (*missing, *narrow(kinds))
+    shared = (_SHARED_WEIGHTS,) if weights and not kinds & set(SHARING) else ()
+    return (*missing, *narrow(kinds), *shared)
 
 
 def narrow(strata: Iterable[Stratum | None]) -> tuple[str, ...]:

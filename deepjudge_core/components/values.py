@@ -176,9 +176,9 @@ class Answers:
         independent: Whether each class has a probability of its own, so that a row need not sum to 1. The label is the
             likeliest class nevertheless.
         weights: The sketch of the model's weights; None where it was not asked for or not allowed.
-        ancestor: Of the victim's answers, the sketch of the model that it was made from; None where none was named.
-        siblings: Of the victim's answers, the sketches of the controls that were made from the same ancestor, without
-            the model that is measured.
+        ancestor: The sketch of the model that the victim was made from, on the victim's side; None if none was named.
+        siblings: The sketches of the controls that were made from the same ancestor, without the model that is
+            measured, on the victim's side.
     """
 
     labels: Array
@@ -203,11 +203,15 @@ class Chance:
         least: The least ``log10_p`` that could have been found; 0 where nothing could have been.
         counted: What was found: a clause that begins with what it is about and has no full stop, such as "the order of
             3,072 of 3,072 neurons agrees with the victim's".
+        agreeing: How many of those that were compared agree, for tables; None where nothing was counted.
+        compared: How many were compared.
     """
 
     log10_p: float
     least: float
     counted: str
+    agreeing: int | None = None
+    compared: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,11 +220,13 @@ class Evidence:
 
     Attributes:
         value: The suspect's.
-        controls: ``(n,)`` the controls', n >= 3.
+        controls: ``(n,)`` the controls', n >= 3; any number for rules that need none.
         alpha: The metric's default share of the bound.
         strata: Each control's stratum, such as ``same-data``; None if it is unknown; empty if none is known.
         places: Each control's place among all controls, which aligns metrics that were measured on different controls;
             empty if they were measured on all.
+        chance: How likely so small a value is of a model made independently, whatever the controls; None for metrics
+            that leave this to the controls.
     """
 
     value: float
@@ -228,6 +234,7 @@ class Evidence:
     alpha: float
     strata: tuple[Stratum | None, ...] = ()
     places: tuple[int, ...] = ()
+    chance: Chance | None = None
 
     def by_stratum(self) -> dict[Stratum | None, Array]:
         """Stratum to the values of its controls; None to those of which it is not known."""
@@ -255,6 +262,7 @@ class Vote:
         reason: Why no vote is cast; required where ``vote`` is None.
         p_value: Probability that an honest model's value is as small as this, by this metric alone; 0..1.
         false_positive_rate: Probability, at most, that an honest model gets a vote for copy, 0..1.
+        log10_p: The logarithm of the p-value to base 10, 0 or less; None for rules whose p-values are never that small.
     """
 
     vote: bool | None
@@ -263,6 +271,7 @@ class Vote:
     reason: str | None = None
     p_value: float | None = None
     false_positive_rate: float | None = None
+    log10_p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -280,6 +289,7 @@ class Judgement:
             p-value: Tarone, 1990); None where there is no p-value.
         statement: What was found, on one line, for a reader who is no statistician; may be None where the decision is
             inconclusive.
+        log10_p: The logarithm of the p-value to base 10, 0 or less; None for rules whose p-values are never that small.
     """
 
     decision: Decision
@@ -289,3 +299,4 @@ class Judgement:
     p_value: float | None = None
     least_p_value: float | None = None
     statement: str | None = None
+    log10_p: float | None = None

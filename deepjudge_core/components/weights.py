@@ -25,12 +25,12 @@ def info_of_weights(name: str, framework: str) -> ModelInfo:
 
 @contextlib.contextmanager
 def open_weights(
-    source: str | Path, *, registry: Registry | None = None, adapter: str | None = None, **options: Any
+    source: Any, *, registry: Registry | None = None, adapter: str | None = None, **options: Any
 ) -> Iterator[StoredSketcher]:
-    """Open the weights of a file or folder in this process, until the context ends. Nothing of the model is run.
+    """Open the weights of a file, a folder or a live model in this process, until the context ends. Nothing is run.
 
     Args:
-        source: A path.
+        source: A path, or a live object of a framework, of which nobody says the digest here.
         registry: Where the adapters are; by default every installed one.
         adapter: Name of the adapter; by default the one that reads the file.
         options: Of the adapter's ``weights``.
@@ -40,14 +40,16 @@ def open_weights(
         UsageError: When no installed adapter, or more than one, reads it.
     """
     adapters = (registry or load_registry()).adapters
-    path, label, chosen = resolve(Path(source), adapters, adapter)
+    path, label, chosen = resolve(source, adapters, adapter)
     if chosen is None or chosen.weights is None:
         raise unreadable(label, adapters)
     with progress.task(f"opening {label}", 1):
         weights = read_by(chosen, path, label, options)
     try:
-        found = digested(path, chosen)
-        info = replace(info_of_weights(label, chosen.name), digest=found.digest, files=found.files)
+        info = info_of_weights(label, chosen.name)
+        if isinstance(path, Path):
+            found = digested(path, chosen)
+            info = replace(info, digest=found.digest, files=found.files)
         yield StoredSketcher(info, weights)
     finally:
         weights.close()
@@ -58,11 +60,12 @@ def unreadable(label: str, adapters: Adapters) -> ModelError:
     kinds = ", ".join(sorted({suffix for one in adapters.claimed() if one.weights for suffix in one.suffixes}))
     return ModelError(
         f"{label}: expected a file whose weights can be read without running it, such as one ending in {kinds}, found "
-        "another format"
+        "another format",
+        code="no-weights",
     )
 
 
-def read_by(adapter: Adapter, path: Path, label: str, options: dict[str, Any]) -> StoredWeights:
+def read_by(adapter: Adapter, source: Any, label: str, options: dict[str, Any]) -> StoredWeights:
     """Read weights with an adapter that has ``weights``; ``label`` is what messages call the model.
 
     Raises:
@@ -73,7 +76,7 @@ def read_by(adapter: Adapter, path: Path, label: str, options: dict[str, Any]) -
         raise ModelError(f"{label}: expected an adapter that reads weights, found {adapter.name}, which reads none")
     taken = {name: value for name, value in options.items() if name in inspect.signature(read).parameters}
     try:
-        return read(path, **{**taken, "name": label})
+        return read(source, **{**taken, "name": label})
     except DeepJudgeError:
         raise
     except (Exception, SystemExit) as error:

@@ -14,6 +14,7 @@ from deepjudge_core.errors import CalibrationError, FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Lines, Part, parse, plain
 from deepjudge_core.judging.accuracy import accuracy_on_seeds, is_far
+from deepjudge_core.judging.fitting import metrics_for
 from deepjudge_core.judging.measure import Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.transfer import transfer
@@ -79,6 +80,18 @@ class Calibration(Shown):
             if metric in control and control[metric].value is not None
         )
 
+    def siblings(self, without: int | None = None) -> tuple[Observation, ...]:
+        """The controls that come from the victim's ancestor and show their weights.
+
+        Args:
+            without: The place of a control that is left out, since it is the one that is measured.
+        """
+        return tuple(
+            control
+            for place, (control, stratum) in enumerate(zip(self.controls, self.strata, strict=False))
+            if stratum == "common-ancestor" and control.weights is not None and place != without
+        )
+
     def without(self, place: int) -> "Calibration":
         """The same but for one control, by its place."""
         return replace(
@@ -124,7 +137,12 @@ def calibrate(
         FileFormatError: When a control answered another suite.
     """
     return calibrate_by(
-        (registry or load_registry()).metrics.select(metrics), suite, controls, match=match, strata=strata, far=far
+        metrics_for((registry or load_registry()).metrics, metrics, suite),
+        suite,
+        controls,
+        match=match,
+        strata=strata,
+        far=far,
     )
 
 
@@ -171,8 +189,12 @@ def calibrate_by(
             notes.append(f"{control.model.name}: is the same model as {models[place].model.name}, counted once")
             model_strata[place] = _one_stratum(control, model_strata[place], stratum)
     notes += filter(None, [transfer(suite, models)])
-    measurements = tuple(measure_by(metrics, suite, model, match) for model in models)
-    calibration = Calibration(suite.digest, tuple(models), measurements, match=match, strata=tuple(model_strata))
+    calibration = Calibration(suite.digest, tuple(models), (), match=match, strata=tuple(model_strata))
+    measurements = tuple(
+        measure_by(metrics, suite, model, match, calibration.siblings(without=place))
+        for place, model in enumerate(models)
+    )
+    calibration = replace(calibration, measurements=measurements)
     groups = {metric.name: two_groups(calibration.values(metric.name)) for metric in metrics}
     notes += (f"{name}: {clause}. Are these two kinds of models?" for name, clause in groups.items() if clause)
     return replace(calibration, notes=tuple(notes))
@@ -268,7 +290,7 @@ def load_calibration(
         FileFormatError: When the file is damaged, another, or of another suite.
         CalibrationError: As :func:`calibrate`.
     """
-    return read_calibration((registry or load_registry()).metrics.select(metrics), Path(path), suite)
+    return read_calibration(metrics_for((registry or load_registry()).metrics, metrics, suite), Path(path), suite)
 
 
 def read_calibration(metrics: Sequence[Metric], path: Path, suite: Suite) -> Calibration:

@@ -152,8 +152,9 @@ def _p_value(verdict: Verdict) -> _P | None:
 def _can_accuse(verdict: Verdict, name: str, setting: Setting) -> bool:
     # Whatever the p-value: this depends on what could be measured and on the controls. Of answers that are not steady
     # a small p-value counts, a great one says nothing.
-    votes = [metric.vote.vote for metric in verdict.metrics.values() if name in ("joint", metric.group)]
-    return setting.p_value is not None and 2 * sum(vote is not None for vote in votes) >= len(votes)
+    votes = [metric.vote for metric in verdict.metrics.values() if name in ("joint", metric.group)]
+    tested = sum(vote.vote is not None or vote.log10_p is not None for vote in votes)
+    return setting.p_value is not None and 2 * tested >= len(votes)
 
 
 def _test(p_values: Sequence[float | None], fdr: float) -> tuple[FdrResult | None, ...]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Metrics
-from deepjudge_core.errors import UsageError
+from deepjudge_core.components.values import Answers
+from deepjudge_core.errors import IncomparableError, UsageError
 from deepjudge_core.models.model import Access
 from deepjudge_core.naming import option
 from deepjudge_core.suites.suite import Suite
@@ -20,19 +21,66 @@ class Offer:
     Attributes:
         makes: The sets of cases beside the seeds.
         layers: Whether layers are compared.
+        weights: Whether it has the sketch of the victim's weights.
+        ancestor: Whether it has that of the victim's ancestor, too.
+        cases: Whether it has any cases.
+        itself: What metrics of weights see of the victim beside itself; None where that is not known.
     """
 
     makes: Collection[str]
     layers: bool = True
+    weights: bool = False
+    ancestor: bool = False
+    cases: bool = True
+    itself: tuple[Answers, Answers] | None = None
 
     @classmethod
     def of(cls, suite: Suite) -> "Offer":
         """That of a suite."""
-        return cls({record.makes for record in suite.generators}, bool(suite.layers))
+        makes, weights = {record.makes for record in suite.generators}, suite.weights is not None
+        itself = suite.weight_answers(suite.victim) if weights else None
+        return cls(makes, bool(suite.layers), weights, suite.ancestor is not None, suite.has_cases, itself)
+
+    @property
+    def of_weights(self) -> tuple[str, ...]:
+        """What metrics of weights can be taken over."""
+        return (*(["weights"] if self.weights else []), *(["ancestry"] if self.ancestor else []))
 
     def fits(self, metric: Metric) -> bool:
         """Whether a metric can be measured on it, if the model allows it."""
-        return metric.on in {_WITHOUT, *self.makes} and (self.layers or Access.LAYERS not in metric.needs)
+        if metric.of_weights:
+            return metric.on in self.of_weights
+        fits = metric.on in {_WITHOUT, *self.makes} and (self.layers or Access.LAYERS not in metric.needs)
+        return self.cases and fits
+
+    def usual(self, metrics: Metrics) -> list[Metric]:
+        """The metrics that are taken without a name: of a suite of weights alone, those of weights.
+
+        Metrics of weights that cannot compare the victim with itself, which is of another kind of network, are not
+        among them.
+        """
+        taken = [metric for metric in metrics.usual(self.of_weights) if self.cases or metric.of_weights]
+        return [metric for metric in taken if metric.on != "weights" or self._compares(metric)]
+
+    def _compares(self, metric: Metric) -> bool:
+        if self.itself is None or metric.p_value is not None:  # of a victim's picked neurons no order can be told
+            return True
+        try:
+            metric.distance(*self.itself)
+        except IncomparableError:
+            return False
+        except (Exception, SystemExit):  # which is said of each model
+            return True
+        return True
+
+
+def metrics_for(metrics: Metrics, names: Iterable[str] | None, suite: Suite) -> list[Metric]:
+    """The named metrics, or the usual ones of a suite.
+
+    Raises:
+        UsageError, PluginError: As :meth:`~deepjudge_core.components.registry.Metrics.select`.
+    """
+    return Offer.of(suite).usual(metrics) if names is None else metrics.select(names)
 
 
 def fitting_metrics(metrics: Metrics, names: Iterable[str] | None, offer: Offer) -> tuple[Sequence[Metric], str | None]:
@@ -50,11 +98,14 @@ def fitting_metrics(metrics: Metrics, names: Iterable[str] | None, offer: Offer)
         UsageError: Where nothing that was named, or nothing at all, can be measured; and as
             :meth:`~deepjudge_core.components.registry.Metrics.select`.
     """
-    named = metrics.select(names)
-    if not named or any(map(offer.fits, named)):
+    named = offer.usual(metrics) if names is None else metrics.select(names)
+    # Of usual metrics, those of weights are no reason to leave the cases unmeasured.
+    needed = [metric for metric in named if names is not None or not offer.cases or not metric.of_weights]
+    if not named or any(map(offer.fits, needed)):
         return named, None
-    others = [metric for metric in metrics.own() if offer.fits(metric)]
+    others = [one for one in metrics.own() if offer.fits(one) and (one in named or not one.of_weights)]
     has = f"the suite only has cases of {' and '.join(sorted(offer.makes)) or 'seeds'}"
+    has = has if offer.cases else "the suite only has weights"
     said = ", ".join(metric.name for metric in others)
     if names is not None or not others:
         fit = (

@@ -87,6 +87,32 @@ def guarded(
     return replace(unclear, p_value=None, least_p_value=None) if setting.decision is Decision.COPY else unclear
 
 
+def guarded_by_weights(
+    setting: Setting, measurements: Measurements, votes: Mapping[str, Vote], calibration: Calibration
+) -> Setting:
+    """What is said of a suspect by distances of weights, on which accuracy and confidence have no bearing.
+
+    Args:
+        setting: What the rule says.
+        measurements: The suspect's, of the weights.
+        votes: Those of all metrics.
+        calibration: The controls.
+
+    Returns:
+        The same, or an inconclusive one with its reason.
+    """
+    if setting.decision is Decision.COPY:
+        voting = [name for name in measurements if votes[name].vote] or list(measurements)
+        if not _nearer(measurements, calibration, voting, BARELY):
+            unclear = replace(setting, decision=Decision.INCONCLUSIVE, reason=_BARELY_NEARER, statement=None)
+            return replace(unclear, p_value=None, least_p_value=None)
+    if setting.decision is Decision.INDEPENDENT:
+        reason = _against_independent(None, measurements, calibration, by_errors=False)
+        if reason:
+            return replace(setting, decision=Decision.INCONCLUSIVE, reason=reason, statement=None)
+    return setting
+
+
 def is_nearer(value: float, controls: Array, share: float = BY_FAR) -> bool:
     """Whether a suspect is clearly nearer to the victim than the nearest control.
 

@@ -1,6 +1,7 @@
 """Measure and judge models: metrics, rule and options, resolved once; pure numpy."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,23 +10,25 @@ from typing import Any, get_args
 
 from deepjudge_core.components.kinds import Metric, Rule
 from deepjudge_core.components.registry import Registry, load_registry
-from deepjudge_core.components.strata import Stratum
-from deepjudge_core.components.values import Decision, Evidence, Group, Vote
+from deepjudge_core.components.strata import SHARING, Stratum
+from deepjudge_core.components.values import Decision, Evidence, Group, Judgement, Vote
 from deepjudge_core.errors import CalibrationError, PluginError, UsageError
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration, calibrate_by, read_calibration
+from deepjudge_core.judging.exact import LOG10_LEVEL, exact
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
-from deepjudge_core.judging.guards import guarded
+from deepjudge_core.judging.guards import guarded, guarded_by_weights
 from deepjudge_core.judging.measure import Measurement, Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.rules import apply_rule, resolve_options, try_rule
 from deepjudge_core.judging.sequential import SequentialResult, check_sequential, judge_sequentially
 from deepjudge_core.judging.settings import GroupMode, JudgeSettings
-from deepjudge_core.judging.verdict import GROUPS, POINTS_TO, MetricResult, PointsTo, Setting, Verdict
+from deepjudge_core.judging.verdict import ALL_GROUPS, GROUPS, POINTS_TO, MetricResult, PointsTo, Setting, Verdict
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 
 __all__ = [
+    "ALL_GROUPS",
     "GROUPS",
     "POINTS_TO",
     "GroupMode",
@@ -36,6 +39,12 @@ __all__ = [
     "Verdict",
     "judge",
 ]
+
+
+EITHER = (
+    "the weights descend from the victim's, or both share one initialisation, such as a public base model or one "
+    "random seed"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +115,17 @@ class Judge:
         if settings.fdr is not None:
             check_fdr(settings.fdr, self.rule, self.options, settings.rule_options or {})
 
+    def fitted(self, registry: Registry, offer: Offer) -> "Judge":
+        """The same for a suite that has been made, which may have weights that nobody was sure of before.
+
+        Args:
+            registry: Where the metrics are.
+            offer: What the suite has to be measured on.
+        """
+        if self.settings.metrics is not None or self.settings.sequential or not self.providers:
+            return self
+        return replace(Judge.of(self.settings, registry, offer), note=self.note)
+
     def provider(self, metric: Metric) -> str | None:
         """The distribution that brought a metric, as ``name version``; None where no registry was asked."""
         return self.providers.get(f"metric {metric.name}")
@@ -116,18 +136,25 @@ class Judge:
         without = set() if self.settings.fdr is None else {"level"}
         return {name: value for name, value in self.options.items() if name not in without}
 
-    def measure(self, suite: Suite, observation: Observation, match: Match = DEFAULT_MATCH) -> Measurements:
+    def measure(
+        self,
+        suite: Suite,
+        observation: Observation,
+        match: Match = DEFAULT_MATCH,
+        siblings: Sequence[Observation] = (),
+    ) -> Measurements:
         """Measure a model against the victim.
 
         Args:
             suite: The suite, with the victim's own answers.
             observation: The model's answers to it.
             match: How the model's neurons are put beside the victim's; suspects and controls alike.
+            siblings: Controls that come from the victim's ancestor, of a model that is none of them.
 
         Raises:
             FileFormatError: When the answers are to another suite.
         """
-        return measure_by(self.metrics, suite, observation, match)
+        return measure_by(self.metrics, suite, observation, match, siblings)
 
     def calibrate(
         self,
@@ -173,30 +200,78 @@ class Judge:
                 )
         options = self.options if level is None else {**self.options, "level": level}
         joint = self.settings.groups == "joint"
-        parts: dict[str, Measurements] = {group: _of_group(measurements, group) for group in GROUPS}
+        by_controls = {name: m for name, m in measurements.items() if m.metric.p_value is None}
+        exactly = {name: m for name, m in measurements.items() if m.metric.p_value is not None}
+        parts: dict[str, Measurements] = {group: _of_group(by_controls, group) for group in ALL_GROUPS}
         if joint:
-            parts = {"joint": measurements}
+            parts = {"joint": by_controls}
+        if not joint and not parts["weights"]:
+            del parts["weights"]
         demanded = self.settings.require_layers
-        results = {name: _judge_group(part, calibration, self.rule, options, demanded) for name, part in parts.items()}
+        # In a setting of both kinds either may accuse: together they get the level that was left to a suspect.
+        shared = {group for group in ALL_GROUPS if parts.get(group) and _of_group(exactly, group)}
+        halved = {**options, "level": level / 2} if level is not None else options
+        results = {
+            name: _judge_group(
+                part, calibration, self.rule, halved if name in shared else options, demanded and name != "weights"
+            )
+            for name, part in parts.items()
+        }
         settings = {name: setting for name, (setting, _) in results.items()}
         votes = {name: vote for _, cast in results.values() for name, vote in cast.items()}
         for name, setting in settings.items():
-            settings[name] = guarded(setting, parts[name], votes, calibration, by_errors=name != "white-box")
+            if name == "weights":
+                settings[name] = guarded_by_weights(setting, parts[name], votes, calibration)
+            else:
+                settings[name] = guarded(setting, parts[name], votes, calibration, by_errors=name != "white-box")
+        # What needs no controls is judged beside the rest, also where one vote is taken over that.
+        for group in dict.fromkeys(m.metric.group for m in exactly.values()):
+            left = level / 2 if level is not None and group in shared else level
+            setting, by_chance = self._judge_exactly(_of_group(exactly, group), calibration, left)
+            if group in shared:
+                shown = any(len(calibration.values(name)) for name in parts[group])
+                setting = _beside(settings[group], setting, shown=shown)
+            settings[group] = setting
+            votes |= by_chance
         if demanded and not joint and settings["white-box"].decision is None:
             settings["white-box"] = replace(settings["white-box"], decision=Decision.INCONCLUSIVE)
-        decision, reason = _overall(list(settings.values()))
+        decision, reason = _overall(settings, measurements)
         alone = Setting(None, reason="the metrics were judged by one joint vote")
-        unlike = next((m.reason for m in measurements.values() if m.incomparable), None)
+        unlike = next((m.reason for m in measurements.values() if m.incomparable and not m.metric.of_weights), None)
         if unlike and decision is Decision.INDEPENDENT:
             reason = f"the behaviour is independent; the layers could not be compared: {unlike}"
         settings = dict.fromkeys(GROUPS, alone) | settings
         return Verdict(
             decision,
-            _points_to(settings) if decision is Decision.COPY and not joint else None,
+            _points_to(settings, measurements, votes) if decision is Decision.COPY else None,
             settings,
             {name: MetricResult(m.metric.group, m.value, votes[name]) for name, m in measurements.items()},
             reason,
         )
+
+    def _judge_exactly(
+        self, measurements: Measurements, calibration: Calibration, level: float | None
+    ) -> tuple[Setting, dict[str, Vote]]:
+        # By the rule that was chosen, if it needs no controls; otherwise by the one that the core has.
+        rule, options = (self.rule, self.options) if not self.rule.needs_controls else (Rule("exact", exact), {})
+        options = options if level is None else {"level": level}
+        votes = {name: _unaccusing(m, calibration) for name, m in measurements.items()}
+        evidence = {
+            name: replace(_evidence(m.value, m.metric, calibration), chance=m.chance)
+            for name, m in measurements.items()
+            if votes[name] is None and m.value is not None
+        }
+        settled = {name: vote for name, vote in votes.items() if vote is not None}
+        if not evidence:
+            reasons = dict.fromkeys(vote.reason for vote in settled.values())
+            return Setting(None, reason="; ".join(filter(None, reasons))), settled
+        judgement = apply_rule(rule, evidence, options)
+        setting = _setting_of(judgement)
+        if setting.decision is Decision.INCONCLUSIVE:
+            setting = replace(setting, decision=None)
+        if setting.statement:
+            setting = replace(setting, statement=f"{setting.statement}: {EITHER}")
+        return setting, settled | dict(judgement.votes)
 
     def judge_fleet(
         self, fleet: Iterable[Measurements | None], calibration: Calibration, fdr: float
@@ -240,7 +315,9 @@ class Judge:
             if len(others.controls) < LEAST_CONTROLS:
                 break
             with contextlib.suppress(PluginError):  # which is said of the suspects
-                if self.judge(measurements, others).decision is Decision.COPY:
+                verdict = self.judge(measurements, others)
+                declared = verdict.points_to == "descent" and calibration.strata[place] in SHARING
+                if verdict.decision is Decision.COPY and not declared:
                     lines.append(
                         f"the other controls would judge the control {control.model.name} a copy. Is it "
                         "independent of the victim? A control that is not hides copies"
@@ -281,7 +358,7 @@ def _of_group(measurements: Measurements, group: Group) -> Measurements:
 def _judge_group(
     measurements: Measurements, calibration: Calibration, rule: Rule, options: Mapping[str, Any], demanded: bool
 ) -> tuple[Setting, Mapping[str, Vote]]:
-    votes = {name: _unmeasured(m, calibration) for name, m in measurements.items()}
+    votes = {name: _unmeasured(m, calibration, rule) for name, m in measurements.items()}
     evidence = {
         name: _evidence(m.value, m.metric, calibration)
         for name, m in measurements.items()
@@ -297,22 +374,17 @@ def _judge_group(
         return Setting(Decision.INCONCLUSIVE, reason="; ".join(filter(None, reasons))), settled
     judgement = apply_rule(rule, evidence, options)
     settled |= judgement.votes
-    setting = Setting(
-        judgement.decision,
-        judgement.p_copy,
-        judgement.reason,
-        judgement.p_value,
-        judgement.least_p_value,
-        judgement.statement,
-    )
+    setting = _setting_of(judgement)
     # What the rule says of its decision is not said of another one.
     unclear = replace(setting, decision=Decision.INCONCLUSIVE, statement=None)
     cast = sum(vote.vote is not None for vote in settled.values())
     # Layers that cannot be compared keep a model from being accused by few metrics. They keep it from being independent
     # only where they are demanded.
-    unlike = [m for m in measurements.values() if m.incomparable and judgement.decision is Decision.INDEPENDENT]
-    if unlike and demanded:
-        return replace(unclear, reason=unlike[0].reason), settled
+    independent = judgement.decision is Decision.INDEPENDENT
+    unlike = [m for m in measurements.values() if m.incomparable and (independent or m.metric.of_weights)]
+    unseen = [m for m in unlike if not m.metric.of_weights]
+    if unseen and demanded:
+        return replace(unclear, reason=unseen[0].reason), settled
     asked = len(settled) - len(unlike)
     if 2 * cast < asked and judgement.decision is not Decision.INCONCLUSIVE:
         groups = {m.metric.group for m in measurements.values()}
@@ -331,29 +403,98 @@ def _evidence(value: float, metric: Metric, calibration: Calibration) -> Evidenc
     return Evidence(value, calibration.values(metric.name), metric.alpha, strata, places)
 
 
-def _unmeasured(measurement: Measurement, calibration: Calibration) -> Vote | None:
+def _setting_of(judgement: Judgement) -> Setting:
+    return Setting(
+        judgement.decision,
+        judgement.p_copy,
+        judgement.reason,
+        judgement.p_value,
+        judgement.least_p_value,
+        judgement.statement,
+        judgement.log10_p,
+    )
+
+
+def _unaccusing(measurement: Measurement, calibration: Calibration) -> Vote | None:
+    # Why a metric that needs no controls accuses nobody, whatever its chance.
     if measurement.value is None:
         return Vote(None, reason=measurement.reason)
-    if len(calibration.values(measurement.metric.name)) < LEAST_CONTROLS:
+    if measurement.explained:
+        return Vote(None, reason=measurement.explained)
+    for control, measured in zip(calibration.controls, calibration.measurements, strict=True):
+        other = measured.get(measurement.metric.name)
+        if other and other.chance and other.chance.log10_p <= LOG10_LEVEL:
+            reason = (
+                f"the control {control.model.name}, which is said to be independent of the victim, has the like: it "
+                "shares the victim's initialisation, and so may the suspect"
+            )
+            return Vote(None, reason=reason)
+    return None
+
+
+def _beside(by_controls: Setting, exactly: Setting, *, shown: bool) -> Setting:
+    # What distances and metrics that need no controls say in one setting: either may accuse.
+    both = _with_p(exactly if exactly.decision is Decision.COPY else by_controls, by_controls, exactly)
+    if exactly.decision is Decision.COPY:
+        statements = [one.statement for one in (exactly, by_controls) if one.decision is Decision.COPY]
+        return replace(both, p_copy=by_controls.p_copy, statement="; ".join(filter(None, statements)))
+    if by_controls.decision in (Decision.COPY, Decision.INDEPENDENT):
+        return both
+    reasons = dict.fromkeys(one.reason for one in (exactly, by_controls) if one.reason)
+    # Without controls that show their weights, distances say as little as an order that is not the victim's.
+    return replace(both, decision=by_controls.decision if shown else None, reason="; ".join(filter(None, reasons)))
+
+
+def _with_p(setting: Setting, one: Setting, other: Setting) -> Setting:
+    # The smaller of two p-values, by Bonferroni's correction; the only one where there is one.
+    found = [each for each in (one, other) if each.p_value is not None]
+    if not found:
+        return setting
+    nearest = min(found, key=lambda each: (each.p_value or 0.0, each.log10_p or 0.0))
+    factor, log10_p = len(found), nearest.log10_p
+    return replace(
+        setting,
+        p_value=min(1.0, factor * (nearest.p_value or 0.0)),
+        least_p_value=min(1.0, factor * min(each.least_p_value or 0.0 for each in found)),
+        log10_p=None if log10_p is None else min(0.0, log10_p + math.log10(factor)),
+    )
+
+
+def _unmeasured(measurement: Measurement, calibration: Calibration, rule: Rule) -> Vote | None:
+    if measurement.value is None:
+        return Vote(None, reason=measurement.reason)
+    if measurement.explained:
+        return Vote(None, reason=measurement.explained)
+    if rule.needs_controls and len(calibration.values(measurement.metric.name)) < LEAST_CONTROLS:
         return Vote(None, reason=calibration.shortage(measurement.metric.name))
     return None
 
 
-def _overall(settings: list[Setting]) -> tuple[Decision, str | None]:
-    decisions = [setting.decision for setting in settings]
+def _overall(settings: Mapping[str, Setting], measurements: Measurements) -> tuple[Decision, str | None]:
+    decisions = [setting.decision for setting in settings.values()]
     if Decision.COPY in decisions:
         return Decision.COPY, None
-    unclear = [s for s in settings if s.decision is Decision.INCONCLUSIVE]
-    if unclear:
-        return Decision.INCONCLUSIVE, "; ".join(dict.fromkeys(filter(None, (s.reason for s in unclear))))
-    if Decision.INDEPENDENT in decisions:
+    unclear = [s for s in settings.values() if s.decision is Decision.INCONCLUSIVE]
+    if not unclear and Decision.INDEPENDENT in decisions:
         return Decision.INDEPENDENT, None
-    return Decision.INCONCLUSIVE, "; ".join(dict.fromkeys(filter(None, (s.reason for s in settings))))
+    # Of weights alone, that nothing else was chosen explains nothing.
+    of_weights = bool(measurements) and all(m.metric.of_weights for m in measurements.values())
+    rest = [s for name, s in settings.items() if not of_weights or name not in GROUPS]
+    reasons = dict.fromkeys(s.reason for s in unclear or rest if s.reason)
+    return Decision.INCONCLUSIVE, "; ".join(reasons)
 
 
-def _points_to(settings: Mapping[str, Setting]) -> PointsTo:
-    behaviour, weights = (settings[group].decision for group in GROUPS)
-    if weights is not Decision.COPY:
-        return "behaviour"
+def _points_to(
+    settings: Mapping[str, Setting], measurements: Measurements, votes: Mapping[str, Vote]
+) -> PointsTo | None:
+    decided = {name: setting.decision for name, setting in settings.items()}
+    if decided.get("joint") is Decision.COPY:
+        return None
     # That the behaviour changed is said only where it was looked at.
-    return "weights-changed-behaviour" if behaviour is Decision.INDEPENDENT else "weights"
+    changed: PointsTo = "weights-changed-behaviour" if decided["black-box"] is Decision.INDEPENDENT else "weights"
+    if decided["white-box"] is Decision.COPY:
+        return changed
+    if decided.get("weights") is Decision.COPY:
+        through_victim = any(votes[name].vote for name, m in measurements.items() if m.metric.on == "ancestry")
+        return changed if through_victim else "descent"
+    return "behaviour"

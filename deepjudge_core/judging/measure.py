@@ -3,20 +3,24 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import cast
 
 import numpy as np
 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Registry, load_registry
-from deepjudge_core.components.values import Answers, CaseSet
+from deepjudge_core.components.values import Answers, CaseSet, Chance
 from deepjudge_core.errors import IncomparableError, one_line
 from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds, errs_alike
 from deepjudge_core.judging.architecture import Widths, widths
+from deepjudge_core.judging.exact import LOG10_LEVEL
+from deepjudge_core.judging.fitting import metrics_for
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, match_observation
 from deepjudge_core.models.model import Access
 from deepjudge_core.sheets import Sheet, Shown
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite, check_suite
+from deepjudge_core.text import LONGEST_LINE, clean
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,16 @@ class Measurement:
         reason: Why not.
         allowed: Whether the suite, made for some metrics only, and the access to the model allowed it.
         failed: Whether the metric itself failed.
-        incomparable: Whether the model's layers cannot be compared, since they cannot be seen or none is like the
-            victim's: that is a matter of its architecture or format, and says nothing about a copy.
+        incomparable: Whether the model's layers or weights cannot be compared, since they cannot be seen or none is
+            like the victim's: that is a matter of its architecture or format, and says nothing about a copy.
         match: How the model's neurons were put beside the victim's.
         unsteady: What of the model's answers changed when it was asked again; None where nothing did.
         accuracy: How many of the seeds the model classifies correctly; None where its classes are not the victim's.
         alike: Share of the adversarial cases on which the model errs as the victim; None where that is not known.
         widths: Of the model's architecture; None where its layers cannot be seen.
+        chance: How likely so small a value is of a model made independently, by a metric that needs no controls for
+            that; None for others.
+        explained: Why a small value of a metric of weights accuses nobody: the victim's own ancestor has the like.
     """
 
     metric: Metric
@@ -49,6 +56,8 @@ class Measurement:
     accuracy: Accuracy | None = None
     alike: float | None = None
     widths: Widths | None = None
+    chance: Chance | None = None
+    explained: str | None = None
 
 
 Measurements = Mapping[str, Measurement]
@@ -99,6 +108,7 @@ def measure(
     *,
     match: Match = DEFAULT_MATCH,
     registry: Registry | None = None,
+    siblings: Sequence[Observation] = (),
 ) -> Measurements:
     """Measure a model against the victim.
 
@@ -108,15 +118,23 @@ def measure(
         metrics: Names of metrics, "all" for every installed one; by default those that are taken without a name.
         match: How the model's neurons are put beside the victim's; suspects and controls alike.
         registry: Where the metrics are; by default every installed one.
+        siblings: Controls that come from the victim's ancestor, for metrics that take it into account.
 
     Raises:
         FileFormatError: When the answers are to another suite.
         UsageError: For an unknown metric.
     """
-    return measure_by((registry or load_registry()).metrics.select(metrics), suite, observation, match)
+    chosen = metrics_for((registry or load_registry()).metrics, metrics, suite)
+    return measure_by(chosen, suite, observation, match, siblings)
 
 
-def measure_by(metrics: Sequence[Metric], suite: Suite, observation: Observation, match: Match) -> Measurements:
+def measure_by(
+    metrics: Sequence[Metric],
+    suite: Suite,
+    observation: Observation,
+    match: Match,
+    siblings: Sequence[Observation] = (),
+) -> Measurements:
     """Measure a model against the victim; as :func:`measure`, by metrics that were looked up."""
     check_suite(suite, observation)
     beside = match_observation(suite, observation, match)
@@ -126,15 +144,18 @@ def measure_by(metrics: Sequence[Metric], suite: Suite, observation: Observation
         return suite.answers(suite.victim, case_set), suite.answers(beside, case_set)
 
     accuracy, own_widths = accuracy_on_seeds(suite, observation), widths(observation.model)
-    alike = errs_alike(suite, observation)
+    alike, explained = errs_alike(suite, observation), by_ancestor(suite, metrics)
     measured = {
         metric.name: replace(
-            _measure(suite, observation, metric, answers),
+            _of_weights(suite, observation, metric, siblings)
+            if metric.of_weights
+            else _measure(suite, observation, metric, answers),
             match=match,
-            unsteady=observation.unsteady,
+            unsteady=None if metric.of_weights else observation.unsteady,
             accuracy=accuracy,
             alike=None if alike is None or not len(alike) else float(alike.mean()),
             widths=own_widths,
+            explained=explained if metric.on == "weights" else None,
         )
         for metric in metrics
     }
@@ -149,8 +170,9 @@ def _measure(
         names = " and ".join(str(flag.name).lower() for flag in missing)
         unseen = Access.LAYERS in missing and bool(suite.layers)
         return Measurement(metric, None, f"needs the model's {names}", allowed=False, incomparable=unseen)
-    if metric.on == "weights":
-        return Measurement(metric, None, "the suite has no sketch of the victim's weights", allowed=False)
+    case_set = cast(CaseSet, metric.on)
+    if not suite.has_cases:
+        return Measurement(metric, None, "the suite has no cases, but weights only", allowed=False)
     if metric.on not in {"clean", *(record.makes for record in suite.generators)}:
         how = "; the generator mistakes makes them" if metric.on == "mistakes" else ""
         reason = f"the suite has no cases in the set {metric.on!r}{how}"
@@ -161,14 +183,60 @@ def _measure(
         return Measurement(metric, None, reason, allowed=compares, incomparable=unlike)
     if metric.needs & Access.BLACK_BOX and observation.probabilities is None:
         return Measurement(metric, None, observation.unmapped or "the probabilities were not observed")
-    if not suite.rows(metric.on).any():
-        return Measurement(metric, None, f"the suite has no cases in the set {metric.on!r}")
+    if not suite.rows(case_set).any():
+        return Measurement(metric, None, f"the suite has no cases in the set {case_set!r}")
+    return _distance(metric, *answers(case_set))
+
+
+def _distance(metric: Metric, victim: Answers, model: Answers) -> Measurement:
     try:
-        value = float(metric.distance(*answers(metric.on)))
+        value = float(metric.distance(victim, model))
+        chance = None if metric.p_value is None else _checked(metric.p_value(victim, model))
     except IncomparableError as error:
-        return Measurement(metric, None, str(error))
+        return Measurement(metric, None, str(error), incomparable=metric.of_weights)
     except (Exception, SystemExit) as error:
         return Measurement(metric, None, f"the metric failed: {one_line(error)}", failed=True)
     if not np.isfinite(value) or value < 0:
         return Measurement(metric, None, f"the metric failed: expected a distance, found {value}", failed=True)
-    return Measurement(metric, value)
+    return Measurement(metric, value, chance=chance)
+
+
+def _checked(chance: Chance) -> Chance:
+    # A metric is anybody's code.
+    log10_p, least, counted = float(chance.log10_p), float(chance.least), clean(chance.counted, LONGEST_LINE)
+    if not -np.inf < least <= log10_p <= 0:
+        raise ValueError(f"expected least <= log10_p <= 0, found {least} and {log10_p}")
+    if not counted.strip():
+        raise ValueError("expected a clause that says what was found, found none")
+    return replace(chance, log10_p=log10_p, least=least, counted=counted)
+
+
+def _of_weights(suite: Suite, observation: Observation, metric: Metric, siblings: Sequence[Observation]) -> Measurement:
+    if suite.weights is None or suite.victim.weights is None:
+        return Measurement(metric, None, "the suite has no sketch of the victim's weights", allowed=False)
+    if metric.on == "ancestry" and suite.ancestor is None:
+        return Measurement(metric, None, "the victim's ancestor is not known to the suite", allowed=False)
+    if observation.weights is None:
+        return Measurement(metric, None, observation.unsketched or "its weights were not read", allowed=False)
+    if metric.on == "ancestry" and not siblings:
+        reason = "no control is known to come from the victim's ancestor (stratum common-ancestor)"
+        return Measurement(metric, None, reason)
+    return _distance(metric, *suite.weight_answers(observation, siblings))
+
+
+def by_ancestor(suite: Suite, metrics: Sequence[Metric]) -> str | None:
+    """Why weights like the victim's accuse nobody, where its own ancestor has such weights, too: one line.
+
+    None where the suite knows no ancestor, or the exact tests among the metrics find nothing in common with it.
+    """
+    if suite.ancestor is None or suite.victim.weights is None:
+        return None
+    exact = [metric for metric in metrics if metric.on == "weights" and metric.p_value is not None]
+    chances = (_distance(metric, *suite.weight_answers(suite.ancestor)).chance for metric in exact)
+    found = [chance for chance in chances if chance is not None]
+    if found and all(chance.log10_p > LOG10_LEVEL for chance in found):
+        return None
+    return (
+        f"the victim's ancestor, {suite.ancestor.model.name}, explains such a likeness: what comes from the same "
+        "ancestor has it, too"
+    )

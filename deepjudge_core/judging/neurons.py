@@ -72,7 +72,7 @@ def matchings(suite: Suite, observation: Observation) -> Mapping[str, Matching]:
 
     The logits are left out: their neurons are classes, whose order the labels of the seeds tell.
     """
-    logits = list(suite.victim.model.layers)[-1]
+    logits = next(reversed(list(suite.victim.model.layers)), None)  # none of a model that was not run
     return {
         layer: match_neurons(suite.victim.activations[layer], outputs)
         for layer, outputs in observation.activations.items()

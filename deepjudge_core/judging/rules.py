@@ -109,14 +109,25 @@ def _plain(judgement: object, evidence: Collection[str]) -> Judgement:
             raise PluginError(f"expected a reason why {name!r} casts no vote, found none")
         flag = None if vote.vote is None else bool(vote.vote)
         p_value, rate = _share("p_value", vote.p_value), _share("false_positive_rate", vote.false_positive_rate)
-        votes[name] = Vote(flag, _number(vote.lower_bound), _number(vote.threshold), vote.reason, p_value, rate)
+        log10_p = _logarithm(vote.log10_p)
+        votes[name] = Vote(
+            flag, _number(vote.lower_bound), _number(vote.threshold), vote.reason, p_value, rate, log10_p
+        )
     p_value, least = _share("p_value", judgement.p_value), _share("least_p_value", judgement.least_p_value)
     if p_value is not None and least is not None and least > p_value:
         raise PluginError(f"expected least_p_value <= p_value, found {least} and {p_value}")
     statement = judgement.statement
     if statement is not None and (not statement.strip() or clean(statement, LONGEST_LINE) != statement):
         raise PluginError(f"expected a statement on one clean line, found {statement!r}")
-    return Judgement(decision, p_copy, votes, judgement.reason, p_value, least, statement)
+    log10_p = _logarithm(judgement.log10_p)
+    return Judgement(decision, p_copy, votes, judgement.reason, p_value, least, statement, log10_p)
+
+
+def _logarithm(value: float | None) -> float | None:
+    number = _number(value)
+    if number is not None and number > 0:
+        raise PluginError(f"expected log10_p of at most 0, found {number}")
+    return number
 
 
 def _share(what: str, value: float | None) -> float | None:

@@ -7,11 +7,12 @@ from typing import Literal
 from deepjudge_core.components.values import Decision, Group, Vote
 from deepjudge_core.sheets import Sheet, Shown
 
-PointsTo = Literal["weights", "behaviour", "weights-changed-behaviour"]
+PointsTo = Literal["weights", "behaviour", "weights-changed-behaviour", "descent"]
 POINTS_TO: Mapping[str, str] = {
     "weights": "the weights were taken",
     "behaviour": "the behaviour was copied",
     "weights-changed-behaviour": "the weights were taken and the behaviour changed since",
+    "descent": "the weights descend from the victim's, or share its initialisation",
 }
 """What each of them means, in words."""
 
@@ -26,6 +27,7 @@ _COPIED: Mapping[str, str] = {
     "weights": "copy of the weights",
     "behaviour": "copy of the behaviour",
     "weights-changed-behaviour": "copy of the weights, changed since",
+    "descent": "copy, or same initialisation",
 }
 
 
@@ -54,20 +56,25 @@ def open_layers(decision: str | None, values: Iterable[float | None]) -> str | N
 
 _VOTES = {True: "copy", False: "no copy", None: "none"}
 GROUPS: tuple[Group, ...] = ("black-box", "white-box")
+"""The paper's two settings, which every verdict has."""
+ALL_GROUPS: tuple[Group, ...] = (*GROUPS, "weights")
+"""All settings; a verdict has that of weights only where weights were to be compared."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What was found in one of the two settings.
+    """What was found in one of the settings.
 
     Attributes:
-        decision: None where nothing of the setting was asked for or the access did not allow it.
+        decision: None where nothing of the setting was asked for or the access did not allow it; and where nothing was
+            found by what can only accuse.
         p_copy: The rule's confidence, 0..1.
         reason: Why there is no decision, or none but inconclusive.
         p_value: Probability, at most, that an honest model comes as near to the victim, 0..1; None for rules that give
             none.
         least_p_value: The smallest p-value that this number of controls could have given.
         statement: What the rule found, on one line, for a reader who is no statistician.
+        log10_p: The logarithm of the p-value to base 10, where it may be too small for a number; 0 or less.
     """
 
     decision: Decision | None
@@ -76,6 +83,7 @@ class Setting:
     p_value: float | None = None
     least_p_value: float | None = None
     statement: str | None = None
+    log10_p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,8 +112,9 @@ class Verdict(Shown):
     Attributes:
         decision: Copy, independent or inconclusive.
         points_to: What a copy points to: the weights were taken; the behaviour was copied; the weights were taken and
-            the behaviour changed since. None for no copy, or when one vote is taken over all metrics.
-        settings: The decision in each of the two settings, and in "joint" where one vote is taken over all metrics.
+            the behaviour changed since; the weights descend from the victim's, or share its initialisation. None for no
+            copy, or when one vote is taken over all metrics.
+        settings: The decision in each of the settings, and in "joint" where one vote is taken over all metrics.
         metrics: Metric name to its result.
         reason: Why it is inconclusive; of a copy the fact that it rests on, where that is no statistics; of an
             independent model that its layers could not be compared.

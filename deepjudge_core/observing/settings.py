@@ -51,6 +51,7 @@ class QuerySettings:
             to sum to 1 over them. Without it, as many classes as the victim's are taken for the same, in the order
             that the answers to the seeds show.
         layout: Where the channels of the model's inputs are, where the model does not say.
+        weights: Whether only the model's weights are read, so that it is never run.
     """
 
     layers: Mapping[str, str] = setting(
@@ -102,6 +103,13 @@ class QuerySettings:
         sample=[2, 0, 1],
     )
     layout: Layout | None = layout_setting()
+    weights: bool = setting(
+        "read only the model's weights, and never run it; the suite has to compare weights",
+        "--weights",
+        default=False,
+        group="weights",
+        commands=("observe", "calibrate", "judge"),
+    )
 
     def of_controls(self) -> "QuerySettings":
         """How the controls beside suspects are asked: what is said of the suspects themselves is not true of them."""

@@ -41,10 +41,13 @@ from deepjudge_core.report.documents import (
     SuiteEntry,
     SuspectEntry,
     VictimEntry,
+    WeightLayerEntry,
+    WeightsEntry,
 )
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.version import VERSION
+from deepjudge_core.weights.values import WeightPlan
 
 
 def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditReport:
@@ -61,14 +64,14 @@ def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditRe
         made=made or UNSET,
         victim=VictimEntry(
             **_model(report.suite.victim.model),
-            accuracy=report.suite.accuracy,
+            accuracy=report.suite.accuracy if report.suite.has_cases else None,
             preprocessing=expected.header() if (expected := report.suite.victim.preprocessing) else UNSET,
         ),
         suite=suite_entry(report.suite),
         calibration=CalibrationEntry(
             controls=tuple(_control(report, *control) for control in controls),
             match=calibration.match,
-            limits=limits(calibration.strata),
+            limits=limits(calibration.strata, weights=report.suite.may_share_weights),
             notes=(*calibration.notes, *report.doubts),
         ),
         rule=report.rule,
@@ -123,7 +126,7 @@ def suite_entry(suite: Suite) -> SuiteEntry:
     return SuiteEntry(
         digest=suite.digest,
         seed=suite.seed,
-        bounds=suite.bounds,
+        bounds=suite.bounds if suite.has_cases else None,
         cases=CaseCounts(**suite.counts()),
         generators=tuple(
             GeneratorEntry(record.name, record.provider, record.options, record.made, record.kept, record.details)
@@ -141,6 +144,16 @@ def suite_entry(suite: Suite) -> SuiteEntry:
         feature_bounds=suite.feature_bounds or UNSET,
         labels=UNSET if suite.label_origin == "inputs" else suite.label_origin,
         inputs=suite.origin or UNSET,
+        weights=UNSET if suite.weights is None else _weights(suite.weights, suite.ancestor),
+    )
+
+
+def _weights(plan: WeightPlan, ancestor: Observation | None) -> WeightsEntry:
+    layers = zip(plan.layers, plan.neurons, strict=True)
+    return WeightsEntry(
+        family=plan.family,
+        layers=tuple(WeightLayerEntry(one.name, one.kind, one.width, len(picked)) for one, picked in layers),
+        ancestor=UNSET if ancestor is None else ancestor.model.name,
     )
 
 
@@ -251,6 +264,7 @@ def _setting(setting: Setting) -> SettingEntry:
         least_p_value=setting.least_p_value,
         statement=setting.statement,
         reason=setting.reason,
+        log10_p=UNSET if setting.log10_p is None else setting.log10_p,
     )
 
 
@@ -264,4 +278,5 @@ def _result(metric: MetricResult) -> ResultEntry:
         false_positive_rate=metric.vote.false_positive_rate,
         vote=metric.vote.vote,
         reason=metric.reason,
+        log10_p=UNSET if metric.vote.log10_p is None else metric.vote.log10_p,
     )

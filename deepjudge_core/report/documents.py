@@ -33,6 +33,7 @@ from deepjudge_core.models.preprocessing import PreprocessingHeader
 from deepjudge_core.naming import command
 from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.observation import Guess, Trial
+from deepjudge_core.weights.values import LayerKind
 from deepjudge_core.zoo.manifest import Kind, ZooVictim
 
 AUDIT, POWER = "deepjudge/report/1", "deepjudge/power/1"
@@ -144,7 +145,13 @@ class VictimEntry(Document, frozen=True, kw_only=True):
     files: Files = field(default_factory=dict)
     model_signing: ModelSigning = None
     accuracy: Annotated[
-        Share, Meta(description="Share of the inputs offered as seeds that the victim classifies correctly.")
+        Share | None,
+        Meta(
+            description=(
+                "Share of the inputs offered as seeds that the victim classifies correctly; null: it was not run, "
+                "since the suite has no cases."
+            )
+        ),
     ]
     preprocessing: (
         Annotated[
@@ -158,7 +165,7 @@ class VictimEntry(Document, frozen=True, kw_only=True):
 class CaseCounts(Document, frozen=True):
     """How many cases of each set a suite has."""
 
-    clean: Positive
+    clean: Annotated[Count, Meta(description="0 only in suites of weights alone.")]
     adversarial: Count
     corners: Count
     mistakes: Annotated[Positive, Meta(description="Present only in suites made with mistakes.")] | UnsetType = UNSET
@@ -187,12 +194,34 @@ class LayerEntry(Document, frozen=True):
     unreached: tuple[Count, ...]
 
 
+class WeightLayerEntry(Document, frozen=True):
+    """A layer of the victim whose weights are compared."""
+
+    name: str
+    kind: LayerKind
+    neurons: Positive
+    picked: Annotated[Positive, Meta(description="How many of its neurons are compared.")]
+
+
+class WeightsEntry(Document, frozen=True):
+    """What a suite compares of weights that are never run."""
+
+    family: Annotated[str, Meta(description="Kind of network of the victim.")]
+    layers: tuple[WeightLayerEntry, ...]
+    ancestor: (
+        Annotated[str, Meta(description="What the victim was made from, as its owner says; absent: not stated.")]
+        | UnsetType
+    ) = UNSET
+
+
 class SuiteEntry(Document, frozen=True):
     """What a suite holds, without its arrays."""
 
     digest: Sha256
     seed: int
-    bounds: Annotated[tuple[float, float], Meta(description="Least and greatest value of an input.")]
+    bounds: Annotated[
+        tuple[float, float] | None, Meta(description="Least and greatest value of an input; null: there are no cases.")
+    ]
     cases: CaseCounts
     generators: tuple[GeneratorEntry, ...]
     layers: Annotated[tuple[LayerEntry, ...], Meta(description="Layers (taps) of the victim that are compared.")]
@@ -217,6 +246,9 @@ class SuiteEntry(Document, frozen=True):
         | UnsetType
     ) = UNSET
     inputs: Annotated[Origin, Meta(description="Origin of the seeds; absent: not recorded.")] | UnsetType = UNSET
+    weights: Annotated[WeightsEntry, Meta(description="Present only if the suite compares weights.")] | UnsetType = (
+        UNSET
+    )
 
 
 class ControlEntry(Document, frozen=True, kw_only=True):
@@ -304,7 +336,12 @@ class SettingEntry(Document, frozen=True, kw_only=True):
 
     decision: Annotated[
         Decided | None,
-        Meta(description=("null: no metric of this setting was chosen, or access or architecture does not allow one.")),
+        Meta(
+            description=(
+                "null: no metric of this setting was chosen, access or architecture does not allow one, or what could "
+                "only accuse found nothing."
+            )
+        ),
     ]
     p_copy: Share | None
     p_value: Annotated[
@@ -323,6 +360,13 @@ class SettingEntry(Document, frozen=True, kw_only=True):
         None
     )
     reason: str | None
+    log10_p: (
+        Annotated[
+            float,
+            Meta(le=0, description="Logarithm to base 10 of the p-value, which may be too small for a number."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class SettingEntries(Document, frozen=True, rename="kebab"):
@@ -332,6 +376,10 @@ class SettingEntries(Document, frozen=True, rename="kebab"):
     white_box: SettingEntry
     joint: (
         Annotated[SettingEntry, Meta(description="Present only if all metrics are judged by one joint vote.")]
+        | UnsetType
+    ) = UNSET
+    weights: (
+        Annotated[SettingEntry, Meta(description="Present only if weights, read and never run, are compared.")]
         | UnsetType
     ) = UNSET
 
@@ -353,6 +401,13 @@ class ResultEntry(Document, frozen=True, kw_only=True):
     ] = None
     vote: Annotated[bool | None, Meta(description="true: for copy; null: the metric casts no vote; see reason.")]
     reason: str | None
+    log10_p: (
+        Annotated[
+            float,
+            Meta(le=0, description="Logarithm to base 10 of the p-value, which may be too small for a number."),
+        ]
+        | UnsetType
+    ) = UNSET
 
     def __post_init__(self) -> None:
         if self.vote is None and self.reason is None:
@@ -511,6 +566,7 @@ class GroupShares(Document, frozen=True, rename="kebab"):
 
     black_box: ShareEntry
     white_box: ShareEntry
+    weights: Annotated[ShareEntry, Meta(description="Present only if weights are compared.")] | UnsetType = UNSET
 
     def named(self) -> dict[str, ShareEntry]:
         """By setting."""
@@ -522,6 +578,7 @@ class GroupCounts(Document, frozen=True, rename="kebab"):
 
     black_box: Count
     white_box: Count
+    weights: Annotated[Count, Meta(description="Present only if weights are compared.")] | UnsetType = UNSET
 
     def named(self) -> dict[str, int]:
         """By setting."""

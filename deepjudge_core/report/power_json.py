@@ -63,11 +63,11 @@ def _attack(attack: AttackPower) -> AttackEntry:
     return AttackEntry(
         attack=attack.attack,
         copies=_share(attack.copies),
-        groups=GroupShares(black_box=_share(attack.groups["black-box"]), white_box=_share(attack.groups["white-box"])),
+        groups=GroupShares(**{name.replace("-", "_"): _share(share) for name, share in attack.groups.items()}),
         inconclusive=attack.inconclusive,
         left_out=attack.left_out,
         auc=dict(attack.auc),
-        undecided=GroupCounts(black_box=attack.undecided["black-box"], white_box=attack.undecided["white-box"])
+        undecided=GroupCounts(**{name.replace("-", "_"): count for name, count in attack.undecided.items()})
         if attack.undecided
         else UNSET,
     )

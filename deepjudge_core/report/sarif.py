@@ -71,7 +71,12 @@ def _rules(report: AuditReport) -> Iterator[dict[str, Any]]:
     }
     groups = {name: metric.group for suspect in report.suspects for name, metric in suspect.metrics.items()}
     for name, group in groups.items():
-        text = f"How far the model's answers are from the victim's, by the {group} metric {name}."
+        what = (
+            "weights are from the victim's, by the metric"
+            if group == "weights"
+            else f"answers are from the victim's, by the {group} metric"
+        )
+        text = f"How far the model's {what} {name}."
         yield {"id": f"metric.{name}", "shortDescription": {"text": _text(text)}}
 
 

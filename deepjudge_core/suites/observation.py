@@ -16,6 +16,7 @@ from deepjudge_core.models.info import ModelHeader, ModelInfo
 from deepjudge_core.models.preprocessing import Preprocessing, PreprocessingHeader
 from deepjudge_core.sheets import Sheet, Shown
 from deepjudge_core.types import Array
+from deepjudge_core.weights.values import Sketch, SketchHeader
 
 Guess = Literal["classes", "preprocessing"]
 """What may be found out about a model from its answers to the seeds."""
@@ -51,6 +52,8 @@ class ObservationHeader(Part, frozen=True, kw_only=True):
     tried: tuple[Trial, ...] | UnsetType = UNSET
     accuracy: Share | UnsetType = UNSET
     independent: bool | UnsetType = UNSET  # before there were such models, all classes excluded one another
+    weights: SketchHeader | UnsetType = UNSET
+    unsketched: str | UnsetType = UNSET
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,6 +78,8 @@ class Observation(Shown):
         tried: The preprocessings with which it was tried; none where there was no room for a better one.
         accuracy: Share of the suite's probes that it classifies correctly, so asked; None where that is not known.
         independent: Whether the probabilities are those of classes with a probability each, as the victim's.
+        weights: The sketch of its weights; None where the suite asks for none, or they could not be compared.
+        unsketched: Why its weights could not be compared; None where they could, or the suite asks for none.
     """
 
     model: ModelInfo
@@ -92,6 +97,8 @@ class Observation(Shown):
     tried: tuple[Trial, ...] = ()
     accuracy: float | None = None
     independent: bool = False
+    weights: Sketch | None = None
+    unsketched: str | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -101,12 +108,13 @@ class Observation(Shown):
     def sheet(self) -> Sheet:
         """See :class:`~deepjudge_core.sheets.Shown`."""
         layers = ", ".join(f"{layer} = {tap}" for layer, tap in self.layer_map.items())
-        cases = None if self.probabilities is None else len(self.probabilities)
+        cases, was_run = None if self.probabilities is None else len(self.probabilities), self.model.classes > 0
         facts = {
             "framework": self.model.framework,
-            "classes": str(self.model.classes),
+            "classes": str(self.model.classes) if was_run else "",
             "answers": f"probabilities of {cases} cases" if cases else f"not compared: {self.unmapped}",
-            "layers": layers or f"not compared: {self.unmatched or 'none were observed'}",
+            "layers": layers or f"not compared: {self.unmatched or 'none were observed'}" if was_run else "",
+            "weights": self._weights(),
             "prepared": str(self.preprocessing) if self.preprocessing else "",
             "isolation": str(self.model.isolation),
             "device": self.model.device,
@@ -115,6 +123,12 @@ class Observation(Shown):
             "suite": self.suite,
         }
         return Sheet(f"answers of {self.model.name}", facts)
+
+    def _weights(self) -> str:
+        if self.weights is None:
+            return f"not compared: {self.unsketched}" if self.unsketched else ""
+        neurons = sum(len(layer.neurons) for layer in self.weights.layers)
+        return f"sketches of {neurons:,} neurons of {len(self.weights.layers)} layers"
 
     def header(self) -> ObservationHeader:
         """All but the arrays."""
@@ -133,6 +147,8 @@ class Observation(Shown):
             tried=self.tried or UNSET,
             accuracy=UNSET if self.accuracy is None else self.accuracy,
             independent=self.independent or UNSET,
+            weights=UNSET if self.weights is None else self.weights.header(),
+            unsketched=self.unsketched or UNSET,
         )
 
     def arrays(self, prefix: str) -> dict[str, Array]:
@@ -140,7 +156,7 @@ class Observation(Shown):
         named = {} if self.probabilities is None else {f"{prefix}probabilities": self.probabilities}
         for place, layer in enumerate(self.layer_map):
             named[f"{prefix}activations.{place}"] = self.activations[layer]
-        return named
+        return named if self.weights is None else named | self.weights.arrays(f"{prefix}weights.")
 
     @classmethod
     def of_header(cls, header: ObservationHeader, arrays: Mapping[str, Array], prefix: str) -> "Observation":
@@ -166,6 +182,8 @@ class Observation(Shown):
             tried=header.tried or (),
             accuracy=None if header.accuracy is UNSET else header.accuracy,
             independent=header.independent is True,
+            weights=Sketch.of_header(header.weights, arrays, f"{prefix}weights.") if header.weights else None,
+            unsketched=header.unsketched or None,
         )
         observation._check()
         return observation

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, MinLen
 
+from deepjudge_core.errors import UsageError
 from deepjudge_core.settings import Increasing, Matches, Nonzero, OneOrEach, setting
 from deepjudge_core.suites.inputs import (
     RESIZING,
@@ -129,10 +130,12 @@ class InputSettings(ArraySettings):
         layout: Where the channels of the inputs are, where their shape does not tell.
     """
 
-    path: Path = setting(
+    path: Path | None = setting(
         "labelled inputs of the victim's task that it was not trained on: a folder of pictures per class, a table, "
         "or arrays",
         "--inputs",
+        default=None,
+        unless=("--weights", "suite.weights"),
         group="input",
         metavar="DATA",
         key="path",
@@ -174,6 +177,8 @@ class InputSettings(ArraySettings):
         Raises:
             InputError, UsageError: As :func:`~deepjudge_core.suites.inputs.load_inputs`.
         """
+        if self.path is None:
+            raise UsageError("expected inputs, found none", code="missing-value")
         training = load_training_inputs(self.training, scale=self.scale) if self.training else None
         offered = self.offered(self.path, training=training, layout=self.layout, labels=self.labels)
         given = {
@@ -200,6 +205,9 @@ class SuiteSettings:
         options: Generator name to its options.
         seed: Of all randomness.
         force: Whether a suite is made on which hardly a verdict can rest.
+        weights: Whether the victim's weights have to be compared; a suite without inputs then compares nothing else.
+        sketch: Whether they are compared if they can be read, though nobody demands it.
+        ancestor: A public model, or first weights, that the victim was made from, of which weights alone are read.
     """
 
     n: Annotated[int, Ge(1)] = setting(
@@ -266,4 +274,33 @@ class SuiteSettings:
         group="suite",
         key="force",
         tables=("suite",),
+    )
+    weights: bool = setting(
+        "compare weights, which are read and never run; without inputs, the suite compares nothing else",
+        "--weights",
+        default=False,
+        group="weights",
+        key="weights",
+        tables=("suite",),
+        commands=("suite", "audit"),
+    )
+    sketch: bool = setting(
+        "keep the suite without a sketch of the victim's weights, which it has if they can be read",
+        "--no-weights",
+        default=True,
+        group="weights",
+        key="sketch",
+        tables=("suite",),
+    )
+    ancestor: Path | None = setting(
+        "model that yours was made from, such as a public base model or the first weights: what every model made from "
+        "it has in common then accuses nobody",
+        "--ancestor",
+        default=None,
+        group="weights",
+        metavar="MODEL",
+        key="ancestor",
+        tables=("suite",),
+        sample="base.safetensors",
+        reads=True,
     )

@@ -1,6 +1,6 @@
 """The suite: test cases made from the victim, with the victim's own answers to them, as one file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from deepjudge_core.suites.labels import LabelOrigin
 from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation, ObservationHeader
 from deepjudge_core.types import Array
+from deepjudge_core.weights.values import PlanHeader, Sketch, WeightPlan
 
 MOST_PROBES = 400
 """Ordinary inputs that a suite holds: enough to see that a model gets 3 % more of them right."""
@@ -50,6 +51,11 @@ class CaseTable:
     layers: Array
     neurons: Array
 
+    @classmethod
+    def empty(cls) -> "CaseTable":
+        """That of a suite of weights alone."""
+        return cls(np.zeros((0, 1), np.float32), *(np.zeros(0, np.int64) for _ in _COLUMNS))
+
 
 class GeneratorRecord(Document, frozen=True):
     """How one generator was run: its name, who gave it, all its options, and how many cases came of it.
@@ -72,14 +78,14 @@ class Suite(Shown):
 
     Attributes:
         seed: What all randomness was derived from.
-        bounds: Least and greatest value of an input, of all features and channels together.
-        accuracy: Share of the inputs offered as seeds that the victim classifies correctly.
+        bounds: Least and greatest value of an input, of all features and channels together; both 0 without cases.
+        accuracy: Share of the inputs offered as seeds that the victim classifies correctly; 0 without cases.
         layers: Taps of the victim that are compared.
         seed_indices: ``(seeds,)`` int64 places of the seeds in the inputs they were selected from.
-        cases: The cases.
+        cases: The cases; none in a suite of weights alone.
         unreached: ``(layer, neuron)`` pairs, places in ``layers`` and neurons, that have no case.
         generators: How the cases were made.
-        victim: The victim's own answers; they have probabilities.
+        victim: The victim's own answers: probabilities of the cases, and a sketch of its weights if there is a plan.
         notes: What a reader should know of how it was made.
         feature_bounds: Least and greatest values of each feature of flat inputs, of each channel of others; None where
             one range holds for all.
@@ -89,6 +95,8 @@ class Suite(Shown):
             often they agree with it; if it says them, its own says nothing.
         fitting: How pictures were brought to the size that the victim takes; None if they were not.
         origin: Where the inputs are from that the seeds were selected from; None if that was not recorded.
+        weights: How weights are sketched; None in a suite of cases alone.
+        ancestor: What the victim was made from, as its owner says, with a sketch of its weights; None if nobody says.
     """
 
     seed: int
@@ -107,6 +115,28 @@ class Suite(Shown):
     label_origin: LabelOrigin = "inputs"
     fitting: Fitting | None = None
     origin: Origin | None = None
+    weights: WeightPlan | None = None
+    ancestor: Observation | None = None
+
+    @classmethod
+    def of_weights(
+        cls, plan: WeightPlan, victim: Observation, notes: tuple[str, ...] = (), ancestor: Observation | None = None
+    ) -> "Suite":
+        """A suite of weights alone: nobody is run for it."""
+        return cls(
+            seed=plan.seed,
+            bounds=(0.0, 0.0),
+            accuracy=0.0,
+            layers=(),
+            seed_indices=np.zeros(0, np.int64),
+            cases=CaseTable.empty(),
+            unreached=(),
+            generators=(),
+            victim=victim,
+            notes=notes,
+            weights=plan,
+            ancestor=ancestor,
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -117,6 +147,10 @@ class Suite(Shown):
         """See :class:`~deepjudge_core.sheets.Shown`."""
         victim, (low, high) = self.victim.model, self.bounds
         own = ", each feature or channel within its own range" if self.feature_bounds else ""
+        if not self.has_cases:
+            return Sheet(
+                "suite", {"victim": f"{victim.name} ({victim.framework})", **self._weight_facts(), **self._foot()}
+            )
         facts = {
             "victim": f"{victim.name} ({victim.framework}, {victim.classes} classes)",
             "takes": f"inputs prepared by {self.victim.preprocessing}" if self.victim.preprocessing else "",
@@ -126,15 +160,34 @@ class Suite(Shown):
             "accuracy": "" if self.label_origin == "victim" else f"{self.accuracy:.1%} of the inputs offered as seeds",
             "layers": ", ".join(f"{layer} ({victim.layers[layer]} neurons)" for layer in self.layers) or "none",
             "resized": "" if self.fitting is None else str(self.fitting),
-            "seed": str(self.seed),
-            "note": self.notes,
-            "digest": self.digest,
+            **self._weight_facts(),
+            **self._foot(),
         }
         rows = [
             (record.name, record.makes, str(record.kept), str(record.made), _options(record.options))
             for record in self.generators
         ]
         return Sheet("suite", facts, ("generator", "makes", "kept", "made", "options"), rows)
+
+    def _weight_facts(self) -> dict[str, str]:
+        if self.weights is None:
+            return {}
+        neurons = sum(map(len, self.weights.neurons))
+        facts = {"weights": f"sketches of {neurons:,} neurons of {len(self.weights.layers)} layers"}
+        return facts if self.ancestor is None else {**facts, "ancestor": self.ancestor.model.name}
+
+    def _foot(self) -> dict[str, str | tuple[str, ...]]:
+        return {"seed": str(self.seed), "note": self.notes, "digest": self.digest}
+
+    @property
+    def has_cases(self) -> bool:
+        """Whether models are run for it; if not, it has a plan of weights alone."""
+        return len(self.cases.labels) > 0
+
+    @property
+    def may_share_weights(self) -> bool:
+        """Whether weights are compared, and nobody says what the victim was made from."""
+        return self.weights is not None and self.ancestor is None
 
     @property
     def input(self) -> InputSpec:
@@ -174,6 +227,19 @@ class Suite(Shown):
             seed_labels=seed_labels,
             independent=observation.independent,
         )
+
+    def weight_answers(self, observation: Observation, siblings: Sequence[Observation] = ()) -> tuple[Answers, Answers]:
+        """What metrics of weights see: the victim's side, with its ancestor's and the siblings' sketches; the model's.
+
+        Args:
+            observation: The model's.
+            siblings: Controls that come from the victim's ancestor, without the model itself.
+        """
+        none = np.zeros(0, np.int64)
+        ancestor = None if self.ancestor is None else self.ancestor.weights
+        beside = tuple(one.weights for one in siblings if one.weights is not None)
+        victim = Answers(none, weights=self.victim.weights, ancestor=ancestor, siblings=beside)
+        return victim, Answers(none, weights=observation.weights)
 
 
 def _fixed(array: Array) -> Array:
@@ -227,6 +293,8 @@ class _SuiteHeader(Part, frozen=True):
     labels: LabelOrigin | UnsetType = UNSET  # where they are not those of the inputs
     fitting: Fitting | UnsetType = UNSET  # if pictures had another shape
     inputs: Origin | UnsetType = UNSET  # of suites that were made from a file or folder
+    weights: PlanHeader | UnsetType = UNSET  # of suites that compare weights
+    ancestor: ObservationHeader | UnsetType = UNSET
 
 
 def _content(suite: Suite) -> storage.Content:
@@ -245,22 +313,33 @@ def _content(suite: Suite) -> storage.Content:
         labels=UNSET if suite.label_origin == "inputs" else suite.label_origin,
         fitting=suite.fitting or UNSET,
         inputs=suite.origin or UNSET,
+        weights=UNSET if suite.weights is None else suite.weights.header(),
+        ancestor=UNSET if suite.ancestor is None else suite.ancestor.header(),
     )
-    arrays = {"inputs": suite.cases.inputs, "seed_indices": suite.seed_indices}
-    arrays |= {column: getattr(suite.cases, column) for column in _COLUMNS}
+    arrays: dict[str, Array] = {}
+    if suite.has_cases:
+        arrays = {"inputs": suite.cases.inputs, "seed_indices": suite.seed_indices}
+        arrays |= {column: getattr(suite.cases, column) for column in _COLUMNS}
+    if suite.weights is not None:
+        arrays |= suite.weights.arrays("weights.")
+    if suite.ancestor is not None:
+        arrays |= suite.ancestor.arrays("ancestor.")
     if suite.probes is not None:
         arrays |= {"probes.inputs": suite.probes.inputs, "probes.labels": suite.probes.labels}
     return storage.seal("suite", plain(header), arrays | suite.victim.arrays("victim."))
 
 
 def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
+    plan = WeightPlan.of_header(header.weights, arrays, "weights.") if header.weights else None
+    weights_alone = plan is not None and "inputs" not in arrays
+    cases = CaseTable.empty() if weights_alone else CaseTable(arrays["inputs"], *(arrays[name] for name in _COLUMNS))
     return Suite(
         seed=header.seed,
         bounds=header.bounds,
         accuracy=header.accuracy,
         layers=header.layers,
-        seed_indices=arrays["seed_indices"],
-        cases=CaseTable(arrays["inputs"], *(arrays[column] for column in _COLUMNS)),
+        seed_indices=np.zeros(0, np.int64) if weights_alone else arrays["seed_indices"],
+        cases=cases,
         unreached=header.unreached,
         generators=header.generators,
         victim=Observation.of_header(header.victim, arrays, "victim."),
@@ -271,10 +350,42 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         label_origin="inputs" if header.labels is UNSET else header.labels,
         fitting=header.fitting or None,
         origin=header.inputs or None,
+        weights=plan,
+        ancestor=Observation.of_header(header.ancestor, arrays, "ancestor.") if header.ancestor else None,
     )
 
 
 def _check(suite: Suite) -> None:
+    if suite.weights is not None:
+        _check_weights(suite, suite.weights)
+    elif suite.victim.weights is not None or suite.ancestor is not None:
+        raise ValueError("it has sketches of weights without a plan of them")
+    if suite.has_cases or suite.weights is None:
+        _check_cases(suite)
+    elif suite.generators or suite.layers or suite.unreached or suite.victim.probabilities is not None:
+        raise ValueError("it has no cases, and yet generators, layers or answers")
+
+
+def _check_weights(suite: Suite, plan: WeightPlan) -> None:
+    for observation in filter(None, (suite.victim, suite.ancestor)):
+        if observation.weights is None:
+            raise ValueError("a plan of weights without the victim's sketch, or its ancestor's")
+        _check_sketch(plan, observation.weights)
+    picked = [layer.neurons for layer in suite.victim.weights.layers] if suite.victim.weights else []
+    if len(picked) != len(plan.neurons) or not all(map(np.array_equal, picked, plan.neurons)):
+        raise ValueError("the victim's sketch has other neurons than the plan")
+
+
+def _check_sketch(plan: WeightPlan, sketch: Sketch) -> None:
+    for layer in sketch.layers:
+        for array in (layer.raw, layer.invariant):
+            if array is not None and array.shape[2] != plan.rank:
+                raise ValueError(f"the sketch of {layer.name!r} has {array.shape[2]} numbers a row, not {plan.rank}")
+    if sketch.flat is not None and len(sketch.flat) != plan.flat:
+        raise ValueError(f"the image of all weights has {len(sketch.flat)} numbers, not {plan.flat}")
+
+
+def _check_cases(suite: Suite) -> None:
     cases, victim = suite.cases, suite.victim
     if cases.inputs.dtype != np.float32 or cases.inputs.ndim < 2:
         raise ValueError("its inputs are not a batch of float32")
@@ -355,6 +466,15 @@ def check_suite(suite: Suite, observation: Observation) -> None:
             for one in (suite.victim.independent, observation.independent)
         ]
         raise FileFormatError(f"{observation.model.name}: expected probabilities of {kinds[0]}, found {kinds[1]}")
+    if observation.weights is not None:
+        if suite.weights is None:
+            raise FileFormatError(
+                f"{observation.model.name}: expected no sketch of weights, since the suite has none, found one"
+            )
+        try:
+            _check_sketch(suite.weights, observation.weights)
+        except ValueError as error:
+            raise FileFormatError(f"{observation.model.name}: expected sketches by the suite's plan: {error}") from None
     # An observation is somebody else's file: its parts agree with one another, but do they with the suite?
     if observation.activations and set(observation.activations) != set(suite.layers):
         raise FileFormatError(

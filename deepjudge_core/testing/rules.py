@@ -11,7 +11,7 @@ import numpy as np
 from deepjudge_core.components.kinds import Rule
 from deepjudge_core.components.options import resolve
 from deepjudge_core.components.strata import Stratum
-from deepjudge_core.components.values import Decision, Evidence, Judgement
+from deepjudge_core.components.values import Chance, Decision, Evidence, Judgement
 from deepjudge_core.testing.checks import Checks, expect_name, run
 from deepjudge_core.testing.expect import expect, expect_options
 from deepjudge_core.text import LONGEST_LINE, clean
@@ -44,7 +44,8 @@ def rule_checks(
         rule: The rule.
         options: Its options; its defaults otherwise.
         controls: Numbers of controls with which it has to tell a copy from an honest model. With those it need not that
-            are not among them, everything else is checked.
+            are not among them, everything else is checked. A rule that needs no controls has to tell by the chances
+            that metrics give themselves instead.
     """
     trial = _Trial(rule, options or {}, controls)
     yield "name", partial(expect_name, rule.name)
@@ -62,13 +63,15 @@ def rule_checks(
     yield "order", trial.check_order
     yield "silence", trial.check_silence
     yield "monotony", trial.check_monotony
+    yield "without-controls", trial.check_without_controls
 
 
 class _Trial:
     """One rule on made-up evidence. It is handed copies of it, so that checks are independent."""
 
     def __init__(self, rule: Rule, options: Mapping[str, Any], controls: Collection[int]) -> None:
-        self.rule, self.options, self.controls = rule, options, controls
+        self.rule, self.options = rule, options
+        self.controls = controls if rule.needs_controls else ()
         self._judgements: dict[int, tuple[Case, Judgement]] = {}
         self._settings = [_Setting(n, metrics) for n in sorted({*_CONTROLS, *controls}) for metrics in (1, 2, 3)]
 
@@ -256,6 +259,25 @@ class _Trial:
                             f"{label}: p_value falls from {nearer.p_value:.3g} to {farther.p_value:.3g} {at}",
                         )
                     nearer = farther
+
+    def check_without_controls(self) -> None:
+        """A rule that needs no controls goes by the chances of metrics; one that chance explains accuses nobody."""
+        if self.rule.needs_controls:
+            return
+        for count in (1, 2, 3):
+            for log10_p, is_copy in ((0.0, False), (-400.0, True)):
+                chance = Chance(log10_p, -400.0, "the order agrees")
+                case = {name: Evidence(0.5, np.zeros(0), 0.9, chance=chance) for name in list(_UNITS)[:count]}
+                judgement = self._judge(case)
+                expect(
+                    (judgement.decision is Decision.COPY) is is_copy,
+                    f"{self.rule.name}: expected {'copy' if is_copy else 'no copy'} at p-values of 1e{log10_p:g} and "
+                    f"without controls, found {judgement.decision}",
+                )
+                expect(
+                    set(judgement.votes) == set(case),
+                    f"{self.rule.name}: expected a vote from each metric without controls, found others",
+                )
 
 
 class _Setting:

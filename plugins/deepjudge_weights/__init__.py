@@ -46,7 +46,7 @@ def deepjudge_metrics() -> Iterable[Metric]:
         Metric(
             "sibling-slope",
             needs=Access.WEIGHTS,
-            on="weights",
+            on="ancestry",
             distance=sibling_slope,
             alpha=0.6,
             title="distance along the victim's way from its ancestor",

@@ -10,6 +10,8 @@ import pytest
 from stored import stored
 
 from deepjudge_core.components.attack import Loot
+from deepjudge_core.components.weights import open_weights
+from deepjudge_core.errors import ModelError
 from deepjudge_core.weights.order import order_test
 from deepjudge_core.weights.sketching import plan_weights, sketch
 from deepjudge_core.weights.values import Sketch
@@ -209,6 +211,19 @@ def test_the_same_network_in_keras_gives_the_same_sketches(program: Path, suffix
     expect_same(compared(program, path))
 
 
+def test_live_models_show_their_weights_and_graphs(program: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    made = module(program.stem)
+    lives = [(made, {"input_shape": made.shape}), (onnx.load(onnx_file(program)), {})]
+    lives += [] if program.stem == "residual" else [(keras_model(program.stem), {})]
+    with open_weights(program) as own:
+        plan = own.plan()
+        victim = own.sketch(plan, victim=True)
+    for live, options in lives:
+        with open_weights(live, **options) as other:
+            expect_same((victim, other.sketch(plan)))
+
+
 @pytest.mark.parametrize("way", ["QDQ", "QOperator", "dynamic"])
 def test_weights_of_8_bits_are_those_that_they_stand_for(folder: Path, way: str) -> None:
     pytest.importorskip("onnxruntime")
@@ -260,3 +275,28 @@ def test_what_computes_the_same_in_another_order_is_matched_and_not_tested_as_a_
     test = order_test(*both)
     assert test is not None
     assert test.log10_p > -3
+
+
+def test_scales_that_do_not_fit_their_weights_are_one_line(folder: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    random = np.random.default_rng(0)
+    held = {
+        "w": random.integers(-99, 99, (6, 4)).astype(np.int8),
+        "scale": np.ones(5, np.float32),
+        "last": random.normal(size=(3, 6)).astype(np.float32),
+    }
+    nodes = [
+        onnx.helper.make_node("DequantizeLinear", ["w", "scale"], ["real"], axis=0),
+        onnx.helper.make_node("Gemm", ["x", "real"], ["hidden"], transB=1),
+        onnx.helper.make_node("Gemm", ["hidden", "last"], ["y"], transB=1),
+    ]
+    values = [onnx.helper.make_tensor_value_info(name, 1, ["n", size]) for name, size in (("x", 4), ("y", 3))]
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in held.items()]
+    graph = onnx.helper.make_graph(nodes, "graph", values[:1], values[1:], tensors)
+    path = folder / "scales.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), path)
+    weights = stored(path)
+    with pytest.raises(ModelError) as caught:
+        plan_weights(weights)
+    assert caught.value.code == "wrong-format"
+    weights.close()

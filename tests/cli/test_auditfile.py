@@ -190,6 +190,7 @@ def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "controls/c.onnx",
         "suspects/s.onnx",
         "other/suspect.safetensors",
+        "base.safetensors",
         *SEALED,
     ):
         Path(name).parent.mkdir(exist_ok=True)

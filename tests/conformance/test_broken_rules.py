@@ -178,6 +178,20 @@ BROKEN_RULES |= {
 }
 
 
+def accuses_by_chance(evidence: Mapping[str, Evidence]) -> Judgement:
+    if all(len(metric.controls) for metric in evidence.values()):
+        return least(evidence)
+    return Judgement(Decision.COPY, None, {name: Vote(True) for name in evidence}, statement="it is near")
+
+
+WITHOUT = Rule("broken", accuses_by_chance, needs_controls=False)
+
+
+def test_the_contract_of_rules_that_need_no_controls_fails() -> None:
+    with pytest.raises(AssertionError, match="expected no copy at p-values of 1e0 and without controls, found copy"):
+        check_rule(WITHOUT)
+
+
 def test_a_healthy_rule_keeps_the_contract() -> None:
     check_rule(Rule("least", least))
 
@@ -192,5 +206,6 @@ def test_each_check_of_rules_fails_for_a_rule() -> None:
     idle = {name for name, _ in rule_checks(Rule("least", least))}
     for broken in BROKEN_RULES:
         idle -= failures(rule_checks(Rule("broken", broken))).keys()
+    idle -= failures(rule_checks(WITHOUT)).keys()
     assert idle == {"name"}
     assert failures(rule_checks(Rule("My Own", least))).keys() == idle

@@ -105,7 +105,7 @@ def test_every_metric_keeps_the_contract(check: Check) -> None:
 
 
 # Numbers of controls that a rule takes, where it refuses 3: of three metrics at its default level.
-DECIDING = {"prediction-bound": (6, 12), "conformal": (299,), "combine": (99,)}
+DECIDING = {"prediction-bound": (6, 12), "conformal": (299,), "combine": (99,), "exact": ()}
 
 
 @parametrize_with_checks(

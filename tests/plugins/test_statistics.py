@@ -49,6 +49,12 @@ def test_contract(name: str, options: dict[str, Any], controls: list[int]) -> No
     check_rule(RULES[name], options=options, controls=controls)
 
 
+@pytest.mark.parametrize("options", [{}, {"level": 1e-9}])
+def test_contract_of_the_rule_that_needs_no_controls(options: dict[str, Any]) -> None:
+    assert not RULES["exact"].needs_controls
+    check_rule(RULES["exact"], options=options)
+
+
 # Formulas.
 
 

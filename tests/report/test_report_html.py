@@ -491,6 +491,19 @@ def test_commands_are_what_a_shell_takes() -> None:
     assert "\n".join([*commands(reports.typed(value)), ""]) in shown
 
 
+def test_only_what_was_compared_is_explained() -> None:
+    without = json.loads((goldens.GOLDEN / "report-no-controls.json").read_text())
+    text = markdown(without)
+    assert "dashed threshold" not in text
+    assert "Hollow marks" not in text
+    labels = reports.report(metrics=[])
+    for suspect in labels["suspects"]:
+        suspect["layer_map"] = {}
+    titles = [title for _, title in Page(html(labels)).all("h2")]
+    assert "Layers" not in titles
+    assert "neurons compared" not in markdown(labels)
+
+
 def test_accuracy_is_that_of_each_model() -> None:
     value = reports.report()
     value["victim"]["accuracy"] = 0.987

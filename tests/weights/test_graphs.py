@@ -244,3 +244,23 @@ def test_a_state_dict_alone_is_a_chain_in_whatever_order_its_names_are() -> None
         test = order_test(*compared(net.weights(), suspect))
         assert test is not None
         assert test.agreeing == test.compared == 28
+
+
+def endless(graph: Graph) -> None:
+    x = graph.start([None, 4])
+    for place in range(5000):
+        x = graph.layer(x, [Table(str(place), (4, 4), DENSE)], 1, "dense")
+
+
+def test_a_graph_of_more_than_any_network_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="matrices"):
+        endless(Graph())
+
+
+def test_what_is_joined_with_itself_again_and_again_takes_no_memory() -> None:
+    graph = Graph()
+    x = layer(graph, graph.start([None, 3, 8, 8]), "stem", 4, 3)
+    for _ in range(60):
+        x = graph.join([x, x], 1)
+    assert x.axes is None
+    assert not graph.finish(x).layers

@@ -51,8 +51,8 @@ class ControlFiles:
     )
     stratum: Stratum | None = setting(
         "what these controls share with your model (if several apply, whatever brings them "
-        "closest to it): same-data, other-data, same-architecture, other-architecture or "
-        "common-ancestor",
+        "closest to it): same-data, other-data, same-architecture, other-architecture, "
+        "common-ancestor or common-initialisation",
         default=None,
         key="stratum",
         tables=("controls[]",),
@@ -91,8 +91,9 @@ class Key:
 
     @property
     def required(self) -> bool:
-        """Whether it has to be there."""
-        return self.setting.required and not self.setting.declared.optional_key
+        """Whether it has to be there, whatever else is."""
+        declared = self.setting.declared
+        return self.setting.required and not declared.optional_key and declared.unless is None
 
     def check(self, value: Any) -> Any:
         """What is made of a value.

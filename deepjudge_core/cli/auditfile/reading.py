@@ -248,6 +248,10 @@ class _Reading:
     def plan(self, values: Mapping[str, Any], folder: Path, output: Path | None, sealed: Path | None) -> Plan | None:
         """The plan that the values of the whole document make; None where there is any mistake."""
         suite = self._suite(values)
+        if not suite.weights and "inputs" not in self.document:
+            self._add(("inputs",), "expected a table [inputs], found none")
+        elif not suite.weights and "path" not in self.document.get("inputs", {}):
+            self._add(("inputs", "path"), "expected a value, found none")
         judge = self._judge(values, suite)
         confinement = self.attempt(("sandbox",), self._settings, Confinement, values)
         folders = self._settings(FolderSettings, values)
@@ -329,7 +333,9 @@ class _Reading:
         if len(self.mistakes) > before:
             return None
         named = [self.registry.generators[name] for name in suite.generators or () if name in self.registry.generators]
-        offer = Offer({generator.makes for generator in named}) if named else None
+        cases, ancestor = "inputs" in values, suite.ancestor is not None
+        makes = {generator.makes for generator in named}
+        offer = Offer(makes, cases, suite.weights or ancestor, ancestor, cases) if named or not cases else None
         judge: Judge | None = self.attempt(("rule", "fdr"), Judge.of, settings, self.registry, offer)
         return judge
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from deepjudge_core.auditing.audit import audit
+from deepjudge_core.auditing.audit import audit, offer_of
 from deepjudge_core.auditing.folders import Found, Skipped
 from deepjudge_core.auditing.kept import forget
 from deepjudge_core.auditing.session import QueryEvent, Session
@@ -43,7 +43,6 @@ from deepjudge_core.components.registry import Adapters
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, victim_input_setting
@@ -51,7 +50,6 @@ from deepjudge_core.report.audit_json import audit_report
 from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import Names, Setting, argument, part, setting
-from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
 from deepjudge_core.suites.suite import Suite
 
@@ -68,6 +66,7 @@ class AuditCommand(Command):
 
     usage = (
         "VICTIM SUSPECT... --inputs DATA [--controls CONTROL,...] [options] [-o DIR]",
+        "VICTIM SUSPECT... --weights [--controls CONTROL,...] [options] [-o DIR]",
         "AUDIT.toml [-o DIR] [--fresh] [--make-controls]",
     )
     statuses = STATUSES
@@ -174,7 +173,7 @@ class AuditCommand(Command):
         suspects, controls = list[Subject](), list[Subject]()
         victim = ModelFile(self.victim, query=QuerySettings(layout=self.query.layout, preprocessing=self.preprocessing))
         with problems.noted():
-            offer = Offer(GeneratorChoice.of(self.suite, session.registry.generators).makes)
+            offer = offer_of(self.suite, session, cases=self.inputs.path is not None)
             judge = judge_of(self.judging, session, offer)
         with problems.noted():
             found = expand(self.suspects, adapters, self.folders)
@@ -182,7 +181,8 @@ class AuditCommand(Command):
             victim, controls, suspects = self._subjects(victim, groups, found.models, adapters)
             check_models(victim, controls, suspects, adapters, problems)
         with problems.noted():
-            check_there(self.inputs.path, "labelled inputs")
+            if self.inputs.path is not None:
+                check_there(self.inputs.path, "labelled inputs")
         with problems.noted():
             if self.data is not None:
                 check_there(self.data, "training data")
@@ -324,7 +324,7 @@ def run_plan(plan: Plan, session: Session) -> int:
     with contextlib.chdir(plan.folder):
         models = [subject.name for subject in (plan.victim, *plan.controls, *plan.suspects)]
         sealing = (plan.bundle.commitment, plan.bundle.tsa_response, plan.bundle.key)
-        spare([*models, plan.inputs.path, *filter(None, (*sealing, plan.file))], written)
+        spare([*models, *filter(None, (plan.inputs.path, *sealing, plan.file))], written)
         bundle = _ShownBundle(plan.bundle, plan.judge, folder, session)
         asked = [*plan.controls, *plan.suspects]
         bundle.spare(asked)

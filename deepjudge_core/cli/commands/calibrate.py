@@ -23,7 +23,7 @@ from deepjudge_core.suites.suite import load_suite
 
 STRATUM = (
     "more controls, with what they share with the victim: same-data, other-data, "
-    "same-architecture, other-architecture or common-ancestor; if several apply, the closest"
+    "same-architecture, other-architecture, common-ancestor or common-initialisation; if several apply, the closest"
 )
 
 
@@ -60,10 +60,9 @@ class CalibrateCommand(Command):
         suite = load_suite(self.suite)
         files, skipped = controls_of(self.controls, self.strata, session.registry.adapters, self.folders)
         if not files:
-            raise UsageError(
-                f"expected at least one CONTROL, found none; this makes some in zoo/controls: {making_controls(suite)}",
-                code="missing-value",
-            )
+            # Of weights alone, nothing is known to train others on.
+            way = f"; this makes some in zoo/controls: {making_controls(suite)}" if suite.has_cases else ""
+            raise UsageError(f"expected at least one CONTROL, found none{way}", code="missing-value")
         spare([file for file, _ in files], [self.output])
         options = options_of_each([file for file, _ in files], self.opening.options, session.registry.adapters)
         controls = [

@@ -8,7 +8,6 @@ from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun, file_to_write
 from deepjudge_core.cli.status import NO_COPY
-from deepjudge_core.observing.observe import observe
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import argument, part, setting
@@ -40,8 +39,9 @@ class ObserveCommand(Command):
         file_to_write(self.output)
         suite = load_suite(self.suite)
         subject = ModelFile(self.model, self.opening.options, query=self.query)
-        with subject.opened(suite.input, begun(self.confinement)) as model:
-            observation = observe(model, suite, subject.query)
+        subject.check(suite)
+        with subject.answering(suite, begun(self.confinement)) as answer:
+            observation = answer()
         save_observation(self.output, observation)
         display.show_observation(display.console(), observation)
         return NO_COPY

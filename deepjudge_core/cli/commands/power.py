@@ -23,7 +23,6 @@ from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.judging.fitting import Offer
-from deepjudge_core.judging.judge import GROUPS
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.report.audit_json import dump
 from deepjudge_core.report.power_json import power_report
@@ -112,7 +111,8 @@ def _show_power(out: Console, power: PowerEstimate) -> None:
     names = [one.attack for one in attacks]
     shares = [Part("copies", [_recognised(one.copies, one.inconclusive) for one in attacks])]
     shares += [
-        Part(group, [_recognised(one.groups[group], one.undecided[group]) for one in attacks]) for group in GROUPS
+        Part(group, [_recognised(one.groups[group], one.undecided[group]) for one in attacks])
+        for group in (attacks[0].groups if attacks else ())
     ]
     areas = [Part(name, [_area(one.auc[name]) for one in attacks]) for name in metrics]
     shown = tables.show(out, "attack", names, [[*shares, *areas], shares], said)

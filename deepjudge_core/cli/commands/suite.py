@@ -21,7 +21,7 @@ from deepjudge_core.types import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteCommand(Command):
-    """Make a suite of test cases from the victim."""
+    """Make a suite of test cases from the victim, and of sketches of its weights."""
 
     victim: Path = argument("VICTIM", "your model, the victim", reads=True)
     inputs: InputSettings = part(InputSettings)

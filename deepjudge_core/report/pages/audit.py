@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from msgspec import UNSET
+
 from deepjudge_core.auditing.folders import SKIPPED, SkipCode
 from deepjudge_core.components.values import Group
 from deepjudge_core.files.documents import Json
@@ -223,9 +225,10 @@ def _ranking(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
             "No.": [Cell(str(place), "number") for place, _ in numbered],
             "answer": [decided(suspect.decision) for suspect in suspects],
             "say copy": [Cell(_votes(suspect), "number") for suspect in suspects],
-            "smallest p": [Cell(probability(_least_p(suspect)), "number") for suspect in suspects],
+            "smallest p": [Cell(_least_p(suspect), "number") for suspect in suspects],
             "relative distance": [figure(ratio(suspect)) for suspect in suspects],
         },
+        tall=len(suspects) > _TALL,
         dense=True,
     )
 
@@ -244,25 +247,38 @@ def _votes(suspect: SuspectEntry) -> str:
     return f"{sum(bool(metric.vote) for metric in cast)} of {len(cast)}" if cast else "-"
 
 
-def _least_p(suspect: SuspectEntry) -> float | None:
-    found = [setting.p_value for setting in suspect.settings.named().values() if setting.p_value is not None]
-    return min(found, default=None)
+def _least_p(suspect: SuspectEntry) -> str:
+    found = [setting for setting in suspect.settings.named().values() if setting.p_value is not None]
+    least = min(found, key=lambda setting: setting.p_value or 0.0, default=None)
+    return "-" if least is None else probability(least.p_value, least.log10_p)
 
 
 def _rests_on(report: AuditReport) -> Iterator[Line]:
     cases = report.suite.cases.named()
     listed = "; ".join(f"{count} {_CASES[kind]}" for kind, count in cases.items() if count)
-    yield f"{counted(sum(cases.values()), 'test input')}, made for this victim and given to every model: {listed}."
+    given = ", made for this victim and given to every model"
+    if any(suspect.sequential for suspect in report.suspects):
+        given = ", made for this victim; a suspect was asked only as many as it took to decide"
+    if listed:
+        yield f"{counted(sum(cases.values()), 'test input')}{given}: {listed}."
+    weights = report.suite.weights
+    if weights:
+        picked = sum(layer.picked for layer in weights.layers)
+        yield (
+            f"The weights of {counted(picked, 'neuron')} in {counted(len(weights.layers), 'layer')} of the victim. "
+            "Weights are read from the files, and no model is run for it."
+        )
     groups = Counter(metric.group for metric in report.metrics.values())
     compared: Mapping[Group, str] = {
         "black-box": "of behaviour (a model's answers)",
         "white-box": "of layers (the outputs of its neurons)",
+        "weights": "of weights",
     }
     each = [f"{groups[group]} {what}" for group, what in compared.items() if groups[group]]
     if each:
         yield (
             f"{counted(sum(groups.values()), 'measurement')} of the distance between a suspect and the victim: ",
-            *(" and ".join(each), ". The rule ", Name(report.rule), " makes one answer of them."),
+            *(_enumerated(each), ". The rule ", Name(report.rule), " makes one answer of them."),
         )
     elif report.suspects:
         yield ("The labels that a suspect gives, case by case, judged by the rule ", Name(report.rule), ".")
@@ -273,7 +289,13 @@ def _rests_on(report: AuditReport) -> Iterator[Line]:
             f"how close independent models come to it. {_kinds(controls)}"
         )
     else:
-        yield "No controls (models that are independent of the victim), so distances prove nothing here."
+        exact = any(metric.log10_p is not UNSET for one in report.suspects for metric in one.metrics.values())
+        needs = ". The order of neurons needs none" if exact else ""
+        yield f"No controls (models that are independent of the victim), so distances prove nothing here{needs}."
+
+
+def _enumerated(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def _kinds(controls: Sequence[ControlEntry]) -> str:
@@ -311,15 +333,25 @@ def _distances(report: AuditReport) -> Iterator[Section]:
             svg = charts.strip(f"strip-{place}", metric, suspects, rows, thresholds)
             figures.append(Figure(svg, (Name(metric), *_titled(report, metric))))
     if figures:
-        blocks.append(
-            Paragraph(
-                "Hollow marks are controls, with a row and a shape for each kind (stratum). Filled marks are suspects: "
-                "squares for copies, circles for no sign of copying, diamonds for undecided. A model in "
-                "the shaded part, at most as far as the dashed threshold, gets a vote for copy. If suspects have "
-                "different thresholds, the smallest and the greatest are drawn."
-            )
-        )
+        blocks.append(Paragraph(" ".join(_legend(report))))
     yield Section("Distances from the victim", "distances", [*blocks, *figures])
+
+
+def _legend(report: AuditReport) -> Iterator[str]:
+    if report.calibration.controls:
+        yield "Hollow marks are controls, with a row and a shape for each kind (stratum)."
+    yield ("Filled marks are suspects: squares for copies, circles for no sign of copying, diamonds for undecided.")
+    if _has_thresholds(report):
+        yield (
+            "A model in the shaded part, at most as far as the dashed threshold, gets a vote for copy. If suspects "
+            "have different thresholds, the smallest and the greatest are drawn."
+        )
+    else:
+        yield "Without a threshold, no distance counts as near or far."
+
+
+def _has_thresholds(report: AuditReport) -> bool:
+    return any(thresholds_of(report.suspects, metric) for metric in report.metrics)
 
 
 def _titled(report: AuditReport, metric: str) -> tuple[str, ...]:
@@ -363,14 +395,23 @@ def _suspects(report: AuditReport) -> Iterator[Section]:
         title: Line = (f"{place} ", Name(names[suspect.path]), f": {ANSWERS[suspect.decision]}")
         parts.append(Section(title, f"suspect-{place}", blocks, folded=not accused if many else False))
     if parts:
-        intro = [Paragraph(_RADAR)] if any_radar else []
-        yield Section("Suspect by suspect", "suspects", [Paragraph(_COLUMNS), *intro], parts)
+        intro = [Paragraph(text) for text in (" ".join(_columns(report)), _RADAR if any_radar else "") if text]
+        yield Section("Suspect by suspect", "suspects", intro, parts)
 
 
-_COLUMNS = (
-    "Threshold: the greatest distance that gets a vote for copy. Controls: their smallest and greatest distance. The p "
-    "is the p-value of one measurement or comparison; the least possible p is the smallest that so many controls give."
-)
+def _columns(report: AuditReport) -> Iterator[str]:
+    # What the columns of the tables are, as far as they are there.
+    if _has_thresholds(report):
+        yield "Threshold: the greatest distance that gets a vote for copy."
+    if report.metrics and report.calibration.controls:
+        yield "Controls: their smallest and greatest distance."
+    if any(_least_p(suspect) is not None for suspect in report.suspects):
+        yield (
+            "The p is the p-value of one measurement or comparison; the least possible p is the smallest that so many "
+            "controls give."
+        )
+
+
 _RADAR = (
     "In a radar chart each axis is a measurement, scaled by its threshold: the rim is the victim itself, the dashed "
     "ring is the threshold, and the middle is infinitely far. A point outside the ring is a vote for copy. The shaded "
@@ -390,7 +431,7 @@ def _of_suspect(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]]
                 "threshold": [figure(result.threshold) for result in measured.values()],
                 "controls": [Cell(_range(ranges.get(metric)), "number") for metric in measured],
                 "vote": list(map(_vote, measured.values())),
-                "p": [Cell(probability(result.p_value), "number") for result in measured.values()],
+                "p": [Cell(probability(result.p_value, result.log10_p), "number") for result in measured.values()],
             },
         )
         radar = _radar(suspect, ranges, place)
@@ -403,7 +444,7 @@ def _of_suspect(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]]
                 "compared": [text(SIDES[group]) for group in settings],
                 "answer": [decided(s.decision) for s in settings.values() if s.decision],
                 "share of votes": [Cell(share(s.p_copy), "number") for s in settings.values()],
-                "p": [Cell(probability(s.p_value), "number") for s in settings.values()],
+                "p": [Cell(probability(s.p_value, s.log10_p), "number") for s in settings.values()],
                 "least possible p": [Cell(probability(s.least_p_value), "number") for s in settings.values()],
                 "why": [Cell(_own_reason(s.reason, suspect) or "-", "prose") for s in settings.values()],
             },
@@ -473,7 +514,7 @@ def _numbers(places: Sequence[int], every: Sequence[int]) -> str:
 
 
 def _inputs(suite: SuiteEntry) -> str:
-    low, high = map(number, suite.bounds)
+    low, high = map(number, suite.bounds or (0.0, 0.0))
     return f"{low} to {high}" + (", each feature or channel within its own range" if suite.feature_bounds else "")
 
 
@@ -487,7 +528,8 @@ def _compared(report: AuditReport) -> Section:
     ]
     accuracy = Paragraph(_ORIGINS[report.suite.labels] if report.suite.labels else _ACCURACY)
     folded = len(report.suspects) > MANY
-    parts = [Section("Files", "files", [_models(report), accuracy], folded=folded), *_controls(report)]
+    files: list[Block] = [_models(report), *([accuracy] if report.suite.bounds is not None else [])]
+    parts = [Section("Files", "files", files, folded=folded), *_controls(report)]
     notes = [*report.suite.notes, *report.calibration.notes, *_how_asked(report)]
     if notes:
         parts.append(Section("Notes", "notes", [Bullets(notes)]))
@@ -517,15 +559,22 @@ def _facts(report: AuditReport) -> Iterator[tuple[str, Cell]]:
     if suite.inputs:
         yield "inputs", name(suite.inputs.path)
         yield "SHA-256 of the inputs", digest(suite.inputs.digest)
-    yield "range of the inputs", text(_inputs(suite))
+    if suite.bounds is not None:
+        yield "range of the inputs", text(_inputs(suite))
     for generator in suite.generators:
         made: Line = (f"{generator.kept} of {generator.made} kept; ", *_with(generator.options))
         yield f"cases by {generator.name}", Cell(made, "prose")
     yield "random seed (start of all random choices)", text(str(suite.seed))
     yield "rule", Cell((Name(report.rule), "; ", *_with(report.rule_options)), "prose")
-    yield "behaviour and layers", text("judged separately" if report.groups == "separate" else "judged together")
-    matched = calibration.match == "neurons"
-    yield "neurons compared", text("by their outputs (matched)" if matched else "by their places")
+    if suite.weights:
+        compared = counted(len(suite.weights.layers), "layer")
+        yield "weights", text(f"{compared}, network of the kind {suite.weights.family}")
+    if suite.weights and suite.weights.ancestor:
+        yield "ancestor of the victim, as its owner says", name(suite.weights.ancestor)
+    if report.metrics and suite.bounds is not None:
+        yield "behaviour and layers", text("judged separately" if report.groups == "separate" else "judged together")
+        matched = calibration.match == "neurons"
+        yield "neurons compared", text("by their outputs (matched)" if matched else "by their places")
     if victim.preprocessing:
         yield "preparation of the inputs", Cell(f"{victim.preprocessing} of inputs in 0..1", "prose")
     if report.fleet:
@@ -594,7 +643,7 @@ def _with(options: Json) -> Iterator[str | Name]:
 
 def _layers(report: AuditReport) -> Iterator[Section]:
     names, blocks = _names(report), list[Block]()
-    if report.suite.layers:
+    if report.suite.layers and any(metric.group == "white-box" for metric in report.metrics.values()):
         blocks.append(
             Table(
                 "Layers of the victim that were compared",
@@ -602,6 +651,21 @@ def _layers(report: AuditReport) -> Iterator[Section]:
                 [
                     [word(layer.name), *(Cell(str(n), "number") for n in (layer.neurons, len(layer.unreached)))]
                     for layer in report.suite.layers
+                ],
+            )
+        )
+    if report.suite.weights:
+        blocks.append(
+            Table(
+                "Layers of the victim whose weights were compared",
+                ["layer", "kind", "neurons", "compared"],
+                [
+                    [
+                        word(layer.name),
+                        text(layer.kind),
+                        *(Cell(str(n), "number") for n in (layer.neurons, layer.picked)),
+                    ]
+                    for layer in report.suite.weights.layers
                 ],
             )
         )

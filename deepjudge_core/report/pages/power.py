@@ -90,7 +90,7 @@ def _noticed(power: PowerReport) -> Section:
             "95 % interval": [Cell(" to ".join(map(share, a.copies.interval)), "number") for a in attacks],
             **{
                 f"by {SIDES[group]}": [told(a.groups.named()[group], _undecided(a, group)) for a in attacks]
-                for group in GROUPS
+                for group in (attacks[0].groups.named() if attacks else GROUPS)
             },
             "undecided": [Cell(str(attack.inconclusive), "number") for attack in attacks],
             "not counted": [Cell(str(attack.left_out), "number") for attack in attacks],
@@ -219,6 +219,11 @@ def _kind(model: ZooModelEntry) -> str:
     return str(model.attack)
 
 
+def _remark(model: ZooModelEntry) -> Cell:
+    said = "; ".join(filter(None, ["" if model.counts else "not counted", model.reason]))
+    return Cell(said, "prose") if said else text("-")
+
+
 def _models(power: PowerReport) -> Section:
     suite, victim = power.suite, power.victim
     facts: list[Line] = [
@@ -235,7 +240,7 @@ def _models(power: PowerReport) -> Section:
             Cell(share(model.accuracy), "number"),
             decided(model.decision),
             *(figure(value_of(model, metric)) for metric in metrics),
-            Cell("; ".join(filter(None, ["" if model.counts else "not counted", model.reason])) or "-", "prose"),
+            _remark(model),
         ]
         for model in power.models
     ]

@@ -55,6 +55,11 @@ def _digests(report: AuditReport) -> Iterator[str]:
 
 def _make(report: AnyReport) -> Iterator[str]:
     suite = report.suite
+    weights = list(_of_weights(suite))
+    if not suite.generators and not suite.cases.clean:
+        yield "# add how the model files are opened, if you said so: that is not recorded"
+        yield _line(["suite", _path(report.victim.path), *weights, "--seed", str(suite.seed), "-o", _SUITE])
+        return
     inputs = _path(suite.inputs.path) if suite.inputs else "INPUTS"
     words = ["suite", _path(report.victim.path), "--inputs", inputs, "-n", str(suite.cases.clean)]
     for option, value in (suite.inputs.options if suite.inputs else {}).items():
@@ -72,7 +77,13 @@ def _make(report: AnyReport) -> Iterator[str]:
         words += ["--layers", ",".join(layer.name for layer in suite.layers)]
     reading = "" if suite.inputs else "how the inputs are read and "
     yield f"# add {reading}how the model files are opened and seeds are ordered, if you said so: that is not recorded"
-    yield _line([*words, "--seed", str(suite.seed), "-o", _SUITE])
+    yield _line([*words, *weights, "--seed", str(suite.seed), "-o", _SUITE])
+
+
+def _of_weights(suite: SuiteEntry) -> Iterator[str]:
+    if suite.weights:
+        yield "--weights"
+        yield from ("--ancestor", _path(suite.weights.ancestor)) if suite.weights.ancestor else ()
 
 
 def _prepared(report: AnyReport) -> list[str]:
@@ -81,7 +92,7 @@ def _prepared(report: AnyReport) -> list[str]:
 
 
 def _bounds(suite: SuiteEntry) -> str:
-    sides = suite.feature_bounds or tuple((bound,) for bound in suite.bounds)
+    sides = suite.feature_bounds or tuple((bound,) for bound in suite.bounds or (0.0, 0.0))
     if len(sides[0]) > _LISTED:
         return "LOW:LOW,HIGH:HIGH"
     return ",".join(":".join(map(repr, side)) for side in sides)

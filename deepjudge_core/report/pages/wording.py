@@ -3,12 +3,15 @@
 Each is said in one place: the page, Markdown, model cards and SARIF take their sentences from here.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
+from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.verdict import open_layers
 from deepjudge_core.report.documents import AuditReport, SettingEntry, SuspectEntry
 from deepjudge_core.text import capital, counted
@@ -25,6 +28,7 @@ SIDES: Mapping[str, str] = {
     "black-box": "behaviour",
     "white-box": "layers",
     "joint": "behaviour and layers together",
+    "weights": "weights",
 }
 """What is compared in each of the settings."""
 _LEAST = 1e-6  # no distribution is known so well that less could be said
@@ -43,10 +47,17 @@ def odds(p_value: float) -> str:
     return f"1 in {int(1 / p_value):,}" if p_value <= 0.5 else percent(p_value)
 
 
-def probability(p_value: float | None) -> str:
-    """A p-value as it stands in tables and sentences."""
+def probability(p_value: float | None, log10_p: float | UnsetType = UNSET) -> str:
+    """A p-value as it stands in tables and sentences.
+
+    Args:
+        p_value: The value.
+        log10_p: Its logarithm to base 10, where it may be too small for a number.
+    """
     if p_value is None:
         return "-"
+    if log10_p is not UNSET:
+        return power_of_ten(log10_p)
     if p_value < _LEAST:
         return f"< {_LEAST:.6f}"
     return np.format_float_positional(p_value, precision=3, unique=False, fractional=False, trim="-")
@@ -85,6 +96,19 @@ def _is_fact(suspect: SuspectEntry) -> str:
 
 def _likeness(suspect: SuspectEntry) -> str:
     behaviour, layers = (suspect.settings.named()[side].decision for side in ("black-box", "white-box"))
+    if suspect.points_to == "descent":
+        likewise = " Its behaviour is closer to the victim's, too." if behaviour == "copy" else ""
+        return (
+            "Its weights are like the victim's in a way that independent training does not give: they descend from the "
+            "victim's, or both were trained from the same first weights or the same public model. The weights alone do "
+            f"not tell which.{likewise}"
+        )
+    if suspect.points_to in ("weights", "weights-changed-behaviour") and layers != "copy":
+        changed = ", with its behaviour changed since" if suspect.points_to != "weights" else ""
+        return (
+            f"It appears to contain the victim's weights{changed}: they share more with the victim's than what other "
+            "models made from the same ancestor have in common with it."
+        )
     if suspect.points_to == "weights":
         closer = "its behaviour and its layers are" if behaviour == "copy" else "its layers are"
         return (
@@ -112,8 +136,22 @@ def _likeness(suspect: SuspectEntry) -> str:
 
 def _unlikeness(suspect: SuspectEntry) -> str:
     settings = suspect.settings.named()
-    if settings["black-box"].decision is None and settings["white-box"].decision is None:  # one vote over all
+    if settings["black-box"].decision is None and settings["white-box"].decision is None:
+        if "joint" not in settings:
+            return "Its weights do not set it apart from independent models. Its behaviour was not compared."
         return "All measurements taken together do not set it apart from independent models."
+    return f"{_behaves_unlike(suspect)}{_weighs_unlike(suspect)}"
+
+
+def _weighs_unlike(suspect: SuspectEntry) -> str:
+    weights = suspect.settings.weights
+    if weights and weights.decision == "independent":
+        return " Nor do its weights."
+    return " Its weights are no evidence either way." if weights else ""
+
+
+def _behaves_unlike(suspect: SuspectEntry) -> str:
+    settings = suspect.settings.named()
     if settings["white-box"].decision is None:
         return (
             "Its behaviour does not set it apart from independent models. This was judged by behaviour alone: its "
@@ -147,9 +185,9 @@ def _evidence(suspect: SuspectEntry, report: AuditReport | None) -> Iterator[str
     decided = {name: s for name, s in suspect.settings.named().items() if s.decision in ("copy", "independent")}
     p_values = _p_values(decided)
     if p_values:
-        (name, p_value), *others = p_values.items()
-        found = [f"{_models(p_value)} this close by {SIDES[name]} ({_equals(p_value)})"]
-        found += [f"{odds(p)} by {SIDES[side]} ({_equals(p)})" for side, p in others]
+        (name, _), *others = p_values.items()
+        found = [f"{_models(decided[name])} this close by {SIDES[name]} ({_p_of(decided[name])})"]
+        found += [f"{_odds_of(decided[side])} by {SIDES[side]} ({_p_of(decided[side])})" for side, _ in others]
         yield f"{_strength(suspect, min(p_values.values()))}: at most {', '.join(found)}."
     votes = [_votes(name, suspect) for name in decided if name not in p_values]
     if votes and not p_values:
@@ -165,8 +203,20 @@ def _evidence(suspect: SuspectEntry, report: AuditReport | None) -> Iterator[str
         yield f"Among the {fleet.tested} suspects tested: {_equals(suspect.tested.q_value, 'q')}."
 
 
-def _models(p_value: float) -> str:
-    shown = odds(p_value)
+def _odds_of(setting: SettingEntry) -> str:
+    if setting.log10_p is UNSET or setting.log10_p >= math.log10(_LEAST):
+        return odds(setting.p_value or 0.0)
+    return f"1 in 10^{math.floor(-setting.log10_p)}"
+
+
+def _p_of(setting: SettingEntry) -> str:
+    if setting.log10_p is UNSET:
+        return _equals(setting.p_value or 0.0)
+    return f"p = {power_of_ten(setting.log10_p)}"
+
+
+def _models(setting: SettingEntry) -> str:
+    shown = _odds_of(setting)
     return f"{shown} of independent models come" if shown.endswith("%") else f"{shown} independent models comes"
 
 
@@ -224,18 +274,27 @@ def rates(report: AuditReport) -> list[str]:
 
 def _of_one(report: AuditReport) -> Iterator[str]:
     # How often an independent model is called a copy, as far as the rule and the controls say it.
-    with_p = any(_p_values(suspect.settings.named()) for suspect in report.suspects)
+    with_p = any(_by_controls(suspect) for suspect in report.suspects)
+    exactly = any(s.log10_p is not UNSET for one in report.suspects for s in one.settings.named().values())
     level, confidence, tested = level_of(report), _share(report, "confidence"), bool(report.fleet)
     if with_p:
         yield (
             "A p-value (p) is the probability, at most, that an independent model like the controls comes as close to "
             "the victim as the suspect does. It is not the probability that the suspect is independent."
         )
-    if tested:
+    if exactly:
+        yield (
+            "The p-value of weights is the probability, at most, that a model whose first weights were drawn "
+            "independently of the victim's has its neurons in the victim's order as often as the suspect has. It rests "
+            "on no controls, and does not hold for models that share the victim's first weights."
+        )
+    if tested or (exactly and not with_p and _of_weights_alone(report)):
         return
     if level is not None:
         separate = report.groups == "separate" and not _one_by_one(report)
-        each = ", in each of the two comparisons (behaviour and layers)" if separate else ""
+        sides = _sides(report)
+        number = {2: "two ", 3: "three "}.get(len(sides), "")
+        each = f", in each of the {number}comparisons ({_listed(sides)})" if separate and len(sides) > 1 else ""
         sure = f", with {percent(confidence)} confidence in the controls" if confidence is not None else ""
         yield f"At most {percent(level)} of independent models like the controls would be called copies{each}{sure}."
         return
@@ -252,7 +311,7 @@ def _of_one(report: AuditReport) -> Iterator[str]:
 
 def _assumed(report: AuditReport) -> Iterator[str]:
     # Of n controls none can be nearer, which happens once in n + 1 times: without a distribution no more can be said.
-    p_values = [p for s in report.suspects for p in _p_values(s.settings.named()).values()]
+    p_values = [p for s in report.suspects for p in _by_controls(s)]
     stated = [*p_values, *filter(None, [level_of(report)])]
     fewest, count = fewest_controls(report), len(report.calibration.controls)
     if fewest and stated and min(stated) < 1 / (fewest + 1):
@@ -266,14 +325,38 @@ def _assumed(report: AuditReport) -> Iterator[str]:
 def _of_settings(report: AuditReport) -> Iterator[str]:
     if report.fleet or report.groups != "separate" or _one_by_one(report):
         return
-    level, confidence = level_of(report), _share(report, "confidence")
-    rate = f": at most {percent(min(1, 2 * level))} in all" if level is not None else ""
-    if rate and confidence is not None and confidence > 0.5:
-        rate += f", with {percent(2 * confidence - 1)} confidence"
+    sides, level, confidence = _sides(report), level_of(report), _share(report, "confidence")
+    if len(sides) < 2:
+        return
+    rate = f": at most {percent(min(1, len(sides) * level))} in all" if level is not None else ""
+    if rate and confidence is not None and 1 - len(sides) * (1 - confidence) > 0:
+        rate += f", with {percent(1 - len(sides) * (1 - confidence))} confidence"
+    either, often = ("either", "twice") if len(sides) == 2 else ("each", "three times")
     yield (
-        "Behaviour and layers are judged separately, and either can lead to the answer copy, so a false accusation is "
-        f"up to twice as likely as by one of them{rate}."
+        f"{capital(_listed(sides))} are judged separately, and {either} can lead to the answer copy, so a false "
+        f"accusation is up to {often} as likely as by one of them{rate}."
     )
+
+
+def _sides(report: AuditReport) -> list[str]:
+    # What is judged by itself: behaviour and layers, but of suites of weights alone, and weights where there are any.
+    weights = any(metric.group == "weights" for metric in report.metrics.values())
+    alone = weights and _of_weights_alone(report)
+    return [*([] if alone else [SIDES["black-box"], SIDES["white-box"]]), *([SIDES["weights"]] if weights else [])]
+
+
+def _of_weights_alone(report: AuditReport) -> bool:
+    return bool(report.metrics) and all(metric.group == "weights" for metric in report.metrics.values())
+
+
+def _listed(sides: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(sides[:-1]), *sides[-1:]]))
+
+
+def _by_controls(suspect: SuspectEntry) -> list[float]:
+    # The p-values that rest on controls.
+    settings = suspect.settings.named()
+    return [p for name, p in _p_values(settings).items() if settings[name].log10_p is UNSET]
 
 
 def _of_all(report: AuditReport) -> Iterator[str]:
@@ -331,6 +414,17 @@ def limits(report: AuditReport) -> list[str]:
         lines.append(
             "A model that was trained on the victim's answers has weights of its own: only measurements of behaviour "
             "can find it, and less clearly."
+        )
+    weighed = [metric for metric in report.metrics.values() if metric.group == "weights"]
+    if weighed and len(weighed) == len(report.metrics):
+        lines.append(
+            "A model that was trained on the victim's answers (extraction or distillation) has weights of its own: "
+            "weights alone cannot find it."
+        )
+    if weighed:
+        lines.append(
+            "The neurons of a model can be put in another order without changing what it computes. By their order, a "
+            "copy that was scrambled in this way is not found: that the order does not agree acquits nobody."
         )
     return lines
 
