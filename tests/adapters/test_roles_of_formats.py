@@ -310,8 +310,10 @@ def test_a_live_suspect_is_sketched_beside_what_it_answers() -> None:
         for weight in other.parameters():
             weight.add_(0.01 * torch.randn_like(weight))
     x = np.random.default_rng(0).random((40, *made.shape), dtype=np.float32)
+    with torch.no_grad():
+        y = made(torch.from_numpy(x)).argmax(1).numpy()
     victim, suspect = (LiveModel(one, {"input_shape": made.shape, "name": "live"}) for one in (made, other))
-    suite = dj.make_suite(victim, dj.Inputs(x), dj.SuiteSettings(n=20, generators=["fgsm"]))
+    suite = dj.make_suite(victim, dj.Inputs(x, y), dj.SuiteSettings(n=20, generators=["fgsm"]))
     observation = dj.observe(suspect, suite)
     assert dj.Access.WEIGHTS in observation.model.access
     chance = dj.measure(suite, observation)["order"].chance
