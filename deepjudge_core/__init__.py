@@ -56,7 +56,7 @@ from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.sheets import draw_pages
-from deepjudge_core.steps import audit, calibrate, judge, make_suite, measure, observe, power
+from deepjudge_core.steps import audit, calibrate, compare, judge, make_suite, measure, observe, power
 from deepjudge_core.suites.generation import build_suite
 from deepjudge_core.suites.inputs import Inputs, load_inputs
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
@@ -129,6 +129,7 @@ __all__ = [
     "audit",
     "build_suite",
     "calibrate",
+    "compare",
     "hookimpl",
     "judge",
     "load_calibration",

@@ -305,6 +305,38 @@ def audit(
     )
 
 
+def compare(
+    victim: Any,
+    suspects: Any,
+    *,
+    controls: Any = (),
+    ancestor: Stored | None = None,
+    seed: int = 0,
+    session: Session | None = None,
+) -> AuditOutcome:
+    """Compare the weights of suspects with the victim's: nothing is run, and neither data nor controls are needed.
+
+    Args:
+        victim: The owner's model: a path.
+        suspects: What is compared with it: paths, or a folder of files.
+        controls: Models known to be independent of the victim, by whose distances suspects are judged, too.
+        ancestor: A model that the victim was made from, or its first weights: what others have of it accuses nobody.
+        seed: Of the choice of neurons, and of all else that is random.
+        session: Where the components are, how files are confined, and who hears of each part as soon as it is there.
+
+    Raises:
+        DeepJudgeError: When the weights of the victim, the ancestor or a control cannot be compared.
+
+    Example:
+        >>> outcome = dj.compare("victim.safetensors", ["suspect.safetensors"])  # doctest: +SKIP
+        >>> outcome.suspects[0].verdict.settings["weights"].log10_p  # doctest: +SKIP
+        -486.46
+    """
+    known = None if ancestor is None else Path(ancestor)
+    settings = AuditSettings(suite=SuiteSettings(weights=True, ancestor=known, seed=seed))
+    return audit(victim, suspects, None, controls=controls, settings=settings, session=session)
+
+
 def _suite(value: Any) -> Suite:
     return _loaded("suite", value, Suite, load_suite, "make_suite(victim, inputs)")
 

@@ -45,6 +45,8 @@ def main() -> int:
     train_all(folder)
     say(f"trained and saved in {time.monotonic() - started:.0f} s\n")
 
+    # Weights are enough for a first answer, and need nothing else.
+    run("compare", folder / "victim.pt2", folder / "suspects", expected=(0, 1, 3))
     suite, calibration = folder / "suite.safetensors", folder / "calibration.safetensors"
     inputs = ("--inputs", folder / "digits.npz", "--scale", SCALE, "-n", 200)
     run("suite", folder / "victim.pt2", *inputs, "-o", suite)

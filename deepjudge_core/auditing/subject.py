@@ -205,11 +205,8 @@ class LiveModel(_Openable):
     @contextlib.contextmanager
     def sketching(self, session: Session) -> Iterator[Sketcher]:
         """See :class:`Subject`."""
-        raise ModelError(
-            f"{self.name}: expected a file, whose weights can be read, found a live model; save it, and name the file",
-            code="no-weights",
-        )
-        yield
+        with open_weights(self.model, registry=session.registry, **self.options) as sketcher:
+            yield sketcher
 
 
 @dataclass(frozen=True)
@@ -249,11 +246,16 @@ class ModelFile(_Openable):
     @contextlib.contextmanager
     def answering(self, suite: Suite, session: Session) -> Iterator[Answer]:
         """See :class:`Subject`."""
+        plan = suite.weights
         with contextlib.ExitStack() as stack:
-            if session.sandbox is None or not self._is_run(suite):
+            if session.sandbox is None or not (self._is_run(suite) or plan):
                 yield lambda: self._answer(suite, session)
                 return
             try:
+                if plan and not self._is_run(suite):
+                    sketcher = stack.enter_context(self.sketching(session))
+                    yield lambda: observe_weights(sketcher, suite, plan)
+                    return
                 opened = stack.enter_context(
                     begin_isolated(
                         self.path,

@@ -9,6 +9,7 @@ from deepjudge_core.components.opening import options_taken
 from deepjudge_core.components.registry import Adapters
 from deepjudge_core.errors import DeepJudgeError, UsageError
 from deepjudge_core.files import storage
+from deepjudge_core.weights.reading import lora
 
 _NAMED = 3  # files in a message
 
@@ -28,6 +29,22 @@ def options_of_each(files: Sequence[str], options: Mapping[str, Any], adapters: 
     for name, value in options.items():
         if not any(name in taken for taken in each):
             each = [taken | {name: value} for taken in each]
+    return each
+
+
+def bases(files: Sequence[str], base: Path | None) -> list[dict[str, Any]]:
+    """The options by which the weights of each file are read: a LoRA gets the base that it changes.
+
+    Args:
+        files: Models and stored observations.
+        base: The base; None where it was not named.
+
+    Raises:
+        UsageError: When it was named and no file is a LoRA.
+    """
+    each = [{"base": str(base)} if base and lora.is_lora(Path(file)) else {} for file in files]
+    if base and not any(each):
+        raise UsageError("--base: expected a LoRA among the models, found none; leave --base out", code="conflict")
     return each
 
 

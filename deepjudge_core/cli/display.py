@@ -263,7 +263,7 @@ def show_calibration(out: Console, calibration: Calibration, *, limited: bool = 
     for control, values in zip(calibration.controls, calibration.measurements, strict=True):
         reasons = _reasons({name: values[name].reason for name in names})
         remarks += ((control.model.name, reason) for reason in reasons)
-    for remark in _gathered(remarks, len(calibration.controls), "controls"):
+    for remark in gathered(remarks, len(calibration.controls), "controls"):
         tell(out, remark)
 
 
@@ -294,9 +294,9 @@ def show_report(out: Console, report: AuditOutcome, many: ManySettings | None = 
     if everybody <= _FEW:
         show_control_notes(out, report.calibration)
     remarks, statements = (
-        _gathered(said, everybody, "suspects") for said in (_remarks(shown, len(quiet) > 0), _statements(shown))
+        gathered(said, everybody, "suspects") for said in (_remarks(shown, len(quiet) > 0), _statements(shown))
     )
-    for remark in (*report.doubts, *_failures(shown), *remarks, *_fleet(report), *statements, *_unconfined(report)):
+    for remark in (*report.doubts, *failures(shown), *remarks, *_fleet(report), *statements, *unconfined(report)):
         tell(out, remark)
     if quiet:
         tell(out, f"notes       on {len(quiet)} suspects with no sign of copying are in the report (--json, --html)")
@@ -322,8 +322,14 @@ def _fleet(report: AuditOutcome) -> Iterator[str]:
         )
 
 
-def _gathered(said: Iterable[tuple[str, str]], everybody: int, what: str) -> Iterator[str]:
-    # Models of which the same is said stand on one line. The report names them all.
+def gathered(said: Iterable[tuple[str, str]], everybody: int, what: str) -> Iterator[str]:
+    """A line for each remark, behind the models of which it is said; the report names them all.
+
+    Args:
+        said: Of each model what is said.
+        everybody: How many models there are.
+        what: What they are, in the plural.
+    """
     lines: dict[str, list[str]] = {}
     for model, remark in said:
         lines.setdefault(remark, []).append(model)
@@ -347,8 +353,8 @@ def _limits(report: AuditOutcome) -> tuple[str, ...]:
     return report.limits if accused else ()
 
 
-def _unconfined(report: AuditOutcome) -> Iterator[str]:
-    # What a reader should know who was told that strangers' models are confined.
+def unconfined(report: AuditOutcome) -> Iterator[str]:
+    """What a reader should know who was told that strangers' models are confined: a line for each level below."""
     results = [result.model for result in report.suspects if result.model]
     models = [report.suite.victim.model, *(c.model for c in report.calibration.controls), *results]
     for level in (Isolation.NO_OPEN, Isolation.PROCESS, Isolation.NONE):
@@ -404,8 +410,8 @@ def _open(result: SuspectResult) -> str | None:
     return open_layers(result.verdict.settings["white-box"].decision, values)
 
 
-def _failures(results: Iterable[SuspectResult]) -> Iterator[str]:
-    # A line for each, also of those that failed alike: whoever uploaded a file wants to find its own.
+def failures(results: Iterable[SuspectResult]) -> Iterator[str]:
+    """A line for each that failed, also of those that failed alike: whoever uploaded a file wants to find its own."""
     for result in results:
         if result.verdict is None:
             # An error has the path as it is shown.

@@ -17,6 +17,7 @@ from deepjudge_core.cli.command import Command, flags_of
 from deepjudge_core.cli.commands.audit import AuditCommand
 from deepjudge_core.cli.commands.calibrate import CalibrateCommand
 from deepjudge_core.cli.commands.commit import CommitCommand
+from deepjudge_core.cli.commands.compare import CompareCommand
 from deepjudge_core.cli.commands.init import InitCommand
 from deepjudge_core.cli.commands.judge import JudgeCommand
 from deepjudge_core.cli.commands.new_plugin import NewPluginCommand
@@ -35,6 +36,7 @@ from deepjudge_core.naming import flagged
 from deepjudge_core.progress import watched
 
 COMMANDS: tuple[type[Command], ...] = (
+    CompareCommand,
     SuiteCommand,
     ObserveCommand,
     CalibrateCommand,

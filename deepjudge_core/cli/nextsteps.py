@@ -16,6 +16,7 @@ _PROGRAM = "deepjudge"
 _DATA = "TRAIN"  # what the user's training data are called in the commands
 _ZOO, _CONTROLS = "zoo", "CONTROLS"
 _CALIBRATION = "calibration.safetensors"
+_ANCESTOR, _INPUTS = "BASE", "DATA"
 
 
 def needs_controls(outcome: AuditOutcome) -> bool:
@@ -76,6 +77,35 @@ def after_judge(words: Sequence[str], path: Path, suite: Suite) -> Iterator[str]
         yield from _why_of_weights()
     yield from _calibrating(path, suite, ())
     yield f"    {_line([*_without(words, '--calibration'), '--calibration', _CALIBRATION])}"
+
+
+def after_compare(words: Sequence[str], outcome: AuditOutcome) -> Iterator[str]:
+    """What says more of suspects whose weights were compared: sentences, and lines for a shell.
+
+    Args:
+        words: What was typed.
+        outcome: What came of it.
+    """
+    descent = any(result.points_to == "descent" for result in outcome.suspects)
+    if descent and outcome.suite.ancestor is None:
+        yield "next: if your model was made from another one, such as a public base model, name it with --ancestor:"
+        yield "  what a suspect has in common with that one, too, then accuses nobody"
+        yield f"    {_line([*words, '--ancestor', _ANCESTOR])}"
+    unclear = [result for result in outcome.suspects if result.decision is Decision.INCONCLUSIVE]
+    measured = [any(one.value is not None for one in result.metrics.values()) for result in unclear]
+    if any(measured) and len(outcome.calibration.controls) < LEAST_CONTROLS:
+        yield f"next: with at least {LEAST_CONTROLS} controls, which are independent models of the same kind, distances"
+        yield "  are judged, too: they find weights whose neurons were put into another order"
+        yield f"    {_line([*words, '--controls', _CONTROLS])}"
+    if not all(measured):
+        yield "next: weights of another shape cannot be compared; answers and layers can, if both models run"
+        yield f"    {_line(['audit', *_models(outcome), '--inputs', _INPUTS])}"
+
+
+def _models(outcome: AuditOutcome) -> list[str]:
+    unclear = [one for one in outcome.suspects if one.decision is Decision.INCONCLUSIVE]
+    apart = [one.path for one in unclear if all(metric.value is None for metric in one.metrics.values())]
+    return [outcome.suite.victim.model.name, *apart]
 
 
 def after_calibrate(controls: Sequence[str], path: Path, suite: Suite) -> Iterator[str]:

@@ -111,9 +111,9 @@ def _show(out: Console, results: Sequence[SuspectResult], say: Callable[[str], N
     near = Part("ratio", [Text("-" if one is None else compact(one)) for one in ratios])
     nears = [near] if any(one is not None for one in ratios) else []
     kinds = [Part("format", [Text(clean(r.model.framework) if r.model else "-") for r in results], right=False)]
-    metrics = [_metric(name, results) for name in names]
+    metrics = [metric(name, results) for name in names]
     groups = [Part(group, [_votes(result, group) for result in results]) for group in _groups(results) if names]
-    last = [*_further(results), Part("verdict", [_decision(result) for result in results], right=False)]
+    last = [*_further(results), verdicts(results)]
     paths = [result.path for result in results]
     layouts = [kinds + nears + metrics, nears + metrics, metrics, nears + groups, []] if names else [kinds, []]
     parts = show(out, "suspect", paths, [[*layout, *last] for layout in layouts], say)
@@ -122,7 +122,14 @@ def _show(out: Console, results: Sequence[SuspectResult], say: Callable[[str], N
         say(line)
 
 
-def _metric(name: str, results: Sequence[SuspectResult]) -> Part:
+def verdicts(results: Sequence[SuspectResult]) -> Part:
+    """The column of verdicts."""
+    cells = [Text(in_words(result.decision, result.points_to), _STYLES[result.decision]) for result in results]
+    return Part("verdict", cells, right=False)
+
+
+def metric(name: str, results: Sequence[SuspectResult]) -> Part:
+    """The column of a metric: values with their marks, and the thresholds."""
     measured = [result.metrics.get(name) for result in results]
     thresholds = {one.threshold for one in measured if one and one.threshold is not None}
     foot = "..".join(compact(one) for one in sorted({min(thresholds), max(thresholds)})) if thresholds else ""
@@ -163,16 +170,19 @@ def _further(results: Sequence[SuspectResult]) -> Iterator[Part]:
         yield Part("cases asked", [Text(one or "-") for one in asked])
 
 
-def _decision(result: SuspectResult) -> Text:
-    return Text(in_words(result.decision, result.points_to), _STYLES[result.decision])
+def marks(results: Sequence[SuspectResult], names: Sequence[str]) -> Iterator[str]:
+    """What the marks behind the values of some metrics say: a line, if there are any."""
+    there = {_mark(result.metrics.get(name)) for result in results for name in names}
+    found = [result.metrics[name].vote for result in results for name in names if name in result.metrics]
+    exact = any(vote.log10_p is not None for vote in found)
+    words = _MARKS | ({"*": "votes for copy"} if exact else {})  # which needs no threshold
+    if said := [f"{mark} {text}" for mark, text in words.items() if mark in there]:
+        yield "; ".join(said)
 
 
 def _legend(results: Sequence[SuspectResult], shown: Container[str], names: Sequence[str]) -> Iterator[str]:
     if names and names[0] in shown:
-        marks = {_mark(result.metrics.get(name)) for result in results for name in names}
-        exact = any(metric.vote.log10_p is not None for result in results for metric in result.metrics.values())
-        words = _MARKS | ({"*": "votes for copy"} if exact else {})  # which needs no threshold
-        yield "; ".join(f"{mark} {said}" for mark, said in words.items() if mark in marks)
+        yield from marks(results, names)
     if "ratio" in shown:
         yield _RATIO
     if GROUPS[0] in shown:

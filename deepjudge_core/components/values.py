@@ -126,10 +126,11 @@ class Cases:
 
     Attributes:
         inputs: ``(n, *shape)`` float32, inside the bounds of the seeds.
-        seeds: ``(n,)`` place, among the task's seeds, of the seed that each case was made from; -1 for mistakes.
+        seeds: ``(n,)`` place, among the task's seeds, of the seed that each case was made from; -1 for mistakes. There
+            may be several cases of a seed, or none: the suite then notes of how many there is none.
         layers: ``(n,)`` place, among the task's layers, of the layer that each case was made for; -1 for none.
         neurons: ``(n,)`` neuron of that layer; -1 for none.
-        unreached: ``(layer, neuron)`` pairs for which no case could be made.
+        unreached: ``(layer, neuron)`` pairs for which no case could be made: of corners, all without a case.
         labels: ``(n,)`` ground truth of mistakes; None for others, whose seed has it.
         options: Option to value, of those that the generator chose by itself: with them it makes the same cases again.
         details: What else is worth keeping of how they were made: values of JSON.
@@ -202,11 +203,15 @@ class Chance:
         least: The least ``log10_p`` that could have been found; 0 where nothing could have been.
         counted: What was found: a clause that begins with what it is about and has no full stop, such as "the order of
             3,072 of 3,072 neurons agrees with the victim's".
+        agreeing: How many of those that were compared agree, for tables; None where nothing was counted.
+        compared: How many were compared.
     """
 
     log10_p: float
     least: float
     counted: str
+    agreeing: int | None = None
+    compared: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

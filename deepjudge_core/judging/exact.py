@@ -50,7 +50,7 @@ def exact(evidence: Mapping[str, Evidence], *, level: Annotated[float, Gt(0), Lt
     several = f", corrected for {len(chances)} such metrics" if len(chances) > 1 else ""
     statement = (
         f"{nearest.counted} in a way that independent training gives with a probability of at most "
-        f"{power_of_ten(found)}{several}; the test needs no controls, and calls a model a copy at {level:g} or less"
+        f"{power_of_ten(found)}{several} (without any control, {level:g} or less is taken for a copy)"
     )
     return Judgement(Decision.COPY, None, votes, None, p_value, least_p, statement, found)
 

@@ -43,8 +43,8 @@ __all__ = [
 
 
 EITHER = (
-    "such a likeness shows that the weights descend from the victim's or share its initialisation: an honest model "
-    "that was trained from the same first weights or the same public model has it, too"
+    "the weights descend from the victim's, or both share one initialisation, such as a public base model or one "
+    "random seed"
 )
 
 
@@ -271,7 +271,7 @@ class Judge:
         if setting.decision is Decision.INCONCLUSIVE:
             setting = replace(setting, decision=None)
         if setting.statement:
-            setting = replace(setting, statement=f"{setting.statement}; {EITHER}")
+            setting = replace(setting, statement=f"{setting.statement}: {EITHER}")
         return setting, settled | dict(judgement.votes)
 
     def judge_fleet(

@@ -208,7 +208,7 @@ def _checked(chance: Chance) -> Chance:
         raise ValueError(f"expected least <= log10_p <= 0, found {least} and {log10_p}")
     if not counted.strip():
         raise ValueError("expected a clause that says what was found, found none")
-    return Chance(log10_p, least, counted)
+    return replace(chance, log10_p=log10_p, least=least, counted=counted)
 
 
 def _of_weights(suite: Suite, observation: Observation, metric: Metric, siblings: Sequence[Observation]) -> Measurement:

@@ -27,7 +27,7 @@ _COPIED: Mapping[str, str] = {
     "weights": "copy of the weights",
     "behaviour": "copy of the behaviour",
     "weights-changed-behaviour": "copy of the weights, changed since",
-    "descent": "copy of the weights, or of their initialisation",
+    "descent": "copy, or same initialisation",
 }
 
 

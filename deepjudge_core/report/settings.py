@@ -13,7 +13,7 @@ from deepjudge_core.naming import option
 from deepjudge_core.report.documents import MadeEntry
 from deepjudge_core.settings import setting
 
-_OF_AUDITS = ("judge", "audit", "report")
+_OF_AUDITS = ("judge", "audit", "compare", "report")
 
 
 @dataclass(frozen=True)

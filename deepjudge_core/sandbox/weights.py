@@ -254,13 +254,24 @@ def _expect_plan(values: Mapping[str, Any]) -> Sequence[ArraySpec]:
             raise ValueError
         if len(header.tokens) > _MOST_TOKENS or max(map(len, header.tokens), default=0) > _LONGEST_TOKEN:
             raise ValueError
-        if not len(header.layers) <= len(shapes) <= len(header.layers) + 1:
+        if len(shapes) > 2 * len(header.layers) + 1:
             raise ValueError
-        if any(not 0 <= count <= _WIDEST for [count] in shapes.values()):
-            raise ValueError
+        specs = [_spec_of_plan(name, shape, header.rank) for name, shape in shapes.items()]
     except (KeyError, TypeError, ValueError):
         raise ChannelError("no plan of weights") from None
-    return [ArraySpec(shape, "int64") for shape in shapes.values()]
+    return specs
+
+
+def _spec_of_plan(name: str, shape: tuple[int, ...], rank: int) -> ArraySpec:
+    if not 0 <= min(shape) <= max(shape) <= _WIDEST:
+        raise ValueError
+    if not name.startswith("anchors."):
+        [_] = shape
+        return ArraySpec(shape, "int64")
+    _, views, length = shape
+    if views > _MOST_VIEWS or length > rank or math.prod(shape) > _LARGEST_ANSWER:
+        raise ValueError
+    return ArraySpec(shape, "float16")
 
 
 class _Expected:

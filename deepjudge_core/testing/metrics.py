@@ -47,7 +47,7 @@ def metric_checks(metric: Metric) -> Checks:
     yield "repeatable", trial.check_repeatable
     yield "zero-for-itself", trial.check_zero_for_itself
     yield "copies-nearer", trial.check_copies_nearer
-    if metric.on != "weights":
+    if not metric.of_weights:
         yield "order-of-cases", trial.check_order_of_cases
     yield "declared-needs", trial.check_declared_needs
     if metric.p_value is not None:
@@ -82,7 +82,7 @@ class _Trial:
 
     @cached_property
     def _survey(self) -> "_Survey | _WeightsSurvey":
-        return _WeightsSurvey() if self.metric.on == "weights" else _Survey(self.metric.on)
+        return _WeightsSurvey() if self.metric.of_weights else _Survey(self.metric.on)
 
     @cached_property
     def _pairs(self) -> list[tuple[Answers, Answers]]:

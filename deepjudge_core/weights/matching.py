@@ -1,7 +1,7 @@
 """Which neuron of one model is which of another's."""
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy  # which loads its parts when they are first used
 
 from deepjudge_core.types import Array
 
@@ -40,5 +40,5 @@ def assign(scores: Array, seed: int = 0) -> tuple[Array, Array]:
         Rows in rising order, and the column of each.
     """
     order = np.random.default_rng(seed).permutation(scores.shape[1])
-    rows, columns = linear_sum_assignment(scores[:, order], maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(scores[:, order], maximize=True)
     return rows, order[columns]

@@ -11,7 +11,7 @@ from functools import cache
 from math import comb, lgamma, log, log10
 
 import numpy as np
-from scipy.special import logsumexp
+import scipy  # which loads its parts when they are first used
 
 from deepjudge_core.weights.matching import assign, cosines
 from deepjudge_core.weights.values import LayerSketch, Sketch
@@ -107,7 +107,7 @@ def _fisher(log10_ps: list[float]) -> float:
     if x <= 0:
         return 0.0
     terms = [place * log(x) - lgamma(place + 1) for place in range(len(log10_ps))]
-    return min(0.0, float(logsumexp(terms) - x) / log(10))
+    return min(0.0, float(scipy.special.logsumexp(terms) - x) / log(10))
 
 
 def _least_of(log10_ps: list[float]) -> float:

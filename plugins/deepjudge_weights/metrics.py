@@ -36,7 +36,7 @@ def order_chance(victim: Answers, suspect: Answers) -> Chance:
     """
     test = _tested(victim, suspect)
     counted = f"the order of {test.agreeing:,} of {test.compared:,} neurons agrees with the victim's"
-    return Chance(test.log10_p, test.least, counted)
+    return Chance(test.log10_p, test.least, counted, test.agreeing, test.compared)
 
 
 def neuron_sketch(victim: Answers, suspect: Answers) -> float:
@@ -156,9 +156,9 @@ def _layers(sketch: Sketch) -> list[LayerSketch]:
 def _similarity(
     ours: Sequence[LayerSketch], theirs: Sequence[LayerSketch], a: Sequence[Array | None], b: Sequence[Array | None]
 ) -> float | None:
-    """Mean over the victim's layers of the similarity of the layers that are matched with them, by their rows.
+    """Mean similarity of matched layers, by their rows; None if no two can be compared.
 
-    None if no two can be compared. A layer that is matched with none counts as 0.
+    As many are matched as the model with fewer has, so that dropped ones do not count.
     """
     table = np.zeros((len(ours), len(theirs)))
     bounds = np.zeros(table.shape, bool)
@@ -174,7 +174,7 @@ def _similarity(
         matched = list(zip(*assign(table), strict=True))
         open_ = [pair for pair in matched if bounds[pair]]
         if not open_:
-            return float(sum(table[pair] for pair in matched)) / len(ours)
+            return float(np.mean([table[pair] for pair in matched]))
         for i, j in open_:
             x, y = a[i], b[j]
             if x is not None and y is not None:

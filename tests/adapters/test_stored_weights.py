@@ -193,6 +193,48 @@ def test_external_weights_are_files_beside_the_model(tmp_path: Path, state: Mapp
         stored(tmp_path / "sub" / "m.onnx")
 
 
+@pytest.mark.parametrize("exporter", ["path", "scopes"])
+@pytest.mark.parametrize("shape", [None, [2, 2]])
+def test_matrices_that_an_exporter_turned_have_their_modules_names(
+    tmp_path: Path, state: Mapping[str, Any], exporter: str, shape: Any
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    held, nodes, last = [], [], "x"
+    for at, relu in ((0, True), (2, False)):
+        name, module = f"onnx::MatMul_{at}" if exporter == "path" else f"val_{at}", f"net.layer.{at}"
+        held.append(onnx.numpy_helper.from_array(np.ascontiguousarray(state[f"{at}.weight"].T), name))
+        held.append(onnx.numpy_helper.from_array(state[f"{at}.bias"], f"{module}.bias"))
+        path = f"/net/layer.{at}/MatMul" if exporter == "path" else f"node_{at}"
+        nodes.append(helper.make_node("MatMul", [last, name], [f"m{at}"], name=path))
+        if exporter == "scopes":
+            scopes = f"['', 'net', '{module}', 'linear_{at}']"
+            nodes[-1].metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
+        nodes.append(helper.make_node("Add", [f"m{at}", f"{module}.bias"], [f"a{at}"]))
+        nodes += [helper.make_node("Relu", [f"a{at}"], [f"r{at}"])] if relu else []
+        last = f"r{at}" if relu else f"a{at}"
+    x, y = (helper.make_tensor_value_info(*end) for end in (("x", 1, ["n", 4]), (last, 1, ["n", 3])))
+    if shape:  # pictures of two channels, of which a dense layer sees the flattened numbers
+        x = helper.make_tensor_value_info("x", 1, ["n", *shape])
+        nodes.insert(0, helper.make_node("Flatten", ["x"], ["flat"]))
+        nodes[1].input[0] = "flat"
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [x], [y], held)), tmp_path / "m.onnx")
+    weights = stored(tmp_path / "m.onnx")
+    check_weights(weights)
+    assert weights.roles is not None
+    assert [layer.width for layer in weights.roles.layers] == [6]
+    view = weights.roles.layers[0].views[0]
+    rows = weights.read(view.tensor).reshape(view.shape or weights.tensors[view.tensor].shape).transpose(view.axes)
+    assert sorted(map(tuple, np.sort(rows.reshape(6, -1)))) == sorted(map(tuple, np.sort(state["0.weight"])))
+    expected = {"net.layer.2.weight": state["2.weight"], "net.layer.0.weight": state["0.weight"]}
+    found = {name: weights.read(name) for name in expected if name in weights.tensors}
+    assert "net.layer.2.weight" in found
+    for name, array in found.items():
+        assert np.array_equal(array, expected[name])
+        assert np.array_equal(weights.read(name, slice(1, 3)), array[1:3])
+    weights.close()
+
+
 # Keras, without Keras: the layout is that of its files.
 
 

@@ -81,8 +81,8 @@ def new_tokens(weights: ArrayWeights) -> ArrayWeights:
         (rotated(OWNER), 0.001),
         (permuted(rotated(OWNER)), 0.001),
         (noisy(permuted(rotated(OWNER)), 0.1), 0.05),
-        (without_block(OWNER, 0), 0.26),  # of four blocks one is gone
-        (permuted(rotated(without_block(OWNER, 1))), 0.26),
+        (without_block(OWNER, 0), 0.001),
+        (permuted(rotated(without_block(OWNER, 1))), 0.001),
         (narrowed(OWNER, 72), 0.001),
         (permuted(rotated(narrowed(OWNER, 72)), 3), 0.001),
         (other_tokens(rotated(OWNER)), 0.001),

@@ -1,0 +1,238 @@
+"""``deepjudge compare``: what it says of weights, of files that have none, and how it ends."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from tiny_transformers import llama, noisy, permuted, rotated
+
+import deepjudge_core as dj
+from deepjudge_core.cli.main import main
+from deepjudge_core.report.audit_json import schema
+from deepjudge_core.sandbox import confine
+from deepjudge_core.testing.weights import ArrayWeights
+
+VICTIM = llama(1)
+
+
+def save(path: str, weights: ArrayWeights) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: np.ascontiguousarray(array) for name, array in weights.arrays.items()}, path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A victim, a copy of it, one whose neurons are in another order, and an independent model."""
+    monkeypatch.chdir(tmp_path)
+    save("victim.safetensors", VICTIM)
+    save("suspects/copy.safetensors", noisy(VICTIM, 0.1))
+    save("suspects/moved.safetensors", rotated(permuted(VICTIM)))
+    save("suspects/other.safetensors", llama(2))
+    return tmp_path
+
+
+@pytest.fixture
+def compare(folder: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command in this process; gives its status, and what it wrote."""
+
+    def run(*words: object, victim: str = "victim.safetensors") -> tuple[int, str, str]:
+        status = main(["compare", victim, *map(str, words), "--no-sandbox"])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+def expect_said(text: str, *facts: str) -> None:
+    assert [fact for fact in facts if fact not in text] == [], text
+
+
+def reported(path: str = "r.json") -> dict[str, dict[str, Any]]:
+    """The suspects of a report that keeps the schema, by the stems of their names."""
+    report = json.loads(Path(path).read_text())
+    jsonschema.validate(report, schema())
+    return {Path(one["path"]).stem: one for one in report["suspects"]}
+
+
+def test_a_copy_is_found_and_nobody_is_acquitted(compare: Any) -> None:
+    status, out, _ = compare("suspects", "--json", "r.json", "--html", "r.html")
+    assert status == 1
+    found = reported()
+    assert {name: one["decision"] for name, one in found.items()} == {
+        "copy": "copy",
+        "moved": "inconclusive",
+        "other": "inconclusive",
+    }
+    # As many neurons as the layers that are compared have; all at their places: chance gives that once in their orders.
+    copy = found["copy"]["settings"]["weights"]
+    assert found["copy"]["points_to"] == "descent"
+    assert found["copy"]["metrics"]["order"]["value"] == 0
+    assert copy["log10_p"] < -400
+    assert found["moved"]["metrics"]["order"]["value"] > 0.9
+    assert (
+        found["moved"]["metrics"]["neuron-sketch"]["value"] < 0.1 < found["other"]["metrics"]["neuron-sketch"]["value"]
+    )
+    expect_said(out, "copy.safetensors", "agreeing", "e-", "1 copy", "--ancestor", "--controls")
+    assert "<html" in Path("r.html").read_text()
+
+
+def test_by_controls_scrambled_weights_are_found(compare: Any) -> None:
+    for seed in range(10, 16):
+        save(f"controls/{seed}.safetensors", llama(seed))
+    status, out, _ = compare("suspects", "--controls", "controls", "--json", "r.json")
+    found = reported()
+    assert status == 1
+    assert found["moved"]["decision"] == "copy"
+    assert found["other"]["decision"] != "copy"
+    assert "--controls CONTROLS" not in out
+
+
+def test_what_an_ancestor_explains_accuses_nobody(compare: Any) -> None:
+    base = llama(5)
+    save("base.safetensors", base)
+    save("victim.safetensors", noisy(base, 0.05, seed=1))
+    save("sibling.safetensors", noisy(base, 0.05, seed=2))
+    assert compare("sibling.safetensors", "--json", "r.json")[0] == 1
+    assert reported()["sibling"]["points_to"] == "descent"
+    status, out, _ = compare("sibling.safetensors", "--ancestor", "base.safetensors", "--json", "r.json")
+    assert status == 3
+    expect_said(reported()["sibling"]["reason"], "base.safetensors")
+    assert "--ancestor BASE" not in out
+
+
+def test_how_it_ends(compare: Any) -> None:
+    assert compare("suspects/other.safetensors")[0] == 3
+    assert compare("suspects/copy.safetensors")[0] == 1
+    Path("text.safetensors").write_text("no weights")
+    assert compare("text.safetensors")[0] == 4
+    assert compare("text.safetensors", "suspects/copy.safetensors")[0] == 1
+    assert compare("text.safetensors", "suspects/copy.safetensors", "--strict")[0] == 4
+    assert compare()[0] == 2
+
+
+def test_the_victim_s_own_file(compare: Any) -> None:
+    shutil.copy("victim.safetensors", "same.safetensors")
+    status, _, _ = compare("victim.safetensors", "same.safetensors", "--json", "r.json")
+    assert status == 1
+    for one in reported().values():
+        assert (one["decision"], one["points_to"]) == ("copy", "weights")
+
+
+@pytest.mark.parametrize(
+    ("victim", "suspect", "status", "facts"),
+    [
+        ("none.safetensors", "suspects/copy.safetensors", 4, ("none.safetensors", "not-a-file")),
+        ("text.safetensors", "suspects/copy.safetensors", 4, ("text.safetensors",)),
+        ("notes.txt", "suspects/copy.safetensors", 2, ("notes.txt",)),
+        ("victim.safetensors", "empty", 4, ("empty", "expected a model")),
+        ("bias.safetensors", "suspects/copy.safetensors", 4, ("bias.safetensors",)),
+    ],
+)
+def test_what_cannot_be_compared_at_all(
+    compare: Any, victim: str, suspect: str, status: int, facts: tuple[str, ...]
+) -> None:
+    Path("text.safetensors").write_text("no weights")
+    Path("notes.txt").write_text("no weights")
+    Path("empty").mkdir()
+    save_file({"bias": np.zeros(3, np.float32)}, "bias.safetensors")
+    found, out, err = compare(suspect, victim=victim)
+    assert found == status
+    expect_said(err, *facts)
+    assert not out
+    assert len(err.splitlines()) == 1
+
+
+def test_a_suspect_that_cannot_be_read_is_a_line_and_the_others_are_compared(compare: Any) -> None:
+    Path("suspects/text.safetensors").write_text("no weights")
+    save("suspects/wide.safetensors", llama(3, residual=48, hidden=128))
+    Path("suspects/notes.md").write_text("")
+    status, out, _ = compare("suspects", "--json", "r.json")
+    assert status == 1
+    found = reported()
+    assert found["text"]["decision"] == "failed"
+    assert found["wide"]["decision"] == "inconclusive"
+    assert found["wide"]["metrics"]["order"]["value"] is None
+    assert found["copy"]["decision"] == "copy"
+    [line] = [line for line in out.splitlines() if line.startswith("suspects/text.safetensors: failed: ")]
+    assert line.endswith(")")
+    expect_said(out, "skipped", "notes.md")
+
+
+def test_of_many_neurons_some_are_compared(compare: Any) -> None:
+    wide = llama(1, blocks=1, residual=16, hidden=600)
+    save("victim.safetensors", wide)
+    save("wide.safetensors", noisy(wide, 0.1))
+    assert compare("wide.safetensors", "--json", "r.json")[0] == 1
+    assert reported()["wide"]["metrics"]["order"]["value"] == 0
+
+
+def test_json_on_standard_output_is_nothing_else(compare: Any) -> None:
+    status, out, err = compare("suspects/copy.safetensors", "--json", "-")
+    assert status == 1
+    jsonschema.validate(json.loads(out), schema())
+    assert "copy.safetensors" in err
+
+
+def test_the_seed_chooses_neurons_and_the_same_one_says_the_same(compare: Any) -> None:
+    digests = []
+    for seed in (0, 0, 1):
+        compare("suspects/copy.safetensors", "--json", "r.json", "--seed", seed)
+        digests.append(json.loads(Path("r.json").read_text())["suite"]["digest"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_lora_is_compared_with_its_base(compare: Any) -> None:
+    random, arrays = np.random.default_rng(0), {}
+    for name, weights in VICTIM.arrays.items():
+        if "gate_proj" in name:
+            start = f"base_model.model.{name.removesuffix('.weight')}"
+            for part, shape in {"A": (2, weights.shape[1]), "B": (weights.shape[0], 2)}.items():
+                arrays[f"{start}.lora_{part}.weight"] = random.normal(0, 0.05, shape).astype(np.float32)
+    Path("lora").mkdir()
+    save_file(arrays, "lora/adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["gate_proj"]}
+    Path("lora/adapter_config.json").write_text(json.dumps(config))
+    status, out, _ = compare("lora")
+    assert status == 4
+    expect_said(out, "lora: failed: ", "--base")
+    assert compare("lora", "--base", "victim.safetensors", "--json", "r.json")[0] == 1
+    assert 0 < reported()["lora"]["metrics"]["neuron-sketch"]["value"] < 0.2
+
+
+def test_a_base_that_no_file_needs(compare: Any) -> None:
+    status, _, err = compare("suspects/copy.safetensors", "--base", "victim.safetensors")
+    assert status == 2
+    expect_said(err, "--base", "conflict")
+
+
+def test_a_program_gets_the_same(folder: Path) -> None:
+    outcome = dj.compare(folder / "victim.safetensors", folder / "suspects", session=dj.Session(sandbox=None))
+    decisions = {Path(one.path).stem: str(one.decision) for one in outcome.suspects}
+    assert decisions == {"copy": "copy", "moved": "inconclusive", "other": "inconclusive"}
+
+
+@pytest.mark.skipif(not confine.is_full(), reason="this system has no Landlock or no seccomp")
+def test_in_the_sandbox_without_a_framework(folder: Path) -> None:
+    program = (
+        "import sys\n"
+        "from deepjudge_core.cli.main import main\n"
+        "status = main(['compare', 'victim.safetensors', 'suspects', '--json', 'r.json'])\n"
+        "frameworks = {'torch', 'tensorflow', 'keras', 'onnx', 'onnxruntime', 'openvino', 'transformers'}\n"
+        "print(sorted(frameworks & set(sys.modules)), file=sys.stderr)\n"
+        "sys.exit(status)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stderr == "[]\n"
+    assert {one["isolation"] for one in reported().values()} == {"landlock+seccomp"}
