@@ -384,5 +384,5 @@ def test_a_hostile_plan(taken_over: Any, code: str) -> None:
 
 def test_a_format_whose_weights_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(b"model")
-    with refused(ModelError, "m.tflite: ", "weights"), opened(tmp_path / "m.tflite"):
+    with refused(ModelError, "m.tflite: ", "weights", code="no-weights"), opened(tmp_path / "m.tflite"):
         pass
