@@ -123,7 +123,9 @@ def fitting_metrics(metrics: Metrics, names: Iterable[str] | None, offer: Offer)
     needed = [metric for metric in named if names is not None or not offer.cases or not metric.of_weights]
     if not named or any(map(offer.fits, needed)):
         return named, None
-    others = [one for one in metrics.own() if offer.fits(one) and (one in named or not one.of_weights)]
+    others = [
+        one for one in metrics.own() if offer.fits(one) and (names is not None or one in named or not one.of_weights)
+    ]
     has = f"the suite only has cases of {' and '.join(sorted(offer.makes)) or 'seeds'}"
     has = has if offer.cases else "the suite only has weights"
     said = ", ".join(metric.name for metric in others)
