@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from byte_transformers import LENGTH, Model, Tensors, logits, save, vocabulary
+from byte_transformers import LENGTH, Model, Tensors, save, vocabulary
 from safetensors.torch import save_file
 from torch import nn
 
@@ -109,41 +109,21 @@ def gguf_name(name: str) -> str:
     raise ValueError(f"expected the name of a tensor of a llama, found {name}")
 
 
-class Module(nn.Module):
-    """A model as a module of PyTorch, with the same names."""
+def save_onnx(folder: Path, path: Path) -> None:
+    """Write what PyTorch's exporter makes of a folder that the library transformers opens, for rows of one length."""
+    from transformers import AutoModelForCausalLM
 
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.shape = model.shape
-        for name, tensor in model.tensors.items():
-            at: nn.Module = self
-            *path, last = name.split(".")
-            for part in path:
-                if not hasattr(at, part):
-                    at.add_module(part, nn.Module())
-                at = getattr(at, part)
-            at.register_parameter(last, nn.Parameter(tensor.clone()))
+    class Scores(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
 
-    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return logits(Model(self.shape, dict(self.named_parameters())), input_ids)
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            return self.model(input_ids, use_cache=False).logits
 
-
-def save_onnx(model: Model, path: Path) -> None:
-    """Write what PyTorch's exporter makes of it, for one row of any tokens.
-
-    The exporter's own optimiser transposes weights and gives them other names, by which nobody knows what they are for.
-    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            Module(model).eval(),
-            (torch.zeros(1, LENGTH, dtype=torch.long),),
-            dynamo=True,
-            optimize=False,
-            verbose=False,
-            input_names=["input_ids"],
-        )
-    program.save(path)
+        torch.onnx.export(Scores(), (torch.ones(2, LENGTH, dtype=torch.long),), path, dynamo=True, verbose=False)
 
 
 def save_formats(model: Model, pairs: Pairs, base: Path, folder: Path) -> list[Path]:
@@ -164,7 +144,7 @@ def save_formats(model: Model, pairs: Pairs, base: Path, folder: Path) -> list[P
     save_gguf(merged, folder / "q8.gguf", "Q8_0")
     save_gguf(merged, folder / "q4.gguf", "Q4_0")
     torch.save(merged.tensors, folder / "state-dict.pth")
-    save_onnx(merged, folder / "exported.onnx")
+    save_onnx(folder / "folder", folder / "exported.onnx")
     shutil.copy(base / "tokenizer.json", folder / "tokenizer.json")
     return [folder / name for name in FORMATS]
 

@@ -17,6 +17,7 @@ from deepjudge_core.weights.values import TensorSpec
 from deepjudge_onnx.contents import check
 from deepjudge_onnx.graph import constants
 from deepjudge_onnx.loading import load
+from deepjudge_onnx.modules import turned, with_names
 from deepjudge_onnx.order import in_order
 from deepjudge_onnx.roles import Quantisation, find_quantisations, roles_of
 from deepjudge_onnx.weights import Weights
@@ -45,8 +46,12 @@ class OnnxWeights(Stored):
     def __init__(self, name: str, model: ModelProto, weights: Weights) -> None:
         """Describe the weights of a model that :func:`deepjudge_onnx.loading.load` gave."""
         self._tensors = {key: held for key, held in constants(model).items() if held.data_type not in _OTHER}
-        tensors = {key: _spec(held) for key, held in self._tensors.items()}
-        super().__init__(name, FORMAT, tensors, roles=roles_of(model))
+        shapes = {key: tuple(held.dims) for key, held in self._tensors.items()}
+        roles, self._turned = with_names(roles_of(model), turned(model), shapes)
+        own = {held: key for key, held in self._turned.items()}
+        tensors = {own.get(key, key): _spec(held, key in own) for key, held in self._tensors.items()}
+        super().__init__(name, FORMAT, tensors, roles=roles)
+        self._last: tuple[str, Array] | None = None  # of those turned back, which take a whole tensor to read
         self._quantisations = find_quantisations(model)
         self._weights = weights
         self._files: Mapping[str, Bytes] = {}
@@ -54,6 +59,14 @@ class OnnxWeights(Stored):
             self._files = {file: Bytes(weights.folder / file, f"{name}: {file}", "weights") for file in weights.states}
 
     def _rows(self, tensor: str, start: int, stop: int) -> Array:
+        held = self._turned.get(tensor)
+        if held is None:
+            return self._real_rows(tensor, start, stop)
+        if self._last is None or self._last[0] != tensor:
+            self._last = tensor, self._real_rows(held, 0, self._tensors[held].dims[0])
+        return self._last[1][:, start:stop].T.copy()
+
+    def _real_rows(self, tensor: str, start: int, stop: int) -> Array:
         values = self._stored_rows(tensor, start, stop)
         quantisation = self._quantisations.get(tensor)
         return values if quantisation is None else self._real(values, quantisation, tensor, slice(start, stop))
@@ -67,10 +80,8 @@ class OnnxWeights(Stored):
             axis = quantisation.axis % max(1, values.ndim)
             if len(held) == 1 or not values.ndim:
                 return held[:1]
-            if len(held) != self.tensors[tensor].shape[axis]:
-                raise ModelError(
-                    f"{self.name}: expected one scale for each place, found {len(held)}", code="wrong-format"
-                )
+            if len(held) != self._tensors[tensor].dims[axis]:
+                raise ModelError(f"{self.name}: expected one scale for each place, found {len(held)}")
             held = held[rows] if axis == 0 else held
             return held.reshape([-1 if at == axis else 1 for at in range(values.ndim)])
 
@@ -116,5 +127,6 @@ def open_stored(source: Path | ModelProto, *, name: str) -> Stored:
     return OnnxWeights(name, inliner.inline_local_functions(model) if model.functions else model, weights)
 
 
-def _spec(held: TensorProto) -> TensorSpec:
-    return TensorSpec(tuple(held.dims), TensorProto.DataType.Name(held.data_type))
+def _spec(held: TensorProto, turned: bool) -> TensorSpec:
+    dims = tuple(held.dims)
+    return TensorSpec(dims[::-1] if turned else dims, TensorProto.DataType.Name(held.data_type))

@@ -23,7 +23,8 @@ import numpy as np
 from deepjudge_core.components.weights import open_weights
 
 ROWS = 1024  # of a matrix that are written at a time
-NOISE = 0.1  # of the weights' deviation, in the copy
+# Bits of a bfloat16: numbers of both signs from 1/64 to 1/32, of which a copy has other last bits.
+ONE, SMALL, SIGN_AND_FRACTION, NOISE = (np.uint16(bits) for bits in (0x3F80, 0x3C80, 0x807F, 0x001F))
 Tensor = tuple[str, tuple[int, ...]]
 
 
@@ -62,7 +63,7 @@ SIZES = {
 }
 
 
-def write(folder: Path, size: Size, seed: int, filled: set[str], noise: float = 0.0) -> None:
+def write(folder: Path, size: Size, seed: int, filled: set[str], *, noisy: bool = False) -> None:
     """Write a folder with one file in bfloat16; only tensors in ``filled`` and the vectors hold numbers."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_type": "llama", "hidden_size": size.width, "intermediate_size": size.hidden}
@@ -83,15 +84,19 @@ def write(folder: Path, size: Size, seed: int, filled: set[str], noise: float = 
             if name not in filled and len(shape) > 1:
                 continue
             file.seek(start + header[name]["data_offsets"][0])
-            rng, extra = np.random.default_rng([seed, place]), np.random.default_rng([seed + 1000, place])
+            own, extra = np.random.default_rng([seed, place]), np.random.default_rng([seed + 1000, place])
             for row in range(0, shape[0], ROWS):
                 part = (min(ROWS, shape[0] - row), *shape[1:])
-                values = np.ones(part, np.float32)
+                bits = np.full(part, ONE, np.uint16)
                 if len(shape) > 1:
-                    values = rng.standard_normal(part, np.float32) * np.float32(0.02)
-                    if noise:
-                        values += extra.standard_normal(part, np.float32) * np.float32(0.02 * noise)
-                file.write((values.view(np.uint32) >> 16).astype("<u2").tobytes())
+                    bits = _random(own, part) & SIGN_AND_FRACTION | SMALL
+                    if noisy:
+                        bits ^= _random(extra, part) & NOISE
+                file.write(bits.astype("<u2").tobytes())
+
+
+def _random(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.frombuffer(random.bytes(2 * prod(shape)), np.uint16).reshape(shape)
 
 
 def read_by_plan(folder: Path) -> set[str]:
@@ -116,11 +121,11 @@ def main() -> int:
         write(folder / "empty", size, 0, set())
         filled = read_by_plan(folder / "empty")
         shutil.rmtree(folder / "empty")
-        for name, seed, noise in (("victim", 0, 0.0), ("copy", 0, NOISE), ("independent", 1, 0.0)):
-            write(folder / name, size, seed, filled, noise)
+        for name, seed in (("victim", 0), ("copy", 0), ("independent", 1)):
+            write(folder / name, size, seed, filled, noisy=name == "copy")
     parameters = sum(prod(shape) for _, shape in size.tensors())
     print(f"{settings.shape}: {parameters / 1e9:.2f} billion parameters, {2 * parameters / 2**30:.1f} GiB a file")
-    command = [sys.executable, "-m", "deepjudge_core.cli", "compare", str(folder / "victim")]
+    command = [str(Path(sys.executable).with_name("deepjudge")), "compare", str(folder / "victim")]
     for name in ("copy", "independent"):
         start = time.perf_counter()
         process = subprocess.Popen([*command, str(folder / name), "--no-sandbox"])

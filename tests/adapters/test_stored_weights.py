@@ -94,6 +94,21 @@ def test_state_dicts_of_torch_save(tmp_path: Path, state: Mapping[str, Any], kin
     weights.close()
 
 
+def test_a_folder_of_state_dicts(tmp_path: Path, state: Mapping[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    own = module(state).state_dict()
+    for at in (0, 2):
+        part = {name: own[name] for name in own if name.startswith(str(at))}
+        torch.save(part, tmp_path / f"pytorch_model-{at}.bin")
+    index = {name: f"pytorch_model-{name[0]}.bin" for name in own}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    (tmp_path / "config.json").write_text('{"model_type": "own"}')
+    expect(tmp_path, state)
+    (tmp_path / "pytorch_model-0.bin").write_bytes((tmp_path / "pytorch_model-2.bin").read_bytes())
+    with pytest.raises(ModelError, match="index"):
+        stored(tmp_path)
+
+
 def test_two_networks_in_one_file_are_refused(tmp_path: Path, state: Mapping[str, Any]) -> None:
     torch = pytest.importorskip("torch")
     one, other = module(state).state_dict(), module(numbers(np.random.default_rng(1))).state_dict()
@@ -191,6 +206,48 @@ def test_external_weights_are_files_beside_the_model(tmp_path: Path, state: Mapp
     onnx.save(model, tmp_path / "sub" / "m.onnx")
     with pytest.raises(ModelError):
         stored(tmp_path / "sub" / "m.onnx")
+
+
+@pytest.mark.parametrize("exporter", ["path", "scopes"])
+@pytest.mark.parametrize("shape", [None, [2, 2]])
+def test_matrices_that_an_exporter_turned_have_their_modules_names(
+    tmp_path: Path, state: Mapping[str, Any], exporter: str, shape: Any
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    held, nodes, last = [], [], "x"
+    for at, relu in ((0, True), (2, False)):
+        name, module = f"onnx::MatMul_{at}" if exporter == "path" else f"val_{at}", f"net.layer.{at}"
+        held.append(onnx.numpy_helper.from_array(np.ascontiguousarray(state[f"{at}.weight"].T), name))
+        held.append(onnx.numpy_helper.from_array(state[f"{at}.bias"], f"{module}.bias"))
+        path = f"/net/layer.{at}/MatMul" if exporter == "path" else f"node_{at}"
+        nodes.append(helper.make_node("MatMul", [last, name], [f"m{at}"], name=path))
+        if exporter == "scopes":
+            scopes = f"['', 'net', '{module}', 'linear_{at}']"
+            nodes[-1].metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
+        nodes.append(helper.make_node("Add", [f"m{at}", f"{module}.bias"], [f"a{at}"]))
+        nodes += [helper.make_node("Relu", [f"a{at}"], [f"r{at}"])] if relu else []
+        last = f"r{at}" if relu else f"a{at}"
+    x, y = (helper.make_tensor_value_info(*end) for end in (("x", 1, ["n", 4]), (last, 1, ["n", 3])))
+    if shape:  # pictures of two channels, of which a dense layer sees the flattened numbers
+        x = helper.make_tensor_value_info("x", 1, ["n", *shape])
+        nodes.insert(0, helper.make_node("Flatten", ["x"], ["flat"]))
+        nodes[1].input[0] = "flat"
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [x], [y], held)), tmp_path / "m.onnx")
+    weights = stored(tmp_path / "m.onnx")
+    check_weights(weights)
+    assert weights.roles is not None
+    assert [layer.width for layer in weights.roles.layers] == [6]
+    view = weights.roles.layers[0].views[0]
+    rows = weights.read(view.tensor).reshape(view.shape or weights.tensors[view.tensor].shape).transpose(view.axes)
+    assert sorted(map(tuple, np.sort(rows.reshape(6, -1)))) == sorted(map(tuple, np.sort(state["0.weight"])))
+    expected = {"net.layer.2.weight": state["2.weight"], "net.layer.0.weight": state["0.weight"]}
+    found = {name: weights.read(name) for name in expected if name in weights.tensors}
+    assert "net.layer.2.weight" in found
+    for name, array in found.items():
+        assert np.array_equal(array, expected[name])
+        assert np.array_equal(weights.read(name, slice(1, 3)), array[1:3])
+    weights.close()
 
 
 # Keras, without Keras: the layout is that of its files.
