@@ -43,6 +43,12 @@ def open_weights(
     adapters = (registry or load_registry()).adapters
     path, label, chosen = resolve(source, adapters, adapter)
     if chosen is None or chosen.weights is None:
+        if not isinstance(path, Path):
+            raise ModelError(
+                f"{label}: expected a model whose weights can be read, found a live one that shows none; save it, and "
+                "name the file",
+                code="no-weights",
+            )
         raise unreadable(label, adapters)
     with progress.task(f"opening {label}", 1):
         weights = read_by(chosen, path, label, options)
