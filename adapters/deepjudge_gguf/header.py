@@ -85,7 +85,7 @@ def read_header(file: Bytes) -> Header:
     tensors, keys = cursor.numbers("<8x2Q")
     expect_few(tensors, file.name)
     if keys > _MOST_KEYS:
-        raise ModelError(f"{file.name}: expected at most {_MOST_KEYS} keys, found {keys}", code="too-large")
+        raise ModelError(f"{file.name}: expected at most {_MOST_KEYS} keys, found {keys}")
     metadata, seen, tokens = dict[str, Any](), set[str](), None
     for _ in range(keys):
         key = cursor.name()

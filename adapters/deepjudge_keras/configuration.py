@@ -43,7 +43,7 @@ def admit(config: Any, *, keras_2: bool = False) -> dict[str, Any]:
         ModelError: As :func:`read` does.
     """
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
-        raise ModelError("its configuration does not describe a model")
+        raise ModelError("its configuration does not describe a model; save the model again")
     if keras_2:
         try:
             config = translate(config)

@@ -59,7 +59,9 @@ def _copy(
     copies = dict(available)
     needed = _dependencies(results, available)
     if "NextIteration" in {operation.type for operation in needed.values()}:
-        raise ModelError("expected loops that call functions, found a loop inlined in the graph, as in TensorFlow 1")
+        raise ModelError(
+            "expected loops that call functions, found one inlined in the graph, as in TensorFlow 1; export it to ONNX"
+        )
     for operation in source.get_operations():
         if operation.name not in needed:
             continue

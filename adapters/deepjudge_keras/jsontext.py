@@ -24,7 +24,7 @@ def parse(text: str | bytes) -> Any:
         content = json.loads(text)
         _expect_depth(content, 0)
     except (ValueError, RecursionError) as error:
-        raise ModelError("its configuration is not JSON, or is nested without end") from error
+        raise ModelError("its configuration is not JSON, or is nested without end; save the model again") from error
     return content
 
 

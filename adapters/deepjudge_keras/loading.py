@@ -188,13 +188,13 @@ def _fill(model: Any, group: Any) -> None:
         weights = _named(group[name])
         layer = layers.get(keras2.plain_name(name))
         if layer is None and weights:
-            raise ModelError(f"it has weights of {name!r:.80}, which is not one of its layers")
+            raise ModelError(f"it has weights of {name!r:.80}, which is not one of its layers; save the model again")
         if layer is not None:
             fill(layer, weights)
             filled.add(layer.name)
     missing = [name for name, layer in layers.items() if name not in filled and layer.weights]
     if missing:
-        raise ModelError(f"it has no weights for its layer {missing[0]!r:.80}")
+        raise ModelError(f"it has no weights for its layer {missing[0]!r:.80}; save the whole model again")
     if "top_level_model_weights" in group and _named(group["top_level_model_weights"]):
         raise ModelError("it has weights of its own in addition to those of its layers; export it to ONNX")
 

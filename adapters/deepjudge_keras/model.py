@@ -197,16 +197,20 @@ def open_keras(
 def signature(model: Any, name: str) -> Any:
     """The ``tf.TensorSpec`` of a model's one input."""
     if not model.built:
-        raise ModelError(f"{name}: expected a built model, found one that was never called on an input")
+        raise ModelError(f"{name}: expected a built model, found one that was never called; call it on an input first")
     inputs = getattr(model, "inputs", None)
     if inputs is None:  # a class of its own: it only knows what it was built with
         built = model.get_build_config()
         shape = (built or {}).get("input_shape")
         if shape is None or not all(axis is None or isinstance(axis, int) for axis in shape):
-            raise ModelError(f"{name}: expected a model with one input of known shape, found {built}")
+            raise ModelError(
+                f"{name}: expected a model with one input of known shape, found {built}; call it on an input first"
+            )
         return tf.TensorSpec((None, *shape[1:]), model.variable_dtype)
     if len(inputs) != 1:
-        raise ModelError(f"{name}: expected a model with one input, found {len(inputs)}")
+        raise ModelError(
+            f"{name}: expected a model with one input, found {len(inputs)}; wrap it in one that fixes the others"
+        )
     return tf.TensorSpec(inputs[0].shape, inputs[0].dtype)
 
 

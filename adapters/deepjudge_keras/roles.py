@@ -23,7 +23,9 @@ _KEEPING = {
     *("LayerNormalization", "LeakyReLU", "Masking", "PReLU", "ReLU", "Rescaling", "RMSNormalization", "Softmax"),
     *("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "UnitNormalization"),
 }
-_PLACES = ("AveragePooling", "MaxPooling", "ZeroPadding", "Cropping", "UpSampling")
+# Of what augments inputs, nothing is left in use.
+_INPUTS = ("Normalization", "RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation")
+_PLACES = ("AveragePooling", "CenterCrop", "Cropping", "MaxPooling", "Resizing", "UpSampling", "ZeroPadding")
 _ODD = ("tanh", "softsign", "hard_tanh")
 _MODELS = ("Functional", "Model", "Sequential")
 _LAYERS = "layers"
@@ -134,7 +136,7 @@ class _Walk:
         kind, graph = layer.kind, self._graph
         rank = x.rank
         channel = -1 if layer.channels_last else 1
-        if kind in ("Activation", *_KEEPING):
+        if kind in ("Activation", *_INPUTS, *_KEEPING):
             return graph.keep(x) if kind != "Activation" else x
         if rank is None and not layer.held:
             return x

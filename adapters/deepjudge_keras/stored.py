@@ -55,9 +55,7 @@ class KerasWeights(Stored):
         try:
             part = np.ascontiguousarray(table[start:stop] if table.shape else table[()])
         except (OSError, ValueError, RuntimeError) as error:  # whatever HDF5 says of what cannot be unpacked
-            raise ModelError(
-                f"{self.name}: expected whole weights, found a damaged file", code="wrong-format"
-            ) from error
+            raise ModelError(f"{self.name}: expected whole weights, found a damaged file") from error
         if part.dtype.kind == "V":
             return as_float32(part.reshape(-1).view(np.uint8), "BF16").reshape(part.shape)
         with np.errstate(over="ignore"):

@@ -81,9 +81,7 @@ class OnnxWeights(Stored):
             if len(held) == 1 or not values.ndim:
                 return held[:1]
             if len(held) != self._tensors[tensor].dims[axis]:
-                raise ModelError(
-                    f"{self.name}: expected one scale for each place, found {len(held)}", code="wrong-format"
-                )
+                raise ModelError(f"{self.name}: expected one scale for each place, found {len(held)}")
             held = held[rows] if axis == 0 else held
             return held.reshape([-1 if at == axis else 1 for at in range(values.ndim)])
 

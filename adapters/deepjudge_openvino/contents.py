@@ -69,7 +69,9 @@ def check_ir(path: Path, weights: int) -> None:
         with path.open("rb") as file:
             parser.ParseFile(file)
     except expat.ExpatError as error:
-        raise ModelError(f"expected an OpenVINO IR, found a damaged or truncated file: {error}") from error
+        raise ModelError(
+            f"expected an OpenVINO IR, found a damaged or truncated file: {error}; convert the model again"
+        ) from error
 
 
 def _refuse_doctype(*_: object) -> None:
@@ -107,12 +109,12 @@ class _Layers:
     def _expect_weights(self, attributes: Mapping[str, str]) -> None:
         kind = attributes.get("element_type", "")
         if kind == "string":
-            raise ModelError("expected numeric weights, found strings")
+            raise ModelError("expected numeric weights, found strings; export the network without its text processing")
         try:
             offset, size = int(attributes["offset"]), int(attributes["size"])
             shape = [int(axis) for axis in attributes.get("shape", "").split(",") if axis.strip()]
         except (KeyError, ValueError) as error:
-            raise ModelError("expected offset and shape of each weight, found none; the file is damaged") from error
+            raise ModelError("expected offset and shape of each weight, found none; convert the model again") from error
         needed = (prod(shape) * _BITS.get(kind, 1) + 7) // 8
         if min(offset, size, *shape, 0) < 0 or offset + size > self._weights or size < needed:
             raise ModelError(
@@ -174,11 +176,15 @@ def _pass_parameter(file: BinaryIO, size: int) -> None:
     # A version; lengths of sequences, of which weights have none; a version, the axes as a message, and the numbers.
     version, levels = _unpack("<IQ", file)
     if version or levels:
-        raise ModelError("expected PaddlePaddle weights, found others; the file next to the model is damaged")
+        raise ModelError(
+            "expected PaddlePaddle weights, found others; the file next to the model is damaged: export both again"
+        )
     _, length = _unpack("<Ii", file)
     description = file.read(max(length, 0)) if length <= size else b""
     if len(description) != length:
-        raise ModelError("expected PaddlePaddle weights, found others; the file next to the model is damaged")
+        raise ModelError(
+            "expected PaddlePaddle weights, found others; the file next to the model is damaged: export both again"
+        )
     values = list(fields(memoryview(description)))
     kind = next((value for number, value in values if number == 1), None)
     axes = [value for number, value in values if number == _DIMS and isinstance(value, int)]
@@ -197,7 +203,7 @@ _PADDLE_SIZES = {0: 1, 1: 2, 2: 4, 3: 8, 4: 2, 5: 4, 6: 8, 20: 1, 21: 1, 22: 2}
 def _unpack(form: str, file: BinaryIO) -> tuple[Any, ...]:
     data = file.read(struct.calcsize(form))
     if len(data) < struct.calcsize(form):
-        raise ModelError("expected PaddlePaddle weights, found a truncated file next to the model")
+        raise ModelError("expected PaddlePaddle weights, found a truncated file next to the model; export both again")
     return struct.unpack(form, data)
 
 

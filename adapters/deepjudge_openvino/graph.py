@@ -72,13 +72,15 @@ class OpenVinoGraph(Graph):
         parameters = model.get_parameters()
         if len(parameters) != 1:
             names = shortened(", ".join(p.get_friendly_name() for p in parameters)) or "none"
-            raise ModelError(f"expected a model with one input, found {len(parameters)}: {names}")
+            raise ModelError(
+                f"expected a model with one input, found {len(parameters)}: {names}; fix the others, convert it again"
+            )
         self._source = parameters[0].output(0)
         kind = self._source.get_element_type().get_type_name()
         if kind not in _DTYPES:
             raise ModelError(f"expected an input of {', '.join(_DTYPES.values())}, found {kind}")
         if self._source.get_partial_shape().rank.is_dynamic:
-            raise ModelError("expected an input (n, ...), found one without a fixed number of axes")
+            raise ModelError("expected an input (n, ...), found one of any number of axes; convert it with a shape")
         self.shape, self.dtype = sizes(self._source), _DTYPES[kind]
         self._tensors = dict(_named(model))
         self._names = {_key(tensor): name for name, tensor in self._tensors.items()}

@@ -103,6 +103,21 @@ def identify(path: Path, name: str) -> tuple[Kind, str]:
     return _inspect(path, name, lambda file: hashlib.file_digest(file, "sha256").hexdigest())
 
 
+def kind_at(path: Path, name: str) -> Kind:
+    """The kind of a file, of which little is read.
+
+    Args:
+        name: What to call it.
+
+    Raises:
+        ModelError: As :func:`identify` does.
+    """
+    if is_index(path):
+        read_shards(path, name)
+        return Kind.INDEX
+    return _inspect(path, name, lambda file: "")[0]
+
+
 def _inspect(path: Path, name: str, digest: Callable[[io.BufferedReader], str]) -> tuple[Kind, str]:
     # Whoever calls a file safetensors promises that it holds no code.
     promised = path.suffix.lower() == ".safetensors"

@@ -20,7 +20,7 @@ from deepjudge_core.weights.reading.shards import read_shards
 from deepjudge_torch.advice import way_out
 from deepjudge_torch.base import TensorModel, line
 from deepjudge_torch.checkpoint import SHOWN, Node, choose, choose_alone, few, misfits, shortened, walk
-from deepjudge_torch.files import Kind, identify
+from deepjudge_torch.files import Kind, kind_at
 from deepjudge_torch.live import open_module
 
 _WHOLE = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -136,7 +136,7 @@ def read_weights(path: Path, name: str) -> dict[str, torch.Tensor]:
         ModelError: When they cannot be read, or the file holds something else.
     """
     expected = f"{name}: expected a file of weights"
-    content = _read(path, identify(path, f"{name}: {path.name}")[0], name)
+    content = _read(path, kind_at(path, f"{name}: {path.name}"), name)
     if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise ModelError(f"{expected}, found something else in {path.name}")
     return {key: _plain(value, key, expected) for key, value in content.items()}
@@ -183,7 +183,7 @@ def _read_shards(path: Path, name: str, *, mapped: bool) -> dict[str, Any]:
     weights: dict[str, Any] = {}
     for file, tensors in read_shards(path, name).items():
         title = f"{name}: {file}"
-        kind, _ = identify(path.with_name(file), title)
+        kind = kind_at(path.with_name(file), title)
         part = _read(path.with_name(file), kind, title, mapped=mapped)
         if not isinstance(part, Mapping) or part.keys() != set(tensors):
             others = sorted(map(str, set(tensors).symmetric_difference(part))) if isinstance(part, Mapping) else []

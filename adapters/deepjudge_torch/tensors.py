@@ -13,7 +13,7 @@ from deepjudge_core.types import Array
 from deepjudge_core.weights.reading.stored import Stored
 from deepjudge_core.weights.values import Roles, TensorSpec
 from deepjudge_torch.base import example_for
-from deepjudge_torch.files import Kind, identify
+from deepjudge_torch.files import Kind, kind_at
 from deepjudge_torch.model import export_module, load_program
 from deepjudge_torch.roles import roles_of
 from deepjudge_torch.script import read_state
@@ -50,7 +50,7 @@ def open_file(path: Path, *, name: str) -> Stored:
     Raises:
         ModelError: When it cannot be loaded, or holds the weights of several networks.
     """
-    kind, _ = identify(path, name)
+    kind = kind_at(path, name)
     if kind is Kind.SCRIPT:
         return TensorWeights(name, "TorchScript", read_state(path, name))
     if kind is Kind.PROGRAM:

@@ -16,11 +16,14 @@ import torch
 from deepjudge_weights.metrics import wcos
 from making import controls, copies
 from networks import LeNet, ResNet, Rows
+from onnxruntime import quantization
 from torch import nn
 
 from deepjudge_core.components.values import Answers
 from deepjudge_core.components.weights import open_weights
+from deepjudge_core.testing.weights import ArrayWeights
 from deepjudge_core.weights.order import order_test
+from deepjudge_core.weights.sketching import sketch
 
 VICTIMS = {"lenet5": ("mnist_lenet5.h5", LeNet), "resnet20": ("cifar10_resnet20.h5", ResNet)}
 EPS = {"lenet5": 0.1, "resnet20": 0.03}
@@ -35,6 +38,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="of training, of a copy")
     parser.add_argument("--control-steps", type=int, default=120, help="of training, of a control")
     parser.add_argument("--controls", type=int, default=60)
+    parser.add_argument("--fresh", type=int, default=200, help="networks of random weights, in the victim's shapes")
     parser.add_argument("--also", type=Path, nargs="*", default=[], help="other files to be compared")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -43,27 +47,29 @@ def main() -> None:
     path = arguments.data / "victims" / file
     _make(path, kind, arguments)
     _measure(path, [*sorted(arguments.out.iterdir()), *arguments.also])
+    _measure_fresh(path, arguments.fresh)
 
 
 def _make(path: Path, kind: type, arguments: argparse.Namespace) -> None:
-    parts = list(_rows(arguments.victim, arguments.data))
-    own, probes = parts[1], parts[2]
-    victim = kind.of_authors(path)
-    if not (arguments.out / "converted.pt2").exists():
-        _export(victim, kind.shape, arguments.out / "converted.pt2")
-        for name, made in copies(victim, own, probes, arguments.steps, EPS[arguments.victim]):
-            _export(made, kind.shape, arguments.out / f"{name}.pt2")
     # A chain of layers is found without a graph, which takes longer to make than to train these.
     suffix = ".pth" if kind is LeNet else ".pt2"
     names = [arguments.out / f"{CONTROL} {place:03d}{suffix}" for place in range(arguments.controls)]
-    missing = [name for name in names if not name.exists()]
-    if missing:
-        made = controls(kind, parts[:2], arguments.control_steps, len(names))
-        for name, network in zip(names, made, strict=True):
-            if suffix == ".pth":
-                torch.save(network.state_dict(), name)
-            else:
-                _export(network, kind.shape, name)
+    converted = arguments.out / "converted.pt2"
+    if converted.exists() and all(name.exists() for name in names):
+        return
+    victims, own, probes = _rows(arguments.victim, arguments.data)
+    if not converted.exists():
+        victim = kind.of_authors(path)
+        for name, made in copies(victim, own, probes, arguments.steps, EPS[arguments.victim]):
+            _export(made, kind.shape, arguments.out / f"{name}.pt2")
+        _export(victim, kind.shape, converted)
+        _convert(victim, probes[0], arguments.out)
+    made = controls(kind, [victims, own], arguments.control_steps, len(names))
+    for name, network in zip(names, made, strict=True):
+        if suffix == ".pth":
+            torch.save(network.state_dict(), name)
+        else:
+            _export(network, kind.shape, name)
 
 
 def _rows(victim: str, data: Path) -> Iterator[Rows]:
@@ -85,10 +91,31 @@ def _export(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
         torch.export.save(torch.export.export(network.eval(), (torch.zeros(2, *shape),)), path)
 
 
+def _convert(network: nn.Module, x: torch.Tensor, folder: Path) -> None:
+    """Write the network as ONNX, and with weights of 8 bits in both forms that ONNX Runtime has."""
+    rows = x.numpy()
+
+    class Rows(quantization.CalibrationDataReader):
+        batches: Iterator[dict[str, np.ndarray]]
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.batches, None)
+
+    plain = folder / "converted, ONNX.onnx"
+    with warnings.catch_warnings(action="ignore"):
+        torch.onnx.export(network, (x[:2],), plain, dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "rows"}})
+    for way in ("QDQ", "QOperator"):
+        Rows.batches = iter([{"x": rows[:64]}, {"x": rows[64:128]}])
+        form = quantization.QuantFormat[way]
+        path = folder / f"8 bits, ONNX {way}.onnx"
+        quantization.quantize_static(plain, path, Rows(), quant_format=form, per_channel=True)
+
+
 def _measure(victim: Path, files: list[Path]) -> None:
     with open_weights(victim) as weights:
         plan = weights.plan()
         own = Answers(np.empty(0), weights=weights.sketch(plan, victim=True))
+    notes = ""
     found: dict[str, list[tuple[float, int, int, float]]] = {}
     for file in files:
         with open_weights(file) as weights:
@@ -97,7 +124,7 @@ def _measure(victim: Path, files: list[Path]) -> None:
         assert other.weights is not None
         test = order_test(own.weights, other.weights)
         assert test is not None
-        name = re.sub(r"[ -]\d+$", "", file.stem)
+        name = re.sub(r" \d+$", "", file.stem)
         found.setdefault(name, []).append((test.log10_p, test.agreeing, test.compared, wcos(own, other)))
     print("| models | number | neurons in the victim's order | p at most | 1 - matched cosine |")
     print("| --- | ---: | ---: | ---: | ---: |")
@@ -108,8 +135,28 @@ def _measure(victim: Path, files: list[Path]) -> None:
         spread = f"{distances.min():.3f} to {distances.max():.3f}" if len(rows) > 1 else f"{distances[0]:.3f}"
         print(f"| {name} | {len(rows)} | {order} of {compared[0]} | {least} | {spread} |")
         if name == CONTROL:
-            small = np.mean(10.0**p <= 0.05)
-            print(f"\nControls: {small:.1%} at p <= .05, least {10 ** p.min():.2g}.\n")
+            notes = f"{CONTROL}s: {np.mean(10.0**p <= 0.05):.1%} at p <= .05, least {10 ** p.min():.2g}"
+    print(f"\n{notes}")
+
+
+def _measure_fresh(victim: Path, count: int) -> None:
+    """Compare networks that nobody trained."""
+    random = np.random.default_rng(1)
+    chances, distances = [], []
+    with open_weights(victim) as weights:
+        plan, held = weights.plan(), weights.weights
+        own = Answers(np.empty(0), weights=weights.sketch(plan, victim=True))
+        for _ in range(count):
+            arrays = {name: random.normal(size=spec.shape) for name, spec in held.tensors.items()}
+            other = Answers(np.empty(0), weights=sketch(ArrayWeights(arrays, roles=held.roles), plan))
+            assert own.weights is not None
+            assert other.weights is not None
+            test = order_test(own.weights, other.weights)
+            assert test is not None
+            chances.append(10.0**test.log10_p)
+            distances.append(wcos(own, other))
+    share, least = np.mean(np.array(chances) <= 0.05), min(chances)
+    print(f"{count} of random weights: {share:.1%} at p <= .05, least {least:.2g}, distances from {min(distances):.3f}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 
 from deepjudge_core.auditing.folders import Skipped
 from deepjudge_core.components.kinds import Metric
+from deepjudge_core.components.strata import limits
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.fdr import FdrResult, Fleet
@@ -126,6 +127,12 @@ class AuditOutcome(Shown):
     def metrics(self) -> tuple[Metric, ...]:
         """What was measured, in the order of the columns; nothing where suspects were asked case by case."""
         return () if self.judge.settings.sequential else self.judge.metrics
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What cannot be concluded from these controls, and of weights if the victim's ancestor is not known."""
+        weights = self.suite.ancestor is None and any(metric.of_weights for metric in self.metrics)
+        return limits(self.calibration.strata, weights=weights)
 
     @property
     def fdr(self) -> float | None:

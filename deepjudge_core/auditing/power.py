@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import KnownAnswers, ModelFile, Subject, answer_each, turns
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.values import Decision, Group
 from deepjudge_core.errors import CalibrationError, DeepJudgeError, UsageError
+from deepjudge_core.files.digests import of_file
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.judging.judge import ALL_GROUPS, GROUPS, Judge, Verdict
 from deepjudge_core.judging.measure import Measurements
@@ -21,7 +23,7 @@ from deepjudge_core.sheets import Sheet, Shown, page_of
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
-from deepjudge_core.zoo.manifest import Zoo, ZooModel, is_kept
+from deepjudge_core.zoo.manifest import Zoo, ZooModel, is_kept, save_zoo
 
 CONFIDENCE = 0.95
 """Of the intervals of shares."""
@@ -200,7 +202,8 @@ def compare_rules(
         judges: At least one; they differ in rule and options alone.
         match: How neurons are put beside the victim's.
         far: Whether models whose accuracy is far below the victim's count.
-        observations: A folder in which answers are kept, so that they need not be asked for again.
+        observations: A folder in which answers are kept, so that they need not be asked for again, with a ``zoo.json``
+            that says of which models they are.
         session: Where the adapters are, and how the zoo's files are confined.
 
     Returns:
@@ -247,6 +250,8 @@ def compare_rules(
         )
     others = tuple(model for model in zoo.models if model not in controls)
     answers = list(_answers(suite, zoo, (*controls, *others), observations, session))
+    if observations is not None:
+        _describe(zoo, (*controls, *others), observations)
     failures = [f"{m.file}: {answer}" for m, answer in zip(controls, answers, strict=False) if isinstance(answer, str)]
     if failures:
         raise CalibrationError(f"{zoo.folder}: a control cannot be asked: {failures[0]}")
@@ -305,7 +310,7 @@ def _answers(
     suite: Suite, zoo: Zoo, models: Sequence[ZooModel], folder: Path | None, session: Session
 ) -> Iterator[Observation | str]:
     # Of each its answers, stored ones where there are any; or why there are none.
-    paths = [folder and folder / f"{zoo.path(model).stem}-{model.digest[:12]}.safetensors" for model in models]
+    paths = [folder and _place(zoo, model, folder) for model in models]
     subjects = [_subject(suite, zoo, model, path) for model, path in zip(models, paths, strict=True)]
     askable = [subject for subject in subjects if isinstance(subject, Subject)]
     asking = turns("asking", askable, "model")
@@ -324,6 +329,19 @@ def _answers(
             else:
                 turn(subject, "answered")
                 yield observation
+
+
+def _place(zoo: Zoo, model: ZooModel, folder: Path) -> Path:
+    return folder / f"{zoo.path(model).stem}-{model.digest[:12]}.safetensors"
+
+
+def _describe(zoo: Zoo, models: Sequence[ZooModel], folder: Path) -> None:
+    # Whoever calibrates by these answers finds beside them what the zoo says of the models, such as their strata.
+    files = ((model, _place(zoo, model, folder)) for model in models)
+    kept = (
+        structs.replace(model, file=file.name, digest=of_file(file).digest) for model, file in files if file.is_file()
+    )
+    save_zoo(replace(zoo, folder=folder, models=tuple(kept), missing=()))
 
 
 def _subject(suite: Suite, zoo: Zoo, model: ZooModel, path: Path | None) -> Subject | str:

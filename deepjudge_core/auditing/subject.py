@@ -205,11 +205,8 @@ class LiveModel(_Openable):
     @contextlib.contextmanager
     def sketching(self, session: Session) -> Iterator[Sketcher]:
         """See :class:`Subject`."""
-        raise ModelError(
-            f"{self.name}: expected a file, whose weights can be read, found a live model; save it, and name the file",
-            code="no-weights",
-        )
-        yield
+        with open_weights(self.model, registry=session.registry, **self.options) as sketcher:
+            yield sketcher
 
 
 @dataclass(frozen=True)

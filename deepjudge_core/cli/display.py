@@ -21,7 +21,7 @@ from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.options import options_of
 from deepjudge_core.components.registry import Component, Plugin
-from deepjudge_core.components.strata import limits, narrow
+from deepjudge_core.components.strata import narrow
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.verdict import SAID, open_layers
@@ -350,7 +350,7 @@ def _statements(results: Iterable[SuspectResult]) -> Iterator[tuple[str, str]]:
 def _limits(report: AuditOutcome) -> tuple[str, ...]:
     # Of an accusation, what it does not exclude.
     accused = any(result.decision is Decision.COPY for result in report.suspects)
-    return limits(report.calibration.strata, weights=report.suite.may_share_weights) if accused else ()
+    return report.limits if accused else ()
 
 
 def unconfined(report: AuditOutcome) -> Iterator[str]:

@@ -126,10 +126,11 @@ class Cases:
 
     Attributes:
         inputs: ``(n, *shape)`` float32, inside the bounds of the seeds.
-        seeds: ``(n,)`` place, among the task's seeds, of the seed that each case was made from; -1 for mistakes.
+        seeds: ``(n,)`` place, among the task's seeds, of the seed that each case was made from; -1 for mistakes. There
+            may be several cases of a seed, or none: the suite then notes of how many there is none.
         layers: ``(n,)`` place, among the task's layers, of the layer that each case was made for; -1 for none.
         neurons: ``(n,)`` neuron of that layer; -1 for none.
-        unreached: ``(layer, neuron)`` pairs for which no case could be made.
+        unreached: ``(layer, neuron)`` pairs for which no case could be made: of corners, all without a case.
         labels: ``(n,)`` ground truth of mistakes; None for others, whose seed has it.
         options: Option to value, of those that the generator chose by itself: with them it makes the same cases again.
         details: What else is worth keeping of how they were made: values of JSON.

@@ -1,6 +1,7 @@
 """Read the weights of a model, whatever it is stored in: the adapter is chosen as for models that are run."""
 
 import contextlib
+import hashlib
 import inspect
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,7 +31,7 @@ def open_weights(
     """Open the weights of a file, a folder or a live model in this process, until the context ends. Nothing is run.
 
     Args:
-        source: A path, or a live object of a framework, of which nobody says the digest here.
+        source: A path, or a live object of a framework.
         registry: Where the adapters are; by default every installed one.
         adapter: Name of the adapter; by default the one that reads the file.
         options: Of the adapter's ``weights``.
@@ -42,6 +43,12 @@ def open_weights(
     adapters = (registry or load_registry()).adapters
     path, label, chosen = resolve(source, adapters, adapter)
     if chosen is None or chosen.weights is None:
+        if not isinstance(path, Path):
+            raise ModelError(
+                f"{label}: expected a model whose weights can be read, found a live one that shows none; save it, and "
+                "name the file",
+                code="no-weights",
+            )
         raise unreadable(label, adapters)
     with progress.task(f"opening {label}", 1):
         weights = read_by(chosen, path, label, options)
@@ -50,9 +57,18 @@ def open_weights(
         if isinstance(path, Path):
             found = digested(path, chosen)
             info = replace(info, digest=found.digest, files=found.files)
+        else:
+            info = replace(info, digest=_digest(weights))
         yield StoredSketcher(info, weights)
     finally:
         weights.close()
+
+
+def _digest(weights: StoredWeights) -> str:
+    digest = hashlib.sha256()
+    for name, spec in weights.tensors.items():
+        digest.update(f"{name} {spec.dtype} {spec.shape}\n".encode() + weights.read(name).tobytes())
+    return digest.hexdigest()
 
 
 def unreadable(label: str, adapters: Adapters) -> ModelError:

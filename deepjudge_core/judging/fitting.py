@@ -1,7 +1,7 @@
 """Which metrics a suite can be measured by: those of the cases that it has."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Metrics
@@ -12,6 +12,7 @@ from deepjudge_core.naming import option
 from deepjudge_core.suites.suite import Suite
 
 _WITHOUT = "clean"  # cases that every suite has: the seeds
+_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Offer:
         weights: Whether it has the sketch of the victim's weights.
         ancestor: Whether it has that of the victim's ancestor, too.
         cases: Whether it has any cases.
-        itself: What metrics of weights see of the victim beside itself; None where that is not known.
+        itself: What metrics of weights see of a few of the victim's neurons, twice; None where that is not known.
     """
 
     makes: Collection[str]
@@ -38,7 +39,8 @@ class Offer:
     def of(cls, suite: Suite) -> "Offer":
         """That of a suite."""
         makes, weights = {record.makes for record in suite.generators}, suite.weights is not None
-        itself = suite.weight_answers(suite.victim) if weights else None
+        few = _few_neurons(suite) if weights else None
+        itself = None if few is None else (few, few)
         return cls(makes, bool(suite.layers), weights, suite.ancestor is not None, suite.has_cases, itself)
 
     @property
@@ -74,6 +76,24 @@ class Offer:
         return True
 
 
+def _few_neurons(suite: Suite) -> Answers | None:
+    # Enough to see what can be compared at all, in no time.
+    answers, _ = suite.weight_answers(suite.victim)
+    sketch = answers.weights
+    if sketch is None:
+        return None
+    layers = (
+        replace(
+            layer,
+            neurons=layer.neurons[:_FEW],
+            raw=layer.raw[:_FEW],
+            invariant=None if layer.invariant is None else layer.invariant[:_FEW],
+        )
+        for layer in sketch.layers
+    )
+    return replace(answers, weights=replace(sketch, layers=tuple(layers)))
+
+
 def metrics_for(metrics: Metrics, names: Iterable[str] | None, suite: Suite) -> list[Metric]:
     """The named metrics, or the usual ones of a suite.
 
@@ -103,7 +123,9 @@ def fitting_metrics(metrics: Metrics, names: Iterable[str] | None, offer: Offer)
     needed = [metric for metric in named if names is not None or not offer.cases or not metric.of_weights]
     if not named or any(map(offer.fits, needed)):
         return named, None
-    others = [one for one in metrics.own() if offer.fits(one) and (one in named or not one.of_weights)]
+    others = [
+        one for one in metrics.own() if offer.fits(one) and (names is not None or one in named or not one.of_weights)
+    ]
     has = f"the suite only has cases of {' and '.join(sorted(offer.makes)) or 'seeds'}"
     has = has if offer.cases else "the suite only has weights"
     said = ", ".join(metric.name for metric in others)

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.components.kinds import Metric
-from deepjudge_core.components.strata import Stratum, limits
+from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
 from deepjudge_core.files.digests import root
 from deepjudge_core.files.documents import plain
@@ -71,7 +71,7 @@ def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditRe
         calibration=CalibrationEntry(
             controls=tuple(_control(report, *control) for control in controls),
             match=calibration.match,
-            limits=limits(calibration.strata, weights=report.suite.may_share_weights),
+            limits=report.limits,
             notes=(*calibration.notes, *report.doubts),
         ),
         rule=report.rule,

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.files.digests import FileDigests, FileKey, file_key
 from deepjudge_core.files.documents import parse, plain
 from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.sketcher import Sketcher
 from deepjudge_core.naming import current_flags, option
 from deepjudge_core.sandbox import landlock
@@ -88,7 +89,7 @@ def open_weights_isolated(
             _Digesting(taken, label) as digesting,
             begun(label, taken.path, chosen, plugin, scratch, sandbox, frameworks=False, held=held) as worker,
         ):
-            yield _Confined(worker, label, chosen.name, sandbox, options, digesting, held)
+            yield RemoteSketcher(worker, label, chosen.name, sandbox, options, digesting, held)
 
 
 def _folder(scratch: Scratch, name: str) -> Path:
@@ -150,23 +151,41 @@ class _Digesting:
 
 
 class RemoteSketcher(Sketcher):
-    """Weights that a worker reads, whose plans and sketches are checked."""
+    """Weights that a worker reads, whose plans and sketches are checked; it has not said yet how it is confined."""
 
-    def __init__(self, worker: Worker, name: str, model: Callable[[], ModelInfo], options: Mapping[str, Any]) -> None:
-        """Wrap a worker that knows the model's copy.
+    notes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        worker: Worker,
+        label: str,
+        adapter: str,
+        sandbox: Sandbox,
+        options: Mapping[str, Any],
+        digesting: _Digesting,
+        held: Held,
+    ) -> None:
+        """Wrap a worker that was told where the model's copy is.
 
         Args:
             worker: The worker.
-            name: What messages call the model.
-            model: What the model is.
+            label: What messages call the model.
+            adapter: Name of what reads it.
+            sandbox: How it is confined.
             options: Of the adapter's ``weights``.
+            digesting: What computes its digests meanwhile.
+            held: Its files that are open and were not copied.
         """
-        self._worker, self._name, self._model, self._options = worker, name, model, options
+        self._worker, self._label, self._adapter, self._sandbox = worker, label, adapter, sandbox
+        self._options, self._digesting, self._held = options, digesting, held
 
-    @property
+    @cached_property
     def model(self) -> ModelInfo:  # type: ignore[override]
         """See :class:`~deepjudge_core.models.sketcher.Sketcher`."""
-        return self._model()
+        found = self._digesting.found(self._sandbox.timeout)
+        self._held.check(self._label)
+        info = info_of_weights(self._label, self._adapter)
+        return replace(info, digest=found.digest, files=found.files, isolation=self._isolation)
 
     def plan(self, *, seed: int = 0, ancestry: bool = False) -> WeightPlan:
         """See :class:`~deepjudge_core.models.sketcher.Sketcher`."""
@@ -192,59 +211,26 @@ class RemoteSketcher(Sketcher):
             expected.check(sketch)
         except (KeyError, ValueError) as error:
             raise self._worker.refuse(f"no sketch: {error}") from None
+        self._held.check(self._label)
         # Of a victim, names are those of the plan.
         return sketch if victim else _cleaned(sketch)
 
-    @cached_property
-    def _opened(self) -> bool:
-        self._worker.send({"ask": "weights", "label": self._name, "options": self._options, "flags": current_flags()})
-        self._worker.receive(failing="cannot-open")
-        return True
-
     def _open(self) -> None:
-        with progress.task(f"reading {self._name}", 1):
-            _ = self._opened
-
-
-class _Confined(RemoteSketcher):
-    # Of a worker that does nothing else, which has not said yet how it is confined.
-
-    notes: tuple[str, ...] = ()
-
-    def __init__(
-        self,
-        worker: Worker,
-        label: str,
-        adapter: str,
-        sandbox: Sandbox,
-        options: Mapping[str, Any],
-        digesting: _Digesting,
-        held: Held,
-    ) -> None:
-        super().__init__(worker, label, self._describe, options)
-        self._label, self._adapter, self._sandbox = label, adapter, sandbox
-        self._digesting, self._held = digesting, held
-
-    def sketch(self, plan: WeightPlan, *, victim: bool = False) -> Sketch:
-        sketch = super().sketch(plan, victim=victim)
-        self._held.check(self._label)
-        return sketch
-
-    def _describe(self) -> ModelInfo:
-        found = self._digesting.found(self._sandbox.timeout)
-        self._held.check(self._label)
-        info = info_of_weights(self._label, self._adapter)
-        return replace(info, digest=found.digest, files=found.files, isolation=self._isolation)
+        _ = self._isolation, self._opened  # once
 
     @cached_property
-    def _isolation(self) -> Any:
+    def _isolation(self) -> Isolation:
         isolation, leaks = isolation_of(self._worker)
         check_required(self._label, isolation, leaks, self._sandbox)
         return isolation
 
-    def _open(self) -> None:
-        _ = self._isolation
-        super()._open()
+    @cached_property
+    def _opened(self) -> bool:
+        with progress.task(f"reading {self._label}", 1):
+            asked = {"ask": "weights", "label": self._label, "options": self._options, "flags": current_flags()}
+            self._worker.send(asked)
+            self._worker.receive(failing="cannot-open")
+        return True
 
 
 def _expect_plan(values: Mapping[str, Any]) -> Sequence[ArraySpec]:
@@ -294,7 +280,7 @@ class _Expected:
         return specs
 
     def _spec(self, name: str, shape: tuple[int, ...], widths: Sequence[int]) -> ArraySpec:
-        if name == "flat":
+        if name == "flat" and self._plan.flat:
             return ArraySpec((self._plan.flat,))
         place, _, part = name.partition(".")
         width = widths[int(place)]

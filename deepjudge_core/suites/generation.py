@@ -146,7 +146,7 @@ def generate_suite(
         if generator.makes == "corners":
             unreached += [(int(layer), int(neuron)) for layer, neuron in cases.unreached]
         parts.append(_rows(cases, keep, seeds, generator, place))
-        notes += [f"{generator.name}: {note}" for note in cases.notes]
+        notes += [f"{generator.name}: {note}" for note in (*_without_case(generator, task, cases), *cases.notes)]
         records.append(
             GeneratorRecord(
                 name=generator.name,
@@ -324,6 +324,14 @@ def _too_few(generator: Generator, task: Task, keep: Array, options: Mapping[str
             f"expected at least one; demand less through its options: {', '.join(options) or 'none'}"
         )
     return None
+
+
+def _without_case(generator: Generator, task: Task, cases: Cases) -> list[str]:
+    # A generator may pass over seeds; the number of cases alone does not show it.
+    left = len(task.seeds.inputs) - len(np.unique(cases.seeds))
+    if generator.makes != "adversarial" or not left:
+        return []
+    return [f"made no case of {left} of the {len(task.seeds.inputs)} seeds"]
 
 
 def _thin(victim: Model, taps: Sequence[str], unreached: Sequence[tuple[int, int]]) -> list[str]:

@@ -185,11 +185,6 @@ class Suite(Shown):
         return len(self.cases.labels) > 0
 
     @property
-    def may_share_weights(self) -> bool:
-        """Whether weights are compared, and nobody says what the victim was made from."""
-        return self.weights is not None and self.ancestor is None
-
-    @property
     def input(self) -> InputSpec:
         """What its cases are, as a model is told that does not say itself what it takes."""
         return replace(self.victim.model.input, shape=self.cases.inputs.shape[1:])

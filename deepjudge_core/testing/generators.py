@@ -109,7 +109,7 @@ class _Trial:
         _check_seeds(self.generator, self.cases, self.task)
 
     def check_neurons(self) -> None:
-        _check_neurons(self._label, self.cases, self.task)
+        _check_neurons(self.generator, self.cases, self.task)
 
     def check_own_randomness(self) -> None:
         expect(
@@ -159,7 +159,7 @@ class _Trial:
         cases = self._generate(_copied(scaled))
         _check_inputs(self._label, cases, scaled)
         _check_seeds(self.generator, cases, scaled)
-        _check_neurons(self._label, cases, scaled)
+        _check_neurons(self.generator, cases, scaled)
         _compare(
             f"{self._label}: with inputs and bounds {_UNIT} times as large (options must be shares of the range)",
             dataclasses.replace(cases, inputs=cases.inputs / np.float32(_UNIT)),
@@ -212,8 +212,8 @@ def _check_seeds(generator: Generator, cases: Cases, task: Task) -> None:
         expect(cases.labels is None, f"{name}: expected only the labels of the seeds")
 
 
-def _check_neurons(name: str, cases: Cases, task: Task) -> None:
-    n = len(cases.inputs)
+def _check_neurons(generator: Generator, cases: Cases, task: Task) -> None:
+    name, n = generator.name, len(cases.inputs)
     for column, places in (("layers", cases.layers), ("neurons", cases.neurons)):
         expect(_whole(places, n), f"{name}: expected one whole number for each of {n} cases as {column}")
     widths = [task.victim.layers[layer] for layer in task.layers]
@@ -226,6 +226,12 @@ def _check_neurons(name: str, cases: Cases, task: Task) -> None:
     both = reached & set(cases.unreached)
     expect(not both, f"{name}: expected no cases for unreached neurons, found some for {sorted(both)}")
     expect(len(set(cases.unreached)) == len(cases.unreached), f"{name}: lists unreached neurons twice")
+    if generator.makes == "corners":
+        every = {(layer, neuron) for layer, width in enumerate(widths) for neuron in range(width)}
+        left = every - reached - set(cases.unreached)
+        expect(
+            not left, f"{name}: expected each neuron to have a case or be unreached, found neither for {sorted(left)}"
+        )
 
 
 def _equal(one: Cases, other: Cases) -> bool:

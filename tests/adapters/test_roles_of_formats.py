@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusals import refused
 from stored import stored
 
+import deepjudge_core as dj
+from deepjudge_core.auditing.subject import LiveModel
 from deepjudge_core.components.attack import Loot
 from deepjudge_core.components.weights import open_weights
 from deepjudge_core.errors import ModelError
@@ -296,7 +299,23 @@ def test_scales_that_do_not_fit_their_weights_are_one_line(folder: Path) -> None
     path = folder / "scales.onnx"
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), path)
     weights = stored(path)
-    with pytest.raises(ModelError) as caught:
+    with refused(ModelError, "scale", "5", code="unusable-model"):
         plan_weights(weights)
-    assert caught.value.code == "wrong-format"
     weights.close()
+
+
+def test_a_live_suspect_is_sketched_beside_what_it_answers() -> None:
+    made, other = module("convolutional"), module("convolutional")
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.add_(0.01 * torch.randn_like(weight))
+    x = np.random.default_rng(0).random((40, *made.shape), dtype=np.float32)
+    with torch.no_grad():
+        y = made(torch.from_numpy(x)).argmax(1).numpy()
+    victim, suspect = (LiveModel(one, {"input_shape": made.shape, "name": "live"}) for one in (made, other))
+    suite = dj.make_suite(victim, dj.Inputs(x, y), dj.SuiteSettings(n=20, generators=["fgsm"]))
+    observation = dj.observe(suspect, suite)
+    assert dj.Access.WEIGHTS in observation.model.access
+    chance = dj.measure(suite, observation)["order"].chance
+    assert chance is not None
+    assert chance.log10_p == chance.least < -6

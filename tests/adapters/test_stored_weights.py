@@ -94,6 +94,21 @@ def test_state_dicts_of_torch_save(tmp_path: Path, state: Mapping[str, Any], kin
     weights.close()
 
 
+def test_a_folder_of_state_dicts(tmp_path: Path, state: Mapping[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    own = module(state).state_dict()
+    for at in (0, 2):
+        part = {name: own[name] for name in own if name.startswith(str(at))}
+        torch.save(part, tmp_path / f"pytorch_model-{at}.bin")
+    index = {name: f"pytorch_model-{name[0]}.bin" for name in own}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    (tmp_path / "config.json").write_text('{"model_type": "own"}')
+    expect(tmp_path, state)
+    (tmp_path / "pytorch_model-0.bin").write_bytes((tmp_path / "pytorch_model-2.bin").read_bytes())
+    with pytest.raises(ModelError, match="index"):
+        stored(tmp_path)
+
+
 def test_two_networks_in_one_file_are_refused(tmp_path: Path, state: Mapping[str, Any]) -> None:
     torch = pytest.importorskip("torch")
     one, other = module(state).state_dict(), module(numbers(np.random.default_rng(1))).state_dict()

@@ -161,8 +161,7 @@ def test_a_suspect_that_cannot_be_read_is_a_line_and_the_others_are_compared(com
     assert found["wide"]["decision"] == "inconclusive"
     assert found["wide"]["metrics"]["order"]["value"] is None
     assert found["copy"]["decision"] == "copy"
-    [line] = [line for line in out.splitlines() if line.startswith("suspects/text.safetensors: failed: ")]
-    assert line.endswith(")")
+    assert [line for line in out.splitlines() if line.startswith("suspects/text.safetensors: failed: ")]
     expect_said(out, "skipped", "notes.md")
 
 
@@ -187,6 +186,24 @@ def test_the_seed_chooses_neurons_and_the_same_one_says_the_same(compare: Any) -
         compare("suspects/copy.safetensors", "--json", "r.json", "--seed", seed)
         digests.append(json.loads(Path("r.json").read_text())["suite"]["digest"])
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_lora_is_compared_with_its_base(compare: Any) -> None:
+    random, arrays = np.random.default_rng(0), {}
+    for name, weights in VICTIM.arrays.items():
+        if "gate_proj" in name:
+            start = f"base_model.model.{name.removesuffix('.weight')}"
+            for part, shape in {"A": (2, weights.shape[1]), "B": (weights.shape[0], 2)}.items():
+                arrays[f"{start}.lora_{part}.weight"] = random.normal(0, 0.05, shape).astype(np.float32)
+    Path("lora").mkdir()
+    save_file(arrays, "lora/adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["gate_proj"]}
+    Path("lora/adapter_config.json").write_text(json.dumps(config))
+    status, out, _ = compare("lora")
+    assert status == 4
+    expect_said(out, "lora: failed: ", "--base")
+    assert compare("lora", "--base", "victim.safetensors", "--json", "r.json")[0] == 1
+    assert 0 < reported()["lora"]["metrics"]["neuron-sketch"]["value"] < 0.2
 
 
 def test_a_base_that_no_file_needs(compare: Any) -> None:

@@ -237,6 +237,21 @@ def test_the_contract_of_generators_of_mistakes_fails(broken: Callable[..., Case
         check_generator(Generator("broken", "mistakes", Access.LABELS, broken), task)
 
 
+def test_a_neuron_has_a_case_or_is_unreached() -> None:
+    def first_neuron(task: Task, unreached: tuple[tuple[int, int], ...] = ()) -> Cases:
+        cases = keep_seeds(task)
+        return dataclasses.replace(cases, layers=cases.layers * 0, neurons=cases.neurons * 0, unreached=unreached)
+
+    task = task_for(Healthy.make())
+    widths = [task.victim.layers[layer] for layer in task.layers]
+    others = tuple((layer, neuron) for layer, width in enumerate(widths) for neuron in range(width))[1:]
+    check = dict(generator_checks(Generator("broken", "corners", Access.LABELS, first_neuron), task))["neurons"]
+    with pytest.raises(AssertionError, match="found neither for"):
+        check()
+    healthy = Generator("healthy", "corners", Access.LABELS, lambda task: first_neuron(task, others))
+    dict(generator_checks(healthy, task))["neurons"]()
+
+
 def test_seeds_have_their_own_labels() -> None:
     def labelled(task: Task) -> Cases:
         return dataclasses.replace(keep_seeds(task), labels=task.seeds.labels)

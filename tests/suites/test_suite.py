@@ -174,6 +174,22 @@ def test_only_what_the_victim_misclassifies_is_kept(seeds: Seeds) -> None:
     assert (suite.generators[0].made, suite.generators[0].kept) == (20, len(expected))
 
 
+def test_seeds_without_a_case_are_noted(seeds: Seeds) -> None:
+    def generate(task: Task, *, passed: int = 3) -> Cases:
+        cases = Cases.of_seeds(0.6 - 0.2 * task.seeds.inputs)
+        columns = {name: getattr(cases, name)[passed:] for name in ("inputs", "seeds", "layers", "neurons")}
+        return dataclasses.replace(cases, **columns)
+
+    def notes(passed: int) -> list[str]:
+        registry = with_generator(generate)
+        suite = build_suite(toys.make_model(), seeds, ["mine"], options={"mine": {"passed": passed}}, registry=registry)
+        return [note for note in suite.notes if note.startswith("mine: ")]
+
+    [note] = notes(3)
+    assert ("3 of" in note, "20" in note) == (True, True)
+    assert notes(0) == []
+
+
 def test_too_few_adversarial_cases(seeds: Seeds) -> None:
     victim = toys.make_model()
     wrong = np.flatnonzero(victim.predict(1 - seeds.inputs).argmax(axis=1) != seeds.labels)

@@ -137,7 +137,7 @@ def test_a_hostile_file_is_refused_in_one_line_and_takes_no_memory(tmp_path: Pat
     room = ROOM if len(HOSTILE[name]) < 2**20 else 2**29
     with bounded(room), pytest.raises(ModelError) as caught:
         open_tensors(path, name="hostile")
-    assert caught.value.code in ("wrong-format", "too-large")
+    assert caught.value.code == ModelError.code
     assert "hostile" in str(caught.value)
 
 

@@ -460,6 +460,10 @@ def test_strata_of_a_zoo_reach_the_rule(zoo: Cli) -> None:
     assert "100%" in err  # the task is so easy that all are fooled alike
     assert load_controls(Path("c.safetensors")).strata == ("other-data", "other-data", "same-data", "same-data")
     # One that is not as it was made, and one from elsewhere, are of no known stratum.
+    assert zoo(*POWER)[0] == 0
+    answers = sorted(map(str, Path(POWER[-1], "observations").glob("*-data-*.safetensors")))
+    assert zoo("calibrate", "suite.safetensors", *answers, "-o", "again.safetensors")[0] == 0
+    assert load_controls(Path("again.safetensors")).strata == ("other-data", "other-data", "same-data", "same-data")
     victim = load_zoo(Path("zoo")).victim.digest
     changed = Path("zoo/controls/other-data-01.toy")
     changed.write_text(changed.read_text() + " ")
@@ -598,7 +602,7 @@ def test_rules_that_cannot_be_compared(zoo: Cli, options: tuple[str, ...], code:
 
 
 def test_answers_are_kept_and_asked_for_anew_where_the_suite_changed(zoo: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    zoo(*POWER)
+    assert zoo(*POWER)[0] == 0
     before = Path("power/power.json").read_bytes()
     opened: list[Path] = []
 
@@ -607,15 +611,15 @@ def test_answers_are_kept_and_asked_for_anew_where_the_suite_changed(zoo: Cli, m
         return open_model(path, **options)
 
     monkeypatch.setattr("deepjudge_core.auditing.subject.open_model", note)
-    zoo(*POWER)
+    assert zoo(*POWER)[0] == 0
     assert (opened, Path("power/power.json").read_bytes()) == ([], before)
     Path("zoo/stolen/tune-01.toy").unlink()
     zoo(*ZOO, *ALL, "--epochs", "20", "--rate", "0.02", "--option", "listen.epochs=20", "--option", "tune.epochs=1")
-    zoo(*POWER)
+    assert zoo(*POWER)[0] == 0
     assert opened == []  # the same again
     zoo("suite", "victim.toy", "--inputs", "in.npz", *SUITE, "--seed", "1", "-o", "suite.safetensors")
     opened.clear()
-    zoo(*POWER)
+    assert zoo(*POWER)[0] == 0
     assert len(opened) == 8
 
 

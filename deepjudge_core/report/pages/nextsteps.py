@@ -39,7 +39,7 @@ def _steps(report: AuditReport, decisions: Collection[str], *, few: bool) -> Ite
             "If this report came in the folder of an audit, let somebody else check it, without any model: ",
             Name("deepjudge verify DIR"),
         )
-    if "independent" in decisions:
+    if "independent" in decisions and report.suite.bounds is not None:
         yield (
             "To learn how many copies this test would miss, make copies with ",
             *(Name("deepjudge zoo"), " and count those that are found with ", Name("deepjudge power"), "."),

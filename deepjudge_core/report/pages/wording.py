@@ -4,6 +4,7 @@ Each is said in one place: the page, Markdown, model cards and SARIF take their 
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -99,9 +100,8 @@ def _likeness(suspect: SuspectEntry) -> str:
     if suspect.points_to == "descent":
         likewise = " Its behaviour is closer to the victim's, too." if behaviour == "copy" else ""
         return (
-            "Its weights are like the victim's in a way that independent training does not give: they descend from the "
-            "victim's, or both were trained from the same first weights or the same public model. The weights alone do "
-            f"not tell which.{likewise}"
+            f"{_found_in_weights(suspect)} So its weights descend from the victim's, or both were trained from the "
+            f"same first weights or the same public model. The weights alone do not tell which.{likewise}"
         )
     if suspect.points_to in ("weights", "weights-changed-behaviour") and layers != "copy":
         changed = ", with its behaviour changed since" if suspect.points_to != "weights" else ""
@@ -132,6 +132,15 @@ def _likeness(suspect: SuspectEntry) -> str:
             "victim's answers (extraction or distillation)."
         )
     return "It is closer to the victim than independent models are, all measurements taken together."
+
+
+def _found_in_weights(suspect: SuspectEntry) -> str:
+    # What an exact test found is the first clause of the statement.
+    weights = suspect.settings.weights
+    exact = any(metric.vote and metric.log10_p is not UNSET for metric in suspect.metrics.values())
+    if weights and weights.statement and exact:
+        return sentence(re.split(r"[;(]", weights.statement)[0])
+    return "Its weights are closer to the victim's than those of independent models."
 
 
 def _unlikeness(suspect: SuspectEntry) -> str:
@@ -288,7 +297,7 @@ def _of_one(report: AuditReport) -> Iterator[str]:
             "independently of the victim's has its neurons in the victim's order as often as the suspect has. It rests "
             "on no controls, and does not hold for models that share the victim's first weights."
         )
-    if tested or (exactly and not with_p and _of_weights_alone(report)):
+    if tested or (exactly and not report.calibration.controls):
         return
     if level is not None:
         separate = report.groups == "separate" and not _one_by_one(report)

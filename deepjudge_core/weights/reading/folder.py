@@ -50,5 +50,5 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
     except DeepJudgeError as error:
         raise ModelError(str(error).replace(str(path), f"{name}: {path.name}")) from error
     if not isinstance(config, dict):
-        raise ModelError(f"{name}: expected an object in {path.name}, found another value", code="wrong-format")
+        raise ModelError(f"{name}: expected an object in {path.name}, found another value")
     return config

@@ -159,7 +159,7 @@ def read_lora(folder: Path, name: str) -> LoraConfig:
     try:
         config = parse(LoraConfig, {key: value for key, value in values.items() if value is not None})
     except ValueError as error:
-        raise ModelError(f"{name}: expected a LoRA, found a damaged {ADAPTER}: {error}", code="wrong-format") from error
+        raise ModelError(f"{name}: expected a LoRA, found a damaged {ADAPTER}: {error}") from error
     patterns = [one for one in config.alpha_pattern if not _MODULE.fullmatch(one)]
     others = {
         f"an adapter of the kind {config.peft_type[:30]!r}": config.peft_type.upper() != "LORA",

@@ -71,9 +71,7 @@ class Stored(abc.ABC):
             raise ValueError(f"expected a slice of step 1, found {rows}")
         values = self._rows(tensor, start, max(start, stop))
         if not np.isfinite(values).all():
-            raise ModelError(
-                f"{self.name}: expected finite numbers in {shown(tensor)}, found NaN or infinity", code="wrong-format"
-            )
+            raise ModelError(f"{self.name}: expected finite numbers in {shown(tensor)}, found NaN or infinity")
         return values
 
     @abc.abstractmethod
@@ -155,7 +153,7 @@ class Bytes:
             try:
                 count = os.preadv(self._file.fileno(), [view[done : done + 2**30]], start + done)
             except OSError as error:
-                raise ModelError(f"{self.name}: cannot be read: {error.strerror}", code="cannot-read") from error
+                raise ModelError(f"{self.name}: cannot be read: {error.strerror}") from error
             if not count:
                 raise self.damaged("it was cut while it was read")
             done += count
@@ -163,7 +161,7 @@ class Bytes:
 
     def damaged(self, why: str) -> ModelError:
         """The error of a file that is not as it says."""
-        return ModelError(f"{self.name}: expected whole weights, found a damaged file: {why}", code="wrong-format")
+        return ModelError(f"{self.name}: expected whole weights, found a damaged file: {why}")
 
     def close(self) -> None:
         """Give the file back."""
@@ -187,7 +185,7 @@ def expect_few(tensors: int, name: str) -> None:
         ModelError: When it has.
     """
     if tensors > MOST_TENSORS:
-        raise ModelError(f"{name}: expected at most {MOST_TENSORS} tensors, found {tensors}", code="too-large")
+        raise ModelError(f"{name}: expected at most {MOST_TENSORS} tensors, found {tensors}")
 
 
 def shown(name: str) -> str:

@@ -107,9 +107,7 @@ def _header(file: Bytes) -> dict[str, _Tensor]:
     if length > file.size - _LENGTH:
         raise _other(file, "a truncated or another file")
     if length > LARGEST_JSON:
-        raise ModelError(
-            f"{file.name}: expected a header of at most {LARGEST_JSON} bytes, found {length}", code="too-large"
-        )
+        raise ModelError(f"{file.name}: expected a header of at most {LARGEST_JSON} bytes, found {length}")
     try:
         header = parse_json(file.read(_LENGTH, length).tobytes())
         if not isinstance(header, dict):
@@ -148,4 +146,4 @@ def _located(file: Bytes, entries: dict[str, _Entry], begin: int) -> dict[str, _
 
 
 def _other(file: Bytes, found: str) -> ModelError:
-    return ModelError(f"{file.name}: expected {_EXPECTED}, found {found}", code="wrong-format")
+    return ModelError(f"{file.name}: expected {_EXPECTED}, found {found}")

@@ -74,7 +74,6 @@ def _decoded(path: Path, name: str, kind: type[_T]) -> _T:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{name}: expected a list of tokens in {path.name}, found another file: {clean(str(error))}",
-            code="wrong-format",
         ) from error
 
 
@@ -91,4 +90,4 @@ def _by_number(pairs: Iterable[tuple[str, int]], name: str) -> tuple[str, ...]:
 
 
 def _too_many(name: str) -> ModelError:
-    return ModelError(f"{name}: expected a vocabulary of at most {MOST_TOKENS} tokens, found more", code="too-large")
+    return ModelError(f"{name}: expected a vocabulary of at most {MOST_TOKENS} tokens, found more")

@@ -77,7 +77,7 @@ def test_tensors_of_plain_types_stand_where_the_package_writes_them(tmp_path: Pa
         tensors[name] = ((rng.normal(size=shape) * 99).astype(PLAIN[kind]), kind)
     alignment = data.draw(st.sampled_from([8, 32, 256]))
     path = write(tmp_path / "drawn.gguf", tensors, lambda writer: writer.add_custom_alignment(alignment))
-    with contextlib.closing(stored(path)) as weights:
+    with contextlib.closing(_weights(path)) as weights:
         assert list(weights.tensors) == list(tensors)
         for name, (array, _) in tensors.items():
             assert np.array_equal(weights.read(name), array.astype(np.float32))
