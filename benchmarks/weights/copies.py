@@ -67,7 +67,7 @@ def kinds(out: Path, kind: str) -> dict[str, list[Edit]]:
         "shallower": [LOSING["drop-first"], LOSING["drop-last"], chain(LOSING["drop-last"], moved)],
         "deeper": [LOSING["repeat"]],
         "noise": [noise(0.1), noise(0.3), noise(0.5)],
-        "a block anew": [new_block],
+        "a fresh block": [new_block],
         "wider": [KEEPING["widen"]],
         "hidden units permuted": [permute_hidden, chain(moved, permute_hidden)],
         "residual permuted": [permute_residual, chain(moved, permute_residual)],
