@@ -84,7 +84,9 @@ _FINAL_GAINS = (
 
 _TRIES = 10_000  # beginnings of a chain
 
-_LONGEST_NAME = 300  # of a tensor that is looked at: patterns take long on what somebody made to take long
+_EXPERTS = 4096  # in one tensor, at most: each is a layer
+_LONGEST_CHAIN = 1000  # matrices
+_LONGEST_NAME = 128  # of a tensor that is looked at: patterns take long on what somebody made to take long
 NOT_FOUND = (
     "expected the blocks of a transformer, or dense and convolutional layers that follow one another, found {count} "
     "matrices whose names and shapes say neither"
@@ -131,12 +133,12 @@ def _by_names(shapes: Shapes, config: Json) -> Roles | None:
 
 def _blocks(naming: _Naming, plain: Mapping[str, str], shapes: Shapes) -> Iterator[NeuronLayer]:
     # Experts of one block are layers of their own: the number of the expert stays in what identifies a layer.
-    patterns = [re.compile(rf"(.*?\d+\.)({ending})") for ending in naming.matrices]
+    patterns = [(ending.rpartition(".")[2], re.compile(rf"(.*?\d+\.)({ending})")) for ending in naming.matrices]
     found: dict[str, dict[int, str]] = {}
     heads: dict[str, str] = {}
     for name in plain:
-        for place, pattern in enumerate(patterns):
-            if match := pattern.fullmatch(name):
+        for place, (last, pattern) in enumerate(patterns):
+            if name.endswith(last) and (match := pattern.fullmatch(name)):
                 leaf = match[2].rpartition(".")[0]
                 key = match[1] + (leaf if re.search(r"\d|expert", leaf) else "")
                 found.setdefault(key, {})[place] = name
@@ -180,7 +182,7 @@ def _hidden(name: str, matrices: Sequence[str], shapes: Shapes, gain: str | None
         known = shapes[gain] == (residual,) if gain else hidden >= residual or out == 1
         if not fits or not known or parts not in ((1, 2) if len(reads) == 1 else (1,)):
             continue
-        if stacked and (out == 1 or any(shapes[matrix][0] != experts for matrix in reads)):
+        if stacked and (out == 1 or experts > _EXPERTS or any(shapes[matrix][0] != experts for matrix in reads)):
             return
         for expert in range(experts):
             views = [
@@ -222,11 +224,16 @@ def _with_embeddings(roles: Roles, shapes: Shapes, config: Json) -> Roles:
         embedding=embedding,
         unembedding=None if embedding is None else unembedding,
         centred=any(gain.removesuffix("weight") + "bias" in shapes for gain in gains),
-        fixed_residual=(roles.fixed_residual and kind not in ("opt", "phi"))
-        or bool(config.get("sinusoidal_pos_embds")),
+        fixed_residual=_in_fixed_order(config) or (roles.fixed_residual and kind not in ("opt", "phi")),
     )
     # Gemma stores its gains less 1; llama.cpp adds it.
     return _plus_one(roles) if kind.startswith("gemma") and roles.family != "gguf" else roles
+
+
+def _in_fixed_order(config: Json) -> bool:
+    """Whether a configuration says that sines, or a Fourier transform, put the residual dimensions in order."""
+    sines = any(value and "sinus" in f"{key} {value}".lower() for key, value in config.items())
+    return sines or config.get("model_type") == "fnet"
 
 
 def _table(pattern: str, residual: int, shapes: Shapes) -> View | None:
@@ -296,7 +303,7 @@ def _chain(shapes: Shapes) -> Roles | None:
     """Dense and convolutional layers, each of which reads what the one before it gives."""
     names = [name for name, shape in shapes.items() if len(shape) >= 2]
     # What a recurrent layer makes of its own state is in one order on both sides, which no shape says.
-    if len(names) < 2 or any(re.search(r"weight_hh|recurrent", name) for name in names):
+    if not 2 <= len(names) <= _LONGEST_CHAIN or any(re.search(r"weight_hh|recurrent", name) for name in names):
         return None
     given = [(order, out) for order in (names, sorted(names, key=_natural)) for out in (0, -1)]
     for order, out in (*given, *((_by_sides(names, shapes, out), out) for out in (0, -1))):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusals import refused
 from stored import stored
 
 import deepjudge_core as dj
@@ -298,9 +299,8 @@ def test_scales_that_do_not_fit_their_weights_are_one_line(folder: Path) -> None
     path = folder / "scales.onnx"
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), path)
     weights = stored(path)
-    with pytest.raises(ModelError) as caught:
+    with refused(ModelError, "scale", "5", code="unusable-model"):
         plan_weights(weights)
-    assert caught.value.code == "wrong-format"
     weights.close()
 
 
