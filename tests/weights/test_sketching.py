@@ -1,5 +1,7 @@
 """Sketches of weights: the same for whatever computes the same, far apart for others, and never large."""
 
+import re
+
 import msgspec
 import numpy as np
 import pytest
@@ -185,7 +187,7 @@ def test_no_layer_counts_twice() -> None:
 
 
 def renamed(weights: ArrayWeights, before: str) -> dict[str, np.ndarray]:
-    return {before + name: array for name, array in weights.arrays.items()}
+    return {before + name.replace("mlp.", "own."): array for name, array in weights.arrays.items()}
 
 
 def blocks(weights: ArrayWeights, move: int) -> dict[str, np.ndarray]:
@@ -198,7 +200,7 @@ def blocks(weights: ArrayWeights, move: int) -> dict[str, np.ndarray]:
 
 def test_what_is_looked_at_of_an_honest_model_is_enough() -> None:
     assert not sketch(OWNER, PLAN).unseen
-    assert not sketch(llama(8, layers=6), PLAN).unseen
+    assert not sketch(llama(8, blocks=6), PLAN).unseen
 
 
 @pytest.mark.parametrize(
@@ -206,9 +208,9 @@ def test_what_is_looked_at_of_an_honest_model_is_enough() -> None:
     [
         # An honest model has the usual names; the copy beside it has others, in or outside of its blocks.
         llama(8).arrays | renamed(OWNER, "own."),
-        llama(8).arrays | {name.replace("mlp.", "own."): array for name, array in OWNER.arrays.items()},
+        renamed(OWNER, "") | llama(8).arrays,
         # The blocks of a copy stand behind, or among, many that nothing reads.
-        blocks(llama(8, layers=60), 0) | blocks(OWNER, 60),
+        blocks(llama(8, blocks=60), 0) | blocks(OWNER, 60),
     ],
     ids=["beside", "inside", "behind"],
 )
