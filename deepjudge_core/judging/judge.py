@@ -43,8 +43,7 @@ __all__ = [
 
 
 EITHER = (
-    "the weights descend from the victim's, or both share one initialisation, such as a public base model or one "
-    "random seed"
+    "the weights descend from the victim's, or both were trained from the same first weights or the same public model"
 )
 
 

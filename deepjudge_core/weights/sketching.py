@@ -121,7 +121,7 @@ def sketch(weights: StoredWeights, plan: WeightPlan, *, victim: bool = False) ->
     notes = list(roles.notes)
     if residual is None and roles.embedding is not None:
         notes.append("its vocabulary shares hardly any token with the victim's: its residual stream was not turned")
-    unseen = () if victim else (*skipped, *_beside(weights, roles))
+    unseen = () if victim else (*skipped, *_outside(weights, roles))
     return Sketch(roles.family, tuple(sketches), _flat(plan, images), roles.guessed, tuple(notes), unseen)
 
 
@@ -151,8 +151,8 @@ def _evenly(count: int, most: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
 
 
-def _beside(weights: StoredWeights, roles: Roles) -> tuple[str, ...]:
-    """That a file has more matrices beside the layers that are compared than in them: whose may be another model's."""
+def _outside(weights: StoredWeights, roles: Roles) -> tuple[str, ...]:
+    """That a file has more weights in matrices outside the layers that are compared than in them: maybe a copy's."""
     layers = {view.tensor for layer in roles.layers for view in layer.views}
     tables = {view.tensor for view in (roles.embedding, roles.unembedding) if view is not None}
     sizes = {name: prod(spec.shape) for name, spec in weights.tensors.items() if len(spec.shape) > 1}
@@ -161,7 +161,7 @@ def _beside(weights: StoredWeights, roles: Roles) -> tuple[str, ...]:
     if others <= own:
         return ()
     return (
-        f"its file holds {others:,} weights in matrices beside the layers that are compared, which have {own:,}: a "
+        f"its file holds {others:,} weights in matrices outside the layers that are compared, which have {own:,}: a "
         "network that computes with those may be a copy",
     )
 

@@ -85,10 +85,12 @@ def test_a_copy_beside_an_honest_model_in_one_file_is_not_acquitted(
     suite: Suite, controls: list[Observation], groups: str
 ) -> None:
     honest = llama(100)
-    both = ArrayWeights(honest.arrays | {f"own.{name.replace('mlp', 'own')}": array for name, array in VICTIM.arrays.items()})
+    both = ArrayWeights(
+        honest.arrays | {f"own.{name.replace('mlp', 'own')}": array for name, array in VICTIM.arrays.items()}
+    )
     verdict = judged(suite, both, controls, groups=groups)
     assert verdict.decision is Decision.INCONCLUSIVE
-    assert "beside" in (verdict.reason or "")
+    assert "outside" in (verdict.reason or "")
 
 
 def test_the_rule_exact_needs_no_controls_and_judges_nothing_else(suite: Suite, controls: list[Observation]) -> None:
