@@ -42,9 +42,8 @@ __all__ = [
 ]
 
 
-EITHER = (
-    "the weights descend from the victim's, or both were trained from the same first weights or the same public model"
-)
+EITHER = "the weights descend from the victim's, or both from one initialisation (a public base model, one seed)"
+"""The honest explanation is named wherever weights accuse by themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -394,9 +393,9 @@ def _judge_group(
     if unsteady and judgement.decision is Decision.INDEPENDENT:
         # Whatever the rule: answers that change by themselves are far from the victim's, be it a copy or not.
         return replace(unclear, reason=unsteady), settled
-    unseen = next((m.unseen for m in measurements.values() if m.unseen), None)
-    if unseen and independent:
-        return replace(unclear, reason=unseen), settled
+    partly = next((m.unseen for m in measurements.values() if m.unseen), None)
+    if partly and independent:
+        return replace(unclear, reason=partly), settled
     return setting, settled
 
 
@@ -428,8 +427,8 @@ def _unaccusing(measurement: Measurement, calibration: Calibration) -> Vote | No
         other = measured.get(measurement.metric.name)
         if other and other.chance and other.chance.log10_p <= LOG10_LEVEL:
             reason = (
-                f"the control {control.model.name}, which is said to be independent of the victim, has the like: it "
-                "shares the victim's initialisation, and so may the suspect"
+                f"the control {control.model.name} agrees as well: it shares the victim's initialisation, "
+                "and so may the suspect"
             )
             return Vote(None, reason=reason)
     return None

@@ -93,7 +93,8 @@ def _in_one_order(one: LayerSketch, other: LayerSketch) -> bool:
     own = np.abs(np.einsum("ijk,ijk->ij", ours, theirs)).mean(axis=1)
     moved = [np.abs(np.einsum("ijk,ijk->ij", ours, np.roll(theirs, by, axis=0))).mean(axis=1) for by in _MOVED]
     rest = np.stack(moved)
-    return float(own.mean() - rest.mean()) * len(own) ** 0.5 > _ERRORS * max(float(rest.std()), _ROUNDING)
+    errors = float(own.mean() - rest.mean()) * float(np.sqrt(len(own))) / max(float(rest.std()), _ROUNDING)
+    return errors > _ERRORS
 
 
 def _alike(ours: LayerSketch, theirs: LayerSketch) -> bool:

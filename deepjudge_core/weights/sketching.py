@@ -152,16 +152,16 @@ def _evenly(count: int, most: int) -> list[int]:
 
 
 def _outside(weights: StoredWeights, roles: Roles) -> tuple[str, ...]:
-    """That a file has more weights in matrices outside the layers that are compared than in them: maybe a copy's."""
+    """That a file has more weights outside the layers that are compared than in them: maybe a copy's."""
     layers = {view.tensor for layer in roles.layers for view in layer.views}
     tables = {view.tensor for view in (roles.embedding, roles.unembedding) if view is not None}
-    sizes = {name: prod(spec.shape) for name, spec in weights.tensors.items() if len(spec.shape) > 1}
-    own = sum(sizes[name] for name in layers if name in sizes)
+    sizes = {name: prod(spec.shape) for name, spec in weights.tensors.items()}
+    own = sum(sizes[name] for name in layers)
     others = sum(size for name, size in sizes.items() if name not in layers | tables)
     if others <= own:
         return ()
     return (
-        f"its file holds {others:,} weights in matrices outside the layers that are compared, which have {own:,}: a "
+        f"its file holds {others:,} weights outside the layers that are compared, which have {own:,}: a "
         "network that computes with those may be a copy",
     )
 

@@ -209,10 +209,11 @@ def test_what_is_looked_at_of_an_honest_model_is_enough() -> None:
         # An honest model has the usual names; the copy beside it has others, in or outside of its blocks.
         llama(8).arrays | renamed(OWNER, "own."),
         renamed(OWNER, "") | llama(8).arrays,
+        {name: array.ravel() for name, array in renamed(OWNER, "own.").items()} | llama(8).arrays,
         # The blocks of a copy stand behind, or among, many that nothing reads.
         blocks(llama(8, blocks=60), 0) | blocks(OWNER, 60),
     ],
-    ids=["beside", "inside", "behind"],
+    ids=["beside", "inside", "flat", "behind"],
 )
 def test_what_else_a_file_holds_is_said(hidden: dict[str, np.ndarray]) -> None:
     assert sketch(ArrayWeights(hidden), PLAN).unseen
