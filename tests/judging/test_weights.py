@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toys
-from refusals import refused
+from refusals import expect_facts, refused
 from sketched import seen, suite_of
 from tiny_transformers import llama, noisy, permuted, rotated
 
@@ -60,8 +60,7 @@ def test_a_copy_is_found_without_controls(suite: Suite) -> None:
     assert setting.p_value
     assert verdict.metrics["order"].vote.vote
     # Both honest explanations stand in what a reader is told.
-    assert "first weights" in (setting.statement or "")
-    assert "public model" in (setting.statement or "")
+    expect_facts(setting.statement or "", "initialisation", "public base model")
 
 
 def test_a_model_of_its_own_is_not_acquitted_without_controls(suite: Suite) -> None:
