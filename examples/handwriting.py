@@ -64,7 +64,7 @@ def run(command: str, *arguments: object, expected: tuple[int, ...] = (0,)) -> i
     """Show a deepjudge command, run it, and return its exit status."""
     words = [command, *map(str, arguments)]
     # The files are this program's own; elsewhere some of their formats are opened in a full sandbox only.
-    if command in ("suite", "calibrate", "judge") and not is_full():
+    if command in ("suite", "calibrate", "judge", "compare") and not is_full():
         words.append("--no-sandbox")
     say(f"$ deepjudge {shlex.join(words)}")
     status = subprocess.run([Path(sys.executable).with_name("deepjudge"), *words], check=False).returncode

@@ -15,7 +15,7 @@ from byte_transformers import KINDS, Model, Shape, fresh, load, measured_loss, s
 from handwriting import run, say
 from weight_disguises import KEEPING, LOSING, TRAINING, chain, permute_hidden, quantise, rotate
 
-INDEPENDENTS = 6
+CONTROLS, INDEPENDENTS = 4, 3
 STEPS, BATCH = 300, 8
 ROUNDING = 1e-4  # by which a loss may differ if the network computes the same
 
@@ -34,12 +34,17 @@ def main() -> int:
     make_zoo(folder, Shape(settings.kind))
     say(f"This took {time.monotonic() - started:.0f} s.")
     if not settings.only_make:
-        suspects = sorted([*(folder / "copies").iterdir(), *(folder / "independents").iterdir()])
-        run("compare", folder / "victim", *suspects, expected=(1,))
+        say(
+            "\nWithout controls, the order of the neurons finds all copies but those whose residual stream was put into"
+        )
+        say("another order, or turned. Independent models as controls find these, too.\n")
+        controls, others = (folder / name for name in ("controls", "independents"))
+        run("compare", folder / "victim", folder / "copies", others, expected=(1,))
+        run("compare", folder / "victim", folder / "copies", others, "--controls", controls, expected=(1,))
     return 0
 
 
-def make_zoo(folder: Path, shape: Shape, *, steps: int = STEPS, independents: int = INDEPENDENTS) -> None:
+def make_zoo(folder: Path, shape: Shape, *, steps: int = STEPS, count: int = CONTROLS + INDEPENDENTS) -> None:
     """Write a victim, copies of it and independent models; what is there already stays."""
 
     def make(path: str, model: Model | None) -> Model:
@@ -58,8 +63,8 @@ def make_zoo(folder: Path, shape: Shape, *, steps: int = STEPS, independents: in
         copy = make(path, edit(victim, 1) if missing(path) else None)
         if name in KEEPING and abs(measured_loss(copy) - reached) > ROUNDING:
             sys.exit(f"{name} should compute the same as the victim")
-    for place in range(independents):
-        path, seed = f"independents/{place}", 100 + place
+    for place in range(count):
+        path, seed = f"{'controls' if place < CONTROLS else 'independents'}/{place}", 100 + place
         if missing(path):
             make(path, train(fresh(shape, seed), steps=steps, batch=BATCH, seed=seed, other=place % 2 == 1))
 

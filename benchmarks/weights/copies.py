@@ -10,6 +10,7 @@ from weight_disguises import (
     LOSING,
     Edit,
     chain,
+    distil,
     fine_tune,
     lora_merge,
     merge,
@@ -67,7 +68,7 @@ def kinds(out: Path, kind: str) -> dict[str, list[Edit]]:
         "shallower": [LOSING["drop-first"], LOSING["drop-last"], chain(LOSING["drop-last"], moved)],
         "deeper": [LOSING["repeat"]],
         "noise": [noise(0.1), noise(0.3), noise(0.5)],
-        "a block anew": [new_block],
+        "a fresh block": [new_block],
         "wider": [KEEPING["widen"]],
         "hidden units permuted": [permute_hidden, chain(moved, permute_hidden)],
         "residual permuted": [permute_residual, chain(moved, permute_residual)],
@@ -101,9 +102,10 @@ def kinds(out: Path, kind: str) -> dict[str, list[Edit]]:
 def beyond(out: Path, kind: str) -> dict[str, list[Edit]]:
     """What no comparison of weights here sees."""
     del out
-    if kind == "bert":
+    if kind != "llama":
         return {}
-    return {"rotated and new vocabulary": [chain(permute_hidden, rotate, swap_vocabulary(200))]}
+    turned = chain(permute_hidden, rotate, swap_vocabulary(200))
+    return {"rotated and new vocabulary": [turned], "student": [distil]}
 
 
 def recipes(out: Path, kind: str) -> list[tuple[str, str, Callable[[], Model]]]:

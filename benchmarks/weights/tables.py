@@ -5,13 +5,15 @@ from itertools import groupby
 
 import numpy as np
 from deepjudge_statistics.bounds import prediction_limit
+from deepjudge_voting.voting import lower_bound
+from deepjudge_weights import deepjudge_metrics
 from measuring import Row, separation, upper_bound
 
 Rows = dict[str, Row]
 ALPHA = 0.001  # of the rule that takes exact probabilities
-LEVEL, CONTROLS = 0.01, 20  # of the bound that takes distances, and how many independents it knows
+LEVEL, CONTROLS, DRAWS = 0.01, 20, 1000  # of the bound that takes distances, and how many independents it knows
 STATISTICS = {"sketch": "`neuron-sketch`", "p": "`order`", "AWM": "AWM", "HuRef": "HuRef", "raw cosine": "raw cosine"}
-_UNSEEN, _TWINS = "*not seen:* rotated, and a new vocabulary", "*honest:* trained from the victim's seed"
+_TWINS = "*honest:* trained from the victim's seed"
 _FAMILY = {"sibling controls": "control", "siblings": "sibling", "copies of the owner's": "copy"}
 
 
@@ -56,9 +58,9 @@ def _kind(kind: str, rows: Rows) -> None:
     print()
     header = ("kind of copy", "models", "`neuron-sketch`, at most", "`order`, log10 p, at most")
     body = [(group[0]["kind"], str(len(group)), *_farthest(group)) for group in _by_kind(copies)]
-    body += [
-        (title, str(len(group)), *_farthest(group)) for title, group in ((_UNSEEN, unseen), (_TWINS, twins)) if group
-    ]
+    body += [(f"*not seen:* {group[0]['kind']}", str(len(group)), *_farthest(group)) for group in _by_kind(unseen)]
+    if twins:
+        body.append((_TWINS, str(len(twins)), *_farthest(twins)))
     _table(header, body)
 
 
@@ -71,11 +73,25 @@ def _order(copies: Sequence[Row], independents: Sequence[Row]) -> None:
 
 
 def _bound(copies: Sequence[Row], independents: Sequence[Row]) -> None:
-    controls, others = ([row["sketch"] for row in part] for part in (independents[:CONTROLS], independents[CONTROLS:]))
-    found, accused, limit = _judged(controls, [row["sketch"] for row in copies], others)
-    print(f"\n`neuron-sketch`, {CONTROLS} independents as controls, prediction bound at {LEVEL:.0%}: {limit:.3f}.")
-    print(f"{found} of {len(copies)} copies are found.")
+    metric = next(one for one in deepjudge_metrics() if one.name == "neuron-sketch")
+    far = np.array([row["sketch"] for row in independents])
+    controls, others = far[:CONTROLS], far[CONTROLS:]
+    limit = metric.alpha * lower_bound(controls, "prediction", 0.99)
+    by_order = [row["p"] is not None and 10 ** row["p"] <= ALPHA for row in copies]
+    by_sketch = [row["sketch"] <= limit for row in copies]
+    accused = int((others <= limit).sum())
+    print(f"\n`neuron-sketch`, {CONTROLS} independents as controls, the default rule (voting), threshold {limit:.3f}:")
+    print(
+        f"{sum(by_sketch)} of {len(copies)} copies are found; {sum(map(max, by_order, by_sketch))} by it or by `order`."
+    )
     print(f"{accused} of {len(others)} others are accused: {_share(accused, len(others))}.")
+    random = np.random.default_rng(0)
+    shares = []
+    for _ in range(DRAWS):
+        order = random.permutation(len(far))
+        shares.append(np.mean(far[order[CONTROLS:]] <= prediction_limit(LEVEL, far[order[:CONTROLS]])))
+    print(f"\nThe rule `prediction-bound` at {LEVEL:.0%} accuses {np.mean(shares):.2%} of the others on average over")
+    print(f"{DRAWS:,} choices of {CONTROLS} controls; in one of twenty, {np.quantile(shares, 0.95):.1%} or more.")
 
 
 def _judged(controls: list[float], copies: list[float], honest: list[float]) -> tuple[int, int, float]:

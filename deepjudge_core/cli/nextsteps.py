@@ -163,7 +163,7 @@ def _training_data(plan: Plan, path: Path) -> Path | None:
 
 
 def _why(unknown: str, yours: str = "name yours with --controls") -> Iterator[str]:
-    yield f"next: without {LEAST_CONTROLS} controls, only an unchanged copy of the victim can be recognised"
+    yield f"next: without {LEAST_CONTROLS} controls, only the plainest copies of the victim can be recognised"
     yield f"  controls are models of the same task that do not come from the victim; {yours},"
     yield f"  or make some from the victim's training data{f' (here called {unknown})' * bool(unknown)}:"
 
