@@ -33,12 +33,12 @@ def fit(model, rows, epochs):
 for number in range(10):
     keras.utils.set_random_seed(number)
     model = keras.models.clone_model(victim)
-    fit(model, slice(20000, 27000) if number % 2 else slice(0, 7000), 3)
+    fit(model, slice(20000, 35000) if number % 2 else slice(0, 15000), 3)
     model.save(folder / ("controls" if number < 6 else ".") / f"independent{number}.keras")
 keras.utils.set_random_seed(8)
 copy = keras.models.clone_model(victim)
 copy.set_weights(victim.get_weights())
-fit(copy, slice(40000, 45000), 1)
+fit(copy, slice(40000, 50000), 1)
 copy.save(folder / "finetuned.keras")
 victim(x[:1])  # Keras exports what was called
 victim.export(folder / "victim.onnx", format="onnx", verbose=False)
