@@ -60,7 +60,7 @@ def test_a_copy_is_found_without_controls(suite: Suite) -> None:
     assert setting.p_value
     assert verdict.metrics["order"].vote.vote
     # Both honest explanations stand in what a reader is told.
-    assert "first weights" in (setting.statement or "")
+    assert "initialisation" in (setting.statement or "")
     assert "public model" in (setting.statement or "")
 
 
