@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from byte_transformers import BATCH, RATE, Model, Tensors, fresh, train
+from byte_transformers import BATCH, RATE, Model, Tensors, fresh, logits, rows_of, text, train
 
 Edit = Callable[[Model, int], Model]
 Axes = list[tuple[str, int]]  # tensors, and their axis of what is meant
@@ -431,6 +431,22 @@ def new_block(model: Model, seed: int) -> Model:
     last = f".{model.shape.blocks - 1}."
     start = model.edited(lambda w: {name: new[name] if last in name else one for name, one in w.items()})
     return train(start, steps=240, rate=RATE / 2, batch=BATCH // 2, other=True, seed=seed)
+
+
+def distil(model: Model, seed: int, *, steps: int = 320) -> Model:
+    """Train another network, from weights of its own, on what this one answers: nothing of the weights is taken."""
+    student = fresh(model.shape, seed)
+    generator = _seeded(seed)
+    chosen = [one.requires_grad_() for one in student.tensors.values()]
+    optimizer = torch.optim.AdamW(chosen, lr=RATE, betas=(0.9, 0.98), fused=True)
+    for _ in range(steps):
+        rows = rows_of(text(other=True), BATCH // 2, generator)[:, :-1]
+        with torch.no_grad():
+            wanted = logits(model, rows).softmax(-1)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits(student, rows).flatten(0, 1), wanted.flatten(0, 1)).backward()
+        optimizer.step()
+    return student.edited(lambda w: {name: one.detach() for name, one in w.items()})
 
 
 def chain(*edits: Edit) -> Edit:

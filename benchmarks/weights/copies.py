@@ -10,6 +10,7 @@ from weight_disguises import (
     LOSING,
     Edit,
     chain,
+    distil,
     fine_tune,
     lora_merge,
     merge,
@@ -103,7 +104,8 @@ def beyond(out: Path, kind: str) -> dict[str, list[Edit]]:
     del out
     if kind != "llama":
         return {}
-    return {"rotated and new vocabulary": [chain(permute_hidden, rotate, swap_vocabulary(200))]}
+    turned = chain(permute_hidden, rotate, swap_vocabulary(200))
+    return {"rotated and new vocabulary": [turned], "student": [distil]}
 
 
 def recipes(out: Path, kind: str) -> list[tuple[str, str, Callable[[], Model]]]:

@@ -13,7 +13,7 @@ Rows = dict[str, Row]
 ALPHA = 0.001  # of the rule that takes exact probabilities
 LEVEL, CONTROLS, DRAWS = 0.01, 20, 1000  # of the bound that takes distances, and how many independents it knows
 STATISTICS = {"sketch": "`neuron-sketch`", "p": "`order`", "AWM": "AWM", "HuRef": "HuRef", "raw cosine": "raw cosine"}
-_UNSEEN, _TWINS = "*not seen:* rotated, and a new vocabulary", "*honest:* trained from the victim's seed"
+_TWINS = "*honest:* trained from the victim's seed"
 _FAMILY = {"sibling controls": "control", "siblings": "sibling", "copies of the owner's": "copy"}
 
 
@@ -58,9 +58,9 @@ def _kind(kind: str, rows: Rows) -> None:
     print()
     header = ("kind of copy", "models", "`neuron-sketch`, at most", "`order`, log10 p, at most")
     body = [(group[0]["kind"], str(len(group)), *_farthest(group)) for group in _by_kind(copies)]
-    body += [
-        (title, str(len(group)), *_farthest(group)) for title, group in ((_UNSEEN, unseen), (_TWINS, twins)) if group
-    ]
+    body += [(f"*not seen:* {group[0]['kind']}", str(len(group)), *_farthest(group)) for group in _by_kind(unseen)]
+    if twins:
+        body.append((_TWINS, str(len(twins)), *_farthest(twins)))
     _table(header, body)
 
 

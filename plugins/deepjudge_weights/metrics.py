@@ -144,7 +144,9 @@ def _sketches(victim: Answers, suspect: Answers) -> tuple[Sketch, Sketch]:
 def _tested(victim: Answers, suspect: Answers) -> OrderTest:
     test = order_test(*_sketches(victim, suspect))
     if test is None:
-        raise IncomparableError("no layer of the suspect has as many neurons as the victim's at the same place")
+        raise IncomparableError(
+            "no layer of the suspect has as many neurons as the victim's at the same place, and as many matrices"
+        )
     return test
 
 

@@ -11,6 +11,7 @@ from places import ROOT
 torch = pytest.importorskip("torch")
 sys.path.insert(0, str(ROOT / "examples"))
 
+import tiny_transformers  # noqa: E402
 from byte_transformers import (  # noqa: E402
     KINDS,
     LENGTH,
@@ -131,3 +132,15 @@ def test_a_residual_stream_in_another_order_leaves_no_order_to_test(tmp_path: Pa
     victim = model("llama")
     assert compared(victim, permute_residual(permute_hidden(victim, 1), 2), tmp_path)[1] > -3
     assert {name for name, _ in residual(victim)} == set(victim.tensors)
+
+
+def test_the_demo_makes_a_zoo_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_transformers, "TRAINING", {"tune-long": LOSING["noise-10"]})
+    shape = Shape("llama", blocks=2)
+    tiny_transformers.make_zoo(tmp_path, shape, steps=2, count=5)
+    names = [path.name for path in (tmp_path / "copies").iterdir()]
+    assert sorted(names) == sorted([*KEEPING, *LOSING, "tune-long", "disguised"])
+    assert [len(list((tmp_path / name).iterdir())) for name in ("controls", "independents")] == [4, 1]
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    tiny_transformers.make_zoo(tmp_path, shape, steps=2, count=5)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == written
