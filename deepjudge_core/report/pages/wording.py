@@ -4,7 +4,6 @@ Each is said in one place: the page, Markdown, model cards and SARIF take their 
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -115,7 +114,9 @@ def _likeness(suspect: SuspectEntry) -> str:
             f"{_found_in_weights(suspect)} So its weights descend from the victim's, or both were trained from the "
             f"same first weights or the same public model. The weights alone do not tell which.{likewise}"
         )
-    if suspect.points_to in ("weights", "weights-changed-behaviour") and layers != "copy":
+    taken = suspect.points_to in ("weights", "weights-changed-behaviour")
+    by_weights = suspect.settings.weights and suspect.settings.weights.decision == "copy"
+    if taken and by_weights and layers != "copy":
         changed = ", with its behaviour changed since" if suspect.points_to != "weights" else ""
         return (
             f"It appears to contain the victim's weights{changed}: they share more with the victim's than what other "
@@ -151,7 +152,7 @@ def _found_in_weights(suspect: SuspectEntry) -> str:
     weights = suspect.settings.weights
     exact = any(metric.vote and metric.log10_p is not UNSET for metric in suspect.metrics.values())
     if weights and weights.statement and exact:
-        return sentence(re.split(r"[;(]", weights.statement)[0])
+        return sentence(weights.statement.partition(" (")[0])
     return "Its weights are closer to the victim's than those of independent models."
 
 
