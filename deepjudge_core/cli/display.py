@@ -24,7 +24,7 @@ from deepjudge_core.components.registry import Component, Plugin
 from deepjudge_core.components.strata import narrow
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.verdict import SAID, open_layers
+from deepjudge_core.judging.verdict import SAID, MetricResult, Verdict, open_layers
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.progress import Advance, Finished
 from deepjudge_core.suites.observation import Observation
@@ -442,8 +442,16 @@ def _remarks(results: Iterable[SuspectResult], few: bool) -> Iterator[tuple[str,
             name: metric.reason
             for name, metric in verdict.metrics.items()
             if (metric.reason or "") not in said or f"{name}: {metric.reason}" in result.errors
+            if not _is_beside_the_point(metric, verdict)
         }
         yield from ((result.path, reason) for reason in _reasons(reasons))
+
+
+def _is_beside_the_point(metric: MetricResult, verdict: Verdict) -> bool:
+    # What cannot acquit by its own chance, and does not accuse, adds nothing to what the other settings decided.
+    others = any(one.group != metric.group for one in verdict.metrics.values())
+    decided = verdict.decision is not Decision.INCONCLUSIVE
+    return metric.vote.log10_p is not None and metric.vote.vote is None and others and decided
 
 
 def _reasons(reasons: Mapping[str, str | None]) -> Iterator[str]:

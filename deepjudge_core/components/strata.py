@@ -41,8 +41,8 @@ _SAME_DATA_ONLY = (
 
 
 _SHARED_WEIGHTS = (
-    "weights alone do not tell a copy from an honest model that shares the victim's initialisation: one that was "
-    "trained from the same first weights, or from the same public model"
+    "weights alone do not tell a copy from an honest model that was trained from the victim's first weights or from "
+    "the same public model"
 )
 
 

@@ -130,7 +130,7 @@ class Cases:
             may be several cases of a seed, or none: the suite then notes of how many there is none.
         layers: ``(n,)`` place, among the task's layers, of the layer that each case was made for; -1 for none.
         neurons: ``(n,)`` neuron of that layer; -1 for none.
-        unreached: ``(layer, neuron)`` pairs for which no case could be made: of corners, all without a case.
+        unreached: ``(layer, neuron)`` pairs for which no case could be made. A generator of corners lists every one.
         labels: ``(n,)`` ground truth of mistakes; None for others, whose seed has it.
         options: Option to value, of those that the generator chose by itself: with them it makes the same cases again.
         details: What else is worth keeping of how they were made: values of JSON.

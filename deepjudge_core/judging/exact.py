@@ -49,8 +49,8 @@ def exact(evidence: Mapping[str, Evidence], *, level: Annotated[float, Gt(0), Lt
         return Judgement(Decision.INCONCLUSIVE, None, votes, text, p_value, least_p, log10_p=found)
     several = f", corrected for {len(chances)} such metrics" if len(chances) > 1 else ""
     statement = (
-        f"{nearest.counted} in a way that independent training gives with a probability of at most "
-        f"{power_of_ten(found)}{several} (without any control, {level:g} or less is taken for a copy)"
+        f"{nearest.counted}; independent training gives this with a probability of at most "
+        f"{power_of_ten(found)}{several} (limit {level:g})"
     )
     return Judgement(Decision.COPY, None, votes, None, p_value, least_p, statement, found)
 
@@ -79,7 +79,7 @@ def _vote(chance: Chance, each: float) -> Vote:
         reason = f"so few can be compared that no p-value is below {power_of_ten(chance.least)}; {ACQUITS_NOBODY}"
     else:
         reason = (
-            f"{chance.counted}, which chance explains (p = {power_of_ten(chance.log10_p)}); a copy can have been "
-            f"scrambled until no order remains to compare: {ACQUITS_NOBODY}"
+            f"{chance.counted}, which chance explains (p = {power_of_ten(chance.log10_p)}); a copy can be scrambled: "
+            f"{ACQUITS_NOBODY}"
         )
     return Vote(None, reason=reason, p_value=p_value, log10_p=chance.log10_p)

@@ -42,10 +42,8 @@ __all__ = [
 ]
 
 
-EITHER = (
-    "the weights descend from the victim's, or both share one initialisation, such as a public base model or one "
-    "random seed"
-)
+EITHER = "the weights descend from the victim's, or both from one initialisation (a public base model, one seed)"
+"""The honest explanation is named wherever weights accuse by themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -426,8 +424,8 @@ def _unaccusing(measurement: Measurement, calibration: Calibration) -> Vote | No
         other = measured.get(measurement.metric.name)
         if other and other.chance and other.chance.log10_p <= LOG10_LEVEL:
             reason = (
-                f"the control {control.model.name}, which is said to be independent of the victim, has the like: it "
-                "shares the victim's initialisation, and so may the suspect"
+                f"the control {control.model.name} agrees as well: it shares the victim's initialisation, "
+                "and so may the suspect"
             )
             return Vote(None, reason=reason)
     return None

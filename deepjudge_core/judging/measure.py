@@ -236,7 +236,4 @@ def by_ancestor(suite: Suite, metrics: Sequence[Metric]) -> str | None:
     found = [chance for chance in chances if chance is not None]
     if found and all(chance.log10_p > LOG10_LEVEL for chance in found):
         return None
-    return (
-        f"the victim's ancestor, {suite.ancestor.model.name}, explains such a likeness: what comes from the same "
-        "ancestor has it, too"
-    )
+    return f"the victim's ancestor {suite.ancestor.model.name} explains it: all that comes from the ancestor agrees"

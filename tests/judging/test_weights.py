@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toys
-from refusals import expect_facts, refused
+from refusals import refused
 from sketched import seen, suite_of
 from tiny_transformers import llama, noisy, permuted, rotated
 
@@ -15,8 +15,9 @@ from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Answers, Chance, Decision
 from deepjudge_core.errors import FileFormatError, IncomparableError
+from deepjudge_core.judging.exact import ACQUITS_NOBODY
 from deepjudge_core.judging.fitting import Offer
-from deepjudge_core.judging.judge import Judge, Verdict
+from deepjudge_core.judging.judge import EITHER, Judge, Verdict
 from deepjudge_core.judging.measure import measure
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
@@ -59,15 +60,16 @@ def test_a_copy_is_found_without_controls(suite: Suite) -> None:
     assert setting.log10_p < -300
     assert setting.p_value
     assert verdict.metrics["order"].vote.vote
-    # Both honest explanations stand in what a reader is told.
-    expect_facts(setting.statement or "", "initialisation", "public base model")
+    # Both honest explanations, and the hypothesis that was rejected, stand in what a reader is told.
+    assert EITHER in (setting.statement or "")
+    assert "independent training" in (setting.statement or "")
 
 
 def test_a_model_of_its_own_is_not_acquitted_without_controls(suite: Suite) -> None:
     verdict = judged(suite, llama(100))
     assert (verdict.decision, verdict.settings["weights"].decision) == (Decision.INCONCLUSIVE, None)
     assert (verdict.settings["weights"].p_value or 0) > 0.001
-    assert "acquits nobody" in (verdict.reason or "")
+    assert ACQUITS_NOBODY in (verdict.reason or "")
 
 
 @pytest.mark.parametrize("rule", ["voting", "prediction-bound", "conformal"])

@@ -20,9 +20,9 @@ def next_steps(report: AuditReport) -> list[Block]:
 
 
 _CONTROLS: Line = (
-    f"Controls would decide: at least {LEAST_CONTROLS} models of the same task that do not come from the victim. Name "
-    "yours with ",
-    *(Name("deepjudge audit --controls"), " or ", Name("deepjudge calibrate")),
+    f"Controls would decide: at least {LEAST_CONTROLS} models of the same task that do not come from the victim. Give "
+    "yours to ",
+    *(Name("deepjudge audit"), " or ", Name("deepjudge calibrate")),
     "; or make some from the victim's training data (here called TRAIN.npz), then judge again:",
 )
 

@@ -4,7 +4,6 @@ Each is said in one place: the page, Markdown, model cards and SARIF take their 
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from deepjudge_core.judging.exact import power_of_ten
-from deepjudge_core.judging.verdict import open_layers
+from deepjudge_core.judging.verdict import in_words, open_layers
 from deepjudge_core.report.documents import AuditReport, SettingEntry, SuspectEntry
 from deepjudge_core.text import capital, counted
 
@@ -25,6 +24,18 @@ ANSWERS: Mapping[str, str] = {
     "failed": "not tested",
 }
 """What a decision is called on the page."""
+
+
+def called(decision: str, points_to: str | None) -> str:
+    """What a decision is called on the page, where it says no more than what was found.
+
+    Args:
+        decision: Copy, independent, inconclusive or failed.
+        points_to: What a copy points to.
+    """
+    return in_words(decision, points_to) if points_to == "descent" else ANSWERS[decision]
+
+
 SIDES: Mapping[str, str] = {
     "black-box": "behaviour",
     "white-box": "layers",
@@ -73,7 +84,7 @@ def sentence(text: str) -> str:
 def verdict(suspect: SuspectEntry, report: AuditReport) -> str:
     """All that is said of one model, without its name: the answer, why, and how sure it is."""
     decided = suspect.decision in ("copy", "independent")
-    label = sentence(ANSWERS[suspect.decision]) if decided else ""
+    label = sentence(called(suspect.decision, suspect.points_to)) if decided else ""
     return " ".join(filter(None, (label, answer(suspect), sureness(suspect, report))))
 
 
@@ -103,7 +114,9 @@ def _likeness(suspect: SuspectEntry) -> str:
             f"{_found_in_weights(suspect)} So its weights descend from the victim's, or both were trained from the "
             f"same first weights or the same public model. The weights alone do not tell which.{likewise}"
         )
-    if suspect.points_to in ("weights", "weights-changed-behaviour") and layers != "copy":
+    taken = suspect.points_to in ("weights", "weights-changed-behaviour")
+    by_weights = suspect.settings.weights and suspect.settings.weights.decision == "copy"
+    if taken and by_weights and layers != "copy":
         changed = ", with its behaviour changed since" if suspect.points_to != "weights" else ""
         return (
             f"It appears to contain the victim's weights{changed}: they share more with the victim's than what other "
@@ -139,7 +152,7 @@ def _found_in_weights(suspect: SuspectEntry) -> str:
     weights = suspect.settings.weights
     exact = any(metric.vote and metric.log10_p is not UNSET for metric in suspect.metrics.values())
     if weights and weights.statement and exact:
-        return sentence(re.split(r"[;(]", weights.statement)[0])
+        return sentence(weights.statement.partition(" (")[0])
     return "Its weights are closer to the victim's than those of independent models."
 
 
