@@ -31,7 +31,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
 
 @pytest.fixture(scope="module")
 def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "25")
+    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "5", first=FOLDERS["an honest folder"])
 
 
 @needs_landlock

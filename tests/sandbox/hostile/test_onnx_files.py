@@ -38,7 +38,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
 
 @pytest.fixture(scope="module")
 def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "10")
+    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "6", first=BENIGN["an honest one"])
 
 
 @needs_landlock

@@ -49,7 +49,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
 
 @pytest.fixture(scope="module")
 def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("hanging"), phones.HANGING, "--timeout", "10")
+    return JudgedModel(
+        tmp_path_factory.mktemp("hanging"), phones.HANGING, "--timeout", "4", first=phones.BENIGN["an honest one"]
+    )
 
 
 @needs_landlock

@@ -41,7 +41,7 @@ def models_alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
 
 @pytest.fixture(scope="module")
 def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "15")
+    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "4", first=SCRIPTS["an honest script"])
 
 
 @needs_landlock

@@ -103,6 +103,7 @@ class JudgedModel:
         *options: str,
         with_landlock: bool = True,
         prepare: Callable[[Path], object] = lambda folder: None,
+        first: Case | None = None,
     ) -> None:
         """Lay them out and run it.
 
@@ -112,6 +113,7 @@ class JudgedModel:
             options: Of the command.
             with_landlock: Whether the system has Landlock.
             prepare: What else the command needs.
+            first: A model that answers, which is judged before, in no hurry: so that what the others need is imported.
         """
         self.cases = cases
         prepare(folder)
@@ -121,6 +123,9 @@ class JudgedModel:
         for place in self.places.values():
             if not place.canary.exists():
                 place.canary.write_bytes(SECRET)
+        if first is not None:
+            ahead = _place(folder, "first", first)
+            first.make(ahead)
         suite, report = _written(folder), folder / "report.json"
         self.scratch = folder / "tmp"
         self.scratch.mkdir()
@@ -136,6 +141,11 @@ class JudgedModel:
             self.opened = stack.enter_context(_watched([place.canary for place in self.places.values()]))
             stack.enter_context(_adopting())
             stack.enter_context(contextlib.chdir(folder))
+            if first is not None:
+                assert main(["judge", str(suite), str(ahead.path), *options, "--timeout", "600"]) == INCONCLUSIVE
+                for said in (out, err):
+                    said.seek(0)
+                    said.truncate()
             self.status = main([*words, *options])
             end_templates()
             self.strays = _children() - self._theirs
