@@ -43,7 +43,7 @@ SECRET = b"secret!!" * 6  # as long as the weights of a small model
 
 _CONTROLS = re.compile(r"[^\n -~\u00a1-\uffff]|[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _OPENED = 0x20 | 0x1 | 0x2 | 0x40 | 0x80 | 0x200 | 0x400 | 0x800  # IN_OPEN, read, written, moved, removed
-_PATIENCE = 4.0  # seconds for what never ends: they are all computed through
+_PATIENCE = 4.0  # seconds, each of which keeps a processor busy
 _NON_BLOCKING, _SUBREAPER = os.O_NONBLOCK, 36
 
 
