@@ -105,5 +105,9 @@ def _open(result: SuspectResult) -> str | None:
     if result.verdict is None:
         return None
     alone = all(one.vote.vote is None for one in result.metrics.values())
-    reasons = (result.metrics[name].reason for name, _ in _tested(result) if alone)
+    reasons = [result.metrics[name].reason for name, _ in _tested(result) if alone]
+    for name, measurement in (result.measurements or {}).items():
+        reason = result.metrics[name].reason
+        if alone and reason and measurement.metric.on == "ancestry" and measurement.value is not None:
+            reasons.append(f"{name}: {reason}")
     return "; ".join(dict.fromkeys(filter(None, reasons))) or result.verdict.reason

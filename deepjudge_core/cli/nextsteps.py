@@ -4,11 +4,12 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deepjudge_core.auditing.outcome import AuditOutcome
+from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import LEAST_CONTROLS
+from deepjudge_core.judging.exact import LOG10_LEVEL
 from deepjudge_core.suites.inputs import TRAINING_KEYS, holds
 from deepjudge_core.suites.suite import Suite
 
@@ -16,7 +17,7 @@ _PROGRAM = "deepjudge"
 _DATA = "TRAIN"  # what the user's training data are called in the commands
 _ZOO, _CONTROLS = "zoo", "CONTROLS"
 _CALIBRATION = "calibration.safetensors"
-_ANCESTOR, _INPUTS = "BASE", "DATA"
+_ANCESTOR, _SIBLINGS, _INPUTS = "BASE", "SIBLINGS", "DATA"
 
 
 def needs_controls(outcome: AuditOutcome) -> bool:
@@ -86,25 +87,41 @@ def after_compare(words: Sequence[str], outcome: AuditOutcome) -> Iterator[str]:
         words: What was typed.
         outcome: What came of it.
     """
-    descent = any(result.points_to == "descent" for result in outcome.suspects)
-    if descent and outcome.suite.ancestor is None:
+    known = outcome.suite.ancestor is not None
+    unclear = [result for result in outcome.suspects if result.decision is Decision.INCONCLUSIVE]
+    explained = [result for result in unclear if _has_the_order(result)]
+    if not known and (explained or any(result.points_to == "descent" for result in outcome.suspects)):
         yield "next: if your model was made from another one, such as a public base model, name it with --ancestor:"
         yield "  what a suspect has in common with that one, too, then accuses nobody"
         yield f"    {_line([*words, '--ancestor', _ANCESTOR])}"
-    unclear = [result for result in outcome.suspects if result.decision is Decision.INCONCLUSIVE]
-    measured = [any(one.value is not None for one in result.metrics.values()) for result in unclear]
-    if any(measured) and len(outcome.calibration.controls) < LEAST_CONTROLS:
+    siblings = outcome.calibration.strata.count("common-ancestor")
+    if known and explained and siblings < LEAST_CONTROLS:
+        yield f"next: what your model added to its ancestor is found with at least {LEAST_CONTROLS} controls that were"
+        yield f"  made from that ancestor, too, and not from your model (here called {_SIBLINGS}):"
+        yield f"    {_line([*words, '--stratum', f'common-ancestor={_SIBLINGS}'])}"
+    open_to_controls = [one for one in unclear if one not in explained and _measured(one)]
+    if open_to_controls and len(outcome.calibration.controls) < LEAST_CONTROLS:
         yield f"next: with at least {LEAST_CONTROLS} controls, which are independent models of the same kind, distances"
         yield "  are judged, too: they find weights whose neurons were put into another order"
         yield f"    {_line([*words, '--controls', _CONTROLS])}"
-    if not all(measured):
+    if not all(map(_measured, unclear)):
         yield "next: weights of another shape cannot be compared; answers and layers can, if both models run"
         yield f"    {_line(['audit', *_models(outcome), '--inputs', _INPUTS])}"
 
 
+def _measured(result: SuspectResult) -> bool:
+    return any(one.value is not None for one in result.metrics.values())
+
+
+def _has_the_order(result: SuspectResult) -> bool:
+    # An exact test finds the victim's order in it.
+    chances = (one.chance for one in (result.measurements or {}).values())
+    return any(chance is not None and chance.log10_p <= LOG10_LEVEL for chance in chances)
+
+
 def _models(outcome: AuditOutcome) -> list[str]:
     unclear = [one for one in outcome.suspects if one.decision is Decision.INCONCLUSIVE]
-    apart = [one.path for one in unclear if all(metric.value is None for metric in one.metrics.values())]
+    apart = [one.path for one in unclear if not _measured(one)]
     return [outcome.suite.victim.model.name, *apart]
 
 

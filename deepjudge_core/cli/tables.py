@@ -79,15 +79,22 @@ def in_order(results: Sequence[SuspectResult], many: ManySettings) -> list[Suspe
 def counts(report: AuditOutcome, many: ManySettings) -> str:
     """How many suspects there are of each verdict, how many files were skipped, and how many suspects are not shown."""
     decisions = [result.decision for result in report.suspects]
-    parts = [
-        f"{count} {_PLURALS.get(decision, SAID[decision]) if count != 1 else SAID[decision]}"
-        for decision in SAID
-        if (count := decisions.count(Decision(decision)))
-    ]
+    parts = []
+    for decision in SAID:
+        count, more = decisions.count(Decision(decision)), ""
+        if decision == Decision.COPY and (shared := sum(one.points_to == "descent" for one in report.suspects)):
+            # What may have no more than the victim's first weights is not called a copy without saying so.
+            count, more = count - shared, f"{shared} {_noun(decision, shared)} or same initialisation"
+        parts += [f"{count} {_noun(decision, count)}"] if count else []
+        parts += [more] if more else []
     parts += [f"{counted(len(report.skipped), 'file')} skipped"] if report.skipped else []
     hidden = len(decisions) - len(in_order(report.suspects, many))
     left = f" (--only leaves {hidden} out above)" if hidden else ""
     return f"{counted(len(decisions), 'suspect')}: {', '.join(parts)}{left}"
+
+
+def _noun(decision: str, count: int) -> str:
+    return SAID[decision] if count == 1 else _PLURALS.get(decision, SAID[decision])
 
 
 def show_controls(out: Console, calibration: Calibration, say: Callable[[str], None]) -> None:

@@ -21,6 +21,7 @@ from deepjudge_core.sandbox import confine
 from deepjudge_core.testing.weights import ArrayWeights
 
 VICTIM = llama(1)
+SAME = "copy, or same initialisation"  # what the order alone tells
 
 
 def save(path: str, weights: ArrayWeights) -> None:
@@ -106,6 +107,35 @@ def test_what_an_ancestor_explains_accuses_nobody(compare: Any) -> None:
     assert status == 3
     expect_said(reported()["sibling"]["reason"], "base.safetensors")
     assert "--ancestor BASE" not in out
+    # What the victim added to it can still be found: by others that were made from it.
+    assert "--stratum common-ancestor=" in out
+
+
+@pytest.mark.parametrize(("ancestor", "status"), [("itself", 2), ("narrower", 2), ("unlike", 1)])
+def test_what_cannot_be_the_ancestor_takes_no_accusation_away(compare: Any, ancestor: str, status: int) -> None:
+    shutil.copy("victim.safetensors", "itself.safetensors")
+    save("narrower.safetensors", llama(5, residual=24, hidden=48))
+    save("unlike.safetensors", llama(77))
+    found, out, err = compare("suspects/copy.safetensors", "--ancestor", f"{ancestor}.safetensors")
+    assert found == status
+    expect_said(out + err, f"{ancestor}.safetensors")
+
+
+def test_a_shared_initialisation_is_never_called_a_copy_alone(compare: Any) -> None:
+    _, out, _ = compare("suspects/copy.safetensors", "--html", "r.html")
+    alone = [line for line in out.splitlines() if "1 suspect" in line]
+    assert len(alone) == 1
+    assert "initialisation" in alone[0]
+    page = Path("r.html").read_text()
+    assert "Yes, it" not in page
+    assert SAME in page
+
+
+def test_the_victim_itself_is_called_a_copy(compare: Any) -> None:
+    compare("victim.safetensors", "--html", "r.html")
+    page = Path("r.html").read_text()
+    assert "Yes, it" in page
+    assert SAME not in page
 
 
 def test_how_it_ends(compare: Any) -> None:

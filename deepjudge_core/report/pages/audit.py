@@ -56,9 +56,9 @@ from deepjudge_core.report.pages.parts import (
 from deepjudge_core.report.pages.reproducing import commands
 from deepjudge_core.report.pages.similarity import axes_of, ranges_of
 from deepjudge_core.report.pages.wording import (
-    ANSWERS,
     SIDES,
     answer,
+    called,
     limits,
     percent,
     probability,
@@ -134,17 +134,26 @@ def _answers(report: AuditReport) -> str:
     of = len(report.suspects)
     if not of:
         return "No model was judged."
+    origin = sum(suspect.points_to == "descent" for suspect in report.suspects)
     if of == 1:
         return {
-            "copy": "Yes, it appears to be a copy.",
+            "copy": "It is a copy, or both models began with the same weights."
+            if origin
+            else "Yes, it appears to be a copy.",
             "independent": "No sign of copying was found.",
             "inconclusive": "The comparison does not decide.",
             "failed": "It could not be tested.",
         }[report.suspects[0].decision]
     said = []
     if count["copy"]:
-        appears = "appears to be a copy" if count["copy"] == 1 else "appear to be copies"
-        said.append(f"Yes: {count['copy']} of {of} models {appears}.")
+        copies = count["copy"] - origin
+        if copies:
+            said.append(
+                f"Yes: {copies} of {of} models {'appears to be a copy' if copies == 1 else 'appear to be copies'}."
+            )
+        if origin:
+            are = "is a copy, or began" if origin == 1 else "are copies, or began"
+            said.append(f"{origin} of {of} models {are} with the victim's first weights.")
         if count["independent"]:
             said.append(f"For {count['independent']}, no sign of copying was found.")
     elif count["independent"]:
@@ -203,7 +212,7 @@ def _in_sentences(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditRep
         if before and before == likewise:
             shown[1] = "Likewise."
         cells = [Cell(line, "prose") for line in shown]
-        yield [name(names[suspect.path]), decided(suspect.decision), *cells]
+        yield [name(names[suspect.path]), decided(suspect.decision, suspect.points_to), *cells]
 
 
 def _as_for(names: Mapping[str, str], path: str | None) -> Line:
@@ -223,7 +232,7 @@ def _ranking(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
         {
             "model": [Cell(Name(names[suspect.path]), "name", f"suspect-{place}") for place, suspect in numbered],
             "No.": [Cell(str(place), "number") for place, _ in numbered],
-            "answer": [decided(suspect.decision) for suspect in suspects],
+            "answer": [decided(suspect.decision, suspect.points_to) for suspect in suspects],
             "say copy": [Cell(_votes(suspect), "number") for suspect in suspects],
             "smallest p": [Cell(_least_p(suspect), "number") for suspect in suspects],
             "relative distance": [figure(ratio(suspect)) for suspect in suspects],
@@ -392,7 +401,7 @@ def _suspects(report: AuditReport) -> Iterator[Section]:
         accused = suspect.decision == "copy" and shown < MANY
         shown += accused
         any_radar |= any(isinstance(block, Beside) for block in blocks)
-        title: Line = (f"{place} ", Name(names[suspect.path]), f": {ANSWERS[suspect.decision]}")
+        title: Line = (f"{place} ", Name(names[suspect.path]), f": {called(suspect.decision, suspect.points_to)}")
         parts.append(Section(title, f"suspect-{place}", blocks, folded=not accused if many else False))
     if parts:
         intro = [Paragraph(text) for text in (" ".join(_columns(report)), _RADAR if any_radar else "") if text]

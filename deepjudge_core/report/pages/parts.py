@@ -5,7 +5,7 @@ from itertools import takewhile
 
 from deepjudge_core.report.documents import AnyReport, MetricEntry, SuspectEntry, ZooModelEntry, schema_of
 from deepjudge_core.report.pages.document import Cell, Line, Name, Table
-from deepjudge_core.report.pages.wording import ANSWERS, SIDES
+from deepjudge_core.report.pages.wording import SIDES, called
 from deepjudge_core.text import LONGEST_LINE, capital, clean, number
 
 Judged = SuspectEntry | ZooModelEntry
@@ -85,9 +85,9 @@ def digest(value: str | None) -> Cell:
     return Cell(Name(value) if value else "-", "digest")
 
 
-def decided(decision: str) -> Cell:
+def decided(decision: str, points_to: str | None = None) -> Cell:
     """A cell with a decision."""
-    return Cell(ANSWERS[decision], decision)  # type: ignore[arg-type]
+    return Cell(called(decision, points_to), decision)  # type: ignore[arg-type]
 
 
 def share(value: float | None) -> str:

@@ -238,7 +238,7 @@ def _models(power: PowerReport) -> Section:
             name(model.file),
             text(_kind(model)),
             Cell(share(model.accuracy), "number"),
-            decided(model.decision),
+            decided(model.decision, model.points_to),
             *(figure(value_of(model, metric)) for metric in metrics),
             _remark(model),
         ]

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from deepjudge_core.judging.exact import power_of_ten
-from deepjudge_core.judging.verdict import open_layers
+from deepjudge_core.judging.verdict import in_words, open_layers
 from deepjudge_core.report.documents import AuditReport, SettingEntry, SuspectEntry
 from deepjudge_core.text import capital, counted
 
@@ -24,6 +24,18 @@ ANSWERS: Mapping[str, str] = {
     "failed": "not tested",
 }
 """What a decision is called on the page."""
+
+
+def called(decision: str, points_to: str | None) -> str:
+    """What a decision is called on the page, where it says no more than what was found.
+
+    Args:
+        decision: Copy, independent, inconclusive or failed.
+        points_to: What a copy points to.
+    """
+    return in_words(decision, points_to) if points_to == "descent" else ANSWERS[decision]
+
+
 SIDES: Mapping[str, str] = {
     "black-box": "behaviour",
     "white-box": "layers",
@@ -72,7 +84,7 @@ def sentence(text: str) -> str:
 def verdict(suspect: SuspectEntry, report: AuditReport) -> str:
     """All that is said of one model, without its name: the answer, why, and how sure it is."""
     decided = suspect.decision in ("copy", "independent")
-    label = sentence(ANSWERS[suspect.decision]) if decided else ""
+    label = sentence(called(suspect.decision, suspect.points_to)) if decided else ""
     return " ".join(filter(None, (label, answer(suspect), sureness(suspect, report))))
 
 
@@ -108,7 +120,8 @@ def _likeness(suspect: SuspectEntry) -> str:
         changed = ", with its behaviour changed since" if suspect.points_to != "weights" else ""
         return (
             f"It appears to contain the victim's weights{changed}: they share more with the victim's than what other "
-            "models made from the same ancestor have in common with it."
+            "models made from the same ancestor have in common with it. That is also so if both were made from a later "
+            "model than the ancestor that was named."
         )
     if suspect.points_to == "weights":
         closer = "its behaviour and its layers are" if behaviour == "copy" else "its layers are"
