@@ -16,6 +16,8 @@ LEVEL = 1e-3
 """The probability, at most, with which such metrics together call a model a copy that was made independently."""
 LOG10_LEVEL = math.log10(LEVEL)
 ACQUITS_NOBODY = "this alone acquits nobody"
+UNINFORMED = "if nobody who made the victim's file or chose what is compared knew the suspect"
+"""What every such probability rests on: neurons can be put in a suspect's order after it has been seen."""
 
 
 def exact(evidence: Mapping[str, Evidence], *, level: Annotated[float, Gt(0), Lt(1)] = LEVEL) -> Judgement:
@@ -50,7 +52,7 @@ def exact(evidence: Mapping[str, Evidence], *, level: Annotated[float, Gt(0), Lt
     several = f", corrected for {len(chances)} such metrics" if len(chances) > 1 else ""
     statement = (
         f"{nearest.counted}; independent training gives this with a probability of at most "
-        f"{power_of_ten(found)}{several} (limit {level:g})"
+        f"{power_of_ten(found)}{several}, {UNINFORMED} (limit {level:g})"
     )
     return Judgement(Decision.COPY, None, votes, None, p_value, least_p, statement, found)
 

@@ -393,6 +393,9 @@ def _judge_group(
     if unsteady and judgement.decision is Decision.INDEPENDENT:
         # Whatever the rule: answers that change by themselves are far from the victim's, be it a copy or not.
         return replace(unclear, reason=unsteady), settled
+    partly = next((m.unseen for m in measurements.values() if m.unseen), None)
+    if partly and independent:
+        return replace(unclear, reason=partly), settled
     return setting, settled
 
 

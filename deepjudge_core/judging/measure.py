@@ -43,6 +43,7 @@ class Measurement:
         chance: How likely so small a value is of a model made independently, by a metric that needs no controls for
             that; None for others.
         explained: Why a small value of a metric of weights accuses nobody: the victim's own ancestor has the like.
+        unseen: Why a large value of a metric of weights acquits nobody: not all that may be the victim's was compared.
     """
 
     metric: Metric
@@ -58,6 +59,7 @@ class Measurement:
     widths: Widths | None = None
     chance: Chance | None = None
     explained: str | None = None
+    unseen: str | None = None
 
 
 Measurements = Mapping[str, Measurement]
@@ -143,6 +145,7 @@ def measure_by(
     def answers(case_set: CaseSet) -> tuple[Answers, Answers]:
         return suite.answers(suite.victim, case_set), suite.answers(beside, case_set)
 
+    unseen = None if observation.weights is None else "; ".join(observation.weights.unseen) or None
     accuracy, own_widths = accuracy_on_seeds(suite, observation), widths(observation.model)
     alike, explained = errs_alike(suite, observation), by_ancestor(suite, metrics)
     measured = {
@@ -156,6 +159,7 @@ def measure_by(
             alike=None if alike is None or not len(alike) else float(alike.mean()),
             widths=own_widths,
             explained=explained if metric.on == "weights" else None,
+            unseen=unseen if metric.of_weights else None,
         )
         for metric in metrics
     }

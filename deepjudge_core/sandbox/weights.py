@@ -269,7 +269,7 @@ class _Expected:
     def __call__(self, values: Mapping[str, Any]) -> Sequence[ArraySpec]:
         try:
             header, shapes = parse(SketchHeader, values["sketch"]), _shapes(values)
-            if len(header.layers) > _MOST_LAYERS or len(header.notes) > _MOST_NOTES:
+            if len(header.layers) > _MOST_LAYERS or max(len(header.notes), len(header.unseen)) > _MOST_NOTES:
                 raise ValueError
             widths = [layer.width for layer in header.layers]
             specs = [self._spec(name, shape, widths) for name, shape in shapes.items()]
@@ -322,5 +322,5 @@ def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 def _cleaned(sketch: Sketch) -> Sketch:
     # Of a model that may be a stranger's: what it says reaches reports.
     layers = tuple(replace(layer, name=clean(layer.name)) for layer in sketch.layers)
-    notes = tuple(clean(note, _LONGEST_NOTE) for note in sketch.notes)
-    return replace(sketch, family=clean(sketch.family), layers=layers, notes=notes)
+    notes, unseen = (tuple(clean(line, _LONGEST_NOTE) for line in lines) for lines in (sketch.notes, sketch.unseen))
+    return replace(sketch, family=clean(sketch.family), layers=layers, notes=notes, unseen=unseen)

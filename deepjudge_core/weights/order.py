@@ -16,6 +16,10 @@ import scipy  # which loads its parts when they are first used
 from deepjudge_core.weights.matching import assign, cosines
 from deepjudge_core.weights.values import LayerSketch, Sketch
 
+_MOVED = (1, 2, 3)  # places
+_ERRORS = 4  # standard errors
+_ROUNDING = 1e-3  # of float16
+
 
 @dataclass(frozen=True)
 class OrderTest:
@@ -43,22 +47,54 @@ def order_test(victim: Sketch, suspect: Sketch) -> OrderTest | None:
 
     Layers are gone through in forward order, and the views of each stand for something fixed or for neurons of a layer
     before: given the layers before, each probability is valid, so they are combined as independent ones are (Fisher).
-    Where the layers were only guessed by shapes, several may share one order: then the least probability counts, times
-    the number of layers (Bonferroni).
+    Layers of the suspect that share one order are one test: the least of their probabilities counts, times their number
+    (Bonferroni). So it is with layers that were made as copies of one another, such as experts or stacked blocks, and
+    with all where they were only guessed by shapes.
     """
     theirs = {(layer.kind, layer.block): layer for layer in suspect.layers}
     pairs = [(ours, theirs[ours.kind, ours.block]) for ours in victim.layers if (ours.kind, ours.block) in theirs]
-    tests = [_test_layer(ours, other) for ours, other in pairs if _alike(ours, other)]
-    tests = [test for test in tests if test[1]]
+    both = [(_test_layer(ours, other), other) for ours, other in pairs if _alike(ours, other)]
+    tests, others = [test for test, _ in both if test[1]], [other for test, other in both if test[1]]
     if not tests:
         return None
-    combine = _least_of if victim.guessed or suspect.guessed else _fisher
+    guessed = victim.guessed or suspect.guessed
+    groups = [list(range(len(tests)))] if guessed else _sharing_an_order(others)
+
+    def combine(log10_ps: list[float]) -> float:
+        return _fisher([_least_of([log10_ps[place] for place in group]) for group in groups])
+
     return OrderTest(
         combine([log10_tail(agreeing, compared, width) for agreeing, compared, width in tests]),
         sum(agreeing for agreeing, _, _ in tests),
         sum(compared for _, compared, _ in tests),
         combine([log10_tail(compared, compared, width) for _, compared, width in tests]),
     )
+
+
+def _sharing_an_order(layers: list[LayerSketch]) -> list[list[int]]:
+    """Places of layers of one model, those together that stand in one order."""
+    groups: list[list[int]] = []
+    for place, layer in enumerate(layers):
+        same, apart = [place], []
+        for group in groups:
+            if any(_in_one_order(layers[other], layer) for other in group):
+                same = [*group, *same]
+            else:
+                apart.append(group)
+        groups = [*apart, same]
+    return groups
+
+
+def _in_one_order(one: LayerSketch, other: LayerSketch) -> bool:
+    """Whether neurons at the same places of two layers are more alike than such as are a few places apart."""
+    if one.raw.shape != other.raw.shape:
+        return False
+    ours, theirs = (layer.raw.astype(np.float32) for layer in (one, other))
+    own = np.abs(np.einsum("ijk,ijk->ij", ours, theirs)).mean(axis=1)
+    moved = [np.abs(np.einsum("ijk,ijk->ij", ours, np.roll(theirs, by, axis=0))).mean(axis=1) for by in _MOVED]
+    rest = np.stack(moved)
+    errors = float(own.mean() - rest.mean()) * float(np.sqrt(len(own))) / max(float(rest.std()), _ROUNDING)
+    return errors > _ERRORS
 
 
 def _alike(ours: LayerSketch, theirs: LayerSketch) -> bool:

@@ -98,7 +98,7 @@ def sketch(weights: StoredWeights, plan: WeightPlan, *, victim: bool = False) ->
     roles = find_roles(weights)
     residual = _Residual.of(weights, roles, plan)
     alignment = Alignment(plan, victim=victim) if roles.embedding is None else None
-    chosen = _candidates(_comparable(weights, roles), plan)
+    chosen, skipped = _candidates(_comparable(weights, roles), plan)
     picked = {(layer.kind, layer.block): neurons for layer, neurons in zip(plan.layers, plan.neurons, strict=True)}
     sketches = []
     if residual is not None and ("residual", 0) in picked:
@@ -121,7 +121,8 @@ def sketch(weights: StoredWeights, plan: WeightPlan, *, victim: bool = False) ->
     notes = list(roles.notes)
     if residual is None and roles.embedding is not None:
         notes.append("its vocabulary shares hardly any token with the victim's: its residual stream was not turned")
-    return Sketch(roles.family, tuple(sketches), _flat(plan, images), roles.guessed, tuple(notes))
+    unseen = () if victim else (*skipped, *_outside(weights, roles))
+    return Sketch(roles.family, tuple(sketches), _flat(plan, images), roles.guessed, tuple(notes), unseen)
 
 
 def _comparable(weights: StoredWeights, roles: Roles) -> list[NeuronLayer]:
@@ -150,9 +151,28 @@ def _evenly(count: int, most: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
 
 
-def _candidates(layers: Sequence[NeuronLayer], plan: WeightPlan) -> list[NeuronLayer]:
-    """The layers of a model that may be those of the plan: at their places, and where blocks were added or removed."""
+def _outside(weights: StoredWeights, roles: Roles) -> tuple[str, ...]:
+    """That a file has more weights outside the layers that are compared than in them: maybe a copy's."""
+    layers = {view.tensor for layer in roles.layers for view in layer.views}
+    tables = {view.tensor for view in (roles.embedding, roles.unembedding) if view is not None}
+    sizes = {name: prod(spec.shape) for name, spec in weights.tensors.items()}
+    own = sum(sizes[name] for name in layers)
+    others = sum(size for name, size in sizes.items() if name not in layers | tables)
+    if others <= own:
+        return ()
+    return (
+        f"its file holds {others:,} weights outside the layers that are compared, which have {own:,}: a "
+        "network that computes with those may be a copy",
+    )
+
+
+def _candidates(layers: Sequence[NeuronLayer], plan: WeightPlan) -> tuple[list[NeuronLayer], list[str]]:
+    """The layers of a model that may be those of the plan: at their places, and where blocks were added or removed.
+
+    Also, where some of these are left out since they are too many, that they are.
+    """
     chosen: set[str] = set()
+    skipped: list[str] = []
     for kind in dict.fromkeys(layer.kind for layer in plan.layers):
         own = [layer for layer in layers if layer.kind == kind]
         wanted = [layer.block for layer in plan.layers if layer.kind == kind]
@@ -167,7 +187,11 @@ def _candidates(layers: Sequence[NeuronLayer], plan: WeightPlan) -> list[NeuronL
         others = [layer for layer in near if layer.block not in wanted]
         chosen |= {layer.name for layer in first}
         chosen |= {others[place].name for place in _evenly(len(others), most - len(first)) if most > len(first)}
-    return [layer for layer in layers if layer.name in chosen]
+        if len(near) > max(most, len(first)):
+            skipped.append(
+                f"only {max(most, len(first))} of its {len(near)} layers that may be those of the victim were looked at"
+            )
+    return [layer for layer in layers if layer.name in chosen], skipped
 
 
 def _only(one: LayerSketch, neurons: Array) -> LayerSketch:

@@ -1,6 +1,6 @@
 """The weights of one model as they stand in a file, what each tensor is for, and the sketch that is made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -181,6 +181,12 @@ class PlanHeader(Document, frozen=True):
     anchored: tuple[Count, ...] = ()
 
 
+def _check_places(layers: Sequence["LayerPlan | LayerSketchHeader"]) -> None:
+    # The same neurons twice would be taken for two tests that are independent of one another.
+    if len({(layer.kind, layer.block) for layer in layers}) < len(layers):
+        raise ValueError("two layers have one place")
+
+
 @dataclass(frozen=True, eq=False)
 class WeightPlan:
     """How weights are sketched: the same for the victim and for all that are compared with it.
@@ -229,6 +235,7 @@ class WeightPlan:
             KeyError, ValueError: When arrays are missing, or do not fit the rest.
         """
         neurons = tuple(arrays[f"{prefix}neurons.{place}"] for place in range(len(header.layers)))
+        _check_places(header.layers)
         if header.rank > _MOST["rank"]:
             raise ValueError(f"expected at most {_MOST['rank']} numbers of a row, found {header.rank}")
         for layer, picked in zip(header.layers, neurons, strict=True):
@@ -269,6 +276,7 @@ class SketchHeader(Document, frozen=True):
     layers: tuple[LayerSketchHeader, ...]
     guessed: bool = False
     notes: Lines = ()
+    unseen: Lines = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,6 +315,8 @@ class Sketch:
             common ancestor are compared; None where it was not asked for, or the model's layers have other shapes.
         guessed: See :class:`Roles`.
         notes: What a reader should know of how it was made.
+        unseen: What of the model was not looked at, though it may be the victim's: that the rest is another's then
+            acquits nobody.
     """
 
     family: str
@@ -314,6 +324,7 @@ class Sketch:
     flat: Array | None = None
     guessed: bool = False
     notes: tuple[str, ...] = field(default=())
+    unseen: tuple[str, ...] = field(default=())
 
     def header(self) -> SketchHeader:
         """All but the arrays."""
@@ -321,7 +332,7 @@ class Sketch:
             LayerSketchHeader(one.name, one.block, one.kind, one.width, one.invariant is not None)
             for one in self.layers
         )
-        return SketchHeader(self.family, layers, self.guessed, self.notes)
+        return SketchHeader(self.family, layers, self.guessed, self.notes, self.unseen)
 
     def arrays(self, prefix: str) -> dict[str, Array]:
         """The arrays, by names that begin with ``prefix``."""
@@ -340,6 +351,7 @@ class Sketch:
             KeyError, ValueError: When arrays are missing, or do not fit the rest.
         """
         layers = []
+        _check_places(header.layers)
         for place, one in enumerate(header.layers):
             names = [f"{prefix}{place}.{part}" for part in ("neurons", "raw", "invariant")]
             neurons, raw = arrays[names[0]], arrays[names[1]]
@@ -357,4 +369,4 @@ class Sketch:
         flat = arrays.get(f"{prefix}flat")
         if flat is not None and (flat.dtype != np.float32 or flat.ndim != 1 or not np.isfinite(flat).all()):
             raise ValueError("the image of all weights is not a list of finite float32")
-        return cls(header.family, tuple(layers), flat, header.guessed, header.notes)
+        return cls(header.family, tuple(layers), flat, header.guessed, header.notes, header.unseen)

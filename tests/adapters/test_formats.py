@@ -30,6 +30,7 @@ from deepjudge_core import (
     open_model,
     select_seeds,
 )
+from deepjudge_core.components.opening import open_network
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
 
@@ -87,10 +88,20 @@ class Gallery:
             registry=self.registry,
         )
 
+    def controls(self, name: str) -> list[Model]:
+        if LIVE != "torch":
+            return [self.live(name, seed) for seed in CONTROLS]
+        # Exported once, and given other weights: exporting each takes longer than all else that is asked of it.
+        network = open_network(self.source(name, LIVE, VICTIM), registry=self.registry, **FORMS[LIVE].options(name))
+        by_seed = {seed: ARCHITECTURES[name].weights(seed) for seed in CONTROLS}
+        return [
+            network.architecture.model({own: weights[own] for own in network.weights}, name=str(seed))
+            for seed, weights in by_seed.items()
+        ]
+
     def calibration(self, name: str, suite: Suite) -> Calibration:
-        return calibrate(
-            suite, [observe(self.live(name, seed), suite) for seed in CONTROLS], far=True, registry=self.registry
-        )
+        controls = [observe(control, suite) for control in self.controls(name)]
+        return calibrate(suite, controls, far=True, registry=self.registry)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Files that the other side may have made: whatever is in them, one line is said of it, and memory stays below a cap.
 
-Each test damages valid files at random, 120 times: less than a minute for all. By hand, ``DEEPJUDGE_FUZZ=20000 pytest
+Each test damages valid files at random, 60 times: half a minute for all. By hand, ``DEEPJUDGE_FUZZ=20000 pytest
 tests/files/test_fuzz.py`` does so 20000 times in each test, which takes an hour or more.
 """
 
@@ -41,7 +41,7 @@ from deepjudge_core.text import clean
 from deepjudge_core.zoo.manifest import load_zoo
 
 pytestmark = pytest.mark.slow
-EXAMPLES = int(os.environ.get("DEEPJUDGE_FUZZ", "120"))
+EXAMPLES = int(os.environ.get("DEEPJUDGE_FUZZ", "60"))
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 CAP = 2**29  # bytes of memory beyond what there was before
 

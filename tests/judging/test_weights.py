@@ -81,6 +81,19 @@ def test_controls_acquit_and_find_what_has_no_order_left(suite: Suite, controls:
     assert (turned.decision, turned.points_to) == (Decision.COPY, "descent")
 
 
+@pytest.mark.parametrize("groups", ["separate", "joint"])
+def test_a_copy_beside_an_honest_model_in_one_file_is_not_acquitted(
+    suite: Suite, controls: list[Observation], groups: str
+) -> None:
+    honest = llama(100)
+    both = ArrayWeights(
+        honest.arrays | {f"own.{name.replace('mlp', 'own')}": array for name, array in VICTIM.arrays.items()}
+    )
+    verdict = judged(suite, both, controls, groups=groups)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "outside" in (verdict.reason or "")
+
+
 def test_the_rule_exact_needs_no_controls_and_judges_nothing_else(suite: Suite, controls: list[Observation]) -> None:
     for some in ([], controls):
         assert judged(suite, noisy(VICTIM, 0.1), some, rule="exact").decision is Decision.COPY

@@ -121,7 +121,14 @@ VICTIMS: dict[str, Callable[[], Network]] = {"numpy": numpy_network, "torch": to
 
 
 @pytest.fixture(scope="module", params=VICTIMS)
+def every_case(request: pytest.FixtureRequest) -> Case:
+    """For what hangs on how a framework trains, and keeps its weights."""
+    return make_case(request.param)
+
+
+@pytest.fixture(scope="module", params=["numpy", "torch"])
 def case(request: pytest.FixtureRequest) -> Case:
+    """For what an attack does with what it is given: dense layers, and convolutions with normalisation."""
     return make_case(request.param)
 
 
@@ -169,8 +176,8 @@ def agreement(one: Network, other: Network, x: Array) -> float:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_the_contract(name: str, case: Case) -> None:
-    check_attack(ATTACKS[name], case.victim, case.loot, options=quick(name))
+def test_the_contract(name: str, every_case: Case) -> None:
+    check_attack(ATTACKS[name], every_case.victim, every_case.loot, options=quick(name))
 
 
 def test_what_the_plugin_registers() -> None:
@@ -466,10 +473,10 @@ def test_weight_noise_has_its_share(case: Case) -> None:
 # Permuting.
 
 
-def test_permute_rescale_answers_the_same_with_other_weights(case: Case) -> None:
-    stolen = case.steal("permute-rescale")
-    assert changed(stolen, case.victim) >= set(case.victim.matrices)
-    scores = [n.architecture.trainer(n.weights, in_use=True).scores(case.x) for n in (case.victim, stolen)]
+def test_permute_rescale_answers_the_same_with_other_weights(every_case: Case) -> None:
+    stolen = every_case.steal("permute-rescale")
+    assert changed(stolen, every_case.victim) >= set(every_case.victim.matrices)
+    scores = [n.architecture.trainer(n.weights, in_use=True).scores(every_case.x) for n in (every_case.victim, stolen)]
     np.testing.assert_allclose(scores[1], scores[0], atol=2e-4 * np.abs(scores[0]).max())
 
 

@@ -311,12 +311,12 @@ PLAN = WeightPlan(3, 4, "f", 1, (), (), np.zeros(0, np.int64))
 
 
 def test_what_is_right_is_believed_and_cleaned(taken_over: Any) -> None:
-    code = 'layer["name"] = "a\\x1b[2J"; sketch["notes"] = ["n\\u202e"]; '
+    code = 'layer["name"] = "a\\x1b[2J"; sketch["notes"] = sketch["unseen"] = ["n\\u202e"]; '
     code += 'say({"sketch": sketch, "shapes": shapes}, arrays, zero + one + bytes(16))'
     with taken_over(code) as there:
         sketch = there.sketch(PLAN)
     assert sketch.layers[0].name == "a\ufffd[2J"
-    assert sketch.notes == ("n\ufffd",)
+    assert sketch.notes == sketch.unseen == ("n\ufffd",)
 
 
 @pytest.mark.parametrize(
@@ -343,6 +343,7 @@ def test_what_is_right_is_believed_and_cleaned(taken_over: Any) -> None:
         'say({"sketch": sketch, "shapes": shapes}, [[[10**12], "int64"], [[10**12, 1, 4], "float16"]])',
         'sketch["layers"] *= 9000; say({"sketch": sketch, "shapes": shapes}, arrays)',
         'sketch["notes"] = ["n"] * 99; say({"sketch": sketch, "shapes": shapes}, arrays)',
+        'sketch["unseen"] = ["n"] * 99; say({"sketch": sketch, "shapes": shapes}, arrays)',
         # Numbers that cannot be.
         'say({"sketch": sketch, "shapes": shapes}, arrays, one + zero + bytes(16))',
         'say({"sketch": sketch, "shapes": shapes}, arrays, zero + zero + bytes(16))',

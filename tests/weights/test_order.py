@@ -131,6 +131,32 @@ def test_layers_that_may_share_an_order_count_once() -> None:
     assert test.log10_p == pytest.approx(log10(4 / factorial(6)))
 
 
+@pytest.mark.parametrize("drift", [0, 0.5])
+def test_layers_in_one_order_are_one_test(drift: float) -> None:
+    # Blocks that were stacked, or experts that were made from one: what agrees by chance agrees in all of them.
+    random, width = np.random.default_rng(7), 32
+    ours, theirs = plain(random, width), plain(random, width)
+    theirs[:4] = ours[:4]
+    victim, suspect = (
+        sketch(*(layer(rows + drift * plain(random, width), block) for block in range(6))) for rows in (ours, theirs)
+    )
+    test = order_test(victim, suspect)
+    single = [order_test(sketch(one), suspect) for one in victim.layers]
+    assert test is not None
+    assert test.log10_p >= min(one.log10_p for one in single if one)
+    assert test.least >= log10_tail(width, width, width)
+
+
+def test_layers_of_a_model_in_orders_of_their_own_are_tests_of_their_own() -> None:
+    random = np.random.default_rng(8)
+    together = [
+        test.log10_p == pytest.approx(log10(4) - log10(factorial(16)))
+        for _ in range(50)
+        if (test := order_test(one := sketch(*(layer(plain(random, 16), block) for block in range(4))), one))
+    ]
+    assert together == [False] * 50
+
+
 def test_layers_of_other_widths_or_places_are_not_compared() -> None:
     random = np.random.default_rng(6)
     ours = sketch(layer(plain(random, 8)))

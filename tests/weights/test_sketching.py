@@ -1,5 +1,7 @@
 """Sketches of weights: the same for whatever computes the same, far apart for others, and never large."""
 
+import re
+
 import msgspec
 import numpy as np
 import pytest
@@ -168,6 +170,53 @@ def test_a_plan_that_asks_for_too_much_is_refused() -> None:
     header = msgspec.structs.replace(PLAN.header(), rank=10**9)
     with pytest.raises(ValueError, match="1024"):
         WeightPlan.of_header(header, PLAN.arrays("p."), "p.")
+
+
+def test_no_layer_counts_twice() -> None:
+    # Whoever makes a suite or an observation up could multiply one small probability by itself.
+    header, made = PLAN.header(), sketch(OWNER, PLAN)
+    with pytest.raises(ValueError, match="place"):
+        WeightPlan.of_header(
+            msgspec.structs.replace(header, layers=(*header.layers[:-1], header.layers[-2])), PLAN.arrays("p."), "p."
+        )
+    own = made.header()
+    with pytest.raises(ValueError, match="place"):
+        Sketch.of_header(
+            msgspec.structs.replace(own, layers=(*own.layers[:-1], own.layers[-2])), made.arrays("s."), "s."
+        )
+
+
+def renamed(weights: ArrayWeights, before: str) -> dict[str, np.ndarray]:
+    return {before + name.replace("mlp.", "own."): array for name, array in weights.arrays.items()}
+
+
+def blocks(weights: ArrayWeights, move: int) -> dict[str, np.ndarray]:
+    return {
+        re.sub(r"layers\.(\d+)", lambda found: f"layers.{int(found[1]) + move}", name): array
+        for name, array in weights.arrays.items()
+        if "layers." in name
+    }
+
+
+def test_what_is_looked_at_of_an_honest_model_is_enough() -> None:
+    assert not sketch(OWNER, PLAN).unseen
+    assert not sketch(llama(8, blocks=6), PLAN).unseen
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        # An honest model has the usual names; the copy beside it has others, in or outside of its blocks.
+        llama(8).arrays | renamed(OWNER, "own."),
+        renamed(OWNER, "") | llama(8).arrays,
+        {name: array.ravel() for name, array in renamed(OWNER, "own.").items()} | llama(8).arrays,
+        # The blocks of a copy stand behind, or among, many that nothing reads.
+        blocks(llama(8, blocks=60), 0) | blocks(OWNER, 60),
+    ],
+    ids=["beside", "inside", "flat", "behind"],
+)
+def test_what_else_a_file_holds_is_said(hidden: dict[str, np.ndarray]) -> None:
+    assert sketch(ArrayWeights(hidden), PLAN).unseen
 
 
 def test_another_seed_makes_another_sketch() -> None:

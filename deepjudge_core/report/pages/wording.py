@@ -120,7 +120,8 @@ def _likeness(suspect: SuspectEntry) -> str:
         changed = ", with its behaviour changed since" if suspect.points_to != "weights" else ""
         return (
             f"It appears to contain the victim's weights{changed}: they share more with the victim's than what other "
-            "models made from the same ancestor have in common with it."
+            "models made from the same ancestor have in common with it. That is also so if both were made from a later "
+            "model than the ancestor that was named."
         )
     if suspect.points_to == "weights":
         closer = "its behaviour and its layers are" if behaviour == "copy" else "its layers are"

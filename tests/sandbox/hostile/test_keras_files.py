@@ -21,7 +21,7 @@ ALONE = {
 
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("keras"), CASES, *LIMITS)
+    return JudgedModel(tmp_path_factory.mktemp("keras"), CASES | HANGING, *LIMITS, endless=HANGING)
 
 
 @pytest.fixture(scope="module")
@@ -29,21 +29,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
     return JudgedModel(tmp_path_factory.mktemp("alone"), ALONE, *LIMITS, with_landlock=False)
 
 
-@pytest.fixture(scope="module")
-def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "25")
-
-
 @needs_landlock
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES | HANGING)
 def test_a_file_has_the_outcome_that_is_its_own(name: str, audit: JudgedModel) -> None:
     audit.check(name)
-
-
-@needs_landlock
-@pytest.mark.parametrize("name", HANGING)
-def test_what_never_ends_is_ended(name: str, hanging: JudgedModel) -> None:
-    hanging.check(name)
 
 
 @needs_seccomp
@@ -53,6 +42,6 @@ def test_without_landlock_what_runs_code_is_not_opened(name: str, alone: JudgedM
 
 
 @needs_landlock
-@pytest.mark.parametrize("run", ["audit", "alone", "hanging"])
+@pytest.mark.parametrize("run", ["audit", "alone"])
 def test_nothing_else_happens(run: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(run).check_rest()

@@ -28,7 +28,7 @@ LIMITS = ("--memory", "1GiB", "--timeout", "600")
 
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("onnx"), CASES, *LIMITS)
+    return JudgedModel(tmp_path_factory.mktemp("onnx"), CASES | HANGING, *LIMITS, endless=("a loop without end",))
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
     return JudgedModel(tmp_path_factory.mktemp("alone"), ALONE, *LIMITS, with_landlock=False)
 
 
-@pytest.fixture(scope="module")
-def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "10")
-
-
 @needs_landlock
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES | HANGING)
 def test_a_file_has_the_outcome_that_is_its_own(name: str, audit: JudgedModel) -> None:
     audit.check(name)
 
@@ -61,17 +56,6 @@ def test_without_landlock_a_file_has_the_same_outcome(name: str, alone: JudgedMo
 @needs_seccomp
 def test_without_landlock_nothing_else_happens(alone: JudgedModel) -> None:
     alone.check_rest()
-
-
-@needs_landlock
-@pytest.mark.parametrize("name", HANGING)
-def test_what_never_ends_is_ended(name: str, hanging: JudgedModel) -> None:
-    hanging.check(name)
-
-
-@needs_landlock
-def test_nothing_else_happens_meanwhile(hanging: JudgedModel) -> None:
-    hanging.check_rest()
 
 
 @needs_seccomp

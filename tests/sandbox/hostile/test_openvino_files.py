@@ -39,7 +39,7 @@ ALONE = {
 
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("openvino"), FILES, *LIMITS)
+    return JudgedModel(tmp_path_factory.mktemp("openvino"), FILES | phones.HANGING, *LIMITS, endless=phones.HANGING)
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +47,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
     return JudgedModel(tmp_path_factory.mktemp("alone"), ALONE, *LIMITS, with_landlock=False)
 
 
-@pytest.fixture(scope="module")
-def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("hanging"), phones.HANGING, "--timeout", "10")
-
-
 @needs_landlock
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", FILES | phones.HANGING)
 def test_a_file_has_the_outcome_that_is_its_own(name: str, audit: JudgedModel) -> None:
     audit.check(name)
-
-
-@needs_landlock
-@pytest.mark.parametrize("name", phones.HANGING)
-def test_what_never_ends_is_ended(name: str, hanging: JudgedModel) -> None:
-    hanging.check(name)
 
 
 @needs_seccomp
@@ -71,6 +60,6 @@ def test_without_landlock_no_file_is_opened(name: str, alone: JudgedModel) -> No
 
 
 @needs_landlock
-@pytest.mark.parametrize("run", ["audit", "alone", "hanging"])
+@pytest.mark.parametrize("run", ["audit", "alone"])
 def test_nothing_else_happens(run: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(run).check_rest()

@@ -25,7 +25,7 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("models"), MODELS, *LIMITS)
+    return JudgedModel(tmp_path_factory.mktemp("models"), MODELS | HANGING, *LIMITS, endless=HANGING)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,6 @@ def models_alone(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
     return JudgedModel(tmp_path_factory.mktemp("models-alone"), MODELS_ALONE, *LIMITS, with_landlock=False)
 
 
-@pytest.fixture(scope="module")
-def hanging(tmp_path_factory: pytest.TempPathFactory) -> JudgedModel:
-    return JudgedModel(tmp_path_factory.mktemp("hanging"), HANGING, "--timeout", "15")
-
-
 @needs_landlock
 @pytest.mark.parametrize("name", STATES)
 def test_weights_have_the_outcome_that_is_their_own(name: str, states: JudgedModel) -> None:
@@ -51,15 +46,9 @@ def test_weights_have_the_outcome_that_is_their_own(name: str, states: JudgedMod
 
 
 @needs_landlock
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS | HANGING)
 def test_a_model_has_the_outcome_that_is_its_own(name: str, models: JudgedModel) -> None:
     models.check(name)
-
-
-@needs_landlock
-@pytest.mark.parametrize("name", HANGING)
-def test_what_never_ends_is_ended(name: str, hanging: JudgedModel) -> None:
-    hanging.check(name)
 
 
 @needs_seccomp
@@ -75,6 +64,6 @@ def test_without_landlock_no_model_is_opened(name: str, models_alone: JudgedMode
 
 
 @needs_landlock
-@pytest.mark.parametrize("run", ["states", "models", "hanging", "states_alone", "models_alone"])
+@pytest.mark.parametrize("run", ["states", "models", "states_alone", "models_alone"])
 def test_nothing_else_happens(run: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(run).check_rest()

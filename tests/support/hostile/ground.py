@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import io
 import json
@@ -11,7 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ import toys
 
 from deepjudge_core.auditing.audit import make_suite
 from deepjudge_core.cli.main import main
-from deepjudge_core.sandbox import landlock, seccomp
+from deepjudge_core.sandbox import landlock, process, seccomp
+from deepjudge_core.sandbox.policy import Sandbox
+from deepjudge_core.sandbox.scratch import Scratch
 from deepjudge_core.sandbox.starting import end_templates
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.settings import SuiteSettings
@@ -40,6 +43,7 @@ SECRET = b"secret!!" * 6  # as long as the weights of a small model
 
 _CONTROLS = re.compile(r"[^\n -~\u00a1-\uffff]|[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _OPENED = 0x20 | 0x1 | 0x2 | 0x40 | 0x80 | 0x200 | 0x400 | 0x800  # IN_OPEN, read, written, moved, removed
+_PATIENCE = 4.0  # seconds, each of which keeps a processor busy
 _NON_BLOCKING, _SUBREAPER = os.O_NONBLOCK, 36
 
 
@@ -103,6 +107,7 @@ class JudgedModel:
         *options: str,
         with_landlock: bool = True,
         prepare: Callable[[Path], object] = lambda folder: None,
+        endless: Collection[str] = (),
     ) -> None:
         """Lay them out and run it.
 
@@ -112,6 +117,7 @@ class JudgedModel:
             options: Of the command.
             with_landlock: Whether the system has Landlock.
             prepare: What else the command needs.
+            endless: Names of cases that nobody waits long for. They come last: once the framework is imported.
         """
         self.cases = cases
         prepare(folder)
@@ -136,6 +142,7 @@ class JudgedModel:
             self.opened = stack.enter_context(_watched([place.canary for place in self.places.values()]))
             stack.enter_context(_adopting())
             stack.enter_context(contextlib.chdir(folder))
+            stack.enter_context(_impatient({str(self.places[name].path) for name in endless}))
             self.status = main([*words, *options])
             end_templates()
             self.strays = _children() - self._theirs
@@ -227,6 +234,21 @@ def _tree(folder: Path) -> dict[str, tuple[int, int, int]]:
             kind = stat.S_IFMT(seen.st_mode)
             found[str(path)] = (kind, 0, 0) if kind == stat.S_IFDIR else (kind, seen.st_size, seen.st_mtime_ns)
     return found
+
+
+@contextlib.contextmanager
+def _impatient(labels: Collection[str]) -> Iterator[None]:
+    # Whatever the command allows the others: these compute until they are ended.
+    start = process.Worker.__init__
+
+    def starting(
+        worker: process.Worker, label: str, model: Path, scratch: Scratch, sandbox: Sandbox, *rest: Any, **more: Any
+    ) -> None:
+        limits = dataclasses.replace(sandbox, timeout=_PATIENCE) if label in labels else sandbox
+        start(worker, label, model, scratch, limits, *rest, **more)
+
+    with mock.patch.object(process.Worker, "__init__", starting):
+        yield
 
 
 def _children() -> set[int]:
