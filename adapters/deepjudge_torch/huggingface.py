@@ -229,7 +229,8 @@ def _class_of(config: Any, expected: str) -> Any:
     names = config.architectures or [getattr(kind, "__name__", "") for kind in kinds[:1]]
     kind = next((kind for kind in kinds if kind is not None and kind.__name__ in names), None)
     if kind is None:
-        raise ModelError(f"{expected}, found {few([str(name) for name in names]) or config.model_type!r}")
+        found = few([str(name) for name in names]) or config.model_type
+        raise ModelError(f"{expected}, found {found!r}; 'deepjudge compare VICTIM SUSPECT' compares its weights")
     if kind.main_input_name not in _INPUTS or config.problem_type == "regression":
         raise ModelError(f"{expected}, found one of {config.problem_type or kind.main_input_name}")
     return kind

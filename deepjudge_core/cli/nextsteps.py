@@ -18,6 +18,7 @@ _DATA = "TRAIN"  # what the user's training data are called in the commands
 _ZOO, _CONTROLS = "zoo", "CONTROLS"
 _CALIBRATION = "calibration.safetensors"
 _ANCESTOR, _SIBLINGS, _INPUTS = "BASE", "SIBLINGS", "DATA"
+_SIBLING_CONTROLS = ("--stratum", f"common-ancestor={_SIBLINGS}")
 
 
 def needs_controls(outcome: AuditOutcome) -> bool:
@@ -34,9 +35,10 @@ def after_audit(plan: Plan, zoo: Path) -> Iterator[str]:
         zoo: Where controls may go.
     """
     if plan.inputs.path is None:
-        yield from _why_of_weights()
+        ancestor = plan.suite.ancestor is not None
+        yield from _why_of_weights(ancestor=ancestor)
         if plan.file is None:
-            yield f"    {_line([*plan.words, '--controls', _CONTROLS])}"
+            yield f"    {_line([*plan.words, *(_SIBLING_CONTROLS if ancestor else ('--controls', _CONTROLS))])}"
         return
     data = plan.data or _training_data(plan, plan.inputs.path)
     yield from _why("" if data else _like(plan.inputs.path))
@@ -75,7 +77,7 @@ def after_judge(words: Sequence[str], path: Path, suite: Suite) -> Iterator[str]
     if suite.has_cases:
         yield from _why(_of(suite), "calibrate with yours")
     else:
-        yield from _why_of_weights()
+        yield from _why_of_weights(ancestor=suite.ancestor is not None)
     yield from _calibrating(path, suite, ())
     yield f"    {_line([*_without(words, '--calibration'), '--calibration', _CALIBRATION])}"
 
@@ -96,16 +98,15 @@ def after_compare(words: Sequence[str], outcome: AuditOutcome) -> Iterator[str]:
         yield f"    {_line([*words, '--ancestor', _ANCESTOR])}"
     siblings = outcome.calibration.strata.count("common-ancestor")
     if known and explained and siblings < LEAST_CONTROLS:
-        yield f"next: what your model added to its ancestor is found with at least {LEAST_CONTROLS} controls that were"
-        yield f"  made from that ancestor, too, and not from your model (here called {_SIBLINGS}):"
-        yield f"    {_line([*words, '--stratum', f'common-ancestor={_SIBLINGS}'])}"
+        yield from _why_of_weights(ancestor=True)
+        yield f"    {_line([*words, *_SIBLING_CONTROLS])}"
     open_to_controls = [one for one in unclear if one not in explained and _measured(one)]
     if open_to_controls and len(outcome.calibration.controls) < LEAST_CONTROLS:
         yield f"next: with at least {LEAST_CONTROLS} controls, which are independent models of the same kind, distances"
         yield "  are judged, too: they find weights whose neurons were put into another order"
         yield f"    {_line([*words, '--controls', _CONTROLS])}"
     if not all(map(_measured, unclear)):
-        yield "next: weights of another shape cannot be compared; answers and layers can, if both models run"
+        yield "next: weights of another shape cannot be compared; answers and layers can, if both are classifiers"
         yield f"    {_line(['audit', *_models(outcome), '--inputs', _INPUTS])}"
 
 
@@ -136,7 +137,7 @@ def after_calibrate(controls: Sequence[str], path: Path, suite: Suite) -> Iterat
     if suite.has_cases:
         yield from _why(_of(suite), "name yours as well" if controls else "name yours")
     else:
-        yield from _why_of_weights()
+        yield from _why_of_weights(ancestor=suite.ancestor is not None)
     yield from _calibrating(path, suite, controls)
 
 
@@ -150,10 +151,12 @@ def making_controls(suite: Suite) -> str:
 
 
 def _calibrating(path: Path, suite: Suite, controls: Sequence[str]) -> Iterator[str]:
-    made = f"{_ZOO}/controls" if suite.has_cases else _CONTROLS
+    made = [f"{_ZOO}/controls" if suite.has_cases else _CONTROLS]
     if suite.has_cases:
         yield f"    {making_controls(suite)}"
-    yield f"    {_line(['calibrate', str(path), *controls, made, '-o', _CALIBRATION])}"
+    elif suite.ancestor is not None:
+        made = [*_SIBLING_CONTROLS]
+    yield f"    {_line(['calibrate', str(path), *controls, *made, '-o', _CALIBRATION])}"
 
 
 def _without(words: Sequence[str], option: str) -> Iterator[str]:
@@ -185,7 +188,11 @@ def _why(unknown: str, yours: str = "name yours with --controls") -> Iterator[st
     yield f"  or make some from the victim's training data{f' (here called {unknown})' * bool(unknown)}:"
 
 
-def _why_of_weights() -> Iterator[str]:
+def _why_of_weights(*, ancestor: bool) -> Iterator[str]:
+    if ancestor:
+        yield f"next: what your model added to its ancestor is found with at least {LEAST_CONTROLS} controls that were"
+        yield f"  made from that ancestor, too, and not from your model (here called {_SIBLINGS}):"
+        return
     yield f"next: without {LEAST_CONTROLS} controls, weights accuse by the order of their neurons alone"
     yield f"  controls are models of the same kind that do not come from the victim (here called {_CONTROLS}):"
 

@@ -121,19 +121,23 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
     return found + Found(tuple(name for name, _ in empty))
 
 
-def spare(read: Iterable[str | Path], written: Iterable[Path | None]) -> None:
+def spare(read: Iterable[str | Path], written: Iterable[Path | None], *, models: bool = False) -> None:
     """Refuse to write over a file that is read, however it was named: in a folder, by a glob, in a file.
 
     Args:
         read: Files that are read.
         written: Where files go; None for none.
+        models: Whether the folders among what is read are one model each: then no file in them is written over.
 
     Raises:
         UsageError: Naming it.
     """
-    kept = {Path(path).resolve() for path in read if os.path.isfile(path)}  # noqa: PTH113 - of any text
+    is_kept = os.path.exists if models else os.path.isfile
+    kept = {Path(path).resolve() for path in read if is_kept(path)}
     for path in written:
-        if path is not None and os.path.isfile(path) and path.resolve() in kept:  # noqa: PTH113 - of any text
+        if path is None or not os.path.isfile(path):  # noqa: PTH113 - of any text
+            continue
+        if not kept.isdisjoint([path.resolve(), *path.resolve().parents]):
             raise UsageError(
                 f"{path}: expected another file to write to, found one of the inputs", code="would-overwrite"
             )

@@ -440,7 +440,7 @@ def _beside(by_controls: Setting, exactly: Setting, *, shown: bool) -> Setting:
         return replace(both, p_copy=by_controls.p_copy)
     if by_controls.decision in (Decision.COPY, Decision.INDEPENDENT):
         return both
-    reasons = dict.fromkeys(one.reason for one in (exactly, by_controls) if one.reason)
+    reasons = dict.fromkeys(said for one in (exactly, by_controls) for said in (one.reason or "").split("; "))
     # Without controls that show their weights, distances say as little as an order that is not the victim's.
     return replace(both, decision=by_controls.decision if shown else None, reason="; ".join(filter(None, reasons)))
 

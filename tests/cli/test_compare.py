@@ -131,6 +131,22 @@ def test_a_shared_initialisation_is_never_called_a_copy_alone(compare: Any) -> N
     assert SAME in page
 
 
+def test_no_file_of_a_model_s_folder_is_written_over(compare: Any) -> None:
+    for name in ("mine", "theirs"):
+        Path(name).mkdir()
+        shutil.copy("victim.safetensors", f"{name}/model.safetensors")
+        Path(name, "config.json").write_text('{"model_type": "llama"}')
+    before = Path("mine/model.safetensors").read_bytes()
+    for option in ("--html", "--json"):
+        for folder, more in (("mine", ()), ("theirs", ()), ("base", ("--ancestor", "base"))):
+            if more:
+                shutil.copytree("mine", "base", dirs_exist_ok=True)
+            written = f"{folder}/model.safetensors"
+            status, _, err = compare("theirs", *more, option, written, victim="mine")
+            assert (status, "would-overwrite" in err) == (2, True)
+            assert Path(written).read_bytes() == before
+
+
 def test_the_victim_itself_is_called_a_copy(compare: Any) -> None:
     compare("victim.safetensors", "--html", "r.html")
     page = Path("r.html").read_text()

@@ -324,7 +324,8 @@ def run_plan(plan: Plan, session: Session) -> int:
     with contextlib.chdir(plan.folder):
         models = [subject.name for subject in (plan.victim, *plan.controls, *plan.suspects)]
         sealing = (plan.bundle.commitment, plan.bundle.tsa_response, plan.bundle.key)
-        spare([*models, *filter(None, (plan.inputs.path, *sealing, plan.file))], written)
+        spare([*filter(None, (plan.inputs.path, *sealing, plan.file))], written)
+        spare([*models, *filter(None, [plan.suite.ancestor])], written, models=True)
         bundle = _ShownBundle(plan.bundle, plan.judge, folder, session)
         asked = [*plan.controls, *plan.suspects]
         bundle.spare(asked)

@@ -88,7 +88,8 @@ class CompareCommand(Command):
         found = expand(self.suspects, adapters, self.folders)
         groups, beside_controls = controls_of(self.controls, self.strata, adapters, self.folders)
         files = [str(self.victim), *(file for file, _ in groups), *found.models]
-        spare(files, [self.json, *forms.values()])
+        beside = map(str, filter(None, (self.ancestor, self.base)))
+        spare([*files, *beside], [self.json, *forms.values()], models=True)
         taken = dict(zip(files, bases(files, self.base), strict=True))
         outcome = audit(
             ModelFile(self.victim, taken[str(self.victim)]),

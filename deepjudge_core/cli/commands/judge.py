@@ -104,7 +104,7 @@ class JudgeCommand(Command):
         calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
         found = expand(self.suspects, session.registry.adapters, self.folders)
         files = found.models
-        spare(files, [self.json, *forms.values()])
+        spare(files, [self.json, *forms.values()], models=True)
         options = options_of_each(files, self.opening.options, session.registry.adapters)
         suspects = [Subject.of(file, query=self.query, options=one) for file, one in zip(files, options, strict=True)]
         bundle = self._bundle(suite, calibration, judge, session)

@@ -6,7 +6,7 @@ from pathlib import Path
 from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.sources import begun, file_to_write
+from deepjudge_core.cli.sources import begun, file_to_write, spare
 from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
 from deepjudge_core.sandbox.policy import Confinement
@@ -37,6 +37,7 @@ class ObserveCommand(Command):
     def run(self) -> int:
         """Ask the model and store its answers."""
         file_to_write(self.output)
+        spare([self.model], [self.output], models=True)
         suite = load_suite(self.suite)
         subject = ModelFile(self.model, self.opening.options, query=self.query)
         subject.check(suite)

@@ -7,7 +7,7 @@ from deepjudge_core.auditing.audit import make_suite
 from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.sources import begun, file_to_write, load
+from deepjudge_core.cli.sources import begun, file_to_write, load, spare
 from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.models.preprocessing import Preprocessing
@@ -44,6 +44,7 @@ class SuiteCommand(Command):
         """Make the suite and show it."""
         session = begun(self.confinement)
         file_to_write(self.output)
+        spare([self.victim], [self.output], models=True)
         victim = ModelFile(
             self.victim, self.opening.options, query=QuerySettings(layout=self.layout, preprocessing=self.preprocessing)
         )
