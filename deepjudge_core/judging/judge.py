@@ -26,7 +26,6 @@ from deepjudge_core.judging.settings import GroupMode, JudgeSettings
 from deepjudge_core.judging.verdict import ALL_GROUPS, GROUPS, POINTS_TO, MetricResult, PointsTo, Setting, Verdict
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
-from deepjudge_core.text import capital
 
 __all__ = [
     "ALL_GROUPS",
@@ -438,9 +437,7 @@ def _beside(by_controls: Setting, exactly: Setting, *, shown: bool) -> Setting:
     # What distances and metrics that need no controls say in one setting: either may accuse.
     both = _with_p(exactly if exactly.decision is Decision.COPY else by_controls, by_controls, exactly)
     if exactly.decision is Decision.COPY:
-        statements = [one.statement for one in (exactly, by_controls) if one.decision is Decision.COPY]
-        sentences = [sentence for sentence in statements if sentence]
-        return replace(both, p_copy=by_controls.p_copy, statement=". ".join(map(capital, sentences)) or None)
+        return replace(both, p_copy=by_controls.p_copy)
     if by_controls.decision in (Decision.COPY, Decision.INDEPENDENT):
         return both
     reasons = dict.fromkeys(said for one in (exactly, by_controls) for said in (one.reason or "").split("; "))
