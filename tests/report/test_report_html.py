@@ -427,7 +427,7 @@ def test_controls_decide_where_there_are_none() -> None:
     value = json.loads((goldens.GOLDEN / "report-no-controls.json").read_text())
     assert "inconclusive" in {suspect["decision"] for suspect in value["suspects"]}
     said, made = steps(value)
-    assert "--controls" in said
+    assert "deepjudge audit" in said
     assert [line.split()[:2] for line in made] == [["deepjudge", "zoo"], ["deepjudge", "calibrate"]]
     for line in made:
         spoken = [" ".join(text.split()) for _, text in Page(html(value)).all("code")]
