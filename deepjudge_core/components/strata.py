@@ -68,12 +68,14 @@ def narrow(strata: Iterable[Stratum | None]) -> tuple[str, ...]:
 
 LEAST_OF_A_GROUP = 3
 """Fewer controls are no kind of their own."""
+_NEGLIGIBLE = 0.05  # of the greatest value
 
 
 def two_groups(values: Array) -> str | None:
     """That controls fall into two groups, which are of two kinds: one clause; None where they do not.
 
-    The gap between the groups is more than twice as wide as each of them.
+    The gap between the groups is more than twice as wide as each of them, and no negligible part of the values: those of
+    some metrics are so near one another that any difference between kinds shows.
 
     Args:
         values: ``(n,)`` of one metric.
@@ -84,7 +86,7 @@ def two_groups(values: Array) -> str | None:
     gaps = np.diff(ordered)[LEAST_OF_A_GROUP - 1 : 1 - LEAST_OF_A_GROUP]
     place = LEAST_OF_A_GROUP + int(np.argmax(gaps))
     groups = ordered[:place], ordered[place:]
-    if gaps.max() <= 2 * max(np.ptp(group) for group in groups):
+    if gaps.max() <= max(2 * max(np.ptp(group) for group in groups), _NEGLIGIBLE * abs(ordered[-1])):
         return None
     near, far = (f"{group[0]:.3g}..{group[-1]:.3g} ({len(group)} controls)" for group in groups)
     return f"the controls fall into two groups, {near} and {far}"

@@ -16,6 +16,8 @@ from deepjudge_core.components.strata import two_groups
         ([0, 1, 2, 6.1, 7.1, 8.1], ("0..2", "6.1..8.1")),  # more than twice as far apart as each is wide
         ([0, 1, 2, 6, 7, 8], None),
         ([0, 1, 2, 6.1, 7.1, 8.2], None),
+        ([0.661, 0.663, 0.665, 0.675, 0.676, 0.677], None),  # a hundredth apart
+        ([0.661, 0.663, 0.665, 0.705, 0.706, 0.707], ("0.661..0.665", "0.705..0.707")),
         ([1, 1.1, 9, 9.1, 9.2], None),  # two are no group
         ([1, 1.1, 9, 9.1, 9.2, 9.3], None),
         ([1, 1.1, 1.2, 1.3, 9], None),  # nor is one
