@@ -74,8 +74,8 @@ _NEGLIGIBLE = 0.05  # of the greatest value
 def two_groups(values: Array) -> str | None:
     """That controls fall into two groups, which are of two kinds: one clause; None where they do not.
 
-    The gap between the groups is more than twice as wide as each of them, and no negligible part of the values: those of
-    some metrics are so near one another that any difference between kinds shows.
+    The gap between the groups is more than twice as wide as each of them, and no negligible part of the values: where
+    all values are near one another, any difference between kinds shows.
 
     Args:
         values: ``(n,)`` of one metric.
