@@ -24,9 +24,12 @@ ROWS = 17
 _QUANTISED = (torch.int8, torch.uint8)
 
 
-def parameters_of(weights: Iterable[torch.Tensor]) -> int | None:
-    """How many real numbers weights hold; None where some are quantised, beside which there are scales."""
-    whole = [weight for weight in weights if weight.ndim]
+def parameters_of(state: Iterable[object]) -> int | None:
+    """How many real numbers the weights of a state hold; None where some are quantised, beside which there are scales.
+
+    A state can also hold the graphs of branches and loops, which are no weights of their own.
+    """
+    whole = [weight for weight in state if isinstance(weight, torch.Tensor) and weight.ndim]
     if any(weight.is_quantized or weight.dtype in _QUANTISED for weight in whole):
         return None
     return sum(int(weight.numel()) for weight in whole if weight.is_floating_point())

@@ -288,6 +288,8 @@ class _Copying:
             source, alone = source.parent / target, True
             kind = stat.S_IFMT(source.lstat().st_mode)
         if kind == stat.S_IFREG:
+            if alone:  # seen before it is opened, and once more then
+                _expect_one_name(source.lstat(), self.label)
             # It may be another one now, but no link: what was opened counts. Who writes to a pipe is not waited for.
             descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:

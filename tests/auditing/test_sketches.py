@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import toys
 from commands import Cli
+from numpy_transformers import llama, noisy
 from refusals import refused
 from sketched import save
-from tiny_transformers import llama, noisy
 
 import deepjudge_core as dj
 from deepjudge_core.errors import ModelError, UsageError

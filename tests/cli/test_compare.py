@@ -11,8 +11,8 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from numpy_transformers import llama, noisy, permuted, rotated
 from safetensors.numpy import save_file
-from tiny_transformers import llama, noisy, permuted, rotated
 
 import deepjudge_core as dj
 from deepjudge_core.cli.main import main

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from numpy_transformers import llama
 from rich.console import Console
 from sketched import save
-from tiny_transformers import llama
 
 import deepjudge_core as dj
 from deepjudge_core.cli.display import show_report

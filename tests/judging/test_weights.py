@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toys
+from numpy_transformers import llama, noisy, permuted, rotated
 from refusals import refused
 from sketched import seen, suite_of
-from tiny_transformers import llama, noisy, permuted, rotated
 
 from deepjudge_core import JudgeSettings, load_registry
 from deepjudge_core.components.kinds import Metric

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy_transformers import TOKENS
 from safetensors.numpy import save_file
-from tiny_transformers import TOKENS
 
 from deepjudge_core.components.weights import info_of_weights
 from deepjudge_core.models.sketcher import StoredSketcher

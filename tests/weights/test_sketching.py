@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 from deepjudge_weights.metrics import neuron_sketch, order, order_chance, sibling_slope
-from tiny_transformers import TOKENS, changed, llama, noisy, permuted, rotated
+from numpy_transformers import TOKENS, changed, llama, noisy, permuted, rotated
 
 from deepjudge_core import Answers
 from deepjudge_core.errors import IncomparableError, ModelError

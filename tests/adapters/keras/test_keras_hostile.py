@@ -657,7 +657,7 @@ def test_after_the_rehearsal_no_file_is_opened(tmp_path: Path) -> None:
             Path(path).unlink()
 
         class Served(type(Path())):
-            def open(self, mode):
+            def open(self, mode, *_, **__):
                 assert mode == "rb"
                 return io.BytesIO(contents[str(self)])
 

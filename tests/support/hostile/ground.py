@@ -183,7 +183,7 @@ class JudgedModel:
         """Nothing else happened."""
         marked = [name for name, place in self.places.items() if os.path.lexists(place.marker)]
         assert marked == []
-        assert self.opened == []
+        assert not self.opened, self.opened
         assert self.strays == set()
         assert list(self.scratch.iterdir()) == []
         assert (self.new, self.gone) == (set(), set())
