@@ -283,13 +283,13 @@ class _Copying:
         # The bytes that count. What the user did not name, but lies beside it, may be another name of a file of the
         # user's: ``alone`` refuses it.
         status = source.lstat()
-        kind = stat.S_IFMT(status.st_mode)
-        if kind == stat.S_IFLNK and _CACHED.fullmatch(str(target := source.readlink())):
+        if stat.S_ISLNK(status.st_mode) and _CACHED.fullmatch(str(target := source.readlink())):
             source, alone = source.parent / target, True
-            kind = stat.S_IFMT(source.lstat().st_mode)
+            status = source.lstat()
+        kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFREG:
-            if alone:  # seen before it is opened, and once more then
-                _expect_one_name(source.lstat(), self.label)
+            if alone:  # before it is opened, which can be noticed, and once more then
+                _expect_one_name(status, self.label)
             # It may be another one now, but no link: what was opened counts. Who writes to a pipe is not waited for.
             descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
