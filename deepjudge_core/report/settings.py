@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -14,6 +15,18 @@ from deepjudge_core.report.documents import MadeEntry
 from deepjudge_core.settings import setting
 
 _OF_AUDITS = ("judge", "audit", "compare", "report")
+
+
+def json_setting() -> Any:
+    """The setting of commands that write their report as JSON to a file or to standard output."""
+    return setting(
+        "write the report as JSON; - means standard output, and the table then goes to standard error",
+        "--json",
+        default=None,
+        group="report",
+        metavar="FILE",
+        writes=True,
+    )
 
 
 @dataclass(frozen=True)

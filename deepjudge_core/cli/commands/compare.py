@@ -19,7 +19,7 @@ from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.files import storage
 from deepjudge_core.report.audit_json import audit_report, dump
-from deepjudge_core.report.settings import CaseSettings, ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings, json_setting
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import Names, argument, part, setting
 from deepjudge_core.suites.settings import SuiteSettings
@@ -67,14 +67,7 @@ class CompareCommand(Command):
     folders: FolderSettings = part(FolderSettings)
     resume: ResumeSettings = part(ResumeSettings)
     confinement: Confinement = part(Confinement)
-    json: Path | None = setting(
-        "write the report as JSON; - means standard output, and the table then goes to standard error",
-        "--json",
-        default=None,
-        group="report",
-        metavar="FILE",
-        writes=True,
-    )
+    json: Path | None = json_setting()
     kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
     many: ManySettings = part(ManySettings)

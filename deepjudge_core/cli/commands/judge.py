@@ -27,7 +27,7 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
 from deepjudge_core.report.audit_json import audit_report, dump
-from deepjudge_core.report.settings import CaseSettings, ReportSettings
+from deepjudge_core.report.settings import CaseSettings, ReportSettings, json_setting
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.suite import Suite, load_suite
@@ -71,14 +71,7 @@ class JudgeCommand(Command):
     opening: OpeningSettings = part(OpeningSettings)
     confinement: Confinement = part(Confinement)
     bundle: BundleSettings = part(BundleSettings)
-    json: Path | None = setting(
-        "write the report as JSON; - means standard output, and the table then goes to standard error",
-        "--json",
-        default=None,
-        group="report",
-        metavar="FILE",
-        writes=True,
-    )
+    json: Path | None = json_setting()
     kept: CaseSettings = part(CaseSettings)
     forms: ReportSettings = part(ReportSettings)
     many: ManySettings = part(ManySettings)
