@@ -132,6 +132,9 @@ RequireLayers = (
     | UnsetType
 )
 SuspectDecision = Literal["copy", "independent", "inconclusive", "failed"]
+_Log10P = Annotated[
+    float, Meta(le=0, description="Logarithm to base 10 of the p-value, which may be too small for a number.")
+]
 
 
 class VictimEntry(Document, frozen=True, kw_only=True):
@@ -360,13 +363,7 @@ class SettingEntry(Document, frozen=True, kw_only=True):
         None
     )
     reason: str | None
-    log10_p: (
-        Annotated[
-            float,
-            Meta(le=0, description="Logarithm to base 10 of the p-value, which may be too small for a number."),
-        ]
-        | UnsetType
-    ) = UNSET
+    log10_p: _Log10P | UnsetType = UNSET
 
 
 class SettingEntries(Document, frozen=True, rename="kebab"):
@@ -401,13 +398,7 @@ class ResultEntry(Document, frozen=True, kw_only=True):
     ] = None
     vote: Annotated[bool | None, Meta(description="true: for copy; null: the metric casts no vote; see reason.")]
     reason: str | None
-    log10_p: (
-        Annotated[
-            float,
-            Meta(le=0, description="Logarithm to base 10 of the p-value, which may be too small for a number."),
-        ]
-        | UnsetType
-    ) = UNSET
+    log10_p: _Log10P | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.vote is None and self.reason is None:
