@@ -121,11 +121,11 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
     return found + Found(tuple(name for name, _ in empty))
 
 
-def spare(read: Iterable[str | Path], written: Iterable[Path | None], *, models: bool = False) -> None:
+def spare(read: Iterable[str | Path | None], written: Iterable[Path | None], *, models: bool = False) -> None:
     """Refuse to write over a file that is read, however it was named: in a folder, by a glob, in a file.
 
     Args:
-        read: Files that are read.
+        read: Files that are read; None for none.
         written: Where files go; None for none.
         models: Whether the folders among what is read are one model each: then no file in them is written over.
 
@@ -133,7 +133,7 @@ def spare(read: Iterable[str | Path], written: Iterable[Path | None], *, models:
         UsageError: Naming it.
     """
     is_kept = os.path.exists if models else os.path.isfile
-    kept = {Path(path).resolve() for path in read if is_kept(path)}
+    kept = {Path(path).resolve() for path in read if path is not None and is_kept(path)}
     for path in written:
         if path is None or not os.path.isfile(path):  # noqa: PTH113 - of any text
             continue
