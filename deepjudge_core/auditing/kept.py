@@ -26,6 +26,7 @@ from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.text import clean
 from deepjudge_core.weights.reading import lora
+from deepjudge_core.weights.reading.folder import described_by
 
 _T = TypeVar("_T", Suite, Observation)
 _SHORT = 32  # digits of a digest in a name
@@ -189,12 +190,13 @@ def _model(subject: ModelFile, session: Session) -> tuple[Adapter, str, tuple[An
         file_key(path.with_name(name)) in session.models for name in ([] if path.is_dir() else adapter.beside(path))
     ]
     code, base = own_code(subject.options.get("arch")), _digest_of(_base_of(subject, path), session)
+    described = [path.with_name(name) for name in described_by(path)]
     provider = adapters.provider(adapter.name)
     return (
         adapter,
         digest,
         (
-            *(digest, provider, asked, subject.options, code, base, others, session.sandbox is not None),
+            *(digest, provider, asked, subject.options, code, base, described, others, session.sandbox is not None),
             environment(session.registry, adapter),
         ),
     )

@@ -132,6 +132,25 @@ def test_shards_and_a_folder(held: None, tmp_path: Path, here: tuple[WeightPlan,
             assert there.model.digest == found.digest
 
 
+def test_what_lies_beside_a_file_of_a_folder_is_read(tmp_path: Path, victim: Path) -> None:
+    folder, words = tmp_path / "model", {f"word {place}": place for place in range(64)}
+    folder.mkdir()
+    for name in ("model.safetensors", "model-00001-of-00001.safetensors", "other.safetensors"):
+        (folder / name).write_bytes(victim.read_bytes())
+    (folder / "config.json").write_text('{"model_type": "llama", "num_attention_heads": 2}')
+    (folder / "vocab.json").write_text(json.dumps(words))
+    with opened(folder) as whole:
+        plan = whole.plan()
+        sketch = whole.sketch(plan)
+    assert set(plan.tokens) <= words.keys()
+    for name, known in {"model": True, "model-00001-of-00001": True, "other": False}.items():
+        with opened(folder / f"{name}.safetensors") as alone:
+            assert (alone.plan().tokens == plan.tokens) is known
+            assert alone.model.digest == digests.of_file(folder / f"{name}.safetensors").digest
+            if known:
+                expect_equal(alone.sketch(plan), sketch)
+
+
 def test_a_lora_and_its_base(tmp_path: Path, victim: Path, here: tuple[WeightPlan, Sketch]) -> None:
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     base.mkdir()
