@@ -147,6 +147,20 @@ def test_no_file_of_a_model_s_folder_is_written_over(compare: Any) -> None:
             assert Path(written).read_bytes() == before
 
 
+def test_no_part_of_a_model_in_several_files_is_written_over(compare: Any) -> None:
+    victim = "mine/model.safetensors.index.json"
+    Path("mine").mkdir()
+    shutil.copy("victim.safetensors", "mine/part.safetensors")
+    Path(victim).write_text(json.dumps({"weight_map": dict.fromkeys(VICTIM.arrays, "part.safetensors")}))
+    for name in ("config.json", "other.json"):
+        Path("mine", name).write_text('{"model_type": "llama"}')
+    for name, status in {"part.safetensors": 2, "config.json": 2, "other.json": 1}.items():
+        before = Path("mine", name).read_bytes()
+        found, _, err = compare("suspects/copy.safetensors", "--html", f"mine/{name}", victim=victim)
+        assert (found, "would-overwrite" in err) == (status, status == 2)
+        assert (Path("mine", name).read_bytes() == before) is (status == 2)
+
+
 def test_the_victim_itself_is_called_a_copy(compare: Any) -> None:
     compare("victim.safetensors", "--html", "r.html")
     page = Path("r.html").read_text()

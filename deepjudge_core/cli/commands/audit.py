@@ -328,7 +328,9 @@ def run_plan(plan: Plan, session: Session) -> int:
         sealing = (plan.bundle.commitment, plan.bundle.tsa_response, plan.bundle.key)
         spare([*filter(None, (plan.inputs.path, *sealing, plan.file))], written)
         bases = [subject.options.get("base") for subject in [plan.victim, *asked] if isinstance(subject, ModelFile)]
-        spare([*models, plan.suite.ancestor, plan.suite.ancestor_base, *bases], written, models=True)
+        spare(
+            [*models, plan.suite.ancestor, plan.suite.ancestor_base, *bases], written, models=session.registry.adapters
+        )
         bundle = _ShownBundle(plan.bundle, plan.judge, folder, session)
         bundle.spare(asked)
         spare_folder(models, folder)

@@ -63,7 +63,7 @@ class CalibrateCommand(Command):
             # Of weights alone, nothing is known to train others on.
             way = f"; this makes some in zoo/controls: {making_controls(suite)}" if suite.has_cases else ""
             raise UsageError(f"expected at least one CONTROL, found none{way}", code="missing-value")
-        spare([*(file for file, _ in files), self.opening.base], [self.output], models=True)
+        spare([*(file for file, _ in files), self.opening.base], [self.output], models=session.registry.adapters)
         check_base([file for file, _ in files], self.opening.base)
         options = options_of_each([file for file, _ in files], self.opening.options, session.registry.adapters)
         controls = [

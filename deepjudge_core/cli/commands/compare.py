@@ -77,7 +77,7 @@ class CompareCommand(Command):
         groups, beside_controls = controls_of(self.controls, self.strata, adapters, self.folders)
         files = [str(self.victim), *(file for file, _ in groups), *found.models]
         suite = with_base(SuiteSettings(weights=True, ancestor=self.ancestor, seed=self.seed), options)
-        spare([*files, self.ancestor, self.base], [self.json, *forms.values()], models=True)
+        spare([*files, self.ancestor, self.base], [self.json, *forms.values()], models=session.registry.adapters)
         check_base([*files, self.ancestor], self.base)
         taken = dict(zip(files, options_of_each(files, options, adapters, self.ancestor), strict=True))
         outcome = audit(

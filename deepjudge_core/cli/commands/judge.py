@@ -97,7 +97,7 @@ class JudgeCommand(Command):
         calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
         found = expand(self.suspects, session.registry.adapters, self.folders)
         files = found.models
-        spare([*files, self.opening.base], [self.json, *forms.values()], models=True)
+        spare([*files, self.opening.base], [self.json, *forms.values()], models=session.registry.adapters)
         check_base(files, self.opening.base)
         options = options_of_each(files, self.opening.options, session.registry.adapters)
         suspects = [Subject.of(file, query=self.query, options=one) for file, one in zip(files, options, strict=True)]

@@ -39,7 +39,7 @@ class ObserveCommand(Command):
         """Ask the model and store its answers."""
         file_to_write(self.output)
         session, opening = begun(self.confinement), self.opening
-        spare([self.model, opening.base], [self.output], models=True)
+        spare([self.model, opening.base], [self.output], models=session.registry.adapters)
         suite = load_suite(self.suite)
         check_base([self.model], opening.base)
         [options] = options_of_each([self.model], opening.options, session.registry.adapters)

@@ -46,7 +46,7 @@ class SuiteCommand(Command):
         session = begun(self.confinement)
         file_to_write(self.output)
         options, settings = self.opening.options, with_base(self.suite, self.opening.options)
-        spare([self.victim, self.suite.ancestor, self.opening.base], [self.output], models=True)
+        spare([self.victim, self.suite.ancestor, self.opening.base], [self.output], models=session.registry.adapters)
         check_base([self.victim, self.suite.ancestor], self.opening.base)
         [taken] = options_of_each([str(self.victim)], options, session.registry.adapters, self.suite.ancestor)
         victim = ModelFile(
