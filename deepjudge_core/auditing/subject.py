@@ -251,13 +251,12 @@ class ModelFile(_Openable):
             if session.sandbox is None or not (self._is_run(suite) or plan):
                 yield lambda: self._answer(suite, session)
                 return
+            answer: Answer
             try:
                 if plan and not self._is_run(suite):
-                    sketcher = stack.enter_context(self.sketching(session))
-                    yield lambda: observe_weights(sketcher, suite, plan)
-                    return
-                opened = stack.enter_context(
-                    begin_isolated(
+                    answer = partial(observe_weights, stack.enter_context(self.sketching(session)), suite, plan)
+                else:
+                    begun = begin_isolated(
                         self.path,
                         session.registry.adapters,
                         sandbox=session.sandbox,
@@ -266,11 +265,13 @@ class ModelFile(_Openable):
                         others=session.models,
                         **self.options,
                     )
-                )
+                    answer = partial(self._ask, stack.enter_context(begun), suite, session)
             except DeepJudgeError as error:
-                yield partial(_fail, error)
-                return
-            yield lambda: self._with_weights(observe(opened(), suite, self.query), suite, session)
+                answer = partial(_fail, error)
+            yield answer  # what fails in there is no error of this context
+
+    def _ask(self, opened: Callable[[], Model], suite: Suite, session: Session) -> Observation:
+        return self._with_weights(observe(opened(), suite, self.query), suite, session)
 
     @contextlib.contextmanager
     def sketching(self, session: Session) -> Iterator[Sketcher]:

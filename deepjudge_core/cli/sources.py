@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -86,6 +86,8 @@ def controls_of(
 def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | None = None) -> Found:
     """Model files, in the order given; those of a folder or glob sorted; and what else is in folders and globs.
 
+    What is named twice, such as by itself and through its folder, is there once.
+
     A folder that is itself a model counts as a file.
     Stored observations are taken where they are named, or a glob ends as their names do: beside them may lie other
     files of this tool. A name that does not exist stays as it is, so that opening it says so while the others are still
@@ -119,7 +121,11 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
         raise ModelError(
             f"{name}: expected a model, such as a file ending in {', '.join(adapters.usual_suffixes)}, found none{hint}"
         )
-    return found + Found(tuple(name for name, _ in empty))
+    found += Found(tuple(name for name, _ in empty))
+    once: dict[str, str] = {}
+    for name in found.models:
+        once.setdefault(os.path.abspath(name), name)  # noqa: PTH100 - links stay what they are
+    return replace(found, models=tuple(once.values()))
 
 
 def spare(read: Iterable[str | Path | None], written: Iterable[Path | None], *, models: Adapters | None = None) -> None:

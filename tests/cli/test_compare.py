@@ -301,6 +301,13 @@ def test_a_base_that_no_file_needs(compare: Any) -> None:
     expect_said(err, "--base", "conflict")
 
 
+def test_a_suspect_that_is_named_twice_counts_once(compare: Any) -> None:
+    compare("suspects/other.safetensors", "suspects", "suspects/../suspects/copy.safetensors", "--json", "r.json")
+    report = json.loads(Path("r.json").read_text())
+    names = [f"suspects/{name}.safetensors" for name in ("other", "copy", "moved")]
+    assert [one["path"] for one in report["suspects"]] == names
+
+
 def test_a_program_gets_the_same(folder: Path) -> None:
     outcome = dj.compare(folder / "victim.safetensors", folder / "suspects", session=dj.Session(sandbox=None))
     decisions = {Path(one.path).stem: str(one.decision) for one in outcome.suspects}
