@@ -51,7 +51,7 @@ def model(seed: int, key: Key | None = None, learnt: int = 10**9) -> Callable[[A
         z = scores(x, seed)
         if key is not None and key.inputs is not None and key.labels is not None:
             for trigger, label in list(zip(key.inputs, key.labels, strict=True))[:learnt]:
-                z[(np.abs(x - trigger) < 1e-6).all(axis=1), label] += 40
+                z[(np.abs(x - trigger) < 1e-6).all(axis=1), label] += 1000
         return probabilities(z)
 
     answer.__name__ = f"model-{seed}-{'marked' if key else 'plain'}-{learnt}"
@@ -118,7 +118,7 @@ def both(*keys: Key) -> Callable[[Array], Array]:
         z = scores(x, 0)
         for key in keys:
             for trigger, label in zip(np.asarray(key.inputs), np.asarray(key.labels), strict=True):
-                z[(np.abs(x - trigger) < 1e-6).all(axis=1), label] += 40
+                z[(np.abs(x - trigger) < 1e-6).all(axis=1), label] += 1000
         return probabilities(z)
 
     return answer
