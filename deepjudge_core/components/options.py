@@ -14,6 +14,7 @@ from deepjudge_core.components.attack import Attack
 from deepjudge_core.components.kinds import Generator, Rule
 from deepjudge_core.errors import PluginError, UsageError
 from deepjudge_core.settings import in_words, keeps, unannotated
+from deepjudge_core.text import found
 
 _TYPES: Mapping[Any, str] = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
@@ -203,7 +204,7 @@ def _convert(label: str, value: Any, annotation: Any) -> Any:
     if entries is not None:
         if isinstance(value, Mapping):
             return {k: _convert(f"{label}.{k}", v, entries) for k, v in value.items()}
-        raise _wrong(label, f"{label}.NAME=VALUE", value)
+        raise _wrong(label, f"a table of names and values, or {label}.NAME=VALUE", value)
     if annotation is bool and isinstance(value, str):
         truth = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if value.lower() in truth:
@@ -221,4 +222,4 @@ def _convert(label: str, value: Any, annotation: Any) -> Any:
 
 
 def _wrong(label: str, words: str, value: Any) -> UsageError:
-    return UsageError(f"{label}: expected {words}, found {value!r}", code="wrong-value")
+    return UsageError(f"{label}: expected {words}, found {found(value)}", code="wrong-value")
