@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from deepjudge_core.components.attack import Attack
 from deepjudge_core.components.kinds import Generator, Rule
+from deepjudge_core.components.schemes import Scheme
 from deepjudge_core.errors import PluginError, UsageError
 from deepjudge_core.settings import in_words, keeps, unannotated
 from deepjudge_core.text import found
@@ -52,7 +53,7 @@ class Option:
 
 
 def options_of(component: Any) -> tuple[Option, ...]:
-    """The options of a generator, a rule or an attack; none of other components.
+    """The options of a generator, a rule, an attack or a scheme; none of other components.
 
     Raises:
         PluginError: When the function's options cannot be read.
@@ -70,7 +71,7 @@ def options_of(component: Any) -> tuple[Option, ...]:
 def function_of(component: Any) -> Callable[..., Any] | None:
     """Whose keyword-only parameters are the options of a component; None of one that has none."""
     match component:
-        case Generator(generate=function) | Rule(judge=function) | Attack(steal=function):
+        case Generator(generate=function) | Rule(judge=function) | Attack(steal=function) | Scheme(make=function):
             return function
     return None
 

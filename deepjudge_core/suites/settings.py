@@ -207,6 +207,7 @@ class SuiteSettings:
         force: Whether a suite is made on which hardly a verdict can rest.
         weights: Whether the victim's weights have to be compared; a suite without inputs then compares nothing else.
         sketch: Whether they are compared if they can be read, though nobody demands it.
+        keys: Files of keys that the victim carries.
         ancestor: A public model, or first weights, that the victim was made from, of which weights alone are read.
     """
 
@@ -291,6 +292,17 @@ class SuiteSettings:
         group="weights",
         key="sketch",
         tables=("suite",),
+    )
+    keys: Sequence[Path] = setting(
+        "key of a watermark or fingerprint that your model carries, made by 'deepjudge key'",
+        "--key",
+        default=(),
+        group="suite",
+        metavar="KEY",
+        key="keys",
+        tables=("suite",),
+        sample=["adi.key.safetensors"],
+        reads=True,
     )
     ancestor: Path | None = setting(
         "model that yours was made from, such as a public base model or the first weights: what every model made from "
