@@ -610,7 +610,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
     [
         (("--bounds", "0,0.5"), 4, "wrong-inputs", ("in.npz", "x", "0..0.5")),
         (("--x", "pictures"), 2, "unknown-name", ("in.npz", "pictures")),
-        (("--y", "classes"), 2, "unknown-name", ("in.npz", "classes")),
+        (("--x", "x", "--y", "classes"), 2, "unknown-name", ("in.npz", "classes")),
         (("--inputs", "n" * 300), 2, "cannot-read", ("nnn",)),
         (("--inputs", "none.npz"), 4, "cannot-read", ("none.npz",)),
         (("--inputs", "victim.toy"), 4, "wrong-inputs", ("victim.toy", ".npz")),

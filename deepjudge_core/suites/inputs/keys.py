@@ -42,7 +42,9 @@ def pair_of_keys(
                 what, how = ("labels", option("y")) if place else ("inputs", option("x"))
                 without = f", or, if there are no labels, use {option('labels', 'victim')}" if place else ""
                 said = f"one of {listed(keys)}"
-                raise UsageError(f"{path}: name the {what} too, {said}, with {how}{without}", code="missing-value")
+                raise UsageError(
+                    f"{path}: name the array of {what} too, {said}, with {how}{without}", code="missing-value"
+                )
             x, y = (partner, y) if place == 0 else (x, partner)
     return str(x), str(y)
 
