@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -122,10 +122,9 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
             f"{name}: expected a model, such as a file ending in {', '.join(adapters.usual_suffixes)}, found none{hint}"
         )
     found += Found(tuple(name for name, _ in empty))
-    once: dict[str, str] = {}
-    for name in found.models:
-        once.setdefault(os.path.abspath(name), name)  # noqa: PTH100 - links stay what they are
-    return replace(found, models=tuple(once.values()))
+    # What is named twice, by a folder and by a glob, is one model.
+    models = {os.path.abspath(name): name for name in reversed(found.models)}  # noqa: PTH100 - links stay
+    return Found(tuple(name for name in found.models if models.pop(os.path.abspath(name), None)), found.skipped)  # noqa: PTH100
 
 
 def spare(read: Iterable[str | Path | None], written: Iterable[Path | None], *, models: Adapters | None = None) -> None:
