@@ -353,7 +353,9 @@ class Scheme:
             "surrogates".
         asks: What is asked of the victim when a key is made.
         says: What a match means and what the mark does not survive: a clause without a full stop.
-        fresh: Whether a network is trained from fresh weights, since what it is trained on is the mark.
+        fresh: Whether a network is trained from fresh weights, since what it is trained on is the mark: a match is
+            then evidence that the rows were used.
+        hides: Names of options that nobody may know who has not the key, such as a target class: no report has them.
     """
 
     name: str
@@ -366,6 +368,7 @@ class Scheme:
     asks: Access = NOTHING
     says: str = ""
     fresh: bool = False
+    hides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for want in self.wants:

@@ -92,11 +92,11 @@ def judge_marks(
     shown = {name: one for name, one in found.items() if one is not None}
     if not known:
         reasons = dict.fromkeys(vote.reason for vote in votes.values() if vote.reason)
-        return Setting(None, reason="; ".join(reasons)), votes, shown
+        return Setting(None, reason="; ".join(reasons), level=level), votes, shown
     nearest = min(known, key=lambda name: known[name].log10_p or 0.0)
     log10_p = min(0.0, (known[nearest].log10_p or 0.0) + math.log10(len(known)))
     least = min(0.0, min(one.least for one in known.values()) + math.log10(len(known)))
-    setting = Setting(None, p_value=as_number(log10_p), least_p_value=as_number(least), log10_p=log10_p)
+    setting = Setting(None, p_value=as_number(log10_p), least_p_value=as_number(least), log10_p=log10_p, level=level)
     accusing = [name for name, vote in votes.items() if vote.vote]
     if not accusing:
         reasons = dict.fromkeys(vote.reason for vote in votes.values() if vote.reason)

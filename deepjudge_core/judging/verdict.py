@@ -77,6 +77,7 @@ class Setting:
         least_p_value: The smallest p-value that this number of controls could have given.
         statement: What the rule found, on one line, for a reader who is no statistician.
         log10_p: The logarithm of the p-value to base 10, where it may be too small for a number; 0 or less.
+        level: Of marks, the probability, at most, with which a model made without the keys is called a copy.
     """
 
     decision: Decision | None
@@ -86,6 +87,7 @@ class Setting:
     least_p_value: float | None = None
     statement: str | None = None
     log10_p: float | None = None
+    level: float | None = None
 
 
 def is_by_design(reading: Reading) -> bool:

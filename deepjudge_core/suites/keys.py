@@ -71,6 +71,14 @@ def key_arrays(key: Key, prefix: str) -> dict[str, Array]:
     return {name: array for name, array in own.items() if array is not None} | others
 
 
+def key_digest(key: Key) -> str:
+    """SHA-256, in hex, of all of a key, as it stands in its file.
+
+    It tells nothing of the key to those who do not have it, since the nonce is part of it.
+    """
+    return storage.seal("key", plain(key_header(key)), key_arrays(key, "")).digest
+
+
 def key_of(header: KeyHeader, arrays: Mapping[str, Array], prefix: str) -> Key:
     """The inverse of :func:`key_header` and :func:`key_arrays`.
 
