@@ -21,6 +21,7 @@ from deepjudge_core.files.reading import LARGEST_JSON, open_regular
 from deepjudge_core.judging.calibration import load_controls
 from deepjudge_core.judging.verdict import in_words
 from deepjudge_core.report.documents import AttackEntry, AuditReport, PowerReport, ShareEntry
+from deepjudge_core.report.pages.marks import matches
 from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.sheets import Cell, Sheet, listed, remark
 from deepjudge_core.suites.inputs import load_inputs
@@ -74,6 +75,7 @@ def of_report(report: AuditReport) -> Iterator[Sheet]:
         "layers": ", ".join(layer.name for layer in report.suite.layers),
         "controls": str(len(report.calibration.controls)),
         "rule": f"{report.rule} {_options(report.rule_options)}",
+        "keys": [f"{key.name} of the scheme {key.scheme}: {key.digest}" for key in report.suite.keys or ()],
         "note": [*report.suite.notes, *report.calibration.notes],
         "skipped": [f"{one.name}: {one.reason}" for one in (report.skipped or ())],
         "remark": [remark(one.path, one.reason) for one in report.suspects],
@@ -82,7 +84,11 @@ def of_report(report: AuditReport) -> Iterator[Sheet]:
     names = list(report.metrics)
     rows = []
     for suspect in report.suspects:
-        values = [suspect.metrics[name].value if name in suspect.metrics else None for name in names]
+        keys = {match.name: match for match in matches(suspect, report)}
+        values = [
+            keys[name].whole if name in keys else suspect.metrics[name].value if name in suspect.metrics else None
+            for name in names
+        ]
         rows.append((suspect.path, in_words(suspect.decision, suspect.points_to), *values))
     yield Sheet(f"audit of {len(rows)} suspects", facts, ("suspect", "verdict", *names), rows)
 
