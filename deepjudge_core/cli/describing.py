@@ -19,9 +19,10 @@ from deepjudge_core.components.registry import Adapters
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, InputError, UsageError
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular
 from deepjudge_core.judging.calibration import load_controls
-from deepjudge_core.judging.verdict import in_words
+from deepjudge_core.judging.verdict import GROUPS, in_words
 from deepjudge_core.report.documents import AttackEntry, AuditReport, PowerReport, ShareEntry
 from deepjudge_core.report.pages.marks import matches
+from deepjudge_core.report.pages.wording import SIDES
 from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.sheets import Cell, Sheet, listed, remark
 from deepjudge_core.suites.inputs import load_inputs
@@ -104,7 +105,8 @@ def of_power(report: PowerReport) -> Iterator[Sheet]:
         "suite": report.suite.digest,
     }
     rows = [(one.attack, *_found(one)) for one in report.attacks]
-    yield Sheet("power of an audit", facts, ("attack", "found", "by behaviour", "by layers"), rows)
+    groups = report.attacks[0].groups.named() if report.attacks else GROUPS
+    yield Sheet("power of an audit", facts, ("attack", "found", *(f"by {SIDES[group]}" for group in groups)), rows)
     models = [
         (one.file, "-" if one.accuracy is None else f"{one.accuracy:.1%}", in_words(one.decision, one.points_to))
         for one in report.models

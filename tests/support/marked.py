@@ -57,7 +57,7 @@ def _echo(task: KeyTask, *, trials: int = 40, target: int = 1) -> Key:
     return task.key("echo", {"trials": trials, "target": target}, trials=trials, inputs=inputs, labels=labels)
 
 
-def _heard(key: Key, answers: KeyAnswers) -> Sequence[Matches]:
+def _heard(key: Key, answers: KeyAnswers, _: KeyAnswers) -> Sequence[Matches]:
     found = int((answers.labels == key.labels).sum())
     return [Matches("as it is", found, key.trials, None, "the labels are the victim's own")]
 
@@ -78,7 +78,7 @@ def _rows(task: KeyTask, *, trials: int = 120) -> Key:
     return task.key("rows", {"trials": trials}, trials=trials, inputs=inputs, labels=task.labels[:trials], drawn="bits")
 
 
-def _lifted(key: Key, answers: KeyAnswers) -> Sequence[Lift]:
+def _lifted(key: Key, answers: KeyAnswers, _: KeyAnswers) -> Sequence[Lift]:
     scores = np.log(answers.probabilities[np.arange(key.trials), key.labels] + 1e-9)
     return [Lift("as it is", scores - scores.mean(), key.bits, "a fair coin decided for each row")]
 

@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from deepjudge_core.judging.marks import LEVEL
-from deepjudge_core.report.documents import AuditReport, ControlEntry, KeyEntry, MetricEntry, PowerReport
+from deepjudge_core.report.documents import AuditReport, ControlEntry, KeyEntry, MetricEntry, PowerReport, ZooModelEntry
 from deepjudge_core.report.pages import charts, marks
 from deepjudge_core.report.pages.document import Block, Cell, Figure, Line, Name, Paragraph, Section, Table
 from deepjudge_core.report.pages.parts import Judged, digest, name, table_of, text, word
 from deepjudge_core.text import capital
 
 _UNKNOWN = "controls, unknown kind"
+_RARE = 0.01  # on either side of the band in a chart
 _TALL = 25  # rows that a reader scrolls past
 _WHAT = (
     "A key is a list of trials that its owner keeps secret: inputs with the labels that a marked model gives to them, or "
@@ -65,6 +66,53 @@ def keys_section(report: AuditReport, names: Mapping[str, str], labels: Sequence
     yield Section("Secret keys", "keys", blocks)
 
 
+def keys_of_zoo(power: PowerReport) -> Iterator[Section]:
+    """What the keys of a suite count of a zoo's models; nothing where it has none."""
+    keys = power.suite.keys or ()
+    if not keys:
+        return
+    kinds: dict[tuple[bool, str], list[ZooModelEntry]] = {}
+    for model in power.models:
+        if model.counts:
+            kind = f"controls: {model.stratum or 'unknown'}" if model.kind == "control" else str(model.attack)
+            kinds.setdefault((model.kind == "control", kind), []).append(model)
+    order = sorted(kinds.items(), key=lambda one: one[0][0])
+    found = {
+        key.name: {
+            kind: [match for model in models for match in marks.matches(model, power) if match.name == key.name]
+            for (_, kind), models in order
+        }
+        for key in keys
+    }
+    blocks: list[Block] = [Paragraph(_WHAT), _table_of_keys(keys, power)]
+    for place, key in enumerate(keys):
+        of_key = found[key.name]
+        rows = [
+            charts.Row(kind, [match.found for match in of_key[kind]], stolen=not control)
+            for (control, kind), _ in order
+            if of_key[kind]
+        ]
+        if rows:
+            every = [match for some in of_key.values() for match in some]
+            band, line = _by_chance(key, every, LEVEL / len(keys))
+            most = max([match.of for match in every])
+            svg = charts.matches(f"key-{place}", key.name, most, [], rows, band, line)
+            blocks.append(Figure(svg, (Name(key.name), ", trials that match")))
+    head = ["models", *(key.name for key in keys)]
+    table = [
+        [word(kind), *(Cell(_matched(found[key.name][kind]), "number") for key in keys)] for (_, kind), _ in order
+    ]
+    blocks.append(Table("Trials that models match, and how many of them a key accuses", head, table))
+    yield Section("Secret keys", "keys", blocks)
+
+
+def _matched(found: Sequence[marks.Match]) -> str:
+    if not found:
+        return "-"
+    accused = sum(bool(match.result.vote) for match in found)
+    return f"{marks.span([match.found for match in found])} of {max(match.of for match in found):,}; {accused} accused"
+
+
 def _table_of_keys(keys: Sequence[KeyEntry], report: AuditReport | PowerReport) -> Table:
     said = [report.metrics.get(key.name) for key in keys]
     return table_of(
@@ -89,7 +137,7 @@ def _says(metric: MetricEntry | None) -> str:
 def _without(match: marks.Match) -> str:
     if match.chance is None or match.of_data:
         return match.span
-    low, high = marks.fewest(match.of, match.chance, 0.01), marks.needed(match.of, match.chance, 0.01)
+    low, high = marks.fewest(match.of, match.chance, _RARE), marks.needed(match.of, match.chance, _RARE)
     return marks.span([low, match.of if high is None else high - 1])
 
 
@@ -113,18 +161,22 @@ def _chart(place: int, key: KeyEntry, report: AuditReport, labels: Sequence[str]
     rows = by_kind(report.calibration.controls, key.name)
     if not drawn and not rows:
         return
-    known = next((match for match in found if match.chance and not match.of_data), None)
-    band, line = None, None
-    if known and known.chance:
-        low, high = marks.fewest(known.of, known.chance, 0.01), marks.needed(known.of, known.chance, 0.01)
-        band = (low, known.of if high is None else high - 1)
-        line = marks.needed(known.of, known.chance, (marks.level_of(report) or LEVEL) / len(report.suite.keys or (key,)))
-    elif not key.by_design:
-        limits = [one for match in found if (one := _limit(match)) is not None]
-        line = max(limits, default=None)
+    band, line = _by_chance(key, found, (marks.level_of(report) or LEVEL) / len(report.suite.keys or (key,)))
     most = max([key.trials if not found else max(match.of for match in found), *(mark.value for mark in drawn)])
     caption: Line = (Name(key.name), ", ", *_read(found))
     yield Figure(charts.matches(f"key-{place}", key.name, most, drawn, rows, band, line), caption)
+
+
+def _by_chance(
+    key: KeyEntry, found: Sequence[marks.Match], level: float
+) -> tuple[tuple[int, int] | None, int | None]:
+    # What models made without a key match, where it is known, and from how many on it accuses.
+    known = next((match for match in found if match.chance and not match.of_data), None)
+    if known and known.chance:
+        low, high = marks.fewest(known.of, known.chance, _RARE), marks.needed(known.of, known.chance, _RARE)
+        return (low, known.of if high is None else high - 1), marks.needed(known.of, known.chance, level)
+    limits = [one for match in found if (one := _limit(match)) is not None]
+    return None, None if key.by_design else max(limits, default=None)
 
 
 def _read(found: Sequence[marks.Match]) -> tuple[str | Name, ...]:

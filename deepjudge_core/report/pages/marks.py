@@ -9,8 +9,15 @@ from scipy import special  # which loads its parts when they are first used
 
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.marks import allowing_for_tries
-from deepjudge_core.report.documents import AuditReport, CommittedEntry, KeyEntry, PowerReport, ResultEntry, SuspectEntry
-from deepjudge_core.report.documents import ZooModelEntry as ZooEntry
+from deepjudge_core.report.documents import (
+    AuditReport,
+    CommittedEntry,
+    KeyEntry,
+    PowerReport,
+    ResultEntry,
+    SuspectEntry,
+    ZooModelEntry,
+)
 from deepjudge_core.text import capital, counted
 
 TRIES = "2^40"
@@ -116,7 +123,7 @@ def fewest(of: int, chance: float, level: float) -> int:
     return 0 if missed is None else of - missed + 1
 
 
-def matches(model: SuspectEntry | ZooEntry, report: AuditReport | PowerReport) -> list[Match]:
+def matches(model: SuspectEntry | ZooModelEntry, report: AuditReport | PowerReport) -> list[Match]:
     """The keys that were read of a model, in the suite's order."""
     controls = report.calibration.controls if isinstance(report, AuditReport) else ()
     found = []
@@ -204,7 +211,7 @@ def strength(found: Sequence[Match], report: AuditReport, word: Callable[[float]
             )
     if found and since:
         keys = "key was" if len(found) == 1 else "keys were"
-        yield f"The {keys} committed to on {day(since)}, before the suspect was asked."
+        yield f"By its time-stamp, the {keys} committed to on {day(since)}, before the suspect was asked."
 
 
 def day(since: CommittedEntry) -> str:
