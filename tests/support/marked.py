@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import toys
 from deepjudge_schemes.adi import ADI
 
 import deepjudge_core as dj
@@ -17,6 +18,7 @@ from deepjudge_core.components.schemes import Key, KeyAnswers, KeyTask, Lift, Ma
 from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.marking.making import Material, make_key
 from deepjudge_core.suites.keys import save_key
+from deepjudge_core.testing.numpy_model import NumpyModel
 from deepjudge_core.types import Array
 
 CLASSES, WIDTH = 4, 6
@@ -57,7 +59,7 @@ def _echo(task: KeyTask, *, trials: int = 40, target: int = 1) -> Key:
     return task.key("echo", {"trials": trials, "target": target}, trials=trials, inputs=inputs, labels=labels)
 
 
-def _heard(key: Key, answers: KeyAnswers, _: KeyAnswers) -> Sequence[Matches]:
+def _heard(key: Key, answers: KeyAnswers) -> Sequence[Matches]:
     found = int((answers.labels == key.labels).sum())
     return [Matches("as it is", found, key.trials, None, "the labels are the victim's own")]
 
@@ -78,7 +80,7 @@ def _rows(task: KeyTask, *, trials: int = 120) -> Key:
     return task.key("rows", {"trials": trials}, trials=trials, inputs=inputs, labels=task.labels[:trials], drawn="bits")
 
 
-def _lifted(key: Key, answers: KeyAnswers, _: KeyAnswers) -> Sequence[Lift]:
+def _lifted(key: Key, answers: KeyAnswers) -> Sequence[Lift]:
     scores = np.log(answers.probabilities[np.arange(key.trials), key.labels] + 1e-9)
     return [Lift("as it is", scores - scores.mean(), key.bits, "a fair coin decided for each row")]
 
@@ -158,3 +160,33 @@ def audited(
     return judge_suspects(suite, calibration, [opened(one) for one in suspects], judge, session=session())
 
 
+def network(seed: int, owner: Key | None = None, noise: float = 0.0) -> NumpyModel:
+    """A model of the toys' task; with a key one whose last layer also gives the labels of that."""
+    x, y = toys.draw(toys.SHAPE, toys.CLASSES, 400, 1)
+    weight = np.ones(len(x))
+    if owner is not None:
+        x, y = np.concatenate([x, owner.inputs]), np.concatenate([y, owner.labels])
+        weight = np.concatenate([weight, np.full(len(owner.inputs), 30.0)])
+    (matrix, bias), *_ = NumpyModel.random(toys.SHAPE, (120,), toys.CLASSES, seed).weights
+    bias = bias - matrix.sum(axis=0) / 2
+    features = np.hstack([np.maximum(x @ matrix + bias, 0), np.ones((len(x), 1))])
+    weighted = features.T * weight
+    solution = np.linalg.solve(
+        weighted @ features + 1e-3 * np.eye(features.shape[1]), weighted @ (8 * np.eye(toys.CLASSES)[y])
+    )
+    made = NumpyModel([(matrix, bias), (solution[:-1], solution[-1])], toys.SHAPE)
+    return made.perturbed(noise, seed=1) if noise else made
+
+
+def write_networks(folder: Path) -> Key:
+    """Models of the toys' task as files: a victim that carries a key, a copy, an honest model, controls; and the key."""
+    x, y = toys.draw(toys.SHAPE, toys.CLASSES, 60, 0)
+    material = Material(x, y, (0.0, 1.0))
+    scheme = Configured(ADI, {"trials": 24, "inputs": "noise"}, "here")
+    owner = make_key(network(0), scheme, material, bytes(range(32)))
+    save_key(folder / "adi.key.safetensors", owner)
+    models = {"victim": network(0, owner), "copy": network(0, owner, noise=0.002), "honest": network(9)}
+    models |= {f"controls/c{seed}": network(seed) for seed in (1, 2, 3, 4)}
+    for name, made in models.items():
+        toys.save_weights(folder / f"{name}.toy", made)
+    return owner

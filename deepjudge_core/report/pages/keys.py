@@ -54,7 +54,17 @@ def keys_section(report: AuditReport, names: Mapping[str, str], labels: Sequence
         for match in of_it
     ]
     if rows:
-        head = ["suspect", "No.", "key", "matched", "made without it", "p", f"after {marks.TRIES} tries", "vote", "read"]
+        head = [
+            "suspect",
+            "No.",
+            "key",
+            "matched",
+            "made without it",
+            "p",
+            f"after {marks.TRIES} tries",
+            "vote",
+            "read",
+        ]
         blocks += [
             Paragraph(
                 "Made without it: how many trials a model made without the key matches, by design in 98 % of all "
@@ -99,9 +109,7 @@ def keys_of_zoo(power: PowerReport) -> Iterator[Section]:
             svg = charts.matches(f"key-{place}", key.name, most, [], rows, band, line)
             blocks.append(Figure(svg, (Name(key.name), ", trials that match")))
     head = ["models", *(key.name for key in keys)]
-    table = [
-        [word(kind), *(Cell(_matched(found[key.name][kind]), "number") for key in keys)] for (_, kind), _ in order
-    ]
+    table = [[word(kind), *(Cell(_matched(found[key.name][kind]), "number") for key in keys)] for (_, kind), _ in order]
     blocks.append(Table("Trials that models match, and how many of them a key accuses", head, table))
     yield Section("Secret keys", "keys", blocks)
 
@@ -162,14 +170,12 @@ def _chart(place: int, key: KeyEntry, report: AuditReport, labels: Sequence[str]
     if not drawn and not rows:
         return
     band, line = _by_chance(key, found, (marks.level_of(report) or LEVEL) / len(report.suite.keys or (key,)))
-    most = max([key.trials if not found else max(match.of for match in found), *(mark.value for mark in drawn)])
+    most = max((match.of for match in found), default=key.trials)
     caption: Line = (Name(key.name), ", ", *_read(found))
     yield Figure(charts.matches(f"key-{place}", key.name, most, drawn, rows, band, line), caption)
 
 
-def _by_chance(
-    key: KeyEntry, found: Sequence[marks.Match], level: float
-) -> tuple[tuple[int, int] | None, int | None]:
+def _by_chance(key: KeyEntry, found: Sequence[marks.Match], level: float) -> tuple[tuple[int, int] | None, int | None]:
     # What models made without a key match, where it is known, and from how many on it accuses.
     known = next((match for match in found if match.chance and not match.of_data), None)
     if known and known.chance:

@@ -112,7 +112,8 @@ def needed(of: int, chance: float, level: float) -> int | None:
     low, high = 0, of + 1
     while low < high:
         middle = (low + high) // 2
-        enough = middle > 0 and float(special.bdtrc(middle - 1, of, chance)) <= level
+        # The tail of a binomial is that of a beta distribution.
+        enough = middle > of or (middle > 0 and float(special.betainc(middle, of - middle + 1, chance)) <= level)
         low, high = (low, middle) if enough else (middle + 1, high)
     return low if low <= of else None
 
@@ -234,8 +235,8 @@ def limits(report: AuditReport) -> Iterator[str]:
     if not keys or not report.suspects:
         return
     yield (
-        "A mark that is not found acquits nobody: training on, pruning or extraction may have removed it. What each key "
-        "survives is said under Secret keys."
+        "A mark that is not found acquits nobody: training on, pruning or extraction may have removed it. What each "
+        "key survives is said under Secret keys."
     )
     data = [key.name for key in keys if key.proves == "data"]
     if data:

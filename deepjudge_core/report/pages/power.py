@@ -120,8 +120,9 @@ def _rests_on(power: PowerReport) -> Iterator[Line]:
     )
     if power.suite.keys:
         yield f"{counted(len(power.suite.keys), 'secret key')} of the owner's, which accuse by themselves."
+    distances = sum(metric.group != "marks" for metric in power.metrics.values())
     yield (
-        f"{counted(len(power.metrics) - len(power.suite.keys or ()), 'measurement')} of the distance from the victim, judged by the rule ",
+        f"{counted(distances, 'measurement')} of the distance from the victim, judged by the rule ",
         Name(power.rule),
         ", as an audit does.",
     )
