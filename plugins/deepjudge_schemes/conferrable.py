@@ -86,7 +86,7 @@ def verify(key: Key, answers: KeyAnswers) -> Sequence[Matches]:
     """Count the inputs that get the victim's answer."""
     if answers.labels is None:
         raise IncomparableError("it gave no labels")
-    return [Matches("as it is", int((answers.labels == key.labels).sum()), key.trials, None, _FROM_MODELS)]
+    return [Matches("direct", int((answers.labels == key.labels).sum()), key.trials, None, _FROM_MODELS)]
 
 
 def conferred(labels: Array, stolen: Sequence[Array], independent: Sequence[Array]) -> Array:

@@ -1,4 +1,4 @@
-"""A fingerprint of points beside the decision boundary (Cao et al., "IPGuard", 2021)."""
+"""A fingerprint of points near the decision boundary (Cao et al., "IPGuard", 2021)."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -64,17 +64,16 @@ def make(
         )
     count = int(reached.sum())
     x, goals = x[reached], goals[reached]
-    notes = [] if count == trials else [f"{count} of {trials} points got their goal: the key has these"]
-    notes += _shared(task, x, goals)
+    notes = () if count == trials else (f"{count} of {trials} points got their goal: the key has these",)
     options = {"trials": trials, "goal": goal, "margin": margin, "steps": steps, "rate": rate}
-    return task.key("ipguard", options, trials=count, inputs=x, labels=goals.astype(np.int64), notes=tuple(notes))
+    return task.key("ipguard", options, trials=count, inputs=x, labels=goals.astype(np.int64), notes=notes)
 
 
 def verify(key: Key, answers: KeyAnswers) -> Sequence[Matches]:
     """Count the points that get the victim's answer."""
     if answers.labels is None:
         raise IncomparableError("it gave no labels")
-    return [Matches("as it is", int((answers.labels == key.labels).sum()), key.trials, None, _FROM_VICTIM)]
+    return [Matches("direct", int((answers.labels == key.labels).sum()), key.trials, None, _FROM_VICTIM)]
 
 
 class Boundary:
@@ -165,18 +164,6 @@ def _goals(scores: Array, goal: str, rng: np.random.Generator) -> Array:
     return goals
 
 
-def _shared(task: KeyTask, x: Array, labels: Array) -> list[str]:
-    # Controls that answer like the victim say beforehand that the margin is too great.
-    alike = [float((model.predict(x).argmax(axis=1) == labels).mean()) for model in task.references]
-    many = sum(share > 0.5 for share in alike)
-    if not many:
-        return []
-    return [
-        f"{many} of {len(alike)} independent models match more than half of the points, one of them "
-        f"{max(alike):.0%}: a smaller margin tells copies apart better"
-    ]
-
-
 IPGUARD = Scheme(
     "ipguard",
     source="Cao et al., AsiaCCS 2021",
@@ -184,6 +171,6 @@ IPGUARD = Scheme(
     make=make,
     verify=verify,
     asks=Access.GRADIENTS,
-    says="points beside the decision boundary that get the victim's answers; survives changes of the weights, not "
+    says="points near the decision boundary that get the victim's answers; survives changes of the weights, not "
     "extraction",
 )

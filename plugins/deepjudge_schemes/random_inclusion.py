@@ -52,7 +52,7 @@ def verify(key: Key, answers: KeyAnswers) -> Sequence[Lift]:
     right = labels == truth
     if right.all() or not right.any():
         raise IncomparableError("it answers every row of the pool alike well, so that no coin can have mattered")
-    return [Lift("as it is", unexpected(right, truth, key.arrays.get("expected")), bits, _WHY)]
+    return [Lift("direct", unexpected(right, truth, key.arrays.get("expected")), bits, _WHY)]
 
 
 def unexpected(right: Array, truth: Array, expected: Array | None) -> Array:
@@ -73,20 +73,9 @@ def unexpected(right: Array, truth: Array, expected: Array | None) -> Array:
 
 
 def embed(key: Key, lesson: Lesson) -> Teaching:
-    """Train on the rows whose coin said 1, as often as on the owner's own.
-
-    Raises:
-        InputError: When the owner's own rows have some whose coin said 0.
-    """
-    inputs, labels, bits = np.asarray(key.inputs), np.asarray(key.truth), np.asarray(key.bits)
-    own = {row.tobytes() for row in lesson.inputs}
-    among = sum(row.tobytes() in own for row in inputs[bits == 0])
-    if among:
-        raise InputError(
-            f"random-inclusion: expected training data without the rows of the pool, found {among} that the "
-            "coins leave out; take the rows of the pool out of the data"
-        )
-    return Teaching(inputs[bits == 1], labels[bits == 1])
+    """Train on the rows whose coin said 1."""
+    chosen = np.asarray(key.bits) == 1
+    return Teaching(np.asarray(key.inputs)[chosen], np.asarray(key.truth)[chosen])
 
 
 RANDOM_INCLUSION = Scheme(

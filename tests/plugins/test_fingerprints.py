@@ -152,12 +152,12 @@ def test_the_loss_of_a_boundary_is_that_of_the_paper(classes: int) -> None:
         assert derivative[row] == pytest.approx(slopes(by_hand, z[row]), abs=1e-6)
 
 
-def test_a_margin_that_independent_models_share_is_said() -> None:
-    honest = independent(1, 2, 3)
-    for margin, alike in ((0.3, 0), (5.0, 3)):
-        key = made(IPGUARD, margin=margin, references=honest)
-        assert sum(share(IPGUARD, key, other) > 0.5 for other in honest) == alike
-        assert len(key.notes) == (alike > 0)
+def test_points_that_do_not_get_their_goal_are_left_out_and_it_is_said() -> None:
+    key = made(IPGUARD, margin=15.0, steps=300)
+    assert 0 < key.trials < 100
+    assert any(str(key.trials) in note for note in key.notes)
+    assert share(IPGUARD, key, victim()) == 1
+    assert not points().notes
 
 
 def test_ipguard_refuses_what_it_cannot_use() -> None:
@@ -210,12 +210,6 @@ def test_keys_are_conferred_and_fool_the_victim() -> None:
 def test_models_that_were_left_out_are_told_apart() -> None:
     key = conferred()
     assert share(CONFERRABLE, key, thieves(4)[0]) > share(CONFERRABLE, key, independent(5)[0]) + 0.2
-
-
-def test_the_key_names_the_models_that_it_was_made_with() -> None:
-    key = conferred()
-    assert key.options["references"] == sorted(other.digest for other in independent(1, 2, 3, 4))
-    assert key.options["surrogates"] == sorted(other.digest for other in thieves(1, 2, 3))
 
 
 def test_conferrable_keys_follow_from_the_nonce() -> None:
@@ -346,13 +340,9 @@ def test_random_inclusion_refuses_what_it_cannot_use() -> None:
         coins(labels=None)
     with refused(InputError, 598, 597):
         coins(trials=598)
-    key = coins()
-    left_out = int((np.asarray(key.bits) == 0).sum())
-    with refused(InputError, left_out):
-        random_inclusion.embed(key, Lesson(network(0), NOISY, Y, (0.0, 1.0), np.random.default_rng(0)))
-    perfect = np.eye(CLASSES, dtype=np.float32)[np.asarray(key.truth)]
+    perfect = np.eye(CLASSES, dtype=np.float32)[np.asarray(coins().truth)]
     with refused(IncomparableError):
-        random_inclusion.verify(key, KeyAnswers(perfect))
+        random_inclusion.verify(coins(), KeyAnswers(perfect))
 
 
 @pytest.mark.parametrize("scheme", [IPGUARD, CONFERRABLE, RANDOM_INCLUSION])
