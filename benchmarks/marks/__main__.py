@@ -1,4 +1,4 @@
-"""What each watermark and fingerprint tells apart: the authors' LeNet-5 marked, stolen in every way, beside independents.
+"""What each watermark and fingerprint tells apart: a LeNet-5 marked, stolen in every way, and independents.
 
     python benchmarks/marks --data FOLDER -o OUT [--make | --tables] [--only NAME ...]
 
