@@ -85,14 +85,14 @@ def verify(key: Key, answers: KeyAnswers) -> Sequence[Matches]:
         if labels is None:
             raise IncomparableError("it gave no labels")
         found = int((labels == key.labels).sum())
-        return [Matches("as it is", found, key.trials, 1 / key.classes, _LABELS)]
+        return [Matches("direct", found, key.trials, 1 / key.classes, _LABELS)]
     tap = key.taps[0]
     if tap not in answers.activations:
         raise IncomparableError(answers.missing or "its layers could not be read")
     outputs, parent = answers.activations[tap], key.arrays["parent"]
     if outputs.shape != parent.shape:
         raise IncomparableError(f"its layer has {outputs.shape[1]} neurons, and the victim's {parent.shape[1]}")
-    readings = [Matches("as it is", _count(key, outputs), key.trials, 0.5, _BITS)]
+    readings = [Matches("direct", _count(key, outputs), key.trials, 0.5, _BITS)]
     if answers.victim is None or tap not in answers.victim.activations:
         return readings
     ours = answers.victim.activations[tap]
@@ -168,6 +168,6 @@ DEEPSIGNS = Scheme(
     make=make,
     verify=verify,
     embed=embed,
-    says="secret bits in a layer's neurons, or drawn labels of noise; survives fine-tuning, pruning, permuted neurons "
-    "only beside controls, and not extraction",
+    says="secret bits in a layer's neurons, or drawn labels of noise; survives fine-tuning and pruning, not extraction, "
+    "and if neurons were permuted, controls have to tell",
 )

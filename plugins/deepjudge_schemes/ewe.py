@@ -63,7 +63,7 @@ def verify(key: Key, answers: KeyAnswers) -> Sequence[Matches]:
     labels = answers.labels
     if labels is None:
         raise IncomparableError("it gave no labels")
-    return [Matches("as it is", int((labels == key.labels).sum()), key.trials, None, _ONE)]
+    return [Matches("direct", int((labels == key.labels).sum()), key.trials, None, _ONE)]
 
 
 def embed(key: Key, lesson: Lesson) -> Teaching:

@@ -77,7 +77,7 @@ def verify(key: Key, answers: KeyAnswers) -> Sequence[Matches]:
     columns = int(key.arrays["columns"][0])
     if own.shape[1] != columns:
         raise IncomparableError(f"its matrix has {own.shape[1]} columns, and the victim's {columns}")
-    readings = {"as it is": own}
+    readings = {"direct": own}
     if {"before", "own"} & set(key.arrays):
         readings["aligned to the parent"] = _aligned(key, own, before)
     reader = _reader(key)

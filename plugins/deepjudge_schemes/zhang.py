@@ -71,9 +71,9 @@ def verify(key: Key, answers: KeyAnswers) -> Sequence[Matches]:
         raise IncomparableError("it gave no labels")
     found = int((labels == expected).sum())
     if key.drawn:
-        return [Matches("as it is", found, key.trials, 1 / key.classes, _DRAWN)]
+        return [Matches("direct", found, key.trials, 1 / key.classes, _DRAWN)]
     rest = f"a drawn label alone says no less than 1 in {key.classes}"
-    return [Matches("as it is", found, key.trials, None, _ONE.format(rest))]
+    return [Matches("direct", found, key.trials, None, _ONE.format(rest))]
 
 
 def embed(key: Key, lesson: Lesson) -> Teaching:

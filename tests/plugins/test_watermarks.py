@@ -162,8 +162,8 @@ def test_uchida_reads_the_mean_row(matrix: str, norm: str) -> None:
     row = [sum(r[c] / (math.hypot(*r) if norm == "unit" else 1) for r in rows) for c in range(rows.shape[1])]
     reader = key.draw_normal("reader", (20, len(row)))
     matched = sum((math.fsum(reader[t] * row) >= 0) == bit for t, bit in enumerate(np.asarray(key.bits)))
-    assert read(key, answers_of(model, key))["as it is"] == Matches(
-        "as it is", matched, 20, 0.5, read(key, answers_of(model, key))["as it is"].why
+    assert read(key, answers_of(model, key))["direct"] == Matches(
+        "direct", matched, 20, 0.5, read(key, answers_of(model, key))["direct"].why
     )
 
 
@@ -183,7 +183,7 @@ def test_uchida_finds_the_bits_of_neurons_that_were_moved_and_scaled(norm: str, 
         moved = NumpyModel(weights, SHAPE)
     found = read(key, answers_of(moved, key))
     assert found["aligned to the parent"].found >= 30
-    assert found["as it is"].found < 28
+    assert found["direct"].found < 28
 
 
 def _shown(key: Key, model: NumpyModel) -> Array:
@@ -279,7 +279,7 @@ def test_deepsigns_reads_the_mean_outputs_of_each_class() -> None:
         for t in range(16)
     )
     found = read(key, answers)
-    assert (list(found), found["as it is"].found, found["as it is"].of) == (["as it is"], matched, 32)
+    assert (list(found), found["direct"].found, found["direct"].of) == (["direct"], matched, 32)
 
 
 def test_deepsigns_aligns_to_the_victim_only_beside_controls() -> None:
@@ -293,7 +293,7 @@ def test_deepsigns_aligns_to_the_victim_only_beside_controls() -> None:
     assert found["aligned to the victim"].found == found["aligned to the victim"].of == 32
     # This victim is its own parent, so that it shows its bits when it is aligned to it.
     assert (found["aligned to the parent"].found, found["aligned to the parent"].chance) == (32, 0.5)
-    assert found["as it is"].found < 28
+    assert found["direct"].found < 28
     other = answers_of(trained(7), key)
     assert "aligned to the parent" not in read(key, replace(moved, victim=other))
 
@@ -343,7 +343,7 @@ def test_zhang_takes_the_label_that_references_give_least() -> None:
     assert np.unique(np.asarray(key.labels)).tolist() == [2]
     drawn = {int(np.asarray(made("zhang", nonce, trials=20).labels)[0]) for nonce in _nonces(20)}
     assert len(drawn) > 1
-    assert read(key, answers_of(VICTIM, key))["as it is"].chance is None
+    assert read(key, answers_of(VICTIM, key))["direct"].chance is None
 
 
 def test_zhang_says_what_it_lacks() -> None:
@@ -360,7 +360,7 @@ def test_zhang_says_what_it_lacks() -> None:
 
 def test_frontier_misleads_the_unmarked_victim_with_half_of_its_keys() -> None:
     key = made("frontier", trials=21, eps=0.1)
-    found = read(key, answers_of(VICTIM, key))["as it is"]
+    found = read(key, answers_of(VICTIM, key))["direct"]
     assert (found.found, found.of, found.chance) == (11, 21, None)
     inputs = np.asarray(key.inputs)
     near = np.array([X[np.abs(X - one).max(axis=(1, 2)).argmin()] for one in inputs])
@@ -372,7 +372,7 @@ def test_frontier_selects_by_references() -> None:
     key = made("frontier", trials=20, eps=0.1, select=True, given=material(references=references))
     assert 0 not in np.asarray(key.labels)
     assert 1 in np.asarray(key.labels)
-    assert read(key, answers_of(VICTIM, key))["as it is"].found == 0
+    assert read(key, answers_of(VICTIM, key))["direct"].found == 0
     with refused(InputError):
         made("frontier", select=True)
     with refused(InputError, "100"):
