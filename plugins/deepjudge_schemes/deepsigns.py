@@ -168,6 +168,6 @@ DEEPSIGNS = Scheme(
     make=make,
     verify=verify,
     embed=embed,
-    says="secret bits in a layer's neurons, or drawn labels of noise; survives fine-tuning and pruning, not extraction, "
-    "and if neurons were permuted, controls have to tell",
+    says="secret bits in a layer's neurons, or drawn labels of noise; survives fine-tuning and pruning, not "
+    "extraction; controls have to tell if neurons were permuted",
 )
