@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -12,7 +12,6 @@ from deepjudge_core.components.registry import Catalogue
 from deepjudge_core.components.schemes import Key, KeyAnswers, Lift, Matches, Reading, Scheme
 from deepjudge_core.components.values import Answers
 from deepjudge_core.errors import IncomparableError, PluginError, UsageError
-from deepjudge_core.files.documents import Json
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.keys import names_of
 from deepjudge_core.text import LONGEST_LINE, clean
@@ -30,7 +29,6 @@ class Mark(Metric):
         verify: Of its scheme.
         provider: The distribution that brought the scheme, as ``name version``; empty where it is not installed.
         of_data: Whether a match is evidence that rows were used, not of where the model comes from.
-        told: Options of the key that are not secret.
     """
 
     place: int = 0
@@ -38,7 +36,6 @@ class Mark(Metric):
     verify: Callable[[Key, KeyAnswers], Sequence[Reading]] | None = None
     provider: str = ""
     of_data: bool = False
-    told: Json = field(default_factory=dict)
 
     subjects: ClassVar[tuple[str, ...]] = ("keys",)
 
@@ -54,14 +51,13 @@ def marks_of(keys: Sequence[Key], schemes: Catalogue[Scheme]) -> list[Metric]:
 
 
 def _mark(place: int, name: str, key: Key, schemes: Catalogue[Scheme]) -> Mark:
-    needs, says, provider, of_data, told = Access(0), "", "", False, dict[str, Any]()
+    needs, says, provider, of_data = Access(0), "", "", False
     verify: Any
     try:
         scheme = schemes[key.scheme]
         needs = _asked(key, scheme.needs)
         says, provider, verify = scheme.says, schemes.provider(key.scheme), scheme.verify
         of_data = scheme.fresh
-        told = {name: value for name, value in key.options.items() if name not in scheme.hides}
     except (UsageError, PluginError) as error:
         missing = str(error)
 
@@ -82,7 +78,6 @@ def _mark(place: int, name: str, key: Key, schemes: Catalogue[Scheme]) -> Mark:
         verify=verify,
         provider=provider,
         of_data=of_data,
-        told=told,
     )
 
 

@@ -173,7 +173,7 @@ def _key(name: str, key: Key, mark: Mark | None) -> KeyEntry:
         name=name,
         scheme=key.scheme,
         provider=(mark.provider if mark else "") or None,
-        options=dict(mark.told) if mark else {},
+        options=dict(key.options),
         digest=key_digest(key),
         trials=key.trials,
         by_design=key.drawn is not None,

@@ -225,7 +225,7 @@ class KeyEntry(Document, frozen=True):
     name: Annotated[str, Meta(description="As among the metrics.")]
     scheme: str
     provider: Annotated[str | None, Meta(description="Distribution that provided the scheme; null: not installed.")]
-    options: Annotated[Json, Meta(description="Options that it was made with, but for those that are secret.")]
+    options: Annotated[Json, Meta(description="Options that it was made with.")]
     digest: Annotated[Sha256, Meta(description="Digest of the key's file, with the secret nonce in it.")]
     trials: Annotated[int, Meta(ge=1, le=2**31)]
     by_design: Annotated[
@@ -473,7 +473,7 @@ class ResultEntry(Document, frozen=True, kw_only=True):
         | UnsetType
     ) = UNSET
     why: Annotated[str, Meta(description="Of a key: what the chance rests on.")] | UnsetType = UNSET
-    least_p_value: Annotated[Share, Meta(description="Of a key: the least that there could be.")] | UnsetType = UNSET
+    least_p_value: Annotated[Share, Meta(description="Of a key: the smallest p-value that it could give.")] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.vote is None and self.reason is None:

@@ -56,7 +56,7 @@ def test_what_was_counted_stands_in_json(value: dict[str, Any]) -> None:
     entries = [(key["name"], key["by_design"], key["trials"], key["options"]) for key in value["suite"]["keys"]]
     assert entries == [
         ("adi", True, 40, {"trials": 40, "inputs": "noise"}),
-        ("echo", False, 40, {"trials": 40}),  # without its target class
+        ("echo", False, 40, {"trials": 40}),
     ]
 
 
@@ -93,9 +93,7 @@ def test_a_commitment_in_time_stands_in_place_of_the_allowance(value: dict[str, 
 
 def test_every_form_has_the_keys(report: AuditReport) -> None:
     found = report.suspects[0].metrics["adi"].found
-    page, text, card = (
-        render(report).decode() for render in (render_html, render_markdown, model_card.render)
-    )
+    page, text, card = (render(report).decode() for render in (render_html, render_markdown, model_card.render))
     for shown in (page, text):
         assert "Secret keys" in shown
         assert report.suite.keys[0].digest in shown

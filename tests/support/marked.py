@@ -52,11 +52,11 @@ def opened(answer: Callable[[Array], Array]) -> Any:
     return dj.open_model(answer, input_shape=(WIDTH,), classes=CLASSES)
 
 
-def _echo(task: KeyTask, *, trials: int = 40, target: int = 1) -> Key:
+def _echo(task: KeyTask, *, trials: int = 40) -> Key:
     # A fingerprint: what the victim says of noise.
     inputs = task.rng("points").random((trials, *task.inputs.shape[1:])).astype(np.float32)
     labels = task.victim.predict(inputs).argmax(axis=1).astype(np.int64)
-    return task.key("echo", {"trials": trials, "target": target}, trials=trials, inputs=inputs, labels=labels)
+    return task.key("echo", {"trials": trials}, trials=trials, inputs=inputs, labels=labels)
 
 
 def _heard(key: Key, answers: KeyAnswers) -> Sequence[Matches]:
@@ -71,7 +71,6 @@ ECHO = Scheme(
     make=_echo,
     verify=_heard,
     says="points that get the victim's own labels; survives what leaves the weights alone",
-    hides=("target",),
 )
 
 
@@ -125,7 +124,7 @@ def registry() -> Registry:
 @cache
 def key(scheme: str = "adi", place: int = 1) -> Key:
     """A key of a scheme: adi, whose labels are drawn; echo, whose labels are the victim's; or rows, which has coins."""
-    known = {"adi": (ADI, {"trials": 40, "inputs": "noise"}), "echo": (ECHO, {"trials": 40, "target": 1})}
+    known = {"adi": (ADI, {"trials": 40, "inputs": "noise"}), "echo": (ECHO, {"trials": 40})}
     chosen, options = known.get(scheme, (ROWS, {"trials": 120}))
     material = Material(X, Y, (0.0, 1.0))
     return make_key(opened(model(0)), Configured(chosen, options, "here"), material, bytes([place]) * 32)
@@ -179,7 +178,7 @@ def network(seed: int, owner: Key | None = None, noise: float = 0.0) -> NumpyMod
 
 
 def write_networks(folder: Path) -> Key:
-    """Models of the toys' task as files: a victim that carries a key, a copy, an honest model, controls; and the key."""
+    """Models of the toys' task, and a key, as files: a victim that carries it, a copy, an honest model, controls."""
     x, y = toys.draw(toys.SHAPE, toys.CLASSES, 60, 0)
     material = Material(x, y, (0.0, 1.0))
     scheme = Configured(ADI, {"trials": 24, "inputs": "noise"}, "here")

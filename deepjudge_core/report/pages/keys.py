@@ -14,8 +14,8 @@ _UNKNOWN = "controls, unknown kind"
 _RARE = 0.01  # on either side of the band in a chart
 _TALL = 25  # rows that a reader scrolls past
 _WHAT = (
-    "A key is a list of trials that its owner keeps secret: inputs with the labels that a marked model gives to them, or "
-    "bits that are read from its weights or layers. A scheme is a way to make such keys: a watermark is put into a "
+    "A key is a list of trials that its owner keeps secret: inputs with the labels that a marked model gives to them, "
+    "or bits that are read from its weights or layers. A scheme is a way to make such keys: a watermark is put into a "
     "model on purpose, a fingerprint is found in it. A key is by design if what counts as a match was drawn at random "
     "once everything else was fixed: how many trials a model matches by chance is then known exactly, whatever the "
     "model is. Of other keys, controls have to tell."
@@ -154,8 +154,8 @@ def _legend(report: AuditReport) -> Iterator[str]:
     if report.calibration.controls:
         yield "Hollow marks are controls."
     yield (
-        "The dashed band is what 98 % of models made without the key match by design. A suspect in the shaded part, at or "
-        "beyond the dashed line, gets a vote for copy."
+        "The dashed band is what 98 % of models made without the key match by design. A suspect in the shaded part, at "
+        "or beyond the dashed line, gets a vote for copy."
     )
 
 
