@@ -473,7 +473,9 @@ class ResultEntry(Document, frozen=True, kw_only=True):
         | UnsetType
     ) = UNSET
     why: Annotated[str, Meta(description="Of a key: what the chance rests on.")] | UnsetType = UNSET
-    least_p_value: Annotated[Share, Meta(description="Of a key: the smallest p-value that it could give.")] | UnsetType = UNSET
+    least_p_value: (
+        Annotated[Share, Meta(description="Of a key: the smallest p-value that it could give.")] | UnsetType
+    ) = UNSET
 
     def __post_init__(self) -> None:
         if self.vote is None and self.reason is None:

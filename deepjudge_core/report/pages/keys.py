@@ -18,7 +18,7 @@ _WHAT = (
     "or bits that are read from its weights or layers. A scheme is a way to make such keys: a watermark is put into a "
     "model on purpose, a fingerprint is found in it. A key is by design if what counts as a match was drawn at random "
     "once everything else was fixed: how many trials a model matches by chance is then known exactly, whatever the "
-    "model is. Of other keys, controls have to tell."
+    "model is. For other keys, controls have to tell."
 )
 
 
@@ -69,7 +69,7 @@ def keys_section(report: AuditReport, names: Mapping[str, str], labels: Sequence
             Paragraph(
                 "Made without it: how many trials a model made without the key matches, by design in 98 % of all "
                 "cases; of other keys the least and the most of any control. After "
-                f"{marks.TRIES} tries: the p-value if somebody had drawn the key anew so often until it fitted."
+                f"{marks.TRIES} tries: the p-value if somebody had drawn so many keys until one fitted."
             ),
             Table("Trials that each suspect matches", head, rows, tall=len(rows) > _TALL),
         ]
