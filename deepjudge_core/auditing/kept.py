@@ -116,7 +116,8 @@ def recalled_suite(
         optioned = choice.optioned if choice.answering else ()
         how = (settings.n, settings.order, settings.layers, settings.seed, settings.force)
         weights = (settings.weights, settings.sketch, _digest_of(settings.ancestor, session))
-        return fingerprint("suite", asking, victim.name, inputs, how, weights, generators, optioned), digest
+        keys = tuple(map(Path, settings.keys))
+        return fingerprint("suite", asking, victim.name, inputs, how, weights, keys, generators, optioned), digest
 
     try:
         before, digest = key()
