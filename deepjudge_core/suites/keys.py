@@ -185,7 +185,7 @@ def sheet_of_key(key: Key, scheme: Scheme | None = None) -> Sheet:
     ]
     facts = {
         "scheme": f"{key.scheme} ({scheme.source})" if scheme else f"{key.scheme}, which is not installed",
-        "options": " ".join(f"{name}={value}" for name, value in key.options.items()),
+        "options": " ".join(f"{name}={value}" for name, value in sorted(key.options.items())),
         "trials": f"{key.trials:,}",
         "chance": "controls decide, since what counts as a match comes from the victim"
         if key.chance is None

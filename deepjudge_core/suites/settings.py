@@ -319,6 +319,7 @@ class SuiteSettings:
         tables=("suite",),
         sample=["adi.key.safetensors"],
         reads=True,
+        commands=("suite",),  # elsewhere, --key signs
     )
     ancestor: Path | None = setting(
         "model that yours was made from, such as a public base model or the first weights: what every model made from "
