@@ -42,7 +42,7 @@ def of_suite(suite: Suite) -> Iterator[Sheet]:
     if suite.keys:
         chances = ["controls decide" if key.chance is None else f"{key.chance:.3g}" for key in suite.keys]
         named = zip(names_of(suite.keys), suite.keys, chances, strict=True)
-        of_keys = [(name, str(key.trials), chance, key_digest(key)) for name, key, chance in named]
+        of_keys = [(name, str(key.trials), chance, f"{key_digest(key)[:16]}...") for name, key, chance in named]
         yield Sheet("keys", {}, ("key", "trials", "chance", "digest"), of_keys)
     if not suite.has_cases:
         return

@@ -313,7 +313,7 @@ class SuiteSettings:
         "key of a watermark or fingerprint that your model carries, made by 'deepjudge key'",
         "--key",
         default=(),
-        group="suite",
+        group="key",
         metavar="KEY",
         key="keys",
         tables=("suite",),

@@ -33,7 +33,7 @@ class KeyCommand(Command):
     """Make the secret key of a watermark or fingerprint of your model."""
 
     scheme: str = argument(
-        "SCHEME", "how ownership is to be proved; 'deepjudge plugins' lists the schemes", components="schemes"
+        "SCHEME", "the scheme, such as adi; 'deepjudge plugins' lists all", components="schemes"
     )
     victim: Path = argument("VICTIM", "your model, before it is marked", reads=True)
     inputs: InputSettings = part(InputSettings)
