@@ -32,9 +32,7 @@ _TRAINING = "TRAIN"  # what stands for training data that are not known here
 class KeyCommand(Command):
     """Make the secret key of a watermark or fingerprint of your model."""
 
-    scheme: str = argument(
-        "SCHEME", "the scheme, such as adi; 'deepjudge plugins' lists all", components="schemes"
-    )
+    scheme: str = argument("SCHEME", "the scheme, such as adi; 'deepjudge plugins' lists all", components="schemes")
     victim: Path = argument("VICTIM", "your model, before it is marked", reads=True)
     inputs: InputSettings = part(InputSettings)
     key: KeySettings = part(KeySettings)
@@ -56,7 +54,7 @@ class KeyCommand(Command):
         session, out = begun(self.confinement), display.console()
         [scheme] = session.registry.schemes.configure([self.scheme], {self.scheme: self.key.options})
         file_to_write(self.output)
-        spare([self.victim], [self.output], models=True)
+        spare([self.victim], [self.output], models=session.registry.adapters)
         inputs = load(replace(self.inputs, layout=self.layout))
         if inputs is None:
             raise UsageError("expected inputs, found none", code="missing-value")
