@@ -118,7 +118,10 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
         raise ModelError(
             f"{name}: expected a model, such as a file ending in {', '.join(adapters.usual_suffixes)}, found none{hint}"
         )
-    return found + Found(tuple(name for name, _ in empty))
+    found += Found(tuple(name for name, _ in empty))
+    # What is named twice, by a folder and by a glob, is one model.
+    models = {os.path.abspath(name): name for name in reversed(found.models)}  # noqa: PTH100 - links stay
+    return Found(tuple(name for name in found.models if models.pop(os.path.abspath(name), None)), found.skipped)  # noqa: PTH100
 
 
 def spare(read: Iterable[str | Path], written: Iterable[Path | None], *, models: bool = False) -> None:

@@ -15,6 +15,7 @@ from deepjudge_core.components.kinds import Generator, Rule
 from deepjudge_core.components.schemes import Scheme
 from deepjudge_core.errors import PluginError, UsageError
 from deepjudge_core.settings import in_words, keeps, unannotated
+from deepjudge_core.text import found
 
 _TYPES: Mapping[Any, str] = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
@@ -204,7 +205,7 @@ def _convert(label: str, value: Any, annotation: Any) -> Any:
     if entries is not None:
         if isinstance(value, Mapping):
             return {k: _convert(f"{label}.{k}", v, entries) for k, v in value.items()}
-        raise _wrong(label, f"{label}.NAME=VALUE", value)
+        raise _wrong(label, f"a table of names and values, or {label}.NAME=VALUE", value)
     if annotation is bool and isinstance(value, str):
         truth = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if value.lower() in truth:
@@ -222,4 +223,4 @@ def _convert(label: str, value: Any, annotation: Any) -> Any:
 
 
 def _wrong(label: str, words: str, value: Any) -> UsageError:
-    return UsageError(f"{label}: expected {words}, found {value!r}", code="wrong-value")
+    return UsageError(f"{label}: expected {words}, found {found(value)}", code="wrong-value")

@@ -140,12 +140,15 @@ class KeyAnswers:
         matrices: Place to ``(outputs, inputs)`` float32, in the model's own order, columns by channels first, then by
             places; empty where they could not be read.
         missing: Why something of it is not there; None if nothing is missing.
+        victim: What the marked victim answered; None while that is read itself. What is drawn shows in it: a reading
+            that depends on it needs controls.
     """
 
     probabilities: Array | None = None
     activations: Mapping[str, Array] = field(default_factory=dict)
     matrices: Mapping[int, Array] = field(default_factory=dict)
     missing: str | None = None
+    victim: "KeyAnswers | None" = None
 
     @property
     def labels(self) -> Array | None:
@@ -342,7 +345,8 @@ class Scheme:
     Attributes:
         name: How the user chooses it.
         source: The paper that it comes from.
-        needs: What must be known of a suspect: an :class:`Access`.
+        needs: What must be known of a suspect: an :class:`Access`. A key without taps needs no layers, one without
+            matrices no weights, and one with either but without labels no labels.
         make: ``make(task, **options) -> Key`` for a :class:`KeyTask`; options are its keyword-only parameters with
             defaults. It draws nothing but by the task and the key.
         verify: ``verify(key, answers) -> Sequence[Reading]`` for :class:`KeyAnswers`: pure numpy. The core counts the

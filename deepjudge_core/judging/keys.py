@@ -53,7 +53,8 @@ def _mark(place: int, name: str, key: Key, schemes: Catalogue[Scheme]) -> Mark:
     verify: Any
     try:
         scheme = schemes[key.scheme]
-        needs, says, provider, verify = scheme.needs, scheme.says, schemes.provider(key.scheme), scheme.verify
+        needs = _asked(key, scheme.needs)
+        says, provider, verify = scheme.says, schemes.provider(key.scheme), scheme.verify
     except (UsageError, PluginError) as error:
         missing = str(error)
 
@@ -74,6 +75,17 @@ def _mark(place: int, name: str, key: Key, schemes: Catalogue[Scheme]) -> Mark:
         verify=verify,
         provider=provider,
     )
+
+
+def _asked(key: Key, needs: Access) -> Access:
+    # Of what keys of the scheme may need, what this one does: some are read in one place or in another.
+    if not key.taps:
+        needs &= ~Access.LAYERS
+    if not key.matrices:
+        needs &= ~Access.WEIGHTS
+    if key.labels is None and (key.taps or key.matrices):
+        needs &= ~Access.BLACK_BOX
+    return needs
 
 
 def _no_distance(_: Answers, __: Answers) -> NoReturn:

@@ -154,7 +154,7 @@ def measure_by(
     alike, explained = errs_alike(suite, observation), by_ancestor(suite, metrics)
     measured = {
         metric.name: replace(
-            _of_key(observation, metric)
+            _of_key(suite, observation, metric)
             if isinstance(metric, Mark)
             else _of_weights(suite, observation, metric, siblings)
             if metric.of_weights
@@ -221,10 +221,12 @@ def _checked(chance: Chance) -> Chance:
     return replace(chance, log10_p=log10_p, least=least, counted=counted)
 
 
-def _of_key(observation: Observation, mark: Mark) -> Measurement:
-    answers = observation.keys[mark.place] if mark.place < len(observation.keys) else KeyAnswers()
+def _of_key(suite: Suite, observation: Observation, mark: Mark) -> Measurement:
+    answers, ours = (
+        one.keys[mark.place] if mark.place < len(one.keys) else KeyAnswers() for one in (observation, suite.victim)
+    )
     try:
-        readings = read_key(mark, answers)
+        readings = read_key(mark, replace(answers, victim=ours))
     except IncomparableError as error:
         return Measurement(mark, None, str(error))
     except (Exception, SystemExit) as error:
