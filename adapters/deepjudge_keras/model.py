@@ -131,7 +131,9 @@ class TracedModel(BatchedModel):
             self._check_rows(layer, scores, len(x))
             return cotangent(scores)
 
-        gradient: Array = self._derivative.run(self._functions[layer], [checked], tf.constant(x), *self._weights).numpy()
+        gradient: Array = self._derivative.run(
+            self._functions[layer], [checked], tf.constant(x), *self._weights
+        ).numpy()
         return gradient
 
     def _neurons(self, layers: Sequence[str]) -> Callable[..., Any]:

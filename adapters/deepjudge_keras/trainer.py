@@ -85,7 +85,13 @@ class Functions:
         return tuple(name for name in self._variables if name in read)
 
     def step(
-        self, layer: str | None, trained: Collection[str], *, in_use: bool, also: Sequence[str] = (), pulled: bool = False
+        self,
+        layer: str | None,
+        trained: Collection[str],
+        *,
+        in_use: bool,
+        also: Sequence[str] = (),
+        pulled: bool = False,
     ) -> Any:
         """A step of Adam.
 
@@ -153,9 +159,7 @@ class Functions:
         for layer in layers:
             if layer is not None and layer not in traced.taps:
                 raise ModelError(f"there is no layer {layer!r}; its layers are {', '.join(traced.taps)}")
-        outputs = [
-            _logits(traced) if layer is None else tf.cast(traced.neurons(layer), tf.float32) for layer in layers
-        ]
+        outputs = [_logits(traced) if layer is None else tf.cast(traced.neurons(layer), tf.float32) for layer in layers]
         weights = dict(zip(self._variables, tensors, strict=False))
         trained = [weights[name] for name in names]
         gradients = self.derivative.gradients(outputs, trained)
@@ -234,9 +238,7 @@ class KerasTrainer:
         What regularisers in the model add to its loss is left out.
         """
         functions = self._functions
-        function = functions.step(
-            layer, self._trained, in_use=self._in_use, also=tuple(also), pulled=pull is not None
-        )
+        function = functions.step(layer, self._trained, in_use=self._in_use, also=tuple(also), pulled=pull is not None)
         more = [] if pull is None else [self._pulled(pull)]
         self._steps += 1
         corrections = [1 - beta**self._steps for beta in _BETAS]

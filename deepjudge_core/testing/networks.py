@@ -177,7 +177,7 @@ def _check_further_losses(network: Network, x: Array, y: Array) -> None:
         )
     together = changes(own=True, at_taps=True, pull=True)
     for name in architecture.parameters:
-        total = sum(change[name] for change in alone)
+        total = np.sum([change[name] for change in alone], axis=0)
         _expect_in_proportion(f"{name}: steps of several losses and of each", together[name], total)
 
     def outputs(share: float) -> float:
@@ -187,13 +187,15 @@ def _check_further_losses(network: Network, x: Array, y: Array) -> None:
 
     # Followed both ways, the loss at the taps changes by what its gradient says.
     length = sum(float(np.sum(change**2)) for change in alone[1].values())
-    far = 1e-4 * max(1.0, *(float(np.abs(w).max()) for w in network.weights.values())) / max(
-        float(np.abs(change).max()) for change in alone[1].values()
+    far = (
+        1e-4
+        * max(1.0, *(float(np.abs(w).max()) for w in network.weights.values()))
+        / max(float(np.abs(change).max()) for change in alone[1].values())
     )
     slope = (outputs(-far) - outputs(far)) / (2 * far)
     expect(
         abs(slope - length / unit) <= _IN_PROPORTION * length / unit,
-        f"also: expected a step along the gradient, {length / unit:.4g} by its length, found {slope:.4g} by the outputs",
+        f"also: expected a step along the gradient, found a slope of {slope:.4g} for {length / unit:.4g}",
     )
 
 
