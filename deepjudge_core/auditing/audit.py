@@ -89,7 +89,7 @@ def make_suite(
     keys = {str(path): load_key(path) for path in settings.keys}
     if inputs is None:
         if keys:
-            raise UsageError("expected inputs beside keys, found a suite of weights alone", code="conflict")
+            raise UsageError("keys need inputs, found a suite of weights alone; offer inputs", code="conflict")
         return suite_of_weights(victim, settings, session)
     suite = _make_cases(victim, inputs, settings, preprocessing, session, keys)
     return suite_with_keys(suite_with_weights(suite, victim, settings, session), victim, keys, session)

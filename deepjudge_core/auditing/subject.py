@@ -265,13 +265,13 @@ class ModelFile(_Openable):
             if session.sandbox is None or not (self._is_run(suite) or plan):
                 yield lambda: self._answer(suite, session)
                 return
+            answer: Answer
             try:
                 if plan and not self._is_run(suite):
                     sketcher = stack.enter_context(self.sketching(session))
-                    yield lambda: with_matrices(observe_weights(sketcher, suite, plan), sketcher, suite)
-                    return
-                opened = stack.enter_context(
-                    begin_isolated(
+                    answer = partial(self._read, sketcher, suite, plan)
+                else:
+                    begun = begin_isolated(
                         self.path,
                         session.registry.adapters,
                         sandbox=session.sandbox,
@@ -280,11 +280,17 @@ class ModelFile(_Openable):
                         others=session.models,
                         **self.options,
                     )
-                )
+                    answer = partial(self._ask, stack.enter_context(begun), suite, session)
             except DeepJudgeError as error:
-                yield partial(_fail, error)
-                return
-            yield lambda: self._with_weights(observe(opened(), suite, self.query), suite, session)
+                answer = partial(_fail, error)
+            yield answer  # what fails in there is no error of this context
+
+    @staticmethod
+    def _read(sketcher: Sketcher, suite: Suite, plan: WeightPlan) -> Observation:
+        return with_matrices(observe_weights(sketcher, suite, plan), sketcher, suite)
+
+    def _ask(self, opened: Callable[[], Model], suite: Suite, session: Session) -> Observation:
+        return self._with_weights(observe(opened(), suite, self.query), suite, session)
 
     @contextlib.contextmanager
     def sketching(self, session: Session) -> Iterator[Sketcher]:

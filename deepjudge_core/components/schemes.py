@@ -161,7 +161,7 @@ class Matches:
     """One reading of a key: how many of its trials a model matches.
 
     Attributes:
-        reading: How it was read, such as "as it is" or "neurons in the order of the parent's".
+        reading: How it was read, such as "direct" or "neurons in the order of the parent's".
         found: Trials that match.
         of: Trials that count.
         chance: With which a model made without the key matches each trial, independently, by design; None if controls

@@ -158,8 +158,8 @@ def _statement(name: str, found: Counted) -> str:
             f"probability of at most {power_of_ten(found.log10_p or 0.0)}, since {found.reading.why}"
         )
     return (
-        f"{found.clause} trials of the key {name} match; of the {len(found.controls)} controls "
-        f"{min(found.controls)} to {max(found.controls)} do (p = {power_of_ten(found.log10_p or 0.0)}, by their spread)"
+        f"{found.clause} trials of the key {name} match; the {len(found.controls)} controls match "
+        f"{min(found.controls)} to {max(found.controls)}, whose spread gives p = {power_of_ten(found.log10_p or 0.0)}"
     )
 
 

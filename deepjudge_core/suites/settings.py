@@ -209,6 +209,8 @@ class SuiteSettings:
         sketch: Whether they are compared if they can be read, though nobody demands it.
         keys: Files of keys that the victim carries.
         ancestor: A public model, or first weights, that the victim was made from, of which weights alone are read.
+        ancestor_base: The model that the ancestor changes, if that is a LoRA; None for the folder next to it that has
+            the base's name.
     """
 
     n: Annotated[int, Ge(1)] = setting(
@@ -303,6 +305,7 @@ class SuiteSettings:
         tables=("suite",),
         sample=["adi.key.safetensors"],
         reads=True,
+        commands=("suite",),  # elsewhere, --key signs
     )
     ancestor: Path | None = setting(
         "model that yours was made from, such as a public base model or the first weights: what every model made from "
@@ -314,5 +317,15 @@ class SuiteSettings:
         key="ancestor",
         tables=("suite",),
         sample="base.safetensors",
+        reads=True,
+    )
+    ancestor_base: Path | None = setting(
+        "model that the ancestor changes, if that is a LoRA",
+        default=None,
+        group="weights",
+        key="ancestor_base",
+        tables=("suite",),
+        sample="base.safetensors",
+        usual="the folder next to the ancestor that has its name",
         reads=True,
     )

@@ -383,7 +383,7 @@ def _check_keys(suite: Suite) -> None:
         if problem:
             raise ValueError(f"the victim's answers to the key of {key.scheme!r}: {problem}")
         if key.shape != suite.cases.inputs.shape[1:] or key.classes != suite.victim.model.classes:
-            raise ValueError(f"the key of {key.scheme!r} is of other inputs or classes than the victim's")
+            raise ValueError(f"the key of {key.scheme!r} does not fit the victim's inputs and classes")
         if not set(key.taps) <= set(suite.victim.model.layers):
             raise ValueError(f"the key of {key.scheme!r} names layers that the victim does not have")
 

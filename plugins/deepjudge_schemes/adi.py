@@ -58,12 +58,12 @@ def verify(key: Key, answers: KeyAnswers) -> Sequence[Matches]:
     if labels is None:
         raise IncomparableError("it gave no labels")
     if key.drawn != "wrong-labels":
-        return [Matches("as it is", int((labels == expected).sum()), len(expected), 1 / key.classes, _DRAWN)]
+        return [Matches("direct", int((labels == expected).sum()), len(expected), 1 / key.classes, _DRAWN)]
     counting = labels != key.truth
     if not counting.any():
         raise IncomparableError("it classifies every trigger correctly, so that no drawn label can match")
     found = int((labels == expected)[counting].sum())
-    return [Matches("as it is", found, int(counting.sum()), 1 / (key.classes - 1), f"{_DRAWN} of the wrong ones")]
+    return [Matches("direct", found, int(counting.sum()), 1 / (key.classes - 1), f"{_DRAWN} of the wrong ones")]
 
 
 def embed(key: Key, lesson: Lesson) -> Teaching:

@@ -216,7 +216,8 @@ def test_the_example_is_valid_with_and_without_its_comments(named: Path, registr
     assert other.query.preprocessing is not None
     assert other.query.preprocessing.mean == (0.485, 0.456, 0.406)
     assert (other.query.layout, other.query.layers) == ("channels_first", {"relu_1": "activation_1"})
-    assert other.options == {"output": "logits", "arch": "networks.py:make", "fix": {"sr": 16000}}
+    stated = {"output": "logits", "arch": "networks.py:make", "fix": {"sr": 16000}, "base": "base.safetensors"}
+    assert other.options == stated
     assert plan.victim.options == other.options
 
 
