@@ -155,8 +155,7 @@ def check_key(name: str, key: Key, scheme: Scheme, network: Network, shape: tupl
     architecture = network.architecture
     if scheme.embed is None:
         raise InputError(
-            f"{name}: expected the key of a watermark, found one of {key.scheme}, a fingerprint: the victim "
-            "carries it as it is",
+            f"{name}: expected the key of a watermark, found one of {key.scheme}, a fingerprint, which is not embedded",
             code="conflict",
         )
     if key.shape != shape:
