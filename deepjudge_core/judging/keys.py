@@ -149,11 +149,10 @@ def _check(key: Key, reading: Reading) -> None:
         raise ValueError("expected 0 <= found <= of <= trials, and a trial that counts")
     if reading.chance is None:
         return
-    if key.drawn is None:
+    if key.chance is None:
         raise ValueError("expected a chance only of what was drawn")
-    least = {"labels": 1 / key.classes, "wrong-labels": 1 / max(key.classes - 1, 1), "bits": 0.5}[key.drawn]
-    if not math.isclose(reading.chance, least):
-        raise ValueError(f"expected the chance of what was drawn, {least:g}, found {reading.chance:g}")
+    if not math.isclose(reading.chance, key.chance):
+        raise ValueError(f"expected the chance of what was drawn, {key.chance:g}, found {reading.chance:g}")
 
 
 def providers_of(marks: Sequence[Metric]) -> Mapping[str, str]:
