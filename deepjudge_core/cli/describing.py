@@ -15,7 +15,8 @@ from deepjudge_core.cli.auditfile.reading import read_plan
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.components.opening import open_model
-from deepjudge_core.components.registry import Adapters
+from deepjudge_core.components.registry import Adapters, load_registry
+from deepjudge_core.components.schemes import Key
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, InputError, UsageError
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular
 from deepjudge_core.judging.calibration import load_controls
@@ -26,6 +27,7 @@ from deepjudge_core.report.pages.wording import SIDES
 from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.sheets import Cell, Sheet, listed, remark
 from deepjudge_core.suites.inputs import load_inputs
+from deepjudge_core.suites.keys import key_digest, names_of, sheet_of_key
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.text import recognised
 
@@ -39,6 +41,11 @@ def of_suite(suite: Suite) -> Iterator[Sheet]:
         picked = zip(suite.weights.layers, suite.weights.neurons, strict=True)
         of_layers = [(one.name, one.kind, str(one.width), str(len(neurons))) for one, neurons in picked]
         yield Sheet("weights that are compared", {}, ("layer", "kind", "neurons", "picked"), of_layers)
+    if suite.keys:
+        chances = ["controls decide" if key.chance is None else f"{key.chance:.3g}" for key in suite.keys]
+        named = zip(names_of(suite.keys), suite.keys, chances, strict=True)
+        of_keys = [(name, str(key.trials), chance, f"{key_digest(key)[:16]}...") for name, key, chance in named]
+        yield Sheet("keys", {}, ("key", "trials", "chance", "digest"), of_keys)
     if not suite.has_cases:
         return
     victim = suite.victim.model
@@ -49,6 +56,12 @@ def of_suite(suite: Suite) -> Iterator[Sheet]:
         unreached = sum(at == place for at, _ in suite.unreached) if compared else 0
         rows.append((name, str(width), "yes" if compared else "", f"{unreached} without a case" if unreached else ""))
     yield Sheet("layers of the victim", {}, ("layer", "neurons", "compared", "remark"), rows)
+
+
+def of_key(key: Key) -> Sheet:
+    """A key, but for what is secret of it."""
+    schemes = load_registry().schemes
+    return sheet_of_key(key, schemes[key.scheme] if key.scheme in list(schemes) else None)
 
 
 def of_controls(path: Path) -> Iterator[Sheet]:
