@@ -157,7 +157,7 @@ def told(suspect: SuspectEntry, report: AuditReport) -> str:
 def _told(match: Match) -> Iterator[str]:
     name, why = match.name, capital((match.result.why or "").rstrip("."))
     if match.of_data:
-        yield f"It is surer than expected of {match.of:,} rows, and the key {name} chose {match.found:,} of them. {why}."
+        yield f"It is surer than expected of {match.of:,} rows; the key {name} chose {match.found:,} of them. {why}."
         return
     yield f"It matches {match.words} trials of the owner's secret key {name}."
     if match.chance is None:
@@ -246,8 +246,8 @@ def limits(report: AuditReport) -> Iterator[str]:
     drawn = [key.name for key in keys if key.by_design]
     if drawn and not committed(report) and _accused(report):
         yield (
-            f"People who know a suspect can draw keys until one fits: it takes about 1 / p tries. Nothing shows that the "
-            f"{_named(drawn)} is older than the suspect: a commitment with a time-stamp would."
+            f"People who know a suspect can draw keys until one fits: it takes about 1 / p tries. Nothing shows that "
+            f"the {_named(drawn)} is older than the suspect: a commitment with a time-stamp would."
         )
     chosen = [key.name for key in keys if not key.by_design]
     if chosen and _accused(report):
