@@ -36,7 +36,7 @@ def power_report(
         deepjudge=VERSION,
         made=made or UNSET,
         victim=power.zoo.victim,
-        suite=suite_entry(power.suite),
+        suite=suite_entry(power.suite, power.judge.metrics),
         match=power.calibration.match,
         rule=power.judge.rule.name,
         rule_options=dict(power.judge.options),
@@ -70,6 +70,7 @@ def _attack(attack: AttackPower) -> AttackEntry:
         undecided=GroupCounts(**{name.replace("-", "_"): count for name, count in attack.undecided.items()})
         if attack.undecided
         else UNSET,
+        title=attack.title or UNSET,
     )
 
 
