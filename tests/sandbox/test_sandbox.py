@@ -405,11 +405,20 @@ def compared(zoo: Zoo, registry: Registry, kind: str, expected: Isolation) -> No
             there.activations(x, ["nowhere"])
 
 
+@pytest.fixture(scope="module")
+def kept_scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all models: with another one, a framework is imported anew."""
+    return tmp_path_factory.mktemp("scratch")
+
+
 @needs_landlock
 @pytest.mark.parametrize("kind", FILES)
-def test_a_model_answers_as_in_this_process(zoo: Zoo, registry: Registry, kind: str, scratch_folders: Path) -> None:
+def test_a_model_answers_as_in_this_process(
+    zoo: Zoo, registry: Registry, kind: str, kept_scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(kept_scratch))
     compared(zoo, registry, kind, Isolation.FULL)
-    assert list(scratch_folders.glob("deepjudge-*")) == []
+    assert list(kept_scratch.glob("deepjudge-*")) == []
 
 
 @pytest.mark.skipif(not seccomp.supported(), reason="this system has no seccomp")
