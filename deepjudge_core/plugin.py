@@ -9,6 +9,7 @@ from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter, Format, Generator, Metric, Rule
 from deepjudge_core.components.opening import open_model
 from deepjudge_core.components.registry import load_registry
+from deepjudge_core.components.schemes import Key, KeyAnswers, KeyTask, Lesson, Lift, Matches, Reading, Scheme, Teaching
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import (
     Answers,
@@ -65,8 +66,14 @@ __all__ = [
     "InputError",
     "InputSpec",
     "Judgement",
+    "Key",
+    "KeyAnswers",
+    "KeyTask",
     "Layout",
+    "Lesson",
+    "Lift",
     "Loot",
+    "Matches",
     "Metric",
     "MissingExtraError",
     "Mistakes",
@@ -77,10 +84,12 @@ __all__ = [
     "Op",
     "Output",
     "Outputs",
+    "Reading",
     "Role",
     "Roles",
     "Rule",
     "Schedule",
+    "Scheme",
     "Scores",
     "ScoresCotangent",
     "Seeds",
@@ -90,6 +99,7 @@ __all__ = [
     "Tap",
     "Taps",
     "Task",
+    "Teaching",
     "TensorSpec",
     "Trainer",
     "UsageError",

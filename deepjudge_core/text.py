@@ -3,6 +3,7 @@
 And numbers, as they stand in tables.
 """
 
+import json
 import re
 
 LONGEST_LINE = 4000
@@ -44,6 +45,12 @@ def shortened(text: str, longest: int = 240) -> str:
     """What a library or a file says on one line of a message, with an ellipsis where it is longer."""
     line = " ".join(text.split())
     return line if len(line) <= longest else f"{line[: longest - 4]} ..."
+
+
+def found(value: object, longest: int = 60) -> str:
+    """A value as a message shows what was found: as JSON has it, which TOML and a command line resemble."""
+    shown = json.dumps(value, default=str, ensure_ascii=False)
+    return shown if len(shown) <= longest else shown[:longest] + "..."
 
 
 def number(value: float | None) -> str:

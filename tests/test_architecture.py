@@ -49,8 +49,9 @@ def test_no_framework_is_imported(code: str) -> None:
     assert found.stdout.splitlines()[-1] == "imported []"
 
 
-def test_the_hooks_are_the_five() -> None:
-    assert set(HOOKS) == {f"deepjudge_{kind}" for kind in ("adapters", "generators", "metrics", "rules", "attacks")}
+def test_the_hooks_are_the_six() -> None:
+    kinds = ("adapters", "generators", "metrics", "rules", "attacks", "schemes")
+    assert set(HOOKS) == {f"deepjudge_{kind}" for kind in kinds}
 
 
 @pytest.mark.parametrize("name", HOOKS)

@@ -80,11 +80,11 @@ def examine(path: Path) -> Format:
         read_index(path, str(path))
         return _weights("safetensors" if ".safetensors." in path.name.lower() else "PyTorch state dict")
     kind, _ = _inspect(path, str(path), lambda file: "")
-    return _weights(_WEIGHTS[kind]) if kind in _WEIGHTS else Format(_MODELS[kind], without=("arch",))
+    return _weights(_WEIGHTS[kind]) if kind in _WEIGHTS else Format(_MODELS[kind], without=("arch", "base"))
 
 
 def _weights(name: str) -> Format:
-    return Format(name, runs_code=False, needs=("arch",))
+    return Format(name, runs_code=False, without=("base",), needs=("arch",))
 
 
 def identify(path: Path, name: str) -> tuple[Kind, str]:

@@ -72,7 +72,7 @@ def examine_folder(path: Path) -> Format:
         return Format(lora.FORMAT, runs_code=False, without=("arch",))
     read_folder(path, str(path))
     # Its configuration chooses among all that transformers does.
-    return Format("Hugging Face folder", runs_code=True, without=("arch",))
+    return Format("Hugging Face folder", runs_code=True, without=("arch", "base"))
 
 
 def read_folder(path: Path, name: str) -> Contents:

@@ -6,7 +6,7 @@ from pathlib import Path
 from deepjudge_core.errors import ModelError
 from deepjudge_core.naming import option
 from deepjudge_core.weights.reading import lora
-from deepjudge_core.weights.reading.folder import FolderWeights
+from deepjudge_core.weights.reading.folder import FolderWeights, described_by
 from deepjudge_core.weights.reading.scaled import scaled
 from deepjudge_core.weights.reading.stored import Stored
 from deepjudge_core.weights.reading.tensors import open_tensors
@@ -20,7 +20,8 @@ def open_stored(path: Path, *, name: str, base: str | None = None) -> Stored:
     """Open the weights of a file or folder.
 
     Args:
-        path: The file, the index of several, a folder with a configuration, or that of a LoRA.
+        path: The file, the index of several, a folder with a configuration, or that of a LoRA. Of a file that lies in
+            such a folder the configuration and the vocabulary beside it are read, too.
         name: What messages call it.
         base: Path of the weights that a LoRA changes; by default the folder next to its own that is called as its
             base is.
@@ -34,8 +35,9 @@ def open_stored(path: Path, *, name: str, base: str | None = None) -> Stored:
     if is_lora:
         return _open_lora(path, name, base)
     weights = _open_file(_one_of(path, (CONFIG,), WEIGHTS, name) if path.is_dir() else path, name)
+    folder = path if path.is_dir() else path.parent if described_by(path) else None
     try:
-        return FolderWeights(weights, path) if path.is_dir() else scaled(weights, {})
+        return FolderWeights(weights, folder) if folder else scaled(weights, {})
     except BaseException:
         weights.close()
         raise

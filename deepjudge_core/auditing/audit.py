@@ -1,7 +1,7 @@
 """The whole flow: victim and suspects in, an outcome out."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core.auditing.kept import recalled, recalled_suite
+from deepjudge_core.auditing.marked import asked_keys, suite_with_keys
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.sketches import suite_of_weights, suite_with_weights
 from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, Subject, answer_each, failing, turns
 from deepjudge_core.components.kinds import Metric
+from deepjudge_core.components.schemes import Key
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import (
@@ -45,6 +47,7 @@ from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.generation import generate_suite
 from deepjudge_core.suites.inputs import Inputs, Offered, fitted
 from deepjudge_core.suites.inputs.pictures import Pictures
+from deepjudge_core.suites.keys import load_key
 from deepjudge_core.suites.labels import has_several
 from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.ranges import hull
@@ -83,14 +86,22 @@ def make_suite(
         DeepJudgeError: When the victim or the inputs cannot be used.
     """
     session, settings, victim = session or Session(), settings or SuiteSettings(), Subject.of(victim)
+    keys = {str(path): load_key(path) for path in settings.keys}
     if inputs is None:
+        if keys:
+            raise UsageError("keys need inputs, found a suite of weights alone; offer inputs", code="conflict")
         return suite_of_weights(victim, settings, session)
-    suite = _make_cases(victim, inputs, settings, preprocessing, session)
-    return suite_with_weights(suite, victim, settings, session)
+    suite = _make_cases(victim, inputs, settings, preprocessing, session, keys)
+    return suite_with_keys(suite_with_weights(suite, victim, settings, session), victim, keys, session)
 
 
 def _make_cases(
-    victim: Subject, inputs: Offered, settings: SuiteSettings, preprocessing: Preprocessing | None, session: Session
+    victim: Subject,
+    inputs: Offered,
+    settings: SuiteSettings,
+    preprocessing: Preprocessing | None,
+    session: Session,
+    keys: Mapping[str, Key],
 ) -> Suite:
     offered, preprocessing = inputs, preprocessing or victim.query.preprocessing
     # Before the victim is run, which may take long.
@@ -157,6 +168,8 @@ def _make_cases(
             seed=settings.seed,
             force=settings.force,
         )
+        if keys:
+            suite = asked_keys(suite, owner, keys)
         return replace(suite, fitting=inputs.fitting, origin=offered.origin)
 
 

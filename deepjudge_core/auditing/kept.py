@@ -25,6 +25,8 @@ from deepjudge_core.suites.observation import Observation, load_observation, sav
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.text import clean
+from deepjudge_core.weights.reading import lora
+from deepjudge_core.weights.reading.folder import described_by
 
 _T = TypeVar("_T", Suite, Observation)
 _SHORT = 32  # digits of a digest in a name
@@ -115,7 +117,8 @@ def recalled_suite(
         generators = [(one.name, one.options, one.provider) for one in (*choice.generators, *choice.answering)]
         optioned = choice.optioned if choice.answering else ()
         how = (settings.n, settings.order, settings.layers, settings.seed, settings.force)
-        weights = (settings.weights, settings.sketch, _digest_of(settings.ancestor, session))
+        ancestors = [_digest_of(path, session) for path in (settings.ancestor, settings.ancestor_base)]
+        weights = (settings.weights, settings.sketch, ancestors)
         return fingerprint("suite", asking, victim.name, inputs, how, weights, generators, optioned), digest
 
     try:
@@ -135,10 +138,17 @@ def recalled_suite(
     return suite
 
 
-def _digest_of(ancestor: Path | None, session: Session) -> str | None:
-    if ancestor is None:
+def _digest_of(path: Path | None, session: Session) -> str | None:
+    if path is None:
         return None
-    return digested(ancestor, session.registry.adapters.of_file(ancestor, str(ancestor))).digest
+    return digested(path, session.registry.adapters.of_file(path, str(path))).digest
+
+
+def _base_of(subject: ModelFile, path: Path) -> Path | None:
+    # What a LoRA changes, of which answers depend as well.
+    if base := subject.options.get("base"):
+        return Path(base)
+    return lora.base_beside(path, lora.read_lora(path, subject.name)) if lora.is_lora(path) else None
 
 
 def _answers_of(digest: str, session: Session, place: Path) -> Observation:
@@ -179,13 +189,14 @@ def _model(subject: ModelFile, session: Session) -> tuple[Adapter, str, tuple[An
     others = [
         file_key(path.with_name(name)) in session.models for name in ([] if path.is_dir() else adapter.beside(path))
     ]
-    code = own_code(subject.options.get("arch"))
+    code, base = own_code(subject.options.get("arch")), _digest_of(_base_of(subject, path), session)
+    described = [path.with_name(name) for name in described_by(path)]
     provider = adapters.provider(adapter.name)
     return (
         adapter,
         digest,
         (
-            *(digest, provider, asked, subject.options, code, others, session.sandbox is not None),
+            *(digest, provider, asked, subject.options, code, base, described, others, session.sandbox is not None),
             environment(session.registry, adapter),
         ),
     )

@@ -10,7 +10,9 @@ from msgspec import structs
 
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import KnownAnswers, ModelFile, Subject, answer_each, turns
+from deepjudge_core.components.attack import Attack
 from deepjudge_core.components.kinds import Metric
+from deepjudge_core.components.registry import Catalogue
 from deepjudge_core.components.values import Decision, Group
 from deepjudge_core.errors import CalibrationError, DeepJudgeError, UsageError
 from deepjudge_core.files.digests import of_file
@@ -84,6 +86,7 @@ class AttackPower:
         auc: Metric name to the area under its ROC curve, stolen models against controls: the share of pairs in which
             the stolen model is nearer to the victim, 0..1; None where it could not be measured.
         undecided: As ``inconclusive``, in each setting.
+        title: What the thief did; empty if the attack does not say, or is not installed.
     """
 
     attack: str
@@ -93,6 +96,7 @@ class AttackPower:
     left_out: int
     auc: Mapping[str, float | None]
     undecided: Mapping[Group, int] = field(default_factory=dict)
+    title: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -272,11 +276,19 @@ def compare_rules(
         measured = _measure(suite, model, answer, by, judge)
         for one, of_rule in zip(judges, results, strict=True):
             of_rule.append(replace(_judge(measured, by, one), counts=far or not model.far))
-    return tuple(_estimate(suite, zoo, calibration, one, of_rule) for one, of_rule in zip(judges, results, strict=True))
+    attacks = session.registry.attacks
+    return tuple(
+        _estimate(suite, zoo, calibration, one, of_rule, attacks) for one, of_rule in zip(judges, results, strict=True)
+    )
 
 
 def _estimate(
-    suite: Suite, zoo: Zoo, calibration: Calibration, judge: Judge, results: Sequence[ZooModelResult]
+    suite: Suite,
+    zoo: Zoo,
+    calibration: Calibration,
+    judge: Judge,
+    results: Sequence[ZooModelResult],
+    attacks: Catalogue[Attack],
 ) -> PowerEstimate:
     return PowerEstimate(
         suite=suite,
@@ -284,7 +296,7 @@ def _estimate(
         calibration=calibration,
         judge=judge,
         results=tuple(results),
-        attacks=tuple(_by_attack(results, judge.metrics)),
+        attacks=tuple(_by_attack(results, judge.metrics, attacks)),
         accused=_share(r.verdict for r in results if r.counts and r.model.kind == "control" and _was_judged(r)),
     )
 
@@ -378,7 +390,9 @@ def _judge(measured: ZooModelResult, calibration: Calibration, judge: Judge) -> 
         return ZooModelResult(measured.model, failure=str(error))
 
 
-def _by_attack(results: Sequence[ZooModelResult], metrics: Sequence[Metric]) -> Iterable[AttackPower]:
+def _by_attack(
+    results: Sequence[ZooModelResult], metrics: Sequence[Metric], attacks: Catalogue[Attack]
+) -> Iterable[AttackPower]:
     measured = {metric.group for metric in metrics}
     groups = [group for group in ALL_GROUPS if group in GROUPS or group in measured]
     counting = [result for result in results if result.counts]
@@ -396,6 +410,7 @@ def _by_attack(results: Sequence[ZooModelResult], metrics: Sequence[Metric]) -> 
             left_out=sum(result.model.attack == attack and not result.counts for result in results),
             undecided={group: sum(_says(v, group) is Decision.INCONCLUSIVE for v in verdicts) for group in groups},
             auc={one.name: area(values(stolen, one.name), values(controls, one.name)) for one in metrics},
+            title=attacks[attack].title if attack in attacks else "",
         )
 
 

@@ -12,6 +12,7 @@ from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.weights.order import order_test
+from deepjudge_core.weights.reading import lora
 from deepjudge_core.weights.values import WeightPlan
 
 
@@ -76,7 +77,10 @@ def _ancestor(
     # An ancestor takes accusations away: one that cannot be what the victim was made from would acquit thieves.
     if settings.ancestor is None:
         return None, ()
-    with ModelFile(settings.ancestor).sketching(session) as sketcher:
+    options = {"base": str(settings.ancestor_base)} if settings.ancestor_base else {}
+    if options and not lora.is_lora(settings.ancestor):
+        raise UsageError(f"{settings.ancestor}: expected a LoRA, which has a base, found none", code="conflict")
+    with ModelFile(settings.ancestor, options).sketching(session) as sketcher:
         ancestor = weights_alone(sketcher, plan)
     expected = f"{settings.ancestor}: expected the model that the victim was made from"
     if ancestor.model.digest == victim.model.digest:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, cast
 
 from deepjudge_core import progress
 from deepjudge_core.auditing.session import Session
@@ -19,6 +19,7 @@ from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import InputSpec, Model
 from deepjudge_core.models.sketcher import Sketcher
 from deepjudge_core.naming import option
+from deepjudge_core.observing.keys import with_matrices, without_matrices
 from deepjudge_core.observing.observe import check_asking, labeller, observe
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.observing.weights import observe_weights, with_weights
@@ -27,6 +28,7 @@ from deepjudge_core.sandbox.weights import open_weights_isolated
 from deepjudge_core.suites.observation import Observation, load_observation
 from deepjudge_core.suites.suite import Suite, check_suite
 from deepjudge_core.text import counted
+from deepjudge_core.weights.values import WeightPlan
 
 Answer = Callable[[], Observation]
 """Lets a model answer a suite."""
@@ -164,18 +166,30 @@ class _Openable(Subject):
     def _with_weights(self, observation: Observation | None, suite: Suite, session: Session) -> Observation:
         # What it answered if it was run, with a sketch of its weights if the suite asks for one.
         plan = suite.weights
-        if plan is None:
-            if observation is None:
-                raise UsageError(f"{self.name}: {_no_plan()}", code="conflict")
-            return observation
+        if plan is None and observation is None:
+            raise UsageError(f"{self.name}: {_no_plan()}", code="conflict")
+        if plan is None and not any(key.matrices for key in suite.keys):
+            return cast(Observation, observation)
         try:
             with self.sketching(session) as sketcher:
-                if observation is None:
-                    return observe_weights(sketcher, suite, plan)
-                return with_weights(observation, sketcher, plan)
+                if plan is not None:
+                    observation = self._sketched(observation, sketcher, suite, plan)
+                return with_matrices(cast(Observation, observation), sketcher, suite)
         except ModelError as error:
             if observation is None:
                 raise
+            said = str(error).removeprefix(f"{self.name}: ")
+            told = replace(observation, unsketched=said) if plan else observation
+            return without_matrices(told, error, suite)
+
+    def _sketched(
+        self, observation: Observation | None, sketcher: Sketcher, suite: Suite, plan: WeightPlan
+    ) -> Observation:
+        if observation is None:
+            return observe_weights(sketcher, suite, plan)
+        try:
+            return with_weights(observation, sketcher, plan)
+        except ModelError as error:
             return replace(observation, unsketched=str(error).removeprefix(f"{self.name}: "))
 
 
@@ -251,13 +265,13 @@ class ModelFile(_Openable):
             if session.sandbox is None or not (self._is_run(suite) or plan):
                 yield lambda: self._answer(suite, session)
                 return
+            answer: Answer
             try:
                 if plan and not self._is_run(suite):
                     sketcher = stack.enter_context(self.sketching(session))
-                    yield lambda: observe_weights(sketcher, suite, plan)
-                    return
-                opened = stack.enter_context(
-                    begin_isolated(
+                    answer = partial(self._read, sketcher, suite, plan)
+                else:
+                    begun = begin_isolated(
                         self.path,
                         session.registry.adapters,
                         sandbox=session.sandbox,
@@ -266,11 +280,17 @@ class ModelFile(_Openable):
                         others=session.models,
                         **self.options,
                     )
-                )
+                    answer = partial(self._ask, stack.enter_context(begun), suite, session)
             except DeepJudgeError as error:
-                yield partial(_fail, error)
-                return
-            yield lambda: self._with_weights(observe(opened(), suite, self.query), suite, session)
+                answer = partial(_fail, error)
+            yield answer  # what fails in there is no error of this context
+
+    @staticmethod
+    def _read(sketcher: Sketcher, suite: Suite, plan: WeightPlan) -> Observation:
+        return with_matrices(observe_weights(sketcher, suite, plan), sketcher, suite)
+
+    def _ask(self, opened: Callable[[], Model], suite: Suite, session: Session) -> Observation:
+        return self._with_weights(observe(opened(), suite, self.query), suite, session)
 
     @contextlib.contextmanager
     def sketching(self, session: Session) -> Iterator[Sketcher]:

@@ -82,7 +82,8 @@ class Terms(Document, frozen=True):
             judge: By what suspects are judged.
         """
         terms = JudgingTerms(
-            metrics=tuple(metric.name for metric in judge.metrics),
+            # The keys are those of the suite.
+            metrics=tuple(metric.name for metric in judge.metrics if metric.on != "keys"),
             rule=judge.settings.rule,
             rule_options=json.loads(json.dumps(judge.fixed_options)),
             groups=judge.settings.groups,

@@ -36,6 +36,7 @@ from deepjudge_core.bundles.timestamp import Stamp, read_response
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, MissingExtraError
 from deepjudge_core.files.documents import Json
 from deepjudge_core.files.reading import LARGEST_ARRAYS, LARGEST_JSON, open_regular
+from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.naming import option
 from deepjudge_core.report.audit_json import report_to_json
@@ -346,7 +347,7 @@ def _recompute(
         yield (f"{MANIFEST}: expected at most {LARGEST_ARRAYS} bytes of answers on this machine, found {total}")
         return
     suite = load_suite(folder / SUITE)
-    judge = Judge.of(terms.judging.settings, session.registry)
+    judge = Judge.of(terms.judging.settings, session.registry).fitted(session.registry, Offer.of(suite))
     calibration = judge.load_calibration(folder / CALIBRATION, suite)
     here = Terms.of(suite.digest, calibration, judge)
     if (here.suite, here.calibration) != (terms.suite, terms.calibration):

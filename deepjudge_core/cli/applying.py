@@ -1,6 +1,7 @@
 """Options of models, given to those files whose format takes them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,16 @@ from deepjudge_core.components.opening import options_taken
 from deepjudge_core.components.registry import Adapters
 from deepjudge_core.errors import DeepJudgeError, UsageError
 from deepjudge_core.files import storage
+from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.weights.reading import lora
 
 _NAMED = 3  # files in a message
+_KINDS = {"arch": "a file of PyTorch weights", "base": "a LoRA"}
 
 
-def options_of_each(files: Sequence[str], options: Mapping[str, Any], adapters: Adapters) -> list[dict[str, Any]]:
+def options_of_each(
+    files: Sequence[str], options: Mapping[str, Any], adapters: Adapters, ancestor: Path | None = None
+) -> list[dict[str, Any]]:
     """The options that each file is opened with: of those given, the ones that its format takes.
 
     An option that no file takes stays with all of them, so that it is refused. So do all options with a file that is
@@ -24,28 +29,35 @@ def options_of_each(files: Sequence[str], options: Mapping[str, Any], adapters: 
         files: Models and stored observations.
         options: Of adapters, by name.
         adapters: The installed ones.
+        ancestor: What the victim was made from, which may be a LoRA, too.
     """
     each = [_taken(Path(file), options, adapters) for file in files]
     for name, value in options.items():
-        if not any(name in taken for taken in each):
+        of_ancestor = name == "base" and ancestor is not None and lora.is_lora(ancestor)
+        if not of_ancestor and not any(name in taken for taken in each):
             each = [taken | {name: value} for taken in each]
     return each
 
 
-def bases(files: Sequence[str], base: Path | None) -> list[dict[str, Any]]:
-    """The options by which the weights of each file are read: a LoRA gets the base that it changes.
+def check_base(files: Iterable[str | Path | None], base: str | None) -> None:
+    """Refuse a base that no model has: whoever reads weights would pass over it.
 
     Args:
-        files: Models and stored observations.
-        base: The base; None where it was not named.
+        files: All models; None for none.
+        base: What the LoRA among them change; None if it was not named.
 
     Raises:
-        UsageError: When it was named and no file is a LoRA.
+        UsageError: When there is no LoRA among them.
     """
-    each = [{"base": str(base)} if base and lora.is_lora(Path(file)) else {} for file in files]
-    if base and not any(each):
+    if base and not any(lora.is_lora(Path(file)) for file in files if file):
         raise UsageError("--base: expected a LoRA among the models, found none; leave --base out", code="conflict")
-    return each
+
+
+def with_base(suite: SuiteSettings, options: Mapping[str, Any]) -> SuiteSettings:
+    """The settings of a suite, whose ancestor gets the base that was given for all models."""
+    base = options.get("base")
+    is_lora = suite.ancestor is not None and lora.is_lora(suite.ancestor)
+    return replace(suite, ancestor_base=Path(base)) if base and is_lora else suite
 
 
 def check_options(subjects: Iterable[Subject], adapters: Adapters) -> None:
@@ -61,7 +73,7 @@ def check_options(subjects: Iterable[Subject], adapters: Adapters) -> None:
                 files.setdefault(name, []).append(subject.name)
     for name, named in files.items():
         some = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if named[_NAMED:] else "")
-        kind = "a file of PyTorch weights" if name == "arch" else "a model whose format supports it"
+        kind = _KINDS.get(name, "a model whose format supports it")
         raise UsageError(f"--{name}: expected {kind}, found {some}; leave --{name} out", code="conflict")
 
 

@@ -54,22 +54,38 @@ class Problems:
 
 
 def check_models(
-    victim: Subject, controls: Iterable[Subject], suspects: Iterable[Subject], adapters: Adapters, problems: Problems
+    victim: Subject,
+    controls: Iterable[Subject],
+    suspects: Iterable[Subject],
+    adapters: Adapters,
+    problems: Problems,
+    *,
+    run: bool,
 ) -> None:
     """Look at files before they are opened: that they are there, of a known format, and with all that this needs.
 
     A suspect whose format needs more than there is does not keep the others from being judged, unless all do.
+
+    Args:
+        victim: The owner's model.
+        controls: Models known to be independent of it.
+        suspects: What is judged.
+        adapters: The installed ones.
+        problems: Hears of all that is wrong.
+        run: Whether models are run. If weights alone are read, that needs neither a framework nor the network.
     """
     ours, accused, wrong = [victim, *controls], [*suspects], list[DeepJudgeError]()
     for subject in ours:
         with problems.noted():
             check_format(subject, adapters)
-            check_needs(subject, adapters)
+            if run:
+                check_needs(subject, adapters)
     for subject in accused:
         with problems.noted():
             check_format(subject, adapters)
             try:
-                check_needs(subject, adapters)
+                if run:
+                    check_needs(subject, adapters)
             except DeepJudgeError as error:
                 wrong.append(error)
     if len(wrong) == len(accused):
@@ -97,7 +113,7 @@ def check_format(subject: Subject, adapters: Adapters) -> None:
 
 
 def check_needs(subject: Subject, adapters: Adapters) -> None:
-    """Refuse a model that could not be opened: without its framework, or without what makes its network.
+    """Refuse a model that could not be run: without its framework, or without what makes its network.
 
     Raises:
         MissingExtraError, ModelError: Saying what to do.

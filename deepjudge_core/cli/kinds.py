@@ -6,7 +6,6 @@ The kind of a setting, or of a component's option, follows from its annotation; 
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import os
 import re
@@ -30,19 +29,17 @@ from deepjudge_core.settings import (
     keeps,
     unannotated,
 )
+from deepjudge_core.text import found
 
 Json = dict[str, Any]
 
-_LONGEST = 60  # characters of a value in a message
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = r"(\d{1,15}(?:\.\d{1,9})?) ?([KMGTkmgt])?(?:[iI]?[bB])?"
 
 
 def expected(what: str, value: object) -> UsageError:
     """The error that says what should be in place of a value."""
-    shown = json.dumps(value, default=str, ensure_ascii=False)
-    shown = shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "..."
-    return UsageError(f"expected {what}, found {shown}", code="wrong-value")
+    return UsageError(f"expected {what}, found {found(value)}", code="wrong-value")
 
 
 def size(text: str) -> int:
@@ -295,12 +292,13 @@ class Items(Kind):
     def words(self) -> str:
         """See the base class."""
         named = {
-            Whole: "whole numbers such as [2, 0, 1]",
+            Whole: "two whole numbers such as [224, 224]" if self.length == 2 else "whole numbers such as [2, 0, 1]",
             Number: "numbers such as [0.0, 1.0]",
             OneOrEachNumber: "numbers such as [0.0, 1.0], or two lists of equal length",
         }
         said = in_words(self.constraints)
-        words = named.get(type(self.item), "a list of texts") + (f", {said}" if said else "")
+        texts = f"a list of {self.item.words}" if self.item.choices else "a list of texts"
+        words = named.get(type(self.item), texts) + (f", {said}" if said else "")
         return f"a number, or {words}" if self._one else words
 
     @property

@@ -1,6 +1,7 @@
 """Run a command and turn what comes of it into an exit status."""
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -34,6 +35,7 @@ from deepjudge_core.cli.status import FAILED, INTERRUPTED, NO_COPY, USAGE
 from deepjudge_core.errors import DeepJudgeError, RefusedError, UsageError, with_code
 from deepjudge_core.naming import flagged
 from deepjudge_core.progress import watched
+from deepjudge_core.text import clean
 
 COMMANDS: tuple[type[Command], ...] = (
     CompareCommand,
@@ -85,11 +87,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         # How it ends where nobody reads the output any more; the status of rich and click would be 1, too.
         _close_output()
         return FAILED
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # which no test for a file foresees
+            return _unforeseen(line, errors, error)
+        _trace(line, errors)
+        display.say(errors, f"deepjudge: {clean(str(error.filename))}: no file has such a long name (cannot-read)")
+        return USAGE
     except BaseException as error:
         # Python's own exit status would be 1, which says that a suspect is a copy.
-        _trace(line, errors)
-        display.say(errors, f"deepjudge: internal error (see --debug): {type(error).__name__}: {error} ({_UNFORESEEN})")
-        return FAILED
+        return _unforeseen(line, errors, error)
+
+
+def _unforeseen(line: Line, errors: Console, error: BaseException) -> int:
+    _trace(line, errors)
+    display.say(errors, f"deepjudge: internal error (see --debug): {type(error).__name__}: {error} ({_UNFORESEEN})")
+    return FAILED
 
 
 def _close_output() -> None:

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -22,6 +22,7 @@ from deepjudge_core.sandbox.scratch import sweep
 from deepjudge_core.suites.inputs import Inputs, Offered
 from deepjudge_core.suites.ranges import hull, is_one
 from deepjudge_core.suites.settings import ArraySettings, InputSettings
+from deepjudge_core.weights.reading.folder import described_by
 
 MODELS = "a model file; a folder or a quoted glob means all models in it"
 _OBSERVATION = ".safetensors"
@@ -85,6 +86,8 @@ def controls_of(
 def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | None = None) -> Found:
     """Model files, in the order given; those of a folder or glob sorted; and what else is in folders and globs.
 
+    What is named twice, such as by itself and through its folder, is there once.
+
     A folder that is itself a model counts as a file.
     Stored observations are taken where they are named, or a glob ends as their names do: beside them may lie other
     files of this tool. A name that does not exist stays as it is, so that opening it says so while the others are still
@@ -118,29 +121,43 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
         raise ModelError(
             f"{name}: expected a model, such as a file ending in {', '.join(adapters.usual_suffixes)}, found none{hint}"
         )
-    return found + Found(tuple(name for name, _ in empty))
+    found += Found(tuple(name for name, _ in empty))
+    # What is named twice, by a folder and by a glob, is one model.
+    models = {os.path.abspath(name): name for name in reversed(found.models)}  # noqa: PTH100 - links stay
+    return Found(tuple(name for name in found.models if models.pop(os.path.abspath(name), None)), found.skipped)  # noqa: PTH100
 
 
-def spare(read: Iterable[str | Path], written: Iterable[Path | None], *, models: bool = False) -> None:
+def spare(read: Iterable[str | Path | None], written: Iterable[Path | None], *, models: Adapters | None = None) -> None:
     """Refuse to write over a file that is read, however it was named: in a folder, by a glob, in a file.
 
     Args:
-        read: Files that are read.
+        read: Files that are read; None for none.
         written: Where files go; None for none.
-        models: Whether the folders among what is read are one model each: then no file in them is written over.
+        models: What reads what is read, if these are models: then no file in a folder that is one is written over, and
+            none beside a model that holds a part of it.
 
     Raises:
         UsageError: Naming it.
     """
     is_kept = os.path.exists if models else os.path.isfile
-    kept = {Path(path).resolve() for path in read if is_kept(path)}
+    files = [Path(path) for path in read if path is not None and is_kept(path)]
+    kept = {path.resolve() for path in files}
     for path in written:
         if path is None or not os.path.isfile(path):  # noqa: PTH113 - of any text
             continue
-        if not kept.isdisjoint([path.resolve(), *path.resolve().parents]):
+        target = path.resolve()
+        if not kept.isdisjoint([target, *target.parents]) or (models and target in _parts(files, target, models)):
             raise UsageError(
                 f"{path}: expected another file to write to, found one of the inputs", code="would-overwrite"
             )
+
+
+def _parts(files: Iterable[Path], target: Path, adapters: Adapters) -> Iterator[Path]:
+    # What belongs to the models that lie where something is to be written: their weights in other files, and what says
+    # how they are read.
+    for file in files:
+        if file.is_file() and file.absolute().parent.resolve() == target.parent:
+            yield from (file.with_name(name).resolve() for name in (*adapters.parts([file]), *described_by(file)))
 
 
 def spare_folder(read: Iterable[str | Path], folder: Path) -> None:

@@ -72,6 +72,7 @@ class Attack:
             left out, with the reason.
         steal: ``steal(victim, loot, rng, **options) -> Network``; options are its keyword-only parameters with
             defaults.
+        title: What the thief did, such as "trained all layers further"; reports show it.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Attack:
     takes: ThiefAccess
     steal: Callable[..., Network]
     needs: tuple[Need, ...] = ()
+    title: str = ""
 
     def __post_init__(self) -> None:
         expect_one_of(self.name, "takes", self.takes, get_args(ThiefAccess))

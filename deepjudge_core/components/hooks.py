@@ -1,4 +1,4 @@
-"""The markers and the five hooks by which plugins hand over their components."""
+"""The markers and the six hooks by which plugins hand over their components."""
 
 from collections.abc import Iterable
 
@@ -6,6 +6,7 @@ import pluggy
 
 from deepjudge_core.components.attack import Attack
 from deepjudge_core.components.kinds import Adapter, Generator, Metric, Rule
+from deepjudge_core.components.schemes import Scheme
 
 PROJECT = "deepjudge"
 """Name of the pluggy project and of the entry-point group."""
@@ -37,3 +38,8 @@ def deepjudge_rules() -> Iterable[Rule]:  # type: ignore[empty-body]
 @hookspec
 def deepjudge_attacks() -> Iterable[Attack]:  # type: ignore[empty-body]
     """Attacks that make a stolen model from a victim."""
+
+
+@hookspec
+def deepjudge_schemes() -> Iterable[Scheme]:  # type: ignore[empty-body]
+    """Schemes that prove ownership by a key: watermarks and fingerprints."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from deepjudge_core.components.values import Answers, Cases, CaseSet, Chance, Group, Judgement
 from deepjudge_core.errors import PluginError
@@ -12,8 +12,8 @@ from deepjudge_core.models.model import Access, Model
 from deepjudge_core.text import is_utf8
 from deepjudge_core.weights.values import StoredWeights
 
-Subject = CaseSet | Literal["weights", "ancestry"]
-"""What a metric is taken over."""
+Subject = CaseSet | Literal["weights", "ancestry", "keys"]
+"""What a metric is taken over; the metrics of keys are the core's."""
 _OF_WEIGHTS = ("weights", "ancestry")
 GeneratedSet = Literal["adversarial", "corners", "mistakes"]
 """The sets of cases that generators make."""
@@ -193,10 +193,12 @@ class Metric:
     says: str = ""
     p_value: Callable[[Answers, Answers], Chance] | None = None
 
+    subjects: ClassVar[tuple[str, ...]] = (*get_args(CaseSet), *_OF_WEIGHTS)
+
     def __post_init__(self) -> None:
         if self.name == ALL_METRICS:
             raise PluginError(f"a metric is named {self.name!r}, which means every metric; choose another name")
-        expect_one_of(self.name, "on", self.on, (*get_args(CaseSet), *_OF_WEIGHTS))
+        expect_one_of(self.name, "on", self.on, self.subjects)
         if not 0 < self.alpha <= 1:
             raise PluginError(f"{self.name}: expected 0 < alpha <= 1, found {self.alpha!r}")
         if not self.upper > 0:
@@ -210,6 +212,8 @@ class Metric:
     @property
     def group(self) -> Group:
         """The setting that the metric belongs to."""
+        if self.on == "keys":
+            return "marks"
         if Access.WEIGHTS in self.needs:
             return "weights"
         return "white-box" if Access.LAYERS in self.needs else "black-box"

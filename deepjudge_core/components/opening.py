@@ -81,7 +81,8 @@ def open_by(adapter: Adapter, source: Any, label: str, expected: InputSpec | Non
     Raises:
         ModelError: When it cannot be opened, or the adapter has no such option.
     """
-    opened: Classifier = _call(adapter, adapter.open, source, label, expected, options)
+    run = {name: value for name, value in options.items() if name not in _of_weights_alone(adapter)}
+    opened: Classifier = _call(adapter, adapter.open, source, label, expected, run)
     model = complete(opened)
     if options.get("fix"):
         model.fixed = dict(options["fix"])
@@ -134,13 +135,20 @@ def options_taken(path: Path, adapter: Adapter, options: Mapping[str, Any]) -> d
 
     A file that cannot be examined keeps all that the adapter takes: opening it says what is wrong.
     """
-    parameters = inspect.signature(adapter.open).parameters
+    parameters = inspect.signature(adapter.open).parameters.keys() | _of_weights_alone(adapter)
     taken = {name: value for name, value in options.items() if name in parameters}
     without: tuple[str, ...] = ()
     if taken and adapter.examine is not None and (path.is_file() or path.is_dir()):
         with contextlib.suppress(Exception):  # whatever a damaged file makes it stumble over
             without = adapter.examine(path).without
     return {name: value for name, value in taken.items() if name not in without}
+
+
+def _of_weights_alone(adapter: Adapter) -> set[str]:
+    # Options that change what is read of weights, and nothing of how a model is run.
+    if adapter.weights is None:
+        return set()
+    return inspect.signature(adapter.weights).parameters.keys() - inspect.signature(adapter.open).parameters.keys()
 
 
 def resolve(source: Any, adapters: Adapters, adapter: str | None = None) -> tuple[Any, str, Adapter | None]:

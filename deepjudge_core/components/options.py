@@ -12,8 +12,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from deepjudge_core.components.attack import Attack
 from deepjudge_core.components.kinds import Generator, Rule
+from deepjudge_core.components.schemes import Scheme
 from deepjudge_core.errors import PluginError, UsageError
 from deepjudge_core.settings import in_words, keeps, unannotated
+from deepjudge_core.text import found
 
 _TYPES: Mapping[Any, str] = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
@@ -51,7 +53,7 @@ class Option:
 
 
 def options_of(component: Any) -> tuple[Option, ...]:
-    """The options of a generator, a rule or an attack; none of other components.
+    """The options of a generator, a rule, an attack or a scheme; none of other components.
 
     Raises:
         PluginError: When the function's options cannot be read.
@@ -69,7 +71,7 @@ def options_of(component: Any) -> tuple[Option, ...]:
 def function_of(component: Any) -> Callable[..., Any] | None:
     """Whose keyword-only parameters are the options of a component; None of one that has none."""
     match component:
-        case Generator(generate=function) | Rule(judge=function) | Attack(steal=function):
+        case Generator(generate=function) | Rule(judge=function) | Attack(steal=function) | Scheme(make=function):
             return function
     return None
 
@@ -203,7 +205,7 @@ def _convert(label: str, value: Any, annotation: Any) -> Any:
     if entries is not None:
         if isinstance(value, Mapping):
             return {k: _convert(f"{label}.{k}", v, entries) for k, v in value.items()}
-        raise _wrong(label, f"{label}.NAME=VALUE", value)
+        raise _wrong(label, f"a table of names and values, or {label}.NAME=VALUE", value)
     if annotation is bool and isinstance(value, str):
         truth = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if value.lower() in truth:
@@ -221,4 +223,4 @@ def _convert(label: str, value: Any, annotation: Any) -> Any:
 
 
 def _wrong(label: str, words: str, value: Any) -> UsageError:
-    return UsageError(f"{label}: expected {words}, found {value!r}", code="wrong-value")
+    return UsageError(f"{label}: expected {words}, found {found(value)}", code="wrong-value")

@@ -15,12 +15,13 @@ from deepjudge_core.components import hooks as hookspecs
 from deepjudge_core.components import options as component_options
 from deepjudge_core.components.attack import Attack
 from deepjudge_core.components.kinds import ALL_METRICS, Adapter, Generator, Metric, Rule
+from deepjudge_core.components.schemes import Scheme
 from deepjudge_core.errors import DeepJudgeError, PluginError, UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.models.model import Classifier
 
-T = TypeVar("T", Adapter, Generator, Metric, Rule, Attack)
-Component = Adapter | Generator | Metric | Rule | Attack
+T = TypeVar("T", Adapter, Generator, Metric, Rule, Attack, Scheme)
+Component = Adapter | Generator | Metric | Rule | Attack | Scheme
 
 _KINDS: Mapping[str, type[Component]] = {
     "deepjudge_adapters": Adapter,
@@ -28,6 +29,7 @@ _KINDS: Mapping[str, type[Component]] = {
     "deepjudge_metrics": Metric,
     "deepjudge_rules": Rule,
     "deepjudge_attacks": Attack,
+    "deepjudge_schemes": Scheme,
 }
 _USUAL = 2  # endings of each adapter
 # From here on, two names are so alike that one is the other with a slip.
@@ -189,7 +191,13 @@ class Catalogue(Generic[T]):
 
 
 class Metrics(Catalogue[Metric]):
-    """The metrics, of which some are taken by name only, and some only of suites that compare weights."""
+    """The metrics, of which some are taken by name only, and some only of suites that compare weights.
+
+    Attributes:
+        schemes: By which the keys of suites become metrics.
+    """
+
+    schemes: Catalogue[Scheme]
 
     def usual(self, of_weights: Collection[str]) -> list[Metric]:
         """Those taken without a name, of a suite that compares some kinds of weights beside its cases.
@@ -352,16 +360,18 @@ class Registry:
     metrics: Metrics = field(init=False)
     rules: Catalogue[Rule] = field(init=False)
     attacks: Catalogue[Attack] = field(init=False)
+    schemes: Catalogue[Scheme] = field(init=False)
 
     def __post_init__(self) -> None:
         for hook, kind in _KINDS.items():
             catalogue: Any = _CATALOGUES.get(kind, Catalogue)
             object.__setattr__(self, hook.removeprefix(f"{hookspecs.PROJECT}_"), catalogue(kind, self.plugins))
+        self.metrics.schemes = self.schemes
 
     def failures(self) -> list[str]:
         """One line for each plugin that failed and each name claimed twice."""
         lines = [f"plugin {p.name!r} of {p.distribution}: {p.failure}" for p in self.plugins if p.failure]
-        for catalogue in (self.adapters, self.generators, self.metrics, self.rules, self.attacks):
+        for catalogue in (self.adapters, self.generators, self.metrics, self.rules, self.attacks, self.schemes):
             lines += catalogue.conflicts()
         return lines
 

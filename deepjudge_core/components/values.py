@@ -16,9 +16,9 @@ from deepjudge_core.weights.values import Sketch
 CaseSet = Literal["clean", "adversarial", "corners", "mistakes"]
 """The sets of cases in a suite: the seeds themselves, seeds changed so that the victim misclassifies them, neuron
 corners, and inputs that it misclassifies as they are."""
-Group = Literal["black-box", "white-box", "weights"]
-"""The paper's two settings, does the suspect behave like the victim and is it made like it, and whether its weights,
-read and never run, descend from the victim's."""
+Group = Literal["black-box", "white-box", "weights", "marks"]
+"""The paper's two settings, does the suspect behave like the victim and is it made like it; whether its weights, read
+and never run, descend from the victim's; and whether it carries the marks of a key."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,7 @@ _MAKERS = {
     "suite": ("suite VICTIM --inputs DATA -o SUITE", "make_suite(victim, inputs)"),
     "observation": ("observe SUITE MODEL -o FILE", "observe(model, suite)"),
     "calibration": ("calibrate SUITE CONTROL... -o FILE", "calibrate(controls, suite)"),
+    "key": ("key SCHEME VICTIM --inputs DATA -o FILE", "make_key(scheme, victim, inputs)"),
 }
 """By kind of file, what makes one: on the command line, and in Python."""
 _RANDOM = 4  # bytes, in temporary names
@@ -39,7 +40,7 @@ class Content:
     """What a file holds.
 
     Attributes:
-        kind: "suite", "observation" or "calibration".
+        kind: "suite", "observation", "calibration" or "key".
         header: JSON values; in the file they stand under the key "manifest".
         arrays: By name.
         digest: SHA-256 of all of it, in hex; independent of how the file was laid out.
@@ -59,8 +60,13 @@ def seal(kind: str, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> C
     return Content(kind, header, arrays, _digest(kind, header, arrays))
 
 
-def write(path: Path, content: Content) -> None:
+def write(path: Path, content: Content, *, private: bool = False) -> None:
     """Write a file under a temporary name and rename it; equal contents give equal bytes.
+
+    Args:
+        path: Where.
+        content: What.
+        private: Whether nobody but its owner may read it.
 
     Raises:
         FileFormatError: When it cannot be written, or could not be read.
@@ -76,7 +82,7 @@ def write(path: Path, content: Content) -> None:
         raise FileFormatError(
             f"{path}: not written, because it could not be read back: {error}", code="cannot-write"
         ) from None
-    write_bytes(path, data)
+    write_bytes(path, data, private=private)
 
 
 def is_special(path: Path) -> bool:
@@ -88,11 +94,16 @@ def is_special(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write a file under a temporary name in the same folder and rename it.
 
     What was left under such a name by somebody who was killed is removed. A device or a pipe is refused: whoever may
     write its folder would put a file in its place.
+
+    Args:
+        path: Where.
+        data: What.
+        private: Whether nobody but its owner may read it.
 
     Raises:
         FileFormatError: When it cannot be written.
@@ -105,7 +116,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
         temporary = str(path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM)}"))
-        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)
         try:
             with os.fdopen(handle, "wb") as file:
                 with contextlib.suppress(OSError):  # not every file system has locks

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Metrics
+from deepjudge_core.components.schemes import Key
 from deepjudge_core.components.values import Answers
 from deepjudge_core.errors import IncomparableError, UsageError
+from deepjudge_core.judging.keys import marks_of
 from deepjudge_core.models.model import Access
 from deepjudge_core.naming import option
 from deepjudge_core.suites.suite import Suite
@@ -26,6 +28,7 @@ class Offer:
         ancestor: Whether it has that of the victim's ancestor, too.
         cases: Whether it has any cases.
         itself: What metrics of weights see of a few of the victim's neurons, twice; None where that is not known.
+        keys: Its keys, which are always measured: nobody chooses among them after the fact.
     """
 
     makes: Collection[str]
@@ -34,6 +37,7 @@ class Offer:
     ancestor: bool = False
     cases: bool = True
     itself: tuple[Answers, Answers] | None = None
+    keys: tuple[Key, ...] = ()
 
     @classmethod
     def of(cls, suite: Suite) -> "Offer":
@@ -41,7 +45,7 @@ class Offer:
         makes, weights = {record.makes for record in suite.generators}, suite.weights is not None
         few = _few_neurons(suite) if weights else None
         itself = None if few is None else (few, few)
-        return cls(makes, bool(suite.layers), weights, suite.ancestor is not None, suite.has_cases, itself)
+        return cls(makes, bool(suite.layers), weights, suite.ancestor is not None, suite.has_cases, itself, suite.keys)
 
     @property
     def of_weights(self) -> tuple[str, ...]:
@@ -100,14 +104,16 @@ def metrics_for(metrics: Metrics, names: Iterable[str] | None, suite: Suite) -> 
     Raises:
         UsageError, PluginError: As :meth:`~deepjudge_core.components.registry.Metrics.select`.
     """
-    return Offer.of(suite).usual(metrics) if names is None else metrics.select(names)
+    named = Offer.of(suite).usual(metrics) if names is None else metrics.select(names)
+    return [*named, *marks_of(suite.keys, metrics.schemes)]
 
 
 def fitting_metrics(metrics: Metrics, names: Iterable[str] | None, offer: Offer) -> tuple[Sequence[Metric], str | None]:
     """The metrics that are measured; and what a reader should know where they are not those that usually are.
 
-    They are those that were named, or the usual ones, where at least one of them fits the suite: what the others lack
-    stands beside them. Where none of the usual ones fits, all others that do are taken.
+    The keys of the suite are always among them. The others are those that were named, or the usual ones, where at least
+    one of them fits the suite: what the rest lack stands beside them. Where none of the usual ones fits, all others
+    that do are taken.
 
     Args:
         metrics: The metrics there are.
@@ -118,6 +124,11 @@ def fitting_metrics(metrics: Metrics, names: Iterable[str] | None, offer: Offer)
         UsageError: Where nothing that was named, or nothing at all, can be measured; and as
             :meth:`~deepjudge_core.components.registry.Metrics.select`.
     """
+    fitting, note = _fitting(metrics, names, offer)
+    return [*fitting, *marks_of(offer.keys, metrics.schemes)], note
+
+
+def _fitting(metrics: Metrics, names: Iterable[str] | None, offer: Offer) -> tuple[Sequence[Metric], str | None]:
     named = offer.usual(metrics) if names is None else metrics.select(names)
     # Of usual metrics, those of weights are no reason to leave the cases unmeasured.
     needed = [metric for metric in named if names is not None or not offer.cases or not metric.of_weights]

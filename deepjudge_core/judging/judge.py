@@ -18,12 +18,24 @@ from deepjudge_core.judging.exact import LOG10_LEVEL, exact
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.judging.guards import guarded, guarded_by_weights
+from deepjudge_core.judging.keys import providers_of
+from deepjudge_core.judging.marks import LEVEL, judge_marks
 from deepjudge_core.judging.measure import Measurement, Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.rules import apply_rule, resolve_options, try_rule
 from deepjudge_core.judging.sequential import SequentialResult, check_sequential, judge_sequentially
 from deepjudge_core.judging.settings import GroupMode, JudgeSettings
-from deepjudge_core.judging.verdict import ALL_GROUPS, GROUPS, POINTS_TO, MetricResult, PointsTo, Setting, Verdict
+from deepjudge_core.judging.verdict import (
+    ALL_GROUPS,
+    GROUPS,
+    POINTS_TO,
+    Counted,
+    MetricResult,
+    PointsTo,
+    Setting,
+    Verdict,
+)
+from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 
@@ -85,7 +97,9 @@ class Judge:
             metrics, note = fitting_metrics(registry.metrics, settings.metrics, offer)
         resolved = cls._of(settings, metrics, registry.rules[settings.rule])
         resolved._check()
-        providers = {f"metric {metric.name}": registry.metrics.owner(metric).distribution for metric in metrics}
+        own = [metric for metric in metrics if metric.on != "keys"]
+        providers = {f"metric {metric.name}": registry.metrics.owner(metric).distribution for metric in own}
+        providers |= providers_of(metrics)
         providers[f"rule {settings.rule}"] = registry.rules.provider(settings.rule)
         return replace(resolved, providers=providers, note=note)
 
@@ -96,12 +110,12 @@ class Judge:
                 f"expected groups as one of {', '.join(get_args(GroupMode))}, found {settings.groups!r}",
                 code="wrong-value",
             )
-        options = resolve_options(rule, settings.rule_options or {}, [metric.name for metric in metrics])
+        options = resolve_options(rule, settings.rule_options or {}, _judged(metrics))
         return cls(settings, tuple(metrics), rule, options)
 
     def _check(self) -> None:
         settings = self.settings
-        try_rule(self.rule, self.options, [metric.name for metric in self.metrics])
+        try_rule(self.rule, self.options, _judged(self.metrics))
         if settings.sequential:
             others = settings.metrics is not None or settings.groups != "separate" or settings.fdr is not None
             others = others or settings.require_layers
@@ -120,7 +134,8 @@ class Judge:
             registry: Where the metrics are.
             offer: What the suite has to be measured on.
         """
-        if self.settings.metrics is not None or self.settings.sequential or not self.providers:
+        settled = self.settings.metrics is not None or not self.providers
+        if self.settings.sequential or (settled and not offer.keys):
             return self
         return replace(Judge.of(self.settings, registry, offer), note=self.note)
 
@@ -198,11 +213,14 @@ class Judge:
                 )
         options = self.options if level is None else {**self.options, "level": level}
         joint = self.settings.groups == "joint"
-        by_controls = {name: m for name, m in measurements.items() if m.metric.p_value is None}
-        exactly = {name: m for name, m in measurements.items() if m.metric.p_value is not None}
+        marks = {name: m for name, m in measurements.items() if m.metric.on == "keys"}
+        others = {name: m for name, m in measurements.items() if name not in marks}
+        by_controls = {name: m for name, m in others.items() if m.metric.p_value is None}
+        exactly = {name: m for name, m in others.items() if m.metric.p_value is not None}
         parts: dict[str, Measurements] = {group: _of_group(by_controls, group) for group in ALL_GROUPS}
         if joint:
             parts = {"joint": by_controls}
+        parts.pop("marks", None)
         if not joint and not parts["weights"]:
             del parts["weights"]
         demanded = self.settings.require_layers
@@ -231,6 +249,10 @@ class Judge:
                 setting = _beside(settings[group], setting, shown=shown)
             settings[group] = setting
             votes |= by_chance
+        found: Mapping[str, Counted] = {}
+        if marks:
+            settings["marks"], by_keys, found = judge_marks(marks, calibration, self._level_of_marks(level))
+            votes |= by_keys
         if demanded and not joint and settings["white-box"].decision is None:
             settings["white-box"] = replace(settings["white-box"], decision=Decision.INCONCLUSIVE)
         decision, reason = _overall(settings, measurements)
@@ -243,9 +265,16 @@ class Judge:
             decision,
             _points_to(settings, measurements, votes) if decision is Decision.COPY else None,
             settings,
-            {name: MetricResult(m.metric.group, m.value, votes[name]) for name, m in measurements.items()},
+            {
+                name: MetricResult(m.metric.group, m.value, votes[name], found.get(name))
+                for name, m in measurements.items()
+            },
             reason,
         )
+
+    def _level_of_marks(self, level: float | None) -> float:
+        chosen = self.options.get("level") if self.rule.needs_controls else None
+        return level or (chosen if isinstance(chosen, float) else LEVEL)
 
     def _judge_exactly(
         self, measurements: Measurements, calibration: Calibration, level: float | None
@@ -347,6 +376,11 @@ def judge(
     rule = (registry or load_registry()).rules[settings.rule]
     metrics = [measurement.metric for measurement in measurements.values()]
     return Judge._of(settings, metrics, rule).judge(measurements, calibration)
+
+
+def _judged(metrics: Sequence[Metric]) -> list[str]:
+    # By the rule, which keys are not.
+    return [metric.name for metric in metrics if metric.on != "keys"]
 
 
 def _of_group(measurements: Measurements, group: Group) -> Measurements:
@@ -497,4 +531,14 @@ def _points_to(
     if decided.get("weights") is Decision.COPY:
         through_victim = any(votes[name].vote for name, m in measurements.items() if m.metric.on == "ancestry")
         return changed if through_victim else "descent"
+    if decided["black-box"] is not Decision.COPY and _marked_weights(measurements, votes):
+        return changed
     return "behaviour"
+
+
+def _marked_weights(measurements: Measurements, votes: Mapping[str, Vote]) -> bool:
+    # Whether a key was found that is read of weights or layers.
+    inside = Access.WEIGHTS | Access.LAYERS
+    return any(
+        votes[name].vote and m.metric.needs & inside for name, m in measurements.items() if m.metric.on == "keys"
+    )

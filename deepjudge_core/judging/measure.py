@@ -9,12 +9,14 @@ import numpy as np
 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.schemes import KeyAnswers, Reading
 from deepjudge_core.components.values import Answers, CaseSet, Chance
 from deepjudge_core.errors import IncomparableError, one_line
 from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds, errs_alike
 from deepjudge_core.judging.architecture import Widths, widths
 from deepjudge_core.judging.exact import LOG10_LEVEL
 from deepjudge_core.judging.fitting import metrics_for
+from deepjudge_core.judging.keys import Mark, read_key
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, match_observation
 from deepjudge_core.models.model import Access
 from deepjudge_core.sheets import Sheet, Shown
@@ -44,6 +46,7 @@ class Measurement:
             that; None for others.
         explained: Why a small value of a metric of weights accuses nobody: the victim's own ancestor has the like.
         unseen: Why a large value of a metric of weights acquits nobody: not all that may be the victim's was compared.
+        readings: What a key counts; none of other metrics.
     """
 
     metric: Metric
@@ -60,6 +63,7 @@ class Measurement:
     chance: Chance | None = None
     explained: str | None = None
     unseen: str | None = None
+    readings: tuple[Reading, ...] = ()
 
 
 Measurements = Mapping[str, Measurement]
@@ -150,11 +154,13 @@ def measure_by(
     alike, explained = errs_alike(suite, observation), by_ancestor(suite, metrics)
     measured = {
         metric.name: replace(
-            _of_weights(suite, observation, metric, siblings)
+            _of_key(suite, observation, metric)
+            if isinstance(metric, Mark)
+            else _of_weights(suite, observation, metric, siblings)
             if metric.of_weights
             else _measure(suite, observation, metric, answers),
             match=match,
-            unsteady=None if metric.of_weights else observation.unsteady,
+            unsteady=None if metric.of_weights or metric.on == "keys" else observation.unsteady,
             accuracy=accuracy,
             alike=None if alike is None or not len(alike) else float(alike.mean()),
             widths=own_widths,
@@ -213,6 +219,19 @@ def _checked(chance: Chance) -> Chance:
     if not counted.strip():
         raise ValueError("expected a clause that says what was found, found none")
     return replace(chance, log10_p=log10_p, least=least, counted=counted)
+
+
+def _of_key(suite: Suite, observation: Observation, mark: Mark) -> Measurement:
+    answers, ours = (
+        one.keys[mark.place] if mark.place < len(one.keys) else KeyAnswers() for one in (observation, suite.victim)
+    )
+    try:
+        readings = read_key(mark, replace(answers, victim=ours))
+    except IncomparableError as error:
+        return Measurement(mark, None, str(error))
+    except (Exception, SystemExit) as error:
+        return Measurement(mark, None, f"the scheme failed: {one_line(error)}", failed=True)
+    return Measurement(mark, min(one.distance for one in readings), readings=readings)
 
 
 def _of_weights(suite: Suite, observation: Observation, metric: Metric, siblings: Sequence[Observation]) -> Measurement:

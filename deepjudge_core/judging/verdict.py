@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from deepjudge_core.components.schemes import Lift, Reading
 from deepjudge_core.components.values import Decision, Group, Vote
 from deepjudge_core.sheets import Sheet, Shown
 
@@ -57,8 +58,9 @@ def open_layers(decision: str | None, values: Iterable[float | None]) -> str | N
 _VOTES = {True: "copy", False: "no copy", None: "none"}
 GROUPS: tuple[Group, ...] = ("black-box", "white-box")
 """The paper's two settings, which every verdict has."""
-ALL_GROUPS: tuple[Group, ...] = (*GROUPS, "weights")
-"""All settings; a verdict has that of weights only where weights were to be compared."""
+ALL_GROUPS: tuple[Group, ...] = (*GROUPS, "weights", "marks")
+"""All settings; a verdict has that of weights only where weights were to be compared, and that of marks only where the
+suite has keys."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,50 @@ class Setting:
     log10_p: float | None = None
 
 
+def is_by_design(reading: Reading) -> bool:
+    """Whether the chance of a reading holds whatever the model is."""
+    return isinstance(reading, Lift) or reading.chance is not None
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one key says of one model.
+
+    Attributes:
+        reading: The one that counts: the least likely.
+        log10_p: Of the key's p-value, corrected for the number of its readings; None where controls would have to tell
+            and are too few.
+        least: The least ``log10_p`` that it could have given.
+        controls: Trials that controls match by this reading; empty for a chance by design.
+        limit: The greatest distance that is clearly nearer than all controls; None for a chance by design.
+    """
+
+    reading: Reading
+    log10_p: float | None
+    least: float
+    controls: tuple[int, ...] = ()
+    limit: float | None = None
+
+    @property
+    def by_design(self) -> bool:
+        """Whether its p-value holds whatever the model is."""
+        return is_by_design(self.reading)
+
+    @property
+    def clause(self) -> str:
+        """What was counted, beginning with the number."""
+        reading = self.reading
+        return f"{reading.found} of {reading.of}"
+
+
 @dataclass(frozen=True)
 class MetricResult:
-    """One metric of the suspect: its value and what the rule made of it."""
+    """One metric of the suspect: its value and what the rule made of it; of a key what was counted, if it was."""
 
     group: Group
     value: float | None
     vote: Vote
+    counted: Counted | None = None
 
     @property
     def reason(self) -> str | None:

@@ -1,15 +1,20 @@
 """What is asked of a model whose weights are read and never run: a plan of what is compared, and a sketch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.types import Array
 from deepjudge_core.weights import sketching
+from deepjudge_core.weights.matrices import read_matrices
 from deepjudge_core.weights.values import Sketch, StoredWeights, WeightPlan
 
 
 class Sketcher(Protocol):
-    """The weights of one model, wherever they are read: nothing is given away of them but plans and sketches.
+    """The weights of one model, wherever they are read.
+
+    Nothing of them is given away but plans, sketches, and the matrices that a key names.
 
     Attributes:
         model: What it is: its access is ``Access.WEIGHTS`` alone, it has no classes (0), no layers and no input.
@@ -41,6 +46,16 @@ class Sketcher(Protocol):
             ModelError: When nothing of it can be compared, with the reason.
         """
 
+    def matrices(self, places: Sequence[int]) -> dict[int, Array]:
+        """Matrices that give hidden neurons, whole; see :func:`~deepjudge_core.weights.matrices.read_matrices`.
+
+        Args:
+            places: Of each its place in forward order, from 0.
+
+        Raises:
+            ModelError: When there are fewer, or one is too large.
+        """
+
 
 @dataclass(frozen=True, eq=False)
 class StoredSketcher(Sketcher):
@@ -63,3 +78,7 @@ class StoredSketcher(Sketcher):
     def sketch(self, plan: WeightPlan, *, victim: bool = False) -> Sketch:
         """See :class:`Sketcher`."""
         return sketching.sketch(self.weights, plan, victim=victim)
+
+    def matrices(self, places: Sequence[int]) -> dict[int, Array]:
+        """See :class:`Sketcher`."""
+        return read_matrices(self.weights, places)

@@ -54,7 +54,7 @@ def map_classes(
     own = answers.shape[1]
     if user_order is not None:
         return ClassMapping(
-            _columns(answers, user_order, independent),
+            in_classes(answers, user_order, independent),
             user_order,
             notes=(f"its outputs {listed(user_order)} correspond to the victim's classes",),
         )
@@ -65,7 +65,7 @@ def map_classes(
     order, renamed = class_order(answers[clean].argmax(axis=1), labels, expected)
     if order is not None:
         note = f"its classes are in another order, inferred from its answers to the seeds: {_renaming(order)}"
-        return ClassMapping(_columns(answers, order, independent), order, inferred=True, notes=(note,))
+        return ClassMapping(in_classes(answers, order, independent), order, inferred=True, notes=(note,))
     if renamed:
         note = (
             f"most seeds of the classes {listed(renamed)} get another class, but the answers show no "
@@ -120,7 +120,8 @@ def listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _columns(answers: Array, order: tuple[int, ...], independent: bool) -> Array:
+def in_classes(answers: Array, order: tuple[int, ...], independent: bool) -> Array:
+    """Answers ``(n, own classes)`` in the order of the victim's classes; what is left out is divided among the rest."""
     chosen = answers[:, list(order)].astype(np.float64)
     if independent or set(order) == set(range(answers.shape[1])):
         return chosen.astype(np.float32)

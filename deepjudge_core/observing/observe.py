@@ -9,6 +9,7 @@ from typing import get_args
 
 import numpy as np
 
+from deepjudge_core.components.schemes import KeyAnswers
 from deepjudge_core.errors import InputError, ModelError, UsageError
 from deepjudge_core.models.asking import OtherAnswersError, SameAnswerError, ask, ask_again
 from deepjudge_core.models.cka import linear_cka
@@ -19,7 +20,7 @@ from deepjudge_core.models.preprocessing import Prepare, Preprocessing
 from deepjudge_core.models.sampling import evenly
 from deepjudge_core.naming import option
 from deepjudge_core.observing.arranging import Arranging
-from deepjudge_core.observing.classes import ClassMapping, listed, map_classes
+from deepjudge_core.observing.classes import ClassMapping, in_classes, listed, map_classes
 from deepjudge_core.observing.expectation import (
     Correctness,
     Expectation,
@@ -28,6 +29,7 @@ from deepjudge_core.observing.expectation import (
     is_better,
     probes_of,
 )
+from deepjudge_core.observing.keys import answer_keys
 from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates
 from deepjudge_core.observing.outputs import choose_output, only_output, other_classes
 from deepjudge_core.observing.settings import QuerySettings
@@ -104,6 +106,7 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
         tried=answered.tried,
         accuracy=answered.accuracy,
         independent=suite.victim.independent,
+        keys=questioner.on_keys(answered) if suite.keys else (),
     )
 
 
@@ -344,6 +347,22 @@ class _Questioner:
         """What changes when some cases are asked again as they were: one line; None where nothing does."""
         cases, prepare = self._suite.cases, self._prepare(answered.preprocessing)
         return ask_again(self._model, cases.inputs, cases.sets, answered.probabilities, answered.activations, prepare)
+
+    def on_keys(self, answered: _Answers) -> tuple[KeyAnswers, ...]:
+        """What it answers to the suite's keys, asked as it was asked the cases."""
+        mapped, expected = answered.mapped, self._suite.victim.model.classes
+        order = tuple(range(expected)) if mapped.classes is None else mapped.classes
+
+        def to_classes(answers: Array) -> Array | None:
+            return None if mapped.probabilities is None else in_classes(answers, order, self._suite.victim.independent)
+
+        return answer_keys(
+            self._model,
+            self._suite,
+            prepare=self._prepare(answered.preprocessing),
+            to_classes=to_classes,
+            unmapped=mapped.unmapped,
+        )
 
     def _expected(self) -> Expectation:
         # What it expects of its inputs, as its answers to the probes show where nobody says it.

@@ -39,6 +39,22 @@ def layout_setting() -> Any:
     )
 
 
+def base_setting() -> Any:
+    """The field of the model that a LoRA changes."""
+    return setting(
+        "model that the LoRA folders among the models change; by default the folder next to each that has its name",
+        "--base",
+        default=None,
+        group="weights",
+        metavar="MODEL",
+        key="base",
+        tables=_WITH_VICTIM,
+        sample="base.safetensors",
+        reads=True,
+        commands=("compare", "suite", "observe", "calibrate", "judge", "audit"),
+    )
+
+
 @dataclass(frozen=True)
 class QuerySettings:
     """How a model is asked, where its file does not tell.
@@ -125,6 +141,8 @@ class OpeningSettings:
         fix: Numbers in the place of all inputs but one, by the names of these inputs.
         arch: ``file.py:function`` or ``module:function`` that makes the network of files of weights alone; None for
             files that hold it.
+        base: The model that a LoRA changes, of which weights alone are read; None for the folder next to the LoRA that
+            has its name.
     """
 
     output: Annotated[str, OrNumber()] | None = setting(
@@ -159,6 +177,7 @@ class OpeningSettings:
         tables=_WITH_VICTIM,
         sample="networks.py:make",
     )
+    base: str | None = base_setting()
 
     @property
     def options(self) -> dict[str, Any]:

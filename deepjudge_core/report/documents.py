@@ -586,6 +586,7 @@ class AttackEntry(Document, frozen=True):
     left_out: Count
     auc: Mapping[str, Share | None]
     undecided: GroupCounts | UnsetType = UNSET
+    title: Annotated[str, Meta(description="What the thief did.")] | UnsetType = UNSET
 
 
 class HeldOut(Document, frozen=True):

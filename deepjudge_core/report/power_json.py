@@ -70,6 +70,7 @@ def _attack(attack: AttackPower) -> AttackEntry:
         undecided=GroupCounts(**{name.replace("-", "_"): count for name, count in attack.undecided.items()})
         if attack.undecided
         else UNSET,
+        title=attack.title or UNSET,
     )
 
 

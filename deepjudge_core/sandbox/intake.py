@@ -17,6 +17,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests, storage
 from deepjudge_core.naming import option
 from deepjudge_core.text import clean, is_utf8
+from deepjudge_core.weights.reading.folder import described_by
 
 _CHUNK = 2**20
 _MOST_FILES, _DEEPEST = 1000, 8  # of a folder
@@ -176,7 +177,7 @@ def take(
         is_other: Whether a file beside it is another model, and no model's weights.
         held: Where large files stay open that are not copied; they do not count. None to copy all.
         weights: Whether its weights alone are read, which of some models is possible that are never opened. What reads
-            them says what is wrong.
+            them says what is wrong. What lies beside a file and says how they are read is taken along.
 
     Raises:
         ModelError: When it is something else, is too large, or is of no format that is ever opened.
@@ -195,6 +196,8 @@ def take(
                 raise ModelError(f"{label}: expected a model, found an empty file", code="wrong-format")
             file_format = Format(adapter.name) if weights else _examine(copy, label, adapter)
             beside = copying.companions(source, copy, adapter, largest - size, is_other)
+            for name in described_by(source) if weights else ():
+                largest -= copying.file(source.with_name(name), copy.with_name(name), largest - size, alone=True)
     if beside:
         file_format = Format(f"{file_format.name} with weights in other files")
     return Taken(copy, file_format, tuple(beside))

@@ -5,12 +5,13 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from deepjudge_core.errors import UsageError
 from deepjudge_core.naming import option
 from deepjudge_core.settings import Size, part, setting
 
+_LONGEST = 10**6  # seconds: the clocks of some systems end soon after
 _MOST_MEMORY = 8 * 2**30
 
 
@@ -46,7 +47,7 @@ class Sandbox:
         sample="8GiB",
         usual="8GiB, or half of the machine's memory if that is less",
     )
-    timeout: Annotated[float, Gt(0)] = setting(
+    timeout: Annotated[float, Gt(0), Le(_LONGEST)] = setting(
         "time limit in seconds for opening a model, and for each batch of its answers",
         "--timeout",
         default=300.0,
@@ -76,10 +77,14 @@ class Sandbox:
     def __post_init__(self) -> None:
         if not 2**20 <= self.memory <= sys.maxsize:
             raise UsageError(
-                f"expected at least 1 MiB of memory for a model, found {self.memory} bytes", code="wrong-value"
+                f"expected 1 MiB to {sys.maxsize // 2**30 + 1} GiB of memory for a model, found {self.memory} bytes",
+                code="wrong-value",
             )
-        if not 0 < self.timeout < float("inf"):
-            raise UsageError(f"expected a timeout above 0 seconds, found {self.timeout:g}", code="wrong-value")
+        if not 0 < self.timeout <= _LONGEST:
+            raise UsageError(
+                f"expected a timeout above 0 and of at most {_LONGEST} seconds, found {self.timeout:g}",
+                code="wrong-value",
+            )
 
 
 DEFAULT_SANDBOX = Sandbox()

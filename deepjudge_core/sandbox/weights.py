@@ -30,6 +30,8 @@ from deepjudge_core.sandbox.process import Worker
 from deepjudge_core.sandbox.scratch import Scratch, make_scratch
 from deepjudge_core.sandbox.setup import begun, check_required, isolation_of, plugin_of
 from deepjudge_core.text import clean
+from deepjudge_core.types import Array
+from deepjudge_core.weights.matrices import MOST_NUMBERS
 from deepjudge_core.weights.reading import lora
 from deepjudge_core.weights.values import PlanHeader, Sketch, SketchHeader, WeightPlan
 
@@ -214,6 +216,31 @@ class RemoteSketcher(Sketcher):
         self._held.check(self._label)
         # Of a victim, names are those of the plan.
         return sketch if victim else _cleaned(sketch)
+
+    def matrices(self, places: Sequence[int]) -> dict[int, Array]:
+        """See :class:`~deepjudge_core.models.sketcher.Sketcher`."""
+        self._open()
+        self._worker.send({"ask": "matrices", "places": list(places)})
+
+        def expect(values: Mapping[str, Any]) -> Sequence[ArraySpec]:
+            try:
+                shapes = _shapes(values)
+                if list(shapes) != [str(place) for place in places]:
+                    raise ValueError
+                specs = [ArraySpec((outputs, inputs)) for outputs, inputs in shapes.values()]
+                if any(min(spec.shape) < 1 or math.prod(spec.shape) > MOST_NUMBERS for spec in specs):
+                    raise ValueError
+            except (KeyError, TypeError, ValueError):
+                raise ChannelError("no matrices") from None
+            return specs
+
+        arrays = self._worker.receive(expect).arrays
+        self._held.check(self._label)
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ModelError(
+                f"{self._label}: expected numbers in its weights, found NaN or infinity", code="bad-answer"
+            )
+        return dict(zip(places, arrays, strict=True))
 
     def _open(self) -> None:
         _ = self._isolation, self._opened  # once

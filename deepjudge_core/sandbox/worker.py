@@ -33,6 +33,7 @@ from deepjudge_core.sandbox.probe import probe
 from deepjudge_core.sandbox.process import USAGE
 from deepjudge_core.sandbox.starting import THREADS
 from deepjudge_core.types import Array
+from deepjudge_core.weights.matrices import read_matrices
 from deepjudge_core.weights.sketching import plan_weights, sketch
 from deepjudge_core.weights.values import PlanHeader, StoredWeights, WeightPlan
 
@@ -70,6 +71,8 @@ class _Worker:
                     self._report(self._plan, request.values)
                 case "sketch":
                     self._report(self._sketch, request)
+                case "matrices":
+                    self._report(self._matrices, request.values)
                 case _:
                     self._report(self._answer, request)
 
@@ -155,6 +158,11 @@ class _Worker:
         arrays = made.arrays("")
         told = {"sketch": plain(made.header()), "shapes": {name: array.shape for name, array in arrays.items()}}
         self._channel.send(Message(told, list(arrays.values())))
+
+    def _matrices(self, values: Mapping[str, Any]) -> None:
+        matrices = read_matrices(self._stored(), values["places"])
+        shapes = {str(place): matrix.shape for place, matrix in matrices.items()}
+        self._channel.send(Message({"shapes": shapes}, list(matrices.values())))
 
     def _stored(self) -> StoredWeights:
         if self._weights is None:

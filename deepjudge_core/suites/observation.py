@@ -9,12 +9,14 @@ from typing import Literal
 import numpy as np
 from msgspec import UNSET, UnsetType
 
+from deepjudge_core.components.schemes import KeyAnswers
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Lines, Part, Share, parse, plain
 from deepjudge_core.models.info import ModelHeader, ModelInfo
 from deepjudge_core.models.preprocessing import Preprocessing, PreprocessingHeader
 from deepjudge_core.sheets import Sheet, Shown
+from deepjudge_core.suites.keys import KeyAnswersHeader, answers_arrays, answers_header, answers_of
 from deepjudge_core.types import Array
 from deepjudge_core.weights.values import Sketch, SketchHeader
 
@@ -54,6 +56,7 @@ class ObservationHeader(Part, frozen=True, kw_only=True):
     independent: bool | UnsetType = UNSET  # before there were such models, all classes excluded one another
     weights: SketchHeader | UnsetType = UNSET
     unsketched: str | UnsetType = UNSET
+    keys: tuple[KeyAnswersHeader, ...] | UnsetType = UNSET
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,6 +83,7 @@ class Observation(Shown):
         independent: Whether the probabilities are those of classes with a probability each, as the victim's.
         weights: The sketch of its weights; None where the suite asks for none, or they could not be compared.
         unsketched: Why its weights could not be compared; None where they could, or the suite asks for none.
+        keys: What it answered to each of the suite's keys; empty of a suite without any.
     """
 
     model: ModelInfo
@@ -99,6 +103,7 @@ class Observation(Shown):
     independent: bool = False
     weights: Sketch | None = None
     unsketched: str | None = None
+    keys: tuple[KeyAnswers, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -149,6 +154,7 @@ class Observation(Shown):
             independent=self.independent or UNSET,
             weights=UNSET if self.weights is None else self.weights.header(),
             unsketched=self.unsketched or UNSET,
+            keys=tuple(map(answers_header, self.keys)) or UNSET,
         )
 
     def arrays(self, prefix: str) -> dict[str, Array]:
@@ -156,6 +162,8 @@ class Observation(Shown):
         named = {} if self.probabilities is None else {f"{prefix}probabilities": self.probabilities}
         for place, layer in enumerate(self.layer_map):
             named[f"{prefix}activations.{place}"] = self.activations[layer]
+        for place, answers in enumerate(self.keys):
+            named |= answers_arrays(answers, f"{prefix}keys.{place}.")
         return named if self.weights is None else named | self.weights.arrays(f"{prefix}weights.")
 
     @classmethod
@@ -184,6 +192,9 @@ class Observation(Shown):
             independent=header.independent is True,
             weights=Sketch.of_header(header.weights, arrays, f"{prefix}weights.") if header.weights else None,
             unsketched=header.unsketched or None,
+            keys=tuple(
+                answers_of(one, arrays, f"{prefix}keys.{place}.") for place, one in enumerate(header.keys or ())
+            ),
         )
         observation._check()
         return observation

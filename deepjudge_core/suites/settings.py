@@ -207,7 +207,10 @@ class SuiteSettings:
         force: Whether a suite is made on which hardly a verdict can rest.
         weights: Whether the victim's weights have to be compared; a suite without inputs then compares nothing else.
         sketch: Whether they are compared if they can be read, though nobody demands it.
+        keys: Files of keys that the victim carries.
         ancestor: A public model, or first weights, that the victim was made from, of which weights alone are read.
+        ancestor_base: The model that the ancestor changes, if that is a LoRA; None for the folder next to it that has
+            the base's name.
     """
 
     n: Annotated[int, Ge(1)] = setting(
@@ -292,6 +295,18 @@ class SuiteSettings:
         key="sketch",
         tables=("suite",),
     )
+    keys: Sequence[Path] = setting(
+        "key of a watermark or fingerprint that your model carries, made by 'deepjudge key'",
+        "--key",
+        default=(),
+        group="suite",
+        metavar="KEY",
+        key="keys",
+        tables=("suite",),
+        sample=["adi.key.safetensors"],
+        reads=True,
+        commands=("suite",),  # elsewhere, --key signs
+    )
     ancestor: Path | None = setting(
         "model that yours was made from, such as a public base model or the first weights: what every model made from "
         "it has in common then accuses nobody",
@@ -302,5 +317,15 @@ class SuiteSettings:
         key="ancestor",
         tables=("suite",),
         sample="base.safetensors",
+        reads=True,
+    )
+    ancestor_base: Path | None = setting(
+        "model that the ancestor changes, if that is a LoRA",
+        default=None,
+        group="weights",
+        key="ancestor_base",
+        tables=("suite",),
+        sample="base.safetensors",
+        usual="the folder next to the ancestor that has its name",
         reads=True,
     )

@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 from msgspec import UNSET, UnsetType
 
+from deepjudge_core.components.schemes import Key
 from deepjudge_core.components.values import Answers, CaseSet, Probes
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
@@ -17,6 +18,7 @@ from deepjudge_core.models.geometry import Fitting
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.sheets import Sheet, Shown, sizes
 from deepjudge_core.suites.inputs.origin import Origin
+from deepjudge_core.suites.keys import KeyHeader, key_arrays, key_header, key_of, names_of, unfit
 from deepjudge_core.suites.labels import LabelOrigin
 from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation, ObservationHeader
@@ -97,6 +99,7 @@ class Suite(Shown):
         origin: Where the inputs are from that the seeds were selected from; None if that was not recorded.
         weights: How weights are sketched; None in a suite of cases alone.
         ancestor: What the victim was made from, as its owner says, with a sketch of its weights; None if nobody says.
+        keys: What proves ownership beside the cases: every model is asked them once, too.
     """
 
     seed: int
@@ -117,6 +120,7 @@ class Suite(Shown):
     origin: Origin | None = None
     weights: WeightPlan | None = None
     ancestor: Observation | None = None
+    keys: tuple[Key, ...] = ()
 
     @classmethod
     def of_weights(
@@ -161,6 +165,9 @@ class Suite(Shown):
             "layers": ", ".join(f"{layer} ({victim.layers[layer]} neurons)" for layer in self.layers) or "none",
             "resized": "" if self.fitting is None else str(self.fitting),
             **self._weight_facts(),
+            "keys": ", ".join(
+                f"{name} ({key.trials} trials)" for name, key in zip(names_of(self.keys), self.keys, strict=True)
+            ),
             **self._foot(),
         }
         rows = [
@@ -290,6 +297,7 @@ class _SuiteHeader(Part, frozen=True):
     inputs: Origin | UnsetType = UNSET  # of suites that were made from a file or folder
     weights: PlanHeader | UnsetType = UNSET  # of suites that compare weights
     ancestor: ObservationHeader | UnsetType = UNSET
+    keys: tuple[KeyHeader, ...] | UnsetType = UNSET
 
 
 def _content(suite: Suite) -> storage.Content:
@@ -310,6 +318,7 @@ def _content(suite: Suite) -> storage.Content:
         inputs=suite.origin or UNSET,
         weights=UNSET if suite.weights is None else suite.weights.header(),
         ancestor=UNSET if suite.ancestor is None else suite.ancestor.header(),
+        keys=tuple(map(key_header, suite.keys)) or UNSET,
     )
     arrays: dict[str, Array] = {}
     if suite.has_cases:
@@ -319,6 +328,8 @@ def _content(suite: Suite) -> storage.Content:
         arrays |= suite.weights.arrays("weights.")
     if suite.ancestor is not None:
         arrays |= suite.ancestor.arrays("ancestor.")
+    for place, key in enumerate(suite.keys):
+        arrays |= key_arrays(key, f"keys.{place}.")
     if suite.probes is not None:
         arrays |= {"probes.inputs": suite.probes.inputs, "probes.labels": suite.probes.labels}
     return storage.seal("suite", plain(header), arrays | suite.victim.arrays("victim."))
@@ -347,6 +358,7 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         origin=header.inputs or None,
         weights=plan,
         ancestor=Observation.of_header(header.ancestor, arrays, "ancestor.") if header.ancestor else None,
+        keys=tuple(key_of(key, arrays, f"keys.{place}.") for place, key in enumerate(header.keys or ())),
     )
 
 
@@ -355,10 +367,25 @@ def _check(suite: Suite) -> None:
         _check_weights(suite, suite.weights)
     elif suite.victim.weights is not None or suite.ancestor is not None:
         raise ValueError("it has sketches of weights without a plan of them")
+    if suite.keys:
+        _check_keys(suite)
     if suite.has_cases or suite.weights is None:
         _check_cases(suite)
     elif suite.generators or suite.layers or suite.unreached or suite.victim.probabilities is not None:
         raise ValueError("it has no cases, and yet generators, layers or answers")
+
+
+def _check_keys(suite: Suite) -> None:
+    if len(suite.victim.keys) != len(suite.keys):
+        raise ValueError("the victim does not answer each of its keys")
+    for key, answers in zip(suite.keys, suite.victim.keys, strict=True):
+        problem = unfit(key, answers)
+        if problem:
+            raise ValueError(f"the victim's answers to the key of {key.scheme!r}: {problem}")
+        if key.shape != suite.cases.inputs.shape[1:] or key.classes != suite.victim.model.classes:
+            raise ValueError(f"the key of {key.scheme!r} does not fit the victim's inputs and classes")
+        if not set(key.taps) <= set(suite.victim.model.layers):
+            raise ValueError(f"the key of {key.scheme!r} names layers that the victim does not have")
 
 
 def _check_weights(suite: Suite, plan: WeightPlan) -> None:
@@ -470,6 +497,14 @@ def check_suite(suite: Suite, observation: Observation) -> None:
             _check_sketch(suite.weights, observation.weights)
         except ValueError as error:
             raise FileFormatError(f"{observation.model.name}: expected sketches by the suite's plan: {error}") from None
+    for key, answers in zip(suite.keys, observation.keys, strict=False):
+        problem = unfit(key, answers)
+        if problem:
+            raise FileFormatError(f"{observation.model.name}: the key of {key.scheme}: {problem}")
+    if len(observation.keys) not in (0, len(suite.keys)):
+        raise FileFormatError(
+            f"{observation.model.name}: expected answers to {len(suite.keys)} keys, found {len(observation.keys)}"
+        )
     # An observation is somebody else's file: its parts agree with one another, but do they with the suite?
     if observation.activations and set(observation.activations) != set(suite.layers):
         raise FileFormatError(

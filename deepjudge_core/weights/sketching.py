@@ -8,7 +8,7 @@ which the neurons are matched layer by layer: see :mod:`deepjudge_core.weights.a
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -30,6 +30,7 @@ from deepjudge_core.weights.values import (
     View,
     WeightPlan,
 )
+from deepjudge_core.weights.views import ViewMatrix, parts_of
 
 RANK = 128
 """Numbers that are kept of a row, where nobody says otherwise."""
@@ -42,7 +43,6 @@ _BLOCKS = 4  # of a transformer that are picked, at most
 _READ = 450_000_000  # weights that are read of the picked blocks, at most, unless one alone has more
 _LAYERS = 32  # of other networks
 _MORE_BLOCKS = 12  # that are sketched of a model with more or fewer blocks than the victim, at most
-_CHUNK = 1 << 23  # weights that are read at a time
 _GREATEST = {"columns": 1 << 19, "width": 1 << 17, "at once": 1 << 27}  # so that a sketch takes less than 1.5 GB
 _FLAT = 32  # sums over neurons of each number that is kept of a row
 _RESIDUAL = "residual"
@@ -129,7 +129,7 @@ def _comparable(weights: StoredWeights, roles: Roles) -> list[NeuronLayer]:
     """The layers that are small enough to be sketched within the memory that is allowed."""
 
     def small(view: View) -> bool:
-        matrix = _Matrix.of(weights, view)
+        matrix = ViewMatrix.of(weights, view)
         return 0 < matrix.columns <= _GREATEST["columns"] and matrix.at_once <= _GREATEST["at once"]
 
     return [
@@ -143,7 +143,7 @@ def _spread(layers: Sequence[NeuronLayer], weights: StoredWeights) -> list[Neuro
     """Some layers, evenly over depth."""
     if layers[0].kind != "mlp":
         return list(layers[:_LAYERS])  # the first ones, since each is matched by those before
-    size = max(layer.width * sum(_Matrix.of(weights, view).columns for view in layer.views) for layer in layers)
+    size = max(layer.width * sum(ViewMatrix.of(weights, view).columns for view in layer.views) for layer in layers)
     return [layers[place] for place in _evenly(len(layers), max(1, min(_BLOCKS, _READ // max(1, size))))]
 
 
@@ -216,7 +216,7 @@ def _sketch_layer(
         return _projection(plan.seed, "raw", columns, plan.rank)
 
     for view in layer.views:
-        matrix = _Matrix.of(weights, view)
+        matrix = ViewMatrix.of(weights, view)
         onto = [project(matrix.columns)]
         if turned is not None and turned.onto.shape[0] == matrix.columns:
             onto.append(turned.onto)
@@ -263,41 +263,6 @@ def _unit(images: Array, norms: Array) -> Array:
     return np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, 0).astype(np.float16)
 
 
-@dataclass(frozen=True)
-class _Matrix:
-    """How a view lies in its tensor.
-
-    Attributes:
-        shape: What the tensor is reshaped to.
-        sizes: Of the axes that become columns, cut to the view's columns.
-        steps: So many rows of ``shape`` are so many rows of the tensor, which is read in such steps; None if it has to
-            be read as a whole.
-    """
-
-    shape: tuple[int, ...]
-    sizes: tuple[int, ...]
-    steps: tuple[int, int] | None
-
-    @classmethod
-    def of(cls, weights: StoredWeights, view: View) -> "_Matrix":
-        own = weights.tensors[view.tensor].shape
-        shape = view.shape or own
-        sizes = [shape[axis] for axis in view.axes[1:]]
-        if view.columns and sizes:
-            sizes[0] = view.columns[1] - view.columns[0]
-        steps = max(1, shape[0] // own[0]), max(1, own[0] // shape[0])
-        return cls(shape, tuple(sizes), steps if shape[0] * steps[1] == own[0] * steps[0] else None)
-
-    @property
-    def at_once(self) -> int:
-        """Numbers that are read at once, at least."""
-        return prod(self.shape) if self.steps is None else self.steps[0] * prod(self.shape[1:])
-
-    @property
-    def columns(self) -> int:
-        return prod(self.sizes)
-
-
 def _project(
     weights: StoredWeights, view: View, onto: Array, width: int, *, centred: bool = False
 ) -> tuple[Array, Array]:
@@ -315,43 +280,13 @@ def _project(
         onto = onto - onto.mean(axis=0)
     images, squares, totals = np.zeros((width, onto.shape[1]), np.float32), np.zeros(width), np.zeros(width)
     with np.errstate(all="ignore"):
-        for neurons, columns, part in _parts(weights, view):
+        for neurons, columns, part in parts_of(weights, view):
             rows = part if gain is None else part * gain[columns]
             images[neurons] += rows @ onto[columns]
             squares[neurons] += np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
             if centred:
                 totals[neurons] += rows.sum(axis=1, dtype=np.float64)
         return images, squares - totals**2 / len(onto)
-
-
-def _parts(weights: StoredWeights, view: View) -> Iterator[tuple[slice, slice | Array, Array]]:
-    """Parts of a matrix: which neurons, which columns, and the numbers ``(neurons, columns)``."""
-    matrix = _Matrix.of(weights, view)
-    shape, (first, *others) = matrix.shape, view.axes
-    low, high = 0, shape[0]
-    if first == 0 and view.rows:
-        low, high = view.rows
-    elif others and others[0] == 0 and view.columns:
-        low, high = view.columns
-    rows, own = matrix.steps or (shape[0], weights.tensors[view.tensor].shape[0])
-    step = rows * max(1, _CHUNK // max(1, rows * prod(shape[1:])))
-    places = np.arange(matrix.columns).reshape(matrix.sizes)
-    for begin in range(low - low % rows, high, step):
-        end = min(shape[0], begin + step)
-        part = weights.read(view.tensor, slice(begin // rows * own, end // rows * own)).reshape(-1, *shape[1:])
-        start, stop = max(low, begin), min(high, end)
-        part = part[start - begin : stop - begin]
-        part = part.transpose(view.axes)
-        if first != 0 and view.rows:
-            part = part[slice(*view.rows)]
-        if view.columns and others[0] != 0:
-            part = part[:, slice(*view.columns)]
-        part = part.reshape(len(part), -1)
-        if first == 0:
-            yield slice(start - low, stop - low), slice(None), part
-        else:
-            columns = np.take(places, np.arange(start - low, stop - low), axis=others.index(0)).ravel()
-            yield slice(None), columns, part
 
 
 def _signs(seed: int, purpose: str, rows: int, columns: int) -> Array:
@@ -384,7 +319,7 @@ class _Residual:
         """None where the model lacks an embedding, or most of the tokens."""
         if roles.embedding is None or not len(plan.ids):
             return None
-        places = _places(weights, _Matrix.of(weights, roles.embedding), roles.embedding, plan)
+        places = _places(weights, ViewMatrix.of(weights, roles.embedding), roles.embedding, plan)
         if (places >= 0).sum() < min(_LEAST_TOKENS, len(plan.ids)):
             return None
         tables = [_rows(weights, view, places) for view in (roles.embedding, roles.unembedding) if view is not None]
@@ -427,14 +362,14 @@ def _polar_product(rows: Array, signs: Array) -> Array:
 
 
 def _residual_width(weights: StoredWeights, roles: Roles) -> int:
-    return 0 if roles.embedding is None else _Matrix.of(weights, roles.embedding).columns
+    return 0 if roles.embedding is None else ViewMatrix.of(weights, roles.embedding).columns
 
 
 def _pick_tokens(weights: StoredWeights, roles: Roles, random: np.random.Generator) -> tuple[Array, tuple[str, ...]]:
     """Rows of the embedding, in runs, and their strings where there is a vocabulary."""
     if roles.embedding is None:
         return np.empty(0, np.int64), ()
-    matrix = _Matrix.of(weights, roles.embedding)
+    matrix = ViewMatrix.of(weights, roles.embedding)
     count = matrix.shape[roles.embedding.axes[0]]
     vocabulary = weights.tokens()
     if vocabulary is not None:
@@ -446,7 +381,7 @@ def _pick_tokens(weights: StoredWeights, roles: Roles, random: np.random.Generat
     return ids, () if vocabulary is None else tuple(vocabulary[place] for place in ids)
 
 
-def _places(weights: StoredWeights, matrix: _Matrix, view: View, plan: WeightPlan) -> Array:
+def _places(weights: StoredWeights, matrix: ViewMatrix, view: View, plan: WeightPlan) -> Array:
     """Where the plan's tokens are in this model's embedding; -1 for those that it lacks."""
     count = matrix.shape[view.axes[0]]
     vocabulary = weights.tokens() if plan.tokens else None
@@ -459,7 +394,7 @@ def _places(weights: StoredWeights, matrix: _Matrix, view: View, plan: WeightPla
 
 def _rows(weights: StoredWeights, view: View, places: Array) -> Array:
     """Rows of an embedding, folded with its gain, float32; 0 for those that are missing."""
-    matrix = _Matrix.of(weights, view)
+    matrix = ViewMatrix.of(weights, view)
     known = np.flatnonzero(places >= 0)
     rows: Array = np.zeros((len(places), matrix.columns), np.float32)
     if view.axes[0] == 0 and view.shape is None:
@@ -471,7 +406,7 @@ def _rows(weights: StoredWeights, view: View, places: Array) -> Array:
                 rows[run] = block.reshape(len(block), -1)[places[run] - start]
     else:
         whole = np.zeros((matrix.shape[view.axes[0]], matrix.columns), np.float32)
-        for tokens, columns, part in _parts(weights, view):
+        for tokens, columns, part in parts_of(weights, view):
             whole[tokens, columns] = part
         rows[known] = whole[places[known]]
     if view.gain is not None:

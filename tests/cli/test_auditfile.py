@@ -216,7 +216,8 @@ def test_the_example_is_valid_with_and_without_its_comments(named: Path, registr
     assert other.query.preprocessing is not None
     assert other.query.preprocessing.mean == (0.485, 0.456, 0.406)
     assert (other.query.layout, other.query.layers) == ("channels_first", {"relu_1": "activation_1"})
-    assert other.options == {"output": "logits", "arch": "networks.py:make", "fix": {"sr": 16000}}
+    stated = {"output": "logits", "arch": "networks.py:make", "fix": {"sr": 16000}, "base": "base.safetensors"}
+    assert other.options == stated
     assert plan.victim.options == other.options
 
 
@@ -544,6 +545,28 @@ MISTAKES: dict[str, tuple[tuple[str, str], int, str, tuple[str, ...]]] = {
     "no table": (("[generators.shove]", "[generators]\nshove = 1"), 14, "generators.shove", ("1",)),
     "option": (("[generators.poke]", "[generators.poke]\ncout = 1"), 15, "generators.poke.cout", ("cout", "count")),
     "value": (("[generators.poke]", '[generators.poke]\ncount = "x"'), 15, "generators.poke.count", ("x",)),
+    "quotes": (
+        ("[generators.poke]", '[generators.poke]\ncount = "2"'),
+        15,
+        "generators.poke.count",
+        ('"2"', "write 2"),
+    ),
+    "quotes within": (
+        ('"nearest"', '"nearest"\noptions.alpha = { surety = "1" }'),
+        18,
+        "rule.options.alpha",
+        ('"1"', "write 1.0"),
+    ),
+    "of the file": (
+        ('"honest.toy"', '"honest.toy"\nstrict = true'),
+        27,
+        "suspects[1].strict",
+        ("first table", "strict ="),
+    ),
+    "model twice": (('"honest.toy"', '"./copy.toy"'), 26, "suspects[1].path", ("./copy.toy", "suspects[0]")),
+    "an array": (("[victim]", "[[victim]]"), 4, "victim", ("[victim]", "one bracket")),
+    "ages": (("[suite]", "[sandbox]\ntimeout = 1e300\n[suite]"), 11, "sandbox.timeout", ("1000000", "1e+300")),
+    "only": (('"out"', '"out"\nonly = ["cpoy"]'), 2, "only", ("inconclusive", "cpoy")),
     "rule": (('"nearest"', '"furthest"'), 17, "rule.name", ("furthest",)),
     "groups": (('"nearest"', '"nearest"\ngroups = "none"'), 18, "rule.groups", ("separate", "joint", "none")),
     "rule option": (('"nearest"', '"nearest"\noptions.x = 1'), 18, "rule.options.x", ("nearest", "share", "alpha")),
@@ -565,6 +588,14 @@ def test_a_mistake_has_its_line(cli: Cli, case: str) -> None:
     Path("victim.toy").write_text("")
     text = cli.refuses(2, "audit-file", "audit", "audit.toml", facts=facts)
     assert text.startswith(f"deepjudge: audit.toml:{line}: {key}{': ' * bool(key)}")
+
+
+def test_a_key_of_the_file_below_a_model(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session(load_registry())
+    for output, warned in (("", True), ('output = "out"', False)):
+        write(WHOLE, ('output = "out"', output), ('"honest.toy"', '"honest.toy"\noutput = "results"'))
+        read_plan(Path("audit.toml"), None, session)
+        assert ("audit.toml:27: suspects[1].output" in capsys.readouterr().err) is warned
 
 
 def test_words_in_the_place_of_tables(cli: Cli) -> None:

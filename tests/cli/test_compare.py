@@ -147,6 +147,20 @@ def test_no_file_of_a_model_s_folder_is_written_over(compare: Any) -> None:
             assert Path(written).read_bytes() == before
 
 
+def test_no_part_of_a_model_in_several_files_is_written_over(compare: Any) -> None:
+    victim = "mine/model.safetensors.index.json"
+    Path("mine").mkdir()
+    shutil.copy("victim.safetensors", "mine/part.safetensors")
+    Path(victim).write_text(json.dumps({"weight_map": dict.fromkeys(VICTIM.arrays, "part.safetensors")}))
+    for name in ("config.json", "other.json"):
+        Path("mine", name).write_text('{"model_type": "llama"}')
+    for name, status in {"part.safetensors": 2, "config.json": 2, "other.json": 1}.items():
+        before = Path("mine", name).read_bytes()
+        found, _, err = compare("suspects/copy.safetensors", "--html", f"mine/{name}", victim=victim)
+        assert (found, "would-overwrite" in err) == (status, status == 2)
+        assert (Path("mine", name).read_bytes() == before) is (status == 2)
+
+
 def test_the_victim_itself_is_called_a_copy(compare: Any) -> None:
     compare("victim.safetensors", "--html", "r.html")
     page = Path("r.html").read_text()
@@ -234,17 +248,22 @@ def test_the_seed_chooses_neurons_and_the_same_one_says_the_same(compare: Any) -
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_lora_is_compared_with_its_base(compare: Any) -> None:
-    random, arrays = np.random.default_rng(0), {}
+def save_lora(folder: str, seed: int = 0) -> None:
+    """A change of the victim."""
+    random, arrays = np.random.default_rng(seed), {}
     for name, weights in VICTIM.arrays.items():
         if "gate_proj" in name:
             start = f"base_model.model.{name.removesuffix('.weight')}"
             for part, shape in {"A": (2, weights.shape[1]), "B": (weights.shape[0], 2)}.items():
                 arrays[f"{start}.lora_{part}.weight"] = random.normal(0, 0.05, shape).astype(np.float32)
-    Path("lora").mkdir()
-    save_file(arrays, "lora/adapter_model.safetensors")
+    Path(folder).mkdir()
+    save_file(arrays, f"{folder}/adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["gate_proj"]}
-    Path("lora/adapter_config.json").write_text(json.dumps(config))
+    Path(f"{folder}/adapter_config.json").write_text(json.dumps(config))
+
+
+def test_a_lora_is_compared_with_its_base(compare: Any) -> None:
+    save_lora("lora")
     status, out, _ = compare("lora")
     assert status == 4
     expect_said(out, "lora: failed: ", "--base")
@@ -252,10 +271,41 @@ def test_a_lora_is_compared_with_its_base(compare: Any) -> None:
     assert 0 < reported()["lora"]["metrics"]["neuron-sketch"]["value"] < 0.2
 
 
+def test_every_command_knows_the_base_of_a_lora(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_lora("lora")
+    save_lora("first", seed=1)
+    base = ("--base", "victim.safetensors", "--no-sandbox")
+    copy, other = "suspects/copy.safetensors", "suspects/other.safetensors"
+    assert main(["suite", "lora", "--weights", "-o", "s.safetensors", *base]) == 0
+    assert main(["suite", copy, "--ancestor", "lora", "-o", "a.safetensors", "--weights", *base]) == 0
+    assert main(["observe", "s.safetensors", "lora", "--weights", "-o", "o.safetensors", *base]) == 0
+    assert main(["judge", "s.safetensors", "lora", other, "--json", "r.json", *base]) == 1
+    assert reported()["lora"]["metrics"]["order"]["value"] == 0
+    assert main(["calibrate", "a.safetensors", "lora", other, "-o", "c.safetensors", *base]) == 0
+    assert main(["audit", copy, "lora", other, "--weights", "-o", "out", *base]) == 1
+    text = '[victim]\npath = "lora"\nbase = "victim.safetensors"\n[suite]\nweights = true\nancestor = "first"\n'
+    text += 'ancestor_base = "suspects/other.safetensors"\n[[suspects]]\npath = "lora"\nbase = "victim.safetensors"\n'
+    Path("audit.toml").write_text(f"{text}[sandbox]\nuse = false\n")
+    capsys.readouterr()
+    assert main(["audit", "audit.toml", "-o", "other"]) == 1
+    # An ancestor with another base than the victim's is no ancestor of it, which is said.
+    assert "as an independent model has" in capsys.readouterr().out
+    for words in (["suite", copy, "--weights", "-o", "t.safetensors"], ["judge", "s.safetensors", other]):
+        assert main([*words, *base]) == 2
+        expect_said(capsys.readouterr().err, "--base", "conflict")
+
+
 def test_a_base_that_no_file_needs(compare: Any) -> None:
     status, _, err = compare("suspects/copy.safetensors", "--base", "victim.safetensors")
     assert status == 2
     expect_said(err, "--base", "conflict")
+
+
+def test_a_suspect_that_is_named_twice_counts_once(compare: Any) -> None:
+    compare("suspects/other.safetensors", "suspects", "suspects/../suspects/copy.safetensors", "--json", "r.json")
+    report = json.loads(Path("r.json").read_text())
+    names = [f"suspects/{name}.safetensors" for name in ("other", "copy", "moved")]
+    assert [one["path"] for one in report["suspects"]] == names
 
 
 def test_a_program_gets_the_same(folder: Path) -> None:

@@ -366,7 +366,7 @@ def test_a_setting_without_a_p_value_says_its_votes() -> None:
     said = verdict(report.suspects[0], report)
     assert "p = - " not in said
     assert re.search(
-        r"1 in \S+ independent models comes this close by behaviour \(p = \S+\)\. \d of \d on layers\.", said
+        r"1 in \S+ independent models comes this close by behaviour \(p = \S+\)\. [\w ]+: \d of \d on layers\.", said
     )
 
 
@@ -820,3 +820,23 @@ def test_code(text: str) -> None:
 )
 def test_escape(text: str, shown: str) -> None:
     assert escape(text) == shown
+
+
+def test_a_long_message_of_a_library_stands_in_full_once() -> None:
+    value, long = reports.report(), " ".join(f"word{place}" for place in range(200))
+    path = value["suspects"][3]["path"]
+    value["suspects"] += [copy.deepcopy(value["suspects"][3]) | {"path": "other.toy"}]
+    for suspect, named in zip(value["suspects"][3:], (path, "other.toy"), strict=True):
+        suspect["reason"] = f"{named}: {long}"
+    text = html(value)
+    assert text.count("word199") == 1
+    assert text.count("word0 ") == 2
+    short = reports.report()
+    short["suspects"][3]["reason"] = f"{path}: word0 word1"
+    assert html(short).count("word1") == 1
+
+
+def test_the_page_says_what_the_thief_of_each_attack_did() -> None:
+    value = reports.power()
+    value["attacks"][1]["title"] = "listened"
+    assert Page(html(value)).text.count("listened") == 1

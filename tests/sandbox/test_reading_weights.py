@@ -14,6 +14,9 @@ from refusals import expect_facts, refused
 from safetensors.numpy import save_file
 
 from deepjudge_core import load_registry
+from deepjudge_core.auditing.audit import make_suite
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.components.weights import open_weights
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files import digests
@@ -130,6 +133,38 @@ def test_shards_and_a_folder(held: None, tmp_path: Path, here: tuple[WeightPlan,
                 else digests.of_file(path, [folder / file for file in set(files.values())])
             )
             assert there.model.digest == found.digest
+
+
+def test_what_fails_in_a_worker_is_the_error_that_is_said(tmp_path: Path, victim: Path) -> None:
+    session = Session(sandbox=QUICK)
+    suite = make_suite(victim, None, session=session)
+    arrays = dict(llama(1).arrays)
+    arrays["model.embed_tokens.weight"] = arrays["model.embed_tokens.weight"] * np.float32(np.nan)
+    for name, code in {"nan.safetensors": "cannot-answer", "cut.safetensors": "cannot-open"}.items():
+        save_file(arrays, tmp_path / name)
+        if name.startswith("cut"):
+            (tmp_path / name).write_bytes(victim.read_bytes()[:-8])
+        with refused(ModelError, name, code=code), ModelFile(tmp_path / name).answering(suite, session) as answer:
+            answer()
+
+
+def test_what_lies_beside_a_file_of_a_folder_is_read(tmp_path: Path, victim: Path) -> None:
+    folder, words = tmp_path / "model", {f"word {place}": place for place in range(64)}
+    folder.mkdir()
+    for name in ("model.safetensors", "model-00001-of-00001.safetensors", "other.safetensors"):
+        (folder / name).write_bytes(victim.read_bytes())
+    (folder / "config.json").write_text('{"model_type": "llama", "num_attention_heads": 2}')
+    (folder / "vocab.json").write_text(json.dumps(words))
+    with opened(folder) as whole:
+        plan = whole.plan()
+        sketch = whole.sketch(plan)
+    assert set(plan.tokens) <= words.keys()
+    for name, known in {"model": True, "model-00001-of-00001": True, "other": False}.items():
+        with opened(folder / f"{name}.safetensors") as alone:
+            assert (alone.plan().tokens == plan.tokens) is known
+            assert alone.model.digest == digests.of_file(folder / f"{name}.safetensors").digest
+            if known:
+                expect_equal(alone.sketch(plan), sketch)
 
 
 def test_a_lora_and_its_base(tmp_path: Path, victim: Path, here: tuple[WeightPlan, Sketch]) -> None:

@@ -62,10 +62,14 @@ def test_keys_by_name(save: Callable[..., Path]) -> None:
 def test_missing_keys(save: Callable[..., Path]) -> None:
     path = save(a=X, b=Y)
     refuses(path, "x_test/y_test, x/y, images/labels, X/Y, data/target", "a, b")
-    refuses(path, "'c'", "a, b", x="c")
-    refuses(path, "'c'", "a, b", x="a", y="c")
-    refuses(path, "y=", x="a")
-    refuses(path, "x=", y="b")
+    for said, code, fact in (
+        ({"x": "c"}, "unknown-name", "'c'"),
+        ({"x": "a", "y": "c"}, "unknown-name", "'c'"),
+        ({"x": "a"}, "missing-value", "y="),
+        ({"y": "b"}, "missing-value", "x="),
+    ):
+        with refused(UsageError, path, "a, b", fact, code=code):
+            load_inputs(path, **said)
     refuses(save(x=X), "x_test/y_test")
     refuses(save(), "nothing")
 
@@ -242,7 +246,7 @@ def test_training_inputs(save: Callable[..., Path], tmp_path: Path) -> None:
         np.testing.assert_array_equal(load_training_inputs(reference), X / factor)
     np.testing.assert_array_equal(load_training_inputs(f"{path}:x", scale=0.5), X)
     np.testing.assert_array_equal(load_training_inputs(str(save(a=Y, x=X))), X)
-    with refused(InputError, "in.npz", "'z'", "a, x"):
+    with refused(UsageError, "in.npz", "'z'", "a, x", code="unknown-name"):
         load_training_inputs(f"{path}:z")
     with refused(InputError, "in.npz", "q"):
         load_training_inputs(str(save(q=X)))

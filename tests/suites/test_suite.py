@@ -329,7 +329,7 @@ def test_a_generator_may_say_what_is_wrong_itself(seeds: Seeds) -> None:
         ({"training_inputs": np.full((3, 12), 255)}, InputError, "wrong-inputs", ("0..1", "255..255")),
         ({"training_inputs": np.full((3, 12), np.nan)}, InputError, "wrong-inputs", ("0..1", "nan")),
         ({"training_inputs": np.eye(3, 12) / 255}, InputError, "wrong-inputs", ("training inputs", "0.0039")),
-        ({"options": {"shove": {"eps": "inf"}}}, UsageError, None, ("shove.eps", "'inf'")),
+        ({"options": {"shove": {"eps": "inf"}}}, UsageError, None, ("shove.eps", "inf")),
     ],
 )
 def test_what_cannot_be_asked_for(

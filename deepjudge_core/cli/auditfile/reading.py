@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import io
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,9 +20,10 @@ from deepjudge_core.auditing.folders import Found, Skipped
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.settings import BundleSettings
-from deepjudge_core.cli import exports
+from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.applying import options_of_each
-from deepjudge_core.cli.auditfile.keys import Key, Table, document, existing_file, options
+from deepjudge_core.cli.auditfile.keys import Key, Table, existing_file, options
+from deepjudge_core.cli.auditfile.keys import document as document_of
 from deepjudge_core.cli.auditfile.lines import Keys, line_of
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.kinds import Assignments, Parsed, expected, kind_of_setting
@@ -41,6 +43,7 @@ from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import build, part_like, settings_of
 from deepjudge_core.suites.settings import DEFAULT_GENERATORS, InputSettings, SuiteSettings
+from deepjudge_core.text import counted, found
 
 T = TypeVar("T")
 
@@ -84,11 +87,26 @@ def read_plan(path: Path, output: Path | None, session: Session, command: type[C
     reading = _Reading(_parse(path, text), session, command)
     sealed = output and output.absolute()
     with contextlib.chdir(path.parent):
-        values = reading.table(document(command), reading.document, ())
+        values = reading.table(reading.root, reading.document, ())
         plan = reading.plan(values, path.parent, output, sealed)
     if plan is None:
         raise AuditFileError(_lines(path, text, reading.mistakes[:_MOST_MISTAKES]))
+    if not plan.chosen:
+        _warn_of_outputs(path, text, reading.document)
     return replace(plan, file=path.absolute())
+
+
+def _warn_of_outputs(path: Path, text: str, document: Mapping[str, Any]) -> None:
+    # The only key that means one thing at the top of the file, and another in the tables of models.
+    models: list[tuple[Keys, Mapping[str, Any]]] = [(("victim",), document["victim"])]
+    models += [((name, i), one) for name in ("controls", "suspects") for i, one in enumerate(document.get(name, []))]
+    for at, model in models:
+        if "output" in model:
+            keys = (*at, "output")
+            display.warn(
+                f"{path}:{_nearest_line(text, keys)}: {_dotted(keys)}: this names the model's output that holds the "
+                f"scores; if you mean the folder of the report, write it above the first table of the file"
+            )
 
 
 def _parse(path: Path, text: str) -> Mapping[str, Any]:
@@ -176,6 +194,8 @@ def _under(table: Table, header: str, value: Any) -> str:
     key = next((key for key in ("path", "name") if key in table.keys), None)
     if isinstance(value, str) and key:
         return f"; write {header}, and {key} = {json.dumps(value, ensure_ascii=False)} below it"
+    if isinstance(value, list) and not table.many:
+        return f"; write {header}, with one bracket on each side"
     return f"; write {header}, with two brackets" if isinstance(value, dict) else ""
 
 
@@ -191,6 +211,7 @@ class _Reading:
 
     def __init__(self, document: Mapping[str, Any], session: Session, command: type[Command]) -> None:
         self.document, self.registry, self.command = document, session.registry, command
+        self.root = document_of(command)
         self.mistakes: list[tuple[Keys, str]] = []
 
     def table(self, table: Table, value: Any, at: Keys) -> dict[str, Any]:
@@ -202,7 +223,7 @@ class _Reading:
             return {}
         for name in value:
             if name not in table.keys:
-                self._add((*at, name), _unknown(table, name))
+                self._add((*at, name), _unknown(table, name, self.root))
         read = {}
         for name, entry in table.keys.items():
             here = (*at, name)
@@ -230,6 +251,9 @@ class _Reading:
         kind = kind_of_setting(table.setting) if table.setting else None
         if isinstance(kind, Parsed) and isinstance(value, str):
             return self.attempt(at, kind.of_word, value)
+        if isinstance(kind, Parsed) and not isinstance(value, dict):
+            self._add(at, str(expected(f"a table with some of {', '.join(table.keys)}, or a text", value)))
+            return None
         values = self.table(table, value, at)
         if kind is None:
             return values
@@ -248,9 +272,10 @@ class _Reading:
     def plan(self, values: Mapping[str, Any], folder: Path, output: Path | None, sealed: Path | None) -> Plan | None:
         """The plan that the values of the whole document make; None where there is any mistake."""
         suite = self._suite(values)
-        if not suite.weights and "inputs" not in self.document:
+        inputs = self.document.get("inputs")
+        if not suite.weights and inputs is None:
             self._add(("inputs",), "expected a table [inputs], found none")
-        elif not suite.weights and "path" not in self.document.get("inputs", {}):
+        elif not suite.weights and isinstance(inputs, dict) and "path" not in inputs:
             self._add(("inputs", "path"), "expected a value, found none")
         judge = self._judge(values, suite)
         confinement = self.attempt(("sandbox",), self._settings, Confinement, values)
@@ -342,7 +367,7 @@ class _Reading:
     def _check_options(self, at: Keys, owner: str, chosen: Mapping[str, Any], check: _Check) -> None:
         # One by one, so that each mistake has the line of its option; then for what only all of them show.
         usual = _refused(check, {})
-        alone = {name: _refused(check, {name: value}) for name, value in chosen.items()}
+        alone = {name: _refused(check, {name: value}) or _typed(check, name, value) for name, value in chosen.items()}
         wrong = {name: text for name, text in alone.items() if text and text != usual}
         for name, text in wrong.items():
             self._add((*at, name), text.removeprefix(f"{owner}.{name}: "))
@@ -354,6 +379,7 @@ class _Reading:
         self, table: str, entries: Iterable[Mapping[str, Any]], folders: FolderSettings
     ) -> tuple[list[Subject], list[Skipped]]:
         subjects, skipped = list[Subject](), list[Skipped]()
+        seen: dict[tuple[str, str], int] = {}  # the place of each file, and of how it is opened and asked
         for place, values in enumerate(entries):
             at = (table.removesuffix("[]"), place)
             asking = build(QuerySettings, options(QuerySettings, values, table))
@@ -362,6 +388,15 @@ class _Reading:
                 found = self.attempt((*at, "path"), _expand, values["path"], self.registry.adapters, folders) or Found()
                 skipped += found.skipped
                 each = options_of_each(found.models, opening, self.registry.adapters)
+                places = {
+                    source: seen.setdefault((os.path.abspath(source), repr((one, asking))), place)  # noqa: PTH100
+                    for source, one in zip(found.models, each, strict=True)
+                }
+                again = [(source, first) for source, first in places.items() if first != place]
+                if again:
+                    source, first = again[0]
+                    others = f" and {counted(len(again) - 1, 'other')}" if again[1:] else ""
+                    self._add((*at, "path"), f"{source}{others}: already in {at[0]}[{first}]; name each model once")
                 subjects += [
                     Subject.of(source, query=asking, options=one, stratum=stratum)
                     for source, one in zip(found.models, each, strict=True)
@@ -372,12 +407,14 @@ class _Reading:
         self.mistakes.append((at, message))
 
 
-def _unknown(table: Table, name: str) -> str:
+def _unknown(table: Table, name: str, root: Table) -> str:
     entries = {key: entry.setting for key, entry in table.keys.items() if entry.setting is not None}
     here = f"{table.name}.{name}".removeprefix(".")
     for key, declared in entries.items():
         if here in declared.declared.formerly:
             return f"no such key; it is now called {key!r}"
+    if table is not root and name in root.keys:
+        return f"no such key of this table; write it above the first table of the file, as {name} = ..."
     near = difflib.get_close_matches(name, table.keys, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"no such key; expected one of {', '.join(table.keys)}{hint}"
@@ -388,6 +425,22 @@ def _refused(check: _Check, chosen: Mapping[str, Any]) -> str | None:
         check(chosen)
     except UsageError as error:
         return str(error)
+    return None
+
+
+def _typed(check: _Check, name: str, value: Any) -> str | None:
+    # Texts are numbers on a command line; a file has numbers of its own.
+    with contextlib.suppress(UsageError):
+        taken = check({name: value})
+        return _untyped(value, taken.get(name) if isinstance(taken, Mapping) else value)
+    return None
+
+
+def _untyped(value: Any, taken: Any) -> str | None:
+    if isinstance(value, Mapping) and isinstance(taken, Mapping):
+        return next(filter(None, (_untyped(one, taken.get(key, one)) for key, one in value.items())), None)
+    if isinstance(value, str) and taken is not None and not isinstance(taken, str):
+        return f"expected a value without quotes, found {found(value)}; write {found(taken)}"
     return None
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from deepjudge_core.auditing.audit import audit, offer_of
 from deepjudge_core.auditing.folders import Found, Skipped
@@ -16,7 +16,7 @@ from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import display, exports
-from deepjudge_core.cli.applying import options_of_each
+from deepjudge_core.cli.applying import options_of_each, with_base
 from deepjudge_core.cli.auditfile.reading import read_plan
 from deepjudge_core.cli.checking import Problems, check_models, check_output, check_there
 from deepjudge_core.cli.command import Command
@@ -179,7 +179,7 @@ class AuditCommand(Command):
             found = expand(self.suspects, adapters, self.folders)
             groups, beside_controls = controls_of(self.controls, self.strata, adapters, self.folders)
             victim, controls, suspects = self._subjects(victim, groups, found.models, adapters)
-            check_models(victim, controls, suspects, adapters, problems)
+            check_models(victim, controls, suspects, adapters, problems, run=self.inputs.path is not None)
         with problems.noted():
             if self.inputs.path is not None:
                 check_there(self.inputs.path, "labelled inputs")
@@ -197,7 +197,7 @@ class AuditCommand(Command):
             suspects=suspects,
             controls=controls,
             inputs=replace(self.inputs, layout=self.query.layout),
-            suite=self.suite,
+            suite=with_base(self.suite, self.opening.options),
             calibration=self.calibration,
             judge=judge,
             sandbox=self.confinement.policy,
@@ -217,12 +217,12 @@ class AuditCommand(Command):
     def _subjects(
         self, victim: ModelFile, groups: Sequence[tuple[str, Stratum | None]], names: Sequence[str], adapters: Adapters
     ) -> tuple[ModelFile, list[Subject], list[Subject]]:
-        # What makes the network of weights alone is said of all files of weights; all else of the suspects, which is
-        # not true of the controls.
+        # What makes the network of weights alone is said of all files of weights, and a base of every LoRA; all else
+        # of the suspects, which is not true of the controls.
         stated = dict(self.opening.options)
         files = [victim.name, *(name for name, _ in groups), *names]
-        arch = {"arch": stated.pop("arch")} if "arch" in stated else {}
-        codes = options_of_each(files, arch, adapters)
+        shared: dict[str, Any] = {name: stated.pop(name) for name in ("arch", "base") if name in stated}
+        codes = options_of_each(files, shared, adapters, self.suite.ancestor)
         others = options_of_each(names, stated, adapters)
         beside = self.query.of_controls()
         controls = [
@@ -258,7 +258,8 @@ class AuditOfFile(Command):
         plan = replace(read_plan(self.file, self.output, session, AuditCommand), words=self.words, fresh=self.fresh)
         problems, adapters = Problems(), session.registry.adapters
         with contextlib.chdir(plan.folder):
-            check_models(plan.victim, plan.controls, plan.suspects, adapters, problems)
+            run = plan.inputs.path is not None
+            check_models(plan.victim, plan.controls, plan.suspects, adapters, problems, run=run)
         with problems.noted():
             check_output(plan.output, plan.victim.name, (plan.inputs.path, plan.data), chosen=plan.chosen)
         problems.refuse()
@@ -322,12 +323,15 @@ def run_plan(plan: Plan, session: Session) -> int:
     written = [path.absolute() for path in plan.exports.values()]
     start, kept = time.time() - 1, kept_folder(plan).absolute()
     with contextlib.chdir(plan.folder):
-        models = [subject.name for subject in (plan.victim, *plan.controls, *plan.suspects)]
+        asked = [*plan.controls, *plan.suspects]
+        models = [subject.name for subject in (plan.victim, *asked)]
         sealing = (plan.bundle.commitment, plan.bundle.tsa_response, plan.bundle.key)
         spare([*filter(None, (plan.inputs.path, *sealing, plan.file))], written)
-        spare([*models, *filter(None, [plan.suite.ancestor])], written, models=True)
+        bases = [subject.options.get("base") for subject in [plan.victim, *asked] if isinstance(subject, ModelFile)]
+        spare(
+            [*models, plan.suite.ancestor, plan.suite.ancestor_base, *bases], written, models=session.registry.adapters
+        )
         bundle = _ShownBundle(plan.bundle, plan.judge, folder, session)
-        asked = [*plan.controls, *plan.suspects]
         bundle.spare(asked)
         spare_folder(models, folder)
         if plan.fresh:

@@ -6,7 +6,7 @@ from pathlib import Path
 from deepjudge_core.auditing.audit import ask_controls
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.cli import display
-from deepjudge_core.cli.applying import options_of_each
+from deepjudge_core.cli.applying import check_base, options_of_each
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import has_failed, warn_of
 from deepjudge_core.cli.many import FolderSettings
@@ -63,7 +63,8 @@ class CalibrateCommand(Command):
             # Of weights alone, nothing is known to train others on.
             way = f"; this makes some in zoo/controls: {making_controls(suite)}" if suite.has_cases else ""
             raise UsageError(f"expected at least one CONTROL, found none{way}", code="missing-value")
-        spare([file for file, _ in files], [self.output], models=True)
+        spare([*(file for file, _ in files), self.opening.base], [self.output], models=session.registry.adapters)
+        check_base([file for file, _ in files], self.opening.base)
         options = options_of_each([file for file, _ in files], self.opening.options, session.registry.adapters)
         controls = [
             Subject.of(file, query=self.query, options=one, stratum=stratum)

@@ -9,7 +9,7 @@ from deepjudge_core.auditing.audit import audit
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.cli import comparison, display, exports
-from deepjudge_core.cli.applying import bases
+from deepjudge_core.cli.applying import check_base, options_of_each, with_base
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.calibrate import STRATUM
 from deepjudge_core.cli.ending import status_of, warn_of
@@ -18,6 +18,7 @@ from deepjudge_core.cli.nextsteps import after_compare
 from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of, expand, folder_to_write, spare
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.files import storage
+from deepjudge_core.observing.settings import base_setting
 from deepjudge_core.report.audit_json import audit_report, dump
 from deepjudge_core.report.settings import CaseSettings, ReportSettings, json_setting
 from deepjudge_core.sandbox.policy import Confinement
@@ -53,14 +54,7 @@ class CompareCommand(Command):
         metavar="MODEL",
         reads=True,
     )
-    base: Path | None = setting(
-        "model that the LoRA folders among the models change; by default the folder next to each that has its name",
-        "--base",
-        default=None,
-        group="model",
-        metavar="MODEL",
-        reads=True,
-    )
+    base: str | None = base_setting()
     seed: int = setting(
         "seed of the choice of neurons and of all else that is random", "--seed", default=0, group="suite"
     )
@@ -78,18 +72,20 @@ class CompareCommand(Command):
         if not (forms or self.json):
             self.kept.refuse()
         adapters, folder = session.registry.adapters, self.resume.resume
+        options = {"base": self.base} if self.base else {}
         found = expand(self.suspects, adapters, self.folders)
         groups, beside_controls = controls_of(self.controls, self.strata, adapters, self.folders)
         files = [str(self.victim), *(file for file, _ in groups), *found.models]
-        beside = map(str, filter(None, (self.ancestor, self.base)))
-        spare([*files, *beside], [self.json, *forms.values()], models=True)
-        taken = dict(zip(files, bases(files, self.base), strict=True))
+        suite = with_base(SuiteSettings(weights=True, ancestor=self.ancestor, seed=self.seed), options)
+        spare([*files, self.ancestor, self.base], [self.json, *forms.values()], models=session.registry.adapters)
+        check_base([*files, self.ancestor], self.base)
+        taken = dict(zip(files, options_of_each(files, options, adapters, self.ancestor), strict=True))
         outcome = audit(
             ModelFile(self.victim, taken[str(self.victim)]),
             [Subject.of(file, options=taken[file]) for file in found.models],
             None,
             controls=[Subject.of(file, options=taken[file], stratum=stratum) for file, stratum in groups],
-            settings=AuditSettings(suite=SuiteSettings(weights=True, ancestor=self.ancestor, seed=self.seed)),
+            settings=AuditSettings(suite=suite),
             session=replace(session, kept=folder_to_write(folder) if folder else None),
         )
         outcome = replace(outcome, skipped=found.skipped)

@@ -11,7 +11,7 @@ from deepjudge_core.bundles.bundle import belongs_to
 from deepjudge_core.bundles.commitment import Terms, check_terms
 from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import display, exports
-from deepjudge_core.cli.applying import options_of_each
+from deepjudge_core.cli.applying import check_base, options_of_each
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import seal, show_page, status_of
 from deepjudge_core.cli.many import FolderSettings, ManySettings, ResumeSettings
@@ -97,7 +97,8 @@ class JudgeCommand(Command):
         calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
         found = expand(self.suspects, session.registry.adapters, self.folders)
         files = found.models
-        spare(files, [self.json, *forms.values()], models=True)
+        spare([*files, self.opening.base], [self.json, *forms.values()], models=session.registry.adapters)
+        check_base(files, self.opening.base)
         options = options_of_each(files, self.opening.options, session.registry.adapters)
         suspects = [Subject.of(file, query=self.query, options=one) for file, one in zip(files, options, strict=True)]
         bundle = self._bundle(suite, calibration, judge, session)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.cli import display
+from deepjudge_core.cli.applying import check_base, options_of_each
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun, file_to_write, spare
 from deepjudge_core.cli.status import NO_COPY
@@ -37,11 +38,14 @@ class ObserveCommand(Command):
     def run(self) -> int:
         """Ask the model and store its answers."""
         file_to_write(self.output)
-        spare([self.model], [self.output], models=True)
+        session, opening = begun(self.confinement), self.opening
+        spare([self.model, opening.base], [self.output], models=session.registry.adapters)
         suite = load_suite(self.suite)
-        subject = ModelFile(self.model, self.opening.options, query=self.query)
+        check_base([self.model], opening.base)
+        [options] = options_of_each([self.model], opening.options, session.registry.adapters)
+        subject = ModelFile(self.model, options, query=self.query)
         subject.check(suite)
-        with subject.answering(suite, begun(self.confinement)) as answer:
+        with subject.answering(suite, session) as answer:
             observation = answer()
         save_observation(self.output, observation)
         display.show_observation(display.console(), observation)

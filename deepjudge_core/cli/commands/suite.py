@@ -6,6 +6,7 @@ from pathlib import Path
 from deepjudge_core.auditing.audit import make_suite
 from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.cli import display
+from deepjudge_core.cli.applying import check_base, options_of_each, with_base
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun, file_to_write, load, spare
 from deepjudge_core.cli.status import NO_COPY
@@ -44,11 +45,14 @@ class SuiteCommand(Command):
         """Make the suite and show it."""
         session = begun(self.confinement)
         file_to_write(self.output)
-        spare([self.victim], [self.output], models=True)
+        options, settings = self.opening.options, with_base(self.suite, self.opening.options)
+        spare([self.victim, self.suite.ancestor, self.opening.base], [self.output], models=session.registry.adapters)
+        check_base([self.victim, self.suite.ancestor], self.opening.base)
+        [taken] = options_of_each([str(self.victim)], options, session.registry.adapters, self.suite.ancestor)
         victim = ModelFile(
-            self.victim, self.opening.options, query=QuerySettings(layout=self.layout, preprocessing=self.preprocessing)
+            self.victim, taken, query=QuerySettings(layout=self.layout, preprocessing=self.preprocessing)
         )
-        suite = make_suite(victim, load(replace(self.inputs, layout=self.layout)), self.suite, session=session)
+        suite = make_suite(victim, load(replace(self.inputs, layout=self.layout)), settings, session=session)
         save_suite(self.output, suite)
         display.show_suite(display.console(), suite)
         _, note = fitting_metrics(session.registry.metrics, None, Offer.of(suite))

@@ -56,9 +56,11 @@ from deepjudge_core.report.pages.parts import (
 from deepjudge_core.report.pages.reproducing import commands
 from deepjudge_core.report.pages.similarity import axes_of, ranges_of
 from deepjudge_core.report.pages.wording import (
+    LONGEST_REASON,
     SIDES,
     answer,
     called,
+    failing,
     limits,
     percent,
     probability,
@@ -732,6 +734,7 @@ def _unmeasured(report: AuditReport) -> Iterator[Section]:
         blocks.append(Table("Measurements that were not made, or cast no vote", head, rows))
     if failed:
         blocks.append(Paragraph(f"Nothing was measured of the suspects that could not be tested: {', '.join(failed)}."))
+        blocks += _in_full([(number, suspect) for number, suspect in numbered if number in failed])
     if sequential:
         blocks.append(
             Paragraph(
@@ -742,6 +745,17 @@ def _unmeasured(report: AuditReport) -> Iterator[Section]:
     if not blocks:
         blocks.append(Paragraph("Every measurement was made on every suspect, and cast a vote."))
     yield Section("What was not measured", "unmeasured", blocks)
+
+
+def _in_full(failed: Sequence[tuple[str, SuspectEntry]]) -> Iterator[Table]:
+    # What the first page only begins to say.
+    reasons: dict[str, list[str]] = {}
+    for place, suspect in failed:
+        if len(failing(suspect)) > LONGEST_REASON:
+            reasons.setdefault(failing(suspect), []).append(place)
+    if reasons:
+        rows = [[Cell(", ".join(places)), Cell(reason, "prose")] for reason, places in reasons.items()]
+        yield Table("Why models could not be tested, in full", ["suspects", "message"], rows, tall=True)
 
 
 def _skipped(report: AuditReport) -> Iterator[Section]:

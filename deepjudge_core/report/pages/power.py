@@ -86,6 +86,7 @@ def _noticed(power: PowerReport) -> Section:
         "Stolen models that the audit calls copies",
         {
             "attack": [word(attack.attack) for attack in attacks],
+            "what the thief did": [Cell(attack.title or "-", "prose") for attack in attacks],
             "found": [told(attack.copies, attack.inconclusive) for attack in attacks],
             "95 % interval": [Cell(" to ".join(map(share, a.copies.interval)), "number") for a in attacks],
             **{

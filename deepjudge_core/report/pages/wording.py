@@ -14,8 +14,10 @@ from msgspec import UNSET, UnsetType
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.verdict import in_words, open_layers
 from deepjudge_core.report.documents import AuditReport, SettingEntry, SuspectEntry
-from deepjudge_core.text import capital, counted
+from deepjudge_core.text import capital, counted, shortened
 
+LONGEST_REASON = 200
+"""Characters of what a library says of a model that cannot be opened, where many models share a page."""
 DECISIONS = ("copy", "independent", "inconclusive", "failed")
 ANSWERS: Mapping[str, str] = {
     "copy": "copy",
@@ -92,13 +94,17 @@ def answer(suspect: SuspectEntry) -> str:
     """Why the answer is what it is, in a sentence or two without the model's name."""
     reason = suspect.reason or ""
     if suspect.decision == "failed":
-        # Without the path, so that the same is said of several models in the same words.
-        return f"It could not be tested: {reason.removeprefix(f'{suspect.path}: ').rstrip('.')}."
+        return f"It could not be tested: {shortened(failing(suspect), LONGEST_REASON).rstrip('.')}."
     if suspect.decision == "inconclusive":
         return f"The comparison does not decide: {reason.rstrip('.')}."
     if suspect.decision == "copy":
         return _is_fact(suspect) or _likeness(suspect)
     return _unlikeness(suspect)
+
+
+def failing(suspect: SuspectEntry) -> str:
+    """Why a model could not be tested, without its path, so that the same is said of several in the same words."""
+    return (suspect.reason or "").removeprefix(f"{suspect.path}: ")
 
 
 def _is_fact(suspect: SuspectEntry) -> str:
@@ -217,7 +223,7 @@ def _evidence(suspect: SuspectEntry, report: AuditReport | None) -> Iterator[str
         yield _agreement(suspect, votes)
         yield from _silent(suspect)
     elif votes:
-        yield f"{capital('; '.join(said for _, _, said in votes))}."
+        yield f"Measurements that say copy: {', '.join(said for _, _, said in votes)}."
     if suspect.sequential:
         asked = suspect.sequential
         yield f"It was asked {asked.queries} of at most {asked.budget} cases, for labels only."

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepjudge_core.errors import InputError
+from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.naming import option
 from deepjudge_core.text import clean
 
@@ -21,6 +21,7 @@ def pair_of_keys(
 
     Raises:
         InputError: When there are none.
+        UsageError: When one that was said is not there, or does not say which the other is.
     """
     if x is None and y is None:
         pairs = [pair for pair in usual if set(pair) <= set(keys)]
@@ -40,7 +41,10 @@ def pair_of_keys(
             if partner is None:
                 what, how = ("labels", option("y")) if place else ("inputs", option("x"))
                 without = f", or, if there are no labels, use {option('labels', 'victim')}" if place else ""
-                raise InputError(f"{path}: name the {what} too, with {how}{without}")
+                said = f"one of {listed(keys)}"
+                raise UsageError(
+                    f"{path}: name the array of {what} too, {said}, with {how}{without}", code="missing-value"
+                )
             x, y = (partner, y) if place == 0 else (x, partner)
     return str(x), str(y)
 
@@ -50,6 +54,7 @@ def key_of_inputs(path: Path, keys: Sequence[str], x: str | None, usual: Sequenc
 
     Raises:
         InputError: When there is none.
+        UsageError: When the one that was said is not there.
     """
     if x is not None and x not in keys:
         raise missing_key(path, x, keys)
@@ -62,9 +67,9 @@ def key_of_inputs(path: Path, keys: Sequence[str], x: str | None, usual: Sequenc
     return found
 
 
-def missing_key(path: Path, key: str, keys: Sequence[str]) -> InputError:
-    """What is raised for a key that is not there."""
-    return InputError(f"{path}: expected {key!r}, found {listed(keys)}")
+def missing_key(path: Path, key: str, keys: Sequence[str]) -> UsageError:
+    """What is raised for a key that was said and is not there."""
+    return UsageError(f"{path}: expected an array {key!r}, found {listed(keys)}", code="unknown-name")
 
 
 def listed(keys: Sequence[str]) -> str:

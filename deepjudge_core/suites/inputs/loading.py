@@ -14,6 +14,7 @@ from deepjudge_core.suites.inputs.keys import (
     TRAINING_KEY,
     USUAL_KEYS,
     key_of_inputs,
+    listed,
     missing_key,
     pair_of_keys,
 )
@@ -218,6 +219,8 @@ def load_training_inputs(reference: str, *, scale: float | None = None) -> Array
         if not key:
             candidates = (TRAINING_KEY, *(pair[0] for pair in USUAL_KEYS))
             key = next((k for k in candidates if k in archive.keys), "")
-        if key not in archive.keys:
-            raise missing_key(path, key or "a key of training inputs", archive.keys)
+        elif key not in archive.keys:
+            raise missing_key(path, key, archive.keys)
+        if not key:
+            raise InputError(f"{path}: expected one of {', '.join(candidates)}, found {listed(archive.keys)}")
         return scaled(f"{path}: {key!r}", archive.array(key), 1.0 if scale is None else scale)

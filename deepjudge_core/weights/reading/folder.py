@@ -1,5 +1,6 @@
 """Folders as Hugging Face's libraries write them: weights, with their configuration and vocabulary beside them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,13 @@ from deepjudge_core.errors import DeepJudgeError, ModelError
 from deepjudge_core.files.reading import read_json
 from deepjudge_core.weights.reading.scaled import scaled
 from deepjudge_core.weights.reading.stored import Stored, Wrapped
-from deepjudge_core.weights.reading.vocabulary import read_tokens
+from deepjudge_core.weights.reading.vocabulary import VOCABULARIES, read_tokens
 
 CONFIG = "config.json"
 FORMAT = "Hugging Face folder"
+# How such a folder's weights are called, whole or in parts; a file of any other name may have nothing to do with what
+# lies beside it.
+_NAMES = re.compile(r"(?:pytorch_)?model(?:-\d+-of-\d+)?\.(?:safetensors|bin)(?:\.index\.json)?", re.IGNORECASE)
 
 
 class FolderWeights(Wrapped):
@@ -33,6 +37,16 @@ class FolderWeights(Wrapped):
             ModelError: When its file is damaged.
         """
         return read_tokens(self._folder, self.name)
+
+
+def described_by(path: Path) -> tuple[str, ...]:
+    """Names of the files beside a file of weights that say how it is read: a configuration, and a vocabulary.
+
+    None if it is no file that lies in a Hugging Face folder, which then can be named itself.
+    """
+    if not _NAMES.fullmatch(path.name) or not path.with_name(CONFIG).is_file():
+        return ()
+    return tuple(name for name in (CONFIG, *VOCABULARIES) if path.with_name(name).is_file())
 
 
 def read_config(path: Path, name: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from deepjudge_core.files.reading import open_regular
 from deepjudge_core.text import clean
 
 _TOKENIZER, _TABLE, _ADDED, _LIST = "tokenizer.json", "vocab.json", "added_tokens.json", "vocab.txt"
+VOCABULARIES = (_TOKENIZER, _TABLE, _ADDED, _LIST)
+"""The files that may say it."""
 _LARGEST = 2**26  # bytes; the largest known are half of that
 # Of tokens, each of which takes some 200 bytes of memory; and of lists, such as a token with its score.
 MOST_TOKENS = 2**20

@@ -1,0 +1,112 @@
+"""What each key counts of copies and of independents, and how often it accuses an independent."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from making import Study
+from plan import Plan
+
+import deepjudge_core as dj
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.fitting import Offer
+from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.marks import LEVEL, counted, judge_marks
+from deepjudge_core.judging.measure import Measurements
+from deepjudge_core.judging.verdict import Counted
+from deepjudge_core.suites.suite import Suite, load_suite, save_suite
+from deepjudge_core.zoo.manifest import load_zoo
+
+_CONTROLS, _DRAWS = 24, 40
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one key counts.
+
+    Attributes:
+        plan: The key.
+        marked: Of the model that carries it.
+        stolen: Attack to what is counted of the model, with all independents as controls, and its accuracy.
+        matched: Of each independent the trials that match, and of how many.
+        accused: Share of the independents that are accused at 1 %: each beside 24 drawn controls.
+        cost: What ``deepjudge embed`` said of accuracy; empty for a fingerprint.
+    """
+
+    plan: Plan
+    marked: Counted
+    stolen: dict[str, tuple[Counted | None, str, float | None]]
+    matched: list[tuple[int, int]]
+    accused: float
+    cost: str
+
+
+def measure_all(study: Study, plans: Sequence[Plan]) -> Iterator[Found]:
+    """Measure the keys that there are."""
+    independents = [model.file for model in load_zoo(study.controls).of("control", far=True)]
+    for plan in plans:
+        if study.key(plan).exists() and study.marked(plan).exists():
+            yield _measure(study, plan, [study.controls / file for file in independents])
+
+
+def _measure(study: Study, plan: Plan, independents: Sequence[Path]) -> Found:
+    session = Session(sandbox=None)
+    suite = _suite(study, plan, session)
+    judge = Judge.of(dj.JudgeSettings(metrics=["robd"]), session.registry, Offer.of(suite))
+    honest = [dj.observe(Subject.of(path), suite, session=session) for path in independents]
+    calibration = judge.calibrate(suite, honest, far=True)
+    [name] = [metric.name for metric in judge.metrics if metric.on == "keys"]
+
+    def marks(measured: Measurements) -> Measurements:
+        return {name: measured[name]}
+
+    stolen: dict[str, tuple[Counted | None, str, float | None]] = {}
+    zoo = load_zoo(study.zoo(plan))
+    for model in zoo.of("stolen", far=True):
+        seen = dj.observe(Subject.of(zoo.folder / model.file), suite, session=session)
+        measured = marks(judge.measure(suite, seen))
+        setting, votes, found = judge_marks(measured, calibration)
+        why = "copy" if setting.decision else votes[name].reason or ""
+        stolen[model.attack or ""] = found.get(name), why, model.accuracy
+    own = counted(judge.measure(suite, suite.victim)[name], calibration)
+    assert own is not None
+    readings = [one[name].readings for one in calibration.measurements]
+    matched = [(best.found, best.of) for best in (min(r, key=lambda x: x.distance) for r in readings if r)]
+    cost = study.folder(plan) / "embed.txt"
+    return Found(
+        plan, own, stolen, matched, _accused(name, calibration), cost.read_text("utf-8") if cost.exists() else ""
+    )
+
+
+def _suite(study: Study, plan: Plan, session: Session) -> Suite:
+    path = study.folder(plan) / "suite.safetensors"
+    if path.exists():
+        return load_suite(path)
+    settings = dj.SuiteSettings(n=100, generators=["fgsm"], keys=[study.key(plan)], sketch=False)
+    inputs = dj.load_inputs(study.out / "test.npz", scale=255)
+    suite = dj.make_suite(Subject.of(study.marked(plan)), inputs, settings, session=session)
+    save_suite(path, suite)
+    return suite
+
+
+def _accused(name: str, calibration: Calibration) -> float:
+    # Each independent in its turn is the suspect of some audits.
+    random = np.random.default_rng(0)
+    count, accused, asked = len(calibration.controls), 0, 0
+    for _ in range(_DRAWS):
+        order = random.permutation(count)
+        few, rest = order[:_CONTROLS], order[_CONTROLS:]
+        beside = replace(
+            calibration,
+            controls=tuple(calibration.controls[place] for place in few),
+            measurements=tuple(calibration.measurements[place] for place in few),
+            strata=tuple(calibration.strata[place] for place in few) if calibration.strata else (),
+        )
+        for place in rest:
+            setting, _, _ = judge_marks({name: calibration.measurements[place][name]}, beside, LEVEL)
+            accused += setting.decision is not None
+            asked += 1
+    return accused / asked
