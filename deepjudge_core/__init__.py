@@ -41,6 +41,7 @@ from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter, Format, Generator, Metric, Rule
 from deepjudge_core.components.opening import open_model, open_network
 from deepjudge_core.components.registry import load_registry
+from deepjudge_core.components.schemes import Key, Lift, Matches, Scheme
 from deepjudge_core.components.values import Answers, Cases, Decision, Evidence, Judgement, Mistakes, Seeds, Task, Vote
 from deepjudge_core.errors import DeepJudgeError
 from deepjudge_core.judging.calibration import Calibration, load_calibration, save_calibration
@@ -56,9 +57,10 @@ from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.sheets import draw_pages
-from deepjudge_core.steps import audit, calibrate, compare, judge, make_suite, measure, observe, power
+from deepjudge_core.steps import audit, calibrate, compare, judge, make_key, make_suite, measure, observe, power
 from deepjudge_core.suites.generation import build_suite
 from deepjudge_core.suites.inputs import Inputs, load_inputs
+from deepjudge_core.suites.keys import load_key, save_key
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
@@ -98,9 +100,12 @@ __all__ = [
     "Judge",
     "JudgeSettings",
     "Judgement",
+    "Key",
+    "Lift",
     "Listener",
     "LiveModel",
     "Loot",
+    "Matches",
     "Measurement",
     "Metric",
     "Mistakes",
@@ -114,6 +119,7 @@ __all__ = [
     "QuerySettings",
     "Rule",
     "Sandbox",
+    "Scheme",
     "Seeds",
     "Session",
     "Subject",
@@ -134,10 +140,12 @@ __all__ = [
     "judge",
     "load_calibration",
     "load_inputs",
+    "load_key",
     "load_observation",
     "load_registry",
     "load_suite",
     "load_zoo",
+    "make_key",
     "make_suite",
     "measure",
     "observe",
@@ -146,6 +154,7 @@ __all__ = [
     "open_network",
     "power",
     "save_calibration",
+    "save_key",
     "save_observation",
     "save_suite",
     "select_seeds",

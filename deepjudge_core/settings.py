@@ -22,6 +22,7 @@ GROUPS = (
     "input",
     "data",
     "suite",
+    "key",
     "weights",
     "model",
     "zoo",

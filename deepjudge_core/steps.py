@@ -4,7 +4,7 @@ The values stand in the order of the flow: the suite first, then what is held ag
 model first, and takes either order.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.components.registry import Registry
+from deepjudge_core.components.schemes import Key
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Seeds
 from deepjudge_core.errors import WrongTypeError
@@ -29,13 +30,14 @@ from deepjudge_core.judging.judge import Judge, Verdict
 from deepjudge_core.judging.measure import Measured, Measurements
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.settings import JudgeSettings
+from deepjudge_core.marking import making
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing import observe as observing
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.suites.inputs import Inputs, Offered, open_inputs
 from deepjudge_core.suites.observation import Observation, load_observation
-from deepjudge_core.suites.settings import SuiteSettings
+from deepjudge_core.suites.settings import ArraySettings, SuiteSettings
 from deepjudge_core.suites.suite import Suite, load_suite
 from deepjudge_core.zoo.manifest import Zoo, load_zoo
 
@@ -75,6 +77,60 @@ def make_suite(
     checked = _of("settings", settings or SuiteSettings(), SuiteSettings, "SuiteSettings(n=500)")
     prepared = Preprocessing.parse(preprocessing) if isinstance(preprocessing, str) else preprocessing
     return whole.make_suite(_model("victim", victim), offered, checked, preprocessing=prepared, session=session)
+
+
+def make_key(
+    scheme: str,
+    victim: Any,
+    inputs: Offered | Stored,
+    *,
+    auxiliary: Offered | Stored | None = None,
+    zoo: Zoo | Stored | None = None,
+    options: Mapping[str, Any] | None = None,
+    nonce: bytes | None = None,
+    preprocessing: Preprocessing | str | None = None,
+    session: Session | None = None,
+) -> Key:
+    """Make the secret key of a watermark or fingerprint: what it counts is asked of every model, in a suite.
+
+    Args:
+        scheme: Name of the scheme; 'deepjudge plugins' lists them.
+        victim: The owner's model, before it is marked: a path, a live model or function, or a :class:`Subject`.
+        inputs: Inputs of its task, in the range of those that the suite is going to be made from, or the path that
+            :func:`load_inputs` reads.
+        auxiliary: Inputs of another task, of the same shape and range, or their path.
+        zoo: A zoo of the victim, or its folder: its controls are references, its stolen models surrogates.
+        options: Of the scheme.
+        nonce: 32 bytes that all that is drawn follows from; by default chosen at random. Equal arguments give equal
+            keys.
+        preprocessing: What the victim expects of inputs in 0..1, as in :func:`make_suite`.
+        session: Where schemes and adapters are, and how files are confined.
+
+    Raises:
+        DeepJudgeError: When the victim, the inputs or the zoo cannot be used, or the scheme needs what is not there.
+
+    Example:
+        >>> key = dj.make_key("adi", victim, dj.Inputs(x, label(x)), options={"trials": 40, "inputs": "noise"})
+        >>> key.trials, round(key.chance, 2)
+        (40, 0.33)
+    """
+    session = session or Session()
+    if not isinstance(scheme, str):
+        raise _wrong("scheme", 'the name of a scheme, such as "adi"', scheme)
+    [configured] = session.registry.schemes.configure([scheme], {scheme: options or {}})
+    others = auxiliary
+    if isinstance(auxiliary, str | Path):
+        others = ArraySettings().auxiliary(Path(auxiliary))
+    return making.key_of(
+        Subject.of(_model("victim", victim)),
+        configured,
+        _inputs(inputs),
+        auxiliary=None if others is None else _inputs(others),
+        zoo=None if zoo is None else _loaded("zoo", zoo, Zoo, load_zoo, "the folder that deepjudge zoo made"),
+        nonce=nonce,
+        preprocessing=Preprocessing.parse(preprocessing) if isinstance(preprocessing, str) else preprocessing,
+        session=session,
+    )
 
 
 def observe(

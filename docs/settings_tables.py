@@ -59,16 +59,18 @@ def command(name: str) -> type[Command]:
 def options(name: str | type[Command]) -> str:
     """The options of a command, in the order of its help."""
     owner = command(name) if isinstance(name, str) else name
-    return _options(one for _, members in grouped(owner.settings()) for one in members)
+    return _options((one for _, members in grouped(owner.settings()) for one in members), owner)
 
 
 def options_of_group(name: str, group: str) -> str:
     """Those of one group."""
-    return _options(dict(grouped(command(name).settings()))[group])
+    owner = command(name)
+    return _options(dict(grouped(owner.settings()))[group], owner)
 
 
-def _options(settings: Iterable[Setting]) -> str:
-    rows = ((", ".join(f"`{form}`" for form in option(one)), marked(explained(one))) for one in settings)
+def _options(settings: Iterable[Setting], owner: type[Command]) -> str:
+    among = owner.settings()
+    rows = ((", ".join(f"`{form}`" for form in option(one)), marked(explained(one, among))) for one in settings)
     return table(("option", "meaning"), rows)
 
 

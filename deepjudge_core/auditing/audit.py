@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deepjudge_core.auditing.kept import recalled, recalled_suite
 from deepjudge_core.auditing.marked import asked_keys, suite_with_keys
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
+from deepjudge_core.auditing.owner import owner_of
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.sketches import suite_of_weights, suite_with_weights
@@ -24,7 +23,6 @@ from deepjudge_core.errors import (
     DeepJudgeError,
     ErringVictimError,
     FileFormatError,
-    ModelError,
     UsageError,
 )
 from deepjudge_core.files.digests import file_key
@@ -34,32 +32,22 @@ from deepjudge_core.judging.facts import established, same_files, same_model
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.nearer import explained, nearer_model
+from deepjudge_core.judging.sequential import unasked
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict, in_words
-from deepjudge_core.models.asking import SameAnswerError, ask
-from deepjudge_core.models.layouts import arrangement
-from deepjudge_core.models.model import InputSpec, Model, note_of_fixed
-from deepjudge_core.models.prepared import Prepared
+from deepjudge_core.models.asking import SameAnswerError
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.naming import option
 from deepjudge_core.observing.victims import remedy
 from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.generation import generate_suite
-from deepjudge_core.suites.inputs import Inputs, Offered, fitted
-from deepjudge_core.suites.inputs.pictures import Pictures
-from deepjudge_core.suites.keys import load_key
+from deepjudge_core.suites.inputs import Offered
+from deepjudge_core.suites.keys import load_keys
 from deepjudge_core.suites.labels import has_several
-from deepjudge_core.suites.outputs import output_by_labels
-from deepjudge_core.suites.ranges import hull
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
-from deepjudge_core.suites.standardised import plain_inputs
 from deepjudge_core.suites.suite import Suite, check_suite
-from deepjudge_core.types import Layout
 from deepjudge_core.zoo.manifest import ZooModel, recorded_control
-
-_SIZES = ("unusable-model", "cannot-open", "cannot-answer")  # what a wrong size may lead to
-_FEW = 64  # inputs that show what kind of probabilities a victim gives
 
 
 def make_suite(
@@ -86,7 +74,7 @@ def make_suite(
         DeepJudgeError: When the victim or the inputs cannot be used.
     """
     session, settings, victim = session or Session(), settings or SuiteSettings(), Subject.of(victim)
-    keys = {str(path): load_key(path) for path in settings.keys}
+    keys = load_keys(settings.keys)
     if inputs is None:
         if keys:
             raise UsageError("keys need inputs, found a suite of weights alone; offer inputs", code="conflict")
@@ -103,115 +91,50 @@ def _make_cases(
     session: Session,
     keys: Mapping[str, Key],
 ) -> Suite:
-    offered, preprocessing = inputs, preprocessing or victim.query.preprocessing
     # Before the victim is run, which may take long.
     generators = GeneratorChoice.of(settings, session.registry.generators)
-    if offered.y is None and "mistakes" in {generator.component.makes for generator in generators.generators}:
+    if inputs.y is None and "mistakes" in {generator.component.makes for generator in generators.generators}:
         raise UsageError(
             "mistakes: expected inputs with labels, found the victim's own answers as labels, which are never wrong",
             code="conflict",
         )
-    with contextlib.ExitStack() as stack:
-        opened = _opened(victim, offered, session, stack)
-        owner = opened
-        inputs = fitted(offered, opened, victim.query.layout)
-        inputs, preprocessing, notes = plain_inputs(inputs, preprocessing)
-        if preprocessing is not None:
-            owner = Prepared.of(opened, preprocessing, inputs.x.shape[1:], hull(inputs.bounds), inputs.layout)
-        note = None
-        if inputs.y is not None:
-            owner, note = output_by_labels(
-                owner, inputs.x, inputs.y, layout=inputs.layout, model_layout=victim.query.layout
-            )
-        elif owner.outputs and owner.outputs.several:
-            way_out = (
-                ""
-                if owner.outputs.named
-                else (
-                    ", because no labels tell which output holds the scores; if it is another one, name it "
-                    f"with {option('output')}"
-                )
-            )
-            note = f"the victim's scores are {owner.outputs}{way_out}"
-        owner, reading_note = _read(owner, inputs, victim.query.layout)
+    with owner_of(victim, inputs, preprocessing, session) as owner:
+        given = owner.inputs
         try:
             seeds = select_seeds(
-                owner,
-                inputs.x,
-                inputs.y,
+                owner.model,
+                given.x,
+                given.y,
                 n=settings.n,
                 order=settings.order,
-                bounds=inputs.bounds,
-                layout=inputs.layout,
-                victim_layout=victim.query.layout,
+                bounds=given.bounds,
+                layout=given.layout,
+                victim_layout=owner.layout,
                 force=settings.force,
             )
         except (ErringVictimError, SameAnswerError) as error:
             mend = (
                 None
-                if inputs.y is None or has_several(inputs.y)
-                else remedy(owner, inputs, preprocessing, offered.classes)
+                if given.y is None or has_several(given.y)
+                else remedy(owner.model, given, owner.preprocessing, inputs.classes)
             )
             if mend is None:
                 raise
             found = error.found if isinstance(error, ErringVictimError) else str(error)
             raise ErringVictimError(found, mend) from error
-        notes = (*inputs.notes, *notes, *note_of_fixed(opened), *filter(None, [note, reading_note]))
-        seeds = replace(seeds, notes=(*notes, *seeds.notes))
         suite = generate_suite(
-            owner,
-            seeds,
+            owner.model,
+            replace(seeds, notes=(*owner.notes, *seeds.notes)),
             generators,
-            training_inputs=inputs.training,
-            layout=inputs.layout,
+            training_inputs=given.training,
+            layout=given.layout,
             layers=settings.layers,
             seed=settings.seed,
             force=settings.force,
         )
         if keys:
-            suite = asked_keys(suite, owner, keys)
-        return replace(suite, fitting=inputs.fitting, origin=offered.origin)
-
-
-def _opened(victim: Subject, offered: Offered, session: Session, stack: contextlib.ExitStack) -> Model:
-    try:
-        return stack.enter_context(victim.opened(offered.expected, session, gradients=True))
-    except ModelError as error:
-        failed = _with_size(error, offered)
-        if error.code not in _SIZES or not isinstance(offered, Pictures) or offered.usual[1] != 1:
-            raise failed from None
-    # A model that does not say what it takes, and grey pictures: it may take colours.
-    try:
-        spec = InputSpec((*offered.usual[0], 3), layout="channels_last")
-        return stack.enter_context(victim.opened(spec, session, gradients=True))
-    except ModelError:
-        raise failed from None
-
-
-def _with_size(error: ModelError, offered: Offered) -> ModelError:
-    # A model that does not say what it takes is opened for pictures of the size that they have.
-    if error.code not in _SIZES or not isinstance(offered, Pictures) or offered.resizing.size is not None:
-        return error
-    shape = "x".join(map(str, offered.expected.shape))
-    told = ModelError(
-        f"{error}; it was opened for pictures of {shape}: if it takes another size, name it with "
-        f"{option('resize', 'crop:HxW')}"
-    )
-    told.code = error.code
-    return told
-
-
-def _read(victim: Model, inputs: Inputs, layout: Layout | None) -> tuple[Model, str | None]:
-    # A victim that gives scores and does not say of what, by the labels: inputs of several classes are for sigmoids.
-    if inputs.y is None or not has_several(inputs.y):
-        return victim, None
-    arrange = arrangement(
-        victim.name, inputs.x.shape[1:], victim.input.with_layout(layout or inputs.layout), inputs.layout
-    )
-    ask(victim, np.ascontiguousarray(arrange(inputs.x[:_FEW])), {})  # by which it may show what it gives
-    if victim.independent is not None:
-        return victim, None
-    return victim.reading(True), "inputs have several classes, so the victim's scores are read as one sigmoid per class"
+            suite = asked_keys(suite, owner.model, keys)
+        return replace(suite, fitting=given.fitting, origin=inputs.origin)
 
 
 def ask_controls(
@@ -446,7 +369,7 @@ def _ask_one_by_one(
                 raise CalibrationError(f"{model.name}: expected a suspect, found a control; a model cannot be both")
             fact = same_files(suite.victim.model, model)
             if fact:  # which no answer could change
-                nothing: dict[str, Setting] = {group: Setting(None, reason=fact) for group in GROUPS}
+                nothing: dict[str, Setting] = {group: Setting(None, reason=fact) for group in GROUPS} | unasked(suite)
                 return replace(result, verdict=Verdict(Decision.COPY, "weights", nothing, {}, fact))
             verdict, sequential = judge.judge_sequentially(suite, calibration, label)
     except UsageError:

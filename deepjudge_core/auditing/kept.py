@@ -119,7 +119,8 @@ def recalled_suite(
         how = (settings.n, settings.order, settings.layers, settings.seed, settings.force)
         ancestors = [_digest_of(path, session) for path in (settings.ancestor, settings.ancestor_base)]
         weights = (settings.weights, settings.sketch, ancestors)
-        return fingerprint("suite", asking, victim.name, inputs, how, weights, generators, optioned), digest
+        keys = tuple(map(Path, settings.keys))
+        return fingerprint("suite", asking, victim.name, inputs, how, weights, keys, generators, optioned), digest
 
     try:
         before, digest = key()

@@ -15,15 +15,19 @@ from deepjudge_core.cli.auditfile.reading import read_plan
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.components.opening import open_model
-from deepjudge_core.components.registry import Adapters
+from deepjudge_core.components.registry import Adapters, load_registry
+from deepjudge_core.components.schemes import Key
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, InputError, UsageError
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular
 from deepjudge_core.judging.calibration import load_controls
-from deepjudge_core.judging.verdict import in_words
+from deepjudge_core.judging.verdict import GROUPS, in_words
 from deepjudge_core.report.documents import AttackEntry, AuditReport, PowerReport, ShareEntry
+from deepjudge_core.report.pages.marks import matches
+from deepjudge_core.report.pages.wording import SIDES
 from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.sheets import Cell, Sheet, listed, remark
 from deepjudge_core.suites.inputs import load_inputs
+from deepjudge_core.suites.keys import key_digest, names_of, sheet_of_key
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.text import recognised
 
@@ -37,6 +41,11 @@ def of_suite(suite: Suite) -> Iterator[Sheet]:
         picked = zip(suite.weights.layers, suite.weights.neurons, strict=True)
         of_layers = [(one.name, one.kind, str(one.width), str(len(neurons))) for one, neurons in picked]
         yield Sheet("weights that are compared", {}, ("layer", "kind", "neurons", "picked"), of_layers)
+    if suite.keys:
+        chances = ["controls decide" if key.chance is None else f"{key.chance:.3g}" for key in suite.keys]
+        named = zip(names_of(suite.keys), suite.keys, chances, strict=True)
+        of_keys = [(name, str(key.trials), chance, f"{key_digest(key)[:16]}...") for name, key, chance in named]
+        yield Sheet("keys", {}, ("key", "trials", "chance", "digest"), of_keys)
     if not suite.has_cases:
         return
     victim = suite.victim.model
@@ -47,6 +56,12 @@ def of_suite(suite: Suite) -> Iterator[Sheet]:
         unreached = sum(at == place for at, _ in suite.unreached) if compared else 0
         rows.append((name, str(width), "yes" if compared else "", f"{unreached} without a case" if unreached else ""))
     yield Sheet("layers of the victim", {}, ("layer", "neurons", "compared", "remark"), rows)
+
+
+def of_key(key: Key) -> Sheet:
+    """A key, but for what is secret of it."""
+    schemes = load_registry().schemes
+    return sheet_of_key(key, schemes[key.scheme] if key.scheme in list(schemes) else None)
 
 
 def of_controls(path: Path) -> Iterator[Sheet]:
@@ -74,6 +89,7 @@ def of_report(report: AuditReport) -> Iterator[Sheet]:
         "layers": ", ".join(layer.name for layer in report.suite.layers),
         "controls": str(len(report.calibration.controls)),
         "rule": f"{report.rule} {_options(report.rule_options)}",
+        "keys": [f"{key.name} of the scheme {key.scheme}: {key.digest}" for key in report.suite.keys or ()],
         "note": [*report.suite.notes, *report.calibration.notes],
         "skipped": [f"{one.name}: {one.reason}" for one in (report.skipped or ())],
         "remark": [remark(one.path, one.reason) for one in report.suspects],
@@ -82,7 +98,11 @@ def of_report(report: AuditReport) -> Iterator[Sheet]:
     names = list(report.metrics)
     rows = []
     for suspect in report.suspects:
-        values = [suspect.metrics[name].value if name in suspect.metrics else None for name in names]
+        keys = {match.name: match for match in matches(suspect, report)}
+        values = [
+            keys[name].whole if name in keys else suspect.metrics[name].value if name in suspect.metrics else None
+            for name in names
+        ]
         rows.append((suspect.path, in_words(suspect.decision, suspect.points_to), *values))
     yield Sheet(f"audit of {len(rows)} suspects", facts, ("suspect", "verdict", *names), rows)
 
@@ -98,7 +118,8 @@ def of_power(report: PowerReport) -> Iterator[Sheet]:
         "suite": report.suite.digest,
     }
     rows = [(one.attack, *_found(one)) for one in report.attacks]
-    yield Sheet("power of an audit", facts, ("attack", "found", "by behaviour", "by layers"), rows)
+    groups = report.attacks[0].groups.named() if report.attacks else GROUPS
+    yield Sheet("power of an audit", facts, ("attack", "found", *(f"by {SIDES[group]}" for group in groups)), rows)
     models = [
         (one.file, "-" if one.accuracy is None else f"{one.accuracy:.1%}", in_words(one.decision, one.points_to))
         for one in report.models

@@ -21,6 +21,7 @@ from deepjudge_core.cli.commands.commit import CommitCommand
 from deepjudge_core.cli.commands.compare import CompareCommand
 from deepjudge_core.cli.commands.init import InitCommand
 from deepjudge_core.cli.commands.judge import JudgeCommand
+from deepjudge_core.cli.commands.key import KeyCommand
 from deepjudge_core.cli.commands.new_plugin import NewPluginCommand
 from deepjudge_core.cli.commands.observe import ObserveCommand
 from deepjudge_core.cli.commands.plugins import PluginsCommand
@@ -39,6 +40,7 @@ from deepjudge_core.text import clean
 
 COMMANDS: tuple[type[Command], ...] = (
     CompareCommand,
+    KeyCommand,
     SuiteCommand,
     ObserveCommand,
     CalibrateCommand,

@@ -3,7 +3,7 @@
 import difflib
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -236,13 +236,13 @@ class _Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options, in groups."""
-        arguments = [_row(one) for one in self.own.values() if one.declared.positional]
+        arguments = [_row(one, self.own.values()) for one in self.own.values() if one.declared.positional]
         if arguments:
             with formatter.section("arguments"):
                 formatter.write_dl(arguments)
         for group, settings in grouped(self.own.values()):
             with formatter.section(f"{group} options"):
-                formatter.write_dl([_row(setting) for setting in settings])
+                formatter.write_dl([_row(setting, self.own.values()) for setting in settings])
         with formatter.section("general options"):
             formatter.write_dl(_GENERAL)
 
@@ -376,21 +376,26 @@ def grouped(settings: Any) -> Iterator[tuple[str, list[Setting]]]:
             yield group, sorted(members, key=lambda one: not one.required)
 
 
-def explained(setting: Setting) -> str:
-    """What an option does, and what holds without it."""
+def explained(setting: Setting, among: Iterable[Setting]) -> str:
+    """What an option does, and what holds without it.
+
+    Args:
+        setting: The option.
+        among: All settings of its command.
+    """
     usual = "required" if setting.required else f"default: {default(setting)}" if default(setting) else ""
-    if setting.declared.unless:
+    if setting.declared.unless and any(setting.declared.unless[0] in one.declared.flags for one in among):
         usual = f"required without {setting.declared.unless[0]}"
     text = setting.declared.help + ("; may be repeated" if kind_of_setting(setting).repeats else "")
     return f"{text} ({usual})" if usual else text
 
 
-def _row(setting: Setting) -> tuple[str, str]:
+def _row(setting: Setting, among: Iterable[Setting]) -> tuple[str, str]:
     declared = setting.declared
     if declared.positional:
         usual = default(setting)
         return _shown(setting), f"{declared.help} (default: {usual})" if usual else declared.help
-    return f"{', '.join(declared.flags)} {metavar(setting)}".strip(), explained(setting)
+    return f"{', '.join(declared.flags)} {metavar(setting)}".strip(), explained(setting, among)
 
 
 def _format_statuses(formatter: click.HelpFormatter, statuses: Mapping[int, str]) -> None:

@@ -58,6 +58,8 @@ class Key:
         taps: The victim's taps that are read of every model on the inputs.
         matrices: Places of matrices that are read of every model, in forward order from 0.
         drawn: What is drawn; None for keys that come from the victim.
+        references: Digests of the independent models that it was made with: they say nothing of how others match.
+        surrogates: Digests of the stolen models that it was made with.
         notes: What a reader should know of how it was made.
     """
 
@@ -76,7 +78,16 @@ class Key:
     taps: tuple[str, ...] = ()
     matrices: tuple[int, ...] = ()
     drawn: Drawn | None = None
+    references: tuple[str, ...] = ()
+    surrogates: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def chance(self) -> float | None:
+        """With which a model made without the key matches a trial, by design; None if controls have to tell."""
+        if self.drawn is None:
+            return None
+        return {"labels": 1 / self.classes, "wrong-labels": 1 / max(self.classes - 1, 1), "bits": 0.5}[self.drawn]
 
     @cached_property
     def fixed(self) -> str:
@@ -257,8 +268,8 @@ class KeyTask:
         nonce: 32 bytes.
         auxiliary: ``(m, *shape)`` float32 inputs of another task, within the bounds; None where none were given.
         auxiliary_labels: ``(m,)`` int64, their classes; None where they have none.
-        references: Models that are independent of the victim; none without a zoo.
-        surrogates: Models that were stolen from it; none without a zoo.
+        references: Models that are independent of the victim, each opened once it is looked at; none without a zoo.
+        surrogates: Models that were stolen from it, likewise.
         matrices: Reads the victim's matrices by their places.
     """
 
@@ -269,8 +280,8 @@ class KeyTask:
     nonce: bytes
     auxiliary: Array | None = None
     auxiliary_labels: Array | None = None
-    references: tuple[Model, ...] = ()
-    surrogates: tuple[Model, ...] = ()
+    references: Sequence[Model] = ()
+    surrogates: Sequence[Model] = ()
     matrices: Callable[[Sequence[int]], dict[int, Array]] | None = None
 
     @property
@@ -348,7 +359,7 @@ class Scheme:
         needs: What must be known of a suspect: an :class:`Access`. A key without taps needs no layers, one without
             matrices no weights, and one with either but without labels no labels.
         make: ``make(task, **options) -> Key`` for a :class:`KeyTask`; options are its keyword-only parameters with
-            defaults. It draws nothing but by the task and the key.
+            defaults. It draws nothing but by the task and the key. Reports tell the options, so none is a secret.
         verify: ``verify(key, answers) -> Sequence[Reading]`` for :class:`KeyAnswers`: pure numpy. The core counts the
             reading that is least likely, corrected for their number. It raises
             :class:`~deepjudge_core.errors.IncomparableError` where a reading would mean nothing.
@@ -357,7 +368,8 @@ class Scheme:
             "surrogates".
         asks: What is asked of the victim when a key is made.
         says: What a match means and what the mark does not survive: a clause without a full stop.
-        fresh: Whether a network is trained from fresh weights, since what it is trained on is the mark.
+        fresh: Whether a network is trained from fresh weights, since what it is trained on is the mark: a match is
+            then evidence that the rows were used.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """The controls: models known to be independent of the victim, and how far they are from it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,10 @@ from deepjudge_core.judging.transfer import transfer
 from deepjudge_core.models.model import Access
 from deepjudge_core.naming import command, option
 from deepjudge_core.sheets import Cell, Sheet, Shown
+from deepjudge_core.suites.keys import names_of
 from deepjudge_core.suites.observation import Observation, ObservationHeader, unsaturated
 from deepjudge_core.suites.suite import Suite, check_suite
+from deepjudge_core.text import counted
 from deepjudge_core.types import Array
 
 LEAST_CONTROLS = 3
@@ -164,8 +166,14 @@ def calibrate_by(
     models: list[Observation] = []
     model_strata: list[Stratum | None] = []
     notes = list(notes)
+    surrogates = {digest for key in suite.keys for digest in key.surrogates}
     for control, stratum in zip(controls, strata or [None] * len(controls), strict=True):
         check_suite(suite, control)
+        if control.model.digest in surrogates:
+            raise CalibrationError(
+                f"{control.model.name}: expected a model independent of the victim, found one of the stolen models "
+                "that a key of the suite was made with; leave it out of the controls"
+            )
         if _is_same(control, suite.victim):
             raise CalibrationError(
                 f"{control.model.name}: expected a model independent of the victim, found one that gives "
@@ -189,6 +197,7 @@ def calibrate_by(
             notes.append(f"{control.model.name}: is the same model as {models[place].model.name}, counted once")
             model_strata[place] = _one_stratum(control, model_strata[place], stratum)
     notes += filter(None, [transfer(suite, models)])
+    notes += _references(suite, models)
     calibration = Calibration(suite.digest, tuple(models), (), match=match, strata=tuple(model_strata))
     measurements = tuple(
         measure_by(metrics, suite, model, match, calibration.siblings(without=place))
@@ -198,6 +207,17 @@ def calibrate_by(
     groups = {metric.name: two_groups(calibration.values(metric.name)) for metric in metrics}
     notes += (f"{name}: {clause}. Are these two kinds of models?" for name, clause in groups.items() if clause)
     return replace(calibration, notes=tuple(notes))
+
+
+def _references(suite: Suite, models: Sequence[Observation]) -> Iterator[str]:
+    # What a key was chosen to tell from the victim matches it less than other honest models do.
+    for name, key in zip(names_of(suite.keys), suite.keys, strict=True):
+        count = sum(model.model.digest in key.references for model in models) if key.chance is None else 0
+        if count:
+            yield (
+                f"{name}: {counted(count, 'control')} of {len(models)} cannot show how honest models match this key, "
+                "because it was made with them"
+            )
 
 
 def check_not_a_control(calibration: Calibration, suspect: Observation) -> None:

@@ -1,6 +1,6 @@
 """Keys as values that can stand in a file: in one of their own, and in suites."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,10 +8,12 @@ import numpy as np
 from msgspec import Meta
 
 from deepjudge_core.components.drawing import NONCE
-from deepjudge_core.components.schemes import Drawn, Key, KeyAnswers, mistake
-from deepjudge_core.errors import FileFormatError
+from deepjudge_core.components.schemes import Drawn, Key, KeyAnswers, Scheme, mistake
+from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Count, Document, Json, Lines, Positive, parse, plain
+from deepjudge_core.sheets import Sheet, sizes
+from deepjudge_core.text import counted
 from deepjudge_core.types import Array
 
 Nonce = Annotated[str, Meta(pattern=f"^[0-9a-f]{{{2 * NONCE}}}$", max_length=2 * NONCE)]
@@ -34,6 +36,8 @@ class KeyHeader(Document, frozen=True):
     taps: Lines
     matrices: tuple[Count, ...]
     drawn: Drawn | None
+    references: Lines
+    surrogates: Lines
     notes: Lines
 
 
@@ -60,6 +64,8 @@ def key_header(key: Key) -> KeyHeader:
         taps=key.taps,
         matrices=key.matrices,
         drawn=key.drawn,
+        references=key.references,
+        surrogates=key.surrogates,
         notes=key.notes,
     )
 
@@ -92,6 +98,8 @@ def key_of(header: KeyHeader, arrays: Mapping[str, Array], prefix: str) -> Key:
         taps=header.taps,
         matrices=header.matrices,
         drawn=header.drawn,
+        references=header.references,
+        surrogates=header.surrogates,
         notes=header.notes,
     )
     problem = mistake(key)
@@ -154,14 +162,55 @@ def names_of(keys: Sequence[Key]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def key_digest(key: Key) -> str:
+    """SHA-256, in hex, of all of a key."""
+    return _content(key).digest
+
+
+def _content(key: Key) -> storage.Content:
+    return storage.seal("key", plain(key_header(key)), key_arrays(key, ""))
+
+
+def sheet_of_key(key: Key, scheme: Scheme | None = None) -> Sheet:
+    """What may be shown of a key: neither its nonce nor its labels or bits.
+
+    Args:
+        key: The key.
+        scheme: The one that made it; None where it is not installed.
+    """
+    asked = [
+        f"{len(key.inputs)} inputs of {sizes(key.shape)}" if key.inputs is not None else "",
+        f"the layers {', '.join(key.taps)}" if key.taps else "",
+        f"the matrices {', '.join(str(place + 1) for place in key.matrices)}" if key.matrices else "",
+    ]
+    facts = {
+        "scheme": f"{key.scheme} ({scheme.source})" if scheme else f"{key.scheme}, which is not installed",
+        "options": " ".join(f"{name}={value}" for name, value in sorted(key.options.items())),
+        "trials": f"{key.trials:,}",
+        "chance": "controls decide, since what counts as a match comes from the victim"
+        if key.chance is None
+        else f"{key.chance:.3g} for each trial by design, since it was drawn at random",
+        "says": scheme.says if scheme else "",
+        "asks": ", ".join(filter(None, asked)),
+        "victim": f"{key.classes} classes, digest {key.made_from}",
+        "made with": ", ".join(
+            counted(len(models), f"{what} model")
+            for models, what in ((key.references, "independent"), (key.surrogates, "stolen"))
+            if models
+        ),
+        "note": key.notes,
+        "digest": key_digest(key),
+    }
+    return Sheet("key", facts)
+
+
 def save_key(path: Path | str, key: Key) -> None:
     """Write a key, which its owner alone may read; equal keys give equal bytes.
 
     Raises:
         FileFormatError: When it cannot be written.
     """
-    content = storage.seal("key", plain(key_header(key)), key_arrays(key, ""))
-    storage.write(Path(path), content, private=True)
+    storage.write(Path(path), _content(key), private=True)
 
 
 def load_key(path: Path | str) -> Key:
@@ -175,3 +224,21 @@ def load_key(path: Path | str) -> Key:
         return key_of(parse(KeyHeader, content.header), content.arrays, "")
     except (KeyError, ValueError) as error:
         raise FileFormatError(f"{path}: {error}", code="damaged-file") from None
+
+
+def load_keys(paths: Iterable[Path | str]) -> dict[str, Key]:
+    """Read keys, by their paths.
+
+    Raises:
+        FileFormatError: As :func:`load_key`.
+        UsageError: When two are the same key.
+    """
+    keys: dict[str, Key] = {}
+    found: dict[str, str] = {}
+    for path in map(str, paths):
+        key = load_key(path)
+        other = found.setdefault(key_digest(key), path)
+        if path in keys or other != path:
+            raise UsageError(f"{path}: expected each key once, found the key {other} again", code="conflict")
+        keys[path] = key
+    return keys

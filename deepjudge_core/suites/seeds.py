@@ -1,6 +1,7 @@
 """Seeds: the inputs that test cases start from."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -76,15 +77,9 @@ def select_seeds(
     """
     if n < 1:
         raise UsageError(f"expected a positive number of seeds, found {n}", code="wrong-value")
-    x = as_inputs("inputs", x)
-    limits = spread("inputs", bounds, x.shape[1:], layout)
-    check_bounds("inputs", x, limits)
-    if victim.input.counts:
-        _check_whole(victim, x)
-    spec = victim.input.with_layout(victim_layout or layout)
-    arrange = arrangement(victim.name, x.shape[1:], spec, layout)
-    inputs = np.ascontiguousarray(arrange(x))
-    given = None if y is None else _class_numbers(x, as_inputs("labels", y, None), victim)
+    offered = arranged(victim, x, bounds=bounds, layout=layout, victim_layout=victim_layout)
+    inputs = offered.inputs
+    given = None if y is None else class_numbers(inputs, as_inputs("labels", y, None), victim)
     answers, _ = ask(victim, inputs, {})
     p = answers.astype(np.float64)
     y = p.argmax(axis=1) if given is None else likeliest(given, p)
@@ -124,7 +119,7 @@ def select_seeds(
         )
     garbled = _unsure(p) if given is None else _erring(correct[known], y[known])
     narrow = _of_one_class(y, y[indices], own=given is None)
-    if narrow and given is not None and _knows_one_class(victim, inputs[probes], arranged_bounds(limits, arrange)):
+    if narrow and given is not None and _knows_one_class(victim, inputs[probes], offered.bounds):
         # What was offered is not why: other inputs would be of no other class.
         notes.append(f"all inputs are of class {y[0]}, and the victim also gives their mirror images no other class")
         narrow = None
@@ -145,17 +140,79 @@ def select_seeds(
         inputs[indices],
         y[indices],
         indices,
-        arranged_bounds(limits, arrange),
+        offered.bounds,
         accuracy,
         tuple(notes),
-        spec.layout,
+        offered.layout,
         None if given is None else Mistakes(inputs[wrong], y[wrong]),
         Probes(inputs[probes], y[probes]),
         label_origin=origin,
     )
 
 
-def _class_numbers(x: Array, y: Array, victim: Model) -> Array:
+@dataclass(frozen=True, eq=False)
+class Arranged:
+    """Inputs as a victim takes them, and as suites and keys hold them.
+
+    Attributes:
+        inputs: ``(n, *shape)`` float32.
+        bounds: Least and greatest value of an input, or of each of its values.
+        layout: Where the channels are; None where nobody knows.
+    """
+
+    inputs: Array
+    bounds: Spread
+    layout: Layout | None
+
+
+def arranged(
+    victim: Model,
+    x: Array,
+    *,
+    bounds: Bounds = (0.0, 1.0),
+    layout: Layout | None = None,
+    victim_layout: Layout | None = None,
+    source: str = "inputs",
+) -> Arranged:
+    """Inputs as the victim takes them; see :func:`select_seeds`.
+
+    Args:
+        victim: The owner's model.
+        x: ``(m, *shape)``; channels may be first or last.
+        bounds: Least and greatest value that an input may have.
+        layout: Where the channels of ``x`` are.
+        victim_layout: Where they are in the inputs of a victim that does not say.
+        source: What messages call the inputs.
+
+    Raises:
+        InputError: When shapes or values do not fit.
+        UsageError: For bounds that cannot be.
+    """
+    x = as_inputs(source, x)
+    spec = victim.input.with_layout(victim_layout or layout)
+    label = victim.name if source == "inputs" else f"{victim.name}: {source}"
+    arrange = arrangement(label, x.shape[1:], spec, layout)
+    limits = spread(source, bounds, x.shape[1:], layout)
+    check_bounds(source, x, limits)
+    if victim.input.counts:
+        _check_whole(victim, x)
+    return Arranged(np.ascontiguousarray(arrange(x)), arranged_bounds(limits, arrange), spec.layout)
+
+
+def class_numbers(x: Array, y: Array, victim: Model) -> Array:
+    """The labels of inputs as the victim's classes.
+
+    Args:
+        x: ``(n, *shape)`` the inputs.
+        y: ``(n,)`` numbers, or ``(n, classes)`` of 0 and 1.
+        victim: The owner's model.
+
+    Returns:
+        ``(n,)`` int64; ``(n, classes)`` where an input has several classes at once.
+
+    Raises:
+        InputError: When they are no classes of the victim.
+    """
     if y.shape not in (x.shape[:1], (len(x), victim.classes)):
         raise InputError(
             f"{victim.name}: expected one label per input, or {victim.classes} labels of 0 and 1, "

@@ -1,19 +1,24 @@
 """How inputs are read, and how a suite is made of them: all that is said of it beforehand."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from annotated_types import Ge, MinLen
 
 from deepjudge_core.errors import UsageError
 from deepjudge_core.settings import Increasing, Matches, Nonzero, OneOrEach, setting
 from deepjudge_core.suites.inputs import (
     RESIZING,
+    TRAINING_KEYS,
     USUAL_KEYS,
+    Inputs,
     LabelSource,
     Offered,
+    holds,
+    is_archive,
     load_training_inputs,
     open_inputs,
 )
@@ -118,6 +123,16 @@ class ArraySettings:
             resize=self.resize,
         )
 
+    def auxiliary(self, path: Path, layout: Layout | None = None) -> Offered:
+        """Read inputs of another task, with their labels if there are any, else with -1 for each."""
+        if not is_archive(path):
+            return replace(self, x=None, y=None).offered(path, layout=layout)
+        usual = next((pair for pair in (*TRAINING_KEYS, *USUAL_KEYS) if holds(path, pair)), None)
+        if usual:
+            return open_inputs(path, scale=self.scale, usual=(usual,))
+        x = load_training_inputs(str(path), scale=self.scale)
+        return Inputs(x, np.full(len(x), -1))
+
 
 @dataclass(frozen=True, kw_only=True)
 class InputSettings(ArraySettings):
@@ -155,6 +170,7 @@ class InputSettings(ArraySettings):
         "inputs that the victim was trained on; neuron ranges are measured on them",
         "--training-inputs",
         default=None,
+        commands=("suite", "audit"),
         group="input",
         metavar="FILE.npz:KEY",
         key="training",
@@ -299,7 +315,7 @@ class SuiteSettings:
         "key of a watermark or fingerprint that your model carries, made by 'deepjudge key'",
         "--key",
         default=(),
-        group="suite",
+        group="key",
         metavar="KEY",
         key="keys",
         tables=("suite",),

@@ -254,12 +254,12 @@ def _options(options: Json) -> str:
 
 
 def save_suite(path: Path | str, suite: Suite) -> None:
-    """Write a suite; equal suites give equal bytes.
+    """Write a suite; equal suites give equal bytes. One with keys may be read by its owner alone.
 
     Raises:
         FileFormatError: When it cannot be written.
     """
-    storage.write(Path(path), _content(suite))
+    storage.write(Path(path), _content(suite), private=bool(suite.keys))
 
 
 def load_suite(path: Path | str) -> Suite:

@@ -155,7 +155,8 @@ def test_each_name_means_one_thing() -> None:
             assert one.declared.group in GROUPS
     # What the place is called that they write to.
     several = {flag: words for flag, words in meanings.items() if len(words) > 1 and flag not in ("-o", "--out")}
-    assert several.pop("--option") == {"GENERATOR.NAME=VALUE", "ATTACK.NAME=VALUE"}
+    assert several.pop("--option") == {"GENERATOR.NAME=VALUE", "ATTACK.NAME=VALUE", "NAME=VALUE"}
+    assert several.pop("--key") == {"KEY", "PEM"}  # of suites that carry keys; elsewhere it signs
     assert several.pop("--json") == {"FILE", "[FILE]", ""}  # show prints it
     assert several.pop("--rule") == {"NAME", "NAME,..."}  # which are compared
     assert not several

@@ -22,12 +22,13 @@ from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.sheets import Sheet
 from deepjudge_core.suites import inputs
+from deepjudge_core.suites.keys import load_key
 from deepjudge_core.suites.observation import load_observation
 from deepjudge_core.suites.suite import load_suite
 from deepjudge_core.zoo import manifest
 
 _SCHEMAS = (AUDIT, manifest.SCHEMA, POWER)
-_OWN = ("suite", "observation", "calibration")
+_OWN = ("suite", "observation", "calibration", "key")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class ShowCommand(Command):
 
     path: Path = argument(
         "PATH",
-        "a suite, an observation, a calibration, a report, a zoo, a bundle, an AUDIT.toml, inputs, or a model",
+        "a suite, an observation, a calibration, a key, a report, a zoo, a bundle, an AUDIT.toml, inputs, or a model",
         reads=True,
     )
     json: bool = setting(
@@ -105,4 +106,6 @@ def _of_own(path: Path) -> Iterable[Sheet]:
     kind = storage.read(path, _OWN).kind
     if kind == "suite":
         return describing.of_suite(load_suite(path))
+    if kind == "key":
+        return [describing.of_key(load_key(path))]
     return [load_observation(path).sheet()] if kind == "observation" else describing.of_controls(path)

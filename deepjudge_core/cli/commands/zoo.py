@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from deepjudge_core.auditing.audit import make_suite
@@ -32,9 +31,6 @@ from deepjudge_core.suites.inputs import (
     Offered,
     fitted,
     holds,
-    is_archive,
-    load_inputs,
-    load_training_inputs,
 )
 from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.ranges import hull, together
@@ -187,16 +183,10 @@ class ZooCommand(Command):
         return self.arrays.x is None and self.arrays.y is None and holds(self.material.data, _TEST_KEYS)
 
     def _auxiliary(self, model: Model) -> Inputs | None:
-        path, scale = self.material.auxiliary, self.arrays.scale
+        path = self.material.auxiliary
         if path is None:
             return None
-        if not is_archive(path):
-            others = replace(self.arrays, x=None, y=None).offered(path, layout=self.layout)
-            return others.fitted(model.input.with_layout(self.layout))
-        if any(holds(path, pair) for pair in TRAINING_KEYS):
-            return load_inputs(path, scale=scale, usual=TRAINING_KEYS)
-        x = load_training_inputs(str(path), scale=scale)
-        return Inputs(x, np.full(len(x), -1))
+        return self.arrays.auxiliary(path, self.layout).fitted(model.input.with_layout(self.layout))
 
     def _suite(self, victim: Subject, material: Material, session: Session) -> Suite | None:
         # What adaptive attacks know: the worst case is the suite that the audit uses, which may be said.
