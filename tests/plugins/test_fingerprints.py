@@ -212,6 +212,12 @@ def test_models_that_were_left_out_are_told_apart() -> None:
     assert share(CONFERRABLE, key, thieves(4)[0]) > share(CONFERRABLE, key, independent(5)[0]) + 0.2
 
 
+def test_the_key_names_the_models_that_it_was_made_with() -> None:
+    key = conferred()
+    assert set(key.references) == {other.digest for other in independent(1, 2, 3, 4)}
+    assert set(key.surrogates) == {other.digest for other in thieves(1, 2, 3)}
+
+
 def test_conferrable_keys_follow_from_the_nonce() -> None:
     few = functools.partial(
         made, CONFERRABLE, references=independent(1, 2), surrogates=thieves(1, 2), trials=10, steps=5, tau=0.1
