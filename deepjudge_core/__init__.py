@@ -48,6 +48,8 @@ from deepjudge_core.judging.calibration import Calibration, load_calibration, sa
 from deepjudge_core.judging.judge import Judge, Verdict
 from deepjudge_core.judging.measure import Measurement
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
+from deepjudge_core.marking.settings import EmbedSettings
+from deepjudge_core.marking.writing import MarkedModel
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Access, InputSpec, Model
 from deepjudge_core.models.network import Architecture, Network, Trainer
@@ -57,7 +59,7 @@ from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.sheets import draw_pages
-from deepjudge_core.steps import audit, calibrate, compare, judge, make_key, make_suite, measure, observe, power
+from deepjudge_core.steps import audit, calibrate, compare, embed, judge, make_key, make_suite, measure, observe, power
 from deepjudge_core.suites.generation import build_suite
 from deepjudge_core.suites.inputs import Inputs, load_inputs
 from deepjudge_core.suites.keys import load_key, save_key
@@ -91,6 +93,7 @@ __all__ = [
     "Cases",
     "Decision",
     "DeepJudgeError",
+    "EmbedSettings",
     "Evidence",
     "Format",
     "Generator",
@@ -105,6 +108,7 @@ __all__ = [
     "Listener",
     "LiveModel",
     "Loot",
+    "MarkedModel",
     "Matches",
     "Measurement",
     "Metric",
@@ -136,6 +140,7 @@ __all__ = [
     "build_suite",
     "calibrate",
     "compare",
+    "embed",
     "hookimpl",
     "judge",
     "load_calibration",
