@@ -10,6 +10,7 @@ import jsonschema
 import marked
 import pytest
 import reports
+import test_report_html as pages
 from scipy import stats
 
 from deepjudge_core.cli.describing import of_report
@@ -156,3 +157,10 @@ def test_numbers_by_strangers_are_shown_and_take_no_time(value: dict[str, Any], 
     report = reports.typed(changed)
     for render in (render_html, render_markdown, sarif.render, spreadsheet.render):
         assert render(report)
+
+
+def test_the_page_keeps_what_every_page_keeps(value: dict[str, Any]) -> None:
+    rendered = value, render_html(reports.typed(value)).decode()
+    pages.test_it_is_well_formed_and_nothing_of_it_comes_from_elsewhere(rendered)
+    pages.test_what_a_screen_reader_needs(rendered)
+    pages.test_figures_are_well_formed_and_have_texts(rendered)
