@@ -9,7 +9,7 @@ from deepjudge_core.types import Array
 
 
 class Derivative:
-    """Calls Python back for the cotangent in the middle of a compiled function.
+    """Calls Python back for the cotangents in the middle of a compiled function.
 
     To run forward for the scores and again for the gradient costs a third more, and a tape around a compiled forward
     pass half as much again.
@@ -18,27 +18,34 @@ class Derivative:
     """
 
     def __init__(self) -> None:
-        self._cotangent: Callable[[Array], Array]
+        self._cotangents: Callable[..., list[Array]]
 
-    def gradients(self, scores: Any, sources: Sequence[Any]) -> list[Any]:
+    def gradients(self, outputs: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
         """While a function is traced: the gradients at its tensors ``sources``, None where there is none."""
-        cotangent = tf.numpy_function(self._call_back, [scores], scores.dtype)
-        cotangent.set_shape(scores.shape)
-        gradients: list[Any] = tf.gradients(scores, list(sources), grad_ys=cotangent)
+        cotangents = tf.numpy_function(self._call_back, list(outputs), [output.dtype for output in outputs])
+        for cotangent, output in zip(cotangents, outputs, strict=True):
+            cotangent.set_shape(output.shape)
+        gradients: list[Any] = tf.gradients(list(outputs), list(sources), grad_ys=cotangents)
         return gradients
 
-    def run(self, function: Any, cotangent: Callable[[Array], Array], *arguments: Any) -> Any:
-        """Run a function that was traced with :meth:`gradients`; an error of the cotangent is raised as it is."""
+    def run(self, function: Any, cotangents: Sequence[Callable[[Array], Array]], *arguments: Any) -> Any:
+        """Run a function that was traced with :meth:`gradients`; an error of a cotangent is raised as it is.
+
+        Args:
+            function: The function.
+            cotangents: One for each of the outputs.
+            arguments: Of the function.
+        """
         raised: list[Exception] = []
 
-        def called_back(scores: Array) -> Array:
+        def called_back(*outputs: Array) -> list[Array]:
             try:
-                return cotangent(scores)
+                return [cotangent(output) for cotangent, output in zip(cotangents, outputs, strict=True)]
             except Exception as error:
                 raised.append(error)
                 raise
 
-        self._cotangent = called_back
+        self._cotangents = called_back
         try:
             return function(*arguments)
         except tf.errors.OpError:
@@ -46,5 +53,5 @@ class Derivative:
                 raise raised[0] from None
             raise
 
-    def _call_back(self, scores: Array) -> Array:
-        return self._cotangent(scores)
+    def _call_back(self, *outputs: Array) -> list[Array]:
+        return self._cotangents(*outputs)

@@ -131,7 +131,9 @@ class TracedModel(BatchedModel):
             self._check_rows(layer, scores, len(x))
             return cotangent(scores)
 
-        gradient: Array = self._derivative.run(self._functions[layer], checked, tf.constant(x), *self._weights).numpy()
+        gradient: Array = self._derivative.run(
+            self._functions[layer], [checked], tf.constant(x), *self._weights
+        ).numpy()
         return gradient
 
     def _neurons(self, layers: Sequence[str]) -> Callable[..., Any]:
@@ -143,7 +145,7 @@ class TracedModel(BatchedModel):
 
     def _gradient(self, layer: str) -> Callable[..., Any]:
         def run(x: Any, *weights: Any) -> Any:
-            (gradient,) = self._derivative.gradients(self._trace(x, *weights).neurons(layer), [x])
+            (gradient,) = self._derivative.gradients([self._trace(x, *weights).neurons(layer)], [x])
             if gradient is None:
                 raise ModelError(f"{self.name}: layer {layer!r} has no gradient at the input")
             return gradient

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
-from deepjudge_core.models.network import ScoresCotangent, Weights
+from deepjudge_core.models.network import Pull, ScoresCotangent, Weights
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_keras.derivative import Derivative
@@ -53,7 +54,7 @@ class Functions:
         self._signature = signature
         self._variables = dict(variables)
         self._seeds = [v for v in model.variables if id(v) not in own]
-        self._steps: dict[tuple[str | None, bool, frozenset[str]], Any] = {}
+        self._steps: dict[tuple[Any, ...], Any] = {}
 
     def trace(self, x: Any, *weights: Any) -> Trace:
         """Trace the model with some weights, as it is in use, into the graph of an input."""
@@ -69,7 +70,7 @@ class Functions:
         """``(x, *weights)`` to the gradient at ``x`` of a loss of the logits."""
 
         def run(x: Any, *weights: Any) -> Any:
-            return self.derivative.gradients(_logits(self.trace(x, *weights)), [x])[0]
+            return self.derivative.gradients([_logits(self.trace(x, *weights))], [x])[0]
 
         return self._compile(run, self._weights)
 
@@ -83,18 +84,34 @@ class Functions:
         read = _last_read(x, logits, names)
         return tuple(name for name in self._variables if name in read)
 
-    def step(self, layer: str | None, trained: Collection[str], *, in_use: bool) -> Any:
+    def step(
+        self,
+        layer: str | None,
+        trained: Collection[str],
+        *,
+        in_use: bool,
+        also: Sequence[str] = (),
+        pulled: bool = False,
+    ) -> Any:
         """A step of Adam.
 
         Maps ``(x, rate, corrections, mask, mean, square, *weights, *seeds)`` to those of them from ``mean`` on as they
         are afterwards. The mask and the moments are those of the trained weights, all in one row.
+
+        Args:
+            layer: The tap whose loss it goes down; None for the logits.
+            trained: Names of the weights that change.
+            in_use: See :class:`~deepjudge_core.models.network.Architecture`.
+            also: Taps with a loss of their own.
+            pulled: Whether another such row comes before the weights, which is added to the gradient.
         """
-        key = layer, in_use, frozenset(trained)
+        key = layer, in_use, frozenset(trained), tuple(also), pulled
         if key not in self._steps:
             names = [name for name in self._variables if name in key[2]]
             row = tf.TensorSpec((self.size(names),), tf.float32)
             numbers = [tf.TensorSpec((), tf.float32), tf.TensorSpec((2,), tf.float32), row, row, row]
-            run = functools.partial(self._step, layer, names, in_use)
+            numbers += [row] * pulled
+            run = functools.partial(self._step, (layer, *also), names, in_use, pulled)
             self._steps[key] = self._compile(run, [*numbers, *self._weights, *map(_spec, self._seeds)])
         return self._steps[key]
 
@@ -121,9 +138,10 @@ class Functions:
 
     def _step(
         self,
-        layer: str | None,
+        layers: Sequence[str | None],
         names: Sequence[str],
         in_use: bool,
+        pulled: bool,
         x: Any,
         rate: Any,
         corrections: Any,
@@ -132,21 +150,22 @@ class Functions:
         square: Any,
         *tensors: Any,
     ) -> list[Any]:
+        more, tensors = (tensors[0], tensors[1:]) if pulled else (None, tensors)
         state = list(zip([*self._variables.values(), *self._seeds], tensors, strict=True))
         if in_use:
             traced, values = trace(self._model, x, state, self._output), list(tensors)
         else:
             traced, values = trace_training(self._model, x, state, self._output)
-        if layer is not None and layer not in traced.taps:
-            raise ModelError(f"there is no layer {layer!r}; its layers are {', '.join(traced.taps)}")
-        scores = _logits(traced) if layer is None else tf.cast(traced.neurons(layer), tf.float32)
+        for layer in layers:
+            if layer is not None and layer not in traced.taps:
+                raise ModelError(f"there is no layer {layer!r}; its layers are {', '.join(traced.taps)}")
+        outputs = [_logits(traced) if layer is None else tf.cast(traced.neurons(layer), tf.float32) for layer in layers]
         weights = dict(zip(self._variables, tensors, strict=False))
         trained = [weights[name] for name in names]
-        gradients = self.derivative.gradients(scores, trained)
+        gradients = self.derivative.gradients(outputs, trained)
         # One long row: a step of many small weights takes long for the number of operations, not for their size.
-        gradient = tf.clip_by_norm(
-            _row(tf.zeros_like(w) if g is None else g for w, g in zip(trained, gradients, strict=True)), _GREATEST_NORM
-        )
+        gradient = _row(tf.zeros_like(w) if g is None else g for w, g in zip(trained, gradients, strict=True))
+        gradient = tf.clip_by_norm(gradient if more is None else gradient + more, _GREATEST_NORM)
         mean += (1 - _BETAS[0]) * (gradient - mean)
         square += (1 - _BETAS[1]) * (gradient**2 - square)
         change = rate * (mean / corrections[0]) / (tf.sqrt(square / corrections[1]) + _EPSILON)
@@ -200,27 +219,38 @@ class KerasTrainer:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         functions = self._functions
         gradient = functions.derivative.run(
-            functions.gradient, _float32(cotangent), functions.inputs(x), *self._weights
+            functions.gradient, [_float32(cotangent)], functions.inputs(x), *self._weights
         )
         return np.asarray(gradient.numpy(), np.float32)
 
-    def step(self, x: Array, cotangent: ScoresCotangent, *, rate: float, layer: str | None = None) -> None:
+    def step(
+        self,
+        x: Array,
+        cotangent: ScoresCotangent,
+        *,
+        rate: float,
+        layer: str | None = None,
+        also: Mapping[str, ScoresCotangent] = MappingProxyType({}),
+        pull: Pull | None = None,
+    ) -> None:
         """See :class:`~deepjudge_core.models.network.Trainer`; a gradient longer than 5 is shortened to that.
 
         What regularisers in the model add to its loss is left out.
         """
         functions = self._functions
-        function = functions.step(layer, self._trained, in_use=self._in_use)
+        function = functions.step(layer, self._trained, in_use=self._in_use, also=tuple(also), pulled=pull is not None)
+        more = [] if pull is None else [self._pulled(pull)]
         self._steps += 1
         corrections = [1 - beta**self._steps for beta in _BETAS]
         first, second, *values = functions.derivative.run(
             function,
-            _float32(cotangent),
+            [_float32(one) for one in (cotangent, *also.values())],
             functions.inputs(x),
             tf.constant(rate, tf.float32),
             tf.constant(corrections, tf.float32),
             self._mask,
             *self._moments,
+            *more,
             *self._weights,
             *self._seeds,
         )
@@ -230,6 +260,13 @@ class KerasTrainer:
     def weights(self) -> dict[str, Array]:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         return {name: np.array(value) for name, value in zip(self._names, self._weights, strict=True)}
+
+    def _pulled(self, pull: Pull) -> Any:
+        # The gradients of the trained weights, in one row.
+        weights = self.weights()
+        gradients = pull(weights)
+        parts = (np.asarray(gradients.get(name, np.zeros(weights[name].shape))) for name in self._trained)
+        return tf.constant(np.concatenate([part.ravel() for part in parts]), tf.float32)
 
 
 def _logits(traced: Trace) -> Any:

@@ -1,14 +1,15 @@
 """Exported programs in training."""
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import fx, nn
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.network import ScoresCotangent
+from deepjudge_core.models.network import Pull, ScoresCotangent
 from deepjudge_core.types import Array
 from deepjudge_torch.base import as_logits, line
 from deepjudge_torch.graph import extract
@@ -76,15 +77,15 @@ class TorchTrainer:
         self._masks = {
             name: torch.as_tensor(np.asarray(mask), device=weights[name].device) for name, mask in masks.items()
         }
-        self._trained = [weight for name, weight in weights.items() if name in parameters]
-        for weight in self._trained:
+        self._trained = {name: weight for name, weight in weights.items() if name in parameters}
+        for weight in self._trained.values():
             weight.requires_grad_()
         self._mask()
         # One kernel for all weights.
-        self._adam = torch.optim.Adam(self._trained, betas=_BETAS, eps=_EPSILON, fused=True)
+        self._adam = torch.optim.Adam(list(self._trained.values()), betas=_BETAS, eps=_EPSILON, fused=True)
         self._in_use = in_use
         self._state = {**model.state, **weights}
-        self._parts: dict[tuple[str, bool], fx.GraphModule] = {}
+        self._parts: dict[tuple[tuple[str, ...], bool], fx.GraphModule] = {}
         self._randomness = Randomness(seed, model.device)
 
     def scores(self, x: Array) -> Array:
@@ -102,19 +103,30 @@ class TorchTrainer:
             (gradient,) = torch.autograd.grad(scores, leaf, _cotangent_at(cotangent, scores))
         return np.ascontiguousarray(gradient[: len(x)].float().cpu().numpy())
 
-    def step(self, x: Array, cotangent: ScoresCotangent, *, rate: float, layer: str | None = None) -> None:
+    def step(
+        self,
+        x: Array,
+        cotangent: ScoresCotangent,
+        *,
+        rate: float,
+        layer: str | None = None,
+        also: Mapping[str, ScoresCotangent] = MappingProxyType({}),
+        pull: Pull | None = None,
+    ) -> None:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         # One row has no statistics.
         training = not self._in_use and len(x) > 1
         with self._model.differentiable():
-            inputs = self._tensor(x)
-            if layer is None:
-                outputs = self._scores(inputs, training=training)[: len(x)]
-            else:
-                outputs = self._run(layer, inputs, training=training)[: len(x)]
+            first, *others = self._run([layer or self._model.logits, *also], self._tensor(x), training=training)
+            outputs = [one[: len(x)] for one in (first if layer else self._as_scores(first), *others)]
             self._adam.zero_grad()
-            outputs.backward(_cotangent_at(cotangent, outputs))
-            nn.utils.clip_grad_norm_(self._trained, _GREATEST_NORM)
+            derivatives = [_cotangent_at(*one) for one in zip((cotangent, *also.values()), outputs, strict=True)]
+            # Layers in front of all weights that are trained have no part in it.
+            behind = [place for place, one in enumerate(outputs) if place == 0 or one.requires_grad]
+            torch.autograd.backward([outputs[place] for place in behind], [derivatives[place] for place in behind])
+            if pull is not None:
+                self._add(pull(self.weights()))
+            nn.utils.clip_grad_norm_(list(self._trained.values()), _GREATEST_NORM)
             self._adam.param_groups[0]["lr"] = rate
             self._adam.step()
             self._mask()
@@ -127,24 +139,35 @@ class TorchTrainer:
         tensor = self._model.tensor(x)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
-    def _scores(self, x: torch.Tensor, *, training: bool = False) -> torch.Tensor:
-        scores = self._run(self._model.logits, x, training=training)
+    def _add(self, gradients: Mapping[str, Array]) -> None:
+        # To those of the trained weights, before anything is done with them.
+        for name, gradient in gradients.items():
+            if name in self._trained:
+                weight = self._trained[name]
+                more = torch.as_tensor(np.asarray(gradient)).to(weight)
+                weight.grad = more if weight.grad is None else weight.grad + more
+
+    def _scores(self, x: torch.Tensor) -> torch.Tensor:
+        (scores,) = self._run([self._model.logits], x, training=False)
+        return self._as_scores(scores)
+
+    def _as_scores(self, scores: torch.Tensor) -> torch.Tensor:
         if scores.shape[1] == 1:  # of a sigmoid
             if self._probabilities:
                 scores = scores.logit(_LEAST_REST)
             return torch.cat([torch.zeros_like(scores), scores], 1)
         return as_logits(scores) if self._probabilities else scores
 
-    def _run(self, layer: str, x: torch.Tensor, *, training: bool) -> torch.Tensor:
-        key = (layer, training)
+    def _run(self, layers: Sequence[str], x: torch.Tensor, *, training: bool) -> Sequence[torch.Tensor]:
+        key = (tuple(layers), training)
         if key not in self._parts:
-            part = extract(self._state, self._model.graph, self._model.network, [layer])
+            part = extract(self._state, self._model.graph, self._model.network, layers)
             self._parts[key] = training_graph(part) if training else part
         part = self._parts[key]
         drawing = self._randomness() if training and draws(part.graph) else contextlib.nullcontext()
         with drawing:
             try:
-                (outputs,) = part(x)
+                outputs: Sequence[torch.Tensor] = part(x)
             except (RuntimeError, ValueError) as error:
                 raise ModelError(
                     f"{self._model.name}: expected a network that trains on {tuple(x.shape)}, found {line(error)}"

@@ -71,13 +71,7 @@ def check_carries(name: str, mark: Mark, answers: KeyAnswers) -> Reading:
         InputError: When it does not carry the key, or nothing can be read.
         PluginError: When the scheme fails.
     """
-    try:
-        readings = read_key(mark, answers)
-    except IncomparableError as error:
-        raise InputError(f"{name}: the victim cannot be read by this key: {error}", code="conflict") from None
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"{name}: the scheme failed: {one_line(error)}") from error
-    best = max(readings, key=_strength)
+    best = strongest(name, mark, answers)
     if carries(best):
         return best
     raise InputError(
@@ -85,6 +79,27 @@ def check_carries(name: str, mark: Mark, answers: KeyAnswers) -> Reading:
         "this the marked model?",
         code="conflict",
     )
+
+
+def strongest(name: str, mark: Mark, answers: KeyAnswers) -> Reading:
+    """The reading of a key that says most for a model.
+
+    Args:
+        name: What messages call the key.
+        mark: The key as a metric.
+        answers: The model's.
+
+    Raises:
+        InputError: When nothing can be read.
+        PluginError: When the scheme fails.
+    """
+    try:
+        readings = read_key(mark, answers)
+    except IncomparableError as error:
+        raise InputError(f"{name}: the victim cannot be read by this key: {error}", code="conflict") from None
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{name}: the scheme failed: {one_line(error)}") from error
+    return max(readings, key=_strength)
 
 
 def carries(reading: Reading) -> bool:

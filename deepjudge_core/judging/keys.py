@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from typing import ClassVar, NoReturn
 
 import numpy as np
 
@@ -49,30 +49,40 @@ def marks_of(keys: Sequence[Key], schemes: Catalogue[Scheme]) -> list[Metric]:
 
 
 def _mark(place: int, name: str, key: Key, schemes: Catalogue[Scheme]) -> Mark:
-    needs, says, provider = Access(0), "", ""
-    verify: Any
     try:
-        scheme = schemes[key.scheme]
-        needs = _asked(key, scheme.needs)
-        says, provider, verify = scheme.says, schemes.provider(key.scheme), scheme.verify
+        return mark_of(key, schemes[key.scheme], name=name, place=place, provider=schemes.provider(key.scheme))
     except (UsageError, PluginError) as error:
         missing = str(error)
 
-        def verify(_: Key, __: KeyAnswers) -> NoReturn:
-            raise IncomparableError(missing)
+    def verify(_: Key, __: KeyAnswers) -> NoReturn:
+        raise IncomparableError(missing)
 
+    unknown = Scheme(key.scheme, source="", needs=Access(0), make=verify, verify=verify)
+    return mark_of(key, unknown, name=name, place=place)
+
+
+def mark_of(key: Key, scheme: Scheme, *, name: str = "", place: int = 0, provider: str = "") -> Mark:
+    """A key as a metric.
+
+    Args:
+        key: The key.
+        scheme: Its own.
+        name: What it is called; by default as the scheme is.
+        place: In its suite.
+        provider: The distribution that brought the scheme.
+    """
     return Mark(
-        name=name,
-        needs=needs,
+        name=name or key.scheme,
+        needs=_asked(key, scheme.needs),
         on="keys",
         distance=_no_distance,
         alpha=1.0,
         upper=2.0 * key.trials,
         title=f"key of the scheme {key.scheme}",
-        says=says,
+        says=scheme.says,
         place=place,
         key=key,
-        verify=verify,
+        verify=scheme.verify,
         provider=provider,
     )
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,9 @@ Weights = Mapping[str, Array]
 ScoresCotangent = Callable[[Array], Array]
 """Maps the scores ``(rows, scores)`` of one batch to ``dLoss/dscores``, same shape."""
 
+Pull = Callable[[Weights], Mapping[str, Array]]
+"""Maps the weights as they are to gradients of some of them, same shapes."""
+
 
 class Trainer(Protocol):
     """An architecture with weights in motion; it works on copies, so that nobody else's weights change."""
@@ -27,7 +31,16 @@ class Trainer(Protocol):
     def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
         """Gradient at the inputs, shaped like ``x``, which is one batch, of a loss of the logits; as in use."""
 
-    def step(self, x: Array, cotangent: ScoresCotangent, *, rate: float, layer: str | None = None) -> None:
+    def step(
+        self,
+        x: Array,
+        cotangent: ScoresCotangent,
+        *,
+        rate: float,
+        layer: str | None = None,
+        also: Mapping[str, ScoresCotangent] = MappingProxyType({}),
+        pull: Pull | None = None,
+    ) -> None:
         """One step of Adam (Kingma & Ba, 2015) down a loss of the logits, or of the neuron outputs of a layer.
 
         Args:
@@ -35,6 +48,8 @@ class Trainer(Protocol):
             cotangent: The loss' derivative at the scores.
             rate: The step's length.
             layer: A tap of the model.
+            also: Tap to the derivative, at its neuron outputs ``(rows, neurons)``, of a further loss, in the same pass.
+            pull: Gives the gradient of a further loss of the weights themselves.
         """
 
     def weights(self) -> dict[str, Array]:

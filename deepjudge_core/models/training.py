@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from deepjudge_core import progress
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.model import softmax
-from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
+from deepjudge_core.models.network import Network, Pull, ScoresCotangent, Trainer
 from deepjudge_core.types import Array
 
 Augment = Callable[[Array, np.random.Generator], Array]
@@ -17,6 +17,9 @@ Augment = Callable[[Array, np.random.Generator], Array]
 
 AlsoAfter = Callable[[Trainer, float], None]
 """What is done with the trainer after each step of training, at the rate of that step."""
+
+Enough = Callable[[Trainer], bool]
+"""Whether an epoch was the last but one: what is left is that in which the rate falls to its end."""
 
 _WARM = 0.3  # share of the steps in which the rate rises (Smith & Topin, 2018)
 _LEAST_STEPS = 50  # of an epoch
@@ -62,6 +65,21 @@ class Schedule:
         return -(-rows // self.size(rows))
 
 
+@dataclass(frozen=True, eq=False)
+class Added:
+    """Rows that a batch has besides its own.
+
+    Attributes:
+        x: ``(rows, *shape)`` inputs, as the network takes them.
+        targets: As those of :func:`train`.
+        at: Tap to the derivative, at its outputs ``(rows, neurons)`` on these rows, of a further loss.
+    """
+
+    x: Array
+    targets: Array
+    at: Mapping[str, ScoresCotangent] = field(default_factory=dict)
+
+
 def train(
     network: Network,
     x: Array,
@@ -75,6 +93,9 @@ def train(
     augment: Augment | None = None,
     also: AlsoAfter | None = None,
     adversarial: Callable[[Trainer, Array, Array], Array] | None = None,
+    add: Callable[[np.random.Generator], Added] | None = None,
+    pull: Pull | None = None,
+    enough: Enough | None = None,
     label: str = "training",
 ) -> Network:
     """Train by cross entropy.
@@ -91,6 +112,9 @@ def train(
         augment: Applied to each batch.
         also: What is done besides, after each step.
         adversarial: Replaces a batch of inputs, given the trainer, the inputs and their targets.
+        add: Gives what is added to each batch.
+        pull: Gives the gradient of a further loss, of the weights themselves.
+        enough: Asked after each epoch.
         label: What the bar of progress says.
 
     Raises:
@@ -102,15 +126,23 @@ def train(
     )
     rates = schedule.rates(len(x))
     right = _RunningShare()
+    steps, last = schedule.steps(len(x)), schedule.epochs - 1
     with progress.task(label, len(rates)) as advance:
-        for rows, rate in zip(_batches(len(x), schedule, rng), rates, strict=True):
-            inputs = x[rows] if augment is None else augment(x[rows], rng)
-            if adversarial is not None:
-                inputs = adversarial(trainer, inputs, targets[rows])
-            trainer.step(inputs, right.noting(targets[rows]), rate=rate)
-            if also is not None:
-                also(trainer, rate)
-            advance(1, f"{right.share:.1%}")
+        epoch = 0
+        while epoch <= last:
+            own = rates[epoch * steps : (epoch + 1) * steps]
+            for rows, rate in zip(_batches(len(x), schedule, rng), own, strict=True):
+                inputs = x[rows] if augment is None else augment(x[rows], rng)
+                if adversarial is not None:
+                    inputs = adversarial(trainer, inputs, targets[rows])
+                if add is None and pull is None:
+                    trainer.step(inputs, right.noting(targets[rows]), rate=rate)
+                else:
+                    _step_with(trainer, inputs, targets[rows], right, rate, None if add is None else add(rng), pull)
+                if also is not None:
+                    also(trainer, rate)
+                advance(1, f"{right.share:.1%}")
+            epoch = last if enough is not None and epoch < last and enough(trainer) else epoch + 1
     return Network(network.architecture, trainer.weights())
 
 
@@ -174,11 +206,38 @@ class _RunningShare:
         return cotangent
 
 
+def _step_with(
+    trainer: Trainer,
+    x: Array,
+    targets: Array,
+    right: _RunningShare,
+    rate: float,
+    added: Added | None,
+    pull: Pull | None,
+) -> None:
+    also: dict[str, ScoresCotangent] = {}
+    if added is not None:
+        first = len(x)
+        x, targets = np.concatenate([x, added.x]), np.concatenate([targets, added.targets])
+        also = {tap: _behind(first, cotangent) for tap, cotangent in added.at.items()}
+    trainer.step(x, right.noting(targets), rate=rate, also=also, pull=pull)
+
+
+def _behind(first: int, cotangent: ScoresCotangent) -> ScoresCotangent:
+    # Of a whole batch, 0 but for the rows from the first on.
+    def whole(outputs: Array) -> Array:
+        derivative = np.zeros(outputs.shape, np.float32)
+        derivative[first:] = cotangent(outputs[first:])
+        return derivative
+
+    return whole
+
+
 def _batches(rows: int, schedule: Schedule, rng: np.random.Generator) -> Iterator[Array]:
-    for _ in range(schedule.epochs):
-        order = rng.permutation(rows)
-        for start in range(0, rows, schedule.size(rows)):
-            yield order[start : start + schedule.size(rows)]
+    # Of one epoch.
+    order = rng.permutation(rows)
+    for start in range(0, rows, schedule.size(rows)):
+        yield order[start : start + schedule.size(rows)]
 
 
 def _between(start: float, end: float, share: float) -> float:

@@ -12,6 +12,9 @@ from deepjudge_core.testing.expect import expect, expect_array, expect_close
 from deepjudge_core.types import Array
 
 _RATE = 1e-3
+# Gradients so far below Adam's epsilon that its first step is in proportion to them; and how far a weight may then be
+# from it, by rounding, and by the kinks of a loss that is followed a little way.
+_FAINT, _IN_PROPORTION = 1e-11, 0.03
 
 
 def check_network(network: Network, x: Array, y: Array, *, tolerance: float = 1e-4) -> None:
@@ -39,6 +42,7 @@ def network_checks(network: Network, x: Array, y: Array, *, tolerance: float = 1
     yield "gradient", partial(_check_gradient, network, x, tolerance)
     yield "steps", partial(_check_steps, network, x, y)
     yield "steps-at-a-layer", partial(_check_layer_step, network, x)
+    yield "further-losses", partial(_check_further_losses, network, x, y)
     yield "parameters", partial(_check_parameters, network, x, y)
     yield "masks", partial(_check_masks, network, x, y)
     yield "fresh-weights", partial(_check_initial, network, x)
@@ -128,6 +132,79 @@ def _check_layer_step(network: Network, x: Array) -> None:
         return
     untouched = [name for name in architecture.head if not _equal(after[name], network.weights[name])]
     expect(not untouched, f"{layer}: expected steps at the first layer to leave the head, found {untouched} changed")
+
+
+def _check_further_losses(network: Network, x: Array, y: Array) -> None:
+    architecture = network.architecture
+    pulled = network.matrices[0]
+    way = np.random.default_rng(3).normal(size=network.weights[pulled].shape)
+    taps = list(architecture.layers)
+    places = dict.fromkeys([taps[0], taps[(len(taps) - 1) // 2]])
+    ways = {tap: np.random.default_rng(4).normal(size=(len(x), architecture.layers[tap])) for tap in places}
+    seen: list[tuple[int, ...]] = []
+
+    def at(tap: str) -> ScoresCotangent:
+        def cotangent(outputs: Array) -> Array:
+            seen.append(outputs.shape)
+            return np.asarray(_FAINT * ways[tap], np.float32)
+
+        return cotangent
+
+    def changes(*, own: bool = False, at_taps: bool = False, pull: bool = False) -> dict[str, Array]:
+        trainer = architecture.trainer(network.weights, in_use=True)
+        loss = cross_entropy(y)
+        trainer.step(
+            x,
+            lambda scores: np.asarray(own * _FAINT * loss(scores), np.float32),
+            rate=1,
+            also={tap: at(tap) for tap in places} if at_taps else {},
+            pull=(lambda weights: {pulled: _FAINT * way}) if pull else None,
+        )
+        after = trainer.weights()
+        return {n: np.asarray(after[n], np.float64) - network.weights[n] for n in architecture.parameters}
+
+    alone = changes(own=True), changes(at_taps=True), changes(pull=True)
+    expect(
+        sorted(seen) == sorted((len(x), architecture.layers[tap]) for tap in places),
+        f"also: expected to be asked once for each tap, with (rows, neurons), found {seen}",
+    )
+    unit = float(np.abs(alone[2][pulled]).max() / np.abs(way).max())
+    expect(unit > 0, "pull: expected a step down the loss of the weights, found none")
+    _expect_in_proportion("pull: the change of the weights and minus the gradient", alone[2][pulled], -unit * way)
+    for name in architecture.parameters:
+        expect(
+            name == pulled or not alone[2][name].any(), f"pull: expected only {pulled} to change, found {name} changed"
+        )
+    together = changes(own=True, at_taps=True, pull=True)
+    for name in architecture.parameters:
+        total = np.sum([change[name] for change in alone], axis=0)
+        _expect_in_proportion(f"{name}: steps of several losses and of each", together[name], total)
+
+    def outputs(share: float) -> float:
+        moved = {n: np.asarray(network.weights[n] + share * alone[1][n]) for n in architecture.parameters}
+        found = architecture.model(network.with_weights(moved).weights, name="moved").activations(x, list(places))
+        return float(sum(np.sum(ways[tap] * found[tap], dtype=np.float64) for tap in places))
+
+    # Followed both ways, the loss at the taps changes by what its gradient says.
+    length = sum(float(np.sum(change**2)) for change in alone[1].values())
+    far = (
+        1e-4
+        * max(1.0, *(float(np.abs(w).max()) for w in network.weights.values()))
+        / max(float(np.abs(change).max()) for change in alone[1].values())
+    )
+    slope = (outputs(-far) - outputs(far)) / (2 * far)
+    expect(
+        abs(slope - length / unit) <= _IN_PROPORTION * length / unit,
+        f"also: expected a step along the gradient, found a slope of {slope:.4g} for {length / unit:.4g}",
+    )
+
+
+def _expect_in_proportion(what: str, one: Array, other: Array) -> None:
+    limit = _IN_PROPORTION * float(np.abs(other).max()) + 1e-9
+    expect(
+        float(np.abs(one - other).max()) <= limit,
+        f"{what}: expected at most {limit:.3g} apart, found {float(np.abs(one - other).max()):.3g}",
+    )
 
 
 def _check_parameters(network: Network, x: Array, y: Array) -> None:

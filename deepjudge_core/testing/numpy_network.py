@@ -1,15 +1,16 @@
 """A small network in numpy that can be trained: for trying attacks where no framework is installed."""
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from deepjudge_core.models.model import InputSpec
-from deepjudge_core.models.network import ScoresCotangent, Weights
+from deepjudge_core.models.network import Pull, ScoresCotangent, Weights
 from deepjudge_core.testing.numpy_model import Activation, NumpyModel
 from deepjudge_core.types import Array
 
@@ -120,11 +121,22 @@ class NumpyTrainer:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         return self._model().backward(x, cotangent, "logits")
 
-    def step(self, x: Array, cotangent: ScoresCotangent, *, rate: float, layer: str | None = None) -> None:
+    def step(
+        self,
+        x: Array,
+        cotangent: ScoresCotangent,
+        *,
+        rate: float,
+        layer: str | None = None,
+        also: Mapping[str, ScoresCotangent] = MappingProxyType({}),
+        pull: Pull | None = None,
+    ) -> None:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         self._steps += 1
         first, second = _BETAS
-        gradients = self._gradients(x, cotangent, layer or "logits")
+        gradients = self._gradients(x, [(layer or "logits", cotangent), *also.items()])
+        for name, gradient in ({} if pull is None else pull(self.weights())).items():
+            gradients[name] = gradients.get(name, 0) + np.asarray(gradient, np.float64)
         for name in self._trained:
             mean, square = self._moments[name]
             gradient = gradients.get(name, np.zeros(mean.shape))
@@ -142,14 +154,18 @@ class NumpyTrainer:
     def _model(self) -> NumpyModel:
         return self._architecture.model(self._weights, name="in training")
 
-    def _gradients(self, x: Array, cotangent: ScoresCotangent, layer: str) -> dict[str, Array]:
+    def _gradients(self, x: Array, losses: Sequence[tuple[str, ScoresCotangent]]) -> dict[str, Array]:
+        # Of losses at some of the layers, which may be the same one.
         layers = list(self._architecture.layers)
         outputs = dict(zip(layers, self._model().forward(x, layers), strict=True))
-        depth = layers.index(layer)
-        gradient = cotangent(outputs[layer]).astype(np.float64)
+        depth = max(layers.index(layer) for layer, _ in losses)
+        gradient = np.zeros(outputs[layers[depth]].shape)
         gradients = {}
         for place in range(depth, -1, -1):
             name = layers[place]
+            for layer, cotangent in losses:
+                if layer == name:
+                    gradient = gradient + cotangent(outputs[name]).astype(np.float64)
             if name != "logits":
                 y = outputs[name]
                 gradient = gradient * ((y > 0) if self._architecture.activation == "relu" else 1 - y**2)
