@@ -12,14 +12,14 @@ import numpy as np
 
 from deepjudge_core.components.options import resolve
 from deepjudge_core.components.registry import Configured
-from deepjudge_core.components.schemes import Key, KeyAnswers, Lesson, Matches, Reading, Scheme, Teaching
-from deepjudge_core.errors import IncomparableError, PluginError
+from deepjudge_core.components.schemes import Key, KeyAnswers, Lesson, Lift, Matches, Reading, Scheme, Teaching
+from deepjudge_core.errors import DeepJudgeError, IncomparableError
 from deepjudge_core.judging.keys import Mark, mark_of, read_key
 from deepjudge_core.marking.embedding import embed_keys
 from deepjudge_core.marking.making import Material, make_key
 from deepjudge_core.models.model import Access
 from deepjudge_core.models.network import Network
-from deepjudge_core.models.training import Schedule, train
+from deepjudge_core.models.training import Schedule
 from deepjudge_core.suites.keys import key_arrays, key_digest
 from deepjudge_core.testing.checks import Checks, expect_name, run
 from deepjudge_core.testing.expect import expect, expect_options
@@ -32,7 +32,8 @@ _SHAPE, _WIDTHS, _CLASSES = (6, 6), (40, 16), 4
 _ROWS, _OTHERS = 400, 240  # inputs of the task, and of another one
 _LEVELS = (0.05, 0.01, 0.001)
 _ERRORS = 3  # standard errors by which a share may be above its level
-_STEPS, _LENGTH = 400, 0.05  # of the descent to layers and matrices that carry a key; as a share of their spread
+_STEPS, _LENGTH = 200, 0.25  # of the descent to layers and matrices that carry a key; as a share of their spread
+_LIFTED = -3  # the logarithm of the p-value that answers as the coins say have at most
 _CARRIED = 0.9  # of the trials, which an embedded key has to have
 _PAIRS = 20  # of keys whose draws are compared
 
@@ -148,12 +149,12 @@ class _Trial:
     def check_key(self) -> None:
         try:
             key = self.key
-        except PluginError as error:
-            raise AssertionError(str(error)) from error
-        given = self._survey.material
-        for name in ("inputs", "labels", "auxiliary", "auxiliary_labels"):
+        except DeepJudgeError as error:
+            raise AssertionError(f"{self.scheme.name}: expected a key, found an error: {error}") from error
+        fresh = _data()
+        for name, array in fresh.items():
             expect(
-                np.array_equal(getattr(given, name), getattr(_material(self._survey.victim), name)),
+                np.array_equal(getattr(self._survey.material, name), array),
                 f"{self.scheme.name}: changed the {name} that it was given",
             )
         lost = set(self._configured.options) - set(key.options)
@@ -194,13 +195,16 @@ class _Trial:
     def check_expected_answers(self) -> None:
         readings = self._read(self.key, self._marked(self.key))
         best = min(readings, key=lambda one: one.distance)
+        if isinstance(best, Lift):
+            expect(
+                best.log10_p <= _LIFTED,
+                f"{self.scheme.name}: expected a p-value of at most 1e{_LIFTED} of answers as the coins say, found "
+                f"1e{best.log10_p:.1f}",
+            )
+            return
         expect(
-            best.found == best.of,
+            best.found == best.of and best.distance == 0,
             f"{self.scheme.name}: expected all trials to match of answers as the key says, found {_facts(readings)}",
-        )
-        expect(
-            not isinstance(best, Matches) or best.distance == 0,
-            f"{self.scheme.name}: expected a distance of 0 where all trials match, found {best.distance:g}",
         )
 
     def check_constant_answers(self) -> None:
@@ -258,7 +262,7 @@ class _Trial:
         if self.key.chance is None:
             return
         survey = self._survey
-        models = [*survey.models, survey.constant(0), survey.constant(1)]
+        models = [*survey.models, survey.constant(0)]
         found: list[list[float]] = [[] for _ in models]
         for place in range(self.nonces):
             key = self._make(place)
@@ -297,7 +301,7 @@ class _Trial:
                 np.asarray(survey.material.labels),
                 survey.material.bounds,
                 np.random.default_rng(7),
-                schedule=Schedule(epochs=30, rate=3e-3, batch=64),
+                schedule=Schedule(epochs=60, rate=1e-2, batch=64),
                 read=survey.read,
             )
             for _ in range(2)
@@ -415,26 +419,31 @@ def _task(rows: int, seed: int, kind: int = 0) -> tuple[Array, Array]:
     centres = np.random.default_rng([kind, 5]).random((_CLASSES, *_SHAPE))
     rng = np.random.default_rng([kind, seed])
     labels = np.arange(rows) % _CLASSES
-    inputs = np.clip(centres[labels] + rng.normal(0, 0.15, (rows, *_SHAPE)), 0, 1)
+    inputs = np.clip(centres[labels] + rng.normal(0, 0.3, (rows, *_SHAPE)), 0, 1)
     return inputs.astype(np.float32), labels.astype(np.int64)
 
 
 def _trained(seed: int) -> Network:
+    # Random hidden layers, and a last one that is fitted to the task.
     x, y = _task(_ROWS, seed + 10)
-    rng = np.random.default_rng(seed)
-    start = Network.fresh(NumpyArchitecture(_SHAPE, _WIDTHS, _CLASSES), rng)
-    return train(start, x, y, rng, schedule=Schedule(epochs=15, rate=3e-3, batch=64))
+    architecture = NumpyArchitecture(_SHAPE, _WIDTHS, _CLASSES)
+    network = Network.fresh(architecture, np.random.default_rng(seed))
+    last = list(architecture.layers)[-2]
+    hidden = np.c_[_model(network).activations(x, [last])[last], np.ones(len(x))]
+    head = np.linalg.lstsq(hidden, 12 * np.eye(_CLASSES)[y] - 3, rcond=None)[0].astype(np.float32)
+    return network.with_weights({**network.weights, "logits.weight": head[:-1], "logits.bias": head[-1]})
+
+
+def _data() -> dict[str, Array]:
+    x, y = _task(_ROWS, 1)
+    auxiliary, classes = _task(_OTHERS, 2, kind=1)
+    return {"inputs": x, "labels": y, "auxiliary": auxiliary, "auxiliary_labels": classes}
 
 
 def _material(victim: NumpyModel) -> Material:
-    x, y = _task(_ROWS, 1)
-    auxiliary, classes = _task(_OTHERS, 2, kind=1)
     return Material(
-        inputs=x,
-        labels=y,
+        **_data(),
         bounds=(0.0, 1.0),
-        auxiliary=auxiliary,
-        auxiliary_labels=classes,
         references=tuple(_model(_trained(seed)) for seed in (2, 3)),
         surrogates=tuple(victim.perturbed(0.1, seed) for seed in (2, 3)),
         matrices=lambda places: {place: _matrix(victim, place) for place in places},
