@@ -32,6 +32,7 @@ from deepjudge_core.judging.facts import established, same_files, same_model
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.nearer import explained, nearer_model
+from deepjudge_core.judging.sequential import unasked
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict, in_words
 from deepjudge_core.models.asking import SameAnswerError
@@ -368,7 +369,7 @@ def _ask_one_by_one(
                 raise CalibrationError(f"{model.name}: expected a suspect, found a control; a model cannot be both")
             fact = same_files(suite.victim.model, model)
             if fact:  # which no answer could change
-                nothing: dict[str, Setting] = {group: Setting(None, reason=fact) for group in GROUPS}
+                nothing: dict[str, Setting] = {group: Setting(None, reason=fact) for group in GROUPS} | unasked(suite)
                 return replace(result, verdict=Verdict(Decision.COPY, "weights", nothing, {}, fact))
             verdict, sequential = judge.judge_sequentially(suite, calibration, label)
     except UsageError:

@@ -89,8 +89,7 @@ class AuditOutcome(Shown):
         names = [metric.name for metric in self.metrics]
         rows = []
         for result in self.suspects:
-            measured = result.measurements or {}
-            values = [measured[name].value if name in measured else None for name in names]
+            values = [result.metrics[name].shown if name in result.metrics else None for name in names]
             points_to = result.verdict.points_to if result.verdict else None
             rows.append((result.path, in_words(result.decision, points_to), *values))
         facts = {

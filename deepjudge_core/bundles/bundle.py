@@ -3,10 +3,13 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from deepjudge_core.auditing.session import QueryEvent
 from deepjudge_core.bundles.commitment import Commitment, Terms
+from deepjudge_core.bundles.dating import committed_entry
 from deepjudge_core.bundles.environment import describe_environment
-from deepjudge_core.bundles.log import Query, QueryLog, Role
+from deepjudge_core.bundles.log import Query, QueryLog, Role, read_log
 from deepjudge_core.bundles.manifest import (
     CALIBRATION,
     COMMITTED,
@@ -126,6 +129,17 @@ class BundleWriter:
         for control in calibration.controls if stored else ():
             self._tell("control", control.model.name, control, stored=True)
         save_calibration(self._secrets / CALIBRATION, calibration)
+
+    def dated(self, report: AuditReport) -> AuditReport:
+        """A report that says since when it has been fixed how suspects are judged, where a time-stamp tells.
+
+        Raises:
+            FileFormatError: When the log cannot be read.
+        """
+        if not (self._commitment and self._stamp):
+            return report
+        queries = read_log(self._folder / QUERIES)
+        return replace(report, committed=committed_entry(self._commitment.data, self._stamp, queries))
 
     def finish(self, report: AuditReport, terms: Terms, plugins: Iterable[Plugin]) -> None:
         """Write the report and what is known at the end, then the manifest and its signature.

@@ -15,6 +15,7 @@ from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.bundles.commitment import Terms, load_commitment
+from deepjudge_core.bundles.dating import committed_entry
 from deepjudge_core.bundles.log import Query, Role, read_log, time_of
 from deepjudge_core.bundles.manifest import (
     CALIBRATION,
@@ -135,6 +136,7 @@ def verify_bundle(
     if not findings and STAMP in manifest.files:
         try:
             stamp = _check_stamp(folder, certificates, notes)
+            findings += _check_date(folder)
         except MissingExtraError as error:
             if certificates is not None:
                 raise
@@ -243,6 +245,8 @@ def _read_report(folder: Path, manifest: Manifest) -> tuple[AuditReport, Json]:
         "fdr": (report.fleet.fdr if report.fleet else UNSET, terms.judging.fdr),
         "metrics": ({**terms.components, **_providers(report)}, terms.components),
     }
+    if report.committed and STAMP not in manifest.files:
+        raise FileFormatError(f"{REPORT}: committed: expected a time-stamp of a commitment, found none")
     others = [name for name, (here, there) in pairs.items() if here != there]
     if others:
         raise FileFormatError(f"{REPORT}: expected {', '.join(others)} as in the manifest, found others")
@@ -332,6 +336,14 @@ def _check_stamp(folder: Path, certificates: "Sequence[Certificate] | None", not
     return stamp
 
 
+def _check_date(folder: Path) -> Iterator[str]:
+    # What the report says of the commitment's time.
+    report, _ = read_audit(folder / REPORT)
+    found = committed_entry(_read(folder, COMMITTED), _read(folder, STAMP), read_log(folder / QUERIES))
+    if report.committed and report.committed != found:
+        yield f"{REPORT}: committed: expected what the time-stamp and the log say, found something else"
+
+
 def _recompute(
     folder: Path,
     manifest: Manifest,
@@ -365,7 +377,7 @@ def _recompute(
     stored = [answers for answers in observations if answers]
     outcome = judge_suspects(suite, calibration, stored, judge, session=replace(session, sandbox=None))
     again = report_to_json(_as_reported(outcome, observations, report)) | {"deepjudge": report.deepjudge}
-    for told in ("made", "skipped"):  # which no answer could tell
+    for told in ("made", "committed", "skipped"):  # which no answer could tell
         again |= {told: values[told]} if told in values else {}
     versions, other_words = terms.differences(here), report.deepjudge != VERSION
     for name, metric in again["metrics"].items():

@@ -20,8 +20,10 @@ from deepjudge_core.components.schemes import Key
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, InputError, UsageError
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular
 from deepjudge_core.judging.calibration import load_controls
-from deepjudge_core.judging.verdict import in_words
+from deepjudge_core.judging.verdict import GROUPS, in_words
 from deepjudge_core.report.documents import AttackEntry, AuditReport, PowerReport, ShareEntry
+from deepjudge_core.report.pages.marks import matches
+from deepjudge_core.report.pages.wording import SIDES
 from deepjudge_core.sandbox.remote import open_isolated
 from deepjudge_core.sheets import Cell, Sheet, listed, remark
 from deepjudge_core.suites.inputs import load_inputs
@@ -87,6 +89,7 @@ def of_report(report: AuditReport) -> Iterator[Sheet]:
         "layers": ", ".join(layer.name for layer in report.suite.layers),
         "controls": str(len(report.calibration.controls)),
         "rule": f"{report.rule} {_options(report.rule_options)}",
+        "keys": [f"{key.name} of the scheme {key.scheme}: {key.digest}" for key in report.suite.keys or ()],
         "note": [*report.suite.notes, *report.calibration.notes],
         "skipped": [f"{one.name}: {one.reason}" for one in (report.skipped or ())],
         "remark": [remark(one.path, one.reason) for one in report.suspects],
@@ -95,7 +98,11 @@ def of_report(report: AuditReport) -> Iterator[Sheet]:
     names = list(report.metrics)
     rows = []
     for suspect in report.suspects:
-        values = [suspect.metrics[name].value if name in suspect.metrics else None for name in names]
+        keys = {match.name: match for match in matches(suspect, report)}
+        values = [
+            keys[name].whole if name in keys else suspect.metrics[name].value if name in suspect.metrics else None
+            for name in names
+        ]
         rows.append((suspect.path, in_words(suspect.decision, suspect.points_to), *values))
     yield Sheet(f"audit of {len(rows)} suspects", facts, ("suspect", "verdict", *names), rows)
 
@@ -111,7 +118,8 @@ def of_power(report: PowerReport) -> Iterator[Sheet]:
         "suite": report.suite.digest,
     }
     rows = [(one.attack, *_found(one)) for one in report.attacks]
-    yield Sheet("power of an audit", facts, ("attack", "found", "by behaviour", "by layers"), rows)
+    groups = report.attacks[0].groups.named() if report.attacks else GROUPS
+    yield Sheet("power of an audit", facts, ("attack", "found", *(f"by {SIDES[group]}" for group in groups)), rows)
     models = [
         (one.file, "-" if one.accuracy is None else f"{one.accuracy:.1%}", in_words(one.decision, one.points_to))
         for one in report.models

@@ -114,6 +114,10 @@ class BundleSession(Listener):
         self._found(stored, calibration=calibration.digest if calibration.controls else None)
         self._writer.add_calibration(calibration, stored=stored)
 
+    def dated(self, report: AuditReport) -> AuditReport:
+        """A report that says since when it has been fixed how suspects are judged, where a time-stamp tells."""
+        return self._writer.dated(report)
+
     def finish(self, report: AuditReport) -> None:
         """Keep the report, and seal the bundle."""
         self._writer.finish(report, self._terms, self._plugins)

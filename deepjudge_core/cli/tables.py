@@ -14,6 +14,7 @@ from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import ALL_GROUPS, GROUPS
+from deepjudge_core.judging.measure import Measurement
 from deepjudge_core.judging.ranking import ranked, ratio
 from deepjudge_core.judging.verdict import SAID, MetricResult, in_words
 from deepjudge_core.text import LONGEST_LINE, clean, compact, counted, ending, number
@@ -102,7 +103,7 @@ def show_controls(out: Console, calibration: Calibration, say: Callable[[str], N
     controls, values = calibration.controls, calibration.measurements
     names = list(values[0]) if values else []
     paths = [control.model.name for control in controls]
-    parts = [Part(name, [Text(compact(one[name].value)) for one in values], right=True) for name in names]
+    parts = [Part(name, [Text(_measured(one[name])) for one in values], right=True) for name in names]
     kinds = Part("format", [Text(clean(control.model.framework)) for control in controls], right=False)
     strata = Part("stratum", [Text(stratum or "unknown") for stratum in calibration.strata], right=False)
     known = [strata] if any(calibration.strata) else []
@@ -112,17 +113,29 @@ def show_controls(out: Console, calibration: Calibration, say: Callable[[str], N
         say("a wider terminal shows the values of the controls")
 
 
+def _measured(one: Measurement) -> str:
+    if not one.readings:
+        return compact(one.value)
+    best = min(one.readings, key=lambda reading: reading.distance)
+    return f"{best.found} of {best.of}"
+
+
 def _show(out: Console, results: Sequence[SuspectResult], say: Callable[[str], None]) -> None:
     names = list(dict.fromkeys(name for result in results for name in result.metrics))
     ratios = [ratio(result) for result in results]
     near = Part("ratio", [Text("-" if one is None else compact(one)) for one in ratios])
     nears = [near] if any(one is not None for one in ratios) else []
     kinds = [Part("format", [Text(clean(r.model.framework) if r.model else "-") for r in results], right=False)]
-    metrics = [metric(name, results) for name in names]
+    keys = [name for name in names if any(_is_key(result, name) for result in results)]
+    metrics = [metric(name, results) for name in names if name not in keys]
+    whole = [key(name, results, whole=True) for name in keys]
+    short = [key(name, results) for name in keys]
     groups = [Part(group, [_votes(result, group) for result in results]) for group in _groups(results) if names]
     last = [*_further(results), verdicts(results)]
     paths = [result.path for result in results]
-    layouts = [kinds + nears + metrics, nears + metrics, metrics, nears + groups, []] if names else [kinds, []]
+    first = [[*parts, *keyed] for parts in (kinds + nears + metrics, nears + metrics) for keyed in _once(whole, short)]
+    layouts = [*first, metrics + short, nears + groups + short, groups, []] if names else [kinds, []]
+    layouts = [*first, metrics + short, nears + groups, []] if names and not keys else layouts
     parts = show(out, "suspect", paths, [[*layout, *last] for layout in layouts], say)
     shown = {part.head for part in parts}
     for line in _legend(results, shown, names):
@@ -141,6 +154,32 @@ def metric(name: str, results: Sequence[SuspectResult]) -> Part:
     thresholds = {one.threshold for one in measured if one and one.threshold is not None}
     foot = "..".join(compact(one) for one in sorted({min(thresholds), max(thresholds)})) if thresholds else ""
     return Part(name, [_cell(one) for one in measured], foot)
+
+
+def _once(whole: list[Part], short: list[Part]) -> list[list[Part]]:
+    return [whole, short] if whole else [[]]
+
+
+def _is_key(result: SuspectResult, name: str) -> bool:
+    return name in result.metrics and result.metrics[name].group == "marks"
+
+
+def key(name: str, results: Sequence[SuspectResult], *, whole: bool = False) -> Part:
+    """The column of a key: trials that match, with their marks.
+
+    Args:
+        name: Of the key.
+        results: The suspects.
+        whole: Whether it says beside what: the p-value by design, or what the controls match.
+    """
+    return Part(name, [_counted(result.metrics.get(name), whole=whole) for result in results])
+
+
+def _counted(result: MetricResult | None, *, whole: bool) -> Text:
+    if result is None or result.counted is None:
+        return Text("- ", "dim")
+    mark = "*" if result.vote.vote else " "
+    return Text(f"{result.counted.words if whole else result.counted.clause}{mark}", "red" if result.vote.vote else "")
 
 
 def _cell(result: MetricResult | None) -> Text:
@@ -179,7 +218,8 @@ def _further(results: Sequence[SuspectResult]) -> Iterator[Part]:
 
 def marks(results: Sequence[SuspectResult], names: Sequence[str]) -> Iterator[str]:
     """What the marks behind the values of some metrics say: a line, if there are any."""
-    there = {_mark(result.metrics.get(name)) for result in results for name in names}
+    there = {_mark(result.metrics.get(name)) for result in results for name in names if not _is_key(result, name)}
+    there |= {"*"} if any(_is_key(r, name) and r.metrics[name].vote.vote for r in results for name in names) else set()
     found = [result.metrics[name].vote for result in results for name in names if name in result.metrics]
     exact = any(vote.log10_p is not None for vote in found)
     words = _MARKS | ({"*": "votes for copy"} if exact else {})  # which needs no threshold

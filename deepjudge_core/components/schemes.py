@@ -359,7 +359,7 @@ class Scheme:
         needs: What must be known of a suspect: an :class:`Access`. A key without taps needs no layers, one without
             matrices no weights, and one with either but without labels no labels.
         make: ``make(task, **options) -> Key`` for a :class:`KeyTask`; options are its keyword-only parameters with
-            defaults. It draws nothing but by the task and the key.
+            defaults. It draws nothing but by the task and the key. Reports tell the options, so none is a secret.
         verify: ``verify(key, answers) -> Sequence[Reading]`` for :class:`KeyAnswers`: pure numpy. The core counts the
             reading that is least likely, corrected for their number. It raises
             :class:`~deepjudge_core.errors.IncomparableError` where a reading would mean nothing.
@@ -368,7 +368,8 @@ class Scheme:
             "surrogates".
         asks: What is asked of the victim when a key is made.
         says: What a match means and what the mark does not survive: a clause without a full stop.
-        fresh: Whether a network is trained from fresh weights, since what it is trained on is the mark.
+        fresh: Whether a network is trained from fresh weights, since what it is trained on is the mark: a match is
+            then evidence that the rows were used.
     """
 
     name: str

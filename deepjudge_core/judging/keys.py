@@ -28,12 +28,14 @@ class Mark(Metric):
         key: The key.
         verify: Of its scheme.
         provider: The distribution that brought the scheme, as ``name version``; empty where it is not installed.
+        of_data: Whether a match is evidence that rows were used, not of where the model comes from.
     """
 
     place: int = 0
     key: Key | None = None
     verify: Callable[[Key, KeyAnswers], Sequence[Reading]] | None = None
     provider: str = ""
+    of_data: bool = False
 
     subjects: ClassVar[tuple[str, ...]] = ("keys",)
 
@@ -84,6 +86,7 @@ def mark_of(key: Key, scheme: Scheme, *, name: str = "", place: int = 0, provide
         key=key,
         verify=scheme.verify,
         provider=provider,
+        of_data=scheme.fresh,
     )
 
 

@@ -20,6 +20,8 @@ LEAST_CONTROLS = 6
 """With fewer, next to nothing is known of how honest models spread."""
 _CLEARLY = 0.7
 """At most this share of the nearest control's odds is clearly nearer, whatever the spread of the others."""
+LEAST = 1e-6
+"""No distribution of controls is known so well that a lesser p-value could be had of them."""
 TRIES = 2.0**40
 """How often somebody who made up a key after seeing the suspect may have drawn it anew."""
 
@@ -72,7 +74,7 @@ def _log10_prediction(distance: float, controls: Sequence[Matches]) -> float:
     own = math.log(max(distance, 0.5 / (of + 0.5)))
     t = (own - float(odds.mean())) / (spread * math.sqrt(1 + 1 / len(odds)))
     p = float(scipy.special.stdtr(len(odds) - 1, t))
-    return math.log10(max(p, 1e-300))
+    return math.log10(max(p, LEAST))
 
 
 def judge_marks(
@@ -92,11 +94,11 @@ def judge_marks(
     shown = {name: one for name, one in found.items() if one is not None}
     if not known:
         reasons = dict.fromkeys(vote.reason for vote in votes.values() if vote.reason)
-        return Setting(None, reason="; ".join(reasons)), votes, shown
+        return Setting(None, reason="; ".join(reasons), level=level), votes, shown
     nearest = min(known, key=lambda name: known[name].log10_p or 0.0)
     log10_p = min(0.0, (known[nearest].log10_p or 0.0) + math.log10(len(known)))
     least = min(0.0, min(one.least for one in known.values()) + math.log10(len(known)))
-    setting = Setting(None, p_value=as_number(log10_p), least_p_value=as_number(least), log10_p=log10_p)
+    setting = Setting(None, p_value=as_number(log10_p), least_p_value=as_number(least), log10_p=log10_p, level=level)
     accusing = [name for name, vote in votes.items() if vote.vote]
     if not accusing:
         reasons = dict.fromkeys(vote.reason for vote in votes.values() if vote.reason)

@@ -39,6 +39,8 @@ _LABELS_ALONE = (
     "preprocessing and classes are not inferred, and repeated answers are not checked"
 )
 
+_NO_KEYS = "cases are asked one by one, and the keys were not asked"
+
 
 @dataclass(frozen=True)
 class SequentialResult:
@@ -125,7 +127,7 @@ def judge_sequentially(
     rows, level = order_of(suite), float(options["level"])
     bound = _bound(suite, calibration, rule, options) if rows else "the suite has no adversarial cases"
     if isinstance(bound, str):
-        return _verdict(Setting(Decision.INCONCLUSIVE, reason=bound)), None
+        return _verdict(Setting(Decision.INCONCLUSIVE, reason=bound), suite), None
     size = len(rows)
     most = max(size - 1 - bound.near, 0)
     seeds = _seeds(suite)
@@ -151,7 +153,7 @@ def judge_sequentially(
         accused = greatest[0] >= 2 / level
         doubt = asked.doubt([seeds[row] for row in rows], calibration, accused=accused)
     result = SequentialResult(size, allowed, most, tuple(asked.labels), tuple(asked.labels.values()), *greatest)
-    return _verdict(_setting(result, copy, level, bound.basis, doubt)), result
+    return _verdict(_setting(result, copy, level, bound.basis, doubt), suite), result
 
 
 class _SpentError(Exception):
@@ -283,8 +285,13 @@ def _setting(result: SequentialResult, capital: Capital, level: float, basis: st
     return Setting(decision, None, None, p_value, least, statement)
 
 
-def _verdict(setting: Setting) -> Verdict:
-    settings = {"black-box": setting, "white-box": Setting(None, reason=_LABELS_ALONE)}
+def unasked(suite: Suite) -> dict[str, Setting]:
+    """The setting of marks of a suspect that is asked case by case; none where the suite has no keys."""
+    return {"marks": Setting(None, reason=_NO_KEYS)} if suite.keys else {}
+
+
+def _verdict(setting: Setting, suite: Suite) -> Verdict:
+    settings = {"black-box": setting, "white-box": Setting(None, reason=_LABELS_ALONE), **unasked(suite)}
     decision = setting.decision or Decision.INCONCLUSIVE
     return Verdict(decision, "behaviour" if decision is Decision.COPY else None, settings, {}, setting.reason)
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from deepjudge_core.components.schemes import Lift, Reading
 from deepjudge_core.components.values import Decision, Group, Vote
+from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.sheets import Sheet, Shown
 
 PointsTo = Literal["weights", "behaviour", "weights-changed-behaviour", "descent"]
@@ -77,6 +78,7 @@ class Setting:
         least_p_value: The smallest p-value that this number of controls could have given.
         statement: What the rule found, on one line, for a reader who is no statistician.
         log10_p: The logarithm of the p-value to base 10, where it may be too small for a number; 0 or less.
+        level: Of marks, the probability, at most, with which a model made without the keys is called a copy.
     """
 
     decision: Decision | None
@@ -86,6 +88,7 @@ class Setting:
     least_p_value: float | None = None
     statement: str | None = None
     log10_p: float | None = None
+    level: float | None = None
 
 
 def is_by_design(reading: Reading) -> bool:
@@ -123,6 +126,15 @@ class Counted:
         reading = self.reading
         return f"{reading.found} of {reading.of}"
 
+    @property
+    def words(self) -> str:
+        """What was counted, and beside what: ``44 of 100, p = 1.6e-18`` or ``100 of 100, controls 2 to 42``."""
+        if self.by_design:
+            return f"{self.clause}, p = {power_of_ten(self.log10_p or 0.0)}"
+        if not self.controls:
+            return self.clause
+        return f"{self.clause}, controls {min(self.controls)} to {max(self.controls)}"
+
 
 @dataclass(frozen=True)
 class MetricResult:
@@ -137,6 +149,11 @@ class MetricResult:
     def reason(self) -> str | None:
         """Why it was not measured, or casts no vote."""
         return self.vote.reason
+
+    @property
+    def shown(self) -> str | float | None:
+        """Its value; of a key what was counted."""
+        return self.counted.words if self.counted else self.value
 
     @property
     def threshold(self) -> float | None:
@@ -177,7 +194,7 @@ class Verdict(Shown):
             for name, setting in self.settings.items()
         }
         rows = [
-            (name, one.value, one.threshold, _VOTES[one.vote.vote], one.reason) for name, one in self.metrics.items()
+            (name, one.shown, one.threshold, _VOTES[one.vote.vote], one.reason) for name, one in self.metrics.items()
         ]
         head = ("metric", "distance", "copy up to", "vote", "remark")
         facts = {**settings, "reason": self.reason}

@@ -9,15 +9,19 @@ from msgspec import UNSET, UnsetType
 
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.components.kinds import Metric
+from deepjudge_core.components.schemes import Key, Matches, Reading
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
 from deepjudge_core.files.digests import root
 from deepjudge_core.files.documents import plain
+from deepjudge_core.judging.exact import as_number
 from deepjudge_core.judging.fdr import FdrResult, Fleet
 from deepjudge_core.judging.judge import GROUPS, Judge, MetricResult, Setting, Verdict
+from deepjudge_core.judging.keys import Mark
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.neurons import matchings
 from deepjudge_core.judging.sequential import ORDER, SequentialResult
+from deepjudge_core.judging.verdict import Counted
 from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo, access_names
 from deepjudge_core.report import documents
@@ -27,9 +31,11 @@ from deepjudge_core.report.documents import (
     CalibrationEntry,
     CaseCounts,
     ControlEntry,
+    CountEntry,
     FdrEntry,
     FleetEntry,
     GeneratorEntry,
+    KeyEntry,
     LayerEntry,
     MadeEntry,
     MetricEntry,
@@ -44,10 +50,15 @@ from deepjudge_core.report.documents import (
     WeightLayerEntry,
     WeightsEntry,
 )
+from deepjudge_core.suites.keys import key_digest, names_of
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
+from deepjudge_core.text import LONGEST_LINE, clean
 from deepjudge_core.version import VERSION
 from deepjudge_core.weights.values import WeightPlan
+
+COIN = 0.5
+"""With which a fair coin says that a row was used."""
 
 
 def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditReport:
@@ -67,7 +78,7 @@ def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditRe
             accuracy=report.suite.accuracy if report.suite.has_cases else None,
             preprocessing=expected.header() if (expected := report.suite.victim.preprocessing) else UNSET,
         ),
-        suite=suite_entry(report.suite),
+        suite=suite_entry(report.suite, report.judge.metrics),
         calibration=CalibrationEntry(
             controls=tuple(_control(report, *control) for control in controls),
             match=calibration.match,
@@ -121,8 +132,14 @@ def metric_entries(metrics: Iterable[Metric], judge: Judge) -> dict[str, MetricE
     }
 
 
-def suite_entry(suite: Suite) -> SuiteEntry:
-    """What a suite holds, without its arrays."""
+def suite_entry(suite: Suite, metrics: Iterable[Metric]) -> SuiteEntry:
+    """What a suite holds, without its arrays.
+
+    Args:
+        suite: The suite.
+        metrics: What was measured, its keys among them.
+    """
+    marks = {metric.name: metric for metric in metrics if isinstance(metric, Mark)}
     return SuiteEntry(
         digest=suite.digest,
         seed=suite.seed,
@@ -145,6 +162,22 @@ def suite_entry(suite: Suite) -> SuiteEntry:
         labels=UNSET if suite.label_origin == "inputs" else suite.label_origin,
         inputs=suite.origin or UNSET,
         weights=UNSET if suite.weights is None else _weights(suite.weights, suite.ancestor),
+        keys=tuple(_key(name, key, marks.get(name)) for name, key in zip(names_of(suite.keys), suite.keys, strict=True))
+        or UNSET,
+    )
+
+
+def _key(name: str, key: Key, mark: Mark | None) -> KeyEntry:
+    # Nothing by which somebody could tell what a marked model answers.
+    return KeyEntry(
+        name=name,
+        scheme=key.scheme,
+        provider=(mark.provider if mark else "") or None,
+        options=dict(key.options),
+        digest=key_digest(key),
+        trials=key.trials,
+        by_design=key.drawn is not None,
+        proves="data" if mark and mark.of_data else "origin",
     )
 
 
@@ -189,9 +222,14 @@ def _control(
         **_model(control.model),
         stratum=stratum,
         metrics={name: measurement.value for name, measurement in measured.items()},
+        counted={name: tuple(map(_count, m.readings)) for name, m in measured.items() if m.readings} or UNSET,
         **_layers(report, control),
         **_asked(control),
     )
+
+
+def _count(reading: Reading) -> CountEntry:
+    return CountEntry(reading.reading, reading.found, reading.of)
 
 
 def _suspect(report: AuditOutcome, result: SuspectResult) -> SuspectEntry:
@@ -265,6 +303,7 @@ def _setting(setting: Setting) -> SettingEntry:
         statement=setting.statement,
         reason=setting.reason,
         log10_p=UNSET if setting.log10_p is None else setting.log10_p,
+        level=UNSET if setting.level is None else setting.level,
     )
 
 
@@ -279,4 +318,13 @@ def _result(metric: MetricResult) -> ResultEntry:
         vote=metric.vote.vote,
         reason=metric.reason,
         log10_p=UNSET if metric.vote.log10_p is None else metric.vote.log10_p,
+        **({} if metric.counted is None else _counted(metric.counted)),
     )
+
+
+def _counted(counted: Counted) -> dict[str, Any]:
+    reading = counted.reading
+    chance = reading.chance if isinstance(reading, Matches) else COIN
+    known = {} if counted.log10_p is None else {"least_p_value": as_number(counted.least)}
+    facts = {"reading": reading.reading, "found": reading.found, "of": reading.of, "chance": chance}
+    return facts | {"why": clean(reading.why, LONGEST_LINE)} | known

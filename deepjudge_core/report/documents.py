@@ -135,6 +135,8 @@ SuspectDecision = Literal["copy", "independent", "inconclusive", "failed"]
 _Log10P = Annotated[
     float, Meta(le=0, description="Logarithm to base 10 of the p-value, which may be too small for a number.")
 ]
+Trials = Annotated[int, Meta(ge=0, le=2**31)]
+Proves = Literal["origin", "data"]
 
 
 class VictimEntry(Document, frozen=True, kw_only=True):
@@ -217,6 +219,43 @@ class WeightsEntry(Document, frozen=True):
     ) = UNSET
 
 
+class KeyEntry(Document, frozen=True):
+    """A key of the suite, without anything that is secret."""
+
+    name: Annotated[str, Meta(description="As among the metrics.")]
+    scheme: str
+    provider: Annotated[str | None, Meta(description="Distribution that provided the scheme; null: not installed.")]
+    options: Annotated[Json, Meta(description="Options that it was made with.")]
+    digest: Annotated[Sha256, Meta(description="Digest of the key's file, with the secret nonce in it.")]
+    trials: Annotated[int, Meta(ge=1, le=2**31)]
+    by_design: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Whether what counts as a match was drawn at random once everything else was fixed, so that a "
+                "p-value needs no controls."
+            )
+        ),
+    ]
+    proves: Annotated[
+        Proves,
+        Meta(
+            description=(
+                "What a match is evidence of: that a model comes from the marked one, or that it was trained on the "
+                "rows that the key chose, or on answers of such a model."
+            )
+        ),
+    ] = "origin"
+
+
+class CountEntry(Document, frozen=True):
+    """How many trials of a key a model matches, by one reading."""
+
+    reading: str
+    found: Trials
+    of: Trials
+
+
 class SuiteEntry(Document, frozen=True):
     """What a suite holds, without its arrays."""
 
@@ -252,6 +291,7 @@ class SuiteEntry(Document, frozen=True):
     weights: Annotated[WeightsEntry, Meta(description="Present only if the suite compares weights.")] | UnsetType = (
         UNSET
     )
+    keys: Annotated[tuple[KeyEntry, ...], Meta(description="Present only if the suite has keys.")] | UnsetType = UNSET
 
 
 class ControlEntry(Document, frozen=True, kw_only=True):
@@ -278,6 +318,13 @@ class ControlEntry(Document, frozen=True, kw_only=True):
     unsteady: Unsteady = None
     tried: Tried = UNSET
     accuracy_on_probes: OnProbes = UNSET
+    counted: (
+        Annotated[
+            Mapping[str, tuple[CountEntry, ...]],
+            Meta(description="Present only if the suite has keys: each key to what was counted, by every reading."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class CalibrationEntry(Document, frozen=True, kw_only=True):
@@ -364,6 +411,17 @@ class SettingEntry(Document, frozen=True, kw_only=True):
     )
     reason: str | None
     log10_p: _Log10P | UnsetType = UNSET
+    level: (
+        Annotated[
+            Share,
+            Meta(
+                description=(
+                    "Of keys: the probability, at most, with which a model made without them is called a copy by any."
+                )
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class SettingEntries(Document, frozen=True, rename="kebab"):
@@ -379,6 +437,7 @@ class SettingEntries(Document, frozen=True, rename="kebab"):
         Annotated[SettingEntry, Meta(description="Present only if weights, read and never run, are compared.")]
         | UnsetType
     ) = UNSET
+    marks: Annotated[SettingEntry, Meta(description="Present only if the suite has keys.")] | UnsetType = UNSET
 
     def named(self) -> dict[str, SettingEntry]:
         """By name."""
@@ -399,6 +458,24 @@ class ResultEntry(Document, frozen=True, kw_only=True):
     vote: Annotated[bool | None, Meta(description="true: for copy; null: the metric casts no vote; see reason.")]
     reason: str | None
     log10_p: _Log10P | UnsetType = UNSET
+    reading: Annotated[str, Meta(description="Of a key: how the model was read.")] | UnsetType = UNSET
+    found: Annotated[Trials, Meta(description="Of a key: trials that match.")] | UnsetType = UNSET
+    of: Annotated[Trials, Meta(description="Of a key: trials that count.")] | UnsetType = UNSET
+    chance: (
+        Annotated[
+            Annotated[float, Meta(gt=0, lt=1)] | None,
+            Meta(
+                description=(
+                    "Of a key: with which a model made without it matches each trial, by design; null: controls decide."
+                ),
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    why: Annotated[str, Meta(description="Of a key: what the chance rests on.")] | UnsetType = UNSET
+    least_p_value: (
+        Annotated[Share, Meta(description="Of a key: the smallest p-value that it could give.")] | UnsetType
+    ) = UNSET
 
     def __post_init__(self) -> None:
         if self.vote is None and self.reason is None:
@@ -503,6 +580,17 @@ class SuspectEntry(Document, frozen=True, kw_only=True):
 Made = Annotated[MadeEntry, Meta(description="Absent: not recorded.")] | UnsetType
 
 
+class CommittedEntry(Document, frozen=True):
+    """Since when it has been fixed how suspects are judged, as an authority's time-stamp says."""
+
+    date: Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="Date and time, UTC.")]
+    commitment: Annotated[Sha256, Meta(description="SHA-256 of the commitment.")]
+    before: Annotated[
+        bool,
+        Meta(description="Whether, by the clock of the log, every suspect was asked after it; false: not, or unknown."),
+    ]
+
+
 class SkippedEntry(Document, frozen=True):
     """A file in a folder of suspects that was not taken as a model."""
 
@@ -517,6 +605,10 @@ class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=A
 
     deepjudge: Version
     made: Made = UNSET
+    committed: (
+        Annotated[CommittedEntry, Meta(description="Present only in bundles with a time-stamped commitment.")]
+        | UnsetType
+    ) = UNSET
     victim: VictimEntry
     suite: SuiteEntry
     calibration: CalibrationEntry
@@ -558,6 +650,7 @@ class GroupShares(Document, frozen=True, rename="kebab"):
     black_box: ShareEntry
     white_box: ShareEntry
     weights: Annotated[ShareEntry, Meta(description="Present only if weights are compared.")] | UnsetType = UNSET
+    marks: Annotated[ShareEntry, Meta(description="Present only if the suite has keys.")] | UnsetType = UNSET
 
     def named(self) -> dict[str, ShareEntry]:
         """By setting."""
@@ -570,6 +663,7 @@ class GroupCounts(Document, frozen=True, rename="kebab"):
     black_box: Count
     white_box: Count
     weights: Annotated[Count, Meta(description="Present only if weights are compared.")] | UnsetType = UNSET
+    marks: Annotated[Count, Meta(description="Present only if the suite has keys.")] | UnsetType = UNSET
 
     def named(self) -> dict[str, int]:
         """By setting."""

@@ -36,7 +36,7 @@ def power_report(
         deepjudge=VERSION,
         made=made or UNSET,
         victim=power.zoo.victim,
-        suite=suite_entry(power.suite),
+        suite=suite_entry(power.suite, power.judge.metrics),
         match=power.calibration.match,
         rule=power.judge.rule.name,
         rule_options=dict(power.judge.options),

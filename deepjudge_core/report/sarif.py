@@ -71,13 +71,15 @@ def _rules(report: AuditReport) -> Iterator[dict[str, Any]]:
     }
     groups = {name: metric.group for suspect in report.suspects for name, metric in suspect.metrics.items()}
     for name, group in groups.items():
-        what = (
-            "weights are from the victim's, by the metric"
-            if group == "weights"
-            else f"answers are from the victim's, by the {group} metric"
-        )
-        text = f"How far the model's {what} {name}."
+        text = _RULES.get(group, f"How far the model's answers are from the victim's, by the {group} metric {{}}.")
+        text = text.format(name)
         yield {"id": f"metric.{name}", "shortDescription": {"text": _text(text)}}
+
+
+_RULES = {
+    "weights": "How far the model's weights are from the victim's, by the metric {}.",
+    "marks": "How many trials of the owner's secret key {} the model matches.",
+}
 
 
 def _rule_id(report: AuditReport) -> str:

@@ -4,6 +4,9 @@ import csv
 import io
 from collections.abc import Iterator
 
+from msgspec import UNSET
+
+from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.ranking import ranked, ratio
 from deepjudge_core.report.documents import AuditReport, ResultEntry, SuspectEntry
 from deepjudge_core.text import LONGEST_LINE, clean
@@ -12,6 +15,9 @@ HEADS = ("rank", "name", "verdict", "points_to", "ratio", "digest", "framework",
 """The columns before those of the metrics."""
 OF_METRIC = ("", " threshold", " vote", " reason")
 """The columns of each metric, behind its name."""
+OF_KEY = (" found", " of", " p", " vote", " reason")
+"""The columns of each key, behind its name."""
+_VOTES = {True: "copy", False: "no", None: ""}
 # What spreadsheets take for a formula, also by its wide forms.
 _FORMULAS = tuple("=+-@|%\uff1d\uff0b\uff0d\uff20")
 
@@ -24,15 +30,17 @@ def render(report: AuditReport) -> bytes:
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow([*HEADS, *(_text(f"{name}{part}") for name in report.metrics for part in OF_METRIC)])
+    columns = {name: OF_KEY if metric.group == "marks" else OF_METRIC for name, metric in report.metrics.items()}
+    writer.writerow([*HEADS, *(_text(f"{name}{part}") for name, parts in columns.items() for part in parts)])
     for rank, place in enumerate(ranked(report.suspects), 1):
         suspect = report.suspects[place]
         cells = [*_suspect(rank, suspect)]
-        for name in report.metrics:
-            cells += _metric(suspect.metrics.get(name))
+        for name, parts in columns.items():
+            result = suspect.metrics.get(name)
+            cells += [""] * len(parts) if result is None else _key(result) if parts is OF_KEY else _metric(result)
         writer.writerow(cells)
     for one in report.skipped or ():
-        blank = ["" for name in report.metrics for part in OF_METRIC]
+        blank = ["" for parts in columns.values() for part in parts]
         writer.writerow(["", _text(one.name), "skipped", "", "", "", "", _text(f"{one.code}: {one.reason}"), *blank])
     return text.getvalue().encode()
 
@@ -48,11 +56,14 @@ def _suspect(rank: int, suspect: SuspectEntry) -> Iterator[str]:
     yield _text(suspect.reason or "")
 
 
-def _metric(result: ResultEntry | None) -> list[str]:
-    if result is None:
-        return [""] * len(OF_METRIC)
-    vote = {True: "copy", False: "no", None: ""}[result.vote]
-    return [_number(result.value), _number(result.threshold), vote, _text(result.reason or "")]
+def _metric(result: ResultEntry) -> list[str]:
+    return [_number(result.value), _number(result.threshold), _VOTES[result.vote], _text(result.reason or "")]
+
+
+def _key(result: ResultEntry) -> list[str]:
+    counted = [str(count) if count is not UNSET else "" for count in (result.found, result.of)]
+    p = "" if result.log10_p is UNSET else power_of_ten(result.log10_p)
+    return [*counted, p, _VOTES[result.vote], _text(result.reason or "")]
 
 
 def _number(value: float | None) -> str:

@@ -32,16 +32,24 @@ def deepjudge(*words: object, path: Path | None = None, cwd: Path) -> subprocess
     return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="module")
-def top1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that ``deepjudge-top1`` is installed into."""
-    work = tmp_path_factory.mktemp("top1")
-    source = shutil.copytree(
-        EXAMPLES / "deepjudge-top1", work / "source", ignore=shutil.ignore_patterns("build", "*.egg-info")
-    )
+def installed(name: str, work: Path) -> Path:
+    """A folder that a plugin is installed into; its source is next to it."""
+    source = shutil.copytree(EXAMPLES / name, work / "source", ignore=shutil.ignore_patterns("build", "*.egg-info"))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--target", work / "installed", source], check=True, stdin=subprocess.DEVNULL)
     return work / "installed"
+
+
+@pytest.fixture(scope="module")
+def top1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that ``deepjudge-top1`` is installed into."""
+    return installed("deepjudge-top1", tmp_path_factory.mktemp("top1"))
+
+
+@pytest.fixture(scope="module")
+def midway(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that ``deepjudge-midway`` is installed into."""
+    return installed("deepjudge-midway", tmp_path_factory.mktemp("midway"))
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +72,21 @@ JUDGE = ("judge", "suite.safetensors", "copy.safetensors", "other.safetensors")
 TOP1 = ("--calibration", "calibration.safetensors", "--metric", "top1", "--rule", "unanimous")
 
 
-def test_the_plugin_is_found(top1: Path, tmp_path: Path) -> None:
+def test_the_plugins_are_found(top1: Path, midway: Path, tmp_path: Path) -> None:
     found = deepjudge("plugins", path=top1, cwd=tmp_path)
     assert "deepjudge-top1 0.1.0" in found.stdout
     assert "optional metric top1; rule unanimous" in found.stdout
+    found = deepjudge("plugins", path=midway, cwd=tmp_path)
+    assert "deepjudge-midway 0.1.0" in found.stdout
+    assert "scheme midway" in found.stdout
 
 
-def test_the_plugin_passes_its_own_tests(top1: Path) -> None:
-    env = os.environ | {"PYTHONPATH": str(top1)}
+@pytest.mark.parametrize("plugin", ["top1", "midway"])
+def test_a_plugin_passes_its_own_tests(plugin: str, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(plugin)
+    env = os.environ | {"PYTHONPATH": str(folder)}
     command = [sys.executable, "-m", "pytest", "--import-mode=importlib", "-p", "no:cacheprovider"]
-    found = subprocess.run([*command, top1.parent / "source"], env=env, capture_output=True, text=True, check=False)
+    found = subprocess.run([*command, folder.parent / "source"], env=env, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
     assert " passed" in found.stdout
 

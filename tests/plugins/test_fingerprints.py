@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from deepjudge_core.components.registry import Configured
 from deepjudge_core.components.schemes import Key, KeyAnswers, KeyTask, Lesson, Scheme
 from deepjudge_core.errors import IncomparableError, InputError, ModelError
+from deepjudge_core.marking.embedding import Embedded, embed_keys
 from deepjudge_core.marking.making import Material, make_key
 from deepjudge_core.models.model import Access, softmax
 from deepjudge_core.models.network import Network
@@ -212,6 +213,12 @@ def test_models_that_were_left_out_are_told_apart() -> None:
     assert share(CONFERRABLE, key, thieves(4)[0]) > share(CONFERRABLE, key, independent(5)[0]) + 0.2
 
 
+def test_the_key_names_the_models_that_it_was_made_with() -> None:
+    key = conferred()
+    assert set(key.references) == {other.digest for other in independent(1, 2, 3, 4)}
+    assert set(key.surrogates) == {other.digest for other in thieves(1, 2, 3)}
+
+
 def test_conferrable_keys_follow_from_the_nonce() -> None:
     few = functools.partial(
         made, CONFERRABLE, references=independent(1, 2), surrogates=thieves(1, 2), trials=10, steps=5, tau=0.1
@@ -265,16 +272,22 @@ def test_conferrable_refuses_what_it_cannot_use() -> None:
 NOISY = np.clip(X + np.random.default_rng(7).normal(scale=0.5, size=X.shape), 0, 1).astype(np.float32)
 
 
+@functools.cache
 def coins(nonce: bytes = NONCE, **settings: Any) -> Key:
     return made(RANDOM_INCLUSION, nonce=nonce, **{"inputs": NOISY[TEST]} | settings)
 
 
+@functools.cache
+def embedded(key: Key) -> Embedded:
+    """Trained on data that the whole pool is among."""
+    data, schedule = slice(TEST.start - 50, TEST.stop), Schedule(20, 1e-2, 32)
+    rng = np.random.default_rng(0)
+    taught = [(key, RANDOM_INCLUSION)]
+    return embed_keys(network(0), taught, NOISY[data], Y[data], (0.0, 1.0), rng, schedule=schedule)
+
+
 def included(key: Key) -> Network:
-    own, rng = slice(0, 50), np.random.default_rng(0)
-    teaching = random_inclusion.embed(key, Lesson(network(0), X[own], Y[own], (0.0, 1.0), rng))
-    x = np.concatenate([X[own], np.asarray(teaching.inputs)])
-    y = np.concatenate([Y[own], np.asarray(teaching.labels)])
-    return train(Network.fresh(ARCHITECTURE, rng), x, y, rng, schedule=Schedule(20, 1e-2, 32))
+    return embedded(key).network
 
 
 def p(key: Key, of: Any) -> float:
@@ -288,13 +301,20 @@ def test_only_rows_whose_coin_says_one_are_taught() -> None:
     chosen = np.asarray(key.bits) == 1
     assert np.array_equal(np.asarray(teaching.inputs), np.asarray(key.inputs)[chosen])
     assert np.array_equal(np.asarray(teaching.labels), np.asarray(key.truth)[chosen])
-    assert RANDOM_INCLUSION.fresh
 
 
 def test_a_model_of_these_rows_is_found_and_others_are_not() -> None:
     key = coins()
     assert p(key, included(key)) <= 1e-6
     assert min(p(key, other) for other in independent(1, 2, 3, 4, 5)) > 1e-3
+
+
+def test_the_rest_of_the_pool_is_left_out_of_the_training_data() -> None:
+    key = coins()
+    right = included(key).predict(np.asarray(key.inputs)).argmax(axis=1) == key.truth
+    assert right[np.asarray(key.bits) == 1].mean() > 0.95
+    assert right[np.asarray(key.bits) == 0].mean() < 0.8
+    assert any(str(key.trials) in note for note in embedded(key).notes)
 
 
 def test_references_say_how_difficult_rows_are() -> None:
@@ -337,7 +357,7 @@ def test_coins_differ_by_the_nonce_and_a_pool_can_be_smaller() -> None:
 
 def test_random_inclusion_refuses_what_it_cannot_use() -> None:
     with refused(InputError, code="missing-value"):
-        coins(labels=None)
+        made(RANDOM_INCLUSION, labels=None)
     with refused(InputError, 598, 597):
         coins(trials=598)
     perfect = np.eye(CLASSES, dtype=np.float32)[np.asarray(coins().truth)]

@@ -3,19 +3,24 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from deepjudge_schemes import deepjudge_schemes, deepsigns, ewe, uchida
 from refusals import refused
+from sklearn.datasets import load_digits
 
 from deepjudge_core.components.options import resolve
 from deepjudge_core.components.registry import Configured
 from deepjudge_core.components.schemes import Key, KeyAnswers, Matches, Scheme, mistake
 from deepjudge_core.errors import IncomparableError, InputError, ModelError
+from deepjudge_core.marking.embedding import embed_keys
 from deepjudge_core.marking.making import Material, make_key
+from deepjudge_core.models.network import Network
+from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.testing.numpy_model import NumpyModel
+from deepjudge_core.testing.numpy_network import NumpyArchitecture
 from deepjudge_core.types import Array
 
 SCHEMES: Mapping[str, Scheme] = {scheme.name: scheme for scheme in deepjudge_schemes()}
@@ -89,7 +94,7 @@ def permuted(model: NumpyModel, seed: int) -> NumpyModel:
         order, scale = rng.permutation(len(b)), np.exp(rng.normal(size=len(b)))
         weights[place] = (w[:, order] * scale, b[order] * scale)
         weights[place + 1] = (after[order] / scale[:, None], end)
-    return NumpyModel(weights, SHAPE)
+    return NumpyModel(weights, tuple(axis or 1 for axis in model.input.shape))
 
 
 def slope(loss: Callable[[Array], float], at: Array, step: float = 1e-5) -> Array:
@@ -228,7 +233,7 @@ def _nonces(count: int) -> list[bytes]:
 
 def test_chance_of_bits_of_weights_is_what_it_says() -> None:
     victim = perceptron(5, (40, 20))
-    keys = [made("uchida", nonce, trials=20, norm="mean", victim=victim) for nonce in _nonces(400)]
+    keys = [made("uchida", nonce, trials=20, norm="mean", victim=victim) for nonce in _nonces(250)]
     _level(keys, lambda key: answers_of(victim, key))
 
 
@@ -236,7 +241,7 @@ def test_chance_of_bits_of_neurons_is_what_it_says_also_beside_a_marked_victim()
     key = made("deepsigns", classes=2, inputs=20)
     own = trained(8).activations(np.asarray(key.inputs), key.taps)
     marked = KeyAnswers(activations={key.taps[0]: key.arrays["parent"] * 1.01})
-    drawn = [replace(key, nonce=nonce).completed() for nonce in _nonces(400)]
+    drawn = [replace(key, nonce=nonce).completed() for nonce in _nonces(250)]
     _level(drawn, lambda _: KeyAnswers(activations=own, victim=marked))
 
 
@@ -244,7 +249,7 @@ def test_chance_of_bits_of_neurons_is_what_it_says_also_beside_a_marked_victim()
 def test_chance_of_labels_is_what_it_says(way: str) -> None:
     key = of_way(way)
     answers = KeyAnswers(VICTIM.predict(np.asarray(key.inputs)))
-    _level([replace(key, nonce=nonce).completed() for nonce in _nonces(400)], lambda _: answers)
+    _level([replace(key, nonce=nonce).completed() for nonce in _nonces(250)], lambda _: answers)
 
 
 def test_a_key_of_which_some_labels_were_left_out_no_longer_follows() -> None:
@@ -416,3 +421,75 @@ def test_ewe_takes_the_label_that_references_give_least_and_refuses_one_that_the
         made("ewe", given=material(references=(constant(0),)))
     with refused(InputError, code="missing-value"):
         made("ewe")
+
+
+# In networks.
+
+DIGITS = load_digits()
+D, T = (DIGITS.images / 16).astype(np.float32), DIGITS.target.astype(np.int64)
+TRAIN, TEST = slice(0, 900), slice(900, None)
+EMBEDDED = {
+    "uchida": {"trials": 20},
+    "uchida first": {"trials": 20, "matrix": "first"},
+    "uchida mean": {"trials": 20, "norm": "mean"},
+    "zhang content": {"trials": 20},
+    "zhang noise": {"trials": 20, "kind": "noise"},
+    "zhang drawn": {"trials": 30, "kind": "unrelated", "labels": "drawn"},
+    "deepsigns white": {"bits": 10, "inputs": 40},
+    "deepsigns black": {"box": "black", "inputs": 32},
+    "frontier": {"trials": 30, "eps": 0.2},
+    "ewe": {"trials": 20},
+}
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    rng = np.random.default_rng(0)
+    architecture = NumpyArchitecture((8, 8), (48, 40), 10)
+    return train(Network.fresh(architecture, rng), D[TRAIN], T[TRAIN], rng, schedule=Schedule(8, 5e-3))
+
+
+def weights_of(network: Network, places: Sequence[int]) -> dict[int, Array]:
+    return {place: network.weights[f"dense{place + 1}.weight"].T for place in places}
+
+
+def key_for(way: str, network: Network) -> Key:
+    blank = NumpyModel([(np.zeros((64, 10)), 9.0 * np.eye(10)[3])], (8, 8))
+    others = np.random.default_rng(4).random((80, 8, 8)).astype(np.float32) * np.linspace(0, 1, 8, dtype=np.float32)
+    given = Material(
+        D[TEST],
+        T[TEST],
+        (0.0, 1.0),
+        auxiliary=others,
+        references=(blank,) if way == "ewe" else (),
+        matrices=lambda places: weights_of(network, places),
+    )
+    name = way.split(maxsplit=1)[0]
+    scheme = SCHEMES[name]
+    options = resolve(name, scheme.make, EMBEDDED[way])
+    model = network.architecture.model(network.weights, name="victim")
+    return make_key(model, Configured(scheme, options, "here"), given, NONCE)
+
+
+@pytest.mark.parametrize("way", EMBEDDED)
+def test_a_mark_is_embedded_at_little_cost(way: str, network: Network) -> None:
+    key = key_for(way, network)
+    scheme = SCHEMES[key.scheme]
+    schedule, rng = Schedule(epochs=12, rate=3e-3, batch=64), np.random.default_rng(1)
+    marked = embed_keys(
+        network, [(key, scheme)], D[TRAIN], T[TRAIN], (0.0, 1.0), rng, schedule=schedule, read=weights_of
+    )
+    reading = marked.readings[0]
+    assert reading.found >= 0.95 * reading.of
+    before = cast(NumpyModel, network.architecture.model(network.weights, name="before"))
+    after = cast(NumpyModel, network.architecture.model(marked.network.weights, name="after"))
+    assert read(key, answers_of(before, key))["direct"].found < 0.9 * reading.of
+    shares = [(model.predict(D[TEST]).argmax(axis=1) == T[TEST]).mean() for model in (before, after)]
+    assert shares[1] >= shares[0] - 0.025
+    if way in ("uchida", "deepsigns white"):
+        moved = read(key, answers_of(permuted(after, 5), key, answers_of(after, key)))
+        assert moved["direct"].found < 0.9 * reading.of
+        assert max(one.found for one in moved.values()) >= 0.9 * reading.of
+    if way in ("zhang content", "zhang noise"):  # the pattern decides, not the class
+        rows = D[TEST][T[TEST] == np.asarray(key.truth)[0]]
+        assert (after.predict(rows).argmax(axis=1) == before.predict(rows).argmax(axis=1)).mean() >= 0.85

@@ -354,7 +354,7 @@ def run_plan(plan: Plan, session: Session) -> int:
     if needs_controls(outcome):
         for line in after_audit(plan, work_folder(plan.output) / "zoo"):
             display.say(out, line)
-    report = audit_report(outcome, plan.kept.made())
+    report = bundle.dated(audit_report(outcome, plan.kept.made()))
     seal(bundle, report, plan.output, out)
     exports.write(plan.exports, report, out)
     show_page(plan.output, out)

@@ -108,6 +108,7 @@ class JudgeCommand(Command):
         outcome = replace(outcome, skipped=found.skipped)
         # Neurons are matched once more for it: only where somebody reads it.
         report = audit_report(outcome, self.kept.made()) if self.json or bundle or forms else None
+        report = bundle.dated(report) if report and bundle else report
         to_stdout = str(self.json) == "-"
         out = display.console(stderr=to_stdout)
         reused = heard.stored - sum(subject.stored for subject in suspects)

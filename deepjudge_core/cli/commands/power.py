@@ -110,15 +110,18 @@ def _show_power(out: Console, power: PowerEstimate) -> None:
     attacks, said = power.attacks, partial(display.say, out)
     names = [one.attack for one in attacks]
     shares = [Part("copies", [_recognised(one.copies, one.inconclusive) for one in attacks])]
+    weights_alone = {metric.group for metric in power.judge.metrics} == {"weights"}  # then nothing else was judged
     shares += [
         Part(group, [_recognised(one.groups[group], one.undecided[group]) for one in attacks])
         for group in (attacks[0].groups if attacks else ())
+        if group == "weights" or not weights_alone
     ]
     areas = [Part(name, [_area(one.auc[name]) for one in attacks]) for name in metrics]
     shown = tables.show(out, "attack", names, [[*shares, *areas], shares], said)
     if len(shown) < len(shares) + len(areas):
         for start in range(0, len(areas), _AREAS):
             tables.show(out, "attack", names, [areas[start : start + _AREAS]], said)
+    _show_keys(out, power)
     _say_undecided(out, power)
     if power.accused.of:
         low, high = power.accused.interval
@@ -131,6 +134,30 @@ def _show_power(out: Console, power: PowerEstimate) -> None:
     if alone:
         display.say(out, f"not judged  {alone} of the controls: the others alone cannot decide")
     _say_left_out(out, power)
+
+
+def _show_keys(out: Console, power: PowerEstimate) -> None:
+    # Trials of each key that models match, by their attacks.
+    keys = [metric.name for metric in power.judge.metrics if metric.group == "marks"]
+    if not keys:
+        return
+    kinds: dict[str, list[ZooModelResult]] = {}
+    for result in power.results:
+        if result.counts and result.verdict:
+            kinds.setdefault(result.model.attack or "(controls)", []).append(result)
+    kinds["(controls)"] = kinds.pop("(controls)", [])
+    display.say(out, "trials of each key that models match")
+    parts = [Part(name, [Text(_matched(name, some)) for some in kinds.values()]) for name in keys]
+    tables.show(out, "attack", list(kinds), [parts], partial(display.say, out))
+
+
+def _matched(key: str, results: Sequence[ZooModelResult]) -> str:
+    counted = [result.verdict.metrics[key].counted for result in results if result.verdict]
+    found = [one.reading for one in counted if one is not None]
+    if not found:
+        return "-"
+    least, most = (pick(one.found for one in found) for pick in (min, max))
+    return f"{least if least == most else f'{least} to {most}'} of {max(one.of for one in found)}"
 
 
 def _recognised(share: Share, undecided: int) -> Text:

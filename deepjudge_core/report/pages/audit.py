@@ -14,6 +14,7 @@ from deepjudge_core.judging.ranking import ranked, ratio
 from deepjudge_core.report.documents import (
     AuditReport,
     ControlEntry,
+    MetricEntry,
     ResultEntry,
     SkippedEntry,
     SuiteEntry,
@@ -35,6 +36,9 @@ from deepjudge_core.report.pages.document import (
     Section,
     Table,
 )
+from deepjudge_core.report.pages.keys import facts as facts_of_keys
+from deepjudge_core.report.pages.keys import keys_section, of_control
+from deepjudge_core.report.pages.marks import day
 from deepjudge_core.report.pages.nextsteps import next_steps
 from deepjudge_core.report.pages.parts import (
     base,
@@ -98,6 +102,7 @@ def audit_page(report: AuditReport) -> Page:
     """The page of an audit's report."""
     sections = [
         _answer(report),
+        *keys_section(report, _names(report), _suspect_labels(report)),
         *_distances(report),
         *_suspects(report),
         *_findings(report),
@@ -175,7 +180,7 @@ def _answer(report: AuditReport) -> Section:
     numbered = _ranked(report)
     blocks: list[Block] = []
     if len(numbered) > MANY:
-        blocks += [_ranking(numbered), Paragraph(_RANKED), _reasons(numbered)]
+        blocks += [_ranking(numbered), Paragraph(_RANKED), _reasons(numbered, report)]
     elif numbered:
         head = ["model", "answer", "why", "how sure"]
         blocks.append(Table(_EACH, head, list(_in_sentences(numbered, report))))
@@ -207,7 +212,7 @@ def _in_sentences(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditRep
     # What was said of one model is not said again of the next.
     names, said = _names(report), dict[str, str]()
     for _, suspect in numbered:
-        why, sure = answer(suspect), sureness(suspect, report) or _UNSURE
+        why, sure = answer(suspect, report), sureness(suspect, report) or _UNSURE
         before, likewise = said.get(why), sure != _UNSURE and said.get(sure)
         said |= {one: suspect.path for one in (why, sure) if one not in said}
         shown: list[Line] = [_as_for(names, before) or why, _as_for(names, likewise or None) or sure]
@@ -244,11 +249,11 @@ def _ranking(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
     )
 
 
-def _reasons(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
+def _reasons(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditReport) -> Table:
     # Each sentence once: most hold for several.
     said: dict[str, list[str]] = {}
     for place, suspect in numbered:
-        said.setdefault(answer(suspect), []).append(str(place))
+        said.setdefault(answer(suspect, report), []).append(str(place))
     rows = [[Cell(why, "prose"), Cell(", ".join(places), "prose")] for why, places in said.items()]
     return Table("Why", ["why", "models by their numbers"], rows)
 
@@ -285,6 +290,10 @@ def _rests_on(report: AuditReport) -> Iterator[Line]:
         "white-box": "of layers (the outputs of its neurons)",
         "weights": "of weights",
     }
+    if report.suite.keys:
+        trials = sum(key.trials for key in report.suite.keys)
+        yield f"{counted(trials, 'trial')} of {counted(len(report.suite.keys), 'secret key')} of the owner's."
+    del groups["marks"]
     each = [f"{groups[group]} {what}" for group, what in compared.items() if groups[group]]
     if each:
         yield (
@@ -300,8 +309,9 @@ def _rests_on(report: AuditReport) -> Iterator[Line]:
             f"how close independent models come to it. {_kinds(controls)}"
         )
     else:
-        exact = any(metric.log10_p is not UNSET for one in report.suspects for metric in one.metrics.values())
-        needs = ". The order of neurons needs none" if exact else ""
+        known = {m.group for one in report.suspects for m in one.metrics.values() if m.log10_p is not UNSET}
+        needs = ". The order of neurons needs none" if "weights" in known else ""
+        needs += ". Keys by design need none" if "marks" in known else ""
         yield f"No controls (models that are independent of the victim), so distances prove nothing here{needs}."
 
 
@@ -321,7 +331,8 @@ def _kinds(controls: Sequence[ControlEntry]) -> str:
 
 def _distances(report: AuditReport) -> Iterator[Section]:
     controls = report.calibration.controls
-    if not report.metrics:
+    metrics = _of_distances(report)
+    if not metrics:
         return
     labels = _suspect_labels(report)
     blocks: list[Block] = [
@@ -329,10 +340,10 @@ def _distances(report: AuditReport) -> Iterator[Section]:
             "Each measurement (metric) is a distance from the victim: the smaller, the more alike, and 0 for the "
             "victim itself."
         ),
-        definitions(report.metrics),
+        definitions(metrics),
     ]
     figures = []
-    for place, metric in enumerate(report.metrics):
+    for place, metric in enumerate(metrics):
         suspects = [
             charts.Mark(value, label, suspect.decision)
             for suspect, label in zip(report.suspects, labels, strict=True)
@@ -346,6 +357,11 @@ def _distances(report: AuditReport) -> Iterator[Section]:
     if figures:
         blocks.append(Paragraph(" ".join(_legend(report))))
     yield Section("Distances from the victim", "distances", [*blocks, *figures])
+
+
+def _of_distances(report: AuditReport) -> dict[str, MetricEntry]:
+    # Keys have a section of their own.
+    return {name: metric for name, metric in report.metrics.items() if metric.group != "marks"}
 
 
 def _legend(report: AuditReport) -> Iterator[str]:
@@ -362,7 +378,7 @@ def _legend(report: AuditReport) -> Iterator[str]:
 
 
 def _has_thresholds(report: AuditReport) -> bool:
-    return any(thresholds_of(report.suspects, metric) for metric in report.metrics)
+    return any(thresholds_of(report.suspects, metric) for metric in _of_distances(report))
 
 
 def _titled(report: AuditReport, metric: str) -> tuple[str, ...]:
@@ -414,7 +430,7 @@ def _columns(report: AuditReport) -> Iterator[str]:
     # What the columns of the tables are, as far as they are there.
     if _has_thresholds(report):
         yield "Threshold: the greatest distance that gets a vote for copy."
-    if report.metrics and report.calibration.controls:
+    if _of_distances(report) and report.calibration.controls:
         yield "Controls: their smallest and greatest distance."
     if any(_least_p(suspect) is not None for suspect in report.suspects):
         yield (
@@ -431,7 +447,8 @@ _RADAR = (
 
 
 def _of_suspect(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]], place: int) -> Iterator[Block]:
-    measured, numbered = suspect.metrics, f" of suspect {place}"
+    numbered = f" of suspect {place}"
+    measured = {name: result for name, result in suspect.metrics.items() if result.group != "marks"}
     if measured:
         table = table_of(
             f"Measurements{numbered}",
@@ -567,6 +584,11 @@ def _facts(report: AuditReport) -> Iterator[tuple[str, Cell]]:
     victim, suite, calibration = report.victim, report.suite, report.calibration
     yield "SHA-256 of the victim", digest(victim.digest)
     yield "SHA-256 of the test suite", digest(suite.digest)
+    yield from facts_of_keys(report)
+    if report.committed:
+        committed = report.committed
+        yield "committed to, by the time-stamp", text(day(committed))
+        yield "SHA-256 of the commitment", digest(committed.commitment)
     if suite.inputs:
         yield "inputs", name(suite.inputs.path)
         yield "SHA-256 of the inputs", digest(suite.inputs.digest)
@@ -609,7 +631,13 @@ def _controls(report: AuditReport) -> Iterator[Section]:
     blocks: list[Block] = [Paragraph("A stratum is what a control has in common with the victim."), files]
     if report.metrics:
         rows = [
-            [name(base(control.path)), *(figure(control.metrics.get(metric)) for metric in report.metrics)]
+            [
+                name(base(control.path)),
+                *(
+                    of_control(control, metric) if facts.group == "marks" else figure(control.metrics.get(metric))
+                    for metric, facts in report.metrics.items()
+                ),
+            ]
             for control in controls
         ]
         blocks.append(Table("Distances of the controls", ["control", *report.metrics], rows, tall=len(rows) > _TALL))

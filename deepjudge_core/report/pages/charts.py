@@ -163,15 +163,73 @@ def strip(name: str, metric: str, suspects: Sequence[Mark], kinds: Sequence[Row]
         kinds: A row of marks each.
         thresholds: Dashed lines: the one, or the least and the greatest. What is shaded is below all.
     """
-    stolen, controls = (sum(len(row.values) for row in kinds if row.stolen is is_stolen) for is_stolen in (True, False))
-    counted = {"suspects": len(suspects), "stolen models": stolen, "controls": controls}
-    counts = ", ".join(f"{count} {what}" for what, count in counted.items() if count)
-    description = f"Distance from the victim by {metric}: {counts}. The tables have all values."
-    svg = _Svg(name, _STRIP, f"{metric}: {counts}", description)
+    svg = _Svg(name, _STRIP, *_counts(metric, f"Distance from the victim by {metric}", suspects, kinds))
     distances = [value for row in kinds for value in row.values]
     nearest = min((value for row in kinds if not row.stolen for value in row.values), default=None)
     references = [*thresholds, *([] if nearest is None else [nearest])]
     scale = _Scale([*distances, *(mark.value for mark in suspects)], references, _GUTTER, _STRIP - 26)
+    zone = (_GUTTER, scale.place(min(thresholds))) if thresholds else None
+    bottom = _rows(svg, scale, suspects, kinds, thresholds, zone)
+    svg.text(0, bottom + 15, f"{_short(metric, 14)}{', log' if scale.logarithmic else ''}", "text")
+    svg.text(_GUTTER, bottom + 31, "\u2190 more like the victim")
+    if thresholds:
+        x = min(max(scale.place(max(thresholds)), _GUTTER + 240), _STRIP - 100)
+        says = "dashed: threshold " + " to ".join(map(number, sorted(thresholds)))
+        svg.text(x, bottom + 31, says, "text", "middle")
+    return svg.done(bottom + 38)
+
+
+def matches(
+    name: str,
+    key: str,
+    trials: int,
+    suspects: Sequence[Mark],
+    kinds: Sequence[Row],
+    band: tuple[int, int] | None,
+    needed: int | None,
+) -> str:
+    """How many trials of a key all models match; more is nearer to the marked model.
+
+    Args:
+        name: Of the figure; unique on the page.
+        key: The key.
+        trials: How many there are.
+        suspects: A filled mark each, with its label.
+        kinds: A row of marks each.
+        band: How many models made without the key match by chance; None where that is not known.
+        needed: From how many on a suspect is accused; None where that is not known.
+    """
+    svg = _Svg(name, _STRIP, *_counts(key, f"Trials of the key {key} that match, of {trials}", suspects, kinds))
+    # The end of the axis is the number of trials, so that nothing is far from it or near to it by the scale alone.
+    scale = _Scale([float(trials)], [float(trials)], _GUTTER, _STRIP - 26)
+    zone = None if needed is None else (scale.place(needed), _STRIP - 26)
+    bottom = _rows(svg, scale, suspects, kinds, [] if needed is None else [needed], zone, band)
+    svg.text(0, bottom + 15, _short(key, 20), "text")
+    svg.text(_STRIP - 26, bottom + 31, "more like the marked model \u2192", "note", "end")
+    says = [] if band is None else [f"band: made without it, {band[0]} to {band[1]}"]
+    says += [] if needed is None else [f"dashed: a vote for copy from {needed} on"]
+    svg.text(_GUTTER, bottom + 31, "; ".join(says), "text")
+    return svg.done(bottom + 38)
+
+
+def _counts(what: str, of: str, suspects: Sequence[Mark], kinds: Sequence[Row]) -> tuple[str, str]:
+    # The title and the description of a chart.
+    stolen, controls = (sum(len(row.values) for row in kinds if row.stolen is is_stolen) for is_stolen in (True, False))
+    counted = {"suspects": len(suspects), "stolen models": stolen, "controls": controls}
+    counts = ", ".join(f"{count} {what}" for what, count in counted.items() if count)
+    return f"{what}: {counts}", f"{of}: {counts}. The tables have all values."
+
+
+def _rows(
+    svg: _Svg,
+    scale: _Scale,
+    suspects: Sequence[Mark],
+    kinds: Sequence[Row],
+    lines: Sequence[float],
+    zone: tuple[float, float] | None,
+    band: tuple[float, float] | None = None,
+) -> float:
+    # Suspects with their labels in one row, the others below, and an axis, whose place is returned.
     labels = _labels([(scale.place(mark.value), mark) for mark in suspects])
     lanes = max((label.lane for label in labels), default=-1) + 1
     # No line but a label's own goes up to where labels stand.
@@ -179,8 +237,11 @@ def strip(name: str, metric: str, suspects: Sequence[Mark], kinds: Sequence[Row]
     rows = [top + 14] if suspects else []
     rows += [(rows[0] if suspects else top - 8) + 24 * (place + 1) for place in range(len(kinds))]
     bottom = (rows[-1] if rows else 20) + 18
-    for threshold in sorted(thresholds)[:1]:
-        svg.add("rect", "zone", x=_GUTTER, y=top, width=scale.place(threshold) - _GUTTER, height=bottom - top)
+    if zone:
+        svg.add("rect", "zone", x=zone[0], y=top, width=zone[1] - zone[0], height=bottom - top)
+    if band:
+        left, right = map(scale.place, band)
+        svg.add("rect", "band", x=left, y=top, width=right - left, height=bottom - top)
     ticks = scale.ticks()
     for x, _ in ticks:
         svg.line("grid", x, top, x, bottom)
@@ -188,8 +249,8 @@ def strip(name: str, metric: str, suspects: Sequence[Mark], kinds: Sequence[Row]
         svg.text(0, rows[0] + 4, "suspects", "text")
     for row, y in zip(kinds, rows[bool(suspects) :], strict=True):
         svg.text(0, y + 4, _short(row.label, 22), "text")
-    for threshold in thresholds:
-        x = scale.place(threshold)
+    for line in lines:
+        x = scale.place(line)
         svg.line("threshold", x, top, x, bottom)
     shapes = dict(zip((row.label for row in kinds if not row.stolen), _SHAPES, strict=False))
     for row, y in zip(kinds, rows[bool(suspects) :], strict=True):
@@ -206,13 +267,7 @@ def strip(name: str, metric: str, suspects: Sequence[Mark], kinds: Sequence[Row]
     for x, text in ticks:
         svg.line("axis", x, bottom, x, bottom + 4)
         svg.text(x, bottom + 15, text, "note", "middle")
-    svg.text(0, bottom + 15, f"{_short(metric, 14)}{', log' if scale.logarithmic else ''}", "text")
-    svg.text(_GUTTER, bottom + 31, "\u2190 more like the victim")
-    if thresholds:
-        x = min(max(scale.place(max(thresholds)), _GUTTER + 240), _STRIP - 100)
-        says = "dashed: threshold " + " to ".join(map(number, sorted(thresholds)))
-        svg.text(x, bottom + 31, says, "text", "middle")
-    return svg.done(bottom + 38)
+    return bottom
 
 
 def _spread(places: Sequence[float], gap: float) -> list[tuple[float, float]]:

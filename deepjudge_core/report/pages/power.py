@@ -22,6 +22,8 @@ from deepjudge_core.report.pages.document import (
     Section,
     Table,
 )
+from deepjudge_core.report.pages.keys import cell as cell_of_key
+from deepjudge_core.report.pages.keys import keys_of_zoo
 from deepjudge_core.report.pages.parts import (
     base,
     decided,
@@ -50,6 +52,7 @@ def power_page(power: PowerReport) -> Page:
     sections = [
         _noticed(power),
         *rules_section(power),
+        *keys_of_zoo(power),
         *_distances(power),
         *_curves(power),
         _models(power),
@@ -81,7 +84,9 @@ def _undecided(attack: AttackEntry, group: str) -> int:
 
 
 def _noticed(power: PowerReport) -> Section:
-    attacks = power.attacks
+    attacks, groups = power.attacks, {metric.group for metric in power.metrics.values()}
+    # Of weights alone, nothing else was judged.
+    shown = groups if groups == {"weights"} else attacks[0].groups.named() if attacks else GROUPS
     table = table_of(
         "Stolen models that the audit calls copies",
         {
@@ -91,7 +96,7 @@ def _noticed(power: PowerReport) -> Section:
             "95 % interval": [Cell(" to ".join(map(share, a.copies.interval)), "number") for a in attacks],
             **{
                 f"by {SIDES[group]}": [told(a.groups.named()[group], _undecided(a, group)) for a in attacks]
-                for group in (attacks[0].groups.named() if attacks else GROUPS)
+                for group in shown
             },
             "undecided": [Cell(str(attack.inconclusive), "number") for attack in attacks],
             "not counted": [Cell(str(attack.left_out), "number") for attack in attacks],
@@ -116,8 +121,11 @@ def _rests_on(power: PowerReport) -> Iterator[Line]:
         f"{counted(power.controls.count, 'control')}: models made independently of the victim. Each was also judged "
         "as if it were a suspect, by the other controls (held out)."
     )
+    if power.suite.keys:
+        yield f"{counted(len(power.suite.keys), 'secret key')} of the owner's, which accuse by themselves."
+    distances = sum(metric.group != "marks" for metric in power.metrics.values())
     yield (
-        f"{counted(len(power.metrics), 'measurement')} of the distance from the victim, judged by the rule ",
+        f"{counted(distances, 'measurement')} of the distance from the victim, judged by the rule ",
         Name(power.rule),
         ", as an audit does.",
     )
@@ -191,7 +199,8 @@ def _curves(power: PowerReport) -> Iterator[Section]:
 def _distances(power: PowerReport) -> Iterator[Section]:
     blocks: list[Block] = []
     counts = [model for model in power.models if model.counts]
-    for place, metric in enumerate(power.metrics):
+    metrics = {name: metric for name, metric in power.metrics.items() if metric.group != "marks"}
+    for place, metric in enumerate(metrics):
         rows: dict[tuple[bool, str], list[float]] = {}
         for model in counts:
             value = value_of(model, metric)
@@ -210,7 +219,7 @@ def _distances(power: PowerReport) -> Iterator[Section]:
             "for each attack; hollow marks are controls, a row for each kind (stratum). A model in the shaded part, at "
             "most as far as the dashed threshold, gets a vote for copy."
         )
-        defined = definitions(power.metrics)
+        defined = definitions(metrics)
         yield Section("Distances from the victim", "distances", [defined, Paragraph(note), *blocks])
 
 
@@ -227,10 +236,12 @@ def _remark(model: ZooModelEntry) -> Cell:
 
 def _models(power: PowerReport) -> Section:
     suite, victim = power.suite, power.victim
+    keys: list[Line] = [(f"SHA-256 of the key {key.name}: ", Name(key.digest)) for key in suite.keys or ()]
     facts: list[Line] = [
         ("Victim: ", Name(victim.path), f" ({victim.framework}), accuracy {share(victim.accuracy)}"),
         ("SHA-256 (fingerprint) of the victim's file: ", Name(victim.digest)),
         ("SHA-256 of the test suite: ", Name(suite.digest)),
+        *keys,
         f"Behaviour and layers are judged {'together' if power.groups == 'joint' else 'separately'}.",
     ]
     metrics = list(power.metrics)
@@ -240,7 +251,10 @@ def _models(power: PowerReport) -> Section:
             text(_kind(model)),
             Cell(share(model.accuracy), "number"),
             decided(model.decision, model.points_to),
-            *(figure(value_of(model, metric)) for metric in metrics),
+            *(
+                cell_of_key(model, metric, power) if facts.group == "marks" else figure(value_of(model, metric))
+                for metric, facts in power.metrics.items()
+            ),
             _remark(model),
         ]
         for model in power.models

@@ -75,6 +75,8 @@ def _make(report: AnyReport) -> Iterator[str]:
         words += _options("--option", generator.options, f"{_named(generator.name)}.")
     if suite.layers:
         words += ["--layers", ",".join(layer.name for layer in suite.layers)]
+    for place, _ in enumerate(suite.keys or (), 1):
+        words += ["--key", f"KEY-{place}"]
     reading = "" if suite.inputs else "how the inputs are read and "
     yield f"# add {reading}how the model files are opened and seeds are ordered, if you said so: that is not recorded"
     yield _line([*words, *weights, "--seed", str(suite.seed), "-o", _SUITE])
@@ -142,7 +144,9 @@ def _judging(report: AnyReport) -> list[str]:
         return [*words, "--sequential", "--budget", str(budgets[0])]
     words += ["--require-layers"] if report.require_layers else []
     words += ["--groups", report.groups, *(["--fdr", repr(fleet.fdr)] if fleet else [])]
-    return [*words, *(["--metric", ",".join(map(_named, report.metrics))] if report.metrics else [])]
+    # Keys are those of the suite.
+    metrics = [_named(name) for name, metric in report.metrics.items() if metric.group != "marks"]
+    return [*words, *(["--metric", ",".join(metrics)] if metrics else [])]
 
 
 def _rules(report: AnyReport) -> Iterator[str]:

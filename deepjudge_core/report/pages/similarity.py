@@ -44,7 +44,7 @@ class Axis:
 
 
 def axes_of(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Axis]:
-    """Metric to its axis: of those that have a threshold.
+    """Metric to its axis: of those that have a threshold, and are no keys.
 
     Args:
         suspect: The suspect.
@@ -53,7 +53,7 @@ def axes_of(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]]) ->
     return {
         metric: Axis(result.threshold, result.value, ranges.get(metric))
         for metric, result in suspect.metrics.items()
-        if result.threshold is not None and result.threshold > 0
+        if result.threshold is not None and result.threshold > 0 and result.group != "marks"
     }
 
 

@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.verdict import in_words, open_layers
 from deepjudge_core.report.documents import AuditReport, SettingEntry, SuspectEntry
+from deepjudge_core.report.pages import marks
 from deepjudge_core.text import capital, counted, shortened
 
 LONGEST_REASON = 200
@@ -43,6 +44,7 @@ SIDES: Mapping[str, str] = {
     "white-box": "layers",
     "joint": "behaviour and layers together",
     "weights": "weights",
+    "marks": "secret keys",
 }
 """What is compared in each of the settings."""
 _LEAST = 1e-6  # no distribution is known so well that less could be said
@@ -87,19 +89,37 @@ def verdict(suspect: SuspectEntry, report: AuditReport) -> str:
     """All that is said of one model, without its name: the answer, why, and how sure it is."""
     decided = suspect.decision in ("copy", "independent")
     label = sentence(called(suspect.decision, suspect.points_to)) if decided else ""
-    return " ".join(filter(None, (label, answer(suspect), sureness(suspect, report))))
+    return " ".join(filter(None, (label, answer(suspect, report), sureness(suspect, report))))
 
 
-def answer(suspect: SuspectEntry) -> str:
-    """Why the answer is what it is, in a sentence or two without the model's name."""
+def answer(suspect: SuspectEntry, report: AuditReport | None = None) -> str:
+    """Why the answer is what it is, in a sentence or two without the model's name.
+
+    Args:
+        suspect: The suspect.
+        report: The whole, where there is one.
+    """
     reason = suspect.reason or ""
     if suspect.decision == "failed":
         return f"It could not be tested: {shortened(failing(suspect), LONGEST_REASON).rstrip('.')}."
     if suspect.decision == "inconclusive":
         return f"The comparison does not decide: {reason.rstrip('.')}."
     if suspect.decision == "copy":
-        return _is_fact(suspect) or _likeness(suspect)
-    return _unlikeness(suspect)
+        return _is_fact(suspect) or _in_all(suspect, report)
+    return " ".join(filter(None, (_unlikeness(suspect), marks.silent(suspect, report) if report else "")))
+
+
+def _in_all(suspect: SuspectEntry, report: AuditReport | None) -> str:
+    # What keys say, and what else does.
+    keys = marks.told(suspect, report) if report else ""
+    others = any(s.decision == "copy" for name, s in suspect.settings.named().items() if name != "marks")
+    if not keys or not report:
+        return _likeness(suspect)
+    if others:
+        return f"{_likeness(suspect)} {keys}"
+    apart = [SIDES[name] for name, s in suspect.settings.named().items() if s.decision == "independent"]
+    rest = f" Its {_listed(apart)} alone would not set it apart from independent models." if apart else ""
+    return f"{keys} {marks.meaning(suspect, report)}{rest}"
 
 
 def failing(suspect: SuspectEntry) -> str:
@@ -211,13 +231,21 @@ def sureness(suspect: SuspectEntry, report: AuditReport | None = None) -> str:
 
 
 def _evidence(suspect: SuspectEntry, report: AuditReport | None) -> Iterator[str]:
-    decided = {name: s for name, s in suspect.settings.named().items() if s.decision in ("copy", "independent")}
+    named = suspect.settings.named()
+    decided = {name: s for name, s in named.items() if s.decision in ("copy", "independent") and name != "marks"}
+    keys = marks.accusing(suspect, report) if report else []
+    if report:
+        yield from marks.strength(keys, report, _log_strength)
+    if keys and not any(s.decision == "copy" for s in decided.values()):
+        decided = {}  # what does not accuse makes nobody surer
     p_values = _p_values(decided)
     if p_values:
         (name, _), *others = p_values.items()
         found = [f"{_models(decided[name])} this close by {SIDES[name]} ({_p_of(decided[name])})"]
         found += [f"{_odds_of(decided[side])} by {SIDES[side]} ({_p_of(decided[side])})" for side, _ in others]
         yield f"{_strength(suspect, min(p_values.values()))}: at most {', '.join(found)}."
+        if suspect.points_to == "descent":
+            yield "Honest models that began with the victim's first weights, or the same public model, come as close."
     votes = [_votes(name, suspect) for name in decided if name not in p_values]
     if votes and not p_values:
         yield _agreement(suspect, votes)
@@ -255,6 +283,11 @@ def _strength(suspect: SuspectEntry, p_value: float) -> str:
     return f"{next((words for most, words in _STRENGTHS if p_value <= most), 'Weak')} evidence"
 
 
+def _log_strength(log10_p: float) -> str:
+    known = (words for most, words in _STRENGTHS if log10_p <= math.log10(most))
+    return f"{next(known, 'Weak')} evidence"
+
+
 def _votes(name: str, suspect: SuspectEntry) -> tuple[int, int, str]:
     cast = [m for m in suspect.metrics.values() if m.vote is not None and name in (m.group, "joint")]
     copies = sum(bool(m.vote) for m in cast)
@@ -283,14 +316,16 @@ def _agreement(suspect: SuspectEntry, votes: Sequence[tuple[int, int, str]]) -> 
 
 
 def _silent(suspect: SuspectEntry) -> Iterator[str]:
-    silent = sum(m.value is not None and m.vote is None for m in suspect.metrics.values())
+    others = [m for m in suspect.metrics.values() if m.group != "marks"]
+    silent = sum(m.value is not None and m.vote is None for m in others)
     if silent:
         yield f"{silent} more could not vote."
 
 
 def _bound(suspect: SuspectEntry) -> float | None:
     # How often a measurement is wrong, at most.
-    stated = [m.false_positive_rate for m in suspect.metrics.values() if m.vote is not None]
+    voting = [m for m in suspect.metrics.values() if m.vote is not None and m.group != "marks"]
+    stated = [m.false_positive_rate for m in voting]
     return max((rate for rate in stated if rate is not None), default=None)
 
 
@@ -298,13 +333,13 @@ def rates(report: AuditReport) -> list[str]:
     """What the rates of a report mean, and how often such answers are wrong: a sentence or two each."""
     if not any(s.decision in ("copy", "independent") and not _is_fact(s) for s in report.suspects):
         return [*_of_all(report)] if report.fleet else []
-    return [*_of_one(report), *_assumed(report), *_of_settings(report), *_of_all(report)]
+    return [*_of_one(report), *marks.rates(report), *_assumed(report), *_of_settings(report), *_of_all(report)]
 
 
 def _of_one(report: AuditReport) -> Iterator[str]:
     # How often an independent model is called a copy, as far as the rule and the controls say it.
     with_p = any(_by_controls(suspect) for suspect in report.suspects)
-    exactly = any(s.log10_p is not UNSET for one in report.suspects for s in one.settings.named().values())
+    exactly = any(one.settings.weights and one.settings.weights.log10_p is not UNSET for one in report.suspects)
     level, confidence, tested = level_of(report), _share(report, "confidence"), bool(report.fleet)
     if with_p:
         yield (
@@ -317,7 +352,7 @@ def _of_one(report: AuditReport) -> Iterator[str]:
             "independently of the victim's has its neurons in the victim's order as often as the suspect has. It rests "
             "on no controls, and does not hold for models that share the victim's first weights."
         )
-    if tested or (exactly and not report.calibration.controls):
+    if tested or ((exactly or marks.level_of(report)) and not report.calibration.controls):
         return
     if level is not None:
         separate = report.groups == "separate" and not _one_by_one(report)
@@ -355,16 +390,22 @@ def _of_settings(report: AuditReport) -> Iterator[str]:
     if report.fleet or report.groups != "separate" or _one_by_one(report):
         return
     sides, level, confidence = _sides(report), level_of(report), _share(report, "confidence")
-    if len(sides) < 2:
-        return
-    rate = f": at most {percent(min(1, len(sides) * level))} in all" if level is not None else ""
+    by_keys = marks.level_of(report)
+    whole = None if level is None else len(sides) * level + (by_keys or 0.0)
+    rate = f": at most {percent(min(1, whole))} in all" if whole is not None else ""
     if rate and confidence is not None and 1 - len(sides) * (1 - confidence) > 0:
         rate += f", with {percent(1 - len(sides) * (1 - confidence))} confidence"
-    either, often = ("either", "twice") if len(sides) == 2 else ("each", "three times")
+    sides += [SIDES["marks"]] if by_keys else []
+    if len(sides) < 2:
+        return
+    either, often = _OFTEN.get(len(sides), ("each", f"{len(sides)} times"))
     yield (
         f"{capital(_listed(sides))} are judged separately, and {either} can lead to the answer copy, so a false "
         f"accusation is up to {often} as likely as by one of them{rate}."
     )
+
+
+_OFTEN: Mapping[int, tuple[str, str]] = {2: ("either", "twice"), 3: ("each", "three times"), 4: ("each", "four times")}
 
 
 def _sides(report: AuditReport) -> list[str]:
@@ -385,7 +426,7 @@ def _listed(sides: Sequence[str]) -> str:
 def _by_controls(suspect: SuspectEntry) -> list[float]:
     # The p-values that rest on controls.
     settings = suspect.settings.named()
-    return [p for name, p in _p_values(settings).items() if settings[name].log10_p is UNSET]
+    return [p for name, p in _p_values(settings).items() if settings[name].log10_p is UNSET and name != "marks"]
 
 
 def _of_all(report: AuditReport) -> Iterator[str]:
@@ -455,7 +496,7 @@ def limits(report: AuditReport) -> list[str]:
             "The neurons of a model can be put in another order without changing what it computes. By their order, a "
             "copy that was scrambled in this way is not found: that the order does not agree acquits nobody."
         )
-    return lines
+    return [*lines, *marks.limits(report)]
 
 
 def level_of(report: AuditReport) -> float | None:
