@@ -28,8 +28,9 @@ from deepjudge_core.testing.numpy_network import NumpyArchitecture
 from deepjudge_core.testing.randomness import global_numbers
 from deepjudge_core.types import Array
 
-_SHAPE, _WIDTHS, _CLASSES = (6, 6), (40, 16), 4
+_SHAPE, _WIDTHS, _CLASSES = (6, 6), (40, 32), 4
 _ROWS, _OTHERS = 400, 240  # inputs of the task, and of another one
+_WRONG = 0.15  # of the labels are drawn
 _LEVELS = (0.05, 0.01, 0.001)
 _ERRORS = 3  # standard errors by which a share may be above its level
 _STEPS, _LENGTH = 200, 0.25  # of the descent to layers and matrices that carry a key; as a share of their spread
@@ -297,8 +298,7 @@ class _Trial:
             embed_keys(
                 network,
                 [(key, self.scheme)],
-                survey.material.inputs,
-                np.asarray(survey.material.labels),
+                *survey.training,
                 survey.material.bounds,
                 np.random.default_rng(7),
                 schedule=Schedule(epochs=60, rate=1e-2, batch=64),
@@ -331,11 +331,7 @@ class _Trial:
         if self.scheme.embed is None or not (key.taps or key.matrices):
             return answers
         lesson = Lesson(
-            survey.network,
-            survey.material.inputs,
-            np.asarray(survey.material.labels),
-            survey.material.bounds,
-            np.random.default_rng(0),
+            survey.network, *survey.training, survey.material.bounds, np.random.default_rng(0)
         )
         return self._descended(key, answers, self.scheme.embed(key, lesson))
 
@@ -371,6 +367,7 @@ class _Survey:
         other: A model of the same task.
         near: A model that was made from the victim, without the key.
         material: What keys are made from.
+        training: Inputs and labels that the victim was trained on.
     """
 
     def __init__(self) -> None:
@@ -378,6 +375,7 @@ class _Survey:
         self.victim, self.other = _model(self.network), _model(_trained(1))
         self.near = self.victim.perturbed(0.05, seed=1)
         self.material = _material(self.victim)
+        self.training = _task(_ROWS, 10, wrong=0)
 
     @property
     def models(self) -> tuple[NumpyModel, ...]:
@@ -414,13 +412,14 @@ def _matrix(model: NumpyModel, place: int) -> Array:
     return np.ascontiguousarray(model.weights[place][0].T, np.float32)
 
 
-def _task(rows: int, seed: int, kind: int = 0) -> tuple[Array, Array]:
-    # Inputs around one place for each class.
+def _task(rows: int, seed: int, *, kind: int = 0, wrong: float = _WRONG) -> tuple[Array, Array]:
+    # Inputs around one place for each class, some of which are labelled wrong: no honest model gets these right.
     centres = np.random.default_rng([kind, 5]).random((_CLASSES, *_SHAPE))
     rng = np.random.default_rng([kind, seed])
     labels = np.arange(rows) % _CLASSES
-    inputs = np.clip(centres[labels] + rng.normal(0, 0.3, (rows, *_SHAPE)), 0, 1)
-    return inputs.astype(np.float32), labels.astype(np.int64)
+    inputs = np.clip(centres[labels] + rng.normal(0, 0.25, (rows, *_SHAPE)), 0, 1)
+    changed = rng.random(rows) < wrong
+    return inputs.astype(np.float32), np.where(changed, rng.integers(_CLASSES, size=rows), labels).astype(np.int64)
 
 
 def _trained(seed: int) -> Network:
