@@ -122,7 +122,7 @@ def _rests_on(power: PowerReport) -> Iterator[Line]:
         "as if it were a suspect, by the other controls (held out)."
     )
     if power.suite.keys:
-        yield f"{counted(len(power.suite.keys), 'secret key')} of the owner's, which accuse by themselves."
+        yield f"{counted(len(power.suite.keys), 'secret key')} of the owner's; each accuses by itself."
     distances = sum(metric.group != "marks" for metric in power.metrics.values())
     yield (
         f"{counted(distances, 'measurement')} of the distance from the victim, judged by the rule ",
