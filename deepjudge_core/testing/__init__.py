@@ -1,4 +1,4 @@
-"""The contracts that every adapter, generator, metric, rule, attack and scheme must keep, for the tests of whoever writes one.
+"""The contracts that every adapter, generator, metric, rule, attack and scheme must keep, for tests of plugins.
 
 For each kind of component there is a function that gives checks with names, such as :func:`metric_checks`. Each check
 is a call without arguments that returns nothing, or raises an :class:`AssertionError` that says what was expected and

@@ -6,7 +6,8 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 
@@ -140,7 +141,9 @@ class _Trial:
     def _looks_at_victim(self) -> bool:
         untouched: Any = _Untouched()
         try:
-            self._read(self.key, dataclasses.replace(self._survey.answers(self._survey.other, self.key), victim=untouched))
+            self._read(
+                self.key, dataclasses.replace(self._survey.answers(self._survey.other, self.key), victim=untouched)
+            )
         except _Touched:
             return True
         except IncomparableError:
@@ -159,7 +162,9 @@ class _Trial:
                 f"{self.scheme.name}: changed the {name} that it was given",
             )
         lost = set(self._configured.options) - set(key.options)
-        expect(not lost, f"{self.scheme.name}: expected all options in the key, found none for {', '.join(sorted(lost))}")
+        expect(
+            not lost, f"{self.scheme.name}: expected all options in the key, found none for {', '.join(sorted(lost))}"
+        )
 
     def check_own_randomness(self) -> None:
         numbers = global_numbers()
@@ -173,7 +178,8 @@ class _Trial:
 
     def check_repeatable(self) -> None:
         expect(
-            key_digest(self._make(0)) == key_digest(self.key), f"{self.scheme.name}: gives another key for the same nonce"
+            key_digest(self._make(0)) == key_digest(self.key),
+            f"{self.scheme.name}: gives another key for the same nonce",
         )
         for model in self._survey.models:
             answers = self._survey.answers(model, self.key)
@@ -185,7 +191,7 @@ class _Trial:
         if chance is None:
             return
         drawn = [_drawn(self._make(place)) for place in range(_PAIRS + 1)]
-        same = np.concatenate([one == other for one, other in zip(drawn, drawn[1:], strict=False)])
+        same = np.concatenate([one == other for one, other in pairwise(drawn)])
         most = chance + 5 * math.sqrt(chance * (1 - chance) / len(same))
         expect(
             same.mean() <= most,
@@ -214,6 +220,10 @@ class _Trial:
                 readings = self._read(self.key, self._survey.answers(model, self.key))
             except IncomparableError:  # which says why
                 continue
+            except Exception as error:
+                raise AssertionError(
+                    f"{self.scheme.name}: fails of one answer to everything: {type(error).__name__}: {error}"
+                ) from error
             distances = [one.distance for one in readings]
             expect(np.isfinite(distances).all(), f"{self.scheme.name}: expected finite distances, found {distances}")
 
@@ -239,7 +249,10 @@ class _Trial:
             truth=None if key.truth is None else key.truth[order],
         )
         answers = self._survey.answers(self._survey.other, key)
-        straight, shuffled = self._read(key, answers), self._read(turned, self._survey.answers(self._survey.other, turned))
+        straight, shuffled = (
+            self._read(key, answers),
+            self._read(turned, self._survey.answers(self._survey.other, turned)),
+        )
         expect(
             _facts(straight) == _facts(shuffled),
             f"{self.scheme.name}: expected the same for any order of the trials, found {_facts(straight)} and "
@@ -277,8 +290,8 @@ class _Trial:
                 most = level + _ERRORS * math.sqrt(level * (1 - level) / self.nonces)
                 expect(
                     share <= most,
-                    f"{self.scheme.name}: expected p-values of at most {level:g} of a model made without the key for at "
-                    f"most {most:.2%} of {self.nonces} nonces, found {share:.2%} of {model.name}",
+                    f"{self.scheme.name}: expected p-values of at most {level:g} of a model made without the key for "
+                    f"at most {most:.2%} of {self.nonces} nonces, found {share:.2%} of {model.name}",
                 )
 
     def _log10_p(self, key: Key, answers: KeyAnswers) -> float:
@@ -301,7 +314,7 @@ class _Trial:
                 *survey.training,
                 survey.material.bounds,
                 np.random.default_rng(7),
-                schedule=Schedule(epochs=60, rate=1e-2, batch=64),
+                schedule=Schedule(epochs=30, rate=1e-2, batch=64),
                 read=survey.read,
             )
             for _ in range(2)
@@ -330,9 +343,7 @@ class _Trial:
         answers = dataclasses.replace(answers, probabilities=probabilities)
         if self.scheme.embed is None or not (key.taps or key.matrices):
             return answers
-        lesson = Lesson(
-            survey.network, *survey.training, survey.material.bounds, np.random.default_rng(0)
-        )
+        lesson = Lesson(survey.network, *survey.training, survey.material.bounds, np.random.default_rng(0))
         return self._descended(key, answers, self.scheme.embed(key, lesson))
 
     def _descended(self, key: Key, answers: KeyAnswers, teaching: Teaching) -> KeyAnswers:
@@ -404,8 +415,7 @@ class _Survey:
 
 
 def _model(network: Network) -> NumpyModel:
-    model: NumpyModel = network.architecture.model(network.weights, name="victim")
-    return model
+    return cast(NumpyModel, network.architecture.model(network.weights, name="victim"))
 
 
 def _matrix(model: NumpyModel, place: int) -> Array:
