@@ -5,17 +5,12 @@ from dataclasses import replace
 
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import Subject
-from deepjudge_core.components.schemes import Key, KeyAnswers, Matches, Reading
+from deepjudge_core.components.schemes import Key, KeyAnswers, Reading
 from deepjudge_core.errors import IncomparableError, InputError, PluginError, one_line
-from deepjudge_core.judging.keys import Mark, marks_of, read_key
+from deepjudge_core.judging.keys import Mark, carries, marks_of, read_key
 from deepjudge_core.models.model import Model
 from deepjudge_core.observing.keys import answer_keys, with_matrices
 from deepjudge_core.suites.suite import Suite
-
-LEAST_SHARE = 0.9
-"""Of the trials of a key that a model has to match to be the marked one."""
-GREATEST_LOG10_P = -6.0
-"""At most this is the logarithm of its p-value, of a key whose chance is known by design."""
 
 
 def asked_keys(suite: Suite, victim: Model, keys: Mapping[str, Key]) -> Suite:
@@ -100,13 +95,6 @@ def strongest(name: str, mark: Mark, answers: KeyAnswers) -> Reading:
     except (Exception, SystemExit) as error:
         raise PluginError(f"{name}: the scheme failed: {one_line(error)}") from error
     return max(readings, key=_strength)
-
-
-def carries(reading: Reading) -> bool:
-    """Whether a reading is one of a marked model."""
-    by_chance = reading.log10_p is not None and reading.log10_p > GREATEST_LOG10_P
-    enough = not isinstance(reading, Matches) or reading.found >= LEAST_SHARE * reading.of
-    return enough and not by_chance
 
 
 def _strength(reading: Reading) -> tuple[bool, float]:

@@ -40,11 +40,14 @@ def log10_lift(scores: Array, coins: Array) -> float:
         coins: ``(n,)`` of 0 and 1.
     """
     scores = np.asarray(scores, np.float64)
-    lift = float(((coins - 0.5) * scores).sum())
     greatest = float(np.abs(scores).max(initial=0.0))
-    if lift <= 0 or greatest == 0:
+    if greatest == 0:
         return 0.0
-    p = min(_redrawn(scores, lift), _chernoff(scores / greatest, lift / greatest))
+    scores = scores / greatest  # so that no sum of them is infinite
+    lift = float(((coins - 0.5) * scores).sum())
+    if lift <= 0:
+        return 0.0
+    p = min(_redrawn(scores, lift), _chernoff(scores, lift))
     return min(0.0, p + math.log10(2))
 
 

@@ -10,6 +10,7 @@ from deepjudge_core.types import Array
 NONCE = 32
 """Bytes of a nonce."""
 _NUMBER = 8  # bytes that one number is read from
+_MOST = 2**27  # numbers at once: a key may be anybody's
 
 
 def draw(nonce: bytes, purpose: str, count: int, upper: int) -> Array:
@@ -23,7 +24,12 @@ def draw(nonce: bytes, purpose: str, count: int, upper: int) -> Array:
         purpose: What they are for, with all that they may not depend on being fixed in it.
         count: How many.
         upper: At least 1.
+
+    Raises:
+        ValueError: For more numbers than any key needs.
     """
+    if count > _MOST:
+        raise ValueError(f"expected at most {_MOST} numbers to be drawn, found {count}")
     limit = 2**64 - 2**64 % upper
     stream = hashlib.shake_256(nonce + b"|" + purpose.encode())
     length = count

@@ -21,11 +21,14 @@ from deepjudge_core.errors import PluginError
 from deepjudge_core.files.documents import Json
 from deepjudge_core.models.model import Access, Model
 from deepjudge_core.models.network import Network
+from deepjudge_core.text import clean
 from deepjudge_core.types import Array
 
 Drawn = Literal["labels", "wrong-labels", "bits"]
 """What of a key is drawn from its nonce: a class for each input, of all classes; a class for each input, of those that
 are not its truth; or bits."""
+
+_MOST_TRIALS, _MOST_CLASSES = 2**22, 2**24  # far above what any network has; a key may be anybody's file
 
 NOTHING = Access(0)
 """What is asked of a model that is not run."""
@@ -95,6 +98,8 @@ class Key:
         named = {"inputs": self.inputs, "truth": self.truth, **{f"arrays.{name}": a for name, a in self.arrays.items()}}
         if self.drawn not in ("labels", "wrong-labels"):
             named["labels"] = self.labels
+        if self.drawn != "bits":
+            named["bits"] = self.bits
         sums = {
             name: [
                 str(array.dtype),
@@ -163,8 +168,12 @@ class KeyAnswers:
 
     @property
     def labels(self) -> Array | None:
-        """``(k,)`` int64 its classes; None where there are no answers."""
-        return None if self.probabilities is None else self.probabilities.argmax(axis=1)
+        """``(k,)`` int64 its classes, -1 where no class is the likeliest alone; None where there are no answers."""
+        if self.probabilities is None:
+            return None
+        likeliest = self.probabilities == self.probabilities.max(axis=1, keepdims=True)
+        # Of equals, the first class would match every trigger with that label.
+        return np.where(likeliest.sum(axis=1) == 1, likeliest.argmax(axis=1), -1)
 
 
 @dataclass(frozen=True)
@@ -407,8 +416,15 @@ def mistake(key: Key) -> str | None:
     """What is wrong with a key's parts, one clause; None where they fit one another."""
     if len(key.nonce) != NONCE:
         return f"expected a nonce of {NONCE} bytes, found {len(key.nonce)}"
-    if key.trials < 1:
-        return "expected at least 1 trial, found none"
+    # Where there is no other class that could be drawn, a match says nothing.
+    least = {"labels": 2, "wrong-labels": 3}.get(key.drawn or "", 1)
+    if not 1 <= key.trials <= _MOST_TRIALS or not least <= key.classes <= _MOST_CLASSES:
+        return (
+            f"expected 1..{_MOST_TRIALS} trials and {least}..{_MOST_CLASSES} classes, found {key.trials} and "
+            f"{key.classes}"
+        )
+    if clean(key.scheme) != key.scheme:
+        return "expected the name of a scheme, found one that cannot be shown"
     if key.inputs is not None and (key.inputs.dtype != np.float32 or key.inputs.shape[1:] != key.shape):
         return f"expected float32 inputs of shape {key.shape}, found {key.inputs.dtype} {key.inputs.shape[1:]}"
     count = 0 if key.inputs is None else len(key.inputs)
@@ -419,6 +435,10 @@ def mistake(key: Key) -> str | None:
             return f"expected {name} for each of {count} inputs, found {labels.dtype} {labels.shape}"
         if labels.min() < 0 or labels.max() >= key.classes:
             return f"expected {name} in 0..{key.classes - 1}, found {labels.min()}..{labels.max()}"
+    if key.inputs is not None and not count:
+        return "expected inputs, found an array of none"
+    if key.drawn == "bits" and key.bits is None:
+        return f"expected {key.trials} bits, found none"
     if key.bits is not None and (key.bits.shape != (key.trials,) or not np.isin(key.bits, (0, 1)).all()):
         return f"expected {key.trials} bits"
     if key.drawn in ("labels", "wrong-labels") and key.trials != count:

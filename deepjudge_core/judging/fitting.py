@@ -105,7 +105,7 @@ def metrics_for(metrics: Metrics, names: Iterable[str] | None, suite: Suite) -> 
         UsageError, PluginError: As :meth:`~deepjudge_core.components.registry.Metrics.select`.
     """
     named = Offer.of(suite).usual(metrics) if names is None else metrics.select(names)
-    return [*named, *marks_of(suite.keys, metrics.schemes)]
+    return _with_keys(named, suite.keys, metrics)
 
 
 def fitting_metrics(metrics: Metrics, names: Iterable[str] | None, offer: Offer) -> tuple[Sequence[Metric], str | None]:
@@ -125,7 +125,18 @@ def fitting_metrics(metrics: Metrics, names: Iterable[str] | None, offer: Offer)
             :meth:`~deepjudge_core.components.registry.Metrics.select`.
     """
     fitting, note = _fitting(metrics, names, offer)
-    return [*fitting, *marks_of(offer.keys, metrics.schemes)], note
+    return _with_keys(fitting, offer.keys, metrics), note
+
+
+def _with_keys(chosen: Sequence[Metric], keys: Sequence[Key], metrics: Metrics) -> list[Metric]:
+    marks = marks_of(keys, metrics.schemes)
+    same = {metric.name for metric in chosen} & {mark.name for mark in marks}
+    if same:
+        raise UsageError(
+            f"expected a key of another name than the metrics have, found {min(same)!r}; make the suite without it",
+            code="conflict",
+        )
+    return [*chosen, *marks]
 
 
 def _fitting(metrics: Metrics, names: Iterable[str] | None, offer: Offer) -> tuple[Sequence[Metric], str | None]:

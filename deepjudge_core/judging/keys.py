@@ -1,12 +1,14 @@
 """The keys of a suite as metrics: each model is read once by each, in pure numpy."""
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NoReturn
 
 import numpy as np
 
+from deepjudge_core.components.chances import log10_binomial_tail
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Catalogue
 from deepjudge_core.components.schemes import Key, KeyAnswers, Lift, Matches, Reading, Scheme
@@ -16,6 +18,10 @@ from deepjudge_core.models.model import Access
 from deepjudge_core.suites.keys import names_of
 from deepjudge_core.text import LONGEST_LINE, clean
 
+LEAST_SHARE = 0.9
+"""Of the trials of a key that a model has to match to be the marked one."""
+GREATEST_LOG10_P = -6.0
+"""At most this is the logarithm of its p-value, of a key whose chance is known by design."""
 _MOST_READINGS = 16
 
 
@@ -126,7 +132,16 @@ def read_key(mark: Mark, answers: KeyAnswers) -> tuple[Reading, ...]:
         raise ValueError(f"expected 1 to {_MOST_READINGS} readings of different names, found {len(readings)}")
     for one in readings:
         _check(mark.key, one)
+    if any(isinstance(one, Lift) or one.chance is not None for one in readings):
+        _check_draw(mark.key, mark.verify, answers, readings)
     return readings
+
+
+def carries(reading: Reading) -> bool:
+    """Whether a reading is one of a marked model."""
+    by_chance = reading.log10_p is not None and reading.log10_p > GREATEST_LOG10_P
+    enough = not isinstance(reading, Matches) or reading.found >= LEAST_SHARE * reading.of
+    return enough and not by_chance
 
 
 def _lacking(mark: Mark, answers: KeyAnswers) -> str | None:
@@ -148,6 +163,8 @@ def _check(key: Key, reading: Reading) -> None:
         if np.shape(reading.scores) != np.shape(reading.coins) or not np.isfinite(reading.scores).all():
             raise ValueError("expected a finite score for each coin")
         return
+    if not all(isinstance(count, int | np.integer) for count in (reading.found, reading.of)):
+        raise ValueError("expected whole numbers of trials")
     if not isinstance(reading, Matches) or not 0 <= reading.found <= reading.of <= key.trials or not reading.of:
         raise ValueError("expected 0 <= found <= of <= trials, and a trial that counts")
     if reading.chance is None:
@@ -156,6 +173,28 @@ def _check(key: Key, reading: Reading) -> None:
         raise ValueError("expected a chance only of what was drawn")
     if not math.isclose(reading.chance, key.chance):
         raise ValueError(f"expected the chance of what was drawn, {key.chance:g}, found {reading.chance:g}")
+
+
+def _check_draw(
+    key: Key,
+    verify: Callable[[Key, KeyAnswers], Sequence[Reading]],
+    answers: KeyAnswers,
+    readings: Sequence[Reading],
+) -> None:
+    # A scheme is anybody's code. With another draw, the same trials have to count, and no model matches them but by
+    # chance.
+    again = replace(key, nonce=hashlib.sha256(key.nonce).digest()).completed()
+    others = {one.reading: one for one in verify(again, replace(answers, victim=None))}
+    for one in readings:
+        other = others.get(one.reading)
+        if isinstance(one, Lift):
+            if not isinstance(other, Lift) or not np.array_equal(one.scores, other.scores):
+                raise ValueError("expected scores that do not depend on the coins")
+        elif one.chance is not None and isinstance(other, Matches):
+            if other.of != one.of:
+                raise ValueError("expected trials that count whatever was drawn")
+            if log10_binomial_tail(other.found, other.of, one.chance) <= GREATEST_LOG10_P:
+                raise ValueError("expected matches by what was drawn, found as many with another draw")
 
 
 def providers_of(marks: Sequence[Metric]) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds, errs_al
 from deepjudge_core.judging.architecture import Widths, widths
 from deepjudge_core.judging.exact import LOG10_LEVEL
 from deepjudge_core.judging.fitting import metrics_for
-from deepjudge_core.judging.keys import Mark, read_key
+from deepjudge_core.judging.keys import Mark, carries, read_key
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, match_observation
 from deepjudge_core.models.model import Access
 from deepjudge_core.sheets import Sheet, Shown
@@ -229,6 +229,9 @@ def _of_key(suite: Suite, observation: Observation, mark: Mark) -> Measurement:
     if key and key.chance is None and observation.model.digest in (*key.references, *key.surrogates):
         return Measurement(mark, None, "the key was made with this model, so what it matches says nothing")
     try:
+        # Whoever changed the suite may have put a key into it that its victim does not carry.
+        if not any(map(carries, read_key(mark, ours))):
+            return Measurement(mark, None, "the suite's own victim does not carry the key, so a match says nothing")
         readings = read_key(mark, replace(answers, victim=ours))
     except IncomparableError as error:
         return Measurement(mark, None, str(error))

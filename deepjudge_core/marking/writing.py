@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from deepjudge_core.auditing.marked import carries
 from deepjudge_core.auditing.owner import Owner, owner_of
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import LiveModel, ModelFile, Subject
@@ -24,6 +23,7 @@ from deepjudge_core.errors import (
     first_line,
 )
 from deepjudge_core.files import digests
+from deepjudge_core.judging.keys import carries
 from deepjudge_core.marking.embedding import check_key, embed_keys, read_of
 from deepjudge_core.marking.places import saved_matrices
 from deepjudge_core.marking.settings import EmbedSettings

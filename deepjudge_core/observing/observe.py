@@ -20,7 +20,7 @@ from deepjudge_core.models.preprocessing import Prepare, Preprocessing
 from deepjudge_core.models.sampling import evenly
 from deepjudge_core.naming import option
 from deepjudge_core.observing.arranging import Arranging
-from deepjudge_core.observing.classes import ClassMapping, in_classes, listed, map_classes
+from deepjudge_core.observing.classes import ClassMapping, class_order, in_classes, listed, map_classes
 from deepjudge_core.observing.expectation import (
     Correctness,
     Expectation,
@@ -46,6 +46,7 @@ _SOME_SEEDS = 200  # at most, on which each output is tried
 _FEW_SEEDS = 50  # on which odds are compared with the victim's
 _MOST_HELD = 2**28  # bytes of the answers of taps that are compared with the layers
 _MOST_CHANCE = 0.8  # where more of the seeds are of one class, accuracy says too little
+_SHOWS_CLASSES = 0.5  # share of the seeds that a model gets right if the order of its classes is as somebody says
 _ORDERED = 0.5  # share of the inputs that a model gets right whose classes are in order
 
 
@@ -352,17 +353,29 @@ class _Questioner:
         """What it answers to the suite's keys, asked as it was asked the cases."""
         mapped, expected = answered.mapped, self._suite.victim.model.classes
         order = tuple(range(expected)) if mapped.classes is None else mapped.classes
+        unmapped = mapped.unmapped or self._doubt_of_classes(mapped)
 
         def to_classes(answers: Array) -> Array | None:
-            return None if mapped.probabilities is None else in_classes(answers, order, self._suite.victim.independent)
+            return None if unmapped else in_classes(answers, order, self._suite.victim.independent)
 
-        return answer_keys(
-            self._model,
-            self._suite,
-            prepare=self._prepare(answered.preprocessing),
-            to_classes=to_classes,
-            unmapped=mapped.unmapped,
-        )
+        prepare = self._prepare(answered.preprocessing)
+        try:
+            return answer_keys(self._model, self._suite, prepare=prepare, to_classes=to_classes, unmapped=unmapped)
+        except ModelError as error:
+            # What fails on the inputs of keys alone has answered the cases, and is judged by them.
+            missing = f"it does not answer the inputs of the keys: {_without_name(self._model, error)}"
+            return tuple(KeyAnswers(missing=None if key.inputs is None else missing) for key in self._suite.keys)
+
+    def _doubt_of_classes(self, mapped: ClassMapping) -> str | None:
+        # Who may name any order of classes makes the labels of a key fit an honest model: the seeds have to show it.
+        expected = self._suite.victim.model.classes
+        if self._asking.classes in (None, tuple(range(expected))) or mapped.probabilities is None:
+            return None
+        labels = mapped.probabilities[self._clean].argmax(axis=1)
+        better, _ = class_order(labels, self._labels, expected)
+        if better is None and float((labels == self._labels).mean()) > _SHOWS_CLASSES:
+            return None
+        return "the order of its classes was given, and its answers to the seeds do not show it"
 
     def _expected(self) -> Expectation:
         # What it expects of its inputs, as its answers to the probes show where nobody says it.

@@ -158,7 +158,10 @@ def names_of(keys: Sequence[Key]) -> tuple[str, ...]:
     names: list[str] = []
     for place, key in enumerate(keys):
         count = 1 + sum(other.scheme == key.scheme for other in keys[:place])
-        names.append(key.scheme if count == 1 else f"{key.scheme}-{count}")
+        name = key.scheme if count == 1 else f"{key.scheme}-{count}"
+        while name in names:  # a scheme may be called as the second key of another is
+            name += "-2"
+        names.append(name)
     return tuple(names)
 
 
