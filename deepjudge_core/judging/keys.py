@@ -120,8 +120,16 @@ def read_key(mark: Mark, answers: KeyAnswers) -> tuple[Reading, ...]:
 
     Raises:
         IncomparableError: Where nothing can be read of it, with the reason.
-        ValueError: Where the scheme gives what is no reading.
+        ValueError: Where the scheme gives what is no reading, or one by design that is none of what was drawn.
     """
+    readings = readings_of(mark, answers)
+    if mark.key and mark.verify and any(isinstance(one, Lift) or one.chance is not None for one in readings):
+        _check_draw(mark.key, mark.verify, answers, readings)
+    return readings
+
+
+def readings_of(mark: Mark, answers: KeyAnswers) -> tuple[Reading, ...]:
+    """What a scheme counts of a model, without a look at how that depends on what was drawn; as :func:`read_key`."""
     if mark.key is None or mark.verify is None:
         raise IncomparableError("the scheme of the key is not known")
     lacking = _lacking(mark, answers)
@@ -132,8 +140,6 @@ def read_key(mark: Mark, answers: KeyAnswers) -> tuple[Reading, ...]:
         raise ValueError(f"expected 1 to {_MOST_READINGS} readings of different names, found {len(readings)}")
     for one in readings:
         _check(mark.key, one)
-    if any(isinstance(one, Lift) or one.chance is not None for one in readings):
-        _check_draw(mark.key, mark.verify, answers, readings)
     return readings
 
 
@@ -194,7 +200,7 @@ def _check_draw(
             if other.of != one.of:
                 raise ValueError("expected trials that count whatever was drawn")
             if log10_binomial_tail(other.found, other.of, one.chance) <= GREATEST_LOG10_P:
-                raise ValueError("expected matches by what was drawn, found as many with another draw")
+                raise ValueError("expected only chance matches with another draw, found more")
 
 
 def providers_of(marks: Sequence[Metric]) -> Mapping[str, str]:

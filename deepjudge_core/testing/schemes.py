@@ -15,7 +15,7 @@ from deepjudge_core.components.options import resolve
 from deepjudge_core.components.registry import Configured
 from deepjudge_core.components.schemes import Key, KeyAnswers, Lesson, Lift, Matches, Reading, Scheme, Teaching
 from deepjudge_core.errors import DeepJudgeError, IncomparableError
-from deepjudge_core.judging.keys import Mark, mark_of, read_key
+from deepjudge_core.judging.keys import Mark, mark_of, readings_of
 from deepjudge_core.marking.embedding import embed_keys
 from deepjudge_core.marking.making import Material, make_key
 from deepjudge_core.models.model import Access
@@ -135,7 +135,7 @@ class _Trial:
         return mark_of(self.key, self.scheme)
 
     def _read(self, key: Key, answers: KeyAnswers) -> tuple[Reading, ...]:
-        return read_key(mark_of(key, self.scheme), answers)
+        return readings_of(mark_of(key, self.scheme), answers)
 
     @cached_property
     def _looks_at_victim(self) -> bool:
