@@ -117,17 +117,17 @@ class Shown:
         return self.sheet().html()
 
 
-_pages: dict[type, Callable[[Any], str]] = {}
+_pages: dict[str, Callable[[Any], str]] = {}
 
 
-def draw_pages(kind: type, page: Callable[[Any], str]) -> None:
-    """Say how values of a class become pages: what writes reports stands above what is reported."""
+def draw_pages(kind: str, page: Callable[[Any], str]) -> None:
+    """Say how values of a class, by its full name, become pages: what writes reports stands above what is reported."""
     _pages[kind] = page
 
 
 def page_of(value: Shown) -> str:
     """The page of a value: its report, or its sheet where there is none."""
-    page = _pages.get(type(value))
+    page = _pages.get(f"{type(value).__module__}.{type(value).__qualname__}")
     return value.sheet().page() if page is None else page(value)
 
 

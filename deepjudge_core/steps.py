@@ -211,7 +211,7 @@ def observe(
         model, suite = suite, model
     given = _suite(suite)
     _of("asking", asking or QuerySettings(), QuerySettings, "QuerySettings(classes=...)")
-    if isinstance(model, Model) and session is None:
+    if isinstance(model, Model) and session is None and given.weights is None:
         return observing.observe(model, given, asking)
     subject = Subject.of(_model("model", model), query=asking)
     with subject.answering(given, session or Session()) as answer:
@@ -427,8 +427,10 @@ def compare(
     """Compare the weights of suspects with the victim's: nothing is run, and neither data nor controls are needed.
 
     Args:
-        victim: The owner's model: a path.
-        suspects: What is compared with it: paths, or a folder of files.
+        victim: The owner's model: a path, or a live model whose adapter reads weights. The graph of a PyTorch module
+            is known only with the shape of its input: ``dj.LiveModel(module, {"input_shape": (3, 32, 32)})``. Without
+            it, layers that form no chain are not compared.
+        suspects: What is compared with it: paths, live models, or a folder of files.
         controls: Models known to be independent of the victim, by whose distances suspects are judged, too.
         ancestor: A model that the victim was made from, or its first weights: what others have of it accuses nobody.
         seed: Of the choice of neurons, and of all else that is random.
@@ -442,6 +444,8 @@ def compare(
         >>> outcome.suspects[0].verdict.settings["weights"].log10_p  # doctest: +SKIP
         -486.46
     """
+    if ancestor is not None and not isinstance(ancestor, str | Path):
+        raise _wrong("ancestor", "a path", ancestor)
     known = None if ancestor is None else Path(ancestor)
     settings = AuditSettings(suite=SuiteSettings(weights=True, ancestor=known, seed=seed))
     return audit(victim, suspects, None, controls=controls, settings=settings, session=session)

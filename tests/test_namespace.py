@@ -1,8 +1,11 @@
 """The public namespace: complete, documented, and with examples that run."""
 
+import ast
 import doctest
 import inspect
-import types
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +19,18 @@ STEPS = ("make_suite", "observe", "measure", "calibrate", "judge", "audit")
 def test_all_names_everything_public_and_nothing_twice() -> None:
     assert len(set(dj.__all__)) == len(dj.__all__)
     assert all(hasattr(dj, name) for name in dj.__all__)
-    defined = {name for name, value in vars(dj).items() if not isinstance(value, types.ModuleType)}
-    public = {name for name in defined if not name.startswith("_")} - {"draw_pages"}
-    assert public == set(dj.__all__) - {"__version__"}
+    stub = ast.parse(Path(dj.__file__).with_suffix(".pyi").read_text("utf-8"))
+    imported = {alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    [listed] = [ast.literal_eval(node.value) for node in stub.body if isinstance(node, ast.Assign)]
+    assert set(listed) == set(dj.__all__) == imported | {"__version__"}
+
+
+def test_a_name_is_imported_when_it_is_first_used() -> None:
+    code = (
+        "import sys, deepjudge_core as dj; print('jinja2' in sys.modules, dj.Suite.__name__, 'jinja2' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["False", "Suite", "False"]
 
 
 @pytest.mark.parametrize("name", [name for name in dj.__all__ if name != "__version__"])

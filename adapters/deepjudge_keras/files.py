@@ -28,6 +28,9 @@ _ZIP = b"PK\x03\x04"
 _STARTS = {_HDF5: "an HDF5 file", _ZIP: "a zip archive"}
 _PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 
+CUT_HDF5 = "a truncated HDF5 file, or another file: copy it again, and check its name"
+"""What is found in place of a file of HDF5."""
+_CUT_ZIP = "a truncated zip archive, or another file: copy it again, and check its name"
 _DIRECTORY = 2**16
 """Bytes that the table of contents of an archive may take, enough for hundreds of entries."""
 
@@ -37,7 +40,8 @@ _INFLATION = 300
 _SMALL = 2**16
 """Bytes that compress as well as they may."""
 
-_RESAVE = "save the model with Keras 3 as .keras"
+RESAVE = "save the model with Keras 3 as .keras"
+"""What makes a file that is taken."""
 
 
 def examine(path: Path) -> Format:
@@ -84,23 +88,23 @@ def digest(path: Path) -> str:
 def _expect_hdf5(path: Path, file: BinaryIO) -> None:
     start = file.read(len(_HDF5))
     if start != _HDF5:
-        raise _other(path, _another(start) or "a truncated HDF5 file, or another file")
+        raise _other(path, _another(start) or CUT_HDF5)
 
 
 def _expect_archive(path: Path, file: BinaryIO) -> None:
     start = file.read(len(_HDF5))
     if not start.startswith(_ZIP):
-        raise _other(path, _another(start) or "a truncated zip archive, or another file")
+        raise _other(path, _another(start) or _CUT_ZIP)
     size = _directory_size(file)
     if size is None:
-        raise _other(path, "a truncated zip archive, or another file")
+        raise _other(path, _CUT_ZIP)
     if size > _DIRECTORY:
-        raise _other(path, f"a zip archive with a table of contents of {size} bytes: {_RESAVE}")
+        raise _other(path, f"a zip archive with a table of contents of {size} bytes: {RESAVE}")
     try:
         with zipfile.ZipFile(file) as archive:
             _expect_contents(path, archive.infolist(), file.seek(0, os.SEEK_END))
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise _other(path, "a truncated zip archive, or another file") from error
+        raise _other(path, _CUT_ZIP) from error
 
 
 def _directory_size(file: BinaryIO) -> int | None:
@@ -120,23 +124,23 @@ def _expect_contents(path: Path, entries: list[zipfile.ZipInfo], size: int) -> N
     names = [entry.filename for entry in entries]
     missing = _NEEDED.difference(names)
     if missing:
-        raise _other(path, f"a zip archive without {' and '.join(sorted(missing))}")
+        raise _other(path, f"a zip archive without {' and '.join(sorted(missing))}: {RESAVE}")
     for entry in entries:
         name = entry.filename
         if name not in _ALLOWED and not name.startswith(_ASSETS):
-            raise _other(path, f"a zip archive with the unexpected entry {name!r:.80}: {_RESAVE}")
+            raise _other(path, f"a zip archive with the unexpected entry {name!r:.80}: {RESAVE}")
         if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise _other(
                 path,
                 f"a zip archive in which {name!r:.80} is encrypted, or compressed in a way that Keras "
-                f"never uses: {_RESAVE}",
+                f"never uses: {RESAVE}",
             )
         if entry.file_size > _SMALL + _INFLATION * entry.compress_size:
             raise _other(path, f"a zip archive in which {entry.compress_size} bytes expand to {entry.file_size}")
     if len(set(names)) != len(names):
-        raise _other(path, f"a zip archive with several entries of the same name: {_RESAVE}")
+        raise _other(path, f"a zip archive with several entries of the same name: {RESAVE}")
     if sum(entry.compress_size for entry in entries) > size:
-        raise _other(path, f"a zip archive whose entries overlap: {_RESAVE}")
+        raise _other(path, f"a zip archive whose entries overlap: {RESAVE}")
 
 
 def _expect_saved_model(path: Path) -> None:
@@ -160,10 +164,10 @@ def _another(start: bytes) -> str | None:
     if not start:
         return "an empty file"
     if start.startswith(_PICKLES):
-        return f"a pickle, which is never opened because it can run any code: {_RESAVE}"
+        return f"a pickle, which is never opened because it can run any code: {RESAVE}"
     for magic, kind in _STARTS.items():
         if start.startswith(magic):
-            return f"{kind} under this name: {_RESAVE}"
+            return f"{kind} under this name: {RESAVE}"
     return None
 
 

@@ -78,8 +78,12 @@ def _of_archive(file: BinaryIO) -> Any:
         old = keras2.is_keras_2(_version(archive))
         with archive.open(files.CONFIG) as entry:
             config = configuration.read(entry.read(jsontext.LENGTH + 1), keras_2=old)
-        weights = _Weights(archive.read(files.WEIGHTS))
-    with h5py.File(weights) as content:
+        try:
+            weights = _Weights(archive.read(files.WEIGHTS))
+            content = h5py.File(weights)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise _OtherError(f"one whose {files.WEIGHTS} is damaged: copy the file again") from error
+    with content:
         held = hdf5.elements(content, len(weights.getbuffer()))
         whole = hdf5.whole_tables(content)
 
@@ -90,7 +94,10 @@ def _of_archive(file: BinaryIO) -> Any:
             with h5py.File(weights, "r+") as content:
                 _renumber(content, model)
         _expect_kinds(model, whole)
-        model.load_weights(weights)
+        try:
+            model.load_weights(weights)
+        except ValueError as error:
+            raise _OtherError(f"one whose weights do not fit its layers: {files.RESAVE}") from error
     return model
 
 
@@ -98,11 +105,13 @@ def _of_hdf5(file: BinaryIO) -> Any:
     try:
         content = h5py.File(file)
     except OSError as error:
-        raise _OtherError("a truncated HDF5 file, or another file") from error
+        raise _OtherError(files.CUT_HDF5) from error
     with content:
         held = hdf5.elements(content, file.seek(0, os.SEEK_END))
         if "model_config" not in content.attrs:
-            raise _OtherError("an HDF5 file without a model's architecture, perhaps a file of weights only")
+            raise _OtherError(
+                f"an HDF5 file without a model's architecture, perhaps a file of weights only: {files.RESAVE}"
+            )
         old = keras2.is_keras_2(content.attrs.get("keras_version"))
         config = configuration.read(content.attrs["model_config"], keras_2=old)
         model = _make(config, held, legacy=not old)

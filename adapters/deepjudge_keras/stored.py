@@ -122,7 +122,7 @@ def _of_hdf5(name: str, kind: str, data: BinaryIO, file: BinaryIO, config: Any =
     try:
         content = h5py.File(data, "r")
     except OSError as error:
-        raise ModelError("expected a Keras model, found a truncated HDF5 file, or another file") from error
+        raise ModelError(f"expected a Keras model, found {files.CUT_HDF5}") from error
     try:
         hdf5.elements(content, size)
         if config is None:

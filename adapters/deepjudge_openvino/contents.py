@@ -119,7 +119,7 @@ class _Layers:
         if min(offset, size, *shape, 0) < 0 or offset + size > self._weights or size < needed:
             raise ModelError(
                 f"expected data that matches the shape of its weights, found {size} bytes at {offset} of "
-                f"{self._weights} for {shape[:8]}"
+                f"{self._weights} for {shape[:8]}; copy the .xml and the .bin again, or convert the model again"
             )
 
 

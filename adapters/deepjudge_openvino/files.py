@@ -31,7 +31,10 @@ def examine(path: Path) -> Format:
     if suffix == ".xml":
         if b"<net " in start and start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             return _IR
-        raise ModelError(f"{path}: expected the .xml of an OpenVINO IR, found another format")
+        raise ModelError(
+            f"{path}: expected the .xml of an OpenVINO IR, found another format; check its name, or "
+            "convert the model again"
+        )
     if suffix == ".pb" and start.startswith(b"\x08"):
         raise ModelError(f"{path}: expected a frozen graph, found part of a SavedModel; name its folder")
     if start.startswith(b"\x0a"):  # the first field of either, with its length behind it

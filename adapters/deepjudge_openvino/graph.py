@@ -55,7 +55,8 @@ class OpenVinoGraph(Graph):
         except RuntimeError as error:
             version = openvino.__version__.partition("-")[0]
             raise UnreadableError(
-                f"expected a model that OpenVINO {version} can run, found {_last_line(error)}"
+                f"expected a model that OpenVINO {version} can run, found an error: {_last_line(error)}; convert the "
+                "model again"
             ) from error
         return graph
 
@@ -73,7 +74,8 @@ class OpenVinoGraph(Graph):
         if len(parameters) != 1:
             names = shortened(", ".join(p.get_friendly_name() for p in parameters)) or "none"
             raise ModelError(
-                f"expected a model with one input, found {len(parameters)}: {names}; fix the others, convert it again"
+                f"expected a model with one input, found {len(parameters)}: {names}; make the others "
+                "constants, and convert it again"
             )
         self._source = parameters[0].output(0)
         kind = self._source.get_element_type().get_type_name()

@@ -33,7 +33,7 @@ def open_openvino(
     beside = [weights] if weights and weights.is_file() else []
     with readable(name, "a model"), prefixed(name):
         if weights and not beside:  # PaddlePaddle's would then be files of any name
-            raise ModelError(f"expected the weights next to it in {weights.name!r}, found no such file")
+            raise ModelError(f"expected the weights next to it in {weights.name!r}, found no such file; copy it there")
         if suffix == ".xml":
             check_ir(path, beside[0].stat().st_size)
         elif suffix == ".pdmodel":

@@ -85,7 +85,8 @@ class TorchTrainer:
         self._adam = torch.optim.Adam(list(self._trained.values()), betas=_BETAS, eps=_EPSILON, fused=True)
         self._in_use = in_use
         self._state = {**model.state, **weights}
-        self._parts: dict[tuple[tuple[str, ...], bool], fx.GraphModule] = {}
+        # Each with whether it draws random numbers: to look through a graph takes as long as a part of a step.
+        self._parts: dict[tuple[tuple[str, ...], bool], tuple[fx.GraphModule, bool]] = {}
         self._randomness = Randomness(seed, model.device)
 
     def scores(self, x: Array) -> Array:
@@ -162,10 +163,9 @@ class TorchTrainer:
         key = (tuple(layers), training)
         if key not in self._parts:
             part = extract(self._state, self._model.graph, self._model.network, layers)
-            self._parts[key] = training_graph(part) if training else part
-        part = self._parts[key]
-        drawing = self._randomness() if training and draws(part.graph) else contextlib.nullcontext()
-        with drawing:
+            self._parts[key] = (training_graph(part), draws(part.graph)) if training else (part, False)
+        part, drawing = self._parts[key]
+        with self._randomness() if drawing else contextlib.nullcontext():
             try:
                 outputs: Sequence[torch.Tensor] = part(x)
             except (RuntimeError, ValueError) as error:

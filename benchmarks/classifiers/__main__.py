@@ -64,8 +64,9 @@ def _make(path: Path, kind: type, arguments: argparse.Namespace) -> None:
             _export(made, kind.shape, arguments.out / f"{name}.pt2")
         _export(victim, kind.shape, converted)
         _convert(victim, probes[0], arguments.out)
-    made = controls(kind, [victims, own], arguments.control_steps, len(names))
-    for name, network in zip(names, made, strict=True):
+    missing = [place for place, name in enumerate(names) if not name.exists()]
+    made = controls(kind, [victims, own], arguments.control_steps, missing)
+    for name, network in zip((names[place] for place in missing), made, strict=True):
         if suffix == ".pth":
             torch.save(network.state_dict(), name)
         else:

@@ -1,7 +1,7 @@
 """Copies of a classifier and controls, made in a few steps each: what the weights tell does not need more."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -42,9 +42,11 @@ def copies(victim: nn.Module, own: Rows, probes: Rows, steps: int, eps: float) -
         yield f"{name}, permuted", permuted(made, place)
 
 
-def controls(kind: Callable[[], nn.Module], parts: list[Rows], steps: int, count: int) -> Iterator[nn.Module]:
-    """Networks of the same shapes from their own beginnings, trained on one part of the data in turn."""
-    for place in range(count):
+def controls(
+    kind: Callable[[], nn.Module], parts: list[Rows], steps: int, places: Iterable[int]
+) -> Iterator[nn.Module]:
+    """Networks of the same shapes, each from its own beginning, trained on one part of the data in turn."""
+    for place in places:
         torch.manual_seed(1000 + place)
         yield tuned(kind(), parts[place % len(parts)], steps, 2e-3)
 

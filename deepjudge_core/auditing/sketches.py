@@ -56,7 +56,7 @@ def suite_with_weights(suite: Suite, victim: Subject, settings: SuiteSettings, s
             raise UsageError(f"expected weights to compare, found {option('sketch', False)}", code="conflict")
         return suite
     try:
-        with victim.sketching(session) as sketcher:
+        with victim.sketching(session, suite.victim.model.input) as sketcher:
             plan = sketcher.plan(seed=settings.seed, ancestry=settings.ancestor is not None)
             own = with_weights(suite.victim, sketcher, plan, victim=True)
     except ModelError as error:

@@ -101,8 +101,14 @@ class Subject(abc.ABC):
         """
 
     @abc.abstractmethod
-    def sketching(self, session: Session) -> contextlib.AbstractContextManager[Sketcher]:
+    def sketching(
+        self, session: Session, expected: InputSpec | None = None
+    ) -> contextlib.AbstractContextManager[Sketcher]:
         """What reads its weights and runs nothing, for as long as the context is open.
+
+        Args:
+            session: Where the adapters are, and how a file is confined.
+            expected: The inputs that it takes, if they are known: a live model's graph is made for them.
 
         Raises:
             DeepJudgeError: When they cannot be read; a :class:`~deepjudge_core.errors.ModelError` of the code
@@ -171,7 +177,7 @@ class _Openable(Subject):
         if plan is None and not any(key.matrices for key in suite.keys):
             return cast(Observation, observation)
         try:
-            with self.sketching(session) as sketcher:
+            with self.sketching(session, observation.model.input if observation else None) as sketcher:
                 if plan is not None:
                     observation = self._sketched(observation, sketcher, suite, plan)
                 return with_matrices(cast(Observation, observation), sketcher, suite)
@@ -217,9 +223,11 @@ class LiveModel(_Openable):
         yield open_model(self.model, registry=session.registry, expected=expected, **self.options)
 
     @contextlib.contextmanager
-    def sketching(self, session: Session) -> Iterator[Sketcher]:
+    def sketching(self, session: Session, expected: InputSpec | None = None) -> Iterator[Sketcher]:
         """See :class:`Subject`."""
-        with open_weights(self.model, registry=session.registry, **self.options) as sketcher:
+        shape = expected.shape if expected else ()
+        known = {"input_shape": shape} if shape and None not in shape else {}
+        with open_weights(self.model, registry=session.registry, **{**known, **self.options}) as sketcher:
             yield sketcher
 
 
@@ -293,7 +301,7 @@ class ModelFile(_Openable):
         return self._with_weights(observe(opened(), suite, self.query), suite, session)
 
     @contextlib.contextmanager
-    def sketching(self, session: Session) -> Iterator[Sketcher]:
+    def sketching(self, session: Session, expected: InputSpec | None = None) -> Iterator[Sketcher]:
         """See :class:`Subject`."""
         if session.sandbox is None:
             with open_weights(self.path, registry=session.registry, **self.options) as sketcher:
@@ -325,7 +333,7 @@ class _Stored(Subject):
         yield
 
     @contextlib.contextmanager
-    def sketching(self, session: Session) -> Iterator[Sketcher]:
+    def sketching(self, session: Session, expected: InputSpec | None = None) -> Iterator[Sketcher]:
         """See :class:`Subject`."""
         raise UsageError(f"{self.name}: expected a model, found stored answers")
         yield

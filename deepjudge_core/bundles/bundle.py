@@ -131,12 +131,12 @@ class BundleWriter:
         save_calibration(self._secrets / CALIBRATION, calibration)
 
     def dated(self, report: AuditReport) -> AuditReport:
-        """A report that says since when it has been fixed how suspects are judged, where a time-stamp tells.
+        """A report that says since when its keys have been fixed, where a time-stamp tells: they are worth as much.
 
         Raises:
             FileFormatError: When the log cannot be read.
         """
-        if not (self._commitment and self._stamp):
+        if not (self._commitment and self._stamp and report.suite.keys):
             return report
         queries = read_log(self._folder / QUERIES)
         return replace(report, committed=committed_entry(self._commitment.data, self._stamp, queries))

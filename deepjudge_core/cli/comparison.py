@@ -1,5 +1,6 @@
 """What a person sees of weights that were compared: a table, and a sentence for each suspect."""
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -10,7 +11,7 @@ from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.cli import display, tables
 from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.components.values import Chance, Decision
-from deepjudge_core.judging.exact import power_of_ten
+from deepjudge_core.judging.exact import LEVEL, LOG10_LEVEL, power_of_ten
 from deepjudge_core.judging.measure import Measurement
 from deepjudge_core.judging.verdict import SAID
 from deepjudge_core.text import clean
@@ -35,6 +36,8 @@ def show(out: Console, report: AuditOutcome, many: ManySettings) -> None:
         say(f"note        {note}")
     if shown:
         _table(out, shown, say)
+    for line in _corrected(report):
+        say(line)
     everybody = len(report.suspects)
     few = everybody <= _FEW
     for line in (
@@ -69,6 +72,18 @@ def _table(out: Console, results: Sequence[SuspectResult], say: partial[None]) -
     shown = tables.show(out, "suspect", [result.path for result in results], layouts, say)
     for line in tables.marks(results, [part.head for part in distances if part in shown]):
         say(line)
+
+
+def _corrected(report: AuditOutcome) -> Iterator[str]:
+    # Of many honest suspects one may have a small p-value by chance: who looks for any copy corrects for that.
+    tested = [chance.log10_p for chance in map(_chance, report.suspects) if chance]
+    accused = [log10_p for log10_p in tested if log10_p <= LOG10_LEVEL]
+    if len(tested) > 1 and accused:
+        left = sum(log10_p + math.log10(len(tested)) <= LOG10_LEVEL for log10_p in accused)
+        yield (
+            f"p is that of each suspect alone; multiplied by the number of suspects, {len(tested)}, it is "
+            f"still at most {LEVEL:g} for {left} of {len(accused)} (Bonferroni's correction)"
+        )
 
 
 def _exact(results: Sequence[SuspectResult]) -> set[str]:

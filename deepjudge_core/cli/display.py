@@ -27,6 +27,7 @@ from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.verdict import SAID, MetricResult, Verdict, open_layers
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.progress import Advance, Finished
+from deepjudge_core.suites.keys import names_of
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.text import LONGEST_LINE, clean, duration, number
@@ -179,6 +180,8 @@ def show_suite(out: Console, suite: Suite) -> None:
     if suite.weights is not None:
         neurons = sum(map(len, suite.weights.neurons))
         tell(out, f"weights     sketches of {neurons:,} neurons of {len(suite.weights.layers)} layers")
+    for name, key in zip(names_of(suite.keys), suite.keys, strict=True):
+        tell(out, f"key         {name}: {key.trials} trials{'' if key.drawn else ', by controls'}")
     if suite.ancestor is not None:
         tell(out, f"ancestor    {suite.ancestor.model.name}")
     for note in suite.notes:

@@ -115,7 +115,7 @@ class BundleSession(Listener):
         self._writer.add_calibration(calibration, stored=stored)
 
     def dated(self, report: AuditReport) -> AuditReport:
-        """A report that says since when it has been fixed how suspects are judged, where a time-stamp tells."""
+        """A report that says since when its keys have been fixed, where a time-stamp tells."""
         return self._writer.dated(report)
 
     def finish(self, report: AuditReport) -> None:

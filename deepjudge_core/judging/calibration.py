@@ -204,7 +204,8 @@ def calibrate_by(
         for place, model in enumerate(models)
     )
     calibration = replace(calibration, measurements=measurements)
-    groups = {metric.name: two_groups(calibration.values(metric.name)) for metric in metrics}
+    distances = [metric.name for metric in metrics if metric.on != "keys"]  # of which a few numbers are all there is
+    groups = {name: two_groups(calibration.values(name)) for name in distances}
     notes += (f"{name}: {clause}. Are these two kinds of models?" for name, clause in groups.items() if clause)
     return replace(calibration, notes=tuple(notes))
 

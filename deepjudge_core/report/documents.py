@@ -606,7 +606,7 @@ class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=A
     deepjudge: Version
     made: Made = UNSET
     committed: (
-        Annotated[CommittedEntry, Meta(description="Present only in bundles with a time-stamped commitment.")]
+        Annotated[CommittedEntry, Meta(description="Present only in bundles with keys and a time-stamped commitment.")]
         | UnsetType
     ) = UNSET
     victim: VictimEntry

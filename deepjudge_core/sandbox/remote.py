@@ -23,6 +23,7 @@ from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
 from deepjudge_core.models.outputs import Outputs
 from deepjudge_core.naming import current_flags, option
+from deepjudge_core.sandbox import confine
 from deepjudge_core.sandbox.channel import ArraySpec, ChannelError
 from deepjudge_core.sandbox.intake import Received, receive
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
@@ -121,6 +122,9 @@ def begin_isolated(
             return file_key(beside) in apart and adapters.reads(beside)
 
         received = receive(path, label, chosen, scratch.model, sandbox.memory, is_other)
+        if received.format.runs_code and not sandbox.required and not confine.is_full():
+            # No process has to import a framework to find that out.
+            raise _needs_sandbox(label, received, "no Landlock or no seccomp")
         starting = begun(
             label,
             received.path,
@@ -172,13 +176,16 @@ def _check(label: str, received: Received, isolation: Isolation, leaks: str, san
         return
     check_required(label, isolation, leaks, sandbox)
     if received.format.runs_code:
-        found = found_level(isolation, leaks)
-        raise ModelError(
-            f"{label}: {received.format.name} may do more than compute, so it is opened only in the "
-            f"full sandbox, which this system does not have (found {found}); convert it to ONNX in "
-            f"one file, or use {option('Confinement.use', False, python='Session(sandbox=None)')} if it is your own",
-            code="needs-sandbox",
-        )
+        raise _needs_sandbox(label, received, found_level(isolation, leaks))
+
+
+def _needs_sandbox(label: str, received: Received, found: str) -> ModelError:
+    return ModelError(
+        f"{label}: {received.format.name} may do more than compute, so it is opened only in the "
+        f"full sandbox, which this system does not have (found {found}); convert it to ONNX in "
+        f"one file, or use {option('Confinement.use', False, python='Session(sandbox=None)')} if it is your own",
+        code="needs-sandbox",
+    )
 
 
 def _describe(worker: Worker, values: Mapping[str, Any], label: str, adapter: Adapter, received: Received) -> ModelInfo:

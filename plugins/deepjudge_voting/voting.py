@@ -127,17 +127,18 @@ def _vote(value: float, values: Array, bound: Bound, confidence: float, alpha: f
 
 
 def _statement(votes: Mapping[str, Vote], evidence: Mapping[str, Evidence], *, strata: bool) -> str:
-    cast = [vote for vote in votes.values() if vote.vote is not None]
-    rate = max(vote.false_positive_rate or 0 for vote in cast)
+    cast = {name: vote for name, vote in votes.items() if vote.vote is not None}
+    rate = max(vote.false_positive_rate or 0 for vote in cast.values())
     kinds = {stratum for metric in evidence.values() for stratum in metric.strata or (None,)}
     named = ", ".join(sorted(stratum or "unknown" for stratum in kinds))
     if kinds == {None}:
         how = "controls pooled; strata unknown"
     else:
         how = f"each stratum judged separately: {named}" if strata else f"controls pooled across strata: {named}"
-    copies = sum(vote.vote is True for vote in cast)
+    copies = sum(vote.vote is True for vote in cast.values())
     if len(cast) == 1:
-        said, which = f"the only metric {'votes' if copies else 'does not vote'} copy", "it"
+        alone = "the only metric" if len(votes) == 1 else next(iter(cast))  # of several, the others cast no vote
+        said, which = f"{alone} {'votes' if copies else 'does not vote'} copy", "it"
     else:
         said, which = f"{copies} of {len(cast)} metrics vote copy", "any one metric"
     return (

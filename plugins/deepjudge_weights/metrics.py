@@ -145,7 +145,9 @@ def _tested(victim: Answers, suspect: Answers) -> OrderTest:
     test = order_test(*_sketches(victim, suspect))
     if test is None:
         raise IncomparableError(
-            "no layer of the suspect has as many neurons as the victim's at the same place, and as many matrices"
+            "the two networks are built differently: no layer of the suspect has as many neurons as the victim's at "
+            "the same place, and as many matrices of weights; so their weights cannot be compared, which is evidence "
+            "neither for nor against copying"
         )
     return test
 

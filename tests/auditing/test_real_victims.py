@@ -33,7 +33,7 @@ def fit(model, rows, epochs):
 for number in range(10):
     keras.utils.set_random_seed(number)
     model = keras.models.clone_model(victim)
-    fit(model, slice(20000, 35000) if number % 2 else slice(0, 15000), 3)
+    fit(model, slice(20000, 28000) if number % 2 else slice(0, 8000), 2)
     model.save(folder / ("controls" if number < 6 else ".") / f"independent{number}.keras")
 keras.utils.set_random_seed(8)
 copy = keras.models.clone_model(victim)

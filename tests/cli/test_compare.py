@@ -82,6 +82,7 @@ def test_a_copy_is_found_and_nobody_is_acquitted(compare: Any) -> None:
         found["moved"]["metrics"]["neuron-sketch"]["value"] < 0.1 < found["other"]["metrics"]["neuron-sketch"]["value"]
     )
     expect_said(out, "copy.safetensors", "agreeing", "e-", "1 copy", "--ancestor", "--controls")
+    expect_said(out, "number of suspects, 3,", "1 of 1")  # what one p of many is worth
     assert "<html" in Path("r.html").read_text()
 
 

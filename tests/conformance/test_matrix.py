@@ -28,10 +28,10 @@ from models import KINDS, LAYERS, SHAPE, Zoo, inputs
 from deepjudge_core import (
     Adapter,
     Attack,
+    Calibration,
     Decision,
     Generator,
     Metric,
-    Observation,
     Rule,
     Suite,
     Task,
@@ -116,16 +116,17 @@ def test_every_rule_keeps_the_contract(check: Check) -> None:
 
 
 @pytest.fixture(scope="module")
-def suites(zoo: Zoo) -> Callable[[str], tuple[Suite, list[Observation]]]:
-    """By the victim's kind: its suite, and what the controls answered."""
-    by_kind: dict[str, tuple[Suite, list[Observation]]] = {}
+def suites(zoo: Zoo) -> Callable[[str], tuple[Suite, Calibration]]:
+    """By the victim's kind: its suite, and the distances of the controls by every metric."""
+    by_kind: dict[str, tuple[Suite, Calibration]] = {}
 
-    def get(kind: str) -> tuple[Suite, list[Observation]]:
+    def get(kind: str) -> tuple[Suite, Calibration]:
         if kind not in by_kind:
             suite = make_suite(zoo.model(kind, VICTIM))
             # Live models are made fastest.
             controls = [zoo.model("keras" if "keras" in kind else "torch", seed) for seed in CONTROLS]
-            by_kind[kind] = suite, [observe(control, suite) for control in controls]
+            answers = [observe(control, suite) for control in controls]
+            by_kind[kind] = suite, calibrate(suite, answers, ["all"], registry=REGISTRY)
         return by_kind[kind]
 
     return get
@@ -134,29 +135,25 @@ def suites(zoo: Zoo) -> Callable[[str], tuple[Suite, list[Observation]]]:
 @pytest.mark.parametrize("suspect", NETWORKS)
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_a_network_in_another_format_is_a_copy_at_distance_0(
-    victim: str, suspect: str, zoo: Zoo, suites: Callable[[str], tuple[Suite, list[Observation]]]
+    victim: str, suspect: str, zoo: Zoo, suites: Callable[[str], tuple[Suite, Calibration]]
 ) -> None:
     suspected = zoo.model(suspect, VICTIM)
-    suite, controls = suites(victim)
+    suite, calibration = suites(victim)
     measured = measure(suite, observe(suspected, suite), ["all"], registry=REGISTRY)
     # These suites hold no sketch of weights.
     values = {name: m.value for name, m in measured.items() if m.metric.group != "weights"}
     assert values == pytest.approx(dict.fromkeys(METRICS, 0), abs=1e-4)
-    verdict = judge(measured, calibrate(suite, controls, ["all"], registry=REGISTRY), registry=REGISTRY)
+    verdict = judge(measured, calibration, registry=REGISTRY)
     assert (verdict.decision, verdict.points_to) == (Decision.COPY, "weights")
 
 
 @pytest.mark.parametrize("victim", FRAMEWORKS[1:])
 def test_a_network_with_other_weights_is_no_copy(
-    victim: str, zoo: Zoo, suites: Callable[[str], tuple[Suite, list[Observation]]]
+    victim: str, zoo: Zoo, suites: Callable[[str], tuple[Suite, Calibration]]
 ) -> None:
     other = zoo.model("keras" if "keras" in victim else "torch", 6)
-    suite, controls = suites(victim)
-    verdict = judge(
-        measure(suite, observe(other, suite), registry=REGISTRY),
-        calibrate(suite, controls, registry=REGISTRY),
-        registry=REGISTRY,
-    )
+    suite, calibration = suites(victim)
+    verdict = judge(measure(suite, observe(other, suite), registry=REGISTRY), calibration, registry=REGISTRY)
     assert verdict.decision is Decision.INDEPENDENT
 
 

@@ -75,7 +75,7 @@ def test_two_keys_are_embedded_and_found_in_the_file(data: Cli) -> None:
     # What is to be typed next is done, keys and all; the victim itself is refused there.
     (line,) = (line for line in out.splitlines() if line.startswith("next"))
     words = line.split()[2:]
-    made = data(*words, "-n", "20", "-g", "shove")
+    made = data(*words, "-n", "20", "-g", "shove", "--force")
     assert made[0] == 0, made
     assert len(dj.load_suite("suite.safetensors").keys) == 2
     data.refuses(4, "conflict", *[word.replace("marked", "digits") for word in words], "-n", "20", "-g", "shove")

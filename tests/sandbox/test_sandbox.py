@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import toys
 from commands import HOW, MADE, Cli
+from conforming import VICTIM
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -378,7 +379,7 @@ def test_who_is_late_and_who_is_gone() -> None:
 
 def compared(zoo: Zoo, registry: Registry, kind: str, expected: Isolation) -> None:
     """A model answers there what it answers here."""
-    path, options = zoo.source(kind, 0), KINDS[kind].options
+    path, options = zoo.source(kind, VICTIM), KINDS[kind].options
     here = open_model(path, registry=registry, **options)
     x = inputs(9) if here.input.layout != "channels_last" else np.moveaxis(inputs(9), 1, -1)
     with open_isolated(path, registry=registry, sandbox=QUICK, **options) as there:
@@ -405,11 +406,20 @@ def compared(zoo: Zoo, registry: Registry, kind: str, expected: Isolation) -> No
             there.activations(x, ["nowhere"])
 
 
+@pytest.fixture(scope="module")
+def kept_scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all models: with another one, a framework is imported anew."""
+    return tmp_path_factory.mktemp("scratch")
+
+
 @needs_landlock
 @pytest.mark.parametrize("kind", FILES)
-def test_a_model_answers_as_in_this_process(zoo: Zoo, registry: Registry, kind: str, scratch_folders: Path) -> None:
+def test_a_model_answers_as_in_this_process(
+    zoo: Zoo, registry: Registry, kind: str, kept_scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(kept_scratch))
     compared(zoo, registry, kind, Isolation.FULL)
-    assert list(scratch_folders.glob("deepjudge-*")) == []
+    assert list(kept_scratch.glob("deepjudge-*")) == []
 
 
 @pytest.mark.skipif(not seccomp.supported(), reason="this system has no seccomp")
@@ -423,14 +433,14 @@ def test_code_of_others_is_not_run_without_landlock(
     zoo: Zoo, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landlock, "version", lambda: 0)
-    path = zoo.source("torch-pt2", 0)
+    path = zoo.source("torch-pt2", VICTIM)
     opening = open_isolated(path, registry=registry, sandbox=QUICK)
     with (
         refused(ModelError, "torch.export", code="needs-sandbox"),
         opening,
     ):
         pass
-    path = zoo.source("onnx-legacy", 0)
+    path = zoo.source("onnx-legacy", VICTIM)
     opening = open_isolated(path, registry=registry, sandbox=Sandbox(required=True))
     with (
         refused(ModelError, "seccomp-noopen", code="no-sandbox"),

@@ -110,9 +110,11 @@ def _show_power(out: Console, power: PowerEstimate) -> None:
     attacks, said = power.attacks, partial(display.say, out)
     names = [one.attack for one in attacks]
     shares = [Part("copies", [_recognised(one.copies, one.inconclusive) for one in attacks])]
+    weights_alone = {metric.group for metric in power.judge.metrics} == {"weights"}  # then nothing else was judged
     shares += [
         Part(group, [_recognised(one.groups[group], one.undecided[group]) for one in attacks])
         for group in (attacks[0].groups if attacks else ())
+        if group == "weights" or not weights_alone
     ]
     areas = [Part(name, [_area(one.auc[name]) for one in attacks]) for name in metrics]
     shown = tables.show(out, "attack", names, [[*shares, *areas], shares], said)

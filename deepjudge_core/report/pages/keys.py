@@ -104,7 +104,7 @@ def keys_of_zoo(power: PowerReport) -> Iterator[Section]:
         ]
         if rows:
             every = [match for some in of_key.values() for match in some]
-            band, line = _by_chance(key, every, LEVEL / len(keys))
+            band, line = _by_chance(key, every, (marks.level_of(power) or LEVEL) / len(keys))
             most = max([match.of for match in every])
             svg = charts.matches(f"key-{place}", key.name, most, [], rows, band, line)
             blocks.append(Figure(svg, (Name(key.name), ", trials that match")))

@@ -267,19 +267,20 @@ def _named(names: Sequence[str]) -> str:
 
 def rates(report: AuditReport) -> Iterator[str]:
     """How often keys accuse falsely: a sentence where they were read."""
-    levels = [marks.level for suspect in report.suspects if (marks := suspect.settings.marks) and marks.level]
-    if not levels or not report.suite.keys:
+    level = level_of(report)
+    if level is None or not report.suite.keys:
         return
     keys = report.suite.keys
     all_of = "the key" if len(keys) == 1 else f"any of the {len(keys)} keys"
     by_controls = "" if all(key.by_design for key in keys) else ", as far as the controls tell where labels were chosen"
     yield (
-        f"At most {100 * max(levels):.3g} % of models made without the keys would be called copies by {all_of}"
+        f"At most {100 * level:.3g} % of models made without the keys would be called copies by {all_of}"
         f"{by_controls}. A p-value of a key is the probability, at most, that such a model matches as many trials."
     )
 
 
-def level_of(report: AuditReport) -> float | None:
+def level_of(report: AuditReport | PowerReport) -> float | None:
     """The probability, at most, with which keys accuse a model made without them; None where none was read."""
-    levels = [marks.level for suspect in report.suspects if (marks := suspect.settings.marks) and marks.level]
+    models = report.suspects if isinstance(report, AuditReport) else report.models
+    levels = [marks.level for model in models if (marks := model.settings.marks) and marks.level]
     return max(levels, default=None)

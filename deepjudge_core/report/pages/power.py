@@ -84,7 +84,9 @@ def _undecided(attack: AttackEntry, group: str) -> int:
 
 
 def _noticed(power: PowerReport) -> Section:
-    attacks = power.attacks
+    attacks, groups = power.attacks, {metric.group for metric in power.metrics.values()}
+    # Of weights alone, nothing else was judged.
+    shown = groups if groups == {"weights"} else attacks[0].groups.named() if attacks else GROUPS
     table = table_of(
         "Stolen models that the audit calls copies",
         {
@@ -94,7 +96,7 @@ def _noticed(power: PowerReport) -> Section:
             "95 % interval": [Cell(" to ".join(map(share, a.copies.interval)), "number") for a in attacks],
             **{
                 f"by {SIDES[group]}": [told(a.groups.named()[group], _undecided(a, group)) for a in attacks]
-                for group in (attacks[0].groups.named() if attacks else GROUPS)
+                for group in shown
             },
             "undecided": [Cell(str(attack.inconclusive), "number") for attack in attacks],
             "not counted": [Cell(str(attack.left_out), "number") for attack in attacks],
@@ -120,7 +122,7 @@ def _rests_on(power: PowerReport) -> Iterator[Line]:
         "as if it were a suspect, by the other controls (held out)."
     )
     if power.suite.keys:
-        yield f"{counted(len(power.suite.keys), 'secret key')} of the owner's, which accuse by themselves."
+        yield f"{counted(len(power.suite.keys), 'secret key')} of the owner's; each accuses by itself."
     distances = sum(metric.group != "marks" for metric in power.metrics.values())
     yield (
         f"{counted(distances, 'measurement')} of the distance from the victim, judged by the rule ",

@@ -244,6 +244,8 @@ def _evidence(suspect: SuspectEntry, report: AuditReport | None) -> Iterator[str
         found = [f"{_models(decided[name])} this close by {SIDES[name]} ({_p_of(decided[name])})"]
         found += [f"{_odds_of(decided[side])} by {SIDES[side]} ({_p_of(decided[side])})" for side, _ in others]
         yield f"{_strength(suspect, min(p_values.values()))}: at most {', '.join(found)}."
+        if suspect.points_to == "descent":
+            yield "Honest models that began with the victim's first weights, or the same public model, come as close."
     votes = [_votes(name, suspect) for name in decided if name not in p_values]
     if votes and not p_values:
         yield _agreement(suspect, votes)
