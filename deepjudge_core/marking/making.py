@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 
@@ -147,9 +147,9 @@ def key_of(
         scheme.component,
         {
             "labels": True,  # if the file has none, they are the victim's own answers
-            "auxiliary": auxiliary,
-            "references": zoo and zoo.of("control"),
-            "surrogates": zoo and zoo.of("stolen"),
+            "auxiliary": auxiliary is not None,
+            "references": zoo is not None and bool(zoo.of("control")),
+            "surrogates": zoo is not None and bool(zoo.of("stolen")),
         },
     )
     with contextlib.ExitStack() as stack:
@@ -255,14 +255,15 @@ def _check_nonce(nonce: bytes | None) -> None:
         )
 
 
-def _check_wants(scheme: Scheme, held: Mapping[str, Any]) -> None:
+def _check_wants(scheme: Scheme, held: Mapping[str, bool]) -> None:
     for want in scheme.wants:
-        if held[want] is None or (held[want] is not True and len(held[want]) == 0):
+        if not held[want]:
             raise InputError(f"{scheme.name}: expected {_WAYS[want]}, found none", code="missing-value")
 
 
 def _check(victim: Model, scheme: Scheme, material: Material) -> None:
-    _check_wants(scheme, vars(material))
+    given = vars(material)
+    _check_wants(scheme, {want: given[want] is not None and len(given[want]) > 0 for want in scheme.wants})
     missing = scheme.asks & ~victim.access
     if missing:
         names = " and ".join(str(flag.name).lower() for flag in missing)

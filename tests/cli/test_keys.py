@@ -127,6 +127,7 @@ REFUSED: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (4, "wrong-inputs", ("key", *GIVEN, "--auxiliary", "bright.npz")),
     (4, "wrong-inputs", ("key", *GIVEN)),
     (4, "wrong-inputs", ("key", "adi", "victim.toy", "--inputs", KEY)),
+    (4, "missing-value", ("key", "ewe", *GIVEN[1:], "--auxiliary", "in.npz")),
     (4, "wrong-file", ("key", *GIVEN, "--zoo", "controls")),
     (4, "conflict", ("suite", "victim.toy", *SUITE[2:], KEY)),
     (4, "conflict", ("suite", "other.toy", "--inputs", "other.npz", *MADE, "--key", KEY)),
