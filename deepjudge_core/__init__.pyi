@@ -18,6 +18,8 @@ from .judging.calibration import Calibration, load_calibration, save_calibration
 from .judging.judge import Judge, Verdict
 from .judging.measure import Measurement
 from .judging.settings import CalibrationSettings, JudgeSettings
+from .marking.settings import EmbedSettings
+from .marking.writing import MarkedModel
 from .models.isolation import Isolation
 from .models.model import Access, InputSpec, Model
 from .models.network import Architecture, Network, Trainer
@@ -26,7 +28,7 @@ from .models.preprocessing import Preprocessing
 from .observing.settings import QuerySettings
 from .sandbox.policy import Sandbox
 from .sandbox.remote import open_isolated
-from .steps import audit, calibrate, compare, judge, make_key, make_suite, measure, observe, power
+from .steps import audit, calibrate, compare, embed, judge, make_key, make_suite, measure, observe, power
 from .suites.generation import build_suite
 from .suites.inputs import Inputs, load_inputs
 from .suites.keys import load_key, save_key
@@ -51,6 +53,7 @@ __all__ = [
     "Cases",
     "Decision",
     "DeepJudgeError",
+    "EmbedSettings",
     "Evidence",
     "Format",
     "Generator",
@@ -65,6 +68,7 @@ __all__ = [
     "Listener",
     "LiveModel",
     "Loot",
+    "MarkedModel",
     "Matches",
     "Measurement",
     "Metric",
@@ -96,6 +100,7 @@ __all__ = [
     "build_suite",
     "calibrate",
     "compare",
+    "embed",
     "hookimpl",
     "judge",
     "load_calibration",

@@ -117,6 +117,12 @@ class CalibrationError(DeepJudgeError):
     code = "wrong-controls"
 
 
+class EmbeddingError(DeepJudgeError):
+    """A key was not learnt, or costs too much accuracy; nothing was written."""
+
+    code = "not-embedded"
+
+
 class IncomparableError(DeepJudgeError):
     """A metric cannot compare these two models: its value would mean nothing. The text says why."""
 
@@ -151,6 +157,7 @@ CODES: Mapping[str, str] = {
     # Components and controls.
     "no-cases": "a generator made no usable cases",
     "wrong-controls": "the controls cannot serve as controls",
+    "not-embedded": "a key was not learnt, or embedding it costs too much accuracy; nothing was written",
     "not-comparable": "a metric cannot compare two models; the message says why",
     "plugin-failed": "a plugin failed, or two plugins claim the same name",
     "missing-extra": "a library is not installed; the message says how to install it",

@@ -30,12 +30,15 @@ from deepjudge_core.judging.judge import Judge, Verdict
 from deepjudge_core.judging.measure import Measured, Measurements
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.settings import JudgeSettings
-from deepjudge_core.marking import making
+from deepjudge_core.marking import making, writing
+from deepjudge_core.marking.settings import EmbedSettings
+from deepjudge_core.marking.writing import MarkedModel
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing import observe as observing
 from deepjudge_core.observing.settings import QuerySettings
-from deepjudge_core.suites.inputs import Inputs, Offered, open_inputs
+from deepjudge_core.suites.inputs import TRAINING_KEYS, Inputs, Offered, open_inputs
+from deepjudge_core.suites.keys import load_keys, names_of
 from deepjudge_core.suites.observation import Observation, load_observation
 from deepjudge_core.suites.settings import ArraySettings, SuiteSettings
 from deepjudge_core.suites.suite import Suite, load_suite
@@ -128,6 +131,57 @@ def make_key(
         auxiliary=None if others is None else _inputs(others),
         zoo=None if zoo is None else _loaded("zoo", zoo, Zoo, load_zoo, "the folder that deepjudge zoo made"),
         nonce=nonce,
+        preprocessing=Preprocessing.parse(preprocessing) if isinstance(preprocessing, str) else preprocessing,
+        session=session,
+    )
+
+
+def embed(
+    victim: Any,
+    keys: Key | Stored | Iterable[Key | Stored],
+    inputs: Offered | Stored,
+    path: Stored,
+    *,
+    test: Offered | Stored | None = None,
+    settings: EmbedSettings | None = None,
+    preprocessing: Preprocessing | str | None = None,
+    session: Session | None = None,
+) -> MarkedModel:
+    """Train the victim until it carries keys of watermarks, and write it as another model.
+
+    What was written is opened as a suspect is. Unless it carries each key and is hardly less accurate, nothing is kept.
+
+    Args:
+        victim: The owner's model, which is left as it is: a path, a live model, or a :class:`Subject`.
+        keys: One or several, from :func:`make_key`, or their paths.
+        inputs: Inputs that it was trained on, with labels, or the path that :func:`load_inputs` reads.
+        path: Of the marked model; without an ending it gets that of its format.
+        test: Inputs with labels on which the accuracy is measured, or their path; by default every tenth of the inputs,
+            which is then not trained on.
+        settings: How long, in which steps, and what it may cost.
+        preprocessing: What the victim expects of inputs in 0..1, as in :func:`make_suite`.
+        session: Where schemes and adapters are, and how files are confined.
+
+    Raises:
+        DeepJudgeError: When the victim, the keys or the inputs cannot be used, a key was not learnt, or the accuracy
+            falls too far.
+
+    Example:
+        >>> marked = dj.embed("victim.keras", "adi.key.safetensors", "train.npz", "marked.keras")  # doctest: +SKIP
+        >>> marked.readings["adi.key.safetensors"].found  # doctest: +SKIP
+        100
+    """
+    several = [keys] if isinstance(keys, str | Path | Key) else _several("keys", keys, Key)
+    given = [one for one in several if isinstance(one, Key)]
+    stored = load_keys([one for one in several if not isinstance(one, Key)])
+    names = zip(names_of(given), given, strict=True)
+    return writing.embed(
+        Subject.of(_model("victim", victim)),
+        {**dict(names), **stored},
+        _training(inputs),
+        Path(path),
+        test=None if test is None else _inputs(test),
+        settings=_of("settings", settings or EmbedSettings(), EmbedSettings, "EmbedSettings(epochs=10)"),
         preprocessing=Preprocessing.parse(preprocessing) if isinstance(preprocessing, str) else preprocessing,
         session=session,
     )
@@ -433,6 +487,10 @@ def _several(role: str, value: Any, kind: type[T]) -> list[Any]:
     if isinstance(value, str | Path | kind) or not isinstance(value, Iterable):
         raise _wrong(role, f"a list of {kind.__name__} values or paths", value)
     return list(value)
+
+
+def _training(value: Any) -> Offered:
+    return _inputs(open_inputs(value, usual=TRAINING_KEYS) if isinstance(value, str | Path) else value)
 
 
 def _names(value: Any) -> Any:

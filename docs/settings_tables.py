@@ -130,7 +130,7 @@ def _meaning(declared: Setting) -> str:
 
 
 def components(kind: str, registry: Registry | None = None) -> str:
-    """The options of this distribution's generators, rules or attacks."""
+    """The options of this distribution's generators, rules, attacks or schemes."""
     from deepjudge_core import __version__
 
     registry = registry or load_registry()

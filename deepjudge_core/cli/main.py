@@ -19,6 +19,7 @@ from deepjudge_core.cli.commands.audit import AuditCommand
 from deepjudge_core.cli.commands.calibrate import CalibrateCommand
 from deepjudge_core.cli.commands.commit import CommitCommand
 from deepjudge_core.cli.commands.compare import CompareCommand
+from deepjudge_core.cli.commands.embed import EmbedCommand
 from deepjudge_core.cli.commands.init import InitCommand
 from deepjudge_core.cli.commands.judge import JudgeCommand
 from deepjudge_core.cli.commands.key import KeyCommand
@@ -41,6 +42,7 @@ from deepjudge_core.text import clean
 COMMANDS: tuple[type[Command], ...] = (
     CompareCommand,
     KeyCommand,
+    EmbedCommand,
     SuiteCommand,
     ObserveCommand,
     CalibrateCommand,

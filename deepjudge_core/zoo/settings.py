@@ -9,6 +9,11 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from deepjudge_core.models.training import Schedule
 from deepjudge_core.settings import setting
+from deepjudge_core.suites.inputs import TRAINING_KEYS, Offered, holds
+from deepjudge_core.suites.settings import ArraySettings
+from deepjudge_core.types import Layout
+
+_TEST_KEYS = ("x_test", "y_test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +84,12 @@ class ZooSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaterialSettings:
-    """What the models of a zoo are trained and tested with.
+class DataSettings:
+    """What networks are trained and tested with.
 
     Attributes:
         data: Labelled training data.
         test: Labelled test data; None for what is beside the training data, or a part of it.
-        auxiliary: Inputs of another task; None for none.
-        split: Share of the training data, from its start, that the victim was trained on.
-        suite: The suite that adaptive attacks know; None for one that is made.
     """
 
     data: Path = setting(
@@ -106,6 +108,40 @@ class MaterialSettings:
         usual=("x_test next to x_train, unless --x or --y is given; else every tenth row of the training data"),
         reads=True,
     )
+
+    def has_tests(self, arrays: ArraySettings) -> bool:
+        """Whether the training data come with test data, as archives of both do."""
+        return arrays.x is None and arrays.y is None and holds(self.data, _TEST_KEYS)
+
+    def training(self, arrays: ArraySettings, layout: Layout | None) -> Offered:
+        """Read the training data.
+
+        Raises:
+            InputError, UsageError: As :func:`~deepjudge_core.suites.inputs.load_inputs`.
+        """
+        return arrays.offered(self.data, layout=layout, usual=TRAINING_KEYS)
+
+    def tests(self, arrays: ArraySettings, layout: Layout | None) -> Offered | None:
+        """Read the test data; None if none were said and none come with the training data.
+
+        Raises:
+            InputError, UsageError: As :func:`~deepjudge_core.suites.inputs.load_inputs`.
+        """
+        if self.test is not None:
+            return arrays.offered(self.test, layout=layout)
+        return arrays.offered(self.data, layout=layout, usual=(_TEST_KEYS,)) if self.has_tests(arrays) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaterialSettings(DataSettings):
+    """What the models of a zoo are trained and tested with.
+
+    Attributes:
+        auxiliary: Inputs of another task; None for none.
+        split: Share of the training data, from its start, that the victim was trained on.
+        suite: The suite that adaptive attacks know; None for one that is made.
+    """
+
     auxiliary: Path | None = setting(
         "inputs of another task that a thief has, with the victim's shape and range; their labels are used if present",
         "--auxiliary",

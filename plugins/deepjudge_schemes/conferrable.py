@@ -21,11 +21,11 @@ def make(
     task: KeyTask,
     *,
     trials: Annotated[int, Ge(1)] = 100,
-    eps: Annotated[float, Gt(0)] = 0.25,
+    eps: Annotated[float, Gt(0)] = 0.15,
     steps: Annotated[int, Ge(1)] = 40,
     step: Annotated[float, Gt(0)] | None = None,
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.3,
-    tau: Annotated[float, Gt(0), Le(1)] = 0.85,
+    tau: Annotated[float, Gt(0), Le(1)] = 0.6,
 ) -> Key:
     """Change inputs until the victim and models stolen from it err alike, and independent models do not.
 
@@ -34,7 +34,8 @@ def make(
 
     Args:
         trials: Number of inputs at most; up to four times as many are tried.
-        eps: Radius of the ball, as a share of the input range.
+        eps: Radius of the ball, as a share of the input range. Within a larger one more inputs are conferred, and more
+            independent models share them; natural pictures need less than digits.
         steps: Number of steps.
         step: Size of a step, as a share of the input range; none uses a tenth of ``eps``.
         dropout: Probability with which a model is left out of a step, so that inputs do not fit these models alone.

@@ -40,8 +40,8 @@ def make(
     Args:
         box: Where the mark is: in a layer's neurons or in labels.
         classes: White box: how many classes carry bits.
-        bits: White box: of each class.
-        inputs: White box: of each class, at most. Black box: trials.
+        bits: White box: how many a class carries.
+        inputs: White box: at most so many of a class. Black box: trials.
 
     Raises:
         InputError: When too few classes have enough inputs, or the victim has no hidden layer.

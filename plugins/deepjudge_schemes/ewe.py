@@ -29,8 +29,8 @@ def make(task: KeyTask, *, trials: Annotated[int, Ge(1)] = 100, entangling: Anno
 
     Args:
         trials: Number of triggers that are asked.
-        entangling: How much mixing triggers with inputs of their label in each layer counts beside the mean cross
-            entropy.
+        entangling: How much it counts that triggers and inputs of their label mix in each layer; the mean cross entropy
+            counts 1.
 
     Raises:
         InputError: When no auxiliary class has enough inputs, or a reference gives every label to more than a share of

@@ -34,9 +34,9 @@ def make(
 
     Args:
         trials: Number of bits.
-        matrix: Which one, in forward order; the columns of the first are inputs, which nobody can permute.
+        matrix: Which one, in forward order; the columns of the first are inputs, which a thief cannot permute.
         norm: What is averaged: rows of length one, which are the same whatever the neurons are scaled by, or rows
-            as they are, as published.
+            themselves, as published.
 
     Raises:
         ModelError: When the victim's weights cannot be read, or are too few.

@@ -69,7 +69,7 @@ DATACLASSES = [
 
 
 def test_there_is_something_to_compare() -> None:
-    assert len(HOOKS) == 5
+    assert len(HOOKS) == 6
     assert {"Adapter", "Generator", "Metric", "Rule", "Attack", "Loot"} <= {c.__name__ for c in DATACLASSES}
 
 

@@ -25,13 +25,7 @@ from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting, victim_input_setting
 from deepjudge_core.settings import argument, part, setting
-from deepjudge_core.suites.inputs import (
-    TRAINING_KEYS,
-    Inputs,
-    Offered,
-    fitted,
-    holds,
-)
+from deepjudge_core.suites.inputs import Inputs, Offered, fitted
 from deepjudge_core.suites.outputs import output_by_labels
 from deepjudge_core.suites.ranges import hull, together
 from deepjudge_core.suites.settings import ArraySettings
@@ -48,7 +42,6 @@ from deepjudge_core.zoo.settings import MaterialSettings, ZooSettings
 
 _SUITE = "suite.safetensors"
 _INPUTS = "INPUTS"  # what stands for inputs that are not known here
-_TEST_KEYS = ("x_test", "y_test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +64,11 @@ class ZooCommand(Command):
         session, out = begun(), display.console()
         recipe = ZooRecipe.of(self.zoo, session.registry.attacks)
         folder = folder_to_write(self.output)
-        data = self.arrays.offered(self.material.data, layout=self.layout, usual=TRAINING_KEYS)
+        data = self.material.training(self.arrays, self.layout)
         options: dict[str, Any] = dict(self.opening.options)
         model = open_model(self.victim, registry=session.registry, expected=data.expected, **options)
-        training, test = self._fitted(data, model), self._test(model)
+        tests = self.material.tests(self.arrays, self.layout)
+        training, test = self._fitted(data, model), None if tests is None else self._fitted(tests, model)
         if self.arrays.bounds is None and test is not None:
             training = replace(training, bounds=together(training.bounds, test.bounds))
         warn_of_bytes(training, self.material.data, self.arrays)
@@ -155,7 +149,7 @@ class ZooCommand(Command):
         # Lines for a shell; the suspect is left open, and the inputs where none were held out.
         controls, suite = self.output / "controls", self.material.suite or self.output / _SUITE
         tests = self.material.test
-        if tests is None and self._has_tests():
+        if tests is None and self.material.has_tests(self.arrays):
             tests = self.material.data
         if zoo.of("control") and self.material.suite is not None:
             calibration = self.output / "calibration.safetensors"
@@ -169,18 +163,6 @@ class ZooCommand(Command):
                     "suite", self.victim, "--inputs", tests or _INPUTS, *shared_options(self, SuiteCommand), "-o", suite
                 )
             yield command_line("power", suite, self.output, "-o", self.output / "power")
-
-    def _test(self, model: Model) -> Inputs | None:
-        offered = self.arrays.offered
-        if self.material.test is not None:
-            return self._fitted(offered(self.material.test, layout=self.layout), model)
-        if self._has_tests():
-            return self._fitted(offered(self.material.data, layout=self.layout, usual=(_TEST_KEYS,)), model)
-        return None
-
-    def _has_tests(self) -> bool:
-        # Beside training data there is often what it is tested with.
-        return self.arrays.x is None and self.arrays.y is None and holds(self.material.data, _TEST_KEYS)
 
     def _auxiliary(self, model: Model) -> Inputs | None:
         path = self.material.auxiliary
