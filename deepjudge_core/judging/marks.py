@@ -9,9 +9,10 @@ import scipy  # which loads its parts when they are first used
 
 from deepjudge_core.components.schemes import Matches, Reading
 from deepjudge_core.components.values import Decision, Vote
+from deepjudge_core.judging.accuracy import accuracy_gap
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.exact import ACQUITS_NOBODY, as_number, power_of_ten
-from deepjudge_core.judging.measure import Measurement, Measurements
+from deepjudge_core.judging.measure import Measurement, Measurements, accuracy_of
 from deepjudge_core.judging.verdict import Counted, Setting, is_by_design
 
 LEVEL = 0.01
@@ -123,6 +124,9 @@ def _vote(name: str, measurement: Measurement, found: Counted | None, each: floa
     if carrier:
         return Vote(None, reason=carrier, p_value=p_value, log10_p=log10_p)
     if found.log10_p <= math.log10(each) and (found.limit is None or found.reading.distance <= found.limit):
+        unlike = None if found.by_design else _unlike_controls(measurement, calibration)
+        if unlike:
+            return Vote(None, reason=unlike, p_value=p_value, log10_p=log10_p)
         return Vote(True, found.limit, found.limit, None, p_value, each, log10_p)
     if found.least > math.log10(each):
         reason = f"so few trials that no p-value is below {power_of_ten(found.least)}; {ACQUITS_NOBODY}"
@@ -134,6 +138,15 @@ def _vote(name: str, measurement: Measurement, found: Counted | None, each: floa
     else:
         reason = f"{found.clause} match, not clearly more than of the controls ({_span(found)}); {ACQUITS_NOBODY}"
     return Vote(None, found.limit, found.limit, reason, p_value, log10_p=log10_p)
+
+
+def _unlike_controls(measurement: Measurement, calibration: Calibration) -> str | None:
+    # Controls that do not know the task show nothing of how many trials an honest model matches that does.
+    suspect, controls = measurement.accuracy, [accuracy_of(measured) for measured in calibration.measurements]
+    gap = accuracy_gap(suspect, controls)
+    if gap is None or suspect is None or suspect.share < max((one.share for one in controls if one), default=0.0):
+        return None
+    return gap.reason
 
 
 def _control_that_carries(name: str, found: Counted, each: float, calibration: Calibration) -> str | None:

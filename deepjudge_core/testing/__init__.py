@@ -1,4 +1,4 @@
-"""The contracts that every adapter, generator, metric, rule and attack must keep, for the tests of whoever writes one.
+"""The contracts that every adapter, generator, metric, rule, attack and scheme must keep, for tests of plugins.
 
 For each kind of component there is a function that gives checks with names, such as :func:`metric_checks`. Each check
 is a call without arguments that returns nothing, or raises an :class:`AssertionError` that says what was expected and
@@ -25,6 +25,7 @@ from deepjudge_core.testing.networks import check_network, network_checks
 from deepjudge_core.testing.numpy_model import NumpyModel
 from deepjudge_core.testing.numpy_network import NumpyArchitecture
 from deepjudge_core.testing.rules import check_rule, rule_checks
+from deepjudge_core.testing.schemes import check_scheme, scheme_checks
 from deepjudge_core.testing.stored import check_weights, weights_checks
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "check_model",
     "check_network",
     "check_rule",
+    "check_scheme",
     "check_weights",
     "generator_checks",
     "metric_checks",
@@ -46,5 +48,6 @@ __all__ = [
     "network_checks",
     "parametrize_with_checks",
     "rule_checks",
+    "scheme_checks",
     "weights_checks",
 ]

@@ -16,7 +16,9 @@ from conforming import (
     GENERATOR_OPTIONS,
     METRICS,
     NETWORKS,
+    NONCES,
     REGISTRY,
+    SCHEME_OPTIONS,
     VICTIM,
     VICTIMS,
     arranged,
@@ -33,6 +35,7 @@ from deepjudge_core import (
     Generator,
     Metric,
     Rule,
+    Scheme,
     Suite,
     Task,
     calibrate,
@@ -52,6 +55,7 @@ from deepjudge_core.testing import (
     model_checks,
     parametrize_with_checks,
     rule_checks,
+    scheme_checks,
 )
 
 
@@ -112,6 +116,14 @@ DECIDING = {"prediction-bound": (6, 12), "conformal": (299,), "combine": (99,), 
     (rule.name, rule_checks(rule, controls=DECIDING.get(rule.name, (3, 12)))) for rule in REGISTRY.rules.select()
 )
 def test_every_rule_keeps_the_contract(check: Check) -> None:
+    check()
+
+
+@parametrize_with_checks(
+    (scheme.name, scheme_checks(scheme, options=SCHEME_OPTIONS[scheme.name], nonces=NONCES.get(scheme.name, 2000)))
+    for scheme in REGISTRY.schemes.select()
+)
+def test_every_scheme_keeps_the_contract(check: Check) -> None:
     check()
 
 
@@ -182,6 +194,7 @@ def test_the_matrix_covers_every_built_in_component() -> None:
             "keras",
             "onnx",
             "openvino",
+            "schemes",
             "statistics",
             "torch",
             "voting",
@@ -201,7 +214,8 @@ def test_the_matrix_covers_every_built_in_component() -> None:
     assert GENERATOR_OPTIONS.keys() == {c.name for c in components if isinstance(c, Generator)}
     assert {c.name for c in components if isinstance(c, Metric) and c.group != "weights"} == METRICS
     assert {c.name for c in components if isinstance(c, Rule)} == {"voting", "tolerance-bound", *DECIDING}
-    assert sum(isinstance(c, Adapter | Generator | Metric | Rule) for c in components) == len(components)
+    assert SCHEME_OPTIONS.keys() == {c.name for c in components if isinstance(c, Scheme)}
+    assert sum(isinstance(c, Adapter | Generator | Metric | Rule | Scheme) for c in components) == len(components)
 
 
 def test_the_contracts_need_neither_a_test_framework_nor_a_framework_of_models() -> None:

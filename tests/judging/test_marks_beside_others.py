@@ -1,11 +1,14 @@
 """Keys beside what else may be asked for: one vote over all metrics, a false discovery rate, and cases one by one."""
 
+from pathlib import Path
+
 import marked
 import pytest
 
 import deepjudge_core as dj
 from deepjudge_core.components.schemes import Matches
 from deepjudge_core.components.values import Decision
+from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.marks import _log10_prediction
 
 
@@ -52,3 +55,16 @@ def test_no_spread_of_controls_is_known_below_one_in_a_million() -> None:
     controls = [Matches("direct", found, 100, None, "why") for found in (2, 3, 2, 3) * 10]
     assert _log10_prediction(0.0, controls) == -6
     assert _log10_prediction(39.0, controls) > -2
+
+
+def test_controls_that_do_not_know_the_task_accuse_nobody_by_a_key(tmp_path: Path) -> None:
+    suite = marked.suite_with(tmp_path, marked.key("echo"))
+    judge = dj.Judge.of(dj.JudgeSettings(**NAMED), marked.registry(), Offer.of(suite))
+    copy = dj.observe(marked.opened(marked.model(0, marked.key("echo"))), suite)
+    for like, accused in ((0.5, True), (5.0, None)):  # of the latter none knows more than every second seed
+        seeds = (20, 22, 24, 25, 28, 29, 32, 34)
+        controls = [dj.observe(marked.opened(marked.model(seed, like=like)), suite) for seed in seeds]
+        calibration = judge.calibrate(suite, controls, far=True)
+        verdict = judge.judge(judge.measure(suite, copy, calibration.match), calibration)
+        assert verdict.metrics["echo"].vote.vote is accused
+        assert verdict.metrics["echo"].vote.p_value <= 0.01

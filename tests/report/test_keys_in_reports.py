@@ -10,6 +10,7 @@ import jsonschema
 import marked
 import pytest
 import reports
+import test_report_html as pages
 from scipy import stats
 
 from deepjudge_core.cli.describing import of_report
@@ -137,3 +138,29 @@ def test_reports_of_before_are_still_read() -> None:
     assert not report.suite.keys
     assert "Secret keys" not in render_html(report).decode()
     assert marks.level_of(report) is None
+
+
+def test_names_by_strangers_become_no_markup(value: dict[str, Any]) -> None:
+    hostile = json.loads(json.dumps(value).replace('"echo"', json.dumps(reports.HOSTILE[0])))
+    hostile["suspects"][0]["metrics"]["adi"] |= {"why": reports.HOSTILE[3], "reading": reports.HOSTILE[0]}
+    report = reports.typed(hostile)
+    page = render_html(report).decode()
+    assert "<script" not in page
+    assert "<svg onload" not in page
+    assert "&lt;script" in page
+
+
+@pytest.mark.parametrize("odd", [{"of": 2**31}, {"of": 0, "found": 0}, {"found": 10**6}, {"chance": 1e-300}])
+def test_numbers_by_strangers_are_shown_and_take_no_time(value: dict[str, Any], odd: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(value))
+    changed["suspects"][0]["metrics"]["adi"] |= odd
+    report = reports.typed(changed)
+    for render in (render_html, render_markdown, sarif.render, spreadsheet.render):
+        assert render(report)
+
+
+def test_the_page_keeps_what_every_page_keeps(value: dict[str, Any]) -> None:
+    rendered = value, render_html(reports.typed(value)).decode()
+    pages.test_it_is_well_formed_and_nothing_of_it_comes_from_elsewhere(rendered)
+    pages.test_what_a_screen_reader_needs(rendered)
+    pages.test_figures_are_well_formed_and_have_texts(rendered)

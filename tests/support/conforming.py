@@ -56,3 +56,18 @@ def make_suite(model: Model, seed: int = 0) -> Suite:
         seed=seed,
         registry=REGISTRY,
     )
+
+
+# To make keys of a small network quickly; and how many the level is taken over, where one is slow to read.
+SCHEME_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "adi": {"trials": 20},
+    "conferrable": {"trials": 10, "steps": 10, "tau": 0.3},
+    "deepsigns": {"classes": 2, "bits": 8, "inputs": 16},
+    "ewe": {"trials": 20},
+    "frontier": {"trials": 10, "eps": 0.15},
+    "ipguard": {"trials": 20, "steps": 200},
+    "random-inclusion": {},
+    "uchida": {},
+    "zhang": {"trials": 20},
+}
+NONCES = {"deepsigns": 200, "random-inclusion": 30, "uchida": 500}

@@ -150,9 +150,8 @@ def _without(match: marks.Match) -> str:
 
 
 def _legend(report: AuditReport) -> Iterator[str]:
-    yield "Filled marks are suspects: squares for copies, circles for no sign of copying, diamonds for undecided."
-    if report.calibration.controls:
-        yield "Hollow marks are controls."
+    hollow = ", and hollow ones are controls" if report.calibration.controls else ""
+    yield f"Filled marks are suspects (a square is a copy, a circle shows no sign of copying){hollow}."
     yield (
         "The dashed band is what 98 % of models made without the key match by design. A suspect in the shaded part, at "
         "or beyond the dashed line, gets a vote for copy."
