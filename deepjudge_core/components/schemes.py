@@ -58,7 +58,7 @@ class Key:
         taps: The victim's taps that are read of every model on the inputs.
         matrices: Places of matrices that are read of every model, in forward order from 0.
         drawn: What is drawn; None for keys that come from the victim.
-        references: Digests of the independent models that it was made with, so they cannot show how honest models match it.
+        references: Digests of the independent models that it was made with: they cannot show how honest ones match.
         surrogates: Digests of the stolen models that it was made with.
         notes: What a reader should know of how it was made.
     """
