@@ -2,17 +2,9 @@
 
 from dataclasses import dataclass
 
-ATTACKS = (
-    "ft-al",
-    "rt-al",
-    "p-60",
-    "permute-rescale",
-    "quantize-int8",
-    "knockoff",
-    "distill",
-    "adapt-b",
-    "adv-train",
-)
+QUICK = ("ft-al", "rt-al", "p-60", "permute-rescale", "quantize-int8")
+SLOW = ("knockoff", "distill", "adapt-b", "adv-train")
+ATTACKS = (*QUICK, *SLOW)
 """In every way in which a model is stolen: fine-tuned, pruned, disguised, converted, extracted, hardened."""
 
 

@@ -69,16 +69,7 @@ def make(
             f"{best}; raise eps or steps, lower tau, or make more models"
         )
     notes = [f"{int(good.sum())} of {len(x)} inputs that were tried are conferred by at least {tau:g}"]
-    options = {
-        "trials": trials,
-        "eps": eps,
-        "steps": steps,
-        "step": step,
-        "dropout": dropout,
-        "tau": tau,
-        "references": sorted(model.digest for model in references),
-        "surrogates": sorted(model.digest for model in surrogates),
-    }
+    options = {"trials": trials, "eps": eps, "steps": steps, "step": step, "dropout": dropout, "tau": tau}
     parts = {"inputs": x[kept], "labels": labels[kept].astype(np.int64), "notes": tuple(notes)}
     return task.key("conferrable", options, trials=len(kept), **parts)
 

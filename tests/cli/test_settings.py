@@ -158,6 +158,7 @@ def test_each_name_means_one_thing() -> None:
     assert several.pop("--option") == {"GENERATOR.NAME=VALUE", "ATTACK.NAME=VALUE", "NAME=VALUE"}
     assert several.pop("--key") == {"KEY", "PEM"}  # of suites that carry keys; elsewhere it signs
     assert several.pop("--json") == {"FILE", "[FILE]", ""}  # show prints it
+    assert several.pop("--epochs") == {"EPOCHS", "auto|EPOCHS"}  # a zoo finds out how many
     assert several.pop("--rule") == {"NAME", "NAME,..."}  # which are compared
     assert not several
 

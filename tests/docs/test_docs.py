@@ -96,7 +96,7 @@ def test_all_of_a_network_is_documented(networks: type) -> None:
         if inspect.isfunction(member) and name in public:
             told = next(cell for cell in cells if f"`{name}(" in cell).split("(", 1)[1]
             given = list(inspect.signature(member).parameters)[1:]
-            assert re.findall(r"(\w+)(?:=\w+)?[,)]", told) == given
+            assert re.findall(r"(\w+)(?:=[\w{}]+)?[,)]", told) == given
 
 
 def test_each_contract_is_documented() -> None:

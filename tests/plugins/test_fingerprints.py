@@ -14,6 +14,7 @@ from deepjudge_schemes.random_inclusion import RANDOM_INCLUSION
 from refusals import refused
 from sklearn.datasets import load_digits
 
+from deepjudge_core.components.options import options_of
 from deepjudge_core.components.registry import Configured
 from deepjudge_core.components.schemes import Key, KeyAnswers, KeyTask, Lesson, Scheme
 from deepjudge_core.errors import IncomparableError, InputError, ModelError
@@ -217,6 +218,7 @@ def test_the_key_names_the_models_that_it_was_made_with() -> None:
     key = conferred()
     assert set(key.references) == {other.digest for other in independent(1, 2, 3, 4)}
     assert set(key.surrogates) == {other.digest for other in thieves(1, 2, 3)}
+    assert set(key.options) == {option.name for option in options_of(CONFERRABLE)}
 
 
 def test_conferrable_keys_follow_from_the_nonce() -> None:

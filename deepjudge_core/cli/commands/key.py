@@ -81,7 +81,7 @@ class KeyCommand(Command):
     def _next(self, key: Key, scheme: Configured[Scheme]) -> str:
         # A watermark is embedded first; of a fingerprint, the victim already answers as the key says.
         if scheme.component.embed is not None:
-            marked = self.victim.with_name(f"marked{self.victim.suffix}")
+            marked = self.victim.with_name("marked")
             return command_line("embed", self.victim, self.output, "--data", _TRAINING, "-o", marked)
         options = shared_options(self, SuiteCommand)
         return command_line("suite", self.victim, *options, "--key", self.output, "-o", _SUITE)
