@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from deepjudge_schemes.random_inclusion import RANDOM_INCLUSION
 from refusals import refused
 from sklearn.datasets import load_digits
 
+import deepjudge_core as dj
 from deepjudge_core.components.options import options_of
 from deepjudge_core.components.registry import Configured
 from deepjudge_core.components.schemes import Key, KeyAnswers, KeyTask, Lesson, Scheme
@@ -23,6 +25,7 @@ from deepjudge_core.marking.making import Material, make_key
 from deepjudge_core.models.model import Access, softmax
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.training import Schedule, train
+from deepjudge_core.suites.keys import save_key
 from deepjudge_core.testing import NumpyArchitecture, NumpyModel
 from deepjudge_core.types import Array
 
@@ -160,6 +163,17 @@ def test_points_that_do_not_get_their_goal_are_left_out_and_it_is_said() -> None
     assert any(str(key.trials) in note for note in key.notes)
     assert share(IPGUARD, key, victim()) == 1
     assert not points().notes
+
+
+def test_calibrating_says_if_controls_match_most_of_a_key(tmp_path: Path) -> None:
+    for margin, alike in ((0.3, 0), (5.0, 3)):
+        key = made(IPGUARD, margin=margin)
+        assert sum(share(IPGUARD, key, other) > 0.5 for other in independent(1, 2, 3)) == alike
+        save_key(tmp_path / f"{margin}.key.safetensors", key)
+        settings = dj.SuiteSettings(n=20, generators=["fgsm"], keys=[tmp_path / f"{margin}.key.safetensors"])
+        suite = dj.make_suite(victim(), dj.Inputs(X[TEST], Y[TEST], (0.0, 1.0)), settings)
+        calibration = dj.calibrate(suite, [dj.observe(other, suite) for other in independent(1, 2, 3)])
+        assert any("ipguard" in note for note in calibration.notes) == (alike > 0)
 
 
 def test_ipguard_refuses_what_it_cannot_use() -> None:
