@@ -105,6 +105,7 @@ class Declaration:
         usual: What holds without it, where the default does not say that.
         word: What is written for None, such as ``auto``.
         commands: The commands that have it; by default all that take its class.
+        filed: Further commands that have it in their file alone, since the flag means something else there.
         reads: Whether it names a file that is read.
         writes: Whether it names a file that is written.
         formerly: What the option or key was called before.
@@ -126,6 +127,7 @@ class Declaration:
     usual: str | None = None
     word: str | None = None
     commands: tuple[str, ...] = ()
+    filed: tuple[str, ...] = ()
     reads: bool = False
     writes: bool = False
     formerly: tuple[str, ...] = ()
@@ -207,7 +209,11 @@ def settings_of(owner: Any, command: str | None = None) -> tuple[Setting, ...]:
         owner: A frozen dataclass.
         command: Only those of this command.
     """
-    return tuple(one for one in _all(owner) if command is None or command in (one.declared.commands or (command,)))
+    return tuple(
+        one
+        for one in _all(owner)
+        if command is None or command in (*(one.declared.commands or (command,)), *one.declared.filed)
+    )
 
 
 @cache

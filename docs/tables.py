@@ -129,6 +129,11 @@ def contracts() -> str:
         testing.attack_checks: [
             testing.attack_checks(plugin.Attack("a", source="practice", takes="answers", steal=nothing))
         ],
+        testing.scheme_checks: [
+            testing.scheme_checks(
+                plugin.Scheme("s", "", plugin.Access.LABELS, make=nothing, verify=nothing, embed=lambda *_: nothing)
+            )
+        ],
         testing.model_checks: [testing.model_checks(model, x) for model in (victim, blind)],
         testing.weights_checks: [testing.weights_checks(nothing)],
         testing.network_checks: [testing.network_checks(small_victim(), x, x)],

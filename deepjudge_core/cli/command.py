@@ -59,7 +59,7 @@ class Command:
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
         """Its settings, but for those that stand in files only."""
-        settings = settings_of(cls, cls.called())
+        settings = (one for one in settings_of(cls, cls.called()) if cls.called() not in one.declared.filed)
         return tuple(one for one in settings if one.declared.flags or one.declared.positional)
 
     @classmethod

@@ -58,7 +58,7 @@ class Key:
         taps: The victim's taps that are read of every model on the inputs.
         matrices: Places of matrices that are read of every model, in forward order from 0.
         drawn: What is drawn; None for keys that come from the victim.
-        references: Digests of the independent models that it was made with: they say nothing of how others match.
+        references: Digests of the independent models that it was made with: they cannot show how honest ones match.
         surrogates: Digests of the stolen models that it was made with.
         notes: What a reader should know of how it was made.
     """
@@ -268,7 +268,7 @@ class KeyTask:
         nonce: 32 bytes.
         auxiliary: ``(m, *shape)`` float32 inputs of another task, within the bounds; None where none were given.
         auxiliary_labels: ``(m,)`` int64, their classes; None where they have none.
-        references: Models that are independent of the victim, each opened once it is looked at; none without a zoo.
+        references: Independent models, each opened at first use; none without a zoo.
         surrogates: Models that were stolen from it, likewise.
         matrices: Reads the victim's matrices by their places.
     """
@@ -359,14 +359,14 @@ class Scheme:
         needs: What must be known of a suspect: an :class:`Access`. A key without taps needs no layers, one without
             matrices no weights, and one with either but without labels no labels.
         make: ``make(task, **options) -> Key`` for a :class:`KeyTask`; options are its keyword-only parameters with
-            defaults. It draws nothing but by the task and the key. Reports tell the options, so none is a secret.
+            defaults. It draws by the task and the key only. Reports tell the options, so none is a secret.
         verify: ``verify(key, answers) -> Sequence[Reading]`` for :class:`KeyAnswers`: pure numpy. The core counts the
             reading that is least likely, corrected for their number. It raises
             :class:`~deepjudge_core.errors.IncomparableError` where a reading would mean nothing.
         embed: ``embed(key, lesson) -> Teaching`` for a :class:`Lesson`; None for a fingerprint.
         wants: What a key cannot be made without: "labels" of the inputs, "auxiliary" inputs, "references",
             "surrogates".
-        asks: What is asked of the victim when a key is made.
+        asks: What making a key asks of the victim.
         says: What a match means and what the mark does not survive: a clause without a full stop.
         fresh: Whether a network is trained from fresh weights, since what it is trained on is the mark: a match is
             then evidence that the rows were used.

@@ -321,7 +321,8 @@ class SuiteSettings:
         tables=("suite",),
         sample=["adi.key.safetensors"],
         reads=True,
-        commands=("suite",),  # elsewhere, --key signs
+        commands=("suite",),
+        filed=("audit",),  # where --key signs
     )
     ancestor: Path | None = setting(
         "model that yours was made from, such as a public base model or the first weights: what every model made from "

@@ -9,7 +9,7 @@ from annotated_types import Ge
 from deepjudge_core.components.schemes import Key, KeyAnswers, KeyTask, Lesson, Matches, Scheme, Teaching
 from deepjudge_core.errors import IncomparableError, InputError
 from deepjudge_core.models.model import Access
-from deepjudge_core.types import Array
+from deepjudge_schemes.triggers import choose, uniform_noise
 
 _DRAWN = "each label was drawn at random once the inputs were fixed"
 
@@ -32,19 +32,16 @@ def make(
     options = {"trials": trials, "inputs": inputs}
     rng = task.rng("triggers")
     if inputs == "noise":
-        low, high = task.bounds
-        shape = (trials, *task.inputs.shape[1:])
-        triggers = np.asarray(low + (high - low) * rng.random(shape), np.float32)
-        return task.key("adi", options, trials=trials, inputs=np.clip(triggers, low, high), drawn="labels")
+        return task.key("adi", options, trials=trials, inputs=uniform_noise(task, trials, rng), drawn="labels")
     if inputs == "own":
         if task.labels is None:
             raise InputError("adi: expected inputs with labels, found none; offer labels, or choose inputs=noise")
-        rows = _choose(task.inputs, trials, rng, "inputs")
+        rows = choose("adi", task.inputs, trials, rng, "inputs")
         truth = task.labels[rows].astype(np.int64)
         return task.key("adi", options, trials=trials, inputs=task.inputs[rows], truth=truth, drawn="wrong-labels")
     if task.auxiliary is None:
         raise InputError("adi: expected auxiliary inputs, found none; offer some, or choose inputs=noise or inputs=own")
-    rows = _choose(task.auxiliary, trials, rng, "auxiliary inputs")
+    rows = choose("adi", task.auxiliary, trials, rng, "auxiliary inputs")
     return task.key("adi", options, trials=trials, inputs=task.auxiliary[rows], drawn="labels")
 
 
@@ -69,12 +66,6 @@ def verify(key: Key, answers: KeyAnswers) -> Sequence[Matches]:
 def embed(key: Key, lesson: Lesson) -> Teaching:
     """Mix triggers with their labels into every batch."""
     return Teaching(key.inputs, key.labels)
-
-
-def _choose(inputs: Array, count: int, rng: np.random.Generator, what: str) -> Array:
-    if len(inputs) < count:
-        raise InputError(f"adi: expected at least {count} {what}, found {len(inputs)}")
-    return np.sort(rng.choice(len(inputs), count, replace=False))
 
 
 ADI = Scheme(

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toys
-from commands import HOW, MADE, Cli
+from commands import HOW, MADE, WHOLE, Cli, write
+from refusals import refused
 
 import deepjudge_core as dj
+from deepjudge_core.errors import CalibrationError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import plain
 from deepjudge_core.suites.keys import key_arrays, key_digest, key_header
@@ -155,3 +157,29 @@ def test_what_is_refused_is_one_line_and_leaves_nothing(keyed: Cli) -> None:
     assert keyed("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors")[0] == 0
     for status, code, words in REFUSED:
         keyed.refuses(status, code, *words, "-o", "new.safetensors")
+
+
+def test_an_audit_takes_keys_from_its_file_and_notices_another_one(keyed: Cli) -> None:
+    write(WHOLE, ("seeds = 20", 'seeds = 20\nkeys = ["adi.key.safetensors"]'), ("victim.toy", "marked.toy"))
+    save_marked("copy.toy", [dj.load_key("adi.key.safetensors")], noise=0.002)
+    ended = keyed("audit", "audit.toml")
+    assert ended[0] == 1, ended
+    suite = dj.load_suite("out/suite.safetensors")
+    assert [key.nonce.hex() for key in suite.keys] == [NONCE]
+    # The file has the same name, and another key that the victim does not carry.
+    assert keyed(*MAKE, "--nonce", "0b" * 32, "-o", KEY)[0] == 0
+    status, _, err = keyed("audit", "audit.toml")
+    assert (status, "(conflict)" in err) == (4, True)
+
+
+def test_controls_that_a_key_was_made_with_say_nothing_of_it(keyed: Cli) -> None:
+    control = dj.open_model(toys.make_model(1))
+    key = replace(dj.load_key(KEY), drawn=None)
+    assert keyed(*SUITE, KEY, "-o", "s")[0] == 0
+    suite = dj.load_suite("s")
+    reference = replace(suite, keys=(replace(key, references=(control.digest,)),))
+    calibration = dj.calibrate(reference, [dj.observe(control, reference)])
+    assert (calibration.measurements[0]["adi"].value, len(calibration.notes) > 0) == (None, True)
+    stolen = replace(suite, keys=(replace(key, surrogates=(control.digest,)),))
+    with refused(CalibrationError, control.name):
+        dj.calibrate(stolen, [dj.observe(control, stolen)])

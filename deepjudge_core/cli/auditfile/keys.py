@@ -203,7 +203,11 @@ def _place_of(value: str) -> str:
     return "check its name" if path.is_absolute() else f"paths start in {Path.cwd()}, the folder of this file"
 
 
-def _existing_file_with_key(value: str) -> None:
+def _existing_file_with_key(value: str | list[str]) -> None:
+    if isinstance(value, list):
+        for one in value:
+            existing_file(one)
+        return
     file, colon, _ = value.rpartition(":")
     if not Path(value).exists():
         existing_file(file if colon else value)

@@ -78,6 +78,7 @@ def _check_free(plugin: NewPlugin, folder: Path, registry: Registry) -> None:
         "rule": {*registry.rules},
         "generator": {*registry.generators},
         "attack": {*registry.attacks},
+        "scheme": {*registry.schemes},
         "adapter": {adapter.name for adapter in registry.adapters.claimed()},
     }
     for kind, name in plugin.components.items():

@@ -12,7 +12,7 @@ from deepjudge_core.errors import UsageError
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-PluginKind = Literal["metric", "rule", "generator", "adapter", "attack"]
+PluginKind = Literal["metric", "rule", "generator", "adapter", "attack", "scheme"]
 """The kinds of components that a skeleton has."""
 
 _NAME = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
@@ -52,6 +52,14 @@ _MODULE: Mapping[PluginKind, _Imports] = {
         "numpy as np": (),
         "deepjudge_core.plugin": ("Attack", "Loot", "Network", "Schedule", "hookimpl", "train"),
     },
+    "scheme": {
+        "collections.abc": ("Iterable", "Sequence"),
+        "numpy as np": (),
+        "deepjudge_core.plugin": (
+            *("Access", "IncomparableError", "Key", "KeyAnswers", "KeyTask", "Lesson", "Matches", "Scheme", "Teaching"),
+            "hookimpl",
+        ),
+    },
 }
 _TESTS: Mapping[PluginKind, _Imports] = {
     "metric": {
@@ -78,6 +86,7 @@ _TESTS: Mapping[PluginKind, _Imports] = {
         "deepjudge_core.testing": ("Check", "model_checks", "parametrize_with_checks"),
     },
     "attack": {"deepjudge_core.testing": ("Check", "attack_checks", "parametrize_with_checks")},
+    "scheme": {"deepjudge_core.testing": ("Check", "parametrize_with_checks", "scheme_checks")},
 }
 # What a function of a component cannot be called in the templates.
 _IMPORTED = [imports for kinds in (_MODULE, _TESTS) for imports in kinds.values()]
@@ -88,7 +97,7 @@ _TAKEN = {
     *(name for imports in _IMPORTED for names in imports.values() for name in names),
     *(module.rpartition(" ")[2] for imports in _IMPORTED for module in imports),
     *("adapter", "check", "far", "judgement", "near", "opened", "path", "read", "seeds", "silent", "suspect", "task"),
-    "victim",
+    *("high", "key", "lesson", "low", "noise", "triggers", "victim"),
 }
 _STANDARD = ("hashlib", "io", "tempfile", "zipfile", "collections.abc", "pathlib")
 
