@@ -9,6 +9,7 @@ import numpy as np
 
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Registry, load_registry
+from deepjudge_core.components.schemes import Matches
 from deepjudge_core.components.strata import Stratum, two_groups
 from deepjudge_core.errors import CalibrationError, FileFormatError
 from deepjudge_core.files import storage
@@ -207,6 +208,7 @@ def calibrate_by(
     distances = [metric.name for metric in metrics if metric.on != "keys"]  # of which a few numbers are all there is
     groups = {name: two_groups(calibration.values(name)) for name in distances}
     notes += (f"{name}: {clause}. Are these two kinds of models?" for name, clause in groups.items() if clause)
+    notes += _shared(suite, calibration)
     return replace(calibration, notes=tuple(notes))
 
 
@@ -218,6 +220,21 @@ def _references(suite: Suite, models: Sequence[Observation]) -> Iterator[str]:
             yield (
                 f"{name}: {counted(count, 'control')} of {len(models)} cannot show how honest models match this key, "
                 "because it was made with them"
+            )
+
+
+def _shared(suite: Suite, calibration: Calibration) -> Iterator[str]:
+    # A key that honest models match, too, tells little of a copy.
+    for name, key in zip(names_of(suite.keys), suite.keys, strict=True):
+        if key.chance is not None:
+            continue
+        readings = [one[name].readings for one in calibration.measurements if name in one]
+        shares = [max(one.found / one.of for one in each if isinstance(one, Matches)) for each in readings if each]
+        many = sum(share > 0.5 for share in shares)
+        if many:
+            yield (
+                f"{name}: {counted(many, 'control')} of {len(shares)} match more than half of the trials, the nearest "
+                f"{max(shares):.0%}: a copy has to match still more to be told apart"
             )
 
 

@@ -85,7 +85,10 @@ def embed_keys(
     if fresh:
         network = Network.fresh(network.architecture, rng)
         inputs, labels, left_out = _without(fresh, inputs, labels)
-        notes += [f"{left_out} rows of the data are among those of the key, which says which of them are trained on"]
+        if left_out:
+            notes += [
+                f"{left_out} rows of the data are among those of the key, which says which of them are trained on"
+            ]
     taught = [
         _teaching(key, scheme, Lesson(network, inputs, labels, bounds, np.random.default_rng(int(rng.integers(2**63)))))
         for key, scheme in keys

@@ -7,7 +7,7 @@ import pytest
 from deepjudge_midway import deepjudge_schemes, make, verify
 
 from deepjudge_core.plugin import InputError, KeyAnswers, KeyTask
-from deepjudge_core.testing import NumpyModel
+from deepjudge_core.testing import Check, NumpyModel, parametrize_with_checks, scheme_checks
 
 VICTIM = NumpyModel.random((8,), (24,), 4, 0)
 INPUTS = np.random.default_rng(1).uniform(-1, 1, (400, 8)).astype(np.float32)
@@ -20,8 +20,9 @@ def found(model: NumpyModel, depth: float) -> int:
     return reading.found
 
 
-def test_the_plugin_gives_one_scheme() -> None:
-    assert [scheme.name for scheme in deepjudge_schemes()] == ["midway"]
+@parametrize_with_checks((scheme.name, scheme_checks(scheme)) for scheme in deepjudge_schemes())
+def test_contract_of_schemes(check: Check) -> None:
+    check()
 
 
 def test_the_victim_matches_all_points_and_they_are_within_the_bounds() -> None:
