@@ -1,6 +1,7 @@
 """Bits in a matrix of weights (Uchida et al., "Embedding watermarks into deep neural networks", 2017)."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import numpy as np
@@ -79,7 +80,9 @@ def verify(key: Key, answers: KeyAnswers) -> Sequence[Matches]:
         raise IncomparableError(f"its matrix has {own.shape[1]} columns, and the victim's {columns}")
     readings = {"direct": own}
     if {"before", "own"} & set(key.arrays):
-        readings["aligned to the parent"] = _aligned(key, own, before)
+        # One that has other neurons is read as it is.
+        with suppress(IncomparableError):
+            readings["aligned to the parent"] = _aligned(key, own, before)
     reader = _reader(key)
     return [
         Matches(name, int(((reader @ _mean_row(key, rows) >= 0) == key.bits).sum()), key.trials, 0.5, _DRAWN)
@@ -143,7 +146,9 @@ def _aligned(key: Key, own: Array, before: Array) -> Array:
 
 
 def _match(parents: Array, theirs: Array) -> tuple[Array, Array]:
-    # Which row stands for each of the parent's, and by what it is longer, below 0 where it points the other way.
+    # Which row stands for each of the parent's, and by what it is longer, below 0 where it points the other way. In
+    # float64: a thief may scale neurons until squares of float32 overflow.
+    parents, theirs = parents.astype(np.float64), theirs.astype(np.float64)
     if parents.shape != theirs.shape:
         raise IncomparableError(f"its matrix has the shape {theirs.shape}, and the parent's {parents.shape}")
     cosines = (parents / _lengths(parents)[:, None]) @ (theirs / _lengths(theirs)[:, None]).T

@@ -8,6 +8,7 @@ from typing import Any
 import marked
 import numpy as np
 import pytest
+from deepjudge_schemes.uchida import UCHIDA
 from marked import CLASSES, X, Y, audited, model, opened, suite_with
 from refusals import refused
 
@@ -186,3 +187,20 @@ def test_one_trigger_many_times_is_matched_as_often_as_chance_says() -> None:
     counts = [int((replace(once, nonce=bytes([n]) * 32).completed().labels == 2).sum()) for n in range(200)]
     assert np.mean(counts) == pytest.approx(40 / CLASSES, abs=1)
     assert np.var(counts) == pytest.approx(40 / CLASSES * (1 - 1 / CLASSES), rel=0.4)
+
+
+def test_bits_are_read_of_neurons_that_were_scaled_out_of_all_bounds_or_added() -> None:
+    rng = np.random.default_rng(0)
+    first, own = rng.normal(size=(8, 12)).astype(np.float32), rng.normal(size=(10, 72)).astype(np.float32)
+    arrays = {"columns": np.array([72]), "before": first, "own": own}
+    parts: dict[str, Any] = {"arrays": arrays, "matrices": (0, 1), "drawn": "bits"}
+    options = {"trials": 30, "matrix": "second", "norm": "mean"}
+    key = Key("uchida", options, bytes(32), "parent", (6,), CLASSES, 30, **parts).completed()
+
+    def counted(one: Array, other: Array) -> dict[str, int]:
+        read = read_key(mark_of(key, UCHIDA), KeyAnswers(matrices={0: one, 1: other}))
+        return {reading.reading: reading.found for reading in read}
+
+    plain, scaled = counted(first, own), counted(first * np.float32(1e25), own)
+    assert scaled["aligned to the parent"] == plain["aligned to the parent"]
+    assert set(counted(first, np.vstack([own, own[:1]]))) == {"direct"}

@@ -243,8 +243,14 @@ def limits(report: AuditReport) -> Iterator[str]:
             f"The {_named(data)} shows that rows were used for training, also by somebody who never had the victim. "
             "Honest models that were trained on the same rows match, too."
         )
+    since = committed(report)
+    if since and _accused(report):
+        yield (
+            f"The time-stamp shows that the keys are older than the questions of this audit. It does not show that "
+            f"they are older than the suspect: compare {day(since)} with the day on which the owner could first ask it."
+        )
     drawn = [key.name for key in keys if key.by_design]
-    if drawn and not committed(report) and _accused(report):
+    if drawn and not since and _accused(report):
         yield (
             f"People who know a suspect can draw keys until one fits: it takes about 1 / p tries. Nothing shows that "
             f"the {_named(drawn)} is older than the suspect: a commitment with a time-stamp would."
@@ -253,7 +259,8 @@ def limits(report: AuditReport) -> Iterator[str]:
     if chosen and _accused(report):
         yield (
             f"The trials of the {_named(chosen)} were chosen by the owner, so that all rests on the controls: trials "
-            "that honest models match accuse honest models. Controls of the other side are the best check."
+            "that honest models match accuse honest models. Controls of the other side are the best check. People who "
+            "know a suspect can also choose trials that it alone matches, in few tries."
         )
 
 
