@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import cast
 
 import numpy as np
@@ -229,8 +229,7 @@ def _of_key(suite: Suite, observation: Observation, mark: Mark) -> Measurement:
     if key and key.chance is None and observation.model.digest in (*key.references, *key.surrogates):
         return Measurement(mark, None, "the key was made with this model, so what it matches says nothing")
     try:
-        # Whoever changed the suite may have put a key into it that its victim does not carry.
-        if not any(map(carries, read_key(mark, ours))):
+        if not _is_carried(mark, ours):
             return Measurement(mark, None, "the suite's own victim does not carry the key, so a match says nothing")
         readings = read_key(mark, replace(answers, victim=ours))
     except IncomparableError as error:
@@ -238,6 +237,12 @@ def _of_key(suite: Suite, observation: Observation, mark: Mark) -> Measurement:
     except (Exception, SystemExit) as error:
         return Measurement(mark, None, f"the scheme failed: {one_line(error)}", failed=True)
     return Measurement(mark, min(one.distance for one in readings), readings=readings)
+
+
+@lru_cache(maxsize=16)
+def _is_carried(mark: Mark, victim: KeyAnswers) -> bool:
+    # Whoever changed a suite may have put a key into it that its victim does not carry. The same of every model.
+    return any(map(carries, read_key(mark, victim)))
 
 
 def _of_weights(suite: Suite, observation: Observation, metric: Metric, siblings: Sequence[Observation]) -> Measurement:
