@@ -137,7 +137,7 @@ def test_the_report_counts_them_where_there_are_any() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     suite_schema = schema()["properties"]["suite"] | {"$defs": schema()["$defs"]}
     for suite in (make_suite(), make_suite(("shove", "poke"))):
-        report_values = json.loads(json.dumps(plain(suite_entry(suite))))
+        report_values = json.loads(json.dumps(plain(suite_entry(suite, []))))
         assert report_values["cases"] == suite.counts()
         jsonschema.validate(report_values, suite_schema)
     assert "mistakes" not in report_values["cases"]

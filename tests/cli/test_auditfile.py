@@ -191,6 +191,7 @@ def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "suspects/s.onnx",
         "other/suspect.safetensors",
         "base.safetensors",
+        "adi.key.safetensors",
         *SEALED,
     ):
         Path(name).parent.mkdir(exist_ok=True)

@@ -219,7 +219,7 @@ def test_a_suite_keeps_the_ranges(task: Task, tmp_path: Path) -> None:
     save_suite(tmp_path / "s", suite)
     loaded = load_suite(tmp_path / "s")
     assert (loaded.bounds, loaded.feature_bounds, loaded.digest) == (suite.bounds, suite.feature_bounds, suite.digest)
-    assert suite_entry(suite).feature_bounds == suite.feature_bounds
+    assert suite_entry(suite, []).feature_bounds == suite.feature_bounds
     content = storage.read(tmp_path / "s", ["suite"])
     ours = content.header["feature_bounds"]
     for damaged in ([ours[0][1:], ours[1][1:]], [ours[1], ours[0]], [ours[0], ours[1][:-1]], [[0] * 6, [1] * 6], 5):

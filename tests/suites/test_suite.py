@@ -220,7 +220,7 @@ def test_what_a_generator_chose_and_keeps_is_recorded(seeds: Seeds, tmp_path: Pa
     assert suite.notes == ("mine: so it was",)
     save_suite(tmp_path / "a", suite)
     equal(load_suite(tmp_path / "a"), suite)
-    [entry] = suite_entry(suite).generators
+    [entry] = suite_entry(suite, []).generators
     assert (entry.options, entry.details) == (record.options, record.details)
     # Without any a suite is written as it was before there were any.
     assert "details" not in plain(toys.suite().generators[0])

@@ -11,7 +11,7 @@ from numpy_transformers import TOKENS, changed, llama, noisy, permuted, rotated
 from deepjudge_core import Answers
 from deepjudge_core.errors import IncomparableError, ModelError
 from deepjudge_core.testing.weights import ArrayWeights
-from deepjudge_core.weights import sketching
+from deepjudge_core.weights import views
 from deepjudge_core.weights.order import order_test
 from deepjudge_core.weights.sketching import plan_weights, sketch
 from deepjudge_core.weights.values import NeuronLayer, Roles, Sketch, View, WeightPlan
@@ -313,7 +313,7 @@ def test_a_matrix_is_read_a_part_at_a_time(name: str, monkeypatch: pytest.Monkey
     assert width <= plan.rank
     np.testing.assert_allclose(whole[:, :width], expected, atol=1e-3)
     weights.most = 0
-    monkeypatch.setattr(sketching, "_CHUNK", 1)
+    monkeypatch.setattr(views, "_CHUNK", 1)
     np.testing.assert_allclose(sketch(weights, plan).layers[0].raw[:, 0], whole, atol=1e-3)
     assert weights.most <= max(8, tensor.size // min(shape[0], 6))
 
