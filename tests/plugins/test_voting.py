@@ -12,6 +12,7 @@ from refusals import expect_facts, refused
 from deepjudge_core.components.options import resolve
 from deepjudge_core.components.values import Decision, Evidence
 from deepjudge_core.errors import UsageError
+from deepjudge_core.text import found
 
 CONTROLS = np.array([10.0, 11.0, 12.0])  # mean 11, standard deviation 1
 T_99_2 = 6.964556734283  # from a table of Student's t
@@ -130,7 +131,7 @@ def test_a_greater_value_is_never_more_of_a_copy(controls, one, other):
 )
 def test_options_out_of_range(options):
     ((option, value),) = options.items()
-    with refused(UsageError, "voting", option, value, code="wrong-value"):
+    with refused(UsageError, "voting", option, found(value), code="wrong-value"):
         resolve("voting", voting, options)
 
 
