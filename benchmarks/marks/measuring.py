@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from making import Study
@@ -17,6 +16,7 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.marks import LEVEL, counted, judge_marks
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.verdict import Counted
+from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.zoo.manifest import load_zoo
 
@@ -46,17 +46,23 @@ class Found:
 
 def measure_all(study: Study, plans: Sequence[Plan]) -> Iterator[Found]:
     """Measure the keys that there are."""
-    independents = [model.file for model in load_zoo(study.controls).of("control", far=True)]
-    for plan in plans:
-        if study.key(plan).exists() and study.marked(plan).exists():
-            yield _measure(study, plan, [study.controls / file for file in independents])
-
-
-def _measure(study: Study, plan: Plan, independents: Sequence[Path]) -> Found:
     session = Session(sandbox=None)
-    suite = _suite(study, plan, session)
+    there = [plan for plan in plans if study.key(plan).exists() and study.marked(plan).exists()]
+    suites = {plan: _suite(study, plan, session) for plan in there}
+    honest: dict[Plan, list[Observation]] = {plan: [] for plan in there}
+    for control in load_zoo(study.controls).of("control", far=True):
+        path = study.controls / control.file
+        model = dj.open_model(path)  # once for all keys
+        for plan, suite in suites.items():
+            read = any(key.matrices for key in suite.keys)
+            seen = dj.observe(Subject.of(path), suite, session=session) if read else dj.observe(model, suite)
+            honest[plan].append(seen)
+    for plan, suite in suites.items():
+        yield _measure(study, plan, suite, honest[plan], session)
+
+
+def _measure(study: Study, plan: Plan, suite: Suite, honest: Sequence[Observation], session: Session) -> Found:
     judge = Judge.of(dj.JudgeSettings(metrics=["robd"]), session.registry, Offer.of(suite))
-    honest = [dj.observe(Subject.of(path), suite, session=session) for path in independents]
     calibration = judge.calibrate(suite, honest, far=True)
     [name] = [metric.name for metric in judge.metrics if metric.on == "keys"]
 

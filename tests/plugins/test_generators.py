@@ -24,6 +24,7 @@ from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.model import Access
 from deepjudge_core.testing.numpy_model import NumpyModel
+from deepjudge_core.text import found
 
 corners = importlib.import_module("deepjudge_whitebox.neuron_corners")  # the module, not the function of that name
 
@@ -323,7 +324,7 @@ def test_cw_returns_the_seed_where_nothing_is_found():
 )
 def test_options_out_of_range(generator, options):
     ((option, value),) = options.items()
-    with refused(UsageError, option, value, code="wrong-value"):
+    with refused(UsageError, option, found(value), code="wrong-value"):
         resolve("mine", generator, options)
 
 

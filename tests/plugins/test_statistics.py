@@ -22,6 +22,7 @@ from deepjudge_core.components.options import resolve
 from deepjudge_core.components.values import Decision, Evidence, Judgement
 from deepjudge_core.errors import UsageError
 from deepjudge_core.testing import check_rule
+from deepjudge_core.text import found
 
 RULES: Mapping[str, Rule] = {rule.name: rule for rule in deepjudge_statistics.deepjudge_rules()}
 CASES: list[tuple[str, dict[str, Any], list[int]]] = [
@@ -268,7 +269,7 @@ def test_a_smaller_distance_never_gives_a_larger_p(seed: int, one_: float, two: 
 )
 def test_options_out_of_range(rule: Any, options: dict[str, float]) -> None:
     ((option, value),) = options.items()
-    with refused(UsageError, option, value, code="wrong-value"):
+    with refused(UsageError, option, found(value), code="wrong-value"):
         resolve("mine", rule, options)
 
 

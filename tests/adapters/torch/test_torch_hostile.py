@@ -105,27 +105,31 @@ def script() -> bytes:
 # ---- what a file is --------------------------------------------------------------------------------------------------
 
 
+ALONE: dict[str, Any] = {"runs_code": False, "without": ("base",), "needs": ("arch",)}
+"""Of weights without a network."""
+
+
 @pytest.mark.parametrize(
     ("name", "make", "expected"),
     [
-        ("m.pt", lambda: saved(state()), Format("PyTorch state dict", runs_code=False, needs=("arch",))),
-        ("m.PTH", lambda: saved(state()), Format("PyTorch state dict", runs_code=False, needs=("arch",))),
+        ("m.pt", lambda: saved(state()), Format("PyTorch state dict", **ALONE)),
+        ("m.PTH", lambda: saved(state()), Format("PyTorch state dict", **ALONE)),
         (
             "m.pth",
             lambda: saved(state(), _use_new_zipfile_serialization=False),
-            Format("PyTorch state dict", runs_code=False, needs=("arch",)),
+            Format("PyTorch state dict", **ALONE),
         ),
         (
             "m.safetensors",
             lambda: safetensors.torch.save(state()),
-            Format("safetensors", runs_code=False, needs=("arch",)),
+            Format("safetensors", **ALONE),
         ),
-        ("m.pt", lambda: safetensors.torch.save(state()), Format("safetensors", runs_code=False, needs=("arch",))),
-        ("m.pt2", program, Format("torch.export", without=("arch",))),
-        ("m.pt", program, Format("torch.export", without=("arch",))),
-        ("m.pt2", lambda: saved(state()), Format("PyTorch state dict", runs_code=False, needs=("arch",))),
-        ("pytorch_model.bin", lambda: saved(state()), Format("PyTorch state dict", runs_code=False, needs=("arch",))),
-        ("m.torchscript", program, Format("torch.export", without=("arch",))),
+        ("m.pt", lambda: safetensors.torch.save(state()), Format("safetensors", **ALONE)),
+        ("m.pt2", program, Format("torch.export", without=("arch", "base"))),
+        ("m.pt", program, Format("torch.export", without=("arch", "base"))),
+        ("m.pt2", lambda: saved(state()), Format("PyTorch state dict", **ALONE)),
+        ("pytorch_model.bin", lambda: saved(state()), Format("PyTorch state dict", **ALONE)),
+        ("m.torchscript", program, Format("torch.export", without=("arch", "base"))),
     ],
 )
 def test_what_torch_writes_is_told(name: str, make: Callable[[], bytes], expected: Format, tmp_path: Path) -> None:
@@ -133,7 +137,7 @@ def test_what_torch_writes_is_told(name: str, make: Callable[[], bytes], expecte
 
 
 def test_torchscript_may_be_compressed(script: bytes, tmp_path: Path) -> None:
-    assert ADAPTER.examine(put(tmp_path, "m.pt", script)) == Format("TorchScript", without=("arch",))
+    assert ADAPTER.examine(put(tmp_path, "m.pt", script)) == Format("TorchScript", without=("arch", "base"))
 
 
 def test_what_a_file_is_is_told_without_torch(tmp_path: Path) -> None:
