@@ -13,7 +13,8 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --di
 # the whole take half as long again, and say nothing of this code.
 COVERED = tests/bundles tests/cli tests/components tests/docs tests/golden tests/judging tests/marking tests/observing \
 	tests/report tests/suites tests/weights tests/zoo/test_zoo.py tests/auditing/test_mistakes.py \
-	tests/auditing/test_subject.py tests/test_architecture.py tests/test_errors.py tests/test_text.py
+	tests/auditing/test_subject.py tests/conformance/test_broken_schemes.py tests/test_architecture.py \
+	tests/test_errors.py tests/test_text.py
 
 .PHONY: help demo zoo-demo check test lint format docs site picture clean
 
