@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -196,6 +196,11 @@ class Matches:
     why: str
 
     @property
+    def by_design(self) -> bool:
+        """Whether its chance holds whatever the model is."""
+        return self.chance is not None
+
+    @property
     def distance(self) -> float:
         """Odds against a match, 0 where all trials match: unlike those of shares, their logarithms spread alike."""
         return (self.of - self.found) / (self.found + 0.5)
@@ -227,6 +232,7 @@ class Lift:
     coins: Array
     why: str
     chance: None = None
+    by_design: ClassVar[bool] = True
 
     @property
     def found(self) -> int:

@@ -123,7 +123,7 @@ def read_key(mark: Mark, answers: KeyAnswers) -> tuple[Reading, ...]:
         ValueError: Where the scheme gives what is no reading, or one by design that is none of what was drawn.
     """
     readings = readings_of(mark, answers)
-    if mark.key and mark.verify and any(isinstance(one, Lift) or one.chance is not None for one in readings):
+    if mark.key and mark.verify and any(one.by_design for one in readings):
         _check_draw(mark.key, mark.verify, answers, readings)
     return readings
 

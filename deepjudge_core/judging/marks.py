@@ -13,7 +13,7 @@ from deepjudge_core.judging.accuracy import accuracy_gap
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.exact import ACQUITS_NOBODY, as_number, power_of_ten
 from deepjudge_core.judging.measure import Measurement, Measurements, accuracy_of
-from deepjudge_core.judging.verdict import Counted, Setting, is_by_design
+from deepjudge_core.judging.verdict import Counted, Setting
 
 LEVEL = 0.01
 """The probability, at most, with which an honest model is said to carry one of the keys of a suite."""
@@ -23,7 +23,8 @@ _CLEARLY = 0.7
 """At most this share of the nearest control's odds is clearly nearer, whatever the spread of the others."""
 LEAST = 1e-6
 """No distribution of controls is known so well that a lesser p-value could be had of them."""
-TRIES = 2.0**40
+_LOG2_TRIES = 40
+TRIES = f"2^{_LOG2_TRIES}"
 """How often somebody who made up a key after seeing the suspect may have drawn it anew."""
 
 
@@ -44,7 +45,7 @@ def counted(measurement: Measurement, calibration: Calibration) -> Counted | Non
 
 
 def _count(reading: Reading, name: str, calibration: Calibration) -> Counted:
-    if is_by_design(reading):
+    if reading.by_design:
         return Counted(reading, reading.log10_p, reading.least)
     groups: dict[object, list[Matches]] = {None: []}
     strata = calibration.strata or (None,) * len(calibration.controls)
@@ -136,7 +137,7 @@ def _vote(name: str, measurement: Measurement, found: Counted | None, each: floa
             f"{ACQUITS_NOBODY}"
         )
     else:
-        reason = f"{found.clause} match, not clearly more than of the controls ({_span(found)}); {ACQUITS_NOBODY}"
+        reason = f"{found.clause} match, and {_controls(found)}, which is not clearly less; {ACQUITS_NOBODY}"
     return Vote(None, found.limit, found.limit, reason, p_value, log10_p=log10_p)
 
 
@@ -162,8 +163,8 @@ def _control_that_carries(name: str, found: Counted, each: float, calibration: C
     return None
 
 
-def _span(found: Counted) -> str:
-    return f"{min(found.controls)} to {max(found.controls)} of {len(found.controls)} controls"
+def _controls(found: Counted) -> str:
+    return f"the {len(found.controls)} controls match {min(found.controls)} to {max(found.controls)}"
 
 
 def _statement(name: str, found: Counted) -> str:
@@ -173,11 +174,11 @@ def _statement(name: str, found: Counted) -> str:
             f"probability of at most {power_of_ten(found.log10_p or 0.0)}, since {found.reading.why}"
         )
     return (
-        f"{found.clause} trials of the key {name} match; the {len(found.controls)} controls match "
-        f"{min(found.controls)} to {max(found.controls)}, whose spread gives p = {power_of_ten(found.log10_p or 0.0)}"
+        f"{found.clause} trials of the key {name} match; {_controls(found)}, whose spread gives "
+        f"p = {power_of_ten(found.log10_p or 0.0)}"
     )
 
 
 def allowing_for_tries(log10_p: float) -> float:
     """The logarithm of a p-value by design if somebody may have drawn the key 2^40 times until it fitted."""
-    return min(0.0, log10_p + math.log10(TRIES))
+    return min(0.0, log10_p + _LOG2_TRIES * math.log10(2))

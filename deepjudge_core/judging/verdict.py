@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from deepjudge_core.components.schemes import Lift, Reading
+from deepjudge_core.components.schemes import Reading
 from deepjudge_core.components.values import Decision, Group, Vote
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.sheets import Sheet, Shown
@@ -91,11 +91,6 @@ class Setting:
     level: float | None = None
 
 
-def is_by_design(reading: Reading) -> bool:
-    """Whether the chance of a reading holds whatever the model is."""
-    return isinstance(reading, Lift) or reading.chance is not None
-
-
 @dataclass(frozen=True)
 class Counted:
     """What one key says of one model.
@@ -118,7 +113,7 @@ class Counted:
     @property
     def by_design(self) -> bool:
         """Whether its p-value holds whatever the model is."""
-        return is_by_design(self.reading)
+        return self.reading.by_design
 
     @property
     def clause(self) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from deepjudge_core.judging.marks import LEVEL
+from deepjudge_core.judging.marks import LEVEL, TRIES
 from deepjudge_core.report.documents import AuditReport, ControlEntry, KeyEntry, MetricEntry, PowerReport, ZooModelEntry
 from deepjudge_core.report.pages import charts, marks
 from deepjudge_core.report.pages.document import Block, Cell, Figure, Line, Name, Paragraph, Section, Table
@@ -61,7 +61,7 @@ def keys_section(report: AuditReport, names: Mapping[str, str], labels: Sequence
             "matched",
             "made without it",
             "p",
-            f"after {marks.TRIES} tries",
+            f"after {TRIES} tries",
             "vote",
             "read",
         ]
@@ -69,7 +69,7 @@ def keys_section(report: AuditReport, names: Mapping[str, str], labels: Sequence
             Paragraph(
                 "Made without it: how many trials a model made without the key matches, by design in 98 % of all "
                 "cases; of other keys the least and the most of any control. After "
-                f"{marks.TRIES} tries: the p-value if somebody had drawn so many keys until one fitted."
+                f"{TRIES} tries: the p-value if somebody had drawn so many keys until one fitted."
             ),
             Table("Trials that each suspect matches", head, rows, tall=len(rows) > _TALL),
         ]

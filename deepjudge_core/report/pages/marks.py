@@ -8,7 +8,7 @@ from msgspec import UNSET
 from scipy import special  # which loads its parts when they are first used
 
 from deepjudge_core.judging.exact import power_of_ten
-from deepjudge_core.judging.marks import allowing_for_tries
+from deepjudge_core.judging.marks import TRIES, allowing_for_tries
 from deepjudge_core.report.documents import (
     AuditReport,
     CommittedEntry,
@@ -19,9 +19,6 @@ from deepjudge_core.report.documents import (
     ZooModelEntry,
 )
 from deepjudge_core.text import capital, counted
-
-TRIES = "2^40"
-"""So many times somebody may have drawn a key anew until it fitted the suspect, where nobody knows how old it is."""
 
 
 @dataclass(frozen=True)
