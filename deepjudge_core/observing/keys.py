@@ -1,7 +1,7 @@
 """Let a model answer the keys of a suite: labels, layers and matrices, as each key asks for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,14 +20,6 @@ _SEEDS = 8  # that are asked beside the keys: to one odd kind of inputs an hones
 
 ToClasses = Callable[[Array], Array | None]
 """Maps a model's own answers to the victim's classes; None where they are others."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    # What a model answered to the inputs of all keys.
-    probabilities: Array | None
-    activations: Mapping[str, Array]
-    missing: str | None
 
 
 def answer_keys(
