@@ -15,6 +15,7 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import Answer, KnownAnswers, ModelFile, Subject
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import digested
+from deepjudge_core.components.weights import digested_with_base
 from deepjudge_core.errors import DeepJudgeError, FileFormatError
 from deepjudge_core.files.digests import file_key
 from deepjudge_core.models.info import ModelInfo
@@ -117,8 +118,9 @@ def recalled_suite(
         generators = [(one.name, one.options, one.provider) for one in (*choice.generators, *choice.answering)]
         optioned = choice.optioned if choice.answering else ()
         how = (settings.n, settings.order, settings.layers, settings.seed, settings.force)
-        ancestors = [_digest_of(path, session) for path in (settings.ancestor, settings.ancestor_base)]
-        weights = (settings.weights, settings.sketch, ancestors)
+        based = settings.ancestor and lora.base_of(settings.ancestor, settings.ancestor_base, str(settings.ancestor))
+        ancestor = _digest_of(settings.ancestor, based, session) if settings.ancestor else None
+        weights = (settings.weights, settings.sketch, ancestor)
         keys = tuple(map(Path, settings.keys))
         return fingerprint("suite", asking, victim.name, inputs, how, weights, keys, generators, optioned), digest
 
@@ -139,17 +141,14 @@ def recalled_suite(
     return suite
 
 
-def _digest_of(path: Path | None, session: Session) -> str | None:
-    if path is None:
-        return None
-    return digested(path, session.registry.adapters.of_file(path, str(path))).digest
+def _digest_of(path: Path, base: Path | None, session: Session) -> str:
+    # A LoRA's covers what it changes, on which answers depend as well.
+    adapters = session.registry.adapters
+    return digested_with_base(path, adapters.of_file(path, str(path)), base, adapters).digest
 
 
-def _base_of(subject: ModelFile, path: Path) -> Path | None:
-    # What a LoRA changes, of which answers depend as well.
-    if base := subject.options.get("base"):
-        return Path(base)
-    return lora.base_beside(path, lora.read_lora(path, subject.name)) if lora.is_lora(path) else None
+def _base_of(subject: ModelFile) -> Path | None:
+    return lora.base_of(Path(subject.path), subject.options.get("base"), subject.name)
 
 
 def _answers_of(digest: str, session: Session, place: Path) -> Observation:
@@ -186,18 +185,18 @@ def _model(subject: ModelFile, session: Session) -> tuple[Adapter, str, tuple[An
     ):
         raise UnknownError(f"a link, {path}")  # what is refused as a link is not recalled as a file with the same bytes
     adapter = adapters.of_file(path, subject.name)
-    digest, asked = digested(path, adapter).digest, subject.query
+    digest, asked = _digest_of(path, _base_of(subject), session), subject.query
     others = [
         file_key(path.with_name(name)) in session.models for name in ([] if path.is_dir() else adapter.beside(path))
     ]
-    code, base = own_code(subject.options.get("arch")), _digest_of(_base_of(subject, path), session)
+    code = own_code(subject.options.get("arch"))
     described = [path.with_name(name) for name in described_by(path)]
     provider = adapters.provider(adapter.name)
     return (
         adapter,
         digest,
         (
-            *(digest, provider, asked, subject.options, code, base, described, others, session.sandbox is not None),
+            *(digest, provider, asked, subject.options, code, described, others, session.sandbox is not None),
             environment(session.registry, adapter),
         ),
     )
