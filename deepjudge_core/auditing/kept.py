@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from deepjudge_core import progress
 from deepjudge_core.auditing.keys import UnknownError, environment, fingerprint, own_code
 from deepjudge_core.auditing.session import Session
@@ -24,7 +26,7 @@ from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.inputs import Offered
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
 from deepjudge_core.suites.settings import SuiteSettings
-from deepjudge_core.suites.suite import Suite, load_suite, save_suite
+from deepjudge_core.suites.suite import GeneratorRecord, Suite, load_suite, save_suite
 from deepjudge_core.text import clean
 from deepjudge_core.weights.reading import lora
 from deepjudge_core.weights.reading.folder import described_by
@@ -133,12 +135,23 @@ def recalled_suite(
         return make()
     for suite in _read(folder, before, partial(_suite_of, digest, session)):
         session.listener.on_suite_reused(suite)
-        return suite
+        return _as_made(suite, GeneratorChoice.of(settings, session.registry.generators))
     suite = make()
     with contextlib.suppress(DeepJudgeError, OSError, UnknownError):
         if key() == (before, digest):  # nothing was changed meanwhile
             _write(lambda: save_suite(_place(folder, before, suite.digest), suite))
     return suite
+
+
+def _as_made(suite: Suite, choice: GeneratorChoice) -> Suite:
+    # A file has the options of a generator by their names; who reads them has them as the generator declares them.
+    declared = {one.name: one.options for one in (*choice.generators, *choice.answering)}
+
+    def ordered(record: GeneratorRecord) -> GeneratorRecord:
+        known = {name: record.options[name] for name in declared.get(record.name, ()) if name in record.options}
+        return msgspec.structs.replace(record, options=known | dict(record.options))
+
+    return replace(suite, generators=tuple(map(ordered, suite.generators)))
 
 
 def _digest_of(path: Path, base: Path | None, session: Session) -> str:

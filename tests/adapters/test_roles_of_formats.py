@@ -236,7 +236,9 @@ def test_a_model_that_was_opened_shows_the_weights_that_it_was_opened_with(tmp_p
     layers = [onnx.helper.make_node("MatMul", ["x", "w"], ["h"]), onnx.helper.make_node("Relu", ["h"], ["y"])]
     values = [onnx.helper.make_tensor_value_info(name, 1, ["n", 3]) for name in "xy"]
     for weights in (np.eye(3, dtype=np.float32), np.ones((3, 3), np.float32)):
-        graph = onnx.helper.make_graph(layers, "g", values[:1], values[1:], [onnx.numpy_helper.from_array(weights, "w")])
+        graph = onnx.helper.make_graph(
+            layers, "g", values[:1], values[1:], [onnx.numpy_helper.from_array(weights, "w")]
+        )
         onnx.save(onnx.helper.make_model(graph, ir_version=8), path)
         if weights[0, 1] == 0:
             model = dj.open_model(path)

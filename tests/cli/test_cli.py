@@ -310,6 +310,14 @@ def test_classes(ready: Cli) -> None:
     kept = Path("never/suite.safetensors")  # which took its time
     ready.refuses(2, "wrong-value", *audit, "--classes", "4,1", "-o", "never", leaves=kept, facts=("4", "2"))
     ready.refuses(2, "wrong-value", "judge", "s.safetensors", "five.toy", *HOW, "--classes", "4,1", facts=("4", "2"))
+    # Of one suspect alone, it is that one's failure.
+    text = 'metrics = ["surety"]\n[victim]\npath = "victim.toy"\n[inputs]\npath = "in.npz"\n'
+    text += '[suite]\nn = 20\n[generators.shove]\n[[suspects]]\npath = "copy.toy"\n'
+    Path("a.toml").write_text(f'{text}[[suspects]]\npath = "five.toy"\nclasses = [4, 1]\n')
+    assert ready("audit", "a.toml", "-o", "single", "--json", "r.json")[0] == 4
+    copy, failed = json.loads(Path("r.json").read_text())["suspects"]
+    assert (copy["decision"] != "failed", failed["decision"]) == (True, "failed")
+    expect_facts(failed["reason"], "five.toy", "4", "2")
 
 
 def test_preprocessing(ready: Cli) -> None:

@@ -284,7 +284,19 @@ def test_one_lora_on_two_bases_is_two_models(folder: Path) -> None:
         shutil.copy(base, f"{name}/base/model.safetensors")
         Path(f"{name}/base/config.json").write_text('{"model_type": "llama"}')
     for _ in range(2):  # the second time by what was kept
-        main(["compare", "victim/lora", "same/lora", "other/lora", "--resume", "kept", "--no-sandbox", "--json", "r.json"])
+        main(
+            [
+                "compare",
+                "victim/lora",
+                "same/lora",
+                "other/lora",
+                "--resume",
+                "kept",
+                "--no-sandbox",
+                "--json",
+                "r.json",
+            ]
+        )
         found = {suspect["path"]: suspect["decision"] for suspect in json.loads(Path("r.json").read_text())["suspects"]}
         assert found == {"same/lora": "copy", "other/lora": "inconclusive"}
     shutil.copy("victim.safetensors", "other/base/model.safetensors")
