@@ -57,7 +57,14 @@ def main() -> int:
     run("verify", audit)
     # The answers are stored: to judge them by another rule takes no model.
     run(
-        "judge", suite, audit / "observations" / "*.safetensors", *how, "--rule", "prediction-bound", expected=(0, 1, 3)
+        "judge",
+        suite,
+        audit / "observations" / "*.safetensors",
+        "--stored",
+        *how,
+        "--rule",
+        "prediction-bound",
+        expected=(0, 1, 3),
     )
     say(f"The first judge ended with status {status}", end="")
     say(", which means that at least one suspect is a copy." if status == 1 else ".")

@@ -20,6 +20,13 @@ from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 
 
+CLAIMED = (
+    "not asked: its answers were read from a stored observation; they, and its digest, format and isolation, are claims of "
+    "the person who stored them"
+)
+"""What is said of a suspect whose answers were stored."""
+
+
 @dataclass(frozen=True)
 class SuspectResult:
     """What came of one suspect.
@@ -35,6 +42,7 @@ class SuspectResult:
         errors: What failed beside it: one line for each metric.
         tested: What was found of it among all suspects, by a false discovery rate; None where it was not tested so.
         sequential: What it was asked case by case; None where it was not, or nothing was asked.
+        stored: Whether it was not asked, and its answers, digest and isolation are what somebody stored.
     """
 
     path: str
@@ -47,6 +55,7 @@ class SuspectResult:
     errors: tuple[str, ...] = ()
     tested: FdrResult | None = None
     sequential: SequentialResult | None = None
+    stored: bool = False
 
     @property
     def decision(self) -> Decision:
