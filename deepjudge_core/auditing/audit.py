@@ -238,9 +238,9 @@ def judge_suspects(
     with turns("judging", subjects, "suspect") as turn:
         results_of_each = _each(suite, calibration, judge, subjects, session)
         for subject, stored, found in zip(subjects, claimed, results_of_each, strict=True):
+            result = replace(found, stored=stored and found.model is not None)
             # All together are judged once more: what is said of one alone would not hold.
-            found = replace(found, stored=stored and found.model is not None)
-            result = found if together else _explained(found, suite, calibration)
+            result = result if together else _explained(result, suite, calibration)
             results.append(result)
             said = "answered" if together and result.verdict else in_words(result.decision, result.points_to)
             turn(subject, said)

@@ -117,7 +117,7 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
                 f"; stored observations are given as '{pattern}', with {option('QuerySettings.stored', True)}"
                 if glob.glob(str(pattern))
                 else ""
-            )  # noqa: PTH207
+            )
             kinds = "; ".join(f"{SKIPPED[code]}: {len(some)}" for code, some in by_code(here.skipped))
             empty.append((name, f" ({kinds}){hint}" if kinds else hint))
         found += here
