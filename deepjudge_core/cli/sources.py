@@ -113,11 +113,8 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
             here = Found((name,))
         if not here.models:
             pattern = (path if path.is_dir() else path.parent) / f"*{_OBSERVATION}"
-            hint = (
-                f"; stored observations are given as '{pattern}', with {option('QuerySettings.stored', True)}"
-                if glob.glob(str(pattern))
-                else ""
-            )
+            stored = f"; stored observations are given as '{pattern}', with {option('QuerySettings.stored', True)}"
+            hint = stored if glob.glob(str(pattern)) else ""  # noqa: PTH207
             kinds = "; ".join(f"{SKIPPED[code]}: {len(some)}" for code, some in by_code(here.skipped))
             empty.append((name, f" ({kinds}){hint}" if kinds else hint))
         found += here

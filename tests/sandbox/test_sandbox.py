@@ -597,9 +597,13 @@ def test_a_hostile_answer(taken_over: Any, code: str, facts: tuple[str, ...]) ->
 
 def test_slow_answers_do_not_add_up(taken_over: Any) -> None:
     answers = '\nwhile True: time.sleep(0.2); say({}, [[[5, 2], "float32"]], bytes(40))'
-    with taken_over(DESCRIBED + answers, total=1, gradients=False) as model, pytest.raises(ModelError) as caught:
+
+    def ask_on(model: Any) -> None:
         for _ in range(1000):
             model.predict(X)
+
+    with taken_over(DESCRIBED + answers, total=1, gradients=False) as model, pytest.raises(ModelError) as caught:
+        ask_on(model)
     assert caught.value.code == "timed-out"
     expect_facts(str(caught.value), "1 s", "total=")
 
