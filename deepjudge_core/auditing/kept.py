@@ -7,19 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from deepjudge_core import progress
-from deepjudge_core.auditing.keys import UnknownError, environment, fingerprint, own_code
+from deepjudge_core.auditing.identity import digest_of, identify
+from deepjudge_core.auditing.keys import UnknownError, fingerprint
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import Answer, KnownAnswers, ModelFile, Subject
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import digested
-from deepjudge_core.components.weights import digested_with_base
 from deepjudge_core.errors import DeepJudgeError, FileFormatError
-from deepjudge_core.files.digests import file_key
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.suites.choice import GeneratorChoice
@@ -28,8 +27,6 @@ from deepjudge_core.suites.observation import Observation, load_observation, sav
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import GeneratorRecord, Suite, load_suite, save_suite
 from deepjudge_core.text import clean
-from deepjudge_core.weights.reading import lora
-from deepjudge_core.weights.reading.folder import described_by
 
 _T = TypeVar("_T", Suite, Observation)
 _SHORT = 32  # digits of a digest in a name
@@ -77,11 +74,11 @@ def _tell_if_outdated(subjects: Sequence[Subject], suite: Suite, folder: Path) -
 
 def _recalled(subject: ModelFile, suite: Suite, session: Session, folder: Path) -> Subject:
     try:
-        adapter, digest, asking = _model(subject, session)
-        key = fingerprint("answers", suite.digest, asking)
+        model = identify(subject, session)
+        key = fingerprint("answers", suite.digest, model.digest, model.settings)
     except (DeepJudgeError, OSError, UnknownError):  # what is wrong is said when it is asked
         return subject
-    for found in _read(folder, key, partial(_answers_of, digest, session)):
+    for found in _read(folder, key, partial(_answers_of, model.digest, session)):
         if found.suite == suite.digest and _is_confined(found, session):
             # The same bytes may have been asked under another name.
             observation = replace(found, model=replace(found.model, name=subject.name))
@@ -93,8 +90,8 @@ def _recalled(subject: ModelFile, suite: Suite, session: Session, folder: Path) 
         stratum=subject.stratum,
         folder=folder,
         key=key,
-        digest=digest,
-        adapter=adapter,
+        digest=model.digest,
+        adapter=model.adapter,
     )
 
 
@@ -115,16 +112,16 @@ def recalled_suite(
         return make()
 
     def key() -> tuple[str, str]:
-        _, digest, asking = _model(victim, session)
+        model = identify(victim, session)
         choice = GeneratorChoice.of(settings, session.registry.generators)
         generators = [(one.name, one.options, one.provider) for one in (*choice.generators, *choice.answering)]
         optioned = choice.optioned if choice.answering else ()
         how = (settings.n, settings.order, settings.layers, settings.seed, settings.force)
-        based = settings.ancestor and lora.base_of(settings.ancestor, settings.ancestor_base, str(settings.ancestor))
-        ancestor = _digest_of(settings.ancestor, based, session) if settings.ancestor else None
+        ancestor = settings.ancestor and digest_of(settings.ancestor, settings.ancestor_base, session)
         weights = (settings.weights, settings.sketch, ancestor)
         keys = tuple(map(Path, settings.keys))
-        return fingerprint("suite", asking, victim.name, inputs, how, weights, keys, generators, optioned), digest
+        asking = model.digest, model.settings
+        return fingerprint("suite", asking, victim.name, inputs, how, weights, keys, generators, optioned), model.digest
 
     try:
         before, digest = key()
@@ -154,16 +151,6 @@ def _as_made(suite: Suite, choice: GeneratorChoice) -> Suite:
     return replace(suite, generators=tuple(map(ordered, suite.generators)))
 
 
-def _digest_of(path: Path, base: Path | None, session: Session) -> str:
-    # A LoRA's covers what it changes, on which answers depend as well.
-    adapters = session.registry.adapters
-    return digested_with_base(path, adapters.of_file(path, str(path)), base, adapters).digest
-
-
-def _base_of(subject: ModelFile) -> Path | None:
-    return lora.base_of(Path(subject.path), subject.options.get("base"), subject.name)
-
-
 def _answers_of(digest: str, session: Session, place: Path) -> Observation:
     found = load_observation(place)
     _check_model(found.model, digest, session, place)
@@ -186,33 +173,6 @@ def _is_confined(found: Observation, session: Session) -> bool:
     # As it would have to be if it was asked now.
     required = session.sandbox is not None and session.sandbox.required
     return not required or found.model.isolation is Isolation.FULL
-
-
-def _model(subject: ModelFile, session: Session) -> tuple[Adapter, str, tuple[Any, ...]]:
-    # What opens a model's file, the digest of its bytes, and all that its answers depend on beside what it is asked.
-    path, adapters = Path(subject.path), session.registry.adapters
-    if (
-        not (path.is_file() or path.is_dir())
-        or path.is_symlink()
-        or any(inner.is_symlink() for inner in path.rglob("*"))
-    ):
-        raise UnknownError(f"a link, {path}")  # what is refused as a link is not recalled as a file with the same bytes
-    adapter = adapters.of_file(path, subject.name)
-    digest, asked = _digest_of(path, _base_of(subject), session), subject.query
-    others = [
-        file_key(path.with_name(name)) in session.models for name in ([] if path.is_dir() else adapter.beside(path))
-    ]
-    code = own_code(subject.options.get("arch"))
-    described = [path.with_name(name) for name in described_by(path)]
-    provider = adapters.provider(adapter.name)
-    return (
-        adapter,
-        digest,
-        (
-            *(digest, provider, asked, subject.options, code, described, others, session.sandbox is not None),
-            environment(session.registry, adapter),
-        ),
-    )
 
 
 def _place(folder: Path, key: str, digest: str) -> Path:
