@@ -312,7 +312,7 @@ def test_classes(ready: Cli) -> None:
     ready.refuses(2, "wrong-value", "judge", "s.safetensors", "five.toy", *HOW, "--classes", "4,1", facts=("4", "2"))
     # Of one suspect alone, it is that one's failure.
     text = 'metrics = ["surety"]\n[victim]\npath = "victim.toy"\n[inputs]\npath = "in.npz"\n'
-    text += '[suite]\nn = 20\n[generators.shove]\n[[suspects]]\npath = "copy.toy"\n'
+    text += '[suite]\nseeds = 20\n[generators.shove]\n[[suspects]]\npath = "copy.toy"\n'
     Path("a.toml").write_text(f'{text}[[suspects]]\npath = "five.toy"\nclasses = [4, 1]\n')
     assert ready("audit", "a.toml", "-o", "single", "--json", "r.json")[0] == 4
     copy, failed = json.loads(Path("r.json").read_text())["suspects"]
@@ -572,7 +572,7 @@ BAD_MODELS: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
     ),
     "empty": (lambda path: path.write_text(""), "wrong-format", ("empty",)),
     "missing": (lambda path: None, "not-a-file", ()),
-    "shape": (lambda path: toys.save_model(path, shape=[4, 4]), "unusable-model", ("4x4", "found 12")),
+    "shape": (lambda path: toys.save_model(path, shape=[4, 4]), "other-inputs", ("4x4", "found 12")),
     "NaN": (lambda path: toys.save_model(path, broken="nan"), "bad-answer", ("probabilities", "NaN")),
     "constant": (lambda path: toys.save_model(path, broken="0"), "bad-answer", ("same answer", "every input")),
 }
