@@ -314,8 +314,9 @@ def test_classes(ready: Cli) -> None:
     text = 'metrics = ["surety"]\n[victim]\npath = "victim.toy"\n[inputs]\npath = "in.npz"\n'
     text += '[suite]\nseeds = 20\n[generators.shove]\n[[suspects]]\npath = "copy.toy"\n'
     Path("a.toml").write_text(f'{text}[[suspects]]\npath = "five.toy"\nclasses = [4, 1]\n')
-    assert ready("audit", "a.toml", "-o", "single", "--json", "r.json")[0] == 4
-    copy, failed = json.loads(Path("r.json").read_text())["suspects"]
+    status, _, err = ready("audit", "a.toml", "-o", "single")
+    assert status == 4, err
+    copy, failed = json.loads(Path("single/report.json").read_text())["suspects"]
     assert (copy["decision"] != "failed", failed["decision"]) == (True, "failed")
     expect_facts(failed["reason"], "five.toy", "4", "2")
 
