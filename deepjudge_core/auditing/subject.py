@@ -115,6 +115,11 @@ class Subject(abc.ABC):
                 ``no-weights`` for a format of which they never can.
         """
 
+    @property
+    def again(self) -> Answer | None:
+        """What reads its answers again, and finds the same; None where they have to be held."""
+        return None
+
     @abc.abstractmethod
     def answering(self, suite: Suite, session: Session) -> contextlib.AbstractContextManager[Answer]:
         """Start the process that is going to open it, where it gets one; what the context gives lets it answer.
@@ -314,8 +319,9 @@ class ModelFile(_Openable):
 
 
 @dataclass(frozen=True)
-class _Stored(Subject):
-    # What answered before.
+class Stored(Subject):
+    """What answered before."""
+
     stored = True
 
     @abc.abstractmethod
@@ -355,7 +361,7 @@ class _Stored(Subject):
 
 
 @dataclass(frozen=True)
-class ObservationFile(_Stored):
+class ObservationFile(Stored):
     """What a model answered, in a file.
 
     Attributes:
@@ -375,7 +381,7 @@ class ObservationFile(_Stored):
 
 
 @dataclass(frozen=True)
-class KnownAnswers(_Stored):
+class KnownAnswers(Stored):
     """What a model answered, in memory.
 
     Attributes:
@@ -442,7 +448,8 @@ def turns(doing: str, subjects: Sequence[Subject], what: str) -> Iterator[Callab
 
         def turn(subject: Subject, outcome: str) -> None:
             counts = not (asked and subject.stored)
-            advance(int(counts), progress.Finished(f"{subject.name}: {outcome}"))
+            # What takes no time is worth no line of its own.
+            advance(int(counts), progress.Finished(f"{subject.name}: {outcome}") if asked else "")
 
         yield turn
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from annotated_types import Ge
+
 from deepjudge_core.settings import Distinct, setting
 
 Order = Literal["similarity", "name", "given"]
@@ -79,3 +81,30 @@ class ManySettings:
         group="suspect",
         key="strict",
     )
+
+    @property
+    def most(self) -> int | None:
+        """How many suspects the table has at most; None for all."""
+        return None
+
+
+@dataclass(frozen=True)
+class TopSettings(ManySettings):
+    """The same of suspects that may be thousands.
+
+    Attributes:
+        top: How many are shown of each victim.
+    """
+
+    top: Annotated[int, Ge(0)] = setting(
+        "show so many suspects of each victim, after --only; 0 means all, and reports contain all",
+        "--top",
+        default=20,
+        group="suspect",
+        metavar="N",
+    )
+
+    @property
+    def most(self) -> int | None:
+        """See the base."""
+        return self.top or None
