@@ -1,6 +1,7 @@
 """Weights that lie in files: beside a model, or in the model's own, which there is no room to hold twice."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -89,6 +89,64 @@ class ManySettings:
 
 
 @dataclass(frozen=True)
+class ListSettings:
+    """Which results of a fleet are shown, and where else they go.
+
+    Attributes:
+        only: Verdicts; none for all.
+        victim: A part of the name of the victim, or of its suite.
+        sort: Their order.
+        csv: A file for them.
+        parquet: Another one.
+    """
+
+    only: Annotated[tuple[Literal["copy", "inconclusive", "independent", "failed", "skipped"], ...], Distinct()] = (
+        setting(
+            "of a fleet's results, those with these verdicts: copy, inconclusive, independent, failed, skipped",
+            "--only",
+            default=(),
+            group="suspect",
+            metavar="VERDICT,...",
+            usual="all",
+        )
+    )
+    victim: str | None = setting(
+        "of a fleet's results, those of the victims with this in their name or their suite's",
+        "--victim",
+        default=None,
+        group="suspect",
+        metavar="TEXT",
+    )
+    sort: Order = setting(
+        "order of a fleet's results: most similar to the victim first, by name, or as stored",
+        "--sort",
+        default="similarity",
+        group="suspect",
+    )
+    csv: Path | None = setting(
+        "write a fleet's results as a table for spreadsheets",
+        "--csv",
+        default=None,
+        group="report",
+        metavar="FILE",
+        writes=True,
+    )
+    parquet: Path | None = setting(
+        "write a fleet's results as Apache Parquet; needs the extra parquet",
+        "--parquet",
+        default=None,
+        group="report",
+        metavar="FILE",
+        writes=True,
+    )
+
+    @property
+    def said(self) -> bool:
+        """Whether anything was said of results."""
+        return self != ListSettings()
+
+
+@dataclass(frozen=True)
 class TopSettings(ManySettings):
     """The same of suspects that may be thousands.
 

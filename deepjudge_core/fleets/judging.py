@@ -16,6 +16,7 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.ranking import ratio
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
+from deepjudge_core.text import LONGEST_LINE, clean
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def _row_of(member: Member, store: Store) -> Row | None:
 
 def _said(member: Member, result: SuspectResult) -> Member:
     reason = result.failure or (result.verdict.reason if result.verdict else None)
+    reason = reason and reason.removeprefix(f"{clean(member.name, LONGEST_LINE)}: ")
     return replace(
         member,
         decision=str(result.decision),
