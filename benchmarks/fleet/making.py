@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-CHANNELS, HIDDEN, CLASSES = 6, 48, 10
-_FITTED = 2000  # inputs
+CHANNELS, HIDDEN, CLASSES = 6, 128, 10
+_FITTED = 4000  # inputs
 _LAYERS = ("conv", "dense")
 
 

@@ -73,6 +73,6 @@ def _number(value: float | None) -> str:
 
 
 def plain_text(text: str) -> str:
-    """A stranger's text for a cell: cleaned, with an apostrophe in front if spreadsheets would take it for a formula."""
+    """A stranger's text for a cell: cleaned, with an apostrophe in front where it could be taken for a formula."""
     shown = clean(text, LONGEST_LINE)
     return f"'{shown}" if shown.lstrip().startswith(_FORMULAS) else shown

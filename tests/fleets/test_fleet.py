@@ -407,7 +407,8 @@ def test_a_fleet_that_is_killed_at_any_moment_loses_and_repeats_nothing(ready: C
                     store.read(row)
         assert known.items() <= found.items()  # nothing lost, nothing done again
         known = found
-    assert subprocess.run([sys.executable, "-c", CODE, *words], env=environment, capture_output=True).returncode == 1
+    ended = subprocess.run([sys.executable, "-c", CODE, *words], env=environment, capture_output=True, check=False)
+    assert ended.returncode == 1
     with Store(Path("results"), make=False) as store:
         found = {(row.suite, row.suspect, row.settings): row.finished for row in store.rows()}
     assert known.items() <= found.items()
