@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from deepjudge_core.auditing.kept import recalled, recalled_suite
 from deepjudge_core.auditing.marked import asked_keys, suite_with_keys
@@ -44,6 +44,7 @@ from deepjudge_core.suites.generation import generate_suite
 from deepjudge_core.suites.inputs import Offered
 from deepjudge_core.suites.keys import load_keys
 from deepjudge_core.suites.labels import has_several
+from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite, check_suite
@@ -227,7 +228,7 @@ def judge_suspects(
     subjects = [_as_suspect(Subject.of(suspect), session) for suspect in suspects]
     for subject in subjects:
         subject.check(suite)
-    claimed = [subject.stored for subject in subjects]
+    claimed = [subject.claimed for subject in subjects]
     files = (file_key(Path(subject.path)) for subject in subjects if isinstance(subject, ModelFile))
     session = replace(session, models=session.models | frozenset(filter(None, files)))
     if judge.settings.sequential and not suite.has_cases:
@@ -241,7 +242,7 @@ def judge_suspects(
             result = replace(found, stored=stored and found.model is not None)
             # All together are judged once more: what is said of one alone would not hold.
             result = result if together else _explained(result, suite, calibration)
-            results.append(result)
+            results.append(_without_arrays(result, subject))
             said = "answered" if together and result.verdict else in_words(result.decision, result.points_to)
             turn(subject, said)
     if judge.settings.sequential:
@@ -321,12 +322,25 @@ def _each(
         return
     with contextlib.closing(answer_each(subjects, suite, session)) as answering:
         for subject, answer in zip(subjects, answering, strict=True):
-            yield _judge_one(suite, calibration, judge, subject, answer, session)
+            yield judge_one(suite, calibration, judge, subject, answer, session)
 
 
-def _judge_one(
+def judge_one(
     suite: Suite, calibration: Calibration, judge: Judge, suspect: Subject, answer: Answer, session: Session
 ) -> SuspectResult:
+    """Let a suspect answer, and judge it by its distances alone; what fails is its result.
+
+    Args:
+        suite: The suite.
+        calibration: The controls.
+        judge: By what.
+        suspect: Who.
+        answer: Lets it answer.
+        session: Who hears of its answers.
+
+    Raises:
+        UsageError: For an impossible value of a rule's option.
+    """
     try:
         observation = answer()
     except DeepJudgeError as error:
@@ -358,12 +372,23 @@ def _explained(result: SuspectResult, suite: Suite, calibration: Calibration) ->
     # What is known of a suspect beside its distances: that it is the victim, or a copy of another model.
     if result.verdict is None or result.observation is None:
         return result
-    fact = same_model(suite, result.observation, calibration)
+    try:
+        observation = cast(Observation, result.answers())
+    except DeepJudgeError as error:
+        return replace(result, verdict=None, failure=str(error))
+    fact = same_model(suite, observation, calibration)
     if fact:
         return replace(result, verdict=established(result.verdict, fact))
     if result.decision is not Decision.COPY:
         return result
-    return replace(result, verdict=explained(result.verdict, nearer_model(suite, result.observation, calibration)))
+    return replace(result, verdict=explained(result.verdict, nearer_model(suite, observation, calibration)))
+
+
+def _without_arrays(result: SuspectResult, suspect: Subject) -> SuspectResult:
+    # Of a thousand suspects, the answers would not be in memory together.
+    if result.observation is None or suspect.again is None:
+        return result
+    return replace(result, observation=result.observation.without_arrays(), again=suspect.again)
 
 
 def _ask_one_by_one(

@@ -1,7 +1,7 @@
 """What one model answered to all cases of a suite, as a value that can stand in a file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -109,6 +109,10 @@ class Observation(Shown):
     def digest(self) -> str:
         """SHA-256, in hex, of all of it."""
         return _content(self).digest
+
+    def without_arrays(self) -> "Observation":
+        """The same without what it answered, for who reads that again when it is wanted."""
+        return replace(self, probabilities=None, activations={}, weights=None, keys=())
 
     def sheet(self) -> Sheet:
         """See :class:`~deepjudge_core.sheets.Shown`."""

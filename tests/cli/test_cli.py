@@ -564,7 +564,7 @@ BAD_MODELS: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
     ),
     "empty": (lambda path: path.write_text(""), "wrong-format", ("empty",)),
     "missing": (lambda path: None, "not-a-file", ()),
-    "shape": (lambda path: toys.save_model(path, shape=[4, 4]), "unusable-model", ("4x4", "found 12")),
+    "shape": (lambda path: toys.save_model(path, shape=[4, 4]), "other-inputs", ("4x4", "found 12")),
     "NaN": (lambda path: toys.save_model(path, broken="nan"), "bad-answer", ("probabilities", "NaN")),
     "constant": (lambda path: toys.save_model(path, broken="0"), "bad-answer", ("same answer", "every input")),
 }

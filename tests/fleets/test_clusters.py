@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ SUSPECTS = 10
 @pytest.fixture
 def tasks(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> list[Task]:
     """A suite and suspects, which workers find where they are: they are told the paths of plugins by the environment."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")]))  # noqa: PTH109
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, [Path.cwd(), *filter(None, sys.path)])))
     assert cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors")[0] == 0
     Path("up").mkdir()
     for seed in range(SUSPECTS):

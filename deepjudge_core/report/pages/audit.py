@@ -77,6 +77,7 @@ from deepjudge_core.text import capital, counted, number
 
 MANY = 12
 """More suspects are ranked in short lines; what else is said of them is folded."""
+_DETAILED = 100  # suspects of which everything is said; the JSON and the CSV have all
 _NAMED = 10  # suspects whose names fit beside their marks
 _LONGEST_LABEL = 22
 _TALL = 25  # rows that a reader scrolls past
@@ -235,10 +236,14 @@ def _ranked(report: AuditReport) -> list[tuple[int, SuspectEntry]]:
 def _ranking(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
     suspects = [suspect for _, suspect in numbered]
     names = below_common(suspect.path for suspect in suspects)
+    targets = [f"suspect-{place}" if rank < _DETAILED else None for rank, (place, _) in enumerate(numbered)]
     return table_of(
         _EACH,
         {
-            "model": [Cell(Name(names[suspect.path]), "name", f"suspect-{place}") for place, suspect in numbered],
+            "model": [
+                Cell(Name(names[suspect.path]), "name", target)
+                for (_, suspect), target in zip(numbered, targets, strict=True)
+            ],
             "No.": [Cell(str(place), "number") for place, _ in numbered],
             "answer": [decided(suspect.decision, suspect.points_to) for suspect in suspects],
             "say copy": [Cell(_votes(suspect), "number") for suspect in suspects],
@@ -411,7 +416,7 @@ def _suspects(report: AuditReport) -> Iterator[Section]:
     numbered, ranges, names = _ranked(report), ranges_of(report), _names(report)
     many = len(numbered) > MANY
     parts, shown, any_radar = [], 0, False
-    for place, suspect in numbered:
+    for place, suspect in numbered[:_DETAILED]:
         blocks = list(_of_suspect(suspect, ranges, place))
         if many and suspect.digest:
             blocks.insert(0, Paragraph(("SHA-256: ", Name(suspect.digest))))
@@ -423,7 +428,9 @@ def _suspects(report: AuditReport) -> Iterator[Section]:
         title: Line = (f"{place} ", Name(names[suspect.path]), f": {called(suspect.decision, suspect.points_to)}")
         parts.append(Section(title, f"suspect-{place}", blocks, folded=not accused if many else False))
     if parts:
-        intro = [Paragraph(text) for text in (" ".join(_columns(report)), _RADAR if any_radar else "") if text]
+        left = len(numbered) - _DETAILED
+        rest = f"The {_DETAILED} most similar ones; the report as JSON or CSV has the other {left}." if left > 0 else ""
+        intro = [Paragraph(text) for text in (rest, " ".join(_columns(report)), _RADAR if any_radar else "") if text]
         yield Section("Suspect by suspect", "suspects", intro, parts)
 
 
