@@ -69,7 +69,7 @@ class Dask:
                 client.register_plugin(SuitesOfWorker({digest: path.read_bytes() for digest, path in suites.items()}))
             except Exception as error:
                 raise DeepJudgeError(
-                    f"{self.scheduler}: its workers cannot take suites; install deepjudge with the extra 'dask' on each, "
+                    f"{self.scheduler}: its workers cannot take suites; install deepjudge[dask] on each, "
                     f"in this version: {first_line(error)}"
                 ) from error
             yield client

@@ -28,7 +28,7 @@ SUSPECTS = 10
 
 @pytest.fixture
 def tasks(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> list[Task]:
-    """A suite and suspects, which workers find where they are: they are told the paths of plugins by the environment."""
+    """Tasks of a suite and suspects; workers find the plugins by the environment."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, [Path.cwd(), *filter(None, sys.path)])))
     assert cli("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensors")[0] == 0
     Path("up").mkdir()

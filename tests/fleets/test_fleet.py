@@ -24,7 +24,6 @@ from snapshots import Snapshots
 from deepjudge_core import load_suite
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile
-
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files.storage import kind_of
 from deepjudge_core.fleets import asking, settings

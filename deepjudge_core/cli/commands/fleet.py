@@ -178,7 +178,6 @@ class FleetCommand(Command):
         for digest, path in found.items():
             storage.write_bytes(store.calibration_path(digest), path.read_bytes())
 
-
     def _ask(self, fleet: Fleet, suites: Sequence[Suited], store: Store, session: Session) -> dict[str, list[Member]]:
         # Ask all that were not asked yet; gives whom each suite was put to.
         members: dict[str, list[Member]] = {suite.digest: [] for suite in suites}
