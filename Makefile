@@ -6,8 +6,9 @@ VENV = .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed.stamp
 
-# Each worker has one processor, and threads that wait for another one's would keep it busy.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Each worker has one processor, and threads that wait for another one's would keep it busy. What Python compiled is kept,
+# also where the environment says otherwise: the tests start hundreds of processes, and each would compile all modules.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Coverage is that of the core by the tests that stand beside it. Watching the frameworks' own Python as well would make
 # the whole take half as long again, and say nothing of this code.
