@@ -316,8 +316,8 @@ class _Template:
 
 
 class _Templates:
-    # One for each adapter, with and without its framework and the user's own code, and another one if what its workers are
-    # given at their start has changed.
+    # One for each adapter, with and without its framework and the user's own code, and another one if what its workers
+    # are given at their start has changed.
 
     def __init__(self) -> None:
         self._by_adapter: dict[tuple[str, str, bool, bool], tuple[object, _Template]] = {}
