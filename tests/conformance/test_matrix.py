@@ -145,8 +145,8 @@ def suites(zoo: Zoo) -> Callable[[str], tuple[Suite, Calibration]]:
     return get
 
 
-# tests/adapters/test_formats.py holds each format against each other one. Here a third of the pairs, with each format on
-# both sides, for all metrics.
+# tests/adapters/test_formats.py holds each format against each other one. Here it is a third of the pairs, with each
+# format on both sides, for all metrics.
 PAIRS = [pair for place, pair in enumerate(itertools.product(VICTIMS, NETWORKS)) if place % 3 == 0]
 
 
