@@ -69,7 +69,7 @@ def begun(
     descriptors = held.descriptors if held else ()
     readable = (*common, scratch.model, *(Path(f"/proc/self/fd/{number}") for number in descriptors))
     kind = Kind(plugin, adapter.name, common, frameworks, own_code=own_code is not None)
-    with Worker(label, model, scratch, sandbox, readable, kind, descriptors) as worker:
+    with Worker(label, model, scratch, sandbox, readable, kind, descriptors, patient=gradients) as worker:
         worker.send(
             {
                 "label": label,
