@@ -147,10 +147,10 @@ def test_the_same_network_is_at_no_distance(audited: dict[str, Any], name: str, 
 def test_the_resnet_makes_a_suite(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow", reason="the victims are Keras models")
     inputs, suite = tmp_path / "cifar10.npz", tmp_path / "suite.safetensors"
-    np.savez(inputs, **cifar10_test_images(300))
+    np.savez(inputs, **cifar10_test_images(120))
     done = run(
         *(Path(sys.executable).parent / "deepjudge", "suite", VICTIMS / "cifar10_resnet20.h5"),
-        *("--inputs", inputs, "--scale", "255", "-n", "50", "--option", "neuron-corners.iterations=20"),
+        *("--inputs", inputs, "--scale", "255", "-n", "20", "--option", "neuron-corners.iterations=5"),
         *("-o", suite),
     )
     assert done.returncode == 0, done.stderr
