@@ -222,12 +222,11 @@ def judge_suspects(
             failed to.
 
     Raises:
-        UsageError: For a suspect that is to be asked for what the suite does not have.
+        UsageError: When all suspects are to be asked for what the suite does not have; a single one fails.
     """
     session = session or Session()
     subjects = [_as_suspect(Subject.of(suspect), session) for suspect in suspects]
-    for subject in subjects:
-        subject.check(suite)
+    _check_some(subjects, suite)
     claimed = [subject.claimed for subject in subjects]
     files = (file_key(Path(subject.path)) for subject in subjects if isinstance(subject, ModelFile))
     session = replace(session, models=session.models | frozenset(filter(None, files)))
@@ -293,8 +292,9 @@ def audit(
     judge = judge.fitted(session.registry, Offer.of(suite))
     session.listener.on_judge(judge)
     session.listener.on_suite(suite)
-    for subject in (*independents, *accused):
+    for subject in independents:
         subject.check(suite)
+    _check_some(accused, suite)
     calibration = ask_controls(suite, independents, settings.calibration, metrics=judge.metrics, session=session)
     session.listener.on_calibration(calibration)
     return judge_suspects(suite, calibration, accused, judge, session=session)
@@ -311,6 +311,20 @@ def offer_of(settings: SuiteSettings, session: Session, *, cases: bool) -> Offer
     makes = GeneratorChoice.of(settings, session.registry.generators).makes if cases else ()
     ancestor = settings.ancestor is not None
     return Offer(makes, cases, settings.weights or ancestor or not cases, ancestor, cases)
+
+
+def _check_some(suspects: Sequence[Subject], suite: Suite) -> None:
+    # Before any is asked: what fits none of them is a mistake of the command. One that does not fit fails alone.
+    refused = list[UsageError]()
+    for suspect in suspects:
+        try:
+            suspect.check(suite)
+        except UsageError as error:
+            refused.append(error)
+        else:
+            return
+    if refused:
+        raise refused[0]
 
 
 def _each(
@@ -395,6 +409,10 @@ def _ask_one_by_one(
     suite: Suite, calibration: Calibration, judge: Judge, suspect: Subject, session: Session
 ) -> SuspectResult:
     result = SuspectResult(suspect.name)
+    try:
+        suspect.check(suite)
+    except UsageError as error:
+        return replace(result, failure=str(error))
     try:
         with failing(suspect.name), suspect.labelling(suite, session) as (model, label):
             result = replace(result, model=model)

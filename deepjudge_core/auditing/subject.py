@@ -445,6 +445,7 @@ def answer_each(subjects: Iterable[Subject], suite: Suite, session: Session) -> 
             answer: Answer
             try:
                 with failing(subject.name):
+                    subject.check(suite)
                     answer = partial(_answered, subject.name, ahead.enter_context(subject.answering(suite, session)))
             except DeepJudgeError as error:
                 answer = partial(_fail, error)
