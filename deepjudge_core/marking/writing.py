@@ -136,6 +136,12 @@ def embed(
     )
     strangers = [name for name, key in keys.items() if key.made_from != digest]
     notes = [f"{name}: this key was made from another model than {victim.name}" for name in strangers]
+    if test is None:
+        notes.append(
+            f"the accuracy is that on every tenth row of the training data, {len(tests.y)} rows; {victim.name} was "
+            f"trained on them, if these are its data, and the marked model was not: give {option('test')} for rows "
+            "that neither has seen"
+        )
     output = {name: value for name, value in options.items() if name == "output"}
 
     def check(file: Path) -> MarkedModel:
