@@ -315,11 +315,6 @@ class KeyTask:
         return Key(scheme, dict(options), self.nonce, victim.digest, shape, victim.classes, **parts).completed()
 
 
-def _sum(array: Array) -> list[Any]:
-    data = np.ascontiguousarray(array).tobytes()
-    return [str(array.dtype), list(array.shape), hashlib.sha256(data).hexdigest()]
-
-
 At = Callable[[Array], Array]
 """Maps a tap's outputs ``(rows, neurons)`` on the rows of a :class:`Teaching` to a loss' derivative, same shape."""
 
