@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from making import Study
-from plan import Plan
+from plan import PLANS, Plan
 
 import deepjudge_core as dj
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
@@ -61,6 +62,47 @@ def measure_all(study: Study, plans: Sequence[Plan]) -> Iterator[Found]:
         yield _measure(study, plan, suite, honest[plan], session)
 
 
+@dataclass(frozen=True)
+class Missed:
+    """An extracted model, as the default suite and conferrable inputs find it.
+
+    Attributes:
+        attack: How it was made.
+        accuracy: Of it.
+        default: What the default suite decides, beside the same controls.
+        matched: Of the key.
+        accused: Whether the key accuses it.
+    """
+
+    attack: str
+    accuracy: float | None
+    default: str
+    matched: Counted
+    accused: bool
+
+
+def measure_missed(study: Study) -> Iterator[Missed]:
+    """What conferrable inputs find of the extracted models that the default suite misses, beside 24 controls each."""
+    [plan] = [plan for plan in PLANS if plan.name == "conferrable"]
+    session = Session(sandbox=None)
+    inputs = dj.load_inputs(study.out / "test.npz", scale=255)
+    settings = dj.SuiteSettings(keys=[study.key(plan)], sketch=False)
+    suite = dj.make_suite(Subject.of(study.victim), inputs, settings, session=session)
+    controls = load_zoo(study.controls).of("control", far=True)[:_CONTROLS]
+    judge = Judge.of(dj.JudgeSettings(), session.registry, Offer.of(suite))
+    seen = [dj.observe(dj.open_model(study.controls / control.file), suite) for control in controls]
+    calibration = judge.calibrate(suite, seen, far=True)
+    zoo = load_zoo(study.extracted)
+    for model in zoo.of("stolen", far=True):
+        shown = dj.observe(dj.open_model(zoo.path(model)), suite)
+        verdict = judge.judge(judge.measure(suite, shown, calibration.match), calibration)
+        others = [one.decision for name, one in verdict.settings.items() if name != "marks" and one.decision]
+        default = "copy" if Decision.COPY in others else "missed"
+        [key] = [one for one in verdict.metrics.values() if one.group == "marks"]
+        assert key.counted is not None
+        yield Missed(model.attack or "", model.accuracy, default, key.counted, key.vote.vote is True)
+
+
 def _measure(study: Study, plan: Plan, suite: Suite, honest: Sequence[Observation], session: Session) -> Found:
     judge = Judge.of(dj.JudgeSettings(metrics=["robd"]), session.registry, Offer.of(suite))
     calibration = judge.calibrate(suite, honest, far=True)
@@ -91,7 +133,7 @@ def _suite(study: Study, plan: Plan, session: Session) -> Suite:
     path = study.folder(plan) / "suite.safetensors"
     if path.exists():
         return load_suite(path)
-    settings = dj.SuiteSettings(n=100, generators=["fgsm"], keys=[study.key(plan)], sketch=False)
+    settings = dj.SuiteSettings(n=30, generators=["fgsm"], keys=[study.key(plan)], sketch=False)
     inputs = dj.load_inputs(study.out / "test.npz", scale=255)
     suite = dj.make_suite(Subject.of(study.marked(plan)), inputs, settings, session=session)
     save_suite(path, suite)

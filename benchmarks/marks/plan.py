@@ -6,6 +6,15 @@ QUICK = ("ft-al", "rt-al", "p-60", "permute-rescale", "quantize-int8")
 SLOW = ("knockoff", "distill", "adapt-b", "adv-train")
 ATTACKS = (*QUICK, *SLOW)
 """In every way in which a model is stolen: fine-tuned, pruned, disguised, converted, extracted, hardened."""
+FARM = ("knockoff", "distill", "jba", "esa", "adv-train", "ft-al")
+"""What the models are made by that keys are made from."""
+EXTRACTED = ("knockoff", "distill", "jba", "esa")
+"""What is told from the default suite's verdicts, too: models that were trained on answers."""
+SHORTER = (
+    *("knockoff.epochs=3", "distill.epochs=3", "adapt-b.epochs=2", "adv-train.epochs=1"),
+    *("jba.epochs=5", "esa.rounds=15"),
+)
+"""Options of attacks that would take hours otherwise."""
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from measuring import Found
+from measuring import Found, Missed
 from plan import ATTACKS
 
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.verdict import Counted
 
 
-def tables_of(found: Iterable[Found]) -> str:
+def tables_of(found: Iterable[Found], missed: Iterable[Missed]) -> str:
     """All of them."""
     rows = list(found)
-    return "\n".join([*_matches(rows), "", *_independents(rows), "", *_costs(rows), ""])
+    return "\n".join([*_matches(rows), "", *_independents(rows), "", *_missed(list(missed)), "", *_costs(rows), ""])
 
 
 def _matches(rows: list[Found]) -> Iterator[str]:
@@ -36,6 +36,21 @@ def _independents(rows: list[Found]) -> Iterator[str]:
         of = row.matched[0][1] if row.matched else 0
         spread = f"{shares.mean():.1f}, {shares.max()} of {of}" if len(shares) else "not measured"
         yield f"| {row.plan.name} | {len(row.matched)} | {spread} | {row.accused:.2%} |"
+
+
+def _missed(rows: list[Missed]) -> Iterator[str]:
+    yield "## Extracted models, beside the same 24 controls"
+    yield ""
+    yield "| attack | accuracy | default suite | conferrable inputs |"
+    yield "| --- | ---: | --- | --- |"
+    for row in rows:
+        accuracy = "-" if row.accuracy is None else f"{row.accuracy:.1%}"
+        cell = _cell(row.matched, "copy" if row.accused else "")
+        yield f"| {row.attack} | {accuracy} | {row.default} | {cell} |"
+    misses = [row for row in rows if row.default != "copy"]
+    yield ""
+    found = sum(row.accused for row in misses)
+    yield f"The default suite misses {len(misses)} of {len(rows)}; the key finds {found} of these."
 
 
 def _costs(rows: list[Found]) -> Iterator[str]:
