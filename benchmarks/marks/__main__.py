@@ -3,7 +3,7 @@
     python benchmarks/marks --data FOLDER -o OUT [--make | --tables] [--only NAME ...]
 
 FOLDER holds mnist.npz, fashion_mnist.npz and victims/mnist_lenet5.h5. Everything is made by the commands that a user
-types, and kept in OUT: what is there is not made again. The tables go to OUT/marks.md, too.
+types, and kept in OUT: what is there is not made again. The tables of all keys go into docs/why/marks.md.
 """
 
 import argparse
@@ -16,7 +16,7 @@ sys.path[:0] = [str(HERE)]
 from making import Study, make_all  # noqa: E402
 from measuring import measure_all, measure_missed  # noqa: E402
 from plan import PLANS  # noqa: E402
-from tables import tables_of  # noqa: E402
+from tables import tables_of, write  # noqa: E402
 
 
 def main() -> int:
@@ -35,8 +35,9 @@ def main() -> int:
     if not arguments.make:
         missed = measure_missed(study) if study.extracted.exists() else ()
         text = tables_of(measure_all(study, plans), missed)
-        (study.out / "marks.md").write_text(text, "utf-8")
         print(text)
+        if len(plans) == len(PLANS):
+            write(text)
     return 0
 
 
