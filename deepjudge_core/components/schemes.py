@@ -353,7 +353,7 @@ class Teaching:
 
     inputs: Array | None = None
     labels: Array | None = None
-    rows: int = 8
+    rows: int = 16
     pick: Callable[[np.random.Generator], Array] | None = None
     at: Mapping[str, At] = field(default_factory=dict)
     pull: Callable[[Mapping[int, Array]], Mapping[int, Array]] | None = None

@@ -14,12 +14,13 @@ from deepjudge_core.models.asking import ask
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
 from deepjudge_core.models.preprocessing import Prepare
-from deepjudge_core.models.training import Added, Schedule, train
+from deepjudge_core.models.training import Added, Schedule, shifted, train
 from deepjudge_core.types import Array
 
 SCHEDULE = Schedule(epochs=5, rate=1e-3)
 """Of a training that starts from the victim."""
 
+_SHIFT = 0.1  # share of height and width by which images of the task are moved at most
 _PASSES = 30  # of each trigger, with which it is usually learnt
 _IN_A_ROW = 3  # epochs after which all trials matched
 _BESIDE = 8  # inputs of the task that are asked beside a key's, all of which may get one answer
@@ -56,6 +57,9 @@ def embed_keys(
 
     It starts from the network's weights, or from fresh ones if the scheme of a key says so. Rows of the inputs that are
     among the inputs of such a key are then left out, but for those that its scheme teaches.
+
+    Images of the task are moved a little: a network that knows such images already changes less if it is fine-tuned on
+    them, and keeps its triggers. Where the data are the mark, and weights are fresh, they stay as they are.
 
     Once all trials of all keys matched after three epochs in a row, the last epoch follows, in which the rate falls.
 
@@ -117,6 +121,7 @@ def embed_keys(
         matrices = {place: one.of(trained.weights) for place, one in placed.items()}
         return [read_of(key.scheme, key, scheme, model, beside, ready, matrices) for key, scheme in keys]
 
+    spatial = network.architecture.input.spatial
     passed = 0
 
     def enough(trainer: Trainer) -> bool:
@@ -131,6 +136,7 @@ def embed_keys(
         own.y,
         rng,
         schedule=schedule,
+        augment=None if fresh or spatial is None else shifted(_SHIFT, spatial),
         add=_Mixture(parts) if parts else None,
         pull=pull_of(pulls, placed) if pulls else None,
         enough=None if fresh else enough,
