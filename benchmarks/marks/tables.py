@@ -45,7 +45,7 @@ def _matches(title: str, rows: list[Found], attacks: Sequence[str], paper: Seque
     yield f"| {' | '.join(['key', 'marked', *attacks, *said])} |"
     yield f"| {' | '.join(['---'] * (2 + len(attacks) + len(said)))} |"
     for row in rows:
-        cells = [_cell(*row.stolen[attack][:2]) if attack in row.stolen else "-" for attack in attacks]
+        cells = [_cell(*row.stolen[attack]) if attack in row.stolen else "-" for attack in attacks]
         answers = [row.plan.paper.get(way, "-") for way in paper]
         yield f"| {' | '.join([row.plan.name, _count(row.marked), *cells, *answers])} |"
 
