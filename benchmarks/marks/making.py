@@ -107,11 +107,8 @@ def make_key(study: Study, plan: Plan) -> None:
     if not key.exists():
         options = [word for option in plan.options for word in ("--option", option)]
         zoo = ["--zoo", study.farm] if plan.zoo else []
-        inputs: tuple[object, ...] = ("--inputs", study.out / "test.npz")
-        if plan.scheme == "random-inclusion":  # of which the network is trained on a half
-            inputs = ("--inputs", study.out / "own.npz", "--x", "x_train", "--y", "y_train")
         _run(
-            *("key", plan.scheme, study.victim, *inputs, "--scale", 255, "--no-sandbox"),
+            *("key", plan.scheme, study.victim, "--inputs", study.out / "test.npz", "--scale", 255, "--no-sandbox"),
             *("--auxiliary", study.out / "aux.npz", "--nonce", _NONCE, *options, *zoo, "-o", key),
         )
     if plan.embedded and key.exists() and not study.marked(plan).exists():

@@ -67,7 +67,12 @@ def _answers(path: Path, suites: Sequence[Suite], session: Session) -> list[Obse
     model = dj.open_model(path)
     about = {"name": model.name, "digest": model.digest}
     found = [
-        replace(suite.victim, model=replace(suite.victim.model, **about), keys=answer_keys(model, suite))
+        replace(
+            suite.victim,
+            suite=suite.digest,
+            model=replace(suite.victim.model, **about),
+            keys=answer_keys(model, suite),
+        )
         for suite in suites
     ]
     if any(key.matrices for suite in suites for key in suite.keys):
@@ -131,7 +136,7 @@ def _measure(study: Study, plan: Plan, suite: Suite, honest: Sequence[Observatio
         [seen] = _answers(zoo.path(model), [suite], session)
         setting, votes, found = judge_marks(_measured(suite, seen, session), calibration)
         stolen[model.attack or ""] = found.get(name), "copy" if setting.decision else votes[name].reason or ""
-    own = counted(_measured(suite, suite.victim, session)[name], calibration)
+    own = counted(_measured(suite, replace(suite.victim, suite=suite.digest), session)[name], calibration)
     assert own is not None
     readings = [one[name].readings for one in measured]
     matched = [(best.found, best.of) for best in (min(r, key=lambda x: x.distance) for r in readings if r)]

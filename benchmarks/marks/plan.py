@@ -53,5 +53,4 @@ PLANS = (
     Plan("ewe", "ewe", zoo=True, paper=_SURVIVES),
     Plan("ipguard", "ipguard", embedded=False, paper=_FALLS),
     Plan("conferrable", "conferrable", embedded=False, zoo=True, paper=_SURVIVES),
-    Plan("random-inclusion", "random-inclusion"),
 )

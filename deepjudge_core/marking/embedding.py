@@ -14,13 +14,14 @@ from deepjudge_core.models.asking import ask
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
 from deepjudge_core.models.preprocessing import Prepare
-from deepjudge_core.models.training import Added, Schedule, shifted, train
+from deepjudge_core.models.training import Added, Augment, Schedule, shifted, train
 from deepjudge_core.types import Array
 
 SCHEDULE = Schedule(epochs=5, rate=1e-3)
 """Of a training that starts from the victim."""
 
 _SHIFT = 0.1  # share of height and width by which images of the task are moved at most
+_LEAST_SIDE = 16  # pixels: of a smaller image, one pixel is more than that
 _PASSES = 30  # of each trigger, with which it is usually learnt
 _IN_A_ROW = 3  # epochs after which all trials matched
 _BESIDE = 8  # inputs of the task that are asked beside a key's, all of which may get one answer
@@ -121,7 +122,6 @@ def embed_keys(
         matrices = {place: one.of(trained.weights) for place, one in placed.items()}
         return [read_of(key.scheme, key, scheme, model, beside, ready, matrices) for key, scheme in keys]
 
-    spatial = network.architecture.input.spatial
     passed = 0
 
     def enough(trainer: Trainer) -> bool:
@@ -136,7 +136,7 @@ def embed_keys(
         own.y,
         rng,
         schedule=schedule,
-        augment=None if fresh or spatial is None else shifted(_SHIFT, spatial),
+        augment=None if fresh else _moving(network),
         add=_Mixture(parts) if parts else None,
         pull=pull_of(pulls, placed) if pulls else None,
         enough=None if fresh else enough,
@@ -321,6 +321,12 @@ def _placed(network: Network, keys: Sequence[Key], read: ReadMatrices | None) ->
     if read is None:
         raise InputError("expected a way to read the matrices of a key, found none", code="missing-value")
     return find_places(network, places, read)
+
+
+def _moving(network: Network) -> Augment | None:
+    spatial = network.architecture.input.spatial
+    sides = [network.architecture.input.shape[axis - 1] for axis in spatial or ()]
+    return shifted(_SHIFT, spatial) if spatial and all((side or 0) >= _LEAST_SIDE for side in sides) else None
 
 
 def _without(keys: Sequence[Key], inputs: Array, labels: Array) -> tuple[Array, Array, int]:
