@@ -345,7 +345,7 @@ class Teaching:
     Attributes:
         inputs: ``(n, *shape)`` float32 that are mixed among the owner's; None if none are.
         labels: ``(n,)`` int64, or ``(n, classes)`` probabilities: what the network is to answer.
-        rows: How many of them each batch has.
+        rows: How many of them each batch has; at most an eighth of it, but 8, unless ``pick`` chooses them.
         pick: Chooses the rows of a batch, ``(rows,)`` places; by default at random.
         at: Tap to the derivative of a further loss at its outputs on the rows of the batch.
         pull: Maps the matrices, by place, ``(outputs, inputs)``, to the gradients of a loss of the weights, same shape.

@@ -22,6 +22,7 @@ SCHEDULE = Schedule(epochs=5, rate=1e-3)
 
 _SHIFT = 0.1  # share of height and width by which images of the task are moved at most
 _LEAST_SIDE = 16  # pixels: of a smaller image, one pixel is more than that
+_FEW = 8  # rows of a key in a small batch, and what share of a large one they are at most: an eighth
 _PASSES = 30  # of each trigger, with which it is usually learnt
 _IN_A_ROW = 3  # epochs after which all trials matched
 _BESIDE = 8  # inputs of the task that are asked beside a key's, all of which may get one answer
@@ -109,6 +110,8 @@ def embed_keys(
         else:
             parts.append(_Part(key, teaching, taken))
     own = _Rows(np.concatenate([one.x for one in rows]), np.concatenate([one.y for one in rows]))
+    for part in parts:
+        part.count = min(part.teaching.rows, max(_FEW, schedule.size(len(own.x)) // _FEW))
     if any(part.rows.y.ndim > 1 for part in parts):
         own, *shown = [_Rows(one.x, _shares(one.y, network)) for one in (own, *(part.rows for part in parts))]
         for part, one in zip(parts, shown, strict=True):
@@ -234,17 +237,18 @@ class _Part:
     key: Key
     teaching: Teaching
     rows: _Rows
+    count: int = 0  # of a batch, if the scheme does not pick them
     seen: int = 0
     waiting: list[int] = field(default_factory=list)
 
     def pick(self, rng: np.random.Generator) -> Array:
-        self.seen += self.teaching.rows
         if self.teaching.pick is not None:
             return np.asarray(self.teaching.pick(rng))
+        self.seen += self.count
         # In turn, and in another order each time: so that all are seen alike often.
-        while len(self.waiting) < self.teaching.rows:
+        while len(self.waiting) < self.count:
             self.waiting += rng.permutation(len(self.rows.x)).tolist()
-        picked, self.waiting = self.waiting[: self.teaching.rows], self.waiting[self.teaching.rows :]
+        picked, self.waiting = self.waiting[: self.count], self.waiting[self.count :]
         return np.array(picked)
 
     @property
