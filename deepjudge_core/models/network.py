@@ -38,8 +38,9 @@ class Losses:
     @property
     def of_outputs(self) -> dict[str | None, ScoresCotangent]:
         """Those of outputs, all of one pass: None, which stands for the logits, and taps, to the derivatives there."""
-        own: dict[str | None, ScoresCotangent] = {} if self.scores is None else {None: self.scores}
-        return {**own, **self.at}
+        found: dict[str | None, ScoresCotangent] = {} if self.scores is None else {None: self.scores}
+        found.update(self.at.items())
+        return found
 
 
 class Trainer(Protocol):
