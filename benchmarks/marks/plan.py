@@ -52,5 +52,5 @@ PLANS = (
     Plan("deepsigns, black box", "deepsigns", ("box=black",)),
     Plan("ewe", "ewe", zoo=True, paper=_SURVIVES),
     Plan("ipguard", "ipguard", embedded=False, paper=_FALLS),
-    Plan("conferrable", "conferrable", embedded=False, zoo=True, paper=_SURVIVES),
+    Plan("conferrable", "conferrable", ("trials=60",), embedded=False, zoo=True, paper=_SURVIVES),
 )
