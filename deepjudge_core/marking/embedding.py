@@ -186,8 +186,8 @@ def check_key(name: str, key: Key, scheme: Scheme, network: Network, shape: tupl
     if unknown:
         raise InputError(
             f"{name}: expected a key of the layers of the network that is trained, found one of {unknown[0]!r}; its "
-            f"layers are {', '.join(architecture.layers)}; make the key from a file of {architecture.framework}, in which "
-            "they are called so",
+            f"layers are {', '.join(architecture.layers)}; make the key from a file of {architecture.framework}, in "
+            "which they are called so",
             code="conflict",
         )
 
