@@ -33,6 +33,8 @@ _MARKS = {
     "-": "not measured",
 }
 _PLURALS: dict[str, str] = {Decision.COPY: "copies"}
+# What is not called a copy without saying what else it may be.
+_OTHERWISE = {"descent": "or same initialisation", "data": "or trained on the same data"}
 _RATIO = "ratio: the value as a share of the threshold, median of the nearer group of metrics; copies have at most 1"
 
 
@@ -82,12 +84,13 @@ def counts(report: AuditOutcome, many: ManySettings) -> str:
     decisions = [result.decision for result in report.suspects]
     parts = []
     for decision in SAID:
-        count, more = decisions.count(Decision(decision)), ""
-        if decision == Decision.COPY and (shared := sum(one.points_to == "descent" for one in report.suspects)):
-            # What may have no more than the victim's first weights is not called a copy without saying so.
-            count, more = count - shared, f"{shared} {_noun(decision, shared)} or same initialisation"
+        count, more = decisions.count(Decision(decision)), list[str]()
+        for otherwise, words in _OTHERWISE.items() if decision == Decision.COPY else ():
+            if shared := sum(one.points_to == otherwise for one in report.suspects):
+                count -= shared
+                more += [f"{shared} {_noun(decision, shared)} {words}"]
         parts += [f"{count} {_noun(decision, count)}"] if count else []
-        parts += [more] if more else []
+        parts += more
     parts += [f"{counted(len(report.skipped), 'file')} skipped"] if report.skipped else []
     hidden = len(decisions) - len(in_order(report.suspects, many))
     why = " and ".join(["--only"] * bool(many.only) + ["--top"] * bool(many.most))

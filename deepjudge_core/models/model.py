@@ -55,6 +55,13 @@ class InputSpec:
         kind = self.dtype.lstrip("u")
         return kind.startswith("int") and int(kind.removeprefix("int") or 64) >= 32
 
+    @property
+    def spatial(self) -> tuple[int, int] | None:
+        """Axes of height and width, counted from that of the rows; None for inputs that are no images."""
+        if len(self.shape) != 3 or self.layout is None:
+            return None
+        return (2, 3) if self.layout == "channels_first" else (1, 2)
+
     def with_layout(self, layout: Layout | None) -> "InputSpec":
         """The same, with this layout where none is known."""
         return replace(self, layout=self.layout or layout)

@@ -138,31 +138,38 @@ def _lead(report: AuditReport) -> str:
     return f"{_answers(report)} {counted(unjudged, 'other file')}, {which} not judged."
 
 
+_OTHERWISE: Mapping[str | None, tuple[str, str]] = {
+    "descent": ("both models began with the same weights", "began with the victim's first weights"),
+    "data": ("it was trained on the same data", "learnt from the same data"),
+}
+"""What else may be true of a copy, by what it points to: of the only suspect, and of one or several among others."""
+
+
 def _answers(report: AuditReport) -> str:
     count = Counter(suspect.decision for suspect in report.suspects)
     of = len(report.suspects)
     if not of:
         return "No model was judged."
-    origin = sum(suspect.points_to == "descent" for suspect in report.suspects)
+    otherwise = Counter(suspect.points_to for suspect in report.suspects if suspect.points_to in _OTHERWISE)
     if of == 1:
         return {
-            "copy": "It is a copy, or both models began with the same weights."
-            if origin
-            else "Yes, it appears to be a copy.",
+            "copy": next(
+                (f"It is a copy, or {_OTHERWISE[one][0]}." for one in otherwise), "Yes, it appears to be a copy."
+            ),
             "independent": "No sign of copying was found.",
             "inconclusive": "The comparison does not decide.",
             "failed": "It could not be tested.",
         }[report.suspects[0].decision]
     said = []
     if count["copy"]:
-        copies = count["copy"] - origin
+        copies = count["copy"] - otherwise.total()
         if copies:
             said.append(
                 f"Yes: {copies} of {of} models {'appears to be a copy' if copies == 1 else 'appear to be copies'}."
             )
-        if origin:
-            are = "is a copy, or began" if origin == 1 else "are copies, or began"
-            said.append(f"{origin} of {of} models {are} with the victim's first weights.")
+        for one, number in otherwise.items():
+            are = "is a copy" if number == 1 else "are copies"
+            said.append(f"{number} of {of} models {are}, or {_OTHERWISE[one][1]}.")
         if count["independent"]:
             said.append(f"For {count['independent']}, no sign of copying was found.")
     elif count["independent"]:
