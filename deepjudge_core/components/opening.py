@@ -32,7 +32,8 @@ def open_model(
     Args:
         source: A path, the URL of a model behind an API, or a live object that an installed adapter accepts: a
             ``torch.nn.Module``, a ``keras.Model``, an estimator of scikit-learn, or any function from
-            ``(n, *input_shape)`` to ``(n, classes)`` scores or probabilities. What is a :class:`~deepjudge_core.models.model.Model` already is returned as it is.
+            ``(n, *input_shape)`` to ``(n, classes)`` scores or probabilities. What is a
+            :class:`~deepjudge_core.models.model.Model` already is returned as it is.
         registry: Where the adapters are; by default every installed one.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
         adapter: Name of the adapter; by default the one that reads or accepts the source.
